@@ -1,0 +1,1 @@
+"""Automatic sleep staging: the library behind the `sleeptools` command."""

@@ -1,0 +1,171 @@
+"""The hypnogram: one stage per epoch on a regular grid, and why an epoch has none."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools import stages as st
+from sleeptools.errors import DataError
+
+Stages = npt.NDArray[np.int8]
+Event = tuple[float, float, str]
+"""Onset and duration in seconds from the start of the recording, and the annotation's text."""
+
+GRID_TOLERANCE = 0.05  # seconds an annotation may sit beside the epoch grid
+
+
+@dataclass(frozen=True)
+class Hypnogram:
+    """Stages on a regular grid of epochs.
+
+    Parameters
+    ----------
+    stages
+        (epochs,) int8, index into `names`, -1 where unscored.
+    names
+        The stage list, `stages.HUMAN` or `stages.MOUSE`.
+    epoch_seconds
+        Length of an epoch, s.
+    onset
+        Start of the first epoch, s from the start of the recording.
+    reasons
+        (epochs,) int8, index into `stages.REASONS`: why an epoch is unscored.
+    scorer
+        Who scored, if known; "simulated" for a simulated one.
+    """
+
+    stages: Stages
+    names: tuple[str, ...] = st.HUMAN
+    epoch_seconds: float = 30.0
+    onset: float = 0.0
+    reasons: Stages = field(default_factory=lambda: np.empty(0, np.int8))
+    scorer: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill the reasons in where none were given."""
+        if len(self.reasons) != len(self.stages):
+            assert len(self.reasons) == 0
+            unscored = np.where(self.stages < 0, st.UNKNOWN, st.SCORED).astype(np.int8)
+            object.__setattr__(self, "reasons", unscored)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def counts(self) -> dict[str, int]:
+        """Epochs per stage name, then per reason for being unscored; every key always there."""
+        per_stage = {n: int((self.stages == i).sum()) for i, n in enumerate(self.names)}
+        per_reason = {
+            n: int((self.reasons == i).sum()) for i, n in enumerate(st.REASONS) if i != st.SCORED
+        }
+        return per_stage | per_reason
+
+    def clipped(self, seconds: float) -> Hypnogram:
+        """Return the part whose epochs lie wholly within a recording of `seconds`."""
+        last = int((seconds - self.onset + 1e-6) // self.epoch_seconds)
+        first = max(0, int(np.ceil((-self.onset - 1e-6) / self.epoch_seconds)))
+        part = slice(first, max(first, min(last, len(self))))
+        return replace(
+            self,
+            stages=self.stages[part],
+            reasons=self.reasons[part],
+            onset=self.onset + first * self.epoch_seconds,
+        )
+
+    def events(self, texts: Mapping[str, str] | None = None) -> list[Event]:
+        """Runs of equal stages as (onset, duration, text); unannotated epochs give none.
+
+        Parameters
+        ----------
+        texts
+            Text per stage name or reason; the names themselves where left out.
+        """
+        codes = np.where(self.reasons == st.SCORED, self.stages, -self.reasons)
+        bounds = np.flatnonzero(np.diff(codes, prepend=99, append=99))
+        found: list[Event] = []
+        for start, stop in itertools.pairwise(bounds):
+            code = int(codes[start])
+            name = self.names[code] if code >= 0 else st.REASONS[-code]
+            if code == -st.UNANNOTATED:
+                continue
+            onset = self.onset + float(start) * self.epoch_seconds
+            duration = float(stop - start) * self.epoch_seconds
+            found.append((onset, duration, (texts or {}).get(name, name)))
+        return found
+
+
+def from_events(
+    events: Iterable[Event],
+    scheme: Mapping[str, str],
+    *,
+    names: Sequence[str] = st.HUMAN,
+    epoch_seconds: float = 30.0,
+    source: str = "hypnogram",
+) -> Hypnogram:
+    """Lay annotations on the epoch grid that starts with the recording.
+
+    An epoch gets a stage only where one stage covers all of it; epochs before the first and
+    between annotations are unannotated. Texts outside the scheme raise, so that no label is lost.
+
+    Parameters
+    ----------
+    events
+        (onset, duration, text), s.
+    scheme
+        Text to stage name or to one of `stages.REASONS`.
+    names
+        The stage list.
+    epoch_seconds
+        Length of an epoch, s.
+    source
+        File name for messages.
+
+    Raises
+    ------
+    DataError
+        For an unknown text, a negative duration, an annotation off the grid, or two annotations
+        of different stages on one epoch.
+    """
+    spans = [_span(event, scheme, epoch_seconds, source) for event in events]
+    if not spans:
+        raise DataError(
+            f"{source}: no sleep stage annotations",
+            hint=f"known texts: {', '.join(sorted(scheme))}",
+        )
+    count = max(stop for _, stop, _ in spans)
+    stages = np.full(count, st.UNSCORED, np.int8)
+    reasons = np.full(count, st.UNANNOTATED, np.int8)
+    for start, stop, name in spans:
+        stage, reason = st.resolve(name, names)
+        part = slice(max(start, 0), stop)
+        taken = reasons[part] != st.UNANNOTATED
+        if np.any(taken & ((stages[part] != stage) | (reasons[part] != reason))):
+            raise DataError(
+                f"{source}: two different stages on the epochs from {start * epoch_seconds:g} s "
+                f"to {stop * epoch_seconds:g} s"
+            )
+        stages[part], reasons[part] = stage, reason
+    return Hypnogram(stages, tuple(names), epoch_seconds, 0.0, reasons)
+
+
+def _span(
+    event: Event, scheme: Mapping[str, str], epoch_seconds: float, source: str
+) -> tuple[int, int, str]:
+    onset, duration, text = event
+    if text not in scheme:
+        raise DataError(
+            f"{source}: unknown stage text {text!r} at {onset:g} s",
+            hint=f"known texts: {', '.join(sorted(scheme))}",
+        )
+    start, length = onset / epoch_seconds, duration / epoch_seconds
+    off = max(abs(start - round(start)), abs(length - round(length))) * epoch_seconds
+    if duration <= 0 or off > GRID_TOLERANCE:
+        raise DataError(
+            f"{source}: annotation {text!r} at {onset:g} s lasts {duration:g} s, which is not a "
+            f"whole number of {epoch_seconds:g}-s epochs on the grid of the recording"
+        )
+    return round(start), round(start) + round(length), scheme[text]

@@ -1,0 +1,48 @@
+"""The drawers: a folder of modules is a registry, and a module's name is its command-line name.
+
+`sleeptools/models/mmasleepnet.py` is the model `mmasleepnet`; an underscore in a file name is a
+hyphen on the command line. This is the one place that imports by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from sleeptools.errors import UsageError
+
+ROOT = Path(__file__).parent
+SINGULAR = {"models": "model", "datasets": "data set", "formats": "format", "ops": "op"}
+
+
+def names(drawer: str) -> list[str]:
+    """List what is in a drawer, sorted, as written on the command line."""
+    files = (ROOT / drawer).glob("*.py")
+    return sorted(f.stem.replace("_", "-") for f in files if not f.stem.startswith("_"))
+
+
+def load(drawer: str, name: str) -> ModuleType:
+    """Import one module of a drawer.
+
+    Parameters
+    ----------
+    drawer
+        "models", "datasets", "formats" or "ops".
+    name
+        As written on the command line, for example "sleep-edf".
+
+    Raises
+    ------
+    UsageError
+        For a name that is not there; the message lists those that are.
+    """
+    known = names(drawer)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        raise UsageError(
+            f"unknown {SINGULAR.get(drawer, drawer)} {name!r}; there are: {', '.join(known)}",
+            hint=f"did you mean {close[0]!r}?" if close else f"try 'sleeptools list {drawer}'",
+        )
+    return importlib.import_module(f"sleeptools.{drawer}.{name.replace('-', '_')}")

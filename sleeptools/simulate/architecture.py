@@ -1,0 +1,184 @@
+"""Simulated sleep architecture: which stage each 30-s epoch of a night is in.
+
+A semi-Markov walk inside NREM-REM cycles, deep sleep early and REM late. The constants were
+estimated from the 39 scored nights of 20 subjects of Sleep-EDF Expanded (Sleep Cassette;
+Kemp et al. 2000, ODC-By 1.0); no data of that set is in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Codes = npt.NDArray[np.int8]
+"""Rechtschaffen & Kales codes per epoch: 0 wake, 1-4 the NREM stages, 5 REM."""
+
+WAKE, S1, S2, S3, S4, REM = range(6)
+HUMAN_OF_CODE: Final = np.array([0, 1, 2, 3, 3, 4], np.int8)
+"""Code to index into `stages.HUMAN`."""
+
+EPOCHS_PER_HOUR: Final = 120
+
+# Measured on the 39 nights, first to last epoch of sleep; what a simulated night is compared to.
+REAL_SHARES: Final = {"W": 0.096, "N1": 0.075, "N2": 0.473, "N3": 0.152, "REM": 0.205}
+REAL_BOUTS: Final = {"W": 7.4, "N1": 2.85, "N2": 10.96, "N3": 6.93, "REM": 19.4}
+"""Mean number of epochs of an unbroken bout."""
+REAL_DEEP_BY_HOUR: Final = (0.285, 0.258, 0.227, 0.156, 0.089, 0.073, 0.074, 0.038)
+REAL_REM_BY_HOUR: Final = (0.013, 0.157, 0.194, 0.220, 0.237, 0.274, 0.272, 0.283)
+
+RECORDING_EPOCHS: Final = (2600, 2800)  # a whole recording, about 22 h
+SLEEP_EPOCHS: Final = (908.0, 0.17)  # median and log spread of the sleep period
+CYCLE_EPOCHS: Final = 190.0  # median distance between starts of REM episodes
+MARGIN: Final = 0.05  # least share of wake before and after sleep in a short recording
+
+# Bouts of the generator in epochs: mean and spread of the logarithm. Longer than the scored ones,
+# because a scorer breaks bouts up.
+BOUTS: Final = {
+    WAKE: (1.15, 1.00),
+    S1: (1.15, 0.65),
+    S2: (2.20, 0.90),
+    S3: (1.35, 0.60),
+    S4: (1.85, 0.75),
+    REM: (3.00, 0.90),
+}
+DEEP_BY_HOUR: Final = (1.25, 2.6)  # deep pressure at sleep onset, and its time constant in hours
+REM_SHARE: Final = (0.14, 0.27, 0.32, 0.34, 0.36)  # share of a cycle spent in its REM episode
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a subject sleeps: factors around 1 on the chances of the walk.
+
+    Parameters
+    ----------
+    deep
+        On the pressure for stages 3 and 4.
+    restless
+        On the chance and length of awakenings.
+    light
+        On the chance and length of stage 1.
+    rem
+        On the share of REM.
+    """
+
+    deep: float = 1.0
+    restless: float = 1.0
+    light: float = 1.0
+    rem: float = 1.0
+
+
+def recording_epochs(rng: np.random.Generator, hours: float | None) -> int:
+    """Length of a recording in epochs, `hours` of it or a whole one of about 22 h."""
+    if hours is not None:
+        return max(1, round(hours * EPOCHS_PER_HOUR))
+    return int(rng.integers(*RECORDING_EPOCHS))
+
+
+def simulate_codes(rng: np.random.Generator, epochs: int, habits: Habits) -> Codes:
+    """Draw one recording: wake, a night of sleep in cycles, wake.
+
+    Parameters
+    ----------
+    rng
+        Source of chance.
+    epochs
+        Length of the recording in 30-s epochs. Below about 8 h the margins of wake shrink to
+        `MARGIN`, below about 3 h the cycles do, so that every stage still occurs.
+    habits
+        The subject's.
+
+    Returns
+    -------
+    codes
+        (epochs,) int8, Rechtschaffen & Kales codes.
+    """
+    margin = max(1, round(MARGIN * epochs))
+    median, spread = SLEEP_EPOCHS
+    sleep = int(min(median * np.exp(spread * rng.standard_normal()), epochs - 2 * margin))
+    before = margin + round((epochs - 2 * margin - sleep) * float(np.clip(rng.normal(0.5, 0.1), 0.2, 0.8)))
+    codes = np.zeros(epochs, np.int8)
+    codes[before : before + sleep] = _sleep(rng, sleep, habits)
+    return codes
+
+
+def _sleep(rng: np.random.Generator, epochs: int, habits: Habits) -> Codes:
+    """Draw the sleep period, cycle after cycle: (epochs,) int8."""
+    cycles = max(1, round(epochs / CYCLE_EPOCHS))
+    lengths = np.exp(0.18 * rng.standard_normal(cycles))
+    edges = np.rint(np.cumsum(lengths / lengths.sum()) * epochs).astype(int)
+    scale = min(1.0, epochs / cycles / CYCLE_EPOCHS)
+    parts: list[int] = []
+    for cycle, stop in enumerate(edges):
+        length = int(stop) - len(parts)
+        hour = len(parts) / EPOCHS_PER_HOUR
+        share = REM_SHARE[min(cycle, len(REM_SHARE) - 1)] if cycles > 1 else 0.22
+        rem = round(length * min(0.6, share * habits.rem * float(np.exp(0.25 * rng.standard_normal()))))
+        pressure = habits.deep * DEEP_BY_HOUR[0] * float(np.exp(-hour / DEEP_BY_HOUR[1]))
+        parts += _nrem(rng, length - rem, pressure, habits, scale, first=cycle == 0)
+        parts += _rem(rng, rem, habits, scale)
+    return np.array(parts, np.int8)
+
+
+def _nrem(
+    rng: np.random.Generator,
+    epochs: int,
+    pressure: float,
+    habits: Habits,
+    scale: float,
+    *,
+    first: bool,
+) -> list[int]:
+    """Walk through the NREM part of a cycle; the first one falls asleep in order."""
+    opening = [S1, S2, S3, S4] if first else [S2]
+    walk: list[int] = []
+    state = WAKE
+    while len(walk) < epochs:
+        phase = len(walk) / epochs
+        state = opening.pop(0) if opening else _next_nrem(rng, state, phase, pressure, habits)
+        walk += [state] * _bout(rng, state, habits, scale)
+    return walk[:epochs]
+
+
+def _next_nrem(
+    rng: np.random.Generator, state: int, phase: float, pressure: float, habits: Habits
+) -> int:
+    """Draw the stage after a bout; deep sleep lies in the middle of a cycle."""
+    deep = pressure * (1.0 if 0.1 < phase < 0.75 else 0.15)
+    wake, light = 0.12 * habits.restless, 0.16 * habits.light
+    chances: Mapping[int, Mapping[int, float]] = {
+        WAKE: {S1: 0.88, S2: 0.12},
+        S1: {S2: 0.82, WAKE: 0.16 * habits.restless},
+        S2: {S3: deep, S1: light, WAKE: wake},
+        S3: {S4: 0.62 * min(1.3, deep), S2: 0.45, WAKE: 0.02 * habits.restless, S1: 0.02},
+        S4: {S3: 0.88, S2: 0.06, WAKE: 0.03, S1: 0.02},
+    }
+    return _draw(rng, chances[state])
+
+
+def _rem(rng: np.random.Generator, epochs: int, habits: Habits, scale: float) -> list[int]:
+    """Walk through the REM part of a cycle: REM, broken by short bouts of 1, 2 and wake."""
+    walk: list[int] = []
+    state = S1
+    while len(walk) < epochs:
+        breaks = {S1: 0.45 * habits.light, WAKE: 0.22 * habits.restless, S2: 0.25}
+        state = _draw(rng, breaks) if state == REM else REM
+        length = _bout(rng, state, habits, scale)
+        walk += [state] * (length if state == REM else min(length, 8))
+    return walk[:epochs]
+
+
+def _bout(rng: np.random.Generator, state: int, habits: Habits, scale: float) -> int:
+    """Draw the length of a bout, at least one epoch."""
+    mean, spread = BOUTS[state]
+    factor = {WAKE: habits.restless, S1: habits.light, S4: habits.deep}.get(state, 1.0)
+    return max(1, round(scale * factor * float(np.exp(mean + spread * rng.standard_normal()))))
+
+
+def _draw(rng: np.random.Generator, chances: Mapping[int, float]) -> int:
+    """Draw a key by its unnormalised chance."""
+    weights = np.fromiter(chances.values(), float)
+    return int(rng.choice(list(chances), p=weights / weights.sum()))

@@ -1,0 +1,54 @@
+"""Sleep stages: their names, their order, and the texts that scoring programs write for them.
+
+Human stages follow the AASM names; Rechtschaffen & Kales stages 3 and 4 are both N3. Stages are
+matched by name, never by number, because 4 is REM in one program and deep sleep in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+HUMAN: Final = ("W", "N1", "N2", "N3", "REM")
+MOUSE: Final = ("Wake", "NREM", "REM")
+UNSCORED: Final = -1
+
+REASONS: Final = ("scored", "unknown", "movement", "unannotated")
+"""Why an epoch has no stage: scored as unknown ("?"), as movement, or not annotated at all."""
+SCORED, UNKNOWN, MOVEMENT, UNANNOTATED = range(len(REASONS))
+
+EDF_TEXTS: Final = {
+    "Sleep stage W": "W",
+    "Sleep stage 1": "N1",
+    "Sleep stage 2": "N2",
+    "Sleep stage 3": "N3",
+    "Sleep stage 4": "N3",
+    "Sleep stage R": "REM",
+    "Sleep stage N1": "N1",
+    "Sleep stage N2": "N2",
+    "Sleep stage N3": "N3",
+    "Sleep stage REM": "REM",
+    "Sleep stage ?": "unknown",
+    "Movement time": "movement",
+}
+"""Annotation texts of EDF+ hypnograms, R&K and AASM, to a stage or the reason for none."""
+
+
+def resolve(name: str, names: Sequence[str]) -> tuple[int, int]:
+    """Turn a stage name, or a reason for having none, into numbers.
+
+    Parameters
+    ----------
+    name
+        One of `names`, or one of `REASONS`.
+    names
+        The stage list in force, for example `HUMAN`.
+
+    Returns
+    -------
+    stage, reason
+        Index into `names` (-1 for unscored) and index into `REASONS`.
+    """
+    if name in REASONS[1:]:
+        return UNSCORED, REASONS.index(name)
+    return tuple(names).index(name), SCORED
