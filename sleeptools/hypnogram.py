@@ -77,7 +77,7 @@ class Hypnogram:
         )
 
     def events(self, texts: Mapping[str, str] | None = None) -> list[Event]:
-        """Runs of equal stages as (onset, duration, text); unannotated epochs give none.
+        """Join runs of equal stages to (onset, duration, text); unannotated epochs give none.
 
         Parameters
         ----------

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.hypnogram import Hypnogram
 
@@ -40,6 +43,8 @@ class Signal:
         Gives the stored numbers, (size,) int16, int32 or float32.
     gain, offset
         Stored number * gain + offset = value in `unit`.
+    dtype
+        Type of the stored numbers.
     """
 
     label: str
@@ -50,6 +55,7 @@ class Signal:
     read: Callable[[], Stored] = field(repr=False)
     gain: float = 1.0
     offset: float = 0.0
+    dtype: npt.DTypeLike = np.float32
 
     @property
     def seconds(self) -> float:
@@ -112,3 +118,78 @@ class Recording:
                 f"{self.id}: no signal {label!r}", hint=f"there are: {', '.join(self.signals)}"
             )
         return self.signals[label]
+
+
+# --- our own format on disk: docs/formats.md ------------------------------------------------------
+
+KIND = "sleeptools-recording"
+VERSION = 1
+HYPNOGRAM, REASONS = "hypnogram", "hypnogram reasons"
+PREFIX = "signal "
+
+
+def write(path: Path, recording: Recording, inputs: Mapping[str, object]) -> None:
+    """Write a recording, one signal at a time, each as it is stored and at its own rate.
+
+    Parameters
+    ----------
+    inputs
+        Fingerprint of every file it was read from, by name.
+    """
+    layout: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
+        PREFIX + s.label: (s.dtype, (s.size,)) for s in recording.signals.values()
+    }
+    scoring = recording.hypnogram
+    if scoring is not None:
+        layout |= {HYPNOGRAM: (np.int8, (len(scoring),)), REASONS: (np.int8, (len(scoring),))}
+
+    def fill(name: str) -> list[npt.NDArray[np.generic]]:
+        if name == HYPNOGRAM:
+            return [recording.hypnogram.stages] if recording.hypnogram else []
+        if name == REASONS:
+            return [recording.hypnogram.reasons] if recording.hypnogram else []
+        return [recording.signals[name.removeprefix(PREFIX)].read()]
+
+    store.write_tensors(path, layout, fill, _facts(recording, inputs))
+
+
+def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, object]:
+    keep = ("label", "sample_rate", "unit", "modality", "gain", "offset")
+    scoring = recording.hypnogram
+    return {
+        "format": KIND, "version": VERSION, "id": recording.id, "subject": recording.subject,
+        "night": recording.night,
+        "start": recording.start.isoformat() if recording.start else None,
+        "signals": [{k: getattr(s, k) for k in keep} for s in recording.signals.values()],
+        "hypnogram": None if scoring is None else {
+            "names": scoring.names, "epoch_seconds": scoring.epoch_seconds,
+            "onset": scoring.onset, "scorer": scoring.scorer,
+        },
+        "facts": dict(recording.facts), "inputs": inputs,
+    }  # fmt: skip
+
+
+def read(path: Path) -> Recording:
+    """Map a recording that `write` wrote.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, of another kind or of a newer version.
+    """
+    t = store.read_tensors(path, KIND, VERSION)
+    f = t.facts
+    signals = {s["label"]: _mapped(t[PREFIX + s["label"]], s) for s in f["signals"]}
+    scoring = None
+    if f["hypnogram"] is not None:
+        h = f["hypnogram"]
+        scoring = Hypnogram(
+            np.asarray(t[HYPNOGRAM]), tuple(h["names"]), h["epoch_seconds"], h["onset"],
+            np.asarray(t[REASONS]), h["scorer"],
+        )  # fmt: skip
+    start = datetime.fromisoformat(f["start"]) if f["start"] else None
+    return Recording(f["id"], f["subject"], f["night"], signals, scoring, start, f["facts"])
+
+
+def _mapped(samples: Stored, facts: Mapping[str, Any]) -> Signal:
+    return Signal(**facts, size=len(samples), read=lambda: samples, dtype=samples.dtype)

@@ -47,8 +47,10 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes its name only when it is whole and on the disk.
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a path to write to beside `path`; it takes the name when it is whole and on the disk.
+
+    For libraries that open files themselves; everything else uses `atomic_write`.
 
     Raises
     ------
@@ -60,9 +62,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            yield file
-            file.flush()
+        yield part
+        with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
         _sync_folder(path.parent)
@@ -76,6 +77,17 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes its name only when it is whole and on the disk.
+
+    Raises as `atomic_path`.
+    """
+    with atomic_path(path) as part, part.open("wb") as file:
+        yield file
+        file.flush()
 
 
 def _sync_folder(folder: Path) -> None:

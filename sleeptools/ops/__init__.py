@@ -1,0 +1,140 @@
+"""The native ops: one file each, with the torch operator, its reference in plain PyTorch and examples.
+
+Every op of this drawer has the public function (named as the file), `reference` (the specification
+and the fallback), `examples(device, batch=2)` (argument tuples, the published model's size first)
+and `TOLERANCE` (for `torch.testing.assert_close`, float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sleeptools import native
+
+LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # noqa: TOR901 - lives as long as we do
+
+
+def define(  # noqa: PLR0913 - what makes an operator
+    name: str,
+    schema: str,
+    *,
+    forward: Callable[..., Tensor],
+    fake: Callable[..., Tensor],
+    backward: Callable[..., Any],
+    setup_context: Callable[..., None],
+) -> Callable[..., Tensor]:
+    """Register the operator `sleeptools::NAME`.
+
+    Parameters
+    ----------
+    name
+        As the file.
+    schema
+        "(Tensor x, ...) -> Tensor".
+    forward
+        The implementation for the CPU and for CUDA.
+    fake
+        Makes an empty output from shapes alone, for torch.compile and torch.export.
+    backward, setup_context
+        As for `torch.library.register_autograd`; `backward` in PyTorch operations, so that it can
+        be traced and differentiated again.
+
+    Returns
+    -------
+    callable
+        The operator.
+    """
+    LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    LIBRARY.impl(name, forward, "CPU")
+    LIBRARY.impl(name, forward, "CUDA")
+    qualified = f"sleeptools::{name}"
+    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    torch.library.register_autograd(
+        qualified, backward, setup_context=setup_context, lib=LIBRARY
+    )
+    operator: Callable[..., Tensor] = getattr(torch.ops.sleeptools, name).default
+    return operator
+
+
+def runs_native(x: Tensor) -> bool:
+    """Whether the core has a kernel for this tensor's device and type; otherwise the reference runs."""
+    if x.dtype != torch.float32:
+        return False
+    return native.has_cuda() if x.is_cuda else native.available()
+
+
+def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | bool) -> None:
+    """Run an op of the core on contiguous tensors of the device of `x`, on its current stream.
+
+    Parameters
+    ----------
+    op
+        Its name in csrc/ops.h.
+    x
+        Any of the tensors; tells the device.
+    tensors
+        Inputs and outputs in the order of csrc/bindings.cpp.
+    sizes
+        The numbers that follow them.
+    """
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    if not x.is_cuda:
+        native.launch(op, *addresses, *sizes, native.CPU, 0)
+        return
+    with torch.cuda.device(x.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        native.launch(op, *addresses, *sizes, x.device.index, stream)
+
+
+def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
+    """Check that all tensors have the type and the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        Naming both.
+    """
+    for tensor in tensors:
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise ValueError(
+                f"{op}: a weight is {tensor.dtype} on {tensor.device}; "
+                f"expected {x.dtype} on {x.device}, as x"
+            )
+
+
+def fold_batch_norm(  # noqa: PLR0913 - the four arrays of a BatchNorm, the two of a convolution
+    weight: Tensor,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    *,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor]:
+    """Fold a BatchNorm with running statistics into the convolution before it.
+
+    Differentiable. With the statistics of the batch (training) it is not the same thing: they
+    depend on the convolution's output.
+
+    Parameters
+    ----------
+    weight, bias
+        Of the convolution, (O, ...) and (O,).
+    mean, variance, gamma, beta
+        Of the BatchNorm, (O,) each.
+    eps
+        Of the BatchNorm.
+
+    Returns
+    -------
+    weight, bias
+        Of a convolution that does both.
+    """
+    factor = gamma * torch.rsqrt(variance + eps)  # (O,)
+    shift = mean if bias is None else mean - bias
+    return weight * factor.view(-1, *[1] * (weight.dim() - 1)), beta - shift * factor

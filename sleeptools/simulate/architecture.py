@@ -38,15 +38,17 @@ MARGIN: Final = 0.05  # least share of wake before and after sleep in a short re
 # Bouts of the generator in epochs: mean and spread of the logarithm. Longer than the scored ones,
 # because a scorer breaks bouts up.
 BOUTS: Final = {
-    WAKE: (1.15, 1.00),
+    WAKE: (1.45, 1.15),
     S1: (1.15, 0.65),
-    S2: (2.20, 0.90),
-    S3: (1.35, 0.60),
-    S4: (1.85, 0.75),
-    REM: (3.00, 0.90),
+    S2: (2.55, 0.90),
+    S3: (1.45, 0.60),
+    S4: (1.95, 0.75),
+    REM: (3.55, 0.80),
 }
-DEEP_BY_HOUR: Final = (1.25, 2.6)  # deep pressure at sleep onset, and its time constant in hours
-REM_SHARE: Final = (0.14, 0.27, 0.32, 0.34, 0.36)  # share of a cycle spent in its REM episode
+DEEP_BY_HOUR: Final = (1.15, 3.8)  # deep pressure at sleep onset, and its time constant in hours
+DEEP_PHASE: Final = (0.15, 0.8)  # of the NREM part of a cycle
+OPENING_PARTS: Final = 6  # a bout while falling asleep takes at most this part of the first NREM
+REM_SHARE: Final = (0.12, 0.23, 0.25, 0.27, 0.28)  # share of a cycle spent in its REM episode
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def simulate_codes(rng: np.random.Generator, epochs: int, habits: Habits) -> Cod
     margin = max(1, round(MARGIN * epochs))
     median, spread = SLEEP_EPOCHS
     sleep = int(min(median * np.exp(spread * rng.standard_normal()), epochs - 2 * margin))
-    before = margin + round((epochs - 2 * margin - sleep) * float(np.clip(rng.normal(0.5, 0.1), 0.2, 0.8)))
+    share = float(np.clip(rng.normal(0.5, 0.1), 0.2, 0.8))
+    before = margin + round((epochs - 2 * margin - sleep) * share)
     codes = np.zeros(epochs, np.int8)
     codes[before : before + sleep] = _sleep(rng, sleep, habits)
     return codes
@@ -108,7 +111,7 @@ def simulate_codes(rng: np.random.Generator, epochs: int, habits: Habits) -> Cod
 def _sleep(rng: np.random.Generator, epochs: int, habits: Habits) -> Codes:
     """Draw the sleep period, cycle after cycle: (epochs,) int8."""
     cycles = max(1, round(epochs / CYCLE_EPOCHS))
-    lengths = np.exp(0.18 * rng.standard_normal(cycles))
+    lengths = np.exp(0.28 * rng.standard_normal(cycles))
     edges = np.rint(np.cumsum(lengths / lengths.sum()) * epochs).astype(int)
     scale = min(1.0, epochs / cycles / CYCLE_EPOCHS)
     parts: list[int] = []
@@ -116,7 +119,8 @@ def _sleep(rng: np.random.Generator, epochs: int, habits: Habits) -> Codes:
         length = int(stop) - len(parts)
         hour = len(parts) / EPOCHS_PER_HOUR
         share = REM_SHARE[min(cycle, len(REM_SHARE) - 1)] if cycles > 1 else 0.22
-        rem = round(length * min(0.6, share * habits.rem * float(np.exp(0.25 * rng.standard_normal()))))
+        share *= habits.rem * float(np.exp(0.25 * rng.standard_normal()))
+        rem = round(length * min(0.6, share))
         pressure = habits.deep * DEEP_BY_HOUR[0] * float(np.exp(-hour / DEEP_BY_HOUR[1]))
         parts += _nrem(rng, length - rem, pressure, habits, scale, first=cycle == 0)
         parts += _rem(rng, rem, habits, scale)
@@ -133,22 +137,32 @@ def _nrem(
     first: bool,
 ) -> list[int]:
     """Walk through the NREM part of a cycle; the first one falls asleep in order."""
-    opening = [S1, S2, S3, S4] if first else [S2]
+    opening = _falling_asleep(rng, habits, scale) if first else [S2]
     walk: list[int] = []
     state = WAKE
     while len(walk) < epochs:
         phase = len(walk) / epochs
         state = opening.pop(0) if opening else _next_nrem(rng, state, phase, pressure, habits)
-        walk += [state] * _bout(rng, state, habits, scale)
+        longest = max(3, epochs // OPENING_PARTS) if opening else epochs
+        walk += [state] * min(longest, _bout(rng, state, habits, scale))
     return walk[:epochs]
+
+
+def _falling_asleep(rng: np.random.Generator, habits: Habits, scale: float) -> list[int]:
+    """Draw the order of stages from wake to the first deep sleep; long nights have false starts."""
+    if scale < 1.0:
+        return [S1, S2, S3, S4]
+    starts = int(rng.poisson(1.6 * habits.restless))
+    dozes = int(rng.poisson(1.2 * habits.light))
+    return [S1, WAKE] * starts + [S1, S2] * (1 + dozes) + [S3, S4]
 
 
 def _next_nrem(
     rng: np.random.Generator, state: int, phase: float, pressure: float, habits: Habits
 ) -> int:
     """Draw the stage after a bout; deep sleep lies in the middle of a cycle."""
-    deep = pressure * (1.0 if 0.1 < phase < 0.75 else 0.15)
-    wake, light = 0.12 * habits.restless, 0.16 * habits.light
+    deep = pressure * (1.0 if DEEP_PHASE[0] < phase < DEEP_PHASE[1] else 0.15)
+    wake, light = 0.18 * habits.restless, 0.26 * habits.light
     chances: Mapping[int, Mapping[int, float]] = {
         WAKE: {S1: 0.88, S2: 0.12},
         S1: {S2: 0.82, WAKE: 0.16 * habits.restless},

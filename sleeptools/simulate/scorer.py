@@ -30,19 +30,19 @@ TEXTS: Final = (
 )
 """Annotation text per written code."""
 
-BOUNDARY_SHIFTS: Final = ((-2, -1, 0, 1, 2), (0.06, 0.17, 0.54, 0.17, 0.06))
+BOUNDARY_SHIFTS: Final = ((-3, -2, -1, 0, 1, 2, 3), (0.08, 0.11, 0.15, 0.32, 0.15, 0.11, 0.08))
 """By how many epochs a bout is scored to begin early (-) or late (+), and how often."""
 
 # Chance per epoch that a run scored as another stage begins.
 SLIPS: Final = {
-    WAKE: {S1: 0.035},
-    S1: {WAKE: 0.05, S2: 0.10, REM: 0.04},
-    S2: {S1: 0.014, S3: 0.028, REM: 0.005},
-    S3: {S2: 0.11, S4: 0.10},
-    S4: {S3: 0.10, S2: 0.015},
-    REM: {S1: 0.016, S2: 0.010, WAKE: 0.004},
+    WAKE: {S1: 0.025},
+    S1: {WAKE: 0.05, S2: 0.08, REM: 0.04},
+    S2: {S1: 0.007, S3: 0.012, REM: 0.002},
+    S3: {S2: 0.06, S4: 0.10},
+    S4: {S3: 0.10, S2: 0.008},
+    REM: {S1: 0.006, S2: 0.004, WAKE: 0.002},
 }
-SLIP_LENGTHS: Final = ((1, 2, 3, 4), (0.55, 0.25, 0.12, 0.08))
+SLIP_LENGTHS: Final = ((1, 2, 3, 5), (0.45, 0.25, 0.15, 0.15))
 MOVEMENTS: Final = 0.9  # movement epochs per night, on average
 DAY_SECONDS: Final = 86400.0  # the written scoring of a whole recording ends after 24 h
 

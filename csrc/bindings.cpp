@@ -1,0 +1,63 @@
+// The Python module sleeptools._core: raw addresses and sizes in, nothing out. It sees neither
+// torch nor NumPy; sleeptools.native and sleeptools.ops check shapes and make the outputs.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cpu/dispatch.h"
+#include "cuda/device.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using Address = std::uintptr_t;
+constexpr int kCpu = -1;  // device number that means the CPU
+
+template <class T = const float>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// Runs `op` on the CPU in `tasks` tasks of `work` float operations, or enqueues it on a GPU.
+template <class Op>
+void launch(const Op& op, void (*cpu)(const Op&, int), void (*gpu)(const Op&, int, void*),
+            int64_t tasks, int64_t work, int device, Address stream) {
+  const py::gil_scoped_release released;
+  if (device == kCpu) {
+    cpu(op, sleeptools::cpu::threads(tasks, work));
+  } else {
+    gpu(op, device, at<void>(stream));
+  }
+}
+
+void modal_se(Address x, Address w1, Address b1, Address w2, Address b2, Address squeeze,
+              Address squeeze_bias, Address excite, Address excite_bias, Address out, int64_t batch,
+              int64_t modalities, int64_t samples, bool authors, int device, Address stream) {
+  const sleeptools::ModalSe op{
+      at(x),       at(w1),           at(b1),     at(w2),          at(b2),
+      at(squeeze), at(squeeze_bias), at(excite), at(excite_bias), at<float>(out),
+      batch,       modalities,       samples,    authors};
+  launch(op, sleeptools::cpu::kernels().modal_se, sleeptools::cuda::modal_se, batch,
+         4 * modalities * modalities * samples, device, stream);
+}
+
+std::vector<std::string> variant_names() {
+  std::vector<std::string> names;
+  for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
+  return names;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  py::register_exception<sleeptools::cuda::Unavailable>(m, "Unavailable");
+  m.attr("MAX_MODALITIES") = sleeptools::ModalSe::kMaxModalities;
+  m.def("variants", variant_names);
+  m.def("variant", [] { return sleeptools::cpu::kernels().name; });
+  m.def("select", sleeptools::cpu::select);
+  m.def("set_threads", sleeptools::cpu::set_threads);
+  m.def("cuda_architectures", sleeptools::cuda::architectures);
+  m.def("cuda_devices", sleeptools::cuda::devices);
+
+  m.def("modal_se", modal_se);
+}

@@ -1,0 +1,87 @@
+#include "dispatch.h"
+
+#include <algorithm>
+#include <atomic>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+// CMake defines SLEEPTOOLS_HAS_name for each variant that it compiles.
+#define SLEEPTOOLS_DECLARE(name, Op) void name(const Op&, int threads);
+#define SLEEPTOOLS_DECLARE_VARIANT(variant) \
+  namespace sleeptools::variant {           \
+  SLEEPTOOLS_OPS(SLEEPTOOLS_DECLARE)        \
+  }
+SLEEPTOOLS_DECLARE_VARIANT(baseline)
+#ifdef SLEEPTOOLS_HAS_avx2
+SLEEPTOOLS_DECLARE_VARIANT(avx2)
+#endif
+#ifdef SLEEPTOOLS_HAS_avx512_bf16
+SLEEPTOOLS_DECLARE_VARIANT(avx512_bf16)
+#endif
+
+namespace sleeptools::cpu {
+namespace {
+
+std::vector<Kernels> supported() {
+#define SLEEPTOOLS_BASELINE(name, Op) sleeptools::baseline::name,
+#define SLEEPTOOLS_AVX2(name, Op) sleeptools::avx2::name,
+#define SLEEPTOOLS_AVX512(name, Op) sleeptools::avx512_bf16::name,
+  std::vector<Kernels> found = {{"baseline", SLEEPTOOLS_OPS(SLEEPTOOLS_BASELINE)}};
+#ifdef SLEEPTOOLS_HAS_avx2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    found.push_back({"avx2", SLEEPTOOLS_OPS(SLEEPTOOLS_AVX2)});
+  }
+#endif
+#ifdef SLEEPTOOLS_HAS_avx512_bf16
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bf16")) {
+    found.push_back({"avx512-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AVX512)});
+  }
+#endif
+  return found;
+}
+
+constexpr int64_t kWorthATeam = 1 << 17;  // float operations; waking a team takes 2 to 10 us
+
+std::atomic<const Kernels*> selected{nullptr};
+std::atomic<int> requested{0};
+
+}  // namespace
+
+const std::vector<Kernels>& variants() {
+  static const std::vector<Kernels> all = supported();
+  return all;
+}
+
+const Kernels& kernels() {
+  const Kernels* chosen = selected.load(std::memory_order_relaxed);
+  return chosen ? *chosen : variants().back();
+}
+
+bool select(const std::string& name) {
+  for (const Kernels& variant : variants()) {
+    if (name == variant.name) {
+      selected = &variant;
+      return true;
+    }
+  }
+  return false;
+}
+
+void set_threads(int count) { requested = count; }
+
+int threads(int64_t tasks, int64_t work) {
+#ifdef _OPENMP
+  if (tasks < 2 || tasks * work < kWorthATeam) return 1;
+  const int wanted = requested ? requested.load() : omp_get_max_threads();
+  return static_cast<int>(std::min<int64_t>(tasks, wanted));
+#else
+  (void)tasks, (void)work;
+  return 1;
+#endif
+}
+
+}  // namespace sleeptools::cpu

@@ -1,0 +1,143 @@
+"""Settings: a TOML file and `--set a.b=c` on top, checked against a pydantic model.
+
+Nothing is accepted that is not understood: an unknown key is an error that lists the known ones.
+pydantic is imported only where settings are checked, because a command's `--help` must be fast.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sleeptools.errors import DataError, MissingInputError, UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+M = TypeVar("M", bound="BaseModel")
+Nested = dict[str, Any]
+
+
+def read(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
+    """Read a TOML file, or nothing, and apply overrides to it.
+
+    Parameters
+    ----------
+    path
+        The file of `--config`.
+    overrides
+        Texts "a.b=c". The value is TOML (`3`, `true`, `[1, 2]`, `"x"`); what is no TOML is taken
+        as it stands, so that `recipe.variant=authors` needs no quotes.
+
+    Raises
+    ------
+    UsageError
+        For an override without a name or a "=", or one that goes into a plain value.
+    MissingInputError, DataError
+        If the file is not there or not TOML.
+    """
+    values = _file(path) if path else {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        keys = [key.strip() for key in name.split(".")]
+        if not equals or not all(keys):
+            raise UsageError(f"--set {text!r}: expected NAME=VALUE, for example recipe.batch=128")
+        _put(values, keys, _value(value.strip()), text)
+    return values
+
+
+def _file(path: Path) -> Nested:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as e:
+        raise MissingInputError(f"{path}: {e.strerror}") from e
+    except ValueError as e:
+        raise DataError(f"{path}: not valid TOML: {e}") from e
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(values: Nested, keys: list[str], value: Any, text: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set {text!r}: {key!r} is a value, not a table")
+    values[keys[-1]] = value
+
+
+def resolve(kind: type[M], values: Mapping[str, Any], *, where: str) -> M:
+    """Check settings and fill in the defaults.
+
+    Parameters
+    ----------
+    kind
+        The pydantic model that says what there is.
+    values
+        Settings that differ from its defaults.
+    where
+        Names the settings in a message, for example "recipe".
+
+    Raises
+    ------
+    UsageError
+        For an unknown key (the known ones are listed) or a value that is not allowed.
+    """
+    from pydantic import ValidationError
+
+    known(values, kind.model_fields, where=where)
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as e:
+        raise UsageError("; ".join(_line(where, error) for error in e.errors())) from e
+
+
+def _line(where: str, error: ErrorDetails) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    message = error["msg"][:1].lower() + error["msg"][1:]
+    return f"{where}: {name} = {error['input']!r}: {message}"
+
+
+def known(values: Iterable[str], names: Iterable[str], *, where: str) -> None:
+    """Refuse a key that is not among the names.
+
+    Raises
+    ------
+    UsageError
+        Naming it and the known ones.
+    """
+    there = list(names)
+    for key in values:
+        if key not in there:
+            close = difflib.get_close_matches(key, there, 1)
+            raise UsageError(
+                f"{where}: unknown setting {key!r}; there are: {', '.join(there)}",
+                hint=f"did you mean {close[0]!r}?" if close else None,
+            )
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List where two settings differ, a line each: "recipe.batch: 256 there, 128 now"."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name}: {before.get(name, 'nothing')} there, {after.get(name, 'nothing')} now"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,158 @@
+"""Folds: who trains, who validates and who is tested, always by whole subjects.
+
+`make` deals subjects out by seed; `published` gives the partitions of the MMASleepNet and AttnSleep
+papers for Sleep-EDF-20 (20 folds) and Sleep-EDF-78 (10 folds). Two nights of one person never end
+up on two sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sleeptools.errors import DataError
+
+LEAK_FREE = "leak-free"
+BEST_ON_TEST = "best-on-test"
+PROTOCOLS = (LEAK_FREE, BEST_ON_TEST)
+VALIDATION = 0.2
+"""Share of the training subjects that validate under the leak-free protocol."""
+
+PUBLISHED_20 = (14, 5, 4, 17, 8, 7, 19, 12, 0, 15, 16, 9, 11, 10, 3, 1, 6, 18, 2, 13)
+PUBLISHED_78 = (
+    (43, 11, 19, 47, 24, 48, 62, 74),
+    (59, 67, 6, 22, 31, 5, 12, 55),
+    (4, 70, 37, 71, 49, 40, 13, 15),
+    (20, 23, 73, 18, 3, 65, 56, 63),
+    (27, 7, 0, 36, 41, 45, 51, 2),
+    (80, 44, 26, 1, 29, 14, 75, 58),
+    (76, 60, 32, 66, 34, 64, 72, 33),
+    (35, 82, 54, 16, 77, 57, 28, 17),
+    (53, 30, 81, 52, 50, 25, 21),
+    (38, 8, 42, 9, 10, 61, 46),
+)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the subjects.
+
+    Parameters
+    ----------
+    number
+        From 0.
+    train, validation, test
+        Subjects, sorted; no subject in two of them. `validation` is empty where the protocol takes
+        none or too few subjects are there.
+    """
+
+    number: int
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        everyone = [*self.train, *self.validation, *self.test]
+        assert len(everyone) == len(set(everyone)), "a subject on two sides of a fold"
+
+    def roles(self) -> Iterator[tuple[str, str]]:
+        """Every subject with the role it has."""
+        for role in ("train", "validation", "test"):
+            yield from ((subject, role) for subject in getattr(self, role))
+
+
+def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
+    """Deal subjects out into folds of nearly equal numbers.
+
+    Parameters
+    ----------
+    subjects
+        Everyone, in any order.
+    folds
+        2 to the number of subjects.
+    seed
+        Of the order in which they are dealt.
+
+    Raises
+    ------
+    DataError
+        With fewer than two subjects, or more folds than subjects.
+    """
+    everyone = sorted(set(subjects))
+    if len(everyone) < 2:  # noqa: PLR2004
+        raise DataError(
+            f"needs >= 2 subjects to train on one and test on another, found {len(everyone)}",
+            hint="--final trains without a test",
+        )
+    if not 2 <= folds <= len(everyone):  # noqa: PLR2004
+        raise DataError(
+            f"{folds} folds of {len(everyone)} subjects: expected 2 to {len(everyone)} folds"
+        )
+    order = np.random.default_rng([seed, folds]).permutation(everyone)
+    return _fill(everyone, [part.tolist() for part in np.array_split(order, folds)])
+
+
+def published(subjects: Iterable[str]) -> list[Fold]:
+    """Give the published partition of Sleep-EDF-20 or Sleep-EDF-78.
+
+    Parameters
+    ----------
+    subjects
+        "SC4" and two digits each; the 20 or the 78 of the data set.
+
+    Raises
+    ------
+    DataError
+        If these are not exactly those subjects.
+    """
+    everyone = sorted(set(subjects))
+    for groups in (tuple((n,) for n in PUBLISHED_20), PUBLISHED_78):
+        tests = [[f"SC4{n:02d}" for n in group] for group in groups]
+        if sorted(s for test in tests for s in test) == everyone:
+            return _fill(everyone, tests)
+    raise DataError(
+        f"published folds are for the 20 or 78 subjects of Sleep-EDF; found {len(everyone)}: "
+        f"{', '.join(everyone[:4])}{', ...' if len(everyone) > 4 else ''}",  # noqa: PLR2004
+        hint="leave --folds-from out to deal the subjects by seed",
+    )
+
+
+def _fill(everyone: Sequence[str], tests: Sequence[Sequence[str]]) -> list[Fold]:
+    """Complete folds from their test subjects: all others train."""
+    return [
+        Fold(i, tuple(s for s in everyone if s not in test), (), tuple(sorted(test)))
+        for i, test in enumerate(tests)
+    ]
+
+
+def with_validation(fold: Fold, seed: int) -> Fold:
+    """Move a share of a fold's training subjects, drawn by seed, to validation.
+
+    At least one moves; none where that would leave nobody to train on.
+    """
+    if len(fold.train) < 2:  # noqa: PLR2004
+        return fold
+    count = max(1, round(VALIDATION * len(fold.train)))
+    drawn = np.random.default_rng([seed, fold.number, count]).permutation(fold.train)[:count]
+    validation = tuple(sorted(drawn.tolist()))
+    train = tuple(s for s in fold.train if s not in validation)
+    return replace(fold, train=train, validation=validation)
+
+
+def under(protocol: str, folds: Sequence[Fold], seed: int) -> list[Fold]:
+    """Folds as a protocol uses them: validation subjects for leak-free, none for best-on-test."""
+    if protocol == LEAK_FREE:
+        return [with_validation(fold, seed) for fold in folds]
+    return list(folds)
+
+
+def table(folds: dict[str, Sequence[Fold]]) -> list[dict[str, str | int]]:
+    """Rows of folds.parquet: protocol, fold, subject, role."""
+    return [
+        {"protocol": protocol, "fold": fold.number, "subject": subject, "role": role}
+        for protocol, some in folds.items()
+        for fold in some
+        for subject, role in fold.roles()
+    ]

@@ -1,0 +1,299 @@
+"""The header of EDF, EDF+, BDF and BDF+ files, read strictly.
+
+Kemp et al. 1992 and Kemp & Olivan 2003 (EDF, EDF+), BioSemi (BDF). A number is read by a fixed
+grammar, every size is checked against the file before anything is allocated, and what is wrong is
+named with its field and bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from sleeptools.errors import DataError
+
+FIXED: Final = 256  # bytes of the header before the signals', and again per signal
+INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
+DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+RATES: Final = (0.01, 1e5)  # Hz; outside lies nothing that is sampled from a body
+WIDTHS: Final = (
+    ("label", 16), ("transducer", 80), ("unit", 8), ("physical_min", 8), ("physical_max", 8),
+    ("digital_min", 8), ("digital_max", 8), ("prefilter", 80), ("samples_per_record", 8),
+    ("reserved", 32),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SignalHeader:
+    """One signal's part of the header; `offset` is its first sample in a record."""
+
+    label: str
+    transducer: str
+    unit: str
+    physical_min: float
+    physical_max: float
+    digital_min: int
+    digital_max: int
+    prefilter: str
+    samples_per_record: int
+    offset: int
+
+    @property
+    def is_annotations(self) -> bool:
+        """Whether it holds annotations instead of samples."""
+        return self.label in ("EDF Annotations", "BDF Annotations")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether digital values can be turned into physical ones."""
+        return self.digital_max != self.digital_min and self.physical_max != self.physical_min
+
+
+@dataclass(frozen=True)
+class Header:
+    """A whole header.
+
+    Parameters
+    ----------
+    sample_bytes
+        2 for EDF, 3 for BDF.
+    kind
+        "EDF", "EDF+C", "EDF+D", "BDF", "BDF+C" or "BDF+D".
+    size
+        Bytes before the first record.
+    records, record_seconds
+        Number of data records that are there, and the length of one, s (0 only without signals).
+    start
+        None where the date or time is impossible.
+    recording_field
+        The local recording identification; the patient's is never read.
+    signals
+        In the file's order, annotation signals among them.
+    notes
+        What was odd but could be read.
+    """
+
+    path: Path
+    sample_bytes: int
+    kind: str
+    size: int
+    records: int
+    record_seconds: float
+    start: datetime | None
+    recording_field: str
+    signals: tuple[SignalHeader, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def record_samples(self) -> int:
+        """Samples of all signals in one record."""
+        return sum(s.samples_per_record for s in self.signals)
+
+    def sample_rate(self, signal: SignalHeader) -> float:
+        """Rate of a signal, Hz."""
+        return signal.samples_per_record / self.record_seconds
+
+
+def starts_like_edf(head: bytes) -> bool:
+    """Tell an EDF or BDF file by its first bytes."""
+    return head[:8] == b"0       " or head[:8] == b"\xffBIOSEMI"
+
+
+def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
+    """Read and check a header.
+
+    Parameters
+    ----------
+    allow_truncated
+        Take the whole records of a file that is shorter than its header says.
+
+    Raises
+    ------
+    DataError
+        With the field and its bytes, for anything the file's structure rests on.
+    """
+    with path.open("rb") as file:
+        head = file.read(FIXED)
+        if not starts_like_edf(head) or len(head) < FIXED:
+            raise DataError(f"{path.name}: not an EDF or BDF file (starts with {head[:16]!r})")
+        count = _integer(path, head, "number of signals", 252, 256, least=1)
+        head += file.read(FIXED * count)
+    if len(head) < FIXED * (count + 1):
+        raise DataError(f"{path.name}: header of {count} signals is cut short at {len(head)} bytes")
+    size = _integer(path, head, "header size", 184, 192)
+    if size != len(head):
+        raise DataError(
+            f"{path.name}: header size is {size} (bytes 184-191); {count} signals need {len(head)}"
+        )
+    notes: list[str] = []
+    signals = _signals(path, head, count, notes)
+    sample_bytes = 3 if head[:1] == b"\xff" else 2
+    duration = _duration(path, head, signals)
+    record_bytes = sample_bytes * sum(s.samples_per_record for s in signals)
+    records = _records(path, head, size, record_bytes, allow_truncated, notes)
+    return Header(
+        path, sample_bytes, _kind(head, sample_bytes, signals, notes), size, records, duration,
+        _start(head, notes), _text(head, 88, 168), signals, tuple(notes),
+    )  # fmt: skip
+
+
+def _text(head: bytes, start: int, stop: int) -> str:
+    raw = head[start:stop]
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    return text.replace("\0", " ").strip()
+
+
+def _field_error(path: Path, what: str, text: str, start: int, stop: int, want: str) -> DataError:
+    hint = "decimal comma: write a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else None
+    return DataError(
+        f'{path.name}: {what} is "{text}" (bytes {start}-{stop - 1}); expected {want}', hint=hint
+    )
+
+
+def _integer(
+    path: Path, head: bytes, what: str, start: int, stop: int, *, least: int | None = None
+) -> int:
+    text = _text(head, start, stop)
+    if not INTEGER.fullmatch(text) or (least is not None and int(text) < least):
+        want = "a whole number" if least is None else f"a whole number >= {least}"
+        raise _field_error(path, what, text, start, stop, want)
+    return int(text)
+
+
+def _decimal(path: Path, head: bytes, what: str, start: int, stop: int) -> float:
+    text = _text(head, start, stop)
+    if not DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
+        raise _field_error(path, what, text, start, stop, "a finite number")
+    return float(text)
+
+
+def _signals(path: Path, head: bytes, count: int, notes: list[str]) -> tuple[SignalHeader, ...]:
+    found: list[SignalHeader] = []
+    offset = 0
+    for i in range(count):
+        at = _columns(count, i)
+        label = _text(head, *at["label"])
+        what = f"signal {i + 1} ({label!r})"
+        spr = _integer(path, head, f"{what} samples per record", *at["samples_per_record"], least=1)
+        signal = SignalHeader(
+            label,
+            _text(head, *at["transducer"]),
+            _text(head, *at["unit"]),
+            _decimal(path, head, f"{what} physical minimum", *at["physical_min"]),
+            _decimal(path, head, f"{what} physical maximum", *at["physical_max"]),
+            _integer(path, head, f"{what} digital minimum", *at["digital_min"]),
+            _integer(path, head, f"{what} digital maximum", *at["digital_max"]),
+            _text(head, *at["prefilter"]),
+            spr,
+            offset,
+        )
+        _check_range(path, head, signal, what, notes)
+        found.append(signal)
+        offset += spr
+    return tuple(found)
+
+
+def _columns(count: int, signal: int) -> dict[str, tuple[int, int]]:
+    at, position = {}, FIXED
+    for name, width in WIDTHS:
+        at[name] = (position + signal * width, position + (signal + 1) * width)
+        position += count * width
+    return at
+
+
+def _check_range(
+    path: Path, head: bytes, signal: SignalHeader, what: str, notes: list[str]
+) -> None:
+    limit = 1 << (23 if head[:1] == b"\xff" else 15)
+    if not (-limit <= signal.digital_min < limit and -limit <= signal.digital_max < limit):
+        raise DataError(
+            f"{path.name}: {what} has digital range {signal.digital_min} to {signal.digital_max}; "
+            f"expected within {-limit} to {limit - 1}"
+        )
+    if not signal.calibrated and not signal.is_annotations:
+        notes.append(f"{what} has an empty digital or physical range and cannot be used")
+    inverted = (signal.digital_min > signal.digital_max) != (
+        signal.physical_min > signal.physical_max
+    )
+    if inverted and not signal.is_annotations:
+        notes.append(f"{what} is inverted by its header; the sign is kept as the header says")
+
+
+def _duration(path: Path, head: bytes, signals: Sequence[SignalHeader]) -> float:
+    duration = _decimal(path, head, "duration of a record", 244, 252)
+    sampled = [s for s in signals if not s.is_annotations]
+    if not sampled and duration >= 0:
+        return duration
+    if duration <= 0:
+        raise _field_error(
+            path, "duration of a record", _text(head, 244, 252), 244, 252, "seconds > 0"
+        )
+    for s in sampled:
+        rate = s.samples_per_record / duration
+        if not RATES[0] <= rate <= RATES[1]:
+            raise DataError(
+                f"{path.name}: signal {s.label!r} has {s.samples_per_record} samples in a record "
+                f"of {duration:g} s, {rate:g} Hz; expected {RATES[0]:g} to {RATES[1]:g} Hz"
+            )
+    return duration
+
+
+def _records(
+    path: Path, head: bytes, size: int, record_bytes: int, allow_truncated: bool, notes: list[str]
+) -> int:
+    said = _integer(path, head, "number of data records", 236, 244, least=-1)
+    there, rest = divmod(path.stat().st_size - size, record_bytes)
+    if said in (-1, 0) and there:
+        notes.append(f"number of data records is {said}; the file holds {there}")
+        return there
+    if said <= 0:
+        raise DataError(f"{path.name}: holds a header and no data records")
+    if there > said:
+        raise DataError(
+            f"{path.name}: number of data records is {said} (bytes 236-243), but the file holds "
+            f"{there}",
+            hint="two truths: re-export the file",
+        )
+    if there == said and rest:
+        notes.append(f"{rest} bytes after the last data record are passed over")
+    if there < said:
+        message = f"number of data records is {said} (bytes 236-243); the file holds {there}"
+        if not allow_truncated or not there:
+            raise DataError(
+                f"{path.name}: {message}: it is cut short",
+                hint="fetch or export it again, or take what is there with --allow-truncated",
+            )
+        notes.append(message)
+    return min(said, there)
+
+
+def _kind(head: bytes, sample_bytes: int, signals: Sequence[SignalHeader], notes: list[str]) -> str:
+    family = "EDF" if sample_bytes == 2 else "BDF"  # noqa: PLR2004 - bytes
+    reserved = _text(head, 192, 236)
+    plus = next((p for p in ("+C", "+D") if reserved.startswith(family + p)), "")
+    if any(s.is_annotations for s in signals) and not plus:
+        notes.append(f"holds annotations but is not marked {family}+C; read as such")
+        plus = "+C"
+    if plus and not any(s.is_annotations for s in signals):
+        notes.append(f"marked {family}{plus} but holds no annotation signal")
+    return family + plus
+
+
+def _start(head: bytes, notes: list[str]) -> datetime | None:
+    date, time = _text(head, 168, 176), _text(head, 176, 184)
+    try:
+        day, month, year = (int(p) for p in date.split("."))
+        hour, minute, second = (int(p) for p in time.split("."))
+        century = 1900 if year >= 85 else 2000  # noqa: PLR2004 - EDF's clipping date
+        return datetime(century + year, month, day, hour, minute, second)
+    except ValueError:
+        notes.append(f"start {date!r} {time!r} is not a date and time; the start is unknown")
+        return None

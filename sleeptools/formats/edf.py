@@ -1,0 +1,231 @@
+"""EDF, EDF+, BDF and BDF+: signals at their own rates, annotations, and writing both.
+
+Samples are mapped from the file and decoded one signal at a time. Unlike readers that bring every
+channel to the highest rate, nothing is resampled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools import hypnogram as hyp
+from sleeptools import montage, stages, store
+from sleeptools.errors import DataError
+from sleeptools.formats._edf_annotations import read_tals
+from sleeptools.formats._edf_header import (
+    FIXED,
+    Header,
+    SignalHeader,
+    read_header,
+    starts_like_edf,
+)
+from sleeptools.hypnogram import Event, Hypnogram
+from sleeptools.recording import Recording, Signal, Stored
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell an EDF or BDF file by its first bytes."""
+    del path
+    return starts_like_edf(head)
+
+
+def read(path: Path, *, allow_truncated: bool = False) -> Recording:
+    """Read a recording; samples stay on the disk until asked for.
+
+    The patient's name and birthday in the header are not read. `facts["notes"]` says what was odd.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or holds no signals, or a label stands twice.
+    """
+    header = read_header(store.need(path), allow_truncated=allow_truncated)
+    sampled = [s for s in header.signals if not s.is_annotations]
+    if not sampled:
+        raise DataError(f"{path.name}: holds annotations only", hint="read it as a hypnogram")
+    _, notes = read_tals(header)
+    signals = {n: _signal(header, s, n) for n, s in _names(sampled)}
+    facts: dict[str, str | int | float | bool] = {"kind": header.kind}
+    if header.notes or notes:
+        facts["notes"] = "; ".join([*header.notes, *notes])
+    if "simulated" in header.recording_field.lower().split():
+        facts["simulated"] = True
+    return Recording(path.stem, path.stem, 1, signals, None, header.start, facts)
+
+
+def _names(signals: list[SignalHeader]) -> Iterable[tuple[str, SignalHeader]]:
+    """Name a repeated label `NAME#2`, so that neither is taken for the other."""
+    seen: dict[str, int] = {}
+    for s in signals:
+        seen[s.label] = seen.get(s.label, 0) + 1
+        yield (s.label if seen[s.label] == 1 else f"{s.label}#{seen[s.label]}"), s
+
+
+def _signal(header: Header, signal: SignalHeader, name: str) -> Signal:
+    factor = montage.MICROVOLTS.get(signal.unit, 1.0)
+    unit = "uV" if signal.unit in montage.MICROVOLTS else signal.unit
+    gain = offset = float("nan")
+    if signal.calibrated:
+        span = signal.physical_max - signal.physical_min
+        gain = span / (signal.digital_max - signal.digital_min)
+        offset = signal.physical_min - gain * signal.digital_min
+    return Signal(
+        label=name,
+        sample_rate=header.sample_rate(signal),
+        unit=unit,
+        modality=montage.modality(signal.label),
+        size=header.records * signal.samples_per_record,
+        read=lambda: _digital(header, signal),
+        gain=gain * factor,
+        offset=offset * factor,
+        dtype=np.int16 if header.sample_bytes == 2 else np.int32,  # noqa: PLR2004 - EDF
+    )
+
+
+def _digital(header: Header, signal: SignalHeader) -> Stored:
+    if not signal.calibrated:
+        raise DataError(
+            f"{header.path.name}: signal {signal.label!r} has digital range "
+            f"{signal.digital_min} to {signal.digital_max} and physical range "
+            f"{signal.physical_min:g} to {signal.physical_max:g}; it cannot be calibrated"
+        )
+    first, count = signal.offset, signal.samples_per_record
+    shape = (header.records, header.record_samples)
+    if header.sample_bytes == 2:  # noqa: PLR2004 - EDF
+        samples = np.memmap(header.path, "<i2", "r", header.size, shape)
+        return samples[:, first : first + count].reshape(-1)
+    raw = np.memmap(header.path, np.uint8, "r", header.size, (*shape, 3))
+    part = raw[:, first : first + count].astype(np.int32)
+    value = part[..., 0] | part[..., 1] << 8 | part[..., 2] << 16
+    value = (value ^ 0x800000) - 0x800000  # the sign of 24 bits
+    return np.asarray(value.reshape(-1), np.int32)
+
+
+def read_annotations(path: Path) -> list[Event]:
+    """Read all annotations of a file: (onset, duration, text), s."""
+    return read_tals(read_header(store.need(path)))[0]
+
+
+def read_hypnogram(path: Path, *, epoch_seconds: float = 30.0) -> Hypnogram:
+    """Read the sleep stages among a file's annotations.
+
+    Annotations that are no stage ("Lights off", movements of a limb) are passed over; an unknown
+    text that begins like a stage is an error.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, has no stage annotations, or they do not fit the epoch grid.
+    """
+    events = [
+        e for e in read_annotations(path)
+        if e[2] in stages.EDF_TEXTS or e[2].lower().startswith("sleep stage")
+    ]  # fmt: skip
+    return hyp.from_events(events, stages.EDF_TEXTS, epoch_seconds=epoch_seconds, source=path.name)
+
+
+def read_start(path: Path) -> datetime | None:
+    """Read when a file's first record began, or None where its header does not say."""
+    return read_header(store.need(path)).start
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def write(
+    path: Path,
+    recording: Recording,
+    heads: Sequence[SignalHeader],
+    *,
+    record_seconds: float = 30.0,
+    patient: str = "X",
+    note: str = "",
+) -> None:
+    """Write a recording's signals as plain EDF.
+
+    Parameters
+    ----------
+    heads
+        The signals to write, by label, in this order; values beyond a physical range are clipped.
+    record_seconds
+        Length of a record, s; samples that fill no whole record are left out.
+    patient
+        Fourth subfield of the patient identification, for example "Female_33yr".
+    note
+        Fifth subfield of the recording identification, for example "simulated".
+    """
+    import warnings
+
+    import pyedflib
+
+    records = int(recording.seconds // record_seconds)
+    with store.atomic_path(path) as part, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that long records alter rates: they do not
+        writer = pyedflib.EdfWriter(str(part), len(heads), file_type=pyedflib.FILETYPE_EDF)
+        try:
+            writer.setDatarecordDuration(record_seconds)
+            writer.setStartdatetime(recording.start or datetime(1985, 1, 1))
+            writer.setPatientAdditional(patient)
+            writer.setRecordingAdditional(note)
+            blocks = []
+            for i, head in enumerate(heads):
+                signal = recording.signal(head.label)
+                writer.setSignalHeader(i, _fields(head, signal))
+                count = records * round(record_seconds * signal.sample_rate)
+                blocks.append(_quantised(signal.samples()[:count], head))
+            writer.writeSamples(blocks, digital=True)
+        finally:
+            writer.close()
+
+
+def _fields(head: SignalHeader, signal: Signal) -> dict[str, str | int | float | None]:
+    return {
+        "label": head.label, "dimension": head.unit, "sample_frequency": signal.sample_rate,
+        "physical_min": head.physical_min, "physical_max": head.physical_max,
+        "digital_min": head.digital_min, "digital_max": head.digital_max,
+        "transducer": head.transducer, "prefilter": head.prefilter,
+    }  # fmt: skip
+
+
+def _quantised(samples: npt.NDArray[np.float32], head: SignalHeader) -> npt.NDArray[np.int32]:
+    gain = (head.physical_max - head.physical_min) / (head.digital_max - head.digital_min)
+    digital = np.rint((samples - head.physical_min) / gain) + head.digital_min
+    low, high = sorted((head.digital_min, head.digital_max))
+    return np.asarray(np.clip(digital, low, high), np.int32)
+
+
+def write_annotations(
+    path: Path, events: Iterable[Event], begin: datetime | None, *, note: str = ""
+) -> None:
+    """Write annotations as an EDF+ file of one record and no signals, as Sleep-EDF's hypnograms.
+
+    Parameters
+    ----------
+    events
+        (onset, duration, text), s.
+    begin
+        Start of the recording.
+    note
+        Last subfield of the recording identification.
+    """
+    begin = begin or datetime(1985, 1, 1)
+    tals = b"+0\x14\x14\0" + b"".join(
+        f"+{onset:g}\x15{duration:g}\x14{text}\x14\0".encode() for onset, duration, text in events
+    )
+    tals += b"\0" * (len(tals) % 2)
+    day = f"{begin:%d-%b-%Y}".upper()
+    fixed = (
+        f"{'0':8}{'X X X X':80}{f'Startdate {day} X X X {note}'.strip():80}"
+        f"{begin:%d.%m.%y%H.%M.%S}{2 * FIXED:<8}{'EDF+C':44}{1:<8}{0:<8}{1:<4}"
+    )
+    signal = (
+        f"{'EDF Annotations':16}{'':80}{'':8}{0:<8}{1:<8}{-32768:<8}{32767:<8}{'':80}"
+        f"{len(tals) // 2:<8}{'':32}"
+    )
+    with store.atomic_write(path) as file:
+        file.write((fixed + signal).encode("ascii") + tals)

@@ -1,0 +1,119 @@
+"""`inspect`: what a file holds, before anything is made of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from sleeptools import formats, presets, registry, store
+from sleeptools.errors import DataError, SleeptoolsError
+from sleeptools.hypnogram import Hypnogram
+from sleeptools.recording import Recording, Signal
+
+EPOCH_SECONDS = 30.0
+
+
+def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
+    """Describe a file: a recording, a hypnogram, or both in one.
+
+    Parameters
+    ----------
+    path
+        A file of a known format.
+    preset
+        Whose montage to map the signals to; Sleep-EDF's if left out.
+
+    Returns
+    -------
+    facts
+        JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
+        `simulated`, `signals` (a list), `montage` (wanted to found label, or None), `epochs`
+        (whole scoring epochs) and `stages` (epochs per stage and per reason for having none).
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or of no known format.
+    """
+    module = formats.find(path)
+    facts: dict[str, Any] = {
+        "path": str(path), "format": module.__name__.rsplit(".", 1)[-1], "kind": "hypnogram",
+        "start": None, "seconds": 0.0, "notes": "", "simulated": False, "signals": [],
+        "montage": {}, "epochs": 0, "stages": {},
+    }  # fmt: skip
+    recording, hypnogram, problem = _read(path)
+    if recording is None and hypnogram is None:
+        raise problem or DataError(f"{path}: holds neither signals nor stages")
+    if hypnogram is not None:
+        seconds = len(hypnogram) * hypnogram.epoch_seconds
+        facts |= {"seconds": seconds, "epochs": len(hypnogram), "stages": hypnogram.counts()}
+    if recording is not None:
+        facts |= _of_recording(recording, preset or presets.load("sleep-edf"))
+    return facts
+
+
+def _read(path: Path) -> tuple[Recording | None, Hypnogram | None, SleeptoolsError | None]:
+    recording = hypnogram = problem = None
+    try:
+        hypnogram = formats.read_hypnogram(path)
+    except DataError as e:
+        problem = e
+    try:
+        recording = formats.read(path)
+    except DataError as e:
+        problem = e
+    return recording, hypnogram, problem
+
+
+def _of_recording(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
+    return {
+        "kind": "recording",
+        "start": recording.start.isoformat() if recording.start else None,
+        "seconds": recording.seconds,
+        "notes": str(recording.facts.get("notes", "")),
+        "simulated": bool(recording.facts.get("simulated", False)),
+        "signals": [_of_signal(s) for s in recording.signals.values()],
+        "montage": {n: n if n in recording.signals else None for n in preset.montage},
+        "epochs": int(recording.seconds // EPOCH_SECONDS),
+    }
+
+
+def _of_signal(signal: Signal) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "label": signal.label, "sample_rate": signal.sample_rate, "unit": signal.unit,
+        "modality": signal.modality, "samples": signal.size, "minimum": None, "maximum": None,
+    }  # fmt: skip
+    if math.isfinite(signal.gain) and signal.size:
+        values = signal.samples()
+        facts |= {"minimum": float(values.min()), "maximum": float(values.max())}
+    return facts
+
+
+def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """List a drawer for `sleeptools list`: each entry's name and the first line about it.
+
+    Parameters
+    ----------
+    drawer
+        "models", "datasets" or "presets"; with `folder`, the model folders below it.
+    """
+    if folder is not None:
+        found = sorted(store.need(folder, "folder").rglob("config.json"))
+        configs = [(p.parent, store.read_json(p)) for p in found]
+        return [
+            {"name": str(p.relative_to(folder)), "about": c.get("model", "")}
+            for p, c in configs
+            if c.get("format") == "sleeptools-model"
+        ]
+    if drawer == "presets":
+        return [{"name": n, "about": ", ".join(presets.load(n).montage)} for n in presets.names()]
+    return [{"name": n, "about": _about(drawer, n)} for n in registry.names(drawer)]
+
+
+def _about(drawer: str, name: str) -> str:
+    """Read a module's first line without importing it; a model would import torch."""
+    import ast
+
+    text = (registry.ROOT / drawer / f"{name.replace('-', '_')}.py").read_text()
+    return (ast.get_docstring(ast.parse(text)) or "").split("\n", 1)[0]

@@ -1,0 +1,114 @@
+"""How a model is trained: the settings that every model's `RECIPE` fills in.
+
+One optimiser, Adam, with weight decay as an L2 term inside it (as in torch.optim.Adam, not AdamW);
+the published recipes differ in its settings, in the loss, and in which pass they keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from sleeptools import config
+
+Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
+Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
+
+
+class Recipe(BaseModel):
+    """Settings of one training.
+
+    Parameters
+    ----------
+    variant
+        Which of the model's `RECIPES` the rest was taken from.
+    passes
+        Times through the training epochs.
+    batch
+        Epochs per step; the last step of a pass takes what is left.
+    learning_rate, betas, eps, weight_decay, amsgrad
+        As in torch.optim.Adam.
+    class_weights
+        Weight of each stage in the loss, in the order of the stages; empty for equal weights.
+    loss
+        `weighted_ce`: cross-entropy of the logits, the sum divided by the summed weights;
+        `weighted_ce_n`: the same divided by the number of epochs;
+        `softmax_ce`: `weighted_ce` with the probabilities in place of the logits.
+    selection
+        What the validation epochs are judged by to keep a pass; `last` keeps the last one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    variant: str = "default"
+    passes: int = Field(default=150, ge=1)
+    batch: int = Field(default=256, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    amsgrad: bool = False
+    class_weights: tuple[float, ...] = ()
+    loss: Loss = "weighted_ce"
+    selection: Selection = "kappa"
+
+
+def choose(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
+    """Resolve a model's recipe: one of its `RECIPES` by `variant`, and settings on top.
+
+    Raises
+    ------
+    UsageError
+        For an unknown variant or setting, or a value that is not allowed.
+    """
+    recipes: dict[str, Recipe] = getattr(module, "RECIPES", {"default": module.RECIPE})
+    variant = str(values.get("variant", "default"))
+    config.known([variant], recipes, where="recipe.variant")
+    base = recipes[variant].model_dump() if variant != "default" else module.RECIPE.model_dump()
+    config.known(values, base, where="recipe")
+    return config.resolve(Recipe, {**base, **values}, where="recipe")
+
+
+def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> Tensor:
+    """Loss of one batch.
+
+    Parameters
+    ----------
+    logits
+        (B, S) float32.
+    stages
+        (B,) int64, index of the scored stage.
+    weights
+        (S,) float32 or None.
+    kind
+        As in `Recipe`.
+
+    Returns
+    -------
+    loss
+        Scalar.
+    """
+    if kind == "softmax_ce":
+        logits = logits.softmax(1)
+    if kind == "weighted_ce_n":
+        return functional.cross_entropy(logits, stages, weights, reduction="sum") / len(stages)
+    return functional.cross_entropy(logits, stages, weights)
+
+
+def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Adam:
+    """Make the optimiser of a recipe."""
+    return torch.optim.Adam(
+        parameters,
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        eps=recipe.eps,
+        weight_decay=recipe.weight_decay,
+        amsgrad=recipe.amsgrad,
+        foreach=True,
+    )

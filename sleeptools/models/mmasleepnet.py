@@ -1,0 +1,289 @@
+"""MMASleepNet: one 30-s epoch of EEG, EOG and EMG at 100 Hz to five stages.
+
+Zheng, Luo, Zou, Zhang, Li, "MMASleepNet: A multimodal attention network based on
+electrophysiological signals for automatic sleep staging", Front. Neurosci. 2022, 16:973761.
+
+Each modality goes through two convolution streams, one with short and one with long kernels (MBFE),
+whose outputs are joined on time; the EEG's 128 maps count as two modalities of 64. A residual
+squeeze-and-excitation block weighs the modalities (Eq. 3-6), one Transformer encoder layer without
+positions looks across them (Eq. 7-11), its output gates its input (O = Z * encoder(Z)), and two
+linear layers classify.
+
+The paper and its authors' program differ; every difference is a setting, and the defaults are what
+the published parameter count (1.5 M) and figures come from:
+
+kernels  "paper": 50/500 samples for EEG, 25/250 for EOG and EMG. "authors": 64/512 for all.
+tokens   "authors": 64 tokens of 4 maps x 24 steps each. "paper": 96 tokens (modality, step) x 64.
+se       "authors": relu(F + F' * E), F' two 1x1 convolutions of F, E its excitation.
+         "paper" (Eq. 5): F + F * E.
+recipe   "paper": weight decay 1e-3; cross-entropy divided by the number of epochs (Eq. 13).
+         "authors": weight decay 1e-2, amsgrad, and a softmax before the cross-entropy, which keeps
+         the loss above 0.905 and its gradients small; the pass is kept by accuracy.
+         "default": the paper's, with the cross-entropy divided by the summed weights, so that the
+         step size does not depend on a batch's mix of stages; the pass is kept by kappa.
+
+Input is microvolts as recorded; there is no normalisation but the first BatchNorm.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sleeptools.models._recipe import Recipe
+
+MAPS = 64  # feature maps of one modality
+STEPS = 24  # time steps after the two streams are joined: 13 + 11, for every kernel set
+HEADS = 4
+HIDDEN = 2048  # of the encoder's feed-forward; PyTorch's default, the paper gives none
+MODALITIES = {"eeg": ("eeg",), "eeg+eog": ("eeg", "eog"), "all": ("eeg", "eog", "emg")}
+
+_PAPER = Recipe(
+    variant="paper", weight_decay=1e-3, class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
+    loss="weighted_ce_n",
+)  # fmt: skip
+RECIPES = {
+    "default": _PAPER.model_copy(update={"variant": "default", "loss": "weighted_ce"}),
+    "paper": _PAPER,
+    "authors": _PAPER.model_copy(
+        update={
+            "variant": "authors", "weight_decay": 1e-2, "amsgrad": True, "loss": "softmax_ce",
+            "selection": "accuracy",
+        }
+    ),
+}  # fmt: skip
+RECIPE = RECIPES["default"]
+
+
+class Config(BaseModel):
+    """What makes one MMASleepNet differ from another.
+
+    Parameters
+    ----------
+    eeg
+        EEG channels, 2 for Sleep-EDF and 6 for ISRUC; one EOG and one EMG channel follow them.
+    stages
+        Number of stages.
+    kernels, tokens, se
+        See the head of the module.
+    dropout
+        Probability after each stream's first pool and after the streams are joined.
+    modalities
+        What the model looks at; the input carries all channels in any case.
+    fusion
+        "full", "mbfe+te" (no squeeze-and-excitation, no gate) or "mbfe" (no encoder either), the
+        paper's ablations.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    eeg: int = Field(default=2, ge=1, le=64)
+    stages: int = Field(default=5, ge=2, le=16)
+    kernels: Literal["paper", "authors"] = "paper"
+    tokens: Literal["authors", "paper"] = "authors"
+    se: Literal["authors", "paper"] = "authors"
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    modalities: Literal["all", "eeg+eog", "eeg"] = "all"
+    fusion: Literal["full", "mbfe+te", "mbfe"] = "full"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return self.eeg + 2
+
+    @property
+    def sample_rate(self) -> float:
+        """Hz."""
+        return 100.0
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Length of an epoch, s."""
+        return 30.0
+
+
+class Parts(NamedTuple):
+    """What the model computes on the way, M modalities (the EEG counts twice), T tokens of D.
+
+    Parameters
+    ----------
+    fused
+        (B, M, 64, 24): the branches' maps.
+    weighed
+        (B, M, 64, 24): after the squeeze-and-excitation block.
+    tokens
+        (B, T, D): the encoder's input Z.
+    gated
+        (B, T, D): what the classifier takes, flattened.
+    """
+
+    fused: Tensor
+    weighed: Tensor
+    tokens: Tensor
+    gated: Tensor
+
+
+class Conv(nn.Module):
+    """Convolution without bias, BatchNorm, LeakyReLU with slope 0.01."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, pad: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, pad, bias=False)
+        self.norm = nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        x = self.norm(self.conv(x))  # (B, outputs, T)
+        return functional.leaky_relu(x, 0.01, inplace=True)
+
+
+class Shape(NamedTuple):
+    """Kernel, stride and padding of a stream's layers."""
+
+    first: tuple[int, int, int]
+    pool: tuple[int, int, int]
+    later: tuple[int, int, int]
+    last_pool: tuple[int, int, int]
+
+
+def shapes(modality: str, kernels: str) -> tuple[Shape, Shape]:
+    """Layers of the short-kernel and of the long-kernel stream of a modality."""
+    short, long = (50, 500) if modality == "eeg" else (25, 250)
+    pad = 24 if modality == "eeg" else 8
+    if kernels == "authors":
+        short, long, pad = 64, 512, 24
+    return (
+        Shape((short, 8, pad), (8, 8, 4), (8, 1, 4), (4, 4, 2)),
+        Shape((long, 64, 24), (4, 4, 2), (6, 1, 4), (2, 2, 1)),
+    )
+
+
+class Stream(nn.Module):
+    """Four convolutions with a pool after the first and after the last."""
+
+    def __init__(self, inputs: int, width: int, shape: Shape, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = Conv(inputs, width, *shape.first)
+        self.pool1 = nn.MaxPool1d(*shape.pool)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = Conv(width, 2 * width, *shape.later)
+        self.conv3 = Conv(2 * width, 2 * width, *shape.later)
+        self.conv4 = Conv(2 * width, 2 * width, *shape.later)
+        self.pool2 = nn.MaxPool1d(*shape.last_pool)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, 3000) to (B, 2 * width, 13) for short kernels, 11 for long ones."""
+        x = self.dropout(self.pool1(self.conv1(x)))  # (B, width, 47 or 11 or 12)
+        x = self.conv4(self.conv3(self.conv2(x)))  # (B, 2 * width, 50 or 20 or 21)
+        out: Tensor = self.pool2(x)
+        return out
+
+
+class Branch(nn.Module):
+    """One modality: a short-kernel and a long-kernel stream joined on time (MBFE)."""
+
+    def __init__(self, modality: str, config: Config) -> None:
+        super().__init__()
+        inputs, width = (config.eeg, MAPS) if modality == "eeg" else (1, MAPS // 2)
+        short, long = shapes(modality, config.kernels)
+        self.small = Stream(inputs, width, short, config.dropout)
+        self.large = Stream(inputs, width, long, config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
+        x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
+        return x.view(len(x), -1, MAPS, STEPS)
+
+
+class ModalSE(nn.Module):
+    """Residual squeeze-and-excitation over the modalities; 96 parameters for four."""
+
+    def __init__(self, modalities: int, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.conv1 = nn.Conv2d(modalities, modalities, 1)
+        self.norm1 = nn.BatchNorm2d(modalities)
+        self.conv2 = nn.Conv2d(modalities, modalities, 1)
+        self.norm2 = nn.BatchNorm2d(modalities)
+        self.squeeze = nn.Conv2d(modalities, modalities, 1)
+        self.excite = nn.Conv2d(modalities, modalities, 1)
+
+    def forward(self, f: Tensor) -> Tensor:
+        """(B, M, 64, 24) to the same."""
+        g = functional.relu(self.norm1(self.conv1(f)))  # (B, M, 64, 24)
+        g = self.norm2(self.conv2(g))  # F'
+        e = functional.relu(self.squeeze(g.mean((2, 3), keepdim=True)))  # (B, M, 1, 1)
+        e = torch.sigmoid(self.excite(e))
+        if self.kind == "paper":
+            return f + f * e
+        return functional.relu(f + g * e)  # (B, M, 64, 24)
+
+
+class Model(nn.Module):
+    """MMASleepNet; see the head of the module.
+
+    Parameters
+    ----------
+    config
+        Which variant.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        parts = MODALITIES[config.modalities]
+        count = len(parts) + 1  # the EEG counts twice
+        count_tokens, width = (MAPS, count * STEPS)
+        if config.tokens == "paper":
+            count_tokens, width = count * STEPS, MAPS
+        self.branches = nn.ModuleDict({m: Branch(m, config) for m in parts})
+        if config.fusion == "full":
+            self.se = ModalSE(count, config.se)
+        if config.fusion != "mbfe":
+            self.encoder = nn.TransformerEncoderLayer(width, HEADS, HIDDEN, 0.1, batch_first=True)
+        self.linear1 = nn.Linear(count_tokens * width, 32)
+        self.linear2 = nn.Linear(32, config.stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score epochs.
+
+        Parameters
+        ----------
+        x
+            (B, channels, 3000) float32, uV, channels in the order EEG, EOG, EMG.
+
+        Returns
+        -------
+        logits
+            (B, stages); their softmax is the hypnodensity.
+        """
+        flat = self.features(x).gated.flatten(1)  # (B, 1536 M)
+        logits: Tensor = self.linear2(functional.relu(self.linear1(flat)))  # (B, stages)
+        return logits
+
+    def features(self, x: Tensor) -> Parts:
+        """Everything up to the classifier; `x` as in `forward`."""
+        fused = self.fuse(x)
+        weighed = self.se(fused) if self.config.fusion == "full" else fused
+        tokens = self.tokenise(weighed)
+        if self.config.fusion == "mbfe":
+            return Parts(fused, weighed, tokens, tokens)
+        encoded = self.encoder(tokens)  # (B, T, D)
+        gated = tokens * encoded if self.config.fusion == "full" else encoded
+        return Parts(fused, weighed, tokens, gated)
+
+    def fuse(self, x: Tensor) -> Tensor:
+        """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
+        n = self.config.eeg
+        signals = {"eeg": x[:, :n], "eog": x[:, n : n + 1], "emg": x[:, n + 1 : n + 2]}
+        return torch.cat([branch(signals[m]) for m, branch in self.branches.items()], 1)
+
+    def tokenise(self, f: Tensor) -> Tensor:
+        """(B, M, 64, 24) to (B, 64, 24 M), or as the paper writes it to (B, 24 M, 64)."""
+        if self.config.tokens == "paper":
+            return f.transpose(2, 3).flatten(1, 2)
+        return f.reshape(len(f), MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps

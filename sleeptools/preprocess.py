@@ -1,0 +1,248 @@
+"""`preprocess`: recordings to epochs, by a preset: montage, rate, and which epochs are kept.
+
+The order of dropping and trimming decides how many wake epochs a data set has, and with them every
+published figure; both orders in use are here, and what each dropped is counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools import batch, epochs, montage, presets, registry, signals, store
+from sleeptools import recording as rec
+from sleeptools import stages as st
+from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.hypnogram import Hypnogram
+
+RECORDINGS = "sleeptools-recordings"
+Index = npt.NDArray[np.int64]
+
+
+def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, int]]:
+    """Choose the epochs of a hypnogram that are kept, and count why the others are not.
+
+    Under "drop-then-trim" the margin counts epochs that are left after dropping, so that it
+    reaches further where unscored epochs lie in it; under "trim-then-drop" everything that is not
+    scored wake, unscored epochs among it, counts as sleep when the margin is laid. A recording
+    without any sleep is kept whole.
+
+    Parameters
+    ----------
+    hypnogram
+        Already cut to the length of the signals; its first stage is wake.
+    trim
+        Rule and margin.
+
+    Returns
+    -------
+    kept
+        Numbers of the kept epochs, ascending.
+    excluded
+        Epochs per reason; with the kept ones they add up to all.
+    """
+    scored = np.flatnonzero(hypnogram.stages >= 0)
+    margin = round(trim.margin_minutes * 60 / hypnogram.epoch_seconds)
+    if trim.rule == "none":
+        kept = scored
+    elif trim.rule == "drop-then-trim":
+        kept = scored[_around_sleep(hypnogram.stages[scored] != 0, margin)]
+    else:
+        window = np.zeros(len(hypnogram), bool)
+        window[_around_sleep(hypnogram.stages != 0, margin)] = True
+        kept = scored[window[scored]]
+    reasons = Counter(st.REASONS[r] for r in hypnogram.reasons[hypnogram.stages < 0])
+    excluded = {name: reasons.get(name, 0) for name in st.REASONS[1:]}
+    excluded["wake beyond the margin"] = len(scored) - len(kept)
+    return kept, excluded
+
+
+def _around_sleep(asleep: npt.NDArray[np.bool_], margin: int) -> slice:
+    where = np.flatnonzero(asleep)
+    if len(where) == 0:
+        return slice(0, len(asleep))
+    return slice(max(0, int(where[0]) - margin), int(where[-1]) + margin + 1)
+
+
+def preprocess(
+    preset: presets.Preset, recordings: Path, out: Path, progress: batch.Progress = batch.ignore
+) -> Path:
+    """Make epochs of every recording; what is done already is skipped.
+
+    Parameters
+    ----------
+    preset
+        See `presets.load`.
+    recordings
+        A folder that `convert` wrote, or the data set's raw folder, converted on the fly.
+    out
+        Folder to write: epochs.toml, index.parquet, manifest.json and a file per recording.
+    progress
+        Told after every recording.
+
+    Raises
+    ------
+    DataError
+        If there are no recordings, or at the end, if any failed.
+    OutputError
+        If `out` holds epochs of another preset.
+    """
+    store.need(recordings, "folder")
+    _refuse_other(preset, recordings, out)
+    readers = _readers(preset, recordings)
+    manifest = store.Manifest(epochs.KIND, epochs.VERSION)
+    with store.lock(out):
+        items = [(name, partial(_one, preset, name, r, out)) for name, r in readers.items()]
+        outcome = batch.run(items, out, progress)
+        if outcome.rows:
+            _finish(preset, out, manifest, outcome)
+    outcome.raise_failures(out)
+    return out
+
+
+def _refuse_other(preset: presets.Preset, recordings: Path, out: Path) -> None:
+    if out.resolve() == recordings.resolve():
+        raise UsageError(f"{out}: recordings and epochs need folders of their own")
+    if not (out / "epochs.toml").exists():
+        return
+    found, wanted = store.read_toml(out / "epochs.toml"), preset.model_dump(mode="json")
+    differences = [
+        f"{k}: {found.get(k)} there, {v} now" for k, v in wanted.items() if found.get(k) != v
+    ]
+    if differences:
+        raise OutputError(
+            f"{out}: holds epochs of another preset ({'; '.join(differences)})",
+            hint="give another folder, or remove this one",
+        )
+
+
+Reader = tuple[dict[str, object], Callable[[], rec.Recording]]
+"""What a recording is made from, to tell whether it changed, and how to read it."""
+
+
+def _readers(preset: presets.Preset, folder: Path) -> dict[str, Reader]:
+    if (folder / "manifest.json").exists() and (folder / "index.parquet").exists():
+        facts = store.read_manifest(folder, RECORDINGS)
+        paths = {name: folder / f"{name}.safetensors" for name in facts["recordings"]}
+        return {n: (_stamp([p]), partial(rec.read, p)) for n, p in paths.items()}
+    module = registry.load("datasets", preset.data_set)
+    return {s.id: (_stamp(s.files), partial(module.read, s)) for s in module.find(folder)}
+
+
+def _stamp(files: list[Path] | tuple[Path, ...]) -> dict[str, object]:
+    return {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
+
+
+def _one(
+    preset: presets.Preset, name: str, reader: Reader, out: Path
+) -> tuple[dict[str, Any], str]:
+    stamp, read = reader
+    path = out / f"{name}.safetensors"
+    made_by: dict[str, Any] = {"inputs": stamp, "preset": preset.model_dump(mode="json")}
+    if path.exists() and epochs.read(path).facts.get("made_by") == json.loads(json.dumps(made_by)):
+        return _row(epochs.read(path), preset), "as before"
+    recording = read()
+    _write_epochs(preset, recording, path, made_by)
+    row = _row(epochs.read(path), preset)
+    dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
+    return row, f"{row['epochs']} epochs kept" + (f"; dropped: {dropped}" if dropped else "")
+
+
+def _write_epochs(
+    preset: presets.Preset, recording: rec.Recording, path: Path, made_by: dict[str, Any]
+) -> None:
+    scoring = _scoring(preset, recording)
+    kept, excluded = select(scoring, preset.trim)
+    excluded["past the signals"] = int(recording.facts.get("epochs past the signals", 0))
+    if len(kept) == 0:
+        raise DataError(f"{recording.id}: no scored epochs")
+    onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
+    epochs.write(
+        path,
+        signals=_signals(preset, recording, onset),
+        stages=scoring.stages[kept],
+        onset=onset,
+        hypnogram=scoring.stages,
+        facts={
+            "recording": recording.id, "subject": recording.subject, "night": recording.night,
+            "hypnogram_onset": scoring.onset, "scorer": scoring.scorer, "excluded": excluded,
+            "simulated": bool(recording.facts.get("simulated", False)), "made_by": made_by,
+        },
+    )  # fmt: skip
+
+
+def _scoring(preset: presets.Preset, recording: rec.Recording) -> Hypnogram:
+    scoring = recording.hypnogram
+    if scoring is None:
+        raise DataError(f"{recording.id}: has no hypnogram")
+    if scoring.names != preset.stages or scoring.epoch_seconds != preset.epoch_seconds:
+        raise DataError(
+            f"{recording.id}: scored in {', '.join(scoring.names)} per {scoring.epoch_seconds:g} s;"
+            f" the preset wants {', '.join(preset.stages)} per {preset.epoch_seconds:g} s"
+        )
+    return scoring.clipped(recording.seconds)
+
+
+def _signals(
+    preset: presets.Preset, recording: rec.Recording, onset: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    chosen = montage.pick(recording, preset.montage)
+    size = round(preset.epoch_seconds * preset.sample_rate)
+    out = np.empty((len(onset), len(chosen), size), np.float32)
+    for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
+        channel = signals.resample(signal.samples(), signal.sample_rate, preset.sample_rate)
+        out[:, i] = signals.cut(channel, preset.sample_rate, onset, preset.epoch_seconds)
+        if not np.isfinite(out[:, i]).all():
+            raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
+    return out
+
+
+def _row(file: epochs.EpochFile, preset: presets.Preset) -> dict[str, Any]:
+    per_stage = np.bincount(file.stages, minlength=len(preset.stages))
+    return {
+        "recording": file.recording,
+        "subject": file.subject,
+        "night": file.night,
+        "epochs": len(file),
+        "simulated": bool(file.facts["simulated"]),
+        "excluded": file.facts["excluded"],
+        **{name: int(n) for name, n in zip(preset.stages, per_stage, strict=True)},
+    }
+
+
+def _finish(
+    preset: presets.Preset, out: Path, manifest: store.Manifest, outcome: batch.Outcome
+) -> None:
+    import polars as pl
+
+    rows = outcome.rows
+    excluded: Counter[str] = Counter()
+    for row in rows:
+        excluded.update(row["excluded"])
+    settings = preset.model_dump(mode="json")
+    store.write_toml(out / "epochs.toml", {"format": epochs.KIND, "version": 1} | settings)
+    flat = [{**{k: v for k, v in r.items() if k != "excluded"}, **r["excluded"]} for r in rows]
+    store.write_table(out / "index.parquet", pl.DataFrame(flat), csv=True)
+    manifest.facts |= {
+        "preset": settings,
+        "montage": preset.montage,
+        "sample_rate": preset.sample_rate,
+        "epoch_seconds": preset.epoch_seconds,
+        "stages": preset.stages,
+        "recordings": [r["recording"] for r in rows],
+        "subjects": sorted({r["subject"] for r in rows}),
+        "epochs": sum(r["epochs"] for r in rows),
+        "counts": {name: sum(r[name] for r in rows) for name in preset.stages},
+        "excluded": dict(excluded),
+        "simulated": any(r["simulated"] for r in rows),
+        "failed": outcome.failures,
+    }
+    names = [f"{r['recording']}.safetensors" for r in rows]
+    manifest.write(out, [out / n for n in ("epochs.toml", "index.parquet", *names)])

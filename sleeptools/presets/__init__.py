@@ -1,0 +1,69 @@
+"""Presets: how one publication's data were made from recordings, as TOML files of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sleeptools import stages, store
+from sleeptools.errors import DataError, UsageError
+
+FOLDER = Path(__file__).parent
+TrimRule = Literal["drop-then-trim", "trim-then-drop", "none"]
+
+
+class Trim(BaseModel):
+    """Which epochs around sleep are kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rule: TrimRule = "drop-then-trim"
+    margin_minutes: float = Field(30.0, ge=0)
+
+
+class Preset(BaseModel):
+    """A preprocessing, resolved: what goes into epochs.toml and every model's config.
+
+    Amplitudes stay in microvolts; nothing is normalised unless a preset says so.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    data_set: str
+    montage: tuple[str, ...] = Field(min_length=1)
+    sample_rate: float = Field(gt=0, le=1e5)
+    epoch_seconds: float = Field(30.0, ge=1, le=60)
+    stages: tuple[str, ...] = stages.HUMAN
+    rules: str = ""
+    trim: Trim = Trim()
+
+
+def names() -> list[str]:
+    """List the presets of the package."""
+    return sorted(p.stem for p in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Preset:
+    """Load a preset by name, or from a TOML file of one's own.
+
+    Raises
+    ------
+    UsageError
+        For a name that is not there.
+    DataError
+        For a file with an unknown, missing or impossible setting; the message names it.
+    """
+    path = FOLDER / f"{name}.toml"
+    if name.endswith(".toml"):
+        path = Path(name)
+    elif not path.exists():
+        raise UsageError(
+            f"unknown preset {name!r}; there are: {', '.join(names())}",
+            hint="or give a TOML file of your own",
+        )
+    try:
+        return Preset(**store.read_toml(path))
+    except ValidationError as e:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
+        raise DataError(f"{path}: {problems}") from e

@@ -1,0 +1,125 @@
+"""What the papers printed, with what they printed it for: data set, folds, selection.
+
+A published number means nothing without its protocol, so a row never travels without it, and
+`differences` says in words what forbids a direct comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+REFERENCE = "mmasleepnet"
+"""The model whose row is shown where a run's own model has none."""
+FAMILIES = {"sleep-edf": "Sleep-EDF", "isruc": "ISRUC-Sleep"}
+"""Preset to the beginning of the papers' data set names."""
+PERCENT = ("f1_W", "f1_N1", "f1_N2", "f1_N3", "f1_REM",
+           "accuracy", "macro_f1", "kappa", "g_mean_recalls")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a number of ours came about, for comparison with a printed one.
+
+    Parameters
+    ----------
+    preset
+        Of the epochs, for example "sleep-edf".
+    simulated
+        Whether the data is.
+    subjects, epochs, folds
+        Counts; all test epochs of all folds.
+    rules
+        Scoring rules, "R&K" or "AASM", or "" if unknown.
+    optimistic
+        Whether the kept pass was chosen on the scored fold.
+    model
+        Name of the model.
+    """
+
+    preset: str
+    simulated: bool
+    subjects: int
+    epochs: int
+    folds: int
+    rules: str
+    optimistic: bool
+    model: str
+
+
+def human() -> pl.DataFrame:
+    """Table of the printed results on human sleep.
+
+    Returns
+    -------
+    table
+        doi, place, dataset, subjects, epochs, rules, printed_model, model (ours), folds, selection,
+        note, and as fractions of 1 f1_STAGE, accuracy, macro_f1, kappa, g_mean_recalls; null where
+        a paper does not say.
+    """
+    import polars as pl
+
+    text = resources.files("sleeptools").joinpath("data/published_human.csv").read_bytes()
+    return pl.read_csv(text).with_columns(pl.col(PERCENT).cast(pl.Float64) / 100)
+
+
+def beside(ours: Protocol) -> pl.DataFrame:
+    """Rows to set beside a result of ours: the printed data set of the same kind and nearest size.
+
+    The run's own model comes first, then `REFERENCE`, then the others; no rows where the data is
+    of another kind (mice) or unknown.
+    """
+    import polars as pl
+
+    family = FAMILIES.get(ours.preset)
+    table = human()
+    if family is None:
+        return table.head(0)
+    table = table.filter(pl.col("dataset").str.starts_with(family))
+    sizes = table["subjects"].unique().to_list()
+    nearest = min(sizes, key=lambda n: abs(math.log(n / max(ours.subjects, 1))))
+    first = pl.when(pl.col("model") == ours.model).then(0).when(pl.col("model") == REFERENCE)
+    return (
+        table.filter(pl.col("subjects") == nearest)
+        .sort(first.then(1).otherwise(2), "accuracy", descending=[False, True])
+    )  # fmt: skip
+
+
+def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
+    """Say what differs between a result of ours and a printed one, in words.
+
+    Parameters
+    ----------
+    row
+        Of `human()`.
+
+    Returns
+    -------
+    lines
+        Empty if nothing known differs.
+    """
+    found = []
+    if ours.simulated:
+        found.append(f"ours is simulated data, theirs real recordings ({row['dataset']})")
+    if row["model"] != ours.model:
+        found.append(f"model {ours.model} against {row['printed_model']}")
+    for what in ("subjects", "epochs", "folds"):
+        mine, theirs = getattr(ours, what), row[what]
+        if theirs is None:
+            found.append(f"their number of {what} is not known")
+        elif mine != theirs:
+            found.append(f"{mine:,} {what} against {theirs:,}")
+    if row["rules"] and ours.rules and row["rules"] != ours.rules:
+        found.append(f"scoring rules {ours.rules} against {row['rules']}")
+    theirs_optimistic = str(row["selection"]).startswith("best pass on the test fold")
+    if row["selection"] == "unknown":
+        found.append("how they chose the pass is not known")
+    elif theirs_optimistic != ours.optimistic:
+        mine = "on the scored test fold" if ours.optimistic else "without the test fold"
+        found.append(f"pass chosen {mine} against {row['selection']}")
+    return found

@@ -1,0 +1,325 @@
+"""The run folder as its readers see it: folds done and missing, predictions, training logs.
+
+`train` writes it; `evaluate`, `report` and `status` read it through here. Everything is checked on
+the way in, so that a number in a table can be traced to files that fit together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sleeptools import folds, store
+from sleeptools.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KIND = "sleeptools-run"
+VERSION = 1
+OPTIMISTIC = folds.BEST_ON_TEST
+COLUMNS = ("recording", "subject", "night", "epoch", "onset", "role", "stage", "predicted")
+ROLES = ("validation", "test")
+SUM_TOLERANCE = 1e-2  # of an epoch's probabilities, which are float32 and may have been quantised
+
+
+@dataclass(frozen=True, order=True)
+class Trained:
+    """One training of a run: a fold under a protocol with a seed."""
+
+    protocol: str
+    seed: int
+    fold: int
+
+    def folder(self, run: Path) -> Path:
+        """Where its files lie."""
+        return run / self.protocol / f"seed-{self.seed}" / f"fold-{self.fold:02d}"
+
+    def __str__(self) -> str:
+        return f"{self.protocol}/seed-{self.seed}/fold-{self.fold:02d}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    config
+        `config.toml`: model, folds, protocols, seeds, recipe.
+    facts
+        `manifest.json`, empty while the run is unfinished.
+    folds
+        Table protocol, fold, subject, role.
+    done, missing
+        Trainings with and without predictions, sorted.
+    """
+
+    folder: Path
+    config: dict[str, Any] = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
+    folds: pl.DataFrame = field(repr=False)
+    done: tuple[Trained, ...] = field(repr=False)
+    missing: tuple[Trained, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    @property
+    def model(self) -> str:
+        """Name of the model, as on the command line."""
+        found = self.config.get("model", self.facts.get("model", "unknown"))
+        return str(found.get("name", "unknown") if isinstance(found, dict) else found)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the manifest of the epochs said; empty if unknown."""
+        found = self.facts.get("data")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of the data is simulated."""
+        return bool(self.facts.get("simulated") or self.data.get("simulated"))
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """Stage names, in the order of the predictions' columns."""
+        table = store.read_table(self.done[0].folder(self.folder) / "predictions.parquet")
+        return tuple(c[2:] for c in table.columns if c.startswith("p_"))
+
+    @cached_property
+    def epoch_seconds(self) -> float:
+        """Length of an epoch, s."""
+        known = self.facts.get("epoch_seconds") or self.data.get("epoch_seconds")
+        if not known:
+            known = store.read_json(self.done[0].folder(self.folder) / "config.json").get(
+                "epoch_seconds", 30.0
+            )
+        return float(known)
+
+
+def open_run(folder: Path, *, partial: bool = False) -> Run:
+    """Open a run folder.
+
+    Parameters
+    ----------
+    folder
+        What `train` wrote.
+    partial
+        Take a run that lacks folds, as long as it has one.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such folder.
+    DataError
+        If it is no run, of a newer version, or incomplete (the message names what is missing).
+    """
+    config = _config(store.need(folder, "run folder"))
+    table = store.read_table(folder / "folds.parquet")
+    expected = _expected(folder, config, table)
+    done = tuple(t for t in expected if (t.folder(folder) / "predictions.parquet").exists())
+    missing = tuple(t for t in expected if t not in done)
+    if not done or (missing and not partial):
+        raise DataError(
+            f"{folder}: incomplete, {len(missing)} of {len(expected)} trainings without "
+            f"predictions: {_some(missing)}",
+            hint="'sleeptools train' with the same settings continues where it stopped",
+        )
+    manifest = folder / "manifest.json"
+    facts = store.read_manifest(folder, KIND, VERSION) if manifest.exists() else {}
+    return Run(folder, config, facts, table, done, missing)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.toml"
+    if not path.exists():
+        raise DataError(
+            f"{folder}: not a {KIND} folder (no config.toml)",
+            hint="give the folder that 'sleeptools train' wrote, for example runs/mmasleepnet",
+        )
+    config = store.read_toml(path)
+    store.check_format(config, path, KIND, VERSION)
+    return config
+
+
+def _expected(folder: Path, config: dict[str, Any], table: pl.DataFrame) -> list[Trained]:
+    lacking = {"protocol", "fold", "subject", "role"} - set(table.columns)
+    if lacking:
+        raise DataError(f"{folder / 'folds.parquet'}: lacks column {', '.join(sorted(lacking))}")
+    pairs = table.select("protocol", "fold").unique().sort("protocol", "fold").rows()
+    protocols = config.get("protocols") or sorted({p for p, _ in pairs})
+    seeds = config.get("seeds") or [0]
+    found = [Trained(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols]
+    if not found:
+        raise DataError(f"{folder}: folds.parquet and config.toml name no fold of any protocol")
+    return sorted(found, key=lambda t: (protocols.index(t.protocol), t.seed, t.fold))
+
+
+def _some(trained: Sequence[Trained]) -> str:
+    shown = ", ".join(map(str, trained[:6]))
+    return f"{shown} and {len(trained) - 6} more" if len(trained) > 6 else shown  # noqa: PLR2004
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def predictions(run: Run, *, role: str = "test") -> pl.DataFrame:
+    """Read and check the predictions of every training that is done.
+
+    Returns
+    -------
+    table
+        protocol, seed, fold, and the columns of predictions.parquet; the rows of one role,
+        sorted by protocol as in the run, seed, fold, recording, onset.
+
+    Raises
+    ------
+    DataError
+        If a file lacks a column, holds an impossible value or the wrong subjects, or a
+        recording is tested twice under one protocol and seed.
+    """
+    import polars as pl
+
+    table = pl.concat([_checked(run, trained) for trained in run.done])
+    table = table.filter(pl.col("role") == role)
+    keys = ["protocol", "seed", "recording"]
+    twice = table.group_by(keys).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
+    if role == "test" and len(twice):
+        raise DataError(
+            f"{run.folder}: tested in more than one fold: {_listed(twice, 'recording')}"
+        )
+    return table
+
+
+def _checked(run: Run, trained: Trained) -> pl.DataFrame:
+    import polars as pl
+
+    path = trained.folder(run.folder) / "predictions.parquet"
+    table = store.read_table(path)
+    wanted = [*COLUMNS, *(f"p_{name}" for name in run.stages)]
+    if lacking := [c for c in wanted if c not in table.columns]:
+        raise DataError(f"{path}: lacks column {', '.join(lacking)}")
+    for problem in _problems(table, run.stages):
+        raise DataError(f"{path}: {problem}")
+    tested = set(table.filter(pl.col("role") == "test")["subject"])
+    expected = set(_subjects(run, trained, "test"))
+    if tested != expected:
+        raise DataError(
+            f"{path}: tested subjects {_names(tested)}; folds.parquet says {_names(expected)}"
+        )
+    whose = [pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed).alias("seed")]
+    return table.select(
+        *whose, pl.lit(trained.fold).alias("fold"), *wanted
+    ).sort("recording", "onset")  # fmt: skip
+
+
+def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:
+    """What is wrong with a table of predictions, in words."""
+    import polars as pl
+
+    if unknown := set(table["role"].unique()) - set(ROLES):
+        yield f"role {_names(unknown)}; expected {' or '.join(ROLES)}"
+    for column in ("stage", "predicted"):
+        bad = table.filter(
+            ~pl.col(column).is_between(0, len(stages) - 1) | pl.col(column).is_null()
+        )
+        if len(bad):
+            yield f"{column} {bad[column][0]} in {len(bad)} rows; expected 0 to {len(stages) - 1}"
+    total = pl.sum_horizontal(pl.col(f"p_{name}") for name in stages)
+    bad = table.filter(((total - 1).abs() < SUM_TOLERANCE).not_() | total.is_nan())
+    if len(bad):
+        yield f"probabilities of {len(bad)} epochs do not add up to 1 ({bad['recording'][0]})"
+    if len(table) != len(table.unique(["role", "recording", "epoch"])):
+        yield "the same epoch stands there twice"
+
+
+def _subjects(run: Run, trained: Trained, *roles: str) -> list[str]:
+    import polars as pl
+
+    mine = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
+    return run.folds.filter(mine & pl.col("role").is_in(roles))["subject"].to_list()
+
+
+def _names(values: set[Any]) -> str:
+    return ", ".join(sorted(map(str, values))) or "none"
+
+
+def _listed(table: pl.DataFrame, column: str) -> str:
+    return _names(set(table[column].head(8)))
+
+
+def leaks(run: Run) -> list[str]:
+    """List the subjects that train or validate and are tested in one fold; none is right.
+
+    Returns
+    -------
+    lines
+        "leak-free fold 3: SC400, SC401", one per fold that leaks.
+    """
+    found = []
+    for protocol, fold in sorted({(t.protocol, t.fold) for t in run.done}):
+        trained = Trained(protocol, 0, fold)
+        seen = set(_subjects(run, trained, "train", "validation", "val"))
+        if both := seen & set(_subjects(run, trained, "test")):
+            found.append(f"{protocol} fold {fold}: {_names(both)}")
+    return found
+
+
+# --- training logs --------------------------------------------------------------------------------
+
+
+def logs(run: Run) -> pl.DataFrame:
+    """Read the training logs that are there.
+
+    Returns
+    -------
+    table
+        protocol, seed, fold (int), pass (int), and float64 loss, train_accuracy, val_accuracy,
+        val_kappa, val_macro_f1, test_kappa, seconds (null where not logged), and selected (bool:
+        the pass that was kept).
+    """
+    import polars as pl
+
+    values = ("loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1", "test_kappa",
+              "seconds")  # fmt: skip
+    schema = {"protocol": pl.String, "seed": pl.Int64, "fold": pl.Int64, "pass": pl.Int64}
+    tables = [
+        pl.DataFrame(schema=schema | dict.fromkeys(values, pl.Float64) | {"selected": pl.Boolean})
+    ]
+    for trained in run.done:
+        path = trained.folder(run.folder) / "log.csv"
+        if path.exists():
+            tables.append(_log(path, trained, values))
+    return pl.concat(tables)
+
+
+def _log(path: Path, trained: Trained, values: Sequence[str]) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        raw = pl.read_csv(path, infer_schema=False)
+        number = raw["pass"].cast(pl.Int64)
+        given = [raw[c].cast(pl.Float64) if c in raw.columns else pl.lit(None, pl.Float64).alias(c)
+                 for c in values]  # fmt: skip
+    except (pl.exceptions.PolarsError, OSError) as e:
+        raise DataError(f"{path}: not a readable training log: {e}") from e
+    chosen = (
+        raw["selected"] if "selected" in raw.columns else pl.Series("selected", [""] * len(raw))
+    )
+    # every better pass is marked while training goes on; the last of them is the one kept
+    marked = chosen.fill_null("").str.to_lowercase().is_in(["true", "1"])
+    last = marked.arg_true().max()
+    return pl.select(
+        pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed, pl.Int64).alias("seed"),
+        pl.lit(trained.fold, pl.Int64).alias("fold"), number, *given,
+        (pl.int_range(len(raw)) == (-1 if last is None else last)).alias("selected"),
+    )  # fmt: skip

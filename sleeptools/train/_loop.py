@@ -1,0 +1,311 @@
+"""One training: passes through the epochs of the training subjects, a pass kept, the test scored.
+
+A step depends on the state before it and on seed, protocol, fold and its own number, nothing else:
+the order of the epochs and the dropout masks come from generators seeded with these. Under
+`leak-free` the validation subjects choose the pass and the test fold is read once, at the end;
+under `best-on-test` the test fold itself chooses the pass by accuracy, as the papers' programs do,
+which makes the result optimistic. Every reading of the test fold goes into audit.csv.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sleeptools import folds, metrics, models, store
+from sleeptools.epochs import EpochSet
+from sleeptools.errors import DataError, Stopped
+from sleeptools.models import _recipe
+from sleeptools.models._recipe import Recipe
+from sleeptools.train import _checkpoint
+from sleeptools.train._checkpoint import State
+from sleeptools.train._device import Numbers, Source, probabilities
+from sleeptools.train._stop import Stop
+
+FINAL = "final"
+PROTOCOLS = (*folds.PROTOCOLS, FINAL)  # the place is part of the seeds: append only
+LOG = (
+    "pass", "step", "loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1",
+    "test_accuracy", "test_kappa", "test_macro_f1", "seconds", "selected",
+)  # fmt: skip
+SCORES = {"accuracy": metrics.accuracy, "kappa": metrics.kappa, "macro_f1": metrics.macro_f1}
+SHOWN = 4  # epochs named in a message
+Reading = Callable[[int, float | None], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one training is asked to do.
+
+    Parameters
+    ----------
+    protocol
+        "leak-free", "best-on-test", or "final" (everybody trains, nothing is held out).
+    seed
+        Of the weights, the order and the dropout.
+    fold
+        Who does what.
+    folder
+        Where its files go.
+    model, config
+        Name and settings of the model.
+    recipe
+        How it is trained.
+    facts
+        What goes into the model's `config.json`.
+    """
+
+    protocol: str
+    seed: int
+    fold: folds.Fold
+    folder: Path
+    model: str
+    config: Mapping[str, Any] = field(repr=False)
+    recipe: Recipe = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether its last file is there."""
+        last = "model.safetensors" if self.protocol == FINAL else "predictions.parquet"
+        return (self.folder / last).exists() and (self.folder / "model.safetensors").exists()
+
+    @property
+    def selection(self) -> str:
+        """What the kept pass is the best in, "last" where nothing chooses."""
+        if self.protocol == folds.BEST_ON_TEST:
+            return "accuracy"
+        return self.recipe.selection if self.fold.validation else "last"
+
+    def seeds(self, *more: int) -> list[int]:
+        """Seed of a generator of this training."""
+        return [self.seed, PROTOCOLS.index(self.protocol), self.fold.number, *more]
+
+    def steps(self, epochs: EpochSet) -> int:
+        """Updates in one pass."""
+        return math.ceil(len(epochs.of(set(self.fold.train))) / self.recipe.batch)
+
+
+class Training:
+    """A task at work."""
+
+    def __init__(self, task: Task, source: Source, stop: Stop) -> None:
+        self.task, self.source, self.stop = task, source, stop
+        self.recipe = task.recipe
+        self.train = source.epochs.of(set(task.fold.train))
+        self.steps = math.ceil(len(self.train) / self.recipe.batch)
+        weights = torch.tensor(self.recipe.class_weights, device=source.device)
+        self.weights = weights if len(weights) else None
+        self.state = self._start()
+
+    def _start(self) -> State:
+        torch.manual_seed(_number(self.task.seeds()))
+        model = models.build(self.task.model, self.task.config).to(self.source.device)
+        state = State(model, _recipe.optimiser(list(model.parameters()), self.recipe))
+        if self.saved.exists():
+            _checkpoint.restore(self.saved, state)
+        return state
+
+    @property
+    def saved(self) -> Path:
+        """The checkpoint's file."""
+        return self.task.folder / "state.safetensors"
+
+    @property
+    def pass_number(self) -> int:
+        """The pass at work, from 1."""
+        return len(self.state.rows) + 1
+
+    @cached_property
+    def held_out(self) -> tuple[str, Numbers]:
+        """What each pass is judged on: the log's column prefix, and the epochs."""
+        fold, protocol = self.task.fold, self.task.protocol
+        optimistic = protocol == folds.BEST_ON_TEST
+        who = fold.test if optimistic else fold.validation
+        return ("test" if optimistic else "val"), self.source.epochs.of(set(who))
+
+    def run(self, report: Reading) -> None:
+        """Train to the end and write the results.
+
+        Parameters
+        ----------
+        report
+            Called with the epochs just trained on and the kappa of a pass just finished.
+
+        Raises
+        ------
+        Stopped
+            After a stop signal, with a checkpoint written.
+        """
+        since = time.monotonic() - self.state.seconds
+        try:
+            while self.pass_number <= self.recipe.passes:
+                if self.state.step < self.pass_number * self.steps:
+                    report(self.step(), None)
+                else:
+                    kappa = self.finish_pass(since)
+                    _checkpoint.save(self.saved, self.state)
+                    report(0, kappa)
+                self.stop.check()
+        except Stopped:
+            self.state.seconds = time.monotonic() - since
+            _checkpoint.save(self.saved, self.state)
+            raise
+        self.finish()
+
+    def order(self, number: int) -> Numbers:
+        """Give the order of the training epochs in a pass."""
+        if number != self._ordered[0]:
+            shuffled = np.random.default_rng(self.task.seeds(number)).permutation(self.train)
+            self._ordered = number, shuffled
+        return self._ordered[1]
+
+    _ordered: tuple[int, Numbers] = (-1, np.empty(0, np.int64))
+
+    def step(self) -> int:
+        """Make one update; return the number of epochs in it."""
+        state, size = self.state, self.recipe.batch
+        start = size * (state.step - (self.pass_number - 1) * self.steps)
+        numbers = self.order(self.pass_number)[start : start + size]
+        x, stages = self.source.take(numbers)  # (B, C, T), (B,)
+        torch.manual_seed(_number(self.task.seeds(0, state.step)))
+        logits = state.model.train()(x)  # (B, S)
+        loss = _recipe.loss(logits, stages, self.weights, self.recipe.loss)
+        value = loss.item()
+        if not math.isfinite(value):
+            self.refuse(numbers, value)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimiser.step()
+        state.step += 1
+        state.loss += value * len(numbers)
+        state.correct += int((logits.detach().argmax(1) == stages).sum())
+        state.seen += len(numbers)
+        return len(numbers)
+
+    def finish_pass(self, since: float) -> float | None:
+        """Judge a pass, keep it if it is the best, write the log; return the kappa."""
+        state, selection = self.state, self.task.selection
+        prefix, numbers = self.held_out
+        scores = self.judge(numbers) if len(numbers) else {}
+        score = scores.get(selection, float("nan"))
+        if selection != "last" and (score > state.best_score or state.best is None):
+            state.keep(score if math.isfinite(score) else float("-inf"))
+        state.seconds = time.monotonic() - since
+        row = {
+            "pass": self.pass_number, "step": state.step, "loss": state.loss / state.seen,
+            "train_accuracy": state.correct / state.seen, "seconds": round(state.seconds, 3),
+        }  # fmt: skip
+        state.rows.append(row | {f"{prefix}_{k}": v for k, v in scores.items()})
+        state.loss, state.correct, state.seen = 0.0, 0, 0
+        self.write_log()
+        return scores.get("kappa")
+
+    def judge(self, numbers: Numbers) -> dict[str, float]:
+        """Accuracy, kappa and macro-F1 of the present weights on some epochs."""
+        p = probabilities(self.state.model, self.source, numbers, self.stop)
+        truth = self.source.epochs.stages[numbers]
+        matrix = metrics.confusion(truth, p.argmax(1), p.shape[1])
+        return {name: score(matrix) for name, score in SCORES.items()}
+
+    def write_log(self) -> None:
+        """Write log.csv as it stands."""
+        import polars as pl
+
+        kept = self.state.best_pass or len(self.state.rows)
+        rows = [{**row, "selected": int(row["pass"] == kept)} for row in self.state.rows]
+        table = pl.DataFrame([[row.get(name) for row in rows] for name in LOG], schema=list(LOG))
+        store.write_text(self.task.folder / "log.csv", table.write_csv())
+
+    def finish(self) -> None:
+        """Write the kept weights, and the predictions last: they mark the training as done."""
+        state, folder = self.state, self.task.folder
+        if state.best is not None:
+            state.model.load_state_dict(state.best)
+        kept = state.best_pass or len(state.rows)
+        facts = {**self.task.facts, "selection": self.task.selection, "pass": kept}
+        models.save(state.model, folder, facts)
+        if self.task.protocol != FINAL:
+            self.predict(folder)
+        self.saved.unlink(missing_ok=True)
+
+    def predict(self, folder: Path) -> None:
+        """Score the validation and the test epochs with the kept weights."""
+        import polars as pl
+
+        fold = self.task.fold
+        tables = [
+            self.predictions(role, who)
+            for role, who in (("validation", fold.validation), ("test", fold.test))
+            if who
+        ]
+        self.write_audit(folder)
+        store.write_table(folder / "predictions.parquet", pl.concat(tables))
+
+    def predictions(self, role: str, who: tuple[str, ...]) -> Any:
+        """Predictions of some subjects as a table, a row for each epoch."""
+        import polars as pl
+
+        epochs = self.source.epochs
+        numbers = epochs.of(set(who))
+        p = probabilities(self.state.model, self.source, numbers, self.stop)
+        mine = [f for f in epochs.files if f.subject in who]
+        count = [len(f) for f in mine]
+        columns = {
+            "recording": np.repeat([f.recording for f in mine], count),
+            "subject": np.repeat([f.subject for f in mine], count),
+            "night": np.repeat(np.array([f.night for f in mine], np.int16), count),
+            "epoch": np.concatenate([np.arange(n, dtype=np.int32) for n in count]),
+            "onset": np.concatenate([f.onset for f in mine]),
+            "role": np.repeat(role, len(p)),
+            "stage": epochs.stages[numbers],
+            "predicted": p.argmax(1).astype(np.int8),
+        }
+        names = {f"p_{name}": p[:, i] for i, name in enumerate(epochs.names)}
+        return pl.DataFrame(columns | names)
+
+    def write_audit(self, folder: Path) -> None:
+        """Write a row for every time that the test fold was read."""
+        lines = ["protocol,pass,purpose"]
+        protocol = self.task.protocol
+        if protocol == folds.BEST_ON_TEST:
+            lines += [f"{protocol},{row['pass']},selection" for row in self.state.rows]
+        kept = self.state.best_pass or len(self.state.rows)
+        lines.append(f"{protocol},{kept},score")
+        store.write_text(folder / "audit.csv", "\n".join(lines) + "\n")
+
+    def refuse(self, numbers: Numbers, value: float) -> None:
+        """Stop at a loss that is no number, and name the epochs of its batch.
+
+        Raises
+        ------
+        DataError
+            Always.
+        """
+        finite = np.isfinite(self.source.epochs.gather(numbers)).all((1, 2))
+        found = [self.source.epochs.where(int(n)) for n in [*numbers[~finite], *numbers[finite]]]
+        lines = ["recording,epoch", *(f"{f.recording},{i}" for f, i in found)]
+        path = self.task.folder / "not_finite.csv"
+        store.write_text(path, "\n".join(lines) + "\n")
+        shown = ", ".join(f"{f.recording} epoch {i}" for f, i in found[:SHOWN])
+        why = "signals that are not finite among them" if not finite.all() else "signals all finite"
+        raise DataError(
+            f"loss is {value} at step {self.state.step} of pass {self.pass_number}; epochs of the "
+            f"batch: {shown}, ... ({why})",
+            hint=f"{path} lists them all; 'sleeptools inspect' looks at the files",
+        )
+
+
+def _number(seeds: list[int]) -> int:
+    """One 63-bit seed for torch out of several numbers."""
+    return int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+

@@ -1,0 +1,56 @@
+"""Stopping on a signal: the step at work is finished, a checkpoint written, exit code 75."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from sleeptools.errors import Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stop:
+    """Whether somebody asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal = ""
+
+    def check(self) -> None:
+        """Raise where stopping is safe.
+
+        Raises
+        ------
+        Stopped
+            If a signal has come.
+        """
+        if self.signal:
+            raise Stopped(
+                f"stopped by {self.signal}; a checkpoint is written",
+                hint="the same command continues from it",
+            )
+
+    def receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Note the first signal; a second one takes its usual course at once."""
+        if self.signal:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.signal = signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def catching() -> Iterator[Stop]:
+    """Note stop signals instead of dying of them; without effect outside the main thread."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.receive) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
