@@ -8,7 +8,7 @@ namespace sleeptools {
 
 // Modal-wise squeeze-and-excitation block (MMASleepNet), BatchNorm folded into w1 b1 w2 b2.
 struct ModalSe {
-  static constexpr int kMaxModalities = 16;  // one register per modality and layer
+  static constexpr int kMaxModalities = 16;  // up to 8 the kernels keep a column in registers
 
   const float* x;                                              // (batch, modalities, samples)
   const float *w1, *b1, *w2, *b2;                              // 1x1 convolutions, (M, M) and (M)

@@ -87,7 +87,7 @@ class Evaluation:
         return total
 
     def difference(self) -> dict[str, float]:
-        """What choosing the pass on the test fold gains: best-on-test less leak-free.
+        """Subtract leak-free from best-on-test: what choosing on the test fold gains.
 
         Empty unless both protocols were run with the same seeds.
         """
@@ -241,9 +241,14 @@ def _leakage(run: Run) -> str:
 def _notes(run: Run) -> Iterator[str]:
     if run.simulated:
         yield "The data is simulated: these numbers say nothing about sleep in people or animals."
+    elif not run.facts:
+        yield "The run has no manifest yet: whether its data is simulated is not known."
     if run.missing:
         total = len(run.done) + len(run.missing)
         yield f"The run is incomplete: {len(run.missing)} of {total} trainings are missing."
+    read = runs.readings(run).get(folds.LEAK_FREE, 1)
+    if read > 1:
+        yield f"A leak-free test fold was read {read} times; once, at the end, is right."
     if any(t.protocol == runs.OPTIMISTIC for t in run.done):
         yield (
             "best-on-test keeps the pass that is best on the scored fold: optimistic, only for "

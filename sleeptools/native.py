@@ -73,7 +73,7 @@ class _Core:
 
 @functools.cache
 def _core() -> _Core:
-    """Load the core on first use, so that a wrong environment variable is reported as a UsageError."""
+    """Load the core on first use, so that a wrong environment variable does not break an import."""
     return _Core()
 
 
@@ -179,27 +179,19 @@ def launch(op: str, *arguments: int | bool) -> None:
         raise UnavailableError(str(error), hint="run on the CPU with --device cpu") from None
 
 
-def check_shapes(op: str, **arrays: tuple[Shaped, tuple[int, ...]]) -> None:
-    """Compare shapes with what an op expects.
-
-    Parameters
-    ----------
-    op
-        Name for the message.
-    arrays
-        For each argument the array and the shape that it must have.
+def check_shape(op: str, name: str, array: Shaped, expected: tuple[int, ...]) -> None:
+    """Compare the shape of an argument with what the op expects.
 
     Raises
     ------
     ValueError
         Naming the argument, the shape expected and the shape got.
     """
-    for name, (array, expected) in arrays.items():
-        if tuple(array.shape) != expected:
-            raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected {expected}")
+    if array.shape != expected:
+        raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected {expected}")
 
 
-def check_modal_se(  # noqa: PLR0913 - the op has nine arrays
+def check_modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     x: Shaped,
     w1: Shaped,
     b1: Shaped,
@@ -223,14 +215,19 @@ def check_modal_se(  # noqa: PLR0913 - the op has nine arrays
         raise ValueError(f"modal_se: x has shape {shape}; expected (batch, modalities, maps, time)")
     if kind not in ("authors", "paper"):
         raise ValueError(f"modal_se: kind is {kind!r}; expected 'authors' or 'paper'")
-    m = x.shape[1]
-    matrices = {"w1": w1, "w2": w2, "squeeze": squeeze, "excite": excite}
-    vectors = {"b1": b1, "b2": b2, "squeeze_bias": squeeze_bias, "excite_bias": excite_bias}
-    check_shapes("modal_se", **{name: (w, (m, m)) for name, w in matrices.items()})
-    check_shapes("modal_se", **{name: (b, (m,)) for name, b in vectors.items()})
+    vector = (x.shape[1],)
+    matrix = vector * 2
+    check_shape("modal_se", "w1", w1, matrix)
+    check_shape("modal_se", "b1", b1, vector)
+    check_shape("modal_se", "w2", w2, matrix)
+    check_shape("modal_se", "b2", b2, vector)
+    check_shape("modal_se", "squeeze", squeeze, matrix)
+    check_shape("modal_se", "squeeze_bias", squeeze_bias, vector)
+    check_shape("modal_se", "excite", excite, matrix)
+    check_shape("modal_se", "excite_bias", excite_bias, vector)
 
 
-def modal_se(  # noqa: PLR0913 - the op has nine arrays
+def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     x: Floats,
     w1: Floats,
     b1: Floats,

@@ -114,7 +114,7 @@ def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
             found.append(f"their number of {what} is not known")
         elif mine != theirs:
             found.append(f"{mine:,} {what} against {theirs:,}")
-    if row["rules"] and ours.rules and row["rules"] != ours.rules:
+    if row["rules"] and ours.rules and str(row["rules"]) not in ours.rules:
         found.append(f"scoring rules {ours.rules} against {row['rules']}")
     theirs_optimistic = str(row["selection"]).startswith("best pass on the test fold")
     if row["selection"] == "unknown":

@@ -85,6 +85,12 @@ class Run:
         return found if isinstance(found, dict) else {}
 
     @property
+    def preset(self) -> dict[str, Any]:
+        """How the epochs were made: name, rules, trim; empty if unknown."""
+        found = self.data.get("preset")
+        return found if isinstance(found, dict) else {"name": found} if found else {}
+
+    @property
     def simulated(self) -> bool:
         """Whether any of the data is simulated."""
         return bool(self.facts.get("simulated") or self.data.get("simulated"))
@@ -124,6 +130,8 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
         If it is no run, of a newer version, or incomplete (the message names what is missing).
     """
     config = _config(store.need(folder, "run folder"))
+    if not (folder / "folds.parquet").exists():
+        raise DataError(f"{folder}: no folds.parquet: this run has tested nobody")
     table = store.read_table(folder / "folds.parquet")
     expected = _expected(folder, config, table)
     done = tuple(t for t in expected if (t.folder(folder) / "predictions.parquet").exists())
@@ -223,7 +231,7 @@ def _checked(run: Run, trained: Trained) -> pl.DataFrame:
 
 
 def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:
-    """What is wrong with a table of predictions, in words."""
+    """Say what is wrong with a table of predictions."""
     import polars as pl
 
     if unknown := set(table["role"].unique()) - set(ROLES):
@@ -272,6 +280,20 @@ def leaks(run: Run) -> list[str]:
         if both := seen & set(_subjects(run, trained, "test")):
             found.append(f"{protocol} fold {fold}: {_names(both)}")
     return found
+
+
+def readings(run: Run) -> dict[str, int]:
+    """Count, per protocol, how often a test fold was read at most, from audit.csv; once is right.
+
+    A protocol without such files is left out.
+    """
+    counts: dict[str, int] = {}
+    for trained in run.done:
+        path = trained.folder(run.folder) / "audit.csv"
+        if path.exists():
+            lines = len(path.read_text().splitlines()) - 1
+            counts[trained.protocol] = max(counts.get(trained.protocol, 0), lines)
+    return counts
 
 
 # --- training logs --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Writes a small run folder as `train` would, with predictions drawn at random."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def log(rng, protocol, passes):
     )
 
 
-def write(
+def write(  # noqa: PLR0913 - every one of them is a case to test
     folder: Path,
     *,
     subjects=4,
@@ -113,8 +114,11 @@ def write(
                 parts = [predict(rng, s, nights, "test", names, **how) for s in test]
                 parts += [predict(rng, s, nights, "validation", names, **how) for s in validation]
                 place = folder / protocol / f"seed-{seed}" / f"fold-{i:02d}"
-                store.write_table(place / "predictions.parquet", pl.concat(sum(parts, [])))
+                store.write_table(place / "predictions.parquet", pl.concat(itertools.chain(*parts)))
                 store.write_text(place / "log.csv", log(rng, protocol, passes).write_csv())
+                purposes = ["selection"] * (passes if protocol != "leak-free" else 0) + ["score"]
+                lines = [f"{protocol},{i},{purpose}" for i, purpose in enumerate(purposes)]
+                store.write_text(place / "audit.csv", "\n".join(["protocol,pass,purpose", *lines]))
                 store.write_json(
                     place / "config.json",
                     {"format": "sleeptools-model", "version": 1, "stages": list(names),
@@ -125,12 +129,14 @@ def write(
         pl.DataFrame(roles, schema=["protocol", "fold", "subject", "role"], orient="row"),
     )
     data = {
-        "preset": preset, "montage": ["EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal", "EMG submental"],
+        "preset": {"name": preset, "rules": "R&K, stages 3 and 4 are N3",
+                   "trim": {"rule": "drop-then-trim", "margin_minutes": 30.0}},
+        "montage": ["EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal", "EMG submental"],
         "sample_rate": 100.0, "epoch_seconds": epoch_seconds, "stages": list(names),
         "recordings": [f"{s}{n + 1}" for s in who for n in range(nights)], "subjects": who,
         "counts": dict.fromkeys(names, subjects * nights * epochs // len(names)),
         "excluded": {"unknown": 12, "movement": 7, "wake trimmed": 430},
-        "simulated": simulated, "rule": "R&K, stages 3 and 4 are N3",
+        "simulated": simulated,
     }  # fmt: skip
     facts = {
         "model": model, "parameters": 1581637, "montage": data["montage"], "stages": list(names),

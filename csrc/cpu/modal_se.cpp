@@ -10,10 +10,10 @@ namespace {
 // out = w in + b over the M modalities of one column (or kLanes columns at once).
 template <int M, class V>
 SLEEPTOOLS_INLINE void mix(const float* w, const float* b, const V (&in)[M], V (&out)[M]) {
-#pragma GCC unroll 16
+#pragma GCC unroll 8
   for (int i = 0; i < M; ++i) {
     out[i] = V{} + b[i];
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int j = 0; j < M; ++j) out[i] += w[i * M + j] * in[j];
   }
 }
@@ -21,13 +21,13 @@ SLEEPTOOLS_INLINE void mix(const float* w, const float* b, const V (&in)[M], V (
 template <int M, class V>
 SLEEPTOOLS_INLINE void convolve(const ModalSe& op, const float* x, float* f, V (&total)[M]) {
   V in[M], hidden[M], features[M];
-#pragma GCC unroll 16
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m) in[m] = load<V>(x + m * op.samples);
   mix<M, V>(op.w1, op.b1, in, hidden);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m) hidden[m] = relu(hidden[m]);
   mix<M, V>(op.w2, op.b2, hidden, features);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
     store(f + m * op.samples, features[m]);
     total[m] += features[m];

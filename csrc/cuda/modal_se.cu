@@ -17,10 +17,10 @@ struct Weights {
 
 template <int M>
 __device__ void mix(const float* w, const float* b, const float (&in)[M], float (&out)[M]) {
-#pragma unroll
+#pragma unroll 8
   for (int i = 0; i < M; ++i) {
     out[i] = b[i];
-#pragma unroll
+#pragma unroll 8
     for (int j = 0; j < M; ++j) out[i] = fmaf(w[i * M + j], in[j], out[i]);
   }
 }
@@ -32,10 +32,10 @@ template <int M>
 __device__ void convolve(const Weights<M>& w, const float* x, int64_t samples, float (&in)[M],
                          float (&features)[M]) {
   float hidden[M];
-#pragma unroll
+#pragma unroll 8
   for (int m = 0; m < M; ++m) in[m] = x[m * samples];
   mix<M>(w.w1, w.b1, in, hidden);
-#pragma unroll
+#pragma unroll 8
   for (int m = 0; m < M; ++m) hidden[m] = relu(hidden[m]);
   mix<M>(w.w2, w.b2, hidden, features);
 }
@@ -43,7 +43,7 @@ __device__ void convolve(const Weights<M>& w, const float* x, int64_t samples, f
 // Sums each `total` over the block; the result is valid in `sums` for every thread.
 template <int M>
 __device__ void block_sum(const float (&total)[M], float (&partial)[kWarps][M], float (&sums)[M]) {
-#pragma unroll
+#pragma unroll 8
   for (int m = 0; m < M; ++m) {
     const float value = warp_sum(total[m]);
     if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32][m] = value;
@@ -89,14 +89,14 @@ __global__ void __launch_bounds__(kThreads) kernel(const ModalSe op) {
   float in[M], features[M], total[M] = {};
   for (int64_t t = threadIdx.x; t < op.samples; t += kThreads) {
     convolve<M>(w, x + t, op.samples, in, features);
-#pragma unroll
+#pragma unroll 8
     for (int m = 0; m < M; ++m) total[m] += features[m];
   }
   block_sum<M>(total, partial, sums);
   gate<M>(op, sums, e);
   for (int64_t t = threadIdx.x; t < op.samples; t += kThreads) {
     convolve<M>(w, x + t, op.samples, in, features);
-#pragma unroll
+#pragma unroll 8
     for (int m = 0; m < M; ++m) {
       out[m * op.samples + t] =
           op.authors ? relu(in[m] + features[m] * e[m]) : in[m] + in[m] * e[m];

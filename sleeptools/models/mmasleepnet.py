@@ -34,7 +34,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sleeptools import ops
 from sleeptools.models._recipe import Recipe
+from sleeptools.ops.modal_se import modal_se
 
 MAPS = 64  # feature maps of one modality
 STEPS = 24  # time steps after the two streams are joined: 13 + 11, for every kernel set
@@ -199,6 +201,9 @@ class Branch(nn.Module):
         return x.view(len(x), -1, MAPS, STEPS)
 
 
+Folded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
 class ModalSE(nn.Module):
     """Residual squeeze-and-excitation over the modalities; 96 parameters for four."""
 
@@ -213,7 +218,13 @@ class ModalSE(nn.Module):
         self.excite = nn.Conv2d(modalities, modalities, 1)
 
     def forward(self, f: Tensor) -> Tensor:
-        """(B, M, 64, 24) to the same."""
+        """(B, M, 64, 24) to the same; with fixed statistics in one pass by the native op."""
+        if self.training or torch.compiler.is_compiling() or f.dtype != self.conv1.weight.dtype:
+            return self.reference(f)
+        return modal_se(f, *self.folded(), kind=self.kind)
+
+    def reference(self, f: Tensor) -> Tensor:
+        """Compute the same layer by layer, from the statistics of the batch in training mode."""
         g = functional.relu(self.norm1(self.conv1(f)))  # (B, M, 64, 24)
         g = self.norm2(self.conv2(g))  # F'
         e = functional.relu(self.squeeze(g.mean((2, 3), keepdim=True)))  # (B, M, 1, 1)
@@ -221,6 +232,29 @@ class ModalSE(nn.Module):
         if self.kind == "paper":
             return f + f * e
         return functional.relu(f + g * e)  # (B, M, 64, 24)
+
+    def folded(self) -> Folded:
+        """Weights (M, M) and biases (M,) of the four layers, BatchNorm folded in."""
+        return (
+            *_folded(self.conv1, self.norm1),
+            *_folded(self.conv2, self.norm2),
+            *_matrix(self.squeeze),
+            *_matrix(self.excite),
+        )
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    weight, bias = _matrix(conv)
+    return ops.fold_batch_norm(weight, bias, mean, variance, norm.weight, norm.bias, eps=norm.eps)
+
+
+def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight (M, M) and bias (M,) of a 1x1 convolution."""
+    assert conv.bias is not None
+    return conv.weight.flatten(1), conv.bias
 
 
 class Model(nn.Module):

@@ -1,4 +1,4 @@
-"""The native ops: one file each, with the torch operator, its reference in plain PyTorch and examples.
+"""The native ops, a file each: the torch operator, its reference in plain PyTorch, and examples.
 
 Every op of this drawer has the public function (named as the file), `reference` (the specification
 and the fallback), `examples(device, batch=2)` (argument tuples, the published model's size first)
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sleeptools import native
 
-LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # noqa: TOR901 - lives as long as we do
+LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
-def define(  # noqa: PLR0913 - what makes an operator
+def define(
     name: str,
     schema: str,
     *,
@@ -48,20 +48,19 @@ def define(  # noqa: PLR0913 - what makes an operator
     callable
         The operator.
     """
-    LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-    LIBRARY.impl(name, forward, "CPU")
-    LIBRARY.impl(name, forward, "CUDA")
+    tags = (torch.Tag.pt2_compliant_tag,)
+    LIBRARY.define(name + schema, tags=tags)  # type: ignore[no-untyped-call]
+    for device in ("CPU", "CUDA"):
+        LIBRARY.impl(name, forward, device)  # type: ignore[no-untyped-call]
     qualified = f"sleeptools::{name}"
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
-    torch.library.register_autograd(
-        qualified, backward, setup_context=setup_context, lib=LIBRARY
-    )
+    torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=LIBRARY)
     operator: Callable[..., Tensor] = getattr(torch.ops.sleeptools, name).default
     return operator
 
 
 def runs_native(x: Tensor) -> bool:
-    """Whether the core has a kernel for this tensor's device and type; otherwise the reference runs."""
+    """Whether the core serves this tensor's device and type; otherwise the reference runs."""
     if x.dtype != torch.float32:
         return False
     return native.has_cuda() if x.is_cuda else native.available()
@@ -98,15 +97,16 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
     ValueError
         Naming both.
     """
+    dtype, device = x.dtype, x.device
     for tensor in tensors:
-        if tensor.dtype != x.dtype or tensor.device != x.device:
+        if tensor.dtype != dtype or tensor.device != device:
             raise ValueError(
                 f"{op}: a weight is {tensor.dtype} on {tensor.device}; "
-                f"expected {x.dtype} on {x.device}, as x"
+                f"expected {dtype} on {device}, as x"
             )
 
 
-def fold_batch_norm(  # noqa: PLR0913 - the four arrays of a BatchNorm, the two of a convolution
+def fold_batch_norm(
     weight: Tensor,
     bias: Tensor | None,
     mean: Tensor,

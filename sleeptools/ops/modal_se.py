@@ -21,7 +21,7 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, str]
 
 
-def modal_se(  # noqa: PLR0913 - the block has eight weights
+def modal_se(  # noqa: PLR0913, PLR0917 - the block has eight weights
     x: Tensor,
     w1: Tensor,
     b1: Tensor,
@@ -66,7 +66,7 @@ def modal_se(  # noqa: PLR0913 - the block has eight weights
     return _operator(x, *weights, kind)
 
 
-def reference(  # noqa: PLR0913
+def reference(  # noqa: PLR0913, PLR0917
     x: Tensor,
     w1: Tensor,
     b1: Tensor,
@@ -114,7 +114,7 @@ def _forward(x: Tensor, *rest: Any) -> Tensor:
     *weights, kind = rest
     batch, modalities, maps, time = x.shape
     if not ops.runs_native(x) or not 1 <= modalities <= native.MAX_MODALITIES:
-        return reference(x, *weights, kind).contiguous()
+        return reference(x, *rest).contiguous()
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     tensors = (*(tensor.contiguous() for tensor in (x, *weights)), out)
     ops.launch("modal_se", x, tensors, batch, modalities, maps * time, kind == "authors")

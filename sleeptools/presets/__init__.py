@@ -67,3 +67,20 @@ def load(name: str) -> Preset:
     except ValidationError as e:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
         raise DataError(f"{path}: {problems}") from e
+
+
+def changed(preset: Preset, *, trim: str | None, margin_minutes: float | None) -> Preset:
+    """Return the preset with another trimming.
+
+    Raises
+    ------
+    UsageError
+        For a rule that there is not, or a negative margin.
+    """
+    wanted = {"rule": trim, "margin_minutes": margin_minutes}
+    values = preset.trim.model_dump() | {k: v for k, v in wanted.items() if v is not None}
+    try:
+        return preset.model_copy(update={"trim": Trim(**values)})
+    except ValidationError as e:
+        problem = e.errors()[0]
+        raise UsageError(f"trim: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from e

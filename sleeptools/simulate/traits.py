@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 RHYTHMS: Final = ("background", "delta", "theta", "alpha", "beta")
 STAGE_UV: Final = np.array(
     [
-        [9.0, 3.5, 2.5, 8.0, 4.0],  # wake with eyes closed
+        [9.0, 3.5, 2.5, 8.5, 4.0],  # wake with eyes closed
         [8.0, 5.0, 6.0, 3.2, 2.6],  # stage 1
         [9.0, 9.5, 6.0, 2.5, 1.7],  # stage 2
         [9.0, 25.0, 7.0, 2.5, 1.4],  # stage 3
@@ -38,13 +38,13 @@ K_COMPLEXES: Final = np.array([0.0, 0.1, 0.9, 0.4, 0.0, 0.0])
 SAWTOOTHS: Final = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5])
 SACCADES: Final = np.array([4.0, 1.0, 0.3, 0.2, 0.2, 7.0])  # wake: eyes closed
 SACCADES_OPEN, BLINKS_OPEN, BLINKS_CLOSED = 28.0, 8.0, 0.5
-ROLLING: Final = np.array([0.9, 2.2, 0.15, 0.0, 0.0, 0.1])  # slow eye movements
+ROLLING: Final = np.array([0.9, 3.5, 0.15, 0.0, 0.0, 0.1])  # slow eye movements
 TWITCHES: Final = np.array([1.5, 0.3, 0.1, 0.05, 0.05, 0.8])
 MUSCLE_UV: Final = np.array([3.2, 2.1, 1.7, 1.5, 1.4, 0.8])  # tone, envelope
 ACTIVE_MUSCLE: Final = 1.3  # factor with eyes open
 
 # Spreads of the logarithm.
-SPREAD_RHYTHM, SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS = 0.35, 0.25, 0.5, 0.35
+SPREAD_RHYTHM, SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS = 0.20, 0.18, 0.35, 0.30
 SPREAD_STAGE: Final = 0.12  # of a subject's rhythm in one stage
 SPREAD_NIGHT: Final = 0.08  # electrodes put on anew
 SPREAD_EPOCH: Final = 0.22  # of a rhythm from epoch to epoch

@@ -37,6 +37,8 @@ class State:
         A row of the log for each finished pass.
     best, best_score, best_pass
         Weights of the kept pass, what it was kept for, and its number from 1.
+    audit
+        Pass and purpose of every reading of the test fold.
     seconds
         Spent so far, all sittings together.
     """
@@ -51,6 +53,7 @@ class State:
     best: dict[str, Tensor] | None = None
     best_score: float = float("-inf")
     best_pass: int = 0
+    audit: list[tuple[int, str]] = field(default_factory=list)
     seconds: float = 0.0
 
     def keep(self, score: float) -> None:
@@ -60,7 +63,7 @@ class State:
         self.best_pass = len(self.rows) + 1
 
 
-FACTS = ("step", "loss", "correct", "seen", "rows", "best_pass", "seconds")
+FACTS = ("step", "loss", "correct", "seen", "rows", "best_pass", "audit", "seconds")
 
 
 def save(path: Path, state: State) -> None:

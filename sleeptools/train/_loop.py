@@ -11,27 +11,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sleeptools import folds, metrics, models, store
-from sleeptools.epochs import EpochSet
 from sleeptools.errors import DataError, Stopped
 from sleeptools.models import _recipe
-from sleeptools.models._recipe import Recipe
 from sleeptools.train import _checkpoint
 from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Numbers, Source, probabilities
+from sleeptools.train._plan import FINAL, Task
 from sleeptools.train._stop import Stop
 
-FINAL = "final"
-PROTOCOLS = (*folds.PROTOCOLS, FINAL)  # the place is part of the seeds: append only
 LOG = (
     "pass", "step", "loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1",
     "test_accuracy", "test_kappa", "test_macro_f1", "seconds", "selected",
@@ -39,59 +36,6 @@ LOG = (
 SCORES = {"accuracy": metrics.accuracy, "kappa": metrics.kappa, "macro_f1": metrics.macro_f1}
 SHOWN = 4  # epochs named in a message
 Reading = Callable[[int, float | None], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one training is asked to do.
-
-    Parameters
-    ----------
-    protocol
-        "leak-free", "best-on-test", or "final" (everybody trains, nothing is held out).
-    seed
-        Of the weights, the order and the dropout.
-    fold
-        Who does what.
-    folder
-        Where its files go.
-    model, config
-        Name and settings of the model.
-    recipe
-        How it is trained.
-    facts
-        What goes into the model's `config.json`.
-    """
-
-    protocol: str
-    seed: int
-    fold: folds.Fold
-    folder: Path
-    model: str
-    config: Mapping[str, Any] = field(repr=False)
-    recipe: Recipe = field(repr=False)
-    facts: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def done(self) -> bool:
-        """Whether its last file is there."""
-        last = "model.safetensors" if self.protocol == FINAL else "predictions.parquet"
-        return (self.folder / last).exists() and (self.folder / "model.safetensors").exists()
-
-    @property
-    def selection(self) -> str:
-        """What the kept pass is the best in, "last" where nothing chooses."""
-        if self.protocol == folds.BEST_ON_TEST:
-            return "accuracy"
-        return self.recipe.selection if self.fold.validation else "last"
-
-    def seeds(self, *more: int) -> list[int]:
-        """Seed of a generator of this training."""
-        return [self.seed, PROTOCOLS.index(self.protocol), self.fold.number, *more]
-
-    def steps(self, epochs: EpochSet) -> int:
-        """Updates in one pass."""
-        return math.ceil(len(epochs.of(set(self.fold.train))) / self.recipe.batch)
 
 
 class Training:
@@ -103,6 +47,7 @@ class Training:
         self.train = source.epochs.of(set(task.fold.train))
         self.steps = math.ceil(len(self.train) / self.recipe.batch)
         weights = torch.tensor(self.recipe.class_weights, device=source.device)
+        self.test = source.epochs.of(set(task.fold.test))
         self.weights = weights if len(weights) else None
         self.state = self._start()
 
@@ -209,9 +154,16 @@ class Training:
         self.write_log()
         return scores.get("kappa")
 
+    def probabilities(self, numbers: Numbers, purpose: str) -> npt.NDArray[np.float32]:
+        """Score epochs; every reading of the test fold is noted."""
+        found = probabilities(self.state.model, self.source, numbers, self.stop)
+        if np.isin(numbers, self.test).any():
+            self.state.audit.append((len(self.state.rows) + (purpose == "selection"), purpose))
+        return found
+
     def judge(self, numbers: Numbers) -> dict[str, float]:
         """Accuracy, kappa and macro-F1 of the present weights on some epochs."""
-        p = probabilities(self.state.model, self.source, numbers, self.stop)
+        p = self.probabilities(numbers, "selection")
         truth = self.source.epochs.stages[numbers]
         matrix = metrics.confusion(truth, p.argmax(1), p.shape[1])
         return {name: score(matrix) for name, score in SCORES.items()}
@@ -256,7 +208,7 @@ class Training:
 
         epochs = self.source.epochs
         numbers = epochs.of(set(who))
-        p = probabilities(self.state.model, self.source, numbers, self.stop)
+        p = self.probabilities(numbers, "score")
         mine = [f for f in epochs.files if f.subject in who]
         count = [len(f) for f in mine]
         columns = {
@@ -274,12 +226,8 @@ class Training:
 
     def write_audit(self, folder: Path) -> None:
         """Write a row for every time that the test fold was read."""
-        lines = ["protocol,pass,purpose"]
-        protocol = self.task.protocol
-        if protocol == folds.BEST_ON_TEST:
-            lines += [f"{protocol},{row['pass']},selection" for row in self.state.rows]
-        kept = self.state.best_pass or len(self.state.rows)
-        lines.append(f"{protocol},{kept},score")
+        rows = [f"{self.task.protocol},{number},{purpose}" for number, purpose in self.state.audit]
+        lines = ["protocol,pass,purpose", *rows]
         store.write_text(folder / "audit.csv", "\n".join(lines) + "\n")
 
     def refuse(self, numbers: Numbers, value: float) -> None:
@@ -307,5 +255,3 @@ class Training:
 def _number(seeds: list[int]) -> int:
     """One 63-bit seed for torch out of several numbers."""
     return int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-

@@ -33,7 +33,7 @@ class Stop:
                 hint="the same command continues from it",
             )
 
-    def receive(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def receive(self, number: int, frame: FrameType | None) -> None:
         """Note the first signal; a second one takes its usual course at once."""
         if self.signal:
             signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,60 @@
+# make demo   the whole chain on simulated nights, ends with a report
+# make test   the quick tests            make test-all   the long ones too
+# make lint   ruff, mypy, layers, clang-format            make bench     benchmarks into benches/results
+#
+# Each target sets up what it needs in .venv. A torch that the active python3 has is used as it is;
+# otherwise constraints.txt chooses one of modest size. SLEEPTOOLS_NATIVE=0 builds no native core.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TIME_BOX ?= 0
+CORE := CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
+DEMO ?= demo
+
+.PHONY: demo test test-all lint format bench sanitize clean
+
+demo: $(READY)
+	benches/demo.sh $(BIN)/sleeptools $(DEMO)
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -q -m "slow or not slow" --time-box $(TIME_BOX)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+
+bench: $(READY)
+	$(BIN)/python -m pytest benches/bench_ops.py --benchmark-only -o addopts= \
+	  --benchmark-json=benches/results/ops.json
+	$(BIN)/python benches/ceiling.py
+	$(BIN)/python benches/learning_gap.py
+	$(VENV)-bench/bin/python -c "import yasa" 2>/dev/null || \
+	  { $(PYTHON) -m venv $(VENV)-bench && $(VENV)-bench/bin/pip install -q yasa==0.8.1 polars; }
+	PYTHONPATH=. $(VENV)-bench/bin/python benches/judge_yasa.py
+
+$(READY): pyproject.toml constraints.txt $(CORE)
+	@set -e; \
+	if $(PYTHON) -c "import torch" 2>/dev/null; then \
+	  echo "using the torch of $$(command -v $(PYTHON))"; shared=--system-site-packages; \
+	  torch=$$($(PYTHON) -c "import torch; print('torch==' + torch.__version__)"); \
+	else shared=; torch=$$(grep '^torch' constraints.txt); fi; \
+	test -x $(BIN)/python || $(PYTHON) -m venv $$shared $(VENV); \
+	echo "$$torch" > $(VENV)/constraints.txt; \
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build demo

@@ -1,0 +1,5 @@
+"""`python -m sleeptools.cli` is `sleeptools`."""
+
+from . import main
+
+main()

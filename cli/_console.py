@@ -1,0 +1,95 @@
+"""How commands talk: data on stdout, the rest on stderr, plain lines where nobody watches."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sleeptools.batch import Progress, Step
+
+
+def talk(text: str) -> None:
+    """Say a line on stderr; control characters, as a hostile header may hold, are escaped."""
+    typer.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def emit_json(value: object) -> None:
+    """Print data as JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Print a table on stdout; numbers stand to the right."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, name in enumerate(columns):
+        numeric = all(isinstance(r[i], int | float) for r in rows)
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(cell(v) for v in row))
+    console().print(table)
+
+
+def cell(value: object) -> str:
+    """Format a value for a table: three digits, and a dash for what is undefined."""
+    from rich.markup import escape
+
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return escape(printable(str(value)))
+
+
+def console(*, err: bool = False) -> Console:
+    """Make a console; in a pipe it is wide enough for every table."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    return Console(stderr=err, width=None if stream.isatty() else 120, highlight=False)
+
+
+@contextlib.contextmanager
+def batch_progress(what: str) -> Iterator[Progress]:
+    """Show work on many recordings: a bar in a terminal, a line per recording elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda step: talk(_line(step))
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console(err=True)) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(step: Step) -> None:
+            bar.console.print(_line(step), markup=False)
+            bar.update(task, completed=step.number, total=step.total)
+
+        yield show
+
+
+def _line(step: Step) -> str:
+    mark = "failed: " if step.failed else ""
+    return f"[{step.number}/{step.total}] {step.id}: {mark}{printable(step.text)}"

@@ -1,0 +1,28 @@
+"""`sleeptools convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._console import batch_progress, talk
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: sleeptools convert sleep-edf raw recordings")(convert)
+
+
+def convert(
+    dataset: Annotated[str, typer.Argument(help="Data set, for example sleep-edf.")],
+    raw: Annotated[Path, typer.Argument(help="Folder of raw files; only read.")],
+    recordings: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("recordings"),
+) -> None:
+    """Convert raw files to recordings: every signal at its own rate, with its hypnogram."""
+    from sleeptools import convert as library
+
+    with batch_progress("converting") as progress:
+        library.convert(dataset, raw, recordings, progress)
+    talk(f"{recordings}: done; next: sleeptools preprocess {dataset} {recordings}")

@@ -1,0 +1,68 @@
+"""`sleeptools inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ._console import emit_json, emit_table, printable, talk
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: sleeptools inspect raw/SC4001E0-PSG.edf --json")(inspect)
+
+
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Recordings or hypnograms.")],
+    preset: Annotated[
+        str, typer.Option(help="Preset whose montage the signals are mapped to.")
+    ] = "sleep-edf",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of files.")] = False,
+) -> None:
+    """Show what files hold: signals, rates, units, mapping to the montage, stages.
+
+    Exits with 65 if a file is damaged; the others are shown all the same.
+    """
+    from sleeptools import inspection, presets
+    from sleeptools.errors import DataError, SleeptoolsError
+
+    wanted = presets.load(preset)
+    found, problems = [], []
+    for path in paths:
+        try:
+            found.append(inspection.inspect(path, wanted))
+        except SleeptoolsError as e:
+            if len(paths) == 1:
+                raise
+            problems.append(e)
+            talk(f"error: {e}")
+    if as_json:
+        emit_json(found)
+    else:
+        for facts in found:
+            _show(facts)
+    if problems:
+        raise DataError(f"{len(problems)} of {len(paths)} files cannot be read")
+
+
+def _show(facts: dict[str, Any]) -> None:
+    simulated = ", simulated" if facts["simulated"] else ""
+    start = f", starts {facts['start']}" if facts["start"] else ""
+    typer.echo(
+        f"{printable(facts['path'])}: {facts['format']} {facts['kind']}{simulated}, "
+        f"{facts['seconds'] / 3600:.2f} h, {facts['epochs']} epochs{start}"
+    )
+    if facts["notes"]:
+        typer.echo(f"notes: {printable(facts['notes'])}")
+    if facts["signals"]:
+        keys = ["label", "modality", "sample_rate", "unit", "minimum", "maximum", "samples"]
+        heads = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
+        emit_table("Signals", heads, [[s[k] for k in keys] for s in facts["signals"]])
+        rows = [[wanted, got or "missing"] for wanted, got in facts["montage"].items()]
+        emit_table("Montage", ["wanted", "found"], rows)
+    if facts["stages"]:
+        rows = [[name, count] for name, count in facts["stages"].items()]
+        emit_table("Epochs per stage", ["stage", "epochs"], rows)

@@ -1,0 +1,57 @@
+"""`sleeptools preprocess`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._console import batch_progress, emit_table, talk
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: sleeptools preprocess sleep-edf recordings epochs")(preprocess)
+
+
+def preprocess(
+    preset: Annotated[str, typer.Argument(help="Preset name, or a TOML file of your own.")],
+    recordings: Annotated[
+        Path, typer.Argument(help="Recordings, or a raw folder to convert on the fly.")
+    ] = Path("recordings"),
+    epochs: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("epochs"),
+    trim: Annotated[
+        str | None,
+        typer.Option(
+            help="Which epochs stay: drop-then-trim, trim-then-drop or none; the preset's if "
+            "left out."
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Wake kept on both sides of sleep, minutes.")
+    ] = None,
+) -> None:
+    """Make epochs of recordings by a preset; says how many epochs were dropped and why."""
+    from sleeptools import preprocess as library
+    from sleeptools import presets
+
+    settings = presets.changed(presets.load(preset), trim=trim, margin_minutes=margin)
+    with batch_progress("preprocessing") as progress:
+        library.preprocess(settings, recordings, epochs, progress)
+    _show(epochs)
+
+
+def _show(folder: Path) -> None:
+    from sleeptools.epochs import open_set
+
+    found = open_set(folder)
+    facts = found.manifest
+    rows = [[name, "kept", n] for name, n in facts["counts"].items()]
+    rows += [[name, "dropped", n] for name, n in facts["excluded"].items()]
+    emit_table("Epochs", ["stage or reason", "", "epochs"], rows)
+    simulated = "simulated " if found.simulated else ""
+    talk(
+        f"{folder}: {len(found)} epochs of {len(found.files)} {simulated}recordings, "
+        f"{len(found.subjects)} subjects"
+    )

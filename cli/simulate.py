@@ -1,0 +1,39 @@
+"""`sleeptools simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._console import batch_progress, talk
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog="Example: sleeptools simulate sleep-edf raw --subjects 4 --hours 8 --seed 0"
+    )(simulate)
+
+
+def simulate(
+    dataset: Annotated[str, typer.Argument(help="Data set to imitate: sleep-edf.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    subjects: Annotated[int, typer.Option(help="How many subjects.")] = 4,
+    nights: Annotated[int, typer.Option(help="Nights of each subject, 1 or 2.")] = 1,
+    hours: Annotated[
+        float | None,
+        typer.Option(help="Length of a recording, h; left out, about 22 h with a day around it."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+) -> None:
+    """Write simulated nights in files shaped like a real data set's."""
+    from sleeptools import simulate as library
+
+    with batch_progress("simulating") as progress:
+        library.simulate(
+            dataset, out, subjects=subjects, nights=nights, hours=hours, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    talk(f"{out}: {subjects * nights} simulated recordings")

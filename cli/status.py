@@ -1,0 +1,33 @@
+"""`sleeptools status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._console import emit_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: sleeptools status runs/mmasleepnet")(status)
+
+
+def status(
+    run: Annotated[Path, typer.Argument(help="Run folder.")] = Path("runs/mmasleepnet"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which trainings of a run are done and which are missing."""
+    from sleeptools import runs
+
+    found = runs.progress(run)
+    if as_json:
+        emit_json(found)
+        return
+    typer.echo(f"{run}: {len(found['done'])} done, {len(found['missing'])} missing")
+    for name in found["missing"]:
+        typer.echo(f"missing: {name}")
+    if found["array"]:
+        typer.echo(f"folds still to train: --array={found['array']}")

@@ -1,0 +1,111 @@
+"""What a report shows of one run, gathered before anything is drawn, and numbers as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sleeptools import evaluation, folds, published, runs
+from sleeptools.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LABELS: Final = {
+    "accuracy": "Accuracy", "macro_f1": "Macro-F1", "kappa": "Cohen's kappa",
+    "g_mean_recalls": "G-mean of recalls", "g_mean_eq17": "G-mean, Eq. 17",
+    "macro_recall": "Macro recall", "macro_precision": "Macro precision",
+    "weighted_f1": "Weighted F1", "weighted_recall": "Weighted recall",
+    "weighted_precision": "Weighted precision",
+}  # fmt: skip
+HEADLINE: Final = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One run's numbers, gathered before anything is drawn.
+
+    Parameters
+    ----------
+    found
+        The evaluation.
+    number
+        Of the run on the page, from 1; sets its anchors apart.
+    tested
+        Test predictions of the first protocol and seed, the ones drawn as hypnograms.
+    logs
+        Training logs.
+    ours
+        Per protocol, what a printed number is compared with.
+    """
+
+    found: Evaluation
+    number: int
+    tested: pl.DataFrame = field(repr=False)
+    logs: pl.DataFrame = field(repr=False)
+    ours: Mapping[str, published.Protocol]
+
+    @property
+    def protocol(self) -> str:
+        """The protocol of the headline: leak-free where there is one."""
+        known = self.found.protocols
+        return folds.LEAK_FREE if folds.LEAK_FREE in known else known[0]
+
+
+def gather(folder: Path, number: int, partial: bool) -> Page:
+    """Collect all that is shown of one run."""
+    import polars as pl
+
+    found = evaluation.compute(runs.open_run(folder, partial=partial))
+    if not (folder / "metrics.parquet").exists():
+        evaluation.write(found)
+    page = Page(found, number, pl.DataFrame(), runs.logs(found.run), _ours(found))
+    seed = min(s for p, s in found.confusions if p == page.protocol)
+    drawn = (pl.col("protocol") == page.protocol) & (pl.col("seed") == seed)
+    tested = runs.predictions(found.run).filter(drawn)
+    return Page(found, number, tested, page.logs, page.ours)
+
+
+def _ours(found: Evaluation) -> dict[str, published.Protocol]:
+    """How our number came about, per protocol."""
+    import polars as pl
+
+    run, known = found.run, {}
+    for protocol in found.protocols:
+        mine = found.subjects.filter(pl.col("protocol") == protocol)
+        first = mine.filter(pl.col("seed") == mine["seed"][0])
+        known[protocol] = published.Protocol(
+            str(run.preset.get("name", "")), run.simulated, len(first), int(first["epochs"].sum()),
+            first["fold"].n_unique(), str(run.preset.get("rules", "")),
+            protocol == runs.OPTIMISTIC, run.model,
+        )  # fmt: skip
+    return known
+
+
+def show(name: str, value: float | None, *, signed: bool = False) -> str:
+    """Per cent, except kappa, which is a number; a dash where there is none."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return "–"  # noqa: RUF001 - a dash for "none"
+    sign = "+" if signed else ""
+    return f"{value:{sign}.3f}" if name == "kappa" else f"{100 * value:{sign}.2f}"
+
+
+def unit(name: str) -> str:
+    return LABELS[name] if name == "kappa" else f"{LABELS[name]}, %"
+
+
+def value_text(value: object) -> str:
+    """Show a fact of a manifest on one line."""
+    match value:
+        case Mapping():
+            return "; ".join(f"{k}: {value_text(v)}" for k, v in value.items()) or "none"
+        case list() | tuple():
+            shown = ", ".join(map(value_text, value[:12]))
+            return f"{shown}, … ({len(value)})" if len(value) > 12 else shown or "none"  # noqa: PLR2004
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+    return str(value)

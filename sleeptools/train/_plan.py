@@ -1,0 +1,356 @@
+"""What a training command is asked for, checked against the epochs and the run that is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sleeptools import config as settings
+from sleeptools import epochs as epoch_sets
+from sleeptools import folds as dealing
+from sleeptools import models, registry, store
+from sleeptools.epochs import EpochSet
+from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.folds import Fold
+from sleeptools.models import _recipe
+from sleeptools.models._recipe import Recipe
+from sleeptools.runs import KIND, VERSION, Trained
+
+FINAL = "final"
+PROTOCOLS = (*dealing.PROTOCOLS, FINAL)  # the place is part of the seeds: append only
+BY_SEED, PUBLISHED = "seed", "published"
+ADDED = ("folds", "folds_from", "protocols", "seeds", "final")
+"""Keys of config.toml that say how much to train, not how: a later command may add to them."""
+LEFT_OUT = {"format", "version", "command", "environment", "files", "recordings", "inputs"}
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `train` is asked for.
+
+    Parameters
+    ----------
+    model
+        Name of the model.
+    folds
+        Number of folds, dealt by `folds_seed`; None with published folds, or only `final`.
+    folds_from
+        "seed" or "published".
+    folds_seed
+        Of the folds and of the validation subjects; the same for every training seed.
+    fold
+        Train only this fold, from 0; None for all.
+    protocols
+        Of `folds.PROTOCOLS`, in the order to train.
+    seeds
+        Of the weights, the order of the epochs and the dropout; `final` takes the first.
+    final
+        Also train on everybody; the number of passes is fixed beforehand.
+    passes
+        Instead of the recipe's.
+    device
+        "auto", "cpu" or "cuda".
+    threads
+        CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all.
+    settings
+        Tables "model" and "recipe": what differs from the model's and its recipe's defaults.
+    """
+
+    model: str = "mmasleepnet"
+    folds: int | None = None
+    folds_from: str = BY_SEED
+    folds_seed: int = 0
+    fold: int | None = None
+    protocols: Sequence[str] = (dealing.LEAK_FREE,)
+    seeds: Sequence[int] = (0,)
+    final: bool = False
+    passes: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one training is asked to do.
+
+    Parameters
+    ----------
+    protocol
+        "leak-free", "best-on-test", or "final" (everybody trains, nothing is held out).
+    seed
+        Of the weights, the order and the dropout.
+    fold
+        Who does what.
+    folder
+        Where its files go.
+    model, config
+        Name and settings of the model.
+    recipe
+        How it is trained.
+    facts
+        What goes into the model's `config.json`.
+    """
+
+    protocol: str
+    seed: int
+    fold: Fold
+    folder: Path
+    model: str
+    config: Mapping[str, Any] = field(repr=False)
+    recipe: Recipe = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether its last file is there."""
+        last = "model.safetensors" if self.protocol == FINAL else "predictions.parquet"
+        return (self.folder / last).exists() and (self.folder / "model.safetensors").exists()
+
+    @property
+    def selection(self) -> str:
+        """What the kept pass is the best in, "last" where nothing chooses."""
+        if self.protocol == dealing.BEST_ON_TEST:
+            return "accuracy"
+        return self.recipe.selection if self.fold.validation else "last"
+
+    def seeds(self, *more: int) -> list[int]:
+        """Seed of a generator of this training."""
+        return [self.seed, PROTOCOLS.index(self.protocol), self.fold.number, *more]
+
+
+@dataclass
+class Plan:
+    """A run as asked for: checked against the epochs, and against what the folder holds.
+
+    Parameters
+    ----------
+    run
+        The folder.
+    options
+        As given.
+    data
+        The epochs.
+    chosen
+        Settings of the model, complete.
+    recipe
+        Complete.
+    folds
+        Without validation subjects; empty where only `final` is asked for.
+    config
+        config.toml.
+    """
+
+    run: Path
+    options: TrainOptions
+    data: EpochSet
+    chosen: dict[str, Any]
+    recipe: Recipe
+    folds: list[Fold]
+    config: dict[str, Any]
+
+    def tasks(self) -> Iterator[Task]:
+        """Every training that this command asks for, done or not."""
+        for protocol in self.options.protocols if self.folds else ():
+            folds = dealing.under(protocol, self.folds, self.options.folds_seed)
+            for seed in self.options.seeds:
+                for fold in folds:
+                    if self.options.fold in {None, fold.number}:
+                        yield self.task(protocol, seed, fold)
+        if self.options.final and self.options.fold is None:
+            yield self.task(FINAL, self.options.seeds[0], Fold(0, self.data.subjects, (), ()))
+
+    def task(self, protocol: str, seed: int, fold: Fold) -> Task:
+        """Make one training."""
+        final = protocol == FINAL
+        folder = Trained(protocol, seed, fold.number).folder(self.run)
+        facts = self.signals() | {
+            "preprocessing": _preprocessing(self.data), "simulated": self.data.simulated,
+            "protocol": protocol, "seed": seed, "fold": None if final else fold.number,
+            "train_subjects": list(fold.train), "validation_subjects": list(fold.validation),
+        }  # fmt: skip
+        return Task(
+            protocol, seed, fold, self.run / FINAL if final else folder, self.options.model,
+            self.chosen, self.recipe, facts,
+        )  # fmt: skip
+
+    def signals(self) -> dict[str, Any]:
+        """Describe what a model of this run takes and gives."""
+        return {
+            "montage": list(self.data.montage), "sample_rate": self.data.sample_rate,
+            "epoch_seconds": self.data.epoch_seconds, "stages": list(self.data.names),
+        }  # fmt: skip
+
+    def write(self) -> None:
+        """Write config.toml and folds.parquet where they are missing or grow."""
+        import polars as pl
+
+        path = self.run / "config.toml"
+        if not path.exists() or store.read_toml(path) != self.config:
+            store.write_toml(path, self.config)
+        table = self.run / "folds.parquet"
+        if self.folds and not table.exists():
+            seed = self.options.folds_seed
+            rows = dealing.table({p: dealing.under(p, self.folds, seed) for p in dealing.PROTOCOLS})
+            store.write_table(table, pl.DataFrame(rows))
+
+    def facts(self) -> dict[str, Any]:
+        """Facts of the run for its manifest."""
+        return {
+            "model": self.options.model,
+            "parameters": _parameters(self.options.model, self.chosen),
+            **self.signals(),
+            "simulated": self.data.simulated,
+            "data": {k: v for k, v in self.data.manifest.items() if k not in LEFT_OUT},
+            "epochs": self.config["epochs"],
+            "folds": len(self.folds),
+            "protocols": self.config["protocols"],
+            "seeds": self.config["seeds"],
+            "final": self.config["final"],
+            "selection": self.selection(),
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
+
+    def selection(self) -> dict[str, list[str]]:
+        """Tell what the pass is kept by under each protocol, "last" where nothing chooses."""
+        found: dict[str, list[str]] = {}
+        for protocol in self.config["protocols"]:
+            folds = dealing.under(protocol, self.folds, self.options.folds_seed)
+            found[protocol] = sorted({self.task(protocol, 0, fold).selection for fold in folds})
+        return found
+
+    def files(self) -> list[Path]:
+        """Files of the trainings that are done, and of the run itself."""
+        names = ("config.toml", "folds.parquet", "*/seed-*/fold-*/[!.]*.*", f"{FINAL}/[!.]*.*")
+        found = {path for name in names for path in self.run.glob(name)}
+        return sorted(p for p in found if not (p.parent / "state.safetensors").exists())
+
+
+def make(epochs: Path, run: Path, options: TrainOptions) -> Plan:
+    """Resolve the options, and check everything that can be checked before the first step."""
+    module = registry.load("models", options.model)
+    settings.known(options.settings, ("model", "recipe"), where="settings")
+    chosen = settings.resolve(module.Config, options.settings.get("model", {}), where="model")
+    values = dict(options.settings.get("recipe", {}))
+    if options.passes is not None:
+        values["passes"] = options.passes
+    recipe = _recipe.choose(module, values)
+    settings.known(options.protocols, dealing.PROTOCOLS, where="--protocol")
+    data = epoch_sets.open_set(epochs)
+    _fits(data, chosen, recipe)
+    folds = _folds(data, options)
+    kept = chosen.model_dump(mode="json", exclude_none=True)
+    plan = Plan(run, options, data, kept, recipe, folds, {})
+    plan.config = _merged(run, _config(plan), options)
+    return plan
+
+
+def _folds(data: EpochSet, options: TrainOptions) -> list[Fold]:
+    settings.known([options.folds_from], (BY_SEED, PUBLISHED), where="--folds-from")
+    if options.folds_from == PUBLISHED:
+        folds = dealing.published(data.subjects)
+        if options.folds not in {None, len(folds)}:
+            raise UsageError(
+                f"--folds {options.folds}: the published partition of these subjects has "
+                f"{len(folds)} folds"
+            )
+    elif options.folds is not None:
+        folds = dealing.make(data.subjects, options.folds, options.folds_seed)
+    elif options.final:
+        folds = []
+    else:
+        raise UsageError("nothing to train: give --folds K, --folds-from published or --final")
+    if options.fold is not None and not 0 <= options.fold < len(folds):
+        raise UsageError(f"--fold {options.fold}: expected 0 to {len(folds) - 1}")
+    return folds
+
+
+def _fits(data: EpochSet, model: Any, recipe: Recipe) -> None:
+    """Compare a set of epochs with what a model takes."""
+    pairs = {
+        "channels": (model.channels, len(data.montage)),
+        "a sample rate in Hz of": (model.sample_rate, data.sample_rate),
+        "seconds an epoch": (model.epoch_seconds, data.epoch_seconds),
+        "stages": (model.stages, len(data.names)),
+    }
+    for what, (expected, found) in pairs.items():
+        if expected != found:
+            raise DataError(
+                f"{data.folder}: the model expects {what} {expected:g}, the epochs have {found:g}",
+                hint=f"montage {', '.join(data.montage)}; stages {' '.join(data.names)}; "
+                "--set model.NAME=VALUE changes the model",
+            )
+    if recipe.class_weights and len(recipe.class_weights) != len(data.names):
+        raise DataError(
+            f"{data.folder}: {len(data.names)} stages, but recipe.class_weights has "
+            f"{len(recipe.class_weights)} values",
+            hint="--set recipe.class_weights=[] weighs all stages alike",
+        )
+
+
+def _config(plan: Plan) -> dict[str, Any]:
+    """Content of config.toml."""
+    options, files = plan.options, plan.data.manifest.get("files", {})
+    listing = json.dumps(files, sort_keys=True).encode()
+    return {
+        "format": KIND, "version": VERSION, "model": options.model, "folds": len(plan.folds),
+        "folds_from": options.folds_from, "folds_seed": options.folds_seed,
+        "protocols": list(options.protocols) if plan.folds else [],
+        "seeds": list(options.seeds), "final": options.final,
+        "model_config": plan.chosen,
+        "recipe": plan.recipe.model_dump(mode="json", exclude_none=True),
+        "epochs": {
+            "sha256": hashlib.sha256(listing).hexdigest(), "recordings": len(plan.data.files),
+            "count": len(plan.data),
+        },
+    }  # fmt: skip
+
+
+def _merged(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, Any]:
+    """Compare with the run that is there; return its settings and what this command adds.
+
+    Raises
+    ------
+    OutputError
+        If the two differ in anything that changes a result.
+    """
+    path = run / "config.toml"
+    if not path.exists():
+        return new
+    old = store.read_toml(path)
+    store.check_format(old, path, KIND, VERSION)
+    merged = dict(new)
+    if not new["folds"] or not old.get("folds"):  # one of the two has only `final`
+        source = old if old.get("folds") else new
+        merged |= {"folds": source["folds"], "folds_from": source["folds_from"]}
+    for key in ("protocols", "seeds"):
+        merged[key] = list(dict.fromkeys([*old.get(key, []), *new[key]]))
+    merged["final"] = bool(old.get("final")) or options.final
+    growing = {"protocols": merged["protocols"], "seeds": merged["seeds"], "final": merged["final"]}
+    if not old.get("folds"):
+        growing |= {"folds": merged["folds"], "folds_from": merged["folds_from"]}
+    if lines := settings.difference({**old, **growing}, merged):
+        raise OutputError(
+            f"{run}: this run exists with other settings: {'; '.join(lines)}",
+            hint="give another run folder, or the same settings to continue it",
+        )
+    return merged
+
+
+def _preprocessing(data: EpochSet) -> Any:
+    """Tell what was done to the signals, from the manifest of the epochs."""
+    known = ("preset", "preprocessing")
+    return {k: data.manifest[k] for k in known if k in data.manifest}
+
+
+def _parameters(name: str, chosen: Mapping[str, Any]) -> int:
+    """Count a model's parameters without making them."""
+    with torch.device("meta"):
+        model = models.build(name, chosen)
+    return sum(p.numel() for p in model.parameters())

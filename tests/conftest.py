@@ -1,0 +1,75 @@
+"""Where the real files are, the time box of the long tests, and a run of the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "SLEEPTOOLS_TEST_DATA"
+SKIPPED_REAL: list[str] = []
+BEGUN = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--time-box", type=float, default=0, help="start no slow test after so many seconds"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = os.environ.get(VARIABLE)
+    if folder and not Path(folder).is_dir():
+        raise pytest.UsageError(f"{VARIABLE} is set to {folder}, which is no folder")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    box = item.config.getoption("--time-box")
+    if box and item.get_closest_marker("slow") and time.monotonic() - BEGUN > box:
+        pytest.skip(f"the time box of {box:g} s is over")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if SKIPPED_REAL:
+        terminalreporter.write_line(
+            f"{len(SKIPPED_REAL)} tests on real files skipped: {VARIABLE} is not set", yellow=True
+        )
+
+
+@pytest.fixture
+def real_data(request: pytest.FixtureRequest) -> Path:
+    """The folder of real files; tests that ask for it are skipped, and counted, without it."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        SKIPPED_REAL.append(request.node.nodeid)
+        pytest.skip(f"{VARIABLE} is not set")
+    return Path(folder)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(tmp_path: Path):
+    """Run the command line in a process of its own, in a new folder."""
+
+    def run(*arguments: object, cwd: Path = tmp_path, **environment: str) -> Ran:
+        done = subprocess.run(
+            [sys.executable, "-m", "sleeptools.cli", *map(str, arguments)],
+            cwd=cwd, capture_output=True, text=True, check=False,
+            env=os.environ | {"COLUMNS": "120", "NO_COLOR": "1"} | environment,
+        )  # fmt: skip
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run

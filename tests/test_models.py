@@ -1,0 +1,386 @@
+"""Every model of the drawer, the folder a model is kept in, and MMASleepNet against its tables."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import make_golden_models as golden
+from sleeptools import models, registry, store
+from sleeptools.errors import DataError, MissingInputError, UsageError
+from sleeptools.models import _recipe
+from sleeptools.models.mmasleepnet import Config, Model
+
+NAMES = registry.names("models")
+EVERY_VARIANT = [(n, v, c) for n in NAMES for v, c in golden.variants(n).items()]
+FACTS = {
+    "montage": ["EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal", "EMG submental"],
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": ["W", "N1", "N2", "N3", "REM"],
+    "preprocessing": {"preset": {"name": "sleep-edf"}},
+}  # fmt: skip
+
+
+def make(name, config=None, seed=0):
+    torch.manual_seed(seed)
+    return models.build(name, config)
+
+
+def without_dropout(model):
+    """Switch to training mode without its chance."""
+    for module in model.train().modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return model
+
+
+def close(a, b, tolerance=1e-5):
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+# --- every model ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_module_has_what_a_model_has(name):
+    module = registry.load("models", name)
+    assert isinstance(module.RECIPE, _recipe.Recipe)
+    config = module.Config()
+    assert len(module.RECIPE.class_weights) in {0, config.stages}
+    assert config.channels > 0
+    assert config.sample_rate > 0
+    assert config.epoch_seconds > 0
+    assert module.__doc__
+
+
+@pytest.mark.parametrize(("name", "variant", "config"), EVERY_VARIANT)
+def test_golden(name, variant, config):
+    """Logits are what they were when tests/golden was written."""
+    stored = store.read_tensors(golden.path(name), golden.KIND)
+    assert set(stored.arrays) == set(golden.variants(name))
+    found = golden.logits(name, config)
+    assert found.shape[0] == golden.BATCH
+    np.testing.assert_allclose(found, stored[variant], rtol=1e-4, atol=1e-5)
+    assert np.ptp(stored[variant], 0).max() > 1e-3  # they do depend on the input
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_epochs_of_a_batch_do_not_see_each_other(name):
+    model = golden.fill(make(name))
+    x = golden.signals(model.config)
+    whole = model(x)
+    assert whole.shape == (golden.BATCH, model.config.stages)
+    close(torch.cat([model(one[None]) for one in x]), whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient(name):
+    model = make(name).train()
+    x = golden.signals(model.config, 4)
+    _recipe.loss(model(x), torch.arange(4) % 3, None, "weighted_ce").backward()
+    for key, p in model.named_parameters():
+        assert p.grad is not None, key
+        assert p.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_decides(name):
+    def weights(seed):
+        return torch.cat([p.flatten() for p in make(name, seed=seed).parameters()])
+
+    assert torch.equal(weights(3), weights(3))
+    assert not torch.equal(weights(3), weights(4))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learns_a_few_epochs_by_heart(name):
+    model = without_dropout(make(name))
+    rng = np.random.default_rng(0)
+    count, config = 2 * model.config.stages, model.config
+    stages = torch.arange(count) % config.stages
+    times = np.arange(round(config.sample_rate * config.epoch_seconds)) / config.sample_rate
+    waves = 30 * np.sin(2 * np.pi * (1 + 3 * stages.numpy()[:, None, None]) * times)
+    noise = rng.normal(0, 15, (count, config.channels, len(times)))
+    x = torch.from_numpy((waves + noise).astype(np.float32))
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(40):
+        logits = model(x)
+        if (logits.argmax(1) == stages).float().mean() > 0.95:
+            return
+        optimiser.zero_grad()
+        _recipe.loss(logits, stages, None, "weighted_ce").backward()
+        optimiser.step()
+    pytest.fail("does not learn ten epochs by heart")
+
+
+# --- recipes --------------------------------------------------------------------------------------
+
+
+def test_losses():
+    logits = torch.tensor([[2.0, 0.0], [1.0, 3.0], [0.0, 0.0]])
+    stages, weights = torch.tensor([0, 0, 1]), torch.tensor([1.0, 3.0])
+    each = -logits.log_softmax(1)[torch.arange(3), stages] * weights[stages]
+    close(_recipe.loss(logits, stages, weights, "weighted_ce"), each.sum() / 5)
+    close(_recipe.loss(logits, stages, weights, "weighted_ce_n"), each.sum() / 3)
+    twice = -logits.softmax(1).log_softmax(1)[torch.arange(3), stages] * weights[stages]
+    close(_recipe.loss(logits, stages, weights, "softmax_ce"), twice.sum() / 5)
+
+
+def test_the_authors_loss_has_a_floor():
+    sure = 1000 * torch.eye(5)
+    assert _recipe.loss(sure, torch.arange(5), None, "softmax_ce").item() > 0.90
+    assert _recipe.loss(sure, torch.arange(5), None, "weighted_ce").item() == 0
+
+
+def test_recipes_of_mmasleepnet():
+    module = registry.load("models", "mmasleepnet")
+    authors = _recipe.choose(module, {"variant": "authors", "batch": 8})
+    assert (authors.weight_decay, authors.amsgrad, authors.loss) == (0.01, True, "softmax_ce")
+    assert (authors.batch, authors.passes, authors.learning_rate) == (8, 150, 1e-4)
+    assert authors.selection == "accuracy"
+    paper = _recipe.choose(module, {"variant": "paper"})
+    assert (paper.weight_decay, paper.amsgrad, paper.loss) == (1e-3, False, "weighted_ce_n")
+    assert paper.class_weights == (1.0, 1.8, 1.0, 1.25, 1.2)
+    assert _recipe.choose(module, {}) == module.RECIPE
+
+
+# --- the model folder -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    models.save(golden.fill(make("mmasleepnet", {"tokens": "paper"})), tmp_path / "m", FACTS)
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_round_trip(name, tmp_path):
+    model = golden.fill(make(name))
+    models.save(model, tmp_path / "m", FACTS)
+    back = models.load(tmp_path / "m")
+    x = golden.signals(model.config)
+    assert torch.equal(back(x), model(x))
+    assert back.facts["model"] == name
+    assert back.facts["montage"] == FACTS["montage"]
+    assert not back.training
+
+
+def change(path, **facts):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"format": "other"}, "expected sleeptools-model"),
+        ({"version": 2}, "version 2"),
+        ({"model": "none"}, "unknown model"),
+        ({"config": {"kernel": 1}}, "unknown setting 'kernel'"),
+        ({"config": {"eeg": 0}}, "eeg = 0"),
+        ({"config": {}}, "expected float32"),
+        ({"config": {"fusion": "mbfe"}}, "unknown encoder"),
+        ({"config": {"fusion": "full", "modalities": "eeg"}}, r"branches\.emg.*more"),
+    ],
+)
+def test_a_folder_that_does_not_fit(folder, facts, words):
+    change(folder / "config.json", **facts)
+    with pytest.raises(DataError, match=words):
+        models.load(folder)
+
+
+@pytest.mark.parametrize("key", ["montage", "preprocessing", "config"])
+def test_a_config_that_lacks_something(folder, key):
+    facts = json.loads((folder / "config.json").read_text())
+    del facts[key]
+    (folder / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=f"lacks {key}"):
+        models.load(folder)
+
+
+def test_weights_that_are_not_finite(folder):
+    t = store.read_tensors(folder / "model.safetensors")
+    arrays = {k: np.array(v) for k, v in t.arrays.items()}
+    arrays["linear1.bias"][3] = np.nan
+    store.write_arrays(folder / "model.safetensors", arrays, {})
+    with pytest.raises(DataError, match=r"linear1\.bias holds values that are not finite"):
+        models.load(folder)
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, 40_000, 100_000])
+def test_weights_cut_short(folder, size):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError):
+        models.load(folder)
+
+
+def test_missing_files(folder, tmp_path):
+    with pytest.raises(MissingInputError, match="no such model folder"):
+        models.load(tmp_path / "none")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(MissingInputError, match=r"model\.safetensors"):
+        models.load(folder)
+
+
+def test_unknown_names():
+    with pytest.raises(UsageError, match="mmasleepnet"):
+        models.build("masleepnett")
+    with pytest.raises(UsageError, match="eeg, stages, kernels"):
+        models.build("mmasleepnet", {"kernel": "paper"})
+
+
+# --- MMASleepNet ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        ({}, 1_581_637),
+        ({"kernels": "authors"}, 1_604_229),
+        ({"eeg": 6}, 1_722_437),
+        ({"eeg": 6, "kernels": "authors"}, 1_751_685),
+        ({"tokens": "paper"}, 1_429_797),
+        ({"se": "paper"}, 1_581_637),
+    ],
+)
+def test_parameters_as_published(config, parameters):
+    model = make("mmasleepnet", config)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_parameters_of_the_parts():
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+
+    model = make("mmasleepnet", {"kernels": "authors"})
+    eeg, eog = model.branches["eeg"], model.branches["eog"]
+    assert (count(eeg.small), count(eeg.large)) == (336_768, 312_192)
+    assert (count(eog.small), count(eog.large)) == (84_416, 78_272)
+    assert (count(model.se), count(model.encoder)) == (96, 432_992)
+    assert (count(model.linear1), count(model.linear2)) == (196_640, 165)
+    paper = make("mmasleepnet").branches
+    assert (count(paper["eeg"]), count(paper["emg"])) == (645_632, 153_056)
+
+
+@pytest.mark.parametrize(("name", "variant", "config"), EVERY_VARIANT)
+def test_features(name, variant, config):
+    if name != "mmasleepnet":
+        pytest.skip("its own layout")
+    model = golden.fill(make(name, config))
+    parts = model.features(golden.signals(model.config))
+    modalities = {"all": 4, "eeg+eog": 3, "eeg": 2}[model.config.modalities]
+    assert parts.fused.shape == parts.weighed.shape == (golden.BATCH, modalities, 64, 24)
+    tokens = (24 * modalities, 64) if model.config.tokens == "paper" else (64, 24 * modalities)
+    assert parts.tokens.shape == parts.gated.shape == (golden.BATCH, *tokens)
+
+
+def test_an_ablation_does_not_look_at_the_other_channels():
+    model = golden.fill(make("mmasleepnet", {"modalities": "eeg"}))
+    x = golden.signals(model.config)
+    other = x.clone()
+    other[:, 2:] = 7.0
+    assert torch.equal(model(x), model(other))
+
+
+@pytest.mark.parametrize("kind", ["authors", "paper"])
+def test_modal_se_op_against_its_layers(kind):
+    se = golden.fill(make("mmasleepnet", {"se": kind})).se
+    f = torch.from_numpy(golden.uniform((5, 4, 64, 24), 1))
+    close(se(f), se.reference(f))
+    twin = copy.deepcopy(se).double()
+    close(twin(f.double()).float(), se(f))
+
+
+# An independent assembly from the tables of the publication, with the same weights.
+
+
+def table_stream(inputs, width, kernel, stride, pad, pool, later, last):
+    """Layers of one stream in the order of the table."""
+
+    def conv(i, o, k, s, p):
+        return [nn.Conv1d(i, o, k, s, p, bias=False), nn.BatchNorm1d(o), nn.LeakyReLU(0.01)]
+
+    layers = [*conv(inputs, width, kernel, stride, pad), nn.MaxPool1d(*pool), nn.Dropout()]
+    for i in (width, 2 * width, 2 * width):
+        layers += conv(i, 2 * width, later, 1, 4)
+    return nn.Sequential(*layers, nn.MaxPool1d(*last))
+
+
+def table_branch(inputs, width, short, long, pad):
+    return nn.ModuleList(
+        [
+            table_stream(inputs, width, short, 8, pad, (8, 8, 4), 8, (4, 4, 2)),
+            table_stream(inputs, width, long, 64, 24, (4, 4, 2), 6, (2, 2, 1)),
+        ]
+    )
+
+
+class Table(nn.Module):
+    """The network with the authors' tokens, its attention written out."""
+
+    def __init__(self, eeg, kernels):
+        super().__init__()
+        own = kernels == "authors"
+        short, long, pad = (64, 512, 24) if own else (25, 250, 8)
+        self.branches = nn.ModuleList(
+            [
+                table_branch(eeg, 64, 64 if own else 50, 512 if own else 500, 24),
+                table_branch(1, 32, short, long, pad),
+                table_branch(1, 32, short, long, pad),
+            ]
+        )
+        c = nn.Conv2d
+        self.block = nn.Sequential(
+            c(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), c(4, 4, 1), nn.BatchNorm2d(4)
+        )
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), c(4, 4, 1), nn.ReLU(), c(4, 4, 1), nn.Sigmoid()
+        )
+        self.qkv = nn.Linear(96, 288)
+        self.out = nn.Linear(96, 96)
+        self.ff = nn.Sequential(nn.Linear(96, 2048), nn.ReLU(), nn.Linear(2048, 96))
+        self.norms = nn.ModuleList([nn.LayerNorm(96), nn.LayerNorm(96)])
+        self.classifier = nn.Sequential(nn.Linear(6144, 32), nn.ReLU(), nn.Linear(32, 5))
+
+    def attend(self, z):
+        q, k, v = self.qkv(z).chunk(3, -1)
+        heads = [t.reshape(len(z), 64, 4, 24).transpose(1, 2) for t in (q, k, v)]
+        score = heads[0] @ heads[1].transpose(-1, -2) / 24**0.5
+        mixed = (score.softmax(-1) @ heads[2]).transpose(1, 2).reshape(len(z), 64, 96)
+        return self.out(mixed)
+
+    def forward(self, x):
+        eeg = x.shape[1] - 2
+        parts = (x[:, :eeg], x[:, eeg : eeg + 1], x[:, eeg + 1 :])
+        maps = [
+            torch.cat([branch[0](p), branch[1](p)], 2)
+            for branch, p in zip(self.branches, parts, strict=True)
+        ]
+        f = torch.stack([maps[0][:, :64], maps[0][:, 64:], maps[1], maps[2]], 1)
+        g = self.block(f)
+        f = functional.relu(f + g * self.gate(g))
+        z = f.reshape(len(x), 64, 96)
+        a = self.norms[0](z + self.attend(z))
+        encoded = self.norms[1](a + self.ff(a))
+        return self.classifier((z * encoded).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("eeg", "kernels"), [(2, "paper"), (2, "authors"), (6, "paper"), (6, "authors")]
+)
+def test_mmasleepnet_against_its_tables(eeg, kernels):
+    model = golden.fill(Model(Config(eeg=eeg, kernels=kernels)))
+    table = Table(eeg, kernels).eval()
+    names, values = list(table.state_dict()), list(model.state_dict().values())
+    assert [v.shape for v in table.state_dict().values()] == [v.shape for v in values]
+    table.load_state_dict(dict(zip(names, values, strict=True)))
+    x = golden.signals(model.config)
+    with torch.inference_mode():
+        close(model(x), table(x))
+    # statistics of the batch, layer by layer
+    close(without_dropout(model)(x), without_dropout(table)(x), 1e-4)

@@ -1,0 +1,391 @@
+"""Training: who is read when, stopping and continuing to the same bits, and wrong input."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from sleeptools import epochs, models, runs, store
+from sleeptools.errors import (
+    DataError,
+    OutputError,
+    SleeptoolsError,
+    Stopped,
+    UnavailableError,
+    UsageError,
+)
+from sleeptools.train import TrainOptions, train
+
+SMALL = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
+NAMES = ("W", "N1", "N2", "N3", "REM")
+
+
+def write_epochs(folder, *, subjects=4, nights=1, count=20, seed=0, names=NAMES, channels=4):
+    """Write a set of epochs in which every stage has a frequency of its own."""
+    rng = np.random.default_rng(seed)
+    time_ = np.arange(3000) / 100  # s
+    recordings = []
+    for subject in range(subjects):
+        for night in range(1, nights + 1):
+            name = f"S{subject:02d}{night}"
+            stages = rng.permutation(np.arange(count) % len(names)).astype(np.int8)
+            waves = np.sin(2 * np.pi * (1 + 3 * stages[:, None, None]) * time_) * 30
+            noise = rng.normal(0, 15, (count, channels, 3000))
+            epochs.write(
+                folder / f"{name}.safetensors", signals=(waves + noise).astype(np.float32),
+                stages=stages, onset=30.0 * np.arange(count), hypnogram=stages,
+                facts={"recording": name, "subject": name[:3], "night": night, "simulated": True},
+            )  # fmt: skip
+            recordings.append(name)
+    montage = [f"channel {i}" for i in range(channels)]
+    facts = {
+        "montage": montage, "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": list(names),
+        "recordings": recordings, "preset": {"name": "tiny"}, "excluded": {"movement": 3},
+    }  # fmt: skip
+    files = [folder / f"{name}.safetensors" for name in recordings]
+    store.Manifest(epochs.KIND, epochs.VERSION, facts).write(folder, files)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return write_epochs(tmp_path_factory.mktemp("epochs"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def options(**given):
+    return TrainOptions(**({"folds": 2, "passes": 2, "settings": SMALL, "threads": 1} | given))
+
+
+def same(a, b):
+    """Compare two run folders: weights, predictions and logs, all but the times."""
+    found = sorted(p.relative_to(a) for p in a.rglob("*.safetensors"))
+    assert found == sorted(p.relative_to(b) for p in b.rglob("*.safetensors"))
+    assert found
+    for name in found:
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    for path in a.rglob("predictions.parquet"):
+        assert pl.read_parquet(path).equals(pl.read_parquet(b / path.relative_to(a)))
+    for path in a.rglob("log.csv"):
+        left, right = (pl.read_csv(p).drop("seconds") for p in (path, b / path.relative_to(a)))
+        assert left.equals(right)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """A run without interruption, both protocols and the final model."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    seen = []
+    both = ("leak-free", "best-on-test")
+    train(tiny, run, options(protocols=both, final=True), seen.append)
+    return run, seen
+
+
+# --- what a run holds -----------------------------------------------------------------------------
+
+
+def test_run_folder(whole, tiny):
+    run, _ = whole
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    expected = {"config.toml", "folds.parquet", "manifest.json"}
+    expected |= {f"final/{n}" for n in ("model.safetensors", "config.json", "log.csv")}
+    per_fold = ("model.safetensors", "config.json", "log.csv", "predictions.parquet", "audit.csv")
+    expected |= {
+        f"{p}/seed-0/fold-0{i}/{n}"
+        for p in ("leak-free", "best-on-test") for i in (0, 1) for n in per_fold
+    }  # fmt: skip
+    assert names == expected
+    assert store.verify(run) == []
+    facts = store.read_manifest(run, "sleeptools-run")
+    assert facts["simulated"] is True
+    assert facts["data"]["excluded"] == {"movement": 3}
+    assert facts["selection"] == {"leak-free": ["kappa"], "best-on-test": ["accuracy"]}
+    assert len(runs.open_run(run).done) == 4
+
+
+def test_the_test_fold_is_read_once(whole):
+    run, _ = whole
+    for i in (0, 1):
+        audit = pl.read_csv(run / f"leak-free/seed-0/fold-0{i}/audit.csv")
+        assert len(audit) == 1
+        assert audit["purpose"].to_list() == ["score"]
+        audit = pl.read_csv(run / f"best-on-test/seed-0/fold-0{i}/audit.csv")
+        assert audit["purpose"].to_list() == ["selection", "selection", "score"]
+
+
+def test_predictions(whole):
+    run, _ = whole
+    table = runs.predictions(runs.open_run(run))
+    for protocol in ("leak-free", "best-on-test"):
+        tested = table.filter(pl.col("protocol") == protocol)
+        assert len(tested) == 80
+        assert tested["recording"].n_unique() == 4
+    one = pl.read_parquet(run / "leak-free/seed-0/fold-00/predictions.parquet")
+    assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in NAMES)]
+    who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("validation", "test")}
+    assert not who["validation"] & who["test"]
+    facts = models.read_config(run / "leak-free/seed-0/fold-00")
+    assert not (who["validation"] | who["test"]) & set(facts["train_subjects"])
+    only = pl.read_parquet(run / "best-on-test/seed-0/fold-00/predictions.parquet")
+    assert set(only["role"]) == {"test"}
+
+
+def test_predictions_follow_from_the_stored_model(whole, tiny):
+    run, _ = whole
+    folder = run / "leak-free/seed-0/fold-01"
+    model = models.load(folder)
+    for name, rows in pl.read_parquet(folder / "predictions.parquet").group_by("recording"):
+        file = epochs.read(tiny / f"{name[0]}.safetensors")
+        p = model(torch.from_numpy(np.array(file.signals))).softmax(1).detach().numpy()
+        order = rows["epoch"].to_numpy()
+        stored = rows.select(f"p_{n}" for n in NAMES).to_numpy()
+        np.testing.assert_allclose(stored, p[order], rtol=1e-5, atol=1e-6)
+        assert (rows["stage"].to_numpy() == file.stages[order]).all()
+
+
+def test_log_and_progress(whole):
+    run, seen = whole
+    log = pl.read_csv(run / "leak-free/seed-0/fold-00/log.csv")
+    assert log["pass"].to_list() == [1, 2]
+    assert log["selected"].sum() == 1
+    assert log["test_kappa"].null_count() == 2
+    best = pl.read_csv(run / "best-on-test/seed-0/fold-00/log.csv")
+    assert best["test_kappa"].null_count() == 0
+    assert best["val_kappa"].null_count() == 2
+    kept = best.filter(pl.col("selected") == 1)["test_accuracy"][0]
+    assert kept == best["test_accuracy"].max()
+    assert {p.protocol for p in seen} == {"leak-free", "best-on-test", "final"}
+    assert seen[-1].seconds_left == pytest.approx(0, abs=1e-9)
+    assert all(p.step <= p.steps and 1 <= p.pass_number <= p.passes for p in seen)
+
+
+def test_done_is_done(whole, tiny):
+    run, _ = whole
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    seen = []
+    train(tiny, run, options(protocols=("leak-free",)), seen.append)
+    assert seen == []
+    assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+
+
+def test_one_fold_at_a_time_and_more_asked_later(whole, tiny, tmp_path):
+    run = tmp_path / "run"
+    for fold in (1, 0):
+        train(tiny, run, options(fold=fold))
+    train(tiny, run, options(protocols=("best-on-test",)))
+    train(tiny, run, options(folds=None, final=True))
+    same(whole[0], run)
+    assert store.read_toml(run / "config.toml") == store.read_toml(whole[0] / "config.toml")
+    assert store.verify(run) == []
+
+
+def test_seeds_differ(whole, tiny, tmp_path):
+    train(tiny, tmp_path / "run", options(seeds=(1,), fold=0))
+    name = "fold-00/model.safetensors"
+    other = tmp_path / "run/leak-free/seed-1" / name
+    assert other.read_bytes() != (whole[0] / "leak-free/seed-0" / name).read_bytes()
+
+
+def test_no_validation_subject_keeps_the_last_pass(tmp_path):
+    data = write_epochs(tmp_path / "epochs", subjects=2, count=5)
+    train(data, tmp_path / "run", options())
+    log = pl.read_csv(tmp_path / "run/leak-free/seed-0/fold-00/log.csv")
+    assert log["selected"].to_list() == [0, 1]
+    assert store.read_json(tmp_path / "run/manifest.json")["selection"] == {"leak-free": ["last"]}
+
+
+# --- stopping and continuing ----------------------------------------------------------------------
+
+
+def test_stop_and_continue(whole, tiny, tmp_path):
+    run, rng = tmp_path / "run", random.Random(0)
+    wanted = options(protocols=("leak-free", "best-on-test"), final=True)
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    for sitting in range(100):
+        left = rng.randrange(1, 9)
+
+        def stop(progress, left=left, kind=kinds[sitting % 3], seen=[]):  # noqa: B006
+            seen.append(progress)
+            if len(seen) == left:
+                os.kill(os.getpid(), kind)
+
+        try:
+            train(tiny, run, wanted, stop)
+            break
+        except Stopped:
+            assert not (run / "manifest.json").exists()
+    assert sitting > 2
+    same(whole[0], run)
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from sleeptools.train import TrainOptions, train
+torch.set_num_threads(1)
+def say(p): print(p.protocol, p.fold, p.step, flush=True)
+settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
+options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, final=True,
+                       protocols=("leak-free", "best-on-test"))
+train(Path(sys.argv[1]), Path(sys.argv[2]), options, say)
+"""
+
+
+def kill_again_and_again(tiny, run, *, times, seed):
+    """Kill the training `times` times after a few lines of progress, then let it end."""
+    rng = random.Random(seed)
+    for _ in range(times):
+        command = [sys.executable, "-W", "error", "-c", SCRIPT, str(tiny), str(run)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for _ in range(rng.randrange(1, 8)):
+                process.stdout.readline()
+            time.sleep(rng.random() * 0.2)
+            process.kill()
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_kill_and_continue(whole, tiny, tmp_path):
+    kill_again_and_again(tiny, tmp_path / "run", times=2, seed=1)
+    same(whole[0], tmp_path / "run")
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+def test_kill_many_times(whole, tiny, tmp_path, seed):
+    kill_again_and_again(tiny, tmp_path / "run", times=10, seed=seed)
+    same(whole[0], tmp_path / "run")
+
+
+def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path):
+    """Dropout of the encoder, and the authors' optimiser with its third moment."""
+    chosen = {"recipe": {"variant": "authors", "batch": 16}}
+    wanted = options(settings=chosen, fold=0, passes=1)
+
+    def stop(progress):
+        if progress.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(tiny, tmp_path / "a", wanted)
+    with pytest.raises(Stopped) as e:
+        train(tiny, tmp_path / "b", wanted, stop)
+    assert e.value.exit_code == 75
+    assert (tmp_path / "b/leak-free/seed-0/fold-00/state.safetensors").exists()
+    train(tiny, tmp_path / "b", wanted)
+    same(tmp_path / "a", tmp_path / "b")
+
+
+# --- wrong input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        ({"model": "mmasleepnett"}, UsageError, "mmasleepnet"),
+        ({"settings": {"model": {"kernel": "x"}}}, UsageError, "kernels"),
+        ({"settings": {"model": {"kernels": "x"}}}, UsageError, "kernels = 'x'"),
+        ({"settings": {"recipe": {"variant": "x"}}}, UsageError, "default, paper, authors"),
+        ({"settings": {"recipe": {"batch": 0}}}, UsageError, "batch"),
+        ({"settings": {"receipt": {}}}, UsageError, "model, recipe"),
+        ({"passes": 0}, UsageError, "passes"),
+        ({"protocols": ("leaky",)}, UsageError, "leak-free, best-on-test"),
+        ({"folds_from": "paper"}, UsageError, "seed, published"),
+        ({"folds": None}, UsageError, "--folds K"),
+        ({"fold": 2}, UsageError, "0 to 1"),
+        ({"device": "tpu"}, UsageError, "auto, cpu, cuda"),
+        ({"folds": 5}, DataError, "2 to 4"),
+        ({"folds_from": "published"}, DataError, "20 or 78"),
+        ({"settings": {"model": {"eeg": 6}}}, DataError, "channels 8, the epochs have 4"),
+        ({"settings": {"recipe": {"class_weights": [1, 2]}}}, DataError, "5 stages"),
+    ],
+)
+def test_wrong_input(tiny, tmp_path, given, kind, words):
+    with pytest.raises(kind, match=words):
+        train(tiny, tmp_path / "run", options(**given))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_subject(tmp_path):
+    data = write_epochs(tmp_path / "epochs", subjects=1, count=5)
+    with pytest.raises(DataError, match="needs >= 2 subjects"):
+        train(data, tmp_path / "run", options())
+    train(data, tmp_path / "run", options(folds=None, final=True))
+    assert models.load(tmp_path / "run/final").facts["train_subjects"] == ["S00"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_missing(tiny, tmp_path):
+    with pytest.raises(UnavailableError, match="CUDA"):
+        train(tiny, tmp_path / "run", options(device="cuda"))
+
+
+def test_other_settings(whole, tiny):
+    with pytest.raises(OutputError, match=r"recipe\.passes: 2 there, 3 now") as e:
+        train(tiny, whole[0], options(passes=3))
+    assert e.value.exit_code == 73
+
+
+def test_other_epochs(whole, tmp_path):
+    data = write_epochs(tmp_path / "epochs", seed=1)
+    with pytest.raises(OutputError, match=r"epochs\.sha256"):
+        train(data, whole[0], options())
+
+
+def test_a_signal_that_is_not_finite(tmp_path):
+    data = write_epochs(tmp_path / "epochs", subjects=3, count=5)
+    broken = data / "S011.safetensors"
+    t = epochs.read(broken)
+    signals = np.array(t.signals)
+    signals[2, 0, 7] = np.inf
+    epochs.write(
+        broken, signals=signals, stages=np.arange(5, dtype=np.int8), onset=np.arange(5.0),
+        hypnogram=np.arange(5, dtype=np.int8), facts=t.facts,
+    )  # fmt: skip
+    with pytest.raises(DataError, match="S011 epoch 2") as e:
+        train(data, tmp_path / "run", options(folds=None, final=True))
+    assert e.value.exit_code == 65
+    listed = pl.read_csv(tmp_path / "run/final/not_finite.csv")
+    assert listed.row(0) == ("S011", 2)
+
+
+def test_two_writers(tiny, tmp_path):
+    with (
+        store.lock(tmp_path / "run/leak-free/seed-0/fold-00"),
+        pytest.raises(OutputError, match="in use by process"),
+    ):
+        train(tiny, tmp_path / "run", options())
+
+
+def test_a_damaged_checkpoint(tiny, tmp_path):
+    folder = tmp_path / "run/leak-free/seed-0/fold-00"
+    folder.mkdir(parents=True)
+    (folder / "state.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    with pytest.raises(SleeptoolsError) as e:
+        train(tiny, tmp_path / "run", options())
+    assert e.value.exit_code == 65
+
+
+def test_too_little_memory(tiny, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(torch.Tensor, "backward", full)
+    with pytest.raises(UnavailableError, match="batch of 16") as e:
+        train(tiny, tmp_path / "run", options())
+    assert "recipe.batch=8" in e.value.hint
