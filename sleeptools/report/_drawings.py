@@ -25,8 +25,8 @@ def hypnograms(page: Page) -> Iterator[Markup]:
     agree = {n.label: float((n.truth == n.predicted).mean()) for n in nights}
     middle = sorted(nights, key=lambda n: agree[n.label])[len(nights) // 2]
     about = (
-        f"Protocol {page.protocol}, first seed. Below, the hypnodensity: the predicted probability "
-        "of every stage, stacked. Marks between the two are epochs where prediction and scoring differ."
+        f"Protocol {page.protocol}, first seed. Red marks are epochs where prediction and scoring "
+        "differ. Below, the hypnodensity: the predicted probability of every stage, stacked."
     )
     caption = f"{middle.label}, the night of median agreement ({agree[middle.label]:.1%}). {about}"
     yield m.figure(figures.hypnogram(middle), caption=caption, label=f"Hypnogram {middle.label}")

@@ -44,11 +44,22 @@ def _mine(page: Page, protocol: str) -> Line:
     ours, found = page.ours[protocol], page.found
     f1 = zip(found.stages, metrics.f1(found.matrix(protocol)).tolist(), strict=True)
     values = found.pooled(protocol) | {f"f1_{name}": value for name, value in f1}
-    data = (
-        f"{ours.preset or 'unknown'}{', SIMULATED' * ours.simulated}, n\u00a0=\u00a0{ours.subjects}"
-    )
-    chosen = "the test fold (optimistic)" if ours.optimistic else "validation subjects"
-    return (f"ours, {ours.model}", data, ours.folds, chosen), values
+    data = f"{ours.preset or 'unknown'}{', SIMULATED' * ours.simulated}, {_n(ours.subjects)}"
+    return (f"ours, {ours.model}", data, ours.folds, _chosen(page, protocol)), values
+
+
+def _n(count: int) -> str:
+    return f"n\u00a0=\u00a0{count}"
+
+
+def _chosen(page: Page, protocol: str) -> str:
+    """Say what chose the pass that was kept."""
+    selection = page.found.run.facts.get("selection")
+    if isinstance(selection, Mapping) and selection.get(protocol) == ["last"]:
+        return "nothing: the last pass"
+    if protocol == runs.OPTIMISTIC:
+        return "the test fold (optimistic)"
+    return "validation subjects"
 
 
 def _printed(row: Mapping[str, Any]) -> Line:
