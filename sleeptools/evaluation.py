@@ -89,10 +89,12 @@ class Evaluation:
     def difference(self) -> dict[str, float]:
         """Subtract leak-free from best-on-test: what choosing on the test fold gains.
 
-        Empty unless both protocols were run with the same seeds.
+        Empty unless both protocols have finished the same folds with the same seeds.
         """
-        seeds = {p: {s for q, s in self.confusions if q == p} for p in self.protocols}
-        if set(seeds) != set(folds.PROTOCOLS) or len({frozenset(s) for s in seeds.values()}) > 1:
+        done = [
+            {(t.seed, t.fold) for t in self.run.done if t.protocol == p} for p in folds.PROTOCOLS
+        ]
+        if not done[0] or done[0] != done[1]:
             return {}
         low, high = self.pooled(folds.LEAK_FREE), self.pooled(folds.BEST_ON_TEST)
         return {name: high[name] - low[name] for name in metrics.OVERALL}
@@ -241,8 +243,8 @@ def _leakage(run: Run) -> str:
 def _notes(run: Run) -> Iterator[str]:
     if run.simulated:
         yield "The data is simulated: these numbers say nothing about sleep in people or animals."
-    elif not run.facts:
-        yield "The run has no manifest yet: whether its data is simulated is not known."
+    elif run.simulated is None:
+        yield "No file of the run says whether its data is simulated."
     if run.missing:
         total = len(run.done) + len(run.missing)
         yield f"The run is incomplete: {len(run.missing)} of {total} trainings are missing."

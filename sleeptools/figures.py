@@ -26,6 +26,7 @@ COLOURS: Final[dict[str, str]] = {
 ORDER: Final[tuple[str, ...]] = ("W", "Wake", "REM", "N1", "N2", "N3", "NREM")
 """Of the lines of a hypnogram, from the top."""
 ACCENT: Final = "var(--accent,#1f5fa8)"
+SHADE: Final = "var(--shade,#123f75)"
 INK: Final = "currentColor"
 MUTED: Final = "var(--muted,#5b6470)"
 GRID: Final = "var(--line,#d5dae0)"
@@ -282,11 +283,11 @@ def confusion(matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -
 
 def _cell(i: int, j: int, share: float, count: int) -> Markup:
     x, y = SIDE + CELL * j, HEAD + CELL * i
-    dark = share > 0.45  # noqa: PLR2004 - where white on the accent reads better than ink
-    fill = "var(--on-accent,#ffffff)" if dark else INK
+    dark = share > 0.62  # noqa: PLR2004 - where light on dark reads better than dark on light
+    fill = "var(--on-shade,#ffffff)" if dark else INK
     box = m.element(
         "rect", x=x + 1, y=y + 1, width=CELL - 2, height=CELL - 2, rx=3,
-        style=f"fill:{ACCENT};fill-opacity:{0.04 + 0.96 * share:.3f}",
+        style=f"fill:{SHADE};fill-opacity:{0.04 + 0.96 * share:.3f}",
     )  # fmt: skip
     percent = m.element(
         "text", m.text(f"{100 * share:.1f} %"), x=x + CELL / 2, y=y + CELL / 2 - 1, font_size=14,
@@ -294,6 +295,6 @@ def _cell(i: int, j: int, share: float, count: int) -> Markup:
     )  # fmt: skip
     number = m.element(
         "text", m.text(f"{count:,}"), x=x + CELL / 2, y=y + CELL / 2 + 16, font_size=11,
-        text_anchor="middle", style=f"fill:{fill};opacity:.85",
+        text_anchor="middle", style=f"fill:{fill}",
     )  # fmt: skip
     return m.join([box, percent, number])

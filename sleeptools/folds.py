@@ -88,7 +88,8 @@ def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
         )
     if not 2 <= folds <= len(everyone):  # noqa: PLR2004
         raise DataError(
-            f"{folds} folds of {len(everyone)} subjects: expected 2 to {len(everyone)} folds"
+            f"{folds} folds of {len(everyone)} subjects: expected 2 to {len(everyone)} folds",
+            hint=f"--folds {len(everyone)} tests every subject in a fold of its own",
         )
     order = np.random.default_rng([seed, folds]).permutation(everyone)
     return _fill(everyone, [part.tolist() for part in np.array_split(order, folds)])

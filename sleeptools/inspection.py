@@ -48,6 +48,7 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
     if hypnogram is not None:
         seconds = len(hypnogram) * hypnogram.epoch_seconds
         facts |= {"seconds": seconds, "epochs": len(hypnogram), "stages": hypnogram.counts()}
+        facts["simulated"] = hypnogram.scorer == "simulated"
     if recording is not None:
         facts |= _of_recording(recording, preset or presets.load("sleep-edf"))
     return facts

@@ -92,6 +92,7 @@ def _adopt(figure: Any, said: str) -> Markup:
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', drawn))
     drawn = re.sub(r' id="([^"]+)"', lambda i: i[0] if i[1] in used else "", drawn)
     drawn = re.sub(r"font: ?(\d+)px [^;\"]+", r"font-size:\1px", drawn)
+    drawn = drawn.replace("xlink:href", "href")
     for sentinel, css in SENTINELS.items():
         drawn = drawn.replace(sentinel, css)
     width, height = (72 * inches for inches in figure.get_size_inches())

@@ -31,7 +31,7 @@ class Protocol:
     preset
         Of the epochs, for example "sleep-edf".
     simulated
-        Whether the data is.
+        Whether the data is; None if unknown.
     subjects, epochs, folds
         Counts; all test epochs of all folds.
     rules
@@ -43,7 +43,7 @@ class Protocol:
     """
 
     preset: str
-    simulated: bool
+    simulated: bool | None
     subjects: int
     epochs: int
     folds: int
@@ -106,6 +106,8 @@ def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
     found = []
     if ours.simulated:
         found.append(f"ours is simulated data, theirs real recordings ({row['dataset']})")
+    elif ours.simulated is None:
+        found.append("whether ours is simulated data is not known")
     if row["model"] != ours.model:
         found.append(f"model {ours.model} against {row['printed_model']}")
     for what in ("subjects", "epochs", "folds"):

@@ -81,7 +81,14 @@ class Run:
     @property
     def data(self) -> dict[str, Any]:
         """What the manifest of the epochs said; empty if unknown."""
-        found = self.facts.get("data")
+        found = self.facts.get("data", self.model_facts.get("preprocessing"))
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def model_facts(self) -> dict[str, Any]:
+        """`config.json` of the first model, which knows of the data while no manifest is there."""
+        path = self.done[0].folder(self.folder) / "config.json"
+        found = store.read_json(path) if path.exists() else {}
         return found if isinstance(found, dict) else {}
 
     @property
@@ -91,9 +98,11 @@ class Run:
         return found if isinstance(found, dict) else {"name": found} if found else {}
 
     @property
-    def simulated(self) -> bool:
-        """Whether any of the data is simulated."""
-        return bool(self.facts.get("simulated") or self.data.get("simulated"))
+    def simulated(self) -> bool | None:
+        """Whether any of the data is simulated; None if no file says."""
+        sources = (self.facts, self.data, self.model_facts)
+        said = [facts["simulated"] for facts in sources if "simulated" in facts]
+        return any(said) if said else None
 
     @cached_property
     def stages(self) -> tuple[str, ...]:
@@ -104,11 +113,7 @@ class Run:
     @cached_property
     def epoch_seconds(self) -> float:
         """Length of an epoch, s."""
-        known = self.facts.get("epoch_seconds") or self.data.get("epoch_seconds")
-        if not known:
-            known = store.read_json(self.done[0].folder(self.folder) / "config.json").get(
-                "epoch_seconds", 30.0
-            )
+        known = self.facts.get("epoch_seconds", self.model_facts.get("epoch_seconds", 30.0))
         return float(known)
 
 
@@ -175,6 +180,26 @@ def _expected(folder: Path, config: dict[str, Any], table: pl.DataFrame) -> list
 def _some(trained: Sequence[Trained]) -> str:
     shown = ", ".join(map(str, trained[:6]))
     return f"{shown} and {len(trained) - 6} more" if len(trained) > 6 else shown  # noqa: PLR2004
+
+
+def progress(folder: Path) -> dict[str, Any]:
+    """Say what of a run is done; a run of which nothing is done yet is fine.
+
+    Returns
+    -------
+    progress
+        `done` and `missing` (names of trainings), and `array`: the folds still to train, as
+        Slurm's `--array` takes them.
+    """
+    config = _config(store.need(folder, "run folder"))
+    table = store.read_table(folder / "folds.parquet")
+    expected = _expected(folder, config, table)
+    missing = [t for t in expected if not (t.folder(folder) / "predictions.parquet").exists()]
+    return {
+        "done": [str(t) for t in expected if t not in missing],
+        "missing": [str(t) for t in missing],
+        "array": ",".join(map(str, sorted({t.fold for t in missing}))),
+    }
 
 
 # --- predictions ----------------------------------------------------------------------------------

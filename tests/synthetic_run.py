@@ -122,7 +122,8 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
                 store.write_json(
                     place / "config.json",
                     {"format": "sleeptools-model", "version": 1, "stages": list(names),
-                     "epoch_seconds": epoch_seconds},
+                     "epoch_seconds": epoch_seconds, "simulated": simulated,
+                     "preprocessing": {"preset": {"name": preset}}},
                 )  # fmt: skip
     store.write_table(
         folder / "folds.parquet",

@@ -24,8 +24,9 @@ READ_BY_BOTH = (
     "edf-samples/pyedflib__test_subsecond.edf", "edf-samples/pyedflib__test_utf8.edf",
     "sleep-edf/SC4001E0-PSG_first300s.edf",
 )  # fmt: skip
-READ_BY_US = (  # refused by pyedflib: an impossible date, blank labels, records
-    "edf-samples/EDFjl__test_uneven_samp.edf", "edf-samples/EDFjl__bdf_test.edf", "edf-samples/mne__test.bdf", "noxturnal/subject1.edf",
+READ_BY_US = (  # refused by pyedflib: an impossible date, blank labels, few records
+    "edf-samples/EDFjl__test_uneven_samp.edf", "edf-samples/EDFjl__bdf_test.edf",
+    "edf-samples/mne__test.bdf", "noxturnal/subject1.edf",
 )  # fmt: skip
 REFUSED_BY_PYEDFLIB = ("ST7021JM-Hypnogram.edf", "ST7022JM-Hypnogram.edf")  # "Recordingfield"
 TELEMETRY_LEAD_IN = {"ST7041JO": (1033, 1008), "ST7042JO": (1149, 1131)}

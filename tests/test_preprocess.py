@@ -196,7 +196,7 @@ def test_hypnogram_of_another_night_is_refused(raw: Path, tmp_path: Path) -> Non
     data = bytearray(path.read_bytes())
     data[176:184] = b"03.04.05"
     path.write_bytes(data)
-    with pytest.raises(DataError, match="starts at .* but SC4001E0-PSG.edf at"):
+    with pytest.raises(DataError, match=r"starts at .* but SC4001E0-PSG\.edf at"):
         sleep_edf.read(sleep_edf.find(tmp_path)[0])
 
 

@@ -170,6 +170,7 @@ def test_log_and_progress(whole):
     assert kept == best["test_accuracy"].max()
     assert {p.protocol for p in seen} == {"leak-free", "best-on-test", "final"}
     assert seen[-1].seconds_left == pytest.approx(0, abs=1e-9)
+    assert all(p.loss > 0 for p in seen)
     assert all(p.step <= p.steps and 1 <= p.pass_number <= p.passes for p in seen)
 
 
@@ -266,6 +267,28 @@ def test_kill_and_continue(whole, tiny, tmp_path):
     assert not list((tmp_path / "run").rglob(".*"))
 
 
+@pytest.mark.parametrize("call", [1, 2])
+def test_dying_among_the_last_files(whole, tiny, tmp_path, monkeypatch, call):
+    """Before and after the predictions are written, but before the checkpoint is gone."""
+    write = store.write_table
+
+    def die(path, *rest, **more):
+        if path.name == "predictions.parquet":
+            if call == 2:
+                write(path, *rest, **more)
+            raise KeyboardInterrupt
+        write(path, *rest, **more)
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(store, "write_table", die)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, run, options(protocols=("leak-free", "best-on-test")))
+    monkeypatch.undo()
+    train(tiny, run, options(protocols=("leak-free", "best-on-test"), final=True))
+    same(whole[0], run)
+    assert len(pl.read_csv(run / "leak-free/seed-0/fold-00/audit.csv")) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
 def test_kill_many_times(whole, tiny, tmp_path, seed):
@@ -308,6 +331,7 @@ def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path):
         ({"folds_from": "paper"}, UsageError, "seed, published"),
         ({"folds": None}, UsageError, "--folds K"),
         ({"fold": 2}, UsageError, "0 to 1"),
+        ({"seeds": (0, -1)}, UsageError, ">= 0"),
         ({"device": "tpu"}, UsageError, "auto, cpu, cuda"),
         ({"folds": 5}, DataError, "2 to 4"),
         ({"folds_from": "published"}, DataError, "20 or 78"),

@@ -79,7 +79,8 @@ def read(source: Source) -> Recording:
         raise DataError(source.problem)
     psg, scoring = source.files
     recording = edf.read(psg)
-    hypnogram = replace(edf.read_hypnogram(scoring), scorer=scoring.name[7].upper())
+    hypnogram = edf.read_hypnogram(scoring)
+    hypnogram = replace(hypnogram, scorer=hypnogram.scorer or scoring.name[7].upper())
     begin, scored = recording.start, edf.read_start(scoring)
     if begin and scored and abs((scored - begin).total_seconds()) > START_TOLERANCE:
         raise DataError(

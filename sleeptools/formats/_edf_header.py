@@ -94,6 +94,11 @@ class Header:
         """Samples of all signals in one record."""
         return sum(s.samples_per_record for s in self.signals)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the recording field says that nobody was recorded."""
+        return "simulated" in self.recording_field.lower().split()
+
     def sample_rate(self, signal: SignalHeader) -> float:
         """Rate of a signal, Hz."""
         return signal.samples_per_record / self.record_seconds

@@ -7,6 +7,7 @@ channel to the highest rate, nothing is resampled here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def read(path: Path, *, allow_truncated: bool = False) -> Recording:
     facts: dict[str, str | int | float | bool] = {"kind": header.kind}
     if header.notes or notes:
         facts["notes"] = "; ".join([*header.notes, *notes])
-    if "simulated" in header.recording_field.lower().split():
+    if header.simulated:
         facts["simulated"] = True
     return Recording(path.stem, path.stem, 1, signals, None, header.start, facts)
 
@@ -122,11 +123,14 @@ def read_hypnogram(path: Path, *, epoch_seconds: float = 30.0) -> Hypnogram:
     DataError
         If the file is damaged, has no stage annotations, or they do not fit the epoch grid.
     """
+    header = read_header(store.need(path))
     events = [
-        e for e in read_annotations(path)
+        e
+        for e in read_tals(header)[0]
         if e[2] in stages.EDF_TEXTS or e[2].lower().startswith("sleep stage")
-    ]  # fmt: skip
-    return hyp.from_events(events, stages.EDF_TEXTS, epoch_seconds=epoch_seconds, source=path.name)
+    ]
+    found = hyp.from_events(events, stages.EDF_TEXTS, epoch_seconds=epoch_seconds, source=path.name)
+    return replace(found, scorer="simulated") if header.simulated else found
 
 
 def read_start(path: Path) -> datetime | None:

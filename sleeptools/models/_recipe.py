@@ -102,7 +102,7 @@ def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> 
 
 
 def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Adam:
-    """Make the optimiser of a recipe."""
+    """Make the optimiser of a recipe; fused, which is many times faster and as deterministic."""
     return torch.optim.Adam(
         parameters,
         lr=recipe.learning_rate,
@@ -110,5 +110,5 @@ def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.opt
         eps=recipe.eps,
         weight_decay=recipe.weight_decay,
         amsgrad=recipe.amsgrad,
-        foreach=True,
+        fused=True,
     )

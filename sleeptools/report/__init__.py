@@ -85,15 +85,18 @@ def _banners(pages: Sequence[Page]) -> Iterator[Markup]:
             "nothing about sleep in people or animals, nor about how well a model would do there.",
         )
     for page in pages:
-        if not page.found.run.facts:
-            yield _banner(
-                "NO MANIFEST", f"Whether {page.found.run.name} is simulated is not known."
-            )
+        if page.found.run.simulated is None:
+            said = f"No file of {page.found.run.name} says whether its data is simulated."
+            yield _banner("ORIGIN UNKNOWN", said)
         if page.found.run.missing:
             missing = ", ".join(map(str, page.found.run.missing))
             yield _banner(f"INCOMPLETE: {page.found.run.name}", f"Not trained yet: {missing}")
         if page.found.leakage.startswith("LEAKY"):
             yield _banner("LEAKY SPLIT", page.found.leakage)
+
+
+def _known(value: bool | None) -> str:
+    return "unknown" if value is None else "yes" if value else "no"
 
 
 def _banner(head: str, said: str) -> Markup:
@@ -115,7 +118,7 @@ def _contents(pages: Sequence[Page]) -> Markup:
 def _overview(pages: Sequence[Page]) -> Markup:
     """All runs of the page in one table."""
     rows = [
-        (p.found.run.name, p.found.run.model, protocol, "yes" if p.found.run.simulated else "no",
+        (p.found.run.name, p.found.run.model, protocol, _known(p.found.run.simulated),
          p.ours[protocol].subjects, *(show(k, p.found.pooled(protocol)[k]) for k in HEADLINE))
         for p in pages for protocol in p.found.protocols
     ]  # fmt: skip

@@ -32,13 +32,17 @@ def hypnograms(page: Page) -> Iterator[Markup]:
     yield m.figure(figures.hypnogram(middle), caption=caption, label=f"Hypnogram {middle.label}")
     others = [n for n in nights if n is not middle]
     if others:
-        yield m.element("h3", m.text("The other nights"))
-    for night in others[: NIGHTS - 1]:
-        said = m.element("summary", m.text(f"{night.label}, {agree[night.label]:.1%} agreement"))
-        drawing = m.scrolled(figures.hypnogram(night), label=f"Hypnogram {night.label}")
-        yield m.element("details", said, drawing)
+        folded = (_folded(n, agree[n.label]) for n in others[: NIGHTS - 1])
+        heading = m.element("h3", m.text("The other nights"))
+        yield m.element("div", heading, *folded, class_="others")
     if len(nights) > NIGHTS:
         yield m.paragraph(f"{len(nights) - NIGHTS} more nights are not drawn here.")
+
+
+def _folded(night: Night, agreement: float) -> Markup:
+    said = m.element("summary", m.text(f"{night.label}, {agreement:.1%} agreement"))
+    drawing = m.scrolled(figures.hypnogram(night), label=f"Hypnogram {night.label}")
+    return m.element("details", said, drawing)
 
 
 def training(page: Page) -> Iterator[Markup]:

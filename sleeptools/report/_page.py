@@ -49,9 +49,8 @@ class Page:
 
     @property
     def protocol(self) -> str:
-        """The protocol of the headline: leak-free where there is one."""
-        known = self.found.protocols
-        return folds.LEAK_FREE if folds.LEAK_FREE in known else known[0]
+        """The protocol of the headline."""
+        return headline(self.found)
 
 
 def gather(folder: Path, number: int, partial: bool) -> Page:
@@ -61,11 +60,17 @@ def gather(folder: Path, number: int, partial: bool) -> Page:
     found = evaluation.compute(runs.open_run(folder, partial=partial))
     if not (folder / "metrics.parquet").exists():
         evaluation.write(found)
-    page = Page(found, number, pl.DataFrame(), runs.logs(found.run), _ours(found))
-    seed = min(s for p, s in found.confusions if p == page.protocol)
-    drawn = (pl.col("protocol") == page.protocol) & (pl.col("seed") == seed)
+    protocol = headline(found)
+    seed = min(s for p, s in found.confusions if p == protocol)
+    drawn = (pl.col("protocol") == protocol) & (pl.col("seed") == seed)
     tested = runs.predictions(found.run).filter(drawn)
-    return Page(found, number, tested, page.logs, page.ours)
+    return Page(found, number, tested, runs.logs(found.run), _ours(found))
+
+
+def headline(found: Evaluation) -> str:
+    """Pick the protocol of the headline: leak-free where there is one."""
+    known = found.protocols
+    return folds.LEAK_FREE if folds.LEAK_FREE in known else known[0]
 
 
 def _ours(found: Evaluation) -> dict[str, published.Protocol]:
@@ -77,10 +82,15 @@ def _ours(found: Evaluation) -> dict[str, published.Protocol]:
         mine = found.subjects.filter(pl.col("protocol") == protocol)
         first = mine.filter(pl.col("seed") == mine["seed"][0])
         known[protocol] = published.Protocol(
-            str(run.preset.get("name", "")), run.simulated, len(first), int(first["epochs"].sum()),
-            first["fold"].n_unique(), str(run.preset.get("rules", "")),
-            protocol == runs.OPTIMISTIC, run.model,
-        )  # fmt: skip
+            preset=str(run.preset.get("name", "")),
+            simulated=run.simulated,
+            subjects=len(first),
+            epochs=int(first["epochs"].sum()),
+            folds=first["fold"].n_unique(),
+            rules=str(run.preset.get("rules", "")),
+            optimistic=protocol == runs.OPTIMISTIC,
+            model=run.model,
+        )
     return known
 
 

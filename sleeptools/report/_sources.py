@@ -44,7 +44,9 @@ def _mine(page: Page, protocol: str) -> Line:
     ours, found = page.ours[protocol], page.found
     f1 = zip(found.stages, metrics.f1(found.matrix(protocol)).tolist(), strict=True)
     values = found.pooled(protocol) | {f"f1_{name}": value for name, value in f1}
-    data = f"{ours.preset or 'unknown'}{', SIMULATED' * ours.simulated}, {_n(ours.subjects)}"
+    data = (
+        f"{ours.preset or 'unknown'}{', SIMULATED' if ours.simulated else ''}, {_n(ours.subjects)}"
+    )
     return (f"ours, {ours.model}", data, ours.folds, _chosen(page, protocol)), values
 
 

@@ -83,10 +83,8 @@ def _background(
     power = parts.astype(np.float32) @ shapes.astype(np.float32)
     own = np.float32(np.sqrt(0.5)) * waves.white(rng, len(amplitude))
     own += np.float32(np.sqrt(0.5)) * source
-    drift = np.float32(36.0) * waves.normalised(1.0 / (1.0 + waves.FREQUENCIES**4)).astype(
-        np.float32
-    )
-    return waves.synthesise(own, power + drift)
+    drift = 36.0 * waves.normalised(1.0 / (1.0 + waves.FREQUENCIES**4))
+    return waves.synthesise(own, power + drift.astype(np.float32))
 
 
 def _saccades(rng: np.random.Generator, per_epoch: Floats, samples: int) -> Signal32:
@@ -95,7 +93,7 @@ def _saccades(rng: np.random.Generator, per_epoch: Floats, samples: int) -> Sign
 
     onsets = waves.draw_events(rng, per_epoch)
     impulses = np.zeros(samples, np.float32)
-    sign = np.where(rng.random(len(onsets)) < 0.5, -1.0, 1.0)
+    sign = rng.choice((-1.0, 1.0), len(onsets))
     size = 70.0 * np.exp(0.45 * rng.standard_normal(len(onsets))) * sign
     rise = 4  # samples; a saccade takes about 40 ms
     waves.add_events(impulses, onsets, np.repeat(size[:, None] / rise, rise, 1).astype(np.float32))
@@ -126,7 +124,7 @@ def simulate_tone(
     """Draw the envelope of the chin muscle at 1 Hz: (seconds,), uV."""
     stage = np.log(tr.MUSCLE_UV)
     stage[5] += np.log(traits.atonia)
-    level = weights @ stage + weights[:, 0] * eyes_open * np.log(tr.ACTIVE_MUSCLE)
+    level: Floats = weights @ stage + weights[:, 0] * eyes_open * np.log(tr.ACTIVE_MUSCLE)
     level += 0.15 * rng.standard_normal(len(level))
     at = (np.arange(len(level) * SECONDS) + 0.5) / SECONDS - 0.5
     tone = traits.muscle * np.exp(np.interp(at, np.arange(len(level)), level))
@@ -135,7 +133,7 @@ def simulate_tone(
     size = traits.muscle * rng.gamma(1.5, 1.0, (len(onsets), 1))
     burst = tone.astype(np.float32)
     waves.add_events(burst, onsets, (size * np.array([0.4, 1.0, 0.5, 0.15])).astype(np.float32))
-    return burst.astype(np.float64)
+    return np.asarray(burst, np.float64)
 
 
 def envelope(tone: Floats, traits: Traits) -> Signal32:
@@ -169,7 +167,8 @@ def simulate_temperature(rng: np.random.Generator, codes: npt.NDArray[np.int8]) 
     slow = np.interp(
         np.arange(len(codes) * SECONDS) / SECONDS, np.arange(len(codes)), 37.25 - 0.6 * asleep
     )
-    return (slow + rng.normal(0.0, 0.1) + 0.01 * rng.standard_normal(len(slow))).astype(np.float32)
+    slow += rng.normal(0.0, 0.1) + 0.01 * rng.standard_normal(len(slow))
+    return np.asarray(slow, np.float32)
 
 
 def simulate_marker(rng: np.random.Generator, seconds: int) -> Signal32:

@@ -116,7 +116,8 @@ def simulate_eeg(
         own *= np.float32(np.sqrt(1.0 - SHARED))
         own += np.float32(np.sqrt(SHARED)) * source
         parts = np.full((len(amplitude), 6), traits.noise_uv[LEADS.index(lead)] ** 2)
-        parts[:, :5] = (amplitude * gains[lead]) ** 2
+        electrode = np.exp(tr.SPREAD_NIGHT * rng.standard_normal())
+        parts[:, :5] = (amplitude * gains[lead] * electrode) ** 2
         power = parts.astype(np.float32) @ shapes.astype(np.float32)
         signals[lead] = waves.synthesise(own, power)
     _add_sleep_events(rng, signals, weights, traits)

@@ -32,6 +32,8 @@ CHANNELS: Final = {
 }
 """The last two only with `extras`."""
 
+EYES_CHANGE: Final = 0.3  # chance per epoch of eyes that may open or close
+
 _SUBJECT, _NIGHT, _SCORER = 1, 2, 3  # what a stream of chance is for
 
 
@@ -135,8 +137,8 @@ def _eyes_open(rng: np.random.Generator, codes: architecture.Codes) -> Floats:
     closed = np.full(len(codes), traits.EYES_CLOSED_DAY)
     if len(asleep):
         closed[max(0, asleep[0] - 10) : asleep[-1] + 10] = traits.EYES_CLOSED_ASLEEP
-    run = np.cumsum(rng.random(len(codes)) < 0.3)
-    return (rng.random(run[-1] + 1)[run] >= closed).astype(np.float64)
+    run = np.cumsum(rng.random(len(codes)) < EYES_CHANGE)
+    return np.asarray(rng.random(run[-1] + 1)[run] >= closed, np.float64)
 
 
 def _shake(
@@ -151,9 +153,9 @@ def _shake(
         part = slice(epoch * waves.EPOCH, (epoch + 1) * waves.EPOCH)
         sway = ndimage.gaussian_filter1d(rng.standard_normal(waves.EPOCH), 12.0)
         artefact = (150.0 * sway / sway.std() * np.hanning(waves.EPOCH)).astype(np.float32)
-        for label in signals:
+        for label, signal in signals.items():
             if CHANNELS[label][2] in ("eeg", "eog"):
-                signals[label][part] += artefact * np.float32(rng.uniform(0.5, 1.5))
+                signal[part] += artefact * np.float32(rng.uniform(0.5, 1.5))
 
 
 def _signal(label: str, values: Samples) -> Signal:

@@ -36,7 +36,8 @@ def normalised(power: Floats) -> Floats:
     """Scale a power spectrum (BINS,) to a variance of one, without what is below 0.5 Hz."""
     shaped = power / (1.0 + (0.4 / np.maximum(FREQUENCIES, 1e-3)) ** 8)  # the recorder's high-pass
     shaped[0] = shaped[-1] = 0.0
-    return shaped / shaped.sum()
+    scaled: Floats = shaped / shaped.sum()
+    return scaled
 
 
 def peak(centre: float, width: float) -> Floats:

@@ -21,10 +21,12 @@ from sleeptools import native, store
 from sleeptools.errors import UnavailableError
 from sleeptools.runs import KIND
 from sleeptools.train import _device, _plan
+from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Source
 from sleeptools.train._loop import Training
-from sleeptools.train._plan import Plan, Task, TrainOptions
+from sleeptools.train._plan import Plan, TrainOptions
 from sleeptools.train._stop import catching
+from sleeptools.train._task import Task
 
 __all__ = ["Progress", "TrainOptions", "train"]
 
@@ -42,7 +44,7 @@ class Progress:
     step, steps
         Updates done in this training, and in all of it.
     loss
-        Mean over the pass at work so far, NaN before its first step.
+        Mean over the pass at work so far, or of the last one; NaN before the first step.
     val_kappa
         Of the last finished pass (on the test fold under best-on-test), None if nothing is judged.
     seconds_left
@@ -167,10 +169,16 @@ class _Clock:
                 task.protocol, task.seed, task.fold.number, len(self.plan.folds) or 1,
                 min(self.training.pass_number, task.recipe.passes), task.recipe.passes,
                 state.step, self.training.steps * task.recipe.passes,
-                state.loss / state.seen if state.seen else math.nan, self.kappa,
+                _loss(state), self.kappa,
                 self.left / speed if speed else math.nan, speed,
             )
         )  # fmt: skip
+
+
+def _loss(state: State) -> float:
+    if state.seen:
+        return state.loss / state.seen
+    return float(state.rows[-1]["loss"]) if state.rows else math.nan
 
 
 def _described(device: torch.device) -> str:

@@ -26,8 +26,8 @@ from sleeptools.models import _recipe
 from sleeptools.train import _checkpoint
 from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Numbers, Source, probabilities
-from sleeptools.train._plan import FINAL, Task
 from sleeptools.train._stop import Stop
+from sleeptools.train._task import FINAL, STATE, Task
 
 LOG = (
     "pass", "step", "loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1",
@@ -52,7 +52,8 @@ class Training:
         self.state = self._start()
 
     def _start(self) -> State:
-        torch.manual_seed(_number(self.task.seeds()))
+        # without the protocol, so that both protocols start from the same weights
+        torch.manual_seed(_number([self.task.seed, self.task.fold.number]))
         model = models.build(self.task.model, self.task.config).to(self.source.device)
         state = State(model, _recipe.optimiser(list(model.parameters()), self.recipe))
         if self.saved.exists():
@@ -62,7 +63,7 @@ class Training:
     @property
     def saved(self) -> Path:
         """The checkpoint's file."""
-        return self.task.folder / "state.safetensors"
+        return self.task.folder / STATE
 
     @property
     def pass_number(self) -> int:
@@ -124,15 +125,17 @@ class Training:
         torch.manual_seed(_number(self.task.seeds(0, state.step)))
         logits = state.model.train()(x)  # (B, S)
         loss = _recipe.loss(logits, stages, self.weights, self.recipe.loss)
-        value = loss.item()
-        if not math.isfinite(value):
-            self.refuse(numbers, value)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
+        hits = (logits.detach().argmax(1) == stages).sum()
+        # the one wait for the device in a step
+        value, correct = torch.stack([loss.detach(), hits.to(loss.dtype)]).tolist()
+        if not math.isfinite(value):
+            self.refuse(numbers, value)
         state.step += 1
         state.loss += value * len(numbers)
-        state.correct += int((logits.detach().argmax(1) == stages).sum())
+        state.correct += int(correct)
         state.seen += len(numbers)
         return len(numbers)
 

@@ -21,9 +21,8 @@ from sleeptools.folds import Fold
 from sleeptools.models import _recipe
 from sleeptools.models._recipe import Recipe
 from sleeptools.runs import KIND, VERSION, Trained
+from sleeptools.train._task import FINAL, STATE, Task
 
-FINAL = "final"
-PROTOCOLS = (*dealing.PROTOCOLS, FINAL)  # the place is part of the seeds: append only
 BY_SEED, PUBLISHED = "seed", "published"
 ADDED = ("folds", "folds_from", "protocols", "seeds", "final")
 """Keys of config.toml that say how much to train, not how: a later command may add to them."""
@@ -74,55 +73,6 @@ class TrainOptions:
     device: str = "auto"
     threads: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one training is asked to do.
-
-    Parameters
-    ----------
-    protocol
-        "leak-free", "best-on-test", or "final" (everybody trains, nothing is held out).
-    seed
-        Of the weights, the order and the dropout.
-    fold
-        Who does what.
-    folder
-        Where its files go.
-    model, config
-        Name and settings of the model.
-    recipe
-        How it is trained.
-    facts
-        What goes into the model's `config.json`.
-    """
-
-    protocol: str
-    seed: int
-    fold: Fold
-    folder: Path
-    model: str
-    config: Mapping[str, Any] = field(repr=False)
-    recipe: Recipe = field(repr=False)
-    facts: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def done(self) -> bool:
-        """Whether its last file is there."""
-        last = "model.safetensors" if self.protocol == FINAL else "predictions.parquet"
-        return (self.folder / last).exists() and (self.folder / "model.safetensors").exists()
-
-    @property
-    def selection(self) -> str:
-        """What the kept pass is the best in, "last" where nothing chooses."""
-        if self.protocol == dealing.BEST_ON_TEST:
-            return "accuracy"
-        return self.recipe.selection if self.fold.validation else "last"
-
-    def seeds(self, *more: int) -> list[int]:
-        """Seed of a generator of this training."""
-        return [self.seed, PROTOCOLS.index(self.protocol), self.fold.number, *more]
 
 
 @dataclass
@@ -229,7 +179,7 @@ class Plan:
         """Files of the trainings that are done, and of the run itself."""
         names = ("config.toml", "folds.parquet", "*/seed-*/fold-*/[!.]*.*", f"{FINAL}/[!.]*.*")
         found = {path for name in names for path in self.run.glob(name)}
-        return sorted(p for p in found if not (p.parent / "state.safetensors").exists())
+        return sorted(p for p in found if not (p.parent / STATE).exists())
 
 
 def make(epochs: Path, run: Path, options: TrainOptions) -> Plan:
@@ -266,6 +216,8 @@ def _folds(data: EpochSet, options: TrainOptions) -> list[Fold]:
         folds = []
     else:
         raise UsageError("nothing to train: give --folds K, --folds-from published or --final")
+    if not options.seeds or min(options.seeds) < 0 or options.folds_seed < 0:
+        raise UsageError(f"--seed {options.seeds}: expected whole numbers >= 0")
     if options.fold is not None and not 0 <= options.fold < len(folds):
         raise UsageError(f"--fold {options.fold}: expected 0 to {len(folds) - 1}")
     return folds
@@ -284,7 +236,7 @@ def _fits(data: EpochSet, model: Any, recipe: Recipe) -> None:
             raise DataError(
                 f"{data.folder}: the model expects {what} {expected:g}, the epochs have {found:g}",
                 hint=f"montage {', '.join(data.montage)}; stages {' '.join(data.names)}; "
-                "--set model.NAME=VALUE changes the model",
+                f"--set model.NAME=VALUE changes {', '.join(type(model).model_fields)}",
             )
     if recipe.class_weights and len(recipe.class_weights) != len(data.names):
         raise DataError(

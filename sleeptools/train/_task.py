@@ -1,0 +1,67 @@
+"""One training to be done: a fold under a protocol with a seed, or everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sleeptools import folds as dealing
+from sleeptools.folds import Fold
+from sleeptools.models._recipe import Recipe
+
+FINAL = "final"
+PROTOCOLS = (*dealing.PROTOCOLS, FINAL)  # the place is part of the seeds: append only
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one training is asked to do.
+
+    Parameters
+    ----------
+    protocol
+        "leak-free", "best-on-test", or "final" (everybody trains, nothing is held out).
+    seed
+        Of the weights, the order and the dropout.
+    fold
+        Who does what.
+    folder
+        Where its files go.
+    model, config
+        Name and settings of the model.
+    recipe
+        How it is trained.
+    facts
+        What goes into the model's `config.json`.
+    """
+
+    protocol: str
+    seed: int
+    fold: Fold
+    folder: Path
+    model: str
+    config: Mapping[str, Any] = field(repr=False)
+    recipe: Recipe = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether its last file is there, and nothing that only an unfinished training has."""
+        if (self.folder / STATE).exists():
+            return False
+        last = "model.safetensors" if self.protocol == FINAL else "predictions.parquet"
+        return (self.folder / last).exists() and (self.folder / "model.safetensors").exists()
+
+    @property
+    def selection(self) -> str:
+        """What the kept pass is the best in, "last" where nothing chooses."""
+        if self.protocol == dealing.BEST_ON_TEST:
+            return "accuracy"
+        return self.recipe.selection if self.fold.validation else "last"
+
+    def seeds(self, *more: int) -> list[int]:
+        """Seed of a generator of this training."""
+        return [self.seed, PROTOCOLS.index(self.protocol), self.fold.number, *more]

@@ -1,0 +1,160 @@
+"""Figures: well-formed, truthful, escaped, small."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sleeptools import figures, markup, plots
+from sleeptools.figures import Night
+from sleeptools.stages import HUMAN, MOUSE
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def night(names=HUMAN, epochs=60, *, label="SC4001", gap=False, epoch_seconds=30.0, start=0.0):
+    rng = np.random.default_rng(5)
+    truth = np.sort(rng.integers(0, len(names), epochs))
+    p = rng.dirichlet(np.ones(len(names)), epochs)
+    place = np.arange(epochs) + (10 * (np.arange(epochs) >= epochs // 2) if gap else 0)
+    onset = start + place * epoch_seconds
+    return Night(label, tuple(names), truth, p.argmax(1), p, onset, epoch_seconds)
+
+
+def parsed(drawing):
+    return ElementTree.fromstring(drawing)
+
+
+def texts(root):
+    return ["".join(t.itertext()) for t in root.iter(f"{SVG}text")]
+
+
+@pytest.mark.parametrize("names", [HUMAN, MOUSE])
+def test_hypnogram_names_every_stage_from_the_top(names):
+    root = parsed(figures.hypnogram(night(names)))
+    at = {t.text: float(t.get("y")) for t in root.iter(f"{SVG}text")}
+    order = [name for name in ("W", "Wake", "REM", "N1", "N2", "N3", "NREM") if name in names]
+    assert [at[name] for name in order] == sorted(at[name] for name in order)
+
+
+def test_hypnogram_says_what_it_shows():
+    n = night()
+    root = parsed(figures.hypnogram(n))
+    agreed = f"{(n.truth == n.predicted).mean():.1%}"
+    assert root.get("role") == "img"
+    assert agreed in root.get("aria-label")
+    assert root.find(f"{SVG}title").text == root.get("aria-label")
+
+
+def test_hypnogram_hours_count_from_the_start_of_the_recording():
+    root = parsed(figures.hypnogram(night(epochs=240, start=3600.0)))
+    assert [t for t in texts(root) if t.endswith(" h")] == [
+        "1 h", "1.25 h", "1.5 h", "1.75 h", "2 h", "2.25 h", "2.5 h", "2.75 h", "3 h",
+    ]  # fmt: skip
+
+
+def test_gaps_are_left_open():
+    closed, opened = (figures.hypnogram(night(gap=gap)) for gap in (False, True))
+
+    def areas(drawing):
+        group = next(parsed(drawing).iter(f"{SVG}g"))
+        return [p.get("d").count("M") for p in group]
+
+    assert areas(closed) == [1] * 5
+    assert areas(opened) == [2] * 5
+
+
+def test_the_density_has_the_right_heights():
+    p = np.array([[0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
+    n = Night("m", MOUSE, np.array([0, 2]), p.argmax(1), p, np.array([0.0, 4.0]), 4.0)
+    group = next(parsed(figures.hypnogram(n)).iter(f"{SVG}g"))
+    # from the bottom NREM, REM, Wake; the highest is drawn first
+    assert [path.get("d") for path in group] == [
+        "M0 0V100h2V0z", "M0 0V80h1V100h1V0z", "M0 0V30h1V0h1V0z",
+    ]  # fmt: skip
+
+
+def test_a_night_without_errors_and_one_of_a_single_epoch():
+    p = np.eye(5)[[0]]
+    one = Night("x", HUMAN, np.array([0]), np.array([0]), p, np.array([0.0]), 30.0)
+    assert "100.0%" in parsed(figures.hypnogram(one)).get("aria-label")
+
+
+def test_a_mouse_day_stays_small():
+    drawing = figures.hypnogram(night(MOUSE, 21600, epoch_seconds=4.0))
+    assert len(drawing) < 1_000_000
+    assert max(map(float, re.findall(r"h(\d+)", drawing))) <= 1440
+
+
+def test_hostile_names_are_escaped():
+    drawing = figures.hypnogram(night(label="<script>alert(1)</script>\"'&"))
+    assert "<script" not in drawing
+    assert "<script>" in parsed(drawing).get("aria-label")
+    matrix = figures.confusion(np.eye(2, dtype=int), ("<b>", "&"), "<i>")
+    assert "<b>" in texts(parsed(matrix))
+
+
+def test_confusion_shows_counts_and_shares():
+    root = parsed(figures.confusion(np.array([[30, 10], [0, 0]]), ("W", "N1"), "Matrix"))
+    shown = texts(root)
+    assert "75.0 %" in shown
+    assert "30" in shown
+    assert shown.count("0.0 %") == 2  # a stage that is not there divides by nothing
+    assert "W: 75% W, 25% N1" in root.get("aria-label")
+
+
+def logs(*, leak_free=True):
+    passes = list(range(1, 11))
+    nothing = [None] * 10
+    kappa = [0.1 * i for i in passes]
+    return pl.DataFrame(
+        {
+            "protocol": "leak-free" if leak_free else "best-on-test",
+            "seed": 0,
+            "fold": 0,
+            "pass": passes,
+            "loss": [2 / i for i in passes],
+            "val_kappa": kappa if leak_free else nothing,
+            "test_kappa": nothing if leak_free else kappa,
+            "selected": [i == 10 for i in passes],
+        },
+        schema_overrides={"val_kappa": pl.Float64, "test_kappa": pl.Float64},
+    )
+
+
+def test_training_curves_take_the_colours_of_the_page():
+    drawing = plots.training_curves(pl.concat([logs(), logs(leak_free=False)]), "one")
+    root = parsed(drawing)
+    assert "leak-free" in texts(root)
+    assert "best-on-test" in texts(root)
+    assert "var(--accent" in drawing
+    assert "var(--second" in drawing
+    assert not any(sentinel in drawing for sentinel in plots.SENTINELS)
+    assert "<style" not in drawing
+    assert "dc:date" not in drawing
+
+
+def test_training_curves_are_the_same_twice_and_their_ids_differ_between_figures():
+    a, b = (plots.training_curves(logs(), "a") for _ in range(2))
+    assert a == b
+    other = plots.training_curves(logs(), "b")
+    ids = [set(re.findall(r'\sid="([^"]+)"', drawing)) for drawing in (a, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_training_curves_without_any_kappa():
+    parsed(plots.training_curves(logs().with_columns(val_kappa=pl.lit(None, pl.Float64)), "x"))
+
+
+def test_markup_escapes_texts_and_attributes():
+    assert markup.element("p", markup.text("<&>"), class_='"x"', aria_label=None) == (
+        '<p class="&quot;x&quot;">&lt;&amp;&gt;</p>'
+    )
+    shown = markup.table(["<a>"], [["<b>", 1]], caption="<c>")
+    assert "<a>" not in shown
+    assert "<b>" not in shown
+    assert 'scope="row"' in shown
+    assert 'scope="col"' in shown

@@ -1,0 +1,296 @@
+"""The report: one offline file, honest, escaped, and whole in a browser."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+import synthetic_run
+from sleeptools import store
+from sleeptools.errors import DataError, MissingInputError
+from sleeptools.report import SECTIONS, report
+from sleeptools.stages import MOUSE
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+VOID = {"meta", "link", "br", "hr", "path", "rect", "line", "circle", "use"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return synthetic_run.write(tmp_path_factory.mktemp("runs") / "mmasleepnet")
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return report([run], run.parent / "report.html")
+
+
+class Reader(HTMLParser):
+    """Collects tags with their attributes, and checks that they close in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def read(path):
+    reader = Reader()
+    reader.feed(path.read_text())
+    assert reader.open == []
+    return reader.tags
+
+
+def plain(path):
+    body = re.sub(r"<(style|svg).*?</\1>", " ", path.read_text(), flags=re.S)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
+
+
+def test_report_is_well_formed_with_unique_ids_and_working_links(page):
+    tags = read(page)
+    ids = [a["id"] for _, a in tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = {a["href"][1:] for t, a in tags if t == "a" and a["href"].startswith("#")}
+    assert targets <= set(ids)
+    assert {f"{key}-1" for key in SECTIONS} <= targets
+
+
+def test_report_fetches_nothing(page):
+    for tag, attributes in read(page):
+        assert tag not in {"script", "iframe", "img", "object", "embed", "base"}
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+        assert not any(name.startswith("on") for name in attributes)
+    assert "@import" not in page.read_text()
+    assert not re.search(r"url\((?!#)", page.read_text())
+
+
+def test_report_is_honest(page):
+    text = plain(page)
+    assert "SIMULATED DATA" in text
+    assert "not a medical device; not for diagnosis" in text
+    assert "best-on-test (optimistic)" in text
+    assert "Not directly comparable with the printed MMASleepNet on Sleep-EDF-20" in text
+    assert "no subject trains or validates and is tested in the same fold" in text
+    assert text.index("SIMULATED DATA") < text.index("Accuracy")
+
+
+def test_report_sets_the_printed_row_beside_ours(page):
+    text = plain(page)
+    assert re.search(
+        r"MMASleepNet Sleep-EDF-20, n = 20 20 the test fold \(optimistic\) 87\.30", text
+    )
+    assert "ours, mmasleepnet sleep-edf, SIMULATED, n = 4 2 validation subjects" in text
+    assert "doi:10.3389/fnins.2022.973761, Table 3" in text
+
+
+def test_report_shows_what_was_left_out_and_how_it_was_made(page):
+    text = plain(page)
+    for fact in ("movement 7", "wake trimmed 430", "EEG Fpz-Cz", "1,581,637", "Environment"):
+        assert fact in text
+    assert "How often a test fold was read" in text
+
+
+def test_report_is_accessible(page):
+    tags = read(page)
+    assert dict(tags)["html"]["lang"] == "en"
+    assert all(a.get("scope") in {"row", "col"} for t, a in tags if t == "th")
+    tables = sum(t == "table" for t, _ in tags)
+    assert tables == sum(t == "caption" for t, _ in tags) > 5
+    assert all(a["aria-label"] for t, a in tags if t == "svg")
+    scrolled = [a for _, a in tags if a.get("class") == "scroll"]
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in scrolled)
+
+
+def test_report_evaluates_where_nobody_has(run, page):
+    assert (run / "metrics.parquet").exists()
+    assert (run / "metrics.csv").exists()
+
+
+def test_report_writes_only_what_it_should(tmp_path):
+    run = synthetic_run.write(tmp_path / "run")
+    before = {p for p in run.rglob("*") if p.is_file()}
+    report([run], tmp_path / "report.html")
+    after = {p for p in run.rglob("*") if p.is_file()}
+    assert {p.name for p in after - before} == {"metrics.parquet", "metrics.csv"}
+
+
+def test_real_data_has_no_banner(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", simulated=False, protocols=("leak-free",))
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "SIMULATED" not in text
+    assert "best-on-test less leak-free" not in text
+
+
+def test_a_run_without_manifest_is_not_shown_as_real(tmp_path):
+    run = synthetic_run.write(tmp_path / "run")
+    (run / "manifest.json").unlink()
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "SIMULATED DATA" in text
+    assert "Not directly comparable" in text
+    for path in run.glob("*/*/*/config.json"):
+        store.write_json(path, {"format": "sleeptools-model", "version": 1})
+    assert "ORIGIN UNKNOWN" in plain(report([run], tmp_path / "r.html"))
+
+
+def test_incomplete_run_is_refused_or_labelled(tmp_path):
+    run = synthetic_run.write(tmp_path / "run")
+    (run / "leak-free/seed-0/fold-01/predictions.parquet").unlink()
+    with pytest.raises(DataError, match="fold-01"):
+        report([run], tmp_path / "r.html")
+    text = plain(report([run], tmp_path / "r.html", partial=True))
+    assert "INCOMPLETE: run" in text
+
+
+def test_no_run_at_all(tmp_path):
+    with pytest.raises(MissingInputError):
+        report([], tmp_path / "r.html")
+
+
+def test_hostile_names_do_nothing(tmp_path):
+    evil = "<script>alert(1)</script>"
+    run = synthetic_run.write(tmp_path / 'a"><img src=x onerror=alert(2)>$title', prefix=evil)
+    facts = store.read_json(run / "manifest.json")
+    facts["data"]["excluded"] = {evil: 3, "${body}": 4}
+    facts[evil] = {evil: [evil]}
+    store.write_json(run / "manifest.json", facts)
+    out = report([run], tmp_path / "r.html")
+    assert not {"script", "img"} & {tag for tag, _ in read(out)}
+    assert f"{evil}00" in plain(out)
+    assert "${body} 4" in plain(out)
+
+
+def test_several_runs_on_one_page(tmp_path):
+    folders = [
+        synthetic_run.write(tmp_path / "a"),
+        synthetic_run.write(tmp_path / "b", simulated=False, model="attnsleep"),
+    ]
+    out = report(folders, tmp_path / "r.html")
+    ids = [a["id"] for _, a in read(out) if "id" in a]
+    assert len(ids) == len(set(ids))
+    text = plain(out)
+    assert "All runs" in text
+    assert "SIMULATED DATA in a" in text
+
+
+def test_mouse_run_without_printed_row(tmp_path):
+    run = synthetic_run.write(
+        tmp_path / "m",
+        names=MOUSE,
+        epoch_seconds=4.0,
+        preset="kjaerby",
+        model="mouse-cnn",
+        prefix="M",
+    )
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "No printed result for data of this kind" in text
+
+
+def test_run_without_logs_and_data(tmp_path):
+    run = synthetic_run.write(tmp_path / "run")
+    for path in run.rglob("log.csv"):
+        path.unlink()
+    facts = store.read_json(run / "manifest.json")
+    del facts["data"]
+    store.write_json(run / "manifest.json", facts)
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "no training logs" in text
+    assert "Epochs left out" not in text
+
+
+def test_twenty_nights_stay_below_a_megabyte(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", subjects=20, folds=4, epochs=960)
+    assert report([run], tmp_path / "r.html").stat().st_size < 1_000_000
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+PROBE = """<script>
+const failed = [];
+addEventListener("error", e => failed.push(String(e.message || e.target.outerHTML)), true);
+addEventListener("load", () => {
+  const size = e => { const b = e.getBoundingClientRect(); return [b.width, b.height, b.right]; };
+  const shown = [...document.querySelectorAll("figure svg")].map(size);
+  document.querySelectorAll("details").forEach(d => { d.open = true; });
+  const all = [...document.querySelectorAll("svg")].map(size);
+  const fetched = performance.getEntriesByType("resource").map(e => e.name);
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const found = {failed, shown, all, fetched, wide};
+  document.body.innerHTML = "";
+  document.body.append(Object.assign(document.createElement("pre"),
+    {id: "probe", textContent: JSON.stringify(found)}));
+});
+</script>"""
+
+
+def browse(path, profile, *options):
+    """Open a file in headless Chromium that reaches no network; return stdout and stderr."""
+    if CHROMIUM is None:
+        if os.environ.get("SLEEPTOOLS_REQUIRE_BROWSER") == "1":
+            pytest.fail("SLEEPTOOLS_REQUIRE_BROWSER=1 and no Chromium was found")
+        pytest.skip("no Chromium was found: the report was not opened in a browser")
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}",
+        "--enable-logging=stderr", "--v=0", *options, path.as_uri(),
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+
+
+def console(done):
+    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def probe(page, folder, *options):
+    copy = folder / "probed.html"
+    copy.write_text(page.read_text().replace("<title>", PROBE + "<title>", 1))
+    done = browse(copy, folder / "profile", "--dump-dom", *options)
+    said = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
+    return json.loads(html.unescape(said[1]))
+
+
+def test_the_console_is_watched(tmp_path):
+    """The next test can fail: an error and a failed fetch are seen."""
+    bad = tmp_path / "bad.html"
+    bad.write_text("<title>x</title><script>nothing.there</script>")
+    assert any(
+        "nothing is not defined" in line
+        for line in console(browse(bad, tmp_path / "p", "--dump-dom"))
+    )
+    bad.write_text("<head><title>x</title><img src='missing.png'>")
+    assert probe(bad, tmp_path)["failed"]
+
+
+def test_the_report_opens_offline_without_a_word_on_the_console(page, tmp_path):
+    done = browse(page, tmp_path / "profile", "--dump-dom")
+    assert console(done) == []
+    assert "Sleep staging report" in done.stdout
+
+
+@pytest.mark.parametrize("size", ["1280,900", "500,900"])
+def test_every_figure_is_visible_and_nothing_is_fetched(page, tmp_path, size):
+    found = probe(page, tmp_path, f"--window-size={size}")
+    assert found["failed"] == []
+    assert found["fetched"] == []
+    assert len(found["shown"]) == 4  # two matrices, one night, training curves
+    assert len(found["all"]) == 7
+    assert all(width > 150 and height > 80 for width, height, _ in found["all"])
+    assert found["wide"] <= 0  # the page itself does not scroll sideways
