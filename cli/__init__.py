@@ -17,9 +17,9 @@ from . import list as list_
 from ._console import talk
 
 PURPOSE: Final = (
-    "Automatic sleep staging, for people and for mice. The commands chain through files:\n\n"
-    "convert, preprocess, train, evaluate, report. Research software; not a medical device; "
-    "not for diagnosis."
+    "Automatic sleep staging, for people and for mice.\n\n"
+    "The commands chain through files: convert, preprocess, train, evaluate, report. "
+    "Research software; not a medical device; not for diagnosis."
 )
 EXAMPLE: Final = (
     "Example: sleeptools simulate sleep-edf raw && sleeptools preprocess sleep-edf raw && "

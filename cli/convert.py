@@ -20,7 +20,11 @@ def convert(
     raw: Annotated[Path, typer.Argument(help="Folder of raw files; only read.")],
     recordings: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("recordings"),
 ) -> None:
-    """Convert raw files to recordings: every signal at its own rate, with its hypnogram."""
+    """Convert raw files to recordings.
+
+    Every signal stays at its own rate; the hypnogram is put on the epoch grid and cut to the
+    signals.
+    """
     from sleeptools import convert as library
 
     with batch_progress("converting") as progress:

@@ -29,7 +29,10 @@ def evaluate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of runs.")] = False,
 ) -> None:
-    """Compute the metrics of runs from their predictions; writes metrics.parquet and .csv."""
+    """Compute the metrics of runs.
+
+    From their saved predictions; writes metrics.parquet and metrics.csv into each run.
+    """
     from sleeptools.evaluate import evaluate as library
 
     found = [library(run, partial=partial) for run in runs or [DEFAULT]]

@@ -22,8 +22,9 @@ def inspect(
     ] = "sleep-edf",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of files.")] = False,
 ) -> None:
-    """Show what files hold: signals, rates, units, mapping to the montage, stages.
+    """Show what recordings and hypnograms hold.
 
+    Signals with their rates, units and mapping to the montage; stages with their counts.
     Exits with 65 if a file is damaged; the others are shown all the same.
     """
     from sleeptools import inspection, presets

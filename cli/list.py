@@ -31,7 +31,10 @@ def list_(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models, data sets or presets there are, or the trained models of a folder."""
+    """List models, data sets or presets.
+
+    With a folder, the trained models below it.
+    """
     from sleeptools import inspection
 
     found = inspection.contents(what.value, folder)

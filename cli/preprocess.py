@@ -32,7 +32,10 @@ def preprocess(
         float | None, typer.Option(help="Wake kept on both sides of sleep, minutes.")
     ] = None,
 ) -> None:
-    """Make epochs of recordings by a preset; says how many epochs were dropped and why."""
+    """Make epochs of recordings, by a preset.
+
+    Says how many epochs were dropped and why.
+    """
     from sleeptools import preprocess as library
     from sleeptools import presets
 

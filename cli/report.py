@@ -24,7 +24,10 @@ def report(
         bool, typer.Option("--partial", help="Take a run that lacks folds, and say so.")
     ] = False,
 ) -> None:
-    """Write one HTML file that opens offline: metrics, figures, data, and the published row."""
+    """Write a report, one HTML file.
+
+    It opens offline: metrics, figures, data, and the published row beside ours.
+    """
     from sleeptools.report import report as library
 
     typer.echo(library(runs or [DEFAULT], out, partial=partial))

@@ -28,7 +28,10 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
 ) -> None:
-    """Write simulated nights in files shaped like a real data set's."""
+    """Write simulated nights in a data set's form.
+
+    Nothing recorded from a person is in them; every file says that it is simulated.
+    """
     from sleeptools import simulate as library
 
     with batch_progress("simulating") as progress:

@@ -19,7 +19,7 @@ def status(
     run: Annotated[Path, typer.Argument(help="Run folder.")] = Path("runs/mmasleepnet"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say which trainings of a run are done and which are missing."""
+    """Say what of a run is done and missing."""
     from sleeptools import runs
 
     found = runs.progress(run)

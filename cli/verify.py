@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder with a manifest.json.")],
 ) -> None:
-    """Check that every file of a folder is as its manifest says; exits with 65 if not."""
+    """Compare a folder with its manifest.
+
+    Exits with 65 if a file is missing or differs.
+    """
     from sleeptools import store
     from sleeptools.errors import DataError
 

@@ -45,9 +45,9 @@ MUSCLE_UV: Final = np.array([3.2, 2.1, 1.7, 1.5, 1.4, 0.8])  # tone, envelope
 ACTIVE_MUSCLE: Final = 1.3  # factor with eyes open
 
 # Spreads of the logarithm.
-SPREAD_RHYTHM, SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS = 0.18, 0.16, 0.30, 0.30
-SPREAD_STAGE: Final = 0.08  # of a subject's rhythm in one stage
-SPREAD_NIGHT: Final = 0.08  # electrodes put on anew
+SPREAD_RHYTHM, SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS = 0.13, 0.12, 0.22, 0.22
+SPREAD_STAGE: Final = 0.06  # of a subject's rhythm in one stage
+SPREAD_NIGHT: Final = 0.06  # electrodes put on anew
 SPREAD_EPOCH: Final = 0.22  # of a rhythm from epoch to epoch
 SPREAD_FRAME: Final = 0.30  # and within an epoch
 SPREAD_HABITS: Final = (0.35, 0.35, 0.30, 0.15)
@@ -117,18 +117,18 @@ def draw_traits(rng: np.random.Generator) -> Traits:
         habits=Habits(*np.exp(np.array(SPREAD_HABITS) * rng.standard_normal(4)).tolist()),
         rhythms=rhythms,
         overall=float(around(SPREAD_OVERALL)),
-        slope=float(np.clip(rng.normal(1.4, 0.20), 0.8, 2.2)),
+        slope=float(np.clip(rng.normal(1.4, 0.15), 0.8, 2.2)),
         alpha_hz=float(np.clip(rng.normal(9.9, 0.8), 8.2, 11.8)),
         spindle_hz=float(np.clip(rng.normal(13.1, 0.6), 11.8, 14.6)),
         theta_hz=float(np.clip(rng.normal(5.6, 0.5), 4.6, 6.8)),
-        noise_uv=1.2 * around(0.4, 3),
-        posterior=np.array([0.75, 0.50, 0.75, 1.15, 0.75]) * around(0.15, 5),
-        central=np.array([0.85, 0.85, 0.95, 0.90, 0.90]) * around(0.10, 5),
+        noise_uv=1.2 * around(0.3, 3),
+        posterior=np.array([0.75, 0.50, 0.75, 1.15, 0.75]) * around(0.11, 5),
+        central=np.array([0.85, 0.85, 0.95, 0.90, 0.90]) * around(0.08, 5),
         spindles=float(around(SPREAD_EVENTS)),
         k_complexes=float(around(SPREAD_EVENTS)),
-        blinks=float(around(0.3)),
-        eyes=float(around(0.3)),
+        blinks=float(around(0.22)),
+        eyes=float(around(0.22)),
         muscle=float(around(SPREAD_MUSCLE)),
-        atonia=float(around(0.35)),
+        atonia=float(around(0.25)),
         muscle_floor=float(rng.uniform(0.0, 0.6)),
     )

@@ -1,0 +1,60 @@
+"""Files of every format version that was ever written stay readable, with the same content."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from sleeptools import epochs, models
+from sleeptools import recording as rec
+from sleeptools.evaluate import evaluate
+
+ARCHIVE = Path(__file__).parent / "archive"
+
+
+def test_recording_1() -> None:
+    found = rec.read(ARCHIVE / "recording-1.safetensors")
+    assert (found.id, found.subject, found.night) == ("SC4001", "SC400", 1)
+    assert found.start is not None
+    assert found.start.year == 1989
+    wanted = (np.arange(60) * 7 % 50) * 0.5 - 3.0
+    assert np.array_equal(found.signals["EEG Fpz-Cz"].samples(), wanted.astype(np.float32))
+    assert found.hypnogram is not None
+    assert found.hypnogram.stages.tolist() == [0, -1]
+    assert found.hypnogram.counts()["unknown"] == 1
+    assert found.facts["age"] == 33
+
+
+def test_epochs_1() -> None:
+    found = epochs.open_set(ARCHIVE / "epochs-1")
+    assert found.subjects == ("SC400",)
+    assert found.simulated
+    file = found.files[0]
+    assert file.signals.ravel().tolist() == list(range(40))
+    assert file.stages.tolist() == [1, 4]
+    assert file.onset.tolist() == [30, 90]
+    assert file.hypnogram.tolist() == [-1, 1, -1, 4]
+
+
+def test_model_1(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    layout = json.loads((ARCHIVE / "model-1/layout.json").read_text())
+    weights = {
+        name: np.full(shape, 0.01 * (i + 1), dtype)
+        for i, (name, (dtype, shape)) in enumerate(layout["arrays"].items())
+    }
+    facts = {k: str(v) for k, v in layout["facts"].items()}
+    save_file(weights, tmp_path / "model.safetensors", metadata=facts)
+    shutil.copy(ARCHIVE / "model-1/config.json", tmp_path)
+    model = models.load(tmp_path)
+    for name, value in model.state_dict().items():
+        assert np.array_equal(value.numpy(), weights[name])
+
+
+def test_run_1(tmp_path: Path) -> None:
+    folder = shutil.copytree(ARCHIVE / "run-1", tmp_path / "run")
+    found = evaluate(folder)
+    assert len(found.subjects) == 2
+    assert found.run.simulated
