@@ -23,7 +23,7 @@ STAGE_UV: Final = np.array(
     [
         [9.0, 3.5, 2.5, 8.5, 4.0],  # wake with eyes closed
         [8.0, 5.0, 6.0, 3.2, 2.6],  # stage 1
-        [9.0, 9.5, 6.0, 2.5, 1.7],  # stage 2
+        [9.0, 10.5, 6.0, 2.5, 1.7],  # stage 2
         [9.0, 25.0, 7.0, 2.5, 1.4],  # stage 3
         [9.0, 40.0, 7.0, 2.5, 1.3],  # stage 4
         [7.5, 5.0, 5.5, 2.1, 2.1],  # REM
@@ -34,7 +34,7 @@ EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.4, 1.2])  # factor on wake's rhyth
 EYES_CLOSED_ASLEEP, EYES_CLOSED_DAY = 0.65, 0.25  # share of wake with eyes closed
 
 # Per epoch: number of events, by code wake, 1, 2, 3, 4, REM.
-SPINDLES: Final = np.array([0.0, 0.15, 2.6, 0.9, 0.3, 0.0])
+SPINDLES: Final = np.array([0.0, 0.15, 3.0, 0.9, 0.3, 0.0])
 K_COMPLEXES: Final = np.array([0.0, 0.1, 0.9, 0.4, 0.0, 0.0])
 SAWTOOTHS: Final = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5])
 SACCADES: Final = np.array([4.0, 1.0, 0.3, 0.2, 0.2, 7.0])  # wake: eyes closed
@@ -48,7 +48,7 @@ ACTIVE_MUSCLE: Final = 1.3  # factor with eyes open
 SPREAD_RHYTHM, SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS = 0.13, 0.12, 0.22, 0.22
 SPREAD_STAGE: Final = 0.06  # of a subject's rhythm in one stage
 SPREAD_NIGHT: Final = 0.06  # electrodes put on anew
-SPREAD_EPOCH: Final = 0.22  # of a rhythm from epoch to epoch
+SPREAD_EPOCH: Final = 0.20  # of a rhythm from epoch to epoch
 SPREAD_FRAME: Final = 0.30  # and within an epoch
 SPREAD_HABITS: Final = (0.35, 0.35, 0.30, 0.15)
 
