@@ -1,6 +1,7 @@
 # make demo   the whole chain on simulated nights, ends with a report
 # make test   the quick tests            make test-all   the long ones too
 # make lint   ruff, mypy, layers, clang-format            make bench     benchmarks into benches/results
+# make sanitize   the native kernels under ASan and UBSan
 #
 # Each target sets up what it needs in .venv. A torch that the active python3 has is used as it is;
 # otherwise constraints.txt chooses one of modest size. SLEEPTOOLS_NATIVE=0 builds no native core.
@@ -55,6 +56,14 @@ $(READY): pyproject.toml constraints.txt $(CORE)
 	echo "$$torch" > $(VENV)/constraints.txt; \
 	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev]'
 	@touch $@
+
+sanitize: $(READY)
+	SLEEPTOOLS_SANITIZE=ON SLEEPTOOLS_CUDA=OFF $(BIN)/python -m pip install . -q --no-build-isolation \
+	  --no-deps -Cbuild-dir=build/sanitize --upgrade --target build/sanitize-site
+	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize-site:$$site \
+	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_ops.py
 
 clean:
 	rm -rf $(VENV) build demo

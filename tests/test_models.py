@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 import make_golden_models as golden
-from sleeptools import models, registry, store
+from sleeptools import models, native, registry, store
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.models import _recipe
 from sleeptools.models.mmasleepnet import Config, Model
@@ -60,9 +60,19 @@ def test_the_module_has_what_a_model_has(name):
     assert module.__doc__
 
 
+@pytest.fixture(params=native.variants())
+def core(request):
+    """Every CPU variant of the native core that this machine can run, and the reference."""
+    before = native.variant()
+    native.set_variant(request.param)
+    yield request.param
+    native.set_variant(before)
+
+
 @pytest.mark.parametrize(("name", "variant", "config"), EVERY_VARIANT)
-def test_golden(name, variant, config):
-    """Logits are what they were when tests/golden was written."""
+def test_golden(name, variant, config, core):
+    """Logits are what they were when tests/golden was written, on every CPU variant."""
+    assert native.variant() == core
     stored = store.read_tensors(golden.path(name), golden.KIND)
     assert set(stored.arrays) == set(golden.variants(name))
     found = golden.logits(name, config)
