@@ -32,9 +32,9 @@ def test_every_command_in_the_documents_exists(command) -> None:
 def test_installs_and_runs_without_a_compiler(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in os.listdir("/usr/bin"):
-        if not name.startswith(COMPILERS):
-            (tools / name).symlink_to(Path("/usr/bin") / name)
+    for path in Path("/usr/bin").iterdir():
+        if not path.name.startswith(COMPILERS):
+            (tools / path.name).symlink_to(path)
     assert not any(shutil.which(name, path=str(tools)) for name in COMPILERS)
     source = shutil.copytree(
         ROOT, tmp_path / "source", ignore=shutil.ignore_patterns(".*", "build", "demo")
