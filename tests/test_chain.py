@@ -109,6 +109,14 @@ def test_another_config_is_refused_with_the_difference(command, chain: Path) -> 
     assert "hint: " in ran.err
 
 
+def test_every_manifest_says_simulated(chain: Path) -> None:
+    found = [store.read_json(p) for p in sorted(chain.rglob("manifest.json"))]
+    assert {m["format"] for m in found} == {
+        "sleeptools-simulated", "sleeptools-epochs", "sleeptools-run",
+    }  # fmt: skip
+    assert all(m["simulated"] is True for m in found)
+
+
 def test_the_patient_field_is_nowhere(chain: Path) -> None:
     for path in (chain / "epochs").iterdir():
         assert b"Female_" not in path.read_bytes()
