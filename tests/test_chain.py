@@ -117,9 +117,26 @@ def test_every_manifest_says_simulated(chain: Path) -> None:
     assert all(m["simulated"] is True for m in found)
 
 
-def test_the_patient_field_is_nowhere(chain: Path) -> None:
-    for path in (chain / "epochs").iterdir():
-        assert b"Female_" not in path.read_bytes()
+def test_the_patient_is_in_no_output(command, chain: Path, tmp_path: Path) -> None:
+    planted, count = b"Jane_Doe_01-JAN-1970", 0
+    for path in sorted((chain / "raw").glob("*.edf")):
+        data = path.read_bytes()
+        (tmp_path / path.name).write_bytes(data[:8] + planted.ljust(80) + data[88:])
+        count += 1
+    assert count == 6
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for path in sorted(tmp_path.glob("*.edf")):
+        path.rename(raw / path.name)
+    assert command("convert", "sleep-edf", "raw").code == 0
+    assert command("preprocess", "sleep-edf").code == 0
+    assert command("train", "--folds", 2, *QUICK).code == 0
+    assert command("report").code == 0
+    said = command("inspect", "raw")
+    outputs = [p for p in tmp_path.rglob("*") if p.is_file() and p.parent != raw]
+    assert len(outputs) > 20
+    assert not [p for p in outputs if b"Jane" in p.read_bytes()]
+    assert "Jane" not in said.out
 
 
 def test_interrupted_from_the_terminal(command, chain: Path, tmp_path: Path) -> None:
