@@ -141,16 +141,15 @@ def test_the_patient_is_in_no_output(command, chain: Path, tmp_path: Path) -> No
 
 def test_interrupted_from_the_terminal(command, chain: Path, tmp_path: Path) -> None:
     arguments = ["train", chain / "epochs", tmp_path / "run", "--folds", 3, *QUICK]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "sleeptools.cli", *map(str, arguments)],
         stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert process.stderr is not None
-    first = process.stderr.readline()
-    assert "pass 1/1" in first
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(60) == 75
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert "pass 1/1" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 75
     assert "run" in rest.splitlines()[-1]
     assert len(list(tmp_path.rglob("state.safetensors"))) == 1
     assert command(*arguments).code == 0
@@ -158,6 +157,20 @@ def test_interrupted_from_the_terminal(command, chain: Path, tmp_path: Path) -> 
         place = f"leak-free/seed-0/fold-{fold:02d}/model.safetensors"
         whole = (chain / "runs/mmasleepnet" / place).read_bytes()
         assert (tmp_path / "run" / place).read_bytes() == whole
+
+
+def test_damaged_epochs_are_never_trained_on(command, chain: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(chain / "epochs", tmp_path / "epochs")
+    path = tmp_path / "epochs/SC4011.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    ran = command("train", "--folds", 3, *QUICK)
+    assert ran.code == 65
+    assert "SC4011.safetensors: content differs" in ran.err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_final_model_of_everybody(command, chain: Path, tmp_path: Path) -> None:
