@@ -61,8 +61,8 @@ class Fold:
 
     def roles(self) -> Iterator[tuple[str, str]]:
         """Every subject with the role it has."""
-        for role in ("train", "validation", "test"):
-            yield from ((subject, role) for subject in getattr(self, role))
+        for role, who in (("train", self.train), ("val", self.validation), ("test", self.test)):
+            yield from ((subject, role) for subject in who)
 
 
 def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:

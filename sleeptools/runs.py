@@ -32,7 +32,7 @@ OPTIONS: Mapping[str, tuple[type, str]] = {
 }  # fmt: skip
 """Keys of config.toml that are options of `train`, and what they hold."""
 COLUMNS = ("recording", "subject", "night", "epoch", "onset", "role", "stage", "predicted")
-ROLES = ("validation", "test")
+ROLES = ("val", "test")
 SUM_TOLERANCE = 1e-2  # of an epoch's probabilities, which are float32 and may have been quantised
 
 
@@ -104,7 +104,7 @@ class Run:
         import polars as pl
 
         mine = self.folds.filter(pl.col("protocol") == protocol)
-        validated = set(mine.filter(pl.col("role") == "validation")["fold"])
+        validated = set(mine.filter(pl.col("role") == "val")["fold"])
         free = self.recipe.get("selection") == "last"
         return tuple(f for f in sorted(set(mine["fold"])) if free or f not in validated)
 
@@ -395,7 +395,7 @@ def leaks(run: Run) -> list[str]:
     found = []
     for protocol, fold in sorted({(t.protocol, t.fold) for t in run.done}):
         trained = Trained(protocol, 0, fold)
-        seen = set(_subjects(run, trained, "train", "validation", "val"))
+        seen = set(_subjects(run, trained, "train", "val"))
         if both := seen & set(_subjects(run, trained, "test")):
             found.append(f"{protocol} fold {fold}: {_names(both)}")
     return found

@@ -234,7 +234,7 @@ def test_tables_as_printed(command, tmp_path):
 
 def test_no_validation_subject_is_told(run):
     table = store.read_table(run / "folds.parquet")
-    gone = (pl.col("role") == "validation") & (pl.col("fold") == 1)
+    gone = (pl.col("role") == "val") & (pl.col("fold") == 1)
     store.write_table(run / "folds.parquet", table.filter(~gone))
     assert any("leak-free, fold 1: nothing chose" in note for note in evaluate(run).notes)
 

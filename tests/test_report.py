@@ -166,7 +166,7 @@ def test_per_stage_numbers_are_means_over_the_seeds(tmp_path):
 def test_a_run_without_validation_says_that_the_last_pass_is_kept(tmp_path):
     run = synthetic_run.write(tmp_path / "run", subjects=2, protocols=("leak-free",))
     table = store.read_table(run / "folds.parquet")
-    store.write_table(run / "folds.parquet", table.filter(pl.col("role") != "validation"))
+    store.write_table(run / "folds.parquet", table.filter(pl.col("role") != "val"))
     text = plain(report([run], tmp_path / "r.html"))
     assert "leak-free: nothing chooses the pass, the last is kept" in text
     assert "2 nothing: the last pass" in text

@@ -142,10 +142,10 @@ def test_predictions(whole):
         assert tested["recording"].n_unique() == 4
     one = pl.read_parquet(run / "leak-free/seed-0/fold-00/predictions.parquet")
     assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in NAMES)]
-    who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("validation", "test")}
-    assert not who["validation"] & who["test"]
+    who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("val", "test")}
+    assert not who["val"] & who["test"]
     facts = models.read_config(run / "leak-free/seed-0/fold-00")
-    assert not (who["validation"] | who["test"]) & set(facts["train_subjects"])
+    assert not (who["val"] | who["test"]) & set(facts["train_subjects"])
     only = pl.read_parquet(run / "best-on-test/seed-0/fold-00/predictions.parquet")
     assert set(only["role"]) == {"test"}
 

@@ -203,7 +203,7 @@ class Training:
         fold = self.task.fold
         tables = [
             self.predictions(role, who)
-            for role, who in (("validation", fold.validation), ("test", fold.test))
+            for role, who in (("val", fold.validation), ("test", fold.test))
             if who
         ]
         self.write_audit(folder)
