@@ -1,0 +1,207 @@
+"""Single files: written whole or not at all, and read with errors that name them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from sleeptools.errors import DataError, MissingInputError, OutputError, StorageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+WRITTEN_BY = {
+    f"sleeptools-{kind}": f"give the folder that 'sleeptools {command}' wrote"
+    for kind, command in (("recordings", "convert"), ("epochs", "preprocess"), ("run", "train"))
+}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a path to write to beside `path`; it takes the name when it is whole and on the disk.
+
+    For libraries that open files themselves; everything else uses `atomic_write`.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or a quota is reached; nothing is left behind.
+    OutputError
+        If the folder cannot be created or written to.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as e:
+        if e.filename not in (None, str(part), str(path), str(path.parent)):
+            raise  # an input that could not be read
+        if e.errno in DISK_FULL:
+            raise StorageError(
+                f"{path}: {e.strerror}", hint="free some space and run the command again"
+            ) from e
+        if e.errno == errno.EIO:
+            raise StorageError(f"{path}: {e.strerror}") from e
+        raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes its name only when it is whole and on the disk.
+
+    Raises as `atomic_path`.
+    """
+    with atomic_path(path) as part, part.open("wb") as file:
+        yield file
+        file.flush()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left unfinished in a folder."""
+    for part in folder.glob(".*.part"):
+        pid = part.name.split(".")[-2]
+        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write facts as JSON; NaN becomes null, which every JSON reader takes."""
+    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Mapping():
+            return {str(k): _plain(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_plain(v) for v in value]
+        case np.generic():
+            return _plain(value.item())
+        case float() if value != value:  # noqa: PLR0124 - NaN
+            return None
+        case Path():
+            return str(value)
+    return value
+
+
+def write_toml(path: Path, value: Mapping[str, Any]) -> None:
+    """Write settings as TOML."""
+    import tomli_w
+
+    write_text(path, tomli_w.dumps(dict(value)))
+
+
+def write_table(path: Path, table: pl.DataFrame, *, csv: bool = False) -> None:
+    """Write a table as parquet, and with `csv` the same beside it for people."""
+    with atomic_write(path) as file:
+        table.write_parquet(file)
+    if csv:
+        write_text(path.with_suffix(".csv"), table.write_csv())
+
+
+def need(path: Path, what: str = "file") -> Path:
+    """Return the path if it exists.
+
+    Raises
+    ------
+    MissingInputError
+        If not; the hint names what is in the nearest folder that exists.
+    """
+    if path.exists():
+        return path
+    parent = next(p for p in path.absolute().parents if p.is_dir())
+    near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))[:8]
+    raise MissingInputError(
+        f"{path}: no such {what}", hint=f"{parent} holds: {', '.join(near) or 'nothing'}"
+    )
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    try:
+        return json.loads(need(path).read_text())
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"{path}: not valid JSON: {e}") from e
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file."""
+    try:
+        return tomllib.loads(need(path).read_text())
+    except ValueError as e:
+        raise DataError(f"{path}: not valid TOML: {e}") from e
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a parquet table."""
+    import polars as pl
+
+    try:
+        return pl.read_parquet(need(path))
+    except pl.exceptions.PolarsError as e:
+        raise DataError(f"{path}: not a readable parquet table: {e}") from e
+
+
+def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) -> None:
+    """Refuse a file or folder of another kind or of a newer version than this program knows."""
+    if kind and facts.get("format") != kind:
+        raise DataError(
+            f"{path}: expected {kind}, found {facts.get('format') or 'no format name'}",
+            hint=WRITTEN_BY.get(kind),
+        )
+    if kind and int(facts.get("version", 0)) > version:
+        raise DataError(
+            f"{path}: {kind} version {facts['version']}; this program reads up to {version}",
+            hint="install a newer sleeptools",
+        )
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> dict[str, object]:
+    """Size, time and hash of an input, to tell whether it has changed."""
+    stat = path.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(path)}
+
+
+def unchanged(path: Path, known: Mapping[str, Any] | None) -> bool:
+    """Tell whether a file is the one fingerprinted before (by size and time; then by hash)."""
+    if not known or not path.exists() or path.stat().st_size != known.get("size"):
+        return False
+    if path.stat().st_mtime_ns == known.get("mtime_ns"):
+        return True
+    return sha256(path) == known.get("sha256")

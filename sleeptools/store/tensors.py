@@ -1,0 +1,133 @@
+"""Named arrays in a safetensors file: written in pieces, mapped on reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools.errors import DataError
+from sleeptools.store.files import atomic_write, check_format, need
+
+Array = npt.NDArray[Any]
+DTYPES = {
+    "F32": "<f4", "F64": "<f8", "I8": "|i1", "U8": "|u1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
+}  # fmt: skip
+CODES = {np.dtype(v): k for k, v in DTYPES.items()}
+
+
+def write_tensors(
+    path: Path,
+    layout: Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]],
+    fill: Callable[[str], Iterable[Array]],
+    facts: Mapping[str, object],
+) -> None:
+    """Write named arrays one after the other, never holding more than one piece in memory.
+
+    Parameters
+    ----------
+    layout
+        Name to dtype and shape, known beforehand.
+    fill
+        Gives an array's values in C order, in pieces of any size.
+    facts
+        JSON-serialisable; `format` and `version` among them.
+    """
+    header: dict[str, object] = {
+        "__metadata__": {k: json.dumps(v) for k, v in facts.items()}  # a "1" stays a text
+    }
+    position = 0
+    for name, (dtype, shape) in layout.items():
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        header[name] = {
+            "dtype": CODES[np.dtype(dtype)],
+            "shape": list(shape),
+            "data_offsets": [position, position + size],
+        }
+        position += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, (dtype, shape) in layout.items():
+            written = 0
+            for piece in fill(name):
+                values = np.ascontiguousarray(piece, dtype)
+                file.write(values.data.cast("B") if values.size else b"")
+                written += values.size
+            assert written == np.prod(shape, dtype=np.int64), f"{name}: {written} of {shape}"
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, object]) -> None:
+    """Write named arrays that are in memory already."""
+    layout = {name: (a.dtype, a.shape) for name, a in arrays.items()}
+    write_tensors(path, layout, lambda name: [arrays[name]], facts)
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A safetensors file: arrays mapped from the disk, and the facts in its header."""
+
+    path: Path
+    arrays: Mapping[str, Array] = field(repr=False)
+    facts: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.arrays:
+            raise DataError(f"{self.path}: holds no array {name!r}")
+        return self.arrays[name]
+
+
+def read_tensors(path: Path, kind: str = "", version: int = 1) -> Tensors:
+    """Map a safetensors file.
+
+    Parameters
+    ----------
+    kind, version
+        The format name that its facts must carry, and the newest version understood; no check
+        where `kind` is empty.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, of another kind, or of a newer version.
+    """
+    size = need(path).stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:  # noqa: PLR2004 - the length field itself
+            raise DataError(f"{path}: not a safetensors file, or cut short")
+        try:
+            header = json.loads(file.read(length))
+            raw = header.pop("__metadata__", {})
+            facts = {k: _parse(v) for k, v in raw.items()}
+            whole = np.memmap(path, np.uint8, "r") if size > 8 + length else np.empty(0, np.uint8)
+            arrays = {k: _view(whole, 8 + length, v) for k, v in header.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise DataError(f"{path}: damaged safetensors header: {e}") from e
+    check_format(facts, path, kind, version)
+    return Tensors(path, arrays, facts)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _view(whole: Array, base: int, entry: Mapping[str, Any]) -> Array:
+    dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
+    start, stop = entry["data_offsets"]
+    count = int(np.prod(shape, dtype=np.int64))
+    if stop - start != count * dtype.itemsize or base + stop > max(len(whole), base):
+        raise ValueError("offsets do not fit the file")
+    if not count:
+        return np.empty(shape, dtype)
+    view: Array = np.ndarray(shape, dtype, whole, base + start)
+    return view
