@@ -22,22 +22,22 @@ struct ModalSe {
 
 // Feed-forward block of a Transformer layer: out = w2 relu(w1 x + b1) + b2 for every row of x.
 struct FeedForward {
-  static constexpr int64_t kRowsAtOnce = 128;   // rows of a task on the CPU
   static constexpr int64_t kHiddenAtOnce = 128;  // units of the hidden layer that exist at a time
+  static constexpr int64_t kMaxBlock = 32;       // rows that the CPU takes through both layers
 
-  // Floats of workspace for each thread: a task's rows in and out, a part of the hidden layer, and
-  // the part of w2 that belongs to it.
+  // Floats of workspace for each thread: a block's rows in and out, and its part of the hidden
+  // layer.
   static constexpr int64_t workspace_floats(int64_t width) {
-    constexpr int64_t kAlignment = 16, kWidestBlock = 32;
-    return 2 * width * kRowsAtOnce + kHiddenAtOnce * (kWidestBlock + width) + kAlignment;
+    constexpr int64_t kAlignment = 16;
+    return (2 * width + kHiddenAtOnce) * kMaxBlock + kAlignment;
   }
 
-  const float* x;                    // (rows, width)
-  const void *w1, *w2;               // (hidden, width), (width, hidden): float32; with bf16 set,
-                                     // bfloat16 with both widths rounded up to even by zeros
-  const float *b1, *b2;              // (hidden), (width)
-  float* workspace;                  // CPU only: slots * workspace_floats(width)
-  float* out;                        // as x; must not overlap it
+  const float* x;                      // (rows, width)
+  const void *w1, *w2;                 // (hidden, width), (width, hidden): float32; with bf16 set,
+                                       // bfloat16 with both widths rounded up to even by zeros
+  const float *b1, *b2;                // (hidden), (width)
+  float* workspace;                    // CPU only: slots * workspace_floats(width)
+  float* out;                          // as x; must not overlap it
   int64_t rows, width, hidden, slots;  // slots: threads that the workspace is enough for
   bool bf16;  // round x, both weights and the hidden layer to bfloat16; sums are float32
 };

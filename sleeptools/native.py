@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sleeptools.errors import UnavailableError, UsageError
 
 Floats = NDArray[np.float32]
+Weights = NDArray[np.float32] | NDArray[np.uint16]  # the second: bfloat16
 Kind = Literal["authors", "paper"]
 Precision = Literal["fp32", "bf16"]
 
@@ -316,7 +317,7 @@ def feed_forward_workspace(width: int) -> int:
 
 
 def feed_forward(
-    x: Floats, w1: Floats, b1: Floats, w2: Floats, b2: Floats, precision: Precision = "fp32"
+    x: Floats, w1: Weights, b1: Floats, w2: Weights, b2: Floats, precision: Precision = "fp32"
 ) -> Floats:
     """Run the feed-forward block of a Transformer layer; see `sleeptools.ops.feed_forward`.
 
@@ -327,7 +328,8 @@ def feed_forward(
     w1, b1, w2, b2
         The two layers, (hidden, width), (hidden,), (width, hidden) and (width,).
     precision
-        "fp32", or "bf16" for products of operands rounded to bfloat16.
+        "fp32", or "bf16" for products of operands rounded to bfloat16; `w1` and `w2` of even
+        sizes may then come from `round_to_bf16`, which takes longer than the op on one epoch.
 
     Returns
     -------
@@ -344,24 +346,38 @@ def feed_forward(
     check_feed_forward(x, w1, b1, w2, b2, precision)
     sizes = (x.shape[0], x.shape[1], w1.shape[0])
     slots = threads(sizes[0], 4 * sizes[1] * sizes[2])
-    arrays: list[NDArray[Any]] = [
-        np.ascontiguousarray(array, np.float32) for array in (x, w1, b1, w2, b2)
-    ]
     if precision == "bf16":
-        arrays[1], arrays[3] = _paired(arrays[1]), _paired(arrays[3])
+        w1, w2 = round_to_bf16(w1), round_to_bf16(w2)
+    else:
+        w1, w2 = np.ascontiguousarray(w1, np.float32), np.ascontiguousarray(w2, np.float32)
+    x, b1, b2 = (np.ascontiguousarray(array, np.float32) for array in (x, b1, b2))
     workspace = np.empty(slots * feed_forward_workspace(sizes[1]), np.float32)
     out = np.empty(x.shape, np.float32)
-    addresses = [_address(array) for array in (*arrays, workspace, out)]
+    addresses = [_address(array) for array in (x, w1, b1, w2, b2, workspace, out)]
     launch("feed_forward", *addresses, *sizes, slots, precision == "bf16", CPU, 0)
     return out
 
 
-def _paired(w: Floats) -> NDArray[np.uint16]:
-    """Round to bfloat16, ties to even, with rows of even length."""
-    bits = np.pad(w, ((0, 0), (0, w.shape[1] % 2))).view(np.uint32)
+def round_to_bf16(w: Weights) -> NDArray[np.uint16]:
+    """Round a matrix to the nearest bfloat16, ties to even.
+
+    Parameters
+    ----------
+    w
+        (rows, columns); the result of this function is returned as it is.
+
+    Returns
+    -------
+    ndarray
+        The upper half of each number, with a column of zeros added where their count is odd.
+    """
+    if w.dtype == np.uint16:
+        return np.ascontiguousarray(w)
+    even = np.ascontiguousarray(np.pad(w, ((0, 0), (0, w.shape[1] % 2))), np.float32)
+    bits = even.view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    quiet = bits | np.uint32(0x400000)  # a NaN whose upper half is not an infinity
-    return (np.where(np.isnan(bits.view(np.float32)), quiet, rounded) >> 16).astype(np.uint16)
+    quiet = bits | np.uint32(0x400000)  # a NaN may have nothing else in its upper half
+    return (np.where(np.isnan(even), quiet, rounded) >> np.uint32(16)).astype(np.uint16)
 
 
 def _address(array: NDArray[Any]) -> int:

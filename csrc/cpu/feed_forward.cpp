@@ -3,7 +3,8 @@
 //
 // The lanes of a vector are rows of x, so both products read the weights as PyTorch keeps them, one
 // weight at a time for a whole block of rows: nothing is packed beforehand, no size needs padding,
-// and a row's result depends neither on the rows beside it nor on the number of threads.
+// and a row's result depends neither on the rows beside it nor on the number of threads. The
+// weights come from L2 or L3 once for every block, which at 4 bytes a cycle costs nothing.
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -20,9 +21,14 @@ constexpr int kTile = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
 constexpr int kBlock = kColumns * kLanes;  // rows that go through the layers together
 constexpr int64_t kHidden = FeedForward::kHiddenAtOnce;
 
-static_assert(FeedForward::kRowsAtOnce % kBlock == 0);
+static_assert(kBlock <= FeedForward::kMaxBlock);
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <class P>
+constexpr int64_t units(int64_t values) {
+  return (values + P::kValues - 1) / P::kValues;
+}
 
 template <int M>
 using Sums = Vec[M][kColumns];
@@ -66,9 +72,10 @@ void hidden_tile(const typename P::Unit* w1, const float* b1, const float* x, in
 // Adds a part of the hidden layer to M columns of the output, of kBlock rows. A part has a sum of
 // its own first: one sum over the whole hidden layer would gather more rounding errors.
 template <class P, int M>
-void out_tile(const typename P::Unit* w2, const float* hidden, int64_t units, float* out) {
+void out_tile(const typename P::Unit* w2, int64_t stride, const float* hidden, int64_t units,
+              float* out) {
   Sums<M> sums = {};
-  multiply<P, M>(w2, kHidden, hidden, units, sums);
+  multiply<P, M>(w2, stride, hidden, units, sums);
   for (int m = 0; m < M; ++m, out += kBlock) {
     for (int c = 0; c < kColumns; ++c) {
       store(out + c * kLanes, load<Vec>(out + c * kLanes) + sums[m][c]);
@@ -95,108 +102,72 @@ SLEEPTOOLS_INLINE void out_tile_of(int64_t m, Arguments... arguments) {
   }
 }
 
-// One thread's part of the workspace.
+// Rows of x to lanes, packed as the first product reads them. Lanes without a row are zero.
 template <class P>
-struct Buffers {
-  float* x;                // (blocks, units of x, kBlock)
-  float* out;              // (blocks, width, kBlock)
-  float* hidden;           // (units of kHidden, kBlock)
-  typename P::Unit* w2;    // (width, kHidden), of which the units in use
-};
-
-// Rows to lanes. Lanes without a row are zero.
-template <class P>
-void read_block(const FeedForward& op, const float* x, int64_t rows, float* scratch, float* in) {
-  for (int64_t j = 0; j < op.width; ++j) {
-    for (int64_t r = 0; r < kBlock; ++r) scratch[j * kBlock + r] = r < rows ? x[r * op.width + j] : 0;
+void read_rows(const float* x, int64_t rows, int64_t width, float* scratch, float* in) {
+  for (int64_t j = 0; j < width; ++j) {
+    for (int64_t r = 0; r < kBlock; ++r) scratch[j * kBlock + r] = r < rows ? x[r * width + j] : 0;
   }
-  for (int64_t j = 0; j < op.width; j += P::kValues, in += kBlock) {
+  for (int64_t j = 0; j < width; j += P::kValues, in += kBlock) {
     for (int c = 0; c < kBlock; c += kLanes) {
       Vec values[P::kValues];
       for (int i = 0; i < P::kValues; ++i) {
-        values[i] = j + i < op.width ? load<Vec>(scratch + (j + i) * kBlock + c) : Vec{};
+        values[i] = j + i < width ? load<Vec>(scratch + (j + i) * kBlock + c) : Vec{};
       }
       store(in + c, P::pack(values));
     }
   }
 }
 
-void write_block(const FeedForward& op, const float* sums, int64_t rows, float* out) {
+// Sums to rows of the output.
+void write_rows(const float* sums, const float* b2, int64_t rows, int64_t width, float* out) {
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t j = 0; j < op.width; ++j) out[r * op.width + j] = sums[j * kBlock + r];
+    for (int64_t j = 0; j < width; ++j) out[r * width + j] = sums[j * kBlock + r] + b2[j];
   }
 }
 
-// Up to kRowsAtOnce rows: every part of the hidden layer for all of them before the next part, so
-// that its weights come from a near cache.
+// Up to kBlock rows through both layers.
 template <class P>
-void task(const FeedForward& op, int64_t first, int64_t rows, const Buffers<P>& buffers) {
-  using Unit = typename P::Unit;
-  const Unit* w1 = static_cast<const Unit*>(op.w1);
-  const Unit* w2 = static_cast<const Unit*>(op.w2);
-  const int64_t units = ceil_div(op.width, P::kValues);
-  const int64_t hidden_units = ceil_div(op.hidden, P::kValues);
-  const int64_t blocks = ceil_div(rows, kBlock);
+void block(const FeedForward& op, int64_t first, float* workspace) {
+  const auto* w1 = static_cast<const typename P::Unit*>(op.w1);
+  const auto* w2 = static_cast<const typename P::Unit*>(op.w2);
+  const int64_t width = op.width, stride1 = units<P>(width), stride2 = units<P>(op.hidden);
+  const int64_t rows = smaller(op.rows - first, kBlock);
+  float* const out = workspace;                // (width, kBlock)
+  float* const hidden = out + width * kBlock;  // (units of kHidden, kBlock)
+  float* const x = hidden + kHidden * kBlock;  // (units of width, kBlock)
 
-  for (int64_t b = 0; b < blocks; ++b) {
-    float* out = buffers.out + b * op.width * kBlock;
-    read_block<P>(op, op.x + (first + b * kBlock) * op.width, rows - b * kBlock, out,
-                  buffers.x + b * units * kBlock);
-    for (int64_t j = 0; j < op.width; ++j) {
-      for (int c = 0; c < kBlock; ++c) out[j * kBlock + c] = op.b2[j];
-    }
-  }
+  read_rows<P>(op.x + first * width, rows, width, out, x);
+  for (int64_t i = 0; i < width * kBlock; ++i) out[i] = 0.0f;
   for (int64_t h = 0; h < op.hidden; h += kHidden) {
-    const int64_t here = op.hidden - h < kHidden ? op.hidden - h : kHidden;
-    const int64_t here_units = ceil_div(here, P::kValues);
-    // Rows of w2 are often a power of two apart and would push each other out of the cache.
-    for (int64_t j = 0; j < op.width; ++j) {
-      __builtin_memcpy(buffers.w2 + j * kHidden, w2 + j * hidden_units + h / P::kValues,
-                       here_units * sizeof(Unit));
+    const int64_t here = smaller(op.hidden - h, kHidden);
+    for (int64_t i = 0; i < here; i += kTile) {
+      hidden_tile_of<P>(here - i, w1 + (h + i) * stride1, op.b1 + h + i, x, stride1,
+                        hidden + i / P::kValues * kBlock);
     }
-    for (int64_t b = 0; b < blocks; ++b) {
-      const float* x = buffers.x + b * units * kBlock;
-      float* out = buffers.out + b * op.width * kBlock;
-      for (int64_t i = 0; i < here; i += kTile) {
-        hidden_tile_of<P>(here - i, w1 + (h + i) * units, op.b1 + h + i, x, units,
-                          buffers.hidden + i / P::kValues * kBlock);
-      }
-      for (int64_t j = 0; j < op.width; j += kTile) {
-        out_tile_of<P>(op.width - j, buffers.w2 + j * kHidden, buffers.hidden, here_units,
-                       out + j * kBlock);
-      }
+    for (int64_t j = 0; j < width; j += kTile) {
+      out_tile_of<P>(width - j, w2 + j * stride2 + h / P::kValues, stride2, hidden, units<P>(here),
+                     out + j * kBlock);
     }
   }
-  for (int64_t b = 0; b < blocks; ++b) {
-    write_block(op, buffers.out + b * op.width * kBlock, rows - b * kBlock < kBlock ? rows - b * kBlock : kBlock,
-                op.out + (first + b * kBlock) * op.width);
-  }
+  write_rows(out, op.b2, rows, width, op.out + first * width);
 }
 
-template <class P>
-Buffers<P> slot(const FeedForward& op, int64_t index) {
-  float* start = op.workspace + index * FeedForward::workspace_floats(op.width);
-  start += -(reinterpret_cast<uintptr_t>(start) / sizeof(float)) % 16;  // to a cache line
-  float* out = start + op.width * FeedForward::kRowsAtOnce;
-  float* hidden = out + op.width * FeedForward::kRowsAtOnce;
-  void* w2 = hidden + kHidden * kBlock;
-  return {start, out, hidden, static_cast<typename P::Unit*>(w2)};
+// This thread's part of the workspace, from a cache line on.
+float* slot(const FeedForward& op) {
+#ifdef _OPENMP
+  const int thread = omp_get_thread_num();
+#else
+  const int thread = 0;
+#endif
+  float* start = op.workspace + thread * FeedForward::workspace_floats(op.width);
+  return start + -(reinterpret_cast<uintptr_t>(start) / sizeof(float)) % 16;
 }
 
 template <class P>
 void run(const FeedForward& op, int threads) {
-  const int64_t share = ceil_div(ceil_div(op.rows, threads), kBlock) * kBlock;
-  const int64_t step = share < FeedForward::kRowsAtOnce ? share : FeedForward::kRowsAtOnce;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
-  for (int64_t first = 0; first < op.rows; first += step) {
-#ifdef _OPENMP
-    const int thread = omp_get_thread_num();
-#else
-    const int thread = 0;
-#endif
-    const int64_t left = op.rows - first;
-    task<P>(op, first, left < step ? left : step, slot<P>(op, thread));
-  }
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+  for (int64_t first = 0; first < op.rows; first += kBlock) block<P>(op, first, slot(op));
 }
 
 }  // namespace

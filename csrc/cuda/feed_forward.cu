@@ -1,6 +1,6 @@
-// Feed-forward block of a Transformer layer: a block of threads takes kRows rows through both layers
-// and keeps kHidden units of the hidden layer in shared memory at a time. The sums of the second
-// layer stay in `out`, where each number has one thread that adds to it.
+// Feed-forward block of a Transformer layer: a block of threads takes kRows rows through both
+// layers and keeps kHidden units of the hidden layer in shared memory at a time. The sums of the
+// second layer stay in `out`, where each number has one thread that adds to it.
 #include <cuda_bf16.h>
 
 #include "launch.cuh"
@@ -8,9 +8,9 @@
 namespace sleeptools::cuda {
 namespace {
 
-constexpr int kRows = 32, kHidden = 64;        // a tile of the product: rows by weights' rows
-constexpr int kDepth = 32;                     // of both operands in shared memory
-constexpr int kAcross = 16, kDown = 16;        // threads
+constexpr int kRows = 32, kHidden = 64;  // a tile of the product: rows by weights' rows
+constexpr int kDepth = 32;               // of both operands in shared memory
+constexpr int kAcross = 16, kDown = 16;  // threads
 constexpr int kThreads = kAcross * kDown;
 constexpr int kMyRows = kRows / kDown, kMyColumns = kHidden / kAcross;
 

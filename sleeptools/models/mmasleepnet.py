@@ -36,6 +36,7 @@ from torch.nn import functional
 
 from sleeptools import ops
 from sleeptools.models._recipe import Recipe
+from sleeptools.ops.feed_forward import feed_forward
 from sleeptools.ops.modal_se import modal_se
 
 MAPS = 64  # feature maps of one modality
@@ -306,7 +307,7 @@ class Model(nn.Module):
         tokens = self.tokenise(weighed)
         if self.config.fusion == "mbfe":
             return Parts(fused, weighed, tokens, tokens)
-        encoded = self.encoder(tokens)  # (B, T, D)
+        encoded = self.encode(tokens)  # (B, T, D)
         gated = tokens * encoded if self.config.fusion == "full" else encoded
         return Parts(fused, weighed, tokens, gated)
 
@@ -321,3 +322,17 @@ class Model(nn.Module):
         if self.config.tokens == "paper":
             return f.transpose(2, 3).flatten(1, 2)
         return f.reshape(len(f), MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps
+
+    def encode(self, z: Tensor) -> Tensor:
+        """(B, T, D) to the same; without dropout the feed-forward block is the native op's."""
+        layer = self.encoder
+        if self.training or torch.compiler.is_compiling() or not ops.runs_native(z):
+            encoded: Tensor = layer(z)
+            return encoded
+        z = layer.norm1(z + layer.self_attn(z, z, z, need_weights=False)[0])
+        first, second = layer.linear1, layer.linear2
+        changed = feed_forward(
+            z.flatten(0, 1), first.weight, first.bias, second.weight, second.bias
+        )  # (B T, D)
+        out: Tensor = layer.norm2(z + changed.view_as(z))
+        return out

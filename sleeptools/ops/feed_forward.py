@@ -87,10 +87,11 @@ def _example(
     return normal(rows, width), w1, normal(hidden), w2, normal(width)
 
 
-def _forward(x: Tensor, *rest: Any) -> Tensor:
-    w1, b1, w2, b2, precision = rest
+def _forward(
+    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, precision: str = "fp32"
+) -> Tensor:
     if not ops.runs_native(x):
-        return reference(x, *rest).contiguous()
+        return reference(x, w1, b1, w2, b2, precision).contiguous()
     rows, width, hidden = len(x), x.shape[1], len(w1)
     bf16 = precision == "bf16"
     if bf16:
@@ -133,7 +134,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 _operator = ops.define(
     "feed_forward",
-    "(Tensor x, Tensor w1, Tensor b1, Tensor w2, Tensor b2, str precision) -> Tensor",
+    "(Tensor x, Tensor w1, Tensor b1, Tensor w2, Tensor b2, str precision='fp32') -> Tensor",
     forward=_forward,
     fake=_fake,
     backward=_backward,
