@@ -24,6 +24,7 @@ Precision = Literal["fp32", "bf16"]
 
 CPU = -1  # device number that means the CPU
 MAX_MODALITIES = 16  # of modal_se; csrc/ops.h
+MAX_BLOCK = 32  # columns that feed_forward_backward takes at a time; csrc/ops.h
 
 
 class Shaped(Protocol):
@@ -289,7 +290,14 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
 
 
 def check_feed_forward(
-    x: Shaped, w1: Shaped, b1: Shaped, w2: Shaped, b2: Shaped, precision: str
+    x: Shaped,
+    w1: Shaped,
+    b1: Shaped,
+    w2: Shaped,
+    b2: Shaped,
+    precision: str,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> None:
     """Check the arguments of `feed_forward`, NumPy arrays or torch tensors alike.
 
@@ -304,6 +312,10 @@ def check_feed_forward(
             raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected ({axes})")
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"{op}: precision is {precision!r}; expected 'fp32' or 'bf16'")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"{op}: dropout is {dropout}; expected 0 to below 1")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"{op}: seed is {seed}; expected 0 to 2^63 - 1")
     width, hidden = x.shape[1], w1.shape[0]
     check_shape(op, "w1", w1, (hidden, width))
     check_shape(op, "b1", b1, (hidden,))
@@ -311,9 +323,19 @@ def check_feed_forward(
     check_shape(op, "b2", b2, (width,))
 
 
+def drop_below(dropout: float) -> int:
+    """Threshold for a random 32-bit word below which a unit is dropped."""
+    return min(round(dropout * 2**32), 2**32 - 1)
+
+
 def feed_forward_workspace(width: int) -> int:
     """Floats of workspace that `feed_forward` needs for each thread on the CPU."""
     return int(_loaded("feed_forward").feed_forward_workspace(width))
+
+
+def feed_forward_backward_workspace(rows: int, width: int) -> int:
+    """Floats of workspace that `feed_forward_backward` needs on the CPU."""
+    return int(_loaded("feed_forward").feed_forward_backward_workspace(rows, width))
 
 
 def feed_forward(
@@ -354,7 +376,7 @@ def feed_forward(
     workspace = np.empty(slots * feed_forward_workspace(sizes[1]), np.float32)
     out = np.empty(x.shape, np.float32)
     addresses = [_address(array) for array in (x, w1, b1, w2, b2, workspace, out)]
-    launch("feed_forward", *addresses, *sizes, slots, precision == "bf16", CPU, 0)
+    launch("feed_forward", *addresses, *sizes, slots, precision == "bf16", 0, 0, CPU, 0)
     return out
 
 

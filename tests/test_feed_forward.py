@@ -10,10 +10,14 @@ import pytest
 import torch
 
 from sleeptools import native
+from sleeptools.ops import _philox
 from sleeptools.ops import feed_forward as op
 
+Arguments = tuple[torch.Tensor, ...]
+
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
-EXAMPLES = op.examples("cpu")
+EXAMPLES = [example[:5] for example in op.examples("cpu") if not example[6]]
+DROPOUT = [example for example in op.examples("cpu") if example[6]]
 
 
 @pytest.fixture(params=native.variants())
@@ -24,17 +28,17 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     native.set_variant(before)
 
 
-def as_numpy(example: op.Example) -> Any:
+def as_numpy(example: Arguments) -> Any:
     return [tensor.numpy() for tensor in example]
 
 
-def in_double(example: op.Example) -> Any:
+def in_double(example: Arguments) -> Any:
     x, w1, b1, w2, b2 = (array.astype(float) for array in as_numpy(example))
     return np.maximum(x @ w1.T + b1, 0) @ w2.T + b2
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: str(tuple(e[1].shape)))
-def test_bf16_is_close_to_fp32(example: op.Example, variant: str) -> None:
+def test_bf16_is_close_to_fp32(example: Arguments, variant: str) -> None:
     expected = in_double(example)
     found = op.feed_forward(*example, "bf16").numpy()
     scale = np.abs(expected).max(initial=1)
@@ -49,7 +53,7 @@ def test_bf16_of_the_published_size(variant: str) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: str(tuple(e[1].shape)))
-def test_bf16_equals_its_reference(example: op.Example, variant: str) -> None:
+def test_bf16_equals_its_reference(example: Arguments, variant: str) -> None:
     expected = op.reference(*example, "bf16")
     # a sum that falls on the other side of a rounding step moves one hidden unit by 2^-8 of itself
     torch.testing.assert_close(op.feed_forward(*example, "bf16"), expected, rtol=0, atol=1e-3)
@@ -74,7 +78,7 @@ def test_nan_and_infinity_stay_in_their_row(precision: str, variant: str) -> Non
 def test_neither_threads_nor_other_rows_change_a_row(precision: str, variant: str) -> None:
     if variant == "reference":
         pytest.skip("PyTorch promises neither")
-    x, *weights = op.examples("cpu", batch=3)[0]
+    x, *weights = op.examples("cpu", batch=3)[0][:5]
     whole = op.feed_forward(x, *weights, precision)
     for count in (1, 2, 5):
         native.set_threads(count)
@@ -85,7 +89,7 @@ def test_neither_threads_nor_other_rows_change_a_row(precision: str, variant: st
 
 
 def test_autograd_does_not_keep_the_hidden_layer() -> None:
-    x, *weights = (tensor.requires_grad_() for tensor in op.examples("cpu")[0])
+    x, *weights = (tensor.clone().requires_grad_() for tensor in EXAMPLES[0])
     kept = []
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -144,3 +148,67 @@ def test_numpy_refuses_wrong_sizes() -> None:
         native.feed_forward(x, w1, b1, w2[:2], b2)
     with pytest.raises(ValueError, match=r"x has shape \(2, 64, 96\); expected \(tokens, width\)"):
         native.feed_forward(x.reshape(2, 64, 96), w1, b1, w2, b2)
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ([0] * 4, 0, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ([2**32 - 1] * 4, 2**64 - 1, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ],
+)
+def test_philox_gives_the_known_answers_of_random123(
+    counter: list[int], key: int, words: str
+) -> None:
+    tensors = tuple(torch.tensor([word]) for word in counter)
+    found = _philox.philox(tensors, key)  # type: ignore[arg-type]
+    assert " ".join(f"{int(word):08x}" for word in found) == words
+
+
+def test_dropout_drops_the_share_it_says() -> None:
+    keep = _philox.keep(1000, 999, native.drop_below(0.1), 5, torch.device("cpu"))
+    assert keep.shape == (1000, 999)
+    assert abs(float(keep.float().mean()) - 0.9) < 1e-3
+    assert float((keep.float().mean(0) - 0.9).abs().max()) < 0.06  # 6 deviations
+    other = _philox.keep(1000, 999, native.drop_below(0.1), 6, torch.device("cpu"))
+    assert 0.81 < float((keep == other).float().mean()) < 0.83
+
+
+@pytest.mark.parametrize("example", DROPOUT, ids=lambda e: str(tuple(e[1].shape)))
+def test_dropout_drops_the_same_units_in_every_variant(example: Arguments, variant: str) -> None:
+    found = op.feed_forward(*example[:5], "bf16", *example[6:])
+    expected = op.reference(*example[:5], "bf16", *example[6:])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("example", op.examples("cpu"), ids=lambda e: f"{tuple(e[1].shape)} {e[6]}")
+def test_gradients_of_every_variant(example: Any, variant: str) -> None:
+    weight = torch.randn(example[0].shape, generator=torch.Generator().manual_seed(2))
+    found, expected = (
+        [a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in example]
+        for _ in range(2)
+    )
+    (op.feed_forward(*found) * weight).sum().backward()
+    (op.reference(*expected) * weight).sum().backward()
+    for ours, theirs in zip(found[:5], expected[:5], strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=3e-5)
+
+
+@needs_core
+def test_threads_do_not_change_a_gradient(variant: str) -> None:
+    tensors = [a.clone().requires_grad_() for a in DROPOUT[-1][:5]]
+    results = []
+    for count in (1, 2, 5, 0):
+        native.set_threads(count)
+        out = op.feed_forward(*tensors, *DROPOUT[-1][5:]).square().sum()
+        results.append(torch.autograd.grad(out, tensors))
+    if variant == "reference":
+        pytest.skip("PyTorch does not promise it")
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
+
+
+@pytest.mark.parametrize(("dropout", "seed"), [(1.0, 0), (-0.1, 0), (0.5, -1), (0.5, 2**63)])
+def test_dropout_or_seed_out_of_range(dropout: float, seed: int) -> None:
+    with pytest.raises(ValueError, match=r"feed_forward: (dropout|seed) is .*; expected 0 to"):
+        op.feed_forward(*EXAMPLES[0], "fp32", dropout, seed)

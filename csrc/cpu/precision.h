@@ -3,11 +3,9 @@
 // the first of them in the lower half.
 #pragma once
 
-#include "variant.h"
+#include "philox.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
-
-using Bits = uint32_t __attribute__((vector_size(sizeof(float) * kLanes)));
 
 struct Fp32 {
   using Unit = float;

@@ -54,6 +54,32 @@ __device__ void multiply(const Left& left, const Right& right, Sums& sums) {
   }
 }
 
+// Word unit % 4 of Philox 4x32-10 with the counter (unit / 4, row, 0, 0); see cpu/philox.h.
+__device__ uint32_t random_word(int64_t row, int64_t unit, uint64_t seed) {
+  uint32_t c[4] = {static_cast<uint32_t>(unit / 4), static_cast<uint32_t>(row), 0, 0};
+  uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const uint32_t high0 = __umulhi(c[0], 0xD2511F53u), low0 = c[0] * 0xD2511F53u;
+    const uint32_t high1 = __umulhi(c[2], 0xCD9E8D57u), low1 = c[2] * 0xCD9E8D57u;
+    c[0] = high1 ^ c[1] ^ key0;
+    c[1] = low1;
+    c[2] = high0 ^ c[3] ^ key1;
+    c[3] = low0;
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  return unit % 4 < 2 ? c[unit % 2] : c[2 + unit % 2];  // an index known late would cost memory
+}
+
+// A unit of the hidden layer from its sum without the bias; zero for a unit that there is not.
+template <class W>
+__device__ float hidden_unit(const FeedForward& op, float sum, int64_t row, int64_t unit) {
+  if (unit >= op.hidden) return 0.0f;
+  if (op.drop_below > 0 && random_word(row, unit, op.seed) < op.drop_below) return 0.0f;
+  return rounded<W>(relu(sum + op.b1[unit]));
+}
+
 template <class W>
 __global__ void __launch_bounds__(kThreads) kernel(const FeedForward op) {
   __shared__ Left x, hidden[kHidden / kDepth];
@@ -64,6 +90,7 @@ __global__ void __launch_bounds__(kThreads) kernel(const FeedForward op) {
   const int64_t stride1 = (op.width + even - 1) / even * even;
   const int64_t stride2 = (op.hidden + even - 1) / even * even;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows;
+  const float scale = static_cast<float>(4294967296.0 / (4294967296.0 - op.drop_below));
   const int across = threadIdx.x % kAcross, down = threadIdx.x / kAcross;
 
   for (int64_t h = 0; h < op.hidden || h == 0; h += kHidden) {
@@ -78,10 +105,9 @@ __global__ void __launch_bounds__(kThreads) kernel(const FeedForward op) {
     __syncthreads();
     for (int i = 0; i < kMyRows; ++i) {
       for (int j = 0; j < kMyColumns; ++j) {
-        const int unit = across + kAcross * j;
-        const float bias = h + unit < op.hidden ? op.b1[h + unit] : 0.0f;
-        hidden[unit / kDepth][down + kDown * i][unit % kDepth] =
-            h + unit < op.hidden ? rounded<W>(relu(sums[i][j] + bias)) : 0.0f;
+        const int unit = across + kAcross * j, row = down + kDown * i;
+        hidden[unit / kDepth][row][unit % kDepth] =
+            hidden_unit<W>(op, sums[i][j], first + row, h + unit);
       }
     }
     for (int64_t c = 0; c < op.width; c += kHidden) {
@@ -97,7 +123,7 @@ __global__ void __launch_bounds__(kThreads) kernel(const FeedForward op) {
           const int64_t row = first + down + kDown * i, column = c + across + kAcross * j;
           if (row >= op.rows || column >= op.width) continue;
           float& out = op.out[row * op.width + column];
-          out = outs[i][j] + (h == 0 ? op.b2[column] : out);
+          out = outs[i][j] * scale + (h == 0 ? op.b2[column] : out);
         }
       }
     }
@@ -113,6 +139,11 @@ void feed_forward(const FeedForward& op, int device, void* stream) {
   const unsigned blocks = static_cast<unsigned>((op.rows + kRows - 1) / kRows);
   run<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(op);
   check("feed_forward", cudaGetLastError());
+}
+
+// sleeptools.ops.feed_forward takes PyTorch's matrix products for the gradients on a GPU.
+void feed_forward_backward(const FeedForwardBackward&, int, void*) {
+  throw Unavailable("feed_forward_backward: not written for CUDA");
 }
 
 }  // namespace sleeptools::cuda
