@@ -324,9 +324,9 @@ class Model(nn.Module):
         return f.reshape(len(f), MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps
 
     def encode(self, z: Tensor) -> Tensor:
-        """(B, T, D) to the same; without dropout the feed-forward block is the native op's."""
+        """(B, T, D) to the same; on the CPU the native op does the layer's feed-forward block."""
         layer = self.encoder
-        if self.training or torch.compiler.is_compiling() or not ops.runs_native(z):
+        if self.training or torch.compiler.is_compiling() or z.is_cuda or not ops.runs_native(z):
             encoded: Tensor = layer(z)
             return encoded
         z = layer.norm1(z + layer.self_attn(z, z, z, need_weights=False)[0])
