@@ -326,13 +326,14 @@ class Model(nn.Module):
     def encode(self, z: Tensor) -> Tensor:
         """(B, T, D) to the same; on the CPU the native op does the layer's feed-forward block."""
         layer = self.encoder
-        if self.training or torch.compiler.is_compiling() or z.is_cuda or not ops.runs_native(z):
+        if torch.compiler.is_compiling() or z.is_cuda or not ops.runs_native(z):
             encoded: Tensor = layer(z)
             return encoded
-        z = layer.norm1(z + layer.self_attn(z, z, z, need_weights=False)[0])
-        first, second = layer.linear1, layer.linear2
-        changed = feed_forward(
-            z.flatten(0, 1), first.weight, first.bias, second.weight, second.bias
-        )  # (B T, D)
-        out: Tensor = layer.norm2(z + changed.view_as(z))
+        z = layer.norm1(z + layer.dropout1(layer.self_attn(z, z, z, need_weights=False)[0]))
+        weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
+        dropout, seed = layer.dropout.p if self.training else 0.0, 0
+        if dropout > 0:
+            seed = int(torch.randint(2**63 - 1, ()))  # of PyTorch's generator, which a run restores
+        changed = feed_forward(z.flatten(0, 1), *weights, dropout=dropout, seed=seed)  # (B T, D)
+        out: Tensor = layer.norm2(z + layer.dropout2(changed.view_as(z)))
         return out
