@@ -63,7 +63,7 @@ float* slot(const FeedForward& op) {
 
 template <class P>
 void run(const FeedForward& op, int threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
   for (int64_t first = 0; first < op.rows; first += kBlock) block<P>(op, first, slot(op));
 }
 
