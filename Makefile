@@ -11,6 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TIME_BOX ?= 0
+MARK ?= slow or not slow
 CORE := CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 DEMO ?= demo
 
@@ -23,7 +24,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -m "slow or not slow" --time-box $(TIME_BOX)
+	$(BIN)/python -m pytest -q -m "$(MARK)" --time-box $(TIME_BOX)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -46,14 +47,19 @@ bench: $(READY)
 	  { $(PYTHON) -m venv $(VENV)-bench && $(VENV)-bench/bin/pip install -q yasa==0.8.1 polars; }
 	PYTHONPATH=. $(VENV)-bench/bin/python benches/judge_yasa.py
 
+# A torch of the active python3 is made visible through a .pth file, which serves a plain Python, a
+# virtual environment and conda alike.
 $(READY): pyproject.toml constraints.txt $(CORE)
 	@set -e; \
-	if $(PYTHON) -c "import torch" 2>/dev/null; then \
-	  echo "using the torch of $$(command -v $(PYTHON))"; shared=--system-site-packages; \
-	  torch=$$($(PYTHON) -c "import torch; print('torch==' + torch.__version__)"); \
-	else shared=; torch=$$(grep '^torch' constraints.txt); fi; \
-	test -x $(BIN)/python || $(PYTHON) -m venv $$shared $(VENV); \
-	echo "$$torch" > $(VENV)/constraints.txt; \
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "error: sleeptools needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }; \
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	cp constraints.txt $(VENV)/constraints.txt; \
+	if found=$$($(PYTHON) -c "import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])" 2>/dev/null); then \
+	  echo "using the torch of $$(command -v $(PYTHON))"; \
+	  echo "$$found" > $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/torch-of-active-python.pth; \
+	  : > $(VENV)/constraints.txt; \
+	fi; \
 	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev]'
 	@touch $@
 

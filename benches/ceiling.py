@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import provenance
 
 from sleeptools import metrics, preprocess, presets, store
 from sleeptools.epochs import EpochSet, open_set
@@ -64,8 +64,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     return {
         "nights": options.subjects, "hours": options.hours, "seed": options.seed,
         "folds": options.folds, "passes": options.passes, "recipe": recipe,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-        f"PyTorch {store.environment()['torch']}",
+        "commit": provenance.commit(), "machine": provenance.machine("torch"),
         "training_seconds": round(seconds), "ceiling": best, "leak_free": ours,
         "share_of_ceiling": ours["kappa"] / best["kappa"],
         "per_stage_f1": dict(
@@ -90,7 +89,8 @@ def markdown(r: dict[str, object]) -> str:
     lines = [
         "# MMASleepNet against the simulated scorer's ceiling", "",
         f"{r['nights']} simulated nights of {r['hours']:g} h (seed {r['seed']}), {r['folds']} "
-        f"folds by subject, leak-free, {r['passes']} passes, {settings}. {r['machine']}; "
+        f"folds by subject, leak-free, {r['passes']} passes, {settings}. {r['machine']}, "
+        f"{r['commit']}; "
         f"training took "
         f"{r['training_seconds'] / 60:.0f} minutes.", "",
         "| | kappa | accuracy | macro-F1 |", "|---|---|---|---|",
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subjects", type=int, default=10)
     parser.add_argument("--hours", type=float, default=8.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=provenance.HELD_OUT_SEED)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--passes", type=int, default=12)
     parser.add_argument("--batch", type=int, default=64)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
+import provenance
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 
 from sleeptools import stages as st
@@ -88,7 +87,8 @@ def markdown(report: dict[str, object]) -> str:
         "# YASA on simulated nights",
         "",
         f"{report['nights']} nights of {report['hours']:g} h, seed {report['seed']}, "
-        f"YASA {report['yasa_version']}, {report['machine']}. Labels are the simulated scorer's; "
+        f"YASA {report['yasa_version']}, {report['machine']}, "
+        f"{report['commit']}. Labels are the simulated scorer's; "
         "the ceiling is the stages that made the signals against those labels.",
         "",
         "| scorer | kappa | " + " | ".join(f"F1 {n}" for n in st.HUMAN) + " |",
@@ -118,7 +118,7 @@ def main() -> None:
     import yasa
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=provenance.HELD_OUT_SEED)
     parser.add_argument("--subjects", type=int, default=10)
     parser.add_argument("--hours", type=float, default=8.0)
     parser.add_argument("--eeg", default="EEG C4-M1,EEG Fpz-Cz")
@@ -134,8 +134,8 @@ def main() -> None:
         "nights": args.subjects,
         "hours": args.hours,
         "yasa_version": yasa.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, NumPy {np.__version__}",
+        "commit": provenance.commit(),
+        "machine": provenance.machine("numpy"),
         "seconds": round(time.perf_counter() - began, 1),
         "goals_met": passed(results[0]),
         "results": results,

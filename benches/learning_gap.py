@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
+import provenance
 import torch
-from scipy.signal import resample_poly
 from sklearn.metrics import cohen_kappa_score, f1_score
 from torch.nn import functional
 
+from sleeptools import signals
 from sleeptools import stages as st
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.simulate.night import simulate_night
@@ -42,7 +41,7 @@ def night(subject: int, *, seed: int, hours: float) -> tuple[np.ndarray, np.ndar
     names = ("EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal")
     channels = [recording.signal(name).samples() for name in names]
     muscle = recording.signal("EMG submental").samples()
-    channels.append(resample_poly(muscle, 100, 1, padtype="line").astype(np.float32))
+    channels.append(signals.resample(muscle, 1.0, 100.0))
     epochs = np.stack([c.reshape(-1, SAMPLES) for c in channels], axis=1)
     stages = recording.hypnogram.stages
     first = max(0, int(np.flatnonzero(stages > 0)[0]) - 30)
@@ -115,7 +114,8 @@ def markdown(report: dict) -> str:
         "",
         f"MMASleepNet, Adam {LEARNING_RATE:g}, batch {BATCH}, {report['steps']} steps whatever the "
         f"number of subjects; {report['hours']:g} h of one night each, seed {report['seed']}, "
-        f"{report['test_subjects']} new subjects as test. {report['machine']}. Kappa against the "
+        f"{report['test_subjects']} new subjects as test. {report['machine']}, "
+        f"{report['commit']}. Kappa against the "
         f"simulated scorer; the stages that made the signals reach {report['ceiling']:.3f}.",
         "",
         "| subjects | passes | loss | kappa | " + " | ".join(f"F1 {n}" for n in st.HUMAN) + " |",
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--test-subjects", type=int, default=8)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--hours", type=float, default=3.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=provenance.HELD_OUT_SEED)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS, help="'-' writes nothing")
     args = parser.parse_args()
@@ -156,8 +156,8 @@ def main() -> None:
         "hours": args.hours,
         "steps": args.steps,
         "test_subjects": args.test_subjects,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, PyTorch {torch.__version__}",
+        "commit": provenance.commit(),
+        "machine": provenance.machine("torch"),
         "ceiling": round(float(cohen_kappa_score(test[1], test[2])), 4),
     }
     print(settings, flush=True)

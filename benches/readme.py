@@ -43,7 +43,7 @@ def of_yasa(judged: dict) -> list[str]:
 def of_gap(gap: dict) -> list[str]:
     return [
         f"| MMASleepNet from {n} subjects, {gap['steps']} steps, on {gap['test_subjects']} others "
-        f"(ceiling {gap['ceiling']:.3f}) | {rows[-1]['kappa']:.3f} |"
+        f"(ceiling {gap['ceiling']:.3f}) | {(rows[-2]['kappa'] + rows[-1]['kappa']) / 2:.3f} |"
         for n, rows in gap["rows"].items()
     ]
 

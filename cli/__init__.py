@@ -6,6 +6,7 @@ commands, so that `sleeptools --help` loads none of them.
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from typing import Annotated, Final
@@ -74,26 +75,35 @@ def main() -> None:
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit code; every failure is one line and a hint."""
-    from sleeptools.errors import SleeptoolsError
-
     try:
         result = typer.main.get_command(app).main(arguments, "sleeptools", standalone_mode=False)
-    except SleeptoolsError as e:
-        return _fail(str(e), e.hint, e.exit_code, debug=debug)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("stopped", "run the same command again to continue", 75, debug=debug)
+        return result if isinstance(result, int) else 0
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except Exception as e:  # the last door: nothing may leave as a traceback
-        if hasattr(e, "format_message"):  # typer's own: a usage error
-            return _fail(e.format_message(), _usage_hint(e), 2, debug=debug)
-        hint = "this is a bug of ours: run it again with --debug and report what it shows"
-        return _fail(f"{type(e).__name__}: {e}", hint, 1, debug=debug)
-    return result if isinstance(result, int) else 0
+    except (Exception, KeyboardInterrupt) as e:  # the last door: nothing leaves as a traceback
+        message, hint, code = _explain(e)
+        return _fail(message, hint, code, debug=debug)
 
 
-def _usage_hint(error: Exception) -> str:
+def _explain(error: BaseException) -> tuple[str, str | None, int]:
+    """Turn whatever was raised into a message, a hint and an exit code."""
+    from sleeptools.errors import SleeptoolsError
+
+    if isinstance(error, SleeptoolsError):
+        return str(error), error.hint, error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "stopped", "run the same command again to continue", 75
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        return f"{error.filename or ''}: {error.strerror}", None, 74 if full else 66
+    if hasattr(error, "format_message"):  # typer's own: a usage error
+        return error.format_message(), _usage_hint(error), 2
+    hint = "this is a bug of ours: run it again with --debug and report what it shows"
+    return f"{type(error).__name__}: {error}", hint, 1
+
+
+def _usage_hint(error: BaseException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "sleeptools"
     return f"try '{path} --help'"
@@ -102,7 +112,7 @@ def _usage_hint(error: Exception) -> str:
 def _fail(message: str, hint: str | None, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
+    hint = hint or "'sleeptools COMMAND --help' shows what a command takes"
     talk(f"error: {' '.join(message.split())}")
-    if hint:
-        talk(f"hint: {' '.join(hint.split())}")
+    talk(f"hint: {' '.join(hint.split())}")
     return code

@@ -19,6 +19,10 @@ def convert(
     dataset: Annotated[str, typer.Argument(help="Data set, for example sleep-edf.")],
     raw: Annotated[Path, typer.Argument(help="Folder of raw files; only read.")],
     recordings: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("recordings"),
+    allow_truncated: Annotated[
+        bool,
+        typer.Option("--allow-truncated", help="Take the whole records of files cut short."),
+    ] = False,
 ) -> None:
     """Convert raw files to recordings.
 
@@ -28,5 +32,5 @@ def convert(
     from sleeptools import convert as library
 
     with batch_progress("converting") as progress:
-        library.convert(dataset, raw, recordings, progress)
+        library.convert(dataset, raw, recordings, progress, allow_truncated=allow_truncated)
     talk(f"{recordings}: done; next: sleeptools preprocess {dataset} {recordings}")

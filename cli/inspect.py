@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(help="Recordings or hypnograms.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Recordings, hypnograms, or folders of them.")
+    ],
     preset: Annotated[
         str, typer.Option(help="Preset whose montage the signals are mapped to.")
     ] = "sleep-edf",
@@ -32,11 +34,12 @@ def inspect(
 
     wanted = presets.load(preset)
     found, problems = [], []
-    for path in paths:
+    listed = inspection.files(paths)
+    for path in listed:
         try:
             found.append(inspection.inspect(path, wanted))
         except SleeptoolsError as e:
-            if len(paths) == 1:
+            if len(listed) == 1:
                 raise
             problems.append(e)
             talk(f"error: {e}")
@@ -46,7 +49,7 @@ def inspect(
         for facts in found:
             _show(facts)
     if problems:
-        raise DataError(f"{len(problems)} of {len(paths)} files cannot be read")
+        raise DataError(f"{len(problems)} of {len(listed)} files cannot be read")
 
 
 def _show(facts: dict[str, Any]) -> None:

@@ -54,6 +54,8 @@ def _show(folder: Path) -> None:
     rows += [[name, "dropped", n] for name, n in facts["excluded"].items()]
     emit_table("Epochs", ["stage or reason", "", "epochs"], rows)
     simulated = "simulated " if found.simulated else ""
+    for name, why in facts["failed"].items():
+        talk(f"left out: {name}: {why}")
     talk(
         f"{folder}: {len(found)} epochs of {len(found.files)} {simulated}recordings, "
         f"{len(found.subjects)} subjects"

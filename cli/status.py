@@ -19,7 +19,7 @@ def status(
     run: Annotated[Path, typer.Argument(help="Run folder.")] = Path("runs/mmasleepnet"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what of a run is done and missing."""
+    """Say what of a run is done and missing, the final model included."""
     from sleeptools import runs
 
     found = runs.progress(run)

@@ -7,8 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,40 +32,65 @@ def register(app: typer.Typer) -> None:
 def train(
     epochs: Annotated[Path, typer.Argument(help="Epochs that preprocess wrote.")] = Path("epochs"),
     run: Annotated[Path | None, typer.Argument(help="Run folder; runs/MODEL if left out.")] = None,
-    model: Annotated[str, typer.Option(help="Model; see 'sleeptools list models'.")] = (
-        "mmasleepnet"
-    ),
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model; see 'sleeptools list models'.  [default: mmasleepnet]"),
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Folds by subject; 20, or all subjects if fewer.")
     ] = None,
     folds_from: Annotated[
-        str, typer.Option(help="seed, or published: the 20 or 10 folds of Sleep-EDF's papers.")
-    ] = "seed",
+        str | None,
+        typer.Option(
+            help="seed, or published: the 20 or 10 folds of Sleep-EDF's papers.  [default: seed]"
+        ),
+    ] = None,
     fold: Annotated[
         int | None, typer.Option(help="Train only this fold, from 0, as in a job array.")
     ] = None,
     protocol: Annotated[
-        str,
-        typer.Option(help="leak-free, best-on-test (optimistic), or both with a comma."),
-    ] = "leak-free",
+        str | None,
+        typer.Option(
+            help="leak-free, best-on-test (optimistic), or both with a comma.  [default: leak-free]"
+        ),
+    ] = None,
     final: Annotated[
-        bool, typer.Option("--final", help="Also train on everybody, passes fixed beforehand.")
+        bool,
+        typer.Option(
+            "--final",
+            help="Train the final model on everybody, passes fixed beforehand: alone nothing "
+            "else, with --folds or --folds-from also the folds; not with --fold.",
+        ),
     ] = False,
     passes: Annotated[
         int | None,
         typer.Option(help="Passes through the training epochs; else the recipe's."),
     ] = None,
-    seed: Annotated[str, typer.Option(help="Seed, or several with commas.")] = "0",
+    seed: Annotated[
+        str | None, typer.Option(help="Seed, or several with commas.  [default: 0]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; OMP_NUM_THREADS or Slurm's if left out.")
+        int | None,
+        typer.Option(
+            help="CPU threads; OMP_NUM_THREADS or Slurm's if left out. A training continues with "
+            "as many as it began with, and only then to the same bits."
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with tables [model] and [recipe].")
+        Path | None,
+        typer.Option(
+            help="TOML file with tables [model] and [recipe], or the config.toml of a run: then "
+            "its folds, protocols and seeds, too, where no option gives others."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="One setting, for example recipe.batch=128; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="One setting, for example recipe.batch=128; may be repeated.",
+        ),
     ] = None,
 ) -> None:
     """Train a model, cross-validated by subject.
@@ -73,35 +99,58 @@ def train(
     SIGUSR1 write a checkpoint and exit with 75.
     """
     from sleeptools import config as files
-    from sleeptools import registry
-    from sleeptools.errors import UsageError
+    from sleeptools import registry, runs
 
-    if model not in registry.names("models"):
-        registry.load("models", model)  # raises, before torch is loaded
-    values = files.read(config, settings or ())
-    if not seed.replace(",", "").isdigit():
-        raise UsageError(f"--seed is {seed!r}; expected a whole number, or several with commas")
+    given = {
+        "model": model, "folds": folds, "folds_from": folds_from, "fold": fold,
+        "protocols": _parts(protocol), "seeds": _seeds(seed), "final": final or None,
+        "passes": passes, "device": device, "threads": threads,
+    }  # fmt: skip
+    asked = runs.asked(files.read(config, settings or ()))
+    wanted = _together(asked, {k: v for k, v in given.items() if v is not None})
+    name = wanted.setdefault("model", "mmasleepnet")
+    if name not in registry.names("models"):
+        registry.load("models", name)  # raises, before torch is loaded
     # GNU OpenMP's threads wait a moment, not for long: on a shared node a step is otherwise up to
     # twice as slow (measured: 76 against 122 epochs/s with one core taken), alone as fast
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     from sleeptools import train as library
 
-    options = library.TrainOptions(
-        model=model, folds=_folds(epochs, folds, folds_from, final=final), folds_from=folds_from,
-        fold=fold, protocols=tuple(protocol.split(",")),
-        seeds=tuple(int(s) for s in seed.split(",") if s), final=final, passes=passes,
-        device=device, threads=threads, settings=values,
-    )  # fmt: skip
-    out = run or Path("runs") / model
+    options = library.TrainOptions(**wanted)
+    if options.folds is None and options.folds_from == library.BY_SEED and not options.final:
+        options = replace(options, folds=_folds(epochs))
+    out = run or Path("runs") / name
     with _progress() as progress:
-        library.train(epochs, out, options, progress)
-    talk(f"{out}: done; next: sleeptools evaluate {out}")
+        library.train(epochs, out, options, progress, talk)
+    tested = options.folds is not None or options.folds_from != library.BY_SEED
+    talk(f"{out}: done{f'; next: sleeptools evaluate {out}' if tested else ''}")
 
 
-def _folds(epochs: Path, folds: int | None, folds_from: str, *, final: bool) -> int | None:
-    """Take the folds asked for; 20, or one per subject, where none are and none are implied."""
-    if folds is not None or folds_from != "seed" or final:
-        return folds
+def _together(asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Put options over what a file asks for; one that rules out a thing in the file drops it."""
+    if "folds_from" in given:
+        asked.pop("folds", None)
+    if "fold" in given:
+        asked.pop("final", None)
+    return asked | given
+
+
+def _parts(text: str | None) -> tuple[str, ...] | None:
+    """Split at commas, each part once."""
+    return None if text is None else tuple(dict.fromkeys(t.strip() for t in text.split(",")))
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    from sleeptools.errors import UsageError
+
+    parts = _parts(text)
+    if parts is not None and not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--seed is {text!r}; expected a whole number, or several with commas")
+    return None if parts is None else tuple(map(int, parts))
+
+
+def _folds(epochs: Path) -> int:
+    """Give 20 folds, or one per subject where there are fewer."""
     from sleeptools.epochs import open_set
 
     return min(20, max(2, len(open_set(epochs).subjects)))
@@ -127,27 +176,30 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
 
 
 class _Lines:
-    """Plain lines: one at the end of every pass, and in between after some seconds."""
+    """Plain lines: at a training's first step, the end of every pass, and after some seconds."""
 
     def __init__(self) -> None:
-        self.seen: tuple[str, int, int, int] | None = None
+        self.seen: tuple[str, int, int] | None = None
         self.last = 0.0
 
     def show(self, p: Progress) -> None:
         now = time.monotonic()
-        here = (p.protocol, p.seed, p.fold, p.pass_number)
-        if here != self.seen or now - self.last > LINE_EVERY or p.step == p.steps:
+        here = (p.protocol, p.seed, p.fold)
+        if here != self.seen or now - self.last > LINE_EVERY or p.pass_done:
             talk(f"{_where(p)} {_state(p)}")
             self.seen, self.last = here, now
 
 
 def _where(p: Progress) -> str:
-    fold = "" if p.protocol == "final" else f" fold {p.fold + 1}/{p.folds}"
+    fold = "" if p.protocol == "final" else f" fold {p.fold} of 0-{p.folds - 1}"
     return f"{p.protocol} seed {p.seed}{fold} pass {p.pass_number}/{p.passes}"
 
 
 def _state(p: Progress) -> str:
-    kappa = "" if p.val_kappa is None else f" kappa {p.val_kappa:.3f}"
+    from sleeptools.folds import BEST_ON_TEST
+
+    judge = "test" if p.protocol == BEST_ON_TEST else "val"
+    kappa = "" if p.val_kappa is None else f" {judge} kappa {p.val_kappa:.3f}"
     minutes, seconds = divmod(round(p.seconds_left), 60)
     hours, minutes = divmod(minutes, 60)
     left = f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sleeptools import store
-from sleeptools.errors import DataError, OutputError, SleeptoolsError, StorageError
+from sleeptools.errors import (
+    DataError,
+    OutputError,
+    SleeptoolsError,
+    StorageError,
+    UsageError,
+)
 
 OURS = (StorageError, OutputError)
 """Failures that concern the whole batch, not one recording."""
@@ -37,6 +43,53 @@ Progress = Callable[[Step], None]
 def ignore(step: Step) -> None:
     """Take a step's report and do nothing."""
     del step
+
+
+NEW, DONE, CHANGED, DAMAGED = "", "as before", "made again: input changed", "made again: damaged"
+
+
+def state(path: Path, known: Mapping[str, str], is_current: Callable[[], bool]) -> str:
+    """Tell whether an output is there, whole, and made of the present input.
+
+    Parameters
+    ----------
+    known
+        Hashes from the folder's manifest, by file name; a file that an interrupted command left
+        is not among them and is taken as it was written, whole.
+    is_current
+        Whether the file was made of the present input.
+    """
+    if not path.exists():
+        return NEW
+    try:
+        if path.name in known and store.sha256(path) != known[path.name]:
+            return DAMAGED
+        return DONE if is_current() else CHANGED
+    except (DataError, KeyError, TypeError):
+        return DAMAGED
+
+
+def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) -> None:
+    """Refuse to write into the input, or to forget recordings that a folder already lists.
+
+    Raises
+    ------
+    UsageError
+        If both folders are the same.
+    OutputError
+        If `out` lists recordings that are not among `names`.
+    """
+    if out.resolve() == source.resolve():
+        raise UsageError(f"{out}: input and output need folders of their own")
+    if not (out / "manifest.json").exists():
+        return
+    listed = store.read_manifest(out, kind).get("recordings", [])
+    others = [name for name in listed if name not in names]
+    if others:
+        raise OutputError(
+            f"{out}: holds {len(others)} recordings that are not in {source}, such as {others[0]}",
+            hint="give another folder, or remove this one",
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +138,9 @@ def run(
             raise
         except SleeptoolsError as e:
             text = str(e)
+            outcome.failures[name] = text
+        except OSError as e:  # of an input: what concerns outputs has been turned into OURS
+            text = f"{e.filename or name}: cannot be read: {e.strerror}"
             outcome.failures[name] = text
         progress(Step(name, i + 1, len(work), text, name in outcome.failures))
     _write_failures(folder, outcome.failures)

@@ -36,7 +36,8 @@ def read(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
     Raises
     ------
     UsageError
-        For an override without a name or a "=", or one that goes into a plain value.
+        For an override without a name or a "=", one that goes into a plain value, or one that puts
+        a plain value in the place of a table.
     MissingInputError, DataError
         If the file is not there or not TOML.
     """
@@ -71,7 +72,26 @@ def _put(values: Nested, keys: list[str], value: Any, text: str) -> None:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
             raise UsageError(f"--set {text!r}: {key!r} is a value, not a table")
+    if isinstance(values.get(keys[-1]), dict) and not isinstance(value, dict):
+        raise UsageError(f"--set {text!r}: {keys[-1]!r} is a table, not a value")
     values[keys[-1]] = value
+
+
+def table(values: Mapping[str, Any], name: str) -> Nested:
+    """Take one table out of settings, empty if it is not there.
+
+    Raises
+    ------
+    UsageError
+        If there is something else under that name.
+    """
+    found = values.get(name, {})
+    if not isinstance(found, Mapping):
+        raise UsageError(
+            f"settings: {name} is {found!r}; expected a table",
+            hint=f"--set {name}.NAME=VALUE, or in a file NAME = VALUE below [{name}]",
+        )
+    return dict(found)
 
 
 def resolve(kind: type[M], values: Mapping[str, Any], *, where: str) -> M:

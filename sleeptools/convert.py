@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,17 @@ from sleeptools import batch, registry, store
 from sleeptools import recording as rec
 from sleeptools.datasets import Source
 
-KIND = "sleeptools-recordings"
+KIND = rec.FOLDER_KIND
 VERSION = 1
 
 
 def convert(
-    dataset: str, raw: Path, recordings: Path, progress: batch.Progress = batch.ignore
+    dataset: str,
+    raw: Path,
+    recordings: Path,
+    progress: batch.Progress = batch.ignore,
+    *,
+    allow_truncated: bool = False,
 ) -> Path:
     """Convert every recording of a data set below `raw`; what is done already is skipped.
 
@@ -32,17 +38,26 @@ def convert(
         Folder to write: index.parquet, manifest.json and a file per recording.
     progress
         Told after every recording.
+    allow_truncated
+        Take the whole records of files that are cut short; what was taken is noted.
 
     Raises
     ------
     DataError
         If `raw` holds none of the data set's files; at the end, if any recording failed.
+    UsageError
+        If the two folders are the same.
+    OutputError
+        If `recordings` holds recordings of other files.
     """
     module = registry.load("datasets", dataset)
     sources: list[Source] = module.find(raw)
+    batch.refuse_mixing(raw, recordings, KIND, [s.id for s in sources])
     manifest = store.Manifest(KIND, VERSION)
+    known = store.intact(recordings, KIND)
+    read = partial(module.read, allow_truncated=allow_truncated)
     with store.lock(recordings):
-        items = [(s.id, partial(_convert_one, module, s, recordings)) for s in sources]
+        items = [(s.id, partial(_convert_one, read, s, recordings, known)) for s in sources]
         outcome = batch.run(items, recordings, progress)
         if outcome.rows:
             _finish(recordings, manifest, module, outcome)
@@ -50,23 +65,26 @@ def convert(
     return recordings
 
 
-def _convert_one(module: ModuleType, source: Source, folder: Path) -> tuple[dict[str, Any], str]:
+def _convert_one(
+    read: Callable[[Source], rec.Recording],
+    source: Source,
+    folder: Path,
+    known: Mapping[str, str],
+) -> tuple[dict[str, Any], str]:
     path = folder / f"{source.id}.safetensors"
-    done = _is_done(path, source)
-    if not done:
-        recording: rec.Recording = module.read(source)
+    done = batch.state(path, known, lambda: _is_of(path, source))
+    if done != batch.DONE:
+        recording = read(source)
         usable = {n: s for n, s in recording.signals.items() if math.isfinite(s.gain)}
         inputs = {f.name: store.fingerprint(f) for f in source.files}
         rec.write(path, replace(recording, signals=usable), inputs)
     recording = rec.read(path)
-    note = str(recording.facts.get("notes", ""))
     text = f"{len(recording.signals)} signals, {recording.seconds / 3600:.1f} h"
-    return _row(recording, path), f"{text}{' (as before)' if done else ''} {note}".strip()
+    notes = [text, done, str(recording.facts.get("notes", ""))]
+    return _row(recording, path), "; ".join(n for n in notes if n)
 
 
-def _is_done(path: Path, source: Source) -> bool:
-    if not path.exists():
-        return False
+def _is_of(path: Path, source: Source) -> bool:
     known = store.read_tensors(path, rec.KIND, rec.VERSION).facts["inputs"]
     return set(known) == {f.name for f in source.files} and all(
         store.unchanged(f, known[f.name]) for f in source.files

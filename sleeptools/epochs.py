@@ -195,3 +195,19 @@ def open_set(folder: Path) -> EpochSet:
         folder, tuple(manifest["montage"]), float(manifest["sample_rate"]),
         float(manifest["epoch_seconds"]), tuple(manifest["stages"]), files, manifest,
     )  # fmt: skip
+
+
+def check(folder: Path) -> None:
+    """Compare a folder's files with the hashes in its manifest.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or was changed since `preprocess` wrote it.
+    """
+    problems = store.verify(folder)
+    if problems:
+        raise DataError(
+            f"{folder}: damaged since it was written: {'; '.join(problems)}",
+            hint="'sleeptools preprocess' with the same settings makes again what is damaged",
+        )

@@ -33,6 +33,14 @@ class DataError(SleeptoolsError):
     exit_code = 65
 
 
+class AnnotationsOnlyError(DataError):
+    """A file without signals, read as a recording."""
+
+
+class NoStagesError(DataError):
+    """A file without sleep stages, read as a hypnogram."""
+
+
 class MissingInputError(SleeptoolsError):
     """Input that is not there or cannot be read."""
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from sleeptools import evaluation, runs
 from sleeptools.evaluation import Evaluation
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "compute", "evaluate"]
 
 
-def evaluate(
-    run: Path, *, partial: bool = False, progress: Callable[[str], None] | None = None
-) -> Evaluation:
+def evaluate(run: Path, *, partial: bool = False) -> Evaluation:
     """Evaluate a run and write metrics.parquet and metrics.csv into it.
 
     Parameters
@@ -22,8 +19,6 @@ def evaluate(
         The run folder that `train` wrote.
     partial
         Take an incomplete run; the result says so.
-    progress
-        Called with a line of text for every step.
 
     Returns
     -------
@@ -36,10 +31,14 @@ def evaluate(
         If there is no such folder.
     DataError
         If it is no run, lacks folds, or its predictions do not fit its folds.
+    OutputError
+        If the run cannot be written to; `compute` gives the numbers without writing.
     """
-    say = progress or (lambda _: None)
-    opened = runs.open_run(run, partial=partial)
-    say(f"{run}: {len(opened.done)} trainings of {opened.model}")
-    found = evaluation.compute(opened)
-    say(f"{run}: wrote {evaluation.write(found).name} and metrics.csv")
+    found = compute(run, partial=partial)
+    evaluation.write(found)
     return found
+
+
+def compute(run: Path, *, partial: bool = False) -> Evaluation:
+    """Evaluate a run and write nothing; otherwise as `evaluate`."""
+    return evaluation.compute(runs.open_run(run, partial=partial))

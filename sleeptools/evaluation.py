@@ -46,12 +46,12 @@ class Evaluation:
     table
         Tidy: run, protocol, seed, fold, recording, subject, metric, stage, value; the columns that
         say where are null above their level, `stage` is null for the metrics over all stages.
-        Fractions of 1, except `epochs`, a count.
+        Fractions of 1, except the counts `epochs` and `stages` (in the truth).
     confusions
         Per protocol and seed: (stages, stages) pooled over folds, rows truth.
     subjects
-        One row per protocol, seed and subject: fold, nights, epochs, the overall metrics, and
-        `f1_STAGE`.
+        One row per protocol, seed and subject: fold, nights, epochs, stages (how many the means
+        over stages are over), the overall metrics, and `f1_STAGE`.
     leakage
         One line: what was checked about subjects on two sides of a fold, and what was found.
     notes
@@ -77,13 +77,28 @@ class Evaluation:
 
     def pooled(self, protocol: str) -> dict[str, float]:
         """Overall metrics pooled over folds, averaged over the seeds of a protocol."""
-        each = [metrics.overall(m) for (p, _), m in self.confusions.items() if p == protocol]
+        each = [metrics.overall(m) for m in self._matrices(protocol)]
         return {name: float(np.mean([one[name] for one in each])) for name in metrics.OVERALL}
+
+    def per_stage(self, protocol: str) -> dict[str, metrics.Values]:
+        """Metrics of each stage pooled over folds, averaged over seeds as in `pooled`."""
+        each = [metrics.per_stage(m) for m in self._matrices(protocol)]
+        return {k: metrics.mean([one[k] for one in each]) for k in metrics.PER_STAGE}
+
+    def support(self, protocol: str) -> Counts:
+        """(stages,) true epochs, of the seed that has most: the same for all in a whole run."""
+        return metrics.support(max(self._matrices(protocol), key=np.sum))
+
+    def seeds(self, protocol: str) -> int:
+        """Count the seeds of a protocol."""
+        return len(self._matrices(protocol))
+
+    def _matrices(self, protocol: str) -> list[Counts]:
+        return [m for (p, _), m in self.confusions.items() if p == protocol]
 
     def matrix(self, protocol: str) -> Counts:
         """(stages, stages) confusion matrix of a protocol, summed over its seeds."""
-        found = [m for (p, _), m in self.confusions.items() if p == protocol]
-        total: Counts = np.sum(found, axis=0)
+        total: Counts = np.sum(self._matrices(protocol), axis=0)
         return total
 
     def difference(self) -> dict[str, float]:
@@ -125,11 +140,12 @@ class Evaluation:
         return {
             "protocol": protocol,
             "seed": seed,
-            "optimistic": protocol == runs.OPTIMISTIC,
+            "optimistic": protocol == folds.BEST_ON_TEST,
             "folds": mine["fold"].n_unique(),
             "subjects": len(mine),
             "recordings": int(mine["nights"].sum()),
             "epochs": int(matrix.sum()),
+            "macro_over_stages": metrics.present(matrix),
             "metrics": _nulled(metrics.overall(matrix)),
             "per_stage": {
                 name: _nulled({k: v[i].item() for k, v in each.items()})
@@ -159,7 +175,8 @@ def compute(run: Run) -> Evaluation:
     pooled = {where[:2]: m for level, where, m in counted if level == "pooled"}
     return Evaluation(
         run, _tidy(counted, run), {key: pooled[key] for key in keys},
-        _per_subject(counted, tested, run.stages), leakage, tuple(_notes(run)),
+        _per_subject(counted, tested, run.stages), leakage,
+        (*_notes(run), *_absent(pooled, run.stages)),
     )  # fmt: skip
 
 
@@ -202,6 +219,7 @@ def _values(matrix: Counts, stages: Sequence[str]) -> Iterator[tuple[str, str | 
     for name, value in metrics.overall(matrix).items():
         yield name, None, value
     yield "epochs", None, float(matrix.sum())
+    yield "stages", None, float(metrics.present(matrix))
     each = metrics.per_stage(matrix) | {"epochs": metrics.support(matrix).astype(float)}
     for name, values in each.items():
         yield from ((name, stage, float(v)) for stage, v in zip(stages, values, strict=True))
@@ -218,8 +236,8 @@ def _per_subject(
             place = dict(zip(("protocol", "seed", "fold", "subject"), where, strict=True))
             f1 = zip(stages, metrics.f1(matrix).tolist(), strict=True)
             rows.append(
-                place | {"epochs": int(matrix.sum())} | metrics.overall(matrix)
-                | {f"f1_{name}": value for name, value in f1}
+                place | {"epochs": int(matrix.sum()), "stages": metrics.present(matrix)}
+                | metrics.overall(matrix) | {f"f1_{name}": value for name, value in f1}
             )  # fmt: skip
     keys = ["protocol", "seed", "fold", "subject"]
     nights = tested.group_by(keys).agg(pl.col("recording").n_unique().alias("nights"))
@@ -251,11 +269,28 @@ def _notes(run: Run) -> Iterator[str]:
     read = runs.readings(run).get(folds.LEAK_FREE, 1)
     if read > 1:
         yield f"A leak-free test fold was read {read} times; once, at the end, is right."
-    if any(t.protocol == runs.OPTIMISTIC for t in run.done):
+    last = run.unchosen(folds.LEAK_FREE)
+    if last and any(t.protocol == folds.LEAK_FREE for t in run.done):
+        which = ", ".join(map(str, last))
+        yield f"leak-free, fold {which}: nothing chose the pass, the last one is kept."
+    if any(t.protocol == folds.BEST_ON_TEST for t in run.done):
         yield (
             "best-on-test keeps the pass that is best on the scored fold: optimistic, only for "
             "comparison with publications that do the same."
         )
+
+
+def _absent(pooled: Mapping[tuple[Any, ...], Counts], stages: Sequence[str]) -> Iterator[str]:
+    """Say where a mean over stages is over fewer than there are."""
+    lines = {}
+    for where, matrix in pooled.items():
+        lacking = [n for n, c in zip(stages, metrics.support(matrix), strict=True) if not c]
+        if lacking:
+            lines[where[0], *lacking] = (
+                f"{where[0]}: pooled means over stages are over {metrics.present(matrix)} of "
+                f"{len(stages)} stages, nothing is scored {' or '.join(lacking)}."
+            )
+    yield from lines.values()
 
 
 def write(found: Evaluation) -> Path:

@@ -17,6 +17,8 @@ from sleeptools.errors import DataError
 LEAK_FREE = "leak-free"
 BEST_ON_TEST = "best-on-test"
 PROTOCOLS = (LEAK_FREE, BEST_ON_TEST)
+NAMED = {LEAK_FREE: LEAK_FREE, BEST_ON_TEST: f"{BEST_ON_TEST} (optimistic)"}
+"""Protocols as people see them; the optimistic one never stands without its mark."""
 VALIDATION = 0.2
 """Share of the training subjects that validate under the leak-free protocol."""
 
@@ -59,8 +61,8 @@ class Fold:
 
     def roles(self) -> Iterator[tuple[str, str]]:
         """Every subject with the role it has."""
-        for role in ("train", "validation", "test"):
-            yield from ((subject, role) for subject in getattr(self, role))
+        for role, who in (("train", self.train), ("val", self.validation), ("test", self.test)):
+            yield from ((subject, role) for subject in who)
 
 
 def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
@@ -88,7 +90,7 @@ def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
         )
     if not 2 <= folds <= len(everyone):  # noqa: PLR2004
         raise DataError(
-            f"{folds} folds of {len(everyone)} subjects: expected 2 to {len(everyone)} folds",
+            f"--folds {folds} of {len(everyone)} subjects: expected 2 to {len(everyone)}",
             hint=f"--folds {len(everyone)} tests every subject in a fold of its own",
         )
     order = np.random.default_rng([seed, folds]).permutation(everyone)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools import stages as st
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoStagesError
 
 Stages = npt.NDArray[np.int8]
 Event = tuple[float, float, str]
@@ -76,6 +76,19 @@ class Hypnogram:
             onset=self.onset + first * self.epoch_seconds,
         )
 
+    def padded(self, seconds: float) -> Hypnogram:
+        """Return the hypnogram with unannotated epochs to the end of a recording of `seconds`."""
+        lacking = int((seconds - self.onset + 1e-6) // self.epoch_seconds) - len(self)
+        if lacking <= 0:
+            return self
+        stages = np.full(lacking, st.UNSCORED, np.int8)
+        reasons = np.full(lacking, st.UNANNOTATED, np.int8)
+        return replace(
+            self,
+            stages=np.concatenate([self.stages, stages]),
+            reasons=np.concatenate([self.reasons, reasons]),
+        )
+
     def events(self, texts: Mapping[str, str] | None = None) -> list[Event]:
         """Join runs of equal stages to (onset, duration, text); unannotated epochs give none.
 
@@ -132,7 +145,7 @@ def from_events(
     """
     spans = [_span(event, scheme, epoch_seconds, source) for event in events]
     if not spans:
-        raise DataError(
+        raise NoStagesError(
             f"{source}: no sleep stage annotations",
             hint=f"known texts: {', '.join(sorted(scheme))}",
         )

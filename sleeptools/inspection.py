@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
 
 from sleeptools import formats, presets, registry, store
-from sleeptools.errors import DataError, SleeptoolsError
+from sleeptools import recording as rec
+from sleeptools.errors import AnnotationsOnlyError, MissingInputError, NoStagesError, UsageError
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording, Signal
 
 EPOCH_SECONDS = 30.0
+ENDINGS = {".edf", ".bdf", ".rec", ".safetensors"}
 
 
 def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
@@ -36,15 +39,12 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
     DataError
         If the file is damaged or of no known format.
     """
-    module = formats.find(path)
     facts: dict[str, Any] = {
-        "path": str(path), "format": module.__name__.rsplit(".", 1)[-1], "kind": "hypnogram",
+        "path": str(path), "format": "", "kind": "hypnogram",
         "start": None, "seconds": 0.0, "notes": "", "simulated": False, "signals": [],
         "montage": {}, "epochs": 0, "stages": {},
     }  # fmt: skip
-    recording, hypnogram, problem = _read(path)
-    if recording is None and hypnogram is None:
-        raise problem or DataError(f"{path}: holds neither signals nor stages")
+    facts["format"], recording, hypnogram = _read(path)
     if hypnogram is not None:
         seconds = len(hypnogram) * hypnogram.epoch_seconds
         facts |= {"seconds": seconds, "epochs": len(hypnogram), "stages": hypnogram.counts()}
@@ -54,17 +54,42 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
     return facts
 
 
-def _read(path: Path) -> tuple[Recording | None, Hypnogram | None, SleeptoolsError | None]:
-    recording = hypnogram = problem = None
-    try:
-        hypnogram = formats.read_hypnogram(path)
-    except DataError as e:
-        problem = e
+def _read(path: Path) -> tuple[str, Recording | None, Hypnogram | None]:
+    """Read a file as whatever it is: a recording of ours, or a file of the field."""
+    if path.suffix == ".safetensors":
+        ours = rec.read(path)
+        return rec.KIND, ours, ours.hypnogram
+    name = formats.find(path).__name__.rsplit(".", 1)[-1]
+    recording = hypnogram = None
     try:
         recording = formats.read(path)
-    except DataError as e:
-        problem = e
-    return recording, hypnogram, problem
+    except AnnotationsOnlyError:
+        return name, None, formats.read_hypnogram(path)
+    with contextlib.suppress(NoStagesError):
+        hypnogram = formats.read_hypnogram(path)
+    return name, recording, hypnogram
+
+
+def files(paths: list[Path]) -> list[Path]:
+    """Put the files below a folder in the folder's place, those that have a known ending.
+
+    Raises
+    ------
+    MissingInputError
+        If a folder holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        if not inside:
+            raise MissingInputError(
+                f"{path}: holds no file to inspect", hint=f"known: {', '.join(sorted(ENDINGS))}"
+            )
+        found += inside
+    return found
 
 
 def _of_recording(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
@@ -99,6 +124,10 @@ def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
     drawer
         "models", "datasets" or "presets"; with `folder`, the model folders below it.
     """
+    if folder is not None and drawer != "models":
+        raise UsageError(
+            f"{drawer} are not in a folder", hint=f"sleeptools list {drawer}, without {folder}"
+        )
     if folder is not None:
         found = sorted(store.need(folder, "folder").rglob("config.json"))
         configs = [(p.parent, store.read_json(p)) for p in found]

@@ -1,13 +1,15 @@
 """Agreement of predicted with true stages: one definition of each number, from a confusion matrix.
 
-Rows are the truth, columns the prediction. A quantity whose denominator is zero is NaN and is left
-out of the means over stages: a stage that is neither in the truth nor predicted has no F1, one
-that is only predicted has F1 0 (as in scikit-learn) but no recall. Nothing here warns or raises
-on small or one-sided data. Sources stand at each formula; [S0] is 10.3389/fnins.2022.973761.
+Rows are the truth, columns the prediction. F1, precision and recall of a stage that is not in the
+truth are NaN, even if it is predicted, and are left out of the means over stages, as if
+scikit-learn were given the labels of the truth; `present` says how many stages a mean is over.
+Any other quantity whose denominator is zero is NaN as well. Nothing here warns or raises on small
+or one-sided data. Sources stand at each formula; [S0] is 10.3389/fnins.2022.973761.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,13 @@ def _mean(values: Values) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
+def mean(values: Sequence[Values]) -> Values:
+    """Average arrays of one shape element by element; NaN is left out where there is a number."""
+    stacked = np.stack(values)
+    known = ~np.isnan(stacked)
+    return _divide(np.where(known, stacked, 0).sum(axis=0), known.sum(axis=0))
+
+
 # --- per stage, one against the rest: (stages,) float64 -------------------------------------------
 
 
@@ -68,14 +77,23 @@ def support(matrix: Counts) -> Counts:
     return counts
 
 
+def present(matrix: Counts) -> int:
+    """Count the stages of the truth, which are those that a mean over stages is over."""
+    return int(np.count_nonzero(support(matrix)))
+
+
+def _where_true(values: Values, matrix: Counts) -> Values:
+    return np.where(support(matrix) > 0, values, np.nan)
+
+
 def recall(matrix: Counts) -> Values:
     """(stages,) TP / (TP + FN), the sensitivity; NaN where the stage is not in the truth."""
     return _divide(np.diag(matrix), matrix.sum(axis=1))
 
 
 def precision(matrix: Counts) -> Values:
-    """(stages,) TP / (TP + FP); NaN where the stage is never predicted."""
-    return _divide(np.diag(matrix), matrix.sum(axis=0))
+    """(stages,) TP / (TP + FP); NaN where the stage is never predicted, or not in the truth."""
+    return _where_true(_divide(np.diag(matrix), matrix.sum(axis=0)), matrix)
 
 
 def specificity(matrix: Counts) -> Values:
@@ -86,8 +104,9 @@ def specificity(matrix: Counts) -> Values:
 
 
 def f1(matrix: Counts) -> Values:
-    """(stages,) 2 TP / (2 TP + FP + FN); NaN where the stage is neither true nor predicted."""
-    return _divide(2 * np.diag(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
+    """(stages,) 2 TP / (2 TP + FP + FN); NaN where the stage is not in the truth."""
+    both = matrix.sum(axis=0) + matrix.sum(axis=1)
+    return _where_true(_divide(2 * np.diag(matrix), both), matrix)
 
 
 def weighted(values: Values, matrix: Counts) -> float:
@@ -128,7 +147,7 @@ def kappa(matrix: Counts) -> float:
 
 
 def macro_f1(matrix: Counts) -> float:
-    """Unweighted mean of the stages' F1."""
+    """Unweighted mean of the F1 of the stages in the truth."""
     return _mean(f1(matrix))
 
 

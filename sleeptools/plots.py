@@ -58,7 +58,7 @@ def training_curves(logs: pl.DataFrame, ident: str) -> Markup:
             _curve(left, logs, protocol, "loss")
             _curve(right, logs, protocol, SCORES.get(protocol, "val_kappa"))
         left.set(title="Training loss", xlabel="pass", ylim=(0, None))
-        right.set(title="Kappa that chose the pass (dots: the pass kept)", xlabel="pass")
+        right.set(title="Kappa after each pass (dots: the pass kept)", xlabel="pass")
         left.legend()
         said = f"Training loss and kappa over the passes, {' and '.join(protocols)}"
         return _adopt(figure, said)
@@ -75,7 +75,8 @@ def _curve(axes: Any, logs: pl.DataFrame, protocol: str, value: str) -> None:
     each = mine.group_by("pass").agg(low=v.min(), middle=v.median(), high=v.max()).sort("pass")
     line = LINES.get(protocol, "#010203")
     axes.fill_between(each["pass"], each["low"], each["high"], color=line, alpha=0.16, linewidth=0)
-    axes.plot(each["pass"], each["middle"], color=line, linewidth=1.8, label=protocol)
+    label = f"{protocol} (optimistic)" if protocol == "best-on-test" else protocol
+    axes.plot(each["pass"], each["middle"], color=line, linewidth=1.8, label=label)
     kept = mine.filter("selected")
     if value != "loss":
         axes.plot(kept["pass"], kept[value], "o", color=line, markersize=4, alpha=0.8)

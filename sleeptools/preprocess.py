@@ -6,9 +6,8 @@ published figure; both orders in use are here, and what each dropped is counted.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ import numpy.typing as npt
 from sleeptools import batch, epochs, montage, presets, registry, signals, store
 from sleeptools import recording as rec
 from sleeptools import stages as st
-from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.errors import DataError, OutputError
 from sleeptools.hypnogram import Hypnogram
 
-RECORDINGS = "sleeptools-recordings"
 Index = npt.NDArray[np.int64]
 
 
@@ -55,9 +53,9 @@ def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, i
     elif trim.rule == "drop-then-trim":
         kept = scored[_around_sleep(hypnogram.stages[scored] != 0, margin)]
     else:
-        window = np.zeros(len(hypnogram), bool)
-        window[_around_sleep(hypnogram.stages != 0, margin)] = True
-        kept = scored[window[scored]]
+        near = np.zeros(len(hypnogram), bool)
+        near[_around_sleep(hypnogram.stages != 0, margin)] = True
+        kept = scored[near[scored]]
     reasons = Counter(st.REASONS[r] for r in hypnogram.reasons[hypnogram.stages < 0])
     excluded = {name: reasons.get(name, 0) for name in st.REASONS[1:]}
     excluded["wake beyond the margin"] = len(scored) - len(kept)
@@ -95,21 +93,24 @@ def preprocess(
         If `out` holds epochs of another preset.
     """
     store.need(recordings, "folder")
-    _refuse_other(preset, recordings, out)
-    readers = _readers(preset, recordings)
+    readers, lost = _readers(preset, recordings)
+    _refuse_other(preset, out)
+    batch.refuse_mixing(recordings, out, epochs.KIND, readers)
     manifest = store.Manifest(epochs.KIND, epochs.VERSION)
+    known = store.intact(out, epochs.KIND)
     with store.lock(out):
-        items = [(name, partial(_one, preset, name, r, out)) for name, r in readers.items()]
+        items = [
+            (n, partial(_one, preset, r, out / f"{n}.safetensors", known))
+            for n, r in readers.items()
+        ]
         outcome = batch.run(items, out, progress)
         if outcome.rows:
-            _finish(preset, out, manifest, outcome)
+            _finish(preset, out, manifest, outcome, lost)
     outcome.raise_failures(out)
     return out
 
 
-def _refuse_other(preset: presets.Preset, recordings: Path, out: Path) -> None:
-    if out.resolve() == recordings.resolve():
-        raise UsageError(f"{out}: recordings and epochs need folders of their own")
+def _refuse_other(preset: presets.Preset, out: Path) -> None:
     if not (out / "epochs.toml").exists():
         return
     found, wanted = store.read_toml(out / "epochs.toml"), preset.model_dump(mode="json")
@@ -123,36 +124,39 @@ def _refuse_other(preset: presets.Preset, recordings: Path, out: Path) -> None:
         )
 
 
-Reader = tuple[dict[str, object], Callable[[], rec.Recording]]
-"""What a recording is made from, to tell whether it changed, and how to read it."""
+Reader = tuple[Sequence[Path], Callable[[], rec.Recording]]
+"""The files a recording is made from, and how to read it."""
 
 
-def _readers(preset: presets.Preset, folder: Path) -> dict[str, Reader]:
-    if (folder / "manifest.json").exists() and (folder / "index.parquet").exists():
-        facts = store.read_manifest(folder, RECORDINGS)
+def _readers(preset: presets.Preset, folder: Path) -> tuple[dict[str, Reader], dict[str, str]]:
+    """Find the recordings, and those that were lost on the way here."""
+    if (folder / "index.parquet").exists():
+        facts = store.read_manifest(folder, rec.FOLDER_KIND)
         paths = {name: folder / f"{name}.safetensors" for name in facts["recordings"]}
-        return {n: (_stamp([p]), partial(rec.read, p)) for n, p in paths.items()}
+        return {n: ([p], partial(rec.read, p)) for n, p in paths.items()}, facts["failed"]
+    if any(folder.glob("*.safetensors")):
+        raise DataError(
+            f"{folder}: holds recordings but no index",
+            hint="'sleeptools convert' was interrupted: run it again",
+        )
     module = registry.load("datasets", preset.data_set)
-    return {s.id: (_stamp(s.files), partial(module.read, s)) for s in module.find(folder)}
-
-
-def _stamp(files: list[Path] | tuple[Path, ...]) -> dict[str, object]:
-    return {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
+    return {s.id: (s.files, partial(module.read, s)) for s in module.find(folder)}, {}
 
 
 def _one(
-    preset: presets.Preset, name: str, reader: Reader, out: Path
+    preset: presets.Preset, reader: Reader, path: Path, known: Mapping[str, str]
 ) -> tuple[dict[str, Any], str]:
-    stamp, read = reader
-    path = out / f"{name}.safetensors"
-    made_by: dict[str, Any] = {"inputs": stamp, "preset": preset.model_dump(mode="json")}
-    if path.exists() and epochs.read(path).facts.get("made_by") == json.loads(json.dumps(made_by)):
-        return _row(epochs.read(path), preset), "as before"
-    recording = read()
-    _write_epochs(preset, recording, path, made_by)
+    files, read = reader
+    stats = {f.name: f.stat() for f in files}
+    inputs = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
+    made_by: dict[str, Any] = {"inputs": inputs, "preset": preset.model_dump(mode="json")}
+    done = batch.state(path, known, lambda: epochs.read(path).facts["made_by"] == made_by)
+    if done != batch.DONE:
+        _write_epochs(preset, read(), path, made_by)
     row = _row(epochs.read(path), preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
-    return row, f"{row['epochs']} epochs kept" + (f"; dropped: {dropped}" if dropped else "")
+    texts = [f"{row['epochs']} epochs kept", f"dropped: {dropped}" if dropped else "", done]
+    return row, "; ".join(t for t in texts if t)
 
 
 def _write_epochs(
@@ -187,7 +191,7 @@ def _scoring(preset: presets.Preset, recording: rec.Recording) -> Hypnogram:
             f"{recording.id}: scored in {', '.join(scoring.names)} per {scoring.epoch_seconds:g} s;"
             f" the preset wants {', '.join(preset.stages)} per {preset.epoch_seconds:g} s"
         )
-    return scoring.clipped(recording.seconds)
+    return scoring.clipped(recording.seconds).padded(recording.seconds)
 
 
 def _signals(
@@ -218,7 +222,11 @@ def _row(file: epochs.EpochFile, preset: presets.Preset) -> dict[str, Any]:
 
 
 def _finish(
-    preset: presets.Preset, out: Path, manifest: store.Manifest, outcome: batch.Outcome
+    preset: presets.Preset,
+    out: Path,
+    manifest: store.Manifest,
+    outcome: batch.Outcome,
+    lost: Mapping[str, str],
 ) -> None:
     import polars as pl
 
@@ -242,7 +250,7 @@ def _finish(
         "counts": {name: sum(r[name] for r in rows) for name in preset.stages},
         "excluded": dict(excluded),
         "simulated": any(r["simulated"] for r in rows),
-        "failed": outcome.failures,
+        "failed": {**lost, **outcome.failures},
     }
     names = [f"{r['recording']}.safetensors" for r in rows]
     manifest.write(out, [out / n for n in ("epochs.toml", "index.parquet", *names)])

@@ -123,6 +123,7 @@ class Recording:
 # --- our own format on disk: docs/formats.md ------------------------------------------------------
 
 KIND = "sleeptools-recording"
+FOLDER_KIND = "sleeptools-recordings"
 VERSION = 1
 HYPNOGRAM, REASONS = "hypnogram", "hypnogram reasons"
 PREFIX = "signal "

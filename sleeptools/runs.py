@@ -6,23 +6,33 @@ the way in, so that a number in a table can be traced to files that fit together
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sleeptools import config as settings
 from sleeptools import folds, store
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
 
 KIND = "sleeptools-run"
 VERSION = 1
-OPTIMISTIC = folds.BEST_ON_TEST
+FINAL = "final"
+"""Folder of the model trained on everybody, and its protocol."""
+STATE = "state.safetensors"
+"""The checkpoint of an unfinished training."""
+OPTIONS: Mapping[str, tuple[type, str]] = {
+    "folds": (int, "a whole number"), "folds_from": (str, "a text"),
+    "folds_seed": (int, "a whole number"), "protocols": (list, "a list"),
+    "seeds": (list, "a list"), "final": (bool, "true or false"),
+}  # fmt: skip
+"""Keys of config.toml that are options of `train`, and what they hold."""
 COLUMNS = ("recording", "subject", "night", "epoch", "onset", "role", "stage", "predicted")
-ROLES = ("validation", "test")
+ROLES = ("val", "test")
 SUM_TOLERANCE = 1e-2  # of an epoch's probabilities, which are float32 and may have been quantised
 
 
@@ -75,8 +85,28 @@ class Run:
     @property
     def model(self) -> str:
         """Name of the model, as on the command line."""
-        found = self.config.get("model", self.facts.get("model", "unknown"))
-        return str(found.get("name", "unknown") if isinstance(found, dict) else found)
+        return str(_model(self.config).get("name", self.facts.get("model", "unknown")))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the model, as far as they are known."""
+        return {k: v for k, v in _model(self.config).items() if k != "name"}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How the model was trained."""
+        return settings.table(self.config, "recipe")
+
+    def unchosen(self, protocol: str) -> tuple[int, ...]:
+        """Folds of a protocol in which nothing chooses the pass, so that the last one is kept."""
+        if protocol == folds.BEST_ON_TEST:
+            return ()
+        import polars as pl
+
+        mine = self.folds.filter(pl.col("protocol") == protocol)
+        validated = set(mine.filter(pl.col("role") == "val")["fold"])
+        free = self.recipe.get("selection") == "last"
+        return tuple(f for f in sorted(set(mine["fold"])) if free or f not in validated)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -139,7 +169,7 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
         raise DataError(f"{folder}: no folds.parquet: this run has tested nobody")
     table = store.read_table(folder / "folds.parquet")
     expected = _expected(folder, config, table)
-    done = tuple(t for t in expected if (t.folder(folder) / "predictions.parquet").exists())
+    done = tuple(t for t in expected if is_done(t.folder(folder)))
     missing = tuple(t for t in expected if t not in done)
     if not done or (missing and not partial):
         raise DataError(
@@ -150,6 +180,67 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
     manifest = folder / "manifest.json"
     facts = store.read_manifest(folder, KIND, VERSION) if manifest.exists() else {}
     return Run(folder, config, facts, table, done, missing)
+
+
+def is_done(folder: Path, *, final: bool = False) -> bool:
+    """Tell whether a training is done: its last file is there, and no checkpoint.
+
+    Parameters
+    ----------
+    folder
+        Of the training.
+    final
+        It is the model trained on everybody, which tests nobody and has no predictions.
+    """
+    last = "model.safetensors" if final else "predictions.parquet"
+    return (folder / last).exists() and not (folder / STATE).exists()
+
+
+def asked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a settings file, or a run's own config.toml, into options of `train`.
+
+    Parameters
+    ----------
+    values
+        Tables [model] and [recipe]; `model` may also be just a name; and the rest of what a
+        config.toml holds. Which epochs the run was trained on (`epochs`) is not an option.
+
+    Returns
+    -------
+    options
+        `settings` (tables model and recipe), and of model, folds, folds_from, folds_seed,
+        protocols, seeds and final what is there.
+
+    Raises
+    ------
+    UsageError
+        For an unknown key, or a value of the wrong kind.
+    """
+    there = ("model", "recipe", *OPTIONS)
+    settings.known(values, [*there, "format", "version", "epochs"], where="settings")
+    if "format" in values:
+        store.check_format(values, Path("--config"), KIND, VERSION)
+    model = _model(values)
+    found: dict[str, Any] = {
+        "settings": {
+            "model": {k: v for k, v in model.items() if k != "name"},
+            "recipe": settings.table(values, "recipe"),
+        }
+    }
+    if "name" in model:
+        found["model"] = str(model["name"])
+    for key, (kind, expected) in OPTIONS.items():
+        if key in values and not isinstance(values[key], kind):
+            raise UsageError(f"settings: {key} is {values[key]!r}; expected {expected}")
+        if values.get(key):
+            found[key] = tuple(values[key]) if kind is list else values[key]
+    return found
+
+
+def _model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the table [model]; a text in its place is the name."""
+    found = values.get("model", {})
+    return {"name": found} if isinstance(found, str) else settings.table(values, "model")
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -188,17 +279,20 @@ def progress(folder: Path) -> dict[str, Any]:
     Returns
     -------
     progress
-        `done` and `missing` (names of trainings), and `array`: the folds still to train, as
-        Slurm's `--array` takes them.
+        `done` and `missing` (names of trainings, "final" among them where it was asked for), and
+        `array`: the folds still to train, as Slurm's `--array` takes them.
     """
     config = _config(store.need(folder, "run folder"))
-    table = store.read_table(folder / "folds.parquet")
-    expected = _expected(folder, config, table)
-    missing = [t for t in expected if not (t.folder(folder) / "predictions.parquet").exists()]
+    path, expected = folder / "folds.parquet", []
+    if path.exists() or not config.get("final"):
+        expected = _expected(folder, config, store.read_table(path))
+    status = {str(t): is_done(t.folder(folder)) for t in expected}
+    if config.get("final"):
+        status[FINAL] = is_done(folder / FINAL, final=True)
     return {
-        "done": [str(t) for t in expected if t not in missing],
-        "missing": [str(t) for t in missing],
-        "array": ",".join(map(str, sorted({t.fold for t in missing}))),
+        "done": [name for name, done in status.items() if done],
+        "missing": [name for name, done in status.items() if not done],
+        "array": ",".join(map(str, sorted({t.fold for t in expected if not status[str(t)]}))),
     }
 
 
@@ -301,7 +395,7 @@ def leaks(run: Run) -> list[str]:
     found = []
     for protocol, fold in sorted({(t.protocol, t.fold) for t in run.done}):
         trained = Trained(protocol, 0, fold)
-        seen = set(_subjects(run, trained, "train", "validation", "val"))
+        seen = set(_subjects(run, trained, "train", "val"))
         if both := seen & set(_subjects(run, trained, "test")):
             found.append(f"{protocol} fold {fold}: {_names(both)}")
     return found

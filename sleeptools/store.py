@@ -40,6 +40,10 @@ DTYPES = {
     "F32": "<f4", "F64": "<f8", "I8": "|i1", "U8": "|u1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
 }  # fmt: skip
 CODES = {np.dtype(v): k for k, v in DTYPES.items()}
+WRITTEN_BY = {
+    f"sleeptools-{kind}": f"give the folder that 'sleeptools {command}' wrote"
+    for kind, command in (("recordings", "convert"), ("epochs", "preprocess"), ("run", "train"))
+}
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -68,6 +72,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as e:
+        if e.filename not in (None, str(part), str(path), str(path.parent)):
+            raise  # an input that could not be read
         if e.errno in DISK_FULL:
             raise StorageError(
                 f"{path}: {e.strerror}", hint="free some space and run the command again"
@@ -165,7 +171,7 @@ def write_tensors(
         JSON-serialisable; `format` and `version` among them.
     """
     header: dict[str, object] = {
-        "__metadata__": {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+        "__metadata__": {k: json.dumps(v) for k, v in facts.items()}  # a "1" stays a text
     }
     position = 0
     for name, (dtype, shape) in layout.items():
@@ -208,7 +214,7 @@ def need(path: Path, what: str = "file") -> Path:
     """
     if path.exists():
         return path
-    parent = next(p for p in path.absolute().parents if p.exists())
+    parent = next(p for p in path.absolute().parents if p.is_dir())
     near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))[:8]
     raise MissingInputError(
         f"{path}: no such {what}", hint=f"{parent} holds: {', '.join(near) or 'nothing'}"
@@ -219,7 +225,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file."""
     try:
         return json.loads(need(path).read_text())
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise DataError(f"{path}: not valid JSON: {e}") from e
 
 
@@ -308,7 +314,10 @@ def _view(whole: Array, base: int, entry: Mapping[str, Any]) -> Array:
 def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) -> None:
     """Refuse a file or folder of another kind or of a newer version than this program knows."""
     if kind and facts.get("format") != kind:
-        raise DataError(f"{path}: expected {kind}, found {facts.get('format') or 'no format name'}")
+        raise DataError(
+            f"{path}: expected {kind}, found {facts.get('format') or 'no format name'}",
+            hint=WRITTEN_BY.get(kind),
+        )
     if kind and int(facts.get("version", 0)) > version:
         raise DataError(
             f"{path}: {kind} version {facts['version']}; this program reads up to {version}",
@@ -409,14 +418,37 @@ def read_manifest(folder: Path, kind: str, version: int = 1) -> dict[str, Any]:
             f"{folder}: not a {kind} folder (no manifest.json)",
             hint="an interrupted command leaves none: run it again",
         )
-    facts: dict[str, Any] = read_json(path)
+    facts = _facts(path)
     check_format(facts, path, kind, version)
     return facts
 
 
+def _facts(path: Path) -> dict[str, Any]:
+    facts = read_json(path)
+    if not isinstance(facts, dict) or not isinstance(facts.get("files", {}), dict):
+        raise DataError(f"{path}: is no manifest", hint="make the folder again")
+    return facts
+
+
+def intact(folder: Path, kind: str) -> dict[str, str]:
+    """Hashes of the files that a folder's manifest lists; empty where there is none.
+
+    Raises
+    ------
+    DataError
+        If the folder is of another kind.
+    """
+    if not (folder / "manifest.json").exists():
+        return {}
+    found: dict[str, str] = read_manifest(folder, kind)["files"]
+    return found
+
+
 def verify(folder: Path) -> list[str]:
     """Compare every file of a folder with its manifest; return what differs, a line each."""
-    files = read_json(need(folder, "folder") / "manifest.json").get("files", {})
+    if need(folder, "folder").is_file():
+        raise DataError(f"{folder}: is a file", hint="give the folder with its manifest.json")
+    files = _facts(folder / "manifest.json").get("files", {})
     problems = []
     for name, expected in files.items():
         path = folder / name
@@ -434,44 +466,61 @@ def lock(folder: Path) -> Iterator[None]:
     Raises
     ------
     OutputError
-        If another living process holds it; a dead process's lock on this host is taken over.
+        If another living process holds it, or the folder cannot be made; a dead process's lock on
+        this host is taken over.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
-    while True:
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            break
-        except FileExistsError:
-            _take_over(path, folder)
-        except OSError as e:
-            raise OutputError(f"{folder}: cannot be written: {e.strerror}") from e
+    mine = json.dumps(
+        {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
+    )
     try:
-        os.write(handle, json.dumps(mine).encode())
-        os.close(handle)
+        folder.mkdir(parents=True, exist_ok=True)
+        while not _claim(path, mine):
+            _take_over(path, folder)
+    except OSError as e:
+        raise OutputError(
+            f"{folder}: cannot be written: {e.strerror}", hint="give another folder"
+        ) from e
+    try:
         sweep(folder)
         yield
     finally:
         path.unlink(missing_ok=True)
 
 
-def _take_over(path: Path, folder: Path) -> None:
+def _claim(path: Path, mine: str) -> bool:
+    """Make the lock with its content at once: a link to a finished file, never an empty one."""
+    draft = path.with_name(f".lock.{os.getpid()}.part")
+    draft.write_text(mine)
     try:
-        held = json.loads(path.read_text() or "{}")
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
+
+
+def _take_over(path: Path, folder: Path) -> None:
+    """Remove a dead process's lock, or raise; two that try at once cannot both succeed."""
+    try:
+        text = path.read_text()
+        held = json.loads(text)
     except FileNotFoundError:
         return
     except ValueError:
         held = {}
     here = held.get("host") == socket.gethostname()
-    if here and not Path(f"/proc/{held.get('pid')}").exists():
-        path.unlink(missing_ok=True)
-        return
-    if not held and time.time() - path.stat().st_mtime > 10:  # noqa: PLR2004 - s; died at once
-        path.unlink(missing_ok=True)
-        return
-    raise OutputError(
-        f"{folder}: in use by process {held.get('pid')} on {held.get('host')} "
-        f"since {held.get('since')}",
-        hint=f"wait for it; if it is surely gone, remove {path}",
-    )
+    if not here or Path(f"/proc/{held.get('pid')}").exists():
+        raise OutputError(
+            f"{folder}: in use by process {held.get('pid')} on {held.get('host')} "
+            f"since {held.get('since')}",
+            hint=f"wait for it; if it is surely gone, remove {path}",
+        )
+    aside = path.with_name(f".lock.{os.getpid()}.stale")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)  # only one of several gets it
+        if aside.read_text() != text:  # another was faster, and this is its new lock
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+        aside.unlink()

@@ -104,7 +104,7 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
         for i, test in enumerate(tests):
             rest = [s for s in who if s not in test]
             validation = rest[:1] if protocol == "leak-free" else []
-            role = dict.fromkeys(rest, "train") | dict.fromkeys(validation, "validation")
+            role = dict.fromkeys(rest, "train") | dict.fromkeys(validation, "val")
             role |= dict.fromkeys(test, "test")
             roles += [(protocol, i, s, r) for s, r in sorted(role.items())]
             for seed in seeds:
@@ -112,7 +112,7 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
                 skill = 1.8 if protocol == "leak-free" else 2.0
                 how = {"epochs": epochs, "epoch_seconds": epoch_seconds, "skill": skill}
                 parts = [predict(rng, s, nights, "test", names, **how) for s in test]
-                parts += [predict(rng, s, nights, "validation", names, **how) for s in validation]
+                parts += [predict(rng, s, nights, "val", names, **how) for s in validation]
                 place = folder / protocol / f"seed-{seed}" / f"fold-{i:02d}"
                 store.write_table(place / "predictions.parquet", pl.concat(itertools.chain(*parts)))
                 store.write_text(place / "log.csv", log(rng, protocol, passes).write_csv())

@@ -109,23 +109,47 @@ def test_another_config_is_refused_with_the_difference(command, chain: Path) -> 
     assert "hint: " in ran.err
 
 
-def test_the_patient_field_is_nowhere(chain: Path) -> None:
-    for path in (chain / "epochs").iterdir():
-        assert b"Female_" not in path.read_bytes()
+def test_every_manifest_says_simulated(chain: Path) -> None:
+    found = [store.read_json(p) for p in sorted(chain.rglob("manifest.json"))]
+    assert {m["format"] for m in found} == {
+        "sleeptools-simulated", "sleeptools-epochs", "sleeptools-run",
+    }  # fmt: skip
+    assert all(m["simulated"] is True for m in found)
+
+
+def test_the_patient_is_in_no_output(command, chain: Path, tmp_path: Path) -> None:
+    planted, count = b"Jane_Doe_01-JAN-1970", 0
+    for path in sorted((chain / "raw").glob("*.edf")):
+        data = path.read_bytes()
+        (tmp_path / path.name).write_bytes(data[:8] + planted.ljust(80) + data[88:])
+        count += 1
+    assert count == 6
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for path in sorted(tmp_path.glob("*.edf")):
+        path.rename(raw / path.name)
+    assert command("convert", "sleep-edf", "raw").code == 0
+    assert command("preprocess", "sleep-edf").code == 0
+    assert command("train", "--folds", 2, *QUICK).code == 0
+    assert command("report").code == 0
+    said = command("inspect", "raw")
+    outputs = [p for p in tmp_path.rglob("*") if p.is_file() and p.parent != raw]
+    assert len(outputs) > 20
+    assert not [p for p in outputs if b"Jane" in p.read_bytes()]
+    assert "Jane" not in said.out
 
 
 def test_interrupted_from_the_terminal(command, chain: Path, tmp_path: Path) -> None:
     arguments = ["train", chain / "epochs", tmp_path / "run", "--folds", 3, *QUICK]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "sleeptools.cli", *map(str, arguments)],
         stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert process.stderr is not None
-    first = process.stderr.readline()
-    assert "pass 1/1" in first
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(60) == 75
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert "pass 1/1" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 75
     assert "run" in rest.splitlines()[-1]
     assert len(list(tmp_path.rglob("state.safetensors"))) == 1
     assert command(*arguments).code == 0
@@ -133,6 +157,20 @@ def test_interrupted_from_the_terminal(command, chain: Path, tmp_path: Path) -> 
         place = f"leak-free/seed-0/fold-{fold:02d}/model.safetensors"
         whole = (chain / "runs/mmasleepnet" / place).read_bytes()
         assert (tmp_path / "run" / place).read_bytes() == whole
+
+
+def test_damaged_epochs_are_never_trained_on(command, chain: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(chain / "epochs", tmp_path / "epochs")
+    path = tmp_path / "epochs/SC4011.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    ran = command("train", "--folds", 3, *QUICK)
+    assert ran.code == 65
+    assert "SC4011.safetensors: content differs" in ran.err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_final_model_of_everybody(command, chain: Path, tmp_path: Path) -> None:

@@ -74,41 +74,61 @@ def test_version_names_the_native_variant_or_why_there_is_none(command) -> None:
     assert "native: off" in off.out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words", "hint"),
-    [
-        (["preprocess", "sleep-edf", "nowhere"], 66, "no such folder", "holds:"),
-        (["preprocess", "sleep-edf"], 66, "recordings: no such folder", ""),
-        (["convert", "sleep-edf", "."], 65, "no Sleep-EDF recordings", "SC4ssNE0-PSG.edf"),
-        (["preprocess", "other", "."], 2, "unknown preset 'other'; there are: sleep-edf", "TOML"),
-        (["convert", "sleep-edff", "."], 2, "unknown data set", "did you mean 'sleep-edf'?"),
-        (["train", "--model", "mmasleepnett"], 2, "there are: mmasleepnet", "did you mean"),
-        (["train", "nowhere"], 66, "nowhere: no such folder", ""),
-        (["train", "."], 65, "not a sleeptools-epochs folder", "run it again"),
-        (["train", "--seed", "x"], 2, "--seed is 'x'", ""),
-        (["evaluate", "nowhere"], 66, "nowhere", ""),
-        (["report", "."], 65, "not a sleeptools-run folder", ""),
-        (["inspect", "nothing.edf"], 66, "nothing.edf", ""),
-        (["simulate", "sleep-edf", "x", "--subjects", "0"], 2, "--subjects is 0", ""),
-        (["simulate", "sleep-edf", "x", "--hours", "99"], 2, "--hours is 99", ""),
-        (["verify", "."], 66, "manifest.json", ""),
-        (["list", "things"], 2, "things", "--help"),
-        (["bogus"], 2, "bogus", "--help"),
-        (["train", "--bogus"], 2, "--bogus", "sleeptools train --help"),
-    ],
-    ids=lambda v: "-".join(v) if isinstance(v, list) else "",
-)
-def test_wrong_input(command, arguments: list[str], code: int, words: str, hint: str) -> None:
-    ran = command(*arguments)
+WRONG: list[tuple[list[str], int, str, str]] = [
+    (["preprocess", "sleep-edf", "nowhere"], 66, "no such folder", "holds:"),
+    (["preprocess", "sleep-edf"], 66, "recordings: no such folder", "holds:"),
+    (["convert", "sleep-edf", "."], 65, "no Sleep-EDF recordings", "SC4ssNE0-PSG.edf"),
+    (["preprocess", "other", "."], 2, "unknown preset 'other'; there are: sleep-edf", "TOML"),
+    (["convert", "sleep-edff", "."], 2, "unknown data set", "did you mean 'sleep-edf'?"),
+    (["preprocess", "sleep-edf", ".", "--margin", "inf"], 2, "margin_minutes", ""),
+    (["preprocess", "sleep-edf", ".", "--trim", "x"], 2, "drop-then-trim", ""),
+    (["train", "--model", "mmasleepnett"], 2, "there are: mmasleepnet", "did you mean"),
+    (["train", "nowhere"], 66, "nowhere: no such folder", "holds:"),
+    (["train", "."], 65, "not a sleeptools-epochs folder", "run it again"),
+    (["train", "raw"], 65, "expected sleeptools-epochs, found sleeptools-simulated", "preprocess"),
+    (["train", "--seed", "x"], 2, "--seed is 'x'", ""),
+    (["train", "epochs", "--threads", "-3"], 2, "threads", ""),
+    (["train", "epochs", "--set", "model=3"], 2, "model", ""),
+    (["train", "epochs", "--set", "recipe.betas=[2,2]"], 2, "betas", ""),
+    (["train", "epochs", "--set", "recipe.batchh=3"], 2, "batchh", ""),
+    (["evaluate", "nowhere"], 66, "nowhere", "holds:"),
+    (["report", "."], 65, "not a sleeptools-run folder", "train"),
+    (["inspect", "nothing.edf"], 66, "nothing.edf", "holds:"),
+    (["inspect", "empty"], 66, "holds no file to inspect", ".edf"),
+    (["inspect", "file/inside"], 66, "file/inside", "holds:"),
+    (["simulate", "sleep-edf", "x", "--subjects", "0"], 2, "--subjects is 0", ""),
+    (["simulate", "sleep-edf", "x", "--hours", "99"], 2, "--hours is 99", ""),
+    (["simulate", "sleep-edf", "file", "--hours", "1"], 73, "file", ""),
+    (["simulate", "sleep-edf", "/proc/nowhere", "--hours", "1"], 73, "/proc/nowhere", ""),
+    (["verify", "empty"], 66, "manifest.json", ""),
+    (["verify", "file"], 65, "is a file", "manifest.json"),
+    (["verify", "listed"], 65, "is no manifest", ""),
+    (["list", "things"], 2, "things", "--help"),
+    (["list", "presets", "empty"], 2, "presets are not in a folder", "sleeptools list presets"),
+    (["bogus"], 2, "bogus", "--help"),
+    (["train", "--bogus"], 2, "--bogus", "sleeptools train --help"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words", "hint"), WRONG, ids=lambda v: str(v)[:60])
+def test_wrong_input(
+    command, raw: Path, epochs: Path, tmp_path: Path, arguments, code, words, hint
+) -> None:
+    (tmp_path / "raw").symlink_to(raw)
+    (tmp_path / "epochs").symlink_to(epochs)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "listed").mkdir()
+    (tmp_path / "listed/manifest.json").write_text("[]")
+    cwd = tmp_path / "empty" if arguments in (["convert", "sleep-edf", "."],) else tmp_path
+    ran = command(*arguments, cwd=cwd)
     assert ran.code == code, ran.err
-    lines = ran.err.strip().splitlines()
-    assert lines[0].startswith("error: ")
-    assert words in lines[0]
-    assert sum(line.startswith("error: ") for line in lines) == 1
-    if hint:
-        assert lines[-1].startswith("hint: ")
-        assert hint in lines[-1]
-    assert "Traceback" not in ran.err + ran.out
+    first, last = ran.err.strip().splitlines()
+    assert first.startswith("error: ")
+    assert words in first
+    assert last.startswith("hint: ")
+    assert hint in last
+    assert ran.out == ""
 
 
 def test_more_folds_than_subjects(command, epochs: Path) -> None:
@@ -186,6 +206,27 @@ def test_inspect_real_files(command, real_data: Path) -> None:
     assert psg["epochs"] == 10
     assert [h["epochs"] for h in hypnograms if "SC4" in h["path"]] == [2880] * 10
     assert ran.err == ""
+
+
+def test_inspect_takes_folders_and_our_own_recordings(command, raw: Path) -> None:
+    assert command("convert", "sleep-edf", raw, "recordings").code == 0
+    ran = command("inspect", "--json", raw, "recordings/SC4001.safetensors")
+    assert ran.code == 0, ran.err
+    *files, ours = json.loads(ran.out)
+    assert len(files) == 6
+    assert ours["format"] == "sleeptools-recording"
+    assert len(ours["signals"]) == 7
+    assert ours["epochs"] == 120
+    assert sum(ours["stages"].values()) == 120
+
+
+def test_inspect_names_what_is_wrong_with_a_hypnogram(command, tmp_path: Path) -> None:
+    from sleeptools.formats import edf
+
+    edf.write_annotations(tmp_path / "h.edf", [(0, 30, "Sleep stage 7")], None)
+    ran = command("inspect", "h.edf")
+    assert ran.code == 65
+    assert "unknown stage text 'Sleep stage 7'" in ran.err
 
 
 def test_one_bad_file_among_good_ones(command, raw: Path, tmp_path: Path) -> None:

@@ -45,6 +45,18 @@ def test_override_into_a_value():
         config.read(None, ["a=3", "a.b=4"])
 
 
+@pytest.mark.parametrize("texts", [["a.b=4", "a=3"], ["a.b.c=4", "a.b=x"]])
+def test_override_of_a_table(texts):
+    with pytest.raises(UsageError, match="a table, not a value"):
+        config.read(None, texts)
+
+
+def test_something_else_in_the_place_of_a_table():
+    assert config.table({}, "recipe") == {}
+    with pytest.raises(UsageError, match="recipe is 3; expected a table"):
+        config.table({"recipe": 3}, "recipe")
+
+
 def test_unreadable_files(tmp_path):
     with pytest.raises(MissingInputError):
         config.read(tmp_path / "none.toml")

@@ -1,6 +1,7 @@
 """Evaluation of a run: the numbers, the tables on disk, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -8,8 +9,8 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
 import synthetic_run
-from sleeptools import evaluation, folds, published, runs, store
-from sleeptools.errors import DataError, MissingInputError
+from sleeptools import evaluation, folds, published, registry, runs, store
+from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluate import evaluate
 from sleeptools.stages import MOUSE
 
@@ -84,6 +85,31 @@ def test_seeds_are_averaged_and_kept_apart(tmp_path):
     assert found.pooled("leak-free")["kappa"] == pytest.approx(np.mean(each))
 
 
+def test_means_over_seeds_fit_together(tmp_path):
+    found = evaluate(synthetic_run.write(tmp_path / "run", seeds=(0, 7, 9)))
+    each, pooled = found.per_stage("leak-free"), found.pooled("leak-free")
+    assert each["f1"].mean() == pytest.approx(pooled["macro_f1"], abs=1e-12)
+    assert each["recall"].mean() == pytest.approx(pooled["macro_recall"], abs=1e-12)
+    truth = predictions(tmp_path / "run")["stage"].to_numpy()
+    assert found.seeds("leak-free") == 3
+    assert found.support("leak-free").sum() == len(truth) == 640
+    assert found.matrix("leak-free").sum() == 3 * 640
+
+
+def test_a_stage_that_is_only_predicted_does_not_lower_the_mean(run):
+    def drop(table):  # nobody has N3 any more, but it is still predicted
+        stage = pl.when(pl.col("stage") == 3).then(0).otherwise(pl.col("stage"))
+        return table.with_columns(stage.cast(pl.Int8).alias("stage"))
+
+    for fold in (0, 1):
+        spoil(run, drop, fold)
+    found, table = evaluate(run), predictions(run)
+    assert 3 in set(table["predicted"])
+    expected = f1_score(table["stage"], table["predicted"], labels=[0, 1, 2, 4], average="macro")
+    assert found.pooled("leak-free")["macro_f1"] == pytest.approx(expected)
+    assert found.subjects.filter(protocol="leak-free")["stages"].to_list() == [4] * 4
+
+
 def test_difference_needs_both_protocols(tmp_path):
     both = evaluate(synthetic_run.write(tmp_path / "a"))
     assert both.difference()["kappa"] == pytest.approx(
@@ -110,11 +136,13 @@ def test_json_has_stable_keys_and_no_nan(run):
     ]  # fmt: skip
     first = facts["results"][0]
     assert list(first) == [
-        "protocol", "seed", "optimistic", "folds", "subjects", "recordings", "epochs", "metrics",
-        "per_stage", "confusion", "per_subject",
+        "protocol", "seed", "optimistic", "folds", "subjects", "recordings", "epochs",
+        "macro_over_stages", "metrics", "per_stage", "confusion", "per_subject",
     ]  # fmt: skip
     assert first["per_stage"]["N3"]["f1"] is None
     assert first["metrics"]["accuracy"] == 1
+    assert first["macro_over_stages"] == first["per_subject"][0]["stages"] == 4
+    assert any("over 4 of 5 stages, nothing is scored N3" in note for note in facts["notes"])
     assert facts["results"][1]["optimistic"] is True
 
 
@@ -158,10 +186,86 @@ def test_a_second_reading_of_a_leak_free_test_fold_is_told(run):
     assert any("read 2 times" in note for note in evaluate(run).notes)
 
 
-def test_progress_tells_what_is_done(run):
-    lines = []
-    evaluate(run, progress=lines.append)
-    assert len(lines) == 2
+def test_progress_of_a_run(run):
+    shutil.rmtree(run / "best-on-test/seed-0/fold-01")
+    store.write_text(run / "leak-free/seed-0/fold-00/state.safetensors", "")  # died at the very end
+    found = runs.progress(run)
+    assert found["missing"] == ["leak-free/seed-0/fold-00", "best-on-test/seed-0/fold-01"]
+    assert found["array"] == "0,1"
+    assert [str(t) for t in runs.open_run(run, partial=True).missing] == found["missing"]
+
+
+def test_progress_of_the_final_model(run):
+    config = store.read_toml(run / "config.toml") | {"final": True}
+    store.write_toml(run / "config.toml", config)
+    assert runs.progress(run)["missing"] == ["final"]
+    for path in [*run.glob("*/seed-0"), run / "folds.parquet"]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    store.write_toml(run / "config.toml", config | {"folds": 0, "protocols": []})
+    assert runs.progress(run) == {"done": [], "missing": ["final"], "array": ""}
+    store.write_text(run / "final/model.safetensors", "")
+    assert runs.progress(run) == {"done": ["final"], "missing": [], "array": ""}
+
+
+def test_read_only_run_is_printed_as_json(command, run, monkeypatch):
+    (run / "metrics.parquet").mkdir()  # cannot be written, whoever asks
+    ran = command("evaluate", run, "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)[0]["model"] == "mmasleepnet"
+    assert ran.err.startswith("not written: ")
+    assert "metrics.parquet" in ran.err
+    ran = command("evaluate", run)
+    assert ran.code == 73
+    assert ran.out == ""
+
+
+def test_tables_as_printed(command, tmp_path):
+    run = synthetic_run.write(tmp_path / "mmasleepnet", seeds=(0, 1))
+    ran = command("evaluate", run)
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    assert lines[0] == "mmasleepnet (model mmasleepnet, simulated data)"
+    assert lines[1].strip() == "Pooled over folds, mean of 2 seeds"
+    assert "difference" in ran.out
+    assert "summed over 2 seeds" in ran.out
+    assert "5 of 5" in ran.out
+    assert "best-on-test" not in ran.out.replace("best-on-test (optimistic)", "")
+
+
+def test_no_validation_subject_is_told(run):
+    table = store.read_table(run / "folds.parquet")
+    gone = (pl.col("role") == "val") & (pl.col("fold") == 1)
+    store.write_table(run / "folds.parquet", table.filter(~gone))
+    assert any("leak-free, fold 1: nothing chose" in note for note in evaluate(run).notes)
+
+
+# --- settings of a run ----------------------------------------------------------------------------
+
+
+def test_options_from_a_settings_file():
+    recipe = {"batch": 3}
+    nothing = {"settings": {"model": {}, "recipe": {}}}
+    assert runs.asked({}) == nothing
+    assert runs.asked({"model": "mmasleepnet"}) == nothing | {"model": "mmasleepnet"}
+    found = runs.asked({"model": {"name": "x", "eeg": 6}, "recipe": recipe, "seeds": [0, 1]})
+    assert found == {
+        "model": "x", "seeds": (0, 1), "settings": {"model": {"eeg": 6}, "recipe": recipe},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model": 3}, "model is 3; expected a table"),
+        ({"recipe": 3}, "recipe is 3; expected a table"),
+        ({"recipes": {}}, "unknown setting 'recipes'"),
+        ({"folds": "many"}, "folds is 'many'; expected a whole number"),
+        ({"seeds": 3}, "seeds is 3; expected a list"),
+    ],
+)
+def test_settings_that_are_refused(values, said):
+    with pytest.raises(UsageError, match=said):
+        runs.asked(values)
 
 
 def test_mouse_stages_work_as_well(tmp_path):
@@ -307,6 +411,31 @@ def test_differences_are_named():
     assert len(found) == 6
     assert "simulated" in found[0]
     assert "best pass on the test fold" in found[-1]
+
+
+def test_settings_and_recipes_that_differ_are_named():
+    row = published.beside(ours()).to_dicts()[0]
+    paper = {"settings": {"modalities": "all", "eeg": 6}, "recipe": {"variant": "authors"}}
+    assert published.differences(ours(**paper), row) == []
+    found = published.differences(
+        ours(settings={"modalities": "eeg"}, recipe={"variant": "paper", "passes": 2}), row
+    )
+    assert found == [
+        "setting modalities eeg against all of the paper",
+        "recipe passes 2 against 150 of the paper",
+    ]  # fmt: skip
+    (found,) = published.differences(ours(recipe={"variant": "default", "passes": 150}), row)
+    assert found == "recipe variant default, neither of paper and authors"
+
+
+def test_printed_settings_are_those_of_the_model():
+    module = registry.load("models", "mmasleepnet")
+    defaults = module.Config().model_dump()
+    for name, value in published.SETTINGS["mmasleepnet"].items():
+        assert defaults[name] == value
+    for variant, recipe in published.RECIPES["mmasleepnet"].items():
+        whole = module.RECIPES[variant].model_dump()
+        assert {name: whole[name] for name in recipe} == recipe
 
 
 def test_kind_and_version_of_the_json():

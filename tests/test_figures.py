@@ -128,7 +128,7 @@ def test_training_curves_take_the_colours_of_the_page():
     drawing = plots.training_curves(pl.concat([logs(), logs(leak_free=False)]), "one")
     root = parsed(drawing)
     assert "leak-free" in texts(root)
-    assert "best-on-test" in texts(root)
+    assert "best-on-test (optimistic)" in texts(root)
     assert "var(--accent" in drawing
     assert "var(--second" in drawing
     assert not any(sentinel in drawing for sentinel in plots.SENTINELS)

@@ -81,4 +81,4 @@ def test_table():
     made = folds.make(["a", "b", "c"], 3, 0)
     rows = folds.table({"leak-free": folds.under("leak-free", made, 0)})
     assert len(rows) == 9
-    assert {r["role"] for r in rows} == {"train", "validation", "test"}
+    assert {r["role"] for r in rows} == {"train", "val", "test"}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sleeptools import native
+
 ROOT = Path(__file__).parent.parent
 COMPILERS = ("c++", "g++", "clang++", "cc", "gcc", "clang", "nvcc", "cmake", "ninja", "make")
 
@@ -26,6 +28,12 @@ def test_every_command_in_the_documents_exists(command) -> None:
     for name in ("README.md", "CONTRIBUTING.md", "docs/formats.md", "docs/glossary.md"):
         used = re.findall(r"(?:^|`)sleeptools ([a-z]+)", (ROOT / name).read_text(), re.MULTILINE)
         assert set(used) <= known, name
+
+
+@pytest.mark.skipif(os.environ.get("SLEEPTOOLS_CUDA") != "ON", reason="SLEEPTOOLS_CUDA is not ON")
+def test_the_core_has_the_cuda_kernels_it_was_asked_for() -> None:
+    assert native.has_cuda()
+    assert "cuda sm_80 sm_90" in native.describe()
 
 
 @pytest.mark.slow

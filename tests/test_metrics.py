@@ -38,13 +38,19 @@ def test_confusion_and_accuracy_as_in_scikit_learn(pair):
 @settings(deadline=None)
 def test_per_stage_as_in_scikit_learn(pair):
     n, truth, predicted, matrix = split(pair)
+    there = np.unique(truth)
     expected = sk.precision_recall_fscore_support(
-        truth, predicted, labels=range(n), zero_division=np.nan
+        truth, predicted, labels=there, zero_division=np.nan
     )
-    np.testing.assert_allclose(metrics.precision(matrix), expected[0])
-    np.testing.assert_allclose(metrics.recall(matrix), expected[1])
-    np.testing.assert_allclose(metrics.f1(matrix), expected[2])
-    np.testing.assert_array_equal(metrics.support(matrix), expected[3])
+    absent = np.setdiff1d(range(n), there)
+    for found, wanted in zip(
+        (metrics.precision(matrix), metrics.recall(matrix), metrics.f1(matrix)), expected,
+        strict=False,
+    ):  # fmt: skip
+        np.testing.assert_allclose(found[there], wanted)
+        assert np.isnan(found[absent]).all()
+    np.testing.assert_array_equal(metrics.support(matrix)[there], expected[3])
+    assert metrics.present(matrix) == len(there)
 
 
 @given(pairs)
@@ -52,7 +58,7 @@ def test_per_stage_as_in_scikit_learn(pair):
 def test_kappa_and_macro_f1_as_in_scikit_learn(pair):
     _, truth, predicted, matrix = split(pair)
     assert metrics.macro_f1(matrix) == pytest.approx(
-        sk.f1_score(truth, predicted, average="macro", zero_division=0)
+        sk.f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
     )
     if len({*truth, *predicted}) == 1:
         assert np.isnan(metrics.kappa(matrix))
@@ -130,13 +136,23 @@ def test_a_stage_never_found_makes_the_geometric_mean_zero():
     assert metrics.g_mean_recalls(np.array([[5, 0], [3, 0]])) == 0
 
 
-def test_absent_stages_are_left_out_and_only_predicted_ones_count_against():
+def test_absent_stages_are_left_out_even_if_predicted():
     absent = np.array([[5, 1, 0], [2, 4, 0], [0, 0, 0]])
     assert metrics.macro_f1(absent) == pytest.approx(metrics.macro_f1(absent[:2, :2]))
     assert metrics.g_mean_recalls(absent) == pytest.approx(metrics.g_mean_recalls(absent[:2, :2]))
     predicted = np.array([[5, 0, 1], [2, 4, 0], [0, 0, 0]])
-    assert metrics.f1(predicted)[2] == 0
-    assert np.isnan(metrics.recall(predicted)[2])
+    for of in (metrics.f1, metrics.recall, metrics.precision):
+        assert np.isnan(of(predicted)[2])
+    f1 = metrics.f1(predicted)[:2]
+    assert metrics.macro_f1(predicted) == pytest.approx(f1.mean())
+    assert metrics.overall(predicted)["macro_f1"] == pytest.approx(f1.mean())
+    assert metrics.present(predicted) == 2
+
+
+def test_a_mean_of_arrays_leaves_out_what_is_not_there():
+    nan = np.nan
+    found = metrics.mean([np.array([1.0, nan, nan]), np.array([3.0, 4.0, nan])])
+    np.testing.assert_array_equal(found, [2, 4, nan])
 
 
 def test_no_epochs_give_nan_without_a_warning():

@@ -12,7 +12,8 @@ from hypothesis import strategies as some
 from sleeptools import convert, epochs, preprocess, presets, stages, store
 from sleeptools import recording as rec
 from sleeptools.datasets import sleep_edf
-from sleeptools.errors import DataError, MissingInputError, OutputError
+from sleeptools.errors import DataError, MissingInputError, OutputError, UsageError
+from sleeptools.formats import edf
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.simulate import simulate
 
@@ -214,6 +215,145 @@ def test_the_real_first_minutes(real_data: Path, tmp_path: Path) -> None:
     envelope = found.files[0].signals[:, 3]
     assert envelope.min() > -1
     assert envelope.max() < 5.5
+
+
+def test_damaged_output_is_seen_and_made_again(recordings: Path, tmp_path: Path) -> None:
+    import shutil
+
+    preset = presets.load("sleep-edf")
+    source = shutil.copytree(recordings, tmp_path / "recordings")
+    out = preprocess.preprocess(preset, source, tmp_path / "epochs")
+    wanted = {p.name: p.read_bytes() for p in out.glob("*.safetensors")}
+    for name, damage in (("SC4001", lambda b: b[:-1] + b"\x01"), ("SC4011", lambda b: b[:900])):
+        path = out / f"{name}.safetensors"
+        path.write_bytes(damage(path.read_bytes()))
+    assert len(store.verify(out)) == 2
+    said: dict[str, str] = {}
+    preprocess.preprocess(preset, source, out, lambda s: said.update({s.id: s.text}))
+    assert ["damaged" in said[n] for n in ("SC4001", "SC4002", "SC4011", "SC4012")] == [
+        True, False, True, False,
+    ]  # fmt: skip
+    assert {p.name: p.read_bytes() for p in out.glob("*.safetensors")} == wanted
+
+
+def test_every_epoch_of_the_recording_is_accounted_for(raw: Path, tmp_path: Path) -> None:
+    """Also those after the end of a hypnogram that stops early."""
+    import shutil
+
+    for name in ("SC4001E0-PSG.edf", "SC4001EC-Hypnogram.edf"):
+        shutil.copy(raw / name, tmp_path)
+    psg = sleep_edf.find(tmp_path)[0].files[0]
+    seconds = edf.read(psg).seconds
+    events = [(0.0, 1800.0, "Sleep stage W"), (1800.0, 1200.0, "Sleep stage 2")]
+    begin = edf.read_start(psg)
+    edf.write_annotations(tmp_path / "SC4001EC-Hypnogram.edf", events, begin)
+    out = preprocess.preprocess(presets.load("sleep-edf"), tmp_path, tmp_path / "epochs")
+    found = epochs.open_set(out)
+    excluded = found.manifest["excluded"]
+    assert excluded["unannotated"] == seconds // 30 - 100
+    assert len(found) + sum(excluded.values()) == seconds // 30
+    assert len(found.files[0].hypnogram) == seconds // 30
+
+
+def test_telemetry_with_a_lead_in_stays_aligned(raw: Path, tmp_path: Path) -> None:
+    """A hypnogram that starts 25 epochs late, as ST7041JO does."""
+    import shutil
+
+    psg = tmp_path / "ST7041J0-PSG.edf"
+    shutil.copy(raw / "SC4001E0-PSG.edf", psg)
+    recording = edf.read(psg)
+    events = [(750.0, 300.0, "Sleep stage W"), (1050.0, 3000.0, "Sleep stage 2")]
+    edf.write_annotations(tmp_path / "ST7041JO-Hypnogram.edf", events, recording.start)
+    (source,) = sleep_edf.find(tmp_path)
+    assert (source.id, source.subject, source.night) == ("ST7041", "ST704", 1)
+    out = preprocess.preprocess(presets.load("sleep-edf"), tmp_path, tmp_path / "epochs")
+    (file,) = epochs.open_set(out).files
+    assert file.facts["excluded"]["unannotated"] == 25 + recording.seconds // 30 - 135
+    assert file.onset[0] == 750
+    assert len(file) == 110
+    eeg = recording.signals["EEG Pz-Oz"].samples()
+    assert np.array_equal(file.signals[0, 1], eeg[75000:78000])
+    assert file.stages.tolist() == [0] * 10 + [2] * 100
+
+
+def test_a_second_source_never_makes_the_first_forgotten(raw: Path, tmp_path: Path) -> None:
+    import shutil
+
+    for i, name in enumerate(("SC4001", "SC4011")):
+        (tmp_path / str(i)).mkdir()
+        for path in raw.glob(f"{name}*"):
+            shutil.copy(path, tmp_path / str(i))
+    convert.convert("sleep-edf", tmp_path / "0", tmp_path / "out")
+    with pytest.raises(OutputError, match="holds 1 recordings that are not in"):
+        convert.convert("sleep-edf", tmp_path / "1", tmp_path / "out")
+    with pytest.raises(UsageError, match="folders of their own"):
+        convert.convert("sleep-edf", tmp_path / "0", tmp_path / "0")
+
+
+def test_what_convert_lost_is_said_by_preprocess(raw: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(raw, tmp_path / "raw")
+    psg = tmp_path / "raw/SC4011E0-PSG.edf"
+    psg.write_bytes(psg.read_bytes()[:-5000])
+    with pytest.raises(DataError, match="SC4011"):
+        convert.convert("sleep-edf", tmp_path / "raw", tmp_path / "rec")
+    out = preprocess.preprocess(presets.load("sleep-edf"), tmp_path / "rec", tmp_path / "epochs")
+    assert "cut short" in epochs.open_set(out).manifest["failed"]["SC4011"]
+    taken = convert.convert("sleep-edf", tmp_path / "raw", tmp_path / "taken", allow_truncated=True)
+    assert "the file holds" in rec.read(taken / "SC4011.safetensors").facts["notes"]
+
+
+def test_interrupted_convert_is_told_from_an_empty_folder(recordings: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copy(recordings / "SC4001.safetensors", tmp_path)
+    with pytest.raises(DataError, match="no index") as caught:
+        preprocess.preprocess(presets.load("sleep-edf"), tmp_path, tmp_path / "epochs")
+    assert "interrupted" in str(caught.value.hint)
+
+
+def test_a_dangling_link_fails_one_recording_only(raw: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(raw, tmp_path / "raw")
+    psg = tmp_path / "raw/SC4011E0-PSG.edf"
+    psg.unlink()
+    psg.symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match="1 of 4 recordings failed, the first of them SC4011"):
+        preprocess.preprocess(presets.load("sleep-edf"), tmp_path / "raw", tmp_path / "epochs")
+    assert len(epochs.open_set(tmp_path / "epochs").files) == 3
+
+
+def test_ids_that_look_like_numbers_stay_texts(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    store.write_arrays(path, {}, {"format": "f", "version": 1, "subject": "1e5", "id": "1001"})
+    facts = store.read_tensors(path, "f").facts
+    assert (facts["subject"], facts["id"]) == ("1e5", "1001")
+
+
+def test_simulate_never_touches_what_is_not_its_own(raw: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "SC4001E0-PSG.edf"
+    precious.write_bytes(b"a real night")
+    with pytest.raises(OutputError, match="not of a simulation"):
+        simulate("sleep-edf", tmp_path, subjects=1, hours=0.5)
+    assert precious.read_bytes() == b"a real night"
+    with pytest.raises(OutputError, match="another simulation"):
+        simulate("sleep-edf", raw, subjects=1, hours=1.5)
+
+
+def test_interrupted_simulation_is_finished(raw: Path, tmp_path: Path) -> None:
+    import shutil
+
+    half = shutil.copytree(raw, tmp_path / "raw")
+    for name in ("manifest.json", "SC4012E0-PSG.edf"):
+        (half / name).unlink()
+    said: dict[str, str] = {}
+    options = {"subjects": 2, "nights": 2, "hours": 1.5}
+    simulate("sleep-edf", half, **options, progress=lambda s: said.update({s.id: s.text}))
+    assert [said[n] for n in ("SC4001", "SC4012")] == ["as before", "1.5 h"]
+    for path in raw.glob("*.edf"):
+        assert (half / path.name).read_bytes() == path.read_bytes()
 
 
 def test_another_preset_never_overwrites(recordings: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import polars as pl
 import pytest
 
 import synthetic_run
@@ -119,24 +120,74 @@ def test_report_is_accessible(page):
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in scrolled)
 
 
-def test_report_evaluates_where_nobody_has(run, page):
-    assert (run / "metrics.parquet").exists()
-    assert (run / "metrics.csv").exists()
-
-
-def test_report_writes_only_what_it_should(tmp_path):
+def test_report_writes_nothing_into_the_run(tmp_path):
     run = synthetic_run.write(tmp_path / "run")
-    before = {p for p in run.rglob("*") if p.is_file()}
+    before = {p: p.stat().st_mtime_ns for p in [run, *run.rglob("*")]}
     report([run], tmp_path / "report.html")
-    after = {p for p in run.rglob("*") if p.is_file()}
-    assert {p.name for p in after - before} == {"metrics.parquet", "metrics.csv"}
+    assert {p: p.stat().st_mtime_ns for p in [run, *run.rglob("*")]} == before
+
+
+def test_best_on_test_never_stands_without_its_mark(page):
+    text = plain(page).replace("best-on-test (optimistic)", "")
+    explained = ("best-on-test: the pass is chosen on the scored", "best-on-test keeps the pass",
+                 "under best-on-test that of the scored test fold (optimistic)",
+                 "best-on-test at most", "protocols leak-free, best-on-test")  # fmt: skip
+    for words in explained:
+        text = text.replace(words, "")
+    assert "best-on-test" not in text
+
+
+def configure(run, **changed):
+    config = store.read_toml(run / "config.toml")
+    store.write_toml(run / "config.toml", config | changed)
+
+
+def test_settings_of_the_model_are_shown_and_compared(tmp_path):
+    run = synthetic_run.write(tmp_path / "run")
+    settings = {"name": "mmasleepnet", "modalities": "eeg", "fusion": "mbfe", "kernels": "paper"}
+    configure(run, model=settings, recipe={"variant": "default", "batch": 64})
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "Settings of the model mmasleepnet" in text
+    assert "modalities eeg" in text
+    assert "setting modalities eeg against all of the paper" in text
+    assert "setting fusion mbfe against full of the paper" in text
+    assert "setting kernels" not in text
+    assert "recipe variant default, neither of paper and authors" in text
+    assert "recipe batch 64 against 256 of the paper" in text
+
+
+def test_per_stage_numbers_are_means_over_the_seeds(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", seeds=(0, 1))
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "summed over 2 seeds" in text
+    assert "mean of 2 seeds, epochs of one" in text
+
+
+def test_a_run_without_validation_says_that_the_last_pass_is_kept(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", subjects=2, protocols=("leak-free",))
+    table = store.read_table(run / "folds.parquet")
+    store.write_table(run / "folds.parquet", table.filter(pl.col("role") != "val"))
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "leak-free: nothing chooses the pass, the last is kept" in text
+    assert "2 nothing: the last pass" in text
+    assert "chosen on validation subjects" not in text
+    assert "validation subjects taken" not in text
+
+
+def test_one_subject_is_one(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", subjects=2)
+    for path in run.glob("*/*/fold-01/predictions.parquet"):
+        path.unlink()
+    text = plain(report([run], tmp_path / "r.html", partial=True))
+    assert "on 1 subject, 160 scored epochs, 1 fold," in text
+    assert "1 subject against 20" in text
 
 
 def test_real_data_has_no_banner(tmp_path):
     run = synthetic_run.write(tmp_path / "run", simulated=False, protocols=("leak-free",))
     text = plain(report([run], tmp_path / "r.html"))
     assert "SIMULATED" not in text
-    assert "best-on-test less leak-free" not in text
+    assert "less leak-free" not in text
 
 
 def test_a_run_without_manifest_is_not_shown_as_real(tmp_path):

@@ -1,10 +1,12 @@
 """Training: who is read when, stopping and continuing to the same bits, and wrong input."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -21,7 +23,7 @@ from sleeptools.errors import (
     UnavailableError,
     UsageError,
 )
-from sleeptools.train import TrainOptions, train
+from sleeptools.train import TrainOptions, _plan, train
 
 SMALL = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 NAMES = ("W", "N1", "N2", "N3", "REM")
@@ -114,6 +116,10 @@ def test_run_folder(whole, tiny):
     assert facts["simulated"] is True
     assert facts["data"]["excluded"] == {"movement": 3}
     assert facts["selection"] == {"leak-free": ["kappa"], "best-on-test": ["accuracy"]}
+    assert facts["model_config"]["modalities"] == "eeg"
+    assert facts["model_config"]["kernels"] == "paper"
+    assert facts["recipe"]["variant"] == "default"
+    assert "threads_changed" not in facts
     assert len(runs.open_run(run).done) == 4
 
 
@@ -136,10 +142,10 @@ def test_predictions(whole):
         assert tested["recording"].n_unique() == 4
     one = pl.read_parquet(run / "leak-free/seed-0/fold-00/predictions.parquet")
     assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in NAMES)]
-    who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("validation", "test")}
-    assert not who["validation"] & who["test"]
+    who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("val", "test")}
+    assert not who["val"] & who["test"]
     facts = models.read_config(run / "leak-free/seed-0/fold-00")
-    assert not (who["validation"] | who["test"]) & set(facts["train_subjects"])
+    assert not (who["val"] | who["test"]) & set(facts["train_subjects"])
     only = pl.read_parquet(run / "best-on-test/seed-0/fold-00/predictions.parquet")
     assert set(only["role"]) == {"test"}
 
@@ -172,6 +178,11 @@ def test_log_and_progress(whole):
     assert seen[-1].seconds_left == pytest.approx(0, abs=1e-9)
     assert all(p.loss > 0 for p in seen)
     assert all(p.step <= p.steps and 1 <= p.pass_number <= p.passes for p in seen)
+    first = [p for p in seen if (p.protocol, p.fold) == ("leak-free", 0)]
+    assert [p.pass_number for p in first if p.pass_done] == [1, 2]
+    assert [p.pass_number for p in first] == sorted(p.pass_number for p in first)
+    kappas = log["val_kappa"].to_list()
+    assert [p.val_kappa for p in first if p.pass_done] == pytest.approx(kappas)
 
 
 def test_done_is_done(whole, tiny):
@@ -192,6 +203,18 @@ def test_one_fold_at_a_time_and_more_asked_later(whole, tiny, tmp_path):
     same(whole[0], run)
     assert store.read_toml(run / "config.toml") == store.read_toml(whole[0] / "config.toml")
     assert store.verify(run) == []
+    ours, theirs = (store.read_json(r / "manifest.json") for r in (run, whole[0]))
+    for key in ("folds", "protocols", "seeds", "final", "selection", "parameters"):
+        assert ours[key] == theirs[key], key
+
+
+def test_a_run_is_repeated_from_its_own_config(whole, tiny, tmp_path):
+    asked = runs.asked(store.read_toml(whole[0] / "config.toml"))
+    train(tiny, tmp_path / "run", TrainOptions(**asked, threads=1))
+    same(whole[0], tmp_path / "run")
+    assert store.read_toml(tmp_path / "run/config.toml") == store.read_toml(
+        whole[0] / "config.toml"
+    )
 
 
 def test_seeds_differ(whole, tiny, tmp_path):
@@ -203,7 +226,11 @@ def test_seeds_differ(whole, tiny, tmp_path):
 
 def test_no_validation_subject_keeps_the_last_pass(tmp_path):
     data = write_epochs(tmp_path / "epochs", subjects=2, count=5)
-    train(data, tmp_path / "run", options())
+    said = []
+    train(data, tmp_path / "run", options(), say=said.append)
+    (line,) = said
+    assert "fold 0, 1: too few subjects" in line
+    assert "the last pass is kept" in line
     log = pl.read_csv(tmp_path / "run/leak-free/seed-0/fold-00/log.csv")
     assert log["selected"].to_list() == [0, 1]
     assert store.read_json(tmp_path / "run/manifest.json")["selection"] == {"leak-free": ["last"]}
@@ -314,6 +341,133 @@ def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path):
     same(tmp_path / "a", tmp_path / "b")
 
 
+def interrupted(tiny, run, **given):
+    """Train one pass with a number of threads, and stop in the second."""
+
+    def stop(progress):
+        if progress.pass_number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        train(tiny, run, options(fold=0, **given), stop)
+    return run / "leak-free/seed-0/fold-00"
+
+
+def test_a_training_continues_with_as_many_threads_as_it_began_with(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    folder, seen = interrupted(tiny, tmp_path / "run", threads=2), []
+
+    def look(progress):
+        seen.append((progress.fold, torch.get_num_threads()))
+
+    train(tiny, tmp_path / "run", options(threads=None), look)
+    assert set(seen) == {(0, 2), (1, 1)}
+    assert models.read_config(folder)["threads"] == [2]
+    assert "threads_changed" not in store.read_json(tmp_path / "run/manifest.json")
+
+
+def test_other_threads_on_request_are_told(tiny, tmp_path):
+    folder, said = interrupted(tiny, tmp_path / "run", threads=2), []
+    train(tiny, tmp_path / "run", options(fold=0, threads=1), say=said.append)
+    assert "leak-free/seed-0/fold-00: continued with 1 CPU threads, begun with 2" in said[0]
+    assert models.read_config(folder)["threads"] == [2, 1]
+    facts = store.read_json(tmp_path / "run/manifest.json")
+    assert facts["threads_changed"] == {"leak-free/seed-0/fold-00": [2, 1]}
+
+
+# --- several at once, and attempts that came to nothing -------------------------------------------
+
+JOB = """
+import sys
+from pathlib import Path
+from sleeptools.train import TrainOptions, train
+settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
+options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, fold=0,
+                       seeds=(int(sys.argv[3]),))
+train(Path(sys.argv[1]), Path(sys.argv[2]), options)
+"""
+
+
+def test_seeds_in_parallel_are_all_kept(tiny, tmp_path):
+    run = tmp_path / "run"
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", JOB, str(tiny), str(run), str(seed)])
+        for seed in range(3)
+    ]
+    assert [job.wait(120) for job in jobs] == [0, 0, 0]
+    assert sorted(store.read_toml(run / "config.toml")["seeds"]) == [0, 1, 2]
+    facts = store.read_json(run / "manifest.json")
+    assert sorted(facts["seeds"]) == [0, 1, 2]
+    assert {name.split("/")[1] for name in facts["files"] if "/" in name} == {
+        "seed-0", "seed-1", "seed-2",
+    }  # fmt: skip
+    assert store.verify(run) == []
+
+
+def test_a_seed_added_between_reading_and_writing_is_kept(tiny, tmp_path):
+    """What two processes do, in one: both make a plan before either of them writes."""
+    run = tmp_path / "run"
+    plans = [_plan.make(tiny, run, options(seeds=(seed,))) for seed in (0, 1)]
+    for plan in plans:
+        with plan.holding():
+            plan.write()
+    assert store.read_toml(run / "config.toml")["seeds"] == [0, 1]
+
+
+def test_waiting_for_the_run_as_a_whole(tiny, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    plan = _plan.make(tiny, run, options())
+    held = contextlib.ExitStack()
+    held.enter_context(store.lock(run))
+    timer = threading.Timer(0.3, held.close)
+    timer.start()
+    with plan.holding():
+        plan.write()
+    timer.join()
+    monkeypatch.setattr(_plan, "WAIT", 0.1)
+    with store.lock(run), pytest.raises(OutputError, match="in use by process"), plan.holding():
+        pass
+
+
+def test_a_failed_attempt_does_not_block_the_folder(tiny, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+
+    def fail(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+    with pytest.raises(UnavailableError):
+        train(tiny, run, options(folds=4))
+    monkeypatch.undo()
+    wanted = options(protocols=("best-on-test",), passes=1, fold=0)
+    train(tiny, run, wanted)
+    config = store.read_toml(run / "config.toml")
+    assert (config["folds"], config["protocols"], config["recipe"]["passes"]) == (
+        2, ["best-on-test"], 1,
+    )  # fmt: skip
+    assert store.read_table(run / "folds.parquet")["fold"].max() == 1
+    with pytest.raises(OutputError, match="other settings"):
+        train(tiny, run, options(passes=3))
+
+
+def test_an_attempt_at_work_blocks_the_folder(tiny, tmp_path):
+    run = tmp_path / "run"
+    first = _plan.make(tiny, run, options())
+    with first.holding():
+        first.write()
+    other = options(passes=3)
+    with (
+        store.lock(run / "leak-free/seed-0/fold-00"),
+        pytest.raises(OutputError, match="other settings"),
+    ):
+        train(tiny, run, other)
+    second = _plan.make(tiny, run, other)
+    with second.holding():
+        second.write()
+    with pytest.raises(OutputError, match="other settings"):
+        first.check()  # it was replaced before the first training began
+
+
 # --- wrong input ----------------------------------------------------------------------------------
 
 
@@ -325,6 +479,13 @@ def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path):
         ({"settings": {"model": {"kernels": "x"}}}, UsageError, "kernels = 'x'"),
         ({"settings": {"recipe": {"variant": "x"}}}, UsageError, "default, paper, authors"),
         ({"settings": {"recipe": {"batch": 0}}}, UsageError, "batch"),
+        ({"settings": {"recipe": {"betas": [0.9, 1.0]}}}, UsageError, "betas"),
+        ({"settings": {"recipe": {"learning_rate": float("inf")}}}, UsageError, "learning_rate"),
+        ({"settings": {"recipe": {"class_weights": [1, 1, 1, 1, -1]}}}, UsageError, "weights"),
+        ({"settings": {"recipe": 3}}, UsageError, "recipe is 3; expected a table"),
+        ({"settings": {"model": 3}}, UsageError, "model is 3; expected a table"),
+        ({"threads": 0}, UsageError, "--threads 0"),
+        ({"final": True, "fold": 0}, UsageError, "--final with --fold 0"),
         ({"settings": {"receipt": {}}}, UsageError, "model, recipe"),
         ({"passes": 0}, UsageError, "passes"),
         ({"protocols": ("leaky",)}, UsageError, "leak-free, best-on-test"),
@@ -381,6 +542,9 @@ def test_a_signal_that_is_not_finite(tmp_path):
         broken, signals=signals, stages=np.arange(5, dtype=np.int8), onset=np.arange(5.0),
         hypnogram=np.arange(5, dtype=np.int8), facts=t.facts,
     )  # fmt: skip
+    listed = store.read_json(data / "manifest.json")
+    listed["files"][broken.name] = store.sha256(broken)  # else it counts as damaged
+    store.write_json(data / "manifest.json", listed)
     with pytest.raises(DataError, match="S011 epoch 2") as e:
         train(data, tmp_path / "run", options(folds=None, final=True))
     assert e.value.exit_code == 65
@@ -413,3 +577,57 @@ def test_too_little_memory(tiny, tmp_path, monkeypatch):
     with pytest.raises(UnavailableError, match="batch of 16") as e:
         train(tiny, tmp_path / "run", options())
     assert "recipe.batch=8" in e.value.hint
+
+
+# --- on the command line --------------------------------------------------------------------------
+
+TINY = ("--passes", 2, "--set", "model.modalities=eeg", "--set", "model.fusion=mbfe",
+        "--set", "recipe.batch=16", "--threads", 1)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--set", "model=3"), "model is 3"),
+        (("--set", "recipe.betas=[0.9, 2]"), "betas"),
+        (("--threads", 0), "--threads 0"),
+        (("--final", "--fold", 0), "--final with --fold"),
+        (("--protocol", "leak-free,"), "leak-free, best-on-test"),
+        (("--seed", "0,,1"), "--seed is '0,,1'"),
+    ],
+)
+def test_wrong_options(command, tiny, tmp_path, arguments, words):
+    ran = command("train", tiny, "run", *arguments)
+    assert ran.code == 2, ran.err
+    assert words in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_lines_and_repetition(command, tiny, tmp_path, whole):
+    ran = command("train", tiny, "a", "--folds", 2, "--protocol", "leak-free, best-on-test", *TINY)
+    assert ran.code == 0, ran.err
+    lines = [line for line in ran.err.splitlines() if " pass " in line]
+    assert len(lines) == len({line.split(" loss ")[0] for line in lines}) == 4 * 3
+    assert lines[0].startswith("leak-free seed 0 fold 0 of 0-1 pass 1/2 step 1/")
+    judged = [line for line in lines if "kappa" in line]
+    assert len(judged) == 8
+    for line in judged:
+        assert ("test" if line.startswith("best-on-test") else "val") + " kappa" in line
+    again = command("train", tiny, "b", "--config", "a/config.toml", "--threads", 1)
+    assert again.code == 0, again.err
+    same(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "x.toml").write_text('model = "mmasleepnett"')
+    assert "did you mean 'mmasleepnet'?" in command("train", tiny, "--config", "x.toml").err
+
+
+def test_final_only_and_its_status(command, tiny):
+    ran = command("train", tiny, "run", "--final", *TINY)
+    assert ran.code == 0, ran.err
+    assert "evaluate" not in ran.err
+    assert command("status", "run").out == "run: 1 done, 0 missing\n"
+
+
+def test_help_names_what_is_expected(command):
+    out = " ".join(command("train", "--help").out.split())
+    assert "NAME=VALUE" in out
+    assert "alone nothing else" in out

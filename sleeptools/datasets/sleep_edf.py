@@ -67,8 +67,13 @@ def _source(key: str, psg: list[Path], hypnogram: list[Path]) -> Source:
     return Source(key[:6], key[:5], int(key[5]), (*psg, *hypnogram), problem)
 
 
-def read(source: Source) -> Recording:
+def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     """Read one recording with its hypnogram, cut to the length of the signals.
+
+    Parameters
+    ----------
+    allow_truncated
+        Take the whole records of a file that is cut short.
 
     Raises
     ------
@@ -78,7 +83,7 @@ def read(source: Source) -> Recording:
     if source.problem:
         raise DataError(source.problem)
     psg, scoring = source.files
-    recording = edf.read(psg)
+    recording = edf.read(psg, allow_truncated=allow_truncated)
     hypnogram = edf.read_hypnogram(scoring)
     hypnogram = replace(hypnogram, scorer=hypnogram.scorer or scoring.name[7].upper())
     begin, scored = recording.start, edf.read_start(scoring)

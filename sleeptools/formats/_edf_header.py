@@ -274,7 +274,8 @@ def _records(
         if not allow_truncated or not there:
             raise DataError(
                 f"{path.name}: {message}: it is cut short",
-                hint="fetch or export it again, or take what is there with --allow-truncated",
+                hint="fetch or export it again; 'sleeptools convert --allow-truncated' takes what "
+                "is there",
             )
         notes.append(message)
     return min(said, there)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sleeptools import hypnogram as hyp
 from sleeptools import montage, stages, store
-from sleeptools.errors import DataError
+from sleeptools.errors import AnnotationsOnlyError, DataError
 from sleeptools.formats._edf_annotations import read_tals
 from sleeptools.formats._edf_header import (
     FIXED,
@@ -48,7 +48,9 @@ def read(path: Path, *, allow_truncated: bool = False) -> Recording:
     header = read_header(store.need(path), allow_truncated=allow_truncated)
     sampled = [s for s in header.signals if not s.is_annotations]
     if not sampled:
-        raise DataError(f"{path.name}: holds annotations only", hint="read it as a hypnogram")
+        raise AnnotationsOnlyError(
+            f"{path.name}: holds annotations only", hint="read it as a hypnogram"
+        )
     _, notes = read_tals(header)
     signals = {n: _signal(header, s, n) for n, s in _names(sampled)}
     facts: dict[str, str | int | float | bool] = {"kind": header.kind}

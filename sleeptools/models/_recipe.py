@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +19,8 @@ from sleeptools import config
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 class Recipe(BaseModel):
@@ -44,17 +46,17 @@ class Recipe(BaseModel):
         What the validation epochs are judged by to keep a pass; `last` keeps the last one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     variant: str = "default"
     passes: int = Field(default=150, ge=1)
     batch: int = Field(default=256, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
-    class_weights: tuple[float, ...] = ()
+    class_weights: tuple[Weight, ...] = ()
     loss: Loss = "weighted_ce"
     selection: Selection = "kappa"
 

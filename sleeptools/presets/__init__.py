@@ -19,7 +19,7 @@ class Trim(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     rule: TrimRule = "drop-then-trim"
-    margin_minutes: float = Field(30.0, ge=0)
+    margin_minutes: float = Field(30.0, ge=0, le=1440)
 
 
 class Preset(BaseModel):

@@ -16,6 +16,7 @@ from typing import Final
 from sleeptools import markup as m
 from sleeptools import store
 from sleeptools.errors import MissingInputError
+from sleeptools.folds import NAMED
 from sleeptools.markup import Markup
 from sleeptools.report._drawings import hypnograms, training
 from sleeptools.report._page import HEADLINE, LABELS, Page, gather, show
@@ -31,7 +32,7 @@ def report(run_folders: Sequence[Path], out: Path, *, partial: bool = False) -> 
     Parameters
     ----------
     run_folders
-        Run folders; one that has no metrics.parquet yet gets it.
+        Run folders; nothing is written into them.
     out
         The HTML file.
     partial
@@ -118,7 +119,7 @@ def _contents(pages: Sequence[Page]) -> Markup:
 def _overview(pages: Sequence[Page]) -> Markup:
     """All runs of the page in one table."""
     rows = [
-        (p.found.run.name, p.found.run.model, protocol, _known(p.found.run.simulated),
+        (p.found.run.name, p.found.run.model, NAMED[protocol], _known(p.found.run.simulated),
          p.ours[protocol].subjects, *(show(k, p.found.pooled(protocol)[k]) for k in HEADLINE))
         for p in pages for protocol in p.found.protocols
     ]  # fmt: skip
@@ -147,7 +148,7 @@ def _run(page: Page, several: bool) -> Markup:
 def _footer() -> Markup:
     return m.paragraph(
         f"{PURPOSE} Definitions of the metrics: precision, recall, F1 and specificity one stage "
-        "against the rest; a stage that is neither scored nor predicted is left out of the means; "
+        "against the rest; a stage that is not in the scored epochs is left out of the means; "
         "kappa after Cohen (1960)."
     )
 

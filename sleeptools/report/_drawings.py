@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sleeptools import figures, plots
 from sleeptools import markup as m
 from sleeptools.figures import Night
+from sleeptools.folds import NAMED
 from sleeptools.markup import Markup
 from sleeptools.report._page import Page
 
@@ -25,8 +26,9 @@ def hypnograms(page: Page) -> Iterator[Markup]:
     agree = {n.label: float((n.truth == n.predicted).mean()) for n in nights}
     middle = sorted(nights, key=lambda n: agree[n.label])[len(nights) // 2]
     about = (
-        f"Protocol {page.protocol}, first seed. Red marks are epochs where prediction and scoring "
-        "differ. Below, the hypnodensity: the predicted probability of every stage, stacked."
+        f"Protocol {NAMED[page.protocol]}, first seed. Red marks are epochs where prediction "
+        "and scoring differ. Below, the hypnodensity: the predicted probability of every stage, "
+        "stacked."
     )
     caption = f"{middle.label}, the night of median agreement ({agree[middle.label]:.1%}). {about}"
     yield m.figure(figures.hypnogram(middle), caption=caption, label=f"Hypnogram {middle.label}")

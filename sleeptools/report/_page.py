@@ -58,8 +58,6 @@ def gather(folder: Path, number: int, partial: bool) -> Page:
     import polars as pl
 
     found = evaluation.compute(runs.open_run(folder, partial=partial))
-    if not (folder / "metrics.parquet").exists():
-        evaluation.write(found)
     protocol = headline(found)
     seed = min(s for p, s in found.confusions if p == protocol)
     drawn = (pl.col("protocol") == protocol) & (pl.col("seed") == seed)
@@ -88,8 +86,10 @@ def _ours(found: Evaluation) -> dict[str, published.Protocol]:
             epochs=int(first["epochs"].sum()),
             folds=first["fold"].n_unique(),
             rules=str(run.preset.get("rules", "")),
-            optimistic=protocol == runs.OPTIMISTIC,
+            optimistic=protocol == folds.BEST_ON_TEST,
             model=run.model,
+            settings=run.settings,
+            recipe=run.recipe,
         )
     return known
 
@@ -100,6 +100,11 @@ def show(name: str, value: float | None, *, signed: bool = False) -> str:
         return "–"  # noqa: RUF001 - a dash for "none"
     sign = "+" if signed else ""
     return f"{value:{sign}.3f}" if name == "kappa" else f"{100 * value:{sign}.2f}"
+
+
+def count(number: int, what: str) -> str:
+    """Join number and noun: "1 subject", "2 subjects"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def unit(name: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from sleeptools import figures, folds, metrics, published, runs
+from sleeptools import figures, folds, metrics, published
 from sleeptools import markup as m
+from sleeptools.folds import NAMED
 from sleeptools.markup import Markup
-from sleeptools.report._page import HEADLINE, LABELS, Page, show, unit
+from sleeptools.report._page import HEADLINE, LABELS, Page, count, show, unit
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PROTOCOLS: Final = {
     folds.LEAK_FREE: "leak-free: the pass is chosen on validation subjects taken from the training "
@@ -19,12 +23,21 @@ PROTOCOLS: Final = {
 
 
 def _tagged(protocol: str) -> Markup:
-    kind = "tag" if protocol == runs.OPTIMISTIC else "tag good"
-    return m.element("span", m.text(_named(protocol)), class_=kind)
+    kind = "tag" if protocol == folds.BEST_ON_TEST else "tag good"
+    return m.element("span", m.text(NAMED[protocol]), class_=kind)
 
 
-def _named(protocol: str) -> str:
-    return f"{protocol} (optimistic)" if protocol == runs.OPTIMISTIC else protocol
+def _about(page: Page, protocol: str) -> str:
+    """Say how a protocol chose the pass, in this run."""
+    last = page.found.run.unchosen(protocol)
+    if not last:
+        return PROTOCOLS[protocol]
+    if len(last) == page.ours[protocol].folds:
+        return (
+            f"{protocol}: nothing chooses the pass, the last is kept; the test fold is read once."
+        )
+    where = ", ".join(map(str, last))
+    return f"{PROTOCOLS[protocol]} In fold {where} there is none, and the last pass is kept."
 
 
 def summary(page: Page) -> Iterator[Markup]:
@@ -33,13 +46,14 @@ def summary(page: Page) -> Iterator[Markup]:
     values, subjects = found.pooled(page.protocol), found.subjects
     tiles = []
     for name in HEADLINE:
-        each = subjects.filter(protocol=page.protocol)[name].drop_nans()
+        each = _over_seeds(subjects.filter(protocol=page.protocol), [name])[name].drop_nulls()
         median = m.element("small", m.text(f"median subject {show(name, each.median())}"))  # type: ignore[arg-type]
         shown = m.element("dd", m.text(show(name, values[name])), median)
         tiles.append(m.element("div", m.element("dt", m.text(unit(name))), shown, class_="tile"))
     yield m.element(
         "p", m.element("strong", m.text(found.run.model)), m.text(
-            f" on {ours.subjects} subjects, {ours.epochs:,} scored epochs, {ours.folds} folds"
+            f" on {count(ours.subjects, 'subject')}, {count(ours.epochs, 'scored epoch')}, "
+            f"{count(ours.folds, 'fold')}"
             f"{', simulated data' if ours.simulated else ''}; "
         ), _tagged(page.protocol),
     )  # fmt: skip
@@ -50,7 +64,7 @@ def summary(page: Page) -> Iterator[Markup]:
 
 def _verdict(page: Page) -> Iterator[Markup]:
     """Say whether ours and the printed number can be compared."""
-    protocol = runs.OPTIMISTIC if runs.OPTIMISTIC in page.ours else page.protocol
+    protocol = folds.BEST_ON_TEST if folds.BEST_ON_TEST in page.ours else page.protocol
     ours = page.ours[protocol]
     rows = published.beside(ours).to_dicts()
     if not rows:
@@ -61,7 +75,7 @@ def _verdict(page: Page) -> Iterator[Markup]:
     if not different:
         yield m.paragraph(f"Comparable with the printed {what}: data, folds and selection agree.")
         return
-    yield m.paragraph(f"Not directly comparable with the printed {what} ({protocol}):")
+    yield m.paragraph(f"Not directly comparable with the printed {what}; ours {NAMED[protocol]}:")
     yield m.items(different)
 
 
@@ -69,18 +83,18 @@ def results(page: Page) -> Iterator[Markup]:
     """All metrics per protocol, and their difference."""
     found = page.found
     pooled, gained = {p: found.pooled(p) for p in found.protocols}, found.difference()
-    head = ["Metric", *map(_named, pooled)]
+    head = ["Metric", *(NAMED[p] for p in pooled)]
     rows = [
         [unit(k), *(show(k, v[k]) for v in pooled.values())]
         + ([show(k, gained[k], signed=True)] if gained else [])
         for k in LABELS
     ]
-    head += ["best-on-test less leak-free"] if gained else []
+    head += ["best-on-test (optimistic) less leak-free"] if gained else []
     seeds = len({seed for _, seed in found.confusions})
     of = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     strong = frozenset(i for i, k in enumerate(LABELS) if k in HEADLINE)
     yield m.table(head, rows, caption=f"Test epochs of all folds pooled; {of}", strong=strong)
-    yield m.items(PROTOCOLS[p] for p in found.protocols if p in PROTOCOLS)
+    yield m.items(_about(page, p) for p in found.protocols)
     yield m.paragraph(
         "Two quantities go by the name G-mean: the geometric mean of the recalls, which Table 3 of "
         "the MMASleepNet paper reports, and Eq. 17 of that paper, which comes out higher. No "
@@ -93,9 +107,11 @@ def confusions(page: Page) -> Iterator[Markup]:
     """Draw the pooled confusion matrix of every protocol."""
     drawn = []
     for protocol in page.found.protocols:
-        title = f"Confusion matrix, {protocol}"
+        title = f"Confusion matrix, {NAMED[protocol]}"
         drawing = figures.confusion(page.found.matrix(protocol), page.found.stages, title)
-        caption = f"{_named(protocol)}: per cent of the epochs scored as the row's stage, and count"
+        caption = f"{NAMED[protocol]}: per cent of the epochs scored as the row's stage, and count"
+        if page.found.seeds(protocol) > 1:
+            caption += f", summed over {page.found.seeds(protocol)} seeds"
         drawn.append(m.figure(drawing, caption=caption, label=title))
     yield m.element("div", *drawn, class_="matrices")
 
@@ -104,38 +120,48 @@ def stages(page: Page) -> Iterator[Markup]:
     """Per stage: F1, precision, recall, specificity and support."""
     head = ("Stage", "F1", "Precision", "Recall", "Specificity", "Epochs")
     for protocol in page.found.protocols:
-        matrix = page.found.matrix(protocol)
-        each, support = metrics.per_stage(matrix), metrics.support(matrix)
+        each, support = page.found.per_stage(protocol), page.found.support(protocol)
+        several = page.found.seeds(protocol) > 1
         rows = [
             (name, *(show(k, float(each[k][i])) for k in metrics.PER_STAGE), f"{support[i]:,}")
             for i, name in enumerate(page.found.stages)
         ]
-        yield m.table(
-            head, rows, caption=f"{_named(protocol)}: one stage against the rest, per cent"
-        )
+        caption = f"{NAMED[protocol]}: one stage against the rest, per cent"
+        caption += f"; mean of {page.found.seeds(protocol)} seeds, epochs of one" * several
+        yield m.table(head, rows, caption=caption)
 
 
 def subjects(page: Page) -> Iterator[Markup]:
     """One row per subject, then their mean and median."""
     import polars as pl
 
+    total = len(page.found.stages)
     columns = (*HEADLINE[:3], *(f"f1_{name}" for name in page.found.stages))
-    head = ("Subject", "Fold", "Nights", "Epochs", *(LABELS[k] for k in HEADLINE[:3]),
+    head = ("Subject", "Fold", "Nights", "Epochs", "Stages", *(LABELS[k] for k in HEADLINE[:3]),
             *(f"F1 {name}" for name in page.found.stages))  # fmt: skip
     mine = page.found.subjects.filter(protocol=page.protocol)
     several = mine["seed"].n_unique() > 1
-    keys = ["subject", "fold", "nights", "epochs"]
-    mean = mine.group_by(keys, maintain_order=True).agg(pl.col(columns).drop_nans().mean())
-    rows = [_subject(row, columns) for row in mean.sort("subject").to_dicts()]
+    mean = _over_seeds(mine, columns)
+    rows = [_subject(row, columns, total) for row in mean.sort("subject").to_dicts()]
     for name, of in (("Mean", pl.Series.mean), ("Median", pl.Series.median)):
         values = {c: of(mean[c].drop_nulls()) for c in columns}
-        rows.append((name, "", "", "", *(show(c, values[c]) for c in columns)))  # type: ignore[arg-type]
-    caption = f"{_named(page.protocol)}: each subject tested in one fold, per cent but for kappa"
+        rows.append((name, "", "", "", "", *(show(c, values[c]) for c in columns)))  # type: ignore[arg-type]
+    caption = f"{NAMED[page.protocol]}: each subject tested in one fold, per cent but for kappa; "
+    caption += "means over the stages that the subject has"
     caption += ", mean of seeds" * several
     last = frozenset({len(rows) - 2, len(rows) - 1})
     yield m.table(head, rows, caption=caption, strong=last)
 
 
-def _subject(row: dict[str, Any], columns: Sequence[str]) -> tuple[object, ...]:
+def _over_seeds(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Average each subject over the seeds; null where there is no number."""
+    import polars as pl
+
+    keys = ["subject", "fold", "nights", "epochs", "stages"]
+    return table.group_by(keys, maintain_order=True).agg(pl.col(columns).drop_nans().mean())
+
+
+def _subject(row: dict[str, Any], columns: Sequence[str], stages: int) -> tuple[object, ...]:
     shown = (show(c, row[c]) for c in columns)
-    return (row["subject"], row["fold"], row["nights"], f"{row['epochs']:,}", *shown)
+    there = f"{row['stages']} of {stages}"
+    return (row["subject"], row["fold"], row["nights"], f"{row['epochs']:,}", there, *shown)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sleeptools import folds, published, runs
 from sleeptools import markup as m
-from sleeptools import metrics, published, runs
 from sleeptools.markup import Markup
 from sleeptools.report._page import HEADLINE, LABELS, Page, show, value_text
 
@@ -42,7 +42,7 @@ Line = tuple[tuple[object, object, object, object], Mapping[str, Any]]
 
 def _mine(page: Page, protocol: str) -> Line:
     ours, found = page.ours[protocol], page.found
-    f1 = zip(found.stages, metrics.f1(found.matrix(protocol)).tolist(), strict=True)
+    f1 = zip(found.stages, found.per_stage(protocol)["f1"].tolist(), strict=True)
     values = found.pooled(protocol) | {f"f1_{name}": value for name, value in f1}
     data = (
         f"{ours.preset or 'unknown'}{', SIMULATED' if ours.simulated else ''}, {_n(ours.subjects)}"
@@ -56,12 +56,12 @@ def _n(count: int) -> str:
 
 def _chosen(page: Page, protocol: str) -> str:
     """Say what chose the pass that was kept."""
-    selection = page.found.run.facts.get("selection")
-    if isinstance(selection, Mapping) and selection.get(protocol) == ["last"]:
+    last = page.found.run.unchosen(protocol)
+    if len(last) == page.ours[protocol].folds:
         return "nothing: the last pass"
-    if protocol == runs.OPTIMISTIC:
+    if protocol == folds.BEST_ON_TEST:
         return "the test fold (optimistic)"
-    return "validation subjects"
+    return "validation subjects" + ", or nothing" * bool(last)
 
 
 def _printed(row: Mapping[str, Any]) -> Line:
@@ -108,7 +108,12 @@ def _counted(head: str, rows: Sequence[tuple[str, Any]], caption: str) -> Markup
 def provenance(page: Page) -> Iterator[Markup]:
     """Show how the run was made: settings, versions, machine, readings of the test folds."""
     run = page.found.run
-    known = {k: v for k, v in run.facts.items() if k not in ("data", "environment", "files")}
+    if run.settings:
+        yield _facts(run.settings, f"Settings of the model {run.model}")
+    if run.recipe:
+        yield _facts(run.recipe, "Recipe of the training")
+    shown = ("data", "environment", "files", "model_config", "recipe")
+    known = {k: v for k, v in run.facts.items() if k not in shown}
     if isinstance(known.get("command"), list):
         known["command"] = " ".join(map(str, known["command"]))
     yield _facts(known or {"manifest": "none yet"}, "Manifest of the run")

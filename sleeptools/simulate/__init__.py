@@ -16,6 +16,7 @@ from sleeptools.simulate import night as nights_of
 
 KIND = "sleeptools-simulated"
 VERSION = 1
+SETTINGS = "simulation.toml"
 MOST_SUBJECTS = 100  # two digits of a Sleep-EDF file name
 MOST_NIGHTS = 2
 HOURS = (0.5, 24.0)
@@ -58,23 +59,25 @@ def simulate(
     """
     module = registry.load("datasets", dataset)
     if not hasattr(module, "write"):
-        raise UsageError(f"data set {dataset!r} cannot be simulated")
+        raise UsageError(
+            f"data set {dataset!r} cannot be simulated", hint="sleep-edf can be simulated"
+        )
     _check(subjects, nights, hours, seed)
     settings = {
         "data_set": dataset, "subjects": subjects, "nights": nights, "hours": hours, "seed": seed,
     }  # fmt: skip
+    names = [f"SC4{s:02d}{n}" for s in range(subjects) for n in range(1, nights + 1)]
     if _is_done(out, settings):
         return out
     manifest = store.Manifest(KIND, VERSION, {"simulated": True, **settings})
+    fresh = not (out / "manifest.json").exists()  # else something in it is damaged
     with store.lock(out):
+        _begin(out, settings)
         items = [
-            (f"subject {s}, night {n}", partial(_one, module, s, n, hours, seed, out))
-            for s in range(subjects)
-            for n in range(1, nights + 1)
+            (name, partial(_one, module, name, hours, seed, out, skip=fresh)) for name in names
         ]
         outcome = batch.run(items, out, progress)
-        files = [Path(p) for row in outcome.rows for p in row["files"]]
-        manifest.write(out, files)
+        manifest.write(out, [out / SETTINGS, *(p for row in outcome.rows for p in row["files"])])
     outcome.raise_failures(out)
     return out
 
@@ -91,9 +94,16 @@ def _check(subjects: int, nights: int, hours: float | None, seed: int) -> None:
 
 
 def _is_done(out: Path, settings: dict[str, Any]) -> bool:
-    if not (out / "manifest.json").exists():
+    """Tell whether the same simulation is there; refuse a folder that holds anything else."""
+    held = [p.name for p in out.iterdir() if p.name[0] != "."] if out.is_dir() else []
+    if not held:
         return False
-    found = store.read_manifest(out, KIND, VERSION)
+    if SETTINGS not in held:
+        raise OutputError(
+            f"{out}: holds files that are not of a simulation, such as {sorted(held)[0]}",
+            hint="give a folder of its own",
+        )
+    found = store.read_toml(out / SETTINGS)
     different = [
         f"{k}: {found.get(k)} there, {v} now" for k, v in settings.items() if found.get(k) != v
     ]
@@ -102,14 +112,23 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
             f"{out}: holds another simulation ({'; '.join(different)})",
             hint="give another folder, or remove this one",
         )
-    return not store.verify(out)
+    return (out / "manifest.json").exists() and not store.verify(out)
+
+
+def _begin(out: Path, settings: dict[str, Any]) -> None:
+    """Say what is to be made before the first file stands there."""
+    known = {k: v for k, v in settings.items() if v is not None}
+    store.write_toml(out / SETTINGS, {"format": KIND, "version": VERSION, **known})
 
 
 def _one(
-    module: ModuleType, subject: int, night: int, hours: float | None, seed: int, out: Path
+    module: ModuleType, name: str, hours: float | None, seed: int, out: Path, *, skip: bool
 ) -> tuple[dict[str, Any], str]:
-    made = nights_of.simulate_night(subject, night, hours=hours, seed=seed)
+    there = sorted(out.glob(f"{name}*"))
+    if skip and len(there) == 2:  # noqa: PLR2004 - signals and hypnogram, each written whole
+        return {"files": there}, "as before"
+    made = nights_of.simulate_night(int(name[3:5]), int(name[5]), hours=hours, seed=seed)
     facts = made.recording.facts
     sex = "Female" if facts.get("sex") == "F" else "Male"
     paths = module.write(made.recording, out, made.events, patient=f"{sex}_{facts.get('age', 0)}yr")
-    return {"files": [str(p) for p in paths]}, f"{made.recording.seconds / 3600:.1f} h"
+    return {"files": paths}, f"{made.recording.seconds / 3600:.1f} h"

@@ -2,8 +2,9 @@
 
 A run folder holds config.toml (what was asked), folds.parquet (who does what), a folder for each
 protocol, seed and fold, `final/`, and manifest.json (docs/formats.md). A fold with predictions is
-done and skipped; an unfinished one continues from its checkpoint, on a CPU to the same bits.
-Several processes may work on different folds of one run.
+done and skipped; an unfinished one continues from its checkpoint, on a CPU to the same bits as
+without a break, if the number of threads is the same: it is kept in the checkpoint and taken from
+there. Several processes may work on different folds, seeds or protocols of one run.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from pathlib import Path
 
 import torch
 
+from sleeptools import epochs as epoch_sets
 from sleeptools import native, store
 from sleeptools.errors import UnavailableError
+from sleeptools.folds import LEAK_FREE
 from sleeptools.runs import KIND
 from sleeptools.train import _device, _plan
 from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Source
 from sleeptools.train._loop import Training
-from sleeptools.train._plan import Plan, TrainOptions
+from sleeptools.train._plan import BY_SEED, Plan, TrainOptions
 from sleeptools.train._stop import catching
 from sleeptools.train._task import Task
 
-__all__ = ["Progress", "TrainOptions", "train"]
+__all__ = ["BY_SEED", "Progress", "TrainOptions", "train"]
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,16 @@ class Progress:
     protocol, seed, fold, folds
         The training at work; `folds` is their number; protocol "final" for the model on everybody.
     pass_number, passes
-        From 1; the pass at work.
+        From 1; the pass at work, or the one just finished.
+    pass_done
+        Whether that pass has just been finished and judged.
     step, steps
         Updates done in this training, and in all of it.
     loss
         Mean over the pass at work so far, or of the last one; NaN before the first step.
     val_kappa
-        Of the last finished pass (on the test fold under best-on-test), None if nothing is judged.
+        Of the last finished pass, on the validation subjects, or under best-on-test on the test
+        fold; None if nothing is judged.
     seconds_left
         Estimated for everything that this command still has to do.
     epochs_per_second
@@ -59,6 +65,7 @@ class Progress:
     folds: int
     pass_number: int
     passes: int
+    pass_done: bool
     step: int
     steps: int
     loss: float
@@ -68,10 +75,15 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+Say = Callable[[str], None]
 
 
 def train(
-    epochs: Path, run: Path, options: TrainOptions, progress: Report = lambda _: None
+    epochs: Path,
+    run: Path,
+    options: TrainOptions,
+    progress: Report = lambda _: None,
+    say: Say = lambda _: None,
 ) -> None:
     """Train what the options ask for and is not done yet.
 
@@ -84,16 +96,19 @@ def train(
     options
         What to train.
     progress
-        Called after every step.
+        Called after every step, and after every pass.
+    say
+        Called with a line of text for what is worth knowing and happens once.
 
     Raises
     ------
     UsageError
         For an unknown model, setting, protocol or device, or a fold that is not there.
     DataError
-        If the epochs do not fit the model or the folds, or the loss is not finite.
+        If the epochs are damaged, do not fit the model or the folds, or the loss is not finite.
     OutputError
-        If the run exists with other settings, or another process works on the same fold.
+        If the run exists with other settings, or another process works on the same fold; a run of
+        which nothing is trained yet takes the new settings.
     UnavailableError
         If the device is missing or too small.
     Stopped
@@ -103,28 +118,63 @@ def train(
     plan = _plan.make(epochs, run, options)
     device = _device.choose(options.device)
     threads = _device.set_threads(options.threads)
-    plan.write()
     pending = [task for task in plan.tasks() if not task.done]
-    if pending:
-        _work(plan, pending, device, progress)
-    elif (run / "manifest.json").exists():
+    if not pending and plan.written():
         return
-    manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
-    manifest.facts |= {"native": native.describe(), "torch": _flags()}
-    manifest.write(run, plan.files())
+    epoch_sets.check(epochs)
+    with plan.holding():
+        plan.write()
+    if pending:
+        _unchosen(pending, say)
+        _work(plan, pending, device, progress, say)
+    with plan.holding():  # another process may have added to the run meanwhile
+        manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
+        manifest.facts |= {"native": native.describe(), "torch": _flags()}
+        manifest.write(run, plan.files())
 
 
-def _work(plan: Plan, pending: list[Task], device: torch.device, progress: Report) -> None:
+def _unchosen(pending: list[Task], say: Say) -> None:
+    """Say once where no validation subject is there to choose the pass."""
+    found = sorted({t.fold.number for t in pending if t.protocol == LEAK_FREE and t.unchosen})
+    if found:
+        say(
+            f"{LEAK_FREE}, fold {', '.join(map(str, found))}: too few subjects for a validation "
+            "subject, so the last pass is kept"
+        )
+
+
+def _work(
+    plan: Plan, pending: list[Task], device: torch.device, progress: Report, say: Say
+) -> None:
     """Train one task after the other."""
+    threads = torch.get_num_threads()
     with catching() as stop, _room(plan.recipe.batch):
         source = Source(plan.data, device)
         clock = _Clock(plan, pending, progress)
         for task in pending:
             with store.lock(task.folder):
+                plan.check()
                 if not task.done:  # another process may have been faster
+                    _device.set_threads(threads)
                     training = Training(task, source, stop)
+                    _same_threads(training, plan.options.threads, say)
                     clock.follow(training)
                     training.run(clock.report)
+
+
+def _same_threads(training: Training, asked: int | None, say: Say) -> None:
+    """Go on with as many threads as the training has had, or note that it is otherwise."""
+    before = training.state.threads
+    if before and asked is None:
+        _device.set_threads(before[-1])
+    now = torch.get_num_threads()
+    if before and before[-1] != now:
+        say(
+            f"{training.task}: continued with {now} CPU threads, begun with {before[-1]}: the "
+            "last bits will differ from those of a training without a break"
+        )
+    if before[-1:] != [now]:
+        before.append(now)
 
 
 @contextlib.contextmanager
@@ -163,11 +213,12 @@ class _Clock:
         self.left -= count
         self.kappa = self.kappa if kappa is None else kappa
         task, state = self.training.task, self.training.state
+        number = len(state.rows) + (count > 0)  # without epochs, it is the pass just finished
         speed = self.trained / max(time.monotonic() - self.since, 1e-9)
         self.progress(
             Progress(
                 task.protocol, task.seed, task.fold.number, len(self.plan.folds) or 1,
-                min(self.training.pass_number, task.recipe.passes), task.recipe.passes,
+                number, task.recipe.passes, not count,
                 state.step, self.training.steps * task.recipe.passes,
                 _loss(state), self.kappa,
                 self.left / speed if speed else math.nan, speed,

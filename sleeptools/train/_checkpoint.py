@@ -1,7 +1,8 @@
 """The state of an unfinished training in one safetensors file, without pickle.
 
 Everything a step depends on is here or follows from seed, protocol, fold and the number of the
-step, so that a continued training ends in the same bits as one that was never interrupted.
+step, so that a continued training ends in the same bits as one that was never interrupted: on the
+same kind of CPU with the same number of threads, which is here for that reason.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class State:
         Pass and purpose of every reading of the test fold.
     seconds
         Spent so far, all sittings together.
+    threads
+        CPU threads it was trained with; several numbers where a sitting had another.
     """
 
     model: nn.Module
@@ -55,6 +58,7 @@ class State:
     best_pass: int = 0
     audit: list[tuple[int, str]] = field(default_factory=list)
     seconds: float = 0.0
+    threads: list[int] = field(default_factory=list)
 
     def keep(self, score: float) -> None:
         """Keep the present weights as those of the best pass so far."""
@@ -63,7 +67,7 @@ class State:
         self.best_pass = len(self.rows) + 1
 
 
-FACTS = ("step", "loss", "correct", "seen", "rows", "best_pass", "audit", "seconds")
+FACTS = ("step", "loss", "correct", "seen", "rows", "best_pass", "audit", "seconds", "threads")
 
 
 def save(path: Path, state: State) -> None:

@@ -49,7 +49,15 @@ def choose(name: str) -> torch.device:
 
 
 def set_threads(asked: int | None) -> int:
-    """Set the number of CPU threads: as asked, or from OMP_NUM_THREADS, or from Slurm."""
+    """Set the number of CPU threads: as asked, or from OMP_NUM_THREADS, or from Slurm.
+
+    Raises
+    ------
+    UsageError
+        If asked for fewer than one.
+    """
+    if asked is not None and asked < 1:
+        raise UsageError(f"--threads {asked}: expected a whole number >= 1")
     known = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
     count = asked or next((int(text) for text in known if text.isdigit() and int(text)), None)
     if count and count != torch.get_num_threads():

@@ -1,7 +1,8 @@
 """One training: passes through the epochs of the training subjects, a pass kept, the test scored.
 
 A step depends on the state before it and on seed, protocol, fold and its own number, nothing else:
-the order of the epochs and the dropout masks come from generators seeded with these. Under
+the order of the epochs and the dropout masks come from generators seeded with these. (The number
+of CPU threads decides the order of sums, and so the last bits.) Under
 `leak-free` the validation subjects choose the pass and the test fold is read once, at the end;
 under `best-on-test` the test fold itself chooses the pass by accuracy, as the papers' programs do,
 which makes the result optimistic. Every reading of the test fold goes into audit.csv.
@@ -186,7 +187,10 @@ class Training:
         if state.best is not None:
             state.model.load_state_dict(state.best)
         kept = state.best_pass or len(state.rows)
-        facts = {**self.task.facts, "selection": self.task.selection, "pass": kept}
+        facts = {
+            **self.task.facts, "selection": self.task.selection, "pass": kept,
+            "threads": state.threads,
+        }  # fmt: skip
         models.save(state.model, folder, facts)
         if self.task.protocol != FINAL:
             self.predict(folder)
@@ -199,7 +203,7 @@ class Training:
         fold = self.task.fold
         tables = [
             self.predictions(role, who)
-            for role, who in (("validation", fold.validation), ("test", fold.test))
+            for role, who in (("val", fold.validation), ("test", fold.test))
             if who
         ]
         self.write_audit(folder)

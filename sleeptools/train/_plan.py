@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from sleeptools import config as settings
 from sleeptools import epochs as epoch_sets
 from sleeptools import folds as dealing
-from sleeptools import models, registry, store
+from sleeptools import models, registry, runs, store
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.folds import Fold
@@ -26,6 +28,9 @@ from sleeptools.train._task import FINAL, STATE, Task
 BY_SEED, PUBLISHED = "seed", "published"
 ADDED = ("folds", "folds_from", "protocols", "seeds", "final")
 """Keys of config.toml that say how much to train, not how: a later command may add to them."""
+TRAINED = (STATE, "model.safetensors", "predictions.parquet")
+"""Files of which one is there as soon as anything of a run is worth keeping."""
+WAIT = 30.0  # s for another process to write the files of the run as a whole
 LEFT_OUT = {"format", "version", "command", "environment", "files", "recordings", "inputs"}
 
 
@@ -56,7 +61,9 @@ class TrainOptions:
     device
         "auto", "cpu" or "cuda".
     threads
-        CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all.
+        CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all, and for a training that
+        continues, as many as it began with. Results are the same to the bit only with the same
+        number.
     settings
         Tables "model" and "recipe": what differs from the model's and its recipe's defaults.
     """
@@ -93,8 +100,10 @@ class Plan:
         Complete.
     folds
         Without validation subjects; empty where only `final` is asked for.
+    parameters
+        Of the model.
     config
-        config.toml.
+        config.toml: what is there, and what this command adds.
     """
 
     run: Path
@@ -103,7 +112,8 @@ class Plan:
     chosen: dict[str, Any]
     recipe: Recipe
     folds: list[Fold]
-    config: dict[str, Any]
+    parameters: int
+    config: dict[str, Any] = field(default_factory=dict)
 
     def tasks(self) -> Iterator[Task]:
         """Every training that this command asks for, done or not."""
@@ -113,7 +123,7 @@ class Plan:
                 for fold in folds:
                     if self.options.fold in {None, fold.number}:
                         yield self.task(protocol, seed, fold)
-        if self.options.final and self.options.fold is None:
+        if self.options.final:
             yield self.task(FINAL, self.options.seeds[0], Fold(0, self.data.subjects, (), ()))
 
     def task(self, protocol: str, seed: int, fold: Fold) -> Task:
@@ -137,57 +147,111 @@ class Plan:
             "epoch_seconds": self.data.epoch_seconds, "stages": list(self.data.names),
         }  # fmt: skip
 
+    def written(self) -> bool:
+        """Whether nothing is left to write about the run as a whole."""
+        path = self.run / "config.toml"
+        there = path.exists() and (self.run / "manifest.json").exists()
+        return there and store.read_toml(path) == self.config
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Hold the run as a whole, for the moment that its common files take; wait for others.
+
+        Inside, `config` is what the folder holds at that moment and what this command adds.
+
+        Raises
+        ------
+        OutputError
+            If another process holds it for too long, or left other settings there meanwhile.
+        """
+        with _held(self.run):
+            self.config = _merged(self.run, _config(self), self.options)
+            yield
+
     def write(self) -> None:
-        """Write config.toml and folds.parquet where they are missing or grow."""
+        """Write config.toml and folds.parquet where they are missing or change; call it holding."""
         import polars as pl
 
-        path = self.run / "config.toml"
-        if not path.exists() or store.read_toml(path) != self.config:
-            store.write_toml(path, self.config)
-        table = self.run / "folds.parquet"
-        if self.folds and not table.exists():
+        path, table = self.run / "config.toml", self.run / "folds.parquet"
+        if self.folds:
             seed = self.options.folds_seed
             rows = dealing.table({p: dealing.under(p, self.folds, seed) for p in dealing.PROTOCOLS})
-            store.write_table(table, pl.DataFrame(rows))
+            dealt = pl.DataFrame(rows)
+            if not table.exists() or not store.read_table(table).equals(dealt):
+                store.write_table(table, dealt)
+        elif not self.config["folds"]:
+            table.unlink(missing_ok=True)  # of an attempt that came to nothing
+        if not path.exists() or store.read_toml(path) != self.config:
+            store.write_toml(path, self.config)
+
+    def check(self) -> None:
+        """Compare with the settings in the folder: another process may have replaced them.
+
+        Raises
+        ------
+        OutputError
+            If they are no longer those of this command.
+        """
+        _grown(self.run, _config(self), self.options)
 
     def facts(self) -> dict[str, Any]:
         """Facts of the run for its manifest."""
+        changed = self.threads_changed()
         return {
             "model": self.options.model,
-            "parameters": _parameters(self.options.model, self.chosen),
+            "model_config": self.chosen,
+            "parameters": self.parameters,
             **self.signals(),
             "simulated": self.data.simulated,
             "data": {k: v for k, v in self.data.manifest.items() if k not in LEFT_OUT},
             "epochs": self.config["epochs"],
-            "folds": len(self.folds),
+            "folds": self.config["folds"],
             "protocols": self.config["protocols"],
             "seeds": self.config["seeds"],
             "final": self.config["final"],
             "selection": self.selection(),
             "recipe": self.recipe.model_dump(mode="json"),
+            **({"threads_changed": changed} if changed else {}),
         }
+
+    def threads_changed(self) -> dict[str, list[int]]:
+        """Trainings that were continued with another number of CPU threads, and the numbers."""
+        found = {}
+        for path in self.files():
+            if path.name == "config.json":
+                threads = models.read_config(path.parent).get("threads", [])
+                if len(threads) > 1:
+                    found[str(path.parent.relative_to(self.run))] = threads
+        return found
 
     def selection(self) -> dict[str, list[str]]:
         """Tell what the pass is kept by under each protocol, "last" where nothing chooses."""
         found: dict[str, list[str]] = {}
+        dealt = self.folds
+        if self.config["folds"] and not dealt:  # by an earlier command; this one has only `final`
+            how = {name: self.config[name] for name in ("folds", "folds_from")}
+            dealt = _folds(self.data, replace(self.options, **how))
         for protocol in self.config["protocols"]:
-            folds = dealing.under(protocol, self.folds, self.options.folds_seed)
+            folds = dealing.under(protocol, dealt, self.options.folds_seed)
             found[protocol] = sorted({self.task(protocol, 0, fold).selection for fold in folds})
         return found
 
     def files(self) -> list[Path]:
         """Files of the trainings that are done, and of the run itself."""
-        names = ("config.toml", "folds.parquet", "*/seed-*/fold-*/[!.]*.*", f"{FINAL}/[!.]*.*")
-        found = {path for name in names for path in self.run.glob(name)}
-        return sorted(p for p in found if not (p.parent / STATE).exists())
+        done = [p for p in self.run.glob("*/seed-*/fold-*") if runs.is_done(p)]
+        done += [p for p in self.run.glob(FINAL) if runs.is_done(p, final=True)]
+        common = [self.run / name for name in ("config.toml", "folds.parquet")]
+        found = [path for folder in done for path in folder.glob("[!.]*.*")]
+        return sorted([*found, *(p for p in common if p.exists())])
 
 
 def make(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     """Resolve the options, and check everything that can be checked before the first step."""
     module = registry.load("models", options.model)
     settings.known(options.settings, ("model", "recipe"), where="settings")
-    chosen = settings.resolve(module.Config, options.settings.get("model", {}), where="model")
-    values = dict(options.settings.get("recipe", {}))
+    given = settings.table(options.settings, "model")
+    chosen = settings.resolve(module.Config, given, where="model")
+    values = settings.table(options.settings, "recipe")
     if options.passes is not None:
         values["passes"] = options.passes
     recipe = _recipe.choose(module, values)
@@ -196,7 +260,7 @@ def make(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     _fits(data, chosen, recipe)
     folds = _folds(data, options)
     kept = chosen.model_dump(mode="json", exclude_none=True)
-    plan = Plan(run, options, data, kept, recipe, folds, {})
+    plan = Plan(run, options, data, kept, recipe, folds, _parameters(options.model, kept, recipe))
     plan.config = _merged(run, _config(plan), options)
     return plan
 
@@ -218,6 +282,11 @@ def _folds(data: EpochSet, options: TrainOptions) -> list[Fold]:
         raise UsageError("nothing to train: give --folds K, --folds-from published or --final")
     if not options.seeds or min(options.seeds) < 0 or options.folds_seed < 0:
         raise UsageError(f"--seed {options.seeds}: expected whole numbers >= 0")
+    if options.fold is not None and options.final:
+        raise UsageError(
+            f"--final with --fold {options.fold}: the final model has no folds",
+            hint="leave --final out, and train it with a command of its own",
+        )
     if options.fold is not None and not 0 <= options.fold < len(folds):
         raise UsageError(f"--fold {options.fold}: expected 0 to {len(folds) - 1}")
     return folds
@@ -251,11 +320,11 @@ def _config(plan: Plan) -> dict[str, Any]:
     options, files = plan.options, plan.data.manifest.get("files", {})
     listing = json.dumps(files, sort_keys=True).encode()
     return {
-        "format": KIND, "version": VERSION, "model": options.model, "folds": len(plan.folds),
+        "format": KIND, "version": VERSION, "folds": len(plan.folds),
         "folds_from": options.folds_from, "folds_seed": options.folds_seed,
         "protocols": list(options.protocols) if plan.folds else [],
         "seeds": list(options.seeds), "final": options.final,
-        "model_config": plan.chosen,
+        "model": {"name": options.model, **plan.chosen},
         "recipe": plan.recipe.model_dump(mode="json", exclude_none=True),
         "epochs": {
             "sha256": hashlib.sha256(listing).hexdigest(), "recordings": len(plan.data.files),
@@ -265,16 +334,28 @@ def _config(plan: Plan) -> dict[str, Any]:
 
 
 def _merged(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, Any]:
-    """Compare with the run that is there; return its settings and what this command adds.
+    """Give the settings of the run that is there and what this command adds.
+
+    An attempt that left nothing worth keeping is forgotten, whatever its settings were.
 
     Raises
     ------
     OutputError
         If the two differ in anything that changes a result.
     """
-    path = run / "config.toml"
-    if not path.exists():
+    if not (run / "config.toml").exists():
         return new
+    try:
+        return _grown(run, new, options)
+    except OutputError:
+        if any(any(run.rglob(name)) for name in TRAINED) or _busy(run):
+            raise
+        return new
+
+
+def _grown(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, Any]:
+    """Compare with the run that is there, and add to it; raises as `_merged`."""
+    path = run / "config.toml"
     old = store.read_toml(path)
     store.check_format(old, path, KIND, VERSION)
     merged = dict(new)
@@ -295,14 +376,45 @@ def _merged(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, 
     return merged
 
 
+def _busy(run: Path) -> bool:
+    """Whether a living process trains in this run; what dead ones left is cleared away."""
+    for path in run.glob("*/**/.lock"):
+        try:
+            with store.lock(path.parent):
+                pass
+        except OutputError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _held(run: Path) -> Iterator[None]:
+    """Lock a run, and wait a little where a living process has it."""
+    until = time.monotonic() + WAIT
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(store.lock(run))
+                break
+            except OutputError as e:
+                if e.__cause__ is not None or time.monotonic() > until:  # cannot be written at all
+                    raise
+            time.sleep(0.05)
+        yield
+
+
 def _preprocessing(data: EpochSet) -> Any:
     """Tell what was done to the signals, from the manifest of the epochs."""
     known = ("preset", "preprocessing")
     return {k: data.manifest[k] for k in known if k in data.manifest}
 
 
-def _parameters(name: str, chosen: Mapping[str, Any]) -> int:
-    """Count a model's parameters without making them."""
+def _parameters(name: str, chosen: Mapping[str, Any], recipe: Recipe) -> int:
+    """Count a model's parameters without making them; what its optimiser refuses shows here."""
     with torch.device("meta"):
         model = models.build(name, chosen)
+    try:
+        _recipe.optimiser(list(model.parameters()), recipe)
+    except ValueError as e:
+        raise UsageError(f"recipe: {e}") from e
     return sum(p.numel() for p in model.parameters())

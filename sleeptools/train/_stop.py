@@ -30,7 +30,7 @@ class Stop:
         if self.signal:
             raise Stopped(
                 f"stopped by {self.signal}; a checkpoint is written",
-                hint="the same command continues from it",
+                hint="run the same command again to continue from it",
             )
 
     def receive(self, number: int, frame: FrameType | None) -> None:

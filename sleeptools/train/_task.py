@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools import folds as dealing
+from sleeptools import runs
 from sleeptools.folds import Fold
 from sleeptools.models._recipe import Recipe
+from sleeptools.runs import FINAL, STATE
 
-FINAL = "final"
+__all__ = ["FINAL", "PROTOCOLS", "STATE", "Task"]
+
 PROTOCOLS = (*dealing.PROTOCOLS, FINAL)  # the place is part of the seeds: append only
-STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class Task:
     @property
     def done(self) -> bool:
         """Whether its last file is there, and nothing that only an unfinished training has."""
-        if (self.folder / STATE).exists():
-            return False
-        last = "model.safetensors" if self.protocol == FINAL else "predictions.parquet"
-        return (self.folder / last).exists() and (self.folder / "model.safetensors").exists()
+        return runs.is_done(self.folder, final=self.protocol == FINAL)
+
+    def __str__(self) -> str:
+        if self.protocol == FINAL:
+            return FINAL
+        return str(runs.Trained(self.protocol, self.seed, self.fold.number))
 
     @property
     def selection(self) -> str:
@@ -61,6 +65,11 @@ class Task:
         if self.protocol == dealing.BEST_ON_TEST:
             return "accuracy"
         return self.recipe.selection if self.fold.validation else "last"
+
+    @property
+    def unchosen(self) -> bool:
+        """Whether the recipe would choose a pass, and there is nobody to choose it on."""
+        return self.selection == "last" != self.recipe.selection
 
     def seeds(self, *more: int) -> list[int]:
         """Seed of a generator of this training."""
