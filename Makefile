@@ -69,7 +69,8 @@ sanitize: $(READY)
 	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize-site:$$site \
-	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_ops.py
+	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_ops.py \
+	  tests/test_feed_forward.py
 
 clean:
 	rm -rf $(VENV) build demo

@@ -41,6 +41,53 @@ void modal_se(Address x, Address w1, Address b1, Address w2, Address b2, Address
          4 * modalities * modalities * samples, device, stream);
 }
 
+void feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Address workspace,
+                  Address out, int64_t rows, int64_t width, int64_t hidden, int64_t slots,
+                  bool bf16, uint32_t drop_below, uint64_t seed, int device, Address stream) {
+  const sleeptools::FeedForward op{at(x),
+                                   at<const void>(w1),
+                                   at<const void>(w2),
+                                   at(b1),
+                                   at(b2),
+                                   at<float>(workspace),
+                                   at<float>(out),
+                                   rows,
+                                   width,
+                                   hidden,
+                                   slots,
+                                   bf16,
+                                   drop_below,
+                                   seed};
+  launch(op, sleeptools::cpu::kernels().feed_forward, sleeptools::cuda::feed_forward, rows,
+         4 * width * hidden, device, stream);
+}
+
+void feed_forward_backward(Address x, Address grad, Address w1, Address b1, Address w1t,
+                           Address w2t, Address workspace, Address d_x, Address d_w1, Address d_b1,
+                           Address d_w2t, int64_t rows, int64_t width, int64_t padded,
+                           int64_t hidden, uint32_t drop_below, uint64_t seed, int device,
+                           Address stream) {
+  const sleeptools::FeedForwardBackward op{at(x),
+                                           at(grad),
+                                           at(w1),
+                                           at(b1),
+                                           at(w1t),
+                                           at(w2t),
+                                           at<float>(workspace),
+                                           at<float>(d_x),
+                                           at<float>(d_w1),
+                                           at<float>(d_b1),
+                                           at<float>(d_w2t),
+                                           rows,
+                                           width,
+                                           padded,
+                                           hidden,
+                                           drop_below,
+                                           seed};
+  launch(op, sleeptools::cpu::kernels().feed_forward_backward,
+         sleeptools::cuda::feed_forward_backward, rows, 10 * width * hidden, device, stream);
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
@@ -59,5 +106,11 @@ PYBIND11_MODULE(_core, m) {
   m.def("cuda_architectures", sleeptools::cuda::architectures);
   m.def("cuda_devices", sleeptools::cuda::devices);
 
+  m.def("threads", sleeptools::cpu::threads);
+
   m.def("modal_se", modal_se);
+  m.def("feed_forward", feed_forward);
+  m.def("feed_forward_workspace", sleeptools::FeedForward::workspace_floats);
+  m.def("feed_forward_backward", feed_forward_backward);
+  m.def("feed_forward_backward_workspace", sleeptools::FeedForwardBackward::workspace_floats);
 }

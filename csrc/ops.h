@@ -20,7 +20,56 @@ struct ModalSe {
   bool authors;        // relu(x + f * e) of the authors' code; otherwise Eq. 5, x + x * e
 };
 
+// Feed-forward block of a Transformer layer: out = w2 drop(relu(w1 x + b1)) + b2 for every row of
+// x. Dropout sets a hidden unit to zero where its random word (cpu/dropout.h) is below drop_below
+// and scales the others up; drop_below is the probability times 2^32.
+struct FeedForward {
+  static constexpr int64_t kHiddenAtOnce = 128;  // units of the hidden layer that exist at a time
+  static constexpr int64_t kMaxBlock = 32;       // rows that the CPU takes through both layers
+
+  // Floats of workspace for each thread: a block's rows in and out, and its part of the hidden
+  // layer.
+  static constexpr int64_t workspace_floats(int64_t width) {
+    constexpr int64_t kAlignment = 16;
+    return (2 * width + kHiddenAtOnce) * kMaxBlock + kAlignment;
+  }
+
+  const float* x;                      // (rows, width)
+  const void *w1, *w2;                 // (hidden, width), (width, hidden): float32; with bf16 set,
+                                       // bfloat16 with both widths rounded up to even by zeros
+  const float *b1, *b2;                // (hidden), (width)
+  float* workspace;                    // CPU only: slots * workspace_floats(width)
+  float* out;                          // as x; must not overlap it
+  int64_t rows, width, hidden, slots;  // slots: threads that the workspace is enough for
+  bool bf16;  // round x, both weights and the hidden layer to bfloat16; sums are float32
+  uint32_t drop_below;
+  uint64_t seed;
+};
+
+// Gradients of FeedForward in float32, from its inputs and the gradient of its output; CPU only.
+struct FeedForwardBackward {
+  static constexpr int64_t kHiddenAtOnce = FeedForward::kHiddenAtOnce;
+  static constexpr int64_t kMaxBlock = FeedForward::kMaxBlock;
+
+  static constexpr int64_t workspace_floats(int64_t rows, int64_t width) {
+    return (rows + kMaxBlock) * (3 * width + 2 * kHiddenAtOnce);
+  }
+
+  const float *x, *grad;                // (rows, padded), zero from width on
+  const float *w1, *b1;                 // (hidden, width), (hidden)
+  const float *w1t, *w2t;               // (width, hidden), (hidden, width): transposed
+  float* workspace;                     // workspace_floats(rows, width)
+  float* d_x;                           // (rows, width)
+  float *d_w1, *d_b1, *d_w2t;           // (hidden, padded), (hidden), (hidden, padded); added to
+  int64_t rows, width, padded, hidden;  // padded: width rounded up to a multiple of kMaxBlock
+  uint32_t drop_below;
+  uint64_t seed;
+};
+
 }  // namespace sleeptools
 
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
-#define SLEEPTOOLS_OPS(OP) OP(modal_se, ModalSe)
+#define SLEEPTOOLS_OPS(OP)      \
+  OP(modal_se, ModalSe)         \
+  OP(feed_forward, FeedForward) \
+  OP(feed_forward_backward, FeedForwardBackward)

@@ -59,6 +59,20 @@ def define(
     return operator
 
 
+def define_gradients(
+    name: str, schema: str, *, forward: Callable[..., Any], fake: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Register the operator `sleeptools::NAME` for the CPU, as a backward pass calls it.
+
+    It has no gradient itself. Parameters as for `define`; the outputs may be several.
+    """
+    LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, forward, "CPU")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"sleeptools::{name}", fake, lib=LIBRARY)
+    operator: Callable[..., Any] = getattr(torch.ops.sleeptools, name).default
+    return operator
+
+
 def runs_native(x: Tensor) -> bool:
     """Whether the core serves this tensor's device and type; otherwise the reference runs."""
     if x.dtype != torch.float32:

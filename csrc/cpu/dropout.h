@@ -1,0 +1,44 @@
+// Dropout of a layer whose units are rows of a buffer and whose tokens are the lanes. Word u % 4 of
+// the counter (u / 4, token, 0, 0) decides about unit u: dropped where it is below a threshold.
+#pragma once
+
+#include "philox.h"
+#include "rows.h"
+
+namespace sleeptools::SLEEPTOOLS_VARIANT {
+
+// All ones where the word keeps its unit.
+SLEEPTOOLS_INLINE Bits kept(Bits word, uint32_t drop_below) {
+  return (Bits)(word >= Bits{} + drop_below);
+}
+
+// Sets units of the tokens from `first` on to zero: `count` units from `unit` (a multiple of 4) on,
+// packed, kBlock tokens each. What is kept is left as it is, not scaled.
+template <class P>
+void drop(float* units, int64_t count, int64_t unit, int64_t first, uint32_t drop_below,
+          uint64_t seed) {
+  Bits lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = static_cast<uint32_t>(i);
+  for (int64_t u = 0; u < count; u += 4) {
+    for (int c = 0; c < kColumns; ++c) {
+      Bits words[4] = {Bits{} + static_cast<uint32_t>((unit + u) / 4),
+                       lane + static_cast<uint32_t>(first + c * kLanes), Bits{}, Bits{}};
+      philox(words, seed);
+      for (int i = 0; i < 4 && u + i < count; i += P::kValues) {
+        float* place = units + (u + i) / P::kValues * kBlock + c * kLanes;
+        Bits keep = kept(words[i], drop_below);
+        if (P::kValues == 2) {
+          keep = (keep & 0xffffu) | (kept(words[i + 1], drop_below) & 0xffff0000u);
+        }
+        store(place, (Vec)((Bits)load<Vec>(place) & keep));
+      }
+    }
+  }
+}
+
+// What is kept is to be multiplied by this.
+constexpr float scale_of(uint32_t drop_below) {
+  return static_cast<float>(4294967296.0 / (4294967296.0 - drop_below));
+}
+
+}  // namespace sleeptools::SLEEPTOOLS_VARIANT

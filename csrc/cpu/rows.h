@@ -1,0 +1,111 @@
+// Products whose vector lanes are rows of x (tokens): the weights are read as PyTorch keeps them,
+// one at a time for a whole block of rows, so nothing is packed beforehand, no size needs padding,
+// and a row's result does not depend on the rows beside it.
+#pragma once
+
+#include "precision.h"
+
+namespace sleeptools::SLEEPTOOLS_VARIANT {
+
+// A register tile is kTile weights by kColumns vectors of rows: as many sums as the registers hold
+// (32 with AVX-512, otherwise 16) beside the operands. Even, so that a tile is whole bf16 units.
+constexpr int kColumns = 2;
+constexpr int kTile = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
+constexpr int kBlock = kColumns * kLanes;  // rows side by side
+
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Units that hold so many values.
+template <class P>
+constexpr int64_t units_of(int64_t values) {
+  return (values + P::kValues - 1) / P::kValues;
+}
+
+template <int M>
+using Sums = Vec[M][kColumns];
+
+// sums[m] += w[m] in, over the units of one row of w each. `in` moves on by `step` after each unit.
+template <class P, int M>
+SLEEPTOOLS_INLINE void multiply(const typename P::Unit* w, int64_t stride, const float* in,
+                                int64_t step, int64_t units, Sums<M>& sums) {
+  for (int64_t k = 0; k < units; ++k, in += step) {
+    Vec columns[kColumns];
+#pragma GCC unroll 2
+    for (int c = 0; c < kColumns; ++c) columns[c] = load<Vec>(in + c * kLanes);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
+      for (int c = 0; c < kColumns; ++c) {
+        sums[m][c] = P::multiply_add(w[m * stride + k], columns[c], sums[m][c]);
+      }
+    }
+  }
+}
+
+// Runs Tile::run<m>, where the last tile of a layer may have fewer weights than kTile.
+template <class Tile, int M = kTile, class... Arguments>
+SLEEPTOOLS_INLINE void tile(int64_t m, Arguments... arguments) {
+  if (m >= M) {
+    Tile::template run<M>(arguments...);
+  } else if constexpr (M > 1) {
+    tile<Tile, M - 1>(m, arguments...);
+  }
+}
+
+// out[m] += w[m] in for kBlock rows. Called for a part of a long sum at a time, it gathers fewer
+// rounding errors than one sum would.
+template <class P>
+struct Add {
+  template <int M>
+  static void run(const typename P::Unit* w, int64_t stride, const float* in, int64_t units,
+                  float* out) {
+    Sums<M> sums = {};
+    multiply<P, M>(w, stride, in, kBlock, units, sums);
+    for (int m = 0; m < M; ++m, out += kBlock) {
+      for (int c = 0; c < kColumns; ++c) {
+        store(out + c * kLanes, load<Vec>(out + c * kLanes) + sums[m][c]);
+      }
+    }
+  }
+};
+
+// relu(w1 x + b1) for M units of the hidden layer and kBlock rows, packed for the next product.
+template <class P>
+struct Hidden {
+  template <int M>
+  static void run(const typename P::Unit* w1, const float* b1, const float* x, int64_t units,
+                  float* hidden) {
+    Sums<M> sums;
+    for (int m = 0; m < M; ++m) {
+      for (int c = 0; c < kColumns; ++c) sums[m][c] = Vec{} + b1[m];
+    }
+    multiply<P, M>(w1, units, x, kBlock, units, sums);
+    for (int m = 0; m < M; m += P::kValues, hidden += kBlock) {
+      for (int c = 0; c < kColumns; ++c) {
+        Vec values[P::kValues];
+        for (int i = 0; i < P::kValues; ++i) values[i] = m + i < M ? relu(sums[m + i][c]) : Vec{};
+        store(hidden + c * kLanes, P::pack(values));
+      }
+    }
+  }
+};
+
+// Rows of x, `stride` apart, to lanes: (units of width, kBlock). Lanes without a row are zero.
+template <class P>
+void read_rows(const float* x, int64_t stride, int64_t rows, int64_t width, float* scratch,
+               float* in) {
+  for (int64_t j = 0; j < width; ++j) {
+    for (int64_t r = 0; r < kBlock; ++r) scratch[j * kBlock + r] = r < rows ? x[r * stride + j] : 0;
+  }
+  for (int64_t j = 0; j < width; j += P::kValues, in += kBlock) {
+    for (int c = 0; c < kBlock; c += kLanes) {
+      Vec values[P::kValues];
+      for (int i = 0; i < P::kValues; ++i) {
+        values[i] = j + i < width ? load<Vec>(scratch + (j + i) * kBlock + c) : Vec{};
+      }
+      store(in + c, P::pack(values));
+    }
+  }
+}
+
+}  // namespace sleeptools::SLEEPTOOLS_VARIANT
