@@ -133,6 +133,20 @@ def set_threads(count: int) -> None:
         _core().module.set_threads(count)
 
 
+def threads(tasks: int, work: int) -> int:
+    """Say how many threads an op will use on the CPU.
+
+    Parameters
+    ----------
+    tasks
+        Independent tasks.
+    work
+        Float operations of each.
+    """
+    module = _core().module
+    return int(module.threads(tasks, work)) if module else 1
+
+
 def describe() -> str:
     """Say in one line what runs here, for example "native: avx512-bf16, cuda off"."""
     core = _core()
@@ -151,7 +165,7 @@ def _describe_cuda(module: Any) -> str:
     return f"cuda {' '.join(architectures)} ({found})"
 
 
-def launch(op: str, *arguments: int | bool) -> None:
+def launch(op: str, *arguments: int | float | bool) -> None:
     """Run an op of the core on raw addresses; the caller has checked shapes, types and contiguity.
 
     Parameters
