@@ -204,8 +204,15 @@ def _example(
     return normal(*size), join(layers), describe(parts), activation, slope
 
 
-def _forward(x: Tensor, weights: Tensor, shape: Sequence[int], *rest: Any) -> Tensor:
-    activation, slope, precision, packed = rest
+def _forward(
+    x: Tensor,
+    weights: Tensor,
+    shape: Sequence[int],
+    activation: str,
+    slope: float,
+    precision: str = "fp32",
+    packed: Tensor | None = None,
+) -> Tensor:
     if not ops.runs_native(x):
         return reference(x, weights, shape, activation, slope).contiguous()
     bf16 = streams.uses_bf16(precision) and not x.is_cuda
