@@ -300,7 +300,7 @@ def numbers(
     return [*tables, *size, *lengths, kind, slope, bf16, slots, p.work]
 
 
-def two_stream_conv(  # noqa: PLR0913 - as the torch op
+def two_stream_conv(
     x: Floats,
     weights: Floats,
     shape: Sequence[int],

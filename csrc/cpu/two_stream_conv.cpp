@@ -102,28 +102,38 @@ struct Product {
   float* tile;     // (rows, panels * kPanel)
 };
 
+// Sums of kRun products are added up at a time: the rounding errors of one long sum would be twice
+// as large.
+constexpr int64_t kRun = 256;
+
 template <class P, int R, int N>
 void dots(const Product<P>& product) {
   constexpr int kVecs = N * kPanelVecs;
   const auto [in, step, depth, first, panel, tile] = product;
   const float* w = first;
-  Vec sum[R][kVecs] = {};
-  for (int64_t j = 0; j < depth; j += P::kDepth, w += kPanel) {
-    Vec weight[kVecs];
+  for (int64_t start = 0; start < depth; start += kRun) {
+    const int64_t stop = depth - start < kRun ? depth : start + kRun;
+    Vec sum[R][kVecs] = {};
+    for (int64_t j = start; j < stop; j += P::kDepth, w += kPanel) {
+      Vec weight[kVecs];
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) {
-      weight[v] = load<Vec>(w + v / kPanelVecs * panel + v % kPanelVecs * kLanes);
+      for (int v = 0; v < kVecs; ++v) {
+        weight[v] = load<Vec>(w + v / kPanelVecs * panel + v % kPanelVecs * kLanes);
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kVecs; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
+      }
     }
+    float* at = tile;
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
+      for (int v = 0; v < kVecs; ++v, at += kLanes) {
+        store(at, start == 0 ? sum[r][v] : load<Vec>(at) + sum[r][v]);
+      }
     }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) store(tile + (r * kVecs + v) * kLanes, sum[r][v]);
   }
 }
 

@@ -87,8 +87,8 @@ def reference(
     shape: Sequence[int],
     activation: str = "leaky_relu",
     slope: float = 0.01,
-    precision: str = "fp32",  # noqa: ARG001 - a matter of the kernels
-    packed: Tensor | None = None,  # noqa: ARG001
+    precision: str = "fp32",
+    packed: Tensor | None = None,
 ) -> Tensor:
     """As `two_stream_conv`, in plain PyTorch: the specification."""
     modalities: dict[tuple[int, int], list[Tensor]] = {}
@@ -164,7 +164,11 @@ def _mmasleepnet(
 def _attnsleep() -> list[Stream]:
     """Its pools overlap and come after GELU, so none of them may move."""
     small = (Layer(64, 50, 6, 24, (8, 2, 4)), Layer(128, 8, 1, 4), Layer(128, 8, 1, 4, (4, 4, 2)))
-    large = (Layer(64, 400, 50, 200, (4, 2, 2)), Layer(128, 7, 1, 3), Layer(128, 7, 1, 3, (2, 2, 1)))
+    large = (
+        Layer(64, 400, 50, 200, (4, 2, 2)),
+        Layer(128, 7, 1, 3),
+        Layer(128, 7, 1, 3, (2, 2, 1)),
+    )
     return [Stream(0, 1, small), Stream(0, 1, large)]
 
 
