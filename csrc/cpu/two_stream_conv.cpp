@@ -173,7 +173,7 @@ SLEEPTOOLS_INLINE void multiply(const Product<P>& product, int64_t rows, int pan
 // As PyTorch's: a NaN wins.
 SLEEPTOOLS_INLINE Vec maximum(Vec a, Vec b) { return (b > a) | (b != b) ? b : a; }
 
-// A rational approximation that single precision cannot tell from erf; NaN stays.
+// A rational approximation, |error| < 4e-7; NaN stays.
 SLEEPTOOLS_INLINE Vec error_function(Vec x) {
   x = x > 4.0f ? Vec{} + 4.0f : x;
   x = x < -4.0f ? Vec{} - 4.0f : x;
@@ -235,10 +235,10 @@ SLEEPTOOLS_INLINE void convolve(const TwoStreamConv& op, const ConvLayer& layer,
   multiply<P>({in + rows.first * step, step, depth, w, size, tile}, rows.last - rows.first, panels);
 }
 
-// Convolution and activation; `in` starts with its padding.
-template <class P>
+// Convolution and activation from precision P to precision Q; `in` starts with its padding.
+template <class P, class Q>
 void convolve_layer(const TwoStreamConv& op, const ConvLayer& layer, const typename P::T* in,
-                    typename P::T* out) {
+                    typename Q::T* out) {
   alignas(64) float tile[kTileRows * kWidest * kPanel];
   const int64_t all = (layer.outputs + kPanel - 1) / kPanel;
   int panels = 0;
@@ -252,10 +252,10 @@ void convolve_layer(const TwoStreamConv& op, const ConvLayer& layer, const typen
       convolve<P>(op, layer, in, rows, panel, panels, tile);
       for (int64_t t = rows.first; t < rows.last; ++t) {
         const float* sums = tile + (t - rows.first) * panels * kPanel;
-        typename P::T* row = out + t * layer.outputs + panel * kPanel;
+        typename Q::T* row = out + t * layer.outputs + panel * kPanel;
         for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
           const Vec value = load<Vec>(sums + o) + load<Vec>(bias + o);
-          write_some<P>(row + o, activate(op, value), width - o);
+          write_some<Q>(row + o, activate(op, value), width - o);
         }
       }
     }
@@ -310,13 +310,12 @@ void pool_layer(const ConvLayer& layer, const typename P::T* in, typename P::T* 
 }
 
 // The last pool of a stream, turned to (map, step) in the output.
-template <class P>
-void pool_to_output(const ConvLayer& layer, const typename P::T* in, float* out, int64_t steps) {
+void pool_to_output(const ConvLayer& layer, const float* in, float* out, int64_t steps) {
   for (int64_t o = 0; o < layer.outputs; o += kLanes) {
     const int64_t count = layer.outputs - o < kLanes ? layer.outputs - o : kLanes;
     for (int64_t t = 0; t < layer.steps; ++t) {
       float lanes[kLanes];
-      store(lanes, pool<P>(layer, in, t, o));
+      store(lanes, pool<Float32>(layer, in, t, o));
       for (int64_t i = 0; i < count; ++i) out[(o + i) * steps + t] = lanes[i];
     }
   }
@@ -363,14 +362,15 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
   float* out = op.out + (epoch * op.maps + stream.map) * op.steps + stream.step;
   for (int64_t i = 0; i < stream.layers; ++i) {
     const ConvLayer& layer = op.layers[stream.layer + i];
-    const bool last = i + 1 == stream.layers;
-    const bool pools = layer.pool_kernel > 1 || layer.pool_stride > 1;
-    const bool fused = pools && !last && layer.pool_kernel <= kTileRows &&
-                       layer.pool_stride >= layer.pool_kernel && never_falls(op);
-    if (last || (pools && !fused)) {
-      convolve_layer<P>(op, layer, in, free);
-      if (last) return pool_to_output<P>(layer, free, out, op.steps);
+    if (i + 1 == stream.layers) {
+      float* const rows = reinterpret_cast<float*>(free);
+      convolve_layer<P, Float32>(op, layer, in, rows);
+      return pool_to_output(layer, rows, out, op.steps);
     }
+    const bool pools = layer.pool_kernel > 1 || layer.pool_stride > 1;
+    const bool fused = pools && layer.pool_kernel <= kTileRows &&
+                       layer.pool_stride >= layer.pool_kernel && never_falls(op);
+    if (pools && !fused) convolve_layer<P, P>(op, layer, in, free);
     // The convolution's input is no longer needed once its rows are in `free`.
     T* const rows = pools && !fused ? other : free;
     const int64_t pad = op.layers[stream.layer + i + 1].pad * layer.outputs;
@@ -380,7 +380,7 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
     } else if (pools) {
       pool_layer<P>(layer, free, rows + pad);
     } else {
-      convolve_layer<P>(op, layer, in, rows + pad);
+      convolve_layer<P, P>(op, layer, in, rows + pad);
     }
     clear(rows + pad + layer.steps * layer.outputs, pad + kLanes);
     if (rows == free) {

@@ -385,7 +385,7 @@ class Model(nn.Module):
         return torch.cat([branch(signals[m]) for m, branch in self.branches.items()], 1)
 
     def _fuses(self, x: Tensor) -> bool:
-        """Whether the native op runs all streams as one. On a GPU cuDNN does: no Tensor Cores in ours."""
+        """Whether the native op runs all streams as one; on a GPU cuDNN has the Tensor Cores."""
         if self.training or torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
             return False
         return self.linear1.weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")
