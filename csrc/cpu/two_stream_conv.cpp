@@ -21,7 +21,7 @@ constexpr int kPanel = TwoStreamConv::kPanel;
 constexpr int kPanelVecs = kPanel / kLanes;
 #if defined(__AVX512F__)
 constexpr int kSums = 24;  // of 32 vector registers; the rest hold weights and an input
-constexpr int kWidest = 4;
+constexpr int kWidest = 2;
 #elif defined(__AVX2__)
 constexpr int kSums = 12;  // of 16
 constexpr int kWidest = 1;
@@ -37,13 +37,6 @@ constexpr int block_rows(int panels) {
   return rows < 12 ? rows : 12;
 }
 
-// Panels to compute at once where `rows` steps are wanted and `left` panels remain. Many sums
-// hide the latency of an FMA; a shape near a square loads least for each of them.
-SLEEPTOOLS_INLINE int panels_at_once(int64_t rows, int64_t left) {
-  if (kWidest >= 4 && left >= 4 && rows <= block_rows(4)) return 4;
-  return kWidest >= 2 && left >= 2 ? 2 : 1;
-}
-
 // --- precisions
 // ----------------------------------------------------------------------------------- T is what
 // signals are stored as between layers; a lane of `dot` adds kDepth products.
@@ -55,6 +48,7 @@ struct Float32 {
   SLEEPTOOLS_INLINE Vec dot(Vec sum, const T* in, Vec weight) { return sum + *in * weight; }
   SLEEPTOOLS_INLINE Vec read(const T* p) { return load<Vec>(p); }
   SLEEPTOOLS_INLINE void write(T* p, Vec v) { store(p, v); }
+  SLEEPTOOLS_INLINE T round(float v) { return v; }
 };
 
 #if defined(__AVX512BF16__)
@@ -75,6 +69,12 @@ struct Bfloat16 {
   SLEEPTOOLS_INLINE void write(T* p, Vec v) {
     const __m256bh half = _mm512_cvtneps_pbh(v);
     __builtin_memcpy(p, &half, sizeof half);
+  }
+  SLEEPTOOLS_INLINE T round(float v) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    const uint32_t nearest = bits + 0x7fff + (bits >> 16 & 1);
+    return static_cast<T>((v != v ? bits | 0x400000 : nearest) >> 16);
   }
 };
 #endif
@@ -158,12 +158,7 @@ void blocks(Product<P> product, int64_t rows) {
 
 template <class P>
 SLEEPTOOLS_INLINE void multiply(const Product<P>& product, int64_t rows, int panels) {
-  if constexpr (kWidest >= 4) {
-    if (panels == 4) return blocks<P, 4>(product, rows);
-  }
-  if constexpr (kWidest >= 2) {
-    if (panels == 2) return blocks<P, 2>(product, rows);
-  }
+  if (panels == kWidest) return blocks<P, kWidest>(product, rows);
   blocks<P, 1>(product, rows);
 }
 
@@ -243,7 +238,7 @@ void convolve_layer(const TwoStreamConv& op, const ConvLayer& layer, const typen
   const int64_t all = (layer.outputs + kPanel - 1) / kPanel;
   int panels = 0;
   for (int64_t panel = 0; panel < all; panel += panels) {
-    panels = panels_at_once(layer.rows, all - panel);
+    panels = all - panel < kWidest ? 1 : kWidest;
     const float* bias = op.packed + layer.bias + panel * kPanel;
     const int64_t width = layer.outputs - panel * kPanel;
     int64_t left = (layer.rows + block_rows(panels) - 1) / block_rows(panels);
@@ -269,21 +264,30 @@ void convolve_and_pool_layer(const TwoStreamConv& op, const ConvLayer& layer,
                              const typename P::T* in, typename P::T* out) {
   alignas(64) float tile[kTileRows * kWidest * kPanel];
   const int64_t all = (layer.outputs + kPanel - 1) / kPanel;
+  // Neighbouring windows at a time where several fit a block: the weights are then read less often.
+  const bool adjoin = layer.pool_stride == layer.pool_kernel;
+  const int64_t fit = adjoin ? block_rows(kWidest) / layer.pool_kernel : 1;
+  const int64_t group = fit > 1 ? fit : 1;
   int panels = 0;
   for (int64_t panel = 0; panel < all; panel += panels) {
-    panels = panels_at_once(layer.pool_kernel, all - panel);
+    panels = all - panel < kWidest ? 1 : kWidest;
     const float* bias = op.packed + layer.bias + panel * kPanel;
     const int64_t width = layer.outputs - panel * kPanel;
-    for (int64_t t = 0; t < layer.steps; ++t) {
-      const Window rows = window(layer, t);
+    for (int64_t t = 0; t < layer.steps; t += group) {
+      const int64_t end = t + group < layer.steps ? t + group : layer.steps;
+      const Window rows = {window(layer, t).first, window(layer, end - 1).last};
       convolve<P>(op, layer, in, rows, panel, panels, tile);
-      typename P::T* row = out + t * layer.outputs + panel * kPanel;
-      for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
-        Vec best = load<Vec>(tile + o);
-        for (int64_t r = 1; r < rows.last - rows.first; ++r) {
-          best = maximum(best, load<Vec>(tile + r * panels * kPanel + o));
+      for (int64_t u = t; u < end; ++u) {
+        const Window own = window(layer, u);
+        const float* sums = tile + (own.first - rows.first) * panels * kPanel;
+        typename P::T* row = out + u * layer.outputs + panel * kPanel;
+        for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
+          Vec best = load<Vec>(sums + o);
+          for (int64_t r = 1; r < own.last - own.first; ++r) {
+            best = maximum(best, load<Vec>(sums + r * panels * kPanel + o));
+          }
+          write_some<P>(row + o, activate(op, best + load<Vec>(bias + o)), width - o);
         }
-        write_some<P>(row + o, activate(op, best + load<Vec>(bias + o)), width - o);
       }
     }
   }
@@ -329,6 +333,17 @@ SLEEPTOOLS_INLINE void clear(T* p, int64_t count) {
   __builtin_memset(p, 0, count * sizeof(T));
 }
 
+// (C, samples) to (samples, C). A number of channels that the compiler knows lets it use vectors.
+template <class P, int C>
+SLEEPTOOLS_INLINE void interleave(const float* x, int64_t samples, int64_t channels,
+                                  typename P::T* out) {
+  const int64_t count = C > 0 ? C : channels;
+  for (int64_t t = 0; t < samples; ++t) {
+#pragma GCC unroll 4
+    for (int64_t c = 0; c < count; ++c) out[t * count + c] = P::round(x[c * samples + t]);
+  }
+}
+
 // The channels of a stream as (time, channel) with `op.margin` steps of zeros on both sides.
 template <class P>
 void read_input(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch,
@@ -337,18 +352,12 @@ void read_input(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
   const float* x = op.x + (epoch * op.channels + stream.channel) * op.samples;
   clear(out, op.margin * channels);
   out += op.margin * channels;
-  const int64_t bulk = op.samples / kLanes * kLanes;
-  for (int64_t c = 0; c < channels; ++c, x += op.samples) {
-    for (int64_t t = 0; t < bulk; t += kLanes) {
-      typename P::T lanes[kLanes];
-      P::write(lanes, load<Vec>(x + t));
-      for (int i = 0; i < kLanes; ++i) out[(t + i) * channels + c] = lanes[i];
-    }
-    for (int64_t t = bulk; t < op.samples; ++t) {
-      typename P::T lanes[kLanes];
-      P::write(lanes, Vec{} + x[t]);
-      out[t * channels + c] = lanes[0];
-    }
+  if (channels == 1) {
+    interleave<P, 1>(x, op.samples, 1, out);
+  } else if (channels == 2) {
+    interleave<P, 2>(x, op.samples, 2, out);
+  } else {
+    interleave<P, 0>(x, op.samples, channels, out);
   }
   clear(out + op.samples * channels, op.margin * channels + kLanes);
 }
