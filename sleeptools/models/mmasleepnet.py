@@ -233,7 +233,13 @@ class FoldedStreams:
         self.shape = streams.describe(streams.Stream(c, n, s.layers) for c, n, s in found)
         self.convs = [conv for *_, stream in found for conv in stream.convs()]
         modules = [module for conv in self.convs for module in (conv.conv, conv.norm)]
-        self.sources = [d for m in modules for d in (m._parameters, m._buffers) if d]
+        self.sources = [
+            (tensors, name)
+            for module in modules
+            for tensors in (module._parameters, module._buffers)
+            for name, tensor in tensors.items()
+            if tensor is not None and tensor.is_floating_point()
+        ]
         self.state: list[Any] = []
         self.weights = self.packed = torch.empty(0)
 
@@ -242,9 +248,9 @@ class FoldedStreams:
         # Storage and version of every tensor tell an assignment, a step of an optimiser and a
         # loaded state. Inference tensors count no versions: None here, and never equal.
         state: list[Any] = [native.variant(), precision]
+        tensors = [t for source, name in self.sources if (t := source[name]) is not None]
         try:
-            for source in self.sources:
-                state += [(t.data_ptr(), t._version) for t in source.values() if t is not None]
+            state += [t.data_ptr() for t in tensors] + [t._version for t in tensors]
         except RuntimeError:
             state = [None]
         if state != self.state or state == [None]:

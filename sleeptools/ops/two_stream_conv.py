@@ -133,15 +133,15 @@ def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Exam
     eeg = _mmasleepnet(2, 64, (50, 24), (500, 24))
     cases: list[tuple[tuple[int, int, int], list[Stream], str, float]] = [
         ((batch, 2, 3000), eeg, "leaky_relu", 0.01),
-        ((0, 2, 3000), eeg, "leaky_relu", 0.01),
-        ((1, 1, 3000), _mmasleepnet(1, 32, (25, 8), (250, 24)), "leaky_relu", 0.01),
-        ((1, 6, 3001), _mmasleepnet(6, 64, (64, 24), (512, 24)), "relu", 0.0),
-        ((2, 1, 3000), _attnsleep(), "gelu", 0.0),
         ((2, 2, 15), _small(), "leaky_relu", 0.3),
         ((2, 2, 15), _small(), "gelu", 0.0),
         ((2, 2, 15), _small(), "leaky_relu", -0.5),
         ((1, 4, 333), _odd(), "leaky_relu", 0.3),
         ((3, 4, 334), _odd(), "gelu", 0.0),
+        ((0, 2, 3000), eeg, "leaky_relu", 0.01),
+        ((1, 1, 3000), _mmasleepnet(1, 32, (25, 8), (250, 24)), "leaky_relu", 0.01),
+        ((1, 6, 3001), _mmasleepnet(6, 64, (64, 24), (512, 24)), "relu", 0.0),
+        ((2, 1, 3000), _attnsleep(), "gelu", 0.0),
     ]
     return [_example(generator, torch.device(device), *case) for case in cases]
 
