@@ -127,6 +127,11 @@ def pack(weights: Tensor, shape: Sequence[int], precision: str = "fp32") -> Tens
     return torch.from_numpy(packed).to(weights.device)
 
 
+def ready(example: Example, precision: str = "fp32") -> tuple[Any, ...]:
+    """Add the packed weights to an example, as a caller that keeps them would; for benchmarks."""
+    return *example, precision, pack(example[1], example[2], precision)
+
+
 def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:
     """Arguments to try the op with: the published size at `batch` first, then odd ones."""
     generator = torch.Generator().manual_seed(1)
