@@ -104,7 +104,7 @@ struct Product {
 
 // Sums of kRun products are added up at a time: the rounding errors of one long sum would be twice
 // as large.
-constexpr int64_t kRun = 256;
+constexpr int64_t kRun = 128;
 
 template <class P, int R, int N>
 void dots(const Product<P>& product) {

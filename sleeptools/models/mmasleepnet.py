@@ -238,7 +238,7 @@ class FoldedStreams:
             for module in modules
             for tensors in (module._parameters, module._buffers)
             for name, tensor in tensors.items()
-            if tensor is not None and tensor.is_floating_point()
+            if tensor is not None
         ]
         self.state: list[Any] = []
         self.weights = self.packed = torch.empty(0)
@@ -246,7 +246,8 @@ class FoldedStreams:
     def __call__(self, x: Tensor, precision: str) -> Tensor:
         """(B, channels, 3000) to (B, maps, 24)."""
         # Storage and version of every tensor tell an assignment, a step of an optimiser and a
-        # loaded state. Inference tensors count no versions: None here, and never equal.
+        # loaded state; training, which PyTorch does not count for running statistics, shows in
+        # num_batches_tracked. Inference tensors have no versions: None here, and never equal.
         state: list[Any] = [native.variant(), precision]
         tensors = [t for source, name in self.sources if (t := source[name]) is not None]
         try:
