@@ -21,6 +21,8 @@ def test_bench_op(benchmark: Any, name: str, which: str, batch: int) -> None:
         pytest.skip(native.describe())
     op = registry.load("ops", name)
     example = op.examples("cpu", batch=batch)[0]
+    if which == "native" and hasattr(op, "ready"):
+        example = op.ready(example)
     function = op.reference if which == "reference" else getattr(op, name.replace("-", "_"))
     benchmark.group = f"{name}, batch {batch}"
     benchmark.extra_info.update(native=native.describe(), threads=torch.get_num_threads())

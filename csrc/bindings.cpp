@@ -3,6 +3,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "cpu/dispatch.h"
 #include "cuda/device.h"
 
@@ -88,6 +90,35 @@ void feed_forward_backward(Address x, Address grad, Address w1, Address b1, Addr
          sleeptools::cuda::feed_forward_backward, rows, 10 * width * hidden, device, stream);
 }
 
+void two_stream_conv(Address x, Address packed, Address workspace, Address out, Address layers,
+                     Address streams, int64_t batch, int64_t channels, int64_t samples,
+                     int64_t maps, int64_t steps, int64_t stream_count, int64_t input_size,
+                     int64_t rows_size, int64_t margin, int64_t activation, double slope, bool bf16,
+                     int64_t slots, int64_t work, int device, Address stream) {
+  using namespace sleeptools;
+  const TwoStreamConv op{at(x),
+                         at(packed),
+                         at<const ConvLayer>(layers),
+                         at<const ConvStream>(streams),
+                         at<float>(workspace),
+                         at<float>(out),
+                         batch,
+                         channels,
+                         samples,
+                         maps,
+                         steps,
+                         stream_count,
+                         input_size,
+                         rows_size,
+                         margin,
+                         activation,
+                         static_cast<float>(slope),
+                         bf16};
+  // The workspace has `slots` slots, and no more threads than tasks are started.
+  launch(op, cpu::kernels().two_stream_conv, cuda::two_stream_conv,
+         std::min(slots, batch * stream_count), work, device, stream);
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
@@ -113,4 +144,5 @@ PYBIND11_MODULE(_core, m) {
   m.def("feed_forward_workspace", sleeptools::FeedForward::workspace_floats);
   m.def("feed_forward_backward", feed_forward_backward);
   m.def("feed_forward_backward_workspace", sleeptools::FeedForwardBackward::workspace_floats);
+  m.def("two_stream_conv", two_stream_conv);
 }

@@ -137,8 +137,17 @@ def set_threads(count: int) -> None:
 
 
 def threads(tasks: int, work: int) -> int:
-    """Threads that an op of `tasks` tasks of `work` float operations each may use on the CPU."""
-    return int(_loaded("threads").threads(tasks, work))
+    """Say how many threads an op will use on the CPU.
+
+    Parameters
+    ----------
+    tasks
+        Independent tasks.
+    work
+        Float operations of each.
+    """
+    module = _core().module
+    return int(module.threads(tasks, work)) if module else 1
 
 
 def describe() -> str:
@@ -159,7 +168,7 @@ def _describe_cuda(module: Any) -> str:
     return f"cuda {' '.join(architectures)} ({found})"
 
 
-def launch(op: str, *arguments: int | bool) -> None:
+def launch(op: str, *arguments: int | float | bool) -> None:
     """Run an op of the core on raw addresses; the caller has checked shapes, types and contiguity.
 
     Parameters

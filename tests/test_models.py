@@ -393,7 +393,7 @@ def test_mmasleepnet_against_its_tables(eeg, kernels):
     table.load_state_dict(dict(zip(names, values, strict=True)))
     x = golden.signals(model.config)
     with torch.no_grad():
-        close(model(x), table(x))
+        close(model(x), table(x), 3e-5)  # float32 alone is 1.5e-5 from float64 here
         close(model.double()(x.double()), table.double()(x.double()), 1e-11)
     # statistics of the batch, layer by layer
     close(without_dropout(model)(x.double()), without_dropout(table)(x.double()), 1e-9)

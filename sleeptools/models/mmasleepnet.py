@@ -27,21 +27,23 @@ Input is microvolts as recorded; there is no normalisation but the first BatchNo
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools import ops
+from sleeptools import native, ops, streams
 from sleeptools.models._recipe import Recipe
 from sleeptools.ops.feed_forward import feed_forward
 from sleeptools.ops.modal_se import modal_se
+from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
 
 MAPS = 64  # feature maps of one modality
 STEPS = 24  # time steps after the two streams are joined: 13 + 11, for every kernel set
 HEADS = 4
+SLOPE = 0.01  # of LeakyReLU
 HIDDEN = 2048  # of the encoder's feed-forward; PyTorch's default, the paper gives none
 MODALITIES = {"eeg": ("eeg",), "eeg+eog": ("eeg", "eog"), "all": ("eeg", "eog", "emg")}
 
@@ -140,7 +142,17 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         x = self.norm(self.conv(x))  # (B, outputs, T)
-        return functional.leaky_relu(x, 0.01, inplace=True)
+        return functional.leaky_relu(x, SLOPE, inplace=True)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution that does both."""
+        norm = self.norm
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        return ops.fold_batch_norm(
+            self.conv.weight, None, mean, variance, norm.weight, norm.bias, eps=norm.eps
+        )
 
 
 class Shape(NamedTuple):
@@ -176,6 +188,9 @@ class Stream(nn.Module):
         self.conv3 = Conv(2 * width, 2 * width, *shape.later)
         self.conv4 = Conv(2 * width, 2 * width, *shape.later)
         self.pool2 = nn.MaxPool1d(*shape.last_pool)
+        later = streams.Layer(2 * width, *shape.later)
+        first = streams.Layer(width, *shape.first, shape.pool)
+        self.layers = (first, later, later, later._replace(pool=shape.last_pool))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, 3000) to (B, 2 * width, 13) for short kernels, 11 for long ones."""
@@ -183,6 +198,10 @@ class Stream(nn.Module):
         x = self.conv4(self.conv3(self.conv2(x)))  # (B, 2 * width, 50 or 20 or 21)
         out: Tensor = self.pool2(x)
         return out
+
+    def convs(self) -> tuple[Conv, Conv, Conv, Conv]:
+        """All four, in their order."""
+        return self.conv1, self.conv2, self.conv3, self.conv4
 
 
 class Branch(nn.Module):
@@ -200,6 +219,53 @@ class Branch(nn.Module):
         """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
         x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
         return x.view(len(x), -1, MAPS, STEPS)
+
+
+class FoldedStreams:
+    """All streams of a model for `two_stream_conv`, packed again when a weight has changed.
+
+    Parameters
+    ----------
+    found
+        The first channel of each stream, its channels, and the stream.
+    """
+
+    def __init__(self, found: list[tuple[int, int, Stream]]) -> None:
+        self.shape = streams.describe(streams.Stream(c, n, s.layers) for c, n, s in found)
+        self.convs = [conv for *_, stream in found for conv in stream.convs()]
+        modules = [module for conv in self.convs for module in (conv.conv, conv.norm)]
+        self.sources = [
+            (tensors, name)
+            for module in modules
+            for tensors in (module._parameters, module._buffers)
+            for name, tensor in tensors.items()
+            if tensor is not None
+        ]
+        self.state: list[Any] = []
+        self.weights = self.packed = torch.empty(0)
+
+    def __call__(self, x: Tensor, precision: str) -> Tensor:
+        """(B, channels, 3000) to (B, maps, 24)."""
+        # Storage and version of every tensor tell an assignment, a step of an optimiser and a
+        # loaded state; training, which PyTorch does not count for running statistics, shows in
+        # num_batches_tracked. Inference tensors have no versions: None here, and never equal.
+        state: list[Any] = [native.variant(), precision]
+        tensors = [t for source, name in self.sources if (t := source[name]) is not None]
+        try:
+            state += [t.data_ptr() for t in tensors] + [t._version for t in tensors]
+        except RuntimeError:
+            state = [None]
+        if state != self.state or state == [None]:
+            with torch.no_grad():
+                self.weights = self.join()
+            self.packed = pack(self.weights, self.shape, precision)
+            self.state = state
+        weights = self.join() if torch.is_grad_enabled() else self.weights
+        return two_stream_conv(x, weights, self.shape, "leaky_relu", SLOPE, precision, self.packed)
+
+    def join(self) -> Tensor:
+        """Fold each BatchNorm into its convolution; differentiable."""
+        return join([conv.folded() for conv in self.convs])
 
 
 Folded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -275,13 +341,20 @@ class Model(nn.Module):
         count_tokens, width = (MAPS, count * STEPS)
         if config.tokens == "paper":
             count_tokens, width = count * STEPS, MAPS
-        self.branches = nn.ModuleDict({m: Branch(m, config) for m in parts})
+        branches = {m: Branch(m, config) for m in parts}
+        self.branches = nn.ModuleDict(branches)
         if config.fusion == "full":
             self.se = ModalSE(count, config.se)
         if config.fusion != "mbfe":
             self.encoder = nn.TransformerEncoderLayer(width, HEADS, HIDDEN, 0.1, batch_first=True)
         self.linear1 = nn.Linear(count_tokens * width, 32)
         self.linear2 = nn.Linear(32, config.stages)
+        self.precision = "fp32"  # of the native streams in evaluation
+        n = config.eeg
+        place = {"eeg": (0, n), "eog": (n, 1), "emg": (n + 1, 1)}
+        self.folded = FoldedStreams(
+            [(*place[m], s) for m, branch in branches.items() for s in (branch.small, branch.large)]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.
@@ -313,9 +386,17 @@ class Model(nn.Module):
 
     def fuse(self, x: Tensor) -> Tensor:
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
+        if self._fuses(x):
+            return self.folded(x, self.precision).view(len(x), -1, MAPS, STEPS)
         n = self.config.eeg
         signals = {"eeg": x[:, :n], "eog": x[:, n : n + 1], "emg": x[:, n + 1 : n + 2]}
         return torch.cat([branch(signals[m]) for m, branch in self.branches.items()], 1)
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether the native op runs all streams as one; on a GPU cuDNN has the Tensor Cores."""
+        if self.training or torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
+            return False
+        return self.linear1.weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")
 
     def tokenise(self, f: Tensor) -> Tensor:
         """(B, M, 64, 24) to (B, 64, 24 M), or as the paper writes it to (B, 24 M, 64)."""

@@ -80,7 +80,7 @@ def runs_native(x: Tensor) -> bool:
     return native.has_cuda() if x.is_cuda else native.available()
 
 
-def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | bool) -> None:
+def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | float | bool) -> None:
     """Run an op of the core on contiguous tensors of the device of `x`, on its current stream.
 
     Parameters
