@@ -41,11 +41,13 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pytest benches/bench_ops.py --benchmark-only -o addopts= \
 	  --benchmark-json=benches/results/ops.json
+	$(BIN)/python benches/mmasleepnet.py
 	$(BIN)/python benches/ceiling.py
 	$(BIN)/python benches/learning_gap.py
 	$(VENV)-bench/bin/python -c "import yasa" 2>/dev/null || \
 	  { $(PYTHON) -m venv $(VENV)-bench && $(VENV)-bench/bin/pip install -q yasa==0.8.1 polars; }
 	PYTHONPATH=. $(VENV)-bench/bin/python benches/judge_yasa.py
+	$(BIN)/python benches/readme.py
 
 # A torch of the active python3 is made visible through a .pth file, which serves a plain Python, a
 # virtual environment and conda alike.
