@@ -87,8 +87,8 @@ def markdown(report: dict) -> str:
     lines = [
         "# MMASleepNet, native against plain PyTorch", "",
         f"float32, variant {report['variant']}, {report['machine']}, {report['commit']}; one "
-        f"process, in turn, medians; load {report['load']} at the start. In training only the feed-forward "
-        "block is native.", "",
+        f"process, in turn, medians; load {report['load']} at the start. In training only the "
+        "feed-forward block is native.", "",
         "| | threads | batch | eager, ms | native, ms | ratio | epochs/s |",
         "|---|---|---|---|---|---|---|",
         *(
