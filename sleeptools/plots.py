@@ -59,6 +59,8 @@ def training_curves(logs: pl.DataFrame, ident: str) -> Markup:
             _curve(right, logs, protocol, SCORES.get(protocol, "val_kappa"))
         left.set(title="Training loss", xlabel="pass", ylim=(0, None))
         right.set(title="Kappa after each pass (dots: the pass kept)", xlabel="pass")
+        for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half a pass
         left.legend()
         said = f"Training loss and kappa over the passes, {' and '.join(protocols)}"
         return _adopt(figure, said)

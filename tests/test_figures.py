@@ -136,6 +136,11 @@ def test_training_curves_take_the_colours_of_the_page():
     assert "dc:date" not in drawing
 
 
+def test_training_curves_count_whole_passes():
+    few = logs().filter(pl.col("pass") <= 3)
+    assert {"1", "2", "3"} <= set(texts(parsed(plots.training_curves(few, "few"))))
+
+
 def test_training_curves_are_the_same_twice_and_their_ids_differ_between_figures():
     a, b = (plots.training_curves(logs(), "a") for _ in range(2))
     assert a == b
