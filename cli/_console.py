@@ -26,6 +26,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def plural(count: int, noun: str) -> str:
+    """Count something: "1 subject", "2 subjects"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def emit_json(value: object) -> None:
     """Print data as JSON on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import batch_progress, emit_table, talk
+from ._console import batch_progress, emit_table, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -54,9 +54,10 @@ def _show(folder: Path) -> None:
     rows += [[name, "dropped", n] for name, n in facts["excluded"].items()]
     emit_table("Epochs", ["stage or reason", "", "epochs"], rows)
     simulated = "simulated " if found.simulated else ""
+    recordings = plural(len(found.files), f"{simulated}recording")
     for name, why in facts["failed"].items():
         talk(f"left out: {name}: {why}")
     talk(
-        f"{folder}: {len(found)} epochs of {len(found.files)} {simulated}recordings, "
-        f"{len(found.subjects)} subjects"
+        f"{folder}: {plural(len(found), 'epoch')} of {recordings}, "
+        f"{plural(len(found.subjects), 'subject')}"
     )

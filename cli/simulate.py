@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import batch_progress, talk
+from ._console import batch_progress, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -39,4 +39,4 @@ def simulate(
             dataset, out, subjects=subjects, nights=nights, hours=hours, seed=seed,
             progress=progress,
         )  # fmt: skip
-    talk(f"{out}: {subjects * nights} simulated recordings")
+    talk(f"{out}: {plural(subjects * nights, 'simulated recording')}")

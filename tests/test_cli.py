@@ -143,7 +143,9 @@ def test_one_subject(command, raw: Path, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     for path in raw.glob("SC4001*"):
         (tmp_path / "one" / path.name).symlink_to(path)
-    assert command("preprocess", "sleep-edf", "one").code == 0
+    made = command("preprocess", "sleep-edf", "one")
+    assert made.code == 0
+    assert "of 1 simulated recording, 1 subject\n" in made.err
     ran = command("train", "--passes", 1)
     assert ran.code == 65
     assert "needs >= 2 subjects" in ran.err
