@@ -385,7 +385,7 @@ class Table(nn.Module):
 @pytest.mark.parametrize(
     ("eeg", "kernels"), [(2, "paper"), (2, "authors"), (6, "paper"), (6, "authors")]
 )
-def test_mmasleepnet_against_its_tables(eeg, kernels):
+def test_mmasleepnet_against_its_tables(eeg, kernels, core):
     model = golden.fill(Model(Config(eeg=eeg, kernels=kernels)))
     table = Table(eeg, kernels).eval()
     names, values = list(table.state_dict()), list(model.state_dict().values())
@@ -393,7 +393,8 @@ def test_mmasleepnet_against_its_tables(eeg, kernels):
     table.load_state_dict(dict(zip(names, values, strict=True)))
     x = golden.signals(model.config)
     with torch.no_grad():
-        close(model(x), table(x), 3e-5)  # float32 alone is 1.5e-5 from float64 here
+        # the kernels sum in another order than PyTorch, whose own float32 is 1.5e-5 from float64
+        close(model(x), table(x), 1e-5 if core == "reference" else 3e-5)
         close(model.double()(x.double()), table.double()(x.double()), 1e-11)
     # statistics of the batch, layer by layer
     close(without_dropout(model)(x.double()), without_dropout(table)(x.double()), 1e-9)
