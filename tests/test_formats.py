@@ -214,6 +214,10 @@ def test_truncated_file_is_refused_unless_allowed(night: tuple[Recording, Path])
     with pytest.raises(DataError, match="cut short"):
         edf.read(night[1])
     assert edf.read(night[1], allow_truncated=True).seconds == 60
+    night[1].write_bytes(data[:3000])  # not one whole record: nothing to take
+    with pytest.raises(DataError, match="the file holds 0") as caught:
+        edf.read(night[1], allow_truncated=True)
+    assert caught.value.hint == "fetch or export it again"
 
 
 def test_uncalibrated_signal_is_noted_and_refused_when_read(night: tuple[Recording, Path]) -> None:

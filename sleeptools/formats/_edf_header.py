@@ -274,8 +274,8 @@ def _records(
         if not allow_truncated or not there:
             raise DataError(
                 f"{path.name}: {message}: it is cut short",
-                hint="fetch or export it again; 'sleeptools convert --allow-truncated' takes what "
-                "is there",
+                hint="fetch or export it again"
+                + ("; 'sleeptools convert --allow-truncated' takes what is there" if there else ""),
             )
         notes.append(message)
     return min(said, there)
