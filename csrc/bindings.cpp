@@ -43,9 +43,47 @@ void modal_se(Address x, Address w1, Address b1, Address w2, Address b2, Address
          4 * modalities * modalities * samples, device, stream);
 }
 
+sleeptools::Norm norm(Address gamma, Address beta, double eps) {
+  return {at(gamma), at(beta), static_cast<float>(eps)};
+}
+
+void attention(Address x, Address w_in, Address b_in, Address w_out, Address b_out, Address gamma,
+               Address beta, Address workspace, Address out, int64_t batch, int64_t tokens,
+               int64_t width, int64_t heads, int64_t slots, double eps, bool bf16, int device,
+               Address stream) {
+  const sleeptools::Attention op{at(x),
+                                 at<const void>(w_in),
+                                 at<const void>(w_out),
+                                 at(b_in),
+                                 at(b_out),
+                                 at<float>(workspace),
+                                 at<float>(out),
+                                 batch,
+                                 tokens,
+                                 width,
+                                 heads,
+                                 slots,
+                                 bf16,
+                                 norm(gamma, beta, eps)};
+  launch(op, sleeptools::cpu::kernels().attention, sleeptools::cuda::attention, batch,
+         sleeptools::Attention::work(tokens, width), device, stream);
+}
+
+void classifier(Address x, Address gate, Address w1, Address b1, Address w2, Address b2,
+                Address hidden_layer, Address out, int64_t batch, int64_t inputs, int64_t hidden,
+                int64_t stages, bool rectify, int device, Address stream) {
+  const sleeptools::Classifier op{
+      at(x),          at(gate), at(w1), at(b1), at(w2), at(b2), at<float>(hidden_layer),
+      at<float>(out), batch,    inputs, hidden, stages, rectify};
+  // Part of an epoch is a task: one epoch takes as long to read the weights as several.
+  launch(op, sleeptools::cpu::kernels().classifier, sleeptools::cuda::classifier,
+         (batch + 3) / 4 * ((hidden + 3) / 4), 32 * inputs, device, stream);
+}
+
 void feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Address workspace,
                   Address out, int64_t rows, int64_t width, int64_t hidden, int64_t slots,
-                  bool bf16, uint32_t drop_below, uint64_t seed, int device, Address stream) {
+                  bool bf16, uint32_t drop_below, uint64_t seed, Address gamma, Address beta,
+                  double eps, int device, Address stream) {
   const sleeptools::FeedForward op{at(x),
                                    at<const void>(w1),
                                    at<const void>(w2),
@@ -59,7 +97,8 @@ void feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Add
                                    slots,
                                    bf16,
                                    drop_below,
-                                   seed};
+                                   seed,
+                                   norm(gamma, beta, eps)};
   launch(op, sleeptools::cpu::kernels().feed_forward, sleeptools::cuda::feed_forward, rows,
          4 * width * hidden, device, stream);
 }
@@ -140,6 +179,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("threads", sleeptools::cpu::threads);
 
   m.def("modal_se", modal_se);
+  m.def("attention", attention);
+  m.def("attention_workspace", sleeptools::Attention::workspace_floats);
+  m.def("attention_work", sleeptools::Attention::work);
+  m.def("classifier", classifier);
   m.def("feed_forward", feed_forward);
   m.def("feed_forward_workspace", sleeptools::FeedForward::workspace_floats);
   m.def("feed_forward_backward", feed_forward_backward);

@@ -20,6 +20,57 @@ struct ModalSe {
   bool authors;        // relu(x + f * e) of the authors' code; otherwise Eq. 5, x + x * e
 };
 
+// LayerNorm over a row; gamma and beta are null where there is none.
+struct Norm {
+  const float *gamma, *beta;  // (width)
+  float eps;
+};
+
+// Attention block of a Transformer layer that normalises last: out = norm(x + w_out a + b_out) for
+// every token, a the multi-head self-attention among the tokens of an epoch, its queries, keys and
+// values w_in x + b_in.
+struct Attention {
+  static constexpr int64_t kMaxBlock = 32;  // tokens that the CPU takes through a product
+
+  // Tokens rounded up to whole blocks.
+  static constexpr int64_t padded(int64_t tokens) {
+    return (tokens + kMaxBlock - 1) / kMaxBlock * kMaxBlock;
+  }
+
+  // Floats of workspace for each thread on the CPU: queries, keys and values, the keys again by
+  // rows, and for one block its input, its scores and the heads' output.
+  static constexpr int64_t workspace_floats(int64_t tokens, int64_t width) {
+    constexpr int64_t kAlignment = 16;
+    return padded(tokens) * (4 * width + kMaxBlock) + 3 * width * kMaxBlock + kAlignment;
+  }
+
+  // Float operations for an epoch.
+  static constexpr int64_t work(int64_t tokens, int64_t width) {
+    return tokens * width * (8 * width + 4 * tokens);
+  }
+
+  const float* x;                              // (batch, tokens, width)
+  const void *w_in, *w_out;                    // (3 width, width), (width, width): as FeedForward's
+  const float *b_in, *b_out;                   // (3 width), (width)
+  float* workspace;                            // CPU: slots * workspace_floats(tokens, width);
+                                               // CUDA: batch * tokens * 4 * width
+  float* out;                                  // as x; must not overlap it
+  int64_t batch, tokens, width, heads, slots;  // slots: threads that the workspace is enough for
+  bool bf16;  // round the operands of both projections to bfloat16; sums are float32
+  Norm norm;
+};
+
+// Two dense layers over an epoch's features: out = w2 relu(w1 (x * gate) + b1) + b2. Without a gate
+// (null) over x alone, and without `rectify` the first layer is linear.
+struct Classifier {
+  const float *x, *gate;           // (batch, inputs)
+  const float *w1, *b1, *w2, *b2;  // (hidden, inputs), (hidden), (stages, hidden), (stages)
+  float* hidden_layer;             // workspace (batch, hidden)
+  float* out;                      // (batch, stages)
+  int64_t batch, inputs, hidden, stages;
+  bool rectify;
+};
+
 // Feed-forward block of a Transformer layer: out = w2 drop(relu(w1 x + b1)) + b2 for every row of
 // x. Dropout sets a hidden unit to zero where its random word (cpu/dropout.h) is below drop_below
 // and scales the others up; drop_below is the probability times 2^32.
@@ -44,6 +95,7 @@ struct FeedForward {
   bool bf16;  // round x, both weights and the hidden layer to bfloat16; sums are float32
   uint32_t drop_below;
   uint64_t seed;
+  Norm norm;  // CPU only; where it is set, out = norm(x + the above)
 };
 
 // Gradients of FeedForward in float32, from its inputs and the gradient of its output; CPU only.
@@ -111,6 +163,8 @@ struct TwoStreamConv {
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
 #define SLEEPTOOLS_OPS(OP)                       \
   OP(modal_se, ModalSe)                          \
+  OP(attention, Attention)                       \
   OP(feed_forward, FeedForward)                  \
   OP(feed_forward_backward, FeedForwardBackward) \
-  OP(two_stream_conv, TwoStreamConv)
+  OP(two_stream_conv, TwoStreamConv)             \
+  OP(classifier, Classifier)

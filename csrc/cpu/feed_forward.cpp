@@ -15,8 +15,17 @@ constexpr int64_t kHidden = FeedForward::kHiddenAtOnce;
 
 static_assert(kBlock <= FeedForward::kMaxBlock && kHidden % 4 == 0);
 
-void write_rows(const FeedForward& op, const float* sums, int64_t rows, float* out) {
+void write_rows(const FeedForward& op, const float* x, float* sums, int64_t rows, float* out) {
   const float scale = scale_of(op.drop_below);
+  if (op.norm.gamma) {
+    for (int64_t j = 0; j < op.width; ++j) {
+      for (int64_t r = 0; r < kBlock; ++r) {
+        float& sum = sums[j * kBlock + r];
+        sum = sum * scale + op.b2[j];
+      }
+    }
+    return add_normalise_write(op.norm, x, rows, op.width, sums, out);
+  }
   for (int64_t r = 0; r < rows; ++r, out += op.width) {
     for (int64_t j = 0; j < op.width; ++j) out[j] = sums[j * kBlock + r] * scale + op.b2[j];
   }
@@ -47,7 +56,7 @@ void block(const FeedForward& op, int64_t first, float* workspace) {
                    out + j * kBlock);
     }
   }
-  write_rows(op, out, rows, op.out + first * width);
+  write_rows(op, op.x + first * width, out, rows, op.out + first * width);
 }
 
 // This thread's part of the workspace, from a cache line on.
@@ -57,8 +66,7 @@ float* slot(const FeedForward& op) {
 #else
   const int thread = 0;
 #endif
-  float* start = op.workspace + thread * FeedForward::workspace_floats(op.width);
-  return start + -(reinterpret_cast<uintptr_t>(start) / sizeof(float)) % 16;
+  return aligned(op.workspace + thread * FeedForward::workspace_floats(op.width));
 }
 
 template <class P>

@@ -90,6 +90,35 @@ struct Hidden {
   }
 };
 
+// out[m] = w[m] in + b[m] for M weights and kBlock rows; without b where it is null. `in` and `out`
+// have a line of rows for every unit and weight, `step` and `stride_out` apart.
+template <class P>
+struct Affine {
+  template <int M>
+  static void run(const typename P::Unit* w, int64_t stride, const float* b, const float* in,
+                  int64_t step, int64_t units, float* out, int64_t stride_out) {
+    Sums<M> sums;
+    for (int m = 0; m < M; ++m) {
+      for (int c = 0; c < kColumns; ++c) sums[m][c] = Vec{} + (b ? b[m] : 0.0f);
+    }
+    multiply<P, M>(w, stride, in, step, units, sums);
+    for (int m = 0; m < M; ++m, out += stride_out) {
+      for (int c = 0; c < kColumns; ++c) store(out + c * kLanes, sums[m][c]);
+    }
+  }
+};
+
+// A whole layer of `outputs` weights by `Affine`.
+template <class P>
+void affine(int64_t outputs, const void* w, int64_t stride, const float* b, const float* in,
+            int64_t step, int64_t units, float* out, int64_t stride_out) {
+  const auto* row = static_cast<const typename P::Unit*>(w);
+  for (int64_t o = 0; o < outputs; o += kTile) {
+    tile<Affine<P>>(outputs - o, row + o * stride, stride, b ? b + o : b, in, step, units,
+                    out + o * stride_out, stride_out);
+  }
+}
+
 // Rows of x, `stride` apart, to lanes: (units of width, kBlock). Lanes without a row are zero.
 template <class P>
 void read_rows(const float* x, int64_t stride, int64_t rows, int64_t width, float* scratch,
@@ -106,6 +135,58 @@ void read_rows(const float* x, int64_t stride, int64_t rows, int64_t width, floa
       store(in + c, P::pack(values));
     }
   }
+}
+
+// Lines of values side by side in lanes to the units of a product's input, in place.
+template <class P>
+void pack_lines(float* lines, int64_t count) {
+  if constexpr (P::kValues == 1) return;
+  for (int64_t j = 0; j < count; j += P::kValues) {
+    for (int c = 0; c < kBlock; c += kLanes) {
+      Vec values[P::kValues];
+      for (int i = 0; i < P::kValues; ++i) {
+        values[i] = j + i < count ? load<Vec>(lines + (j + i) * kBlock + c) : Vec{};
+      }
+      store(lines + j / P::kValues * kBlock + c, P::pack(values));
+    }
+  }
+}
+
+// Normalises kBlock rows in lanes, `sums` (width, kBlock), in place.
+SLEEPTOOLS_INLINE void normalise(const Norm& norm, int64_t width, float* sums) {
+  for (int c = 0; c < kBlock; c += kLanes) {
+    Vec mean = {}, variance = {};
+    for (int64_t j = 0; j < width; ++j) mean += load<Vec>(sums + j * kBlock + c);
+    mean /= static_cast<float>(width);
+    for (int64_t j = 0; j < width; ++j) {
+      const Vec away = load<Vec>(sums + j * kBlock + c) - mean;
+      variance += away * away;
+    }
+    variance = variance / static_cast<float>(width) + norm.eps;
+    Vec scale;
+    for (int i = 0; i < kLanes; ++i) scale[i] = 1.0f / __builtin_sqrtf(variance[i]);
+    for (int64_t j = 0; j < width; ++j) {
+      float* const at = sums + j * kBlock + c;
+      store(at, (load<Vec>(at) - mean) * scale * norm.gamma[j] + norm.beta[j]);
+    }
+  }
+}
+
+// Adds rows of x to `sums` (width, kBlock), normalises and writes them to rows of out.
+SLEEPTOOLS_INLINE void add_normalise_write(const Norm& norm, const float* x, int64_t rows,
+                                           int64_t width, float* sums, float* out) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < width; ++j) sums[j * kBlock + r] += x[r * width + j];
+  }
+  normalise(norm, width, sums);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < width; ++j) out[r * width + j] = sums[j * kBlock + r];
+  }
+}
+
+// From a cache line on.
+SLEEPTOOLS_INLINE float* aligned(float* start) {
+  return start + -(reinterpret_cast<uintptr_t>(start) / sizeof(float)) % 16;
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

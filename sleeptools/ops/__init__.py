@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sleeptools import native
 
@@ -118,6 +119,11 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
                 f"{op}: a weight is {tensor.dtype} on {tensor.device}; "
                 f"expected {dtype} on {device}, as x"
             )
+
+
+def paired(w: Tensor) -> Tensor:
+    """Round a matrix to bfloat16 as the core takes it, with rows of even length."""
+    return functional.pad(w, (0, w.shape[1] % 2)).bfloat16()
 
 
 def fold_batch_norm(
