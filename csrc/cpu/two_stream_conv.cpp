@@ -1,208 +1,19 @@
 // Convolution streams: convolution, activation and pool, layer after layer, in cache.
-//
-// Signals are kept channels-last, (time, channel). Then all taps and channels that an output step
-// sees lie side by side in memory, the next step sees the same `stride` rows further on, and a
-// convolution is a matrix product whose left matrix has overlapping rows:
-//
-//   out[t, o] = sum_j in[t * stride * channels + j] * weight[j, o],  j < kernel * channels
-//
-// `dots` computes it for a few steps by one or more panels of 16 outputs, with the sums in
-// registers; the overlapping rows are never copied out. Padding is rows of zeros before and after.
+// The convolutions are the products of strided_rows.h.
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-#include "variant.h"
+#include "activations.h"
+#include "strided_rows.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
 
-constexpr int kPanel = TwoStreamConv::kPanel;
-constexpr int kPanelVecs = kPanel / kLanes;
-#if defined(__AVX512F__)
-constexpr int kSums = 24;  // of 32 vector registers; the rest hold weights and an input
-constexpr int kWidest = 2;
-#elif defined(__AVX2__)
-constexpr int kSums = 12;  // of 16
-constexpr int kWidest = 1;
-#else
-constexpr int kSums = 8;  // of 16, and a product takes one more where there is no FMA
-constexpr int kWidest = 1;
-#endif
 constexpr int kTileRows = 16;
 
-// Steps that `dots` computes at once for `panels` panels.
-constexpr int block_rows(int panels) {
-  const int rows = kSums / (panels * kPanelVecs);
-  return rows < 12 ? rows : 12;
-}
-
-// --- precisions
-// ----------------------------------------------------------------------------------- T is what
-// signals are stored as between layers; a lane of `dot` adds kDepth products.
-
-struct Float32 {
-  using T = float;
-  static constexpr int kDepth = 1;
-
-  SLEEPTOOLS_INLINE Vec dot(Vec sum, const T* in, Vec weight) { return sum + *in * weight; }
-  SLEEPTOOLS_INLINE Vec read(const T* p) { return load<Vec>(p); }
-  SLEEPTOOLS_INLINE void write(T* p, Vec v) { store(p, v); }
-  SLEEPTOOLS_INLINE T round(float v) { return v; }
-};
-
-#if defined(__AVX512BF16__)
-struct Bfloat16 {
-  using T = uint16_t;
-  static constexpr int kDepth = 2;
-
-  SLEEPTOOLS_INLINE Vec dot(Vec sum, const T* in, Vec weight) {
-    int32_t pair;
-    __builtin_memcpy(&pair, in, sizeof pair);
-    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)weight);
-  }
-  SLEEPTOOLS_INLINE Vec read(const T* p) {
-    __m256i half;
-    __builtin_memcpy(&half, p, sizeof half);
-    return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
-  }
-  SLEEPTOOLS_INLINE void write(T* p, Vec v) {
-    const __m256bh half = _mm512_cvtneps_pbh(v);
-    __builtin_memcpy(p, &half, sizeof half);
-  }
-  SLEEPTOOLS_INLINE T round(float v) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, &v, sizeof bits);
-    const uint32_t nearest = bits + 0x7fff + (bits >> 16 & 1);
-    return static_cast<T>((v != v ? bits | 0x400000 : nearest) >> 16);
-  }
-};
-#endif
-
-// Writes the first `count` lanes.
-template <class P>
-SLEEPTOOLS_INLINE void write_some(typename P::T* p, Vec v, int64_t count) {
-  if (count >= kLanes) return P::write(p, v);
-  typename P::T all[kLanes];
-  P::write(all, v);
-  for (int64_t i = 0; i < count; ++i) p[i] = all[i];
-}
-
-// --- the matrix product
-// ---------------------------------------------------------------------------
-
-// The weights of a layer, some panels of them, and what they are multiplied with.
-template <class P>
-struct Product {
-  const typename P::T* in;
-  int64_t step;    // from the input of a row to the next row's
-  int64_t depth;   // taps times channels
-  const float* w;  // the first panel
-  int64_t panel;   // from a panel to the next
-  float* tile;     // (rows, panels * kPanel)
-};
-
-// Sums of kRun products are added up at a time: the rounding errors of one long sum would be twice
-// as large.
-constexpr int64_t kRun = 128;
-
-template <class P, int R, int N>
-void dots(const Product<P>& product) {
-  constexpr int kVecs = N * kPanelVecs;
-  const auto [in, step, depth, first, panel, tile] = product;
-  const float* w = first;
-  for (int64_t start = 0; start < depth; start += kRun) {
-    const int64_t stop = depth - start < kRun ? depth : start + kRun;
-    Vec sum[R][kVecs] = {};
-    for (int64_t j = start; j < stop; j += P::kDepth, w += kPanel) {
-      Vec weight[kVecs];
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) {
-        weight[v] = load<Vec>(w + v / kPanelVecs * panel + v % kPanelVecs * kLanes);
-      }
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-        for (int v = 0; v < kVecs; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
-      }
-    }
-    float* at = tile;
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v, at += kLanes) {
-        store(at, start == 0 ? sum[r][v] : load<Vec>(at) + sum[r][v]);
-      }
-    }
-  }
-}
-
-// `rows` is known at run time only: it is compared with R, R - 1, ... 1.
-template <class P, int N, int R = block_rows(N)>
-SLEEPTOOLS_INLINE void block(const Product<P>& product, int64_t rows) {
-  if (rows == R) return dots<P, R, N>(product);
-  if constexpr (R > 1) block<P, N, R - 1>(product, rows);
-}
-
-// Any number of rows, in blocks of nearly equal size: a block of few rows wastes loads.
-template <class P, int N>
-void blocks(Product<P> product, int64_t rows) {
-  for (int64_t left = (rows + block_rows(N) - 1) / block_rows(N); left > 0; --left) {
-    const int64_t now = rows / left;
-    block<P, N>(product, now);
-    product.in += now * product.step;
-    product.tile += now * N * kPanel;
-    rows -= now;
-  }
-}
-
-template <class P>
-SLEEPTOOLS_INLINE void multiply(const Product<P>& product, int64_t rows, int panels) {
-  if (panels == kWidest) return blocks<P, kWidest>(product, rows);
-  blocks<P, 1>(product, rows);
-}
-
-// --- activations and pools
+// --- pools
 // ------------------------------------------------------------------------
-
-// As PyTorch's: a NaN wins.
-SLEEPTOOLS_INLINE Vec maximum(Vec a, Vec b) { return (b > a) | (b != b) ? b : a; }
-
-// A rational approximation, |error| < 4e-7; NaN stays.
-SLEEPTOOLS_INLINE Vec error_function(Vec x) {
-  x = x > 4.0f ? Vec{} + 4.0f : x;
-  x = x < -4.0f ? Vec{} - 4.0f : x;
-  const Vec s = x * x;
-  Vec p = s * -2.72614225801306e-10f + 2.77068142495902e-08f;
-  p = p * s + -2.10102402082508e-06f;
-  p = p * s + -5.69250639462346e-05f;
-  p = p * s + -7.34990630326855e-04f;
-  p = p * s + -2.95459980854025e-03f;
-  p = p * s + -1.60960333262415e-02f;
-  Vec q = s * -1.45660718464996e-05f + -2.13374055278905e-04f;
-  q = q * s + -1.68282697438203e-03f;
-  q = q * s + -7.37332916720468e-03f;
-  q = q * s + -1.42647390514189e-02f;
-  return x * p / q;
-}
-
-SLEEPTOOLS_INLINE Vec activate(const TwoStreamConv& op, Vec v) {
-  switch (op.activation) {
-    case TwoStreamConv::kRelu:
-      return relu(v);
-    case TwoStreamConv::kGelu:
-      return 0.5f * v * (1.0f + error_function(v * 0.70710678f));
-    default:
-      return v > 0.0f ? v : v * op.slope;
-  }
-}
-
-// Whether the maximum may be taken first: only if the activation never falls. GELU does, below
-// -0.75; the sign of the weights does not matter, they come before both.
-SLEEPTOOLS_INLINE bool never_falls(const TwoStreamConv& op) {
-  return op.activation == TwoStreamConv::kRelu ||
-         (op.activation == TwoStreamConv::kLeakyRelu && op.slope >= 0.0f);
-}
 
 // The steps [first, last) of a layer's convolution that window `index` of its pool sees.
 struct Window {
@@ -250,7 +61,7 @@ void convolve_layer(const TwoStreamConv& op, const ConvLayer& layer, const typen
         typename Q::T* row = out + t * layer.outputs + panel * kPanel;
         for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
           const Vec value = load<Vec>(sums + o) + load<Vec>(bias + o);
-          write_some<Q>(row + o, activate(op, value), width - o);
+          write_some<Q>(row + o, activate(op.activation, op.slope, value), width - o);
         }
       }
     }
@@ -286,7 +97,8 @@ void convolve_and_pool_layer(const TwoStreamConv& op, const ConvLayer& layer,
           for (int64_t r = 1; r < own.last - own.first; ++r) {
             best = maximum(best, load<Vec>(sums + r * panels * kPanel + o));
           }
-          write_some<P>(row + o, activate(op, best + load<Vec>(bias + o)), width - o);
+          write_some<P>(row + o, activate(op.activation, op.slope, best + load<Vec>(bias + o)),
+                        width - o);
         }
       }
     }
@@ -378,7 +190,8 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
     }
     const bool pools = layer.pool_kernel > 1 || layer.pool_stride > 1;
     const bool fused = pools && layer.pool_kernel <= kTileRows &&
-                       layer.pool_stride >= layer.pool_kernel && never_falls(op);
+                       layer.pool_stride >= layer.pool_kernel &&
+                       never_falls(op.activation, op.slope);
     if (pools && !fused) convolve_layer<P, P>(op, layer, in, free);
     // The convolution's input is no longer needed once its rows are in `free`.
     T* const rows = pools && !fused ? other : free;

@@ -1,0 +1,160 @@
+// Convolutions as matrix products. Signals are kept channels-last, (time, channel). Then all taps
+// and channels that an output step sees lie side by side in memory, the next step sees the same
+// `stride` rows further on, and a convolution is a matrix product whose left matrix has overlapping
+// rows:
+//
+//   out[t, o] = sum_j in[t * stride * channels + j] * weight[j, o],  j < kernel * channels
+//
+// `dots` computes it for a few steps by one or more panels of 16 outputs, with the sums in
+// registers; the overlapping rows are never copied out. Padding is rows of zeros before and after.
+#pragma once
+
+#include "variant.h"
+
+namespace sleeptools::SLEEPTOOLS_VARIANT {
+
+constexpr int kPanel = TwoStreamConv::kPanel;
+constexpr int kPanelVecs = kPanel / kLanes;
+#if defined(__AVX512F__)
+constexpr int kSums = 24;  // of 32 vector registers; the rest hold weights and an input
+constexpr int kWidest = 2;
+#elif defined(__AVX2__)
+constexpr int kSums = 12;  // of 16
+constexpr int kWidest = 1;
+#else
+constexpr int kSums = 8;  // of 16, and a product takes one more where there is no FMA
+constexpr int kWidest = 1;
+#endif
+
+// Steps that `dots` computes at once for `panels` panels.
+constexpr int block_rows(int panels) {
+  const int rows = kSums / (panels * kPanelVecs);
+  return rows < 12 ? rows : 12;
+}
+
+// --- precisions
+// ----------------------------------------------------------------------------------- T is what
+// signals are stored as between layers; a lane of `dot` adds kDepth products.
+
+struct Float32 {
+  using T = float;
+  static constexpr int kDepth = 1;
+
+  SLEEPTOOLS_INLINE Vec dot(Vec sum, const T* in, Vec weight) { return sum + *in * weight; }
+  SLEEPTOOLS_INLINE Vec read(const T* p) { return load<Vec>(p); }
+  SLEEPTOOLS_INLINE void write(T* p, Vec v) { store(p, v); }
+  SLEEPTOOLS_INLINE T round(float v) { return v; }
+};
+
+#if defined(__AVX512BF16__)
+struct Bfloat16 {
+  using T = uint16_t;
+  static constexpr int kDepth = 2;
+
+  SLEEPTOOLS_INLINE Vec dot(Vec sum, const T* in, Vec weight) {
+    int32_t pair;
+    __builtin_memcpy(&pair, in, sizeof pair);
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)weight);
+  }
+  SLEEPTOOLS_INLINE Vec read(const T* p) {
+    __m256i half;
+    __builtin_memcpy(&half, p, sizeof half);
+    return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+  }
+  SLEEPTOOLS_INLINE void write(T* p, Vec v) {
+    const __m256bh half = _mm512_cvtneps_pbh(v);
+    __builtin_memcpy(p, &half, sizeof half);
+  }
+  SLEEPTOOLS_INLINE T round(float v) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    const uint32_t nearest = bits + 0x7fff + (bits >> 16 & 1);
+    return static_cast<T>((v != v ? bits | 0x400000 : nearest) >> 16);
+  }
+};
+#endif
+
+// Writes the first `count` lanes.
+template <class P>
+SLEEPTOOLS_INLINE void write_some(typename P::T* p, Vec v, int64_t count) {
+  if (count >= kLanes) return P::write(p, v);
+  typename P::T all[kLanes];
+  P::write(all, v);
+  for (int64_t i = 0; i < count; ++i) p[i] = all[i];
+}
+
+// --- the matrix product
+// ---------------------------------------------------------------------------
+
+// The weights of a layer, some panels of them, and what they are multiplied with.
+template <class P>
+struct StridedProduct {
+  const typename P::T* in;
+  int64_t step;    // from the input of a row to the next row's
+  int64_t depth;   // taps times channels
+  const float* w;  // the first panel
+  int64_t panel;   // from a panel to the next
+  float* tile;     // (rows, panels * kPanel)
+};
+
+// Sums of kRun products are added up at a time: the rounding errors of one long sum would be twice
+// as large.
+constexpr int64_t kRun = 128;
+
+template <class P, int R, int N>
+void dots(const StridedProduct<P>& product) {
+  constexpr int kVecs = N * kPanelVecs;
+  const auto [in, step, depth, first, panel, tile] = product;
+  const float* w = first;
+  for (int64_t start = 0; start < depth; start += kRun) {
+    const int64_t stop = depth - start < kRun ? depth : start + kRun;
+    Vec sum[R][kVecs] = {};
+    for (int64_t j = start; j < stop; j += P::kDepth, w += kPanel) {
+      Vec weight[kVecs];
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) {
+        weight[v] = load<Vec>(w + v / kPanelVecs * panel + v % kPanelVecs * kLanes);
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kVecs; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
+      }
+    }
+    float* at = tile;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v, at += kLanes) {
+        store(at, start == 0 ? sum[r][v] : load<Vec>(at) + sum[r][v]);
+      }
+    }
+  }
+}
+
+// `rows` is known at run time only: it is compared with R, R - 1, ... 1.
+template <class P, int N, int R = block_rows(N)>
+SLEEPTOOLS_INLINE void block(const StridedProduct<P>& product, int64_t rows) {
+  if (rows == R) return dots<P, R, N>(product);
+  if constexpr (R > 1) block<P, N, R - 1>(product, rows);
+}
+
+// Any number of rows, in blocks of nearly equal size: a block of few rows wastes loads.
+template <class P, int N>
+void blocks(StridedProduct<P> product, int64_t rows) {
+  for (int64_t left = (rows + block_rows(N) - 1) / block_rows(N); left > 0; --left) {
+    const int64_t now = rows / left;
+    block<P, N>(product, now);
+    product.in += now * product.step;
+    product.tile += now * N * kPanel;
+    rows -= now;
+  }
+}
+
+template <class P>
+SLEEPTOOLS_INLINE void multiply(const StridedProduct<P>& product, int64_t rows, int panels) {
+  if (panels == kWidest) return blocks<P, kWidest>(product, rows);
+  blocks<P, 1>(product, rows);
+}
+
+}  // namespace sleeptools::SLEEPTOOLS_VARIANT
