@@ -393,7 +393,9 @@ def _norm(op: str, norm: tuple[Floats, Floats], width: int) -> tuple[Floats, Flo
 
 def _contiguous(array: Weights) -> Weights:
     """C-contiguous; float32 unless it is bfloat16 already."""
-    return np.ascontiguousarray(array, np.uint16 if array.dtype == np.uint16 else np.float32)
+    if array.dtype == np.uint16:
+        return np.ascontiguousarray(array, np.uint16)
+    return np.ascontiguousarray(array, np.float32)
 
 
 def round_to_bf16(w: Weights) -> NDArray[np.uint16]:

@@ -8,8 +8,10 @@ forces a variant.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,6 +22,7 @@ from sleeptools.errors import UnavailableError, UsageError
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
 
+BF16 = ("avx512-bf16", "amx-bf16")  # variants
 CPU = -1  # device number that means the CPU
 
 
@@ -38,6 +41,7 @@ class _Core:
         self.module: Any = None
         self.variant = "reference"
         self.why = ""
+        self.threads = 0
         if os.environ.get("SLEEPTOOLS_NATIVE") == "0":
             self.why = "SLEEPTOOLS_NATIVE=0"
         else:
@@ -86,6 +90,11 @@ def has_cuda() -> bool:
     return available() and bool(_core().module.cuda_architectures())
 
 
+def has_bf16() -> bool:
+    """Whether the variant in use multiplies bfloat16; elsewhere rounding to it only costs."""
+    return variant() in BF16
+
+
 def variant() -> str:
     """Name the instruction set in use, or "reference" for plain PyTorch."""
     return _core().variant
@@ -128,8 +137,58 @@ def set_threads(count: int) -> None:
     """
     if count < 0:
         raise UsageError(f"{count} threads; expected 1 or more, or 0 for the default")
-    if _core().module:
-        _core().module.set_threads(count)
+    core = _core()
+    core.threads = count
+    if core.module:
+        core.module.set_threads(count)
+
+
+def threads_in_use() -> int:
+    """Tell what `set_threads` was last told; 0 where OpenMP's setting holds."""
+    return _core().threads
+
+
+def wanted_threads(asked: int | None) -> int:
+    """Choose a number of threads: as asked, or from OMP_NUM_THREADS, or from Slurm.
+
+    Parameters
+    ----------
+    asked
+        1 or more, or None.
+
+    Returns
+    -------
+    int
+        0 where nothing says how many.
+
+    Raises
+    ------
+    UsageError
+        If asked for fewer than one.
+    """
+    if asked is not None and asked < 1:
+        raise UsageError(f"--threads {asked}: expected a whole number >= 1")
+    known = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
+    told = next((int(text) for text in known if text.isdigit() and int(text)), None)
+    return asked or told or 0
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Set the threads of ops, and set them back at the end."""
+    before = threads_in_use()
+    set_threads(count)
+    try:
+        yield
+    finally:
+        set_threads(before)
 
 
 def threads(tasks: int, work: int) -> int:

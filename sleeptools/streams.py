@@ -189,7 +189,7 @@ def _check_places(streams: Sequence[Stream], samples: int) -> None:
 
 def uses_bf16(precision: str) -> bool:
     """Whether the variant in use has the arithmetic; float32 takes its place elsewhere."""
-    return precision == "bf16" and native.variant() == "avx512-bf16"
+    return precision == "bf16" and native.has_bf16()
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import torch
 
-from sleeptools import epochs, models, runs, store
+from sleeptools import epochs, models, runs, store, trained
 from sleeptools.errors import (
     DataError,
     OutputError,
@@ -144,7 +144,7 @@ def test_predictions(whole):
     assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in NAMES)]
     who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("val", "test")}
     assert not who["val"] & who["test"]
-    facts = models.read_config(run / "leak-free/seed-0/fold-00")
+    facts = trained.read_config(run / "leak-free/seed-0/fold-00")
     assert not (who["val"] | who["test"]) & set(facts["train_subjects"])
     only = pl.read_parquet(run / "best-on-test/seed-0/fold-00/predictions.parquet")
     assert set(only["role"]) == {"test"}
@@ -362,7 +362,7 @@ def test_a_training_continues_with_as_many_threads_as_it_began_with(tiny, tmp_pa
 
     train(tiny, tmp_path / "run", options(threads=None), look)
     assert set(seen) == {(0, 2), (1, 1)}
-    assert models.read_config(folder)["threads"] == [2]
+    assert trained.read_config(folder)["threads"] == [2]
     assert "threads_changed" not in store.read_json(tmp_path / "run/manifest.json")
 
 
@@ -370,7 +370,7 @@ def test_other_threads_on_request_are_told(tiny, tmp_path):
     folder, said = interrupted(tiny, tmp_path / "run", threads=2), []
     train(tiny, tmp_path / "run", options(fold=0, threads=1), say=said.append)
     assert "leak-free/seed-0/fold-00: continued with 1 CPU threads, begun with 2" in said[0]
-    assert models.read_config(folder)["threads"] == [2, 1]
+    assert trained.read_config(folder)["threads"] == [2, 1]
     facts = store.read_json(tmp_path / "run/manifest.json")
     assert facts["threads_changed"] == {"leak-free/seed-0/fold-00": [2, 1]}
 

@@ -27,6 +27,7 @@ Input is microvolts as recorded; there is no normalisation but the first BatchNo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -39,13 +40,8 @@ from sleeptools.models._recipe import Recipe
 from sleeptools.ops.feed_forward import feed_forward
 from sleeptools.ops.modal_se import modal_se
 from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
-
-MAPS = 64  # feature maps of one modality
-STEPS = 24  # time steps after the two streams are joined: 13 + 11, for every kernel set
-HEADS = 4
-SLOPE = 0.01  # of LeakyReLU
-HIDDEN = 2048  # of the encoder's feed-forward; PyTorch's default, the paper gives none
-MODALITIES = {"eeg": ("eeg",), "eeg+eog": ("eeg", "eog"), "all": ("eeg", "eog", "emg")}
+from sleeptools.shapes import mmasleepnet as shapes
+from sleeptools.shapes.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS
 
 _PAPER = Recipe(
     variant="paper", weight_decay=1e-3, class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
@@ -155,42 +151,19 @@ class Conv(nn.Module):
         )
 
 
-class Shape(NamedTuple):
-    """Kernel, stride and padding of a stream's layers."""
-
-    first: tuple[int, int, int]
-    pool: tuple[int, int, int]
-    later: tuple[int, int, int]
-    last_pool: tuple[int, int, int]
-
-
-def shapes(modality: str, kernels: str) -> tuple[Shape, Shape]:
-    """Layers of the short-kernel and of the long-kernel stream of a modality."""
-    short, long = (50, 500) if modality == "eeg" else (25, 250)
-    pad = 24 if modality == "eeg" else 8
-    if kernels == "authors":
-        short, long, pad = 64, 512, 24
-    return (
-        Shape((short, 8, pad), (8, 8, 4), (8, 1, 4), (4, 4, 2)),
-        Shape((long, 64, 24), (4, 4, 2), (6, 1, 4), (2, 2, 1)),
-    )
-
-
 class Stream(nn.Module):
     """Four convolutions with a pool after the first and after the last."""
 
-    def __init__(self, inputs: int, width: int, shape: Shape, dropout: float) -> None:
+    def __init__(self, inputs: int, layers: tuple[streams.Layer, ...], dropout: float) -> None:
         super().__init__()
-        self.conv1 = Conv(inputs, width, *shape.first)
-        self.pool1 = nn.MaxPool1d(*shape.pool)
+        first, second, third, last = layers
+        self.conv1 = Conv(inputs, *first[:4])
+        self.pool1 = nn.MaxPool1d(*first.pool)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = Conv(width, 2 * width, *shape.later)
-        self.conv3 = Conv(2 * width, 2 * width, *shape.later)
-        self.conv4 = Conv(2 * width, 2 * width, *shape.later)
-        self.pool2 = nn.MaxPool1d(*shape.last_pool)
-        later = streams.Layer(2 * width, *shape.later)
-        first = streams.Layer(width, *shape.first, shape.pool)
-        self.layers = (first, later, later, later._replace(pool=shape.last_pool))
+        self.conv2 = Conv(first.outputs, *second[:4])
+        self.conv3 = Conv(second.outputs, *third[:4])
+        self.conv4 = Conv(third.outputs, *last[:4])
+        self.pool2 = nn.MaxPool1d(*last.pool)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, 3000) to (B, 2 * width, 13) for short kernels, 11 for long ones."""
@@ -207,13 +180,12 @@ class Stream(nn.Module):
 class Branch(nn.Module):
     """One modality: a short-kernel and a long-kernel stream joined on time (MBFE)."""
 
-    def __init__(self, modality: str, config: Config) -> None:
+    def __init__(self, shape: shapes.Branch, dropout: float) -> None:
         super().__init__()
-        inputs, width = (config.eeg, MAPS) if modality == "eeg" else (1, MAPS // 2)
-        short, long = shapes(modality, config.kernels)
-        self.small = Stream(inputs, width, short, config.dropout)
-        self.large = Stream(inputs, width, long, config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.shape = shape
+        self.small = Stream(shape.channels, shape.small, dropout)
+        self.large = Stream(shape.channels, shape.large, dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
@@ -226,13 +198,14 @@ class FoldedStreams:
 
     Parameters
     ----------
-    found
-        The first channel of each stream, its channels, and the stream.
+    branches
+        One for each modality.
     """
 
-    def __init__(self, found: list[tuple[int, int, Stream]]) -> None:
-        self.shape = streams.describe(streams.Stream(c, n, s.layers) for c, n, s in found)
-        self.convs = [conv for *_, stream in found for conv in stream.convs()]
+    def __init__(self, branches: Iterable[Branch]) -> None:
+        found = list(branches)
+        self.shape = streams.describe(c for b in found for c in b.shape.chains.values())
+        self.convs = [conv for b in found for s in (b.small, b.large) for conv in s.convs()]
         modules = [module for conv in self.convs for module in (conv.conv, conv.norm)]
         self.sources = [
             (tensors, name)
@@ -336,25 +309,19 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        parts = MODALITIES[config.modalities]
-        count = len(parts) + 1  # the EEG counts twice
-        count_tokens, width = (MAPS, count * STEPS)
-        if config.tokens == "paper":
-            count_tokens, width = count * STEPS, MAPS
-        branches = {m: Branch(m, config) for m in parts}
+        self.shapes = shapes.branches(config.eeg, config.kernels, config.modalities)
+        count = shapes.modalities(config.modalities)
+        count_tokens, width = shapes.tokens(config.modalities, config.tokens)
+        branches = {shape.modality: Branch(shape, config.dropout) for shape in self.shapes}
         self.branches = nn.ModuleDict(branches)
         if config.fusion == "full":
             self.se = ModalSE(count, config.se)
         if config.fusion != "mbfe":
             self.encoder = nn.TransformerEncoderLayer(width, HEADS, HIDDEN, 0.1, batch_first=True)
-        self.linear1 = nn.Linear(count_tokens * width, 32)
-        self.linear2 = nn.Linear(32, config.stages)
+        self.linear1 = nn.Linear(count_tokens * width, UNITS)
+        self.linear2 = nn.Linear(UNITS, config.stages)
         self.precision = "fp32"  # of the native streams in evaluation
-        n = config.eeg
-        place = {"eeg": (0, n), "eog": (n, 1), "emg": (n + 1, 1)}
-        self.folded = FoldedStreams(
-            [(*place[m], s) for m, branch in branches.items() for s in (branch.small, branch.large)]
-        )
+        self.folded = FoldedStreams(branches.values())
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.
@@ -388,9 +355,11 @@ class Model(nn.Module):
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
         if self._fuses(x):
             return self.folded(x, self.precision).view(len(x), -1, MAPS, STEPS)
-        n = self.config.eeg
-        signals = {"eeg": x[:, :n], "eog": x[:, n : n + 1], "emg": x[:, n + 1 : n + 2]}
-        return torch.cat([branch(signals[m]) for m, branch in self.branches.items()], 1)
+        parts = [
+            branch(x[:, shape.channel : shape.channel + shape.channels])
+            for shape, branch in zip(self.shapes, self.branches.values(), strict=True)
+        ]
+        return torch.cat(parts, 1)
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether the native op runs all streams as one; on a GPU cuDNN has the Tensor Cores."""

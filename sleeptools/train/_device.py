@@ -6,7 +6,6 @@ where it fits, and is copied batch by batch through pinned memory where not.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sleeptools import native
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import UnavailableError, UsageError
 from sleeptools.train._stop import Stop
@@ -49,17 +49,14 @@ def choose(name: str) -> torch.device:
 
 
 def set_threads(asked: int | None) -> int:
-    """Set the number of CPU threads: as asked, or from OMP_NUM_THREADS, or from Slurm.
+    """Set the number of CPU threads: see `native.wanted_threads`.
 
     Raises
     ------
     UsageError
         If asked for fewer than one.
     """
-    if asked is not None and asked < 1:
-        raise UsageError(f"--threads {asked}: expected a whole number >= 1")
-    known = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
-    count = asked or next((int(text) for text in known if text.isdigit() and int(text)), None)
+    count = native.wanted_threads(asked)
     if count and count != torch.get_num_threads():
         torch.set_num_threads(count)
     return torch.get_num_threads()
