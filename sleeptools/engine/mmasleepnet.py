@@ -34,7 +34,6 @@ class Network:
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
         self.precision: Precision = precision
-        self.kind = config["se"]
         self.fusion = config["fusion"]
         self.reading = config["tokens"]
         self.modalities = shapes.modalities(config["modalities"])
@@ -44,7 +43,7 @@ class Network:
         self.convolutions = _convolutions(weights, found)
         self.packed = streams.pack(self.convolutions, self.shape, precision)
         if self.fusion == "full":
-            self.se = _modal_se(weights, self.modalities)
+            self.se: Any = (*_modal_se(weights, self.modalities), config["se"])
         if self.fusion != "mbfe":
             self._take_encoder(weights)
         dense = weights.linear("linear1", shapes.UNITS, self.tokens * self.width)
@@ -96,7 +95,7 @@ class Network:
         """(B, 64 M, 24) to (B, T, D), weighed by modality on the way."""
         f = fused.reshape(len(fused), self.modalities, shapes.MAPS, shapes.STEPS)
         if self.fusion == "full":
-            f = blocks.modal_se(f, *self.se, kind=self.kind)
+            f = blocks.modal_se(f, *self.se)
         if self.reading == "paper":
             f = f.swapaxes(2, 3)
         return f.reshape(len(f), self.tokens, self.width)
@@ -122,7 +121,7 @@ def _convolutions(weights: Weights, branches: list[shapes.Branch]) -> Floats:
     return np.concatenate(parts)
 
 
-def _modal_se(weights: Weights, m: int) -> Any:
+def _modal_se(weights: Weights, m: int) -> list[Floats]:
     """Weight (M, M) and bias (M,) of the block's four layers, BatchNorm folded into two."""
     found: list[Floats] = []
     for layer in SE:
