@@ -75,7 +75,7 @@ struct Classifier {
 // x. Dropout sets a hidden unit to zero where its random word (cpu/dropout.h) is below drop_below
 // and scales the others up; drop_below is the probability times 2^32.
 struct FeedForward {
-  static constexpr int64_t kHiddenAtOnce = 128;  // units of the hidden layer that exist at a time
+  static constexpr int64_t kHiddenAtOnce = 128;  // 32-bit units of the hidden layer in memory
   static constexpr int64_t kMaxBlock = 32;       // rows that the CPU takes through both layers
 
   // Floats of workspace for each thread: a block's rows in and out, and its part of the hidden

@@ -81,6 +81,7 @@ void attend(const Attention& op, const Buffers& b, int64_t head, int64_t first) 
 
 template <class P>
 void epoch(const Attention& op, int64_t index, float* workspace) {
+  const TileScope tiles;
   const Buffers b(op, workspace);
   const int64_t start = index * op.tokens * op.width, units = units_of<P>(op.width);
   project<P>(op, op.x + start, b);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "precision.h"
+#include "tiles.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
@@ -24,10 +25,37 @@ constexpr int64_t units_of(int64_t values) {
 template <int M>
 using Sums = Vec[M][kColumns];
 
+#if defined(__AMX_BF16__)
+// As `multiply`, for as many units as fill tile registers; returns their number.
+template <int M>
+int64_t multiply_tiles(const uint32_t* w, int64_t stride, const float* in, int64_t step,
+                       int64_t units, Sums<M>& sums) {
+  static_assert(M == 2 * kTileRows && kBlock == 2 * kTileRows);
+  constexpr int64_t kUnits = kTileBytes / sizeof(uint32_t);
+  const int64_t steps = units / kUnits;
+  alignas(64) float tile[M * kBlock];
+  tile_product<2, 2>({w, stride * 4, kTileRows * stride * 4, kTileBytes},
+                     {in, step * 4, kTileBytes, kUnits * step * 4}, steps,
+                     {tile, kBlock * 4, kTileRows * kBlock * 4, kTileBytes});
+  for (int m = 0; m < M; ++m) {
+    for (int c = 0; c < kColumns; ++c) sums[m][c] += load<Vec>(tile + m * kBlock + c * kLanes);
+  }
+  return steps * kUnits;
+}
+#endif
+
 // sums[m] += w[m] in, over the units of one row of w each. `in` moves on by `step` after each unit.
 template <class P, int M>
 SLEEPTOOLS_INLINE void multiply(const typename P::Unit* w, int64_t stride, const float* in,
                                 int64_t step, int64_t units, Sums<M>& sums) {
+#if defined(__AMX_BF16__)
+  if constexpr (M > kTile) {
+    const int64_t done = multiply_tiles<M>(w, stride, in, step, units, sums);
+    w += done;
+    in += done * step;
+    units -= done;
+  }
+#endif
   for (int64_t k = 0; k < units; ++k, in += step) {
     Vec columns[kColumns];
 #pragma GCC unroll 2
@@ -50,6 +78,29 @@ SLEEPTOOLS_INLINE void tile(int64_t m, Arguments... arguments) {
   } else if constexpr (M > 1) {
     tile<Tile, M - 1>(m, arguments...);
   }
+}
+
+// Weights that a tile has at most in precision P.
+template <class P>
+constexpr int most_weights() {
+#if defined(__AMX_BF16__)
+  if (P::kValues == 2) return 2 * kTileRows;
+#endif
+  return kTile;
+}
+
+// Runs a tile of as many of the `m` weights as it takes, and says how many.
+template <class P, class Tile, class... Arguments>
+SLEEPTOOLS_INLINE int64_t some(int64_t m, Arguments... arguments) {
+  constexpr int kMost = most_weights<P>();
+  if constexpr (kMost > kTile) {
+    if (m >= kMost) {
+      Tile::template run<kMost>(arguments...);
+      return kMost;
+    }
+  }
+  tile<Tile>(m, arguments...);
+  return smaller(m, kTile);
 }
 
 // out[m] += w[m] in for kBlock rows. Called for a part of a long sum at a time, it gathers fewer
@@ -113,9 +164,9 @@ template <class P>
 void affine(int64_t outputs, const void* w, int64_t stride, const float* b, const float* in,
             int64_t step, int64_t units, float* out, int64_t stride_out) {
   const auto* row = static_cast<const typename P::Unit*>(w);
-  for (int64_t o = 0; o < outputs; o += kTile) {
-    tile<Affine<P>>(outputs - o, row + o * stride, stride, b ? b + o : b, in, step, units,
-                    out + o * stride_out, stride_out);
+  for (int64_t o = 0; o < outputs;) {
+    o += some<P, Affine<P>>(outputs - o, row + o * stride, stride, b ? b + o : b, in, step, units,
+                            out + o * stride_out, stride_out);
   }
 }
 
