@@ -133,7 +133,10 @@ class Engine:
         epochs = x if isinstance(x, np.ndarray) else np.asarray(x)
         expected = (len(epochs) if epochs.ndim else 0, *self.size)
         if epochs.shape != expected:
-            raise ValueError(f"x has shape {epochs.shape}; expected (epochs, {expected[1:]})")
+            channels, samples = self.size
+            raise ValueError(
+                f"x has shape {epochs.shape}; expected (epochs, {channels}, {samples})"
+            )
         if epochs.dtype.kind not in "fiu":
             raise ValueError(f"x holds {epochs.dtype}; expected float32")
         out = np.empty((len(epochs), len(self.stages)), np.float32)
