@@ -36,6 +36,7 @@ from torch.nn import functional
 
 from sleeptools import native, ops, streams
 from sleeptools.models._recipe import Recipe
+from sleeptools.ops.conv_block import Running, conv_block
 from sleeptools.ops.feed_forward import feed_forward
 from sleeptools.ops.modal_se import modal_se
 from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
@@ -144,6 +145,20 @@ class Conv(nn.Module):
         x = self.norm(self.conv(x))  # (B, outputs, T)
         return functional.leaky_relu(x, SLOPE, inplace=True)
 
+    def block(self, x: Tensor, pool: tuple[int, int, int], dropout: float) -> Tensor:
+        """Do the same in training on (B, T, inputs), with the pool and dropout after it."""
+        norm, conv = self.norm, self.conv
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
+        norm.num_batches_tracked.add_(1)
+        sizes = [conv.stride[0], int(conv.padding[0]), *pool]
+        return conv_block(
+            x, conv.weight, norm.weight, norm.bias, sizes, "leaky_relu", SLOPE, norm.eps, dropout,
+            draw_seed(dropout), running=Running(norm.running_mean, norm.running_var, norm.momentum),
+        )  # (B, T', outputs)  # fmt: skip
+
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of a convolution that does both."""
         norm = self.norm
@@ -153,6 +168,11 @@ class Conv(nn.Module):
         return ops.fold_batch_norm(
             self.conv.weight, None, mean, variance, norm.weight, norm.bias, eps=norm.eps
         )
+
+
+def draw_seed(dropout: float) -> int:
+    """Draw the seed of a native dropout from PyTorch's generator, which a run restores."""
+    return int(torch.randint(2**63 - 1, ())) if dropout > 0 else 0
 
 
 class Shape(NamedTuple):
@@ -199,6 +219,13 @@ class Stream(nn.Module):
         out: Tensor = self.pool2(x)
         return out
 
+    def blocks(self, x: Tensor, dropout: float) -> Tensor:
+        """(B, 3000, inputs) to (B, steps, 2 * width) in training, `dropout` after the last pool."""
+        dropouts = (self.dropout.p, 0.0, 0.0, dropout)
+        for conv, layer, p in zip(self.convs(), self.layers, dropouts, strict=True):
+            x = conv.block(x, layer.pool, p)
+        return x
+
     def convs(self) -> tuple[Conv, Conv, Conv, Conv]:
         """All four, in their order."""
         return self.conv1, self.conv2, self.conv3, self.conv4
@@ -217,6 +244,10 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
+        if self.training and not torch.compiler.is_compiling() and not x.is_cuda and ops.runs_native(x):
+            x, p = x.mT.contiguous(), self.dropout.p  # (B, 3000, inputs)
+            x = torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
+            return x.reshape(len(x), -1, MAPS, STEPS)
         x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
         return x.view(len(x), -1, MAPS, STEPS)
 
@@ -412,9 +443,9 @@ class Model(nn.Module):
             return encoded
         z = layer.norm1(z + layer.dropout1(layer.self_attn(z, z, z, need_weights=False)[0]))
         weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-        dropout, seed = layer.dropout.p if self.training else 0.0, 0
-        if dropout > 0:
-            seed = int(torch.randint(2**63 - 1, ()))  # of PyTorch's generator, which a run restores
-        changed = feed_forward(z.flatten(0, 1), *weights, dropout=dropout, seed=seed)  # (B T, D)
+        dropout = layer.dropout.p if self.training else 0.0
+        changed = feed_forward(
+            z.flatten(0, 1), *weights, dropout=dropout, seed=draw_seed(dropout)
+        )  # (B T, D)
         out: Tensor = layer.norm2(z + layer.dropout2(changed.view_as(z)))
         return out

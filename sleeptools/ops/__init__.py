@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sleeptools import native
 
@@ -22,11 +23,11 @@ def define(
     name: str,
     schema: str,
     *,
-    forward: Callable[..., Tensor],
-    fake: Callable[..., Tensor],
+    forward: Callable[..., Any],
+    fake: Callable[..., Any],
     backward: Callable[..., Any],
     setup_context: Callable[..., None],
-) -> Callable[..., Tensor]:
+) -> Callable[..., Any]:
     """Register the operator `sleeptools::NAME`.
 
     Parameters
@@ -55,7 +56,7 @@ def define(
     qualified = f"sleeptools::{name}"
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=LIBRARY)
-    operator: Callable[..., Tensor] = getattr(torch.ops.sleeptools, name).default
+    operator: Callable[..., Any] = getattr(torch.ops.sleeptools, name).default
     return operator
 
 
@@ -118,6 +119,13 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
                 f"{op}: a weight is {tensor.dtype} on {tensor.device}; "
                 f"expected {dtype} on {device}, as x"
             )
+
+
+def activate(y: Tensor, activation: str, slope: float) -> Tensor:
+    """Apply one of `streams.ACTIVATIONS`; the slope is leaky_relu's."""
+    if activation == "leaky_relu":
+        return functional.leaky_relu(y, slope)
+    return functional.relu(y) if activation == "relu" else functional.gelu(y)
 
 
 def fold_batch_norm(
