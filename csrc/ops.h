@@ -121,11 +121,12 @@ struct ConvBlock {
     return whole_panels((samples + 2 * layer.pad) * layer.inputs) + kPanel;
   }
 
-  // Packed weights; sums of each epoch and sizes of BatchNorm for each map; a slot for each thread.
+  // Packed weights; sums of each epoch and four numbers of BatchNorm for each map; a slot for each
+  // thread.
   static constexpr int64_t workspace_floats(const ConvLayer& layer, int64_t batch, int64_t samples,
                                             int64_t slots) {
     const int64_t maps = whole_panels(layer.outputs);
-    return maps * (layer.kernel * layer.inputs + 2 * batch + 3) +
+    return maps * (layer.kernel * layer.inputs + 2 * batch + 4) +
            slots * slot_floats(layer, samples) + kPanel;
   }
 
@@ -147,15 +148,29 @@ struct ConvBlock {
 // Gradients of ConvBlock from its inputs, its results but `out`, and the gradient of `out`; CPU
 // only.
 struct ConvBlockBackward {
-  // Packed weights; sums of each epoch and sizes of BatchNorm for each map; the padded input, the
-  // gradient of `convolved`, and of the weights; a slot for each thread.
+  static constexpr int64_t kGroups = 16;    // of epochs, each with sums of its own
+  static constexpr int64_t kSumRows = 512;  // in a register sum, before it goes to memory
+
+  // Epochs whose gradients a thread holds in cache at a time.
+  static constexpr int64_t epochs_at_once(const ConvLayer& layer) {
+    return layer.rows < kSumRows ? kSumRows / layer.rows : 1;
+  }
+
+  // Those epochs' input, padded, and gradients; and the gradient of one padded input.
+  static constexpr int64_t slot_floats(const ConvLayer& layer, int64_t samples) {
+    const int64_t padded = ConvBlock::slot_floats(layer, samples);
+    const int64_t rows = ConvBlock::whole_panels(layer.rows * layer.outputs) + ConvBlock::kPanel;
+    return epochs_at_once(layer) * (padded + rows) + padded;
+  }
+
+  // Packed weights; sums of each epoch and of the batch and four numbers of BatchNorm for each map;
+  // each group's gradients of the weights; a slot for each thread.
   static constexpr int64_t workspace_floats(const ConvLayer& layer, int64_t batch, int64_t samples,
                                             int64_t slots) {
     const int64_t maps = ConvBlock::whole_panels(layer.outputs);
     const int64_t depth = layer.kernel * layer.inputs;
-    return ConvBlock::whole_panels(depth) * layer.outputs + maps * (2 * batch + 5 + depth) +
-           batch * ((samples + 2 * layer.pad) * layer.inputs + layer.rows * layer.outputs) +
-           slots * ConvBlock::slot_floats(layer, samples) + 4 * ConvBlock::kPanel;
+    return ConvBlock::whole_panels(depth) * layer.outputs + maps * (2 * batch + 6) +
+           kGroups * maps * depth + slots * slot_floats(layer, samples) + 2 * ConvBlock::kPanel;
   }
 
   ConvBlock block;          // `out` is not used; the workspace is for these gradients

@@ -25,18 +25,17 @@ void pack_panel(const ConvBlock& op, int64_t panel, float* out) {
 
 // Sums of each map over the rows of an epoch, and of the squared distances from their mean.
 void sum_rows(const ConvLayer& layer, const float* rows, float* sums, float* squares) {
-  for (int64_t o = 0; o < layer.outputs; o += kLanes) {
-    const int64_t count = layer.outputs - o;
+  for_maps(layer.outputs, [&](int64_t o, auto lanes) {
     Vec sum = {}, square = {};
-    for (int64_t t = 0; t < layer.rows; ++t) sum += load_some(rows + t * layer.outputs + o, count);
+    for (int64_t t = 0; t < layer.rows; ++t) sum += lanes.read(rows + t * layer.outputs + o);
     const Vec mean = sum / static_cast<float>(layer.rows);
     for (int64_t t = 0; t < layer.rows; ++t) {
-      const Vec distance = load_some(rows + t * layer.outputs + o, count) - mean;
+      const Vec distance = lanes.read(rows + t * layer.outputs + o) - mean;
       square += distance * distance;
     }
     store(sums + o, sum);
     store(squares + o, square);
-  }
+  });
 }
 
 // One epoch's convolution, from its padded input.
@@ -82,12 +81,13 @@ void join_sums(const ConvBlock& op, const float* sums, int64_t maps, int64_t o) 
 }
 
 // The pool of one window, normalised and activated.
+template <class Lanes>
 SLEEPTOOLS_INLINE Vec pooled(const ConvBlock& op, const Norm& norm, const float* rows, Window seen,
-                             int64_t count) {
+                             Lanes lanes) {
   const bool first = never_falls(op.activation, op.slope);
   Vec best = {};
   for (int64_t t = seen.first; t < seen.last; ++t) {
-    Vec value = norm(load_some(rows + t * op.layer->outputs, count));
+    Vec value = norm(lanes.read(rows + t * op.layer->outputs));
     if (!first) value = activate(op.activation, op.slope, value);
     best = t == seen.first ? value : maximum(best, value);
   }
@@ -95,22 +95,22 @@ SLEEPTOOLS_INLINE Vec pooled(const ConvBlock& op, const Norm& norm, const float*
 }
 
 // From an epoch's convolution to its output.
-void finish(const ConvBlock& op, int64_t epoch) {
+void finish(const ConvBlock& op, const float* norms, int64_t epoch) {
   const ConvLayer& layer = *op.layer;
+  const int64_t maps = ConvBlock::whole_panels(layer.outputs);
   const float* rows = op.convolved + epoch * layer.rows * layer.outputs;
   float* out = op.out + epoch * layer.steps * layer.outputs;
-  for (int64_t o = 0; o < layer.outputs; o += kLanes) {
-    const int64_t count = layer.outputs - o;
-    const Norm norm(op, o, count);
-    Bits words[4];
-    for (int64_t t = 0; t < layer.steps; ++t) {
-      Vec value = pooled(op, norm, rows + o, window(layer, t), count);
-      if (op.drop_below > 0) {
-        if (t % 4 == 0) draw(words, epoch, t, o, op.seed);
-        value = dropped(value, words[t % 4], op.drop_below);
+  for (int64_t first = 0; first < layer.steps; first += kDrawn) {
+    for_maps(layer.outputs, [&](int64_t o, auto lanes) {
+      const Norm norm(norms, maps, o);
+      Bits words[kDrawn];
+      if (op.drop_below > 0) draw(words, epoch, first, o, op.seed);
+      for (int64_t t = first; t < smaller(layer.steps, first + kDrawn); ++t) {
+        Vec value = pooled(op, norm, rows + o, window(layer, t), lanes);
+        if (op.drop_below > 0) value = dropped(value, words[t - first], op.drop_below);
+        lanes.write(out + t * layer.outputs + o, value);
       }
-      write_some<Float32>(out + t * layer.outputs + o, value, count);
-    }
+    });
   }
 }
 
@@ -121,7 +121,8 @@ void conv_block(const ConvBlock& op, int threads) {
   const int64_t maps = ConvBlock::whole_panels(layer.outputs);
   float* const packed = aligned(op.workspace);
   float* const sums = packed + maps * layer.kernel * layer.inputs;
-  float* const slots = aligned(sums + 2 * op.batch * maps);
+  float* const norms = sums + 2 * op.batch * maps;
+  float* const slots = norms + Norm::kNumbers * maps;
   const int64_t slot = ConvBlock::slot_floats(layer, op.samples);
 
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -137,9 +138,12 @@ void conv_block(const ConvBlock& op, int threads) {
       sum_rows(layer, rows, sums + 2 * b * maps, sums + (2 * b + 1) * maps);
     }
 #pragma omp for schedule(static)
-    for (int64_t o = 0; o < layer.outputs; ++o) join_sums(op, sums, maps, o);
+    for (int64_t o = 0; o < layer.outputs; ++o) {
+      join_sums(op, sums, maps, o);
+      write_norm(op, norms, maps, o);
+    }
 #pragma omp for schedule(dynamic)
-    for (int64_t b = 0; b < op.batch; ++b) finish(op, b);
+    for (int64_t b = 0; b < op.batch; ++b) finish(op, norms, b);
   }
 }
 

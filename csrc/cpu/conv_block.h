@@ -12,29 +12,58 @@
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
-// Reads the first `count` lanes; the others are zero.
-SLEEPTOOLS_INLINE Vec load_some(const float* p, int64_t count) {
-  if (count >= kLanes) return load<Vec>(p);
-  float all[kLanes] = {};
-  for (int64_t i = 0; i < count; ++i) all[i] = p[i];
-  return load<Vec>(all);
+// Some neighbouring maps of a row: all lanes of a vector, or the first few where the row ends.
+struct WholeLanes {
+  Vec read(const float* p) const { return load<Vec>(p); }
+  void write(float* p, Vec v) const { store(p, v); }
+};
+
+struct SomeLanes {
+  int64_t count;
+
+  Vec read(const float* p) const {
+    float all[kLanes] = {};
+    for (int64_t i = 0; i < count; ++i) all[i] = p[i];
+    return load<Vec>(all);
+  }
+  void write(float* p, Vec v) const { write_some<Float32>(p, v, count); }
+};
+
+// Calls work(first map, lanes) until all maps have had their turn.
+template <class Work>
+SLEEPTOOLS_INLINE void for_maps(int64_t maps, const Work& work) {
+  int64_t map = 0;
+  for (; map + kLanes <= maps; map += kLanes) work(map, WholeLanes{});
+  if (map < maps) work(map, SomeLanes{maps - map});
 }
 
-// BatchNorm of the maps from `map` on, `count` of them: y becomes (y - mean) * scale + beta, with
-// scale = gamma * inverse.
+// What BatchNorm does to kLanes maps: y becomes (y - mean) * scale + beta.
 struct Norm {
-  Vec mean, inverse, scale, beta;
+  static constexpr int kNumbers = 4;  // for each map; in memory (kNumbers, maps)
 
-  Norm(const ConvBlock& op, int64_t map, int64_t count) {
-    mean = load_some(op.mean + map, count);
-    beta = load_some(op.beta + map, count);
-    const Vec variance = load_some(op.variance + map, count) + op.eps;
-    for (int i = 0; i < kLanes; ++i) inverse[i] = 1.0f / __builtin_sqrtf(variance[i]);
-    scale = load_some(op.gamma + map, count) * inverse;
+  Vec mean, inverse, scale, beta;  // scale = gamma * inverse
+
+  Norm(const float* norms, int64_t maps, int64_t map) {
+    mean = load<Vec>(norms + map);
+    inverse = load<Vec>(norms + maps + map);
+    scale = load<Vec>(norms + 2 * maps + map);
+    beta = load<Vec>(norms + 3 * maps + map);
   }
 
   Vec operator()(Vec y) const { return (y - mean) * scale + beta; }
 };
+
+SLEEPTOOLS_INLINE void write_norm(const ConvBlock& op, float* norms, int64_t maps, int64_t map) {
+  const float inverse = 1.0f / __builtin_sqrtf(op.variance[map] + op.eps);
+  norms[map] = op.mean[map];
+  norms[maps + map] = inverse;
+  norms[2 * maps + map] = op.gamma[map] * inverse;
+  norms[3 * maps + map] = op.beta[map];
+}
+
+// Steps that one drawing of random words is for. Rows are gone through a few steps at a time, so
+// that neighbouring maps are read soon after each other.
+constexpr int64_t kDrawn = 4;
 
 // One epoch with zeros before and after, (samples + 2 pad, inputs).
 SLEEPTOOLS_INLINE void pad_epoch(const ConvBlock& op, int64_t epoch, float* out) {

@@ -284,6 +284,7 @@ def _fake(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Forward) -> None:
     x, weight, gamma, beta, *ctx.settings = inputs
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # zeros of the size of the convolution
     ctx.save_for_backward(x, weight, gamma, beta, *output[1:])
 
 
