@@ -179,6 +179,14 @@ void conv_block_backward(Address x, Address weight, Address gamma, Address beta,
          work, device, stream);
 }
 
+void dropout(Address x, Address out, int64_t batch, int64_t steps, int64_t maps,
+             uint32_t drop_below, uint64_t seed, int device, Address stream) {
+  constexpr int64_t kRandomWord = 16;  // operations
+  const sleeptools::Dropout op{at(x), at<float>(out), batch, steps, maps, drop_below, seed};
+  launch(op, sleeptools::cpu::kernels().dropout, sleeptools::cuda::dropout, batch,
+         kRandomWord * steps * maps, device, stream);
+}
+
 template <class Op>
 int64_t conv_block_workspace(Address layer, int64_t batch, int64_t samples, int64_t slots) {
   return Op::workspace_floats(*at<const sleeptools::ConvLayer>(layer), batch, samples, slots);
@@ -212,6 +220,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("two_stream_conv", two_stream_conv);
   m.def("conv_block", conv_block);
   m.def("conv_block_backward", conv_block_backward);
+  m.def("dropout", dropout);
   m.def("conv_block_workspace", conv_block_workspace<sleeptools::ConvBlock>);
   m.def("conv_block_backward_workspace", conv_block_workspace<sleeptools::ConvBlockBackward>);
 }

@@ -180,6 +180,15 @@ struct ConvBlockBackward {
   float *d_gamma, *d_beta;  // (outputs)
 };
 
+// Dropout of maps: out is x / (1 - probability), or zero where the random word is below drop_below.
+struct Dropout {
+  const float* x;  // (batch, steps, maps)
+  float* out;
+  int64_t batch, steps, maps;
+  uint32_t drop_below;
+  uint64_t seed;
+};
+
 }  // namespace sleeptools
 
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
@@ -189,4 +198,5 @@ struct ConvBlockBackward {
   OP(feed_forward_backward, FeedForwardBackward) \
   OP(two_stream_conv, TwoStreamConv)             \
   OP(conv_block, ConvBlock)                      \
-  OP(conv_block_backward, ConvBlockBackward)
+  OP(conv_block_backward, ConvBlockBackward)     \
+  OP(dropout, Dropout)

@@ -8,34 +8,10 @@
 
 #include "activations.h"
 #include "dropout.h"
+#include "lanes.h"
 #include "strided_rows.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
-
-// Some neighbouring maps of a row: all lanes of a vector, or the first few where the row ends.
-struct WholeLanes {
-  Vec read(const float* p) const { return load<Vec>(p); }
-  void write(float* p, Vec v) const { store(p, v); }
-};
-
-struct SomeLanes {
-  int64_t count;
-
-  Vec read(const float* p) const {
-    float all[kLanes] = {};
-    for (int64_t i = 0; i < count; ++i) all[i] = p[i];
-    return load<Vec>(all);
-  }
-  void write(float* p, Vec v) const { write_some<Float32>(p, v, count); }
-};
-
-// Calls work(first map, lanes) until all maps have had their turn.
-template <class Work>
-SLEEPTOOLS_INLINE void for_maps(int64_t maps, const Work& work) {
-  int64_t map = 0;
-  for (; map + kLanes <= maps; map += kLanes) work(map, WholeLanes{});
-  if (map < maps) work(map, SomeLanes{maps - map});
-}
 
 // What BatchNorm does to kLanes maps: y becomes (y - mean) * scale + beta.
 struct Norm {
@@ -60,10 +36,6 @@ SLEEPTOOLS_INLINE void write_norm(const ConvBlock& op, float* norms, int64_t map
   norms[2 * maps + map] = op.gamma[map] * inverse;
   norms[3 * maps + map] = op.beta[map];
 }
-
-// Steps that one drawing of random words is for. Rows are gone through a few steps at a time, so
-// that neighbouring maps are read soon after each other.
-constexpr int64_t kDrawn = 4;
 
 // One epoch with zeros before and after, (samples + 2 pad, inputs).
 SLEEPTOOLS_INLINE void pad_epoch(const ConvBlock& op, int64_t epoch, float* out) {

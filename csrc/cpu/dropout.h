@@ -38,11 +38,15 @@ void drop(float* units, int64_t count, int64_t unit, int64_t first, uint32_t dro
   }
 }
 
-// The words of kLanes maps from `map` on, for the steps from `step` (a multiple of 4) on.
-SLEEPTOOLS_INLINE void draw(Bits (&words)[4], int64_t epoch, int64_t step, int64_t map,
+// Steps that one drawing of random words is for. Rows are gone through a few steps at a time, so
+// that neighbouring maps are read soon after each other.
+constexpr int64_t kDrawn = 4;
+
+// The words of kLanes maps from `map` on, for kDrawn steps from `step` (a multiple) on.
+SLEEPTOOLS_INLINE void draw(Bits (&words)[kDrawn], int64_t epoch, int64_t step, int64_t map,
                             uint64_t seed) {
   for (int i = 0; i < kLanes; ++i) words[0][i] = static_cast<uint32_t>(map + i);
-  words[1] = Bits{} + static_cast<uint32_t>(step / 4);
+  words[1] = Bits{} + static_cast<uint32_t>(step / kDrawn);
   words[2] = Bits{} + static_cast<uint32_t>(epoch);
   words[3] = Bits{};
   philox(words, seed);
