@@ -158,6 +158,79 @@ void two_stream_conv(Address x, Address packed, Address workspace, Address out, 
          std::min(slots, batch * stream_count), work, device, stream);
 }
 
+void conv_block(Address x, Address weight, Address gamma, Address beta, Address convolved,
+                Address mean, Address variance, Address out, Address workspace, Address layer,
+                int64_t batch, int64_t samples, int64_t slots, int64_t activation, double slope,
+                double eps, uint32_t drop_below, uint64_t seed, int64_t work, int device,
+                Address stream) {
+  using namespace sleeptools;
+  const ConvBlock op{at(x),
+                     at(weight),
+                     at(gamma),
+                     at(beta),
+                     at<const ConvLayer>(layer),
+                     at<float>(convolved),
+                     at<float>(mean),
+                     at<float>(variance),
+                     at<float>(out),
+                     at<float>(workspace),
+                     batch,
+                     samples,
+                     slots,
+                     activation,
+                     static_cast<float>(slope),
+                     static_cast<float>(eps),
+                     drop_below,
+                     seed};
+  launch(op, cpu::kernels().conv_block, cuda::conv_block, std::min(slots, batch), work, device,
+         stream);
+}
+
+// `d_x` is 0 where it is not wanted.
+void conv_block_backward(Address x, Address weight, Address gamma, Address beta, Address convolved,
+                         Address mean, Address variance, Address grad, Address d_weight,
+                         Address d_gamma, Address d_beta, Address workspace, Address d_x,
+                         Address layer, int64_t batch, int64_t samples, int64_t slots,
+                         int64_t activation, double slope, double eps, uint32_t drop_below,
+                         uint64_t seed, int64_t work, int device, Address stream) {
+  using namespace sleeptools;
+  const ConvBlock block{at(x),
+                        at(weight),
+                        at(gamma),
+                        at(beta),
+                        at<const ConvLayer>(layer),
+                        at<float>(convolved),
+                        at<float>(mean),
+                        at<float>(variance),
+                        nullptr,
+                        at<float>(workspace),
+                        batch,
+                        samples,
+                        slots,
+                        activation,
+                        static_cast<float>(slope),
+                        static_cast<float>(eps),
+                        drop_below,
+                        seed};
+  const ConvBlockBackward op{
+      block, at(grad), at<float>(d_x), at<float>(d_weight), at<float>(d_gamma), at<float>(d_beta)};
+  launch(op, cpu::kernels().conv_block_backward, cuda::conv_block_backward, std::min(slots, batch),
+         work, device, stream);
+}
+
+void dropout(Address x, Address out, int64_t batch, int64_t steps, int64_t maps,
+             uint32_t drop_below, uint64_t seed, int device, Address stream) {
+  constexpr int64_t kRandomWord = 16;  // operations
+  const sleeptools::Dropout op{at(x), at<float>(out), batch, steps, maps, drop_below, seed};
+  launch(op, sleeptools::cpu::kernels().dropout, sleeptools::cuda::dropout, batch,
+         kRandomWord * steps * maps, device, stream);
+}
+
+template <class Op>
+int64_t conv_block_workspace(Address layer, int64_t batch, int64_t samples, int64_t slots) {
+  return Op::workspace_floats(*at<const sleeptools::ConvLayer>(layer), batch, samples, slots);
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
@@ -188,4 +261,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("feed_forward_backward", feed_forward_backward);
   m.def("feed_forward_backward_workspace", sleeptools::FeedForwardBackward::workspace_floats);
   m.def("two_stream_conv", two_stream_conv);
+  m.def("conv_block", conv_block);
+  m.def("conv_block_backward", conv_block_backward);
+  m.def("dropout", dropout);
+  m.def("conv_block_workspace", conv_block_workspace<sleeptools::ConvBlock>);
+  m.def("conv_block_backward_workspace", conv_block_workspace<sleeptools::ConvBlockBackward>);
 }

@@ -158,6 +158,89 @@ struct TwoStreamConv {
   bool bf16;                      // arithmetic in bfloat16 with float32 sums; see `has_bf16`
 };
 
+// A layer of a stream in training: convolution without bias, BatchNorm with the statistics of the
+// batch, activation, max-pool, dropout. Signals are (batch, time, map). A map of a step is zero
+// where its random word (cpu/dropout.h) is below drop_below, which is the probability times 2^32.
+struct ConvBlock {
+  static constexpr int64_t kPanel = TwoStreamConv::kPanel;
+
+  static constexpr int64_t whole_panels(int64_t count) {
+    return (count + kPanel - 1) / kPanel * kPanel;
+  }
+
+  // The epoch with its padding, from a cache line on.
+  static constexpr int64_t slot_floats(const ConvLayer& layer, int64_t samples) {
+    return whole_panels((samples + 2 * layer.pad) * layer.inputs) + kPanel;
+  }
+
+  // Packed weights; sums of each epoch and four numbers of BatchNorm for each map; a slot for each
+  // thread.
+  static constexpr int64_t workspace_floats(const ConvLayer& layer, int64_t batch, int64_t samples,
+                                            int64_t slots) {
+    const int64_t maps = whole_panels(layer.outputs);
+    return maps * (layer.kernel * layer.inputs + 2 * batch + 4) +
+           slots * slot_floats(layer, samples) + kPanel;
+  }
+
+  const float* x;                 // (batch, samples, inputs)
+  const float* weight;            // (outputs, inputs, kernel)
+  const float *gamma, *beta;      // (outputs)
+  const ConvLayer* layer;         // bias and weight are not used
+  float* convolved;               // (batch, rows, outputs): what BatchNorm sees
+  float *mean, *variance;         // (outputs), of `convolved`; divided by the count
+  float* out;                     // (batch, steps, outputs)
+  float* workspace;               // CPU only
+  int64_t batch, samples, slots;  // slots: threads that the workspace is enough for
+  int64_t activation;             // a TwoStreamConv::Activation
+  float slope, eps;               // of kLeakyRelu and of BatchNorm
+  uint32_t drop_below;
+  uint64_t seed;
+};
+
+// Gradients of ConvBlock from its inputs, its results but `out`, and the gradient of `out`; CPU
+// only.
+struct ConvBlockBackward {
+  static constexpr int64_t kGroups = 16;    // of epochs, each with sums of its own
+  static constexpr int64_t kSumRows = 512;  // in a register sum, before it goes to memory
+
+  // Epochs whose gradients a thread holds in cache at a time.
+  static constexpr int64_t epochs_at_once(const ConvLayer& layer) {
+    return layer.rows < kSumRows ? kSumRows / layer.rows : 1;
+  }
+
+  // Those epochs' input, padded, and gradients; and the gradient of one padded input.
+  static constexpr int64_t slot_floats(const ConvLayer& layer, int64_t samples) {
+    const int64_t padded = ConvBlock::slot_floats(layer, samples);
+    const int64_t rows = ConvBlock::whole_panels(layer.rows * layer.outputs) + ConvBlock::kPanel;
+    return epochs_at_once(layer) * (padded + rows) + padded;
+  }
+
+  // Packed weights; sums of each epoch and of the batch and four numbers of BatchNorm for each map;
+  // each group's gradients of the weights; a slot for each thread.
+  static constexpr int64_t workspace_floats(const ConvLayer& layer, int64_t batch, int64_t samples,
+                                            int64_t slots) {
+    const int64_t maps = ConvBlock::whole_panels(layer.outputs);
+    const int64_t depth = layer.kernel * layer.inputs;
+    return ConvBlock::whole_panels(depth) * layer.outputs + maps * (2 * batch + 6) +
+           kGroups * maps * depth + slots * slot_floats(layer, samples) + 2 * ConvBlock::kPanel;
+  }
+
+  ConvBlock block;          // `out` is not used; the workspace is for these gradients
+  const float* grad;        // (batch, steps, outputs)
+  float* d_x;               // as x; null if it is not wanted
+  float* d_weight;          // as the weight
+  float *d_gamma, *d_beta;  // (outputs)
+};
+
+// Dropout of maps: out is x / (1 - probability), or zero where the random word is below drop_below.
+struct Dropout {
+  const float* x;  // (batch, steps, maps)
+  float* out;
+  int64_t batch, steps, maps;
+  uint32_t drop_below;
+  uint64_t seed;
+};
+
 }  // namespace sleeptools
 
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
@@ -167,4 +250,7 @@ struct TwoStreamConv {
   OP(feed_forward, FeedForward)                  \
   OP(feed_forward_backward, FeedForwardBackward) \
   OP(two_stream_conv, TwoStreamConv)             \
-  OP(classifier, Classifier)
+  OP(classifier, Classifier)                     \
+  OP(conv_block, ConvBlock)                      \
+  OP(conv_block_backward, ConvBlockBackward)     \
+  OP(dropout, Dropout)

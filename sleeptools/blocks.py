@@ -138,15 +138,26 @@ def check_feed_forward(
             raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected ({axes})")
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"{op}: precision is {precision!r}; expected 'fp32' or 'bf16'")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"{op}: dropout is {dropout}; expected 0 to below 1")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"{op}: seed is {seed}; expected 0 to 2^63 - 1")
+    check_dropout(op, dropout, seed)
     width, hidden = x.shape[1], w1.shape[0]
     check_shape(op, "w1", w1, (hidden, width))
     check_shape(op, "b1", b1, (hidden,))
     check_shape(op, "w2", w2, (width, hidden))
     check_shape(op, "b2", b2, (width,))
+
+
+def check_dropout(op: str, dropout: float, seed: int) -> None:
+    """Check the settings of an op's dropout.
+
+    Raises
+    ------
+    ValueError
+        Naming the one out of range.
+    """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"{op}: dropout is {dropout}; expected 0 to below 1")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"{op}: seed is {seed}; expected 0 to 2^63 - 1")
 
 
 def drop_below(dropout: float) -> int:
@@ -162,6 +173,11 @@ def feed_forward_workspace(width: int) -> int:
 def feed_forward_backward_workspace(rows: int, width: int) -> int:
     """Floats of workspace that `feed_forward_backward` needs on the CPU."""
     return int(module("feed_forward").feed_forward_backward_workspace(rows, width))
+
+
+def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: int) -> int:
+    """Floats of workspace that `conv_block` or `conv_block_backward` needs; layer is an address."""
+    return int(getattr(module(op), f"{op}_workspace")(layer, batch, samples, slots))
 
 
 def feed_forward(

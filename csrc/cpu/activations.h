@@ -1,9 +1,11 @@
-// Activations of convolution layers, and the maximum of their pools.
+// Activations of convolution layers, and the windows of their pools.
 #pragma once
 
 #include "variant.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
+
+using Int = int32_t __attribute__((vector_size(sizeof(float) * kLanes)));
 
 // As PyTorch's: a NaN wins.
 SLEEPTOOLS_INLINE Vec maximum(Vec a, Vec b) { return (b > a) | (b != b) ? b : a; }
@@ -37,11 +39,53 @@ SLEEPTOOLS_INLINE Vec activate(int64_t activation, float slope, Vec v) {
   }
 }
 
+// exp(x) for x <= 0, relative error < 2e-7 down to -87, 0 below; NaN stays. The power of two comes
+// out of the lowest bits of a sum with 1.5 * 2^23; the rest, at most ln(2) / 2, is a short Taylor
+// series.
+SLEEPTOOLS_INLINE Vec exponential(Vec x) {
+  const Vec shifted = x * 1.44269504f + 12582912.0f;
+  const Vec whole = shifted - 12582912.0f;
+  const Vec rest = x - whole * 0.693359375f - whole * -2.12194440e-4f;
+  Vec p = rest * 1.98412698e-4f + 1.38888889e-3f;
+  p = p * rest + 8.33333333e-3f;
+  p = p * rest + 4.16666667e-2f;
+  p = p * rest + 1.66666667e-1f;
+  p = p * rest + 0.5f;
+  p = p * rest * rest + rest + 1.0f;
+  const Vec power = (Vec)(((Int)shifted << 23) + (127 << 23));
+  return x < -87.0f ? Vec{} : p * power;
+}
+
+// Derivative of `activate`; a NaN may become anything, the caller's gradient is NaN already.
+SLEEPTOOLS_INLINE Vec slope_at(int64_t activation, float slope, Vec v) {
+  const Vec one = Vec{} + 1.0f;
+  switch (activation) {
+    case TwoStreamConv::kRelu:
+      return v > 0.0f ? one : Vec{};
+    case TwoStreamConv::kGelu:
+      return 0.5f * (1.0f + error_function(v * 0.70710678f)) +
+             v * 0.398942280f * exponential(-0.5f * v * v);
+    default:
+      return v > 0.0f ? one : Vec{} + slope;
+  }
+}
+
 // Whether the maximum may be taken first: only if the activation never falls. GELU does, below
 // -0.75; the sign of the weights does not matter, they come before both.
 SLEEPTOOLS_INLINE bool never_falls(int64_t activation, float slope) {
   return activation == TwoStreamConv::kRelu ||
          (activation == TwoStreamConv::kLeakyRelu && slope >= 0.0f);
+}
+
+// The steps [first, last) of a layer's convolution that window `index` of its pool sees.
+struct Window {
+  int64_t first, last;
+};
+
+SLEEPTOOLS_INLINE Window window(const ConvLayer& layer, int64_t index) {
+  const int64_t start = index * layer.pool_stride - layer.pool_pad;
+  const int64_t stop = start + layer.pool_kernel;
+  return {start < 0 ? 0 : start, stop < layer.rows ? stop : layer.rows};
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

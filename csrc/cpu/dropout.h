@@ -1,5 +1,7 @@
-// Dropout of a layer whose units are rows of a buffer and whose tokens are the lanes. Word u % 4 of
-// the counter (u / 4, token, 0, 0) decides about unit u: dropped where it is below a threshold.
+// Dropout: a unit is dropped where its random word is below a threshold. There are two layouts. In
+// one, units are rows of a buffer and tokens are the lanes; word u % 4 of the counter
+// (u / 4, token, 0, 0) decides about unit u. In the other, maps are the lanes; word t % 4 of the
+// counter (map, t / 4, epoch, 0) decides about step t.
 #pragma once
 
 #include "philox.h"
@@ -36,9 +38,29 @@ void drop(float* units, int64_t count, int64_t unit, int64_t first, uint32_t dro
   }
 }
 
+// Steps that one drawing of random words is for. Rows are gone through a few steps at a time, so
+// that neighbouring maps are read soon after each other.
+constexpr int64_t kDrawn = 4;
+
+// The words of kLanes maps from `map` on, for kDrawn steps from `step` (a multiple) on.
+SLEEPTOOLS_INLINE void draw(Bits (&words)[kDrawn], int64_t epoch, int64_t step, int64_t map,
+                            uint64_t seed) {
+  for (int i = 0; i < kLanes; ++i) words[0][i] = static_cast<uint32_t>(map + i);
+  words[1] = Bits{} + static_cast<uint32_t>(step / kDrawn);
+  words[2] = Bits{} + static_cast<uint32_t>(epoch);
+  words[3] = Bits{};
+  philox(words, seed);
+}
+
 // What is kept is to be multiplied by this.
 constexpr float scale_of(uint32_t drop_below) {
   return static_cast<float>(4294967296.0 / (4294967296.0 - drop_below));
+}
+
+// A NaN stays one even where it is dropped, as in PyTorch.
+SLEEPTOOLS_INLINE Vec dropped(Vec v, Bits word, uint32_t drop_below) {
+  const Vec scale = Vec{} + scale_of(drop_below);
+  return v * (Vec)((Bits)scale & kept(word, drop_below));
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

@@ -166,7 +166,7 @@ SLEEPTOOLS_INLINE void block(const StridedProduct<P>& product, int64_t rows) {
 
 // Any number of rows, in blocks of nearly equal size: a block of few rows wastes loads.
 template <class P, int N>
-void blocks(StridedProduct<P> product, int64_t rows) {
+SLEEPTOOLS_INLINE void blocks(StridedProduct<P> product, int64_t rows) {
   constexpr int kRows = block_rows<P>(N);
   for (int64_t left = (rows + kRows - 1) / kRows; left > 0; --left) {
     const int64_t now = rows / left;

@@ -10,20 +10,6 @@
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
 
-// --- pools
-// ------------------------------------------------------------------------
-
-// The steps [first, last) of a layer's convolution that window `index` of its pool sees.
-struct Window {
-  int64_t first, last;
-};
-
-SLEEPTOOLS_INLINE Window window(const ConvLayer& layer, int64_t index) {
-  const int64_t start = index * layer.pool_stride - layer.pool_pad;
-  const int64_t stop = start + layer.pool_kernel;
-  return {start < 0 ? 0 : start, stop < layer.rows ? stop : layer.rows};
-}
-
 // --- layers
 // ---------------------------------------------------------------------------------------
 

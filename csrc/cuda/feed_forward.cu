@@ -1,34 +1,18 @@
 // Feed-forward block of a Transformer layer: a block of threads takes kRows rows through both
 // layers and keeps kColumns units of the hidden layer in shared memory at a time. The sums of the
 // second layer stay in `out`, where each number has one thread that adds to it.
+#include "philox.cuh"
 #include "product.cuh"
 
 namespace sleeptools::cuda {
 namespace {
 
-// Word unit % 4 of Philox 4x32-10 with the counter (unit / 4, row, 0, 0); see cpu/philox.h.
-__device__ uint32_t random_word(int64_t row, int64_t unit, uint64_t seed) {
-  uint32_t c[4] = {static_cast<uint32_t>(unit / 4), static_cast<uint32_t>(row), 0, 0};
-  uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
-#pragma unroll
-  for (int round = 0; round < 10; ++round) {
-    const uint32_t high0 = __umulhi(c[0], 0xD2511F53u), low0 = c[0] * 0xD2511F53u;
-    const uint32_t high1 = __umulhi(c[2], 0xCD9E8D57u), low1 = c[2] * 0xCD9E8D57u;
-    c[0] = high1 ^ c[1] ^ key0;
-    c[1] = low1;
-    c[2] = high0 ^ c[3] ^ key1;
-    c[3] = low0;
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  return unit % 4 < 2 ? c[unit % 2] : c[2 + unit % 2];  // an index known late would cost memory
-}
-
 // A unit of the hidden layer from its sum without the bias; zero for a unit that there is not.
 template <class W>
 __device__ float hidden_unit(const FeedForward& op, float sum, int64_t row, int64_t unit) {
   if (unit >= op.hidden) return 0.0f;
-  if (op.drop_below > 0 && random_word(row, unit, op.seed) < op.drop_below) return 0.0f;
+  if (op.drop_below > 0 && random_word(unit / 4, row, 0, unit % 4, op.seed) < op.drop_below)
+    return 0.0f;
   return rounded<W>(relu(sum + op.b1[unit]));
 }
 

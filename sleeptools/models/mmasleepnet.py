@@ -37,6 +37,8 @@ from torch.nn import functional
 
 from sleeptools import native, ops, streams
 from sleeptools.models._recipe import Recipe
+from sleeptools.ops.conv_block import Running, conv_block
+from sleeptools.ops.dropout import dropout
 from sleeptools.ops.feed_forward import feed_forward
 from sleeptools.ops.modal_se import modal_se
 from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
@@ -140,6 +142,20 @@ class Conv(nn.Module):
         x = self.norm(self.conv(x))  # (B, outputs, T)
         return functional.leaky_relu(x, SLOPE, inplace=True)
 
+    def block(self, x: Tensor, pool: tuple[int, int, int], dropout: float) -> Tensor:
+        """Do the same in training on (B, T, inputs), with the pool and dropout after it."""
+        norm, conv = self.norm, self.conv
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
+        norm.num_batches_tracked.add_(1)
+        sizes = [conv.stride[0], int(conv.padding[0]), *pool]
+        return conv_block(
+            x, conv.weight, norm.weight, norm.bias, sizes, "leaky_relu", SLOPE, norm.eps, dropout,
+            draw_seed(dropout), running=Running(norm.running_mean, norm.running_var, norm.momentum),
+        )  # (B, T', outputs)  # fmt: skip
+
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of a convolution that does both."""
         norm = self.norm
@@ -151,11 +167,22 @@ class Conv(nn.Module):
         )
 
 
+def trains_native(x: Tensor) -> bool:
+    """Whether training takes native ops; on a GPU cuDNN has the Tensor Cores."""
+    return not (torch.compiler.is_compiling() or x.is_cuda) and ops.runs_native(x)
+
+
+def draw_seed(dropout: float) -> int:
+    """Draw the seed of a native dropout from PyTorch's generator, which a run restores."""
+    return int(torch.randint(2**63 - 1, ())) if dropout > 0 else 0
+
+
 class Stream(nn.Module):
     """Four convolutions with a pool after the first and after the last."""
 
     def __init__(self, inputs: int, layers: tuple[streams.Layer, ...], dropout: float) -> None:
         super().__init__()
+        self.layers = layers
         first, second, third, last = layers
         self.conv1 = Conv(inputs, *first[:4])
         self.pool1 = nn.MaxPool1d(*first.pool)
@@ -171,6 +198,13 @@ class Stream(nn.Module):
         x = self.conv4(self.conv3(self.conv2(x)))  # (B, 2 * width, 50 or 20 or 21)
         out: Tensor = self.pool2(x)
         return out
+
+    def blocks(self, x: Tensor, dropout: float) -> Tensor:
+        """(B, 3000, inputs) to (B, steps, 2 * width) in training, `dropout` after the last pool."""
+        dropouts = (self.dropout.p, 0.0, 0.0, dropout)
+        for conv, layer, p in zip(self.convs(), self.layers, dropouts, strict=True):
+            x = conv.block(x, layer.pool, p)
+        return x
 
     def convs(self) -> tuple[Conv, Conv, Conv, Conv]:
         """All four, in their order."""
@@ -189,6 +223,10 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
+        if self.training and trains_native(x):
+            x, p = x.mT.contiguous(), self.dropout.p  # (B, 3000, inputs)
+            x = torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
+            return x.reshape(len(x), -1, MAPS, STEPS)
         x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
         return x.view(len(x), -1, MAPS, STEPS)
 
@@ -265,8 +303,8 @@ class ModalSE(nn.Module):
 
     def reference(self, f: Tensor) -> Tensor:
         """Compute the same layer by layer, from the statistics of the batch in training mode."""
-        g = functional.relu(self.norm1(self.conv1(f)))  # (B, M, 64, 24)
-        g = self.norm2(self.conv2(g))  # F'
+        g = functional.relu(self.norm1(_mix(self.conv1, f)))  # (B, M, 64, 24)
+        g = self.norm2(_mix(self.conv2, g))  # F'
         e = functional.relu(self.squeeze(g.mean((2, 3), keepdim=True)))  # (B, M, 1, 1)
         e = torch.sigmoid(self.excite(e))
         if self.kind == "paper":
@@ -289,6 +327,15 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     assert variance is not None
     weight, bias = _matrix(conv)
     return ops.fold_batch_norm(weight, bias, mean, variance, norm.weight, norm.bias, eps=norm.eps)
+
+
+def _mix(conv: nn.Conv2d, f: Tensor) -> Tensor:
+    """Run a 1x1 convolution; on a CPU as a product, oneDNN takes four times as long to train it."""
+    if not trains_native(f):
+        mixed: Tensor = conv(f)
+        return mixed
+    weight, bias = _matrix(conv)
+    return torch.baddbmm(bias[:, None], weight.expand(len(f), -1, -1), f.flatten(2)).view_as(f)
 
 
 def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
@@ -376,14 +423,33 @@ class Model(nn.Module):
     def encode(self, z: Tensor) -> Tensor:
         """(B, T, D) to the same; on the CPU the native op does the layer's feed-forward block."""
         layer = self.encoder
-        if torch.compiler.is_compiling() or z.is_cuda or not ops.runs_native(z):
+        if not trains_native(z):
             encoded: Tensor = layer(z)
             return encoded
-        z = layer.norm1(z + layer.dropout1(layer.self_attn(z, z, z, need_weights=False)[0]))
+        z = layer.norm1(z + self.drop(self.attend(z), layer.dropout1.p))
         weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-        dropout, seed = layer.dropout.p if self.training else 0.0, 0
-        if dropout > 0:
-            seed = int(torch.randint(2**63 - 1, ()))  # of PyTorch's generator, which a run restores
-        changed = feed_forward(z.flatten(0, 1), *weights, dropout=dropout, seed=seed)  # (B T, D)
-        out: Tensor = layer.norm2(z + layer.dropout2(changed.view_as(z)))
+        p = layer.dropout.p if self.training else 0.0
+        changed = feed_forward(z.flatten(0, 1), *weights, dropout=p, seed=draw_seed(p))  # (B T, D)
+        out: Tensor = layer.norm2(z + self.drop(changed.view_as(z), layer.dropout2.p))
         return out
+
+    def attend(self, z: Tensor) -> Tensor:
+        """Self-attention of the encoder, (B, T, D) to the same."""
+        attention = self.encoder.self_attn
+        if not self.training:
+            return attention(z, z, z, need_weights=False)[0]
+        batch, tokens, width = z.shape
+        qkv = functional.linear(z, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 D)
+        qkv = qkv.view(batch, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = (part.flatten(0, 1) for part in qkv)  # (B heads, T, D / heads)
+        scores = torch.baddbmm(
+            z.new_zeros(()), q, k.mT, beta=0, alpha=(width // HEADS) ** -0.5
+        )  # (B heads, T, T)
+        mixed = self.drop(scores.softmax(2), attention.dropout) @ v  # (B heads, T, D / heads)
+        mixed = mixed.view(batch, HEADS, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
+        out: Tensor = attention.out_proj(mixed)
+        return out
+
+    def drop(self, x: Tensor, p: float) -> Tensor:
+        """Dropout of (N, T, D) in training, where it `trains_native`."""
+        return dropout(x, p, draw_seed(p)) if self.training and p > 0 else x

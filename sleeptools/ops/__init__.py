@@ -23,11 +23,11 @@ def define(
     name: str,
     schema: str,
     *,
-    forward: Callable[..., Tensor],
-    fake: Callable[..., Tensor],
+    forward: Callable[..., Any],
+    fake: Callable[..., Any],
     backward: Callable[..., Any],
     setup_context: Callable[..., None],
-) -> Callable[..., Tensor]:
+) -> Callable[..., Any]:
     """Register the operator `sleeptools::NAME`.
 
     Parameters
@@ -56,7 +56,7 @@ def define(
     qualified = f"sleeptools::{name}"
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=LIBRARY)
-    operator: Callable[..., Tensor] = getattr(torch.ops.sleeptools, name).default
+    operator: Callable[..., Any] = getattr(torch.ops.sleeptools, name).default
     return operator
 
 
@@ -124,6 +124,13 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
 def paired(w: Tensor) -> Tensor:
     """Round a matrix to bfloat16 as the core takes it, with rows of even length."""
     return functional.pad(w, (0, w.shape[1] % 2)).bfloat16()
+
+
+def activate(y: Tensor, activation: str, slope: float) -> Tensor:
+    """Apply one of `streams.ACTIVATIONS`; the slope is leaky_relu's."""
+    if activation == "leaky_relu":
+        return functional.leaky_relu(y, slope)
+    return functional.relu(y) if activation == "relu" else functional.gelu(y)
 
 
 def fold_batch_norm(

@@ -6,8 +6,12 @@ on the seed and its place alone, so every device and any order of work draws the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from sleeptools import blocks
 
 _WORD = 0xFFFFFFFF
 _FACTORS = 0xD2511F53, 0xCD9E8D57
@@ -38,6 +42,35 @@ def keep(tokens: int, units: int, drop_below: int, seed: int, device: torch.devi
     token = torch.arange(tokens, device=device)[:, None].expand_as(group)
     words = philox((group, token, torch.zeros_like(group), torch.zeros_like(group)), seed)
     return torch.stack(words, 2).flatten(1)[:, :units] >= drop_below
+
+
+def mask(size: Sequence[int], dropout: float, seed: int, like: Tensor) -> Tensor:
+    """Give what dropout multiplies maps by: 0 or 1 / (1 - dropout).
+
+    Parameters
+    ----------
+    size
+        (batch, steps, maps).
+    dropout
+        Probability of a zero.
+    seed
+        0 to 2^63 - 1.
+    like
+        Tells type and device of the result.
+
+    Returns
+    -------
+    Tensor
+        Of that size. Word t % 4 of the counter (map, t / 4, epoch, 0) decides about step t.
+    """
+    batch, steps, maps = size
+    epoch, group, map_ = torch.meshgrid(
+        *(torch.arange(n, device=like.device) for n in (batch, (steps + 3) // 4, maps)),
+        indexing="ij",
+    )
+    words = philox((map_, group, epoch, torch.zeros_like(map_)), seed)  # (batch, groups, maps)
+    keep = torch.stack(words, 2).flatten(1, 2)[:, :steps] >= blocks.drop_below(dropout)
+    return keep.to(like.dtype) / (1 - dropout)
 
 
 def philox(

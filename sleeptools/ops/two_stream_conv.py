@@ -100,16 +100,10 @@ def reference(
             end = at + layer.outputs * y.shape[1] * layer.kernel
             weight, bias = weights[at:end].view(size), weights[end : end + layer.outputs]
             y = functional.conv1d(y, weight, bias, layer.stride, layer.pad)  # (B, outputs, T')
-            y = functional.max_pool1d(_activate(y, activation, slope), *layer.pool)
+            y = functional.max_pool1d(ops.activate(y, activation, slope), *layer.pool)
             at = end + layer.outputs
         modalities.setdefault(stream[:2], []).append(y)
     return torch.cat([torch.cat(parts, 2) for parts in modalities.values()], 1)
-
-
-def _activate(y: Tensor, activation: str, slope: float) -> Tensor:
-    if activation == "leaky_relu":
-        return functional.leaky_relu(y, slope)
-    return functional.relu(y) if activation == "relu" else functional.gelu(y)
 
 
 def join(layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

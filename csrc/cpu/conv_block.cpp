@@ -1,0 +1,151 @@
+// A layer of a stream in training. The statistics of the batch stand between convolution and
+// BatchNorm, so there are two passes over the epochs, a task for each: first the convolution
+// (strided_rows.h) with the sums of each map while its rows are in cache, then all the rest in one.
+// The epochs' sums are joined in their order: nothing depends on the number of threads.
+#include "conv_block.h"
+
+namespace sleeptools::SLEEPTOOLS_VARIANT {
+namespace {
+
+// Weights (outputs, inputs, kernel) to panels of outputs, tap by tap, as TwoStreamConv::packed.
+void pack_panel(const ConvBlock& op, int64_t panel, float* out) {
+  const ConvLayer& layer = *op.layer;
+  const int64_t depth = layer.inputs * layer.kernel, left = layer.outputs - panel * kPanel;
+  const float* weight = op.weight + panel * kPanel * depth;
+  out += panel * kPanel * depth;
+  for (int64_t c = 0; c < layer.inputs; ++c) {
+    for (int64_t k = 0; k < layer.kernel; ++k) {
+      float* row = out + (k * layer.inputs + c) * kPanel;
+      for (int64_t o = 0; o < kPanel; ++o) {
+        row[o] = o < left ? weight[o * depth + c * layer.kernel + k] : 0.0f;
+      }
+    }
+  }
+}
+
+// Sums of each map over the rows of an epoch, and of the squared distances from their mean.
+void sum_rows(const ConvLayer& layer, const float* rows, float* sums, float* squares) {
+  for_maps(layer.outputs, [&](int64_t o, auto lanes) {
+    Vec sum = {}, square = {};
+    for (int64_t t = 0; t < layer.rows; ++t) sum += lanes.read(rows + t * layer.outputs + o);
+    const Vec mean = sum / static_cast<float>(layer.rows);
+    for (int64_t t = 0; t < layer.rows; ++t) {
+      const Vec distance = lanes.read(rows + t * layer.outputs + o) - mean;
+      square += distance * distance;
+    }
+    store(sums + o, sum);
+    store(squares + o, square);
+  });
+}
+
+// One epoch's convolution, from its padded input.
+void convolve(const ConvBlock& op, const float* packed, const float* in, float* rows) {
+  alignas(64) float tile[kSums * kLanes];
+  const ConvLayer& layer = *op.layer;
+  const int64_t step = layer.stride * layer.inputs, depth = layer.kernel * layer.inputs;
+  const int64_t all = ConvBlock::whole_panels(layer.outputs) / kPanel;
+  int panels = 0;
+  for (int64_t panel = 0; panel < all; panel += panels) {
+    panels = all - panel < kWidest ? 1 : kWidest;
+    const float* w = packed + panel * depth * kPanel;
+    const int64_t width = layer.outputs - panel * kPanel;
+    int64_t first = 0, last = 0;
+    for (int64_t left =
+             (layer.rows + block_rows<Float32>(panels) - 1) / block_rows<Float32>(panels);
+         left > 0; --left, first = last) {
+      last = first + (layer.rows - first) / left;
+      multiply<Float32>({in + first * step, step, depth, w, depth * kPanel, tile}, last - first,
+                        panels);
+      for (int64_t t = first; t < last; ++t) {
+        const float* sums = tile + (t - first) * panels * kPanel;
+        float* row = rows + t * layer.outputs + panel * kPanel;
+        for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
+          write_some<Float32>(row + o, load<Vec>(sums + o), width - o);
+        }
+      }
+    }
+  }
+}
+
+// Mean and variance of a map over the batch, from the epochs' sums (Chan, Golub, LeVeque, "Updating
+// formulae and a pairwise algorithm for computing sample variances", 1979).
+void join_sums(const ConvBlock& op, const float* sums, int64_t maps, int64_t o) {
+  const double rows = static_cast<double>(op.layer->rows);
+  double mean = 0.0, square = 0.0, count = 0.0;
+  for (int64_t b = 0; b < op.batch; ++b, count += rows) {
+    const double distance = sums[2 * b * maps + o] / rows - mean;
+    mean += distance * rows / (count + rows);
+    square += sums[(2 * b + 1) * maps + o] + distance * distance * count * rows / (count + rows);
+  }
+  op.mean[o] = static_cast<float>(mean);
+  op.variance[o] = static_cast<float>(square / count);
+}
+
+// The pool of one window, normalised and activated.
+template <class Lanes>
+SLEEPTOOLS_INLINE Vec pooled(const ConvBlock& op, const Norm& norm, const float* rows, Window seen,
+                             Lanes lanes) {
+  const bool first = never_falls(op.activation, op.slope);
+  Vec best = {};
+  for (int64_t t = seen.first; t < seen.last; ++t) {
+    Vec value = norm(lanes.read(rows + t * op.layer->outputs));
+    if (!first) value = activate(op.activation, op.slope, value);
+    best = t == seen.first ? value : maximum(best, value);
+  }
+  return first ? activate(op.activation, op.slope, best) : best;
+}
+
+// From an epoch's convolution to its output.
+void finish(const ConvBlock& op, const float* norms, int64_t epoch) {
+  const ConvLayer& layer = *op.layer;
+  const int64_t maps = ConvBlock::whole_panels(layer.outputs);
+  const float* rows = op.convolved + epoch * layer.rows * layer.outputs;
+  float* out = op.out + epoch * layer.steps * layer.outputs;
+  for (int64_t first = 0; first < layer.steps; first += kDrawn) {
+    for_maps(layer.outputs, [&](int64_t o, auto lanes) {
+      const Norm norm(norms, maps, o);
+      Bits words[kDrawn];
+      if (op.drop_below > 0) draw(words, epoch, first, o, op.seed);
+      for (int64_t t = first; t < smaller(layer.steps, first + kDrawn); ++t) {
+        Vec value = pooled(op, norm, rows + o, window(layer, t), lanes);
+        if (op.drop_below > 0) value = dropped(value, words[t - first], op.drop_below);
+        lanes.write(out + t * layer.outputs + o, value);
+      }
+    });
+  }
+}
+
+}  // namespace
+
+void conv_block(const ConvBlock& op, int threads) {
+  const ConvLayer& layer = *op.layer;
+  const int64_t maps = ConvBlock::whole_panels(layer.outputs);
+  float* const packed = aligned(op.workspace);
+  float* const sums = packed + maps * layer.kernel * layer.inputs;
+  float* const norms = sums + 2 * op.batch * maps;
+  float* const slots = norms + Norm::kNumbers * maps;
+  const int64_t slot = ConvBlock::slot_floats(layer, op.samples);
+
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    float* const in = slots + thread_number() * slot;
+#pragma omp for schedule(static)
+    for (int64_t p = 0; p < maps / kPanel; ++p) pack_panel(op, p, packed);
+#pragma omp for schedule(dynamic)
+    for (int64_t b = 0; b < op.batch; ++b) {
+      float* const rows = op.convolved + b * layer.rows * layer.outputs;
+      pad_epoch(op, b, in);
+      convolve(op, packed, in, rows);
+      sum_rows(layer, rows, sums + 2 * b * maps, sums + (2 * b + 1) * maps);
+    }
+#pragma omp for schedule(static)
+    for (int64_t o = 0; o < layer.outputs; ++o) {
+      join_sums(op, sums, maps, o);
+      write_norm(op, norms, maps, o);
+    }
+#pragma omp for schedule(dynamic)
+    for (int64_t b = 0; b < op.batch; ++b) finish(op, norms, b);
+  }
+}
+
+}  // namespace sleeptools::SLEEPTOOLS_VARIANT

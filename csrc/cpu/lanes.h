@@ -1,0 +1,33 @@
+// Rows of maps, a vector of neighbouring maps at a time.
+#pragma once
+
+#include "strided_rows.h"
+
+namespace sleeptools::SLEEPTOOLS_VARIANT {
+
+// Some neighbouring maps of a row: all lanes of a vector, or the first few where the row ends.
+struct WholeLanes {
+  Vec read(const float* p) const { return load<Vec>(p); }
+  void write(float* p, Vec v) const { store(p, v); }
+};
+
+struct SomeLanes {
+  int64_t count;
+
+  Vec read(const float* p) const {
+    float all[kLanes] = {};
+    for (int64_t i = 0; i < count; ++i) all[i] = p[i];
+    return load<Vec>(all);
+  }
+  void write(float* p, Vec v) const { write_some<Float32>(p, v, count); }
+};
+
+// Calls work(first map, lanes) until all maps have had their turn.
+template <class Work>
+SLEEPTOOLS_INLINE void for_maps(int64_t maps, const Work& work) {
+  int64_t map = 0;
+  for (; map + kLanes <= maps; map += kLanes) work(map, WholeLanes{});
+  if (map < maps) work(map, SomeLanes{maps - map});
+}
+
+}  // namespace sleeptools::SLEEPTOOLS_VARIANT

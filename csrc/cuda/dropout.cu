@@ -1,0 +1,30 @@
+// Dropout of maps: a thread for each value.
+#include "launch.cuh"
+#include "philox.cuh"
+
+namespace sleeptools::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+__global__ void kernel(const Dropout op) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= op.batch * op.steps * op.maps) return;
+  const int64_t step = i / op.maps % op.steps, epoch = i / op.maps / op.steps;
+  const uint32_t word = random_word(i % op.maps, step / 4, epoch, step % 4, op.seed);
+  const float scale = static_cast<float>(4294967296.0 / (4294967296.0 - op.drop_below));
+  op.out[i] = op.x[i] * (word < op.drop_below ? 0.0f : scale);
+}
+
+}  // namespace
+
+void dropout(const Dropout& op, int device, void* stream) {
+  check("dropout", cudaSetDevice(device));
+  const int64_t count = op.batch * op.steps * op.maps;
+  if (count == 0) return;  // a grid of no blocks is an error
+  const unsigned blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
+  kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(op);
+  check("dropout", cudaGetLastError());
+}
+
+}  // namespace sleeptools::cuda

@@ -1,0 +1,28 @@
+// Random words as the CPU draws them; see cpu/philox.h.
+#pragma once
+
+#include <cstdint>
+
+namespace sleeptools::cuda {
+
+// Word `word` of Philox 4x32-10 with the counter (c0, c1, c2, 0).
+__device__ inline uint32_t random_word(int64_t c0, int64_t c1, int64_t c2, int64_t word,
+                                       uint64_t seed) {
+  uint32_t c[4] = {static_cast<uint32_t>(c0), static_cast<uint32_t>(c1), static_cast<uint32_t>(c2),
+                   0};
+  uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const uint32_t high0 = __umulhi(c[0], 0xD2511F53u), low0 = c[0] * 0xD2511F53u;
+    const uint32_t high1 = __umulhi(c[2], 0xCD9E8D57u), low1 = c[2] * 0xCD9E8D57u;
+    c[0] = high1 ^ c[1] ^ key0;
+    c[1] = low1;
+    c[2] = high0 ^ c[3] ^ key1;
+    c[3] = low0;
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  return word < 2 ? c[word % 2] : c[2 + word % 2];  // an index known late would cost memory
+}
+
+}  // namespace sleeptools::cuda
