@@ -119,6 +119,40 @@ void two_stream_conv(Address x, Address packed, Address workspace, Address out, 
          std::min(slots, batch * stream_count), work, device, stream);
 }
 
+sleeptools::SeparableStream separable_stream_of(Address widths, int64_t samples, int64_t blocks,
+                                                int64_t kernel) {
+  sleeptools::SeparableStream op{};
+  op.widths = at<const int64_t>(widths);
+  op.samples = samples;
+  op.blocks = blocks;
+  op.kernel = kernel;
+  return op;
+}
+
+// Floats of workspace for each thread on the CPU, or for each (epoch, signal) on a GPU.
+int64_t separable_stream_workspace(Address widths, int64_t samples, int64_t blocks, int64_t kernel,
+                                   int device) {
+  using sleeptools::SeparableStream;
+  const SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
+  if (device == kCpu) return op.workspace_for(SeparableStream::kMaxLanes).floats;
+  return op.task_floats() > SeparableStream::kMaxShared ? op.task_floats() : 0;
+}
+
+void separable_stream(Address x, Address weights, Address workspace, Address out, Address widths,
+                      int64_t samples, int64_t blocks, int64_t kernel, int64_t batch,
+                      int64_t signals, int64_t slots, int64_t work, int device, Address stream) {
+  sleeptools::SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
+  op.x = at(x);
+  op.weights = at(weights);
+  op.workspace = at<float>(workspace);
+  op.out = at<float>(out);
+  op.batch = batch;
+  op.signals = signals;
+  // The workspace has `slots` slots, and no more threads than tasks are started.
+  launch(op, sleeptools::cpu::kernels().separable_stream, sleeptools::cuda::separable_stream,
+         std::min(slots, batch * signals), work, device, stream);
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
@@ -145,4 +179,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("feed_forward_backward", feed_forward_backward);
   m.def("feed_forward_backward_workspace", sleeptools::FeedForwardBackward::workspace_floats);
   m.def("two_stream_conv", two_stream_conv);
+  m.def("separable_stream", separable_stream);
+  m.def("separable_stream_workspace", separable_stream_workspace);
 }

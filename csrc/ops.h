@@ -106,6 +106,75 @@ struct TwoStreamConv {
   bool bf16;                      // arithmetic in bfloat16 with float32 sums; see `has_bf16`
 };
 
+// Blocks of separable convolutions over every signal by itself, with the same weights, and the mean
+// over time (the extractor of ULW-SleepNet); BatchNorm and the shortcuts are folded. A block is two
+// units, each a depthwise convolution, a pointwise one, ReLU and a pool over two steps, beside a
+// matrix on every 4th step. Padding is "same" throughout: an odd length has a last window of one.
+struct SeparableStream {
+  static constexpr int64_t kMaxLanes = 16;  // of any CPU variant
+  static constexpr int64_t kPairs = 4;      // CPU: pools whose depthwise results exist at a time
+  static constexpr int64_t kMaxShared = 24576;  // floats: 96 KiB, two blocks of threads on sm_90
+
+  // CPU: floats of a thread's workspace in its parts, two of the first.
+  struct Workspace {
+    int64_t maps;    // a block's input or output
+    int64_t middle;  // between a block's units
+    int64_t pairs;   // depthwise results
+    int64_t floats;  // of the whole, from any address on
+  };
+
+  const float* x;  // (batch, signals, samples)
+  // Of each block in turn: depthwise (inputs, kernel), pointwise (outputs, inputs) and bias
+  // (outputs) of its two units, then matrix (outputs, inputs) and bias (outputs) of its shortcut.
+  const float* weights;
+  const int64_t* widths;  // outputs of each block
+  float* workspace;       // CPU: workspace(kMaxLanes).floats for each thread
+                          // CUDA: task_floats() for each task where they exceed kMaxShared
+  float* out;             // (batch, signals, outputs of the last block)
+  int64_t batch, signals, samples, blocks;
+  int64_t kernel;  // of the depthwise convolutions; odd
+
+  // CPU: steps of a segment when a signal is cut into one for each lane: whole windows down to the
+  // last pool, and at least half a kernel where the last kernel reads it.
+  constexpr int64_t segment(int64_t lanes) const {
+    const int64_t window = int64_t{1} << 2 * blocks;  // samples of the signal in a last step
+    const int64_t needed = (samples + lanes * window - 1) / (lanes * window);
+    const int64_t least = (kernel / 2 + 1) / 2;
+    return (needed > least ? needed : least > 1 ? least : 1) * window;
+  }
+
+  constexpr Workspace workspace_for(int64_t lanes) const {
+    constexpr int64_t kAlignment = 16;
+    const int64_t margin = kernel - 1;
+    int64_t maps = 0, middle = 0, widest = 1, steps = segment(lanes);
+    const auto raise = [lanes](int64_t& most, int64_t vectors) {
+      most = vectors * lanes > most ? vectors * lanes : most;
+    };
+    raise(maps, steps + margin);
+    for (int64_t i = 0; i < blocks; ++i) {
+      raise(middle, widths[i] * (steps / 2 + margin));
+      steps /= 4;
+      raise(maps, widths[i] * (steps + margin));
+      widest = widths[i] > widest ? widths[i] : widest;
+    }
+    const int64_t pairs = widest * kPairs * 2 * lanes;
+    return {maps, middle, pairs, 2 * maps + middle + pairs + kAlignment};
+  }
+
+  // CUDA: floats that a task keeps: input, middle and output of a block.
+  constexpr int64_t task_floats() const {
+    int64_t most = 0, inputs = 1, steps = samples;
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t half = (steps + 1) / 2, quarter = (half + 1) / 2;
+      const int64_t all = inputs * steps + widths[i] * (half + quarter);
+      most = all > most ? all : most;
+      inputs = widths[i];
+      steps = quarter;
+    }
+    return most;
+  }
+};
+
 }  // namespace sleeptools
 
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
@@ -113,4 +182,5 @@ struct TwoStreamConv {
   OP(modal_se, ModalSe)                          \
   OP(feed_forward, FeedForward)                  \
   OP(feed_forward_backward, FeedForwardBackward) \
-  OP(two_stream_conv, TwoStreamConv)
+  OP(two_stream_conv, TwoStreamConv)             \
+  OP(separable_stream, SeparableStream)
