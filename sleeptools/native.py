@@ -347,6 +347,11 @@ def feed_forward_backward_workspace(rows: int, width: int) -> int:
     return int(_loaded("feed_forward").feed_forward_backward_workspace(rows, width))
 
 
+def separable_stream_workspace(*sizes: int) -> int:
+    """Floats of workspace that `separable_stream` needs; see `sleeptools.separable.workspace`."""
+    return int(_loaded("separable_stream").separable_stream_workspace(*sizes))
+
+
 def feed_forward(
     x: Floats, w1: Weights, b1: Floats, w2: Weights, b2: Floats, precision: Precision = "fp32"
 ) -> Floats:
