@@ -27,7 +27,7 @@ Input is microvolts as recorded; there is no normalisation but the first BatchNo
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools import native, ops, streams
+from sleeptools.models._folded import Folded, stands_in
 from sleeptools.models._recipe import Recipe
 from sleeptools.ops.feed_forward import feed_forward
 from sleeptools.ops.modal_se import modal_se
@@ -221,8 +222,8 @@ class Branch(nn.Module):
         return x.view(len(x), -1, MAPS, STEPS)
 
 
-class FoldedStreams:
-    """All streams of a model for `two_stream_conv`, packed again when a weight has changed.
+class FoldedStreams(Folded):
+    """All streams of a model for `two_stream_conv`.
 
     Parameters
     ----------
@@ -233,42 +234,22 @@ class FoldedStreams:
     def __init__(self, found: list[tuple[int, int, Stream]]) -> None:
         self.shape = streams.describe(streams.Stream(c, n, s.layers) for c, n, s in found)
         self.convs = [conv for *_, stream in found for conv in stream.convs()]
-        modules = [module for conv in self.convs for module in (conv.conv, conv.norm)]
-        self.sources = [
-            (tensors, name)
-            for module in modules
-            for tensors in (module._parameters, module._buffers)
-            for name, tensor in tensors.items()
-            if tensor is not None
-        ]
-        self.state: list[Any] = []
-        self.weights = self.packed = torch.empty(0)
+        self.packed = torch.empty(0)
+        super().__init__(self.convs)
 
     def __call__(self, x: Tensor, precision: str) -> Tensor:
         """(B, channels, 3000) to (B, maps, 24)."""
-        # Storage and version of every tensor tell an assignment, a step of an optimiser and a
-        # loaded state; training, which PyTorch does not count for running statistics, shows in
-        # num_batches_tracked. Inference tensors have no versions: None here, and never equal.
-        state: list[Any] = [native.variant(), precision]
-        tensors = [t for source, name in self.sources if (t := source[name]) is not None]
-        try:
-            state += [t.data_ptr() for t in tensors] + [t._version for t in tensors]
-        except RuntimeError:
-            state = [None]
-        if state != self.state or state == [None]:
-            with torch.no_grad():
-                self.weights = self.join()
-            self.packed = pack(self.weights, self.shape, precision)
-            self.state = state
-        weights = self.join() if torch.is_grad_enabled() else self.weights
-        return two_stream_conv(x, weights, self.shape, "leaky_relu", SLOPE, precision, self.packed)
+        if self.refresh(native.variant(), precision):
+            self.packed = pack(self.kept, self.shape, precision)
+        weights, packed = self.weights(), self.packed
+        return two_stream_conv(x, weights, self.shape, "leaky_relu", SLOPE, precision, packed)
 
     def join(self) -> Tensor:
         """Fold each BatchNorm into its convolution; differentiable."""
         return join([conv.folded() for conv in self.convs])
 
 
-Folded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Matrices = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class ModalSE(nn.Module):
@@ -300,7 +281,7 @@ class ModalSE(nn.Module):
             return f + f * e
         return functional.relu(f + g * e)  # (B, M, 64, 24)
 
-    def folded(self) -> Folded:
+    def folded(self) -> Matrices:
         """Weights (M, M) and biases (M,) of the four layers, BatchNorm folded in."""
         return (
             *_folded(self.conv1, self.norm1),
@@ -386,17 +367,11 @@ class Model(nn.Module):
 
     def fuse(self, x: Tensor) -> Tensor:
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
-        if self._fuses(x):
+        if stands_in(self, self.linear1.weight, x):
             return self.folded(x, self.precision).view(len(x), -1, MAPS, STEPS)
         n = self.config.eeg
         signals = {"eeg": x[:, :n], "eog": x[:, n : n + 1], "emg": x[:, n + 1 : n + 2]}
         return torch.cat([branch(signals[m]) for m, branch in self.branches.items()], 1)
-
-    def _fuses(self, x: Tensor) -> bool:
-        """Whether the native op runs all streams as one; on a GPU cuDNN has the Tensor Cores."""
-        if self.training or torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
-            return False
-        return self.linear1.weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")
 
     def tokenise(self, f: Tensor) -> Tensor:
         """(B, M, 64, 24) to (B, 64, 24 M), or as the paper writes it to (B, 24 M, 64)."""
