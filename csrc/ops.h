@@ -111,6 +111,7 @@ struct TwoStreamConv {
 // units, each a depthwise convolution, a pointwise one, ReLU and a pool over two steps, beside a
 // matrix on every 4th step. Padding is "same" throughout: an odd length has a last window of one.
 struct SeparableStream {
+  static constexpr int kMaxBlocks = 8;      // a step of the last one is 4^8 samples
   static constexpr int64_t kMaxLanes = 16;  // of any CPU variant
   static constexpr int64_t kPairs = 4;      // CPU: pools whose depthwise results exist at a time
   static constexpr int64_t kMaxShared = 24576;  // floats: 96 KiB, two blocks of threads on sm_90
@@ -124,8 +125,8 @@ struct SeparableStream {
   };
 
   const float* x;  // (batch, signals, samples)
-  // Of each block in turn: depthwise (inputs, kernel), pointwise (outputs, inputs) and bias
-  // (outputs) of its two units, then matrix (outputs, inputs) and bias (outputs) of its shortcut.
+  // Of each block in turn: depthwise (inputs, kernel), pointwise (inputs, outputs) and bias
+  // (outputs) of its two units, then matrix (inputs, outputs) and bias (outputs) of its shortcut.
   const float* weights;
   const int64_t* widths;  // outputs of each block
   float* workspace;       // CPU: workspace(kMaxLanes).floats for each thread

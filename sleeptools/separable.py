@@ -3,8 +3,8 @@
 A block is two units (depthwise convolution, pointwise convolution with bias, ReLU, a pool over two
 steps) and a shortcut, a matrix on every 4th step, which is added; the mean over time follows the
 last block. Every signal goes through the same blocks. The weights are one vector: of each block in
-turn depthwise (inputs, kernel), pointwise (outputs, inputs) and bias (outputs) of its two units,
-then matrix (outputs, inputs) and bias (outputs) of its shortcut, where the first block has one
+turn depthwise (inputs, kernel), pointwise (inputs, outputs) and bias (outputs) of its two units,
+then matrix (inputs, outputs) and bias (outputs) of its shortcut, where the first block has one
 input.
 """
 
@@ -21,14 +21,25 @@ from sleeptools import native
 from sleeptools.native import Floats
 
 OP = "separable_stream"
-MAX_BLOCKS = 8  # a step of the last one is 4^8 samples
+MAX_BLOCKS = 8  # a step of the last one is 4^8 samples; csrc/ops.h
 
 
 class Plan(NamedTuple):
-    """The widths as the core reads them, and the float operations of a signal."""
+    """What depends on sizes alone.
+
+    Parameters
+    ----------
+    widths
+        As the core reads them.
+    work
+        Float operations of a signal.
+    floats
+        Of workspace: for each thread on the CPU, for each signal of an epoch on a GPU.
+    """
 
     widths: NDArray[np.int64]
     work: int
+    floats: int
 
 
 def weight_count(widths: Sequence[int], kernel: int) -> int:
@@ -98,14 +109,14 @@ def _fold_unit(tensors: Mapping[str, Any], name: str, eps: float) -> list[Any]:
     norm = f"{name}.norm."
     factor = tensors[norm + "weight"] / (tensors[norm + "running_var"] + eps) ** 0.5
     bias = tensors[norm + "bias"] + (bias - tensors[norm + "running_mean"]) * factor
-    return [depthwise, pointwise * factor[:, None], bias]
+    return [depthwise, (pointwise * factor[:, None]).T, bias]
 
 
 def _fold_shortcut(tensors: Mapping[str, Any], name: str) -> list[Any]:
     depth1, point1, bias1 = _separable(tensors, f"{name}.shortcut1")
     depth2, point2, bias2 = _separable(tensors, f"{name}.shortcut2")
     point2 = point2 * depth2[:, 0]
-    return [point2 @ (point1 * depth1[:, 0]), point2 @ bias1 + bias2]
+    return [(point2 @ (point1 * depth1[:, 0])).T, point2 @ bias1 + bias2]
 
 
 def _separable(tensors: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
@@ -115,8 +126,8 @@ def _separable(tensors: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def plan(widths: tuple[int, ...], kernel: int, samples: int) -> Plan:
-    """Give what depends on sizes alone; checked before."""
+def plan(widths: tuple[int, ...], kernel: int, samples: int, device: int = native.CPU) -> Plan:
+    """Lay out a call of the core; the sizes are checked before."""
     work, inputs, steps = 0, 1, samples
     for width in widths:
         half = -(-steps // 2)
@@ -124,14 +135,9 @@ def plan(widths: tuple[int, ...], kernel: int, samples: int) -> Plan:
         steps = -(-half // 2)
         work += 2 * steps * inputs * width
         inputs = width
-    return Plan(np.array(widths, np.int64), work)
-
-
-def workspace(p: Plan, kernel: int, samples: int, device: int) -> int:
-    """Floats of workspace: for each thread on the CPU, for each signal of an epoch on a GPU."""
-    return native.separable_stream_workspace(
-        p.widths.ctypes.data, samples, len(p.widths), kernel, device
-    )
+    table = np.array(widths, np.int64)
+    sizes = (table.ctypes.data, samples, len(widths), kernel, device)
+    return Plan(table, work, native.separable_stream_workspace(*sizes))
 
 
 def separable_stream(
@@ -167,9 +173,9 @@ def separable_stream(
     batch, signals, samples = x.shape
     p = plan(tuple(widths), kernel, samples)
     slots = native.threads(batch * signals, p.work)
-    space = np.empty(slots * workspace(p, kernel, samples, native.CPU), np.float32)
+    workspace = np.empty(slots * p.floats, np.float32)
     out = np.empty((batch, signals, widths[-1]), np.float32)
-    addresses = [array.ctypes.data for array in (x, weights, space, out, p.widths)]
+    addresses = [native.address(array) for array in (x, weights, workspace, out, p.widths)]
     sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)
     native.launch(OP, *addresses, *sizes, native.CPU, 0)
     return out

@@ -11,6 +11,8 @@
 #include <omp.h>
 #endif
 
+#include <utility>
+
 #include "rows.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
@@ -28,8 +30,9 @@ struct Maps {
   float* data;
   int64_t count, steps, margin, length;
 
+  int64_t stride() const { return (steps + 2 * margin) * kLanes; }
   float* at(int64_t map, int64_t step) const {
-    return data + (map * (steps + 2 * margin) + margin + step) * kLanes;
+    return data + map * stride() + (margin + step) * kLanes;
   }
 };
 
@@ -37,11 +40,11 @@ struct Unit {
   const float *depthwise, *pointwise, *bias;
 };
 
-// As PyTorch's: a NaN wins. The x86 maximum returns its second operand where one is NaN, and two
-// equal numbers stay what they are when their bits are joined.
+// As PyTorch's: a NaN wins. The x86 maximum returns its second operand where one is NaN; equal
+// numbers stay what they are when their bits are joined.
 SLEEPTOOLS_INLINE Vec maximum(Vec a, Vec b) {
 #if defined(__AVX512F__)
-  return _mm512_mask_max_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a, b);
+  return _mm512_or_ps(_mm512_max_ps(a, b), _mm512_max_ps(b, a));
 #elif defined(__AVX2__)
   return _mm256_or_ps(_mm256_max_ps(a, b), _mm256_max_ps(b, a));
 #elif defined(__x86_64__)
@@ -53,11 +56,33 @@ SLEEPTOOLS_INLINE Vec maximum(Vec a, Vec b) {
 
 // All bits set in the lanes whose segment has a sample at `step`.
 SLEEPTOOLS_INLINE Ints present(const Maps& maps, int64_t step) {
-  Ints sample;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    sample[lane] = static_cast<int32_t>(lane * maps.steps + step);
+  alignas(64) static constexpr int32_t kLane[16] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                    8, 9, 10, 11, 12, 13, 14, 15};
+  Ints lane;
+  __builtin_memcpy(&lane, kLane, sizeof lane);
+  return lane * static_cast<int32_t>(maps.steps) + static_cast<int32_t>(step) <
+         static_cast<int32_t>(maps.length);
+}
+
+// The same two steps of each input.
+struct Steps {
+  const float* data;
+  int64_t second, input;  // from the first step to the second, and from an input to the next
+};
+
+// sums[m] += w[., m] in over the inputs; w is (inputs, outputs).
+template <int M>
+SLEEPTOOLS_INLINE void multiply(const float* w, int64_t outputs, const Steps& in, int64_t inputs,
+                                Sums<M>& sums) {
+  const float* const end = in.data + inputs * in.input;
+  for (const float* at = in.data; at < end; at += in.input, w += outputs) {
+    const Vec first = load<Vec>(at), second = load<Vec>(at + in.second);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      sums[m][0] += w[m] * first;
+      sums[m][1] += w[m] * second;
+    }
   }
-  return sample < static_cast<int32_t>(maps.length);
 }
 
 // --- where segments meet, and where the signal ends ---------------------------------------------
@@ -77,12 +102,50 @@ void fill_margins(const Maps& maps) {
   }
 }
 
+// The halves of a and b, element by element in turn.
+template <int kFrom, int... kLane>
+SLEEPTOOLS_INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, kLane...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, (kFrom + kLane / 2 + kLane % 2 * kLanes)...);
+#else  // GCC has the other one from version 12 on only
+  return __builtin_shuffle(a, b, Ints{(kFrom + kLane / 2 + kLane % 2 * kLanes)...});
+#endif
+}
+
+// rows[i][j] to rows[j][i]; rows i and i + kLanes / 2 come side by side each time.
+SLEEPTOOLS_INLINE void transpose(Vec (&rows)[kLanes]) {
+  constexpr auto kAll = std::make_integer_sequence<int, kLanes>();
+  Vec next[kLanes];
+#pragma GCC unroll 4
+  for (int distance = 1; distance < kLanes; distance *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      next[2 * i] = interleave<0>(rows[i], rows[i + kLanes / 2], kAll);
+      next[2 * i + 1] = interleave<kLanes / 2>(rows[i], rows[i + kLanes / 2], kAll);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+  }
+}
+
+// The first `count` of kLanes numbers, then zeros.
+SLEEPTOOLS_INLINE Vec load_some(const float* p, int64_t count) {
+  if (count >= kLanes) return load<Vec>(p);
+  float some[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) some[i] = p[i];
+  return load<Vec>(some);
+}
+
 void read_signal(const float* x, const Maps& out) {
-  float* const data = out.at(0, 0);
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const float* const segment = x + lane * out.steps;
-    const int64_t left = out.length - lane * out.steps;
-    for (int64_t t = 0; t < out.steps; ++t) data[t * kLanes + lane] = t < left ? segment[t] : 0.0f;
+  for (int64_t step = 0; step < out.steps; step += kLanes) {
+    Vec rows[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int64_t sample = lane * out.steps + step;
+      rows[lane] = load_some(x + sample, out.length - sample);
+    }
+    transpose(rows);
+    const int64_t count = smaller(out.steps - step, kLanes);
+    for (int64_t i = 0; i < count; ++i) store(out.at(0, step + i), rows[i]);
   }
 }
 
@@ -122,17 +185,17 @@ SLEEPTOOLS_INLINE void repeat_last(const Maps& in, int64_t step, int64_t pairs, 
 template <bool kAdd>
 struct Pool {
   template <int M>
-  static void run(const float* w, const float* bias, const float* in, int64_t inputs,
-                  int64_t pairs, Maps out, int64_t map, int64_t step) {
+  static void run(const float* w, const float* bias, const float* in, int64_t inputs, int64_t pairs,
+                  Maps out, int64_t map, int64_t step) {
     for (int64_t pair = 0; pair < pairs; ++pair, in += inputs * kBlock) {
       Sums<M> sums;
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) sums[m][0] = sums[m][1] = Vec{} + bias[m];
-      multiply<Fp32, M>(w, inputs, in, kBlock, inputs, sums);
+      multiply<M>(w, out.count, {in, kLanes, kBlock}, inputs, sums);
       const Ints mask = present(out, step + pair);
+      float* to = out.at(map, step + pair);
 #pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) {
-        float* const to = out.at(map + m, step + pair);
+      for (int m = 0; m < M; ++m, to += out.stride()) {
         Vec value = relu(maximum(sums[m][0], sums[m][1]));
         if (kAdd) value += load<Vec>(to);
         store(to, (Vec)((Ints)value & mask));
@@ -149,8 +212,8 @@ void unit(const Unit& w, int64_t kernel, const Maps& in, const Maps& out, float*
     depthwise<K>(in, w.depthwise, kernel, 2 * step, pairs, pair);
     repeat_last(in, 2 * step, pairs, pair);
     for (int64_t map = 0; map < out.count; map += kOutputs) {
-      tile<Pool<kAdd>, kOutputs>(out.count - map, w.pointwise + map * in.count, w.bias + map, pair,
-                                 in.count, pairs, out, map, step);
+      tile<Pool<kAdd>, kOutputs>(out.count - map, w.pointwise + map, w.bias + map, pair, in.count,
+                                 pairs, out, map, step);
     }
   }
 }
@@ -159,30 +222,27 @@ void unit(const Unit& w, int64_t kernel, const Maps& in, const Maps& out, float*
 
 struct Shortcut {
   template <int M>
-  static void run(const float* w, const float* bias, const float* in, int64_t inputs, Maps out,
-                  int64_t map, int64_t step) {
-    Sums<M> sums;
+  static void run(const float* w, const float* bias, Maps in, Maps out, int64_t map) {
+    for (int64_t step = 0; step < out.steps; step += 2) {
+      const bool both = step + 1 < out.steps;
+      Sums<M> sums;
 #pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) sums[m][0] = sums[m][1] = Vec{} + bias[m];
-    multiply<Fp32, M>(w, inputs, in, kBlock, inputs, sums);
-    for (int m = 0; m < M; ++m) {
-      store(out.at(map + m, step), sums[m][0]);
-      if (step + 1 < out.steps) store(out.at(map + m, step + 1), sums[m][1]);
+      for (int m = 0; m < M; ++m) sums[m][0] = sums[m][1] = Vec{} + bias[m];
+      const Steps steps = {in.at(0, 4 * step), both ? 4 * kLanes : 0, in.stride()};
+      multiply<M>(w, out.count, steps, in.count, sums);
+      float* to = out.at(map, step);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m, to += out.stride()) {
+        store(to, sums[m][0]);
+        if (both) store(to + kLanes, sums[m][1]);
+      }
     }
   }
 };
 
-void shortcut(const float* w, const float* bias, const Maps& in, const Maps& out, float* pair) {
-  for (int64_t step = 0; step < out.steps; step += 2) {
-    const int64_t next = smaller(step + 1, out.steps - 1);
-    for (int64_t map = 0; map < in.count; ++map) {
-      store(pair + map * kBlock, load<Vec>(in.at(map, 4 * step)));
-      store(pair + map * kBlock + kLanes, load<Vec>(in.at(map, 4 * next)));
-    }
-    for (int64_t map = 0; map < out.count; map += kOutputs) {
-      tile<Shortcut, kOutputs>(out.count - map, w + map * in.count, bias + map, pair, in.count, out,
-                               map, step);
-    }
+void shortcut(const float* w, const float* bias, const Maps& in, const Maps& out) {
+  for (int64_t map = 0; map < out.count; map += kOutputs) {
+    tile<Shortcut, kOutputs>(out.count - map, w + map, bias + map, in, out, map);
   }
 }
 
@@ -200,7 +260,7 @@ void block(const float*& w, int64_t kernel, const Maps& in, const Maps& middle, 
            float* pair) {
   const Unit first = next_unit(w, kernel, in.count, out.count);
   const Unit second = next_unit(w, kernel, out.count, out.count);
-  shortcut(w, w + out.count * in.count, in, out, pair);
+  shortcut(w, w + out.count * in.count, in, out);
   w += out.count * (in.count + 1);
   unit<false, K>(first, kernel, in, middle, pair);
   unit<true, K>(second, kernel, middle, out, pair);

@@ -78,11 +78,12 @@ def reference(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int = 3
     for inputs, width in itertools.pairwise((1, *widths)):
         main = signals
         for maps in (inputs, width):
-            depthwise, pointwise, bias = take(maps, 1, kernel), take(width, maps, 1), take(width)
+            depthwise, pointwise, bias = take(maps, 1, kernel), take(maps, width, 1), take(width)
             main = functional.conv1d(main, depthwise, padding=kernel // 2, groups=maps)
-            main = functional.relu(functional.conv1d(main, pointwise, bias))  # (B C, width, T)
+            main = functional.conv1d(main, pointwise.transpose(0, 1), bias)  # (B C, width, T)
+            main = functional.relu(main)
             main = functional.max_pool1d(main, 2, ceil_mode=True)  # (B C, width, T / 2)
-        matrix, bias = take(width, inputs, 1), take(width)
+        matrix, bias = take(inputs, width, 1).transpose(0, 1), take(width)
         signals = main + functional.conv1d(signals, matrix, bias, stride=4)  # (B C, width, T / 4)
     return signals.mean(2).view(*x.shape[:2], widths[-1])
 
@@ -117,8 +118,8 @@ def _example(
     for inputs, width in itertools.pairwise((1, *widths)):
         for maps in (inputs, width):
             parts += [normal(maps, kernel) * kernel**-0.5]
-            parts += [normal(width, maps) * maps**-0.5, normal(width)]
-        parts += [normal(width, inputs) * inputs**-0.5, normal(width)]
+            parts += [normal(maps, width) * maps**-0.5, normal(width)]
+        parts += [normal(inputs, width) * inputs**-0.5, normal(width)]
     return normal(*size), torch.cat([part.flatten() for part in parts]), widths, kernel
 
 
@@ -126,12 +127,10 @@ def _forward(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int) -> 
     if not ops.runs_native(x):
         return reference(x, weights, widths, kernel).contiguous()
     batch, signals, samples = x.shape
-    p = separable.plan(tuple(widths), kernel, samples)
-    # on a GPU for each signal, and only where shared memory is too small
     device = x.device.index if x.is_cuda else native.CPU
+    p = separable.plan(tuple(widths), kernel, samples, device)
     slots = batch * signals if x.is_cuda else native.threads(batch * signals, p.work)
-    floats = slots * separable.workspace(p, kernel, samples, device)
-    workspace = torch.empty(floats, dtype=x.dtype, device=x.device)
+    workspace = torch.empty(slots * p.floats, dtype=x.dtype, device=x.device)
     out = torch.empty((batch, signals, widths[-1]), dtype=x.dtype, device=x.device)
     tensors = (x.contiguous(), weights.contiguous(), workspace, out)
     sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)
