@@ -12,7 +12,8 @@ from torch.nn import functional
 import make_golden_models as golden
 from sleeptools import models, native, registry, store
 from sleeptools.errors import DataError, MissingInputError, UsageError
-from sleeptools.models import _recipe
+from sleeptools.models import _recipe, _schedule
+from sleeptools.models._schedule import Place, Schedule
 from sleeptools.models.mmasleepnet import Config, Model
 
 NAMES = registry.names("models")
@@ -159,6 +160,69 @@ def test_recipes_of_mmasleepnet():
     assert (paper.weight_decay, paper.amsgrad, paper.loss) == (1e-3, False, "weighted_ce_n")
     assert paper.class_weights == (1.0, 1.8, 1.0, 1.25, 1.2)
     assert _recipe.choose(module, {}) == module.RECIPE
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+
+def rates(recipe, steps, losses=()):
+    """Learning rate and momentum of every step; `losses` of the passes done before all of them."""
+    weight = nn.Parameter(torch.ones(2))
+    optimiser = _recipe.optimiser([weight], recipe)
+    found = []
+    for step in range(steps):
+        _recipe.adjust(optimiser, recipe, Place(step, steps, losses))
+        group = optimiser.param_groups[0]
+        found.append((group["lr"], group.get("momentum", group.get("betas", [None])[0])))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_one_cycle_is_that_of_pytorch(kind):
+    recipe = _recipe.Recipe(optimiser=kind, learning_rate=0.1, schedule=Schedule(kind="one_cycle"))
+    optimiser = _recipe.optimiser([nn.Parameter(torch.ones(2))], recipe)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.1, total_steps=57)
+    expected = []
+    for _ in range(57):
+        group = optimiser.param_groups[0]
+        expected.append((group["lr"], group.get("momentum", group.get("betas", [None])[0])))
+        optimiser.step()
+        if len(expected) < 57:
+            theirs.step()
+    np.testing.assert_allclose(rates(recipe, 57), expected, rtol=1e-9)
+
+
+def test_drop_after_so_many_passes():
+    recipe = _recipe.Recipe(learning_rate=1e-3, schedule=Schedule(kind="drop", passes=10))
+    assert rates(recipe, 1, [1.0] * 9)[0, 0] == 1e-3
+    assert rates(recipe, 1, [1.0] * 10)[0, 0] == pytest.approx(1e-4)
+    assert rates(recipe, 1, [1.0] * 60)[0, 0] == pytest.approx(1e-4)
+
+
+def test_plateau_waits_for_the_loss_to_fall():
+    schedule = Schedule(kind="plateau", passes=3, factor=0.5, lowest=0.2)
+
+    def factor(losses):
+        return _schedule.setting(schedule, Place(0, 1, losses)).factor
+
+    assert factor([]) == factor([5.0]) == 1
+    falling = [5.0, 4.0, 3.0]
+    assert factor([*falling, 3.1, 3.0]) == 1
+    assert factor([*falling, 3.1, 3.0, 2.99995]) == 0.5  # too little to be noticed
+    assert factor([*falling, 3.1, 3.0, 2.9]) == 1
+    assert factor([*falling, *[3.1] * 5]) == 0.5
+    assert factor([*falling, *[3.1] * 6]) == 0.25
+    assert factor([*falling, *[3.1] * 30]) == 0.2
+    assert factor([*falling, *[3.1] * 3, 2.0, 1.0]) == 0.5  # what is lowered stays lowered
+
+
+def test_a_setting_within_a_table_keeps_the_rest_of_it():
+    module = registry.load("models", "mmasleepnet")
+    found = _recipe.choose(module, {"schedule": {"kind": "drop"}})
+    assert found.schedule == Schedule(kind="drop")
+    for values in ({"schedule": "drop"}, {"schedule": {"kind": "none"}}, {"batch": {}}):
+        with pytest.raises(UsageError, match="recipe: "):
+            _recipe.choose(module, values)
 
 
 # --- the model folder -----------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from sleeptools.errors import (
     UnavailableError,
     UsageError,
 )
+from sleeptools.models import _schedule
 from sleeptools.train import TrainOptions, _plan, train
 
 SMALL = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
@@ -264,6 +265,7 @@ def test_stop_and_continue(whole, tiny, tmp_path):
 SCRIPT = """
 import sys, torch
 from pathlib import Path
+from sleeptools.models import _schedule
 from sleeptools.train import TrainOptions, train
 torch.set_num_threads(1)
 def say(p): print(p.protocol, p.fold, p.step, flush=True)
@@ -380,6 +382,7 @@ def test_other_threads_on_request_are_told(tiny, tmp_path):
 JOB = """
 import sys
 from pathlib import Path
+from sleeptools.models import _schedule
 from sleeptools.train import TrainOptions, train
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, fold=0,
@@ -594,6 +597,8 @@ TINY = ("--passes", 2, "--set", "model.modalities=eeg", "--set", "model.fusion=m
         (("--final", "--fold", 0), "--final with --fold"),
         (("--protocol", "leak-free,"), "leak-free, best-on-test"),
         (("--seed", "0,,1"), "--seed is '0,,1'"),
+        (("--recipe", "author"), "did you mean 'authors'?"),
+        (("--set", "recipe.schedule.kind=ramp"), "schedule.kind"),
     ],
 )
 def test_wrong_options(command, tiny, tmp_path, arguments, words):
@@ -601,6 +606,26 @@ def test_wrong_options(command, tiny, tmp_path, arguments, words):
     assert ran.code == 2, ran.err
     assert words in ran.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_schedule_survives_a_break(tiny, tmp_path):
+    """The plateau goes by the losses of the passes so far, those before the break, too."""
+    schedule = {"kind": "plateau", "passes": 1, "factor": 0.01}
+    chosen = SMALL | {"recipe": {"batch": 16, "learning_rate": 3.0, "schedule": schedule}}
+    asked = options(folds=None, final=True, passes=6, settings=chosen)
+    train(tiny, tmp_path / "whole", asked)
+
+    def stop(progress):
+        if progress.pass_done and progress.pass_number == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        train(tiny, tmp_path / "broken", asked, stop)
+    train(tiny, tmp_path / "broken", asked)
+    same(tmp_path / "whole", tmp_path / "broken")
+    losses = pl.read_csv(tmp_path / "whole/final/log.csv")["loss"].to_list()
+    place = _schedule.Place(0, 1, losses[:5])
+    assert _schedule.setting(_schedule.Schedule(**schedule), place).factor < 1  # it did matter
 
 
 def test_lines_and_repetition(command, tiny, tmp_path, whole):
@@ -618,6 +643,18 @@ def test_lines_and_repetition(command, tiny, tmp_path, whole):
     same(tmp_path / "a", tmp_path / "b")
     (tmp_path / "x.toml").write_text('model = "mmasleepnett"')
     assert "did you mean 'mmasleepnet'?" in command("train", tiny, "--config", "x.toml").err
+
+
+def test_a_recipe_by_name(command, tiny, tmp_path):
+    """It replaces the whole recipe of a run's config.toml, and yields to what is set beside it."""
+    ran = command("train", tiny, "a", "--folds", 2, "--fold", 0, *TINY)
+    assert ran.code == 0, ran.err
+    again = ("--config", "a/config.toml", "--recipe", "authors", "--fold", 0, *TINY)
+    ran = command("train", tiny, "b", *again, "--set", "recipe.amsgrad=false")
+    assert ran.code == 0, ran.err
+    recipe = store.read_toml(tmp_path / "b/config.toml")["recipe"]
+    assert (recipe["variant"], recipe["weight_decay"], recipe["batch"]) == ("authors", 0.01, 16)
+    assert (recipe["selection"], recipe["amsgrad"]) == ("accuracy", False)
 
 
 def test_final_only_and_its_status(command, tiny):
