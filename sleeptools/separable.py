@@ -140,9 +140,7 @@ def plan(widths: tuple[int, ...], kernel: int, samples: int, device: int = nativ
     return Plan(table, work, native.separable_stream_workspace(*sizes))
 
 
-def separable_stream(
-    x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3
-) -> Floats:
+def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3) -> Floats:
     """Run the blocks on NumPy arrays; see `sleeptools.ops.separable_stream`.
 
     Parameters

@@ -30,7 +30,7 @@ class Network:
         self, config: Mapping[str, Any], weights: Mapping[str, NDArray[Any]], precision: str
     ) -> None:
         names = [block.unit1.name.rpartition(".")[0] for block in shapes.blocks()]
-        self.signals = int(config["signals"])
+        self.channels = int(config["channels"])
         self.extractor = np.concatenate(separable.fold(weights, names, shapes.NORM_EPS))
         first, second = weights["linear1.weight"], weights["linear2.weight"]
         self.head = np.ascontiguousarray((second @ first).T)  # (32 C, stages)
@@ -56,7 +56,7 @@ class Network:
         UnavailableError
             If the native core is off.
         """
-        native.check_shape("ulw-sleepnet", "x", x, (len(x), self.signals, shapes.SAMPLES))
+        native.check_shape("ulw-sleepnet", "x", x, (len(x), self.channels, shapes.SAMPLES))
         features = separable.separable_stream(x, self.extractor, shapes.WIDTHS, shapes.KERNEL)
         logits: Floats = features.reshape(len(x), -1) @ self.head + self.bias
         return logits

@@ -33,6 +33,15 @@ class Folded(ABC):
         self.state: list[Any] = []
         self.kept = torch.empty(0)
 
+    def serves(self, x: Tensor) -> bool:
+        """Whether the op may run in evaluation; on a GPU cuDNN has the Tensor Cores."""
+        if torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
+            return False
+        tensors, name = self.sources[0]
+        weight = tensors[name]
+        assert weight is not None
+        return weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")
+
     @abstractmethod
     def join(self) -> Tensor:
         """Make the vector; differentiable."""
@@ -58,23 +67,3 @@ class Folded(ABC):
     def weights(self) -> Tensor:
         """Give the vector: after `refresh` the kept one, made anew where gradients are wanted."""
         return self.join() if torch.is_grad_enabled() else self.kept
-
-
-def stands_in(model: nn.Module, weight: Tensor, x: Tensor) -> bool:
-    """Whether an op with folded weights may run in place of layers of `model`.
-
-    Not in training, where BatchNorm takes the statistics of the batch, and not on a GPU, where
-    cuDNN has the Tensor Cores.
-
-    Parameters
-    ----------
-    model
-        In training or in evaluation mode.
-    weight
-        Any of the layers' weights.
-    x
-        Their input.
-    """
-    if model.training or torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
-        return False
-    return weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")

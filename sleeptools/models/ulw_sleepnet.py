@@ -29,61 +29,51 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools import separable
-from sleeptools.models._folded import Folded, stands_in
+from sleeptools.models._config import Human
+from sleeptools.models._folded import Folded
 from sleeptools.models._recipe import Recipe
+from sleeptools.models._schedule import Schedule
 from sleeptools.ops.separable_stream import separable_stream
 from sleeptools.shapes import ulw_sleepnet as shapes
 
+_AUTHORS = Recipe(
+    variant="authors", passes=50, batch=32, learning_rate=1e-3, amsgrad=True,
+    schedule=Schedule(kind="cosine_restarts", steps=10, growth=2.0), selection="accuracy",
+)  # fmt: skip
 RECIPES = {
-    "default": Recipe(passes=50, batch=32, learning_rate=1e-3, amsgrad=True),
+    "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
+    "authors": _AUTHORS,
 }
-RECIPES["authors"] = RECIPES["default"].model_copy(
-    update={"variant": "authors", "selection": "accuracy"}
-)
 RECIPE = RECIPES["default"]
 
+ABOUT = {
+    "paper": "Wang et al. 2026, arXiv 2602.23852",
+    "parameters": 13_337, "macs": 3_498_352, "montage": "2 EEG, EOG, EMG; any signals",
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["separable_stream"],
+}  # fmt: skip
 
-class Config(BaseModel):
+
+class Config(Human):
     """What makes one ULW-SleepNet differ from another.
 
     Parameters
     ----------
-    signals
-        Channels of the input.
-    stages
-        Number of stages.
+    channels
+        Channels of the input, of any kind and in any order.
     dropout
         Probability after each block.
     head_dropout
         Probability before the linear layers.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    signals: int = Field(default=4, ge=1, le=64)
-    stages: int = Field(default=5, ge=2, le=16)
+    channels: int = Field(default=4, ge=1, le=64)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     head_dropout: float = Field(default=0.3, ge=0, lt=1)
-
-    @property
-    def channels(self) -> int:
-        """Channels of the input."""
-        return self.signals
-
-    @property
-    def sample_rate(self) -> float:
-        """Hz."""
-        return shapes.SAMPLE_RATE
-
-    @property
-    def epoch_seconds(self) -> float:
-        """Length of an epoch, s."""
-        return shapes.EPOCH_SECONDS
 
 
 class Separable(nn.Module):
@@ -172,9 +162,9 @@ class Model(nn.Module):
         blocks = [Block(block, config.dropout) for block in shapes.blocks()]
         self.extractor = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(config.head_dropout)
-        (_, *first), (_, *second) = shapes.dense(config.signals, config.stages)
-        self.linear1 = nn.Linear(*first)
-        self.linear2 = nn.Linear(*second)
+        (_, features, hidden), (_, _, stages) = shapes.dense(config.channels, config.stages)
+        self.linear1 = nn.Linear(features, hidden)
+        self.linear2 = nn.Linear(hidden, stages)
         for linear in (self.linear1, self.linear2):
             _glorot(linear.weight, linear.in_features, linear.out_features)
             _zero(linear)
@@ -199,10 +189,10 @@ class Model(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Run the extractor on every signal: (B, C, T) to (B, C, 32)."""
-        if stands_in(self, self.linear1.weight, x):
+        if not self.training and self.folded.serves(x):
             return self.folded(x)
-        maps = self.extractor(x.flatten(0, 1).unsqueeze(1))  # (B C, 32, T / 64)
-        return maps.mean(2).unflatten(0, x.shape[:2])
+        maps: Tensor = self.extractor(x.flatten(0, 1).unsqueeze(1))  # (B C, 32, T / 64)
+        return maps.mean(2).view(*x.shape[:2], -1)
 
 
 def _glorot(weight: Tensor, fan_in: int, fan_out: int) -> None:

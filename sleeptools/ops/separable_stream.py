@@ -28,9 +28,7 @@ Example = tuple[Tensor, Tensor, list[int], int]
 _check = functools.lru_cache(maxsize=64)(separable.check)
 
 
-def separable_stream(
-    x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int = 3
-) -> Tensor:
+def separable_stream(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int = 3) -> Tensor:
     """Run the blocks.
 
     Float32 on the CPU and on CUDA runs natively where the core is built; everything else runs

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SAMPLE_RATE = 100.0  # Hz
-EPOCH_SECONDS = 30.0
-SAMPLES = 3000
+SAMPLES = 3000  # 30 s at 100 Hz
 WIDTHS = (8, 16, 32)  # feature maps after each block
 KERNEL = 3
 HIDDEN = 64
