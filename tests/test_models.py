@@ -261,6 +261,22 @@ def test_one_cycle_is_that_of_pytorch(kind):
     np.testing.assert_allclose(rates(recipe, 57), expected, rtol=1e-9)
 
 
+def test_cosine_restarts_are_those_of_pytorch_and_of_the_publication():
+    """A descent ends where the next begins, after 10, 30, 70, ... steps; the last is cut short."""
+    recipe = registry.load("models", "ulw-sleepnet").RECIPE
+    optimiser = _recipe.optimiser([nn.Parameter(torch.ones(2))], recipe)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, T_0=10, T_mult=2)
+    expected = []
+    for _ in range(200):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        theirs.step()
+    found = rates(recipe, 200)[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert np.flatnonzero(found == 1e-3).tolist() == [0, 10, 30, 70, 150]
+    assert found[5] == pytest.approx(5e-4)
+
+
 def test_drop_after_so_many_passes():
     recipe = _recipe.Recipe(learning_rate=1e-3, schedule=Schedule(kind="drop", passes=10))
     assert rates(recipe, 1, [1.0] * 9)[0, 0] == 1e-3

@@ -58,5 +58,5 @@ class Network:
         """
         native.check_shape("ulw-sleepnet", "x", x, (len(x), self.channels, shapes.SAMPLES))
         features = separable.separable_stream(x, self.extractor, shapes.WIDTHS, shapes.KERNEL)
-        logits: Floats = features.reshape(len(x), -1) @ self.head + self.bias
+        logits: Floats = features.reshape(len(x), len(self.head)) @ self.head + self.bias
         return logits

@@ -192,7 +192,7 @@ class Model(nn.Module):
         if not self.training and self.folded.serves(x):
             return self.folded(x)
         maps: Tensor = self.extractor(x.flatten(0, 1).unsqueeze(1))  # (B C, 32, T / 64)
-        return maps.mean(2).view(*x.shape[:2], -1)
+        return maps.mean(2).view(*x.shape[:2], shapes.WIDTHS[-1])
 
 
 def _glorot(weight: Tensor, fan_in: int, fan_out: int) -> None:
