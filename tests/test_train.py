@@ -28,20 +28,13 @@ from sleeptools.stages import HUMAN
 from sleeptools.train import TrainOptions, _plan, train
 from synthetic_epochs import write_epochs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return write_epochs(tmp_path_factory.mktemp("epochs"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def options(**given):
@@ -316,6 +309,32 @@ def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path):
     assert (tmp_path / "b/leak-free/seed-0/fold-00/state.safetensors").exists()
     train(tiny, tmp_path / "b", wanted)
     same(tmp_path / "a", tmp_path / "b")
+
+
+def test_cosine_restarts_continue_to_the_same_bits(tiny, tmp_path):
+    """Stopped within the first descent, at its end, and within the second.
+
+    A training with another first descent shows that the weights do depend on it.
+    """
+    chosen = {"recipe": {"batch": 3}}
+    wanted = options(model="ulw-sleepnet", settings=chosen, fold=0)
+    train(tiny, tmp_path / "a", wanted)
+    for last in (4, 10, 12):
+
+        def stop(progress, last=last):
+            if progress.step == last:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with pytest.raises(Stopped):
+            train(tiny, tmp_path / "b", wanted, stop)
+        state = tmp_path / "b/leak-free/seed-0/fold-00/state.safetensors"
+        assert store.read_tensors(state).facts["step"] == last
+    train(tiny, tmp_path / "b", wanted)
+    same(tmp_path / "a", tmp_path / "b")
+    chosen["recipe"]["schedule"] = {"steps": 11}
+    train(tiny, tmp_path / "c", wanted)
+    name = "leak-free/seed-0/fold-00/model.safetensors"
+    assert (tmp_path / "c" / name).read_bytes() != (tmp_path / "a" / name).read_bytes()
 
 
 def interrupted(tiny, run, **given):
