@@ -13,6 +13,7 @@ import make_golden_models as golden
 from comparing import close, make, without_dropout
 from sleeptools import models, native, registry, separable
 from sleeptools.engine.ulw_sleepnet import Network
+from sleeptools.errors import DataError
 from sleeptools.models._recipe import choose
 from sleeptools.shapes import ulw_sleepnet as shapes
 
@@ -148,6 +149,8 @@ def test_parameters_as_published(channels, trainable, all_weights):
     assert cost.parameters(NAME, {"channels": channels}) == trainable
     assert shapes.parameters(channels) == trainable
     model = make(NAME, {"channels": channels})
+    state = {k: tuple(v.shape) for k, v in model.state_dict().items() if "tracked" not in k}
+    assert shapes.arrays(channels) == state
     buffers = sum(b.numel() for n, b in model.named_buffers() if "tracked" not in n)
     assert trainable + buffers == all_weights
 
@@ -269,6 +272,15 @@ def test_engine_keeps_epochs_apart():
     found = run(x)
     assert np.isnan(found[33]).all()
     assert np.array_equal(np.delete(found, 33, 0), np.delete(expected, 33, 0))
+
+
+def test_engine_refuses_weights_of_other_settings():
+    weights = {k: v.numpy() for k, v in make(NAME).state_dict().items()}
+    with pytest.raises(DataError, match=r"linear1\.weight is \(64, 128\); expected \(64, 320\)"):
+        Network({"channels": 10, "stages": 5}, weights, "fp32")
+    weights["extractor.1.unit2.norm.bias"] = np.zeros(8, np.float32)
+    with pytest.raises(DataError, match=r"unit2\.norm\.bias is \(8,\); expected \(16,\)"):
+        Network({"channels": 4, "stages": 5}, weights, "fp32")
 
 
 @needs_core

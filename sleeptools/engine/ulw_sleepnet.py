@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native, separable
+from sleeptools.errors import DataError
 from sleeptools.native import Floats
 from sleeptools.shapes import ulw_sleepnet as shapes
 
@@ -24,6 +25,11 @@ class Network:
         Arrays of `model.safetensors`, under PyTorch's names.
     precision
         "fp32" or "bf16"; both compute in float32, which is the faster one at these widths.
+
+    Raises
+    ------
+    DataError
+        If an array has another shape than the settings ask for.
     """
 
     def __init__(
@@ -31,6 +37,9 @@ class Network:
     ) -> None:
         names = [block.unit1.name.rpartition(".")[0] for block in shapes.blocks()]
         self.channels = int(config["channels"])
+        for name, shape in shapes.arrays(self.channels, config["stages"]).items():
+            if weights[name].shape != shape:
+                raise DataError(f"{name} is {weights[name].shape}; expected {shape}")
         self.extractor = np.concatenate(separable.fold(weights, names, shapes.NORM_EPS))
         first, second = weights["linear1.weight"], weights["linear2.weight"]
         self.head = np.ascontiguousarray((second @ first).T)  # (32 C, stages)

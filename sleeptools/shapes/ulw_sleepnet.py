@@ -7,6 +7,7 @@ kernel 1 and stride 2 with nothing between them). Padding is "same", so lengths 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 SAMPLES = 3000  # 30 s at 100 Hz
@@ -14,6 +15,7 @@ WIDTHS = (8, 16, 32)  # feature maps after each block
 KERNEL = 3
 HIDDEN = 64
 NORM_EPS = 1e-3
+STATISTICS = ("running_mean", "running_var")  # of BatchNorm; not trained
 
 
 class Separable(NamedTuple):
@@ -42,10 +44,17 @@ class Separable(NamedTuple):
     unit: bool
 
     @property
-    def parameters(self) -> int:
-        """Trainable weights."""
-        norm = 2 * self.outputs if self.unit else 0
-        return self.inputs * (self.kernel + self.outputs) + self.outputs + norm
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the weights, under PyTorch's names; running statistics among them."""
+        found: dict[str, tuple[int, ...]] = {
+            "depthwise.weight": (self.inputs, 1, self.kernel),
+            "pointwise.weight": (self.outputs, self.inputs, 1),
+            "pointwise.bias": (self.outputs,),
+        }
+        if self.unit:
+            names = ("weight", "bias", *STATISTICS)
+            found |= {f"norm.{name}": (self.outputs,) for name in names}
+        return {f"{self.name}.{name}": shape for name, shape in found.items()}
 
     @property
     def macs(self) -> int:
@@ -91,10 +100,20 @@ def dense(signals: int, stages: int) -> list[tuple[str, int, int]]:
     return [("linear1", signals * WIDTHS[-1], HIDDEN), ("linear2", HIDDEN, stages)]
 
 
+def arrays(signals: int, stages: int = 5) -> dict[str, tuple[int, ...]]:
+    """Shapes of all weights, under PyTorch's names."""
+    found: dict[str, tuple[int, ...]] = {}
+    for layer in (layer for block in blocks() for layer in block):
+        found |= layer.arrays
+    for name, inputs, outputs in dense(signals, stages):
+        found |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+    return found
+
+
 def parameters(signals: int, stages: int = 5) -> int:
     """Trainable weights; 13,337 for four signals."""
-    extractor = sum(layer.parameters for block in blocks() for layer in block)
-    return extractor + sum((i + 1) * o for _, i, o in dense(signals, stages))
+    found = arrays(signals, stages).items()
+    return sum(math.prod(shape) for name, shape in found if not name.endswith(STATISTICS))
 
 
 def macs(signals: int, stages: int = 5, samples: int = SAMPLES) -> int:
