@@ -134,17 +134,17 @@ int64_t separable_stream_workspace(Address widths, int64_t samples, int64_t bloc
                                    int device) {
   using sleeptools::SeparableStream;
   const SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
-  if (device == kCpu) return op.workspace_for(SeparableStream::kMaxLanes).floats;
-  return op.task_floats() > SeparableStream::kMaxShared ? op.task_floats() : 0;
+  if (device == kCpu) return workspace(op, SeparableStream::kMaxLanes).floats;
+  return task_floats(op) > SeparableStream::kMaxShared ? task_floats(op) : 0;
 }
 
-void separable_stream(Address x, Address weights, Address workspace, Address out, Address widths,
+void separable_stream(Address x, Address weights, Address space, Address out, Address widths,
                       int64_t samples, int64_t blocks, int64_t kernel, int64_t batch,
                       int64_t signals, int64_t slots, int64_t work, int device, Address stream) {
   sleeptools::SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
   op.x = at(x);
   op.weights = at(weights);
-  op.workspace = at<float>(workspace);
+  op.space = at<float>(space);
   op.out = at<float>(out);
   op.batch = batch;
   op.signals = signals;

@@ -129,52 +129,55 @@ struct SeparableStream {
   // (outputs) of its two units, then matrix (inputs, outputs) and bias (outputs) of its shortcut.
   const float* weights;
   const int64_t* widths;  // outputs of each block
-  float* workspace;       // CPU: workspace(kMaxLanes).floats for each thread
-                          // CUDA: task_floats() for each task where they exceed kMaxShared
+  float* space;           // CPU: workspace(op, kMaxLanes).floats for each thread
+                          // CUDA: task_floats(op) for each task where they exceed kMaxShared
   float* out;             // (batch, signals, outputs of the last block)
   int64_t batch, signals, samples, blocks;
   int64_t kernel;  // of the depthwise convolutions; odd
-
-  // CPU: steps of a segment when a signal is cut into one for each lane: whole windows down to the
-  // last pool, and at least half a kernel where the last kernel reads it.
-  constexpr int64_t segment(int64_t lanes) const {
-    const int64_t window = int64_t{1} << 2 * blocks;  // samples of the signal in a last step
-    const int64_t needed = (samples + lanes * window - 1) / (lanes * window);
-    const int64_t least = (kernel / 2 + 1) / 2;
-    return (needed > least ? needed : least > 1 ? least : 1) * window;
-  }
-
-  constexpr Workspace workspace_for(int64_t lanes) const {
-    constexpr int64_t kAlignment = 16;
-    const int64_t margin = kernel - 1;
-    int64_t maps = 0, middle = 0, widest = 1, steps = segment(lanes);
-    const auto raise = [lanes](int64_t& most, int64_t vectors) {
-      most = vectors * lanes > most ? vectors * lanes : most;
-    };
-    raise(maps, steps + margin);
-    for (int64_t i = 0; i < blocks; ++i) {
-      raise(middle, widths[i] * (steps / 2 + margin));
-      steps /= 4;
-      raise(maps, widths[i] * (steps + margin));
-      widest = widths[i] > widest ? widths[i] : widest;
-    }
-    const int64_t pairs = widest * kPairs * 2 * lanes;
-    return {maps, middle, pairs, 2 * maps + middle + pairs + kAlignment};
-  }
-
-  // CUDA: floats that a task keeps: input, middle and output of a block.
-  constexpr int64_t task_floats() const {
-    int64_t most = 0, inputs = 1, steps = samples;
-    for (int64_t i = 0; i < blocks; ++i) {
-      const int64_t half = (steps + 1) / 2, quarter = (half + 1) / 2;
-      const int64_t all = inputs * steps + widths[i] * (half + quarter);
-      most = all > most ? all : most;
-      inputs = widths[i];
-      steps = quarter;
-    }
-    return most;
-  }
 };
+
+// The functions on it have internal linkage, so that no CPU variant runs another one's copy
+// (cpu/variant.h).
+
+// CPU: steps of a segment when a signal is cut into one for each lane: whole windows down to the
+// last pool, and at least half a kernel where the last kernel reads it.
+static inline int64_t segment(const SeparableStream& op, int64_t lanes) {
+  const int64_t window = int64_t{1} << 2 * op.blocks;  // samples of the signal in a last step
+  const int64_t needed = (op.samples + lanes * window - 1) / (lanes * window);
+  const int64_t least = op.kernel > 1 ? (op.kernel / 2 + 1) / 2 : 1;
+  return (needed > least ? needed : least) * window;
+}
+
+// CPU: with so many lanes.
+static inline SeparableStream::Workspace workspace(const SeparableStream& op, int64_t lanes) {
+  constexpr int64_t kAlignment = 16;
+  const int64_t margin = op.kernel - 1;
+  int64_t steps = segment(op, lanes), maps = steps + margin, middle = 0, widest = 1;  // vectors
+  for (int64_t i = 0; i < op.blocks; ++i) {
+    const int64_t width = op.widths[i], between = width * (steps / 2 + margin);
+    steps /= 4;
+    const int64_t after = width * (steps + margin);
+    middle = between > middle ? between : middle;
+    maps = after > maps ? after : maps;
+    widest = width > widest ? width : widest;
+  }
+  const int64_t pairs = widest * SeparableStream::kPairs * 2;
+  const int64_t all = (2 * maps + middle + pairs) * lanes + kAlignment;
+  return {maps * lanes, middle * lanes, pairs * lanes, all};
+}
+
+// CUDA: floats that a task keeps: input, middle and output of a block.
+static inline int64_t task_floats(const SeparableStream& op) {
+  int64_t most = 0, inputs = 1, steps = op.samples;
+  for (int64_t i = 0; i < op.blocks; ++i) {
+    const int64_t half = (steps + 1) / 2, quarter = (half + 1) / 2;
+    const int64_t all = inputs * steps + op.widths[i] * (half + quarter);
+    most = all > most ? all : most;
+    inputs = op.widths[i];
+    steps = quarter;
+  }
+  return most;
+}
 
 }  // namespace sleeptools
 

@@ -22,6 +22,7 @@ from sleeptools.native import Floats
 
 OP = "separable_stream"
 MAX_BLOCKS = 8  # a step of the last one is 4^8 samples; csrc/ops.h
+MAX_KERNEL = 255
 
 
 class Plan(NamedTuple):
@@ -69,8 +70,8 @@ def check(
         raise ValueError(
             f"{OP}: widths is {list(widths)}; expected 1 to {MAX_BLOCKS} numbers of at least 1"
         )
-    if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"{OP}: kernel is {kernel}; expected an odd number")
+    if not 1 <= kernel <= MAX_KERNEL or kernel % 2 == 0:
+        raise ValueError(f"{OP}: kernel is {kernel}; expected an odd number up to {MAX_KERNEL}")
     expected = (weight_count(widths, kernel),)
     if weights != expected:
         raise ValueError(f"{OP}: weights has shape {weights}; expected {expected}")

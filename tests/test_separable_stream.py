@@ -129,6 +129,7 @@ def test_numpy_takes_strides_and_other_types() -> None:
         (9, [1] * 9, 3, "expected 1 to 8 numbers"),
         (9, [3], 4, "kernel is 4; expected an odd number"),
         (9, [3], -1, "kernel is -1; expected an odd number"),
+        (9, [3], 257, "kernel is 257; expected an odd number up to 255"),
     ],
 )
 def test_impossible_blocks_are_refused(

@@ -279,12 +279,12 @@ void mean(const Maps& in, float* out) {
 }
 
 // One signal through all blocks; `features` is its part of the output.
-void run(const SeparableStream& op, const float* x, float* workspace, float* features) {
-  const SeparableStream::Workspace parts = op.workspace_for(kLanes);
-  float *here = workspace, *there = here + parts.maps;
+void run(const SeparableStream& op, const float* x, float* space, float* features) {
+  const SeparableStream::Workspace parts = workspace(op, kLanes);
+  float *here = space, *there = here + parts.maps;
   float *const between = there + parts.maps, *const pair = between + parts.middle;
   const float* w = op.weights;
-  Maps in = {here, 1, op.segment(kLanes), op.kernel / 2, op.samples};
+  Maps in = {here, 1, segment(op, kLanes), op.kernel / 2, op.samples};
   read_signal(x, in);
   for (int64_t i = 0; i < op.blocks; ++i) {
     const Maps middle = pooled(in, op.widths[i], between);
@@ -299,14 +299,14 @@ void run(const SeparableStream& op, const float* x, float* workspace, float* fea
 }  // namespace
 
 void separable_stream(const SeparableStream& op, int threads) {
-  const int64_t floats = op.workspace_for(SeparableStream::kMaxLanes).floats;
+  const int64_t floats = workspace(op, SeparableStream::kMaxLanes).floats;
   const int64_t outputs = op.widths[op.blocks - 1];
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
 #ifdef _OPENMP
-    float* const slot = op.workspace + omp_get_thread_num() * floats;
+    float* const slot = op.space + omp_get_thread_num() * floats;
 #else
-    float* const slot = op.workspace;
+    float* const slot = op.space;
 #endif
     // from a cache line on
     float* const mine = slot + (64 - reinterpret_cast<uintptr_t>(slot) % 64) % 64 / sizeof(float);

@@ -1,5 +1,5 @@
 // Blocks of separable convolutions, one block of threads per (epoch, signal). What lies between the
-// layers of a block stays in shared memory, or in the workspace where that is too small. A thread
+// layers of a block stays in shared memory, or in global memory where that is too small. A thread
 // computes kOutputs maps at one step after the pool: it reads the maps below it once for all of
 // them, neighbouring threads read neighbouring steps, and the weights are the same for a whole
 // warp.
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kThreads)
     kernel(const SeparableStream op, const Widths widths, int64_t floats) {
   extern __shared__ float shared[];
   const int64_t task = blockIdx.x;
-  float* const space = op.workspace ? op.workspace + task * floats : shared;
+  float* const space = op.space ? op.space + task * floats : shared;
   const float* w = op.weights;
   // A block's input lies at the start of the space and its output at the end, or, in the next
   // block, the other way round.
@@ -147,10 +147,10 @@ void separable_stream(const SeparableStream& op, int device, void* stream) {
   if (op.batch * op.signals == 0) return;  // a grid of no blocks is an error
   Widths widths = {};
   for (int64_t i = 0; i < op.blocks; ++i) widths.of[i] = op.widths[i];
-  const int64_t floats = op.task_floats();
+  const int64_t floats = task_floats(op);
   SeparableStream on_device = op;
-  if (floats <= SeparableStream::kMaxShared) on_device.workspace = nullptr;
-  const int bytes = on_device.workspace ? 0 : static_cast<int>(floats * sizeof(float));
+  if (floats <= SeparableStream::kMaxShared) on_device.space = nullptr;
+  const int bytes = on_device.space ? 0 : static_cast<int>(floats * sizeof(float));
   check(name, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
   const unsigned tasks = static_cast<unsigned>(op.batch * op.signals);
   kernel<<<tasks, kThreads, bytes, static_cast<cudaStream_t>(stream)>>>(on_device, widths, floats);
