@@ -231,6 +231,40 @@ int64_t conv_block_workspace(Address layer, int64_t batch, int64_t samples, int6
   return Op::workspace_floats(*at<const sleeptools::ConvLayer>(layer), batch, samples, slots);
 }
 
+sleeptools::SeparableStream separable_stream_of(Address widths, int64_t samples, int64_t blocks,
+                                                int64_t kernel) {
+  sleeptools::SeparableStream op{};
+  op.widths = at<const int64_t>(widths);
+  op.samples = samples;
+  op.blocks = blocks;
+  op.kernel = kernel;
+  return op;
+}
+
+// Floats of workspace for each thread on the CPU, or for each (epoch, signal) on a GPU.
+int64_t separable_stream_workspace(Address widths, int64_t samples, int64_t blocks, int64_t kernel,
+                                   int device) {
+  using sleeptools::SeparableStream;
+  const SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
+  if (device == kCpu) return workspace(op, SeparableStream::kMaxLanes).floats;
+  return task_floats(op) > SeparableStream::kMaxShared ? task_floats(op) : 0;
+}
+
+void separable_stream(Address x, Address weights, Address space, Address out, Address widths,
+                      int64_t samples, int64_t blocks, int64_t kernel, int64_t batch,
+                      int64_t signals, int64_t slots, int64_t work, int device, Address stream) {
+  sleeptools::SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
+  op.x = at(x);
+  op.weights = at(weights);
+  op.space = at<float>(space);
+  op.out = at<float>(out);
+  op.batch = batch;
+  op.signals = signals;
+  // The workspace has `slots` slots, and no more threads than tasks are started.
+  launch(op, sleeptools::cpu::kernels().separable_stream, sleeptools::cuda::separable_stream,
+         std::min(slots, batch * signals), work, device, stream);
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
@@ -266,4 +300,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("dropout", dropout);
   m.def("conv_block_workspace", conv_block_workspace<sleeptools::ConvBlock>);
   m.def("conv_block_backward_workspace", conv_block_workspace<sleeptools::ConvBlockBackward>);
+  m.def("separable_stream", separable_stream);
+  m.def("separable_stream_workspace", separable_stream_workspace);
 }

@@ -241,6 +241,79 @@ struct Dropout {
   uint64_t seed;
 };
 
+// Blocks of separable convolutions over every signal by itself, with the same weights, and the mean
+// over time (the extractor of ULW-SleepNet); BatchNorm and the shortcuts are folded. A block is two
+// units, each a depthwise convolution, a pointwise one, ReLU and a pool over two steps, beside a
+// matrix on every 4th step. Padding is "same" throughout: an odd length has a last window of one.
+struct SeparableStream {
+  static constexpr int kMaxBlocks = 8;      // a step of the last one is 4^8 samples
+  static constexpr int64_t kMaxLanes = 16;  // of any CPU variant
+  static constexpr int64_t kPairs = 4;      // CPU: pools whose depthwise results exist at a time
+  static constexpr int64_t kMaxShared = 24576;  // floats: 96 KiB, two blocks of threads on sm_90
+
+  // CPU: floats of a thread's workspace in its parts, two of the first.
+  struct Workspace {
+    int64_t maps;    // a block's input or output
+    int64_t middle;  // between a block's units
+    int64_t pairs;   // depthwise results
+    int64_t floats;  // of the whole, from any address on
+  };
+
+  const float* x;  // (batch, signals, samples)
+  // Of each block in turn: depthwise (inputs, kernel), pointwise (inputs, outputs) and bias
+  // (outputs) of its two units, then matrix (inputs, outputs) and bias (outputs) of its shortcut.
+  const float* weights;
+  const int64_t* widths;  // outputs of each block
+  float* space;           // CPU: workspace(op, kMaxLanes).floats for each thread
+                          // CUDA: task_floats(op) for each task where they exceed kMaxShared
+  float* out;             // (batch, signals, outputs of the last block)
+  int64_t batch, signals, samples, blocks;
+  int64_t kernel;  // of the depthwise convolutions; odd
+};
+
+// The functions on it have internal linkage, so that no CPU variant runs another one's copy
+// (cpu/variant.h).
+
+// CPU: steps of a segment when a signal is cut into one for each lane: whole windows down to the
+// last pool, and at least half a kernel where the last kernel reads it.
+static inline int64_t segment(const SeparableStream& op, int64_t lanes) {
+  const int64_t window = int64_t{1} << 2 * op.blocks;  // samples of the signal in a last step
+  const int64_t needed = (op.samples + lanes * window - 1) / (lanes * window);
+  const int64_t least = op.kernel > 1 ? (op.kernel / 2 + 1) / 2 : 1;
+  return (needed > least ? needed : least) * window;
+}
+
+// CPU: with so many lanes.
+static inline SeparableStream::Workspace workspace(const SeparableStream& op, int64_t lanes) {
+  constexpr int64_t kAlignment = 16;
+  const int64_t margin = op.kernel - 1;
+  int64_t steps = segment(op, lanes), maps = steps + margin, middle = 0, widest = 1;  // vectors
+  for (int64_t i = 0; i < op.blocks; ++i) {
+    const int64_t width = op.widths[i], between = width * (steps / 2 + margin);
+    steps /= 4;
+    const int64_t after = width * (steps + margin);
+    middle = between > middle ? between : middle;
+    maps = after > maps ? after : maps;
+    widest = width > widest ? width : widest;
+  }
+  const int64_t pairs = widest * SeparableStream::kPairs * 2;
+  const int64_t all = (2 * maps + middle + pairs) * lanes + kAlignment;
+  return {maps * lanes, middle * lanes, pairs * lanes, all};
+}
+
+// CUDA: floats that a task keeps: input, middle and output of a block.
+static inline int64_t task_floats(const SeparableStream& op) {
+  int64_t most = 0, inputs = 1, steps = op.samples;
+  for (int64_t i = 0; i < op.blocks; ++i) {
+    const int64_t half = (steps + 1) / 2, quarter = (half + 1) / 2;
+    const int64_t all = inputs * steps + op.widths[i] * (half + quarter);
+    most = all > most ? all : most;
+    inputs = op.widths[i];
+    steps = quarter;
+  }
+  return most;
+}
+
 }  // namespace sleeptools
 
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
@@ -253,4 +326,5 @@ struct Dropout {
   OP(classifier, Classifier)                     \
   OP(conv_block, ConvBlock)                      \
   OP(conv_block_backward, ConvBlockBackward)     \
-  OP(dropout, Dropout)
+  OP(dropout, Dropout)                           \
+  OP(separable_stream, SeparableStream)

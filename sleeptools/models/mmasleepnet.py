@@ -27,23 +27,29 @@ Input is microvolts as recorded; there is no normalisation but the first BatchNo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools import native, ops, streams
+from sleeptools import ops
 from sleeptools.models._recipe import Recipe
-from sleeptools.ops.conv_block import Running, conv_block
+from sleeptools.models._streams import (
+    Activation,
+    FoldedStreams,
+    TwoStreams,
+    draw_seed,
+    trains_native,
+)
 from sleeptools.ops.dropout import dropout
 from sleeptools.ops.feed_forward import feed_forward
 from sleeptools.ops.modal_se import modal_se
-from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
 from sleeptools.shapes import mmasleepnet as shapes
 from sleeptools.shapes.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS
+
+ACTIVATION = Activation("leaky_relu", SLOPE)
 
 _PAPER = Recipe(
     variant="paper", weight_decay=1e-3, class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
@@ -60,6 +66,13 @@ RECIPES = {
     ),
 }  # fmt: skip
 RECIPE = RECIPES["default"]
+
+ABOUT = {
+    "paper": "Zheng et al. 2022, doi:10.3389/fnins.2022.973761",
+    "parameters": 1_581_637, "macs": 65_613_632, "montage": "2 EEG, EOG, EMG",
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5,
+    "native": ["two_stream_conv", "modal_se", "feed_forward"],
+}  # fmt: skip
 
 
 class Config(BaseModel):
@@ -128,155 +141,6 @@ class Parts(NamedTuple):
     weighed: Tensor
     tokens: Tensor
     gated: Tensor
-
-
-class Conv(nn.Module):
-    """Convolution without bias, BatchNorm, LeakyReLU with slope 0.01."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, pad: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, pad, bias=False)
-        self.norm = nn.BatchNorm1d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        x = self.norm(self.conv(x))  # (B, outputs, T)
-        return functional.leaky_relu(x, SLOPE, inplace=True)
-
-    def block(self, x: Tensor, pool: tuple[int, int, int], dropout: float) -> Tensor:
-        """Do the same in training on (B, T, inputs), with the pool and dropout after it."""
-        norm, conv = self.norm, self.conv
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        assert norm.momentum is not None
-        norm.num_batches_tracked.add_(1)
-        sizes = [conv.stride[0], int(conv.padding[0]), *pool]
-        return conv_block(
-            x, conv.weight, norm.weight, norm.bias, sizes, "leaky_relu", SLOPE, norm.eps, dropout,
-            draw_seed(dropout), running=Running(norm.running_mean, norm.running_var, norm.momentum),
-        )  # (B, T', outputs)  # fmt: skip
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution that does both."""
-        norm = self.norm
-        mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None
-        assert variance is not None
-        return ops.fold_batch_norm(
-            self.conv.weight, None, mean, variance, norm.weight, norm.bias, eps=norm.eps
-        )
-
-
-def trains_native(x: Tensor) -> bool:
-    """Whether training takes native ops; on a GPU cuDNN has the Tensor Cores."""
-    return not (torch.compiler.is_compiling() or x.is_cuda) and ops.runs_native(x)
-
-
-def draw_seed(dropout: float) -> int:
-    """Draw the seed of a native dropout from PyTorch's generator, which a run restores."""
-    return int(torch.randint(2**63 - 1, ())) if dropout > 0 else 0
-
-
-class Stream(nn.Module):
-    """Four convolutions with a pool after the first and after the last."""
-
-    def __init__(self, inputs: int, layers: tuple[streams.Layer, ...], dropout: float) -> None:
-        super().__init__()
-        self.layers = layers
-        first, second, third, last = layers
-        self.conv1 = Conv(inputs, *first[:4])
-        self.pool1 = nn.MaxPool1d(*first.pool)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = Conv(first.outputs, *second[:4])
-        self.conv3 = Conv(second.outputs, *third[:4])
-        self.conv4 = Conv(third.outputs, *last[:4])
-        self.pool2 = nn.MaxPool1d(*last.pool)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, 3000) to (B, 2 * width, 13) for short kernels, 11 for long ones."""
-        x = self.dropout(self.pool1(self.conv1(x)))  # (B, width, 47 or 11 or 12)
-        x = self.conv4(self.conv3(self.conv2(x)))  # (B, 2 * width, 50 or 20 or 21)
-        out: Tensor = self.pool2(x)
-        return out
-
-    def blocks(self, x: Tensor, dropout: float) -> Tensor:
-        """(B, 3000, inputs) to (B, steps, 2 * width) in training, `dropout` after the last pool."""
-        dropouts = (self.dropout.p, 0.0, 0.0, dropout)
-        for conv, layer, p in zip(self.convs(), self.layers, dropouts, strict=True):
-            x = conv.block(x, layer.pool, p)
-        return x
-
-    def convs(self) -> tuple[Conv, Conv, Conv, Conv]:
-        """All four, in their order."""
-        return self.conv1, self.conv2, self.conv3, self.conv4
-
-
-class Branch(nn.Module):
-    """One modality: a short-kernel and a long-kernel stream joined on time (MBFE)."""
-
-    def __init__(self, shape: shapes.Branch, dropout: float) -> None:
-        super().__init__()
-        self.shape = shape
-        self.small = Stream(shape.channels, shape.small, dropout)
-        self.large = Stream(shape.channels, shape.large, dropout)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
-        if self.training and trains_native(x):
-            x, p = x.mT.contiguous(), self.dropout.p  # (B, 3000, inputs)
-            x = torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
-            return x.reshape(len(x), -1, MAPS, STEPS)
-        x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
-        return x.view(len(x), -1, MAPS, STEPS)
-
-
-class FoldedStreams:
-    """All streams of a model for `two_stream_conv`, packed again when a weight has changed.
-
-    Parameters
-    ----------
-    branches
-        One for each modality.
-    """
-
-    def __init__(self, branches: Iterable[Branch]) -> None:
-        found = list(branches)
-        self.shape = streams.describe(c for b in found for c in b.shape.chains.values())
-        self.convs = [conv for b in found for s in (b.small, b.large) for conv in s.convs()]
-        modules = [module for conv in self.convs for module in (conv.conv, conv.norm)]
-        self.sources = [
-            (tensors, name)
-            for module in modules
-            for tensors in (module._parameters, module._buffers)
-            for name, tensor in tensors.items()
-            if tensor is not None
-        ]
-        self.state: list[Any] = []
-        self.weights = self.packed = torch.empty(0)
-
-    def __call__(self, x: Tensor, precision: str) -> Tensor:
-        """(B, channels, 3000) to (B, maps, 24)."""
-        # Storage and version of every tensor tell an assignment, a step of an optimiser and a
-        # loaded state; training, which PyTorch does not count for running statistics, shows in
-        # num_batches_tracked. Inference tensors have no versions: None here, and never equal.
-        state: list[Any] = [native.variant(), precision]
-        tensors = [t for source, name in self.sources if (t := source[name]) is not None]
-        try:
-            state += [t.data_ptr() for t in tensors] + [t._version for t in tensors]
-        except RuntimeError:
-            state = [None]
-        if state != self.state or state == [None]:
-            with torch.no_grad():
-                self.weights = self.join()
-            self.packed = pack(self.weights, self.shape, precision)
-            self.state = state
-        weights = self.join() if torch.is_grad_enabled() else self.weights
-        return two_stream_conv(x, weights, self.shape, "leaky_relu", SLOPE, precision, self.packed)
-
-    def join(self) -> Tensor:
-        """Fold each BatchNorm into its convolution; differentiable."""
-        return join([conv.folded() for conv in self.convs])
 
 
 Folded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -359,7 +223,12 @@ class Model(nn.Module):
         self.shapes = shapes.branches(config.eeg, config.kernels, config.modalities)
         count = shapes.modalities(config.modalities)
         count_tokens, width = shapes.tokens(config.modalities, config.tokens)
-        branches = {shape.modality: Branch(shape, config.dropout) for shape in self.shapes}
+        branches = {
+            shape.modality: TwoStreams(
+                shape.channels, (shape.small, shape.large), ACTIVATION, config.dropout
+            )
+            for shape in self.shapes
+        }
         self.branches = nn.ModuleDict(branches)
         if config.fusion == "full":
             self.se = ModalSE(count, config.se)
@@ -368,7 +237,8 @@ class Model(nn.Module):
         self.linear1 = nn.Linear(count_tokens * width, UNITS)
         self.linear2 = nn.Linear(UNITS, config.stages)
         self.precision = "fp32"  # of the native streams in evaluation
-        self.folded = FoldedStreams(branches.values())
+        first = (shape.channel for shape in self.shapes)
+        self.folded = FoldedStreams(list(zip(first, branches.values(), strict=True)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.
@@ -400,19 +270,13 @@ class Model(nn.Module):
 
     def fuse(self, x: Tensor) -> Tensor:
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
-        if self._fuses(x):
+        if not self.training and self.folded.serves(x):
             return self.folded(x, self.precision).view(len(x), -1, MAPS, STEPS)
         parts = [
-            branch(x[:, shape.channel : shape.channel + shape.channels])
-            for shape, branch in zip(self.shapes, self.branches.values(), strict=True)
+            streams(x[:, shape.channel : shape.channel + shape.channels])
+            for shape, streams in zip(self.shapes, self.branches.values(), strict=True)
         ]
-        return torch.cat(parts, 1)
-
-    def _fuses(self, x: Tensor) -> bool:
-        """Whether the native op runs all streams as one; on a GPU cuDNN has the Tensor Cores."""
-        if self.training or torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
-            return False
-        return self.linear1.weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")
+        return torch.cat(parts, 1).view(len(x), -1, MAPS, STEPS)
 
     def tokenise(self, f: Tensor) -> Tensor:
         """(B, M, 64, 24) to (B, 64, 24 M), or as the paper writes it to (B, 24 M, 64)."""

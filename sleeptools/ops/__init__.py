@@ -8,13 +8,15 @@ and `TOLERANCE` (for `torch.testing.assert_close`, float32).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sleeptools import native
+
+R = TypeVar("R")  # what an operator returns
 
 LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # type: ignore[no-untyped-call]
 
@@ -23,11 +25,11 @@ def define(
     name: str,
     schema: str,
     *,
-    forward: Callable[..., Any],
+    forward: Callable[..., R],
     fake: Callable[..., Any],
     backward: Callable[..., Any],
     setup_context: Callable[..., None],
-) -> Callable[..., Any]:
+) -> Callable[..., R]:
     """Register the operator `sleeptools::NAME`.
 
     Parameters
@@ -56,13 +58,13 @@ def define(
     qualified = f"sleeptools::{name}"
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=LIBRARY)
-    operator: Callable[..., Any] = getattr(torch.ops.sleeptools, name).default
+    operator: Callable[..., R] = getattr(torch.ops.sleeptools, name).default
     return operator
 
 
 def define_gradients(
-    name: str, schema: str, *, forward: Callable[..., Any], fake: Callable[..., Any]
-) -> Callable[..., Any]:
+    name: str, schema: str, *, forward: Callable[..., R], fake: Callable[..., Any]
+) -> Callable[..., R]:
     """Register the operator `sleeptools::NAME` for the CPU, as a backward pass calls it.
 
     It has no gradient itself. Parameters as for `define`; the outputs may be several.
@@ -70,7 +72,7 @@ def define_gradients(
     LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     LIBRARY.impl(name, forward, "CPU")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"sleeptools::{name}", fake, lib=LIBRARY)
-    operator: Callable[..., Any] = getattr(torch.ops.sleeptools, name).default
+    operator: Callable[..., R] = getattr(torch.ops.sleeptools, name).default
     return operator
 
 
@@ -78,7 +80,7 @@ def runs_native(x: Tensor) -> bool:
     """Whether the core serves this tensor's device and type; otherwise the reference runs."""
     if x.dtype != torch.float32:
         return False
-    return native.has_cuda() if x.is_cuda else native.available()
+    return native.has_cuda() if x.is_cuda else x.is_cpu and native.available()
 
 
 def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | float | bool) -> None:

@@ -24,6 +24,7 @@ import torch
 from sleeptools import folds, metrics, models, store
 from sleeptools.errors import DataError, Stopped
 from sleeptools.models import _recipe
+from sleeptools.models._schedule import Place
 from sleeptools.train import _checkpoint
 from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Numbers, Source, probabilities
@@ -70,6 +71,12 @@ class Training:
     def pass_number(self) -> int:
         """The pass at work, from 1."""
         return len(self.state.rows) + 1
+
+    @property
+    def place(self) -> Place:
+        """What the schedule of the learning rate goes by."""
+        losses = [row["loss"] for row in self.state.rows]
+        return Place(self.state.step, self.steps * self.recipe.passes, losses)
 
     @cached_property
     def held_out(self) -> tuple[str, Numbers]:
@@ -126,6 +133,7 @@ class Training:
         torch.manual_seed(_number(self.task.seeds(0, state.step)))
         logits = state.model.train()(x)  # (B, S)
         loss = _recipe.loss(logits, stages, self.weights, self.recipe.loss)
+        _recipe.adjust(state.optimiser, self.recipe, self.place)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
