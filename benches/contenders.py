@@ -13,7 +13,6 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from sleeptools import models, native
 
+warnings.filterwarnings("ignore", module="torch")  # of its compiler and its exporter
 FOLDER = tempfile.TemporaryDirectory(prefix="sleeptools-bench-")
 
 
@@ -34,12 +34,10 @@ def eager(network: nn.Module, x: Values, threads: int, *, precision: str) -> Rea
 
 
 def compiled(network: nn.Module, x: Values, threads: int) -> Ready:
-    """torch.compile with the weights frozen into the program."""
+    """torch.compile with the weights frozen into the program; its first call compiles."""
     del threads
-    with compiling():
-        ready = _through_torch(torch.compile(network, options={"freezing": True}), x, "reference")
-        ready.run()
-    return ready
+    need_compiler()
+    return _through_torch(torch.compile(network, options={"freezing": True}), x, "reference")
 
 
 def onnx_runtime(network: nn.Module, x: Values, threads: int) -> Ready:
@@ -121,14 +119,9 @@ def best_variant() -> str:
     return found
 
 
-@contextlib.contextmanager
-def compiling() -> Iterator[None]:
-    """Compile without a word; a case begins with `torch.compiler.reset`."""
+def need_compiler() -> None:
     if not shutil.which("g++"):
         raise AbsentError("torch.compile needs a C++ compiler")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @functools.cache
@@ -140,8 +133,7 @@ def onnx_file(network: nn.Module, batch: int) -> Path:
     path = Path(FOLDER.name) / f"{id(network)}-{batch}.onnx"
     x = torch.from_numpy(material.epochs(batch))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(io.StringIO()):
         torch.onnx.export(
             network, (x,), path, dynamo=True, verbose=False,
             input_names=["x"], output_names=["logits"],

@@ -1,6 +1,7 @@
 """Time the forward pass of a network at three batch sizes, beside its error.
 
-`python benches/forward.py [MODEL]` writes benches/results/forward_MODEL.json and .md.
+`python benches/forward.py [MODEL ...]` takes every model that has native inference unless told
+which, and writes benches/results/forward_MODEL.json and .md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from harness import Values
 from torch import nn
 
-from sleeptools import native, store
+from sleeptools import native, registry, store
 
 RESULTS = Path(__file__).parent / "results"
 TURNS = {1: 31, 32: 15, 256: 7}  # of each batch size
@@ -28,14 +29,22 @@ LIBRARIES = ("torch", "onnxruntime", "openvino", "onnxscript", "numpy")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", nargs="?", default="mmasleepnet")
+    parser.add_argument("models", nargs="*", default=registry.names("engine"))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, nargs="+", default=list(TURNS))
     parser.add_argument("--turns", type=int, help="for a quick look")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    for name in options.models:
+        report = measure(name, options)
+        path = options.out / f"forward_{name.replace('-', '_')}"
+        store.write_json(path.with_suffix(".json"), report)
+        store.write_text(path.with_suffix(".md"), markdown(report))
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     facts = provenance.facts(*LIBRARIES)
-    network = material.model(options.model)
+    network = material.model(name)
     flops = material.flops(network)
     peaks = {threads: peak.measure(threads) for threads in options.threads}
     rows: list[dict[str, Any]] = []
@@ -43,11 +52,8 @@ def main() -> None:
         for batch in options.batch:
             turns = options.turns or TURNS.get(batch, 7)
             rows += race(network, batch, threads, turns, flops, peaks[threads])
-            print("\n".join(table(rows[-len(contenders.FORWARD) :])), flush=True)
-    report = {"model": options.model, **facts, "flops": flops, "peaks": peaks, "rows": rows}
-    name = f"forward_{options.model.replace('-', '_')}"
-    store.write_json(options.out / f"{name}.json", report)
-    store.write_text(options.out / f"{name}.md", markdown(report))
+            print("\n".join([name, *table(rows[-len(contenders.FORWARD) :])]), flush=True)
+    return {"model": name, **facts, "flops": flops, "peaks": peaks, "rows": rows}
 
 
 def race(

@@ -14,6 +14,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 Values = NDArray[np.float32]
 
 MOMENT = 0.03  # s that a contender is timed in a turn, at least one call
-QUIET = 0.1  # of a core that an idle process may use
-SPIN_LIMIT = 2.0  # s after which a thread that still spins is a wrong setting
+SPIN_LIMIT = 20.0  # s of spinning that no library means; a busy machine stretches it
+TASKS = Path("/proc/self/task")
 
 
 class AbsentError(Exception):
@@ -120,15 +121,24 @@ def _moment(run: Callable[[], Any]) -> tuple[list[float], float]:
 
 
 def settle() -> None:
-    """Wait until no other thread of this process is busy."""
+    """Wait until no other thread of this process runs or wants to.
+
+    Raises
+    ------
+    RuntimeError
+        If one does so for ever.
+    """
     begun = time.perf_counter()
-    while True:
-        wall, cpu = time.perf_counter(), time.process_time()
-        time.sleep(0.002)
-        if time.process_time() - cpu < QUIET * (time.perf_counter() - wall):
-            return
+    while running_threads() > 1:
         if time.perf_counter() - begun > SPIN_LIMIT:
-            raise RuntimeError("a library's threads spin for ever: unset OMP_WAIT_POLICY")
+            raise RuntimeError("a library's threads spin for ever; is OMP_WAIT_POLICY set?")
+        time.sleep(0.001)
+
+
+def running_threads() -> int:
+    """Count this process's threads in state R, which a busy machine does not change."""
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in TASKS.glob("*/stat")]
+    return states.count("R")
 
 
 def ratio(taken: Taken, against: Taken) -> float:

@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="mmasleepnet")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -41,11 +42,12 @@ def main() -> None:
     flops = material.flops(network, backward=True)
     peaks = {threads: peak.measure(threads) for threads in options.threads}
     rows: list[dict[str, Any]] = []
+    errors = gradient_errors(network, options.batch)
     for threads in options.threads:
-        rows += race(network, threads, options.turns, flops, peaks[threads])
+        rows += race(network, options, threads, errors, flops, peaks[threads])
         print("\n".join(table(rows[-len(RACE) :])), flush=True)
     report = {
-        "model": options.model, "batch": BATCH, **facts, "flops": flops, "peaks": peaks,
+        "model": options.model, "batch": options.batch, **facts, "flops": flops, "peaks": peaks,
         "rows": rows,
     }  # fmt: skip
     name = f"training_{options.model.replace('-', '_')}"
@@ -54,31 +56,42 @@ def main() -> None:
 
 
 def race(
-    network: nn.Module, threads: int, turns: int, flops: float, peak: dict[str, float]
+    network: nn.Module,
+    options: argparse.Namespace,
+    threads: int,
+    errors: dict[int, float],
+    flops: float,
+    peak: dict[str, float],
 ) -> list[dict[str, Any]]:
     """One case: a row for each contender, also for those that cannot run here."""
     torch.set_num_threads(threads)
     native.set_threads(threads)
     torch.compiler.reset()  # what was compiled for other threads
-    x = material.epochs(BATCH)
-    exact, _ = harness.prepare(RACE, without_dropout(network), x)
-    gradients = {place: one.logits(one.run()) for place, one in exact.items()}
-    ready, absent = harness.prepare(RACE, network, x)
-    taken = harness.in_turn(ready, turns)
+    ready, absent = harness.prepare(RACE, network, material.epochs(options.batch))
+    taken = harness.in_turn(ready, options.turns)
     rows = []
     for place, contender in enumerate(RACE):
         row = {
-            "threads": threads, "batch": BATCH,
+            "threads": threads, "batch": options.batch,
             "contender": contender.name, "precision": contender.precision,
         }  # fmt: skip
         if place in absent:
             row["absent"] = absent[place]
         else:
-            row |= harness.times(taken[place], taken[0], BATCH)
-            row["error"] = error(gradients[place], gradients[0])
-            row["share_of_peak"] = taken[place].share(BATCH * flops, peak, contender.precision)
+            row |= harness.times(taken[place], taken[0], options.batch)
+            row["error"] = errors[place]
+            work = options.batch * flops
+            row["share_of_peak"] = taken[place].share(work, peak, contender.precision)
         rows.append(row)
     return rows
+
+
+def gradient_errors(network: nn.Module, batch: int) -> dict[int, float]:
+    """Length of a gradient's difference from plain PyTorch's, relative to that one's, by place."""
+    ready, _ = harness.prepare(RACE, without_dropout(network), material.epochs(batch))
+    gradients = {place: one.logits(one.run()) for place, one in ready.items()}
+    length = np.linalg.norm(gradients[0])
+    return {p: float(np.linalg.norm(g - gradients[0]) / length) for p, g in gradients.items()}
 
 
 def without_dropout(network: nn.Module) -> nn.Module:
@@ -92,14 +105,11 @@ def without_dropout(network: nn.Module) -> nn.Module:
     return network
 
 
-def error(gradient: Values, wanted: Values) -> float:
-    """Length of the difference relative to the length of the whole gradient."""
-    return float(np.linalg.norm(gradient - wanted) / np.linalg.norm(wanted))
-
-
 def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
     """Copy the network and give it its optimiser, by the model's recipe."""
     variant = contenders.best_variant() if how == "native" else "reference"
+    if how == "compiled":
+        contenders.need_compiler()
     own = copy.deepcopy(network).train()
     recipe = registry.load("models", network.name).RECIPE
     optimiser = _recipe.optimiser(list(own.parameters()), recipe)
@@ -116,9 +126,6 @@ def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
         optimiser.step()
         return own
 
-    if how == "compiled":
-        with contenders.compiling():
-            run()
     return Ready(run, gradient)
 
 
