@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
 import shutil
@@ -34,7 +33,7 @@ RISEN, UNKNOWN = 1, 3  # exit codes of --check
 COMMANDS = {
     "sleeptools --help": ["-m", "sleeptools.cli", "--help"],
     "sleeptools list models": ["-m", "sleeptools.cli", "list", "models"],
-    "import sleeptools.engine": ["-c", "import sleeptools.engine"],
+    "python -c 'import sleeptools.engine'": ["-c", "import sleeptools.engine"],
 }
 # libraries whose own start-up is in the counts
 LIBRARIES = ("numpy", "typer", "rich", "pydantic")
@@ -134,31 +133,33 @@ def count_ops(folder: Path) -> dict[str, int]:
     source = str(HERE / "marks.c")
     subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", str(marks)], check=True)
     out = folder / "ops"
-    callgrind([str(HERE / "counted.py"), str(marks)], out, "--instr-atstart=no")
+    environment = provenance.environment(folder / "python")
+    callgrind([str(HERE / "counted.py"), str(marks)], out, environment, "--instr-atstart=no")
     texts = [path.read_text() for path in sorted(folder.glob("ops.*"))]
     named = [(re.search(r"^desc: Trigger: Client Request: (.*)$", t, re.M), t) for t in texts]
-    return {found[1]: own(by_object(text)) for found, text in named if found}
+    counts = {found[1]: own(by_object(text)) for found, text in named if found}
+    return dict(sorted(counts.items()))
 
 
 def count_start_up(folder: Path) -> dict[str, int]:
     """Instructions of a whole process; its modules are compiled beforehand."""
     found = {}
+    environment = provenance.environment(folder / "python")
     for name, arguments in COMMANDS.items():
-        done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
-        if b"No module named 'sleeptools.engine'" in done.stderr:
-            continue
         out = folder / "start-up"
-        callgrind(arguments, out)
+        command = [sys.executable, *arguments]
+        subprocess.run(command, env=environment, capture_output=True, check=True)
+        callgrind(arguments, out, environment)
         found[name] = sum(by_object(out.read_text()).values())
     return found
 
 
-def callgrind(arguments: list[str], out: Path, *options: str) -> None:
+def callgrind(arguments: list[str], out: Path, environment: dict[str, str], *options: str) -> None:
     plain = [f"--callgrind-out-file={out}", "--compress-strings=no", "--compress-pos=no"]
     command = ["valgrind", "--tool=callgrind", *plain, *options, sys.executable, *arguments]
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS")}
-    environment = os.environ | one_thread | {"PYTHONHASHSEED": "0", "COLUMNS": "100"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    fixed = environment | one_thread | {"PYTHONHASHSEED": "0"}
+    done = subprocess.run(command, env=fixed, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"callgrind failed:\n{done.stderr[-2000:]}")
 

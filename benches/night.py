@@ -42,7 +42,7 @@ def main() -> None:
     facts = provenance.facts("numpy")
     with tempfile.TemporaryDirectory() as folder:
         runners = commands(Path(folder), options)
-        rows = race(runners, options.turns)
+        rows = race(runners, options.turns, provenance.environment(Path(folder) / "python"))
         epochs = {n: count(Path(folder) / n) for n, r in rows.items() if "seconds" in r}
     assert len(set(epochs.values())) == 1, f"the hypnograms differ in length: {epochs}"
     report = {"hours": options.hours, "epochs": epochs, **facts, "rows": rows}
@@ -64,7 +64,9 @@ def commands(folder: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     }
 
 
-def race(commands: dict[str, list[str]], turns: int) -> dict[str, dict[str, Any]]:
+def race(
+    commands: dict[str, list[str]], turns: int, environment: dict[str, str]
+) -> dict[str, dict[str, Any]]:
     """Medians of whole processes by name, or why there are none."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     absent: dict[str, dict[str, Any]] = {}
@@ -75,9 +77,9 @@ def race(commands: dict[str, list[str]], turns: int) -> dict[str, dict[str, Any]
             if not Path(command[0]).exists():
                 absent[name] = {"absent": "not installed"}
             elif turn:
-                found.setdefault(name, []).append(whole_process(command))
+                found.setdefault(name, []).append(whole_process(command, environment))
             else:  # fills the page cache and the caches of compiled Python
-                whole_process(command)
+                whole_process(command, environment)
     medians = {
         name: [statistics.median(c) for c in zip(*r, strict=True)] for name, r in found.items()
     }
@@ -85,10 +87,10 @@ def race(commands: dict[str, list[str]], turns: int) -> dict[str, dict[str, Any]
     return {n: dict(zip(keys, m, strict=True)) for n, m in medians.items()} | absent
 
 
-def whole_process(command: list[str]) -> tuple[float, float, float]:
+def whole_process(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak memory in MiB of a command."""
     begun = time.perf_counter()
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begun
     if status:

@@ -35,6 +35,15 @@ def commit() -> str:
     return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Environment of a timed or counted process: nothing but what it needs.
+
+    Compiled Python is kept in `folder`, whatever the caller's settings; the first run fills it.
+    """
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return kept | {"PYTHONPYCACHEPREFIX": str(folder), "COLUMNS": "100"}
+
+
 def facts(*libraries: str) -> dict[str, object]:
     """Everything a reader needs to judge a time."""
     from sleeptools import native
