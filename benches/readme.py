@@ -55,6 +55,8 @@ def of_gap(gap: dict) -> list[str]:
 
 def speed() -> list[str]:
     networks = [read(path.stem) for path in sorted(RESULTS.glob("forward_*.json"))]
+    if not networks:
+        return ["`make bench` has not been run yet."]
     lines = [of_machine(networks[0])]
     for measured in networks:
         lines += ["", *of_forward(measured)]
@@ -66,8 +68,9 @@ def of_machine(measured: dict) -> str:
     return (
         f"Measured on {measured['cpu']} ({measured['cores']} cores, "
         f"{' '.join(measured['instructions'])}; native variant {measured['variant']}; "
-        f"{libraries}), all in one process and in turn, medians; one thread, errors, spread and "
-        "share of the machine's peak are in [benches/results](benches/results)."
+        f"{libraries}; load {measured['load']} at the start), all in one process and in turn, "
+        "medians; one thread, errors, spread and share of the machine's peak are in "
+        "[benches/results](benches/results)."
     )
 
 
