@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from sleeptools import models, native
 
-warnings.filterwarnings("ignore", module="torch")  # of its compiler and its exporter
+# of PyTorch's compiler and exporter, about their own insides
+warnings.filterwarnings("ignore", module="torch")
+warnings.filterwarnings("ignore", category=FutureWarning)
 FOLDER = tempfile.TemporaryDirectory(prefix="sleeptools-bench-")
 
 

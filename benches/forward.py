@@ -104,7 +104,8 @@ def markdown(report: dict[str, Any]) -> str:
         "layers' products. " + " ".join(peak.describe(report["peaks"])),
         "Share of peak: fp32 of the FMA's; bf16 of the AVX-512 dot product's, so that more than "
         "100 % means AMX. Error: largest difference of a logit from plain PyTorch's in float32, "
-        "relative to the largest logit. Cores: CPU time per wall time.", "",
+        "relative to the largest logit. Cores: CPU time per wall time; "
+        "below the threads, others had the machine and the times are too long.", "",
         *table(report["rows"]), "",
     ]  # fmt: skip
     return "\n".join(lines)

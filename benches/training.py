@@ -153,7 +153,8 @@ def markdown(report: dict[str, Any]) -> str:
         + " ".join(peak.describe(report["peaks"])),
         "Share of peak: fp32 of the FMA's; bf16 of the AVX-512 dot product's, so that more than "
         "100 % means AMX. Error: of the whole gradient without dropout, relative to its length. "
-        "Cores: CPU time per wall time.", "",
+        "Cores: CPU time per wall time; below the threads, others had the machine and the times "
+        "are too long.", "",
         *table(report["rows"]), "",
     ]  # fmt: skip
     return "\n".join(lines)
