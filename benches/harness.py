@@ -149,7 +149,7 @@ def ratio(taken: Taken, against: Taken) -> float:
 
 def times(taken: Taken, against: Taken, epochs: int) -> dict[str, float]:
     """Sum up a contender's times; `epochs` are done in a call."""
-    low, _, high = statistics.quantiles(taken.seconds, n=4)
+    low, _, high = statistics.quantiles(taken.seconds, n=4, method="inclusive")
     return {
         "ms": 1e3 * taken.median, "low_ms": 1e3 * low, "high_ms": 1e3 * high,
         "epochs_per_second": epochs / taken.median, "times_eager": ratio(taken, against),
