@@ -31,6 +31,9 @@ def preprocess(
     margin: Annotated[
         float | None, typer.Option(help="Wake kept on both sides of sleep, minutes.")
     ] = None,
+    assume_unit: Annotated[
+        str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
+    ] = None,
 ) -> None:
     """Make epochs of recordings, by a preset.
 
@@ -39,7 +42,9 @@ def preprocess(
     from sleeptools import preprocess as library
     from sleeptools import presets
 
-    settings = presets.changed(presets.load(preset), trim=trim, margin_minutes=margin)
+    settings = presets.changed(
+        presets.load(preset), trim=trim, margin_minutes=margin, assume_unit=assume_unit
+    )
     with batch_progress("preprocessing") as progress:
         library.preprocess(settings, recordings, epochs, progress)
     _show(epochs)
