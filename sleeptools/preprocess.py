@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import batch, epochs, montage, presets, registry, signals, store
+from sleeptools import batch, epochs, montage, presets, processing, registry, signals, store
 from sleeptools import recording as rec
 from sleeptools import stages as st
 from sleeptools.errors import DataError, OutputError
@@ -216,12 +216,16 @@ def _signals(
     size = round(preset.epoch_seconds * preset.sample_rate)
     out = np.empty((len(onset), len(chosen), size), np.float32)
     warnings = []
+
+    def cut(channel: rec.Samples, rate: float) -> rec.Samples:
+        return signals.cut(channel, rate, onset, preset.epoch_seconds)
+
     for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
         samples = signal.samples()
         if doubt := montage.suspicion(samples, signal.modality):
             warnings.append(f"{signal.label}: {doubt}")
-        channel = signals.resample(samples, signal.sample_rate, preset.sample_rate)
-        out[:, i] = signals.cut(channel, preset.sample_rate, onset, preset.epoch_seconds)
+        steps = preset.steps(signal.label, signal.modality)
+        out[:, i] = processing.run(steps, samples, signal.sample_rate, preset.sample_rate, cut)
         if not np.isfinite(out[:, i]).all():
             raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
     return out, warnings
