@@ -91,14 +91,14 @@ def test_resampling_moves_nothing_either() -> None:
 @settings(max_examples=20, deadline=None)
 @given(some.integers(64, 2000), some.sampled_from([64, 100, 128, 256]))
 def test_resample_then_filter_is_filter_then_resample(rate: float, to: int) -> None:
-    """Away from the edges, 10 s; to 5 %, as a low corner at 64 Hz is a little steeper than at more."""
+    """To 2 %, for near half the rate a corner is a little steeper. 10 s from the edges."""
     noise = np.random.default_rng(1).normal(size=round(60 * rate)).astype(np.float32)
     noise = filters.zero_phase(noise, filters.butterworth("lowpass", (20,), 8, rate))
-    band = ("bandpass", (0.5, 12.0), 2)
+    band = ("bandpass", (0.5, 5.0), 2)
     one = filters.zero_phase(signals.resample(noise, rate, to), filters.butterworth(*band, to))
     two = signals.resample(filters.zero_phase(noise, filters.butterworth(*band, rate)), rate, to)
     difference = middle(one - two, to, 10)
-    assert np.sqrt(np.mean(difference**2)) < 0.05 * np.sqrt(np.mean(one**2))
+    assert np.sqrt(np.mean(difference**2)) < 0.02 * np.sqrt(np.mean(one**2))
 
 
 def test_a_filter_of_a_part_is_the_part_of_the_filtered() -> None:
