@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import batch_progress, talk
+from ._console import Jobs, batch_progress, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +23,7 @@ def convert(
         bool,
         typer.Option("--allow-truncated", help="Take the whole records of files cut short."),
     ] = False,
+    jobs: Jobs = 1,
 ) -> None:
     """Convert raw files to recordings.
 
@@ -32,5 +33,7 @@ def convert(
     from sleeptools import convert as library
 
     with batch_progress("converting") as progress:
-        library.convert(dataset, raw, recordings, progress, allow_truncated=allow_truncated)
+        library.convert(
+            dataset, raw, recordings, progress, allow_truncated=allow_truncated, jobs=jobs
+        )
     talk(f"{recordings}: done; next: sleeptools preprocess {dataset} {recordings}")

@@ -25,6 +25,7 @@ def convert(
     progress: batch.Progress = batch.ignore,
     *,
     allow_truncated: bool = False,
+    jobs: int = 1,
 ) -> Path:
     """Convert every recording of a data set below `raw`; what is done already is skipped.
 
@@ -40,6 +41,9 @@ def convert(
         Told after every recording.
     allow_truncated
         Take the whole records of files that are cut short; what was taken is noted.
+
+    jobs
+        How many recordings at a time, each in a process.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def convert(
     read = partial(module.read, allow_truncated=allow_truncated)
     with store.lock(recordings):
         items = [(s.id, partial(_convert_one, read, s, recordings, known)) for s in sources]
-        outcome = batch.run(items, recordings, progress)
+        outcome = batch.run(items, recordings, progress, jobs=jobs)
         if outcome.rows:
             _finish(recordings, manifest, module, outcome)
     outcome.raise_failures(recordings)

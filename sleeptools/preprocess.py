@@ -70,7 +70,12 @@ def _around_sleep(asleep: npt.NDArray[np.bool_], margin: int) -> slice:
 
 
 def preprocess(
-    preset: presets.Preset, recordings: Path, out: Path, progress: batch.Progress = batch.ignore
+    preset: presets.Preset,
+    recordings: Path,
+    out: Path,
+    progress: batch.Progress = batch.ignore,
+    *,
+    jobs: int = 1,
 ) -> Path:
     """Make epochs of every recording; what is done already is skipped.
 
@@ -84,6 +89,8 @@ def preprocess(
         Folder to write: epochs.toml, index.parquet, manifest.json and a file per recording.
     progress
         Told after every recording.
+    jobs
+        How many recordings at a time, each in a process.
 
     Raises
     ------
@@ -103,7 +110,7 @@ def preprocess(
             (n, partial(_one, preset, r, out / f"{n}.safetensors", known))
             for n, r in readers.items()
         ]
-        outcome = batch.run(items, out, progress)
+        outcome = batch.run(items, out, progress, jobs=jobs)
         if outcome.rows:
             _finish(preset, out, manifest, outcome, lost)
     outcome.raise_failures(out)
@@ -180,7 +187,7 @@ def _write_epochs(
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
-    values, warnings = _signals(preset, recording, onset)
+    values, warnings = _signals(preset, recording, onset, path.parent)
     epochs.write(
         path,
         signals=values,
@@ -210,11 +217,14 @@ def _scoring(preset: presets.Preset, recording: rec.Recording) -> Hypnogram:
 
 
 def _signals(
-    preset: presets.Preset, recording: rec.Recording, onset: npt.NDArray[np.float64]
+    preset: presets.Preset,
+    recording: rec.Recording,
+    onset: npt.NDArray[np.float64],
+    folder: Path,
 ) -> tuple[npt.NDArray[np.float32], list[str]]:
     chosen = montage.pick(recording, preset.montage, preset.assume_unit)
     size = round(preset.epoch_seconds * preset.sample_rate)
-    out = np.empty((len(onset), len(chosen), size), np.float32)
+    out = store.scratch(folder, (len(onset), len(chosen), size), np.float32)
     warnings = []
 
     def cut(channel: rec.Samples, rate: float) -> rec.Samples:
