@@ -119,6 +119,30 @@ void two_stream_conv(Address x, Address packed, Address workspace, Address out, 
          std::min(slots, batch * stream_count), work, device, stream);
 }
 
+void section_filter(Address x, Address sections, Address steady, int64_t rows, int64_t samples,
+                    int64_t count, int64_t memory, bool backwards, bool from_rest, int device,
+                    Address stream) {
+  const sleeptools::SectionFilter op{at<float>(x),
+                                     at<const double>(sections),
+                                     at<const double>(steady),
+                                     rows,
+                                     samples,
+                                     count,
+                                     memory,
+                                     backwards,
+                                     from_rest};
+  launch(op, sleeptools::cpu::kernels().section_filter, sleeptools::cuda::section_filter, 1, 0,
+         device, stream);
+}
+
+void polyphase(Address x, Address taps, Address out, int64_t rows, int64_t padded, int64_t size,
+               int64_t up, int64_t down, int64_t width, int device, Address stream) {
+  const sleeptools::Polyphase op{at(x), at(taps), at<float>(out), rows, padded,
+                                 size,  up,       down,           width};
+  launch(op, sleeptools::cpu::kernels().polyphase, sleeptools::cuda::polyphase, 1, 0, device,
+         stream);
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
@@ -145,4 +169,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("feed_forward_backward", feed_forward_backward);
   m.def("feed_forward_backward_workspace", sleeptools::FeedForwardBackward::workspace_floats);
   m.def("two_stream_conv", two_stream_conv);
+  m.def("section_filter", section_filter);
+  m.def("polyphase", polyphase);
 }

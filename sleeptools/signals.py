@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from sleeptools import native
 from sleeptools.errors import DataError
 from sleeptools.recording import Samples
 
 LARGEST_FACTOR = 100_000  # of a resampling ratio's denominator
+TAPS, BETA = 10, 5.0  # on each side of the middle, per phase; of the Kaiser window
+PANEL = 16  # Polyphase::kPanel of csrc/ops.h
 
 
 def resample(samples: Samples, rate: float, to: float) -> Samples:
     """Resample a whole channel by polyphase filtering.
 
-    The filter is scipy's default for `resample_poly`, a zero-phase Kaiser-windowed (beta 5)
+    The filter is that of scipy's `resample_poly`, a zero-phase Kaiser-windowed (beta 5)
     low-pass of 20 taps per phase at the lower Nyquist rate; before the first and after the last
     sample the signal is taken to hold its value. From 1 Hz to 100 Hz, as for the cassette's EMG
     envelope, this interpolates smoothly instead of repeating samples.
@@ -43,11 +47,43 @@ def resample(samples: Samples, rate: float, to: float) -> Samples:
         return samples
     if ratio <= 0 or abs(float(ratio) * rate / to - 1) > 1e-9:  # noqa: PLR2004 - of the rate
         raise DataError(f"cannot resample from {rate:g} Hz to {to:g} Hz")
+    size = round(samples.shape[-1] * to / rate)
+    if native.available():
+        return _polyphase(samples, ratio.numerator, ratio.denominator, size)
     from scipy.signal import resample_poly
 
-    size = round(samples.shape[-1] * to / rate)
     out = resample_poly(samples, ratio.numerator, ratio.denominator, axis=-1, padtype="edge")
     return np.asarray(out[..., :size], np.float32)
+
+
+def _polyphase(samples: Samples, up: int, down: int, size: int) -> Samples:
+    taps, reach = _taps(up, down)
+    rows = samples.reshape(-1, samples.shape[-1])
+    ends = taps.shape[1] + reach  # the last outputs may start where the input ends
+    padded = np.pad(rows, ((0, 0), (reach, ends)), "edge")
+    out = np.empty((len(rows), size), np.float32)
+    native.launch(
+        "polyphase", padded.ctypes.data, taps.ctypes.data, out.ctypes.data, *padded.shape, size,
+        up, down, taps.shape[1], native.CPU, 0,
+    )  # fmt: skip
+    return out.reshape(*samples.shape[:-1], size)
+
+
+@lru_cache(4)
+def _taps(up: int, down: int) -> tuple[npt.NDArray[np.float32], int]:
+    """Lay the filter out by phase, (up, width) in the order of the input, and tell its reach.
+
+    Output m is the sum over i of taps[m * down % up, i] * input[m * down // up - reach + i].
+    """
+    half = TAPS * max(up, down)
+    n = np.arange(-half, half + 1)
+    whole = np.sinc(n / max(up, down)) * np.kaiser(2 * half + 1, BETA)
+    whole *= up / whole.sum()
+    reach = half // up + 1
+    width = -(-(2 * reach + 1) // PANEL) * PANEL
+    place = half + np.arange(up)[:, None] + (reach - np.arange(width)) * up
+    inside = (place >= 0) & (place <= 2 * half)
+    return np.where(inside, whole[place.clip(0, 2 * half)], 0).astype(np.float32), reach
 
 
 def cut(samples: Samples, rate: float, onsets: npt.NDArray[np.float64], seconds: float) -> Samples:

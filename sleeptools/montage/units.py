@@ -21,7 +21,7 @@ ELECTRODES: Final = ("eeg", "eog", "emg", "ecg")
 """Modalities that are voltages; their unit must be known."""
 
 FACTORS: Final = (1e3, 1e6, 1e-3, 1e-6)
-LOOKED_AT: Final = 200_000  # samples at most, spread over the signal
+LOOKED_AT: Final = 20_000  # samples at most, spread over the signal
 
 
 def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
