@@ -27,7 +27,7 @@ from sleeptools.formats import edf
 from sleeptools.formats._edf_header import SignalHeader
 
 RESULTS = Path(__file__).parent / "results"
-TURNS = 2
+TURNS = 3
 BAND = (0.3, 35.0)
 ISRUC = ("F3-A2", "C3-A2", "O1-A2", "F4-A1", "C4-A1", "O2-A1", "ROC-A1", "X1")
 AUXILIARY = ("LOC-A2", *(f"X{i}" for i in range(2, 9)), "SaO2")

@@ -1,11 +1,16 @@
 """Filters keep amplitude and time of what passes, at any rate; steps commute where they should."""
 
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from sleeptools import filters, signals
+from sleeptools import filters, native, signals
 from sleeptools.errors import DataError
 
 RATES = some.one_of(some.integers(64, 2000), some.floats(64, 2000))
@@ -155,3 +160,77 @@ def test_impossible_corners(corners: tuple[float, ...]) -> None:
     kind = "bandpass" if len(corners) == 2 else "lowpass"
     with pytest.raises(DataError, match="expected rising frequencies below 50 Hz"):
         filters.butterworth(kind, corners, 4, 100)
+
+
+# --- every variant of the native core against scipy -----------------------------------------------
+
+
+@pytest.fixture(params=native.variants()[1:])
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = native.variant()
+    yield request.param
+    native.set_variant(before)
+
+
+def both(variant: str, run: Callable[[], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    native.set_variant(variant)
+    found = run()
+    native.set_variant("reference")
+    return found, run()
+
+
+SHAPES = [(1,), (2,), (63,), (2500,), (200_001,), (3, 700), (16, 65), (37, 3000), (2, 3, 40_000)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", ["band-pass", "high-pass", "low-pass", "notch"])
+def test_a_variant_filters_as_scipy(variant: str, shape: tuple[int, ...], kind: str) -> None:
+    """To 1e-5 of the amplitude, also where a long row is filtered in parts, from an offset."""
+    noise = np.random.default_rng(0).normal(1000, 30, shape).astype(np.float32)
+    for run in (filters.zero_phase, filters.causal):
+        found, wanted = both(variant, lambda run=run: run(noise, bands(100.0)[kind]))
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * 1000)
+
+
+@pytest.mark.parametrize("rates", [(200, 100), (1, 100), (100, 128), (512, 64), (511.95, 512)])
+def test_a_variant_resamples_as_scipy(variant: str, rates: tuple[float, float]) -> None:
+    for shape in [(1,), (17,), (20_011,), (4, 300)]:
+        noise = np.random.default_rng(0).normal(5, 1, shape).astype(np.float32)
+        found, wanted = both(variant, lambda noise=noise: signals.resample(noise, *rates))
+        assert found.shape == wanted.shape
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * 5)
+
+
+@pytest.mark.parametrize("rate", [64.0, 511.95964, 2000.0])
+@pytest.mark.parametrize("order", range(1, 13))
+def test_the_design_is_that_of_scipy(order: int, rate: float) -> None:
+    from scipy.signal import butter, iirnotch, sosfreqz
+
+    cases = {
+        "bandpass": [(0.3, 30), (8, 12), (0.1, 31.9)],
+        "highpass": [(0.5,)],
+        "lowpass": [(25,)],
+    }
+    for kind, wanted in cases.items():
+        for corners in wanted:
+            ours = filters.butterworth(kind, corners, order, rate)
+            theirs = butter(order, np.squeeze(corners), kind, fs=rate, output="sos")
+            assert ours.shape == theirs.shape
+            found = [sosfreqz(s, 2000, fs=rate)[1] for s in (ours, theirs)]
+            np.testing.assert_allclose(*found, atol=1e-8)
+    b, a = iirnotch(20, 10, rate)
+    np.testing.assert_allclose(filters.notch(20, 2, rate)[0], [*b, *a], atol=1e-12)
+
+
+def test_nothing_of_scipy_is_imported_where_the_core_is(tmp_path: Path) -> None:
+    if not native.available():
+        pytest.skip(native.describe())
+    code = """
+import sys
+import numpy as np
+from sleeptools import filters, preprocess, signals
+filters.zero_phase(np.ones(500, np.float32), filters.butterworth("bandpass", (0.3, 35), 4, 100))
+signals.resample(np.ones(500, np.float32), 200, 100)
+assert not [m for m in sys.modules if m.startswith("scipy")]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -56,7 +56,7 @@ def test_clip() -> None:
     assert scaling.clip(np.array([-9, -1, 0, 3, 9], np.float32), 2).tolist() == [-2, -1, 0, 2, 2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(some.integers(0, 12), some.sampled_from([256, 512, 3000, 60_000]), SCALES, LEVELS)
 def test_a_polynomial_is_removed_whole(degree: int, size: int, scale: float, level: float) -> None:
     x = np.linspace(-1, 1, size)

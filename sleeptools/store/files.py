@@ -25,6 +25,7 @@ WRITTEN_BY = {
     f"sleeptools-{kind}": f"give the folder that 'sleeptools {command}' wrote"
     for kind, command in (("recordings", "convert"), ("epochs", "preprocess"), ("run", "train"))
 }
+IN_MEMORY = 256 << 20  # bytes of scratch; a mapped file costs more time than memory does
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -75,17 +76,19 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def scratch(folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Give an array that lies in a nameless file instead of in memory; it goes when unused.
+    """Give an array to be filled; a large one lies in a nameless file instead of in memory.
 
     Raises
     ------
     StorageError
         If the disk has no room for it.
     """
-    count = int(np.prod(shape, dtype=np.int64))
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= IN_MEMORY:
+        return np.empty(shape, dtype)
     with tempfile.TemporaryFile(dir=folder) as file:
         try:  # room beforehand: a mapped file that cannot grow kills the process
-            os.posix_fallocate(file.fileno(), 0, max(1, count * np.dtype(dtype).itemsize))
+            os.posix_fallocate(file.fileno(), 0, size)
         except OSError as e:
             raise StorageError(f"{folder}: no room for a scratch file: {e.strerror}") from e
         return np.memmap(file, dtype, "r+", shape=shape)
