@@ -164,7 +164,9 @@ def _write_epochs(
 ) -> None:
     scoring = _scoring(preset, recording)
     kept, excluded = select(scoring, preset.trim)
-    excluded["past the signals"] = int(recording.facts.get("epochs past the signals", 0))
+    assert recording.hypnogram is not None
+    lost = max(0, len(recording.hypnogram) - len(scoring))
+    excluded["past the signals"] = lost + int(recording.facts.get("epochs past the signals", 0))
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
@@ -191,18 +193,25 @@ def _scoring(preset: presets.Preset, recording: rec.Recording) -> Hypnogram:
             f"{recording.id}: scored in {', '.join(scoring.names)} per {scoring.epoch_seconds:g} s;"
             f" the preset wants {', '.join(preset.stages)} per {preset.epoch_seconds:g} s"
         )
-    return scoring.clipped(recording.seconds).padded(recording.seconds)
+    seconds = min(_covered(preset, recording.signal(label)) for label in preset.montage)
+    return scoring.clipped(seconds).padded(seconds)
+
+
+def _covered(preset: presets.Preset, signal: rec.Signal) -> float:
+    rate = preset.rate_of(signal.sample_rate)
+    count = round(signal.size * rate / signal.sample_rate)
+    return signals.covered(count, rate, preset.samples, preset.epoch_seconds)
 
 
 def _signals(
     preset: presets.Preset, recording: rec.Recording, onset: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
     chosen = montage.pick(recording, preset.montage)
-    size = round(preset.epoch_seconds * preset.sample_rate)
-    out = np.empty((len(onset), len(chosen), size), np.float32)
+    out = np.empty((len(onset), len(chosen), preset.samples), np.float32)
     for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
-        channel = signals.resample(signal.samples(), signal.sample_rate, preset.sample_rate)
-        out[:, i] = signals.cut(channel, preset.sample_rate, onset, preset.epoch_seconds)
+        rate = preset.rate_of(signal.sample_rate)
+        channel = signals.resample(signal.samples(), signal.sample_rate, rate)
+        out[:, i] = signals.cut(channel, rate, onset, preset.samples)
         if not np.isfinite(out[:, i]).all():
             raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
     return out

@@ -50,8 +50,12 @@ def resample(samples: Samples, rate: float, to: float) -> Samples:
     return np.asarray(out[:size], np.float32)
 
 
-def cut(samples: Samples, rate: float, onsets: npt.NDArray[np.float64], seconds: float) -> Samples:
+def cut(samples: Samples, rate: float, onsets: npt.NDArray[np.float64], size: int) -> Samples:
     """Cut epochs out of a channel.
+
+    An epoch begins at the first sample not before its onset, so that at a rate like 511.95964 Hz,
+    with 512 samples for every second, epochs keep to the time however long the recording is: some
+    of them share a sample with the next.
 
     Parameters
     ----------
@@ -61,16 +65,30 @@ def cut(samples: Samples, rate: float, onsets: npt.NDArray[np.float64], seconds:
         Hz.
     onsets
         (epochs,) s from the start of the channel.
-    seconds
-        Length of an epoch, s.
+    size
+        Samples of an epoch.
 
     Returns
     -------
     epochs
-        (epochs, round(seconds * rate)) float32.
+        (epochs, size) float32.
     """
-    size = round(seconds * rate)
     first = np.ceil(onsets * rate - 1e-6).astype(np.int64)
     assert len(first) == 0 or first[-1] + size <= len(samples)
     windows = np.lib.stride_tricks.sliding_window_view(samples, size)
     return np.ascontiguousarray(windows[first])
+
+
+def covered(count: int, rate: float, size: int, seconds: float) -> float:
+    """Say up to when whole epochs can be cut out of a channel: s from its start.
+
+    Parameters
+    ----------
+    count
+        Samples of the channel.
+    rate
+        Hz.
+    size, seconds
+        Of an epoch.
+    """
+    return (count - size) / rate + seconds

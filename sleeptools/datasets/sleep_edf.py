@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import store
-from sleeptools.datasets import Source
+from sleeptools.datasets import Source, join
 from sleeptools.errors import DataError
 from sleeptools.formats import edf
 from sleeptools.formats._edf_header import SignalHeader
@@ -32,7 +32,6 @@ PATTERN: Final = "SC4ssNE0-PSG.edf with SC4ssNEC-Hypnogram.edf (or ST7ssN...)"
 RULES: Final = "R&K"
 NAME: Final = re.compile(r"(S[CT]\d{3}\d)([A-Z])(\w)-(PSG|Hypnogram)\.edf", re.IGNORECASE)
 START_TOLERANCE: Final = 1.0  # s between the start of the signals and of the hypnogram
-LEAST_OVERLAP: Final = 0.5  # of the signals that the hypnogram must cover
 
 
 def find(root: Path) -> list[Source]:
@@ -92,19 +91,8 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
             f"{scoring.name}: starts at {scored:%F %T}, but {psg.name} at {begin:%F %T}",
             hint="the two belong to different nights, or one was cut",
         )
-    kept = hypnogram.clipped(recording.seconds)
-    covered = len(kept) * kept.epoch_seconds / recording.seconds
-    if covered < LEAST_OVERLAP:
-        raise DataError(f"{scoring.name}: covers only {covered:.0%} of {psg.name}")
-    facts = {
-        **recording.facts,
-        "data_set": "sleep-edf",
-        "scoring_rules": RULES,
-        "epochs past the signals": len(hypnogram) - len(kept),
-    }
-    return replace(
-        recording, id=source.id, subject=source.subject, night=source.night, hypnogram=kept,
-        facts=facts,
+    return join(
+        source, recording, hypnogram, {"data_set": "sleep-edf", "scoring_rules": RULES}
     )  # fmt: skip
 
 

@@ -25,7 +25,9 @@ class Trim(BaseModel):
 class Preset(BaseModel):
     """A preprocessing, resolved: what goes into epochs.toml and every model's config.
 
-    Amplitudes stay in microvolts; nothing is normalised unless a preset says so.
+    Amplitudes stay in microvolts; nothing is normalised unless a preset says so. A signal whose own
+    rate is within `rate_tolerance`, a fraction, of `sample_rate` is not resampled: an epoch is then
+    the first `samples` samples from its onset on, and the rates of a set may differ a little.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,10 +35,21 @@ class Preset(BaseModel):
     data_set: str
     montage: tuple[str, ...] = Field(min_length=1)
     sample_rate: float = Field(gt=0, le=1e5)
+    rate_tolerance: float = Field(0.0, ge=0, le=0.01)
     epoch_seconds: float = Field(30.0, ge=1, le=60)
     stages: tuple[str, ...] = stages.HUMAN
     rules: str = ""
     trim: Trim = Trim()
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return round(self.epoch_seconds * self.sample_rate)
+
+    def rate_of(self, own: float) -> float:
+        """Rate at which a signal is cut into epochs: its own, or the one it is resampled to, Hz."""
+        near = abs(own / self.sample_rate - 1) <= self.rate_tolerance
+        return own if near else self.sample_rate
 
 
 def names() -> list[str]:

@@ -1,0 +1,97 @@
+"""SlumberNet: EEG and EMG of mice over three days, scored in 4-s epochs.
+
+`STEM-256Hz.txt` holds two columns of samples (EEG, EMG; 256 Hz), `STEM*sco.txt` the scoring as
+SleepSign exports it: W, N and R; the authors take every other label for an artefact. Epoch k is
+samples 1024 k to 1024 k + 1023. Units are not written; microvolts are assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sleeptools import stages, store
+from sleeptools.datasets import Source, join, numbered
+from sleeptools.errors import DataError
+from sleeptools.formats import columns, sleepsign
+from sleeptools.recording import Recording
+
+CITATION: Final = (
+    "P. K. Jha, U. K. Valekunja, A. B. Reddy, SlumberNet: deep learning classification of sleep "
+    "stages using residual neural networks, Sci. Rep. 14:4797, 2024, "
+    "doi:10.1038/s41598-024-54727-0. Data: Zenodo, doi:10.5281/zenodo.7899654; licence as stated "
+    "there."
+)
+PATTERN: Final = "STEM-256Hz.txt with STEM*sco.txt"
+SIGNALS, SCORING = "-256Hz.txt", "sco.txt"
+EPOCH_SECONDS: Final = 4.0
+SAMPLE_RATE: Final = 256.0
+
+
+def find(root: Path) -> list[Source]:
+    """Find every recording below a folder, sorted.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such folder.
+    DataError
+        If no file in it is named like this data set's.
+    """
+    texts = sorted(store.need(root, "folder").rglob("*.txt"))
+    stems = [p.name.removesuffix(SIGNALS) for p in texts if p.name.endswith(SIGNALS)]
+    groups: dict[str, list[Path]] = {stem: [] for stem in sorted(stems)}
+    for path in texts:
+        if path.name.endswith((SIGNALS, SCORING)):
+            groups.setdefault(_stem(path.name, stems), []).append(path)
+    if not groups:
+        raise DataError(
+            f"{root}: holds no SlumberNet recordings", hint=f"expected files named {PATTERN}"
+        )
+    return numbered(
+        (stem, sorted(files, key=lambda p: not p.name.endswith(SIGNALS)), _problem(stem, files))
+        for stem, files in groups.items()
+    )
+
+
+def _stem(name: str, stems: Iterable[str]) -> str:
+    """Tell whose a file is: of the longest stem that its name begins with."""
+    owners = [stem for stem in stems if name.startswith(stem)]
+    return max(owners, key=len) if owners else name.removesuffix(SCORING)
+
+
+def _problem(stem: str, files: list[Path]) -> str:
+    signals = sum(p.name.endswith(SIGNALS) for p in files)
+    if signals == 1 and len(files) == 2:  # noqa: PLR2004 - signals and scoring
+        return ""
+    return (
+        f"{signals} signal files and {len(files) - signals} scorings begin with {stem}; "
+        "expected one of each"
+    )
+
+
+def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+    """Read one recording with its hypnogram, cut to the length of the signals.
+
+    Parameters
+    ----------
+    allow_truncated
+        Changes nothing: a text that is cut short has no sign of it but the scoring's length.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, or the two overlap too little.
+    """
+    del allow_truncated
+    if source.problem:
+        raise DataError(source.problem)
+    signals, scoring = source.files
+    recording = columns.read(signals)
+    hypnogram = sleepsign.read_hypnogram(
+        scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS
+    )  # fmt: skip
+    return join(source, recording, hypnogram, {"data_set": "slumbernet"})
