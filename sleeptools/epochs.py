@@ -6,6 +6,7 @@ size costs no memory and is shared by all processes that read it. Format: docs/f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ from sleeptools.hypnogram import Stages
 KIND = "sleeptools-epochs"
 FILE_KIND = "sleeptools-epochs-file"
 VERSION = 1
+OTHER = "stages_"
+"""Before the number of a scorer who is not the truth."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class EpochFile:
         at `facts["hypnogram_onset"]`.
     facts
         `excluded` (reason to count), `simulated`, and what else the recording carried.
+    others
+        By the scorer's number: (epochs,) int8, what the scorers who are not the truth wrote for
+        the same epochs, -1 where nothing.
     """
 
     recording: str
@@ -52,6 +58,7 @@ class EpochFile:
     onset: npt.NDArray[np.float64] = field(repr=False)
     hypnogram: Stages = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
+    others: Mapping[int, Stages] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.stages)
@@ -148,6 +155,7 @@ def write(
     onset: npt.NDArray[np.float64],
     hypnogram: Stages,
     facts: dict[str, Any],
+    others: Mapping[int, Stages] | None = None,
 ) -> None:
     """Write one recording's epochs; shapes as in `EpochFile`."""
     assert len(signals) == len(stages) == len(onset)
@@ -155,6 +163,7 @@ def write(
     arrays: dict[str, store.Array] = {
         "signals": signals, "stages": stages, "onset": onset, "hypnogram": hypnogram,
     }  # fmt: skip
+    arrays |= {f"{OTHER}{number}": found for number, found in (others or {}).items()}
     store.write_arrays(path, arrays, {"format": FILE_KIND, "version": VERSION, **facts})
 
 
@@ -168,9 +177,15 @@ def read(path: Path) -> EpochFile:
     """
     t = store.read_tensors(path, FILE_KIND, VERSION)
     f = dict(t.facts)
+    others = {
+        int(name.removeprefix(OTHER)): np.asarray(t[name])
+        for name in t.arrays
+        if name.startswith(OTHER)
+    }
     return EpochFile(
         str(f["recording"]), str(f["subject"]), int(f["night"]), t["signals"],
         np.asarray(t["stages"]), np.asarray(t["onset"]), np.asarray(t["hypnogram"]), f,
+        others,
     )  # fmt: skip
 
 

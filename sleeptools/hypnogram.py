@@ -89,6 +89,26 @@ class Hypnogram:
             reasons=np.concatenate([self.reasons, reasons]),
         )
 
+    def at(self, onsets: npt.NDArray[np.float64]) -> Stages:
+        """Return the stages of the epochs that start at `onsets`, s; -1 where there is none.
+
+        Raises
+        ------
+        DataError
+            If an onset lies beside the epoch grid.
+        """
+        place = (onsets - self.onset) / self.epoch_seconds
+        number = np.rint(place).astype(np.int64)
+        if np.any(np.abs(place - number) * self.epoch_seconds > GRID_TOLERANCE):
+            raise DataError(
+                f"scorer {self.scorer!r}: epochs start at {self.onset:g} s and last "
+                f"{self.epoch_seconds:g} s; the other scorer's lie on another grid"
+            )
+        inside = (number >= 0) & (number < len(self))
+        found = np.full(len(onsets), st.UNSCORED, np.int8)
+        found[inside] = self.stages[number[inside]]
+        return found
+
     def events(self, texts: Mapping[str, str] | None = None) -> list[Event]:
         """Join runs of equal stages to (onset, duration, text); unannotated epochs give none.
 

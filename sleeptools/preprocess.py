@@ -7,7 +7,7 @@ published figure; both orders in use are here, and what each dropped is counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import batch, epochs, montage, presets, registry, signals, store
+from sleeptools import batch, datasets, epochs, montage, presets, registry, signals, store
 from sleeptools import recording as rec
 from sleeptools import stages as st
 from sleeptools.errors import DataError, OutputError
@@ -24,13 +24,13 @@ from sleeptools.hypnogram import Hypnogram
 Index = npt.NDArray[np.int64]
 
 
-def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, int]]:
+def select(hypnogram: Hypnogram, trim: presets.Trim, past: int = 0) -> tuple[Index, dict[str, int]]:
     """Choose the epochs of a hypnogram that are kept, and count why the others are not.
 
     Under "drop-then-trim" the margin counts epochs that are left after dropping, so that it
     reaches further where unscored epochs lie in it; under "trim-then-drop" everything that is not
     scored wake, unscored epochs among it, counts as sleep when the margin is laid. A recording
-    without any sleep is kept whole.
+    without any sleep is kept whole. "drop-last" counts from the end of what the scorer wrote.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, i
         Already cut to the length of the signals; its first stage is wake.
     trim
         Rule and margin.
+    past
+        How many epochs were scored past the end of the signals.
 
     Returns
     -------
@@ -48,8 +50,13 @@ def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, i
     """
     scored = np.flatnonzero(hypnogram.stages >= 0)
     margin = round(trim.margin_minutes * 60 / hypnogram.epoch_seconds)
+    reason = "wake beyond the margin"
     if trim.rule == "none":
         kept = scored
+    elif trim.rule == "drop-last":
+        written = np.flatnonzero(hypnogram.reasons != st.UNANNOTATED)
+        end = int(written.max(initial=-1)) + 1 + past - trim.last_epochs
+        kept, reason = scored[scored < end], "the last epochs"
     elif trim.rule == "drop-then-trim":
         kept = scored[_around_sleep(hypnogram.stages[scored] != 0, margin)]
     else:
@@ -58,7 +65,7 @@ def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, i
         kept = scored[near[scored]]
     reasons = Counter(st.REASONS[r] for r in hypnogram.reasons[hypnogram.stages < 0])
     excluded = {name: reasons.get(name, 0) for name in st.REASONS[1:]}
-    excluded["wake beyond the margin"] = len(scored) - len(kept)
+    excluded[reason] = len(scored) - len(kept)
     return kept, excluded
 
 
@@ -70,7 +77,12 @@ def _around_sleep(asleep: npt.NDArray[np.bool_], margin: int) -> slice:
 
 
 def preprocess(
-    preset: presets.Preset, recordings: Path, out: Path, progress: batch.Progress = batch.ignore
+    preset: presets.Preset,
+    recordings: Path,
+    out: Path,
+    progress: batch.Progress = batch.ignore,
+    *,
+    subset: str | None = None,
 ) -> Path:
     """Make epochs of every recording; what is done already is skipped.
 
@@ -84,6 +96,8 @@ def preprocess(
         Folder to write: epochs.toml, index.parquet, manifest.json and a file per recording.
     progress
         Told after every recording.
+    subset
+        Take only a subset that the preset's data set names, for example "20".
 
     Raises
     ------
@@ -93,10 +107,10 @@ def preprocess(
         If `out` holds epochs of another preset.
     """
     store.need(recordings, "folder")
-    readers, lost = _readers(preset, recordings)
+    readers, lost = _readers(preset, recordings, subset)
     _refuse_other(preset, out)
     batch.refuse_mixing(recordings, out, epochs.KIND, readers)
-    manifest = store.Manifest(epochs.KIND, epochs.VERSION)
+    manifest = store.Manifest(epochs.KIND, epochs.VERSION, {"subset": subset})
     known = store.intact(out, epochs.KIND)
     with store.lock(out):
         items = [
@@ -124,30 +138,37 @@ def _refuse_other(preset: presets.Preset, out: Path) -> None:
         )
 
 
-Reader = tuple[Sequence[Path], Callable[[], rec.Recording]]
-"""The files a recording is made from, and how to read it."""
+Reader = tuple[Mapping[str, Path], Callable[[], rec.Recording]]
+"""The files a recording is made from, by name, and how to read it."""
 
 
-def _readers(preset: presets.Preset, folder: Path) -> tuple[dict[str, Reader], dict[str, str]]:
+def _readers(
+    preset: presets.Preset, folder: Path, subset: str | None
+) -> tuple[dict[str, Reader], dict[str, str]]:
     """Find the recordings, and those that were lost on the way here."""
+    module = registry.load("datasets", preset.data_set)
     if (folder / "index.parquet").exists():
         facts = store.read_manifest(folder, rec.FOLDER_KIND)
-        paths = {name: folder / f"{name}.safetensors" for name in facts["recordings"]}
-        return {n: ([p], partial(rec.read, p)) for n, p in paths.items()}, facts["failed"]
+        names = [n for n in facts["recordings"] if datasets.in_subset(module, n, subset)]
+        if not names:
+            raise DataError(f"{folder}: holds no recordings of the subset {subset!r}")
+        paths = {name: folder / f"{name}.safetensors" for name in names}
+        lost = {n: w for n, w in facts["failed"].items() if datasets.in_subset(module, n, subset)}
+        return {n: ({p.name: p}, partial(rec.read, p)) for n, p in paths.items()}, lost
     if any(folder.glob("*.safetensors")):
         raise DataError(
             f"{folder}: holds recordings but no index",
             hint="'sleeptools convert' was interrupted: run it again",
         )
-    module = registry.load("datasets", preset.data_set)
-    return {s.id: (s.files, partial(module.read, s)) for s in module.find(folder)}, {}
+    sources = datasets.find(module, folder, subset=subset)
+    return {s.id: (s.inputs, partial(module.read, s)) for s in sources}, {}
 
 
 def _one(
     preset: presets.Preset, reader: Reader, path: Path, known: Mapping[str, str]
 ) -> tuple[dict[str, Any], str]:
     files, read = reader
-    stats = {f.name: f.stat() for f in files}
+    stats = {name: file.stat() for name, file in files.items()}
     inputs = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
     made_by: dict[str, Any] = {"inputs": inputs, "preset": preset.model_dump(mode="json")}
     done = batch.state(path, known, lambda: epochs.read(path).facts["made_by"] == made_by)
@@ -162,11 +183,13 @@ def _one(
 def _write_epochs(
     preset: presets.Preset, recording: rec.Recording, path: Path, made_by: dict[str, Any]
 ) -> None:
-    scoring = _scoring(preset, recording)
-    kept, excluded = select(scoring, preset.trim)
-    assert recording.hypnogram is not None
-    lost = max(0, len(recording.hypnogram) - len(scoring))
-    excluded["past the signals"] = lost + int(recording.facts.get("epochs past the signals", 0))
+    truth, others = _scorings(preset, recording)
+    seconds = min(_covered(preset, recording.signal(label)) for label in preset.montage)
+    scoring = truth.clipped(seconds)
+    past = int(recording.facts.get("epochs past the signals", 0)) + len(truth) - len(scoring)
+    scoring = scoring.padded(seconds)
+    kept, excluded = select(scoring, preset.trim, past)
+    excluded["past the signals"] = past
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
@@ -176,28 +199,39 @@ def _write_epochs(
         stages=scoring.stages[kept],
         onset=onset,
         hypnogram=scoring.stages,
+        others={number: other.at(onset) for number, other in others.items()},
         facts={
             "recording": recording.id, "subject": recording.subject, "night": recording.night,
             "hypnogram_onset": scoring.onset, "scorer": scoring.scorer, "excluded": excluded,
+            "others": {number: other.scorer for number, other in others.items()},
             "simulated": bool(recording.facts.get("simulated", False)), "made_by": made_by,
+            **{k: recording.facts.get(k) for k in rec.SUBJECT_FACTS},
         },
     )  # fmt: skip
 
 
-def _scoring(preset: presets.Preset, recording: rec.Recording) -> Hypnogram:
-    scoring = recording.hypnogram
-    if scoring is None:
-        raise DataError(f"{recording.id}: has no hypnogram")
-    if scoring.names != preset.stages or scoring.epoch_seconds != preset.epoch_seconds:
+def _scorings(
+    preset: presets.Preset, recording: rec.Recording
+) -> tuple[Hypnogram, dict[int, Hypnogram]]:
+    """Take the scorer who is the truth, and the others by number."""
+    found = dict(enumerate(recording.scorings, start=1))
+    if preset.scorer not in found:
         raise DataError(
-            f"{recording.id}: scored in {', '.join(scoring.names)} per {scoring.epoch_seconds:g} s;"
-            f" the preset wants {', '.join(preset.stages)} per {preset.epoch_seconds:g} s"
+            f"{recording.id}: has no hypnogram of scorer {preset.scorer}",
+            hint=f"scorers: {', '.join(map(str, found)) or 'none'}",
         )
-    seconds = min(_covered(preset, recording.signal(label)) for label in preset.montage)
-    return scoring.clipped(seconds).padded(seconds)
+    for scoring in found.values():
+        if scoring.names != preset.stages or scoring.epoch_seconds != preset.epoch_seconds:
+            raise DataError(
+                f"{recording.id}: scored in {', '.join(scoring.names)} per "
+                f"{scoring.epoch_seconds:g} s; the preset wants {', '.join(preset.stages)} per "
+                f"{preset.epoch_seconds:g} s"
+            )
+    return found.pop(preset.scorer), found
 
 
 def _covered(preset: presets.Preset, signal: rec.Signal) -> float:
+    """Say up to when whole epochs can be cut out of a signal, s."""
     rate = preset.rate_of(signal.sample_rate)
     count = round(signal.size * rate / signal.sample_rate)
     return signals.covered(count, rate, preset.samples, preset.epoch_seconds)
@@ -225,6 +259,8 @@ def _row(file: epochs.EpochFile, preset: presets.Preset) -> dict[str, Any]:
         "night": file.night,
         "epochs": len(file),
         "simulated": bool(file.facts["simulated"]),
+        "scorer": file.facts["scorer"],
+        **{k: file.facts[k] for k in rec.SUBJECT_FACTS},
         "excluded": file.facts["excluded"],
         **{name: int(n) for name, n in zip(preset.stages, per_stage, strict=True)},
     }
@@ -246,7 +282,7 @@ def _finish(
     settings = preset.model_dump(mode="json")
     store.write_toml(out / "epochs.toml", {"format": epochs.KIND, "version": 1} | settings)
     flat = [{**{k: v for k, v in r.items() if k != "excluded"}, **r["excluded"]} for r in rows]
-    store.write_table(out / "index.parquet", pl.DataFrame(flat), csv=True)
+    store.write_table(out / "index.parquet", pl.DataFrame(flat, infer_schema_length=None), csv=True)
     manifest.facts |= {
         "preset": settings,
         "montage": preset.montage,

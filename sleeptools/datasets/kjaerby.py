@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import store
-from sleeptools.datasets import LEAST_OVERLAP, Source, join, numbered
+from sleeptools.datasets import Source
+from sleeptools.datasets._animals import LEAST_OVERLAP, join, numbered
 from sleeptools.errors import DataError
 from sleeptools.formats import matlab
 from sleeptools.recording import Recording

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import stages, store
-from sleeptools.datasets import Source, join, numbered
+from sleeptools.datasets import Source
+from sleeptools.datasets._animals import join, numbered
 from sleeptools.errors import DataError
 from sleeptools.formats import columns, sleepsign
 from sleeptools.recording import Recording

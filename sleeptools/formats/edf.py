@@ -6,6 +6,7 @@ channel to the highest rate, nothing is resampled here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -138,6 +139,19 @@ def read_hypnogram(path: Path, *, epoch_seconds: float = 30.0) -> Hypnogram:
 def read_start(path: Path) -> datetime | None:
     """Read when a file's first record began, or None where its header does not say."""
     return read_header(store.need(path)).start
+
+
+PATIENT = re.compile(rb"\S+ \S+ \S+ (Female|Male)_(\d{1,3})yr *")
+
+
+def read_sex_and_age(path: Path) -> dict[str, str | int]:
+    """Read sex and age from a patient field like "X F X Female_33yr", as Sleep-EDF writes it.
+
+    Nothing else of that field is ever kept, and nothing at all where it has another form.
+    """
+    with store.need(path).open("rb") as file:
+        match = PATIENT.fullmatch(file.read(FIXED)[8:88])
+    return {"sex": match[1][:1].decode(), "age": int(match[2])} if match else {}
 
 
 # --- writing --------------------------------------------------------------------------------------

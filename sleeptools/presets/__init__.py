@@ -11,7 +11,7 @@ from sleeptools import stages, store
 from sleeptools.errors import DataError, UsageError
 
 FOLDER = Path(__file__).parent
-TrimRule = Literal["drop-then-trim", "trim-then-drop", "none"]
+TrimRule = Literal["drop-then-trim", "trim-then-drop", "drop-last", "none"]
 
 
 class Trim(BaseModel):
@@ -20,6 +20,7 @@ class Trim(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     rule: TrimRule = "drop-then-trim"
     margin_minutes: float = Field(30.0, ge=0, le=1440)
+    last_epochs: int = Field(30, ge=0)
 
 
 class Preset(BaseModel):
@@ -39,6 +40,7 @@ class Preset(BaseModel):
     epoch_seconds: float = Field(30.0, ge=1, le=60)
     stages: tuple[str, ...] = stages.HUMAN
     rules: str = ""
+    scorer: int = Field(1, ge=1)
     trim: Trim = Trim()
 
     @property
@@ -82,14 +84,18 @@ def load(name: str) -> Preset:
         raise DataError(f"{path}: {problems}") from e
 
 
-def changed(preset: Preset, *, trim: str | None, margin_minutes: float | None) -> Preset:
-    """Return the preset with another trimming.
+def changed(
+    preset: Preset, *, trim: str | None, margin_minutes: float | None, scorer: int | None = None
+) -> Preset:
+    """Return the preset with another trimming, or another scorer as the truth.
 
     Raises
     ------
     UsageError
         For a rule that there is not, or a negative margin.
     """
+    if scorer is not None:
+        preset = preset.model_copy(update={"scorer": scorer})
     wanted = {"rule": trim, "margin_minutes": margin_minutes}
     values = preset.trim.model_dump() | {k: v for k, v in wanted.items() if v is not None}
     try:
