@@ -45,9 +45,20 @@ def read(path: Path) -> Recording:
     return recording
 
 
-def read_hypnogram(path: Path) -> Hypnogram:
-    """Read a hypnogram of any known format."""
-    hypnogram: Hypnogram = _able(path, "read_hypnogram")(path)
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read a hypnogram of any known format.
+
+    Parameters
+    ----------
+    scheme
+        One of `stages.SCHEMES`; needed where a file has bare numbers.
+    epoch_seconds
+        Length of an epoch where the file does not tell it, s.
+    """
+    read = _able(path, "read_hypnogram")
+    hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds)
     return hypnogram
 
 

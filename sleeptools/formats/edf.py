@@ -115,7 +115,9 @@ def read_annotations(path: Path) -> list[Event]:
     return read_tals(read_header(store.need(path)))[0]
 
 
-def read_hypnogram(path: Path, *, epoch_seconds: float = 30.0) -> Hypnogram:
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
     """Read the sleep stages among a file's annotations.
 
     Annotations that are no stage ("Lights off", movements of a limb) are passed over; an unknown
@@ -132,7 +134,10 @@ def read_hypnogram(path: Path, *, epoch_seconds: float = 30.0) -> Hypnogram:
         for e in read_tals(header)[0]
         if e[2] in stages.EDF_TEXTS or e[2].lower().startswith("sleep stage")
     ]
-    found = hyp.from_events(events, stages.EDF_TEXTS, epoch_seconds=epoch_seconds, source=path.name)
+    meaning, names = stages.translate((t for _, _, t in events), by=scheme, source=path.name)
+    found = hyp.from_events(
+        events, meaning, names=names, epoch_seconds=epoch_seconds or 30.0, source=path.name
+    )
     return replace(found, scorer="simulated") if header.simulated else found
 
 
