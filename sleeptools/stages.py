@@ -61,10 +61,13 @@ class Scheme:
         The stage list, `HUMAN` or `MOUSE`.
     labels
         Label as written to a stage or one of `REASONS`; `WORDS` are known besides.
+    other
+        What every other label means, `WORDS` included; empty where an unknown label is an error.
     """
 
     names: tuple[str, ...]
     labels: Mapping[str, str]
+    other: str = ""
 
 
 _RK: Final = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "REM", "6": "movement"}
@@ -81,6 +84,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
     "isruc": Scheme(HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM"}),
     "accusleepy": Scheme(MOUSE, {"1": "REM", "2": "Wake", "3": "NREM", "-1": "unknown"}),
     "kjaerby": Scheme(MOUSE, {"0": "Wake", "1": "NREM", "2": "REM", "-1": "unknown"}),
+    "slumbernet": Scheme(MOUSE, {"W": "Wake", "N": "NREM", "R": "REM"}, other="movement"),
     "sleepsign": Scheme(
         MOUSE,
         {
@@ -142,8 +146,10 @@ def translate(
         For a number without a scheme, an unknown label, or stages of both lists in one file.
     """
     found = sorted(set(labels))
-    known = scheme(by).labels if by else {}
-    meaning = {t: known.get(t) or WORDS.get(" ".join(t.lower().split())) for t in found}
+    known, other = (scheme(by).labels, scheme(by).other) if by else ({}, "")
+    meaning = {
+        t: known.get(t) or other or WORDS.get(" ".join(t.lower().split())) for t in found
+    }  # fmt: skip
     unknown = [t for t in found if meaning[t] is None]
     if unknown:
         raise _unknown(unknown, known, by, source)

@@ -91,6 +91,10 @@ class Planned:
         How many scored it.
     hours
         How long such a recording is, h; None for about 22 h with a day around the night.
+    animal
+        "human" or "mouse".
+    epoch_seconds
+        Of the scoring, s.
     """
 
     id: str
@@ -101,6 +105,8 @@ class Planned:
     files: tuple[str, ...]
     scorers: int = 1
     hours: float | None = None
+    animal: str = "human"
+    epoch_seconds: float = 30.0
 
 
 def find(

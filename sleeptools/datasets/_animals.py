@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from sleeptools.datasets import Source
-from sleeptools.errors import DataError
+from sleeptools.datasets import Channel, Planned, Source, check_plan
+from sleeptools.errors import DataError, UsageError
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording
 
 LEAST_OVERLAP: Final = 0.5  # of the signals that the hypnogram must cover
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What the id of a recording may look like: it becomes the name of a file."""
+MOST: Final = 99  # simulated mice, and recordings of each: two digits of a name
+RANGE_UV: Final = 2000.0  # of a simulated amplifier
 
 
 def join(
@@ -61,9 +63,9 @@ def numbered(found: Iterable[tuple[str, Sequence[Path], str]]) -> list[Source]:
     for stem, files, problem in found:
         subject = subject_of(stem)
         nights[subject] += 1
-        if not ID.fullmatch(stem):
-            problem = f"{stem!r} cannot be the name of a recording; expected {ID.pattern}"
-        sources.append(Source(stem, subject, nights[subject], tuple(files), problem))
+        strange = f"{stem!r} cannot be the name of a recording; expected {ID.pattern}"
+        wrong = problem if ID.fullmatch(stem) else strange
+        sources.append(Source(stem, subject, nights[subject], tuple(files), wrong))
     return sources
 
 
@@ -76,3 +78,48 @@ def subject_of(stem: str) -> str:
     """
     match = re.match(r"(?:.*?[_ -])??\d{1,5}(?=[_ -]|$)", stem)  # longer numbers are dates
     return match[0] if match else stem
+
+
+def refuse_subset(subset: str | None) -> None:
+    """Refuse a subset of a data set that has none.
+
+    Raises
+    ------
+    UsageError
+        Naming the option.
+    """
+    if subset is not None:
+        raise UsageError(f"--subset is {subset}; the data set has no subsets")
+
+
+def plan(
+    subjects: int,
+    nights: int,
+    *,
+    sample_rate: float,
+    epoch_seconds: float,
+    hours: float,
+    endings: Sequence[str],
+) -> list[Planned]:
+    """List the mice of a simulated data set, `mouse-01-1` the first recording of the first.
+
+    Parameters
+    ----------
+    endings
+        Of the names of the files that a recording has.
+    """
+    check_plan(subjects, MOST, nights, MOST)
+    channels = tuple(Channel(n, n, sample_rate, -RANGE_UV, RANGE_UV) for n in ("EEG", "EMG"))
+    planned = []
+    for number in range(1, subjects + 1):
+        for night in range(1, nights + 1):
+            subject = f"mouse-{number:02d}"
+            id_ = f"{subject}-{night}"
+            files = tuple(id_ + end for end in endings)
+            planned.append(
+                Planned(
+                    id_, subject, night, number, channels, files, hours=hours, animal="mouse",
+                    epoch_seconds=epoch_seconds,
+                )
+            )  # fmt: skip
+    return planned

@@ -7,14 +7,16 @@ signals is cut and counted, and a file that lacks more than half of either is re
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from sleeptools import store
-from sleeptools.datasets import Source
+from sleeptools.datasets import Planned, Source, _animals
 from sleeptools.datasets._animals import LEAST_OVERLAP, join, numbered
 from sleeptools.errors import DataError
 from sleeptools.formats import matlab
+from sleeptools.hypnogram import Event
 from sleeptools.recording import Recording
 
 CITATION: Final = (
@@ -24,7 +26,7 @@ CITATION: Final = (
 )
 PATTERN: Final = "NAME.mat with eeg, emg, eeg_frequency and sleep_scores"
 SAMPLE_RATE: Final = 511.95964
-EPOCH_SECONDS: Final = matlab.EPOCH_SECONDS
+HOURS: Final = 4.0
 
 
 def find(root: Path) -> list[Source]:
@@ -73,3 +75,24 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
             hint="the recording was cut short when the file was written",
         )
     return join(source, recording, hypnogram, {"data_set": "kjaerby"})
+
+
+# --- writing the same layout ----------------------------------------------------------------------
+
+
+def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]:
+    """List the recordings to simulate; the data set has no subsets."""
+    _animals.refuse_subset(subset)
+    return _animals.plan(
+        subjects, nights, sample_rate=SAMPLE_RATE, epoch_seconds=matlab.EPOCH_SECONDS, hours=HOURS,
+        endings=(".mat",),
+    )  # fmt: skip
+
+
+def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
+    """Write a recording with its hypnogram as one file of version 5; `events` are not used."""
+    del events
+    assert recording.hypnogram is not None
+    path = root / f"{recording.id}.mat"
+    matlab.write(path, recording, recording.hypnogram.stages.astype(float))
+    return (path,)

@@ -8,16 +8,16 @@ samples 1024 k to 1024 k + 1023. Units are not written; microvolts are assumed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sleeptools import stages, store
-from sleeptools.datasets import Source
+from sleeptools import formats, store
+from sleeptools.datasets import Planned, Source, _animals
 from sleeptools.datasets._animals import join, numbered
 from sleeptools.errors import DataError
 from sleeptools.formats import columns, sleepsign
+from sleeptools.hypnogram import Event
 from sleeptools.recording import Recording
 
 CITATION: Final = (
@@ -28,8 +28,12 @@ CITATION: Final = (
 )
 PATTERN: Final = "STEM-256Hz.txt with STEM*sco.txt"
 SIGNALS, SCORING = "-256Hz.txt", "sco.txt"
+LETTERS: Final = ("W", "N", "R", "A")  # the last, an artefact, is stage -1
 EPOCH_SECONDS: Final = 4.0
 SAMPLE_RATE: Final = 256.0
+HOURS: Final = 24.0  # a simulated recording; the real ones last 72
+HEAD_LINES: Final = 19  # of a scoring, before its table
+SIMULATED: Final = "simulated by sleeptools"
 
 
 def find(root: Path) -> list[Source]:
@@ -95,4 +99,48 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     hypnogram = sleepsign.read_hypnogram(
         scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS
     )  # fmt: skip
-    return join(source, recording, hypnogram, {"data_set": "slumbernet"})
+    facts: dict[str, str | bool] = {"data_set": "slumbernet"}
+    with scoring.open("rb") as file:
+        if SIMULATED.encode() in file.read(formats.HEAD):
+            facts["simulated"] = True
+    return join(source, recording, hypnogram, facts)
+
+
+# --- writing the same layout ----------------------------------------------------------------------
+
+
+def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]:
+    """List the recordings to simulate; the data set has no subsets."""
+    _animals.refuse_subset(subset)
+    return _animals.plan(
+        subjects, nights, sample_rate=SAMPLE_RATE, epoch_seconds=EPOCH_SECONDS, hours=HOURS,
+        endings=(SIGNALS, f"-{SCORING}"),
+    )  # fmt: skip
+
+
+def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
+    """Write a recording with its hypnogram as two texts; `events` are not used."""
+    del events
+    signals, scoring = root / f"{recording.id}{SIGNALS}", root / f"{recording.id}-{SCORING}"
+    columns.write(signals, [recording.signal(label).samples() for label in columns.LABELS])
+    store.write_text(scoring, "\r\n".join([*_head(recording), *_rows(recording), ""]))
+    return signals, scoring
+
+
+def _head(recording: Recording) -> list[str]:
+    """Make the facts before the table, as many lines as SleepSign writes."""
+    note = SIMULATED if recording.facts.get("simulated") else ""
+    known = [f"File name,{recording.id}.kcd", f"Subject,{recording.subject}", f"Memo,{note}"]
+    more = [f"Free comment {i}," for i in range(1, HEAD_LINES - len(known))]
+    return [*known, *more, "Time,Epoch No.,Stage,"]
+
+
+def _rows(recording: Recording) -> list[str]:
+    scoring = recording.hypnogram
+    assert scoring is not None
+    begin = recording.start or datetime(2000, 1, 1)
+    return [
+        f"{begin + timedelta(seconds=k * EPOCH_SECONDS):%d/%m/%Y %H:%M:%S},{k + 1},"
+        f"{LETTERS[stage]},0,"
+        for k, stage in enumerate(scoring.stages.tolist())
+    ]

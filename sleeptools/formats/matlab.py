@@ -24,8 +24,10 @@ from sleeptools.recording import Recording, Samples, Signal
 
 SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"
+SIMULATED: Final = "simulated"  # a further variable of simulated files
 EPOCH_SECONDS: Final = 1.0
-SCORE_NAMES: Final = {0: "Wake", 1: "NREM", 2: "REM", -1: "unknown"}
+HEAD: Final = b"MATLAB 5.0 MAT-file, written by sleeptools"
+HEAD_BYTES: Final = 116  # of text, in which scipy puts the time: the same content, the same file
 HDF5: Final = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK: Final = 512  # bytes of text before the HDF5 data of a MATLAB file
 CLASSES: Final = (
@@ -70,35 +72,45 @@ def read(path: Path) -> Recording:
         )
         for label, name in SIGNALS.items()
     }  # fmt: skip
-    return Recording(path.stem, path.stem, 1, signals)
+    facts = {SIMULATED: True} if SIMULATED in there else {}
+    return Recording(path.stem, path.stem, 1, signals, facts=facts)
 
 
 def _volts(path: Path, name: str, there: Variables) -> Samples:
     return _vector(path, name, there).astype(np.float32)
 
 
-def read_hypnogram(path: Path) -> Hypnogram:
-    """Read the scores, a number a second.
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read the scores; NaN is -1.
+
+    Parameters
+    ----------
+    scheme
+        "kjaerby" if left out.
+    epoch_seconds
+        1 s if left out.
 
     Raises
     ------
     NoStagesError
         If the file has no scores.
     DataError
-        If it is damaged, or a score is none of `SCORE_NAMES`.
+        If it is damaged, or a score is unknown.
     """
     there = _variables(path)
     if SCORES not in there:
         raise NoStagesError(f"{path.name}: no variable {SCORES!r}", hint=_listed(there))
     scores = np.nan_to_num(_vector(path, SCORES, there).astype(np.float64), nan=-1.0)
-    unknown = np.flatnonzero(~np.isin(scores, list(SCORE_NAMES)))
-    if len(unknown):
-        known = ", ".join(f"{n} {name}" for n, name in SCORE_NAMES.items())
-        raise DataError(
-            f"{path.name}: unknown score {scores[unknown[0]]:g} at second {unknown[0]}",
-            hint=f"known scores: {known}, NaN unknown",
-        )
-    return Hypnogram(scores.astype(np.int8), stages.MOUSE, EPOCH_SECONDS)
+    values, place = np.unique(scores, return_inverse=True)
+    meaning, names = stages.translate(
+        (f"{v:g}" for v in values), by=scheme or "kjaerby", source=path.name
+    )  # fmt: skip
+    resolved = np.array([stages.resolve(meaning[f"{v:g}"], names) for v in values], np.int8)
+    return Hypnogram(
+        resolved[place, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[place, 1]
+    )
 
 
 def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> None:
@@ -111,8 +123,12 @@ def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> 
         for label, name in SIGNALS.items()
     }
     content |= {RATE: np.array([[rate]]), SCORES: scores[None]}
+    if recording.facts.get("simulated"):
+        content[SIMULATED] = np.array([[1.0]])
     with store.atomic_write(path) as file:
         savemat(file, content)
+        file.seek(0)
+        file.write(HEAD.ljust(HEAD_BYTES))
 
 
 # --- variables of either version ------------------------------------------------------------------

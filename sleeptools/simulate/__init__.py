@@ -14,6 +14,7 @@ from typing import Any
 from sleeptools import batch, registry, store
 from sleeptools.datasets import Planned
 from sleeptools.errors import OutputError, UsageError
+from sleeptools.simulate import mouse
 from sleeptools.simulate import night as nights_of
 
 KIND = "sleeptools-simulated"
@@ -127,10 +128,19 @@ def _one(
     there = [out / name for name in planned.files]
     if skip and all(path.exists() for path in there):  # each was written whole
         return {"files": there}, "as before"
-    made = nights_of.simulate_night(
-        planned.person, planned.night, hours=hours or planned.hours, seed=seed,
-        channels=planned.channels, scorers=planned.scorers,
-    )  # fmt: skip
+    made = _night(planned, hours or planned.hours, seed)
     recording = replace(made.recording, id=planned.id, subject=planned.subject, night=planned.night)
     paths = module.write(recording, out, made.events)
     return {"files": paths}, f"{recording.seconds / 3600:.1f} h"
+
+
+def _night(planned: Planned, hours: float | None, seed: int) -> nights_of.SimulatedNight:
+    if planned.animal == "mouse":
+        return mouse.simulate_night(
+            planned.person, planned.night, channels=planned.channels,
+            epoch_seconds=planned.epoch_seconds, hours=hours, seed=seed,
+        )  # fmt: skip
+    return nights_of.simulate_night(
+        planned.person, planned.night, hours=hours, seed=seed, channels=planned.channels,
+        scorers=planned.scorers,
+    )  # fmt: skip

@@ -74,9 +74,7 @@ def simulate_codes(rng: np.random.Generator, seconds: int, habits: Habits) -> Co
     return codes
 
 
-def _bout(
-    rng: np.random.Generator, state: int, habits: Habits, dark: int, *, active: bool
-) -> int:
+def _bout(rng: np.random.Generator, state: int, habits: Habits, dark: int, *, active: bool) -> int:
     """Draw the length of a bout, s."""
     median, spread = {WAKE: ACTIVE if active else BRIEF, NREM: NREM_BOUT, REM: REM_BOUT}[state]
     if state == NREM:
@@ -100,5 +98,6 @@ def majority(codes: Codes, epoch_seconds: int) -> Codes:
     """Give every whole epoch the stage that most of its seconds are in: (epochs,)."""
     epochs = len(codes) // epoch_seconds
     per_epoch = codes[: epochs * epoch_seconds].reshape(epochs, epoch_seconds)
-    counts = np.stack([(per_epoch == stage).sum(1) for stage in range(codes.max(initial=0) + 1)], 1)
-    return counts.argmax(1).astype(np.int8)
+    counts = np.stack([(per_epoch == stage).sum(1) for stage in range(3)], axis=1)
+    most: Codes = counts.argmax(1).astype(np.int8)
+    return most

@@ -22,6 +22,7 @@ MUSCLE_HZ: Final = (25.0, 240.0)  # up to what the rate allows
 PARTS: Final = 32  # of a second: steps of the EMG's envelope
 MINUTE: Final = 60
 ACTIVITY_SECONDS: Final = 15.0  # time constant of activity in wake
+ARTEFACTS: Final = {"EEG": (350.0, 0.05), "EMG": (250.0, 0.004)}  # uV, and smoothness in s
 Span = tuple[int, int]
 
 
@@ -35,7 +36,8 @@ def stage_weights(codes: Codes, frames: int, framing: Framing) -> Floats:
     second = np.arange(frames) * framing.hop / framing.rate
     after = np.clip(np.floor(second + 0.5), 0, len(codes) - 1).astype(int)
     before = np.maximum(after - 1, 0)
-    return 0.5 * (np.eye(3)[codes[before]] + np.eye(3)[codes[after]])
+    shares: Floats = 0.5 * (np.eye(3)[codes[before]] + np.eye(3)[codes[after]])
+    return shares
 
 
 def activity(rng: np.random.Generator, frames: int) -> Floats:
@@ -129,7 +131,8 @@ def add_artefacts(
 
     for start, stop in spans:
         first, last = (int(np.ceil(s * rate)) for s in (start, stop))
-        for signal, size, smooth in zip(signals.values(), (350.0, 250.0), (0.05, 0.004), strict=True):
+        for name, signal in signals.items():
+            size, smooth = ARTEFACTS[name]
             part = signal[first:last]
             sway = ndimage.gaussian_filter1d(rng.standard_normal(len(part)), smooth * rate)
             part += (size * sway / sway.std() * np.hanning(len(part))).astype(np.float32)
