@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import batch, datasets, epochs, montage, presets, registry, signals, store
+from sleeptools import (
+    batch,
+    datasets,
+    epochs,
+    montage,
+    presets,
+    processing,
+    registry,
+    signals,
+    store,
+)
 from sleeptools import recording as rec
 from sleeptools import stages as st
 from sleeptools.errors import DataError, OutputError
@@ -247,10 +257,14 @@ def _scorings(
 
 
 def _covered(preset: presets.Preset, signal: rec.Signal) -> float:
-    """Say up to when whole epochs can be cut out of a signal, s."""
-    rate = preset.rate_of(signal.sample_rate)
-    count = round(signal.size * rate / signal.sample_rate)
-    return signals.covered(count, rate, preset.samples, preset.epoch_seconds)
+    """Say up to when whole epochs can be cut out of a signal, before or after resampling, s."""
+    own = signal.sample_rate
+    return min(
+        signals.covered(
+            round(signal.size * rate / own), rate, preset.samples_at(rate), preset.epoch_seconds
+        )
+        for rate in (own, preset.rate_of(own))
+    )
 
 
 def _signals(
@@ -258,13 +272,24 @@ def _signals(
 ) -> tuple[npt.NDArray[np.float32], list[str]]:
     out = np.empty((len(onset), len(chosen), preset.samples), np.float32)
     warnings = []
+
+    def cut(channel: rec.Samples, rate: float) -> rec.Samples:
+        return signals.cut(channel, rate, onset, preset.samples_at(rate))
+
     for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
         samples = signal.samples()
         if doubt := montage.suspicion(samples, signal.modality):
             warnings.append(f"{signal.label}: {doubt}")
-        rate = preset.rate_of(signal.sample_rate)
-        channel = signals.resample(samples, signal.sample_rate, rate)
-        out[:, i] = signals.cut(channel, rate, onset, preset.samples)
+        steps = preset.steps(signal.label, signal.modality)
+        to = preset.rate_of(signal.sample_rate)
+        made = processing.run(steps, samples, signal.sample_rate, to, cut)
+        if made.shape[-1] != preset.samples:
+            raise DataError(
+                f"{id_}: epochs of {signal.label!r} at {signal.sample_rate:g} Hz become "
+                f"{made.shape[-1]} samples; expected {preset.samples}",
+                hint="resample over the recording, not over each epoch",
+            )
+        out[:, i] = made
         if not np.isfinite(out[:, i]).all():
             raise DataError(f"{id_}: signal {signal.label!r} is not finite")
     return out, warnings

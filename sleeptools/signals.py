@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,28 +11,30 @@ import numpy.typing as npt
 from sleeptools.errors import DataError
 from sleeptools.recording import Samples
 
+Beyond = Literal["hold", "zero"]
 LARGEST_FACTOR = 100_000  # of a resampling ratio's denominator
 
 
-def resample(samples: Samples, rate: float, to: float) -> Samples:
+def resample(samples: Samples, rate: float, to: float, *, beyond: Beyond = "hold") -> Samples:
     """Resample a whole channel by polyphase filtering.
 
     The filter is scipy's default for `resample_poly`, a zero-phase Kaiser-windowed (beta 5)
-    low-pass of 20 taps per phase at the lower Nyquist rate; before the first and after the last
-    sample the signal is taken to hold its value. From 1 Hz to 100 Hz, as for the cassette's EMG
-    envelope, this interpolates smoothly instead of repeating samples.
+    low-pass of 20 taps per phase at the lower Nyquist rate. From 1 Hz to 100 Hz, as for the
+    cassette's EMG envelope, this interpolates smoothly instead of repeating samples.
 
     Parameters
     ----------
     samples
-        (n,) float32.
+        (..., n) float32.
     rate, to
         Present and wanted sample rate, Hz.
+    beyond
+        What is before the first and after the last sample: their values, or zero.
 
     Returns
     -------
     resampled
-        (round(n * to / rate),) float32.
+        (..., round(n * to / rate)) float32.
 
     Raises
     ------
@@ -45,9 +48,10 @@ def resample(samples: Samples, rate: float, to: float) -> Samples:
         raise DataError(f"cannot resample from {rate:g} Hz to {to:g} Hz")
     from scipy.signal import resample_poly
 
-    size = round(len(samples) * to / rate)
-    out = resample_poly(samples, ratio.numerator, ratio.denominator, padtype="edge")
-    return np.asarray(out[:size], np.float32)
+    size = round(samples.shape[-1] * to / rate)
+    padding = {"hold": "edge", "zero": "constant"}[beyond]
+    out = resample_poly(samples, ratio.numerator, ratio.denominator, axis=-1, padtype=padding)
+    return np.asarray(out[..., :size], np.float32)
 
 
 def cut(samples: Samples, rate: float, onsets: npt.NDArray[np.float64], size: int) -> Samples:
