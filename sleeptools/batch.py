@@ -13,10 +13,11 @@ from sleeptools.errors import (
     OutputError,
     SleeptoolsError,
     StorageError,
+    UnavailableError,
     UsageError,
 )
 
-OURS = (StorageError, OutputError)
+OURS = (StorageError, OutputError, UnavailableError)
 """Failures that concern the whole batch, not one recording."""
 
 
