@@ -187,7 +187,8 @@ def _damage(path: Path) -> Iterator[None]:
     except SleeptoolsError:
         raise
     except Exception as e:
-        raise DataError(f"{path.name}: damaged MATLAB file: {e}") from e
+        what = str(e).split("\n", 1)[0]
+        raise DataError(f"{path.name}: damaged MATLAB file: {what}") from e
 
 
 @contextmanager
