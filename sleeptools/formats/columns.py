@@ -117,14 +117,21 @@ def _samples(path: Path, size: int, column: int) -> Samples:
 
 def _parsed(block: bytes, column: int) -> Samples | None:
     """Parse a block's lines: (lines,) float32, or None where one is not two numbers."""
+    tab = b"\t" in block[: block.index(b"\n")]
+    found = _table(block, "\t" if tab else " ", column)
+    return _table(_separated(block), " ", column) if found is None else found
+
+
+def _table(block: bytes, separator: str, column: int) -> Samples | None:
+    """Parse lines of two numbers with exactly one separator, which takes half the time."""
     import polars as pl
 
     try:
         table = pl.read_csv(
-            _separated(block), has_header=False, separator=" ", quote_char=None,
-            schema=dict.fromkeys(LABELS, pl.Float32), ignore_errors=True,
+            block, has_header=False, separator=separator, quote_char=None, ignore_errors=True,
+            schema=dict.fromkeys(LABELS, pl.Float32),
         )  # fmt: skip
-    except pl.exceptions.ComputeError:  # a line of more than two
+    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):  # a line of more than two
         return None
     if any(table.null_count().row(0)):
         return None
