@@ -65,8 +65,10 @@ def _show(facts: dict[str, Any]) -> None:
         keys = ["label", "modality", "sample_rate", "unit", "minimum", "maximum", "samples"]
         heads = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
         emit_table("Signals", heads, [[s[k] for k in keys] for s in facts["signals"]])
-        rows = [[wanted, got or "missing"] for wanted, got in facts["montage"].items()]
-        emit_table("Montage", ["wanted", "found"], rows)
+        rows = [[wanted, got or "none"] for wanted, got in facts["montage"].items()]
+        emit_table("Montage", ["channel", "made of"], rows)
+    for problem in facts["problems"]:
+        typer.echo(f"problem: {printable(problem)}")
     if facts["stages"]:
         rows = [[name, count] for name, count in facts["stages"].items()]
         emit_table("Epochs per stage", ["stage", "epochs"], rows)

@@ -41,6 +41,9 @@ def preprocess(
         str | None,
         typer.Option(help="Only these: 20, 78 or telemetry of sleep-edf; I, II or III of isruc."),
     ] = None,
+    assume_unit: Annotated[
+        str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
+    ] = None,
 ) -> None:
     """Make epochs of recordings, by a preset.
 
@@ -50,7 +53,11 @@ def preprocess(
     from sleeptools import presets
 
     settings = presets.changed(
-        presets.load(preset), trim=trim, margin_minutes=margin, scorer=scorer
+        presets.load(preset),
+        trim=trim,
+        margin_minutes=margin,
+        scorer=scorer,
+        assume_unit=assume_unit,
     )
     with batch_progress("preprocessing") as progress:
         library.preprocess(settings, recordings, epochs, progress, subset=subset)

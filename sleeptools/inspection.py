@@ -7,9 +7,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sleeptools import formats, presets, registry, store
+from sleeptools import formats, montage, presets, registry, store
 from sleeptools import recording as rec
-from sleeptools.errors import AnnotationsOnlyError, MissingInputError, NoStagesError, UsageError
+from sleeptools.errors import (
+    AnnotationsOnlyError,
+    DataError,
+    MissingInputError,
+    NoStagesError,
+    UsageError,
+)
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording, Signal
 
@@ -31,7 +37,8 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
     -------
     facts
         JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
-        `simulated`, `signals` (a list), `montage` (wanted to found label, or None), `epochs`
+        `simulated`, `signals` (a list), `montage` (channel to what it is made of, or None),
+        `problems` (why a channel has nothing, and amplitudes that cannot be right), `epochs`
         (whole scoring epochs) and `stages` (epochs per stage and per reason for having none).
 
     Raises
@@ -42,7 +49,7 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "path": str(path), "format": "", "kind": "hypnogram",
         "start": None, "seconds": 0.0, "notes": "", "simulated": False, "signals": [],
-        "montage": {}, "epochs": 0, "stages": {},
+        "montage": {}, "problems": [], "epochs": 0, "stages": {},
     }  # fmt: skip
     facts["format"], recording, hypnogram = _read(path)
     if hypnogram is not None:
@@ -100,9 +107,24 @@ def _of_recording(recording: Recording, preset: presets.Preset) -> dict[str, Any
         "notes": str(recording.facts.get("notes", "")),
         "simulated": bool(recording.facts.get("simulated", False)),
         "signals": [_of_signal(s) for s in recording.signals.values()],
-        "montage": {n: n if n in recording.signals else None for n in preset.montage},
+        **_mapping(recording, preset),
         "epochs": int(recording.seconds // EPOCH_SECONDS),
     }
+
+
+def _mapping(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
+    found: dict[str, str | None] = {}
+    problems = []
+    for channel in preset.montage:
+        try:
+            (signal,) = montage.pick(recording, [channel], preset.assume_unit)
+            found[channel.name] = str(montage.match(recording, channel))
+            if doubt := montage.suspicion(signal.samples(), signal.modality):
+                problems.append(f"{channel.name}: {doubt}")
+        except DataError as e:
+            found[channel.name] = None
+            problems.append(str(e))
+    return {"montage": found, "problems": problems}
 
 
 def _of_signal(signal: Signal) -> dict[str, Any]:
@@ -137,7 +159,7 @@ def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
             if c.get("format") == "sleeptools-model"
         ]
     if drawer == "presets":
-        return [{"name": n, "about": ", ".join(presets.load(n).montage)} for n in presets.names()]
+        return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
     return [{"name": n, "about": _about(drawer, n)} for n in registry.names(drawer)]
 
 

@@ -125,9 +125,11 @@ def preprocess(
 
 
 def _refuse_other(preset: presets.Preset, out: Path) -> None:
-    if not (out / "epochs.toml").exists():
+    path = out / "epochs.toml"
+    if not path.exists():
         return
-    found, wanted = store.read_toml(out / "epochs.toml"), preset.model_dump(mode="json")
+    there = presets.resolve(store.read_toml(path), where=str(path))
+    found, wanted = there.model_dump(mode="json"), preset.model_dump(mode="json")
     differences = [
         f"{k}: {found.get(k)} there, {v} now" for k, v in wanted.items() if found.get(k) != v
     ]
@@ -171,13 +173,23 @@ def _one(
     stats = {name: file.stat() for name, file in files.items()}
     inputs = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
     made_by: dict[str, Any] = {"inputs": inputs, "preset": preset.model_dump(mode="json")}
-    done = batch.state(path, known, lambda: epochs.read(path).facts["made_by"] == made_by)
+    done = batch.state(path, known, lambda: _made_by(path) == made_by)
     if done != batch.DONE:
         _write_epochs(preset, read(), path, made_by)
     row = _row(epochs.read(path), preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
-    texts = [f"{row['epochs']} epochs kept", f"dropped: {dropped}" if dropped else "", done]
+    texts = [
+        f"{row['epochs']} epochs kept", f"dropped: {dropped}" if dropped else "", done,
+        f"warning: {row['warnings']}" if row["warnings"] else "",
+    ]  # fmt: skip
     return row, "; ".join(t for t in texts if t)
+
+
+def _made_by(path: Path) -> dict[str, Any]:
+    """Read what a file was made by; what an older version did not write has its default."""
+    found: dict[str, Any] = epochs.read(path).facts["made_by"]
+    preset = presets.resolve(found["preset"], where=str(path))
+    return found | {"preset": preset.model_dump(mode="json")}
 
 
 def _write_epochs(
@@ -190,9 +202,10 @@ def _write_epochs(
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
+    values, warnings = _signals(preset, recording, onset)
     epochs.write(
         path,
-        signals=_signals(preset, recording, onset),
+        signals=values,
         stages=scoring.stages[kept],
         onset=onset,
         hypnogram=scoring.stages,
@@ -203,6 +216,8 @@ def _write_epochs(
             "others": {number: other.scorer for number, other in others.items()},
             "simulated": bool(recording.facts.get("simulated", False)), "made_by": made_by,
             **{k: recording.facts.get(k) for k in rec.SUBJECT_FACTS},
+            "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
+            "warnings": warnings,
         },
     )  # fmt: skip
 
@@ -230,16 +245,20 @@ def _scorings(
 
 def _signals(
     preset: presets.Preset, recording: rec.Recording, onset: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
-    chosen = montage.pick(recording, preset.montage)
+) -> tuple[npt.NDArray[np.float32], list[str]]:
+    chosen = montage.pick(recording, preset.montage, preset.assume_unit)
     size = round(preset.epoch_seconds * preset.sample_rate)
     out = np.empty((len(onset), len(chosen), size), np.float32)
+    warnings = []
     for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
-        channel = signals.resample(signal.samples(), signal.sample_rate, preset.sample_rate)
+        samples = signal.samples()
+        if doubt := montage.suspicion(samples, signal.modality):
+            warnings.append(f"{signal.label}: {doubt}")
+        channel = signals.resample(samples, signal.sample_rate, preset.sample_rate)
         out[:, i] = signals.cut(channel, preset.sample_rate, onset, preset.epoch_seconds)
         if not np.isfinite(out[:, i]).all():
             raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
-    return out
+    return out, warnings
 
 
 def _row(file: epochs.EpochFile, preset: presets.Preset) -> dict[str, Any]:
@@ -253,6 +272,7 @@ def _row(file: epochs.EpochFile, preset: presets.Preset) -> dict[str, Any]:
         "scorer": file.facts["scorer"],
         **{k: file.facts[k] for k in rec.SUBJECT_FACTS},
         "excluded": file.facts["excluded"],
+        "warnings": "; ".join(file.facts.get("warnings", [])),
         **{name: int(n) for name, n in zip(preset.stages, per_stage, strict=True)},
     }
 
@@ -276,7 +296,7 @@ def _finish(
     store.write_table(out / "index.parquet", pl.DataFrame(flat, infer_schema_length=None), csv=True)
     manifest.facts |= {
         "preset": settings,
-        "montage": preset.montage,
+        "montage": preset.labels,
         "sample_rate": preset.sample_rate,
         "epoch_seconds": preset.epoch_seconds,
         "stages": preset.stages,
@@ -287,6 +307,7 @@ def _finish(
         "excluded": dict(excluded),
         "simulated": any(r["simulated"] for r in rows),
         "failed": {**lost, **outcome.failures},
+        "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
     }
     names = [f"{r['recording']}.safetensors" for r in rows]
     manifest.write(out, [out / n for n in ("epochs.toml", "index.parquet", *names)])

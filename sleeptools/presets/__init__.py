@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
 
 from sleeptools import stages, store
 from sleeptools.errors import DataError, UsageError
+from sleeptools.montage import MICROVOLTS, Channel
 
 FOLDER = Path(__file__).parent
 TrimRule = Literal["drop-then-trim", "trim-then-drop", "drop-last", "none"]
@@ -26,19 +35,50 @@ class Trim(BaseModel):
 class Preset(BaseModel):
     """A preprocessing, resolved: what goes into epochs.toml and every model's config.
 
-    Amplitudes stay in microvolts; nothing is normalised unless a preset says so.
+    Amplitudes stay in microvolts; nothing is normalised unless a preset says so. A channel of the
+    montage is a name, or a table of a name and what serves as it: see `montage.Channel`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     data_set: str
-    montage: tuple[str, ...] = Field(min_length=1)
+    montage: tuple[Channel, ...] = Field(min_length=1)
+    assume_unit: str = ""  # of voltages whose file names no unit
     sample_rate: float = Field(gt=0, le=1e5)
     epoch_seconds: float = Field(30.0, ge=1, le=60)
     stages: tuple[str, ...] = stages.HUMAN
     rules: str = ""
     scorer: int = Field(1, ge=1)
     trim: Trim = Trim()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the channels, in the montage's order."""
+        return tuple(c.name for c in self.montage)
+
+    @field_validator("montage", mode="before")
+    @classmethod
+    def _named(cls, montage: Any) -> Any:
+        return [{"name": c} if isinstance(c, str) else c for c in montage]
+
+    @field_validator("montage")
+    @classmethod
+    def _once(cls, montage: tuple[Channel, ...]) -> tuple[Channel, ...]:
+        labels = [c.name for c in montage]
+        if twice := sorted({n for n in labels if labels.count(n) > 1}):
+            raise ValueError(f"{', '.join(twice)} stands twice")
+        return montage
+
+    @field_serializer("montage")
+    def _plain(self, montage: tuple[Channel, ...]) -> list[str | dict[str, Any]]:
+        return [{"name": c.name, "any_of": [*c.any_of]} if c.any_of else c.name for c in montage]
+
+    @field_validator("assume_unit")
+    @classmethod
+    def _known_unit(cls, unit: str) -> str:
+        if unit and unit not in MICROVOLTS:
+            raise ValueError(f"unknown unit; there are: {', '.join(MICROVOLTS)}")
+        return unit
 
 
 def names() -> list[str]:
@@ -64,29 +104,53 @@ def load(name: str) -> Preset:
             f"unknown preset {name!r}; there are: {', '.join(names())}",
             hint="or give a TOML file of your own",
         )
+    return resolve(store.read_toml(path), where=str(path))
+
+
+def resolve(values: Mapping[str, Any], *, where: str) -> Preset:
+    """Check the settings of a preset and fill in the defaults.
+
+    Parameters
+    ----------
+    values
+        As read from a TOML file; epochs.toml's format and version may be among them.
+    where
+        Names the settings in a message.
+
+    Raises
+    ------
+    DataError
+        For an unknown, missing or impossible setting; the message names it.
+    """
     try:
-        return Preset(**store.read_toml(path))
+        return Preset(**{k: v for k, v in values.items() if k not in ("format", "version")})
     except ValidationError as e:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
-        raise DataError(f"{path}: {problems}") from e
+        raise DataError(f"{where}: {problems}") from e
 
 
 def changed(
-    preset: Preset, *, trim: str | None, margin_minutes: float | None, scorer: int | None = None
+    preset: Preset,
+    *,
+    trim: str | None = None,
+    margin_minutes: float | None = None,
+    scorer: int | None = None,
+    assume_unit: str | None = None,
 ) -> Preset:
-    """Return the preset with another trimming, or another scorer as the truth.
+    """Return the preset with other settings where they are given.
 
     Raises
     ------
     UsageError
-        For a rule that there is not, or a negative margin.
+        For a rule or a unit that there is not, or a negative margin.
     """
-    if scorer is not None:
-        preset = preset.model_copy(update={"scorer": scorer})
+    values = preset.model_dump()
     wanted = {"rule": trim, "margin_minutes": margin_minutes}
-    values = preset.trim.model_dump() | {k: v for k, v in wanted.items() if v is not None}
+    values["trim"] |= {k: v for k, v in wanted.items() if v is not None}
+    more = {"scorer": scorer, "assume_unit": assume_unit}
+    values |= {k: v for k, v in more.items() if v is not None}
     try:
-        return preset.model_copy(update={"trim": Trim(**values)})
+        return Preset(**values)
     except ValidationError as e:
         problem = e.errors()[0]
-        raise UsageError(f"trim: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from e
+        raise UsageError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from e
