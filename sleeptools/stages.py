@@ -39,14 +39,16 @@ EDF_TEXTS: Final = {
 WORDS: Final[Mapping[str, str]] = {
     **{text.lower(): name for text, name in EDF_TEXTS.items()},
     **dict.fromkeys(("w", "wake", "awake", "stage w"), "W"),
-    **dict.fromkeys(("n1", "s1", "nrem1", "stage 1", "stage n1"), "N1"),
-    **dict.fromkeys(("n2", "s2", "nrem2", "stage 2", "stage n2"), "N2"),
-    **dict.fromkeys(("n3", "s3", "s4", "nrem3", "nrem4", "stage 3", "stage 4", "stage n3"), "N3"),
+    **{
+        form.format(i): f"N{min(i, 3)}"
+        for i in (1, 2, 3, 4)
+        for form in ("n{}", "s{}", "nrem{}", "stage {}", "stage n{}", "stage {} sleep", "stage{}")
+    },
     **dict.fromkeys(("r", "rem", "stage r", "stage rem", "rem sleep"), "REM"),
     **dict.fromkeys(("nr", "nrem", "non rem", "non-rem", "sleep stage n"), "NREM"),
     **dict.fromkeys(("?", "u", "uns", "unscored", "not scored", "unknown", "undefined"), "unknown"),
     **dict.fromkeys(("m", "mt", "movement", "art", "artefact", "artifact"), "movement"),
-    **dict.fromkeys(("unannotated", "out_of_bounds", "n/a"), "unannotated"),
+    **dict.fromkeys(("unannotated", "out_of_bounds", "n/a", "l", "g", "gap"), "unannotated"),
 }
 """What programs call a stage, in lower case, to a stage or the reason for none."""
 
