@@ -11,8 +11,8 @@ from sleeptools.simulate import simulate
 
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
 COMMANDS = (
-    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report", "list",
-    "status", "verify",
+    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report",
+    "hypnogram", "list", "status", "verify",
 )  # fmt: skip
 
 

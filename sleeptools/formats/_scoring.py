@@ -1,0 +1,257 @@
+"""What hypnogram formats share: labels or events to epochs, and epochs to words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, time
+
+import numpy as np
+
+from sleeptools import hypnogram as hyp
+from sleeptools import stages
+from sleeptools.errors import DataError
+from sleeptools.hypnogram import GRID_TOLERANCE, Event, Hypnogram
+
+HUMAN_EPOCH = 30.0  # s, AASM manual
+LONGEST_EPOCH = 60.0  # s
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def from_labels(
+    labels: Sequence[str], *, scheme: str | None, epoch_seconds: float | None, source: str
+) -> Hypnogram:
+    """Take one label an epoch, the first at the recording's start.
+
+    Parameters
+    ----------
+    scheme, epoch_seconds
+        As `formats.read_hypnogram` has them.
+    source
+        File name for messages.
+
+    Raises
+    ------
+    DataError
+        For an unknown label, or an animal's stages without a length of an epoch.
+    """
+    meaning, names = stages.translate(labels, by=scheme, source=source)
+    if epoch_seconds is None and names != stages.HUMAN:
+        raise DataError(
+            f"{source}: does not tell how long an epoch is", hint="give --epoch-seconds, such as 4"
+        )
+    code = {label: stages.resolve(name, names) for label, name in meaning.items()}
+    numbers = np.array([code[label] for label in labels], np.int8).reshape(-1, 2)
+    return Hypnogram(
+        numbers[:, 0], names, epoch_seconds or HUMAN_EPOCH, 0.0, np.ascontiguousarray(numbers[:, 1])
+    )
+
+
+def from_events(
+    events: Sequence[Event],
+    *,
+    scheme: str | None,
+    epoch_seconds: float | None,
+    source: str,
+    begin: datetime | time | None = None,
+) -> Hypnogram:
+    """Take stages with onset and duration.
+
+    Parameters
+    ----------
+    scheme, epoch_seconds
+        As `formats.read_hypnogram` has them.
+    source
+        File name for messages.
+    begin
+        Clock time of onset 0, where it is known.
+
+    Raises
+    ------
+    DataError
+        As `hypnogram.from_events`; if the length of an epoch cannot be told.
+    NoStagesError
+        If there are no events.
+    """
+    meaning, names = stages.translate((t for _, _, t in events), by=scheme, source=source)
+    length = epoch_seconds or _epoch_seconds(events, names, source)
+    found = hyp.from_events(events, meaning, names=names, epoch_seconds=length, source=source)
+    return replace(found, begin=hyp.later(begin, found.onset))
+
+
+def from_mixed(
+    events: Sequence[Event],
+    *,
+    scheme: str | None,
+    epoch_seconds: float | None,
+    source: str,
+    begin: datetime | time | None = None,
+    words: Mapping[str, str] = stages.WORDS,
+) -> Hypnogram:
+    """Take the stages among events of every kind, as `from_events`.
+
+    An event is no stage if its text is none, or if it is a movement that does not fill epochs. An
+    event of another text that fills epochs which nothing else does is refused: it may be a stage
+    in a language that is not known here, and would be lost.
+
+    Parameters
+    ----------
+    words
+        The texts of stages, in lower case.
+    """
+    own = stages.scheme(scheme).labels if scheme else {}
+    named = [(o, d, own.get(t) or words.get(t.lower(), "")) for o, d, t in events]
+    sure = [e for e in named if e[2] not in ("", "movement")]
+    length = epoch_seconds or (_epoch_seconds(sure, (), source) if sure else HUMAN_EPOCH)
+    found = from_events(
+        [e for e in named if e[2] and (e[2] != "movement" or _fills(e, sure, length))],
+        scheme=scheme, epoch_seconds=epoch_seconds, source=source, begin=begin,
+    )  # fmt: skip
+    for event, (_, _, name) in zip(events, named, strict=True):
+        if not name:
+            _refuse_lost(event, found, words, source)
+    return found
+
+
+def _fills(event: Event, grid: Sequence[Event], length: float) -> bool:
+    origin = grid[0][0] if grid else 0.0
+    start, count = (event[0] - origin) / length, event[1] / length
+    return round(count) > 0 and max(abs(start - round(start)), abs(count - round(count))) < 1e-3  # noqa: PLR2004
+
+
+def _refuse_lost(event: Event, found: Hypnogram, words: Mapping[str, str], source: str) -> None:
+    onset, duration, text = event
+    if not _fills(event, [(found.onset, 0.0, "")], found.epoch_seconds):
+        return
+    first = round((onset - found.onset) / found.epoch_seconds)
+    part = slice(max(first, 0), max(first, 0) + round(duration / found.epoch_seconds))
+    covered = found.reasons[part]
+    if len(covered) and np.all(covered == stages.UNANNOTATED):
+        raise DataError(
+            f"{source}: event {text[:40]!r} at {onset:g} s fills whole epochs without a stage; "
+            "it may be a stage of an unknown name",
+            hint=f"known names: {', '.join(words)}",
+        )
+
+
+def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -> float:
+    """Length of an epoch: 30 s for people where that fits, else of every event if they agree."""
+    durations = {round(d, 3) for _, d, _ in events}
+    human = tuple(names) == stages.HUMAN or not names
+    if human and all(
+        abs(d - HUMAN_EPOCH * round(d / HUMAN_EPOCH)) < GRID_TOLERANCE for d in durations
+    ):
+        return HUMAN_EPOCH
+    if len(durations) == 1 and len(events) > 1 and 0 < max(durations) <= LONGEST_EPOCH:
+        return durations.pop()
+    shown = ", ".join(f"{d:g}" for d in sorted(durations)[:5])
+    raise DataError(
+        f"{source}: does not tell how long an epoch is; its stages last {shown} s",
+        hint="give --epoch-seconds, such as 4",
+    )
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def names_of(hypnogram: Hypnogram) -> list[str]:
+    """Name of the stage of every epoch, or of the reason for none."""
+    return [
+        hypnogram.names[s] if r == stages.SCORED else stages.REASONS[r]
+        for s, r in zip(hypnogram.stages, hypnogram.reasons, strict=True)
+    ]
+
+
+def events_of(
+    hypnogram: Hypnogram, words: Mapping[str, str], to: str
+) -> tuple[list[Event], list[str]]:
+    """One event an epoch, so that the length of an epoch can be told, and what is not carried.
+
+    Parameters
+    ----------
+    words
+        The format's word for each stage and reason; without one an epoch gives no event.
+    to
+        The format, for messages.
+
+    Returns
+    -------
+    events
+        (onset, duration, word), s.
+    notes
+        What is merged or left out.
+    """
+    names = names_of(hypnogram)
+    _check_names(hypnogram, words, to)
+    length = hypnogram.epoch_seconds
+    events = [
+        (hypnogram.onset + i * length, length, words[name])
+        for i, name in enumerate(names)
+        if name in words
+    ]
+    notes = _merged(names, words, to)
+    tail = next((i for i, name in enumerate(reversed(names)) if name in words), len(names))
+    if tail:
+        notes.append(f"{to}: the end is unannotated and left out ({tail} of {len(names)} epochs)")
+    return events, notes
+
+
+def lines_of(
+    hypnogram: Hypnogram, words: Mapping[str, str], to: str
+) -> tuple[list[str], list[str]]:
+    """One word an epoch, the first at the recording's start, and what is not carried.
+
+    Raises
+    ------
+    DataError
+        If the epochs begin within an epoch of the recording.
+    """
+    _check_names(hypnogram, words, to)
+    names, notes = _from_start(hypnogram, to)
+    notes += _merged(names, words, to)
+    if abs(hypnogram.epoch_seconds - HUMAN_EPOCH) > GRID_TOLERANCE:
+        notes.append(
+            f"{to} does not say that an epoch has {hypnogram.epoch_seconds:g} s; "
+            f"read it with --epoch-seconds {hypnogram.epoch_seconds:g}"
+        )
+    return [words[name] for name in names], notes
+
+
+def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
+    ahead = hypnogram.onset / hypnogram.epoch_seconds
+    if abs(ahead - round(ahead)) * hypnogram.epoch_seconds > GRID_TOLERANCE:
+        raise DataError(
+            f"the hypnogram begins {hypnogram.onset:g} s after the recording, which is no whole "
+            f"number of {hypnogram.epoch_seconds:g}-s epochs; {to} has no times to say so",
+            hint="write a format with times (edf, bids, luna .annot, usleep .ids), or give --at 0",
+        )
+    names, first = names_of(hypnogram), round(ahead)
+    if first >= 0:
+        return ["unannotated"] * first + names, []
+    seconds = min(-first, len(names)) * hypnogram.epoch_seconds
+    return names[-first:], [f"{to} has no times: {seconds:g} s before the recording are left out"]
+
+
+def _check_names(hypnogram: Hypnogram, words: Mapping[str, str], to: str) -> None:
+    lacking = [name for name in hypnogram.names if name not in words]
+    if lacking:
+        raise DataError(
+            f"{to} has no stage {', '.join(lacking)}",
+            hint=f"its stages: {', '.join(n for n in words if n not in stages.REASONS)}",
+        )
+
+
+def _merged(names: Sequence[str], words: Mapping[str, str], to: str) -> list[str]:
+    """Say which reasons for having no stage do not survive."""
+    first: dict[str, str] = {}
+    for name, word in words.items():
+        if name in stages.REASONS:
+            first.setdefault(word, name)
+    return [
+        f"{to}: {name} is written as {words[name]!r}, which reads back as {first[words[name]]} "
+        f"({count} of {len(names)} epochs)"
+        for name, count in Counter(names).items()
+        if name in words and first.get(words[name], name) != name
+    ]
