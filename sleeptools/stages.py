@@ -80,7 +80,9 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
     "usleep": Scheme(HUMAN, {**_AASM, "5": "unknown", "6": "unannotated"}),
     "rk": Scheme(HUMAN, {**_RK, "-1": "unknown"}),
     "nsrr": Scheme(HUMAN, {**_RK, "9": "unknown"}),
-    "isruc": Scheme(HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM"}),
+    "isruc": Scheme(
+        HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}
+    ),
     "accusleepy": Scheme(MOUSE, {"1": "REM", "2": "Wake", "3": "NREM", "-1": "unknown"}),
     "kjaerby": Scheme(MOUSE, {"0": "Wake", "1": "NREM", "2": "REM", "-1": "unknown"}),
     "sleepsign": Scheme(
@@ -102,21 +104,23 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
 """Named schemes. SleepSign marks an epoch with an artefact by "*": unscored, or not, by scheme."""
 
 
-def scheme(name: str) -> Scheme:
-    """Return a named scheme.
+def scheme(name: str | Scheme) -> Scheme:
+    """Return a named scheme, or the one given.
 
     Raises
     ------
     UsageError
         For a name that is not there.
     """
+    if isinstance(name, Scheme):
+        return name
     if name not in SCHEMES:
         raise UsageError(f"unknown scheme {name!r}", hint=f"there are: {', '.join(SCHEMES)}")
     return SCHEMES[name]
 
 
 def translate(
-    labels: Iterable[str], *, by: str | None, source: str
+    labels: Iterable[str], *, by: str | Scheme | None, source: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Give the meaning of the labels of a file, and the stage list they belong to.
 
@@ -127,7 +131,7 @@ def translate(
     labels
         As the file has them.
     by
-        Name of a scheme; needed for bare numbers.
+        A scheme or its name; needed for bare numbers.
     source
         File name for messages.
 
@@ -163,7 +167,7 @@ def translate(
 
 
 def _unknown(
-    unknown: Sequence[str], known: Mapping[str, str], by: str | None, source: str
+    unknown: Sequence[str], known: Mapping[str, str], by: str | Scheme | None, source: str
 ) -> DataError:
     shown = ", ".join(repr(t[:40]) for t in unknown[:5])
     if by is None and all(_is_number(t) for t in unknown):
@@ -174,7 +178,8 @@ def _unknown(
             hint=f"say which with --scheme NAME; it could be: {', '.join(fitting or SCHEMES)}",
         )
     return DataError(
-        f"{source}: unknown stage label {shown}" + (f" in scheme {by}" if by else ""),
+        f"{source}: unknown stage label {shown}"
+        + (f" in scheme {by}" if isinstance(by, str) else ""),
         hint=f"known labels: {', '.join([*known, *WORDS])}; "
         f"schemes for --scheme: {', '.join(SCHEMES)}",
     )

@@ -15,6 +15,7 @@ from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording
+from sleeptools.stages import Scheme
 
 HEAD = 4096  # bytes shown to `accepts`
 
@@ -48,14 +49,14 @@ def read(path: Path) -> Recording:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+    path: Path, *, scheme: str | Scheme | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
     """Read a hypnogram of any known format.
 
     Parameters
     ----------
     scheme
-        One of `stages.SCHEMES`; needed where a file has bare numbers.
+        A scheme, or the name of one of `stages.SCHEMES`; needed where a file has bare numbers.
     epoch_seconds
         Length of an epoch where the file does not tell it, s.
     """

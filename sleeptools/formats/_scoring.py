@@ -13,6 +13,7 @@ from sleeptools import hypnogram as hyp
 from sleeptools import stages
 from sleeptools.errors import DataError
 from sleeptools.hypnogram import GRID_TOLERANCE, Event, Hypnogram
+from sleeptools.stages import Scheme
 
 HUMAN_EPOCH = 30.0  # s, AASM manual
 LONGEST_EPOCH = 60.0  # s
@@ -21,7 +22,7 @@ LONGEST_EPOCH = 60.0  # s
 
 
 def from_labels(
-    labels: Sequence[str], *, scheme: str | None, epoch_seconds: float | None, source: str
+    labels: Sequence[str], *, scheme: str | Scheme | None, epoch_seconds: float | None, source: str
 ) -> Hypnogram:
     """Take one label an epoch, the first at the recording's start.
 
@@ -52,7 +53,7 @@ def from_labels(
 def from_events(
     events: Sequence[Event],
     *,
-    scheme: str | None,
+    scheme: str | Scheme | None,
     epoch_seconds: float | None,
     source: str,
     begin: datetime | time | None = None,
@@ -84,7 +85,7 @@ def from_events(
 def from_mixed(
     events: Sequence[Event],
     *,
-    scheme: str | None,
+    scheme: str | Scheme | None,
     epoch_seconds: float | None,
     source: str,
     begin: datetime | time | None = None,

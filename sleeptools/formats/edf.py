@@ -124,12 +124,12 @@ def read_annotations(path: Path) -> list[Event]:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+    path: Path, *, scheme: str | stages.Scheme | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
     """Read the sleep stages among a file's annotations.
 
     Annotations that are no stage ("Lights off", movements of a limb) are passed over; an unknown
-    text that begins like a stage is an error.
+    text that begins like a stage is an error. A scheme's labels are stages too.
 
     Raises
     ------
@@ -137,10 +137,9 @@ def read_hypnogram(
         If the file is damaged, has no stage annotations, or they do not fit the epoch grid.
     """
     header = read_header(store.need(path))
+    known = {**stages.EDF_TEXTS, **(stages.scheme(scheme).labels if scheme else {})}
     events = [
-        e
-        for e in read_tals(header)[0]
-        if e[2] in stages.EDF_TEXTS or e[2].lower().startswith("sleep stage")
+        e for e in read_tals(header)[0] if e[2] in known or e[2].lower().startswith("sleep stage")
     ]
     found = _scoring.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_start(header)
