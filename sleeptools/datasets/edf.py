@@ -125,8 +125,10 @@ def find(root: Path, settings: Path | None = None) -> list[Source]:
         )
     chosen = load(path)
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-    signals = _matching(chosen.signals, names, path)
     hypnograms = [_matching(pattern, names, path) for pattern in chosen.hypnograms]
+    others = [p for p in chosen.hypnograms if p != chosen.signals]  # or they stand in the signals
+    taken = {n for p in others for files in _matching(p, names, path).values() for n in files}
+    signals = _matching(chosen.signals, (n for n in names if n not in taken), path)
     if not signals:
         raise DataError(
             f"{root}: no file is named {chosen.signals!r}",

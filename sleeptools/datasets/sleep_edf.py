@@ -50,6 +50,7 @@ SUBSETS: Final = {
 }
 TABLES: Final = {"SC": "SC-subjects", "ST": "ST-subjects"}
 DAY: Final = 86400.0  # s
+EARLIEST: Final = 7200.0  # s before the recording that the lights may have gone off
 
 
 def find(root: Path) -> list[Source]:
@@ -135,7 +136,7 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     facts = {
         **recording.facts,
         **edf.read_sex_and_age(psg),
-        **_subject(source, more, begin, recording.seconds),
+        **_subject(source, more, begin),
         "data_set": "sleep-edf",
         "scoring_rules": RULES,
         "epochs past the signals": len(hypnogram) - len(kept),
@@ -146,9 +147,7 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     )  # fmt: skip
 
 
-def _subject(
-    source: Source, more: Iterable[Path], begin: datetime | None, seconds: float
-) -> dict[str, str | int]:
+def _subject(source: Source, more: Iterable[Path], begin: datetime | None) -> dict[str, str | int]:
     """Look a night up in the study's table of subjects, where one is there."""
     stem = TABLES[source.id[:2]]
     for path in (p for p in more if p.stem == stem):
@@ -158,7 +157,7 @@ def _subject(
         facts = {
             "age": None if age is None else int(age),
             "sex": sex,
-            "lights_off": _lights_off(clock, begin, seconds),
+            "lights_off": _lights_off(clock, begin),
         }
         return {name: value for name, value in facts.items() if value is not None}
     return {}
@@ -193,7 +192,7 @@ def _number(cell: str | float | None) -> float | None:
     return cell if isinstance(cell, float) else None
 
 
-def _lights_off(clock: str | float | None, begin: datetime | None, seconds: float) -> int | None:
+def _lights_off(clock: str | float | None, begin: datetime | None) -> int | None:
     """Turn a time of day, a part of a day or "23:05", into s from the start of the recording."""
     if isinstance(clock, str):
         parts = [float(p) for p in clock.split(":")] if re.fullmatch(r"[\d:]+", clock) else []
@@ -202,7 +201,7 @@ def _lights_off(clock: str | float | None, begin: datetime | None, seconds: floa
         return None
     midnight = begin.replace(hour=0, minute=0, second=0)
     after = (clock * DAY - (begin - midnight).total_seconds()) % DAY
-    return round(after if after < seconds else after - DAY)
+    return round(after if after < DAY - EARLIEST else after - DAY)
 
 
 # --- writing the same layout ----------------------------------------------------------------------

@@ -206,7 +206,7 @@ def write(
         try:
             writer.setDatarecordDuration(record_seconds)
             writer.setStartdatetime(recording.start or datetime(1985, 1, 1))
-            writer.setPatientAdditional(patient)
+            writer.setPatientName(patient)
             writer.setRecordingAdditional(note)
             blocks = []
             for i, head in enumerate(heads):
