@@ -23,7 +23,10 @@ def recording(path: Path) -> None:
     signal = Signal("EEG Fpz-Cz", 1.0, "uV", "eeg", 60, lambda: samples, 0.5, -3.0, np.int16)
     scoring = Hypnogram(np.array([0, -1], np.int8), scorer="simulated")
     start = datetime(1989, 4, 24, 16, 13)
-    made = Recording("SC4001", "SC400", 1, {signal.label: signal}, scoring, start, {"age": 33})
+    other = Hypnogram(np.array([4, 1], np.int8), onset=30.0, scorer="scorer 2")
+    made = Recording(
+        "SC4001", "SC400", 1, {signal.label: signal}, scoring, start, {"age": 33}, (other,)
+    )
     rec.write(path, made, {"SC4001E0-PSG.edf": {"size": 1, "mtime_ns": 2, "sha256": "3"}})
 
 
@@ -56,7 +59,7 @@ def model(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    recording(ARCHIVE / "recording-1.safetensors")
+    recording(ARCHIVE / "recording-2.safetensors")
     epoch_set(ARCHIVE / "epochs-1")
     model(ARCHIVE / "model-1")
     synthetic_run.write(ARCHIVE / "run-1", subjects=2, folds=2, epochs=30, passes=2)

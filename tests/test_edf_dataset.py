@@ -283,3 +283,14 @@ def test_stages_in_the_signals_own_file(tmp_path: Path) -> None:
     night = dataset.read(source)
     assert night.hypnogram is not None
     assert night.hypnogram.stages.tolist() == [0, 2]
+
+
+def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
+    """And the long one has every setting."""
+    text = (Path(__file__).parents[1] / "docs/edf.md").read_text()
+    blocks = [block.split("```")[0] for block in text.split("```toml\n")[1:]]
+    for i, block in enumerate(blocks):
+        (tmp_path / f"{i}.toml").write_text(block)
+    assert blocks[0] == dataset.TEMPLATE.replace(r"\n", "\n")
+    assert dataset.load(tmp_path / "1.toml").model_fields_set == set(dataset.Settings.model_fields)
+    assert presets.load(str(tmp_path / "2.toml")).labels[2] == "EMG neck"
