@@ -11,7 +11,7 @@ import numpy as np
 
 from sleeptools import hypnogram as hyp
 from sleeptools import stages
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoStagesError
 from sleeptools.hypnogram import GRID_TOLERANCE, Event, Hypnogram
 
 HUMAN_EPOCH = 30.0  # s, AASM manual
@@ -75,6 +75,9 @@ def from_events(
     NoStagesError
         If there are no events.
     """
+    if not events:
+        known = ", ".join(dict.fromkeys(stages.WORDS.values()))
+        raise NoStagesError(f"{source}: holds no sleep stages", hint=f"there are: {known}")
     meaning, names = stages.translate((t for _, _, t in events), by=scheme, source=source)
     length = epoch_seconds or _epoch_seconds(events, names, source)
     found = hyp.from_events(events, meaning, names=names, epoch_seconds=length, source=source)
@@ -101,12 +104,15 @@ def from_mixed(
     words
         The texts of stages, in lower case.
     """
+    if scheme is None and any(stages.is_number(t) for _, _, t in events):
+        stages.translate((t for _, _, t in events if stages.is_number(t)), by=None, source=source)
     own = stages.scheme(scheme).labels if scheme else {}
     named = [(o, d, own.get(t) or words.get(t.lower(), "")) for o, d, t in events]
-    sure = [e for e in named if e[2] not in ("", "movement")]
+    staged = [e for e in named if e[2]]
+    sure = [e for e in staged if e[2] != "movement"] or staged
     length = epoch_seconds or (_epoch_seconds(sure, (), source) if sure else HUMAN_EPOCH)
     found = from_events(
-        [e for e in named if e[2] and (e[2] != "movement" or _fills(e, sure, length))],
+        [e for e in staged if e[2] != "movement" or _fills(e, sure, length)],
         scheme=scheme, epoch_seconds=epoch_seconds, source=source, begin=begin,
     )  # fmt: skip
     for event, (_, _, name) in zip(events, named, strict=True):
@@ -116,9 +122,10 @@ def from_mixed(
 
 
 def _fills(event: Event, grid: Sequence[Event], length: float) -> bool:
-    origin = grid[0][0] if grid else 0.0
-    start, count = (event[0] - origin) / length, event[1] / length
-    return round(count) > 0 and max(abs(start - round(start)), abs(count - round(count))) < 1e-3  # noqa: PLR2004
+    """Tell whether an event covers whole epochs of the grid that the first of `grid` is on."""
+    start, count = (event[0] - grid[0][0]) / length, event[1] / length
+    off = max(abs(start - round(start)), abs(count - round(count)))
+    return round(count) > 0 and off * length < GRID_TOLERANCE
 
 
 def _refuse_lost(event: Event, found: Hypnogram, words: Mapping[str, str], source: str) -> None:
@@ -126,13 +133,12 @@ def _refuse_lost(event: Event, found: Hypnogram, words: Mapping[str, str], sourc
     if not _fills(event, [(found.onset, 0.0, "")], found.epoch_seconds):
         return
     first = round((onset - found.onset) / found.epoch_seconds)
-    part = slice(max(first, 0), max(first, 0) + round(duration / found.epoch_seconds))
-    covered = found.reasons[part]
-    if len(covered) and np.all(covered == stages.UNANNOTATED):
+    stop = first + round(duration / found.epoch_seconds)
+    if np.all(found.reasons[max(first, 0) : max(stop, 0)] == stages.UNANNOTATED):
         raise DataError(
             f"{source}: event {text[:40]!r} at {onset:g} s fills whole epochs without a stage; "
             "it may be a stage of an unknown name",
-            hint=f"known names: {', '.join(words)}",
+            hint=f"known names: {', '.join(words)}; if it is no stage, take its rows out",
         )
 
 
@@ -191,8 +197,10 @@ def events_of(
         for i, name in enumerate(names)
         if name in words
     ]
+    if not events:
+        raise DataError(f"the hypnogram is unannotated throughout; {to} has no word for that")
     notes = _merged(names, words, to)
-    tail = next((i for i, name in enumerate(reversed(names)) if name in words), len(names))
+    tail = next((i for i, name in enumerate(reversed(names)) if name in words), 0)
     if tail:
         notes.append(f"{to}: the end is unannotated and left out ({tail} of {len(names)} epochs)")
     return events, notes
@@ -230,7 +238,9 @@ def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
     names, first = names_of(hypnogram), round(ahead)
     if first >= 0:
         return ["unannotated"] * first + names, []
-    seconds = min(-first, len(names)) * hypnogram.epoch_seconds
+    if -first >= len(names):
+        raise DataError(f"the hypnogram ends before the recording begins; {to} cannot say so")
+    seconds = -first * hypnogram.epoch_seconds
     return names[-first:], [f"{to} has no times: {seconds:g} s before the recording are left out"]
 
 

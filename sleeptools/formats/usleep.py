@@ -46,10 +46,11 @@ def read_hypnogram(
         For a malformed row, an unknown label, or stages that overlap or leave the epoch grid.
     """
     lines = _text.read_lines(path)
+    mark = "\t" if "\t" in lines[0] else ","
     skipped = int(_columns(lines[0]) == COLUMNS)
     events: list[Event] = []
     for i, line in enumerate(lines[skipped:], skipped + 1):
-        parts = [p.strip() for p in re.split(r"[,\t]", line)]
+        parts = [p.strip() for p in line.split(mark)]
         where = f"{path.name}: line {i}"
         if len(parts) != len(COLUMNS):
             raise DataError(f"{where} is {line[:60]!r}; expected init, duration and stage")
