@@ -165,6 +165,10 @@ BAD = {  # name: content, message
     "EpochLength": (PROFUSION.replace("Length>30", "Length>0"), "EpochLength is 0"),
     "unknown language": (NOXTURNAL.replace("Wake", "Despierto"), "'Despierto' at -30 s fills"),
     "date": (NOXTURNAL.replace("16/01/2016 00:01:00", "16/13/2016 00:01:00"), "are no dates"),
+    "summer time": (
+        NOXTURNAL.replace("16/01/2016 00:00:30,N2", "16/01/2016 01:00:30,N2"),
+        "line 6: 'N2' lasts 30 s, but 3630 s from start to end",
+    ),
     "short row": (NOXTURNAL + "16/01/2016 00:02:00\r\n", "expected start, end and event"),
     "only events": ("onset\tduration\ttrial_type\n0\t3\tarousal\n", "holds no sleep stages"),
     "BIDS numbers": ("onset\tduration\ttrial_type\n0\t30\t4\n", "stages are numbers ('4')"),

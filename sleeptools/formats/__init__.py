@@ -13,10 +13,10 @@ from types import ModuleType
 
 from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
+from sleeptools.formats._scoring import LONGEST_EPOCH
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording
 
-LONGEST_EPOCH = 60.0  # s
 HEAD = 4096  # bytes shown to `accepts`
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.formats import _scoring, _text
+from sleeptools.formats import _scoring, _text, _words
 from sleeptools.hypnogram import Event, Hypnogram
 
 SUFFIXES: Final = (".ids", ".hyp")
@@ -64,9 +64,9 @@ def read_hypnogram(
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write rows, or a stage a line to a .hyp file; return what the format cannot carry."""
     if path.suffix.lower() == ".hyp":
-        lines, notes = _scoring.lines_of(hypnogram, WORDS, "usleep")
+        lines, notes = _words.lines_of(hypnogram, WORDS, "usleep")
     else:
-        events, notes = _scoring.events_of(hypnogram, WORDS, "usleep")
+        events, notes = _words.events_of(hypnogram, WORDS, "usleep")
         mark, lines = (",", []) if path.suffix.lower() == ".ids" else ("\t", ["\t".join(COLUMNS)])
         lines += [
             mark.join((_text.decimal(onset), _text.decimal(duration), word))
