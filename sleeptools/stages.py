@@ -170,22 +170,24 @@ def _unknown(
     unknown: Sequence[str], known: Mapping[str, str], by: str | Scheme | None, source: str
 ) -> DataError:
     shown = ", ".join(repr(t[:40]) for t in unknown[:5])
-    if by is None and all(_is_number(t) for t in unknown):
+    if by is None and all(is_number(t) for t in unknown):
         fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
         return DataError(
             f"{source}: stages are numbers ({shown}), which mean different stages in different "
             "programs",
             hint=f"say which with --scheme NAME; it could be: {', '.join(fitting or SCHEMES)}",
         )
+    long = unknown[0].lower().startswith("sleep stage")
+    alike = [text for text in WORDS if text.startswith("sleep stage") == long]
     return DataError(
-        f"{source}: unknown stage label {shown}"
+        f"{source}: unknown stage text {shown}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
-        hint=f"known labels: {', '.join([*known, *WORDS])}; "
-        f"schemes for --scheme: {', '.join(SCHEMES)}",
+        hint=f"known texts: {', '.join([*known, *alike])}; --scheme: {', '.join(SCHEMES)}",
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell a bare number, which means nothing without a scheme."""
     return text.lstrip("+-").replace(".", "", 1).isdecimal()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import synthetic_run
-from sleeptools import epochs, models, store
+from sleeptools import epochs, formats, models, stages, store
 from sleeptools import recording as rec
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording, Signal
@@ -58,8 +58,28 @@ def model(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def hypnograms(folder: Path) -> None:
+    """One file of every layout that hypnograms are written in, with every stage and reason."""
+    folder.mkdir()
+    human = Hypnogram(
+        np.array([0, 1, 2, 3, 4, -1, -1, 0], np.int8),
+        reasons=np.array([0, 0, 0, 0, 0, 1, 2, 0], np.int8),
+    )
+    mouse = Hypnogram(
+        np.array([0, 1, 2, -1, -1, 0], np.int8), stages.MOUSE, 4.0,
+        reasons=np.array([0, 0, 0, 1, 2, 0], np.int8),
+    )  # fmt: skip
+    for name in (
+        "edf-h.edf", "bids-h_events.tsv", "luna-h.annot", "luna-h.eannot", "usleep-h.ids",
+        "usleep-h.tsv", "usleep-h.hyp", "yasa-h.csv", "yasa-h.txt",
+    ):  # fmt: skip
+        formats.write_hypnogram(human, folder / name, to=name.partition("-")[0])
+    formats.write_hypnogram(mouse, folder / "accusleepy-h.csv", to="accusleepy")
+
+
 if __name__ == "__main__":
     recording(ARCHIVE / "recording-2.safetensors")
     epoch_set(ARCHIVE / "epochs-1")
     model(ARCHIVE / "model-1")
+    hypnograms(ARCHIVE / "hypnograms-1")
     synthetic_run.write(ARCHIVE / "run-1", subjects=2, folds=2, epochs=30, passes=2)

@@ -150,7 +150,7 @@ def test_labels_are_read_by_digit(tmp_path: Path) -> None:
     assert (folder / "1_1.txt").read_bytes().endswith(b"\r\n\r\n")
     for lines, words in (
         ("0\n1\n\n2\n", "line 3 is blank"),
-        ("0\n1\n4\n", "unknown stage label '4'"),
+        ("0\n1\n4\n", "unknown stage text '4'"),
         ("", "1_1.txt"),
     ):
         (folder / "1_1.txt").write_text(lines)

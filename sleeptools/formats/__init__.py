@@ -13,6 +13,7 @@ from types import ModuleType
 
 from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
+from sleeptools.formats._scoring import LONGEST_EPOCH
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording
 from sleeptools.stages import Scheme
@@ -58,8 +59,17 @@ def read_hypnogram(
     scheme
         A scheme, or the name of one of `stages.SCHEMES`; needed where a file has bare numbers.
     epoch_seconds
-        Length of an epoch where the file does not tell it, s.
+        Length of an epoch where the file does not tell it, 1 to 60 s.
+
+    Raises
+    ------
+    UsageError
+        For an unknown scheme or an impossible length.
+    DataError
+        If no format knows the file, or it is damaged, ambiguous, or without stages.
     """
+    if epoch_seconds is not None and not 1 <= epoch_seconds <= LONGEST_EPOCH:
+        raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to {LONGEST_EPOCH:g} s")
     read = _able(path, "read_hypnogram")
     hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds)
     return hypnogram

@@ -1,8 +1,7 @@
-"""What hypnogram formats share: labels or events to epochs, and epochs to words."""
+"""Reading hypnograms: labels or events, as a file has them, to stages on epochs."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, time
@@ -11,14 +10,12 @@ import numpy as np
 
 from sleeptools import hypnogram as hyp
 from sleeptools import stages
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoStagesError
 from sleeptools.hypnogram import GRID_TOLERANCE, Event, Hypnogram
 from sleeptools.stages import Scheme
 
 HUMAN_EPOCH = 30.0  # s, AASM manual
 LONGEST_EPOCH = 60.0  # s
-
-# --- reading --------------------------------------------------------------------------------------
 
 
 def from_labels(
@@ -76,6 +73,9 @@ def from_events(
     NoStagesError
         If there are no events.
     """
+    if not events:
+        known = ", ".join(dict.fromkeys(stages.WORDS.values()))
+        raise NoStagesError(f"{source}: holds no sleep stages", hint=f"there are: {known}")
     meaning, names = stages.translate((t for _, _, t in events), by=scheme, source=source)
     length = epoch_seconds or _epoch_seconds(events, names, source)
     found = hyp.from_events(events, meaning, names=names, epoch_seconds=length, source=source)
@@ -102,12 +102,15 @@ def from_mixed(
     words
         The texts of stages, in lower case.
     """
+    if scheme is None and any(stages.is_number(t) for _, _, t in events):
+        stages.translate((t for _, _, t in events if stages.is_number(t)), by=None, source=source)
     own = stages.scheme(scheme).labels if scheme else {}
     named = [(o, d, own.get(t) or words.get(t.lower(), "")) for o, d, t in events]
-    sure = [e for e in named if e[2] not in ("", "movement")]
+    staged = [e for e in named if e[2]]
+    sure = [e for e in staged if e[2] != "movement"] or staged
     length = epoch_seconds or (_epoch_seconds(sure, (), source) if sure else HUMAN_EPOCH)
     found = from_events(
-        [e for e in named if e[2] and (e[2] != "movement" or _fills(e, sure, length))],
+        [e for e in staged if e[2] != "movement" or _fills(e, sure, length)],
         scheme=scheme, epoch_seconds=epoch_seconds, source=source, begin=begin,
     )  # fmt: skip
     for event, (_, _, name) in zip(events, named, strict=True):
@@ -117,9 +120,10 @@ def from_mixed(
 
 
 def _fills(event: Event, grid: Sequence[Event], length: float) -> bool:
-    origin = grid[0][0] if grid else 0.0
-    start, count = (event[0] - origin) / length, event[1] / length
-    return round(count) > 0 and max(abs(start - round(start)), abs(count - round(count))) < 1e-3  # noqa: PLR2004
+    """Tell whether an event covers whole epochs of the grid that the first of `grid` is on."""
+    start, count = (event[0] - grid[0][0]) / length, event[1] / length
+    off = max(abs(start - round(start)), abs(count - round(count)))
+    return round(count) > 0 and off * length < GRID_TOLERANCE
 
 
 def _refuse_lost(event: Event, found: Hypnogram, words: Mapping[str, str], source: str) -> None:
@@ -127,13 +131,12 @@ def _refuse_lost(event: Event, found: Hypnogram, words: Mapping[str, str], sourc
     if not _fills(event, [(found.onset, 0.0, "")], found.epoch_seconds):
         return
     first = round((onset - found.onset) / found.epoch_seconds)
-    part = slice(max(first, 0), max(first, 0) + round(duration / found.epoch_seconds))
-    covered = found.reasons[part]
-    if len(covered) and np.all(covered == stages.UNANNOTATED):
+    stop = first + round(duration / found.epoch_seconds)
+    if np.all(found.reasons[max(first, 0) : max(stop, 0)] == stages.UNANNOTATED):
         raise DataError(
             f"{source}: event {text[:40]!r} at {onset:g} s fills whole epochs without a stage; "
             "it may be a stage of an unknown name",
-            hint=f"known names: {', '.join(words)}",
+            hint=f"known names: {', '.join(words)}; if it is no stage, take its rows out",
         )
 
 
@@ -152,107 +155,3 @@ def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -
         f"{source}: does not tell how long an epoch is; its stages last {shown} s",
         hint="give --epoch-seconds, such as 4",
     )
-
-
-# --- writing --------------------------------------------------------------------------------------
-
-
-def names_of(hypnogram: Hypnogram) -> list[str]:
-    """Name of the stage of every epoch, or of the reason for none."""
-    return [
-        hypnogram.names[s] if r == stages.SCORED else stages.REASONS[r]
-        for s, r in zip(hypnogram.stages, hypnogram.reasons, strict=True)
-    ]
-
-
-def events_of(
-    hypnogram: Hypnogram, words: Mapping[str, str], to: str
-) -> tuple[list[Event], list[str]]:
-    """One event an epoch, so that the length of an epoch can be told, and what is not carried.
-
-    Parameters
-    ----------
-    words
-        The format's word for each stage and reason; without one an epoch gives no event.
-    to
-        The format, for messages.
-
-    Returns
-    -------
-    events
-        (onset, duration, word), s.
-    notes
-        What is merged or left out.
-    """
-    names = names_of(hypnogram)
-    _check_names(hypnogram, words, to)
-    length = hypnogram.epoch_seconds
-    events = [
-        (hypnogram.onset + i * length, length, words[name])
-        for i, name in enumerate(names)
-        if name in words
-    ]
-    notes = _merged(names, words, to)
-    tail = next((i for i, name in enumerate(reversed(names)) if name in words), len(names))
-    if tail:
-        notes.append(f"{to}: the end is unannotated and left out ({tail} of {len(names)} epochs)")
-    return events, notes
-
-
-def lines_of(
-    hypnogram: Hypnogram, words: Mapping[str, str], to: str
-) -> tuple[list[str], list[str]]:
-    """One word an epoch, the first at the recording's start, and what is not carried.
-
-    Raises
-    ------
-    DataError
-        If the epochs begin within an epoch of the recording.
-    """
-    _check_names(hypnogram, words, to)
-    names, notes = _from_start(hypnogram, to)
-    notes += _merged(names, words, to)
-    if abs(hypnogram.epoch_seconds - HUMAN_EPOCH) > GRID_TOLERANCE:
-        notes.append(
-            f"{to} does not say that an epoch has {hypnogram.epoch_seconds:g} s; "
-            f"read it with --epoch-seconds {hypnogram.epoch_seconds:g}"
-        )
-    return [words[name] for name in names], notes
-
-
-def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
-    ahead = hypnogram.onset / hypnogram.epoch_seconds
-    if abs(ahead - round(ahead)) * hypnogram.epoch_seconds > GRID_TOLERANCE:
-        raise DataError(
-            f"the hypnogram begins {hypnogram.onset:g} s after the recording, which is no whole "
-            f"number of {hypnogram.epoch_seconds:g}-s epochs; {to} has no times to say so",
-            hint="write a format with times (edf, bids, luna .annot, usleep .ids), or give --at 0",
-        )
-    names, first = names_of(hypnogram), round(ahead)
-    if first >= 0:
-        return ["unannotated"] * first + names, []
-    seconds = min(-first, len(names)) * hypnogram.epoch_seconds
-    return names[-first:], [f"{to} has no times: {seconds:g} s before the recording are left out"]
-
-
-def _check_names(hypnogram: Hypnogram, words: Mapping[str, str], to: str) -> None:
-    lacking = [name for name in hypnogram.names if name not in words]
-    if lacking:
-        raise DataError(
-            f"{to} has no stage {', '.join(lacking)}",
-            hint=f"its stages: {', '.join(n for n in words if n not in stages.REASONS)}",
-        )
-
-
-def _merged(names: Sequence[str], words: Mapping[str, str], to: str) -> list[str]:
-    """Say which reasons for having no stage do not survive."""
-    first: dict[str, str] = {}
-    for name, word in words.items():
-        if name in stages.REASONS:
-            first.setdefault(word, name)
-    return [
-        f"{to}: {name} is written as {words[name]!r}, which reads back as {first[words[name]]} "
-        f"({count} of {len(names)} epochs)"
-        for name, count in Counter(names).items()
-        if name in words and first.get(words[name], name) != name
-    ]

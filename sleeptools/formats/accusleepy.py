@@ -11,7 +11,7 @@ from typing import Final
 
 from sleeptools import store
 from sleeptools.errors import NoStagesError
-from sleeptools.formats import _scoring, _text
+from sleeptools.formats import _scoring, _text, _words
 from sleeptools.hypnogram import Hypnogram
 
 COLUMNS: Final = (["brain_state"], ["brain_state", "confidence_score"])
@@ -52,6 +52,6 @@ def read_hypnogram(
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write the labels, and return what the format cannot carry."""
-    words, notes = _scoring.lines_of(hypnogram, WORDS, "accusleepy")
+    words, notes = _words.lines_of(hypnogram, WORDS, "accusleepy")
     store.write_text(path, "\n".join(["brain_state", *words, ""]))
     return notes

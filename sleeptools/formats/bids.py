@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sleeptools import stages, store
 from sleeptools.errors import DataError
-from sleeptools.formats import _scoring, _text
+from sleeptools.formats import _scoring, _text, _words
 from sleeptools.hypnogram import Hypnogram
 
 SUFFIXES: Final = ("_events.tsv",)
@@ -84,7 +84,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write the table and its sidecar; everything is carried."""
-    events, notes = _scoring.events_of(hypnogram, WORDS, "bids")
+    events, notes = _words.events_of(hypnogram, WORDS, "bids")
     scorer = hypnogram.scorer or "n/a"
     lines = [
         "\t".join((_text.decimal(onset), _text.decimal(duration), word, scorer))

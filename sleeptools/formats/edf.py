@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sleeptools import montage, stages, store
 from sleeptools.errors import AnnotationsOnlyError, DataError
-from sleeptools.formats import _scoring, _text
+from sleeptools.formats import _scoring, _text, _words
 from sleeptools.formats._edf_annotations import read_tals
 from sleeptools.formats._edf_header import (
     FIXED,
@@ -271,7 +271,10 @@ def write_annotations(
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write an annotation an epoch in EDF+'s standard texts, and return what is not carried."""
-    events, notes = _scoring.events_of(hypnogram, TEXTS, "edf")
+    events, notes = _words.events_of(hypnogram, TEXTS, "edf")
     note = "simulated" if hypnogram.scorer == "simulated" else ""
-    write_annotations(path, events, hypnogram.recording_start(), note=note)
+    start = hypnogram.recording_start()
+    if start and start.microsecond:
+        notes.append(f"edf: the recording's start, {start:%T.%f}, is written in whole seconds")
+    write_annotations(path, events, start, note=note)
     return notes

@@ -17,7 +17,7 @@ from typing import Final
 
 from sleeptools import stages, store
 from sleeptools.errors import DataError, NoStagesError
-from sleeptools.formats import _scoring, _text
+from sleeptools.formats import _scoring, _text, _words
 from sleeptools.hypnogram import Event, Hypnogram
 
 SUFFIXES: Final = (".annot", ".eannot")
@@ -139,9 +139,9 @@ def _epoch(text: str, where: str) -> tuple[float, float]:
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write rows, or a label a line to an .eannot file; return what the format cannot carry."""
     if path.suffix.lower() == ".eannot":
-        lines, notes = _scoring.lines_of(hypnogram, LABELS, "luna .eannot")
+        lines, notes = _words.lines_of(hypnogram, LABELS, "luna .eannot")
     else:
-        events, notes = _scoring.events_of(hypnogram, CLASSES, "luna .annot")
+        events, notes = _words.events_of(hypnogram, CLASSES, "luna .annot")
         lines = ["\t".join(HEADER)]
         for onset, duration, word in events:
             start, stop = _text.decimal(onset), _text.decimal(onset + duration)

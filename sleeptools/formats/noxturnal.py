@@ -27,6 +27,8 @@ WORDS: Final = {
     **{t: stages.WORDS[t] for t in ("w", "n1", "n2", "n3", "r", "rem", "?", "unknown", "unscored")},
 }
 HEADS: Final = 2  # lines before the first row
+DURATION: Final = 3  # its column
+CUT: Final = 1.5  # s; start, end and duration may each be cut to whole seconds
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -58,6 +60,8 @@ def read_hypnogram(
         raise NoStagesError(f"{path.name}: holds no events")
     times = _text.moments([t for row in rows for t in row[:2]], path.name)
     starts, ends = times[::2], times[1::2]
+    for i, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True), HEADS + 1):
+        _check_duration(row, (end - start).total_seconds(), f"{path.name}: line {i}")
     texts = [row[2].strip() for row in rows]
     staged = [s for s, t in zip(starts, texts, strict=True) if t.lower() in WORDS]
     first = min(staged or starts)
@@ -69,3 +73,14 @@ def read_hypnogram(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=first,
         words=WORDS,
     )  # fmt: skip
+
+
+def _check_duration(row: list[str], seconds: float, where: str) -> None:
+    """Compare with the column of durations: they differ where the clock was changed that night."""
+    if len(row) > DURATION and row[DURATION].strip():
+        said = _text.number(row[DURATION].strip(), where)
+        if abs(said - seconds) > CUT:
+            raise DataError(
+                f"{where}: {row[2]!r} lasts {said:g} s, but {seconds:g} s from start to end",
+                hint="was the clock changed that night? export it in a time without summer time",
+            )

@@ -12,7 +12,7 @@ from typing import Final
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.formats import _scoring, _text
+from sleeptools.formats import _scoring, _text, _words
 from sleeptools.hypnogram import Event, Hypnogram
 
 SUFFIXES: Final = (".ids", ".hyp")
@@ -46,10 +46,11 @@ def read_hypnogram(
         For a malformed row, an unknown label, or stages that overlap or leave the epoch grid.
     """
     lines = _text.read_lines(path)
+    mark = "\t" if "\t" in lines[0] else ","
     skipped = int(_columns(lines[0]) == COLUMNS)
     events: list[Event] = []
     for i, line in enumerate(lines[skipped:], skipped + 1):
-        parts = [p.strip() for p in re.split(r"[,\t]", line)]
+        parts = [p.strip() for p in line.split(mark)]
         where = f"{path.name}: line {i}"
         if len(parts) != len(COLUMNS):
             raise DataError(f"{where} is {line[:60]!r}; expected init, duration and stage")
@@ -63,9 +64,9 @@ def read_hypnogram(
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write rows, or a stage a line to a .hyp file; return what the format cannot carry."""
     if path.suffix.lower() == ".hyp":
-        lines, notes = _scoring.lines_of(hypnogram, WORDS, "usleep")
+        lines, notes = _words.lines_of(hypnogram, WORDS, "usleep")
     else:
-        events, notes = _scoring.events_of(hypnogram, WORDS, "usleep")
+        events, notes = _words.events_of(hypnogram, WORDS, "usleep")
         mark, lines = (",", []) if path.suffix.lower() == ".ids" else ("\t", ["\t".join(COLUMNS)])
         lines += [
             mark.join((_text.decimal(onset), _text.decimal(duration), word))

@@ -14,7 +14,7 @@ from typing import Final
 
 from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
-from sleeptools.formats import _scoring, _text
+from sleeptools.formats import _scoring, _text, _words
 from sleeptools.hypnogram import Hypnogram
 
 WORDS: Final = {
@@ -69,7 +69,7 @@ def _check_consecutive(epochs: list[str], source: str) -> None:
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write `Epoch,Stage` to a .csv, bare names to another file; return what is not carried."""
-    words, notes = _scoring.lines_of(hypnogram, WORDS, "yasa")
+    words, notes = _words.lines_of(hypnogram, WORDS, "yasa")
     lines = words
     if path.suffix.lower() == ".csv":
         lines = ["Epoch,Stage", *(f"{i},{word}" for i, word in enumerate(words))]
