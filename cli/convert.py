@@ -38,7 +38,7 @@ def convert(
     signals.
     """
     from sleeptools import convert as library
-    from sleeptools import store
+    from sleeptools import presets, store
 
     with batch_progress("converting") as progress:
         library.convert(
@@ -51,4 +51,5 @@ def convert(
             f"not in {raw}, though the data set lists them: {plural(len(lacking), 'recording')}, "
             f"such as {lacking[0]}"
         )
-    talk(f"{recordings}: done; next: sleeptools preprocess {dataset} {recordings}")
+    preset = dataset if dataset in presets.names() else "PRESET.toml"
+    talk(f"{recordings}: done; next: sleeptools preprocess {preset} {recordings}")

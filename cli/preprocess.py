@@ -53,9 +53,12 @@ def preprocess(
     from sleeptools import presets
 
     settings = presets.changed(
-        presets.load(preset), trim=trim, margin_minutes=margin, scorer=scorer,
+        presets.load(preset),
+        trim=trim,
+        margin_minutes=margin,
+        scorer=scorer,
         assume_unit=assume_unit,
-    )  # fmt: skip
+    )
     with batch_progress("preprocessing") as progress:
         library.preprocess(settings, recordings, epochs, progress, subset=subset)
     _show(epochs)

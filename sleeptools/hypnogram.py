@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ Event = tuple[float, float, str]
 """Onset and duration in seconds from the start of the recording, and the annotation's text."""
 
 GRID_TOLERANCE = 0.05  # seconds an annotation may sit beside the epoch grid
-LONGEST = 31 * 86400.0  # seconds; a larger onset is a damaged one, and would fill the memory
+DAY = 86400.0  # s
+LONGEST = 31 * DAY  # seconds; a larger onset is a damaged one, and would fill the memory
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,27 @@ class Hypnogram:
             stages=self.stages[part],
             reasons=self.reasons[part],
             onset=self.onset + first * self.epoch_seconds,
+            begin=later(self.begin, first * self.epoch_seconds),
         )
+
+    def placed(self, start: datetime) -> Hypnogram:
+        """Return it with its onset counted by the clock from the start of its recording.
+
+        A clock time without a day is taken within 12 h of the start.
+        """
+        match self.begin:
+            case datetime():
+                return replace(self, onset=(self.begin - start).total_seconds())
+            case time():
+                ahead = (datetime.combine(start, self.begin) - start).total_seconds()
+                return replace(self, onset=(ahead + DAY / 2) % DAY - DAY / 2)
+        return self
+
+    def recording_start(self) -> datetime | None:
+        """When the recording began, if the day and time of the first epoch are known."""
+        if not isinstance(self.begin, datetime):
+            return None
+        return self.begin - timedelta(seconds=self.onset)
 
     def padded(self, seconds: float) -> Hypnogram:
         """Return the hypnogram with unannotated epochs to the end of a recording of `seconds`."""
@@ -135,6 +156,18 @@ class Hypnogram:
             duration = float(stop - start) * self.epoch_seconds
             found.append((onset, duration, (texts or {}).get(name, name)))
         return found
+
+
+def later(begin: datetime | time | None, seconds: float) -> datetime | time | None:
+    """Add seconds to a clock time, past midnight where it has no day."""
+    match begin:
+        case datetime():
+            return begin + timedelta(seconds=seconds)
+        case time():
+            return (
+                datetime.combine(datetime(2000, 1, 1), begin) + timedelta(seconds=seconds)
+            ).time()
+    return None
 
 
 def from_events(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,16 @@ from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording, Signal
 
 EPOCH_SECONDS = 30.0
-ENDINGS = {".edf", ".bdf", ".rec", ".safetensors"}
+ENDINGS = {".edf", ".bdf", ".rec", ".safetensors", ".annot", ".eannot", ".ids", ".hyp"}
 
 
-def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
+def inspect(
+    path: Path,
+    preset: presets.Preset | None = None,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+) -> dict[str, Any]:
     """Describe a file: a recording, a hypnogram, or both in one.
 
     Parameters
@@ -32,6 +39,8 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
         A file of a known format.
     preset
         Whose montage to map the signals to; Sleep-EDF's if left out.
+    scheme, epoch_seconds
+        As `formats.read_hypnogram` takes them.
 
     Returns
     -------
@@ -39,7 +48,8 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
         JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
         `simulated`, `signals` (a list), `montage` (channel to what it is made of, or None),
         `problems` (why a channel has nothing, and amplitudes that cannot be right), `epochs`
-        (whole scoring epochs) and `stages` (epochs per stage and per reason for having none).
+        (whole scoring epochs), `epoch_seconds` and `stages` (epochs per stage and per reason for
+        having none).
 
     Raises
     ------
@@ -49,32 +59,36 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "path": str(path), "format": "", "kind": "hypnogram",
         "start": None, "seconds": 0.0, "notes": "", "simulated": False, "signals": [],
-        "montage": {}, "problems": [], "epochs": 0, "stages": {},
+        "montage": {}, "problems": [], "epochs": 0, "epoch_seconds": EPOCH_SECONDS, "stages": {},
     }  # fmt: skip
-    facts["format"], recording, hypnogram = _read(path)
+    facts["format"], recording, hypnogram = _read(path, scheme, epoch_seconds)
     if hypnogram is not None:
-        seconds = len(hypnogram) * hypnogram.epoch_seconds
-        facts |= {"seconds": seconds, "epochs": len(hypnogram), "stages": hypnogram.counts()}
+        length = hypnogram.epoch_seconds
+        facts |= {"seconds": len(hypnogram) * length, "epochs": len(hypnogram)}
+        facts |= {"epoch_seconds": length, "stages": hypnogram.counts()}
         facts["simulated"] = hypnogram.scorer == "simulated"
+        facts["start"] = hypnogram.begin.isoformat() if hypnogram.begin else None
     if recording is not None:
         facts |= _of_recording(recording, preset or presets.load("sleep-edf"))
     return facts
 
 
-def _read(path: Path) -> tuple[str, Recording | None, Hypnogram | None]:
+def _read(
+    path: Path, scheme: str | None, epoch_seconds: float | None
+) -> tuple[str, Recording | None, Hypnogram | None]:
     """Read a file as whatever it is: a recording of ours, or a file of the field."""
     if path.suffix == ".safetensors":
         ours = rec.read(path)
         return rec.KIND, ours, ours.hypnogram
     name = formats.find(path).__name__.rsplit(".", 1)[-1]
-    recording = hypnogram = None
+    scored = partial(formats.read_hypnogram, path, scheme=scheme, epoch_seconds=epoch_seconds)
     try:
         recording = formats.read(path)
     except AnnotationsOnlyError:
-        return name, None, formats.read_hypnogram(path)
+        return name, None, scored()
     with contextlib.suppress(NoStagesError):
-        hypnogram = formats.read_hypnogram(path)
-    return name, recording, hypnogram
+        return name, recording, scored()
+    return name, recording, None
 
 
 def files(paths: list[Path]) -> list[Path]:
@@ -109,6 +123,7 @@ def _of_recording(recording: Recording, preset: presets.Preset) -> dict[str, Any
         "signals": [_of_signal(s) for s in recording.signals.values()],
         **_mapping(recording, preset),
         "epochs": int(recording.seconds // EPOCH_SECONDS),
+        "epoch_seconds": EPOCH_SECONDS,
     }
 
 

@@ -39,14 +39,16 @@ EDF_TEXTS: Final = {
 WORDS: Final[Mapping[str, str]] = {
     **{text.lower(): name for text, name in EDF_TEXTS.items()},
     **dict.fromkeys(("w", "wake", "awake", "stage w"), "W"),
-    **dict.fromkeys(("n1", "s1", "nrem1", "stage 1", "stage n1"), "N1"),
-    **dict.fromkeys(("n2", "s2", "nrem2", "stage 2", "stage n2"), "N2"),
-    **dict.fromkeys(("n3", "s3", "s4", "nrem3", "nrem4", "stage 3", "stage 4", "stage n3"), "N3"),
+    **{
+        form.format(i): f"N{min(i, 3)}"
+        for i in (1, 2, 3, 4)
+        for form in ("n{}", "s{}", "nrem{}", "stage {}", "stage n{}", "stage {} sleep", "stage{}")
+    },
     **dict.fromkeys(("r", "rem", "stage r", "stage rem", "rem sleep"), "REM"),
     **dict.fromkeys(("nr", "nrem", "non rem", "non-rem", "sleep stage n"), "NREM"),
     **dict.fromkeys(("?", "u", "uns", "unscored", "not scored", "unknown", "undefined"), "unknown"),
     **dict.fromkeys(("m", "mt", "movement", "art", "artefact", "artifact"), "movement"),
-    **dict.fromkeys(("unannotated", "out_of_bounds", "n/a"), "unannotated"),
+    **dict.fromkeys(("unannotated", "out_of_bounds", "n/a", "l", "g", "gap"), "unannotated"),
 }
 """What programs call a stage, in lower case, to a stage or the reason for none."""
 
@@ -81,7 +83,9 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
     "usleep": Scheme(HUMAN, {**_AASM, "5": "unknown", "6": "unannotated"}),
     "rk": Scheme(HUMAN, {**_RK, "-1": "unknown"}),
     "nsrr": Scheme(HUMAN, {**_RK, "9": "unknown"}),
-    "isruc": Scheme(HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM"}),
+    "isruc": Scheme(
+        HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}
+    ),
     "accusleepy": Scheme(MOUSE, {"1": "REM", "2": "Wake", "3": "NREM", "-1": "unknown"}),
     "kjaerby": Scheme(MOUSE, {"0": "Wake", "1": "NREM", "2": "REM", "-1": "unknown"}),
     "slumbernet": Scheme(MOUSE, {"W": "Wake", "N": "NREM", "R": "REM"}, other="movement"),
@@ -104,21 +108,23 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
 """Named schemes. SleepSign marks an epoch with an artefact by "*": unscored, or not, by scheme."""
 
 
-def scheme(name: str) -> Scheme:
-    """Return a named scheme.
+def scheme(name: str | Scheme) -> Scheme:
+    """Return a named scheme, or the one given.
 
     Raises
     ------
     UsageError
         For a name that is not there.
     """
+    if isinstance(name, Scheme):
+        return name
     if name not in SCHEMES:
         raise UsageError(f"unknown scheme {name!r}", hint=f"there are: {', '.join(SCHEMES)}")
     return SCHEMES[name]
 
 
 def translate(
-    labels: Iterable[str], *, by: str | None, source: str
+    labels: Iterable[str], *, by: str | Scheme | None, source: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Give the meaning of the labels of a file, and the stage list they belong to.
 
@@ -129,7 +135,7 @@ def translate(
     labels
         As the file has them.
     by
-        Name of a scheme; needed for bare numbers.
+        A scheme or its name; needed for bare numbers.
     source
         File name for messages.
 
@@ -167,24 +173,27 @@ def translate(
 
 
 def _unknown(
-    unknown: Sequence[str], known: Mapping[str, str], by: str | None, source: str
+    unknown: Sequence[str], known: Mapping[str, str], by: str | Scheme | None, source: str
 ) -> DataError:
     shown = ", ".join(repr(t[:40]) for t in unknown[:5])
-    if by is None and all(_is_number(t) for t in unknown):
+    if by is None and all(is_number(t) for t in unknown):
         fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
         return DataError(
             f"{source}: stages are numbers ({shown}), which mean different stages in different "
             "programs",
             hint=f"say which with --scheme NAME; it could be: {', '.join(fitting or SCHEMES)}",
         )
+    long = unknown[0].lower().startswith("sleep stage")
+    alike = [text for text in WORDS if text.startswith("sleep stage") == long]
     return DataError(
-        f"{source}: unknown stage label {shown}" + (f" in scheme {by}" if by else ""),
-        hint=f"known labels: {', '.join([*known, *WORDS])}; "
-        f"schemes for --scheme: {', '.join(SCHEMES)}",
+        f"{source}: unknown stage text {shown}"
+        + (f" in scheme {by}" if isinstance(by, str) else ""),
+        hint=f"known texts: {', '.join([*known, *alike])}; --scheme: {', '.join(SCHEMES)}",
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell a bare number, which means nothing without a scheme."""
     return text.lstrip("+-").replace(".", "", 1).isdecimal()
 
 

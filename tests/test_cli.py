@@ -11,8 +11,8 @@ from sleeptools.simulate import simulate
 
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
 COMMANDS = (
-    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report", "list",
-    "status", "verify",
+    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report",
+    "hypnogram", "list", "status", "verify",
 )  # fmt: skip
 
 
@@ -180,7 +180,9 @@ def test_inspect_json_has_stable_keys(command, raw: Path) -> None:
     ran = command("inspect", raw / "SC4001E0-PSG.edf", raw / "SC4001EC-Hypnogram.edf", "--json")
     psg, scoring = json.loads(ran.out)
     keys = {"path", "format", "kind", "start", "seconds", "notes", "simulated", "signals"}
-    assert set(psg) == set(scoring) == keys | {"montage", "problems", "epochs", "stages"}
+    assert set(psg) == set(scoring) == keys | {
+        "montage", "problems", "epochs", "epoch_seconds", "stages",
+    }  # fmt: skip
     assert [s["label"] for s in psg["signals"]][:2] == ["EEG Fpz-Cz", "EEG Pz-Oz"]
     assert set(psg["signals"][0]) == {
         "label", "sample_rate", "unit", "modality", "samples", "minimum", "maximum",

@@ -278,7 +278,7 @@ def test_other_annotations_are_passed_over_but_unknown_stages_are_not(tmp_path: 
     lights = START + b"+7\x14Lights off\x14\0+0\x1530\x14Sleep stage W\x14\0"
     assert len(formats.read_hypnogram(annotation_file(tmp_path / "a.edf", lights))) == 1
     unknown = START + b"+0\x1530\x14Sleep stage X\x14\0"
-    with pytest.raises(DataError, match="unknown stage label 'Sleep stage X'"):
+    with pytest.raises(DataError, match="unknown stage text 'Sleep stage X'"):
         formats.read_hypnogram(annotation_file(tmp_path / "b.edf", unknown))
 
 

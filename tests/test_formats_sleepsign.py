@@ -79,7 +79,7 @@ def test_japanese_comments_and_a_units_line_are_passed_over(file: Path) -> None:
         (lambda t: [*t, t[-1]], "epoch 9 follows epoch 9"),
         (lambda t: [*t[:3], t[4], t[3], *t[5:]], "epoch 3 follows epoch 4"),
         (lambda t: [*t[:3], "04/12/2018", *t[4:]], "line 23 is '04/12/2018'"),
-        (lambda t: [*t[:5], t[5].replace(",W,", ",X,"), *t[6:]], "unknown stage label 'X'"),
+        (lambda t: [*t[:5], t[5].replace(",W,", ",X,"), *t[6:]], "unknown stage text 'X'"),
         (lambda t: [*t[:5], t[5].replace("00:00:", "00:01:"), *t[6:]], "is at 2018-12-05 00:01:10"),
         (lambda t: t[:1], "one epoch does not tell"),
     ],

@@ -10,7 +10,7 @@ events)`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -132,6 +132,10 @@ def find(
     if settings is not None and not hasattr(module, "SETTINGS"):
         raise UsageError(f"--config is for the data set edf; the files of {name} are known")
     found: list[Source] = module.find(root, settings) if settings else module.find(root)
+    times = Counter(s.id for s in found)
+    if twice := next((s for s in found if times[s.id] > 1), None):
+        places = ", ".join(str(s.files[0]) for s in found if s.id == twice.id)
+        raise DataError(f"{root}: two recordings would be called {twice.id}: {places}")
     kept = [s for s in found if in_subset(module, s.id, subset)]
     if not kept:
         raise DataError(f"{root}: holds no recordings of the subset {subset!r} of {name}")
@@ -188,14 +192,23 @@ def check_sums(source: Source) -> None:
             )
 
 
-def check_plan(subjects: int, most: int, nights: int, most_nights: int) -> None:
-    """Refuse to simulate more than the data set's names have room for.
+def check_plan(
+    subjects: int,
+    most: int,
+    nights: int,
+    most_nights: int,
+    subset: str | None = None,
+    subsets: Collection[str] = (),
+) -> None:
+    """Refuse to simulate a subset that there is not, or more than its names have room for.
 
     Raises
     ------
     UsageError
         Naming the option.
     """
+    if subset is not None and subset not in subsets:
+        raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(subsets) or 'none'}")
     if not 1 <= subjects <= most:
         raise UsageError(f"--subjects is {subjects}; expected 1 to {most}")
     if not 1 <= nights <= most_nights:

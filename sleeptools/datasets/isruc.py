@@ -11,18 +11,18 @@ X1, X2, ... or 24, 25, ...; subject 8 of subgroup I has no F3 and F4, subject 40
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from sleeptools import hypnogram as hyp
-from sleeptools import store, tables
+from sleeptools import stages, store, tables
 from sleeptools.datasets import Channel, Planned, Source, check_plan
-from sleeptools.errors import DataError, UsageError
-from sleeptools.formats import edf
+from sleeptools.errors import DataError
+from sleeptools.formats import _scoring, edf
+from sleeptools.formats import labels as labels_format
 from sleeptools.formats._edf_header import SignalHeader
 from sleeptools.hypnogram import Event, Hypnogram
 from sleeptools.recording import Recording, Samples, Signal
@@ -39,13 +39,11 @@ SUBSETS: Final = {
 }
 SUBJECTS: Final = {"I": 100, "II": 8, "III": 10}
 GROUP: Final = re.compile(
-    r"(?:.*?[-_ ])?(?:sub[-_ ]?)?(?:group|s)[-_ ]?(I{1,3}|[123])(?:$|[-_ ].*)", re.IGNORECASE
+    r"(?:.*group|.*isruc[-_ ]*s)[-_ ]*(I{1,3}|[123])(?:[-_ .].*)?", re.IGNORECASE
 )
 """A folder's name that tells the subgroup, such as "subgroupIII", "ISRUC_S3" or "Subgroup_1"."""
 SCORERS: Final = (1, 2)
-CODES: Final = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}
-TEXTS: Final = {"W": "W", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM", "U": "unknown"}
-"""Of the workbooks; 6 in the texts is what is U in them."""
+SCHEME: Final = "isruc"
 EPOCH_SECONDS: Final = 30.0
 LEAST_OVERLAP: Final = 0.5  # of the signals that each hypnogram must cover
 
@@ -97,10 +95,9 @@ def _group(folder: Path) -> str:
 def _source(rec: Path, root: Path) -> Source:
     folder = rec.parent
     group = _group(folder.resolve())
-    night, number = 1, folder.name
-    if group == "II":
-        night, number = int(rec.stem), folder.parent.name
-    number = number if number.isdecimal() else rec.stem
+    night = int(rec.stem) if group == "II" else 1
+    near = (folder.parent.name, folder.name) if group == "II" else (folder.name,)
+    number = next((name for name in near if name.isdecimal()), rec.stem)
     subject = f"{group}-{int(number):03d}"
     id_ = f"{subject}-{night}" if group == "II" else subject
     names = [f"{rec.stem}_{k}{end}" for k in SCORERS for end in (".txt", ".xlsx")]
@@ -147,7 +144,7 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
         raise DataError(source.problem, hint=_unpack(source.files[0]) if packed else None)
     recording = edf.read(source.files[0], allow_truncated=allow_truncated)
     notes = [str(recording.facts["notes"])] if "notes" in recording.facts else []
-    scorings = [h for k in SCORERS if (h := _scoring(source, k, notes))]
+    scorings = [h for k in SCORERS if (h := _of_scorer(source, k, notes))]
     for scoring in scorings:
         covered = len(scoring) * EPOCH_SECONDS / recording.seconds
         if covered < LEAST_OVERLAP:
@@ -165,7 +162,7 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     )  # fmt: skip
 
 
-def _scoring(source: Source, scorer: int, notes: list[str]) -> Hypnogram | None:
+def _of_scorer(source: Source, scorer: int, notes: list[str]) -> Hypnogram | None:
     """Read what one scorer wrote; where the text and the workbook differ, say so."""
     found = {f.suffix: f for f in source.files if f.stem.endswith(f"_{scorer}")}
     if not found and scorer == 1:
@@ -197,8 +194,8 @@ def _differences(scoring: Hypnogram, workbook: Path, scorer: int) -> list[str]:
 
 def _text(path: Path, scorer: int) -> Hypnogram:
     """Read a digit per line; blank lines may stand at the end only, or they would shift labels."""
-    lines = path.read_text(encoding="latin-1").rstrip().split("\n")
-    return _hypnogram([line.strip() for line in lines], CODES, path, scorer)
+    scoring = labels_format.read_hypnogram(path, scheme=SCHEME, epoch_seconds=EPOCH_SECONDS)
+    return replace(scoring, scorer=f"scorer {scorer}")
 
 
 def _workbook(path: Path, scorer: int) -> Hypnogram:
@@ -208,30 +205,22 @@ def _workbook(path: Path, scorer: int) -> Hypnogram:
     """
     rows = tables.read(path)
     rows = rows[1:] if rows and isinstance(rows[0][0], str) else rows
-    pairs = [(row[0], str(row[1] or "").upper()) for row in rows if len(row) > 1]
+    pairs = [(row[0], str(row[1] or "")) for row in rows if len(row) > 1]
     while pairs and not pairs[-1][1]:
         pairs.pop()
     for due, (number, _) in enumerate(pairs, start=1):
         if number not in (None, due):
             raise DataError(f"{path.name}: epoch {due} is numbered {number}")
-    return _hypnogram([stage for _, stage in pairs], TEXTS, path, scorer)
-
-
-def _hypnogram(labels: Sequence[str], scheme: dict[str, str], path: Path, scorer: int) -> Hypnogram:
-    for number, label in enumerate(labels, start=1):
-        if label not in scheme:
-            raise DataError(
-                f"{path.name}: label {label!r} of epoch {number} is unknown",
-                hint=f"known labels: {', '.join(scheme)}; blank ones only at the end",
-            )
-    events = ((30.0 * i, EPOCH_SECONDS, label) for i, label in enumerate(labels))
-    scoring = hyp.from_events(events, scheme, epoch_seconds=EPOCH_SECONDS, source=path.name)
+    names = [stage or "unannotated" for _, stage in pairs]
+    scoring = _scoring.from_labels(
+        names, scheme=SCHEME, epoch_seconds=EPOCH_SECONDS, source=path.name
+    )
     return replace(scoring, scorer=f"scorer {scorer}")
 
 
-def _subject(source: Source) -> dict[str, str | float]:
+def _subject(source: Source) -> dict[str, str | int]:
     """Look the subject up in the subgroup's table: rows "8", or "8_Rec.1" in subgroup II."""
-    facts: dict[str, str | float] = {}
+    facts: dict[str, str | int] = {}
     for path in (f for f in source.files if f.stem.startswith("Details_subgroup")):
         rows = tables.read(path)
         heads, (subject, age, sex) = tables.columns(rows, "Subject", "Age", "Sex", source=path)
@@ -241,7 +230,7 @@ def _subject(source: Source) -> dict[str, str | float]:
                 continue
             years, letter = row[age], str(row[sex] or "").upper()[:1]
             if isinstance(years, float):
-                facts.setdefault("age", years)
+                facts.setdefault("age", int(years))
             if letter in ("F", "M"):
                 facts.setdefault("sex", letter)
     return facts
@@ -257,7 +246,7 @@ PAIRS: Final = {
     "LOC-A2": "EOG left", "ROC-A1": "EOG right",
     "F3-A2": "EEG F3-M2", "C3-A2": "EEG C3-M2", "O1-A2": "EEG O1-M2",
     "F4-A1": "EEG F4-M1", "C4-A1": "EEG C4-M1", "O2-A1": "EEG O2-M1",
-    "X1": "EMG chin", "X2": "ECG",
+    "X1": "EMG chin", "X2": "ECG", "X3": "EMG leg",
 }  # fmt: skip
 CHANNELS: Final = tuple(
     Channel(label, source, RATE, -RANGE, RANGE) for label, source in PAIRS.items()
@@ -277,9 +266,8 @@ def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
         For numbers that the subgroup has not.
     """
     group = subset or "III"
-    if group not in SUBJECTS:
-        raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(SUBJECTS)}")
-    check_plan(subjects, SUBJECTS[group], nights, 2 if group == "II" else 1)
+    most, most_nights = SUBJECTS.get(group, 0), 2 if group == "II" else 1
+    check_plan(subjects, most, nights, most_nights, subset, SUBJECTS)
     planned = []
     for number in range(1, subjects + 1):
         for night in range(1, nights + 1):
@@ -326,11 +314,11 @@ def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Pa
 
 def _write_labels(scoring: Hypnogram, text: Path, workbook: Path) -> None:
     names = [scoring.names[max(s, 0)] for s in scoring.stages]  # AASM knows no movement: wake
-    digits, letters = ({v: k for k, v in scheme.items()} for scheme in (CODES, TEXTS))
+    digits = {name: digit for digit, name in stages.scheme(SCHEME).labels.items()}
     lines = [digits[name] for name in names]
     store.write_text(text, "\r\n".join(lines) + "\r\n\r\n")
     rows: list[tables.Row] = [["Epoch", "Stage"]]
-    rows += [[float(i), letters[name]] for i, name in enumerate(names, start=1)]
+    rows += [[float(i), "R" if name == "REM" else name] for i, name in enumerate(names, start=1)]
     tables.write_xlsx(workbook, rows)
 
 

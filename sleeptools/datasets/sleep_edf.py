@@ -10,7 +10,7 @@ RECORDS, SHA256SUMS.txt and tables of subjects lie in the folder, they are used.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from sleeptools.datasets import (
     check_plan,
     check_sums,
 )
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import DataError
 from sleeptools.formats import edf
 from sleeptools.formats._edf_header import SignalHeader
 from sleeptools.hypnogram import Event
@@ -50,6 +50,7 @@ SUBSETS: Final = {
 }
 TABLES: Final = {"SC": "SC-subjects", "ST": "ST-subjects"}
 DAY: Final = 86400.0  # s
+EARLIEST: Final = 7200.0  # s before the recording that the lights may have gone off
 
 
 def find(root: Path) -> list[Source]:
@@ -135,7 +136,7 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     facts = {
         **recording.facts,
         **edf.read_sex_and_age(psg),
-        **_subject(source, more, begin, recording.seconds),
+        **_subject(source, more, begin),
         "data_set": "sleep-edf",
         "scoring_rules": RULES,
         "epochs past the signals": len(hypnogram) - len(kept),
@@ -146,16 +147,18 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     )  # fmt: skip
 
 
-def _subject(
-    source: Source, more: Iterable[Path], begin: datetime | None, seconds: float
-) -> dict[str, str | float]:
+def _subject(source: Source, more: Iterable[Path], begin: datetime | None) -> dict[str, str | int]:
     """Look a night up in the study's table of subjects, where one is there."""
     stem = TABLES[source.id[:2]]
     for path in (p for p in more if p.stem == stem):
         rows = tables.read(path)
         of_night = _cassette_row if stem == TABLES["SC"] else _telemetry_row
         age, sex, clock = of_night(path, rows, int(source.subject[3:]), source.night)
-        facts = {"age": age, "sex": sex, "lights_off": _lights_off(clock, begin, seconds)}
+        facts = {
+            "age": None if age is None else int(age),
+            "sex": sex,
+            "lights_off": _lights_off(clock, begin),
+        }
         return {name: value for name, value in facts.items() if value is not None}
     return {}
 
@@ -189,7 +192,7 @@ def _number(cell: str | float | None) -> float | None:
     return cell if isinstance(cell, float) else None
 
 
-def _lights_off(clock: str | float | None, begin: datetime | None, seconds: float) -> float | None:
+def _lights_off(clock: str | float | None, begin: datetime | None) -> int | None:
     """Turn a time of day, a part of a day or "23:05", into s from the start of the recording."""
     if isinstance(clock, str):
         parts = [float(p) for p in clock.split(":")] if re.fullmatch(r"[\d:]+", clock) else []
@@ -198,7 +201,7 @@ def _lights_off(clock: str | float | None, begin: datetime | None, seconds: floa
         return None
     midnight = begin.replace(hour=0, minute=0, second=0)
     after = (clock * DAY - (begin - midnight).total_seconds()) % DAY
-    return round(after if after < seconds else after - DAY)
+    return round(after if after < DAY - EARLIEST else after - DAY)
 
 
 # --- writing the same layout ----------------------------------------------------------------------
@@ -239,8 +242,13 @@ TELEMETRY: Final = _heads(
     ("Marker", "Marker button", "", (-2047, 2048), (-2047, 2048), "", 1),
 )
 """The five signals of a telemetry recording, its EMG sampled at 100 Hz; ranges are assumed."""
-CASSETTE_NUMBERS: Final = tuple(n for n in range(83) if n not in (39, 68, 69, 78, 79))
-TELEMETRY_NUMBERS: Final = (1, 2, *range(4, 23), 24)
+NUMBERS: Final[Mapping[str | None, Sequence[int]]] = {
+    None: range(100),
+    "20": range(20),
+    "78": [n for n in range(83) if n not in (39, 68, 69, 78, 79)],
+    "telemetry": [1, 2, *range(4, 23), 24],
+}
+"""Of the subjects in a subset; a simulated set without one has as many as names have room for."""
 TELEMETRY_HOURS: Final = 9.0
 TELEMETRY_PERSONS: Final = 200  # other people than the cassette's simulated
 
@@ -272,12 +280,8 @@ def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
     UsageError
         For numbers or a subset that the set has not.
     """
-    if subset is not None and subset not in SUBSETS:
-        raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(SUBSETS)}")
-    numbers = {
-        None: range(100), "20": range(20), "78": CASSETTE_NUMBERS, "telemetry": TELEMETRY_NUMBERS,
-    }[subset]  # fmt: skip
-    check_plan(subjects, len(numbers), nights, 2)
+    numbers = NUMBERS.get(subset, ())
+    check_plan(subjects, len(numbers), nights, 2, subset, SUBSETS)
     return [
         _planned(number, night, telemetry=subset == "telemetry")
         for number in numbers[:subjects]

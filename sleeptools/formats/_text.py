@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import re
 from collections.abc import Sequence
 from datetime import datetime, time
@@ -66,6 +67,47 @@ def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
     if not text:
         raise NoStagesError(f"{path.name}: holds no lines")
     return text.splitlines()
+
+
+def header(head: bytes, separator: str) -> list[str]:
+    """Names of a table's columns, in lower case, from the start of the file; [""] for no text."""
+    first = "".join(head_lines(head)[:1])
+    return [c.strip().lower() for c in _cells(first, separator)]
+
+
+def table(path: Path, separator: str) -> list[dict[str, str]]:
+    """Read a table with a header; names of columns are in lower case, blank rows passed over.
+
+    Raises
+    ------
+    DataError
+        If a row has another number of cells than the header, with its line.
+    """
+    lines = read_lines(path)
+    columns = [c.strip().lower() for c in _cells(lines[0], separator)]
+    rows = []
+    for i, line in enumerate(lines[1:], 2):
+        cells = [c.strip() for c in _cells(line, separator)]
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{path.name}: line {i} has {len(cells)} cells, the header {len(columns)}: "
+                f"{line[:60]!r}"
+            )
+        rows.append(dict(zip(columns, cells, strict=True)))
+    return rows
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return (
+        next(csv.reader([line], delimiter=separator), [""])
+        if '"' in line
+        else line.split(separator)
+    )
+
+
+def decimal(value: float) -> str:
+    """Write seconds to the microsecond, without trailing zeros."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _encoding(raw: bytes) -> str:

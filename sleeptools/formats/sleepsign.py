@@ -18,7 +18,7 @@ import numpy as np
 
 from sleeptools import hypnogram as hyp
 from sleeptools import montage, stages
-from sleeptools.errors import DataError, NoStagesError
+from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError
 from sleeptools.formats import _text
 from sleeptools.hypnogram import Event, Hypnogram
 from sleeptools.recording import Recording, Samples, Signal
@@ -116,13 +116,17 @@ def read(path: Path) -> Recording:
 
     Raises
     ------
+    AnnotationsOnlyError
+        If the file holds the score.
     DataError
-        If a line is malformed, or the file holds the score.
+        If a line is malformed.
     """
     lines = path.read_text("latin-1").rstrip().splitlines()
     first = next((i for i, t in enumerate(lines) if SAMPLE.match(t)), None)
     if first is None:
-        raise DataError(f"{path.name}: holds the score, not signals", hint="read it as a hypnogram")
+        raise AnnotationsOnlyError(
+            f"{path.name}: holds the score, not signals", hint="read it as a hypnogram"
+        )
     units = _units(lines[:first], path.name)
     ends = [m for m in (SAMPLE.match(lines[first]), SAMPLE.match(lines[-1])) if m]
     times = _text.moments([m[1] for m in ends], path.name)

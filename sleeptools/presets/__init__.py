@@ -201,12 +201,10 @@ def changed(
         For a rule or a unit that there is not, or a negative margin.
     """
     values = preset.model_dump()
-    if scorer is not None:
-        values["scorer"] = scorer
     wanted = {"rule": trim, "margin_minutes": margin_minutes}
     values["trim"] |= {k: v for k, v in wanted.items() if v is not None}
-    if assume_unit is not None:
-        values["assume_unit"] = assume_unit
+    more = {"scorer": scorer, "assume_unit": assume_unit}
+    values |= {k: v for k, v in more.items() if v is not None}
     try:
         return Preset(**values)
     except ValidationError as e:

@@ -135,6 +135,8 @@ def _sources(
     made["marker"] = body.simulate_marker(rng, len(tone))
     if "EMG chin" in wanted:
         made["EMG chin"] = body.simulate_chin(rng, tone)
+    if "EMG leg" in wanted:
+        made["EMG leg"] = body.simulate_chin(rng, 0.5 * tone)
     if "EOG right" in wanted:  # the eyes turn together: one nears its electrode, the other leaves
         made["EOG left"] = eog.copy()
         made["EOG right"] = eog - 2 * movements
