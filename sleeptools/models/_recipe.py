@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from sleeptools import config
 from sleeptools.models import _schedule
+from sleeptools.models._augment import Augmentation
 from sleeptools.models._schedule import Schedule
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
@@ -53,6 +54,8 @@ class Recipe(BaseModel):
         `weighted_ce`: cross-entropy of the logits, the sum divided by the summed weights;
         `weighted_ce_n`: the same divided by the number of epochs;
         `softmax_ce`: `weighted_ce` with the probabilities in place of the logits.
+    augmentation
+        Random changes of the training epochs.
     selection
         What the validation epochs are judged by to keep a pass; `last` keeps the last one.
     """
@@ -72,6 +75,7 @@ class Recipe(BaseModel):
     schedule: Schedule = Schedule()
     class_weights: tuple[Weight, ...] = ()
     loss: Loss = "weighted_ce"
+    augmentation: Augmentation = Augmentation()
     selection: Selection = "kappa"
 
 

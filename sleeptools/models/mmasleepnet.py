@@ -35,9 +35,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools import ops
+from sleeptools.models._encoder import encode
 from sleeptools.models._recipe import Recipe
 from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
-from sleeptools.ops.feed_forward import feed_forward
 from sleeptools.ops.modal_se import modal_se
 from sleeptools.streams import Layer
 
@@ -282,7 +282,7 @@ class Model(nn.Module):
         tokens = self.tokenise(weighed)
         if self.config.fusion == "mbfe":
             return Parts(fused, weighed, tokens, tokens)
-        encoded = self.encode(tokens)  # (B, T, D)
+        encoded = encode(self.encoder, tokens)  # (B, T, D)
         gated = tokens * encoded if self.config.fusion == "full" else encoded
         return Parts(fused, weighed, tokens, gated)
 
@@ -300,18 +300,3 @@ class Model(nn.Module):
         if self.config.tokens == "paper":
             return f.transpose(2, 3).flatten(1, 2)
         return f.reshape(len(f), MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps
-
-    def encode(self, z: Tensor) -> Tensor:
-        """(B, T, D) to the same; on the CPU the native op does the layer's feed-forward block."""
-        layer = self.encoder
-        if torch.compiler.is_compiling() or z.is_cuda or not ops.runs_native(z):
-            encoded: Tensor = layer(z)
-            return encoded
-        z = layer.norm1(z + layer.dropout1(layer.self_attn(z, z, z, need_weights=False)[0]))
-        weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-        dropout, seed = layer.dropout.p if self.training else 0.0, 0
-        if dropout > 0:
-            seed = int(torch.randint(2**63 - 1, ()))  # of PyTorch's generator, which a run restores
-        changed = feed_forward(z.flatten(0, 1), *weights, dropout=dropout, seed=seed)  # (B T, D)
-        out: Tensor = layer.norm2(z + layer.dropout2(changed.view_as(z)))
-        return out

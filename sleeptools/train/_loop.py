@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from sleeptools import folds, metrics, models, store
 from sleeptools.errors import DataError, Stopped
 from sleeptools.models import _recipe
+from sleeptools.models._augment import augment
 from sleeptools.models._schedule import Place
 from sleeptools.train import _checkpoint
 from sleeptools.train._checkpoint import State
@@ -130,6 +132,7 @@ class Training:
         start = size * (state.step - (self.pass_number - 1) * self.steps)
         numbers = self.order(self.pass_number)[start : start + size]
         x, stages = self.source.take(numbers)  # (B, C, T), (B,)
+        x = self.changed(x, numbers)
         torch.manual_seed(_number(self.task.seeds(0, state.step)))
         logits = state.model.train()(x)  # (B, S)
         loss = _recipe.loss(logits, stages, self.weights, self.recipe.loss)
@@ -147,6 +150,12 @@ class Training:
         state.correct += int(correct)
         state.seen += len(numbers)
         return len(numbers)
+
+    def changed(self, x: Tensor, numbers: Numbers) -> Tensor:
+        """Augment a batch as the recipe says; what is cached is always that of the first pass."""
+        how = self.recipe.augmentation
+        drawn = 1 if how.cached else self.pass_number
+        return augment(x, numbers, how, self.task.seeds(0, 0, drawn))
 
     def finish_pass(self, since: float) -> float | None:
         """Judge a pass, keep it if it is the best, write the log; return the kappa."""
