@@ -20,6 +20,7 @@ from sleeptools import config
 from sleeptools.models import _schedule
 from sleeptools.models._augment import Augmentation
 from sleeptools.models._schedule import Schedule
+from sleeptools.stages import UNSCORED
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
@@ -105,7 +106,7 @@ def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> 
     logits
         (B, S) float32.
     stages
-        (B,) int64, index of the scored stage.
+        (B,) int64, index of the scored stage; -1 does not count.
     weights
         (S,) float32 or None.
     kind
@@ -119,8 +120,11 @@ def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> 
     if kind == "softmax_ce":
         logits = logits.softmax(1)
     if kind == "weighted_ce_n":
-        return functional.cross_entropy(logits, stages, weights, reduction="sum") / len(stages)
-    return functional.cross_entropy(logits, stages, weights)
+        total = functional.cross_entropy(
+            logits, stages, weights, ignore_index=UNSCORED, reduction="sum"
+        )
+        return total / (stages != UNSCORED).sum()
+    return functional.cross_entropy(logits, stages, weights, ignore_index=UNSCORED)
 
 
 def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
