@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import store
+from sleeptools import sequences, store
 from sleeptools.errors import DataError
 from sleeptools.hypnogram import Stages
+from sleeptools.sequences import Windows
 
 KIND = "sleeptools-epochs"
 FILE_KIND = "sleeptools-epochs-file"
@@ -131,15 +132,40 @@ class EpochSet:
         Returns
         -------
         signals
-            (len(numbers), channels, samples) float32.
+            (*numbers.shape, channels, samples) float32.
         """
-        shape = (len(numbers), *self.files[0].signals.shape[1:])
+        shape = (*numbers.shape, *self.files[0].signals.shape[1:])
         out = np.empty(shape, np.float32)
-        owner = np.searchsorted(self._bounds, numbers, "right") - 1
+        owner = self._owner(numbers)
         for i in np.unique(owner):
             mine = owner == i
             out[mine] = self.files[i].signals[numbers[mine] - self._bounds[i]]
         return out
+
+    def _owner(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Place in `files` of the recording of each epoch."""
+        return np.searchsorted(self._bounds, numbers, "right") - 1
+
+    def windows(
+        self, numbers: npt.NDArray[np.int64], *, sequence: int = 1, context: int = 0
+    ) -> Windows:
+        """Arrange epochs for a model.
+
+        Parameters
+        ----------
+        numbers
+            Of the epochs, ascending.
+        sequence
+            Epochs that the model takes and scores at once.
+        context
+            Epochs on either side that it takes to score one.
+        """
+        owner = self._owner(numbers)
+        onsets = np.concatenate([f.onset for f in self.files])[numbers]
+        parts = sequences.segments(numbers, owner, onsets, self.epoch_seconds)
+        if context:
+            return sequences.around(parts, context)
+        return sequences.tiled(parts, sequence) if sequence > 1 else sequences.single(parts)
 
     def where(self, number: int) -> tuple[EpochFile, int]:
         """Find the recording of an epoch and the epoch's place in it."""

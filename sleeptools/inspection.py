@@ -175,12 +175,17 @@ def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
         ]
     if drawer == "presets":
         return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
-    return [{"name": n, "about": _about(drawer, n)} for n in registry.names(drawer)]
+    return [{"name": n, **_about(drawer, n)} for n in registry.names(drawer)]
 
 
-def _about(drawer: str, name: str) -> str:
-    """Read a module's first line without importing it; a model would import torch."""
+def _about(drawer: str, name: str) -> dict[str, Any]:
+    """Read a module's first line and its ABOUT without importing it; a model would import torch."""
     import ast
 
-    text = (registry.ROOT / drawer / f"{name.replace('-', '_')}.py").read_text()
-    return (ast.get_docstring(ast.parse(text)) or "").split("\n", 1)[0]
+    path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"
+    tree = ast.parse(path.read_text())
+    found = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
+            found |= ast.literal_eval(node.value)
+    return found

@@ -68,6 +68,17 @@ def test_no_torch_outside_training(raw: Path, tmp_path: Path) -> None:
         assert "torch" not in modules_after(arguments, tmp_path), arguments
 
 
+def test_list_tells_what_a_model_is(command) -> None:
+    found = {f["name"]: f for f in json.loads(command("list", "models", "--json").out)}
+    one = found["attnsleep"]
+    assert (one["parameters"], one["sample_rate"], one["stages"]) == (522_805, 100.0, 5)
+    assert "10.1109/TNSRE.2021.3076234" in one["paper"]
+    assert one["about"].startswith("AttnSleep: ")
+    shown = " ".join(command("list", "models").out.split())
+    for text in ("522,805", "63.7 M", "native"):
+        assert text in shown
+
+
 def test_version_names_the_native_variant_or_why_there_is_none(command) -> None:
     assert "native: " in command("--version").out
     off = command("--version", SLEEPTOOLS_NATIVE="0")
@@ -82,7 +93,7 @@ WRONG: list[tuple[list[str], int, str, str]] = [
     (["convert", "sleep-edff", "."], 2, "unknown data set", "did you mean 'sleep-edf'?"),
     (["preprocess", "sleep-edf", ".", "--margin", "inf"], 2, "margin_minutes", ""),
     (["preprocess", "sleep-edf", ".", "--trim", "x"], 2, "drop-then-trim", ""),
-    (["train", "--model", "mmasleepnett"], 2, "there are: mmasleepnet", "did you mean"),
+    (["train", "--model", "mmasleepnett"], 2, "there are: attnsleep", "did you mean"),
     (["train", "nowhere"], 66, "nowhere: no such folder", "holds:"),
     (["train", "."], 65, "not a sleeptools-epochs folder", "run it again"),
     (["train", "raw"], 65, "expected sleeptools-epochs, found sleeptools-simulated", "preprocess"),
