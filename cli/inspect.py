@@ -20,8 +20,9 @@ def inspect(
         list[Path], typer.Argument(help="Recordings, hypnograms, or folders of them.")
     ],
     preset: Annotated[
-        str, typer.Option(help="Preset whose montage the signals are mapped to.")
-    ] = "sleep-edf",
+        str | None,
+        typer.Option(help="Preset whose montage the signals are mapped to; one that fits if none."),
+    ] = None,
     scheme: Annotated[
         str | None, typer.Option(help="What the numbers of a hypnogram mean, for example yasa.")
     ] = None,
@@ -38,7 +39,7 @@ def inspect(
     from sleeptools import inspection, presets
     from sleeptools.errors import DataError, SleeptoolsError
 
-    wanted = presets.load(preset)
+    wanted = presets.load(preset) if preset else None
     found, problems = [], []
     listed = inspection.files(paths)
     for path in listed:

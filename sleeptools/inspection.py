@@ -21,7 +21,11 @@ from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording, Signal
 
 EPOCH_SECONDS = 30.0
-ENDINGS = {".edf", ".bdf", ".rec", ".safetensors", ".annot", ".eannot", ".ids", ".hyp"}
+DEFAULT = "sleep-edf"
+ENDINGS = (
+    ".edf", ".bdf", ".rec", ".safetensors", ".annot", ".eannot", ".ids", ".hyp", ".mat", "hz.txt",
+    "sco.txt",
+)  # fmt: skip
 
 
 def inspect(
@@ -38,7 +42,8 @@ def inspect(
     path
         A file of a known format.
     preset
-        Whose montage to map the signals to; Sleep-EDF's if left out.
+        Whose montage to map the signals to; if left out, the first of the package that finds all
+        its channels, and Sleep-EDF's where none does.
     scheme, epoch_seconds
         As `formats.read_hypnogram` takes them.
 
@@ -69,8 +74,19 @@ def inspect(
         facts["simulated"] = hypnogram.scorer == "simulated"
         facts["start"] = hypnogram.begin.isoformat() if hypnogram.begin else None
     if recording is not None:
-        facts |= _of_recording(recording, preset or presets.load("sleep-edf"))
+        facts |= _of_recording(recording, hypnogram, preset or _fitting(recording))
     return facts
+
+
+def _fitting(recording: Recording) -> presets.Preset:
+    """Find the first preset all of whose channels are there, the EEG at no lower rate."""
+    for name in (DEFAULT, *presets.names()):
+        preset = presets.load(name)
+        with contextlib.suppress(DataError):
+            first, *_ = montage.pick(recording, preset.montage, preset.assume_unit)
+            if preset.rate_of(first.sample_rate) <= first.sample_rate:
+                return preset
+    return presets.load(DEFAULT)
 
 
 def _read(
@@ -104,7 +120,7 @@ def files(paths: list[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        inside = sorted(p for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
         if not inside:
             raise MissingInputError(
                 f"{path}: holds no file to inspect", hint=f"known: {', '.join(sorted(ENDINGS))}"
@@ -113,7 +129,10 @@ def files(paths: list[Path]) -> list[Path]:
     return found
 
 
-def _of_recording(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
+def _of_recording(
+    recording: Recording, hypnogram: Hypnogram | None, preset: presets.Preset
+) -> dict[str, Any]:
+    length = hypnogram.epoch_seconds if hypnogram else preset.epoch_seconds
     return {
         "kind": "recording",
         "start": recording.start.isoformat() if recording.start else None,
@@ -122,8 +141,8 @@ def _of_recording(recording: Recording, preset: presets.Preset) -> dict[str, Any
         "simulated": bool(recording.facts.get("simulated", False)),
         "signals": [_of_signal(s) for s in recording.signals.values()],
         **_mapping(recording, preset),
-        "epochs": int(recording.seconds // EPOCH_SECONDS),
-        "epoch_seconds": EPOCH_SECONDS,
+        "epochs": int(recording.seconds // length),
+        "epoch_seconds": length,
     }
 
 

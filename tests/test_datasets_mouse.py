@@ -282,10 +282,10 @@ def test_a_line_that_is_not_two_numbers(texts: Path, line: str, seen: str) -> No
         recording.signal("EMG").samples()
 
 
-@pytest.mark.parametrize("label", ["A", "W*", "NR", "M", "?", ""])
+@pytest.mark.parametrize("label", ["A", "W*", "NR", "S", "?", ""])
 def test_every_other_label_is_an_artefact(texts: Path, label: str) -> None:
     path = texts / "m-1-sco.txt"
-    path.write_text(path.read_text().replace(",A,", f",{label},"))
+    path.write_text(path.read_text().replace(",M,", f",{label},"))
     hypnogram = slumbernet.read(slumbernet.find(texts)[0]).hypnogram
     assert hypnogram is not None
     assert hypnogram.counts()["movement"] == 10

@@ -28,7 +28,7 @@ CITATION: Final = (
 )
 PATTERN: Final = "STEM-256Hz.txt with STEM*sco.txt"
 SIGNALS, SCORING = "-256Hz.txt", "sco.txt"
-LETTERS: Final = ("W", "N", "R", "A")  # the last, an artefact, is stage -1
+LETTERS: Final = ("W", "N", "R", "M")  # the last, an artefact, is stage -1
 EPOCH_SECONDS: Final = 4.0
 SAMPLE_RATE: Final = 256.0
 HOURS: Final = 24.0  # a simulated recording; the real ones last 72

@@ -111,7 +111,7 @@ def _bursts(rng: np.random.Generator, weights: Floats, steps: int) -> Floats:
     t = np.arange(round(0.6 * PARTS))
     length = rng.uniform(0.1, 0.6, (len(onsets), 1)) * PARTS
     shapes = np.where(t < length, np.sin(np.pi * (t + 0.5) / length), 0.0)
-    shapes *= rng.gamma(2.0, 1.2, (len(onsets), 1))
+    shapes *= rng.gamma(2.0, 0.8, (len(onsets), 1))
     factor = np.ones(steps, np.float32)
     waves.add_events(factor, np.sort(onsets), shapes.astype(np.float32))
     return np.asarray(factor, np.float64)
