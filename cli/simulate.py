@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
-    dataset: Annotated[str, typer.Argument(help="Data set to imitate: sleep-edf, isruc or edf.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Data set: sleep-edf, isruc, edf, slumbernet or kjaerby.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     subjects: Annotated[int, typer.Option(help="How many subjects.")] = 4,
     nights: Annotated[int, typer.Option(help="Nights of each subject.")] = 1,

@@ -14,6 +14,7 @@ from sleeptools.errors import DataError, UsageError
 
 HUMAN: Final = ("W", "N1", "N2", "N3", "REM")
 MOUSE: Final = ("Wake", "NREM", "REM")
+WAKE: Final = ("W", "Wake")
 UNSCORED: Final = -1
 
 REASONS: Final = ("scored", "unknown", "movement", "unannotated")

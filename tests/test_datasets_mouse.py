@@ -519,3 +519,57 @@ def test_a_recording_that_is_replaced_keeps_its_shape(texts: Path) -> None:
         np.testing.assert_allclose(
             again.signal(label).samples(), recording.signal(label).samples(), atol=6e-4
         )
+
+
+def test_a_stage_list_without_wake_first_cannot_be_trimmed() -> None:
+    settings = presets.load("kjaerby").model_dump() | {"stages": ("NREM", "Wake", "REM")}
+    assert presets.resolve(settings, where="x").stages[0] == "NREM"
+    settings["trim"] = {"rule": "drop-then-trim"}
+    with pytest.raises(DataError, match="trims wake, but the first stage is 'NREM'"):
+        presets.resolve(settings, where="x")
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "epochs_", "seconds"),
+    [("slumbernet", "slumbernet", 450, 4), ("kjaerby", "kjaerby", 1799, 1)],
+)
+def test_inspect_knows_the_unpacked_folders(
+    tmp_path: Path, name: str, preset: str, epochs_: int, seconds: int
+) -> None:
+    from sleeptools import inspection
+    from sleeptools.simulate import simulate
+
+    raw = simulate(name, tmp_path / "raw", subjects=1, hours=0.5)
+    found = [inspection.inspect(p) for p in inspection.files([raw])]
+    assert {f["kind"] for f in found} == (
+        {"recording"} if name == "kjaerby" else {"recording", "hypnogram"}
+    )
+    recording = next(f for f in found if f["kind"] == "recording")
+    assert recording["montage"] == {"EEG": "EEG", "EMG": "EMG"}
+    assert recording["problems"] == []
+    assert (recording["epochs"], recording["epoch_seconds"]) == (epochs_, seconds)
+    scored = next(f for f in found if f["stages"])
+    assert {"Wake", "NREM", "REM"} < set(scored["stages"])
+    assert sum(scored["stages"].values()) >= epochs_
+
+
+def test_the_chain_of_a_mouse_model(command, tmp_path: Path) -> None:
+    """Simulate, preprocess, train, evaluate, report: three stages, one-second epochs."""
+    import json
+
+    assert command("simulate", "kjaerby", "raw", "--subjects", 2, "--hours", 0.5).code == 0
+    ran = command("preprocess", "kjaerby", "raw")
+    assert ran.code == 0, ran.err
+    quick = ("--passes", 1, "--set", "recipe.batch=128", "--model", "mouse-cnn")
+    ran = command("train", "epochs", "run", "--folds", 2, *quick)
+    assert ran.code == 0, ran.err
+    ran = command("evaluate", "run", "--json")
+    assert ran.code == 0, ran.err
+    (found,) = json.loads(ran.out)
+    truth = epochs.open_set(tmp_path / "epochs").stages
+    (result,) = found["results"]
+    assert np.sum(result["confusion"], 1).tolist() == np.bincount(truth, minlength=3).tolist()
+    assert command("report", "run").code == 0
+    page = (tmp_path / "report.html").read_text()
+    for word in ("Wake", "NREM", "simulated"):
+        assert word in page

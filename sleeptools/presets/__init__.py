@@ -29,6 +29,9 @@ FOLDER = Path(__file__).parent
 TrimRule = Literal["drop-then-trim", "trim-then-drop", "drop-last", "none"]
 
 
+TRIMS_WAKE = ("drop-then-trim", "trim-then-drop")
+
+
 class Trim(BaseModel):
     """Which epochs around sleep are kept."""
 
@@ -55,7 +58,7 @@ class Preset(BaseModel):
     sample_rate: float = Field(gt=0, le=1e5)
     rate_tolerance: float = Field(0.0, ge=0, le=0.01)
     epoch_seconds: float = Field(30.0, ge=1, le=60)
-    stages: tuple[str, ...] = stages.HUMAN
+    stages: tuple[str, ...] = Field(stages.HUMAN, min_length=2)
     rules: str = ""
     scorer: int = Field(1, ge=1)
     trim: Trim = Trim()
@@ -106,6 +109,14 @@ class Preset(BaseModel):
         there = (*self.labels, *MODALITIES)
         for name in (n for step in self.processing for n in step.of if n not in there):
             raise ValueError(f"processing of {name!r}; there are: {', '.join(there)}")
+        return self
+
+    @model_validator(mode="after")
+    def _wake_first(self) -> Self:
+        if self.trim.rule in TRIMS_WAKE and self.stages[0] not in stages.WAKE:
+            raise ValueError(
+                f"trim: {self.trim.rule!r} trims wake, but the first stage is {self.stages[0]!r}"
+            )
         return self
 
     @field_serializer("montage")
