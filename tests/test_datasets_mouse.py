@@ -359,8 +359,8 @@ BROKEN = {
     "struct": ({"emg": {"a": 1.0}}, "'emg' is 1 x 1 of class struct"),
     "rate of two": ({"eeg_frequency": np.ones((1, 2))}, "eeg_frequency is 1, of 2"),
     "rate zero": ({"eeg_frequency": np.zeros((1, 1))}, "eeg_frequency is 0, of 1"),
-    "score 5": ({"sleep_scores": np.full((1, 120), 5.0)}, "unknown stage label '5'"),
-    "score 0.5": ({"sleep_scores": np.full((1, 120), 0.5)}, r"unknown stage label '0\.5'"),
+    "score 5": ({"sleep_scores": np.full((1, 120), 5.0)}, "unknown stage text '5'"),
+    "score 0.5": ({"sleep_scores": np.full((1, 120), 0.5)}, r"unknown stage text '0\.5'"),
     "short eeg": ({"eeg": np.zeros((1, 8267))}, "signals of 16.1478 s for 120 scored seconds"),
     "few scores": ({"sleep_scores": np.zeros((1, 50))}, "covers only 42%"),
 }
