@@ -24,12 +24,22 @@ def preprocess(
     trim: Annotated[
         str | None,
         typer.Option(
-            help="Which epochs stay: drop-then-trim, trim-then-drop or none; the preset's if "
-            "left out."
+            help="Which epochs stay: drop-then-trim, trim-then-drop, drop-last or none; the "
+            "preset's if left out."
         ),
     ] = None,
     margin: Annotated[
         float | None, typer.Option(help="Wake kept on both sides of sleep, minutes.")
+    ] = None,
+    scorer: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Which scorer is the truth, where several scored; others go along."
+        ),
+    ] = None,
+    subset: Annotated[
+        str | None,
+        typer.Option(help="Only these: 20, 78 or telemetry of sleep-edf; I, II or III of isruc."),
     ] = None,
     assume_unit: Annotated[
         str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
@@ -44,10 +54,14 @@ def preprocess(
     from sleeptools import presets
 
     settings = presets.changed(
-        presets.load(preset), trim=trim, margin_minutes=margin, assume_unit=assume_unit
+        presets.load(preset),
+        trim=trim,
+        margin_minutes=margin,
+        scorer=scorer,
+        assume_unit=assume_unit,
     )
     with batch_progress("preprocessing") as progress:
-        library.preprocess(settings, recordings, epochs, progress, jobs=jobs)
+        library.preprocess(settings, recordings, epochs, progress, subset=subset, jobs=jobs)
     _show(epochs)
 
 

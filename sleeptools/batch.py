@@ -14,10 +14,11 @@ from sleeptools.errors import (
     SleeptoolsError,
     Stopped,
     StorageError,
+    UnavailableError,
     UsageError,
 )
 
-OURS = (StorageError, OutputError, Stopped)
+OURS = (StorageError, OutputError, UnavailableError, Stopped)
 """Failures that concern the whole batch, not one recording."""
 
 

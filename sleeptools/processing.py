@@ -119,9 +119,13 @@ class Notch(Filter):
 
 
 class Resample(Base):
-    """To the preset's sample rate, by `signals.resample`; listed only to be done elsewhere."""
+    """To the preset's sample rate, by `signals.resample`; listed only to be done elsewhere.
+
+    Beyond its ends a channel, or an epoch, is taken to hold its value, or to be zero.
+    """
 
     do: Literal["resample"]
+    beyond: signals.Beyond = "hold"
 
 
 class ZScore(Base):
@@ -244,7 +248,7 @@ def run(
         if whole and step.over == "epoch":
             samples, whole = cut(samples, rate), False
         if isinstance(step, Resample):
-            samples, rate = signals.resample(samples, rate, to), to
+            samples, rate = signals.resample(samples, rate, to, beyond=step.beyond), to
         else:
             samples = step.apply(samples, rate)
     return cut(samples, rate) if whole else samples

@@ -23,37 +23,12 @@ from sleeptools.errors import (
     UnavailableError,
     UsageError,
 )
-from sleeptools.train import TrainOptions, _plan, train
+from sleeptools.models import _schedule
+from sleeptools.stages import HUMAN
+from sleeptools.train import TrainOptions, _loop, _plan, train
+from synthetic_epochs import write_epochs
 
 SMALL = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
-NAMES = ("W", "N1", "N2", "N3", "REM")
-
-
-def write_epochs(folder, *, subjects=4, nights=1, count=20, seed=0, names=NAMES, channels=4):
-    """Write a set of epochs in which every stage has a frequency of its own."""
-    rng = np.random.default_rng(seed)
-    time_ = np.arange(3000) / 100  # s
-    recordings = []
-    for subject in range(subjects):
-        for night in range(1, nights + 1):
-            name = f"S{subject:02d}{night}"
-            stages = rng.permutation(np.arange(count) % len(names)).astype(np.int8)
-            waves = np.sin(2 * np.pi * (1 + 3 * stages[:, None, None]) * time_) * 30
-            noise = rng.normal(0, 15, (count, channels, 3000))
-            epochs.write(
-                folder / f"{name}.safetensors", signals=(waves + noise).astype(np.float32),
-                stages=stages, onset=30.0 * np.arange(count), hypnogram=stages,
-                facts={"recording": name, "subject": name[:3], "night": night, "simulated": True},
-            )  # fmt: skip
-            recordings.append(name)
-    montage = [f"channel {i}" for i in range(channels)]
-    facts = {
-        "montage": montage, "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": list(names),
-        "recordings": recordings, "preset": {"name": "tiny"}, "excluded": {"movement": 3},
-    }  # fmt: skip
-    files = [folder / f"{name}.safetensors" for name in recordings]
-    store.Manifest(epochs.KIND, epochs.VERSION, facts).write(folder, files)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +116,7 @@ def test_predictions(whole):
         assert len(tested) == 80
         assert tested["recording"].n_unique() == 4
     one = pl.read_parquet(run / "leak-free/seed-0/fold-00/predictions.parquet")
-    assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in NAMES)]
+    assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in HUMAN)]
     who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("val", "test")}
     assert not who["val"] & who["test"]
     facts = models.read_config(run / "leak-free/seed-0/fold-00")
@@ -158,7 +133,7 @@ def test_predictions_follow_from_the_stored_model(whole, tiny):
         file = epochs.read(tiny / f"{name[0]}.safetensors")
         p = model(torch.from_numpy(np.array(file.signals))).softmax(1).detach().numpy()
         order = rows["epoch"].to_numpy()
-        stored = rows.select(f"p_{n}" for n in NAMES).to_numpy()
+        stored = rows.select(f"p_{n}" for n in HUMAN).to_numpy()
         np.testing.assert_allclose(stored, p[order], rtol=1e-5, atol=1e-6)
         assert (rows["stage"].to_numpy() == file.stages[order]).all()
 
@@ -264,6 +239,8 @@ def test_stop_and_continue(whole, tiny, tmp_path):
 SCRIPT = """
 import sys, torch
 from pathlib import Path
+from sleeptools.models import _schedule
+from sleeptools.stages import HUMAN
 from sleeptools.train import TrainOptions, train
 torch.set_num_threads(1)
 def say(p): print(p.protocol, p.fold, p.step, flush=True)
@@ -380,6 +357,8 @@ def test_other_threads_on_request_are_told(tiny, tmp_path):
 JOB = """
 import sys
 from pathlib import Path
+from sleeptools.models import _schedule
+from sleeptools.stages import HUMAN
 from sleeptools.train import TrainOptions, train
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, fold=0,
@@ -594,6 +573,8 @@ TINY = ("--passes", 2, "--set", "model.modalities=eeg", "--set", "model.fusion=m
         (("--final", "--fold", 0), "--final with --fold"),
         (("--protocol", "leak-free,"), "leak-free, best-on-test"),
         (("--seed", "0,,1"), "--seed is '0,,1'"),
+        (("--recipe", "author"), "did you mean 'authors'?"),
+        (("--set", "recipe.schedule.kind=ramp"), "schedule.kind"),
     ],
 )
 def test_wrong_options(command, tiny, tmp_path, arguments, words):
@@ -601,6 +582,40 @@ def test_wrong_options(command, tiny, tmp_path, arguments, words):
     assert ran.code == 2, ran.err
     assert words in ran.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("cached", "draws"), [(True, 1), (False, 3)])
+def test_augmentation_is_drawn_anew_in_each_pass(tiny, tmp_path, cached, draws, monkeypatch):
+    seen = []
+    monkeypatch.setattr(_loop, "augment", lambda x, *rest: seen.append(rest) or x)
+    changes = {"gains": [0.2], "cached": cached}
+    chosen = SMALL | {"recipe": {"batch": 16, "augmentation": changes}}
+    train(tiny, tmp_path / "run", options(folds=None, final=True, passes=3, settings=chosen))
+    assert len(seen) == 3 * 5
+    assert sorted(np.concatenate([numbers for numbers, *_ in seen[5:10]])) == list(range(80))
+    assert len({tuple(seeds) for *_, seeds in seen}) == draws
+
+
+def test_schedule_and_augmentation_survive_a_break(tiny, tmp_path):
+    """The plateau goes by the losses of the passes so far, those before the break, too."""
+    schedule = {"kind": "plateau", "passes": 1, "factor": 0.01}
+    changes = {"gains": [0.2], "shift": 0.1, "noise": 5.0}
+    recipe = {"learning_rate": 0.003, "schedule": schedule, "augmentation": changes}
+    chosen = SMALL | {"recipe": {"batch": 16} | recipe}
+    asked = options(folds=None, final=True, passes=6, settings=chosen)
+    train(tiny, tmp_path / "whole", asked)
+
+    def stop(progress):
+        if progress.pass_done and progress.pass_number == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        train(tiny, tmp_path / "broken", asked, stop)
+    train(tiny, tmp_path / "broken", asked)
+    same(tmp_path / "whole", tmp_path / "broken")
+    losses = pl.read_csv(tmp_path / "whole/final/log.csv")["loss"].to_list()
+    place = _schedule.Place(0, 1, losses[:5])
+    assert _schedule.setting(_schedule.Schedule(**schedule), place).factor < 1  # it did matter
 
 
 def test_lines_and_repetition(command, tiny, tmp_path, whole):
@@ -618,6 +633,17 @@ def test_lines_and_repetition(command, tiny, tmp_path, whole):
     same(tmp_path / "a", tmp_path / "b")
     (tmp_path / "x.toml").write_text('model = "mmasleepnett"')
     assert "did you mean 'mmasleepnet'?" in command("train", tiny, "--config", "x.toml").err
+
+
+def test_a_recipe_by_name(command, tiny, tmp_path):
+    """It replaces the whole recipe of a run's config.toml, and yields to what is set beside it."""
+    train(tiny, tmp_path / "a", options(fold=0))
+    again = ("--config", "a/config.toml", "--recipe", "authors", "--fold", 0, *TINY)
+    ran = command("train", tiny, "b", *again, "--set", "recipe.amsgrad=false")
+    assert ran.code == 0, ran.err
+    recipe = store.read_toml(tmp_path / "b/config.toml")["recipe"]
+    assert (recipe["variant"], recipe["weight_decay"], recipe["batch"]) == ("authors", 0.01, 16)
+    assert (recipe["selection"], recipe["amsgrad"]) == ("accuracy", False)
 
 
 def test_final_only_and_its_status(command, tiny):

@@ -27,23 +27,24 @@ Input is microvolts as recorded; there is no normalisation but the first BatchNo
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools import native, ops, streams
+from sleeptools import ops
+from sleeptools.models._encoder import encode
 from sleeptools.models._recipe import Recipe
-from sleeptools.ops.feed_forward import feed_forward
+from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
 from sleeptools.ops.modal_se import modal_se
-from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
+from sleeptools.streams import Layer
 
 MAPS = 64  # feature maps of one modality
 STEPS = 24  # time steps after the two streams are joined: 13 + 11, for every kernel set
 HEADS = 4
-SLOPE = 0.01  # of LeakyReLU
+ACTIVATION = Activation("leaky_relu", 0.01)
 HIDDEN = 2048  # of the encoder's feed-forward; PyTorch's default, the paper gives none
 MODALITIES = {"eeg": ("eeg",), "eeg+eog": ("eeg", "eog"), "all": ("eeg", "eog", "emg")}
 
@@ -62,6 +63,13 @@ RECIPES = {
     ),
 }  # fmt: skip
 RECIPE = RECIPES["default"]
+
+ABOUT = {
+    "paper": "Zheng et al. 2022, doi:10.3389/fnins.2022.973761",
+    "parameters": 1_581_637, "macs": 65_613_632, "montage": "2 EEG, EOG, EMG",
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5,
+    "native": ["two_stream_conv", "modal_se", "feed_forward"],
+}  # fmt: skip
 
 
 class Config(BaseModel):
@@ -132,140 +140,36 @@ class Parts(NamedTuple):
     gated: Tensor
 
 
-class Conv(nn.Module):
-    """Convolution without bias, BatchNorm, LeakyReLU with slope 0.01."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, pad: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, pad, bias=False)
-        self.norm = nn.BatchNorm1d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        x = self.norm(self.conv(x))  # (B, outputs, T)
-        return functional.leaky_relu(x, SLOPE, inplace=True)
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution that does both."""
-        norm = self.norm
-        mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None
-        assert variance is not None
-        return ops.fold_batch_norm(
-            self.conv.weight, None, mean, variance, norm.weight, norm.bias, eps=norm.eps
-        )
+Layers = tuple[Layer, Layer, Layer, Layer]
 
 
-class Shape(NamedTuple):
-    """Kernel, stride and padding of a stream's layers."""
-
-    first: tuple[int, int, int]
-    pool: tuple[int, int, int]
-    later: tuple[int, int, int]
-    last_pool: tuple[int, int, int]
-
-
-def shapes(modality: str, kernels: str) -> tuple[Shape, Shape]:
-    """Layers of the short-kernel and of the long-kernel stream of a modality."""
-    short, long = (50, 500) if modality == "eeg" else (25, 250)
-    pad = 24 if modality == "eeg" else 8
-    if kernels == "authors":
-        short, long, pad = 64, 512, 24
-    return (
-        Shape((short, 8, pad), (8, 8, 4), (8, 1, 4), (4, 4, 2)),
-        Shape((long, 64, 24), (4, 4, 2), (6, 1, 4), (2, 2, 1)),
-    )
-
-
-class Stream(nn.Module):
-    """Four convolutions with a pool after the first and after the last."""
-
-    def __init__(self, inputs: int, width: int, shape: Shape, dropout: float) -> None:
-        super().__init__()
-        self.conv1 = Conv(inputs, width, *shape.first)
-        self.pool1 = nn.MaxPool1d(*shape.pool)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = Conv(width, 2 * width, *shape.later)
-        self.conv3 = Conv(2 * width, 2 * width, *shape.later)
-        self.conv4 = Conv(2 * width, 2 * width, *shape.later)
-        self.pool2 = nn.MaxPool1d(*shape.last_pool)
-        later = streams.Layer(2 * width, *shape.later)
-        first = streams.Layer(width, *shape.first, shape.pool)
-        self.layers = (first, later, later, later._replace(pool=shape.last_pool))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, 3000) to (B, 2 * width, 13) for short kernels, 11 for long ones."""
-        x = self.dropout(self.pool1(self.conv1(x)))  # (B, width, 47 or 11 or 12)
-        x = self.conv4(self.conv3(self.conv2(x)))  # (B, 2 * width, 50 or 20 or 21)
-        out: Tensor = self.pool2(x)
-        return out
-
-    def convs(self) -> tuple[Conv, Conv, Conv, Conv]:
-        """All four, in their order."""
-        return self.conv1, self.conv2, self.conv3, self.conv4
-
-
-class Branch(nn.Module):
-    """One modality: a short-kernel and a long-kernel stream joined on time (MBFE)."""
-
-    def __init__(self, modality: str, config: Config) -> None:
-        super().__init__()
-        inputs, width = (config.eeg, MAPS) if modality == "eeg" else (1, MAPS // 2)
-        short, long = shapes(modality, config.kernels)
-        self.small = Stream(inputs, width, short, config.dropout)
-        self.large = Stream(inputs, width, long, config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
-        x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
-        return x.view(len(x), -1, MAPS, STEPS)
-
-
-class FoldedStreams:
-    """All streams of a model for `two_stream_conv`, packed again when a weight has changed.
+def shapes(width: int, kernels: tuple[int, int], pad: int) -> tuple[Layers, Layers]:
+    """Layers of the short-kernel and of the long-kernel stream of a modality, Table 2.
 
     Parameters
     ----------
-    found
-        The first channel of each stream, its channels, and the stream.
+    width
+        Maps of the first layer; the later ones have twice as many.
+    kernels
+        Of the two first layers, samples.
+    pad
+        Of the short one.
     """
+    short, long = kernels
+    later, wider = Layer(2 * width, 8, 1, 4), Layer(2 * width, 6, 1, 4)
+    return (
+        (Layer(width, short, 8, pad, (8, 8, 4)), later, later, later._replace(pool=(4, 4, 2))),
+        (Layer(width, long, 64, 24, (4, 4, 2)), wider, wider, wider._replace(pool=(2, 2, 1))),
+    )
 
-    def __init__(self, found: list[tuple[int, int, Stream]]) -> None:
-        self.shape = streams.describe(streams.Stream(c, n, s.layers) for c, n, s in found)
-        self.convs = [conv for *_, stream in found for conv in stream.convs()]
-        modules = [module for conv in self.convs for module in (conv.conv, conv.norm)]
-        self.sources = [
-            (tensors, name)
-            for module in modules
-            for tensors in (module._parameters, module._buffers)
-            for name, tensor in tensors.items()
-            if tensor is not None
-        ]
-        self.state: list[Any] = []
-        self.weights = self.packed = torch.empty(0)
 
-    def __call__(self, x: Tensor, precision: str) -> Tensor:
-        """(B, channels, 3000) to (B, maps, 24)."""
-        # Storage and version of every tensor tell an assignment, a step of an optimiser and a
-        # loaded state; training, which PyTorch does not count for running statistics, shows in
-        # num_batches_tracked. Inference tensors have no versions: None here, and never equal.
-        state: list[Any] = [native.variant(), precision]
-        tensors = [t for source, name in self.sources if (t := source[name]) is not None]
-        try:
-            state += [t.data_ptr() for t in tensors] + [t._version for t in tensors]
-        except RuntimeError:
-            state = [None]
-        if state != self.state or state == [None]:
-            with torch.no_grad():
-                self.weights = self.join()
-            self.packed = pack(self.weights, self.shape, precision)
-            self.state = state
-        weights = self.join() if torch.is_grad_enabled() else self.weights
-        return two_stream_conv(x, weights, self.shape, "leaky_relu", SLOPE, precision, self.packed)
-
-    def join(self) -> Tensor:
-        """Fold each BatchNorm into its convolution; differentiable."""
-        return join([conv.folded() for conv in self.convs])
+def branch(modality: str, config: Config) -> TwoStreams:
+    """Make one modality's streams (MBFE), (B, inputs, 3000) to (B, 64 or 128, 24)."""
+    inputs, width = (config.eeg, MAPS) if modality == "eeg" else (1, MAPS // 2)
+    kernels, pad = ((50, 500), 24) if modality == "eeg" else ((25, 250), 8)
+    if config.kernels == "authors":
+        kernels, pad = (64, 512), 24
+    return TwoStreams(inputs, shapes(width, kernels, pad), ACTIVATION, config.dropout)
 
 
 Folded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -341,7 +245,7 @@ class Model(nn.Module):
         count_tokens, width = (MAPS, count * STEPS)
         if config.tokens == "paper":
             count_tokens, width = count * STEPS, MAPS
-        branches = {m: Branch(m, config) for m in parts}
+        branches = {m: branch(m, config) for m in parts}
         self.branches = nn.ModuleDict(branches)
         if config.fusion == "full":
             self.se = ModalSE(count, config.se)
@@ -351,10 +255,8 @@ class Model(nn.Module):
         self.linear2 = nn.Linear(32, config.stages)
         self.precision = "fp32"  # of the native streams in evaluation
         n = config.eeg
-        place = {"eeg": (0, n), "eog": (n, 1), "emg": (n + 1, 1)}
-        self.folded = FoldedStreams(
-            [(*place[m], s) for m, branch in branches.items() for s in (branch.small, branch.large)]
-        )
+        first = {"eeg": 0, "eog": n, "emg": n + 1}
+        self.folded = FoldedStreams([(first[m], streams) for m, streams in branches.items()])
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.
@@ -380,41 +282,21 @@ class Model(nn.Module):
         tokens = self.tokenise(weighed)
         if self.config.fusion == "mbfe":
             return Parts(fused, weighed, tokens, tokens)
-        encoded = self.encode(tokens)  # (B, T, D)
+        encoded = encode(self.encoder, tokens)  # (B, T, D)
         gated = tokens * encoded if self.config.fusion == "full" else encoded
         return Parts(fused, weighed, tokens, gated)
 
     def fuse(self, x: Tensor) -> Tensor:
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
-        if self._fuses(x):
+        if not self.training and self.folded.serves(x):
             return self.folded(x, self.precision).view(len(x), -1, MAPS, STEPS)
         n = self.config.eeg
         signals = {"eeg": x[:, :n], "eog": x[:, n : n + 1], "emg": x[:, n + 1 : n + 2]}
-        return torch.cat([branch(signals[m]) for m, branch in self.branches.items()], 1)
-
-    def _fuses(self, x: Tensor) -> bool:
-        """Whether the native op runs all streams as one; on a GPU cuDNN has the Tensor Cores."""
-        if self.training or torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
-            return False
-        return self.linear1.weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")
+        maps = torch.cat([streams(signals[m]) for m, streams in self.branches.items()], 1)
+        return maps.view(len(x), -1, MAPS, STEPS)
 
     def tokenise(self, f: Tensor) -> Tensor:
         """(B, M, 64, 24) to (B, 64, 24 M), or as the paper writes it to (B, 24 M, 64)."""
         if self.config.tokens == "paper":
             return f.transpose(2, 3).flatten(1, 2)
         return f.reshape(len(f), MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps
-
-    def encode(self, z: Tensor) -> Tensor:
-        """(B, T, D) to the same; on the CPU the native op does the layer's feed-forward block."""
-        layer = self.encoder
-        if torch.compiler.is_compiling() or z.is_cuda or not ops.runs_native(z):
-            encoded: Tensor = layer(z)
-            return encoded
-        z = layer.norm1(z + layer.dropout1(layer.self_attn(z, z, z, need_weights=False)[0]))
-        weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-        dropout, seed = layer.dropout.p if self.training else 0.0, 0
-        if dropout > 0:
-            seed = int(torch.randint(2**63 - 1, ()))  # of PyTorch's generator, which a run restores
-        changed = feed_forward(z.flatten(0, 1), *weights, dropout=dropout, seed=seed)  # (B T, D)
-        out: Tensor = layer.norm2(z + layer.dropout2(changed.view_as(z)))
-        return out

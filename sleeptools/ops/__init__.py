@@ -77,7 +77,7 @@ def runs_native(x: Tensor) -> bool:
     """Whether the core serves this tensor's device and type; otherwise the reference runs."""
     if x.dtype != torch.float32:
         return False
-    return native.has_cuda() if x.is_cuda else native.available()
+    return native.has_cuda() if x.is_cuda else x.is_cpu and native.available()
 
 
 def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | float | bool) -> None:

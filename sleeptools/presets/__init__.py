@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 FOLDER = Path(__file__).parent
-TrimRule = Literal["drop-then-trim", "trim-then-drop", "none"]
+TrimRule = Literal["drop-then-trim", "trim-then-drop", "drop-last", "none"]
+
+
+TRIMS_WAKE = ("drop-then-trim", "trim-then-drop")
 
 
 class Trim(BaseModel):
@@ -35,13 +38,16 @@ class Trim(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     rule: TrimRule = "drop-then-trim"
     margin_minutes: float = Field(30.0, ge=0, le=1440)
+    last_epochs: int = Field(30, ge=0)
 
 
 class Preset(BaseModel):
     """A preprocessing, resolved: what goes into epochs.toml and every model's config.
 
     Amplitudes stay in microvolts; nothing is normalised unless a preset says so. A channel of the
-    montage is a name, or a table of a name and what serves as it: see `montage.Channel`.
+    montage is a name, or a table of a name and what serves as it: see `montage.Channel`. A signal
+    whose own rate is within `rate_tolerance`, a fraction, of `sample_rate` is not resampled: an
+    epoch is then the first `samples` samples from its onset on, and the rates of a set may differ.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,15 +56,32 @@ class Preset(BaseModel):
     montage: tuple[Channel, ...] = Field(min_length=1)
     assume_unit: str = ""  # of voltages whose file names no unit
     sample_rate: float = Field(gt=0, le=1e5)
+    rate_tolerance: float = Field(0.0, ge=0, le=0.01)
     epoch_seconds: float = Field(30.0, ge=1, le=60)
-    stages: tuple[str, ...] = stages.HUMAN
+    stages: tuple[str, ...] = Field(stages.HUMAN, min_length=2)
     rules: str = ""
+    scorer: int = Field(1, ge=1)
     trim: Trim = Trim()
     processing: tuple[Step, ...] = ()
 
     def steps(self, label: str, modality: str) -> tuple[Step, ...]:
         """Give the steps that concern a channel."""
         return tuple(s for s in self.processing if s.concerns(label, modality))
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return self.samples_at(self.sample_rate)
+
+    def samples_at(self, rate: float) -> int:
+        """Count the samples of an epoch before resampling, at a rate in Hz."""
+        near = self.rate_of(rate) == rate
+        return round(self.epoch_seconds * (self.sample_rate if near else rate))
+
+    def rate_of(self, own: float) -> float:
+        """Rate at which a signal is cut into epochs: its own, or the one it is resampled to, Hz."""
+        near = abs(own / self.sample_rate - 1) <= self.rate_tolerance
+        return own if near else self.sample_rate
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -86,6 +109,14 @@ class Preset(BaseModel):
         there = (*self.labels, *MODALITIES)
         for name in (n for step in self.processing for n in step.of if n not in there):
             raise ValueError(f"processing of {name!r}; there are: {', '.join(there)}")
+        return self
+
+    @model_validator(mode="after")
+    def _wake_first(self) -> Self:
+        if self.trim.rule in TRIMS_WAKE and self.stages[0] not in stages.WAKE:
+            raise ValueError(
+                f"trim: {self.trim.rule!r} trims wake, but the first stage is {self.stages[0]!r}"
+            )
         return self
 
     @field_serializer("montage")
@@ -170,6 +201,7 @@ def changed(
     *,
     trim: str | None = None,
     margin_minutes: float | None = None,
+    scorer: int | None = None,
     assume_unit: str | None = None,
 ) -> Preset:
     """Return the preset with other settings where they are given.
@@ -182,8 +214,8 @@ def changed(
     values = preset.model_dump()
     wanted = {"rule": trim, "margin_minutes": margin_minutes}
     values["trim"] |= {k: v for k, v in wanted.items() if v is not None}
-    if assume_unit is not None:
-        values["assume_unit"] = assume_unit
+    more = {"scorer": scorer, "assume_unit": assume_unit}
+    values |= {k: v for k, v in more.items() if v is not None}
     try:
         return Preset(**values)
     except ValidationError as e:

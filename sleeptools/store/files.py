@@ -151,6 +151,12 @@ def write_table(path: Path, table: pl.DataFrame, *, csv: bool = False) -> None:
         write_text(path.with_suffix(".csv"), table.write_csv())
 
 
+def write_columns(path: Path, table: pl.DataFrame) -> None:
+    """Write a table of numbers as plain text: no header, a tab between columns, 3 decimals."""
+    with atomic_write(path) as file:
+        table.write_csv(file, include_header=False, separator="\t", float_precision=3)
+
+
 def need(path: Path, what: str = "file") -> Path:
     """Return the path if it exists.
 
