@@ -49,7 +49,7 @@ def train(
     folds_from: Annotated[
         str | None,
         typer.Option(
-            help="seed, or published: the 20 or 10 folds of Sleep-EDF's papers.  [default: seed]"
+            help="seed, or published: the folds of Sleep-EDF's and ISRUC's papers.  [default: seed]"
         ),
     ] = None,
     fold: Annotated[

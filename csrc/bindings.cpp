@@ -265,6 +265,30 @@ void separable_stream(Address x, Address weights, Address space, Address out, Ad
          std::min(slots, batch * signals), work, device, stream);
 }
 
+void section_filter(Address x, Address sections, Address steady, int64_t rows, int64_t samples,
+                    int64_t count, int64_t memory, bool backwards, bool from_rest, int device,
+                    Address stream) {
+  const sleeptools::SectionFilter op{at<float>(x),
+                                     at<const double>(sections),
+                                     at<const double>(steady),
+                                     rows,
+                                     samples,
+                                     count,
+                                     memory,
+                                     backwards,
+                                     from_rest};
+  launch(op, sleeptools::cpu::kernels().section_filter, sleeptools::cuda::section_filter, 1, 0,
+         device, stream);
+}
+
+void polyphase(Address x, Address taps, Address out, int64_t rows, int64_t padded, int64_t size,
+               int64_t up, int64_t down, int64_t width, int device, Address stream) {
+  const sleeptools::Polyphase op{at(x), at(taps), at<float>(out), rows, padded,
+                                 size,  up,       down,           width};
+  launch(op, sleeptools::cpu::kernels().polyphase, sleeptools::cuda::polyphase, 1, 0, device,
+         stream);
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
@@ -302,4 +326,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("conv_block_backward_workspace", conv_block_workspace<sleeptools::ConvBlockBackward>);
   m.def("separable_stream", separable_stream);
   m.def("separable_stream_workspace", separable_stream_workspace);
+  m.def("section_filter", section_filter);
+  m.def("polyphase", polyphase);
 }

@@ -314,6 +314,29 @@ static inline int64_t task_floats(const SeparableStream& op) {
   return most;
 }
 
+// Second-order sections one after the other along every row, in float64; CPU only.
+struct SectionFilter {
+  static constexpr int kMaxSections = 16;
+
+  float* x;                // (rows, samples); replaced by the result
+  const double* sections;  // (count, 5): b0 b1 b2 a1 a2, in transposed direct form II
+  const double* steady;    // (count, 2): states after a constant 1 for ever; zeros from rest
+  int64_t rows, samples, count;
+  int64_t memory;  // samples after which the states no longer show how they began
+  bool backwards;  // from the last sample to the first
+  bool from_rest;  // zeros before the first sample; otherwise its value for ever
+};
+
+// Polyphase resampling by up / down; CPU only.
+struct Polyphase {
+  static constexpr int kPanel = 16;  // `width` is a multiple of it, on every instruction set
+
+  const float* x;     // (rows, padded): the input of output 0 starts at 0
+  const float* taps;  // (up, width), each phase in the order of the input
+  float* out;         // (rows, size)
+  int64_t rows, padded, size, up, down, width;
+};
+
 }  // namespace sleeptools
 
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
@@ -327,4 +350,6 @@ static inline int64_t task_floats(const SeparableStream& op) {
   OP(conv_block, ConvBlock)                      \
   OP(conv_block_backward, ConvBlockBackward)     \
   OP(dropout, Dropout)                           \
-  OP(separable_stream, SeparableStream)
+  OP(separable_stream, SeparableStream)          \
+  OP(section_filter, SectionFilter)              \
+  OP(polyphase, Polyphase)

@@ -41,6 +41,13 @@ VARIANTS = {
         "ten-channels": {"channels": 10},
         "stages-3": {"stages": 3},
     },
+    "mouse-cnn": {"default": {}, "three-channels": {"channels": 3}},
+    "mouse-cnn-attention": {"default": {}, "heads-1": {"heads": 1}},
+    "mouse-transformer": {"default": {}, "one-channel": {"channels": 1, "layers": 2}},
+    "slumbernet": {
+        "default": {"epoch_seconds": 0.5},
+        "layout-authors": {"epoch_seconds": 0.5, "layout": "authors", "blocks": 5},
+    },
 }
 
 

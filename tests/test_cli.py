@@ -11,8 +11,8 @@ from sleeptools.simulate import simulate
 
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
 COMMANDS = (
-    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report", "list",
-    "status", "verify",
+    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report",
+    "hypnogram", "list", "status", "verify",
 )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ WRONG: list[tuple[list[str], int, str, str]] = [
     (["preprocess", "sleep-edf", "nowhere"], 66, "no such folder", "holds:"),
     (["preprocess", "sleep-edf"], 66, "recordings: no such folder", "holds:"),
     (["convert", "sleep-edf", "."], 65, "no Sleep-EDF recordings", "SC4ssNE0-PSG.edf"),
-    (["preprocess", "other", "."], 2, "unknown preset 'other'; there are: sleep-edf", "TOML"),
+    (["preprocess", "other", "."], 2, "unknown preset 'other'; there are: ", "TOML"),
     (["convert", "sleep-edff", "."], 2, "unknown data set", "did you mean 'sleep-edf'?"),
     (["preprocess", "sleep-edf", ".", "--margin", "inf"], 2, "margin_minutes", ""),
     (["preprocess", "sleep-edf", ".", "--trim", "x"], 2, "drop-then-trim", ""),
@@ -191,7 +191,9 @@ def test_inspect_json_has_stable_keys(command, raw: Path) -> None:
     ran = command("inspect", raw / "SC4001E0-PSG.edf", raw / "SC4001EC-Hypnogram.edf", "--json")
     psg, scoring = json.loads(ran.out)
     keys = {"path", "format", "kind", "start", "seconds", "notes", "simulated", "signals"}
-    assert set(psg) == set(scoring) == keys | {"montage", "epochs", "stages"}
+    assert set(psg) == set(scoring) == keys | {
+        "montage", "problems", "epochs", "epoch_seconds", "stages",
+    }  # fmt: skip
     assert [s["label"] for s in psg["signals"]][:2] == ["EEG Fpz-Cz", "EEG Pz-Oz"]
     assert set(psg["signals"][0]) == {
         "label", "sample_rate", "unit", "modality", "samples", "minimum", "maximum",

@@ -24,7 +24,10 @@ from synthetic_epochs import write_epochs
 
 NAMES = registry.names("models")
 EVERY_VARIANT = [(n, v, c) for n in NAMES for v, c in golden.variants(n).items()]
-NARROW = {}
+NARROW = {
+    "slumbernet": {"blocks": 5, "filters": 4, "epoch_seconds": 1.0},
+    "mouse-transformer": {"layers": 2},
+}
 """Settings with which the heavy ones are quick to train."""
 FACTS = {
     "montage": ["EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal", "EMG submental"],

@@ -25,7 +25,7 @@ from sleeptools.errors import (
 )
 from sleeptools.models import _schedule
 from sleeptools.stages import HUMAN
-from sleeptools.train import TrainOptions, _plan, train
+from sleeptools.train import TrainOptions, _loop, _plan, train
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -603,10 +603,24 @@ def test_wrong_options(command, tiny, tmp_path, arguments, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_schedule_survives_a_break(tiny, tmp_path):
+@pytest.mark.parametrize(("cached", "draws"), [(True, 1), (False, 3)])
+def test_augmentation_is_drawn_anew_in_each_pass(tiny, tmp_path, cached, draws, monkeypatch):
+    seen = []
+    monkeypatch.setattr(_loop, "augment", lambda x, *rest: seen.append(rest) or x)
+    changes = {"gains": [0.2], "cached": cached}
+    chosen = SMALL | {"recipe": {"batch": 16, "augmentation": changes}}
+    train(tiny, tmp_path / "run", options(folds=None, final=True, passes=3, settings=chosen))
+    assert len(seen) == 3 * 5
+    assert sorted(np.concatenate([numbers for numbers, *_ in seen[5:10]])) == list(range(80))
+    assert len({tuple(seeds) for *_, seeds in seen}) == draws
+
+
+def test_schedule_and_augmentation_survive_a_break(tiny, tmp_path):
     """The plateau goes by the losses of the passes so far, those before the break, too."""
     schedule = {"kind": "plateau", "passes": 1, "factor": 0.01}
-    chosen = SMALL | {"recipe": {"batch": 16, "learning_rate": 3.0, "schedule": schedule}}
+    changes = {"gains": [0.2], "shift": 0.1, "noise": 5.0}
+    recipe = {"learning_rate": 0.003, "schedule": schedule, "augmentation": changes}
+    chosen = SMALL | {"recipe": {"batch": 16} | recipe}
     asked = options(folds=None, final=True, passes=6, settings=chosen)
     train(tiny, tmp_path / "whole", asked)
 

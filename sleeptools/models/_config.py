@@ -44,3 +44,29 @@ class Human(Settings):
     def epoch_seconds(self) -> float:
         """Length of an epoch, s."""
         return 30.0
+
+
+class Mouse(Settings):
+    """A model of mouse sleep, whose epochs and rates differ between laboratories.
+
+    Parameters
+    ----------
+    stages
+        Number of stages.
+    channels
+        Channels of the input.
+    sample_rate
+        Hz.
+    epoch_seconds
+        Length of an epoch, s.
+    """
+
+    stages: int = Field(default=3, ge=2, le=16)
+    channels: int = Field(default=2, ge=1, le=64)
+    sample_rate: float = Field(default=512.0, gt=0, le=10_000)
+    epoch_seconds: float = Field(default=1.0, gt=0, le=60)
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return round(self.sample_rate * self.epoch_seconds)

@@ -18,7 +18,9 @@ from torch.nn import functional
 
 from sleeptools import config
 from sleeptools.models import _schedule
+from sleeptools.models._augment import Augmentation
 from sleeptools.models._schedule import Schedule
+from sleeptools.stages import UNSCORED
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
@@ -53,6 +55,8 @@ class Recipe(BaseModel):
         `weighted_ce`: cross-entropy of the logits, the sum divided by the summed weights;
         `weighted_ce_n`: the same divided by the number of epochs;
         `softmax_ce`: `weighted_ce` with the probabilities in place of the logits.
+    augmentation
+        Random changes of the training epochs.
     selection
         What the validation epochs are judged by to keep a pass; `last` keeps the last one.
     """
@@ -72,6 +76,7 @@ class Recipe(BaseModel):
     schedule: Schedule = Schedule()
     class_weights: tuple[Weight, ...] = ()
     loss: Loss = "weighted_ce"
+    augmentation: Augmentation = Augmentation()
     selection: Selection = "kappa"
 
 
@@ -101,7 +106,7 @@ def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> 
     logits
         (B, S) float32.
     stages
-        (B,) int64, index of the scored stage.
+        (B,) int64, index of the scored stage; -1 does not count.
     weights
         (S,) float32 or None.
     kind
@@ -115,8 +120,11 @@ def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> 
     if kind == "softmax_ce":
         logits = logits.softmax(1)
     if kind == "weighted_ce_n":
-        return functional.cross_entropy(logits, stages, weights, reduction="sum") / len(stages)
-    return functional.cross_entropy(logits, stages, weights)
+        total = functional.cross_entropy(
+            logits, stages, weights, ignore_index=UNSCORED, reduction="sum"
+        )
+        return total / (stages != UNSCORED).sum()
+    return functional.cross_entropy(logits, stages, weights, ignore_index=UNSCORED)
 
 
 def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

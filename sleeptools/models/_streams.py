@@ -16,18 +16,9 @@ from torch.nn import functional
 
 from sleeptools import native, ops, streams
 from sleeptools.models._folded import Folded
+from sleeptools.models._training import draw_seed, share, trains_native
 from sleeptools.ops.conv_block import Running, conv_block
 from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
-
-
-def trains_native(x: Tensor) -> bool:
-    """Whether training takes native ops; on a GPU cuDNN has the Tensor Cores."""
-    return not (torch.compiler.is_compiling() or x.is_cuda) and ops.runs_native(x)
-
-
-def draw_seed(dropout: float) -> int:
-    """Draw the seed of a native dropout from PyTorch's generator, which a run restores."""
-    return int(torch.randint(2**63 - 1, ())) if dropout > 0 else 0
 
 
 class Activation(NamedTuple):
@@ -108,7 +99,7 @@ class Stream(nn.Module):
     def blocks(self, x: Tensor, dropout: float) -> Tensor:
         """(B, T, inputs) to (B, steps, outputs) in training, `dropout` after the last pool."""
         convs = list(self.convs())
-        dropouts = [self.dropout.p, *[0.0] * (len(convs) - 2), dropout]
+        dropouts = [share(self.dropout), *[0.0] * (len(convs) - 2), dropout]
         for conv, p in zip(convs, dropouts, strict=True):
             x = conv.block(x, p)
         return x
@@ -136,7 +127,7 @@ class TwoStreams(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, steps of both)."""
         if self.training and trains_native(x):
-            x, p = x.mT.contiguous(), self.dropout.p  # (B, T, inputs)
+            x, p = x.mT.contiguous(), share(self.dropout)  # (B, T, inputs)
             return torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
         joined: Tensor = self.dropout(torch.cat([self.small(x), self.large(x)], 2))
         return joined

@@ -35,16 +35,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools import ops
+from sleeptools.models._encoder import encode
 from sleeptools.models._recipe import Recipe
-from sleeptools.models._streams import (
-    Activation,
-    FoldedStreams,
-    TwoStreams,
-    draw_seed,
-    trains_native,
-)
-from sleeptools.ops.dropout import dropout
-from sleeptools.ops.feed_forward import feed_forward
+from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
 from sleeptools.ops.modal_se import modal_se
 from sleeptools.shapes import mmasleepnet as shapes
 from sleeptools.shapes.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS
@@ -264,7 +257,7 @@ class Model(nn.Module):
         tokens = self.tokenise(weighed)
         if self.config.fusion == "mbfe":
             return Parts(fused, weighed, tokens, tokens)
-        encoded = self.encode(tokens)  # (B, T, D)
+        encoded = encode(self.encoder, tokens)  # (B, T, D)
         gated = tokens * encoded if self.config.fusion == "full" else encoded
         return Parts(fused, weighed, tokens, gated)
 
@@ -283,37 +276,3 @@ class Model(nn.Module):
         if self.config.tokens == "paper":
             return f.transpose(2, 3).flatten(1, 2)
         return f.reshape(len(f), MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps
-
-    def encode(self, z: Tensor) -> Tensor:
-        """(B, T, D) to the same; on the CPU the native op does the layer's feed-forward block."""
-        layer = self.encoder
-        if not trains_native(z):
-            encoded: Tensor = layer(z)
-            return encoded
-        z = layer.norm1(z + self.drop(self.attend(z), layer.dropout1.p))
-        weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-        p = layer.dropout.p if self.training else 0.0
-        changed = feed_forward(z.flatten(0, 1), *weights, dropout=p, seed=draw_seed(p))  # (B T, D)
-        out: Tensor = layer.norm2(z + self.drop(changed.view_as(z), layer.dropout2.p))
-        return out
-
-    def attend(self, z: Tensor) -> Tensor:
-        """Self-attention of the encoder, (B, T, D) to the same."""
-        attention = self.encoder.self_attn
-        if not self.training:
-            return attention(z, z, z, need_weights=False)[0]
-        batch, tokens, width = z.shape
-        qkv = functional.linear(z, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 D)
-        qkv = qkv.view(batch, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = (part.flatten(0, 1) for part in qkv)  # (B heads, T, D / heads)
-        scores = torch.baddbmm(
-            z.new_zeros(()), q, k.mT, beta=0, alpha=(width // HEADS) ** -0.5
-        )  # (B heads, T, T)
-        mixed = self.drop(scores.softmax(2), attention.dropout) @ v  # (B heads, T, D / heads)
-        mixed = mixed.view(batch, HEADS, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
-        out: Tensor = attention.out_proj(mixed)
-        return out
-
-    def drop(self, x: Tensor, p: float) -> Tensor:
-        """Dropout of (N, T, D) in training, where it `trains_native`."""
-        return dropout(x, p, draw_seed(p)) if self.training and p > 0 else x
