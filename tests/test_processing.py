@@ -27,7 +27,7 @@ def preset(**changes: object) -> presets.Preset:
 
 
 def cut(samples: np.ndarray, rate: float) -> np.ndarray:
-    return signals.cut(samples, rate, np.array([0.0, 30.0, 60.0]), 30.0)
+    return signals.cut(samples, rate, np.array([0.0, 30.0, 60.0]), round(30 * rate))
 
 
 def test_steps_run_in_the_order_of_the_file() -> None:
