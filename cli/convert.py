@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import batch_progress, plural, talk
+from ._console import Jobs, batch_progress, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +31,7 @@ def convert(
         Path | None,
         typer.Option(help="What the files of data set edf are called; RAW/edf.toml if left out."),
     ] = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Convert raw files to recordings.
 
@@ -43,7 +44,7 @@ def convert(
     with batch_progress("converting") as progress:
         library.convert(
             dataset, raw, recordings, progress, allow_truncated=allow_truncated, subset=subset,
-            settings=config,
+            settings=config, jobs=jobs,
         )  # fmt: skip
     lacking = store.read_manifest(recordings, library.KIND)["absent"]
     if lacking:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import batch_progress, emit_table, plural, talk
+from ._console import Jobs, batch_progress, emit_table, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -44,6 +44,7 @@ def preprocess(
     assume_unit: Annotated[
         str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
     ] = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Make epochs of recordings, by a preset.
 
@@ -60,7 +61,7 @@ def preprocess(
         assume_unit=assume_unit,
     )
     with batch_progress("preprocessing") as progress:
-        library.preprocess(settings, recordings, epochs, progress, subset=subset)
+        library.preprocess(settings, recordings, epochs, progress, subset=subset, jobs=jobs)
     _show(epochs)
 
 

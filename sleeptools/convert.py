@@ -27,6 +27,7 @@ def convert(
     allow_truncated: bool = False,
     subset: str | None = None,
     settings: Path | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Convert every recording of a data set below `raw`; what is done already is skipped.
 
@@ -46,6 +47,8 @@ def convert(
         Convert only a subset that the data set names, for example "20".
     settings
         What the files of the data set `edf` are called; `raw`/edf.toml if left out.
+    jobs
+        How many recordings at a time, each in a process.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def convert(
     read = partial(module.read, allow_truncated=allow_truncated)
     with store.lock(recordings):
         items = [(s.id, partial(_convert_one, read, s, recordings, known)) for s in sources]
-        outcome = batch.run(items, recordings, progress)
+        outcome = batch.run(items, recordings, progress, jobs=jobs)
         if outcome.rows:
             _finish(recordings, manifest, module, outcome)
     outcome.raise_failures(recordings)

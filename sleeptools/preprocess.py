@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import batch, datasets, epochs, montage, presets, registry, signals, store
+from sleeptools import (
+    batch,
+    datasets,
+    epochs,
+    montage,
+    presets,
+    processing,
+    registry,
+    signals,
+    store,
+)
 from sleeptools import recording as rec
 from sleeptools import stages as st
 from sleeptools.errors import DataError, OutputError
@@ -83,6 +93,7 @@ def preprocess(
     progress: batch.Progress = batch.ignore,
     *,
     subset: str | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Make epochs of every recording; what is done already is skipped.
 
@@ -98,6 +109,8 @@ def preprocess(
         Told after every recording.
     subset
         Take only a subset that the preset's data set names, for example "20".
+    jobs
+        How many recordings at a time, each in a process.
 
     Raises
     ------
@@ -117,7 +130,7 @@ def preprocess(
             (n, partial(_one, preset, r, out / f"{n}.safetensors", known))
             for n, r in readers.items()
         ]
-        outcome = batch.run(items, out, progress)
+        outcome = batch.run(items, out, progress, jobs=jobs)
         if outcome.rows:
             _finish(preset, out, manifest, outcome, lost)
     outcome.raise_failures(out)
@@ -202,7 +215,7 @@ def _write_epochs(
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
-    values, warnings = _signals(preset, recording, onset)
+    values, warnings = _signals(preset, recording, onset, path.parent)
     epochs.write(
         path,
         signals=values,
@@ -244,18 +257,25 @@ def _scorings(
 
 
 def _signals(
-    preset: presets.Preset, recording: rec.Recording, onset: npt.NDArray[np.float64]
+    preset: presets.Preset,
+    recording: rec.Recording,
+    onset: npt.NDArray[np.float64],
+    folder: Path,
 ) -> tuple[npt.NDArray[np.float32], list[str]]:
     chosen = montage.pick(recording, preset.montage, preset.assume_unit)
     size = round(preset.epoch_seconds * preset.sample_rate)
-    out = np.empty((len(onset), len(chosen), size), np.float32)
+    out = store.scratch(folder, (len(onset), len(chosen), size), np.float32)
     warnings = []
+
+    def cut(channel: rec.Samples, rate: float) -> rec.Samples:
+        return signals.cut(channel, rate, onset, preset.epoch_seconds)
+
     for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
         samples = signal.samples()
         if doubt := montage.suspicion(samples, signal.modality):
             warnings.append(f"{signal.label}: {doubt}")
-        channel = signals.resample(samples, signal.sample_rate, preset.sample_rate)
-        out[:, i] = signals.cut(channel, preset.sample_rate, onset, preset.epoch_seconds)
+        steps = preset.steps(signal.label, signal.modality)
+        out[:, i] = processing.run(steps, samples, signal.sample_rate, preset.sample_rate, cut)
         if not np.isfinite(out[:, i]).all():
             raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
     return out, warnings

@@ -24,14 +24,14 @@ def resample(samples: Samples, rate: float, to: float) -> Samples:
     Parameters
     ----------
     samples
-        (n,) float32.
+        (..., n) float32.
     rate, to
         Present and wanted sample rate, Hz.
 
     Returns
     -------
     resampled
-        (round(n * to / rate),) float32.
+        (..., round(n * to / rate)) float32.
 
     Raises
     ------
@@ -45,9 +45,9 @@ def resample(samples: Samples, rate: float, to: float) -> Samples:
         raise DataError(f"cannot resample from {rate:g} Hz to {to:g} Hz")
     from scipy.signal import resample_poly
 
-    size = round(len(samples) * to / rate)
-    out = resample_poly(samples, ratio.numerator, ratio.denominator, padtype="edge")
-    return np.asarray(out[:size], np.float32)
+    size = round(samples.shape[-1] * to / rate)
+    out = resample_poly(samples, ratio.numerator, ratio.denominator, axis=-1, padtype="edge")
+    return np.asarray(out[..., :size], np.float32)
 
 
 def cut(samples: Samples, rate: float, onsets: npt.NDArray[np.float64], seconds: float) -> Samples:

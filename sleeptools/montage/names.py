@@ -22,6 +22,7 @@ TAIL: Final = re.compile(r"\s*(?:\[[munµμ]?V\]|\([munµμ]?V\)|,\s*[munµμ]?V
 HYPHENS: Final = re.compile(r"\s*[-\u2010-\u2014\u2212]\s*")
 OTHER_SIGNS: Final = re.compile(r"\s*[/:_]\s*")
 
+MODALITIES: Final = ("eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event", "other")
 PATTERNS: Final = (
     ("other", r"\(imp\b|\bimp$|\bimp[eé]d"),
     ("eog", r"\b(eog|loc|roc|e1|e2)\b"),
@@ -128,7 +129,7 @@ def modality(label: str) -> str:
     Returns
     -------
     modality
-        "eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event" or "other".
+        One of `MODALITIES`.
     """
     if pair := electrodes(label):
         return KIND_OF[pair[0]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -13,11 +14,16 @@ from pydantic import (
     ValidationError,
     field_serializer,
     field_validator,
+    model_validator,
 )
 
-from sleeptools import stages, store
+from sleeptools import processing, stages, store
 from sleeptools.errors import DataError, UsageError
-from sleeptools.montage import MICROVOLTS, Channel
+from sleeptools.montage import MICROVOLTS, MODALITIES, Channel
+from sleeptools.processing import Step
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 FOLDER = Path(__file__).parent
 TrimRule = Literal["drop-then-trim", "trim-then-drop", "drop-last", "none"]
@@ -50,6 +56,11 @@ class Preset(BaseModel):
     rules: str = ""
     scorer: int = Field(1, ge=1)
     trim: Trim = Trim()
+    processing: tuple[Step, ...] = ()
+
+    def steps(self, label: str, modality: str) -> tuple[Step, ...]:
+        """Give the steps that concern a channel."""
+        return tuple(s for s in self.processing if s.concerns(label, modality))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,6 +70,8 @@ class Preset(BaseModel):
     @field_validator("montage", mode="before")
     @classmethod
     def _named(cls, montage: Any) -> Any:
+        if not isinstance(montage, list | tuple):
+            return montage
         return [{"name": c} if isinstance(c, str) else c for c in montage]
 
     @field_validator("montage")
@@ -69,6 +82,14 @@ class Preset(BaseModel):
             raise ValueError(f"{', '.join(twice)} stands twice")
         return montage
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        processing.ordered(self.processing)
+        there = (*self.labels, *MODALITIES)
+        for name in (n for step in self.processing for n in step.of if n not in there):
+            raise ValueError(f"processing of {name!r}; there are: {', '.join(there)}")
+        return self
+
     @field_serializer("montage")
     def _plain(self, montage: tuple[Channel, ...]) -> list[str | dict[str, Any]]:
         return [{"name": c.name, "any_of": [*c.any_of]} if c.any_of else c.name for c in montage]
@@ -77,7 +98,7 @@ class Preset(BaseModel):
     @classmethod
     def _known_unit(cls, unit: str) -> str:
         if unit and unit not in MICROVOLTS:
-            raise ValueError(f"unknown unit; there are: {', '.join(MICROVOLTS)}")
+            raise ValueError("unknown unit; expected one such as uV, mV or V")
         return unit
 
 
@@ -123,10 +144,27 @@ def resolve(values: Mapping[str, Any], *, where: str) -> Preset:
         For an unknown, missing or impossible setting; the message names it.
     """
     try:
-        return Preset(**{k: v for k, v in values.items() if k not in ("format", "version")})
+        found = Preset(**{k: v for k, v in values.items() if k not in ("format", "version")})
+        processing.check(found.processing, found.sample_rate)
     except ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
-        raise DataError(f"{where}: {problems}") from e
+        raise DataError(f"{where}: {'; '.join(map(_problem, e.errors()))}") from e
+    except DataError as e:
+        raise DataError(f"{where}: {e}", hint=e.hint) from e
+    return found
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Say what is wrong with a setting; for an unknown one, which are known."""
+    loc = error["loc"]
+    name = ".".join(map(str, loc))
+    if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        text = error["msg"].removeprefix("Value error, ")
+        return f"{name}: {text}" if name else text
+    channel = [f.name for f in dataclasses.fields(Channel)]
+    parts: dict[Any, Any] = {"trim": Trim.model_fields, "montage": channel}
+    steps = {str(tag): kind.model_fields for kind in processing.KINDS for tag in kind.tags()}
+    known = steps[str(loc[2])] if loc[0] == "processing" else parts.get(loc[0], Preset.model_fields)
+    return f"{name}: unknown setting; there are: {', '.join(known)}"
 
 
 def changed(
@@ -152,5 +190,4 @@ def changed(
     try:
         return Preset(**values)
     except ValidationError as e:
-        problem = e.errors()[0]
-        raise UsageError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from e
+        raise UsageError(_problem(e.errors()[0])) from e

@@ -7,12 +7,14 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sleeptools.errors import DataError, MissingInputError, OutputError, StorageError
 
@@ -70,6 +72,23 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     with atomic_path(path) as part, part.open("wb") as file:
         yield file
         file.flush()
+
+
+def scratch(folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Give an array that lies in a nameless file instead of in memory; it goes when unused.
+
+    Raises
+    ------
+    StorageError
+        If the disk has no room for it.
+    """
+    count = int(np.prod(shape, dtype=np.int64))
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:  # room beforehand: a mapped file that cannot grow kills the process
+            os.posix_fallocate(file.fileno(), 0, max(1, count * np.dtype(dtype).itemsize))
+        except OSError as e:
+            raise StorageError(f"{folder}: no room for a scratch file: {e.strerror}") from e
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def _sync_folder(folder: Path) -> None:
