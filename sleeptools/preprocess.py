@@ -209,7 +209,7 @@ def _write_epochs(
     preset: presets.Preset, recording: rec.Recording, path: Path, made_by: dict[str, Any]
 ) -> None:
     scoring, others = _scorings(preset, recording)
-    past = int(recording.facts.get("epochs past the signals", 0))
+    past = int(recording.facts.get(rec.past_fact(preset.scorer), 0))
     kept, excluded = select(scoring, preset.trim, past)
     excluded["past the signals"] = past
     if len(kept) == 0:

@@ -78,7 +78,12 @@ WRONG: list[tuple[list[str], int, str, str]] = [
     (["preprocess", "sleep-edf", "nowhere"], 66, "no such folder", "holds:"),
     (["preprocess", "sleep-edf"], 66, "recordings: no such folder", "holds:"),
     (["convert", "sleep-edf", "."], 65, "no Sleep-EDF recordings", "SC4ssNE0-PSG.edf"),
-    (["preprocess", "other", "."], 2, "unknown preset 'other'; there are: sleep-edf", "TOML"),
+    (
+        ["preprocess", "other", "."],
+        2,
+        "unknown preset 'other'; there are: isruc, sleep-edf",
+        "TOML",
+    ),
     (["convert", "sleep-edff", "."], 2, "unknown data set", "did you mean 'sleep-edf'?"),
     (["preprocess", "sleep-edf", ".", "--margin", "inf"], 2, "margin_minutes", ""),
     (["preprocess", "sleep-edf", ".", "--trim", "x"], 2, "drop-then-trim", ""),
