@@ -23,7 +23,6 @@ def convert(
         bool,
         typer.Option("--allow-truncated", help="Take the whole records of files cut short."),
     ] = False,
-    jobs: Jobs = 1,
     subset: Annotated[
         str | None,
         typer.Option(help="Only these: 20, 78 or telemetry of sleep-edf; I, II or III of isruc."),
@@ -32,6 +31,7 @@ def convert(
         Path | None,
         typer.Option(help="What the files of data set edf are called; RAW/edf.toml if left out."),
     ] = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Convert raw files to recordings.
 

@@ -25,9 +25,9 @@ def convert(
     progress: batch.Progress = batch.ignore,
     *,
     allow_truncated: bool = False,
-    jobs: int = 1,
     subset: str | None = None,
     settings: Path | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Convert every recording of a data set below `raw`; what is done already is skipped.
 
@@ -122,7 +122,7 @@ def _row(recording: rec.Recording, path: Path) -> dict[str, Any]:
 def _ends(recording: rec.Recording) -> dict[str, int]:
     """Count what the first scoring and the signals have beyond each other, in epochs."""
     scoring = recording.hypnogram
-    past = int(recording.facts.get("epochs past the signals", 0))
+    past = int(recording.facts.get(rec.past_fact(1), 0))
     if scoring is None:
         return {"epochs past the signals": past, "epochs past the labels": 0}
     beyond = recording.seconds - scoring.onset - len(scoring) * scoring.epoch_seconds

@@ -92,8 +92,8 @@ def preprocess(
     out: Path,
     progress: batch.Progress = batch.ignore,
     *,
-    jobs: int = 1,
     subset: str | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Make epochs of every recording; what is done already is skipped.
 
@@ -107,10 +107,10 @@ def preprocess(
         Folder to write: epochs.toml, index.parquet, manifest.json and a file per recording.
     progress
         Told after every recording.
-    jobs
-        How many recordings at a time, each in a process.
     subset
         Take only a subset that the preset's data set names, for example "20".
+    jobs
+        How many recordings at a time, each in a process.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def _write_epochs(
     chosen = montage.pick(recording, preset.montage, preset.assume_unit)
     seconds = min(_covered(preset, signal) for signal in chosen)
     scoring = truth.clipped(seconds)
-    past = int(recording.facts.get("epochs past the signals", 0)) + len(truth) - len(scoring)
+    past = int(recording.facts.get(rec.past_fact(preset.scorer), 0)) + len(truth) - len(scoring)
     scoring = scoring.padded(seconds)
     kept, excluded = select(scoring, preset.trim, past)
     excluded["past the signals"] = past

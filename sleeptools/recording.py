@@ -6,8 +6,8 @@ the memory of one signal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,20 @@ class Recording:
         """Every scorer's hypnogram, the first scorer's first."""
         return (self.hypnogram, *self.others) if self.hypnogram else ()
 
+    def scored(self, scorings: Sequence[Hypnogram]) -> Recording:
+        """Return the recording with these hypnograms, cut to the signals.
+
+        How many epochs of each lay past the end of the signals is counted in the facts.
+        """
+        kept = [h.clipped(self.seconds) for h in scorings]
+        past = {
+            past_fact(number): round((_end(h) - _end(k)) / h.epoch_seconds)
+            for number, (h, k) in enumerate(zip(scorings, kept, strict=True), start=1)
+        }
+        first = kept[0] if kept else None
+        facts = {**self.facts, **past}
+        return replace(self, hypnogram=first, others=tuple(kept[1:]), facts=facts)
+
     @property
     def seconds(self) -> float:
         """Length of the shortest signal, s."""
@@ -130,6 +144,15 @@ class Recording:
                 f"{self.id}: no signal {label!r}", hint=f"there are: {', '.join(self.signals)}"
             )
         return self.signals[label]
+
+
+def past_fact(scorer: int) -> str:
+    """Name the fact that counts a scorer's epochs past the end of the signals."""
+    return "epochs past the signals" + (f" {scorer}" if scorer > 1 else "")
+
+
+def _end(scoring: Hypnogram) -> float:
+    return scoring.onset + len(scoring) * scoring.epoch_seconds
 
 
 # --- our own format on disk: docs/formats.md ------------------------------------------------------

@@ -182,6 +182,7 @@ def test_clocks_that_do_not_fit(tmp_path: Path) -> None:
 
 
 WRONG = [
+    ({"signals": "{subject}.edf", "scheme": "mine"}, "scheme: .*there are: human, mouse"),
     ({"hypnograms": "x"}, "signals: Field required"),
     ({"signals": "{subject}.edf", "chanels": {}}, "chanels"),
     ({"signals": "{subject}.edf", "epoch_seconds": 90}, "epoch_seconds"),

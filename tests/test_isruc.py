@@ -127,6 +127,11 @@ def test_the_end_is_that_of_the_labels_not_of_the_signals(tmp_path: Path) -> Non
     found = made(tmp_path / "raw", tmp_path / "more")
     assert len(found) == EPOCHS + 2 - 30
     assert found.manifest["excluded"]["past the signals"] == 2
+    lines = (folder / "1_2.txt").read_text().split()[2:]
+    (folder / "1_2.txt").write_text("\n".join([*lines, "0"]))
+    found = made(tmp_path / "raw", tmp_path / "second", scorer=2)
+    assert len(found) == EPOCHS + 1 - 30
+    assert found.manifest["excluded"]["past the signals"] == 1
     lines = (folder / "1_1.txt").read_text().split()[2:-3]
     (folder / "1_1.txt").write_text("\n".join(lines))
     (folder / "1_2.txt").write_text("\n".join(lines))
@@ -206,7 +211,10 @@ def test_subgroups_are_told_by_folder(tmp_path: Path) -> None:
     assert [s.id for s in isruc.find(tmp_path / "ISRUC/subgroupIII/10")] == ["III-010"]
     (tmp_path / "ISRUC/subgroupIII").rename(tmp_path / "ISRUC_S3")
     assert [s.id for s in isruc.find(tmp_path / "ISRUC_S3")] == ["III-010"]
-    (tmp_path / "ISRUC_S3").rename(tmp_path / "healthy")
+    (tmp_path / "ISRUC_S3").rename(tmp_path / "group3")
+    with pytest.raises(DataError, match="no folder's name tells the subgroup"):
+        isruc.find(tmp_path / "group3")
+    (tmp_path / "group3").rename(tmp_path / "healthy")
     with pytest.raises(DataError, match="no folder's name tells the subgroup"):
         isruc.find(tmp_path / "healthy")
     with pytest.raises(UsageError, match=r"unknown subset '4'; there are: I, II, III"):

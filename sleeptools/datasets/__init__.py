@@ -58,7 +58,7 @@ class Channel:
     label
         As the data set's files name it.
     source
-        What of the simulated body it shows: a key of `simulate.night.SOURCES`.
+        What of the simulated body it shows, by the names that `simulate.night` gives.
     sample_rate
         Hz.
     low, high

@@ -32,6 +32,7 @@ TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{
 TOKEN: Final = re.compile(r"\{(\w+)\}|(\*\*|\*)|([^{*]+|\{)")
 PARTS: Final = {"subject": r"[A-Za-z0-9][A-Za-z0-9._-]*?", "night": r"\d{1,6}"}
 LONGEST_ID: Final = 64  # letters: it becomes a file's name
+Modality = Literal["eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event", "other"]
 
 
 class Renamed(BaseModel):
@@ -40,7 +41,7 @@ class Renamed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     label: str
     unit: str = ""
-    modality: str = ""
+    modality: Modality | None = None
     scale: float = 1.0
 
     @field_validator("unit")
@@ -64,6 +65,13 @@ class Settings(BaseModel):
     scheme: str = ""
     labels: dict[str, str] = {}
     channels: dict[str, Renamed] = {}
+
+    @field_validator("scheme")
+    @classmethod
+    def _is_scheme(cls, scheme: str) -> str:
+        if scheme and scheme not in st.SCHEMES:
+            raise ValueError(f"unknown scheme; there are: {', '.join(st.SCHEMES)}")
+        return scheme
 
     @field_validator("hypnograms", mode="before")
     @classmethod
@@ -235,16 +243,11 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     scorings = [
         _scoring(file, recording, settings, number) for number, file in enumerate(scored, start=1)
     ]
-    kept = [h.clipped(recording.seconds) for h in scorings]
-    facts = {**recording.facts, "data_set": "edf"}
-    if scorings:
-        end = scorings[0].onset + len(scorings[0]) * scorings[0].epoch_seconds
-        past = (end - kept[0].onset) / kept[0].epoch_seconds - len(kept[0])
-        facts["epochs past the signals"] = max(0, round(past))
-    return replace(
+    found = replace(
         recording, id=source.id, subject=source.subject, night=source.night, signals=signals,
-        hypnogram=kept[0] if kept else None, others=tuple(kept[1:]), facts=facts,
+        facts={**recording.facts, "data_set": "edf"},
     )  # fmt: skip
+    return found.scored(scorings)
 
 
 def _renamed(recording: Recording, settings: Settings, name: str) -> dict[str, Signal]:

@@ -39,7 +39,7 @@ SUBSETS: Final = {
 }
 SUBJECTS: Final = {"I": 100, "II": 8, "III": 10}
 GROUP: Final = re.compile(
-    r"(?:.*group|.*isruc[-_ ]*s)[-_ ]*(I{1,3}|[123])(?:[-_ .].*)?", re.IGNORECASE
+    r"(?:.*sub[-_ ]*group|.*isruc[-_ ]*s)[-_ ]*(I{1,3}|[123])(?:[-_ .].*)?", re.IGNORECASE
 )
 """A folder's name that tells the subgroup, such as "subgroupIII", "ISRUC_S3" or "Subgroup_1"."""
 SCORERS: Final = (1, 2)
@@ -149,17 +149,12 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
         covered = len(scoring) * EPOCH_SECONDS / recording.seconds
         if covered < LEAST_OVERLAP:
             raise DataError(f"{source.id}: {scoring.scorer} scored only {covered:.0%} of it")
-    kept = [h.clipped(recording.seconds) for h in scorings]
-    facts = {
-        **recording.facts, **_subject(source), "data_set": "isruc", "scoring_rules": "AASM",
-        "epochs past the signals": len(scorings[0]) - len(kept[0]),
-    }  # fmt: skip
-    if notes:
-        facts["notes"] = "; ".join(notes)
-    return replace(
-        recording, id=source.id, subject=source.subject, night=source.night, facts=facts,
-        hypnogram=kept[0], others=tuple(kept[1:]),
-    )  # fmt: skip
+    more = {"data_set": "isruc", "scoring_rules": "AASM", "notes": "; ".join(notes)}
+    facts = {**recording.facts, **_subject(source), **{k: v for k, v in more.items() if v}}
+    found = replace(
+        recording, id=source.id, subject=source.subject, night=source.night, facts=facts
+    )
+    return found.scored(scorings)
 
 
 def _of_scorer(source: Source, scorer: int, notes: list[str]) -> Hypnogram | None:

@@ -129,22 +129,21 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
             f"{scoring.name}: starts at {scored:%F %T}, but {psg.name} at {begin:%F %T}",
             hint="the two belong to different nights, or one was cut",
         )
-    kept = hypnogram.clipped(recording.seconds)
-    covered = len(kept) * kept.epoch_seconds / recording.seconds
-    if covered < LEAST_OVERLAP:
-        raise DataError(f"{scoring.name}: covers only {covered:.0%} of {psg.name}")
     facts = {
         **recording.facts,
         **edf.read_sex_and_age(psg),
         **_subject(source, more, begin),
         "data_set": "sleep-edf",
         "scoring_rules": RULES,
-        "epochs past the signals": len(hypnogram) - len(kept),
     }
-    return replace(
-        recording, id=source.id, subject=source.subject, night=source.night, hypnogram=kept,
-        facts=facts,
-    )  # fmt: skip
+    found = replace(
+        recording, id=source.id, subject=source.subject, night=source.night, facts=facts
+    ).scored([hypnogram])
+    (kept,) = found.scorings
+    covered = len(kept) * kept.epoch_seconds / recording.seconds
+    if covered < LEAST_OVERLAP:
+        raise DataError(f"{scoring.name}: covers only {covered:.0%} of {psg.name}")
+    return found
 
 
 def _subject(source: Source, more: Iterable[Path], begin: datetime | None) -> dict[str, str | int]:

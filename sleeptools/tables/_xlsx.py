@@ -123,9 +123,9 @@ def write_xlsx(path: Path, rows: Iterable[Sequence[str | float | None]]) -> None
             f'<worksheet {space}><sheetData>{"".join(lines)}</sheetData></worksheet>',
         "xl/sharedStrings.xml": f"<sst {space}>{items}</sst>",
     }  # fmt: skip
-    with store.atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as z:
+    with store.atomic_write(path) as file, zipfile.ZipFile(file, "w") as z:
         for name, text in parts.items():
-            z.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+            z.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
 
 
 def _cell(reference: str, value: str | float | None, shared: dict[str, int]) -> str:
