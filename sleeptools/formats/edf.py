@@ -257,7 +257,7 @@ def write_annotations(
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write an annotation an epoch in EDF+'s standard texts, and return what is not carried."""
+    """Write an annotation an epoch, NREM as "Sleep stage N"; return what is not carried."""
     events, notes = _words.events_of(hypnogram, TEXTS, "edf")
     note = "simulated" if hypnogram.scorer == "simulated" else ""
     start = hypnogram.recording_start()
