@@ -42,7 +42,7 @@ class Hypnogram:
         Who scored, if known; "simulated" for a simulated one.
     begin
         Clock time of the first epoch where the file gives one, without a day where it gives none.
-        The onset is then 0 until the hypnogram is placed in its recording.
+        Where that is all it gives, the onset is 0 until the hypnogram is placed in its recording.
     """
 
     stages: Stages

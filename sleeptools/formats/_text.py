@@ -23,6 +23,7 @@ DATES = ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y-%m-%d", "%d.%m.%Y", "%d-%m-%Y")
 CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)[:.](\d\d)(?:\.(\d{1,6}))?(?: ?([ap])\.?m\.?)?", re.I)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NOON = 12
+FIRST_YEAR, LAST_YEAR = 1900, 2200
 
 
 def head_lines(head: bytes) -> list[str]:
@@ -171,7 +172,7 @@ def _moments(texts: Sequence[str], form: str) -> list[datetime] | None:
             date = days.get(day) or days.setdefault(day, datetime.strptime(day, form))
         except ValueError:
             return None
-        if at is None:
+        if at is None or not FIRST_YEAR <= date.year <= LAST_YEAR:
             return None
         found.append(datetime.combine(date, at))
     return found

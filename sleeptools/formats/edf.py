@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 from typing import Final
 
@@ -142,19 +142,23 @@ def read_hypnogram(
         if e[2] in stages.EDF_TEXTS or e[2].lower().startswith("sleep stage")
     ]
     found = _scoring.from_events(
-        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_start(header)
+        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_begin(header)
     )
     return replace(found, scorer="simulated") if header.simulated else found
 
 
-def _start(header: Header) -> datetime | None:
-    """When the first record began; "Startdate X" means that nobody knows."""
-    return None if header.recording_field.split()[:2] == ["Startdate", "X"] else header.start
+def _begin(header: Header) -> datetime | time | None:
+    """When the first record began; "Startdate X" means an unknown day, with midnight nothing."""
+    if header.start is None or header.recording_field.split()[:2] != ["Startdate", "X"]:
+        return header.start
+    at = header.start.time()
+    return None if at == time.min else at
 
 
 def read_start(path: Path) -> datetime | None:
     """Read when a file's first record began, or None where its header does not say."""
-    return read_header(store.need(path)).start
+    header = read_header(store.need(path))
+    return None if _begin(header) is None else header.start
 
 
 # --- writing --------------------------------------------------------------------------------------
