@@ -110,7 +110,9 @@ def _check_overlap(hypnogram: Hypnogram, recording: Recording, *, has_clock: boo
         )
     end = hypnogram.onset + len(hypnogram) * hypnogram.epoch_seconds
     if end <= 0 or hypnogram.onset >= recording.seconds:
+        begin = f" ({recording.start:%F %T})" if recording.start else ""
         raise DataError(
-            f"the hypnogram lies from {hypnogram.onset:g} s to {end:g} s, the recording "
-            f"{recording.id} from 0 s to {recording.seconds:g} s: they do not overlap"
+            f"the hypnogram begins {hypnogram.onset:.0f} s and ends {end:.0f} s after the start of "
+            f"{recording.id}{begin}, which lasts {recording.seconds:.0f} s: they do not overlap",
+            hint="is it the recording of that night? --at gives another place",
         )

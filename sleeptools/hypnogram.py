@@ -42,7 +42,7 @@ class Hypnogram:
         Who scored, if known; "simulated" for a simulated one.
     begin
         Clock time of the first epoch where the file gives one, without a day where it gives none.
-        The onset is then 0 until the hypnogram is placed in its recording.
+        Where that is all it gives, the onset is 0 until the hypnogram is placed in its recording.
     """
 
     stages: Stages
@@ -205,6 +205,9 @@ def from_events(
         of different stages on one epoch.
     """
     events = list(events)
+    for onset, duration, text in events:
+        if not max(abs(onset), abs(onset + duration)) <= LONGEST:
+            raise DataError(f"{source}: {text[:40]!r} lasts from {onset:g} s for {duration:g} s")
     origin = _origin(events, epoch_seconds)
     spans = [_span(event, scheme, origin, epoch_seconds, source) for event in events]
     if not spans:
@@ -213,10 +216,6 @@ def from_events(
             hint=f"known texts: {', '.join(sorted(scheme))}",
         )
     count = max(stop for _, stop, _ in spans)
-    if count * epoch_seconds > LONGEST:
-        raise DataError(
-            f"{source}: an annotation ends {count * epoch_seconds:g} s after the recording's start"
-        )
     stages = np.full(count, st.UNSCORED, np.int8)
     reasons = np.full(count, st.UNANNOTATED, np.int8)
     for start, stop, name in spans:

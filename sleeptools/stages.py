@@ -152,14 +152,15 @@ def translate(
     DataError
         For a number without a scheme, an unknown label, or stages of both lists in one file.
     """
-    found = sorted(set(labels))
+    labels = list(labels)
+    found = list(dict.fromkeys(labels))
     known, other = (scheme(by).labels, scheme(by).other) if by else ({}, "")
     meaning = {
         t: known.get(t) or other or WORDS.get(" ".join(t.lower().split())) for t in found
     }  # fmt: skip
     unknown = [t for t in found if meaning[t] is None]
     if unknown:
-        raise _unknown(unknown, known, by, source)
+        raise _unknown(unknown, known, by, f"{source}: label {labels.index(unknown[0]) + 1}")
     met = {m for m in meaning.values() if m} - set(REASONS)
     names = scheme(by).names if by else MOUSE if "NREM" in met else HUMAN
     same = {"W": "Wake"} if names == MOUSE else {"Wake": "W"}
@@ -174,20 +175,20 @@ def translate(
 
 
 def _unknown(
-    unknown: Sequence[str], known: Mapping[str, str], by: str | Scheme | None, source: str
+    unknown: Sequence[str], known: Mapping[str, str], by: str | Scheme | None, where: str
 ) -> DataError:
     shown = ", ".join(repr(t[:40]) for t in unknown[:5])
     if by is None and all(is_number(t) for t in unknown):
         fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
         return DataError(
-            f"{source}: stages are numbers ({shown}), which mean different stages in different "
+            f"{where}: stages are numbers ({shown}), which mean different stages in different "
             "programs",
             hint=f"say which with --scheme NAME; it could be: {', '.join(fitting or SCHEMES)}",
         )
     long = unknown[0].lower().startswith("sleep stage")
     alike = [text for text in WORDS if text.startswith("sleep stage") == long]
     return DataError(
-        f"{source}: unknown stage text {shown}"
+        f"{where}: unknown stage text {shown}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
         hint=f"known texts: {', '.join([*known, *alike])}; --scheme: {', '.join(SCHEMES)}",
     )

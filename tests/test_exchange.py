@@ -104,6 +104,23 @@ def test_at_by_the_clock(nox: Path, tmp_path: Path) -> None:
     assert edf.read_start(tmp_path / "y.edf") == recording_start
 
 
+def test_an_edf_hypnogram_without_a_start_says_so(tmp_path: Path) -> None:
+    formats.write_hypnogram(Hypnogram(np.array([0], np.int8)), tmp_path / "h.edf")
+    assert formats.read_hypnogram(tmp_path / "h.edf").begin is None
+    assert edf.read_start(tmp_path / "h.edf") is None
+    raw = bytearray((tmp_path / "h.edf").read_bytes())
+    raw[176:184] = b"22.30.00"  # the day unknown, the time not
+    (tmp_path / "h.edf").write_bytes(raw)
+    assert formats.read_hypnogram(tmp_path / "h.edf").begin == time(22, 30)
+
+
+def test_a_start_between_seconds_is_said(tmp_path: Path) -> None:
+    begin = datetime(2020, 1, 1, 22, 0, 0, 250_000)
+    scored = Hypnogram(np.array([0], np.int8), begin=begin)
+    (note,) = formats.write_hypnogram(scored, tmp_path / "h.edf")
+    assert "22:00:00.250000, is written in whole seconds" in note
+
+
 def test_refuses_another_night(nox: Path, tmp_path: Path) -> None:
     later = night(tmp_path, datetime(2016, 1, 16, 0, 0, 30))
     with pytest.raises(DataError, match="they do not overlap"):

@@ -5,6 +5,8 @@ from datetime import datetime, time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
 
 from sleeptools import formats, registry
 from sleeptools.errors import DataError, UsageError
@@ -67,6 +69,9 @@ FILES = {  # name: content, options, stages (reasons below 0), begin
              {}, [0, 1, 4, 4], None),
     "luna clock": ("W\t23:59:30\t...\nN2\t00:00:30\t+60\nR\t00:01:30\t00:02:00\n", {},
                    [0, 0, 2, 2, 4], time(23, 59, 30)),
+    "luna unsorted": (
+        "N1\t00:00:00\t00:00:30\nW\t23:59:00\t00:00:00\n", {}, [0, 0, 1], time(23, 59)
+    ),
     "luna elapsed": ("N1\t.\t0+00:01:00\t0+00:01:30\n", {}, [-3, -3, 1], None),
 }  # fmt: skip
 
@@ -135,19 +140,23 @@ BAD = {  # name: content, message
     "blank": ("\n\n\n", "not a file of a known format"),
     "text": ("It was a dark night.\n", "not a file of a known format"),
     "blank line": ("W\n\nN1\n", "line 2 is blank"),
-    "unknown label": ("W\nX9\n", "unknown stage text 'X9'"),
+    "unknown label": ("W\nX9\n", "label 2: unknown stage text 'X9'"),
     "huge line": ("W\n" + "x" * 3_000_000 + "\n", "unknown stage text 'xxxxxxxxxxxxxxxxxxxxxxxxx"),
     "both species": ("W\nN2\nNREM\n", "stage N2 is none of Wake, NREM, REM"),
     "mouse without length": ("W\nNREM\n", "does not tell how long an epoch is"),
     "decimal comma": ("init\tduration\tstage\n0\t30,0\tW\n", "line 2: '30,0' is not a number"),
     "not a number": ("init\tduration\tstage\n0\tnan\tW\n", "'nan' is not a number"),
-    "endless": ("0,30,W\n1e300,30,W\n", "ends"),
-    "huge onset": ("0,30,W\n30000000000,30,W\n", "ends 3e"),
+    "endless": ("init,duration,stage\n1e300,30,W\n", "lasts from 1e+300 s"),
+    "infinite": ("0,30,W\n1" + "0" * 400 + ",30,W\n", "is not a number"),
+    "tiny epochs": (NSRR.replace("Length>30", "Length>1e-9"), "an epoch of 1e-09 s"),
+    "endless night": (VISBRAIN.replace("300.0", "1e300"), "a recording of 1e+300 s"),
+    "huge onset": ("0,30,W\n30000000000,30,W\n", "'W' lasts from 3e+10 s"),
     "cut row": ("0,30,W\n30,3", "line 2 is '30,3'"),
     "overlap": ("0,60,W\n30,30,N1\n", "two different stages on the epochs from 30 s to 60 s"),
     "off the grid": ("0,30,W\n45,30,N1\n", "not a whole number of 30-s epochs"),
     "negative duration": ("class\tstart\tstop\nW\t30\t0\n", "lasts -30 s"),
-    "clock among seconds": ("W\t0\t30\nN1\t22:00:00\t+30\n", "clock time 22:00:00 among seconds"),
+    "clock among seconds": ("W\t0\t30\nN1\t22:00:00\t+30\n", "rows have times from the start"),
+    "seconds among clocks": ("W\t22:00:00\t22:00:30\nN1\t30\t60\n", "rows have clock times"),
     "last ellipsis": ("W\t0\t...\n", "'...' is not a number"),
     "cells": ("onset\tduration\ttrial_type\n0\t30\n", "line 2 has 2 cells, the header 3"),
     "gap in epochs": ("Epoch,Stage\n0,WAKE\n2,N1\n", "epoch 2 follows 0"),
@@ -162,7 +171,7 @@ BAD = {  # name: content, message
     "no start": (NSRR.replace("<Start>90.0</Start>", ""), "'' is not a number"),
     "unknown number": (PROFUSION.replace(">9<", ">8<"), "unknown stage text '8' in scheme nsrr"),
     "no stages": (PROFUSION.replace("SleepStage>", "Other>"), "holds no SleepStage"),
-    "EpochLength": (PROFUSION.replace("Length>30", "Length>0"), "EpochLength is 0"),
+    "EpochLength": (PROFUSION.replace("Length>30", "Length>0"), "an epoch of 0 s"),
     "unknown language": (NOXTURNAL.replace("Wake", "Despierto"), "'Despierto' at -30 s fills"),
     "date": (NOXTURNAL.replace("16/01/2016 00:01:00", "16/13/2016 00:01:00"), "are no dates"),
     "summer time": (
@@ -194,3 +203,31 @@ def test_other_encodings_are_refused(tmp_path: Path) -> None:
     zeros.write_bytes(b"W\n\0\0\0\n")
     with pytest.raises(DataError, match="not a file of a known format"):
         formats.read_hypnogram(zeros)
+
+
+def refusal(path: Path, options: dict) -> str:
+    """What is said against a file, or "" where it is read."""
+    try:
+        found = formats.read_hypnogram(path, **options)
+    except DataError as error:
+        return str(error)
+    assert len(found) == len(found.stages) == len(found.reasons) > 0
+    return ""
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None
+)
+@given(data=some.data())
+@pytest.mark.parametrize("name", FILES)
+def test_damage_never_ends_in_a_traceback(name: str, data: some.DataObject, tmp_path: Path) -> None:
+    """A piece replaced, cut out or repeated: stages, or an error that says what is wrong."""
+    content, options, _, _ = FILES[name]
+    start = data.draw(some.integers(0, len(content)))
+    stop = min(len(content), start + data.draw(some.integers(0, 12)))
+    piece = data.draw(some.sampled_from([
+        "", "\0", "\t", ",", "\n", "-", "9" * 40, "1e308", "nan", "'", '"', "\x85", "\u2028", "&x;",
+        "0" * 350 + "1", "99:99:99", "31/02/2016", content[start : stop + 60] * 2,
+    ]))  # fmt: skip
+    path = put(tmp_path / "h", content[:start] + piece + content[stop:])
+    assert len(refusal(path, options)) < 400

@@ -13,7 +13,6 @@ from types import ModuleType
 
 from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
-from sleeptools.formats._scoring import LONGEST_EPOCH
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording
 from sleeptools.stages import Scheme
@@ -68,8 +67,8 @@ def read_hypnogram(
     DataError
         If no format knows the file, or it is damaged, ambiguous, or without stages.
     """
-    if epoch_seconds is not None and not 1 <= epoch_seconds <= LONGEST_EPOCH:
-        raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to {LONGEST_EPOCH:g} s")
+    if epoch_seconds is not None and not 1 <= epoch_seconds <= 60:  # noqa: PLR2004 - s
+        raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to 60 s")
     read = _able(path, "read_hypnogram")
     hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds)
     return hypnogram

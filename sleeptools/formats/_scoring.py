@@ -15,7 +15,7 @@ from sleeptools.hypnogram import GRID_TOLERANCE, Event, Hypnogram
 from sleeptools.stages import Scheme
 
 HUMAN_EPOCH = 30.0  # s, AASM manual
-LONGEST_EPOCH = 60.0  # s
+SHORTEST_EPOCH, LONGEST_EPOCH = 1.0, 60.0  # s
 
 
 def from_labels(
@@ -40,11 +40,11 @@ def from_labels(
         raise DataError(
             f"{source}: does not tell how long an epoch is", hint="give --epoch-seconds, such as 4"
         )
+    seconds = check_epoch(HUMAN_EPOCH if epoch_seconds is None else epoch_seconds, source)
     code = {label: stages.resolve(name, names) for label, name in meaning.items()}
     numbers = np.array([code[label] for label in labels], np.int8).reshape(-1, 2)
-    return Hypnogram(
-        numbers[:, 0], names, epoch_seconds or HUMAN_EPOCH, 0.0, np.ascontiguousarray(numbers[:, 1])
-    )
+    reasons = np.ascontiguousarray(numbers[:, 1])
+    return Hypnogram(np.ascontiguousarray(numbers[:, 0]), names, seconds, 0.0, reasons)
 
 
 def from_events(
@@ -77,7 +77,9 @@ def from_events(
         known = ", ".join(dict.fromkeys(stages.WORDS.values()))
         raise NoStagesError(f"{source}: holds no sleep stages", hint=f"there are: {known}")
     meaning, names = stages.translate((t for _, _, t in events), by=scheme, source=source)
-    length = epoch_seconds or _epoch_seconds(events, names, source)
+    if epoch_seconds is None:
+        epoch_seconds = _epoch_seconds(events, names, source)
+    length = check_epoch(epoch_seconds, source)
     found = hyp.from_events(events, meaning, names=names, epoch_seconds=length, source=source)
     return replace(found, begin=hyp.later(begin, found.onset))
 
@@ -108,7 +110,10 @@ def from_mixed(
     named = [(o, d, own.get(t) or words.get(t.lower(), "")) for o, d, t in events]
     staged = [e for e in named if e[2]]
     sure = [e for e in staged if e[2] != "movement"] or staged
-    length = epoch_seconds or (_epoch_seconds(sure, (), source) if sure else HUMAN_EPOCH)
+    length = epoch_seconds
+    if length is None:
+        length = _epoch_seconds(sure, (), source) if sure else HUMAN_EPOCH
+    check_epoch(length, source)
     found = from_events(
         [e for e in staged if e[2] != "movement" or _fills(e, sure, length)],
         scheme=scheme, epoch_seconds=epoch_seconds, source=source, begin=begin,
@@ -140,6 +145,15 @@ def _refuse_lost(event: Event, found: Hypnogram, words: Mapping[str, str], sourc
         )
 
 
+def check_epoch(seconds: float, source: str) -> float:
+    """Return the length of an epoch, s, if it is one that anybody scores."""
+    if not SHORTEST_EPOCH <= seconds <= LONGEST_EPOCH:
+        raise DataError(
+            f"{source}: an epoch of {seconds:g} s; expected {SHORTEST_EPOCH:g} to {LONGEST_EPOCH:g}"
+        )
+    return seconds
+
+
 def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -> float:
     """Length of an epoch: 30 s for people where that fits, else of every event if they agree."""
     durations = {round(d, 3) for _, d, _ in events}
@@ -148,7 +162,11 @@ def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -
         abs(d - HUMAN_EPOCH * round(d / HUMAN_EPOCH)) < GRID_TOLERANCE for d in durations
     ):
         return HUMAN_EPOCH
-    if len(durations) == 1 and len(events) > 1 and 0 < max(durations) <= LONGEST_EPOCH:
+    if (
+        len(durations) == 1
+        and len(events) > 1
+        and SHORTEST_EPOCH <= max(durations) <= LONGEST_EPOCH
+    ):
         return durations.pop()
     shown = ", ".join(f"{d:g}" for d in sorted(durations)[:5])
     raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime, time
@@ -20,7 +21,9 @@ BOMS = (
 )
 DATES = ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y-%m-%d", "%d.%m.%Y", "%d-%m-%Y")
 CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)[:.](\d\d)(?:\.(\d{1,6}))?(?: ?([ap])\.?m\.?)?", re.I)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NOON = 12
+FIRST_YEAR, LAST_YEAR = 1900, 2200
 
 
 def head_lines(head: bytes) -> list[str]:
@@ -122,7 +125,7 @@ def number(text: str, where: str) -> float:
     DataError
         If it is none, with what was seen and where.
     """
-    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", text):
+    if NUMBER.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
     hint = "decimal comma? write a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else None
     raise DataError(f"{where}: {text[:40]!r} is not a number", hint=hint)
@@ -169,7 +172,7 @@ def _moments(texts: Sequence[str], form: str) -> list[datetime] | None:
             date = days.get(day) or days.setdefault(day, datetime.strptime(day, form))
         except ValueError:
             return None
-        if at is None:
+        if at is None or not FIRST_YEAR <= date.year <= LAST_YEAR:
             return None
         found.append(datetime.combine(date, at))
     return found

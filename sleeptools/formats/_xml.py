@@ -9,7 +9,8 @@ from xml.parsers import expat
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.formats._text import LARGEST
+
+LARGEST = 16 << 20  # bytes; a tree takes many times as much memory
 
 
 def starts_with(head: bytes, root: str) -> bool:
@@ -42,7 +43,7 @@ def parse(path: Path) -> Element:
     parser.buffer_text = True
     try:
         parser.Parse(path.read_bytes(), True)
-    except expat.ExpatError as e:
+    except (expat.ExpatError, LookupError, ValueError) as e:  # the second: an unknown encoding
         raise DataError(f"{path.name}: not well-formed XML: {e}") from e
     return builder.close()
 

@@ -1,6 +1,6 @@
 """BIDS `*_events.tsv` with its sidecar `*_events.json`: onset, duration and a column of stages.
 
-BIDS 1.10, "Task events"; there is no standard of its own for stages yet, so the column is
+The specification's "Task events"; there is no standard of its own for stages yet, so the column is
 `trial_type`, or `stage` or `sleep_stage` where a file has it. The sidecar says how long an epoch
 is and which stage list it is (`EpochLength`, `StageNames`), as a hypnogram needs and the table
 alone does not tell.
@@ -66,10 +66,9 @@ def read_hypnogram(
     read = _scoring.from_mixed if column == "trial_type" else _scoring.from_events
     if scheme is None and facts.get("StageNames") == list(stages.MOUSE):
         scheme = "mouse"
-    found = read(
-        events, scheme=scheme, epoch_seconds=epoch_seconds or facts.get("EpochLength"),
-        source=path.name,
-    )  # fmt: skip
+    if epoch_seconds is None:
+        epoch_seconds = facts.get("EpochLength")
+    found = read(events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name)
     scorers = {row.get("scorer", "") for row in rows} - {"", "n/a"}
     return replace(found, scorer=scorers.pop()) if len(scorers) == 1 else found
 
@@ -77,7 +76,7 @@ def read_hypnogram(
 def _facts(path: Path) -> dict[str, Any]:
     facts = store.read_json(path) if path.exists() else {}
     length = facts.get("EpochLength", 1) if isinstance(facts, dict) else None
-    if isinstance(length, bool) or not isinstance(length, int | float) or not length > 0:
+    if isinstance(length, bool) or not isinstance(length, int | float):
         raise DataError(f"{path.name}: expected an object whose EpochLength is a number of seconds")
     return facts
 
@@ -85,7 +84,7 @@ def _facts(path: Path) -> dict[str, Any]:
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write the table and its sidecar; everything is carried."""
     events, notes = _words.events_of(hypnogram, WORDS, "bids")
-    scorer = hypnogram.scorer or "n/a"
+    scorer = " ".join(hypnogram.scorer.split()) or "n/a"
     lines = [
         "\t".join((_text.decimal(onset), _text.decimal(duration), word, scorer))
         for onset, duration, word in events

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 from typing import Final
 
@@ -144,19 +144,23 @@ def read_hypnogram(
         e for e in read_tals(header)[0] if e[2] in known or e[2].lower().startswith("sleep stage")
     ]
     found = _scoring.from_events(
-        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_start(header)
+        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_begin(header)
     )
     return replace(found, scorer="simulated") if header.simulated else found
 
 
-def _start(header: Header) -> datetime | None:
-    """When the first record began; "Startdate X" means that nobody knows."""
-    return None if header.recording_field.split()[:2] == ["Startdate", "X"] else header.start
+def _begin(header: Header) -> datetime | time | None:
+    """When the first record began; "Startdate X" means an unknown day, with midnight nothing."""
+    if header.start is None or header.recording_field.split()[:2] != ["Startdate", "X"]:
+        return header.start
+    at = header.start.time()
+    return None if at == time.min else at
 
 
 def read_start(path: Path) -> datetime | None:
     """Read when a file's first record began, or None where its header does not say."""
-    return read_header(store.need(path)).start
+    header = read_header(store.need(path))
+    return None if _begin(header) is None else header.start
 
 
 PATIENT = re.compile(rb"\S+ \S+ \S+ (Female|Male)_(\d{1,3})yr *")
@@ -272,7 +276,7 @@ def write_annotations(
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write an annotation an epoch in EDF+'s standard texts, and return what is not carried."""
+    """Write an annotation an epoch, NREM as "Sleep stage N"; return what is not carried."""
     events, notes = _words.events_of(hypnogram, TEXTS, "edf")
     note = "simulated" if hypnogram.scorer == "simulated" else ""
     start = hypnogram.recording_start()

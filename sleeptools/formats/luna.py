@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import time
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ CLASSES: Final = {
 }  # fmt: skip
 LABELS: Final = {**CLASSES, "unannotated": "?"}
 DAY: Final = 86400.0  # s
+EARLIER: Final = 6 * 3600.0  # s; clock times so far before the first stage are the same night's
 TIME: Final = r"(-?\d+(\.\d+)?|(0\+)?\d{1,2}[:.]\d\d[:.]\d\d(\.\d+)?|e:\d+(:[\d.]+){0,2})"
 ROW: Final = re.compile(rf"\S[^\t]*\t([^\t]*\t){{0,2}}{TIME}\t(\.|\.\.\.|\+?{TIME})(\t.*)?")
 
@@ -68,10 +69,11 @@ def read_hypnogram(
         raise NoStagesError(f"{path.name}: holds no annotations")
     first = next((r for r in rows if r.name.lower() in stages.WORDS), rows[0])
     begin = _text.clock(first.start)
-    return _scoring.from_mixed(
+    found = _scoring.from_mixed(
         _events(rows, begin), scheme=scheme, epoch_seconds=epoch_seconds, source=path.name,
         begin=begin,
     )  # fmt: skip
+    return replace(found, onset=0.0) if begin else found
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,20 @@ def _events(rows: Sequence[Row], begin: time | None) -> list[Event]:
 
 
 def _seconds(text: str, begin: time | None, where: str) -> float:
+    at = _text.clock(text.removeprefix("0+"))
+    if (at is not None and not text.startswith("0+")) != (begin is not None):
+        raise DataError(
+            f"{where}: {text[:40]!r} where other rows have "
+            f"{'clock times' if begin else 'times from the start'}",
+            hint="write all times in one way",
+        )
     if text.startswith("e:"):
         return _epoch(text, where)[0]
-    at = _text.clock(text.removeprefix("0+"))
     if at is None:
         return _text.number(text, where)
-    if text.startswith("0+"):
-        return _of_day(at)
     if begin is None:
-        raise DataError(f"{where}: clock time {text} among seconds", hint="write it with one form")
-    return (_of_day(at) - _of_day(begin)) % DAY
+        return _of_day(at)
+    return (_of_day(at) - _of_day(begin) + EARLIER) % DAY - EARLIER
 
 
 def _of_day(at: time) -> float:

@@ -55,7 +55,9 @@ def read_hypnogram(
     rows = list(csv.reader(lines[HEADS:], delimiter=separator))
     for i, row in enumerate(rows, HEADS + 1):
         if len(row) < 3:  # noqa: PLR2004 - start, end, event
-            raise DataError(f"{path.name}: line {i} is {row}; expected start, end and event")
+            raise DataError(
+                f"{path.name}: line {i} is {str(row)[:60]}; expected start, end and event"
+            )
     if not rows:
         raise NoStagesError(f"{path.name}: holds no events")
     times = _text.moments([t for row in rows for t in row[:2]], path.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import time
 from pathlib import Path
 
-from sleeptools.errors import DataError
 from sleeptools.formats import _scoring, _text, _xml
 from sleeptools.hypnogram import Hypnogram
 
@@ -45,10 +44,8 @@ def read_hypnogram(
         duration = _text.number(_xml.text_of(event, "Duration"), where)
         events.append((onset, duration, concept.partition("|")[0]))
     length = _xml.text_of(root, "EpochLength")
-    if not epoch_seconds and length:
+    if epoch_seconds is None and length:
         epoch_seconds = _text.number(length, f"{path.name}: EpochLength")
-    if epoch_seconds is not None and epoch_seconds <= 0:
-        raise DataError(f"{path.name}: EpochLength is {length}")
     return _scoring.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=begin
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sleeptools.errors import DataError, NoStagesError
+from sleeptools.errors import NoStagesError
 from sleeptools.formats import _scoring, _text, _xml
 from sleeptools.hypnogram import Hypnogram
 
@@ -43,9 +43,8 @@ def read_hypnogram(
     if not labels:
         raise NoStagesError(f"{path.name}: holds no SleepStage")
     length = _xml.text_of(root, "EpochLength")
-    seconds = epoch_seconds or _text.number(length or "30", f"{path.name}: EpochLength")
-    if seconds <= 0:
-        raise DataError(f"{path.name}: EpochLength is {length}")
+    if epoch_seconds is None and length:
+        epoch_seconds = _text.number(length, f"{path.name}: EpochLength")
     return _scoring.from_labels(
-        labels, scheme=scheme or "nsrr", epoch_seconds=seconds, source=path.name
+        labels, scheme=scheme or "nsrr", epoch_seconds=epoch_seconds, source=path.name
     )

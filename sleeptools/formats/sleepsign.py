@@ -19,7 +19,7 @@ import numpy as np
 from sleeptools import hypnogram as hyp
 from sleeptools import montage, stages
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError
-from sleeptools.formats import _text
+from sleeptools.formats import _scoring, _text
 from sleeptools.hypnogram import Event, Hypnogram
 from sleeptools.recording import Recording, Samples, Signal
 
@@ -70,6 +70,7 @@ def read_hypnogram(
     times = _text.moments([t for t, _, _ in found], path.name)
     numbers = [int(n) for _, n, _ in found]
     length = epoch_seconds or _epoch_seconds(times, numbers, path.name)
+    _scoring.check_epoch(length, path.name)
     events = _events(times, numbers, [s.strip() for _, _, s in found], length, path.name)
     meaning, names = stages.translate(
         (t for _, _, t in events), by=scheme or "sleepsign", source=path.name

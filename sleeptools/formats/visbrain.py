@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats import _scoring, _text
-from sleeptools.hypnogram import GRID_TOLERANCE, Event, Hypnogram
+from sleeptools.hypnogram import GRID_TOLERANCE, LONGEST, Event, Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -39,6 +39,8 @@ def read_hypnogram(
         where = f"{path.name}: line {i}"
         if line.startswith("*Duration_sec"):
             length = _text.number(value, where)
+            if length > LONGEST:
+                raise DataError(f"{where}: a recording of {length:g} s")
         if line.startswith("*"):
             continue
         if not name:
