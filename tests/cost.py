@@ -20,8 +20,10 @@ def macs(name, config=None, *, evaluation=False):
         model = models.build(name, config).train(not evaluation)
         c = model.config
         length = getattr(c, "sequence", 1)
+        seen = 1 + 2 * getattr(c, "context", 0)
         shape = (c.channels, round(c.sample_rate * c.epoch_seconds))
-        x = torch.empty(2, *([length] if length > 1 else []), *shape)
+        several = [n for n in (length, seen) if n > 1]
+        x = torch.empty(2, *several, *shape)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(x)
     whole, rest = divmod(counter.get_total_flops(), 2 * len(x))
