@@ -218,6 +218,11 @@ def test_losses():
     close(_recipe.loss(logits, stages, weights, "weighted_ce_n"), each.sum() / 3)
     twice = -logits.softmax(1).log_softmax(1)[torch.arange(3), stages] * weights[stages]
     close(_recipe.loss(logits, stages, weights, "softmax_ce"), twice.sum() / 5)
+    more, unscored = torch.cat([logits, logits + 1]), torch.cat([stages, torch.full((3,), -1)])
+    for kind in ("weighted_ce", "weighted_ce_n", "softmax_ce"):
+        close(
+            _recipe.loss(more, unscored, weights, kind), _recipe.loss(logits, stages, weights, kind)
+        )
 
 
 def test_the_authors_loss_has_a_floor():
