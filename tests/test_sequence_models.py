@@ -10,6 +10,7 @@ from comparing import close, make
 from sleeptools import models
 from sleeptools.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIX = {"electrodes": ["F3", "C3", "O1", "F4", "C4", "O2"]}
 MMA = {"variant": "mmasleepnet"}
 

@@ -28,20 +28,13 @@ from sleeptools.stages import HUMAN
 from sleeptools.train import TrainOptions, _loop, _plan, train
 from synthetic_epochs import write_epochs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return write_epochs(tmp_path_factory.mktemp("epochs"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def options(**given):

@@ -45,9 +45,10 @@ ABOUT = {
 
 KERNEL = 5
 LEVELS = 5
+FILTERS = 16  # maps of the first level; each level has twice those of the one before
 POOLS = (10, 8, 6, 4, 4)  # of a level's U-unit, and after all encoders but the last
 DEPTH = 4  # of a U-unit
-INNER = 8  # maps inside a U-unit
+INNER = 8  # maps inside a U-unit, of 16 in the first level
 DILATIONS = (1, 2, 3, 4)
 MSE = {"original": (32, 24, 16, 8, 5), "mmasleepnet": (32, 24, 46, 8, 5)}
 REDUCTION = 4  # of the squeeze
@@ -79,7 +80,7 @@ class Config(Human):
     sequence
         Epochs that are looked at, and scored, together; fewer than 11 are too short for the pools.
     filters
-        Maps of the first level; each level has twice those of the one before.
+        Maps of the first level; all other widths go with it.
     variant
         See the head of the module.
     """
@@ -88,8 +89,12 @@ class Config(Human):
     eeg: Channel = 0
     eog: Channel = 2
     sequence: int = Field(default=20, ge=11, le=200)
-    filters: int = Field(default=16, ge=4, le=64, multiple_of=4)
+    filters: int = Field(default=FILTERS, ge=4, le=64, multiple_of=4)
     variant: Literal["original", "mmasleepnet"] = "original"
+
+    def scaled(self, width: int) -> int:
+        """Give a width that belongs to 16 maps in the first level."""
+        return max(1, width * self.filters // FILTERS)
 
 
 class Conv(nn.Module):
@@ -116,16 +121,15 @@ def resize(x: Tensor, like: Tensor) -> Tensor:
 class Unit(nn.Module):
     """U-unit: a small U-Net, added to its first convolution's output."""
 
-    def __init__(self, inputs: int, outputs: int, pool: int, variant: str) -> None:
+    def __init__(self, inputs: int, outputs: int, pool: int, config: Config) -> None:
         super().__init__()
+        variant, inner = config.variant, config.scaled(INNER)
         self.pool = pool
         self.first = Conv(inputs, outputs, variant)
-        widths = [outputs, *[INNER] * (DEPTH - 1)]
-        self.down = nn.ModuleList(Conv(width, INNER, variant) for width in widths[:-1])
-        self.bottom = Conv(INNER, INNER, variant)
-        self.up = nn.ModuleList(
-            Conv(2 * INNER, width, variant) for width in [*[INNER] * (DEPTH - 2), outputs]
-        )
+        widths = [outputs, *[inner] * (DEPTH - 2)]
+        self.down = nn.ModuleList(Conv(width, inner, variant) for width in widths)
+        self.bottom = Conv(inner, inner, variant)
+        self.up = nn.ModuleList(Conv(2 * inner, width, variant) for width in reversed(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, T)."""
@@ -171,11 +175,12 @@ class Stream(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        variant, scales = config.variant, MSE[config.variant]
+        variant = config.variant
+        scales = [config.scaled(width) for width in MSE[variant]]
         maps = [config.filters << level for level in range(LEVELS)]
         inputs = [1, *(m // 2 for m in maps)]
         self.encoders = nn.ModuleList(
-            halved(Unit(i, m, pool, variant), m)
+            halved(Unit(i, m, pool, config), m)
             for i, m, pool in zip(inputs, maps, POOLS, strict=False)
         )
         self.scales = nn.ModuleList(
@@ -183,7 +188,7 @@ class Stream(nn.Module):
         )
         below = [maps[1] // 2, maps[2] // 2, maps[3] // 2, scales[4]]
         units = [
-            Unit(b + s, m, pool, variant)
+            Unit(b + s, m, pool, config)
             for b, s, m, pool in zip(below, scales, maps, POOLS, strict=False)
         ]
         self.decoders = nn.ModuleList(
