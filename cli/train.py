@@ -39,8 +39,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="default, authors (of the published program) or paper, as far as the model has "
-            "them.  [default: default]"
+            help="How to train: default, authors (as their program does), paper, or what else the "
+            "model has by name.  [default: default]"
         ),
     ] = None,
     folds: Annotated[

@@ -3,6 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import make_golden_models as golden
 from sleeptools import models
 
 
@@ -11,19 +12,13 @@ def parameters(name, config=None):
         return sum(p.numel() for p in models.build(name, config).parameters())
 
 
-def macs(name, config=None, *, evaluation=False):
-    """Of convolutions, linear layers and attention, an epoch; layer by layer, as defined.
-
-    Attention are its two matrix products. `evaluation` counts what scoring computes instead.
-    """
+def macs(name, config=None):
+    """Of convolutions, linear layers and attention (its two products), an epoch."""
     with torch.device("meta"):
-        model = models.build(name, config).train(not evaluation)
-        c = model.config
-        length = getattr(c, "sequence", 1)
-        shape = (c.channels, round(c.sample_rate * c.epoch_seconds))
-        x = torch.empty(2, *([length] if length > 1 else []), *shape)
+        model = models.build(name, config).train()
+        x = torch.empty(2, *golden.shape(model.config))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(x)
     whole, rest = divmod(counter.get_total_flops(), 2 * len(x))
     assert not rest
-    return whole / length
+    return whole / getattr(model.config, "sequence", 1)

@@ -110,7 +110,21 @@ class Stream(nn.Module):
 
 
 class TwoStreams(nn.Module):
-    """A short-kernel and a long-kernel stream over the same channels, joined on time."""
+    """A short-kernel and a long-kernel stream over the same channels, joined on time.
+
+    Parameters
+    ----------
+    inputs
+        Channels.
+    shapes
+        Layers of the two.
+    activation
+        After each convolution.
+    dropout
+        Probability after each stream's first pool.
+    joined
+        Probability after the join; None for the same.
+    """
 
     def __init__(
         self,
@@ -118,11 +132,13 @@ class TwoStreams(nn.Module):
         shapes: tuple[Sequence[streams.Layer], Sequence[streams.Layer]],
         activation: Activation,
         dropout: float,
+        *,
+        joined: float | None = None,
     ) -> None:
         super().__init__()
         self.inputs = inputs
         self.small, self.large = (Stream(inputs, s, activation, dropout) for s in shapes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout if joined is None else joined)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, steps of both)."""

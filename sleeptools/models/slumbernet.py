@@ -41,6 +41,7 @@ from torch.nn import functional
 
 from sleeptools.models._augment import Augmentation
 from sleeptools.models._config import Mouse
+from sleeptools.models._keras import ADAM_EPS, EPS, MOMENTUM, start
 from sleeptools.models._recipe import Recipe
 from sleeptools.models._schedule import Schedule
 
@@ -53,10 +54,9 @@ ABOUT = {
 TIME = 2  # samples of every kernel
 WIDTHS = (8, 5, 3)  # signals of a block's three kernels
 LAST_WIDTHS = (8, 8, 8)
-EPS, MOMENTUM = 1e-3, 0.01  # of BatchNorm: Keras's defaults
 
 _PAPER = Recipe(
-    variant="paper", passes=50, batch=128, learning_rate=1e-6, eps=1e-7,
+    variant="paper", passes=50, batch=128, learning_rate=1e-6, eps=ADAM_EPS,
     schedule=Schedule(kind="plateau", passes=3, factor=0.5, lowest=0.1),
     augmentation=Augmentation(gains=(0.3, 0.05), shift=1.0), selection="accuracy",
 )  # fmt: skip
@@ -105,8 +105,6 @@ class Conv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, (width, TIME))
         self.norm = nn.BatchNorm2d(outputs, EPS, MOMENTUM)
         self.before = (width - 1) // 2
-        nn.init.xavier_uniform_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, W, T) to (B, outputs, W, T), without the taps that meet no signal."""
@@ -172,8 +170,7 @@ class Model(nn.Module):
         blocks = [Block(i, o, last=False) for i, o in pairwise(sizes)]
         self.blocks = nn.Sequential(*blocks, Block(sizes[-1], sizes[-1], last=True))
         self.linear = nn.Linear(sizes[-1], config.stages)
-        nn.init.xavier_uniform_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.apply(start)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.
