@@ -176,9 +176,19 @@ def trains_native(x: Tensor) -> bool:
     return not (torch.compiler.is_compiling() or x.is_cuda) and ops.runs_native(x)
 
 
+def share(layer: nn.Dropout) -> float:
+    """Give the probability with which a layer drops, 0 outside training."""
+    return layer.p if layer.training else 0.0
+
+
 def draw_seed(dropout: float) -> int:
     """Draw the seed of a native dropout from PyTorch's generator, which a run restores."""
     return int(torch.randint(2**63 - 1, ())) if dropout > 0 else 0
+
+
+def drop(x: Tensor, p: float) -> Tensor:
+    """Run the native dropout of (N, T, D)."""
+    return dropout(x, p, draw_seed(p)) if p > 0 else x
 
 
 class Shape(NamedTuple):
@@ -227,7 +237,7 @@ class Stream(nn.Module):
 
     def blocks(self, x: Tensor, dropout: float) -> Tensor:
         """(B, 3000, inputs) to (B, steps, 2 * width) in training, `dropout` after the last pool."""
-        dropouts = (self.dropout.p, 0.0, 0.0, dropout)
+        dropouts = (share(self.dropout), 0.0, 0.0, dropout)
         for conv, layer, p in zip(self.convs(), self.layers, dropouts, strict=True):
             x = conv.block(x, layer.pool, p)
         return x
@@ -251,7 +261,7 @@ class Branch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
         if self.training and trains_native(x):
-            x, p = x.mT.contiguous(), self.dropout.p  # (B, 3000, inputs)
+            x, p = x.mT.contiguous(), share(self.dropout)  # (B, 3000, inputs)
             x = torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
             return x.reshape(len(x), -1, MAPS, STEPS)
         x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
@@ -456,30 +466,25 @@ class Model(nn.Module):
         if not trains_native(z):
             encoded: Tensor = layer(z)
             return encoded
-        z = layer.norm1(z + self.drop(self.attend(z), layer.dropout1.p))
+        z = layer.norm1(z + drop(self.attend(z), share(layer.dropout1)))
         weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-        p = layer.dropout.p if self.training else 0.0
+        p = share(layer.dropout)
         changed = feed_forward(z.flatten(0, 1), *weights, dropout=p, seed=draw_seed(p))  # (B T, D)
-        out: Tensor = layer.norm2(z + self.drop(changed.view_as(z), layer.dropout2.p))
+        out: Tensor = layer.norm2(z + drop(changed.view_as(z), share(layer.dropout2)))
         return out
 
     def attend(self, z: Tensor) -> Tensor:
         """Self-attention of the encoder, (B, T, D) to the same."""
         attention = self.encoder.self_attn
-        if not self.training:
-            return attention(z, z, z, need_weights=False)[0]
+        if not attention.training:
+            looked: Tensor = attention(z, z, z, need_weights=False)[0]
+            return looked
         batch, tokens, width = z.shape
         qkv = functional.linear(z, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 D)
         qkv = qkv.view(batch, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
         q, k, v = (part.flatten(0, 1) for part in qkv)  # (B heads, T, D / heads)
-        scores = torch.baddbmm(
-            z.new_zeros(()), q, k.mT, beta=0, alpha=(width // HEADS) ** -0.5
-        )  # (B heads, T, T)
-        mixed = self.drop(scores.softmax(2), attention.dropout) @ v  # (B heads, T, D / heads)
+        weights = ((width // HEADS) ** -0.5 * q @ k.mT).softmax(2)  # (B heads, T, T)
+        mixed = drop(weights, attention.dropout) @ v  # (B heads, T, D / heads)
         mixed = mixed.view(batch, HEADS, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
         out: Tensor = attention.out_proj(mixed)
         return out
-
-    def drop(self, x: Tensor, p: float) -> Tensor:
-        """Dropout of (N, T, D) in training, where it `trains_native`."""
-        return dropout(x, p, draw_seed(p)) if self.training and p > 0 else x
