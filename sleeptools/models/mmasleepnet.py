@@ -172,8 +172,10 @@ class Conv(nn.Module):
 
 
 def trains_native(x: Tensor) -> bool:
-    """Whether training takes native ops; on a GPU cuDNN has the Tensor Cores."""
-    return not (torch.compiler.is_compiling() or x.is_cuda) and ops.runs_native(x)
+    """Whether training takes native ops; they are float32, and on a GPU cuDNN has Tensor Cores."""
+    if torch.compiler.is_compiling() or x.is_cuda or torch.is_autocast_enabled("cpu"):
+        return False
+    return ops.runs_native(x)
 
 
 def share(layer: nn.Dropout) -> float:

@@ -8,7 +8,7 @@ and `TOLERANCE` (for `torch.testing.assert_close`, float32).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from sleeptools import native
 
+R = TypeVar("R")  # a Tensor or several
 LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
@@ -23,11 +24,11 @@ def define(
     name: str,
     schema: str,
     *,
-    forward: Callable[..., Any],
-    fake: Callable[..., Any],
+    forward: Callable[..., R],
+    fake: Callable[..., R],
     backward: Callable[..., Any],
     setup_context: Callable[..., None],
-) -> Callable[..., Any]:
+) -> Callable[..., R]:
     """Register the operator `sleeptools::NAME`.
 
     Parameters
@@ -56,7 +57,7 @@ def define(
     qualified = f"sleeptools::{name}"
     torch.library.register_fake(qualified, fake, lib=LIBRARY)
     torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=LIBRARY)
-    operator: Callable[..., Any] = getattr(torch.ops.sleeptools, name).default
+    operator: Callable[..., R] = getattr(torch.ops.sleeptools, name).default
     return operator
 
 
