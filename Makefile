@@ -89,7 +89,7 @@ sanitize: $(READY)
 	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize-site:$$site \
 	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_ops.py \
 	  tests/test_feed_forward.py tests/test_two_stream_conv.py tests/test_separable_stream.py \
-	  tests/test_filters.py
+	  tests/test_filters.py tests/test_conv_block.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench build demo

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from sleeptools.engine import Engine
 
 from sleeptools import formats, montage, signals, store
+from sleeptools.engine import Engine
 
 
 def main() -> None:

@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from sleeptools import native
 
-R = TypeVar("R")  # what an operator returns
-
+R = TypeVar("R")  # a Tensor or several
 LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
@@ -26,7 +25,7 @@ def define(
     schema: str,
     *,
     forward: Callable[..., R],
-    fake: Callable[..., Any],
+    fake: Callable[..., R],
     backward: Callable[..., Any],
     setup_context: Callable[..., None],
 ) -> Callable[..., R]:

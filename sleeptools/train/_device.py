@@ -6,8 +6,6 @@ where it fits, and is copied batch by batch through pinned memory where not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
