@@ -293,7 +293,7 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     arrays = [np.ascontiguousarray(array, np.float32) for array in (x, *weights)]
     out = np.empty(x.shape, np.float32)
     sizes = (x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
-    addresses = [address(array) for array in (*arrays, out)]
+    addresses = [_address(array) for array in (*arrays, out)]
     launch("modal_se", *addresses, *sizes, kind == "authors", CPU, 0)
     return out
 
@@ -389,7 +389,7 @@ def feed_forward(
     x, b1, b2 = (np.ascontiguousarray(array, np.float32) for array in (x, b1, b2))
     workspace = np.empty(slots * feed_forward_workspace(sizes[1]), np.float32)
     out = np.empty(x.shape, np.float32)
-    addresses = [address(array) for array in (x, w1, b1, w2, b2, workspace, out)]
+    addresses = [_address(array) for array in (x, w1, b1, w2, b2, workspace, out)]
     launch("feed_forward", *addresses, *sizes, slots, precision == "bf16", 0, 0, CPU, 0)
     return out
 
@@ -416,6 +416,5 @@ def round_to_bf16(w: Weights) -> NDArray[np.uint16]:
     return (np.where(np.isnan(even), quiet, rounded) >> np.uint32(16)).astype(np.uint16)
 
 
-def address(array: NDArray[Any]) -> int:
-    """Give the place of an array's first number in memory."""
+def _address(array: NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
