@@ -30,8 +30,8 @@ class Plan(NamedTuple):
 
     Parameters
     ----------
-    widths
-        As the core reads them.
+    widths, address
+        As the core reads them, and where they are.
     work
         Float operations of a signal.
     floats
@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     """
 
     widths: NDArray[np.int64]
+    address: int
     work: int
     floats: int
 
@@ -137,8 +138,9 @@ def plan(widths: tuple[int, ...], kernel: int, samples: int, device: int = nativ
         work += 2 * steps * inputs * width
         inputs = width
     table = np.array(widths, np.int64)
-    sizes = (table.ctypes.data, samples, len(widths), kernel, device)
-    return Plan(table, work, native.separable_stream_workspace(*sizes))
+    address = table.ctypes.data
+    sizes = (address, samples, len(widths), kernel, device)
+    return Plan(table, address, work, native.separable_stream_workspace(*sizes))
 
 
 def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3) -> Floats:
@@ -174,7 +176,7 @@ def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: 
     slots = native.threads(batch * signals, p.work)
     workspace = np.empty(slots * p.floats, np.float32)
     out = np.empty((batch, signals, widths[-1]), np.float32)
-    addresses = [native.address(array) for array in (x, weights, workspace, out, p.widths)]
+    addresses = [array.ctypes.data for array in (x, weights, workspace, out)]
     sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)
-    native.launch(OP, *addresses, *sizes, native.CPU, 0)
+    native.launch(OP, *addresses, p.address, *sizes, native.CPU, 0)
     return out

@@ -100,14 +100,3 @@ def command(tmp_path: Path):
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """One thread of PyTorch, for a module of small tensors."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

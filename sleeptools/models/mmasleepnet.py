@@ -38,6 +38,7 @@ from sleeptools import ops
 from sleeptools.models._encoder import encode
 from sleeptools.models._recipe import Recipe
 from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.models._training import trains_native
 from sleeptools.ops.modal_se import modal_se
 from sleeptools.shapes import mmasleepnet as shapes
 from sleeptools.shapes.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS

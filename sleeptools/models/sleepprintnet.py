@@ -42,7 +42,7 @@ from sleeptools.models._config import Settings
 from sleeptools.models._keras import ADAM_EPS
 from sleeptools.models._recipe import Recipe
 from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
-from sleeptools.models.mmasleepnet import shapes as mmasleepnet_shapes
+from sleeptools.shapes import mmasleepnet
 from sleeptools.streams import Layer
 
 ABOUT = {
@@ -153,7 +153,7 @@ class Config(Settings):
 def shapes(width: int, config: Config) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     """Layers of the short-kernel and of the long-kernel stream of a modality."""
     if config.variant == "mmasleepnet":
-        return mmasleepnet_shapes(width, (64, 512), 24)
+        return mmasleepnet.layers(width, (64, 512), 24)
     rate, wide = int(config.sample_rate), 2 * width
     first = [(rate // 2, rate // 16), (4 * rate, rate // 2)]  # kernel, stride
     short, long = ((k, s, (k - s) // 2) for k, s in first)

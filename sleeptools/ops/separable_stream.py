@@ -132,7 +132,7 @@ def _forward(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int) -> 
     out = torch.empty((batch, signals, widths[-1]), dtype=x.dtype, device=x.device)
     tensors = (x.contiguous(), weights.contiguous(), workspace, out)
     sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)
-    ops.launch("separable_stream", x, tensors, p.widths.ctypes.data, *sizes)
+    ops.launch("separable_stream", x, tensors, p.address, *sizes)
     return out
 
 

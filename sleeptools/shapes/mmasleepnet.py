@@ -54,9 +54,26 @@ def branches(eeg: int, kernels: str, modalities: str) -> list[Branch]:
 
 def _layers(modality: str, kernels: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     width = MAPS if modality == "eeg" else MAPS // 2
-    short, long, pad = (50, 500, 24) if modality == "eeg" else (25, 250, 8)
     if kernels == "authors":
-        short, long, pad = 64, 512, 24
+        return layers(width, (64, 512), 24)
+    return layers(width, (50, 500), 24) if modality == "eeg" else layers(width, (25, 250), 8)
+
+
+def layers(
+    width: int, kernels: tuple[int, int], pad: int
+) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """Layers of the short-kernel and of the long-kernel stream of a modality, Table 2.
+
+    Parameters
+    ----------
+    width
+        Maps of the first layer; the later ones have twice as many.
+    kernels
+        Of the two first layers, samples.
+    pad
+        Of the short one.
+    """
+    short, long = kernels
     small, large = Layer(2 * width, 8, 1, 4), Layer(2 * width, 6, 1, 4)
     return (
         (Layer(width, short, 8, pad, (8, 8, 4)), small, small, small._replace(pool=(4, 4, 2))),
