@@ -22,6 +22,7 @@ Sections = npt.NDArray[np.float64]
 """(sections, 6): b0 b1 b2 1 a1 a2 of each."""
 BLOCK: Final = 1 << 20  # samples in float64 at a time: a night in float64 would not fit
 REAL: Final = 1e-10  # imaginary part of a pole that counts as real
+MAX_SECTIONS: Final = 16  # of csrc/ops.h
 MEMORY: Final = 4  # edges after which nothing is left of a state: 1e-12 of it
 
 
@@ -162,6 +163,7 @@ def _run(
     assert np.shares_memory(rows, samples)
     steady = _steady(sections) * (not from_rest)
     if native.available():
+        assert len(sections) <= MAX_SECTIONS
         flat = np.ascontiguousarray(sections[:, [0, 1, 2, 4, 5]])
         memory = MEMORY * edge(sections)
         native.launch(
