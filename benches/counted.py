@@ -12,7 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from sleeptools import blocks, native, streams
+from sleeptools import blocks, native, separable, streams
+from sleeptools.shapes import ulw_sleepnet as shapes
 from sleeptools.streams import Layer, Stream
 
 Calls = dict[str, Callable[[], object]]
@@ -69,11 +70,20 @@ def two_stream_conv() -> Calls:
     return {"two_stream_conv fp32": run}
 
 
+def separable_stream() -> Calls:
+    weights = normal(separable.weight_count(shapes.WIDTHS, shapes.KERNEL))
+    sizes = shapes.WIDTHS, shapes.KERNEL
+    run = partial(separable.separable_stream, normal(1, 4, 3000), weights, *sizes)
+    return {"separable_stream fp32": run}
+
+
 OPS = {
     "attention": attention, "classifier": classifier, "feed_forward": feed_forward,
-    "modal_se": modal_se, "two_stream_conv": two_stream_conv,
+    "modal_se": modal_se, "separable_stream": separable_stream, "two_stream_conv": two_stream_conv,
 }  # fmt: skip
-"""Every op of the drawer; a test compares."""
+"""Every op that inference calls; a test compares with the drawer."""
+TRAINING = ("conv_block", "dropout")
+"""Ops that only torch calls, which is not run under valgrind."""
 
 
 def main() -> None:

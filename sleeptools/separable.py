@@ -140,7 +140,8 @@ def plan(widths: tuple[int, ...], kernel: int, samples: int, device: int = nativ
     table = np.array(widths, np.int64)
     address = table.ctypes.data
     sizes = (address, samples, len(widths), kernel, device)
-    return Plan(table, address, work, native.separable_stream_workspace(*sizes))
+    floats = int(native.module(OP).separable_stream_workspace(*sizes))
+    return Plan(table, address, work, floats)
 
 
 def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3) -> Floats:
