@@ -87,7 +87,7 @@ def test_equals_the_model(any_folder: Path, variant: str) -> None:
     found = engine.hypnodensity(x)
     assert found.dtype == np.float32
     assert found.shape == (5, len(engine.stages))
-    assert np.ptp(found, 0).max() > 1e-2  # the weights do tell epochs apart
+    assert np.ptp(found, 0).max() > 1e-3  # the weights do tell epochs apart
     np.testing.assert_allclose(found, expected(any_folder, x), atol=1e-5)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 
