@@ -1,7 +1,7 @@
 """A day of 20 channels at 512 Hz is converted and preprocessed one signal at a time."""
 
-import shutil
 import os
+import shutil
 import subprocess
 import sys
 import time
