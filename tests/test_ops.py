@@ -164,6 +164,8 @@ def test_wrong_shapes_are_named(op: Any) -> None:
 def test_mixed_types_are_named(op: Any) -> None:
     example = op.examples("cpu")[0]
     last = tensor_positions(example)[-1]
+    if last == 0:
+        pytest.skip("a single tensor has no other to differ from")
     wrong = [a.double() if j == last else a for j, a in enumerate(example)]
     with pytest.raises(ValueError, match=r"torch\.float64 on cpu.*expected torch\.float32 on cpu"):
         function(op)(*wrong)

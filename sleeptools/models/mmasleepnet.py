@@ -239,7 +239,7 @@ class Stream(nn.Module):
 
     def blocks(self, x: Tensor, dropout: float) -> Tensor:
         """(B, 3000, inputs) to (B, steps, 2 * width) in training, `dropout` after the last pool."""
-        dropouts = (share(self.dropout), 0.0, 0.0, dropout)
+        dropouts = (self.dropout.p, 0.0, 0.0, dropout)
         for conv, layer, p in zip(self.convs(), self.layers, dropouts, strict=True):
             x = conv.block(x, layer.pool, p)
         return x
@@ -262,8 +262,8 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
-        if self.training and trains_native(x):
-            x, p = x.mT.contiguous(), share(self.dropout)  # (B, 3000, inputs)
+        if trains_native(x) and all(module.training for module in self.modules()):
+            x, p = x.mT.contiguous(), self.dropout.p  # (B, 3000, inputs)
             x = torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
             return x.reshape(len(x), -1, MAPS, STEPS)
         x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
@@ -476,7 +476,7 @@ class Model(nn.Module):
         return out
 
     def attend(self, z: Tensor) -> Tensor:
-        """Self-attention of the encoder, (B, T, D) to the same."""
+        """(B, T, D) to the same; as PyTorch, but in training with the native dropout."""
         attention = self.encoder.self_attn
         if not attention.training:
             looked: Tensor = attention(z, z, z, need_weights=False)[0]
