@@ -1,6 +1,8 @@
 # make demo   the whole chain on simulated nights, ends with a report
 # make test   the quick tests            make test-all   the long ones too
-# make lint   ruff, mypy, layers, clang-format            make bench     benchmarks into benches/results
+# make lint   ruff, mypy, layers, clang-format
+# make bench  the native core beside other libraries, into benches/results; a quarter of an hour
+# make judge  what the simulated nights are worth, into benches/results; the better part of an hour
 # make sanitize   the native kernels under ASan and UBSan
 #
 # Each target sets up what it needs in .venv. A torch that the active python3 has is used as it is;
@@ -14,8 +16,9 @@ TIME_BOX ?= 0
 MARK ?= slow or not slow
 CORE := CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 DEMO ?= demo
+YASA := $(VENV)-bench/bin/python
 
-.PHONY: demo test test-all lint format bench sanitize clean
+.PHONY: demo test test-all lint format bench judge sanitize clean
 
 demo: $(READY)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
@@ -38,16 +41,29 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-bench: $(READY)
-	$(BIN)/python -m pytest benches/bench_ops.py --benchmark-only -o addopts= \
-	  --benchmark-json=benches/results/ops.json
-	$(BIN)/python benches/mmasleepnet.py
+bench: $(READY)-bench $(YASA)
+	$(BIN)/python -m pytest benches/bench_ops.py -q -o addopts= --benchmark-max-time=0.3 \
+	  --benchmark-disable-gc --benchmark-json=benches/results/ops.json
+	$(BIN)/python benches/forward.py
+	$(BIN)/python benches/training.py
+	$(BIN)/python benches/night.py --yasa $(YASA)
+	$(BIN)/python benches/instructions.py
+	$(BIN)/python benches/readme.py
+
+judge: $(READY) $(YASA)
 	$(BIN)/python benches/ceiling.py
 	$(BIN)/python benches/learning_gap.py
-	$(VENV)-bench/bin/python -c "import yasa" 2>/dev/null || \
-	  { $(PYTHON) -m venv $(VENV)-bench && $(VENV)-bench/bin/pip install -q yasa==0.8.1 polars; }
-	PYTHONPATH=. $(VENV)-bench/bin/python benches/judge_yasa.py
+	PYTHONPATH=. $(YASA) benches/judge_yasa.py
 	$(BIN)/python benches/readme.py
+
+$(READY)-bench: $(READY)
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev,bench]'
+	@touch $@
+
+# YASA pins older versions of what the package uses, so it has an environment of its own.
+$(YASA):
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install -q yasa==0.8.1 polars || { rm -rf $(VENV)-bench; exit 1; }
 
 # A torch of the active python3 is made visible through a .pth file, which serves a plain Python, a
 # virtual environment and conda alike.
@@ -72,7 +88,8 @@ sanitize: $(READY)
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize-site:$$site \
 	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_ops.py \
-	  tests/test_feed_forward.py tests/test_two_stream_conv.py tests/test_conv_block.py
+	  tests/test_feed_forward.py tests/test_two_stream_conv.py tests/test_separable_stream.py \
+	  tests/test_filters.py tests/test_conv_block.py
 
 clean:
-	rm -rf $(VENV) build demo
+	rm -rf $(VENV) $(VENV)-bench build demo

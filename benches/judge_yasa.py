@@ -19,7 +19,8 @@ import provenance
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 
 from sleeptools import stages as st
-from sleeptools.simulate.night import SimulatedNight, simulate_night
+from sleeptools.datasets.sleep_edf import CASSETTE_CHANNELS
+from sleeptools.simulate.night import EXTRAS, SimulatedNight, simulate_night
 
 RESULTS = Path(__file__).parent / "results"
 YASA_STAGES = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4, "WAKE": 0, "REM": 4}
@@ -55,7 +56,9 @@ def agreement(truth: np.ndarray, found: np.ndarray) -> dict[str, object]:
 def judge(subjects: range, *, seed: int, hours: float, eeg: str) -> dict[str, object]:
     scored, found, truth = [], [], []
     for subject in subjects:
-        night = simulate_night(subject, 1, hours=hours, seed=seed, extras=True)
+        night = simulate_night(
+            subject, 1, hours=hours, seed=seed, channels=(*CASSETTE_CHANNELS, *EXTRAS)
+        )
         assert night.recording.hypnogram is not None
         stages = night.recording.hypnogram.stages
         kept = stages != st.UNSCORED

@@ -13,7 +13,18 @@ from typing import Annotated, Final
 
 import typer
 
-from . import convert, evaluate, inspect, preprocess, report, simulate, status, train, verify
+from . import (
+    convert,
+    evaluate,
+    hypnogram,
+    inspect,
+    preprocess,
+    report,
+    simulate,
+    status,
+    train,
+    verify,
+)
 from . import list as list_
 from ._console import talk
 
@@ -37,7 +48,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    simulate, inspect, convert, preprocess, train, evaluate, report, list_, status, verify,
+    simulate, inspect, convert, preprocess, train, evaluate, report, hypnogram, list_, status,
+    verify,
 ):  # fmt: skip
     module.register(app)
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sleeptools.batch import Progress, Step
+
+
+Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a process.")]
 
 
 def talk(text: str) -> None:
@@ -85,7 +88,8 @@ def batch_progress(what: str) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console(err=True)) as bar:
+    hour = 3600.0  # s over which the speed is taken: a night may take minutes
+    with Progress(*columns, console=console(err=True), speed_estimate_period=hour) as bar:
         task = bar.add_task(what, total=None)
 
         def show(step: Step) -> None:

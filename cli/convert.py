@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import batch_progress, talk
+from ._console import Jobs, batch_progress, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +23,15 @@ def convert(
         bool,
         typer.Option("--allow-truncated", help="Take the whole records of files cut short."),
     ] = False,
+    subset: Annotated[
+        str | None,
+        typer.Option(help="Only these: 20, 78 or telemetry of sleep-edf; I, II or III of isruc."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="What the files of data set edf are called; RAW/edf.toml if left out."),
+    ] = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Convert raw files to recordings.
 
@@ -30,7 +39,18 @@ def convert(
     signals.
     """
     from sleeptools import convert as library
+    from sleeptools import presets, store
 
     with batch_progress("converting") as progress:
-        library.convert(dataset, raw, recordings, progress, allow_truncated=allow_truncated)
-    talk(f"{recordings}: done; next: sleeptools preprocess {dataset} {recordings}")
+        library.convert(
+            dataset, raw, recordings, progress, allow_truncated=allow_truncated, subset=subset,
+            settings=config, jobs=jobs,
+        )  # fmt: skip
+    lacking = store.read_manifest(recordings, library.KIND)["absent"]
+    if lacking:
+        talk(
+            f"not in {raw}, though the data set lists them: {plural(len(lacking), 'recording')}, "
+            f"such as {lacking[0]}"
+        )
+    preset = dataset if dataset in presets.names() else "PRESET.toml"
+    talk(f"{recordings}: done; next: sleeptools preprocess {preset} {recordings}")

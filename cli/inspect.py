@@ -20,8 +20,15 @@ def inspect(
         list[Path], typer.Argument(help="Recordings, hypnograms, or folders of them.")
     ],
     preset: Annotated[
-        str, typer.Option(help="Preset whose montage the signals are mapped to.")
-    ] = "sleep-edf",
+        str | None,
+        typer.Option(help="Preset whose montage the signals are mapped to; one that fits if none."),
+    ] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="What the numbers of a hypnogram mean, for example yasa.")
+    ] = None,
+    epoch_seconds: Annotated[
+        float | None, typer.Option(help="Length of an epoch where a hypnogram does not tell it, s.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of files.")] = False,
 ) -> None:
     """Show what recordings and hypnograms hold.
@@ -32,12 +39,14 @@ def inspect(
     from sleeptools import inspection, presets
     from sleeptools.errors import DataError, SleeptoolsError
 
-    wanted = presets.load(preset)
+    wanted = presets.load(preset) if preset else None
     found, problems = [], []
     listed = inspection.files(paths)
     for path in listed:
         try:
-            found.append(inspection.inspect(path, wanted))
+            found.append(
+                inspection.inspect(path, wanted, scheme=scheme, epoch_seconds=epoch_seconds)
+            )
         except SleeptoolsError as e:
             if len(listed) == 1:
                 raise
@@ -57,7 +66,8 @@ def _show(facts: dict[str, Any]) -> None:
     start = f", starts {facts['start']}" if facts["start"] else ""
     typer.echo(
         f"{printable(facts['path'])}: {facts['format']} {facts['kind']}{simulated}, "
-        f"{facts['seconds'] / 3600:.2f} h, {facts['epochs']} epochs{start}"
+        f"{facts['seconds'] / 3600:.2f} h, {facts['epochs']} epochs of "
+        f"{facts['epoch_seconds']:g} s{start}"
     )
     if facts["notes"]:
         typer.echo(f"notes: {printable(facts['notes'])}")
@@ -65,8 +75,10 @@ def _show(facts: dict[str, Any]) -> None:
         keys = ["label", "modality", "sample_rate", "unit", "minimum", "maximum", "samples"]
         heads = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
         emit_table("Signals", heads, [[s[k] for k in keys] for s in facts["signals"]])
-        rows = [[wanted, got or "missing"] for wanted, got in facts["montage"].items()]
-        emit_table("Montage", ["wanted", "found"], rows)
+        rows = [[wanted, got or "none"] for wanted, got in facts["montage"].items()]
+        emit_table("Montage", ["channel", "made of"], rows)
+    for problem in facts["problems"]:
+        typer.echo(f"problem: {printable(problem)}")
     if facts["stages"]:
         rows = [[name, count] for name, count in facts["stages"].items()]
         emit_table("Epochs per stage", ["stage", "epochs"], rows)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ._console import emit_json, emit_table
+
+MODEL = ["name", "paper", "parameters", "MACs an epoch", "input", "stages", "scores with"]
 
 
 class Drawer(StrEnum):
@@ -40,5 +42,20 @@ def list_(
     found = inspection.contents(what.value, folder)
     if as_json:
         emit_json(found)
+    elif what is Drawer.MODELS and folder is None:
+        emit_table("models", MODEL, [_model(f) for f in found])
     else:
         emit_table(what.value, ["name", "about"], [[f["name"], f["about"]] for f in found])
+
+
+def _model(facts: dict[str, Any]) -> list[str]:
+    """Give a model's row of the table; all of it, and more, is in the JSON."""
+    return [
+        facts["name"],
+        facts["paper"].partition(", doi:")[0],
+        f"{facts['parameters']:,}",
+        f"{facts['macs'] / 1e6:,.1f} M",
+        f"{facts['montage']}; {facts['epoch_seconds']:g} s at {facts['sample_rate']:g} Hz",
+        str(facts["stages"]),
+        "native" if facts["native"] else "torch",
+    ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import batch_progress, emit_table, plural, talk
+from ._console import Jobs, batch_progress, emit_table, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -24,13 +24,27 @@ def preprocess(
     trim: Annotated[
         str | None,
         typer.Option(
-            help="Which epochs stay: drop-then-trim, trim-then-drop or none; the preset's if "
-            "left out."
+            help="Which epochs stay: drop-then-trim, trim-then-drop, drop-last or none; the "
+            "preset's if left out."
         ),
     ] = None,
     margin: Annotated[
         float | None, typer.Option(help="Wake kept on both sides of sleep, minutes.")
     ] = None,
+    scorer: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Which scorer is the truth, where several scored; others go along."
+        ),
+    ] = None,
+    subset: Annotated[
+        str | None,
+        typer.Option(help="Only these: 20, 78 or telemetry of sleep-edf; I, II or III of isruc."),
+    ] = None,
+    assume_unit: Annotated[
+        str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
+    ] = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Make epochs of recordings, by a preset.
 
@@ -39,9 +53,15 @@ def preprocess(
     from sleeptools import preprocess as library
     from sleeptools import presets
 
-    settings = presets.changed(presets.load(preset), trim=trim, margin_minutes=margin)
+    settings = presets.changed(
+        presets.load(preset),
+        trim=trim,
+        margin_minutes=margin,
+        scorer=scorer,
+        assume_unit=assume_unit,
+    )
     with batch_progress("preprocessing") as progress:
-        library.preprocess(settings, recordings, epochs, progress)
+        library.preprocess(settings, recordings, epochs, progress, subset=subset, jobs=jobs)
     _show(epochs)
 
 

@@ -18,15 +18,21 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
-    dataset: Annotated[str, typer.Argument(help="Data set to imitate: sleep-edf.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Data set: sleep-edf, isruc, edf, slumbernet or kjaerby.")
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     subjects: Annotated[int, typer.Option(help="How many subjects.")] = 4,
-    nights: Annotated[int, typer.Option(help="Nights of each subject, 1 or 2.")] = 1,
+    nights: Annotated[int, typer.Option(help="Nights of each subject.")] = 1,
     hours: Annotated[
         float | None,
-        typer.Option(help="Length of a recording, h; left out, about 22 h with a day around it."),
+        typer.Option(help="Length of a recording, h; left out, as long as the data set's."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    subset: Annotated[
+        str | None,
+        typer.Option(help="sleep-edf: 20, 78 or telemetry; isruc: I, II or III (the default)."),
+    ] = None,
 ) -> None:
     """Write simulated nights in a data set's form.
 
@@ -37,6 +43,6 @@ def simulate(
     with batch_progress("simulating") as progress:
         library.simulate(
             dataset, out, subjects=subjects, nights=nights, hours=hours, seed=seed,
-            progress=progress,
+            subset=subset, progress=progress,
         )  # fmt: skip
     talk(f"{out}: {plural(subjects * nights, 'simulated recording')}")

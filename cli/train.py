@@ -36,13 +36,20 @@ def train(
         str | None,
         typer.Option(help="Model; see 'sleeptools list models'.  [default: mmasleepnet]"),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="How to train: default, authors (as their program does), paper, or what else the "
+            "model has by name.  [default: default]"
+        ),
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Folds by subject; 20, or all subjects if fewer.")
     ] = None,
     folds_from: Annotated[
         str | None,
         typer.Option(
-            help="seed, or published: the 20 or 10 folds of Sleep-EDF's papers.  [default: seed]"
+            help="seed, or published: the folds of Sleep-EDF's and ISRUC's papers.  [default: seed]"
         ),
     ] = None,
     fold: Annotated[
@@ -106,7 +113,13 @@ def train(
         "protocols": _parts(protocol), "seeds": _seeds(seed), "final": final or None,
         "passes": passes, "device": device, "threads": threads,
     }  # fmt: skip
-    asked = runs.asked(files.read(config, settings or ()))
+    overrides = settings or ()
+    values = files.read(config, overrides)
+    if recipe is not None:
+        # a run's config.toml holds a whole recipe, which would hide the one asked for
+        source = files.read(None, overrides) if "format" in values else values
+        values["recipe"] = files.table(source, "recipe") | {"variant": recipe}
+    asked = runs.asked(values)
     wanted = _together(asked, {k: v for k, v in given.items() if v is not None})
     name = wanted.setdefault("model", "mmasleepnet")
     if name not in registry.names("models"):

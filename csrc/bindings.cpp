@@ -43,9 +43,47 @@ void modal_se(Address x, Address w1, Address b1, Address w2, Address b2, Address
          4 * modalities * modalities * samples, device, stream);
 }
 
+sleeptools::Norm norm(Address gamma, Address beta, double eps) {
+  return {at(gamma), at(beta), static_cast<float>(eps)};
+}
+
+void attention(Address x, Address w_in, Address b_in, Address w_out, Address b_out, Address gamma,
+               Address beta, Address workspace, Address out, int64_t batch, int64_t tokens,
+               int64_t width, int64_t heads, int64_t slots, double eps, bool bf16, int device,
+               Address stream) {
+  const sleeptools::Attention op{at(x),
+                                 at<const void>(w_in),
+                                 at<const void>(w_out),
+                                 at(b_in),
+                                 at(b_out),
+                                 at<float>(workspace),
+                                 at<float>(out),
+                                 batch,
+                                 tokens,
+                                 width,
+                                 heads,
+                                 slots,
+                                 bf16,
+                                 norm(gamma, beta, eps)};
+  launch(op, sleeptools::cpu::kernels().attention, sleeptools::cuda::attention, batch,
+         sleeptools::Attention::work(tokens, width), device, stream);
+}
+
+void classifier(Address x, Address gate, Address w1, Address b1, Address w2, Address b2,
+                Address hidden_layer, Address out, int64_t batch, int64_t inputs, int64_t hidden,
+                int64_t stages, bool rectify, int device, Address stream) {
+  const sleeptools::Classifier op{
+      at(x),          at(gate), at(w1), at(b1), at(w2), at(b2), at<float>(hidden_layer),
+      at<float>(out), batch,    inputs, hidden, stages, rectify};
+  // Part of an epoch is a task: one epoch takes as long to read the weights as several.
+  launch(op, sleeptools::cpu::kernels().classifier, sleeptools::cuda::classifier,
+         (batch + 3) / 4 * ((hidden + 3) / 4), 32 * inputs, device, stream);
+}
+
 void feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Address workspace,
                   Address out, int64_t rows, int64_t width, int64_t hidden, int64_t slots,
-                  bool bf16, uint32_t drop_below, uint64_t seed, int device, Address stream) {
+                  bool bf16, uint32_t drop_below, uint64_t seed, Address gamma, Address beta,
+                  double eps, int device, Address stream) {
   const sleeptools::FeedForward op{at(x),
                                    at<const void>(w1),
                                    at<const void>(w2),
@@ -59,7 +97,8 @@ void feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Add
                                    slots,
                                    bf16,
                                    drop_below,
-                                   seed};
+                                   seed,
+                                   norm(gamma, beta, eps)};
   launch(op, sleeptools::cpu::kernels().feed_forward, sleeptools::cuda::feed_forward, rows,
          4 * width * hidden, device, stream);
 }
@@ -192,6 +231,64 @@ int64_t conv_block_workspace(Address layer, int64_t batch, int64_t samples, int6
   return Op::workspace_floats(*at<const sleeptools::ConvLayer>(layer), batch, samples, slots);
 }
 
+sleeptools::SeparableStream separable_stream_of(Address widths, int64_t samples, int64_t blocks,
+                                                int64_t kernel) {
+  sleeptools::SeparableStream op{};
+  op.widths = at<const int64_t>(widths);
+  op.samples = samples;
+  op.blocks = blocks;
+  op.kernel = kernel;
+  return op;
+}
+
+// Floats of workspace for each thread on the CPU, or for each (epoch, signal) on a GPU.
+int64_t separable_stream_workspace(Address widths, int64_t samples, int64_t blocks, int64_t kernel,
+                                   int device) {
+  using sleeptools::SeparableStream;
+  const SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
+  if (device == kCpu) return workspace(op, SeparableStream::kMaxLanes).floats;
+  return task_floats(op) > SeparableStream::kMaxShared ? task_floats(op) : 0;
+}
+
+void separable_stream(Address x, Address weights, Address space, Address out, Address widths,
+                      int64_t samples, int64_t blocks, int64_t kernel, int64_t batch,
+                      int64_t signals, int64_t slots, int64_t work, int device, Address stream) {
+  sleeptools::SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
+  op.x = at(x);
+  op.weights = at(weights);
+  op.space = at<float>(space);
+  op.out = at<float>(out);
+  op.batch = batch;
+  op.signals = signals;
+  // The workspace has `slots` slots, and no more threads than tasks are started.
+  launch(op, sleeptools::cpu::kernels().separable_stream, sleeptools::cuda::separable_stream,
+         std::min(slots, batch * signals), work, device, stream);
+}
+
+void section_filter(Address x, Address sections, Address steady, int64_t rows, int64_t samples,
+                    int64_t count, int64_t memory, bool backwards, bool from_rest, int device,
+                    Address stream) {
+  const sleeptools::SectionFilter op{at<float>(x),
+                                     at<const double>(sections),
+                                     at<const double>(steady),
+                                     rows,
+                                     samples,
+                                     count,
+                                     memory,
+                                     backwards,
+                                     from_rest};
+  launch(op, sleeptools::cpu::kernels().section_filter, sleeptools::cuda::section_filter, 1, 0,
+         device, stream);
+}
+
+void polyphase(Address x, Address taps, Address out, int64_t rows, int64_t padded, int64_t size,
+               int64_t up, int64_t down, int64_t width, int device, Address stream) {
+  const sleeptools::Polyphase op{at(x), at(taps), at<float>(out), rows, padded,
+                                 size,  up,       down,           width};
+  launch(op, sleeptools::cpu::kernels().polyphase, sleeptools::cuda::polyphase, 1, 0, device,
+         stream);
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : sleeptools::cpu::variants()) names.push_back(variant.name);
@@ -213,6 +310,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("threads", sleeptools::cpu::threads);
 
   m.def("modal_se", modal_se);
+  m.def("attention", attention);
+  m.def("attention_workspace", sleeptools::Attention::workspace_floats);
+  m.def("attention_work", sleeptools::Attention::work);
+  m.def("classifier", classifier);
   m.def("feed_forward", feed_forward);
   m.def("feed_forward_workspace", sleeptools::FeedForward::workspace_floats);
   m.def("feed_forward_backward", feed_forward_backward);
@@ -223,4 +324,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("dropout", dropout);
   m.def("conv_block_workspace", conv_block_workspace<sleeptools::ConvBlock>);
   m.def("conv_block_backward_workspace", conv_block_workspace<sleeptools::ConvBlockBackward>);
+  m.def("separable_stream", separable_stream);
+  m.def("separable_stream_workspace", separable_stream_workspace);
+  m.def("section_filter", section_filter);
+  m.def("polyphase", polyphase);
 }

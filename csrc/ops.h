@@ -20,11 +20,62 @@ struct ModalSe {
   bool authors;        // relu(x + f * e) of the authors' code; otherwise Eq. 5, x + x * e
 };
 
+// LayerNorm over a row; gamma and beta are null where there is none.
+struct Norm {
+  const float *gamma, *beta;  // (width)
+  float eps;
+};
+
+// Attention block of a Transformer layer that normalises last: out = norm(x + w_out a + b_out) for
+// every token, a the multi-head self-attention among the tokens of an epoch, its queries, keys and
+// values w_in x + b_in.
+struct Attention {
+  static constexpr int64_t kMaxBlock = 32;  // tokens that the CPU takes through a product
+
+  // Tokens rounded up to whole blocks.
+  static constexpr int64_t padded(int64_t tokens) {
+    return (tokens + kMaxBlock - 1) / kMaxBlock * kMaxBlock;
+  }
+
+  // Floats of workspace for each thread on the CPU: queries, keys and values, the keys again by
+  // rows, and for one block its input, its scores and the heads' output.
+  static constexpr int64_t workspace_floats(int64_t tokens, int64_t width) {
+    constexpr int64_t kAlignment = 16;
+    return padded(tokens) * (4 * width + kMaxBlock) + 3 * width * kMaxBlock + kAlignment;
+  }
+
+  // Float operations for an epoch.
+  static constexpr int64_t work(int64_t tokens, int64_t width) {
+    return tokens * width * (8 * width + 4 * tokens);
+  }
+
+  const float* x;                              // (batch, tokens, width)
+  const void *w_in, *w_out;                    // (3 width, width), (width, width): as FeedForward's
+  const float *b_in, *b_out;                   // (3 width), (width)
+  float* workspace;                            // CPU: slots * workspace_floats(tokens, width);
+                                               // CUDA: batch * tokens * 4 * width
+  float* out;                                  // as x; must not overlap it
+  int64_t batch, tokens, width, heads, slots;  // slots: threads that the workspace is enough for
+  bool bf16;  // round the operands of both projections to bfloat16; sums are float32
+  Norm norm;
+};
+
+// Two dense layers over an epoch's features: out = w2 relu(w1 (x * gate) + b1) + b2. Without a gate
+// (null) over x alone, and without `rectify` the first layer is linear.
+struct Classifier {
+  const float *x, *gate;           // (batch, inputs)
+  const float *w1, *b1, *w2, *b2;  // (hidden, inputs), (hidden), (stages, hidden), (stages)
+  float* hidden_layer;             // workspace (batch, hidden)
+  float* out;                      // (batch, stages)
+  int64_t batch, inputs, hidden, stages;
+  bool rectify;
+};
+
 // Feed-forward block of a Transformer layer: out = w2 drop(relu(w1 x + b1)) + b2 for every row of
 // x. Dropout sets a hidden unit to zero where its random word (cpu/dropout.h) is below drop_below
 // and scales the others up; drop_below is the probability times 2^32.
 struct FeedForward {
-  static constexpr int64_t kHiddenAtOnce = 128;  // units of the hidden layer that exist at a time
+  static constexpr int64_t kHiddenAtOnce = 128;  // 32-bit units of the hidden layer in memory
   static constexpr int64_t kMaxBlock = 32;       // rows that the CPU takes through both layers
 
   // Floats of workspace for each thread: a block's rows in and out, and its part of the hidden
@@ -44,6 +95,7 @@ struct FeedForward {
   bool bf16;  // round x, both weights and the hidden layer to bfloat16; sums are float32
   uint32_t drop_below;
   uint64_t seed;
+  Norm norm;  // CPU only; where it is set, out = norm(x + the above)
 };
 
 // Gradients of FeedForward in float32, from its inputs and the gradient of its output; CPU only.
@@ -189,14 +241,115 @@ struct Dropout {
   uint64_t seed;
 };
 
+// Blocks of separable convolutions over every signal by itself, with the same weights, and the mean
+// over time (the extractor of ULW-SleepNet); BatchNorm and the shortcuts are folded. A block is two
+// units, each a depthwise convolution, a pointwise one, ReLU and a pool over two steps, beside a
+// matrix on every 4th step. Padding is "same" throughout: an odd length has a last window of one.
+struct SeparableStream {
+  static constexpr int kMaxBlocks = 8;      // a step of the last one is 4^8 samples
+  static constexpr int64_t kMaxLanes = 16;  // of any CPU variant
+  static constexpr int64_t kPairs = 4;      // CPU: pools whose depthwise results exist at a time
+  static constexpr int64_t kMaxShared = 24576;  // floats: 96 KiB, two blocks of threads on sm_90
+
+  // CPU: floats of a thread's workspace in its parts, two of the first.
+  struct Workspace {
+    int64_t maps;    // a block's input or output
+    int64_t middle;  // between a block's units
+    int64_t pairs;   // depthwise results
+    int64_t floats;  // of the whole, from any address on
+  };
+
+  const float* x;  // (batch, signals, samples)
+  // Of each block in turn: depthwise (inputs, kernel), pointwise (inputs, outputs) and bias
+  // (outputs) of its two units, then matrix (inputs, outputs) and bias (outputs) of its shortcut.
+  const float* weights;
+  const int64_t* widths;  // outputs of each block
+  float* space;           // CPU: workspace(op, kMaxLanes).floats for each thread
+                          // CUDA: task_floats(op) for each task where they exceed kMaxShared
+  float* out;             // (batch, signals, outputs of the last block)
+  int64_t batch, signals, samples, blocks;
+  int64_t kernel;  // of the depthwise convolutions; odd
+};
+
+// The functions on it have internal linkage, so that no CPU variant runs another one's copy
+// (cpu/variant.h).
+
+// CPU: steps of a segment when a signal is cut into one for each lane: whole windows down to the
+// last pool, and at least half a kernel where the last kernel reads it.
+static inline int64_t segment(const SeparableStream& op, int64_t lanes) {
+  const int64_t window = int64_t{1} << 2 * op.blocks;  // samples of the signal in a last step
+  const int64_t needed = (op.samples + lanes * window - 1) / (lanes * window);
+  const int64_t least = op.kernel > 1 ? (op.kernel / 2 + 1) / 2 : 1;
+  return (needed > least ? needed : least) * window;
+}
+
+// CPU: with so many lanes.
+static inline SeparableStream::Workspace workspace(const SeparableStream& op, int64_t lanes) {
+  constexpr int64_t kAlignment = 16;
+  const int64_t margin = op.kernel - 1;
+  int64_t steps = segment(op, lanes), maps = steps + margin, middle = 0, widest = 1;  // vectors
+  for (int64_t i = 0; i < op.blocks; ++i) {
+    const int64_t width = op.widths[i], between = width * (steps / 2 + margin);
+    steps /= 4;
+    const int64_t after = width * (steps + margin);
+    middle = between > middle ? between : middle;
+    maps = after > maps ? after : maps;
+    widest = width > widest ? width : widest;
+  }
+  const int64_t pairs = widest * SeparableStream::kPairs * 2;
+  const int64_t all = (2 * maps + middle + pairs) * lanes + kAlignment;
+  return {maps * lanes, middle * lanes, pairs * lanes, all};
+}
+
+// CUDA: floats that a task keeps: input, middle and output of a block.
+static inline int64_t task_floats(const SeparableStream& op) {
+  int64_t most = 0, inputs = 1, steps = op.samples;
+  for (int64_t i = 0; i < op.blocks; ++i) {
+    const int64_t half = (steps + 1) / 2, quarter = (half + 1) / 2;
+    const int64_t all = inputs * steps + op.widths[i] * (half + quarter);
+    most = all > most ? all : most;
+    inputs = op.widths[i];
+    steps = quarter;
+  }
+  return most;
+}
+
+// Second-order sections one after the other along every row, in float64; CPU only.
+struct SectionFilter {
+  static constexpr int kMaxSections = 16;
+
+  float* x;                // (rows, samples); replaced by the result
+  const double* sections;  // (count, 5): b0 b1 b2 a1 a2, in transposed direct form II
+  const double* steady;    // (count, 2): states after a constant 1 for ever; zeros from rest
+  int64_t rows, samples, count;
+  int64_t memory;  // samples after which the states no longer show how they began
+  bool backwards;  // from the last sample to the first
+  bool from_rest;  // zeros before the first sample; otherwise its value for ever
+};
+
+// Polyphase resampling by up / down; CPU only.
+struct Polyphase {
+  static constexpr int kPanel = 16;  // `width` is a multiple of it, on every instruction set
+
+  const float* x;     // (rows, padded): the input of output 0 starts at 0
+  const float* taps;  // (up, width), each phase in the order of the input
+  float* out;         // (rows, size)
+  int64_t rows, padded, size, up, down, width;
+};
+
 }  // namespace sleeptools
 
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
 #define SLEEPTOOLS_OPS(OP)                       \
   OP(modal_se, ModalSe)                          \
+  OP(attention, Attention)                       \
   OP(feed_forward, FeedForward)                  \
   OP(feed_forward_backward, FeedForwardBackward) \
   OP(two_stream_conv, TwoStreamConv)             \
+  OP(classifier, Classifier)                     \
   OP(conv_block, ConvBlock)                      \
   OP(conv_block_backward, ConvBlockBackward)     \
-  OP(dropout, Dropout)
+  OP(dropout, Dropout)                           \
+  OP(separable_stream, SeparableStream)          \
+  OP(section_filter, SectionFilter)              \
+  OP(polyphase, Polyphase)

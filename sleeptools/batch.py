@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sleeptools import store
+from sleeptools import store, workers
 from sleeptools.errors import (
     DataError,
     OutputError,
     SleeptoolsError,
+    Stopped,
     StorageError,
+    UnavailableError,
     UsageError,
 )
 
-OURS = (StorageError, OutputError)
+OURS = (StorageError, OutputError, UnavailableError, Stopped)
 """Failures that concern the whole batch, not one recording."""
 
 
@@ -120,6 +122,8 @@ def run(
     items: Iterable[tuple[str, Callable[[], tuple[dict[str, Any], str]]]],
     folder: Path,
     progress: Progress = ignore,
+    *,
+    jobs: int = 1,
 ) -> Outcome:
     """Run one piece of work per recording; list the failures in `folder`/failures.csv.
 
@@ -127,24 +131,41 @@ def run(
     ----------
     items
         Name of a recording and the work, which returns its row of the index and a line of text.
+    jobs
+        How many processes; the outcome is the same for any number.
+
+    Raises
+    ------
+    Stopped
+        At a stop signal; what is done is kept.
     """
     work = list(items)
-    outcome = Outcome([], {})
-    for i, (name, task) in enumerate(work):
-        try:
-            row, text = task()
-            outcome.rows.append(row)
-        except OURS:
-            raise
-        except SleeptoolsError as e:
-            text = str(e)
-            outcome.failures[name] = text
-        except OSError as e:  # of an input: what concerns outputs has been turned into OURS
-            text = f"{e.filename or name}: cannot be read: {e.strerror}"
-            outcome.failures[name] = text
-        progress(Step(name, i + 1, len(work), text, name in outcome.failures))
+    names, tasks = [name for name, _ in work], [task for _, task in work]
+    found: dict[str, tuple[dict[str, Any], str]] = {}
+    problems: dict[str, str] = {}
+    with workers.stoppable():
+        for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
+            name = names[number]
+            if isinstance(result, Exception):
+                problems[name] = text = _problem(result, name)
+            else:
+                found[name] = result
+                text = result[1]
+            progress(Step(name, count, len(names), text, name in problems))
+    outcome = Outcome(
+        [found[n][0] for n in names if n in found], {n: problems[n] for n in names if n in problems}
+    )
     _write_failures(folder, outcome.failures)
     return outcome
+
+
+def _problem(error: Exception, name: str) -> str:
+    """Say what went wrong with one recording; what concerns all of them is raised."""
+    if isinstance(error, OSError):  # of an input: what concerns outputs has been turned into OURS
+        return f"{error.filename or name}: cannot be read: {error.strerror}"
+    if isinstance(error, SleeptoolsError) and not isinstance(error, OURS):
+        return str(error)
+    raise error
 
 
 def _write_failures(folder: Path, failures: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sleeptools import batch, registry, store
+from sleeptools import batch, datasets, registry, store
 from sleeptools import recording as rec
 from sleeptools.datasets import Source
 
@@ -25,6 +25,9 @@ def convert(
     progress: batch.Progress = batch.ignore,
     *,
     allow_truncated: bool = False,
+    subset: str | None = None,
+    settings: Path | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Convert every recording of a data set below `raw`; what is done already is skipped.
 
@@ -40,6 +43,12 @@ def convert(
         Told after every recording.
     allow_truncated
         Take the whole records of files that are cut short; what was taken is noted.
+    subset
+        Convert only a subset that the data set names, for example "20".
+    settings
+        What the files of the data set `edf` are called; `raw`/edf.toml if left out.
+    jobs
+        How many recordings at a time, each in a process.
 
     Raises
     ------
@@ -51,14 +60,15 @@ def convert(
         If `recordings` holds recordings of other files.
     """
     module = registry.load("datasets", dataset)
-    sources: list[Source] = module.find(raw)
+    sources = datasets.find(module, raw, subset=subset, settings=settings)
     batch.refuse_mixing(raw, recordings, KIND, [s.id for s in sources])
-    manifest = store.Manifest(KIND, VERSION)
+    lacking = datasets.absent(module, raw, sources, subset)
+    manifest = store.Manifest(KIND, VERSION, {"subset": subset, "absent": lacking})
     known = store.intact(recordings, KIND)
     read = partial(module.read, allow_truncated=allow_truncated)
     with store.lock(recordings):
         items = [(s.id, partial(_convert_one, read, s, recordings, known)) for s in sources]
-        outcome = batch.run(items, recordings, progress)
+        outcome = batch.run(items, recordings, progress, jobs=jobs)
         if outcome.rows:
             _finish(recordings, manifest, module, outcome)
     outcome.raise_failures(recordings)
@@ -76,7 +86,7 @@ def _convert_one(
     if done != batch.DONE:
         recording = read(source)
         usable = {n: s for n, s in recording.signals.items() if math.isfinite(s.gain)}
-        inputs = {f.name: store.fingerprint(f) for f in source.files}
+        inputs = {name: store.fingerprint(f) for name, f in source.inputs.items()}
         rec.write(path, replace(recording, signals=usable), inputs)
     recording = rec.read(path)
     text = f"{len(recording.signals)} signals, {recording.seconds / 3600:.1f} h"
@@ -86,8 +96,8 @@ def _convert_one(
 
 def _is_of(path: Path, source: Source) -> bool:
     known = store.read_tensors(path, rec.KIND, rec.VERSION).facts["inputs"]
-    return set(known) == {f.name for f in source.files} and all(
-        store.unchanged(f, known[f.name]) for f in source.files
+    return set(known) == set(source.inputs) and all(
+        store.unchanged(f, known[name]) for name, f in source.inputs.items()
     )
 
 
@@ -101,9 +111,24 @@ def _row(recording: rec.Recording, path: Path) -> dict[str, Any]:
         "start": recording.start,
         "hours": round(recording.seconds / 3600, 4),
         "signals": ", ".join(recording.signals),
-        "scorer": scoring.scorer if scoring else None,
+        "scorer": ", ".join(h.scorer for h in recording.scorings),
+        **{name: recording.facts.get(name) for name in rec.SUBJECT_FACTS},
         "simulated": bool(recording.facts.get("simulated", False)),
+        **_ends(recording),
         **(scoring.counts() if scoring else {}),
+    }
+
+
+def _ends(recording: rec.Recording) -> dict[str, int]:
+    """Count what the first scoring and the signals have beyond each other, in epochs."""
+    scoring = recording.hypnogram
+    past = int(recording.facts.get(rec.past_fact(1), 0))
+    if scoring is None:
+        return {"epochs past the signals": past, "epochs past the labels": 0}
+    beyond = recording.seconds - scoring.onset - len(scoring) * scoring.epoch_seconds
+    return {
+        "epochs past the signals": past,
+        "epochs past the labels": max(0, int((beyond + 1e-6) // scoring.epoch_seconds)),
     }
 
 
@@ -113,7 +138,9 @@ def _finish(
     import polars as pl
 
     rows = outcome.rows
-    store.write_table(folder / "index.parquet", pl.DataFrame(rows), csv=True)
+    store.write_table(
+        folder / "index.parquet", pl.DataFrame(rows, infer_schema_length=None), csv=True
+    )
     manifest.facts |= {
         "data_set": module.__name__.rsplit(".", 1)[-1].replace("_", "-"),
         "citation": module.CITATION,
@@ -121,5 +148,9 @@ def _finish(
         "recordings": [r["recording"] for r in rows],
         "subjects": len({r["subject"] for r in rows}),
         "failed": outcome.failures,
+        **{
+            k: sum(r[k] for r in rows)
+            for k in ("epochs past the signals", "epochs past the labels")
+        },
     }
     manifest.write(folder, [folder / "index.parquet", *(folder / r["file"] for r in rows)])

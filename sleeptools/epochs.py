@@ -6,6 +6,7 @@ size costs no memory and is shared by all processes that read it. Format: docs/f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import store
+from sleeptools import sequences, store
 from sleeptools.errors import DataError
 from sleeptools.hypnogram import Stages
+from sleeptools.sequences import Windows
 
 KIND = "sleeptools-epochs"
 FILE_KIND = "sleeptools-epochs-file"
 VERSION = 1
+OTHER = "stages_"
+"""Before the number of a scorer who is not the truth."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class EpochFile:
         at `facts["hypnogram_onset"]`.
     facts
         `excluded` (reason to count), `simulated`, and what else the recording carried.
+    others
+        By the scorer's number: (epochs,) int8, what the scorers who are not the truth wrote for
+        the same epochs, -1 where nothing.
     """
 
     recording: str
@@ -52,6 +59,7 @@ class EpochFile:
     onset: npt.NDArray[np.float64] = field(repr=False)
     hypnogram: Stages = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
+    others: Mapping[int, Stages] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.stages)
@@ -124,15 +132,40 @@ class EpochSet:
         Returns
         -------
         signals
-            (len(numbers), channels, samples) float32.
+            (*numbers.shape, channels, samples) float32.
         """
-        shape = (len(numbers), *self.files[0].signals.shape[1:])
+        shape = (*numbers.shape, *self.files[0].signals.shape[1:])
         out = np.empty(shape, np.float32)
-        owner = np.searchsorted(self._bounds, numbers, "right") - 1
+        owner = self._owner(numbers)
         for i in np.unique(owner):
             mine = owner == i
             out[mine] = self.files[i].signals[numbers[mine] - self._bounds[i]]
         return out
+
+    def _owner(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Place in `files` of the recording of each epoch."""
+        return np.searchsorted(self._bounds, numbers, "right") - 1
+
+    def windows(
+        self, numbers: npt.NDArray[np.int64], *, sequence: int = 1, context: int = 0
+    ) -> Windows:
+        """Arrange epochs for a model.
+
+        Parameters
+        ----------
+        numbers
+            Of the epochs, ascending.
+        sequence
+            Epochs that the model takes and scores at once.
+        context
+            Epochs on either side that it takes to score one.
+        """
+        owner = self._owner(numbers)
+        onsets = np.concatenate([f.onset for f in self.files])[numbers]
+        parts = sequences.segments(numbers, owner, onsets, self.epoch_seconds)
+        if context:
+            return sequences.around(parts, context)
+        return sequences.tiled(parts, sequence) if sequence > 1 else sequences.single(parts)
 
     def where(self, number: int) -> tuple[EpochFile, int]:
         """Find the recording of an epoch and the epoch's place in it."""
@@ -148,6 +181,7 @@ def write(
     onset: npt.NDArray[np.float64],
     hypnogram: Stages,
     facts: dict[str, Any],
+    others: Mapping[int, Stages] | None = None,
 ) -> None:
     """Write one recording's epochs; shapes as in `EpochFile`."""
     assert len(signals) == len(stages) == len(onset)
@@ -155,6 +189,7 @@ def write(
     arrays: dict[str, store.Array] = {
         "signals": signals, "stages": stages, "onset": onset, "hypnogram": hypnogram,
     }  # fmt: skip
+    arrays |= {f"{OTHER}{number}": found for number, found in (others or {}).items()}
     store.write_arrays(path, arrays, {"format": FILE_KIND, "version": VERSION, **facts})
 
 
@@ -168,9 +203,15 @@ def read(path: Path) -> EpochFile:
     """
     t = store.read_tensors(path, FILE_KIND, VERSION)
     f = dict(t.facts)
+    others = {
+        int(name.removeprefix(OTHER)): np.asarray(t[name])
+        for name in t.arrays
+        if name.startswith(OTHER)
+    }
     return EpochFile(
         str(f["recording"]), str(f["subject"]), int(f["night"]), t["signals"],
         np.asarray(t["stages"]), np.asarray(t["onset"]), np.asarray(t["hypnogram"]), f,
+        others,
     )  # fmt: skip
 
 

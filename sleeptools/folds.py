@@ -1,8 +1,8 @@
 """Folds: who trains, who validates and who is tested, always by whole subjects.
 
 `make` deals subjects out by seed; `published` gives the partitions of the MMASleepNet and AttnSleep
-papers for Sleep-EDF-20 (20 folds) and Sleep-EDF-78 (10 folds). Two nights of one person never end
-up on two sides.
+papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup III (10). Two nights of
+one person never end up on two sides.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ PUBLISHED_78 = (
     (53, 30, 81, 52, 50, 25, 21),
     (38, 8, 42, 9, 10, 61, 46),
 )
+PUBLISHED_ISRUC_III = (1, 10, 2, 3, 4, 5, 6, 7, 8, 9)
+"""One subject a fold, in the order of their files' names, which is not permuted."""
 
 
 @dataclass(frozen=True)
@@ -98,28 +100,42 @@ def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
 
 
 def published(subjects: Iterable[str]) -> list[Fold]:
-    """Give the published partition of Sleep-EDF-20 or Sleep-EDF-78.
+    """Give the published partition of Sleep-EDF-20, Sleep-EDF-78 or ISRUC's subgroup III.
 
     Parameters
     ----------
     subjects
-        "SC4" and two digits each; the 20 or the 78 of the data set.
+        "SC4" and two digits each, the 20 or the 78 of the data set; or "III-001" to "III-010".
 
     Raises
     ------
     DataError
-        If these are not exactly those subjects.
+        If these are not exactly those subjects, or their partition was never published.
     """
     everyone = sorted(set(subjects))
-    for groups in (tuple((n,) for n in PUBLISHED_20), PUBLISHED_78):
-        tests = [[f"SC4{n:02d}" for n in group] for group in groups]
+    for tests in _partitions():
         if sorted(s for test in tests for s in test) == everyone:
             return _fill(everyone, tests)
+    if everyone and all(s.startswith("I-") for s in everyone):
+        raise DataError(
+            "the published folds of ISRUC's subgroup I were made by a permutation that was not "
+            "released",
+            hint="--folds 5 deals the subjects by seed, into as many folds as the publication",
+        )
     raise DataError(
-        f"published folds are for the 20 or 78 subjects of Sleep-EDF; found {len(everyone)}: "
+        f"published folds are for the 20 or 78 subjects of Sleep-EDF, or the 10 of ISRUC's "
+        f"subgroup III; found {len(everyone)}: "
         f"{', '.join(everyone[:4])}{', ...' if len(everyone) > 4 else ''}",  # noqa: PLR2004
         hint="leave --folds-from out to deal the subjects by seed",
     )
+
+
+def _partitions() -> list[list[list[str]]]:
+    """Test subjects of every fold, of every published partition."""
+    of_20 = [[f"SC4{n:02d}"] for n in PUBLISHED_20]
+    of_78 = [[f"SC4{n:02d}" for n in group] for group in PUBLISHED_78]
+    of_isruc = [[f"III-{n:03d}"] for n in PUBLISHED_ISRUC_III]
+    return [of_20, of_78, of_isruc]
 
 
 def _fill(everyone: Sequence[str], tests: Sequence[Sequence[str]]) -> list[Fold]:

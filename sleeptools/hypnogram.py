@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, time, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ Event = tuple[float, float, str]
 """Onset and duration in seconds from the start of the recording, and the annotation's text."""
 
 GRID_TOLERANCE = 0.05  # seconds an annotation may sit beside the epoch grid
+DAY = 86400.0  # s
+LONGEST = 31 * DAY  # seconds; a larger onset is a damaged one, and would fill the memory
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Hypnogram:
         (epochs,) int8, index into `stages.REASONS`: why an epoch is unscored.
     scorer
         Who scored, if known; "simulated" for a simulated one.
+    begin
+        Clock time of the first epoch where the file gives one, without a day where it gives none.
+        Where that is all it gives, the onset is 0 until the hypnogram is placed in its recording.
     """
 
     stages: Stages
@@ -45,6 +51,7 @@ class Hypnogram:
     onset: float = 0.0
     reasons: Stages = field(default_factory=lambda: np.empty(0, np.int8))
     scorer: str = ""
+    begin: datetime | time | None = None
 
     def __post_init__(self) -> None:
         """Fill the reasons in where none were given."""
@@ -74,7 +81,27 @@ class Hypnogram:
             stages=self.stages[part],
             reasons=self.reasons[part],
             onset=self.onset + first * self.epoch_seconds,
+            begin=later(self.begin, first * self.epoch_seconds),
         )
+
+    def placed(self, start: datetime) -> Hypnogram:
+        """Return it with its onset counted by the clock from the start of its recording.
+
+        A clock time without a day is taken within 12 h of the start.
+        """
+        match self.begin:
+            case datetime():
+                return replace(self, onset=(self.begin - start).total_seconds())
+            case time():
+                ahead = (datetime.combine(start, self.begin) - start).total_seconds()
+                return replace(self, onset=(ahead + DAY / 2) % DAY - DAY / 2)
+        return self
+
+    def recording_start(self) -> datetime | None:
+        """When the recording began, if the day and time of the first epoch are known."""
+        if not isinstance(self.begin, datetime):
+            return None
+        return self.begin - timedelta(seconds=self.onset)
 
     def padded(self, seconds: float) -> Hypnogram:
         """Return the hypnogram with unannotated epochs to the end of a recording of `seconds`."""
@@ -88,6 +115,26 @@ class Hypnogram:
             stages=np.concatenate([self.stages, stages]),
             reasons=np.concatenate([self.reasons, reasons]),
         )
+
+    def at(self, onsets: npt.NDArray[np.float64]) -> Stages:
+        """Return the stages of the epochs that start at `onsets`, s; -1 where there is none.
+
+        Raises
+        ------
+        DataError
+            If an onset lies beside the epoch grid.
+        """
+        place = (onsets - self.onset) / self.epoch_seconds
+        number = np.rint(place).astype(np.int64)
+        if np.any(np.abs(place - number) * self.epoch_seconds > GRID_TOLERANCE):
+            raise DataError(
+                f"scorer {self.scorer!r}: epochs start at {self.onset:g} s and last "
+                f"{self.epoch_seconds:g} s; the other scorer's lie on another grid"
+            )
+        inside = (number >= 0) & (number < len(self))
+        found = np.full(len(onsets), st.UNSCORED, np.int8)
+        found[inside] = self.stages[number[inside]]
+        return found
 
     def events(self, texts: Mapping[str, str] | None = None) -> list[Event]:
         """Join runs of equal stages to (onset, duration, text); unannotated epochs give none.
@@ -111,6 +158,18 @@ class Hypnogram:
         return found
 
 
+def later(begin: datetime | time | None, seconds: float) -> datetime | time | None:
+    """Add seconds to a clock time, past midnight where it has no day."""
+    match begin:
+        case datetime():
+            return begin + timedelta(seconds=seconds)
+        case time():
+            return (
+                datetime.combine(datetime(2000, 1, 1), begin) + timedelta(seconds=seconds)
+            ).time()
+    return None
+
+
 def from_events(
     events: Iterable[Event],
     scheme: Mapping[str, str],
@@ -119,10 +178,12 @@ def from_events(
     epoch_seconds: float = 30.0,
     source: str = "hypnogram",
 ) -> Hypnogram:
-    """Lay annotations on the epoch grid that starts with the recording.
+    """Lay annotations on an epoch grid.
 
-    An epoch gets a stage only where one stage covers all of it; epochs before the first and
-    between annotations are unannotated. Texts outside the scheme raise, so that no label is lost.
+    The grid starts with the recording, or less than an epoch later where the first annotation
+    demands it, or with an annotation from before the recording. An epoch gets a stage only where
+    one stage covers all of it; epochs before the first and between annotations are unannotated.
+    Texts outside the scheme raise, so that no label is lost.
 
     Parameters
     ----------
@@ -143,7 +204,12 @@ def from_events(
         For an unknown text, a negative duration, an annotation off the grid, or two annotations
         of different stages on one epoch.
     """
-    spans = [_span(event, scheme, epoch_seconds, source) for event in events]
+    events = list(events)
+    for onset, duration, text in events:
+        if not max(abs(onset), abs(onset + duration)) <= LONGEST:
+            raise DataError(f"{source}: {text[:40]!r} lasts from {onset:g} s for {duration:g} s")
+    origin = _origin(events, epoch_seconds)
+    spans = [_span(event, scheme, origin, epoch_seconds, source) for event in events]
     if not spans:
         raise NoStagesError(
             f"{source}: no sleep stage annotations",
@@ -154,31 +220,41 @@ def from_events(
     reasons = np.full(count, st.UNANNOTATED, np.int8)
     for start, stop, name in spans:
         stage, reason = st.resolve(name, names)
-        part = slice(max(start, 0), stop)
+        part = slice(start, stop)
         taken = reasons[part] != st.UNANNOTATED
         if np.any(taken & ((stages[part] != stage) | (reasons[part] != reason))):
             raise DataError(
-                f"{source}: two different stages on the epochs from {start * epoch_seconds:g} s "
-                f"to {stop * epoch_seconds:g} s"
+                f"{source}: two different stages on the epochs from "
+                f"{origin + start * epoch_seconds:g} s to {origin + stop * epoch_seconds:g} s"
             )
         stages[part], reasons[part] = stage, reason
-    return Hypnogram(stages, tuple(names), epoch_seconds, 0.0, reasons)
+    return Hypnogram(stages, tuple(names), epoch_seconds, origin, reasons)
+
+
+def _origin(events: Sequence[Event], epoch_seconds: float) -> float:
+    """Start of the epoch grid, s: its first annotation's, less the whole epochs before that."""
+    first = min((onset for onset, _, _ in events), default=0.0)
+    whole = round(first / epoch_seconds)
+    if abs(first - whole * epoch_seconds) <= GRID_TOLERANCE:
+        return min(whole, 0) * epoch_seconds
+    return first - max(first // epoch_seconds, 0) * epoch_seconds
 
 
 def _span(
-    event: Event, scheme: Mapping[str, str], epoch_seconds: float, source: str
+    event: Event, scheme: Mapping[str, str], origin: float, epoch_seconds: float, source: str
 ) -> tuple[int, int, str]:
     onset, duration, text = event
     if text not in scheme:
         raise DataError(
-            f"{source}: unknown stage text {text!r} at {onset:g} s",
+            f"{source}: unknown stage text {text[:40]!r} at {onset:g} s",
             hint=f"known texts: {', '.join(sorted(scheme))}",
         )
-    start, length = onset / epoch_seconds, duration / epoch_seconds
+    start, length = (onset - origin) / epoch_seconds, duration / epoch_seconds
     off = max(abs(start - round(start)), abs(length - round(length))) * epoch_seconds
     if duration <= 0 or off > GRID_TOLERANCE:
         raise DataError(
             f"{source}: annotation {text!r} at {onset:g} s lasts {duration:g} s, which is not a "
-            f"whole number of {epoch_seconds:g}-s epochs on the grid of the recording"
+            f"whole number of {epoch_seconds:g}-s epochs on the grid from {origin:g} s on",
+            hint="--epoch-seconds gives another length of an epoch",
         )
     return round(start), round(start) + round(length), scheme[text]

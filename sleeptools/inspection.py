@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sleeptools import formats, presets, registry, store
+from sleeptools import formats, montage, presets, registry, store
 from sleeptools import recording as rec
-from sleeptools.errors import AnnotationsOnlyError, MissingInputError, NoStagesError, UsageError
+from sleeptools.errors import (
+    AnnotationsOnlyError,
+    DataError,
+    MissingInputError,
+    NoStagesError,
+    UsageError,
+)
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording, Signal
 
 EPOCH_SECONDS = 30.0
-ENDINGS = {".edf", ".bdf", ".rec", ".safetensors"}
+DEFAULT = "sleep-edf"
+ENDINGS = (
+    ".edf", ".bdf", ".rec", ".safetensors", ".annot", ".eannot", ".ids", ".hyp", ".mat", "hz.txt",
+    "sco.txt",
+)  # fmt: skip
 
 
-def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
+def inspect(
+    path: Path,
+    preset: presets.Preset | None = None,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+) -> dict[str, Any]:
     """Describe a file: a recording, a hypnogram, or both in one.
 
     Parameters
@@ -25,14 +42,19 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
     path
         A file of a known format.
     preset
-        Whose montage to map the signals to; Sleep-EDF's if left out.
+        Whose montage to map the signals to; if left out, the first of the package that finds all
+        its channels, and Sleep-EDF's where none does.
+    scheme, epoch_seconds
+        As `formats.read_hypnogram` takes them.
 
     Returns
     -------
     facts
         JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
-        `simulated`, `signals` (a list), `montage` (wanted to found label, or None), `epochs`
-        (whole scoring epochs) and `stages` (epochs per stage and per reason for having none).
+        `simulated`, `signals` (a list), `montage` (channel to what it is made of, or None),
+        `problems` (why a channel has nothing, and amplitudes that cannot be right), `epochs`
+        (whole scoring epochs), `epoch_seconds` and `stages` (epochs per stage and per reason for
+        having none).
 
     Raises
     ------
@@ -42,32 +64,47 @@ def inspect(path: Path, preset: presets.Preset | None = None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "path": str(path), "format": "", "kind": "hypnogram",
         "start": None, "seconds": 0.0, "notes": "", "simulated": False, "signals": [],
-        "montage": {}, "epochs": 0, "stages": {},
+        "montage": {}, "problems": [], "epochs": 0, "epoch_seconds": EPOCH_SECONDS, "stages": {},
     }  # fmt: skip
-    facts["format"], recording, hypnogram = _read(path)
+    facts["format"], recording, hypnogram = _read(path, scheme, epoch_seconds)
     if hypnogram is not None:
-        seconds = len(hypnogram) * hypnogram.epoch_seconds
-        facts |= {"seconds": seconds, "epochs": len(hypnogram), "stages": hypnogram.counts()}
+        length = hypnogram.epoch_seconds
+        facts |= {"seconds": len(hypnogram) * length, "epochs": len(hypnogram)}
+        facts |= {"epoch_seconds": length, "stages": hypnogram.counts()}
         facts["simulated"] = hypnogram.scorer == "simulated"
+        facts["start"] = hypnogram.begin.isoformat() if hypnogram.begin else None
     if recording is not None:
-        facts |= _of_recording(recording, preset or presets.load("sleep-edf"))
+        facts |= _of_recording(recording, hypnogram, preset or _fitting(recording))
     return facts
 
 
-def _read(path: Path) -> tuple[str, Recording | None, Hypnogram | None]:
+def _fitting(recording: Recording) -> presets.Preset:
+    """Find the first preset all of whose channels are there, the EEG at no lower rate."""
+    for name in (DEFAULT, *presets.names()):
+        preset = presets.load(name)
+        with contextlib.suppress(DataError):
+            first, *_ = montage.pick(recording, preset.montage, preset.assume_unit)
+            if preset.rate_of(first.sample_rate) <= first.sample_rate:
+                return preset
+    return presets.load(DEFAULT)
+
+
+def _read(
+    path: Path, scheme: str | None, epoch_seconds: float | None
+) -> tuple[str, Recording | None, Hypnogram | None]:
     """Read a file as whatever it is: a recording of ours, or a file of the field."""
     if path.suffix == ".safetensors":
         ours = rec.read(path)
         return rec.KIND, ours, ours.hypnogram
     name = formats.find(path).__name__.rsplit(".", 1)[-1]
-    recording = hypnogram = None
+    scored = partial(formats.read_hypnogram, path, scheme=scheme, epoch_seconds=epoch_seconds)
     try:
         recording = formats.read(path)
     except AnnotationsOnlyError:
-        return name, None, formats.read_hypnogram(path)
+        return name, None, scored()
     with contextlib.suppress(NoStagesError):
-        hypnogram = formats.read_hypnogram(path)
-    return name, recording, hypnogram
+        return name, recording, scored()
+    return name, recording, None
 
 
 def files(paths: list[Path]) -> list[Path]:
@@ -83,7 +120,7 @@ def files(paths: list[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        inside = sorted(p for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
         if not inside:
             raise MissingInputError(
                 f"{path}: holds no file to inspect", hint=f"known: {', '.join(sorted(ENDINGS))}"
@@ -92,7 +129,10 @@ def files(paths: list[Path]) -> list[Path]:
     return found
 
 
-def _of_recording(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
+def _of_recording(
+    recording: Recording, hypnogram: Hypnogram | None, preset: presets.Preset
+) -> dict[str, Any]:
+    length = hypnogram.epoch_seconds if hypnogram else preset.epoch_seconds
     return {
         "kind": "recording",
         "start": recording.start.isoformat() if recording.start else None,
@@ -100,9 +140,25 @@ def _of_recording(recording: Recording, preset: presets.Preset) -> dict[str, Any
         "notes": str(recording.facts.get("notes", "")),
         "simulated": bool(recording.facts.get("simulated", False)),
         "signals": [_of_signal(s) for s in recording.signals.values()],
-        "montage": {n: n if n in recording.signals else None for n in preset.montage},
-        "epochs": int(recording.seconds // EPOCH_SECONDS),
+        **_mapping(recording, preset),
+        "epochs": int(recording.seconds // length),
+        "epoch_seconds": length,
     }
+
+
+def _mapping(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
+    found: dict[str, str | None] = {}
+    problems = []
+    for channel in preset.montage:
+        try:
+            (signal,) = montage.pick(recording, [channel], preset.assume_unit)
+            found[channel.name] = str(montage.match(recording, channel))
+            if doubt := montage.suspicion(signal.samples(), signal.modality):
+                problems.append(f"{channel.name}: {doubt}")
+        except DataError as e:
+            found[channel.name] = None
+            problems.append(str(e))
+    return {"montage": found, "problems": problems}
 
 
 def _of_signal(signal: Signal) -> dict[str, Any]:
@@ -137,13 +193,18 @@ def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
             if c.get("format") == "sleeptools-model"
         ]
     if drawer == "presets":
-        return [{"name": n, "about": ", ".join(presets.load(n).montage)} for n in presets.names()]
-    return [{"name": n, "about": _about(drawer, n)} for n in registry.names(drawer)]
+        return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
+    return [{"name": n, **_about(drawer, n)} for n in registry.names(drawer)]
 
 
-def _about(drawer: str, name: str) -> str:
-    """Read a module's first line without importing it; a model would import torch."""
+def _about(drawer: str, name: str) -> dict[str, Any]:
+    """Read a module's first line and its ABOUT without importing it; a model would import torch."""
     import ast
 
-    text = (registry.ROOT / drawer / f"{name.replace('-', '_')}.py").read_text()
-    return (ast.get_docstring(ast.parse(text)) or "").split("\n", 1)[0]
+    path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"
+    tree = ast.parse(path.read_text())
+    found = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
+            found |= ast.literal_eval(node.value)
+    return found

@@ -8,8 +8,10 @@ forces a variant.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,13 +20,10 @@ from numpy.typing import NDArray
 from sleeptools.errors import UnavailableError, UsageError
 
 Floats = NDArray[np.float32]
-Weights = NDArray[np.float32] | NDArray[np.uint16]  # the second: bfloat16
-Kind = Literal["authors", "paper"]
 Precision = Literal["fp32", "bf16"]
 
+BF16 = ("avx512-bf16", "amx-bf16")  # variants
 CPU = -1  # device number that means the CPU
-MAX_MODALITIES = 16  # of modal_se; csrc/ops.h
-MAX_BLOCK = 32  # columns that feed_forward_backward takes at a time; csrc/ops.h
 
 
 class Shaped(Protocol):
@@ -42,6 +41,7 @@ class _Core:
         self.module: Any = None
         self.variant = "reference"
         self.why = ""
+        self.threads = 0
         if os.environ.get("SLEEPTOOLS_NATIVE") == "0":
             self.why = "SLEEPTOOLS_NATIVE=0"
         else:
@@ -90,6 +90,11 @@ def has_cuda() -> bool:
     return available() and bool(_core().module.cuda_architectures())
 
 
+def has_bf16() -> bool:
+    """Whether the variant in use multiplies bfloat16; elsewhere rounding to it only costs."""
+    return variant() in BF16
+
+
 def variant() -> str:
     """Name the instruction set in use, or "reference" for plain PyTorch."""
     return _core().variant
@@ -132,8 +137,58 @@ def set_threads(count: int) -> None:
     """
     if count < 0:
         raise UsageError(f"{count} threads; expected 1 or more, or 0 for the default")
-    if _core().module:
-        _core().module.set_threads(count)
+    core = _core()
+    core.threads = count
+    if core.module:
+        core.module.set_threads(count)
+
+
+def threads_in_use() -> int:
+    """Tell what `set_threads` was last told; 0 where OpenMP's setting holds."""
+    return _core().threads
+
+
+def wanted_threads(asked: int | None) -> int:
+    """Choose a number of threads: as asked, or from OMP_NUM_THREADS, or from Slurm.
+
+    Parameters
+    ----------
+    asked
+        1 or more, or None.
+
+    Returns
+    -------
+    int
+        0 where nothing says how many.
+
+    Raises
+    ------
+    UsageError
+        If asked for fewer than one.
+    """
+    if asked is not None and asked < 1:
+        raise UsageError(f"--threads {asked}: expected a whole number >= 1")
+    known = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
+    told = next((int(text) for text in known if text.isdigit() and int(text)), None)
+    return asked or told or 0
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Set the threads of ops, and set them back at the end."""
+    before = threads_in_use()
+    set_threads(count)
+    try:
+        yield
+    finally:
+        set_threads(before)
 
 
 def threads(tasks: int, work: int) -> int:
@@ -184,14 +239,15 @@ def launch(op: str, *arguments: int | float | bool) -> None:
     UnavailableError
         If the core is off, or if a CUDA device was asked for and there is none that fits.
     """
-    module = _loaded(op)
+    core = module(op)
     try:
-        getattr(module, op)(*arguments)
-    except module.Unavailable as error:
+        getattr(core, op)(*arguments)
+    except core.Unavailable as error:
         raise UnavailableError(str(error), hint="run on the CPU with --device cpu") from None
 
 
-def _loaded(op: str) -> Any:
+def module(op: str) -> Any:
+    """Get the loaded core for an op; `UnavailableError` naming the op where it is off."""
     core = _core()
     if core.module is None:
         raise UnavailableError(
@@ -213,219 +269,6 @@ def check_shape(op: str, name: str, array: Shaped, expected: tuple[int, ...]) ->
         raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected {expected}")
 
 
-def check_modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
-    x: Shaped,
-    w1: Shaped,
-    b1: Shaped,
-    w2: Shaped,
-    b2: Shaped,
-    squeeze: Shaped,
-    squeeze_bias: Shaped,
-    excite: Shaped,
-    excite_bias: Shaped,
-    kind: str,
-) -> None:
-    """Check the arguments of `modal_se`, NumPy arrays or torch tensors alike.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, what it must be and what it is.
-    """
-    if len(x.shape) != 4:  # noqa: PLR2004
-        shape = tuple(x.shape)
-        raise ValueError(f"modal_se: x has shape {shape}; expected (batch, modalities, maps, time)")
-    if kind not in ("authors", "paper"):
-        raise ValueError(f"modal_se: kind is {kind!r}; expected 'authors' or 'paper'")
-    vector = (x.shape[1],)
-    matrix = vector * 2
-    check_shape("modal_se", "w1", w1, matrix)
-    check_shape("modal_se", "b1", b1, vector)
-    check_shape("modal_se", "w2", w2, matrix)
-    check_shape("modal_se", "b2", b2, vector)
-    check_shape("modal_se", "squeeze", squeeze, matrix)
-    check_shape("modal_se", "squeeze_bias", squeeze_bias, vector)
-    check_shape("modal_se", "excite", excite, matrix)
-    check_shape("modal_se", "excite_bias", excite_bias, vector)
-
-
-def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
-    x: Floats,
-    w1: Floats,
-    b1: Floats,
-    w2: Floats,
-    b2: Floats,
-    squeeze: Floats,
-    squeeze_bias: Floats,
-    excite: Floats,
-    excite_bias: Floats,
-    kind: Kind = "authors",
-) -> Floats:
-    """Run the modal-wise squeeze-and-excitation block; see `sleeptools.ops.modal_se`.
-
-    Parameters
-    ----------
-    x
-        Features (batch, modalities, maps, time), 1 to `MAX_MODALITIES` modalities.
-    w1, b1, w2, b2
-        The two 1x1 convolutions with BatchNorm folded in, (M, M) and (M,).
-    squeeze, squeeze_bias, excite, excite_bias
-        The gate, (M, M) and (M,).
-    kind
-        "authors" for relu(F + F' * E), "paper" for Eq. 5, F + F * E.
-
-    Returns
-    -------
-    ndarray
-        As `x`.
-
-    Raises
-    ------
-    ValueError
-        For wrong shapes.
-    UnavailableError
-        If the native core is off.
-    """
-    weights = (w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias)
-    check_modal_se(x, *weights, kind)
-    if not 1 <= x.shape[1] <= MAX_MODALITIES:
-        raise ValueError(f"modal_se: {x.shape[1]} modalities; expected 1 to {MAX_MODALITIES}")
-    arrays = [np.ascontiguousarray(array, np.float32) for array in (x, *weights)]
-    out = np.empty(x.shape, np.float32)
-    sizes = (x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
-    addresses = [_address(array) for array in (*arrays, out)]
-    launch("modal_se", *addresses, *sizes, kind == "authors", CPU, 0)
-    return out
-
-
-def check_feed_forward(
-    x: Shaped,
-    w1: Shaped,
-    b1: Shaped,
-    w2: Shaped,
-    b2: Shaped,
-    precision: str,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> None:
-    """Check the arguments of `feed_forward`, NumPy arrays or torch tensors alike.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, what it must be and what it is.
-    """
-    op = "feed_forward"
-    for name, array, axes in (("x", x, "tokens, width"), ("w1", w1, "hidden, width")):
-        if len(array.shape) != 2:  # noqa: PLR2004
-            raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected ({axes})")
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"{op}: precision is {precision!r}; expected 'fp32' or 'bf16'")
-    check_dropout(op, dropout, seed)
-    width, hidden = x.shape[1], w1.shape[0]
-    check_shape(op, "w1", w1, (hidden, width))
-    check_shape(op, "b1", b1, (hidden,))
-    check_shape(op, "w2", w2, (width, hidden))
-    check_shape(op, "b2", b2, (width,))
-
-
-def check_dropout(op: str, dropout: float, seed: int) -> None:
-    """Check the settings of an op's dropout.
-
-    Raises
-    ------
-    ValueError
-        Naming the one out of range.
-    """
-    if not 0 <= dropout < 1:
-        raise ValueError(f"{op}: dropout is {dropout}; expected 0 to below 1")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"{op}: seed is {seed}; expected 0 to 2^63 - 1")
-
-
-def drop_below(dropout: float) -> int:
-    """Threshold for a random 32-bit word below which a unit is dropped."""
-    return min(round(dropout * 2**32), 2**32 - 1)
-
-
-def feed_forward_workspace(width: int) -> int:
-    """Floats of workspace that `feed_forward` needs for each thread on the CPU."""
-    return int(_loaded("feed_forward").feed_forward_workspace(width))
-
-
-def feed_forward_backward_workspace(rows: int, width: int) -> int:
-    """Floats of workspace that `feed_forward_backward` needs on the CPU."""
-    return int(_loaded("feed_forward").feed_forward_backward_workspace(rows, width))
-
-
-def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: int) -> int:
-    """Floats of workspace that `conv_block` or `conv_block_backward` needs; layer is an address."""
-    return int(getattr(_loaded(op), f"{op}_workspace")(layer, batch, samples, slots))
-
-
-def feed_forward(
-    x: Floats, w1: Weights, b1: Floats, w2: Weights, b2: Floats, precision: Precision = "fp32"
-) -> Floats:
-    """Run the feed-forward block of a Transformer layer; see `sleeptools.ops.feed_forward`.
-
-    Parameters
-    ----------
-    x
-        (tokens, width).
-    w1, b1, w2, b2
-        The two layers, (hidden, width), (hidden,), (width, hidden) and (width,).
-    precision
-        "fp32", or "bf16" for products of operands rounded to bfloat16; `w1` and `w2` of even
-        sizes may then come from `round_to_bf16`, which takes longer than the op on one epoch.
-
-    Returns
-    -------
-    ndarray
-        As `x`.
-
-    Raises
-    ------
-    ValueError
-        For wrong shapes.
-    UnavailableError
-        If the native core is off.
-    """
-    check_feed_forward(x, w1, b1, w2, b2, precision)
-    sizes = (x.shape[0], x.shape[1], w1.shape[0])
-    slots = threads(sizes[0], 4 * sizes[1] * sizes[2])
-    if precision == "bf16":
-        w1, w2 = round_to_bf16(w1), round_to_bf16(w2)
-    else:
-        w1, w2 = np.ascontiguousarray(w1, np.float32), np.ascontiguousarray(w2, np.float32)
-    x, b1, b2 = (np.ascontiguousarray(array, np.float32) for array in (x, b1, b2))
-    workspace = np.empty(slots * feed_forward_workspace(sizes[1]), np.float32)
-    out = np.empty(x.shape, np.float32)
-    addresses = [_address(array) for array in (x, w1, b1, w2, b2, workspace, out)]
-    launch("feed_forward", *addresses, *sizes, slots, precision == "bf16", 0, 0, CPU, 0)
-    return out
-
-
-def round_to_bf16(w: Weights) -> NDArray[np.uint16]:
-    """Round a matrix to the nearest bfloat16, ties to even.
-
-    Parameters
-    ----------
-    w
-        (rows, columns); the result of this function is returned as it is.
-
-    Returns
-    -------
-    ndarray
-        The upper half of each number, with a column of zeros added where their count is odd.
-    """
-    if w.dtype == np.uint16:
-        return np.ascontiguousarray(w)
-    even = np.ascontiguousarray(np.pad(w, ((0, 0), (0, w.shape[1] % 2))), np.float32)
-    bits = even.view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    quiet = bits | np.uint32(0x400000)  # a NaN may have nothing else in its upper half
-    return (np.where(np.isnan(even), quiet, rounded) >> np.uint32(16)).astype(np.uint16)
-
-
-def _address(array: NDArray[Any]) -> int:
+def address(array: NDArray[Any]) -> int:
+    """Address of an array's first element, as the core takes it."""
     return int(array.__array_interface__["data"][0])

@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import batch, epochs, montage, presets, registry, signals, store
+from sleeptools import (
+    batch,
+    datasets,
+    epochs,
+    montage,
+    presets,
+    processing,
+    registry,
+    signals,
+    store,
+)
 from sleeptools import recording as rec
 from sleeptools import stages as st
 from sleeptools.errors import DataError, OutputError
@@ -24,13 +34,13 @@ from sleeptools.hypnogram import Hypnogram
 Index = npt.NDArray[np.int64]
 
 
-def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, int]]:
+def select(hypnogram: Hypnogram, trim: presets.Trim, past: int = 0) -> tuple[Index, dict[str, int]]:
     """Choose the epochs of a hypnogram that are kept, and count why the others are not.
 
     Under "drop-then-trim" the margin counts epochs that are left after dropping, so that it
     reaches further where unscored epochs lie in it; under "trim-then-drop" everything that is not
     scored wake, unscored epochs among it, counts as sleep when the margin is laid. A recording
-    without any sleep is kept whole.
+    without any sleep is kept whole. "drop-last" counts from the end of what the scorer wrote.
 
     Parameters
     ----------
@@ -38,6 +48,8 @@ def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, i
         Already cut to the length of the signals; its first stage is wake.
     trim
         Rule and margin.
+    past
+        How many epochs were scored past the end of the signals.
 
     Returns
     -------
@@ -48,8 +60,13 @@ def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, i
     """
     scored = np.flatnonzero(hypnogram.stages >= 0)
     margin = round(trim.margin_minutes * 60 / hypnogram.epoch_seconds)
+    reason = "wake beyond the margin"
     if trim.rule == "none":
         kept = scored
+    elif trim.rule == "drop-last":
+        written = np.flatnonzero(hypnogram.reasons != st.UNANNOTATED)
+        end = int(written.max(initial=-1)) + 1 + past - trim.last_epochs
+        kept, reason = scored[scored < end], "the last epochs"
     elif trim.rule == "drop-then-trim":
         kept = scored[_around_sleep(hypnogram.stages[scored] != 0, margin)]
     else:
@@ -58,7 +75,7 @@ def select(hypnogram: Hypnogram, trim: presets.Trim) -> tuple[Index, dict[str, i
         kept = scored[near[scored]]
     reasons = Counter(st.REASONS[r] for r in hypnogram.reasons[hypnogram.stages < 0])
     excluded = {name: reasons.get(name, 0) for name in st.REASONS[1:]}
-    excluded["wake beyond the margin"] = len(scored) - len(kept)
+    excluded[reason] = len(scored) - len(kept)
     return kept, excluded
 
 
@@ -70,7 +87,13 @@ def _around_sleep(asleep: npt.NDArray[np.bool_], margin: int) -> slice:
 
 
 def preprocess(
-    preset: presets.Preset, recordings: Path, out: Path, progress: batch.Progress = batch.ignore
+    preset: presets.Preset,
+    recordings: Path,
+    out: Path,
+    progress: batch.Progress = batch.ignore,
+    *,
+    subset: str | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Make epochs of every recording; what is done already is skipped.
 
@@ -84,6 +107,10 @@ def preprocess(
         Folder to write: epochs.toml, index.parquet, manifest.json and a file per recording.
     progress
         Told after every recording.
+    subset
+        Take only a subset that the preset's data set names, for example "20".
+    jobs
+        How many recordings at a time, each in a process.
 
     Raises
     ------
@@ -93,17 +120,17 @@ def preprocess(
         If `out` holds epochs of another preset.
     """
     store.need(recordings, "folder")
-    readers, lost = _readers(preset, recordings)
+    readers, lost = _readers(preset, recordings, subset)
     _refuse_other(preset, out)
     batch.refuse_mixing(recordings, out, epochs.KIND, readers)
-    manifest = store.Manifest(epochs.KIND, epochs.VERSION)
+    manifest = store.Manifest(epochs.KIND, epochs.VERSION, {"subset": subset})
     known = store.intact(out, epochs.KIND)
     with store.lock(out):
         items = [
             (n, partial(_one, preset, r, out / f"{n}.safetensors", known))
             for n, r in readers.items()
         ]
-        outcome = batch.run(items, out, progress)
+        outcome = batch.run(items, out, progress, jobs=jobs)
         if outcome.rows:
             _finish(preset, out, manifest, outcome, lost)
     outcome.raise_failures(out)
@@ -111,9 +138,11 @@ def preprocess(
 
 
 def _refuse_other(preset: presets.Preset, out: Path) -> None:
-    if not (out / "epochs.toml").exists():
+    path = out / "epochs.toml"
+    if not path.exists():
         return
-    found, wanted = store.read_toml(out / "epochs.toml"), preset.model_dump(mode="json")
+    there = presets.resolve(store.read_toml(path), where=str(path))
+    found, wanted = there.model_dump(mode="json"), preset.model_dump(mode="json")
     differences = [
         f"{k}: {found.get(k)} there, {v} now" for k, v in wanted.items() if found.get(k) != v
     ]
@@ -124,88 +153,154 @@ def _refuse_other(preset: presets.Preset, out: Path) -> None:
         )
 
 
-Reader = tuple[Sequence[Path], Callable[[], rec.Recording]]
-"""The files a recording is made from, and how to read it."""
+Reader = tuple[Mapping[str, Path], Callable[[], rec.Recording]]
+"""The files a recording is made from, by name, and how to read it."""
 
 
-def _readers(preset: presets.Preset, folder: Path) -> tuple[dict[str, Reader], dict[str, str]]:
+def _readers(
+    preset: presets.Preset, folder: Path, subset: str | None
+) -> tuple[dict[str, Reader], dict[str, str]]:
     """Find the recordings, and those that were lost on the way here."""
+    module = registry.load("datasets", preset.data_set)
     if (folder / "index.parquet").exists():
         facts = store.read_manifest(folder, rec.FOLDER_KIND)
-        paths = {name: folder / f"{name}.safetensors" for name in facts["recordings"]}
-        return {n: ([p], partial(rec.read, p)) for n, p in paths.items()}, facts["failed"]
+        names = [n for n in facts["recordings"] if datasets.in_subset(module, n, subset)]
+        if not names:
+            raise DataError(f"{folder}: holds no recordings of the subset {subset!r}")
+        paths = {name: folder / f"{name}.safetensors" for name in names}
+        lost = {n: w for n, w in facts["failed"].items() if datasets.in_subset(module, n, subset)}
+        return {n: ({p.name: p}, partial(rec.read, p)) for n, p in paths.items()}, lost
     if any(folder.glob("*.safetensors")):
         raise DataError(
             f"{folder}: holds recordings but no index",
             hint="'sleeptools convert' was interrupted: run it again",
         )
-    module = registry.load("datasets", preset.data_set)
-    return {s.id: (s.files, partial(module.read, s)) for s in module.find(folder)}, {}
+    sources = datasets.find(module, folder, subset=subset)
+    return {s.id: (s.inputs, partial(module.read, s)) for s in sources}, {}
 
 
 def _one(
     preset: presets.Preset, reader: Reader, path: Path, known: Mapping[str, str]
 ) -> tuple[dict[str, Any], str]:
     files, read = reader
-    stats = {f.name: f.stat() for f in files}
+    stats = {name: file.stat() for name, file in files.items()}
     inputs = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
     made_by: dict[str, Any] = {"inputs": inputs, "preset": preset.model_dump(mode="json")}
-    done = batch.state(path, known, lambda: epochs.read(path).facts["made_by"] == made_by)
+    done = batch.state(path, known, lambda: _made_by(path) == made_by)
     if done != batch.DONE:
         _write_epochs(preset, read(), path, made_by)
     row = _row(epochs.read(path), preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
-    texts = [f"{row['epochs']} epochs kept", f"dropped: {dropped}" if dropped else "", done]
+    texts = [
+        f"{row['epochs']} epochs kept", f"dropped: {dropped}" if dropped else "", done,
+        f"warning: {row['warnings']}" if row["warnings"] else "",
+    ]  # fmt: skip
     return row, "; ".join(t for t in texts if t)
+
+
+def _made_by(path: Path) -> dict[str, Any]:
+    """Read what a file was made by; what an older version did not write has its default."""
+    found: dict[str, Any] = epochs.read(path).facts["made_by"]
+    preset = presets.resolve(found["preset"], where=str(path))
+    return found | {"preset": preset.model_dump(mode="json")}
 
 
 def _write_epochs(
     preset: presets.Preset, recording: rec.Recording, path: Path, made_by: dict[str, Any]
 ) -> None:
-    scoring = _scoring(preset, recording)
-    kept, excluded = select(scoring, preset.trim)
-    excluded["past the signals"] = int(recording.facts.get("epochs past the signals", 0))
+    truth, others = _scorings(preset, recording)
+    chosen = montage.pick(recording, preset.montage, preset.assume_unit)
+    seconds = min(_covered(preset, signal) for signal in chosen)
+    scoring = truth.clipped(seconds)
+    past = int(recording.facts.get(rec.past_fact(preset.scorer), 0)) + len(truth) - len(scoring)
+    scoring = scoring.padded(seconds)
+    kept, excluded = select(scoring, preset.trim, past)
+    excluded["past the signals"] = past
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
+    values, warnings = _signals(preset, recording.id, chosen, onset, path.parent)
     epochs.write(
         path,
-        signals=_signals(preset, recording, onset),
+        signals=values,
         stages=scoring.stages[kept],
         onset=onset,
         hypnogram=scoring.stages,
+        others={number: other.at(onset) for number, other in others.items()},
         facts={
             "recording": recording.id, "subject": recording.subject, "night": recording.night,
             "hypnogram_onset": scoring.onset, "scorer": scoring.scorer, "excluded": excluded,
+            "others": {number: other.scorer for number, other in others.items()},
             "simulated": bool(recording.facts.get("simulated", False)), "made_by": made_by,
+            **{k: recording.facts.get(k) for k in rec.SUBJECT_FACTS},
+            "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
+            "warnings": warnings,
         },
     )  # fmt: skip
 
 
-def _scoring(preset: presets.Preset, recording: rec.Recording) -> Hypnogram:
-    scoring = recording.hypnogram
-    if scoring is None:
-        raise DataError(f"{recording.id}: has no hypnogram")
-    if scoring.names != preset.stages or scoring.epoch_seconds != preset.epoch_seconds:
+def _scorings(
+    preset: presets.Preset, recording: rec.Recording
+) -> tuple[Hypnogram, dict[int, Hypnogram]]:
+    """Take the scorer who is the truth, and the others by number."""
+    found = dict(enumerate(recording.scorings, start=1))
+    if preset.scorer not in found:
         raise DataError(
-            f"{recording.id}: scored in {', '.join(scoring.names)} per {scoring.epoch_seconds:g} s;"
-            f" the preset wants {', '.join(preset.stages)} per {preset.epoch_seconds:g} s"
+            f"{recording.id}: has no hypnogram of scorer {preset.scorer}",
+            hint=f"scorers: {', '.join(map(str, found)) or 'none'}",
         )
-    return scoring.clipped(recording.seconds).padded(recording.seconds)
+    for scoring in found.values():
+        if scoring.names != preset.stages or scoring.epoch_seconds != preset.epoch_seconds:
+            raise DataError(
+                f"{recording.id}: scored in {', '.join(scoring.names)} per "
+                f"{scoring.epoch_seconds:g} s; the preset wants {', '.join(preset.stages)} per "
+                f"{preset.epoch_seconds:g} s"
+            )
+    return found.pop(preset.scorer), found
+
+
+def _covered(preset: presets.Preset, signal: rec.Signal) -> float:
+    """Say up to when whole epochs can be cut out of a signal, before or after resampling, s."""
+    own = signal.sample_rate
+    return min(
+        signals.covered(
+            round(signal.size * rate / own), rate, preset.samples_at(rate), preset.epoch_seconds
+        )
+        for rate in (own, preset.rate_of(own))
+    )
 
 
 def _signals(
-    preset: presets.Preset, recording: rec.Recording, onset: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
-    chosen = montage.pick(recording, preset.montage)
-    size = round(preset.epoch_seconds * preset.sample_rate)
-    out = np.empty((len(onset), len(chosen), size), np.float32)
+    preset: presets.Preset,
+    id_: str,
+    chosen: Sequence[rec.Signal],
+    onset: npt.NDArray[np.float64],
+    folder: Path,
+) -> tuple[npt.NDArray[np.float32], list[str]]:
+    shape = (len(onset), len(chosen), preset.samples)
+    out = store.scratch(folder, shape, np.float32)
+    warnings = []
+
+    def cut(channel: rec.Samples, rate: float) -> rec.Samples:
+        return signals.cut(channel, rate, onset, preset.samples_at(rate))
+
     for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
-        channel = signals.resample(signal.samples(), signal.sample_rate, preset.sample_rate)
-        out[:, i] = signals.cut(channel, preset.sample_rate, onset, preset.epoch_seconds)
+        samples = signal.samples()
+        if doubt := montage.suspicion(samples, signal.modality):
+            warnings.append(f"{signal.label}: {doubt}")
+        steps = preset.steps(signal.label, signal.modality)
+        to = preset.rate_of(signal.sample_rate)
+        made = processing.run(steps, samples, signal.sample_rate, to, cut)
+        if made.shape[-1] != preset.samples:
+            raise DataError(
+                f"{id_}: epochs of {signal.label!r} at {signal.sample_rate:g} Hz become "
+                f"{made.shape[-1]} samples; expected {preset.samples}",
+                hint="resample over the recording, not over each epoch",
+            )
+        out[:, i] = made
         if not np.isfinite(out[:, i]).all():
-            raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
-    return out
+            raise DataError(f"{id_}: signal {signal.label!r} is not finite")
+    return out, warnings
 
 
 def _row(file: epochs.EpochFile, preset: presets.Preset) -> dict[str, Any]:
@@ -216,7 +311,10 @@ def _row(file: epochs.EpochFile, preset: presets.Preset) -> dict[str, Any]:
         "night": file.night,
         "epochs": len(file),
         "simulated": bool(file.facts["simulated"]),
+        "scorer": file.facts["scorer"],
+        **{k: file.facts[k] for k in rec.SUBJECT_FACTS},
         "excluded": file.facts["excluded"],
+        "warnings": "; ".join(file.facts.get("warnings", [])),
         **{name: int(n) for name, n in zip(preset.stages, per_stage, strict=True)},
     }
 
@@ -237,10 +335,10 @@ def _finish(
     settings = preset.model_dump(mode="json")
     store.write_toml(out / "epochs.toml", {"format": epochs.KIND, "version": 1} | settings)
     flat = [{**{k: v for k, v in r.items() if k != "excluded"}, **r["excluded"]} for r in rows]
-    store.write_table(out / "index.parquet", pl.DataFrame(flat), csv=True)
+    store.write_table(out / "index.parquet", pl.DataFrame(flat, infer_schema_length=None), csv=True)
     manifest.facts |= {
         "preset": settings,
-        "montage": preset.montage,
+        "montage": preset.labels,
         "sample_rate": preset.sample_rate,
         "epoch_seconds": preset.epoch_seconds,
         "stages": preset.stages,
@@ -251,6 +349,7 @@ def _finish(
         "excluded": dict(excluded),
         "simulated": any(r["simulated"] for r in rows),
         "failed": {**lost, **outcome.failures},
+        "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
     }
     names = [f"{r['recording']}.safetensors" for r in rows]
     manifest.write(out, [out / n for n in ("epochs.toml", "index.parquet", *names)])

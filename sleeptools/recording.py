@@ -6,8 +6,8 @@ the memory of one signal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.hypnogram import Hypnogram
+from sleeptools.hypnogram import Hypnogram, Stages
 
 Samples = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.int16] | npt.NDArray[np.int32] | Samples
+
+SUBJECT_FACTS = ("age", "sex", "lights_off")
+"""Facts about the subject, where known: years, "F" or "M", s from the start of the recording."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,10 @@ class Recording:
     start
         When it began, or None if unknown.
     facts
-        What else is known and travels along, such as `simulated`; never a patient's name.
+        What else is known and travels along, such as `simulated` and `SUBJECT_FACTS`; never a
+        patient's name.
+    others
+        What further scorers wrote, in the data set's order; none without a `hypnogram`.
     """
 
     id: str
@@ -99,6 +105,26 @@ class Recording:
     hypnogram: Hypnogram | None = None
     start: datetime | None = None
     facts: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    others: tuple[Hypnogram, ...] = ()
+
+    @property
+    def scorings(self) -> tuple[Hypnogram, ...]:
+        """Every scorer's hypnogram, the first scorer's first."""
+        return (self.hypnogram, *self.others) if self.hypnogram else ()
+
+    def scored(self, scorings: Sequence[Hypnogram]) -> Recording:
+        """Return the recording with these hypnograms, cut to the signals.
+
+        How many epochs of each lay past the end of the signals is counted in the facts.
+        """
+        kept = [h.clipped(self.seconds) for h in scorings]
+        past = {
+            past_fact(number): round((_end(h) - _end(k)) / h.epoch_seconds)
+            for number, (h, k) in enumerate(zip(scorings, kept, strict=True), start=1)
+        }
+        first = kept[0] if kept else None
+        facts = {**self.facts, **past}
+        return replace(self, hypnogram=first, others=tuple(kept[1:]), facts=facts)
 
     @property
     def seconds(self) -> float:
@@ -120,12 +146,21 @@ class Recording:
         return self.signals[label]
 
 
+def past_fact(scorer: int) -> str:
+    """Name the fact that counts a scorer's epochs past the end of the signals."""
+    return "epochs past the signals" + (f" {scorer}" if scorer > 1 else "")
+
+
+def _end(scoring: Hypnogram) -> float:
+    return scoring.onset + len(scoring) * scoring.epoch_seconds
+
+
 # --- our own format on disk: docs/formats.md ------------------------------------------------------
 
 KIND = "sleeptools-recording"
 FOLDER_KIND = "sleeptools-recordings"
-VERSION = 1
-HYPNOGRAM, REASONS = "hypnogram", "hypnogram reasons"
+VERSION = 2
+HYPNOGRAM = "hypnogram"
 PREFIX = "signal "
 
 
@@ -137,35 +172,38 @@ def write(path: Path, recording: Recording, inputs: Mapping[str, object]) -> Non
     inputs
         Fingerprint of every file it was read from, by name.
     """
+    scored: dict[str, Stages] = {}
+    for number, scoring in enumerate(recording.scorings, start=1):
+        name = _name(number)
+        scored |= {name: scoring.stages, f"{name} reasons": scoring.reasons}
     layout: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
         PREFIX + s.label: (s.dtype, (s.size,)) for s in recording.signals.values()
     }
-    scoring = recording.hypnogram
-    if scoring is not None:
-        layout |= {HYPNOGRAM: (np.int8, (len(scoring),)), REASONS: (np.int8, (len(scoring),))}
+    layout |= {name: (np.int8, (len(values),)) for name, values in scored.items()}
 
     def fill(name: str) -> list[npt.NDArray[np.generic]]:
-        if name == HYPNOGRAM:
-            return [recording.hypnogram.stages] if recording.hypnogram else []
-        if name == REASONS:
-            return [recording.hypnogram.reasons] if recording.hypnogram else []
+        if name in scored:
+            return [scored[name]]
         return [recording.signals[name.removeprefix(PREFIX)].read()]
 
     store.write_tensors(path, layout, fill, _facts(recording, inputs))
 
 
+def _name(scorer: int) -> str:
+    """Name the array of the first, second, ... scorer."""
+    return HYPNOGRAM if scorer == 1 else f"{HYPNOGRAM} {scorer}"
+
+
 def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, object]:
     keep = ("label", "sample_rate", "unit", "modality", "gain", "offset")
-    scoring = recording.hypnogram
+    grid = ("names", "epoch_seconds", "onset", "scorer")
+    scorings = [{k: getattr(h, k) for k in grid} for h in recording.scorings]
     return {
         "format": KIND, "version": VERSION, "id": recording.id, "subject": recording.subject,
         "night": recording.night,
         "start": recording.start.isoformat() if recording.start else None,
         "signals": [{k: getattr(s, k) for k in keep} for s in recording.signals.values()],
-        "hypnogram": None if scoring is None else {
-            "names": scoring.names, "epoch_seconds": scoring.epoch_seconds,
-            "onset": scoring.onset, "scorer": scoring.scorer,
-        },
+        "hypnogram": scorings[0] if scorings else None, "others": scorings[1:],
         "facts": dict(recording.facts), "inputs": inputs,
     }  # fmt: skip
 
@@ -181,15 +219,20 @@ def read(path: Path) -> Recording:
     t = store.read_tensors(path, KIND, VERSION)
     f = t.facts
     signals = {s["label"]: _mapped(t[PREFIX + s["label"]], s) for s in f["signals"]}
-    scoring = None
-    if f["hypnogram"] is not None:
-        h = f["hypnogram"]
-        scoring = Hypnogram(
-            np.asarray(t[HYPNOGRAM]), tuple(h["names"]), h["epoch_seconds"], h["onset"],
-            np.asarray(t[REASONS]), h["scorer"],
-        )  # fmt: skip
+    grids = [f["hypnogram"], *f.get("others", [])] if f["hypnogram"] else []
+    scorings = [_scoring(t, i, g) for i, g in enumerate(grids, start=1)]
     start = datetime.fromisoformat(f["start"]) if f["start"] else None
-    return Recording(f["id"], f["subject"], f["night"], signals, scoring, start, f["facts"])
+    return Recording(
+        f["id"], f["subject"], f["night"], signals, scorings[0] if scorings else None, start,
+        f["facts"], tuple(scorings[1:]),
+    )  # fmt: skip
+
+
+def _scoring(t: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hypnogram:
+    stages, reasons = (np.asarray(t[_name(scorer) + end]) for end in ("", " reasons"))
+    return Hypnogram(
+        stages, tuple(grid["names"]), grid["epoch_seconds"], grid["onset"], reasons, grid["scorer"]
+    )
 
 
 def _mapped(samples: Stored, facts: Mapping[str, Any]) -> Signal:

@@ -22,6 +22,7 @@ from sleeptools.native import Floats
 
 OP = "two_stream_conv"
 PANEL = 16  # outputs of a panel; csrc/ops.h
+TILE_DEPTH = 32  # bfloat16 in a row of a tile register; csrc/cpu/tiles.h
 ALIGN = 16  # floats; a cache line
 ACTIVATIONS = ("leaky_relu", "relu", "gelu")  # in the order of csrc/ops.h
 PRECISIONS = ("fp32", "bf16")
@@ -68,11 +69,16 @@ class Plan(NamedTuple):
     rows: int
     margin: int
     work: int
+    behind: int
 
     @property
     def slot(self) -> int:
         """Workspace of a thread."""
         return self.input + 2 * self.rows
+
+    def workspace(self, slots: int) -> int:
+        """Of so many threads; what lies behind the last one is read, and not used."""
+        return slots * self.slot + self.behind
 
 
 def describe(streams: Iterable[Stream]) -> list[int]:
@@ -189,16 +195,33 @@ def _check_places(streams: Sequence[Stream], samples: int) -> None:
 
 def uses_bf16(precision: str) -> bool:
     """Whether the variant in use has the arithmetic; float32 takes its place elsewhere."""
-    return precision == "bf16" and native.variant() == "avx512-bf16"
+    return precision == "bf16" and native.has_bf16()
+
+
+def depth_unit(precision: str) -> int:
+    """Products that the kernel adds at a time; a row of packed weights is filled up to them."""
+    if not uses_bf16(precision):
+        return 1
+    return TILE_DEPTH if native.variant() == "amx-bf16" else 2
 
 
 @functools.lru_cache(maxsize=64)
-def plan(shape: tuple[int, ...], samples: int, *, bf16: bool) -> Plan:
-    """Lay out tables and buffers for an input of `samples` samples; checked before."""
+def plan(shape: tuple[int, ...], samples: int, *, unit: int) -> Plan:
+    """Lay out tables and buffers for an input of `samples` samples; checked before.
+
+    Parameters
+    ----------
+    shape
+        As `describe` writes it.
+    samples
+        Of a channel.
+    unit
+        See `depth_unit`.
+    """
     streams = parse(shape)
     starts, maps, steps = places(streams, samples)
     layers: list[tuple[int, ...]] = []
-    table, packed, largest, work = [], 0, 0, 0
+    table, packed, largest, work, behind = [], 0, 0, 0, 0
     for stream, place in zip(streams, starts, strict=True):
         table.append((stream.channel, stream.channels, len(layers), len(stream.layers), *place))
         inputs = stream.channels
@@ -207,9 +230,10 @@ def plan(shape: tuple[int, ...], samples: int, *, bf16: bool) -> Plan:
             bias, panels = packed, -(-layer.outputs // PANEL)
             weight = bias + panels * PANEL
             depth = inputs * layer.kernel
-            packed = weight + panels * PANEL * (-(-depth // 2) if bf16 else depth)
+            packed = weight + panels * PANEL * (-(-depth // unit) * unit // min(unit, 2))
             layers.append((inputs, *layer[:4], *layer.pool, *size, bias, weight))
             largest = max(largest, max(size.rows, size.steps + 2 * pad) * layer.outputs)
+            behind = max(behind, PANEL * layer.stride * inputs)  # rows that fill up a tile
             work += 2 * size.rows * layer.outputs * depth
             inputs = layer.outputs
     margin = max(stream.layers[0].pad for stream in streams)
@@ -224,6 +248,7 @@ def plan(shape: tuple[int, ...], samples: int, *, bf16: bool) -> Plan:
         _aligned(largest),
         margin,
         work // len(streams),
+        behind if unit == TILE_DEPTH else 0,
     )
 
 
@@ -249,7 +274,7 @@ def pack(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floa
     ndarray
         One vector. Where weights are bfloat16, two of them share a float's place.
     """
-    bf16 = uses_bf16(precision)
+    unit = depth_unit(precision)
     parts, at = [], 0
     for stream in parse(shape):
         inputs = stream.channels
@@ -257,18 +282,18 @@ def pack(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floa
             outputs, count = layer.outputs, layer.outputs * inputs * layer.kernel
             weight = weights[at : at + count].reshape(outputs, inputs, layer.kernel)
             bias = weights[at + count : at + count + outputs]
-            parts += [np.pad(bias, (0, -outputs % PANEL)), _pack_layer(weight, bf16=bf16)]
+            parts += [np.pad(bias, (0, -outputs % PANEL)), _pack_layer(weight, unit)]
             at += count + outputs
             inputs = outputs
     return np.concatenate(parts)
 
 
-def _pack_layer(weight: Floats, *, bf16: bool) -> Floats:
+def _pack_layer(weight: Floats, unit: int) -> Floats:
     outputs, inputs, kernel = weight.shape
     rows = weight.transpose(2, 1, 0).reshape(kernel * inputs, outputs)
-    rows = np.pad(rows, ((0, len(rows) % 2 if bf16 else 0), (0, -outputs % PANEL)))
+    rows = np.pad(rows, ((0, -len(rows) % unit), (0, -outputs % PANEL)))
     panels = rows.reshape(len(rows), -1, PANEL).transpose(1, 0, 2)  # (panels, depth, PANEL)
-    if not bf16:
+    if unit == 1:
         return panels.reshape(-1)
     bits = np.ascontiguousarray(panels).view(np.uint32)
     halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # to nearest even
@@ -343,10 +368,10 @@ def two_stream_conv(
     if packed is None:
         packed = pack(np.asarray(weights, np.float32), shape, precision)
     bf16 = uses_bf16(precision)
-    p = plan(tuple(shape), x.shape[2], bf16=bf16)
+    p = plan(tuple(shape), x.shape[2], unit=depth_unit(precision))
     native.check_shape(OP, "packed", packed, (p.packed,))
     slots = native.threads(len(x) * len(p.streams), p.work)
-    workspace = np.empty(slots * p.slot, np.float32)
+    workspace = np.empty(p.workspace(slots), np.float32)
     out = np.empty((len(x), p.maps, p.steps), np.float32)
     addresses = [array.ctypes.data for array in (x, packed, workspace, out)]
     settings = numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)

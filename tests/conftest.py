@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 VARIABLE = "SLEEPTOOLS_TEST_DATA"
 SKIPPED_REAL: list[str] = []
+NOT_CHECKED: list[str] = []
 BEGUN = time.monotonic()
 
 
@@ -39,6 +42,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"{len(SKIPPED_REAL)} tests on real files skipped: {VARIABLE} is not set", yellow=True
         )
+    for reason in NOT_CHECKED:
+        terminalreporter.write_line(reason, yellow=True)
+
+
+@pytest.fixture
+def skip_loudly() -> Callable[[str], NoReturn]:
+    """Skip with a reason that the last lines of the test run repeat."""
+
+    def skip(reason: str) -> NoReturn:
+        NOT_CHECKED.append(reason)
+        pytest.skip(reason)
+
+    return skip
 
 
 @pytest.fixture
@@ -49,6 +65,17 @@ def real_data(request: pytest.FixtureRequest) -> Path:
         SKIPPED_REAL.append(request.node.nodeid)
         pytest.skip(f"{VARIABLE} is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute with one CPU thread: to the same bits, and no slower where others work, too."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import synthetic_run
-from sleeptools import epochs, models, store
+from sleeptools import epochs, formats, models, stages, store
 from sleeptools import recording as rec
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording, Signal
@@ -23,7 +23,10 @@ def recording(path: Path) -> None:
     signal = Signal("EEG Fpz-Cz", 1.0, "uV", "eeg", 60, lambda: samples, 0.5, -3.0, np.int16)
     scoring = Hypnogram(np.array([0, -1], np.int8), scorer="simulated")
     start = datetime(1989, 4, 24, 16, 13)
-    made = Recording("SC4001", "SC400", 1, {signal.label: signal}, scoring, start, {"age": 33})
+    other = Hypnogram(np.array([4, 1], np.int8), onset=30.0, scorer="scorer 2")
+    made = Recording(
+        "SC4001", "SC400", 1, {signal.label: signal}, scoring, start, {"age": 33}, (other,)
+    )
     rec.write(path, made, {"SC4001E0-PSG.edf": {"size": 1, "mtime_ns": 2, "sha256": "3"}})
 
 
@@ -55,8 +58,28 @@ def model(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def hypnograms(folder: Path) -> None:
+    """One file of every layout that hypnograms are written in, with every stage and reason."""
+    folder.mkdir()
+    human = Hypnogram(
+        np.array([0, 1, 2, 3, 4, -1, -1, 0], np.int8),
+        reasons=np.array([0, 0, 0, 0, 0, 1, 2, 0], np.int8),
+    )
+    mouse = Hypnogram(
+        np.array([0, 1, 2, -1, -1, 0], np.int8), stages.MOUSE, 4.0,
+        reasons=np.array([0, 0, 0, 1, 2, 0], np.int8),
+    )  # fmt: skip
+    for name in (
+        "edf-h.edf", "bids-h_events.tsv", "luna-h.annot", "luna-h.eannot", "usleep-h.ids",
+        "usleep-h.tsv", "usleep-h.hyp", "yasa-h.csv", "yasa-h.txt",
+    ):  # fmt: skip
+        formats.write_hypnogram(human, folder / name, to=name.partition("-")[0])
+    formats.write_hypnogram(mouse, folder / "accusleepy-h.csv", to="accusleepy")
+
+
 if __name__ == "__main__":
-    recording(ARCHIVE / "recording-1.safetensors")
+    recording(ARCHIVE / "recording-2.safetensors")
     epoch_set(ARCHIVE / "epochs-1")
     model(ARCHIVE / "model-1")
+    hypnograms(ARCHIVE / "hypnograms-1")
     synthetic_run.write(ARCHIVE / "run-1", subjects=2, folds=2, epochs=30, passes=2)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sleeptools import epochs, models
 from sleeptools import recording as rec
@@ -13,8 +14,9 @@ from sleeptools.evaluate import evaluate
 ARCHIVE = Path(__file__).parent / "archive"
 
 
-def test_recording_1() -> None:
-    found = rec.read(ARCHIVE / "recording-1.safetensors")
+@pytest.mark.parametrize("version", [1, 2])
+def test_recording(version: int) -> None:
+    found = rec.read(ARCHIVE / f"recording-{version}.safetensors")
     assert (found.id, found.subject, found.night) == ("SC4001", "SC400", 1)
     assert found.start is not None
     assert found.start.year == 1989
@@ -24,6 +26,8 @@ def test_recording_1() -> None:
     assert found.hypnogram.stages.tolist() == [0, -1]
     assert found.hypnogram.counts()["unknown"] == 1
     assert found.facts["age"] == 33
+    others = [(h.scorer, h.onset, h.stages.tolist()) for h in found.others]
+    assert others == ([("scorer 2", 30.0, [4, 1])] if version > 1 else [])
 
 
 def test_epochs_1() -> None:
@@ -35,6 +39,7 @@ def test_epochs_1() -> None:
     assert file.stages.tolist() == [1, 4]
     assert file.onset.tolist() == [30, 90]
     assert file.hypnogram.tolist() == [-1, 1, -1, 4]
+    assert file.others == {}
 
 
 def test_model_1(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from sleeptools.simulate import simulate
 
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
 COMMANDS = (
-    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report", "list",
-    "status", "verify",
+    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report",
+    "hypnogram", "list", "status", "verify",
 )  # fmt: skip
 
 
@@ -68,6 +68,17 @@ def test_no_torch_outside_training(raw: Path, tmp_path: Path) -> None:
         assert "torch" not in modules_after(arguments, tmp_path), arguments
 
 
+def test_list_tells_what_a_model_is(command) -> None:
+    found = {f["name"]: f for f in json.loads(command("list", "models", "--json").out)}
+    one = found["attnsleep"]
+    assert (one["parameters"], one["sample_rate"], one["stages"]) == (522_805, 100.0, 5)
+    assert "10.1109/TNSRE.2021.3076234" in one["paper"]
+    assert one["about"].startswith("AttnSleep: ")
+    shown = " ".join(command("list", "models").out.split())
+    for text in ("522,805", "63.7 M", "native"):
+        assert text in shown
+
+
 def test_version_names_the_native_variant_or_why_there_is_none(command) -> None:
     assert "native: " in command("--version").out
     off = command("--version", SLEEPTOOLS_NATIVE="0")
@@ -78,11 +89,11 @@ WRONG: list[tuple[list[str], int, str, str]] = [
     (["preprocess", "sleep-edf", "nowhere"], 66, "no such folder", "holds:"),
     (["preprocess", "sleep-edf"], 66, "recordings: no such folder", "holds:"),
     (["convert", "sleep-edf", "."], 65, "no Sleep-EDF recordings", "SC4ssNE0-PSG.edf"),
-    (["preprocess", "other", "."], 2, "unknown preset 'other'; there are: sleep-edf", "TOML"),
+    (["preprocess", "other", "."], 2, "unknown preset 'other'; there are: ", "TOML"),
     (["convert", "sleep-edff", "."], 2, "unknown data set", "did you mean 'sleep-edf'?"),
     (["preprocess", "sleep-edf", ".", "--margin", "inf"], 2, "margin_minutes", ""),
     (["preprocess", "sleep-edf", ".", "--trim", "x"], 2, "drop-then-trim", ""),
-    (["train", "--model", "mmasleepnett"], 2, "there are: mmasleepnet", "did you mean"),
+    (["train", "--model", "mmasleepnett"], 2, "there are: attnsleep", "did you mean"),
     (["train", "nowhere"], 66, "nowhere: no such folder", "holds:"),
     (["train", "."], 65, "not a sleeptools-epochs folder", "run it again"),
     (["train", "raw"], 65, "expected sleeptools-epochs, found sleeptools-simulated", "preprocess"),
@@ -180,7 +191,9 @@ def test_inspect_json_has_stable_keys(command, raw: Path) -> None:
     ran = command("inspect", raw / "SC4001E0-PSG.edf", raw / "SC4001EC-Hypnogram.edf", "--json")
     psg, scoring = json.loads(ran.out)
     keys = {"path", "format", "kind", "start", "seconds", "notes", "simulated", "signals"}
-    assert set(psg) == set(scoring) == keys | {"montage", "epochs", "stages"}
+    assert set(psg) == set(scoring) == keys | {
+        "montage", "problems", "epochs", "epoch_seconds", "stages",
+    }  # fmt: skip
     assert [s["label"] for s in psg["signals"]][:2] == ["EEG Fpz-Cz", "EEG Pz-Oz"]
     assert set(psg["signals"][0]) == {
         "label", "sample_rate", "unit", "modality", "samples", "minimum", "maximum",

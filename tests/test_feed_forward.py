@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sleeptools import native
+from sleeptools import blocks, native
 from sleeptools.ops import _philox
 from sleeptools.ops import feed_forward as op
 
@@ -112,7 +112,7 @@ def test_numpy_equals_torch(precision: Any, variant: str) -> None:
     if variant == "reference":
         pytest.skip("needs the core")
     for example in EXAMPLES:
-        found = native.feed_forward(*as_numpy(example), precision)
+        found = blocks.feed_forward(*as_numpy(example), precision)
         assert found.dtype == np.float32
         expected = op.feed_forward(*example, precision).numpy()
         np.testing.assert_array_equal(found, expected)
@@ -121,23 +121,23 @@ def test_numpy_equals_torch(precision: Any, variant: str) -> None:
 @needs_core
 def test_numpy_takes_rounded_weights_any_strides_and_float_type() -> None:
     x, w1, b1, w2, b2 = as_numpy(EXAMPLES[0])
-    expected = native.feed_forward(x, w1, b1, w2, b2, "bf16")
-    rounded = native.round_to_bf16(w1), native.round_to_bf16(w2)
-    found = native.feed_forward(x, rounded[0], b1, rounded[1], b2, "bf16")
+    expected = blocks.feed_forward(x, w1, b1, w2, b2, "bf16")
+    rounded = blocks.round_to_bf16(w1), blocks.round_to_bf16(w2)
+    found = blocks.feed_forward(x, rounded[0], b1, rounded[1], b2, "bf16")
     np.testing.assert_array_equal(found, expected)
     strided = [np.asfortranarray(array).astype(np.float64) for array in (x, w1, b1, w2, b2)]
-    np.testing.assert_array_equal(native.feed_forward(*strided, "bf16"), expected)
+    np.testing.assert_array_equal(blocks.feed_forward(*strided, "bf16"), expected)
 
 
 def test_rounding_equals_torch() -> None:
     values = torch.randn(50, 7, generator=torch.Generator().manual_seed(4))
     values[0] = torch.tensor([0, -0.0, torch.inf, -torch.inf, 3e38, 1e-40, 1.00390625])
-    rounded = native.round_to_bf16(values.numpy())
+    rounded = blocks.round_to_bf16(values.numpy())
     assert rounded.shape == (50, 8)
     expected = values.bfloat16().view(torch.int16).numpy().view(np.uint16)
     np.testing.assert_array_equal(rounded[:, :7], expected)
     nans = np.array([[0x7F800001, 0xFFFFFFFF]], np.uint32).view(np.float32)
-    back = (native.round_to_bf16(nans).astype(np.uint32) << 16).view(np.float32)
+    back = (blocks.round_to_bf16(nans).astype(np.uint32) << 16).view(np.float32)
     assert np.isnan(back).all()
 
 
@@ -145,9 +145,9 @@ def test_rounding_equals_torch() -> None:
 def test_numpy_refuses_wrong_sizes() -> None:
     x, w1, b1, w2, b2 = as_numpy(EXAMPLES[0])
     with pytest.raises(ValueError, match=r"w2 has shape \(2, 2048\); expected \(96, 2048\)"):
-        native.feed_forward(x, w1, b1, w2[:2], b2)
+        blocks.feed_forward(x, w1, b1, w2[:2], b2)
     with pytest.raises(ValueError, match=r"x has shape \(2, 64, 96\); expected \(tokens, width\)"):
-        native.feed_forward(x.reshape(2, 64, 96), w1, b1, w2, b2)
+        blocks.feed_forward(x.reshape(2, 64, 96), w1, b1, w2, b2)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +166,11 @@ def test_philox_gives_the_known_answers_of_random123(
 
 
 def test_dropout_drops_the_share_it_says() -> None:
-    keep = _philox.keep(1000, 999, native.drop_below(0.1), 5, torch.device("cpu"))
+    keep = _philox.keep(1000, 999, blocks.drop_below(0.1), 5, torch.device("cpu"))
     assert keep.shape == (1000, 999)
     assert abs(float(keep.float().mean()) - 0.9) < 1e-3
     assert float((keep.float().mean(0) - 0.9).abs().max()) < 0.06  # 6 deviations
-    other = _philox.keep(1000, 999, native.drop_below(0.1), 6, torch.device("cpu"))
+    other = _philox.keep(1000, 999, blocks.drop_below(0.1), 6, torch.device("cpu"))
     assert 0.81 < float((keep == other).float().mean()) < 0.83
 
 

@@ -82,3 +82,13 @@ def test_table():
     rows = folds.table({"leak-free": folds.under("leak-free", made, 0)})
     assert len(rows) == 9
     assert {r["role"] for r in rows} == {"train", "val", "test"}
+
+
+def test_published_isruc():
+    ten = [f"III-{n:03d}" for n in range(1, 11)]
+    made = folds.published(ten)
+    assert [f.test for f in made[:3]] == [("III-001",), ("III-010",), ("III-002",)]
+    assert len(made) == 10
+    with pytest.raises(DataError, match="was not released") as caught:
+        folds.published([f"I-{n:03d}" for n in range(1, 101)])
+    assert "--folds 5" in str(caught.value.hint)

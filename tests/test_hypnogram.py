@@ -51,12 +51,13 @@ def test_unknown_text_lists_the_known_ones() -> None:
     "events",
     [
         [(0, 45, "Sleep stage W")],
-        [(10, 30, "Sleep stage W")],
+        [(0, 30, "Sleep stage W"), (40, 30, "Sleep stage W")],
+        [(0, 1e12, "Sleep stage W")],
         [(0, 0, "Sleep stage W")],
         [(0, 60, "Sleep stage W"), (30, 30, "Sleep stage 2")],
         [],
     ],
-    ids=["half an epoch", "off the grid", "no duration", "two stages", "none"],
+    ids=["half an epoch", "off the grid", "endless", "no duration", "two stages", "none"],
 )
 def test_refuses(events: list[hyp.Event]) -> None:
     with pytest.raises(DataError):

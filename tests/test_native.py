@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sleeptools import native
+from sleeptools import blocks, native
 from sleeptools.errors import UnavailableError, UsageError
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
@@ -99,7 +99,7 @@ except Exception as error:
 @pytest.mark.parametrize("size", [(2, 4, 6, 7), (1, 1, 1, 1), (0, 4, 6, 7), (3, 16, 2, 9)])
 def test_modal_se(kind: Any, size: tuple[int, ...]) -> None:
     args = arguments(*size)
-    result = native.modal_se(*args, kind)
+    result = blocks.modal_se(*args, kind)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected(kind, *args), rtol=1e-4, atol=1e-4)
 
@@ -108,19 +108,19 @@ def test_modal_se(kind: Any, size: tuple[int, ...]) -> None:
 def test_modal_se_takes_any_strides_and_float_type() -> None:
     args = arguments()
     strided = [np.asfortranarray(a).astype(np.float64) for a in args]
-    np.testing.assert_array_equal(native.modal_se(*strided), native.modal_se(*args))
+    np.testing.assert_array_equal(blocks.modal_se(*strided), blocks.modal_se(*args))
 
 
 @needs_core
 def test_modal_se_refuses_wrong_sizes() -> None:
     with pytest.raises(ValueError, match="17 modalities; expected 1 to 16"):
-        native.modal_se(*arguments(modalities=17))
+        blocks.modal_se(*arguments(modalities=17))
     args = arguments()
     args[3] = args[3][:2]
     with pytest.raises(ValueError, match=r"w2 has shape \(2, 4\); expected \(4, 4\)"):
-        native.modal_se(*args)
+        blocks.modal_se(*args)
     with pytest.raises(ValueError, match="kind is 'ours'; expected 'authors' or 'paper'"):
-        native.modal_se(*arguments(), "ours")  # type: ignore[arg-type]
+        blocks.modal_se(*arguments(), "ours")  # type: ignore[arg-type]
 
 
 @needs_core
@@ -129,7 +129,7 @@ def test_threads_do_not_change_the_result() -> None:
     results = []
     for count in (1, 2, 0):
         native.set_threads(count)
-        results.append(native.modal_se(*args))
+        results.append(blocks.modal_se(*args))
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
 

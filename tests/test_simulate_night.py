@@ -10,17 +10,19 @@ from scipy.signal import welch
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from sleeptools import stages as st
+from sleeptools.datasets.sleep_edf import CASSETTE_CHANNELS
 from sleeptools.hypnogram import from_events
 from sleeptools.simulate import architecture, scorer
-from sleeptools.simulate.night import CHANNELS, SimulatedNight, simulate_night
+from sleeptools.simulate.night import EXTRAS, SimulatedNight, simulate_night
 from sleeptools.simulate.traits import draw_traits
 
 NIGHTS = 20
+CHANNELS = (*CASSETTE_CHANNELS, *EXTRAS)
 
 
 @cache
 def short(subject: int) -> SimulatedNight:
-    return simulate_night(subject, 1, hours=3.0, seed=11, extras=True)
+    return simulate_night(subject, 1, hours=3.0, seed=11, channels=CHANNELS)
 
 
 @cache
@@ -70,19 +72,23 @@ def test_a_subject_is_the_same_person_every_night():
 
 
 def test_extras_leave_the_stages_alone():
-    plain, extra = (simulate_night(5, 1, hours=1.0, extras=e) for e in (False, True))
+    plain, extra = (
+        simulate_night(5, 1, hours=1.0, channels=c) for c in (CASSETTE_CHANNELS, CHANNELS)
+    )
     np.testing.assert_array_equal(plain.truth, extra.truth)
     assert set(extra.recording.signals) - set(plain.recording.signals) == {"EEG C4-M1", "EMG chin"}
 
 
 def test_signals_are_labelled_and_ranged_as_in_sleep_cassette():
     recording = short(0).recording
-    assert list(recording.signals) == list(CHANNELS)
+    assert list(recording.signals) == [c.label for c in CHANNELS]
     assert recording.facts["simulated"] is True
-    for label, signal in recording.signals.items():
-        rate, unit, modality, low, high = CHANNELS[label]
+    modalities = ["eeg", "eeg", "eog", "resp", "emg", "temp", "event", "eeg", "emg"]
+    assert [s.modality for s in recording.signals.values()] == modalities
+    for channel, signal in zip(CHANNELS, recording.signals.values(), strict=True):
+        rate, low, high = channel.sample_rate, channel.low, channel.high
         values = signal.samples()
-        assert (signal.sample_rate, signal.unit, signal.modality) == (rate, unit, modality)
+        assert (signal.sample_rate, signal.unit) == (rate, channel.unit)
         assert values.dtype == np.float32
         assert signal.size == len(values) == rate * 3 * 3600
         assert np.isfinite(values).all()

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import torch
 
-from sleeptools import epochs, models, runs, store
+from sleeptools import epochs, models, runs, store, trained
 from sleeptools.errors import (
     DataError,
     OutputError,
@@ -23,50 +23,18 @@ from sleeptools.errors import (
     UnavailableError,
     UsageError,
 )
-from sleeptools.train import TrainOptions, _plan, train
+from sleeptools.models import _schedule
+from sleeptools.stages import HUMAN
+from sleeptools.train import TrainOptions, _loop, _plan, train
+from synthetic_epochs import write_epochs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
-NAMES = ("W", "N1", "N2", "N3", "REM")
-
-
-def write_epochs(folder, *, subjects=4, nights=1, count=20, seed=0, names=NAMES, channels=4):
-    """Write a set of epochs in which every stage has a frequency of its own."""
-    rng = np.random.default_rng(seed)
-    time_ = np.arange(3000) / 100  # s
-    recordings = []
-    for subject in range(subjects):
-        for night in range(1, nights + 1):
-            name = f"S{subject:02d}{night}"
-            stages = rng.permutation(np.arange(count) % len(names)).astype(np.int8)
-            waves = np.sin(2 * np.pi * (1 + 3 * stages[:, None, None]) * time_) * 30
-            noise = rng.normal(0, 15, (count, channels, 3000))
-            epochs.write(
-                folder / f"{name}.safetensors", signals=(waves + noise).astype(np.float32),
-                stages=stages, onset=30.0 * np.arange(count), hypnogram=stages,
-                facts={"recording": name, "subject": name[:3], "night": night, "simulated": True},
-            )  # fmt: skip
-            recordings.append(name)
-    montage = [f"channel {i}" for i in range(channels)]
-    facts = {
-        "montage": montage, "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": list(names),
-        "recordings": recordings, "preset": {"name": "tiny"}, "excluded": {"movement": 3},
-    }  # fmt: skip
-    files = [folder / f"{name}.safetensors" for name in recordings]
-    store.Manifest(epochs.KIND, epochs.VERSION, facts).write(folder, files)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return write_epochs(tmp_path_factory.mktemp("epochs"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def options(**given):
@@ -141,10 +109,10 @@ def test_predictions(whole):
         assert len(tested) == 80
         assert tested["recording"].n_unique() == 4
     one = pl.read_parquet(run / "leak-free/seed-0/fold-00/predictions.parquet")
-    assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in NAMES)]
+    assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in HUMAN)]
     who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("val", "test")}
     assert not who["val"] & who["test"]
-    facts = models.read_config(run / "leak-free/seed-0/fold-00")
+    facts = trained.read_config(run / "leak-free/seed-0/fold-00")
     assert not (who["val"] | who["test"]) & set(facts["train_subjects"])
     only = pl.read_parquet(run / "best-on-test/seed-0/fold-00/predictions.parquet")
     assert set(only["role"]) == {"test"}
@@ -158,7 +126,7 @@ def test_predictions_follow_from_the_stored_model(whole, tiny):
         file = epochs.read(tiny / f"{name[0]}.safetensors")
         p = model(torch.from_numpy(np.array(file.signals))).softmax(1).detach().numpy()
         order = rows["epoch"].to_numpy()
-        stored = rows.select(f"p_{n}" for n in NAMES).to_numpy()
+        stored = rows.select(f"p_{n}" for n in HUMAN).to_numpy()
         np.testing.assert_allclose(stored, p[order], rtol=1e-5, atol=1e-6)
         assert (rows["stage"].to_numpy() == file.stages[order]).all()
 
@@ -264,6 +232,8 @@ def test_stop_and_continue(whole, tiny, tmp_path):
 SCRIPT = """
 import sys, torch
 from pathlib import Path
+from sleeptools.models import _schedule
+from sleeptools.stages import HUMAN
 from sleeptools.train import TrainOptions, train
 torch.set_num_threads(1)
 def say(p): print(p.protocol, p.fold, p.step, flush=True)
@@ -341,6 +311,32 @@ def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path):
     same(tmp_path / "a", tmp_path / "b")
 
 
+def test_cosine_restarts_continue_to_the_same_bits(tiny, tmp_path):
+    """Stopped within the first descent, at its end, and within the second.
+
+    A training with another first descent shows that the weights do depend on it.
+    """
+    chosen = {"recipe": {"batch": 3}}
+    wanted = options(model="ulw-sleepnet", settings=chosen, fold=0)
+    train(tiny, tmp_path / "a", wanted)
+    for last in (4, 10, 12):
+
+        def stop(progress, last=last):
+            if progress.step == last:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with pytest.raises(Stopped):
+            train(tiny, tmp_path / "b", wanted, stop)
+        state = tmp_path / "b/leak-free/seed-0/fold-00/state.safetensors"
+        assert store.read_tensors(state).facts["step"] == last
+    train(tiny, tmp_path / "b", wanted)
+    same(tmp_path / "a", tmp_path / "b")
+    chosen["recipe"]["schedule"] = {"steps": 11}
+    train(tiny, tmp_path / "c", wanted)
+    name = "leak-free/seed-0/fold-00/model.safetensors"
+    assert (tmp_path / "c" / name).read_bytes() != (tmp_path / "a" / name).read_bytes()
+
+
 def interrupted(tiny, run, **given):
     """Train one pass with a number of threads, and stop in the second."""
 
@@ -362,7 +358,7 @@ def test_a_training_continues_with_as_many_threads_as_it_began_with(tiny, tmp_pa
 
     train(tiny, tmp_path / "run", options(threads=None), look)
     assert set(seen) == {(0, 2), (1, 1)}
-    assert models.read_config(folder)["threads"] == [2]
+    assert trained.read_config(folder)["threads"] == [2]
     assert "threads_changed" not in store.read_json(tmp_path / "run/manifest.json")
 
 
@@ -370,7 +366,7 @@ def test_other_threads_on_request_are_told(tiny, tmp_path):
     folder, said = interrupted(tiny, tmp_path / "run", threads=2), []
     train(tiny, tmp_path / "run", options(fold=0, threads=1), say=said.append)
     assert "leak-free/seed-0/fold-00: continued with 1 CPU threads, begun with 2" in said[0]
-    assert models.read_config(folder)["threads"] == [2, 1]
+    assert trained.read_config(folder)["threads"] == [2, 1]
     facts = store.read_json(tmp_path / "run/manifest.json")
     assert facts["threads_changed"] == {"leak-free/seed-0/fold-00": [2, 1]}
 
@@ -380,6 +376,8 @@ def test_other_threads_on_request_are_told(tiny, tmp_path):
 JOB = """
 import sys
 from pathlib import Path
+from sleeptools.models import _schedule
+from sleeptools.stages import HUMAN
 from sleeptools.train import TrainOptions, train
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, fold=0,
@@ -594,6 +592,8 @@ TINY = ("--passes", 2, "--set", "model.modalities=eeg", "--set", "model.fusion=m
         (("--final", "--fold", 0), "--final with --fold"),
         (("--protocol", "leak-free,"), "leak-free, best-on-test"),
         (("--seed", "0,,1"), "--seed is '0,,1'"),
+        (("--recipe", "author"), "did you mean 'authors'?"),
+        (("--set", "recipe.schedule.kind=ramp"), "schedule.kind"),
     ],
 )
 def test_wrong_options(command, tiny, tmp_path, arguments, words):
@@ -601,6 +601,40 @@ def test_wrong_options(command, tiny, tmp_path, arguments, words):
     assert ran.code == 2, ran.err
     assert words in ran.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("cached", "draws"), [(True, 1), (False, 3)])
+def test_augmentation_is_drawn_anew_in_each_pass(tiny, tmp_path, cached, draws, monkeypatch):
+    seen = []
+    monkeypatch.setattr(_loop, "augment", lambda x, *rest: seen.append(rest) or x)
+    changes = {"gains": [0.2], "cached": cached}
+    chosen = SMALL | {"recipe": {"batch": 16, "augmentation": changes}}
+    train(tiny, tmp_path / "run", options(folds=None, final=True, passes=3, settings=chosen))
+    assert len(seen) == 3 * 5
+    assert sorted(np.concatenate([numbers for numbers, *_ in seen[5:10]])) == list(range(80))
+    assert len({tuple(seeds) for *_, seeds in seen}) == draws
+
+
+def test_schedule_and_augmentation_survive_a_break(tiny, tmp_path):
+    """The plateau goes by the losses of the passes so far, those before the break, too."""
+    schedule = {"kind": "plateau", "passes": 1, "factor": 0.01}
+    changes = {"gains": [0.2], "shift": 0.1, "noise": 5.0}
+    recipe = {"learning_rate": 0.003, "schedule": schedule, "augmentation": changes}
+    chosen = SMALL | {"recipe": {"batch": 16} | recipe}
+    asked = options(folds=None, final=True, passes=6, settings=chosen)
+    train(tiny, tmp_path / "whole", asked)
+
+    def stop(progress):
+        if progress.pass_done and progress.pass_number == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        train(tiny, tmp_path / "broken", asked, stop)
+    train(tiny, tmp_path / "broken", asked)
+    same(tmp_path / "whole", tmp_path / "broken")
+    losses = pl.read_csv(tmp_path / "whole/final/log.csv")["loss"].to_list()
+    place = _schedule.Place(0, 1, losses[:5])
+    assert _schedule.setting(_schedule.Schedule(**schedule), place).factor < 1  # it did matter
 
 
 def test_lines_and_repetition(command, tiny, tmp_path, whole):
@@ -618,6 +652,17 @@ def test_lines_and_repetition(command, tiny, tmp_path, whole):
     same(tmp_path / "a", tmp_path / "b")
     (tmp_path / "x.toml").write_text('model = "mmasleepnett"')
     assert "did you mean 'mmasleepnet'?" in command("train", tiny, "--config", "x.toml").err
+
+
+def test_a_recipe_by_name(command, tiny, tmp_path):
+    """It replaces the whole recipe of a run's config.toml, and yields to what is set beside it."""
+    train(tiny, tmp_path / "a", options(fold=0))
+    again = ("--config", "a/config.toml", "--recipe", "authors", "--fold", 0, *TINY)
+    ran = command("train", tiny, "b", *again, "--set", "recipe.amsgrad=false")
+    assert ran.code == 0, ran.err
+    recipe = store.read_toml(tmp_path / "b/config.toml")["recipe"]
+    assert (recipe["variant"], recipe["weight_decay"], recipe["batch"]) == ("authors", 0.01, 16)
+    assert (recipe["selection"], recipe["amsgrad"]) == ("accuracy", False)
 
 
 def test_final_only_and_its_status(command, tiny):

@@ -50,8 +50,9 @@ void convolve(const ConvBlock& op, const float* packed, const float* in, float* 
     const float* w = packed + panel * depth * kPanel;
     const int64_t width = layer.outputs - panel * kPanel;
     int64_t first = 0, last = 0;
-    for (int64_t left = (layer.rows + block_rows(panels) - 1) / block_rows(panels); left > 0;
-         --left, first = last) {
+    for (int64_t left =
+             (layer.rows + block_rows<Float32>(panels) - 1) / block_rows<Float32>(panels);
+         left > 0; --left, first = last) {
       last = first + (layer.rows - first) / left;
       multiply<Float32>({in + first * step, step, depth, w, depth * kPanel, tile}, last - first,
                         panels);

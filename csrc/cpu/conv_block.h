@@ -54,9 +54,4 @@ SLEEPTOOLS_INLINE int64_t thread_number() {
 #endif
 }
 
-// From a cache line on.
-SLEEPTOOLS_INLINE float* aligned(float* p) {
-  return p + -(reinterpret_cast<uintptr_t>(p) / sizeof(float)) % 16;
-}
-
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

@@ -163,7 +163,7 @@ void input_gradient(const ConvBlockBackward& all, const Buffers& buffers, int64_
   for (int64_t panel = 0; panel < panels; panel += now) {
     now = panels - panel < kWidest ? 1 : kWidest;
     const float* w = buffers.packed + panel * o * kPanel;
-    const int64_t most = block_rows(now);
+    const int64_t most = block_rows<Float32>(now);
     for (int64_t first = 0; first < layer.rows; first += most) {
       const int64_t count = smaller(layer.rows - first, most);
       multiply<Float32>({gradient + first * o, o, o, w, o * kPanel, tile}, count, now);
@@ -220,7 +220,7 @@ struct WeightGradient {
 template <int N>
 void weight_gradient(const ConvLayer& layer, const Buffers& buffers, const Slot& slot,
                      int64_t epochs, int64_t o, float* d_weight) {
-  constexpr int kRows = block_rows(N);
+  constexpr int kRows = block_rows<Float32>(N);
   int64_t j = 0, now = 0;
   for (int64_t left = (buffers.depth + kRows - 1) / kRows; left > 0; --left, j += now) {
     now = (buffers.depth - j) / left;

@@ -2,6 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#ifdef SLEEPTOOLS_HAS_amx_bf16
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -19,14 +24,34 @@ SLEEPTOOLS_DECLARE_VARIANT(avx2)
 #ifdef SLEEPTOOLS_HAS_avx512_bf16
 SLEEPTOOLS_DECLARE_VARIANT(avx512_bf16)
 #endif
+#ifdef SLEEPTOOLS_HAS_amx_bf16
+SLEEPTOOLS_DECLARE_VARIANT(amx_bf16)
+#endif
 
 namespace sleeptools::cpu {
 namespace {
+
+#ifdef SLEEPTOOLS_HAS_amx_bf16
+// Whether the CPU has the tiles and Linux gives this process leave to use them.
+bool may_use_tiles() {
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0)
+    return false;
+#ifdef __linux__
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h of newer kernels
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 std::vector<Kernels> supported() {
 #define SLEEPTOOLS_BASELINE(name, Op) sleeptools::baseline::name,
 #define SLEEPTOOLS_AVX2(name, Op) sleeptools::avx2::name,
 #define SLEEPTOOLS_AVX512(name, Op) sleeptools::avx512_bf16::name,
+#define SLEEPTOOLS_AMX(name, Op) sleeptools::amx_bf16::name,
   std::vector<Kernels> found = {{"baseline", SLEEPTOOLS_OPS(SLEEPTOOLS_BASELINE)}};
 #ifdef SLEEPTOOLS_HAS_avx2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
@@ -39,6 +64,9 @@ std::vector<Kernels> supported() {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bf16")) {
     found.push_back({"avx512-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AVX512)});
+#ifdef SLEEPTOOLS_HAS_amx_bf16
+    if (may_use_tiles()) found.push_back({"amx-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AMX)});
+#endif
   }
 #endif
   return found;

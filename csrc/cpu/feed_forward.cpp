@@ -11,12 +11,24 @@
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
 
-constexpr int64_t kHidden = FeedForward::kHiddenAtOnce;
+// Units of the hidden layer that exist at a time, and the lines of the workspace they take.
+constexpr int64_t kLines = FeedForward::kHiddenAtOnce;
+template <class P>
+constexpr int64_t kHidden = kLines * P::kValues;
 
-static_assert(kBlock <= FeedForward::kMaxBlock && kHidden % 4 == 0);
+static_assert(kBlock <= FeedForward::kMaxBlock && kLines % 4 == 0);
 
-void write_rows(const FeedForward& op, const float* sums, int64_t rows, float* out) {
+void write_rows(const FeedForward& op, const float* x, float* sums, int64_t rows, float* out) {
   const float scale = scale_of(op.drop_below);
+  if (op.norm.gamma) {
+    for (int64_t j = 0; j < op.width; ++j) {
+      for (int64_t r = 0; r < kBlock; ++r) {
+        float& sum = sums[j * kBlock + r];
+        sum = sum * scale + op.b2[j];
+      }
+    }
+    return add_normalise_write(op.norm, x, rows, op.width, sums, out);
+  }
   for (int64_t r = 0; r < rows; ++r, out += op.width) {
     for (int64_t j = 0; j < op.width; ++j) out[j] = sums[j * kBlock + r] * scale + op.b2[j];
   }
@@ -29,25 +41,26 @@ void block(const FeedForward& op, int64_t first, float* workspace) {
   const auto* w2 = static_cast<const typename P::Unit*>(op.w2);
   const int64_t width = op.width, stride1 = units_of<P>(width), stride2 = units_of<P>(op.hidden);
   const int64_t rows = smaller(op.rows - first, kBlock);
+  const TileScope tiles;
   float* const out = workspace;                // (width, kBlock)
-  float* const hidden = out + width * kBlock;  // (units of kHidden, kBlock)
-  float* const x = hidden + kHidden * kBlock;  // (units of width, kBlock)
+  float* const hidden = out + width * kBlock;  // (kLines, kBlock)
+  float* const x = hidden + kLines * kBlock;   // (units of width, kBlock)
 
   read_rows<P>(op.x + first * width, width, rows, width, out, x);
   for (int64_t i = 0; i < width * kBlock; ++i) out[i] = 0.0f;
-  for (int64_t h = 0; h < op.hidden; h += kHidden) {
-    const int64_t here = smaller(op.hidden - h, kHidden);
-    for (int64_t i = 0; i < here; i += kTile) {
-      tile<Hidden<P>>(here - i, w1 + (h + i) * stride1, op.b1 + h + i, x, stride1,
-                      hidden + i / P::kValues * kBlock);
+  for (int64_t h = 0; h < op.hidden; h += kHidden<P>) {
+    const int64_t here = smaller(op.hidden - h, kHidden<P>);
+    for (int64_t i = 0; i < here;) {
+      i += some<P, Hidden<P>>(here - i, w1 + (h + i) * stride1, op.b1 + h + i, x, stride1,
+                              hidden + i / P::kValues * kBlock);
     }
     if (op.drop_below > 0) drop<P>(hidden, here, h, first, op.drop_below, op.seed);
-    for (int64_t j = 0; j < width; j += kTile) {
-      tile<Add<P>>(width - j, w2 + j * stride2 + h / P::kValues, stride2, hidden, units_of<P>(here),
-                   out + j * kBlock);
+    for (int64_t j = 0; j < width;) {
+      j += some<P, Add<P>>(width - j, w2 + j * stride2 + h / P::kValues, stride2, hidden,
+                           units_of<P>(here), out + j * kBlock);
     }
   }
-  write_rows(op, out, rows, op.out + first * width);
+  write_rows(op, op.x + first * width, out, rows, op.out + first * width);
 }
 
 // This thread's part of the workspace, from a cache line on.
@@ -57,8 +70,7 @@ float* slot(const FeedForward& op) {
 #else
   const int thread = 0;
 #endif
-  float* start = op.workspace + thread * FeedForward::workspace_floats(op.width);
-  return start + -(reinterpret_cast<uintptr_t>(start) / sizeof(float)) % 16;
+  return aligned(op.workspace + thread * FeedForward::workspace_floats(op.width));
 }
 
 template <class P>

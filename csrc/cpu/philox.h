@@ -7,7 +7,6 @@
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
-using Bits = uint32_t __attribute__((vector_size(sizeof(float) * kLanes)));
 using Wide = uint64_t __attribute__((vector_size(sizeof(float) * kLanes)));
 
 // Products of the lower halves.

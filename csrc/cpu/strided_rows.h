@@ -9,7 +9,7 @@
 // registers; the overlapping rows are never copied out. Padding is rows of zeros before and after.
 #pragma once
 
-#include "variant.h"
+#include "tiles.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
@@ -26,12 +26,6 @@ constexpr int kSums = 8;  // of 16, and a product takes one more where there is 
 constexpr int kWidest = 1;
 #endif
 
-// Steps that `dots` computes at once for `panels` panels.
-constexpr int block_rows(int panels) {
-  const int rows = kSums / (panels * kPanelVecs);
-  return rows < 12 ? rows : 12;
-}
-
 // --- precisions
 // ----------------------------------------------------------------------------------- T is what
 // signals are stored as between layers; a lane of `dot` adds kDepth products.
@@ -39,6 +33,8 @@ constexpr int block_rows(int panels) {
 struct Float32 {
   using T = float;
   static constexpr int kDepth = 1;
+  static constexpr int kJoined = 1;  // products that a float's place in the packed weights holds
+  static constexpr bool kTiled = false;
 
   SLEEPTOOLS_INLINE Vec dot(Vec sum, const T* in, Vec weight) { return sum + *in * weight; }
   SLEEPTOOLS_INLINE Vec read(const T* p) { return load<Vec>(p); }
@@ -50,6 +46,8 @@ struct Float32 {
 struct Bfloat16 {
   using T = uint16_t;
   static constexpr int kDepth = 2;
+  static constexpr int kJoined = 2;
+  static constexpr bool kTiled = false;
 
   SLEEPTOOLS_INLINE Vec dot(Vec sum, const T* in, Vec weight) {
     int32_t pair;
@@ -74,6 +72,33 @@ struct Bfloat16 {
 };
 #endif
 
+#if defined(__AMX_BF16__)
+// In tile registers. Rows of weights are filled up with zeros to whole tiles; what follows the
+// signal in memory is read along with it and must be finite.
+struct Bfloat16Tiles : Bfloat16 {
+  static constexpr int kDepth = kTileDepth;
+  static constexpr bool kTiled = true;
+};
+#endif
+
+// Floats of a panel of packed weights.
+template <class P>
+constexpr int64_t panel_size(int64_t depth) {
+  return (depth + P::kDepth - 1) / P::kDepth * (P::kDepth / P::kJoined) * kPanel;
+}
+
+// Steps that are computed at once for `panels` panels.
+template <class P>
+constexpr int block_rows(int panels) {
+  if (P::kTiled) return 2 * kTileRows;
+  const int rows = kSums / (panels * kPanelVecs);
+  return rows < 12 ? rows : 12;
+}
+
+// Floats of the sums of a block.
+template <class P>
+constexpr int kBlockSize = (P::kTiled ? 2 : 1) * kTileRows * kWidest * kPanel;
+
 // Writes the first `count` lanes.
 template <class P>
 SLEEPTOOLS_INLINE void write_some(typename P::T* p, Vec v, int64_t count) {
@@ -94,7 +119,7 @@ struct StridedProduct {
   int64_t depth;   // taps times channels
   const float* w;  // the first panel
   int64_t panel;   // from a panel to the next
-  float* tile;     // (rows, panels * kPanel)
+  float* tile;     // (rows, panels * kPanel), kBlockSize floats
 };
 
 // Sums of kRun products are added up at a time: the rounding errors of one long sum would be twice
@@ -133,7 +158,7 @@ void dots(const StridedProduct<P>& product) {
 }
 
 // `rows` is known at run time only: it is compared with R, R - 1, ... 1.
-template <class P, int N, int R = block_rows(N)>
+template <class P, int N, int R = block_rows<P>(N)>
 SLEEPTOOLS_INLINE void block(const StridedProduct<P>& product, int64_t rows) {
   if (rows == R) return dots<P, R, N>(product);
   if constexpr (R > 1) block<P, N, R - 1>(product, rows);
@@ -142,7 +167,8 @@ SLEEPTOOLS_INLINE void block(const StridedProduct<P>& product, int64_t rows) {
 // Any number of rows, in blocks of nearly equal size: a block of few rows wastes loads.
 template <class P, int N>
 SLEEPTOOLS_INLINE void blocks(StridedProduct<P> product, int64_t rows) {
-  for (int64_t left = (rows + block_rows(N) - 1) / block_rows(N); left > 0; --left) {
+  constexpr int kRows = block_rows<P>(N);
+  for (int64_t left = (rows + kRows - 1) / kRows; left > 0; --left) {
     const int64_t now = rows / left;
     block<P, N>(product, now);
     product.in += now * product.step;
@@ -151,10 +177,28 @@ SLEEPTOOLS_INLINE void blocks(StridedProduct<P> product, int64_t rows) {
   }
 }
 
+#if defined(__AMX_BF16__)
+// Up to 32 rows; whole tiles of them are computed, whatever lies behind the last row.
+template <int N>
+void tiled(const StridedProduct<Bfloat16Tiles>& product, int64_t rows) {
+  const int64_t step = product.step * static_cast<int64_t>(sizeof(uint16_t));
+  const int64_t steps = (product.depth + kTileDepth - 1) / kTileDepth;
+  const TileSource left = {product.in, step, kTileRows * step, kTileBytes};
+  const TileSource right = {product.w, kTileBytes, product.panel * 4, kTileRows * kTileBytes};
+  const TileTarget out = {product.tile, N * kTileBytes, kTileRows * N * kTileBytes, kTileBytes};
+  rows > kTileRows ? tile_product<2, N>(left, right, steps, out)
+                   : tile_product<1, N>(left, right, steps, out);
+}
+#endif
+
 template <class P>
 SLEEPTOOLS_INLINE void multiply(const StridedProduct<P>& product, int64_t rows, int panels) {
-  if (panels == kWidest) return blocks<P, kWidest>(product, rows);
-  blocks<P, 1>(product, rows);
+#if defined(__AMX_BF16__)
+  if constexpr (P::kTiled) return panels == 2 ? tiled<2>(product, rows) : tiled<1>(product, rows);
+#endif
+  if constexpr (!P::kTiled) {
+    panels == kWidest ? blocks<P, kWidest>(product, rows) : blocks<P, 1>(product, rows);
+  }
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

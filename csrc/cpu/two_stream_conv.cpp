@@ -10,8 +10,6 @@
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
 
-constexpr int kTileRows = 16;
-
 // --- layers
 // ---------------------------------------------------------------------------------------
 
@@ -22,7 +20,7 @@ SLEEPTOOLS_INLINE void convolve(const TwoStreamConv& op, const ConvLayer& layer,
                                 float* tile) {
   const int64_t step = layer.stride * layer.inputs;
   const int64_t depth = layer.kernel * layer.inputs;
-  const int64_t size = (depth + P::kDepth - 1) / P::kDepth * kPanel;
+  const int64_t size = panel_size<P>(depth);
   const float* w = op.packed + layer.weight + panel * size;
   multiply<P>({in + rows.first * step, step, depth, w, size, tile}, rows.last - rows.first, panels);
 }
@@ -31,16 +29,19 @@ SLEEPTOOLS_INLINE void convolve(const TwoStreamConv& op, const ConvLayer& layer,
 template <class P, class Q>
 void convolve_layer(const TwoStreamConv& op, const ConvLayer& layer, const typename P::T* in,
                     typename Q::T* out) {
-  alignas(64) float tile[kTileRows * kWidest * kPanel];
+  alignas(64) float tile[kBlockSize<P>];
   const int64_t all = (layer.outputs + kPanel - 1) / kPanel;
   int panels = 0;
   for (int64_t panel = 0; panel < all; panel += panels) {
     panels = all - panel < kWidest ? 1 : kWidest;
     const float* bias = op.packed + layer.bias + panel * kPanel;
     const int64_t width = layer.outputs - panel * kPanel;
-    int64_t left = (layer.rows + block_rows(panels) - 1) / block_rows(panels);
+    const int64_t most = block_rows<P>(panels);
+    int64_t left = (layer.rows + most - 1) / most;
     for (Window rows = {0, 0}; left > 0; --left, rows.first = rows.last) {
-      rows.last = rows.first + (layer.rows - rows.first) / left;
+      // tiles come whole, other blocks are cheapest at nearly equal sizes
+      const int64_t rest = layer.rows - rows.first;
+      rows.last = rows.first + (P::kTiled && left > 1 ? most : rest / left);
       convolve<P>(op, layer, in, rows, panel, panels, tile);
       for (int64_t t = rows.first; t < rows.last; ++t) {
         const float* sums = tile + (t - rows.first) * panels * kPanel;
@@ -59,11 +60,11 @@ void convolve_layer(const TwoStreamConv& op, const ConvLayer& layer, const typen
 template <class P>
 void convolve_and_pool_layer(const TwoStreamConv& op, const ConvLayer& layer,
                              const typename P::T* in, typename P::T* out) {
-  alignas(64) float tile[kTileRows * kWidest * kPanel];
+  alignas(64) float tile[kBlockSize<P>];
   const int64_t all = (layer.outputs + kPanel - 1) / kPanel;
   // Neighbouring windows at a time where several fit a block: the weights are then read less often.
   const bool adjoin = layer.pool_stride == layer.pool_kernel;
-  const int64_t fit = adjoin ? block_rows(kWidest) / layer.pool_kernel : 1;
+  const int64_t fit = adjoin ? block_rows<P>(kWidest) / layer.pool_kernel : 1;
   const int64_t group = fit > 1 ? fit : 1;
   int panels = 0;
   for (int64_t panel = 0; panel < all; panel += panels) {
@@ -123,6 +124,10 @@ void pool_to_output(const ConvLayer& layer, const float* in, float* out, int64_t
   }
 }
 
+// Zeros after a signal: what a product may read behind its last row.
+template <class P>
+constexpr int kSlack = P::kTiled ? kTileDepth : kLanes;
+
 // --- streams
 // --------------------------------------------------------------------------------------
 
@@ -157,7 +162,7 @@ void read_input(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
   } else {
     interleave<P, 0>(x, op.samples, channels, out);
   }
-  clear(out + op.samples * channels, op.margin * channels + kLanes);
+  clear(out + op.samples * channels, op.margin * channels + kSlack<P>);
 }
 
 // One stream of one epoch. `in` starts with the padding of the first layer; the rows after a layer
@@ -190,7 +195,7 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
     } else {
       convolve_layer<P, P>(op, layer, in, rows + pad);
     }
-    clear(rows + pad + layer.steps * layer.outputs, pad + kLanes);
+    clear(rows + pad + layer.steps * layer.outputs, pad + kSlack<P>);
     if (rows == free) {
       free = other;
       other = rows;
@@ -217,6 +222,12 @@ void run(const TwoStreamConv& op, int64_t epoch, int64_t first, int64_t last, fl
   }
 }
 
+#if defined(__AMX_BF16__)
+using Fastest = Bfloat16Tiles;
+#elif defined(__AVX512BF16__)
+using Fastest = Bfloat16;
+#endif
+
 constexpr int64_t kEpochsForWholeTasks = 4;  // for each thread
 
 }  // namespace
@@ -238,7 +249,8 @@ void two_stream_conv(const TwoStreamConv& op, int threads) {
       const int64_t first = task % parts * width;
 #if defined(__AVX512BF16__)
       if (op.bf16) {
-        run<Bfloat16>(op, task / parts, first, first + width, mine);
+        const TileScope tiles;
+        run<Fastest>(op, task / parts, first, first + width, mine);
         continue;
       }
 #endif

@@ -30,6 +30,7 @@ constexpr int kLanes = 4;
 
 // Arithmetic operators work on it, and a * b + c becomes one FMA where the set has it.
 using Vec = float __attribute__((vector_size(sizeof(float) * kLanes)));
+using Bits = uint32_t __attribute__((vector_size(sizeof(float) * kLanes)));
 
 // Each helper takes V = Vec for the bulk and V = float for the tail, so that a kernel is written
 // once for both.

@@ -3,19 +3,29 @@
 `SC4ssNE0-PSG.edf` holds the signals of subject ss, night N; `SC4ssNEC-Hypnogram.edf` the scoring
 by Rechtschaffen & Kales rules, its last letter the scorer, so the two are paired by their first
 seven characters. The cassette's EMG is a 1-Hz rectified envelope, the telemetry's is sampled at
-100 Hz. The hypnogram usually outlasts the signals, with a tail of "Sleep stage ?".
+100 Hz. The hypnogram usually outlasts the signals, with a tail of "Sleep stage ?". Where the set's
+RECORDS, SHA256SUMS.txt and tables of subjects lie in the folder, they are used.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sleeptools import store
-from sleeptools.datasets import Source
+from sleeptools import store, tables
+from sleeptools.datasets import (
+    SUMS,
+    Channel,
+    Planned,
+    Source,
+    beside,
+    check_plan,
+    check_sums,
+)
 from sleeptools.errors import DataError
 from sleeptools.formats import edf
 from sleeptools.formats._edf_header import SignalHeader
@@ -33,6 +43,14 @@ RULES: Final = "R&K"
 NAME: Final = re.compile(r"(S[CT]\d{3}\d)([A-Z])(\w)-(PSG|Hypnogram)\.edf", re.IGNORECASE)
 START_TOLERANCE: Final = 1.0  # s between the start of the signals and of the hypnogram
 LEAST_OVERLAP: Final = 0.5  # of the signals that the hypnogram must cover
+SUBSETS: Final = {
+    "20": lambda id_: id_.startswith("SC4") and int(id_[3:5]) < 20,  # noqa: PLR2004 - 0 to 19
+    "78": lambda id_: id_.startswith("SC4"),
+    "telemetry": lambda id_: id_.startswith("ST7"),
+}
+TABLES: Final = {"SC": "SC-subjects", "ST": "ST-subjects"}
+DAY: Final = 86400.0  # s
+EARLIEST: Final = 7200.0  # s before the recording that the lights may have gone off
 
 
 def find(root: Path) -> list[Source]:
@@ -54,17 +72,33 @@ def find(root: Path) -> list[Source]:
         raise DataError(
             f"{root}: holds no Sleep-EDF recordings", hint=f"expected files named {PATTERN}"
         )
-    return [_source(key, pair["psg"], pair["hypnogram"]) for key, pair in groups.items()]
+    more = {
+        study: [p for name in (SUMS, *(f"{stem}{end}" for end in (".xls", ".xlsx", ".csv")))
+                if (p := beside(root, name))]
+        for study, stem in TABLES.items()
+    }  # fmt: skip
+    return [
+        _source(key, pair["psg"], pair["hypnogram"], more[key[:2]]) for key, pair in groups.items()
+    ]
 
 
-def _source(key: str, psg: list[Path], hypnogram: list[Path]) -> Source:
+def absent(root: Path, sources: Iterable[Source]) -> list[str]:
+    """Name the recordings that RECORDS lists, of the studies that are here, and `root` has not."""
+    listed = beside(root, "RECORDS")
+    names = [Path(line).name[:6] for line in listed.read_text().split()] if listed else []
+    here = {s.id for s in sources}
+    studies = {id_[:2] for id_ in here}
+    return [name for name in names if name not in here and name[:2] in studies]
+
+
+def _source(key: str, psg: list[Path], hypnogram: list[Path], more: list[Path]) -> Source:
     problem = ""
     if len(psg) != 1 or len(hypnogram) != 1:
         problem = (
             f"{len(psg)} signal files and {len(hypnogram)} hypnograms begin with {key}; "
             "expected one of each"
         )
-    return Source(key[:6], key[:5], int(key[5]), (*psg, *hypnogram), problem)
+    return Source(key[:6], key[:5], int(key[5]), (*psg, *hypnogram, *more), problem)
 
 
 def read(source: Source, *, allow_truncated: bool = False) -> Recording:
@@ -73,16 +107,19 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     Parameters
     ----------
     allow_truncated
-        Take the whole records of a file that is cut short.
+        Take the whole records of a file that is cut short; such a file's sum is not checked.
 
     Raises
     ------
     DataError
-        If a file is damaged, the two start at different times, or overlap too little.
+        If a file is damaged or not the published one, the two start at different times, or
+        overlap too little.
     """
     if source.problem:
         raise DataError(source.problem)
-    psg, scoring = source.files
+    if not allow_truncated:
+        check_sums(source)
+    psg, scoring, *more = source.files
     recording = edf.read(psg, allow_truncated=allow_truncated)
     hypnogram = edf.read_hypnogram(scoring)
     hypnogram = replace(hypnogram, scorer=hypnogram.scorer or scoring.name[7].upper())
@@ -92,67 +129,200 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
             f"{scoring.name}: starts at {scored:%F %T}, but {psg.name} at {begin:%F %T}",
             hint="the two belong to different nights, or one was cut",
         )
-    kept = hypnogram.clipped(recording.seconds)
+    facts = {
+        **recording.facts,
+        **edf.read_sex_and_age(psg),
+        **_subject(source, more, begin),
+        "data_set": "sleep-edf",
+        "scoring_rules": RULES,
+    }
+    found = replace(
+        recording, id=source.id, subject=source.subject, night=source.night, facts=facts
+    ).scored([hypnogram])
+    (kept,) = found.scorings
     covered = len(kept) * kept.epoch_seconds / recording.seconds
     if covered < LEAST_OVERLAP:
         raise DataError(f"{scoring.name}: covers only {covered:.0%} of {psg.name}")
-    facts = {
-        **recording.facts,
-        "data_set": "sleep-edf",
-        "scoring_rules": RULES,
-        "epochs past the signals": len(hypnogram) - len(kept),
-    }
-    return replace(
-        recording, id=source.id, subject=source.subject, night=source.night, hypnogram=kept,
-        facts=facts,
-    )  # fmt: skip
+    return found
+
+
+def _subject(source: Source, more: Iterable[Path], begin: datetime | None) -> dict[str, str | int]:
+    """Look a night up in the study's table of subjects, where one is there."""
+    stem = TABLES[source.id[:2]]
+    for path in (p for p in more if p.stem == stem):
+        rows = tables.read(path)
+        of_night = _cassette_row if stem == TABLES["SC"] else _telemetry_row
+        age, sex, clock = of_night(path, rows, int(source.subject[3:]), source.night)
+        facts = {
+            "age": None if age is None else int(age),
+            "sex": sex,
+            "lights_off": _lights_off(clock, begin),
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+    return {}
+
+
+Found = tuple[float | None, str | None, str | float | None]
+"""Age, sex, and when the lights went off."""
+
+
+def _cassette_row(path: Path, rows: list[tables.Row], subject: int, night: int) -> Found:
+    """Read a row per night: subject, night, age, sex (1 is a woman), lights off."""
+    names = ("subject", "night", "age", "sex (F=1)", "LightsOff")
+    heads, (who, which, age, sex, off) = tables.columns(rows, *names, source=path)
+    for row in rows[heads + 1 :]:
+        if (row[who], row[which]) == (subject, night):
+            return _number(row[age]), {1.0: "F", 2.0: "M"}.get(_number(row[sex]) or 0), row[off]
+    return None, None, None
+
+
+def _telemetry_row(path: Path, rows: list[tables.Row], subject: int, night: int) -> Found:
+    """Read a row per subject: number, age, sex (2 is a woman), and two nights with lights off."""
+    names = ("Nr", "Age", "M1/F2", "night nr", "lights off")
+    heads, (who, age, sex, first, off) = tables.columns(rows, *names, source=path)
+    for row in rows[heads + 1 :]:
+        if row[who] == subject:
+            clock = row[off] if row[first] == night else row[off + 2]
+            return _number(row[age]), {1.0: "M", 2.0: "F"}.get(_number(row[sex]) or 0), clock
+    return None, None, None
+
+
+def _number(cell: str | float | None) -> float | None:
+    return cell if isinstance(cell, float) else None
+
+
+def _lights_off(clock: str | float | None, begin: datetime | None) -> int | None:
+    """Turn a time of day, a part of a day or "23:05", into s from the start of the recording."""
+    if isinstance(clock, str):
+        parts = [float(p) for p in clock.split(":")] if re.fullmatch(r"[\d:]+", clock) else []
+        clock = sum(p / 24 / 60**i for i, p in enumerate(parts)) if parts else None
+    if clock is None or begin is None:
+        return None
+    midnight = begin.replace(hour=0, minute=0, second=0)
+    after = (clock * DAY - (begin - midnight).total_seconds()) % DAY
+    return round(after if after < DAY - EARLIEST else after - DAY)
 
 
 # --- writing the same layout ----------------------------------------------------------------------
 
 CASSETTE_FILTER = "HP:0.5Hz LP:100Hz [enhanced cassette BW]"
 ELECTRODE = "Ag-AgCl electrodes"
-SIGNALS: Final = tuple(
-    SignalHeader(label, transducer, unit, *physical, *digital, prefilter, per_record, 0)
-    for label, transducer, unit, physical, digital, prefilter, per_record in (
-        ("EEG Fpz-Cz", ELECTRODE, "uV", (-192, 192), (-2048, 2047), CASSETTE_FILTER, 3000),
-        ("EEG Pz-Oz", ELECTRODE, "uV", (-197, 196), (-2048, 2047), CASSETTE_FILTER, 3000),
-        ("EOG horizontal", ELECTRODE, "uV", (-1009, 1009), (-2048, 2047), CASSETTE_FILTER, 3000),
-        ("Resp oro-nasal", "Oral-nasal thermistors", "", (-2048, 2047), (-2048, 2047),
-         "HP:0.03Hz LP:0.9Hz", 30),
-        ("EMG submental", ELECTRODE, "uV", (-5, 5), (-2500, 2500),
-         "HP:16Hz Rectification LP:0.7Hz", 30),
-        ("Temp rectal", "Rectal thermistor", "DegC", (34, 40), (-2849, 2731), "", 30),
-        ("Event marker", "Marker button", "", (-2047, 2048), (-2047, 2048),
-         "Hold during 2 seconds", 30),
-    )
-)  # fmt: skip
-"""The seven signals of a cassette recording as their headers stand in the real files."""
 RECORD_SECONDS: Final = 30.0
 
 
-def write(
-    recording: Recording, root: Path, events: Iterable[Event], *, patient: str = "X"
-) -> tuple[Path, Path]:
-    """Write a recording as Sleep-Cassette has it: two files in `root`.
+def _heads(
+    *rows: tuple[str, str, str, tuple[int, int], tuple[int, int], str, int],
+) -> tuple[SignalHeader, ...]:
+    """Make headers of label, transducer, unit, physical and digital range, filter, and Hz."""
+    return tuple(
+        SignalHeader(
+            label, transducer, unit, *physical, *digital, filtered, round(hertz * RECORD_SECONDS), 0
+        )
+        for label, transducer, unit, physical, digital, filtered, hertz in rows
+    )
+
+
+SIGNALS: Final = _heads(
+    ("EEG Fpz-Cz", ELECTRODE, "uV", (-192, 192), (-2048, 2047), CASSETTE_FILTER, 100),
+    ("EEG Pz-Oz", ELECTRODE, "uV", (-197, 196), (-2048, 2047), CASSETTE_FILTER, 100),
+    ("EOG horizontal", ELECTRODE, "uV", (-1009, 1009), (-2048, 2047), CASSETTE_FILTER, 100),
+    ("Resp oro-nasal", "Oral-nasal thermistors", "", (-2048, 2047), (-2048, 2047),
+     "HP:0.03Hz LP:0.9Hz", 1),
+    ("EMG submental", ELECTRODE, "uV", (-5, 5), (-2500, 2500), "HP:16Hz Rectification LP:0.7Hz", 1),
+    ("Temp rectal", "Rectal thermistor", "DegC", (34, 40), (-2849, 2731), "", 1),
+    ("Event marker", "Marker button", "", (-2047, 2048), (-2047, 2048), "Hold during 2 seconds", 1),
+)  # fmt: skip
+"""The seven signals of a cassette recording as their headers stand in the real files."""
+TELEMETRY: Final = _heads(
+    ("EEG Fpz-Cz", ELECTRODE, "uV", (-200, 200), (-2048, 2047), "", 100),
+    ("EEG Pz-Oz", ELECTRODE, "uV", (-200, 200), (-2048, 2047), "", 100),
+    ("EOG horizontal", ELECTRODE, "uV", (-1000, 1000), (-2048, 2047), "", 100),
+    ("EMG submental", ELECTRODE, "uV", (-100, 100), (-2048, 2047), "", 100),
+    ("Marker", "Marker button", "", (-2047, 2048), (-2047, 2048), "", 1),
+)
+"""The five signals of a telemetry recording, its EMG sampled at 100 Hz; ranges are assumed."""
+NUMBERS: Final[Mapping[str | None, Sequence[int]]] = {
+    None: range(100),
+    "20": range(20),
+    "78": [n for n in range(83) if n not in (39, 68, 69, 78, 79)],
+    "telemetry": [1, 2, *range(4, 23), 24],
+}
+"""Of the subjects in a subset; a simulated set without one has as many as names have room for."""
+TELEMETRY_HOURS: Final = 9.0
+TELEMETRY_PERSONS: Final = 200  # other people than the cassette's simulated
+
+
+def _channels(heads: Iterable[SignalHeader], sources: Mapping[str, str]) -> tuple[Channel, ...]:
+    """Say what of the simulated body each signal shows, where it is not called so itself."""
+    return tuple(
+        Channel(
+            h.label, sources.get(h.label, h.label), h.samples_per_record / RECORD_SECONDS,
+            h.physical_min, h.physical_max, h.unit,
+        )
+        for h in heads
+    )  # fmt: skip
+
+
+CASSETTE_CHANNELS: Final = _channels(
+    SIGNALS,
+    {"EMG submental": "EMG envelope", "Resp oro-nasal": "breath", "Temp rectal": "temperature",
+     "Event marker": "marker"},
+)  # fmt: skip
+TELEMETRY_CHANNELS: Final = _channels(TELEMETRY, {"EMG submental": "EMG chin", "Marker": "marker"})
+
+
+def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
+    """Plan simulated nights: of the Cassette study, or with subset "telemetry" of that one.
+
+    Raises
+    ------
+    UsageError
+        For numbers or a subset that the set has not.
+    """
+    numbers = NUMBERS.get(subset, ())
+    check_plan(subjects, len(numbers), nights, 2, subset, SUBSETS)
+    return [
+        _planned(number, night, telemetry=subset == "telemetry")
+        for number in numbers[:subjects]
+        for night in range(1, nights + 1)
+    ]
+
+
+def _planned(number: int, night: int, *, telemetry: bool) -> Planned:
+    subject = f"{'ST7' if telemetry else 'SC4'}{number:02d}"
+    id_ = f"{subject}{night}"
+    channels = TELEMETRY_CHANNELS if telemetry else CASSETTE_CHANNELS
+    hours = TELEMETRY_HOURS if telemetry else None
+    person = number + TELEMETRY_PERSONS * telemetry
+    return Planned(id_, subject, night, person, channels, _files(id_), hours=hours)
+
+
+def _files(id_: str) -> tuple[str, str]:
+    middle, scorer = ("J", "P") if id_.startswith("ST") else ("E", "C")
+    return f"{id_}{middle}0-PSG.edf", f"{id_}{middle}{scorer}-Hypnogram.edf"
+
+
+def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, Path]:
+    """Write a recording as Sleep-EDF has it: two files in `root`.
 
     Parameters
     ----------
     recording
-        With the seven signals of `SIGNALS`; its id is the first six characters of the names.
+        With the signals of `SIGNALS`, or of `TELEMETRY` if its id says so; its id is the first six
+        characters of the names.
     events
         The scoring in R&K texts: (onset, duration, text), s.
-    patient
-        Sex and age as the set writes them, for example "Female_33yr".
 
     Returns
     -------
     psg, hypnogram
         The two paths.
     """
-    note = "simulated" if recording.facts.get("simulated") else ""
-    psg = root / f"{recording.id}E0-PSG.edf"
-    scoring = root / f"{recording.id}EC-Hypnogram.edf"
-    edf.write(psg, recording, SIGNALS, record_seconds=RECORD_SECONDS, patient=patient, note=note)
+    facts = recording.facts
+    note = "simulated" if facts.get("simulated") else ""
+    patient = f"{'Female' if facts.get('sex') == 'F' else 'Male'}_{facts.get('age', 0)}yr"
+    psg, scoring = (root / name for name in _files(recording.id))
+    heads = TELEMETRY if recording.id.startswith("ST") else SIGNALS
+    edf.write(psg, recording, heads, record_seconds=RECORD_SECONDS, patient=patient, note=note)
     edf.write_annotations(scoring, events, recording.start, note=note)
     return psg, scoring

@@ -1,7 +1,9 @@
 """Files of the field, one module per format, told apart by their content and never by their name.
 
 A format module has `accepts(path, head)` and one or both of `read(path)` and
-`read_hypnogram(path)`.
+`read_hypnogram(path, scheme, epoch_seconds)`. One that is written has
+`write_hypnogram(hypnogram, path)`, the endings `SUFFIXES` that mean it and nothing else, and
+`sidecar(path)` if it writes a second file.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ from pathlib import Path
 from types import ModuleType
 
 from sleeptools import registry, store
-from sleeptools.errors import DataError
+from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
 from sleeptools.hypnogram import Hypnogram
 from sleeptools.recording import Recording
+from sleeptools.stages import Scheme
 
 HEAD = 4096  # bytes shown to `accepts`
 
@@ -45,14 +48,90 @@ def read(path: Path) -> Recording:
     return recording
 
 
-def read_hypnogram(path: Path) -> Hypnogram:
-    """Read a hypnogram of any known format."""
-    hypnogram: Hypnogram = _able(path, "read_hypnogram")(path)
+def read_hypnogram(
+    path: Path, *, scheme: str | Scheme | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read a hypnogram of any known format.
+
+    Parameters
+    ----------
+    scheme
+        A scheme, or the name of one of `stages.SCHEMES`; needed where a file has bare numbers.
+    epoch_seconds
+        Length of an epoch where the file does not tell it, 1 to 60 s.
+
+    Raises
+    ------
+    UsageError
+        For an unknown scheme or an impossible length.
+    DataError
+        If no format knows the file, or it is damaged, ambiguous, or without stages.
+    """
+    if epoch_seconds is not None and not 1 <= epoch_seconds <= 60:  # noqa: PLR2004 - s
+        raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to 60 s")
+    read = _able(path, "read_hypnogram")
+    hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds)
     return hypnogram
+
+
+def writers() -> list[str]:
+    """Name the formats that hypnograms are written in."""
+    every = ((n, registry.load("formats", n)) for n in registry.names("formats"))
+    return [name for name, module in every if hasattr(module, "write_hypnogram")]
+
+
+def writer(path: Path, to: str | None = None) -> ModuleType:
+    """Find the format to write, by its name or by the path's ending where that tells it.
+
+    Raises
+    ------
+    UsageError
+        For a format that is not written, or an ending that could mean several.
+    """
+    known = writers()
+    if to is not None and to not in known:
+        raise UsageError(
+            f"hypnograms are not written as {to!r}", hint=f"they are as: {', '.join(known)}"
+        )
+    for name in [to] if to else known:
+        module = registry.load("formats", name)
+        if to or path.name.lower().endswith(tuple(getattr(module, "SUFFIXES", ()))):
+            return module
+    raise UsageError(
+        f"{path.name}: the ending does not tell the format",
+        hint=f"name it with --to: {', '.join(known)}",
+    )
+
+
+def write_hypnogram(hypnogram: Hypnogram, path: Path, *, to: str | None = None) -> list[str]:
+    """Write a hypnogram, replacing what is there.
+
+    Parameters
+    ----------
+    to
+        Name of a format; by the path's ending if left out.
+
+    Returns
+    -------
+    notes
+        What the format cannot carry, and so is merged or left out; nothing if it carries all.
+
+    Raises
+    ------
+    UsageError
+        As `writer`.
+    DataError
+        If the format has no such stages, or no way to say when the epochs begin.
+    """
+    notes: list[str] = writer(path, to).write_hypnogram(hypnogram, path)
+    return notes
 
 
 def _able(path: Path, what: str):  # type: ignore[no-untyped-def]  # a module's function
     module = find(path)
     if not hasattr(module, what):
-        raise DataError(f"{path}: a {module.__name__.rsplit('.', 1)[-1]} file holds no such thing")
+        name = module.__name__.rsplit(".", 1)[-1]
+        if what == "read":
+            raise AnnotationsOnlyError(f"{path}: a {name} file holds no signals")
+        raise NoStagesError(f"{path}: a {name} file holds no stages")
     return getattr(module, what)

@@ -6,17 +6,19 @@ channel to the highest rate, nothing is resampled here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import hypnogram as hyp
 from sleeptools import montage, stages, store
 from sleeptools.errors import AnnotationsOnlyError, DataError
+from sleeptools.formats import _scoring, _text, _words
 from sleeptools.formats._edf_annotations import read_tals
 from sleeptools.formats._edf_header import (
     FIXED,
@@ -27,6 +29,13 @@ from sleeptools.formats._edf_header import (
 )
 from sleeptools.hypnogram import Event, Hypnogram
 from sleeptools.recording import Recording, Signal, Stored
+
+SUFFIXES: Final = (".edf",)
+TEXTS: Final = {
+    "W": "Sleep stage W", "Wake": "Sleep stage W", "N1": "Sleep stage N1", "N2": "Sleep stage N2",
+    "N3": "Sleep stage N3", "NREM": "Sleep stage N", "REM": "Sleep stage R",
+    "unknown": "Sleep stage ?", "movement": "Movement time",
+}  # fmt: skip
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -103,10 +112,12 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
         samples = np.memmap(header.path, "<i2", "r", header.size, shape)
         return samples[:, first : first + count].reshape(-1)
     raw = np.memmap(header.path, np.uint8, "r", header.size, (*shape, 3))
-    part = raw[:, first : first + count].astype(np.int32)
-    value = part[..., 0] | part[..., 1] << 8 | part[..., 2] << 16
-    value = (value ^ 0x800000) - 0x800000  # the sign of 24 bits
-    return np.asarray(value.reshape(-1), np.int32)
+    part = raw[:, first : first + count]
+    value = part[..., 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
+    for byte in (1, 0):  # in place: a day at 512 Hz is 180 MB
+        value <<= 8
+        value |= part[..., byte]
+    return value.reshape(-1)
 
 
 def read_annotations(path: Path) -> list[Event]:
@@ -114,11 +125,13 @@ def read_annotations(path: Path) -> list[Event]:
     return read_tals(read_header(store.need(path)))[0]
 
 
-def read_hypnogram(path: Path, *, epoch_seconds: float = 30.0) -> Hypnogram:
+def read_hypnogram(
+    path: Path, *, scheme: str | stages.Scheme | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
     """Read the sleep stages among a file's annotations.
 
     Annotations that are no stage ("Lights off", movements of a limb) are passed over; an unknown
-    text that begins like a stage is an error.
+    text that begins like a stage is an error. A scheme's labels are stages too.
 
     Raises
     ------
@@ -126,18 +139,41 @@ def read_hypnogram(path: Path, *, epoch_seconds: float = 30.0) -> Hypnogram:
         If the file is damaged, has no stage annotations, or they do not fit the epoch grid.
     """
     header = read_header(store.need(path))
+    known = {**stages.EDF_TEXTS, **(stages.scheme(scheme).labels if scheme else {})}
     events = [
-        e
-        for e in read_tals(header)[0]
-        if e[2] in stages.EDF_TEXTS or e[2].lower().startswith("sleep stage")
+        e for e in read_tals(header)[0] if e[2] in known or e[2].lower().startswith("sleep stage")
     ]
-    found = hyp.from_events(events, stages.EDF_TEXTS, epoch_seconds=epoch_seconds, source=path.name)
+    found = _scoring.from_events(
+        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_begin(header)
+    )
     return replace(found, scorer="simulated") if header.simulated else found
+
+
+def _begin(header: Header) -> datetime | time | None:
+    """When the first record began; "Startdate X" means an unknown day, with midnight nothing."""
+    if header.start is None or header.recording_field.split()[:2] != ["Startdate", "X"]:
+        return header.start
+    at = header.start.time()
+    return None if at == time.min else at
 
 
 def read_start(path: Path) -> datetime | None:
     """Read when a file's first record began, or None where its header does not say."""
-    return read_header(store.need(path)).start
+    header = read_header(store.need(path))
+    return None if _begin(header) is None else header.start
+
+
+PATIENT = re.compile(rb"\S+ \S+ \S+ (Female|Male)_(\d{1,3})yr *")
+
+
+def read_sex_and_age(path: Path) -> dict[str, str | int]:
+    """Read sex and age from a patient field like "X F X Female_33yr", as Sleep-EDF writes it.
+
+    Nothing else of that field is ever kept, and nothing at all where it has another form.
+    """
+    with store.need(path).open("rb") as file:
+        match = PATIENT.fullmatch(file.read(FIXED)[8:88])
+    return {"sex": match[1][:1].decode(), "age": int(match[2])} if match else {}
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -176,7 +212,7 @@ def write(
         try:
             writer.setDatarecordDuration(record_seconds)
             writer.setStartdatetime(recording.start or datetime(1985, 1, 1))
-            writer.setPatientAdditional(patient)
+            writer.setPatientName(patient)
             writer.setRecordingAdditional(note)
             blocks = []
             for i, head in enumerate(heads):
@@ -215,16 +251,18 @@ def write_annotations(
     events
         (onset, duration, text), s.
     begin
-        Start of the recording.
+        Start of the recording, or None where it is not known.
     note
         Last subfield of the recording identification.
     """
-    begin = begin or datetime(1985, 1, 1)
     tals = b"+0\x14\x14\0" + b"".join(
-        f"+{onset:g}\x15{duration:g}\x14{text}\x14\0".encode() for onset, duration, text in events
+        f"{'' if onset < 0 else '+'}{_text.decimal(onset)}\x15{_text.decimal(duration)}"
+        f"\x14{text}\x14\0".encode()
+        for onset, duration, text in events
     )
     tals += b"\0" * (len(tals) % 2)
-    day = f"{begin:%d-%b-%Y}".upper()
+    day = f"{begin:%d-%b-%Y}".upper() if begin else "X"
+    begin = begin or datetime(1985, 1, 1)
     fixed = (
         f"{'0':8}{'X X X X':80}{f'Startdate {day} X X X {note}'.strip():80}"
         f"{begin:%d.%m.%y%H.%M.%S}{2 * FIXED:<8}{'EDF+C':44}{1:<8}{0:<8}{1:<4}"
@@ -235,3 +273,14 @@ def write_annotations(
     )
     with store.atomic_write(path) as file:
         file.write((fixed + signal).encode("ascii") + tals)
+
+
+def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
+    """Write an annotation an epoch, NREM as "Sleep stage N"; return what is not carried."""
+    events, notes = _words.events_of(hypnogram, TEXTS, "edf")
+    note = "simulated" if hypnogram.scorer == "simulated" else ""
+    start = hypnogram.recording_start()
+    if start and start.microsecond:
+        notes.append(f"edf: the recording's start, {start:%T.%f}, is written in whole seconds")
+    write_annotations(path, events, start, note=note)
+    return notes

@@ -1,8 +1,7 @@
 """Models, one file each, and the folder a trained one is kept in.
 
-A model folder is `model.safetensors` (the weights, float32 under PyTorch's names) and `config.json`
-(format sleeptools-model, version 1: the model, its settings, and the signals it was trained on).
-Its weights are checked against the architecture by name, shape, type and finiteness.
+The folder is described in `sleeptools.trained`. Its weights are checked against the architecture by
+name, shape, type and finiteness.
 """
 
 from __future__ import annotations
@@ -16,13 +15,8 @@ import torch
 from torch import nn
 
 from sleeptools import config as settings
-from sleeptools import registry, store
+from sleeptools import registry, store, trained
 from sleeptools.errors import DataError, SleeptoolsError
-
-KIND = "sleeptools-model"
-WEIGHTS_KIND = "sleeptools-weights"
-VERSION = 1
-NEEDED = ("montage", "sample_rate", "epoch_seconds", "stages", "preprocessing")
 
 
 def build(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
@@ -56,34 +50,22 @@ def save(model: nn.Module, folder: Path, facts: Mapping[str, Any]) -> None:
         `montage`, `sample_rate` (Hz), `epoch_seconds`, `stages` and `preprocessing`, and whatever
         else is to travel along.
     """
-    missing = [key for key in NEEDED if key not in facts]
+    missing = [key for key in trained.NEEDED if key not in facts]
     assert not missing, f"a model folder needs {missing}"
     config: Any = model.config
-    head = {"format": KIND, "version": VERSION, "model": model.name, "config": config.model_dump()}
+    head = {
+        "format": trained.KIND,
+        "version": trained.VERSION,
+        "model": model.name,
+        "config": config.model_dump(),
+    }
     store.write_json(folder / "config.json", {**head, **facts})
     arrays = {k: v.detach().cpu().numpy() for k, v in model.state_dict().items()}
     store.write_arrays(
-        folder / "model.safetensors", arrays, {"format": WEIGHTS_KIND, "version": VERSION}
+        folder / "model.safetensors",
+        arrays,
+        {"format": trained.WEIGHTS_KIND, "version": trained.VERSION},
     )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read a model folder's `config.json`.
-
-    Raises
-    ------
-    MissingInputError, DataError
-        If the folder or the file is not there, is something else, or is of a newer version.
-    """
-    path = store.need(folder, "model folder") / "config.json"
-    facts = store.read_json(path)
-    if not isinstance(facts, dict):
-        raise DataError(f"{path}: expected an object")
-    store.check_format(facts, path, KIND, VERSION)
-    missing = [key for key in ("model", "config", *NEEDED) if key not in facts]
-    if missing:
-        raise DataError(f"{path}: lacks {', '.join(missing)}")
-    return facts
 
 
 def load(folder: Path) -> nn.Module:
@@ -101,13 +83,13 @@ def load(folder: Path) -> nn.Module:
     DataError
         If the files are damaged or do not fit each other.
     """
-    facts = read_config(folder)
+    facts = trained.read_config(folder)
     try:
         model = build(facts["model"], facts["config"])
     except SleeptoolsError as e:
         raise DataError(f"{folder / 'config.json'}: {e}", hint=e.hint) from e
     path = folder / "model.safetensors"
-    arrays = store.read_tensors(path).arrays
+    arrays = trained.read_weights(folder)
     check(arrays, model, path)
     # a copy: the file is mapped read-only, and a model may be trained further
     model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})

@@ -1,7 +1,8 @@
 """How a model is trained: the settings that every model's `RECIPE` fills in.
 
-One optimiser, Adam, with weight decay as an L2 term inside it (as in torch.optim.Adam, not AdamW);
-the published recipes differ in its settings, in the loss, and in which pass they keep.
+Two optimisers, Adam and SGD, with weight decay as an L2 term inside them (as in torch.optim.Adam,
+not AdamW); the published recipes differ in their settings, in the schedule of the learning rate, in
+the loss, in the augmentation, and in which pass they keep.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools import config
+from sleeptools.models import _schedule
+from sleeptools.models._augment import Augmentation
+from sleeptools.models._schedule import Schedule
+from sleeptools.stages import UNSCORED
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
@@ -33,15 +38,25 @@ class Recipe(BaseModel):
     passes
         Times through the training epochs.
     batch
-        Epochs per step; the last step of a pass takes what is left.
-    learning_rate, betas, eps, weight_decay, amsgrad
+        Epochs per step, for a sequence model sequences; the last step of a pass takes what is left.
+    optimiser
+        `adam` or `sgd`.
+    learning_rate, weight_decay
+        Of either; a schedule starts from this rate, or rises to it.
+    betas, eps, amsgrad
         As in torch.optim.Adam.
+    momentum
+        As in torch.optim.SGD.
+    schedule
+        How the learning rate changes.
     class_weights
         Weight of each stage in the loss, in the order of the stages; empty for equal weights.
     loss
         `weighted_ce`: cross-entropy of the logits, the sum divided by the summed weights;
         `weighted_ce_n`: the same divided by the number of epochs;
         `softmax_ce`: `weighted_ce` with the probabilities in place of the logits.
+    augmentation
+        Random changes of the training epochs.
     selection
         What the validation epochs are judged by to keep a pass; `last` keeps the last one.
     """
@@ -51,13 +66,17 @@ class Recipe(BaseModel):
     variant: str = "default"
     passes: int = Field(default=150, ge=1)
     batch: int = Field(default=256, ge=1)
+    optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-4, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     amsgrad: bool = False
+    momentum: Beta = 0.9
+    schedule: Schedule = Schedule()
     class_weights: tuple[Weight, ...] = ()
     loss: Loss = "weighted_ce"
+    augmentation: Augmentation = Augmentation()
     selection: Selection = "kappa"
 
 
@@ -74,7 +93,9 @@ def choose(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
     config.known([variant], recipes, where="recipe.variant")
     base = recipes[variant].model_dump() if variant != "default" else module.RECIPE.model_dump()
     config.known(values, base, where="recipe")
-    return config.resolve(Recipe, {**base, **values}, where="recipe")
+    nested = {k: v for k, v in base.items() if isinstance(v, dict)}
+    whole = {k: v | given for k, v in nested.items() if isinstance(given := values.get(k), dict)}
+    return config.resolve(Recipe, {**base, **values, **whole}, where="recipe")
 
 
 def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> Tensor:
@@ -85,7 +106,7 @@ def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> 
     logits
         (B, S) float32.
     stages
-        (B,) int64, index of the scored stage.
+        (B,) int64, index of the scored stage; -1 does not count.
     weights
         (S,) float32 or None.
     kind
@@ -99,12 +120,23 @@ def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> 
     if kind == "softmax_ce":
         logits = logits.softmax(1)
     if kind == "weighted_ce_n":
-        return functional.cross_entropy(logits, stages, weights, reduction="sum") / len(stages)
-    return functional.cross_entropy(logits, stages, weights)
+        total = functional.cross_entropy(
+            logits, stages, weights, ignore_index=UNSCORED, reduction="sum"
+        )
+        return total / (stages != UNSCORED).sum()
+    return functional.cross_entropy(logits, stages, weights, ignore_index=UNSCORED)
 
 
-def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Adam:
+def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     """Make the optimiser of a recipe; fused, which is many times faster and as deterministic."""
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
     return torch.optim.Adam(
         parameters,
         lr=recipe.learning_rate,
@@ -114,3 +146,14 @@ def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.opt
         amsgrad=recipe.amsgrad,
         fused=True,
     )
+
+
+def adjust(optimiser: torch.optim.Optimizer, recipe: Recipe, place: _schedule.Place) -> None:
+    """Set an optimiser to what the recipe's schedule wants for the next update."""
+    factor, momentum = _schedule.setting(recipe.schedule, place)
+    for group in optimiser.param_groups:
+        group["lr"] = factor * recipe.learning_rate
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, recipe.betas[1])
+        elif momentum is not None:
+            group["momentum"] = momentum

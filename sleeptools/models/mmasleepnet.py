@@ -27,27 +27,23 @@ Input is microvolts as recorded; there is no normalisation but the first BatchNo
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools import native, ops, streams
+from sleeptools import ops
+from sleeptools.models._encoder import encode
 from sleeptools.models._recipe import Recipe
-from sleeptools.ops.conv_block import Running, conv_block
-from sleeptools.ops.dropout import dropout
-from sleeptools.ops.feed_forward import feed_forward
+from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.models._training import trains_native
 from sleeptools.ops.modal_se import modal_se
-from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
+from sleeptools.shapes import mmasleepnet as shapes
+from sleeptools.shapes.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS
 
-MAPS = 64  # feature maps of one modality
-STEPS = 24  # time steps after the two streams are joined: 13 + 11, for every kernel set
-HEADS = 4
-SLOPE = 0.01  # of LeakyReLU
-HIDDEN = 2048  # of the encoder's feed-forward; PyTorch's default, the paper gives none
-MODALITIES = {"eeg": ("eeg",), "eeg+eog": ("eeg", "eog"), "all": ("eeg", "eog", "emg")}
+ACTIVATION = Activation("leaky_relu", SLOPE)
 
 _PAPER = Recipe(
     variant="paper", weight_decay=1e-3, class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
@@ -64,6 +60,13 @@ RECIPES = {
     ),
 }  # fmt: skip
 RECIPE = RECIPES["default"]
+
+ABOUT = {
+    "paper": "Zheng et al. 2022, doi:10.3389/fnins.2022.973761",
+    "parameters": 1_581_637, "macs": 65_613_632, "montage": "2 EEG, EOG, EMG",
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5,
+    "native": ["two_stream_conv", "modal_se", "feed_forward"],
+}  # fmt: skip
 
 
 class Config(BaseModel):
@@ -132,189 +135,6 @@ class Parts(NamedTuple):
     weighed: Tensor
     tokens: Tensor
     gated: Tensor
-
-
-class Conv(nn.Module):
-    """Convolution without bias, BatchNorm, LeakyReLU with slope 0.01."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, pad: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, pad, bias=False)
-        self.norm = nn.BatchNorm1d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        x = self.norm(self.conv(x))  # (B, outputs, T)
-        return functional.leaky_relu(x, SLOPE, inplace=True)
-
-    def block(self, x: Tensor, pool: tuple[int, int, int], dropout: float) -> Tensor:
-        """Do the same in training on (B, T, inputs), with the pool and dropout after it."""
-        norm, conv = self.norm, self.conv
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        assert norm.momentum is not None
-        norm.num_batches_tracked.add_(1)
-        sizes = [conv.stride[0], int(conv.padding[0]), *pool]
-        return conv_block(
-            x, conv.weight, norm.weight, norm.bias, sizes, "leaky_relu", SLOPE, norm.eps, dropout,
-            draw_seed(dropout), running=Running(norm.running_mean, norm.running_var, norm.momentum),
-        )  # (B, T', outputs)  # fmt: skip
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution that does both."""
-        norm = self.norm
-        mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None
-        assert variance is not None
-        return ops.fold_batch_norm(
-            self.conv.weight, None, mean, variance, norm.weight, norm.bias, eps=norm.eps
-        )
-
-
-def trains_native(x: Tensor) -> bool:
-    """Whether training takes native ops; they are float32, and on a GPU cuDNN has Tensor Cores."""
-    if torch.compiler.is_compiling() or x.is_cuda or torch.is_autocast_enabled("cpu"):
-        return False
-    return ops.runs_native(x)
-
-
-def share(layer: nn.Dropout) -> float:
-    """Give the probability with which a layer drops, 0 outside training."""
-    return layer.p if layer.training else 0.0
-
-
-def draw_seed(dropout: float) -> int:
-    """Draw the seed of a native dropout from PyTorch's generator, which a run restores."""
-    return int(torch.randint(2**63 - 1, ())) if dropout > 0 else 0
-
-
-def drop(x: Tensor, p: float) -> Tensor:
-    """Run the native dropout of (N, T, D)."""
-    return dropout(x, p, draw_seed(p)) if p > 0 else x
-
-
-class Shape(NamedTuple):
-    """Kernel, stride and padding of a stream's layers."""
-
-    first: tuple[int, int, int]
-    pool: tuple[int, int, int]
-    later: tuple[int, int, int]
-    last_pool: tuple[int, int, int]
-
-
-def shapes(modality: str, kernels: str) -> tuple[Shape, Shape]:
-    """Layers of the short-kernel and of the long-kernel stream of a modality."""
-    short, long = (50, 500) if modality == "eeg" else (25, 250)
-    pad = 24 if modality == "eeg" else 8
-    if kernels == "authors":
-        short, long, pad = 64, 512, 24
-    return (
-        Shape((short, 8, pad), (8, 8, 4), (8, 1, 4), (4, 4, 2)),
-        Shape((long, 64, 24), (4, 4, 2), (6, 1, 4), (2, 2, 1)),
-    )
-
-
-class Stream(nn.Module):
-    """Four convolutions with a pool after the first and after the last."""
-
-    def __init__(self, inputs: int, width: int, shape: Shape, dropout: float) -> None:
-        super().__init__()
-        self.conv1 = Conv(inputs, width, *shape.first)
-        self.pool1 = nn.MaxPool1d(*shape.pool)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = Conv(width, 2 * width, *shape.later)
-        self.conv3 = Conv(2 * width, 2 * width, *shape.later)
-        self.conv4 = Conv(2 * width, 2 * width, *shape.later)
-        self.pool2 = nn.MaxPool1d(*shape.last_pool)
-        later = streams.Layer(2 * width, *shape.later)
-        first = streams.Layer(width, *shape.first, shape.pool)
-        self.layers = (first, later, later, later._replace(pool=shape.last_pool))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, 3000) to (B, 2 * width, 13) for short kernels, 11 for long ones."""
-        x = self.dropout(self.pool1(self.conv1(x)))  # (B, width, 47 or 11 or 12)
-        x = self.conv4(self.conv3(self.conv2(x)))  # (B, 2 * width, 50 or 20 or 21)
-        out: Tensor = self.pool2(x)
-        return out
-
-    def blocks(self, x: Tensor, dropout: float) -> Tensor:
-        """(B, 3000, inputs) to (B, steps, 2 * width) in training, `dropout` after the last pool."""
-        dropouts = (self.dropout.p, 0.0, 0.0, dropout)
-        for conv, layer, p in zip(self.convs(), self.layers, dropouts, strict=True):
-            x = conv.block(x, layer.pool, p)
-        return x
-
-    def convs(self) -> tuple[Conv, Conv, Conv, Conv]:
-        """All four, in their order."""
-        return self.conv1, self.conv2, self.conv3, self.conv4
-
-
-class Branch(nn.Module):
-    """One modality: a short-kernel and a long-kernel stream joined on time (MBFE)."""
-
-    def __init__(self, modality: str, config: Config) -> None:
-        super().__init__()
-        inputs, width = (config.eeg, MAPS) if modality == "eeg" else (1, MAPS // 2)
-        short, long = shapes(modality, config.kernels)
-        self.small = Stream(inputs, width, short, config.dropout)
-        self.large = Stream(inputs, width, long, config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, 3000) to (B, 1 or 2 modalities, 64, 24)."""
-        if trains_native(x) and all(module.training for module in self.modules()):
-            x, p = x.mT.contiguous(), self.dropout.p  # (B, 3000, inputs)
-            x = torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
-            return x.reshape(len(x), -1, MAPS, STEPS)
-        x = self.dropout(torch.cat([self.small(x), self.large(x)], 2))  # (B, 64 or 128, 24)
-        return x.view(len(x), -1, MAPS, STEPS)
-
-
-class FoldedStreams:
-    """All streams of a model for `two_stream_conv`, packed again when a weight has changed.
-
-    Parameters
-    ----------
-    found
-        The first channel of each stream, its channels, and the stream.
-    """
-
-    def __init__(self, found: list[tuple[int, int, Stream]]) -> None:
-        self.shape = streams.describe(streams.Stream(c, n, s.layers) for c, n, s in found)
-        self.convs = [conv for *_, stream in found for conv in stream.convs()]
-        modules = [module for conv in self.convs for module in (conv.conv, conv.norm)]
-        self.sources = [
-            (tensors, name)
-            for module in modules
-            for tensors in (module._parameters, module._buffers)
-            for name, tensor in tensors.items()
-            if tensor is not None
-        ]
-        self.state: list[Any] = []
-        self.weights = self.packed = torch.empty(0)
-
-    def __call__(self, x: Tensor, precision: str) -> Tensor:
-        """(B, channels, 3000) to (B, maps, 24)."""
-        # Storage and version of every tensor tell an assignment, a step of an optimiser and a
-        # loaded state; training, which PyTorch does not count for running statistics, shows in
-        # num_batches_tracked. Inference tensors have no versions: None here, and never equal.
-        state: list[Any] = [native.variant(), precision]
-        tensors = [t for source, name in self.sources if (t := source[name]) is not None]
-        try:
-            state += [t.data_ptr() for t in tensors] + [t._version for t in tensors]
-        except RuntimeError:
-            state = [None]
-        if state != self.state or state == [None]:
-            with torch.no_grad():
-                self.weights = self.join()
-            self.packed = pack(self.weights, self.shape, precision)
-            self.state = state
-        weights = self.join() if torch.is_grad_enabled() else self.weights
-        return two_stream_conv(x, weights, self.shape, "leaky_relu", SLOPE, precision, self.packed)
-
-    def join(self) -> Tensor:
-        """Fold each BatchNorm into its convolution; differentiable."""
-        return join([conv.folded() for conv in self.convs])
 
 
 Folded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -394,25 +214,25 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        parts = MODALITIES[config.modalities]
-        count = len(parts) + 1  # the EEG counts twice
-        count_tokens, width = (MAPS, count * STEPS)
-        if config.tokens == "paper":
-            count_tokens, width = count * STEPS, MAPS
-        branches = {m: Branch(m, config) for m in parts}
+        self.shapes = shapes.branches(config.eeg, config.kernels, config.modalities)
+        count = shapes.modalities(config.modalities)
+        count_tokens, width = shapes.tokens(config.modalities, config.tokens)
+        branches = {
+            shape.modality: TwoStreams(
+                shape.channels, (shape.small, shape.large), ACTIVATION, config.dropout
+            )
+            for shape in self.shapes
+        }
         self.branches = nn.ModuleDict(branches)
         if config.fusion == "full":
             self.se = ModalSE(count, config.se)
         if config.fusion != "mbfe":
             self.encoder = nn.TransformerEncoderLayer(width, HEADS, HIDDEN, 0.1, batch_first=True)
-        self.linear1 = nn.Linear(count_tokens * width, 32)
-        self.linear2 = nn.Linear(32, config.stages)
+        self.linear1 = nn.Linear(count_tokens * width, UNITS)
+        self.linear2 = nn.Linear(UNITS, config.stages)
         self.precision = "fp32"  # of the native streams in evaluation
-        n = config.eeg
-        place = {"eeg": (0, n), "eog": (n, 1), "emg": (n + 1, 1)}
-        self.folded = FoldedStreams(
-            [(*place[m], s) for m, branch in branches.items() for s in (branch.small, branch.large)]
-        )
+        first = (shape.channel for shape in self.shapes)
+        self.folded = FoldedStreams(list(zip(first, branches.values(), strict=True)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.
@@ -438,55 +258,22 @@ class Model(nn.Module):
         tokens = self.tokenise(weighed)
         if self.config.fusion == "mbfe":
             return Parts(fused, weighed, tokens, tokens)
-        encoded = self.encode(tokens)  # (B, T, D)
+        encoded = encode(self.encoder, tokens)  # (B, T, D)
         gated = tokens * encoded if self.config.fusion == "full" else encoded
         return Parts(fused, weighed, tokens, gated)
 
     def fuse(self, x: Tensor) -> Tensor:
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
-        if self._fuses(x):
+        if not self.training and self.folded.serves(x):
             return self.folded(x, self.precision).view(len(x), -1, MAPS, STEPS)
-        n = self.config.eeg
-        signals = {"eeg": x[:, :n], "eog": x[:, n : n + 1], "emg": x[:, n + 1 : n + 2]}
-        return torch.cat([branch(signals[m]) for m, branch in self.branches.items()], 1)
-
-    def _fuses(self, x: Tensor) -> bool:
-        """Whether the native op runs all streams as one; on a GPU cuDNN has the Tensor Cores."""
-        if self.training or torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
-            return False
-        return self.linear1.weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")
+        parts = [
+            streams(x[:, shape.channel : shape.channel + shape.channels])
+            for shape, streams in zip(self.shapes, self.branches.values(), strict=True)
+        ]
+        return torch.cat(parts, 1).view(len(x), -1, MAPS, STEPS)
 
     def tokenise(self, f: Tensor) -> Tensor:
         """(B, M, 64, 24) to (B, 64, 24 M), or as the paper writes it to (B, 24 M, 64)."""
         if self.config.tokens == "paper":
             return f.transpose(2, 3).flatten(1, 2)
         return f.reshape(len(f), MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps
-
-    def encode(self, z: Tensor) -> Tensor:
-        """(B, T, D) to the same; on the CPU the native op does the layer's feed-forward block."""
-        layer = self.encoder
-        if not trains_native(z):
-            encoded: Tensor = layer(z)
-            return encoded
-        z = layer.norm1(z + drop(self.attend(z), share(layer.dropout1)))
-        weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-        p = share(layer.dropout)
-        changed = feed_forward(z.flatten(0, 1), *weights, dropout=p, seed=draw_seed(p))  # (B T, D)
-        out: Tensor = layer.norm2(z + drop(changed.view_as(z), share(layer.dropout2)))
-        return out
-
-    def attend(self, z: Tensor) -> Tensor:
-        """(B, T, D) to the same; as PyTorch, but in training with the native dropout."""
-        attention = self.encoder.self_attn
-        if not attention.training:
-            looked: Tensor = attention(z, z, z, need_weights=False)[0]
-            return looked
-        batch, tokens, width = z.shape
-        qkv = functional.linear(z, attention.in_proj_weight, attention.in_proj_bias)  # (B, T, 3 D)
-        qkv = qkv.view(batch, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = (part.flatten(0, 1) for part in qkv)  # (B heads, T, D / heads)
-        weights = ((width // HEADS) ** -0.5 * q @ k.mT).softmax(2)  # (B heads, T, T)
-        mixed = drop(weights, attention.dropout) @ v  # (B heads, T, D / heads)
-        mixed = mixed.view(batch, HEADS, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
-        out: Tensor = attention.out_proj(mixed)
-        return out

@@ -62,8 +62,8 @@ def define(
 
 
 def define_gradients(
-    name: str, schema: str, *, forward: Callable[..., Any], fake: Callable[..., Any]
-) -> Callable[..., Any]:
+    name: str, schema: str, *, forward: Callable[..., R], fake: Callable[..., Any]
+) -> Callable[..., R]:
     """Register the operator `sleeptools::NAME` for the CPU, as a backward pass calls it.
 
     It has no gradient itself. Parameters as for `define`; the outputs may be several.
@@ -71,7 +71,7 @@ def define_gradients(
     LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
     LIBRARY.impl(name, forward, "CPU")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"sleeptools::{name}", fake, lib=LIBRARY)
-    operator: Callable[..., Any] = getattr(torch.ops.sleeptools, name).default
+    operator: Callable[..., R] = getattr(torch.ops.sleeptools, name).default
     return operator
 
 
@@ -79,7 +79,7 @@ def runs_native(x: Tensor) -> bool:
     """Whether the core serves this tensor's device and type; otherwise the reference runs."""
     if x.dtype != torch.float32:
         return False
-    return native.has_cuda() if x.is_cuda else native.available()
+    return native.has_cuda() if x.is_cuda else x.is_cpu and native.available()
 
 
 def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | float | bool) -> None:
@@ -120,6 +120,11 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
                 f"{op}: a weight is {tensor.dtype} on {tensor.device}; "
                 f"expected {dtype} on {device}, as x"
             )
+
+
+def paired(w: Tensor) -> Tensor:
+    """Round a matrix to bfloat16 as the core takes it, with rows of even length."""
+    return functional.pad(w, (0, w.shape[1] % 2)).bfloat16()
 
 
 def activate(y: Tensor, activation: str, slope: float) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleeptools import native, ops, streams
+from sleeptools import blocks, native, ops, streams
 from sleeptools.ops import _philox
 
 OP = "conv_block"
@@ -201,7 +201,7 @@ def _check_settings(activation: str, dropout: float, seed: int) -> None:
         raise ValueError(
             f"{OP}: activation is {activation!r}; expected one of {streams.ACTIVATIONS}"
         )
-    native.check_dropout(OP, dropout, seed)
+    blocks.check_dropout(OP, dropout, seed)
 
 
 def _layer(outputs: int, kernel: int, sizes: Sequence[int]) -> streams.Layer:
@@ -251,10 +251,10 @@ def _launch(
     table = _table(inputs, layer, lengths)
     work = 2 * lengths.rows * weight.numel()
     slots = native.threads(batch, work)
-    size = native.conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
+    size = blocks.conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
     workspace = x.new_empty(size)
     kind = streams.ACTIVATIONS.index(activation)
-    numbers = (kind, slope, eps, native.drop_below(dropout), seed, work)
+    numbers = (kind, slope, eps, blocks.drop_below(dropout), seed, work)
     ops.launch(
         op, x, (*tensors, workspace), *more, table.ctypes.data, batch, samples, slots, *numbers
     )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sleeptools import native, ops
+from sleeptools import blocks, ops
 from sleeptools.ops import _philox
 
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
@@ -46,7 +46,7 @@ def dropout(x: Tensor, probability: float, seed: int) -> Tensor:
     """
     if x.dim() != 3:  # noqa: PLR2004
         raise ValueError(f"dropout: x has shape {tuple(x.shape)}; expected (batch, steps, maps)")
-    native.check_dropout("dropout", probability, seed)
+    blocks.check_dropout("dropout", probability, seed)
     out: Tensor = _operator(x, probability, seed)
     return out
 
@@ -73,7 +73,7 @@ def _forward(x: Tensor, probability: float, seed: int) -> Tensor:
         return reference(x, probability, seed)
     x = x.contiguous()
     out = torch.empty_like(x)
-    ops.launch("dropout", x, (x, out), *x.shape, native.drop_below(probability), seed)
+    ops.launch("dropout", x, (x, out), *x.shape, blocks.drop_below(probability), seed)
     return out
 
 

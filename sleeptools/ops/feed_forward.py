@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleeptools import native, ops
+from sleeptools import blocks, native, ops
 from sleeptools.ops import _philox
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -66,7 +66,7 @@ def feed_forward(
         for a dropout or seed out of range.
     """
     weights = (w1, b1, w2, b2)
-    native.check_feed_forward(x, *weights, precision, dropout, seed)
+    blocks.check_feed_forward(x, *weights, precision, dropout, seed)
     ops.check_alike("feed_forward", x, weights)
     return _operator(x, *weights, precision, dropout, seed)
 
@@ -94,7 +94,7 @@ def reference(
 
 def _mask(x: Tensor, w1: Tensor, dropout: float, seed: int) -> Tensor:
     """Give what the hidden layer is multiplied by, (N, H): 0 or 1 / (1 - dropout)."""
-    keep = _philox.keep(len(x), len(w1), native.drop_below(dropout), seed, x.device)
+    keep = _philox.keep(len(x), len(w1), blocks.drop_below(dropout), seed, x.device)
     return keep.to(x.dtype) / (1 - dropout)
 
 
@@ -138,19 +138,15 @@ def _forward(
     rows, width, hidden = len(x), x.shape[1], len(w1)
     bf16 = precision == "bf16"
     if bf16:
-        w1, w2 = _paired(w1), _paired(w2)
+        w1, w2 = ops.paired(w1), ops.paired(w2)
     slots = 0 if x.is_cuda else native.threads(rows, 4 * width * hidden)
-    workspace = x.new_empty(slots * native.feed_forward_workspace(width))
+    workspace = x.new_empty(slots * blocks.feed_forward_workspace(width))
     inputs = (tensor.contiguous() for tensor in (x, w1, b1, w2, b2))
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    numbers = (rows, width, hidden, slots, bf16, native.drop_below(dropout), seed)
+    norm = (0, 0, 0.0)  # the layer normalises by itself
+    numbers = (rows, width, hidden, slots, bf16, blocks.drop_below(dropout), seed, *norm)
     ops.launch("feed_forward", x, (*inputs, workspace, out), *numbers)
     return out
-
-
-def _paired(w: Tensor) -> Tensor:
-    """Round to bfloat16, with rows of even length."""
-    return functional.pad(w, (0, w.shape[1] % 2)).bfloat16()
 
 
 def _fake(x: Tensor, *rest: Any) -> Tensor:
@@ -185,15 +181,15 @@ def _on_cpu(
     grad: Tensor, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, dropout: float, seed: int
 ) -> Gradients:
     rows, width, hidden = len(x), x.shape[1], len(w1)
-    padding = (0, -width % native.MAX_BLOCK)
+    padding = (0, -width % blocks.MAX_BLOCK)
     padded = width + padding[1]
     wide = (functional.pad(tensor, padding).contiguous() for tensor in (x, grad))
     weights = (tensor.contiguous() for tensor in (w1, b1, w1.T, w2.T))
-    workspace = x.new_empty(native.feed_forward_backward_workspace(rows, width))
+    workspace = x.new_empty(blocks.feed_forward_backward_workspace(rows, width))
     d_x, d_b1 = x.new_empty(rows, width), x.new_zeros(hidden)
     d_w1, d_w2t = x.new_zeros(hidden, padded), x.new_zeros(hidden, padded)
     tensors = (*wide, *weights, workspace, d_x, d_w1, d_b1, d_w2t)
-    numbers = (rows, width, padded, hidden, native.drop_below(dropout), seed)
+    numbers = (rows, width, padded, hidden, blocks.drop_below(dropout), seed)
     ops.launch("feed_forward_backward", x, tensors, *numbers)
     return d_x, d_w1[:, :width].clone(), d_b1, d_w2t[:, :width].T.contiguous()
 

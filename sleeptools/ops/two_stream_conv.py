@@ -219,14 +219,15 @@ def _forward(
     if not ops.runs_native(x):
         return reference(x, weights, shape, activation, slope).contiguous()
     bf16 = streams.uses_bf16(precision) and not x.is_cuda
-    p = streams.plan(tuple(shape), x.shape[2], bf16=bf16)
+    unit = 1 if x.is_cuda else streams.depth_unit(precision)
+    p = streams.plan(tuple(shape), x.shape[2], unit=unit)
     if packed is None:
         packed = pack(weights, shape, precision)
     native.check_shape("two_stream_conv", "packed", packed, (p.packed,))
     ops.check_alike("two_stream_conv", x, (packed,))
     # on a GPU the rows of all epochs, twice; on a CPU a slot for each thread
     slots = 1 if x.is_cuda else native.threads(len(x) * len(p.streams), p.work)
-    size = 2 * len(x) * p.rows if x.is_cuda else slots * p.slot
+    size = 2 * len(x) * p.rows if x.is_cuda else p.workspace(slots)
     workspace = torch.empty(size, dtype=x.dtype, device=x.device)
     out = torch.empty((len(x), p.maps, p.steps), dtype=x.dtype, device=x.device)
     numbers = streams.numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)

@@ -5,20 +5,21 @@ Nothing recorded from a person is in them; every file and manifest says that it 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sleeptools import batch, registry, store
+from sleeptools.datasets import Planned
 from sleeptools.errors import OutputError, UsageError
+from sleeptools.simulate import mouse
 from sleeptools.simulate import night as nights_of
 
 KIND = "sleeptools-simulated"
 VERSION = 1
 SETTINGS = "simulation.toml"
-MOST_SUBJECTS = 100  # two digits of a Sleep-EDF file name
-MOST_NIGHTS = 2
 HOURS = (0.5, 24.0)
 
 
@@ -30,6 +31,7 @@ def simulate(
     nights: int = 1,
     hours: float | None = None,
     seed: int = 0,
+    subset: str | None = None,
     progress: batch.Progress = batch.ignore,
 ) -> Path:
     """Write simulated raw files of a data set.
@@ -37,18 +39,17 @@ def simulate(
     Parameters
     ----------
     dataset
-        "sleep-edf".
+        One that has a `plan`, for example "sleep-edf".
     out
         Folder to write.
-    subjects
-        How many, 1 to 100.
-    nights
-        Of each subject, 1 or 2.
+    subjects, nights
+        How many subjects, and nights of each; as many as the data set has.
     hours
-        Length of a recording, 0.5 to 24 h; left out, whole ones of about 22 h with a day of wake
-        around the night, as the real set's.
+        Length of a recording, 0.5 to 24 h; left out, as long as the real set's.
     seed
         The same seed gives the same files.
+    subset
+        Which of the data set's subsets, for example "telemetry".
 
     Raises
     ------
@@ -57,36 +58,36 @@ def simulate(
     OutputError
         If `out` holds a simulation with other settings.
     """
-    module = registry.load("datasets", dataset)
-    if not hasattr(module, "write"):
+    module = _module(dataset)
+    if not hasattr(module, "plan"):
+        known = [n for n in registry.names("datasets") if hasattr(_module(n), "plan")]
         raise UsageError(
-            f"data set {dataset!r} cannot be simulated", hint="sleep-edf can be simulated"
+            f"data set {dataset!r} cannot be simulated", hint=f"there are: {', '.join(known)}"
         )
-    _check(subjects, nights, hours, seed)
+    _check(hours, seed)
+    planned: list[Planned] = module.plan(subjects, nights, subset)
     settings = {
         "data_set": dataset, "subjects": subjects, "nights": nights, "hours": hours, "seed": seed,
+        "subset": subset,
     }  # fmt: skip
-    names = [f"SC4{s:02d}{n}" for s in range(subjects) for n in range(1, nights + 1)]
     if _is_done(out, settings):
         return out
     manifest = store.Manifest(KIND, VERSION, {"simulated": True, **settings})
     fresh = not (out / "manifest.json").exists()  # else something in it is damaged
     with store.lock(out):
         _begin(out, settings)
-        items = [
-            (name, partial(_one, module, name, hours, seed, out, skip=fresh)) for name in names
-        ]
+        items = [(p.id, partial(_one, module, p, hours, seed, out, skip=fresh)) for p in planned]
         outcome = batch.run(items, out, progress)
         manifest.write(out, [out / SETTINGS, *(p for row in outcome.rows for p in row["files"])])
     outcome.raise_failures(out)
     return out
 
 
-def _check(subjects: int, nights: int, hours: float | None, seed: int) -> None:
-    if not 1 <= subjects <= MOST_SUBJECTS:
-        raise UsageError(f"--subjects is {subjects}; expected 1 to {MOST_SUBJECTS}")
-    if not 1 <= nights <= MOST_NIGHTS:
-        raise UsageError(f"--nights is {nights}; expected 1 or {MOST_NIGHTS}")
+def _module(dataset: str) -> ModuleType:
+    return registry.load("datasets", dataset)
+
+
+def _check(hours: float | None, seed: int) -> None:
     if hours is not None and not HOURS[0] <= hours <= HOURS[1]:
         raise UsageError(f"--hours is {hours:g}; expected {HOURS[0]:g} to {HOURS[1]:g}")
     if seed < 0:
@@ -122,13 +123,24 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _one(
-    module: ModuleType, name: str, hours: float | None, seed: int, out: Path, *, skip: bool
+    module: ModuleType, planned: Planned, hours: float | None, seed: int, out: Path, *, skip: bool
 ) -> tuple[dict[str, Any], str]:
-    there = sorted(out.glob(f"{name}*"))
-    if skip and len(there) == 2:  # noqa: PLR2004 - signals and hypnogram, each written whole
+    there = [out / name for name in planned.files]
+    if skip and all(path.exists() for path in there):  # each was written whole
         return {"files": there}, "as before"
-    made = nights_of.simulate_night(int(name[3:5]), int(name[5]), hours=hours, seed=seed)
-    facts = made.recording.facts
-    sex = "Female" if facts.get("sex") == "F" else "Male"
-    paths = module.write(made.recording, out, made.events, patient=f"{sex}_{facts.get('age', 0)}yr")
-    return {"files": paths}, f"{made.recording.seconds / 3600:.1f} h"
+    made = _night(planned, hours or planned.hours, seed)
+    recording = replace(made.recording, id=planned.id, subject=planned.subject, night=planned.night)
+    paths = module.write(recording, out, made.events)
+    return {"files": paths}, f"{recording.seconds / 3600:.1f} h"
+
+
+def _night(planned: Planned, hours: float | None, seed: int) -> nights_of.SimulatedNight:
+    if planned.animal == "mouse":
+        return mouse.simulate_night(
+            planned.person, planned.night, channels=planned.channels,
+            epoch_seconds=planned.epoch_seconds, hours=hours, seed=seed,
+        )  # fmt: skip
+    return nights_of.simulate_night(
+        planned.person, planned.night, hours=hours, seed=seed, channels=planned.channels,
+        scorers=planned.scorers,
+    )  # fmt: skip

@@ -22,6 +22,11 @@ EYES_IN_EEG: Final = {
     "EEG Fpz-Cz": (0.45, 0.06),
     "EEG Pz-Oz": (0.04, 0.02),
     "EEG C4-M1": (0.08, 0.03),
+    "EEG C3-M2": (0.08, 0.03),
+    "EEG F3-M2": (0.30, 0.10),
+    "EEG F4-M1": (0.30, 0.10),
+    "EEG O1-M2": (0.03, 0.02),
+    "EEG O2-M1": (0.03, 0.02),
 }
 """Share of blinks and of horizontal eye movements that reaches an EEG lead."""
 HIGH_PASS_S: Final = 0.32  # time constant of the recorder's 0.5-Hz high-pass
@@ -147,6 +152,20 @@ def simulate_chin(rng: np.random.Generator, tone: Floats) -> Signal32:
     at = np.minimum(np.arange(frames) * (waves.HOP // waves.RATE), len(tone) - 1)
     power = (2.0 * tone[at, None]) ** 2 * waves.band(10.0, 49.0)
     return waves.synthesise(waves.white(rng, frames), power.astype(np.float32))
+
+
+def simulate_heart(rng: np.random.Generator, samples: int) -> Signal32:
+    """Make an ECG: (samples,) float32, uV, 100 Hz; QRS complex and T wave, about 62 a minute."""
+    t = np.arange(60) / waves.RATE
+    beat = 800.0 * np.exp(-(((t - 0.1) / 0.012) ** 2)) - 150.0 * np.exp(
+        -(((t - 0.14) / 0.015) ** 2)
+    )
+    beat += 180.0 * np.exp(-(((t - 0.38) / 0.05) ** 2))
+    seconds = rng.normal(0.97, 0.05, int(samples / waves.RATE / 0.7)).clip(0.7)
+    onsets = (np.cumsum(seconds) * waves.RATE).astype(np.int64)
+    ecg = (5.0 * rng.standard_normal(samples)).astype(np.float32)
+    waves.add_events(ecg, onsets, beat.astype(np.float32))
+    return ecg
 
 
 def simulate_breath(rng: np.random.Generator, weights: Floats) -> Signal32:

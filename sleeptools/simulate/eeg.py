@@ -21,8 +21,17 @@ EVENT_GAIN: Final = {
     "EEG Fpz-Cz": (1.0, 1.0),
     "EEG Pz-Oz": (0.65, 0.35),
     "EEG C4-M1": (1.2, 0.9),
+    "EEG C3-M2": (1.2, 0.9),
+    "EEG F3-M2": (1.1, 1.1),
+    "EEG F4-M1": (1.1, 1.1),
+    "EEG O1-M2": (0.6, 0.5),
+    "EEG O2-M1": (0.6, 0.5),
 }
 """Factors on spindles and on K-complexes."""
+FRONTAL, POSTERIOR, CENTRAL = range(3)
+REGION: Final = {"Fpz": FRONTAL, "F3": FRONTAL, "F4": FRONTAL, "C3": CENTRAL, "C4": CENTRAL,
+                 "Pz": POSTERIOR, "O1": POSTERIOR, "O2": POSTERIOR}  # fmt: skip
+"""Where the first electrode of a lead sits, which decides its share of every rhythm."""
 LEADS: Final = tuple(EVENT_GAIN)
 
 
@@ -109,15 +118,16 @@ def simulate_eeg(
     """
     shapes = spectra_of(traits)
     source = waves.white(rng, len(amplitude))
-    gains = {LEADS[0]: np.ones(5), LEADS[1]: traits.posterior, LEADS[2]: traits.central}
+    gains = {FRONTAL: np.ones(5), POSTERIOR: traits.posterior, CENTRAL: traits.central}
     signals = {}
     for lead in leads:
+        region = REGION[lead.removeprefix("EEG ").split("-")[0]]
         own = waves.white(rng, len(amplitude))
         own *= np.float32(np.sqrt(1.0 - SHARED))
         own += np.float32(np.sqrt(SHARED)) * source
-        parts = np.full((len(amplitude), 6), traits.noise_uv[LEADS.index(lead)] ** 2)
+        parts = np.full((len(amplitude), 6), traits.noise_uv[region] ** 2)
         electrode = np.exp(tr.SPREAD_NIGHT * rng.standard_normal())
-        parts[:, :5] = (amplitude * gains[lead] * electrode) ** 2
+        parts[:, :5] = (amplitude * gains[region] * electrode) ** 2
         power = parts.astype(np.float32) @ shapes.astype(np.float32)
         signals[lead] = waves.synthesise(own, power)
     _add_sleep_events(rng, signals, weights, traits)

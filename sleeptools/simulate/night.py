@@ -1,4 +1,4 @@
-"""One simulated night: a recording with the labels and rates of Sleep-EDF's Sleep Cassette.
+"""One simulated night: a recording with the signals that a data set asks for.
 
 The generator draws stages, signals follow them, and a scorer writes down not quite the same.
 A subject depends on (seed, subject) only and a night on (seed, subject, night), so that any night
@@ -7,34 +7,31 @@ can be made alone, in any order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
 
+from sleeptools import montage, signals
+from sleeptools.datasets import Channel, sleep_edf
 from sleeptools.hypnogram import Event, Stages
 from sleeptools.recording import Recording, Samples, Signal
 from sleeptools.simulate import architecture, body, eeg, scorer, traits, waves
 from sleeptools.simulate.traits import Floats, Traits
 
-# Label: rate in Hz, unit, modality, and the range that the recorder clips to.
-CHANNELS: Final = {
-    "EEG Fpz-Cz": (100.0, "uV", "eeg", -192.0, 192.0),
-    "EEG Pz-Oz": (100.0, "uV", "eeg", -197.0, 196.0),
-    "EOG horizontal": (100.0, "uV", "eog", -1009.0, 1009.0),
-    "Resp oro-nasal": (1.0, "", "resp", -2048.0, 2047.0),
-    "EMG submental": (1.0, "uV", "emg", -5.0, 5.0),
-    "Temp rectal": (1.0, "DegC", "temp", 34.0, 40.0),
-    "Event marker": (1.0, "", "event", -2047.0, 2048.0),
-    "EEG C4-M1": (100.0, "uV", "eeg", -192.0, 192.0),
-    "EMG chin": (100.0, "uV", "emg", -100.0, 100.0),
-}
-"""The last two only with `extras`."""
+EXTRAS: Final = (
+    Channel("EEG C4-M1", "EEG C4-M1", 100.0, -192.0, 192.0),
+    Channel("EMG chin", "EMG chin", 100.0, -100.0, 100.0),
+)
+"""What other scorers of the same night may need besides the cassette's signals."""
+SLOW_RATE: Final = 1.0  # Hz, of breath, temperature, marker and muscle envelope
+SLOW: Final = ("breath", "EMG envelope", "temperature", "marker")
 
 EYES_CHANGE: Final = 0.3  # chance per epoch of eyes that may open or close
 
-_SUBJECT, _NIGHT, _SCORER = 1, 2, 3  # what a stream of chance is for
+_SUBJECT, _NIGHT, _SCORER = 1, 2, 3  # what a stream of chance is for; further scorers from 4 on
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class SimulatedNight:
     recording
         Signals at their own rates and the scorer's hypnogram, no longer than the signals.
     events
-        The scorer's annotations, (onset s, duration s, text) with Rechtschaffen & Kales texts;
-        the last one, "Sleep stage ?", outlasts the signals.
+        The first scorer's annotations, (onset s, duration s, text) with Rechtschaffen & Kales
+        texts; the last one, "Sleep stage ?", outlasts the signals.
     truth
         (epochs,) int8 index into `stages.HUMAN`: the stages that made the signals.
     """
@@ -58,7 +55,13 @@ class SimulatedNight:
 
 
 def simulate_night(
-    subject: int, night: int, *, hours: float | None = None, seed: int = 0, extras: bool = False
+    subject: int,
+    night: int,
+    *,
+    hours: float | None = None,
+    seed: int = 0,
+    channels: Sequence[Channel] = sleep_edf.CASSETTE_CHANNELS,
+    scorers: int = 1,
 ) -> SimulatedNight:
     """Simulate one night.
 
@@ -72,26 +75,31 @@ def simulate_night(
         Length of the recording; a whole one of about 22 h if left out.
     seed
         Of the whole simulated data set, 0 or more.
-    extras
-        Adds the signals "EEG C4-M1" and "EMG chin" at 100 Hz.
+    channels
+        What is recorded; the signals of Sleep-Cassette if left out.
+    scorers
+        How many score the night, each in their own way.
     """
     person = traits.draw_traits(_stream(seed, subject, 0, _SUBJECT))
     rng = _stream(seed, subject, night, _NIGHT)
     codes = architecture.simulate_codes(
         rng, architecture.recording_epochs(rng, hours), person.habits
     )
-    scoring = scorer.score(_stream(seed, subject, night, _SCORER), codes)
-    samples = _signals(rng, codes, scoring.codes == scorer.MOVEMENT_CODE, person, extras=extras)
+    scorings = [
+        scorer.score(_stream(seed, subject, night, _SCORER + i), codes) for i in range(scorers)
+    ]
+    made = _sources(rng, codes, scorings[0].codes == scorer.MOVEMENT_CODE, person, channels)
     recording = Recording(
         id=f"SC4{subject:02d}{night}",
         subject=f"SC4{subject:02d}",
         night=night,
-        signals={label: _signal(label, values) for label, values in samples.items()},
-        hypnogram=scoring.hypnogram(),
+        signals={c.label: _signal(c, made[c.source]) for c in channels},
+        hypnogram=scorings[0].hypnogram(),
         start=_start(codes, subject, night),
         facts={"simulated": True, "age": person.age, "sex": "F" if person.female else "M"},
+        others=tuple(s.hypnogram() for s in scorings[1:]),
     )
-    return SimulatedNight(recording, scoring.events(), architecture.HUMAN_OF_CODE[codes])
+    return SimulatedNight(recording, scorings[0].events(), architecture.HUMAN_OF_CODE[codes])
 
 
 def _stream(seed: int, subject: int, night: int, purpose: int) -> np.random.Generator:
@@ -99,36 +107,43 @@ def _stream(seed: int, subject: int, night: int, purpose: int) -> np.random.Gene
     return np.random.default_rng([seed, subject, night, purpose])
 
 
-def _signals(
+def _sources(
     rng: np.random.Generator,
     codes: architecture.Codes,
     moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
     person: Traits,
-    *,
-    extras: bool,
+    channels: Sequence[Channel],
 ) -> dict[str, Samples]:
-    """Make all signals by label, each (samples,) float32 at its own rate."""
+    """Make all that `channels` can show, by name: at 100 Hz, and `SLOW` at 1 Hz."""
+    wanted = [c.source for c in channels]
     weights = eeg.stage_weights(codes)
     eyes_open = _eyes_open(rng, codes)
     eyes_open[moving] = 1.0
     amplitude = eeg.amplitudes(rng, weights, eyes_open, person)
-    leads = eeg.LEADS if extras else eeg.LEADS[:2]
-    signals, source = eeg.simulate_eeg(rng, weights, amplitude, person, leads=leads)
+    leads = tuple(lead for lead in eeg.LEADS if lead in wanted)
+    made, source = eeg.simulate_eeg(rng, weights, amplitude, person, leads=leads)
     eog, movements, blinks = body.simulate_eyes(rng, weights, eyes_open, amplitude, source, person)
     for lead in leads:
         of_blinks, of_movements = body.EYES_IN_EEG[lead]
-        signals[lead] += np.float32(of_blinks) * blinks + np.float32(of_movements) * movements
+        made[lead] += np.float32(of_blinks) * blinks + np.float32(of_movements) * movements
     tone = body.simulate_tone(rng, weights, eyes_open, person)
     tone[np.repeat(moving, body.SECONDS)] *= 4.0
-    signals["EOG horizontal"] = eog
-    signals["Resp oro-nasal"] = body.simulate_breath(rng, weights)
-    signals["EMG submental"] = body.envelope(tone, person)
-    signals["Temp rectal"] = body.simulate_temperature(rng, codes)
-    signals["Event marker"] = body.simulate_marker(rng, len(tone))
-    if extras:
-        signals["EMG chin"] = body.simulate_chin(rng, tone)
-    _shake(rng, signals, moving)
-    return {label: signals[label] for label in CHANNELS if label in signals}
+    made["EOG horizontal"] = eog
+    made["breath"] = body.simulate_breath(rng, weights)
+    made["EMG envelope"] = body.envelope(tone, person)
+    made["temperature"] = body.simulate_temperature(rng, codes)
+    made["marker"] = body.simulate_marker(rng, len(tone))
+    if "EMG chin" in wanted:
+        made["EMG chin"] = body.simulate_chin(rng, tone)
+    if "EMG leg" in wanted:
+        made["EMG leg"] = body.simulate_chin(rng, 0.5 * tone)
+    if "EOG right" in wanted:  # the eyes turn together: one nears its electrode, the other leaves
+        made["EOG left"] = eog.copy()
+        made["EOG right"] = eog - 2 * movements
+    if "ECG" in wanted:
+        made["ECG"] = body.simulate_heart(rng, len(eog))
+    _shake(rng, made, moving)
+    return made
 
 
 def _eyes_open(rng: np.random.Generator, codes: architecture.Codes) -> Floats:
@@ -143,7 +158,7 @@ def _eyes_open(rng: np.random.Generator, codes: architecture.Codes) -> Floats:
 
 def _shake(
     rng: np.random.Generator,
-    signals: dict[str, Samples],
+    made: dict[str, Samples],
     moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
 ) -> None:
     """Add the artefacts of a moving body to the fast signals, in place."""
@@ -153,16 +168,20 @@ def _shake(
         part = slice(epoch * waves.EPOCH, (epoch + 1) * waves.EPOCH)
         sway = ndimage.gaussian_filter1d(rng.standard_normal(waves.EPOCH), 12.0)
         artefact = (150.0 * sway / sway.std() * np.hanning(waves.EPOCH)).astype(np.float32)
-        for label, signal in signals.items():
-            if CHANNELS[label][2] in ("eeg", "eog"):
+        for name, signal in made.items():
+            if name.startswith(("EEG", "EOG")):
                 signal[part] += artefact * np.float32(rng.uniform(0.5, 1.5))
 
 
-def _signal(label: str, values: Samples) -> Signal:
-    """Wrap samples, clipped to the recorder's range."""
-    rate, unit, modality, low, high = CHANNELS[label]
-    clipped = np.clip(values, low, high, out=values)
-    return Signal(label, rate, unit, modality, len(clipped), lambda: clipped)
+def _signal(channel: Channel, values: Samples) -> Signal:
+    """Bring a source to a channel's rate, clipped to the recorder's range."""
+    rate = SLOW_RATE if channel.source in SLOW else float(waves.RATE)
+    samples = signals.resample(values, rate, channel.sample_rate)
+    clipped = np.clip(samples, channel.low, channel.high)
+    modality = montage.modality(channel.label)
+    return Signal(
+        channel.label, channel.sample_rate, channel.unit, modality, len(clipped), lambda: clipped
+    )
 
 
 def _start(codes: architecture.Codes, subject: int, night: int) -> datetime:

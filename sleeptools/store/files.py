@@ -7,12 +7,14 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sleeptools.errors import DataError, MissingInputError, OutputError, StorageError
 
@@ -23,6 +25,7 @@ WRITTEN_BY = {
     f"sleeptools-{kind}": f"give the folder that 'sleeptools {command}' wrote"
     for kind, command in (("recordings", "convert"), ("epochs", "preprocess"), ("run", "train"))
 }
+IN_MEMORY = 256 << 20  # bytes of scratch; a mapped file costs more time than memory does
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -70,6 +73,25 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     with atomic_path(path) as part, part.open("wb") as file:
         yield file
         file.flush()
+
+
+def scratch(folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Give an array to be filled; a large one lies in a nameless file instead of in memory.
+
+    Raises
+    ------
+    StorageError
+        If the disk has no room for it.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:  # room beforehand: a mapped file that cannot grow kills the process
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as e:
+            raise StorageError(f"{folder}: no room for a scratch file: {e.strerror}") from e
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -127,6 +149,12 @@ def write_table(path: Path, table: pl.DataFrame, *, csv: bool = False) -> None:
         table.write_parquet(file)
     if csv:
         write_text(path.with_suffix(".csv"), table.write_csv())
+
+
+def write_columns(path: Path, table: pl.DataFrame) -> None:
+    """Write a table of numbers as plain text: no header, a tab between columns, 3 decimals."""
+    with atomic_write(path) as file:
+        table.write_csv(file, include_header=False, separator="\t", float_precision=3)
 
 
 def need(path: Path, what: str = "file") -> Path:

@@ -50,12 +50,19 @@ class Manifest:
                 "command": [Path(self.argv[0]).name, *self.argv[1:]],
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "wall_seconds": round(time.time() - self.begun, 3),
-                "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "peak_memory_mib": max(
+                    map(_peak, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+                ),
                 "environment": environment(),
                 **self.facts,
                 "files": {str(p.relative_to(folder)): sha256(p) for p in sorted(files)},
             },
         )
+
+
+def _peak(who: int) -> int:
+    """Measure the peak memory of this process, or of the largest that it has waited for, MiB."""
+    return resource.getrusage(who).ru_maxrss // 1024
 
 
 def environment() -> dict[str, object]:

@@ -6,16 +6,16 @@ where it fits, and is copied batch by batch through pinned memory where not.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sleeptools import native
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import UnavailableError, UsageError
+from sleeptools.sequences import NONE, Windows
+from sleeptools.stages import UNSCORED
 from sleeptools.train._stop import Stop
 
 Numbers = npt.NDArray[np.int64]
@@ -49,17 +49,14 @@ def choose(name: str) -> torch.device:
 
 
 def set_threads(asked: int | None) -> int:
-    """Set the number of CPU threads: as asked, or from OMP_NUM_THREADS, or from Slurm.
+    """Set the number of CPU threads: see `native.wanted_threads`.
 
     Raises
     ------
     UsageError
         If asked for fewer than one.
     """
-    if asked is not None and asked < 1:
-        raise UsageError(f"--threads {asked}: expected a whole number >= 1")
-    known = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
-    count = asked or next((int(text) for text in known if text.isdigit() and int(text)), None)
+    count = native.wanted_threads(asked)
     if count and count != torch.get_num_threads():
         torch.set_num_threads(count)
     return torch.get_num_threads()
@@ -82,15 +79,19 @@ class Source:
         self.stages = torch.from_numpy(epochs.stages.astype(np.int64)).to(device)
         self.resident = _resident(epochs, device)
 
-    def take(self, numbers: Numbers) -> tuple[Tensor, Tensor]:
-        """Signals (B, channels, samples) float32 and stages (B,) int64 of these epochs."""
-        where = torch.from_numpy(numbers).to(self.device)
+    def take(self, windows: Windows) -> tuple[Tensor, Tensor]:
+        """Signals (*inputs.shape, channels, samples) float32 and stages, (*targets.shape,) int64.
+
+        The stage of an output that is thrown away is -1.
+        """
+        scored = torch.from_numpy(windows.targets).to(self.device)
+        stages = self.stages[scored].where(scored != NONE, UNSCORED)
         if self.resident is not None:
-            return self.resident[where], self.stages[where]
-        x = torch.from_numpy(self.epochs.gather(numbers))
+            return self.resident[torch.from_numpy(windows.inputs).to(self.device)], stages
+        x = torch.from_numpy(self.epochs.gather(windows.inputs))
         if self.device.type == "cuda":
             x = x.pin_memory().to(self.device, non_blocking=True)
-        return x, self.stages[where]
+        return x, stages
 
 
 def _resident(epochs: EpochSet, device: torch.device) -> Tensor | None:
@@ -108,16 +109,18 @@ def _resident(epochs: EpochSet, device: torch.device) -> Tensor | None:
     return whole
 
 
-def _pieces(numbers: Numbers) -> Iterator[Numbers]:
-    for start in range(0, len(numbers), EVALUATED):
-        yield numbers[start : start + EVALUATED]
+def windows(model: nn.Module, epochs: EpochSet, numbers: Numbers) -> Windows:
+    """Arrange epochs as a model takes them; its settings say how many at once."""
+    config = model.config
+    sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
+    return epochs.windows(numbers, sequence=sequence, context=context)
 
 
 @torch.inference_mode()
 def probabilities(
     model: nn.Module, source: Source, numbers: Numbers, stop: Stop
 ) -> npt.NDArray[np.float32]:
-    """Score epochs: (len(numbers), stages) float32, in the order given.
+    """Score epochs, each exactly once: (len(numbers), stages) float32, in the order given.
 
     Raises
     ------
@@ -125,8 +128,15 @@ def probabilities(
         Between two batches, if a stop signal has come.
     """
     model.eval()
+    whole = windows(model, source.epochs, numbers)
+    batch = max(1, EVALUATED * len(whole) // whole.inputs.size)
     found = []
-    for some in _pieces(numbers):
+    for start in range(0, len(whole), batch):
         stop.check()
-        found.append(model(source.take(some)[0]).float().softmax(1).cpu())
-    return torch.cat(found).numpy()
+        x, _ = source.take(whole.pick(slice(start, start + batch)))
+        found.append(model(x).float().softmax(-1).flatten(0, -2).cpu())
+    targets = whole.targets.ravel()
+    kept = targets != NONE
+    assert (targets[kept] == numbers).all()
+    out: npt.NDArray[np.float32] = torch.cat(found).numpy()[kept]
+    return out

@@ -20,13 +20,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from sleeptools import folds, metrics, models, store
 from sleeptools.errors import DataError, Stopped
 from sleeptools.models import _recipe
+from sleeptools.models._augment import augment
+from sleeptools.models._schedule import Place
+from sleeptools.sequences import NONE
 from sleeptools.train import _checkpoint
 from sleeptools.train._checkpoint import State
-from sleeptools.train._device import Numbers, Source, probabilities
+from sleeptools.train._device import Numbers, Source, probabilities, windows
 from sleeptools.train._stop import Stop
 from sleeptools.train._task import FINAL, STATE, Task
 
@@ -46,11 +50,12 @@ class Training:
         self.task, self.source, self.stop = task, source, stop
         self.recipe = task.recipe
         self.train = source.epochs.of(set(task.fold.train))
-        self.steps = math.ceil(len(self.train) / self.recipe.batch)
         weights = torch.tensor(self.recipe.class_weights, device=source.device)
         self.test = source.epochs.of(set(task.fold.test))
         self.weights = weights if len(weights) else None
         self.state = self._start()
+        self.windows = windows(self.state.model, source.epochs, self.train)
+        self.steps = math.ceil(len(self.windows) / self.recipe.batch)
 
     def _start(self) -> State:
         # without the protocol, so that both protocols start from the same weights
@@ -70,6 +75,12 @@ class Training:
     def pass_number(self) -> int:
         """The pass at work, from 1."""
         return len(self.state.rows) + 1
+
+    @property
+    def place(self) -> Place:
+        """What the schedule of the learning rate goes by."""
+        losses = [row["loss"] for row in self.state.rows]
+        return Place(self.state.step, self.steps * self.recipe.passes, losses)
 
     @cached_property
     def held_out(self) -> tuple[str, Numbers]:
@@ -109,10 +120,10 @@ class Training:
         self.finish()
 
     def order(self, number: int) -> Numbers:
-        """Give the order of the training epochs in a pass."""
+        """Give the order of the training epochs, or of their windows, in a pass."""
         if number != self._ordered[0]:
-            shuffled = np.random.default_rng(self.task.seeds(number)).permutation(self.train)
-            self._ordered = number, shuffled
+            rng = np.random.default_rng(self.task.seeds(number))
+            self._ordered = number, rng.permutation(len(self.windows))
         return self._ordered[1]
 
     _ordered: tuple[int, Numbers] = (-1, np.empty(0, np.int64))
@@ -121,11 +132,14 @@ class Training:
         """Make one update; return the number of epochs in it."""
         state, size = self.state, self.recipe.batch
         start = size * (state.step - (self.pass_number - 1) * self.steps)
-        numbers = self.order(self.pass_number)[start : start + size]
-        x, stages = self.source.take(numbers)  # (B, C, T), (B,)
+        some = self.windows.pick(self.order(self.pass_number)[start : start + size])
+        x, stages = self.source.take(some)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
+        x = self.changed(x, some.inputs)
         torch.manual_seed(_number(self.task.seeds(0, state.step)))
-        logits = state.model.train()(x)  # (B, S)
+        logits = state.model.train()(x).flatten(0, -2)  # (B or B L, S)
+        stages = stages.flatten()
         loss = _recipe.loss(logits, stages, self.weights, self.recipe.loss)
+        _recipe.adjust(state.optimiser, self.recipe, self.place)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
@@ -133,12 +147,19 @@ class Training:
         # the one wait for the device in a step
         value, correct = torch.stack([loss.detach(), hits.to(loss.dtype)]).tolist()
         if not math.isfinite(value):
-            self.refuse(numbers, value)
+            self.refuse(np.unique(some.inputs), value)
+        count = int((some.targets != NONE).sum())
         state.step += 1
-        state.loss += value * len(numbers)
+        state.loss += value * count
         state.correct += int(correct)
-        state.seen += len(numbers)
-        return len(numbers)
+        state.seen += count
+        return count
+
+    def changed(self, x: Tensor, numbers: Numbers) -> Tensor:
+        """Augment a batch as the recipe says; what is cached is always that of the first pass."""
+        how = self.recipe.augmentation
+        drawn = 1 if how.cached else self.pass_number
+        return augment(x, numbers, how, self.task.seeds(0, 0, drawn))
 
     def finish_pass(self, since: float) -> float | None:
         """Judge a pass, keep it if it is the best, write the log; return the kappa."""

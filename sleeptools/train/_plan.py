@@ -16,7 +16,7 @@ import torch
 from sleeptools import config as settings
 from sleeptools import epochs as epoch_sets
 from sleeptools import folds as dealing
-from sleeptools import models, registry, runs, store
+from sleeptools import models, registry, runs, store, trained
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.folds import Fold
@@ -219,7 +219,7 @@ class Plan:
         found = {}
         for path in self.files():
             if path.name == "config.json":
-                threads = models.read_config(path.parent).get("threads", [])
+                threads = trained.read_config(path.parent).get("threads", [])
                 if len(threads) > 1:
                     found[str(path.parent.relative_to(self.run))] = threads
         return found

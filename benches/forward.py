@@ -1,0 +1,130 @@
+"""Time the forward pass of a network at three batch sizes, beside its error.
+
+`python benches/forward.py [MODEL ...]` takes every model that has native inference unless told
+which, and writes benches/results/forward_MODEL.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import contenders
+import harness
+import material
+import numpy as np
+import peak
+import provenance
+import torch
+from harness import Values
+from torch import nn
+
+from sleeptools import native, registry, store
+
+RESULTS = Path(__file__).parent / "results"
+TURNS = {1: 31, 32: 15, 256: 7}  # of each batch size
+LIBRARIES = ("torch", "onnxruntime", "openvino", "onnxscript", "numpy")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=registry.names("engine"))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch", type=int, nargs="+", default=list(TURNS))
+    parser.add_argument("--turns", type=int, help="for a quick look")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    for name in options.models:
+        report = measure(name, options)
+        path = options.out / f"forward_{name.replace('-', '_')}"
+        store.write_json(path.with_suffix(".json"), report)
+        store.write_text(path.with_suffix(".md"), markdown(report))
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    facts = provenance.facts(*LIBRARIES)
+    network = material.model(name)
+    flops = material.flops(network)
+    peaks = {threads: peak.measure(threads) for threads in options.threads}
+    rows: list[dict[str, Any]] = []
+    for threads in options.threads:
+        for batch in options.batch:
+            turns = options.turns or TURNS.get(batch, 7)
+            rows += race(network, batch, threads, turns, flops, peaks[threads])
+            print("\n".join([name, *table(rows[-len(contenders.FORWARD) :])]), flush=True)
+    return {"model": name, **facts, "flops": flops, "peaks": peaks, "rows": rows}
+
+
+def race(
+    network: nn.Module, batch: int, threads: int, turns: int, flops: float, peak: dict[str, float]
+) -> list[dict[str, Any]]:
+    """One case: a row for each contender, also for those that cannot run here."""
+    torch.set_num_threads(threads)
+    native.set_threads(threads)
+    torch.compiler.reset()  # what was compiled for other shapes and threads
+    x = material.epochs(batch)
+    ready, absent = harness.prepare(contenders.FORWARD, network, x, threads)
+    logits = {place: centred(one.logits(one.run())) for place, one in ready.items()}
+    taken = harness.in_turn(ready, turns)
+    rows = []
+    for place, contender in enumerate(contenders.FORWARD):
+        row = {
+            "threads": threads, "batch": batch,
+            "contender": contender.name, "precision": contender.precision,
+        }  # fmt: skip
+        if place in absent:
+            row["absent"] = absent[place]
+        else:
+            row |= harness.times(taken[place], taken[0], batch)
+            row |= agreement(logits[place], logits[0])
+            row["share_of_peak"] = taken[place].share(batch * flops, peak, contender.precision)
+        rows.append(row)
+    return rows
+
+
+def centred(logits: Values) -> Values:
+    """Logits are the same up to a constant for each epoch; so may be logarithms of probability."""
+    return logits - logits.mean(1, keepdims=True)
+
+
+def agreement(logits: Values, wanted: Values) -> dict[str, Any]:
+    """Largest error relative to the largest logit, and epochs of the same stage."""
+    return {
+        "error": float(np.abs(logits - wanted).max() / np.abs(wanted).max()),
+        "same_stage": int((logits.argmax(1) == wanted.argmax(1)).sum()),
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    lines = [
+        f"# {report['model']}: forward pass", "",
+        provenance.describe(report), "",
+        f"One process, in turn, medians; {report['flops'] / 1e6:.1f} MFLOP per epoch in the "
+        "layers' products. " + " ".join(peak.describe(report["peaks"])),
+        "Share of peak: fp32 of the FMA's; bf16 of the AVX-512 dot product's, so that more than "
+        "100 % means AMX. Error: largest difference of a logit from plain PyTorch's in float32, "
+        "relative to the largest logit. Cores: CPU time per wall time; "
+        "below the threads, others had the machine and the times are too long.", "",
+        *table(report["rows"]), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    head = ["threads", "batch", "", "", *harness.TIMES, "error", "same stage", "of peak"]
+    return harness.table(head, [*map(cells, rows)])
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    start = [str(row["threads"]), str(row["batch"]), row["contender"], row["precision"]]
+    if "absent" in row:
+        return [*start, row["absent"], *[""] * 7]
+    return [
+        *start, *harness.time_cells(row), f"{row['error']:.1e}",
+        f"{row['same_stage']}/{row['batch']}", harness.percent(row["share_of_peak"]),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+// Attention block of a Transformer layer in four launches: queries, keys and values; a warp per
+// query and head, its scores in shared memory; the projection of the heads; residual and norm with
+// a warp per token.
+#include "product.cuh"
+
+namespace sleeptools::cuda {
+namespace {
+
+constexpr int kWarps = 4;  // of the launches with a warp per task
+
+__device__ float warp_all_sum(float value) {
+  for (int offset = 16; offset > 0; offset /= 2) {
+    value += __shfl_xor_sync(0xffffffffu, value, offset);
+  }
+  return value;
+}
+
+// The larger one; NaN may be lost here, but not in the exponentials of the scores.
+__device__ float warp_all_max(float value) {
+  for (int offset = 16; offset > 0; offset /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  }
+  return value;
+}
+
+// out = x w^T + b for row-major x (rows, depth), w (columns, depth).
+template <class W>
+__global__ void __launch_bounds__(kThreads)
+    affine(const float* x, const W* w, const float* b, float* out, int64_t rows, int64_t columns,
+           int64_t depth, int64_t stride) {
+  __shared__ Left left;
+  __shared__ Right right;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows;
+  const int64_t column = static_cast<int64_t>(blockIdx.y) * kColumns;
+  Sums sums = {};
+  product<W>(x, w, stride, first, column, rows, columns, depth, left, right, sums);
+  const int across = threadIdx.x % kAcross, down = threadIdx.x / kAcross;
+  for (int i = 0; i < kMyRows; ++i) {
+    for (int j = 0; j < kMyColumns; ++j) {
+      const int64_t r = first + down + kDown * i, c = column + across + kAcross * j;
+      if (r < rows && c < columns) out[r * columns + c] = sums[i][j] + b[c];
+    }
+  }
+}
+
+// Head h of the query `row`: softmax(q k / sqrt(size)) v.
+__global__ void __launch_bounds__(32 * kWarps)
+    attend(const Attention op, const float* qkv, float* result) {
+  extern __shared__ float all[];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int64_t task = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
+  if (task >= op.batch * op.tokens * op.heads) return;
+  const int64_t row = task / op.heads, head = task % op.heads, size = op.width / op.heads;
+  const float* q = qkv + row * 3 * op.width + head * size;
+  const float* k = qkv + row / op.tokens * op.tokens * 3 * op.width + op.width + head * size;
+  float* scores = all + warp * op.tokens;
+
+  float largest = -INFINITY;
+  for (int64_t j = lane; j < op.tokens; j += 32) {
+    float score = 0.0f;
+    for (int64_t d = 0; d < size; ++d) score = fmaf(q[d], k[j * 3 * op.width + d], score);
+    scores[j] = score * rsqrtf(static_cast<float>(size));
+    largest = fmaxf(largest, scores[j]);
+  }
+  largest = warp_all_max(largest);
+  float total = 0.0f;
+  for (int64_t j = lane; j < op.tokens; j += 32) {
+    scores[j] = expf(scores[j] - largest);
+    total += scores[j];
+  }
+  total = warp_all_sum(total);
+  __syncwarp();
+  for (int64_t d = lane; d < size; d += 32) {
+    float sum = 0.0f;
+    for (int64_t j = 0; j < op.tokens; ++j) {
+      sum = fmaf(scores[j], k[j * 3 * op.width + op.width + d], sum);
+    }
+    result[row * op.width + head * size + d] = sum / total;
+  }
+}
+
+// out = norm(x + out), a warp per row.
+__global__ void __launch_bounds__(32 * kWarps) add_normalise(const Attention op) {
+  const int lane = threadIdx.x % 32;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (row >= op.batch * op.tokens) return;
+  const float* x = op.x + row * op.width;
+  float* out = op.out + row * op.width;
+  float mean = 0.0f, variance = 0.0f;
+  for (int64_t j = lane; j < op.width; j += 32) mean += x[j] + out[j];
+  mean = warp_all_sum(mean) / op.width;
+  for (int64_t j = lane; j < op.width; j += 32) {
+    const float away = x[j] + out[j] - mean;
+    variance = fmaf(away, away, variance);
+  }
+  const float scale = rsqrtf(warp_all_sum(variance) / op.width + op.norm.eps);
+  for (int64_t j = lane; j < op.width; j += 32) {
+    out[j] = (x[j] + out[j] - mean) * scale * op.norm.gamma[j] + op.norm.beta[j];
+  }
+}
+
+template <class W>
+void project(const float* x, const void* w, const float* b, float* out, int64_t rows,
+             int64_t columns, int64_t depth, cudaStream_t stream) {
+  const int64_t stride = sizeof(W) == 2 ? (depth + 1) / 2 * 2 : depth;
+  const dim3 grid(static_cast<unsigned>((rows + kRows - 1) / kRows),
+                  static_cast<unsigned>((columns + kColumns - 1) / kColumns));
+  affine<W><<<grid, kThreads, 0, stream>>>(x, static_cast<const W*>(w), b, out, rows, columns,
+                                           depth, stride);
+}
+
+template <class W>
+void run(const Attention& op, cudaStream_t stream) {
+  const int64_t rows = op.batch * op.tokens;
+  float* const qkv = op.workspace;
+  float* const result = qkv + rows * 3 * op.width;
+  project<W>(op.x, op.w_in, op.b_in, qkv, rows, 3 * op.width, op.width, stream);
+  const auto blocks = [](int64_t tasks) {
+    return static_cast<unsigned>((tasks + kWarps - 1) / kWarps);
+  };
+  const size_t scores = kWarps * op.tokens * sizeof(float);
+  attend<<<blocks(rows * op.heads), 32 * kWarps, scores, stream>>>(op, qkv, result);
+  project<W>(result, op.w_out, op.b_out, op.out, rows, op.width, op.width, stream);
+  add_normalise<<<blocks(rows), 32 * kWarps, 0, stream>>>(op);
+}
+
+}  // namespace
+
+void attention(const Attention& op, int device, void* stream) {
+  check("attention", cudaSetDevice(device));
+  if (op.batch * op.tokens == 0) return;  // a grid of no blocks is an error
+  op.bf16 ? run<__nv_bfloat16>(op, static_cast<cudaStream_t>(stream))
+          : run<float>(op, static_cast<cudaStream_t>(stream));
+  check("attention", cudaGetLastError());
+}
+
+}  // namespace sleeptools::cuda

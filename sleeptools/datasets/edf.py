@@ -1,0 +1,372 @@
+"""Your own data: a folder of EDF, EDF+ or BDF files with a hypnogram beside each recording.
+
+A file `edf.toml` in the folder says what the files are called and what is in them (docs/edf.md).
+Hypnograms may have any format that `formats.read_hypnogram` knows, epochs of 1 to 60 s and any list
+of stages, of people or of animals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sleeptools import formats, store
+from sleeptools import stages as st
+from sleeptools.datasets import Channel, Planned, Source, check_plan
+from sleeptools.errors import DataError, MissingInputError
+from sleeptools.formats import edf
+from sleeptools.formats._edf_header import SignalHeader
+from sleeptools.hypnogram import Event, Hypnogram
+from sleeptools.montage import MICROVOLTS, in_microvolts
+from sleeptools.recording import Recording, Signal
+
+CITATION: Final = "Your own data: cite, and use under the licence of, where they come from."
+SETTINGS: Final = "edf.toml"
+PATTERN: Final = f"the files that {SETTINGS} names"
+TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
+TOKEN: Final = re.compile(r"\{(\w+)\}|(\*\*|\*)|([^{*]+|\{)")
+PARTS: Final = {"subject": r"[A-Za-z0-9][A-Za-z0-9._-]*?", "night": r"\d{1,6}"}
+LONGEST_ID: Final = 64  # letters: it becomes a file's name
+Modality = Literal["eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event", "other"]
+
+
+class Renamed(BaseModel):
+    """One channel by a name of one's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    label: str
+    unit: str = ""
+    modality: Modality | None = None
+    scale: float = 1.0
+
+    @field_validator("unit")
+    @classmethod
+    def _is_voltage(cls, unit: str) -> str:
+        if unit and unit not in MICROVOLTS:
+            raise ValueError(f"unknown unit; there are: {', '.join(MICROVOLTS)}")
+        return unit
+
+
+class Settings(BaseModel):
+    """What edf.toml says; docs/edf.md explains every setting."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    signals: str
+    hypnograms: tuple[str, ...] = ()
+    align: Literal["clock", "start"] = "clock"
+    least_overlap: float = Field(0.5, ge=0, le=1)
+    epoch_seconds: float | None = Field(None, ge=1, le=60)
+    stages: tuple[str, ...] = ()
+    scheme: str = ""
+    labels: dict[str, str] = {}
+    channels: dict[str, Renamed] = {}
+
+    @field_validator("scheme")
+    @classmethod
+    def _is_scheme(cls, scheme: str) -> str:
+        if scheme and scheme not in st.SCHEMES:
+            raise ValueError(f"unknown scheme; there are: {', '.join(st.SCHEMES)}")
+        return scheme
+
+    @field_validator("hypnograms", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _labels_alone(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {k: {"label": v} if isinstance(v, str) else v for k, v in value.items()}
+
+    @model_validator(mode="after")
+    def _labels_are_stages(self) -> Settings:
+        for label, name in self.labels.items():
+            if name not in (*self.names, *st.REASONS[1:]):
+                known = ", ".join([*self.names, *st.REASONS[1:]])
+                raise ValueError(f"labels: {label!r} is {name!r}, which is none of {known}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stage list; people's if neither it nor a scheme is given."""
+        return self.stages or (st.scheme(self.scheme).names if self.scheme else st.HUMAN)
+
+    def meaning(self) -> st.Scheme | str | None:
+        """Say what labels mean: the scheme's, with those of one's own and the stages' names."""
+        if not self.labels and not self.stages:
+            return self.scheme or None
+        known = st.scheme(self.scheme).labels if self.scheme else {}
+        own = {name: name for name in self.names}
+        return st.Scheme(self.names, {**known, **own, **self.labels})
+
+
+# --- finding --------------------------------------------------------------------------------------
+
+
+def find(root: Path, settings: Path | None = None) -> list[Source]:
+    """Find every recording that the settings name, sorted.
+
+    Parameters
+    ----------
+    settings
+        File to read instead of `root`/edf.toml.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such folder, or no settings; the hint shows some to begin with.
+    DataError
+        If the settings are wrong, or no file is named as they say.
+    """
+    path = settings or store.need(root, "folder") / SETTINGS
+    if not path.is_file():
+        raise MissingInputError(
+            f"{path}: no such file; it says what the files of {root} are called",
+            hint=f"begin with: printf '{TEMPLATE}' > {path}; all settings: docs/edf.md",
+        )
+    chosen = load(path)
+    names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    hypnograms = [_matching(pattern, names, path) for pattern in chosen.hypnograms]
+    others = [p for p in chosen.hypnograms if p != chosen.signals]  # or they stand in the signals
+    taken = {n for p in others for files in _matching(p, names, path).values() for n in files}
+    signals = _matching(chosen.signals, (n for n in names if n not in taken), path)
+    if not signals:
+        raise DataError(
+            f"{root}: no file is named {chosen.signals!r}",
+            hint=f"signals in {path.name} names them; there are: {', '.join(names[:6])}",
+        )
+    return [_source(root, key, signals[key], hypnograms, path) for key in sorted(signals)]
+
+
+def load(path: Path) -> Settings:
+    """Read settings.
+
+    Raises
+    ------
+    DataError
+        For an unknown, missing or impossible setting, naming it and those that there are.
+    """
+    try:
+        return Settings(**store.read_toml(path))
+    except ValidationError as e:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
+        raise DataError(
+            f"{path}: {problems}", hint=f"there are: {', '.join(Settings.model_fields)}"
+        ) from e
+
+
+Key = tuple[str, str]
+"""Subject and night, the latter empty where a pattern has none."""
+
+
+def _matching(pattern: str, names: Iterable[str], path: Path) -> dict[Key, list[str]]:
+    """Group the files that are named like a pattern."""
+    expression = _expression(pattern, path)
+    groups: dict[Key, list[str]] = {}
+    for name in names:
+        if match := expression.fullmatch(name):
+            found = match.groupdict("")
+            groups.setdefault((found["subject"], found.get("night", "")), []).append(name)
+    return groups
+
+
+def _expression(pattern: str, path: Path) -> re.Pattern[str]:
+    """Turn "{subject}/*_{night}.edf" into a regular expression; * stays within a folder."""
+    text, seen = "", set()
+    for part, star, literal in TOKEN.findall(pattern):
+        if literal:
+            text += re.escape(literal)
+        elif star:
+            text += ".*" if star == "**" else "[^/]*"
+        elif part not in PARTS:
+            raise DataError(
+                f"{path}: unknown part {{{part}}} in {pattern!r}",
+                hint=f"there are: {', '.join(f'{{{p}}}' for p in PARTS)}, * and **",
+            )
+        else:
+            text += f"(?P={part})" if part in seen else f"(?P<{part}>{PARTS[part]})"
+            seen.add(part)
+    if "subject" not in seen:
+        raise DataError(f"{path}: {pattern!r} does not say where {{subject}} stands")
+    return re.compile(text)
+
+
+def _source(
+    root: Path, key: Key, signals: list[str], hypnograms: Sequence[dict[Key, list[str]]], path: Path
+) -> Source:
+    subject, night = key
+    id_ = f"{subject}-{night}" if night else subject
+    scored = [groups.get(key) or groups.get((subject, ""), []) for groups in hypnograms]
+    problem = ""
+    if len(signals) > 1:
+        problem = f"{len(signals)} files are its signals: {', '.join(signals)}"
+    elif any(len(files) != 1 for files in scored):
+        number, files = next((i, f) for i, f in enumerate(scored, start=1) if len(f) != 1)
+        problem = f"scorer {number} has {len(files)} hypnograms; expected one"
+    elif len(id_) > LONGEST_ID:
+        problem = f"its name has more than {LONGEST_ID} letters"
+    names = [signals[0], *(files[0] for files in scored if files)]
+    problem = f"{id_}: {problem}" if problem else ""
+    return Source(id_, subject, int(night or 1), (*(root / n for n in names), path), problem)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+    """Read one recording with its hypnograms, cut to the length of the signals.
+
+    Parameters
+    ----------
+    allow_truncated
+        Take the whole records of a file that is cut short.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, a channel is not there, a label is unknown, or a hypnogram covers
+        less of the signals than the settings demand.
+    """
+    if source.problem:
+        raise DataError(source.problem)
+    path, *scored, settings_path = source.files
+    settings = load(settings_path)
+    recording = edf.read(path, allow_truncated=allow_truncated)
+    signals = _renamed(recording, settings, path.name)
+    scorings = [
+        _scoring(file, recording, settings, number) for number, file in enumerate(scored, start=1)
+    ]
+    found = replace(
+        recording, id=source.id, subject=source.subject, night=source.night, signals=signals,
+        facts={**recording.facts, "data_set": "edf"},
+    )  # fmt: skip
+    return found.scored(scorings)
+
+
+def _renamed(recording: Recording, settings: Settings, name: str) -> dict[str, Signal]:
+    """Give the signals the names of the settings; those that are not named keep their own."""
+    new: dict[str, str] = {}
+    signals = dict(recording.signals)
+    for label, channel in settings.channels.items():
+        if channel.label not in signals or channel.label in new:
+            raise DataError(
+                f"{name}: no signal {channel.label!r} to be {label!r}",
+                hint=f"there are: {', '.join(n for n in signals if n not in new)}",
+            )
+        new[channel.label] = label
+        signals[channel.label] = _scaled(signals[channel.label], channel, name)
+    found = {new.get(n, n): replace(s, label=new.get(n, n)) for n, s in signals.items()}
+    if len(found) < len(signals):
+        raise DataError(f"{name}: two signals of one name after {SETTINGS} has named them")
+    return found
+
+
+def _scaled(signal: Signal, channel: Renamed, name: str) -> Signal:
+    if channel.unit:
+        if signal.unit:
+            raise DataError(
+                f"{name}: signal {signal.label!r} has a unit already ({signal.unit})",
+                hint="scale multiplies where it is wrong; unit is for files that name none",
+            )
+        signal = in_microvolts(signal, channel.unit)
+    return replace(
+        signal, gain=signal.gain * channel.scale, offset=signal.offset * channel.scale,
+        modality=channel.modality or signal.modality,
+    )  # fmt: skip
+
+
+def _scoring(path: Path, recording: Recording, settings: Settings, number: int) -> Hypnogram:
+    """Read one scorer's hypnogram and put it where it belongs in the recording."""
+    found = formats.read_hypnogram(
+        path, scheme=settings.meaning(), epoch_seconds=settings.epoch_seconds
+    )
+    if settings.align == "clock" and found.begin and recording.start:
+        found = found.placed(recording.start)
+    inside = found.clipped(recording.seconds)
+    covered = len(inside) * inside.epoch_seconds / recording.seconds
+    if covered < settings.least_overlap or not len(inside):
+        raise DataError(
+            f"{path.name}: covers {covered:.0%} of the signals, from {found.onset:g} s on",
+            hint='align = "start" in edf.toml passes over the times of day; least_overlap is '
+            f"{settings.least_overlap:g}",
+        )
+    return replace(found, scorer=found.scorer or f"scorer {number}")
+
+
+# --- an example, simulated ------------------------------------------------------------------------
+
+RATE: Final = 128.0
+WORDS: Final = {
+    "W": "awake", "N1": "light 1", "N2": "light 2", "N3": "deep", "REM": "dreaming",
+    "unknown": "not scored", "movement": "moving",
+}  # fmt: skip
+CHANNELS: Final = (
+    Channel("Front", "EEG Fpz-Cz", RATE, -500.0, 500.0),
+    Channel("Back", "EEG Pz-Oz", RATE, -500.0, 500.0),
+    Channel("Eyes", "EOG horizontal", RATE, -1000.0, 1000.0),
+    Channel("Jaw", "EMG chin", RATE, -500.0, 500.0),
+)
+EXAMPLE: Final = {
+    "signals": "{subject}/night{night}.edf",
+    "hypnograms": ["{subject}/night{night}_a.edf", "{subject}/night{night}_b.edf"],
+    "epoch_seconds": 30.0,
+    "labels": {word: name for name, word in WORDS.items()},
+    "channels": {
+        "EEG Fpz-Cz": "Front", "EEG Pz-Oz": "Back", "EOG horizontal": "Eyes",
+        "EMG submental": {"label": "Jaw", "modality": "emg"},
+    },
+}  # fmt: skip
+PERSONS: Final = 600  # other people than any other set's simulated
+MOST_SUBJECTS, MOST_NIGHTS = 99, 9
+
+
+def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
+    """Plan simulated nights as a laboratory might name them.
+
+    Raises
+    ------
+    UsageError
+        For too many of them, or a subset: there is none.
+    """
+    check_plan(subjects, MOST_SUBJECTS, nights, MOST_NIGHTS, subset)
+    return [
+        Planned(
+            f"p{s:02d}-{n}", f"p{s:02d}", n, PERSONS + s, CHANNELS, _files(f"p{s:02d}", n), 2, 8
+        )
+        for s in range(1, subjects + 1)
+        for n in range(1, nights + 1)
+    ]
+
+
+def _files(subject: str, night: int) -> tuple[str, ...]:
+    stem = f"{subject}/night{night}"
+    return (f"{stem}.edf", f"{stem}_a.edf", f"{stem}_b.edf", SETTINGS)
+
+
+def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
+    """Write a recording, two scorings as EDF+ annotations, and the settings that read them.
+
+    Parameters
+    ----------
+    events
+        Not used: the scorings are written in words of their own.
+    """
+    del events
+    paths = tuple(root / name for name in _files(recording.subject, recording.night))
+    note = "simulated" if recording.facts.get("simulated") else ""
+    heads = [
+        SignalHeader(c.label, "", c.unit, c.low, c.high, -32768, 32767, "", int(RATE), 0)
+        for c in CHANNELS
+    ]
+    edf.write(paths[0], recording, heads, record_seconds=1.0, note=note)
+    for path, scoring in zip(paths[1:], recording.scorings, strict=False):
+        edf.write_annotations(path, scoring.events(WORDS), recording.start, note=note)
+    store.write_toml(paths[-1], EXAMPLE)
+    return paths

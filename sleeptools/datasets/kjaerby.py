@@ -1,0 +1,98 @@
+"""Kjaerby et al. 2022: EEG and EMG of mice, about 4 h each, scored every second.
+
+One MATLAB file an animal, as `formats.matlab` describes it. The recordings are scored as 0 wake,
+1 NREM, 2 REM, -1 or NaN unknown. Some files hold fewer signals than scores: what is scored past the
+signals is cut and counted, and a file that lacks more than half of either is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from sleeptools import store
+from sleeptools.datasets import Planned, Source, _animals
+from sleeptools.datasets._animals import LEAST_OVERLAP, join, numbered
+from sleeptools.errors import DataError
+from sleeptools.formats import matlab
+from sleeptools.hypnogram import Event
+from sleeptools.recording import Recording
+
+CITATION: Final = (
+    "C. Kjaerby, M. Andersen, N. Hauglund, et al., Memory-enhancing properties of sleep depend on "
+    "the oscillatory amplitude of norepinephrine, Nat. Neurosci. 25:1059-1070, 2022, "
+    "doi:10.1038/s41593-022-01102-9. The recordings come from the authors, under their terms."
+)
+PATTERN: Final = "NAME.mat with eeg, emg, eeg_frequency and sleep_scores"
+SAMPLE_RATE: Final = 511.95964
+HOURS: Final = 4.0
+
+
+def find(root: Path) -> list[Source]:
+    """Find every recording below a folder, sorted.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such folder.
+    DataError
+        If it holds no MATLAB file.
+    """
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(store.need(root, "folder").rglob("*.mat"), key=lambda p: p.stem):
+        groups.setdefault(path.stem, []).append(path)
+    if not groups:
+        raise DataError(f"{root}: holds no MATLAB files", hint=f"expected {PATTERN}")
+    return numbered((stem, files, _problem(stem, files)) for stem, files in groups.items())
+
+
+def _problem(stem: str, files: list[Path]) -> str:
+    return "" if len(files) == 1 else f"{len(files)} files are named {stem}.mat; expected one"
+
+
+def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+    """Read one recording with its hypnogram, cut to the length of the signals.
+
+    Parameters
+    ----------
+    allow_truncated
+        Changes nothing: a vector that is cut short has no sign of it but the scores' number.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or scores and signals overlap too little.
+    """
+    del allow_truncated
+    if source.problem:
+        raise DataError(source.problem)
+    (path,) = source.files
+    recording, hypnogram = matlab.read(path), matlab.read_hypnogram(path)
+    if recording.seconds < LEAST_OVERLAP * len(hypnogram) * hypnogram.epoch_seconds:
+        raise DataError(
+            f"{path.name}: signals of {recording.seconds:g} s for {len(hypnogram)} scored seconds",
+            hint="the recording was cut short when the file was written",
+        )
+    return join(source, recording, hypnogram, {"data_set": "kjaerby"})
+
+
+# --- writing the same layout ----------------------------------------------------------------------
+
+
+def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]:
+    """List the recordings to simulate; the data set has no subsets."""
+    _animals.refuse_subset(subset)
+    return _animals.plan(
+        subjects, nights, sample_rate=SAMPLE_RATE, epoch_seconds=matlab.EPOCH_SECONDS, hours=HOURS,
+        endings=(".mat",),
+    )  # fmt: skip
+
+
+def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
+    """Write a recording with its hypnogram as one file of version 5; `events` are not used."""
+    del events
+    assert recording.hypnogram is not None
+    path = root / f"{recording.id}.mat"
+    matlab.write(path, recording, recording.hypnogram.stages.astype(float))
+    return (path,)

@@ -1,0 +1,146 @@
+"""SlumberNet: EEG and EMG of mice over three days, scored in 4-s epochs.
+
+`STEM-256Hz.txt` holds two columns of samples (EEG, EMG; 256 Hz), `STEM*sco.txt` the scoring as
+SleepSign exports it: W, N and R; the authors take every other label for an artefact. Epoch k is
+samples 1024 k to 1024 k + 1023. Units are not written; microvolts are assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sleeptools import formats, store
+from sleeptools.datasets import Planned, Source, _animals
+from sleeptools.datasets._animals import join, numbered
+from sleeptools.errors import DataError
+from sleeptools.formats import columns, sleepsign
+from sleeptools.hypnogram import Event
+from sleeptools.recording import Recording
+
+CITATION: Final = (
+    "P. K. Jha, U. K. Valekunja, A. B. Reddy, SlumberNet: deep learning classification of sleep "
+    "stages using residual neural networks, Sci. Rep. 14:4797, 2024, "
+    "doi:10.1038/s41598-024-54727-0. Data: Zenodo, doi:10.5281/zenodo.7899654; licence as stated "
+    "there."
+)
+PATTERN: Final = "STEM-256Hz.txt with STEM*sco.txt"
+SIGNALS, SCORING = "-256Hz.txt", "sco.txt"
+LETTERS: Final = ("W", "N", "R", "M")  # the last, an artefact, is stage -1
+EPOCH_SECONDS: Final = 4.0
+SAMPLE_RATE: Final = 256.0
+HOURS: Final = 24.0  # a simulated recording; the real ones last 72
+HEAD_LINES: Final = 19  # of a scoring, before its table
+SIMULATED: Final = "simulated by sleeptools"
+
+
+def find(root: Path) -> list[Source]:
+    """Find every recording below a folder, sorted.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such folder.
+    DataError
+        If no file in it is named like this data set's.
+    """
+    texts = sorted(store.need(root, "folder").rglob("*.txt"))
+    stems = [p.name.removesuffix(SIGNALS) for p in texts if p.name.endswith(SIGNALS)]
+    groups: dict[str, list[Path]] = {stem: [] for stem in sorted(stems)}
+    for path in texts:
+        if path.name.endswith((SIGNALS, SCORING)):
+            groups.setdefault(_stem(path.name, stems), []).append(path)
+    if not groups:
+        raise DataError(
+            f"{root}: holds no SlumberNet recordings", hint=f"expected files named {PATTERN}"
+        )
+    return numbered(
+        (stem, sorted(files, key=lambda p: not p.name.endswith(SIGNALS)), _problem(stem, files))
+        for stem, files in groups.items()
+    )
+
+
+def _stem(name: str, stems: Iterable[str]) -> str:
+    """Tell whose a file is: of the longest stem that its name begins with."""
+    owners = [stem for stem in stems if name.startswith(stem)]
+    return max(owners, key=len) if owners else name.removesuffix(SCORING)
+
+
+def _problem(stem: str, files: list[Path]) -> str:
+    signals = sum(p.name.endswith(SIGNALS) for p in files)
+    if signals == 1 and len(files) == 2:  # noqa: PLR2004 - signals and scoring
+        return ""
+    return (
+        f"{signals} signal files and {len(files) - signals} scorings begin with {stem}; "
+        "expected one of each"
+    )
+
+
+def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+    """Read one recording with its hypnogram, cut to the length of the signals.
+
+    Parameters
+    ----------
+    allow_truncated
+        Changes nothing: a text that is cut short has no sign of it but the scoring's length.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, or the two overlap too little.
+    """
+    del allow_truncated
+    if source.problem:
+        raise DataError(source.problem)
+    signals, scoring = source.files
+    recording = columns.read(signals)
+    hypnogram = sleepsign.read_hypnogram(
+        scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS
+    )  # fmt: skip
+    facts: dict[str, str | bool] = {"data_set": "slumbernet"}
+    with scoring.open("rb") as file:
+        if SIMULATED.encode() in file.read(formats.HEAD):
+            facts["simulated"] = True
+    return join(source, recording, hypnogram, facts)
+
+
+# --- writing the same layout ----------------------------------------------------------------------
+
+
+def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]:
+    """List the recordings to simulate; the data set has no subsets."""
+    _animals.refuse_subset(subset)
+    return _animals.plan(
+        subjects, nights, sample_rate=SAMPLE_RATE, epoch_seconds=EPOCH_SECONDS, hours=HOURS,
+        endings=(SIGNALS, f"-{SCORING}"),
+    )  # fmt: skip
+
+
+def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
+    """Write a recording with its hypnogram as two texts; `events` are not used."""
+    del events
+    signals, scoring = root / f"{recording.id}{SIGNALS}", root / f"{recording.id}-{SCORING}"
+    columns.write(signals, [recording.signal(label).samples() for label in columns.LABELS])
+    store.write_text(scoring, "\r\n".join([*_head(recording), *_rows(recording), ""]))
+    return signals, scoring
+
+
+def _head(recording: Recording) -> list[str]:
+    """Make the facts before the table, as many lines as SleepSign writes."""
+    note = SIMULATED if recording.facts.get("simulated") else ""
+    known = [f"File name,{recording.id}.kcd", f"Subject,{recording.subject}", f"Memo,{note}"]
+    more = [f"Free comment {i}," for i in range(1, HEAD_LINES - len(known))]
+    return [*known, *more, "Time,Epoch No.,Stage,"]
+
+
+def _rows(recording: Recording) -> list[str]:
+    scoring = recording.hypnogram
+    assert scoring is not None
+    begin = recording.start or datetime(2000, 1, 1)
+    return [
+        f"{begin + timedelta(seconds=k * EPOCH_SECONDS):%d/%m/%Y %H:%M:%S},{k + 1},"
+        f"{LETTERS[stage]},0,"
+        for k, stage in enumerate(scoring.stages.tolist())
+    ]

@@ -1,0 +1,111 @@
+"""A model's weights on the way into its network, each checked as it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleeptools.errors import DataError
+from sleeptools.native import Floats
+
+COUNTER = "num_batches_tracked"  # of a BatchNorm; inference has no use for it
+
+
+class Weights(Mapping[str, Floats]):
+    """Arrays under PyTorch's names.
+
+    Parameters
+    ----------
+    arrays
+        Of model.safetensors.
+    path
+        Of the file, for messages.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
+        self.arrays = {k: v for k, v in arrays.items() if not k.endswith(COUNTER)}
+        self.path = path
+        self.left = set(self.arrays)
+
+    def __getitem__(self, name: str) -> Floats:
+        """Take an array.
+
+        Raises
+        ------
+        DataError
+            If there is none, it is not float32, or holds values that are not finite.
+        """
+        if name not in self.arrays:
+            raise DataError(f"{self.path}: weights do not fit the model: missing {name}")
+        self.left.discard(name)
+        array = self.arrays[name]
+        if array.dtype != np.float32:
+            raise DataError(f"{self.path}: {name} is {array.dtype}; expected float32")
+        if not np.isfinite(array).all():
+            raise DataError(f"{self.path}: {name} holds values that are not finite")
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def take(self, name: str, *shape: int) -> Floats:
+        """Take an array of a known shape.
+
+        Raises
+        ------
+        DataError
+            As for `[]`, and if the shape is another.
+        """
+        array = self[name]
+        if array.shape != shape:
+            raise DataError(f"{self.path}: {name} is {array.shape}; expected {shape}")
+        return array
+
+    def linear(self, name: str, outputs: int, inputs: int) -> tuple[Floats, Floats]:
+        """Take weight and bias of a linear layer."""
+        weight = self.take(f"{name}.weight", outputs, inputs)
+        return weight, self.take(f"{name}.bias", outputs)
+
+    def fold(
+        self, weight: Floats, bias: Floats | None, norm: str, eps: float = 1e-5
+    ) -> tuple[Floats, Floats]:
+        """Fold a BatchNorm with running statistics into the layer before it.
+
+        Parameters
+        ----------
+        weight, bias
+            Of the layer, (outputs, ...) and (outputs,).
+        norm, eps
+            Name of the BatchNorm, and its epsilon.
+
+        Returns
+        -------
+        weight, bias
+            Of a layer that does both.
+        """
+        names = ("weight", "bias", "running_mean", "running_var")
+        vectors = (self.take(f"{norm}.{n}", len(weight)).astype(np.float64) for n in names)
+        gamma, beta, mean, variance = vectors
+        factor = gamma / np.sqrt(variance + eps)
+        shift = mean if bias is None else mean - bias
+        scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        return scaled.astype(np.float32), (beta - shift * factor).astype(np.float32)
+
+    def finish(self) -> None:
+        """Check that every array was taken.
+
+        Raises
+        ------
+        DataError
+            Naming those that were not.
+        """
+        if self.left:
+            left = ", ".join(sorted(self.left)[:3])
+            raise DataError(f"{self.path}: weights do not fit the model: unknown {left}")

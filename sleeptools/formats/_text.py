@@ -1,0 +1,178 @@
+"""Text files of the field: decoded strictly, never larger than a hypnogram can be."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import math
+import re
+from collections.abc import Sequence
+from datetime import datetime, time
+from pathlib import Path
+
+from sleeptools import store
+from sleeptools.errors import DataError, NoStagesError
+
+LARGEST = 64 << 20  # bytes; a week of 1-s epochs at 100 bytes a line
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+DATES = ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%Y-%m-%d", "%d.%m.%Y", "%d-%m-%Y")
+CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)[:.](\d\d)(?:\.(\d{1,6}))?(?: ?([ap])\.?m\.?)?", re.I)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NOON = 12
+FIRST_YEAR, LAST_YEAR = 1900, 2200
+
+
+def head_lines(head: bytes) -> list[str]:
+    """Decode the start of a file to its whole lines; nothing where it is no text."""
+    encoding = _encoding(head)
+    text = head.decode(encoding, errors="ignore")
+    if "\0" in text:
+        return []
+    lines = text.splitlines()
+    return lines if text.endswith(("\n", "\r")) or len(lines) < 2 else lines[:-1]  # noqa: PLR2004
+
+
+def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
+    """Read a text file, UTF-8 or with a byte order mark UTF-16; blank lines at its end are gone.
+
+    Parameters
+    ----------
+    fallback
+        Encoding of a file that is not UTF-8; it is an error where there is none.
+
+    Raises
+    ------
+    DataError
+        If the file is too large, or no text of these encodings.
+    NoStagesError
+        If the file is empty.
+    """
+    size = store.need(path).stat().st_size
+    if size > LARGEST:
+        raise DataError(f"{path.name}: {size >> 20} MiB; a hypnogram has at most {LARGEST >> 20}")
+    raw = path.read_bytes()
+    try:
+        text = raw.decode(_encoding(raw))
+    except UnicodeDecodeError as e:
+        if fallback is None:
+            raise DataError(
+                f"{path.name}: byte {raw[e.start]:#04x} at {e.start} is not {e.encoding}",
+                hint="save the file as UTF-8",
+            ) from e
+        text = raw.decode(fallback)
+    if "\0" in text:
+        raise DataError(f"{path.name}: holds zero bytes; it is not a text file")
+    text = text.rstrip()
+    if not text:
+        raise NoStagesError(f"{path.name}: holds no lines")
+    return text.splitlines()
+
+
+def header(head: bytes, separator: str) -> list[str]:
+    """Names of a table's columns, in lower case, from the start of the file; [""] for no text."""
+    first = "".join(head_lines(head)[:1])
+    return [c.strip().lower() for c in _cells(first, separator)]
+
+
+def table(path: Path, separator: str) -> list[dict[str, str]]:
+    """Read a table with a header; names of columns are in lower case, blank rows passed over.
+
+    Raises
+    ------
+    DataError
+        If a row has another number of cells than the header, with its line.
+    """
+    lines = read_lines(path)
+    columns = [c.strip().lower() for c in _cells(lines[0], separator)]
+    rows = []
+    for i, line in enumerate(lines[1:], 2):
+        cells = [c.strip() for c in _cells(line, separator)]
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{path.name}: line {i} has {len(cells)} cells, the header {len(columns)}: "
+                f"{line[:60]!r}"
+            )
+        rows.append(dict(zip(columns, cells, strict=True)))
+    return rows
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return (
+        next(csv.reader([line], delimiter=separator), [""])
+        if '"' in line
+        else line.split(separator)
+    )
+
+
+def decimal(value: float) -> str:
+    """Write seconds to the microsecond, without trailing zeros."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _encoding(raw: bytes) -> str:
+    return next((name for bom, name in BOMS if raw.startswith(bom)), "utf-8")
+
+
+def number(text: str, where: str) -> float:
+    """Read a decimal number; a comma is not taken for a point.
+
+    Raises
+    ------
+    DataError
+        If it is none, with what was seen and where.
+    """
+    if NUMBER.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    hint = "decimal comma? write a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else None
+    raise DataError(f"{where}: {text[:40]!r} is not a number", hint=hint)
+
+
+def clock(text: str) -> time | None:
+    """Read a time of day with its seconds, or None where it is none."""
+    match = CLOCK.fullmatch(text)
+    if match is None:
+        return None
+    hour, half = int(match[1]), (match[5] or "").lower()
+    if half:
+        hour = hour % NOON + NOON * (half == "p")
+    try:
+        return time(hour, int(match[2]), int(match[3]), int((match[4] or "0").ljust(6, "0")))
+    except ValueError:
+        return None
+
+
+def moments(texts: Sequence[str], where: str) -> list[datetime]:
+    """Read the dates and times of a column, all in the same form.
+
+    Where the days could stand before or after the months, the reading with the shorter way from
+    the first to the last is taken, and day first if they are equal.
+
+    Raises
+    ------
+    DataError
+        If there is no form that fits all.
+    """
+    readings = [r for form in DATES if (r := _moments(texts, form)) is not None]
+    if not readings:
+        raise DataError(f"{where}: {texts[0][:40]!r} and what follows are no dates with times")
+    return min(readings, key=lambda r: max(r) - min(r))
+
+
+def _moments(texts: Sequence[str], form: str) -> list[datetime] | None:
+    found: list[datetime] = []
+    days: dict[str, datetime] = {}
+    for text in texts:
+        day, _, rest = text.replace("T", " ", 1).partition(" ")
+        at = clock(rest.strip())
+        try:
+            date = days.get(day) or days.setdefault(day, datetime.strptime(day, form))
+        except ValueError:
+            return None
+        if at is None or not FIRST_YEAR <= date.year <= LAST_YEAR:
+            return None
+        found.append(datetime.combine(date, at))
+    return found

@@ -1,0 +1,57 @@
+"""AccuSleePy label files: CSV with `brain_state` and perhaps `confidence_score`, a row an epoch.
+
+1 REM, 2 wake, 3 NREM, -1 undefined, the digits of AccuSleePy's own configuration; the file does
+not tell how long an epoch is. The exchange format of mouse scoring.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sleeptools import store
+from sleeptools.errors import NoStagesError
+from sleeptools.formats import _scoring, _text, _words
+from sleeptools.hypnogram import Hypnogram
+
+COLUMNS: Final = (["brain_state"], ["brain_state", "confidence_score"])
+WORDS: Final = {
+    "Wake": "2", "NREM": "3", "REM": "1", "unknown": "-1", "movement": "-1", "unannotated": "-1",
+}  # fmt: skip
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell it by its header."""
+    del path
+    return _text.header(head, ",") in COLUMNS
+
+
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read the labels; `epoch_seconds` must be given.
+
+    Parameters
+    ----------
+    scheme
+        "accusleepy" if left out.
+
+    Raises
+    ------
+    DataError
+        For a malformed row, an unknown digit, or no length of an epoch.
+    """
+    rows = _text.table(path, ",")
+    if not rows:
+        raise NoStagesError(f"{path.name}: holds no labels")
+    return _scoring.from_labels(
+        [r["brain_state"] for r in rows], scheme=scheme or "accusleepy",
+        epoch_seconds=epoch_seconds, source=path.name,
+    )  # fmt: skip
+
+
+def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
+    """Write the labels, and return what the format cannot carry."""
+    words, notes = _words.lines_of(hypnogram, WORDS, "accusleepy")
+    store.write_text(path, "\n".join(["brain_state", *words, ""]))
+    return notes

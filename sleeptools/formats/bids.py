@@ -1,0 +1,112 @@
+"""BIDS `*_events.tsv` with its sidecar `*_events.json`: onset, duration and a column of stages.
+
+The specification's "Task events"; there is no standard of its own for stages yet, so the column is
+`trial_type`, or `stage` or `sleep_stage` where a file has it. The sidecar says how long an epoch
+is and which stage list it is (`EpochLength`, `StageNames`), as a hypnogram needs and the table
+alone does not tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from sleeptools import stages, store
+from sleeptools.errors import DataError
+from sleeptools.formats import _scoring, _text, _words
+from sleeptools.hypnogram import Hypnogram
+
+SUFFIXES: Final = ("_events.tsv",)
+STAGE_COLUMNS: Final = ("stage", "sleep_stage", "trial_type")
+WORDS: Final = {
+    **{n: n for n in (*stages.HUMAN, *stages.MOUSE, "unknown", "movement")},
+    "unannotated": "n/a",
+}
+LEVELS: Final = {
+    "W": "wake", "Wake": "wake", "N1": "NREM stage 1", "N2": "NREM stage 2", "N3": "NREM stage 3",
+    "NREM": "sleep that is not REM", "REM": "rapid eye movement sleep",
+    "unknown": "scored as unknown", "movement": "scored as movement or artefact",
+}  # fmt: skip
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell it by its first two columns and a column that can hold stages."""
+    del path
+    columns = _text.header(head, "\t")
+    return columns[:2] == ["onset", "duration"] and any(c in columns for c in STAGE_COLUMNS)
+
+
+def sidecar(path: Path) -> Path:
+    """Path of the JSON file beside a table."""
+    return path.with_suffix(".json")
+
+
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read stages with their onsets; events of `trial_type` that are no stage are passed over.
+
+    Raises
+    ------
+    DataError
+        For a malformed row, an unknown stage, or stages that overlap or leave the epoch grid.
+    """
+    rows = _text.table(path, "\t")
+    facts = _facts(sidecar(path))
+    column = next(c for c in STAGE_COLUMNS if not rows or c in rows[0])
+    events = [
+        (
+            _text.number(row["onset"], f"{path.name}: line {i}: onset"),
+            _text.number(row["duration"], f"{path.name}: line {i}: duration"),
+            row[column],
+        )
+        for i, row in enumerate(rows, 2)
+    ]
+    read = _scoring.from_mixed if column == "trial_type" else _scoring.from_events
+    if scheme is None and facts.get("StageNames") == list(stages.MOUSE):
+        scheme = "mouse"
+    if epoch_seconds is None:
+        epoch_seconds = facts.get("EpochLength")
+    found = read(events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name)
+    scorers = {row.get("scorer", "") for row in rows} - {"", "n/a"}
+    return replace(found, scorer=scorers.pop()) if len(scorers) == 1 else found
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    facts = store.read_json(path) if path.exists() else {}
+    length = facts.get("EpochLength", 1) if isinstance(facts, dict) else None
+    if isinstance(length, bool) or not isinstance(length, int | float):
+        raise DataError(f"{path.name}: expected an object whose EpochLength is a number of seconds")
+    return facts
+
+
+def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
+    """Write the table and its sidecar; everything is carried."""
+    events, notes = _words.events_of(hypnogram, WORDS, "bids")
+    scorer = " ".join(hypnogram.scorer.split()) or "n/a"
+    lines = [
+        "\t".join((_text.decimal(onset), _text.decimal(duration), word, scorer))
+        for onset, duration, word in events
+    ]
+    store.write_json(sidecar(path), _description(hypnogram))
+    store.write_text(path, "\n".join(["onset\tduration\ttrial_type\tscorer", *lines, ""]))
+    return notes
+
+
+def _description(hypnogram: Hypnogram) -> dict[str, Any]:
+    known = (*hypnogram.names, "unknown", "movement")
+    return {
+        "onset": {
+            "Description": "Start of the epoch from the start of the recording",
+            "Units": "s",
+        },
+        "duration": {"Description": "Length of the epoch", "Units": "s"},
+        "trial_type": {
+            "Description": "Sleep stage, or why the epoch has none; n/a: not annotated",
+            "Levels": {name: LEVELS[name] for name in known},
+        },
+        "scorer": {"Description": "Who scored"},
+        "EpochLength": hypnogram.epoch_seconds,
+        "StageNames": list(hypnogram.names),
+    }

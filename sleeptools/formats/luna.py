@@ -1,0 +1,156 @@
+"""Luna's interval annotations (`.annot`): class, instance, channel, start, stop, meta; tabs.
+
+The reduced forms have four (class, instance, start, stop) or three columns (class, start, stop).
+Times are seconds, clock times hh:mm:ss, elapsed times 0+hh:mm:ss or epochs e:N; a stop may be a
+duration (+S) or "..." for the next row's start. Stages are W N1 N2 N3 R, NR for mice, M movement,
+? unknown. An `.eannot` has a label a line and is read as `labels`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import time
+from pathlib import Path
+from typing import Final
+
+from sleeptools import stages, store
+from sleeptools.errors import DataError, NoStagesError
+from sleeptools.formats import _scoring, _text, _words
+from sleeptools.hypnogram import Event, Hypnogram
+
+SUFFIXES: Final = (".annot", ".eannot")
+HEADER: Final = ("class", "instance", "channel", "start", "stop", "meta")
+START_COLUMN: Final = {6: 3, 4: 2, 3: 1}  # by the number of columns
+CLASSES: Final = {
+    "W": "W", "Wake": "W", "N1": "N1", "N2": "N2", "N3": "N3", "NREM": "NR", "REM": "R",
+    "movement": "M", "unknown": "?",
+}  # fmt: skip
+LABELS: Final = {**CLASSES, "unannotated": "?"}
+DAY: Final = 86400.0  # s
+EARLIER: Final = 6 * 3600.0  # s; clock times so far before the first stage are the same night's
+TIME: Final = r"(-?\d+(\.\d+)?|(0\+)?\d{1,2}[:.]\d\d[:.]\d\d(\.\d+)?|e:\d+(:[\d.]+){0,2})"
+ROW: Final = re.compile(rf"\S[^\t]*\t([^\t]*\t){{0,2}}{TIME}\t(\.|\.\.\.|\+?{TIME})(\t.*)?")
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell it by its header, or by a row with a class, a start and a stop."""
+    del path
+    rows = [t for t in _text.head_lines(head) if t.strip() and not t.startswith("#")]
+    return bool(rows) and (_is_header(rows[0]) or bool(ROW.fullmatch(rows[0])))
+
+
+def _is_header(line: str) -> bool:
+    columns = line.lower().split()
+    return columns[0] == "class" and columns[-1] in ("stop", "meta")
+
+
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read the annotations whose class is a stage; those of other classes are passed over.
+
+    Clock times past midnight count on; `begin` is that of the first stage.
+
+    Raises
+    ------
+    DataError
+        For a malformed row, clock times among seconds, or stages that overlap or leave the grid.
+    NoStagesError
+        If there are no annotations.
+    """
+    rows = [
+        _row(line, f"{path.name}: line {i}")
+        for i, line in enumerate(_text.read_lines(path), 1)
+        if line.strip() and not line.startswith("#") and not _is_header(line)
+    ]
+    if not rows:
+        raise NoStagesError(f"{path.name}: holds no annotations")
+    first = next((r for r in rows if r.name.lower() in stages.WORDS), rows[0])
+    begin = _text.clock(first.start)
+    found = _scoring.from_mixed(
+        _events(rows, begin), scheme=scheme, epoch_seconds=epoch_seconds, source=path.name,
+        begin=begin,
+    )  # fmt: skip
+    return replace(found, onset=0.0) if begin else found
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line's class and times as written, and where it stands."""
+
+    name: str
+    start: str
+    stop: str
+    where: str
+
+
+def _row(line: str, where: str) -> Row:
+    cells = [c.strip() for c in (line.split("\t") if "\t" in line else line.split())]
+    if len(cells) not in START_COLUMN:
+        raise DataError(f"{where} has {len(cells)} columns; expected 6, 4 or 3")
+    start = START_COLUMN[len(cells)]
+    return Row(cells[0], cells[start], cells[start + 1], where)
+
+
+def _events(rows: Sequence[Row], begin: time | None) -> list[Event]:
+    """Place the rows in seconds, from the clock time `begin` on where they have clock times."""
+    starts = [_seconds(r.start, begin, r.where) for r in rows]
+    events: list[Event] = []
+    for row, start, following in zip(rows, starts, [*starts[1:], None], strict=True):
+        if row.stop.startswith("+"):
+            stop = start + _text.number(row.stop[1:], row.where)
+        elif row.stop == "..." and following is not None:
+            stop = following
+        elif row.stop == "." and row.start.startswith("e:"):
+            stop = start + _epoch(row.start, row.where)[1]
+        elif row.stop.startswith("e:"):
+            stop = sum(_epoch(row.stop, row.where))
+        else:
+            stop = _seconds(row.stop, begin, row.where)
+            stop += DAY if begin and stop < start else 0.0
+        events.append((start, stop - start, row.name))
+    return events
+
+
+def _seconds(text: str, begin: time | None, where: str) -> float:
+    at = _text.clock(text.removeprefix("0+"))
+    if (at is not None and not text.startswith("0+")) != (begin is not None):
+        raise DataError(
+            f"{where}: {text[:40]!r} where other rows have "
+            f"{'clock times' if begin else 'times from the start'}",
+            hint="write all times in one way",
+        )
+    if text.startswith("e:"):
+        return _epoch(text, where)[0]
+    if at is None:
+        return _text.number(text, where)
+    if begin is None:
+        return _of_day(at)
+    return (_of_day(at) - _of_day(begin) + EARLIER) % DAY - EARLIER
+
+
+def _of_day(at: time) -> float:
+    return at.hour * 3600 + at.minute * 60 + at.second + at.microsecond / 1e6
+
+
+def _epoch(text: str, where: str) -> tuple[float, float]:
+    """Start and length of `e:N`, `e:N:LENGTH` or `e:N:LENGTH:STEP`, s; N counts from 1."""
+    number, *rest = (_text.number(p, where) for p in text.split(":")[1:])
+    length = rest[0] if rest else _scoring.HUMAN_EPOCH
+    return (number - 1) * (rest[1] if len(rest) > 1 else length), length
+
+
+def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
+    """Write rows, or a label a line to an .eannot file; return what the format cannot carry."""
+    if path.suffix.lower() == ".eannot":
+        lines, notes = _words.lines_of(hypnogram, LABELS, "luna .eannot")
+    else:
+        events, notes = _words.events_of(hypnogram, CLASSES, "luna .annot")
+        lines = ["\t".join(HEADER)]
+        for onset, duration, word in events:
+            start, stop = _text.decimal(onset), _text.decimal(onset + duration)
+            lines.append("\t".join((word, ".", ".", start, stop, ".")))
+    store.write_text(path, "\n".join([*lines, ""]))
+    return notes

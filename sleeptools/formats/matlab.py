@@ -1,0 +1,216 @@
+"""MATLAB files of one mouse, version 5 and 7.3 (HDF5): eeg, emg, eeg_frequency, sleep_scores.
+
+The layout of the recordings of Kjaerby et al. 2022 (doi:10.1038/s41593-022-01102-9): `eeg` and
+`emg` are vectors in volts at `eeg_frequency` Hz, which is 511.95964 and not 512; `sleep_scores`
+has a number a second. Version 7.3 is HDF5 and needs h5py. Only vectors of plain numbers are read:
+no objects, functions or links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools import montage, stages, store
+from sleeptools.errors import DataError, NoStagesError, SleeptoolsError, UnavailableError
+from sleeptools.hypnogram import Hypnogram
+from sleeptools.recording import Recording, Samples, Signal
+
+SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
+RATE, SCORES = "eeg_frequency", "sleep_scores"
+SIMULATED: Final = "simulated"  # a further variable of simulated files
+EPOCH_SECONDS: Final = 1.0
+HEAD: Final = b"MATLAB 5.0 MAT-file, written by sleeptools"
+HEAD_BYTES: Final = 116  # of text, in which scipy puts the time: the same content, the same file
+HDF5: Final = b"\x89HDF\r\n\x1a\n"
+USER_BLOCK: Final = 512  # bytes of text before the HDF5 data of a MATLAB file
+CLASSES: Final = (
+    "double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+    "logical", "float64", "float32",
+)  # fmt: skip
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell a MATLAB file by its first bytes."""
+    del path
+    return head.startswith(b"MATLAB 5.0 MAT-file") or _is_hdf5(head)
+
+
+def _head(path: Path) -> bytes:
+    with store.need(path).open("rb") as file:
+        return file.read(USER_BLOCK + len(HDF5))
+
+
+def _is_hdf5(head: bytes) -> bool:
+    return HDF5 in (head[: len(HDF5)], head[USER_BLOCK : USER_BLOCK + len(HDF5)])
+
+
+def read(path: Path) -> Recording:
+    """Read a recording; samples stay on the disk until asked for.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or a variable is missing, of another shape or no numbers.
+    UnavailableError
+        If it is of version 7.3 and h5py is not installed.
+    """
+    there = _variables(path)
+    rate = _vector(path, RATE, there)
+    if len(rate) != 1 or not 0 < rate[0] < np.inf:
+        raise DataError(f"{path.name}: {RATE} is {rate[0]:g}, of {len(rate)}; expected one, in Hz")
+    signals = {
+        label: Signal(
+            label, float(rate[0]), "uV", montage.modality(label), _size(path, name, there),
+            partial(_volts, path, name, there), gain=1e6,
+        )
+        for label, name in SIGNALS.items()
+    }  # fmt: skip
+    facts = {SIMULATED: True} if SIMULATED in there else {}
+    return Recording(path.stem, path.stem, 1, signals, facts=facts)
+
+
+def _volts(path: Path, name: str, there: Variables) -> Samples:
+    return _vector(path, name, there).astype(np.float32)
+
+
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read the scores; NaN is -1.
+
+    Parameters
+    ----------
+    scheme
+        "kjaerby" if left out.
+    epoch_seconds
+        1 s if left out.
+
+    Raises
+    ------
+    NoStagesError
+        If the file has no scores.
+    DataError
+        If it is damaged, or a score is unknown.
+    """
+    there = _variables(path)
+    if SCORES not in there:
+        raise NoStagesError(f"{path.name}: no variable {SCORES!r}", hint=_listed(there))
+    scores = np.nan_to_num(_vector(path, SCORES, there).astype(np.float64), nan=-1.0)
+    values, place = np.unique(scores, return_inverse=True)
+    meaning, names = stages.translate(
+        (f"{v:g}" for v in values), by=scheme or "kjaerby", source=path.name
+    )  # fmt: skip
+    resolved = np.array([stages.resolve(meaning[f"{v:g}"], names) for v in values], np.int8)
+    return Hypnogram(
+        resolved[place, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[place, 1]
+    )
+
+
+def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> None:
+    """Write a recording's EEG and EMG, of one rate, and a score a second, as version 5."""
+    from scipy.io import savemat
+
+    rate = recording.signal("EEG").sample_rate
+    content: dict[str, object] = {
+        name: recording.signal(label).samples()[None] * np.float32(1e-6)
+        for label, name in SIGNALS.items()
+    }
+    content |= {RATE: np.array([[rate]]), SCORES: scores[None]}
+    if recording.facts.get("simulated"):
+        content[SIMULATED] = np.array([[1.0]])
+    with store.atomic_write(path) as file:
+        savemat(file, content)
+        file.seek(0)
+        file.write(HEAD.ljust(HEAD_BYTES))
+
+
+# --- variables of either version ------------------------------------------------------------------
+
+
+Variables = Mapping[str, tuple[tuple[int, ...], str]]
+"""Shape and MATLAB class by name."""
+
+
+def _variables(path: Path) -> Variables:
+    """List a file's variables without reading them."""
+    if _is_hdf5(_head(path)):
+        with _opened(path) as h5:
+            return {name: _described(h5, name) for name in h5}
+    from scipy.io import whosmat
+
+    with _damage(path):
+        return {name: (tuple(shape), kind) for name, shape, kind in whosmat(str(path))}
+
+
+def _vector(path: Path, name: str, there: Variables) -> npt.NDArray[Any]:
+    """Read a variable: (n,)."""
+    size = _size(path, name, there)
+    if _is_hdf5(_head(path)):
+        with _opened(path) as h5:
+            return np.asarray(h5[name][()]).reshape(size)
+    from scipy.io import loadmat
+
+    with _damage(path):
+        return np.asarray(loadmat(path, variable_names=[name])[name]).reshape(size)
+
+
+def _size(path: Path, name: str, there: Variables) -> int:
+    """Check that a variable is a vector of numbers, and count them."""
+    if name not in there:
+        raise DataError(f"{path.name}: no variable {name!r}", hint=_listed(there))
+    shape, kind = there[name]
+    size = int(np.prod(shape, dtype=np.int64))
+    if kind not in CLASSES or size == 0 or size != max(shape):
+        raise DataError(
+            f"{path.name}: variable {name!r} is {' x '.join(map(str, shape))} of class {kind}; "
+            "expected a vector of numbers"
+        )
+    return size
+
+
+def _listed(there: Variables) -> str:
+    return f"there are: {', '.join(there) or 'none'}"
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn whatever a library makes of a damaged file into one line."""
+    try:
+        yield
+    except SleeptoolsError:
+        raise
+    except Exception as e:
+        what = str(e).split("\n", 1)[0]
+        raise DataError(f"{path.name}: damaged MATLAB file: {what}") from e
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file of version 7.3."""
+    try:
+        import h5py
+    except ImportError as e:
+        raise UnavailableError(
+            f"{path.name}: a MATLAB 7.3 file, for which the library h5py is needed",
+            hint="pip install h5py, or in MATLAB: save(..., '-v7')",
+        ) from e
+    with _damage(path), h5py.File(path, "r") as h5:
+        yield h5
+
+
+def _described(h5: Any, name: str) -> tuple[tuple[int, ...], str]:
+    """Give shape and class of one entry; what lies in another file is not followed."""
+    import h5py
+
+    entry = h5[name] if isinstance(h5.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(entry, h5py.Dataset) or entry.external or entry.is_virtual:
+        return (), "group" if isinstance(entry, h5py.Group) else "link"
+    shape = (0,) if entry.attrs.get("MATLAB_empty") else entry.shape[::-1]
+    return shape, bytes(entry.attrs.get("MATLAB_class", entry.dtype.name.encode())).decode()

@@ -1,0 +1,88 @@
+"""Noxturnal (Nox Medical) event exports: CSV, mostly UTF-16, with dates in the reader's language.
+
+A row is start, end, event and duration; the second line has the units, "[],[],[],[s]". Stages
+stand among events of other kinds and have names in the program's language: French ones are from a
+real export, others are that language's word for being awake.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Final
+
+from sleeptools import stages
+from sleeptools.errors import DataError, NoStagesError
+from sleeptools.formats import _scoring, _text
+from sleeptools.hypnogram import Hypnogram
+
+UNITS: Final = re.compile(r"\[[^\]]*\]([,;\t]\[[^\]]*\]){2,}[,;\t]*")
+AWAKE: Final = (
+    "wake", "éveil", "eveil", "wach", "vigilia", "veglia", "vigília", "vaka", "vaken", "våken",
+    "vågen", "wakker", "czuwanie", "hereillä",
+)  # fmt: skip
+WORDS: Final = {
+    **dict.fromkeys(AWAKE, "W"),
+    **{t: stages.WORDS[t] for t in ("w", "n1", "n2", "n3", "r", "rem", "?", "unknown", "unscored")},
+}
+HEADS: Final = 2  # lines before the first row
+DURATION: Final = 3  # its column
+CUT: Final = 1.5  # s; start, end and duration may each be cut to whole seconds
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell it by its line of units."""
+    del path
+    return bool(UNITS.fullmatch("".join(_text.head_lines(head)[1:2]).strip()))
+
+
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read the stages among the events; `begin` is the time of the first epoch.
+
+    Raises
+    ------
+    DataError
+        For a malformed row, stages that overlap or leave the epoch grid, or an event that may be
+        a stage of an unknown name.
+    NoStagesError
+        If there are no events.
+    """
+    lines = _text.read_lines(path)
+    separator = re.findall(r"\]([,;\t])", lines[1])[0]
+    rows = list(csv.reader(lines[HEADS:], delimiter=separator))
+    for i, row in enumerate(rows, HEADS + 1):
+        if len(row) < 3:  # noqa: PLR2004 - start, end, event
+            raise DataError(
+                f"{path.name}: line {i} is {str(row)[:60]}; expected start, end and event"
+            )
+    if not rows:
+        raise NoStagesError(f"{path.name}: holds no events")
+    times = _text.moments([t for row in rows for t in row[:2]], path.name)
+    starts, ends = times[::2], times[1::2]
+    for i, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True), HEADS + 1):
+        _check_duration(row, (end - start).total_seconds(), f"{path.name}: line {i}")
+    texts = [row[2].strip() for row in rows]
+    staged = [s for s, t in zip(starts, texts, strict=True) if t.lower() in WORDS]
+    first = min(staged or starts)
+    events = [
+        ((s - first).total_seconds(), (e - s).total_seconds(), t)
+        for s, e, t in zip(starts, ends, texts, strict=True)
+    ]
+    return _scoring.from_mixed(
+        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=first,
+        words=WORDS,
+    )  # fmt: skip
+
+
+def _check_duration(row: list[str], seconds: float, where: str) -> None:
+    """Compare with the column of durations: they differ where the clock was changed that night."""
+    if len(row) > DURATION and row[DURATION].strip():
+        said = _text.number(row[DURATION].strip(), where)
+        if abs(said - seconds) > CUT:
+            raise DataError(
+                f"{where}: {row[2]!r} lasts {said:g} s, but {seconds:g} s from start to end",
+                hint="was the clock changed that night? export it in a time without summer time",
+            )

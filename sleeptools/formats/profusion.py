@@ -1,0 +1,50 @@
+"""Compumedics Profusion XML (CMPStudyConfig): a number for every epoch, in `SleepStages`.
+
+0 wake, 1 to 4 stages 1 to 4, 5 REM, 6 movement, 9 unscored: the numbers of R&K, fixed by the
+format, so that no scheme need be named.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sleeptools.errors import NoStagesError
+from sleeptools.formats import _scoring, _text, _xml
+from sleeptools.hypnogram import Hypnogram
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell it by its root element."""
+    del path
+    return _xml.starts_with(head, "CMPStudyConfig")
+
+
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read the stage of every epoch.
+
+    Parameters
+    ----------
+    scheme
+        "nsrr" if left out.
+    epoch_seconds
+        The file's own `EpochLength` if left out.
+
+    Raises
+    ------
+    DataError
+        If the file is no XML, or a stage is unknown.
+    NoStagesError
+        If it holds no stages.
+    """
+    root = _xml.parse(path)
+    labels = [(stage.text or "").strip() for stage in root.iterfind("SleepStages/SleepStage")]
+    if not labels:
+        raise NoStagesError(f"{path.name}: holds no SleepStage")
+    length = _xml.text_of(root, "EpochLength")
+    if epoch_seconds is None and length:
+        epoch_seconds = _text.number(length, f"{path.name}: EpochLength")
+    return _scoring.from_labels(
+        labels, scheme=scheme or "nsrr", epoch_seconds=epoch_seconds, source=path.name
+    )

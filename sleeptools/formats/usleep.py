@@ -1,0 +1,76 @@
+"""U-Sleep (U-Time) hypnograms: `init,duration,stage` in a row, with a header or without.
+
+`.ids` has commas and no header, `.tsv` tabs and one, `.hyp` a stage a line (read as `labels`).
+Stages are W N1 N2 N3 REM UNKNOWN OUT_OF_BOUNDS; their integers are scheme "usleep".
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from sleeptools import store
+from sleeptools.errors import DataError
+from sleeptools.formats import _scoring, _text, _words
+from sleeptools.hypnogram import Event, Hypnogram
+
+SUFFIXES: Final = (".ids", ".hyp")
+COLUMNS: Final = ["init", "duration", "stage"]
+ROW: Final = re.compile(r"-?\d+(\.\d+)?[,\t]\d+(\.\d+)?[,\t][^,\t]+")
+WORDS: Final = {
+    "W": "W", "N1": "N1", "N2": "N2", "N3": "N3", "REM": "REM",
+    "unknown": "UNKNOWN", "movement": "UNKNOWN", "unannotated": "OUT_OF_BOUNDS",
+}  # fmt: skip
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell it by its header, or by a first row of two numbers and a stage."""
+    del path
+    lines = _text.head_lines(head)
+    return bool(lines) and (_columns(lines[0]) == COLUMNS or bool(ROW.fullmatch(lines[0])))
+
+
+def _columns(line: str) -> list[str]:
+    return [c.strip().lower() for c in re.split(r"[,\t]", line)]
+
+
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read stages with their onsets from the recording's start.
+
+    Raises
+    ------
+    DataError
+        For a malformed row, an unknown label, or stages that overlap or leave the epoch grid.
+    """
+    lines = _text.read_lines(path)
+    mark = "\t" if "\t" in lines[0] else ","
+    skipped = int(_columns(lines[0]) == COLUMNS)
+    events: list[Event] = []
+    for i, line in enumerate(lines[skipped:], skipped + 1):
+        parts = [p.strip() for p in line.split(mark)]
+        where = f"{path.name}: line {i}"
+        if len(parts) != len(COLUMNS):
+            raise DataError(f"{where} is {line[:60]!r}; expected init, duration and stage")
+        onset, duration = (_text.number(p, where) for p in parts[:2])
+        events.append((onset, duration, parts[2]))
+    return _scoring.from_events(
+        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
+    )
+
+
+def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
+    """Write rows, or a stage a line to a .hyp file; return what the format cannot carry."""
+    if path.suffix.lower() == ".hyp":
+        lines, notes = _words.lines_of(hypnogram, WORDS, "usleep")
+    else:
+        events, notes = _words.events_of(hypnogram, WORDS, "usleep")
+        mark, lines = (",", []) if path.suffix.lower() == ".ids" else ("\t", ["\t".join(COLUMNS)])
+        lines += [
+            mark.join((_text.decimal(onset), _text.decimal(duration), word))
+            for onset, duration, word in events
+        ]
+    store.write_text(path, "\n".join([*lines, ""]))
+    return notes

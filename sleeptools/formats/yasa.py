@@ -1,0 +1,77 @@
+"""YASA hypnograms: a CSV with a column `Stage`, or a bare name a line.
+
+Names are WAKE N1 N2 N3 REM ART UNS, for three stages WAKE NREM REM; older files have the integers
+of scheme "yasa", -2 to 4. A column `Time` has each epoch's date and time, `Epoch` its number.
+Bare names a line are read as `labels`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from sleeptools import store
+from sleeptools.errors import DataError, NoStagesError
+from sleeptools.formats import _scoring, _text, _words
+from sleeptools.hypnogram import Hypnogram
+
+WORDS: Final = {
+    "W": "WAKE", "Wake": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "NREM": "NREM", "REM": "REM",
+    "movement": "ART", "unknown": "UNS", "unannotated": "UNS",
+}  # fmt: skip
+
+
+def accepts(path: Path, head: bytes) -> bool:
+    """Tell it by a header with `Stage` and no onset."""
+    del path
+    columns = _text.header(head, ",")
+    return "stage" in columns and columns[0] in ("epoch", "time", "stage", "")
+
+
+def read_hypnogram(
+    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+) -> Hypnogram:
+    """Read the stage of every epoch; a column `Time` gives `begin` and the length of an epoch.
+
+    Raises
+    ------
+    DataError
+        For a malformed row, an epoch left out or twice, a number without a scheme, or an unknown
+        label.
+    """
+    rows = _text.table(path, ",")
+    if not rows:
+        raise NoStagesError(f"{path.name}: holds no stages")
+    begin = None
+    if "epoch" in rows[0]:
+        _check_consecutive([r["epoch"] for r in rows], path.name)
+    if "time" in rows[0]:
+        times = _text.moments([r["time"] for r in rows], path.name)
+        steps = {(b - a).total_seconds() for a, b in itertools.pairwise(times)}
+        if len(steps) > 1 or min(steps, default=1) <= 0:
+            raise DataError(f"{path.name}: the times are not one epoch apart")
+        begin, epoch_seconds = times[0], epoch_seconds or next(iter(steps), None)
+    labels = [r["stage"] for r in rows]
+    found = _scoring.from_labels(
+        labels, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
+    )
+    return replace(found, begin=begin)
+
+
+def _check_consecutive(epochs: list[str], source: str) -> None:
+    first = _text.number(epochs[0], f"{source}: epoch")
+    for i, text in enumerate(epochs):
+        if _text.number(text, f"{source}: epoch") != first + i:
+            raise DataError(f"{source}: epoch {text} follows {epochs[i - 1]}")
+
+
+def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
+    """Write `Epoch,Stage` to a .csv, bare names to another file; return what is not carried."""
+    words, notes = _words.lines_of(hypnogram, WORDS, "yasa")
+    lines = words
+    if path.suffix.lower() == ".csv":
+        lines = ["Epoch,Stage", *(f"{i},{word}" for i, word in enumerate(words))]
+    store.write_text(path, "\n".join([*lines, ""]))
+    return notes

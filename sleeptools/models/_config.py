@@ -1,0 +1,72 @@
+"""What the settings of models have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+
+def _there(value: int, info: ValidationInfo) -> int:
+    channels = info.data.get("channels", value + 1)
+    if value >= channels:
+        raise ValueError(f"expected 0 to {channels - 1}, the channels of the input")
+    return value
+
+
+Channel = Annotated[int, Field(ge=0), AfterValidator(_there)]
+"""Number of a channel of the input, of which the settings before it say how many there are."""
+
+
+class Settings(BaseModel):
+    """Settings of a model: nothing unknown, and nothing changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Human(Settings):
+    """A model of 30-s epochs at 100 Hz.
+
+    Parameters
+    ----------
+    stages
+        Number of stages.
+    """
+
+    stages: int = Field(default=5, ge=2, le=16)
+
+    @property
+    def sample_rate(self) -> float:
+        """Hz."""
+        return 100.0
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Length of an epoch, s."""
+        return 30.0
+
+
+class Mouse(Settings):
+    """A model of mouse sleep, whose epochs and rates differ between laboratories.
+
+    Parameters
+    ----------
+    stages
+        Number of stages.
+    channels
+        Channels of the input.
+    sample_rate
+        Hz.
+    epoch_seconds
+        Length of an epoch, s.
+    """
+
+    stages: int = Field(default=3, ge=2, le=16)
+    channels: int = Field(default=2, ge=1, le=64)
+    sample_rate: float = Field(default=512.0, gt=0, le=10_000)
+    epoch_seconds: float = Field(default=1.0, gt=0, le=60)
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return round(self.sample_rate * self.epoch_seconds)

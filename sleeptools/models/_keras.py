@@ -1,0 +1,16 @@
+"""Defaults of Keras, in which some of the published programs are written."""
+
+from __future__ import annotations
+
+from torch import nn
+
+EPS, MOMENTUM = 1e-3, 0.01  # of BatchNorm
+ADAM_EPS = 1e-7
+
+
+def start(module: nn.Module) -> None:
+    """Draw a layer's initial weights uniformly after Glorot and Bengio 2010, biases zero."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,233 @@
+"""AttnSleep: one 30-s epoch of one EEG channel at 100 Hz to five stages.
+
+Eldele, Chen, Liu, Wu, Kwoh, Li, Guan, "An Attention-Based Deep Learning Approach for Sleep Stage
+Classification With Single-Channel EEG", IEEE TNSRE 2021, 29:809-818
+(doi:10.1109/TNSRE.2021.3076234).
+
+Two convolution streams (MRCNN) give 128 maps of 80 steps; a residual squeeze-and-excitation block
+(AFR) reduces them to 30. Two encoder layers (TCE) take the 30 maps as tokens of width 80: causal
+convolutions across the maps make query, key and value, five heads attend, and the query, not the
+input, is the residual. A linear layer classifies.
+
+Where the paper and its authors' program differ, this follows the program, which has the published
+parameter count:
+
+unused   Each encoder layer of the program normalises before its attention without using that, and
+         has a convolution that nothing calls. The two make 12,980 of its 522,805 parameters and
+         lie here frozen as `unused`.
+weights  The paper's class-aware loss, max(1, log(mu M / M_k)) mu_k from the number of epochs of
+         each stage, uses the counts of training and test epochs together; here the outcome on
+         Sleep-EDF-20 stands as fixed weights.
+recipe   "authors": Adam with amsgrad, 1e-3 and after ten passes 1e-4, the pass kept by accuracy.
+         "mmasleepnet": as the MMASleepNet authors trained it as their baseline (unweighted, 1e-4;
+         far below the original on the same data); their initial weights are `init = "pytorch"`.
+         "default": the authors', the pass kept by kappa.
+
+Input is microvolts as recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sleeptools.models._config import Channel, Human
+from sleeptools.models._recipe import Recipe
+from sleeptools.models._schedule import Schedule
+from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.streams import Layer
+
+ABOUT = {
+    "paper": "Eldele et al. 2021, doi:10.1109/TNSRE.2021.3076234",
+    "parameters": 522_805, "macs": 63_717_340, "montage": "EEG, one of the channels given",
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["two_stream_conv"],
+}  # fmt: skip
+
+MAPS = 30  # after the AFR; the encoder's tokens
+STEPS = 80  # after the two streams are joined: 64 + 16; the tokens' width
+HEADS = 5
+HIDDEN = 120  # of the encoder's feed-forward
+KERNEL = 7  # of the causal convolutions
+REDUCTION = 16  # of the squeeze
+DROPOUT = 0.1  # in the encoder
+SHAPES = (
+    (
+        Layer(64, 50, 6, 24, (8, 2, 4)),  # (64, 251)
+        Layer(128, 8, 1, 4),
+        Layer(128, 8, 1, 4, (4, 4, 2)),  # (128, 64)
+    ),
+    (
+        Layer(64, 400, 50, 200, (4, 2, 2)),  # (64, 31)
+        Layer(128, 7, 1, 3),
+        Layer(128, 7, 1, 3, (2, 2, 1)),  # (128, 16)
+    ),
+)
+
+_AUTHORS = Recipe(
+    variant="authors", passes=100, batch=128, learning_rate=1e-3, weight_decay=1e-3, amsgrad=True,
+    schedule=Schedule(kind="drop", passes=10, factor=0.1),
+    class_weights=(0.30, 0.72, 0.30, 0.20, 0.30), selection="accuracy",
+)  # fmt: skip
+RECIPES = {
+    "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
+    "authors": _AUTHORS,
+    "mmasleepnet": Recipe(
+        variant="mmasleepnet", passes=150, batch=256, weight_decay=1e-2, selection="accuracy"
+    ),
+}
+RECIPE = RECIPES["default"]
+
+
+class Config(Human):
+    """What makes one AttnSleep differ from another.
+
+    Parameters
+    ----------
+    channels
+        Channels of the input.
+    channel
+        The one that the model looks at, from 0; Fpz-Cz is the first of the preset sleep-edf.
+    dropout
+        Probability after each stream's first pool and after the streams are joined.
+    init
+        "authors": convolutions from N(0, 0.02), BatchNorm's factors from N(1, 0.02).
+    """
+
+    channels: int = Field(default=4, ge=1, le=64)
+    channel: Channel = 0
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    init: Literal["authors", "pytorch"] = "authors"
+
+
+class Recalibration(nn.Module):
+    """Residual squeeze-and-excitation block from 128 to 30 maps (AFR)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(inputs, outputs, 1)
+        self.norm1 = nn.BatchNorm1d(outputs)
+        self.conv2 = nn.Conv1d(outputs, outputs, 1)
+        self.norm2 = nn.BatchNorm1d(outputs)
+        self.squeeze = nn.Linear(outputs, outputs // REDUCTION, bias=False)
+        self.excite = nn.Linear(outputs // REDUCTION, outputs, bias=False)
+        self.skip = nn.Conv1d(inputs, outputs, 1, bias=False)
+        self.skip_norm = nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 128, 80) to (B, 30, 80)."""
+        f = functional.relu(self.norm1(self.conv1(x)))
+        f = self.norm2(self.conv2(f))  # (B, 30, 80)
+        e = torch.sigmoid(self.excite(functional.relu(self.squeeze(f.mean(2)))))  # (B, 30)
+        return functional.relu(f * e[:, :, None] + self.skip_norm(self.skip(x)))
+
+
+class Norm(nn.Module):
+    """Layer normalisation with the unbiased deviation, 1e-6 added to it and not under its root."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same."""
+        deviation, mean = torch.std_mean(x, -1, keepdim=True)
+        return self.weight * (x - mean) / (deviation + 1e-6) + self.bias
+
+
+class Causal(nn.Conv1d):
+    """Convolution that looks only back in time."""
+
+    def __init__(self) -> None:
+        super().__init__(MAPS, MAPS, KERNEL)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 30, 80) to the same."""
+        return super().forward(functional.pad(x, (KERNEL - 1, 0)))
+
+
+class Encoder(nn.Module):
+    """One layer of the temporal context encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = Causal(), Causal(), Causal()
+        self.out = nn.Linear(STEPS, STEPS)
+        self.norm = Norm(STEPS)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(STEPS, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, STEPS)
+        )
+        self.dropout = nn.Dropout(DROPOUT)
+        self.unused = nn.ModuleList([Causal(), Norm(STEPS)]).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 30 tokens, 80) to the same."""
+        query = self.query(x)
+        q, k, v = (
+            t.unflatten(2, (HEADS, -1)).transpose(1, 2)  # (B, 5, 30, 16)
+            for t in (query, self.key(x), self.value(x))
+        )
+        dropout = self.dropout.p if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        x = query + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))  # (B, 30, 80)
+        out: Tensor = x + self.dropout(self.feed_forward(self.norm(x)))
+        return out
+
+
+class Model(nn.Module):
+    """AttnSleep; see the head of the module.
+
+    Parameters
+    ----------
+    config
+        Which variant.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.streams = TwoStreams(1, SHAPES, Activation("gelu"), config.dropout)
+        self.afr = Recalibration(128, MAPS)
+        self.encoders = nn.Sequential(Encoder(), Encoder())
+        self.norm = Norm(STEPS)
+        self.linear = nn.Linear(MAPS * STEPS, config.stages)
+        self.folded = FoldedStreams([(config.channel, self.streams)])
+        if config.init == "authors":
+            self.apply(_start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score epochs.
+
+        Parameters
+        ----------
+        x
+            (B, channels, 3000) float32, uV.
+
+        Returns
+        -------
+        logits
+            (B, stages); their softmax is the hypnodensity.
+        """
+        z = self.norm(self.encoders(self.afr(self.maps(x))))  # (B, 30, 80)
+        logits: Tensor = self.linear(z.flatten(1))  # (B, stages)
+        return logits
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, channels, 3000) to (B, 128, 80): the two streams of one channel."""
+        if not self.training and self.folded.serves(x):
+            return self.folded(x)
+        one = self.config.channel
+        found: Tensor = self.streams(x[:, one : one + 1])
+        return found
+
+
+def _start(module: nn.Module) -> None:
+    """Draw the initial weights of a layer as the authors do."""
+    if isinstance(module, nn.Conv1d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm1d):
+        nn.init.normal_(module.weight, 1.0, 0.02)

@@ -1,0 +1,166 @@
+"""MASleepNet: one 30-s epoch of EEG, EOG and EMG at 100 Hz, or a sequence of them, to five stages.
+
+Wang, Gong, Wang, Dong, Huang, Zhang, Ma, "MASleepNet: A Sleep Staging Model Integrating Multi-Scale
+Convolution and Attention Mechanisms", Biomimetics 2025, 10(10):642
+(doi:10.3390/biomimetics10100642).
+
+A reconstruction, not the authors' configuration: known are the plan, the kernels 50 and 400 and the
+accuracies (84.53 % on Sleep-EDF-20, 82.56 % on Sleep-EDF-78); no program is public. The plan: of
+each modality two convolution streams and a squeeze-and-excitation over their maps; a bidirectional
+LSTM over the joined modalities, attention that pools its steps, and a linear classifier.
+
+Ours: streams of the geometry of AttnSleep (80 steps of 128 maps; both EEG channels are one
+modality), a reduction of 16 in the excitation, an LSTM of 128 each way over the 80 steps, additive
+attention, dropout 0.5. Whether the paper's LSTM runs within an epoch or across epochs is not known:
+with `sequence` above 1 a second LSTM runs across the pooled epochs and all of them are scored.
+Training: AttnSleep's, with the class weights of MMASleepNet.
+
+Input is microvolts as recorded.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sleeptools.models._config import Human
+from sleeptools.models._recipe import Recipe
+from sleeptools.models._schedule import Schedule
+from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.models.attnsleep import SHAPES
+
+ABOUT = {
+    "paper": "Wang et al. 2025, doi:10.3390/biomimetics10100642; our reconstruction",
+    "parameters": 1_792_157, "macs": 222_256_384, "montage": "2 EEG, EOG, EMG",
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["two_stream_conv"],
+}  # fmt: skip
+
+MAPS = 128  # of a modality
+REDUCTION = 16
+HIDDEN = 128  # of the LSTM, each way
+
+RECIPE = Recipe(
+    passes=100, batch=128, learning_rate=1e-3, weight_decay=1e-3,
+    schedule=Schedule(kind="drop", passes=10, factor=0.1),
+    class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
+)  # fmt: skip
+
+
+class Config(Human):
+    """What makes one MASleepNet differ from another.
+
+    Parameters
+    ----------
+    eeg
+        EEG channels; one EOG and one EMG channel follow them.
+    sequence
+        Epochs that are looked at, and scored, together; 1 for each alone, 20 with sequences.
+    layers
+        Of each LSTM.
+    dropout
+        Probability in the streams, after they are joined and before the classifier.
+    """
+
+    eeg: int = Field(default=2, ge=1, le=64)
+    sequence: int = Field(default=1, ge=1, le=200)
+    layers: int = Field(default=1, ge=1, le=4)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return self.eeg + 2
+
+
+class Excitation(nn.Module):
+    """Squeeze-and-excitation over the maps of one modality."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(MAPS, MAPS // REDUCTION)
+        self.excite = nn.Linear(MAPS // REDUCTION, MAPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 128, 80) to the same."""
+        weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(x.mean(2)))))  # (B, 128)
+        return x * weight[:, :, None]
+
+
+class Pool(nn.Module):
+    """Additive attention: the steps' mean, weighted by a score of each."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, width // 2)
+        self.score = nn.Linear(width // 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, steps, width) to (B, width)."""
+        weight = self.score(torch.tanh(self.hidden(x))).softmax(1)  # (B, steps, 1)
+        pooled: Tensor = (weight * x).sum(1)
+        return pooled
+
+
+def lstm(inputs: int, layers: int) -> nn.LSTM:
+    """Make a bidirectional LSTM, (B, steps, inputs) to (B, steps, 256)."""
+    return nn.LSTM(inputs, HIDDEN, layers, batch_first=True, bidirectional=True)
+
+
+class Model(nn.Module):
+    """MASleepNet; see the head of the module.
+
+    Parameters
+    ----------
+    config
+        Which variant.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.first = (0, config.eeg, config.eeg + 1)  # channel of each modality
+        gelu = Activation("gelu")
+        self.streams = nn.ModuleList(
+            TwoStreams(n, SHAPES, gelu, config.dropout) for n in (config.eeg, 1, 1)
+        )
+        self.excitations = nn.ModuleList(Excitation() for _ in self.first)
+        self.steps = lstm(len(self.first) * MAPS, config.layers)
+        self.pool = Pool(2 * HIDDEN)
+        if config.sequence > 1:
+            self.epochs = lstm(2 * HIDDEN, config.layers)
+        self.dropout = nn.Dropout(config.dropout)
+        self.linear = nn.Linear(2 * HIDDEN, config.stages)
+        found = zip(self.first, self.streams, strict=True)
+        self.folded = FoldedStreams([(c, s) for c, s in found if isinstance(s, TwoStreams)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score epochs, or sequences.
+
+        Parameters
+        ----------
+        x
+            (B, channels, 3000) float32, uV, channels in the order EEG, EOG, EMG; for sequences
+            (B, epochs, channels, 3000).
+
+        Returns
+        -------
+        logits
+            (B, stages), or (B, epochs, stages); their softmax is the hypnodensity.
+        """
+        maps = self.maps(x.flatten(0, -3)).split_with_sizes([MAPS] * len(self.first), 1)
+        weighed = [se(m) for se, m in zip(self.excitations, maps, strict=True)]
+        steps, _ = self.steps(torch.cat(weighed, 1).transpose(1, 2))  # (B, 80, 256)
+        pooled = self.pool(self.dropout(steps))  # (B, 256); of sequences (B L, 256)
+        if self.config.sequence > 1:
+            pooled, _ = self.epochs(pooled.view(*x.shape[:2], -1))  # (B, L, 256)
+        logits: Tensor = self.linear(self.dropout(pooled))
+        return logits
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, channels, 3000) to (B, 384, 80): the streams of the three modalities."""
+        if not self.training and self.folded.serves(x):
+            return self.folded(x)
+        parts = x.split_with_sizes([self.config.eeg, 1, 1], 1)
+        return torch.cat([two(part) for two, part in zip(self.streams, parts, strict=True)], 1)

@@ -1,0 +1,45 @@
+"""Mouse CNN with attention: `mouse-cnn` with self-attention after each block of every branch.
+
+Fazla Rabbi Mashrur, Yixuan Luo, Paul Berggren, Yanlong Zhao, "Mice Sleep Staging from EEG and EMG
+signals": multi-head self-attention without a mask after each convolution layer, otherwise as the
+CNN and trained alike. The report contradicts itself on what it gains: the abstract has 86.89 % for
+it against 85.81 %, the table by mouse 84.65 against 85.25.
+
+A completion, not the authors' network (see `mouse_cnn`): here four heads over the steps of a
+branch, as wide as the block, added to their input and followed by LayerNorm.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sleeptools.models import _mouse
+from sleeptools.models._mouse import Network
+
+ABOUT = {
+    "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
+    "parameters": 494_211, "macs": 23_922_784, "montage": "EEG, EMG",
+    "sample_rate": 512.0, "epoch_seconds": 1.0, "stages": 3, "native": [],
+}  # fmt: skip
+
+RECIPES = _mouse.RECIPES
+RECIPE = RECIPES["default"]
+
+
+class Config(_mouse.Config):
+    """What makes one network differ from another; what is not here is in `mouse_cnn`.
+
+    Parameters
+    ----------
+    heads
+        Of the attention.
+    """
+
+    heads: Literal[1, 2, 4, 8, 16] = 4
+
+
+class Model(Network):
+    """The mouse CNN with attention; see the head of the module."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config, config.heads)

@@ -1,0 +1,260 @@
+"""SalientSleepNet: 20 consecutive 30-s epochs of an EEG and an EOG channel at 100 Hz, all scored.
+
+Jia, Lin, Wang, Wang, Xie, Zhang, "SalientSleepNet: Multimodal Salient Wave Detection Network for
+Sleep Staging", IJCAI 2021, arXiv:2105.13864.
+
+Each channel of the whole sequence (60,000 samples) goes through a U2-structure of its own: five
+encoders and four decoders, every one a small U-Net (U-unit) with a residual connection, and on each
+level a multi-scale extraction (MSE) of four dilated convolutions. The streams are fused as
+EEG + EOG + EEG * EOG, their 16 maps weighted by a squeeze-and-excitation; a 1x1 convolution, the
+mean over each epoch and a convolution across the epochs classify.
+
+The paper gives no sizes; these are of its authors' program with the settings that make the paper's
+0.9 M parameters (Keras's count 948,795: 939,479 weights and 9,316 statistics of BatchNorm).
+
+variant  "original". "mmasleepnet": as the MMASleepNet authors rewrote it for their comparison: a
+         ReLU only where encoders halve their maps, 46 instead of 16 maps in the third MSE,
+         microvolts as recorded; they also took Pz-Oz, `eeg = 1`. 272 of its 1,184,371 parameters
+         are convolutions that nothing calls; they lie here frozen as `unused`.
+input    "original" standardises each epoch and channel; here the model does it.
+recipe   "authors": the program's; the cross-entropy is divided by the number of epochs. It also
+         stops when the training accuracy stays for 5 passes, which is not done here. Windows are
+         cut from groups of 40 epochs and the rest of a night is dropped; here every epoch is used.
+         "mmasleepnet": a softmax before the cross-entropy, 1e-4.
+         "default": the authors', the pass kept by kappa.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sleeptools.models._config import Channel, Human
+from sleeptools.models._keras import ADAM_EPS, EPS, MOMENTUM, start
+from sleeptools.models._recipe import Recipe
+
+ABOUT = {
+    "paper": "Jia et al. 2021, arXiv:2105.13864",
+    "parameters": 939_479, "macs": 427_884_198.2, "montage": "EEG, EOG; 20 epochs at once",
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": [],
+}  # fmt: skip
+
+KERNEL = 5
+LEVELS = 5
+FILTERS = 16  # maps of the first level; each level has twice those of the one before
+POOLS = (10, 8, 6, 4, 4)  # of a level's U-unit, and after all encoders but the last
+DEPTH = 4  # of a U-unit
+INNER = 8  # maps inside a U-unit, of 16 in the first level
+DILATIONS = (1, 2, 3, 4)
+MSE = {"original": (32, 24, 16, 8, 5), "mmasleepnet": (32, 24, 46, 8, 5)}
+REDUCTION = 4  # of the squeeze
+
+_AUTHORS = Recipe(
+    variant="authors", passes=60, batch=8, learning_rate=1e-3, eps=ADAM_EPS,
+    class_weights=(1.0, 1.8, 1.0, 1.25, 1.2), loss="weighted_ce_n", selection="accuracy",
+)  # fmt: skip
+RECIPES = {
+    "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
+    "authors": _AUTHORS,
+    "mmasleepnet": Recipe(
+        variant="mmasleepnet", passes=75, batch=8, weight_decay=1e-2, loss="softmax_ce",
+        selection="accuracy",
+    ),
+}  # fmt: skip
+RECIPE = RECIPES["default"]
+
+
+class Config(Human):
+    """What makes one SalientSleepNet differ from another.
+
+    Parameters
+    ----------
+    channels
+        Channels of the input.
+    eeg, eog
+        The two that the model looks at, from 0.
+    sequence
+        Epochs that are looked at, and scored, together; fewer than 11 are too short for the pools.
+    filters
+        Maps of the first level; all other widths go with it.
+    variant
+        See the head of the module.
+    """
+
+    channels: int = Field(default=4, ge=2, le=64)
+    eeg: Channel = 0
+    eog: Channel = 2
+    sequence: int = Field(default=20, ge=11, le=200)
+    filters: int = Field(default=FILTERS, ge=4, le=64, multiple_of=4)
+    variant: Literal["original", "mmasleepnet"] = "original"
+
+    def scaled(self, width: int) -> int:
+        """Give a width that belongs to 16 maps in the first level."""
+        return max(1, width * self.filters // FILTERS)
+
+
+class Conv(nn.Module):
+    """Convolution, ReLU, BatchNorm, in this order."""
+
+    def __init__(self, inputs: int, outputs: int, variant: str, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, KERNEL, padding="same", dilation=dilation)
+        self.norm = nn.BatchNorm1d(outputs, EPS, MOMENTUM)
+        self.rectified = variant == "original"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, T) to (B, outputs, T)."""
+        x = self.conv(x)
+        out: Tensor = self.norm(functional.relu(x) if self.rectified else x)
+        return out
+
+
+def resize(x: Tensor, like: Tensor) -> Tensor:
+    """Interpolate linearly to the length of another."""
+    return functional.interpolate(x, like.shape[2], mode="linear")
+
+
+class Unit(nn.Module):
+    """U-unit: a small U-Net, added to its first convolution's output."""
+
+    def __init__(self, inputs: int, outputs: int, pool: int, config: Config) -> None:
+        super().__init__()
+        variant, inner = config.variant, config.scaled(INNER)
+        self.pool = pool
+        self.first = Conv(inputs, outputs, variant)
+        widths = [outputs, *[inner] * (DEPTH - 2)]
+        self.down = nn.ModuleList(Conv(width, inner, variant) for width in widths)
+        self.bottom = Conv(inner, inner, variant)
+        self.up = nn.ModuleList(Conv(2 * inner, width, variant) for width in reversed(widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, T) to (B, outputs, T)."""
+        first: Tensor = self.first(x)
+        x = first
+        seen: list[Tensor] = []
+        for conv in self.down:
+            x = conv(functional.max_pool1d(x, self.pool) if seen else x)
+            seen.append(x)
+        x = self.bottom(x)
+        for conv in self.up:
+            across = seen.pop()
+            x = conv(torch.cat([resize(x, across), across], 1))
+        return x + first
+
+
+class MultiScale(nn.Module):
+    """Multi-scale extraction: dilated convolutions side by side, then two that reduce them."""
+
+    def __init__(self, inputs: int, outputs: int, variant: str) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(Conv(inputs, outputs, variant, d) for d in DILATIONS)
+        self.reduce = nn.Sequential(
+            nn.Conv1d(len(DILATIONS) * outputs, 2 * outputs, KERNEL, padding="same"),
+            nn.ReLU() if variant == "original" else nn.Identity(),
+            Conv(2 * outputs, outputs, variant),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, T) to (B, outputs, T)."""
+        out: Tensor = self.reduce(torch.cat([conv(x) for conv in self.convs], 1))
+        return out
+
+
+def halved(unit: Unit, maps: int, *, rectified: bool = True) -> nn.Sequential:
+    """Let a 1x1 convolution follow a unit that halves its maps."""
+    last = nn.ReLU() if rectified else nn.Identity()
+    return nn.Sequential(unit, nn.Conv1d(maps, maps // 2, 1), last)
+
+
+class Stream(nn.Module):
+    """U2-structure over one channel."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        variant = config.variant
+        scales = [config.scaled(width) for width in MSE[variant]]
+        maps = [config.filters << level for level in range(LEVELS)]
+        inputs = [1, *(m // 2 for m in maps)]
+        self.encoders = nn.ModuleList(
+            halved(Unit(i, m, pool, config), m)
+            for i, m, pool in zip(inputs, maps, POOLS, strict=False)
+        )
+        self.scales = nn.ModuleList(
+            MultiScale(m // 2, s, variant) for m, s in zip(maps, scales, strict=True)
+        )
+        below = [maps[1] // 2, maps[2] // 2, maps[3] // 2, scales[4]]
+        units = [
+            Unit(b + s, m, pool, config)
+            for b, s, m, pool in zip(below, scales, maps, POOLS, strict=False)
+        ]
+        self.decoders = nn.ModuleList(
+            halved(unit, m, rectified=variant == "original") if level else unit
+            for level, (unit, m) in enumerate(zip(units, maps, strict=False))
+        )
+
+        if variant == "mmasleepnet":
+            self.unused = nn.Conv1d(maps[0], maps[0] // 2, 1).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, T) to (B, 16, T)."""
+        levels = []
+        for level, (encoder, scale) in enumerate(zip(self.encoders, self.scales, strict=True)):
+            x = encoder(functional.max_pool1d(x, POOLS[level - 1]) if level else x)
+            levels.append(scale(x))
+        x = levels.pop()
+        for decoder in reversed(self.decoders):
+            across = levels.pop()
+            x = decoder(torch.cat([resize(x, across), across], 1))
+        return x
+
+
+class Model(nn.Module):
+    """SalientSleepNet; see the head of the module.
+
+    Parameters
+    ----------
+    config
+        Which variant.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        width = config.filters
+        self.eeg, self.eog = Stream(config), Stream(config)
+        self.squeeze = nn.Linear(width, width // REDUCTION)
+        self.excite = nn.Linear(width // REDUCTION, width)
+        self.mix = nn.Conv1d(width, width, 1)
+        self.classify = nn.Conv1d(width, config.stages, KERNEL, padding="same")
+        if config.variant == "original":
+            self.apply(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score sequences.
+
+        Parameters
+        ----------
+        x
+            (B, epochs, channels, 3000) float32, uV.
+
+        Returns
+        -------
+        logits
+            (B, epochs, stages); their softmax is the hypnodensity.
+        """
+        epochs = x.shape[1]
+        if self.config.variant == "original":
+            deviation, mean = torch.std_mean(x, -1, correction=0, keepdim=True)
+            x = (x - mean) / deviation.clamp_min(1e-6)
+        eeg, eog = (x[:, :, c].flatten(1)[:, None] for c in (self.config.eeg, self.config.eog))
+        one, other = self.eeg(eeg), self.eog(eog)  # (B, 16, 60000)
+        fused = one + other + one * other
+        weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(fused.mean(2)))))  # (B, 16)
+        mixed = torch.tanh(self.mix(fused * weight[:, :, None]))
+        means = mixed.view(*mixed.shape[:2], epochs, -1).mean(3)  # (B, 16, epochs)
+        logits: Tensor = self.classify(means).transpose(1, 2)
+        return logits

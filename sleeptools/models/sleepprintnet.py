@@ -1,0 +1,298 @@
+"""SleepPrintNet: a 30-s epoch of EEG, EOG and EMG with its neighbours, and the EEG's spectral map.
+
+Jia, Cai, Zheng, Wang, Lin, "SleepPrintNet: A Multivariate Multimodal Neural Network Based on
+Physiological Time-Series for Automatic Sleep Staging", IEEE Trans. Artif. Intell. 2020, 1(3).
+
+Each modality goes through two convolution streams with kernels of 1/2 s and 4 s; the power of the
+EEG in five bands, laid out over the head, goes through a small residual network; all features are
+joined and two linear layers classify.
+
+variant  "original": the epoch before and the one after are looked at, too; the powers of an epoch
+         are standardised over electrodes and bands and spread over 16 x 16 pixels by cubic
+         interpolation of a 5 x 5 grid. "mmasleepnet": as the MMASleepNet authors rewrote it for
+         their comparison: the epoch alone, kernels of 64 and 512 samples, other bands, one pixel
+         for each electrode, 256 instead of 128 hidden units.
+count    3,617,381 at 128 Hz with 6 EEG, 2 EOG and 3 EMG, as Keras counts: 3,612,165 weights, 3,680
+         statistics of BatchNorm, and 1,536 biases before a BatchNorm, which takes them out again
+         and which are left out here. 3,372,517 and 3,519,973 (6 EEG) for "mmasleepnet".
+padding  Kernels of 8 and 6 are padded by one more on either side in turn, where Keras always pads
+         on the right: features are at most a step (62 ms) from where they are there.
+map      The program interpolates between 20 electrodes; electrodes that are not recorded are zero
+         here. The MMASleepNet authors set Sleep-EDF's two EEG channels at F3 and C3; the default
+         is where they are. The band-pass filter before the spectra is left out: no band reaches
+         beyond it.
+recipe   "authors": Adam, 1e-3, batches of 64; its L2 terms are here one weight decay of 2e-4, that
+         of the convolutions (0.1 on the linear layers is not done), and it is not stopped early.
+         "mmasleepnet": 1e-5, unweighted. "default": the authors', the pass kept by kappa.
+
+Input is microvolts as recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sleeptools import streams
+from sleeptools.models._config import Settings
+from sleeptools.models._keras import ADAM_EPS
+from sleeptools.models._recipe import Recipe
+from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.shapes import mmasleepnet
+from sleeptools.streams import Layer
+
+ABOUT = {
+    "paper": "Jia et al. 2020, SleepPrintNet, IEEE Trans. Artif. Intell. 1(3)",
+    "parameters": 3_450_757, "macs": 141_087_010,
+    "montage": "2 EEG, EOG, EMG; an epoch and its neighbours",
+    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["two_stream_conv"],
+}  # fmt: skip
+
+RATES = (100.0, 128.0)  # Hz; others make strides that do not fit the pools
+GRID = 5
+ROWS = (
+    ("", "Fp1", "Fpz", "Fp2", ""),
+    ("F7", "F3", "Fz", "F4", "F8"),
+    ("T3", "C3", "Cz", "C4", "T4"),
+    ("T5", "P3", "Pz", "P4", "T6"),
+    ("", "O1", "Oz", "O2", ""),
+)
+PLACES = {name: (r, c) for r, row in enumerate(ROWS) for c, name in enumerate(row) if name}
+PIXELS = 16
+BANDS = {  # Hz, both ends included
+    "original": ((1, 3), (4, 7), (8, 13), (14, 30), (31, 50)),
+    "mmasleepnet": ((0, 4), (4, 8), (8, 13), (13, 30), (30, 50)),
+}
+WIDTHS = (64, 32, 32)  # maps of the first layers: EEG, EOG, EMG
+POOLED = 7  # pixels left after the map's pool
+
+_AUTHORS = Recipe(
+    variant="authors", passes=100, batch=64, learning_rate=1e-3, eps=ADAM_EPS, weight_decay=2e-4,
+    selection="accuracy",
+)  # fmt: skip
+RECIPES = {
+    "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
+    "authors": _AUTHORS,
+    "mmasleepnet": Recipe(
+        variant="mmasleepnet", passes=230, learning_rate=1e-5, weight_decay=1e-2,
+        selection="accuracy",
+    ),
+}  # fmt: skip
+RECIPE = RECIPES["default"]
+
+Electrode = Literal[
+    "Fp1", "Fpz", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T3", "C3", "Cz", "C4", "T4", "T5", "P3",
+    "Pz", "P4", "T6", "O1", "Oz", "O2",
+]  # fmt: skip
+
+
+class Config(Settings):
+    """What makes one SleepPrintNet differ from another.
+
+    Parameters
+    ----------
+    stages
+        Number of stages.
+    electrodes
+        Where the EEG channels are, in the order of the input; for a bipolar one, the first of two.
+    eog, emg
+        Channels of these that follow.
+    sample_rate
+        100 or 128 Hz; kernels and strides go by it.
+    dropout
+        Probability after each stream's first pool and on the map's features.
+    variant
+        See the head of the module.
+    """
+
+    stages: int = Field(default=5, ge=2, le=16)
+    electrodes: tuple[Electrode, ...] = Field(default=("Fpz", "Pz"), min_length=1)
+    eog: int = Field(default=1, ge=1, le=16)
+    emg: int = Field(default=1, ge=1, le=16)
+    sample_rate: float = 100.0
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    variant: Literal["original", "mmasleepnet"] = "original"
+
+    @field_validator("sample_rate")
+    @classmethod
+    def _known(cls, value: float) -> float:
+        if value not in RATES:
+            raise ValueError(f"expected {' or '.join(f'{rate:g}' for rate in RATES)} Hz")
+        return value
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Channels of EEG, EOG and EMG."""
+        return len(self.electrodes), self.eog, self.emg
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return len(self.electrodes) + self.eog + self.emg
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Length of an epoch, s."""
+        return 30.0
+
+    @property
+    def context(self) -> int:
+        """Epochs on either side that the model takes to score one."""
+        return int(self.variant == "original")
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return round(self.sample_rate * self.epoch_seconds)
+
+
+def shapes(width: int, config: Config) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """Layers of the short-kernel and of the long-kernel stream of a modality."""
+    if config.variant == "mmasleepnet":
+        return mmasleepnet.layers(width, (64, 512), 24)
+    rate, wide = int(config.sample_rate), 2 * width
+    first = [(rate // 2, rate // 16), (4 * rate, rate // 2)]  # kernel, stride
+    short, long = ((k, s, (k - s) // 2) for k, s in first)
+    return (
+        (
+            Layer(width, *short, (8, 8, 0)),
+            Layer(wide, 8, 1, 4), Layer(wide, 8, 1, 3), Layer(wide, 8, 1, 4, (4, 4, 0)),
+        ),
+        (
+            Layer(width, *long, (4, 4, 0)),
+            Layer(wide, 6, 1, 3), Layer(wide, 6, 1, 2), Layer(wide, 6, 1, 3, (2, 2, 0)),
+        ),
+    )  # fmt: skip
+
+
+class Map(nn.Module):
+    """Power of the EEG in five bands over the head; fixed, no parameters."""
+
+    window: Tensor
+    bands: Tensor
+    place: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.standardised = config.variant == "original"
+        hertz = torch.fft.rfftfreq(config.samples, 1 / config.sample_rate)
+        inside = [((hertz >= low) & (hertz <= high)).float() for low, high in BANDS[config.variant]]
+        self.register_buffer("window", torch.hann_window(config.samples), persistent=False)
+        bands = torch.stack([band / band.sum() for band in inside], 1)  # (frequencies, 5)
+        self.register_buffer("bands", bands, persistent=False)
+        self.register_buffer("place", self.places(config), persistent=False)
+
+    def places(self, config: Config) -> Tensor:
+        """(electrodes, 16, 16): how far each electrode counts in each pixel."""
+        found = torch.zeros(len(config.electrodes), PIXELS, PIXELS)
+        for one, name in zip(found, config.electrodes, strict=True):
+            row, column = PLACES[name]
+            if self.standardised:
+                grid = torch.zeros(1, 1, GRID, GRID)
+                grid[0, 0, row, column] = 1
+                spread = functional.interpolate(
+                    grid, (PIXELS, PIXELS), mode="bicubic", align_corners=True
+                )
+                one.copy_(spread[0, 0])
+            else:
+                one[3 * row + 2, 3 * column + 2] = 1
+        return found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, electrodes, T) to (B, 5, 16, 16)."""
+        power: Tensor = torch.fft.rfft(x * self.window).abs().square()
+        power = power @ self.bands  # (B, electrodes, 5)
+        if self.standardised:
+            deviation, mean = torch.std_mean(power, (1, 2), correction=0, keepdim=True)
+            power = (power - mean) / deviation.clamp_min(1e-6)
+        spread = power.transpose(1, 2) @ self.place.flatten(1)  # (B, 5, 256)
+        return spread.view(len(x), -1, PIXELS, PIXELS)
+
+
+class Spatial(nn.Module):
+    """Residual network over the map."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        original = config.variant == "original"
+        width = 16 if original else 32
+        count = len(BANDS[config.variant])
+        self.slope = 0.0 if original else 0.01
+        self.first = nn.Conv2d(count, width, 1, bias=original)
+        self.norm = nn.BatchNorm2d(width)
+        self.wide = nn.Conv2d(width, 2 * width, 3, padding=1, bias=original)
+        self.wide_norm = nn.BatchNorm2d(2 * width)
+        self.skip = nn.Conv2d(width, 2 * width, 1, bias=original)
+        self.skip_norm = nn.Identity() if original else nn.BatchNorm2d(2 * width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.features = 2 * width * POOLED**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 5, 16, 16) to (B, features)."""
+        x = functional.leaky_relu(self.norm(self.first(x)), self.slope)
+        x = self.wide_norm(self.wide(x)) + self.skip_norm(self.skip(x))  # (B, 32 or 64, 16, 16)
+        x = functional.leaky_relu(functional.max_pool2d(x, 4, 2), self.slope)
+        features: Tensor = self.dropout(x.flatten(1))
+        return features
+
+
+class Model(nn.Module):
+    """SleepPrintNet; see the head of the module.
+
+    Parameters
+    ----------
+    config
+        Which variant.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        leaky = Activation("leaky_relu", 0.3 if config.variant == "original" else 0.01)
+        eeg, eog, emg = (
+            TwoStreams(n, shapes(width, config), leaky, config.dropout, joined=0.0)
+            for n, width in zip(config.sizes, WIDTHS, strict=True)
+        )
+        self.eeg, self.eog, self.emg = eeg, eog, emg
+        self.map, self.spatial = Map(config), Spatial(config)
+        first = (0, config.sizes[0], sum(config.sizes[:2]))
+        self.folded = FoldedStreams(list(zip(first, (eeg, eog, emg), strict=True)))
+        length = config.samples * (1 + 2 * config.context)
+        _, maps, steps = streams.places(streams.parse(self.folded.shape), length)
+        hidden = 128 if config.variant == "original" else 256
+        self.linear1 = nn.Linear(maps * steps + self.spatial.features, hidden)
+        self.linear2 = nn.Linear(hidden, config.stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score epochs.
+
+        Parameters
+        ----------
+        x
+            (B, 3, channels, samples) float32, uV: the epoch before, the epoch, the one after,
+            channels in the order EEG, EOG, EMG; for "mmasleepnet" (B, channels, samples).
+
+        Returns
+        -------
+        logits
+            (B, stages) of the middle epoch; their softmax is the hypnodensity.
+        """
+        epochs = x.unsqueeze(1) if x.dim() == 3 else x  # noqa: PLR2004 - no context
+        middle = epochs[:, self.config.context, : self.config.sizes[0]]
+        whole = epochs.transpose(1, 2).flatten(2)  # (B, channels, samples of all)
+        parts = [self.maps(whole), self.spatial(self.map(middle))]
+        logits: Tensor = self.linear2(functional.relu(self.linear1(torch.cat(parts, 1))))
+        return logits
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, channels, T) to (B, features): the streams of the three modalities."""
+        if not self.training and self.folded.serves(x):
+            return self.folded(x).flatten(1)
+        pairs = zip(
+            (self.eeg, self.eog, self.emg), x.split_with_sizes(self.config.sizes, 1), strict=True
+        )
+        return torch.cat([two(part) for two, part in pairs], 1).flatten(1)

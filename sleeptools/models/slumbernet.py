@@ -1,0 +1,192 @@
+"""SlumberNet: one 4-s epoch of mouse EEG and EMG at 64 Hz to three stages.
+
+Jha, Valekunja, Reddy, "SlumberNet: deep learning classification of sleep stages using residual
+neural networks", Sci. Rep. 2024, 14:4797, doi:10.1038/s41598-024-54727-0.
+
+Residual blocks of three convolutions over the plane (time, signals), without pooling, so that every
+map stays as large as the input; widths double from 8 and the last block repeats the width before
+it; then the mean of each map and a linear layer.
+
+The paper and its authors' program differ; this follows the program where the paper is silent or the
+published 5,345,011 parameters decide (Keras's count: 5,338,931 weights and 6,080 statistics of
+BatchNorm):
+
+kernels  Program: 2 samples x 8, 5 and 3 signals, the shortcut 2 x 1, the last block 2 x 8 thrice
+         with BatchNorm alone as the shortcut. Paper: "(2, 1)" for all.
+widths   Program: 8 to 256, and 256 again. Paper: doubled seven times.
+layout   "proper": the plane is (time, signals). "authors": the program reshapes (signals, time) to
+         (time, signals) without transposing, so that a column holds every second sample of the EEG
+         and then of the EMG. The published results rest on this.
+augment  Paper: in each pass anew, each signal by one gain, both shifted together; it also mentions
+         noise (`recipe.augmentation.noise`). Program: a gain for every sample, on the reshaped
+         plane, and the first pass's draw is cached for all later ones.
+recipe   "paper" and "authors" train with 1e-6, halved when the loss stays; "default" with 1e-3,
+         because 50 passes at 1e-6 hardly move the weights. The batch is that of the paper's one
+         GPU; it used three.
+
+Of two signals a kernel 8 wide meets at most two; the rest is padding with zeros. `dense` leaves
+these taps out: the same sums in 0.895 instead of 2.729 G multiply-accumulates. The paper's human
+adaptation is `channels`, `sample_rate`, `epoch_seconds` and `stages`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sleeptools.models._augment import Augmentation
+from sleeptools.models._config import Mouse
+from sleeptools.models._keras import ADAM_EPS, EPS, MOMENTUM, start
+from sleeptools.models._recipe import Recipe
+from sleeptools.models._schedule import Schedule
+
+ABOUT = {
+    "paper": "Jha et al. 2024, doi:10.1038/s41598-024-54727-0",
+    "parameters": 5_338_931, "macs": 894_591_744, "montage": "EEG, EMG",
+    "sample_rate": 64.0, "epoch_seconds": 4.0, "stages": 3, "native": [],
+}  # fmt: skip
+
+TIME = 2  # samples of every kernel
+WIDTHS = (8, 5, 3)  # signals of a block's three kernels
+LAST_WIDTHS = (8, 8, 8)
+
+_PAPER = Recipe(
+    variant="paper", passes=50, batch=128, learning_rate=1e-6, eps=ADAM_EPS,
+    schedule=Schedule(kind="plateau", passes=3, factor=0.5, lowest=0.1),
+    augmentation=Augmentation(gains=(0.3, 0.05), shift=1.0), selection="accuracy",
+)  # fmt: skip
+RECIPES = {
+    "default": _PAPER.model_copy(
+        update={"variant": "default", "learning_rate": 1e-3, "selection": "kappa"}
+    ),
+    "paper": _PAPER,
+    "authors": _PAPER.model_copy(
+        update={
+            "variant": "authors",
+            "augmentation": Augmentation(
+                gains=(0.3, 0.05), per_sample=True, shift=1.0, cached=True, interleaved=True
+            ),
+        }
+    ),
+}
+RECIPE = RECIPES["default"]
+
+
+class Config(Mouse):
+    """What makes one SlumberNet differ from another; what is not here is in `Mouse`.
+
+    Parameters
+    ----------
+    blocks
+        Residual blocks.
+    filters
+        Maps of the first block.
+    layout
+        See the head of the module.
+    """
+
+    sample_rate: float = Field(default=64.0, gt=0, le=10_000)
+    epoch_seconds: float = Field(default=4.0, gt=0, le=60)
+    blocks: int = Field(default=7, ge=5, le=9)
+    filters: int = Field(default=8, ge=1, le=64)
+    layout: Literal["proper", "authors"] = "proper"
+
+
+class Conv(nn.Module):
+    """Convolution over (signals, time) with Keras's "same" padding, and BatchNorm."""
+
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, (width, TIME))
+        self.norm = nn.BatchNorm2d(outputs, EPS, MOMENTUM)
+        self.before = (width - 1) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, W, T) to (B, outputs, W, T), without the taps that meet no signal."""
+        width, samples = x.shape[2:]
+        if width > self.conv.kernel_size[0]:
+            return self.reference(x)
+        weight, bias = self.dense(width)
+        x = functional.pad(x.flatten(1, 2), (0, TIME - 1))  # (B, inputs W, T + 1)
+        x = functional.conv1d(x, weight, bias).view(len(x), -1, width, samples)
+        out: Tensor = self.norm(x)
+        return out
+
+    def reference(self, x: Tensor) -> Tensor:
+        """Compute the same with all taps: the definition."""
+        after = self.conv.kernel_size[0] - 1 - self.before
+        out: Tensor = self.norm(self.conv(functional.pad(x, (0, TIME - 1, self.before, after))))
+        return out
+
+    def dense(self, width: int) -> tuple[Tensor, Tensor]:
+        """Weight (outputs W, inputs W, time) and bias of the same convolution over time alone."""
+        weight, bias = self.conv.weight, self.conv.bias
+        assert bias is not None
+        kernel = weight.shape[2]
+        signals = torch.arange(width, device=weight.device)
+        tap = signals - signals[:, None] + self.before  # (W out, W in)
+        there = ((tap >= 0) & (tap < kernel)).to(weight.dtype)[..., None]
+        taps = weight[:, :, tap.clamp(0, kernel - 1)] * there  # (outputs, inputs, W, W, time)
+        return taps.transpose(1, 2).flatten(2, 3).flatten(0, 1), bias.repeat_interleave(width)
+
+
+class Block(nn.Module):
+    """Three convolutions and a shortcut past them."""
+
+    def __init__(self, inputs: int, outputs: int, *, last: bool) -> None:
+        super().__init__()
+        widths = LAST_WIDTHS if last else WIDTHS
+        sizes = (inputs, outputs, outputs)
+        self.convs = nn.ModuleList(
+            [Conv(i, outputs, w) for i, w in zip(sizes, widths, strict=True)]
+        )
+        self.shortcut = nn.BatchNorm2d(inputs, EPS, MOMENTUM) if last else Conv(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, W, T) to (B, outputs, W, T)."""
+        first, second, third = self.convs
+        y = third(functional.relu(second(functional.relu(first(x)))))
+        return functional.relu(y + self.shortcut(x))
+
+
+class Model(nn.Module):
+    """SlumberNet; see the head of the module.
+
+    Parameters
+    ----------
+    config
+        Which variant.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        sizes = [1, *(config.filters << i for i in range(config.blocks - 1))]
+        blocks = [Block(i, o, last=False) for i, o in pairwise(sizes)]
+        self.blocks = nn.Sequential(*blocks, Block(sizes[-1], sizes[-1], last=True))
+        self.linear = nn.Linear(sizes[-1], config.stages)
+        self.apply(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score epochs.
+
+        Parameters
+        ----------
+        x
+            (B, signals, T) float32, uV.
+
+        Returns
+        -------
+        logits
+            (B, stages); their softmax is the hypnodensity.
+        """
+        if self.config.layout == "authors":
+            x = x.reshape(len(x), x.shape[2], x.shape[1]).transpose(1, 2)
+        maps = self.blocks(x[:, None])  # (B, 256, signals, T)
+        logits: Tensor = self.linear(maps.mean((2, 3)))  # (B, stages)
+        return logits

@@ -1,0 +1,137 @@
+"""Channel names: from what files say to one canonical name, by the table names.toml.
+
+A canonical name is a kind and electrodes, "EEG C4-M1", "EOG E1", or one of the table's channels,
+"EMG chin". A name that the table does not know stays as the file writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from sleeptools import store
+
+TABLE: Final = store.read_toml(Path(__file__).with_name("names.toml"))
+"""The table as its file has it; `TABLE["version"]` counts its changes of meaning."""
+
+PREFIX: Final = re.compile(rf"(?:{'|'.join(TABLE['prefixes'])})[\s_:.-]+(?=\S)", re.IGNORECASE)
+TAIL: Final = re.compile(r"\s*(?:\[[munµμ]?V\]|\([munµμ]?V\)|,\s*[munµμ]?V)\s*$|#\d+$")
+HYPHENS: Final = re.compile(r"\s*[-\u2010-\u2014\u2212]\s*")
+OTHER_SIGNS: Final = re.compile(r"\s*[/:_]\s*")
+
+MODALITIES: Final = ("eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event", "other")
+PATTERNS: Final = (
+    ("other", r"\(imp\b|\bimp$|\bimp[eé]d"),
+    ("eog", r"\b(eog|loc|roc|e1|e2)\b"),
+    ("emg", r"\b(emg|chin|submental|tib|leg)"),
+    ("ecg", r"\b(ecg|ekg|ecg[12]?)\b"),
+    ("resp", r"\b(resp|flow|thor|abdo|nasal|snore|airflow|pressure)"),
+    ("temp", r"\btemp"),
+    ("oximetry", r"\b(spo2|sao2|pleth|pulse|h\.?r\.?)"),
+    ("event", r"\b(event|marker|status|annotation)"),
+    ("eeg", r"\beeg"),
+)
+
+
+def key(text: str) -> str:
+    """Reduce a name to what makes a difference: small letters, digits and "+"."""
+    return "".join(c for c in text.casefold() if c.isalnum() or c == "+")
+
+
+def _keyed(table: Mapping[str, list[str]]) -> dict[str, str]:
+    return {key(n): name for name, names in table.items() for n in (name, *names)}
+
+
+CHANNELS: Final = _keyed(TABLE["channels"])
+BY_KIND: Final = {kind: _keyed(table) for kind, table in TABLE["electrodes"].items()}
+ELECTRODES: Final = {k: v for table in BY_KIND.values() for k, v in table.items()}
+KIND_OF: Final[dict[str, str]] = {
+    v: kind for kind, table in BY_KIND.items() for v in table.values()
+}
+REFERENCES: Final = ELECTRODES | _keyed(TABLE["references"])
+
+
+@lru_cache(4096)
+def electrodes(label: str) -> tuple[str, str] | None:
+    """Take a name apart into its electrode and its reference, both canonical.
+
+    Returns
+    -------
+    pair
+        ("C4", "M1") for "EEG C4-A1"; the reference is "" where none is named, which is the common
+        reference of the amplifier. None if the name is not made of known electrodes.
+    """
+    text = TAIL.sub("", label.strip())
+    for body in (text, PREFIX.sub("", text, count=1)):
+        if pair := _whole(body) or _parted(body) or _joined(key(body)):
+            return pair
+    return None
+
+
+def _whole(text: str) -> tuple[str, str] | None:
+    return (ELECTRODES[key(text)], "") if key(text) in ELECTRODES else None
+
+
+def _parted(text: str) -> tuple[str, str] | None:
+    for sign in (HYPHENS, OTHER_SIGNS):
+        first, *rest = sign.split(text, maxsplit=1)
+        if rest and key(first) in ELECTRODES and key(rest[0]) in REFERENCES:
+            return ELECTRODES[key(first)], REFERENCES[key(rest[0])]
+    return None
+
+
+def _joined(text: str) -> tuple[str, str] | None:
+    """Part "c4a1", where exactly one way makes two electrodes of it."""
+    ways = [
+        (ELECTRODES[text[:i]], ELECTRODES[text[i:]])
+        for i in range(2, len(text) - 1)
+        if text[:i] in ELECTRODES and text[i:] in ELECTRODES
+    ]
+    return ways[0] if len(ways) == 1 else None
+
+
+@lru_cache(4096)
+def canonical(label: str) -> str:
+    """Give a channel its one name: "EEG C4-M1" for "C4-A1", "EMG chin" for "EMG submental".
+
+    A name that is not known is returned without its unit and the spaces around it.
+    """
+    text = TAIL.sub("", label.strip())
+    if key(text) in CHANNELS:
+        return CHANNELS[key(text)]
+    if pair := electrodes(text):
+        plus, reference = pair
+        return f"{KIND_OF[plus].upper()} {plus}" + (f"-{reference}" if reference else "")
+    return text
+
+
+def canonical_names(labels: Iterable[str]) -> dict[str, str]:
+    """Give every label of a recording its canonical name, with the names of a known set."""
+    found = {label: canonical(label) for label in labels}
+    there = {key(name) for name in found.values()}
+    for names in _sets_of(there):
+        found |= {label: names[key(label)] for label in found if key(label) in names}
+    return found
+
+
+def _sets_of(there: set[str]) -> Iterator[dict[str, str]]:
+    for entry in TABLE["sets"].values():
+        if any({key(n) for n in names} <= there for names in entry["signatures"]):
+            yield {key(label): name for label, name in entry["names"].items()}
+
+
+def modality(label: str) -> str:
+    """Tell a channel's modality from its label.
+
+    Returns
+    -------
+    modality
+        One of `MODALITIES`.
+    """
+    if pair := electrodes(label):
+        return KIND_OF[pair[0]]
+    text = canonical(label).lower().replace("-", " ").replace("_", " ")
+    return next((name for name, pattern in PATTERNS if re.search(pattern, text)), "other")

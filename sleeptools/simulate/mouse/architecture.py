@@ -1,0 +1,103 @@
+"""Simulated sleep of a mouse: which stage every second of a recording is in.
+
+A semi-Markov walk without a main sleep period: bouts of NREM of a few minutes broken by short
+awakenings, REM only out of NREM, long wake mostly in the dark. Shares and lengths of bouts follow
+what is reported for C57BL/6 mice (Franken et al. 1998, Am J Physiol 275:R1127; Mochizuki et al.
+2004, J Neurosci 24:6291): over 24 h 45 to 50 % wake, 42 to 47 % NREM, 6 to 8 % REM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Codes = npt.NDArray[np.int8]
+"""Stage per second, index into `stages.MOUSE`."""
+
+WAKE, NREM, REM = range(3)
+LIGHT_SECONDS: Final = 12 * 3600  # of light, then as many of dark
+
+# Bouts in seconds: median, and spread of the logarithm.
+BRIEF: Final = (9.0, 0.8)  # an awakening between two bouts of sleep
+ACTIVE: Final = (420.0, 0.8)  # wake in the light
+NREM_BOUT: Final = (100.0, 0.75)
+REM_BOUT: Final = (58.0, 0.5)
+DARK_ACTIVE: Final = 2.6  # factor on active bouts in the dark
+SHORTEST: Final = 3  # s
+
+STAY_AWAKE: Final = (0.13, 0.17)  # chance that an awakening becomes an active bout: light, dark
+TO_REM: Final = (0.38, 0.27)  # chance that NREM goes on to REM, by light
+REM_NEEDS: Final = 30  # s of NREM before it
+REM_ENDS_AWAKE: Final = 0.8
+LONGEST_PART: Final = 8  # a bout takes at most this part of a recording: short ones show all stages
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a mouse sleeps: factors around 1.
+
+    Parameters
+    ----------
+    active
+        On the length of active wake.
+    restless
+        On the shortness of NREM bouts.
+    rem
+        On the chance of REM.
+    """
+
+    active: float = 1.0
+    restless: float = 1.0
+    rem: float = 1.0
+
+
+def simulate_codes(rng: np.random.Generator, seconds: int, habits: Habits) -> Codes:
+    """Draw a recording that begins when the light goes on.
+
+    Returns
+    -------
+    codes
+        (seconds,) int8.
+    """
+    codes = np.empty(seconds, np.int8)
+    state, at, active = WAKE, 0, True
+    while at < seconds:
+        dark = at // LIGHT_SECONDS % 2
+        bout = min(_bout(rng, state, habits, dark, active=active), seconds // LONGEST_PART)
+        codes[at : at + bout] = state
+        at += bout
+        state = _next(rng, state, bout, habits, dark)
+        active = bool(rng.random() < STAY_AWAKE[dark])
+    return codes
+
+
+def _bout(rng: np.random.Generator, state: int, habits: Habits, dark: int, *, active: bool) -> int:
+    """Draw the length of a bout, s."""
+    median, spread = {WAKE: ACTIVE if active else BRIEF, NREM: NREM_BOUT, REM: REM_BOUT}[state]
+    if state == NREM:
+        median /= habits.restless
+    elif state == WAKE and active:
+        median *= habits.active * DARK_ACTIVE**dark
+    return max(SHORTEST, round(median * float(np.exp(spread * rng.standard_normal()))))
+
+
+def _next(rng: np.random.Generator, state: int, bout: int, habits: Habits, dark: int) -> int:
+    """Draw the stage after a bout."""
+    chance = float(rng.random())
+    if state == WAKE:
+        return NREM
+    if state == REM:
+        return WAKE if chance < REM_ENDS_AWAKE else NREM
+    return REM if bout >= REM_NEEDS and chance < habits.rem * TO_REM[dark] else WAKE
+
+
+def majority(codes: Codes, epoch_seconds: int) -> Codes:
+    """Give every whole epoch the stage that most of its seconds are in: (epochs,)."""
+    epochs = len(codes) // epoch_seconds
+    per_epoch = codes[: epochs * epoch_seconds].reshape(epochs, epoch_seconds)
+    counts = np.stack([(per_epoch == stage).sum(1) for stage in range(3)], axis=1)
+    most: Codes = counts.argmax(1).astype(np.int8)
+    return most

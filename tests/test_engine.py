@@ -1,0 +1,238 @@
+"""The engine against the model in PyTorch, without torch, and its promises about wrong input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sleeptools import models, native, store, trained
+from sleeptools.engine import CHUNK, Engine
+from sleeptools.errors import DataError, MissingInputError, UsageError
+
+CONFIGS: list[dict[str, Any]] = [
+    {},
+    {"kernels": "authors", "eeg": 6},
+    {"tokens": "paper", "se": "paper", "stages": 3},
+    {"fusion": "mbfe+te", "modalities": "eeg+eog"},
+    {"fusion": "mbfe", "modalities": "eeg", "eeg": 1},
+]
+needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
+
+
+@pytest.fixture(params=[v for v in native.variants() if v != "reference"] or ["reference"])
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = native.variant()
+    native.set_variant(request.param)
+    yield request.param
+    native.set_variant(before)
+
+
+def signals(epochs: int, channels: int = 4) -> np.ndarray[Any, np.dtype[np.float32]]:
+    rng = np.random.default_rng(5)
+    return (20 * rng.standard_normal((epochs, channels, 3000))).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=CONFIGS, ids=str)
+def any_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("model"), **request.param)
+
+
+def make(folder: Path, **config: Any) -> Path:
+    """Save a model with settled BatchNorm statistics and weights that tell epochs apart."""
+    torch.manual_seed(3)
+    model: Any = models.build("mmasleepnet", config)
+    channels = model.config.channels
+    with torch.no_grad():
+        model.train()(torch.from_numpy(signals(6, channels)))
+        model.linear2.weight *= 30
+    facts = {
+        "montage": [f"signal {i}" for i in range(channels)],
+        "sample_rate": 100.0,
+        "epoch_seconds": 30.0,
+        "stages": [f"stage {i}" for i in range(model.config.stages)],
+        "preprocessing": {},
+    }
+    models.save(model, folder, facts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("model"))
+
+
+def expected(folder: Path, x: Any) -> Any:
+    """Hypnodensity by the model in plain PyTorch."""
+    before = native.variant()
+    native.set_variant("reference")
+    try:
+        with torch.inference_mode():
+            return models.load(folder)(torch.from_numpy(x)).softmax(1).numpy()
+    finally:
+        native.set_variant(before)
+
+
+def test_equals_the_model(any_folder: Path, variant: str) -> None:
+    engine = Engine.load(any_folder)
+    x = signals(5, engine.size[0])
+    assert engine.how == ("torch" if variant == "reference" else "native")
+    found = engine.hypnodensity(x)
+    assert found.dtype == np.float32
+    assert found.shape == (5, len(engine.stages))
+    assert np.ptp(found, 0).max() > 1e-2  # the weights do tell epochs apart
+    np.testing.assert_allclose(found, expected(any_folder, x), atol=1e-5)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+
+
+def test_bf16(folder: Path, variant: str) -> None:
+    x = signals(40)
+    exact, rounded = Engine.load(folder), Engine.load(folder, precision="bf16")
+    assert rounded.precision == ("bf16" if native.has_bf16() else "fp32")
+    found, wanted = rounded.hypnodensity(x), exact.hypnodensity(x)
+    assert np.array_equal(found, wanted) == (rounded.precision == "fp32")
+    assert np.abs(found - wanted).max() < 0.05
+    assert (found.argmax(1) == wanted.argmax(1)).mean() >= 0.9
+
+
+def test_pieces_make_no_difference(folder: Path, tmp_path: Path) -> None:
+    x = signals(CHUNK + 3)
+    np.save(tmp_path / "x.npy", x)
+    engine = Engine.load(folder)
+    whole = engine.hypnodensity(x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    np.testing.assert_array_equal(engine.hypnodensity(mapped), whole)
+    alone = np.concatenate([engine.hypnodensity(x[i : i + 1]) for i in range(0, len(x), 11)])
+    np.testing.assert_allclose(alone, whole[::11], atol=1e-6)
+    np.testing.assert_array_equal(engine.hypnodensity(x[::-1])[::-1], whole)
+    np.testing.assert_array_equal(engine.hypnodensity(x.astype(np.float64)), whole)
+    assert engine.hypnodensity(x[:0]).shape == (0, 5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_value_that_is_not_finite_spoils_its_epoch_only(
+    folder: Path, variant: str, precision: Any
+) -> None:
+    x = signals(12)
+    engine = Engine.load(folder, precision=precision)
+    clean = engine.hypnodensity(x)
+    x[1, 0, 17], x[4, 3, 0], x[7, 2, 2999], x[8, 1, 1500] = np.nan, np.inf, -np.inf, 3e38
+    x[8, 1, 1501] = 3e38  # finite, but what is computed from it is not
+    found = engine.hypnodensity(x)
+    spoilt = [1, 4, 7, 8]
+    assert np.isnan(found[spoilt]).all()
+    rest = [i for i in range(12) if i not in spoilt]
+    np.testing.assert_allclose(found[rest], clean[rest], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, 3, 3000), np.float32), r"shape \(2, 3, 3000\); expected \(epochs, 4, 3000\)"),
+        (np.zeros((2, 4, 2999), np.float32), r"shape \(2, 4, 2999\)"),
+        (np.zeros((4, 3000), np.float32), r"shape \(4, 3000\)"),
+        (np.float32(0), r"shape \(\)"),
+        (np.zeros((2, 4, 3000), np.complex64), "holds complex64; expected float32"),
+        (np.zeros((2, 4, 3000), bool), "holds bool; expected float32"),
+    ],
+)
+def test_wrong_input(folder: Path, x: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Engine.load(folder).hypnodensity(x)
+
+
+def test_wrong_settings(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="precision 'fp16'; there are: fp32, bf16"):
+        Engine.load(folder, precision="fp16")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--threads 0"):
+        Engine.load(folder, threads=0)
+    with pytest.raises(MissingInputError):
+        Engine.load(tmp_path / "none")
+
+
+@needs_core
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("linear2.bias"), "missing linear2.bias"),
+        (lambda a: a.update(more=np.zeros(1, np.float32)), "unknown more"),
+        (lambda a: a.update({"linear2.bias": np.zeros(4, np.float32)}), r"\(4,\); expected \(5,\)"),
+        (lambda a: a.update({"linear2.bias": np.zeros(5)}), "is float64; expected float32"),
+        (lambda a: a["encoder.norm1.weight"].fill(np.nan), "norm1.weight holds values that are"),
+    ],
+)
+def test_weights_that_do_not_fit(folder: Path, tmp_path: Path, change: Any, message: str) -> None:
+    arrays = {k: np.array(v) for k, v in trained.read_weights(folder).items()}
+    change(arrays)
+    store.write_json(tmp_path / "config.json", trained.read_config(folder))
+    head = {"format": trained.WEIGHTS_KIND, "version": trained.VERSION}
+    store.write_arrays(tmp_path / "model.safetensors", arrays, head)
+    with pytest.raises(DataError, match=message):
+        Engine.load(tmp_path)
+
+
+def run(code: str, *arguments: object, **environment: str) -> str:
+    """Run Python in a fresh process with the threads' environment variables as given."""
+    left = ("SLEEPTOOLS_", "OMP_NUM_THREADS", "SLURM_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(left)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(
+        command, env=inherited | environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+SCORE = """
+import sys, os, numpy as np
+from sleeptools.engine import Engine
+x = np.zeros((8, 4, 3000), np.float32)
+engine = Engine.load(sys.argv[1])
+before = len(os.listdir("/proc/self/task"))
+engine.hypnodensity(x)
+print(engine.threads, len(os.listdir("/proc/self/task")) - before, "torch" in sys.modules)
+"""
+
+
+@needs_core
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_threads_and_no_torch(folder: Path) -> None:
+    assert run(SCORE, folder, OMP_NUM_THREADS="1").split() == ["1", "0", "False"]
+    assert run(SCORE, folder, SLURM_CPUS_PER_TASK="3").split() == ["3", "2", "False"]
+    both = run(SCORE, folder, OMP_NUM_THREADS="2", SLURM_CPUS_PER_TASK="7")
+    assert both.split() == ["2", "1", "False"]
+    cpus = len(os.sched_getaffinity(0))
+    assert run(SCORE, folder).split() == [str(cpus), str(cpus - 1), "False"]
+
+
+@needs_core
+def test_threads_of_an_engine_are_its_own(folder: Path) -> None:
+    engine = Engine.load(folder, threads=1)
+    native.set_threads(2)
+    try:
+        seen = []
+        network = engine.network
+        engine.network = lambda x: seen.append(native.threads(100, 10**9)) or network(x)
+        engine.hypnodensity(signals(1))
+        assert seen == [1]
+        assert native.threads(100, 10**9) == 2
+    finally:
+        native.set_threads(0)
+
+
+def test_without_the_core(folder: Path) -> None:
+    code = """
+import sys, numpy as np
+from sleeptools.engine import Engine
+engine = Engine.load(sys.argv[1], precision="bf16")
+x = 20 * np.random.default_rng(5).standard_normal((2, 4, 3000)).astype(np.float32)
+x[1, 0, 0] = np.inf
+print(engine.how, engine.precision, np.isnan(engine.hypnodensity(x)).all(1).tolist())
+"""
+    assert run(code, folder, SLEEPTOOLS_NATIVE="0") == "torch fp32 [False, True]\n"
