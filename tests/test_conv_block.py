@@ -254,3 +254,17 @@ def test_dropout_of_a_layer_that_does_not_train_is_off(model: Model) -> None:
     x = torch.randn(2, 4, 3000)
     assert torch.equal(still(x), still(x))
     assert not torch.equal(model(x), model(x))
+
+
+@needs_core
+def test_a_frozen_batch_norm_stays_frozen(model: Model) -> None:
+    """One BatchNorm in evaluation mode: its branch takes PyTorch's path and its statistics."""
+    ours = without_chance(copy.deepcopy(model))
+    norm = ours.branches["eeg"].small.conv1.norm.eval()
+    theirs, x = copy.deepcopy(ours), torch.randn(2, 4, 3000)
+    found, before = ours(x), native.variant()
+    native.set_variant("reference")
+    expected = theirs(x)
+    native.set_variant(before)
+    assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert not norm.running_mean.any()

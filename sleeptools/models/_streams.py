@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sleeptools import native, ops, streams
 from sleeptools.models._folded import Folded
-from sleeptools.models._training import draw_seed, share, trains_native
+from sleeptools.models._training import draw_seed, trains_native
 from sleeptools.ops.conv_block import Running, conv_block
 from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
 
@@ -99,7 +99,7 @@ class Stream(nn.Module):
     def blocks(self, x: Tensor, dropout: float) -> Tensor:
         """(B, T, inputs) to (B, steps, outputs) in training, `dropout` after the last pool."""
         convs = list(self.convs())
-        dropouts = [share(self.dropout), *[0.0] * (len(convs) - 2), dropout]
+        dropouts = [self.dropout.p, *[0.0] * (len(convs) - 2), dropout]
         for conv, p in zip(convs, dropouts, strict=True):
             x = conv.block(x, p)
         return x
@@ -142,8 +142,9 @@ class TwoStreams(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, steps of both)."""
-        if self.training and trains_native(x):
-            x, p = x.mT.contiguous(), share(self.dropout)  # (B, T, inputs)
+        # a part in evaluation mode, as a frozen BatchNorm, is PyTorch's
+        if trains_native(x) and all(module.training for module in self.modules()):
+            x, p = x.mT.contiguous(), self.dropout.p  # (B, T, inputs)
             return torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
         joined: Tensor = self.dropout(torch.cat([self.small(x), self.large(x)], 2))
         return joined

@@ -111,9 +111,8 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
 
 
 def _update(running: Running, mean: Tensor, variance: Tensor, count: int) -> None:
-    with torch.no_grad():
-        running.mean.lerp_(mean.detach(), running.momentum)
-        running.variance.lerp_(variance.detach() * (count / (count - 1)), running.momentum)
+    running.mean.lerp_(mean, running.momentum)
+    running.variance.lerp_(variance * (count / (count - 1)), running.momentum)
 
 
 def reference(  # noqa: PLR0913, PLR0917 - as conv_block
@@ -228,7 +227,7 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
     out, convolved, mean, variance = _fake(x, weight, gamma, beta, *settings)
     if _native(x):
         inputs = [tensor.contiguous() for tensor in (x, weight, gamma, beta)]
-        _launch(OP, x, weight, (*inputs, convolved, mean, variance, out), None, settings)
+        _launch(OP, x, weight, (*inputs, convolved, mean, variance, out), settings)
         return out, convolved, mean, variance
     out = reference(x, weight, gamma, beta, *settings)
     y = functional.conv1d(x.mT, weight, None, *settings[0][:2]).mT  # (B, rows, O)
@@ -241,10 +240,10 @@ def _launch(
     x: Tensor,
     weight: Tensor,
     tensors: tuple[Tensor, ...],
-    d_x: Tensor | None,
-    settings: tuple[Any, ...],
+    settings: Sequence[Any],
+    *more: int,
 ) -> None:
-    """Run one of the two ops of the core; behind the tensors goes the workspace, then d_x."""
+    """Run one of the two ops of the core; `more` addresses go behind the workspace."""
     sizes, activation, slope, eps, dropout, seed = settings
     batch, samples, inputs = x.shape
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
@@ -255,10 +254,9 @@ def _launch(
     size = blocks.conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
     workspace = x.new_empty(size)
     kind = streams.ACTIVATIONS.index(activation)
-    place = () if op == OP else (0 if d_x is None else d_x.data_ptr(),)
     numbers = (kind, slope, eps, blocks.drop_below(dropout), seed, work)
     ops.launch(
-        op, x, (*tensors, workspace), *place, table.ctypes.data, batch, samples, slots, *numbers
+        op, x, (*tensors, workspace), *more, table.ctypes.data, batch, samples, slots, *numbers
     )
 
 
@@ -276,7 +274,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Forward) -> None:
     ctx.save_for_backward(x, weight, gamma, beta, *output[1:])
 
 
-def _backward(ctx: Any, grad: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, *rest: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * (4 + len(ctx.settings))
     *inputs, convolved, mean, variance = ctx.saved_tensors
     wants_x = ctx.needs_input_grad[0]
     if torch.is_grad_enabled() or not _native(grad):
@@ -313,8 +313,8 @@ def _on_cpu(
     found = _fake_gradients(grad, x, weight, gamma, beta)
     tensors = (x, weight, gamma, beta, convolved, mean, variance, grad)
     kept = tuple(tensor.contiguous() for tensor in tensors)
-    d_x = found[0] if wants_x else None
-    _launch("conv_block_backward", x, weight, (*kept, *found[1:]), d_x, tuple(rest))
+    d_x = found[0].data_ptr() if wants_x else 0
+    _launch("conv_block_backward", x, weight, (*kept, *found[1:]), rest, d_x)
     return found
 
 
