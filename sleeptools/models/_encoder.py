@@ -35,7 +35,7 @@ def _attend(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
     qkv = functional.linear(z, *project).view(batch, tokens, 3, inner.num_heads, -1)
     q, k, v = (part.flatten(0, 1) for part in qkv.permute(2, 0, 3, 1, 4))  # (B heads, T, D / heads)
     weights = ((width // inner.num_heads) ** -0.5 * q @ k.mT).softmax(2)  # (B heads, T, T)
-    mixed = drop(weights, inner.dropout) @ v  # (B heads, T, D / heads)
+    mixed = drop(weights, inner.dropout if inner.training else 0.0) @ v  # (B heads, T, D / heads)
     mixed = mixed.view(batch, inner.num_heads, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
     added: Tensor = norm(z + drop(inner.out_proj(mixed), share(layer.dropout1)))
     return added
