@@ -553,6 +553,7 @@ def test_inspect_knows_the_unpacked_folders(
     assert sum(scored["stages"].values()) >= epochs_
 
 
+@pytest.mark.slow
 def test_the_chain_of_a_mouse_model(command, tmp_path: Path) -> None:
     """Simulate, preprocess, train, evaluate, report: three stages, one-second epochs."""
     import json

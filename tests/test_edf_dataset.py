@@ -245,6 +245,7 @@ def test_settings_may_lie_elsewhere(tmp_path: Path) -> None:
         datasets.find(isruc, tmp_path, settings=tmp_path / "mine.toml")
 
 
+@pytest.mark.slow
 def test_the_whole_chain(command, tmp_path: Path) -> None:
     simulate("edf", tmp_path / "raw", subjects=3, hours=0.5)
     assert command("convert", "edf", "raw").code == 0

@@ -307,6 +307,7 @@ def test_simulated_nights_are_other_people_than_other_sets(tmp_path: Path) -> No
     assert len(set.union(*people)) == sum(map(len, people)) == 339
 
 
+@pytest.mark.slow
 def test_the_whole_chain(command, raw: Path, tmp_path: Path) -> None:
     ran = command("preprocess", "isruc", raw)
     assert ran.code == 0, ran.err
