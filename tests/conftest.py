@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -88,15 +90,38 @@ class Ran:
 
 
 @pytest.fixture
-def command(tmp_path: Path):
-    """Run the command line in a process of its own, in a new folder."""
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run the command line, by default in a new folder.
+
+    In a process of its own where environment variables are given; otherwise in this one, which
+    has imported torch once and for all.
+    """
 
     def run(*arguments: object, cwd: Path = tmp_path, **environment: str) -> Ran:
+        settings = {"COLUMNS": "120", "NO_COLOR": "1"} | environment
+        words = [str(a) for a in arguments]
+        if not environment:
+            return _here(words, cwd, settings, monkeypatch)
         done = subprocess.run(
-            [sys.executable, "-m", "sleeptools.cli", *map(str, arguments)],
-            cwd=cwd, capture_output=True, text=True, check=False,
-            env=os.environ | {"COLUMNS": "120", "NO_COLOR": "1"} | environment,
+            [sys.executable, "-m", "sleeptools.cli", *words],
+            cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | settings,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+def _here(
+    words: list[str], cwd: Path, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Ran:
+    from sleeptools import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    with monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["sleeptools", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    return Ran(int(ended.value.code or 0), out.getvalue(), err.getvalue())
