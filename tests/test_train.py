@@ -232,8 +232,6 @@ def test_stop_and_continue(whole, tiny, tmp_path):
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from sleeptools.models import _schedule
-from sleeptools.stages import HUMAN
 from sleeptools.train import TrainOptions, train
 torch.set_num_threads(1)
 def say(p): print(p.protocol, p.fold, p.step, flush=True)
@@ -376,8 +374,6 @@ def test_other_threads_on_request_are_told(tiny, tmp_path):
 JOB = """
 import sys
 from pathlib import Path
-from sleeptools.models import _schedule
-from sleeptools.stages import HUMAN
 from sleeptools.train import TrainOptions, train
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, fold=0,
