@@ -139,6 +139,7 @@ def test_the_patient_is_in_no_output(command, chain: Path, tmp_path: Path) -> No
     assert "Jane" not in said.out
 
 
+@pytest.mark.slow
 def test_interrupted_from_the_terminal(command, chain: Path, tmp_path: Path) -> None:
     arguments = ["train", chain / "epochs", tmp_path / "run", "--folds", 3, *QUICK]
     with subprocess.Popen(
@@ -173,6 +174,7 @@ def test_damaged_epochs_are_never_trained_on(command, chain: Path, tmp_path: Pat
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_final_model_of_everybody(command, chain: Path, tmp_path: Path) -> None:
     ran = command("train", chain / "epochs", "run", "--final", *QUICK)
     assert ran.code == 0, ran.err
