@@ -106,7 +106,9 @@ def test_epochs_of_a_batch_do_not_see_each_other(name):
     x = golden.signals(model.config)
     whole = model(x)
     assert whole.shape == (*(x.shape[:-2] if outputs(model) else x.shape[:1]), model.config.stages)
-    close(torch.cat([model(one[None]) for one in x]), whole)
+    # sums may run in another order for one epoch than for several; an epoch that saw another would
+    # differ in the first digit
+    close(torch.cat([model(one[None]) for one in x]), whole, 1e-4)
 
 
 def outputs(model):
