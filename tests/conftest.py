@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# no test depends on how fast the machine is
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 
 VARIABLE = "SLEEPTOOLS_TEST_DATA"
 SKIPPED_REAL: list[str] = []
