@@ -85,16 +85,16 @@ def engine(network: nn.Module, x: Values, threads: int, *, precision: str) -> Re
     from sleeptools.engine import Engine
 
     variant = best_variant()
-    native.set_variant(variant)
-    loaded = Engine.load(model_folder(network), precision=precision, threads=threads)
+    with native.using_variant(variant):
+        loaded = Engine.load(model_folder(network), precision=precision, threads=threads)
     if loaded.how != "native":
         raise AbsentError("no native engine for this model yet")
     if loaded.precision != precision:
         raise AbsentError(f"{variant} has no {precision} arithmetic")
 
     def run() -> Values:
-        native.set_variant(variant)
-        return loaded.hypnodensity(x)
+        with native.using_variant(variant):
+            return loaded.hypnodensity(x)
 
     return Ready(run, np.log)
 
@@ -131,11 +131,10 @@ def onnx_file(network: nn.Module, batch: int) -> Path:
     """Export the network for a fixed batch, which both engines optimise best."""
     import onnxscript  # noqa: F401 - the exporter's; missing, it is to be named by the harness
 
-    native.set_variant("reference")
     path = Path(FOLDER.name) / f"{id(network)}-{batch}.onnx"
     x = torch.from_numpy(material.epochs(batch))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), native.using_variant("reference"):
         torch.onnx.export(
             network, (x,), path, dynamo=True, verbose=False,
             input_names=["x"], output_names=["logits"],
@@ -155,8 +154,11 @@ def _through_torch(network: nn.Module, x: Values, variant: str, *, autocast: boo
     tensor = torch.from_numpy(x)
 
     def run() -> Tensor:
-        native.set_variant(variant)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with (
+            native.using_variant(variant),
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+        ):
             logits: Tensor = network(tensor)
         return logits
 

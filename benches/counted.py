@@ -90,12 +90,12 @@ def main() -> None:
     marks = ctypes.CDLL(sys.argv[1])
     calls = {name: run for make in OPS.values() for name, run in make().items()}
     for variant in native.variants()[1:]:
-        native.set_variant(variant)
-        for name, run in calls.items():
-            run()  # fills the caches of plans
-            marks.begin()
-            run()
-            marks.end(f"{name}, {variant}".encode())
+        with native.using_variant(variant):
+            for name, run in calls.items():
+                run()  # fills the caches of plans
+                marks.begin()
+                run()
+                marks.end(f"{name}, {variant}".encode())
 
 
 if __name__ == "__main__":

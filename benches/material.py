@@ -40,12 +40,11 @@ def model(name: str, **settings: object) -> nn.Module:
     """Make a network with random weights and the statistics that training would settle on."""
     torch.manual_seed(SEED)
     made = models.build(name, settings).train()
-    native.set_variant("reference")
     norms = [m for m in made.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the mean of all batches, from the first
-    with torch.no_grad():
+    with torch.no_grad(), native.using_variant("reference"):
         for part in np.array_split(epochs(32 * SETTLING), SETTLING):
             made(torch.from_numpy(part))
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -65,10 +64,9 @@ def facts() -> dict[str, object]:
 
 def flops(network: nn.Module, *, backward: bool = False) -> float:
     """Float operations per epoch of the layers' products, counted from their shapes."""
-    native.set_variant("reference")
     training = network.training
     network.train()  # in evaluation PyTorch fuses the encoder layer, which hides its products
-    with FlopCounterMode(display=False) as counter:
+    with native.using_variant("reference"), FlopCounterMode(display=False) as counter:
         logits: Tensor = network(torch.zeros(2, *night().shape[1:]))
         if backward:
             logits.sum().backward()

@@ -118,11 +118,11 @@ def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
     forward = torch.compile(own) if how == "compiled" else own
 
     def run() -> nn.Module:
-        native.set_variant(variant)
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            logits: Tensor = forward(tensor)
-        _recipe.loss(logits.float(), stages, weights, recipe.loss).backward()
+        with native.using_variant(variant):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                logits: Tensor = forward(tensor)
+            _recipe.loss(logits.float(), stages, weights, recipe.loss).backward()
         optimiser.step()
         return own
 

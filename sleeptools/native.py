@@ -181,6 +181,17 @@ def usable_cpus() -> int:
 
 
 @contextlib.contextmanager
+def using_variant(name: str) -> Iterator[None]:
+    """Choose a variant as `set_variant` does, and the one before at the end."""
+    before = variant()
+    set_variant(name)
+    try:
+        yield
+    finally:
+        set_variant(before)
+
+
+@contextlib.contextmanager
 def using_threads(count: int) -> Iterator[None]:
     """Set the threads of ops, and set them back at the end."""
     before = threads_in_use()

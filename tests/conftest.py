@@ -85,6 +85,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _leaves_the_core_as_it_was() -> Iterator[None]:
+    """Let no test hand another variant or number of threads on to all that come after it."""
+    from sleeptools import native
+
+    before = native.variant(), native.threads_in_use()
+    yield
+    assert (native.variant(), native.threads_in_use()) == before
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command printed and how it ended."""

@@ -105,10 +105,8 @@ def copied(model):
 
 @pytest.fixture(params=native.variants())
 def core(request):
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 def test_logits(core):

@@ -26,10 +26,8 @@ CPU_VARIANTS = native.variants()[1:] or [
 
 @pytest.fixture(params=CPU_VARIANTS)
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 def arguments(
@@ -212,10 +210,8 @@ def test_native_training_follows_pytorch(model: Model) -> None:
     """Without dropout: the losses, and the running statistics that they leave."""
     ours, theirs = (without_chance(copy.deepcopy(model)) for _ in range(2))
     found = losses(ours, 5)
-    before = native.variant()
-    native.set_variant("reference")
-    expected = losses(theirs, 5)
-    native.set_variant(before)
+    with native.using_variant("reference"):
+        expected = losses(theirs, 5)
     assert found[-1] < found[0] - 0.1
     assert found == pytest.approx(expected, rel=1e-3)
     buffers = dict(theirs.named_buffers())
@@ -225,13 +221,12 @@ def test_native_training_follows_pytorch(model: Model) -> None:
 
 @needs_core
 def test_every_variant_trains_with_the_same_masks(model: Model) -> None:
-    before, found = native.variant(), {}
+    found = {}
     for name in native.variants()[1:]:
-        native.set_variant(name)
-        found[name] = losses(copy.deepcopy(model), 2)
-    native.set_variant(before)
+        with native.using_variant(name):
+            found[name] = losses(copy.deepcopy(model), 2)
     for curve in found.values():
-        assert curve == pytest.approx(found[before], rel=1e-3)
+        assert curve == pytest.approx(found[native.variant()], rel=1e-3)
 
 
 @needs_core
@@ -262,9 +257,8 @@ def test_a_frozen_batch_norm_stays_frozen(model: Model) -> None:
     ours = without_chance(copy.deepcopy(model))
     norm = ours.branches["eeg"].small.conv1.norm.eval()
     theirs, x = copy.deepcopy(ours), torch.randn(2, 4, 3000)
-    found, before = ours(x), native.variant()
-    native.set_variant("reference")
-    expected = theirs(x)
-    native.set_variant(before)
+    found = ours(x)
+    with native.using_variant("reference"):
+        expected = theirs(x)
     assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert not norm.running_mean.any()

@@ -29,10 +29,8 @@ needs_core = pytest.mark.skipif(not native.available(), reason=native.describe()
 
 @pytest.fixture(params=[v for v in native.variants() if v != "reference"] or ["reference"])
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 def signals(epochs: int, channels: int = 4) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -71,13 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def expected(folder: Path, x: Any) -> Any:
     """Hypnodensity by the model in plain PyTorch."""
-    before = native.variant()
-    native.set_variant("reference")
-    try:
-        with torch.inference_mode():
-            return models.load(folder)(torch.from_numpy(x)).softmax(1).numpy()
-    finally:
-        native.set_variant(before)
+    with native.using_variant("reference"), torch.inference_mode():
+        return models.load(folder)(torch.from_numpy(x)).softmax(1).numpy()
 
 
 def test_equals_the_model(any_folder: Path, variant: str) -> None:

@@ -22,10 +22,8 @@ DROPOUT = [example for example in op.examples("cpu") if example[6]]
 
 @pytest.fixture(params=native.variants())
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 def as_numpy(example: Arguments) -> Any:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -166,17 +166,15 @@ def test_impossible_corners(corners: tuple[float, ...]) -> None:
 
 
 @pytest.fixture(params=native.variants()[1:])
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.variant()
-    yield request.param
-    native.set_variant(before)
+def variant(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 def both(variant: str, run: Callable[[], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    native.set_variant(variant)
-    found = run()
-    native.set_variant("reference")
-    return found, run()
+    with native.using_variant(variant):
+        found = run()
+    with native.using_variant("reference"):
+        return found, run()
 
 
 SHAPES = [(1,), (2,), (63,), (2500,), (200_001,), (3, 700), (16, 65), (37, 3000), (2, 3, 40_000)]

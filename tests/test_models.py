@@ -61,10 +61,8 @@ def test_the_module_has_what_a_model_has(name):
 @pytest.fixture(params=native.variants())
 def core(request):
     """Every CPU variant of the native core that this machine can run, and the reference."""
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 NATIVE = {n for n in NAMES if registry.load("models", n).ABOUT["native"]}

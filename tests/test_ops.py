@@ -28,10 +28,8 @@ def op(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(params=VARIANTS)
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 @pytest.fixture
@@ -172,13 +170,9 @@ def test_mixed_types_are_named(op: Any) -> None:
 
 
 def test_fallback_without_the_core(op: Any) -> None:
-    before = native.variant()
-    native.set_variant("reference")
-    try:
+    with native.using_variant("reference"):
         for example in op.examples("cpu"):
             assert torch.equal(function(op)(*example), op.reference(*example))
-    finally:
-        native.set_variant(before)
 
 
 @pytest.mark.gpu

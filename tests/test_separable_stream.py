@@ -24,10 +24,8 @@ WIDTHS = [8, 16, 32]
 
 @pytest.fixture(params=CPU_VARIANTS)
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 def example(

@@ -27,10 +27,8 @@ CPU_VARIANTS = native.variants()[1:] or [
 
 @pytest.fixture(params=CPU_VARIANTS)
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -184,12 +182,8 @@ def test_unknown_words_are_refused() -> None:
 
 
 def layer_by_layer(model: Model, x: torch.Tensor) -> torch.Tensor:
-    before = native.variant()
-    native.set_variant("reference")
-    try:
+    with native.using_variant("reference"):
         return model.fuse(x)
-    finally:
-        native.set_variant(before)
 
 
 @needs_core

@@ -24,10 +24,8 @@ needs_core = pytest.mark.skipif(not native.available(), reason=native.describe()
 
 @pytest.fixture(params=native.variants())
 def core(request):
-    before = native.variant()
-    native.set_variant(request.param)
-    yield request.param
-    native.set_variant(before)
+    with native.using_variant(request.param):
+        yield request.param
 
 
 def same(x, kernel, stride):
@@ -192,12 +190,8 @@ def test_recipes():
 
 
 def layer_by_layer(model, x):
-    before = native.variant()
-    native.set_variant("reference")
-    try:
+    with native.using_variant("reference"):
         return model.features(x)
-    finally:
-        native.set_variant(before)
 
 
 @needs_core
