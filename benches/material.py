@@ -56,7 +56,7 @@ def facts() -> dict[str, object]:
     """List what a model folder says besides its weights."""
     preset = presets.load(PRESET)
     return {
-        "montage": preset.montage, "sample_rate": preset.sample_rate,
+        "montage": [channel.name for channel in preset.montage], "sample_rate": preset.sample_rate,
         "epoch_seconds": preset.epoch_seconds, "stages": preset.stages,
         "preprocessing": preset.model_dump(mode="json"),
     }  # fmt: skip

@@ -77,12 +77,13 @@ struct Classifier {
 struct FeedForward {
   static constexpr int64_t kHiddenAtOnce = 128;  // 32-bit units of the hidden layer in memory
   static constexpr int64_t kMaxBlock = 32;       // rows that the CPU takes through both layers
+  static constexpr int64_t kBlocks = 4;          // of them, for each part of the hidden layer
 
-  // Floats of workspace for each thread: a block's rows in and out, and its part of the hidden
-  // layer.
+  // Floats of workspace for each thread: some blocks' rows in and out, and a block's part of the
+  // hidden layer.
   static constexpr int64_t workspace_floats(int64_t width) {
     constexpr int64_t kAlignment = 16;
-    return (2 * width + kHiddenAtOnce) * kMaxBlock + kAlignment;
+    return (2 * kBlocks * width + kHiddenAtOnce) * kMaxBlock + kAlignment;
   }
 
   const float* x;                      // (rows, width)
@@ -137,7 +138,8 @@ struct ConvStream {
 // Convolution streams of one or more modalities, BatchNorm folded. `sleeptools.streams` makes the
 // tables and the packed weights.
 struct TwoStreamConv {
-  static constexpr int kPanel = 16;  // outputs of a panel of `packed`, on every instruction set
+  static constexpr int kPanel = 16;      // outputs of a panel of `packed`, on every instruction set
+  static constexpr int64_t kEpochs = 8;  // that a CPU thread takes through a layer together
   enum Activation { kLeakyRelu, kRelu, kGelu };
 
   const float* x;  // (batch, channels, samples)
@@ -147,7 +149,7 @@ struct TwoStreamConv {
   const float* packed;
   const ConvLayer* layers;
   const ConvStream* streams;
-  float* workspace;  // CPU: a slot for each thread; CUDA: one
+  float* workspace;  // CPU: slots for each thread's epochs; CUDA: one
   float* out;        // (batch, maps, steps)
   int64_t batch, channels, samples, maps, steps;
   int64_t stream_count;
@@ -156,6 +158,9 @@ struct TwoStreamConv {
   int64_t activation;             // an Activation
   float slope;                    // of kLeakyRelu
   bool bf16;                      // arithmetic in bfloat16 with float32 sums; see `has_bf16`
+
+  int64_t epochs_at_once() const { return batch < kEpochs ? batch : kEpochs; }
+  int64_t slot_floats() const { return input_size + 2 * rows_size; }  // of an epoch on a CPU
 };
 
 // A layer of a stream in training: convolution without bias, BatchNorm with the statistics of the

@@ -425,7 +425,8 @@ def round_to_bf16(w: Weights) -> NDArray[np.uint16]:
     Returns
     -------
     ndarray
-        The upper half of each number, with a column of zeros added where their count is odd.
+        The upper half of each number, with a column of zeros added where their count is odd, from
+        a cache line on.
     """
     if w.dtype == np.uint16:
         return np.ascontiguousarray(w)
@@ -433,4 +434,5 @@ def round_to_bf16(w: Weights) -> NDArray[np.uint16]:
     bits = even.view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     quiet = bits | np.uint32(0x400000)  # a NaN may have nothing else in its upper half
-    return (np.where(np.isnan(even), quiet, rounded) >> np.uint32(16)).astype(np.uint16)
+    halves = np.where(np.isnan(even), quiet, rounded) >> np.uint32(16)
+    return native.aligned(halves.astype(np.uint16))

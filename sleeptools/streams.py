@@ -23,6 +23,7 @@ from sleeptools.native import Floats
 OP = "two_stream_conv"
 PANEL = 16  # outputs of a panel; csrc/ops.h
 TILE_DEPTH = 32  # bfloat16 in a row of a tile register; csrc/cpu/tiles.h
+EPOCHS = 8  # that a thread takes through a layer together; csrc/ops.h
 ALIGN = 16  # floats; a cache line
 ACTIVATIONS = ("leaky_relu", "relu", "gelu")  # in the order of csrc/ops.h
 PRECISIONS = ("fp32", "bf16")
@@ -73,12 +74,12 @@ class Plan(NamedTuple):
 
     @property
     def slot(self) -> int:
-        """Workspace of a thread."""
+        """Workspace of an epoch at work."""
         return self.input + 2 * self.rows
 
-    def workspace(self, slots: int) -> int:
-        """Of so many threads; what lies behind the last one is read, and not used."""
-        return slots * self.slot + self.behind
+    def workspace(self, threads: int, batch: int) -> int:
+        """Of so many threads, from a cache line on; what lies behind is read, and not used."""
+        return ALIGN + threads * min(batch, EPOCHS) * self.slot + self.behind
 
 
 def describe(streams: Iterable[Stream]) -> list[int]:
@@ -272,7 +273,7 @@ def pack(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floa
     Returns
     -------
     ndarray
-        One vector. Where weights are bfloat16, two of them share a float's place.
+        One vector, from a cache line on. Where weights are bfloat16, two share a float's place.
     """
     unit = depth_unit(precision)
     parts, at = [], 0
@@ -285,7 +286,7 @@ def pack(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floa
             parts += [np.pad(bias, (0, -outputs % PANEL)), _pack_layer(weight, unit)]
             at += count + outputs
             inputs = outputs
-    return np.concatenate(parts)
+    return native.aligned(np.concatenate(parts))
 
 
 def _pack_layer(weight: Floats, unit: int) -> Floats:
@@ -317,7 +318,7 @@ def numbers(
     bf16
         See `uses_bf16`.
     slots
-        Of `p.slot` floats each, in the workspace.
+        Threads that the workspace is enough for.
     """
     tables = (p.layers.ctypes.data, p.streams.ctypes.data)
     lengths = (p.maps, p.steps, len(p.streams), p.input, p.rows, p.margin)
@@ -371,7 +372,7 @@ def two_stream_conv(
     p = plan(tuple(shape), x.shape[2], unit=depth_unit(precision))
     native.check_shape(OP, "packed", packed, (p.packed,))
     slots = native.threads(len(x) * len(p.streams), p.work)
-    workspace = np.empty(p.workspace(slots), np.float32)
+    workspace = np.empty(p.workspace(slots, len(x)), np.float32)
     out = np.empty((len(x), p.maps, p.steps), np.float32)
     addresses = [array.ctypes.data for array in (x, packed, workspace, out)]
     settings = numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)

@@ -1,6 +1,6 @@
 // Feed-forward block of a Transformer layer, out = w2 relu(w1 x + b1) + b2, without the hidden
 // layer ever being in memory: a part of it is made for a block of rows, used up, and overwritten.
-// A block goes through all of the weights, which at 4 bytes a cycle come from L2 or L3 in time.
+// Some blocks take turns at each part, whose weights are then read from L3 once for all of them.
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t kLines = FeedForward::kHiddenAtOnce;
 template <class P>
 constexpr int64_t kHidden = kLines * P::kValues;
+
+constexpr int64_t kTasks = 4;  // for each thread, so that none waits long for the last one
 
 static_assert(kBlock <= FeedForward::kMaxBlock && kLines % 4 == 0);
 
@@ -34,33 +36,51 @@ void write_rows(const FeedForward& op, const float* x, float* sums, int64_t rows
   }
 }
 
-// Up to kBlock rows through both layers.
+// Adds to `out` (width, kBlock) what hidden units h to h + here make of a block's rows `x`.
 template <class P>
-void block(const FeedForward& op, int64_t first, float* workspace) {
-  const auto* w1 = static_cast<const typename P::Unit*>(op.w1);
-  const auto* w2 = static_cast<const typename P::Unit*>(op.w2);
+void add_part(const FeedForward& op, int64_t first, int64_t h, int64_t here, const float* x,
+              float* hidden, float* out) {
   const int64_t width = op.width, stride1 = units_of<P>(width), stride2 = units_of<P>(op.hidden);
-  const int64_t rows = smaller(op.rows - first, kBlock);
-  const TileScope tiles;
-  float* const out = workspace;                // (width, kBlock)
-  float* const hidden = out + width * kBlock;  // (kLines, kBlock)
-  float* const x = hidden + kLines * kBlock;   // (units of width, kBlock)
+  const auto* w1 = static_cast<const typename P::Unit*>(op.w1) + h * stride1;
+  const auto* w2 = static_cast<const typename P::Unit*>(op.w2) + h / P::kValues;
+  for (int64_t i = 0; i < here;) {
+    i += some<P, Hidden<P>>(here - i, w1 + i * stride1, op.b1 + h + i, x, stride1,
+                            hidden + i / P::kValues * kBlock);
+  }
+  if (op.drop_below > 0) drop<P>(hidden, here, h, first, op.drop_below, op.seed);
+  for (int64_t j = 0; j < width;) {
+    j += some<P, Add<P>>(width - j, w2 + j * stride2, stride2, hidden, units_of<P>(here),
+                         out + j * kBlock);
+  }
+}
 
-  read_rows<P>(op.x + first * width, width, rows, width, out, x);
-  for (int64_t i = 0; i < width * kBlock; ++i) out[i] = 0.0f;
+// Rows `first` to `last`, up to kBlocks blocks, through both layers.
+template <class P>
+void run_blocks(const FeedForward& op, int64_t first, int64_t last, float* workspace) {
+  const int64_t width = op.width, size = width * kBlock;
+  const int64_t blocks = (last - first + kBlock - 1) / kBlock;
+  const TileScope tiles;
+  float* const hidden = workspace;              // (kLines, kBlock)
+  float* const out = hidden + kLines * kBlock;  // (blocks, width, kBlock)
+  float* const x = out + blocks * size;         // (blocks, units of width in `width`, kBlock)
+
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t row = first + b * kBlock;
+    read_rows<P>(op.x + row * width, width, smaller(last - row, kBlock), width, out + b * size,
+                 x + b * size);
+  }
+  for (int64_t i = 0; i < blocks * size; ++i) out[i] = 0.0f;
   for (int64_t h = 0; h < op.hidden; h += kHidden<P>) {
     const int64_t here = smaller(op.hidden - h, kHidden<P>);
-    for (int64_t i = 0; i < here;) {
-      i += some<P, Hidden<P>>(here - i, w1 + (h + i) * stride1, op.b1 + h + i, x, stride1,
-                              hidden + i / P::kValues * kBlock);
-    }
-    if (op.drop_below > 0) drop<P>(hidden, here, h, first, op.drop_below, op.seed);
-    for (int64_t j = 0; j < width;) {
-      j += some<P, Add<P>>(width - j, w2 + j * stride2 + h / P::kValues, stride2, hidden,
-                           units_of<P>(here), out + j * kBlock);
+    for (int64_t b = 0; b < blocks; ++b) {
+      add_part<P>(op, first + b * kBlock, h, here, x + b * size, hidden, out + b * size);
     }
   }
-  write_rows(op, op.x + first * width, out, rows, op.out + first * width);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t row = first + b * kBlock;
+    write_rows(op, op.x + row * width, out + b * size, smaller(last - row, kBlock),
+               op.out + row * width);
+  }
 }
 
 // This thread's part of the workspace, from a cache line on.
@@ -75,8 +95,12 @@ float* slot(const FeedForward& op) {
 
 template <class P>
 void run(const FeedForward& op, int threads) {
+  const int64_t blocks = (op.rows + kBlock - 1) / kBlock, fit = blocks / (kTasks * threads);
+  const int64_t together = smaller(FeedForward::kBlocks, fit < 1 ? 1 : fit) * kBlock;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
-  for (int64_t first = 0; first < op.rows; first += kBlock) block<P>(op, first, slot(op));
+  for (int64_t first = 0; first < op.rows; first += together) {
+    run_blocks<P>(op, first, smaller(op.rows, first + together), slot(op));
+  }
 }
 
 }  // namespace

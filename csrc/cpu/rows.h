@@ -235,9 +235,4 @@ SLEEPTOOLS_INLINE void add_normalise_write(const Norm& norm, const float* x, int
   }
 }
 
-// From a cache line on.
-SLEEPTOOLS_INLINE float* aligned(float* start) {
-  return start + -(reinterpret_cast<uintptr_t>(start) / sizeof(float)) % 16;
-}
-
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

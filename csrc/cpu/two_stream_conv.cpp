@@ -1,5 +1,6 @@
 // Convolution streams: convolution, activation and pool, layer after layer, in cache.
-// The convolutions are the products of strided_rows.h.
+// The convolutions are the products of strided_rows.h. Some epochs go through a layer together, so
+// that its weights, which with all others fill L2, are read from further away once for all of them.
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -9,6 +10,16 @@
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
+
+// The same buffer of each epoch of a group.
+template <class T>
+struct Buffers {
+  T* first;
+  int64_t stride, epochs;
+
+  T* operator[](int64_t epoch) const { return first + epoch * stride; }
+  Buffers from(int64_t place) const { return {first + place, stride, epochs}; }
+};
 
 // --- layers
 // ---------------------------------------------------------------------------------------
@@ -25,71 +36,94 @@ SLEEPTOOLS_INLINE void convolve(const TwoStreamConv& op, const ConvLayer& layer,
   multiply<P>({in + rows.first * step, step, depth, w, size, tile}, rows.last - rows.first, panels);
 }
 
-// Convolution and activation from precision P to precision Q; `in` starts with its padding.
+// Convolution and activation of some panels of an epoch, from precision P to precision Q.
 template <class P, class Q>
-void convolve_layer(const TwoStreamConv& op, const ConvLayer& layer, const typename P::T* in,
-                    typename Q::T* out) {
+void convolve_panels(const TwoStreamConv& op, const ConvLayer& layer, const typename P::T* in,
+                     int64_t panel, int panels, typename Q::T* out) {
   alignas(64) float tile[kBlockSize<P>];
-  const int64_t all = (layer.outputs + kPanel - 1) / kPanel;
-  int panels = 0;
-  for (int64_t panel = 0; panel < all; panel += panels) {
-    panels = all - panel < kWidest ? 1 : kWidest;
-    const float* bias = op.packed + layer.bias + panel * kPanel;
-    const int64_t width = layer.outputs - panel * kPanel;
-    const int64_t most = block_rows<P>(panels);
-    int64_t left = (layer.rows + most - 1) / most;
-    for (Window rows = {0, 0}; left > 0; --left, rows.first = rows.last) {
-      // tiles come whole, other blocks are cheapest at nearly equal sizes
-      const int64_t rest = layer.rows - rows.first;
-      rows.last = rows.first + (P::kTiled && left > 1 ? most : rest / left);
-      convolve<P>(op, layer, in, rows, panel, panels, tile);
-      for (int64_t t = rows.first; t < rows.last; ++t) {
-        const float* sums = tile + (t - rows.first) * panels * kPanel;
-        typename Q::T* row = out + t * layer.outputs + panel * kPanel;
-        for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
-          const Vec value = load<Vec>(sums + o) + load<Vec>(bias + o);
-          write_some<Q>(row + o, activate(op.activation, op.slope, value), width - o);
-        }
+  const float* bias = op.packed + layer.bias + panel * kPanel;
+  const int64_t width = layer.outputs - panel * kPanel;
+  const int64_t most = block_rows<P>(panels);
+  int64_t left = (layer.rows + most - 1) / most;
+  for (Window rows = {0, 0}; left > 0; --left, rows.first = rows.last) {
+    // tiles come whole, other blocks are cheapest at nearly equal sizes
+    const int64_t rest = layer.rows - rows.first;
+    rows.last = rows.first + (P::kTiled && left > 1 ? most : rest / left);
+    convolve<P>(op, layer, in, rows, panel, panels, tile);
+    for (int64_t t = rows.first; t < rows.last; ++t) {
+      const float* sums = tile + (t - rows.first) * panels * kPanel;
+      typename Q::T* row = out + t * layer.outputs + panel * kPanel;
+      for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
+        const Vec value = load<Vec>(sums + o) + load<Vec>(bias + o);
+        write_some<Q>(row + o, activate(op.activation, op.slope, value), width - o);
       }
     }
   }
 }
 
-// Convolution, pool and activation: what the pool drops is neither stored nor activated. For
-// windows that do not overlap and an activation that never falls.
-template <class P>
-void convolve_and_pool_layer(const TwoStreamConv& op, const ConvLayer& layer,
-                             const typename P::T* in, typename P::T* out) {
-  alignas(64) float tile[kBlockSize<P>];
+// Runs `some(panel, panels)` for all outputs of a layer.
+template <class Some>
+SLEEPTOOLS_INLINE void for_panels(const ConvLayer& layer, Some some) {
   const int64_t all = (layer.outputs + kPanel - 1) / kPanel;
+  int panels = 0;
+  for (int64_t panel = 0; panel < all; panel += panels) {
+    panels = all - panel < kWidest ? 1 : kWidest;
+    some(panel, panels);
+  }
+}
+
+// A layer without its pool; `in` starts with its padding.
+template <class P, class Q>
+void convolve_layer(const TwoStreamConv& op, const ConvLayer& layer, Buffers<typename P::T> in,
+                    Buffers<typename Q::T> out) {
+  for_panels(layer, [&](int64_t panel, int panels) {
+    for (int64_t b = 0; b < in.epochs; ++b) {
+      convolve_panels<P, Q>(op, layer, in[b], panel, panels, out[b]);
+    }
+  });
+}
+
+// Convolution, pool and activation of some panels of an epoch: what the pool drops is neither
+// stored nor activated. For windows that do not overlap and an activation that never falls.
+template <class P>
+void convolve_and_pool_panels(const TwoStreamConv& op, const ConvLayer& layer,
+                              const typename P::T* in, int64_t panel, int panels,
+                              typename P::T* out) {
+  alignas(64) float tile[kBlockSize<P>];
   // Neighbouring windows at a time where several fit a block: the weights are then read less often.
   const bool adjoin = layer.pool_stride == layer.pool_kernel;
   const int64_t fit = adjoin ? block_rows<P>(kWidest) / layer.pool_kernel : 1;
   const int64_t group = fit > 1 ? fit : 1;
-  int panels = 0;
-  for (int64_t panel = 0; panel < all; panel += panels) {
-    panels = all - panel < kWidest ? 1 : kWidest;
-    const float* bias = op.packed + layer.bias + panel * kPanel;
-    const int64_t width = layer.outputs - panel * kPanel;
-    for (int64_t t = 0; t < layer.steps; t += group) {
-      const int64_t end = t + group < layer.steps ? t + group : layer.steps;
-      const Window rows = {window(layer, t).first, window(layer, end - 1).last};
-      convolve<P>(op, layer, in, rows, panel, panels, tile);
-      for (int64_t u = t; u < end; ++u) {
-        const Window own = window(layer, u);
-        const float* sums = tile + (own.first - rows.first) * panels * kPanel;
-        typename P::T* row = out + u * layer.outputs + panel * kPanel;
-        for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
-          Vec best = load<Vec>(sums + o);
-          for (int64_t r = 1; r < own.last - own.first; ++r) {
-            best = maximum(best, load<Vec>(sums + r * panels * kPanel + o));
-          }
-          write_some<P>(row + o, activate(op.activation, op.slope, best + load<Vec>(bias + o)),
-                        width - o);
+  const float* bias = op.packed + layer.bias + panel * kPanel;
+  const int64_t width = layer.outputs - panel * kPanel;
+  for (int64_t t = 0; t < layer.steps; t += group) {
+    const int64_t end = t + group < layer.steps ? t + group : layer.steps;
+    const Window rows = {window(layer, t).first, window(layer, end - 1).last};
+    convolve<P>(op, layer, in, rows, panel, panels, tile);
+    for (int64_t u = t; u < end; ++u) {
+      const Window own = window(layer, u);
+      const float* sums = tile + (own.first - rows.first) * panels * kPanel;
+      typename P::T* row = out + u * layer.outputs + panel * kPanel;
+      for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
+        Vec best = load<Vec>(sums + o);
+        for (int64_t r = 1; r < own.last - own.first; ++r) {
+          best = maximum(best, load<Vec>(sums + r * panels * kPanel + o));
         }
+        write_some<P>(row + o, activate(op.activation, op.slope, best + load<Vec>(bias + o)),
+                      width - o);
       }
     }
   }
+}
+
+template <class P>
+void convolve_and_pool_layer(const TwoStreamConv& op, const ConvLayer& layer,
+                             Buffers<typename P::T> in, Buffers<typename P::T> out) {
+  for_panels(layer, [&](int64_t panel, int panels) {
+    for (int64_t b = 0; b < in.epochs; ++b) {
+      convolve_and_pool_panels<P>(op, layer, in[b], panel, panels, out[b]);
+    }
+  });
 }
 
 // The maximum of lanes `o` and on over a window of `in` (layer.rows, layer.outputs).
@@ -165,19 +199,24 @@ void read_input(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
   clear(out + op.samples * channels, op.margin * channels + kSlack<P>);
 }
 
-// One stream of one epoch. `in` starts with the padding of the first layer; the rows after a layer
-// are written where the padding of the next one leaves room.
+// One stream of a group of epochs. `in` starts with the padding of the first layer; the rows after
+// a layer are written where the padding of the next one leaves room.
 template <class P>
 void run_stream(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch,
-                const typename P::T* in, typename P::T* free, typename P::T* other) {
+                Buffers<typename P::T> in, Buffers<typename P::T> free,
+                Buffers<typename P::T> other) {
   using T = typename P::T;
-  float* out = op.out + (epoch * op.maps + stream.map) * op.steps + stream.step;
   for (int64_t i = 0; i < stream.layers; ++i) {
     const ConvLayer& layer = op.layers[stream.layer + i];
     if (i + 1 == stream.layers) {
-      float* const rows = reinterpret_cast<float*>(free);
+      const int64_t stride = free.stride * static_cast<int64_t>(sizeof(T)) / sizeof(float);
+      const Buffers<float> rows = {reinterpret_cast<float*>(free.first), stride, free.epochs};
       convolve_layer<P, Float32>(op, layer, in, rows);
-      return pool_to_output(layer, rows, out, op.steps);
+      for (int64_t b = 0; b < rows.epochs; ++b) {
+        float* out = op.out + ((epoch + b) * op.maps + stream.map) * op.steps + stream.step;
+        pool_to_output(layer, rows[b], out, op.steps);
+      }
+      return;
     }
     const bool pools = layer.pool_kernel > 1 || layer.pool_stride > 1;
     const bool fused = pools && layer.pool_kernel <= kTileRows &&
@@ -185,18 +224,20 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
                        never_falls(op.activation, op.slope);
     if (pools && !fused) convolve_layer<P, P>(op, layer, in, free);
     // The convolution's input is no longer needed once its rows are in `free`.
-    T* const rows = pools && !fused ? other : free;
+    const bool apart = pools && !fused;
+    const Buffers<T> rows = apart ? other : free;
     const int64_t pad = op.layers[stream.layer + i + 1].pad * layer.outputs;
-    clear(rows, pad);
     if (fused) {
-      convolve_and_pool_layer<P>(op, layer, in, rows + pad);
-    } else if (pools) {
-      pool_layer<P>(layer, free, rows + pad);
-    } else {
-      convolve_layer<P, P>(op, layer, in, rows + pad);
+      convolve_and_pool_layer<P>(op, layer, in, rows.from(pad));
+    } else if (!pools) {
+      convolve_layer<P, P>(op, layer, in, rows.from(pad));
     }
-    clear(rows + pad + layer.steps * layer.outputs, pad + kSlack<P>);
-    if (rows == free) {
+    for (int64_t b = 0; b < rows.epochs; ++b) {
+      if (apart) pool_layer<P>(layer, free[b], rows[b] + pad);
+      clear(rows[b], pad);
+      clear(rows[b] + pad + layer.steps * layer.outputs, pad + kSlack<P>);
+    }
+    if (!apart) {
       free = other;
       other = rows;
     }
@@ -204,21 +245,25 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
   }
 }
 
-// Streams [first, last) of an epoch; neighbours that see the same channels read them once.
+// Streams [first, last) of some epochs; neighbours that see the same channels read them once.
 template <class P>
-void run(const TwoStreamConv& op, int64_t epoch, int64_t first, int64_t last, float* slot) {
+void run(const TwoStreamConv& op, int64_t epoch, int64_t epochs, int64_t first, int64_t last,
+         float* slot) {
   using T = typename P::T;
-  T* const input = reinterpret_cast<T*>(slot);
-  T* const a = reinterpret_cast<T*>(slot + op.input_size);
-  T* const b = reinterpret_cast<T*>(slot + op.input_size + op.rows_size);
+  const int64_t stride = op.slot_floats() * static_cast<int64_t>(sizeof(float) / sizeof(T));
+  const auto buffers = [&](int64_t place) {
+    return Buffers<T>{reinterpret_cast<T*>(slot + place), stride, epochs};
+  };
+  const Buffers<T> input = buffers(0), a = buffers(op.input_size),
+                   b = buffers(op.input_size + op.rows_size);
   for (int64_t i = first; i < last; ++i) {
     const ConvStream& stream = op.streams[i];
     const ConvStream& before = op.streams[i > first ? i - 1 : i];
     if (i == first || stream.channel != before.channel || stream.channels != before.channels) {
-      read_input<P>(op, stream, epoch, input);
+      for (int64_t e = 0; e < epochs; ++e) read_input<P>(op, stream, epoch + e, input[e]);
     }
     const int64_t spare = op.margin - op.layers[stream.layer].pad;
-    run_stream<P>(op, stream, epoch, input + spare * stream.channels, a, b);
+    run_stream<P>(op, stream, epoch, input.from(spare * stream.channels), a, b);
   }
 }
 
@@ -228,33 +273,39 @@ using Fastest = Bfloat16Tiles;
 using Fastest = Bfloat16;
 #endif
 
-constexpr int64_t kEpochsForWholeTasks = 4;  // for each thread
+constexpr int64_t kTasks = 4;  // for each thread, so that none waits long for the last one
 
 }  // namespace
 
 void two_stream_conv(const TwoStreamConv& op, int threads) {
   // One task for each stream keeps two cores busy with one epoch.
-  const int64_t parts = op.batch < kEpochsForWholeTasks * threads ? op.stream_count : 1;
+  const int64_t wanted = kTasks * threads, most = op.epochs_at_once();
+  const int64_t parts = op.batch < wanted * most ? op.stream_count : 1;
   const int64_t width = op.stream_count / parts;
-  const int64_t slot = op.input_size + 2 * op.rows_size;
+  const int64_t fit = op.batch * parts / wanted;
+  const int64_t together = fit < 1 ? 1 : fit > most ? most : fit;
+  const int64_t groups = (op.batch + together - 1) / together;
+  const int64_t slot = op.epochs_at_once() * op.slot_floats();
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
 #ifdef _OPENMP
-    float* const mine = op.workspace + omp_get_thread_num() * slot;
+    float* const mine = aligned(op.workspace) + omp_get_thread_num() * slot;
 #else
-    float* const mine = op.workspace;
+    float* const mine = aligned(op.workspace);
 #endif
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t task = 0; task < op.batch * parts; ++task) {
-      const int64_t first = task % parts * width;
+    for (int64_t task = 0; task < groups * parts; ++task) {
+      const int64_t group = task / parts, first = task % parts * width;
+      const int64_t epoch = op.batch * group / groups;
+      const int64_t epochs = op.batch * (group + 1) / groups - epoch;
 #if defined(__AVX512BF16__)
       if (op.bf16) {
         const TileScope tiles;
-        run<Fastest>(op, task / parts, first, first + width, mine);
+        run<Fastest>(op, epoch, epochs, first, first + width, mine);
         continue;
       }
 #endif
-      run<Float32>(op, task / parts, first, first + width, mine);
+      run<Float32>(op, epoch, epochs, first, first + width, mine);
     }
   }
 }

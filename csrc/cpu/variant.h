@@ -46,6 +46,11 @@ SLEEPTOOLS_INLINE void store(float* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
+// From a cache line on.
+SLEEPTOOLS_INLINE float* aligned(float* start) {
+  return start + -(reinterpret_cast<uintptr_t>(start) / sizeof(float)) % 16;
+}
+
 // Keeps NaN as PyTorch does: the x86 maximum returns its second operand when either is NaN.
 SLEEPTOOLS_INLINE float relu(float v) { return 0.0f > v ? 0.0f : v; }
 

@@ -148,16 +148,28 @@ class Engine:
             )
         if epochs.dtype.kind not in "fiu":
             raise ValueError(f"x holds {epochs.dtype}; expected float32")
-        windows = self._windows(len(epochs), onsets)
-        many = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
         out = np.empty((len(epochs), len(self.stages)), np.float32)
         with native.using_threads(self.threads):
-            for start in range(0, len(windows), many):
-                some = windows.pick(slice(start, start + many))
-                density = self._score(_take(epochs, some.inputs))
-                kept = some.targets != NONE
-                out[some.targets[kept]] = density[kept]
+            if self._several:
+                self._score_windows(epochs, self._windows(len(epochs), onsets), out)
+            else:
+                for start in range(0, len(epochs), CHUNK):
+                    part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
+                    out[start : start + CHUNK] = self._score(part)
         return out
+
+    @property
+    def _several(self) -> bool:
+        """Whether the model looks at several epochs."""
+        return getattr(self.network, "sequence", 1) > 1 or getattr(self.network, "context", 0) > 0
+
+    def _score_windows(self, epochs: NDArray[Any], windows: Windows, out: Floats) -> None:
+        many = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
+        for start in range(0, len(windows), many):
+            some = windows.pick(slice(start, start + many))
+            density = self._score(np.ascontiguousarray(epochs[some.inputs], np.float32))
+            kept = some.targets != NONE
+            out[some.targets[kept]] = density[kept]
 
     def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
         seconds = self.facts["epoch_seconds"]
@@ -177,13 +189,6 @@ class Engine:
         density[~whole] = np.nan
         density[~np.isfinite(density).all(-1)] = np.nan
         return density
-
-
-def _take(epochs: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    """Get epochs by number; those that follow each other, without a copy where they are float32."""
-    if numbers.ndim == 1:
-        return np.ascontiguousarray(epochs[numbers[0] : numbers[-1] + 1], np.float32)
-    return np.ascontiguousarray(epochs[numbers], np.float32)
 
 
 def softmax(logits: Floats) -> Floats:

@@ -227,7 +227,7 @@ def _forward(
     ops.check_alike("two_stream_conv", x, (packed,))
     # on a GPU the rows of all epochs, twice; on a CPU a slot for each thread
     slots = 1 if x.is_cuda else native.threads(len(x) * len(p.streams), p.work)
-    size = 2 * len(x) * p.rows if x.is_cuda else p.workspace(slots)
+    size = 2 * len(x) * p.rows if x.is_cuda else p.workspace(slots, len(x))
     workspace = torch.empty(size, dtype=x.dtype, device=x.device)
     out = torch.empty((len(x), p.maps, p.steps), dtype=x.dtype, device=x.device)
     numbers = streams.numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
