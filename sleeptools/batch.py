@@ -96,10 +96,22 @@ def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) ->
 
 @dataclass(frozen=True)
 class Outcome:
-    """Rows of what worked and what did not, by recording."""
+    """Rows of what worked and what did not, by recording, or by what else `noun` says."""
 
     rows: list[dict[str, Any]]
     failures: dict[str, str]
+    noun: str = "recording"
+
+    def write_failures(self, folder: Path) -> None:
+        """List them in `folder`/failures.csv; without any, there is no such file."""
+        path = folder / "failures.csv"
+        if not self.failures:
+            path.unlink(missing_ok=True)
+            return
+        import polars as pl
+
+        columns = {self.noun: list(self.failures), "error": list(self.failures.values())}
+        store.write_text(path, pl.DataFrame(columns).write_csv())
 
     def raise_failures(self, folder: Path) -> None:
         """Raise if anything failed, now that the rest is done.
@@ -112,7 +124,7 @@ class Outcome:
         if self.failures:
             name, text = next(iter(self.failures.items()))
             raise DataError(
-                f"{len(self.failures)} of {len(self.failures) + len(self.rows)} recordings "
+                f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
                 f"failed, the first of them {name}: {text}",
                 hint=f"all of them are listed in {folder / 'failures.csv'}",
             )
@@ -155,7 +167,7 @@ def run(
     outcome = Outcome(
         [found[n][0] for n in names if n in found], {n: problems[n] for n in names if n in problems}
     )
-    _write_failures(folder, outcome.failures)
+    outcome.write_failures(folder)
     return outcome
 
 
@@ -166,13 +178,3 @@ def _problem(error: Exception, name: str) -> str:
     if isinstance(error, SleeptoolsError) and not isinstance(error, OURS):
         return str(error)
     raise error
-
-
-def _write_failures(folder: Path, failures: dict[str, str]) -> None:
-    if not failures:
-        (folder / "failures.csv").unlink(missing_ok=True)
-        return
-    import polars as pl
-
-    table = pl.DataFrame({"recording": list(failures), "error": list(failures.values())})
-    store.write_text(folder / "failures.csv", table.write_csv())
