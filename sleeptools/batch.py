@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from sleeptools.errors import (
 
 OURS = (StorageError, OutputError, UnavailableError, Stopped)
 """Failures that concern the whole batch, not one recording."""
+LONGEST = 400  # letters of a failure in the last line; failures.csv has all of them
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Outcome:
             name, text = next(iter(self.failures.items()))
             raise DataError(
                 f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
-                f"failed, the first of them {name}: {text}",
+                f"failed, the first of them {name}: {textwrap.shorten(text, LONGEST)}",
                 hint=f"all of them are listed in {folder / 'failures.csv'}",
             )
 
@@ -176,5 +178,5 @@ def _problem(error: Exception, name: str) -> str:
     if isinstance(error, OSError):  # of an input: what concerns outputs has been turned into OURS
         return f"{error.filename or name}: cannot be read: {error.strerror}"
     if isinstance(error, SleeptoolsError) and not isinstance(error, OURS):
-        return str(error)
+        return f"{error}; {error.hint}" if error.hint else str(error)
     raise error

@@ -193,9 +193,7 @@ def _patiently(
             wait(min(MOST_WAIT, max(e.after, patience.seconds * 2 ** (failed - 1))))
 
 
-def _open(
-    url: str, begin: int, patience: Patience, method: str = "GET"
-) -> http.client.HTTPResponse:
+def _open(url: str, begin: int, patience: Patience, method: str = "GET") -> Answer:
     """Open an address, from a byte on; raise HTTPError only for a part that is too long."""
     heads = {"User-Agent": f"sleeptools/{metadata.version('sleeptools')}"}
     if begin:

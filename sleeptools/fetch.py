@@ -60,8 +60,11 @@ def plan(
             return replace(found, size=download.size(address + quote(found.name), server.patience))
         return found
 
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         return list(pool.map(sized, files))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def fetch(

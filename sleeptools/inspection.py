@@ -122,7 +122,7 @@ def data_sets(folder: Path) -> list[str]:
             f"{name}: {len(sources)} recording{'s' * (len(sources) != 1)} of "
             f"{people} subject{'s' * (people != 1)}"
         )
-        told += [f"{name}: {s.id}: {s.problem}" for s in sources if s.problem]
+        told += [f"{name}: {s.problem}" for s in sources if s.problem]
     return told
 
 

@@ -141,10 +141,14 @@ def _fetch(
         lambda have, whole: told(Sizes(have, whole)),
         replace(patience, wait=patience.wait or stop.wait),
     )  # fmt: skip
-    text = f"{path.stat().st_size / 1e6:.1f} MB"
+    text = _bytes(path.stat().st_size)
     if state == CHANGED:
         return f"{text}; fetched again: it was not the published file"
-    return f"{text}; continued at {begun / 1e6:.1f} MB" if begun else text
+    return f"{text}; continued at {_bytes(begun)}" if begun else text
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"  # noqa: PLR2004
 
 
 def _problem(error: BaseException) -> str:

@@ -130,13 +130,21 @@ def unmeasured(handler: Handler, data: bytes, begin: int) -> None:
     handler.close_connection = True
 
 
+class Quiet(ThreadingHTTPServer):
+    """Says nothing of clients that go away."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Be silent."""
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[Served]:
     """Serve on a free port of 127.0.0.1."""
     served = Served()
     handler = type("Bound", (Handler,), {"served": served})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with Quiet(("127.0.0.1", 0), handler) as server:
         served.url = f"http://127.0.0.1:{server.server_port}/"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
