@@ -10,7 +10,7 @@ import pytest
 
 from sleeptools import formats, registry
 from sleeptools.datasets import sleep_edf
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats import edf
 from sleeptools.recording import Recording, Signal
 
@@ -270,6 +270,13 @@ def test_unknown_number_of_records_is_counted(night: tuple[Recording, Path]) -> 
     recording = formats.read(night[1])
     assert recording.seconds == 90
     assert "-1; the file holds 3" in str(recording.facts["notes"])
+
+
+def test_annotations_without_a_stage_are_listed(tmp_path: Path) -> None:
+    events = [(30.0 * k, 30.0, f"note {k % 10}") for k in range(20)]
+    edf.write_annotations(tmp_path / "h.edf", events, None)
+    with pytest.raises(NoStagesError, match=r"among its 10 .*: 'note 0', .*'note 7', \.\.\.$"):
+        formats.read_hypnogram(tmp_path / "h.edf")
 
 
 def test_truncated_file_is_refused_unless_allowed(night: tuple[Recording, Path]) -> None:
