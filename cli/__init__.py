@@ -16,6 +16,7 @@ import typer
 from . import (
     convert,
     evaluate,
+    fetch,
     hypnogram,
     inspect,
     preprocess,
@@ -48,8 +49,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    simulate, inspect, convert, preprocess, train, evaluate, report, hypnogram, list_, status,
-    verify,
+    simulate, fetch, inspect, convert, preprocess, train, evaluate, report, hypnogram, list_,
+    status, verify,
 ):  # fmt: skip
     module.register(app)
 

@@ -75,7 +75,7 @@ def console(*, err: bool = False) -> Console:
 def batch_progress(what: str) -> Iterator[Progress]:
     """Show work on many recordings: a bar in a terminal, a line per recording elsewhere."""
     if not sys.stderr.isatty():
-        yield lambda step: talk(_line(step))
+        yield lambda step: talk(line(step))
         return
     from rich.progress import (
         BarColumn,
@@ -93,12 +93,13 @@ def batch_progress(what: str) -> Iterator[Progress]:
         task = bar.add_task(what, total=None)
 
         def show(step: Step) -> None:
-            bar.console.print(_line(step), markup=False)
+            bar.console.print(line(step), markup=False)
             bar.update(task, completed=step.number, total=step.total)
 
         yield show
 
 
-def _line(step: Step) -> str:
+def line(step: Step) -> str:
+    """Say in a line what became of one recording or file."""
     mark = "failed: " if step.failed else ""
     return f"[{step.number}/{step.total}] {step.id}: {mark}{printable(step.text)}"

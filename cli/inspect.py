@@ -41,6 +41,9 @@ def inspect(
 
     wanted = presets.load(preset) if preset else None
     found, problems = [], []
+    for path in (p for p in paths if p.is_dir()):
+        for text in inspection.data_sets(path):
+            talk(f"{path}: {text}")
     listed = inspection.files(paths)
     for path in listed:
         try:

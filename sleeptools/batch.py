@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from sleeptools.errors import (
 
 OURS = (StorageError, OutputError, UnavailableError, Stopped)
 """Failures that concern the whole batch, not one recording."""
+LONGEST = 400  # letters of a failure in the last line; failures.csv has all of them
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,22 @@ def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) ->
 
 @dataclass(frozen=True)
 class Outcome:
-    """Rows of what worked and what did not, by recording."""
+    """Rows of what worked and what did not, by recording, or by what else `noun` says."""
 
     rows: list[dict[str, Any]]
     failures: dict[str, str]
+    noun: str = "recording"
+
+    def write_failures(self, folder: Path) -> None:
+        """List them in `folder`/failures.csv; without any, there is no such file."""
+        path = folder / "failures.csv"
+        if not self.failures:
+            path.unlink(missing_ok=True)
+            return
+        import polars as pl
+
+        columns = {self.noun: list(self.failures), "error": list(self.failures.values())}
+        store.write_text(path, pl.DataFrame(columns).write_csv())
 
     def raise_failures(self, folder: Path) -> None:
         """Raise if anything failed, now that the rest is done.
@@ -112,8 +126,8 @@ class Outcome:
         if self.failures:
             name, text = next(iter(self.failures.items()))
             raise DataError(
-                f"{len(self.failures)} of {len(self.failures) + len(self.rows)} recordings "
-                f"failed, the first of them {name}: {text}",
+                f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
+                f"failed, the first of them {name}: {textwrap.shorten(text, LONGEST)}",
                 hint=f"all of them are listed in {folder / 'failures.csv'}",
             )
 
@@ -155,7 +169,7 @@ def run(
     outcome = Outcome(
         [found[n][0] for n in names if n in found], {n: problems[n] for n in names if n in problems}
     )
-    _write_failures(folder, outcome.failures)
+    outcome.write_failures(folder)
     return outcome
 
 
@@ -164,15 +178,5 @@ def _problem(error: Exception, name: str) -> str:
     if isinstance(error, OSError):  # of an input: what concerns outputs has been turned into OURS
         return f"{error.filename or name}: cannot be read: {error.strerror}"
     if isinstance(error, SleeptoolsError) and not isinstance(error, OURS):
-        return str(error)
+        return f"{error}; {error.hint}" if error.hint else str(error)
     raise error
-
-
-def _write_failures(folder: Path, failures: dict[str, str]) -> None:
-    if not failures:
-        (folder / "failures.csv").unlink(missing_ok=True)
-        return
-    import polars as pl
-
-    table = pl.DataFrame({"recording": list(failures), "error": list(failures.values())})
-    store.write_text(folder / "failures.csv", table.write_csv())

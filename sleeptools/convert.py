@@ -16,6 +16,7 @@ from sleeptools.datasets import Source
 
 KIND = rec.FOLDER_KIND
 VERSION = 1
+ENDS = (rec.before_fact(1), rec.past_fact(1), "epochs past the labels")
 
 
 def convert(
@@ -122,14 +123,14 @@ def _row(recording: rec.Recording, path: Path) -> dict[str, Any]:
 def _ends(recording: rec.Recording) -> dict[str, int]:
     """Count what the first scoring and the signals have beyond each other, in epochs."""
     scoring = recording.hypnogram
-    past = int(recording.facts.get(rec.past_fact(1), 0))
-    if scoring is None:
-        return {"epochs past the signals": past, "epochs past the labels": 0}
-    beyond = recording.seconds - scoring.onset - len(scoring) * scoring.epoch_seconds
-    return {
-        "epochs past the signals": past,
-        "epochs past the labels": max(0, int((beyond + 1e-6) // scoring.epoch_seconds)),
-    }
+    beyond = 0.0
+    if scoring is not None:
+        last = scoring.onset + len(scoring) * scoring.epoch_seconds
+        beyond = max(0.0, recording.seconds - last + 1e-6) // scoring.epoch_seconds
+    counts = (
+        recording.facts.get(rec.before_fact(1), 0), recording.facts.get(rec.past_fact(1), 0), beyond
+    )  # fmt: skip
+    return {name: int(count) for name, count in zip(ENDS, counts, strict=True)}
 
 
 def _finish(
@@ -148,9 +149,6 @@ def _finish(
         "recordings": [r["recording"] for r in rows],
         "subjects": len({r["subject"] for r in rows}),
         "failed": outcome.failures,
-        **{
-            k: sum(r[k] for r in rows)
-            for k in ("epochs past the signals", "epochs past the labels")
-        },
+        **{name: sum(r[name] for r in rows) for name in ENDS},
     }
     manifest.write(folder, [folder / "index.parquet", *(folder / r["file"] for r in rows)])

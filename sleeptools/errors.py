@@ -48,7 +48,7 @@ class MissingInputError(SleeptoolsError):
 
 
 class UnavailableError(SleeptoolsError):
-    """A device or an optional library that is needed and missing."""
+    """A device, an optional library or a server that is needed and cannot be had."""
 
     exit_code = 69
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sleeptools import formats
 from sleeptools import recording as rec
 from sleeptools.errors import DataError, OutputError, UsageError
-from sleeptools.hypnogram import Hypnogram, later
+from sleeptools.hypnogram import DAY, Hypnogram, later
 from sleeptools.recording import Recording
 
 At = float | time | datetime
@@ -91,6 +91,12 @@ def _place(hypnogram: Hypnogram, at: At | None, path: Path | None) -> Hypnogram:
                 hint="--recording names the file that has it, or give --at in seconds",
             )
         placed = replace(hypnogram, begin=at).placed(start)
+        if recording is None and abs(placed.onset) > DAY:
+            raise UsageError(
+                f"--at {at} lies {abs(placed.onset) / DAY:.0f} days from {start}, when the "
+                "recording began as the hypnogram has it",
+                hint="--recording names a file whose start counts, or give --at in seconds",
+            )
     else:
         placed = hypnogram.placed(start) if recording and start else hypnogram
     if recording:

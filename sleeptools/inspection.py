@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sleeptools import formats, montage, presets, registry, store
+from sleeptools import datasets, formats, montage, presets, registry, store
 from sleeptools import recording as rec
 from sleeptools.errors import (
     AnnotationsOnlyError,
     DataError,
     MissingInputError,
     NoStagesError,
+    SleeptoolsError,
     UsageError,
 )
 from sleeptools.hypnogram import Hypnogram
@@ -105,6 +106,24 @@ def _read(
     with contextlib.suppress(NoStagesError):
         return name, recording, scored()
     return name, recording, None
+
+
+def data_sets(folder: Path) -> list[str]:
+    """Tell which data sets a folder's files are named like, and what of them is there."""
+    told = []
+    for name in registry.names("datasets"):
+        module = registry.load("datasets", name)
+        try:
+            sources = datasets.find(module, folder)
+        except SleeptoolsError:
+            continue
+        people = len({s.subject for s in sources})
+        told.append(
+            f"{name}: {len(sources)} recording{'s' * (len(sources) != 1)} of "
+            f"{people} subject{'s' * (people != 1)}"
+        )
+        told += [f"{name}: {s.problem}" for s in sources if s.problem]
+    return told
 
 
 def files(paths: list[Path]) -> list[Path]:

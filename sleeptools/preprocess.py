@@ -215,6 +215,7 @@ def _write_epochs(
     past = int(recording.facts.get(rec.past_fact(preset.scorer), 0)) + len(truth) - len(scoring)
     scoring = scoring.padded(seconds)
     kept, excluded = select(scoring, preset.trim, past)
+    excluded["before the signals"] = int(recording.facts.get(rec.before_fact(preset.scorer), 0))
     excluded["past the signals"] = past
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")

@@ -110,20 +110,21 @@ class Recording:
     @property
     def scorings(self) -> tuple[Hypnogram, ...]:
         """Every scorer's hypnogram, the first scorer's first."""
-        return (self.hypnogram, *self.others) if self.hypnogram else ()
+        return () if self.hypnogram is None else (self.hypnogram, *self.others)
 
     def scored(self, scorings: Sequence[Hypnogram]) -> Recording:
         """Return the recording with these hypnograms, cut to the signals.
 
-        How many epochs of each lay past the end of the signals is counted in the facts.
+        How many epochs of each lay before the start and past the end of the signals is counted in
+        the facts.
         """
         kept = [h.clipped(self.seconds) for h in scorings]
-        past = {
-            past_fact(number): round((_end(h) - _end(k)) / h.epoch_seconds)
-            for number, (h, k) in enumerate(zip(scorings, kept, strict=True), start=1)
-        }
+        facts = dict(self.facts)
+        for number, (h, k) in enumerate(zip(scorings, kept, strict=True), start=1):
+            before = min(len(h), round((k.onset - h.onset) / h.epoch_seconds))
+            facts[before_fact(number)] = before
+            facts[past_fact(number)] = len(h) - len(k) - before
         first = kept[0] if kept else None
-        facts = {**self.facts, **past}
         return replace(self, hypnogram=first, others=tuple(kept[1:]), facts=facts)
 
     @property
@@ -146,13 +147,14 @@ class Recording:
         return self.signals[label]
 
 
+def before_fact(scorer: int) -> str:
+    """Name the fact that counts a scorer's epochs before the start of the signals."""
+    return "epochs before the signals" + (f" {scorer}" if scorer > 1 else "")
+
+
 def past_fact(scorer: int) -> str:
     """Name the fact that counts a scorer's epochs past the end of the signals."""
     return "epochs past the signals" + (f" {scorer}" if scorer > 1 else "")
-
-
-def _end(scoring: Hypnogram) -> float:
-    return scoring.onset + len(scoring) * scoring.epoch_seconds
 
 
 # --- our own format on disk: docs/formats.md ------------------------------------------------------

@@ -16,6 +16,7 @@ from sleeptools.recording import Samples
 Beyond = Literal["hold", "zero"]
 PADDING: Final[dict[Beyond, Literal["edge", "constant"]]] = {"hold": "edge", "zero": "constant"}
 LARGEST_FACTOR = 100_000  # of a resampling ratio's denominator
+MOST_DRIFT = 0.5  # resampled samples between the last one's time and the one it should have
 TAPS, BETA = 10, 5.0  # on each side of the middle, per phase; of the Kaiser window
 PANEL = 16  # Polyphase::kPanel of csrc/ops.h
 
@@ -44,14 +45,19 @@ def resample(samples: Samples, rate: float, to: float, *, beyond: Beyond = "hold
     Raises
     ------
     DataError
-        If the ratio of the rates is not a manageable fraction.
+        If no manageable fraction is near enough to the ratio of the rates to keep the time.
     """
     ratio = (Fraction(to) / Fraction(rate)).limit_denominator(LARGEST_FACTOR)
     if ratio == 1:
         return samples
-    if ratio <= 0 or abs(float(ratio) * rate / to - 1) > 1e-9:  # noqa: PLR2004 - of the rate
-        raise DataError(f"cannot resample from {rate:g} Hz to {to:g} Hz")
     size = round(samples.shape[-1] * to / rate)
+    drift = abs(float(ratio * Fraction(rate) / Fraction(to) - 1)) * size
+    if ratio <= 0 or drift > MOST_DRIFT:
+        raise DataError(
+            f"cannot resample from {rate!r} Hz to {to!r} Hz: by the nearest fraction, {ratio}, the "
+            f"end would lie {drift / to:.3g} s beside its time",
+            hint="is the sample rate in the file right?",
+        )
     if native.available():
         return _polyphase(samples, ratio.numerator, ratio.denominator, size, beyond)
     from scipy.signal import resample_poly

@@ -57,7 +57,7 @@ def test_any_number_of_processes_has_one_outcome(tmp_path: Path) -> None:
         listed.append((tmp_path / "failures.csv").read_text())
         assert [s.number for s in steps] == [1, 2, 3, 4, 5, 6]
         assert {s.id: s.text for s in steps} == {
-            "r0": "0 done", "r1": "1 done", "r2": "number is 2",
+            "r0": "0 done", "r1": "1 done", "r2": "number is 2; a hint",
             "r3": "x.edf: cannot be read: gone", "r4": "4 done", "r5": "5 done",
         }  # fmt: skip
         assert {s.id for s in steps if s.failed} == {"r2", "r3"}
@@ -97,3 +97,17 @@ def test_tasks_are_given_only_as_they_are_taken() -> None:
     found = workers.run([partial(work, i) for i in (0, 1, 4, 5)], 2)
     assert next(found)[1][1].endswith("done")
     found.close()
+
+
+def test_a_failure_is_told_with_what_to_do_about_it(tmp_path: Path) -> None:
+    """In a batch there is no line for each one's hint; a long one is cut in the last line only."""
+    long = "there are: " + ", ".join(f"channel {n}" for n in range(200))
+
+    def fail() -> tuple[dict[str, Any], str]:
+        raise DataError("no signal 'EEG'", hint=long)
+
+    outcome = batch.run([("a", fail)], tmp_path)
+    assert outcome.failures == {"a": f"no signal 'EEG'; {long}"}
+    assert "channel 199" in (tmp_path / "failures.csv").read_text()
+    with pytest.raises(DataError, match=r"first of them a: no signal 'EEG'; there are: .*\[...\]$"):
+        outcome.raise_failures(tmp_path)

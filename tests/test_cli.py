@@ -11,7 +11,7 @@ from sleeptools.simulate import simulate
 
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
 COMMANDS = (
-    "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report",
+    "simulate", "fetch", "inspect", "convert", "preprocess", "train", "evaluate", "report",
     "hypnogram", "list", "status", "verify",
 )  # fmt: skip
 
@@ -86,6 +86,10 @@ def test_version_names_the_native_variant_or_why_there_is_none(command) -> None:
 
 
 WRONG: list[tuple[list[str], int, str, str]] = [
+    (["fetch", "sleep-edff", "x"], 2, "unknown data set", "did you mean 'sleep-edf'?"),
+    (["fetch", "sleep-edf", "x", "--subset", "79"], 2, "there are: 20, 78, telemetry", ""),
+    (["fetch", "sleep-edf", "x", "--base-url", "file:///x"], 2, "no address of a server", ""),
+    (["fetch", "sleep-edf", "x", "--jobs", "0"], 2, "--jobs", "--help"),
     (["preprocess", "sleep-edf", "nowhere"], 66, "no such folder", "holds:"),
     (["preprocess", "sleep-edf"], 66, "recordings: no such folder", "holds:"),
     (["convert", "sleep-edf", "."], 65, "no Sleep-EDF recordings", "SC4ssNE0-PSG.edf"),

@@ -165,6 +165,7 @@ def test_a_hypnogram_lies_where_the_clocks_say(tmp_path: Path, late: int, first:
         == (stages[-first:] if late < 0 else stages)[: 20 - abs(first)]
     )
     assert night.facts["epochs past the signals"] == max(0, first)
+    assert night.facts["epochs before the signals"] == max(0, -first)
 
 
 def test_clocks_that_do_not_fit(tmp_path: Path) -> None:

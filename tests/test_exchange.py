@@ -97,6 +97,8 @@ def test_at_by_the_clock(nox: Path, tmp_path: Path) -> None:
     labels.write_text("W\nN1\n")
     with pytest.raises(UsageError, match="a clock time needs the recording's start"):
         exchange(labels, tmp_path / "x.ids", at=time(0, 1))
+    with pytest.raises(UsageError, match="--at 2018-01-16 00:01:00 lies 731 days from 2016-01-15"):
+        exchange(nox, tmp_path / "x.ids", at=datetime(2018, 1, 16, 0, 1))
     recording_start = datetime(2016, 1, 15, 23, 58)  # an EDF+ hypnogram says it itself
     exchange(nox, tmp_path / "h.edf")
     found, _ = exchange(tmp_path / "h.edf", tmp_path / "y.edf", at=time(23, 59))

@@ -45,6 +45,17 @@ def test_ten_hertz_pass_at_every_rate(rate: float, kind: str) -> None:
 
 
 @settings(max_examples=25, deadline=None)
+@given(RATES, some.sampled_from([64.0, 100.0, 128.0, 200.0]))
+def test_ten_hertz_pass_the_whole_way(rate: float, to: float) -> None:
+    """Resampled and then filtered, as every preset has it: to 0.5 %."""
+    there = signals.resample(sine(rate), rate, to)
+    assert abs(len(there) / to - SECONDS) <= 1 / min(rate, to)
+    found = filters.zero_phase(there, bands(to)["band-pass"])
+    wanted = np.sin(2 * np.pi * 10 * np.arange(len(found)) / to)
+    assert np.abs(middle(found - wanted, to, 2)).max() < 0.005
+
+
+@settings(max_examples=25, deadline=None)
 @given(RATES)
 def test_what_should_not_pass_does_not(rate: float) -> None:
     drift = sine(rate, 0.02, 100) * 500 + 1000

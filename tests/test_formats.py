@@ -10,7 +10,7 @@ import pytest
 
 from sleeptools import formats, registry
 from sleeptools.datasets import sleep_edf
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats import edf
 from sleeptools.recording import Recording, Signal
 
@@ -24,10 +24,16 @@ READ_BY_BOTH = (
     "edf-samples/pyedflib__test_subsecond.edf", "edf-samples/pyedflib__test_utf8.edf",
     "sleep-edf/SC4001E0-PSG_first300s.edf",
 )  # fmt: skip
-READ_BY_US = (  # refused by pyedflib: an impossible date, blank labels, few records
-    "edf-samples/EDFjl__test_uneven_samp.edf", "edf-samples/EDFjl__bdf_test.edf",
-    "edf-samples/mne__test.bdf", "noxturnal/subject1.edf",
-)  # fmt: skip
+READ_BY_US = {  # and what pyedflib refuses; the samples are right in each
+    "edf-samples/EDFjl__test_uneven_samp.edf": "the startdate is incorrect",  # day 42 of month 0
+    "edf-samples/EDFjl__bdf_test.edf": "the label is incorrect",  # EDF+ without annotations
+    "edf-samples/mne__test.bdf": "Number of Datarecords",  # one
+    "noxturnal/subject1.edf": "the label is incorrect",  # accents in UTF-8
+}
+NO_SIGNALS = {
+    "edf-samples/edfize__zero-data-records.edf": "no data records",
+    "edf-samples/edfio__SC4001EC-Hypnogram.bdf": "annotations only",
+}
 REFUSED_BY_PYEDFLIB = ("ST7021JM-Hypnogram.edf", "ST7022JM-Hypnogram.edf")  # "Recordingfield"
 TELEMETRY_LEAD_IN = {"ST7041JO": (1033, 1008), "ST7042JO": (1149, 1131)}
 
@@ -54,10 +60,60 @@ def test_samples_equal_pyedflib(real_data: Path, name: str) -> None:
             np.testing.assert_allclose(signal.samples(), wanted, rtol=2e-6, atol=2e-6 * scale)
 
 
+FIELDS = {"label": 16, "transducer": 80, "unit": 8, "p-": 8, "p+": 8, "d-": 8, "d+": 8,
+          "filter": 80, "samples": 8}  # fmt: skip
+
+
+def decoded(path: Path) -> list[np.ndarray]:
+    """Every signal in its own unit, by the standard's offsets alone."""
+    data = path.read_bytes()
+    count, width = int(data[252:256]), 3 if data[0] == 255 else 2
+    head = int(data[184:192])
+
+    def field(name: str) -> list[str]:
+        begin = 256 + count * sum(list(FIELDS.values())[: list(FIELDS).index(name)])
+        size = FIELDS[name]
+        return [
+            data[begin + k * size : begin + (k + 1) * size].decode("latin-1").strip()
+            for k in range(count)
+        ]
+
+    per_record = [int(n) for n in field("samples")]
+    raw = np.frombuffer(data[head:], np.uint8)
+    raw = raw[: len(raw) // (width * sum(per_record)) * width * sum(per_record)]
+    parts = raw.reshape(-1, sum(per_record), width)
+    bits = [parts[..., k].astype(np.int64) << 8 * k for k in range(width)]
+    digits = np.sum(bits, axis=0)
+    digits -= (digits >> (8 * width - 1)) << (8 * width)
+    ends = np.cumsum(per_record)
+    found = []
+    numbers = [[float(v) for v in field(n)] for n in ("p-", "p+", "d-", "d+")]
+    for k, label in enumerate(field("label")):
+        if "Annotations" in label:
+            continue
+        low, high, least, most = (n[k] for n in numbers)
+        scale = {"V": 1e6, "mV": 1e3}.get(field("unit")[k], 1.0)
+        own = digits[:, ends[k] - per_record[k] : ends[k]].ravel()
+        found.append(((own - least) * (high - low) / (most - least) + low) * scale)
+    return found
+
+
 @pytest.mark.parametrize("name", READ_BY_US)
 def test_reads_what_pyedflib_refuses(real_data: Path, name: str) -> None:
-    recording = formats.read(real_data / name)
-    assert all(np.isfinite(s.samples()).all() for s in recording.signals.values())
+    with pytest.raises(OSError, match=READ_BY_US[name]):
+        pyedflib.EdfReader(str(real_data / name))
+    ours = list(formats.read(real_data / name).signals.values())
+    wanted = decoded(real_data / name)
+    assert len(ours) == len(wanted)
+    for signal, values in zip(ours, wanted, strict=True):
+        scale = float(np.abs(values).max()) or 1.0
+        np.testing.assert_allclose(signal.samples(), values, rtol=2e-6, atol=2e-6 * scale)
+
+
+def test_no_real_file_is_left_out(real_data: Path) -> None:
+    every = [p for p in real_data.rglob("*") if p.suffix in (".edf", ".bdf")]
+    names = {str(p.relative_to(real_data)) for p in every if p.parent.name != "hypnograms"}
+    assert names == {*READ_BY_BOTH, *READ_BY_US, *NO_SIGNALS}
 
 
 def test_all_real_hypnograms(real_data: Path) -> None:
@@ -83,13 +139,21 @@ def test_all_real_hypnograms(real_data: Path) -> None:
         np.testing.assert_allclose([e[1] for e in ours], durations)
 
 
+def test_the_real_annotations_in_bdf(real_data: Path) -> None:
+    """The same scoring as in the EDF+ file that it was made from."""
+    path = real_data / "edf-samples/edfio__SC4001EC-Hypnogram.bdf"
+    with pyedflib.EdfReader(str(path)) as theirs:
+        onsets, durations, texts = theirs.readAnnotations()
+    assert edf.read_annotations(path) == list(zip(onsets, durations, texts, strict=True))
+    same = formats.read_hypnogram(real_data / "sleep-edf/hypnograms/SC4001EC-Hypnogram.edf")
+    found = formats.read_hypnogram(path)
+    assert np.array_equal(found.stages, same.stages)
+    assert np.array_equal(found.reasons, same.reasons)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
-    [
-        ("edf-samples/edfize__zero-data-records.edf", "no data records"),
-        ("edf-samples/edfio__SC4001EC-Hypnogram.bdf", "annotations only"),
-        ("README.md", "not a file of a known format"),
-    ],
+    [*NO_SIGNALS.items(), ("README.md", "not a file of a known format")],
 )
 def test_refuses_real_files_it_cannot_read(real_data: Path, name: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -206,6 +270,13 @@ def test_unknown_number_of_records_is_counted(night: tuple[Recording, Path]) -> 
     recording = formats.read(night[1])
     assert recording.seconds == 90
     assert "-1; the file holds 3" in str(recording.facts["notes"])
+
+
+def test_annotations_without_a_stage_are_listed(tmp_path: Path) -> None:
+    events = [(30.0 * k, 30.0, f"note {k % 10}") for k in range(20)]
+    edf.write_annotations(tmp_path / "h.edf", events, None)
+    with pytest.raises(NoStagesError, match=r"among its 10 .*: 'note 0', .*'note 7', \.\.\.$"):
+        formats.read_hypnogram(tmp_path / "h.edf")
 
 
 def test_truncated_file_is_refused_unless_allowed(night: tuple[Recording, Path]) -> None:

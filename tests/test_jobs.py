@@ -50,8 +50,15 @@ def test_folders_are_the_same_for_any_number_of_jobs(raw: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_is_continued(raw: Path, tmp_path: Path, number: int) -> None:
+    """One file is a pipe that nobody writes to, so that there is always something to stop."""
+    (tmp_path / "raw").mkdir()
+    for path in raw.glob("*.edf"):
+        (tmp_path / "raw" / path.name).symlink_to(path)
+    stuck = tmp_path / "raw/SC4021E0-PSG.edf"
+    stuck.unlink()
+    os.mkfifo(stuck)
     command = [
-        sys.executable, "-m", "sleeptools.cli", "preprocess", "sleep-edf", str(raw), "epochs",
+        sys.executable, "-m", "sleeptools.cli", "preprocess", "sleep-edf", "raw", "epochs",
         "--jobs", "2",
     ]  # fmt: skip
     with subprocess.Popen(
@@ -70,6 +77,8 @@ def test_a_stopped_command_is_continued(raw: Path, tmp_path: Path, number: int) 
     assert "Traceback" not in rest
     left = {p.name for p in (tmp_path / "epochs").iterdir()}
     assert not {n for n in left if n.startswith(".") or n == "manifest.json"}
+    stuck.unlink()
+    stuck.symlink_to(raw / stuck.name)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "as before" in done.stderr
     assert store.verify(tmp_path / "epochs") == []

@@ -36,6 +36,8 @@ def named(*labels: str) -> Recording:
         ("THOR RES", "resp"), ("Status", "event"), ("", "other"), ("TP7", "eeg"), ("REOG", "eog"),
         ("M1", "eeg"), ("C3-M2 (Imp)", "other"), ("E1 Impédance", "other"), ("P1", "eeg"),
         ("EEG(sec)", "eeg"), ("EEG Channel-3", "eeg"),
+        ("Chest", "resp"), ("RIP-Phase", "resp"), ("Snoring", "resp"), ("Saturation", "oximetry"),
+        ("Heart Rate", "oximetry"), ("Voltage (core)", "other"),
     ],
 )  # fmt: skip
 def test_modality(label: str, wanted: str) -> None:

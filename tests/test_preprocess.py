@@ -1,12 +1,13 @@
 """Which epochs are kept, by the real set's published counts, and what a raw folder becomes."""
 
 import csv
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from sleeptools import convert, epochs, preprocess, presets, stages, store
@@ -67,6 +68,72 @@ def test_kept_and_excluded_add_up(letters: str, rule: presets.TrimRule) -> None:
     asleep = night.stages > 0
     if rule != "drop-last":
         assert asleep[kept].sum() == asleep.sum()
+
+
+def noise(seconds: int) -> rec.Recording:
+    """A recording whose 1-Hz envelope is a second longer than the rest."""
+    heads = {h.label: h.samples_per_record / 30 for h in sleep_edf.SIGNALS}
+    samples = np.random.default_rng(seconds).normal(0, 20, 100 * seconds).astype(np.float32)
+    found = {}
+    for label, rate in heads.items():
+        part = samples[: round(rate * seconds) + (rate == 1)]
+        found[label] = rec.Signal(label, rate, "uV", "eeg", len(part), lambda p=part: p)
+    return rec.Recording("SC4001", "SC400", 1, found)
+
+
+SCORED = some.text("W1234R?", min_size=1, max_size=40)
+SCORED_ALL = some.text("W123R", min_size=1, max_size=20)
+SHIFTS = some.integers(-50, 50)
+
+
+def made_epochs(folder: Path, night: rec.Recording) -> epochs.EpochFile:
+    preset = presets.changed(presets.load("sleep-edf"), trim="none")
+    preprocess._write_epochs(preset, night, folder / "x.safetensors", {})
+    return epochs.read(folder / "x.safetensors")
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(letters=SCORED, seconds=some.integers(30, 900), shift=SHIFTS)
+def test_no_scored_second_is_lost(letters: str, seconds: int, shift: int, tmp_path: Path) -> None:
+    """Labelled, unknown and dropped seconds are the hypnogram's, wherever it lies."""
+    whole = replace(of_letters(letters), onset=30.0 * shift)
+    night = noise(seconds).scored([whole])
+    wanted = Counter(
+        stages.HUMAN[k]
+        for n, k in enumerate(whole.stages, start=shift)
+        if k >= 0 and 0 <= n < seconds // 30
+    )
+    if not wanted:
+        with pytest.raises(DataError, match="no scored epochs"):
+            made_epochs(tmp_path, night)
+        return
+    file = made_epochs(tmp_path, night)
+    excluded = dict(file.facts["excluded"])
+    assert Counter(stages.HUMAN[k] for k in file.stages) == wanted
+    assert excluded["before the signals"] == min(len(whole), max(0, -shift))
+    padding = max(0, seconds // 30 - max(0, shift + len(whole)))
+    scored = len(file) + sum(excluded.values()) - padding
+    assert excluded["unannotated"] == padding
+    assert scored * 30 == len(whole) * 30
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(letters=SCORED_ALL, first=some.integers(0, 12), by=some.integers(0, 12))
+def test_a_hypnogram_shifted_by_epochs_shifts_the_labels(
+    letters: str, first: int, by: int, tmp_path: Path
+) -> None:
+    """Each stage goes with other samples: those that many epochs later."""
+    files = [
+        made_epochs(tmp_path, noise(1350).scored([replace(of_letters(letters), onset=30.0 * k)]))
+        for k in (first, first + by)
+    ]
+    one, two = ({float(t): int(k) for t, k in zip(f.onset, f.stages, strict=True)} for f in files)
+    assert len(one) == len(two) == len(letters)
+    assert {t + 30 * by: k for t, k in one.items()} == two
+    eeg = noise(1350).signals["EEG Fpz-Cz"].samples()
+    for file in files:
+        for epoch, onset in zip(file.signals[:, 0], file.onset, strict=True):
+            assert np.array_equal(epoch, eeg[round(onset * 100) :][:3000])
 
 
 def test_margin_counts_what_is_left_after_dropping() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from sleeptools import signals
+from sleeptools.errors import DataError
 
 
 @settings(max_examples=30, deadline=None)
@@ -35,6 +36,23 @@ def test_an_envelope_is_interpolated_not_repeated() -> None:
 def test_the_same_rate_is_left_alone() -> None:
     samples = np.arange(10, dtype=np.float32)
     assert signals.resample(samples, 100, 100) is samples
+
+
+@pytest.mark.parametrize("rate", [24414.0625 / 24, 24414.0625 / 48, 511.95964, 781.3515625])
+def test_odd_rates_keep_the_time(rate: float) -> None:
+    """Recorders whose clock is divided by a number give such rates; 2 h, to a part of a sample."""
+    seconds, to = 7200, 64.0
+    time = np.arange(round(seconds * rate)) / rate
+    found = signals.resample(np.sin(2 * np.pi * 2 * time).astype(np.float32), rate, to)
+    wanted = np.sin(2 * np.pi * 2 * np.arange(len(found)) / to)
+    assert np.abs(found - wanted)[64:-64].max() < 0.005
+
+
+def test_a_ratio_that_would_drift_is_refused() -> None:
+    samples = np.zeros(round(7200 * 249.999), np.float32)
+    assert len(signals.resample(samples[:9000], 249.999, 100)) == 3600
+    with pytest.raises(DataError, match=r"39999/99997, the end would lie 0\.0072 s beside"):
+        signals.resample(samples, 249.999, 100)
 
 
 @pytest.mark.parametrize("rate", [100.0, 511.95964])

@@ -4,11 +4,13 @@ A data set module has `CITATION` (how to cite it, with its licence), `PATTERN` (
 `find(root)` and `read(source)`; and, where it has them, `SUBSETS` (name to what a recording's id
 must be) and `absent(root, sources)` (recordings that the set's own list has and the folder has
 not). What can be simulated has `plan(subjects, nights, subset)` and `write(recording, root,
-events)`.
+events)`. What can be fetched has `ADDRESS`, `SUMS_SHA256` and `published(names, subset)`; any other
+set says in `HOW_TO_GET` how a person gets it.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from sleeptools import store
 from sleeptools.errors import DataError, UsageError
 
 SUMS = "SHA256SUMS.txt"
+SUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S.*?)\s*")
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,26 @@ def beside(root: Path, name: str) -> Path | None:
     return next((p for p in places if p.is_file()), None)
 
 
+def read_sums(text: str, where: str) -> dict[str, str]:
+    """Read a publisher's list of SHA-256 sums: from the file's name to its sum.
+
+    Raises
+    ------
+    DataError
+        If a line is something else.
+    """
+    sums = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        if not (match := SUM_LINE.fullmatch(line)):
+            raise DataError(
+                f"{where}: line {number} is {line[:60]!r}; expected a SHA-256 and a file's name"
+            )
+        sums[match[2]] = match[1].lower()
+    return sums
+
+
 def check_sums(source: Source) -> None:
     """Compare the files of a source with the sums that its publisher gives, where they are known.
 
@@ -182,8 +205,8 @@ def check_sums(source: Source) -> None:
     """
     wanted: Mapping[str, str] = {}
     for table in (f for f in source.files if f.name == SUMS):
-        lines = [line.split(maxsplit=1) for line in table.read_text().splitlines() if line.strip()]
-        wanted = {Path(name.strip(" *")).name: digest.lower() for digest, name in lines}
+        sums = read_sums(table.read_text(), str(table))
+        wanted = {Path(name).name: digest for name, digest in sums.items()}
     for path in source.files:
         if path.name in wanted and store.sha256(path) != wanted[path.name]:
             raise DataError(

@@ -27,6 +27,10 @@ from sleeptools.recording import Recording, Signal
 
 CITATION: Final = "Your own data: cite, and use under the licence of, where they come from."
 SETTINGS: Final = "edf.toml"
+HOW_TO_GET: Final = f"""\
+These are your own files: EDF, EDF+ or BDF, a hypnogram beside each.
+1. Put a small {SETTINGS} into their folder; docs/edf.md explains it.
+2. 'sleeptools simulate edf raw' writes a folder with one to look at."""
 PATTERN: Final = f"the files that {SETTINGS} names"
 TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
 TOKEN: Final = re.compile(r"\{(\w+)\}|(\*\*|\*)|([^{*]+|\{)")

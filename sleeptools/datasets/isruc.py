@@ -33,6 +33,12 @@ CITATION: Final = (
     "doi:10.1016/j.cmpb.2015.10.013. https://sleeptight.isr.uc.pt; no licence is stated: free for "
     "research with this citation."
 )
+HOW_TO_GET: Final = """\
+In a browser, from https://sleeptight.isr.uc.pt (MEGA folders; subgroup I is about 14 GB):
+1. Download the archives N.rar of the subgroups you need, into folders named subgroupI (100
+   patients), subgroupII (8 patients, two nights) and subgroupIII (10 healthy people).
+2. Put the tables Details_subgroup_I_Submission.xlsx and its like beside these folders.
+3. Unpack each archive where it lies: cd subgroupIII && for f in *.rar; do 7z x "$f"; done"""
 PATTERN: Final = "subgroupI/N/N.rec with N_1.txt and N_2.txt (subgroupII/N/1/1.rec and N/2/2.rec)"
 SUBSETS: Final = {
     group: (lambda id_, group=group: id_.startswith(f"{group}-")) for group in ("I", "II", "III")

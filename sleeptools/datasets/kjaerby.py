@@ -24,6 +24,11 @@ CITATION: Final = (
     "the oscillatory amplitude of norepinephrine, Nat. Neurosci. 25:1059-1070, 2022, "
     "doi:10.1038/s41593-022-01102-9. The recordings come from the authors, under their terms."
 )
+HOW_TO_GET: Final = """\
+There is no public download: the recordings come from the authors of the paper,
+https://doi.org/10.1038/s41593-022-01102-9, under their terms.
+1. Put one NAME.mat an animal into a folder, with eeg, emg, eeg_frequency and sleep_scores.
+2. Files of MATLAB version 7.3 need h5py: pip install 'sleeptools[mat73]'."""
 PATTERN: Final = "NAME.mat with eeg, emg, eeg_frequency and sleep_scores"
 SAMPLE_RATE: Final = 511.95964
 HOURS: Final = 4.0

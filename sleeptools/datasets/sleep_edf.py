@@ -10,7 +10,7 @@ RECORDS, SHA256SUMS.txt and tables of subjects lie in the folder, they are used.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -39,11 +39,14 @@ CITATION: Final = (
     "doi:10.13026/C2X676, ODC-By 1.0."
 )
 PATTERN: Final = "SC4ssNE0-PSG.edf with SC4ssNEC-Hypnogram.edf (or ST7ssN...)"
+ADDRESS: Final = "https://physionet.org/files/sleep-edfx/1.0.0/"
+SUMS_SHA256: Final = "1bc88e19e2e921f7851d7cf61e31ceb8f6d670211ca546a323e9db5a77525edf"
+"""Of the SHA256SUMS.txt of version 1.0.0, which names 398 files: with it, any mirror will do."""
 RULES: Final = "R&K"
 NAME: Final = re.compile(r"(S[CT]\d{3}\d)([A-Z])(\w)-(PSG|Hypnogram)\.edf", re.IGNORECASE)
 START_TOLERANCE: Final = 1.0  # s between the start of the signals and of the hypnogram
 LEAST_OVERLAP: Final = 0.5  # of the signals that the hypnogram must cover
-SUBSETS: Final = {
+SUBSETS: Final[Mapping[str, Callable[[str], bool]]] = {
     "20": lambda id_: id_.startswith("SC4") and int(id_[3:5]) < 20,  # noqa: PLR2004 - 0 to 19
     "78": lambda id_: id_.startswith("SC4"),
     "telemetry": lambda id_: id_.startswith("ST7"),
@@ -89,6 +92,20 @@ def absent(root: Path, sources: Iterable[Source]) -> list[str]:
     here = {s.id for s in sources}
     studies = {id_[:2] for id_ in here}
     return [name for name in names if name not in here and name[:2] in studies]
+
+
+def published(names: Iterable[str], subset: str | None) -> list[str]:
+    """Choose from the publisher's list what a subset's recordings need, with lists and tables."""
+    studies = {None: (*TABLES.values(),), "telemetry": (TABLES["ST"],)}.get(subset, (TABLES["SC"],))
+    others = {"RECORDS", "RECORDS-v1", *(f"{stem}.xls" for stem in studies)}
+    chosen = []
+    for name in names:
+        base = Path(name).name
+        if match := NAME.fullmatch(base):
+            chosen += [name] if subset is None or SUBSETS[subset](match[1].upper()) else []
+        elif base in others:
+            chosen.append(name)
+    return sorted(chosen)
 
 
 def _source(key: str, psg: list[Path], hypnogram: list[Path], more: list[Path]) -> Source:

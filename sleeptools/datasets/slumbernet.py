@@ -26,6 +26,10 @@ CITATION: Final = (
     "doi:10.1038/s41598-024-54727-0. Data: Zenodo, doi:10.5281/zenodo.7899654; licence as stated "
     "there."
 )
+HOW_TO_GET: Final = """\
+In a browser, from Zenodo: https://doi.org/10.5281/zenodo.7899654 (record 7899655, 24.1 GB):
+1. Download the archives and unpack them into one folder; folders within it may stay.
+2. What is read: the pairs STEM-256Hz.txt (EEG and EMG) and STEM...sco.txt (scoring)."""
 PATTERN: Final = "STEM-256Hz.txt with STEM*sco.txt"
 SIGNALS, SCORING = "-256Hz.txt", "sco.txt"
 LETTERS: Final = ("W", "N", "R", "M")  # the last, an artefact, is stage -1

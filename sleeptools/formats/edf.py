@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools import montage, stages, store
-from sleeptools.errors import AnnotationsOnlyError, DataError
+from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError
 from sleeptools.formats import _scoring, _text, _words
 from sleeptools.formats._edf_annotations import read_tals
 from sleeptools.formats._edf_header import (
@@ -140,9 +140,15 @@ def read_hypnogram(
     """
     header = read_header(store.need(path))
     known = {**stages.EDF_TEXTS, **(stages.scheme(scheme).labels if scheme else {})}
-    events = [
-        e for e in read_tals(header)[0] if e[2] in known or e[2].lower().startswith("sleep stage")
-    ]
+    every = read_tals(header)[0]
+    events = [e for e in every if e[2] in known or e[2].lower().startswith("sleep stage")]
+    if every and not events:
+        texts = list(dict.fromkeys(repr(e[2]) for e in every))
+        raise NoStagesError(
+            f"{path.name}: no sleep stages among its {len(texts)} annotation texts: "
+            + ", ".join([*texts[:SHOWN], *["..."] * (len(texts) > SHOWN)]),
+            hint="stages by names of one's own: [labels] of the data set edf, docs/edf.md",
+        )
     found = _scoring.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_begin(header)
     )
@@ -163,6 +169,7 @@ def read_start(path: Path) -> datetime | None:
     return None if _begin(header) is None else header.start
 
 
+SHOWN = 8  # texts in a message
 PATIENT = re.compile(rb"\S+ \S+ \S+ (Female|Male)_(\d{1,3})yr *")
 
 

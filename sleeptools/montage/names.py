@@ -28,9 +28,9 @@ PATTERNS: Final = (
     ("eog", r"\b(eog|loc|roc|e1|e2)\b"),
     ("emg", r"\b(emg|chin|submental|tib|leg)"),
     ("ecg", r"\b(ecg|ekg|ecg[12]?)\b"),
-    ("resp", r"\b(resp|flow|thor|abdo|nasal|snore|airflow|pressure)"),
+    ("resp", r"\b(resp|flow|thor|abdo|chest|rip|nasal|snor|airflow|pressure)"),
     ("temp", r"\btemp"),
-    ("oximetry", r"\b(spo2|sao2|pleth|pulse|h\.?r\.?)"),
+    ("oximetry", r"\b(spo2|sao2|saturation|pleth|pulse|heart rate|h\.?r\.?)"),
     ("event", r"\b(event|marker|status|annotation)"),
     ("eeg", r"\beeg"),
 )

@@ -33,6 +33,7 @@ from sleeptools.store.folders import (
     read_manifest,
     verify,
 )
+from sleeptools.store.parts import Part
 from sleeptools.store.tensors import (
     Array,
     Tensors,
@@ -44,6 +45,7 @@ from sleeptools.store.tensors import (
 __all__ = [
     "Array",
     "Manifest",
+    "Part",
     "Tensors",
     "atomic_path",
     "atomic_write",

@@ -44,12 +44,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
+        with failing(path, part):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            settle(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def failing(path: Path, part: Path) -> Iterator[None]:
+    """Turn what goes wrong with writing `path` through `part` into errors that say so.
+
+    Raises as `atomic_path`; an error with another file, or with none, goes through.
+    """
+    try:
+        yield
     except OSError as e:
         if e.filename not in (None, str(part), str(path), str(path.parent)):
             raise  # an input that could not be read
@@ -60,8 +72,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if e.errno == errno.EIO:
             raise StorageError(f"{path}: {e.strerror}") from e
         raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a whole file its name, on the disk too."""
+    part.replace(path)
+    _sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,112 @@
+"""`sleeptools fetch`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._console import console, line, plural, talk
+
+if TYPE_CHECKING:
+    from sleeptools.transfer import Progress, Show, Wanted
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: sleeptools fetch sleep-edf raw --subset 20 --jobs 4")(fetch)
+
+
+def fetch(
+    dataset: Annotated[
+        str, typer.Argument(help="sleep-edf; for the other data sets, how to get them is told.")
+    ],
+    dest: Annotated[Path, typer.Argument(help="Folder to write.")],
+    subset: Annotated[
+        str | None, typer.Option(help="Only what is needed for 20, 78 or telemetry.")
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url", help="Of a mirror with the publisher's layout.  [default: PhysioNet's]"
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 4,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be fetched; write nothing.")
+    ] = False,
+    trust_sums: Annotated[
+        bool,
+        typer.Option(
+            "--trust-sums", help="Take the server's SHA256SUMS.txt though it is not the published."
+        ),
+    ] = False,
+) -> None:
+    """Fetch a data set from its publisher.
+
+    Every file is checked against the publisher's SHA-256. Run it again to continue.
+    """
+    from sleeptools import fetch as library
+
+    if how := library.how_to_get(dataset):
+        typer.echo(how)
+    server = library.Server(base_url, trust_sums=trust_sums)
+    if dry_run:
+        _list(library.plan(dataset, dest, server, subset=subset, jobs=jobs))
+        return
+    with _progress() as show:
+        library.fetch(dataset, dest, server, show, subset=subset, jobs=jobs)
+    talk(f"{dest}: done; next: sleeptools preprocess {dataset} {dest}")
+
+
+def _list(files: list[Wanted]) -> None:
+    """Print a line per file: bytes, what of it is there, name."""
+    from sleeptools.transfer import DONE
+
+    for f in files:
+        typer.echo(f"{'-' if f.size is None else f.size}\t{f.state}\t{f.name}")
+    left = [f for f in files if f.state != DONE]
+    known = [f.size for f in left if f.size is not None]
+    unknown = f" and {plural(len(left) - len(known), 'file')} of unknown size" * (
+        len(known) < len(left)
+    )
+    talk(
+        f"to fetch: {plural(len(left), 'file')} of {len(files)}, {sum(known) / 1e6:.1f} MB{unknown}"
+    )
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Show]:
+    """Show a bar with bytes, speed and time left in a terminal, a line per file elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda p: None if p.step is None else talk(line(p.step))
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    minute = 60.0  # s over which the speed is taken
+    with Bars(*columns, console=console(err=True), speed_estimate_period=minute) as bar:
+        task = bar.add_task("fetching", total=None)
+
+        def show(p: Progress) -> None:
+            if p.step is not None:
+                bar.console.print(line(p.step), markup=False)
+                count = f"{p.step.number}/{p.step.total} files"
+                bar.update(task, description=count)
+            bar.update(task, completed=p.have, total=p.total)
+
+        yield show
