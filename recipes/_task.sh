@@ -26,6 +26,7 @@ while
   code=$?
   [ -n "$caught" ] # it was the signal that ended the waiting
 do :; done
+trap - USR1 TERM
 
 echo "$job, restart ${SLURM_RESTART_COUNT:-0}: exit code $code"
 # 138: killed by USR1 before it could listen
