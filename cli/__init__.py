@@ -20,6 +20,7 @@ from . import (
     inspect,
     preprocess,
     report,
+    score,
     simulate,
     status,
     train,
@@ -48,8 +49,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    simulate, inspect, convert, preprocess, train, evaluate, report, hypnogram, list_, status,
-    verify,
+    simulate, inspect, convert, preprocess, train, evaluate, report, score, hypnogram, list_,
+    status, verify,
 ):  # fmt: skip
     module.register(app)
 

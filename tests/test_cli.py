@@ -12,7 +12,7 @@ from sleeptools.simulate import simulate
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
 COMMANDS = (
     "simulate", "inspect", "convert", "preprocess", "train", "evaluate", "report",
-    "hypnogram", "list", "status", "verify",
+    "score", "hypnogram", "list", "status", "verify",
 )  # fmt: skip
 
 
