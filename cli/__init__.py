@@ -21,6 +21,7 @@ from . import (
     inspect,
     preprocess,
     report,
+    score,
     simulate,
     status,
     train,
@@ -49,8 +50,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    simulate, fetch, inspect, convert, preprocess, train, evaluate, report, hypnogram, list_,
-    status, verify,
+    simulate, fetch, inspect, convert, preprocess, train, evaluate, report, score, hypnogram,
+    list_, status, verify,
 ):  # fmt: skip
     module.register(app)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -213,10 +214,16 @@ def _state(p: Progress) -> str:
 
     judge = "test" if p.protocol == BEST_ON_TEST else "val"
     kappa = "" if p.val_kappa is None else f" {judge} kappa {p.val_kappa:.3f}"
-    minutes, seconds = divmod(round(p.seconds_left), 60)
-    hours, minutes = divmod(minutes, 60)
-    left = f"{hours}:{minutes:02d}:{seconds:02d}"
     return (
         f"step {p.step}/{p.steps} loss {p.loss:.3f}{kappa} "
-        f"{p.epochs_per_second:.0f} epochs/s {left} left"
+        f"{p.epochs_per_second:.0f} epochs/s {_left(p.seconds_left)} left"
     )
+
+
+def _left(seconds: float) -> str:
+    """Write a time; none is known where a training continues at the very end of a pass."""
+    if math.isnan(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -7,7 +7,7 @@ published figure; both orders in use are here, and what each dropped is counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import (
-    batch,
-    datasets,
-    epochs,
-    montage,
-    presets,
-    processing,
-    registry,
-    signals,
-    store,
-)
+from sleeptools import batch, cutting, datasets, epochs, montage, presets, registry, store
 from sleeptools import recording as rec
 from sleeptools import stages as st
 from sleeptools.errors import DataError, OutputError
@@ -210,7 +200,7 @@ def _write_epochs(
 ) -> None:
     truth, others = _scorings(preset, recording)
     chosen = montage.pick(recording, preset.montage, preset.assume_unit)
-    seconds = min(_covered(preset, signal) for signal in chosen)
+    seconds = cutting.covered(preset, chosen)
     scoring = truth.clipped(seconds)
     past = int(recording.facts.get(rec.past_fact(preset.scorer), 0)) + len(truth) - len(scoring)
     scoring = scoring.padded(seconds)
@@ -220,7 +210,7 @@ def _write_epochs(
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
-    values, warnings = _signals(preset, recording.id, chosen, onset, path.parent)
+    values, warnings = cutting.cut(preset, recording.id, chosen, onset, path.parent)
     epochs.write(
         path,
         signals=values,
@@ -258,50 +248,6 @@ def _scorings(
                 f"{preset.epoch_seconds:g} s"
             )
     return found.pop(preset.scorer), found
-
-
-def _covered(preset: presets.Preset, signal: rec.Signal) -> float:
-    """Say up to when whole epochs can be cut out of a signal, before or after resampling, s."""
-    own = signal.sample_rate
-    return min(
-        signals.covered(
-            round(signal.size * rate / own), rate, preset.samples_at(rate), preset.epoch_seconds
-        )
-        for rate in (own, preset.rate_of(own))
-    )
-
-
-def _signals(
-    preset: presets.Preset,
-    id_: str,
-    chosen: Sequence[rec.Signal],
-    onset: npt.NDArray[np.float64],
-    folder: Path,
-) -> tuple[npt.NDArray[np.float32], list[str]]:
-    shape = (len(onset), len(chosen), preset.samples)
-    out = store.scratch(folder, shape, np.float32)
-    warnings = []
-
-    def cut(channel: rec.Samples, rate: float) -> rec.Samples:
-        return signals.cut(channel, rate, onset, preset.samples_at(rate))
-
-    for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
-        samples = signal.samples()
-        if doubt := montage.suspicion(samples, signal.modality):
-            warnings.append(f"{signal.label}: {doubt}")
-        steps = preset.steps(signal.label, signal.modality)
-        to = preset.rate_of(signal.sample_rate)
-        made = processing.run(steps, samples, signal.sample_rate, to, cut)
-        if made.shape[-1] != preset.samples:
-            raise DataError(
-                f"{id_}: epochs of {signal.label!r} at {signal.sample_rate:g} Hz become "
-                f"{made.shape[-1]} samples; expected {preset.samples}",
-                hint="resample over the recording, not over each epoch",
-            )
-        out[:, i] = made
-        if not np.isfinite(out[:, i]).all():
-            raise DataError(f"{id_}: signal {signal.label!r} is not finite")
-    return out, warnings
 
 
 def _row(file: epochs.EpochFile, preset: presets.Preset) -> dict[str, Any]:

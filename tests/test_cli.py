@@ -12,7 +12,7 @@ from sleeptools.simulate import simulate
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
 COMMANDS = (
     "simulate", "fetch", "inspect", "convert", "preprocess", "train", "evaluate", "report",
-    "hypnogram", "list", "status", "verify",
+    "score", "hypnogram", "list", "status", "verify",
 )  # fmt: skip
 
 
@@ -254,3 +254,13 @@ def test_one_bad_file_among_good_ones(command, raw: Path, tmp_path: Path) -> Non
     assert ran.code == 65
     assert len(json.loads(ran.out)) == 1
     assert "bad.edf: not a file of a known format (starts with b'nonsense')" in ran.err
+
+
+def test_a_training_that_continues_at_the_end_of_a_pass_has_no_estimate_yet() -> None:
+    from sleeptools.cli.train import _state
+
+    from sleeptools.train import Progress
+
+    # stopped after a pass's last step: it is judged before anything is trained on
+    p = Progress("leak-free", 0, 1, 2, 3, 12, True, 6, 24, 1.5, 0.1, float("nan"), 0.0)
+    assert _state(p) == "step 6/24 loss 1.500 val kappa 0.100 0 epochs/s ? left"

@@ -1,0 +1,49 @@
+"""`sleeptools score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from ._console import batch_progress, plural, talk
+
+if TYPE_CHECKING:
+    from sleeptools.engine import Precision
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog="Example: sleeptools score runs/mmasleepnet/final night1.edf night2.edf --out scores"
+    )(score)
+
+
+def score(
+    model: Annotated[Path, typer.Argument(help="Model folder: a fold's, or RUN/final.")],
+    recordings: Annotated[list[Path], typer.Argument(help="Recordings of any known format.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    assume_unit: Annotated[
+        str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16 where the CPU and the model have it.")
+    ] = "fp32",
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; OMP_NUM_THREADS or Slurm's if left out.")
+    ] = None,
+) -> None:
+    """Score new recordings with a trained model.
+
+    Writes an EDF+ hypnogram and the probability of each stage for every recording. What was done
+    to the signals that the model was trained on is done to these.
+    """
+    from sleeptools import scoring as library
+
+    with batch_progress("scoring") as progress:
+        library.score(
+            model, recordings, out, progress, assume_unit=assume_unit,
+            precision=cast("Precision", precision), threads=threads,
+        )  # fmt: skip
+    talk(f"{out}: {plural(len(recordings), 'recording')} scored")

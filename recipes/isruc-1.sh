@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# ISRUC-Sleep, subgroup I: Table 3 of the MMASleepNet paper (doi:10.3389/fnins.2022.973761), its
+# models as that paper's authors trained them. The paper's five folds were never released.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/_common.sh"
+
+raw isruc --subset I
+step convert isruc "$DATA" recordings --subset I --jobs "$JOBS"
+step preprocess isruc recordings epochs --jobs "$JOBS"
+
+folds 5
+train mmasleepnet epochs mmasleepnet --recipe authors --set model.eeg=6
+train mmasleepnet-paper epochs mmasleepnet --recipe paper --set model.eeg=6
+train attnsleep epochs attnsleep --recipe mmasleepnet --set model.channels=8 \
+  --set recipe.learning_rate=1e-5 --set recipe.passes=700
+train sleepprintnet epochs sleepprintnet --recipe mmasleepnet --set model.variant=mmasleepnet \
+  --set 'model.electrodes=["F3", "C3", "O1", "F4", "C4", "O2"]' --set recipe.passes=150
+train salientsleepnet epochs salientsleepnet --recipe mmasleepnet --set model.variant=mmasleepnet \
+  --set model.channels=8 --set model.eeg=1 --set model.eog=6 --set recipe.passes=150
+
+report

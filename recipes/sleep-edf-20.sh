@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Sleep-EDF-20: Table 3 of the MMASleepNet paper (doi:10.3389/fnins.2022.973761), its models as that
+# paper's authors trained them, and MASleepNet (doi:10.3390/biomimetics10100642).
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/_common.sh"
+
+raw sleep-edf --subset 20
+step convert sleep-edf "$DATA" recordings --subset 20 --jobs "$JOBS"
+step preprocess sleep-edf recordings epochs --jobs "$JOBS"
+
+published_folds 20
+train mmasleepnet epochs mmasleepnet --recipe authors
+train mmasleepnet-paper epochs mmasleepnet --recipe paper
+train attnsleep epochs attnsleep --recipe mmasleepnet
+train sleepprintnet epochs sleepprintnet --recipe mmasleepnet --set model.variant=mmasleepnet
+train salientsleepnet epochs salientsleepnet --recipe mmasleepnet --set model.variant=mmasleepnet \
+  --set model.eeg=1 # Pz-Oz
+train masleepnet epochs masleepnet
+
+report
