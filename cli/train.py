@@ -43,8 +43,16 @@ def train(
             "model has by name.  [default: default]"
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="What is dealt out into folds: subjects, or stratified-epochs as in SlumberNet's "
+            "paper, by which subjects train and are tested at once: LEAKY.  [default: subjects]"
+        ),
+    ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Folds by subject; 20, or all subjects if fewer.")
+        int | None,
+        typer.Option(help="Folds; 20 by subject, or all subjects if fewer, 5 of epochs."),
     ] = None,
     folds_from: Annotated[
         str | None,
@@ -107,9 +115,10 @@ def train(
     """
     from sleeptools import config as files
     from sleeptools import registry, runs
+    from sleeptools.folds import SUBJECTS
 
     given = {
-        "model": model, "folds": folds, "folds_from": folds_from, "fold": fold,
+        "model": model, "split": split, "folds": folds, "folds_from": folds_from, "fold": fold,
         "protocols": _parts(protocol), "seeds": _seeds(seed), "final": final or None,
         "passes": passes, "device": device, "threads": threads,
     }  # fmt: skip
@@ -131,17 +140,22 @@ def train(
 
     options = library.TrainOptions(**wanted)
     if options.folds is None and options.folds_from == library.BY_SEED and not options.final:
-        options = replace(options, folds=_folds(epochs))
+        options = replace(options, folds=_folds(epochs, options.split))
     out = run or Path("runs") / name
     with _progress() as progress:
         library.train(epochs, out, options, progress, talk)
     tested = options.folds is not None or options.folds_from != library.BY_SEED
+    if tested and options.split != SUBJECTS:
+        talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
     talk(f"{out}: done{f'; next: sleeptools evaluate {out}' if tested else ''}")
 
 
 def _together(asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Put options over what a file asks for; one that rules out a thing in the file drops it."""
-    if "folds_from" in given:
+    from sleeptools.folds import SUBJECTS
+
+    before = asked.get("split", SUBJECTS)
+    if "folds_from" in given or given.get("split", before) != before:
         asked.pop("folds", None)
     if "fold" in given:
         asked.pop("final", None)
@@ -162,10 +176,13 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
     return None if parts is None else tuple(map(int, parts))
 
 
-def _folds(epochs: Path) -> int:
-    """Give 20 folds, or one per subject where there are fewer."""
+def _folds(epochs: Path, split: str) -> int:
+    """Give 20 folds, or one per subject where there are fewer; of epochs as many as the paper."""
     from sleeptools.epochs import open_set
+    from sleeptools.folds import STRATIFIED
 
+    if split == STRATIFIED:
+        return 5
     return min(20, max(2, len(open_set(epochs).subjects)))
 
 

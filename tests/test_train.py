@@ -599,6 +599,18 @@ def test_wrong_options(command, tiny, tmp_path, arguments, words):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(80, [16] * 5), (81, [16] * 4 + [17]), (82, [16] * 5 + [2]), (1, [1])]
+)
+def test_one_epoch_left_over_goes_with_the_step_before(tmp_path, count, sizes, monkeypatch):
+    """BatchNorm over a batch of one epoch has no variance."""
+    data = write_epochs(tmp_path / "epochs", subjects=1, count=count)
+    seen = []
+    monkeypatch.setattr(_loop, "augment", lambda x, *rest: seen.append(len(x)) or x)
+    train(data, tmp_path / "run", options(folds=None, final=True, passes=1))
+    assert seen == sizes
+
+
 @pytest.mark.parametrize(("cached", "draws"), [(True, 1), (False, 3)])
 def test_augmentation_is_drawn_anew_in_each_pass(tiny, tmp_path, cached, draws, monkeypatch):
     seen = []

@@ -9,7 +9,7 @@ from typing import Any
 
 from sleeptools import folds as dealing
 from sleeptools import runs
-from sleeptools.folds import Fold
+from sleeptools.folds import Division
 from sleeptools.models._recipe import Recipe
 from sleeptools.runs import FINAL, STATE
 
@@ -42,7 +42,7 @@ class Task:
 
     protocol: str
     seed: int
-    fold: Fold
+    fold: Division
     folder: Path
     model: str
     config: Mapping[str, Any] = field(repr=False)
@@ -64,7 +64,7 @@ class Task:
         """What the kept pass is the best in, "last" where nothing chooses."""
         if self.protocol == dealing.BEST_ON_TEST:
             return "accuracy"
-        return self.recipe.selection if self.fold.validation else "last"
+        return self.recipe.selection if self.fold.validated else "last"
 
     @property
     def unchosen(self) -> bool:
