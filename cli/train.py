@@ -50,6 +50,13 @@ def train(
             "paper, by which subjects train and are tested at once: LEAKY.  [default: subjects]"
         ),
     ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(
+            help="Variants of the model that its paper compares, with commas: a run each, of the "
+            "same folds and seeds, in RUN/VARIANT. mmasleepnet: mbfe,mbfe+te,eeg,eeg+eog,all."
+        ),
+    ] = None,
     folds: Annotated[
         int | None,
         typer.Option(help="Folds; 20 by subject, or all subjects if fewer, 5 of epochs."),
@@ -92,6 +99,13 @@ def train(
             "as many as it began with, and only then to the same bits."
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain/--no-explain",
+            help="Write features and modality weights of the test epochs for the report.",
+        ),
+    ] = True,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -120,7 +134,7 @@ def train(
     given = {
         "model": model, "split": split, "folds": folds, "folds_from": folds_from, "fold": fold,
         "protocols": _parts(protocol), "seeds": _seeds(seed), "final": final or None,
-        "passes": passes, "device": device, "threads": threads,
+        "passes": passes, "device": device, "threads": threads, "explain": explain,
     }  # fmt: skip
     overrides = settings or ()
     values = files.read(config, overrides)
@@ -141,13 +155,20 @@ def train(
     options = library.TrainOptions(**wanted)
     if options.folds is None and options.folds_from == library.BY_SEED and not options.final:
         options = replace(options, folds=_folds(epochs, options.split))
-    out = run or Path("runs") / name
-    with _progress() as progress:
-        library.train(epochs, out, options, progress, talk)
+    out = run or Path("runs") / (name if ablation is None else f"{name}-ablation")
+    all_runs = {out: options}
+    if (variants := _parts(ablation)) is not None:
+        all_runs = library.variants(out, options, variants)
+    for folder, each in all_runs.items():
+        if variants is not None:
+            talk(f"{folder}:")
+        with _progress() as progress:
+            library.train(epochs, folder, each, progress, talk)
     tested = options.folds is not None or options.folds_from != library.BY_SEED
     if tested and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
-    talk(f"{out}: done{f'; next: sleeptools evaluate {out}' if tested else ''}")
+    where = out if variants is None else f"{out}/*"
+    talk(f"{out}: done{f'; next: sleeptools evaluate {where}' if tested else ''}")
 
 
 def _together(asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ FINAL = "final"
 """Folder of the model trained on everybody, and its protocol."""
 STATE = "state.safetensors"
 """The checkpoint of an unfinished training."""
+EXPLAIN = "explain.safetensors"
+"""What a fold's model makes of its test epochs, besides their stages; may be left out."""
 EPOCHS = "folds_epochs.parquet"
 """Which epochs validate and are tested, where epochs and not subjects are dealt out."""
 OPTIONS: Mapping[str, tuple[type, str]] = {

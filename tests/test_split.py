@@ -24,7 +24,8 @@ SMALL = {"model": {k: SIZE[k] for k in ("channels", "sample_rate", "epoch_second
 
 
 def options(**given):
-    basis = {"model": "mouse-cnn", "folds": 2, "passes": 1, "settings": SMALL, "threads": 1}
+    basis = {"model": "mouse-cnn", "folds": 2, "passes": 1, "settings": SMALL, "threads": 1,
+             "explain": False}  # fmt: skip
     return TrainOptions(**(basis | given))
 
 

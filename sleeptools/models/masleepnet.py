@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models._config import Human
+from sleeptools.models._explain import Explained
 from sleeptools.models._recipe import Recipe
 from sleeptools.models._schedule import Schedule
 from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
@@ -149,14 +150,30 @@ class Model(nn.Module):
         logits
             (B, stages), or (B, epochs, stages); their softmax is the hypnodensity.
         """
+        logits: Tensor = self.linear(self.dropout(self.attend(self.weigh(x), x)))
+        return logits
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """Join the weighed maps, (B, 384, 80); of sequences (B L, 384, 80)."""
         maps = self.maps(x.flatten(0, -3)).split_with_sizes([MAPS] * len(self.first), 1)
-        weighed = [se(m) for se, m in zip(self.excitations, maps, strict=True)]
-        steps, _ = self.steps(torch.cat(weighed, 1).transpose(1, 2))  # (B, 80, 256)
-        pooled = self.pool(self.dropout(steps))  # (B, 256); of sequences (B L, 256)
+        return torch.cat([se(m) for se, m in zip(self.excitations, maps, strict=True)], 1)
+
+    def attend(self, weighed: Tensor, x: Tensor) -> Tensor:
+        """Give what the classifier takes, (B, 256) or (B, L, 256); `x` as in `forward`."""
+        steps, _ = self.steps(weighed.transpose(1, 2))  # (B, 80, 256)
+        pooled: Tensor = self.pool(self.dropout(steps))  # (B, 256); of sequences (B L, 256)
         if self.config.sequence > 1:
             pooled, _ = self.epochs(pooled.view(*x.shape[:2], -1))  # (B, L, 256)
-        logits: Tensor = self.linear(self.dropout(pooled))
-        return logits
+        return pooled
+
+    def explain(self, x: Tensor) -> Explained:
+        """Give the features before and after the LSTM and its attention."""
+        weighed = self.weigh(x)
+        before = weighed.mean(2).view(*x.shape[:-2], -1)  # (B, 384) or (B, L, 384)
+        return Explained(
+            self.attend(weighed, x), "what LSTM and attention give the classifier",
+            before, "means of the weighed maps",
+        )  # fmt: skip
 
     def maps(self, x: Tensor) -> Tensor:
         """(B, channels, 3000) to (B, 384, 80): the streams of the three modalities."""

@@ -24,6 +24,7 @@ from sleeptools.errors import UnavailableError
 from sleeptools.folds import LEAK_FREE
 from sleeptools.runs import KIND
 from sleeptools.train import _device, _plan
+from sleeptools.train._ablation import variants
 from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Source
 from sleeptools.train._loop import Training
@@ -32,7 +33,7 @@ from sleeptools.train._plan import Plan
 from sleeptools.train._stop import catching
 from sleeptools.train._task import Task
 
-__all__ = ["BY_SEED", "Progress", "TrainOptions", "train"]
+__all__ = ["BY_SEED", "Progress", "TrainOptions", "train", "variants"]
 
 
 @dataclass(frozen=True)

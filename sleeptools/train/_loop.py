@@ -27,8 +27,9 @@ from sleeptools.errors import DataError, Stopped
 from sleeptools.models import _recipe
 from sleeptools.models._augment import augment
 from sleeptools.models._schedule import Place
+from sleeptools.runs import EXPLAIN
 from sleeptools.sequences import NONE
-from sleeptools.train import _checkpoint
+from sleeptools.train import _checkpoint, _explain
 from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Numbers, Source, probabilities, windows
 from sleeptools.train._stop import Stop
@@ -227,8 +228,18 @@ class Training:
 
         found = {role: self.numbers(role) for role in ("val", "test")}
         tables = [self.predictions(role, some) for role, some in found.items() if len(some)]
+        if self.task.explain:
+            self.explain(folder, tables[-1]["predicted"].to_numpy())
         self.write_audit(folder)
         store.write_table(folder / "predictions.parquet", pl.concat(tables))
+
+    def explain(self, folder: Path, predicted: npt.NDArray[np.int8]) -> None:
+        """Write what the kept weights make of the test epochs, besides their stages."""
+        tested = _explain.Tested(self.test, predicted)
+        arrays, facts = _explain.content(
+            self.state.model, self.source, tested, self.task.seeds(), self.stop
+        )
+        store.write_arrays(folder / EXPLAIN, arrays, facts)
 
     def predictions(self, role: str, numbers: Numbers) -> Any:
         """Predictions of some epochs as a table, a row for each."""

@@ -43,6 +43,8 @@ class TrainOptions:
         CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all, and for a training that
         continues, as many as it began with. Results are the same to the bit only with the same
         number.
+    explain
+        Write explain.safetensors for every fold's test epochs.
     settings
         Tables "model" and "recipe": what differs from the model's and its recipe's defaults.
     """
@@ -59,4 +61,5 @@ class TrainOptions:
     passes: int | None = None
     device: str = "auto"
     threads: int | None = None
+    explain: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -95,7 +95,7 @@ class Plan:
             facts |= LEAKY
         return Task(
             protocol, seed, fold, self.run / FINAL if final else folder, self.options.model,
-            self.chosen, self.recipe, facts,
+            self.chosen, self.recipe, facts, self.options.explain,
         )  # fmt: skip
 
     def signals(self) -> dict[str, Any]:
@@ -231,19 +231,26 @@ def make(epochs: Path, run: Path, options: TrainOptions) -> Plan:
 
 def _fits(data: EpochSet, model: Any, recipe: Recipe) -> None:
     """Compare a set of epochs with what a model takes."""
-    pairs = {
-        "channels": (model.channels, len(data.montage)),
-        "a sample rate in Hz of": (model.sample_rate, data.sample_rate),
-        "seconds an epoch": (model.epoch_seconds, data.epoch_seconds),
-        "stages": (model.stages, len(data.names)),
+    wanted = {
+        "channels": ("channels", len(data.montage)),
+        "sample_rate": ("a sample rate in Hz of", data.sample_rate),
+        "epoch_seconds": ("seconds an epoch", data.epoch_seconds),
+        "stages": ("stages", len(data.names)),
     }
-    for what, (expected, found) in pairs.items():
-        if expected != found:
-            raise DataError(
-                f"{data.folder}: the model expects {what} {expected:g}, the epochs have {found:g}",
-                hint=f"montage {', '.join(data.montage)}; stages {' '.join(data.names)}; "
-                f"--set model.NAME=VALUE changes {', '.join(type(model).model_fields)}",
-            )
+    wrong = [key for key, (_, found) in wanted.items() if getattr(model, key) != found]
+    if wrong:
+        what, found = wanted[wrong[0]]
+        fields = type(model).model_fields
+        if all(key in fields for key in wrong):
+            mend = " ".join(f"--set model.{key}={wanted[key][1]:g}" for key in wrong)
+            mend = f"{mend} makes it fit"
+        else:
+            mend = f"--set model.NAME=VALUE changes {', '.join(fields)}"
+        raise DataError(
+            f"{data.folder}: the model expects {what} {getattr(model, wrong[0]):g}, the epochs "
+            f"have {found:g}",
+            hint=f"montage {', '.join(data.montage)}; stages {' '.join(data.names)}; {mend}",
+        )
     if recipe.class_weights and len(recipe.class_weights) != len(data.names):
         raise DataError(
             f"{data.folder}: {len(data.names)} stages, but recipe.class_weights has "

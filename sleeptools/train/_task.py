@@ -38,6 +38,8 @@ class Task:
         How it is trained.
     facts
         What goes into the model's `config.json`.
+    explain
+        Whether to write explain.safetensors for the test epochs.
     """
 
     protocol: str
@@ -48,6 +50,7 @@ class Task:
     config: Mapping[str, Any] = field(repr=False)
     recipe: Recipe = field(repr=False)
     facts: Mapping[str, Any] = field(repr=False)
+    explain: bool = True
 
     @property
     def done(self) -> bool:
