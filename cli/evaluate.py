@@ -102,8 +102,14 @@ def _subjects(found: Evaluation, protocols: dict[str, str]) -> None:
     columns = ["protocol", "seed", "fold", "subject", "nights", "epochs", "accuracy", "kappa"]
     columns += ["macro_f1", "stages"]
     rows = [
-        [protocols[p], *rest, f"{stages} of {len(found.stages)}"]
-        for p, *rest, stages in found.subjects.select(columns).iter_rows()
+        [
+            protocols[p],
+            seed,
+            "all" if fold is None else fold,
+            *rest,
+            f"{stages} of {len(found.stages)}",
+        ]
+        for p, seed, fold, *rest, stages in found.subjects.select(columns).iter_rows()
     ]
     columns = [c.replace("_", " ") for c in columns]
     emit_table("Subjects (macro f1: mean over so many stages)", columns, rows)

@@ -27,6 +27,8 @@ def status(
         emit_json(found)
         return
     typer.echo(f"{run}: {len(found['done'])} done, {len(found['missing'])} missing")
+    if found["leaky"]:
+        typer.echo("LEAKY: subjects train and are tested in the same folds, by request")
     for name in found["missing"]:
         typer.echo(f"missing: {name}")
     if found["array"]:

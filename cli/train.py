@@ -44,8 +44,23 @@ def train(
             "model has by name.  [default: default]"
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="What is dealt out into folds: subjects, or stratified-epochs as in SlumberNet's "
+            "paper, by which subjects train and are tested at once: LEAKY.  [default: subjects]"
+        ),
+    ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(
+            help="Variants of the model that its paper compares, with commas: a run each, of the "
+            "same folds and seeds, in RUN/VARIANT. mmasleepnet: mbfe,mbfe+te,eeg,eeg+eog,all."
+        ),
+    ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Folds by subject; 20, or all subjects if fewer.")
+        int | None,
+        typer.Option(help="Folds; 20 by subject, or all subjects if fewer, 5 of epochs."),
     ] = None,
     folds_from: Annotated[
         str | None,
@@ -85,6 +100,13 @@ def train(
             "as many as it began with, and only then to the same bits."
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain/--no-explain",
+            help="Write features and modality weights of the test epochs for the report.",
+        ),
+    ] = True,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -108,11 +130,12 @@ def train(
     """
     from sleeptools import config as files
     from sleeptools import registry, runs
+    from sleeptools.folds import SUBJECTS
 
     given = {
-        "model": model, "folds": folds, "folds_from": folds_from, "fold": fold,
+        "model": model, "split": split, "folds": folds, "folds_from": folds_from, "fold": fold,
         "protocols": _parts(protocol), "seeds": _seeds(seed), "final": final or None,
-        "passes": passes, "device": device, "threads": threads,
+        "passes": passes, "device": device, "threads": threads, "explain": explain,
     }  # fmt: skip
     overrides = settings or ()
     values = files.read(config, overrides)
@@ -132,17 +155,29 @@ def train(
 
     options = library.TrainOptions(**wanted)
     if options.folds is None and options.folds_from == library.BY_SEED and not options.final:
-        options = replace(options, folds=_folds(epochs))
-    out = run or Path("runs") / name
-    with _progress() as progress:
-        library.train(epochs, out, options, progress, talk)
+        options = replace(options, folds=_folds(epochs, options.split))
+    out = run or Path("runs") / (name if ablation is None else f"{name}-ablation")
+    all_runs = {out: options}
+    if (variants := _parts(ablation)) is not None:
+        all_runs = library.variants(out, options, variants)
+    for folder, each in all_runs.items():
+        if variants is not None:
+            talk(f"{folder}:")
+        with _progress() as progress:
+            library.train(epochs, folder, each, progress, talk)
     tested = options.folds is not None or options.folds_from != library.BY_SEED
-    talk(f"{out}: done{f'; next: sleeptools evaluate {out}' if tested else ''}")
+    if tested and options.split != SUBJECTS:
+        talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
+    where = out if variants is None else f"{out}/*"
+    talk(f"{out}: done{f'; next: sleeptools evaluate {where}' if tested else ''}")
 
 
 def _together(asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Put options over what a file asks for; one that rules out a thing in the file drops it."""
-    if "folds_from" in given:
+    from sleeptools.folds import SUBJECTS
+
+    before = asked.get("split", SUBJECTS)
+    if "folds_from" in given or given.get("split", before) != before:
         asked.pop("folds", None)
     if "fold" in given:
         asked.pop("final", None)
@@ -163,10 +198,13 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
     return None if parts is None else tuple(map(int, parts))
 
 
-def _folds(epochs: Path) -> int:
-    """Give 20 folds, or one per subject where there are fewer."""
+def _folds(epochs: Path, split: str) -> int:
+    """Give 20 folds, or one per subject where there are fewer; of epochs as many as the paper."""
     from sleeptools.epochs import open_set
+    from sleeptools.folds import STRATIFIED
 
+    if split == STRATIFIED:
+        return 5
     return min(20, max(2, len(open_set(epochs).subjects)))
 
 

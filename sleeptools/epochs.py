@@ -165,6 +165,13 @@ class EpochSet:
         parts = sequences.segments(numbers, owner, onsets, self.epoch_seconds)
         return sequences.arrange(parts, sequence=sequence, context=context)
 
+    def places(
+        self, numbers: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Place in `files` of the recording of each epoch, and of the epoch in its recording."""
+        owner = self._owner(numbers)
+        return owner, numbers - self._bounds[owner]
+
     def where(self, number: int) -> tuple[EpochFile, int]:
         """Find the recording of an epoch and the epoch's place in it."""
         i = int(np.searchsorted(self._bounds, number, "right")) - 1

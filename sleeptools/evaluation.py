@@ -50,8 +50,9 @@ class Evaluation:
     confusions
         Per protocol and seed: (stages, stages) pooled over folds, rows truth.
     subjects
-        One row per protocol, seed and subject: fold, nights, epochs, stages (how many the means
-        over stages are over), the overall metrics, and `f1_STAGE`.
+        One row per protocol, seed and subject: fold (null where folds share subjects), nights,
+        epochs, stages (how many the means over stages are over), the overall metrics, and
+        `f1_STAGE`.
     leakage
         One line: what was checked about subjects on two sides of a fold, and what was found.
     notes
@@ -141,7 +142,7 @@ class Evaluation:
             "protocol": protocol,
             "seed": seed,
             "optimistic": protocol == folds.BEST_ON_TEST,
-            "folds": mine["fold"].n_unique(),
+            "folds": self.run.count(protocol, seed),
             "subjects": len(mine),
             "recordings": int(mine["nights"].sum()),
             "epochs": int(matrix.sum()),
@@ -171,7 +172,7 @@ def compute(run: Run) -> Evaluation:
     leakage = _leakage(run)
     tested = runs.predictions(run)
     keys: list[Key] = tested.select("protocol", "seed").unique(maintain_order=True).rows()
-    counted = list(_confusions(tested, run.stages))
+    counted = list(_confusions(_places(run, tested), run.stages))
     pooled = {where[:2]: m for level, where, m in counted if level == "pooled"}
     return Evaluation(
         run, _tidy(counted, run), {key: pooled[key] for key in keys},
@@ -184,13 +185,23 @@ Counted = tuple[str, tuple[Any, ...], Counts]
 """Level, the values of protocol, seed and the level's columns, and the confusion matrix there."""
 
 
-def _confusions(tested: pl.DataFrame, stages: Sequence[str]) -> Iterator[Counted]:
+def _places(run: Run, tested: pl.DataFrame) -> Mapping[str, pl.DataFrame]:
+    """Give the predictions for each level; where folds share subjects, these have no fold."""
+    import polars as pl
+
+    whole = tested.with_columns(pl.lit(None, pl.Int64).alias("fold")) if run.mixed else tested
+    return {level: whole if "subject" in at else tested for level, at in LEVELS.items()}
+
+
+def _confusions(tested: Mapping[str, pl.DataFrame], stages: Sequence[str]) -> Iterator[Counted]:
     """Count a confusion matrix for every group of every level."""
     import polars as pl
 
     for level, columns in LEVELS.items():
         keys = ["protocol", "seed", *columns]
-        pairs = tested.group_by([*keys, "stage", "predicted"], maintain_order=True).agg(pl.len())
+        pairs = (
+            tested[level].group_by([*keys, "stage", "predicted"], maintain_order=True).agg(pl.len())
+        )
         for where, part in pairs.partition_by(keys, as_dict=True, maintain_order=True).items():
             matrix = np.zeros((len(stages), len(stages)), np.int64)
             matrix[part["stage"].to_numpy(), part["predicted"].to_numpy()] = part["len"].to_numpy()
@@ -239,16 +250,17 @@ def _per_subject(
                 place | {"epochs": int(matrix.sum()), "stages": metrics.present(matrix)}
                 | metrics.overall(matrix) | {f"f1_{name}": value for name, value in f1}
             )  # fmt: skip
-    keys = ["protocol", "seed", "fold", "subject"]
+    keys = ["protocol", "seed", "subject"]
     nights = tested.group_by(keys).agg(pl.col("recording").n_unique().alias("nights"))
     table = pl.DataFrame(rows).join(nights, on=keys, how="left", maintain_order="left")
+    keys.insert(2, "fold")
     return table.select(*keys, "nights", pl.exclude(*keys, "nights"))
 
 
 def _leakage(run: Run) -> str:
     found = runs.leaks(run)
     checked = len({(t.protocol, t.fold) for t in run.done})
-    if found and not run.facts.get("leaky"):
+    if found and not run.leaky:
         raise DataError(
             f"{run.folder / 'folds.parquet'}: subjects on two sides of a fold: {'; '.join(found)}",
             hint="train again: every fold must be divided by subject",

@@ -1,16 +1,23 @@
-"""Folds: who trains, who validates and who is tested, always by whole subjects.
+"""Folds: who trains, who validates and who is tested, by whole subjects.
 
 `make` deals subjects out by seed; `published` gives the partitions of the MMASleepNet and AttnSleep
 papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup III (10). Two nights of
 one person never end up on two sides.
+
+`stratified` is the exception, for comparison with SlumberNet's paper (10.1038/s41598-024-54727-0):
+it deals out epochs, the same share of each stage into every fold, so that epochs of one night train
+and are tested. What comes of it is leaky and says so everywhere. The paper writes of a k-fold,
+which this is; its program drew five random splits of 80 to 20 per cent, whose test sets overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from sleeptools.errors import DataError
 
@@ -21,6 +28,20 @@ NAMED = {LEAK_FREE: LEAK_FREE, BEST_ON_TEST: f"{BEST_ON_TEST} (optimistic)"}
 """Protocols as people see them; the optimistic one never stands without its mark."""
 VALIDATION = 0.2
 """Share of the training subjects that validate under the leak-free protocol."""
+SUBJECTS = "subjects"
+STRATIFIED = "stratified-epochs"
+SPLITS = (SUBJECTS, STRATIFIED)
+"""What is dealt out; all but subjects is leaky."""
+LEAKY = {"split": STRATIFIED, "leaky": True}
+"""What every file says of an outcome whose training and test epochs share subjects."""
+ROLES = ("train", "val", "test")
+MIXED = "mixed"
+"""Role of a subject whose epochs have different roles."""
+
+Numbers = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int8]
+Owned = Callable[[set[str]], Numbers]
+"""Gives the numbers of the epochs of some subjects, ascending."""
 
 PUBLISHED_20 = (14, 5, 4, 17, 8, 7, 19, 12, 0, 15, 16, 9, 11, 10, 3, 1, 6, 18, 2, 13)
 PUBLISHED_78 = (
@@ -61,10 +82,80 @@ class Fold:
         everyone = [*self.train, *self.validation, *self.test]
         assert len(everyone) == len(set(everyone)), "a subject on two sides of a fold"
 
+    def subjects(self, role: str) -> tuple[str, ...]:
+        """Who has a role."""
+        return dict(zip(ROLES, (self.train, self.validation, self.test), strict=True))[role]
+
     def roles(self) -> Iterator[tuple[str, str]]:
         """Every subject with the role it has."""
-        for role, who in (("train", self.train), ("val", self.validation), ("test", self.test)):
-            yield from ((subject, role) for subject in who)
+        for role in ROLES:
+            yield from ((subject, role) for subject in self.subjects(role))
+
+    def numbers(self, role: str, owned: Owned) -> Numbers:
+        """Epochs that have a role."""
+        return owned(set(self.subjects(role)))
+
+    @property
+    def validated(self) -> bool:
+        """Whether anybody is there to choose a pass by."""
+        return bool(self.validation)
+
+    def with_validation(self, seed: int) -> Fold:
+        """As `with_validation`."""
+        return with_validation(self, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class EpochFold:
+    """One division of the epochs, whoever they are of: leaky.
+
+    Parameters
+    ----------
+    number
+        From 0.
+    everyone
+        All subjects, sorted: each may have epochs in every role.
+    stages
+        (epochs,) of the whole set.
+    codes
+        (epochs,) place in `ROLES` of each.
+    """
+
+    number: int
+    everyone: tuple[str, ...]
+    stages: Codes = field(repr=False)
+    codes: Codes = field(repr=False)
+
+    def subjects(self, role: str) -> tuple[str, ...]:
+        """Everyone, as far as any epoch has the role."""
+        return self.everyone if (self.codes == ROLES.index(role)).any() else ()
+
+    def roles(self) -> Iterator[tuple[str, str]]:
+        """Every subject, as mixed."""
+        yield from ((subject, MIXED) for subject in self.everyone)
+
+    def numbers(self, role: str, owned: Owned) -> Numbers:
+        """Epochs that have a role."""
+        return np.flatnonzero(self.codes == ROLES.index(role))
+
+    @property
+    def validated(self) -> bool:
+        """Whether any epoch is there to choose a pass by."""
+        return bool((self.codes == ROLES.index("val")).any())
+
+    def with_validation(self, seed: int) -> EpochFold:
+        """Move a share of each stage's training epochs, drawn by seed, to validation."""
+        train = np.flatnonzero(self.codes == ROLES.index("train"))
+        parts = round(1 / VALIDATION)
+        if len(train) < parts:
+            return self
+        rng = np.random.default_rng([seed, self.number, parts])
+        codes = self.codes.copy()
+        codes[train[_deal(self.stages[train], parts, rng) == 0]] = ROLES.index("val")
+        return replace(self, codes=codes)
+
+
+Division: TypeAlias = Fold | EpochFold
 
 
 def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
@@ -97,6 +188,48 @@ def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
         )
     order = np.random.default_rng([seed, folds]).permutation(everyone)
     return _fill(everyone, [part.tolist() for part in np.array_split(order, folds)])
+
+
+def stratified(stages: Codes, subjects: Iterable[str], folds: int, seed: int) -> list[EpochFold]:
+    """Deal epochs out into folds, of each stage nearly as many into every one: leaky.
+
+    Parameters
+    ----------
+    stages
+        (epochs,) of the whole set.
+    subjects
+        Everyone the epochs are of.
+    folds
+        2 to the number of epochs.
+    seed
+        Of the order in which they are dealt.
+
+    Raises
+    ------
+    DataError
+        With more folds than epochs, or fewer than two.
+    """
+    if not 2 <= folds <= len(stages):  # noqa: PLR2004
+        raise DataError(f"--folds {folds} of {len(stages)} epochs: expected 2 to {len(stages)}")
+    dealt = _deal(stages, folds, np.random.default_rng([seed, folds]))
+    test, train = ROLES.index("test"), ROLES.index("train")
+    everyone = tuple(sorted(set(subjects)))
+    return [
+        EpochFold(i, everyone, stages, np.where(dealt == i, test, train).astype(np.int8))
+        for i in range(folds)
+    ]
+
+
+def _deal(stages: Codes, parts: int, rng: np.random.Generator) -> Numbers:
+    """(epochs,) number of the part of each; parts differ by an epoch at most, and of each stage.
+
+    Stage by stage, in random order, one part after the other.
+    """
+    order = rng.permutation(len(stages))
+    order = order[np.argsort(stages[order], kind="stable")]
+    dealt = np.empty(len(stages), np.int64)
+    dealt[order] = np.arange(len(stages)) % parts
+    return dealt
 
 
 def published(subjects: Iterable[str]) -> list[Fold]:
@@ -160,14 +293,14 @@ def with_validation(fold: Fold, seed: int) -> Fold:
     return replace(fold, train=train, validation=validation)
 
 
-def under(protocol: str, folds: Sequence[Fold], seed: int) -> list[Fold]:
-    """Folds as a protocol uses them: validation subjects for leak-free, none for best-on-test."""
+def under(protocol: str, folds: Sequence[Division], seed: int) -> list[Division]:
+    """Folds as a protocol uses them: with validation for leak-free, without for best-on-test."""
     if protocol == LEAK_FREE:
-        return [with_validation(fold, seed) for fold in folds]
+        return [fold.with_validation(seed) for fold in folds]
     return list(folds)
 
 
-def table(folds: dict[str, Sequence[Fold]]) -> list[dict[str, str | int]]:
+def table(folds: Mapping[str, Sequence[Division]]) -> list[dict[str, str | int]]:
     """Rows of folds.parquet: protocol, fold, subject, role."""
     return [
         {"protocol": protocol, "fold": fold.number, "subject": subject, "role": role}

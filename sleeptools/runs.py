@@ -25,8 +25,12 @@ FINAL = "final"
 """Folder of the model trained on everybody, and its protocol."""
 STATE = "state.safetensors"
 """The checkpoint of an unfinished training."""
+EXPLAIN = "explain.safetensors"
+"""What a fold's model makes of its test epochs, besides their stages; may be left out."""
+EPOCHS = "folds_epochs.parquet"
+"""Which epochs validate and are tested, where epochs and not subjects are dealt out."""
 OPTIONS: Mapping[str, tuple[type, str]] = {
-    "folds": (int, "a whole number"), "folds_from": (str, "a text"),
+    "split": (str, "a text"), "folds": (int, "a whole number"), "folds_from": (str, "a text"),
     "folds_seed": (int, "a whole number"), "protocols": (list, "a list"),
     "seeds": (list, "a list"), "final": (bool, "true or false"),
 }  # fmt: skip
@@ -65,7 +69,7 @@ class Run:
     facts
         `manifest.json`, empty while the run is unfinished.
     folds
-        Table protocol, fold, subject, role.
+        Table protocol, fold, subject, role; "mixed" for a subject whose epochs have several.
     done, missing
         Trainings with and without predictions, sorted.
     """
@@ -104,9 +108,40 @@ class Run:
         import polars as pl
 
         mine = self.folds.filter(pl.col("protocol") == protocol)
-        validated = set(mine.filter(pl.col("role") == "val")["fold"])
+        validated = set(mine.filter(pl.col("role").is_in(["val", folds.MIXED]))["fold"])
         free = self.recipe.get("selection") == "last"
         return tuple(f for f in sorted(set(mine["fold"])) if free or f not in validated)
+
+    def count(self, protocol: str, seed: int) -> int:
+        """Count the folds of a protocol and seed that are done."""
+        return sum((t.protocol, t.seed) == (protocol, seed) for t in self.done)
+
+    @property
+    def leaky(self) -> bool:
+        """Whether subjects train and are tested at once, by request."""
+        return any(f.get("leaky") for f in (self.config, self.facts, self.model_facts))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether epochs and not subjects were dealt out."""
+        return folds.MIXED in self.folds["role"]
+
+    @cached_property
+    def held_out(self) -> pl.DataFrame:
+        """Table protocol, fold, recording, epoch, role of the epochs that do not train, if mixed.
+
+        Raises
+        ------
+        DataError
+            If the file lacks a column, or gives an epoch two roles in one fold.
+        """
+        path, columns = self.folder / EPOCHS, ["protocol", "fold", "recording", "epoch", "role"]
+        table = store.read_table(path)
+        if lacking := set(columns) - set(table.columns):
+            raise DataError(f"{path}: lacks column {', '.join(sorted(lacking))}")
+        if len(table) != len(table.unique(columns[:-1])):
+            raise DataError(f"{path}: an epoch has two roles in one fold")
+        return table
 
     @property
     def data(self) -> dict[str, Any]:
@@ -208,7 +243,7 @@ def asked(values: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     options
-        `settings` (tables model and recipe), and of model, folds, folds_from, folds_seed,
+        `settings` (tables model and recipe), and of model, split, folds, folds_from, folds_seed,
         protocols, seeds and final what is there.
 
     Raises
@@ -217,7 +252,7 @@ def asked(values: Mapping[str, Any]) -> dict[str, Any]:
         For an unknown key, or a value of the wrong kind.
     """
     there = ("model", "recipe", *OPTIONS)
-    settings.known(values, [*there, "format", "version", "epochs"], where="settings")
+    settings.known(values, [*there, "format", "version", "epochs", "leaky"], where="settings")
     if "format" in values:
         store.check_format(values, Path("--config"), KIND, VERSION)
     model = _model(values)
@@ -279,8 +314,9 @@ def progress(folder: Path) -> dict[str, Any]:
     Returns
     -------
     progress
-        `done` and `missing` (names of trainings, "final" among them where it was asked for), and
-        `array`: the folds still to train, as Slurm's `--array` takes them.
+        `done` and `missing` (names of trainings, "final" among them where it was asked for),
+        `array`: the folds still to train, as Slurm's `--array` takes them, and `leaky`: whether
+        subjects train and are tested at once.
     """
     config = _config(store.need(folder, "run folder"))
     path, expected = folder / "folds.parquet", []
@@ -293,6 +329,7 @@ def progress(folder: Path) -> dict[str, Any]:
         "done": [name for name, done in status.items() if done],
         "missing": [name for name, done in status.items() if not done],
         "array": ",".join(map(str, sorted({t.fold for t in expected if not status[str(t)]}))),
+        "leaky": bool(config.get("leaky")),
     }
 
 
@@ -306,24 +343,27 @@ def predictions(run: Run, *, role: str = "test") -> pl.DataFrame:
     -------
     table
         protocol, seed, fold, and the columns of predictions.parquet; the rows of one role,
-        sorted by protocol as in the run, seed, fold, recording, onset.
+        sorted by protocol as in the run, seed, fold (not if mixed), recording, onset.
 
     Raises
     ------
     DataError
         If a file lacks a column, holds an impossible value or the wrong subjects, or a
-        recording is tested twice under one protocol and seed.
+        recording (an epoch, if mixed) is tested twice under one protocol and seed.
     """
     import polars as pl
 
     table = pl.concat([_checked(run, trained) for trained in run.done])
     table = table.filter(pl.col("role") == role)
-    keys = ["protocol", "seed", "recording"]
+    keys = ["protocol", "seed", "recording", *(["epoch"] if run.mixed else [])]
     twice = table.group_by(keys).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
     if role == "test" and len(twice):
         raise DataError(
             f"{run.folder}: tested in more than one fold: {_listed(twice, 'recording')}"
         )
+    if run.mixed:  # the folds of a recording side by side, so that its epochs are in their order
+        parts = table.partition_by("protocol", "seed", maintain_order=True)
+        table = pl.concat([part.sort("recording", "onset") for part in parts])
     return table
 
 
@@ -337,8 +377,10 @@ def _checked(run: Run, trained: Trained) -> pl.DataFrame:
         raise DataError(f"{path}: lacks column {', '.join(lacking)}")
     for problem in _problems(table, run.stages):
         raise DataError(f"{path}: {problem}")
+    if run.mixed:
+        _dealt(run, trained, table, path)
     tested = set(table.filter(pl.col("role") == "test")["subject"])
-    expected = set(_subjects(run, trained, "test"))
+    expected = tested if run.mixed else set(_subjects(run, trained, "test"))
     if tested != expected:
         raise DataError(
             f"{path}: tested subjects {_names(tested)}; folds.parquet says {_names(expected)}"
@@ -347,6 +389,18 @@ def _checked(run: Run, trained: Trained) -> pl.DataFrame:
     return table.select(
         *whose, pl.lit(trained.fold).alias("fold"), *wanted
     ).sort("recording", "onset")  # fmt: skip
+
+
+def _dealt(run: Run, trained: Trained, table: pl.DataFrame, path: Path) -> None:
+    """Compare the epochs that are scored, and their roles, with those that were dealt out."""
+    import polars as pl
+
+    mine = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
+    columns = ["recording", "epoch", "role"]
+    expected = run.held_out.filter(mine).select(columns)
+    found = table.select(pl.col("recording"), pl.col("epoch").cast(pl.Int32), pl.col("role"))
+    if len(found.join(expected, on=columns, how="semi")) != max(len(found), len(expected)):
+        raise DataError(f"{path}: other epochs than {EPOCHS} says")
 
 
 def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:
@@ -395,8 +449,8 @@ def leaks(run: Run) -> list[str]:
     found = []
     for protocol, fold in sorted({(t.protocol, t.fold) for t in run.done}):
         trained = Trained(protocol, 0, fold)
-        seen = set(_subjects(run, trained, "train", "val"))
-        if both := seen & set(_subjects(run, trained, "test")):
+        seen = set(_subjects(run, trained, "train", "val", folds.MIXED))
+        if both := seen & set(_subjects(run, trained, "test", folds.MIXED)):
             found.append(f"{protocol} fold {fold}: {_names(both)}")
     return found
 

@@ -105,8 +105,24 @@ def test_the_products_are_counted_from_the_layers(harness, monkeypatch) -> None:
     assert material.flops(layers, backward=True) == 2 * (2 * 4 * 3000 * 5)  # no gradient of x
 
 
+def test_a_model_that_is_not_measured_keeps_its_row(harness, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    import models
+
+    row = {
+        "model": "attnsleep", "kappa": 0.5, "macro_f1": 0.25, "parameters": 522805, "macs": 64e6,
+        "passes": 3, "batch": 128, "learning_rate": 1e-3, "seconds": 870.4,
+    }  # fmt: skip
+    head = {"budget": 900.0, "seed": 7, "machine": "one", "commit": "c"}
+    page = models.markdown({**head, "rows": {"human": {"attnsleep": row}}})
+    assert "| attnsleep | 0.500 | 0.250 | 522,805 | 64.0 M | 3 | 128 | 0.001 | 870 |" in page
+    assert "| mouse-cnn | not measured yet |" in page
+    assert sum(len(kind.names) for kind in models.KINDS.values()) == 10
+    assert models.macs("ulw-sleepnet", {}) == 3_498_352
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["forward", "training", "night", "instructions", "peak"])
+@pytest.mark.parametrize("name", ["forward", "training", "night", "instructions", "peak", "models"])
 def test_the_benches_start(name: str) -> None:
     command = [sys.executable, str(BENCHES / f"{name}.py"), "--help"]
     subprocess.run(command, check=True, capture_output=True)

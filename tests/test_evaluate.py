@@ -202,9 +202,9 @@ def test_progress_of_the_final_model(run):
     for path in [*run.glob("*/seed-0"), run / "folds.parquet"]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     store.write_toml(run / "config.toml", config | {"folds": 0, "protocols": []})
-    assert runs.progress(run) == {"done": [], "missing": ["final"], "array": ""}
+    assert runs.progress(run) == {"done": [], "missing": ["final"], "array": "", "leaky": False}
     store.write_text(run / "final/model.safetensors", "")
-    assert runs.progress(run) == {"done": ["final"], "missing": [], "array": ""}
+    assert runs.progress(run) == {"done": ["final"], "missing": [], "array": "", "leaky": False}
 
 
 def test_read_only_run_is_printed_as_json(command, run, monkeypatch):

@@ -19,7 +19,7 @@ from sleeptools.models import _recipe, _schedule
 from sleeptools.models._schedule import Place, Schedule
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.stages import HUMAN, MOUSE
-from sleeptools.train import TrainOptions, train
+from sleeptools.train import TrainOptions, _embedding, train
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -191,7 +191,8 @@ def options(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_trains_and_scores_every_epoch_once(name, tmp_path):
+def test_trains_and_scores_every_epoch_once(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(_embedding, "STEPS", 20)
     config = registry.load("models", name).Config(**NARROW.get(name, {}))
     data = epochs_for(config, tmp_path / "epochs")
     train(data, tmp_path / "a", options(name))
@@ -200,7 +201,7 @@ def test_trains_and_scores_every_epoch_once(name, tmp_path):
     table = pl.read_parquet(tmp_path / "a" / fold / "predictions.parquet")
     assert table["epoch"].to_list() == list(range(10))
     assert np.isfinite(table.select("^p_.*$").to_numpy()).all()
-    for file in ("model.safetensors", "predictions.parquet"):
+    for file in ("model.safetensors", "predictions.parquet", "explain.safetensors"):
         assert (tmp_path / "a" / fold / file).read_bytes() == (
             tmp_path / "b" / fold / file
         ).read_bytes()

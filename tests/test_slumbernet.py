@@ -1,5 +1,7 @@
 """SlumberNet: its counts, its taps against the definition, its layouts, its augmentation."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ import make_golden_models as golden
 from comparing import close, make
 from sleeptools.models import _augment, slumbernet
 from sleeptools.models._augment import Augmentation
+from sleeptools.stages import MOUSE
+from synthetic_epochs import write_epochs
 
 SMALL = {"blocks": 5, "filters": 2, "epoch_seconds": 1.0}
 
@@ -129,3 +133,31 @@ def test_sequences_of_epochs():
     how = {"gains": (0.3,), "shift": 1.0}
     both = changed(how, x=X.view(3, 2, 2, 64), numbers=NUMBERS.reshape(3, 2))
     assert torch.equal(both.view(6, 2, 64), changed(how))
+
+
+def fits_one_second(command):
+    """Train on ./epochs; what does not fit is said with what makes it fit."""
+    small = ("--set", "model.blocks=5", "--set", "model.filters=1", "--passes", 1, "--folds", 2,
+             "--fold", 0, "--threads", 1, "--no-explain")  # fmt: skip
+    ran = command("train", "epochs", "--model", "slumbernet", *small)
+    assert ran.code == 65
+    wanted = "--set model.sample_rate=512 --set model.epoch_seconds=1"
+    assert f"{wanted} makes it fit" in " ".join(ran.err.split())
+    ran = command("train", "epochs", "--model", "slumbernet", *small, *wanted.split())
+    assert ran.code == 0, ran.err
+    ran = command("evaluate", "runs/slumbernet", "--partial", "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)[0]["stages"] == ["Wake", "NREM", "REM"]
+
+
+def test_one_second_epochs_at_512_hz(command, tmp_path):
+    size = {"channels": 2, "sample_rate": 512.0, "epoch_seconds": 1.0, "names": MOUSE}
+    write_epochs(tmp_path / "epochs", subjects=2, **size)
+    fits_one_second(command)
+
+
+@pytest.mark.slow
+def test_the_one_second_epochs_of_the_mouse_report(command):
+    assert command("simulate", "kjaerby", "raw", "--subjects", 2, "--hours", 0.5).code == 0
+    assert command("preprocess", "kjaerby", "raw").code == 0
+    fits_one_second(command)

@@ -38,7 +38,8 @@ def tiny(tmp_path_factory):
 
 
 def options(**given):
-    return TrainOptions(**({"folds": 2, "passes": 2, "settings": SMALL, "threads": 1} | given))
+    basis = {"folds": 2, "passes": 2, "settings": SMALL, "threads": 1, "explain": False}
+    return TrainOptions(**(basis | given))
 
 
 def same(a, b):
@@ -178,7 +179,7 @@ def test_one_fold_at_a_time_and_more_asked_later(whole, tiny, tmp_path):
 
 def test_a_run_is_repeated_from_its_own_config(whole, tiny, tmp_path):
     asked = runs.asked(store.read_toml(whole[0] / "config.toml"))
-    train(tiny, tmp_path / "run", TrainOptions(**asked, threads=1))
+    train(tiny, tmp_path / "run", TrainOptions(**asked, threads=1, explain=False))
     same(whole[0], tmp_path / "run")
     assert store.read_toml(tmp_path / "run/config.toml") == store.read_toml(
         whole[0] / "config.toml"
@@ -236,7 +237,7 @@ from sleeptools.train import TrainOptions, train
 torch.set_num_threads(1)
 def say(p): print(p.protocol, p.fold, p.step, flush=True)
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
-options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, final=True,
+options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, final=True, explain=False,
                        protocols=("leak-free", "best-on-test"))
 train(Path(sys.argv[1]), Path(sys.argv[2]), options, say)
 """
@@ -376,7 +377,7 @@ import sys
 from pathlib import Path
 from sleeptools.train import TrainOptions, train
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
-options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, fold=0,
+options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, fold=0, explain=False,
                        seeds=(int(sys.argv[3]),))
 train(Path(sys.argv[1]), Path(sys.argv[2]), options)
 """
@@ -576,7 +577,7 @@ def test_too_little_memory(tiny, tmp_path, monkeypatch):
 # --- on the command line --------------------------------------------------------------------------
 
 TINY = ("--passes", 2, "--set", "model.modalities=eeg", "--set", "model.fusion=mbfe",
-        "--set", "recipe.batch=16", "--threads", 1)  # fmt: skip
+        "--set", "recipe.batch=16", "--threads", 1, "--no-explain")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -597,6 +598,18 @@ def test_wrong_options(command, tiny, tmp_path, arguments, words):
     assert ran.code == 2, ran.err
     assert words in ran.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(80, [16] * 5), (81, [16] * 4 + [17]), (82, [16] * 5 + [2]), (1, [1])]
+)
+def test_one_epoch_left_over_goes_with_the_step_before(tmp_path, count, sizes, monkeypatch):
+    """BatchNorm over a batch of one epoch has no variance."""
+    data = write_epochs(tmp_path / "epochs", subjects=1, count=count)
+    seen = []
+    monkeypatch.setattr(_loop, "augment", lambda x, *rest: seen.append(len(x)) or x)
+    train(data, tmp_path / "run", options(folds=None, final=True, passes=1))
+    assert seen == sizes
 
 
 @pytest.mark.parametrize(("cached", "draws"), [(True, 1), (False, 3)])
@@ -643,7 +656,7 @@ def test_lines_and_repetition(command, tiny, tmp_path, whole):
     assert len(judged) == 8
     for line in judged:
         assert ("test" if line.startswith("best-on-test") else "val") + " kappa" in line
-    again = command("train", tiny, "b", "--config", "a/config.toml", "--threads", 1)
+    again = command("train", tiny, "b", "--config", "a/config.toml", "--threads", 1, "--no-explain")
     assert again.code == 0, again.err
     same(tmp_path / "a", tmp_path / "b")
     (tmp_path / "x.toml").write_text('model = "mmasleepnett"')

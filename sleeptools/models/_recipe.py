@@ -38,7 +38,8 @@ class Recipe(BaseModel):
     passes
         Times through the training epochs.
     batch
-        Epochs per step, for a sequence model sequences; the last step of a pass takes what is left.
+        Epochs per step, for a sequence model sequences; the last step of a pass takes what is left,
+        and a single one left goes with the step before.
     optimiser
         `adam` or `sgd`.
     learning_rate, weight_decay

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models._config import Channel, Human
+from sleeptools.models._explain import Explained
 from sleeptools.models._recipe import Recipe
 from sleeptools.models._schedule import Schedule
 from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
@@ -212,9 +213,22 @@ class Model(nn.Module):
         logits
             (B, stages); their softmax is the hypnodensity.
         """
-        z = self.norm(self.encoders(self.afr(self.maps(x))))  # (B, 30, 80)
+        z = self.attend(self.afr(self.maps(x)))
         logits: Tensor = self.linear(z.flatten(1))  # (B, stages)
         return logits
+
+    def attend(self, z: Tensor) -> Tensor:
+        """Run the temporal context encoder: (B, 30, 80) to the same."""
+        out: Tensor = self.norm(self.encoders(z))
+        return out
+
+    def explain(self, x: Tensor) -> Explained:
+        """Give the features before and after the temporal context encoder."""
+        z = self.afr(self.maps(x))
+        return Explained(
+            self.attend(z).flatten(1), "what the temporal context encoder gives the classifier",
+            z.flatten(1), "the recalibrated maps",
+        )  # fmt: skip
 
     def maps(self, x: Tensor) -> Tensor:
         """(B, channels, 3000) to (B, 128, 80): the two streams of one channel."""

@@ -20,15 +20,18 @@ Input is microvolts as recorded.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models._config import Human
+from sleeptools.models._explain import Explained
 from sleeptools.models._recipe import Recipe
 from sleeptools.models._schedule import Schedule
-from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.models._streams import Activation, FoldedStreams, Stream, TwoStreams
 from sleeptools.models.attnsleep import SHAPES
 
 ABOUT = {
@@ -36,6 +39,14 @@ ABOUT = {
     "parameters": 1_792_157, "macs": 222_256_384, "montage": "2 EEG, EOG, EMG",
     "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["two_stream_conv"],
 }  # fmt: skip
+
+ABLATIONS: dict[str, dict[str, object]] = {
+    "no-msconv": {"streams": "small"},
+    "eeg": {"modalities": "eeg"},
+    "no-se": {"excitation": False},
+    "all": {},
+}
+"""What each of the paper's ablations changes: No-MSConv, EEG-Only, No-SE, and nothing."""
 
 MAPS = 128  # of a modality
 REDUCTION = 16
@@ -61,12 +72,21 @@ class Config(Human):
         Of each LSTM.
     dropout
         Probability in the streams, after they are joined and before the classifier.
+    modalities
+        What the model looks at; the input carries all channels in any case.
+    streams
+        "both", or "small" for the one with short kernels alone.
+    excitation
+        Whether maps are weighed.
     """
 
     eeg: int = Field(default=2, ge=1, le=64)
     sequence: int = Field(default=1, ge=1, le=200)
     layers: int = Field(default=1, ge=1, le=4)
     dropout: float = Field(default=0.5, ge=0, lt=1)
+    modalities: Literal["all", "eeg"] = "all"
+    streams: Literal["both", "small"] = "both"
+    excitation: bool = True
 
     @property
     def channels(self) -> int:
@@ -103,6 +123,13 @@ class Pool(nn.Module):
         return pooled
 
 
+class Small(nn.Sequential):
+    """The stream with short kernels alone, (B, inputs, 3000) to (B, 128, 64)."""
+
+    def __init__(self, inputs: int, activation: Activation, dropout: float) -> None:
+        super().__init__(Stream(inputs, SHAPES[0], activation, dropout), nn.Dropout(dropout))
+
+
 def lstm(inputs: int, layers: int) -> nn.LSTM:
     """Make a bidirectional LSTM, (B, steps, inputs) to (B, steps, 256)."""
     return nn.LSTM(inputs, HIDDEN, layers, batch_first=True, bidirectional=True)
@@ -120,20 +147,25 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.first = (0, config.eeg, config.eeg + 1)  # channel of each modality
-        gelu = Activation("gelu")
+        sizes = (config.eeg, 1, 1) if config.modalities == "all" else (config.eeg,)
+        self.sizes = sizes  # channels of each modality
+        gelu, both = Activation("gelu"), config.streams == "both"
         self.streams = nn.ModuleList(
-            TwoStreams(n, SHAPES, gelu, config.dropout) for n in (config.eeg, 1, 1)
+            TwoStreams(n, SHAPES, gelu, config.dropout) if both else Small(n, gelu, config.dropout)
+            for n in sizes
         )
-        self.excitations = nn.ModuleList(Excitation() for _ in self.first)
-        self.steps = lstm(len(self.first) * MAPS, config.layers)
+        self.excitations = nn.ModuleList(
+            Excitation() if config.excitation else nn.Identity() for _ in sizes
+        )
+        self.steps = lstm(len(sizes) * MAPS, config.layers)
         self.pool = Pool(2 * HIDDEN)
         if config.sequence > 1:
             self.epochs = lstm(2 * HIDDEN, config.layers)
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(2 * HIDDEN, config.stages)
-        found = zip(self.first, self.streams, strict=True)
-        self.folded = FoldedStreams([(c, s) for c, s in found if isinstance(s, TwoStreams)])
+        found = zip((0, config.eeg, config.eeg + 1), self.streams, strict=False)
+        two = [(c, s) for c, s in found if isinstance(s, TwoStreams)]
+        self.folded = FoldedStreams(two) if both else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs, or sequences.
@@ -149,18 +181,34 @@ class Model(nn.Module):
         logits
             (B, stages), or (B, epochs, stages); their softmax is the hypnodensity.
         """
-        maps = self.maps(x.flatten(0, -3)).split_with_sizes([MAPS] * len(self.first), 1)
-        weighed = [se(m) for se, m in zip(self.excitations, maps, strict=True)]
-        steps, _ = self.steps(torch.cat(weighed, 1).transpose(1, 2))  # (B, 80, 256)
-        pooled = self.pool(self.dropout(steps))  # (B, 256); of sequences (B L, 256)
-        if self.config.sequence > 1:
-            pooled, _ = self.epochs(pooled.view(*x.shape[:2], -1))  # (B, L, 256)
-        logits: Tensor = self.linear(self.dropout(pooled))
+        logits: Tensor = self.linear(self.dropout(self.attend(self.weigh(x), x)))
         return logits
 
+    def weigh(self, x: Tensor) -> Tensor:
+        """Join the weighed maps, (B, 384, 80); of sequences (B L, 384, 80)."""
+        maps = self.maps(x.flatten(0, -3)).split_with_sizes([MAPS] * len(self.sizes), 1)
+        return torch.cat([se(m) for se, m in zip(self.excitations, maps, strict=True)], 1)
+
+    def attend(self, weighed: Tensor, x: Tensor) -> Tensor:
+        """Give what the classifier takes, (B, 256) or (B, L, 256); `x` as in `forward`."""
+        steps, _ = self.steps(weighed.transpose(1, 2))  # (B, 80, 256)
+        pooled: Tensor = self.pool(self.dropout(steps))  # (B, 256); of sequences (B L, 256)
+        if self.config.sequence > 1:
+            pooled, _ = self.epochs(pooled.view(*x.shape[:2], -1))  # (B, L, 256)
+        return pooled
+
+    def explain(self, x: Tensor) -> Explained:
+        """Give the features before and after the LSTM and its attention."""
+        weighed = self.weigh(x)
+        before = weighed.mean(2).view(*x.shape[:-2], -1)  # (B, 384) or (B, L, 384)
+        return Explained(
+            self.attend(weighed, x), "what LSTM and attention give the classifier",
+            before, "means of the weighed maps",
+        )  # fmt: skip
+
     def maps(self, x: Tensor) -> Tensor:
-        """(B, channels, 3000) to (B, 384, 80): the streams of the three modalities."""
-        if not self.training and self.folded.serves(x):
+        """(B, channels, 3000) to (B, 384, 80): the streams of the modalities."""
+        if not self.training and self.folded is not None and self.folded.serves(x):
             return self.folded(x)
-        parts = x.split_with_sizes([self.config.eeg, 1, 1], 1)
+        parts = x[:, : sum(self.sizes)].split_with_sizes(self.sizes, 1)
         return torch.cat([two(part) for two, part in zip(self.streams, parts, strict=True)], 1)

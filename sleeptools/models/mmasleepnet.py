@@ -36,6 +36,7 @@ from torch.nn import functional
 
 from sleeptools import ops
 from sleeptools.models._encoder import encode
+from sleeptools.models._explain import Explained
 from sleeptools.models._recipe import Recipe
 from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
 from sleeptools.models._training import trains_native
@@ -60,6 +61,15 @@ RECIPES = {
     ),
 }  # fmt: skip
 RECIPE = RECIPES["default"]
+
+ABLATIONS = {
+    "mbfe": {"fusion": "mbfe"},
+    "mbfe+te": {"fusion": "mbfe+te"},
+    "eeg": {"modalities": "eeg"},
+    "eeg+eog": {"modalities": "eeg+eog"},
+    "all": {},
+}
+"""The paper's Figure 4: what each variant changes."""
 
 ABOUT = {
     "paper": "Zheng et al. 2022, doi:10.3389/fnins.2022.973761",
@@ -161,13 +171,22 @@ class ModalSE(nn.Module):
 
     def reference(self, f: Tensor) -> Tensor:
         """Compute the same layer by layer, from the statistics of the batch in training mode."""
-        g = functional.relu(self.norm1(_mix(self.conv1, f)))  # (B, M, 64, 24)
-        g = self.norm2(_mix(self.conv2, g))  # F'
-        e = functional.relu(self.squeeze(g.mean((2, 3), keepdim=True)))  # (B, M, 1, 1)
-        e = torch.sigmoid(self.excite(e))
+        g = self.mixed(f)
+        e = self.excitation(g)
         if self.kind == "paper":
             return f + f * e
         return functional.relu(f + g * e)  # (B, M, 64, 24)
+
+    def mixed(self, f: Tensor) -> Tensor:
+        """F', (B, M, 64, 24), of F."""
+        g = functional.relu(self.norm1(_mix(self.conv1, f)))
+        out: Tensor = self.norm2(_mix(self.conv2, g))
+        return out
+
+    def excitation(self, g: Tensor) -> Tensor:
+        """E, (B, M, 1, 1), of F'."""
+        e = functional.relu(self.squeeze(g.mean((2, 3), keepdim=True)))
+        return torch.sigmoid(self.excite(e))
 
     def folded(self) -> Folded:
         """Weights (M, M) and biases (M,) of the four layers, BatchNorm folded in."""
@@ -261,6 +280,22 @@ class Model(nn.Module):
         encoded = encode(self.encoder, tokens)  # (B, T, D)
         gated = tokens * encoded if self.config.fusion == "full" else encoded
         return Parts(fused, weighed, tokens, gated)
+
+    def explain(self, x: Tensor) -> Explained:
+        """Give the features before and after attention fusion (Figure 5), and E per modality."""
+        parts = self.features(x)
+        before, after = parts.fused.flatten(1), parts.gated.flatten(1)
+        if self.config.fusion == "mbfe":
+            return Explained(after, "the branches' maps, which the classifier takes")
+        found = Explained(
+            after, "what the encoder gives the classifier", before, "the branches' maps"
+        )
+        if self.config.fusion == "mbfe+te":
+            return found
+        weights = self.se.excitation(self.se.mixed(parts.fused)).flatten(1)  # (B, M)
+        halves = ("EEG, first half of the maps", "EEG, second half of the maps")
+        others = (branch.modality.upper() for branch in self.shapes[1:])
+        return found._replace(weights=weights, modalities=(*halves, *others))
 
     def fuse(self, x: Tensor) -> Tensor:
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models._config import Channel, Human
+from sleeptools.models._explain import Explained
 from sleeptools.models._keras import ADAM_EPS, EPS, MOMENTUM, start
 from sleeptools.models._recipe import Recipe
 
@@ -246,6 +247,20 @@ class Model(nn.Module):
         logits
             (B, epochs, stages); their softmax is the hypnodensity.
         """
+        means, _ = self.features(x)
+        logits: Tensor = self.classify(means).transpose(1, 2)
+        return logits
+
+    def explain(self, x: Tensor) -> Explained:
+        """Give the means over an epoch before and after multimodal attention."""
+        after, before = (found.transpose(1, 2) for found in self.features(x))  # (B, epochs, 16)
+        return Explained(
+            after, "weighed and mixed maps, means over an epoch",
+            before, "fused maps of the two streams, means over an epoch",
+        )  # fmt: skip
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what is classified, and the same before it was weighed: (B, 16, epochs) both."""
         epochs = x.shape[1]
         if self.config.variant == "original":
             deviation, mean = torch.std_mean(x, -1, correction=0, keepdim=True)
@@ -255,6 +270,8 @@ class Model(nn.Module):
         fused = one + other + one * other
         weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(fused.mean(2)))))  # (B, 16)
         mixed = torch.tanh(self.mix(fused * weight[:, :, None]))
-        means = mixed.view(*mixed.shape[:2], epochs, -1).mean(3)  # (B, 16, epochs)
-        logits: Tensor = self.classify(means).transpose(1, 2)
-        return logits
+        after, before = (
+            maps.view(*maps.shape[:2], epochs, -1).mean(3)  # (B, 16, epochs)
+            for maps in (mixed, fused)
+        )
+        return after, before

@@ -84,7 +84,7 @@ def _ours(found: Evaluation) -> dict[str, published.Protocol]:
             simulated=run.simulated,
             subjects=len(first),
             epochs=int(first["epochs"].sum()),
-            folds=first["fold"].n_unique(),
+            folds=run.count(protocol, int(mine["seed"][0])),
             rules=str(run.preset.get("rules", "")),
             optimistic=protocol == folds.BEST_ON_TEST,
             model=run.model,

@@ -164,4 +164,11 @@ def _over_seeds(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 def _subject(row: dict[str, Any], columns: Sequence[str], stages: int) -> tuple[object, ...]:
     shown = (show(c, row[c]) for c in columns)
     there = f"{row['stages']} of {stages}"
-    return (row["subject"], row["fold"], row["nights"], f"{row['epochs']:,}", there, *shown)
+    return (
+        row["subject"],
+        "all" if row["fold"] is None else row["fold"],
+        row["nights"],
+        f"{row['epochs']:,}",
+        there,
+        *shown,
+    )

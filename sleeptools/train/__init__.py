@@ -24,14 +24,16 @@ from sleeptools.errors import UnavailableError
 from sleeptools.folds import LEAK_FREE
 from sleeptools.runs import KIND
 from sleeptools.train import _device, _plan
+from sleeptools.train._ablation import variants
 from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Source
 from sleeptools.train._loop import Training
-from sleeptools.train._plan import BY_SEED, Plan, TrainOptions
+from sleeptools.train._options import BY_SEED, TrainOptions
+from sleeptools.train._plan import Plan
 from sleeptools.train._stop import catching
 from sleeptools.train._task import Task
 
-__all__ = ["BY_SEED", "Progress", "TrainOptions", "train"]
+__all__ = ["BY_SEED", "Progress", "TrainOptions", "train", "variants"]
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ class _Clock:
         self.since = time.monotonic()
         self.trained = 0
         passes = plan.recipe.passes
-        self.left = sum(passes * len(plan.data.of(set(t.fold.train))) for t in pending)
+        self.left = sum(passes * len(t.fold.numbers("train", plan.data.of)) for t in pending)
 
     def follow(self, training: Training) -> None:
         """Report on this training from now on."""

@@ -6,6 +6,8 @@ where it fits, and is copied batch by batch through pinned memory where not.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -116,6 +118,12 @@ def windows(model: nn.Module, epochs: EpochSet, numbers: Numbers) -> Windows:
     return epochs.windows(numbers, sequence=sequence, context=context)
 
 
+def batches(whole: Windows) -> Iterator[slice]:
+    """Windows to be scored at once."""
+    batch = max(1, EVALUATED * len(whole) // whole.inputs.size)
+    return (slice(start, start + batch) for start in range(0, len(whole), batch))
+
+
 @torch.inference_mode()
 def probabilities(
     model: nn.Module, source: Source, numbers: Numbers, stop: Stop
@@ -129,11 +137,10 @@ def probabilities(
     """
     model.eval()
     whole = windows(model, source.epochs, numbers)
-    batch = max(1, EVALUATED * len(whole) // whole.inputs.size)
     found = []
-    for start in range(0, len(whole), batch):
+    for some in batches(whole):
         stop.check()
-        x, _ = source.take(whole.pick(slice(start, start + batch)))
+        x, _ = source.take(whole.pick(some))
         found.append(model(x).float().softmax(-1).flatten(0, -2).cpu())
     targets = whole.targets.ravel()
     kept = targets != NONE

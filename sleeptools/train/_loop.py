@@ -27,8 +27,9 @@ from sleeptools.errors import DataError, Stopped
 from sleeptools.models import _recipe
 from sleeptools.models._augment import augment
 from sleeptools.models._schedule import Place
+from sleeptools.runs import EXPLAIN
 from sleeptools.sequences import NONE
-from sleeptools.train import _checkpoint
+from sleeptools.train import _checkpoint, _explain
 from sleeptools.train._checkpoint import State
 from sleeptools.train._device import Numbers, Source, probabilities, windows
 from sleeptools.train._stop import Stop
@@ -49,13 +50,13 @@ class Training:
     def __init__(self, task: Task, source: Source, stop: Stop) -> None:
         self.task, self.source, self.stop = task, source, stop
         self.recipe = task.recipe
-        self.train = source.epochs.of(set(task.fold.train))
+        self.train = self.numbers("train")
         weights = torch.tensor(self.recipe.class_weights, device=source.device)
-        self.test = source.epochs.of(set(task.fold.test))
+        self.test = self.numbers("test")
         self.weights = weights if len(weights) else None
         self.state = self._start()
         self.windows = windows(self.state.model, source.epochs, self.train)
-        self.steps = math.ceil(len(self.windows) / self.recipe.batch)
+        self.steps = steps(len(self.windows), self.recipe.batch)
 
     def _start(self) -> State:
         # without the protocol, so that both protocols start from the same weights
@@ -65,6 +66,10 @@ class Training:
         if self.saved.exists():
             _checkpoint.restore(self.saved, state)
         return state
+
+    def numbers(self, role: str) -> Numbers:
+        """Epochs that have a role in this training."""
+        return self.task.fold.numbers(role, self.source.epochs.of)
 
     @property
     def saved(self) -> Path:
@@ -85,10 +90,8 @@ class Training:
     @cached_property
     def held_out(self) -> tuple[str, Numbers]:
         """What each pass is judged on: the log's column prefix, and the epochs."""
-        fold, protocol = self.task.fold, self.task.protocol
-        optimistic = protocol == folds.BEST_ON_TEST
-        who = fold.test if optimistic else fold.validation
-        return ("test" if optimistic else "val"), self.source.epochs.of(set(who))
+        role = "test" if self.task.protocol == folds.BEST_ON_TEST else "val"
+        return role, self.numbers(role)
 
     def run(self, report: Reading) -> None:
         """Train to the end and write the results.
@@ -132,7 +135,9 @@ class Training:
         """Make one update; return the number of epochs in it."""
         state, size = self.state, self.recipe.batch
         start = size * (state.step - (self.pass_number - 1) * self.steps)
-        some = self.windows.pick(self.order(self.pass_number)[start : start + size])
+        last = state.step + 1 == self.pass_number * self.steps
+        stop = None if last else start + size
+        some = self.windows.pick(self.order(self.pass_number)[start:stop])
         x, stages = self.source.take(some)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
         x = self.changed(x, some.inputs)
         torch.manual_seed(_number(self.task.seeds(0, state.step)))
@@ -221,30 +226,34 @@ class Training:
         """Score the validation and the test epochs with the kept weights."""
         import polars as pl
 
-        fold = self.task.fold
-        tables = [
-            self.predictions(role, who)
-            for role, who in (("val", fold.validation), ("test", fold.test))
-            if who
-        ]
+        found = {role: self.numbers(role) for role in ("val", "test")}
+        tables = [self.predictions(role, some) for role, some in found.items() if len(some)]
+        if self.task.explain:
+            self.explain(folder, tables[-1]["predicted"].to_numpy())
         self.write_audit(folder)
         store.write_table(folder / "predictions.parquet", pl.concat(tables))
 
-    def predictions(self, role: str, who: tuple[str, ...]) -> Any:
-        """Predictions of some subjects as a table, a row for each epoch."""
+    def explain(self, folder: Path, predicted: npt.NDArray[np.int8]) -> None:
+        """Write what the kept weights make of the test epochs, besides their stages."""
+        tested = _explain.Tested(self.test, predicted)
+        arrays, facts = _explain.content(
+            self.state.model, self.source, tested, self.task.seeds(), self.stop
+        )
+        store.write_arrays(folder / EXPLAIN, arrays, facts)
+
+    def predictions(self, role: str, numbers: Numbers) -> Any:
+        """Predictions of some epochs as a table, a row for each."""
         import polars as pl
 
         epochs = self.source.epochs
-        numbers = epochs.of(set(who))
         p = self.probabilities(numbers, "score")
-        mine = [f for f in epochs.files if f.subject in who]
-        count = [len(f) for f in mine]
+        owner, place = epochs.places(numbers)
         columns = {
-            "recording": np.repeat([f.recording for f in mine], count),
-            "subject": np.repeat([f.subject for f in mine], count),
-            "night": np.repeat(np.array([f.night for f in mine], np.int16), count),
-            "epoch": np.concatenate([np.arange(n, dtype=np.int32) for n in count]),
-            "onset": np.concatenate([f.onset for f in mine]),
+            "recording": np.array([f.recording for f in epochs.files])[owner],
+            "subject": np.array([f.subject for f in epochs.files])[owner],
+            "night": np.array([f.night for f in epochs.files], np.int16)[owner],
+            "epoch": place.astype(np.int32),
+            "onset": np.concatenate([f.onset for f in epochs.files])[numbers],
             "role": np.repeat(role, len(p)),
             "stage": epochs.stages[numbers],
             "predicted": p.argmax(1).astype(np.int8),
@@ -278,6 +287,11 @@ class Training:
             f"batch: {shown}, ... ({why})",
             hint=f"{path} lists them all; 'sleeptools inspect' looks at the files",
         )
+
+
+def steps(windows: int, batch: int) -> int:
+    """Count the steps of a pass; one window left over goes along: BatchNorm needs two."""
+    return math.ceil(windows / batch) - (1 < batch < windows and windows % batch == 1)
 
 
 def _number(seeds: list[int]) -> int:

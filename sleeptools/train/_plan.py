@@ -19,67 +19,22 @@ from sleeptools import folds as dealing
 from sleeptools import models, registry, runs, store, trained
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import DataError, OutputError, UsageError
-from sleeptools.folds import Fold
+from sleeptools.folds import LEAKY, SUBJECTS, Division, EpochFold, Fold
 from sleeptools.models import _recipe
 from sleeptools.models._recipe import Recipe
-from sleeptools.runs import KIND, VERSION, Trained
+from sleeptools.runs import EPOCHS, KIND, VERSION, Trained
+from sleeptools.train import _division
+from sleeptools.train._options import TrainOptions
 from sleeptools.train._task import FINAL, STATE, Task
 
-BY_SEED, PUBLISHED = "seed", "published"
-ADDED = ("folds", "folds_from", "protocols", "seeds", "final")
-"""Keys of config.toml that say how much to train, not how: a later command may add to them."""
+DEALT = ("split", "folds", "folds_from", "leaky")
+"""Keys of config.toml that say who is tested: a run that holds only `final` takes a later one's."""
 TRAINED = (STATE, "model.safetensors", "predictions.parquet")
 """Files of which one is there as soon as anything of a run is worth keeping."""
+COMMON = ("config.toml", "folds.parquet", EPOCHS)
+"""Files of a run as a whole."""
 WAIT = 30.0  # s for another process to write the files of the run as a whole
 LEFT_OUT = {"format", "version", "command", "environment", "files", "recordings", "inputs"}
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What `train` is asked for.
-
-    Parameters
-    ----------
-    model
-        Name of the model.
-    folds
-        Number of folds, dealt by `folds_seed`; None with published folds, or only `final`.
-    folds_from
-        "seed" or "published".
-    folds_seed
-        Of the folds and of the validation subjects; the same for every training seed.
-    fold
-        Train only this fold, from 0; None for all.
-    protocols
-        Of `folds.PROTOCOLS`, in the order to train.
-    seeds
-        Of the weights, the order of the epochs and the dropout; `final` takes the first.
-    final
-        Also train on everybody; the number of passes is fixed beforehand.
-    passes
-        Instead of the recipe's.
-    device
-        "auto", "cpu" or "cuda".
-    threads
-        CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all, and for a training that
-        continues, as many as it began with. Results are the same to the bit only with the same
-        number.
-    settings
-        Tables "model" and "recipe": what differs from the model's and its recipe's defaults.
-    """
-
-    model: str = "mmasleepnet"
-    folds: int | None = None
-    folds_from: str = BY_SEED
-    folds_seed: int = 0
-    fold: int | None = None
-    protocols: Sequence[str] = (dealing.LEAK_FREE,)
-    seeds: Sequence[int] = (0,)
-    final: bool = False
-    passes: int | None = None
-    device: str = "auto"
-    threads: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,7 +54,7 @@ class Plan:
     recipe
         Complete.
     folds
-        Without validation subjects; empty where only `final` is asked for.
+        Without validation; empty where only `final` is asked for.
     parameters
         Of the model.
     config
@@ -111,7 +66,7 @@ class Plan:
     data: EpochSet
     chosen: dict[str, Any]
     recipe: Recipe
-    folds: list[Fold]
+    folds: Sequence[Division]
     parameters: int
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -126,18 +81,21 @@ class Plan:
         if self.options.final:
             yield self.task(FINAL, self.options.seeds[0], Fold(0, self.data.subjects, (), ()))
 
-    def task(self, protocol: str, seed: int, fold: Fold) -> Task:
+    def task(self, protocol: str, seed: int, fold: Division) -> Task:
         """Make one training."""
         final = protocol == FINAL
         folder = Trained(protocol, seed, fold.number).folder(self.run)
         facts = self.signals() | {
             "preprocessing": _preprocessing(self.data), "simulated": self.data.simulated,
             "protocol": protocol, "seed": seed, "fold": None if final else fold.number,
-            "train_subjects": list(fold.train), "validation_subjects": list(fold.validation),
+            "train_subjects": list(fold.subjects("train")),
+            "validation_subjects": list(fold.subjects("val")),
         }  # fmt: skip
+        if isinstance(fold, EpochFold):
+            facts |= LEAKY
         return Task(
             protocol, seed, fold, self.run / FINAL if final else folder, self.options.model,
-            self.chosen, self.recipe, facts,
+            self.chosen, self.recipe, facts, self.options.explain,
         )  # fmt: skip
 
     def signals(self) -> dict[str, Any]:
@@ -172,15 +130,19 @@ class Plan:
         """Write config.toml and folds.parquet where they are missing or change; call it holding."""
         import polars as pl
 
-        path, table = self.run / "config.toml", self.run / "folds.parquet"
-        if self.folds:
+        path = self.run / "config.toml"
+        if self.folds or not self.config["folds"]:
             seed = self.options.folds_seed
-            rows = dealing.table({p: dealing.under(p, self.folds, seed) for p in dealing.PROTOCOLS})
-            dealt = pl.DataFrame(rows)
-            if not table.exists() or not store.read_table(table).equals(dealt):
-                store.write_table(table, dealt)
-        elif not self.config["folds"]:
-            table.unlink(missing_ok=True)  # of an attempt that came to nothing
+            dealt = {p: dealing.under(p, self.folds, seed) for p in dealing.PROTOCOLS}
+            for name, rows in (
+                ("folds.parquet", pl.DataFrame(dealing.table(dealt))),
+                (EPOCHS, _division.table(self.data, dealt)),
+            ):
+                table = self.run / name
+                if not len(rows):
+                    table.unlink(missing_ok=True)  # of an attempt that came to nothing
+                elif not table.exists() or not store.read_table(table).equals(rows):
+                    store.write_table(table, rows)
         if not path.exists() or store.read_toml(path) != self.config:
             store.write_toml(path, self.config)
 
@@ -209,6 +171,7 @@ class Plan:
             "protocols": self.config["protocols"],
             "seeds": self.config["seeds"],
             "final": self.config["final"],
+            **{k: self.config[k] for k in ("split", "leaky") if self.config.get("leaky")},
             "selection": self.selection(),
             "recipe": self.recipe.model_dump(mode="json"),
             **({"threads_changed": changed} if changed else {}),
@@ -229,8 +192,8 @@ class Plan:
         found: dict[str, list[str]] = {}
         dealt = self.folds
         if self.config["folds"] and not dealt:  # by an earlier command; this one has only `final`
-            how = {name: self.config[name] for name in ("folds", "folds_from")}
-            dealt = _folds(self.data, replace(self.options, **how))
+            how = {name: self.config[name] for name in ("folds", "folds_from", "split")}
+            dealt = _division.deal(self.data, replace(self.options, **how))
         for protocol in self.config["protocols"]:
             folds = dealing.under(protocol, dealt, self.options.folds_seed)
             found[protocol] = sorted({self.task(protocol, 0, fold).selection for fold in folds})
@@ -240,7 +203,7 @@ class Plan:
         """Files of the trainings that are done, and of the run itself."""
         done = [p for p in self.run.glob("*/seed-*/fold-*") if runs.is_done(p)]
         done += [p for p in self.run.glob(FINAL) if runs.is_done(p, final=True)]
-        common = [self.run / name for name in ("config.toml", "folds.parquet")]
+        common = [self.run / name for name in COMMON]
         found = [path for folder in done for path in folder.glob("[!.]*.*")]
         return sorted([*found, *(p for p in common if p.exists())])
 
@@ -258,55 +221,36 @@ def make(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     settings.known(options.protocols, dealing.PROTOCOLS, where="--protocol")
     data = epoch_sets.open_set(epochs)
     _fits(data, chosen, recipe)
-    folds = _folds(data, options)
+    _division.check(options, chosen)
+    folds = _division.deal(data, options)
     kept = chosen.model_dump(mode="json", exclude_none=True)
     plan = Plan(run, options, data, kept, recipe, folds, _parameters(options.model, kept, recipe))
     plan.config = _merged(run, _config(plan), options)
     return plan
 
 
-def _folds(data: EpochSet, options: TrainOptions) -> list[Fold]:
-    settings.known([options.folds_from], (BY_SEED, PUBLISHED), where="--folds-from")
-    if options.folds_from == PUBLISHED:
-        folds = dealing.published(data.subjects)
-        if options.folds not in {None, len(folds)}:
-            raise UsageError(
-                f"--folds {options.folds}: the published partition of these subjects has "
-                f"{len(folds)} folds"
-            )
-    elif options.folds is not None:
-        folds = dealing.make(data.subjects, options.folds, options.folds_seed)
-    elif options.final:
-        folds = []
-    else:
-        raise UsageError("nothing to train: give --folds K, --folds-from published or --final")
-    if not options.seeds or min(options.seeds) < 0 or options.folds_seed < 0:
-        raise UsageError(f"--seed {options.seeds}: expected whole numbers >= 0")
-    if options.fold is not None and options.final:
-        raise UsageError(
-            f"--final with --fold {options.fold}: the final model has no folds",
-            hint="leave --final out, and train it with a command of its own",
-        )
-    if options.fold is not None and not 0 <= options.fold < len(folds):
-        raise UsageError(f"--fold {options.fold}: expected 0 to {len(folds) - 1}")
-    return folds
-
-
 def _fits(data: EpochSet, model: Any, recipe: Recipe) -> None:
     """Compare a set of epochs with what a model takes."""
-    pairs = {
-        "channels": (model.channels, len(data.montage)),
-        "a sample rate in Hz of": (model.sample_rate, data.sample_rate),
-        "seconds an epoch": (model.epoch_seconds, data.epoch_seconds),
-        "stages": (model.stages, len(data.names)),
+    wanted = {
+        "channels": ("channels", len(data.montage)),
+        "sample_rate": ("a sample rate in Hz of", data.sample_rate),
+        "epoch_seconds": ("seconds an epoch", data.epoch_seconds),
+        "stages": ("stages", len(data.names)),
     }
-    for what, (expected, found) in pairs.items():
-        if expected != found:
-            raise DataError(
-                f"{data.folder}: the model expects {what} {expected:g}, the epochs have {found:g}",
-                hint=f"montage {', '.join(data.montage)}; stages {' '.join(data.names)}; "
-                f"--set model.NAME=VALUE changes {', '.join(type(model).model_fields)}",
-            )
+    wrong = [key for key, (_, found) in wanted.items() if getattr(model, key) != found]
+    if wrong:
+        what, found = wanted[wrong[0]]
+        fields = type(model).model_fields
+        if all(key in fields for key in wrong):
+            mend = " ".join(f"--set model.{key}={wanted[key][1]:g}" for key in wrong)
+            mend = f"{mend} makes it fit"
+        else:
+            mend = f"--set model.NAME=VALUE changes {', '.join(fields)}"
+        raise DataError(
+            f"{data.folder}: the model expects {what} {getattr(model, wrong[0]):g}, the epochs "
+            f"have {found:g}",
+            hint=f"montage {', '.join(data.montage)}; stages {' '.join(data.names)}; {mend}",
+        )
     if recipe.class_weights and len(recipe.class_weights) != len(data.names):
         raise DataError(
             f"{data.folder}: {len(data.names)} stages, but recipe.class_weights has "
@@ -320,7 +264,7 @@ def _config(plan: Plan) -> dict[str, Any]:
     options, files = plan.options, plan.data.manifest.get("files", {})
     listing = json.dumps(files, sort_keys=True).encode()
     return {
-        "format": KIND, "version": VERSION, "folds": len(plan.folds),
+        "format": KIND, "version": VERSION, "split": options.split, "folds": len(plan.folds),
         "folds_from": options.folds_from, "folds_seed": options.folds_seed,
         "protocols": list(options.protocols) if plan.folds else [],
         "seeds": list(options.seeds), "final": options.final,
@@ -330,6 +274,7 @@ def _config(plan: Plan) -> dict[str, Any]:
             "sha256": hashlib.sha256(listing).hexdigest(), "recordings": len(plan.data.files),
             "count": len(plan.data),
         },
+        **({"leaky": True} if plan.folds and options.split != SUBJECTS else {}),
     }  # fmt: skip
 
 
@@ -356,18 +301,18 @@ def _merged(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, 
 def _grown(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, Any]:
     """Compare with the run that is there, and add to it; raises as `_merged`."""
     path = run / "config.toml"
-    old = store.read_toml(path)
+    old = {"split": SUBJECTS} | store.read_toml(path)
     store.check_format(old, path, KIND, VERSION)
     merged = dict(new)
     if not new["folds"] or not old.get("folds"):  # one of the two has only `final`
         source = old if old.get("folds") else new
-        merged |= {"folds": source["folds"], "folds_from": source["folds_from"]}
+        merged |= {key: source[key] for key in DEALT if key in source}
     for key in ("protocols", "seeds"):
         merged[key] = list(dict.fromkeys([*old.get(key, []), *new[key]]))
     merged["final"] = bool(old.get("final")) or options.final
     growing = {"protocols": merged["protocols"], "seeds": merged["seeds"], "final": merged["final"]}
     if not old.get("folds"):
-        growing |= {"folds": merged["folds"], "folds_from": merged["folds_from"]}
+        growing |= {key: merged[key] for key in DEALT if key in merged}
     if lines := settings.difference({**old, **growing}, merged):
         raise OutputError(
             f"{run}: this run exists with other settings: {'; '.join(lines)}",

@@ -9,7 +9,7 @@ from typing import Any
 
 from sleeptools import folds as dealing
 from sleeptools import runs
-from sleeptools.folds import Fold
+from sleeptools.folds import Division
 from sleeptools.models._recipe import Recipe
 from sleeptools.runs import FINAL, STATE
 
@@ -38,16 +38,19 @@ class Task:
         How it is trained.
     facts
         What goes into the model's `config.json`.
+    explain
+        Whether to write explain.safetensors for the test epochs.
     """
 
     protocol: str
     seed: int
-    fold: Fold
+    fold: Division
     folder: Path
     model: str
     config: Mapping[str, Any] = field(repr=False)
     recipe: Recipe = field(repr=False)
     facts: Mapping[str, Any] = field(repr=False)
+    explain: bool = True
 
     @property
     def done(self) -> bool:
@@ -64,7 +67,7 @@ class Task:
         """What the kept pass is the best in, "last" where nothing chooses."""
         if self.protocol == dealing.BEST_ON_TEST:
             return "accuracy"
-        return self.recipe.selection if self.fold.validation else "last"
+        return self.recipe.selection if self.fold.validated else "last"
 
     @property
     def unchosen(self) -> bool:

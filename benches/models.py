@@ -1,0 +1,223 @@
+"""What does each model learn in the same time? Leak-free, on simulated people and simulated mice.
+
+Every model gets a budget of CPU seconds on one thread for five folds together (process time, which
+a busy machine hardly changes). A few steps are measured first, and the number of passes chosen that
+fits the budget, at least one, which SalientSleepNet's and SlumberNet's convolutions at full length
+may take more for; batch, learning rate and schedule are those of the model's recipe.
+
+`python benches/models.py --model attnsleep` trains one model and adds its row to
+benches/results/models.json and .md; without `--model`, all of them, one after the other: with the
+default budget of 900 s three hours of one core. What is done is kept, fold by fold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch
+
+import harness
+import numpy as np
+import provenance
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sleeptools import evaluate, metrics, models, preprocess, presets, registry, store
+from sleeptools.folds import LEAK_FREE
+from sleeptools.simulate import simulate
+from sleeptools.train import TrainOptions, _device, _plan, train
+from sleeptools.train._loop import Training
+from sleeptools.train._stop import Stop
+
+RESULTS = Path(__file__).parent / "results"
+FOLDS = 5
+WARM, MEASURED = 2, 3  # steps
+MARGIN = 0.95  # of the budget; the last files and the epochs' checks take a little
+
+
+class Kind(NamedTuple):
+    """Simulated subjects, and who learns from them."""
+
+    title: str
+    data_set: str
+    subjects: int
+    hours: float
+    names: dict[str, dict[str, Any]]
+
+
+MICE = ("mouse-cnn", "mouse-cnn-attention", "mouse-transformer", "slumbernet")
+ONE_SECOND = {"sample_rate": 512.0, "epoch_seconds": 1.0}
+KINDS = {
+    "human": Kind(
+        "People: 30-s epochs, five stages", "sleep-edf", 10, 8.0,
+        {name: {} for name in registry.names("models") if name not in MICE},
+    ),
+    "mouse": Kind(
+        "Mice: 1-s epochs, three stages", "kjaerby", 5, 0.5,
+        {name: ONE_SECOND if name == "slumbernet" else {} for name in MICE},
+    ),
+}  # fmt: skip
+
+
+def data(kind: Kind, folder: Path) -> Path:
+    """Simulate and preprocess, or take what is there."""
+    raw = simulate(
+        kind.data_set, folder / "raw", subjects=kind.subjects, hours=kind.hours,
+        seed=provenance.HELD_OUT_SEED,
+    )  # fmt: skip
+    return preprocess.preprocess(presets.load(kind.data_set), raw, folder / "epochs")
+
+
+def options(name: str, settings: dict[str, Any], **more: Any) -> TrainOptions:
+    return TrainOptions(
+        model=name, folds=FOLDS, threads=1, device="cpu", explain=False,
+        settings={"model": settings}, **more,
+    )  # fmt: skip
+
+
+def cost(epochs: Path, name: str, settings: dict[str, Any]) -> tuple[float, float]:
+    """CPU seconds of a pass over all folds together, and of scoring their test epochs."""
+    with tempfile.TemporaryDirectory() as nowhere:  # nothing is written into it
+        plan = _plan.make(epochs, Path(nowhere), options(name, settings, passes=1000))
+        tasks = list(plan.tasks())
+        training = Training(tasks[0], _device.Source(plan.data, torch.device("cpu")), Stop())
+
+        def first() -> None:
+            training.state.step = 0  # the last one of a pass may be short
+            training.step()
+
+        step = _seconds(first)
+        some = training.train[: min(len(training.train), 4 * _device.EVALUATED)]
+        scored = _seconds(lambda: training.judge(some), 1) / len(some)
+    a_pass = whole = 0.0
+    for task in tasks:
+        sizes = {role: len(task.fold.numbers(role, plan.data.of)) for role in ("val", "test")}
+        learned = len(plan.data) - sum(sizes.values())
+        a_pass += step * learned * training.steps / len(training.train) + scored * sizes["val"]
+        whole += scored * sum(sizes.values())
+    return a_pass, whole
+
+
+def _seconds(work: Any, warm: int = WARM) -> float:
+    for _ in range(warm):
+        work()
+    begun = time.process_time()
+    for _ in range(MEASURED):
+        work()
+    return (time.process_time() - begun) / MEASURED
+
+
+def macs(name: str, settings: dict[str, Any]) -> int:
+    """Multiply-accumulates of an epoch, counted by the layers' shapes."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = models.build(name, settings).train()
+        config: Any = model.config
+        sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
+        several = [sequence] if sequence > 1 else [1 + 2 * context] if context else []
+        samples = round(config.sample_rate * config.epoch_seconds)
+        model(torch.empty(2, *several, config.channels, samples))
+    return counter.get_total_flops() // (2 * 2 * sequence)
+
+
+def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: dict) -> dict:
+    """Train what is missing of a model's folds, and say what came of it."""
+    if "passes" not in row:
+        a_pass, whole = cost(epochs, name, settings)
+        fits = int((MARGIN * row["budget"] - whole) / a_pass)
+        row |= {"passes": max(1, fits), "a_pass": a_pass, "cpu": {}}
+        store.write_json(folder / "row.json", row)
+    for fold in range(FOLDS):
+        if str(fold) not in row["cpu"]:
+            begun = time.process_time()
+            train(epochs, folder / "run", options(name, settings, fold=fold, passes=row["passes"]))
+            row["cpu"][str(fold)] = time.process_time() - begun
+            store.write_json(folder / "row.json", row)
+            print(f"{name}: fold {fold}, {row['passes']} passes, {row['cpu'][str(fold)]:.0f} s")
+    found = evaluate.evaluate(folder / "run")
+    pooled = found.pooled(LEAK_FREE)
+    recipe = found.run.recipe
+    return {
+        "model": name, "settings": settings, "passes": row["passes"],
+        "seconds": sum(row["cpu"].values()), "batch": recipe["batch"],
+        "learning_rate": recipe["learning_rate"], "optimiser": recipe["optimiser"],
+        "parameters": found.run.facts["parameters"], "macs": macs(name, settings),
+        **{key: pooled[key] for key in ("accuracy", "kappa", "macro_f1")},
+        "f1": dict(zip(found.stages, metrics.f1(found.matrix(LEAK_FREE)).tolist(), strict=True)),
+        "epochs": int(np.sum(found.matrix(LEAK_FREE))),
+    }  # fmt: skip
+
+
+def markdown(report: dict) -> str:
+    lines = [
+        "# What each model learns in the same time", "",
+        f"{report['budget']:g} CPU seconds a model on one thread, {FOLDS} folds by subject "
+        f"together, leak-free, seed {report['seed']} of the simulator. The passes are as many as "
+        "fit, and one where that already is over it; batch, learning rate and schedule are the "
+        "recipe's, so a model that its recipe gives a hundred passes has hardly begun. Simulated "
+        "signals: this compares how fast models learn, not how well they stage sleep. "
+        f"{report['machine']}, "
+        f"{report['commit']}.", "",
+    ]  # fmt: skip
+    for key, kind in KINDS.items():
+        rows = report["rows"].get(key, {})
+        lines += [f"## {kind.title}", ""]
+        lines += [f"{kind.subjects} subjects, {kind.hours:g} h each.", ""]
+        head = ["model", "kappa", "macro-F1", "parameters", "MACs an epoch", "passes", "batch",
+                "rate", "CPU s"]  # fmt: skip
+        cells = [
+            [r["model"], f"{r['kappa']:.3f}", f"{r['macro_f1']:.3f}", f"{r['parameters']:,}",
+             f"{r['macs'] / 1e6:,.1f} M", str(r["passes"]), str(r["batch"]),
+             f"{r['learning_rate']:g}",
+             f"{r['seconds']:.0f}{' (over)' if r['seconds'] > report['budget'] else ''}"]
+            for r in sorted(rows.values(), key=lambda r: -r["kappa"])
+        ]  # fmt: skip
+        missing = [name for name in kind.names if name not in rows]
+        cells += [[name, "not measured yet", *["-"] * (len(head) - 2)] for name in missing]
+        lines += [*harness.table(head, cells), ""]
+    return "\n".join(lines)
+
+
+def load(path: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """Read what is done with the same settings, and begin anew with others."""
+    report: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    same = all(report.get(key) == value for key, value in head.items())
+    return report if same else {**head, "rows": {}}
+
+
+def main() -> None:
+    names = [name for kind in KINDS.values() for name in kind.names]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", action="append", choices=names, help="all if left out")
+    parser.add_argument("--budget", type=float, default=900.0, help="CPU seconds a model")
+    parser.add_argument("--folder", type=Path, default=Path("build/bench-models"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    path = args.out / "models.json"
+    head = {"budget": args.budget, "folds": FOLDS, "seed": provenance.HELD_OUT_SEED}
+    for key, kind in KINDS.items():
+        wanted = [n for n in kind.names if n in (args.model or names)]
+        epochs = data(kind, args.folder / key) if wanted else Path()
+        for name in wanted:
+            if name in load(path, head)["rows"].get(key, {}):
+                continue
+            folder = args.folder / f"{args.budget:g}" / name
+            kept = folder / "row.json"
+            row = json.loads(kept.read_text()) if kept.is_file() else {"budget": args.budget}
+            found = learn(epochs, folder, name, kind.names[name], row)
+            print(found, flush=True)
+            report = load(path, head)  # another process may have added a row meanwhile
+            report["rows"].setdefault(key, {})[name] = found
+            report |= {"commit": provenance.commit(), "machine": provenance.machine("torch")}
+            store.write_json(path, report)
+            store.write_text(args.out / "models.md", markdown(report))
+
+
+if __name__ == "__main__":
+    main()
