@@ -18,10 +18,6 @@ SCRIPTS = {p.stem: p for p in sorted(FOLDER.glob("[!_]*.sh"))}
 SLEEPTOOLS = Path(sys.executable).with_name("sleeptools")
 HUMAN = ("sleep-edf-20", "sleep-edf-78", "ablations", "ulw")
 """Recipes that fetch their data."""
-WAITS_FOR = {
-    "ablations": "train --ablation", "slumbernet": "train --split", "fetch": "fetch",
-}  # fmt: skip
-"""Recipes, or what they do, and the command they need that is not there yet."""
 
 
 def start(name: str, where: Path, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -53,16 +49,6 @@ def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
     context = app.make_context("sleeptools", list(words))
     name, command, rest = app.resolve_command(context, list(words))
     return str(name), command.make_context(name, rest, parent=context).params
-
-
-def waiting(*names: str) -> list[object]:
-    """Mark those that need a command that is not there: they fail as soon as it is."""
-    return [
-        pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=f"waits for {WAITS_FOR[n]}"))
-        if n in WAITS_FOR
-        else n
-        for n in names
-    ]
 
 
 # --- in words -------------------------------------------------------------------------------------
@@ -102,7 +88,7 @@ def test_every_setting_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize("slurm", [0, 1])
 @pytest.mark.parametrize("simulate", [0, 1])
-@pytest.mark.parametrize("name", waiting(*SCRIPTS))
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_every_command_of_a_recipe_is_understood(
     name: str, simulate: int, slurm: int, tmp_path: Path
 ) -> None:
@@ -140,7 +126,6 @@ def understood(options: dict[str, object], preset: presets.Preset) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="waits for fetch")
 @pytest.mark.parametrize("name", HUMAN)
 def test_sleep_edf_is_fetched(name: str, tmp_path: Path) -> None:
     first = planned(name, tmp_path)[0]
@@ -204,7 +189,7 @@ def test_a_step_that_fails_ends_a_recipe_with_its_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", waiting(*SCRIPTS))
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_recipe_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> None:
     less = {"SUBJECTS": 2} if name == "mouse" else {}  # a quarter of an hour otherwise
     one = {"PROTOCOL": "leak-free"} if name in {"sleep-edf-78", "isruc-1", "mouse"} else {}
