@@ -191,7 +191,7 @@ class Training:
         p = self.probabilities(numbers, "selection")
         truth = self.source.epochs.stages[numbers]
         matrix = metrics.confusion(truth, p.argmax(1), p.shape[1])
-        return {name: score(matrix) for name, score in SCORES.items()}
+        return {name: float(score(matrix)) for name, score in SCORES.items()}
 
     def write_log(self) -> None:
         """Write log.csv as it stands."""
