@@ -21,6 +21,9 @@ Values = npt.NDArray[np.float64]
 Statistic = Callable[[npt.NDArray[Any]], Values]
 """From weights (k, subjects), how often each subject counts, to values (k, ...)."""
 
+Bound = Callable[[float, Values, Values], tuple[float, float]]
+"""From a value, its draws (draws,) and the values with a subject left out (subjects,)."""
+
 DRAWS: Final = 2000
 SEED: Final = 20221121
 """Of the draws: the same for every statistic, so that a number can be computed again."""
@@ -54,8 +57,10 @@ def draws(subjects: int, count: int = DRAWS, seed: int = SEED) -> npt.NDArray[np
     return rng.multinomial(subjects, np.full(subjects, 1 / subjects), count)
 
 
-def bootstrap(statistic: Statistic, subjects: int, *, count: int = DRAWS) -> Bounds:
-    """Compute a statistic with its 95 % BCa interval over subjects.
+def bootstrap(
+    statistic: Statistic, subjects: int, *, count: int = DRAWS, bound: Bound | None = None
+) -> Bounds:
+    """Compute a statistic with its 95 % interval over subjects.
 
     Parameters
     ----------
@@ -65,6 +70,8 @@ def bootstrap(statistic: Statistic, subjects: int, *, count: int = DRAWS) -> Bou
         How many there are.
     count
         Draws.
+    bound
+        `bca` (where None) or `percentile`.
 
     Returns
     -------
@@ -80,7 +87,7 @@ def bootstrap(statistic: Statistic, subjects: int, *, count: int = DRAWS) -> Bou
     drawn = statistic(draws(subjects, count)).reshape(count, -1)
     left_out = statistic(1 - np.eye(subjects, dtype=np.int64)).reshape(subjects, -1)
     each = zip(np.ravel(value), drawn.T, left_out.T, strict=True)
-    bounds = np.array([bca(float(v), d, j) for v, d, j in each]).reshape(-1, 2)
+    bounds = np.array([(bound or bca)(float(v), d, j) for v, d, j in each]).reshape(-1, 2)
     low, high = bounds.T
     return Bounds(value, low.reshape(np.shape(value)), high.reshape(np.shape(value)))
 
@@ -112,6 +119,18 @@ def bca(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
     shares = [100 * NORMAL.cdf(bias + z / (1 - acceleration * z)) for z in reach]
     low, high = np.percentile(known, shares)
     return float(low), float(high)
+
+
+def percentile(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
+    """Bound a statistic that is higher in a draw than in truth, which BCa would overcorrect.
+
+    Parameters as in `bca`; the bounds hold the value in any case.
+    """
+    if np.isnan(drawn).any() or np.isnan(left_out).any() or np.ptp(drawn) == 0:
+        return float("nan"), float("nan")
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return min(float(low), value), max(float(high), value)
 
 
 def mean(values: Values) -> Statistic:

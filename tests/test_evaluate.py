@@ -59,7 +59,8 @@ def test_tidy_table_is_written_twice(run):
     table = pl.read_parquet(run / "metrics.parquet")
     assert table.equals(found.table)
     assert table.columns == [
-        "run", "protocol", "seed", "fold", "recording", "subject", "metric", "stage", "value",
+        "run", "protocol", "seed", "fold", "recording", "subject", "level", "metric", "stage",
+        "value", "low", "high", "seed_sd",
     ]  # fmt: skip
     csv = pl.read_csv(run / "metrics.csv")
     assert len(csv) == len(table)
@@ -132,7 +133,9 @@ def test_json_has_stable_keys_and_no_nan(run):
     facts = json.loads(text)
     assert list(facts) == [
         "format", "version", "run", "model", "stages", "simulated", "complete", "missing",
-        "leakage", "notes", "results", "difference",
+        "leakage", "notes", "results", "difference", "intervals", "agreement", "scorers",
+        "day_correlation", "calibration", "reliability", "temperatures", "selection", "gain",
+        "review",
     ]  # fmt: skip
     first = facts["results"][0]
     assert list(first) == [
@@ -151,7 +154,8 @@ def test_notes_are_honest(tmp_path):
     assert any("simulated" in note for note in found.notes)
     assert any("optimistic" in note for note in found.notes)
     real = synthetic_run.write(tmp_path / "b", simulated=False, protocols=("leak-free",))
-    assert evaluate(real).notes == ()
+    (few,) = evaluate(real).notes
+    assert "The intervals are over 4 subjects" in few
     assert "no subject trains or validates and is tested" in found.leakage
 
 
@@ -439,4 +443,4 @@ def test_printed_settings_are_those_of_the_model():
 
 
 def test_kind_and_version_of_the_json():
-    assert (evaluation.KIND, evaluation.VERSION) == ("sleeptools-metrics", 1)
+    assert (evaluation.KIND, evaluation.VERSION) == ("sleeptools-metrics", 2)
