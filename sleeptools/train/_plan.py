@@ -16,7 +16,7 @@ import torch
 from sleeptools import config as settings
 from sleeptools import epochs as epoch_sets
 from sleeptools import folds as dealing
-from sleeptools import models, registry, runs, store, trained
+from sleeptools import models, nights, registry, runs, store, trained
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.folds import Fold
@@ -66,6 +66,9 @@ class TrainOptions:
         number.
     settings
         Tables "model" and "recipe": what differs from the model's and its recipe's defaults.
+    watch_test
+        Under leak-free, also judge the test fold after every pass, to measure what choosing on it
+        would gain. It goes into the log and the audit, and changes no result.
     """
 
     model: str = "mmasleepnet"
@@ -80,6 +83,7 @@ class TrainOptions:
     device: str = "auto"
     threads: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    watch_test: bool = False
 
 
 @dataclass
@@ -138,6 +142,7 @@ class Plan:
         return Task(
             protocol, seed, fold, self.run / FINAL if final else folder, self.options.model,
             self.chosen, self.recipe, facts,
+            self.options.watch_test and protocol == dealing.LEAK_FREE,
         )  # fmt: skip
 
     def signals(self) -> dict[str, Any]:
@@ -169,7 +174,7 @@ class Plan:
             yield
 
     def write(self) -> None:
-        """Write config.toml and folds.parquet where they are missing or change; call it holding."""
+        """Write what describes the run where it is missing or changes; call it holding."""
         import polars as pl
 
         path, table = self.run / "config.toml", self.run / "folds.parquet"
@@ -181,6 +186,9 @@ class Plan:
                 store.write_table(table, dealt)
         elif not self.config["folds"]:
             table.unlink(missing_ok=True)  # of an attempt that came to nothing
+        known, there = nights.of(self.data), nights.read(self.run)
+        if there is None or not there.equals(known):
+            store.write_table(self.run / nights.NAME, known)
         if not path.exists() or store.read_toml(path) != self.config:
             store.write_toml(path, self.config)
 
@@ -240,7 +248,7 @@ class Plan:
         """Files of the trainings that are done, and of the run itself."""
         done = [p for p in self.run.glob("*/seed-*/fold-*") if runs.is_done(p)]
         done += [p for p in self.run.glob(FINAL) if runs.is_done(p, final=True)]
-        common = [self.run / name for name in ("config.toml", "folds.parquet")]
+        common = [self.run / name for name in ("config.toml", "folds.parquet", nights.NAME)]
         found = [path for folder in done for path in folder.glob("[!.]*.*")]
         return sorted([*found, *(p for p in common if p.exists())])
 

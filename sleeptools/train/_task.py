@@ -38,6 +38,8 @@ class Task:
         How it is trained.
     facts
         What goes into the model's `config.json`.
+    watch_test
+        Also judge the test fold after every pass, for the log alone: nothing is chosen by it.
     """
 
     protocol: str
@@ -48,6 +50,7 @@ class Task:
     config: Mapping[str, Any] = field(repr=False)
     recipe: Recipe = field(repr=False)
     facts: Mapping[str, Any] = field(repr=False)
+    watch_test: bool = False
 
     @property
     def done(self) -> bool:
