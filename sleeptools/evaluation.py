@@ -475,6 +475,8 @@ def _sums(tested: pl.DataFrame, stages: Sequence[str], by: pl.DataFrame | None) 
 
 
 def _leakage(run: Run) -> str:
+    if "external" in run.facts:
+        return str(run.facts["external"]["leakage"])
     found = runs.leaks(run)
     checked = len({(t.protocol, t.fold) for t in run.done})
     if found and not run.facts.get("leaky"):
