@@ -163,9 +163,7 @@ class EpochSet:
         owner = self._owner(numbers)
         onsets = np.concatenate([f.onset for f in self.files])[numbers]
         parts = sequences.segments(numbers, owner, onsets, self.epoch_seconds)
-        if context:
-            return sequences.around(parts, context)
-        return sequences.tiled(parts, sequence) if sequence > 1 else sequences.single(parts)
+        return sequences.arrange(parts, sequence=sequence, context=context)
 
     def where(self, number: int) -> tuple[EpochFile, int]:
         """Find the recording of an epoch and the epoch's place in it."""

@@ -61,6 +61,23 @@ def segments(
     return [part for part in np.split(numbers, ends) if len(part)]
 
 
+def arrange(parts: list[Numbers], *, sequence: int = 1, context: int = 0) -> Windows:
+    """Arrange segments of epochs for a model.
+
+    Parameters
+    ----------
+    parts
+        Numbers of consecutive epochs each, as `segments` gives them.
+    sequence
+        Epochs that the model takes and scores at once.
+    context
+        Epochs on either side that it takes to score one.
+    """
+    if context:
+        return around(parts, context)
+    return tiled(parts, sequence) if sequence > 1 else single(parts)
+
+
 def single(parts: list[Numbers]) -> Windows:
     """Every epoch for itself."""
     numbers = np.concatenate([np.empty(0, np.int64), *parts])

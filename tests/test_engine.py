@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sleeptools import models, native, store, trained
+from sleeptools import models, native, sequences, store, trained
 from sleeptools.engine import CHUNK, Engine
 from sleeptools.errors import DataError, MissingInputError, UsageError
 
@@ -53,15 +53,18 @@ def make(folder: Path, **config: Any) -> Path:
     with torch.no_grad():
         model.train()(torch.from_numpy(signals(6, channels)))
         model.linear2.weight *= 30
-    facts = {
+    models.save(model, folder, facts(channels, model.config.stages))
+    return folder
+
+
+def facts(channels: int, stages: int) -> dict[str, Any]:
+    return {
         "montage": [f"signal {i}" for i in range(channels)],
         "sample_rate": 100.0,
         "epoch_seconds": 30.0,
-        "stages": [f"stage {i}" for i in range(model.config.stages)],
+        "stages": [f"stage {i}" for i in range(stages)],
         "preprocessing": {},
     }
-    models.save(model, folder, facts)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,54 @@ def test_bf16(folder: Path, variant: str) -> None:
     assert np.array_equal(found, wanted) == (rounded.precision == "fp32")
     assert np.abs(found - wanted).max() < 0.05
     assert (found.argmax(1) == wanted.argmax(1)).mean() >= 0.9
+
+
+def test_precision_says_what_is_computed(tmp_path: Path) -> None:
+    """ULW-SleepNet has float32 kernels only."""
+    models.save(models.build("ulw-sleepnet", {}), tmp_path, facts(4, 5))
+    assert Engine.load(tmp_path, precision="bf16").precision == "fp32"
+
+
+SEVERAL: dict[str, dict[str, Any]] = {
+    "salientsleepnet": {"filters": 4, "sequence": 11},
+    "sleepprintnet": {},
+}
+
+
+@pytest.fixture(scope="module", params=SEVERAL)
+def looking_around(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[Any, Path]:
+    """A model that looks at several epochs, and its folder."""
+    torch.manual_seed(1)
+    model: Any = models.build(request.param, SEVERAL[request.param]).eval()
+    folder = tmp_path_factory.mktemp("model")
+    models.save(model, folder, facts(model.config.channels, 5))
+    return model, folder
+
+
+def test_several_epochs_at_once(looking_around: tuple[Any, Path]) -> None:
+    """As the windows of training, which test_sequences.py compares with what they should be."""
+    model, folder = looking_around
+    config = model.config
+    sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
+    x = signals(28, config.channels)
+    onsets = 30.0 * np.r_[0:15, 18:31]
+    parts = [np.arange(15), np.arange(15, 28)]
+    windows = sequences.arrange(parts, sequence=sequence, context=context)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(x[windows.inputs])).flatten(0, -2)
+    targets = windows.targets.ravel()
+    wanted = logits.softmax(1).numpy()[targets != sequences.NONE]
+    engine = Engine.load(folder)
+    found = engine.hypnodensity(x, onsets)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert np.abs(engine.hypnodensity(x) - found).max() > 1e-5  # without the gap
+    x[16, 0, 0] = np.nan
+    broken = np.isnan(engine.hypnodensity(x, onsets)).all(1)
+    seen_together = (windows.inputs == 16).any(1)
+    spoilt = targets.reshape(len(windows), -1)[seen_together].ravel()
+    assert np.flatnonzero(broken).tolist() == sorted(spoilt[spoilt >= 0].tolist())
+    with pytest.raises(ValueError, match=r"onsets has shape \(27,\); expected \(28,\)"):
+        engine.hypnodensity(x, onsets[:-1])
 
 
 def test_pieces_make_no_difference(folder: Path, tmp_path: Path) -> None:

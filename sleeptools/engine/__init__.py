@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sleeptools import native, registry, trained
+from sleeptools import native, registry, sequences, trained
 from sleeptools.engine._weights import Weights
 from sleeptools.errors import UsageError
+from sleeptools.sequences import NONE, Windows
 
 Precision = Literal["fp32", "bf16"]
 Floats = NDArray[np.float32]
@@ -32,9 +33,11 @@ class Engine:
     facts
         Of the model folder's config.json.
     network
-        From epochs (B, channels, samples) to logits (B, stages).
+        From epochs (B, channels, samples) to logits (B, stages); those of a model that looks at
+        several epochs are (B, epochs, channels, samples), and of a sequence model (B, epochs,
+        stages). Its attributes `sequence` and `context` say so, as in `sequences.arrange`.
     precision
-        In use.
+        Of the products, in use.
     threads
         CPU threads.
     how
@@ -93,9 +96,11 @@ class Engine:
 
             network = _torch.Network(folder)
             return cls(facts, network, precision="fp32", threads=count, how="torch")
-        used: Precision = "bf16" if precision == "bf16" and native.has_bf16() else "fp32"
+        module = registry.load("engine", name)
+        half = precision == "bf16" and native.has_bf16() and module.HALF
+        used: Precision = "bf16" if half else "fp32"
         weights = Weights(trained.read_weights(folder), folder / "model.safetensors")
-        native_network = registry.load("engine", name).Network(facts["config"], weights, used)
+        native_network = module.Network(facts["config"], weights, used)
         weights.finish()
         return cls(facts, native_network, precision=used, threads=count, how="native")
 
@@ -110,20 +115,24 @@ class Engine:
         samples = round(self.facts["sample_rate"] * self.facts["epoch_seconds"])
         return len(self.facts["montage"]), samples
 
-    def hypnodensity(self, x: ArrayLike) -> Floats:
-        """Score epochs.
+    def hypnodensity(self, x: ArrayLike, onsets: ArrayLike | None = None) -> Floats:
+        """Score the epochs of a recording.
 
         Parameters
         ----------
         x
             (epochs, channels, samples) float32 in the montage's order and unit; may be a memory
             map, of which a piece at a time is read.
+        onsets
+            (epochs,) s from the start of the recording, ascending. They matter to a model that
+            looks at several epochs: it never looks past a gap. None for epochs without one.
 
         Returns
         -------
         ndarray
             (epochs, stages) float32: the probability of each stage. An epoch with a value that is
-            not finite has NaN in every stage, and no other epoch is touched by it.
+            not finite has NaN in every stage, and no other epoch is touched by it, but for those
+            that a model looks at together with it.
 
         Raises
         ------
@@ -139,24 +148,46 @@ class Engine:
             )
         if epochs.dtype.kind not in "fiu":
             raise ValueError(f"x holds {epochs.dtype}; expected float32")
+        windows = self._windows(len(epochs), onsets)
+        many = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
         out = np.empty((len(epochs), len(self.stages)), np.float32)
         with native.using_threads(self.threads):
-            for start in range(0, len(epochs), CHUNK):
-                part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
-                out[start : start + CHUNK] = self._score(part)
+            for start in range(0, len(windows), many):
+                some = windows.pick(slice(start, start + many))
+                density = self._score(_take(epochs, some.inputs))
+                kept = some.targets != NONE
+                out[some.targets[kept]] = density[kept]
         return out
+
+    def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
+        seconds = self.facts["epoch_seconds"]
+        places = np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
+        native.check_shape("hypnodensity", "onsets", places, (count,))
+        parts = sequences.segments(np.arange(count), np.zeros(count, np.int64), places, seconds)
+        sequence = getattr(self.network, "sequence", 1)
+        return sequences.arrange(
+            parts, sequence=sequence, context=getattr(self.network, "context", 0)
+        )
 
     def _score(self, x: Floats) -> Floats:
         with np.errstate(invalid="ignore", over="ignore"):
             # the sum of an epoch is finite only if all of it is; a maximum could hide a value
-            whole = np.isfinite(x.sum((1, 2)))
+            whole = np.isfinite(x.sum(tuple(range(1, x.ndim))))
             density = softmax(self.network(x))
-        density[~(whole & np.isfinite(density).all(1))] = np.nan
+        density[~whole] = np.nan
+        density[~np.isfinite(density).all(-1)] = np.nan
         return density
 
 
+def _take(epochs: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
+    """Get epochs by number; those that follow each other, without a copy where they are float32."""
+    if numbers.ndim == 1:
+        return np.ascontiguousarray(epochs[numbers[0] : numbers[-1] + 1], np.float32)
+    return np.ascontiguousarray(epochs[numbers], np.float32)
+
+
 def softmax(logits: Floats) -> Floats:
-    """Turn logits (epochs, stages) into probabilities."""
-    e = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
-    density: Floats = e / e.sum(1, keepdims=True)
+    """Turn logits (..., stages) into probabilities."""
+    e = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
+    density: Floats = e / e.sum(-1, keepdims=True)
     return density

@@ -16,6 +16,7 @@ from sleeptools.engine._weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.shapes import mmasleepnet as shapes
 
+HALF = True  # multiplies in bfloat16 where asked to
 SE = ("conv1", "conv2", "squeeze", "excite")
 
 
