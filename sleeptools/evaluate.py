@@ -5,7 +5,7 @@ Also what `sleeptools verify` says about a run: whether its numbers follow from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +16,12 @@ from sleeptools.levels import PLACE, VALUES
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Evaluation", "compare", "compute", "evaluate", "test_external", "verify"]
+__all__ = ["Evaluation", "compare", "compute", "evaluate", "score_external", "verify"]
 
 EQUAL: Final = 1e-9
 """Largest difference of a number from itself, computed by another version of the libraries."""
 SHOWN: Final = 5
-test_external = external.test
+score_external = external.score
 
 
 def evaluate(run: Path, *, partial: bool = False) -> Evaluation:
@@ -108,5 +108,5 @@ def _differences(saved: pl.DataFrame, again: pl.DataFrame) -> Iterator[str]:
             yield f"and {len(wrong) - SHOWN} more of {column}"
 
 
-def _where(row: dict[str, Any], keys: list[str]) -> str:
+def _where(row: dict[str, Any], keys: Sequence[str]) -> str:
     return " ".join(str(row[k]) for k in keys if row[k] is not None)

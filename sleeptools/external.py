@@ -32,7 +32,7 @@ SHOWN: Final = 4
 Say = Callable[[str], None]
 
 
-def test(
+def score(
     model: Path,
     epochs: Path,
     out: Path,
@@ -200,7 +200,7 @@ def _score(engine: Engine, data: EpochSet, folder: Path, say: Say) -> None:
 def _predictions(engine: Engine, file: EpochFile, data: EpochSet) -> pl.DataFrame:
     import polars as pl
 
-    p = engine.hypnodensity(file.signals)
+    p = engine.hypnodensity(file.signals, file.onset)
     if len(bad := np.flatnonzero(~np.isfinite(p).all(1))):
         raise DataError(
             f"{file.recording}: {len(bad)} epochs, the first {bad[0]}, have no finite score",
@@ -242,7 +242,7 @@ def _preset(preprocessing: Any) -> dict[str, Any]:
 
 
 def _notes(facts: Mapping[str, Any], data: EpochSet) -> Iterator[str]:
-    """What a reader must know of two data sets that meet."""
+    """Say what a reader must know of two data sets that meet."""
     theirs, ours = _preset(facts.get("preprocessing")), _preset(data.manifest)
     count = len(facts.get("train_subjects", []))
     yield (
