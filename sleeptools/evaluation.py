@@ -354,7 +354,8 @@ def compute(run: Run) -> Evaluation:
     leakage = _leakage(run)
     found = runs.predictions(run, role=None)
     counted = levels.count(found.filter(role="test"), len(run.stages))
-    notes = (*_notes(run), *_few(counted), *_absent(counted["pooled"], run.stages))
+    notes = (*_notes(run), *_few(counted), *_absent(counted["pooled"], run.stages),
+             *_outside(run, found))  # fmt: skip
     return Evaluation(run, found, counted, leakage, notes)
 
 
@@ -537,6 +538,19 @@ def _absent(pooled: Counted, stages: Sequence[str]) -> Iterator[str]:
                 f"{len(stages)} stages, nothing is scored {' or '.join(lacking)}."
             )
     yield from lines.values()
+
+
+def _outside(run: Run, found: pl.DataFrame) -> Iterator[str]:
+    """Say where scored sleep was never predicted, as under the rule drop-last."""
+    lost = sleep_tables.unpredicted_sleep(found.filter(role="test"), nights.read(run.folder))
+    if len(lost):
+        what = f"{len(lost)} night{'' if len(lost) == 1 else 's'}"
+        minutes = float(np.median(lost["minutes"].to_numpy()))
+        yield (
+            f"In {what} scored sleep was left out before the model saw it, {minutes:g} min in the "
+            "median night of these: total sleep time and the end of the night are those of the "
+            "epochs that it saw."
+        )
 
 
 # --- files ----------------------------------------------------------------------------------------

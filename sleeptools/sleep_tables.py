@@ -9,7 +9,7 @@ import numpy as np
 
 from sleeptools import agreement, metrics, nights, sleep, statistics
 from sleeptools.agreement import BlandAltman
-from sleeptools.sleep import UNITS, Clock
+from sleeptools.sleep import MINUTE, UNITS, Clock
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,6 +59,28 @@ def per_night(
     kinds = [text, pl.Int64, pl.Int64, text, text, text, text, text, real, real, real]
     schema = dict(zip(names, kinds, strict=True))
     return pl.DataFrame(rows, schema, orient="row").with_columns(pl.col(real).fill_nan(None))
+
+
+def unpredicted_sleep(tested: pl.DataFrame, known: pl.DataFrame | None) -> pl.DataFrame:
+    """Find nights with epochs that were scored as sleep, left out and so never predicted.
+
+    Returns
+    -------
+    table
+        recording, minutes; empty where the whole hypnograms are not known.
+    """
+    import polars as pl
+
+    if known is None:
+        return pl.DataFrame(schema={"recording": pl.String, "minutes": pl.Float64})
+    whole = known.select(
+        "recording", "epoch_seconds", pl.col("hypnogram").list.eval(pl.element() > 0).list.sum()
+    )
+    first = tested.unique(["recording", "epoch"]).group_by("recording")
+    asked = first.agg((pl.col("stage") > 0).sum().alias("asked"))
+    lost = (pl.col("hypnogram").cast(pl.Int64) - pl.col("asked")) * pl.col("epoch_seconds") / MINUTE
+    both = whole.join(asked, on="recording", maintain_order="left")
+    return both.select("recording", lost.alias("minutes")).filter(pl.col("minutes") > 0)
 
 
 def _nights(tested: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:

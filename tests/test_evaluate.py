@@ -334,6 +334,17 @@ def test_two_scorers_and_the_model_in_one_table(run):
     assert found["value"].to_list() == pytest.approx([cohen_kappa_score(*x) for x in expected])
 
 
+def test_sleep_that_was_never_predicted_is_told(run):
+    add_nights(run)
+    assert not any("left out before" in note for note in evaluate(run).notes)
+    known = store.read_table(run / "nights.parquet")
+    longer = pl.col("hypnogram").list.concat(pl.lit([2] * 12 + [0, -1], pl.List(pl.Int8)))
+    one = pl.when(pl.col("recording") == "SC4011").then(longer).otherwise("hypnogram")
+    store.write_table(run / "nights.parquet", known.with_columns(one.alias("hypnogram")))
+    assert any("In 1 night scored sleep was left out" in n for n in evaluate(run).notes)
+    assert any("6 min in the median" in note for note in evaluate(run).notes)
+
+
 def test_one_scorer_makes_no_such_table(run):
     assert len(evaluate(run).scorers) == 0
     assert not (run / "evaluation/scorers.parquet").exists()
