@@ -7,7 +7,7 @@ over subjects (`intervals`), seeds are averaged and their spread is kept apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sleeptools import (
-    calibration,
+    calibration_tables,
+    caveats,
     folds,
     intervals,
     levels,
@@ -25,10 +26,8 @@ from sleeptools import (
     review,
     runs,
     sleep_tables,
-    statistics,
     store,
 )
-from sleeptools.errors import DataError
 from sleeptools.intervals import POOLED, Cube, Result
 from sleeptools.levels import Counted, Key
 from sleeptools.metrics import Counts
@@ -243,8 +242,8 @@ class Evaluation:
     # --- probabilities ----------------------------------------------------------------------------
 
     @cached_property
-    def _calibrated(self) -> _Calibrated:
-        return _calibrate(self.predictions, self.stages)
+    def _calibrated(self) -> calibration_tables.Calibrated:
+        return calibration_tables.tables(self.predictions, self.stages)
 
     @property
     def calibration(self) -> pl.DataFrame:
@@ -351,11 +350,10 @@ def compute(run: Run) -> Evaluation:
     DataError
         If predictions are damaged or do not fit the folds, or a subject is on two sides of a fold.
     """
-    leakage = _leakage(run)
+    leakage = caveats.leakage(run)
     found = runs.predictions(run, role=None)
     counted = levels.count(found.filter(role="test"), len(run.stages))
-    notes = (*_notes(run), *_few(counted), *_absent(counted["pooled"], run.stages),
-             *_outside(run, found))  # fmt: skip
+    notes = tuple(caveats.every(run, found, counted))
     return Evaluation(run, found, counted, leakage, notes)
 
 
@@ -364,9 +362,6 @@ def compare(found: Sequence[Evaluation]) -> pl.DataFrame:
     return intervals.compare(
         [Result(one.run.name, one.headline, one.cubes[one.headline]) for one in found]
     )
-
-
-# --- selection and calibration --------------------------------------------------------------------
 
 
 def _selection(run: Run) -> pl.DataFrame:
@@ -398,159 +393,6 @@ def _selection(run: Run) -> pl.DataFrame:
 
 def _less(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
-
-
-@dataclass(frozen=True)
-class _Calibrated:
-    measures: pl.DataFrame
-    reliability: pl.DataFrame
-    temperatures: pl.DataFrame
-
-
-def _calibrate(found: pl.DataFrame, stages: Sequence[str]) -> _Calibrated:
-    import polars as pl
-
-    measures, diagram, fitted = [], [], []
-    for (protocol,), part in found.partition_by("protocol", as_dict=True).items():
-        warm = _temperatures(part, stages)
-        fitted += [{"protocol": protocol} | row for row in warm.to_dicts()]
-        tested = part.filter(role="test")
-        variants = {"raw": None} | ({"scaled": warm} if len(warm) else {})
-        for variant, by in variants.items():
-            sums = _sums(tested, stages, by)
-            bounds = calibration.bounds(sums)
-            named = zip(("nll", "ece"), *bounds, strict=True)
-            measures += [(protocol, variant, *map(_plain, row), len(sums)) for row in named]
-            rows = calibration.reliability(sums.sum((0, 1)))
-            diagram += [{"protocol": protocol, "variant": variant} | row for row in rows]
-    columns = ["protocol", "variant", "measure", "value", "low", "high", "subjects"]
-    return _Calibrated(
-        pl.DataFrame(measures, columns, orient="row"), pl.DataFrame(diagram), pl.DataFrame(fitted)
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    return None if np.isnan(value) else float(value)
-
-
-def _temperatures(part: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
-    """Fit a temperature per seed and fold on its validation epochs; empty without them."""
-    import polars as pl
-
-    rows = []
-    validated = part.filter(role="val")
-    for where, mine in validated.partition_by("seed", "fold", as_dict=True).items():
-        warm = calibration.temperature(_p(mine, stages), mine["stage"].to_numpy())
-        rows.append((*where, warm, len(mine)))
-    schema = {"seed": pl.Int64, "fold": pl.Int64, "temperature": pl.Float64, "epochs": pl.Int64}
-    return pl.DataFrame(rows, schema, orient="row").sort("seed", "fold")
-
-
-def _p(table: pl.DataFrame, stages: Sequence[str]) -> metrics.Matrix:
-    return table.select(f"p_{name}" for name in stages).to_numpy()
-
-
-def _sums(tested: pl.DataFrame, stages: Sequence[str], by: pl.DataFrame | None) -> metrics.Values:
-    """(subjects, seeds, ...) sums of `calibration.parts`, with temperatures or without."""
-    import polars as pl
-
-    subjects, seeds = tested["subject"].unique().sort(), tested["seed"].unique().sort()
-    kind = pl.Enum(subjects)
-    group = tested["subject"].cast(kind).to_physical().cast(pl.Int64).to_numpy() * len(seeds)
-    group = group + np.searchsorted(seeds.to_numpy(), tested["seed"].to_numpy())
-    p = _p(tested, stages)
-    if by is not None:
-        warm = tested.select("seed", "fold").join(
-            by, on=["seed", "fold"], how="left", maintain_order="left"
-        )
-        # a fold without validation subjects has no temperature and stays as it is
-        p = calibration.scaled(p, warm["temperature"].fill_null(1.0).to_numpy()[:, None])
-    count = len(subjects) * len(seeds)
-    sums = calibration.parts(p, tested["stage"].to_numpy(), group, count)
-    return sums.reshape(len(subjects), len(seeds), -1)
-
-
-# --- what a reader must know ----------------------------------------------------------------------
-
-
-def _leakage(run: Run) -> str:
-    if "external" in run.facts:
-        return str(run.facts["external"]["leakage"])
-    found = runs.leaks(run)
-    checked = len({(t.protocol, t.fold) for t in run.done})
-    if found and not run.facts.get("leaky"):
-        raise DataError(
-            f"{run.folder / 'folds.parquet'}: subjects on two sides of a fold: {'; '.join(found)}",
-            hint="train again: every fold must be divided by subject",
-        )
-    if found:
-        return f"LEAKY: subjects on two sides of a fold, by request: {'; '.join(found)}"
-    return f"no subject trains or validates and is tested in the same fold ({checked} checked)"
-
-
-def _notes(run: Run) -> Iterator[str]:
-    if run.simulated:
-        yield "The data is simulated: these numbers say nothing about sleep in people or animals."
-    elif run.simulated is None:
-        yield "No file of the run says whether its data is simulated."
-    if run.missing:
-        total = len(run.done) + len(run.missing)
-        yield f"The run is incomplete: {len(run.missing)} of {total} trainings are missing."
-    read = runs.readings(run, watching=False).get(folds.LEAK_FREE, 1)
-    if read > 1:
-        yield f"A leak-free test fold was read {read} times; once, at the end, is right."
-    elif runs.readings(run).get(folds.LEAK_FREE, 1) > read:
-        yield (
-            "The leak-free test folds were watched after every pass (--watch-test), to measure "
-            "what choosing on them would gain; no pass was chosen by it."
-        )
-    last = run.unchosen(folds.LEAK_FREE)
-    if last and any(t.protocol == folds.LEAK_FREE for t in run.done):
-        which = ", ".join(map(str, last))
-        yield f"leak-free, fold {which}: nothing chose the pass, the last one is kept."
-    if any(t.protocol == folds.BEST_ON_TEST for t in run.done):
-        yield (
-            "best-on-test keeps the pass that is best on the scored fold: optimistic, only for "
-            "comparison with publications that do the same."
-        )
-    yield from run.facts.get("external_notes", [])
-
-
-def _few(counted: Mapping[str, Counted]) -> Iterator[str]:
-    count = len({place[3] for place in counted["subject"].places})
-    if count < statistics.FEW:
-        yield (
-            f"The intervals are over {count} subject{'' if count == 1 else 's'}: with fewer than "
-            f"{statistics.FEW} a bootstrap is known to be too narrow."
-        )
-
-
-def _absent(pooled: Counted, stages: Sequence[str]) -> Iterator[str]:
-    """Say where a mean over stages is over fewer than there are."""
-    lines = {}
-    for where, matrix in zip(pooled.places, pooled.matrices, strict=True):
-        lacking = [n for n, c in zip(stages, metrics.support(matrix), strict=True) if not c]
-        if lacking:
-            lines[where[0], *lacking] = (
-                f"{where[0]}: pooled means over stages are over {metrics.present(matrix)} of "
-                f"{len(stages)} stages, nothing is scored {' or '.join(lacking)}."
-            )
-    yield from lines.values()
-
-
-def _outside(run: Run, found: pl.DataFrame) -> Iterator[str]:
-    """Say where scored sleep was never predicted, as under the rule drop-last."""
-    lost = sleep_tables.unpredicted_sleep(found.filter(role="test"), nights.read(run.folder))
-    if len(lost):
-        what = f"{len(lost)} night{'' if len(lost) == 1 else 's'}"
-        minutes = float(np.median(lost["minutes"].to_numpy()))
-        yield (
-            f"In {what} scored sleep was left out before the model saw it, {minutes:g} min in the "
-            "median night of these: total sleep time and the end of the night are those of the "
-            "epochs that it saw."
-        )
 
 
 # --- files ----------------------------------------------------------------------------------------
