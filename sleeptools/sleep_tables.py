@@ -84,8 +84,16 @@ def unpredicted_sleep(tested: pl.DataFrame, known: pl.DataFrame | None) -> pl.Da
 
 
 def _nights(tested: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
+    """Give every night whole, with what `PLACE` says of it; its fold is null where it has several.
+
+    Only a split of epochs (leaky) tests one night in several folds.
+    """
     columns = tested.select(*PLACE, "onset", "stage", "predicted")
-    yield from columns.partition_by(PLACE, as_dict=True, maintain_order=True).items()
+    keys = ["protocol", "seed", "recording", "subject"]
+    parts = columns.partition_by(keys, as_dict=True, maintain_order=True)
+    for (protocol, seed, recording, subject), night in parts.items():
+        fold = night["fold"][0] if night["fold"].n_unique() == 1 else None
+        yield (protocol, seed, fold, recording, subject), night.sort("onset")
 
 
 def bland_altman(measured: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
 import synthetic_run
-from sleeptools import evaluation, folds, published, registry, runs, store
+from sleeptools import evaluation, folds, published, registry, runs, sleep_tables, store
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluate import evaluate
 from sleeptools.stages import MOUSE
@@ -343,6 +343,15 @@ def test_sleep_that_was_never_predicted_is_told(run):
     store.write_table(run / "nights.parquet", known.with_columns(one.alias("hypnogram")))
     assert any("In 1 night scored sleep was left out" in n for n in evaluate(run).notes)
     assert any("6 min in the median" in note for note in evaluate(run).notes)
+
+
+def test_a_night_tested_in_parts_is_measured_whole(run):
+    """As a split of epochs does, which is leaky: its night lies in several folds."""
+    found = evaluate(run)
+    scattered = found.tested.with_columns(fold=pl.col("epoch") % 3)
+    parts = sleep_tables.per_night(scattered, None, found.stages, 30.0)
+    assert parts.drop("fold").equals(found.sleep.drop("fold"))
+    assert parts["fold"].null_count() == len(parts)
 
 
 def test_one_scorer_makes_no_such_table(run):
