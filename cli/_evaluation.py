@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ._console import cell, emit_table, plural, printable, talk
+from ._published import show_published
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +36,7 @@ def show(found: Evaluation) -> None:
     _scorers(found)
     _calibration(found, protocols)
     _subjects(found, protocols)
+    show_published(found)
     wrong = found.errors_found()
     share = "" if wrong != wrong else f", {wrong:.0%} of all wrong ones among them"  # noqa: PLR0124
     talk(f"review.csv: {plural(len(found.review), 'epoch')} worth a second look{share}")

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
 import synthetic_run
-from sleeptools import evaluation, folds, published, registry, runs, sleep_tables, store
+from sleeptools import evaluation, folds, runs, sleep_tables, store
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluate import evaluate
 from sleeptools.stages import MOUSE
@@ -581,73 +581,6 @@ def test_a_broken_log_is_refused(run):
     store.write_text(run / "leak-free/seed-0/fold-00/log.csv", "pass,loss\none,two\n")
     with pytest.raises(DataError, match="training log"):
         runs.logs(runs.open_run(run))
-
-
-# --- printed results ------------------------------------------------------------------------------
-
-
-def test_printed_results_are_fractions_with_a_protocol():
-    table = published.human()
-    assert len(table) == 20
-    row = table.filter(model="mmasleepnet", dataset="Sleep-EDF-20").to_dicts()[0]
-    assert (row["accuracy"], row["kappa"]) == pytest.approx((0.8730, 0.8263))
-    assert row["g_mean_recalls"] == pytest.approx(0.8167)
-    assert row["folds"] == 20
-    assert row["selection"] == "best pass on the test fold"
-    assert table["selection"].null_count() == table["doi"].null_count() == 0
-
-
-def ours(**changed):
-    known = {
-        "preset": "sleep-edf", "simulated": False, "subjects": 20, "epochs": 42308, "folds": 20,
-        "rules": "R&K, stages 3 and 4 are N3", "optimistic": True, "model": "mmasleepnet",
-    }  # fmt: skip
-    return published.Protocol(**(known | changed))
-
-
-def test_the_nearest_data_set_and_the_own_model_come_first():
-    small = published.beside(ours(subjects=4, model="attnsleep"))
-    assert set(small["dataset"]) == {"Sleep-EDF-20"}
-    assert small["model"].to_list()[:2] == ["attnsleep", "mmasleepnet"]
-    assert published.beside(ours(subjects=70))["dataset"][0] == "Sleep-EDF-78"
-    assert published.beside(ours(preset="isruc", subjects=9))["dataset"][0] == "ISRUC-Sleep-3"
-    assert len(published.beside(ours(preset="kjaerby"))) == 0
-
-
-def test_differences_are_named():
-    row = published.beside(ours()).to_dicts()[0]
-    assert published.differences(ours(), row) == []
-    found = published.differences(
-        ours(simulated=True, subjects=4, epochs=3200, folds=2, rules="AASM", optimistic=False), row
-    )
-    assert len(found) == 6
-    assert "simulated" in found[0]
-    assert "best pass on the test fold" in found[-1]
-
-
-def test_settings_and_recipes_that_differ_are_named():
-    row = published.beside(ours()).to_dicts()[0]
-    paper = {"settings": {"modalities": "all", "eeg": 6}, "recipe": {"variant": "authors"}}
-    assert published.differences(ours(**paper), row) == []
-    found = published.differences(
-        ours(settings={"modalities": "eeg"}, recipe={"variant": "paper", "passes": 2}), row
-    )
-    assert found == [
-        "setting modalities eeg against all of the paper",
-        "recipe passes 2 against 150 of the paper",
-    ]  # fmt: skip
-    (found,) = published.differences(ours(recipe={"variant": "default", "passes": 150}), row)
-    assert found == "recipe variant default, neither of paper and authors"
-
-
-def test_printed_settings_are_those_of_the_model():
-    module = registry.load("models", "mmasleepnet")
-    defaults = module.Config().model_dump()
-    for name, value in published.SETTINGS["mmasleepnet"].items():
-        assert defaults[name] == value
-    for variant, recipe in published.RECIPES["mmasleepnet"].items():
-        whole = module.RECIPES[variant].model_dump()
-        assert {name: whole[name] for name in recipe} == recipe
 
 
 def test_kind_and_version_of_the_json():

@@ -96,9 +96,9 @@ def test_report_is_honest(page):
 def test_report_sets_the_printed_row_beside_ours(page):
     text = plain(page)
     assert re.search(
-        r"MMASleepNet Sleep-EDF-20, n = 20 20 the test fold \(optimistic\) 87\.30", text
+        r"MMASleepNet Sleep-EDF-20, n = 20 20 subjects the test fold \(optimistic\) 87\.30", text
     )
-    assert "ours, mmasleepnet sleep-edf, SIMULATED, n = 4 2 validation subjects" in text
+    assert "ours, mmasleepnet sleep-edf, SIMULATED, n = 4 2 subjects validation subjects" in text
     assert "doi:10.3389/fnins.2022.973761, Table 3" in text
 
 
@@ -169,7 +169,7 @@ def test_a_run_without_validation_says_that_the_last_pass_is_kept(tmp_path):
     store.write_table(run / "folds.parquet", table.filter(pl.col("role") != "val"))
     text = plain(report([run], tmp_path / "r.html"))
     assert "leak-free: nothing chooses the pass, the last is kept" in text
-    assert "2 nothing: the last pass" in text
+    assert "2 subjects nothing: the last pass" in text
     assert "chosen on validation subjects" not in text
     assert "validation subjects taken" not in text
 
@@ -241,15 +241,16 @@ def test_several_runs_on_one_page(tmp_path):
     assert "SIMULATED DATA in a" in text
 
 
-def test_mouse_run_without_printed_row(tmp_path):
-    run = synthetic_run.write(
-        tmp_path / "m",
-        names=MOUSE,
-        epoch_seconds=4.0,
-        preset="kjaerby",
-        model="mouse-cnn",
-        prefix="M",
+def test_a_mouse_run_stands_beside_printed_mice(tmp_path):
+    how = {"names": MOUSE, "epoch_seconds": 4.0, "model": "mouse-cnn", "prefix": "M"}
+    run = synthetic_run.write(tmp_path / "m", preset="kjaerby", **how)
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "Not directly comparable with the printed CNN on Kjaerby, 8 mice" in text
+    assert re.search(
+        r"CNN Kjaerby, 8 mice, n = 8 8 subjects the test fold \(optimistic\) 85.81", text
     )
+    assert "two human scorers" not in text.lower()
+    run = synthetic_run.write(tmp_path / "own", preset="mine", **how)
     text = plain(report([run], tmp_path / "r.html"))
     assert "No printed result for data of this kind" in text
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sleeptools import evaluation, folds, published, runs
+from sleeptools import comparison, evaluation, folds, published, runs
 from sleeptools.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -62,36 +62,13 @@ def gather(folder: Path, number: int, partial: bool) -> Page:
     seed = min(s for p, s in found.confusions if p == protocol)
     drawn = (pl.col("protocol") == protocol) & (pl.col("seed") == seed)
     tested = runs.predictions(found.run).filter(drawn)
-    return Page(found, number, tested, runs.logs(found.run), _ours(found))
+    return Page(found, number, tested, runs.logs(found.run), comparison.protocols(found))
 
 
 def headline(found: Evaluation) -> str:
     """Pick the protocol of the headline: leak-free where there is one."""
     known = found.protocols
     return folds.LEAK_FREE if folds.LEAK_FREE in known else known[0]
-
-
-def _ours(found: Evaluation) -> dict[str, published.Protocol]:
-    """How our number came about, per protocol."""
-    import polars as pl
-
-    run, known = found.run, {}
-    for protocol in found.protocols:
-        mine = found.subjects.filter(pl.col("protocol") == protocol)
-        first = mine.filter(pl.col("seed") == mine["seed"][0])
-        known[protocol] = published.Protocol(
-            preset=str(run.preset.get("name", "")),
-            simulated=run.simulated,
-            subjects=len(first),
-            epochs=int(first["epochs"].sum()),
-            folds=first["fold"].n_unique(),
-            rules=str(run.preset.get("rules", "")),
-            optimistic=protocol == folds.BEST_ON_TEST,
-            model=run.model,
-            settings=run.settings,
-            recipe=run.recipe,
-        )
-    return known
 
 
 def show(name: str, value: float | None, *, signed: bool = False) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sleeptools import figures, folds, metrics, published
+from sleeptools import comparison, figures, folds, metrics
 from sleeptools import markup as m
 from sleeptools.folds import NAMED
 from sleeptools.markup import Markup
@@ -64,19 +64,17 @@ def summary(page: Page) -> Iterator[Markup]:
 
 def _verdict(page: Page) -> Iterator[Markup]:
     """Say whether ours and the printed number can be compared."""
-    protocol = folds.BEST_ON_TEST if folds.BEST_ON_TEST in page.ours else page.protocol
-    ours = page.ours[protocol]
-    rows = published.beside(ours).to_dicts()
-    if not rows:
+    found = comparison.verdict(page.found)
+    if not found.printed:
         yield m.paragraph("Nothing printed is known for data of this kind: no comparison is made.")
-        return
-    different = published.differences(ours, rows[0])
-    what = f"{rows[0]['printed_model']} on {rows[0]['dataset']}"
-    if not different:
-        yield m.paragraph(f"Comparable with the printed {what}: data, folds and selection agree.")
-        return
-    yield m.paragraph(f"Not directly comparable with the printed {what}; ours {NAMED[protocol]}:")
-    yield m.items(different)
+    elif found.comparable:
+        yield m.paragraph(
+            f"Comparable with the printed {found.printed}: data, folds and selection agree."
+        )
+    else:
+        mine = NAMED[found.protocol]
+        yield m.paragraph(f"Not directly comparable with the printed {found.printed}; ours {mine}:")
+        yield m.items(found.differences)
 
 
 def results(page: Page) -> Iterator[Markup]:

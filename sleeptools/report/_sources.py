@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sleeptools import folds, published, runs
+from sleeptools import comparison, runs
 from sleeptools import markup as m
 from sleeptools.markup import Markup
 from sleeptools.report._page import HEADLINE, LABELS, Page, show, value_text
@@ -13,74 +13,31 @@ from sleeptools.report._page import HEADLINE, LABELS, Page, show, value_text
 
 def literature(page: Page) -> Iterator[Markup]:
     """Set ours beside what was printed for the nearest data set, with the protocols."""
-    lines = [_mine(page, protocol) for protocol in page.ours]
-    printed = published.beside(page.ours[page.protocol]).to_dicts()
-    strong = frozenset(range(len(lines)))
-    lines += [_printed(row) for row in printed]
+    found = page.found
+    lines, printed = comparison.lines(found), comparison.printed(found)
+    strong = frozenset(i for i, line in enumerate(lines) if line.ours)
     if not printed:
         yield m.paragraph("No printed result for data of this kind is known to sleeptools.")
-    head = ("Result", "Data", "Folds", "Pass chosen on", *(LABELS[k] for k in HEADLINE))
-    rows = [(*who, *(show(k, values.get(k)) for k in HEADLINE)) for who, values in lines]
-    caption = "Ours (shaded) beside what was printed; per cent but for kappa"
-    yield m.table(head, rows, caption=caption, strong=strong, texts=4)
-    names = page.found.stages
+    head = ("Result", "Data", "Folds", "Divided", "Pass chosen on", *(LABELS[k] for k in HEADLINE))
     rows = [
-        (who[0], who[3], *(show("f1", values.get(f"f1_{name}")) for name in names))
-        for who, values in lines
-        if any(values.get(f"f1_{name}") is not None for name in names)
+        (n.who, n.data, n.folds, n.split, n.chosen, *(show(k, n.values.get(k)) for k in HEADLINE))
+        for n in lines
+    ]
+    caption = "Ours (shaded) beside what was printed; per cent but for kappa"
+    yield m.table(head, rows, caption=caption, strong=strong, texts=5)
+    names = [f"f1_{name}" for name in found.stages]
+    rows = [
+        (n.who, n.chosen, *(show("f1", n.values.get(name)) for name in names))
+        for n in lines
+        if any(n.values.get(name) is not None for name in names)
     ]
     caption = "F1 per stage, per cent"
     yield m.table(
-        ("Result", "Pass chosen on", *names), rows, caption=caption, strong=strong, texts=2
+        ("Result", "Pass chosen on", *found.stages), rows, caption=caption, strong=strong, texts=2
     )
-    yield m.items(_sources(printed))
-
-
-Line = tuple[tuple[object, object, object, object], Mapping[str, Any]]
-"""Result, data, folds and what chose the pass; then values by name."""
-
-
-def _mine(page: Page, protocol: str) -> Line:
-    ours, found = page.ours[protocol], page.found
-    f1 = zip(found.stages, found.per_stage(protocol)["f1"].tolist(), strict=True)
-    values = found.pooled(protocol) | {f"f1_{name}": value for name, value in f1}
-    data = (
-        f"{ours.preset or 'unknown'}{', SIMULATED' if ours.simulated else ''}, {_n(ours.subjects)}"
-    )
-    return (f"ours, {ours.model}", data, ours.folds, _chosen(page, protocol)), values
-
-
-def _n(count: int) -> str:
-    return f"n\u00a0=\u00a0{count}"
-
-
-def _chosen(page: Page, protocol: str) -> str:
-    """Say what chose the pass that was kept."""
-    last = page.found.run.unchosen(protocol)
-    if len(last) == page.ours[protocol].folds:
-        return "nothing: the last pass"
-    if protocol == folds.BEST_ON_TEST:
-        return "the test fold (optimistic)"
-    return "validation subjects" + ", or nothing" * bool(last)
-
-
-def _printed(row: Mapping[str, Any]) -> Line:
-    data = f"{row['dataset']}, {_n(row['subjects'])}"
-    chosen = str(row["selection"]).removeprefix("best pass on ")
-    chosen += " (optimistic)" if chosen != row["selection"] else ""
-    return (row["printed_model"], data, row["folds"] or "unknown", chosen), row
-
-
-def _sources(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where the printed rows are from, one line per paper and remark."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for row in rows:
-        key = (row["doi"], row["place"], row["note"] or "")
-        found.setdefault(key, []).append(row["printed_model"])
-    return [
-        f"{', '.join(models)}: doi:{doi}, {place}{f' ({note})' if note else ''}"
-        for (doi, place, note), models in found.items()
-    ]
+    yield m.items(comparison.sources(printed))
+    if "N1" in found.stages:
+        yield m.paragraph(comparison.scorers())
 
 
 def data(page: Page) -> Iterator[Markup]:
