@@ -1,5 +1,7 @@
 """The report: one offline file, honest, escaped, and whole in a browser."""
 
+import base64
+import hashlib
 import html
 import json
 import os
@@ -14,7 +16,8 @@ import pytest
 import synthetic_run
 from sleeptools import store
 from sleeptools.errors import DataError, MissingInputError
-from sleeptools.report import SECTIONS, report
+from sleeptools.report import SECTIONS, ReportOptions
+from sleeptools.report import report as write_report
 from sleeptools.stages import MOUSE
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -22,9 +25,16 @@ CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 VOID = {"meta", "link", "br", "hr", "path", "rect", "line", "circle", "use"}
 
 
+def report(folders, out, **options):
+    written = write_report(folders, out, ReportOptions(**options))
+    assert written[0] == out
+    return out
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return synthetic_run.write(tmp_path_factory.mktemp("runs") / "mmasleepnet")
+    folder = tmp_path_factory.mktemp("runs") / "mmasleepnet"
+    return synthetic_run.explain(synthetic_run.write(folder))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +70,7 @@ def read(path):
 
 
 def plain(path):
-    body = re.sub(r"<(style|svg).*?</\1>", " ", path.read_text(), flags=re.S)
+    body = re.sub(r"<(style|script|svg).*?</\1>", " ", path.read_text(), flags=re.S)
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
 
 
@@ -70,12 +80,20 @@ def test_report_is_well_formed_with_unique_ids_and_working_links(page):
     assert len(ids) == len(set(ids))
     targets = {a["href"][1:] for t, a in tags if t == "a" and a["href"].startswith("#")}
     assert targets <= set(ids)
-    assert {f"{key}-1" for key in SECTIONS} <= targets
+    assert {f"{key}-1" for key in SECTIONS} == targets - {"content"}
 
 
 def test_report_fetches_nothing(page):
-    for tag, attributes in read(page):
-        assert tag not in {"script", "iframe", "img", "object", "embed", "base"}
+    tags = read(page)
+    (script,) = [attributes for tag, attributes in tags if tag == "script"]
+    assert script == {}
+    policy = next(a["content"] for t, a in tags if t == "meta" and "http-equiv" in a)
+    text = re.search(r"<script>(.*?)</script>", page.read_text(), re.S)[1]
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    for tag, attributes in tags:
+        assert tag not in {"iframe", "img", "object", "embed", "base"}
         for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
             assert attributes.get(name, "#").startswith(("#", "data:"))
         assert not any(name.startswith("on") for name in attributes)
@@ -115,7 +133,7 @@ def test_report_is_accessible(page):
     assert all(a.get("scope") in {"row", "col"} for t, a in tags if t == "th")
     tables = sum(t == "table" for t, _ in tags)
     assert tables == sum(t == "caption" for t, _ in tags) > 5
-    assert all(a["aria-label"] for t, a in tags if t == "svg")
+    assert all(a["aria-label"] for t, a in tags if t == "svg" and a.get("class") != "time")
     scrolled = [a for _, a in tags if a.get("class") == "scroll"]
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in scrolled)
 
@@ -223,7 +241,9 @@ def test_hostile_names_do_nothing(tmp_path):
     facts[evil] = {evil: [evil]}
     store.write_json(run / "manifest.json", facts)
     out = report([run], tmp_path / "r.html")
-    assert not {"script", "img"} & {tag for tag, _ in read(out)}
+    found = [tag for tag, _ in read(out)]
+    assert found.count("script") == 1  # our own
+    assert "img" not in found
     assert f"{evil}00" in plain(out)
     assert "${body} 4" in plain(out)
 
@@ -278,10 +298,11 @@ PROBE = """<script>
 const failed = [];
 addEventListener("error", e => failed.push(String(e.message || e.target.outerHTML)), true);
 addEventListener("load", () => {
+  const seen = e => !e.closest("details:not([open])");
   const size = e => { const b = e.getBoundingClientRect(); return [b.width, b.height, b.right]; };
-  const shown = [...document.querySelectorAll("figure svg")].map(size);
+  const shown = [...document.querySelectorAll("svg[role=img]")].filter(seen).map(size);
   document.querySelectorAll("details").forEach(d => { d.open = true; });
-  const all = [...document.querySelectorAll("svg")].map(size);
+  const all = [...document.querySelectorAll("svg[role=img]")].map(size);
   const fetched = performance.getEntriesByType("resource").map(e => e.name);
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   const found = {failed, shown, all, fetched, wide};
@@ -313,7 +334,8 @@ def console(done):
 
 def probe(page, folder, *options):
     copy = folder / "probed.html"
-    copy.write_text(page.read_text().replace("<title>", PROBE + "<title>", 1))
+    whole = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text())  # it would forbid the probe
+    copy.write_text(whole.replace("<title>", PROBE + "<title>", 1))
     done = browse(copy, folder / "profile", "--dump-dom", *options)
     said = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
     return json.loads(html.unescape(said[1]))
@@ -342,7 +364,8 @@ def test_every_figure_is_visible_and_nothing_is_fetched(page, tmp_path, size):
     found = probe(page, tmp_path, f"--window-size={size}")
     assert found["failed"] == []
     assert found["fetched"] == []
-    assert len(found["shown"]) == 4  # two matrices, one night, training curves
-    assert len(found["all"]) == 7
+    # two matrices, dots, one night, two embeddings, modalities, training curves, class shares
+    assert len(found["shown"]) == 9
+    assert len(found["all"]) == 12
     assert all(width > 150 and height > 80 for width, height, _ in found["all"])
     assert found["wide"] <= 0  # the page itself does not scroll sideways

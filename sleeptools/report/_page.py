@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sleeptools import comparison, evaluation, folds, published, runs
+from sleeptools import epochs as epoch_sets
+from sleeptools.epochs import EpochSet
+from sleeptools.errors import DataError
 from sleeptools.evaluation import Evaluation
+from sleeptools.runs import Run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +45,10 @@ class Page:
         Training logs.
     ours
         Per protocol, what a printed number is compared with.
+    epochs
+        Those the run was trained on, where they are given.
+    recordings
+        Folder of the recordings behind them.
     """
 
     found: Evaluation
@@ -46,29 +56,74 @@ class Page:
     tested: pl.DataFrame = field(repr=False)
     logs: pl.DataFrame = field(repr=False)
     ours: Mapping[str, published.Protocol]
+    epochs: EpochSet | None = field(default=None, repr=False)
+    recordings: Path | None = None
 
     @property
     def protocol(self) -> str:
         """The protocol of the headline."""
         return headline(self.found)
 
+    @property
+    def seed(self) -> int:
+        """The seed whose predictions are drawn."""
+        return first_seed(self.found)
 
-def gather(folder: Path, number: int, partial: bool) -> Page:
-    """Collect all that is shown of one run."""
+    @property
+    def who(self) -> str:
+        """What a subject is: "subject", or "animal" where the stages are those of mice."""
+        return "animal" if "NREM" in self.found.stages else "subject"
+
+
+def gather(
+    folder: Path,
+    number: int,
+    *,
+    partial: bool = False,
+    epochs: Path | None = None,
+    recordings: Path | None = None,
+) -> Page:
+    """Collect all that is shown of one run.
+
+    Raises
+    ------
+    DataError
+        If the epochs are not those that the run was trained on.
+    """
     import polars as pl
 
     found = evaluation.compute(runs.open_run(folder, partial=partial))
     protocol = headline(found)
-    seed = min(s for p, s in found.confusions if p == protocol)
-    drawn = (pl.col("protocol") == protocol) & (pl.col("seed") == seed)
+    drawn = (pl.col("protocol") == protocol) & (pl.col("seed") == first_seed(found))
     tested = runs.predictions(found.run).filter(drawn)
-    return Page(found, number, tested, runs.logs(found.run), comparison.protocols(found))
+    data = _opened(found.run, epochs) if epochs else None
+    return Page(
+        found, number, tested, runs.logs(found.run), comparison.protocols(found), data, recordings
+    )
+
+
+def _opened(run: Run, folder: Path) -> EpochSet:
+    """Open the epochs, and check that the run was trained on them."""
+    data = epoch_sets.open_set(folder)
+    known = run.config.get("epochs", {}).get("sha256")
+    listing = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
+    if known and known != hashlib.sha256(listing).hexdigest():
+        raise DataError(
+            f"{folder}: not the epochs that {run.folder} was trained on",
+            hint="give the folder that the run was trained on with --epochs, or leave it out",
+        )
+    return data
 
 
 def headline(found: Evaluation) -> str:
     """Pick the protocol of the headline: leak-free where there is one."""
     known = found.protocols
     return folds.LEAK_FREE if folds.LEAK_FREE in known else known[0]
+
+
+def first_seed(found: Evaluation) -> int:
+    """Pick the seed whose predictions are drawn."""
+    return min(seed for protocol, seed in found.confusions if protocol == headline(found))
 
 
 def show(name: str, value: float | None, *, signed: bool = False) -> str:

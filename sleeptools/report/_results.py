@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sleeptools import comparison, figures, folds, metrics
-from sleeptools import markup as m
+from sleeptools import comparison, figures, folds, metrics, plots
 from sleeptools.folds import NAMED
-from sleeptools.markup import Markup
+from sleeptools.report._blocks import Beside, Block, Figure, Items, Table, Text, Tiles
 from sleeptools.report._page import HEADLINE, LABELS, Page, count, show, unit
 
 if TYPE_CHECKING:
@@ -20,11 +19,6 @@ PROTOCOLS: Final = {
     folds.BEST_ON_TEST: "best-on-test: the pass is chosen on the scored test fold, as the papers' "
     "code does; optimistic, for comparison with the publication only.",
 }
-
-
-def _tagged(protocol: str) -> Markup:
-    kind = "tag" if protocol == folds.BEST_ON_TEST else "tag good"
-    return m.element("span", m.text(NAMED[protocol]), class_=kind)
 
 
 def _about(page: Page, protocol: str) -> str:
@@ -40,44 +34,43 @@ def _about(page: Page, protocol: str) -> str:
     return f"{PROTOCOLS[protocol]} In fold {where} there is none, and the last pass is kept."
 
 
-def summary(page: Page) -> Iterator[Markup]:
-    """Show the headline, and say whether it can be set beside the printed one."""
+def summary(page: Page) -> Iterator[Block]:
+    """Say first whether it can be set beside the printed results, then show the headline."""
     found, ours = page.found, page.ours[page.protocol]
+    yield from _verdict(page)
     values, subjects = found.pooled(page.protocol), found.subjects
     tiles = []
     for name in HEADLINE:
         each = _over_seeds(subjects.filter(protocol=page.protocol), [name])[name].drop_nulls()
-        median = m.element("small", m.text(f"median subject {show(name, each.median())}"))  # type: ignore[arg-type]
-        shown = m.element("dd", m.text(show(name, values[name])), median)
-        tiles.append(m.element("div", m.element("dt", m.text(unit(name))), shown, class_="tile"))
-    yield m.element(
-        "p", m.element("strong", m.text(found.run.model)), m.text(
-            f" on {count(ours.subjects, 'subject')}, {count(ours.epochs, 'scored epoch')}, "
-            f"{count(ours.folds, 'fold')}"
-            f"{', simulated data' if ours.simulated else ''}; "
-        ), _tagged(page.protocol),
-    )  # fmt: skip
-    yield m.element("dl", *tiles, class_="tiles")
-    yield m.paragraph(f"Leakage check: {found.leakage}.")
-    yield from _verdict(page)
+        median = f"median subject {show(name, each.median())}"  # type: ignore[arg-type]
+        tiles.append((unit(name), show(name, values[name]), median))
+    about = (
+        f"on {count(ours.subjects, 'subject')}, {count(ours.epochs, 'scored epoch')}, "
+        f"{count(ours.folds, 'fold')}{', simulated data' if ours.simulated else ''};"
+    )
+    optimistic = page.protocol == folds.BEST_ON_TEST
+    yield Text(about, bold=found.run.model, tag=NAMED[page.protocol], warn=optimistic)
+    yield Tiles(tiles)
+    yield Text(f"Leakage check: {found.leakage}.")
 
 
-def _verdict(page: Page) -> Iterator[Markup]:
+def _verdict(page: Page) -> Iterator[Block]:
     """Say whether ours and the printed number can be compared."""
     found = comparison.verdict(page.found)
     if not found.printed:
-        yield m.paragraph("Nothing printed is known for data of this kind: no comparison is made.")
+        said = "Nothing printed is known for data of this kind: no comparison is made."
+        yield Text(said, kind="verdict")
     elif found.comparable:
-        yield m.paragraph(
-            f"Comparable with the printed {found.printed}: data, folds and selection agree."
-        )
+        said = f"Comparable with the printed {found.printed}: data, folds and selection agree."
+        yield Text(said, kind="verdict")
     else:
         mine = NAMED[found.protocol]
-        yield m.paragraph(f"Not directly comparable with the printed {found.printed}; ours {mine}:")
-        yield m.items(found.differences)
+        said = f"Not directly comparable with the printed {found.printed}; ours {mine}:"
+        yield Text(said, kind="verdict")
+        yield Items(found.differences)
 
 
-def results(page: Page) -> Iterator[Markup]:
+def results(page: Page) -> Iterator[Block]:
     """All metrics per protocol, and their difference."""
     found = page.found
     pooled, gained = {p: found.pooled(p) for p in found.protocols}, found.difference()
@@ -91,17 +84,16 @@ def results(page: Page) -> Iterator[Markup]:
     seeds = len({seed for _, seed in found.confusions})
     of = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     strong = frozenset(i for i, k in enumerate(LABELS) if k in HEADLINE)
-    yield m.table(head, rows, caption=f"Test epochs of all folds pooled; {of}", strong=strong)
-    yield m.items(_about(page, p) for p in found.protocols)
-    yield m.paragraph(
+    yield Table("metrics", head, rows, f"Test epochs of all folds pooled; {of}", strong)
+    yield Items([_about(page, p) for p in found.protocols])
+    yield Text(
         "Two quantities go by the name G-mean: the geometric mean of the recalls, which Table 3 of "
-        "the MMASleepNet paper reports, and Eq. 17 of that paper, which comes out higher. No "
-        "intervals are given: the epochs of a night are not independent of each other.",
-        class_="muted",
+        "the MMASleepNet paper reports, and Eq. 17 of that paper, which comes out higher.",
+        kind="muted",
     )
 
 
-def confusions(page: Page) -> Iterator[Markup]:
+def confusions(page: Page) -> Iterator[Block]:
     """Draw the pooled confusion matrix of every protocol."""
     drawn = []
     for protocol in page.found.protocols:
@@ -110,11 +102,11 @@ def confusions(page: Page) -> Iterator[Markup]:
         caption = f"{NAMED[protocol]}: per cent of the epochs scored as the row's stage, and count"
         if page.found.seeds(protocol) > 1:
             caption += f", summed over {page.found.seeds(protocol)} seeds"
-        drawn.append(m.figure(drawing, caption=caption, label=title))
-    yield m.element("div", *drawn, class_="matrices")
+        drawn.append(Figure(f"confusion-{protocol}", drawing, title, caption))
+    yield Beside(drawn)
 
 
-def stages(page: Page) -> Iterator[Markup]:
+def stages(page: Page) -> Iterator[Block]:
     """Per stage: F1, precision, recall, specificity and support."""
     head = ("Stage", "F1", "Precision", "Recall", "Specificity", "Epochs")
     for protocol in page.found.protocols:
@@ -126,29 +118,73 @@ def stages(page: Page) -> Iterator[Markup]:
         ]
         caption = f"{NAMED[protocol]}: one stage against the rest, per cent"
         caption += f"; mean of {page.found.seeds(protocol)} seeds, epochs of one" * several
-        yield m.table(head, rows, caption=caption)
+        yield Table(f"stages-{protocol}", head, rows, caption)
 
 
-def subjects(page: Page) -> Iterator[Markup]:
-    """One row per subject, then their mean and median."""
+def subjects(page: Page) -> Iterator[Block]:
+    """Show a dot and a row per subject, their mean and median; and a row per fold."""
     import polars as pl
 
-    total = len(page.found.stages)
+    total, who = len(page.found.stages), page.who
     columns = (*HEADLINE[:3], *(f"f1_{name}" for name in page.found.stages))
-    head = ("Subject", "Fold", "Nights", "Epochs", "Stages", *(LABELS[k] for k in HEADLINE[:3]),
-            *(f"F1 {name}" for name in page.found.stages))  # fmt: skip
+    named = dict(
+        zip(
+            columns,
+            (*(LABELS[k] for k in HEADLINE[:3]), *(f"F1 {n}" for n in page.found.stages)),
+            strict=True,
+        )
+    )
+    head = (who.capitalize(), "Fold", "Nights", "Epochs", "Stages", *named.values())
     mine = page.found.subjects.filter(protocol=page.protocol)
     several = mine["seed"].n_unique() > 1
     mean = _over_seeds(mine, columns)
+    values = {label: mean[c].fill_null(float("nan")).to_list() for c, label in named.items()}
+    title = f"{NAMED[page.protocol]}, fraction of 1; a dot is a {who}, the bar the median"
+    dots = plots.dots(values, stages=page.found.stages, title=title)
+    caption = f"How much one {who} differs from another: {count(len(mean), who)}."
+    yield Figure("subjects", dots, f"A dot per {who}", caption)
     rows = [_subject(row, columns, total) for row in mean.sort("subject").to_dicts()]
     for name, of in (("Mean", pl.Series.mean), ("Median", pl.Series.median)):
-        values = {c: of(mean[c].drop_nulls()) for c in columns}
-        rows.append((name, "", "", "", "", *(show(c, values[c]) for c in columns)))  # type: ignore[arg-type]
-    caption = f"{NAMED[page.protocol]}: each subject tested in one fold, per cent but for kappa; "
-    caption += "means over the stages that the subject has"
+        middle = {c: of(mean[c].drop_nulls()) for c in columns}
+        rows.append((name, "", "", "", "", *(show(c, middle[c]) for c in columns)))  # type: ignore[arg-type]
+    caption = f"{NAMED[page.protocol]}: each {who} tested in one fold, per cent but for kappa; "
+    caption += f"means over the stages that the {who} has"
     caption += ", mean of seeds" * several
-    last = frozenset({len(rows) - 2, len(rows) - 1})
-    yield m.table(head, rows, caption=caption, strong=last)
+    yield Table("subjects", head, rows, caption, frozenset({len(rows) - 2, len(rows) - 1}))
+    yield from _folds(page)
+
+
+def _folds(page: Page) -> Iterator[Block]:
+    """One row per fold and protocol: its test epochs pooled, mean of the seeds."""
+    import polars as pl
+
+    shown = [*HEADLINE[:3], "epochs"]
+    table = page.found.table.filter(
+        pl.col("fold").is_not_null() & pl.col("subject").is_null() & pl.col("stage").is_null()
+    ).filter(pl.col("metric").is_in(shown))
+    each = table.group_by("protocol", "fold", "metric").agg(pl.col("value").mean())
+    for protocol in page.found.protocols:
+        wide = (
+            each.filter(protocol=protocol)
+            .pivot("metric", index="fold", values="value")
+            .sort("fold")
+        )
+        tested = page.found.subjects.filter(protocol=protocol)
+        rows = []
+        for row in wide.to_dicts():
+            names = sorted(set(tested.filter(fold=row["fold"])["subject"]))
+            listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")
+            rows.append(
+                (
+                    row["fold"],
+                    listed,
+                    f"{row['epochs']:,.0f}",
+                    *(show(k, row[k]) for k in HEADLINE[:3]),
+                )
+            )
+        head = ("Fold", "Tested", "Epochs", *(LABELS[k] for k in HEADLINE[:3]))
+        caption = f"{NAMED[protocol]}: every fold's test epochs pooled, per cent but for kappa"
+        yield Table(f"folds-{protocol}", head, rows, caption, texts=2)
 
 
 def _over_seeds(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
