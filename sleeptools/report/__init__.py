@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import markup as m
-from sleeptools import plots, store
+from sleeptools import store
 from sleeptools.errors import MissingInputError, UsageError
-from sleeptools.folds import BEST_ON_TEST, NAMED
 from sleeptools.markup import Markup
 from sleeptools.report import _html, _plain
-from sleeptools.report._blocks import Block, Figure, Table
+from sleeptools.report._blocks import Block
 from sleeptools.report._drawings import hypnograms, inside, training
 from sleeptools.report._html import Section
-from sleeptools.report._page import HEADLINE, LABELS, Page, gather, show
+from sleeptools.report._overview import overview
+from sleeptools.report._page import Page, gather
 from sleeptools.report._results import confusions, results, stages, subjects, summary
 from sleeptools.report._signals import signals
+from sleeptools.report._sleep import day, scorers, statistics
 from sleeptools.report._sources import data, literature, provenance
+from sleeptools.report._trust import calibration, optimism, second_look
 
 PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
 FORMATS: Final = ("html", "md", "csv")
@@ -91,7 +93,7 @@ def report(
     given = {"partial": asked.partial, "epochs": asked.epochs, "recordings": asked.recordings}
     pages = [gather(folder, i, **given) for i, folder in enumerate(run_folders, 1)]  # type: ignore[arg-type]
     shown = [_sections(page) for page in pages]
-    common = [Section("runs", "All runs", tuple(_overview(pages)))] if len(pages) > 1 else []
+    common = [Section("runs", "All runs", tuple(overview(pages)))] if len(pages) > 1 else []
     names = (_plain.filename(p.found.run.name) for p in pages)
     prefixes = [f"{i}-{name}-" if common else "" for i, name in enumerate(names, 1)]
     groups = [(common, ""), *zip(shown, prefixes, strict=True)]
@@ -207,33 +209,6 @@ def _contents(pages: Sequence[Page], shown: Sequence[Sequence[Section]]) -> Mark
     return m.element("nav", m.element("ul", *listed), aria_label="Contents")
 
 
-def _overview(pages: Sequence[Page]) -> Iterator[Block]:
-    """All runs of the page in one table and one figure."""
-    told = [(page, protocol) for page in pages for protocol in page.found.protocols]
-    rows = [
-        (p.found.run.name, p.found.run.model, NAMED[protocol], _known(p.found.run.simulated),
-         p.ours[protocol].subjects, *(show(k, p.found.pooled(protocol)[k]) for k in HEADLINE))
-        for p, protocol in told
-    ]  # fmt: skip
-    head = ("Run", "Model", "Protocol", "Simulated", "Subjects", *(LABELS[k] for k in HEADLINE))
-    caption = "Pooled test epochs, mean over seeds; per cent but for kappa"
-    yield Table("runs", head, rows, caption, texts=4)
-    nothing = float("nan")
-    named = {
-        f"{p.found.run.name}, {NAMED[protocol]}": p.found.pooled(protocol)["kappa"]
-        for p, protocol in told
-    }
-    values = {name: (kappa, nothing, nothing) for name, kappa in named.items()}
-    optimistic = frozenset(name for name in named if BEST_ON_TEST in name)
-    plot = plots.models(values, title="Cohen's kappa", optimistic=optimistic)
-    caption = "Kappa of every run; hollow: the pass was chosen on the scored test fold."
-    yield Figure("runs", plot, "Kappa of every run", caption)
-
-
-def _known(value: bool | None) -> str:
-    return "unknown" if value is None else "yes" if value else "no"
-
-
 def _footnote() -> str:
     return (
         f"{PURPOSE} Definitions of the metrics: precision, recall, F1 and specificity one stage "
@@ -250,9 +225,15 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Page], Iterator[Block]]]]] = {
     "stages": ("Per stage", stages),
     "subjects": ("Per subject and fold", subjects),
     "hypnograms": ("Hypnogram", hypnograms),
+    "sleep": ("Sleep statistics", statistics),
+    "day": ("Minutes over the day", day),
+    "scorers": ("Model and scorers", scorers),
+    "calibration": ("Calibration", calibration),
+    "review": ("Worth a second look", second_look),
     "signals": ("Signals", signals),
     "inside": ("What the model sees", inside),
     "training": ("Training", training),
+    "optimism": ("What choosing on the test fold gains", optimism),
     "data": ("Data", data),
     "provenance": ("How it was made", provenance),
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sleeptools import comparison, evaluation, folds, published, runs
+from sleeptools import comparison, evaluation, published, runs
 from sleeptools import epochs as epoch_sets
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import DataError
@@ -62,7 +62,7 @@ class Page:
     @property
     def protocol(self) -> str:
         """The protocol of the headline."""
-        return headline(self.found)
+        return self.found.headline
 
     @property
     def seed(self) -> int:
@@ -90,24 +90,21 @@ def gather(
     DataError
         If the epochs are not those that the run was trained on.
     """
-    import polars as pl
-
     found = evaluation.compute(runs.open_run(folder, partial=partial))
-    protocol = headline(found)
-    drawn = (pl.col("protocol") == protocol) & (pl.col("seed") == first_seed(found))
-    tested = runs.predictions(found.run).filter(drawn)
-    data = _opened(found.run, epochs) if epochs else None
+    tested = found.tested.filter(protocol=found.headline, seed=first_seed(found))
+    data = _opened(found.run, tested, epochs) if epochs else None
     return Page(
         found, number, tested, runs.logs(found.run), comparison.protocols(found), data, recordings
     )
 
 
-def _opened(run: Run, folder: Path) -> EpochSet:
+def _opened(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
     """Open the epochs, and check that the run was trained on them."""
     data = epoch_sets.open_set(folder)
     known = run.config.get("epochs", {}).get("sha256")
     listing = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
-    if known and known != hashlib.sha256(listing).hexdigest():
+    same = known is None or known == hashlib.sha256(listing).hexdigest()
+    if not same or set(tested["recording"]) - {file.recording for file in data.files}:
         raise DataError(
             f"{folder}: not the epochs that {run.folder} was trained on",
             hint="give the folder that the run was trained on with --epochs, or leave it out",
@@ -115,15 +112,9 @@ def _opened(run: Run, folder: Path) -> EpochSet:
     return data
 
 
-def headline(found: Evaluation) -> str:
-    """Pick the protocol of the headline: leak-free where there is one."""
-    known = found.protocols
-    return folds.LEAK_FREE if folds.LEAK_FREE in known else known[0]
-
-
 def first_seed(found: Evaluation) -> int:
     """Pick the seed whose predictions are drawn."""
-    return min(seed for protocol, seed in found.confusions if protocol == headline(found))
+    return min(seed for protocol, seed in found.confusions if protocol == found.headline)
 
 
 def show(name: str, value: float | None, *, signed: bool = False) -> str:
@@ -132,6 +123,23 @@ def show(name: str, value: float | None, *, signed: bool = False) -> str:
         return "–"  # noqa: RUF001 - a dash for "none"
     sign = "+" if signed else ""
     return f"{value:{sign}.3f}" if name == "kappa" else f"{100 * value:{sign}.2f}"
+
+
+def interval_text(
+    name: str, value: float | None, low: float | None, high: float | None, *, signed: bool = False
+) -> str:
+    """Show a value with the ends of its interval, where it has one."""
+    shown = show(name, value, signed=signed)
+    if low is None or high is None or low != low or high != high:  # noqa: PLR0124 - NaN
+        return shown
+    return f"{shown} [{show(name, low, signed=signed)}, {show(name, high, signed=signed)}]"
+
+
+def p_text(p: float | None) -> str:
+    """Show a p value; a dash where there is none."""
+    if p is None or p != p:  # noqa: PLR0124 - NaN
+        return "–"  # noqa: RUF001 - a dash for "none"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
 
 
 def count(number: int, what: str) -> str:

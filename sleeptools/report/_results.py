@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sleeptools import comparison, figures, folds, metrics, plots
 from sleeptools.folds import NAMED
 from sleeptools.report._blocks import Beside, Block, Figure, Items, Table, Text, Tiles
-from sleeptools.report._page import HEADLINE, LABELS, Page, count, show, unit
+from sleeptools.report._page import HEADLINE, LABELS, Page, count, interval_text, show, unit
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,8 +42,10 @@ def summary(page: Page) -> Iterator[Block]:
     tiles = []
     for name in HEADLINE:
         each = _over_seeds(subjects.filter(protocol=page.protocol), [name])[name].drop_nulls()
-        median = f"median subject {show(name, each.median())}"  # type: ignore[arg-type]
-        tiles.append((unit(name), show(name, values[name]), median))
+        median = f"median {page.who} {show(name, each.median())}"  # type: ignore[arg-type]
+        _, low, high = found.interval(page.protocol, name)[:3]
+        ends = f"95 % interval {show(name, low)} to {show(name, high)}; " if low == low else ""  # noqa: PLR0124
+        tiles.append((unit(name), show(name, values[name]), ends + median))
     about = (
         f"on {count(ours.subjects, 'subject')}, {count(ours.epochs, 'scored epoch')}, "
         f"{count(ours.folds, 'fold')}{', simulated data' if ours.simulated else ''};"
@@ -73,10 +75,10 @@ def _verdict(page: Page) -> Iterator[Block]:
 def results(page: Page) -> Iterator[Block]:
     """All metrics per protocol, and their difference."""
     found = page.found
-    pooled, gained = {p: found.pooled(p) for p in found.protocols}, found.difference()
-    head = ["Metric", *(NAMED[p] for p in pooled)]
+    gained = found.difference()
+    head = ["Metric", *(NAMED[p] for p in found.protocols)]
     rows = [
-        [unit(k), *(show(k, v[k]) for v in pooled.values())]
+        [unit(k), *(interval_text(k, *found.interval(p, k)[:3]) for p in found.protocols)]
         + ([show(k, gained[k], signed=True)] if gained else [])
         for k in LABELS
     ]
@@ -84,13 +86,37 @@ def results(page: Page) -> Iterator[Block]:
     seeds = len({seed for _, seed in found.confusions})
     of = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     strong = frozenset(i for i, k in enumerate(LABELS) if k in HEADLINE)
-    yield Table("metrics", head, rows, f"Test epochs of all folds pooled; {of}", strong)
+    caption = f"Test epochs of all folds pooled; {of}; 95 % intervals by bootstrap over {page.who}s"
+    yield Table("metrics", head, rows, caption, strong)
+    yield _means(page)
     yield Items([_about(page, p) for p in found.protocols])
     yield Text(
         "Two quantities go by the name G-mean: the geometric mean of the recalls, which Table 3 of "
         "the MMASleepNet paper reports, and Eq. 17 of that paper, which comes out higher.",
         kind="muted",
     )
+
+
+def _means(page: Page) -> Table:
+    """Show the mean of the subjects with its interval, and the seeds' spread apart from it."""
+    import polars as pl
+
+    found = page.found
+    rows = []
+    for protocol in found.protocols:
+        table = found.intervals[protocol]
+        for k in HEADLINE:
+            mean = found.interval(protocol, k, level="subject mean")[:3]
+            median = found.interval(protocol, k, level="subject median")[0]
+            own = table.filter(level="pooled", metric=k).filter(pl.col("stage").is_null())
+            spread = own["seed_sd"][0] if len(own) else None
+            rows.append(
+                (unit(k), NAMED[protocol], interval_text(k, *mean), show(k, median),
+                 show(k, spread))
+            )  # fmt: skip
+    head = ("Metric", "Protocol", f"Mean of the {page.who}s", "Median", "SD over seeds, pooled")
+    caption = f"Of the {page.who}s, each as one; 95 % intervals; seeds apart"
+    return Table("means", head, rows, caption, texts=2)
 
 
 def confusions(page: Page) -> Iterator[Block]:
@@ -110,13 +136,18 @@ def stages(page: Page) -> Iterator[Block]:
     """Per stage: F1, precision, recall, specificity and support."""
     head = ("Stage", "F1", "Precision", "Recall", "Specificity", "Epochs")
     for protocol in page.found.protocols:
-        each, support = page.found.per_stage(protocol), page.found.support(protocol)
-        several = page.found.seeds(protocol) > 1
+        found, support = page.found, page.found.support(protocol)
+        several = found.seeds(protocol) > 1
         rows = [
-            (name, *(show(k, float(each[k][i])) for k in metrics.PER_STAGE), f"{support[i]:,}")
-            for i, name in enumerate(page.found.stages)
-        ]
-        caption = f"{NAMED[protocol]}: one stage against the rest, per cent"
+            (
+                name,
+                *(interval_text(k, *found.interval(protocol, k, stage=name)[:3])
+                  for k in metrics.PER_STAGE),
+                f"{support[i]:,}",
+            )
+            for i, name in enumerate(found.stages)
+        ]  # fmt: skip
+        caption = f"{NAMED[protocol]}: one stage against the rest, per cent, 95 % intervals"
         caption += f"; mean of {page.found.seeds(protocol)} seeds, epochs of one" * several
         yield Table(f"stages-{protocol}", head, rows, caption)
 
@@ -139,7 +170,7 @@ def subjects(page: Page) -> Iterator[Block]:
     several = mine["seed"].n_unique() > 1
     mean = _over_seeds(mine, columns)
     values = {label: mean[c].fill_null(float("nan")).to_list() for c, label in named.items()}
-    title = f"{NAMED[page.protocol]}, fraction of 1; a dot is a {who}, the bar the median"
+    title = f"{NAMED[page.protocol]}, fraction of 1; one dot per {who}, the bar the median"
     dots = plots.dots(values, stages=page.found.stages, title=title)
     caption = f"How much one {who} differs from another: {count(len(mean), who)}."
     yield Figure("subjects", dots, f"A dot per {who}", caption)
@@ -160,7 +191,7 @@ def _folds(page: Page) -> Iterator[Block]:
 
     shown = [*HEADLINE[:3], "epochs"]
     table = page.found.table.filter(
-        pl.col("fold").is_not_null() & pl.col("subject").is_null() & pl.col("stage").is_null()
+        (pl.col("level") == "fold") & pl.col("seed").is_not_null() & pl.col("stage").is_null()
     ).filter(pl.col("metric").is_in(shown))
     each = table.group_by("protocol", "fold", "metric").agg(pl.col("value").mean())
     for protocol in page.found.protocols:
