@@ -13,7 +13,7 @@ from sleeptools import colours
 
 Markup = NewType("Markup", str)
 """A string that is escaped already."""
-DENSE = 10
+DENSE = 7
 """Columns; a table of more is set in smaller type."""
 VOID = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", "meta"})
 
@@ -102,7 +102,7 @@ def table(
     return scrolled(
         element(
             "table",
-            element("caption", text(caption)),
+            element("caption", element("span", text(caption))),
             element("thead", headings),
             element("tbody", *body),
             class_="narrow" if narrow else "dense" if len(head) > DENSE else None,

@@ -90,12 +90,11 @@ def optimism(page: Page) -> Iterator[Block]:
             if r["stage"] is None and k in LABELS:
                 told = interval_text(k, r["value"], r["low"], r["high"], signed=True)
                 rows.append((LABELS[k], told))
-        head = ("Metric", "Difference")
         caption = (
             "best-on-test (optimistic) less leak-free, per cent but for kappa; 95 % intervals over "
             "subjects. Two things differ: what chose the pass, and how many subjects train"
         )
-        yield Table("gain", head, rows, caption, narrow=True)
+        yield Table("gain", ("Metric", "Difference"), rows, caption, narrow=True)
     if not len(found):
         return
     rows = []
