@@ -148,6 +148,8 @@ def chosen(found: Evaluation, protocol: str) -> str:
         return "nothing: the last pass"
     if protocol == folds.BEST_ON_TEST:
         return "the test fold (optimistic)"
+    if protocol == folds.EXTERNAL:
+        return "other data"
     return "validation subjects" + ", or nothing" * bool(last)
 
 

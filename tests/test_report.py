@@ -324,6 +324,16 @@ def test_sleep_calibration_and_review_are_shown(page, run):
     assert f"hold {100 * found.errors_found():.2f} % of its errors" in text
 
 
+def test_an_external_test_says_so(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", protocols=("external",))
+    facts = store.read_json(run / "manifest.json")
+    facts["external"] = {"leakage": "no subject of this set trained the model"}
+    store.write_json(run / "manifest.json", facts)
+    text = plain(report([run], tmp_path / "r.html"))
+    assert "external test: a model that was trained on other data" in text
+    assert re.search(r"ours, mmasleepnet sleep-edf, SIMULATED, n = 4 2 subjects other data", text)
+
+
 def test_a_mouse_has_a_day(tmp_path):
     how = {"names": MOUSE, "epoch_seconds": 10.0, "epochs": 3000, "preset": "kjaerby"}
     run = synthetic_run.write(tmp_path / "m", model="mouse-cnn", prefix="M", **how)

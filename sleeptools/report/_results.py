@@ -18,6 +18,8 @@ PROTOCOLS: Final = {
     "subjects; the test fold is read once.",
     folds.BEST_ON_TEST: "best-on-test: the pass is chosen on the scored test fold, as the papers' "
     "code does; optimistic, for comparison with the publication only.",
+    folds.EXTERNAL: "external test: a model that was trained on other data, tested on everybody of "
+    "this set; nothing is trained or chosen here.",
 }
 
 
