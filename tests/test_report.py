@@ -19,8 +19,9 @@ import pytest
 
 import synthetic_epochs
 import synthetic_run
-from sleeptools import evaluation, recording, runs, store
+from sleeptools import evaluation, markup, recording, runs, store
 from sleeptools.errors import DataError, MissingInputError, UsageError
+from sleeptools.plots import Plot
 from sleeptools.recording import Recording, Signal
 from sleeptools.report import SECTIONS, ReportOptions, _signals
 from sleeptools.report import report as write_report
@@ -31,6 +32,19 @@ CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 NOT_FOR_PEOPLE = {"day-1", "scorers-1"}  # mice; several scorers
 AXE = os.environ.get("SLEEPTOOLS_AXE")  # axe.min.js of axe-core, where it is to be run
 VOID = {"meta", "link", "br", "hr", "path", "rect", "line", "circle", "use"}
+
+
+@pytest.fixture
+def drawn():
+    """The figures of matplotlib are looked at."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request, monkeypatch):
+    """Draw them for `page` and where they are looked at: they take most of a report's time."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(Plot, "svg", lambda plot, _: markup.svg([], 900, 300, plot.said))
+        monkeypatch.setattr(Plot, "pdf", lambda _: b"%PDF-")
 
 
 def report(folders, out, **options):
@@ -296,6 +310,7 @@ def test_run_without_logs_and_data(tmp_path):
     assert "Epochs left out" not in text
 
 
+@pytest.mark.usefixtures("drawn")
 def test_twenty_nights_stay_below_two_megabytes(tmp_path):
     folder = synthetic_run.write(tmp_path / "run", subjects=20, folds=4, epochs=960)
     run = synthetic_run.explain(folder)
@@ -324,6 +339,10 @@ def test_sleep_calibration_and_review_are_shown(page, run):
     assert f"hold {100 * found.errors_found():.2f} % of its errors" in text
 
 
+def test_without_epochs_the_report_says_how_to_see_signals(page):
+    assert "A run holds no signals. With --epochs EPOCHS" in plain(page)
+
+
 def test_an_external_test_says_so(tmp_path):
     run = synthetic_run.write(tmp_path / "run", protocols=("external",))
     facts = store.read_json(run / "manifest.json")
@@ -344,6 +363,7 @@ def test_a_mouse_has_a_day(tmp_path):
     assert "a dot is a animal" not in text
 
 
+@pytest.mark.usefixtures("drawn")
 def test_what_the_model_sees(tmp_path):
     run = synthetic_run.explain(synthetic_run.write(tmp_path / "run"))
     weights = [
@@ -359,6 +379,7 @@ def test_what_the_model_sees(tmp_path):
     assert "after the attention fusion" in (tmp_path / "r.html").read_text()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_markdown_tables_and_figures(tmp_path, run):
     out = report([run], tmp_path / "r.md", kind="md", figures=tmp_path / "figures")
     text = out.read_text()
@@ -397,12 +418,11 @@ def trained_on(run, data):
     configure(run, epochs={"sha256": digest})
 
 
+@pytest.mark.usefixtures("drawn")
 def test_signals_before_and_after(tmp_path):
     data = synthetic_epochs.write_epochs(tmp_path / "epochs", nights=1, prefix="SC4")
     run = synthetic_run.write(tmp_path / "run", epochs=20)
     trained_on(run, data)
-    without = plain(report([run], tmp_path / "r.html"))
-    assert "A run holds no signals" in without
     text = report([run], tmp_path / "r.html", epochs=data).read_text()
     assert "Power density of channel 0" in text
     assert "Waveforms after preprocessing" in text
