@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sleeptools import figures, markup, plots
+from sleeptools import colours, figures, markup, plots
 from sleeptools.figures import Night
+from sleeptools.plots.signals import thinned
 from sleeptools.stages import HUMAN, MOUSE
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -172,3 +173,41 @@ def test_markup_escapes_texts_and_attributes():
     assert "<b>" not in shown
     assert 'scope="row"' in shown
     assert 'scope="col"' in shown
+
+
+def test_numbers_are_shortened_in_paths_and_never_in_texts():
+    minutes = np.array([[10.0, 20.0], [30.0, 20.0]])
+    plot = plots.per_bin(np.array([0.0, 2.0]), minutes, minutes, MOUSE[:2], np.array([0.996, 0.12]))
+    root = parsed(plot.svg("day"))
+    assert {"Wake, r = 0.996", "NREM, r = 0.120"} <= set(texts(root))
+    assert not re.search(r"\d\.\d{3}", " ".join(p.get("d", "") for p in root.iter(f"{SVG}path")))
+
+
+def test_bland_altman_and_reliability_draw_what_they_are_given():
+    truth = np.array([400.0, 420.0, np.nan, 380.0])
+    found = plots.Agreement("TST", "min", truth, truth + np.array([5, -5, 1, 9]), (3, -8, 14), (-11, -20, -5),
+                            (17, 11, 25))  # fmt: skip
+    root = parsed(plots.bland_altman([found]).svg("ba"))
+    assert "TST, min" in texts(root)
+    assert len(list(root.iter(f"{SVG}use"))) >= 3  # a dot per night that has both
+    assert "bias 3 min" in root.get("aria-label")
+    bins = plots.Bins(np.array([np.nan, 0.8]), np.array([np.nan, 0.75]), np.array([0, 40]))
+    said = parsed(plots.reliability({"as predicted": bins}).svg("r")).get("aria-label")
+    assert "as predicted: 80% right 75%" in said
+
+
+def test_a_thinned_trace_keeps_its_extremes():
+    values = np.random.default_rng(2).normal(0, 1, 5000).astype(np.float32)
+    values[1234] = 99
+    time, kept = thinned(np.arange(5000) / 500, values)
+    assert len(time) == len(kept) <= 900
+    assert kept.max() == 99
+    assert kept.min() == values.min()
+    assert abs(time[kept.argmax()] - 1234 / 500) < 0.03
+
+
+def test_drawings_leave_the_page_with_colours_of_their_own():
+    alone = markup.standalone(figures.hypnogram(night()))
+    assert "var(" not in alone
+    assert "currentColor" not in alone
+    assert colours.STAGES["N3"] in alone

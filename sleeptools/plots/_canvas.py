@@ -118,14 +118,17 @@ def _saved(plot: Plot, ink: Ink, kind: str) -> bytes:
 
 
 def _adopt(drawn: str, size: tuple[float, float], said: str) -> Markup:
-    """Turn matplotlib's SVG into an inline one that takes the page's colours and font."""
+    """Turn matplotlib's SVG into an inline one that takes the page's colours and font.
+
+    A hundredth of a unit is enough in the tags; what stands between them is text to be read.
+    """
     for noise in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->"):
         drawn = re.sub(noise, "", drawn, flags=re.S)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', drawn))
     drawn = re.sub(r' id="([^"]+)"', lambda i: i[0] if i[1] in used else "", drawn)
     drawn = re.sub(r"font: ?(?:bold )?(\d+)px [^;\"]+", r"font-size:\1px", drawn)
     drawn = drawn.replace("xlink:href", "href")
-    drawn = re.sub(r"(\d\.\d\d)\d+", r"\1", drawn)  # a hundredth of a unit is enough
+    drawn = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), drawn)
     for name, sentinel in SENTINELS.items():
         drawn = drawn.replace(sentinel, NAMED[name])
     inside = re.sub(r"\s*\n\s*", " ", drawn[drawn.index(">", drawn.index("<svg")) + 1 :])

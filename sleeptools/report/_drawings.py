@@ -18,7 +18,7 @@ from sleeptools.store import Tensors
 if TYPE_CHECKING:
     import polars as pl
 
-NIGHTS: Final = 40
+NIGHTS: Final = 200
 """Hypnograms drawn at most; more would make the page slow."""
 EXPLAIN: Final = "explain.safetensors"
 DOTS: Final = 700

@@ -83,7 +83,8 @@ def _panels(summed: pl.DataFrame, nights: pl.DataFrame) -> Iterator[plots.Agreem
         factor = _factor(row["unit"])
         bounds = (_bounds(row, k, factor) for k in ("bias", "lower", "upper"))
         truth, predicted = (factor * _numbers(own[c]) for c in ("truth", "predicted"))
-        yield plots.Agreement(_title(name, stage), _unit(row["unit"]), truth, predicted, *bounds)
+        unit = "" if stage else _unit(row["unit"])  # "Minutes REM" says it
+        yield plots.Agreement(_title(name, stage), unit, truth, predicted, *bounds)
 
 
 def _numbers(values: pl.Series) -> Any:
