@@ -185,8 +185,9 @@ def test_numbers_are_shortened_in_paths_and_never_in_texts():
 
 def test_bland_altman_and_reliability_draw_what_they_are_given():
     truth = np.array([400.0, 420.0, np.nan, 380.0])
-    found = plots.Agreement("TST", "min", truth, truth + np.array([5, -5, 1, 9]), (3, -8, 14), (-11, -20, -5),
-                            (17, 11, 25))  # fmt: skip
+    predicted = truth + np.array([5, -5, 1, 9])
+    limits = (3, -8, 14), (-11, -20, -5), (17, 11, 25)
+    found = plots.Agreement("TST", "min", truth, predicted, *limits)
     root = parsed(plots.bland_altman([found]).svg("ba"))
     assert "TST, min" in texts(root)
     assert len(list(root.iter(f"{SVG}use"))) >= 3  # a dot per night that has both
