@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import emit_json, emit_table, printable, talk
+from ._console import emit_json, talk
 
 if TYPE_CHECKING:
     from sleeptools.evaluate import Evaluation
@@ -17,32 +17,77 @@ DEFAULT = Path("runs/mmasleepnet")
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools evaluate runs/mmasleepnet --json")(evaluate)
+    app.command(
+        epilog="Example: sleeptools evaluate runs/mmasleepnet --json; sleeptools evaluate "
+        "runs/mmasleepnet/final --on isruc/epochs --out runs/to-isruc"
+    )(evaluate)
 
 
 def evaluate(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders; runs/mmasleepnet if left out.")
+        list[Path] | None,
+        typer.Argument(help="Run folders, or with --on a model; runs/mmasleepnet if left out."),
     ] = None,
+    on: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="EPOCHS", help="External test: score these epochs with the model RUNS names."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With --on: run folder to write; runs/external if left out."),
+    ] = None,
+    stand_in: Annotated[
+        bool,
+        typer.Option(
+            "--stand-in",
+            help="With --on: take channels of the same kinds under other labels, in their order.",
+        ),
+    ] = False,
+    namesakes: Annotated[
+        bool,
+        typer.Option(
+            "--namesakes", help="With --on: subjects named as the model's are other people."
+        ),
+    ] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Take a run that lacks folds, and say so.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of runs.")] = False,
 ) -> None:
-    """Compute the metrics of runs.
+    """Compute the metrics of runs, and compare several.
 
-    From their saved predictions; writes metrics.parquet and metrics.csv into each run.
+    From their saved predictions, with 95 % intervals over subjects; writes metrics.parquet,
+    metrics.csv, review.csv and the folder evaluation into each run. With --on, a model is tested
+    on epochs of another data set first.
     """
-    from sleeptools.evaluate import compute
+    from sleeptools.errors import UsageError
+    from sleeptools.evaluate import compare, compute, score_external
 
-    found = [compute(run, partial=partial) for run in runs or [DEFAULT]]
+    folders = runs or [DEFAULT]
+    if on is not None:
+        if len(folders) != 1 or not runs:
+            raise UsageError("--on tests one model: give its folder, for example RUN/final")
+        how: dict[str, Any] = {"stand_in": stand_in, "namesakes": namesakes, "say": talk}
+        folders = [score_external(folders[0], on, out or Path("runs/external"), **how)]
+    elif out or stand_in or namesakes:
+        raise UsageError("--out, --stand-in and --namesakes go with --on EPOCHS")
+    found = [compute(run, partial=partial) for run in folders]
     for evaluation in found:
         _write(evaluation, needed=not as_json)
+    together = compare(found) if len(found) > 1 else None
     if as_json:
-        emit_json([e.as_json() for e in found])
+        several = [] if together is None else together.to_dicts()
+        mine = [[r for r in several if one.run.name in {r["first"], r["second"]}] for one in found]
+        emit_json([e.as_json() | {"comparison": m} for e, m in zip(found, mine, strict=True)])
         return
+    from . import _evaluation
+
     for evaluation in found:
-        _show(evaluation)
+        _evaluation.show(evaluation)
+    if together is not None:
+        _evaluation.compared(together)
 
 
 def _write(found: Evaluation, *, needed: bool) -> None:
@@ -56,60 +101,3 @@ def _write(found: Evaluation, *, needed: bool) -> None:
         if needed:
             raise
         talk(f"not written: {e}")
-
-
-def _show(found: Evaluation) -> None:
-    from sleeptools.folds import NAMED
-
-    run, simulated = found.run, ", simulated data" if found.run.simulated else ""
-    typer.echo(printable(f"{run.name} (model {run.model}{simulated})"))
-    protocols = {p: NAMED.get(p, p) for p in found.protocols}
-    _pooled(found, protocols)
-    f1 = [found.per_stage(p)["f1"] for p in protocols]
-    rows = [
-        [
-            stage,
-            *(float(v[i]) for v in f1),
-            *(int(found.support(p)[i]) for p in list(protocols)[:1]),
-        ]
-        for i, stage in enumerate(found.stages)
-    ]
-    emit_table("F1 per stage", ["stage", *protocols.values(), "epochs"], rows)
-    for p, name in protocols.items():
-        seeds = f"\nsummed over {found.seeds(p)} seeds" if found.seeds(p) > 1 else ""
-        matrix = found.matrix(p).tolist()
-        rows = [[stage, *matrix[i]] for i, stage in enumerate(found.stages)]
-        emit_table(f"Confusion, {name}{seeds}", ["scored", *found.stages], rows)
-    _subjects(found, protocols)
-    for line in (found.leakage, *found.notes):
-        talk(line)
-
-
-def _pooled(found: Evaluation, protocols: dict[str, str]) -> None:
-    from sleeptools import metrics
-
-    pooled, gained = [found.pooled(p) for p in protocols], found.difference()
-    head = ["metric", *protocols.values(), *(["difference"] if gained else [])]
-    rows = [
-        [name.replace("_", " "), *(v[name] for v in pooled), *([gained[name]] if gained else [])]
-        for name in metrics.OVERALL
-    ]
-    seeds = max(found.seeds(p) for p in protocols)
-    emit_table(f"Pooled over folds{f', mean of {seeds} seeds' if seeds > 1 else ''}", head, rows)
-
-
-def _subjects(found: Evaluation, protocols: dict[str, str]) -> None:
-    columns = ["protocol", "seed", "fold", "subject", "nights", "epochs", "accuracy", "kappa"]
-    columns += ["macro_f1", "stages"]
-    rows = [
-        [
-            protocols[p],
-            seed,
-            "all" if fold is None else fold,
-            *rest,
-            f"{stages} of {len(found.stages)}",
-        ]
-        for p, seed, fold, *rest, stages in found.subjects.select(columns).iter_rows()
-    ]
-    columns = [c.replace("_", " ") for c in columns]
-    emit_table("Subjects (macro f1: mean over so many stages)", columns, rows)

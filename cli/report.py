@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 DEFAULT = Path("runs/mmasleepnet")
+OUT = {"html": Path("report.html"), "md": Path("report.md"), "csv": Path("report-tables")}
 
 
 def register(app: typer.Typer) -> None:
@@ -19,15 +20,35 @@ def report(
     runs: Annotated[
         list[Path] | None, typer.Argument(help="Run folders; runs/mmasleepnet if left out.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("report.html"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="What to write: report.html, report.md or the folder report-tables."),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option("--format", help="html, md (a text for papers) or csv (a file per table)."),
+    ] = "html",
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for each figure as a file: SVG, and PDF for most.")
+    ] = None,
+    epochs: Annotated[
+        Path | None,
+        typer.Option(help="Epochs that the run was trained on: draws waveforms and spectra."),
+    ] = None,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Recordings behind the epochs: the same before processing.")
+    ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Take a run that lacks folds, and say so.")
     ] = False,
 ) -> None:
     """Write a report, one HTML file.
 
-    It opens offline: metrics, figures, data, and the published row beside ours.
+    It opens offline: metrics, figures that zoom, data, and the published rows beside ours.
     """
+    from sleeptools.report import ReportOptions
     from sleeptools.report import report as library
 
-    typer.echo(library(runs or [DEFAULT], out, partial=partial))
+    options = ReportOptions(kind, epochs, recordings, figures, partial)
+    written = library(runs or [DEFAULT], out or OUT.get(kind, OUT["html"]), options)
+    typer.echo("\n".join(map(str, written[:1] if kind != "csv" else written)))

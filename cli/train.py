@@ -85,6 +85,14 @@ def train(
             "else, with --folds or --folds-from also the folds; not with --fold.",
         ),
     ] = False,
+    watch_test: Annotated[
+        bool,
+        typer.Option(
+            "--watch-test",
+            help="Under leak-free, also judge the test fold after every pass, to measure what "
+            "choosing on it would gain; logged and audited, and without influence on any result.",
+        ),
+    ] = False,
     passes: Annotated[
         int | None,
         typer.Option(help="Passes through the training epochs; else the recipe's."),
@@ -135,6 +143,7 @@ def train(
     given = {
         "model": model, "split": split, "folds": folds, "folds_from": folds_from, "fold": fold,
         "protocols": _parts(protocol), "seeds": _seeds(seed), "final": final or None,
+        "watch_test": watch_test or None,
         "passes": passes, "device": device, "threads": threads, "explain": explain,
     }  # fmt: skip
     overrides = settings or ()

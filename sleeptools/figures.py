@@ -1,9 +1,9 @@
 """Figures drawn as SVG strings: the hypnogram over its hypnodensity, and the confusion matrix.
 
 They are inlined in the report: colours come from its CSS variables, with a fallback, so that they
-follow light and dark. The stage colours are told apart by the colour-blind in brightness alone
-(wake light, N1 to N3 ever darker) and REM by hue. The hypnogram is drawn here and not by
-matplotlib, because there is one per night and it must be small and sharp at any zoom.
+follow light and dark. The hypnogram is drawn here and not by matplotlib, because there is one per
+night and it must be small and sharp at any zoom: all that depends on time lies in an inner drawing
+whose unit is the epoch, so that zooming is a change of its `viewBox`.
 """
 
 from __future__ import annotations
@@ -16,28 +16,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from sleeptools import colours
 from sleeptools import markup as m
+from sleeptools.colours import ACCENT, GRID, INK, MUTED, ORDER, SHADE, WRONG
 from sleeptools.markup import Markup
 
-COLOURS: Final[dict[str, str]] = {
-    "W": "#f0b429", "Wake": "#f0b429", "REM": "#c0417f",
-    "N1": "#9bd0ee", "N2": "#4a97d2", "NREM": "#4a97d2", "N3": "#2257a0",
-}  # fmt: skip
-ORDER: Final[tuple[str, ...]] = ("W", "Wake", "REM", "N1", "N2", "N3", "NREM")
-"""Of the lines of a hypnogram, from the top."""
-ACCENT: Final = "var(--accent,#1f5fa8)"
-SHADE: Final = "var(--shade,#123f75)"
-INK: Final = "currentColor"
-MUTED: Final = "var(--muted,#5b6470)"
-GRID: Final = "var(--line,#d5dae0)"
-WRONG: Final = "var(--wrong,#c23b22)"
 COLUMNS: Final = 1440  # of a hypnodensity at most: more epochs than this are averaged
 LEVELS: Final = 100  # steps of a probability's height
-
-
-def colour(stage: str) -> str:
-    """Return a stage's fill as a CSS value."""
-    return f"var(--stage-{stage},{COLOURS.get(stage, '#888888')})"
 
 
 @dataclass(frozen=True)
@@ -79,6 +64,9 @@ class Night:
 
 WIDTH, LEFT, RIGHT = 960, 52, 8  # user units of the SVG
 ROW, TOP, GAP, DENSITY = 26, 24, 16, 104
+STEPS: Final = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48)  # h between labels
+TICKS: Final = 13
+FIXED: Final = "non-scaling-stroke"  # lines keep their width while time is stretched
 
 
 def hypnogram(night: Night) -> Markup:
@@ -93,27 +81,34 @@ def hypnogram(night: Night) -> Markup:
     order += [name for name in night.names if name not in order]
     row = np.array([order.index(name) for name in night.names])
     slots = night.slots
-    scale = (WIDTH - LEFT - RIGHT) / (slots[-1] + 1)
     strip = TOP + ROW * len(order) + 6
     density = strip + 8 + GAP
     height = density + DENSITY + 34
     wrong = np.flatnonzero(night.truth != night.predicted)
+    timed = [
+        *_steps(slots, row[night.predicted], ACCENT, 4.0),
+        *_steps(slots, row[night.truth], INK, 0.0),
+        m.element("path", d=_ticks(slots[wrong], strip, 8), style=f"fill:{WRONG}"),
+        _density(night, order, slots, density),
+    ]
     parts = [
-        *_rows(order), *_hours(night, scale, density + DENSITY), *_legend(),
-        *_steps(slots, row[night.predicted], scale, ACCENT, 4.0),
-        *_steps(slots, row[night.truth], scale, INK, 0.0),
-        m.element("path", d=_ticks(slots[wrong], scale, strip, 8), style=f"fill:{WRONG}"),
+        *_rows(order), _hours(night, density + DENSITY), *_legend(),
         _label(LEFT - 6, strip + 7, "differs", anchor="end"),
-        *_density(night, order, slots, scale, density),
         _label(LEFT - 6, density + 10, "100 %", anchor="end"),
         _label(LEFT - 6, density + DENSITY, "0 %", anchor="end"),
+        _label(WIDTH - RIGHT, height - 3, "h:min from the start of the recording", anchor="end"),
+        m.element(
+            "svg", *timed, class_="time", x=LEFT, y=0, width=WIDTH - LEFT - RIGHT, height=height,
+            viewBox=f"0 0 {slots[-1] + 1} {height}", preserveAspectRatio="none",
+        ),
     ]  # fmt: skip
     agreed = 1 - len(wrong) / len(slots)
     said = (
         f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; "
         f"scored and predicted stage agree in {agreed:.1%}"
     )
-    return m.svg(parts, WIDTH, height, said)
+    of = {"data_start": f"{night.onset[0]:g}", "data_epoch": f"{night.epoch_seconds:g}"}
+    return m.svg(parts, WIDTH, height, said, class_="night", **of)
 
 
 def _label(x: float, y: float, value: str, *, anchor: str = "start", fill: str = MUTED) -> Markup:
@@ -135,20 +130,23 @@ def _rows(order: Sequence[str]) -> Iterator[Markup]:
         yield _label(LEFT - 16, y + 4, name, anchor="end", fill=INK)
         yield m.element(
             "rect", x=LEFT - 12, y=f"{y - 5:g}", width=7, height=10, rx=1.5,
-            style=f"fill:{colour(name)}",
+            style=f"fill:{colours.stage(name)}",
         )  # fmt: skip
 
 
-def _hours(night: Night, scale: float, bottom: float) -> Iterator[Markup]:
-    """Grid lines and labels on whole hours of the recording."""
+def _hours(night: Night, bottom: float) -> Markup:
+    """Grid lines and labels on whole hours of the recording, or parts of them."""
     start = night.onset[0] / 3600
-    hours = (night.slots[-1] + 1) * night.epoch_seconds / 3600
-    step = next((s for s in (0.25, 0.5, 1, 2, 3, 6, 12, 24) if hours / s <= 13), 48)  # noqa: PLR2004
-    for hour in np.arange(np.ceil(start / step) * step, start + hours + 1e-9, step):
-        x = LEFT + (hour - start) * 3600 / night.epoch_seconds * scale
-        yield _line(x, TOP, x, bottom + 4)
-        yield _label(x, bottom + 17, f"{hour:g} h", anchor="middle")
-    yield _label(WIDTH - RIGHT, bottom + 31, "from the start of the recording", anchor="end")
+    span = (night.slots[-1] + 1) * night.epoch_seconds / 3600
+    step = next((s for s in STEPS if span / s <= TICKS), STEPS[-1])
+    parts: list[Markup] = []
+    for hour in np.arange(np.ceil(start / step) * step, start + span + 1e-9, step):
+        x = LEFT + (hour - start) / span * (WIDTH - LEFT - RIGHT)
+        minutes = round(60 * hour)
+        clock = f"{minutes // 60}:{minutes % 60:02d}"
+        parts += [_line(x, TOP, x, bottom + 4), _label(x, bottom + 17, clock, anchor="middle")]
+    where = {"data_left": LEFT, "data_top": TOP, "data_bottom": f"{bottom:g}"}
+    return m.element("g", *parts, class_="hours", **where)
 
 
 def _legend() -> Iterator[Markup]:
@@ -165,46 +163,42 @@ def _runs(slots: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> Iterator[tu
 
 
 def _steps(
-    slots: npt.NDArray[np.int64], rows: npt.NDArray[Any], scale: float, stroke: str, lower: float
+    slots: npt.NDArray[np.int64], rows: npt.NDArray[Any], stroke: str, lower: float
 ) -> Iterator[Markup]:
     """Draw stages as bold lines and the changes between them as fine ones; gaps stay open."""
     bold, fine, end = [], [], -1
     for start, stop, row in _runs(slots, rows):
-        x, y = LEFT + start * scale, TOP + ROW * (row + 0.5) + lower
-        fine.append(f"V{y:g}" if start == end else f"M{x:.1f} {y:g}")
-        fine.append(f"H{LEFT + stop * scale:.1f}")
-        bold.append(f"M{x:.1f} {y:g}h{(stop - start) * scale:.1f}")
+        y = TOP + ROW * (row + 0.5) + lower
+        fine.append(f"V{y:g}" if start == end else f"M{start} {y:g}")
+        fine.append(f"H{stop}")
+        bold.append(f"M{start} {y:g}H{stop}")
         end = stop
     style = f"stroke:{stroke};fill:none"
-    yield m.element("path", d="".join(fine), style=f"{style};stroke-width:.7;stroke-opacity:.55")
-    yield m.element("path", d="".join(bold), style=f"{style};stroke-width:2.4")
+    for path, of in ((fine, "stroke-width:.7;stroke-opacity:.55"), (bold, "stroke-width:2.4")):
+        yield m.element("path", d="".join(path), style=f"{style};{of}", vector_effect=FIXED)
 
 
-def _ticks(slots: npt.NDArray[np.int64], scale: float, top: float, height: float) -> str:
+def _ticks(slots: npt.NDArray[np.int64], top: float, height: float) -> str:
     """Boxes over stretches of slots."""
     if not len(slots):
-        return f"M{LEFT} {top}"
+        return f"M0 {top}"
     spans = _runs(slots, np.zeros(len(slots), int))
-    return "".join(
-        f"M{LEFT + start * scale:.1f} {top}h{(stop - start) * scale:.1f}v{height}"
-        f"h-{(stop - start) * scale:.1f}z"
-        for start, stop, _ in spans
-    )
+    return "".join(f"M{start} {top}H{stop}v{height}H{start}z" for start, stop, _ in spans)
 
 
 def _density(
-    night: Night, order: Sequence[str], slots: npt.NDArray[np.int64], scale: float, top: float
-) -> Iterator[Markup]:
+    night: Night, order: Sequence[str], slots: npt.NDArray[np.int64], top: float
+) -> Markup:
     """Areas of every stage's probability, stacked with the order's last at the bottom."""
     pick = [night.names.index(name) for name in reversed(order)]
     columns, step = _columns(slots, night.probabilities[:, pick])
     tops = np.rint(np.cumsum(columns, axis=1) * LEVELS)  # NaN where nothing was predicted
-    scaled = f"translate({LEFT} {top + DENSITY}) scale({scale * step:.6g} {-DENSITY / LEVELS:g})"
+    scaled = f"translate(0 {top + DENSITY}) scale({step} {-DENSITY / LEVELS:g})"
     areas = [  # the highest first: each covers the foot of the one before
-        m.element("path", d=_area(tops[:, i]), style=f"fill:{colour(order[-1 - i])}")
+        m.element("path", d=_area(tops[:, i]), style=f"fill:{colours.stage(order[-1 - i])}")
         for i in reversed(range(len(order)))
     ]
-    yield m.element("g", *areas, transform=scaled)
+    return m.element("g", *areas, class_="density", transform=scaled)
 
 
 def _columns(

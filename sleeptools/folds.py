@@ -23,8 +23,14 @@ from sleeptools.errors import DataError
 
 LEAK_FREE = "leak-free"
 BEST_ON_TEST = "best-on-test"
+EXTERNAL = "external"
+"""A model trained elsewhere, tested on all subjects of a set of epochs; nothing is trained."""
 PROTOCOLS = (LEAK_FREE, BEST_ON_TEST)
-NAMED = {LEAK_FREE: LEAK_FREE, BEST_ON_TEST: f"{BEST_ON_TEST} (optimistic)"}
+NAMED = {
+    LEAK_FREE: LEAK_FREE,
+    BEST_ON_TEST: f"{BEST_ON_TEST} (optimistic)",
+    EXTERNAL: f"{EXTERNAL} test",
+}
 """Protocols as people see them; the optimistic one never stands without its mark."""
 VALIDATION = 0.2
 """Share of the training subjects that validate under the leak-free protocol."""

@@ -9,8 +9,12 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
+from sleeptools import colours
+
 Markup = NewType("Markup", str)
 """A string that is escaped already."""
+DENSE = 7
+"""Columns; a table of more is set in smaller type."""
 VOID = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", "meta"})
 
 
@@ -98,10 +102,10 @@ def table(
     return scrolled(
         element(
             "table",
-            element("caption", text(caption)),
+            element("caption", element("span", text(caption))),
             element("thead", headings),
             element("tbody", *body),
-            class_="narrow" if narrow else None,
+            class_="narrow" if narrow else "dense" if len(head) > DENSE else None,
         ),
         label=caption,
     )
@@ -111,19 +115,15 @@ def _cell(name: str, value: object, is_text: bool, *, scope: str | None) -> Mark
     return element(name, text(value), scope=scope, class_="t" if is_text else None)
 
 
-def scrolled(content: Markup, *, label: str) -> Markup:
+def scrolled(content: Markup, *, label: str, class_: str | None = None) -> Markup:
     """Let wide content scroll sideways within the page, reachable by keyboard."""
-    return element("div", content, class_="scroll", role="region", tabindex=0, aria_label=label)
+    named = f"scroll {class_}" if class_ else "scroll"
+    return element("div", content, class_=named, role="region", tabindex=0, aria_label=label)
 
 
-def figure(drawing: Markup, *, caption: str, label: str) -> Markup:
-    """Put a drawing and its caption together; `label` names its scrolled region."""
-    return element(
-        "figure", scrolled(drawing, label=label), element("figcaption", text(caption))
-    )  # fmt: skip
-
-
-def svg(parts: Iterable[Markup], width: float, height: float, said: str) -> Markup:
+def svg(
+    parts: Iterable[Markup], width: float, height: float, said: str, **attributes: object
+) -> Markup:
     """Put an inline drawing together.
 
     Parameters
@@ -132,9 +132,18 @@ def svg(parts: Iterable[Markup], width: float, height: float, said: str) -> Mark
         In the drawing's own units; on a page it is as wide as there is room, and no wider.
     said
         What it shows, for those who cannot see it.
+    attributes
+        Others, as of `element`.
     """
     return element(
         "svg", element("title", text(said)), *parts, viewBox=f"0 0 {width:g} {height:g}",
         role="img", aria_label=said, xmlns="http://www.w3.org/2000/svg",
-        style=f"min-width:{min(width, 640):g}px;max-width:{width:g}px",
+        style=f"min-width:{min(width, 640):g}px;max-width:{width:g}px", **attributes,
     )  # fmt: skip
+
+
+def standalone(drawing: Markup) -> str:
+    """Make a file of an inline drawing: the colours of the light page, and a font."""
+    return colours.fixed(drawing).replace(
+        "<svg ", '<svg font-family="DejaVu Sans, Arial, sans-serif" ', 1
+    )

@@ -4,25 +4,35 @@ Rows are the truth, columns the prediction. F1, precision and recall of a stage 
 truth are NaN, even if it is predicted, and are left out of the means over stages, as if
 scikit-learn were given the labels of the truth; `present` says how many stages a mean is over.
 Any other quantity whose denominator is zero is NaN as well. Nothing here warns or raises on small
-or one-sided data. Sources stand at each formula; [S0] is 10.3389/fnins.2022.973761.
+or one-sided data. Every function takes one matrix (stages, stages) or a stack of them
+(..., stages, stages), of counts or of weighted counts, and gives a number for each. Sources stand
+at each formula; [S0] is 10.3389/fnins.2022.973761, [S4] 10.1038/s41598-024-54727-0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
+Matrix = npt.NDArray[Any]
 Values = npt.NDArray[np.float64]
 
 PER_STAGE = ("f1", "precision", "recall", "specificity")
+ONE_AGAINST_REST = ("stage_accuracy", "stage_kappa")
+"""Also of each stage: accuracy and kappa of the two-stage question, as [S4] Table 1 has them."""
 OVERALL = (
     "accuracy", "macro_f1", "kappa", "g_mean_recalls", "g_mean_eq17",
     "macro_recall", "macro_precision", "weighted_f1", "weighted_recall", "weighted_precision",
 )  # fmt: skip
+VARIANTS = (
+    "slumbernet_precision", "slumbernet_recall", "slumbernet_f1", "explained_variance",
+    "one_hot_log_loss",
+)  # fmt: skip
+"""What [S4] and its program report besides, which nobody should report for new work."""
 
 
 def confusion(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], stages: int) -> Counts:
@@ -51,107 +61,155 @@ def confusion(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], stages: int)
 
 
 def _divide(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Values:
-    out = np.full(np.shape(below), np.nan)
-    np.divide(above, below, out=out, where=np.asarray(below) > 0)
-    return out
+    above, below = np.broadcast_arrays(above, below)
+    out = np.full(below.shape, np.nan)
+    np.divide(above, below, out=out, where=below > 0)
+    return out[()]  # a number where there is one matrix
 
 
-def _mean(values: Values) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def _mean(values: Values) -> Values:
+    """Average over the last axis; NaN is left out."""
+    known = ~np.isnan(values)
+    return _divide(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
 def mean(values: Sequence[Values]) -> Values:
     """Average arrays of one shape element by element; NaN is left out where there is a number."""
-    stacked = np.stack(values)
-    known = ~np.isnan(stacked)
-    return _divide(np.where(known, stacked, 0).sum(axis=0), known.sum(axis=0))
+    return _mean(np.stack(values, -1))
 
 
-# --- per stage, one against the rest: (stages,) float64 -------------------------------------------
+def _diagonal(matrix: Matrix) -> Matrix:
+    return np.diagonal(matrix, axis1=-2, axis2=-1)
 
 
-def support(matrix: Counts) -> Counts:
-    """(stages,) int64: true epochs of each stage."""
-    counts: Counts = matrix.sum(axis=1)
+# --- per stage, one against the rest: (..., stages) float64 ---------------------------------------
+
+
+def support(matrix: Matrix) -> Counts:
+    """(..., stages): true epochs of each stage."""
+    counts: Counts = matrix.sum(-1)
     return counts
 
 
-def present(matrix: Counts) -> int:
-    """Count the stages of the truth, which are those that a mean over stages is over."""
+def present(matrix: Matrix) -> int:
+    """Count the stages in the truth of one matrix, which are those that a mean is over."""
     return int(np.count_nonzero(support(matrix)))
 
 
-def _where_true(values: Values, matrix: Counts) -> Values:
+def _where_true(values: Values, matrix: Matrix) -> Values:
     return np.where(support(matrix) > 0, values, np.nan)
 
 
-def recall(matrix: Counts) -> Values:
-    """(stages,) TP / (TP + FN), the sensitivity; NaN where the stage is not in the truth."""
-    return _divide(np.diag(matrix), matrix.sum(axis=1))
+def recall(matrix: Matrix) -> Values:
+    """TP / (TP + FN), the sensitivity; NaN where the stage is not in the truth."""
+    return _divide(_diagonal(matrix), matrix.sum(-1))
 
 
-def precision(matrix: Counts) -> Values:
-    """(stages,) TP / (TP + FP); NaN where the stage is never predicted, or not in the truth."""
-    return _where_true(_divide(np.diag(matrix), matrix.sum(axis=0)), matrix)
+def precision(matrix: Matrix) -> Values:
+    """TP / (TP + FP); NaN where the stage is never predicted, or not in the truth."""
+    return _where_true(_divide(_diagonal(matrix), matrix.sum(-2)), matrix)
 
 
-def specificity(matrix: Counts) -> Values:
-    """(stages,) TN / (TN + FP); NaN where every epoch is of that stage."""
-    rest = matrix.sum() - matrix.sum(axis=1)  # epochs that are truly something else
-    false = matrix.sum(axis=0) - np.diag(matrix)
+def specificity(matrix: Matrix) -> Values:
+    """TN / (TN + FP); NaN where every epoch is of that stage."""
+    rest = matrix.sum((-2, -1))[..., None] - matrix.sum(-1)  # truly something else
+    false = matrix.sum(-2) - _diagonal(matrix)
     return _divide(rest - false, rest)
 
 
-def f1(matrix: Counts) -> Values:
-    """(stages,) 2 TP / (2 TP + FP + FN); NaN where the stage is not in the truth."""
-    both = matrix.sum(axis=0) + matrix.sum(axis=1)
-    return _where_true(_divide(2 * np.diag(matrix), both), matrix)
+def f1(matrix: Matrix) -> Values:
+    """2 TP / (2 TP + FP + FN); NaN where the stage is not in the truth."""
+    both = matrix.sum(-2) + matrix.sum(-1)
+    return _where_true(_divide(2 * _diagonal(matrix), both), matrix)
 
 
-def weighted(values: Values, matrix: Counts) -> float:
+def _against_rest(matrix: Matrix) -> Matrix:
+    """(..., stages, 2, 2): of each stage, the matrix of that stage or any other."""
+    hit, total = _diagonal(matrix), matrix.sum((-2, -1))[..., None]
+    missed, false = matrix.sum(-1) - hit, matrix.sum(-2) - hit
+    rest = total - hit - missed - false
+    return np.stack([np.stack([hit, missed], -1), np.stack([false, rest], -1)], -2)
+
+
+def stage_accuracy(matrix: Matrix) -> Values:
+    """(TP + TN) / all; NaN where the stage is not in the truth."""
+    return _where_true(accuracy(_against_rest(matrix)), matrix)
+
+
+def stage_kappa(matrix: Matrix) -> Values:
+    """Cohen's kappa of a stage against all others; NaN where the stage is not in the truth."""
+    return _where_true(kappa(_against_rest(matrix)), matrix)
+
+
+def weighted(values: Values, matrix: Matrix) -> Values:
     """Mean over stages, weighted by their true epochs; NaN stages are left out.
 
     Parameters
     ----------
     values
-        (stages,), for example `f1(matrix)`.
+        (..., stages), for example `f1(matrix)`.
     """
-    known = ~np.isnan(values) & (support(matrix) > 0)
-    weights = support(matrix)[known]
-    return float(values[known] @ weights / weights.sum()) if known.any() else float("nan")
+    return _weighted(values, support(matrix))
 
 
-# --- over all stages ------------------------------------------------------------------------------
+def _weighted(values: Values, weights: Matrix) -> Values:
+    known = ~np.isnan(values) & (weights > 0)
+    counted = np.where(known, weights, 0)
+    return _divide((np.where(known, values, 0) * counted).sum(-1), counted.sum(-1))
 
 
-def accuracy(matrix: Counts) -> float:
+# --- over all stages: (...,) float64 --------------------------------------------------------------
+
+
+def accuracy(matrix: Matrix) -> Values:
     """Share of epochs on the diagonal; NaN without epochs."""
-    total = matrix.sum()
-    return float(np.trace(matrix) / total) if total else float("nan")
+    return _divide(_diagonal(matrix).sum(-1), matrix.sum((-2, -1)))
 
 
-def kappa(matrix: Counts) -> float:
+def kappa(matrix: Matrix) -> Values:
     """Cohen's kappa, (po - pe) / (1 - pe) (Cohen 1960, 10.1177/001316446002000104).
 
     NaN without epochs, and where truth and prediction are one and the same single stage (pe = 1).
     """
-    total = float(matrix.sum())
-    if not total:
-        return float("nan")
-    observed = np.trace(matrix) / total
-    expected = float(matrix.sum(axis=0) / total @ (matrix.sum(axis=1) / total))
-    if np.count_nonzero(matrix.sum(axis=0) + matrix.sum(axis=1)) == 1:
-        return float("nan")
-    return float((observed - expected) / (1 - expected))
+    total = matrix.sum((-2, -1))[..., None]
+    observed = accuracy(matrix)
+    true, predicted = _divide(matrix.sum(-1), total), _divide(matrix.sum(-2), total)
+    expected = (true * predicted).sum(-1)
+    one = ((matrix.sum(-1) + matrix.sum(-2)) > 0).sum(-1) == 1
+    return _divide(observed - expected, np.where(one, 0, 1 - expected))
 
 
-def macro_f1(matrix: Counts) -> float:
+def macro_f1(matrix: Matrix) -> Values:
     """Unweighted mean of the F1 of the stages in the truth."""
     return _mean(f1(matrix))
 
 
-def g_mean_eq17(matrix: Counts) -> float:
+def macro_recall(matrix: Matrix) -> Values:
+    """Unweighted mean of the recalls of the stages in the truth: the balanced accuracy."""
+    return _mean(recall(matrix))
+
+
+def macro_precision(matrix: Matrix) -> Values:
+    """Unweighted mean of the precisions of the stages in the truth that are ever predicted."""
+    return _mean(precision(matrix))
+
+
+def weighted_f1(matrix: Matrix) -> Values:
+    """Mean of the F1, weighted by the true epochs of each stage."""
+    return weighted(f1(matrix), matrix)
+
+
+def weighted_recall(matrix: Matrix) -> Values:
+    """Mean of the recalls, weighted by the true epochs of each stage: the accuracy once more."""
+    return weighted(recall(matrix), matrix)
+
+
+def weighted_precision(matrix: Matrix) -> Values:
+    """Mean of the precisions, weighted by the true epochs of each stage ever predicted."""
+    return weighted(precision(matrix), matrix)
+
+
+def g_mean_eq17(matrix: Matrix) -> Values:
     """Mean over stages of sqrt(recall * specificity), as [S0] Eq. 17 defines MGm in print.
 
     The values in [S0] Table 3 are not this but `g_mean_recalls`: on Sleep-EDF-20 this formula
@@ -160,30 +218,88 @@ def g_mean_eq17(matrix: Counts) -> float:
     return _mean(np.sqrt(recall(matrix) * specificity(matrix)))
 
 
-def g_mean_recalls(matrix: Counts) -> float:
+def g_mean_recalls(matrix: Matrix) -> Values:
     """Geometric mean of the recalls, which [S0] Table 3 reports (imbalanced-learn's multiclass).
 
     Zero as soon as one stage of the truth is never found. Stages not in the truth are left out.
     """
-    known = recall(matrix)[support(matrix) > 0]
-    return float(np.prod(known) ** (1 / len(known))) if len(known) else float("nan")
+    known = support(matrix) > 0
+    count = known.sum(-1)
+    product = np.where(known, recall(matrix), 1).prod(-1)
+    mean_ = product ** (1 / np.maximum(count, 1))
+    return np.where(count > 0, mean_, np.nan)[()]
 
 
-def overall(matrix: Counts) -> dict[str, float]:
-    """Every number of `OVERALL`, in that order, as fractions of 1."""
-    r, p, f = recall(matrix), precision(matrix), f1(matrix)
-    values = (
-        accuracy(matrix), _mean(f), kappa(matrix), g_mean_recalls(matrix), g_mean_eq17(matrix),
-        _mean(r), _mean(p), weighted(f, matrix), weighted(r, matrix), weighted(p, matrix),
-    )  # fmt: skip
-    return dict(zip(OVERALL, values, strict=True))
+def slumbernet_precision(matrix: Matrix) -> Values:
+    """Mean of the precisions weighted by the recalls, which gives the 94.42 of [S4] Table 1.
+
+    Text and program of [S4] disagree: its program weights by the true epochs.
+    """
+    return _weighted(precision(matrix), recall(matrix))
 
 
-def per_stage(matrix: Counts) -> dict[str, Values]:
+def slumbernet_recall(matrix: Matrix) -> Values:
+    """Mean of the recalls weighted by the precisions, which gives the 94.56 of [S4] Table 1."""
+    return _weighted(recall(matrix), np.nan_to_num(precision(matrix)))
+
+
+def slumbernet_f1(matrix: Matrix) -> Values:
+    """Harmonic mean of `slumbernet_precision` and `slumbernet_recall`."""
+    p, r = slumbernet_precision(matrix), slumbernet_recall(matrix)
+    return _divide(2 * p * r, p + r)
+
+
+def explained_variance(matrix: Matrix) -> Values:
+    """1 - Var(true - predicted) / Var(true) of the stages' numbers, as the program of [S4] has it.
+
+    It depends on the order in which the stages are numbered, which means nothing.
+    """
+    number = np.arange(matrix.shape[-1])
+    off = number[:, None] - number
+    total = matrix.sum((-2, -1))
+
+    def variance(of: npt.NDArray[np.int64]) -> Values:
+        first = _divide((matrix * of).sum((-2, -1)), total)
+        apart = np.subtract(of, np.asarray(first)[..., None, None]) ** 2
+        return _divide((matrix * apart).sum((-2, -1)), total)
+
+    spread = variance(np.broadcast_to(number[:, None], off.shape))
+    several = (support(matrix) > 0).sum(-1) > 1
+    return 1 - _divide(variance(off), np.where(several, spread, 0))
+
+
+def one_hot_log_loss(matrix: Matrix) -> Values:
+    """Log loss of the predicted stages as if they were certain, as the program of [S4] has it.
+
+    scikit-learn cuts the probability of a wrong epoch at the machine's precision, so that this is
+    the share of wrong epochs times 36.04; `calibration.nll` is the log loss of probabilities.
+    """
+    cut = -float(np.log(np.finfo(np.float64).eps))
+    return (1 - accuracy(matrix)) * cut
+
+
+Metric = Callable[[Matrix], Values]
+OF_ALL: Mapping[str, Metric] = {
+    "accuracy": accuracy, "macro_f1": macro_f1, "kappa": kappa, "g_mean_recalls": g_mean_recalls,
+    "g_mean_eq17": g_mean_eq17, "macro_recall": macro_recall, "macro_precision": macro_precision,
+    "weighted_f1": weighted_f1, "weighted_recall": weighted_recall,
+    "weighted_precision": weighted_precision, "slumbernet_precision": slumbernet_precision,
+    "slumbernet_recall": slumbernet_recall, "slumbernet_f1": slumbernet_f1,
+    "explained_variance": explained_variance, "one_hot_log_loss": one_hot_log_loss,
+}  # fmt: skip
+"""By name: from matrices (..., stages, stages) to (...,)."""
+OF_STAGE: Mapping[str, Metric] = {
+    "f1": f1, "precision": precision, "recall": recall, "specificity": specificity,
+    "stage_accuracy": stage_accuracy, "stage_kappa": stage_kappa,
+}  # fmt: skip
+"""By name: from matrices (..., stages, stages) to (..., stages)."""
+
+
+def overall(matrix: Matrix) -> dict[str, float]:
+    """Every number of `OVERALL` of one matrix, in that order, as fractions of 1."""
+    return {name: float(OF_ALL[name](matrix)) for name in OVERALL}
+
+
+def per_stage(matrix: Matrix) -> dict[str, Values]:
     """Every number of `PER_STAGE`, each (stages,)."""
-    return {
-        "f1": f1(matrix),
-        "precision": precision(matrix),
-        "recall": recall(matrix),
-        "specificity": specificity(matrix),
-    }
+    return {name: OF_STAGE[name](matrix) for name in PER_STAGE}

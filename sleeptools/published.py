@@ -1,4 +1,4 @@
-"""What the papers printed, with what they printed it for: data set, folds, selection.
+"""What the papers printed, with what they printed it for: data set, folds, split, selection.
 
 A published number means nothing without its protocol, so a row never travels without it, and
 `differences` says in words what forbids a direct comparison.
@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from sleeptools.stages import HUMAN, MOUSE
+
 if TYPE_CHECKING:
     import polars as pl
 
-REFERENCE = "mmasleepnet"
-"""The model whose row is shown where a run's own model has none."""
-FAMILIES = {"sleep-edf": "Sleep-EDF", "isruc": "ISRUC-Sleep"}
+REFERENCE = ("mmasleepnet", "slumbernet", "mouse-cnn")
+"""The models whose rows are shown where a run's own model has none."""
+FAMILIES = {
+    "sleep-edf": "Sleep-EDF", "isruc": "ISRUC-Sleep", "slumbernet": "SlumberNet",
+    "slumbernet-authors": "SlumberNet", "kjaerby": "Kjaerby",
+}  # fmt: skip
 """Preset to the beginning of the papers' data set names."""
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "mmasleepnet": {
@@ -41,8 +46,10 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }  # fmt: skip
 """Recipes behind the printed results: as the paper has it, and as its authors' program does."""
-PERCENT = ("f1_W", "f1_N1", "f1_N2", "f1_N3", "f1_REM",
-           "accuracy", "macro_f1", "kappa", "g_mean_recalls")  # fmt: skip
+WIDE = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
+"""Metrics over all stages that `results` has a column of."""
+Agreement = tuple[float, float, float]
+"""Kappa, and the ends of its 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class Protocol:
         Name of the model.
     settings, recipe
         Of the model and of its training; empty where unknown.
+    split
+        "subjects", or "epochs" where a subject's epochs are on both sides.
     """
 
     preset: str
@@ -77,44 +86,97 @@ class Protocol:
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    split: str = "subjects"
 
 
-def human() -> pl.DataFrame:
-    """Table of the printed results on human sleep.
+def values() -> pl.DataFrame:
+    """Every printed number, tidy.
 
     Returns
     -------
     table
-        doi, place, dataset, subjects, epochs, rules, printed_model, model (ours), folds, selection,
-        note, and as fractions of 1 f1_STAGE, accuracy, macro_f1, kappa, g_mean_recalls; null where
-        a paper does not say.
+        A row per number: id, kind ("model"; "rival", cited by the authors of another model; "data",
+        "scorers", "cost"), species, source, place (table or figure), dataset, subjects, epochs,
+        rules, printed_model, model (ours), folds, split ("subjects", "epochs" or "unknown"),
+        selection, aggregate ("pooled", "mean of folds", "mean of subjects"), note; then subject
+        (null where it is about all), metric, stage (null where it is over all), value (a fraction
+        of 1; hours; or a count), low and high. Null where a paper does not say.
+    """
+    return _read("published_results").join(_read("published_values"), on="id", how="inner")
+
+
+def _read(name: str) -> pl.DataFrame:
+    import polars as pl
+
+    text = resources.files("sleeptools").joinpath(f"data/{name}.csv").read_bytes()
+    return pl.read_csv(text, infer_schema_length=None)
+
+
+def results(species: str) -> pl.DataFrame:
+    """Table of the printed results of models, a row per result.
+
+    Parameters
+    ----------
+    species
+        "human" or "mouse".
+
+    Returns
+    -------
+    table
+        The columns of `values` up to note, and as fractions of 1 `WIDE` and f1_STAGE.
     """
     import polars as pl
 
-    text = resources.files("sleeptools").joinpath("data/published_human.csv").read_bytes()
-    return pl.read_csv(text).with_columns(pl.col(PERCENT).cast(pl.Float64) / 100)
+    numbers = values().filter(pl.col("subject").is_null())
+    one = pl.concat_str("metric", pl.concat_str(pl.lit("_"), "stage"), ignore_nulls=True)
+    wide = numbers.select("id", one.alias("name"), "value").pivot("name", index="id")
+    stages = HUMAN if species == "human" else MOUSE
+    kept = [n for n in (*WIDE, *(f"f1_{s}" for s in stages)) if n in wide.columns]
+    of = pl.col("kind").is_in(["model", "rival"]) & (pl.col("species") == species)
+    table = _read("published_results").filter(of)
+    return table.join(wide.select("id", *kept), on="id", how="left", maintain_order="left")
+
+
+def agreement() -> dict[str, Agreement | float]:
+    """Kappa of two human scorers, of a meta-analysis of 11 studies (Lee et al. 2022).
+
+    Returns
+    -------
+    kappas
+        "all": kappa over all stages with its 95 % interval; and the kappa of each stage.
+    """
+    table = values().filter(id="scorers-lee-2022")
+    found: dict[str, Agreement | float] = {}
+    for row in table.to_dicts():
+        if row["stage"] is None:
+            found["all"] = (row["value"], row["low"], row["high"])
+        else:
+            found[row["stage"]] = row["value"]
+    return found
 
 
 def beside(ours: Protocol) -> pl.DataFrame:
     """Rows to set beside a result of ours: the printed data set of the same kind and nearest size.
 
-    The run's own model comes first, then `REFERENCE`, then the others; no rows where the data is
-    of another kind (mice) or unknown.
+    The run's own model comes first, then `REFERENCE`, then the others; no rows where nothing is
+    printed for data of this kind, or the kind is unknown. For mice, what authors cite of other
+    models goes last.
     """
     import polars as pl
 
     family = FAMILIES.get(ours.preset)
-    table = human()
     if family is None:
-        return table.head(0)
-    table = table.filter(pl.col("dataset").str.starts_with(family))
-    sizes = table["subjects"].unique().to_list()
+        return results("human").head(0)
+    table = results("human" if family in ("Sleep-EDF", "ISRUC-Sleep") else "mouse")
+    same = pl.col("dataset").str.starts_with(family)
+    sizes = table.filter(same)["subjects"].unique().to_list()
     nearest = min(sizes, key=lambda n: abs(math.log(n / max(ours.subjects, 1))))
-    first = pl.when(pl.col("model") == ours.model).then(0).when(pl.col("model") == REFERENCE)
-    return (
-        table.filter(pl.col("subjects") == nearest)
-        .sort(first.then(1).otherwise(2), "accuracy", descending=[False, True])
-    )  # fmt: skip
+    cited = (pl.col("kind") == "rival") & (family == "SlumberNet")
+    first = pl.when(pl.col("model") == ours.model).then(0).when(pl.col("model").is_in(REFERENCE))
+    order = [(pl.col("kind") == "rival"), first.then(1).otherwise(2), "accuracy"]
+    return table.filter((same & (pl.col("subjects") == nearest)) | cited).sort(
+        order, descending=[False, False, True], maintain_order=True
+    )
 
 
 def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
@@ -123,7 +185,7 @@ def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
     Parameters
     ----------
     row
-        Of `human()`.
+        Of `results`.
 
     Returns
     -------
@@ -147,12 +209,27 @@ def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
             found.append(f"{mine:,} {what[:-1] if mine == 1 else what} against {theirs:,}")
     if row["rules"] and ours.rules and str(row["rules"]) not in ours.rules:
         found.append(f"scoring rules {ours.rules} against {row['rules']}")
+    found += _divided(ours, row)
     theirs_optimistic = str(row["selection"]).startswith("best pass on the test fold")
     if row["selection"] == "unknown":
         found.append("how they chose the pass is not known")
     elif theirs_optimistic != ours.optimistic:
         mine = "on the scored test fold" if ours.optimistic else "without the test fold"
         found.append(f"pass chosen {mine} against {row['selection']}")
+    return found
+
+
+def _divided(ours: Protocol, row: Mapping[str, object]) -> list[str]:
+    """Say what differs in how subjects were divided, and over what the printed number is taken."""
+    found = []
+    sides = {"subjects": "whole subjects", "epochs": "epochs, so that it is tested on the subjects "
+             "that it was trained on"}  # fmt: skip
+    if row["split"] == "unknown":
+        found.append("whether they kept subjects apart is not known")
+    elif row["split"] != ours.split:
+        found.append(f"ours divides {sides[ours.split]}; theirs {sides[str(row['split'])]}")
+    if row["aggregate"] not in ("pooled", "unknown"):
+        found.append(f"ours is of all test epochs pooled, theirs the {row['aggregate']}")
     return found
 
 

@@ -37,6 +37,8 @@ OPTIONS: Mapping[str, tuple[type, str]] = {
 """Keys of config.toml that are options of `train`, and what they hold."""
 COLUMNS = ("recording", "subject", "night", "epoch", "onset", "role", "stage", "predicted")
 ROLES = ("val", "test")
+WATCH = "watch"
+"""Purpose, in audit.csv, of a reading of the test fold that decides nothing."""
 SUM_TOLERANCE = 1e-2  # of an epoch's probabilities, which are float32 and may have been quantised
 
 
@@ -103,7 +105,7 @@ class Run:
 
     def unchosen(self, protocol: str) -> tuple[int, ...]:
         """Folds of a protocol in which nothing chooses the pass, so that the last one is kept."""
-        if protocol == folds.BEST_ON_TEST:
+        if protocol in {folds.BEST_ON_TEST, folds.EXTERNAL}:
             return ()
         import polars as pl
 
@@ -336,13 +338,18 @@ def progress(folder: Path) -> dict[str, Any]:
 # --- predictions ----------------------------------------------------------------------------------
 
 
-def predictions(run: Run, *, role: str = "test") -> pl.DataFrame:
+def predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
     """Read and check the predictions of every training that is done.
+
+    Parameters
+    ----------
+    role
+        "test" or "val"; None for both.
 
     Returns
     -------
     table
-        protocol, seed, fold, and the columns of predictions.parquet; the rows of one role,
+        protocol, seed, fold, and the columns of predictions.parquet; the rows of the role,
         sorted by protocol as in the run, seed, fold (not if mixed), recording, onset.
 
     Raises
@@ -354,13 +361,15 @@ def predictions(run: Run, *, role: str = "test") -> pl.DataFrame:
     import polars as pl
 
     table = pl.concat([_checked(run, trained) for trained in run.done])
-    table = table.filter(pl.col("role") == role)
+    tested = table.filter(pl.col("role") == "test")
     keys = ["protocol", "seed", "recording", *(["epoch"] if run.mixed else [])]
-    twice = table.group_by(keys).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
-    if role == "test" and len(twice):
+    twice = tested.group_by(keys).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
+    if len(twice):
         raise DataError(
             f"{run.folder}: tested in more than one fold: {_listed(twice, 'recording')}"
         )
+    if role is not None:
+        table = table.filter(pl.col("role") == role)
     if run.mixed:  # the folds of a recording side by side, so that its epochs are in their order
         parts = table.partition_by("protocol", "seed", maintain_order=True)
         table = pl.concat([part.sort("recording", "onset") for part in parts])
@@ -455,17 +464,23 @@ def leaks(run: Run) -> list[str]:
     return found
 
 
-def readings(run: Run) -> dict[str, int]:
+def readings(run: Run, *, watching: bool = True) -> dict[str, int]:
     """Count, per protocol, how often a test fold was read at most, from audit.csv; once is right.
 
     A protocol without such files is left out.
+
+    Parameters
+    ----------
+    watching
+        Count what `train --watch-test` read, too: it is logged, and decides nothing.
     """
     counts: dict[str, int] = {}
     for trained in run.done:
         path = trained.folder(run.folder) / "audit.csv"
         if path.exists():
-            lines = len(path.read_text().splitlines()) - 1
-            counts[trained.protocol] = max(counts.get(trained.protocol, 0), lines)
+            lines = path.read_text().splitlines()[1:]
+            read = sum(watching or not line.endswith(f",{WATCH}") for line in lines)
+            counts[trained.protocol] = max(counts.get(trained.protocol, 0), read)
     return counts
 
 
@@ -479,13 +494,13 @@ def logs(run: Run) -> pl.DataFrame:
     -------
     table
         protocol, seed, fold (int), pass (int), and float64 loss, train_accuracy, val_accuracy,
-        val_kappa, val_macro_f1, test_kappa, seconds (null where not logged), and selected (bool:
-        the pass that was kept).
+        val_kappa, val_macro_f1, test_accuracy, test_kappa, test_macro_f1, seconds (null where not
+        logged), and selected (bool: the pass that was kept).
     """
     import polars as pl
 
-    values = ("loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1", "test_kappa",
-              "seconds")  # fmt: skip
+    values = ("loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1",
+              "test_accuracy", "test_kappa", "test_macro_f1", "seconds")  # fmt: skip
     schema = {"protocol": pl.String, "seed": pl.Int64, "fold": pl.Int64, "pass": pl.Int64}
     tables = [
         pl.DataFrame(schema=schema | dict.fromkeys(values, pl.Float64) | {"selected": pl.Boolean})

@@ -8,7 +8,7 @@ from sleeptools.stages import HUMAN
 
 def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
     folder, *, subjects=4, nights=1, count=20, seed=0, names=HUMAN, channels=4,
-    sample_rate=100.0, epoch_seconds=30.0, gaps=(),
+    sample_rate=100.0, epoch_seconds=30.0, gaps=(), prefix="S",
 ):  # fmt: skip
     """Write a set of epochs and return its folder; before each of `gaps` an epoch is left out."""
     rng = np.random.default_rng(seed)
@@ -17,14 +17,14 @@ def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
     recordings = []
     for subject in range(subjects):
         for night in range(1, nights + 1):
-            name = f"S{subject:02d}{night}"
+            name = f"{prefix}{subject:02d}{night}"
             stages = rng.permutation(np.arange(count) % len(names)).astype(np.int8)
             waves = np.sin(2 * np.pi * (1 + 3 * stages[:, None, None]) * time_) * 30
             noise = rng.normal(0, 15, (count, channels, len(time_)))
             epochs.write(
                 folder / f"{name}.safetensors", signals=(waves + noise).astype(np.float32),
                 stages=stages, onset=epoch_seconds * place, hypnogram=stages,
-                facts={"recording": name, "subject": name[:3], "night": night, "simulated": True},
+                facts={"recording": name, "subject": name[:-1], "night": night, "simulated": True},
             )  # fmt: skip
             recordings.append(name)
     montage = [f"channel {i}" for i in range(channels)]

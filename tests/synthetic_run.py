@@ -148,3 +148,26 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
     argv = ["/usr/bin/sleeptools", "train", "epochs", str(folder.name)]
     store.Manifest("sleeptools-run", facts=facts, argv=argv).write(folder)
     return folder
+
+
+def explain(folder, *, names=HUMAN, epochs=300, modalities=("EEG 1", "EEG 2", "EOG", "EMG")):
+    """Write into every training of a run what `train` tells of its model."""
+    for number, place in enumerate(sorted(folder.glob("*/seed-*/fold-*"))):
+        rng = np.random.default_rng(number)
+        stage = rng.integers(0, len(names), epochs).astype(np.int8)
+        index = np.arange(epochs, dtype=np.int32)
+        points = rng.normal(0, 1, (4, epochs, 2)) + np.stack([np.sin(stage), np.cos(stage)], 1)
+        ways = ("before pca", "after pca", "before t-sne", "after t-sne")
+        arrays = {
+            "recording": np.zeros(epochs, np.int32), "epoch": index, "stage": stage,
+            "predicted": stage, "modality recording": np.zeros(epochs, np.int32),
+            "modality epoch": index, "modality stage": stage,
+            "modality weights": rng.uniform(0, 1, (epochs, len(modalities))).astype(np.float32),
+        } | dict(zip(ways, points.astype(np.float32), strict=True))  # fmt: skip
+        facts = {
+            "format": "sleeptools-explain", "version": 1, "recordings": ["SC4001"],
+            "modalities": list(modalities), "before": "features of the branches",
+            "after": "after the attention fusion",
+        }  # fmt: skip
+        store.write_arrays(place / "explain.safetensors", arrays, facts)
+    return folder

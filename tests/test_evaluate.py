@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
 import synthetic_run
-from sleeptools import evaluation, folds, published, registry, runs, store
+from sleeptools import evaluation, folds, runs, sleep_tables, store
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluate import evaluate
 from sleeptools.stages import MOUSE
@@ -59,7 +59,8 @@ def test_tidy_table_is_written_twice(run):
     table = pl.read_parquet(run / "metrics.parquet")
     assert table.equals(found.table)
     assert table.columns == [
-        "run", "protocol", "seed", "fold", "recording", "subject", "metric", "stage", "value",
+        "run", "protocol", "seed", "fold", "recording", "subject", "level", "metric", "stage",
+        "value", "low", "high", "seed_sd",
     ]  # fmt: skip
     csv = pl.read_csv(run / "metrics.csv")
     assert len(csv) == len(table)
@@ -132,7 +133,9 @@ def test_json_has_stable_keys_and_no_nan(run):
     facts = json.loads(text)
     assert list(facts) == [
         "format", "version", "run", "model", "stages", "simulated", "complete", "missing",
-        "leakage", "notes", "results", "difference",
+        "leakage", "notes", "results", "difference", "intervals", "agreement", "scorers",
+        "day_correlation", "calibration", "reliability", "temperatures", "selection", "gain",
+        "review",
     ]  # fmt: skip
     first = facts["results"][0]
     assert list(first) == [
@@ -151,7 +154,8 @@ def test_notes_are_honest(tmp_path):
     assert any("simulated" in note for note in found.notes)
     assert any("optimistic" in note for note in found.notes)
     real = synthetic_run.write(tmp_path / "b", simulated=False, protocols=("leak-free",))
-    assert evaluate(real).notes == ()
+    (few,) = evaluate(real).notes
+    assert "The intervals are over 4 subjects" in few
     assert "no subject trains or validates and is tested" in found.leakage
 
 
@@ -225,7 +229,7 @@ def test_tables_as_printed(command, tmp_path):
     assert ran.code == 0, ran.err
     lines = ran.out.splitlines()
     assert lines[0] == "mmasleepnet (model mmasleepnet, simulated data)"
-    assert lines[1].strip() == "Pooled over folds, mean of 2 seeds"
+    assert lines[1].strip() == "Pooled over folds, mean of 2 seeds; 95 % intervals over subjects"
     assert "difference" in ran.out
     assert "summed over 2 seeds" in ran.out
     assert "5 of 5" in ran.out
@@ -237,6 +241,214 @@ def test_no_validation_subject_is_told(run):
     gone = (pl.col("role") == "val") & (pl.col("fold") == 1)
     store.write_table(run / "folds.parquet", table.filter(~gone))
     assert any("leak-free, fold 1: nothing chose" in note for note in evaluate(run).notes)
+
+
+# --- intervals, sleep, calibration ------------------------------------------------------------
+
+
+def test_intervals_stand_in_every_table(tmp_path):
+    found = evaluate(synthetic_run.write(tmp_path / "run", subjects=6, folds=3, seeds=(0, 1)))
+    pooled = found.interval("leak-free", "kappa")
+    assert pooled.value == pytest.approx(found.pooled("leak-free")["kappa"])
+    assert pooled.low < pooled.value < pooled.high
+    row = found.table.filter(
+        pl.col("seed").is_null(), pl.col("stage").is_null(),
+        protocol="leak-free", level="pooled", metric="kappa",
+    ).to_dicts()[0]  # fmt: skip
+    assert (row["value"], row["low"], row["high"]) == pooled
+    each = [r["metrics"]["kappa"] for r in found.as_json()["results"][:2]]
+    assert row["seed_sd"] == pytest.approx(np.std(each, ddof=1))
+    mean = found.interval("leak-free", "kappa", level="subject mean")
+    own = (
+        found.subjects.filter(protocol="leak-free").group_by("subject").agg(pl.col("kappa").mean())
+    )
+    assert mean.value == pytest.approx(own["kappa"].mean())
+    n3 = found.interval("leak-free", "f1", stage="N3")
+    assert n3.value == pytest.approx(found.per_stage("leak-free")["f1"][3])
+
+
+def test_the_difference_of_the_protocols_has_an_interval(run):
+    found = evaluate(run)
+    gain = found.gain.filter(pl.col("stage").is_null(), metric="kappa").to_dicts()[0]
+    assert gain["value"] == pytest.approx(found.difference()["kappa"])
+    assert gain["low"] < gain["value"] < gain["high"]
+    assert gain["subjects"] == 4
+
+
+def add_nights(run, **columns):
+    """Write nights.parquet as train does; the nights of a synthetic run begin at 1,800 s."""
+    first = predictions(run).group_by("recording", "subject", maintain_order=True).agg("stage")
+    table = first.select(
+        "recording", "subject", pl.lit(1, pl.Int64).alias("night"),
+        pl.lit(30.0).alias("epoch_seconds"), pl.col("stage").alias("hypnogram"),
+        pl.lit(0.0).alias("hypnogram_onset"), pl.lit(None, pl.Float64).alias("lights_off"),
+        pl.lit(None, pl.Float64).alias("lights_on"), pl.lit(None, pl.String).alias("scorer"),
+    ).with_columns(**columns)  # fmt: skip
+    store.write_table(run / "nights.parquet", table)
+    return table
+
+
+def test_latencies_need_the_lights(run):
+    def sol():
+        return evaluate(run).sleep.filter(protocol="leak-free", statistic="sol")
+
+    assert sol()["truth"].null_count() == 4
+    add_nights(run, lights_off=pl.lit(1770.0), lights_on=pl.lit(1800.0 + 166 * 30))
+    one = predictions(run).filter(recording="SC4001")
+    asleep = one.filter(pl.col("stage") > 0)["onset"][0]
+    assert sol().filter(recording="SC4001")["truth"][0] == pytest.approx((asleep - 1770) / 60)
+    se = evaluate(run).sleep.filter(protocol="leak-free", statistic="se", recording="SC4001")
+    assert se["truth"][0] == pytest.approx((one["stage"] > 0).sum() * 30 / (30 + 166 * 30))
+
+
+def test_minutes_of_a_night_are_those_of_its_epochs(run):
+    found = evaluate(run)
+    bias = found.agreement.filter(protocol="leak-free", statistic="minutes", stage="N2")
+    table = predictions(run)
+    apart = (table["predicted"] == 2).sum() - (table["stage"] == 2).sum()
+    assert bias["bias"][0] == pytest.approx(apart * 0.5 / 4)
+    assert bias["nights"][0] == bias["subjects"][0] == 4
+
+
+def test_two_scorers_and_the_model_in_one_table(run):
+    rng = np.random.default_rng(4)
+    known = add_nights(run)
+    second = [
+        np.where(rng.random(160) < 0.8, s, rng.integers(-1, 5, 160)) for s in known["hypnogram"]
+    ]
+    add_nights(
+        run,
+        stages_2=pl.Series([s.astype(np.int8).tolist() for s in second], dtype=pl.List(pl.Int8)),
+    )
+    found = evaluate(run).scorers.filter(protocol="leak-free", metric="kappa")
+    assert found["pair"].to_list() == [
+        "model - scorer 1",
+        "model - scorer 2",
+        "scorer 1 - scorer 2",
+    ]
+    table, other = predictions(run), np.concatenate(second)
+    both = other >= 0
+    assert found["epochs"].to_list() == [both.sum()] * 3
+    first, model = table["stage"].to_numpy()[both], table["predicted"].to_numpy()[both]
+    expected = [(model, first), (model, other[both]), (first, other[both])]
+    assert found["value"].to_list() == pytest.approx([cohen_kappa_score(*x) for x in expected])
+
+
+def test_sleep_that_was_never_predicted_is_told(run):
+    add_nights(run)
+    assert not any("left out before" in note for note in evaluate(run).notes)
+    known = store.read_table(run / "nights.parquet")
+    longer = pl.col("hypnogram").list.concat(pl.lit([2] * 12 + [0, -1], pl.List(pl.Int8)))
+    one = pl.when(pl.col("recording") == "SC4011").then(longer).otherwise("hypnogram")
+    store.write_table(run / "nights.parquet", known.with_columns(one.alias("hypnogram")))
+    assert any("In 1 night scored sleep was left out" in n for n in evaluate(run).notes)
+    assert any("6 min in the median" in note for note in evaluate(run).notes)
+
+
+def test_a_night_tested_in_parts_is_measured_whole(run):
+    """As a split of epochs does, which is leaky: its night lies in several folds."""
+    found = evaluate(run)
+    scattered = found.tested.with_columns(fold=pl.col("epoch") % 3)
+    parts = sleep_tables.per_night(scattered, None, found.stages, 30.0)
+    assert parts.drop("fold").equals(found.sleep.drop("fold"))
+    assert parts["fold"].null_count() == len(parts)
+
+
+def test_one_scorer_makes_no_such_table(run):
+    assert len(evaluate(run).scorers) == 0
+    assert not (run / "evaluation/scorers.parquet").exists()
+
+
+def test_a_mouse_s_day_in_bins(tmp_path):
+    how = {"names": MOUSE, "epoch_seconds": 30.0, "prefix": "M", "epochs": 1500}
+    found = evaluate(synthetic_run.write(tmp_path / "m", **how))
+    bins = found.day.filter(protocol="leak-free", recording="M001")
+    mine = predictions(tmp_path / "m").filter(recording="M001")
+    assert bins["truth"].sum() == pytest.approx(1500 * 0.5)
+    first = mine.filter(pl.col("onset") < 7200)
+    rem = bins.filter(hour=0.0, stage="REM").to_dicts()[0]
+    assert rem["truth"] == pytest.approx((first["stage"] == 2).sum() * 0.5)
+    assert rem["predicted"] == pytest.approx((first["predicted"] == 2).sum() * 0.5)
+    r = found.day_correlation.filter(pl.col("stage").is_null(), protocol="leak-free")["r"][0]
+    each = [
+        np.corrcoef(b["truth"], b["predicted"])[0, 1]
+        for b in found.day.filter(protocol="leak-free").partition_by("recording")
+    ]
+    assert r == pytest.approx(np.mean(each))
+    assert set(found.sleep["statistic"]) == {"minutes", "share", "transitions"}
+
+
+def test_temperature_calibrates_the_leak_free_protocol_alone(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", epochs=1200)
+    table = evaluate(run).calibration
+    value = {(r["protocol"], r["variant"], r["measure"]): r["value"] for r in table.to_dicts()}
+    assert value["leak-free", "scaled", "nll"] < value["leak-free", "raw", "nll"]
+    assert value["leak-free", "scaled", "ece"] < value["leak-free", "raw", "ece"]
+    assert ("best-on-test", "scaled", "nll") not in value
+
+
+def test_the_review_list_is_the_least_sure_and_does_not_look_at_the_truth(run):
+    before = evaluate(run).review
+    assert len(before) == 32  # 5 % of 640
+    assert before["margin"].is_sorted()
+    p = predictions(run).select("p_W", "p_N1", "p_N2", "p_N3", "p_REM").to_numpy()
+    top = np.sort(p, 1)[:, -2:]
+    np.testing.assert_allclose(before["margin"], np.sort(top[:, 1] - top[:, 0])[:32], atol=1e-7)
+    for fold in (0, 1):
+        spoil(run, lambda t: t.with_columns(stage=pl.lit(0, pl.Int8)), fold)
+    after = evaluate(run)
+    assert after.review.drop("scored").equals(before.drop("scored"))
+    assert pl.read_csv(run / "review.csv")["recording"].to_list() == before["recording"].to_list()
+
+
+def test_several_runs_are_compared_by_subject(command, tmp_path):
+    a, b = (synthetic_run.write(tmp_path / n, subjects=6, folds=3) for n in ("a", "b"))
+    for path in b.glob("*/*/*/predictions.parquet"):  # the second is right a little more often
+        table = store.read_table(path)
+        better = pl.when(pl.col("epoch") % 4 == 0).then("stage").otherwise("predicted")
+        store.write_table(path, table.with_columns(better.alias("predicted")))
+    ran = command("evaluate", a, b, "--json")
+    assert ran.code == 0, ran.err
+    rows = json.loads(ran.out)[0]["comparison"]
+    assert [r["metric"] for r in rows] == ["accuracy", "macro_f1", "kappa"]
+    assert all(
+        r["low"] > 0 and r["better"] == r["subjects"] == 6 and r["same_epochs"] for r in rows
+    )
+    assert all(r["p"] <= r["p_holm"] <= 1 for r in rows)
+    shown = command("evaluate", a, b).out
+    assert "b less a" in shown
+    assert "6 / 0" in shown
+
+
+# --- verify ---------------------------------------------------------------------------------------
+
+
+def test_verify_finds_a_number_that_does_not_follow(command, run):
+    evaluate(run)
+    assert "every number follows" in command("verify", run).err
+    path = run / "metrics.parquet"
+    table = store.read_table(path)
+    kappa = (pl.col("metric") == "kappa") & (pl.col("level") == "pooled") & pl.col("seed").is_null()
+    changed = pl.when(kappa).then(pl.col("value") + 1e-4).otherwise("value").alias("value")
+    store.write_table(path, table.with_columns(changed))
+    ran = command("verify", run)
+    assert ran.code == 65
+    assert "pooled kappa: value" in ran.out
+    store.write_table(path, table.head(len(table) - 3))
+    assert "lacks 3 numbers" in command("verify", run).out
+    evaluate(run)
+    spoil(run, lambda t: t.with_columns(predicted=pl.col("stage")))
+    assert command("verify", run).code == 65
+
+
+def test_verify_reads_the_numbers_of_version_1(command, run):
+    found = evaluate(run)
+    old = found.table.filter(pl.col("seed").is_not_null()).drop("level", "low", "high", "seed_sd")
+    old = old.filter(~pl.col("metric").is_in(["stage_kappa", "explained_variance"]))
+    store.write_table(run / "metrics.parquet", old)
+    assert command("verify", run).code == 0
+    store.write_table(run / "metrics.parquet", old.with_columns(value=pl.col("value") + 0.01))
+    assert command("verify", run).code == 65
 
 
 # --- settings of a run ----------------------------------------------------------------------------
@@ -371,72 +583,5 @@ def test_a_broken_log_is_refused(run):
         runs.logs(runs.open_run(run))
 
 
-# --- printed results ------------------------------------------------------------------------------
-
-
-def test_printed_results_are_fractions_with_a_protocol():
-    table = published.human()
-    assert len(table) == 20
-    row = table.filter(model="mmasleepnet", dataset="Sleep-EDF-20").to_dicts()[0]
-    assert (row["accuracy"], row["kappa"]) == pytest.approx((0.8730, 0.8263))
-    assert row["g_mean_recalls"] == pytest.approx(0.8167)
-    assert row["folds"] == 20
-    assert row["selection"] == "best pass on the test fold"
-    assert table["selection"].null_count() == table["doi"].null_count() == 0
-
-
-def ours(**changed):
-    known = {
-        "preset": "sleep-edf", "simulated": False, "subjects": 20, "epochs": 42308, "folds": 20,
-        "rules": "R&K, stages 3 and 4 are N3", "optimistic": True, "model": "mmasleepnet",
-    }  # fmt: skip
-    return published.Protocol(**(known | changed))
-
-
-def test_the_nearest_data_set_and_the_own_model_come_first():
-    small = published.beside(ours(subjects=4, model="attnsleep"))
-    assert set(small["dataset"]) == {"Sleep-EDF-20"}
-    assert small["model"].to_list()[:2] == ["attnsleep", "mmasleepnet"]
-    assert published.beside(ours(subjects=70))["dataset"][0] == "Sleep-EDF-78"
-    assert published.beside(ours(preset="isruc", subjects=9))["dataset"][0] == "ISRUC-Sleep-3"
-    assert len(published.beside(ours(preset="kjaerby"))) == 0
-
-
-def test_differences_are_named():
-    row = published.beside(ours()).to_dicts()[0]
-    assert published.differences(ours(), row) == []
-    found = published.differences(
-        ours(simulated=True, subjects=4, epochs=3200, folds=2, rules="AASM", optimistic=False), row
-    )
-    assert len(found) == 6
-    assert "simulated" in found[0]
-    assert "best pass on the test fold" in found[-1]
-
-
-def test_settings_and_recipes_that_differ_are_named():
-    row = published.beside(ours()).to_dicts()[0]
-    paper = {"settings": {"modalities": "all", "eeg": 6}, "recipe": {"variant": "authors"}}
-    assert published.differences(ours(**paper), row) == []
-    found = published.differences(
-        ours(settings={"modalities": "eeg"}, recipe={"variant": "paper", "passes": 2}), row
-    )
-    assert found == [
-        "setting modalities eeg against all of the paper",
-        "recipe passes 2 against 150 of the paper",
-    ]  # fmt: skip
-    (found,) = published.differences(ours(recipe={"variant": "default", "passes": 150}), row)
-    assert found == "recipe variant default, neither of paper and authors"
-
-
-def test_printed_settings_are_those_of_the_model():
-    module = registry.load("models", "mmasleepnet")
-    defaults = module.Config().model_dump()
-    for name, value in published.SETTINGS["mmasleepnet"].items():
-        assert defaults[name] == value
-    for variant, recipe in published.RECIPES["mmasleepnet"].items():
-        whole = module.RECIPES[variant].model_dump()
-        assert {name: whole[name] for name in recipe} == recipe
-
-
 def test_kind_and_version_of_the_json():
-    assert (evaluation.KIND, evaluation.VERSION) == ("sleeptools-metrics", 1)
+    assert (evaluation.KIND, evaluation.VERSION) == ("sleeptools-metrics", 2)

@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sleeptools import figures, markup, plots
+from sleeptools import colours, figures, markup, plots
 from sleeptools.figures import Night
+from sleeptools.plots.signals import thinned
 from sleeptools.stages import HUMAN, MOUSE
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -25,6 +26,11 @@ def night(names=HUMAN, epochs=60, *, label="SC4001", gap=False, epoch_seconds=30
 
 def parsed(drawing):
     return ElementTree.fromstring(drawing)
+
+
+def density(drawing):
+    (found,) = (g for g in parsed(drawing).iter(f"{SVG}g") if g.get("class") == "density")
+    return found
 
 
 def texts(root):
@@ -50,8 +56,8 @@ def test_hypnogram_says_what_it_shows():
 
 def test_hypnogram_hours_count_from_the_start_of_the_recording():
     root = parsed(figures.hypnogram(night(epochs=240, start=3600.0)))
-    assert [t for t in texts(root) if t.endswith(" h")] == [
-        "1 h", "1.25 h", "1.5 h", "1.75 h", "2 h", "2.25 h", "2.5 h", "2.75 h", "3 h",
+    assert [t for t in texts(root) if re.fullmatch(r"\d+:\d\d", t)] == [
+        "1:00", "1:15", "1:30", "1:45", "2:00", "2:15", "2:30", "2:45", "3:00",
     ]  # fmt: skip
 
 
@@ -59,7 +65,7 @@ def test_gaps_are_left_open():
     closed, opened = (figures.hypnogram(night(gap=gap)) for gap in (False, True))
 
     def areas(drawing):
-        group = next(parsed(drawing).iter(f"{SVG}g"))
+        group = density(drawing)
         return [p.get("d").count("M") for p in group]
 
     assert areas(closed) == [1] * 5
@@ -69,7 +75,7 @@ def test_gaps_are_left_open():
 def test_the_density_has_the_right_heights():
     p = np.array([[0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
     n = Night("m", MOUSE, np.array([0, 2]), p.argmax(1), p, np.array([0.0, 4.0]), 4.0)
-    group = next(parsed(figures.hypnogram(n)).iter(f"{SVG}g"))
+    group = density(figures.hypnogram(n))
     # from the bottom NREM, REM, Wake; the highest is drawn first
     assert [path.get("d") for path in group] == [
         "M0 0V100h2V0z", "M0 0V80h1V100h1V0z", "M0 0V30h1V0h1V0z",
@@ -124,34 +130,38 @@ def logs(*, leak_free=True):
     )
 
 
+def svg(table, ident):
+    return plots.curves(table).svg(ident)
+
+
 def test_training_curves_take_the_colours_of_the_page():
-    drawing = plots.training_curves(pl.concat([logs(), logs(leak_free=False)]), "one")
+    drawing = svg(pl.concat([logs(), logs(leak_free=False)]), "one")
     root = parsed(drawing)
     assert "leak-free" in texts(root)
     assert "best-on-test (optimistic)" in texts(root)
     assert "var(--accent" in drawing
     assert "var(--second" in drawing
-    assert not any(sentinel in drawing for sentinel in plots.SENTINELS)
+    assert not any(sentinel in drawing for sentinel in plots.SENTINELS.values())
     assert "<style" not in drawing
     assert "dc:date" not in drawing
 
 
 def test_training_curves_count_whole_passes():
     few = logs().filter(pl.col("pass") <= 3)
-    assert {"1", "2", "3"} <= set(texts(parsed(plots.training_curves(few, "few"))))
+    assert {"1", "2", "3"} <= set(texts(parsed(svg(few, "few"))))
 
 
 def test_training_curves_are_the_same_twice_and_their_ids_differ_between_figures():
-    a, b = (plots.training_curves(logs(), "a") for _ in range(2))
+    a, b = (svg(logs(), "a") for _ in range(2))
     assert a == b
-    other = plots.training_curves(logs(), "b")
+    other = svg(logs(), "b")
     ids = [set(re.findall(r'\sid="([^"]+)"', drawing)) for drawing in (a, other)]
     assert ids[0]
     assert not ids[0] & ids[1]
 
 
 def test_training_curves_without_any_kappa():
-    parsed(plots.training_curves(logs().with_columns(val_kappa=pl.lit(None, pl.Float64)), "x"))
+    parsed(svg(logs().with_columns(val_kappa=pl.lit(None, pl.Float64)), "x"))
 
 
 def test_markup_escapes_texts_and_attributes():
@@ -163,3 +173,42 @@ def test_markup_escapes_texts_and_attributes():
     assert "<b>" not in shown
     assert 'scope="row"' in shown
     assert 'scope="col"' in shown
+
+
+def test_numbers_are_shortened_in_paths_and_never_in_texts():
+    minutes = np.array([[10.0, 20.0], [30.0, 20.0]])
+    plot = plots.per_bin(np.array([0.0, 2.0]), minutes, minutes, MOUSE[:2], np.array([0.996, 0.12]))
+    root = parsed(plot.svg("day"))
+    assert {"Wake, r = 0.996", "NREM, r = 0.120"} <= set(texts(root))
+    assert not re.search(r"\d\.\d{3}", " ".join(p.get("d", "") for p in root.iter(f"{SVG}path")))
+
+
+def test_bland_altman_and_reliability_draw_what_they_are_given():
+    truth = np.array([400.0, 420.0, np.nan, 380.0])
+    predicted = truth + np.array([5, -5, 1, 9])
+    limits = (3, -8, 14), (-11, -20, -5), (17, 11, 25)
+    found = plots.Agreement("TST", "min", truth, predicted, *limits)
+    root = parsed(plots.bland_altman([found]).svg("ba"))
+    assert "TST, min" in texts(root)
+    assert len(list(root.iter(f"{SVG}use"))) >= 3  # a dot per night that has both
+    assert "bias 3 min" in root.get("aria-label")
+    bins = plots.Bins(np.array([np.nan, 0.8]), np.array([np.nan, 0.75]), np.array([0, 40]))
+    said = parsed(plots.reliability({"as predicted": bins}).svg("r")).get("aria-label")
+    assert "as predicted: 80% right 75%" in said
+
+
+def test_a_thinned_trace_keeps_its_extremes():
+    values = np.random.default_rng(2).normal(0, 1, 5000).astype(np.float32)
+    values[1234] = 99
+    time, kept = thinned(np.arange(5000) / 500, values)
+    assert len(time) == len(kept) <= 900
+    assert kept.max() == 99
+    assert kept.min() == values.min()
+    assert abs(time[kept.argmax()] - 1234 / 500) < 0.03
+
+
+def test_drawings_leave_the_page_with_colours_of_their_own():
+    alone = markup.standalone(figures.hypnogram(night()))
+    assert "var(" not in alone
+    assert "currentColor" not in alone
+    assert colours.STAGES["N3"] in alone

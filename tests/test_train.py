@@ -72,7 +72,7 @@ def whole(tiny, tmp_path_factory):
 def test_run_folder(whole, tiny):
     run, _ = whole
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
-    expected = {"config.toml", "folds.parquet", "manifest.json"}
+    expected = {"config.toml", "folds.parquet", "nights.parquet", "manifest.json"}
     expected |= {f"final/{n}" for n in ("model.safetensors", "config.json", "log.csv")}
     per_fold = ("model.safetensors", "config.json", "log.csv", "predictions.parquet", "audit.csv")
     expected |= {

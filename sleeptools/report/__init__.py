@@ -1,32 +1,65 @@
 """`sleeptools report`: one HTML file that opens offline, and says how far to trust what it shows.
 
-A section is a function from a `Page` (the numbers, gathered first) to markup; `SECTIONS` lists them
-in the order of the page. The frame and the style are data/report.html. No script, nothing fetched.
+A section is a function from a `Page` (the numbers, gathered first) to blocks; `SECTIONS` lists them
+in the order of the page. Blocks are shown as HTML, as Markdown, or as CSV files. The frame of the
+page, its style and its one script are data/report.html, .css and .js; nothing is fetched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Final
 
 from sleeptools import markup as m
 from sleeptools import store
-from sleeptools.errors import MissingInputError
-from sleeptools.folds import NAMED
+from sleeptools.errors import MissingInputError, UsageError
 from sleeptools.markup import Markup
-from sleeptools.report._drawings import hypnograms, training
-from sleeptools.report._page import HEADLINE, LABELS, Page, gather, show
+from sleeptools.report import _html, _plain
+from sleeptools.report._blocks import Block
+from sleeptools.report._drawings import hypnograms, inside, training
+from sleeptools.report._html import Section
+from sleeptools.report._overview import overview
+from sleeptools.report._page import Page, gather
 from sleeptools.report._results import confusions, results, stages, subjects, summary
+from sleeptools.report._signals import signals
+from sleeptools.report._sleep import day, scorers, statistics
 from sleeptools.report._sources import data, literature, provenance
+from sleeptools.report._trust import calibration, optimism, second_look
 
 PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
+FORMATS: Final = ("html", "md", "csv")
 
 
-def report(run_folders: Sequence[Path], out: Path, *, partial: bool = False) -> Path:
+@dataclass(frozen=True)
+class ReportOptions:
+    """What to show, and how.
+
+    Parameters
+    ----------
+    kind
+        "html" (one page), "md" (one text) or "csv" (a folder with a file per table).
+    epochs, recordings
+        Folders of the epochs that the runs were trained on, and of the recordings behind them, for
+        the section on the signals.
+    figures
+        Folder for each figure as a file of its own: SVG, and PDF where matplotlib draws it.
+    partial
+        Take incomplete runs; the report says so.
+    """
+
+    kind: str = "html"
+    epochs: Path | None = None
+    recordings: Path | None = None
+    figures: Path | None = None
+    partial: bool = False
+
+
+def report(
+    run_folders: Sequence[Path], out: Path, options: ReportOptions | None = None
+) -> list[Path]:
     """Write the report of one run or several.
 
     Parameters
@@ -34,53 +67,117 @@ def report(run_folders: Sequence[Path], out: Path, *, partial: bool = False) -> 
     run_folders
         Run folders; nothing is written into them.
     out
-        The HTML file.
-    partial
-        Take incomplete runs; the report says so.
+        The file; a folder for CSV files.
+    options
+        What to show, and how.
+
+    Returns
+    -------
+    written
+        `out` first; then the figures. The CSV files where there are such.
 
     Raises
     ------
     MissingInputError
-        If there is no such run.
+        If there is no such run, or no such folder of epochs or recordings.
     DataError
-        If it is no run, lacks folds, or its predictions do not fit its folds.
+        If it is no run, lacks folds, or its predictions do not fit its folds; or if the epochs are
+        others than it was trained on.
+    UsageError
+        For an unknown format, or recordings without epochs.
     OutputError
-        If the file cannot be written.
+        If a file cannot be written.
     """
+    asked = options or ReportOptions()
+    _checked(run_folders, asked)
+    given = {"partial": asked.partial, "epochs": asked.epochs, "recordings": asked.recordings}
+    pages = [gather(folder, i, **given) for i, folder in enumerate(run_folders, 1)]  # type: ignore[arg-type]
+    shown = [_sections(page) for page in pages]
+    common = [Section("runs", "All runs", tuple(overview(pages)))] if len(pages) > 1 else []
+    names = (_plain.filename(p.found.run.name) for p in pages)
+    prefixes = [f"{i}-{name}-" if common else "" for i, name in enumerate(names, 1)]
+    groups = [(common, ""), *zip(shown, prefixes, strict=True)]
+    written = []
+    if asked.kind == "html":
+        store.write_text(out, _page(pages, shown, common))
+    elif asked.kind == "md":
+        store.write_text(out, _markdown(pages, groups, asked))
+    else:
+        written += [p for some, prefix in groups for p in _plain.write_tables(some, prefix, out)]
+    if asked.figures is not None:
+        for some, prefix in groups:
+            written += _plain.write_figures(some, prefix, asked.figures)
+    return [out, *written] if asked.kind != "csv" else written
+
+
+def _checked(run_folders: Sequence[Path], options: ReportOptions) -> None:
     if not run_folders:
         raise MissingInputError("no run to report on", hint="for example runs/mmasleepnet")
-    pages = [gather(f, i, partial) for i, f in enumerate(run_folders, 1)]
-    frame = Template(resources.files("sleeptools").joinpath("data/report.html").read_text("utf-8"))
-    several = len(pages) > 1
-    body = m.join([*([_overview(pages)] if several else []), *(_run(p, several) for p in pages)])
+    if options.kind not in FORMATS:
+        raise UsageError(
+            f"unknown format {options.kind!r}", hint=f"there are: {', '.join(FORMATS)}"
+        )
+    if options.recordings and not options.epochs:
+        raise UsageError(
+            "recordings are shown beside the epochs made of them", hint="give --epochs, too"
+        )
+
+
+def _sections(page: Page) -> list[Section]:
+    """Make every section of a run that has something to show."""
+    made = [Section(k, title, tuple(render(page))) for k, (title, render) in SECTIONS.items()]
+    return [section for section in made if section.blocks]
+
+
+def _page(
+    pages: Sequence[Page], shown: Sequence[Sequence[Section]], common: Sequence[Section]
+) -> str:
     title = "Sleep staging: " + ", ".join(p.found.run.name for p in pages)
-    store.write_text(
-        out,
-        frame.substitute(title=m.text(title), header=_header(pages), body=body, footer=_footer()),
-    )
-    return out
+    level = "h3" if common else "h2"
+    body = [_html.section(s, 0, "h2") for s in common]
+    for page, sections in zip(pages, shown, strict=True):
+        if common:
+            name = m.text(f"Run {page.found.run.name}")
+            body.append(m.element("h2", name, class_="run-title", id=f"run-{page.number}"))
+        body += [_html.section(s, page.number, level) for s in sections]
+    return _html.page(title, _header(pages, shown), body, m.paragraph(_footnote()))
 
 
-def _header(pages: Sequence[Page]) -> Markup:
+def _markdown(
+    pages: Sequence[Page], groups: Sequence[tuple[Sequence[Section], str]], options: ReportOptions
+) -> str:
+    heads = ["", *(f"# Run {p.found.run.name}\n\n" for p in pages)] if len(pages) > 1 else [""] * 2
+    figures = str(options.figures) if options.figures else ""
+    notes = [f"> **{head}** {said}\n" for page in pages for head, said in _warnings([page])]
+    parts = [
+        head + _plain.markdown(some, prefix, figures)
+        for head, (some, prefix) in zip(heads, groups, strict=True)
+    ]
+    names = ", ".join(p.found.run.name for p in pages)
+    title = f"# Sleep staging report: {names}\n"
+    return "\n".join([title, PURPOSE, "", *notes, *parts, _footnote(), ""])
+
+
+def _header(pages: Sequence[Page], shown: Sequence[Sequence[Section]]) -> Markup:
     names = ", ".join(p.found.run.name for p in pages)
     notes = dict.fromkeys(note for p in pages for note in p.found.notes)
     now = f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC"
     return m.join([
         m.element("h1", m.text(f"Sleep staging report: {names}")),
         m.paragraph(f"Written by sleeptools on {now}", class_="lead"),
-        *_banners(pages),
+        *(_banner(head, said) for head, said in _warnings(pages)),
         m.paragraph(PURPOSE, class_="purpose"),
         m.items(note for note in notes if "simulated" not in note),
-        _contents(pages),
+        _contents(pages, shown),
     ])  # fmt: skip
 
 
-def _banners(pages: Sequence[Page]) -> Iterator[Markup]:
+def _warnings(pages: Sequence[Page]) -> Iterator[tuple[str, str]]:
     """Say what must be seen first: simulated data, incomplete runs, leaks."""
     simulated = [p.found.run.name for p in pages if p.found.run.simulated]
     if simulated:
         which = "" if len(simulated) == len(pages) else f" in {', '.join(simulated)}"
-        yield _banner(
+        yield (
             f"SIMULATED DATA{which}",
             "These numbers come from generated signals. They show that the programs work; they say "
             "nothing about sleep in people or animals, nor about how well a model would do there.",
@@ -88,16 +185,12 @@ def _banners(pages: Sequence[Page]) -> Iterator[Markup]:
     for page in pages:
         if page.found.run.simulated is None:
             said = f"No file of {page.found.run.name} says whether its data is simulated."
-            yield _banner("ORIGIN UNKNOWN", said)
+            yield "ORIGIN UNKNOWN", said
         if page.found.run.missing:
             missing = ", ".join(map(str, page.found.run.missing))
-            yield _banner(f"INCOMPLETE: {page.found.run.name}", f"Not trained yet: {missing}")
+            yield f"INCOMPLETE: {page.found.run.name}", f"Not trained yet: {missing}"
         if page.found.leakage.startswith("LEAKY"):
-            yield _banner("LEAKY SPLIT", page.found.leakage)
-
-
-def _known(value: bool | None) -> str:
-    return "unknown" if value is None else "yes" if value else "no"
+            yield "LEAKY SPLIT", page.found.leakage
 
 
 def _banner(head: str, said: str) -> Markup:
@@ -106,63 +199,41 @@ def _banner(head: str, said: str) -> Markup:
     )
 
 
-def _contents(pages: Sequence[Page]) -> Markup:
+def _contents(pages: Sequence[Page], shown: Sequence[Sequence[Section]]) -> Markup:
     """Links to the sections of the run, or to the runs where there are several."""
     if len(pages) == 1:
-        links = [(f"#{key}-1", title) for key, (title, _) in SECTIONS.items()]
+        links = [(f"#{s.key}-1", s.title) for s in shown[0]]
     else:
         links = [(f"#run-{p.number}", p.found.run.name) for p in pages]
     listed = (m.element("li", m.element("a", m.text(t), href=link)) for link, t in links)
     return m.element("nav", m.element("ul", *listed), aria_label="Contents")
 
 
-def _overview(pages: Sequence[Page]) -> Markup:
-    """All runs of the page in one table."""
-    rows = [
-        (p.found.run.name, p.found.run.model, NAMED[protocol], _known(p.found.run.simulated),
-         p.ours[protocol].subjects, *(show(k, p.found.pooled(protocol)[k]) for k in HEADLINE))
-        for p in pages for protocol in p.found.protocols
-    ]  # fmt: skip
-    head = ("Run", "Model", "Protocol", "Simulated", "Subjects", *(LABELS[k] for k in HEADLINE))
-    table = m.table(
-        head, rows, caption="Pooled test epochs, mean over seeds; per cent but for kappa", texts=4
-    )
-    heading = m.element("h2", m.text("All runs"))
-    return m.element("section", heading, table)
-
-
-def _run(page: Page, several: bool) -> Markup:
-    """Draw every section of one run, under its name where there are several."""
-    level, parts = "h3" if several else "h2", []
-    if several:
-        name = m.text(f"Run {page.found.run.name}")
-        parts.append(m.element("h2", name, class_="run-title", id=f"run-{page.number}"))
-    for key, (title, render) in SECTIONS.items():
-        anchor = f"{key}-{page.number}"
-        heading = m.element(level, m.text(title), id=f"{anchor}-h", class_="section")
-        inside = m.join([heading, *render(page)])
-        parts.append(m.element("section", inside, id=anchor, aria_labelledby=f"{anchor}-h"))
-    return m.join(parts)
-
-
-def _footer() -> Markup:
-    return m.paragraph(
+def _footnote() -> str:
+    return (
         f"{PURPOSE} Definitions of the metrics: precision, recall, F1 and specificity one stage "
         "against the rest; a stage that is not in the scored epochs is left out of the means; "
         "kappa after Cohen (1960)."
     )
 
 
-Section = tuple[str, Callable[[Page], Iterator[Markup]]]
-SECTIONS: Final[dict[str, Section]] = {
+SECTIONS: Final[dict[str, tuple[str, Callable[[Page], Iterator[Block]]]]] = {
     "summary": ("Summary", summary),
     "results": ("Metrics", results),
+    "published": ("Beside the publications", literature),
     "confusion": ("Confusion matrix", confusions),
     "stages": ("Per stage", stages),
-    "subjects": ("Per subject", subjects),
+    "subjects": ("Per subject and fold", subjects),
     "hypnograms": ("Hypnogram", hypnograms),
+    "sleep": ("Sleep statistics", statistics),
+    "day": ("Minutes over the day", day),
+    "scorers": ("Model and scorers", scorers),
+    "calibration": ("Calibration", calibration),
+    "review": ("Worth a second look", second_look),
+    "signals": ("Signals", signals),
+    "inside": ("What the model sees", inside),
     "training": ("Training", training),
-    "published": ("Beside the publications", literature),
+    "optimism": ("What choosing on the test fold gains", optimism),
     "data": ("Data", data),
     "provenance": ("How it was made", provenance),
 }

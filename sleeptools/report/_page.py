@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sleeptools import evaluation, folds, published, runs
+from sleeptools import comparison, evaluation, published, runs
+from sleeptools import epochs as epoch_sets
+from sleeptools.epochs import EpochSet
+from sleeptools.errors import DataError
 from sleeptools.evaluation import Evaluation
+from sleeptools.runs import Run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +45,10 @@ class Page:
         Training logs.
     ours
         Per protocol, what a printed number is compared with.
+    epochs
+        Those the run was trained on, where they are given.
+    recordings
+        Folder of the recordings behind them.
     """
 
     found: Evaluation
@@ -46,52 +56,65 @@ class Page:
     tested: pl.DataFrame = field(repr=False)
     logs: pl.DataFrame = field(repr=False)
     ours: Mapping[str, published.Protocol]
+    epochs: EpochSet | None = field(default=None, repr=False)
+    recordings: Path | None = None
 
     @property
     def protocol(self) -> str:
         """The protocol of the headline."""
-        return headline(self.found)
+        return self.found.headline
+
+    @property
+    def seed(self) -> int:
+        """The seed whose predictions are drawn."""
+        return first_seed(self.found)
+
+    @property
+    def who(self) -> str:
+        """What a subject is: "subject", or "animal" where the stages are those of mice."""
+        return "animal" if "NREM" in self.found.stages else "subject"
 
 
-def gather(folder: Path, number: int, partial: bool) -> Page:
-    """Collect all that is shown of one run."""
-    import polars as pl
+def gather(
+    folder: Path,
+    number: int,
+    *,
+    partial: bool = False,
+    epochs: Path | None = None,
+    recordings: Path | None = None,
+) -> Page:
+    """Collect all that is shown of one run.
 
+    Raises
+    ------
+    DataError
+        If the epochs are not those that the run was trained on.
+    """
     found = evaluation.compute(runs.open_run(folder, partial=partial))
-    protocol = headline(found)
-    seed = min(s for p, s in found.confusions if p == protocol)
-    drawn = (pl.col("protocol") == protocol) & (pl.col("seed") == seed)
-    tested = runs.predictions(found.run).filter(drawn)
-    return Page(found, number, tested, runs.logs(found.run), _ours(found))
+    tested = found.tested.filter(protocol=found.headline, seed=first_seed(found))
+    data = _opened(found.run, tested, epochs) if epochs else None
+    return Page(
+        found, number, tested, runs.logs(found.run), comparison.protocols(found), data, recordings
+    )
 
 
-def headline(found: Evaluation) -> str:
-    """Pick the protocol of the headline: leak-free where there is one."""
-    known = found.protocols
-    return folds.LEAK_FREE if folds.LEAK_FREE in known else known[0]
-
-
-def _ours(found: Evaluation) -> dict[str, published.Protocol]:
-    """How our number came about, per protocol."""
-    import polars as pl
-
-    run, known = found.run, {}
-    for protocol in found.protocols:
-        mine = found.subjects.filter(pl.col("protocol") == protocol)
-        first = mine.filter(pl.col("seed") == mine["seed"][0])
-        known[protocol] = published.Protocol(
-            preset=str(run.preset.get("name", "")),
-            simulated=run.simulated,
-            subjects=len(first),
-            epochs=int(first["epochs"].sum()),
-            folds=run.count(protocol, int(mine["seed"][0])),
-            rules=str(run.preset.get("rules", "")),
-            optimistic=protocol == folds.BEST_ON_TEST,
-            model=run.model,
-            settings=run.settings,
-            recipe=run.recipe,
+def _opened(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
+    """Open the epochs, and check that the run was trained on them."""
+    data = epoch_sets.open_set(folder)
+    known = run.config.get("epochs", {}).get("sha256")
+    listing = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
+    same = known is None or known == hashlib.sha256(listing).hexdigest()
+    if not same or set(tested["recording"]) - {file.recording for file in data.files}:
+        raise DataError(
+            f"{folder}: not the epochs that {run.folder} was trained on",
+            hint="give the folder that the run was trained on with --epochs, or leave it out",
         )
-    return known
+    return data
+
+
+def first_seed(found: Evaluation) -> int:
+    """Pick the seed whose predictions are drawn."""
+    return min(seed for protocol, seed in found.confusions if protocol == found.headline)
 
 
 def show(name: str, value: float | None, *, signed: bool = False) -> str:
@@ -100,6 +123,23 @@ def show(name: str, value: float | None, *, signed: bool = False) -> str:
         return "–"  # noqa: RUF001 - a dash for "none"
     sign = "+" if signed else ""
     return f"{value:{sign}.3f}" if name == "kappa" else f"{100 * value:{sign}.2f}"
+
+
+def interval_text(
+    name: str, value: float | None, low: float | None, high: float | None, *, signed: bool = False
+) -> str:
+    """Show a value with the ends of its interval, where it has one."""
+    shown = show(name, value, signed=signed)
+    if low is None or high is None or low != low or high != high:  # noqa: PLR0124 - NaN
+        return shown
+    return f"{shown} [{show(name, low, signed=signed)}, {show(name, high, signed=signed)}]"
+
+
+def p_text(p: float | None) -> str:
+    """Show a p value; a dash where there is none."""
+    if p is None or p != p:  # noqa: PLR0124 - NaN
+        return "–"  # noqa: RUF001 - a dash for "none"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
 
 
 def count(number: int, what: str) -> str:

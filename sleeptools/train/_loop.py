@@ -27,7 +27,7 @@ from sleeptools.errors import DataError, Stopped
 from sleeptools.models import _recipe
 from sleeptools.models._augment import augment
 from sleeptools.models._schedule import Place
-from sleeptools.runs import EXPLAIN
+from sleeptools.runs import EXPLAIN, WATCH
 from sleeptools.sequences import NONE
 from sleeptools.train import _checkpoint, _explain
 from sleeptools.train._checkpoint import State
@@ -179,7 +179,10 @@ class Training:
             "pass": self.pass_number, "step": state.step, "loss": state.loss / state.seen,
             "train_accuracy": state.correct / state.seen, "seconds": round(state.seconds, 3),
         }  # fmt: skip
-        state.rows.append(row | {f"{prefix}_{k}": v for k, v in scores.items()})
+        row |= {f"{prefix}_{k}": v for k, v in scores.items()}
+        if self.task.watch_test:  # after the pass is chosen: it cannot have an influence
+            row |= {f"test_{k}": v for k, v in self.judge(self.test, WATCH).items()}
+        state.rows.append(row)
         state.loss, state.correct, state.seen = 0.0, 0, 0
         self.write_log()
         return scores.get("kappa")
@@ -188,15 +191,15 @@ class Training:
         """Score epochs; every reading of the test fold is noted."""
         found = probabilities(self.state.model, self.source, numbers, self.stop)
         if np.isin(numbers, self.test).any():
-            self.state.audit.append((len(self.state.rows) + (purpose == "selection"), purpose))
+            self.state.audit.append((len(self.state.rows) + (purpose != "score"), purpose))
         return found
 
-    def judge(self, numbers: Numbers) -> dict[str, float]:
+    def judge(self, numbers: Numbers, purpose: str = "selection") -> dict[str, float]:
         """Accuracy, kappa and macro-F1 of the present weights on some epochs."""
-        p = self.probabilities(numbers, "selection")
+        p = self.probabilities(numbers, purpose)
         truth = self.source.epochs.stages[numbers]
         matrix = metrics.confusion(truth, p.argmax(1), p.shape[1])
-        return {name: score(matrix) for name, score in SCORES.items()}
+        return {name: float(score(matrix)) for name, score in SCORES.items()}
 
     def write_log(self) -> None:
         """Write log.csv as it stands."""

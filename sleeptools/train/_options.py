@@ -45,6 +45,9 @@ class TrainOptions:
         number.
     explain
         Write explain.safetensors for every fold's test epochs.
+    watch_test
+        Under leak-free, also judge the test fold after every pass, to measure what choosing on it
+        would gain. It goes into the log and the audit, and changes no result.
     settings
         Tables "model" and "recipe": what differs from the model's and its recipe's defaults.
     """
@@ -62,4 +65,5 @@ class TrainOptions:
     device: str = "auto"
     threads: int | None = None
     explain: bool = True
+    watch_test: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -16,7 +16,7 @@ import torch
 from sleeptools import config as settings
 from sleeptools import epochs as epoch_sets
 from sleeptools import folds as dealing
-from sleeptools import models, registry, runs, store, trained
+from sleeptools import models, nights, registry, runs, store, trained
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.folds import LEAKY, SUBJECTS, Division, EpochFold, Fold
@@ -31,7 +31,7 @@ DEALT = ("split", "folds", "folds_from", "leaky")
 """Keys of config.toml that say who is tested: a run that holds only `final` takes a later one's."""
 TRAINED = (STATE, "model.safetensors", "predictions.parquet")
 """Files of which one is there as soon as anything of a run is worth keeping."""
-COMMON = ("config.toml", "folds.parquet", EPOCHS)
+COMMON = ("config.toml", "folds.parquet", EPOCHS, nights.NAME)
 """Files of a run as a whole."""
 WAIT = 30.0  # s for another process to write the files of the run as a whole
 LEFT_OUT = {"format", "version", "command", "environment", "files", "recordings", "inputs"}
@@ -96,6 +96,7 @@ class Plan:
         return Task(
             protocol, seed, fold, self.run / FINAL if final else folder, self.options.model,
             self.chosen, self.recipe, facts, self.options.explain,
+            self.options.watch_test and protocol == dealing.LEAK_FREE,
         )  # fmt: skip
 
     def signals(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class Plan:
             yield
 
     def write(self) -> None:
-        """Write config.toml and folds.parquet where they are missing or change; call it holding."""
+        """Write what describes the run where it is missing or changes; call it holding."""
         import polars as pl
 
         path = self.run / "config.toml"
@@ -143,6 +144,9 @@ class Plan:
                     table.unlink(missing_ok=True)  # of an attempt that came to nothing
                 elif not table.exists() or not store.read_table(table).equals(rows):
                     store.write_table(table, rows)
+        known, there = nights.of(self.data), nights.read(self.run)
+        if there is None or not there.equals(known):
+            store.write_table(self.run / nights.NAME, known)
         if not path.exists() or store.read_toml(path) != self.config:
             store.write_toml(path, self.config)
 

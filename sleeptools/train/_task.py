@@ -40,6 +40,8 @@ class Task:
         What goes into the model's `config.json`.
     explain
         Whether to write explain.safetensors for the test epochs.
+    watch_test
+        Also judge the test fold after every pass, for the log alone: nothing is chosen by it.
     """
 
     protocol: str
@@ -51,6 +53,7 @@ class Task:
     recipe: Recipe = field(repr=False)
     facts: Mapping[str, Any] = field(repr=False)
     explain: bool = True
+    watch_test: bool = False
 
     @property
     def done(self) -> bool:

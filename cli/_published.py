@@ -1,0 +1,29 @@
+"""A run beside the publications, as `evaluate` prints it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._console import emit_table, talk
+
+if TYPE_CHECKING:
+    from sleeptools.evaluate import Evaluation
+
+
+def show_published(found: Evaluation) -> None:
+    """Set ours beside what was printed for data of the same kind, and say what differs."""
+    from sleeptools import comparison, published
+
+    lines, verdict = comparison.lines(found), comparison.verdict(found)
+    if not verdict.printed:
+        return
+    names = published.WIDE[:3]
+    rows = [[n.who, n.data, n.split, n.chosen, *map(n.values.get, names)] for n in lines]
+    head = ["result", "data", "divided", "pass chosen on", *(n.replace("_", " ") for n in names)]
+    emit_table("Beside the publications", head, rows)
+    if verdict.comparable:
+        talk(f"comparable with {verdict.printed}: data, split and selection agree")
+    else:
+        talk(f"not directly comparable with {verdict.printed}: {'; '.join(verdict.differences)}")
+    if "N1" in found.stages:
+        talk(comparison.scorers())

@@ -1,0 +1,69 @@
+"""The epochs most worth a human's second look: those in which the model is least sure.
+
+Sureness is the margin between the two likeliest stages; nothing here looks at the truth, so that
+the list is the one that an unscored night would get. How many of the model's errors it holds tells
+what a second look is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SHARE: Final = 0.05
+"""Of the epochs that are listed."""
+
+
+def listed(tested: pl.DataFrame, stages: Sequence[str], share: float = SHARE) -> pl.DataFrame:
+    """List the least sure epochs, least sure first.
+
+    Parameters
+    ----------
+    tested
+        Predictions of one protocol; the hypnodensities of several seeds are averaged.
+    stages
+        Names, in the order of the columns `p_NAME`.
+    share
+        Of the epochs.
+
+    Returns
+    -------
+    table
+        recording, subject, night, epoch, onset (s), predicted (name), probability, second (name of
+        the next likeliest stage), margin (probability less that of the second), entropy (bits),
+        scored (name: what the scorer wrote).
+    """
+    import polars as pl
+
+    columns = [f"p_{name}" for name in stages]
+    keys = ["recording", "subject", "night", "epoch", "onset", "stage"]
+    mean = tested.group_by(keys).agg(pl.col(columns).mean()).sort("recording", "epoch")
+    p = mean.select(columns).to_numpy().astype(np.float64)
+    order = np.argsort(-p, axis=1, kind="stable")
+    best, second = (np.take_along_axis(p, order[:, i : i + 1], 1)[:, 0] for i in (0, 1))
+    entropy = -(p * np.log2(p.clip(1e-12, None))).sum(1)
+    name = np.array(stages)
+    table = mean.select(*keys[:-1]).with_columns(
+        pl.Series("predicted", name[order[:, 0]]), pl.Series("probability", best),
+        pl.Series("second", name[order[:, 1]]), pl.Series("margin", best - second),
+        pl.Series("entropy", entropy), pl.Series("scored", name[mean["stage"].to_numpy()]),
+    )  # fmt: skip
+    return table.sort("margin", "recording", "epoch").head(math.ceil(share * len(table)))
+
+
+def errors_found(tested: pl.DataFrame, table: pl.DataFrame, stages: Sequence[str]) -> float:
+    """Share of all wrong epochs that the list holds; NaN where nothing is wrong."""
+    wrong = len(listed(tested, stages, 1.0).filter(_wrong()))
+    return len(table.filter(_wrong())) / wrong if wrong else float("nan")
+
+
+def _wrong() -> pl.Expr:
+    import polars as pl
+
+    return pl.col("predicted") != pl.col("scored")
