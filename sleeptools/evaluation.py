@@ -276,9 +276,17 @@ class Evaluation:
         return self._calibrated.temperatures
 
     @cached_property
+    def _ranking(self) -> pl.DataFrame:
+        return review.ranked(self.tested.filter(protocol=self.headline), self.stages)
+
+    @cached_property
     def review(self) -> pl.DataFrame:
-        """The epochs most worth a second look, under the headline's protocol; `review.listed`."""
-        return review.listed(self.tested.filter(protocol=self.headline), self.stages)
+        """The epochs most worth a second look, under the headline's protocol; `review.ranked`."""
+        return review.listed(self._ranking)
+
+    def errors_found(self) -> float:
+        """Share of the wrong epochs that the review list holds."""
+        return review.errors_found(self._ranking)
 
     def as_json(self) -> dict[str, object]:
         """Facts for `--json`; the keys are stable, NaN is null."""
@@ -302,12 +310,6 @@ class Evaluation:
                 **_nulled({"errors_found": self.errors_found()}),
             },
         }  # fmt: skip
-
-    def errors_found(self) -> float:
-        """Share of the wrong epochs that the review list holds."""
-        return review.errors_found(
-            self.tested.filter(protocol=self.headline), self.review, self.stages
-        )
 
     def _result(self, key: Key, matrix: Counts) -> dict[str, object]:
         import polars as pl

@@ -20,8 +20,8 @@ SHARE: Final = 0.05
 """Of the epochs that are listed."""
 
 
-def listed(tested: pl.DataFrame, stages: Sequence[str], share: float = SHARE) -> pl.DataFrame:
-    """List the least sure epochs, least sure first.
+def ranked(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
+    """Order epochs, the least sure first.
 
     Parameters
     ----------
@@ -29,8 +29,6 @@ def listed(tested: pl.DataFrame, stages: Sequence[str], share: float = SHARE) ->
         Predictions of one protocol; the hypnodensities of several seeds are averaged.
     stages
         Names, in the order of the columns `p_NAME`.
-    share
-        Of the epochs.
 
     Returns
     -------
@@ -54,16 +52,16 @@ def listed(tested: pl.DataFrame, stages: Sequence[str], share: float = SHARE) ->
         pl.Series("second", name[order[:, 1]]), pl.Series("margin", best - second),
         pl.Series("entropy", entropy), pl.Series("scored", name[mean["stage"].to_numpy()]),
     )  # fmt: skip
-    return table.sort("margin", "recording", "epoch").head(math.ceil(share * len(table)))
+    return table.sort("margin", "recording", "epoch")
 
 
-def errors_found(tested: pl.DataFrame, table: pl.DataFrame, stages: Sequence[str]) -> float:
+def listed(ranking: pl.DataFrame, share: float = SHARE) -> pl.DataFrame:
+    """Give the share of a ranking that is worth a second look."""
+    return ranking.head(math.ceil(share * len(ranking)))
+
+
+def errors_found(ranking: pl.DataFrame, share: float = SHARE) -> float:
     """Share of all wrong epochs that the list holds; NaN where nothing is wrong."""
-    wrong = len(listed(tested, stages, 1.0).filter(_wrong()))
-    return len(table.filter(_wrong())) / wrong if wrong else float("nan")
-
-
-def _wrong() -> pl.Expr:
-    import polars as pl
-
-    return pl.col("predicted") != pl.col("scored")
+    wrong = (ranking["predicted"] != ranking["scored"]).to_numpy()
+    found = wrong[: len(listed(ranking, share))].sum()
+    return float(found / wrong.sum()) if wrong.any() else float("nan")
