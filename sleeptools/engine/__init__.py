@@ -191,13 +191,6 @@ class Engine:
         return density
 
 
-def _take(epochs: NDArray[Any], numbers: NDArray[np.int64]) -> Floats:
-    """Get epochs by number; those that follow each other, without a copy where they are float32."""
-    if numbers.ndim == 1:
-        return np.ascontiguousarray(epochs[numbers[0] : numbers[-1] + 1], np.float32)
-    return np.ascontiguousarray(epochs[numbers], np.float32)
-
-
 def softmax(logits: Floats) -> Floats:
     """Turn logits (..., stages) into probabilities."""
     e = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
