@@ -4,6 +4,7 @@
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
 # make sanitize   the native kernels under ASan and UBSan
+# make accessibility   the report under axe-core, which npm brings, in headless Chromium
 #
 # Each target sets up what it needs in .venv. A torch that the active python3 has is used as it is;
 # otherwise constraints.txt chooses one of modest size. SLEEPTOOLS_NATIVE=0 builds no native core.
@@ -23,7 +24,7 @@ YASA := $(VENV)-bench/bin/python
 TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-all lint format bench judge sanitize clean
+.PHONY: demo test test-all lint format bench judge sanitize accessibility clean
 
 demo: $(READY)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
@@ -95,6 +96,11 @@ sanitize: $(READY)
 	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_ops.py \
 	  tests/test_feed_forward.py tests/test_two_stream_conv.py tests/test_separable_stream.py \
 	  tests/test_filters.py tests/test_conv_block.py
+
+accessibility: $(READY)
+	npm install --silent --no-save --no-fund --no-audit --prefix build/axe axe-core
+	SLEEPTOOLS_AXE=build/axe/node_modules/axe-core/axe.min.js SLEEPTOOLS_REQUIRE_BROWSER=1 \
+	  $(PYTEST) -m slow tests/test_report.py -k axe
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench build demo

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+SIMULATED = "The data is simulated: these numbers say nothing about sleep in people or animals."
+UNKNOWN = "No file of the run says whether its data is simulated."
+
 
 def leakage(run: Run) -> str:
     """Say what was checked about subjects on two sides of a fold.
@@ -43,6 +46,7 @@ def leakage(run: Run) -> str:
 def every(run: Run, found: pl.DataFrame, counted: Mapping[str, Counted]) -> Iterator[str]:
     """Collect all notes on a run, its predictions and its matrices."""
     yield from notes(run)
+    yield from ceiling(run, found)
     yield from few(counted)
     yield from absent(counted["pooled"], run.stages)
     yield from outside(run, found)
@@ -51,9 +55,9 @@ def every(run: Run, found: pl.DataFrame, counted: Mapping[str, Counted]) -> Iter
 def notes(run: Run) -> Iterator[str]:
     """Say what the run itself tells: simulated, incomplete, read twice, optimistic."""
     if run.simulated:
-        yield "The data is simulated: these numbers say nothing about sleep in people or animals."
+        yield SIMULATED
     elif run.simulated is None:
-        yield "No file of the run says whether its data is simulated."
+        yield UNKNOWN
     if run.missing:
         total = len(run.done) + len(run.missing)
         yield f"The run is incomplete: {len(run.missing)} of {total} trainings are missing."
@@ -75,6 +79,17 @@ def notes(run: Run) -> Iterator[str]:
             "comparison with publications that do the same."
         )
     yield from run.facts.get("external_notes", [])
+
+
+def ceiling(run: Run, found: pl.DataFrame) -> Iterator[str]:
+    """Say how far simulated scoring agrees with what made the signals."""
+    known = nights.read(run.folder)
+    kappa = sleep_tables.ceiling(found.filter(role="test"), known, run.stages)
+    if kappa is not None:
+        yield (
+            f"The ceiling: the simulated scorer agrees with the stages that made the signals with "
+            f"kappa {kappa:.3f} on these epochs; no model can be expected to agree with it better."
+        )
 
 
 def few(counted: Mapping[str, Counted]) -> Iterator[str]:

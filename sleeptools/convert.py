@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sleeptools import batch, datasets, registry, store
+from sleeptools import batch, datasets, generator, registry, store
 from sleeptools import recording as rec
 from sleeptools.datasets import Source
 
@@ -66,7 +66,8 @@ def convert(
     lacking = datasets.absent(module, raw, sources, subset)
     manifest = store.Manifest(KIND, VERSION, {"subset": subset, "absent": lacking})
     known = store.intact(recordings, KIND)
-    read = partial(module.read, allow_truncated=allow_truncated)
+    reader = partial(module.read, allow_truncated=allow_truncated)
+    read = partial(generator.reading, reader, raw)
     with store.lock(recordings):
         items = [(s.id, partial(_convert_one, read, s, recordings, known)) for s in sources]
         outcome = batch.run(items, recordings, progress, jobs=jobs)

@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import batch, cutting, datasets, epochs, montage, presets, registry, store
+from sleeptools import (
+    batch,
+    cutting,
+    datasets,
+    epochs,
+    generator,
+    montage,
+    presets,
+    registry,
+    store,
+)
 from sleeptools import recording as rec
 from sleeptools import stages as st
 from sleeptools.errors import DataError, OutputError
@@ -166,7 +176,8 @@ def _readers(
             hint="'sleeptools convert' was interrupted: run it again",
         )
     sources = datasets.find(module, folder, subset=subset)
-    return {s.id: (s.inputs, partial(module.read, s)) for s in sources}, {}
+    read = partial(generator.reading, module.read, folder)
+    return {s.id: (s.inputs, partial(read, s)) for s in sources}, {}
 
 
 def _one(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sleeptools import agreement, metrics, nights, sleep, statistics
+from sleeptools import agreement, generator, metrics, nights, sleep, statistics
 from sleeptools.agreement import BlandAltman
 from sleeptools.sleep import MINUTE, UNITS, Clock
 
@@ -156,7 +156,8 @@ def scorers(
     -------
     table
         protocol, other (number of the second scorer), pair ("model - scorer 1", "model - scorer
-        2", "scorer 1 - scorer 2", the numbers as in the data set), subjects, epochs (of one seed),
+        2", "scorer 1 - scorer 2", the numbers as in the data set, or "generator" for the stages
+        that made simulated signals), subjects, epochs (of one seed),
         metric, value, low, high. The first of a pair is the prediction, the second the truth, which
         matters to macro-F1 alone. Empty where only one scored.
     """
@@ -171,24 +172,53 @@ def scorers(
     numbers = nights.others(known)
     for number in numbers:
         assert known is not None
-        theirs = known.select("recording", pl.col(f"{nights.OTHER}{number}").alias("other"))
-        theirs = theirs.explode("other").with_columns(
-            pl.int_range(pl.len()).over("recording").cast(pl.Int32).alias("epoch")
-        )
-        both = tested.select(
-            "protocol", "seed", "subject", "recording", pl.col("epoch").cast(pl.Int32), "stage",
-            "predicted",
-        ).join(theirs, on=["recording", "epoch"]).filter(pl.col("other") >= 0)  # fmt: skip
+        both = _beside(tested, known, number)
         own = next(n for n in range(1, len(numbers) + 2) if n not in numbers)
-        rows += _pairs(both, own, number, len(stages))
+        other = generator.NAME if _is_generator(known, number) else f"scorer {number}"
+        rows += _pairs(both, f"scorer {own}", other, number, len(stages))
     return pl.DataFrame(rows, schema, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _pairs(both: pl.DataFrame, own: int, number: int, count: int) -> Iterator[tuple[Any, ...]]:
+def ceiling(
+    tested: pl.DataFrame, known: pl.DataFrame | None, stages: Sequence[str]
+) -> float | None:
+    """Kappa of the simulated scorer with the stages that made the signals, on the tested epochs.
+
+    None where these are not known.
+    """
+    found = [n for n in nights.others(known) if _is_generator(known, n)]
+    if not found or known is None:
+        return None
+    both = _beside(tested, known, found[-1]).unique(["recording", "epoch"])
+    counts = metrics.confusion(both["stage"].to_numpy(), both["other"].to_numpy(), len(stages))
+    return float(metrics.kappa(counts))
+
+
+def _is_generator(known: pl.DataFrame | None, number: int) -> bool:
+    return known is not None and set(known[f"scorer_{number}"].drop_nulls()) == {generator.NAME}
+
+
+def _beside(tested: pl.DataFrame, known: pl.DataFrame, number: int) -> pl.DataFrame:
+    """Put the stages of a further scorer beside the predictions, where that one scored."""
+    import polars as pl
+
+    theirs = known.select("recording", pl.col(f"{nights.OTHER}{number}").alias("other"))
+    theirs = theirs.explode("other").with_columns(
+        pl.int_range(pl.len()).over("recording").cast(pl.Int32).alias("epoch")
+    )
+    return tested.select(
+        "protocol", "seed", "subject", "recording", pl.col("epoch").cast(pl.Int32), "stage",
+        "predicted",
+    ).join(theirs, on=["recording", "epoch"]).filter(pl.col("other") >= 0)  # fmt: skip
+
+
+def _pairs(
+    both: pl.DataFrame, own: str, other: str, number: int, count: int
+) -> Iterator[tuple[Any, ...]]:
     pairs = {
-        f"model - scorer {own}": ("predicted", "stage"),
-        f"model - scorer {number}": ("predicted", "other"),
-        f"scorer {own} - scorer {number}": ("stage", "other"),
+        f"model - {own}": ("predicted", "stage"),
+        f"model - {other}": ("predicted", "other"),
+        f"{own} - {other}": ("stage", "other"),
     }
     for (protocol,), part in both.partition_by("protocol", as_dict=True).items():
         subjects, seeds = sorted(set(part["subject"])), sorted(set(part["seed"]))

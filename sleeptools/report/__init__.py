@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from sleeptools import caveats, store
 from sleeptools import markup as m
-from sleeptools import store
 from sleeptools.errors import MissingInputError, UsageError
 from sleeptools.markup import Markup
 from sleeptools.report import _html, _plain
@@ -31,6 +31,7 @@ from sleeptools.report._trust import calibration, optimism, second_look
 
 PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
 FORMATS: Final = ("html", "md", "csv")
+IN_BANNERS: Final = {caveats.SIMULATED, caveats.UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _header(pages: Sequence[Page], shown: Sequence[Sequence[Section]]) -> Markup
         m.paragraph(f"Written by sleeptools on {now}", class_="lead"),
         *(_banner(head, said) for head, said in _warnings(pages)),
         m.paragraph(PURPOSE, class_="purpose"),
-        m.items(note for note in notes if "simulated" not in note),
+        m.items(note for note in notes if note not in IN_BANNERS),
         _contents(pages, shown),
     ])  # fmt: skip
 

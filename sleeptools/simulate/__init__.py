@@ -11,7 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sleeptools import batch, registry, store
+import numpy as np
+
+from sleeptools import batch, generator, registry, store
 from sleeptools.datasets import Planned
 from sleeptools.errors import OutputError, UsageError
 from sleeptools.simulate import mouse
@@ -125,12 +127,15 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
 def _one(
     module: ModuleType, planned: Planned, hours: float | None, seed: int, out: Path, *, skip: bool
 ) -> tuple[dict[str, Any], str]:
-    there = [out / name for name in planned.files]
+    there = [*(out / name for name in planned.files), generator.path(out, planned.id)]
     if skip and all(path.exists() for path in there):  # each was written whole
         return {"files": there}, "as before"
     made = _night(planned, hours or planned.hours, seed)
     recording = replace(made.recording, id=planned.id, subject=planned.subject, night=planned.night)
     paths = module.write(recording, out, made.events)
+    assert made.recording.hypnogram is not None
+    truth = replace(made.recording.hypnogram, stages=made.truth, reasons=np.empty(0, np.int8))
+    paths = [*paths, generator.write(out, planned.id, truth)]
     return {"files": paths}, f"{recording.seconds / 3600:.1f} h"
 
 
