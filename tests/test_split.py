@@ -105,7 +105,7 @@ def test_leaky_stands_on_everything(leaky, command, tmp_path):
     assert json.loads(command("status", leaky, "--json").out)["leaky"] is True
     assert "LEAKY: subjects on two sides" in command("evaluate", leaky).err
     assert "LEAKY" in json.loads(command("evaluate", leaky, "--json").out)[0]["leakage"]
-    assert "LEAKY SPLIT" in report([leaky], tmp_path / "report.html").read_text()
+    assert "LEAKY SPLIT" in report([leaky], tmp_path / "report.html")[0].read_text()
     assert store.verify(leaky) == []
 
 

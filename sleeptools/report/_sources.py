@@ -68,6 +68,12 @@ def _counted(name: str, head: str, rows: Sequence[tuple[str, Any]], caption: str
 def _shares(page: Page) -> Iterator[Block]:
     """Draw the share of every stage in training, validation and test of every fold."""
     stages, run = page.found.stages, page.found.run
+    if run.mixed:
+        yield Text(
+            "Epochs were dealt out, not subjects, and each stage alike: its share is the same in "
+            "every fold."
+        )
+        return
     known = {
         who: np.bincount(part["stage"].to_numpy(), minlength=len(stages))
         for (who,), part in page.tested.partition_by("subject", as_dict=True).items()
