@@ -171,6 +171,10 @@ def check(
     _check_places(streams, size[2])
 
 
+check_once = functools.lru_cache(maxsize=64)(check)
+"""As `check`, for a shape in a tuple; torch.compile cannot look into it."""
+
+
 def _check_stream(stream: Stream, size: tuple[int, ...]) -> None:
     end = stream.channel + stream.channels
     if end > size[1]:
@@ -364,7 +368,7 @@ def two_stream_conv(
     UnavailableError
         If the native core is off.
     """
-    check(x.shape, weights.shape, shape, activation, precision)
+    check_once(x.shape, weights.shape, tuple(shape), activation, precision)
     x = np.ascontiguousarray(x, np.float32)
     if packed is None:
         packed = pack(np.asarray(weights, np.float32), shape, precision)

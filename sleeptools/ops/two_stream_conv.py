@@ -9,7 +9,6 @@ which cannot be folded, so a model in training mode runs its layers one by one.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +23,6 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 TOLERANCE_BF16 = 5e-3  # of the largest output, with precision "bf16"
 
 Example = tuple[Tensor, Tensor, list[int], str, float]
-
-_check = functools.lru_cache(maxsize=64)(streams.check)
 
 
 def two_stream_conv(
@@ -76,7 +73,7 @@ def two_stream_conv(
     if torch.compiler.is_compiling():
         streams.check(*sizes, shape, activation, precision)
     else:
-        _check(*sizes, tuple(shape), activation, precision)
+        streams.check_once(*sizes, tuple(shape), activation, precision)
     ops.check_alike("two_stream_conv", x, (weights,))
     return _operator(x, weights, shape, activation, slope, precision, packed)
 
