@@ -319,6 +319,7 @@ def test_two_scorers_and_the_model_in_one_table(run):
     add_nights(
         run,
         stages_2=pl.Series([s.astype(np.int8).tolist() for s in second], dtype=pl.List(pl.Int8)),
+        scorer_2=pl.lit("2"),
     )
     found = evaluate(run).scorers.filter(protocol="leak-free", metric="kappa")
     assert found["pair"].to_list() == [
