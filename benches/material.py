@@ -58,7 +58,7 @@ def facts() -> dict[str, object]:
     return {
         "montage": [channel.name for channel in preset.montage], "sample_rate": preset.sample_rate,
         "epoch_seconds": preset.epoch_seconds, "stages": preset.stages,
-        "preprocessing": preset.model_dump(mode="json"),
+        "preprocessing": {"preset": preset.model_dump(mode="json")},
     }  # fmt: skip
 
 

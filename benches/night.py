@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def main() -> None:
     facts = provenance.facts("numpy")
     with tempfile.TemporaryDirectory() as folder:
         runners = commands(Path(folder), options)
-        rows = race(runners, options.turns, provenance.environment(Path(folder) / "python"))
+        rows = race(runners, options.turns, Path(folder))
         epochs = {n: count(Path(folder) / n) for n, r in rows.items() if "seconds" in r}
     assert len(set(epochs.values())) == 1, f"the hypnograms differ in length: {epochs}"
     report = {"hours": options.hours, "epochs": epochs, **facts, "rows": rows}
@@ -56,24 +57,31 @@ def commands(folder: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     simulate("sleep-edf", folder / "raw", subjects=1, hours=options.hours, seed=material.SEED)
     psg = next(str(path) for path in (folder / "raw").glob("*-PSG.edf"))
     models.save(material.model("mmasleepnet"), folder / "model", material.facts())
-    native = [sys.executable, str(HERE / "night_native.py"), psg, str(folder / "model")]
+    score = [sys.executable, "-m", "sleeptools.cli", "score", str(folder / "model"), psg]
     return {
-        "native fp32": [*native, str(folder / "native fp32"), "fp32"],
-        "native bf16": [*native, str(folder / "native bf16"), "bf16"],
+        f"sleeptools score, {precision}": [
+            *score,
+            "--out",
+            str(folder / f"sleeptools score, {precision}"),
+            "--precision",
+            precision,
+        ]
+        for precision in TARGETS
+    } | {
         "YASA": [str(options.yasa), str(HERE / "night_yasa.py"), psg, str(folder / "YASA")],
     }
 
 
-def race(
-    commands: dict[str, list[str]], turns: int, environment: dict[str, str]
-) -> dict[str, dict[str, Any]]:
-    """Medians of whole processes by name, or why there are none."""
+def race(commands: dict[str, list[str]], turns: int, folder: Path) -> dict[str, dict[str, Any]]:
+    """Medians of whole processes by name, or why there are none; each writes `folder` / name."""
+    environment = provenance.environment(folder / "python")
     found: dict[str, list[tuple[float, float, float]]] = {}
     absent: dict[str, dict[str, Any]] = {}
     for turn in range(turns + 1):
         for name, command in commands.items():
             if name in absent:
                 continue
+            shutil.rmtree(folder / name, ignore_errors=True)  # what is done is not done again
             if not Path(command[0]).exists():
                 absent[name] = {"absent": "not installed"}
             elif turn:
@@ -99,7 +107,11 @@ def whole_process(command: list[str], environment: dict[str, str]) -> tuple[floa
 
 
 def count(path: Path) -> int:
-    return len(path.read_text().splitlines())
+    """Epochs that a contender has scored."""
+    if path.is_file():
+        return len(path.read_text().splitlines())
+    (table,) = path.glob("*.parquet")
+    return len(store.read_table(table))
 
 
 def markdown(report: dict[str, Any]) -> str:
