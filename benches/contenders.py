@@ -90,7 +90,7 @@ def engine(network: nn.Module, x: Values, threads: int, *, precision: str) -> Re
     if loaded.how != "native":
         raise AbsentError("no native engine for this model yet")
     if loaded.precision != precision:
-        raise AbsentError(f"{variant} has no {precision} arithmetic")
+        raise AbsentError(f"computed in {loaded.precision}")
 
     def run() -> Values:
         with native.using_variant(variant):
