@@ -131,6 +131,28 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("job", "start", "free"),
+    [("7", "2", True), ("7", "1", False), ("8", "2", False), (None, "", False)],
+)
+def test_a_job_that_slurm_queued_again_takes_over_its_own_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str | None, start: str, free: bool
+) -> None:
+    """Its node may have died, and with it the process that this one cannot see."""
+    held = {"host": "a node that is gone", "pid": 1, "since": "", "job": "7", "start": 1}
+    (tmp_path / ".lock").write_text(json.dumps(held))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if job is not None:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", start)
+    if free:
+        with store.lock(tmp_path):
+            assert json.loads((tmp_path / ".lock").read_text())["start"] == 2
+    else:
+        with pytest.raises(OutputError, match="on a node that is gone"), store.lock(tmp_path):
+            pass
+
+
 def test_verify_names_what_changed(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         store.write_text(tmp_path / name, name)

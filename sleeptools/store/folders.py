@@ -146,13 +146,13 @@ def lock(folder: Path) -> Iterator[None]:
     Raises
     ------
     OutputError
-        If another living process holds it, or the folder cannot be made; a dead process's lock on
-        this host is taken over.
+        If another living process holds it, or the folder cannot be made. A lock is taken over from
+        a dead process on this host, and from any host where Slurm has started the same job before:
+        it queues a job again only when that one has ended.
     """
     path = folder / ".lock"
-    mine = json.dumps(
-        {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
-    )
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
+    mine = json.dumps(who | _slurm_start())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         while not _claim(path, mine):
@@ -166,6 +166,12 @@ def lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def _slurm_start() -> dict[str, Any]:
+    """Tell the Slurm job of this process, and how often it was queued again."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return {"job": job, "start": int(os.environ.get("SLURM_RESTART_COUNT", "0"))} if job else {}
 
 
 def _claim(path: Path, mine: str) -> bool:
@@ -191,7 +197,10 @@ def _take_over(path: Path, folder: Path) -> None:
     except ValueError:
         held = {}
     here = held.get("host") == socket.gethostname()
-    if not here or Path(f"/proc/{held.get('pid')}").exists():
+    dead = here and not Path(f"/proc/{held.get('pid')}").exists()
+    mine = _slurm_start()
+    again = bool(mine) and held.get("job") == mine["job"] and held["start"] < mine["start"]
+    if not (dead or again):
         raise OutputError(
             f"{folder}: in use by process {held.get('pid')} on {held.get('host')} "
             f"since {held.get('since')}",
