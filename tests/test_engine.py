@@ -154,9 +154,10 @@ def test_pieces_make_no_difference(folder: Path, tmp_path: Path) -> None:
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     np.testing.assert_array_equal(engine.hypnodensity(mapped), whole)
     alone = np.concatenate([engine.hypnodensity(x[i : i + 1]) for i in range(0, len(x), 11)])
-    close = 1e-6 if engine.how == "native" else 1e-5  # PyTorch sums in another order when alone
-    np.testing.assert_allclose(alone, whole[::11], atol=close)
-    np.testing.assert_array_equal(engine.hypnodensity(x[::-1])[::-1], whole)
+    # PyTorch sums in another order when an epoch is alone, or in a smaller piece
+    own, turned = (1e-6, 0) if engine.how == "native" else (1e-5, 1e-5)
+    np.testing.assert_allclose(alone, whole[::11], atol=own)
+    np.testing.assert_allclose(engine.hypnodensity(x[::-1])[::-1], whole, rtol=0, atol=turned)
     np.testing.assert_array_equal(engine.hypnodensity(x.astype(np.float64)), whole)
     assert engine.hypnodensity(x[:0]).shape == (0, 5)
 
