@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sleeptools import folds, metrics, nights, runs, sleep_tables, statistics
+from sleeptools import folds, metrics, nights, results, sleep_tables, statistics
 from sleeptools.errors import DataError
 from sleeptools.levels import Counted
 from sleeptools.runs import Run
@@ -31,7 +31,7 @@ def leakage(run: Run) -> str:
     """
     if "external" in run.facts:
         return str(run.facts["external"]["leakage"])
-    found = runs.leaks(run)
+    found = results.leaks(run)
     checked = len({(t.protocol, t.fold) for t in run.done})
     if found and not run.leaky:
         raise DataError(
@@ -61,10 +61,10 @@ def notes(run: Run) -> Iterator[str]:
     if run.missing:
         total = len(run.done) + len(run.missing)
         yield f"The run is incomplete: {len(run.missing)} of {total} trainings are missing."
-    read = runs.readings(run, watching=False).get(folds.LEAK_FREE, 1)
+    read = results.readings(run, watching=False).get(folds.LEAK_FREE, 1)
     if read > 1:
         yield f"A leak-free test fold was read {read} times; once, at the end, is right."
-    elif runs.readings(run).get(folds.LEAK_FREE, 1) > read:
+    elif results.readings(run).get(folds.LEAK_FREE, 1) > read:
         yield (
             "The leak-free test folds were watched after every pass (--watch-test), to measure "
             "what choosing on them would gain; no pass was chosen by it."

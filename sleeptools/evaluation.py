@@ -23,8 +23,8 @@ from sleeptools import (
     levels,
     metrics,
     nights,
+    results,
     review,
-    runs,
     sleep_tables,
     store,
 )
@@ -58,7 +58,7 @@ class Evaluation:
     run
         The run folder.
     predictions
-        Of the validation and the test epochs, as `runs.predictions` gives them.
+        Of the validation and the test epochs, as `results.predictions` gives them.
     counted
         Confusion matrices of every level.
     leakage
@@ -353,7 +353,7 @@ def compute(run: Run) -> Evaluation:
         If predictions are damaged or do not fit the folds, or a subject is on two sides of a fold.
     """
     leakage = caveats.leakage(run)
-    found = runs.predictions(run, role=None)
+    found = results.predictions(run, role=None)
     counted = levels.count(found.filter(role="test"), len(run.stages), mixed=run.mixed)
     notes = tuple(caveats.every(run, found, counted))
     return Evaluation(run, found, counted, leakage, notes)
@@ -371,7 +371,7 @@ def _selection(run: Run) -> pl.DataFrame:
 
     rows = []
     keys = ["protocol", "seed", "fold"]
-    logs = runs.logs(run).sort(*keys, "pass")
+    logs = results.logs(run).sort(*keys, "pass")
     for where, log in logs.partition_by(keys, as_dict=True, maintain_order=True).items():
         if not len(log) or log["test_accuracy"].null_count():
             continue

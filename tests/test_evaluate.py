@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
 import synthetic_run
-from sleeptools import evaluation, folds, runs, sleep_tables, store
+from sleeptools import evaluation, folds, results, runs, sleep_tables, store
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluate import evaluate
 from sleeptools.stages import MOUSE
@@ -581,7 +581,7 @@ def test_a_recording_tested_twice_is_refused(run):
 def test_a_broken_log_is_refused(run):
     store.write_text(run / "leak-free/seed-0/fold-00/log.csv", "pass,loss\none,two\n")
     with pytest.raises(DataError, match="training log"):
-        runs.logs(runs.open_run(run))
+        results.logs(runs.open_run(run))
 
 
 def test_kind_and_version_of_the_json():

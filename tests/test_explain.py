@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE, trustworthiness
 
 import make_golden_models as golden
 from comparing import close, make
-from sleeptools import epochs, models, registry, runs, store
+from sleeptools import epochs, models, registry, results, runs, store
 from sleeptools.errors import Stopped
 from sleeptools.models import _explain as hooks
 from sleeptools.train import TrainOptions, _embedding, _explain, train
@@ -50,7 +50,7 @@ def explained(run):
 
 
 def test_what_is_in_it(explained, run):
-    tested = runs.predictions(runs.open_run(run, partial=True))
+    tested = results.predictions(runs.open_run(run, partial=True))
     tested = tested.filter(pl.col("protocol") == "leak-free")
     assert (
         explained.facts["recordings"] == tested["recording"].unique(maintain_order=True).to_list()

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sleeptools import engine, epochs, evaluate, runs, store
+from sleeptools import engine, epochs, evaluate, results, store
 from sleeptools.errors import DataError, OutputError
 from sleeptools.stages import HUMAN, MOUSE
 from sleeptools.train import TrainOptions, train
@@ -63,7 +63,7 @@ def test_an_external_test_is_a_run(model, tmp_path):
     notes = " ".join(found.notes)
     assert "tested on 2 of b (AASM)" in notes
     assert "rules of scoring differ (R&K against AASM)" in notes
-    assert runs.readings(found.run) == {"external": 1}
+    assert results.readings(found.run) == {"external": 1}
     assert evaluate.verify(out) == []
     assert store.verify(out) == []
     assert found.as_json()["results"][0]["protocol"] == "external"

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import synthetic_run
-from sleeptools import calibration, epochs, evaluation, preprocess, presets, runs, store
+from sleeptools import calibration, epochs, evaluation, preprocess, presets, results, runs, store
 from sleeptools.simulate import simulate
 from sleeptools.train import TrainOptions, train
 from synthetic_epochs import write_epochs
@@ -75,7 +75,10 @@ def test_nothing_of_a_test_subject_reaches_a_leak_free_model(trained):
         for run in (plain, changed)
     ]
     assert logs[0].equals(logs[1])
-    p = [runs.predictions(runs.open_run(run, partial=True), role="val") for run in (plain, changed)]
+    p = [
+        results.predictions(runs.open_run(run, partial=True), role="val")
+        for run in (plain, changed)
+    ]
     assert p[0].filter(protocol="leak-free").equals(p[1].filter(protocol="leak-free"))
 
 
@@ -99,8 +102,8 @@ def test_watching_the_test_fold_changes_nothing_and_is_audited(trained, tmp_path
     assert audit["purpose"].to_list() == ["watch", "watch", "score"]
     assert audit["pass"].to_list()[:2] == [1, 2]
     run = runs.open_run(tmp_path / "watched", partial=True)
-    assert runs.readings(run) == {"leak-free": 3}
-    assert runs.readings(run, watching=False) == {"leak-free": 1}
+    assert results.readings(run) == {"leak-free": 3}
+    assert results.readings(run, watching=False) == {"leak-free": 1}
     found = evaluation.compute(run)
     assert any("watched" in note for note in found.notes)
     accuracy = found.selection.filter(metric="accuracy").to_dicts()[0]

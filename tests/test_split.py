@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleeptools import epochs, folds, runs, store, trained
+from sleeptools import epochs, folds, results, runs, store, trained
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.evaluate import compute, evaluate
 from sleeptools.report import report
@@ -119,7 +119,7 @@ def test_an_unfinished_run_is_leaky_as_well(leaky, tmp_path, mice):
 def test_what_is_scored_is_what_was_dealt_out(leaky, mice):
     run = runs.open_run(leaky)
     assert set(run.folds["role"]) == {"mixed"}
-    found = runs.predictions(run)
+    found = results.predictions(run)
     data = epochs.open_set(mice)
     for part in found.partition_by("protocol", "seed"):
         assert len(part) == len(data) == part.n_unique(["recording", "epoch"])
@@ -128,10 +128,10 @@ def test_what_is_scored_is_what_was_dealt_out(leaky, mice):
         file = next(f for f in data.files if f.recording == row["recording"])
         assert row["stage"] == file.stages[row["epoch"]]
         assert row["onset"] == file.onset[row["epoch"]]
-    validated = runs.predictions(run, role="val")
+    validated = results.predictions(run, role="val")
     assert set(validated["protocol"]) == {"leak-free"}
     assert run.unchosen("leak-free") == ()
-    assert runs.readings(run)["leak-free"] == 1
+    assert results.readings(run)["leak-free"] == 1
 
 
 def test_a_subject_is_counted_once(leaky):

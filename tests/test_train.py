@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import torch
 
-from sleeptools import epochs, models, runs, store, trained
+from sleeptools import epochs, models, results, runs, store, trained
 from sleeptools.errors import (
     DataError,
     OutputError,
@@ -104,13 +104,13 @@ def test_the_test_fold_is_read_once(whole):
 
 def test_predictions(whole):
     run, _ = whole
-    table = runs.predictions(runs.open_run(run))
+    table = results.predictions(runs.open_run(run))
     for protocol in ("leak-free", "best-on-test"):
         tested = table.filter(pl.col("protocol") == protocol)
         assert len(tested) == 80
         assert tested["recording"].n_unique() == 4
     one = pl.read_parquet(run / "leak-free/seed-0/fold-00/predictions.parquet")
-    assert one.columns == [*runs.COLUMNS, *(f"p_{n}" for n in HUMAN)]
+    assert one.columns == [*results.COLUMNS, *(f"p_{n}" for n in HUMAN)]
     who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("val", "test")}
     assert not who["val"] & who["test"]
     facts = trained.read_config(run / "leak-free/seed-0/fold-00")

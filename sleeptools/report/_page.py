@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sleeptools import comparison, evaluation, published, runs
+from sleeptools import comparison, evaluation, published, results, runs
 from sleeptools import epochs as epoch_sets
 from sleeptools.epochs import EpochSet
 from sleeptools.errors import DataError
@@ -94,7 +94,13 @@ def gather(
     tested = found.tested.filter(protocol=found.headline, seed=first_seed(found))
     data = _opened(found.run, tested, epochs) if epochs else None
     return Page(
-        found, number, tested, runs.logs(found.run), comparison.protocols(found), data, recordings
+        found,
+        number,
+        tested,
+        results.logs(found.run),
+        comparison.protocols(found),
+        data,
+        recordings,
     )
 
 

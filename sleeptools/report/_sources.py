@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sleeptools import comparison, plots, runs
+from sleeptools import comparison, plots, results
 from sleeptools.folds import NAMED
 from sleeptools.report._blocks import Beside, Block, Figure, Items, Table, Text
 from sleeptools.report._page import HEADLINE, LABELS, Page, show, value_text
@@ -117,7 +117,7 @@ def provenance(page: Page) -> Iterator[Block]:
     environment = run.facts.get("environment")
     if isinstance(environment, Mapping):
         yield _facts("environment", environment, "Environment of the training")
-    read = {p: f"at most {n} per fold" for p, n in runs.readings(run).items()}
+    read = {p: f"at most {n} per fold" for p, n in results.readings(run).items()}
     if read:
         yield _facts("readings", read, "How often a test fold was read")
 

@@ -27,7 +27,8 @@ from sleeptools.errors import DataError, Stopped
 from sleeptools.models import _recipe
 from sleeptools.models._augment import augment
 from sleeptools.models._schedule import Place
-from sleeptools.runs import EXPLAIN, WATCH
+from sleeptools.results import WATCH
+from sleeptools.runs import EXPLAIN
 from sleeptools.sequences import NONE
 from sleeptools.train import _checkpoint, _explain
 from sleeptools.train._checkpoint import State
