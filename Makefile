@@ -59,6 +59,7 @@ bench: $(READY)-bench $(YASA)
 judge: $(READY) $(YASA)
 	$(BIN)/python benches/ceiling.py
 	$(BIN)/python benches/learning_gap.py
+	$(BIN)/python benches/selection.py
 	PYTHONPATH=. $(YASA) benches/judge_yasa.py
 	$(BIN)/python benches/readme.py
 

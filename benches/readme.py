@@ -37,6 +37,18 @@ def lines() -> list[str]:
         f"{ceiling['training_seconds'] / 60:.0f} min on 2 cores | {ours:.3f} |",
         *of_yasa(judged),
         *of_gap(gap),
+        *of_selection(read("selection")),
+    ]
+
+
+def of_selection(measured: dict) -> list[str]:
+    honest, optimistic = (of["kappa"] for of in measured["pooled"].values())
+    gain = next(row for row in measured["gain"] if row["metric"] == "kappa")
+    what = f"{measured['nights']} nights of {measured['hours']:g} h, {measured['passes']} passes"
+    return [
+        f"| MMASleepNet, {what}: leak-free | {honest:.3f} |",
+        f"| the same, best-on-test (optimistic): {gain['value']:+.3f} [{gain['low']:+.3f}, "
+        f"{gain['high']:+.3f}] | {optimistic:.3f} |",
     ]
 
 
