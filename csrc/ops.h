@@ -99,24 +99,54 @@ struct FeedForward {
   Norm norm;  // CPU only; where it is set, out = norm(x + the above)
 };
 
-// Gradients of FeedForward in float32, from its inputs and the gradient of its output; CPU only.
+// Gradients of FeedForward from its inputs and the gradient of its output; CPU only.
 struct FeedForwardBackward {
-  static constexpr int64_t kHiddenAtOnce = FeedForward::kHiddenAtOnce;
+  static constexpr int64_t kHiddenAtOnce = 128;  // hidden units in memory
+  static constexpr int64_t kRowsAtOnce = 512;    // of which they are
   static constexpr int64_t kMaxBlock = FeedForward::kMaxBlock;
+  static constexpr int64_t kMaxLanes = 16;  // of any variant
+  static constexpr int64_t kAlignment = 16;
+  static constexpr int64_t kStride = kRowsAtOnce + kAlignment;  // units do not share cache sets
+  static constexpr int64_t kGroups = 16;                        // of rows, each with its own sums
 
-  static constexpr int64_t workspace_floats(int64_t rows, int64_t width) {
-    return (rows + kMaxBlock) * (3 * width + 2 * kHiddenAtOnce);
+  static constexpr int64_t padded(int64_t width) {
+    return (width + kMaxBlock - 1) / kMaxBlock * kMaxBlock;
   }
 
-  const float *x, *grad;                // (rows, padded), zero from width on
-  const float *w1, *b1;                 // (hidden, width), (hidden)
-  const float *w1t, *w2t;               // (width, hidden), (hidden, width): transposed
-  float* workspace;                     // workspace_floats(rows, width)
-  float* d_x;                           // (rows, width)
-  float *d_w1, *d_b1, *d_w2t;           // (hidden, padded), (hidden), (hidden, padded); added to
-  int64_t rows, width, padded, hidden;  // padded: width rounded up to a multiple of kMaxBlock
+  static constexpr int64_t groups(int64_t rows) {
+    const int64_t wanted = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
+    return wanted < 1 ? 1 : wanted < kGroups ? wanted : kGroups;
+  }
+
+  // A group's gradients of the weights.
+  static constexpr int64_t group_floats(int64_t width, int64_t hidden) {
+    return hidden * (2 * padded(width) + 1);
+  }
+
+  // Some rows in three layouts and their gradients, and a part of the hidden layer, twice.
+  static constexpr int64_t slot_floats(int64_t width) {
+    return kRowsAtOnce * (3 * width + 2 * padded(width)) + kAlignment +
+           kHiddenAtOnce * (2 * kStride + 2 * kMaxBlock + kMaxLanes);
+  }
+
+  static constexpr int64_t workspace_floats(int64_t rows, int64_t width, int64_t hidden,
+                                            int64_t slots) {
+    return groups(rows) * group_floats(width, hidden) + slots * slot_floats(width);
+  }
+
+  const float *x, *grad;               // (rows, width)
+  const void *w1, *w1t, *w2t;          // (hidden, width), (width, hidden), (hidden, width): as
+                                       // FeedForward's weights, two of them transposed
+  const float* b1;                     // (hidden)
+  float* workspace;                    // workspace_floats(rows, width, hidden, slots)
+  float* d_x;                          // (rows, width)
+  float *d_w1, *d_b1, *d_w2;           // (hidden, width), (hidden), (width, hidden)
+  int64_t rows, width, hidden, slots;  // slots: threads that the workspace is enough for
+  bool bf16;  // round x, grad, the weights, the hidden layer and its gradient to bfloat16
   uint32_t drop_below;
   uint64_t seed;
+
+  int64_t padded() const { return padded(width); }
 };
 
 // One convolution of a stream with the activation and the pool after it. All sizes in elements.

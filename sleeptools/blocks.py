@@ -27,7 +27,6 @@ Weights = NDArray[np.float32] | NDArray[np.uint16]  # the second: bfloat16
 Kind = Literal["authors", "paper"]
 
 MAX_MODALITIES = 16  # of modal_se; csrc/ops.h
-MAX_BLOCK = 32  # columns that feed_forward_backward takes at a time; csrc/ops.h
 
 
 def check_modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
@@ -170,9 +169,10 @@ def feed_forward_workspace(width: int) -> int:
     return int(module("feed_forward").feed_forward_workspace(width))
 
 
-def feed_forward_backward_workspace(rows: int, width: int) -> int:
-    """Floats of workspace that `feed_forward_backward` needs on the CPU."""
-    return int(module("feed_forward").feed_forward_backward_workspace(rows, width))
+def feed_forward_backward_workspace(rows: int, width: int, hidden: int, slots: int) -> int:
+    """Floats of workspace that `feed_forward_backward` needs on so many threads of the CPU."""
+    core = module("feed_forward")
+    return int(core.feed_forward_backward_workspace(rows, width, hidden, slots))
 
 
 def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: int) -> int:

@@ -13,6 +13,12 @@ struct Fp32 {
 
   SLEEPTOOLS_INLINE Vec pack(const Vec (&v)[1]) { return v[0]; }
 
+  // Neighbouring values of two vectors, one after the other.
+  SLEEPTOOLS_INLINE void write_row(float* out, const Vec (&v)[2]) {
+    store(out, v[0]);
+    store(out + kLanes, v[1]);
+  }
+
   SLEEPTOOLS_INLINE Vec multiply_add(Unit w, Vec in, Vec sum) { return sum + w * in; }
 };
 
@@ -29,6 +35,10 @@ struct Bf16 {
     return (Vec)_mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), (__m512i)both);
   }
 
+  SLEEPTOOLS_INLINE void write_row(float* out, const Vec (&v)[2]) {
+    store(out, (Vec)_mm512_cvtne2ps_pbh(v[1], v[0]));
+  }
+
   SLEEPTOOLS_INLINE Vec multiply_add(Unit w, Vec in, Vec sum) {
     const __m512i both = _mm512_set1_epi32(static_cast<int>(w));
     return _mm512_dpbf16_ps(sum, (__m512bh)both, (__m512bh)in);
@@ -43,6 +53,16 @@ struct Bf16 {
 
   SLEEPTOOLS_INLINE Vec pack(const Vec (&v)[2]) {
     return (Vec)((round(v[0]) >> 16) | (round(v[1]) & 0xffff0000));
+  }
+
+  SLEEPTOOLS_INLINE void write_row(float* out, const Vec (&v)[2]) {
+    for (const Vec& half : v) {
+      const Bits bits = round(half) >> 16;
+      for (int i = 0; i < kLanes; i += 2, ++out) {
+        const uint32_t pair = bits[i] | bits[i + 1] << 16;
+        __builtin_memcpy(out, &pair, sizeof pair);
+      }
+    }
   }
 
   SLEEPTOOLS_INLINE float as_float(uint32_t bits) {

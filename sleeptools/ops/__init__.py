@@ -122,6 +122,11 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
             )
 
 
+def rounded(tensor: Tensor) -> Tensor:
+    """Round to bfloat16 and keep the type."""
+    return tensor.bfloat16().to(tensor.dtype)
+
+
 def paired(w: Tensor) -> Tensor:
     """Round a matrix to bfloat16 as the core takes it, with rows of even length."""
     return functional.pad(w, (0, w.shape[1] % 2)).bfloat16()

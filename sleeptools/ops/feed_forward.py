@@ -47,8 +47,8 @@ def feed_forward(
     w2, b2
         Second layer, (D, H) and (D,).
     precision
-        "fp32", or "bf16": both products take their operands rounded to bfloat16 and add in float32.
-        The gradient is that of "fp32".
+        "fp32", or "bf16": all products, those of the gradients too, take their operands rounded to
+        bfloat16 and add in float32.
     dropout
         Probability that a hidden unit is zero; the others are divided by 1 - dropout. 0 to below 1.
     seed
@@ -154,44 +154,62 @@ def _fake(x: Tensor, *rest: Any) -> Tensor:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, w1, b1, w2, _, _, ctx.dropout, ctx.seed = inputs
+    x, w1, b1, w2, _, *ctx.settings = inputs
     ctx.save_for_backward(x, w1, b1, w2)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    inputs = (grad, *ctx.saved_tensors, ctx.dropout, ctx.seed)
+    inputs = (grad, *ctx.saved_tensors, *ctx.settings)
     fast = not grad.is_cuda and not torch.is_grad_enabled() and ops.runs_native(grad)
     d_x, d_w1, d_b1, d_w2 = _native_gradients(*inputs) if fast else _gradients(*inputs)
     return d_x, d_w1, d_b1, d_w2, grad.sum(0), None, None, None
 
 
 def _gradients(
-    grad: Tensor, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, dropout: float, seed: int
+    grad: Tensor,
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    precision: str,
+    dropout: float,
+    seed: int,
 ) -> Gradients:
     """Gradients in PyTorch operations, to be traced and differentiated again."""
+    rounded = ops.rounded if precision == "bf16" else lambda tensor: tensor
+    x, w1, w2 = rounded(x), rounded(w1), rounded(w2)
     hidden = functional.relu(functional.linear(x, w1, b1))  # (N, H)
-    d_hidden = (grad @ w2) * (hidden > 0)  # (N, H)
+    d_hidden = (rounded(grad) @ w2) * (hidden > 0)  # (N, H)
+    scale = 1.0
     if dropout > 0:
         mask = _mask(x, w1, dropout, seed)
-        hidden, d_hidden = hidden * mask, d_hidden * mask
-    return d_hidden @ w1, d_hidden.T @ x, d_hidden.sum(0), grad.T @ hidden
+        hidden, d_hidden, scale = hidden * (mask > 0), d_hidden * (mask > 0), 1 / (1 - dropout)
+    wide = rounded(d_hidden) * scale
+    return (
+        wide @ w1, wide.T @ x, d_hidden.sum(0) * scale, rounded(grad).T @ (rounded(hidden) * scale),
+    )  # fmt: skip
 
 
 def _on_cpu(
-    grad: Tensor, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, dropout: float, seed: int
+    grad: Tensor,
+    x: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    precision: str,
+    dropout: float,
+    seed: int,
 ) -> Gradients:
     rows, width, hidden = len(x), x.shape[1], len(w1)
-    padding = (0, -width % blocks.MAX_BLOCK)
-    padded = width + padding[1]
-    wide = (functional.pad(tensor, padding).contiguous() for tensor in (x, grad))
-    weights = (tensor.contiguous() for tensor in (w1, b1, w1.T, w2.T))
-    workspace = x.new_empty(blocks.feed_forward_backward_workspace(rows, width))
-    d_x, d_b1 = x.new_empty(rows, width), x.new_zeros(hidden)
-    d_w1, d_w2t = x.new_zeros(hidden, padded), x.new_zeros(hidden, padded)
-    tensors = (*wide, *weights, workspace, d_x, d_w1, d_b1, d_w2t)
-    numbers = (rows, width, padded, hidden, blocks.drop_below(dropout), seed)
-    ops.launch("feed_forward_backward", x, tensors, *numbers)
-    return d_x, d_w1[:, :width].clone(), d_b1, d_w2t[:, :width].T.contiguous()
+    bf16 = precision == "bf16"
+    weights = (ops.paired(w) if bf16 else w for w in (w1, w1.T, w2.T))
+    inputs = [tensor.contiguous() for tensor in (x, grad, *weights, b1)]
+    slots = native.threads(rows, 10 * width * hidden)
+    size = blocks.feed_forward_backward_workspace(rows, width, hidden, slots)
+    found = _fake_gradients(grad, x, w1, b1, w2)
+    numbers = (rows, width, hidden, slots, bf16, blocks.drop_below(dropout), seed)
+    ops.launch("feed_forward_backward", x, (*inputs, x.new_empty(size), *found), *numbers)
+    return found
 
 
 def _fake_gradients(grad: Tensor, x: Tensor, *rest: Any) -> Gradients:
@@ -210,7 +228,8 @@ _operator = ops.define(
 )
 _native_gradients = ops.define_gradients(
     "feed_forward_backward",
-    "(Tensor grad, Tensor x, Tensor w1, Tensor b1, Tensor w2, float dropout, int seed) -> "
+    "(Tensor grad, Tensor x, Tensor w1, Tensor b1, Tensor w2, str precision, float dropout, "
+    "int seed) -> "
     "(Tensor, Tensor, Tensor, Tensor)",
     forward=_on_cpu,
     fake=_fake_gradients,
