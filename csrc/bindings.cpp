@@ -162,7 +162,7 @@ void two_stream_conv(Address x, Address packed, Address workspace, Address out, 
 void conv_block(Address x, Address weight, Address gamma, Address beta, Address convolved,
                 Address mean, Address variance, Address out, Address workspace, Address layer,
                 int64_t batch, int64_t samples, int64_t slots, int64_t activation, double slope,
-                double eps, uint32_t drop_below, uint64_t seed, int64_t work, int device,
+                double eps, uint32_t drop_below, uint64_t seed, bool bf16, int64_t work, int device,
                 Address stream) {
   using namespace sleeptools;
   const ConvBlock op{at(x),
@@ -182,7 +182,8 @@ void conv_block(Address x, Address weight, Address gamma, Address beta, Address 
                      static_cast<float>(slope),
                      static_cast<float>(eps),
                      drop_below,
-                     seed};
+                     seed,
+                     bf16};
   launch(op, cpu::kernels().conv_block, cuda::conv_block, std::min(slots, batch), work, device,
          stream);
 }
@@ -193,7 +194,7 @@ void conv_block_backward(Address x, Address weight, Address gamma, Address beta,
                          Address d_gamma, Address d_beta, Address workspace, Address d_x,
                          Address layer, int64_t batch, int64_t samples, int64_t slots,
                          int64_t activation, double slope, double eps, uint32_t drop_below,
-                         uint64_t seed, int64_t work, int device, Address stream) {
+                         uint64_t seed, bool bf16, int64_t work, int device, Address stream) {
   using namespace sleeptools;
   const ConvBlock block{at(x),
                         at(weight),
@@ -212,7 +213,8 @@ void conv_block_backward(Address x, Address weight, Address gamma, Address beta,
                         static_cast<float>(slope),
                         static_cast<float>(eps),
                         drop_below,
-                        seed};
+                        seed,
+                        bf16};
   const ConvBlockBackward op{
       block, at(grad), at<float>(d_x), at<float>(d_weight), at<float>(d_gamma), at<float>(d_beta)};
   launch(op, cpu::kernels().conv_block_backward, cuda::conv_block_backward, std::min(slots, batch),

@@ -203,18 +203,24 @@ struct ConvBlock {
     return (count + kPanel - 1) / kPanel * kPanel;
   }
 
-  // The epoch with its padding, from a cache line on.
-  static constexpr int64_t slot_floats(const ConvLayer& layer, int64_t samples) {
-    return whole_panels((samples + 2 * layer.pad) * layer.inputs) + kPanel;
+  // An epoch with its padding, and what a product may read behind its last row.
+  static constexpr int64_t padded_floats(const ConvLayer& layer, int64_t samples) {
+    const int64_t behind = (kPanel + 2) * layer.stride * layer.inputs + 2 * kPanel;
+    return whole_panels((samples + 2 * layer.pad) * layer.inputs + behind);
   }
 
-  // Packed weights; sums of each epoch and four numbers of BatchNorm for each map; a slot for each
-  // thread.
+  // Packed weights, `depth` products for each of some outputs.
+  static constexpr int64_t packed_floats(int64_t depth, int64_t outputs) {
+    return whole_panels(outputs) * (depth + 2 * kPanel);
+  }
+
+  // Packed weights; sums of each epoch and four numbers of BatchNorm for each map; an epoch for
+  // each thread.
   static constexpr int64_t workspace_floats(const ConvLayer& layer, int64_t batch, int64_t samples,
                                             int64_t slots) {
-    const int64_t maps = whole_panels(layer.outputs);
-    return maps * (layer.kernel * layer.inputs + 2 * batch + 4) +
-           slots * slot_floats(layer, samples) + kPanel;
+    return packed_floats(layer.kernel * layer.inputs, layer.outputs) +
+           whole_panels(layer.outputs) * (2 * batch + 4) + slots * padded_floats(layer, samples) +
+           kPanel;
   }
 
   const float* x;                 // (batch, samples, inputs)
@@ -230,34 +236,63 @@ struct ConvBlock {
   float slope, eps;               // of kLeakyRelu and of BatchNorm
   uint32_t drop_below;
   uint64_t seed;
+  bool bf16;  // products of operands rounded to bfloat16 where the instruction set has them
 };
 
 // Gradients of ConvBlock from its inputs, its results but `out`, and the gradient of `out`; CPU
 // only.
 struct ConvBlockBackward {
-  static constexpr int64_t kGroups = 16;    // of epochs, each with sums of its own
-  static constexpr int64_t kSumRows = 512;  // in a register sum, before it goes to memory
+  static constexpr int64_t kSteps = 512;  // that a thread takes through a product together
+  static constexpr int64_t kTasks = 16;   // of epochs, at least
+  static constexpr int64_t kTile = 32;    // rows of a tile product, and its least depth
 
-  // Epochs whose gradients a thread holds in cache at a time.
-  static constexpr int64_t epochs_at_once(const ConvLayer& layer) {
-    return layer.rows < kSumRows ? kSumRows / layer.rows : 1;
+  // Taps that fall on the same place of a stride count once.
+  static constexpr int64_t strides(const ConvLayer& layer) {
+    return (layer.kernel + layer.stride - 1) / layer.stride;
   }
 
-  // Those epochs' input, padded, and gradients; and the gradient of one padded input.
-  static constexpr int64_t slot_floats(const ConvLayer& layer, int64_t samples) {
-    const int64_t padded = ConvBlock::slot_floats(layer, samples);
-    const int64_t rows = ConvBlock::whole_panels(layer.rows * layer.outputs) + ConvBlock::kPanel;
-    return epochs_at_once(layer) * (padded + rows) + padded;
+  // Steps of an epoch on a time axis where all epochs follow each other: rows of the convolution,
+  // then zeros as long as a kernel reaches.
+  static constexpr int64_t steps(const ConvLayer& layer) {
+    return (layer.rows + strides(layer)) / 2 * 2;
+  }
+
+  // Epochs of a task.
+  static constexpr int64_t epochs_at_once(const ConvLayer& layer, int64_t batch) {
+    const int64_t fit = kSteps / steps(layer), share = (batch + kTasks - 1) / kTasks;
+    return fit < 1 || share < 1 ? 1 : fit < share ? fit : share;
+  }
+
+  // From an input to the next, on that time axis; not the same cache sets.
+  static constexpr int64_t line(const ConvLayer& layer, int64_t batch) {
+    const int64_t needed = batch * steps(layer) + strides(layer) + kTile;
+    return (needed / (2 * kTile) * 2 + 1) * kTile + (needed % (2 * kTile) > kTile ? 2 * kTile : 0);
+  }
+
+  // The gradients of some epochs, row by row, zeros before them, and what a product may read behind
+  // the last row.
+  static constexpr int64_t rows_floats(const ConvLayer& layer, int64_t batch) {
+    const int64_t rows = epochs_at_once(layer, batch) * steps(layer) + 2 * strides(layer);
+    return ConvBlock::whole_panels((rows + kTile) * layer.outputs + kTile);
+  }
+
+  // An epoch's padded input, its gradient, some epochs' gradients, sums of the weights' gradients.
+  static constexpr int64_t slot_floats(const ConvLayer& layer, int64_t batch, int64_t samples) {
+    return ConvBlock::padded_floats(layer, samples) +
+           ConvBlock::whole_panels(layer.rows * layer.outputs) + rows_floats(layer, batch) +
+           strides(layer) * kTile * kTile + ConvBlock::kPanel;
   }
 
   // Packed weights; sums of each epoch and of the batch and four numbers of BatchNorm for each map;
-  // each group's gradients of the weights; a slot for each thread.
+  // the batch's inputs and gradients, time by time; a slot for each thread.
   static constexpr int64_t workspace_floats(const ConvLayer& layer, int64_t batch, int64_t samples,
                                             int64_t slots) {
     const int64_t maps = ConvBlock::whole_panels(layer.outputs);
-    const int64_t depth = layer.kernel * layer.inputs;
-    return ConvBlock::whole_panels(depth) * layer.outputs + maps * (2 * batch + 6) +
-           kGroups * maps * depth + slots * slot_floats(layer, samples) + 2 * ConvBlock::kPanel;
+    const int64_t inputs = layer.stride * layer.inputs;
+    return ConvBlock::packed_floats(strides(layer) * layer.outputs, inputs) +
+           maps * (2 * batch + 6) + (inputs + kTile / 2) * line(layer, batch) +
+           ConvBlock::packed_floats(batch * steps(layer), layer.outputs) +
+           slots * slot_floats(layer, batch, samples) + 4 * ConvBlock::kPanel;
   }
 
   ConvBlock block;          // `out` is not used; the workspace is for these gradients

@@ -7,22 +7,6 @@
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
 
-// Weights (outputs, inputs, kernel) to panels of outputs, tap by tap, as TwoStreamConv::packed.
-void pack_panel(const ConvBlock& op, int64_t panel, float* out) {
-  const ConvLayer& layer = *op.layer;
-  const int64_t depth = layer.inputs * layer.kernel, left = layer.outputs - panel * kPanel;
-  const float* weight = op.weight + panel * kPanel * depth;
-  out += panel * kPanel * depth;
-  for (int64_t c = 0; c < layer.inputs; ++c) {
-    for (int64_t k = 0; k < layer.kernel; ++k) {
-      float* row = out + (k * layer.inputs + c) * kPanel;
-      for (int64_t o = 0; o < kPanel; ++o) {
-        row[o] = o < left ? weight[o * depth + c * layer.kernel + k] : 0.0f;
-      }
-    }
-  }
-}
-
 // Sums of each map over the rows of an epoch, and of the squared distances from their mean.
 void sum_rows(const ConvLayer& layer, const float* rows, float* sums, float* squares) {
   for_maps(layer.outputs, [&](int64_t o, auto lanes) {
@@ -36,35 +20,6 @@ void sum_rows(const ConvLayer& layer, const float* rows, float* sums, float* squ
     store(sums + o, sum);
     store(squares + o, square);
   });
-}
-
-// One epoch's convolution, from its padded input.
-void convolve(const ConvBlock& op, const float* packed, const float* in, float* rows) {
-  alignas(64) float tile[kSums * kLanes];
-  const ConvLayer& layer = *op.layer;
-  const int64_t step = layer.stride * layer.inputs, depth = layer.kernel * layer.inputs;
-  const int64_t all = ConvBlock::whole_panels(layer.outputs) / kPanel;
-  int panels = 0;
-  for (int64_t panel = 0; panel < all; panel += panels) {
-    panels = all - panel < kWidest ? 1 : kWidest;
-    const float* w = packed + panel * depth * kPanel;
-    const int64_t width = layer.outputs - panel * kPanel;
-    int64_t first = 0, last = 0;
-    for (int64_t left =
-             (layer.rows + block_rows<Float32>(panels) - 1) / block_rows<Float32>(panels);
-         left > 0; --left, first = last) {
-      last = first + (layer.rows - first) / left;
-      multiply<Float32>({in + first * step, step, depth, w, depth * kPanel, tile}, last - first,
-                        panels);
-      for (int64_t t = first; t < last; ++t) {
-        const float* sums = tile + (t - first) * panels * kPanel;
-        float* row = rows + t * layer.outputs + panel * kPanel;
-        for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
-          write_some<Float32>(row + o, load<Vec>(sums + o), width - o);
-        }
-      }
-    }
-  }
 }
 
 // Mean and variance of a map over the batch, from the epochs' sums (Chan, Golub, LeVeque, "Updating
@@ -115,27 +70,37 @@ void finish(const ConvBlock& op, const float* norms, int64_t epoch) {
   }
 }
 
-}  // namespace
-
-void conv_block(const ConvBlock& op, int threads) {
+template <class P>
+void run(const ConvBlock& op, int threads) {
   const ConvLayer& layer = *op.layer;
   const int64_t maps = ConvBlock::whole_panels(layer.outputs);
+  const int64_t step = layer.stride * layer.inputs, depth = layer.kernel * layer.inputs;
   float* const packed = aligned(op.workspace);
-  float* const sums = packed + maps * layer.kernel * layer.inputs;
+  float* const sums = packed + ConvBlock::packed_floats(depth, layer.outputs);
   float* const norms = sums + 2 * op.batch * maps;
   float* const slots = norms + Norm::kNumbers * maps;
-  const int64_t slot = ConvBlock::slot_floats(layer, op.samples);
+  const auto column = [&](int64_t o) { return Place{o * depth, 0}; };
+  const auto product = [&](int64_t j) {  // tap by tap
+    return Place{j % layer.inputs * layer.kernel + j / layer.inputs, 0};
+  };
 
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    float* const in = slots + thread_number() * slot;
+    const TileScope tiles;
+    auto* const in = reinterpret_cast<typename P::T*>(
+        slots + thread_number() * ConvBlock::padded_floats(layer, op.samples));
 #pragma omp for schedule(static)
-    for (int64_t p = 0; p < maps / kPanel; ++p) pack_panel(op, p, packed);
+    for (int64_t p = 0; p < maps / kPanel; ++p) {
+      pack_panel<P>(op, p, depth, layer.outputs, column, product, packed);
+    }
 #pragma omp for schedule(dynamic)
     for (int64_t b = 0; b < op.batch; ++b) {
       float* const rows = op.convolved + b * layer.rows * layer.outputs;
-      pad_epoch(op, b, in);
-      convolve(op, packed, in, rows);
+      pad_epoch<P>(op, b, in);
+      multiply_rows<P>(in, step, depth, packed, layer.rows, layer.outputs,
+                       [&](int64_t t, int64_t o, Vec sum) {
+                         write_some<Float32>(rows + t * layer.outputs + o, sum, layer.outputs - o);
+                       });
       sum_rows(layer, rows, sums + 2 * b * maps, sums + (2 * b + 1) * maps);
     }
 #pragma omp for schedule(static)
@@ -146,6 +111,12 @@ void conv_block(const ConvBlock& op, int threads) {
 #pragma omp for schedule(dynamic)
     for (int64_t b = 0; b < op.batch; ++b) finish(op, norms, b);
   }
+}
+
+}  // namespace
+
+void conv_block(const ConvBlock& op, int threads) {
+  op.bf16 ? run<Fastest>(op, threads) : run<Float32>(op, threads);
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

@@ -37,13 +37,82 @@ SLEEPTOOLS_INLINE void write_norm(const ConvBlock& op, float* norms, int64_t map
   norms[3 * maps + map] = op.beta[map];
 }
 
-// One epoch with zeros before and after, (samples + 2 pad, inputs).
-SLEEPTOOLS_INLINE void pad_epoch(const ConvBlock& op, int64_t epoch, float* out) {
-  const int64_t pad = op.layer->pad * op.layer->inputs, size = op.samples * op.layer->inputs;
-  __builtin_memset(out, 0, pad * sizeof(float));
-  __builtin_memcpy(out + pad, op.x + epoch * size, size * sizeof(float));
-  __builtin_memset(out + pad + size, 0, pad * sizeof(float));
+// Zeros that are read as the rest of a product's depth, behind what it is for.
+constexpr int64_t kRest = kTileDepth;
+
+// Where a weight is found, from the one or the other: the sum of both, and zero past the last tap.
+struct Place {
+  int64_t offset, tap;
+};
+
+// Weights of `depth` products for some columns to a panel of them, as TwoStreamConv::packed.
+template <class P, class Column, class Product>
+void pack_panel(const ConvBlock& op, int64_t panel, int64_t depth, int64_t columns,
+                const Column& column, const Product& product, float* start) {
+  float* const first = start + panel * panel_size<P>(depth);
+  auto* const out = reinterpret_cast<typename P::T*>(first);
+  const int64_t left = smaller(columns - panel * kPanel, kPanel);
+  Place places[kPanel] = {};
+  for (int64_t o = 0; o < left; ++o) places[o] = column(panel * kPanel + o);
+  __builtin_memset(first, 0, panel_size<P>(depth) * sizeof(float));
+  for (int64_t j = 0; j < depth; ++j) {
+    const Place at = product(j);
+    auto* const row = out + j / P::kJoined * P::kJoined * kPanel + j % P::kJoined;
+    for (int64_t o = 0; o < left; ++o) {
+      if (at.tap + places[o].tap >= op.layer->kernel) continue;
+      row[o * P::kJoined] = P::round(op.weight[at.offset + places[o].offset]);
+    }
+  }
 }
+
+// One epoch with zeros before and after, (samples + 2 pad, inputs).
+template <class P>
+void pad_epoch(const ConvBlock& op, int64_t epoch, typename P::T* out) {
+  const int64_t pad = op.layer->pad * op.layer->inputs, size = op.samples * op.layer->inputs;
+  const float* x = op.x + epoch * size;
+  for (int64_t i = 0; i < pad; ++i) out[i] = 0;
+  out += pad;
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) P::write(out + i, load<Vec>(x + i));
+  for (; i < size; ++i) out[i] = P::round(x[i]);
+  for (i = 0; i < pad + kRest; ++i) out[size + i] = 0;
+}
+
+// A product of `rows` rows with all panels, a block at a time: `write(row, column, sums)`, kLanes
+// columns of a row each.
+template <class P, class Write>
+SLEEPTOOLS_INLINE void multiply_rows(const typename P::T* in, int64_t step, int64_t depth,
+                                     const float* packed, int64_t rows, int64_t columns,
+                                     const Write& write) {
+  alignas(64) float tile[kBlockSize<P>];
+  const int64_t size = panel_size<P>(depth), all = (columns + kPanel - 1) / kPanel;
+  int panels = 0;
+  for (int64_t panel = 0; panel < all; panel += panels) {
+    panels = all - panel < kWidest ? 1 : kWidest;
+    const int64_t most = block_rows<P>(panels), width = columns - panel * kPanel;
+    int64_t first = 0, last = 0;
+    for (int64_t left = (rows + most - 1) / most; left > 0; --left, first = last) {
+      // tiles come whole, other blocks are cheapest at nearly equal sizes
+      last = first + (P::kTiled && left > 1 ? most : (rows - first) / left);
+      multiply<P>({in + first * step, step, depth, packed + panel * size, size, tile}, last - first,
+                  panels);
+      for (int64_t t = first; t < last; ++t) {
+        const float* sums = tile + (t - first) * panels * kPanel;
+        for (int64_t o = 0; o < panels * kPanel && o < width; o += kLanes) {
+          write(t, panel * kPanel + o, load<Vec>(sums + o));
+        }
+      }
+    }
+  }
+}
+
+#if defined(__AMX_BF16__)
+using Fastest = Bfloat16Tiles;
+#elif defined(__AVX512BF16__)
+using Fastest = Bfloat16;
+#else
+using Fastest = Float32;
+#endif
 
 // This thread's number.
 SLEEPTOOLS_INLINE int64_t thread_number() {

@@ -1,57 +1,64 @@
 // Gradients of a convolution block, from its input and its convolution; what lies between them and
-// the output is made again. In a first pass a task is an epoch: the gradient before BatchNorm, made
-// only for its sums. With the sums of the batch, a task of the second is a group of epochs: a few
-// at a time, the gradient of the convolution is made while it stays in cache, and from it that of
-// the input, by the transposed product, and of the weights. The groups are the same for any number
-// of threads and are joined in their order, so nothing depends on it.
+// the output is made again. In a first pass a task is an epoch: the gradient before BatchNorm, only
+// for its sums. With the sums of the batch, a task of the second is a few epochs, whose gradients
+// before the convolution are made.
+//
+// All epochs are put on one time axis, each followed by zeros as long as a kernel reaches, and a
+// signal of stride s and C channels is one of stride 1 and s C channels: (step, place in the stride,
+// channel) is what lies in memory. Both gradients are then products of strided_rows.h:
+//
+//   d_x[u, i] = sum_q,o gradient[u - q, o] weight[o, q, i]      rows are steps
+//   d_weight[o, q, i] = sum_t x[t + q, i] gradient[t, o]        rows are inputs i, t is the depth
+//
+// Every sum belongs to one task, so nothing depends on the number of threads.
 #include "conv_block.h"
+#include "transpose.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
 
-// The parts of the workspace.
+// The parts of the workspace, and sizes.
 struct Buffers {
-  float* packed;    // weights in panels of (tap, input) for each output
-  float* sums;      // (batch, 2, maps): of the gradient before BatchNorm, and times y - mean
-  float* totals;    // (2, maps): of the batch, what moves all rows, and by y - mean
-  float* norms;     // (4, maps); see Norm
-  float* d_weight;  // (groups, kernel, inputs, maps)
+  int64_t maps, inputs, strides, steps, line;
+  float* packed;     // weights in panels of (place in the stride, channel)
+  float* x;          // (inputs, line)
+  float* gradients;  // (batch steps) packed as weights in panels of outputs
+  float* sums;       // (batch, 2, maps): of the gradient before BatchNorm, and times y - mean
+  float* totals;     // (2, maps): of the batch, what moves all rows, and by y - mean
+  float* norms;      // (4, maps); see Norm
   float* slots;
-  int64_t maps, depth, padded, rows;  // padded, rows: floats of an epoch in a slot
 
   explicit Buffers(const ConvBlock& op) {
+    using All = ConvBlockBackward;
     const ConvLayer& layer = *op.layer;
     maps = ConvBlock::whole_panels(layer.outputs);
-    depth = layer.kernel * layer.inputs;
-    padded = ConvBlock::slot_floats(layer, op.samples);
-    rows = ConvBlock::whole_panels(layer.rows * layer.outputs) + kPanel;
+    inputs = layer.stride * layer.inputs;
+    strides = All::strides(layer);
+    steps = All::steps(layer);
+    line = All::line(layer, op.batch);
     packed = aligned(op.workspace);
-    sums = packed + ConvBlock::whole_panels(depth) * layer.outputs;
+    x = aligned(packed + ConvBlock::packed_floats(strides * layer.outputs, inputs));
+    gradients = aligned(x + (inputs + All::kTile / 2) * line);
+    sums = gradients + ConvBlock::packed_floats(op.batch * steps, layer.outputs);
     totals = sums + 2 * op.batch * maps;
     norms = totals + 2 * maps;
-    d_weight = norms + Norm::kNumbers * maps;
-    slots = d_weight + ConvBlockBackward::kGroups * depth * maps;
+    slots = norms + Norm::kNumbers * maps;
   }
 };
 
-// A thread's slot.
+// A thread's slot; see ConvBlockBackward::slot_floats.
 struct Slot {
-  float *in, *gradient, *d_in;  // of some epochs, of some epochs, of one
-};
+  float *padded, *gradient, *rows, *sums;
 
-// Weights (outputs, inputs, kernel) to panels of (tap, input), output by output.
-void pack_panel(const ConvBlock& op, int64_t panel, float* out) {
-  const ConvLayer& layer = *op.layer;
-  const int64_t depth = layer.inputs * layer.kernel;
-  out += panel * kPanel * layer.outputs;
-  for (int64_t i = 0; i < kPanel; ++i) {
-    const int64_t j = panel * kPanel + i;
-    const float* weight = op.weight + j % layer.inputs * layer.kernel + j / layer.inputs;
-    for (int64_t o = 0; o < layer.outputs; ++o) {
-      out[o * kPanel + i] = j < depth ? weight[o * depth] : 0.0f;
-    }
+  Slot(const ConvBlock& op, const Buffers& buffers, int64_t thread) {
+    const ConvLayer& layer = *op.layer;
+    padded = aligned(buffers.slots +
+                     thread * ConvBlockBackward::slot_floats(layer, op.batch, op.samples));
+    gradient = padded + ConvBlock::padded_floats(layer, op.samples);
+    rows = gradient + ConvBlock::whole_panels(layer.rows * layer.outputs);
+    sums = rows + ConvBlockBackward::rows_floats(layer, op.batch);
   }
-}
+};
 
 // Where the maximum of a window is, the first of equal ones as in PyTorch, and what was there.
 struct Best {
@@ -87,16 +94,16 @@ SLEEPTOOLS_INLINE void add_to_window(const ConvLayer& layer, Window seen, Int st
   }
 }
 
-// Back through dropout, pool and activation: the gradient before BatchNorm of one epoch's rows, and
-// its sums.
-void unpool(const ConvBlockBackward& all, const Buffers& buffers, int64_t epoch, float* out,
-            float* sums) {
+// Back through dropout, pool and activation: one epoch's gradient before BatchNorm, (rows, outputs),
+// or only its sums, (2, maps): of the gradient, and of that times y - mean.
+template <bool kSums>
+void unpool(const ConvBlockBackward& all, const Buffers& buffers, int64_t epoch, float* out) {
   const ConvBlock& op = all.block;
   const ConvLayer& layer = *op.layer;
   const float* rows = op.convolved + epoch * layer.rows * layer.outputs;
   const float* grad = all.grad + epoch * layer.steps * layer.outputs;
-  __builtin_memset(out, 0, layer.rows * layer.outputs * sizeof(float));
-  __builtin_memset(sums, 0, 2 * buffers.maps * sizeof(float));
+  const int64_t size = kSums ? 2 * buffers.maps : layer.rows * layer.outputs;
+  __builtin_memset(out, 0, size * sizeof(float));
   for (int64_t first = 0; first < layer.steps; first += kDrawn) {
     for_maps(layer.outputs, [&](int64_t o, auto lanes) {
       const Norm norm(buffers.norms, buffers.maps, o);
@@ -109,12 +116,17 @@ void unpool(const ConvBlockBackward& all, const Buffers& buffers, int64_t epoch,
         Vec g = lanes.read(grad + t * layer.outputs + o);
         if (op.drop_below > 0) g = dropped(g, words[t - first], op.drop_below);
         g *= slope_at(op.activation, op.slope, norm(best.y));
-        sum += g;
-        product += g * (best.y - norm.mean);
-        add_to_window(layer, seen, best.step, g, out + o, lanes);
+        if constexpr (kSums) {
+          sum += g;
+          product += g * (best.y - norm.mean);
+        } else {
+          add_to_window(layer, seen, best.step, g, out + o, lanes);
+        }
       }
-      store(sums + o, load<Vec>(sums + o) + sum);
-      store(sums + buffers.maps + o, load<Vec>(sums + buffers.maps + o) + product);
+      if constexpr (kSums) {
+        store(out + o, load<Vec>(out + o) + sum);
+        store(out + buffers.maps + o, load<Vec>(out + buffers.maps + o) + product);
+      }
     });
   }
 }
@@ -150,167 +162,190 @@ void center(const ConvBlock& op, const Buffers& buffers, int64_t epoch, float* g
   }
 }
 
-// Gradient of one epoch's input: each row's product with the transposed weights is added where the
-// convolution had read. Panels are not cut off: behind the last (tap, input) they hold zeros.
-void input_gradient(const ConvBlockBackward& all, const Buffers& buffers, int64_t epoch,
-                    const float* gradient, float* padded) {
-  alignas(64) float tile[kSums * kLanes];
+// An epoch's input to the time axis, channels turned to lines. Behind the epoch, and so behind the
+// last one, zeros follow it there.
+template <class P>
+void turn_input(const ConvBlock& op, const Buffers& buffers, int64_t epoch, float* padded) {
+  const int64_t inputs = buffers.inputs, pad = op.layer->pad * op.layer->inputs;
+  const int64_t size = op.samples * op.layer->inputs, all = (buffers.steps + kLanes) * inputs;
+  const int64_t seen = smaller(size, all - pad);
+  __builtin_memset(padded, 0, pad * sizeof(float));
+  __builtin_memcpy(padded + pad, op.x + epoch * size, seen * sizeof(float));
+  __builtin_memset(padded + pad + seen, 0, (all - pad - seen) * sizeof(float));
+  auto* const out = reinterpret_cast<typename P::T*>(buffers.x) + epoch * buffers.steps;
+  for (int64_t i = 0; i < inputs; i += kLanes) {
+    const int64_t count = smaller(inputs - i, kLanes);
+    for (int64_t u = 0; u < buffers.steps; u += kLanes) {
+      Vec square[kLanes];
+      for (int r = 0; r < kLanes; ++r) {
+        const float* row = padded + (u + r) * inputs + i;
+        square[r] = count == kLanes ? load<Vec>(row) : SomeLanes{count}.read(row);
+      }
+      transpose(square);
+      const int64_t steps = smaller(buffers.steps - u, kLanes);
+      for (int64_t r = 0; r < count; ++r) {
+        write_some<P>(out + (i + r) * buffers.line + u, square[r], steps);
+      }
+    }
+  }
+}
+
+// An epoch's gradient to the time axis: packed for the weights' gradients, and row by row.
+template <class P>
+void spread(const ConvBlock& op, const Buffers& buffers, int64_t epoch, const float* gradient,
+            typename P::T* rows) {
+  const ConvLayer& layer = *op.layer;
+  const int64_t size = panel_size<P>(op.batch * buffers.steps);
+  float* const out = buffers.gradients + epoch * buffers.steps / P::kJoined * kPanel;
+  for (int64_t t = 0; t < buffers.steps; t += P::kJoined) {
+    for_maps(layer.outputs, [&](int64_t o, auto lanes) {
+      Vec values[P::kJoined];
+      for (int64_t i = 0; i < P::kJoined; ++i) {
+        values[i] = t + i < layer.rows ? lanes.read(gradient + (t + i) * layer.outputs + o) : Vec{};
+        if (rows) write_some<P>(rows + (t + i) * layer.outputs + o, values[i], layer.outputs - o);
+      }
+      store(out + o / kPanel * size + t / P::kJoined * kPanel + o % kPanel, P::join(values));
+    });
+  }
+}
+
+// Gradients of the convolution's output for epochs [first, last), and of its input.
+template <class P>
+void run_epochs(const ConvBlockBackward& all, const Buffers& buffers, const Slot& slot,
+                int64_t first, int64_t last) {
   const ConvBlock& op = all.block;
   const ConvLayer& layer = *op.layer;
-  const int64_t panels = ConvBlock::whole_panels(buffers.depth) / kPanel, o = layer.outputs;
-  __builtin_memset(padded, 0, buffers.padded * sizeof(float));
-  int now = 0;
-  for (int64_t panel = 0; panel < panels; panel += now) {
-    now = panels - panel < kWidest ? 1 : kWidest;
-    const float* w = buffers.packed + panel * o * kPanel;
-    const int64_t most = block_rows<Float32>(now);
-    for (int64_t first = 0; first < layer.rows; first += most) {
-      const int64_t count = smaller(layer.rows - first, most);
-      multiply<Float32>({gradient + first * o, o, o, w, o * kPanel, tile}, count, now);
-      for (int64_t t = 0; t < count; ++t) {
-        float* place = padded + (first + t) * layer.stride * layer.inputs + panel * kPanel;
-        for (int64_t i = 0; i < now * kPanel; i += kLanes) {
-          store(place + i, load<Vec>(place + i) + load<Vec>(tile + t * now * kPanel + i));
-        }
-      }
-    }
+  auto* const start = reinterpret_cast<typename P::T*>(slot.rows);
+  const int64_t before = (buffers.strides - 1) * layer.outputs;
+  for (int64_t b = first; b < last; ++b) {
+    turn_input<P>(op, buffers, b, slot.padded);
+    unpool<false>(all, buffers, b, slot.gradient);
+    center(op, buffers, b, slot.gradient);
+    auto* const rows = start + before + (b - first) * buffers.steps * layer.outputs;
+    spread<P>(op, buffers, b, slot.gradient, all.d_x ? rows : nullptr);
   }
-  const int64_t size = op.samples * layer.inputs;
-  __builtin_memcpy(all.d_x + epoch * size, padded + layer.pad * layer.inputs, size * sizeof(float));
+  if (!all.d_x) return;
+  const int64_t steps = (last - first) * buffers.steps;
+  for (int64_t i = 0; i < before; ++i) start[i] = 0;
+  for (int64_t i = 0; i < before + kRest; ++i) start[before + steps * layer.outputs + i] = 0;
+  const int64_t size = op.samples * layer.inputs, pad = layer.pad * layer.inputs;
+  for (int64_t b = first; b < last; ++b) {  // what no kernel reached
+    for (int64_t i = buffers.steps * buffers.inputs - pad; i < size; ++i) all.d_x[b * size + i] = 0;
+  }
+  multiply_rows<P>(start, layer.outputs, buffers.strides * layer.outputs, buffers.packed, steps,
+                   buffers.inputs, [&](int64_t u, int64_t i, Vec sum) {
+                     const int64_t place = u % buffers.steps * buffers.inputs + i - pad;
+                     float* const d_x = all.d_x + (first + u / buffers.steps) * size + place;
+                     const int64_t count = smaller(smaller(kLanes, buffers.inputs - i), size - place);
+                     if (place >= 0) return write_some<Float32>(d_x, sum, count < 0 ? 0 : count);
+                     for (int64_t lane = -place; lane < count; ++lane) d_x[lane] = sum[lane];
+                   });
 }
 
-// R neighbouring (tap, input)s by N panels of outputs: what some epochs add to the gradient of
-// their weights, (kernel, inputs, maps).
-template <int N>
-struct WeightGradient {
-  static constexpr int kVecs = N * kPanelVecs;
-
-  template <int R>
-  static void run(const ConvLayer& layer, const Buffers& buffers, const Slot& slot, int64_t epochs,
-                  int64_t j, int64_t o, float* d_weight) {
-    Vec sum[R][kVecs] = {};
-    for (int64_t b = 0; b < epochs; ++b) {
-      const float* in = slot.in + b * buffers.padded + j;
-      const float* gradient = slot.gradient + b * buffers.rows + o;
-      for (int64_t t = 0; t < layer.rows; ++t) {
-        Vec columns[kVecs];
-#pragma GCC unroll 16
-        for (int v = 0; v < kVecs; ++v) columns[v] = load<Vec>(gradient + v * kLanes);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-          for (int v = 0; v < kVecs; ++v) sum[r][v] += in[r] * columns[v];
-        }
-        in += layer.stride * layer.inputs;
-        gradient += layer.outputs;
-      }
-    }
-    float* out = d_weight + j * buffers.maps + o;
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r, out += buffers.maps) {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) {
-        store(out + v * kLanes, load<Vec>(out + v * kLanes) + sum[r][v]);
-      }
-    }
-  }
-};
-
-// All (tap, input)s by N panels, in blocks of nearly equal size.
-template <int N>
-void weight_gradient(const ConvLayer& layer, const Buffers& buffers, const Slot& slot,
-                     int64_t epochs, int64_t o, float* d_weight) {
-  constexpr int kRows = block_rows<Float32>(N);
-  int64_t j = 0, now = 0;
-  for (int64_t left = (buffers.depth + kRows - 1) / kRows; left > 0; --left, j += now) {
-    now = (buffers.depth - j) / left;
-    tile<WeightGradient<N>, kRows>(now, layer, buffers, slot, epochs, j, o, d_weight);
+// Zeros behind the last epoch: a product reads whole tiles.
+template <class P>
+void clear_rest(const ConvBlock& op, const Buffers& buffers, int64_t input) {
+  const int64_t steps = op.batch * buffers.steps, size = panel_size<P>(steps);
+  auto* const line = reinterpret_cast<typename P::T*>(buffers.x) + input * buffers.line;
+  for (int64_t t = steps; t < buffers.line; ++t) line[t] = 0;
+  if (input > 0) return;
+  for (int64_t panel = 0; panel < buffers.maps / kPanel; ++panel) {
+    float* const packed = buffers.gradients + panel * size;
+    for (int64_t n = steps / P::kJoined * kPanel; n < size; ++n) packed[n] = 0.0f;
   }
 }
 
-// The second pass of epochs [first, last).
-void run_group(const ConvBlockBackward& all, const Buffers& buffers, const Slot& slot,
-               int64_t first, int64_t last, float* d_weight) {
-  const ConvBlock& op = all.block;
-  const ConvLayer& layer = *op.layer;
-  const int64_t most = ConvBlockBackward::epochs_at_once(layer);
-  __builtin_memset(d_weight, 0, buffers.depth * buffers.maps * sizeof(float));
-  for (; first < last; first += most) {
-    const int64_t epochs = smaller(last - first, most);
-    for (int64_t b = 0; b < epochs; ++b) {
-      float* gradient = slot.gradient + b * buffers.rows;
-      pad_epoch(op, first + b, slot.in + b * buffers.padded);
-      unpool(all, buffers, first + b, gradient, buffers.sums + 2 * (first + b) * buffers.maps);
-      center(op, buffers, first + b, gradient);
-      if (all.d_x) input_gradient(all, buffers, first + b, gradient, slot.d_in);
-    }
-    for (int64_t o = 0; o < buffers.maps;) {
-      const int64_t left = buffers.maps - o;
-      if (left < kWidest * kPanel) {
-        weight_gradient<1>(layer, buffers, slot, epochs, o, d_weight);
-        o += kPanel;
-      } else {
-        weight_gradient<kWidest>(layer, buffers, slot, epochs, o, d_weight);
-        o += kWidest * kPanel;
-      }
-    }
-  }
-}
-
-// Gradients of one input's weights, the groups' sums in order.
-void join_groups(const ConvBlockBackward& all, const Buffers& buffers, int64_t groups, int64_t c) {
+// Gradients of the weights of some inputs from i on, `count` of them, and `panels` panels of
+// outputs from `panel` on.
+template <class P>
+void weight_gradients(const ConvBlockBackward& all, const Buffers& buffers, const Slot& slot,
+                      int64_t i, int64_t count, int64_t panel, int panels) {
+  alignas(64) float tile[kBlockSize<P>];
   const ConvLayer& layer = *all.block.layer;
-  for (int64_t k = 0; k < layer.kernel; ++k) {
-    float* sums = buffers.d_weight + (k * layer.inputs + c) * buffers.maps;
-    for (int64_t o = 0; o < buffers.maps; o += kLanes) {
-      Vec sum = load<Vec>(sums + o);
-      for (int64_t g = 1; g < groups; ++g) {
-        sum += load<Vec>(sums + g * buffers.depth * buffers.maps + o);
+  const int64_t steps = all.block.batch * buffers.steps, size = panel_size<P>(steps);
+  const int64_t width = panels * kPanel, block = count * width;
+  const auto* in = reinterpret_cast<const typename P::T*>(buffers.x) + i * buffers.line;
+  __builtin_memset(slot.sums, 0, buffers.strides * block * sizeof(float));
+  for (int64_t t = 0; t < steps; t += ConvBlockBackward::kSteps) {
+    const int64_t depth = smaller(steps - t, ConvBlockBackward::kSteps);
+    const float* gradients = buffers.gradients + panel * size + t / P::kJoined * kPanel;
+    for (int64_t q = 0; q < buffers.strides; ++q) {
+      multiply<P>({in + t + q, buffers.line, depth, gradients, size, tile}, count, panels);
+      float* const sums = slot.sums + q * block;
+      for (int64_t n = 0; n < block; n += kLanes) {
+        store(sums + n, load<Vec>(sums + n) + load<Vec>(tile + n));
       }
-      store(sums + o, sum);
     }
   }
-  for (int64_t o = 0; o < layer.outputs; ++o) {
-    float* out = all.d_weight + o * buffers.depth + c * layer.kernel;
-    const float* sums = buffers.d_weight + c * buffers.maps + o;
-    for (int64_t k = 0; k < layer.kernel; ++k) out[k] = sums[k * layer.inputs * buffers.maps];
+  for (int64_t o = 0; o < smaller(width, layer.outputs - panel * kPanel); ++o) {
+    float* const out = all.d_weight + (panel * kPanel + o) * layer.inputs * layer.kernel;
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t c = (i + r) % layer.inputs, place = (i + r) / layer.inputs;
+      for (int64_t q = 0, k = place; k < layer.kernel; ++q, k += layer.stride) {
+        out[c * layer.kernel + k] = slot.sums[q * block + r * width + o];
+      }
+    }
+  }
+}
+
+template <class P>
+void run(const ConvBlockBackward& all, int threads) {
+  const ConvBlock& op = all.block;
+  const ConvLayer& layer = *op.layer;
+  const Buffers buffers(op);
+  const int64_t panels = all.d_x ? ConvBlock::whole_panels(buffers.inputs) / kPanel : 0;
+  const int64_t together = ConvBlockBackward::epochs_at_once(layer, op.batch);
+  const int64_t depth = buffers.strides * layer.outputs;
+  const auto column = [&](int64_t i) {
+    const int64_t tap = i / layer.inputs;
+    return Place{i % layer.inputs * layer.kernel + tap, tap};
+  };
+  const auto product = [&](int64_t j) {  // from the last tap that a step sees to the first
+    const int64_t tap = (buffers.strides - 1 - j / layer.outputs) * layer.stride;
+    return Place{j % layer.outputs * layer.inputs * layer.kernel + tap, tap};
+  };
+  // Blocks of inputs by panels of outputs, whose weights' gradients are a task.
+  const int64_t rows = block_rows<P>(kWidest), down = (buffers.inputs + rows - 1) / rows;
+  const int64_t across = (buffers.maps / kPanel + kWidest - 1) / kWidest;
+
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    const TileScope tiles;
+    const Slot slot(op, buffers, thread_number());
+#pragma omp for schedule(static)
+    for (int64_t p = 0; p < panels; ++p) {
+      pack_panel<P>(op, p, depth, buffers.inputs, column, product, buffers.packed);
+    }
+#pragma omp for schedule(static)
+    for (int64_t o = 0; o < layer.outputs; ++o) write_norm(op, buffers.norms, buffers.maps, o);
+#pragma omp for schedule(dynamic)
+    for (int64_t b = 0; b < op.batch; ++b) {
+      unpool<true>(all, buffers, b, buffers.sums + 2 * b * buffers.maps);
+    }
+#pragma omp for schedule(static)
+    for (int64_t o = 0; o < layer.outputs; ++o) join_sums(all, buffers, o);
+#pragma omp for schedule(dynamic)
+    for (int64_t b = 0; b < op.batch; b += together) {
+      run_epochs<P>(all, buffers, slot, b, smaller(op.batch, b + together));
+    }
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < buffers.inputs; ++i) clear_rest<P>(op, buffers, i);
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < down * across; ++task) {
+      const int64_t i = buffers.inputs * (task / across) / down;
+      const int64_t count = buffers.inputs * (task / across + 1) / down - i;
+      const int64_t panel = task % across * kWidest;
+      const int64_t left = buffers.maps / kPanel - panel;
+      weight_gradients<P>(all, buffers, slot, i, count, panel,
+                          static_cast<int>(smaller(left, kWidest)));
+    }
   }
 }
 
 }  // namespace
 
 void conv_block_backward(const ConvBlockBackward& all, int threads) {
-  const ConvBlock& op = all.block;
-  const ConvLayer& layer = *op.layer;
-  const Buffers buffers(op);
-  const int64_t panels = all.d_x ? ConvBlock::whole_panels(buffers.depth) / kPanel : 0;
-  const int64_t groups = smaller(op.batch, ConvBlockBackward::kGroups);
-  const int64_t epochs = ConvBlockBackward::epochs_at_once(layer);
-
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
-    Slot slot;
-    slot.in = buffers.slots + thread_number() * ConvBlockBackward::slot_floats(layer, op.samples);
-    slot.gradient = slot.in + epochs * buffers.padded;
-    slot.d_in = slot.gradient + epochs * buffers.rows;
-#pragma omp for schedule(static)
-    for (int64_t p = 0; p < panels; ++p) pack_panel(op, p, buffers.packed);
-#pragma omp for schedule(static)
-    for (int64_t o = 0; o < layer.outputs; ++o) write_norm(op, buffers.norms, buffers.maps, o);
-#pragma omp for schedule(dynamic)
-    for (int64_t b = 0; b < op.batch; ++b) {
-      unpool(all, buffers, b, slot.gradient, buffers.sums + 2 * b * buffers.maps);
-    }
-#pragma omp for schedule(static)
-    for (int64_t o = 0; o < layer.outputs; ++o) join_sums(all, buffers, o);
-#pragma omp for schedule(dynamic)
-    for (int64_t g = 0; g < groups; ++g) {
-      run_group(all, buffers, slot, op.batch * g / groups, op.batch * (g + 1) / groups,
-                buffers.d_weight + g * buffers.depth * buffers.maps);
-    }
-#pragma omp for schedule(static)
-    for (int64_t c = 0; c < layer.inputs; ++c) join_groups(all, buffers, groups, c);
-  }
+  all.block.bf16 ? run<Fastest>(all, threads) : run<Float32>(all, threads);
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

@@ -9,6 +9,7 @@
 // registers; the overlapping rows are never copied out. Padding is rows of zeros before and after.
 #pragma once
 
+#include "precision.h"
 #include "tiles.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
@@ -40,6 +41,9 @@ struct Float32 {
   SLEEPTOOLS_INLINE Vec read(const T* p) { return load<Vec>(p); }
   SLEEPTOOLS_INLINE void write(T* p, Vec v) { store(p, v); }
   SLEEPTOOLS_INLINE T round(float v) { return v; }
+
+  // Rows of products side by side, as weights are packed.
+  SLEEPTOOLS_INLINE Vec join(const Vec (&rows)[1]) { return rows[0]; }
 };
 
 #if defined(__AVX512BF16__)
@@ -69,6 +73,7 @@ struct Bfloat16 {
     const uint32_t nearest = bits + 0x7fff + (bits >> 16 & 1);
     return static_cast<T>((v != v ? bits | 0x400000 : nearest) >> 16);
   }
+  SLEEPTOOLS_INLINE Vec join(const Vec (&rows)[2]) { return Bf16::pack(rows); }
 };
 #endif
 

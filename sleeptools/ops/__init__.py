@@ -127,6 +127,30 @@ def rounded(tensor: Tensor) -> Tensor:
     return tensor.bfloat16().to(tensor.dtype)
 
 
+class Rounded(torch.autograd.Function):
+    """`rounded`, of whose steps the gradient sees nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: D102
+        return rounded(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override] # noqa: D102
+        return grad
+
+
+class RoundedGradient(torch.autograd.Function):
+    """Nothing to the values; rounds their gradient to bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: D102
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override] # noqa: D102
+        return rounded(grad)
+
+
 def paired(w: Tensor) -> Tensor:
     """Round a matrix to bfloat16 as the core takes it, with rows of even length."""
     return functional.pad(w, (0, w.shape[1] % 2)).bfloat16()

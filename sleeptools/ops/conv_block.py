@@ -25,7 +25,7 @@ from sleeptools.ops import _philox
 OP = "conv_block"
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
-Example = tuple[Tensor, Tensor, Tensor, Tensor, list[int], str, float, float, float, int]
+Example = tuple[Tensor, Tensor, Tensor, Tensor, list[int], str, float, float, float, int, str]
 Forward = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -48,6 +48,7 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
     eps: float = 1e-5,
     dropout: float = 0.0,
     seed: int = 0,
+    precision: str = "fp32",
     *,
     running: Running | None = None,
 ) -> Tensor:
@@ -79,6 +80,10 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
         below 1.
     seed
         Of the dropout, 0 to 2^63 - 1; the same seed drops the same values on every device.
+    precision
+        "fp32", or "bf16": the convolution and its gradients take their operands rounded to bfloat16
+        and add in float32. Natively only where the CPU multiplies bfloat16, elsewhere that is
+        "fp32".
     running
         Updated in place as by torch.nn.BatchNorm1d: the variance added is the unbiased one.
 
@@ -94,7 +99,7 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
         and for a batch with one value per map, as PyTorch does.
     """
     _check_sizes(x, weight, gamma, beta, sizes)
-    _check_settings(activation, dropout, seed)
+    _check_settings(activation, dropout, seed, precision)
     ops.check_alike(OP, x, (weight, gamma, beta))
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
     rows = _lengths(layer, x)[0]
@@ -103,7 +108,7 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
             "Expected more than 1 value per channel when training, got input size "
             f"{torch.Size([1, len(weight), 1])}"
         )
-    settings = (sizes, activation, slope, eps, dropout, seed)
+    settings = (sizes, activation, slope, eps, dropout, seed, precision)
     out, _, mean, variance = _operator(x, weight, gamma, beta, *settings)
     if running is not None and len(x):
         _update(running, mean, variance, len(x) * rows)
@@ -126,16 +131,24 @@ def reference(  # noqa: PLR0913, PLR0917 - as conv_block
     eps: float = 1e-5,
     dropout: float = 0.0,
     seed: int = 0,
+    precision: str = "fp32",
 ) -> Tensor:
     """As `conv_block`, in plain PyTorch: the specification."""
-    stride, pad, *pool = sizes
-    y = functional.conv1d(x.mT, weight, None, stride, pad)  # (B, O, rows)
+    pool = sizes[2:]
+    y = _convolve(x, weight, sizes, precision)  # (B, O, rows)
     y = functional.batch_norm(y, None, None, gamma, beta, training=True, eps=eps)
     y = functional.max_pool1d(ops.activate(y, activation, slope), pool[0], pool[1], pool[2])
     y = y.mT  # (B, T', O)
     if dropout > 0:
         y = y * _philox.mask(y.shape, dropout, seed, y)
     return y.contiguous()
+
+
+def _convolve(x: Tensor, weight: Tensor, sizes: Sequence[int], precision: str) -> Tensor:
+    if precision == "bf16":
+        x, weight = ops.Rounded.apply(x), ops.Rounded.apply(weight)
+    y = functional.conv1d(x.mT, weight, None, *sizes[:2])
+    return ops.RoundedGradient.apply(y) if precision == "bf16" else y
 
 
 def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:
@@ -172,7 +185,7 @@ def _example(
     weight = normal(outputs, inputs, kernel) / (inputs * kernel) ** 0.5
     seed = 0x123456789ABCDEF if dropout else 0
     tensors = (normal(batch, samples, inputs), weight, normal(outputs), normal(outputs))
-    return *tensors, sizes, activation, slope, 1e-5, dropout, seed
+    return *tensors, sizes, activation, slope, 1e-5, dropout, seed, "fp32"
 
 
 def _check_sizes(
@@ -196,11 +209,13 @@ def _check_sizes(
         raise ValueError(f"{OP}: x has shape {tuple(x.shape)}; expected (batch, more, inputs)")
 
 
-def _check_settings(activation: str, dropout: float, seed: int) -> None:
+def _check_settings(activation: str, dropout: float, seed: int, precision: str) -> None:
     if activation not in streams.ACTIVATIONS:
         raise ValueError(
             f"{OP}: activation is {activation!r}; expected one of {streams.ACTIVATIONS}"
         )
+    if precision not in streams.PRECISIONS:
+        raise ValueError(f"{OP}: precision is {precision!r}; expected one of {streams.PRECISIONS}")
     blocks.check_dropout(OP, dropout, seed)
 
 
@@ -230,7 +245,7 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
         _launch(OP, x, weight, (*inputs, convolved, mean, variance, out), settings)
         return out, convolved, mean, variance
     out = reference(x, weight, gamma, beta, *settings)
-    y = functional.conv1d(x.mT, weight, None, *settings[0][:2]).mT  # (B, rows, O)
+    y = _convolve(x, weight, settings[0], settings[-1]).mT  # (B, rows, O)
     mean = y.mean((0, 1))
     return out, y.contiguous(), mean, (y - mean).square().mean((0, 1))
 
@@ -244,7 +259,7 @@ def _launch(
     *more: int,
 ) -> None:
     """Run one of the two ops of the core; `more` addresses go behind the workspace."""
-    sizes, activation, slope, eps, dropout, seed = settings
+    sizes, activation, slope, eps, dropout, seed, precision = settings
     batch, samples, inputs = x.shape
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
     lengths = _lengths(layer, x)
@@ -254,7 +269,7 @@ def _launch(
     size = blocks.conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
     workspace = x.new_empty(size)
     kind = streams.ACTIVATIONS.index(activation)
-    numbers = (kind, slope, eps, blocks.drop_below(dropout), seed, work)
+    numbers = (kind, slope, eps, blocks.drop_below(dropout), seed, precision == "bf16", work)
     ops.launch(
         op, x, (*tensors, workspace), *more, table.ctypes.data, batch, samples, slots, *numbers
     )
@@ -325,7 +340,9 @@ def _fake_gradients(
     return d_x, d_weight, d_gamma, d_beta
 
 
-_SETTINGS = "int[] sizes, str activation, float slope, float eps, float dropout, int seed"
+_SETTINGS = (
+    "int[] sizes, str activation, float slope, float eps, float dropout, int seed, str precision"
+)
 _operator = ops.define(
     OP,
     f"(Tensor x, Tensor weight, Tensor gamma, Tensor beta, {_SETTINGS}) -> "
