@@ -245,42 +245,51 @@ struct ConvBlockBackward {
   static constexpr int64_t kSteps = 512;  // that a thread takes through a product together
   static constexpr int64_t kTasks = 16;   // of epochs, at least
   static constexpr int64_t kTile = 32;    // rows of a tile product, and its least depth
+  static constexpr int64_t kInputs = 64;  // whose weights' gradients are a task, at most
 
   // Taps that fall on the same place of a stride count once.
   static constexpr int64_t strides(const ConvLayer& layer) {
     return (layer.kernel + layer.stride - 1) / layer.stride;
   }
 
-  // Steps of an epoch on a time axis where all epochs follow each other: rows of the convolution,
-  // then zeros as long as a kernel reaches.
-  static constexpr int64_t steps(const ConvLayer& layer) {
-    return (layer.rows + strides(layer)) / 2 * 2;
+  // Steps of nothing but padding before an epoch; the epoch before has them as its last ones.
+  static constexpr int64_t lead(const ConvLayer& layer) { return layer.pad / layer.stride; }
+
+  // Steps of an epoch on a time axis where all epochs follow each other: as many as the convolution
+  // has rows, the samples take, and gradients of different epochs need between them.
+  static constexpr int64_t steps(const ConvLayer& layer, int64_t samples) {
+    const int64_t taken = (samples + layer.pad + layer.stride - 1) / layer.stride;
+    const int64_t reach = layer.rows + strides(layer) - 1 - lead(layer);
+    const int64_t most = taken > reach ? taken : reach;
+    return ((most > layer.rows ? most : layer.rows) + 1) / 2 * 2;
   }
 
   // Epochs of a task.
-  static constexpr int64_t epochs_at_once(const ConvLayer& layer, int64_t batch) {
-    const int64_t fit = kSteps / steps(layer), share = (batch + kTasks - 1) / kTasks;
+  static constexpr int64_t epochs_at_once(const ConvLayer& layer, int64_t batch,
+                                          int64_t samples) {
+    const int64_t fit = kSteps / steps(layer, samples), share = (batch + kTasks - 1) / kTasks;
     return fit < 1 || share < 1 ? 1 : fit < share ? fit : share;
   }
 
   // From an input to the next, on that time axis; not the same cache sets.
-  static constexpr int64_t line(const ConvLayer& layer, int64_t batch) {
-    const int64_t needed = batch * steps(layer) + strides(layer) + kTile;
+  static constexpr int64_t line(const ConvLayer& layer, int64_t batch, int64_t samples) {
+    const int64_t needed = batch * steps(layer, samples) + strides(layer) + kTile;
     return (needed / (2 * kTile) * 2 + 1) * kTile + (needed % (2 * kTile) > kTile ? 2 * kTile : 0);
   }
 
   // The gradients of some epochs, row by row, zeros before them, and what a product may read behind
   // the last row.
-  static constexpr int64_t rows_floats(const ConvLayer& layer, int64_t batch) {
-    const int64_t rows = epochs_at_once(layer, batch) * steps(layer) + 2 * strides(layer);
+  static constexpr int64_t rows_floats(const ConvLayer& layer, int64_t batch, int64_t samples) {
+    const int64_t rows = epochs_at_once(layer, batch, samples) * steps(layer, samples) +
+                         2 * strides(layer) + lead(layer);
     return ConvBlock::whole_panels((rows + kTile) * layer.outputs + kTile);
   }
 
   // An epoch's padded input, its gradient, some epochs' gradients, sums of the weights' gradients.
   static constexpr int64_t slot_floats(const ConvLayer& layer, int64_t batch, int64_t samples) {
     return ConvBlock::padded_floats(layer, samples) +
-           ConvBlock::whole_panels(layer.rows * layer.outputs) + rows_floats(layer, batch) +
-           strides(layer) * kTile * kTile + ConvBlock::kPanel;
+           ConvBlock::whole_panels(layer.rows * layer.outputs) + rows_floats(layer, batch, samples) +
+           strides(layer) * kInputs * 2 * ConvBlock::kPanel + ConvBlock::kPanel;
   }
 
   // Packed weights; sums of each epoch and of the batch and four numbers of BatchNorm for each map;
@@ -290,8 +299,8 @@ struct ConvBlockBackward {
     const int64_t maps = ConvBlock::whole_panels(layer.outputs);
     const int64_t inputs = layer.stride * layer.inputs;
     return ConvBlock::packed_floats(strides(layer) * layer.outputs, inputs) +
-           maps * (2 * batch + 6) + (inputs + kTile / 2) * line(layer, batch) +
-           ConvBlock::packed_floats(batch * steps(layer), layer.outputs) +
+           maps * (2 * batch + 6) + (inputs + kTile / 2) * line(layer, batch, samples) +
+           ConvBlock::packed_floats(batch * steps(layer, samples), layer.outputs) +
            slots * slot_floats(layer, batch, samples) + 4 * ConvBlock::kPanel;
   }
 

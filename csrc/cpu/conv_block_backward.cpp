@@ -3,7 +3,7 @@
 // for its sums. With the sums of the batch, a task of the second is a few epochs, whose gradients
 // before the convolution are made.
 //
-// All epochs are put on one time axis, each followed by zeros as long as a kernel reaches, and a
+// All epochs are put on one time axis, with zeros between them as far as a kernel reaches, and a
 // signal of stride s and C channels is one of stride 1 and s C channels: (step, place in the stride,
 // channel) is what lies in memory. Both gradients are then products of strided_rows.h:
 //
@@ -19,7 +19,7 @@ namespace {
 
 // The parts of the workspace, and sizes.
 struct Buffers {
-  int64_t maps, inputs, strides, steps, line;
+  int64_t maps, inputs, strides, lead, steps, line;
   float* packed;     // weights in panels of (place in the stride, channel)
   float* x;          // (inputs, line)
   float* gradients;  // (batch steps) packed as weights in panels of outputs
@@ -34,8 +34,9 @@ struct Buffers {
     maps = ConvBlock::whole_panels(layer.outputs);
     inputs = layer.stride * layer.inputs;
     strides = All::strides(layer);
-    steps = All::steps(layer);
-    line = All::line(layer, op.batch);
+    lead = All::lead(layer);
+    steps = All::steps(layer, op.samples);
+    line = All::line(layer, op.batch, op.samples);
     packed = aligned(op.workspace);
     x = aligned(packed + ConvBlock::packed_floats(strides * layer.outputs, inputs));
     gradients = aligned(x + (inputs + All::kTile / 2) * line);
@@ -56,7 +57,7 @@ struct Slot {
                      thread * ConvBlockBackward::slot_floats(layer, op.batch, op.samples));
     gradient = padded + ConvBlock::padded_floats(layer, op.samples);
     rows = gradient + ConvBlock::whole_panels(layer.rows * layer.outputs);
-    sums = rows + ConvBlockBackward::rows_floats(layer, op.batch);
+    sums = rows + ConvBlockBackward::rows_floats(layer, op.batch, op.samples);
   }
 };
 
@@ -225,16 +226,15 @@ void run_epochs(const ConvBlockBackward& all, const Buffers& buffers, const Slot
     spread<P>(op, buffers, b, slot.gradient, all.d_x ? rows : nullptr);
   }
   if (!all.d_x) return;
-  const int64_t steps = (last - first) * buffers.steps;
+  const int64_t steps = (last - first) * buffers.steps, lead = buffers.lead * layer.outputs;
   for (int64_t i = 0; i < before; ++i) start[i] = 0;
-  for (int64_t i = 0; i < before + kRest; ++i) start[before + steps * layer.outputs + i] = 0;
-  const int64_t size = op.samples * layer.inputs, pad = layer.pad * layer.inputs;
-  for (int64_t b = first; b < last; ++b) {  // what no kernel reached
-    for (int64_t i = buffers.steps * buffers.inputs - pad; i < size; ++i) all.d_x[b * size + i] = 0;
+  for (int64_t i = 0; i < before + lead + kRest; ++i) {
+    start[before + steps * layer.outputs + i] = 0;
   }
-  multiply_rows<P>(start, layer.outputs, buffers.strides * layer.outputs, buffers.packed, steps,
+  const int64_t size = op.samples * layer.inputs, pad = layer.pad * layer.inputs;
+  multiply_rows<P>(start + lead, layer.outputs, buffers.strides * layer.outputs, buffers.packed, steps,
                    buffers.inputs, [&](int64_t u, int64_t i, Vec sum) {
-                     const int64_t place = u % buffers.steps * buffers.inputs + i - pad;
+                     const int64_t place = (u % buffers.steps + buffers.lead) * buffers.inputs + i - pad;
                      float* const d_x = all.d_x + (first + u / buffers.steps) * size + place;
                      const int64_t count = smaller(smaller(kLanes, buffers.inputs - i), size - place);
                      if (place >= 0) return write_some<Float32>(d_x, sum, count < 0 ? 0 : count);
@@ -256,24 +256,29 @@ void clear_rest(const ConvBlock& op, const Buffers& buffers, int64_t input) {
 }
 
 // Gradients of the weights of some inputs from i on, `count` of them, and `panels` panels of
-// outputs from `panel` on.
+// outputs from `panel` on. Some steps of both, which stay in L2, meet all taps.
 template <class P>
 void weight_gradients(const ConvBlockBackward& all, const Buffers& buffers, const Slot& slot,
                       int64_t i, int64_t count, int64_t panel, int panels) {
   alignas(64) float tile[kBlockSize<P>];
   const ConvLayer& layer = *all.block.layer;
   const int64_t steps = all.block.batch * buffers.steps, size = panel_size<P>(steps);
-  const int64_t width = panels * kPanel, block = count * width;
+  const int64_t width = panels * kPanel, most = block_rows<P>(panels);
   const auto* in = reinterpret_cast<const typename P::T*>(buffers.x) + i * buffers.line;
-  __builtin_memset(slot.sums, 0, buffers.strides * block * sizeof(float));
+  __builtin_memset(slot.sums, 0, buffers.strides * count * width * sizeof(float));
   for (int64_t t = 0; t < steps; t += ConvBlockBackward::kSteps) {
     const int64_t depth = smaller(steps - t, ConvBlockBackward::kSteps);
     const float* gradients = buffers.gradients + panel * size + t / P::kJoined * kPanel;
-    for (int64_t q = 0; q < buffers.strides; ++q) {
-      multiply<P>({in + t + q, buffers.line, depth, gradients, size, tile}, count, panels);
-      float* const sums = slot.sums + q * block;
-      for (int64_t n = 0; n < block; n += kLanes) {
-        store(sums + n, load<Vec>(sums + n) + load<Vec>(tile + n));
+    int64_t first = 0, last = 0;
+    for (int64_t left = (count + most - 1) / most; left > 0; --left, first = last) {
+      last = first + (P::kTiled && left > 1 ? most : (count - first) / left);
+      const auto* lines = in + first * buffers.line + t;
+      for (int64_t q = 0; q < buffers.strides; ++q) {
+        multiply<P>({lines + q, buffers.line, depth, gradients, size, tile}, last - first, panels);
+        float* const sums = slot.sums + (q * count + first) * width;
+        for (int64_t n = 0; n < (last - first) * width; n += kLanes) {
+          store(sums + n, load<Vec>(sums + n) + load<Vec>(tile + n));
+        }
       }
     }
   }
@@ -282,7 +287,7 @@ void weight_gradients(const ConvBlockBackward& all, const Buffers& buffers, cons
     for (int64_t r = 0; r < count; ++r) {
       const int64_t c = (i + r) % layer.inputs, place = (i + r) / layer.inputs;
       for (int64_t q = 0, k = place; k < layer.kernel; ++q, k += layer.stride) {
-        out[c * layer.kernel + k] = slot.sums[q * block + r * width + o];
+        out[c * layer.kernel + k] = slot.sums[(q * count + r) * width + o];
       }
     }
   }
@@ -294,7 +299,7 @@ void run(const ConvBlockBackward& all, int threads) {
   const ConvLayer& layer = *op.layer;
   const Buffers buffers(op);
   const int64_t panels = all.d_x ? ConvBlock::whole_panels(buffers.inputs) / kPanel : 0;
-  const int64_t together = ConvBlockBackward::epochs_at_once(layer, op.batch);
+  const int64_t together = ConvBlockBackward::epochs_at_once(layer, op.batch, op.samples);
   const int64_t depth = buffers.strides * layer.outputs;
   const auto column = [&](int64_t i) {
     const int64_t tap = i / layer.inputs;
@@ -304,9 +309,12 @@ void run(const ConvBlockBackward& all, int threads) {
     const int64_t tap = (buffers.strides - 1 - j / layer.outputs) * layer.stride;
     return Place{j % layer.outputs * layer.inputs * layer.kernel + tap, tap};
   };
-  // Blocks of inputs by panels of outputs, whose weights' gradients are a task.
-  const int64_t rows = block_rows<P>(kWidest), down = (buffers.inputs + rows - 1) / rows;
+  // Blocks of inputs by panels of outputs, whose weights' gradients are a task: the larger, the less
+  // often a step is read.
   const int64_t across = (buffers.maps / kPanel + kWidest - 1) / kWidest;
+  const int64_t least = (buffers.inputs + ConvBlockBackward::kInputs - 1) / ConvBlockBackward::kInputs;
+  const int64_t wanted = smaller((2 * threads + across - 1) / across, buffers.inputs);
+  const int64_t down = wanted > least ? wanted : least;
 
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
