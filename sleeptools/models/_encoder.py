@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models._training import draw_seed, drop, share, trains_native
+from sleeptools.models._training import draw_seed, drop, precision, share, trains_native, whole
 from sleeptools.ops.attention import attention
 from sleeptools.ops.feed_forward import feed_forward
 
@@ -18,7 +18,8 @@ def encode(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
     z = _attend(layer, z)
     weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
     p = share(layer.dropout)
-    changed = feed_forward(z.flatten(0, 1), *weights, dropout=p, seed=draw_seed(p))  # (B T, D)
+    flat = whole(z).flatten(0, 1)  # (B T, D)
+    changed = feed_forward(flat, *weights, precision(), dropout=p, seed=draw_seed(p))
     out: Tensor = layer.norm2(z + drop(changed.view_as(z), share(layer.dropout2)))
     return out
 

@@ -24,6 +24,7 @@ from sleeptools.stages import UNSCORED
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
+Precision = Literal["fp32", "bf16"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -60,6 +61,9 @@ class Recipe(BaseModel):
         Random changes of the training epochs.
     selection
         What the validation epochs are judged by to keep a pass; `last` keeps the last one.
+    precision
+        `fp32`, or `bf16`: the products of a step take operands rounded to bfloat16 and add in
+        float32 (torch.autocast). Weights, optimiser and scoring are float32 with either.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -79,6 +83,7 @@ class Recipe(BaseModel):
     loss: Loss = "weighted_ce"
     augmentation: Augmentation = Augmentation()
     selection: Selection = "kappa"
+    precision: Precision = "fp32"
 
 
 def choose(module: ModuleType, values: Mapping[str, Any]) -> Recipe:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sleeptools import native, ops, streams
 from sleeptools.models._folded import Folded
-from sleeptools.models._training import draw_seed, trains_native
+from sleeptools.models._training import draw_seed, precision, trains_native, whole
 from sleeptools.ops.conv_block import Running, conv_block
 from sleeptools.ops.two_stream_conv import join, pack, two_stream_conv
 
@@ -61,7 +61,8 @@ class Conv(nn.Module):
         sizes = [conv.stride[0], int(conv.padding[0]), *self.pool]
         return conv_block(
             x, conv.weight, norm.weight, norm.bias, sizes, *self.activation, norm.eps, dropout,
-            draw_seed(dropout), running=Running(norm.running_mean, norm.running_var, norm.momentum),
+            draw_seed(dropout), precision(),
+            running=Running(norm.running_mean, norm.running_var, norm.momentum),
         )  # (B, T', outputs)  # fmt: skip
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -144,7 +145,7 @@ class TwoStreams(nn.Module):
         """(B, inputs, T) to (B, outputs, steps of both)."""
         # a part in evaluation mode, as a frozen BatchNorm, is PyTorch's
         if trains_native(x) and all(module.training for module in self.modules()):
-            x, p = x.mT.contiguous(), self.dropout.p  # (B, T, inputs)
+            x, p = whole(x).mT.contiguous(), self.dropout.p  # (B, T, inputs)
             return torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
         joined: Tensor = self.dropout(torch.cat([self.small(x), self.large(x)], 2))
         return joined

@@ -1,19 +1,36 @@
-"""Native training on the CPU: whether it runs, and dropout from PyTorch's own generator."""
+"""Native training on the CPU: whether it runs, in which precision, and its dropout.
+
+Autocast to bfloat16 is followed as far as it pays: the ops take float32 tensors and give them, and
+round the operands of their products.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from sleeptools import ops
+from sleeptools import native, ops
+from sleeptools.native import Precision
 from sleeptools.ops.dropout import dropout
 
 
 def trains_native(x: Tensor) -> bool:
-    """Whether training takes native ops; they are float32, and on a GPU cuDNN has Tensor Cores."""
-    if torch.compiler.is_compiling() or x.is_cuda or torch.is_autocast_enabled("cpu"):
+    """Whether training takes native ops; on a GPU cuDNN has the Tensor Cores."""
+    if torch.compiler.is_compiling() or x.is_cuda:
         return False
-    return ops.runs_native(x)
+    if not torch.is_autocast_enabled("cpu"):
+        return ops.runs_native(x)
+    return torch.get_autocast_dtype("cpu") == torch.bfloat16 and ops.runs_native(whole(x))
+
+
+def precision() -> Precision:
+    """Give the precision of products in training: as autocast says, where the CPU has it."""
+    return "bf16" if torch.is_autocast_enabled("cpu") and native.has_bf16() else "fp32"
+
+
+def whole(x: Tensor) -> Tensor:
+    """Undo what autocast did to a tensor: native ops take float32."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def share(layer: nn.Dropout) -> float:
@@ -28,4 +45,4 @@ def draw_seed(p: float) -> int:
 
 def drop(x: Tensor, p: float) -> Tensor:
     """Run the native dropout of (N, T, D)."""
-    return dropout(x, p, draw_seed(p)) if p > 0 else x
+    return dropout(whole(x), p, draw_seed(p)) if p > 0 else x

@@ -142,7 +142,9 @@ class Training:
         x, stages = self.source.take(some)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
         x = self.changed(x, some.inputs)
         torch.manual_seed(_number(self.task.seeds(0, state.step)))
-        logits = state.model.train()(x).flatten(0, -2)  # (B or B L, S)
+        half = self.recipe.precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            logits = state.model.train()(x).flatten(0, -2).float()  # (B or B L, S)
         stages = stages.flatten()
         loss = _recipe.loss(logits, stages, self.weights, self.recipe.loss)
         _recipe.adjust(state.optimiser, self.recipe, self.place)
