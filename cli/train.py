@@ -100,6 +100,13 @@ def train(
     seed: Annotated[
         str | None, typer.Option(help="Seed, or several with commas.  [default: 0]")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, or bf16: products of bfloat16, sums of float32; faster where the CPU or GPU "
+            "has them. Part of the recipe.  [default: fp32]"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
         int | None,
@@ -152,6 +159,8 @@ def train(
         # a run's config.toml holds a whole recipe, which would hide the one asked for
         source = files.read(None, overrides) if "format" in values else values
         values["recipe"] = files.table(source, "recipe") | {"variant": recipe}
+    if precision is not None:
+        values["recipe"] = files.table(values, "recipe") | {"precision": precision}
     asked = runs.asked(values)
     wanted = _together(asked, {k: v for k, v in given.items() if v is not None})
     name = wanted.setdefault("model", "mmasleepnet")

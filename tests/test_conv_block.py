@@ -47,6 +47,18 @@ def gradients(run: Any, tensors: list[torch.Tensor], *settings: Any) -> list[tor
     return [out.detach(), *torch.autograd.grad((out * weight).sum(), tensors)]
 
 
+def compare_bf16(tensors: list[torch.Tensor], *settings: Any) -> None:
+    """As `compare`, in bfloat16 against its reference; float32 where the CPU lacks it."""
+    precision = "bf16" if native.has_bf16() else "fp32"
+    found = gradients(op.conv_block, tensors, *settings, "bf16")
+    expected = gradients(op.reference, tensors, *settings, precision)
+    for ours, theirs in zip(found, expected, strict=True):
+        scale = float(theirs.abs().max()) if theirs.numel() else 1.0
+        # a gradient on the other side of a rounding step differs by 2^-8 of itself
+        bound = 2e-3 if precision == "bf16" else 2e-5
+        assert_close(ours, theirs, rtol=bound, atol=bound * max(scale, 1e-3))
+
+
 def compare(tensors: list[torch.Tensor], *settings: Any) -> None:
     """Native output and gradients against the reference in double."""
     found = gradients(op.conv_block, tensors, *settings)
@@ -59,6 +71,22 @@ def compare(tensors: list[torch.Tensor], *settings: Any) -> None:
 @pytest.mark.parametrize("example", op.examples("cpu"), ids=lambda e: f"{tuple(e[0].shape)} {e[5]}")
 def test_gradients_of_every_variant(example: Any, variant: str) -> None:
     compare(list(example[:4]), *example[4:])
+
+
+@pytest.mark.parametrize("example", op.examples("cpu"), ids=lambda e: f"{tuple(e[0].shape)} {e[5]}")
+def test_bf16_gradients_of_every_variant(example: Any, variant: str) -> None:
+    compare_bf16(list(example[:4]), *example[4:10])
+
+
+@needs_core
+def test_bf16_rounds_where_the_cpu_has_it(variant: str) -> None:
+    tensors = arguments(4, 200, 3, 20, 9)
+    settings = ([1, 4, 1, 1, 0], "gelu", 0.0, 1e-5, 0.0, 0)  # smooth: rounding moves no maximum
+    half = gradients(op.conv_block, tensors, *settings, "bf16")
+    whole = gradients(op.conv_block, tensors, *settings)
+    for rounded, exact in zip(half, whole, strict=True):
+        error = float((rounded - exact).norm() / exact.norm())
+        assert 1e-4 < error < 0.05 if native.has_bf16() else error < 1e-5
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu", "relu", "gelu"])
@@ -74,12 +102,26 @@ def test_pool_and_activation(
 @pytest.mark.parametrize("inputs", [1, 2, 3, 6, 17])
 @pytest.mark.parametrize("outputs", [1, 15, 16, 17, 48, 65])
 def test_odd_sizes(variant: str, inputs: int, outputs: int) -> None:
-    compare(arguments(5, 53 + inputs, inputs, outputs, 7), [3, 4, 2, 2, 1], "relu")
+    settings = ([3, 4, 2, 2, 1], "leaky_relu", 0.01, 1e-5, 0.0, 0)
+    compare(arguments(5, 53 + inputs, inputs, outputs, 7), *settings)
+    compare_bf16(arguments(5, 53 + inputs, inputs, outputs, 7), *settings)
+
+
+@pytest.mark.parametrize("kernel", [1, 5, 8, 20])
+@pytest.mark.parametrize("stride", [1, 2, 7, 30])
+@pytest.mark.parametrize("pad", [0, 4, 9, 25])
+def test_kernel_stride_and_padding(variant: str, kernel: int, stride: int, pad: int) -> None:
+    """Epochs share padding on the time axis of the gradients, or none, or leave samples out."""
+    settings = ([stride, pad, 1, 1, 0], "leaky_relu", 0.5, 1e-5, 0.0, 0)
+    compare(arguments(3, 41, 2, 5, kernel), *settings)
+    compare_bf16(arguments(3, 41, 2, 5, kernel), *settings)
 
 
 def test_more_epochs_than_groups(variant: str) -> None:
     """37 epochs in 16 groups, several times as many rows as one register sum holds."""
-    compare(arguments(37, 700, 2, 20, 5), [1, 2, 8, 8, 4])
+    settings = ([1, 2, 8, 8, 4], "leaky_relu", 0.01, 1e-5, 0.0, 0)
+    compare(arguments(37, 700, 2, 20, 5), *settings)
+    compare_bf16(arguments(37, 700, 2, 20, 5), *settings)
 
 
 def test_gelu_over_its_range(variant: str) -> None:
@@ -138,6 +180,7 @@ def test_one_value_for_each_map_is_refused_as_by_batch_norm() -> None:
         ([1, 0, 1, 1, 0], ("tanh",), "activation is 'tanh'; expected one of"),
         ([1, 0, 1, 1, 0], ("relu", 0.0, 1e-5, 1.0), "dropout is 1.0; expected 0 to below 1"),
         ([1, 0, 1, 1, 0], ("relu", 0.0, 1e-5, 0.5, -1), "seed is -1; expected 0 to"),
+        ([1, 0, 1, 1, 0], ("relu", 0.0, 1e-5, 0.0, 0, "fp8"), "precision is 'fp8'; expected one"),
     ],
 )
 def test_settings_out_of_range(sizes: list[int], settings: tuple[Any, ...], text: str) -> None:
@@ -145,12 +188,13 @@ def test_settings_out_of_range(sizes: list[int], settings: tuple[Any, ...], text
         op.conv_block(*arguments(2, 21, 3, 18, 4), sizes, *settings)
 
 
-def test_threads_do_not_change_a_bit(variant: str) -> None:
-    tensors = arguments(37, 400, 2, 40, 9)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_threads_do_not_change_a_bit(precision: str, variant: str) -> None:
+    tensors, settings = arguments(37, 400, 2, 40, 9), ("gelu", 0.0, 1e-5, 0.5, 0, precision)
     results = []
     for count in (1, 2, 3, 0):
         native.set_threads(count)
-        results.append(gradients(op.conv_block, tensors, [2, 3, 4, 4, 2], "gelu", 0.0, 1e-5, 0.5))
+        results.append(gradients(op.conv_block, tensors, [2, 3, 4, 4, 2], *settings))
     for result in results[1:]:
         assert all(map(torch.equal, result, results[0]))
 
@@ -183,15 +227,17 @@ def without_chance(model: Model) -> Model:
     return model
 
 
-def losses(model: Model, steps: int) -> list[float]:
-    """Train on the same five epochs; the losses."""
+def losses(model: Model, steps: int, *, half: bool = False) -> list[float]:
+    """Train on the same five epochs, under autocast if `half`; the losses."""
     generator = torch.Generator().manual_seed(3)
     x, stages = 20 * torch.randn(5, 4, 3000, generator=generator), torch.arange(5)
     optimiser = torch.optim.Adam(model.parameters(), 1e-4)
     found = []
     torch.manual_seed(4)
     for _ in range(steps):
-        loss = functional.cross_entropy(model(x), stages)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = model(x).float()
+        loss = functional.cross_entropy(logits, stages)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -238,6 +284,35 @@ def test_training_runs_the_native_blocks(model: Model) -> None:
     assert counts["sleeptools::conv_block"] == 24
     assert counts["sleeptools::dropout"] == 3
     assert "aten::bernoulli_" not in counts
+
+
+@needs_core
+def test_training_in_bf16_stays_near_training_in_fp32(variant: str, model: Model) -> None:
+    found = losses(without_chance(copy.deepcopy(model)), 5, half=True)
+    assert found == pytest.approx(losses(without_chance(copy.deepcopy(model)), 5), rel=0.05)
+
+
+@needs_core
+def test_autocast_runs_the_native_blocks(model: Model) -> None:
+    with (
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile,
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        copy.deepcopy(model)(torch.randn(2, 4, 3000)).float().sum().backward()
+    counts = {event.key: event.count for event in profile.key_averages()}
+    assert counts["sleeptools::conv_block"] == counts["sleeptools::conv_block_backward"] == 24
+    assert counts["sleeptools::feed_forward_backward"] == 1
+    assert "aten::bernoulli_" not in counts
+
+
+@needs_core
+def test_other_autocasts_are_left_to_pytorch(model: Model) -> None:
+    with (
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile,
+        torch.autocast("cpu", torch.float16),
+    ):
+        copy.deepcopy(model)(torch.randn(2, 4, 3000))
+    assert "sleeptools::conv_block" not in {event.key for event in profile.key_averages()}
 
 
 @needs_core

@@ -193,12 +193,48 @@ def test_gradients_of_every_variant(example: Any, variant: str) -> None:
 
 
 @needs_core
-def test_threads_do_not_change_a_gradient(variant: str) -> None:
+@pytest.mark.parametrize("example", op.examples("cpu"), ids=lambda e: f"{tuple(e[1].shape)} {e[6]}")
+def test_bf16_gradients_equal_their_reference(example: Any, variant: str) -> None:
+    if variant == "reference":
+        pytest.skip("needs the core")
+    grad = torch.randn(example[0].shape, generator=torch.Generator().manual_seed(2))
+    inputs = (grad, *example[:4])
+    found = op._native_gradients(*inputs, "bf16", *example[6:])
+    expected = op._gradients(*inputs, "bf16", *example[6:])
+    exact = op._gradients(*(t.double() for t in inputs), "fp32", *example[6:])
+    for ours, theirs, unrounded in zip(found, expected, exact, strict=True):
+        scale = float(theirs.abs().max()) if theirs.numel() else 1.0
+        # a sum on the other side of a rounding step moves one value by 2^-8 of itself
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3 * max(scale, 1e-3))
+        if len(example[0]) > 100:
+            error = float((ours - unrounded).norm() / unrounded.norm())
+            assert 1e-4 < error < 0.05  # it does round; a unit near zero may change its side
+
+
+@needs_core
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradients_of_more_rows_than_are_taken_at_once(precision: str, variant: str) -> None:
+    """Many groups of rows, and the last of them with a part of a block."""
+    if variant == "reference":
+        pytest.skip("needs the core")
+    generator = torch.Generator().manual_seed(3)
+    shapes = ((9000, 5), (9000, 5), (131, 5), (131,), (5, 131))
+    inputs = [torch.randn(shape, generator=generator) for shape in shapes]
+    found = op._native_gradients(*inputs, precision, 0.1, 7)
+    expected = op._gradients(*inputs, precision, 0.1, 7)
+    for ours, theirs in zip(found, expected, strict=True):
+        bound = 1e-5 if precision == "fp32" else 2e-3
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=bound * float(theirs.abs().max()))
+
+
+@needs_core
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_threads_do_not_change_a_gradient(precision: str, variant: str) -> None:
     tensors = [a.clone().requires_grad_() for a in DROPOUT[-1][:5]]
     results = []
     for count in (1, 2, 5, 0):
         native.set_threads(count)
-        out = op.feed_forward(*tensors, *DROPOUT[-1][5:]).square().sum()
+        out = op.feed_forward(*tensors, precision, *DROPOUT[-1][6:]).square().sum()
         results.append(torch.autograd.grad(out, tensors))
     if variant == "reference":
         pytest.skip("PyTorch does not promise it")
