@@ -135,6 +135,20 @@ def test_every_parameter_gets_a_gradient(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_takes_a_step_in_bf16(name):
+    model = narrow(name).train()
+    x = golden.signals(model.config, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(x).float()
+    stages = torch.arange(logits[..., 0].numel()).view(logits.shape[:-1]) % 3
+    _recipe.loss(logits.flatten(0, -2), stages.flatten(), None, "weighted_ce").backward()
+    for key, p in model.named_parameters():
+        if p.requires_grad:
+            assert p.grad.dtype == torch.float32, key
+            assert p.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_seed_decides(name):
     def weights(seed):
         return torch.cat([p.flatten() for p in narrow(name, seed=seed).parameters()])

@@ -292,9 +292,10 @@ def test_kill_many_times(whole, tiny, tmp_path, seed):
     same(whole[0], tmp_path / "run")
 
 
-def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path, precision):
     """Dropout of the encoder, and the authors' optimiser with its third moment."""
-    chosen = {"recipe": {"variant": "authors", "batch": 16}}
+    chosen = {"recipe": {"variant": "authors", "batch": 16, "precision": precision}}
     wanted = options(settings=chosen, fold=0, passes=1)
 
     def stop(progress):
@@ -591,6 +592,7 @@ TINY = ("--passes", 2, "--set", "model.modalities=eeg", "--set", "model.fusion=m
         (("--seed", "0,,1"), "--seed is '0,,1'"),
         (("--recipe", "author"), "did you mean 'authors'?"),
         (("--set", "recipe.schedule.kind=ramp"), "schedule.kind"),
+        (("--precision", "fp16"), "should be 'fp32' or 'bf16'"),
     ],
 )
 def test_wrong_options(command, tiny, tmp_path, arguments, words):
@@ -672,6 +674,22 @@ def test_a_recipe_by_name(command, tiny, tmp_path):
     recipe = store.read_toml(tmp_path / "b/config.toml")["recipe"]
     assert (recipe["variant"], recipe["weight_decay"], recipe["batch"]) == ("authors", 0.01, 16)
     assert (recipe["selection"], recipe["amsgrad"]) == ("accuracy", False)
+
+
+def test_precision_is_part_of_the_recipe(command, tiny, tmp_path):
+    for precision in ("fp32", "bf16"):
+        ran = command("train", tiny, precision, "--precision", precision, "--fold", 0, *TINY)
+        assert ran.code == 0, ran.err
+        assert store.read_toml(tmp_path / precision / "config.toml")["recipe"]["precision"] == (
+            precision
+        )
+    name = "leak-free/seed-0/fold-00/model.safetensors"
+    weights = [store.read_tensors(tmp_path / p / name).arrays for p in ("fp32", "bf16")]
+    assert {a.dtype for a in weights[1].values()} == {a.dtype for a in weights[0].values()}
+    assert any(not np.array_equal(a, weights[1][key]) for key, a in weights[0].items())
+    again = command("train", tiny, "bf16", "--precision", "fp32", "--fold", 0, *TINY)
+    assert again.code == 73, again.err
+    assert "recipe.precision" in again.err
 
 
 def test_final_only_and_its_status(command, tiny):
