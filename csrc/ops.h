@@ -71,6 +71,15 @@ struct Classifier {
   bool rectify;
 };
 
+// The probability of each stage, the softmax of the logits; NaN for an epoch of which a sample or a
+// logit is not finite. CPU only.
+struct Hypnodensity {
+  const float* x;       // (batch, values)
+  const float* logits;  // (batch, stages)
+  float* out;           // as the logits
+  int64_t batch, values, stages;
+};
+
 // Feed-forward block of a Transformer layer: out = w2 drop(relu(w1 x + b1)) + b2 for every row of
 // x. Dropout sets a hidden unit to zero where its random word (cpu/dropout.h) is below drop_below
 // and scales the others up; drop_below is the probability times 2^32.
@@ -352,6 +361,7 @@ struct Polyphase {
   OP(feed_forward_backward, FeedForwardBackward) \
   OP(two_stream_conv, TwoStreamConv)             \
   OP(classifier, Classifier)                     \
+  OP(hypnodensity, Hypnodensity)                 \
   OP(conv_block, ConvBlock)                      \
   OP(conv_block_backward, ConvBlockBackward)     \
   OP(dropout, Dropout)                           \
