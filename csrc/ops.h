@@ -86,13 +86,13 @@ struct Hypnodensity {
 struct FeedForward {
   static constexpr int64_t kHiddenAtOnce = 128;  // 32-bit units of the hidden layer in memory
   static constexpr int64_t kMaxBlock = 32;       // rows that the CPU takes through both layers
-  static constexpr int64_t kBlocks = 4;          // of them, for each part of the hidden layer
+  static constexpr int64_t kBlocks = 8;          // of them, for each part of the hidden layer
 
-  // Floats of workspace for each thread: some blocks' rows in and out, and a block's part of the
-  // hidden layer.
+  // Floats of workspace for each thread: some blocks' rows, and their sums over each half of the
+  // hidden layer; and a block's part of the hidden layer.
   static constexpr int64_t workspace_floats(int64_t width) {
     constexpr int64_t kAlignment = 16;
-    return (2 * kBlocks * width + kHiddenAtOnce) * kMaxBlock + kAlignment;
+    return (3 * kBlocks * width + kHiddenAtOnce) * kMaxBlock + kAlignment;
   }
 
   const float* x;                      // (rows, width)
