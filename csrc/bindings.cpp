@@ -1,9 +1,12 @@
 // The Python module sleeptools._core: raw addresses and sizes in, nothing out. It sees neither
 // torch nor NumPy; sleeptools.native and sleeptools.ops check shapes and make the outputs.
+#include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "cpu/dispatch.h"
 #include "cuda/device.h"
@@ -20,6 +23,57 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
+// An op with its arguments, ready to run any number of times; from another `x` unless that is null.
+struct Call {
+  std::function<void(const float* x)> run;
+};
+
+// As `launch` below, later.
+template <class Op>
+Call ready(const Op& op, void (*cpu)(const Op&, int), void (*gpu)(const Op&, int, void*),
+           int64_t tasks, int64_t work, int device, Address stream) {
+  return {[=](const float* x) {
+    Op mine = op;
+    if (x) mine.x = x;
+    if (device == kCpu) {
+      cpu(mine, sleeptools::cpu::threads(tasks, work));
+    } else {
+      gpu(mine, device, at<void>(stream));
+    }
+  }};
+}
+
+// A function that runs at once what `make` makes.
+template <class... Arguments>
+auto at_once(Call (*make)(Arguments...)) {
+  return [make](Arguments... arguments) {
+    const Call call = make(arguments...);
+    const py::gil_scoped_release released;
+    call.run(nullptr);
+  };
+}
+
+// The calls of a network, each on the others' results but the first, and the hypnodensity from the
+// logits that they leave.
+struct Network {
+  std::vector<Call> calls;
+  sleeptools::Hypnodensity last;
+
+  void run(Address x, Address out) const {
+    const py::gil_scoped_release released;
+    for (const Call& call : calls) call.run(&call == calls.data() ? at(x) : nullptr);
+    sleeptools::Hypnodensity op = last;
+    op.x = at(x);
+    op.out = at<float>(out);
+    sleeptools::cpu::kernels().hypnodensity(op, sleeptools::cpu::threads(op.batch, op.values));
+  }
+};
+
+Network network(std::vector<Call> calls, Address logits, int64_t batch, int64_t values,
+                int64_t stages) {
+  return {std::move(calls), {nullptr, at(logits), nullptr, batch, values, stages}};
+}
+
 // Runs `op` on the CPU in `tasks` tasks of `work` float operations, or enqueues it on a GPU.
 template <class Op>
 void launch(const Op& op, void (*cpu)(const Op&, int), void (*gpu)(const Op&, int, void*),
@@ -32,22 +86,22 @@ void launch(const Op& op, void (*cpu)(const Op&, int), void (*gpu)(const Op&, in
   }
 }
 
-void modal_se(Address x, Address w1, Address b1, Address w2, Address b2, Address squeeze,
+Call modal_se(Address x, Address w1, Address b1, Address w2, Address b2, Address squeeze,
               Address squeeze_bias, Address excite, Address excite_bias, Address out, int64_t batch,
               int64_t modalities, int64_t samples, bool authors, int device, Address stream) {
   const sleeptools::ModalSe op{
       at(x),       at(w1),           at(b1),     at(w2),          at(b2),
       at(squeeze), at(squeeze_bias), at(excite), at(excite_bias), at<float>(out),
       batch,       modalities,       samples,    authors};
-  launch(op, sleeptools::cpu::kernels().modal_se, sleeptools::cuda::modal_se, batch,
-         4 * modalities * modalities * samples, device, stream);
+  return ready(op, sleeptools::cpu::kernels().modal_se, sleeptools::cuda::modal_se, batch,
+               4 * modalities * modalities * samples, device, stream);
 }
 
 sleeptools::Norm norm(Address gamma, Address beta, double eps) {
   return {at(gamma), at(beta), static_cast<float>(eps)};
 }
 
-void attention(Address x, Address w_in, Address b_in, Address w_out, Address b_out, Address gamma,
+Call attention(Address x, Address w_in, Address b_in, Address w_out, Address b_out, Address gamma,
                Address beta, Address workspace, Address out, int64_t batch, int64_t tokens,
                int64_t width, int64_t heads, int64_t slots, double eps, bool bf16, int device,
                Address stream) {
@@ -65,22 +119,22 @@ void attention(Address x, Address w_in, Address b_in, Address w_out, Address b_o
                                  slots,
                                  bf16,
                                  norm(gamma, beta, eps)};
-  launch(op, sleeptools::cpu::kernels().attention, sleeptools::cuda::attention, batch,
-         sleeptools::Attention::work(tokens, width), device, stream);
+  return ready(op, sleeptools::cpu::kernels().attention, sleeptools::cuda::attention, batch,
+               sleeptools::Attention::work(tokens, width), device, stream);
 }
 
-void classifier(Address x, Address gate, Address w1, Address b1, Address w2, Address b2,
+Call classifier(Address x, Address gate, Address w1, Address b1, Address w2, Address b2,
                 Address hidden_layer, Address out, int64_t batch, int64_t inputs, int64_t hidden,
                 int64_t stages, bool rectify, int device, Address stream) {
   const sleeptools::Classifier op{
       at(x),          at(gate), at(w1), at(b1), at(w2), at(b2), at<float>(hidden_layer),
       at<float>(out), batch,    inputs, hidden, stages, rectify};
   // Part of an epoch is a task: one epoch takes as long to read the weights as several.
-  launch(op, sleeptools::cpu::kernels().classifier, sleeptools::cuda::classifier,
-         (batch + 3) / 4 * ((hidden + 3) / 4), 32 * inputs, device, stream);
+  return ready(op, sleeptools::cpu::kernels().classifier, sleeptools::cuda::classifier,
+               (batch + 3) / 4 * ((hidden + 3) / 4), 32 * inputs, device, stream);
 }
 
-void feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Address workspace,
+Call feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Address workspace,
                   Address out, int64_t rows, int64_t width, int64_t hidden, int64_t slots,
                   bool bf16, uint32_t drop_below, uint64_t seed, Address gamma, Address beta,
                   double eps, int device, Address stream) {
@@ -99,8 +153,8 @@ void feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Add
                                    drop_below,
                                    seed,
                                    norm(gamma, beta, eps)};
-  launch(op, sleeptools::cpu::kernels().feed_forward, sleeptools::cuda::feed_forward, rows,
-         4 * width * hidden, device, stream);
+  return ready(op, sleeptools::cpu::kernels().feed_forward, sleeptools::cuda::feed_forward, rows,
+               4 * width * hidden, device, stream);
 }
 
 void feed_forward_backward(Address x, Address grad, Address w1, Address w1t, Address w2t,
@@ -130,7 +184,7 @@ void feed_forward_backward(Address x, Address grad, Address w1, Address w1t, Add
          sleeptools::cuda::feed_forward_backward, rows, 10 * width * hidden, device, stream);
 }
 
-void two_stream_conv(Address x, Address packed, Address workspace, Address out, Address layers,
+Call two_stream_conv(Address x, Address packed, Address workspace, Address out, Address layers,
                      Address streams, int64_t batch, int64_t channels, int64_t samples,
                      int64_t maps, int64_t steps, int64_t stream_count, int64_t input_size,
                      int64_t rows_size, int64_t margin, int64_t activation, double slope, bool bf16,
@@ -155,8 +209,8 @@ void two_stream_conv(Address x, Address packed, Address workspace, Address out, 
                          static_cast<float>(slope),
                          bf16};
   // The workspace has `slots` slots, and no more threads than tasks are started.
-  launch(op, cpu::kernels().two_stream_conv, cuda::two_stream_conv,
-         std::min(slots, batch * stream_count), work, device, stream);
+  return ready(op, cpu::kernels().two_stream_conv, cuda::two_stream_conv,
+               std::min(slots, batch * stream_count), work, device, stream);
 }
 
 void conv_block(Address x, Address weight, Address gamma, Address beta, Address convolved,
@@ -253,7 +307,7 @@ int64_t separable_stream_workspace(Address widths, int64_t samples, int64_t bloc
   return task_floats(op) > SeparableStream::kMaxShared ? task_floats(op) : 0;
 }
 
-void separable_stream(Address x, Address weights, Address space, Address out, Address widths,
+Call separable_stream(Address x, Address weights, Address space, Address out, Address widths,
                       int64_t samples, int64_t blocks, int64_t kernel, int64_t batch,
                       int64_t signals, int64_t slots, int64_t work, int device, Address stream) {
   sleeptools::SeparableStream op = separable_stream_of(widths, samples, blocks, kernel);
@@ -264,8 +318,8 @@ void separable_stream(Address x, Address weights, Address space, Address out, Ad
   op.batch = batch;
   op.signals = signals;
   // The workspace has `slots` slots, and no more threads than tasks are started.
-  launch(op, sleeptools::cpu::kernels().separable_stream, sleeptools::cuda::separable_stream,
-         std::min(slots, batch * signals), work, device, stream);
+  return ready(op, sleeptools::cpu::kernels().separable_stream, sleeptools::cuda::separable_stream,
+               std::min(slots, batch * signals), work, device, stream);
 }
 
 void section_filter(Address x, Address sections, Address steady, int64_t rows, int64_t samples,
@@ -307,28 +361,45 @@ PYBIND11_MODULE(_core, m) {
   m.def("variant", [] { return sleeptools::cpu::kernels().name; });
   m.def("select", sleeptools::cpu::select);
   m.def("set_threads", sleeptools::cpu::set_threads);
+  m.def("set_threads_here", sleeptools::cpu::set_threads_here);
   m.def("cuda_architectures", sleeptools::cuda::architectures);
   m.def("cuda_devices", sleeptools::cuda::devices);
 
   m.def("threads", sleeptools::cpu::threads);
 
-  m.def("modal_se", modal_se);
-  m.def("attention", attention);
+  m.def("modal_se", at_once(modal_se));
+  m.def("attention", at_once(attention));
   m.def("attention_workspace", sleeptools::Attention::workspace_floats);
   m.def("attention_work", sleeptools::Attention::work);
-  m.def("classifier", classifier);
-  m.def("feed_forward", feed_forward);
+  m.def("classifier", at_once(classifier));
+  m.def("feed_forward", at_once(feed_forward));
   m.def("feed_forward_workspace", sleeptools::FeedForward::workspace_floats);
   m.def("feed_forward_backward", feed_forward_backward);
   m.def("feed_forward_backward_workspace", sleeptools::FeedForwardBackward::workspace_floats);
-  m.def("two_stream_conv", two_stream_conv);
+  m.def("two_stream_conv", at_once(two_stream_conv));
   m.def("conv_block", conv_block);
   m.def("conv_block_backward", conv_block_backward);
   m.def("dropout", dropout);
   m.def("conv_block_workspace", conv_block_workspace<sleeptools::ConvBlock>);
   m.def("conv_block_backward_workspace", conv_block_workspace<sleeptools::ConvBlockBackward>);
-  m.def("separable_stream", separable_stream);
+  m.def("separable_stream", at_once(separable_stream));
   m.def("separable_stream_workspace", separable_stream_workspace);
   m.def("section_filter", section_filter);
   m.def("polyphase", polyphase);
+
+  py::class_<Call>(m, "Call")
+      .def(py::init(
+          [](const std::function<void()>& run) { return Call{[run](const float*) { run(); }}; }))
+      .def("run", [](const Call& call) {
+        const py::gil_scoped_release released;
+        call.run(nullptr);
+      });
+  py::class_<Network>(m, "Network").def(py::init(&network)).def("run", &Network::run);
+  py::module_ calls = m.def_submodule("calls", "ops that are made ready to run");
+  calls.def("modal_se", modal_se);
+  calls.def("attention", attention);
+  calls.def("classifier", classifier);
+  calls.def("feed_forward", feed_forward);
+  calls.def("two_stream_conv", two_stream_conv);
+  calls.def("separable_stream", separable_stream);
 }

@@ -71,19 +71,28 @@ struct Classifier {
   bool rectify;
 };
 
+// The probability of each stage, the softmax of the logits; NaN for an epoch of which a sample or a
+// logit is not finite. CPU only.
+struct Hypnodensity {
+  const float* x;       // (batch, values)
+  const float* logits;  // (batch, stages)
+  float* out;           // as the logits
+  int64_t batch, values, stages;
+};
+
 // Feed-forward block of a Transformer layer: out = w2 drop(relu(w1 x + b1)) + b2 for every row of
 // x. Dropout sets a hidden unit to zero where its random word (cpu/dropout.h) is below drop_below
 // and scales the others up; drop_below is the probability times 2^32.
 struct FeedForward {
   static constexpr int64_t kHiddenAtOnce = 128;  // 32-bit units of the hidden layer in memory
   static constexpr int64_t kMaxBlock = 32;       // rows that the CPU takes through both layers
-  static constexpr int64_t kBlocks = 4;          // of them, for each part of the hidden layer
+  static constexpr int64_t kBlocks = 8;          // of them, for each part of the hidden layer
 
-  // Floats of workspace for each thread: some blocks' rows in and out, and a block's part of the
-  // hidden layer.
+  // Floats of workspace for each thread: some blocks' rows, and their sums over each half of the
+  // hidden layer; and a block's part of the hidden layer.
   static constexpr int64_t workspace_floats(int64_t width) {
     constexpr int64_t kAlignment = 16;
-    return (2 * kBlocks * width + kHiddenAtOnce) * kMaxBlock + kAlignment;
+    return (3 * kBlocks * width + kHiddenAtOnce) * kMaxBlock + kAlignment;
   }
 
   const float* x;                      // (rows, width)
@@ -426,6 +435,7 @@ struct Polyphase {
   OP(feed_forward_backward, FeedForwardBackward) \
   OP(two_stream_conv, TwoStreamConv)             \
   OP(classifier, Classifier)                     \
+  OP(hypnodensity, Hypnodensity)                 \
   OP(conv_block, ConvBlock)                      \
   OP(conv_block_backward, ConvBlockBackward)     \
   OP(dropout, Dropout)                           \

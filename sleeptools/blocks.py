@@ -1,7 +1,7 @@
 """Blocks of a network in the native core, on NumPy arrays, and the shape checks torch shares.
 
-Each function does what the op of its name in `sleeptools.ops` does; convolution streams have a
-module of their own, `sleeptools.streams`.
+Each op does what the one of its name in `sleeptools.ops` does; convolution streams have a module of
+their own, `sleeptools.streams`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sleeptools import native
+from sleeptools.calls import Call, Op, on_cpu
 from sleeptools.native import (
     Floats,
     Precision,
     Shaped,
     address,
+    aligned,
     check_shape,
-    launch,
     module,
     threads,
 )
@@ -65,6 +65,7 @@ def check_modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     check_shape("modal_se", "excite_bias", excite_bias, vector)
 
 
+@Op
 def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     x: Floats,
     w1: Floats,
@@ -76,7 +77,7 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     excite: Floats,
     excite_bias: Floats,
     kind: Kind = "authors",
-) -> Floats:
+) -> Call:
     """Run the modal-wise squeeze-and-excitation block; see `sleeptools.ops.modal_se`.
 
     Parameters
@@ -109,9 +110,7 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     arrays = [np.ascontiguousarray(array, np.float32) for array in (x, *weights)]
     out = np.empty(x.shape, np.float32)
     sizes = (x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
-    addresses = [address(array) for array in (*arrays, out)]
-    launch("modal_se", *addresses, *sizes, kind == "authors", native.CPU, 0)
-    return out
+    return on_cpu("modal_se", tuple(arrays), out, *sizes, kind == "authors")
 
 
 def check_feed_forward(
@@ -180,6 +179,7 @@ def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: i
     return int(getattr(module(op), f"{op}_workspace")(layer, batch, samples, slots))
 
 
+@Op
 def feed_forward(
     x: Floats,
     w1: Weights,
@@ -190,7 +190,7 @@ def feed_forward(
     *,
     norm: tuple[Floats, Floats] | None = None,
     eps: float = 1e-5,
-) -> Floats:
+) -> Call:
     """Run the feed-forward block of a Transformer layer; see `sleeptools.ops.feed_forward`.
 
     Parameters
@@ -230,11 +230,10 @@ def feed_forward(
     x, b1, b2 = (np.ascontiguousarray(array, np.float32) for array in (x, b1, b2))
     workspace = np.empty(slots * feed_forward_workspace(sizes[1]), np.float32)
     out = np.empty(x.shape, np.float32)
-    addresses = [address(array) for array in (x, w1, b1, w2, b2, workspace, out)]
     gamma, beta = (address(array) for array in norm) if norm else (0, 0)
     settings = (slots, precision == "bf16", 0, 0, gamma, beta, eps)
-    launch("feed_forward", *addresses, *sizes, *settings, native.CPU, 0)
-    return out
+    arrays = (x, w1, b1, w2, b2, workspace)
+    return on_cpu("feed_forward", arrays, out, *sizes, *settings, keep=norm or ())
 
 
 def check_attention(  # noqa: PLR0913, PLR0917 - the block has six weights
@@ -277,6 +276,7 @@ def attention_slots(batch: int, tokens: int, width: int) -> tuple[int, int]:
     return slots, int(core.attention_workspace(tokens, width))
 
 
+@Op
 def attention(  # noqa: PLR0913, PLR0917
     x: Floats,
     w_in: Weights,
@@ -288,7 +288,7 @@ def attention(  # noqa: PLR0913, PLR0917
     heads: int,
     eps: float = 1e-5,
     precision: Precision = "fp32",
-) -> Floats:
+) -> Call:
     """Run the attention block of a Transformer layer; see `sleeptools.ops.attention`.
 
     Parameters
@@ -326,9 +326,8 @@ def attention(  # noqa: PLR0913, PLR0917
     arrays = (x, w_in, b_in, w_out, b_out, gamma, beta)
     contiguous = [_contiguous(array) for array in arrays]
     workspace, out = np.empty(slots * size, np.float32), np.empty(x.shape, np.float32)
-    addresses = [address(array) for array in (*contiguous, workspace, out)]
-    launch("attention", *addresses, *x.shape, heads, slots, eps, precision == "bf16", native.CPU, 0)
-    return out
+    settings = (*x.shape, heads, slots, eps, precision == "bf16")
+    return on_cpu("attention", (*contiguous, workspace), out, *settings)
 
 
 def check_classifier(
@@ -355,6 +354,7 @@ def check_classifier(
     check_shape(op, "b2", b2, (stages,))
 
 
+@Op
 def classifier(
     x: Floats,
     gate: Floats | None,
@@ -364,7 +364,7 @@ def classifier(
     b2: Floats,
     *,
     rectify: bool = True,
-) -> Floats:
+) -> Call:
     """Run two dense layers over gated features; see `sleeptools.ops.classifier`.
 
     Parameters
@@ -389,15 +389,12 @@ def classifier(
         If the native core is off.
     """
     check_classifier(x, gate, w1, b1, w2, b2)
-    weights = [np.ascontiguousarray(array, np.float32) for array in (x, w1, b1, w2, b2)]
+    given = [np.ascontiguousarray(array, np.float32) for array in (x, w1, b1, w2, b2)]
     gated = None if gate is None else np.ascontiguousarray(gate, np.float32)
     sizes = (*x.shape, *w2.shape[::-1])
     hidden = np.empty((sizes[0], sizes[2]), np.float32)
     out = np.empty((sizes[0], sizes[3]), np.float32)
-    first, *rest = (address(array) for array in (*weights, hidden, out))
-    at = 0 if gated is None else address(gated)
-    launch("classifier", first, at, *rest, *sizes, rectify, native.CPU, 0)
-    return out
+    return on_cpu("classifier", (given[0], gated, *given[1:], hidden), out, *sizes, rectify)
 
 
 def _norm(op: str, norm: tuple[Floats, Floats], width: int) -> tuple[Floats, Floats]:
@@ -435,4 +432,4 @@ def round_to_bf16(w: Weights) -> NDArray[np.uint16]:
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     quiet = bits | np.uint32(0x400000)  # a NaN may have nothing else in its upper half
     halves = np.where(np.isnan(even), quiet, rounded) >> np.uint32(16)
-    return native.aligned(halves.astype(np.uint16))
+    return aligned(halves.astype(np.uint16))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
@@ -144,9 +145,18 @@ def set_threads(count: int) -> None:
         core.module.set_threads(count)
 
 
+class _Here(threading.local):
+    """Threads that `using_threads` asks for in the calling thread; 0 where it does not."""
+
+    threads = 0
+
+
+HERE = _Here()
+
+
 def threads_in_use() -> int:
-    """Tell what `set_threads` was last told; 0 where OpenMP's setting holds."""
-    return _core().threads
+    """Tell what `using_threads` or else `set_threads` asks for; 0 where OpenMP's setting holds."""
+    return HERE.threads or _core().threads
 
 
 def wanted_threads(asked: int | None) -> int:
@@ -194,13 +204,20 @@ def using_variant(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """Set the threads of ops, and set them back at the end."""
-    before = threads_in_use()
-    set_threads(count)
+    """Set the threads of ops that the calling thread runs, and set them back at the end."""
+    before = HERE.threads
+    _set_threads_here(count)
     try:
         yield
     finally:
-        set_threads(before)
+        _set_threads_here(before)
+
+
+def _set_threads_here(count: int) -> None:
+    HERE.threads = count
+    core = _core()
+    if core.module:
+        core.module.set_threads_here(count)
 
 
 def threads(tasks: int, work: int) -> int:
@@ -215,6 +232,11 @@ def threads(tasks: int, work: int) -> int:
     """
     module = _core().module
     return int(module.threads(tasks, work)) if module else 1
+
+
+def most_threads() -> int:
+    """Say how many threads an op with enough to do will use on the CPU."""
+    return threads(2**20, 2**20)
 
 
 def describe() -> str:

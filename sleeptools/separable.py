@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
+from sleeptools.calls import Call, Op, on_cpu
 from sleeptools.native import Floats
 
 OP = "separable_stream"
@@ -144,7 +145,8 @@ def plan(widths: tuple[int, ...], kernel: int, samples: int, device: int = nativ
     return Plan(table, address, work, floats)
 
 
-def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3) -> Floats:
+@Op
+def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3) -> Call:
     """Run the blocks on NumPy arrays; see `sleeptools.ops.separable_stream`.
 
     Parameters
@@ -177,7 +179,5 @@ def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: 
     slots = native.threads(batch * signals, p.work)
     workspace = np.empty(slots * p.floats, np.float32)
     out = np.empty((batch, signals, widths[-1]), np.float32)
-    addresses = [array.ctypes.data for array in (x, weights, workspace, out)]
     sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)
-    native.launch(OP, *addresses, p.address, *sizes, native.CPU, 0)
-    return out
+    return on_cpu(OP, (x, weights, workspace), out, p.address, *sizes, keep=(p.widths,))

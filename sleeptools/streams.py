@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
+from sleeptools.calls import Call, Op, on_cpu
 from sleeptools.native import Floats
 
 OP = "two_stream_conv"
@@ -330,6 +331,7 @@ def numbers(
     return [*tables, *size, *lengths, kind, slope, bf16, slots, p.work]
 
 
+@Op
 def two_stream_conv(
     x: Floats,
     weights: Floats,
@@ -338,7 +340,7 @@ def two_stream_conv(
     slope: float = 0.01,
     precision: Precision = "fp32",
     packed: Floats | None = None,
-) -> Floats:
+) -> Call:
     """Run convolution streams on NumPy arrays; see `sleeptools.ops.two_stream_conv`.
 
     Parameters
@@ -378,7 +380,5 @@ def two_stream_conv(
     slots = native.threads(len(x) * len(p.streams), p.work)
     workspace = np.empty(p.workspace(slots, len(x)), np.float32)
     out = np.empty((len(x), p.maps, p.steps), np.float32)
-    addresses = [array.ctypes.data for array in (x, packed, workspace, out)]
     settings = numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
-    native.launch(OP, *addresses, *settings, native.CPU, 0)
-    return out
+    return on_cpu(OP, (x, packed, workspace), out, *settings, keep=(p.layers, p.streams))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,34 @@ def test_a_value_that_is_not_finite_spoils_its_epoch_only(
     assert np.isnan(found[spoilt]).all()
     rest = [i for i in range(12) if i not in spoilt]
     np.testing.assert_allclose(found[rest], clean[rest], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mmasleepnet", "ulw-sleepnet"])
+def test_two_threads_may_call_one_engine(folder: Path, tmp_path: Path, name: str) -> None:
+    """What is made ready for a size is lent to one at a time, and little of it is kept."""
+    if name != "mmasleepnet":
+        models.save(models.build(name, {}), tmp_path, facts(4, 5))
+        folder = tmp_path
+    engine = Engine.load(folder)
+    x = signals(40)
+    pieces = [x[i : i + 1 + i % 4] for i in range(0, 36, 2)]
+    wanted = [engine.hypnodensity(piece) for piece in pieces]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            found = list(pool.map(engine.hypnodensity, pieces))
+            for one, other in zip(found, wanted, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-6)
+    if engine.how == "native":
+        assert len(engine.network.ready.idle) <= 4
+
+
+def test_a_result_is_the_callers_own(folder: Path) -> None:
+    engine = Engine.load(folder)
+    x = signals(2)
+    first = engine.network(x[:1])
+    kept = first.copy()
+    engine.network(x[1:])
+    np.testing.assert_array_equal(first, kept)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ void epoch(const Attention& op, int64_t index, float* workspace) {
   project<P>(op, op.x + start, b);
   for (int64_t first = 0; first < op.tokens; first += kBlock) {
     for (int64_t head = 0; head < op.heads; ++head) attend(op, b, head, first);
-    pack_lines<P>(b.result, op.width);
+    if constexpr (P::kValues > 1) pack_lines<P>(b.result, op.width, b.result);
     affine<P>(op.width, op.w_out, units, op.b_out, b.result, kBlock, units, b.scratch, kBlock);
     const int64_t at = start + first * op.width;
     add_normalise_write(op.norm, op.x + at, smaller(op.tokens - first, kBlock), op.width, b.scratch,

@@ -174,20 +174,11 @@ void turn_input(const ConvBlock& op, const Buffers& buffers, int64_t epoch, floa
   __builtin_memcpy(padded + pad, op.x + epoch * size, seen * sizeof(float));
   __builtin_memset(padded + pad + seen, 0, (all - pad - seen) * sizeof(float));
   auto* const out = reinterpret_cast<typename P::T*>(buffers.x) + epoch * buffers.steps;
-  for (int64_t i = 0; i < inputs; i += kLanes) {
-    const int64_t count = smaller(inputs - i, kLanes);
-    for (int64_t u = 0; u < buffers.steps; u += kLanes) {
-      Vec square[kLanes];
-      for (int r = 0; r < kLanes; ++r) {
-        const float* row = padded + (u + r) * inputs + i;
-        square[r] = count == kLanes ? load<Vec>(row) : SomeLanes{count}.read(row);
-      }
-      transpose(square);
-      const int64_t steps = smaller(buffers.steps - u, kLanes);
-      for (int64_t r = 0; r < count; ++r) {
-        write_some<P>(out + (i + r) * buffers.line + u, square[r], steps);
-      }
-    }
+  for (int64_t u = 0; u < buffers.steps; u += kLanes) {
+    const int64_t steps = smaller(buffers.steps - u, kLanes);
+    for_columns(padded + u * inputs, inputs, kLanes, inputs, [&](int64_t i, Vec values) {
+      write_some<P>(out + i * buffers.line + u, values, steps);
+    });
   }
 }
 

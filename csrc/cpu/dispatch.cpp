@@ -76,6 +76,7 @@ constexpr int64_t kWorthATeam = 1 << 17;  // float operations; waking a team tak
 
 std::atomic<const Kernels*> selected{nullptr};
 std::atomic<int> requested{0};
+thread_local int requested_here = 0;
 
 }  // namespace
 
@@ -101,11 +102,13 @@ bool select(const std::string& name) {
 
 void set_threads(int count) { requested = count; }
 
+void set_threads_here(int count) { requested_here = count; }
+
 int threads(int64_t tasks, int64_t work) {
 #ifdef _OPENMP
   if (tasks < 2 || tasks * work < kWorthATeam) return 1;
-  const int wanted = requested ? requested.load() : omp_get_max_threads();
-  return static_cast<int>(std::min<int64_t>(tasks, wanted));
+  const int process = requested ? requested.load() : omp_get_max_threads();
+  return static_cast<int>(std::min<int64_t>(tasks, requested_here ? requested_here : process));
 #else
   (void)tasks, (void)work;
   return 1;

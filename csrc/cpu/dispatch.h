@@ -25,8 +25,10 @@ bool select(const std::string& name);
 
 // Threads for `tasks` independent tasks of `work` float operations each; 1 where starting the
 // team would take longer than the work. `set_threads(0)` goes back to OpenMP's own setting, which
-// torch.set_num_threads and OMP_NUM_THREADS share.
+// torch.set_num_threads and OMP_NUM_THREADS share. `set_threads_here` goes before it, for ops that
+// the calling thread runs; 0 takes it back.
 int threads(int64_t tasks, int64_t work);
 void set_threads(int count);
+void set_threads_here(int count);
 
 }  // namespace sleeptools::cpu

@@ -18,23 +18,41 @@ constexpr int64_t kHidden = kLines * P::kValues;
 
 constexpr int64_t kTasks = 4;  // for each thread, so that none waits long for the last one
 
-static_assert(kBlock <= FeedForward::kMaxBlock && kLines % 4 == 0);
+// Each half of the hidden layer has sums of its own, so that few rows are work for two threads, and
+// each of them reads half of the weights.
+constexpr int kHalves = 2;
 
-void write_rows(const FeedForward& op, const float* x, float* sums, int64_t rows, float* out) {
-  const float scale = scale_of(op.drop_below);
-  if (op.norm.gamma) {
-    for (int64_t j = 0; j < op.width; ++j) {
-      for (int64_t r = 0; r < kBlock; ++r) {
-        float& sum = sums[j * kBlock + r];
-        sum = sum * scale + op.b2[j];
-      }
-    }
-    return add_normalise_write(op.norm, x, rows, op.width, sums, out);
+static_assert(kBlock <= FeedForward::kMaxBlock && kLines % 4 == 0);
+static_assert(kTasks * kHalves <= FeedForward::kBlocks);  // blocks of a group in `run_halves`
+
+// A part of the workspace, from a cache line on: what the thread of its number needs, and the sums
+// of the group of its number.
+struct Slot {
+  float *hidden, *x;     // (kLines, kBlock), (blocks, units of width in `width`, kBlock)
+  float* sums[kHalves];  // (blocks, width, kBlock) each
+
+  Slot(const FeedForward& op, int64_t index) {
+    const int64_t size = FeedForward::kBlocks * op.width * kBlock;
+    hidden = aligned(op.workspace + index * FeedForward::workspace_floats(op.width));
+    x = hidden + kLines * kBlock;
+    for (int half = 0; half < kHalves; ++half) sums[half] = x + (1 + half) * size;
   }
-  for (int64_t r = 0; r < rows; ++r, out += op.width) {
-    for (int64_t j = 0; j < op.width; ++j) out[j] = sums[j * kBlock + r] * scale + op.b2[j];
-  }
+};
+
+Slot own_slot(const FeedForward& op) {
+#ifdef _OPENMP
+  return {op, omp_get_thread_num()};
+#else
+  return {op, 0};
+#endif
 }
+
+// Some rows, up to kBlocks blocks.
+struct Group {
+  int64_t first, last;
+
+  int64_t blocks() const { return (last - first + kBlock - 1) / kBlock; }
+};
 
 // Adds to `out` (width, kBlock) what hidden units h to h + here make of a block's rows `x`.
 template <class P>
@@ -54,53 +72,99 @@ void add_part(const FeedForward& op, int64_t first, int64_t h, int64_t here, con
   }
 }
 
-// Rows `first` to `last`, up to kBlocks blocks, through both layers.
 template <class P>
-void run_blocks(const FeedForward& op, int64_t first, int64_t last, float* workspace) {
-  const int64_t width = op.width, size = width * kBlock;
-  const int64_t blocks = (last - first + kBlock - 1) / kBlock;
-  const TileScope tiles;
-  float* const hidden = workspace;              // (kLines, kBlock)
-  float* const out = hidden + kLines * kBlock;  // (blocks, width, kBlock)
-  float* const x = out + blocks * size;         // (blocks, units of width in `width`, kBlock)
-
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t row = first + b * kBlock;
-    read_rows<P>(op.x + row * width, width, smaller(last - row, kBlock), width, out + b * size,
-                 x + b * size);
-  }
-  for (int64_t i = 0; i < blocks * size; ++i) out[i] = 0.0f;
-  for (int64_t h = 0; h < op.hidden; h += kHidden<P>) {
-    const int64_t here = smaller(op.hidden - h, kHidden<P>);
-    for (int64_t b = 0; b < blocks; ++b) {
-      add_part<P>(op, first + b * kBlock, h, here, x + b * size, hidden, out + b * size);
-    }
-  }
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t row = first + b * kBlock;
-    write_rows(op, op.x + row * width, out + b * size, smaller(last - row, kBlock),
-               op.out + row * width);
+void read(const FeedForward& op, const Group& rows, const Slot& mine, float* scratch) {
+  const int64_t size = op.width * kBlock;
+  for (int64_t b = 0; b < rows.blocks(); ++b) {
+    const int64_t row = rows.first + b * kBlock;
+    read_rows<P>(op.x + row * op.width, op.width, rows.last - row, op.width, scratch,
+                 mine.x + b * size);
   }
 }
 
-// This thread's part of the workspace, from a cache line on.
-float* slot(const FeedForward& op) {
-#ifdef _OPENMP
-  const int thread = omp_get_thread_num();
-#else
-  const int thread = 0;
-#endif
-  return aligned(op.workspace + thread * FeedForward::workspace_floats(op.width));
+// What a half of the hidden layer makes of the rows that were read, to `sums`.
+template <class P>
+void run_half(const FeedForward& op, const Group& rows, int half, const Slot& mine, float* sums) {
+  const int64_t size = op.width * kBlock;
+  const int64_t parts = (op.hidden + kHidden<P> - 1) / kHidden<P>;
+  const int64_t stop = smaller(parts * (half + 1) / kHalves * kHidden<P>, op.hidden);
+  const TileScope tiles;
+  __builtin_memset(sums, 0, rows.blocks() * size * sizeof(float));
+  for (int64_t h = parts * half / kHalves * kHidden<P>; h < stop; h += kHidden<P>) {
+    for (int64_t b = 0; b < rows.blocks(); ++b) {
+      add_part<P>(op, rows.first + b * kBlock, h, smaller(stop - h, kHidden<P>), mine.x + b * size,
+                  mine.hidden, sums + b * size);
+    }
+  }
+}
+
+// Block `b` of a group, from the sums of both halves.
+void write(const FeedForward& op, const Group& group, int64_t b, const Slot& slot) {
+  const int64_t place = b * op.width * kBlock, row = group.first + b * kBlock;
+  const int64_t rows = smaller(group.last - row, kBlock);
+  const float scale = scale_of(op.drop_below);
+  float* const sums = slot.sums[0] + place;
+  for (int64_t j = 0; j < op.width; ++j) {
+    for (int64_t c = j * kBlock; c < (j + 1) * kBlock; c += kLanes) {
+      const Vec both = load<Vec>(sums + c) + load<Vec>(slot.sums[1] + place + c);
+      store(sums + c, both * scale + op.b2[j]);
+    }
+  }
+  const int64_t at = row * op.width;
+  if (op.norm.gamma) {
+    add_normalise_write(op.norm, op.x + at, rows, op.width, sums, op.out + at);
+  } else {
+    write_rows(sums, rows, op.width, op.out + at);
+  }
+}
+
+// Few rows: a task is a half of the hidden layer.
+template <class P>
+void run_halves(const FeedForward& op, int64_t groups, int threads) {
+  const int64_t blocks = (op.rows + kBlock - 1) / kBlock, together = (blocks + groups - 1) / groups;
+  const auto group = [&](int64_t index) {
+    const int64_t first = smaller(op.rows, index * together * kBlock);
+    return Group{first, smaller(op.rows, first + together * kBlock)};
+  };
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    const Slot mine = own_slot(op);
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < groups * kHalves; ++task) {
+      const int64_t index = task / kHalves;
+      const int half = static_cast<int>(task % kHalves);
+      float* const sums = Slot(op, index).sums[half];
+      read<P>(op, group(index), mine, sums);
+      run_half<P>(op, group(index), half, mine, sums);
+    }
+#pragma omp for schedule(dynamic)
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t index = block / together;
+      write(op, group(index), block % together, Slot(op, index));
+    }
+  }
+}
+
+// Many rows: a task is some blocks of them.
+template <class P>
+void run_groups(const FeedForward& op, int64_t together, int threads) {
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
+  for (int64_t first = 0; first < op.rows; first += together * kBlock) {
+    const Slot mine = own_slot(op);
+    const Group group = {first, smaller(op.rows, first + together * kBlock)};
+    read<P>(op, group, mine, mine.sums[0]);
+    for (int half = 0; half < kHalves; ++half) {
+      run_half<P>(op, group, half, mine, mine.sums[half]);
+    }
+    for (int64_t b = 0; b < group.blocks(); ++b) write(op, group, b, mine);
+  }
 }
 
 template <class P>
 void run(const FeedForward& op, int threads) {
   const int64_t blocks = (op.rows + kBlock - 1) / kBlock, fit = blocks / (kTasks * threads);
-  const int64_t together = smaller(FeedForward::kBlocks, fit < 1 ? 1 : fit) * kBlock;
-#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
-  for (int64_t first = 0; first < op.rows; first += together) {
-    run_blocks<P>(op, first, smaller(op.rows, first + together), slot(op));
-  }
+  if (fit == 0) return run_halves<P>(op, (threads + 1) / kHalves, threads);
+  run_groups<P>(op, smaller(FeedForward::kBlocks, fit), threads);
 }
 
 }  // namespace

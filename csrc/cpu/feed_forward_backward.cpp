@@ -67,6 +67,7 @@ struct WeightGradient {
   static void run(const float* w, const float* in, int64_t step, int64_t units, float* out) {
     Sums<M> sums = {};
     multiply<P, M>(reinterpret_cast<const typename P::Unit*>(w), kStride, in, step, units, sums);
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m, out += step) {
       for (int c = 0; c < kColumns; ++c) {
         store(out + c * kLanes, load<Vec>(out + c * kLanes) + sums[m][c]);
@@ -138,7 +139,7 @@ void run_block(const FeedForwardBackward& op, const Slot& slot, int64_t row, int
   affine<P>(here, w1, stride, op.b1 + h, slot.x + place, kBlock, stride, slot.unit, kBlock);
   affine<P>(here, w2t, stride, nullptr, slot.grad + place, kBlock, stride, slot.d_unit, kBlock);
   keep<P>(op, h, here, row + block * kBlock, slot, block);
-  pack_lines<P>(slot.d_unit, here);
+  if constexpr (P::kValues > 1) pack_lines<P>(slot.d_unit, here, slot.d_unit);
   for (int64_t j = 0; j < width;) {
     j += some<P, Add<P>>(width - j, w1t + j * tall, tall, slot.d_unit, units_of<P>(here),
                          slot.d_x + place + j * kBlock);
@@ -188,10 +189,13 @@ void run_rows(const FeedForwardBackward& op, const Slot& slot, const GroupSums& 
     add_weights<P>(slot, totals, padded, units, h, here);
   }
   const float scale = scale_of(op.drop_below);
-  for (int64_t row = first; row < last; ++row) {
-    const int64_t r = row - first;
-    const float* d_x = slot.d_x + r / kBlock * width * kBlock + r % kBlock;
-    for (int64_t j = 0; j < width; ++j) op.d_x[row * width + j] = d_x[j * kBlock] * scale;
+  for (int64_t i = 0; i < blocks * width * kBlock; i += kLanes) {
+    store(slot.d_x + i, load<Vec>(slot.d_x + i) * scale);
+  }
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t row = first + b * kBlock;
+    write_rows(slot.d_x + b * width * kBlock, smaller(last - row, kBlock), width,
+               op.d_x + row * width);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "precision.h"
 #include "tiles.h"
+#include "transpose.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
@@ -112,7 +113,9 @@ struct Add {
                   float* out) {
     Sums<M> sums = {};
     multiply<P, M>(w, stride, in, kBlock, units, sums);
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m, out += kBlock) {
+#pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) {
         store(out + c * kLanes, load<Vec>(out + c * kLanes) + sums[m][c]);
       }
@@ -127,13 +130,18 @@ struct Hidden {
   static void run(const typename P::Unit* w1, const float* b1, const float* x, int64_t units,
                   float* hidden) {
     Sums<M> sums;
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) sums[m][c] = Vec{} + b1[m];
     }
     multiply<P, M>(w1, units, x, kBlock, units, sums);
+#pragma GCC unroll 16
     for (int m = 0; m < M; m += P::kValues, hidden += kBlock) {
+#pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) {
         Vec values[P::kValues];
+#pragma GCC unroll 2
         for (int i = 0; i < P::kValues; ++i) values[i] = m + i < M ? relu(sums[m + i][c]) : Vec{};
         store(hidden + c * kLanes, P::pack(values));
       }
@@ -149,11 +157,15 @@ struct Affine {
   static void run(const typename P::Unit* w, int64_t stride, const float* b, const float* in,
                   int64_t step, int64_t units, float* out, int64_t stride_out) {
     Sums<M> sums;
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) sums[m][c] = Vec{} + (b ? b[m] : 0.0f);
     }
     multiply<P, M>(w, stride, in, step, units, sums);
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m, out += stride_out) {
+#pragma GCC unroll 2
       for (int c = 0; c < kColumns; ++c) store(out + c * kLanes, sums[m][c]);
     }
   }
@@ -170,37 +182,30 @@ void affine(int64_t outputs, const void* w, int64_t stride, const float* b, cons
   }
 }
 
-// Rows of x, `stride` apart, to lanes: (units of width, kBlock). Lanes without a row are zero.
+// Lines of values side by side in lanes to the units of a product's input, which may be in place.
 template <class P>
-void read_rows(const float* x, int64_t stride, int64_t rows, int64_t width, float* scratch,
-               float* in) {
-  for (int64_t j = 0; j < width; ++j) {
-    for (int64_t r = 0; r < kBlock; ++r) scratch[j * kBlock + r] = r < rows ? x[r * stride + j] : 0;
-  }
-  for (int64_t j = 0; j < width; j += P::kValues, in += kBlock) {
+void pack_lines(const float* lines, int64_t count, float* in) {
+  for (int64_t j = 0; j < count; j += P::kValues, in += kBlock) {
     for (int c = 0; c < kBlock; c += kLanes) {
       Vec values[P::kValues];
       for (int i = 0; i < P::kValues; ++i) {
-        values[i] = j + i < width ? load<Vec>(scratch + (j + i) * kBlock + c) : Vec{};
+        values[i] = j + i < count ? load<Vec>(lines + (j + i) * kBlock + c) : Vec{};
       }
       store(in + c, P::pack(values));
     }
   }
 }
 
-// Lines of values side by side in lanes to the units of a product's input, in place.
+// Rows of x, `stride` apart, to lanes: (units of width, kBlock). Lanes without a row are zero.
 template <class P>
-void pack_lines(float* lines, int64_t count) {
-  if constexpr (P::kValues == 1) return;
-  for (int64_t j = 0; j < count; j += P::kValues) {
-    for (int c = 0; c < kBlock; c += kLanes) {
-      Vec values[P::kValues];
-      for (int i = 0; i < P::kValues; ++i) {
-        values[i] = j + i < count ? load<Vec>(lines + (j + i) * kBlock + c) : Vec{};
-      }
-      store(lines + j / P::kValues * kBlock + c, P::pack(values));
-    }
+void read_rows(const float* x, int64_t stride, int64_t rows, int64_t width, float* scratch,
+               float* in) {
+  float* const lines = P::kValues == 1 ? in : scratch;
+  for (int c = 0; c < kBlock; c += kLanes) {
+    for_columns(x + c * stride, stride, rows - c, width,
+                [=](int64_t j, Vec values) { store(lines + j * kBlock + c, values); });
   }
+  if constexpr (P::kValues > 1) pack_lines<P>(lines, width, in);
 }
 
 // Normalises kBlock rows in lanes, `sums` (width, kBlock), in place.
@@ -223,16 +228,24 @@ SLEEPTOOLS_INLINE void normalise(const Norm& norm, int64_t width, float* sums) {
   }
 }
 
+// Lines (width, kBlock) to rows of out.
+SLEEPTOOLS_INLINE void write_rows(const float* lines, int64_t rows, int64_t width, float* out) {
+  for (int c = 0; c < kBlock; c += kLanes) {
+    write_columns(lines + c, kBlock, rows - c, width, out + c * width, width);
+  }
+}
+
 // Adds rows of x to `sums` (width, kBlock), normalises and writes them to rows of out.
 SLEEPTOOLS_INLINE void add_normalise_write(const Norm& norm, const float* x, int64_t rows,
                                            int64_t width, float* sums, float* out) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t j = 0; j < width; ++j) sums[j * kBlock + r] += x[r * width + j];
+  for (int c = 0; c < kBlock; c += kLanes) {
+    for_columns(x + c * width, width, rows - c, width, [=](int64_t j, Vec values) {
+      float* const at = sums + j * kBlock + c;
+      store(at, load<Vec>(at) + values);
+    });
   }
   normalise(norm, width, sums);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t j = 0; j < width; ++j) out[r * width + j] = sums[j * kBlock + r];
-  }
+  write_rows(sums, rows, width, out);
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

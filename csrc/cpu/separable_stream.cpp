@@ -11,9 +11,8 @@
 #include <omp.h>
 #endif
 
-#include <utility>
-
 #include "rows.h"
+#include "transpose.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
@@ -21,8 +20,6 @@ namespace {
 static_assert(kColumns == 2 && kLanes <= SeparableStream::kMaxLanes);
 constexpr int kOutputs = kTile / 4 * 4;  // of a tile: widths are multiples of 4 or 8
 constexpr int64_t kPairs = SeparableStream::kPairs;
-
-using Ints = int32_t __attribute__((vector_size(sizeof(float) * kLanes)));
 
 // Feature maps: of each, `margin` vectors that repeat its neighbours' ends, `steps` vectors, and
 // `margin` vectors again. What lies beyond `length` samples is zero.
@@ -100,40 +97,6 @@ void fill_margins(const Maps& maps) {
       after[kLanes - 1] = 0.0f;
     }
   }
-}
-
-// The halves of a and b, element by element in turn.
-template <int kFrom, int... kLane>
-SLEEPTOOLS_INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, kLane...>) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, (kFrom + kLane / 2 + kLane % 2 * kLanes)...);
-#else  // GCC has the other one from version 12 on only
-  return __builtin_shuffle(a, b, Ints{(kFrom + kLane / 2 + kLane % 2 * kLanes)...});
-#endif
-}
-
-// rows[i][j] to rows[j][i]; rows i and i + kLanes / 2 come side by side each time.
-SLEEPTOOLS_INLINE void transpose(Vec (&rows)[kLanes]) {
-  constexpr auto kAll = std::make_integer_sequence<int, kLanes>();
-  Vec next[kLanes];
-#pragma GCC unroll 4
-  for (int distance = 1; distance < kLanes; distance *= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < kLanes / 2; ++i) {
-      next[2 * i] = interleave<0>(rows[i], rows[i + kLanes / 2], kAll);
-      next[2 * i + 1] = interleave<kLanes / 2>(rows[i], rows[i + kLanes / 2], kAll);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
-  }
-}
-
-// The first `count` of kLanes numbers, then zeros.
-SLEEPTOOLS_INLINE Vec load_some(const float* p, int64_t count) {
-  if (count >= kLanes) return load<Vec>(p);
-  float some[kLanes] = {};
-  for (int64_t i = 0; i < count; ++i) some[i] = p[i];
-  return load<Vec>(some);
 }
 
 void read_signal(const float* x, const Maps& out) {

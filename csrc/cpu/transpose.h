@@ -1,4 +1,4 @@
-// Squares of kLanes by kLanes numbers, turned in registers.
+// Rows of numbers to vectors across the rows and back, kLanes by kLanes at a time.
 #pragma once
 
 #include <utility>
@@ -7,13 +7,15 @@
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
+using Ints = int32_t __attribute__((vector_size(sizeof(float) * kLanes)));
+
 // The halves of a and b, element by element in turn.
 template <int kFrom, int... kLane>
 SLEEPTOOLS_INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, kLane...>) {
 #if defined(__clang__)
   return __builtin_shufflevector(a, b, (kFrom + kLane / 2 + kLane % 2 * kLanes)...);
 #else  // GCC has the other one from version 12 on only
-  return __builtin_shuffle(a, b, Int{(kFrom + kLane / 2 + kLane % 2 * kLanes)...});
+  return __builtin_shuffle(a, b, Ints{(kFrom + kLane / 2 + kLane % 2 * kLanes)...});
 #endif
 }
 
@@ -30,6 +32,51 @@ SLEEPTOOLS_INLINE void transpose(Vec (&rows)[kLanes]) {
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+  }
+}
+
+// The first `count` of kLanes numbers, then zeros.
+SLEEPTOOLS_INLINE Vec load_some(const float* p, int64_t count) {
+  if (count >= kLanes) return load<Vec>(p);
+  float some[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) some[i] = p[i];
+  return load<Vec>(some);
+}
+
+SLEEPTOOLS_INLINE void store_some(float* p, Vec v, int64_t count) {
+  if (count >= kLanes) return store(p, v);
+  for (int64_t i = 0; i < count; ++i) p[i] = v[i];
+}
+
+// Some of (rows, columns), `stride` apart, turned: calls use(column, values) for each column, with
+// the values of kLanes rows. Those of rows that are not there are zero.
+template <class Use>
+SLEEPTOOLS_INLINE void for_columns(const float* x, int64_t stride, int64_t rows, int64_t columns,
+                                   const Use& use) {
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    Vec block[kLanes];
+#pragma GCC unroll 16
+    for (int r = 0; r < kLanes; ++r) {
+      block[r] = r < rows ? load_some(x + r * stride + j, columns - j) : Vec{};
+    }
+    transpose(block);
+    const int64_t count = columns - j < kLanes ? columns - j : kLanes;
+    for (int64_t i = 0; i < count; ++i) use(j + i, block[i]);
+  }
+}
+
+// The other way round: lines of kLanes values, `step` apart, to columns of `rows` rows.
+SLEEPTOOLS_INLINE void write_columns(const float* lines, int64_t step, int64_t rows,
+                                     int64_t columns, float* out, int64_t stride) {
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    Vec block[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) {
+      block[i] = j + i < columns ? load<Vec>(lines + (j + i) * step) : Vec{};
+    }
+    transpose(block);
+    const int64_t count = rows < kLanes ? rows : kLanes;
+    for (int64_t r = 0; r < count; ++r) store_some(out + r * stride + j, block[r], columns - j);
   }
 }
 

@@ -1,4 +1,4 @@
-// Signals are prepared on the CPU, one recording a core.
+// Signals are prepared on the CPU, one recording a core; scores are made into probabilities there.
 #include "device.h"
 
 namespace sleeptools::cuda {
@@ -9,6 +9,10 @@ void section_filter(const SectionFilter&, int, void*) {
 
 void polyphase(const Polyphase&, int, void*) {
   throw Unavailable("polyphase: not written for CUDA");
+}
+
+void hypnodensity(const Hypnodensity&, int, void*) {
+  throw Unavailable("hypnodensity: not written for CUDA");
 }
 
 }  // namespace sleeptools::cuda

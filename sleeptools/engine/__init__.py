@@ -33,9 +33,11 @@ class Engine:
     facts
         Of the model folder's config.json.
     network
-        From epochs (B, channels, samples) to logits (B, stages); those of a model that looks at
-        several epochs are (B, epochs, channels, samples), and of a sequence model (B, epochs,
-        stages). Its attributes `sequence` and `context` say so, as in `sequences.arrange`.
+        From epochs (B, channels, samples) to their hypnodensity (B, stages), NaN where an epoch or
+        what is computed from it is not finite; epochs of a model that looks at several are
+        (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Its
+        attributes `sequence` and `context` say so, as in `sequences.arrange`. Any number of threads
+        may call it.
     precision
         Of the products, in use.
     threads
@@ -155,7 +157,7 @@ class Engine:
             else:
                 for start in range(0, len(epochs), CHUNK):
                     part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
-                    out[start : start + CHUNK] = self._score(part)
+                    out[start : start + CHUNK] = self.network(part)
         return out
 
     @property
@@ -167,7 +169,7 @@ class Engine:
         many = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
         for start in range(0, len(windows), many):
             some = windows.pick(slice(start, start + many))
-            density = self._score(np.ascontiguousarray(epochs[some.inputs], np.float32))
+            density = self.network(np.ascontiguousarray(epochs[some.inputs], np.float32))
             kept = some.targets != NONE
             out[some.targets[kept]] = density[kept]
 
@@ -180,19 +182,3 @@ class Engine:
         return sequences.arrange(
             parts, sequence=sequence, context=getattr(self.network, "context", 0)
         )
-
-    def _score(self, x: Floats) -> Floats:
-        with np.errstate(invalid="ignore", over="ignore"):
-            # the sum of an epoch is finite only if all of it is; a maximum could hide a value
-            whole = np.isfinite(x.sum(tuple(range(1, x.ndim))))
-            density = softmax(self.network(x))
-        density[~whole] = np.nan
-        density[~np.isfinite(density).all(-1)] = np.nan
-        return density
-
-
-def softmax(logits: Floats) -> Floats:
-    """Turn logits (..., stages) into probabilities."""
-    e = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
-    density: Floats = e / e.sum(-1, keepdims=True)
-    return density

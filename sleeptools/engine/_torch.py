@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sleeptools import models, native
+from sleeptools.native import Floats
 
 
 class Network:
@@ -26,18 +26,33 @@ class Network:
         self.sequence: int = getattr(config, "sequence", 1)
         self.context: int = getattr(config, "context", 0)
 
-    @torch.inference_mode()
-    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score epochs (B, channels, samples): logits (B, stages).
+    def __call__(self, x: Floats) -> Floats:
+        """Score epochs (B, channels, samples): the probability of each stage, (B, stages).
 
         A model that looks at several epochs takes (B, epochs, channels, samples), and a sequence
         model gives (B, epochs, stages).
         """
+        with np.errstate(invalid="ignore", over="ignore"):
+            # the sum of an epoch is finite only if all of it is; a maximum could hide a value
+            whole = np.isfinite(x.sum(tuple(range(1, x.ndim))))
+            density = _softmax(self._logits(x))
+        density[~whole] = np.nan
+        density[~np.isfinite(density).all(-1)] = np.nan
+        return density
+
+    @torch.inference_mode()
+    def _logits(self, x: Floats) -> Floats:
         before = torch.get_num_threads()
         torch.set_num_threads(native.threads_in_use() or before)
         mine = torch.from_numpy(np.require(x, requirements="W"))  # torch warns of a read-only map
         try:
-            logits: NDArray[np.float32] = self.model(mine).float().numpy()
+            logits: Floats = self.model(mine).float().numpy()
         finally:
             torch.set_num_threads(before)
         return logits
+
+
+def _softmax(logits: Floats) -> Floats:
+    e = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
+    density: Floats = e / e.sum(-1, keepdims=True)
+    return density

@@ -1,6 +1,7 @@
 """MMASleepNet on NumPy arrays: streams, modal-wise SE, attention, feed-forward, classifier.
 
-Five calls of the native core for a batch; `sleeptools.models.mmasleepnet` has the equations.
+Five calls of the native core for a batch, made ready once for its size;
+`sleeptools.models.mmasleepnet` has the equations.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from sleeptools import blocks, streams
+from sleeptools import blocks, calls, native, streams
 from sleeptools.blocks import Weights as Matrix
+from sleeptools.calls import Call, Pool
 from sleeptools.engine._weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.shapes import mmasleepnet as shapes
@@ -49,6 +51,7 @@ class Network:
             self._take_encoder(weights)
         dense = weights.linear("linear1", shapes.UNITS, self.tokens * self.width)
         self.classifier = (*dense, *weights.linear("linear2", config["stages"], shapes.UNITS))
+        self.ready = Pool(self._make_ready)
 
     def _take_encoder(self, weights: Weights) -> None:
         d, hidden = self.width, shapes.HIDDEN
@@ -74,38 +77,52 @@ class Network:
         Parameters
         ----------
         x
-            (B, channels, 3000) float32, uV.
+            (B, channels, 3000) float32, uV, C-contiguous.
 
         Returns
         -------
         ndarray
-            Logits (B, stages) float32.
+            The probability of each stage, (B, stages) float32.
         """
-        fused = streams.two_stream_conv(
-            x, self.convolutions, self.shape, "leaky_relu", shapes.SLOPE, self.precision,
-            self.packed,
-        )  # fmt: skip
-        tokens = self._tokenise(fused)  # (B, T, D)
-        gate = None
-        if self.fusion != "mbfe":
-            encoded = self._encode(tokens).reshape(len(x), -1)
-            tokens, gate = (tokens, encoded) if self.fusion == "full" else (encoded, None)
-        return blocks.classifier(tokens.reshape(len(x), -1), gate, *self.classifier)
+        with self.ready.lend(x.shape, native.variant(), native.most_threads()) as network:
+            return network(x)
 
-    def _tokenise(self, fused: Floats) -> Floats:
+    def _make_ready(self, size: tuple[int, ...], *_: object) -> calls.Network:
+        x = np.empty(size, np.float32)
+        found = [
+            streams.two_stream_conv.ready(
+                x, self.convolutions, self.shape, "leaky_relu", shapes.SLOPE, self.precision,
+                self.packed,
+            )
+        ]  # fmt: skip
+        found += self._tokenise(found[-1].out)
+        flat, gate = found[-1].out.reshape(len(x), self.tokens * self.width), None
+        if self.fusion != "mbfe":
+            found += self._encode(flat.reshape(-1, self.tokens, self.width))
+            encoded = found[-1].out.reshape(flat.shape)
+            flat, gate = (flat, encoded) if self.fusion == "full" else (encoded, None)
+        found.append(blocks.classifier.ready(flat, gate, *self.classifier))
+        return calls.Network(x, found)
+
+    def _tokenise(self, fused: Floats) -> list[Call]:
         """(B, 64 M, 24) to (B, T, D), weighed by modality on the way."""
+        found = []
         f = fused.reshape(len(fused), self.modalities, shapes.MAPS, shapes.STEPS)
         if self.fusion == "full":
-            f = blocks.modal_se(f, *self.se)
+            found.append(blocks.modal_se.ready(f, *self.se))
+            f = found[-1].out
         if self.reading == "paper":
-            f = f.swapaxes(2, 3)
-        return f.reshape(len(f), self.tokens, self.width)
+            found.append(calls.contiguous(f.swapaxes(2, 3)))  # a row for each step
+        return found
 
-    def _encode(self, z: Floats) -> Floats:
-        """(B, T, D) to the same."""
-        z = blocks.attention(z, *self.attention, shapes.HEADS, precision=self.precision)
-        rows = z.reshape(-1, self.width)
-        return blocks.feed_forward(rows, *self.feed_forward, self.precision, norm=self.norm)
+    def _encode(self, z: Floats) -> list[Call]:
+        """(B, T, D) to the same, as rows."""
+        attention = blocks.attention.ready(
+            z, *self.attention, shapes.HEADS, precision=self.precision
+        )
+        rows = attention.out.reshape(-1, self.width)
+        dense = blocks.feed_forward.ready(rows, *self.feed_forward, self.precision, norm=self.norm)
+        return [attention, dense]
 
 
 def _convolutions(weights: Weights, branches: list[shapes.Branch]) -> Floats:

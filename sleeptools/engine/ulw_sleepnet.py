@@ -1,4 +1,4 @@
-"""ULW-SleepNet on NumPy arrays: the native extractor, and the two linear layers as one matrix."""
+"""ULW-SleepNet on NumPy arrays: the native extractor and the two linear layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sleeptools import native, separable
+from sleeptools import blocks, calls, native, separable
+from sleeptools.calls import Pool
 from sleeptools.errors import DataError
 from sleeptools.native import Floats
 from sleeptools.shapes import ulw_sleepnet as shapes
@@ -42,10 +43,9 @@ class Network:
         for name, shape in shapes.arrays(self.channels, config["stages"]).items():
             if weights[name].shape != shape:
                 raise DataError(f"{name} is {weights[name].shape}; expected {shape}")
-        self.extractor = np.concatenate(separable.fold(weights, names, shapes.NORM_EPS))
-        first, second = weights["linear1.weight"], weights["linear2.weight"]
-        self.head = np.ascontiguousarray((second @ first).T)  # (32 C, stages)
-        self.bias = second @ weights["linear1.bias"] + weights["linear2.bias"]
+        self.weights = np.concatenate(separable.fold(weights, names, shapes.NORM_EPS))
+        self.head = [weights[f"linear{i}.{kind}"] for i in (1, 2) for kind in ("weight", "bias")]
+        self.ready = Pool(self._make_ready)
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs.
@@ -53,12 +53,12 @@ class Network:
         Parameters
         ----------
         x
-            (B, channels, 3000) float32, uV.
+            (B, channels, 3000) float32, uV, C-contiguous.
 
         Returns
         -------
         ndarray
-            Logits (B, stages) float32.
+            The probability of each stage, (B, stages) float32.
 
         Raises
         ------
@@ -68,6 +68,12 @@ class Network:
             If the native core is off.
         """
         native.check_shape("ulw-sleepnet", "x", x, (len(x), self.channels, shapes.SAMPLES))
-        features = separable.separable_stream(x, self.extractor, shapes.WIDTHS, shapes.KERNEL)
-        logits: Floats = features.reshape(len(x), len(self.head)) @ self.head + self.bias
-        return logits
+        with self.ready.lend(len(x), native.variant(), native.most_threads()) as network:
+            return network(x)
+
+    def _make_ready(self, batch: int, *_: object) -> calls.Network:
+        x = np.empty((batch, self.channels, shapes.SAMPLES), np.float32)
+        extractor = separable.separable_stream.ready(x, self.weights, shapes.WIDTHS, shapes.KERNEL)
+        features = extractor.out.reshape(batch, self.head[0].shape[1])
+        head = blocks.classifier.ready(features, None, *self.head, rectify=False)
+        return calls.Network(x, [extractor, head])
