@@ -110,7 +110,7 @@ struct FeedForward {
 
 // Gradients of FeedForward from its inputs and the gradient of its output; CPU only.
 struct FeedForwardBackward {
-  static constexpr int64_t kHiddenAtOnce = 128;  // hidden units in memory
+  static constexpr int64_t kHiddenAtOnce = 96;  // hidden units in memory
   static constexpr int64_t kRowsAtOnce = 512;    // of which they are
   static constexpr int64_t kMaxBlock = FeedForward::kMaxBlock;
   static constexpr int64_t kMaxLanes = 16;  // of any variant

@@ -60,8 +60,8 @@ struct GroupSums {
   }
 };
 
-// out[m] += w[m] in, for kBlock columns of `in`.
-template <class P>
+// out[m] = w[m] in for kBlock columns of `in`; kAdd adds that to what is there.
+template <class P, bool kAdd>
 struct WeightGradient {
   template <int M>
   static void run(const float* w, const float* in, int64_t step, int64_t units, float* out) {
@@ -70,7 +70,8 @@ struct WeightGradient {
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m, out += step) {
       for (int c = 0; c < kColumns; ++c) {
-        store(out + c * kLanes, load<Vec>(out + c * kLanes) + sums[m][c]);
+        if (kAdd) sums[m][c] += load<Vec>(out + c * kLanes);
+        store(out + c * kLanes, sums[m][c]);
       }
     }
   }
@@ -146,24 +147,27 @@ void run_block(const FeedForwardBackward& op, const Slot& slot, int64_t row, int
   }
 }
 
-// What some rows, `units` of them, add to the gradients of units h to h + here.
-template <class P>
-void add_weights(const Slot& slot, const GroupSums& totals, int64_t padded, int64_t units, int64_t h,
+// What some rows, `units` of them, are to the gradients of units h to h + here, added or alone.
+template <class P, bool kAdd>
+void weights(const Slot& slot, const GroupSums& totals, int64_t padded, int64_t units, int64_t h,
                  int64_t here) {
   for (int64_t j = 0; j < padded; j += kBlock) {
     for (int64_t i = 0; i < here;) {
       const int64_t out = (h + i) * padded + j, in = i * kStride;
-      some<P, WeightGradient<P>>(here - i, slot.d_hidden + in, slot.x_rows + j, padded, units,
+      some<P, WeightGradient<P, kAdd>>(here - i, slot.d_hidden + in, slot.x_rows + j, padded, units,
                                  totals.d_w1 + out);
-      i += some<P, WeightGradient<P>>(here - i, slot.hidden + in, slot.grad_rows + j, padded,
+      i += some<P, WeightGradient<P, kAdd>>(here - i, slot.hidden + in, slot.grad_rows + j, padded,
                                       units, totals.d_w2t + out);
     }
   }
-  for (int64_t i = 0; i < here; ++i) totals.d_b1[h + i] += sum(load<Vec>(slot.bias + i * kLanes));
+  for (int64_t i = 0; i < here; ++i) {
+    const float before = kAdd ? totals.d_b1[h + i] : 0.0f;
+    totals.d_b1[h + i] = before + sum(load<Vec>(slot.bias + i * kLanes));
+  }
 }
 
-// Rows [first, last), at most kRows, through all hidden units.
-template <class P>
+// Rows [first, last), at most kRows, through all hidden units; kAdd if the group had some before.
+template <class P, bool kAdd>
 void run_rows(const FeedForwardBackward& op, const Slot& slot, const GroupSums& totals, int64_t first,
               int64_t last) {
   const int64_t width = op.width, padded = op.padded();
@@ -186,7 +190,7 @@ void run_rows(const FeedForwardBackward& op, const Slot& slot, const GroupSums& 
     const int64_t here = smaller(op.hidden - h, kUnits);
     __builtin_memset(slot.bias, 0, here * kLanes * sizeof(float));
     for (int64_t b = 0; b < blocks; ++b) run_block<P>(op, slot, first, b, h, here);
-    add_weights<P>(slot, totals, padded, units, h, here);
+    weights<P, kAdd>(slot, totals, padded, units, h, here);
   }
   const float scale = scale_of(op.drop_below);
   for (int64_t i = 0; i < blocks * width * kBlock; i += kLanes) {
@@ -237,10 +241,11 @@ void run(const FeedForwardBackward& op, int threads) {
     for (int64_t g = 0; g < groups; ++g) {
       const TileScope tiles;
       const GroupSums totals(op, g);
-      __builtin_memset(totals.d_w1, 0, sums * sizeof(float));
+      const int64_t start = blocks * g / groups * kBlock;
       const int64_t end = smaller(blocks * (g + 1) / groups * kBlock, op.rows);
-      for (int64_t row = blocks * g / groups * kBlock; row < end; row += kRows) {
-        run_rows<P>(op, mine, totals, row, smaller(row + kRows, end));
+      run_rows<P, false>(op, mine, totals, start, smaller(start + kRows, end));
+      for (int64_t row = start + kRows; row < end; row += kRows) {
+        run_rows<P, true>(op, mine, totals, row, smaller(row + kRows, end));
       }
     }
 #pragma omp for schedule(static)

@@ -12,7 +12,7 @@ namespace sleeptools::SLEEPTOOLS_VARIANT {
 // A register tile is kTile weights by kColumns vectors of rows: as many sums as the registers hold
 // (32 with AVX-512, otherwise 16) beside the operands. Even, so that a tile is whole bf16 units.
 constexpr int kColumns = 2;
-constexpr int kTile = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
+constexpr int kTile = kLanes == 16 ? 12 : kLanes == 8 ? 6 : 4;
 constexpr int kBlock = kColumns * kLanes;  // rows side by side
 
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

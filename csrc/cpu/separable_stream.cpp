@@ -18,7 +18,7 @@ namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
 
 static_assert(kColumns == 2 && kLanes <= SeparableStream::kMaxLanes);
-constexpr int kOutputs = kTile / 4 * 4;  // of a tile: widths are multiples of 4 or 8
+constexpr int kOutputs = kLanes == 16 ? 8 : 4;  // of a tile: widths are multiples of them
 constexpr int64_t kPairs = SeparableStream::kPairs;
 
 // Feature maps: of each, `margin` vectors that repeat its neighbours' ends, `steps` vectors, and
