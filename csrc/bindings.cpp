@@ -53,18 +53,36 @@ auto at_once(Call (*make)(Arguments...)) {
   };
 }
 
+// The memory of a Python array, held while this lives.
+class Memory {
+ public:
+  Memory(const py::object& array, int flags) {
+    if (PyObject_GetBuffer(array.ptr(), &view_, flags) != 0) throw py::error_already_set();
+  }
+  ~Memory() { PyBuffer_Release(&view_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  float* data() const { return static_cast<float*>(view_.buf); }
+
+ private:
+  Py_buffer view_;
+};
+
 // The calls of a network, each on the others' results but the first, and the hypnodensity from the
 // logits that they leave.
 struct Network {
   std::vector<Call> calls;
   sleeptools::Hypnodensity last;
 
-  void run(Address x, Address out) const {
-    const py::gil_scoped_release released;
-    for (const Call& call : calls) call.run(&call == calls.data() ? at(x) : nullptr);
+  // Both arrays are C-contiguous float32.
+  void run(const py::object& x, const py::object& out) const {
+    const Memory from(x, PyBUF_SIMPLE), to(out, PyBUF_WRITABLE);
     sleeptools::Hypnodensity op = last;
-    op.x = at(x);
-    op.out = at<float>(out);
+    op.x = from.data();
+    op.out = to.data();
+    const py::gil_scoped_release released;
+    for (const Call& call : calls) call.run(&call == calls.data() ? op.x : nullptr);
     sleeptools::cpu::kernels().hypnodensity(op, sleeptools::cpu::threads(op.batch, op.values));
   }
 };

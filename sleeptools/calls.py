@@ -6,11 +6,10 @@ epoch does; a network does all three once for a size of its input.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, NamedTuple, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,6 @@ from sleeptools import native
 from sleeptools.native import Floats
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Call(NamedTuple):
@@ -120,37 +118,42 @@ class Network:
     def __call__(self, x: Floats) -> Floats:
         """Score epochs, float32 and C-contiguous: the probability of each stage (B, stages)."""
         out = np.empty(self.size, np.float32)
-        self.inner.run(native.address(x), native.address(out))
+        self.inner.run(x, out)
         return out
 
 
-class Pool(Generic[T]):
-    """What is made once for a key, and lent to one borrower at a time.
+class Ready:
+    """A network made ready once for a size of its input, and for the variant and threads in use.
+
+    Any number of threads may call it: each gets a network of its own.
 
     Parameters
     ----------
     make
-        Of a key.
-    most
-        Things that are kept while nobody has them, the last ones returned.
+        Of the shape of an input.
     """
 
-    def __init__(self, make: Callable[..., T], most: int = 4) -> None:
+    KEPT = 4  # while nobody has them, the last ones used
+
+    def __init__(self, make: Callable[[tuple[int, ...]], Network]) -> None:
         self.make = make
-        self.most = most
-        self.idle: list[tuple[Hashable, T]] = []
+        self.idle: list[tuple[Hashable, Network]] = []
         self.lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def lend(self, *key: Hashable) -> Iterator[T]:
-        """Lend one that is idle, or a new one."""
-        with self.lock:
-            places = (i for i, (known, _) in enumerate(self.idle) if known == key)
-            place = next(places, None)
-            found = None if place is None else self.idle.pop(place)[1]
-        mine = self.make(*key) if found is None else found
+    def __call__(self, x: Floats) -> Floats:
+        """Score epochs, float32 and C-contiguous: the probability of each stage (B, stages)."""
+        key = (x.shape, native.variant(), native.most_threads())
+        network = self._take(key) or self.make(x.shape)
         try:
-            yield mine
+            return network(x)
         finally:
             with self.lock:
-                self.idle = [(key, mine), *self.idle[: self.most - 1]]
+                self.idle = [(key, network), *self.idle[: self.KEPT - 1]]
+
+    def _take(self, key: Hashable) -> Network | None:
+        with self.lock:
+            for place, (known, network) in enumerate(self.idle):
+                if known == key:
+                    del self.idle[place]
+                    return network
+        return None

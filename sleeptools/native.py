@@ -146,7 +146,7 @@ def set_threads(count: int) -> None:
 
 
 class _Here(threading.local):
-    """Threads that `using_threads` asks for in the calling thread; 0 where it does not."""
+    """What `set_threads_here` was last told in the calling thread."""
 
     threads = 0
 
@@ -155,7 +155,7 @@ HERE = _Here()
 
 
 def threads_in_use() -> int:
-    """Tell what `using_threads` or else `set_threads` asks for; 0 where OpenMP's setting holds."""
+    """Tell what `set_threads_here` or else `set_threads` asks for; 0 for OpenMP's setting."""
     return HERE.threads or _core().threads
 
 
@@ -202,22 +202,25 @@ def using_variant(name: str) -> Iterator[None]:
         set_variant(before)
 
 
-@contextlib.contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Set the threads of ops that the calling thread runs, and set them back at the end."""
+def set_threads_here(count: int) -> int:
+    """Set the threads of ops that the calling thread runs, before what `set_threads` says.
+
+    Parameters
+    ----------
+    count
+        1 or more; 0 takes it back.
+
+    Returns
+    -------
+    int
+        What it was.
+    """
     before = HERE.threads
-    _set_threads_here(count)
-    try:
-        yield
-    finally:
-        _set_threads_here(before)
-
-
-def _set_threads_here(count: int) -> None:
     HERE.threads = count
     core = _core()
     if core.module:
         core.module.set_threads_here(count)
+    return before
 
 
 def threads(tasks: int, work: int) -> int:

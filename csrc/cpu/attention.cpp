@@ -42,8 +42,8 @@ void project(const Attention& op, const float* x, const Buffers& to) {
     affine<P>(3 * width, op.w_in, units, op.b_in, to.in, kBlock, units, to.qkv + first, to.line);
   }
   const float* k = to.qkv + width * to.line;
-  for (int64_t t = 0; t < op.tokens; ++t) {
-    for (int64_t j = 0; j < width; ++j) to.keys[t * width + j] = k[j * to.line + t];
+  for (int64_t t = 0; t < op.tokens; t += kLanes) {
+    write_columns(k + t, to.line, op.tokens - t, width, to.keys + t * width, width);
   }
 }
 

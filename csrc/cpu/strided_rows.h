@@ -100,9 +100,9 @@ constexpr int block_rows(int panels) {
   return rows < 12 ? rows : 12;
 }
 
-// Floats of the sums of a block.
+// Steps that the caller of `multiply` should ask for at most: several blocks share weights in L1.
 template <class P>
-constexpr int kBlockSize = (P::kTiled ? 2 : 1) * kTileRows * kWidest * kPanel;
+constexpr int kManyRows = P::kTiled ? 2 * kTileRows : 60;
 
 // Writes the first `count` lanes.
 template <class P>
@@ -124,61 +124,68 @@ struct StridedProduct {
   int64_t depth;   // taps times channels
   const float* w;  // the first panel
   int64_t panel;   // from a panel to the next
-  float* tile;     // (rows, panels * kPanel), kBlockSize floats
+  float* tile;     // (rows, panels * kPanel)
 };
 
 // Sums of kRun products are added up at a time: the rounding errors of one long sum would be twice
-// as large.
+// as large. Their weights, 8 KiB a panel, stay in L1 while all rows have their turn.
 constexpr int64_t kRun = 128;
 
+// Products [start, stop) of each sum, for the first R rows.
 template <class P, int R, int N>
-void dots(const StridedProduct<P>& product) {
+void dots(const StridedProduct<P>& product, int64_t start, int64_t stop) {
   constexpr int kVecs = N * kPanelVecs;
   const auto [in, step, depth, first, panel, tile] = product;
-  const float* w = first;
-  for (int64_t start = 0; start < depth; start += kRun) {
-    const int64_t stop = depth - start < kRun ? depth : start + kRun;
-    Vec sum[R][kVecs] = {};
-    for (int64_t j = start; j < stop; j += P::kDepth, w += kPanel) {
-      Vec weight[kVecs];
+  const float* w = first + start / P::kJoined * kPanel;
+  Vec sum[R][kVecs] = {};
+  for (int64_t j = start; j < stop; j += P::kDepth, w += kPanel) {
+    Vec weight[kVecs];
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) {
-        weight[v] = load<Vec>(w + v / kPanelVecs * panel + v % kPanelVecs * kLanes);
-      }
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 16
-        for (int v = 0; v < kVecs; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
-      }
+    for (int v = 0; v < kVecs; ++v) {
+      weight[v] = load<Vec>(w + v / kPanelVecs * panel + v % kPanelVecs * kLanes);
     }
-    float* at = tile;
+    // those of the next run, which come from L3 where there are few rows
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) __builtin_prefetch(w + n * panel + kRun / P::kJoined * kPanel);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v, at += kLanes) {
-        store(at, start == 0 ? sum[r][v] : load<Vec>(at) + sum[r][v]);
-      }
+      for (int v = 0; v < kVecs; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
+    }
+  }
+  float* at = tile;
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v, at += kLanes) {
+      store(at, start == 0 ? sum[r][v] : load<Vec>(at) + sum[r][v]);
     }
   }
 }
 
 // `rows` is known at run time only: it is compared with R, R - 1, ... 1.
 template <class P, int N, int R = block_rows<P>(N)>
-SLEEPTOOLS_INLINE void block(const StridedProduct<P>& product, int64_t rows) {
-  if (rows == R) return dots<P, R, N>(product);
-  if constexpr (R > 1) block<P, N, R - 1>(product, rows);
+SLEEPTOOLS_INLINE void block(const StridedProduct<P>& product, int64_t rows, int64_t start,
+                             int64_t stop) {
+  if (rows == R) return dots<P, R, N>(product, start, stop);
+  if constexpr (R > 1) block<P, N, R - 1>(product, rows, start, stop);
 }
 
 // Any number of rows, in blocks of nearly equal size: a block of few rows wastes loads.
 template <class P, int N>
-SLEEPTOOLS_INLINE void blocks(StridedProduct<P> product, int64_t rows) {
+SLEEPTOOLS_INLINE void blocks(const StridedProduct<P>& product, int64_t rows) {
   constexpr int kRows = block_rows<P>(N);
-  for (int64_t left = (rows + kRows - 1) / kRows; left > 0; --left) {
-    const int64_t now = rows / left;
-    block<P, N>(product, now);
-    product.in += now * product.step;
-    product.tile += now * N * kPanel;
-    rows -= now;
+  for (int64_t start = 0; start < product.depth; start += kRun) {
+    const int64_t stop = product.depth - start < kRun ? product.depth : start + kRun;
+    StridedProduct<P> rest = product;
+    int64_t count = rows;
+    for (int64_t left = (rows + kRows - 1) / kRows; left > 0; --left) {
+      const int64_t now = count / left;
+      block<P, N>(rest, now, start, stop);
+      rest.in += now * product.step;
+      rest.tile += now * N * kPanel;
+      count -= now;
+    }
   }
 }
 

@@ -24,6 +24,10 @@ struct Buffers {
 // --- layers
 // ---------------------------------------------------------------------------------------
 
+// Floats of the sums of as many steps.
+template <class P>
+constexpr int kTileSize = kManyRows<P> * kWidest * kPanel;
+
 // Convolves steps [rows.first, rows.last) for `panels` panels from `panel` on into `tile`.
 template <class P>
 SLEEPTOOLS_INLINE void convolve(const TwoStreamConv& op, const ConvLayer& layer,
@@ -40,15 +44,14 @@ SLEEPTOOLS_INLINE void convolve(const TwoStreamConv& op, const ConvLayer& layer,
 template <class P, class Q>
 void convolve_panels(const TwoStreamConv& op, const ConvLayer& layer, const typename P::T* in,
                      int64_t panel, int panels, typename Q::T* out) {
-  alignas(64) float tile[kBlockSize<P>];
+  alignas(64) float tile[kTileSize<P>];
   const float* bias = op.packed + layer.bias + panel * kPanel;
   const int64_t width = layer.outputs - panel * kPanel;
-  const int64_t most = block_rows<P>(panels);
-  int64_t left = (layer.rows + most - 1) / most;
+  int64_t left = (layer.rows + kManyRows<P> - 1) / kManyRows<P>;
   for (Window rows = {0, 0}; left > 0; --left, rows.first = rows.last) {
     // tiles come whole, other blocks are cheapest at nearly equal sizes
     const int64_t rest = layer.rows - rows.first;
-    rows.last = rows.first + (P::kTiled && left > 1 ? most : rest / left);
+    rows.last = rows.first + (P::kTiled && left > 1 ? kManyRows<P> : rest / left);
     convolve<P>(op, layer, in, rows, panel, panels, tile);
     for (int64_t t = rows.first; t < rows.last; ++t) {
       const float* sums = tile + (t - rows.first) * panels * kPanel;
@@ -89,10 +92,10 @@ template <class P>
 void convolve_and_pool_panels(const TwoStreamConv& op, const ConvLayer& layer,
                               const typename P::T* in, int64_t panel, int panels,
                               typename P::T* out) {
-  alignas(64) float tile[kBlockSize<P>];
+  alignas(64) float tile[kTileSize<P>];
   // Neighbouring windows at a time where several fit a block: the weights are then read less often.
   const bool adjoin = layer.pool_stride == layer.pool_kernel;
-  const int64_t fit = adjoin ? block_rows<P>(kWidest) / layer.pool_kernel : 1;
+  const int64_t fit = adjoin ? kManyRows<P> / layer.pool_kernel : 1;
   const int64_t group = fit > 1 ? fit : 1;
   const float* bias = op.packed + layer.bias + panel * kPanel;
   const int64_t width = layer.outputs - panel * kPanel;
@@ -219,7 +222,7 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, int64_t epoch
       return;
     }
     const bool pools = layer.pool_kernel > 1 || layer.pool_stride > 1;
-    const bool fused = pools && layer.pool_kernel <= kTileRows &&
+    const bool fused = pools && layer.pool_kernel <= kManyRows<P> &&
                        layer.pool_stride >= layer.pool_kernel &&
                        never_falls(op.activation, op.slope);
     if (pools && !fused) convolve_layer<P, P>(op, layer, in, free);

@@ -44,6 +44,13 @@ class Engine:
         CPU threads.
     how
         "native" or "torch".
+
+    Attributes
+    ----------
+    stages
+        Names of the hypnodensity's columns.
+    size
+        Channels and samples of an epoch.
     """
 
     def __init__(
@@ -60,6 +67,9 @@ class Engine:
         self.precision: Precision = precision
         self.threads = threads
         self.how = how
+        self.stages: tuple[str, ...] = tuple(facts["stages"])
+        samples = round(facts["sample_rate"] * facts["epoch_seconds"])
+        self.size = len(facts["montage"]), samples
 
     @classmethod
     def load(
@@ -106,17 +116,6 @@ class Engine:
         weights.finish()
         return cls(facts, native_network, precision=used, threads=count, how="native")
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the hypnodensity's columns."""
-        return tuple(self.facts["stages"])
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Channels and samples of an epoch."""
-        samples = round(self.facts["sample_rate"] * self.facts["epoch_seconds"])
-        return len(self.facts["montage"]), samples
-
     def hypnodensity(self, x: ArrayLike, onsets: ArrayLike | None = None) -> Floats:
         """Score the epochs of a recording.
 
@@ -142,22 +141,28 @@ class Engine:
             For another shape or a type that is not real numbers.
         """
         epochs = x if isinstance(x, np.ndarray) else np.asarray(x)
-        expected = (len(epochs) if epochs.ndim else 0, *self.size)
-        if epochs.shape != expected:
+        if epochs.ndim == 0 or epochs.shape[1:] != self.size:
             channels, samples = self.size
             raise ValueError(
                 f"x has shape {epochs.shape}; expected (epochs, {channels}, {samples})"
             )
         if epochs.dtype.kind not in "fiu":
             raise ValueError(f"x holds {epochs.dtype}; expected float32")
+        before = native.set_threads_here(self.threads)
+        try:
+            return self._score(epochs, onsets)
+        finally:
+            native.set_threads_here(before)
+
+    def _score(self, epochs: NDArray[Any], onsets: ArrayLike | None) -> Floats:
+        if self._several:
+            return self._score_windows(epochs, self._windows(len(epochs), onsets))
+        if 0 < len(epochs) <= CHUNK:
+            return self.network(np.ascontiguousarray(epochs, np.float32))
         out = np.empty((len(epochs), len(self.stages)), np.float32)
-        with native.using_threads(self.threads):
-            if self._several:
-                self._score_windows(epochs, self._windows(len(epochs), onsets), out)
-            else:
-                for start in range(0, len(epochs), CHUNK):
-                    part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
-                    out[start : start + CHUNK] = self.network(part)
+        for start in range(0, len(epochs), CHUNK):
+            part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
+            out[start : start + CHUNK] = self.network(part)
         return out
 
     @property
@@ -165,13 +170,15 @@ class Engine:
         """Whether the model looks at several epochs."""
         return getattr(self.network, "sequence", 1) > 1 or getattr(self.network, "context", 0) > 0
 
-    def _score_windows(self, epochs: NDArray[Any], windows: Windows, out: Floats) -> None:
+    def _score_windows(self, epochs: NDArray[Any], windows: Windows) -> Floats:
+        out = np.empty((len(epochs), len(self.stages)), np.float32)
         many = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
         for start in range(0, len(windows), many):
             some = windows.pick(slice(start, start + many))
             density = self.network(np.ascontiguousarray(epochs[some.inputs], np.float32))
             kept = some.targets != NONE
             out[some.targets[kept]] = density[kept]
+        return out
 
     def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
         seconds = self.facts["epoch_seconds"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from sleeptools import blocks, calls, native, streams
+from sleeptools import blocks, calls, streams
 from sleeptools.blocks import Weights as Matrix
-from sleeptools.calls import Call, Pool
+from sleeptools.calls import Call, Ready
 from sleeptools.engine._weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.shapes import mmasleepnet as shapes
@@ -51,7 +51,7 @@ class Network:
             self._take_encoder(weights)
         dense = weights.linear("linear1", shapes.UNITS, self.tokens * self.width)
         self.classifier = (*dense, *weights.linear("linear2", config["stages"], shapes.UNITS))
-        self.ready = Pool(self._make_ready)
+        self.ready = Ready(self._make)
 
     def _take_encoder(self, weights: Weights) -> None:
         d, hidden = self.width, shapes.HIDDEN
@@ -84,10 +84,9 @@ class Network:
         ndarray
             The probability of each stage, (B, stages) float32.
         """
-        with self.ready.lend(x.shape, native.variant(), native.most_threads()) as network:
-            return network(x)
+        return self.ready(x)
 
-    def _make_ready(self, size: tuple[int, ...], *_: object) -> calls.Network:
+    def _make(self, size: tuple[int, ...]) -> calls.Network:
         x = np.empty(size, np.float32)
         found = [
             streams.two_stream_conv.ready(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import blocks, calls, native, separable
-from sleeptools.calls import Pool
+from sleeptools.calls import Ready
 from sleeptools.errors import DataError
 from sleeptools.native import Floats
 from sleeptools.shapes import ulw_sleepnet as shapes
@@ -45,7 +45,7 @@ class Network:
                 raise DataError(f"{name} is {weights[name].shape}; expected {shape}")
         self.weights = np.concatenate(separable.fold(weights, names, shapes.NORM_EPS))
         self.head = [weights[f"linear{i}.{kind}"] for i in (1, 2) for kind in ("weight", "bias")]
-        self.ready = Pool(self._make_ready)
+        self.ready = Ready(self._make)
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs.
@@ -68,12 +68,11 @@ class Network:
             If the native core is off.
         """
         native.check_shape("ulw-sleepnet", "x", x, (len(x), self.channels, shapes.SAMPLES))
-        with self.ready.lend(len(x), native.variant(), native.most_threads()) as network:
-            return network(x)
+        return self.ready(x)
 
-    def _make_ready(self, batch: int, *_: object) -> calls.Network:
-        x = np.empty((batch, self.channels, shapes.SAMPLES), np.float32)
+    def _make(self, size: tuple[int, ...]) -> calls.Network:
+        x = np.empty(size, np.float32)
         extractor = separable.separable_stream.ready(x, self.weights, shapes.WIDTHS, shapes.KERNEL)
-        features = extractor.out.reshape(batch, self.head[0].shape[1])
+        features = extractor.out.reshape(len(x), self.head[0].shape[1])
         head = blocks.classifier.ready(features, None, *self.head, rectify=False)
         return calls.Network(x, [extractor, head])
