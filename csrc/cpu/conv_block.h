@@ -78,22 +78,28 @@ void pad_epoch(const ConvBlock& op, int64_t epoch, typename P::T* out) {
   for (i = 0; i < pad + kRest; ++i) out[size + i] = 0;
 }
 
+// Where a product of rows from `first` on ends: tiles come whole, other blocks are cheapest at
+// nearly equal sizes.
+template <class P>
+SLEEPTOOLS_INLINE int64_t next_rows(int64_t first, int64_t rows) {
+  const int64_t left = (rows - first + kManyRows<P> - 1) / kManyRows<P>;
+  return first + (P::kTiled && left > 1 ? kManyRows<P> : (rows - first) / left);
+}
+
 // A product of `rows` rows with all panels, a block at a time: `write(row, column, sums)`, kLanes
 // columns of a row each.
 template <class P, class Write>
 SLEEPTOOLS_INLINE void multiply_rows(const typename P::T* in, int64_t step, int64_t depth,
                                      const float* packed, int64_t rows, int64_t columns,
                                      const Write& write) {
-  alignas(64) float tile[kBlockSize<P>];
+  alignas(64) float tile[kManyRows<P> * kWidest * kPanel];
   const int64_t size = panel_size<P>(depth), all = (columns + kPanel - 1) / kPanel;
   int panels = 0;
   for (int64_t panel = 0; panel < all; panel += panels) {
     panels = all - panel < kWidest ? 1 : kWidest;
-    const int64_t most = block_rows<P>(panels), width = columns - panel * kPanel;
-    int64_t first = 0, last = 0;
-    for (int64_t left = (rows + most - 1) / most; left > 0; --left, first = last) {
-      // tiles come whole, other blocks are cheapest at nearly equal sizes
-      last = first + (P::kTiled && left > 1 ? most : (rows - first) / left);
+    const int64_t width = columns - panel * kPanel;
+    for (int64_t first = 0, last = 0; first < rows; first = last) {
+      last = next_rows<P>(first, rows);
       multiply<P>({in + first * step, step, depth, packed + panel * size, size, tile}, last - first,
                   panels);
       for (int64_t t = first; t < last; ++t) {

@@ -251,18 +251,17 @@ void clear_rest(const ConvBlock& op, const Buffers& buffers, int64_t input) {
 template <class P>
 void weight_gradients(const ConvBlockBackward& all, const Buffers& buffers, const Slot& slot,
                       int64_t i, int64_t count, int64_t panel, int panels) {
-  alignas(64) float tile[kBlockSize<P>];
+  alignas(64) float tile[kManyRows<P> * kWidest * kPanel];
   const ConvLayer& layer = *all.block.layer;
   const int64_t steps = all.block.batch * buffers.steps, size = panel_size<P>(steps);
-  const int64_t width = panels * kPanel, most = block_rows<P>(panels);
+  const int64_t width = panels * kPanel;
   const auto* in = reinterpret_cast<const typename P::T*>(buffers.x) + i * buffers.line;
   __builtin_memset(slot.sums, 0, buffers.strides * count * width * sizeof(float));
   for (int64_t t = 0; t < steps; t += ConvBlockBackward::kSteps) {
     const int64_t depth = smaller(steps - t, ConvBlockBackward::kSteps);
     const float* gradients = buffers.gradients + panel * size + t / P::kJoined * kPanel;
-    int64_t first = 0, last = 0;
-    for (int64_t left = (count + most - 1) / most; left > 0; --left, first = last) {
-      last = first + (P::kTiled && left > 1 ? most : (count - first) / left);
+    for (int64_t first = 0, last = 0; first < count; first = last) {
+      last = next_rows<P>(first, count);
       const auto* lines = in + first * buffers.line + t;
       for (int64_t q = 0; q < buffers.strides; ++q) {
         multiply<P>({lines + q, buffers.line, depth, gradients, size, tile}, last - first, panels);
