@@ -103,8 +103,8 @@ def train(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32, or bf16: products of bfloat16, sums of float32; faster where the CPU or GPU "
-            "has them. Part of the recipe.  [default: fp32]"
+            help="fp32, or bf16: products of bfloat16 and sums of float32; faster where the CPU "
+            "or the GPU has them. Part of the recipe.  [default: fp32]"
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -177,8 +177,8 @@ Call feed_forward(Address x, Address w1, Address b1, Address w2, Address b2, Add
 
 void feed_forward_backward(Address x, Address grad, Address w1, Address w1t, Address w2t,
                            Address b1, Address workspace, Address d_x, Address d_w1, Address d_b1,
-                           Address d_w2, int64_t rows, int64_t width, int64_t hidden,
-                           int64_t slots, bool bf16, uint32_t drop_below, uint64_t seed, int device,
+                           Address d_w2, int64_t rows, int64_t width, int64_t hidden, int64_t slots,
+                           bool bf16, uint32_t drop_below, uint64_t seed, int device,
                            Address stream) {
   const sleeptools::FeedForwardBackward op{at(x),
                                            at(grad),

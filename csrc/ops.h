@@ -111,7 +111,7 @@ struct FeedForward {
 // Gradients of FeedForward from its inputs and the gradient of its output; CPU only.
 struct FeedForwardBackward {
   static constexpr int64_t kHiddenAtOnce = 96;  // hidden units in memory
-  static constexpr int64_t kRowsAtOnce = 512;    // of which they are
+  static constexpr int64_t kRowsAtOnce = 512;   // of which they are
   static constexpr int64_t kMaxBlock = FeedForward::kMaxBlock;
   static constexpr int64_t kMaxLanes = 16;  // of any variant
   static constexpr int64_t kAlignment = 16;
@@ -274,8 +274,7 @@ struct ConvBlockBackward {
   }
 
   // Epochs of a task.
-  static constexpr int64_t epochs_at_once(const ConvLayer& layer, int64_t batch,
-                                          int64_t samples) {
+  static constexpr int64_t epochs_at_once(const ConvLayer& layer, int64_t batch, int64_t samples) {
     const int64_t fit = kSteps / steps(layer, samples), share = (batch + kTasks - 1) / kTasks;
     return fit < 1 || share < 1 ? 1 : fit < share ? fit : share;
   }
@@ -297,8 +296,9 @@ struct ConvBlockBackward {
   // An epoch's padded input, its gradient, some epochs' gradients, sums of the weights' gradients.
   static constexpr int64_t slot_floats(const ConvLayer& layer, int64_t batch, int64_t samples) {
     return ConvBlock::padded_floats(layer, samples) +
-           ConvBlock::whole_panels(layer.rows * layer.outputs) + rows_floats(layer, batch, samples) +
-           strides(layer) * kInputs * 2 * ConvBlock::kPanel + ConvBlock::kPanel;
+           ConvBlock::whole_panels(layer.rows * layer.outputs) +
+           rows_floats(layer, batch, samples) + strides(layer) * kInputs * 2 * ConvBlock::kPanel +
+           ConvBlock::kPanel;
   }
 
   // Packed weights; sums of each epoch and of the batch and four numbers of BatchNorm for each map;

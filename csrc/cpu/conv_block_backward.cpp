@@ -4,8 +4,8 @@
 // before the convolution are made.
 //
 // All epochs are put on one time axis, with zeros between them as far as a kernel reaches, and a
-// signal of stride s and C channels is one of stride 1 and s C channels: (step, place in the stride,
-// channel) is what lies in memory. Both gradients are then products of strided_rows.h:
+// signal of stride s and C channels is one of stride 1 and s C channels: (step, place in the
+// stride, channel) is what lies in memory. Both gradients are then products of strided_rows.h:
 //
 //   d_x[u, i] = sum_q,o gradient[u - q, o] weight[o, q, i]      rows are steps
 //   d_weight[o, q, i] = sum_t x[t + q, i] gradient[t, o]        rows are inputs i, t is the depth
@@ -95,8 +95,8 @@ SLEEPTOOLS_INLINE void add_to_window(const ConvLayer& layer, Window seen, Int st
   }
 }
 
-// Back through dropout, pool and activation: one epoch's gradient before BatchNorm, (rows, outputs),
-// or only its sums, (2, maps): of the gradient, and of that times y - mean.
+// Back through dropout, pool and activation: one epoch's gradient before BatchNorm, (rows,
+// outputs), or only its sums, (2, maps): of the gradient, and of that times y - mean.
 template <bool kSums>
 void unpool(const ConvBlockBackward& all, const Buffers& buffers, int64_t epoch, float* out) {
   const ConvBlock& op = all.block;
@@ -223,14 +223,15 @@ void run_epochs(const ConvBlockBackward& all, const Buffers& buffers, const Slot
     start[before + steps * layer.outputs + i] = 0;
   }
   const int64_t size = op.samples * layer.inputs, pad = layer.pad * layer.inputs;
-  multiply_rows<P>(start + lead, layer.outputs, buffers.strides * layer.outputs, buffers.packed, steps,
-                   buffers.inputs, [&](int64_t u, int64_t i, Vec sum) {
-                     const int64_t place = (u % buffers.steps + buffers.lead) * buffers.inputs + i - pad;
-                     float* const d_x = all.d_x + (first + u / buffers.steps) * size + place;
-                     const int64_t count = smaller(smaller(kLanes, buffers.inputs - i), size - place);
-                     if (place >= 0) return write_some<Float32>(d_x, sum, count < 0 ? 0 : count);
-                     for (int64_t lane = -place; lane < count; ++lane) d_x[lane] = sum[lane];
-                   });
+  multiply_rows<P>(
+      start + lead, layer.outputs, buffers.strides * layer.outputs, buffers.packed, steps,
+      buffers.inputs, [&](int64_t u, int64_t i, Vec sum) {
+        const int64_t place = (u % buffers.steps + buffers.lead) * buffers.inputs + i - pad;
+        float* const d_x = all.d_x + (first + u / buffers.steps) * size + place;
+        const int64_t count = smaller(smaller(kLanes, buffers.inputs - i), size - place);
+        if (place >= 0) return write_some<Float32>(d_x, sum, count < 0 ? 0 : count);
+        for (int64_t lane = -place; lane < count; ++lane) d_x[lane] = sum[lane];
+      });
 }
 
 // Zeros behind the last epoch: a product reads whole tiles.
@@ -299,10 +300,11 @@ void run(const ConvBlockBackward& all, int threads) {
     const int64_t tap = (buffers.strides - 1 - j / layer.outputs) * layer.stride;
     return Place{j % layer.outputs * layer.inputs * layer.kernel + tap, tap};
   };
-  // Blocks of inputs by panels of outputs, whose weights' gradients are a task: the larger, the less
-  // often a step is read.
+  // Blocks of inputs by panels of outputs, whose weights' gradients are a task: the larger, the
+  // less often a step is read.
   const int64_t across = (buffers.maps / kPanel + kWidest - 1) / kWidest;
-  const int64_t least = (buffers.inputs + ConvBlockBackward::kInputs - 1) / ConvBlockBackward::kInputs;
+  const int64_t least =
+      (buffers.inputs + ConvBlockBackward::kInputs - 1) / ConvBlockBackward::kInputs;
   const int64_t wanted = smaller((2 * threads + across - 1) / across, buffers.inputs);
   const int64_t down = wanted > least ? wanted : least;
 

@@ -24,11 +24,11 @@ static_assert(kRows % kBlock == 0 && kUnits % 4 == 0 && kBlock <= FeedForwardBac
 // `d_x`, and in `unit` and `d_unit`; in the others they follow each other, as many to a unit of 32
 // bits as the precision has it.
 struct Slot {
-  float *x, *grad, *d_x;        // (blocks, width, kBlock)
-  float *x_rows, *grad_rows;    // (units of rows, padded)
-  float *hidden, *d_hidden;     // (kUnits, kStride)
-  float *unit, *d_unit;         // (kUnits, kBlock): of one block
-  float* bias;                  // (kUnits, kLanes)
+  float *x, *grad, *d_x;      // (blocks, width, kBlock)
+  float *x_rows, *grad_rows;  // (units of rows, padded)
+  float *hidden, *d_hidden;   // (kUnits, kStride)
+  float *unit, *d_unit;       // (kUnits, kBlock): of one block
+  float* bias;                // (kUnits, kLanes)
 
   Slot(float* start, int64_t width, int64_t padded) {
     const auto next = [&](int64_t floats) {
@@ -150,14 +150,14 @@ void run_block(const FeedForwardBackward& op, const Slot& slot, int64_t row, int
 // What some rows, `units` of them, are to the gradients of units h to h + here, added or alone.
 template <class P, bool kAdd>
 void weights(const Slot& slot, const GroupSums& totals, int64_t padded, int64_t units, int64_t h,
-                 int64_t here) {
+             int64_t here) {
   for (int64_t j = 0; j < padded; j += kBlock) {
     for (int64_t i = 0; i < here;) {
       const int64_t out = (h + i) * padded + j, in = i * kStride;
       some<P, WeightGradient<P, kAdd>>(here - i, slot.d_hidden + in, slot.x_rows + j, padded, units,
-                                 totals.d_w1 + out);
+                                       totals.d_w1 + out);
       i += some<P, WeightGradient<P, kAdd>>(here - i, slot.hidden + in, slot.grad_rows + j, padded,
-                                      units, totals.d_w2t + out);
+                                            units, totals.d_w2t + out);
     }
   }
   for (int64_t i = 0; i < here; ++i) {
@@ -168,8 +168,8 @@ void weights(const Slot& slot, const GroupSums& totals, int64_t padded, int64_t 
 
 // Rows [first, last), at most kRows, through all hidden units; kAdd if the group had some before.
 template <class P, bool kAdd>
-void run_rows(const FeedForwardBackward& op, const Slot& slot, const GroupSums& totals, int64_t first,
-              int64_t last) {
+void run_rows(const FeedForwardBackward& op, const Slot& slot, const GroupSums& totals,
+              int64_t first, int64_t last) {
   const int64_t width = op.width, padded = op.padded();
   const int64_t blocks = (last - first + kBlock - 1) / kBlock;
   for (int64_t b = 0; b < blocks; ++b) {

@@ -127,28 +127,40 @@ def rounded(tensor: Tensor) -> Tensor:
     return tensor.bfloat16().to(tensor.dtype)
 
 
-class Rounded(torch.autograd.Function):
+class _Rounded(torch.autograd.Function):
     """`rounded`, of whose steps the gradient sees nothing."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
         return rounded(tensor)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override] # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
 
 
-class RoundedGradient(torch.autograd.Function):
+class _RoundedGradient(torch.autograd.Function):
     """Nothing to the values; rounds their gradient to bfloat16."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
         return tensor.view_as(tensor)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override] # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         return rounded(grad)
+
+
+def rounded_operand(tensor: Tensor) -> Tensor:
+    """Round to bfloat16, with the gradient of something that does not."""
+    out: Tensor = _Rounded.apply(tensor)  # type: ignore[no-untyped-call]
+    return out
+
+
+def with_rounded_gradient(tensor: Tensor) -> Tensor:
+    """Give the tensor; its gradient is rounded to bfloat16 on the way back."""
+    out: Tensor = _RoundedGradient.apply(tensor)  # type: ignore[no-untyped-call]
+    return out
 
 
 def paired(w: Tensor) -> Tensor:

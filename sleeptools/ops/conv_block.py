@@ -146,9 +146,9 @@ def reference(  # noqa: PLR0913, PLR0917 - as conv_block
 
 def _convolve(x: Tensor, weight: Tensor, sizes: Sequence[int], precision: str) -> Tensor:
     if precision == "bf16":
-        x, weight = ops.Rounded.apply(x), ops.Rounded.apply(weight)
+        x, weight = ops.rounded_operand(x), ops.rounded_operand(weight)
     y = functional.conv1d(x.mT, weight, None, *sizes[:2])
-    return ops.RoundedGradient.apply(y) if precision == "bf16" else y
+    return ops.with_rounded_gradient(y) if precision == "bf16" else y
 
 
 def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:
