@@ -2,8 +2,9 @@
 
 Every model gets a budget of CPU seconds on one thread for five folds together (process time, which
 a busy machine hardly changes). A few steps are measured first, and the number of passes chosen that
-fits the budget, at least one, which SalientSleepNet's and SlumberNet's convolutions at full length
-may take more for; batch, learning rate and schedule are those of the model's recipe.
+fits the budget. Where one pass does not fit, as of SalientSleepNet's and SlumberNet's convolutions
+at full length, it is a pass over as many of the training epochs, drawn by the seed, as does. Batch,
+learning rate and schedule are those of the model's recipe.
 
 `python benches/models.py --model attnsleep` trains one model and adds its row to
 benches/results/models.json and .md; without `--model`, all of them, one after the other: with the
@@ -13,12 +14,15 @@ default budget of 900 s three hours of one core. What is done is kept, fold by f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch
 
@@ -31,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sleeptools import evaluate, metrics, models, preprocess, presets, registry, store
 from sleeptools.folds import LEAK_FREE
 from sleeptools.simulate import simulate
-from sleeptools.train import TrainOptions, _device, _plan, train
+from sleeptools.train import TrainOptions, _device, _loop, _plan, train
 from sleeptools.train._loop import Training
 from sleeptools.train._stop import Stop
 
@@ -39,6 +43,7 @@ RESULTS = Path(__file__).parent / "results"
 FOLDS = 5
 WARM, MEASURED = 2, 3  # steps
 MARGIN = 0.95  # of the budget; the last files and the epochs' checks take a little
+LEAST = 0.01  # of a pass
 
 
 class Kind(NamedTuple):
@@ -81,8 +86,15 @@ def options(name: str, settings: dict[str, Any], **more: Any) -> TrainOptions:
     )  # fmt: skip
 
 
-def cost(epochs: Path, name: str, settings: dict[str, Any]) -> tuple[float, float]:
-    """CPU seconds of a pass over all folds together, and of scoring their test epochs."""
+class Cost(NamedTuple):
+    """CPU seconds for all folds together: a pass's steps, judging it, scoring at the end."""
+
+    steps: float
+    judged: float
+    scored: float
+
+
+def cost(epochs: Path, name: str, settings: dict[str, Any]) -> Cost:
     with tempfile.TemporaryDirectory() as nowhere:  # nothing is written into it
         plan = _plan.make(epochs, Path(nowhere), options(name, settings, passes=1000))
         tasks = list(plan.tasks())
@@ -95,13 +107,37 @@ def cost(epochs: Path, name: str, settings: dict[str, Any]) -> tuple[float, floa
         step = _seconds(first)
         some = training.train[: min(len(training.train), 4 * _device.EVALUATED)]
         scored = _seconds(lambda: training.judge(some), 1) / len(some)
-    a_pass = whole = 0.0
+    steps = judged = whole = 0.0
     for task in tasks:
         sizes = {role: len(task.fold.numbers(role, plan.data.of)) for role in ("val", "test")}
         learned = len(plan.data) - sum(sizes.values())
-        a_pass += step * learned * training.steps / len(training.train) + scored * sizes["val"]
+        steps += step * learned * training.steps / len(training.train)
+        judged += scored * sizes["val"]
         whole += scored * sum(sizes.values())
-    return a_pass, whole
+    return Cost(steps, judged, whole)
+
+
+def passes(cost: Cost, budget: float) -> float:
+    """Give the passes that fit: a whole number, or a part of one."""
+    left = MARGIN * budget - cost.scored
+    whole = int(left / (cost.steps + cost.judged))
+    return whole or max(LEAST, (left - cost.judged) / cost.steps)
+
+
+@contextlib.contextmanager
+def part_of_a_pass(share: float, seed: int) -> Iterator[None]:
+    """Let trainings learn from a part of their windows of epochs, drawn by a seed."""
+    begin = Training.__init__
+
+    def begin_shorter(self: Training, *args: Any) -> None:
+        begin(self, *args)
+        count = max(1, round(share * len(self.windows)))
+        drawn = np.random.default_rng(seed).permutation(len(self.windows))[:count]
+        self.windows = self.windows.pick(np.sort(drawn))
+        self.steps = _loop.steps(count, self.recipe.batch)
+
+    with mock.patch.object(Training, "__init__", begin_shorter):
+        yield
 
 
 def _seconds(work: Any, warm: int = WARM) -> float:
@@ -128,22 +164,26 @@ def macs(name: str, settings: dict[str, Any]) -> int:
 def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: dict) -> dict:
     """Train what is missing of a model's folds, and say what came of it."""
     if "passes" not in row:
-        a_pass, whole = cost(epochs, name, settings)
-        fits = int((MARGIN * row["budget"] - whole) / a_pass)
-        row |= {"passes": max(1, fits), "a_pass": a_pass, "cpu": {}}
+        found = cost(epochs, name, settings)
+        fits = passes(found, row["budget"])
+        row |= {"passes": fits, "cost": found._asdict(), "cpu": {}, "commit": provenance.commit()}
         store.write_json(folder / "row.json", row)
+    whole = max(1, int(row["passes"]))
+    share = min(1.0, row["passes"])
     for fold in range(FOLDS):
         if str(fold) not in row["cpu"]:
             begun = time.process_time()
-            train(epochs, folder / "run", options(name, settings, fold=fold, passes=row["passes"]))
+            shorter = part_of_a_pass(share, fold) if share < 1 else contextlib.nullcontext()
+            with shorter:
+                train(epochs, folder / "run", options(name, settings, fold=fold, passes=whole))
             row["cpu"][str(fold)] = time.process_time() - begun
             store.write_json(folder / "row.json", row)
-            print(f"{name}: fold {fold}, {row['passes']} passes, {row['cpu'][str(fold)]:.0f} s")
+            print(f"{name}: fold {fold}, {row['passes']:.3g} passes, {row['cpu'][str(fold)]:.0f} s")
     found = evaluate.evaluate(folder / "run")
     pooled = found.pooled(LEAK_FREE)
     recipe = found.run.recipe
     return {
-        "model": name, "settings": settings, "passes": row["passes"],
+        "model": name, "settings": settings, "passes": row["passes"], "commit": row["commit"],
         "seconds": sum(row["cpu"].values()), "batch": recipe["batch"],
         "learning_rate": recipe["learning_rate"], "optimiser": recipe["optimiser"],
         "parameters": found.run.facts["parameters"], "macs": macs(name, settings),
@@ -154,15 +194,17 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
 
 
 def markdown(report: dict) -> str:
+    measured = {r["commit"] for rows in report["rows"].values() for r in rows.values()}
+    commits = ", ".join(sorted(measured))
     lines = [
         "# What each model learns in the same time", "",
         f"{report['budget']:g} CPU seconds a model on one thread, {FOLDS} folds by subject "
         f"together, leak-free, seed {report['seed']} of the simulator. The passes are as many as "
-        "fit, and one where that already is over it; batch, learning rate and schedule are the "
-        "recipe's, so a model that its recipe gives a hundred passes has hardly begun. Simulated "
-        "signals: this compares how fast models learn, not how well they stage sleep. "
-        f"{report['machine']}, "
-        f"{report['commit']}.", "",
+        "were expected to fit, and where not even one does, a pass over that part of the training "
+        "epochs; batch, learning rate and schedule are the recipe's, so a model that its recipe "
+        "gives a hundred passes has hardly begun. Simulated signals: this compares how fast "
+        f"models learn, not how well they stage sleep. {report['machine']}; measured at {commits}.",
+        "",
     ]  # fmt: skip
     for key, kind in KINDS.items():
         rows = report["rows"].get(key, {})
@@ -172,7 +214,7 @@ def markdown(report: dict) -> str:
                 "rate", "CPU s"]  # fmt: skip
         cells = [
             [r["model"], f"{r['kappa']:.3f}", f"{r['macro_f1']:.3f}", f"{r['parameters']:,}",
-             f"{r['macs'] / 1e6:,.1f} M", str(r["passes"]), str(r["batch"]),
+             f"{r['macs'] / 1e6:,.1f} M", f"{r['passes']:.3g}", str(r["batch"]),
              f"{r['learning_rate']:g}",
              f"{r['seconds']:.0f}{' (over)' if r['seconds'] > report['budget'] else ''}"]
             for r in sorted(rows.values(), key=lambda r: -r["kappa"])
@@ -214,7 +256,7 @@ def main() -> None:
             print(found, flush=True)
             report = load(path, head)  # another process may have added a row meanwhile
             report["rows"].setdefault(key, {})[name] = found
-            report |= {"commit": provenance.commit(), "machine": provenance.machine("torch")}
+            report["machine"] = provenance.machine("torch")
             store.write_json(path, report)
             store.write_text(args.out / "models.md", markdown(report))
 
