@@ -14,6 +14,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sleeptools.train import TrainOptions, train
+from synthetic_epochs import write_epochs
+
 BENCHES = Path(__file__).parent.parent / "benches"
 
 
@@ -111,7 +114,7 @@ def test_a_model_that_is_not_measured_keeps_its_row(harness, monkeypatch) -> Non
 
     row = {
         "model": "attnsleep", "kappa": 0.5, "macro_f1": 0.25, "parameters": 522805, "macs": 64e6,
-        "passes": 3, "batch": 128, "learning_rate": 1e-3, "seconds": 870.4,
+        "passes": 3, "commit": "abc", "batch": 128, "learning_rate": 1e-3, "seconds": 870.4,
     }  # fmt: skip
     head = {"budget": 900.0, "seed": 7, "machine": "one", "commit": "c"}
     page = models.markdown({**head, "rows": {"human": {"attnsleep": row}}})
@@ -122,6 +125,28 @@ def test_a_model_that_is_not_measured_keeps_its_row(harness, monkeypatch) -> Non
 
 
 @pytest.mark.slow
+def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(harness, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    import models
+
+    assert models.passes(models.Cost(100, 10, 50), 900) == 7
+    assert models.passes(models.Cost(2000, 50, 100), 900) == pytest.approx(705 / 2000)
+    epochs = write_epochs(tmp_path / "epochs")
+    small = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 8}}
+    wanted = TrainOptions(
+        folds=2, fold=0, passes=1, settings=small, threads=1, explain=False, device="cpu"
+    )
+    steps = {}
+    for share in (1.0, 0.25):
+        seen = steps[share] = []
+        with models.part_of_a_pass(share, 3):
+            train(epochs, tmp_path / f"{share}", wanted, lambda p, seen=seen: seen.append(p.steps))
+    whole, part = (set(seen) for seen in steps.values())
+    assert whole == {6}
+    assert part == {2}
+    assert (tmp_path / "0.25/leak-free/seed-0/fold-00/predictions.parquet").is_file()
+
+
 @pytest.mark.parametrize("name", ["forward", "training", "night", "instructions", "peak", "models"])
 def test_the_benches_start(name: str) -> None:
     command = [sys.executable, str(BENCHES / f"{name}.py"), "--help"]
