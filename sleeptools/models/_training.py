@@ -20,7 +20,9 @@ def trains_native(x: Tensor) -> bool:
         return False
     if not torch.is_autocast_enabled("cpu"):
         return ops.runs_native(x)
-    return torch.get_autocast_dtype("cpu") == torch.bfloat16 and ops.runs_native(whole(x))
+    if torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        return False
+    return x.is_cpu and x.dtype in {torch.float32, torch.bfloat16} and native.available()
 
 
 def precision() -> Precision:
