@@ -170,6 +170,12 @@ def test_one_value_for_each_map_is_refused_as_by_batch_norm() -> None:
     assert str(ours.value) == str(theirs.value)
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(0, 4), (3, 0)])
+def test_no_channels_and_no_outputs_are_refused(inputs: int, outputs: int) -> None:
+    with pytest.raises(ValueError, match=r"conv_block: weight has shape .*; expected 1 or more"):
+        op.conv_block(*arguments(2, 21, inputs, outputs, 4), [1, 0, 1, 1, 0])
+
+
 @pytest.mark.parametrize(
     ("sizes", "settings", "text"),
     [
@@ -186,6 +192,17 @@ def test_one_value_for_each_map_is_refused_as_by_batch_norm() -> None:
 def test_settings_out_of_range(sizes: list[int], settings: tuple[Any, ...], text: str) -> None:
     with pytest.raises(ValueError, match=f"conv_block: {text}"):
         op.conv_block(*arguments(2, 21, 3, 18, 4), sizes, *settings)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_samples_that_no_kernel_sees_may_be_anything(precision: str, variant: str) -> None:
+    tensors, settings = arguments(2, 23, 2, 5, 3), ([3, 0, 1, 1, 0], "relu", 0.0, 1e-5, 0.0, 0)
+    expected = gradients(op.conv_block, tensors, *settings, precision)
+    tensors[0][:, 21:] = torch.nan
+    for found, clean in zip(
+        gradients(op.conv_block, tensors, *settings, precision), expected, strict=True
+    ):
+        assert torch.equal(found, clean)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -303,6 +320,21 @@ def test_autocast_runs_the_native_blocks(model: Model) -> None:
     assert counts["sleeptools::conv_block"] == counts["sleeptools::conv_block_backward"] == 24
     assert counts["sleeptools::feed_forward_backward"] == 1
     assert "aten::bernoulli_" not in counts
+
+
+@needs_core
+@pytest.mark.parametrize("frozen", ["", "encoder", "branches encoder"])
+def test_autocast_of_a_model_that_scores_or_trains_in_part(model: Model, frozen: str) -> None:
+    ours = without_chance(copy.deepcopy(model))
+    for name in frozen.split():
+        getattr(ours, name).eval()
+    if not frozen:
+        ours.eval()
+    x = torch.randn(3, 4, 3000, generator=torch.Generator().manual_seed(5))
+    expected = ours(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ours(x).float()
+    assert_close(found, expected, rtol=0, atol=0.05 * float(expected.detach().abs().max()))
 
 
 @needs_core

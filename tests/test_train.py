@@ -522,6 +522,18 @@ def test_other_settings(whole, tiny):
     assert e.value.exit_code == 73
 
 
+def test_a_run_of_before_there_were_precisions_goes_on(whole, tiny, tmp_path):
+    run = tmp_path / "run"
+    train(tiny, run, options(fold=0, passes=1))
+    text = (run / "config.toml").read_text()
+    assert 'precision = "fp32"' in text
+    (run / "config.toml").write_text(text.replace('precision = "fp32"', ""))
+    train(tiny, run, options(fold=1, passes=1))
+    with pytest.raises(OutputError, match="recipe.precision"):
+        half = {**SMALL, "recipe": {**SMALL["recipe"], "precision": "bf16"}}
+        train(tiny, run, options(fold=1, passes=1, settings=half))
+
+
 def test_other_epochs(whole, tmp_path):
     data = write_epochs(tmp_path / "epochs", seed=1)
     with pytest.raises(OutputError, match=r"epochs\.sha256"):

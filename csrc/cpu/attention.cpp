@@ -3,10 +3,6 @@
 // Tokens lie in the vector lanes throughout (rows.h). Queries, keys and values are lines of tokens,
 // one line a feature; the scores of a block of queries are lines of queries, one line a key, so
 // that a softmax runs down the lines and its result is the input of the product with the values.
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "exponential.h"
 #include "rows.h"
 
@@ -96,11 +92,7 @@ void epoch(const Attention& op, int64_t index, float* workspace) {
 }
 
 float* slot(const Attention& op) {
-#ifdef _OPENMP
-  const int thread = omp_get_thread_num();
-#else
-  const int thread = 0;
-#endif
+  const int64_t thread = thread_number();
   return aligned(op.workspace + thread * Attention::workspace_floats(op.tokens, op.width));
 }
 

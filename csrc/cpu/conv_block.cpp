@@ -38,8 +38,8 @@ void join_sums(const ConvBlock& op, const float* sums, int64_t maps, int64_t o) 
 
 // The pool of one window, normalised and activated.
 template <class Lanes>
-SLEEPTOOLS_INLINE Vec pooled(const ConvBlock& op, const Norm& norm, const float* rows, Window seen,
-                             Lanes lanes) {
+SLEEPTOOLS_INLINE Vec pooled(const ConvBlock& op, const BatchNorm& norm, const float* rows,
+                             Window seen, Lanes lanes) {
   const bool first = never_falls(op.activation, op.slope);
   Vec best = {};
   for (int64_t t = seen.first; t < seen.last; ++t) {
@@ -58,7 +58,7 @@ void finish(const ConvBlock& op, const float* norms, int64_t epoch) {
   float* out = op.out + epoch * layer.steps * layer.outputs;
   for (int64_t first = 0; first < layer.steps; first += kDrawn) {
     for_maps(layer.outputs, [&](int64_t o, auto lanes) {
-      const Norm norm(norms, maps, o);
+      const BatchNorm norm(norms, maps, o);
       Bits words[kDrawn];
       if (op.drop_below > 0) draw(words, epoch, first, o, op.seed);
       for (int64_t t = first; t < smaller(layer.steps, first + kDrawn); ++t) {
@@ -78,7 +78,7 @@ void run(const ConvBlock& op, int threads) {
   float* const packed = aligned(op.workspace);
   float* const sums = packed + ConvBlock::packed_floats(depth, layer.outputs);
   float* const norms = sums + 2 * op.batch * maps;
-  float* const slots = norms + Norm::kNumbers * maps;
+  float* const slots = norms + BatchNorm::kNumbers * maps;
   const auto column = [&](int64_t o) { return Place{o * depth, 0}; };
   const auto product = [&](int64_t j) {  // tap by tap
     return Place{j % layer.inputs * layer.kernel + j / layer.inputs, 0};

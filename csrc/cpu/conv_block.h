@@ -1,10 +1,6 @@
-// What a convolution block does after its convolution, and its gradient has to follow: BatchNorm,
-// activation, pool and dropout of kLanes neighbouring maps.
+// What a convolution block and its gradients share: padded epochs, packed weights, the product of
+// some rows with all panels, and BatchNorm of kLanes neighbouring maps.
 #pragma once
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "activations.h"
 #include "dropout.h"
@@ -14,12 +10,12 @@
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
 // What BatchNorm does to kLanes maps: y becomes (y - mean) * scale + beta.
-struct Norm {
+struct BatchNorm {
   static constexpr int kNumbers = 4;  // for each map; in memory (kNumbers, maps)
 
   Vec mean, inverse, scale, beta;  // scale = gamma * inverse
 
-  Norm(const float* norms, int64_t maps, int64_t map) {
+  BatchNorm(const float* norms, int64_t maps, int64_t map) {
     mean = load<Vec>(norms + map);
     inverse = load<Vec>(norms + maps + map);
     scale = load<Vec>(norms + 2 * maps + map);
@@ -65,17 +61,25 @@ void pack_panel(const ConvBlock& op, int64_t panel, int64_t depth, int64_t colum
   }
 }
 
+// Values of an epoch as far as a kernel sees them: behind those, what is read along must be finite.
+SLEEPTOOLS_INLINE int64_t seen_values(const ConvBlock& op) {
+  const ConvLayer& layer = *op.layer;
+  const int64_t seen = (layer.rows - 1) * layer.stride + layer.kernel - layer.pad;
+  return smaller(op.samples, seen < 0 ? 0 : seen) * layer.inputs;
+}
+
 // One epoch with zeros before and after, (samples + 2 pad, inputs).
 template <class P>
 void pad_epoch(const ConvBlock& op, int64_t epoch, typename P::T* out) {
   const int64_t pad = op.layer->pad * op.layer->inputs, size = op.samples * op.layer->inputs;
+  const int64_t seen = seen_values(op);
   const float* x = op.x + epoch * size;
   for (int64_t i = 0; i < pad; ++i) out[i] = 0;
   out += pad;
   int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) P::write(out + i, load<Vec>(x + i));
-  for (; i < size; ++i) out[i] = P::round(x[i]);
-  for (i = 0; i < pad + kRest; ++i) out[size + i] = 0;
+  for (; i + kLanes <= seen; i += kLanes) P::write(out + i, load<Vec>(x + i));
+  for (; i < seen; ++i) out[i] = P::round(x[i]);
+  for (; i < size + pad + kRest; ++i) out[i] = 0;
 }
 
 // Where a product of rows from `first` on ends: tiles come whole, other blocks are cheapest at
@@ -119,14 +123,5 @@ using Fastest = Bfloat16;
 #else
 using Fastest = Float32;
 #endif
-
-// This thread's number.
-SLEEPTOOLS_INLINE int64_t thread_number() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

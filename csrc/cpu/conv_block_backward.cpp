@@ -25,7 +25,7 @@ struct Buffers {
   float* gradients;  // (batch steps) packed as weights in panels of outputs
   float* sums;       // (batch, 2, maps): of the gradient before BatchNorm, and times y - mean
   float* totals;     // (2, maps): of the batch, what moves all rows, and by y - mean
-  float* norms;      // (4, maps); see Norm
+  float* norms;      // (4, maps); see BatchNorm
   float* slots;
 
   explicit Buffers(const ConvBlock& op) {
@@ -43,7 +43,7 @@ struct Buffers {
     sums = gradients + ConvBlock::packed_floats(op.batch * steps, layer.outputs);
     totals = sums + 2 * op.batch * maps;
     norms = totals + 2 * maps;
-    slots = norms + Norm::kNumbers * maps;
+    slots = norms + BatchNorm::kNumbers * maps;
   }
 };
 
@@ -68,7 +68,7 @@ struct Best {
 };
 
 template <class Lanes>
-SLEEPTOOLS_INLINE Best best_of(const ConvBlock& op, const Norm& norm, const float* rows,
+SLEEPTOOLS_INLINE Best best_of(const ConvBlock& op, const BatchNorm& norm, const float* rows,
                                Window seen, Lanes lanes) {
   const bool first = never_falls(op.activation, op.slope);
   Best best = {Int{} + static_cast<int32_t>(seen.first), Vec{}};
@@ -107,7 +107,7 @@ void unpool(const ConvBlockBackward& all, const Buffers& buffers, int64_t epoch,
   __builtin_memset(out, 0, size * sizeof(float));
   for (int64_t first = 0; first < layer.steps; first += kDrawn) {
     for_maps(layer.outputs, [&](int64_t o, auto lanes) {
-      const Norm norm(buffers.norms, buffers.maps, o);
+      const BatchNorm norm(buffers.norms, buffers.maps, o);
       Vec sum = {}, product = {};
       Bits words[kDrawn];
       if (op.drop_below > 0) draw(words, epoch, first, o, op.seed);
@@ -154,7 +154,7 @@ void center(const ConvBlock& op, const Buffers& buffers, int64_t epoch, float* g
   const float* rows = op.convolved + epoch * op.layer->rows * outputs;
   for (int64_t t = 0; t < op.layer->rows; ++t, rows += outputs, gradient += outputs) {
     for_maps(outputs, [&](int64_t o, auto lanes) {
-      const Norm norm(buffers.norms, maps, o);
+      const BatchNorm norm(buffers.norms, maps, o);
       const Vec mean = load<Vec>(buffers.totals + o),
                 product = load<Vec>(buffers.totals + maps + o);
       const Vec moved = mean + (lanes.read(rows + o) - norm.mean) * product;
@@ -169,7 +169,7 @@ template <class P>
 void turn_input(const ConvBlock& op, const Buffers& buffers, int64_t epoch, float* padded) {
   const int64_t inputs = buffers.inputs, pad = op.layer->pad * op.layer->inputs;
   const int64_t size = op.samples * op.layer->inputs, all = (buffers.steps + kLanes) * inputs;
-  const int64_t seen = smaller(size, all - pad);
+  const int64_t seen = seen_values(op);
   __builtin_memset(padded, 0, pad * sizeof(float));
   __builtin_memcpy(padded + pad, op.x + epoch * size, seen * sizeof(float));
   __builtin_memset(padded + pad + seen, 0, (all - pad - seen) * sizeof(float));

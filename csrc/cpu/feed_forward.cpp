@@ -1,10 +1,6 @@
 // Feed-forward block of a Transformer layer, out = w2 relu(w1 x + b1) + b2, without the hidden
 // layer ever being in memory: a part of it is made for a block of rows, used up, and overwritten.
 // Some blocks take turns at each part, whose weights are then read from L3 once for all of them.
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "dropout.h"
 #include "rows.h"
 
@@ -39,13 +35,7 @@ struct Slot {
   }
 };
 
-Slot own_slot(const FeedForward& op) {
-#ifdef _OPENMP
-  return {op, omp_get_thread_num()};
-#else
-  return {op, 0};
-#endif
-}
+Slot own_slot(const FeedForward& op) { return {op, thread_number()}; }
 
 // Some rows, up to kBlocks blocks.
 struct Group {

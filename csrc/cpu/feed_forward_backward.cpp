@@ -3,10 +3,6 @@
 // are joined in their order, so nothing depends on it. A group takes some rows at a time through
 // all hidden units, a part of them after the other, so that what is made stays in L2: hidden units
 // and their gradients, what these add to the gradient of x, and to those of their weights.
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "dropout.h"
 #include "lanes.h"
 #include "rows.h"
@@ -231,12 +227,8 @@ void run(const FeedForwardBackward& op, int threads) {
   const int64_t slot = FeedForwardBackward::slot_floats(op.width);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-#ifdef _OPENMP
-    const int64_t thread = omp_get_thread_num();
-#else
-    const int64_t thread = 0;
-#endif
-    const Slot mine(aligned(op.workspace + groups * sums + thread * slot), op.width, op.padded());
+    const Slot mine(aligned(op.workspace + groups * sums + thread_number() * slot), op.width,
+                    op.padded());
 #pragma omp for schedule(dynamic)
     for (int64_t g = 0; g < groups; ++g) {
       const TileScope tiles;

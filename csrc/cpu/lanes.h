@@ -2,6 +2,7 @@
 #pragma once
 
 #include "strided_rows.h"
+#include "transpose.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
@@ -14,12 +15,8 @@ struct WholeLanes {
 struct SomeLanes {
   int64_t count;
 
-  Vec read(const float* p) const {
-    float all[kLanes] = {};
-    for (int64_t i = 0; i < count; ++i) all[i] = p[i];
-    return load<Vec>(all);
-  }
-  void write(float* p, Vec v) const { write_some<Float32>(p, v, count); }
+  Vec read(const float* p) const { return load_some(p, count); }
+  void write(float* p, Vec v) const { store_some(p, v, count); }
 };
 
 // Calls work(first map, lanes) until all maps have had their turn.

@@ -7,10 +7,6 @@
 //
 // A unit goes from memory to memory in one pass: the depthwise results of a few steps, which stay
 // in L1, and from those, with the sums in registers, pointwise convolution, pool and ReLU.
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "rows.h"
 #include "transpose.h"
 
@@ -266,11 +262,7 @@ void separable_stream(const SeparableStream& op, int threads) {
   const int64_t outputs = op.widths[op.blocks - 1];
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-#ifdef _OPENMP
-    float* const slot = op.space + omp_get_thread_num() * floats;
-#else
-    float* const slot = op.space;
-#endif
+    float* const slot = op.space + thread_number() * floats;
     // from a cache line on
     float* const mine = slot + (64 - reinterpret_cast<uintptr_t>(slot) % 64) % 64 / sizeof(float);
 #pragma omp for schedule(dynamic, 1)

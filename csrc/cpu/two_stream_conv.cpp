@@ -1,10 +1,6 @@
 // Convolution streams: convolution, activation and pool, layer after layer, in cache.
 // The convolutions are the products of strided_rows.h. Some epochs go through a layer together, so
 // that its weights, which with all others fill L2, are read from further away once for all of them.
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "activations.h"
 #include "strided_rows.h"
 
@@ -291,11 +287,7 @@ void two_stream_conv(const TwoStreamConv& op, int threads) {
   const int64_t slot = op.epochs_at_once() * op.slot_floats();
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-#ifdef _OPENMP
-    float* const mine = aligned(op.workspace) + omp_get_thread_num() * slot;
-#else
-    float* const mine = aligned(op.workspace);
-#endif
+    float* const mine = aligned(op.workspace) + thread_number() * slot;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < groups * parts; ++task) {
       const int64_t group = task / parts, first = task % parts * width;

@@ -9,6 +9,9 @@
 #include <cstdint>
 
 #include "../ops.h"
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -44,6 +47,15 @@ SLEEPTOOLS_INLINE V load(const float* p) {
 template <class V>
 SLEEPTOOLS_INLINE void store(float* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
+}
+
+// This thread's number in its team.
+SLEEPTOOLS_INLINE int64_t thread_number() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
 }
 
 // From a cache line on.

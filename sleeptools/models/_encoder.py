@@ -15,11 +15,10 @@ def encode(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
     if not trains_native(z):
         encoded: Tensor = layer(z)
         return encoded
-    z = _attend(layer, z)
+    z = _attend(layer, whole(z))
     weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
     p = share(layer.dropout)
-    flat = whole(z).flatten(0, 1)  # (B T, D)
-    changed = feed_forward(flat, *weights, precision(), dropout=p, seed=draw_seed(p))
+    changed = feed_forward(z.flatten(0, 1), *weights, precision(), dropout=p, seed=draw_seed(p))
     out: Tensor = layer.norm2(z + drop(changed.view_as(z), share(layer.dropout2)))
     return out
 

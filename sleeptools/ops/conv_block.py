@@ -82,8 +82,8 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
         Of the dropout, 0 to 2^63 - 1; the same seed drops the same values on every device.
     precision
         "fp32", or "bf16": the convolution and its gradients take their operands rounded to bfloat16
-        and add in float32. Natively only where the CPU multiplies bfloat16, elsewhere that is
-        "fp32".
+        and add in float32. The kernels of a CPU that does not multiply bfloat16 do as for "fp32",
+        which is more exact there.
     running
         Updated in place as by torch.nn.BatchNorm1d: the variance added is the unbiased one.
 
@@ -194,7 +194,11 @@ def _check_sizes(
     for name, tensor, axes in (("x", x, "batch, time, inputs"), ("weight", weight, "O, C, kernel")):
         if tensor.dim() != 3:  # noqa: PLR2004
             raise ValueError(f"{OP}: {name} has shape {tuple(tensor.shape)}; expected ({axes})")
-    outputs, _, kernel = weight.shape
+    outputs, inputs, kernel = weight.shape
+    if min(inputs, outputs) < 1:
+        raise ValueError(
+            f"{OP}: weight has shape {tuple(weight.shape)}; expected 1 or more in each place"
+        )
     native.check_shape(OP, "weight", weight, (outputs, x.shape[2], kernel))
     native.check_shape(OP, "gamma", gamma, (outputs,))
     native.check_shape(OP, "beta", beta, (outputs,))

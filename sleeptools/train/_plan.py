@@ -307,6 +307,7 @@ def _grown(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, A
     path = run / "config.toml"
     old = {"split": SUBJECTS} | store.read_toml(path)
     store.check_format(old, path, KIND, VERSION)
+    old["recipe"] = {"precision": "fp32"} | settings.table(old, "recipe")  # older runs lack it
     merged = dict(new)
     if not new["folds"] or not old.get("folds"):  # one of the two has only `final`
         source = old if old.get("folds") else new
