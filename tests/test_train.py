@@ -529,8 +529,8 @@ def test_a_run_of_before_there_were_precisions_goes_on(whole, tiny, tmp_path):
     assert 'precision = "fp32"' in text
     (run / "config.toml").write_text(text.replace('precision = "fp32"', ""))
     train(tiny, run, options(fold=1, passes=1))
-    with pytest.raises(OutputError, match="recipe.precision"):
-        half = {**SMALL, "recipe": {**SMALL["recipe"], "precision": "bf16"}}
+    half = {**SMALL, "recipe": {**SMALL["recipe"], "precision": "bf16"}}
+    with pytest.raises(OutputError, match=r"recipe\.precision"):
         train(tiny, run, options(fold=1, passes=1, settings=half))
 
 
