@@ -55,7 +55,8 @@ def of_models(measured: dict) -> list[str]:
     return [
         f"What each model learns in {minutes:.0f} min of one core for five folds, leak-free; most "
         "recipes are made for a hundred passes or more, so this is about how fast a model learns, "
-        "not about how well it stages sleep ([all columns](benches/results/models.md)):",
+        "not about how well it stages sleep; below one pass, the time did not suffice for one "
+        "([all columns](benches/results/models.md)):",
         "",
         *harness.table(["people", "kappa", "passes", "mice", "kappa", "passes"], cells),
     ]
