@@ -124,6 +124,7 @@ def test_a_model_that_is_not_measured_keeps_its_row(harness, monkeypatch) -> Non
     assert models.macs("ulw-sleepnet", {}) == 3_498_352
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(harness, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     import models

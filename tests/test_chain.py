@@ -157,7 +157,8 @@ def test_interrupted_from_the_terminal(command, chain: Path, tmp_path: Path) -> 
     for fold in range(3):
         place = f"leak-free/seed-0/fold-{fold:02d}/model.safetensors"
         whole = (chain / "runs/mmasleepnet" / place).read_bytes()
-        assert (tmp_path / "run" / place).read_bytes() == whole
+        same = (tmp_path / "run" / place).read_bytes() == whole
+        assert same, place  # pytest would take for ever to show where megabytes differ
 
 
 def test_damaged_epochs_are_never_trained_on(command, chain: Path, tmp_path: Path) -> None:
