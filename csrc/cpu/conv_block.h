@@ -82,14 +82,6 @@ void pad_epoch(const ConvBlock& op, int64_t epoch, typename P::T* out) {
   for (; i < size + pad + kRest; ++i) out[i] = 0;
 }
 
-// Where a product of rows from `first` on ends: tiles come whole, other blocks are cheapest at
-// nearly equal sizes.
-template <class P>
-SLEEPTOOLS_INLINE int64_t next_rows(int64_t first, int64_t rows) {
-  const int64_t left = (rows - first + kManyRows<P> - 1) / kManyRows<P>;
-  return first + (P::kTiled && left > 1 ? kManyRows<P> : (rows - first) / left);
-}
-
 // A product of `rows` rows with all panels, a block at a time: `write(row, column, sums)`, kLanes
 // columns of a row each.
 template <class P, class Write>
@@ -115,13 +107,5 @@ SLEEPTOOLS_INLINE void multiply_rows(const typename P::T* in, int64_t step, int6
     }
   }
 }
-
-#if defined(__AMX_BF16__)
-using Fastest = Bfloat16Tiles;
-#elif defined(__AVX512BF16__)
-using Fastest = Bfloat16;
-#else
-using Fastest = Float32;
-#endif
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

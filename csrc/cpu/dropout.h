@@ -14,18 +14,23 @@ SLEEPTOOLS_INLINE Bits kept(Bits word, uint32_t drop_below) {
   return (Bits)(word >= Bits{} + drop_below);
 }
 
+// The words of 4 units from `unit` (a multiple) on, for kLanes tokens from `token` on.
+SLEEPTOOLS_INLINE void draw_units(Bits (&words)[4], int64_t unit, int64_t token, uint64_t seed) {
+  words[0] = Bits{} + static_cast<uint32_t>(unit / 4);
+  for (int i = 0; i < kLanes; ++i) words[1][i] = static_cast<uint32_t>(token + i);
+  words[2] = words[3] = Bits{};
+  philox(words, seed);
+}
+
 // Sets units of the tokens from `first` on to zero: `count` units from `unit` (a multiple of 4) on,
 // packed, kBlock tokens each. What is kept is left as it is, not scaled.
 template <class P>
 void drop(float* units, int64_t count, int64_t unit, int64_t first, uint32_t drop_below,
           uint64_t seed) {
-  Bits lane;
-  for (int i = 0; i < kLanes; ++i) lane[i] = static_cast<uint32_t>(i);
   for (int64_t u = 0; u < count; u += 4) {
     for (int c = 0; c < kColumns; ++c) {
-      Bits words[4] = {Bits{} + static_cast<uint32_t>((unit + u) / 4),
-                       lane + static_cast<uint32_t>(first + c * kLanes), Bits{}, Bits{}};
-      philox(words, seed);
+      Bits words[4];
+      draw_units(words, unit + u, first + c * kLanes, seed);
       for (int i = 0; i < 4 && u + i < count; i += P::kValues) {
         float* place = units + (u + i) / P::kValues * kBlock + c * kLanes;
         Bits keep = kept(words[i], drop_below);

@@ -94,15 +94,10 @@ template <class P>
 void keep(const FeedForwardBackward& op, int64_t first, int64_t count, int64_t row,
           const Slot& slot, int64_t block) {
   constexpr int64_t kUnitsOfBlock = kBlock / P::kValues;
-  Bits lane;
-  for (int i = 0; i < kLanes; ++i) lane[i] = static_cast<uint32_t>(i);
   for (int64_t u = 0; u < count; u += 4) {
     Bits words[kColumns][4];
     for (int c = 0; op.drop_below > 0 && c < kColumns; ++c) {
-      words[c][0] = Bits{} + static_cast<uint32_t>((first + u) / 4);
-      words[c][1] = lane + static_cast<uint32_t>(row + c * kLanes);
-      words[c][2] = words[c][3] = Bits{};
-      philox(words[c], op.seed);
+      draw_units(words[c], first + u, row + c * kLanes, op.seed);
     }
     for (int64_t i = 0; i < smaller(4, count - u); ++i) {
       float* const d_unit = slot.d_unit + (u + i) * kBlock;

@@ -86,6 +86,15 @@ struct Bfloat16Tiles : Bfloat16 {
 };
 #endif
 
+// For bfloat16; on a CPU that does not multiply it float32, which is faster there.
+#if defined(__AMX_BF16__)
+using Fastest = Bfloat16Tiles;
+#elif defined(__AVX512BF16__)
+using Fastest = Bfloat16;
+#else
+using Fastest = Float32;
+#endif
+
 // Floats of a panel of packed weights.
 template <class P>
 constexpr int64_t panel_size(int64_t depth) {
@@ -103,6 +112,14 @@ constexpr int block_rows(int panels) {
 // Steps that the caller of `multiply` should ask for at most: several blocks share weights in L1.
 template <class P>
 constexpr int kManyRows = P::kTiled ? 2 * kTileRows : 60;
+
+// Where a product of rows from `first` on ends: tiles come whole, other blocks are cheapest at
+// nearly equal sizes.
+template <class P>
+SLEEPTOOLS_INLINE int64_t next_rows(int64_t first, int64_t rows) {
+  const int64_t left = (rows - first + kManyRows<P> - 1) / kManyRows<P>;
+  return first + (P::kTiled && left > 1 ? kManyRows<P> : (rows - first) / left);
+}
 
 // Writes the first `count` lanes.
 template <class P>

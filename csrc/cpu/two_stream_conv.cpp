@@ -43,11 +43,8 @@ void convolve_panels(const TwoStreamConv& op, const ConvLayer& layer, const type
   alignas(64) float tile[kTileSize<P>];
   const float* bias = op.packed + layer.bias + panel * kPanel;
   const int64_t width = layer.outputs - panel * kPanel;
-  int64_t left = (layer.rows + kManyRows<P> - 1) / kManyRows<P>;
-  for (Window rows = {0, 0}; left > 0; --left, rows.first = rows.last) {
-    // tiles come whole, other blocks are cheapest at nearly equal sizes
-    const int64_t rest = layer.rows - rows.first;
-    rows.last = rows.first + (P::kTiled && left > 1 ? kManyRows<P> : rest / left);
+  for (Window rows = {0, 0}; rows.first < layer.rows; rows.first = rows.last) {
+    rows.last = next_rows<P>(rows.first, layer.rows);
     convolve<P>(op, layer, in, rows, panel, panels, tile);
     for (int64_t t = rows.first; t < rows.last; ++t) {
       const float* sums = tile + (t - rows.first) * panels * kPanel;
@@ -266,12 +263,6 @@ void run(const TwoStreamConv& op, int64_t epoch, int64_t epochs, int64_t first, 
   }
 }
 
-#if defined(__AMX_BF16__)
-using Fastest = Bfloat16Tiles;
-#elif defined(__AVX512BF16__)
-using Fastest = Bfloat16;
-#endif
-
 constexpr int64_t kTasks = 4;  // for each thread, so that none waits long for the last one
 
 }  // namespace
@@ -293,14 +284,12 @@ void two_stream_conv(const TwoStreamConv& op, int threads) {
       const int64_t group = task / parts, first = task % parts * width;
       const int64_t epoch = op.batch * group / groups;
       const int64_t epochs = op.batch * (group + 1) / groups - epoch;
-#if defined(__AVX512BF16__)
       if (op.bf16) {
         const TileScope tiles;
         run<Fastest>(op, epoch, epochs, first, first + width, mine);
-        continue;
+      } else {
+        run<Float32>(op, epoch, epochs, first, first + width, mine);
       }
-#endif
-      run<Float32>(op, epoch, epochs, first, first + width, mine);
     }
   }
 }
