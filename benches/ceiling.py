@@ -18,7 +18,7 @@ import numpy as np
 import provenance
 
 from sleeptools import metrics, preprocess, presets, store
-from sleeptools.epochs import EpochSet, open_set
+from sleeptools.epochs import EpochSet, open_epochs
 from sleeptools.evaluate import evaluate
 from sleeptools.simulate import simulate
 from sleeptools.simulate.night import simulate_night
@@ -59,7 +59,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         f.parent.name: [row["val_kappa"] for row in rows(f)]
         for f in sorted((folder / "run").rglob("log.csv"))
     }
-    best = metrics.overall(ceiling(open_set(epochs), options.hours, options.seed))
+    best = metrics.overall(ceiling(open_epochs(epochs), options.hours, options.seed))
     ours = found.pooled("leak-free")
     return {
         "nights": options.subjects, "hours": options.hours, "seed": options.seed,

@@ -146,7 +146,7 @@ def onnx_file(network: nn.Module, batch: int) -> Path:
 def model_folder(network: nn.Module) -> Path:
     folder = Path(FOLDER.name) / str(id(network))
     folder.mkdir()
-    models.save(network, folder, material.facts())
+    models.save_model(network, folder, material.facts())
     return folder
 
 

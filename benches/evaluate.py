@@ -55,13 +55,13 @@ def write(folder: Path, seeds: range) -> None:
     sizes = np.full(NIGHTS, EPOCHS // NIGHTS)
     sizes[: EPOCHS % NIGHTS] += 1
     subjects = [f"SC4{i:02d}" for i in range(SUBJECTS)]
-    under = folds.under(folds.LEAK_FREE, folds.make(subjects, FOLDS, 0), 0)
+    under = folds.folds_under(folds.LEAK_FREE, folds.make_folds(subjects, FOLDS, 0), 0)
     config = {
         "format": "sleeptools-run", "version": 1, "model": {"name": "mmasleepnet"}, "folds": FOLDS,
         "folds_from": "seed", "protocols": [folds.LEAK_FREE], "seeds": list(seeds),
     }  # fmt: skip
     store.write_toml(folder / "config.toml", config)
-    store.write_table(folder / "folds.parquet", pl.DataFrame(folds.table({folds.LEAK_FREE: under})))
+    store.write_table(folder / "folds.parquet", pl.DataFrame(folds.folds_table({folds.LEAK_FREE: under})))
     for seed in seeds:
         rng = np.random.default_rng(seed)
         whole = pl.concat([night(rng, i, int(n)) for i, n in enumerate(sizes)])

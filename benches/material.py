@@ -39,7 +39,7 @@ def epochs(count: int) -> NDArray[np.float32]:
 def model(name: str, **settings: object) -> nn.Module:
     """Make a network with random weights and the statistics that training would settle on."""
     torch.manual_seed(SEED)
-    made = models.build(name, settings).train()
+    made = models.build_model(name, settings).train()
     norms = [m for m in made.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

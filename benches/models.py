@@ -96,7 +96,7 @@ class Cost(NamedTuple):
 
 def cost(epochs: Path, name: str, settings: dict[str, Any]) -> Cost:
     with tempfile.TemporaryDirectory() as nowhere:  # nothing is written into it
-        plan = _plan.make(epochs, Path(nowhere), options(name, settings, passes=1000))
+        plan = _plan.make_plan(epochs, Path(nowhere), options(name, settings, passes=1000))
         tasks = list(plan.tasks())
         training = Training(tasks[0], _device.Source(plan.data, torch.device("cpu")), Stop())
 
@@ -152,7 +152,7 @@ def _seconds(work: Any, warm: int = WARM) -> float:
 def macs(name: str, settings: dict[str, Any]) -> int:
     """Multiply-accumulates of an epoch, counted by the layers' shapes."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model = models.build(name, settings).train()
+        model = models.build_model(name, settings).train()
         config: Any = model.config
         sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
         several = [sequence] if sequence > 1 else [1 + 2 * context] if context else []

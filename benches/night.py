@@ -56,7 +56,7 @@ def commands(folder: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     """Make the night and the model; a contender's command line by its name."""
     simulate("sleep-edf", folder / "raw", subjects=1, hours=options.hours, seed=material.SEED)
     psg = next(str(path) for path in (folder / "raw").glob("*-PSG.edf"))
-    models.save(material.model("mmasleepnet"), folder / "model", material.facts())
+    models.save_model(material.model("mmasleepnet"), folder / "model", material.facts())
     score = [sys.executable, "-m", "sleeptools.cli", "score", str(folder / "model"), psg]
     return {
         f"sleeptools score, {precision}": [

@@ -112,7 +112,7 @@ def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
         contenders.need_compiler()
     own = copy.deepcopy(network).train()
     recipe = registry.load("models", network.name).RECIPE
-    optimiser = _recipe.optimiser(list(own.parameters()), recipe)
+    optimiser = _recipe.make_optimiser(list(own.parameters()), recipe)
     weights = torch.tensor(recipe.class_weights) if recipe.class_weights else None
     tensor, stages = torch.from_numpy(x), torch.arange(len(x)) % 5
     forward = torch.compile(own) if how == "compiled" else own
@@ -122,7 +122,7 @@ def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
         with native.using_variant(variant):
             with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                 logits: Tensor = forward(tensor)
-            _recipe.loss(logits.float(), stages, weights, recipe.loss).backward()
+            _recipe.stage_loss(logits.float(), stages, weights, recipe.loss).backward()
         optimiser.step()
         return own
 

@@ -66,9 +66,9 @@ def preprocess(
 
 
 def _show(folder: Path) -> None:
-    from sleeptools.epochs import open_set
+    from sleeptools.epochs import open_epochs
 
-    found = open_set(folder)
+    found = open_epochs(folder)
     facts = found.manifest
     rows = [[name, "kept", n] for name, n in facts["counts"].items()]
     rows += [[name, "dropped", n] for name, n in facts["excluded"].items()]

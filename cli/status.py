@@ -22,7 +22,7 @@ def status(
     """Say what of a run is done and missing, the final model included."""
     from sleeptools import runs
 
-    found = runs.progress(run)
+    found = runs.run_progress(run)
     if as_json:
         emit_json(found)
         return

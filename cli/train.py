@@ -154,14 +154,14 @@ def train(
         "passes": passes, "device": device, "threads": threads, "explain": explain,
     }  # fmt: skip
     overrides = settings or ()
-    values = files.read(config, overrides)
+    values = files.read_settings(config, overrides)
     if recipe is not None:
         # a run's config.toml holds a whole recipe, which would hide the one asked for
-        source = files.read(None, overrides) if "format" in values else values
-        values["recipe"] = files.table(source, "recipe") | {"variant": recipe}
+        source = files.read_settings(None, overrides) if "format" in values else values
+        values["recipe"] = files.settings_table(source, "recipe") | {"variant": recipe}
     if precision is not None:
-        values["recipe"] = files.table(values, "recipe") | {"precision": precision}
-    asked = runs.asked(values)
+        values["recipe"] = files.settings_table(values, "recipe") | {"precision": precision}
+    asked = runs.options_from(values)
     wanted = _together(asked, {k: v for k, v in given.items() if v is not None})
     name = wanted.setdefault("model", "mmasleepnet")
     if name not in registry.names("models"):
@@ -218,12 +218,12 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
 
 def _folds(epochs: Path, split: str) -> int:
     """Give 20 folds, or one per subject where there are fewer; of epochs as many as the paper."""
-    from sleeptools.epochs import open_set
+    from sleeptools.epochs import open_epochs
     from sleeptools.folds import STRATIFIED
 
     if split == STRATIFIED:
         return 5
-    return min(20, max(2, len(open_set(epochs).subjects)))
+    return min(20, max(2, len(open_epochs(epochs).subjects)))
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def verify(
 
     problems = store.verify(folder)
     tested = (folder / "config.toml").exists() and (folder / "folds.parquet").exists()
-    if not problems and tested and runs.progress(folder)["done"]:
+    if not problems and tested and runs.run_progress(folder)["done"]:
         from sleeptools import evaluate
 
         problems = evaluate.verify(folder)

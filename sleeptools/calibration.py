@@ -19,7 +19,7 @@ from sleeptools.statistics import Bounds
 Values = npt.NDArray[np.float64]
 Stages = npt.NDArray[Any]
 
-BINS: Final = 15
+RELIABILITY_BINS: Final = 15
 SMALLEST: Final = float(np.finfo(np.float32).eps)
 """Probabilities are cut here, as scikit-learn cuts float32, so that no epoch costs infinitely."""
 STEPS: Final = 60
@@ -104,12 +104,12 @@ def parts(p: npt.NDArray[Any], truth: Stages, group: npt.NDArray[np.int64], grou
     """
     sure = p.max(1).astype(np.float64)
     right = p.argmax(1) == truth
-    place = group * BINS + np.minimum((sure * BINS).astype(np.int64), BINS - 1)
-    out = np.empty((groups, 1 + 3 * BINS))
+    place = group * RELIABILITY_BINS + np.minimum((sure * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
+    out = np.empty((groups, 1 + 3 * RELIABILITY_BINS))
     out[:, 0] = np.bincount(group, nll(p, truth), groups)
     for i, weight in enumerate((None, sure, right)):
-        counted = np.bincount(place, weight, groups * BINS).reshape(groups, BINS)
-        out[:, 1 + i * BINS : 1 + (i + 1) * BINS] = counted
+        counted = np.bincount(place, weight, groups * RELIABILITY_BINS).reshape(groups, RELIABILITY_BINS)
+        out[:, 1 + i * RELIABILITY_BINS : 1 + (i + 1) * RELIABILITY_BINS] = counted
     return out
 
 
@@ -155,9 +155,9 @@ def reliability(sums: Values) -> list[dict[str, float]]:
     count, sure, right = np.split(sums[1:], 3)
     return [
         {
-            "from": i / BINS, "to": (i + 1) / BINS, "epochs": int(count[i]),
+            "from": i / RELIABILITY_BINS, "to": (i + 1) / RELIABILITY_BINS, "epochs": int(count[i]),
             "probability": float(sure[i] / count[i]), "right": float(right[i] / count[i]),
         }
-        for i in range(BINS)
+        for i in range(RELIABILITY_BINS)
         if count[i]
     ]  # fmt: skip

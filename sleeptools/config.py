@@ -22,7 +22,7 @@ M = TypeVar("M", bound="BaseModel")
 Nested = dict[str, Any]
 
 
-def read(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
+def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
     """Read a TOML file, or nothing, and apply overrides to it.
 
     Parameters
@@ -77,7 +77,7 @@ def _put(values: Nested, keys: list[str], value: Any, text: str) -> None:
     values[keys[-1]] = value
 
 
-def table(values: Mapping[str, Any], name: str) -> Nested:
+def settings_table(values: Mapping[str, Any], name: str) -> Nested:
     """Take one table out of settings, empty if it is not there.
 
     Raises

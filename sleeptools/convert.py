@@ -61,7 +61,7 @@ def convert(
         If `recordings` holds recordings of other files.
     """
     module = registry.load("datasets", dataset)
-    sources = datasets.find(module, raw, subset=subset, settings=settings)
+    sources = datasets.find_recordings(module, raw, subset=subset, settings=settings)
     batch.refuse_mixing(raw, recordings, KIND, [s.id for s in sources])
     lacking = datasets.absent(module, raw, sources, subset)
     manifest = store.Manifest(KIND, VERSION, {"subset": subset, "absent": lacking})
@@ -89,15 +89,15 @@ def _convert_one(
         recording = read(source)
         usable = {n: s for n, s in recording.signals.items() if math.isfinite(s.gain)}
         inputs = {name: store.fingerprint(f) for name, f in source.inputs.items()}
-        rec.write(path, replace(recording, signals=usable), inputs)
-    recording = rec.read(path)
+        rec.write_recording(path, replace(recording, signals=usable), inputs)
+    recording = rec.read_recording(path)
     text = f"{len(recording.signals)} signals, {recording.seconds / 3600:.1f} h"
     notes = [text, done, str(recording.facts.get("notes", ""))]
     return _row(recording, path), "; ".join(n for n in notes if n)
 
 
 def _is_of(path: Path, source: Source) -> bool:
-    known = store.read_tensors(path, rec.KIND, rec.VERSION).facts["inputs"]
+    known = store.read_tensors(path, rec.RECORDING_KIND, rec.RECORDING_VERSION).facts["inputs"]
     return set(known) == set(source.inputs) and all(
         store.unchanged(f, known[name]) for name, f in source.inputs.items()
     )

@@ -72,7 +72,7 @@ def cut(
             warnings.append(f"{signal.label}: {doubt}")
         steps = preset.steps(signal.label, signal.modality)
         to = preset.rate_of(signal.sample_rate)
-        made = processing.run(steps, samples, signal.sample_rate, to, pieces)
+        made = processing.run_steps(steps, samples, signal.sample_rate, to, pieces)
         if made.shape[-1] != preset.samples:
             raise DataError(
                 f"{id_}: epochs of {signal.label!r} at {signal.sample_rate:g} Hz become "

@@ -20,9 +20,9 @@ from sleeptools.errors import DataError
 from sleeptools.hypnogram import Stages
 from sleeptools.sequences import Windows
 
-KIND = "sleeptools-epochs"
+EPOCHS_KIND = "sleeptools-epochs"
 FILE_KIND = "sleeptools-epochs-file"
-VERSION = 1
+EPOCHS_VERSION = 1
 OTHER = "stages_"
 """Before the number of a scorer who is not the truth."""
 
@@ -178,7 +178,7 @@ class EpochSet:
         return self.files[i], int(number - self._bounds[i])
 
 
-def write(
+def write_epochs(
     path: Path,
     *,
     signals: npt.NDArray[np.float32],
@@ -195,10 +195,10 @@ def write(
         "signals": signals, "stages": stages, "onset": onset, "hypnogram": hypnogram,
     }  # fmt: skip
     arrays |= {f"{OTHER}{number}": found for number, found in (others or {}).items()}
-    store.write_arrays(path, arrays, {"format": FILE_KIND, "version": VERSION, **facts})
+    store.write_arrays(path, arrays, {"format": FILE_KIND, "version": EPOCHS_VERSION, **facts})
 
 
-def read(path: Path) -> EpochFile:
+def read_epochs(path: Path) -> EpochFile:
     """Map one recording's epochs.
 
     Raises
@@ -206,7 +206,7 @@ def read(path: Path) -> EpochFile:
     DataError
         If the file is damaged, of another kind or of a newer version.
     """
-    t = store.read_tensors(path, FILE_KIND, VERSION)
+    t = store.read_tensors(path, FILE_KIND, EPOCHS_VERSION)
     f = dict(t.facts)
     others = {
         int(name.removeprefix(OTHER)): np.asarray(t[name])
@@ -220,7 +220,7 @@ def read(path: Path) -> EpochFile:
     )  # fmt: skip
 
 
-def open_set(folder: Path) -> EpochSet:
+def open_epochs(folder: Path) -> EpochSet:
     """Open a folder that `preprocess` wrote.
 
     Raises
@@ -230,8 +230,8 @@ def open_set(folder: Path) -> EpochSet:
     DataError
         If it is something else, is empty, or its files do not fit together.
     """
-    manifest = store.read_manifest(folder, KIND, VERSION)
-    files = tuple(read(folder / f"{name}.safetensors") for name in manifest["recordings"])
+    manifest = store.read_manifest(folder, EPOCHS_KIND, EPOCHS_VERSION)
+    files = tuple(read_epochs(folder / f"{name}.safetensors") for name in manifest["recordings"])
     if not files:
         raise DataError(f"{folder}: holds no recordings")
     shapes = {f.signals.shape[1:] for f in files}
@@ -243,7 +243,7 @@ def open_set(folder: Path) -> EpochSet:
     )  # fmt: skip
 
 
-def check(folder: Path) -> None:
+def check_epochs(folder: Path) -> None:
     """Compare a folder's files with the hashes in its manifest.
 
     Raises

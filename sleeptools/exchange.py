@@ -72,7 +72,7 @@ def exchange(
 def _read(path: Path, scheme: str | None, epoch_seconds: float | None) -> Hypnogram:
     if path.suffix != ".safetensors":
         return formats.read_hypnogram(path, scheme=scheme, epoch_seconds=epoch_seconds)
-    recording = rec.read(path)
+    recording = rec.read_recording(path)
     if recording.hypnogram is None:
         raise DataError(f"{path}: has no hypnogram")
     begin = later(recording.start, recording.hypnogram.onset)
@@ -105,7 +105,7 @@ def _place(hypnogram: Hypnogram, at: At | None, path: Path | None) -> Hypnogram:
 
 
 def _recording(path: Path) -> Recording:
-    return rec.read(path) if path.suffix == ".safetensors" else formats.read(path)
+    return rec.read_recording(path) if path.suffix == ".safetensors" else formats.read(path)
 
 
 def _check_overlap(hypnogram: Hypnogram, recording: Recording, *, has_clock: bool) -> None:

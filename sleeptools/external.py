@@ -71,11 +71,11 @@ def score(
     OutputError
         If `out` holds another run.
     """
-    manifest = store.Manifest(runs.KIND, runs.VERSION)
-    facts, data = trained.read_config(model), epoch_sets.open_set(epochs)
+    manifest = store.Manifest(runs.RUN_KIND, runs.RUN_VERSION)
+    facts, data = trained.read_config(model), epoch_sets.open_epochs(epochs)
     _fit(facts, data, model, stand_in=stand_in)
     known = _strangers(facts, data, namesakes=namesakes)
-    epoch_sets.check(epochs)
+    epoch_sets.check_epochs(epochs)
     place = Trained(EXTERNAL, int(facts.get("seed") or 0), 0)
     config = _config(facts, data, model, place.seed)
     with store.lock(out):
@@ -156,7 +156,7 @@ def _config(facts: Mapping[str, Any], data: EpochSet, model: Path, seed: int) ->
     files = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
     chosen = {k: v for k, v in facts["config"].items() if v is not None}
     return {
-        "format": runs.KIND, "version": runs.VERSION, "folds": 1, "folds_from": EXTERNAL,
+        "format": runs.RUN_KIND, "version": runs.RUN_VERSION, "folds": 1, "folds_from": EXTERNAL,
         "protocols": [EXTERNAL], "seeds": [seed], "final": False,
         "model": {"name": facts["model"], **chosen},
         "external": {"weights": store.sha256(model / "model.safetensors")},

@@ -1,10 +1,10 @@
 """Folds: who trains, who validates and who is tested, by whole subjects.
 
-`make` deals subjects out by seed; `published` gives the partitions of the MMASleepNet and AttnSleep
+`make_folds` deals subjects out by seed; `published_folds` gives the partitions of the MMASleepNet and AttnSleep
 papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup III (10). Two nights of
 one person never end up on two sides.
 
-`stratified` is the exception, for comparison with SlumberNet's paper (10.1038/s41598-024-54727-0):
+`stratified_folds` is the exception, for comparison with SlumberNet's paper (10.1038/s41598-024-54727-0):
 it deals out epochs, the same share of each stage into every fold, so that epochs of one night train
 and are tested. What comes of it is leaky and says so everywhere. The paper writes of a k-fold,
 which this is; its program drew five random splits of 80 to 20 per cent, whose test sets overlap.
@@ -164,7 +164,7 @@ class EpochFold:
 Division: TypeAlias = Fold | EpochFold
 
 
-def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
+def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
     """Deal subjects out into folds of nearly equal numbers.
 
     Parameters
@@ -196,7 +196,7 @@ def make(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
     return _fill(everyone, [part.tolist() for part in np.array_split(order, folds)])
 
 
-def stratified(stages: Codes, subjects: Iterable[str], folds: int, seed: int) -> list[EpochFold]:
+def stratified_folds(stages: Codes, subjects: Iterable[str], folds: int, seed: int) -> list[EpochFold]:
     """Deal epochs out into folds, of each stage nearly as many into every one: leaky.
 
     Parameters
@@ -238,7 +238,7 @@ def _deal(stages: Codes, parts: int, rng: np.random.Generator) -> Numbers:
     return dealt
 
 
-def published(subjects: Iterable[str]) -> list[Fold]:
+def published_folds(subjects: Iterable[str]) -> list[Fold]:
     """Give the published partition of Sleep-EDF-20, Sleep-EDF-78 or ISRUC's subgroup III.
 
     Parameters
@@ -299,14 +299,14 @@ def with_validation(fold: Fold, seed: int) -> Fold:
     return replace(fold, train=train, validation=validation)
 
 
-def under(protocol: str, folds: Sequence[Division], seed: int) -> list[Division]:
+def folds_under(protocol: str, folds: Sequence[Division], seed: int) -> list[Division]:
     """Folds as a protocol uses them: with validation for leak-free, without for best-on-test."""
     if protocol == LEAK_FREE:
         return [fold.with_validation(seed) for fold in folds]
     return list(folds)
 
 
-def table(folds: Mapping[str, Sequence[Division]]) -> list[dict[str, str | int]]:
+def folds_table(folds: Mapping[str, Sequence[Division]]) -> list[dict[str, str | int]]:
     """Rows of folds.parquet: protocol, fold, subject, role."""
     return [
         {"protocol": protocol, "fold": fold.number, "subject": subject, "role": role}

@@ -219,7 +219,7 @@ def from_events(
     stages = np.full(count, st.UNSCORED, np.int8)
     reasons = np.full(count, st.UNANNOTATED, np.int8)
     for start, stop, name in spans:
-        stage, reason = st.resolve(name, names)
+        stage, reason = st.stage_number(name, names)
         part = slice(start, stop)
         taken = reasons[part] != st.UNANNOTATED
         if np.any(taken & ((stages[part] != stage) | (reasons[part] != reason))):

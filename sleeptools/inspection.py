@@ -95,8 +95,8 @@ def _read(
 ) -> tuple[str, Recording | None, Hypnogram | None]:
     """Read a file as whatever it is: a recording of ours, or a file of the field."""
     if path.suffix == ".safetensors":
-        ours = rec.read(path)
-        return rec.KIND, ours, ours.hypnogram
+        ours = rec.read_recording(path)
+        return rec.RECORDING_KIND, ours, ours.hypnogram
     name = formats.find(path).__name__.rsplit(".", 1)[-1]
     scored = partial(formats.read_hypnogram, path, scheme=scheme, epoch_seconds=epoch_seconds)
     try:
@@ -114,7 +114,7 @@ def data_sets(folder: Path) -> list[str]:
     for name in registry.names("datasets"):
         module = registry.load("datasets", name)
         try:
-            sources = datasets.find(module, folder)
+            sources = datasets.find_recordings(module, folder)
         except SleeptoolsError:
             continue
         people = len({s.subject for s in sources})

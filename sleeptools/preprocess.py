@@ -122,9 +122,9 @@ def preprocess(
     store.need(recordings, "folder")
     readers, lost = _readers(preset, recordings, subset)
     _refuse_other(preset, out)
-    batch.refuse_mixing(recordings, out, epochs.KIND, readers)
-    manifest = store.Manifest(epochs.KIND, epochs.VERSION, {"subset": subset})
-    known = store.intact(out, epochs.KIND)
+    batch.refuse_mixing(recordings, out, epochs.EPOCHS_KIND, readers)
+    manifest = store.Manifest(epochs.EPOCHS_KIND, epochs.EPOCHS_VERSION, {"subset": subset})
+    known = store.intact(out, epochs.EPOCHS_KIND)
     with store.lock(out):
         items = [
             (n, partial(_one, preset, r, out / f"{n}.safetensors", known))
@@ -169,13 +169,13 @@ def _readers(
             raise DataError(f"{folder}: holds no recordings of the subset {subset!r}")
         paths = {name: folder / f"{name}.safetensors" for name in names}
         lost = {n: w for n, w in facts["failed"].items() if datasets.in_subset(module, n, subset)}
-        return {n: ({p.name: p}, partial(rec.read, p)) for n, p in paths.items()}, lost
+        return {n: ({p.name: p}, partial(rec.read_recording, p)) for n, p in paths.items()}, lost
     if any(folder.glob("*.safetensors")):
         raise DataError(
             f"{folder}: holds recordings but no index",
             hint="'sleeptools convert' was interrupted: run it again",
         )
-    sources = datasets.find(module, folder, subset=subset)
+    sources = datasets.find_recordings(module, folder, subset=subset)
     read = partial(generator.reading, module.read, folder)
     return {s.id: (s.inputs, partial(read, s)) for s in sources}, {}
 
@@ -190,7 +190,7 @@ def _one(
     done = batch.state(path, known, lambda: _made_by(path) == made_by)
     if done != batch.DONE:
         _write_epochs(preset, read(), path, made_by)
-    row = _row(epochs.read(path), preset)
+    row = _row(epochs.read_epochs(path), preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
     texts = [
         f"{row['epochs']} epochs kept", f"dropped: {dropped}" if dropped else "", done,
@@ -201,7 +201,7 @@ def _one(
 
 def _made_by(path: Path) -> dict[str, Any]:
     """Read what a file was made by; what an older version did not write has its default."""
-    found: dict[str, Any] = epochs.read(path).facts["made_by"]
+    found: dict[str, Any] = epochs.read_epochs(path).facts["made_by"]
     preset = presets.resolve(found["preset"], where=str(path))
     return found | {"preset": preset.model_dump(mode="json")}
 
@@ -222,7 +222,7 @@ def _write_epochs(
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
     values, warnings = cutting.cut(preset, recording.id, chosen, onset, path.parent)
-    epochs.write(
+    epochs.write_epochs(
         path,
         signals=values,
         stages=scoring.stages[kept],
@@ -291,7 +291,7 @@ def _finish(
     for row in rows:
         excluded.update(row["excluded"])
     settings = preset.model_dump(mode="json")
-    store.write_toml(out / "epochs.toml", {"format": epochs.KIND, "version": 1} | settings)
+    store.write_toml(out / "epochs.toml", {"format": epochs.EPOCHS_KIND, "version": 1} | settings)
     flat = [{**{k: v for k, v in r.items() if k != "excluded"}, **r["excluded"]} for r in rows]
     store.write_table(out / "index.parquet", pl.DataFrame(flat, infer_schema_length=None), csv=True)
     manifest.facts |= {

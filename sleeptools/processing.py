@@ -175,7 +175,7 @@ class Clip(Base):
         return scaling.clip(samples, self.limit)
 
 
-KINDS: tuple[type[Base], ...] = (
+STEP_KINDS: tuple[type[Base], ...] = (
     BandPass, Pass, Notch, Resample, ZScore, RobustScale, Baseline, Clip,
 )  # fmt: skip
 Step = Annotated[
@@ -184,7 +184,7 @@ Step = Annotated[
 ]
 
 
-def ordered(steps: Sequence[Step]) -> tuple[Step, ...]:
+def in_order(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Put the resampling first, where it is not listed.
 
     Raises
@@ -204,7 +204,7 @@ def ordered(steps: Sequence[Step]) -> tuple[Step, ...]:
     return whole
 
 
-def check(steps: Sequence[Step], rate: float) -> None:
+def check_steps(steps: Sequence[Step], rate: float) -> None:
     """Check the steps that come after the resampling to a rate in Hz.
 
     Raises
@@ -212,13 +212,13 @@ def check(steps: Sequence[Step], rate: float) -> None:
     DataError
         If a filter does not lie below half the rate.
     """
-    whole = ordered(steps)
+    whole = in_order(steps)
     first = next(i for i, s in enumerate(whole) if isinstance(s, Resample))
     for step in whole[first:]:
         step.check(rate)
 
 
-def run(
+def run_steps(
     steps: Sequence[Step],
     samples: Samples,
     rate: float,
@@ -244,7 +244,7 @@ def run(
         (epochs, samples) float32.
     """
     whole = True
-    for step in ordered(steps):
+    for step in in_order(steps):
         if whole and step.over == "epoch":
             samples, whole = cut(samples, rate), False
         if isinstance(step, Resample):

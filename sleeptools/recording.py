@@ -159,14 +159,14 @@ def past_fact(scorer: int) -> str:
 
 # --- our own format on disk: docs/formats.md ------------------------------------------------------
 
-KIND = "sleeptools-recording"
+RECORDING_KIND = "sleeptools-recording"
 FOLDER_KIND = "sleeptools-recordings"
-VERSION = 2
+RECORDING_VERSION = 2
 HYPNOGRAM = "hypnogram"
 PREFIX = "signal "
 
 
-def write(path: Path, recording: Recording, inputs: Mapping[str, object]) -> None:
+def write_recording(path: Path, recording: Recording, inputs: Mapping[str, object]) -> None:
     """Write a recording, one signal at a time, each as it is stored and at its own rate.
 
     Parameters
@@ -201,7 +201,7 @@ def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, obje
     grid = ("names", "epoch_seconds", "onset", "scorer")
     scorings = [{k: getattr(h, k) for k in grid} for h in recording.scorings]
     return {
-        "format": KIND, "version": VERSION, "id": recording.id, "subject": recording.subject,
+        "format": RECORDING_KIND, "version": RECORDING_VERSION, "id": recording.id, "subject": recording.subject,
         "night": recording.night,
         "start": recording.start.isoformat() if recording.start else None,
         "signals": [{k: getattr(s, k) for k in keep} for s in recording.signals.values()],
@@ -210,15 +210,15 @@ def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, obje
     }  # fmt: skip
 
 
-def read(path: Path) -> Recording:
-    """Map a recording that `write` wrote.
+def read_recording(path: Path) -> Recording:
+    """Map a recording that `write_recording` wrote.
 
     Raises
     ------
     DataError
         If the file is damaged, of another kind or of a newer version.
     """
-    t = store.read_tensors(path, KIND, VERSION)
+    t = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
     f = t.facts
     signals = {s["label"]: _mapped(t[PREFIX + s["label"]], s) for s in f["signals"]}
     grids = [f["hypnogram"], *f.get("others", [])] if f["hypnogram"] else []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sleeptools import folds, store
 from sleeptools.errors import DataError
-from sleeptools.runs import EPOCHS, Run, Trained
+from sleeptools.runs import FOLDS_EPOCHS, Run, Trained
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,7 +91,7 @@ def _dealt(run: Run, trained: Trained, table: pl.DataFrame, path: Path) -> None:
     expected = run.held_out.filter(mine).select(columns)
     found = table.select(pl.col("recording"), pl.col("epoch").cast(pl.Int32), pl.col("role"))
     if len(found.join(expected, on=columns, how="semi")) != max(len(found), len(expected)):
-        raise DataError(f"{path}: other epochs than {EPOCHS} says")
+        raise DataError(f"{path}: other epochs than {FOLDS_EPOCHS} says")
 
 
 def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:

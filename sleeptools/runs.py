@@ -20,15 +20,15 @@ from sleeptools.errors import DataError, UsageError
 if TYPE_CHECKING:
     import polars as pl
 
-KIND = "sleeptools-run"
-VERSION = 1
+RUN_KIND = "sleeptools-run"
+RUN_VERSION = 1
 FINAL = "final"
 """Folder of the model trained on everybody, and its protocol."""
 STATE = "state.safetensors"
 """The checkpoint of an unfinished training."""
 EXPLAIN = "explain.safetensors"
 """What a fold's model makes of its test epochs, besides their stages; may be left out."""
-EPOCHS = "folds_epochs.parquet"
+FOLDS_EPOCHS = "folds_epochs.parquet"
 """Which epochs validate and are tested, where epochs and not subjects are dealt out."""
 OPTIONS: Mapping[str, tuple[type, str]] = {
     "split": (str, "a text"), "folds": (int, "a whole number"), "folds_from": (str, "a text"),
@@ -97,7 +97,7 @@ class Run:
     @property
     def recipe(self) -> dict[str, Any]:
         """How the model was trained."""
-        return settings.table(self.config, "recipe")
+        return settings.settings_table(self.config, "recipe")
 
     def unchosen(self, protocol: str) -> tuple[int, ...]:
         """Folds of a protocol in which nothing chooses the pass, so that the last one is kept."""
@@ -133,7 +133,7 @@ class Run:
         DataError
             If the file lacks a column, or gives an epoch two roles in one fold.
         """
-        path, columns = self.folder / EPOCHS, ["protocol", "fold", "recording", "epoch", "role"]
+        path, columns = self.folder / FOLDS_EPOCHS, ["protocol", "fold", "recording", "epoch", "role"]
         table = store.read_table(path)
         if lacking := set(columns) - set(table.columns):
             raise DataError(f"{path}: lacks column {', '.join(sorted(lacking))}")
@@ -211,7 +211,7 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
             hint="'sleeptools train' with the same settings continues where it stopped",
         )
     manifest = folder / "manifest.json"
-    facts = store.read_manifest(folder, KIND, VERSION) if manifest.exists() else {}
+    facts = store.read_manifest(folder, RUN_KIND, RUN_VERSION) if manifest.exists() else {}
     return Run(folder, config, facts, table, done, missing)
 
 
@@ -229,7 +229,7 @@ def is_done(folder: Path, *, final: bool = False) -> bool:
     return (folder / last).exists() and not (folder / STATE).exists()
 
 
-def asked(values: Mapping[str, Any]) -> dict[str, Any]:
+def options_from(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a settings file, or a run's own config.toml, into options of `train`.
 
     Parameters
@@ -252,12 +252,12 @@ def asked(values: Mapping[str, Any]) -> dict[str, Any]:
     there = ("model", "recipe", *OPTIONS)
     settings.known(values, [*there, "format", "version", "epochs", "leaky"], where="settings")
     if "format" in values:
-        store.check_format(values, Path("--config"), KIND, VERSION)
+        store.check_format(values, Path("--config"), RUN_KIND, RUN_VERSION)
     model = _model(values)
     found: dict[str, Any] = {
         "settings": {
             "model": {k: v for k, v in model.items() if k != "name"},
-            "recipe": settings.table(values, "recipe"),
+            "recipe": settings.settings_table(values, "recipe"),
         }
     }
     if "name" in model:
@@ -273,18 +273,18 @@ def asked(values: Mapping[str, Any]) -> dict[str, Any]:
 def _model(values: Mapping[str, Any]) -> dict[str, Any]:
     """Give the table [model]; a text in its place is the name."""
     found = values.get("model", {})
-    return {"name": found} if isinstance(found, str) else settings.table(values, "model")
+    return {"name": found} if isinstance(found, str) else settings.settings_table(values, "model")
 
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.toml"
     if not path.exists():
         raise DataError(
-            f"{folder}: not a {KIND} folder (no config.toml)",
+            f"{folder}: not a {RUN_KIND} folder (no config.toml)",
             hint="give the folder that 'sleeptools train' wrote, for example runs/mmasleepnet",
         )
     config = store.read_toml(path)
-    store.check_format(config, path, KIND, VERSION)
+    store.check_format(config, path, RUN_KIND, RUN_VERSION)
     return config
 
 
@@ -306,7 +306,7 @@ def _some(trained: Sequence[Trained]) -> str:
     return f"{shown} and {len(trained) - 6} more" if len(trained) > 6 else shown  # noqa: PLR2004
 
 
-def progress(folder: Path) -> dict[str, Any]:
+def run_progress(folder: Path) -> dict[str, Any]:
     """Say what of a run is done; a run of which nothing is done yet is fine.
 
     Returns

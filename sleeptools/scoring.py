@@ -137,7 +137,7 @@ def _one(
     fingerprint = [stat.st_size, stat.st_mtime_ns]
     if before and before["input"] == fingerprint:
         return dict(before), batch.DONE
-    recording = rec.read(path) if path.suffix == ".safetensors" else formats.read(path)
+    recording = rec.read_recording(path) if path.suffix == ".safetensors" else formats.read(path)
     density, warnings = hypnodensity(engine, preset, recording, out)
     hypnogram = scored(engine, recording, density)
     formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM), to="edf")

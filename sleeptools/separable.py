@@ -54,7 +54,7 @@ def weight_count(widths: Sequence[int], kernel: int) -> int:
     return total
 
 
-def check(
+def check_separable_stream(
     size: tuple[int, ...], weights: tuple[int, ...], widths: Sequence[int], kernel: int
 ) -> None:
     """Check the arguments of `separable_stream`: the shapes of x and weights, and the settings.
@@ -129,7 +129,7 @@ def _separable(tensors: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def plan(widths: tuple[int, ...], kernel: int, samples: int, device: int = native.CPU) -> Plan:
+def plan_separable_stream(widths: tuple[int, ...], kernel: int, samples: int, device: int = native.CPU) -> Plan:
     """Lay out a call of the core; the sizes are checked before."""
     work, inputs, steps = 0, 1, samples
     for width in widths:
@@ -172,10 +172,10 @@ def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: 
     UnavailableError
         If the native core is off.
     """
-    check(x.shape, weights.shape, widths, kernel)
+    check_separable_stream(x.shape, weights.shape, widths, kernel)
     x, weights = (np.ascontiguousarray(array, np.float32) for array in (x, weights))
     batch, signals, samples = x.shape
-    p = plan(tuple(widths), kernel, samples)
+    p = plan_separable_stream(tuple(widths), kernel, samples)
     slots = native.threads(batch * signals, p.work)
     workspace = np.empty(slots * p.floats, np.float32)
     out = np.empty((batch, signals, widths[-1]), np.float32)

@@ -199,7 +199,7 @@ def is_number(text: str) -> bool:
     return text.lstrip("+-").replace(".", "", 1).isdecimal()
 
 
-def resolve(name: str, names: Sequence[str]) -> tuple[int, int]:
+def stage_number(name: str, names: Sequence[str]) -> tuple[int, int]:
     """Turn a stage name, or a reason for having none, into numbers.
 
     Parameters

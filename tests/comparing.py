@@ -8,7 +8,7 @@ from sleeptools import models
 
 def make(name, config=None, seed=0):
     torch.manual_seed(seed)
-    return models.build(name, config)
+    return models.build_model(name, config)
 
 
 def without_dropout(model):

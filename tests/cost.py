@@ -9,13 +9,13 @@ from sleeptools import models
 
 def parameters(name, config=None):
     with torch.device("meta"):
-        return sum(p.numel() for p in models.build(name, config).parameters())
+        return sum(p.numel() for p in models.build_model(name, config).parameters())
 
 
 def macs(name, config=None):
     """Of convolutions, linear layers and attention (its two products), an epoch."""
     with torch.device("meta"):
-        model = models.build(name, config).train()
+        model = models.build_model(name, config).train()
         x = torch.empty(2, *golden.shape(model.config))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(x)

@@ -27,17 +27,17 @@ def recording(path: Path) -> None:
     made = Recording(
         "SC4001", "SC400", 1, {signal.label: signal}, scoring, start, {"age": 33}, (other,)
     )
-    rec.write(path, made, {"SC4001E0-PSG.edf": {"size": 1, "mtime_ns": 2, "sha256": "3"}})
+    rec.write_recording(path, made, {"SC4001E0-PSG.edf": {"size": 1, "mtime_ns": 2, "sha256": "3"}})
 
 
 def epoch_set(folder: Path) -> None:
     signals = np.arange(2 * 4 * 5, dtype=np.float32).reshape(2, 4, 5)
-    epochs.write(
+    epochs.write_epochs(
         folder / "SC4001.safetensors", signals=signals, stages=np.array([1, 4], np.int8),
         onset=np.array([30.0, 90.0]), hypnogram=np.array([-1, 1, -1, 4], np.int8),
         facts={"recording": "SC4001", "subject": "SC400", "night": 1, "simulated": True},
     )  # fmt: skip
-    manifest = store.Manifest(epochs.KIND, 1, {
+    manifest = store.Manifest(epochs.EPOCHS_KIND, 1, {
         "montage": ["a", "b", "c", "d"], "sample_rate": 1.0, "epoch_seconds": 5.0,
         "stages": ["W", "N1", "N2", "N3", "REM"], "recordings": ["SC4001"],
     }, ["archive"])  # fmt: skip
@@ -46,12 +46,12 @@ def epoch_set(folder: Path) -> None:
 
 def model(folder: Path) -> None:
     """The settings and the list of weights; the weights themselves would be megabytes."""
-    made = models.build("mmasleepnet")
+    made = models.build_model("mmasleepnet")
     facts = {
         "montage": ["a", "b", "c", "d"], "sample_rate": 100.0, "epoch_seconds": 30.0,
         "stages": ["W", "N1", "N2", "N3", "REM"], "preprocessing": {},
     }  # fmt: skip
-    models.save(made, folder, facts)
+    models.save_model(made, folder, facts)
     weights = store.read_tensors(folder / "model.safetensors")
     layout = {name: [str(a.dtype), list(a.shape)] for name, a in weights.arrays.items()}
     (folder / "layout.json").write_text(json.dumps({"facts": weights.facts, "arrays": layout}))

@@ -119,7 +119,7 @@ def path(name):
 
 @torch.inference_mode()
 def logits(name, config, dtype=torch.float32):
-    model = fill(models.build(name, config))
+    model = fill(models.build_model(name, config))
     return model.to(dtype)(signals(model.config).to(dtype)).float().numpy()
 
 

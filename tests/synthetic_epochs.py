@@ -21,7 +21,7 @@ def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
             stages = rng.permutation(np.arange(count) % len(names)).astype(np.int8)
             waves = np.sin(2 * np.pi * (1 + 3 * stages[:, None, None]) * time_) * 30
             noise = rng.normal(0, 15, (count, channels, len(time_)))
-            epochs.write(
+            epochs.write_epochs(
                 folder / f"{name}.safetensors", signals=(waves + noise).astype(np.float32),
                 stages=stages, onset=epoch_seconds * place, hypnogram=stages,
                 facts={"recording": name, "subject": name[:-1], "night": night, "simulated": True},
@@ -34,5 +34,5 @@ def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
         "excluded": {"movement": 3},
     }  # fmt: skip
     files = [folder / f"{name}.safetensors" for name in recordings]
-    store.Manifest(epochs.KIND, epochs.VERSION, facts).write(folder, files)
+    store.Manifest(epochs.EPOCHS_KIND, epochs.EPOCHS_VERSION, facts).write(folder, files)
     return folder

@@ -16,7 +16,7 @@ ARCHIVE = Path(__file__).parent / "archive"
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_recording(version: int) -> None:
-    found = rec.read(ARCHIVE / f"recording-{version}.safetensors")
+    found = rec.read_recording(ARCHIVE / f"recording-{version}.safetensors")
     assert (found.id, found.subject, found.night) == ("SC4001", "SC400", 1)
     assert found.start is not None
     assert found.start.year == 1989
@@ -31,7 +31,7 @@ def test_recording(version: int) -> None:
 
 
 def test_epochs_1() -> None:
-    found = epochs.open_set(ARCHIVE / "epochs-1")
+    found = epochs.open_epochs(ARCHIVE / "epochs-1")
     assert found.subjects == ("SC400",)
     assert found.simulated
     file = found.files[0]
@@ -53,7 +53,7 @@ def test_model_1(tmp_path: Path) -> None:
     facts = {k: str(v) for k, v in layout["facts"].items()}
     save_file(weights, tmp_path / "model.safetensors", metadata=facts)
     shutil.copy(ARCHIVE / "model-1/config.json", tmp_path)
-    model = models.load(tmp_path)
+    model = models.load_model(tmp_path)
     for name, value in model.state_dict().items():
         assert np.array_equal(value.numpy(), weights[name])
 

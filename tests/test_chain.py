@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from sleeptools import folds, store
-from sleeptools.epochs import open_set
+from sleeptools.epochs import open_epochs
 
 QUICK = ("--passes", 1, "--set", "recipe.batch=32", "--set", "recipe.learning_rate=0.001")
 
@@ -41,7 +41,7 @@ def test_evaluate_counts_every_epoch_once(command, chain: Path) -> None:
     assert ran.code == 0, ran.err
     (found,) = json.loads(ran.out)
     assert found["simulated"] is True
-    truth = open_set(chain / "epochs").stages
+    truth = open_epochs(chain / "epochs").stages
     assert {r["protocol"] for r in found["results"]} == {"leak-free", "best-on-test"}
     for result in found["results"]:
         assert result["optimistic"] == (result["protocol"] == "best-on-test")

@@ -17,7 +17,7 @@ class Kind(BaseModel):
 def test_file_and_overrides(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text("[recipe]\nbatch = 3\nvariant = 'paper'\n")
-    found = config.read(path, ["recipe.batch=7", "model.kernels=authors", "x=[1, 2]", "y = a=b"])
+    found = config.read_settings(path, ["recipe.batch=7", "model.kernels=authors", "x=[1, 2]", "y = a=b"])
     assert found == {
         "recipe": {"batch": 7, "variant": "paper"},
         "model": {"kernels": "authors"},
@@ -31,41 +31,41 @@ def test_file_and_overrides(tmp_path):
     [("3", 3), ("true", True), ("1e-4", 1e-4), ("paper", "paper"), ('"3"', "3"), ("", "")],
 )
 def test_values(text, value):
-    assert config.read(None, [f"a={text}"]) == {"a": value}
+    assert config.read_settings(None, [f"a={text}"]) == {"a": value}
 
 
 @pytest.mark.parametrize("text", ["a", "=3", "a..b=3", ".=1"])
 def test_override_without_name_or_value(text):
     with pytest.raises(UsageError, match="expected NAME=VALUE"):
-        config.read(None, [text])
+        config.read_settings(None, [text])
 
 
 def test_override_into_a_value():
     with pytest.raises(UsageError, match="not a table"):
-        config.read(None, ["a=3", "a.b=4"])
+        config.read_settings(None, ["a=3", "a.b=4"])
 
 
 @pytest.mark.parametrize("texts", [["a.b=4", "a=3"], ["a.b.c=4", "a.b=x"]])
 def test_override_of_a_table(texts):
     with pytest.raises(UsageError, match="a table, not a value"):
-        config.read(None, texts)
+        config.read_settings(None, texts)
 
 
 def test_something_else_in_the_place_of_a_table():
-    assert config.table({}, "recipe") == {}
+    assert config.settings_table({}, "recipe") == {}
     with pytest.raises(UsageError, match="recipe is 3; expected a table"):
-        config.table({"recipe": 3}, "recipe")
+        config.settings_table({"recipe": 3}, "recipe")
 
 
 def test_unreadable_files(tmp_path):
     with pytest.raises(MissingInputError):
-        config.read(tmp_path / "none.toml")
+        config.read_settings(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("a = = 3")
     with pytest.raises(DataError, match="not valid TOML"):
-        config.read(tmp_path / "bad.toml")
+        config.read_settings(tmp_path / "bad.toml")
     (tmp_path / "bad.toml").write_bytes(b"a = '\xff'")
     with pytest.raises(DataError):
-        config.read(tmp_path / "bad.toml")
+        config.read_settings(tmp_path / "bad.toml")
 
 
 def test_defaults_are_filled_in():

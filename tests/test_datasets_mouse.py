@@ -42,7 +42,7 @@ def made(seconds: float, rate: float, epoch_seconds: float, eeg: np.ndarray) -> 
 
 
 def only(folder: Path) -> epochs.EpochFile:
-    (file,) = epochs.open_set(folder).files
+    (file,) = epochs.open_epochs(folder).files
     return file
 
 
@@ -465,15 +465,15 @@ def test_epochs_of_any_length(tmp_path: Path, seconds: float, rate: float) -> No
     """The samples of an epoch follow its onset, whatever its length and the rate."""
     ramp = np.arange(int(240 * rate), dtype=np.float32)
     recording = made(240, rate, seconds, ramp)
-    rec.write(tmp_path / "r" / "m-1.safetensors", recording, {})
+    rec.write_recording(tmp_path / "r" / "m-1.safetensors", recording, {})
     preset = presets.Preset(
         name="x", data_set="kjaerby", montage=("EEG", "EMG"), sample_rate=round(rate),
         rate_tolerance=0.001, epoch_seconds=seconds, stages=stages.MOUSE, trim={"rule": "none"},
     )  # fmt: skip
     preprocess._write_epochs(
-        preset, rec.read(tmp_path / "r" / "m-1.safetensors"), tmp_path / "e.safetensors", {}
+        preset, rec.read_recording(tmp_path / "r" / "m-1.safetensors"), tmp_path / "e.safetensors", {}
     )
-    file = epochs.read(tmp_path / "e.safetensors")
+    file = epochs.read_epochs(tmp_path / "e.safetensors")
     assert file.signals.shape[2] == round(seconds * round(rate))
     np.testing.assert_array_equal(file.signals[:, 0, 0], np.ceil(file.onset * rate - 1e-6))
     assert len(file) + sum(file.facts["excluded"].values()) == int(240 / seconds)
@@ -497,7 +497,7 @@ def test_simulated_files_become_epochs_of_the_truth(name: str, tmp_path: Path) -
     convert.convert(name, raw, tmp_path / "recordings")
     one = preprocess.preprocess(presets.load(name), raw, tmp_path / "one")
     two = preprocess.preprocess(presets.load(name), tmp_path / "recordings", tmp_path / "two")
-    found, same = epochs.open_set(one), epochs.open_set(two)
+    found, same = epochs.open_epochs(one), epochs.open_epochs(two)
     assert found.simulated
     assert found.subjects == ("mouse-01", "mouse-02")
     assert found.names == stages.MOUSE
@@ -567,7 +567,7 @@ def test_the_chain_of_a_mouse_model(command, tmp_path: Path) -> None:
     ran = command("evaluate", "run", "--json")
     assert ran.code == 0, ran.err
     (found,) = json.loads(ran.out)
-    truth = epochs.open_set(tmp_path / "epochs").stages
+    truth = epochs.open_epochs(tmp_path / "epochs").stages
     (result,) = found["results"]
     assert np.sum(result["confusion"], 1).tolist() == np.bincount(truth, minlength=3).tolist()
     assert command("report", "run").code == 0

@@ -80,7 +80,7 @@ def test_files_of_one_name_in_two_folders(tmp_path: Path) -> None:
     settings(tmp_path / "raw", signals="signals/{subject}.edf", hypnograms=[])
     convert.convert("edf", root, tmp_path / "rec", lambda s: said.append(s.text))
     assert "input changed" in said[-1]
-    assert rec.read(tmp_path / "rec/a.safetensors").hypnogram is None
+    assert rec.read_recording(tmp_path / "rec/a.safetensors").hypnogram is None
 
 
 def test_channels_units_and_any_rate(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_an_animal_with_4_s_epochs_and_stages_of_its_own(tmp_path: Path) -> None
     made = preprocess.preprocess(
         presets.load(str(tmp_path / "mice.toml")), root, tmp_path / "epochs"
     )
-    found = epochs.open_set(made)
+    found = epochs.open_epochs(made)
     assert found.files[0].signals.shape == (98, 2, 256)
     assert found.manifest["counts"] == {"Wake": 80, "NREM": 80, "REM": 36}
     settings(tmp_path / "raw", **own | {"labels": own["labels"] | {"wake": "W"}})
@@ -155,7 +155,7 @@ def test_a_hypnogram_lies_where_the_clocks_say(tmp_path: Path, late: int, first:
     scored(tmp_path / "a_s.edf", late=late)
     root = settings(tmp_path, signals="{subject}.edf", hypnograms="{subject}_s.edf")
     convert.convert("edf", root, tmp_path / "rec")  # "a_s.edf" is named like a recording too
-    night = rec.read(tmp_path / "rec/a.safetensors")
+    night = rec.read_recording(tmp_path / "rec/a.safetensors")
     assert night.hypnogram is not None
     assert night.hypnogram.onset == max(0, late)
     assert len(night.hypnogram) == 20 - abs(first)
@@ -228,7 +228,7 @@ def test_without_settings_some_to_begin_with_are_shown(command, tmp_path: Path) 
     ran = command("convert", "edf", "raw")
     assert ran.code == 0, ran.err
     assert "PRESET.toml" in ran.err
-    night = rec.read(tmp_path / "recordings/p1-1.safetensors")
+    night = rec.read_recording(tmp_path / "recordings/p1-1.safetensors")
     assert night.hypnogram is not None
     assert night.hypnogram.stages.tolist() == [0, 2]
 
@@ -243,7 +243,7 @@ def test_settings_may_lie_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"edf\.toml"):
         convert.convert("edf", tmp_path / "raw", tmp_path / "other")
     with pytest.raises(UsageError, match="--config is for the data set edf"):
-        datasets.find(isruc, tmp_path, settings=tmp_path / "mine.toml")
+        datasets.find_recordings(isruc, tmp_path, settings=tmp_path / "mine.toml")
 
 
 @pytest.mark.slow
@@ -252,7 +252,7 @@ def test_the_whole_chain(command, tmp_path: Path) -> None:
     assert command("convert", "edf", "raw").code == 0
     ran = command("preprocess", "sleep-edf", "recordings", "--trim", "none", "--scorer", 2)
     assert ran.code == 0, ran.err
-    file = epochs.open_set(tmp_path / "epochs").files[0]
+    file = epochs.open_epochs(tmp_path / "epochs").files[0]
     assert file.signals.shape[1:] == (4, 3000)
     assert list(file.others) == [1]
     quick = ("--passes", 1, "--set", "recipe.batch=32")
@@ -260,7 +260,7 @@ def test_the_whole_chain(command, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     ran = command("evaluate", "--json")
     (result,) = json.loads(ran.out)[0]["results"]
-    assert np.sum(result["confusion"]) == len(epochs.open_set(tmp_path / "epochs"))
+    assert np.sum(result["confusion"]) == len(epochs.open_epochs(tmp_path / "epochs"))
     assert command("report").code == 0
 
 

@@ -47,12 +47,12 @@ def any_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def make(folder: Path, **config: Any) -> Path:
     """Save a model with settled BatchNorm statistics and weights that tell epochs apart."""
     torch.manual_seed(3)
-    model: Any = models.build("mmasleepnet", config)
+    model: Any = models.build_model("mmasleepnet", config)
     channels = model.config.channels
     with torch.no_grad():
         model.train()(torch.from_numpy(signals(6, channels)))
         model.linear2.weight *= 30
-    models.save(model, folder, facts(channels, model.config.stages))
+    models.save_model(model, folder, facts(channels, model.config.stages))
     return folder
 
 
@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(folder: Path, x: Any) -> Any:
     """Hypnodensity by the model in plain PyTorch."""
     with native.using_variant("reference"), torch.inference_mode():
-        return models.load(folder)(torch.from_numpy(x)).softmax(1).numpy()
+        return models.load_model(folder)(torch.from_numpy(x)).softmax(1).numpy()
 
 
 def test_equals_the_model(any_folder: Path, variant: str) -> None:
@@ -101,7 +101,7 @@ def test_bf16(folder: Path, variant: str) -> None:
 
 def test_precision_says_what_is_computed(tmp_path: Path) -> None:
     """ULW-SleepNet has float32 kernels only."""
-    models.save(models.build("ulw-sleepnet", {}), tmp_path, facts(4, 5))
+    models.save_model(models.build_model("ulw-sleepnet", {}), tmp_path, facts(4, 5))
     assert Engine.load(tmp_path, precision="bf16").precision == "fp32"
 
 
@@ -115,9 +115,9 @@ SEVERAL: dict[str, dict[str, Any]] = {
 def looking_around(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[Any, Path]:
     """A model that looks at several epochs, and its folder."""
     torch.manual_seed(1)
-    model: Any = models.build(request.param, SEVERAL[request.param]).eval()
+    model: Any = models.build_model(request.param, SEVERAL[request.param]).eval()
     folder = tmp_path_factory.mktemp("model")
-    models.save(model, folder, facts(model.config.channels, 5))
+    models.save_model(model, folder, facts(model.config.channels, 5))
     return model, folder
 
 
@@ -183,7 +183,7 @@ def test_a_value_that_is_not_finite_spoils_its_epoch_only(
 def test_two_threads_may_call_one_engine(folder: Path, tmp_path: Path, name: str) -> None:
     """What is made ready for a size is lent to one at a time, and little of it is kept."""
     if name != "mmasleepnet":
-        models.save(models.build(name, {}), tmp_path, facts(4, 5))
+        models.save_model(models.build_model(name, {}), tmp_path, facts(4, 5))
         folder = tmp_path
     engine = Engine.load(folder)
     x = signals(40)

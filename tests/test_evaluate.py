@@ -193,7 +193,7 @@ def test_a_second_reading_of_a_leak_free_test_fold_is_told(run):
 def test_progress_of_a_run(run):
     shutil.rmtree(run / "best-on-test/seed-0/fold-01")
     store.write_text(run / "leak-free/seed-0/fold-00/state.safetensors", "")  # died at the very end
-    found = runs.progress(run)
+    found = runs.run_progress(run)
     assert found["missing"] == ["leak-free/seed-0/fold-00", "best-on-test/seed-0/fold-01"]
     assert found["array"] == "0,1"
     assert [str(t) for t in runs.open_run(run, partial=True).missing] == found["missing"]
@@ -202,13 +202,13 @@ def test_progress_of_a_run(run):
 def test_progress_of_the_final_model(run):
     config = store.read_toml(run / "config.toml") | {"final": True}
     store.write_toml(run / "config.toml", config)
-    assert runs.progress(run)["missing"] == ["final"]
+    assert runs.run_progress(run)["missing"] == ["final"]
     for path in [*run.glob("*/seed-0"), run / "folds.parquet"]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     store.write_toml(run / "config.toml", config | {"folds": 0, "protocols": []})
-    assert runs.progress(run) == {"done": [], "missing": ["final"], "array": "", "leaky": False}
+    assert runs.run_progress(run) == {"done": [], "missing": ["final"], "array": "", "leaky": False}
     store.write_text(run / "final/model.safetensors", "")
-    assert runs.progress(run) == {"done": ["final"], "missing": [], "array": "", "leaky": False}
+    assert runs.run_progress(run) == {"done": ["final"], "missing": [], "array": "", "leaky": False}
 
 
 def test_read_only_run_is_printed_as_json(command, run, monkeypatch):
@@ -458,9 +458,9 @@ def test_verify_reads_the_numbers_of_version_1(command, run):
 def test_options_from_a_settings_file():
     recipe = {"batch": 3}
     nothing = {"settings": {"model": {}, "recipe": {}}}
-    assert runs.asked({}) == nothing
-    assert runs.asked({"model": "mmasleepnet"}) == nothing | {"model": "mmasleepnet"}
-    found = runs.asked({"model": {"name": "x", "eeg": 6}, "recipe": recipe, "seeds": [0, 1]})
+    assert runs.options_from({}) == nothing
+    assert runs.options_from({"model": "mmasleepnet"}) == nothing | {"model": "mmasleepnet"}
+    found = runs.options_from({"model": {"name": "x", "eeg": 6}, "recipe": recipe, "seeds": [0, 1]})
     assert found == {
         "model": "x", "seeds": (0, 1), "settings": {"model": {"eeg": 6}, "recipe": recipe},
     }  # fmt: skip
@@ -478,7 +478,7 @@ def test_options_from_a_settings_file():
 )
 def test_settings_that_are_refused(values, said):
     with pytest.raises(UsageError, match=said):
-        runs.asked(values)
+        runs.options_from(values)
 
 
 def test_mouse_stages_work_as_well(tmp_path):

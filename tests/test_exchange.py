@@ -149,12 +149,12 @@ def test_our_own_recordings_give_their_hypnogram(tmp_path: Path) -> None:
     start = datetime(1989, 4, 24, 16, 13)
     made = Recording("SC4001", "SC400", 1, {"EEG": signal}, scored, start)
     ours = tmp_path / "SC4001.safetensors"
-    rec.write(ours, made, {})
+    rec.write_recording(ours, made, {})
     exchange(ours, tmp_path / "out.edf")
     found = formats.read_hypnogram(tmp_path / "out.edf")
     assert (found.stages.tolist(), found.onset) == ([0, 4, -1], 15)
     assert edf.read_start(tmp_path / "out.edf") == start
-    rec.write(ours, replace(made, hypnogram=None), {})
+    rec.write_recording(ours, replace(made, hypnogram=None), {})
     with pytest.raises(DataError, match="has no hypnogram"):
         exchange(ours, tmp_path / "other.edf")
 

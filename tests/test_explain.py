@@ -78,8 +78,8 @@ def test_what_is_in_it(explained, run):
 
 
 def test_it_follows_from_the_stored_model(explained, run, tiny):
-    model = models.load(run / FOLD)
-    file = epochs.read(tiny / f"{explained.facts['recordings'][0]}.safetensors")
+    model = models.load_model(run / FOLD)
+    file = epochs.read_epochs(tiny / f"{explained.facts['recordings'][0]}.safetensors")
     with torch.inference_mode():
         parts = model.features(torch.from_numpy(np.array(file.signals)))
         weights = model.se.excitation(model.se.mixed(parts.fused)).flatten(1)

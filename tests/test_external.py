@@ -23,7 +23,7 @@ def stamped(folder, **facts):
     manifest = store.read_json(folder / "manifest.json")
     kept = {k: manifest[k] for k in FACTS} | facts
     files = [folder / f"{name}.safetensors" for name in manifest["recordings"]]
-    store.Manifest(epochs.KIND, epochs.VERSION, kept).write(folder, files)
+    store.Manifest(epochs.EPOCHS_KIND, epochs.EPOCHS_VERSION, kept).write(folder, files)
     return folder
 
 
@@ -56,7 +56,7 @@ def test_an_external_test_is_a_run(model, tmp_path):
     assert found.protocols == ("external",)
     assert found.matrix("external").sum() == 24
     assert set(found.subjects["subject"]) == {"S02", "S03"}
-    p = engine.Engine.load(model).hypnodensity(epochs.open_set(data).files[0].signals)
+    p = engine.Engine.load(model).hypnodensity(epochs.open_epochs(data).files[0].signals)
     mine = found.tested.filter(recording="S021").select(f"p_{s}" for s in HUMAN).to_numpy()
     np.testing.assert_array_equal(mine, p)
     assert "none of the 2 tested subjects trained" in found.leakage

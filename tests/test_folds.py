@@ -14,7 +14,7 @@ EDF_78 = [f"SC4{n:02d}" for n in range(83) if n not in MISSING]
 @pytest.mark.parametrize("protocol", folds.PROTOCOLS)
 def test_everybody_is_tested_once_and_never_trained_on_then(subjects, count, protocol):
     everyone = [f"S{i:02d}" for i in range(subjects)]
-    made = folds.under(protocol, folds.make(reversed(everyone), count, 3), 3)
+    made = folds.folds_under(protocol, folds.make_folds(reversed(everyone), count, 3), 3)
     assert [f.number for f in made] == list(range(count))
     assert sorted(s for f in made for s in f.test) == everyone
     sizes = {len(f.test) for f in made}
@@ -26,19 +26,19 @@ def test_everybody_is_tested_once_and_never_trained_on_then(subjects, count, pro
 
 def test_the_seed_decides():
     everyone = [f"S{i:02d}" for i in range(12)]
-    assert folds.make(everyone, 4, 1) == folds.make(everyone, 4, 1)
-    assert folds.make(everyone, 4, 1) != folds.make(everyone, 4, 2)
+    assert folds.make_folds(everyone, 4, 1) == folds.make_folds(everyone, 4, 1)
+    assert folds.make_folds(everyone, 4, 1) != folds.make_folds(everyone, 4, 2)
 
 
 def test_validation_is_a_fifth_of_the_training_subjects():
     everyone = [f"S{i:02d}" for i in range(20)]
-    fold = folds.with_validation(folds.make(everyone, 20, 0)[5], 0)
+    fold = folds.with_validation(folds.make_folds(everyone, 20, 0)[5], 0)
     assert len(fold.validation) == 4
-    assert fold == folds.with_validation(folds.make(everyone, 20, 0)[5], 0)
+    assert fold == folds.with_validation(folds.make_folds(everyone, 20, 0)[5], 0)
 
 
 def test_a_single_training_subject_leaves_nobody_to_validate():
-    fold = folds.with_validation(folds.make(["a", "b"], 2, 0)[0], 0)
+    fold = folds.with_validation(folds.make_folds(["a", "b"], 2, 0)[0], 0)
     assert fold.validation == ()
     assert len(fold.train) == 1
 
@@ -49,18 +49,18 @@ def test_a_single_training_subject_leaves_nobody_to_validate():
 )
 def test_wrong_numbers(subjects, count, words):
     with pytest.raises(DataError, match=words) as e:
-        folds.make([f"S{i}" for i in range(subjects)], count, 0)
+        folds.make_folds([f"S{i}" for i in range(subjects)], count, 0)
     assert e.value.exit_code == 65
 
 
 def test_published_20():
-    made = folds.published(EDF_20)
+    made = folds.published_folds(EDF_20)
     assert [f.test for f in made[:4]] == [("SC414",), ("SC405",), ("SC404",), ("SC417",)]
     assert sorted(s for f in made for s in f.test) == EDF_20
 
 
 def test_published_78():
-    made = folds.published(EDF_78)
+    made = folds.published_folds(EDF_78)
     assert [len(f.test) for f in made] == [8] * 8 + [7] * 2
     assert sorted(s for f in made for s in f.test) == EDF_78
     assert set(made[9].test) == {f"SC4{n:02d}" for n in (38, 8, 42, 9, 10, 61, 46)}
@@ -69,7 +69,7 @@ def test_published_78():
 @pytest.mark.parametrize("subjects", [EDF_20[:-1], EDF_78[1:], ["a", "b"]])
 def test_published_needs_the_very_subjects(subjects):
     with pytest.raises(DataError, match="20 or 78 subjects"):
-        folds.published(subjects)
+        folds.published_folds(subjects)
 
 
 def test_a_subject_on_two_sides_is_our_mistake():
@@ -78,17 +78,17 @@ def test_a_subject_on_two_sides_is_our_mistake():
 
 
 def test_table():
-    made = folds.make(["a", "b", "c"], 3, 0)
-    rows = folds.table({"leak-free": folds.under("leak-free", made, 0)})
+    made = folds.make_folds(["a", "b", "c"], 3, 0)
+    rows = folds.folds_table({"leak-free": folds.folds_under("leak-free", made, 0)})
     assert len(rows) == 9
     assert {r["role"] for r in rows} == {"train", "val", "test"}
 
 
 def test_published_isruc():
     ten = [f"III-{n:03d}" for n in range(1, 11)]
-    made = folds.published(ten)
+    made = folds.published_folds(ten)
     assert [f.test for f in made[:3]] == [("III-001",), ("III-010",), ("III-002",)]
     assert len(made) == 10
     with pytest.raises(DataError, match="was not released") as caught:
-        folds.published([f"I-{n:03d}" for n in range(1, 101)])
+        folds.published_folds([f"I-{n:03d}" for n in range(1, 101)])
     assert "--folds 5" in str(caught.value.hint)

@@ -24,7 +24,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_epochs_carry_what_made_them(raw: Path, tmp_path: Path) -> None:
     folder = preprocess.preprocess(presets.load("sleep-edf"), raw, tmp_path / "epochs")
-    (file,) = epochs.open_set(folder).files
+    (file,) = epochs.open_epochs(folder).files
     truth = simulate_night(0, 1, hours=1, seed=0).truth
     place = np.rint(file.onset / 30).astype(int)
     assert file.facts["others"] == {"2": generator.NAME}

@@ -46,7 +46,7 @@ def written(root: Path, subject: str, number: int = 1) -> Recording:
 
 def made(root: Path, out: Path, **options: object) -> epochs.EpochSet:
     preset = presets.changed(presets.load("isruc"), **options)
-    return epochs.open_set(preprocess.preprocess(preset, root, out))
+    return epochs.open_epochs(preprocess.preprocess(preset, root, out))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_every_way_of_labels_gives_the_same_epochs(
 def test_both_scorers_travel_to_the_epochs(tmp_path: Path) -> None:
     written(tmp_path / "raw", "III-001")
     convert.convert("isruc", tmp_path / "raw", tmp_path / "rec")
-    stored = rec.read(tmp_path / "rec/III-001.safetensors")
+    stored = rec.read_recording(tmp_path / "rec/III-001.safetensors")
     assert [h.scorer for h in stored.scorings] == ["scorer 1", "scorer 2"]
     assert stored.others[0].stages.tolist() == scoring(1).stages.tolist()
     index = store.read_table(tmp_path / "rec/index.parquet")
@@ -205,7 +205,7 @@ def test_subgroups_are_told_by_folder(tmp_path: Path) -> None:
         ("I-001", "I-001", 1), ("II-001-1", "II-001", 1), ("II-001-2", "II-001", 2),
         ("III-010", "III-010", 1),
     ]  # fmt: skip
-    assert [s.id for s in datasets.find(isruc, tmp_path / "ISRUC", subset="II")] == [
+    assert [s.id for s in datasets.find_recordings(isruc, tmp_path / "ISRUC", subset="II")] == [
         "II-001-1", "II-001-2",
     ]  # fmt: skip
     assert [s.id for s in isruc.find(tmp_path / "ISRUC/subgroupIII/10")] == ["III-010"]
@@ -218,7 +218,7 @@ def test_subgroups_are_told_by_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder's name tells the subgroup"):
         isruc.find(tmp_path / "healthy")
     with pytest.raises(UsageError, match=r"unknown subset '4'; there are: I, II, III"):
-        datasets.find(isruc, tmp_path / "ISRUC", subset="4")
+        datasets.find_recordings(isruc, tmp_path / "ISRUC", subset="4")
 
 
 def test_packed_archives_are_named(tmp_path: Path) -> None:
@@ -264,8 +264,8 @@ def test_ages_come_from_the_subgroups_table(tmp_path: Path) -> None:
 def test_a_recording_with_three_scorings_is_stored_whole(tmp_path: Path) -> None:
     later = replace(scoring(2), onset=60.0)
     three = replace(night("III-001"), others=(scoring(1), later))
-    rec.write(tmp_path / "x.safetensors", three, {})
-    found = rec.read(tmp_path / "x.safetensors")
+    rec.write_recording(tmp_path / "x.safetensors", three, {})
+    found = rec.read_recording(tmp_path / "x.safetensors")
     assert [h.onset for h in found.scorings] == [0, 0, 60]
     assert [h.stages.tolist() for h in found.scorings] == [
         scoring(k).stages.tolist() for k in range(3)

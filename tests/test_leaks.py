@@ -33,18 +33,18 @@ def replaced(folder, subjects, seed=1):
     rng = np.random.default_rng(seed)
     manifest = store.read_json(folder / "manifest.json")
     for name in manifest["recordings"]:
-        old = epochs.read(folder / f"{name}.safetensors")
+        old = epochs.read_epochs(folder / f"{name}.safetensors")
         if old.subject in subjects:
             signals = rng.normal(300, 2000, old.signals.shape).astype(np.float32)
             stages = rng.permutation(old.stages)
             facts = {k: old.facts[k] for k in ("recording", "subject", "night", "simulated")}
-            epochs.write(
+            epochs.write_epochs(
                 folder / f"{name}.safetensors", signals=signals, stages=stages,
                 onset=np.array(old.onset), hypnogram=stages, facts=facts,
             )  # fmt: skip
     files = [folder / f"{name}.safetensors" for name in manifest["recordings"]]
     facts = {k: manifest[k] for k in FACTS}
-    store.Manifest(epochs.KIND, epochs.VERSION, facts).write(folder, files)
+    store.Manifest(epochs.EPOCHS_KIND, epochs.EPOCHS_VERSION, facts).write(folder, files)
 
 
 def weights(run, protocol="leak-free"):
@@ -163,10 +163,10 @@ def test_a_recording_is_scaled_by_itself_alone(tmp_path):
     plain = presets.load("sleep-edf").model_dump(mode="json")
     preset = presets.resolve(plain | {"processing": [{"do": "z-score"}]}, where="test")
     raw = simulate("sleep-edf", tmp_path / "raw", subjects=2, hours=0.5)
-    both = epochs.open_set(preprocess.preprocess(preset, raw, tmp_path / "both"))
+    both = epochs.open_epochs(preprocess.preprocess(preset, raw, tmp_path / "both"))
     for path in raw.rglob("SC401*"):
         path.unlink()
-    (alone,) = epochs.open_set(preprocess.preprocess(preset, raw, tmp_path / "alone")).files
+    (alone,) = epochs.open_epochs(preprocess.preprocess(preset, raw, tmp_path / "alone")).files
     first, second = both.files
     assert first.recording == alone.recording
     np.testing.assert_array_equal(first.signals, alone.signals)

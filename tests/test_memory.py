@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sleeptools.epochs import open_set
+from sleeptools.epochs import open_epochs
 from sleeptools.formats import edf
 
 CHANNELS = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "C3", "Cz", "C4", "P7", "P3", "Pz", "P4",
@@ -90,5 +90,5 @@ def test_a_long_recording_fits(day: Path, monkeypatch: pytest.MonkeyPatch, nativ
     ]
     print(f"peak anonymous memory: {peaks[0]:.0f} MiB converting, {peaks[1]:.0f} MiB preprocessing")
     assert max(peaks) < 1200
-    (file,) = open_set(day / "epochs").files
+    (file,) = open_epochs(day / "epochs").files
     assert file.signals.shape == (HOURS * 120, len(CHANNELS), 30 * 256)

@@ -123,7 +123,7 @@ def test_every_parameter_gets_a_gradient(name):
     x = golden.signals(model.config, 4)
     logits = model(x)
     stages = torch.arange(logits[..., 0].numel()).view(logits.shape[:-1]) % 3
-    _recipe.loss(logits.flatten(0, -2), stages.flatten(), None, "weighted_ce").backward()
+    _recipe.stage_loss(logits.flatten(0, -2), stages.flatten(), None, "weighted_ce").backward()
     frozen = 0
     for key, p in model.named_parameters():
         if p.requires_grad:
@@ -141,7 +141,7 @@ def test_takes_a_step_in_bf16(name):
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(x).float()
     stages = torch.arange(logits[..., 0].numel()).view(logits.shape[:-1]) % 3
-    _recipe.loss(logits.flatten(0, -2), stages.flatten(), None, "weighted_ce").backward()
+    _recipe.stage_loss(logits.flatten(0, -2), stages.flatten(), None, "weighted_ce").backward()
     for key, p in model.named_parameters():
         if p.requires_grad:
             assert p.grad.dtype == torch.float32, key
@@ -183,7 +183,7 @@ def test_learns_a_few_epochs_by_heart(name):
         if (logits.argmax(-1) == stages).float().mean() > 0.95:
             return
         optimiser.zero_grad()
-        _recipe.loss(logits.flatten(0, -2), stages.flatten(), None, "weighted_ce").backward()
+        _recipe.stage_loss(logits.flatten(0, -2), stages.flatten(), None, "weighted_ce").backward()
         optimiser.step()
     pytest.fail("does not learn a few epochs by heart")
 
@@ -253,33 +253,33 @@ def test_losses():
     logits = torch.tensor([[2.0, 0.0], [1.0, 3.0], [0.0, 0.0]])
     stages, weights = torch.tensor([0, 0, 1]), torch.tensor([1.0, 3.0])
     each = -logits.log_softmax(1)[torch.arange(3), stages] * weights[stages]
-    close(_recipe.loss(logits, stages, weights, "weighted_ce"), each.sum() / 5)
-    close(_recipe.loss(logits, stages, weights, "weighted_ce_n"), each.sum() / 3)
+    close(_recipe.stage_loss(logits, stages, weights, "weighted_ce"), each.sum() / 5)
+    close(_recipe.stage_loss(logits, stages, weights, "weighted_ce_n"), each.sum() / 3)
     twice = -logits.softmax(1).log_softmax(1)[torch.arange(3), stages] * weights[stages]
-    close(_recipe.loss(logits, stages, weights, "softmax_ce"), twice.sum() / 5)
+    close(_recipe.stage_loss(logits, stages, weights, "softmax_ce"), twice.sum() / 5)
     more, unscored = torch.cat([logits, logits + 1]), torch.cat([stages, torch.full((3,), -1)])
     for kind in ("weighted_ce", "weighted_ce_n", "softmax_ce"):
         close(
-            _recipe.loss(more, unscored, weights, kind), _recipe.loss(logits, stages, weights, kind)
+            _recipe.stage_loss(more, unscored, weights, kind), _recipe.stage_loss(logits, stages, weights, kind)
         )
 
 
 def test_the_authors_loss_has_a_floor():
     sure = 1000 * torch.eye(5)
-    assert _recipe.loss(sure, torch.arange(5), None, "softmax_ce").item() > 0.90
-    assert _recipe.loss(sure, torch.arange(5), None, "weighted_ce").item() == 0
+    assert _recipe.stage_loss(sure, torch.arange(5), None, "softmax_ce").item() > 0.90
+    assert _recipe.stage_loss(sure, torch.arange(5), None, "weighted_ce").item() == 0
 
 
 def test_recipes_of_mmasleepnet():
     module = registry.load("models", "mmasleepnet")
-    authors = _recipe.choose(module, {"variant": "authors", "batch": 8})
+    authors = _recipe.resolve_recipe(module, {"variant": "authors", "batch": 8})
     assert (authors.weight_decay, authors.amsgrad, authors.loss) == (0.01, True, "softmax_ce")
     assert (authors.batch, authors.passes, authors.learning_rate) == (8, 150, 1e-4)
     assert authors.selection == "accuracy"
-    paper = _recipe.choose(module, {"variant": "paper"})
+    paper = _recipe.resolve_recipe(module, {"variant": "paper"})
     assert (paper.weight_decay, paper.amsgrad, paper.loss) == (1e-3, False, "weighted_ce_n")
     assert paper.class_weights == (1.0, 1.8, 1.0, 1.25, 1.2)
-    assert _recipe.choose(module, {}) == module.RECIPE
+    assert _recipe.resolve_recipe(module, {}) == module.RECIPE
 
 
 # --- schedules ------------------------------------------------------------------------------------
@@ -288,10 +288,10 @@ def test_recipes_of_mmasleepnet():
 def rates(recipe, steps, losses=()):
     """Learning rate and momentum of every step; `losses` of the passes done before all of them."""
     weight = nn.Parameter(torch.ones(2))
-    optimiser = _recipe.optimiser([weight], recipe)
+    optimiser = _recipe.make_optimiser([weight], recipe)
     found = []
     for step in range(steps):
-        _recipe.adjust(optimiser, recipe, Place(step, steps, losses))
+        _recipe.adjust_optimiser(optimiser, recipe, Place(step, steps, losses))
         group = optimiser.param_groups[0]
         found.append((group["lr"], group.get("momentum", group.get("betas", [None])[0])))
     return np.array(found)
@@ -300,7 +300,7 @@ def rates(recipe, steps, losses=()):
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
 def test_one_cycle_is_that_of_pytorch(kind):
     recipe = _recipe.Recipe(optimiser=kind, learning_rate=0.1, schedule=Schedule(kind="one_cycle"))
-    optimiser = _recipe.optimiser([nn.Parameter(torch.ones(2))], recipe)
+    optimiser = _recipe.make_optimiser([nn.Parameter(torch.ones(2))], recipe)
     theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.1, total_steps=57)
     expected = []
     for _ in range(57):
@@ -315,7 +315,7 @@ def test_one_cycle_is_that_of_pytorch(kind):
 def test_cosine_restarts_are_those_of_pytorch_and_of_the_publication():
     """A descent ends where the next begins, after 10, 30, 70, ... steps; the last is cut short."""
     recipe = registry.load("models", "ulw-sleepnet").RECIPE
-    optimiser = _recipe.optimiser([nn.Parameter(torch.ones(2))], recipe)
+    optimiser = _recipe.make_optimiser([nn.Parameter(torch.ones(2))], recipe)
     theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, T_0=10, T_mult=2)
     expected = []
     for _ in range(200):
@@ -354,11 +354,11 @@ def test_plateau_waits_for_the_loss_to_fall():
 
 def test_a_setting_within_a_table_keeps_the_rest_of_it():
     module = registry.load("models", "mmasleepnet")
-    found = _recipe.choose(module, {"schedule": {"kind": "drop"}})
+    found = _recipe.resolve_recipe(module, {"schedule": {"kind": "drop"}})
     assert found.schedule == Schedule(kind="drop")
     for values in ({"schedule": "drop"}, {"schedule": {"kind": "none"}}, {"batch": {}}):
         with pytest.raises(UsageError, match="recipe: "):
-            _recipe.choose(module, values)
+            _recipe.resolve_recipe(module, values)
 
 
 # --- the model folder -----------------------------------------------------------------------------
@@ -366,15 +366,15 @@ def test_a_setting_within_a_table_keeps_the_rest_of_it():
 
 @pytest.fixture
 def folder(tmp_path):
-    models.save(golden.fill(make("mmasleepnet", {"tokens": "paper"})), tmp_path / "m", FACTS)
+    models.save_model(golden.fill(make("mmasleepnet", {"tokens": "paper"})), tmp_path / "m", FACTS)
     return tmp_path / "m"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_round_trip(name, tmp_path):
     model = golden.fill(narrow(name))
-    models.save(model, tmp_path / "m", FACTS)
-    back = models.load(tmp_path / "m")
+    models.save_model(model, tmp_path / "m", FACTS)
+    back = models.load_model(tmp_path / "m")
     x = golden.signals(model.config)
     assert torch.equal(back(x), model(x))
     assert back.facts["model"] == name
@@ -402,7 +402,7 @@ def change(path, **facts):
 def test_a_folder_that_does_not_fit(folder, facts, words):
     change(folder / "config.json", **facts)
     with pytest.raises(DataError, match=words):
-        models.load(folder)
+        models.load_model(folder)
 
 
 @pytest.mark.parametrize("key", ["montage", "preprocessing", "config"])
@@ -411,7 +411,7 @@ def test_a_config_that_lacks_something(folder, key):
     del facts[key]
     (folder / "config.json").write_text(json.dumps(facts))
     with pytest.raises(DataError, match=f"lacks {key}"):
-        models.load(folder)
+        models.load_model(folder)
 
 
 def test_weights_that_are_not_finite(folder):
@@ -420,7 +420,7 @@ def test_weights_that_are_not_finite(folder):
     arrays["linear1.bias"][3] = np.nan
     store.write_arrays(folder / "model.safetensors", arrays, {})
     with pytest.raises(DataError, match=r"linear1\.bias holds values that are not finite"):
-        models.load(folder)
+        models.load_model(folder)
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, 40_000, 100_000])
@@ -428,22 +428,22 @@ def test_weights_cut_short(folder, size):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError):
-        models.load(folder)
+        models.load_model(folder)
 
 
 def test_missing_files(folder, tmp_path):
     with pytest.raises(MissingInputError, match="no such model folder"):
-        models.load(tmp_path / "none")
+        models.load_model(tmp_path / "none")
     (folder / "model.safetensors").unlink()
     with pytest.raises(MissingInputError, match=r"model\.safetensors"):
-        models.load(folder)
+        models.load_model(folder)
 
 
 def test_unknown_names():
     with pytest.raises(UsageError, match="mmasleepnet"):
-        models.build("masleepnett")
+        models.build_model("masleepnett")
     with pytest.raises(UsageError, match="eeg, stages, kernels"):
-        models.build("mmasleepnet", {"kernel": "paper"})
+        models.build_model("mmasleepnet", {"kernel": "paper"})
 
 
 # --- MMASleepNet ----------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def test_the_order_of_the_tokens_matters():
 
 def test_recipes():
     for name in CNN:
-        recipe = _recipe.choose(registry.load("models", name), {"variant": "paper"})
+        recipe = _recipe.resolve_recipe(registry.load("models", name), {"variant": "paper"})
         assert (recipe.optimiser, recipe.learning_rate, recipe.batch) == ("adam", 0.01, 64)
         assert (recipe.schedule, recipe.passes) == (Schedule(kind="one_cycle"), 30)
         assert recipe.selection == "macro_f1"

@@ -23,7 +23,7 @@ PUBLISHED = {"W": 8285, "N1": 2804, "N2": 17799, "N3": 5703, "REM": 7717}  # Sle
 
 
 def of_letters(letters: str) -> Hypnogram:
-    pairs = [stages.resolve(LETTERS[x], stages.HUMAN) for x in letters]
+    pairs = [stages.stage_number(LETTERS[x], stages.HUMAN) for x in letters]
     found, reasons = np.array(pairs, np.int8).T
     return Hypnogram(found, reasons=reasons)
 
@@ -89,7 +89,7 @@ SHIFTS = some.integers(-50, 50)
 def made_epochs(folder: Path, night: rec.Recording) -> epochs.EpochFile:
     preset = presets.changed(presets.load("sleep-edf"), trim="none")
     preprocess._write_epochs(preset, night, folder / "x.safetensors", {})
-    return epochs.read(folder / "x.safetensors")
+    return epochs.read_epochs(folder / "x.safetensors")
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -171,7 +171,7 @@ def test_recordings_hold_what_the_files_hold(raw: Path, recordings: Path) -> Non
     assert index["subject"].to_list() == ["SC400", "SC400", "SC401", "SC401"]
     for source in sleep_edf.find(raw):
         wanted = sleep_edf.read(source)
-        found = rec.read(recordings / f"{source.id}.safetensors")
+        found = rec.read_recording(recordings / f"{source.id}.safetensors")
         assert found.hypnogram is not None
         assert wanted.hypnogram is not None
         assert np.array_equal(found.hypnogram.stages, wanted.hypnogram.stages)
@@ -188,8 +188,8 @@ def test_raw_and_recordings_give_the_same_epochs(
     raw: Path, recordings: Path, tmp_path: Path
 ) -> None:
     preset = presets.load("sleep-edf")
-    one = epochs.open_set(preprocess.preprocess(preset, recordings, tmp_path / "a"))
-    two = epochs.open_set(preprocess.preprocess(preset, raw, tmp_path / "b"))
+    one = epochs.open_epochs(preprocess.preprocess(preset, recordings, tmp_path / "a"))
+    two = epochs.open_epochs(preprocess.preprocess(preset, raw, tmp_path / "b"))
     assert len(one) == len(two)
     for a, b in zip(one.files, two.files, strict=True):
         assert np.array_equal(a.signals, b.signals)
@@ -202,9 +202,9 @@ def test_raw_and_recordings_give_the_same_epochs(
 
 def test_every_epoch_is_its_part_of_the_recording(recordings: Path, tmp_path: Path) -> None:
     preset = presets.load("sleep-edf")
-    found = epochs.open_set(preprocess.preprocess(preset, recordings, tmp_path / "epochs"))
+    found = epochs.open_epochs(preprocess.preprocess(preset, recordings, tmp_path / "epochs"))
     for file in found.files:
-        source = rec.read(recordings / f"{file.recording}.safetensors")
+        source = rec.read_recording(recordings / f"{file.recording}.safetensors")
         assert source.hypnogram is not None
         eeg = source.signals["EEG Fpz-Cz"].samples()
         for k in (0, len(file) // 2, len(file) - 1):
@@ -275,7 +275,7 @@ def test_the_real_first_minutes(real_data: Path, tmp_path: Path) -> None:
     (tmp_path / "SC4001E0-PSG.edf").symlink_to(psg)
     (tmp_path / scoring.name).symlink_to(scoring)
     out = preprocess.preprocess(presets.load("sleep-edf"), tmp_path, tmp_path / "epochs")
-    found = epochs.open_set(out)
+    found = epochs.open_epochs(out)
     assert found.manifest["counts"] == {"W": 10, "N1": 0, "N2": 0, "N3": 0, "REM": 0}
     assert found.manifest["excluded"]["past the signals"] == 2870
     assert not found.simulated
@@ -316,7 +316,7 @@ def test_every_epoch_of_the_recording_is_accounted_for(raw: Path, tmp_path: Path
     begin = edf.read_start(psg)
     edf.write_annotations(tmp_path / "SC4001EC-Hypnogram.edf", events, begin)
     out = preprocess.preprocess(presets.load("sleep-edf"), tmp_path, tmp_path / "epochs")
-    found = epochs.open_set(out)
+    found = epochs.open_epochs(out)
     excluded = found.manifest["excluded"]
     assert excluded["unannotated"] == seconds // 30 - 100
     assert len(found) + sum(excluded.values()) == seconds // 30
@@ -335,7 +335,7 @@ def test_telemetry_with_a_lead_in_stays_aligned(raw: Path, tmp_path: Path) -> No
     (source,) = sleep_edf.find(tmp_path)
     assert (source.id, source.subject, source.night) == ("ST7041", "ST704", 1)
     out = preprocess.preprocess(presets.load("sleep-edf"), tmp_path, tmp_path / "epochs")
-    (file,) = epochs.open_set(out).files
+    (file,) = epochs.open_epochs(out).files
     assert file.facts["excluded"]["unannotated"] == 25 + recording.seconds // 30 - 135
     assert file.onset[0] == 750
     assert len(file) == 110
@@ -367,9 +367,9 @@ def test_what_convert_lost_is_said_by_preprocess(raw: Path, tmp_path: Path) -> N
     with pytest.raises(DataError, match="SC4011"):
         convert.convert("sleep-edf", tmp_path / "raw", tmp_path / "rec")
     out = preprocess.preprocess(presets.load("sleep-edf"), tmp_path / "rec", tmp_path / "epochs")
-    assert "cut short" in epochs.open_set(out).manifest["failed"]["SC4011"]
+    assert "cut short" in epochs.open_epochs(out).manifest["failed"]["SC4011"]
     taken = convert.convert("sleep-edf", tmp_path / "raw", tmp_path / "taken", allow_truncated=True)
-    assert "the file holds" in rec.read(taken / "SC4011.safetensors").facts["notes"]
+    assert "the file holds" in rec.read_recording(taken / "SC4011.safetensors").facts["notes"]
 
 
 def test_interrupted_convert_is_told_from_an_empty_folder(recordings: Path, tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_a_dangling_link_fails_one_recording_only(raw: Path, tmp_path: Path) -> 
     psg.symlink_to(tmp_path / "gone")
     with pytest.raises(DataError, match="1 of 4 recordings failed, the first of them SC4011"):
         preprocess.preprocess(presets.load("sleep-edf"), tmp_path / "raw", tmp_path / "epochs")
-    assert len(epochs.open_set(tmp_path / "epochs").files) == 3
+    assert len(epochs.open_epochs(tmp_path / "epochs").files) == 3
 
 
 def test_ids_that_look_like_numbers_stay_texts(tmp_path: Path) -> None:

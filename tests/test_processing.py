@@ -33,7 +33,7 @@ def cut(samples: np.ndarray, rate: float) -> np.ndarray:
 def test_steps_run_in_the_order_of_the_file() -> None:
     noise = np.random.default_rng(0).normal(5, 30, 20_000).astype(np.float32)
     steps = preset().steps("EEG Fpz-Cz", "eeg")
-    found = processing.run(steps, noise, 200.0, 100.0, cut)
+    found = processing.run_steps(steps, noise, 200.0, 100.0, cut)
     channel = signals.resample(noise, 200, 100)
     band = filters.butterworth("bandpass", (0.3, 35), 4, 100)
     channel = scaling.clip(scaling.robust(filters.zero_phase(channel, band)), 2)
@@ -49,7 +49,7 @@ def test_a_step_is_done_to_what_it_names() -> None:
 
 def test_without_steps_a_channel_is_resampled_and_cut() -> None:
     noise = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
-    found = processing.run((), noise, 200.0, 100.0, cut)
+    found = processing.run_steps((), noise, 200.0, 100.0, cut)
     assert np.array_equal(found, cut(signals.resample(noise, 200, 100), 100))
 
 
@@ -66,7 +66,7 @@ def test_the_authors_way_of_slumbernet_can_be_written() -> None:
         ],
     ).processing
     noise = np.random.default_rng(0).normal(size=256 * 90).astype(np.float32)
-    found = processing.run(steps, noise, 256.0, 64.0, cut)
+    found = processing.run_steps(steps, noise, 256.0, 64.0, cut)
     epoch = sosfilt(butter(4, 16, fs=256, output="sos"), noise[256 * 30 : 256 * 60])
     epoch = resample_poly(epoch, 1, 4, padtype="edge")
     wanted = scaling.without_baseline(epoch[None].astype(np.float32), 12)[0]
@@ -78,7 +78,7 @@ def test_a_scale_over_the_recording_is_not_one_over_epochs() -> None:
     loud[3000:6000] *= 10
     for over, ratio in (("recording", 10), ("epoch", 1)):
         steps = preset(processing=[{"do": "z-score", "over": over}]).processing
-        spread = processing.run(steps, loud, 100.0, 100.0, cut).std(-1)
+        spread = processing.run_steps(steps, loud, 100.0, 100.0, cut).std(-1)
         assert spread[1] / spread[0] == pytest.approx(ratio, rel=0.1)
 
 
@@ -136,7 +136,7 @@ def test_the_steps_of_the_document_are_the_steps_there_are(tmp_path: Path) -> No
     (tmp_path / "own.toml").write_text(example)
     found = presets.load(str(tmp_path / "own.toml"))
     assert len(found.processing) > 3
-    for kind in processing.KINDS:
+    for kind in processing.STEP_KINDS:
         for tag in kind.tags():
             (row,) = (r for r in text.splitlines() if r.startswith(f"| `{tag}`"))
             own = [n for n in kind.model_fields if n not in ("do", "of", "over")]

@@ -117,10 +117,10 @@ def test_every_command_of_a_recipe_is_understood(
 def understood(options: dict[str, object], preset: presets.Preset) -> None:
     """Check a training's settings against the model, and the model against the epochs."""
     module = registry.load("models", str(options["model"]))
-    values = config.read(None, options["settings"])  # type: ignore[arg-type]
-    recipe = {"variant": options["recipe"] or "default", **config.table(values, "recipe")}
-    _recipe.choose(module, recipe)
-    model = config.resolve(module.Config, config.table(values, "model"), where="model")
+    values = config.read_settings(None, options["settings"])  # type: ignore[arg-type]
+    recipe = {"variant": options["recipe"] or "default", **config.settings_table(values, "recipe")}
+    _recipe.resolve_recipe(module, recipe)
+    model = config.resolve(module.Config, config.settings_table(values, "model"), where="model")
     assert (model.channels, model.sample_rate, model.epoch_seconds, model.stages) == (
         len(preset.montage), preset.sample_rate, preset.epoch_seconds, len(preset.stages),
     )  # fmt: skip
@@ -206,7 +206,7 @@ def test_a_recipe_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> 
         if command == "evaluate"
     ]
     for run in evaluated:  # type: ignore[attr-defined]
-        assert runs.progress(folder / run)["missing"] == []
+        assert runs.run_progress(folder / run)["missing"] == []
         assert run.name in page
         table = pl.read_csv(folder / run / "metrics.csv", infer_schema_length=None)
         kappa = table.filter(pl.col("metric") == "kappa")

@@ -432,7 +432,7 @@ def test_signals_before_and_after(tmp_path):
         wave = np.zeros(3000 * 20, np.float32)
         source = Signal("channel 0", 100.0, "uV", "eeg", len(wave), lambda wave=wave: wave)
         made = Recording(name, name[:-1], 1, {"channel 0": source})
-        recording.write(tmp_path / "recordings" / f"{name}.safetensors", made, {})
+        recording.write_recording(tmp_path / "recordings" / f"{name}.safetensors", made, {})
     store.Manifest(recording.FOLDER_KIND, facts={"recordings": names}).write(
         tmp_path / "recordings"
     )

@@ -14,7 +14,7 @@ import torch
 
 from sleeptools import convert, formats, models, native, preprocess, presets, scoring, store
 from sleeptools.engine import Engine
-from sleeptools.epochs import open_set
+from sleeptools.epochs import open_epochs
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.simulate import simulate
 
@@ -29,7 +29,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") -> Path:
     """Save a model of random weights that tells epochs apart, and knows its preprocessing."""
     torch.manual_seed(1)
-    model = models.build(name, {})
+    model = models.build_model(name, {})
     settings = presets.load(preset)
     noise = torch.randn(16, len(settings.montage), settings.samples).cumsum(-1)  # as slow as an EEG
     with torch.no_grad():
@@ -40,7 +40,7 @@ def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") ->
         "epoch_seconds": settings.epoch_seconds, "stages": list(settings.stages),
         "preprocessing": {"preset": settings.model_dump(mode="json")},
     }  # fmt: skip
-    models.save(model, folder, facts)
+    models.save_model(model, folder, facts)
     return folder
 
 
@@ -64,7 +64,7 @@ def test_a_night_is_scored_as_its_epochs_would_be(
 ) -> None:
     out = scoring.score(model, nights(raw), tmp_path / "scores")
     preset = presets.changed(presets.load("sleep-edf"), trim="none")
-    made = open_set(preprocess.preprocess(preset, raw, tmp_path / "epochs"))
+    made = open_epochs(preprocess.preprocess(preset, raw, tmp_path / "epochs"))
     engine = Engine.load(model)
     for file, path in zip(made.files, nights(raw), strict=True):
         table = store.read_table(out / f"{path.stem}-hypnodensity.parquet")

@@ -154,4 +154,4 @@ def test_the_work_is_that_of_the_convolutions() -> None:
         arguments = example(samples, WIDTHS, kernel)
         with FlopCounterMode(display=False) as counter:
             op.reference(*arguments)
-        assert separable.plan(tuple(WIDTHS), kernel, samples).work == counter.get_total_flops()
+        assert separable.plan_separable_stream(tuple(WIDTHS), kernel, samples).work == counter.get_total_flops()

@@ -18,7 +18,7 @@ MMA = {"variant": "mmasleepnet"}
 def keras_count(name, config):
     """Weights and statistics of BatchNorm."""
     with torch.device("meta"):
-        state = models.build(name, config).state_dict()
+        state = models.build_model(name, config).state_dict()
     return sum(v.numel() for k, v in state.items() if "num_batches" not in k)
 
 
@@ -32,7 +32,7 @@ def test_sleepprintnet_counts():
     published = SIX | {"eog": 2, "emg": 3, "sample_rate": 128.0}
     biases = 6 * 128 + 2 * 6 * 64  # before a BatchNorm; see the model's head
     assert keras_count("sleepprintnet", published) + biases == 3_617_381
-    assert models.build("sleepprintnet", published).linear1.in_features == 18_976
+    assert models.build_model("sleepprintnet", published).linear1.in_features == 18_976
     assert cost.parameters("sleepprintnet", MMA) == 3_372_517
     assert cost.parameters("sleepprintnet", MMA | SIX) == 3_519_973
     assert round(cost.macs("sleepprintnet", MMA) / 1e6, 1) == 46.9

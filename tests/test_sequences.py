@@ -12,7 +12,7 @@ from synthetic_epochs import write_epochs
 def night(tmp_path_factory):
     """Two subjects with two nights of 23 epochs; left out are some before 4, 5 and 16."""
     folder = tmp_path_factory.mktemp("epochs")
-    return epochs.open_set(
+    return epochs.open_epochs(
         write_epochs(
             folder, subjects=2, nights=2, count=23, gaps=(4, 5, 5, 16), channels=1,
             sample_rate=10.0, epoch_seconds=2.0,

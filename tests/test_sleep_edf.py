@@ -38,7 +38,7 @@ def test_telemetry_has_a_muscle_signal_at_100_hz(telemetry: Path, tmp_path: Path
         "Marker": 1,
     }  # fmt: skip
     out = preprocess.preprocess(presets.load("sleep-edf"), telemetry, tmp_path / "epochs")
-    file = epochs.open_set(out).files[0]
+    file = epochs.open_epochs(out).files[0]
     emg = night.signals["EMG submental"].samples()
     first = round(file.onset[0] * 100)
     assert np.array_equal(file.signals[0, 3], emg[first : first + 3000])
@@ -68,7 +68,7 @@ def test_subsets(telemetry: Path, cassette: Path, tmp_path: Path) -> None:
         path.rename(tmp_path / path.name.replace(old, new))
 
     def ids(subset: str | None) -> list[str]:
-        return [s.id for s in datasets.find(sleep_edf, tmp_path, subset=subset)]
+        return [s.id for s in datasets.find_recordings(sleep_edf, tmp_path, subset=subset)]
 
     assert ids("20") == ["SC4001"]
     assert ids("78") == ["SC4001", "SC4201"]
@@ -77,10 +77,10 @@ def test_subsets(telemetry: Path, cassette: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there are: 20, 78, telemetry"):
         ids("79")
     with pytest.raises(DataError, match="no recordings of the subset 'telemetry'"):
-        datasets.find(sleep_edf, cassette, subset="telemetry")
+        datasets.find_recordings(sleep_edf, cassette, subset="telemetry")
     out = convert.convert("sleep-edf", tmp_path, tmp_path / "rec", subset="78")
     made = preprocess.preprocess(presets.load("sleep-edf"), out, tmp_path / "e", subset="20")
-    assert [f.recording for f in epochs.open_set(made).files] == ["SC4001"]
+    assert [f.recording for f in epochs.open_epochs(made).files] == ["SC4001"]
     with pytest.raises(DataError, match="no recordings of the subset 'telemetry'"):
         preprocess.preprocess(presets.load("sleep-edf"), out, tmp_path / "f", subset="telemetry")
 
@@ -154,7 +154,7 @@ def test_facts_from_the_real_tables(real_data: Path, tmp_path: Path) -> None:
     for name in ("SC-subjects.xls", "ST-subjects.xls", "RECORDS"):
         (tmp_path / name).symlink_to(folder / "manifest" / name)
     out = convert.convert("sleep-edf", tmp_path, tmp_path / "rec")
-    facts = rec.read(out / "SC4001.safetensors").facts
+    facts = rec.read_recording(out / "SC4001.safetensors").facts
     assert (facts["age"], facts["sex"]) == (33, "F")
     assert facts["lights_off"] == 24 * 3600 - (16 * 60 + 13) * 60 + 38 * 60
     assert len(store.read_manifest(out, convert.KIND)["absent"]) == 152

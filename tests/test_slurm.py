@@ -142,7 +142,7 @@ def test_a_recipe_is_an_array_with_its_evaluation_after_it(slurm: Cluster) -> No
     for task in (0, 1):
         assert f"fold {task} of 0-1" in slurm.log(f"*_{task}")
         assert f"fold {1 - task} of 0-1" not in slurm.log(f"*_{task}")
-    assert runs.progress(slurm.run)["missing"] == []
+    assert runs.run_progress(slurm.run)["missing"] == []
     assert "simulated" in (slurm.work / "report.html").read_text()
     assert (slurm.run / "metrics.csv").exists()
     local = slurm.work / "runs" / "local"
@@ -192,7 +192,7 @@ def test_a_task_that_makes_way_for_a_more_urgent_job_continues(slurm: Cluster) -
     slurm.again(task)
     slurm.until(over=lambda: "restart 1: exit code" in slurm.log("*_0"))
     assert "restart 1: exit code 0" in slurm.log("*_0"), slurm.log("*_0")
-    assert runs.progress(slurm.run)["array"] == "1"
+    assert runs.run_progress(slurm.run)["array"] == "1"
     # only one of the folds was submitted, so the numbers are refused, and the page not begun
     slurm.until(over=slurm.all_over)
     assert slurm.of(slurm.jobs()["evaluate"], "ExitCode") == "65:0"

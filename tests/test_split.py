@@ -41,7 +41,7 @@ def options(**given):
 def test_every_epoch_is_tested_once_and_every_fold_is_like_the_whole(stages, count, seed, protocol):
     stages = np.array(stages, np.int8)
     count = min(count, len(stages))
-    made = folds.under(protocol, folds.stratified(stages, "ba", count, seed), seed)
+    made = folds.folds_under(protocol, folds.stratified_folds(stages, "ba", count, seed), seed)
     tests = [fold.numbers("test", None) for fold in made]
     assert sorted(np.concatenate(tests)) == list(range(len(stages)))
     for stage in range(5):
@@ -61,7 +61,7 @@ def test_the_seed_decides():
     stages = np.arange(60, dtype=np.int8) % 3
 
     def codes(seed):
-        return [f.codes.tolist() for f in folds.stratified(stages, "a", 5, seed)]
+        return [f.codes.tolist() for f in folds.stratified_folds(stages, "a", 5, seed)]
 
     assert codes(1) == codes(1)
     assert codes(1) != codes(2)
@@ -70,7 +70,7 @@ def test_the_seed_decides():
 @pytest.mark.parametrize("count", [1, 7])
 def test_wrong_numbers(count):
     with pytest.raises(DataError, match="of 6 epochs: expected 2 to 6"):
-        folds.stratified(np.zeros(6, np.int8), "a", count, 0)
+        folds.stratified_folds(np.zeros(6, np.int8), "a", count, 0)
 
 
 # --- a run of it ----------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def leaky(mice, tmp_path_factory):
 def test_leaky_stands_on_everything(leaky, command, tmp_path):
     assert store.read_toml(leaky / "config.toml")["leaky"] is True
     assert store.read_toml(leaky / "config.toml")["split"] == "stratified-epochs"
-    manifest = store.read_manifest(leaky, runs.KIND)
+    manifest = store.read_manifest(leaky, runs.RUN_KIND)
     assert (manifest["leaky"], manifest["split"]) == (True, "stratified-epochs")
     folders = [t.folder(leaky) for t in runs.open_run(leaky).done]
     assert len(folders) == 6
@@ -120,7 +120,7 @@ def test_what_is_scored_is_what_was_dealt_out(leaky, mice):
     run = runs.open_run(leaky)
     assert set(run.folds["role"]) == {"mixed"}
     found = results.predictions(run)
-    data = epochs.open_set(mice)
+    data = epochs.open_epochs(mice)
     for part in found.partition_by("protocol", "seed"):
         assert len(part) == len(data) == part.n_unique(["recording", "epoch"])
         assert part.equals(part.sort("recording", "onset"))
@@ -148,13 +148,13 @@ def test_a_subject_is_counted_once(leaky):
 
 def test_other_epochs_than_dealt_out(leaky, tmp_path):
     run = shutil.copytree(leaky, tmp_path / "run")
-    table = store.read_table(run / runs.EPOCHS)
-    store.write_table(run / runs.EPOCHS, table[1:])
+    table = store.read_table(run / runs.FOLDS_EPOCHS)
+    store.write_table(run / runs.FOLDS_EPOCHS, table[1:])
     with pytest.raises(DataError, match=r"other epochs than folds_epochs\.parquet says"):
         compute(run)
     other = "val" if table["role"][0] == "test" else "test"
     twice = pl.concat([table, table[:1].with_columns(role=pl.lit(other))])
-    store.write_table(run / runs.EPOCHS, twice)
+    store.write_table(run / runs.FOLDS_EPOCHS, twice)
     with pytest.raises(DataError, match="an epoch has two roles in one fold"):
         compute(run)
 
@@ -162,7 +162,7 @@ def test_other_epochs_than_dealt_out(leaky, tmp_path):
 def test_a_split_by_subject_must_not_leak(tmp_path, mice):
     train(mice, tmp_path / "run", options(fold=0))
     table = store.read_table(tmp_path / "run/folds.parquet")
-    assert not (tmp_path / "run" / runs.EPOCHS).exists()
+    assert not (tmp_path / "run" / runs.FOLDS_EPOCHS).exists()
     store.write_table(tmp_path / "run/folds.parquet", table.with_columns(role=pl.lit("test")))
     with pytest.raises(DataError, match=r"folds\.parquet says"):
         compute(tmp_path / "run", partial=True)
@@ -171,7 +171,7 @@ def test_a_split_by_subject_must_not_leak(tmp_path, mice):
 def test_a_run_goes_on_with_its_own_split(mice, leaky, tmp_path):
     with pytest.raises(OutputError, match="split: stratified-epochs there, subjects now"):
         train(mice, leaky, options(folds=3))
-    asked = runs.asked(store.read_toml(leaky / "config.toml"))
+    asked = runs.options_from(store.read_toml(leaky / "config.toml"))
     assert asked["split"] == "stratified-epochs"
     train(mice, tmp_path / "run", options(folds=None, final=True))
     config = store.read_toml(tmp_path / "run/config.toml")
@@ -232,7 +232,7 @@ def fingerprints(tmp_path_factory):
     for i, stage in enumerate(stages):
         tone = 30 * np.sin(2 * np.pi * ((2 + 2 * i) * times + rng.random((count, 1, 1))))
         signals = (tone + rng.normal(0, 10, (count, 1, 64))).astype(np.float32)
-        epochs.write(
+        epochs.write_epochs(
             folder / f"S{i:02d}1.safetensors", signals=signals, stages=np.full(count, stage),
             onset=np.arange(count, dtype=float), hypnogram=np.full(count, stage),
             facts={"recording": f"S{i:02d}1", "subject": f"S{i:02d}", "night": 1,
@@ -244,7 +244,7 @@ def fingerprints(tmp_path_factory):
         "recordings": names, "preset": {"name": "tiny"}, "excluded": {},
     }  # fmt: skip
     files = [folder / f"{name}.safetensors" for name in names]
-    store.Manifest(epochs.KIND, epochs.VERSION, facts).write(folder, files)
+    store.Manifest(epochs.EPOCHS_KIND, epochs.EPOCHS_VERSION, facts).write(folder, files)
     return folder
 
 

@@ -122,9 +122,9 @@ def test_predictions(whole):
 def test_predictions_follow_from_the_stored_model(whole, tiny):
     run, _ = whole
     folder = run / "leak-free/seed-0/fold-01"
-    model = models.load(folder)
+    model = models.load_model(folder)
     for name, rows in pl.read_parquet(folder / "predictions.parquet").group_by("recording"):
-        file = epochs.read(tiny / f"{name[0]}.safetensors")
+        file = epochs.read_epochs(tiny / f"{name[0]}.safetensors")
         p = model(torch.from_numpy(np.array(file.signals))).softmax(1).detach().numpy()
         order = rows["epoch"].to_numpy()
         stored = rows.select(f"p_{n}" for n in HUMAN).to_numpy()
@@ -178,7 +178,7 @@ def test_one_fold_at_a_time_and_more_asked_later(whole, tiny, tmp_path):
 
 
 def test_a_run_is_repeated_from_its_own_config(whole, tiny, tmp_path):
-    asked = runs.asked(store.read_toml(whole[0] / "config.toml"))
+    asked = runs.options_from(store.read_toml(whole[0] / "config.toml"))
     train(tiny, tmp_path / "run", TrainOptions(**asked, threads=1, explain=False))
     same(whole[0], tmp_path / "run")
     assert store.read_toml(tmp_path / "run/config.toml") == store.read_toml(
@@ -403,7 +403,7 @@ def test_seeds_in_parallel_are_all_kept(tiny, tmp_path):
 def test_a_seed_added_between_reading_and_writing_is_kept(tiny, tmp_path):
     """What two processes do, in one: both make a plan before either of them writes."""
     run = tmp_path / "run"
-    plans = [_plan.make(tiny, run, options(seeds=(seed,))) for seed in (0, 1)]
+    plans = [_plan.make_plan(tiny, run, options(seeds=(seed,))) for seed in (0, 1)]
     for plan in plans:
         with plan.holding():
             plan.write()
@@ -412,7 +412,7 @@ def test_a_seed_added_between_reading_and_writing_is_kept(tiny, tmp_path):
 
 def test_waiting_for_the_run_as_a_whole(tiny, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    plan = _plan.make(tiny, run, options())
+    plan = _plan.make_plan(tiny, run, options())
     held = contextlib.ExitStack()
     held.enter_context(store.lock(run))
     timer = threading.Timer(0.3, held.close)
@@ -448,7 +448,7 @@ def test_a_failed_attempt_does_not_block_the_folder(tiny, tmp_path, monkeypatch)
 
 def test_an_attempt_at_work_blocks_the_folder(tiny, tmp_path):
     run = tmp_path / "run"
-    first = _plan.make(tiny, run, options())
+    first = _plan.make_plan(tiny, run, options())
     with first.holding():
         first.write()
     other = options(passes=3)
@@ -457,7 +457,7 @@ def test_an_attempt_at_work_blocks_the_folder(tiny, tmp_path):
         pytest.raises(OutputError, match="other settings"),
     ):
         train(tiny, run, other)
-    second = _plan.make(tiny, run, other)
+    second = _plan.make_plan(tiny, run, other)
     with second.holding():
         second.write()
     with pytest.raises(OutputError, match="other settings"):
@@ -507,7 +507,7 @@ def test_one_subject(tmp_path):
     with pytest.raises(DataError, match="needs >= 2 subjects"):
         train(data, tmp_path / "run", options())
     train(data, tmp_path / "run", options(folds=None, final=True))
-    assert models.load(tmp_path / "run/final").facts["train_subjects"] == ["S00"]
+    assert models.load_model(tmp_path / "run/final").facts["train_subjects"] == ["S00"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -543,10 +543,10 @@ def test_other_epochs(whole, tmp_path):
 def test_a_signal_that_is_not_finite(tmp_path):
     data = write_epochs(tmp_path / "epochs", subjects=3, count=5)
     broken = data / "S011.safetensors"
-    t = epochs.read(broken)
+    t = epochs.read_epochs(broken)
     signals = np.array(t.signals)
     signals[2, 0, 7] = np.inf
-    epochs.write(
+    epochs.write_epochs(
         broken, signals=signals, stages=np.arange(5, dtype=np.int8), onset=np.arange(5.0),
         hypnogram=np.arange(5, dtype=np.int8), facts=t.facts,
     )  # fmt: skip

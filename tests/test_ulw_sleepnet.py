@@ -14,7 +14,7 @@ from comparing import close, make, without_dropout
 from sleeptools import models, native, registry, separable
 from sleeptools.engine.ulw_sleepnet import Network
 from sleeptools.errors import DataError
-from sleeptools.models._recipe import choose
+from sleeptools.models._recipe import resolve_recipe
 from sleeptools.shapes import ulw_sleepnet as shapes
 
 NAME = "ulw-sleepnet"
@@ -179,7 +179,7 @@ def test_first_weights_are_those_of_keras():
 
 def test_recipes():
     module = registry.load("models", NAME)
-    ours, authors = choose(module, {}), choose(module, {"variant": "authors"})
+    ours, authors = resolve_recipe(module, {}), resolve_recipe(module, {"variant": "authors"})
     assert (ours.passes, ours.batch, ours.learning_rate, ours.amsgrad) == (50, 32, 1e-3, True)
     assert (ours.class_weights, ours.weight_decay, ours.loss) == ((), 0.0, "weighted_ce")
     assert (ours.selection, authors.selection) == ("kappa", "accuracy")
@@ -286,5 +286,5 @@ def test_engine_refuses_other_shapes(shape):
 
 
 def test_model_takes_no_epochs(core):
-    model = models.build(NAME).eval()
+    model = models.build_model(NAME).eval()
     assert model(torch.empty(0, 4, 3000)).shape == (0, 5)

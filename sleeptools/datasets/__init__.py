@@ -112,7 +112,7 @@ class Planned:
     epoch_seconds: float = 30.0
 
 
-def find(
+def find_recordings(
     module: ModuleType, root: Path, *, subset: str | None = None, settings: Path | None = None
 ) -> list[Source]:
     """Find a data set's recordings, or those of a subset.

@@ -80,7 +80,7 @@ class Engine:
         Parameters
         ----------
         folder
-            As `models.save` writes it.
+            As `models.save_model` writes it.
         precision
             "bf16" multiplies in bfloat16 where the CPU has the arithmetic and the model kernels for
             it; the attribute `precision` tells what came of it.

@@ -17,11 +17,11 @@ class Network:
     Parameters
     ----------
     folder
-        As `models.save` writes it.
+        As `models.save_model` writes it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.model = models.load(folder)
+        self.model = models.load_model(folder)
         config = self.model.config
         self.sequence: int = getattr(config, "sequence", 1)
         self.context: int = getattr(config, "context", 0)

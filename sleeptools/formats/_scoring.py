@@ -41,7 +41,7 @@ def from_labels(
             f"{source}: does not tell how long an epoch is", hint="give --epoch-seconds, such as 4"
         )
     seconds = check_epoch(HUMAN_EPOCH if epoch_seconds is None else epoch_seconds, source)
-    code = {label: stages.resolve(name, names) for label, name in meaning.items()}
+    code = {label: stages.stage_number(name, names) for label, name in meaning.items()}
     numbers = np.array([code[label] for label in labels], np.int8).reshape(-1, 2)
     reasons = np.ascontiguousarray(numbers[:, 1])
     return Hypnogram(np.ascontiguousarray(numbers[:, 0]), names, seconds, 0.0, reasons)

@@ -72,13 +72,13 @@ def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
     return text.splitlines()
 
 
-def header(head: bytes, separator: str) -> list[str]:
+def header_cells(head: bytes, separator: str) -> list[str]:
     """Names of a table's columns, in lower case, from the start of the file; [""] for no text."""
     first = "".join(head_lines(head)[:1])
     return [c.strip().lower() for c in _cells(first, separator)]
 
 
-def table(path: Path, separator: str) -> list[dict[str, str]]:
+def read_table(path: Path, separator: str) -> list[dict[str, str]]:
     """Read a table with a header; names of columns are in lower case, blank rows passed over.
 
     Raises
@@ -108,7 +108,7 @@ def _cells(line: str, separator: str) -> list[str]:
     )
 
 
-def decimal(value: float) -> str:
+def decimal_text(value: float) -> str:
     """Write seconds to the microsecond, without trailing zeros."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
@@ -117,7 +117,7 @@ def _encoding(raw: bytes) -> str:
     return next((name for bom, name in BOMS if raw.startswith(bom)), "utf-8")
 
 
-def number(text: str, where: str) -> float:
+def parse_number(text: str, where: str) -> float:
     """Read a decimal number; a comma is not taken for a point.
 
     Raises
@@ -131,7 +131,7 @@ def number(text: str, where: str) -> float:
     raise DataError(f"{where}: {text[:40]!r} is not a number", hint=hint)
 
 
-def clock(text: str) -> time | None:
+def parse_clock(text: str) -> time | None:
     """Read a time of day with its seconds, or None where it is none."""
     match = CLOCK.fullmatch(text)
     if match is None:
@@ -145,7 +145,7 @@ def clock(text: str) -> time | None:
         return None
 
 
-def moments(texts: Sequence[str], where: str) -> list[datetime]:
+def parse_moments(texts: Sequence[str], where: str) -> list[datetime]:
     """Read the dates and times of a column, all in the same form.
 
     Where the days could stand before or after the months, the reading with the shorter way from
@@ -167,7 +167,7 @@ def _moments(texts: Sequence[str], form: str) -> list[datetime] | None:
     days: dict[str, datetime] = {}
     for text in texts:
         day, _, rest = text.replace("T", " ", 1).partition(" ")
-        at = clock(rest.strip())
+        at = parse_clock(rest.strip())
         try:
             date = days.get(day) or days.setdefault(day, datetime.strptime(day, form))
         except ValueError:

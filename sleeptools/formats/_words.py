@@ -11,7 +11,7 @@ from sleeptools.formats._scoring import HUMAN_EPOCH
 from sleeptools.hypnogram import GRID_TOLERANCE, Event, Hypnogram
 
 
-def names_of(hypnogram: Hypnogram) -> list[str]:
+def stage_names(hypnogram: Hypnogram) -> list[str]:
     """Name of the stage of every epoch, or of the reason for none."""
     return [
         hypnogram.names[s] if r == stages.SCORED else stages.REASONS[r]
@@ -19,7 +19,7 @@ def names_of(hypnogram: Hypnogram) -> list[str]:
     ]
 
 
-def events_of(
+def stage_events(
     hypnogram: Hypnogram, words: Mapping[str, str], to: str
 ) -> tuple[list[Event], list[str]]:
     """One event an epoch, so that the length of an epoch can be told, and what is not carried.
@@ -38,7 +38,7 @@ def events_of(
     notes
         What is merged or left out.
     """
-    names = names_of(hypnogram)
+    names = stage_names(hypnogram)
     _check_names(hypnogram, words, to)
     length = hypnogram.epoch_seconds
     events = [
@@ -55,7 +55,7 @@ def events_of(
     return events, notes
 
 
-def lines_of(
+def word_lines(
     hypnogram: Hypnogram, words: Mapping[str, str], to: str
 ) -> tuple[list[str], list[str]]:
     """One word an epoch, the first at the recording's start, and what is not carried.
@@ -84,7 +84,7 @@ def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
             f"number of {hypnogram.epoch_seconds:g}-s epochs; {to} has no times to say so",
             hint="write a format with times (edf, bids, luna .annot, usleep .ids), or give --at 0",
         )
-    names, first = names_of(hypnogram), round(ahead)
+    names, first = stage_names(hypnogram), round(ahead)
     if first >= 0:
         return ["unannotated"] * first + names, []
     if -first >= len(names):

@@ -23,7 +23,7 @@ WORDS: Final = {
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its header."""
     del path
-    return _text.header(head, ",") in COLUMNS
+    return _text.header_cells(head, ",") in COLUMNS
 
 
 def read_hypnogram(
@@ -41,7 +41,7 @@ def read_hypnogram(
     DataError
         For a malformed row, an unknown digit, or no length of an epoch.
     """
-    rows = _text.table(path, ",")
+    rows = _text.read_table(path, ",")
     if not rows:
         raise NoStagesError(f"{path.name}: holds no labels")
     return _scoring.from_labels(
@@ -52,6 +52,6 @@ def read_hypnogram(
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write the labels, and return what the format cannot carry."""
-    words, notes = _words.lines_of(hypnogram, WORDS, "accusleepy")
+    words, notes = _words.word_lines(hypnogram, WORDS, "accusleepy")
     store.write_text(path, "\n".join(["brain_state", *words, ""]))
     return notes

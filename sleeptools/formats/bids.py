@@ -33,7 +33,7 @@ LEVELS: Final = {
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its first two columns and a column that can hold stages."""
     del path
-    columns = _text.header(head, "\t")
+    columns = _text.header_cells(head, "\t")
     return columns[:2] == ["onset", "duration"] and any(c in columns for c in STAGE_COLUMNS)
 
 
@@ -52,13 +52,13 @@ def read_hypnogram(
     DataError
         For a malformed row, an unknown stage, or stages that overlap or leave the epoch grid.
     """
-    rows = _text.table(path, "\t")
+    rows = _text.read_table(path, "\t")
     facts = _facts(sidecar(path))
     column = next(c for c in STAGE_COLUMNS if not rows or c in rows[0])
     events = [
         (
-            _text.number(row["onset"], f"{path.name}: line {i}: onset"),
-            _text.number(row["duration"], f"{path.name}: line {i}: duration"),
+            _text.parse_number(row["onset"], f"{path.name}: line {i}: onset"),
+            _text.parse_number(row["duration"], f"{path.name}: line {i}: duration"),
             row[column],
         )
         for i, row in enumerate(rows, 2)
@@ -83,10 +83,10 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write the table and its sidecar; everything is carried."""
-    events, notes = _words.events_of(hypnogram, WORDS, "bids")
+    events, notes = _words.stage_events(hypnogram, WORDS, "bids")
     scorer = " ".join(hypnogram.scorer.split()) or "n/a"
     lines = [
-        "\t".join((_text.decimal(onset), _text.decimal(duration), word, scorer))
+        "\t".join((_text.decimal_text(onset), _text.decimal_text(duration), word, scorer))
         for onset, duration, word in events
     ]
     store.write_json(sidecar(path), _description(hypnogram))

@@ -263,7 +263,7 @@ def write_annotations(
         Last subfield of the recording identification.
     """
     tals = b"+0\x14\x14\0" + b"".join(
-        f"{'' if onset < 0 else '+'}{_text.decimal(onset)}\x15{_text.decimal(duration)}"
+        f"{'' if onset < 0 else '+'}{_text.decimal_text(onset)}\x15{_text.decimal_text(duration)}"
         f"\x14{text}\x14\0".encode()
         for onset, duration, text in events
     )
@@ -284,7 +284,7 @@ def write_annotations(
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write an annotation an epoch, NREM as "Sleep stage N"; return what is not carried."""
-    events, notes = _words.events_of(hypnogram, TEXTS, "edf")
+    events, notes = _words.stage_events(hypnogram, TEXTS, "edf")
     note = "simulated" if hypnogram.scorer == "simulated" else ""
     start = hypnogram.recording_start()
     if start and start.microsecond:

@@ -68,7 +68,7 @@ def read_hypnogram(
     if not rows:
         raise NoStagesError(f"{path.name}: holds no annotations")
     first = next((r for r in rows if r.name.lower() in stages.WORDS), rows[0])
-    begin = _text.clock(first.start)
+    begin = _text.parse_clock(first.start)
     found = _scoring.from_mixed(
         _events(rows, begin), scheme=scheme, epoch_seconds=epoch_seconds, source=path.name,
         begin=begin,
@@ -100,7 +100,7 @@ def _events(rows: Sequence[Row], begin: time | None) -> list[Event]:
     events: list[Event] = []
     for row, start, following in zip(rows, starts, [*starts[1:], None], strict=True):
         if row.stop.startswith("+"):
-            stop = start + _text.number(row.stop[1:], row.where)
+            stop = start + _text.parse_number(row.stop[1:], row.where)
         elif row.stop == "..." and following is not None:
             stop = following
         elif row.stop == "." and row.start.startswith("e:"):
@@ -115,7 +115,7 @@ def _events(rows: Sequence[Row], begin: time | None) -> list[Event]:
 
 
 def _seconds(text: str, begin: time | None, where: str) -> float:
-    at = _text.clock(text.removeprefix("0+"))
+    at = _text.parse_clock(text.removeprefix("0+"))
     if (at is not None and not text.startswith("0+")) != (begin is not None):
         raise DataError(
             f"{where}: {text[:40]!r} where other rows have "
@@ -125,7 +125,7 @@ def _seconds(text: str, begin: time | None, where: str) -> float:
     if text.startswith("e:"):
         return _epoch(text, where)[0]
     if at is None:
-        return _text.number(text, where)
+        return _text.parse_number(text, where)
     if begin is None:
         return _of_day(at)
     return (_of_day(at) - _of_day(begin) + EARLIER) % DAY - EARLIER
@@ -137,7 +137,7 @@ def _of_day(at: time) -> float:
 
 def _epoch(text: str, where: str) -> tuple[float, float]:
     """Start and length of `e:N`, `e:N:LENGTH` or `e:N:LENGTH:STEP`, s; N counts from 1."""
-    number, *rest = (_text.number(p, where) for p in text.split(":")[1:])
+    number, *rest = (_text.parse_number(p, where) for p in text.split(":")[1:])
     length = rest[0] if rest else _scoring.HUMAN_EPOCH
     return (number - 1) * (rest[1] if len(rest) > 1 else length), length
 
@@ -145,12 +145,12 @@ def _epoch(text: str, where: str) -> tuple[float, float]:
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write rows, or a label a line to an .eannot file; return what the format cannot carry."""
     if path.suffix.lower() == ".eannot":
-        lines, notes = _words.lines_of(hypnogram, LABELS, "luna .eannot")
+        lines, notes = _words.word_lines(hypnogram, LABELS, "luna .eannot")
     else:
-        events, notes = _words.events_of(hypnogram, CLASSES, "luna .annot")
+        events, notes = _words.stage_events(hypnogram, CLASSES, "luna .annot")
         lines = ["\t".join(HEADER)]
         for onset, duration, word in events:
-            start, stop = _text.decimal(onset), _text.decimal(onset + duration)
+            start, stop = _text.decimal_text(onset), _text.decimal_text(onset + duration)
             lines.append("\t".join((word, ".", ".", start, stop, ".")))
     store.write_text(path, "\n".join([*lines, ""]))
     return notes

@@ -107,7 +107,7 @@ def read_hypnogram(
     meaning, names = stages.translate(
         (f"{v:g}" for v in values), by=scheme or "kjaerby", source=path.name
     )  # fmt: skip
-    resolved = np.array([stages.resolve(meaning[f"{v:g}"], names) for v in values], np.int8)
+    resolved = np.array([stages.stage_number(meaning[f"{v:g}"], names) for v in values], np.int8)
     return Hypnogram(
         resolved[place, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[place, 1]
     )

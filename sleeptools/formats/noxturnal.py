@@ -60,7 +60,7 @@ def read_hypnogram(
             )
     if not rows:
         raise NoStagesError(f"{path.name}: holds no events")
-    times = _text.moments([t for row in rows for t in row[:2]], path.name)
+    times = _text.parse_moments([t for row in rows for t in row[:2]], path.name)
     starts, ends = times[::2], times[1::2]
     for i, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True), HEADS + 1):
         _check_duration(row, (end - start).total_seconds(), f"{path.name}: line {i}")
@@ -80,7 +80,7 @@ def read_hypnogram(
 def _check_duration(row: list[str], seconds: float, where: str) -> None:
     """Compare with the column of durations: they differ where the clock was changed that night."""
     if len(row) > DURATION and row[DURATION].strip():
-        said = _text.number(row[DURATION].strip(), where)
+        said = _text.parse_number(row[DURATION].strip(), where)
         if abs(said - seconds) > CUT:
             raise DataError(
                 f"{where}: {row[2]!r} lasts {said:g} s, but {seconds:g} s from start to end",

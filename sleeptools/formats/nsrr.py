@@ -40,12 +40,12 @@ def read_hypnogram(
         if "stage" not in _xml.text_of(event, "EventType").lower():
             continue
         where = f"{path.name}: stage {concept!r}"
-        onset = _text.number(_xml.text_of(event, "Start"), where)
-        duration = _text.number(_xml.text_of(event, "Duration"), where)
+        onset = _text.parse_number(_xml.text_of(event, "Start"), where)
+        duration = _text.parse_number(_xml.text_of(event, "Duration"), where)
         events.append((onset, duration, concept.partition("|")[0]))
     length = _xml.text_of(root, "EpochLength")
     if epoch_seconds is None and length:
-        epoch_seconds = _text.number(length, f"{path.name}: EpochLength")
+        epoch_seconds = _text.parse_number(length, f"{path.name}: EpochLength")
     return _scoring.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=begin
     )
@@ -53,4 +53,4 @@ def read_hypnogram(
 
 def _clock(text: str) -> time | None:
     """Read "01.01.85 22.45.12": the date is a dummy."""
-    return _text.clock(text.rsplit(maxsplit=1)[-1]) if text else None
+    return _text.parse_clock(text.rsplit(maxsplit=1)[-1]) if text else None

@@ -44,7 +44,7 @@ def read_hypnogram(
         raise NoStagesError(f"{path.name}: holds no SleepStage")
     length = _xml.text_of(root, "EpochLength")
     if epoch_seconds is None and length:
-        epoch_seconds = _text.number(length, f"{path.name}: EpochLength")
+        epoch_seconds = _text.parse_number(length, f"{path.name}: EpochLength")
     return _scoring.from_labels(
         labels, scheme=scheme or "nsrr", epoch_seconds=epoch_seconds, source=path.name
     )

@@ -67,7 +67,7 @@ def read_hypnogram(
                 "expected a date and time, an epoch number and a stage"
             )
     found = [row.groups() for row in rows if row]
-    times = _text.moments([t for t, _, _ in found], path.name)
+    times = _text.parse_moments([t for t, _, _ in found], path.name)
     numbers = [int(n) for _, n, _ in found]
     length = epoch_seconds or _epoch_seconds(times, numbers, path.name)
     _scoring.check_epoch(length, path.name)
@@ -130,7 +130,7 @@ def read(path: Path) -> Recording:
         )
     units = _units(lines[:first], path.name)
     ends = [m for m in (SAMPLE.match(lines[first]), SAMPLE.match(lines[-1])) if m]
-    times = _text.moments([m[1] for m in ends], path.name)
+    times = _text.parse_moments([m[1] for m in ends], path.name)
     values = _values(lines[first:], len(units), first, path.name)
     rate = _sample_rate(times, len(values), path.name)
     signals = {

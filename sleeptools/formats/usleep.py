@@ -54,7 +54,7 @@ def read_hypnogram(
         where = f"{path.name}: line {i}"
         if len(parts) != len(COLUMNS):
             raise DataError(f"{where} is {line[:60]!r}; expected init, duration and stage")
-        onset, duration = (_text.number(p, where) for p in parts[:2])
+        onset, duration = (_text.parse_number(p, where) for p in parts[:2])
         events.append((onset, duration, parts[2]))
     return _scoring.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
@@ -64,12 +64,12 @@ def read_hypnogram(
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write rows, or a stage a line to a .hyp file; return what the format cannot carry."""
     if path.suffix.lower() == ".hyp":
-        lines, notes = _words.lines_of(hypnogram, WORDS, "usleep")
+        lines, notes = _words.word_lines(hypnogram, WORDS, "usleep")
     else:
-        events, notes = _words.events_of(hypnogram, WORDS, "usleep")
+        events, notes = _words.stage_events(hypnogram, WORDS, "usleep")
         mark, lines = (",", []) if path.suffix.lower() == ".ids" else ("\t", ["\t".join(COLUMNS)])
         lines += [
-            mark.join((_text.decimal(onset), _text.decimal(duration), word))
+            mark.join((_text.decimal_text(onset), _text.decimal_text(duration), word))
             for onset, duration, word in events
         ]
     store.write_text(path, "\n".join([*lines, ""]))

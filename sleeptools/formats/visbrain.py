@@ -38,14 +38,14 @@ def read_hypnogram(
         name, _, value = (p.strip() for p in line.rpartition("\t"))
         where = f"{path.name}: line {i}"
         if line.startswith("*Duration_sec"):
-            length = _text.number(value, where)
+            length = _text.parse_number(value, where)
             if length > LONGEST:
                 raise DataError(f"{where}: a recording of {length:g} s")
         if line.startswith("*"):
             continue
         if not name:
             raise DataError(f"{where} is {line[:60]!r}; expected a stage, a tab and its end")
-        end = _text.number(value, where)
+        end = _text.parse_number(value, where)
         if not begin < end <= length + GRID_TOLERANCE:
             raise DataError(
                 f"{where}: the stage ends at {end:g} s, expected {begin:g} to {length:g}"

@@ -19,7 +19,7 @@ from sleeptools import registry, store, trained
 from sleeptools.errors import DataError, SleeptoolsError
 
 
-def build(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
+def build_model(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
     """Make a model with fresh weights from torch's current seed.
 
     Parameters
@@ -41,7 +41,7 @@ def build(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
     return model
 
 
-def save(model: nn.Module, folder: Path, facts: Mapping[str, Any]) -> None:
+def save_model(model: nn.Module, folder: Path, facts: Mapping[str, Any]) -> None:
     """Write a model folder; the settings first, so that weights never stand without them.
 
     Parameters
@@ -68,7 +68,7 @@ def save(model: nn.Module, folder: Path, facts: Mapping[str, Any]) -> None:
     )
 
 
-def load(folder: Path) -> nn.Module:
+def load_model(folder: Path) -> nn.Module:
     """Load a model folder, in eval mode, on the CPU.
 
     Returns
@@ -85,19 +85,19 @@ def load(folder: Path) -> nn.Module:
     """
     facts = trained.read_config(folder)
     try:
-        model = build(facts["model"], facts["config"])
+        model = build_model(facts["model"], facts["config"])
     except SleeptoolsError as e:
         raise DataError(f"{folder / 'config.json'}: {e}", hint=e.hint) from e
     path = folder / "model.safetensors"
     arrays = trained.read_weights(folder)
-    check(arrays, model, path)
+    check_weights(arrays, model, path)
     # a copy: the file is mapped read-only, and a model may be trained further
     model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
     model.facts = facts  # type: ignore[assignment]
     return model.eval()
 
 
-def check(arrays: Mapping[str, store.Array], model: nn.Module, path: Path) -> None:
+def check_weights(arrays: Mapping[str, store.Array], model: nn.Module, path: Path) -> None:
     """Compare stored weights with a model's architecture.
 
     Raises

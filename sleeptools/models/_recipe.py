@@ -86,7 +86,7 @@ class Recipe(BaseModel):
     precision: Precision = "fp32"
 
 
-def choose(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
+def resolve_recipe(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
     """Resolve a model's recipe: one of its `RECIPES` by `variant`, and settings on top.
 
     Raises
@@ -104,7 +104,7 @@ def choose(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
     return config.resolve(Recipe, {**base, **values, **whole}, where="recipe")
 
 
-def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> Tensor:
+def stage_loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> Tensor:
     """Loss of one batch.
 
     Parameters
@@ -133,7 +133,7 @@ def loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> 
     return functional.cross_entropy(logits, stages, weights, ignore_index=UNSCORED)
 
 
-def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     """Make the optimiser of a recipe; fused, which is many times faster and as deterministic."""
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(
@@ -154,7 +154,7 @@ def optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.opt
     )
 
 
-def adjust(optimiser: torch.optim.Optimizer, recipe: Recipe, place: _schedule.Place) -> None:
+def adjust_optimiser(optimiser: torch.optim.Optimizer, recipe: Recipe, place: _schedule.Place) -> None:
     """Set an optimiser to what the recipe's schedule wants for the next update."""
     factor, momentum = _schedule.setting(recipe.schedule, place)
     for group in optimiser.param_groups:

@@ -25,7 +25,7 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 Example = tuple[Tensor, Tensor, list[int], int]
 
-_check = functools.lru_cache(maxsize=64)(separable.check)
+_check = functools.lru_cache(maxsize=64)(separable.check_separable_stream)
 
 
 def separable_stream(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int = 3) -> Tensor:
@@ -56,7 +56,7 @@ def separable_stream(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: 
         For wrong shapes, and for weights of another type or device than `x`.
     """
     sizes = (tuple(x.shape), tuple(weights.shape))
-    check = separable.check if torch.compiler.is_compiling() else _check
+    check = separable.check_separable_stream if torch.compiler.is_compiling() else _check
     check(*sizes, tuple(widths), kernel)
     ops.check_alike("separable_stream", x, (weights,))
     return _operator(x, weights, widths, kernel)
@@ -126,7 +126,7 @@ def _forward(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int) -> 
         return reference(x, weights, widths, kernel).contiguous()
     batch, signals, samples = x.shape
     device = x.device.index if x.is_cuda else native.CPU
-    p = separable.plan(tuple(widths), kernel, samples, device)
+    p = separable.plan_separable_stream(tuple(widths), kernel, samples, device)
     slots = batch * signals if x.is_cuda else native.threads(batch * signals, p.work)
     workspace = torch.empty(slots * p.floats, dtype=x.dtype, device=x.device)
     out = torch.empty((batch, signals, widths[-1]), dtype=x.dtype, device=x.device)

@@ -105,7 +105,7 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        processing.ordered(self.processing)
+        processing.in_order(self.processing)
         there = (*self.labels, *MODALITIES)
         for name in (n for step in self.processing for n in step.of if n not in there):
             raise ValueError(f"processing of {name!r}; there are: {', '.join(there)}")
@@ -174,7 +174,7 @@ def resolve(values: Mapping[str, Any], *, where: str) -> Preset:
     """
     try:
         found = Preset(**{k: v for k, v in values.items() if k not in ("format", "version")})
-        processing.check(found.processing, found.sample_rate)
+        processing.check_steps(found.processing, found.sample_rate)
     except ValidationError as e:
         raise DataError(f"{where}: {'; '.join(map(_problem, e.errors()))}") from e
     except DataError as e:
@@ -191,7 +191,7 @@ def _problem(error: ErrorDetails) -> str:
         return f"{name}: {text}" if name else text
     channel = [f.name for f in dataclasses.fields(Channel)]
     parts: dict[Any, Any] = {"trim": Trim.model_fields, "montage": channel}
-    steps = {str(tag): kind.model_fields for kind in processing.KINDS for tag in kind.tags()}
+    steps = {str(tag): kind.model_fields for kind in processing.STEP_KINDS for tag in kind.tags()}
     known = steps[str(loc[2])] if loc[0] == "processing" else parts.get(loc[0], Preset.model_fields)
     return f"{name}: unknown setting; there are: {', '.join(known)}"
 

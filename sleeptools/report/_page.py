@@ -106,7 +106,7 @@ def gather(
 
 def _opened(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
     """Open the epochs, and check that the run was trained on them."""
-    data = epoch_sets.open_set(folder)
+    data = epoch_sets.open_epochs(folder)
     known = run.config.get("epochs", {}).get("sha256")
     listing = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
     same = known is None or known == hashlib.sha256(listing).hexdigest()

@@ -107,7 +107,7 @@ def _before(page: Page, data: EpochSet, picked: list[Picked]) -> Pieces:
     for file, at, stage in sorted(picked, key=lambda p: p[0].recording):
         if file.recording not in opened:  # one at a time: a night of signals takes memory
             path = page.recordings / f"{file.recording}.safetensors"
-            opened = {file.recording: _channels(rec.read(store.need(path)), file, data)}
+            opened = {file.recording: _channels(rec.read_recording(store.need(path)), file, data)}
         for channel, (rate, samples) in opened[file.recording].items():
             start = round(float(file.onset[at]) * rate)
             piece = (rate, samples[start : start + round(data.epoch_seconds * rate)])

@@ -26,10 +26,10 @@ def calibration(page: Page) -> Iterator[Block]:
         return
     bins = {}
     for variant in dict.fromkeys(found["variant"]):
-        sure, right = np.full((2, calibrated.BINS), np.nan)
-        count = np.zeros(calibrated.BINS, np.int64)
+        sure, right = np.full((2, calibrated.RELIABILITY_BINS), np.nan)
+        count = np.zeros(calibrated.RELIABILITY_BINS, np.int64)
         for row in found.filter(variant=variant).to_dicts():
-            i = round(row["from"] * calibrated.BINS)
+            i = round(row["from"] * calibrated.RELIABILITY_BINS)
             sure[i], right[i], count[i] = row["probability"], row["right"], row["epochs"]
         bins[VARIANTS.get(variant, variant)] = plots.Bins(sure, right, count)
     caption = (

@@ -22,7 +22,7 @@ from sleeptools import epochs as epoch_sets
 from sleeptools import native, store
 from sleeptools.errors import UnavailableError
 from sleeptools.folds import LEAK_FREE
-from sleeptools.runs import KIND
+from sleeptools.runs import RUN_KIND
 from sleeptools.train import _device, _plan
 from sleeptools.train._ablation import variants
 from sleeptools.train._checkpoint import State
@@ -116,14 +116,14 @@ def train(
     Stopped
         After a stop signal.
     """
-    manifest = store.Manifest(KIND)
-    plan = _plan.make(epochs, run, options)
+    manifest = store.Manifest(RUN_KIND)
+    plan = _plan.make_plan(epochs, run, options)
     device = _device.choose(options.device)
     threads = _device.set_threads(options.threads)
     pending = [task for task in plan.tasks() if not task.done]
     if not pending and plan.written():
         return
-    epoch_sets.check(epochs)
+    epoch_sets.check_epochs(epochs)
     with plan.holding():
         plan.write()
     if pending:

@@ -37,7 +37,7 @@ def variants(run: Path, options: TrainOptions, names: Sequence[str]) -> dict[Pat
             f"--ablation: {options.model} has no ablations", hint=f"have some: {there}"
         )
     settings.known(names, known, where="--ablation")
-    given = settings.table(options.settings, "model")
+    given = settings.settings_table(options.settings, "model")
     if taken := sorted(set(given) & {key for some in known.values() for key in some}):
         raise UsageError(
             f"--ablation with --set model.{taken[0]}: the ablations of {options.model} set "

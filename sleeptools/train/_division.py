@@ -33,16 +33,16 @@ def deal(data: EpochSet, options: TrainOptions) -> Sequence[Division]:
     _together(options)
     folds: Sequence[Division] = ()
     if options.folds_from == PUBLISHED:
-        folds = dealing.published(data.subjects)
+        folds = dealing.published_folds(data.subjects)
         if options.folds not in {None, len(folds)}:
             raise UsageError(
                 f"--folds {options.folds}: the published partition of these subjects has "
                 f"{len(folds)} folds"
             )
     elif options.folds is not None and options.split == STRATIFIED:
-        folds = dealing.stratified(data.stages, data.subjects, options.folds, options.folds_seed)
+        folds = dealing.stratified_folds(data.stages, data.subjects, options.folds, options.folds_seed)
     elif options.folds is not None:
-        folds = dealing.make(data.subjects, options.folds, options.folds_seed)
+        folds = dealing.make_folds(data.subjects, options.folds, options.folds_seed)
     if options.fold is not None and not 0 <= options.fold < len(folds):
         raise UsageError(f"--fold {options.fold}: expected 0 to {len(folds) - 1}")
     return folds

@@ -62,8 +62,8 @@ class Training:
     def _start(self) -> State:
         # without the protocol, so that both protocols start from the same weights
         torch.manual_seed(_number([self.task.seed, self.task.fold.number]))
-        model = models.build(self.task.model, self.task.config).to(self.source.device)
-        state = State(model, _recipe.optimiser(list(model.parameters()), self.recipe))
+        model = models.build_model(self.task.model, self.task.config).to(self.source.device)
+        state = State(model, _recipe.make_optimiser(list(model.parameters()), self.recipe))
         if self.saved.exists():
             _checkpoint.restore(self.saved, state)
         return state
@@ -146,8 +146,8 @@ class Training:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             logits = state.model.train()(x).flatten(0, -2).float()  # (B or B L, S)
         stages = stages.flatten()
-        loss = _recipe.loss(logits, stages, self.weights, self.recipe.loss)
-        _recipe.adjust(state.optimiser, self.recipe, self.place)
+        loss = _recipe.stage_loss(logits, stages, self.weights, self.recipe.loss)
+        _recipe.adjust_optimiser(state.optimiser, self.recipe, self.place)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
@@ -223,7 +223,7 @@ class Training:
             **self.task.facts, "selection": self.task.selection, "pass": kept,
             "threads": state.threads,
         }  # fmt: skip
-        models.save(state.model, folder, facts)
+        models.save_model(state.model, folder, facts)
         if self.task.protocol != FINAL:
             self.predict(folder)
         self.saved.unlink(missing_ok=True)

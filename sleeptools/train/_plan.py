@@ -22,7 +22,7 @@ from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.folds import LEAKY, SUBJECTS, Division, EpochFold, Fold
 from sleeptools.models import _recipe
 from sleeptools.models._recipe import Recipe
-from sleeptools.runs import EPOCHS, KIND, VERSION, Trained
+from sleeptools.runs import FOLDS_EPOCHS, RUN_KIND, RUN_VERSION, Trained
 from sleeptools.train import _division
 from sleeptools.train._options import TrainOptions
 from sleeptools.train._task import FINAL, STATE, Task
@@ -31,7 +31,7 @@ DEALT = ("split", "folds", "folds_from", "leaky")
 """Keys of config.toml that say who is tested: a run that holds only `final` takes a later one's."""
 TRAINED = (STATE, "model.safetensors", "predictions.parquet")
 """Files of which one is there as soon as anything of a run is worth keeping."""
-COMMON = ("config.toml", "folds.parquet", EPOCHS, nights.NAME)
+COMMON = ("config.toml", "folds.parquet", FOLDS_EPOCHS, nights.NAME)
 """Files of a run as a whole."""
 WAIT = 30.0  # s for another process to write the files of the run as a whole
 LEFT_OUT = {"format", "version", "command", "environment", "files", "recordings", "inputs"}
@@ -73,7 +73,7 @@ class Plan:
     def tasks(self) -> Iterator[Task]:
         """Every training that this command asks for, done or not."""
         for protocol in self.options.protocols if self.folds else ():
-            folds = dealing.under(protocol, self.folds, self.options.folds_seed)
+            folds = dealing.folds_under(protocol, self.folds, self.options.folds_seed)
             for seed in self.options.seeds:
                 for fold in folds:
                     if self.options.fold in {None, fold.number}:
@@ -134,10 +134,10 @@ class Plan:
         path = self.run / "config.toml"
         if self.folds or not self.config["folds"]:
             seed = self.options.folds_seed
-            dealt = {p: dealing.under(p, self.folds, seed) for p in dealing.PROTOCOLS}
+            dealt = {p: dealing.folds_under(p, self.folds, seed) for p in dealing.PROTOCOLS}
             for name, rows in (
-                ("folds.parquet", pl.DataFrame(dealing.table(dealt))),
-                (EPOCHS, _division.table(self.data, dealt)),
+                ("folds.parquet", pl.DataFrame(dealing.folds_table(dealt))),
+                (FOLDS_EPOCHS, _division.table(self.data, dealt)),
             ):
                 table = self.run / name
                 if not len(rows):
@@ -199,7 +199,7 @@ class Plan:
             how = {name: self.config[name] for name in ("folds", "folds_from", "split")}
             dealt = _division.deal(self.data, replace(self.options, **how))
         for protocol in self.config["protocols"]:
-            folds = dealing.under(protocol, dealt, self.options.folds_seed)
+            folds = dealing.folds_under(protocol, dealt, self.options.folds_seed)
             found[protocol] = sorted({self.task(protocol, 0, fold).selection for fold in folds})
         return found
 
@@ -212,18 +212,18 @@ class Plan:
         return sorted([*found, *(p for p in common if p.exists())])
 
 
-def make(epochs: Path, run: Path, options: TrainOptions) -> Plan:
+def make_plan(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     """Resolve the options, and check everything that can be checked before the first step."""
     module = registry.load("models", options.model)
     settings.known(options.settings, ("model", "recipe"), where="settings")
-    given = settings.table(options.settings, "model")
+    given = settings.settings_table(options.settings, "model")
     chosen = settings.resolve(module.Config, given, where="model")
-    values = settings.table(options.settings, "recipe")
+    values = settings.settings_table(options.settings, "recipe")
     if options.passes is not None:
         values["passes"] = options.passes
-    recipe = _recipe.choose(module, values)
+    recipe = _recipe.resolve_recipe(module, values)
     settings.known(options.protocols, dealing.PROTOCOLS, where="--protocol")
-    data = epoch_sets.open_set(epochs)
+    data = epoch_sets.open_epochs(epochs)
     _fits(data, chosen, recipe)
     _division.check(options, chosen)
     folds = _division.deal(data, options)
@@ -268,7 +268,7 @@ def _config(plan: Plan) -> dict[str, Any]:
     options, files = plan.options, plan.data.manifest.get("files", {})
     listing = json.dumps(files, sort_keys=True).encode()
     return {
-        "format": KIND, "version": VERSION, "split": options.split, "folds": len(plan.folds),
+        "format": RUN_KIND, "version": RUN_VERSION, "split": options.split, "folds": len(plan.folds),
         "folds_from": options.folds_from, "folds_seed": options.folds_seed,
         "protocols": list(options.protocols) if plan.folds else [],
         "seeds": list(options.seeds), "final": options.final,
@@ -306,8 +306,8 @@ def _grown(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, A
     """Compare with the run that is there, and add to it; raises as `_merged`."""
     path = run / "config.toml"
     old = {"split": SUBJECTS} | store.read_toml(path)
-    store.check_format(old, path, KIND, VERSION)
-    old["recipe"] = {"precision": "fp32"} | settings.table(old, "recipe")  # older runs lack it
+    store.check_format(old, path, RUN_KIND, RUN_VERSION)
+    old["recipe"] = {"precision": "fp32"} | settings.settings_table(old, "recipe")  # older runs lack it
     merged = dict(new)
     if not new["folds"] or not old.get("folds"):  # one of the two has only `final`
         source = old if old.get("folds") else new
@@ -362,9 +362,9 @@ def _preprocessing(data: EpochSet) -> Any:
 def _parameters(name: str, chosen: Mapping[str, Any], recipe: Recipe) -> int:
     """Count a model's parameters without making them; what its optimiser refuses shows here."""
     with torch.device("meta"):
-        model = models.build(name, chosen)
+        model = models.build_model(name, chosen)
     try:
-        _recipe.optimiser(list(model.parameters()), recipe)
+        _recipe.make_optimiser(list(model.parameters()), recipe)
     except ValueError as e:
         raise UsageError(f"recipe: {e}") from e
     return sum(p.numel() for p in model.parameters())
