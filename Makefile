@@ -94,14 +94,12 @@ sanitize: $(READY)
 	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize-site:$$site \
-	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_ops.py \
-	  tests/test_feed_forward.py tests/test_two_stream_conv.py tests/test_separable_stream.py \
-	  tests/test_filters.py tests/test_conv_block.py
+	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/native tests/recording/test_filters.py
 
 accessibility: $(READY)
 	npm install --silent --no-save --no-fund --no-audit --prefix build/axe axe-core
 	SLEEPTOOLS_AXE=build/axe/node_modules/axe-core/axe.min.js SLEEPTOOLS_REQUIRE_BROWSER=1 \
-	  $(PYTEST) -m slow tests/test_report.py -k axe
+	  $(PYTEST) -m slow tests/report/test_report.py -k axe
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench build demo

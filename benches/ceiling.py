@@ -15,13 +15,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import provenance
 
-from sleeptools import metrics, preprocess, presets, store
-from sleeptools.epochs import EpochSet, open_epochs
-from sleeptools.evaluate import evaluate
-from sleeptools.simulate import simulate
-from sleeptools.simulate.night import simulate_night
+from instruments import provenance
+from sleeptools import store
+from sleeptools.commands import preprocess
+from sleeptools.commands.evaluate import evaluate
+from sleeptools.commands.simulate import simulate
+from sleeptools.datasets.simulation.night import simulate_night
+from sleeptools.evaluation import metrics
+from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 
 RESULTS = Path(__file__).parent / "results"
 GOAL = 0.9  # of the ceiling
@@ -40,7 +43,7 @@ def ceiling(epochs: EpochSet, hours: float, seed: int) -> np.ndarray:
 
 def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before torch: as `sleeptools train` does
-    from sleeptools import train
+    from sleeptools.commands import train
 
     raw = simulate(
         "sleep-edf", folder / "raw", subjects=options.subjects, hours=options.hours,

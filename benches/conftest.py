@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import harness
-import provenance
 import torch
 
+from instruments import provenance, timing
 from sleeptools import store
 
 
@@ -37,7 +36,7 @@ def markdown(report: dict[str, Any]) -> str:
         provenance.describe(report), "",
         f"Medians in microseconds on {report['threads']} threads, at MMASleepNet's sizes. The "
         "reference is plain PyTorch; in bf16 under autocast.", "",
-        *harness.table(
+        *timing.table(
             ["op", "", "batch", "reference", "native", "times reference"],
             [cells(*case, found) for case, found in sorted(by_case.items())],
         ), "",

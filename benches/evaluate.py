@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import provenance
+from sleeptools.runs.run.folds import LEAK_FREE, folds_table, folds_under, make_folds
 
-from sleeptools import folds, store
-from sleeptools.stages import HUMAN
+from instruments import provenance
+from sleeptools import store
+from sleeptools.recording.stages import HUMAN
 
 RESULTS = Path(__file__).parent / "results"
 SUBJECTS, NIGHTS, EPOCHS, FOLDS = 78, 153, 195_479, 10
@@ -55,13 +56,13 @@ def write(folder: Path, seeds: range) -> None:
     sizes = np.full(NIGHTS, EPOCHS // NIGHTS)
     sizes[: EPOCHS % NIGHTS] += 1
     subjects = [f"SC4{i:02d}" for i in range(SUBJECTS)]
-    under = folds.folds_under(folds.LEAK_FREE, folds.make_folds(subjects, FOLDS, 0), 0)
+    under = folds_under(LEAK_FREE, make_folds(subjects, FOLDS, 0), 0)
     config = {
         "format": "sleeptools-run", "version": 1, "model": {"name": "mmasleepnet"}, "folds": FOLDS,
-        "folds_from": "seed", "protocols": [folds.LEAK_FREE], "seeds": list(seeds),
+        "folds_from": "seed", "protocols": [LEAK_FREE], "seeds": list(seeds),
     }  # fmt: skip
     store.write_toml(folder / "config.toml", config)
-    store.write_table(folder / "folds.parquet", pl.DataFrame(folds.folds_table({folds.LEAK_FREE: under})))
+    store.write_table(folder / "folds.parquet", pl.DataFrame(folds_table({LEAK_FREE: under})))
     for seed in seeds:
         rng = np.random.default_rng(seed)
         whole = pl.concat([night(rng, i, int(n)) for i, n in enumerate(sizes)])
@@ -72,7 +73,7 @@ def write(folder: Path, seeds: range) -> None:
                 whole.filter(pl.col("subject").is_in(who)).with_columns(role=pl.lit(role))
                 for role, who in roles.items()
             ]
-            place = folder / folds.LEAK_FREE / f"seed-{seed}" / f"fold-{fold.number:02d}"
+            place = folder / LEAK_FREE / f"seed-{seed}" / f"fold-{fold.number:02d}"
             store.write_table(place / "predictions.parquet", pl.concat(parts))
     facts = {"model": "mmasleepnet", "epoch_seconds": 30.0, "simulated": True}
     store.Manifest("sleeptools-run", facts=facts).write(folder)

@@ -10,16 +10,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import contenders
-import harness
-import material
 import numpy as np
-import peak
-import provenance
 import torch
-from harness import Values
 from torch import nn
 
+from instruments import contenders, material, peak, provenance, timing
+from instruments.timing import Values
 from sleeptools import native, registry, store
 
 RESULTS = Path(__file__).parent / "results"
@@ -29,7 +25,7 @@ LIBRARIES = ("torch", "onnxruntime", "openvino", "onnxscript", "numpy")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=registry.names("engine"))
+    parser.add_argument("models", nargs="*", default=registry.names("networks"))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, nargs="+", default=list(TURNS))
     parser.add_argument("--turns", type=int, help="for a quick look")
@@ -64,9 +60,9 @@ def race(
     native.set_threads(threads)
     torch.compiler.reset()  # what was compiled for other shapes and threads
     x = material.epochs(batch)
-    ready, absent = harness.prepare(contenders.FORWARD, network, x, threads)
+    ready, absent = timing.prepare(contenders.FORWARD, network, x, threads)
     logits = {place: centred(one.logits(one.run())) for place, one in ready.items()}
-    taken = harness.in_turn(ready, turns)
+    taken = timing.in_turn(ready, turns)
     rows = []
     for place, contender in enumerate(contenders.FORWARD):
         row = {
@@ -76,7 +72,7 @@ def race(
         if place in absent:
             row["absent"] = absent[place]
         else:
-            row |= harness.times(taken[place], taken[0], batch)
+            row |= timing.times(taken[place], taken[0], batch)
             row |= agreement(logits[place], logits[0])
             row["share_of_peak"] = taken[place].share(batch * flops, peak, contender.precision)
         rows.append(row)
@@ -112,8 +108,8 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    head = ["threads", "batch", "", "", *harness.TIMES, "error", "same stage", "of peak"]
-    return harness.table(head, [*map(cells, rows)])
+    head = ["threads", "batch", "", "", *timing.TIMES, "error", "same stage", "of peak"]
+    return timing.table(head, [*map(cells, rows)])
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -121,8 +117,8 @@ def cells(row: dict[str, Any]) -> list[str]:
     if "absent" in row:
         return [*start, row["absent"], *[""] * 7]
     return [
-        *start, *harness.time_cells(row), f"{row['error']:.1e}",
-        f"{row['same_stage']}/{row['batch']}", harness.percent(row["share_of_peak"]),
+        *start, *timing.time_cells(row), f"{row['error']:.1e}",
+        f"{row['same_stage']}/{row['batch']}", timing.percent(row["share_of_peak"]),
     ]  # fmt: skip
 
 

@@ -21,9 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import harness
-import provenance
-
+from instruments import provenance, timing
 from sleeptools import native, store
 
 HERE = Path(__file__).parent
@@ -33,7 +31,7 @@ RISEN, UNKNOWN = 1, 3  # exit codes of --check
 COMMANDS = {
     "sleeptools --help": ["-m", "sleeptools.cli", "--help"],
     "sleeptools list models": ["-m", "sleeptools.cli", "list", "models"],
-    "python -c 'import sleeptools.engine'": ["-c", "import sleeptools.engine"],
+    "python -c 'import sleeptools.inference.engine'": ["-c", "import sleeptools.inference.engine"],
 }
 # libraries whose own start-up is in the counts
 LIBRARIES = ("numpy", "typer", "rich", "pydantic")
@@ -130,11 +128,16 @@ def count(parts: list[str]) -> dict[str, dict[str, int]]:
 def count_ops(folder: Path) -> dict[str, int]:
     """Instructions of one call by op and variant."""
     marks = folder / "marks.so"
-    source = str(HERE / "marks.c")
+    source = str(HERE / "instruments" / "marks.c")
     subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", str(marks)], check=True)
     out = folder / "ops"
     environment = provenance.environment(folder / "python")
-    callgrind([str(HERE / "counted.py"), str(marks)], out, environment, "--instr-atstart=no")
+    callgrind(
+        [str(HERE / "instruments" / "counted.py"), str(marks)],
+        out,
+        environment,
+        "--instr-atstart=no",
+    )
     texts = [path.read_text() for path in sorted(folder.glob("ops.*"))]
     named = [(re.search(r"^desc: Trigger: Client Request: (.*)$", t, re.M), t) for t in texts]
     counts = {found[1]: own(by_object(text)) for found, text in named if found}
@@ -196,7 +199,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"{made}; {report['commit']}. An op: one call at batch 1, without Python. Start-up: the "
         "whole process. `tests/test_instructions.py` fails where a count rises by more than the "
         "limit.", "",
-        *harness.table(["", "", "instructions", "limit"], rows), "",
+        *timing.table(["", "", "instructions", "limit"], rows), "",
     ]  # fmt: skip
     return "\n".join(lines)
 

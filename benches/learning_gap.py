@@ -14,15 +14,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-import provenance
 import torch
 from sklearn.metrics import cohen_kappa_score, f1_score
 from torch.nn import functional
 
-from sleeptools import signals
-from sleeptools import stages as st
+from instruments import provenance
+from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.models.mmasleepnet import Config, Model
-from sleeptools.simulate.night import simulate_night
+from sleeptools.recording.signals import resampling
+from sleeptools.recording.stages import HUMAN, UNSCORED
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 3000  # of an epoch at 100 Hz
@@ -41,12 +41,12 @@ def night(subject: int, *, seed: int, hours: float) -> tuple[np.ndarray, np.ndar
     names = ("EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal")
     channels = [recording.signal(name).samples() for name in names]
     muscle = recording.signal("EMG submental").samples()
-    channels.append(signals.resample(muscle, 1.0, 100.0))
+    channels.append(resampling.resample(muscle, 1.0, 100.0))
     epochs = np.stack([c.reshape(-1, SAMPLES) for c in channels], axis=1)
     stages = recording.hypnogram.stages
     first = max(0, int(np.flatnonzero(stages > 0)[0]) - 30)
     kept = np.arange(first, min(first + round(hours * 120), len(stages)))
-    kept = kept[stages[kept] != st.UNSCORED]
+    kept = kept[stages[kept] != UNSCORED]
     return epochs[kept], stages[kept], simulated.truth[kept]
 
 
@@ -95,7 +95,7 @@ def learn(subjects: int, test: tuple, args: argparse.Namespace) -> list[dict[str
                 "passes": round(step * BATCH / len(y), 1),
                 "loss": round(float(np.mean(losses[-50:])), 4),
                 "kappa": round(float(cohen_kappa_score(test[1], found)), 4),
-                "f1": {n: round(float(v), 3) for n, v in zip(st.HUMAN, f1, strict=True)},
+                "f1": {n: round(float(v), 3) for n, v in zip(HUMAN, f1, strict=True)},
                 "seconds": round(time.perf_counter() - began),
             }
             rows.append(row)
@@ -118,7 +118,7 @@ def markdown(report: dict) -> str:
         f"{report['commit']}. Kappa against the "
         f"simulated scorer; the stages that made the signals reach {report['ceiling']:.3f}.",
         "",
-        "| subjects | passes | loss | kappa | " + " | ".join(f"F1 {n}" for n in st.HUMAN) + " |",
+        "| subjects | passes | loss | kappa | " + " | ".join(f"F1 {n}" for n in HUMAN) + " |",
         "|---|---|---|---|" + "---|" * 5,
     ]
     for rows in report["rows"].values():

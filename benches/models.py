@@ -26,18 +26,23 @@ from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch
 
-import harness
 import numpy as np
-import provenance
 import torch
+from sleeptools.runs.run.folds import LEAK_FREE
 from torch.utils.flop_counter import FlopCounterMode
 
-from sleeptools import evaluate, metrics, models, preprocess, presets, registry, store
-from sleeptools.folds import LEAK_FREE
-from sleeptools.simulate import simulate
-from sleeptools.train import TrainOptions, _device, _loop, _plan, train
-from sleeptools.train._loop import Training
-from sleeptools.train._stop import Stop
+from instruments import provenance, timing
+from sleeptools import registry, store
+from sleeptools.commands import evaluate, preprocess
+from sleeptools.commands.simulate import simulate
+from sleeptools.commands.train import TrainOptions, train
+from sleeptools.evaluation import metrics
+from sleeptools.models.folder import build_model
+from sleeptools.preprocessing import presets
+from sleeptools.training import batches, loop
+from sleeptools.training.loop import Training
+from sleeptools.training.plan import make_plan
+from sleeptools.training.stop import Stop
 
 RESULTS = Path(__file__).parent / "results"
 FOLDS = 5
@@ -96,16 +101,16 @@ class Cost(NamedTuple):
 
 def cost(epochs: Path, name: str, settings: dict[str, Any]) -> Cost:
     with tempfile.TemporaryDirectory() as nowhere:  # nothing is written into it
-        plan = _plan.make_plan(epochs, Path(nowhere), options(name, settings, passes=1000))
+        plan = make_plan(epochs, Path(nowhere), options(name, settings, passes=1000))
         tasks = list(plan.tasks())
-        training = Training(tasks[0], _device.Source(plan.data, torch.device("cpu")), Stop())
+        training = Training(tasks[0], batches.Source(plan.data, torch.device("cpu")), Stop())
 
         def first() -> None:
             training.state.step = 0  # the last one of a pass may be short
             training.step()
 
         step = _seconds(first)
-        some = training.train[: min(len(training.train), 4 * _device.EVALUATED)]
+        some = training.train[: min(len(training.train), 4 * batches.EVALUATED)]
         scored = _seconds(lambda: training.judge(some), 1) / len(some)
     steps = judged = whole = 0.0
     for task in tasks:
@@ -134,7 +139,7 @@ def part_of_a_pass(share: float, seed: int) -> Iterator[None]:
         count = max(1, round(share * len(self.windows)))
         drawn = np.random.default_rng(seed).permutation(len(self.windows))[:count]
         self.windows = self.windows.pick(np.sort(drawn))
-        self.steps = _loop.steps(count, self.recipe.batch)
+        self.steps = loop.steps(count, self.recipe.batch)
 
     with mock.patch.object(Training, "__init__", begin_shorter):
         yield
@@ -152,7 +157,7 @@ def _seconds(work: Any, warm: int = WARM) -> float:
 def macs(name: str, settings: dict[str, Any]) -> int:
     """Multiply-accumulates of an epoch, counted by the layers' shapes."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model = models.build_model(name, settings).train()
+        model = build_model(name, settings).train()
         config: Any = model.config
         sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
         several = [sequence] if sequence > 1 else [1 + 2 * context] if context else []
@@ -221,7 +226,7 @@ def markdown(report: dict) -> str:
         ]  # fmt: skip
         missing = [name for name in kind.names if name not in rows]
         cells += [[name, "not measured yet", *["-"] * (len(head) - 2)] for name in missing]
-        lines += [*harness.table(head, cells), ""]
+        lines += [*timing.table(head, cells), ""]
     return "\n".join(lines)
 
 

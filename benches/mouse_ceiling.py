@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import provenance
 
-from sleeptools import metrics, stages, store
-from sleeptools.simulate.mouse import architecture, scorer, traits
+from instruments import provenance
+from sleeptools import store
+from sleeptools.datasets.simulation.mouse import architecture, scorer, traits
+from sleeptools.evaluation import metrics
+from sleeptools.recording import stages
 
 RESULTS = Path(__file__).parent / "results"
 DAYS, SECONDS = 40, 86400

@@ -19,12 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import harness
-import material
-import provenance
-
-from sleeptools import models, store
-from sleeptools.simulate import simulate
+from instruments import material, provenance, timing
+from sleeptools import store
+from sleeptools.commands.simulate import simulate
+from sleeptools.models.folder import save_model
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -56,7 +54,7 @@ def commands(folder: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     """Make the night and the model; a contender's command line by its name."""
     simulate("sleep-edf", folder / "raw", subjects=1, hours=options.hours, seed=material.SEED)
     psg = next(str(path) for path in (folder / "raw").glob("*-PSG.edf"))
-    models.save_model(material.model("mmasleepnet"), folder / "model", material.facts())
+    save_model(material.model("mmasleepnet"), folder / "model", material.facts())
     score = [sys.executable, "-m", "sleeptools.cli", "score", str(folder / "model"), psg]
     return {
         f"sleeptools score, {precision}": [
@@ -122,7 +120,7 @@ def markdown(report: dict[str, Any]) -> str:
         provenance.describe(report), "",
         f"A simulated night of {report['hours']:g} h in Sleep-EDF's layout, MMASleepNet on all "
         "cores; whole processes in turn, medians. YASA 0.8.1 from EEG Fpz-Cz, EOG and EMG.", "",
-        *harness.table(
+        *timing.table(
             ["", "s", "CPU s", "peak MiB", "of YASA's time", "target"],
             [cells(name, row, yasa) for name, row in rows.items()],
         ), "",

@@ -18,13 +18,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import provenance
 
-from sleeptools import montage, native, preprocess, presets, store
-from sleeptools import recording as rec
+from instruments import provenance
+from sleeptools import native, store
+from sleeptools.commands import preprocess
 from sleeptools.datasets import Source, sleep_edf
 from sleeptools.formats import edf
-from sleeptools.formats._edf_header import SignalHeader
+from sleeptools.formats.parsing.edf_header import SignalHeader
+from sleeptools.preprocessing import presets
+from sleeptools.recording import montage
+from sleeptools.recording.recording import Recording, Signal
 
 RESULTS = Path(__file__).parent / "results"
 TURNS = 5
@@ -51,10 +54,10 @@ def write(root: Path, name: str, hours: float) -> None:
         rate = head.samples_per_record / sleep_edf.RECORD_SECONDS
         middle, span = (head.physical_max + head.physical_min) / 2, head.physical_max
         values = middle + span * 0.1 * rng.standard_normal(round(hours * 3600 * rate))
-        signals[head.label] = rec.Signal(
+        signals[head.label] = Signal(
             head.label, rate, "uV", "eeg", values.size, partial(np.float32, values)
         )
-    night = rec.Recording(name, name[:5], 1, signals, start=datetime(2001, 1, 1))
+    night = Recording(name, name[:5], 1, signals, start=datetime(2001, 1, 1))
     edf.write(root / f"{name}E0-PSG.edf", night, heads)
     events = [(30.0 * i, 30.0, f"Sleep stage {'W123R'[i % 5]}") for i in range(round(hours * 120))]
     edf.write_annotations(root / f"{name}EC-Hypnogram.edf", events, night.start)

@@ -6,8 +6,7 @@ import json
 from itertools import zip_longest
 from pathlib import Path
 
-import harness
-
+from instruments import timing
 from sleeptools import store
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +57,7 @@ def of_models(measured: dict) -> list[str]:
         "not about how well it stages sleep; below one pass, the time did not suffice for one "
         "([all columns](benches/results/models.md)):",
         "",
-        *harness.table(["people", "kappa", "passes", "mice", "kappa", "passes"], cells),
+        *timing.table(["people", "kappa", "passes", "mice", "kappa", "passes"], cells),
     ]
 
 
@@ -119,7 +118,7 @@ def of_forward(measured: dict) -> list[str]:
     heads = [f"batch {batch}, ms" for batch in batches]
     return [
         f"`{measured['model']}`, forward pass on {THREADS} threads:", "",
-        *harness.table(
+        *timing.table(
             ["", "", *heads, "error"],
             [[*name, *of_contender([found[*name, batch] for batch in batches])] for name in names],
         ),
@@ -144,7 +143,7 @@ def of_training(measured: dict) -> list[str]:
     return [
         f"`{measured['model']}`, training step of {measured['batch']} epochs on {THREADS} threads:",
         "",
-        *harness.table(
+        *timing.table(
             ["", "", "ms", "times eager"],
             [
                 [row["contender"], row["precision"], *own]

@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import provenance
+from sleeptools.runs.run.folds import FOLD_PROTOCOLS, LEAK_FREE
 
-from sleeptools import folds, preprocess, presets, store
-from sleeptools.evaluate import evaluate
-from sleeptools.simulate import simulate
+from instruments import provenance
+from sleeptools import store
+from sleeptools.commands import preprocess
+from sleeptools.commands.evaluate import evaluate
+from sleeptools.commands.simulate import simulate
+from sleeptools.preprocessing import presets
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("accuracy", "kappa", "macro_f1")
 
 
 def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from sleeptools import train
+    from sleeptools.commands import train
 
     raw = simulate(
         "sleep-edf", folder / "raw", subjects=options.subjects, hours=options.hours,
@@ -36,21 +39,21 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     epochs = preprocess.preprocess(presets.load("sleep-edf"), raw, folder / "epochs")
     recipe = {"batch": options.batch, "learning_rate": options.learning_rate}
     wanted = train.TrainOptions(
-        folds=options.folds, passes=options.passes, protocols=folds.PROTOCOLS, watch_test=True,
+        folds=options.folds, passes=options.passes, protocols=FOLD_PROTOCOLS, watch_test=True,
         explain=False, seeds=tuple(range(options.seeds)), settings={"recipe": recipe},
     )  # fmt: skip
     begun = time.process_time()
     train.train(epochs, folder / "run", wanted)
     seconds = time.process_time() - begun
     found = evaluate(folder / "run")
-    chosen = found.selection.filter(protocol=folds.LEAK_FREE)
+    chosen = found.selection.filter(protocol=LEAK_FREE)
     gain = found.gain.filter(pl.col("stage").is_null(), pl.col("metric").is_in(METRICS))
     return {
         "nights": options.subjects, "hours": options.hours, "folds": options.folds,
         "passes": options.passes, "seeds": options.seeds, "recipe": recipe,
         "commit": provenance.commit(), "machine": provenance.machine("torch"),
         "cpu_seconds": round(seconds), "epochs": len(found.tested.unique(["recording", "epoch"])),
-        "pooled": {p: {m: found.pooled(p)[m] for m in METRICS} for p in folds.PROTOCOLS},
+        "pooled": {p: {m: found.pooled(p)[m] for m in METRICS} for p in FOLD_PROTOCOLS},
         "gain": gain.select("metric", "value", "low", "high").to_dicts(),
         "selection": chosen.to_dicts(),
         "notes": list(found.notes),
@@ -59,7 +62,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def markdown(r: dict[str, Any]) -> str:
     chosen = pl.DataFrame(r["selection"], infer_schema_length=None)
-    honest, optimistic = (r["pooled"][p] for p in folds.PROTOCOLS)
+    honest, optimistic = (r["pooled"][p] for p in FOLD_PROTOCOLS)
     gain = {row["metric"]: row for row in r["gain"]}
     lines = [
         "# What choosing the pass on the scored fold gains", "",

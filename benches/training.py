@@ -11,18 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import contenders
-import harness
-import material
 import numpy as np
-import peak
-import provenance
 import torch
-from harness import Contender, Ready, Values
 from torch import Tensor, nn
 
+from instruments import contenders, material, peak, provenance, timing
+from instruments.timing import Contender, Ready, Values
 from sleeptools import native, registry, store
-from sleeptools.models import _recipe
+from sleeptools.models.recipe.recipe import make_optimiser, stage_loss
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 128
@@ -67,8 +63,8 @@ def race(
     torch.set_num_threads(threads)
     native.set_threads(threads)
     torch.compiler.reset()  # what was compiled for other threads
-    ready, absent = harness.prepare(RACE, network, material.epochs(options.batch))
-    taken = harness.in_turn(ready, options.turns)
+    ready, absent = timing.prepare(RACE, network, material.epochs(options.batch))
+    taken = timing.in_turn(ready, options.turns)
     rows = []
     for place, contender in enumerate(RACE):
         row = {
@@ -78,7 +74,7 @@ def race(
         if place in absent:
             row["absent"] = absent[place]
         else:
-            row |= harness.times(taken[place], taken[0], options.batch)
+            row |= timing.times(taken[place], taken[0], options.batch)
             row["error"] = errors[place]
             work = options.batch * flops
             row["share_of_peak"] = taken[place].share(work, peak, contender.precision)
@@ -88,7 +84,7 @@ def race(
 
 def gradient_errors(network: nn.Module, batch: int) -> dict[int, float]:
     """Length of a gradient's difference from plain PyTorch's, relative to that one's, by place."""
-    ready, _ = harness.prepare(RACE, without_dropout(network), material.epochs(batch))
+    ready, _ = timing.prepare(RACE, without_dropout(network), material.epochs(batch))
     gradients = {place: one.logits(one.run()) for place, one in ready.items()}
     length = np.linalg.norm(gradients[0])
     return {p: float(np.linalg.norm(g - gradients[0]) / length) for p, g in gradients.items()}
@@ -112,7 +108,7 @@ def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
         contenders.need_compiler()
     own = copy.deepcopy(network).train()
     recipe = registry.load("models", network.name).RECIPE
-    optimiser = _recipe.make_optimiser(list(own.parameters()), recipe)
+    optimiser = make_optimiser(list(own.parameters()), recipe)
     weights = torch.tensor(recipe.class_weights) if recipe.class_weights else None
     tensor, stages = torch.from_numpy(x), torch.arange(len(x)) % 5
     forward = torch.compile(own) if how == "compiled" else own
@@ -122,7 +118,7 @@ def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
         with native.using_variant(variant):
             with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                 logits: Tensor = forward(tensor)
-            _recipe.stage_loss(logits.float(), stages, weights, recipe.loss).backward()
+            stage_loss(logits.float(), stages, weights, recipe.loss).backward()
         optimiser.step()
         return own
 
@@ -161,9 +157,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    return harness.table(
-        ["threads", "", "", *harness.TIMES, "error", "of peak"], [*map(cells, rows)]
-    )
+    return timing.table(["threads", "", "", *timing.TIMES, "error", "of peak"], [*map(cells, rows)])
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -171,8 +165,8 @@ def cells(row: dict[str, Any]) -> list[str]:
     if "absent" in row:
         return [*start, row["absent"], *[""] * 6]
     return [
-        *start, *harness.time_cells(row), f"{row['error']:.1e}",
-        harness.percent(row["share_of_peak"]),
+        *start, *timing.time_cells(row), f"{row['error']:.1e}",
+        timing.percent(row["share_of_peak"]),
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sleeptools.batch import Progress, Step
+    from sleeptools.store.batch import Progress, Step
 
 
 Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a process.")]

@@ -12,7 +12,7 @@ from ._published import show_published
 if TYPE_CHECKING:
     import polars as pl
 
-    from sleeptools.evaluate import Evaluation
+    from sleeptools.commands.evaluate import Evaluation
 
 Protocols = dict[str, str]
 """Protocol to the name under which people see it."""
@@ -22,7 +22,7 @@ SLEEP = ("tst", "se", "sme", "sol", "waso", "rem_latency_from_sleep_onset", "tra
 
 def show(found: Evaluation) -> None:
     """Print everything that fits; `--json` and the tables on disk have the rest."""
-    from sleeptools.folds import NAMED
+    from sleeptools.runs.run.folds import NAMED
 
     run, simulated = found.run, ", simulated data" if found.run.simulated else ""
     typer.echo(printable(f"{run.name} (model {run.model}{simulated})"))
@@ -74,7 +74,7 @@ def _span(value: Any, low: Any, high: Any, sign: str = "", digits: int = 3) -> s
 def _pooled(found: Evaluation, protocols: Protocols) -> None:
     import polars as pl
 
-    from sleeptools import metrics
+    from sleeptools.evaluation import metrics
 
     gain = found.gain
     head = ["metric", *protocols.values(), *(["difference"] if len(gain) else [])]
@@ -91,7 +91,7 @@ def _pooled(found: Evaluation, protocols: Protocols) -> None:
 
 
 def _subject_means(found: Evaluation, protocols: Protocols) -> None:
-    from sleeptools.intervals import SUBJECT_MEAN, SUBJECT_MEDIAN
+    from sleeptools.evaluation.evaluation.subject_metrics import SUBJECT_MEAN, SUBJECT_MEDIAN
 
     rows = []
     for p, name in protocols.items():

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from ._console import emit_table, talk
 
 if TYPE_CHECKING:
-    from sleeptools.evaluate import Evaluation
+    from sleeptools.commands.evaluate import Evaluation
 
 
 def show_published(found: Evaluation) -> None:
     """Set ours beside what was printed for data of the same kind, and say what differs."""
-    from sleeptools import comparison, published
+    from sleeptools.evaluation import comparison, published
 
     lines, verdict = comparison.lines(found), comparison.verdict(found)
     if not verdict.printed:

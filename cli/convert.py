@@ -38,15 +38,16 @@ def convert(
     Every signal stays at its own rate; the hypnogram is put on the epoch grid and cut to the
     signals.
     """
-    from sleeptools import convert as library
-    from sleeptools import presets, store
+    from sleeptools import store
+    from sleeptools.commands import convert
+    from sleeptools.preprocessing import presets
 
     with batch_progress("converting") as progress:
-        library.convert(
+        convert.convert(
             dataset, raw, recordings, progress, allow_truncated=allow_truncated, subset=subset,
             settings=config, jobs=jobs,
         )  # fmt: skip
-    lacking = store.read_manifest(recordings, library.KIND)["absent"]
+    lacking = store.read_manifest(recordings, convert.KIND)["absent"]
     if lacking:
         talk(
             f"not in {raw}, though the data set lists them: {plural(len(lacking), 'recording')}, "

@@ -10,7 +10,7 @@ import typer
 from ._console import emit_json, talk
 
 if TYPE_CHECKING:
-    from sleeptools.evaluate import Evaluation
+    from sleeptools.commands.evaluate import Evaluation
 
 DEFAULT = Path("runs/mmasleepnet")
 
@@ -62,8 +62,8 @@ def evaluate(
     metrics.csv, review.csv and the folder evaluation into each run. With --on, a model is tested
     on epochs of another data set first.
     """
+    from sleeptools.commands.evaluate import compare, compute, score_external
     from sleeptools.errors import UsageError
-    from sleeptools.evaluate import compare, compute, score_external
 
     folders = runs or [DEFAULT]
     if on is not None:
@@ -92,8 +92,8 @@ def evaluate(
 
 def _write(found: Evaluation, *, needed: bool) -> None:
     """Write the tables; where the numbers are printed whole, a run that is read-only will do."""
-    from sleeptools import evaluation
     from sleeptools.errors import OutputError
+    from sleeptools.evaluation import evaluation
 
     try:
         evaluation.write(found)

@@ -13,7 +13,7 @@ import typer
 from ._console import console, line, plural, talk
 
 if TYPE_CHECKING:
-    from sleeptools.transfer import Progress, Show, Wanted
+    from sleeptools.datasets.download.transfer import Progress, Show, Wanted
 
 
 def register(app: typer.Typer) -> None:
@@ -50,22 +50,22 @@ def fetch(
 
     Every file is checked against the publisher's SHA-256. Run it again to continue.
     """
-    from sleeptools import fetch as library
+    from sleeptools.commands import fetch
 
-    if how := library.how_to_get(dataset):
+    if how := fetch.how_to_get(dataset):
         typer.echo(how)
-    server = library.Server(base_url, trust_sums=trust_sums)
+    server = fetch.Server(base_url, trust_sums=trust_sums)
     if dry_run:
-        _list(library.plan(dataset, dest, server, subset=subset, jobs=jobs))
+        _list(fetch.plan(dataset, dest, server, subset=subset, jobs=jobs))
         return
     with _progress() as show:
-        library.fetch(dataset, dest, server, show, subset=subset, jobs=jobs)
+        fetch.fetch(dataset, dest, server, show, subset=subset, jobs=jobs)
     talk(f"{dest}: done; next: sleeptools preprocess {dataset} {dest}")
 
 
 def _list(files: list[Wanted]) -> None:
     """Print a line per file: bytes, what of it is there, name."""
-    from sleeptools.transfer import DONE
+    from sleeptools.datasets.download.transfer import DONE
 
     for f in files:
         typer.echo(f"{'-' if f.size is None else f.size}\t{f.state}\t{f.name}")

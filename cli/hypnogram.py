@@ -11,7 +11,7 @@ import typer
 from ._console import plural, talk
 
 if TYPE_CHECKING:
-    from sleeptools.exchange import At
+    from sleeptools.commands.hypnogram import At
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def hypnogram(
 
     Stages are matched by name; what OUT's format cannot carry is said on stderr.
     """
-    from sleeptools.exchange import exchange
+    from sleeptools.commands.hypnogram import exchange
 
     begin = None if at is None else _at(at)
     found, notes = exchange(

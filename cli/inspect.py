@@ -36,20 +36,19 @@ def inspect(
     Signals with their rates, units and mapping to the montage; stages with their counts.
     Exits with 65 if a file is damaged; the others are shown all the same.
     """
-    from sleeptools import inspection, presets
+    from sleeptools.commands import inspect
     from sleeptools.errors import DataError, SleeptoolsError
+    from sleeptools.preprocessing import presets
 
     wanted = presets.load(preset) if preset else None
     found, problems = [], []
     for path in (p for p in paths if p.is_dir()):
-        for text in inspection.data_sets(path):
+        for text in inspect.data_sets(path):
             talk(f"{path}: {text}")
-    listed = inspection.files(paths)
+    listed = inspect.files(paths)
     for path in listed:
         try:
-            found.append(
-                inspection.inspect(path, wanted, scheme=scheme, epoch_seconds=epoch_seconds)
-            )
+            found.append(inspect.inspect(path, wanted, scheme=scheme, epoch_seconds=epoch_seconds))
         except SleeptoolsError as e:
             if len(listed) == 1:
                 raise

@@ -37,9 +37,9 @@ def list_(
 
     With a folder, the trained models below it.
     """
-    from sleeptools import inspection
+    from sleeptools.commands import inspect
 
-    found = inspection.contents(what.value, folder)
+    found = inspect.contents(what.value, folder)
     if as_json:
         emit_json(found)
     elif what is Drawer.MODELS and folder is None:

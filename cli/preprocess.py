@@ -50,8 +50,8 @@ def preprocess(
 
     Says how many epochs were dropped and why.
     """
-    from sleeptools import preprocess as library
-    from sleeptools import presets
+    from sleeptools.commands import preprocess
+    from sleeptools.preprocessing import presets
 
     settings = presets.changed(
         presets.load(preset),
@@ -61,12 +61,12 @@ def preprocess(
         assume_unit=assume_unit,
     )
     with batch_progress("preprocessing") as progress:
-        library.preprocess(settings, recordings, epochs, progress, subset=subset, jobs=jobs)
+        preprocess.preprocess(settings, recordings, epochs, progress, subset=subset, jobs=jobs)
     _show(epochs)
 
 
 def _show(folder: Path) -> None:
-    from sleeptools.epochs import open_epochs
+    from sleeptools.preprocessing.epochs import open_epochs
 
     found = open_epochs(folder)
     facts = found.manifest

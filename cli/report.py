@@ -46,8 +46,8 @@ def report(
 
     It opens offline: metrics, figures that zoom, data, and the published rows beside ours.
     """
-    from sleeptools.report import ReportOptions
-    from sleeptools.report import report as library
+    from sleeptools.commands.report import ReportOptions
+    from sleeptools.commands.report import report as library
 
     options = ReportOptions(kind, epochs, recordings, figures, partial)
     written = library(runs or [DEFAULT], out or OUT.get(kind, OUT["html"]), options)

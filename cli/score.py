@@ -10,7 +10,7 @@ import typer
 from ._console import batch_progress, plural, talk
 
 if TYPE_CHECKING:
-    from sleeptools.engine import Precision
+    from sleeptools.inference.engine import Precision
 
 
 def register(app: typer.Typer) -> None:
@@ -39,10 +39,10 @@ def score(
     Writes an EDF+ hypnogram and the probability of each stage for every recording. What was done
     to the signals that the model was trained on is done to these.
     """
-    from sleeptools import scoring as library
+    from sleeptools.commands import score
 
     with batch_progress("scoring") as progress:
-        library.score(
+        score.score(
             model, recordings, out, progress, assume_unit=assume_unit,
             precision=cast("Precision", precision), threads=threads,
         )  # fmt: skip

@@ -38,10 +38,10 @@ def simulate(
 
     Nothing recorded from a person is in them; every file says that it is simulated.
     """
-    from sleeptools import simulate as library
+    from sleeptools.commands import simulate
 
     with batch_progress("simulating") as progress:
-        library.simulate(
+        simulate.simulate(
             dataset, out, subjects=subjects, nights=nights, hours=hours, seed=seed,
             subset=subset, progress=progress,
         )  # fmt: skip

@@ -20,9 +20,9 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what of a run is done and missing, the final model included."""
-    from sleeptools import runs
+    from sleeptools.runs.run import run_progress
 
-    found = runs.run_progress(run)
+    found = run_progress(run)
     if as_json:
         emit_json(found)
         return

@@ -17,7 +17,7 @@ import typer
 from ._console import console, talk
 
 if TYPE_CHECKING:
-    from sleeptools.train import Progress
+    from sleeptools.commands.train import Progress
 
 LINE_EVERY = 10.0  # s between plain lines within a pass
 
@@ -143,9 +143,11 @@ def train(
     What is done is skipped, so run the same command again to continue. SIGINT, SIGTERM and
     SIGUSR1 write a checkpoint and exit with 75.
     """
-    from sleeptools import config as files
-    from sleeptools import registry, runs
-    from sleeptools.folds import SUBJECTS
+    from sleeptools.runs.run.folds import SUBJECTS
+
+    from sleeptools import registry
+    from sleeptools.runs.run import options_from
+    from sleeptools.store.settings import read_settings, settings_table
 
     given = {
         "model": model, "split": split, "folds": folds, "folds_from": folds_from, "fold": fold,
@@ -154,14 +156,14 @@ def train(
         "passes": passes, "device": device, "threads": threads, "explain": explain,
     }  # fmt: skip
     overrides = settings or ()
-    values = files.read_settings(config, overrides)
+    values = read_settings(config, overrides)
     if recipe is not None:
         # a run's config.toml holds a whole recipe, which would hide the one asked for
-        source = files.read_settings(None, overrides) if "format" in values else values
-        values["recipe"] = files.settings_table(source, "recipe") | {"variant": recipe}
+        source = read_settings(None, overrides) if "format" in values else values
+        values["recipe"] = settings_table(source, "recipe") | {"variant": recipe}
     if precision is not None:
-        values["recipe"] = files.settings_table(values, "recipe") | {"precision": precision}
-    asked = runs.options_from(values)
+        values["recipe"] = settings_table(values, "recipe") | {"precision": precision}
+    asked = options_from(values)
     wanted = _together(asked, {k: v for k, v in given.items() if v is not None})
     name = wanted.setdefault("model", "mmasleepnet")
     if name not in registry.names("models"):
@@ -169,21 +171,21 @@ def train(
     # GNU OpenMP's threads wait a moment, not for long: on a shared node a step is otherwise up to
     # twice as slow (measured: 76 against 122 epochs/s with one core taken), alone as fast
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    from sleeptools import train as library
+    from sleeptools.commands import train
 
-    options = library.TrainOptions(**wanted)
-    if options.folds is None and options.folds_from == library.BY_SEED and not options.final:
+    options = train.TrainOptions(**wanted)
+    if options.folds is None and options.folds_from == train.BY_SEED and not options.final:
         options = replace(options, folds=_folds(epochs, options.split))
     out = run or Path("runs") / (name if ablation is None else f"{name}-ablation")
     all_runs = {out: options}
     if (variants := _parts(ablation)) is not None:
-        all_runs = library.variants(out, options, variants)
+        all_runs = train.variants(out, options, variants)
     for folder, each in all_runs.items():
         if variants is not None:
             talk(f"{folder}:")
         with _progress() as progress:
-            library.train(epochs, folder, each, progress, talk)
-    tested = options.folds is not None or options.folds_from != library.BY_SEED
+            train.train(epochs, folder, each, progress, talk)
+    tested = options.folds is not None or options.folds_from != train.BY_SEED
     if tested and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
     where = out if variants is None else f"{out}/*"
@@ -192,7 +194,7 @@ def train(
 
 def _together(asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Put options over what a file asks for; one that rules out a thing in the file drops it."""
-    from sleeptools.folds import SUBJECTS
+    from sleeptools.runs.run.folds import SUBJECTS
 
     before = asked.get("split", SUBJECTS)
     if "folds_from" in given or given.get("split", before) != before:
@@ -218,8 +220,9 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
 
 def _folds(epochs: Path, split: str) -> int:
     """Give 20 folds, or one per subject where there are fewer; of epochs as many as the paper."""
-    from sleeptools.epochs import open_epochs
-    from sleeptools.folds import STRATIFIED
+    from sleeptools.runs.run.folds import STRATIFIED
+
+    from sleeptools.preprocessing.epochs import open_epochs
 
     if split == STRATIFIED:
         return 5
@@ -266,7 +269,7 @@ def _where(p: Progress) -> str:
 
 
 def _state(p: Progress) -> str:
-    from sleeptools.folds import BEST_ON_TEST
+    from sleeptools.runs.run.folds import BEST_ON_TEST
 
     judge = "test" if p.protocol == BEST_ON_TEST else "val"
     kappa = "" if p.val_kappa is None else f" {judge} kappa {p.val_kappa:.3f}"

@@ -23,13 +23,14 @@ def verify(
     Exits with 65 if a file is missing or differs, or a number does not follow from the
     predictions.
     """
-    from sleeptools import runs, store
+    from sleeptools import store
     from sleeptools.errors import DataError
+    from sleeptools.runs.run import run_progress
 
     problems = store.verify(folder)
     tested = (folder / "config.toml").exists() and (folder / "folds.parquet").exists()
-    if not problems and tested and runs.run_progress(folder)["done"]:
-        from sleeptools import evaluate
+    if not problems and tested and run_progress(folder)["done"]:
+        from sleeptools.commands import evaluate
 
         problems = evaluate.verify(folder)
     for problem in problems:

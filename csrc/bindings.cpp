@@ -1,5 +1,5 @@
 // The Python module sleeptools._core: raw addresses and sizes in, nothing out. It sees neither
-// torch nor NumPy; sleeptools.native and sleeptools.ops check shapes and make the outputs.
+// torch nor NumPy; sleeptools.native and sleeptools.models.ops check shapes and make the outputs.
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

@@ -174,7 +174,7 @@ struct ConvStream {
   int64_t map, step;          // where its output starts: feature map and time step
 };
 
-// Convolution streams of one or more modalities, BatchNorm folded. `sleeptools.streams` makes the
+// Convolution streams of one or more modalities, BatchNorm folded. `sleeptools.native.two_stream_conv` makes the
 // tables and the packed weights.
 struct TwoStreamConv {
   static constexpr int kPanel = 16;      // outputs of a panel of `packed`, on every instruction set

@@ -14,12 +14,13 @@ from types import ModuleType
 from sleeptools.errors import UsageError
 
 ROOT = Path(__file__).parent
+FOLDERS = {"ops": "models/ops", "networks": "inference/networks"}
 SINGULAR = {"models": "model", "datasets": "data set", "formats": "format", "ops": "op"}
 
 
 def names(drawer: str) -> list[str]:
     """List what is in a drawer, sorted, as written on the command line."""
-    files = (ROOT / drawer).glob("*.py")
+    files = (ROOT / FOLDERS.get(drawer, drawer)).glob("*.py")
     return sorted(f.stem.replace("_", "-") for f in files if not f.stem.startswith("_"))
 
 
@@ -45,4 +46,5 @@ def load(drawer: str, name: str) -> ModuleType:
             f"unknown {SINGULAR.get(drawer, drawer)} {name!r}; there are: {', '.join(known)}",
             hint=f"did you mean {close[0]!r}?" if close else f"try 'sleeptools list {drawer}'",
         )
-    return importlib.import_module(f"sleeptools.{drawer}.{name.replace('-', '_')}")
+    folder = FOLDERS.get(drawer, drawer).replace("/", ".")
+    return importlib.import_module(f"sleeptools.{folder}.{name.replace('-', '_')}")

@@ -1,6 +1,6 @@
 // A convolution block in training is cuDNN's on a GPU: it has the Tensor Cores, and what is left to
 // save on a CPU, a pass over memory for each layer, is small beside its products there.
-// sleeptools.ops.conv_block runs its reference instead.
+// sleeptools.models.ops.conv_block runs its reference instead.
 #include "device.h"
 
 namespace sleeptools::cuda {

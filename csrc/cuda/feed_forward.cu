@@ -71,7 +71,7 @@ void feed_forward(const FeedForward& op, int device, void* stream) {
   check("feed_forward", cudaGetLastError());
 }
 
-// sleeptools.ops.feed_forward takes PyTorch's matrix products for the gradients on a GPU.
+// sleeptools.models.ops.feed_forward takes PyTorch's matrix products for the gradients on a GPU.
 void feed_forward_backward(const FeedForwardBackward&, int, void*) {
   throw Unavailable("feed_forward_backward: not written for CUDA");
 }

@@ -16,14 +16,14 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sleeptools import formats, store
-from sleeptools import stages as st
 from sleeptools.datasets import Channel, Planned, Source, check_plan
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
-from sleeptools.formats._edf_header import SignalHeader
-from sleeptools.hypnogram import Event, Hypnogram
-from sleeptools.montage import MICROVOLTS, in_microvolts
-from sleeptools.recording import Recording, Signal
+from sleeptools.formats.parsing.edf_header import SignalHeader
+from sleeptools.recording import stages
+from sleeptools.recording.hypnogram import Event, Hypnogram
+from sleeptools.recording.montage import MICROVOLTS, in_microvolts
+from sleeptools.recording.recording import Recording, Signal
 
 CITATION: Final = "Your own data: cite, and use under the licence of, where they come from."
 SETTINGS: Final = "edf.toml"
@@ -73,8 +73,8 @@ class Settings(BaseModel):
     @field_validator("scheme")
     @classmethod
     def _is_scheme(cls, scheme: str) -> str:
-        if scheme and scheme not in st.SCHEMES:
-            raise ValueError(f"unknown scheme; there are: {', '.join(st.SCHEMES)}")
+        if scheme and scheme not in stages.SCHEMES:
+            raise ValueError(f"unknown scheme; there are: {', '.join(stages.SCHEMES)}")
         return scheme
 
     @field_validator("hypnograms", mode="before")
@@ -92,23 +92,23 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _labels_are_stages(self) -> Settings:
         for label, name in self.labels.items():
-            if name not in (*self.names, *st.REASONS[1:]):
-                known = ", ".join([*self.names, *st.REASONS[1:]])
+            if name not in (*self.names, *stages.REASONS[1:]):
+                known = ", ".join([*self.names, *stages.REASONS[1:]])
                 raise ValueError(f"labels: {label!r} is {name!r}, which is none of {known}")
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
         """The stage list; people's if neither it nor a scheme is given."""
-        return self.stages or (st.scheme(self.scheme).names if self.scheme else st.HUMAN)
+        return self.stages or (stages.scheme(self.scheme).names if self.scheme else stages.HUMAN)
 
-    def meaning(self) -> st.Scheme | str | None:
+    def meaning(self) -> stages.Scheme | str | None:
         """Say what labels mean: the scheme's, with those of one's own and the stages' names."""
         if not self.labels and not self.stages:
             return self.scheme or None
-        known = st.scheme(self.scheme).labels if self.scheme else {}
+        known = stages.scheme(self.scheme).labels if self.scheme else {}
         own = {name: name for name in self.names}
-        return st.Scheme(self.names, {**known, **own, **self.labels})
+        return stages.Scheme(self.names, {**known, **own, **self.labels})
 
 
 # --- finding --------------------------------------------------------------------------------------

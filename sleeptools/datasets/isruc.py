@@ -18,14 +18,15 @@ from typing import Final
 
 import numpy as np
 
-from sleeptools import stages, store, tables
-from sleeptools.datasets import Channel, Planned, Source, check_plan
+from sleeptools import store
+from sleeptools.datasets import Channel, Planned, Source, check_plan, spreadsheets
 from sleeptools.errors import DataError
-from sleeptools.formats import _scoring, edf
-from sleeptools.formats import labels as labels_format
-from sleeptools.formats._edf_header import SignalHeader
-from sleeptools.hypnogram import Event, Hypnogram
-from sleeptools.recording import Recording, Samples, Signal
+from sleeptools.formats import edf, labels
+from sleeptools.formats.parsing import stage_labels
+from sleeptools.formats.parsing.edf_header import SignalHeader
+from sleeptools.recording import stages
+from sleeptools.recording.hypnogram import Event, Hypnogram
+from sleeptools.recording.recording import Recording, Samples, Signal
 
 CITATION: Final = (
     "S. Khalighi, T. Sousa, J. M. Santos, U. Nunes, ISRUC-Sleep: a comprehensive public dataset "
@@ -195,7 +196,7 @@ def _differences(scoring: Hypnogram, workbook: Path, scorer: int) -> list[str]:
 
 def _text(path: Path, scorer: int) -> Hypnogram:
     """Read a digit per line; blank lines may stand at the end only, or they would shift labels."""
-    scoring = labels_format.read_hypnogram(path, scheme=SCHEME, epoch_seconds=EPOCH_SECONDS)
+    scoring = labels.read_hypnogram(path, scheme=SCHEME, epoch_seconds=EPOCH_SECONDS)
     return replace(scoring, scorer=f"scorer {scorer}")
 
 
@@ -204,7 +205,7 @@ def _workbook(path: Path, scorer: int) -> Hypnogram:
 
     A number that is left out is the next one; the headings, where there are any, are no number.
     """
-    rows = tables.read(path)
+    rows = spreadsheets.read(path)
     rows = rows[1:] if rows and isinstance(rows[0][0], str) else rows
     pairs = [(row[0], str(row[1] or "")) for row in rows if len(row) > 1]
     while pairs and not pairs[-1][1]:
@@ -213,7 +214,7 @@ def _workbook(path: Path, scorer: int) -> Hypnogram:
         if number not in (None, due):
             raise DataError(f"{path.name}: epoch {due} is numbered {number}")
     names = [stage or "unannotated" for _, stage in pairs]
-    scoring = _scoring.from_labels(
+    scoring = stage_labels.from_labels(
         names, scheme=SCHEME, epoch_seconds=EPOCH_SECONDS, source=path.name
     )
     return replace(scoring, scorer=f"scorer {scorer}")
@@ -223,8 +224,10 @@ def _subject(source: Source) -> dict[str, str | int]:
     """Look the subject up in the subgroup's table: rows "8", or "8_Rec.1" in subgroup II."""
     facts: dict[str, str | int] = {}
     for path in (f for f in source.files if f.stem.startswith("Details_subgroup")):
-        rows = tables.read(path)
-        heads, (subject, age, sex) = tables.columns(rows, "Subject", "Age", "Sex", source=path)
+        rows = spreadsheets.read(path)
+        heads, (subject, age, sex) = spreadsheets.columns(
+            rows, "Subject", "Age", "Sex", source=path
+        )
         for row in rows[heads + 1 :]:
             match = re.match(r"\d+", str(row[subject] or ""))
             if not match or int(match[0]) != int(source.subject.rsplit("-", 1)[1]):
@@ -318,9 +321,9 @@ def _write_labels(scoring: Hypnogram, text: Path, workbook: Path) -> None:
     digits = {name: digit for digit, name in stages.scheme(SCHEME).labels.items()}
     lines = [digits[name] for name in names]
     store.write_text(text, "\r\n".join(lines) + "\r\n\r\n")
-    rows: list[tables.Row] = [["Epoch", "Stage"]]
+    rows: list[spreadsheets.Row] = [["Epoch", "Stage"]]
     rows += [[float(i), "R" if name == "REM" else name] for i, name in enumerate(names, start=1)]
-    tables.write_xlsx(workbook, rows)
+    spreadsheets.write_xlsx(workbook, rows)
 
 
 def _variant(recording: Recording, group: str, number: int) -> Recording:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import store
-from sleeptools.datasets import Planned, Source, _animals
-from sleeptools.datasets._animals import LEAST_OVERLAP, join, numbered
+from sleeptools.datasets import Planned, Source
+from sleeptools.datasets.shared import mice
+from sleeptools.datasets.shared.mice import LEAST_OVERLAP, join, numbered
 from sleeptools.errors import DataError
 from sleeptools.formats import matlab
-from sleeptools.hypnogram import Event
-from sleeptools.recording import Recording
+from sleeptools.recording.hypnogram import Event
+from sleeptools.recording.recording import Recording
 
 CITATION: Final = (
     "C. Kjaerby, M. Andersen, N. Hauglund, et al., Memory-enhancing properties of sleep depend on "
@@ -87,8 +88,8 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
 
 def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]:
     """List the recordings to simulate; the data set has no subsets."""
-    _animals.refuse_subset(subset)
-    return _animals.plan(
+    mice.refuse_subset(subset)
+    return mice.plan(
         subjects, nights, sample_rate=SAMPLE_RATE, epoch_seconds=matlab.EPOCH_SECONDS, hours=HOURS,
         endings=(".mat",),
     )  # fmt: skip

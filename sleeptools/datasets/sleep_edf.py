@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sleeptools import store, tables
+from sleeptools import store
 from sleeptools.datasets import (
     SUMS,
     Channel,
@@ -25,12 +25,13 @@ from sleeptools.datasets import (
     beside,
     check_plan,
     check_sums,
+    spreadsheets,
 )
 from sleeptools.errors import DataError
 from sleeptools.formats import edf
-from sleeptools.formats._edf_header import SignalHeader
-from sleeptools.hypnogram import Event
-from sleeptools.recording import Recording
+from sleeptools.formats.parsing.edf_header import SignalHeader
+from sleeptools.recording.hypnogram import Event
+from sleeptools.recording.recording import Recording
 
 CITATION: Final = (
     "B. Kemp, A. Zwinderman, B. Tuk, H. Kamphuisen, J. Oberye, Analysis of a sleep-dependent "
@@ -167,7 +168,7 @@ def _subject(source: Source, more: Iterable[Path], begin: datetime | None) -> di
     """Look a night up in the study's table of subjects, where one is there."""
     stem = TABLES[source.id[:2]]
     for path in (p for p in more if p.stem == stem):
-        rows = tables.read(path)
+        rows = spreadsheets.read(path)
         of_night = _cassette_row if stem == TABLES["SC"] else _telemetry_row
         age, sex, clock = of_night(path, rows, int(source.subject[3:]), source.night)
         facts = {
@@ -183,20 +184,20 @@ Found = tuple[float | None, str | None, str | float | None]
 """Age, sex, and when the lights went off."""
 
 
-def _cassette_row(path: Path, rows: list[tables.Row], subject: int, night: int) -> Found:
+def _cassette_row(path: Path, rows: list[spreadsheets.Row], subject: int, night: int) -> Found:
     """Read a row per night: subject, night, age, sex (1 is a woman), lights off."""
     names = ("subject", "night", "age", "sex (F=1)", "LightsOff")
-    heads, (who, which, age, sex, off) = tables.columns(rows, *names, source=path)
+    heads, (who, which, age, sex, off) = spreadsheets.columns(rows, *names, source=path)
     for row in rows[heads + 1 :]:
         if (row[who], row[which]) == (subject, night):
             return _number(row[age]), {1.0: "F", 2.0: "M"}.get(_number(row[sex]) or 0), row[off]
     return None, None, None
 
 
-def _telemetry_row(path: Path, rows: list[tables.Row], subject: int, night: int) -> Found:
+def _telemetry_row(path: Path, rows: list[spreadsheets.Row], subject: int, night: int) -> Found:
     """Read a row per subject: number, age, sex (2 is a woman), and two nights with lights off."""
     names = ("Nr", "Age", "M1/F2", "night nr", "lights off")
-    heads, (who, age, sex, first, off) = tables.columns(rows, *names, source=path)
+    heads, (who, age, sex, first, off) = spreadsheets.columns(rows, *names, source=path)
     for row in rows[heads + 1 :]:
         if row[who] == subject:
             clock = row[off] if row[first] == night else row[off + 2]

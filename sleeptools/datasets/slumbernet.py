@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import formats, store
-from sleeptools.datasets import Planned, Source, _animals
-from sleeptools.datasets._animals import join, numbered
+from sleeptools.datasets import Planned, Source
+from sleeptools.datasets.shared import mice
+from sleeptools.datasets.shared.mice import join, numbered
 from sleeptools.errors import DataError
 from sleeptools.formats import columns, sleepsign
-from sleeptools.hypnogram import Event
-from sleeptools.recording import Recording
+from sleeptools.recording.hypnogram import Event
+from sleeptools.recording.recording import Recording
 
 CITATION: Final = (
     "P. K. Jha, U. K. Valekunja, A. B. Reddy, SlumberNet: deep learning classification of sleep "
@@ -115,8 +116,8 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
 
 def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]:
     """List the recordings to simulate; the data set has no subsets."""
-    _animals.refuse_subset(subset)
-    return _animals.plan(
+    mice.refuse_subset(subset)
+    return mice.plan(
         subjects, nights, sample_rate=SAMPLE_RATE, epoch_seconds=EPOCH_SECONDS, hours=HOURS,
         endings=(SIGNALS, f"-{SCORING}"),
     )  # fmt: skip

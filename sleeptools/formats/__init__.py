@@ -13,9 +13,9 @@ from types import ModuleType
 
 from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
-from sleeptools.hypnogram import Hypnogram
-from sleeptools.recording import Recording
-from sleeptools.stages import Scheme
+from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.recording import Recording
+from sleeptools.recording.stages import Scheme
 
 HEAD = 4096  # bytes shown to `accepts`
 

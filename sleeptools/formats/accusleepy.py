@@ -11,8 +11,8 @@ from typing import Final
 
 from sleeptools import store
 from sleeptools.errors import NoStagesError
-from sleeptools.formats import _scoring, _text, _words
-from sleeptools.hypnogram import Hypnogram
+from sleeptools.formats.parsing import stage_labels, stage_words, text_files
+from sleeptools.recording.hypnogram import Hypnogram
 
 COLUMNS: Final = (["brain_state"], ["brain_state", "confidence_score"])
 WORDS: Final = {
@@ -23,7 +23,7 @@ WORDS: Final = {
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its header."""
     del path
-    return _text.header_cells(head, ",") in COLUMNS
+    return text_files.header_cells(head, ",") in COLUMNS
 
 
 def read_hypnogram(
@@ -41,10 +41,10 @@ def read_hypnogram(
     DataError
         For a malformed row, an unknown digit, or no length of an epoch.
     """
-    rows = _text.read_table(path, ",")
+    rows = text_files.read_table(path, ",")
     if not rows:
         raise NoStagesError(f"{path.name}: holds no labels")
-    return _scoring.from_labels(
+    return stage_labels.from_labels(
         [r["brain_state"] for r in rows], scheme=scheme or "accusleepy",
         epoch_seconds=epoch_seconds, source=path.name,
     )  # fmt: skip
@@ -52,6 +52,6 @@ def read_hypnogram(
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write the labels, and return what the format cannot carry."""
-    words, notes = _words.word_lines(hypnogram, WORDS, "accusleepy")
+    words, notes = stage_words.word_lines(hypnogram, WORDS, "accusleepy")
     store.write_text(path, "\n".join(["brain_state", *words, ""]))
     return notes

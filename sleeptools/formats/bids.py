@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from sleeptools import stages, store
+from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.formats import _scoring, _text, _words
-from sleeptools.hypnogram import Hypnogram
+from sleeptools.formats.parsing import stage_labels, stage_words, text_files
+from sleeptools.recording import stages
+from sleeptools.recording.hypnogram import Hypnogram
 
 SUFFIXES: Final = ("_events.tsv",)
 STAGE_COLUMNS: Final = ("stage", "sleep_stage", "trial_type")
@@ -33,7 +34,7 @@ LEVELS: Final = {
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its first two columns and a column that can hold stages."""
     del path
-    columns = _text.header_cells(head, "\t")
+    columns = text_files.header_cells(head, "\t")
     return columns[:2] == ["onset", "duration"] and any(c in columns for c in STAGE_COLUMNS)
 
 
@@ -52,18 +53,18 @@ def read_hypnogram(
     DataError
         For a malformed row, an unknown stage, or stages that overlap or leave the epoch grid.
     """
-    rows = _text.read_table(path, "\t")
+    rows = text_files.read_table(path, "\t")
     facts = _facts(sidecar(path))
     column = next(c for c in STAGE_COLUMNS if not rows or c in rows[0])
     events = [
         (
-            _text.parse_number(row["onset"], f"{path.name}: line {i}: onset"),
-            _text.parse_number(row["duration"], f"{path.name}: line {i}: duration"),
+            text_files.parse_number(row["onset"], f"{path.name}: line {i}: onset"),
+            text_files.parse_number(row["duration"], f"{path.name}: line {i}: duration"),
             row[column],
         )
         for i, row in enumerate(rows, 2)
     ]
-    read = _scoring.from_mixed if column == "trial_type" else _scoring.from_events
+    read = stage_labels.from_mixed if column == "trial_type" else stage_labels.from_events
     if scheme is None and facts.get("StageNames") == list(stages.MOUSE):
         scheme = "mouse"
     if epoch_seconds is None:
@@ -83,10 +84,10 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write the table and its sidecar; everything is carried."""
-    events, notes = _words.stage_events(hypnogram, WORDS, "bids")
+    events, notes = stage_words.stage_events(hypnogram, WORDS, "bids")
     scorer = " ".join(hypnogram.scorer.split()) or "n/a"
     lines = [
-        "\t".join((_text.decimal_text(onset), _text.decimal_text(duration), word, scorer))
+        "\t".join((text_files.decimal_text(onset), text_files.decimal_text(duration), word, scorer))
         for onset, duration, word in events
     ]
     store.write_json(sidecar(path), _description(hypnogram))

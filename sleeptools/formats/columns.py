@@ -15,9 +15,10 @@ from typing import Final
 
 import numpy as np
 
-from sleeptools import montage, store
+from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.recording import Recording, Samples, Signal
+from sleeptools.recording import montage
+from sleeptools.recording.recording import Recording, Samples, Signal
 
 LABELS: Final = ("EEG", "EMG")
 RATE: Final = re.compile(r"-(\d+(?:\.\d+)?)Hz$", re.IGNORECASE)

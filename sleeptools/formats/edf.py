@@ -16,19 +16,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import montage, stages, store
+from sleeptools import store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError
-from sleeptools.formats import _scoring, _text, _words
-from sleeptools.formats._edf_annotations import read_tals
-from sleeptools.formats._edf_header import (
+from sleeptools.formats.parsing import stage_labels, stage_words, text_files
+from sleeptools.formats.parsing.edf_annotations import read_tals
+from sleeptools.formats.parsing.edf_header import (
     FIXED,
     Header,
     SignalHeader,
     read_header,
     starts_like_edf,
 )
-from sleeptools.hypnogram import Event, Hypnogram
-from sleeptools.recording import Recording, Signal, Stored
+from sleeptools.recording import montage, stages
+from sleeptools.recording.hypnogram import Event, Hypnogram
+from sleeptools.recording.recording import Recording, Signal, Stored
 
 SUFFIXES: Final = (".edf",)
 TEXTS: Final = {
@@ -149,7 +150,7 @@ def read_hypnogram(
             + ", ".join([*texts[:SHOWN], *["..."] * (len(texts) > SHOWN)]),
             hint="stages by names of one's own: [labels] of the data set edf, docs/edf.md",
         )
-    found = _scoring.from_events(
+    found = stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_begin(header)
     )
     return replace(found, scorer="simulated") if header.simulated else found
@@ -263,7 +264,7 @@ def write_annotations(
         Last subfield of the recording identification.
     """
     tals = b"+0\x14\x14\0" + b"".join(
-        f"{'' if onset < 0 else '+'}{_text.decimal_text(onset)}\x15{_text.decimal_text(duration)}"
+        f"{'' if onset < 0 else '+'}{text_files.decimal_text(onset)}\x15{text_files.decimal_text(duration)}"
         f"\x14{text}\x14\0".encode()
         for onset, duration, text in events
     )
@@ -284,7 +285,7 @@ def write_annotations(
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write an annotation an epoch, NREM as "Sleep stage N"; return what is not carried."""
-    events, notes = _words.stage_events(hypnogram, TEXTS, "edf")
+    events, notes = stage_words.stage_events(hypnogram, TEXTS, "edf")
     note = "simulated" if hypnogram.scorer == "simulated" else ""
     start = hypnogram.recording_start()
     if start and start.microsecond:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sleeptools import stages
 from sleeptools.errors import DataError
-from sleeptools.formats import _scoring, _text
-from sleeptools.hypnogram import Hypnogram
+from sleeptools.formats.parsing import stage_labels, text_files
+from sleeptools.recording import stages
+from sleeptools.recording.hypnogram import Hypnogram
 
 KNOWN = {*stages.WORDS, *(t.lower() for s in stages.SCHEMES.values() for t in s.labels)}
 
@@ -19,7 +19,7 @@ KNOWN = {*stages.WORDS, *(t.lower() for s in stages.SCHEMES.values() for t in s.
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by a first line that is a label and nothing else."""
     del path
-    lines = _text.head_lines(head)
+    lines = text_files.head_lines(head)
     return bool(lines) and " ".join(lines[0].lower().split()) in KNOWN
 
 
@@ -38,9 +38,9 @@ def read_hypnogram(
     DataError
         For a blank line among labels, a number without a scheme, or an unknown label.
     """
-    labels = [t.strip() for t in _text.read_lines(path)]
+    labels = [t.strip() for t in text_files.read_lines(path)]
     if "" in labels:
         raise DataError(f"{path.name}: line {labels.index('') + 1} is blank; expected a label")
-    return _scoring.from_labels(
+    return stage_labels.from_labels(
         labels, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )

@@ -15,10 +15,11 @@ from datetime import time
 from pathlib import Path
 from typing import Final
 
-from sleeptools import stages, store
+from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
-from sleeptools.formats import _scoring, _text, _words
-from sleeptools.hypnogram import Event, Hypnogram
+from sleeptools.formats.parsing import stage_labels, stage_words, text_files
+from sleeptools.recording import stages
+from sleeptools.recording.hypnogram import Event, Hypnogram
 
 SUFFIXES: Final = (".annot", ".eannot")
 HEADER: Final = ("class", "instance", "channel", "start", "stop", "meta")
@@ -37,7 +38,7 @@ ROW: Final = re.compile(rf"\S[^\t]*\t([^\t]*\t){{0,2}}{TIME}\t(\.|\.\.\.|\+?{TIM
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its header, or by a row with a class, a start and a stop."""
     del path
-    rows = [t for t in _text.head_lines(head) if t.strip() and not t.startswith("#")]
+    rows = [t for t in text_files.head_lines(head) if t.strip() and not t.startswith("#")]
     return bool(rows) and (_is_header(rows[0]) or bool(ROW.fullmatch(rows[0])))
 
 
@@ -62,14 +63,14 @@ def read_hypnogram(
     """
     rows = [
         _row(line, f"{path.name}: line {i}")
-        for i, line in enumerate(_text.read_lines(path), 1)
+        for i, line in enumerate(text_files.read_lines(path), 1)
         if line.strip() and not line.startswith("#") and not _is_header(line)
     ]
     if not rows:
         raise NoStagesError(f"{path.name}: holds no annotations")
     first = next((r for r in rows if r.name.lower() in stages.WORDS), rows[0])
-    begin = _text.parse_clock(first.start)
-    found = _scoring.from_mixed(
+    begin = text_files.parse_clock(first.start)
+    found = stage_labels.from_mixed(
         _events(rows, begin), scheme=scheme, epoch_seconds=epoch_seconds, source=path.name,
         begin=begin,
     )  # fmt: skip
@@ -100,7 +101,7 @@ def _events(rows: Sequence[Row], begin: time | None) -> list[Event]:
     events: list[Event] = []
     for row, start, following in zip(rows, starts, [*starts[1:], None], strict=True):
         if row.stop.startswith("+"):
-            stop = start + _text.parse_number(row.stop[1:], row.where)
+            stop = start + text_files.parse_number(row.stop[1:], row.where)
         elif row.stop == "..." and following is not None:
             stop = following
         elif row.stop == "." and row.start.startswith("e:"):
@@ -115,7 +116,7 @@ def _events(rows: Sequence[Row], begin: time | None) -> list[Event]:
 
 
 def _seconds(text: str, begin: time | None, where: str) -> float:
-    at = _text.parse_clock(text.removeprefix("0+"))
+    at = text_files.parse_clock(text.removeprefix("0+"))
     if (at is not None and not text.startswith("0+")) != (begin is not None):
         raise DataError(
             f"{where}: {text[:40]!r} where other rows have "
@@ -125,7 +126,7 @@ def _seconds(text: str, begin: time | None, where: str) -> float:
     if text.startswith("e:"):
         return _epoch(text, where)[0]
     if at is None:
-        return _text.parse_number(text, where)
+        return text_files.parse_number(text, where)
     if begin is None:
         return _of_day(at)
     return (_of_day(at) - _of_day(begin) + EARLIER) % DAY - EARLIER
@@ -137,20 +138,20 @@ def _of_day(at: time) -> float:
 
 def _epoch(text: str, where: str) -> tuple[float, float]:
     """Start and length of `e:N`, `e:N:LENGTH` or `e:N:LENGTH:STEP`, s; N counts from 1."""
-    number, *rest = (_text.parse_number(p, where) for p in text.split(":")[1:])
-    length = rest[0] if rest else _scoring.HUMAN_EPOCH
+    number, *rest = (text_files.parse_number(p, where) for p in text.split(":")[1:])
+    length = rest[0] if rest else stage_labels.HUMAN_EPOCH
     return (number - 1) * (rest[1] if len(rest) > 1 else length), length
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write rows, or a label a line to an .eannot file; return what the format cannot carry."""
     if path.suffix.lower() == ".eannot":
-        lines, notes = _words.word_lines(hypnogram, LABELS, "luna .eannot")
+        lines, notes = stage_words.word_lines(hypnogram, LABELS, "luna .eannot")
     else:
-        events, notes = _words.stage_events(hypnogram, CLASSES, "luna .annot")
+        events, notes = stage_words.stage_events(hypnogram, CLASSES, "luna .annot")
         lines = ["\t".join(HEADER)]
         for onset, duration, word in events:
-            start, stop = _text.decimal_text(onset), _text.decimal_text(onset + duration)
+            start, stop = text_files.decimal_text(onset), text_files.decimal_text(onset + duration)
             lines.append("\t".join((word, ".", ".", start, stop, ".")))
     store.write_text(path, "\n".join([*lines, ""]))
     return notes

@@ -17,10 +17,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools import montage, stages, store
+from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError, SleeptoolsError, UnavailableError
-from sleeptools.hypnogram import Hypnogram
-from sleeptools.recording import Recording, Samples, Signal
+from sleeptools.recording import montage, stages
+from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.recording import Recording, Samples, Signal
 
 SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"

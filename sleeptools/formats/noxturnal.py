@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 from typing import Final
 
-from sleeptools import stages
 from sleeptools.errors import DataError, NoStagesError
-from sleeptools.formats import _scoring, _text
-from sleeptools.hypnogram import Hypnogram
+from sleeptools.formats.parsing import stage_labels, text_files
+from sleeptools.recording import stages
+from sleeptools.recording.hypnogram import Hypnogram
 
 UNITS: Final = re.compile(r"\[[^\]]*\]([,;\t]\[[^\]]*\]){2,}[,;\t]*")
 AWAKE: Final = (
@@ -34,7 +34,7 @@ CUT: Final = 1.5  # s; start, end and duration may each be cut to whole seconds
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its line of units."""
     del path
-    return bool(UNITS.fullmatch("".join(_text.head_lines(head)[1:2]).strip()))
+    return bool(UNITS.fullmatch("".join(text_files.head_lines(head)[1:2]).strip()))
 
 
 def read_hypnogram(
@@ -50,7 +50,7 @@ def read_hypnogram(
     NoStagesError
         If there are no events.
     """
-    lines = _text.read_lines(path)
+    lines = text_files.read_lines(path)
     separator = re.findall(r"\]([,;\t])", lines[1])[0]
     rows = list(csv.reader(lines[HEADS:], delimiter=separator))
     for i, row in enumerate(rows, HEADS + 1):
@@ -60,7 +60,7 @@ def read_hypnogram(
             )
     if not rows:
         raise NoStagesError(f"{path.name}: holds no events")
-    times = _text.parse_moments([t for row in rows for t in row[:2]], path.name)
+    times = text_files.parse_moments([t for row in rows for t in row[:2]], path.name)
     starts, ends = times[::2], times[1::2]
     for i, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True), HEADS + 1):
         _check_duration(row, (end - start).total_seconds(), f"{path.name}: line {i}")
@@ -71,7 +71,7 @@ def read_hypnogram(
         ((s - first).total_seconds(), (e - s).total_seconds(), t)
         for s, e, t in zip(starts, ends, texts, strict=True)
     ]
-    return _scoring.from_mixed(
+    return stage_labels.from_mixed(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=first,
         words=WORDS,
     )  # fmt: skip
@@ -80,7 +80,7 @@ def read_hypnogram(
 def _check_duration(row: list[str], seconds: float, where: str) -> None:
     """Compare with the column of durations: they differ where the clock was changed that night."""
     if len(row) > DURATION and row[DURATION].strip():
-        said = _text.parse_number(row[DURATION].strip(), where)
+        said = text_files.parse_number(row[DURATION].strip(), where)
         if abs(said - seconds) > CUT:
             raise DataError(
                 f"{where}: {row[2]!r} lasts {said:g} s, but {seconds:g} s from start to end",

@@ -9,14 +9,14 @@ from __future__ import annotations
 from datetime import time
 from pathlib import Path
 
-from sleeptools.formats import _scoring, _text, _xml
-from sleeptools.hypnogram import Hypnogram
+from sleeptools.formats.parsing import stage_labels, text_files, xml
+from sleeptools.recording.hypnogram import Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its root element."""
     del path
-    return _xml.starts_with(head, "PSGAnnotation")
+    return xml.starts_with(head, "PSGAnnotation")
 
 
 def read_hypnogram(
@@ -31,26 +31,26 @@ def read_hypnogram(
     NoStagesError
         If it holds no stages.
     """
-    root = _xml.parse(path)
+    root = xml.parse(path)
     events, begin = [], None
     for event in root.iter("ScoredEvent"):
-        concept = _xml.text_of(event, "EventConcept")
+        concept = xml.text_of(event, "EventConcept")
         if concept == "Recording Start Time":
-            begin = _clock(_xml.text_of(event, "ClockTime"))
-        if "stage" not in _xml.text_of(event, "EventType").lower():
+            begin = _clock(xml.text_of(event, "ClockTime"))
+        if "stage" not in xml.text_of(event, "EventType").lower():
             continue
         where = f"{path.name}: stage {concept!r}"
-        onset = _text.parse_number(_xml.text_of(event, "Start"), where)
-        duration = _text.parse_number(_xml.text_of(event, "Duration"), where)
+        onset = text_files.parse_number(xml.text_of(event, "Start"), where)
+        duration = text_files.parse_number(xml.text_of(event, "Duration"), where)
         events.append((onset, duration, concept.partition("|")[0]))
-    length = _xml.text_of(root, "EpochLength")
+    length = xml.text_of(root, "EpochLength")
     if epoch_seconds is None and length:
-        epoch_seconds = _text.parse_number(length, f"{path.name}: EpochLength")
-    return _scoring.from_events(
+        epoch_seconds = text_files.parse_number(length, f"{path.name}: EpochLength")
+    return stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=begin
     )
 
 
 def _clock(text: str) -> time | None:
     """Read "01.01.85 22.45.12": the date is a dummy."""
-    return _text.parse_clock(text.rsplit(maxsplit=1)[-1]) if text else None
+    return text_files.parse_clock(text.rsplit(maxsplit=1)[-1]) if text else None

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from sleeptools.errors import NoStagesError
-from sleeptools.formats import _scoring, _text, _xml
-from sleeptools.hypnogram import Hypnogram
+from sleeptools.formats.parsing import stage_labels, text_files, xml
+from sleeptools.recording.hypnogram import Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its root element."""
     del path
-    return _xml.starts_with(head, "CMPStudyConfig")
+    return xml.starts_with(head, "CMPStudyConfig")
 
 
 def read_hypnogram(
@@ -38,13 +38,13 @@ def read_hypnogram(
     NoStagesError
         If it holds no stages.
     """
-    root = _xml.parse(path)
+    root = xml.parse(path)
     labels = [(stage.text or "").strip() for stage in root.iterfind("SleepStages/SleepStage")]
     if not labels:
         raise NoStagesError(f"{path.name}: holds no SleepStage")
-    length = _xml.text_of(root, "EpochLength")
+    length = xml.text_of(root, "EpochLength")
     if epoch_seconds is None and length:
-        epoch_seconds = _text.parse_number(length, f"{path.name}: EpochLength")
-    return _scoring.from_labels(
+        epoch_seconds = text_files.parse_number(length, f"{path.name}: EpochLength")
+    return stage_labels.from_labels(
         labels, scheme=scheme or "nsrr", epoch_seconds=epoch_seconds, source=path.name
     )

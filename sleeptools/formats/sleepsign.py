@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sleeptools import hypnogram as hyp
-from sleeptools import montage, stages
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError
-from sleeptools.formats import _scoring, _text
-from sleeptools.hypnogram import Event, Hypnogram
-from sleeptools.recording import Recording, Samples, Signal
+from sleeptools.formats.parsing import stage_labels, text_files
+from sleeptools.recording import hypnogram, montage, stages
+from sleeptools.recording.hypnogram import Event, Hypnogram
+from sleeptools.recording.recording import Recording, Samples, Signal
 
 MOMENT = r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4} +\d{1,2}:\d\d:\d\d(?:\.\d+)?"
 SCORE = re.compile(rf"({MOMENT})\s*[,\t]\s*(\d+)\s*[,\t]\s*([^,\t.]*)(?:[,\t].*)?")
@@ -32,7 +31,7 @@ STAMP = 1.0  # s; the score's times are cut to whole seconds
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by a line with a date, a time, and a stage or a value."""
     del path
-    lines = _text.head_lines(head)
+    lines = text_files.head_lines(head)
     return any(SCORE.fullmatch(t) or SAMPLE.match(t) for t in lines)
 
 
@@ -55,7 +54,7 @@ def read_hypnogram(
     DataError
         If a line is malformed, an epoch stands twice or out of order, or a label is unknown.
     """
-    lines = _text.read_lines(path, fallback="latin-1")
+    lines = text_files.read_lines(path, fallback="latin-1")
     first = next((i for i, t in enumerate(lines) if SCORE.fullmatch(t)), None)
     if first is None:
         raise NoStagesError(f"{path.name}: holds no line of time, epoch number and stage")
@@ -67,15 +66,17 @@ def read_hypnogram(
                 "expected a date and time, an epoch number and a stage"
             )
     found = [row.groups() for row in rows if row]
-    times = _text.parse_moments([t for t, _, _ in found], path.name)
+    times = text_files.parse_moments([t for t, _, _ in found], path.name)
     numbers = [int(n) for _, n, _ in found]
     length = epoch_seconds or _epoch_seconds(times, numbers, path.name)
-    _scoring.check_epoch(length, path.name)
+    stage_labels.check_epoch(length, path.name)
     events = _events(times, numbers, [s.strip() for _, _, s in found], length, path.name)
     meaning, names = stages.translate(
         (t for _, _, t in events), by=scheme or "sleepsign", source=path.name
     )
-    scored = hyp.from_events(events, meaning, names=names, epoch_seconds=length, source=path.name)
+    scored = hypnogram.from_events(
+        events, meaning, names=names, epoch_seconds=length, source=path.name
+    )
     return replace(scored, begin=times[0])
 
 
@@ -130,7 +131,7 @@ def read(path: Path) -> Recording:
         )
     units = _units(lines[:first], path.name)
     ends = [m for m in (SAMPLE.match(lines[first]), SAMPLE.match(lines[-1])) if m]
-    times = _text.parse_moments([m[1] for m in ends], path.name)
+    times = text_files.parse_moments([m[1] for m in ends], path.name)
     values = _values(lines[first:], len(units), first, path.name)
     rate = _sample_rate(times, len(values), path.name)
     signals = {

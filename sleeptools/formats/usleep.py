@@ -12,8 +12,8 @@ from typing import Final
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.formats import _scoring, _text, _words
-from sleeptools.hypnogram import Event, Hypnogram
+from sleeptools.formats.parsing import stage_labels, stage_words, text_files
+from sleeptools.recording.hypnogram import Event, Hypnogram
 
 SUFFIXES: Final = (".ids", ".hyp")
 COLUMNS: Final = ["init", "duration", "stage"]
@@ -27,7 +27,7 @@ WORDS: Final = {
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by its header, or by a first row of two numbers and a stage."""
     del path
-    lines = _text.head_lines(head)
+    lines = text_files.head_lines(head)
     return bool(lines) and (_columns(lines[0]) == COLUMNS or bool(ROW.fullmatch(lines[0])))
 
 
@@ -45,7 +45,7 @@ def read_hypnogram(
     DataError
         For a malformed row, an unknown label, or stages that overlap or leave the epoch grid.
     """
-    lines = _text.read_lines(path)
+    lines = text_files.read_lines(path)
     mark = "\t" if "\t" in lines[0] else ","
     skipped = int(_columns(lines[0]) == COLUMNS)
     events: list[Event] = []
@@ -54,9 +54,9 @@ def read_hypnogram(
         where = f"{path.name}: line {i}"
         if len(parts) != len(COLUMNS):
             raise DataError(f"{where} is {line[:60]!r}; expected init, duration and stage")
-        onset, duration = (_text.parse_number(p, where) for p in parts[:2])
+        onset, duration = (text_files.parse_number(p, where) for p in parts[:2])
         events.append((onset, duration, parts[2]))
-    return _scoring.from_events(
+    return stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
 
@@ -64,12 +64,12 @@ def read_hypnogram(
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write rows, or a stage a line to a .hyp file; return what the format cannot carry."""
     if path.suffix.lower() == ".hyp":
-        lines, notes = _words.word_lines(hypnogram, WORDS, "usleep")
+        lines, notes = stage_words.word_lines(hypnogram, WORDS, "usleep")
     else:
-        events, notes = _words.stage_events(hypnogram, WORDS, "usleep")
+        events, notes = stage_words.stage_events(hypnogram, WORDS, "usleep")
         mark, lines = (",", []) if path.suffix.lower() == ".ids" else ("\t", ["\t".join(COLUMNS)])
         lines += [
-            mark.join((_text.decimal_text(onset), _text.decimal_text(duration), word))
+            mark.join((text_files.decimal_text(onset), text_files.decimal_text(duration), word))
             for onset, duration, word in events
         ]
     store.write_text(path, "\n".join([*lines, ""]))

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from sleeptools.errors import DataError, NoStagesError
-from sleeptools.formats import _scoring, _text
-from sleeptools.hypnogram import GRID_TOLERANCE, LONGEST, Event, Hypnogram
+from sleeptools.formats.parsing import stage_labels, text_files
+from sleeptools.recording.hypnogram import GRID_TOLERANCE, LONGEST, Event, Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by the line `*Duration_sec`."""
     del path
-    return any(t.startswith("*Duration_sec") for t in _text.head_lines(head))
+    return any(t.startswith("*Duration_sec") for t in text_files.head_lines(head))
 
 
 def read_hypnogram(
@@ -34,18 +34,18 @@ def read_hypnogram(
     """
     events: list[Event] = []
     begin = length = 0.0
-    for i, line in enumerate(_text.read_lines(path), 1):
+    for i, line in enumerate(text_files.read_lines(path), 1):
         name, _, value = (p.strip() for p in line.rpartition("\t"))
         where = f"{path.name}: line {i}"
         if line.startswith("*Duration_sec"):
-            length = _text.parse_number(value, where)
+            length = text_files.parse_number(value, where)
             if length > LONGEST:
                 raise DataError(f"{where}: a recording of {length:g} s")
         if line.startswith("*"):
             continue
         if not name:
             raise DataError(f"{where} is {line[:60]!r}; expected a stage, a tab and its end")
-        end = _text.parse_number(value, where)
+        end = text_files.parse_number(value, where)
         if not begin < end <= length + GRID_TOLERANCE:
             raise DataError(
                 f"{where}: the stage ends at {end:g} s, expected {begin:g} to {length:g}"
@@ -54,7 +54,7 @@ def read_hypnogram(
         begin = end
     if not events:
         raise NoStagesError(f"{path.name}: holds no stages")
-    found = _scoring.from_events(
+    found = stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
     return found.padded(length)

@@ -14,8 +14,8 @@ from typing import Final
 
 from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
-from sleeptools.formats import _scoring, _text, _words
-from sleeptools.hypnogram import Hypnogram
+from sleeptools.formats.parsing import stage_labels, stage_words, text_files
+from sleeptools.recording.hypnogram import Hypnogram
 
 WORDS: Final = {
     "W": "WAKE", "Wake": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "NREM": "NREM", "REM": "REM",
@@ -26,7 +26,7 @@ WORDS: Final = {
 def accepts(path: Path, head: bytes) -> bool:
     """Tell it by a header with `Stage` and no onset."""
     del path
-    columns = _text.header_cells(head, ",")
+    columns = text_files.header_cells(head, ",")
     return "stage" in columns and columns[0] in ("epoch", "time", "stage", "")
 
 
@@ -41,35 +41,35 @@ def read_hypnogram(
         For a malformed row, an epoch left out or twice, a number without a scheme, or an unknown
         label.
     """
-    rows = _text.read_table(path, ",")
+    rows = text_files.read_table(path, ",")
     if not rows:
         raise NoStagesError(f"{path.name}: holds no stages")
     begin = None
     if "epoch" in rows[0]:
         _check_consecutive([r["epoch"] for r in rows], path.name)
     if "time" in rows[0]:
-        times = _text.parse_moments([r["time"] for r in rows], path.name)
+        times = text_files.parse_moments([r["time"] for r in rows], path.name)
         steps = {(b - a).total_seconds() for a, b in itertools.pairwise(times)}
         if len(steps) > 1 or min(steps, default=1) <= 0:
             raise DataError(f"{path.name}: the times are not one epoch apart")
         begin, epoch_seconds = times[0], epoch_seconds or next(iter(steps), None)
     labels = [r["stage"] for r in rows]
-    found = _scoring.from_labels(
+    found = stage_labels.from_labels(
         labels, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
     return replace(found, begin=begin)
 
 
 def _check_consecutive(epochs: list[str], source: str) -> None:
-    first = _text.parse_number(epochs[0], f"{source}: epoch")
+    first = text_files.parse_number(epochs[0], f"{source}: epoch")
     for i, text in enumerate(epochs):
-        if _text.parse_number(text, f"{source}: epoch") != first + i:
+        if text_files.parse_number(text, f"{source}: epoch") != first + i:
             raise DataError(f"{source}: epoch {text} follows {epochs[i - 1]}")
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write `Epoch,Stage` to a .csv, bare names to another file; return what is not carried."""
-    words, notes = _words.word_lines(hypnogram, WORDS, "yasa")
+    words, notes = stage_words.word_lines(hypnogram, WORDS, "yasa")
     lines = words
     if path.suffix.lower() == ".csv":
         lines = ["Epoch,Stage", *(f"{i},{word}" for i, word in enumerate(words))]

@@ -35,12 +35,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models._config import Channel, Human
-from sleeptools.models._explain import Explained
-from sleeptools.models._recipe import Recipe
-from sleeptools.models._schedule import Schedule
-from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
-from sleeptools.streams import Layer
+from sleeptools.models.layers.config import Channel, Human
+from sleeptools.models.layers.explain import Explained
+from sleeptools.models.layers.streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.models.recipe.schedule import Schedule
+from sleeptools.native.two_stream_conv import Layer
 
 ABOUT = {
     "paper": "Eldele et al. 2021, doi:10.1109/TNSRE.2021.3076234",

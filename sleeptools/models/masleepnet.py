@@ -27,12 +27,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models._config import Human
-from sleeptools.models._explain import Explained
-from sleeptools.models._recipe import Recipe
-from sleeptools.models._schedule import Schedule
-from sleeptools.models._streams import Activation, FoldedStreams, Stream, TwoStreams
 from sleeptools.models.attnsleep import SHAPES
+from sleeptools.models.layers.config import Human
+from sleeptools.models.layers.explain import Explained
+from sleeptools.models.layers.streams import Activation, FoldedStreams, Stream, TwoStreams
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.models.recipe.schedule import Schedule
 
 ABOUT = {
     "paper": "Wang et al. 2025, doi:10.3390/biomimetics10100642; our reconstruction",

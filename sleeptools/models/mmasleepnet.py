@@ -34,15 +34,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools import ops
-from sleeptools.models._encoder import encode
-from sleeptools.models._explain import Explained
-from sleeptools.models._recipe import Recipe
-from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
-from sleeptools.models._training import trains_native
-from sleeptools.ops.modal_se import modal_se
-from sleeptools.shapes import mmasleepnet as shapes
-from sleeptools.shapes.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS
+from sleeptools.models import ops
+from sleeptools.models.layers.encoder import encode
+from sleeptools.models.layers.explain import Explained
+from sleeptools.models.layers.native_training import trains_native
+from sleeptools.models.layers.streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.models.ops.modal_se import modal_se
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.native.layer_tables import mmasleepnet
+from sleeptools.native.layer_tables.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS
 
 ACTIVATION = Activation("leaky_relu", SLOPE)
 
@@ -233,9 +233,9 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.shapes = shapes.branches(config.eeg, config.kernels, config.modalities)
-        count = shapes.modalities(config.modalities)
-        count_tokens, width = shapes.tokens(config.modalities, config.tokens)
+        self.shapes = mmasleepnet.branches(config.eeg, config.kernels, config.modalities)
+        count = mmasleepnet.modalities(config.modalities)
+        count_tokens, width = mmasleepnet.tokens(config.modalities, config.tokens)
         branches = {
             shape.modality: TwoStreams(
                 shape.channels, (shape.small, shape.large), ACTIVATION, config.dropout

@@ -14,8 +14,8 @@ Input is standardised over each recording, as the report's "normalisation" is re
 
 from __future__ import annotations
 
-from sleeptools.models import _mouse
-from sleeptools.models._mouse import Config, Network
+from sleeptools.models.layers import mouse_cnn
+from sleeptools.models.layers.mouse_cnn import Config, Network
 
 __all__ = ["ABOUT", "RECIPE", "RECIPES", "Config", "Model"]
 
@@ -25,7 +25,7 @@ ABOUT = {
     "sample_rate": 512.0, "epoch_seconds": 1.0, "stages": 3, "native": [],
 }  # fmt: skip
 
-RECIPES = _mouse.RECIPES
+RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]
 
 

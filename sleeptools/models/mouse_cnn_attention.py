@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sleeptools.models import _mouse
-from sleeptools.models._mouse import Network
+from sleeptools.models.layers import mouse_cnn
+from sleeptools.models.layers.mouse_cnn import Network
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
@@ -22,11 +22,11 @@ ABOUT = {
     "sample_rate": 512.0, "epoch_seconds": 1.0, "stages": 3, "native": [],
 }  # fmt: skip
 
-RECIPES = _mouse.RECIPES
+RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]
 
 
-class Config(_mouse.Config):
+class Config(mouse_cnn.Config):
     """What makes one network differ from another; what is not here is in `mouse_cnn`.
 
     Parameters

@@ -19,10 +19,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models._config import Mouse
-from sleeptools.models._encoder import encode
-from sleeptools.models._recipe import Recipe
-from sleeptools.models._schedule import Schedule
+from sleeptools.models.layers.config import Mouse
+from sleeptools.models.layers.encoder import encode
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.models.recipe.schedule import Schedule
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",

@@ -33,10 +33,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models._config import Channel, Human
-from sleeptools.models._explain import Explained
-from sleeptools.models._keras import ADAM_EPS, EPS, MOMENTUM, start
-from sleeptools.models._recipe import Recipe
+from sleeptools.models.layers.config import Channel, Human
+from sleeptools.models.layers.explain import Explained
+from sleeptools.models.layers.keras import ADAM_EPS, EPS, MOMENTUM, start
+from sleeptools.models.recipe.recipe import Recipe
 
 ABOUT = {
     "paper": "Jia et al. 2021, arXiv:2105.13864",

@@ -37,13 +37,13 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools import streams
-from sleeptools.models._config import Settings
-from sleeptools.models._keras import ADAM_EPS
-from sleeptools.models._recipe import Recipe
-from sleeptools.models._streams import Activation, FoldedStreams, TwoStreams
-from sleeptools.shapes import mmasleepnet
-from sleeptools.streams import Layer
+from sleeptools.models.layers.config import Settings
+from sleeptools.models.layers.keras import ADAM_EPS
+from sleeptools.models.layers.streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.native import two_stream_conv
+from sleeptools.native.layer_tables import mmasleepnet
+from sleeptools.native.two_stream_conv import Layer
 
 ABOUT = {
     "paper": "Jia et al. 2020, SleepPrintNet, IEEE Trans. Artif. Intell. 1(3)",
@@ -262,7 +262,7 @@ class Model(nn.Module):
         first = (0, config.sizes[0], sum(config.sizes[:2]))
         self.folded = FoldedStreams(list(zip(first, (eeg, eog, emg), strict=True)))
         length = config.samples * (1 + 2 * config.context)
-        _, maps, steps = streams.places(streams.parse(self.folded.shape), length)
+        _, maps, steps = two_stream_conv.places(two_stream_conv.parse(self.folded.shape), length)
         hidden = 128 if config.variant == "original" else 256
         self.linear1 = nn.Linear(maps * steps + self.spatial.features, hidden)
         self.linear2 = nn.Linear(hidden, config.stages)

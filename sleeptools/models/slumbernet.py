@@ -39,11 +39,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models._augment import Augmentation
-from sleeptools.models._config import Mouse
-from sleeptools.models._keras import ADAM_EPS, EPS, MOMENTUM, start
-from sleeptools.models._recipe import Recipe
-from sleeptools.models._schedule import Schedule
+from sleeptools.models.layers.config import Mouse
+from sleeptools.models.layers.keras import ADAM_EPS, EPS, MOMENTUM, start
+from sleeptools.models.recipe.augmentation import Augmentation
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.models.recipe.schedule import Schedule
 
 ABOUT = {
     "paper": "Jha et al. 2024, doi:10.1038/s41598-024-54727-0",

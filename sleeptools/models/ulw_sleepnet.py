@@ -6,7 +6,7 @@ Multimodal Sleep Stage Scoring", ICASSP 2026, arXiv 2602.23852.
 Every signal goes by itself through the same extractor of three blocks, two units of a separable
 convolution each beside a linear shortcut, and is averaged over time to 32 features; two linear
 layers with nothing between them classify the features of all signals. The layers are listed in
-`sleeptools.shapes.ulw_sleepnet`. Padding, BatchNorm (eps 1e-3, momentum 0.99, the share of the old
+`sleeptools.native.layer_tables.ulw_sleepnet`. Padding, BatchNorm (eps 1e-3, momentum 0.99, the share of the old
 statistics) and first weights (Glorot, biases zero) are those of Keras, in which the authors wrote.
 
 The published 13.3 K weights and 7.89 MFLOP are those of four signals: two EEG, EOG and EMG, the
@@ -33,13 +33,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools import separable
-from sleeptools.models._config import Human
-from sleeptools.models._folded import Folded
-from sleeptools.models._recipe import Recipe
-from sleeptools.models._schedule import Schedule
-from sleeptools.ops.separable_stream import separable_stream
-from sleeptools.shapes import ulw_sleepnet as shapes
+from sleeptools.models.layers.config import Human
+from sleeptools.models.layers.folded import Folded
+from sleeptools.models.ops.separable_stream import separable_stream
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.models.recipe.schedule import Schedule
+from sleeptools.native.layer_tables import ulw_sleepnet
+from sleeptools.native.separable_stream import fold
 
 _AUTHORS = Recipe(
     variant="authors", passes=50, batch=32, learning_rate=1e-3, amsgrad=True,
@@ -79,7 +79,7 @@ class Config(Human):
 class Separable(nn.Module):
     """A depthwise convolution, then a pointwise one with bias."""
 
-    def __init__(self, layer: shapes.Separable) -> None:
+    def __init__(self, layer: ulw_sleepnet.Separable) -> None:
         super().__init__()
         inputs, outputs, kernel = layer.inputs, layer.outputs, layer.kernel
         self.depthwise = nn.Conv1d(
@@ -100,9 +100,9 @@ class Separable(nn.Module):
 class Unit(Separable):
     """A separable convolution, BatchNorm, ReLU and a pool over two steps."""
 
-    def __init__(self, layer: shapes.Separable) -> None:
+    def __init__(self, layer: ulw_sleepnet.Separable) -> None:
         super().__init__(layer)
-        self.norm = nn.BatchNorm1d(layer.outputs, eps=shapes.NORM_EPS, momentum=0.01)
+        self.norm = nn.BatchNorm1d(layer.outputs, eps=ulw_sleepnet.NORM_EPS, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, T) to (N, outputs, T / 2), the half rounded up."""
@@ -113,7 +113,7 @@ class Unit(Separable):
 class Block(nn.Module):
     """Main stream of two units, plus a linear shortcut."""
 
-    def __init__(self, block: shapes.Block, dropout: float) -> None:
+    def __init__(self, block: ulw_sleepnet.Block, dropout: float) -> None:
         super().__init__()
         self.unit1 = Unit(block.unit1)
         self.unit2 = Unit(block.unit2)
@@ -138,13 +138,13 @@ class FoldedExtractor(Folded):
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, T) to (B, C, 32)."""
         self.refresh()
-        return separable_stream(x, self.weights(), shapes.WIDTHS, shapes.KERNEL)
+        return separable_stream(x, self.weights(), ulw_sleepnet.WIDTHS, ulw_sleepnet.KERNEL)
 
     def join(self) -> Tensor:
         """Fold each BatchNorm and each shortcut; differentiable."""
         tensors = dict(self.extractor.named_parameters()) | dict(self.extractor.named_buffers())
         names = [name for name, _ in self.extractor.named_children()]
-        return torch.cat(separable.fold(tensors, names, shapes.NORM_EPS))
+        return torch.cat(fold(tensors, names, ulw_sleepnet.NORM_EPS))
 
 
 class Model(nn.Module):
@@ -159,10 +159,10 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        blocks = [Block(block, config.dropout) for block in shapes.blocks()]
+        blocks = [Block(block, config.dropout) for block in ulw_sleepnet.blocks()]
         self.extractor = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(config.head_dropout)
-        (_, features, hidden), (_, _, stages) = shapes.dense(config.channels, config.stages)
+        (_, features, hidden), (_, _, stages) = ulw_sleepnet.dense(config.channels, config.stages)
         self.linear1 = nn.Linear(features, hidden)
         self.linear2 = nn.Linear(hidden, stages)
         for linear in (self.linear1, self.linear2):
@@ -192,7 +192,7 @@ class Model(nn.Module):
         if not self.training and self.folded.serves(x):
             return self.folded(x)
         maps: Tensor = self.extractor(x.flatten(0, 1).unsqueeze(1))  # (B C, 32, T / 64)
-        return maps.mean(2).view(*x.shape[:2], shapes.WIDTHS[-1])
+        return maps.mean(2).view(*x.shape[:2], ulw_sleepnet.WIDTHS[-1])
 
 
 def _glorot(weight: Tensor, fan_in: int, fan_out: int) -> None:

@@ -25,22 +25,9 @@ from sleeptools.store.files import (
     write_text,
     write_toml,
 )
-from sleeptools.store.folders import (
-    Manifest,
-    environment,
-    intact,
-    lock,
-    read_manifest,
-    verify,
-)
+from sleeptools.store.folders import Manifest, environment, intact, lock, read_manifest, verify
 from sleeptools.store.parts import Part
-from sleeptools.store.tensors import (
-    Array,
-    Tensors,
-    read_tensors,
-    write_arrays,
-    write_tensors,
-)
+from sleeptools.store.tensors import Array, Tensors, read_tensors, write_arrays, write_tensors
 
 __all__ = [
     "Array",

@@ -1,0 +1,105 @@
+"""The program that instructions.py runs under callgrind: one call of every op on every variant.
+
+Batch 1 at MMASleepNet's sizes, NumPy only. usage: counted.py MARKS_LIBRARY
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from sleeptools import native
+from sleeptools.native import bfloat16
+from sleeptools.native import separable_stream as separable
+from sleeptools.native import two_stream_conv as streams
+from sleeptools.native.layer_tables import ulw_sleepnet
+from sleeptools.native.two_stream_conv import Layer, Stream
+
+Calls = dict[str, Callable[[], object]]
+
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape, np.float32)
+
+
+def modal_se() -> Calls:
+    matrices = [array for _ in range(4) for array in (normal(4, 4), normal(4))]
+    return {"modal_se fp32": partial(bfloat16.modal_se, normal(1, 4, 64, 24), *matrices)}
+
+
+def attention() -> Calls:
+    x, w_in, b_in = normal(1, 64, 96), normal(288, 96), normal(288)
+    w_out, *vectors = normal(96, 96), normal(96), normal(96), normal(96)
+    half = bfloat16.round_to_bf16(w_in), bfloat16.round_to_bf16(w_out)
+    return {
+        "attention fp32": partial(bfloat16.attention, x, w_in, b_in, w_out, *vectors, 4),
+        "attention bf16": partial(
+            bfloat16.attention, x, half[0], b_in, half[1], *vectors, 4, precision="bf16"
+        ),
+    }
+
+
+def feed_forward() -> Calls:
+    x, w1, b1 = normal(64, 96), normal(2048, 96), normal(2048)
+    w2, b2 = normal(96, 2048), normal(96)
+    half = bfloat16.round_to_bf16(w1), bfloat16.round_to_bf16(w2)
+    return {
+        "feed_forward fp32": partial(bfloat16.feed_forward, x, w1, b1, w2, b2),
+        "feed_forward bf16": partial(bfloat16.feed_forward, x, half[0], b1, half[1], b2, "bf16"),
+    }
+
+
+def classifier() -> Calls:
+    sizes = ((1, 6144), (1, 6144), (32, 6144), (32,), (5, 32), (5,))
+    return {"classifier fp32": partial(bfloat16.classifier, *(normal(*size) for size in sizes))}
+
+
+def two_stream_conv() -> Calls:
+    # the EEG's; bfloat16 is float32 here where there is no AVX-512
+    short, long = Layer(128, 8, 1, 4), Layer(128, 6, 1, 4)
+    small = (Layer(64, 50, 8, 24, (8, 8, 4)), short, short, short._replace(pool=(4, 4, 2)))
+    large = (Layer(64, 500, 64, 24, (4, 4, 2)), long, long, long._replace(pool=(2, 2, 1)))
+    described = [Stream(0, 2, small), Stream(0, 2, large)]
+    weights = normal(streams.weight_count(described))
+    shape = streams.describe(described)
+    x, packed = normal(1, 2, 3000), streams.pack(weights, shape)
+    run = partial(streams.two_stream_conv, x, weights, shape, packed=packed)
+    return {"two_stream_conv fp32": run}
+
+
+def separable_stream() -> Calls:
+    weights = normal(separable.weight_count(ulw_sleepnet.WIDTHS, ulw_sleepnet.KERNEL))
+    sizes = ulw_sleepnet.WIDTHS, ulw_sleepnet.KERNEL
+    run = partial(separable.separable_stream, normal(1, 4, 3000), weights, *sizes)
+    return {"separable_stream fp32": run}
+
+
+OPS = {
+    "attention": attention, "classifier": classifier, "feed_forward": feed_forward,
+    "modal_se": modal_se, "separable_stream": separable_stream, "two_stream_conv": two_stream_conv,
+}  # fmt: skip
+"""Every op that inference calls; a test compares with the drawer."""
+TRAINING = ("conv_block", "dropout")
+"""Ops that only torch calls, which is not run under valgrind."""
+
+
+def main() -> None:
+    marks = ctypes.CDLL(sys.argv[1])
+    calls = {name: run for make in OPS.values() for name, run in make().items()}
+    for variant in native.variants()[1:]:
+        with native.using_variant(variant):
+            for name, run in calls.items():
+                run()  # fills the caches of plans
+                marks.begin()
+                run()
+                marks.end(f"{name}, {variant}".encode())
+
+
+if __name__ == "__main__":
+    main()

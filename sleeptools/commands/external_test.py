@@ -1,0 +1,276 @@
+"""External test: a trained model scores another set of epochs, which becomes a run of its own.
+
+The run has one fold in which everybody is tested and nobody trains, under the protocol `external`,
+so that `evaluate`, `report` and `verify` take it as any other. Scored by `engine`: a model with
+kernels without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from sleeptools import store
+from sleeptools.errors import DataError, OutputError
+from sleeptools.inference.engine import Engine
+from sleeptools.preprocessing.epochs import EpochFile, EpochSet, check_epochs, open_epochs
+from sleeptools.recording import montage
+from sleeptools.runs import model_folder, nights
+from sleeptools.runs.run import RUN_KIND, RUN_VERSION, Trained
+from sleeptools.runs.run.folds import EXTERNAL
+from sleeptools.store import settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LEFT_OUT: Final = {"format", "version", "command", "environment", "files", "recordings", "inputs"}
+SHOWN: Final = 4
+Say = Callable[[str], None]
+
+
+def score(
+    model: Path,
+    epochs: Path,
+    out: Path,
+    *,
+    stand_in: bool = False,
+    namesakes: bool = False,
+    threads: int | None = None,
+    say: Say = lambda _: None,
+) -> Path:
+    """Score every epoch of a set with a model and write the run.
+
+    Parameters
+    ----------
+    model
+        Folder of a model: a fold's, `final`.
+    epochs
+        Folder that `preprocess` wrote.
+    out
+        Run folder; made, or written again with the same model and epochs.
+    stand_in
+        Take the epochs' channels for the model's in their order, where the labels differ and the
+        modalities agree, as between two data sets.
+    namesakes
+        Subjects named as subjects that trained the model are other people.
+    threads
+        CPU threads.
+    say
+        Called with a line of text for each recording.
+
+    Raises
+    ------
+    MissingInputError
+        If a folder is not there.
+    DataError
+        If the epochs do not fit the model, are damaged, or some of their subjects trained it.
+    OutputError
+        If `out` holds another run.
+    """
+    manifest = store.Manifest(RUN_KIND, RUN_VERSION)
+    facts, data = model_folder.read_config(model), open_epochs(epochs)
+    _fit(facts, data, model, stand_in=stand_in)
+    known = _strangers(facts, data, namesakes=namesakes)
+    check_epochs(epochs)
+    place = Trained(EXTERNAL, int(facts.get("seed") or 0), 0)
+    config = _config(facts, data, model, place.seed)
+    with store.lock(out):
+        _refuse_other(out, config)
+        store.write_toml(out / "config.toml", config)
+        _write_folds(out, data)
+        store.write_table(out / nights.NAME, nights.of(data))
+        engine = Engine.load(model, threads=threads)
+        _score(engine, data, place.folder(out), say)
+        manifest.facts = _facts(facts, data, model, known) | {
+            "engine": engine.how, "threads": engine.threads,
+        }  # fmt: skip
+        manifest.write(out, _files(out, place))
+    return out
+
+
+def _fit(facts: Mapping[str, Any], data: EpochSet, model: Path, *, stand_in: bool) -> None:
+    """Compare what the model takes with what the epochs are.
+
+    Raises
+    ------
+    DataError
+        With all that differs, expected and found.
+    """
+    expected = {
+        "montage": list(facts["montage"]), "sample rate": f"{facts['sample_rate']:g} Hz",
+        "epoch": f"{facts['epoch_seconds']:g} s", "stages": list(facts["stages"]),
+    }  # fmt: skip
+    found = {
+        "montage": list(data.montage), "sample rate": f"{data.sample_rate:g} Hz",
+        "epoch": f"{data.epoch_seconds:g} s", "stages": list(data.names),
+    }  # fmt: skip
+    kinds = [[montage.modality(x) for x in of["montage"]] for of in (expected, found)]
+    alike = kinds[0] == kinds[1]
+    different = {k for k in expected if expected[k] != found[k]}
+    if stand_in and alike:
+        different.discard("montage")
+    if different:
+        each = (f"{k}: expected {_text(expected[k])}, got {_text(found[k])}" for k in expected
+                if k in different)  # fmt: skip
+        may = alike and different == {"montage"}
+        raise DataError(
+            f"{data.folder}: does not fit the model {model}: {'; '.join(each)}",
+            hint="--stand-in takes these channels for the model's, in this order" if may
+            else "preprocess the recordings with a preset of the model's montage, rate and stages",
+        )  # fmt: skip
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _strangers(facts: Mapping[str, Any], data: EpochSet, *, namesakes: bool) -> str:
+    """Say what was checked about subjects that trained the model and are tested.
+
+    Raises
+    ------
+    DataError
+        If there are any.
+    """
+    learnt = {*facts.get("train_subjects", []), *facts.get("validation_subjects", [])}
+    both = sorted(learnt & {*data.subjects})
+    if not learnt:
+        return "the model's folder does not say who trained it: nothing could be checked"
+    if not both:
+        return f"none of the {len(data.subjects)} tested subjects trained or validated the model"
+    if namesakes:
+        return f"{len(both)} tested subjects are named as ones that trained, and said to be others"
+    raise DataError(
+        f"{data.folder}: subjects that trained the model: {', '.join(both[:SHOWN])}"
+        f"{', ...' if len(both) > SHOWN else ''} ({len(both)} of {len(data.subjects)})",
+        hint="give epochs of other subjects; --namesakes if they only have the same names",
+    )
+
+
+def _config(facts: Mapping[str, Any], data: EpochSet, model: Path, seed: int) -> dict[str, Any]:
+    """Content of config.toml: what tells one external test from another."""
+    files = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
+    chosen = {k: v for k, v in facts["config"].items() if v is not None}
+    return {
+        "format": RUN_KIND, "version": RUN_VERSION, "folds": 1, "folds_from": EXTERNAL,
+        "protocols": [EXTERNAL], "seeds": [seed], "final": False,
+        "model": {"name": facts["model"], **chosen},
+        "external": {"weights": store.sha256(model / "model.safetensors")},
+        "epochs": {
+            "sha256": hashlib.sha256(files).hexdigest(), "recordings": len(data.files),
+            "count": len(data),
+        },
+    }  # fmt: skip
+
+
+def _refuse_other(out: Path, config: Mapping[str, Any]) -> None:
+    path = out / "config.toml"
+    if not path.exists():
+        return
+    if lines := settings.difference(store.read_toml(path), config):
+        raise OutputError(
+            f"{out}: holds another run: {'; '.join(lines)}", hint="give another folder with --out"
+        )
+
+
+def _write_folds(out: Path, data: EpochSet) -> None:
+    import polars as pl
+
+    rows = [(EXTERNAL, 0, subject, "test") for subject in data.subjects]
+    table = pl.DataFrame(rows, ["protocol", "fold", "subject", "role"], orient="row")
+    store.write_table(out / "folds.parquet", table)
+
+
+def _score(engine: Engine, data: EpochSet, folder: Path, say: Say) -> None:
+    """Write the predictions, last: they mark the test as done."""
+    import polars as pl
+
+    tables = []
+    for number, file in enumerate(data.files, 1):
+        tables.append(_predictions(engine, file, data))
+        say(f"[{number}/{len(data.files)}] {file.recording}: {len(file)} epochs")
+    store.write_text(folder / "audit.csv", f"protocol,pass,purpose\n{EXTERNAL},0,score\n")
+    store.write_table(folder / "predictions.parquet", pl.concat(tables))
+
+
+def _predictions(engine: Engine, file: EpochFile, data: EpochSet) -> pl.DataFrame:
+    import polars as pl
+
+    p = engine.hypnodensity(file.signals, file.onset)
+    if len(bad := np.flatnonzero(~np.isfinite(p).all(1))):
+        raise DataError(
+            f"{file.recording}: {len(bad)} epochs, the first {bad[0]}, have no finite score",
+            hint=f"'sleeptools verify {data.folder}' tells whether the file is damaged",
+        )
+    count = len(file)
+    columns = {
+        "recording": [file.recording] * count, "subject": [file.subject] * count,
+        "night": np.full(count, file.night, np.int16), "epoch": np.arange(count, dtype=np.int32),
+        "onset": file.onset, "role": ["test"] * count, "stage": file.stages,
+        "predicted": p.argmax(1).astype(np.int8),
+    }  # fmt: skip
+    return pl.DataFrame(columns | {f"p_{name}": p[:, i] for i, name in enumerate(data.names)})
+
+
+def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, known: str) -> dict[str, Any]:
+    """Facts of the run for its manifest."""
+    return {
+        "model": facts["model"], "model_config": facts["config"], "montage": list(data.montage),
+        "sample_rate": data.sample_rate, "epoch_seconds": data.epoch_seconds,
+        "stages": list(data.names), "simulated": data.simulated,
+        "data": {k: v for k, v in data.manifest.items() if k not in LEFT_OUT},
+        "protocols": [EXTERNAL], "folds": 1,
+        "external": {
+            "model": str(model), "weights": store.sha256(model / "model.safetensors"),
+            "trained_on": _preset(facts.get("preprocessing")), "leakage": known,
+            "trained_as": {k: facts.get(k) for k in ("protocol", "seed", "fold", "pass")},
+            "train_subjects": len(facts.get("train_subjects", [])),
+            "model_montage": list(facts["montage"]),
+        },
+        "external_notes": list(_notes(facts, data)),
+    }  # fmt: skip
+
+
+def _preset(preprocessing: Any) -> dict[str, Any]:
+    """Preset of a model's or a set's epochs, as far as it is known."""
+    known = preprocessing.get("preset") if isinstance(preprocessing, Mapping) else None
+    return dict(known) if isinstance(known, Mapping) else {"name": known} if known else {}
+
+
+def _notes(facts: Mapping[str, Any], data: EpochSet) -> Iterator[str]:
+    """Say what a reader must know of two data sets that meet."""
+    theirs, ours = _preset(facts.get("preprocessing")), _preset(data.manifest)
+    count = len(facts.get("train_subjects", []))
+    yield (
+        f"External test: trained on {count} subjects of {_named(theirs)}, tested on "
+        f"{len(data.subjects)} of {_named(ours)}."
+    )
+    rules = [of.get("rules") or "unknown" for of in (theirs, ours)]
+    if rules[0] != rules[1]:
+        yield (
+            f"The rules of scoring differ ({rules[0]} against {rules[1]}): part of the "
+            "disagreement is theirs, not the model's."
+        )
+    if facts.get("simulated"):
+        yield "The model was trained on simulated data."
+    if list(facts["montage"]) != list(data.montage):
+        pairs = zip(facts["montage"], data.montage, strict=True)
+        yield "Channels stand in: " + ", ".join(f"{b} for {a}" for a, b in pairs if a != b) + "."
+    if theirs.get("processing", []) != ours.get("processing", []):
+        yield "The signals of the two were not processed alike (processing steps of the presets)."
+
+
+def _named(preset: Mapping[str, Any]) -> str:
+    name, rules = preset.get("name") or "unknown data", preset.get("rules")
+    return f"{name} ({rules})" if rules else str(name)
+
+
+def _files(out: Path, place: Trained) -> list[Path]:
+    names = ("config.toml", "folds.parquet", nights.NAME)
+    folder = place.folder(out)
+    return [*(out / n for n in names), folder / "audit.csv", folder / "predictions.parquet"]

@@ -1,0 +1,230 @@
+"""`inspect`: what a file holds, before anything is made of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sleeptools import datasets, formats, registry, store
+from sleeptools.errors import (
+    AnnotationsOnlyError,
+    DataError,
+    MissingInputError,
+    NoStagesError,
+    SleeptoolsError,
+    UsageError,
+)
+from sleeptools.preprocessing import presets
+from sleeptools.recording import montage
+from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.recording import RECORDING_KIND, Recording, Signal, read_recording
+
+EPOCH_SECONDS = 30.0
+DEFAULT = "sleep-edf"
+ENDINGS = (
+    ".edf", ".bdf", ".rec", ".safetensors", ".annot", ".eannot", ".ids", ".hyp", ".mat", "hz.txt",
+    "sco.txt",
+)  # fmt: skip
+
+
+def inspect(
+    path: Path,
+    preset: presets.Preset | None = None,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+) -> dict[str, Any]:
+    """Describe a file: a recording, a hypnogram, or both in one.
+
+    Parameters
+    ----------
+    path
+        A file of a known format.
+    preset
+        Whose montage to map the signals to; if left out, the first of the package that finds all
+        its channels, and Sleep-EDF's where none does.
+    scheme, epoch_seconds
+        As `formats.read_hypnogram` takes them.
+
+    Returns
+    -------
+    facts
+        JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
+        `simulated`, `signals` (a list), `montage` (channel to what it is made of, or None),
+        `problems` (why a channel has nothing, and amplitudes that cannot be right), `epochs`
+        (whole scoring epochs), `epoch_seconds` and `stages` (epochs per stage and per reason for
+        having none).
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or of no known format.
+    """
+    facts: dict[str, Any] = {
+        "path": str(path), "format": "", "kind": "hypnogram",
+        "start": None, "seconds": 0.0, "notes": "", "simulated": False, "signals": [],
+        "montage": {}, "problems": [], "epochs": 0, "epoch_seconds": EPOCH_SECONDS, "stages": {},
+    }  # fmt: skip
+    facts["format"], recording, hypnogram = _read(path, scheme, epoch_seconds)
+    if hypnogram is not None:
+        length = hypnogram.epoch_seconds
+        facts |= {"seconds": len(hypnogram) * length, "epochs": len(hypnogram)}
+        facts |= {"epoch_seconds": length, "stages": hypnogram.counts()}
+        facts["simulated"] = hypnogram.scorer == "simulated"
+        facts["start"] = hypnogram.begin.isoformat() if hypnogram.begin else None
+    if recording is not None:
+        facts |= _of_recording(recording, hypnogram, preset or _fitting(recording))
+    return facts
+
+
+def _fitting(recording: Recording) -> presets.Preset:
+    """Find the first preset all of whose channels are there, the EEG at no lower rate."""
+    for name in (DEFAULT, *presets.names()):
+        preset = presets.load(name)
+        with contextlib.suppress(DataError):
+            first, *_ = montage.pick(recording, preset.montage, preset.assume_unit)
+            if preset.rate_of(first.sample_rate) <= first.sample_rate:
+                return preset
+    return presets.load(DEFAULT)
+
+
+def _read(
+    path: Path, scheme: str | None, epoch_seconds: float | None
+) -> tuple[str, Recording | None, Hypnogram | None]:
+    """Read a file as whatever it is: a recording of ours, or a file of the field."""
+    if path.suffix == ".safetensors":
+        ours = read_recording(path)
+        return RECORDING_KIND, ours, ours.hypnogram
+    name = formats.find(path).__name__.rsplit(".", 1)[-1]
+    scored = partial(formats.read_hypnogram, path, scheme=scheme, epoch_seconds=epoch_seconds)
+    try:
+        recording = formats.read(path)
+    except AnnotationsOnlyError:
+        return name, None, scored()
+    with contextlib.suppress(NoStagesError):
+        return name, recording, scored()
+    return name, recording, None
+
+
+def data_sets(folder: Path) -> list[str]:
+    """Tell which data sets a folder's files are named like, and what of them is there."""
+    told = []
+    for name in registry.names("datasets"):
+        module = registry.load("datasets", name)
+        try:
+            sources = datasets.find_recordings(module, folder)
+        except SleeptoolsError:
+            continue
+        people = len({s.subject for s in sources})
+        told.append(
+            f"{name}: {len(sources)} recording{'s' * (len(sources) != 1)} of "
+            f"{people} subject{'s' * (people != 1)}"
+        )
+        told += [f"{name}: {s.problem}" for s in sources if s.problem]
+    return told
+
+
+def files(paths: list[Path]) -> list[Path]:
+    """Put the files below a folder in the folder's place, those that have a known ending.
+
+    Raises
+    ------
+    MissingInputError
+        If a folder holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
+        if not inside:
+            raise MissingInputError(
+                f"{path}: holds no file to inspect", hint=f"known: {', '.join(sorted(ENDINGS))}"
+            )
+        found += inside
+    return found
+
+
+def _of_recording(
+    recording: Recording, hypnogram: Hypnogram | None, preset: presets.Preset
+) -> dict[str, Any]:
+    length = hypnogram.epoch_seconds if hypnogram else preset.epoch_seconds
+    return {
+        "kind": "recording",
+        "start": recording.start.isoformat() if recording.start else None,
+        "seconds": recording.seconds,
+        "notes": str(recording.facts.get("notes", "")),
+        "simulated": bool(recording.facts.get("simulated", False)),
+        "signals": [_of_signal(s) for s in recording.signals.values()],
+        **_mapping(recording, preset),
+        "epochs": int(recording.seconds // length),
+        "epoch_seconds": length,
+    }
+
+
+def _mapping(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
+    found: dict[str, str | None] = {}
+    problems = []
+    for channel in preset.montage:
+        try:
+            (signal,) = montage.pick(recording, [channel], preset.assume_unit)
+            found[channel.name] = str(montage.match(recording, channel))
+            if doubt := montage.suspicion(signal.samples(), signal.modality):
+                problems.append(f"{channel.name}: {doubt}")
+        except DataError as e:
+            found[channel.name] = None
+            problems.append(str(e))
+    return {"montage": found, "problems": problems}
+
+
+def _of_signal(signal: Signal) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "label": signal.label, "sample_rate": signal.sample_rate, "unit": signal.unit,
+        "modality": signal.modality, "samples": signal.size, "minimum": None, "maximum": None,
+    }  # fmt: skip
+    if math.isfinite(signal.gain) and signal.size:
+        values = signal.samples()
+        facts |= {"minimum": float(values.min()), "maximum": float(values.max())}
+    return facts
+
+
+def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """List a drawer for `sleeptools list`: each entry's name and the first line about it.
+
+    Parameters
+    ----------
+    drawer
+        "models", "datasets" or "presets"; with `folder`, the model folders below it.
+    """
+    if folder is not None and drawer != "models":
+        raise UsageError(
+            f"{drawer} are not in a folder", hint=f"sleeptools list {drawer}, without {folder}"
+        )
+    if folder is not None:
+        found = sorted(store.need(folder, "folder").rglob("config.json"))
+        configs = [(p.parent, store.read_json(p)) for p in found]
+        return [
+            {"name": str(p.relative_to(folder)), "about": c.get("model", "")}
+            for p, c in configs
+            if c.get("format") == "sleeptools-model"
+        ]
+    if drawer == "presets":
+        return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
+    return [{"name": n, **_about(drawer, n)} for n in registry.names(drawer)]
+
+
+def _about(drawer: str, name: str) -> dict[str, Any]:
+    """Read a module's first line and its ABOUT without importing it; a model would import torch."""
+    import ast
+
+    path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"
+    tree = ast.parse(path.read_text())
+    found = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
+            found |= ast.literal_eval(node.value)
+    return found

@@ -1,0 +1,1 @@
+"""Fetching a published data set: files resumed and verified, over HTTP."""

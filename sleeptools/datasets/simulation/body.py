@@ -1,0 +1,208 @@
+"""Simulated eyes, muscles, breath, temperature and event marker, as Sleep-Cassette has them.
+
+The muscle signal of that recorder is a rectified envelope at 1 Hz (high-pass 16 Hz, rectified,
+low-pass 0.7 Hz); a chin EMG at 100 Hz is made from the same tone for scorers that need one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools.datasets.simulation import waves
+from sleeptools.datasets.simulation.traits import (
+    ACTIVE_MUSCLE,
+    BLINKS_CLOSED,
+    BLINKS_OPEN,
+    MUSCLE_UV,
+    ROLLING,
+    SACCADES,
+    SACCADES_OPEN,
+    TWITCHES,
+    Floats,
+    Traits,
+)
+from sleeptools.datasets.simulation.waves import Signal32, Spectra
+
+SECONDS: Final = 30  # of an epoch
+LEAK: Final = 0.35  # of frontal EEG in the EOG
+EYES_IN_EEG: Final = {
+    "EEG Fpz-Cz": (0.45, 0.06),
+    "EEG Pz-Oz": (0.04, 0.02),
+    "EEG C4-M1": (0.08, 0.03),
+    "EEG C3-M2": (0.08, 0.03),
+    "EEG F3-M2": (0.30, 0.10),
+    "EEG F4-M1": (0.30, 0.10),
+    "EEG O1-M2": (0.03, 0.02),
+    "EEG O2-M1": (0.03, 0.02),
+}
+"""Share of blinks and of horizontal eye movements that reaches an EEG lead."""
+HIGH_PASS_S: Final = 0.32  # time constant of the recorder's 0.5-Hz high-pass
+
+
+def simulate_eyes(
+    rng: np.random.Generator,
+    weights: Floats,
+    eyes_open: Floats,
+    amplitude: Floats,
+    source: Spectra,
+    traits: Traits,
+) -> tuple[Signal32, Signal32, Signal32]:
+    """Make the horizontal EOG.
+
+    Parameters
+    ----------
+    rng
+        Source of chance.
+    weights
+        (epochs, 6) share of every stage.
+    eyes_open
+        (epochs,) 0 or 1.
+    amplitude
+        (frames, 5) uV of the frontal EEG's rhythms.
+    source
+        (frames, BINS) the EEG's common source.
+    traits
+        The subject.
+
+    Returns
+    -------
+    eog, movements, blinks
+        (samples,) float32, uV, 100 Hz; the latter two are what leaks into the EEG.
+    """
+    awake = weights[:, 0] * eyes_open
+    saccades = weights @ SACCADES + awake * (SACCADES_OPEN - SACCADES[0])
+    phasic = np.exp(0.7 * rng.standard_normal(len(weights)))
+    samples = len(weights) * waves.EPOCH
+    movements = _saccades(rng, saccades * phasic, samples)
+    rolling = waves.draw_events(rng, (weights @ ROLLING) * (1.0 - awake))
+    waves.add_events(movements, rolling, _rolling(rng, len(rolling)))
+    movements *= np.float32(traits.eyes)
+    per_epoch = awake * BLINKS_OPEN + (weights[:, 0] - awake) * BLINKS_CLOSED
+    blinks = np.zeros(samples, np.float32)
+    onsets = waves.draw_events(rng, per_epoch)
+    waves.add_events(blinks, onsets, traits.blinks * _blinks(rng, len(onsets)))
+    return _background(rng, amplitude, source, traits) + movements + 0.5 * blinks, movements, blinks
+
+
+def _background(
+    rng: np.random.Generator, amplitude: Floats, source: Spectra, traits: Traits
+) -> Signal32:
+    """Make what the EOG shows without eye movements: leaking EEG and drift."""
+    from sleeptools.datasets.simulation.eeg import spectra_of
+
+    shapes = spectra_of(traits)
+    parts = np.concatenate([(LEAK * amplitude) ** 2, np.full((len(amplitude), 1), 1.5)], axis=1)
+    power = parts.astype(np.float32) @ shapes.astype(np.float32)
+    own = np.float32(np.sqrt(0.5)) * waves.white(rng, len(amplitude))
+    own += np.float32(np.sqrt(0.5)) * source
+    drift = 36.0 * waves.normalised(1.0 / (1.0 + waves.FREQUENCIES**4))
+    return waves.synthesise(own, power + drift.astype(np.float32))
+
+
+def _saccades(rng: np.random.Generator, per_epoch: Floats, samples: int) -> Signal32:
+    """Make steps of gaze seen through the recorder's high-pass: (samples,)."""
+    from scipy import signal
+
+    onsets = waves.draw_events(rng, per_epoch)
+    impulses = np.zeros(samples, np.float32)
+    sign = rng.choice((-1.0, 1.0), len(onsets))
+    size = 70.0 * np.exp(0.45 * rng.standard_normal(len(onsets))) * sign
+    rise = 4  # samples; a saccade takes about 40 ms
+    waves.add_events(impulses, onsets, np.repeat(size[:, None] / rise, rise, 1).astype(np.float32))
+    decay = np.float32(np.exp(-1.0 / (HIGH_PASS_S * waves.RATE)))
+    filtered: Signal32 = signal.lfilter(np.ones(1, np.float32), np.array([1, -decay]), impulses)
+    return filtered.astype(np.float32)
+
+
+def _rolling(rng: np.random.Generator, count: int) -> Signal32:
+    """Draw slow rolling eye movements: (count, 8 s) of 0.2 to 0.45 Hz."""
+    t = np.arange(800) / waves.RATE
+    hertz = rng.uniform(0.2, 0.45, (count, 1))
+    size = 55.0 * np.exp(0.35 * rng.standard_normal((count, 1)))
+    phase = 2 * np.pi * rng.random((count, 1))
+    return (size * np.hanning(800) * np.sin(2 * np.pi * hertz * t + phase)).astype(np.float32)
+
+
+def _blinks(rng: np.random.Generator, count: int) -> Signal32:
+    """Draw blinks: (count, 0.8 s), 0.3 s up and down, and the high-pass filter's undershoot."""
+    t = np.arange(80) / waves.RATE
+    wave = np.exp(-(((t - 0.2) / 0.08) ** 2)) - 0.25 * np.exp(-(((t - 0.5) / 0.15) ** 2))
+    return (150.0 * np.exp(0.3 * rng.standard_normal((count, 1))) * wave).astype(np.float32)
+
+
+def simulate_tone(
+    rng: np.random.Generator, weights: Floats, eyes_open: Floats, traits: Traits
+) -> Floats:
+    """Draw the envelope of the chin muscle at 1 Hz: (seconds,), uV."""
+    stage = np.log(MUSCLE_UV)
+    stage[5] += np.log(traits.atonia)
+    level: Floats = weights @ stage + weights[:, 0] * eyes_open * np.log(ACTIVE_MUSCLE)
+    level += 0.15 * rng.standard_normal(len(level))
+    at = (np.arange(len(level) * SECONDS) + 0.5) / SECONDS - 0.5
+    tone = traits.muscle * np.exp(np.interp(at, np.arange(len(level)), level))
+    tone *= np.exp(0.10 * rng.standard_normal(len(tone)))
+    onsets = waves.draw_events(rng, weights @ TWITCHES, 1)
+    size = traits.muscle * rng.gamma(1.5, 1.0, (len(onsets), 1))
+    burst = tone.astype(np.float32)
+    waves.add_events(burst, onsets, (size * np.array([0.4, 1.0, 0.5, 0.15])).astype(np.float32))
+    return np.asarray(burst, np.float64)
+
+
+def envelope(tone: Floats, traits: Traits) -> Signal32:
+    """Return the recorder's 1-Hz muscle signal: (seconds,) float32, uV."""
+    return (0.8 * tone + traits.muscle_floor).astype(np.float32)
+
+
+def simulate_chin(rng: np.random.Generator, tone: Floats) -> Signal32:
+    """Make a raw chin EMG with that tone: (samples,) float32, uV, 100 Hz, 10 to 49 Hz."""
+    frames = waves.frames_of(len(tone) // SECONDS)
+    at = np.minimum(np.arange(frames) * (waves.HOP // waves.RATE), len(tone) - 1)
+    power = (2.0 * tone[at, None]) ** 2 * waves.band(10.0, 49.0)
+    return waves.synthesise(waves.white(rng, frames), power.astype(np.float32))
+
+
+def simulate_heart(rng: np.random.Generator, samples: int) -> Signal32:
+    """Make an ECG: (samples,) float32, uV, 100 Hz; QRS complex and T wave, about 62 a minute."""
+    t = np.arange(60) / waves.RATE
+    beat = 800.0 * np.exp(-(((t - 0.1) / 0.012) ** 2)) - 150.0 * np.exp(
+        -(((t - 0.14) / 0.015) ** 2)
+    )
+    beat += 180.0 * np.exp(-(((t - 0.38) / 0.05) ** 2))
+    seconds = rng.normal(0.97, 0.05, int(samples / waves.RATE / 0.7)).clip(0.7)
+    onsets = (np.cumsum(seconds) * waves.RATE).astype(np.int64)
+    ecg = (5.0 * rng.standard_normal(samples)).astype(np.float32)
+    waves.add_events(ecg, onsets, beat.astype(np.float32))
+    return ecg
+
+
+def simulate_breath(rng: np.random.Generator, weights: Floats) -> Signal32:
+    """Make the oro-nasal thermistor: (seconds,) float32 without a unit, 1 Hz."""
+    irregular = weights @ np.array([0.10, 0.06, 0.04, 0.02, 0.02, 0.09])
+    per_second = np.repeat(irregular, SECONDS)
+    hertz = 0.25 * np.exp(per_second * rng.standard_normal(len(per_second)))
+    size = 450.0 * np.exp(0.5 * per_second * rng.standard_normal(len(per_second)))
+    noise = 25.0 * rng.standard_normal(len(per_second))
+    return (size * np.sin(2 * np.pi * np.cumsum(hertz)) + noise).astype(np.float32)
+
+
+def simulate_temperature(rng: np.random.Generator, codes: npt.NDArray[np.int8]) -> Signal32:
+    """Make the rectal temperature: (seconds,) float32, degrees Celsius, 1 Hz, lower in sleep."""
+    from scipy import ndimage
+
+    asleep = ndimage.gaussian_filter1d((codes != 0).astype(float), 60.0, mode="nearest")
+    slow = np.interp(
+        np.arange(len(codes) * SECONDS) / SECONDS, np.arange(len(codes)), 37.25 - 0.6 * asleep
+    )
+    slow += rng.normal(0.0, 0.1) + 0.01 * rng.standard_normal(len(slow))
+    return np.asarray(slow, np.float32)
+
+
+def simulate_marker(rng: np.random.Generator, seconds: int) -> Signal32:
+    """Make the event marker: (seconds,) float32, a noisy level the button pulls up for 2 s."""
+    level = 900.0 + 25.0 * rng.standard_normal(seconds)
+    for at in rng.integers(0, max(1, seconds - 2), rng.poisson(2)).tolist():
+        level[at : at + 2] = 140.0
+    return level.astype(np.float32)

@@ -1,0 +1,189 @@
+"""Simulated EEG: background and rhythms by stage, spindles, K-complexes and sawtooth waves.
+
+Amplitudes and rates are in `traits`; the shapes follow the AASM manual's definitions (spindle
+0.5-1.5 s, K-complex at least 0.5 s, sawtooth 2-6 Hz).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from sleeptools.datasets.simulation import waves
+from sleeptools.datasets.simulation.traits import (
+    EYES_OPEN,
+    K_COMPLEXES,
+    SAWTOOTHS,
+    SPINDLES,
+    SPREAD_EPOCH,
+    SPREAD_FRAME,
+    SPREAD_NIGHT,
+    STAGE_UV,
+    Floats,
+    Traits,
+)
+from sleeptools.datasets.simulation.waves import Signal32, Spectra
+
+SHARED: Final = 0.6  # share of the EEG's power that two leads have in common
+BLUR: Final = (0.12, 0.76, 0.12)  # how far an epoch resembles those before and after it
+EVENT_GAIN: Final = {
+    "EEG Fpz-Cz": (1.0, 1.0),
+    "EEG Pz-Oz": (0.65, 0.35),
+    "EEG C4-M1": (1.2, 0.9),
+    "EEG C3-M2": (1.2, 0.9),
+    "EEG F3-M2": (1.1, 1.1),
+    "EEG F4-M1": (1.1, 1.1),
+    "EEG O1-M2": (0.6, 0.5),
+    "EEG O2-M1": (0.6, 0.5),
+}
+"""Factors on spindles and on K-complexes."""
+FRONTAL, POSTERIOR, CENTRAL = range(3)
+REGION: Final = {"Fpz": FRONTAL, "F3": FRONTAL, "F4": FRONTAL, "C3": CENTRAL, "C4": CENTRAL,
+                 "Pz": POSTERIOR, "O1": POSTERIOR, "O2": POSTERIOR}  # fmt: skip
+"""Where the first electrode of a lead sits, which decides its share of every rhythm."""
+LEADS: Final = tuple(EVENT_GAIN)
+
+
+def stage_weights(codes: np.ndarray[tuple[int], np.dtype[np.int8]]) -> Floats:
+    """Blur stages over their neighbours, so that one goes over into the next: (epochs, 6)."""
+    sharp = np.eye(6)[codes]
+    padded = np.pad(sharp, ((1, 1), (0, 0)), mode="edge")
+    return BLUR[0] * padded[:-2] + BLUR[1] * sharp + BLUR[2] * padded[2:]
+
+
+def amplitudes(
+    rng: np.random.Generator, weights: Floats, eyes_open: Floats, traits: Traits
+) -> Floats:
+    """Draw the amplitude of every rhythm along the night.
+
+    Parameters
+    ----------
+    rng
+        Source of chance.
+    weights
+        (epochs, 6) share of every stage.
+    eyes_open
+        (epochs,) 0 or 1.
+    traits
+        The subject.
+
+    Returns
+    -------
+    amplitudes
+        (frames, 5) uV.
+    """
+    level = np.log(STAGE_UV * traits.rhythms * traits.overall)
+    open_eyes = (weights[:, 0] * eyes_open)[:, None] * np.log(EYES_OPEN)
+    drift = SPREAD_EPOCH * rng.standard_normal((len(weights), 5))
+    frames = waves.to_frames(weights @ level + open_eyes + drift)
+    frames += SPREAD_FRAME * rng.standard_normal(frames.shape)
+    return np.exp(frames)
+
+
+def spectra_of(traits: Traits) -> Floats:
+    """Power spectrum of every rhythm and of electrode noise: (6, BINS)."""
+    f = np.maximum(waves.FREQUENCIES, 0.25)
+    return np.stack(
+        [
+            waves.normalised(f**-traits.slope),
+            waves.normalised(1.0 / (1.0 + (f / 1.6) ** 4)),
+            waves.peak(traits.theta_hz, 1.1),
+            waves.peak(traits.alpha_hz, 0.8),
+            waves.normalised(np.exp(-0.5 * ((f - 20.0) / 6.0) ** 2)),
+            waves.band(0.5, 49.5),
+        ]
+    )
+
+
+def simulate_eeg(
+    rng: np.random.Generator,
+    weights: Floats,
+    amplitude: Floats,
+    traits: Traits,
+    *,
+    leads: tuple[str, ...] = LEADS[:2],
+) -> tuple[dict[str, Signal32], Spectra]:
+    """Make the EEG of a night.
+
+    Parameters
+    ----------
+    rng
+        Source of chance.
+    weights
+        (epochs, 6) share of every stage.
+    amplitude
+        (frames, 5) uV, from `amplitudes`.
+    traits
+        The subject.
+    leads
+        Some of `LEADS`.
+
+    Returns
+    -------
+    signals
+        By lead: (samples,) float32, uV, 100 Hz.
+    source
+        (frames, BINS) what the leads have in common, unit power.
+    """
+    shapes = spectra_of(traits)
+    source = waves.white(rng, len(amplitude))
+    gains = {FRONTAL: np.ones(5), POSTERIOR: traits.posterior, CENTRAL: traits.central}
+    signals = {}
+    for lead in leads:
+        region = REGION[lead.removeprefix("EEG ").split("-")[0]]
+        own = waves.white(rng, len(amplitude))
+        own *= np.float32(np.sqrt(1.0 - SHARED))
+        own += np.float32(np.sqrt(SHARED)) * source
+        parts = np.full((len(amplitude), 6), traits.noise_uv[region] ** 2)
+        electrode = np.exp(SPREAD_NIGHT * rng.standard_normal())
+        parts[:, :5] = (amplitude * gains[region] * electrode) ** 2
+        power = parts.astype(np.float32) @ shapes.astype(np.float32)
+        signals[lead] = waves.synthesise(own, power)
+    _add_sleep_events(rng, signals, weights, traits)
+    return signals, source
+
+
+def _add_sleep_events(
+    rng: np.random.Generator, signals: dict[str, Signal32], weights: Floats, traits: Traits
+) -> None:
+    """Add spindles, K-complexes and sawtooth waves to all leads at the same times."""
+    spindles = waves.draw_events(rng, traits.spindles * (weights @ SPINDLES))
+    spindle = _spindles(rng, len(spindles), traits)
+    complexes = waves.draw_events(rng, traits.k_complexes * (weights @ K_COMPLEXES))
+    k_complex = traits.overall * _k_complexes(rng, len(complexes))
+    teeth = waves.draw_events(rng, weights @ SAWTOOTHS)
+    sawtooth = traits.overall * _sawtooths(rng, len(teeth))
+    for lead, signal in signals.items():
+        on_spindle, on_k = (np.float32(g) for g in EVENT_GAIN[lead])
+        waves.add_events(signal, spindles, on_spindle * spindle)
+        waves.add_events(signal, complexes, on_k * k_complex)
+        waves.add_events(signal, teeth, on_k * sawtooth)
+
+
+def _spindles(rng: np.random.Generator, count: int, traits: Traits) -> Signal32:
+    """Draw spindles: (count, 1.5 s)."""
+    t = np.arange(150) / waves.RATE
+    seconds = rng.uniform(0.5, 1.5, (count, 1))
+    hertz = traits.spindle_hz + 0.3 * rng.standard_normal((count, 1))
+    size = 14.0 * traits.overall * np.exp(0.3 * rng.standard_normal((count, 1)))
+    envelope = np.where(t < seconds, np.sin(np.pi * t / seconds), 0.0)
+    phase = 2 * np.pi * rng.random((count, 1))
+    return (size * envelope * np.sin(2 * np.pi * hertz * t + phase)).astype(np.float32)
+
+
+def _k_complexes(rng: np.random.Generator, count: int) -> Signal32:
+    """Draw K-complexes: (count, 1.2 s), a sharp negative wave and a slower positive one."""
+    t = np.arange(120) / waves.RATE
+    wave = -np.exp(-(((t - 0.3) / 0.11) ** 2)) + 0.55 * np.exp(-(((t - 0.7) / 0.22) ** 2))
+    size = 75.0 * np.exp(0.3 * rng.standard_normal((count, 1)))
+    return (size * wave).astype(np.float32)
+
+
+def _sawtooths(rng: np.random.Generator, count: int) -> Signal32:
+    """Draw bursts of sawtooth waves: (count, 3 s) of 2.5 to 4 Hz."""
+    t = np.arange(300) / waves.RATE
+    hertz = rng.uniform(2.5, 4.0, (count, 1))
+    size = 14.0 * np.exp(0.3 * rng.standard_normal((count, 1)))
+    ramp = 2.0 * np.mod(hertz * t, 1.0) - 1.0
+    return (size * np.hanning(300) * ramp).astype(np.float32)

@@ -1,0 +1,99 @@
+"""One simulated recording of a mouse, its EEG and EMG at a data set's rate.
+
+As for people (`simulate.night`): the generator draws stages, signals follow them, and a scorer
+writes down not quite the same; any recording can be made alone, in any order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from sleeptools.datasets import Channel
+from sleeptools.datasets.simulation.mouse import architecture, scorer, signals, traits
+from sleeptools.datasets.simulation.night import SimulatedNight
+from sleeptools.recording import montage
+from sleeptools.recording.recording import Recording, Samples, Signal
+
+HOURS: Final = 24.0
+LIGHTS_ON: Final = datetime(2020, 6, 1, 7)
+
+_ANIMAL, _RECORDING, _SCORER = 11, 12, 13  # what a stream of chance is for
+
+
+def simulate_night(
+    animal: int,
+    night: int,
+    *,
+    channels: Sequence[Channel],
+    epoch_seconds: float,
+    hours: float | None = None,
+    seed: int = 0,
+) -> SimulatedNight:
+    """Simulate one recording, which begins when the light goes on.
+
+    Parameters
+    ----------
+    animal
+        Number of the mouse, 0 or more.
+    night
+        Which of its recordings, from 1.
+    channels
+        Of the sources "EEG" and "EMG", all of one rate.
+    epoch_seconds
+        Of the scoring, s; a whole number.
+    hours
+        Length of the recording; a day if left out.
+    seed
+        Of the whole simulated data set, 0 or more.
+    """
+    assert epoch_seconds == int(epoch_seconds)
+    mouse = traits.draw_traits(np.random.default_rng([seed, animal, 0, _ANIMAL]))
+    rng = np.random.default_rng([seed, animal, night, _RECORDING])
+    seconds = int((hours or HOURS) * 3600)
+    codes = architecture.simulate_codes(rng, seconds, mouse.habits)
+    artefacts = scorer.draw_artefacts(rng, codes)
+    made = _sources(rng, codes, artefacts, mouse, channels[0].sample_rate)
+    judge = np.random.default_rng([seed, animal, night, _SCORER])
+    hypnogram = scorer.score(judge, codes, artefacts, int(epoch_seconds))
+    id_ = f"mouse-{animal:02d}-{night}"
+    recording = Recording(
+        id_, f"mouse-{animal:02d}", night, {c.label: _signal(c, made[c.source]) for c in channels},
+        hypnogram, LIGHTS_ON + timedelta(days=7 * animal + night - 1), {"simulated": True},
+    )  # fmt: skip
+    truth = architecture.majority(codes, int(epoch_seconds))
+    return SimulatedNight(recording, hypnogram.events(), truth)
+
+
+def _sources(
+    rng: np.random.Generator,
+    codes: architecture.Codes,
+    artefacts: list[signals.Span],
+    mouse: traits.Traits,
+    rate: float,
+) -> dict[str, Samples]:
+    """Make EEG and EMG, (samples,) float32 each, uV."""
+    framing = signals.framing_of(rate)
+    samples = math.floor(len(codes) * rate)
+    frames = -(-samples // framing.hop) + 1
+    weights = signals.stage_weights(codes, frames, framing)
+    active = signals.activity(rng, frames)
+    made = {
+        "EEG": signals.simulate_eeg(rng, weights, active, mouse, framing)[:samples],
+        "EMG": signals.simulate_emg(rng, weights, active, mouse, framing)[:samples],
+    }
+    signals.add_artefacts(rng, made, artefacts, rate)
+    return made
+
+
+def _signal(channel: Channel, values: Samples) -> Signal:
+    """Wrap samples, clipped to the recorder's range."""
+    clipped = np.clip(values, channel.low, channel.high, out=values)
+    return Signal(
+        channel.label, channel.sample_rate, channel.unit, montage.modality(channel.label),
+        len(clipped), lambda: clipped,
+    )  # fmt: skip

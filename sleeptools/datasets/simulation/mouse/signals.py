@@ -1,0 +1,147 @@
+"""Simulated EEG and neck EMG of a mouse, in frames of 2 s every second.
+
+A rate need not be a whole number: a frame begins every `round(rate)` samples, and takes the stage
+of the time that this is, so that nothing drifts over a day.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from sleeptools.datasets.simulation import waves
+from sleeptools.datasets.simulation.mouse.architecture import WAKE, Codes
+from sleeptools.datasets.simulation.mouse.traits import (
+    ACTIVE_MUSCLE,
+    ACTIVE_UV,
+    BURSTS,
+    MUSCLE_UV,
+    SPREAD_FRAME,
+    SPREAD_NIGHT,
+    SPREAD_SLOW,
+    STAGE_UV,
+    Traits,
+)
+from sleeptools.datasets.simulation.traits import Floats
+from sleeptools.datasets.simulation.waves import Framing, Signal32
+
+GAMMA_HZ: Final = (30.0, 80.0)
+MUSCLE_HZ: Final = (25.0, 240.0)  # up to what the rate allows
+PARTS: Final = 32  # of a second: steps of the EMG's envelope
+MINUTE: Final = 60
+ACTIVITY_SECONDS: Final = 15.0  # time constant of activity in wake
+ARTEFACTS: Final = {"EEG": (350.0, 0.05), "EMG": (250.0, 0.004)}  # uV, and smoothness in s
+Span = tuple[int, int]
+
+
+def framing_of(rate: float) -> Framing:
+    """Lay frames for a rate."""
+    return Framing(rate, round(rate))
+
+
+def stage_weights(codes: Codes, frames: int, framing: Framing) -> Floats:
+    """Share of every stage in each frame, whose two halves are a second each: (frames, 3)."""
+    second = np.arange(frames) * framing.hop / framing.rate
+    after = np.clip(np.floor(second + 0.5), 0, len(codes) - 1).astype(int)
+    before = np.maximum(after - 1, 0)
+    shares: Floats = 0.5 * (np.eye(3)[codes[before]] + np.eye(3)[codes[after]])
+    return shares
+
+
+def activity(rng: np.random.Generator, frames: int) -> Floats:
+    """Draw how active a mouse would be if awake: (frames,), mean 0 and spread 1."""
+    from scipy import signal
+
+    keep = np.exp(-1.0 / ACTIVITY_SECONDS)
+    drive = np.sqrt(1 - keep**2) * rng.standard_normal(frames)
+    return np.asarray(signal.lfilter([1.0], [1.0, -keep], drive))
+
+
+def simulate_eeg(
+    rng: np.random.Generator, weights: Floats, active: Floats, traits: Traits, framing: Framing
+) -> Signal32:
+    """Make the EEG: ((frames - 1) * hop,) float32, uV."""
+    frames = len(weights)
+    level = weights @ np.log(STAGE_UV * traits.rhythms)
+    level += (weights[:, WAKE] * active)[:, None] * np.log(ACTIVE_UV)
+    level += SPREAD_NIGHT * rng.standard_normal(5)
+    minutes = SPREAD_SLOW * rng.standard_normal((frames // MINUTE + 2, 5))
+    at = np.arange(frames) / MINUTE
+    level += np.stack([np.interp(at, np.arange(len(minutes)), m) for m in minutes.T], 1)
+    level += SPREAD_FRAME * rng.standard_normal(level.shape)
+    white = np.full((frames, 1), traits.noise_uv[0] ** 2)
+    power = np.concatenate([np.exp(2 * level), white], axis=1)
+    return waves.noise(rng, power, _eeg_shapes(traits, framing), framing)
+
+
+def _eeg_shapes(traits: Traits, framing: Framing) -> Floats:
+    """Power spectrum of every rhythm and of electrode noise: (6, bins)."""
+    f = np.maximum(framing.frequencies, 0.5)
+    return np.stack(
+        [
+            waves.normalised(f**-traits.slope, framing),
+            waves.peak(traits.delta_hz, 0.9, framing),
+            waves.peak(traits.theta_hz, 0.7, framing),
+            waves.peak(11.5, 1.8, framing),
+            waves.band(*GAMMA_HZ, framing),
+            waves.band(0.5, framing.rate / 2, framing),
+        ]
+    )
+
+
+def simulate_emg(
+    rng: np.random.Generator, weights: Floats, active: Floats, traits: Traits, framing: Framing
+) -> Signal32:
+    """Make the EMG: ((frames - 1) * hop,) float32, uV; bursts in wake, twitches in REM."""
+    stage = np.log(MUSCLE_UV * traits.muscle)
+    stage[2] += np.log(traits.atonia)
+    level = weights @ stage + weights[:, WAKE] * active * np.log(ACTIVE_MUSCLE)
+    level += 0.15 * rng.standard_normal(len(level))
+    steps = (len(weights) - 1) * PARTS
+    tone = np.interp(np.arange(steps) / PARTS, np.arange(len(level)), level)
+    envelope = np.exp(tone) * _bursts(rng, weights, steps)
+    muscle = waves.band(MUSCLE_HZ[0], min(MUSCLE_HZ[1], 0.47 * framing.rate), framing)
+    emg = waves.noise(rng, np.ones((len(weights), 1)), muscle[None], framing)
+    edges = np.linspace(0, framing.hop, PARTS + 1).round().astype(int)
+    second = emg.reshape(-1, framing.hop)
+    second *= np.repeat(
+        envelope.astype(np.float32).reshape(-1, PARTS), np.diff(edges), axis=1
+    )  # fmt: skip
+    emg += np.float32(traits.noise_uv[1]) * rng.standard_normal(len(emg), dtype=np.float32)
+    return emg
+
+
+def _bursts(rng: np.random.Generator, weights: Floats, steps: int) -> Floats:
+    """Draw phasic bursts of 0.1 to 0.6 s: factor on the envelope, (steps,)."""
+    counts = rng.poisson(weights[:-1] @ BURSTS)
+    second = np.repeat(np.arange(len(counts)), counts)
+    onsets = ((second + rng.random(len(second))) * PARTS).astype(np.int64)
+    t = np.arange(round(0.6 * PARTS))
+    length = rng.uniform(0.1, 0.6, (len(onsets), 1)) * PARTS
+    shapes = np.where(t < length, np.sin(np.pi * (t + 0.5) / length), 0.0)
+    shapes *= rng.gamma(2.0, 0.8, (len(onsets), 1))
+    factor = np.ones(steps, np.float32)
+    waves.add_events(factor, np.sort(onsets), shapes.astype(np.float32))
+    return np.asarray(factor, np.float64)
+
+
+def add_artefacts(
+    rng: np.random.Generator, signals: dict[str, Signal32], spans: list[Span], rate: float
+) -> None:
+    """Add the sway and the muscle noise of a body that scratches or shakes, in place.
+
+    Parameters
+    ----------
+    spans
+        First and last second, exclusive, of each.
+    """
+    from scipy import ndimage
+
+    for start, stop in spans:
+        first, last = (int(np.ceil(s * rate)) for s in (start, stop))
+        for name, signal in signals.items():
+            size, smooth = ARTEFACTS[name]
+            part = signal[first:last]
+            sway = ndimage.gaussian_filter1d(rng.standard_normal(len(part)), smooth * rate)
+            part += (size * sway / sway.std() * np.hanning(len(part))).astype(np.float32)

@@ -1,0 +1,88 @@
+"""What makes one simulated mouse differ from another; amplitudes of its EEG and EMG.
+
+Amplitudes are root-mean-square microvolts of a frontal-parietal screw electrode pair and of neck
+muscle wires, before an animal's own factors: slow waves of 1 to 4 Hz in NREM, a theta rhythm of 6
+to 9 Hz in REM and weaker in active wake, low-voltage mixed activity otherwise (Franken et al.
+1998, Am J Physiol 275:R1127).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sleeptools.datasets.simulation.mouse.architecture import Habits
+from sleeptools.datasets.simulation.traits import Floats
+
+RHYTHMS: Final = ("background", "delta", "theta", "sigma", "gamma")
+STAGE_UV: Final = np.array(
+    [
+        [22.0, 14.0, 13.0, 7.0, 10.0],  # wake
+        [24.0, 62.0, 19.0, 17.0, 5.0],  # NREM
+        [16.0, 9.0, 30.0, 7.0, 8.0],  # REM
+    ]
+)
+"""(stages, rhythms): uV."""
+ACTIVE_UV: Final = np.array([1.05, 0.8, 1.5, 1.0, 1.2])
+"""(rhythms,): factor for each unit of activity on the logarithm, in wake."""
+MUSCLE_UV: Final = np.array([45.0, 11.0, 6.5])  # tone, by stage
+ACTIVE_MUSCLE: Final = 2.0  # factor for each unit of activity, in wake
+BURSTS: Final = np.array([0.35, 0.015, 0.12])  # phasic bursts and twitches a second, by stage
+
+# Spreads of the logarithm.
+SPREAD_OVERALL, SPREAD_RHYTHM, SPREAD_STAGE, SPREAD_MUSCLE = 0.20, 0.12, 0.06, 0.25
+SPREAD_NIGHT: Final = 0.05
+SPREAD_SLOW: Final = 0.18  # of a rhythm from minute to minute
+SPREAD_FRAME: Final = 0.28  # and from second to second
+SPREAD_HABITS: Final = (0.15, 0.15, 0.12)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """One mouse.
+
+    Parameters
+    ----------
+    habits
+        How it sleeps.
+    rhythms
+        (stages, rhythms) factor on `STAGE_UV`.
+    slope
+        Of the background's power spectrum, as f to the power of -slope.
+    delta_hz, theta_hz
+        Peak frequencies.
+    noise_uv
+        White noise of the EEG and the EMG electrodes.
+    muscle, atonia
+        Factor on muscle tone, and a further one in REM.
+    """
+
+    habits: Habits
+    rhythms: Floats
+    slope: float
+    delta_hz: float
+    theta_hz: float
+    noise_uv: tuple[float, float]
+    muscle: float
+    atonia: float
+
+
+def draw_traits(rng: np.random.Generator) -> Traits:
+    """Draw a mouse."""
+
+    def around(spread: float, size: int | tuple[int, ...] | None = None) -> Floats:
+        return np.exp(spread * np.asarray(rng.standard_normal(size)))
+
+    rhythms = around(SPREAD_OVERALL) * around(SPREAD_RHYTHM, 5) * around(SPREAD_STAGE, (3, 5))
+    return Traits(
+        habits=Habits(*np.exp(np.array(SPREAD_HABITS) * rng.standard_normal(3)).tolist()),
+        rhythms=rhythms,
+        slope=float(np.clip(rng.normal(1.3, 0.12), 0.9, 1.8)),
+        delta_hz=float(np.clip(rng.normal(2.4, 0.25), 1.8, 3.2)),
+        theta_hz=float(np.clip(rng.normal(7.4, 0.35), 6.4, 8.4)),
+        noise_uv=(2.0 * float(around(0.3)), 2.5 * float(around(0.3))),
+        muscle=float(around(SPREAD_MUSCLE)),
+        atonia=float(around(0.15)),
+    )

@@ -1,0 +1,194 @@
+"""One simulated night: a recording with the signals that a data set asks for.
+
+The generator draws stages, signals follow them, and a scorer writes down not quite the same.
+A subject depends on (seed, subject) only and a night on (seed, subject, night), so that any night
+can be made alone, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from sleeptools.datasets import Channel, sleep_edf
+from sleeptools.datasets.simulation import architecture, body, eeg, scorer, traits, waves
+from sleeptools.datasets.simulation.traits import Floats, Traits
+from sleeptools.recording import montage
+from sleeptools.recording.hypnogram import Event, Stages
+from sleeptools.recording.recording import Recording, Samples, Signal
+from sleeptools.recording.signals import resampling
+
+EXTRAS: Final = (
+    Channel("EEG C4-M1", "EEG C4-M1", 100.0, -192.0, 192.0),
+    Channel("EMG chin", "EMG chin", 100.0, -100.0, 100.0),
+)
+"""What other scorers of the same night may need besides the cassette's signals."""
+SLOW_RATE: Final = 1.0  # Hz, of breath, temperature, marker and muscle envelope
+SLOW: Final = ("breath", "EMG envelope", "temperature", "marker")
+
+EYES_CHANGE: Final = 0.3  # chance per epoch of eyes that may open or close
+
+_SUBJECT, _NIGHT, _SCORER = 1, 2, 3  # what a stream of chance is for; further scorers from 4 on
+
+
+@dataclass(frozen=True)
+class SimulatedNight:
+    """A night, what was scored, and what was so.
+
+    Parameters
+    ----------
+    recording
+        Signals at their own rates and the scorer's hypnogram, no longer than the signals.
+    events
+        The first scorer's annotations, (onset s, duration s, text) with Rechtschaffen & Kales
+        texts; the last one, "Sleep stage ?", outlasts the signals.
+    truth
+        (epochs,) int8 index into `stages.HUMAN`: the stages that made the signals.
+    """
+
+    recording: Recording
+    events: list[Event]
+    truth: Stages
+
+
+def simulate_night(
+    subject: int,
+    night: int,
+    *,
+    hours: float | None = None,
+    seed: int = 0,
+    channels: Sequence[Channel] = sleep_edf.CASSETTE_CHANNELS,
+    scorers: int = 1,
+) -> SimulatedNight:
+    """Simulate one night.
+
+    Parameters
+    ----------
+    subject
+        Number of the subject, 0 or more.
+    night
+        Which of the subject's nights, from 1.
+    hours
+        Length of the recording; a whole one of about 22 h if left out.
+    seed
+        Of the whole simulated data set, 0 or more.
+    channels
+        What is recorded; the signals of Sleep-Cassette if left out.
+    scorers
+        How many score the night, each in their own way.
+    """
+    person = traits.draw_traits(_stream(seed, subject, 0, _SUBJECT))
+    rng = _stream(seed, subject, night, _NIGHT)
+    codes = architecture.simulate_codes(
+        rng, architecture.recording_epochs(rng, hours), person.habits
+    )
+    scorings = [
+        scorer.score(_stream(seed, subject, night, _SCORER + i), codes) for i in range(scorers)
+    ]
+    made = _sources(rng, codes, scorings[0].codes == scorer.MOVEMENT_CODE, person, channels)
+    recording = Recording(
+        id=f"SC4{subject:02d}{night}",
+        subject=f"SC4{subject:02d}",
+        night=night,
+        signals={c.label: _signal(c, made[c.source]) for c in channels},
+        hypnogram=scorings[0].hypnogram(),
+        start=_start(codes, subject, night),
+        facts={"simulated": True, "age": person.age, "sex": "F" if person.female else "M"},
+        others=tuple(s.hypnogram() for s in scorings[1:]),
+    )
+    return SimulatedNight(recording, scorings[0].events(), architecture.HUMAN_OF_CODE[codes])
+
+
+def _stream(seed: int, subject: int, night: int, purpose: int) -> np.random.Generator:
+    """Start a stream of chance; always four words, because trailing zeros do not count."""
+    return np.random.default_rng([seed, subject, night, purpose])
+
+
+def _sources(
+    rng: np.random.Generator,
+    codes: architecture.Codes,
+    moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    person: Traits,
+    channels: Sequence[Channel],
+) -> dict[str, Samples]:
+    """Make all that `channels` can show, by name: at 100 Hz, and `SLOW` at 1 Hz."""
+    wanted = [c.source for c in channels]
+    weights = eeg.stage_weights(codes)
+    eyes_open = _eyes_open(rng, codes)
+    eyes_open[moving] = 1.0
+    amplitude = eeg.amplitudes(rng, weights, eyes_open, person)
+    leads = tuple(lead for lead in eeg.LEADS if lead in wanted)
+    made, source = eeg.simulate_eeg(rng, weights, amplitude, person, leads=leads)
+    eog, movements, blinks = body.simulate_eyes(rng, weights, eyes_open, amplitude, source, person)
+    for lead in leads:
+        of_blinks, of_movements = body.EYES_IN_EEG[lead]
+        made[lead] += np.float32(of_blinks) * blinks + np.float32(of_movements) * movements
+    tone = body.simulate_tone(rng, weights, eyes_open, person)
+    tone[np.repeat(moving, body.SECONDS)] *= 4.0
+    made["EOG horizontal"] = eog
+    made["breath"] = body.simulate_breath(rng, weights)
+    made["EMG envelope"] = body.envelope(tone, person)
+    made["temperature"] = body.simulate_temperature(rng, codes)
+    made["marker"] = body.simulate_marker(rng, len(tone))
+    if "EMG chin" in wanted:
+        made["EMG chin"] = body.simulate_chin(rng, tone)
+    if "EMG leg" in wanted:
+        made["EMG leg"] = body.simulate_chin(rng, 0.5 * tone)
+    if "EOG right" in wanted:  # the eyes turn together: one nears its electrode, the other leaves
+        made["EOG left"] = eog.copy()
+        made["EOG right"] = eog - 2 * movements
+    if "ECG" in wanted:
+        made["ECG"] = body.simulate_heart(rng, len(eog))
+    _shake(rng, made, moving)
+    return made
+
+
+def _eyes_open(rng: np.random.Generator, codes: architecture.Codes) -> Floats:
+    """Draw runs of epochs with open eyes: (epochs,) 0 or 1; mostly open by day."""
+    asleep = np.flatnonzero(codes)
+    closed = np.full(len(codes), traits.EYES_CLOSED_DAY)
+    if len(asleep):
+        closed[max(0, asleep[0] - 10) : asleep[-1] + 10] = traits.EYES_CLOSED_ASLEEP
+    run = np.cumsum(rng.random(len(codes)) < EYES_CHANGE)
+    return np.asarray(rng.random(run[-1] + 1)[run] >= closed, np.float64)
+
+
+def _shake(
+    rng: np.random.Generator,
+    made: dict[str, Samples],
+    moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
+) -> None:
+    """Add the artefacts of a moving body to the fast signals, in place."""
+    from scipy import ndimage
+
+    for epoch in np.flatnonzero(moving).tolist():
+        part = slice(epoch * waves.EPOCH, (epoch + 1) * waves.EPOCH)
+        sway = ndimage.gaussian_filter1d(rng.standard_normal(waves.EPOCH), 12.0)
+        artefact = (150.0 * sway / sway.std() * np.hanning(waves.EPOCH)).astype(np.float32)
+        for name, signal in made.items():
+            if name.startswith(("EEG", "EOG")):
+                signal[part] += artefact * np.float32(rng.uniform(0.5, 1.5))
+
+
+def _signal(channel: Channel, values: Samples) -> Signal:
+    """Bring a source to a channel's rate, clipped to the recorder's range."""
+    rate = SLOW_RATE if channel.source in SLOW else float(waves.RATE)
+    samples = resampling.resample(values, rate, channel.sample_rate)
+    clipped = np.clip(samples, channel.low, channel.high)
+    modality = montage.modality(channel.label)
+    return Signal(
+        channel.label, channel.sample_rate, channel.unit, modality, len(clipped), lambda: clipped
+    )
+
+
+def _start(codes: architecture.Codes, subject: int, night: int) -> datetime:
+    """Say when the recording began, such that sleep begins at about eleven."""
+    asleep = np.flatnonzero(codes)
+    onset = int(asleep[0]) if len(asleep) else 0
+    day = datetime(1989, 1, 2) + timedelta(days=7 * subject + night)
+    began = day + timedelta(hours=23) - timedelta(seconds=onset * scorer.EPOCH_SECONDS)
+    return began.replace(second=0)

@@ -1,0 +1,175 @@
+"""Building blocks of simulated signals: noise with a spectrum that changes, and single events.
+
+Noise is made in 4-s frames every 2 s, each with its own spectrum, and overlap-added under a sine
+window, whose squares add up to one: the variance follows the spectra smoothly (Griffin & Lim
+1984, IEEE Trans ASSP 32:236, run in the direction of synthesis).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools.datasets.simulation.traits import Floats
+
+Signal32 = npt.NDArray[np.float32]
+Spectra = npt.NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a signal is laid out in frames.
+
+    Parameters
+    ----------
+    rate
+        Hz.
+    hop
+        Samples from one frame to the next; a frame has twice as many.
+    """
+
+    rate: float
+    hop: int
+
+    @property
+    def bins(self) -> int:
+        """Number of frequencies of a frame's spectrum."""
+        return self.hop + 1
+
+    @property
+    def frequencies(self) -> Floats:
+        """(bins,) Hz."""
+        return np.arange(self.bins) * self.rate / (2 * self.hop)
+
+
+RATE: Final = 100  # Hz
+EPOCH: Final = 30 * RATE  # samples
+HOP: Final = 2 * RATE
+FRAMES_PER_EPOCH: Final = EPOCH // HOP
+HUMAN: Final = Framing(RATE, HOP)
+BINS: Final = HUMAN.bins
+FREQUENCIES: Final = HUMAN.frequencies
+BLOCK: Final = 2048  # frames made at a time
+
+
+def frames_of(epochs: int) -> int:
+    """Count the frames of so many epochs; the first and last one stick out by half."""
+    return epochs * FRAMES_PER_EPOCH + 1
+
+
+def normalised(power: Floats, framing: Framing = HUMAN) -> Floats:
+    """Scale a power spectrum (bins,) to a variance of one, without what is below 0.5 Hz."""
+    high_pass = 1.0 + (0.4 / np.maximum(framing.frequencies, 1e-3)) ** 8  # the recorder's
+    shaped = power / high_pass
+    shaped[0] = shaped[-1] = 0.0
+    scaled: Floats = shaped / shaped.sum()
+    return scaled
+
+
+def peak(centre: float, width: float, framing: Framing = HUMAN) -> Floats:
+    """Power spectrum of a rhythm: (bins,), a bell of standard deviation `width` Hz."""
+    return normalised(np.exp(-0.5 * ((framing.frequencies - centre) / width) ** 2), framing)
+
+
+def band(low: float, high: float, framing: Framing = HUMAN) -> Floats:
+    """Flat power spectrum between two frequencies: (bins,)."""
+    inside = (low <= framing.frequencies) & (high >= framing.frequencies)
+    return normalised(inside.astype(float), framing)
+
+
+def white(rng: np.random.Generator, frames: int, framing: Framing = HUMAN) -> Spectra:
+    """Draw complex normal spectra of unit power: (frames, bins)."""
+    parts = rng.standard_normal((frames, 2 * framing.bins), dtype=np.float32)
+    parts *= np.float32(np.sqrt(0.5))
+    return parts.view(np.complex64)
+
+
+def synthesise(spectra: Spectra, power: Signal32) -> Signal32:
+    """Overlap-add frames of noise.
+
+    Parameters
+    ----------
+    spectra
+        (frames, bins) of unit power.
+    power
+        (frames, bins) share of the variance, uV squared.
+
+    Returns
+    -------
+    signal
+        ((frames - 1) * hop,) float32, uV.
+    """
+    hop = spectra.shape[1] - 1
+    pieces = _pieces(spectra, power)
+    blocks: Signal32 = pieces[1:, :hop] + pieces[:-1, hop:]
+    return blocks.reshape(-1)
+
+
+def noise(rng: np.random.Generator, power: Floats, shapes: Floats, framing: Framing) -> Signal32:
+    """Make noise of rhythms that come and go, a block of frames at a time: days cost no memory.
+
+    Parameters
+    ----------
+    rng
+        Source of chance.
+    power
+        (frames, rhythms) uV squared.
+    shapes
+        (rhythms, bins) power spectrum of each.
+
+    Returns
+    -------
+    signal
+        ((frames - 1) * hop,) float32, uV.
+    """
+    frames, hop = len(power), framing.hop
+    sums = np.zeros((frames + 1, hop), np.float32)
+    for start in range(0, frames, BLOCK):
+        part = power[start : start + BLOCK].astype(np.float32) @ shapes.astype(np.float32)
+        pieces = _pieces(white(rng, len(part), framing), part)
+        sums[start : start + len(part)] += pieces[:, :hop]
+        sums[start + 1 : start + 1 + len(part)] += pieces[:, hop:]
+    return sums[1:-1].reshape(-1)
+
+
+def _pieces(spectra: Spectra, power: Signal32) -> Signal32:
+    """Turn spectra into windowed frames: (frames, 2 * hop)."""
+    from scipy import fft
+
+    frame = 2 * (spectra.shape[1] - 1)
+    window = np.sin(np.pi * (np.arange(frame, dtype=np.float32) + 0.5) / frame)
+    scale = np.float32(frame / np.sqrt(2.0))
+    pieces: Signal32 = fft.irfft(spectra * (scale * np.sqrt(power)), frame, axis=1)
+    pieces *= window
+    return pieces
+
+
+def to_frames(per_epoch: Floats) -> Floats:
+    """Interpolate values at the middles of epochs, (epochs, k), to the frames: (frames, k)."""
+    epochs = len(per_epoch)
+    at = np.arange(frames_of(epochs)) / FRAMES_PER_EPOCH - 0.5
+    left = np.clip(np.floor(at).astype(int), 0, epochs - 1)
+    right = np.minimum(left + 1, epochs - 1)
+    share = np.clip(at - left, 0.0, 1.0)[:, None]
+    values: Floats = per_epoch[left] * (1.0 - share) + per_epoch[right] * share
+    return values
+
+
+def draw_events(
+    rng: np.random.Generator, per_epoch: Floats, rate: int = RATE
+) -> npt.NDArray[np.int64]:
+    """Draw the onsets, in samples, of events whose number per epoch is Poisson: sorted."""
+    counts = rng.poisson(per_epoch)
+    epoch = np.repeat(np.arange(len(per_epoch)), counts)
+    return np.sort(((epoch + rng.random(len(epoch))) * 30 * rate).astype(np.int64))
+
+
+def add_events(signal: Signal32, onsets: npt.NDArray[np.int64], shapes: Signal32) -> None:
+    """Add one shape, (events, length) or (length,), at every onset, in place."""
+    shapes = np.broadcast_to(shapes, (len(onsets), shapes.shape[-1]))
+    inside = onsets + shapes.shape[1] <= len(signal)
+    at = onsets[inside, None] + np.arange(shapes.shape[1])
+    np.add.at(signal, at.reshape(-1), shapes[inside].reshape(-1))

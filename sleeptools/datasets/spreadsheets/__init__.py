@@ -1,0 +1,78 @@
+"""Tables that come with data sets: the first sheet of a workbook (.xlsx, .xls) or a .csv.
+
+Only values are read: no formulas, no formats, no macros. A date or a time of day stays the number
+that the workbook holds (days; a time of day is a part of one).
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from sleeptools import store
+from sleeptools.datasets.spreadsheets.xls import STARTS_XLS, read_xls
+from sleeptools.datasets.spreadsheets.xlsx import STARTS_XLSX, read_xlsx, write_xlsx
+from sleeptools.errors import DataError
+
+__all__ = ["Row", "columns", "read", "write_xlsx"]
+
+Row = list[str | float | None]
+"""One row: texts without blanks around them, numbers, and None for an empty cell."""
+
+
+def read(path: Path) -> list[Row]:
+    """Read all rows of a table, told apart by its content; rows are of equal length.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or a workbook this small reader does not know.
+    """
+    data = store.need(path).read_bytes()
+    if data.startswith(STARTS_XLSX):
+        cells = read_xlsx(path, data)
+    elif data.startswith(STARTS_XLS):
+        cells = read_xls(path, data)
+    else:
+        cells = _csv_cells(data)
+    width = 1 + max((column for _, column in cells), default=-1)
+    height = 1 + max((row for row, _ in cells), default=-1)
+    rows: list[Row] = [[None] * width for _ in range(height)]
+    for (row, column), value in cells.items():
+        rows[row][column] = (value.strip() or None) if isinstance(value, str) else value
+    return rows
+
+
+def _csv_cells(data: bytes) -> dict[tuple[int, int], str | float]:
+    text = data.decode("utf-8-sig", errors="replace")
+    head = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=head.count)
+    rows = csv.reader(text.splitlines(), delimiter=delimiter)
+    return {(i, k): _value(cell) for i, row in enumerate(rows) for k, cell in enumerate(row)}
+
+
+def _value(cell: str) -> str | float:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def columns(rows: list[Row], *names: str, source: Path) -> tuple[int, list[int]]:
+    """Find the row of headings and the columns with these names, whatever their case.
+
+    Returns
+    -------
+    row, columns
+        Number of the row of headings, and of each name's column.
+
+    Raises
+    ------
+    DataError
+        If no row holds all of them.
+    """
+    for number, row in enumerate(rows):
+        heads = [str(cell).lower() for cell in row]
+        if all(name.lower() in heads for name in names):
+            return number, [heads.index(name.lower()) for name in names]
+    raise DataError(f"{source.name}: has no row of headings with {', '.join(names)}")

@@ -1,0 +1,1 @@
+"""Agreement of predicted with scored stages, and every number of a report."""

@@ -1,0 +1,1 @@
+"""What the file formats share: EDF headers and annotations, text tables, XML, stage labels."""

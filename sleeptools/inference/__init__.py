@@ -1,0 +1,1 @@
+"""A trained model on arrays and recordings, without torch where the native core serves it."""

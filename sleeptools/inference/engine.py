@@ -1,0 +1,193 @@
+"""Whole-model inference on NumPy arrays: a model folder in, the hypnodensity of epochs out.
+
+A model with a file in this package runs in the native core, and torch is never imported. Every
+other model, and every model where the core is off, runs through torch behind the same interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sleeptools import native, registry
+from sleeptools.errors import UsageError
+from sleeptools.inference.weights import Weights
+from sleeptools.preprocessing import sequences
+from sleeptools.preprocessing.sequences import NONE, Windows
+from sleeptools.runs import model_folder
+
+Precision = Literal["fp32", "bf16"]
+Floats = NDArray[np.float32]
+Network = Callable[[Floats], Floats]
+
+CHUNK = 64  # epochs at a time: their features stay in the L2 and L3 caches
+
+
+class Engine:
+    """A trained model that scores epochs.
+
+    Parameters
+    ----------
+    facts
+        Of the model folder's config.json.
+    network
+        From epochs (B, channels, samples) to their hypnodensity (B, stages), NaN where an epoch or
+        what is computed from it is not finite; epochs of a model that looks at several are
+        (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Its
+        attributes `sequence` and `context` say so, as in `sequences.arrange`. Any number of threads
+        may call it.
+    precision
+        Of the products, in use.
+    threads
+        CPU threads.
+    how
+        "native" or "torch".
+
+    Attributes
+    ----------
+    stages
+        Names of the hypnodensity's columns.
+    size
+        Channels and samples of an epoch.
+    """
+
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        network: Network,
+        *,
+        precision: Precision,
+        threads: int,
+        how: str,
+    ) -> None:
+        self.facts = dict(facts)
+        self.network = network
+        self.precision: Precision = precision
+        self.threads = threads
+        self.how = how
+        self.stages: tuple[str, ...] = tuple(facts["stages"])
+        samples = round(facts["sample_rate"] * facts["epoch_seconds"])
+        self.size = len(facts["montage"]), samples
+
+    @classmethod
+    def load(
+        cls, folder: Path | str, *, precision: Precision = "fp32", threads: int | None = None
+    ) -> Engine:
+        """Load a model folder.
+
+        Parameters
+        ----------
+        folder
+            As `models.save_model` writes it.
+        precision
+            "bf16" multiplies in bfloat16 where the CPU has the arithmetic and the model kernels for
+            it; the attribute `precision` tells what came of it.
+        threads
+            CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all that the process may
+            use.
+
+        Raises
+        ------
+        MissingInputError
+            If the folder or a file is not there.
+        DataError
+            If the files are damaged or do not fit each other.
+        UsageError
+            For another precision or fewer than one thread.
+        """
+        if precision not in ("fp32", "bf16"):
+            raise UsageError(f"precision {precision!r}; there are: fp32, bf16")
+        folder = Path(folder)
+        facts = model_folder.read_config(folder)
+        count = native.wanted_threads(threads) or native.usable_cpus()
+        name = str(facts["model"])
+        if not native.available() or name not in registry.names("networks"):
+            from sleeptools.inference import torch_network
+
+            network = torch_network.Network(folder)
+            return cls(facts, network, precision="fp32", threads=count, how="torch")
+        module = registry.load("networks", name)
+        half = precision == "bf16" and native.has_bf16() and module.HALF
+        used: Precision = "bf16" if half else "fp32"
+        weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
+        native_network = module.Network(facts["config"], weights, used)
+        weights.finish()
+        return cls(facts, native_network, precision=used, threads=count, how="native")
+
+    def hypnodensity(self, x: ArrayLike, onsets: ArrayLike | None = None) -> Floats:
+        """Score the epochs of a recording.
+
+        Parameters
+        ----------
+        x
+            (epochs, channels, samples) float32 in the montage's order and unit; may be a memory
+            map, of which a piece at a time is read.
+        onsets
+            (epochs,) s from the start of the recording, ascending. They matter to a model that
+            looks at several epochs: it never looks past a gap. None for epochs without one.
+
+        Returns
+        -------
+        ndarray
+            (epochs, stages) float32: the probability of each stage. An epoch with a value that is
+            not finite has NaN in every stage, and no other epoch is touched by it, but for those
+            that a model looks at together with it.
+
+        Raises
+        ------
+        ValueError
+            For another shape or a type that is not real numbers.
+        """
+        epochs = x if isinstance(x, np.ndarray) else np.asarray(x)
+        if epochs.ndim == 0 or epochs.shape[1:] != self.size:
+            channels, samples = self.size
+            raise ValueError(
+                f"x has shape {epochs.shape}; expected (epochs, {channels}, {samples})"
+            )
+        if epochs.dtype.kind not in "fiu":
+            raise ValueError(f"x holds {epochs.dtype}; expected float32")
+        before = native.set_threads_here(self.threads)
+        try:
+            return self._score(epochs, onsets)
+        finally:
+            native.set_threads_here(before)
+
+    def _score(self, epochs: NDArray[Any], onsets: ArrayLike | None) -> Floats:
+        if self._several:
+            return self._score_windows(epochs, self._windows(len(epochs), onsets))
+        if 0 < len(epochs) <= CHUNK:
+            return self.network(np.ascontiguousarray(epochs, np.float32))
+        out = np.empty((len(epochs), len(self.stages)), np.float32)
+        for start in range(0, len(epochs), CHUNK):
+            part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
+            out[start : start + CHUNK] = self.network(part)
+        return out
+
+    @property
+    def _several(self) -> bool:
+        """Whether the model looks at several epochs."""
+        return getattr(self.network, "sequence", 1) > 1 or getattr(self.network, "context", 0) > 0
+
+    def _score_windows(self, epochs: NDArray[Any], windows: Windows) -> Floats:
+        out = np.empty((len(epochs), len(self.stages)), np.float32)
+        many = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
+        for start in range(0, len(windows), many):
+            some = windows.pick(slice(start, start + many))
+            density = self.network(np.ascontiguousarray(epochs[some.inputs], np.float32))
+            kept = some.targets != NONE
+            out[some.targets[kept]] = density[kept]
+        return out
+
+    def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
+        seconds = self.facts["epoch_seconds"]
+        places = np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
+        native.check_shape("hypnodensity", "onsets", places, (count,))
+        parts = sequences.segments(np.arange(count), np.zeros(count, np.int64), places, seconds)
+        sequence = getattr(self.network, "sequence", 1)
+        return sequences.arrange(
+            parts, sequence=sequence, context=getattr(self.network, "context", 0)
+        )

@@ -1,0 +1,1 @@
+"""Networks on the native core alone, one file a model; the file's name is the model's."""

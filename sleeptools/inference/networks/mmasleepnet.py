@@ -1,0 +1,151 @@
+"""MMASleepNet on NumPy arrays: streams, modal-wise SE, attention, feed-forward, classifier.
+
+Five calls of the native core for a batch, made ready once for its size;
+`sleeptools.models.mmasleepnet` has the equations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sleeptools.inference.weights import Weights
+from sleeptools.native import Floats, Precision, bfloat16, prepared, two_stream_conv
+from sleeptools.native.bfloat16 import Weights as Matrix
+from sleeptools.native.layer_tables import mmasleepnet
+from sleeptools.native.prepared import Call, Ready
+
+HALF = True  # multiplies in bfloat16 where asked to
+SE = ("conv1", "conv2", "squeeze", "excite")
+
+
+class Network:
+    """A trained MMASleepNet.
+
+    Parameters
+    ----------
+    config
+        Settings of the model, as in config.json.
+    weights
+        Of model.safetensors.
+    precision
+        Of the streams and of the encoder's matrices; all sums are float32.
+    """
+
+    def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
+        self.precision: Precision = precision
+        self.fusion = config["fusion"]
+        self.reading = config["tokens"]
+        self.modalities = mmasleepnet.modalities(config["modalities"])
+        self.tokens, self.width = mmasleepnet.tokens(config["modalities"], config["tokens"])
+        found = mmasleepnet.branches(config["eeg"], config["kernels"], config["modalities"])
+        self.shape = tuple(two_stream_conv.describe(c for b in found for c in b.chains.values()))
+        self.convolutions = _convolutions(weights, found)
+        self.packed = two_stream_conv.pack(self.convolutions, self.shape, precision)
+        if self.fusion == "full":
+            self.se: Any = (*_modal_se(weights, self.modalities), config["se"])
+        if self.fusion != "mbfe":
+            self._take_encoder(weights)
+        dense = weights.linear("linear1", mmasleepnet.UNITS, self.tokens * self.width)
+        self.classifier = (*dense, *weights.linear("linear2", config["stages"], mmasleepnet.UNITS))
+        self.ready = Ready(self._make)
+
+    def _take_encoder(self, weights: Weights) -> None:
+        d, hidden = self.width, mmasleepnet.HIDDEN
+        inside = weights.take("encoder.self_attn.in_proj_weight", 3 * d, d)
+        bias = weights.take("encoder.self_attn.in_proj_bias", 3 * d)
+        out, out_bias = weights.linear("encoder.self_attn.out_proj", d, d)
+        norms = [
+            (weights.take(f"encoder.{n}.weight", d), weights.take(f"encoder.{n}.bias", d))
+            for n in ("norm1", "norm2")
+        ]
+        self.attention = (self._matrix(inside), bias, self._matrix(out), out_bias, *norms[0])
+        first, b1 = weights.linear("encoder.linear1", hidden, d)
+        second, b2 = weights.linear("encoder.linear2", d, hidden)
+        self.feed_forward = (self._matrix(first), b1, self._matrix(second), b2)
+        self.norm = norms[1]
+
+    def _matrix(self, w: Floats) -> Matrix:
+        return bfloat16.round_to_bf16(w) if self.precision == "bf16" else np.array(w)
+
+    def __call__(self, x: Floats) -> Floats:
+        """Score epochs.
+
+        Parameters
+        ----------
+        x
+            (B, channels, 3000) float32, uV, C-contiguous.
+
+        Returns
+        -------
+        ndarray
+            The probability of each stage, (B, stages) float32.
+        """
+        return self.ready(x)
+
+    def _make(self, size: tuple[int, ...]) -> prepared.Network:
+        x = np.empty(size, np.float32)
+        found = [
+            two_stream_conv.two_stream_conv.ready(
+                x, self.convolutions, self.shape, "leaky_relu", mmasleepnet.SLOPE, self.precision,
+                self.packed,
+            )
+        ]  # fmt: skip
+        found += self._tokenise(found[-1].out)
+        flat, gate = found[-1].out.reshape(len(x), self.tokens * self.width), None
+        if self.fusion != "mbfe":
+            found += self._encode(flat.reshape(-1, self.tokens, self.width))
+            encoded = found[-1].out.reshape(flat.shape)
+            flat, gate = (flat, encoded) if self.fusion == "full" else (encoded, None)
+        found.append(bfloat16.classifier.ready(flat, gate, *self.classifier))
+        return prepared.Network(x, found)
+
+    def _tokenise(self, fused: Floats) -> list[Call]:
+        """(B, 64 M, 24) to (B, T, D), weighed by modality on the way."""
+        found = []
+        f = fused.reshape(len(fused), self.modalities, mmasleepnet.MAPS, mmasleepnet.STEPS)
+        if self.fusion == "full":
+            found.append(bfloat16.modal_se.ready(f, *self.se))
+            f = found[-1].out
+        if self.reading == "paper":
+            found.append(prepared.contiguous(f.swapaxes(2, 3)))  # a row for each step
+        return found
+
+    def _encode(self, z: Floats) -> list[Call]:
+        """(B, T, D) to the same, as rows."""
+        attention = bfloat16.attention.ready(
+            z, *self.attention, mmasleepnet.HEADS, precision=self.precision
+        )
+        rows = attention.out.reshape(-1, self.width)
+        dense = bfloat16.feed_forward.ready(
+            rows, *self.feed_forward, self.precision, norm=self.norm
+        )
+        return [attention, dense]
+
+
+def _convolutions(weights: Weights, branches: list[mmasleepnet.Branch]) -> Floats:
+    """Weight and bias of every convolution in turn, BatchNorm folded."""
+    parts = []
+    for branch in branches:
+        for stream, chain in branch.chains.items():
+            inputs = chain.channels
+            for name, layer in zip(mmasleepnet.CONVOLUTIONS, chain.layers, strict=True):
+                where = f"branches.{branch.modality}.{stream}.{name}"
+                w = weights.take(f"{where}.conv.weight", layer.outputs, inputs, layer.kernel)
+                parts += [part.ravel() for part in weights.fold(w, None, f"{where}.norm")]
+                inputs = layer.outputs
+    return np.concatenate(parts)
+
+
+def _modal_se(weights: Weights, m: int) -> list[Floats]:
+    """Weight (M, M) and bias (M,) of the block's four layers, BatchNorm folded into two."""
+    found: list[Floats] = []
+    for layer in SE:
+        w = weights.take(f"se.{layer}.weight", m, m, 1, 1).reshape(m, m)
+        bias = weights.take(f"se.{layer}.bias", m)
+        if layer.startswith("conv"):
+            w, bias = weights.fold(w, bias, f"se.norm{layer[-1]}")
+        found += [w, bias]
+    return found

@@ -1,0 +1,80 @@
+"""ULW-SleepNet on NumPy arrays: the native extractor and the two linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleeptools import native
+from sleeptools.errors import DataError
+from sleeptools.native import Floats, bfloat16, prepared, separable_stream
+from sleeptools.native.layer_tables import ulw_sleepnet
+from sleeptools.native.prepared import Ready
+
+HALF = False  # float32 is the faster one at these widths
+
+
+class Network:
+    """A trained ULW-SleepNet.
+
+    Parameters
+    ----------
+    config
+        Settings of the model, as in `settings.json`.
+    weights
+        Arrays of `model.safetensors`, under PyTorch's names.
+    precision
+        "fp32".
+
+    Raises
+    ------
+    DataError
+        If an array has another shape than the settings ask for.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], weights: Mapping[str, NDArray[Any]], precision: str
+    ) -> None:
+        names = [block.unit1.name.rpartition(".")[0] for block in ulw_sleepnet.blocks()]
+        self.channels = int(config["channels"])
+        for name, shape in ulw_sleepnet.arrays(self.channels, config["stages"]).items():
+            if weights[name].shape != shape:
+                raise DataError(f"{name} is {weights[name].shape}; expected {shape}")
+        self.weights = np.concatenate(separable_stream.fold(weights, names, ulw_sleepnet.NORM_EPS))
+        self.head = [weights[f"linear{i}.{kind}"] for i in (1, 2) for kind in ("weight", "bias")]
+        self.ready = Ready(self._make)
+
+    def __call__(self, x: Floats) -> Floats:
+        """Score epochs.
+
+        Parameters
+        ----------
+        x
+            (B, channels, 3000) float32, uV, C-contiguous.
+
+        Returns
+        -------
+        ndarray
+            The probability of each stage, (B, stages) float32.
+
+        Raises
+        ------
+        ValueError
+            For a wrong shape.
+        UnavailableError
+            If the native core is off.
+        """
+        native.check_shape("ulw-sleepnet", "x", x, (len(x), self.channels, ulw_sleepnet.SAMPLES))
+        return self.ready(x)
+
+    def _make(self, size: tuple[int, ...]) -> prepared.Network:
+        x = np.empty(size, np.float32)
+        extractor = separable_stream.separable_stream.ready(
+            x, self.weights, ulw_sleepnet.WIDTHS, ulw_sleepnet.KERNEL
+        )
+        features = extractor.out.reshape(len(x), self.head[0].shape[1])
+        head = bfloat16.classifier.ready(features, None, *self.head, rectify=False)
+        return prepared.Network(x, [extractor, head])

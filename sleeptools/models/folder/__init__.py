@@ -1,0 +1,131 @@
+"""Models, one file each, and the folder a trained one is kept in.
+
+The folder is described in `sleeptools.runs.model_folder`. Its weights are checked against the architecture by
+name, shape, type and finiteness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sleeptools import registry, store
+from sleeptools.errors import DataError, SleeptoolsError
+from sleeptools.runs import model_folder
+from sleeptools.store import settings
+
+
+def build_model(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
+    """Make a model with fresh weights from torch's current seed.
+
+    Parameters
+    ----------
+    name
+        As on the command line, for example "mmasleepnet".
+    config
+        Settings that differ from the model's defaults.
+
+    Raises
+    ------
+    UsageError
+        For an unknown model or setting, or a value out of range.
+    """
+    module = registry.load("models", name)
+    chosen = settings.resolve(module.Config, config or {}, where=f"model {name}")
+    model: nn.Module = module.Model(chosen)
+    model.name = name  # type: ignore[assignment]
+    return model
+
+
+def save_model(model: nn.Module, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write a model folder; the settings first, so that weights never stand without them.
+
+    Parameters
+    ----------
+    facts
+        `montage`, `sample_rate` (Hz), `epoch_seconds`, `stages` and `preprocessing`, and whatever
+        else is to travel along.
+    """
+    missing = [key for key in model_folder.NEEDED if key not in facts]
+    assert not missing, f"a model folder needs {missing}"
+    config: Any = model.config
+    head = {
+        "format": model_folder.KIND,
+        "version": model_folder.VERSION,
+        "model": model.name,
+        "config": config.model_dump(),
+    }
+    store.write_json(folder / "config.json", {**head, **facts})
+    arrays = {k: v.detach().cpu().numpy() for k, v in model.state_dict().items()}
+    store.write_arrays(
+        folder / "model.safetensors",
+        arrays,
+        {"format": model_folder.WEIGHTS_KIND, "version": model_folder.VERSION},
+    )
+
+
+def load_model(folder: Path) -> nn.Module:
+    """Load a model folder, in eval mode, on the CPU.
+
+    Returns
+    -------
+    model
+        With the folder's facts as its attribute `facts`.
+
+    Raises
+    ------
+    MissingInputError
+        If a file is not there.
+    DataError
+        If the files are damaged or do not fit each other.
+    """
+    facts = model_folder.read_config(folder)
+    try:
+        model = build_model(facts["model"], facts["config"])
+    except SleeptoolsError as e:
+        raise DataError(f"{folder / 'config.json'}: {e}", hint=e.hint) from e
+    path = folder / "model.safetensors"
+    arrays = model_folder.read_weights(folder)
+    check_weights(arrays, model, path)
+    # a copy: the file is mapped read-only, and a model may be trained further
+    model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
+    model.facts = facts  # type: ignore[assignment]
+    return model.eval()
+
+
+def check_weights(arrays: Mapping[str, store.Array], model: nn.Module, path: Path) -> None:
+    """Compare stored weights with a model's architecture.
+
+    Raises
+    ------
+    DataError
+        If a name, a shape or a type differs, or a value is not finite.
+    """
+    wanted = {k: (tuple(v.shape), str(v.dtype)[6:]) for k, v in model.state_dict().items()}
+    missing, extra = set(wanted) - set(arrays), set(arrays) - set(wanted)
+    if missing or extra:
+        raise DataError(
+            f"{path}: weights do not fit the model: {_some('missing', missing)}"
+            f"{'; ' if missing and extra else ''}{_some('unknown', extra)}"
+        )
+    for name, (shape, dtype) in wanted.items():
+        found = arrays[name]
+        if found.shape != shape or str(found.dtype) != dtype:
+            raise DataError(
+                f"{path}: {name} is {found.dtype} {found.shape}; expected {dtype} {shape}"
+            )
+        if not np.isfinite(found).all():
+            raise DataError(f"{path}: {name} holds values that are not finite")
+
+
+def _some(word: str, names: Iterable[str]) -> str:
+    found = sorted(names)
+    if not found:
+        return ""
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004 - names shown
+    return f"{word} {', '.join(found[:3])}{more}"

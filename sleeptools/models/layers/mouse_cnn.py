@@ -1,0 +1,138 @@
+"""What the convolutional networks of the mouse report share: spectra, branches, the classifier."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sleeptools.models.layers.config import Mouse
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.models.recipe.schedule import Schedule
+
+WIDTHS = (16, 32, 64, 64)  # maps of a branch's blocks
+KERNEL, STRIDE = 7, 2
+POOLED = 8  # steps after a branch's pool
+FEATURES = 64  # of a branch
+
+_PAPER = Recipe(
+    variant="paper", passes=30, batch=64, learning_rate=0.01,
+    schedule=Schedule(kind="one_cycle"), selection="macro_f1",
+)  # fmt: skip
+RECIPES = {
+    "default": _PAPER.model_copy(update={"variant": "default"}),
+    "paper": _PAPER,
+}
+
+
+class Config(Mouse):
+    """What makes one network differ from another; what is not here is in `Mouse`.
+
+    Parameters
+    ----------
+    dropout
+        Probability after each block.
+    dropout_flat
+        Probability before the linear layer of a branch.
+    """
+
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout_flat: float = Field(default=0.5, ge=0, lt=1)
+
+
+class Spectrum(nn.Module):
+    """log(1 + magnitude) of the Hann-windowed epoch, standardised by the training epochs."""
+
+    window: Tensor
+
+    def __init__(self, channels: int, samples: int) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(samples), persistent=False)
+        self.norm = nn.BatchNorm1d(channels * (samples // 2 + 1), affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, T) to (B, channels, T // 2 + 1)."""
+        found = torch.fft.rfft(x * self.window).abs().log1p()
+        out: Tensor = self.norm(found.flatten(1)).view_as(found)
+        return out
+
+
+class Attention(nn.Module):
+    """Self-attention over the steps of a branch, added to its input and normalised."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, steps) to the same."""
+        z = x.transpose(1, 2)
+        attended: Tensor = self.attention(z, z, z, need_weights=False)[0]  # (B, steps, width)
+        out: Tensor = self.norm(z + attended)
+        return out.transpose(1, 2)
+
+
+class Branch(nn.Sequential):
+    """One signal or spectrum, (B, 1, T) to (B, 64); `heads` of attention after each block."""
+
+    def __init__(self, config: Config, heads: int = 0) -> None:
+        layers: list[nn.Module] = []
+        for inputs, width in zip((1, *WIDTHS), WIDTHS, strict=False):
+            layers += [
+                nn.Conv1d(inputs, width, KERNEL, STRIDE, KERNEL // 2),
+                nn.PReLU(width),
+                nn.BatchNorm1d(width),
+                nn.Dropout(config.dropout),
+                *([Attention(width, heads)] if heads else []),
+            ]
+        super().__init__(
+            *layers,  # (B, 64, T / 16)
+            nn.AdaptiveAvgPool1d(POOLED),
+            nn.Flatten(),
+            nn.Dropout(config.dropout_flat),
+            nn.Linear(WIDTHS[-1] * POOLED, FEATURES),
+            nn.PReLU(FEATURES),
+            nn.BatchNorm1d(FEATURES),
+        )
+
+
+class Network(nn.Module):
+    """A branch for each signal and for each spectrum, joined and classified.
+
+    Parameters
+    ----------
+    config
+        Which variant.
+    heads
+        Of the attention after each block; 0 for none.
+    """
+
+    def __init__(self, config: Config, heads: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.spectrum = Spectrum(config.channels, config.samples)
+        self.branches = nn.ModuleList([Branch(config, heads) for _ in range(2 * config.channels)])
+        self.classifier = nn.Sequential(
+            nn.Linear(2 * config.channels * FEATURES, 64),
+            nn.PReLU(64),
+            nn.Linear(64, config.stages),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score epochs.
+
+        Parameters
+        ----------
+        x
+            (B, channels, T) float32, standardised over the recording.
+
+        Returns
+        -------
+        logits
+            (B, stages); their softmax is the hypnodensity.
+        """
+        seen = [s[:, i : i + 1] for s in (x, self.spectrum(x)) for i in range(x.shape[1])]
+        parts = [branch(s) for branch, s in zip(self.branches, seen, strict=True)]  # (B, 64) each
+        logits: Tensor = self.classifier(torch.cat(parts, 1))  # (B, stages)
+        return logits

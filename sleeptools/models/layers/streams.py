@@ -1,0 +1,182 @@
+"""Two convolution streams over one modality, joined on time, and all of a model's as one native op.
+
+DeepSleepNet's idea (Supratak et al. 2017), shared by its followers: short kernels for when a wave
+happens, long ones for its frequency. Each layer is a convolution without bias, BatchNorm, an
+activation and perhaps a max-pool; dropout follows the first pool, and the join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sleeptools import native
+from sleeptools.models import ops
+from sleeptools.models.layers.folded import Folded
+from sleeptools.models.layers.native_training import draw_seed, precision, trains_native, whole
+from sleeptools.models.ops.conv_block import Running, conv_block
+from sleeptools.models.ops.two_stream_conv import join, pack, two_stream_conv
+from sleeptools.native import two_stream_conv as streams
+
+
+class Activation(NamedTuple):
+    """What follows each convolution: "leaky_relu", "relu" or "gelu" (the exact one)."""
+
+    name: streams.Activation
+    slope: float = 0.01  # of leaky_relu
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply it, in place where that can be."""
+        if self.name == "gelu":
+            return functional.gelu(x)
+        if self.name == "relu":
+            return functional.relu(x, inplace=True)
+        return functional.leaky_relu(x, self.slope, inplace=True)
+
+
+class Conv(nn.Module):
+    """Convolution without bias, BatchNorm, activation, max-pool."""
+
+    def __init__(self, inputs: int, layer: streams.Layer, activation: Activation) -> None:
+        super().__init__()
+        outputs, kernel, stride, pad, self.pool = layer
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, pad, bias=False)
+        self.norm = nn.BatchNorm1d(outputs)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.norm(self.conv(x)))  # (B, outputs, T)
+        return x if self.pool == (1, 1, 0) else functional.max_pool1d(x, *self.pool)
+
+    def block(self, x: Tensor, dropout: float) -> Tensor:
+        """Do the same in training on (B, T, inputs), with dropout at the end, as one native op."""
+        norm, conv = self.norm, self.conv
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
+        norm.num_batches_tracked.add_(1)
+        sizes = [conv.stride[0], int(conv.padding[0]), *self.pool]
+        return conv_block(
+            x, conv.weight, norm.weight, norm.bias, sizes, *self.activation, norm.eps, dropout,
+            draw_seed(dropout), precision(),
+            running=Running(norm.running_mean, norm.running_var, norm.momentum),
+        )  # (B, T', outputs)  # fmt: skip
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution that does both."""
+        norm = self.norm
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        return ops.fold_batch_norm(
+            self.conv.weight, None, mean, variance, norm.weight, norm.bias, eps=norm.eps
+        )
+
+
+class Stream(nn.Module):
+    """Convolutions one after the other, dropout after the first."""
+
+    def __init__(
+        self, inputs: int, layers: Sequence[streams.Layer], activation: Activation, dropout: float
+    ) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        widths = [inputs, *(layer.outputs for layer in layers)]
+        for i, (width, layer) in enumerate(zip(widths, layers, strict=False), 1):
+            self.add_module(f"conv{i}", Conv(width, layer, activation))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, T) to (B, outputs, steps)."""
+        first, *later = self.convs()
+        x = self.dropout(first(x))
+        for conv in later:
+            x = conv(x)
+        return x
+
+    def blocks(self, x: Tensor, dropout: float) -> Tensor:
+        """(B, T, inputs) to (B, steps, outputs) in training, `dropout` after the last pool."""
+        convs = list(self.convs())
+        dropouts = [self.dropout.p, *[0.0] * (len(convs) - 2), dropout]
+        for conv, p in zip(convs, dropouts, strict=True):
+            x = conv.block(x, p)
+        return x
+
+    def convs(self) -> Iterator[Conv]:
+        """Every layer in its order."""
+        return (module for module in self.children() if isinstance(module, Conv))
+
+
+class TwoStreams(nn.Module):
+    """A short-kernel and a long-kernel stream over the same channels, joined on time.
+
+    Parameters
+    ----------
+    inputs
+        Channels.
+    shapes
+        Layers of the two.
+    activation
+        After each convolution.
+    dropout
+        Probability after each stream's first pool.
+    joined
+        Probability after the join; None for the same.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        shapes: tuple[Sequence[streams.Layer], Sequence[streams.Layer]],
+        activation: Activation,
+        dropout: float,
+        *,
+        joined: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.small, self.large = (Stream(inputs, s, activation, dropout) for s in shapes)
+        self.dropout = nn.Dropout(dropout if joined is None else joined)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, T) to (B, outputs, steps of both)."""
+        # a part in evaluation mode, as a frozen BatchNorm, is PyTorch's
+        if trains_native(x) and all(module.training for module in self.modules()):
+            x, p = whole(x).mT.contiguous(), self.dropout.p  # (B, T, inputs)
+            return torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
+        joined: Tensor = self.dropout(torch.cat([self.small(x), self.large(x)], 2))
+        return joined
+
+
+class FoldedStreams(Folded):
+    """All streams of a model for `two_stream_conv`.
+
+    Parameters
+    ----------
+    found
+        The first channel of each modality, and its streams.
+    """
+
+    def __init__(self, found: Sequence[tuple[int, TwoStreams]]) -> None:
+        each = [(c, two.inputs, s) for c, two in found for s in (two.small, two.large)]
+        self.shape = streams.describe(streams.Stream(c, n, s.layers) for c, n, s in each)
+        self.convs = [conv for *_, stream in each for conv in stream.convs()]
+        self.activation = self.convs[0].activation
+        self.packed = torch.empty(0)
+        super().__init__(self.convs)
+
+    def __call__(self, x: Tensor, precision: str = "fp32") -> Tensor:
+        """(B, channels, T) to (B, maps, steps), the modalities' maps below each other."""
+        if self.refresh(native.variant(), precision):
+            self.packed = pack(self.kept, self.shape, precision)
+        settings = (*self.activation, precision, self.packed)
+        return two_stream_conv(x, self.weights(), self.shape, *settings)
+
+    def join(self) -> Tensor:
+        """Fold each BatchNorm into its convolution; differentiable."""
+        return join([conv.folded() for conv in self.convs])

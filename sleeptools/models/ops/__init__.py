@@ -1,0 +1,209 @@
+"""The native ops, a file each: the torch operator, its reference in plain PyTorch, and examples.
+
+Every op of this drawer has the public function (named as the file), `reference` (the specification
+and the fallback), `examples(device, batch=2)` (argument tuples, the published model's size first)
+and `TOLERANCE` (for `torch.testing.assert_close`, float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sleeptools import native
+
+R = TypeVar("R")  # a Tensor or several
+LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # type: ignore[no-untyped-call]
+
+
+def define(
+    name: str,
+    schema: str,
+    *,
+    forward: Callable[..., R],
+    fake: Callable[..., R],
+    backward: Callable[..., Any],
+    setup_context: Callable[..., None],
+) -> Callable[..., R]:
+    """Register the operator `sleeptools::NAME`.
+
+    Parameters
+    ----------
+    name
+        As the file.
+    schema
+        "(Tensor x, ...) -> Tensor".
+    forward
+        The implementation for the CPU and for CUDA.
+    fake
+        Makes an empty output from shapes alone, for torch.compile and torch.export.
+    backward, setup_context
+        As for `torch.library.register_autograd`; `backward` in PyTorch operations, so that it can
+        be traced and differentiated again.
+
+    Returns
+    -------
+    callable
+        The operator.
+    """
+    tags = (torch.Tag.pt2_compliant_tag,)
+    LIBRARY.define(name + schema, tags=tags)  # type: ignore[no-untyped-call]
+    for device in ("CPU", "CUDA"):
+        LIBRARY.impl(name, forward, device)  # type: ignore[no-untyped-call]
+    qualified = f"sleeptools::{name}"
+    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=LIBRARY)
+    operator: Callable[..., R] = getattr(torch.ops.sleeptools, name).default
+    return operator
+
+
+def define_gradients(
+    name: str, schema: str, *, forward: Callable[..., R], fake: Callable[..., Any]
+) -> Callable[..., R]:
+    """Register the operator `sleeptools::NAME` for the CPU, as a backward pass calls it.
+
+    It has no gradient itself. Parameters as for `define`; the outputs may be several.
+    """
+    LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, forward, "CPU")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"sleeptools::{name}", fake, lib=LIBRARY)
+    operator: Callable[..., R] = getattr(torch.ops.sleeptools, name).default
+    return operator
+
+
+def runs_native(x: Tensor) -> bool:
+    """Whether the core serves this tensor's device and type; otherwise the reference runs."""
+    if x.dtype != torch.float32:
+        return False
+    return native.has_cuda() if x.is_cuda else x.is_cpu and native.available()
+
+
+def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | float | bool) -> None:
+    """Run an op of the core on contiguous tensors of the device of `x`, on its current stream.
+
+    Parameters
+    ----------
+    op
+        Its name in csrc/ops.h.
+    x
+        Any of the tensors; tells the device.
+    tensors
+        Inputs and outputs in the order of csrc/bindings.cpp.
+    sizes
+        The numbers that follow them.
+    """
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    if not x.is_cuda:
+        native.launch(op, *addresses, *sizes, native.CPU, 0)
+        return
+    with torch.cuda.device(x.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        native.launch(op, *addresses, *sizes, x.device.index, stream)
+
+
+def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
+    """Check that all tensors have the type and the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        Naming both.
+    """
+    dtype, device = x.dtype, x.device
+    for tensor in tensors:
+        if tensor.dtype != dtype or tensor.device != device:
+            raise ValueError(
+                f"{op}: a weight is {tensor.dtype} on {tensor.device}; "
+                f"expected {dtype} on {device}, as x"
+            )
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """Round to bfloat16 and keep the type."""
+    return tensor.bfloat16().to(tensor.dtype)
+
+
+class _Rounded(torch.autograd.Function):
+    """`rounded`, of whose steps the gradient sees nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return rounded(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+class _RoundedGradient(torch.autograd.Function):
+    """Nothing to the values; rounds their gradient to bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return rounded(grad)
+
+
+def rounded_operand(tensor: Tensor) -> Tensor:
+    """Round to bfloat16, with the gradient of something that does not."""
+    out: Tensor = _Rounded.apply(tensor)  # type: ignore[no-untyped-call]
+    return out
+
+
+def with_rounded_gradient(tensor: Tensor) -> Tensor:
+    """Give the tensor; its gradient is rounded to bfloat16 on the way back."""
+    out: Tensor = _RoundedGradient.apply(tensor)  # type: ignore[no-untyped-call]
+    return out
+
+
+def paired(w: Tensor) -> Tensor:
+    """Round a matrix to bfloat16 as the core takes it, with rows of even length."""
+    return functional.pad(w, (0, w.shape[1] % 2)).bfloat16()
+
+
+def activate(y: Tensor, activation: str, slope: float) -> Tensor:
+    """Apply one of `two_stream_conv.ACTIVATIONS`; the slope is leaky_relu's."""
+    if activation == "leaky_relu":
+        return functional.leaky_relu(y, slope)
+    return functional.relu(y) if activation == "relu" else functional.gelu(y)
+
+
+def fold_batch_norm(
+    weight: Tensor,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    *,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor]:
+    """Fold a BatchNorm with running statistics into the convolution before it.
+
+    Differentiable. With the statistics of the batch (training) it is not the same thing: they
+    depend on the convolution's output.
+
+    Parameters
+    ----------
+    weight, bias
+        Of the convolution, (O, ...) and (O,).
+    mean, variance, gamma, beta
+        Of the BatchNorm, (O,) each.
+    eps
+        Of the BatchNorm.
+
+    Returns
+    -------
+    weight, bias
+        Of a convolution that does both.
+    """
+    factor = gamma * torch.rsqrt(variance + eps)  # (O,)
+    shift = mean if bias is None else mean - bias
+    return weight * factor.view(-1, *[1] * (weight.dim() - 1)), beta - shift * factor

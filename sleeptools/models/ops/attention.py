@@ -1,0 +1,213 @@
+"""Attention block of a Transformer layer that normalises last: LayerNorm(x + self-attention(x)).
+
+`torch.nn.TransformerEncoderLayer` without dropout, up to its first norm (Vaswani et al. 2017). The
+kernel keeps the queries, keys, values and scores of an epoch in cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sleeptools.models import ops
+from sleeptools.native import bfloat16
+
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+LONGEST = 2048  # tokens that the CUDA kernel keeps the scores of
+
+Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, float, str]
+
+
+def attention(  # noqa: PLR0913, PLR0917 - the block has six weights
+    x: Tensor,
+    w_in: Tensor,
+    b_in: Tensor,
+    w_out: Tensor,
+    b_out: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    heads: int,
+    eps: float = 1e-5,
+    precision: str = "fp32",
+) -> Tensor:
+    """Let the tokens of each epoch attend to each other, add the input and normalise.
+
+    Float32 on the CPU and on CUDA runs natively where the core is built; everything else runs
+    `reference`. Any strides are taken; the output is contiguous.
+
+    Parameters
+    ----------
+    x
+        (B, T, D): batch, tokens, width.
+    w_in, b_in
+        Of queries, keys and values, (3 D, D) and (3 D,).
+    w_out, b_out
+        Of the output, (D, D) and (D,).
+    gamma, beta, eps
+        Of the LayerNorm, (D,) each.
+    heads
+        A divisor of D; scores are divided by the root of a head's width.
+    precision
+        "fp32", or "bf16": both projections take their operands rounded to bfloat16 and add in
+        float32. The gradient is that of "fp32".
+
+    Returns
+    -------
+    Tensor
+        (B, T, D).
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, for weights of another type or device than `x`, for heads that do not
+        divide the width, and for another precision.
+    """
+    weights = (w_in, b_in, w_out, b_out, gamma, beta)
+    bfloat16.check_attention(x, *weights, heads, precision)
+    ops.check_alike("attention", x, weights)
+    return _operator(x, *weights, heads, eps, precision)
+
+
+def reference(  # noqa: PLR0913, PLR0917
+    x: Tensor,
+    w_in: Tensor,
+    b_in: Tensor,
+    w_out: Tensor,
+    b_out: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    heads: int,
+    eps: float = 1e-5,
+    precision: str = "fp32",
+) -> Tensor:
+    """As `attention`, in plain PyTorch: the specification."""
+    batch, tokens, width = x.shape
+
+    def rounded(tensor: Tensor) -> Tensor:
+        return tensor.bfloat16().to(tensor.dtype) if precision == "bf16" else tensor
+
+    projected = functional.linear(rounded(x), rounded(w_in), b_in)  # (B, T, 3 D)
+    parts = projected.view(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+    q, k, v = parts.unbind(0)  # (B, heads, T, D / heads)
+    scores = q @ k.mT / (width // heads) ** 0.5  # (B, heads, T, T)
+    attended = (scores.softmax(-1) @ v).transpose(1, 2).reshape(x.shape)  # (B, T, D)
+    out = x + functional.linear(rounded(attended), rounded(w_out), b_out)  # (B, T, D)
+    return functional.layer_norm(out, (width,), gamma, beta, eps)
+
+
+def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:
+    """Arguments to try the op with: the published size at `batch` epochs first, then odd ones."""
+    generator = torch.Generator().manual_seed(1)
+    sizes = [(batch, 64, 96, 4), (0, 3, 4, 2), (1, 1, 2, 1), (2, 3, 4, 2), (2, 33, 10, 5)]
+    sizes += [(1, 5, 7, 7), (3, 31, 15, 3), (1, 96, 64, 4)]
+    return [_example(generator, torch.device(device), *size) for size in sizes]
+
+
+def _example(
+    generator: torch.Generator,
+    device: torch.device,
+    batch: int,
+    tokens: int,
+    width: int,
+    heads: int,
+) -> Example:
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    w_in, w_out = normal(3 * width, width) / width**0.5, normal(width, width) / width**0.5
+    vectors = normal(3 * width), normal(width), normal(width), normal(width)
+    b_in, b_out, gamma, beta = vectors
+    x = normal(batch, tokens, width)
+    return x, w_in, b_in, w_out, b_out, gamma, beta, heads, 1e-5, "fp32"
+
+
+def _forward(  # noqa: PLR0913, PLR0917
+    x: Tensor,
+    w_in: Tensor,
+    b_in: Tensor,
+    w_out: Tensor,
+    b_out: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    heads: int,
+    eps: float,
+    precision: str,
+) -> Tensor:
+    batch, tokens, width = x.shape
+    if not ops.runs_native(x) or (x.is_cuda and tokens > LONGEST) or x.numel() == 0:
+        weights = (w_in, b_in, w_out, b_out, gamma, beta)
+        return reference(x, *weights, heads, eps, precision).contiguous()
+    if precision == "bf16":
+        w_in, w_out = ops.paired(w_in), ops.paired(w_out)
+    slots, size = 1, 4 * x.numel()
+    if not x.is_cuda:
+        slots, size = bfloat16.attention_slots(batch, tokens, width)
+    workspace = x.new_empty(slots * size)
+    arrays = (x, w_in, b_in, w_out, b_out, gamma, beta)
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    tensors = (*(tensor.contiguous() for tensor in arrays), workspace, out)
+    numbers = (batch, tokens, width, heads, slots, eps, precision == "bf16")
+    ops.launch("attention", x, tensors, *numbers)
+    return out
+
+
+def _fake(x: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.heads, ctx.eps, _ = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Recompute the block from its input, then apply the chain rule; only inputs are kept."""
+    x, w_in, b_in, w_out, b_out, gamma, _ = ctx.saved_tensors
+    batch, tokens, width = x.shape
+    size = width // ctx.heads
+
+    projected = functional.linear(x, w_in, b_in)  # (B, T, 3 D)
+    parts = projected.view(batch, tokens, 3, ctx.heads, size).permute(2, 0, 3, 1, 4)
+    q, k, v = parts.unbind(0)  # (B, heads, T, size)
+    p = (q @ k.mT / size**0.5).softmax(-1)  # (B, heads, T, T)
+    attended = (p @ v).transpose(1, 2).reshape(x.shape)  # (B, T, D)
+    total = x + functional.linear(attended, w_out, b_out)
+    away = total - total.mean(-1, keepdim=True)
+    scale = torch.rsqrt(away.square().mean(-1, keepdim=True) + ctx.eps)
+    normal = away * scale
+
+    d_normal = grad * gamma
+    means = d_normal.mean(-1, keepdim=True), (d_normal * normal).mean(-1, keepdim=True)
+    d_total = scale * (d_normal - means[0] - normal * means[1])  # (B, T, D)
+    d_attended = (d_total @ w_out).view(batch, tokens, ctx.heads, size).transpose(1, 2)
+    d_v = p.mT @ d_attended
+    d_p = d_attended @ v.mT
+    d_scores = p * (d_p - (d_p * p).sum(-1, keepdim=True)) / size**0.5
+    d_parts = torch.stack([d_scores @ k, d_scores.mT @ q, d_v])  # (3, B, heads, T, size)
+    d_projected = d_parts.permute(1, 3, 0, 2, 4).reshape(projected.shape)  # (B, T, 3 D)
+    return (
+        d_total + d_projected @ w_in,
+        torch.einsum("bto,bti->oi", d_projected, x),
+        d_projected.sum((0, 1)),
+        torch.einsum("bto,bti->oi", d_total, attended),
+        d_total.sum((0, 1)),
+        (grad * normal).sum((0, 1)),
+        grad.sum((0, 1)),
+        None,
+        None,
+        None,
+    )
+
+
+_operator = ops.define(
+    "attention",
+    "(Tensor x, Tensor w_in, Tensor b_in, Tensor w_out, Tensor b_out, Tensor gamma, Tensor beta, "
+    "int heads, float eps, str precision) -> Tensor",
+    forward=_forward,
+    fake=_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)

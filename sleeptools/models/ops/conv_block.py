@@ -1,0 +1,372 @@
+"""Convolution, BatchNorm with the statistics of the batch, activation, max-pool and dropout.
+
+A layer of a convolution stream in training. Signals are channels-last, (batch, time, map): an
+output step then reads one piece of memory, and the layers of a stream hand them on as they are. The
+kernel keeps the convolution's output for the backward pass, which makes everything behind it again;
+dropout is a function of the seed (`ops._philox`). On a GPU cuDNN has the Tensor Cores, so the
+reference runs there. A bias before BatchNorm would change nothing but its running mean: there is
+none.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sleeptools import native
+from sleeptools.models import ops
+from sleeptools.models.ops import _philox
+from sleeptools.native import bfloat16, two_stream_conv
+
+OP = "conv_block"
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+Example = tuple[Tensor, Tensor, Tensor, Tensor, list[int], str, float, float, float, int, str]
+Forward = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Running(NamedTuple):
+    """Statistics that a BatchNorm keeps for evaluation, and the share that a batch adds to them."""
+
+    mean: Tensor
+    variance: Tensor
+    momentum: float = 0.1
+
+
+def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five layers
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    sizes: Sequence[int],
+    activation: str = "leaky_relu",
+    slope: float = 0.01,
+    eps: float = 1e-5,
+    dropout: float = 0.0,
+    seed: int = 0,
+    precision: str = "fp32",
+    *,
+    running: Running | None = None,
+) -> Tensor:
+    """Run a layer of a stream as in training.
+
+    Float32 on the CPU runs natively where the core is built; everything else runs `reference`. Any
+    strides are taken; the output is contiguous. The result does not depend on the number of
+    threads.
+
+    Parameters
+    ----------
+    x
+        (B, T, C): signals or maps over time.
+    weight
+        Of the convolution, (O, C, kernel).
+    gamma, beta
+        Of BatchNorm, (O,) each; any sign.
+    sizes
+        Stride and padding of the convolution; kernel, stride and padding of the max-pool, 1, 1, 0
+        for none.
+    activation
+        After BatchNorm: "leaky_relu", "relu" or "gelu" (the exact one).
+    slope
+        Of leaky_relu.
+    eps
+        Added to the variance.
+    dropout
+        Probability that a value of the output is zero; the others are divided by 1 - dropout. 0 to
+        below 1.
+    seed
+        Of the dropout, 0 to 2^63 - 1; the same seed drops the same values on every device.
+    precision
+        "fp32", or "bf16": the convolution and its gradients take their operands rounded to bfloat16
+        and add in float32. The kernels of a CPU that does not multiply bfloat16 do as for "fp32",
+        which is more exact there.
+    running
+        Updated in place as by torch.nn.BatchNorm1d: the variance added is the unbiased one.
+
+    Returns
+    -------
+    Tensor
+        (B, T', O).
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, for weights of another type or device than `x`, for settings out of range,
+        and for a batch with one value per map, as PyTorch does.
+    """
+    _check_sizes(x, weight, gamma, beta, sizes)
+    _check_settings(activation, dropout, seed, precision)
+    ops.check_alike(OP, x, (weight, gamma, beta))
+    layer = _layer(weight.shape[0], weight.shape[2], sizes)
+    rows = _lengths(layer, x)[0]
+    if len(x) * rows == 1:
+        raise ValueError(
+            "Expected more than 1 value per channel when training, got input size "
+            f"{torch.Size([1, len(weight), 1])}"
+        )
+    settings = (sizes, activation, slope, eps, dropout, seed, precision)
+    out, _, mean, variance = _operator(x, weight, gamma, beta, *settings)
+    if running is not None and len(x):
+        _update(running, mean, variance, len(x) * rows)
+    return out
+
+
+def _update(running: Running, mean: Tensor, variance: Tensor, count: int) -> None:
+    running.mean.lerp_(mean, running.momentum)
+    running.variance.lerp_(variance * (count / (count - 1)), running.momentum)
+
+
+def reference(  # noqa: PLR0913, PLR0917 - as conv_block
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    sizes: Sequence[int],
+    activation: str = "leaky_relu",
+    slope: float = 0.01,
+    eps: float = 1e-5,
+    dropout: float = 0.0,
+    seed: int = 0,
+    precision: str = "fp32",
+) -> Tensor:
+    """As `conv_block`, in plain PyTorch: the specification."""
+    pool = sizes[2:]
+    y = _convolve(x, weight, sizes, precision)  # (B, O, rows)
+    y = functional.batch_norm(y, None, None, gamma, beta, training=True, eps=eps)
+    y = functional.max_pool1d(ops.activate(y, activation, slope), pool[0], pool[1], pool[2])
+    y = y.mT  # (B, T', O)
+    if dropout > 0:
+        y = y * _philox.mask(y.shape, dropout, seed, y)
+    return y.contiguous()
+
+
+def _convolve(x: Tensor, weight: Tensor, sizes: Sequence[int], precision: str) -> Tensor:
+    if precision == "bf16":
+        x, weight = ops.rounded_operand(x), ops.rounded_operand(weight)
+    y = functional.conv1d(x.mT, weight, None, *sizes[:2])
+    return ops.with_rounded_gradient(y) if precision == "bf16" else y
+
+
+def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:
+    """Arguments to try the op with: a published size at `batch` epochs first, then odd ones."""
+    generator = torch.Generator().manual_seed(1)
+    cases: list[tuple[tuple[int, ...], list[int], str, float, float]] = [
+        ((batch, 3000, 2, 64, 50), [8, 24, 8, 8, 4], "leaky_relu", 0.01, 0.5),
+        ((2, 7, 2, 3, 3), [1, 1, 2, 2, 1], "leaky_relu", 0.3, 0.0),
+        ((3, 6, 3, 2, 2), [2, 1, 3, 1, 1], "gelu", 0.0, 0.3),
+        ((2, 5, 1, 2, 3), [1, 2, 1, 1, 0], "leaky_relu", -0.5, 0.0),
+        ((4, 3, 2, 1, 3), [1, 0, 1, 1, 0], "leaky_relu", 0.1, 0.0),
+        ((1, 8, 3, 2, 1), [3, 0, 1, 1, 0], "relu", 0.0, 0.0),
+        ((3, 61, 5, 17, 7), [3, 5, 5, 5, 2], "gelu", 0.0, 0.5),
+        ((5, 47, 32, 64, 8), [1, 4, 1, 1, 0], "leaky_relu", 0.01, 0.0),
+        ((0, 50, 7, 33, 5), [1, 2, 4, 4, 2], "leaky_relu", 0.01, 0.5),
+        ((9, 14, 33, 48, 6), [2, 7, 2, 3, 1], "relu", 0.0, 0.1),
+    ]
+    return [_example(generator, torch.device(device), *case) for case in cases]
+
+
+def _example(
+    generator: torch.Generator,
+    device: torch.device,
+    size: tuple[int, ...],
+    sizes: list[int],
+    activation: str,
+    slope: float,
+    dropout: float,
+) -> Example:
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    batch, samples, inputs, outputs, kernel = size
+    weight = normal(outputs, inputs, kernel) / (inputs * kernel) ** 0.5
+    seed = 0x123456789ABCDEF if dropout else 0
+    tensors = (normal(batch, samples, inputs), weight, normal(outputs), normal(outputs))
+    return *tensors, sizes, activation, slope, 1e-5, dropout, seed, "fp32"
+
+
+def _check_sizes(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, sizes: Sequence[int]
+) -> None:
+    for name, tensor, axes in (("x", x, "batch, time, inputs"), ("weight", weight, "O, C, kernel")):
+        if tensor.dim() != 3:  # noqa: PLR2004
+            raise ValueError(f"{OP}: {name} has shape {tuple(tensor.shape)}; expected ({axes})")
+    outputs, inputs, kernel = weight.shape
+    if min(inputs, outputs) < 1:
+        raise ValueError(
+            f"{OP}: weight has shape {tuple(weight.shape)}; expected 1 or more in each place"
+        )
+    native.check_shape(OP, "weight", weight, (outputs, x.shape[2], kernel))
+    native.check_shape(OP, "gamma", gamma, (outputs,))
+    native.check_shape(OP, "beta", beta, (outputs,))
+    stride, pad, pool_kernel, pool_stride, pool_pad = sizes
+    if min(stride, kernel, pool_kernel, pool_stride) < 1 or min(pad, pool_pad) < 0:
+        raise ValueError(f"{OP}: sizes are {list(sizes)}; expected >= 1, and >= 0 for paddings")
+    if 2 * pool_pad > pool_kernel:
+        raise ValueError(
+            f"{OP}: pool padding is {pool_pad}; expected at most half of {pool_kernel}"
+        )
+    if min(_lengths(_layer(outputs, kernel, sizes), x)) < 1:
+        raise ValueError(f"{OP}: x has shape {tuple(x.shape)}; expected (batch, more, inputs)")
+
+
+def _check_settings(activation: str, dropout: float, seed: int, precision: str) -> None:
+    if activation not in two_stream_conv.ACTIVATIONS:
+        raise ValueError(
+            f"{OP}: activation is {activation!r}; expected one of {two_stream_conv.ACTIVATIONS}"
+        )
+    if precision not in two_stream_conv.PRECISIONS:
+        raise ValueError(
+            f"{OP}: precision is {precision!r}; expected one of {two_stream_conv.PRECISIONS}"
+        )
+    bfloat16.check_dropout(OP, dropout, seed)
+
+
+def _layer(outputs: int, kernel: int, sizes: Sequence[int]) -> two_stream_conv.Layer:
+    stride, pad, *pool = sizes
+    return two_stream_conv.Layer(outputs, kernel, stride, pad, (pool[0], pool[1], pool[2]))
+
+
+def _lengths(layer: two_stream_conv.Layer, x: Tensor) -> two_stream_conv.Sizes:
+    return two_stream_conv.sizes(two_stream_conv.Stream(0, x.shape[2], (layer,)), x.shape[1])[0]
+
+
+@functools.lru_cache(maxsize=256)
+def _table(
+    inputs: int, layer: two_stream_conv.Layer, lengths: two_stream_conv.Sizes
+) -> two_stream_conv.Table:
+    """Lay out the layer as ConvLayer of csrc/ops.h."""
+    return np.array([inputs, *layer[:4], *layer.pool, *lengths, 0, 0], np.int64)
+
+
+def _native(x: Tensor) -> bool:
+    return len(x) > 0 and not x.is_cuda and ops.runs_native(x)
+
+
+def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any) -> Forward:
+    out, convolved, mean, variance = _fake(x, weight, gamma, beta, *settings)
+    if _native(x):
+        inputs = [tensor.contiguous() for tensor in (x, weight, gamma, beta)]
+        _launch(OP, x, weight, (*inputs, convolved, mean, variance, out), settings)
+        return out, convolved, mean, variance
+    out = reference(x, weight, gamma, beta, *settings)
+    y = _convolve(x, weight, settings[0], settings[-1]).mT  # (B, rows, O)
+    mean = y.mean((0, 1))
+    return out, y.contiguous(), mean, (y - mean).square().mean((0, 1))
+
+
+def _launch(
+    op: str,
+    x: Tensor,
+    weight: Tensor,
+    tensors: tuple[Tensor, ...],
+    settings: Sequence[Any],
+    *more: int,
+) -> None:
+    """Run one of the two ops of the core; `more` addresses go behind the workspace."""
+    sizes, activation, slope, eps, dropout, seed, precision = settings
+    batch, samples, inputs = x.shape
+    layer = _layer(weight.shape[0], weight.shape[2], sizes)
+    lengths = _lengths(layer, x)
+    table = _table(inputs, layer, lengths)
+    work = 2 * lengths.rows * weight.numel()
+    slots = native.threads(batch, work)
+    size = bfloat16.conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
+    workspace = x.new_empty(size)
+    kind = two_stream_conv.ACTIVATIONS.index(activation)
+    numbers = (kind, slope, eps, bfloat16.drop_below(dropout), seed, precision == "bf16", work)
+    ops.launch(
+        op, x, (*tensors, workspace), *more, table.ctypes.data, batch, samples, slots, *numbers
+    )
+
+
+def _fake(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any) -> Forward:
+    outputs, _, kernel = weight.shape
+    rows, steps = _lengths(_layer(outputs, kernel, settings[0]), x)
+    out, convolved = x.new_empty(len(x), steps, outputs), x.new_empty(len(x), rows, outputs)
+    return out, convolved, x.new_empty(outputs), x.new_empty(outputs)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Forward) -> None:
+    x, weight, gamma, beta, *ctx.settings = inputs
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # zeros of the size of the convolution
+    ctx.save_for_backward(x, weight, gamma, beta, *output[1:])
+
+
+def _backward(ctx: Any, grad: Tensor | None, *rest: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * (4 + len(ctx.settings))
+    *inputs, convolved, mean, variance = ctx.saved_tensors
+    wants_x = ctx.needs_input_grad[0]
+    if torch.is_grad_enabled() or not _native(grad):
+        found = _gradients(grad, inputs, ctx.settings)
+    else:
+        results = (convolved, mean, variance)
+        found = _native_gradients(grad, *inputs, *results, *ctx.settings, wants_x)
+    return (found[0] if wants_x else None, *found[1:], *[None] * len(ctx.settings))
+
+
+def _gradients(grad: Tensor, inputs: Sequence[Tensor], settings: Sequence[Any]) -> Any:
+    """Run the reference again and differentiate it, to be traced and differentiated again."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        inputs = [t if again else t.detach().requires_grad_() for t in inputs]
+        inputs = [t if t.requires_grad else t.detach().requires_grad_() for t in inputs]
+        x, weight, gamma, beta = inputs
+        out = reference(x, weight, gamma, beta, *settings)
+    return torch.autograd.grad(out, inputs, grad, create_graph=again)
+
+
+def _on_cpu(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    convolved: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    *settings: Any,
+) -> Forward:
+    *rest, wants_x = settings
+    found = _fake_gradients(grad, x, weight, gamma, beta)
+    tensors = (x, weight, gamma, beta, convolved, mean, variance, grad)
+    kept = tuple(tensor.contiguous() for tensor in tensors)
+    d_x = found[0].data_ptr() if wants_x else 0
+    _launch("conv_block_backward", x, weight, (*kept, *found[1:]), rest, d_x)
+    return found
+
+
+def _fake_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *rest: Any
+) -> Forward:
+    d_x, d_weight, d_gamma, d_beta = (t.new_empty(t.shape) for t in (x, weight, gamma, beta))
+    return d_x, d_weight, d_gamma, d_beta
+
+
+_SETTINGS = (
+    "int[] sizes, str activation, float slope, float eps, float dropout, int seed, str precision"
+)
+_operator = ops.define(
+    OP,
+    f"(Tensor x, Tensor weight, Tensor gamma, Tensor beta, {_SETTINGS}) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
+    forward=_forward,
+    fake=_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
+_native_gradients = ops.define_gradients(
+    "conv_block_backward",
+    "(Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor convolved, "
+    f"Tensor mean, Tensor variance, {_SETTINGS}, bool wants_x) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
+    forward=_on_cpu,
+    fake=_fake_gradients,
+)

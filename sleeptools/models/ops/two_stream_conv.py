@@ -1,0 +1,268 @@
+"""Convolution streams of MMASleepNet (its MBFE) and its kin, BatchNorm folded, from input to maps.
+
+A modality goes through a stream with short and a stream with long kernels: a convolution and a
+pool, further convolutions and another pool; the two outputs are joined on time. Several modalities
+make one call, so that a single epoch keeps more than one core busy. The sizes are an argument:
+`sleeptools.native.two_stream_conv` has the words for them. In training BatchNorm uses the statistics of the batch,
+which cannot be folded, so a model in training mode runs its layers one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sleeptools import native
+from sleeptools.models import ops
+from sleeptools.native import two_stream_conv as streams
+from sleeptools.native.two_stream_conv import Layer, Stream, describe
+
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+TOLERANCE_BF16 = 5e-3  # of the largest output, with precision "bf16"
+
+Example = tuple[Tensor, Tensor, list[int], str, float]
+
+
+def two_stream_conv(
+    x: Tensor,
+    weights: Tensor,
+    shape: Sequence[int],
+    activation: str = "leaky_relu",
+    slope: float = 0.01,
+    precision: str = "fp32",
+    packed: Tensor | None = None,
+) -> Tensor:
+    """Run the streams of one or more modalities.
+
+    Float32 on the CPU and on CUDA runs natively where the core is built; everything else runs
+    `reference`. Any strides are taken; the output is contiguous.
+
+    Parameters
+    ----------
+    x
+        Signals, (B, C, T).
+    weights
+        Weight (outputs, inputs, kernel) and bias (outputs) of each layer in turn, flattened and
+        joined to one vector (`join`); BatchNorm folded in (`ops.fold_batch_norm`).
+    shape
+        The streams, as `two_stream_conv.describe` writes them.
+    activation
+        After each convolution: "leaky_relu", "relu" or "gelu" (the exact one).
+    slope
+        Of leaky_relu.
+    precision
+        "bf16" multiplies in bfloat16 and adds in float32 on a CPU that can; float32 elsewhere.
+    packed
+        `pack(weights, shape, precision)` if the caller keeps it; otherwise made at each call, at
+        the cost of a copy of all weights.
+
+    Returns
+    -------
+    Tensor
+        (B, maps, steps): the streams of a modality follow each other in time, the modalities' maps
+        below each other.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, and for weights of another type or device than `x`.
+    """
+    sizes = (tuple(x.shape), tuple(weights.shape))
+    if torch.compiler.is_compiling():
+        streams.check(*sizes, shape, activation, precision)
+    else:
+        streams.check_once(*sizes, tuple(shape), activation, precision)
+    ops.check_alike("two_stream_conv", x, (weights,))
+    return _operator(x, weights, shape, activation, slope, precision, packed)
+
+
+def reference(
+    x: Tensor,
+    weights: Tensor,
+    shape: Sequence[int],
+    activation: str = "leaky_relu",
+    slope: float = 0.01,
+    precision: str = "fp32",
+    packed: Tensor | None = None,
+) -> Tensor:
+    """As `two_stream_conv`, in plain PyTorch: the specification."""
+    modalities: dict[tuple[int, int], list[Tensor]] = {}
+    at = 0
+    for stream in streams.parse(shape):
+        y = x[:, stream.channel : stream.channel + stream.channels]  # (B, channels, T)
+        for layer in stream.layers:
+            size = (layer.outputs, y.shape[1], layer.kernel)
+            end = at + layer.outputs * y.shape[1] * layer.kernel
+            weight, bias = weights[at:end].view(size), weights[end : end + layer.outputs]
+            y = functional.conv1d(y, weight, bias, layer.stride, layer.pad)  # (B, outputs, T')
+            y = functional.max_pool1d(ops.activate(y, activation, slope), *layer.pool)
+            at = end + layer.outputs
+        modalities.setdefault(stream[:2], []).append(y)
+    return torch.cat([torch.cat(parts, 2) for parts in modalities.values()], 1)
+
+
+def join(layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Make the vector of weights from (weight, bias) of each layer; differentiable."""
+    return torch.cat([part.reshape(-1) for layer in layers for part in layer])
+
+
+def pack(weights: Tensor, shape: Sequence[int], precision: str = "fp32") -> Tensor:
+    """Put weights in the order in which the kernels of their device read them.
+
+    Holds for the CPU variant in use; not differentiable, and not updated when the weights are.
+    """
+    precision = "fp32" if weights.is_cuda else precision
+    packed = streams.pack(weights.detach().cpu().numpy(), shape, precision)
+    return torch.from_numpy(packed).to(weights.device)
+
+
+def ready(example: Example, precision: str = "fp32") -> tuple[Any, ...]:
+    """Add the packed weights to an example, as a caller that keeps them would; for benchmarks."""
+    return *example, precision, pack(example[1], example[2], precision)
+
+
+def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:
+    """Arguments to try the op with: the published size at `batch` first, then odd ones."""
+    generator = torch.Generator().manual_seed(1)
+    eeg = _mmasleepnet(2, 64, (50, 24), (500, 24))
+    cases: list[tuple[tuple[int, int, int], list[Stream], str, float]] = [
+        ((batch, 2, 3000), eeg, "leaky_relu", 0.01),
+        ((2, 2, 15), _small(), "leaky_relu", 0.3),
+        ((2, 2, 15), _small(), "gelu", 0.0),
+        ((2, 2, 15), _small(), "leaky_relu", -0.5),
+        ((1, 4, 333), _odd(), "leaky_relu", 0.3),
+        ((3, 4, 334), _odd(), "gelu", 0.0),
+        ((0, 2, 3000), eeg, "leaky_relu", 0.01),
+        ((1, 1, 3000), _mmasleepnet(1, 32, (25, 8), (250, 24)), "leaky_relu", 0.01),
+        ((1, 6, 3001), _mmasleepnet(6, 64, (64, 24), (512, 24)), "relu", 0.0),
+        ((2, 1, 3000), _attnsleep(), "gelu", 0.0),
+    ]
+    return [_example(generator, torch.device(device), *case) for case in cases]
+
+
+def _mmasleepnet(
+    channels: int, width: int, short: tuple[int, int], long: tuple[int, int]
+) -> list[Stream]:
+    w = 2 * width
+    small = (
+        Layer(width, short[0], 8, short[1], (8, 8, 4)),
+        Layer(w, 8, 1, 4), Layer(w, 8, 1, 4), Layer(w, 8, 1, 4, (4, 4, 2)),
+    )  # fmt: skip
+    large = (
+        Layer(width, long[0], 64, long[1], (4, 4, 2)),
+        Layer(w, 6, 1, 4), Layer(w, 6, 1, 4), Layer(w, 6, 1, 4, (2, 2, 1)),
+    )  # fmt: skip
+    return [Stream(0, channels, small), Stream(0, channels, large)]
+
+
+def _attnsleep() -> list[Stream]:
+    """Its pools overlap and come after GELU, so none of them may move."""
+    small = (Layer(64, 50, 6, 24, (8, 2, 4)), Layer(128, 8, 1, 4), Layer(128, 8, 1, 4, (4, 4, 2)))
+    large = (
+        Layer(64, 400, 50, 200, (4, 2, 2)),
+        Layer(128, 7, 1, 3),
+        Layer(128, 7, 1, 3, (2, 2, 1)),
+    )
+    return [Stream(0, 1, small), Stream(0, 1, large)]
+
+
+def _small() -> list[Stream]:
+    small = (Layer(2, 3, 2, 1, (2, 2, 1)), Layer(3, 2, 1, 1), Layer(3, 2, 1, 0, (2, 2, 0)))
+    large = (Layer(2, 5, 3, 2, (2, 1, 0)), Layer(3, 2, 1, 2, (3, 2, 1)))
+    return [Stream(0, 2, small), Stream(0, 2, large)]
+
+
+def _odd() -> list[Stream]:
+    """Two modalities, and nothing a multiple of anything."""
+    first = (Layer(17, 7, 3, 5, (3, 3, 1)), Layer(33, 3, 2, 2), Layer(21, 5, 1, 3, (20, 20, 10)))
+    other = (Layer(5, 11, 1, 0, (20, 17, 3)), Layer(21, 4, 1, 2, (9, 9, 4)))
+    alone = (Layer(49, 9, 7, 4, (5, 5, 2)), Layer(100, 2, 1, 1), Layer(35, 3, 1, 2, (3, 3, 1)))
+    return [Stream(0, 3, first), Stream(0, 3, other), Stream(3, 1, alone)]
+
+
+def _example(
+    generator: torch.Generator,
+    device: torch.device,
+    size: tuple[int, int, int],
+    parts: list[Stream],
+    activation: str,
+    slope: float,
+) -> Example:
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    layers = []
+    for stream in parts:
+        inputs = stream.channels
+        for layer in stream.layers:
+            scale = (inputs * layer.kernel) ** -0.5
+            weight = normal(layer.outputs, inputs, layer.kernel) * scale
+            layers.append((weight, normal(layer.outputs)))
+            inputs = layer.outputs
+    return normal(*size), join(layers), describe(parts), activation, slope
+
+
+def _forward(
+    x: Tensor,
+    weights: Tensor,
+    shape: Sequence[int],
+    activation: str,
+    slope: float,
+    precision: str = "fp32",
+    packed: Tensor | None = None,
+) -> Tensor:
+    if not ops.runs_native(x):
+        return reference(x, weights, shape, activation, slope).contiguous()
+    bf16 = streams.uses_bf16(precision) and not x.is_cuda
+    unit = 1 if x.is_cuda else streams.depth_unit(precision)
+    p = streams.plan(tuple(shape), x.shape[2], unit=unit)
+    if packed is None:
+        packed = pack(weights, shape, precision)
+    native.check_shape("two_stream_conv", "packed", packed, (p.packed,))
+    ops.check_alike("two_stream_conv", x, (packed,))
+    # on a GPU the rows of all epochs, twice; on a CPU a slot for each thread
+    slots = 1 if x.is_cuda else native.threads(len(x) * len(p.streams), p.work)
+    size = 2 * len(x) * p.rows if x.is_cuda else p.workspace(slots, len(x))
+    workspace = torch.empty(size, dtype=x.dtype, device=x.device)
+    out = torch.empty((len(x), p.maps, p.steps), dtype=x.dtype, device=x.device)
+    numbers = streams.numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
+    ops.launch("two_stream_conv", x, (x.contiguous(), packed, workspace, out), *numbers)
+    return out
+
+
+def _fake(x: Tensor, weights: Tensor, shape: Sequence[int], *rest: Any) -> Tensor:
+    _, maps, steps = streams.places(streams.parse(shape), x.shape[2])
+    return x.new_empty((x.shape[0], maps, steps))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weights, ctx.shape, ctx.activation, ctx.slope, *_ = inputs
+    ctx.save_for_backward(x, weights)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Recompute the streams from their input and differentiate that; only inputs are kept."""
+    x, weights = ctx.saved_tensors
+    again = torch.is_grad_enabled()
+    wanted = ctx.needs_input_grad[:2]
+    with torch.enable_grad():
+        x, weights = (t if again else t.detach().requires_grad_() for t in (x, weights))
+        out = reference(x, weights, ctx.shape, ctx.activation, ctx.slope)
+    inputs = [t for t, want in zip((x, weights), wanted, strict=True) if want]
+    found = iter(torch.autograd.grad(out, inputs, grad, create_graph=again))
+    return (*(next(found) if want else None for want in wanted), None, None, None, None, None)
+
+
+_operator = ops.define(
+    "two_stream_conv",
+    "(Tensor x, Tensor weights, int[] shape, str activation, float slope, str precision='fp32', "
+    "Tensor? packed=None) -> Tensor",
+    forward=_forward,
+    fake=_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)

@@ -1,0 +1,167 @@
+"""How a model is trained: the settings that every model's `RECIPE` fills in.
+
+Two optimisers, Adam and SGD, with weight decay as an L2 term inside them (as in torch.optim.Adam,
+not AdamW); the published recipes differ in their settings, in the schedule of the learning rate, in
+the loss, in the augmentation, and in which pass they keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from sleeptools.models.recipe import schedule
+from sleeptools.models.recipe.augmentation import Augmentation
+from sleeptools.models.recipe.schedule import Schedule
+from sleeptools.recording.stages import UNSCORED
+from sleeptools.store import settings
+
+Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
+Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
+Precision = Literal["fp32", "bf16"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Recipe(BaseModel):
+    """Settings of one training.
+
+    Parameters
+    ----------
+    variant
+        Which of the model's `RECIPES` the rest was taken from.
+    passes
+        Times through the training epochs.
+    batch
+        Epochs per step, for a sequence model sequences; the last step of a pass takes what is left,
+        and a single one left goes with the step before.
+    optimiser
+        `adam` or `sgd`.
+    learning_rate, weight_decay
+        Of either; a schedule starts from this rate, or rises to it.
+    betas, eps, amsgrad
+        As in torch.optim.Adam.
+    momentum
+        As in torch.optim.SGD.
+    schedule
+        How the learning rate changes.
+    class_weights
+        Weight of each stage in the loss, in the order of the stages; empty for equal weights.
+    loss
+        `weighted_ce`: cross-entropy of the logits, the sum divided by the summed weights;
+        `weighted_ce_n`: the same divided by the number of epochs;
+        `softmax_ce`: `weighted_ce` with the probabilities in place of the logits.
+    augmentation
+        Random changes of the training epochs.
+    selection
+        What the validation epochs are judged by to keep a pass; `last` keeps the last one.
+    precision
+        `fp32`, or `bf16`: the products of a step take operands rounded to bfloat16 and add in
+        float32 (torch.autocast). Weights, optimiser and scoring are float32 with either.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    variant: str = "default"
+    passes: int = Field(default=150, ge=1)
+    batch: int = Field(default=256, ge=1)
+    optimiser: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    amsgrad: bool = False
+    momentum: Beta = 0.9
+    schedule: Schedule = Schedule()
+    class_weights: tuple[Weight, ...] = ()
+    loss: Loss = "weighted_ce"
+    augmentation: Augmentation = Augmentation()
+    selection: Selection = "kappa"
+    precision: Precision = "fp32"
+
+
+def resolve_recipe(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
+    """Resolve a model's recipe: one of its `RECIPES` by `variant`, and settings on top.
+
+    Raises
+    ------
+    UsageError
+        For an unknown variant or setting, or a value that is not allowed.
+    """
+    recipes: dict[str, Recipe] = getattr(module, "RECIPES", {"default": module.RECIPE})
+    variant = str(values.get("variant", "default"))
+    settings.known([variant], recipes, where="recipe.variant")
+    base = recipes[variant].model_dump() if variant != "default" else module.RECIPE.model_dump()
+    settings.known(values, base, where="recipe")
+    nested = {k: v for k, v in base.items() if isinstance(v, dict)}
+    whole = {k: v | given for k, v in nested.items() if isinstance(given := values.get(k), dict)}
+    return settings.resolve(Recipe, {**base, **values, **whole}, where="recipe")
+
+
+def stage_loss(logits: Tensor, stages: Tensor, weights: Tensor | None, kind: Loss) -> Tensor:
+    """Loss of one batch.
+
+    Parameters
+    ----------
+    logits
+        (B, S) float32.
+    stages
+        (B,) int64, index of the scored stage; -1 does not count.
+    weights
+        (S,) float32 or None.
+    kind
+        As in `Recipe`.
+
+    Returns
+    -------
+    loss
+        Scalar.
+    """
+    if kind == "softmax_ce":
+        logits = logits.softmax(1)
+    if kind == "weighted_ce_n":
+        total = functional.cross_entropy(
+            logits, stages, weights, ignore_index=UNSCORED, reduction="sum"
+        )
+        return total / (stages != UNSCORED).sum()
+    return functional.cross_entropy(logits, stages, weights, ignore_index=UNSCORED)
+
+
+def make_optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """Make the optimiser of a recipe; fused, which is many times faster and as deterministic."""
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+    return torch.optim.Adam(
+        parameters,
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        eps=recipe.eps,
+        weight_decay=recipe.weight_decay,
+        amsgrad=recipe.amsgrad,
+        fused=True,
+    )
+
+
+def adjust_optimiser(
+    optimiser: torch.optim.Optimizer, recipe: Recipe, place: schedule.Place
+) -> None:
+    """Set an optimiser to what the recipe's schedule wants for the next update."""
+    factor, momentum = schedule.setting(recipe.schedule, place)
+    for group in optimiser.param_groups:
+        group["lr"] = factor * recipe.learning_rate
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, recipe.betas[1])
+        elif momentum is not None:
+            group["momentum"] = momentum

@@ -1,0 +1,185 @@
+"""Separable-convolution blocks as the native core takes them: weights, sizes, NumPy op.
+
+A block is two units (depthwise convolution, pointwise convolution with bias, ReLU, a pool over two
+steps) and a shortcut, a matrix on every 4th step, which is added; the mean over time follows the
+last block. Every signal goes through the same blocks. The weights are one vector: of each block in
+turn depthwise (inputs, kernel), pointwise (inputs, outputs) and bias (outputs) of its two units,
+then matrix (inputs, outputs) and bias (outputs) of its shortcut, where the first block has one
+input.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleeptools import native
+from sleeptools.native import Floats
+from sleeptools.native.prepared import Call, Op, on_cpu
+
+OP = "separable_stream"
+MAX_BLOCKS = 8  # a step of the last one is 4^8 samples; csrc/ops.h
+MAX_KERNEL = 255
+
+
+class Plan(NamedTuple):
+    """What depends on sizes alone.
+
+    Parameters
+    ----------
+    widths, address
+        As the core reads them, and where they are.
+    work
+        Float operations of a signal.
+    floats
+        Of workspace: for each thread on the CPU, for each signal of an epoch on a GPU.
+    """
+
+    widths: NDArray[np.int64]
+    address: int
+    work: int
+    floats: int
+
+
+def weight_count(widths: Sequence[int], kernel: int) -> int:
+    """Numbers in the vector of weights."""
+    total, inputs = 0, 1
+    for width in widths:
+        total += (inputs + width) * (kernel + width) + 2 * width + width * (inputs + 1)
+        inputs = width
+    return total
+
+
+def check_separable_stream(
+    size: tuple[int, ...], weights: tuple[int, ...], widths: Sequence[int], kernel: int
+) -> None:
+    """Check the arguments of `separable_stream`: the shapes of x and weights, and the settings.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, what it must be and what it is.
+    """
+    if len(size) != 3:  # noqa: PLR2004
+        raise ValueError(f"{OP}: x has shape {size}; expected (batch, signals, samples)")
+    if size[2] < 1:
+        raise ValueError(f"{OP}: x has shape {size}; expected at least 1 sample")
+    if not 1 <= len(widths) <= MAX_BLOCKS or min(widths) < 1:
+        raise ValueError(
+            f"{OP}: widths is {list(widths)}; expected 1 to {MAX_BLOCKS} numbers of at least 1"
+        )
+    if not 1 <= kernel <= MAX_KERNEL or kernel % 2 == 0:
+        raise ValueError(f"{OP}: kernel is {kernel}; expected an odd number up to {MAX_KERNEL}")
+    expected = (weight_count(widths, kernel),)
+    if weights != expected:
+        raise ValueError(f"{OP}: weights has shape {weights}; expected {expected}")
+
+
+def fold(tensors: Mapping[str, Any], names: Iterable[str], eps: float) -> list[Any]:
+    """Fold each BatchNorm into its convolution, and each shortcut's two convolutions into one.
+
+    Parameters
+    ----------
+    tensors
+        Weights as NumPy arrays or torch tensors alike: of the block NAME `NAME.unit1`,
+        `NAME.unit2`, `NAME.shortcut1` and `NAME.shortcut2`, of each `depthwise.weight`
+        (inputs, 1, kernel), `pointwise.weight` (outputs, inputs, 1) and `pointwise.bias`, of the
+        units also `norm.weight`, `norm.bias`, `norm.running_mean` and `norm.running_var`.
+    names
+        Of the blocks.
+    eps
+        Of the BatchNorm.
+
+    Returns
+    -------
+    list
+        Vectors, to be joined to the vector of weights.
+    """
+    found: list[Any] = []
+    for name in names:
+        for unit in ("unit1", "unit2"):
+            found += _fold_unit(tensors, f"{name}.{unit}", eps)
+        found += _fold_shortcut(tensors, name)
+    return [part.reshape(-1) for part in found]
+
+
+def _fold_unit(tensors: Mapping[str, Any], name: str, eps: float) -> list[Any]:
+    depthwise, pointwise, bias = _separable(tensors, name)
+    norm = f"{name}.norm."
+    factor = tensors[norm + "weight"] / (tensors[norm + "running_var"] + eps) ** 0.5
+    bias = tensors[norm + "bias"] + (bias - tensors[norm + "running_mean"]) * factor
+    return [depthwise, (pointwise * factor[:, None]).T, bias]
+
+
+def _fold_shortcut(tensors: Mapping[str, Any], name: str) -> list[Any]:
+    depth1, point1, bias1 = _separable(tensors, f"{name}.shortcut1")
+    depth2, point2, bias2 = _separable(tensors, f"{name}.shortcut2")
+    point2 = point2 * depth2[:, 0]
+    return [(point2 @ (point1 * depth1[:, 0])).T, point2 @ bias1 + bias2]
+
+
+def _separable(tensors: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
+    """Depthwise (inputs, kernel), pointwise (outputs, inputs) and bias (outputs)."""
+    depthwise, pointwise = tensors[f"{name}.depthwise.weight"], tensors[f"{name}.pointwise.weight"]
+    return depthwise[:, 0], pointwise[:, :, 0], tensors[f"{name}.pointwise.bias"]
+
+
+@functools.lru_cache(maxsize=64)
+def plan_separable_stream(
+    widths: tuple[int, ...], kernel: int, samples: int, device: int = native.CPU
+) -> Plan:
+    """Lay out a call of the core; the sizes are checked before."""
+    work, inputs, steps = 0, 1, samples
+    for width in widths:
+        half = -(-steps // 2)
+        work += 2 * steps * inputs * (kernel + width) + 2 * half * width * (kernel + width)
+        steps = -(-half // 2)
+        work += 2 * steps * inputs * width
+        inputs = width
+    table = np.array(widths, np.int64)
+    address = table.ctypes.data
+    sizes = (address, samples, len(widths), kernel, device)
+    floats = int(native.module(OP).separable_stream_workspace(*sizes))
+    return Plan(table, address, work, floats)
+
+
+@Op
+def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3) -> Call:
+    """Run the blocks on NumPy arrays; see `sleeptools.models.ops.separable_stream`.
+
+    Parameters
+    ----------
+    x
+        Signals (batch, signals, samples).
+    weights
+        Of all blocks, in one vector.
+    widths
+        Feature maps after each block.
+    kernel
+        Of the depthwise convolutions; odd.
+
+    Returns
+    -------
+    ndarray
+        (batch, signals, widths[-1]) float32.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes.
+    UnavailableError
+        If the native core is off.
+    """
+    check_separable_stream(x.shape, weights.shape, widths, kernel)
+    x, weights = (np.ascontiguousarray(array, np.float32) for array in (x, weights))
+    batch, signals, samples = x.shape
+    p = plan_separable_stream(tuple(widths), kernel, samples)
+    slots = native.threads(batch * signals, p.work)
+    workspace = np.empty(slots * p.floats, np.float32)
+    out = np.empty((batch, signals, widths[-1]), np.float32)
+    sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)
+    return on_cpu(OP, (x, weights, workspace), out, p.address, *sizes, keep=(p.widths,))

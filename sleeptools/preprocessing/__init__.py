@@ -1,0 +1,1 @@
+"""Recordings to epochs: filters and scales, resampling, trimming of wake, cutting into epochs."""

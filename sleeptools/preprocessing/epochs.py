@@ -1,0 +1,262 @@
+"""Epochs on disk: one memory-mapped file per recording, and the set of them.
+
+A model's input is (epochs, channels, samples) float32; the files are mapped, so that a set of any
+size costs no memory and is shared by all processes that read it. Format: docs/formats.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools import store
+from sleeptools.errors import DataError
+from sleeptools.preprocessing import sequences
+from sleeptools.preprocessing.sequences import Windows
+from sleeptools.recording.hypnogram import Stages
+
+EPOCHS_KIND = "sleeptools-epochs"
+FILE_KIND = "sleeptools-epochs-file"
+EPOCHS_VERSION = 1
+OTHER = "stages_"
+"""Before the number of a scorer who is not the truth."""
+
+
+@dataclass(frozen=True)
+class EpochFile:
+    """The kept epochs of one recording.
+
+    Parameters
+    ----------
+    recording, subject, night
+        As in `Recording`.
+    signals
+        (epochs, channels, samples) float32, mapped.
+    stages
+        (epochs,) int8, index into the set's stage names; every kept epoch is scored.
+    onset
+        (epochs,) float64, s from the start of the recording.
+    hypnogram
+        (all epochs of the recording,) int8, untrimmed, -1 where unscored; its first epoch starts
+        at `facts["hypnogram_onset"]`.
+    facts
+        `excluded` (reason to count), `simulated`, and what else the recording carried.
+    others
+        By the scorer's number: (epochs,) int8, what the scorers who are not the truth wrote for
+        the same epochs, -1 where nothing.
+    """
+
+    recording: str
+    subject: str
+    night: int
+    signals: npt.NDArray[np.float32] = field(repr=False)
+    stages: Stages = field(repr=False)
+    onset: npt.NDArray[np.float64] = field(repr=False)
+    hypnogram: Stages = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
+    others: Mapping[int, Stages] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+
+@dataclass(frozen=True)
+class EpochSet:
+    """All epoch files of a folder, in the order of their recordings.
+
+    Parameters
+    ----------
+    folder
+        Where they lie.
+    montage
+        Labels of the channels.
+    sample_rate
+        Hz.
+    epoch_seconds
+        s.
+    names
+        Stage names.
+    files
+        One per recording.
+    manifest
+        The folder's manifest: preset, counts, exclusions, `simulated`.
+    """
+
+    folder: Path
+    montage: tuple[str, ...]
+    sample_rate: float
+    epoch_seconds: float
+    names: tuple[str, ...]
+    files: tuple[EpochFile, ...] = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False)
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1])
+
+    @cached_property
+    def _bounds(self) -> npt.NDArray[np.int64]:
+        return np.cumsum([0, *map(len, self.files)])
+
+    @cached_property
+    def subjects(self) -> tuple[str, ...]:
+        """Every subject once, sorted."""
+        return tuple(sorted({f.subject for f in self.files}))
+
+    @cached_property
+    def stages(self) -> Stages:
+        """(epochs,) int8 of the whole set."""
+        return np.concatenate([f.stages for f in self.files])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of the recordings is simulated."""
+        return any(f.facts.get("simulated") for f in self.files)
+
+    def of(self, subjects: set[str]) -> npt.NDArray[np.int64]:
+        """Numbers, within the whole set, of all epochs of these subjects."""
+        parts = [
+            np.arange(self._bounds[i], self._bounds[i + 1])
+            for i, f in enumerate(self.files)
+            if f.subject in subjects
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def gather(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Copy these epochs out of the mapped files, in the order given.
+
+        Returns
+        -------
+        signals
+            (*numbers.shape, channels, samples) float32.
+        """
+        shape = (*numbers.shape, *self.files[0].signals.shape[1:])
+        out = np.empty(shape, np.float32)
+        owner = self._owner(numbers)
+        for i in np.unique(owner):
+            mine = owner == i
+            out[mine] = self.files[i].signals[numbers[mine] - self._bounds[i]]
+        return out
+
+    def _owner(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Place in `files` of the recording of each epoch."""
+        return np.searchsorted(self._bounds, numbers, "right") - 1
+
+    def windows(
+        self, numbers: npt.NDArray[np.int64], *, sequence: int = 1, context: int = 0
+    ) -> Windows:
+        """Arrange epochs for a model.
+
+        Parameters
+        ----------
+        numbers
+            Of the epochs, ascending.
+        sequence
+            Epochs that the model takes and scores at once.
+        context
+            Epochs on either side that it takes to score one.
+        """
+        owner = self._owner(numbers)
+        onsets = np.concatenate([f.onset for f in self.files])[numbers]
+        parts = sequences.segments(numbers, owner, onsets, self.epoch_seconds)
+        return sequences.arrange(parts, sequence=sequence, context=context)
+
+    def places(
+        self, numbers: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Place in `files` of the recording of each epoch, and of the epoch in its recording."""
+        owner = self._owner(numbers)
+        return owner, numbers - self._bounds[owner]
+
+    def where(self, number: int) -> tuple[EpochFile, int]:
+        """Find the recording of an epoch and the epoch's place in it."""
+        i = int(np.searchsorted(self._bounds, number, "right")) - 1
+        return self.files[i], int(number - self._bounds[i])
+
+
+def write_epoch_file(
+    path: Path,
+    *,
+    signals: npt.NDArray[np.float32],
+    stages: Stages,
+    onset: npt.NDArray[np.float64],
+    hypnogram: Stages,
+    facts: dict[str, Any],
+    others: Mapping[int, Stages] | None = None,
+) -> None:
+    """Write one recording's epochs; shapes as in `EpochFile`."""
+    assert len(signals) == len(stages) == len(onset)
+    assert (stages >= 0).all()
+    arrays: dict[str, store.Array] = {
+        "signals": signals, "stages": stages, "onset": onset, "hypnogram": hypnogram,
+    }  # fmt: skip
+    arrays |= {f"{OTHER}{number}": found for number, found in (others or {}).items()}
+    store.write_arrays(path, arrays, {"format": FILE_KIND, "version": EPOCHS_VERSION, **facts})
+
+
+def read_epoch_file(path: Path) -> EpochFile:
+    """Map one recording's epochs.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, of another kind or of a newer version.
+    """
+    t = store.read_tensors(path, FILE_KIND, EPOCHS_VERSION)
+    f = dict(t.facts)
+    others = {
+        int(name.removeprefix(OTHER)): np.asarray(t[name])
+        for name in t.arrays
+        if name.startswith(OTHER)
+    }
+    return EpochFile(
+        str(f["recording"]), str(f["subject"]), int(f["night"]), t["signals"],
+        np.asarray(t["stages"]), np.asarray(t["onset"]), np.asarray(t["hypnogram"]), f,
+        others,
+    )  # fmt: skip
+
+
+def open_epochs(folder: Path) -> EpochSet:
+    """Open a folder that `preprocess` wrote.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such folder.
+    DataError
+        If it is something else, is empty, or its files do not fit together.
+    """
+    manifest = store.read_manifest(folder, EPOCHS_KIND, EPOCHS_VERSION)
+    files = tuple(
+        read_epoch_file(folder / f"{name}.safetensors") for name in manifest["recordings"]
+    )
+    if not files:
+        raise DataError(f"{folder}: holds no recordings")
+    shapes = {f.signals.shape[1:] for f in files}
+    if len(shapes) > 1:
+        raise DataError(f"{folder}: epochs of different shapes {sorted(shapes)}")
+    return EpochSet(
+        folder, tuple(manifest["montage"]), float(manifest["sample_rate"]),
+        float(manifest["epoch_seconds"]), tuple(manifest["stages"]), files, manifest,
+    )  # fmt: skip
+
+
+def check_epochs(folder: Path) -> None:
+    """Compare a folder's files with the hashes in its manifest.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or was changed since `preprocess` wrote it.
+    """
+    problems = store.verify(folder)
+    if problems:
+        raise DataError(
+            f"{folder}: damaged since it was written: {'; '.join(problems)}",
+            hint="'sleeptools preprocess' with the same settings makes again what is damaged",
+        )

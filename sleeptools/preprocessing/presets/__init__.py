@@ -1,0 +1,223 @@
+"""Presets: how one publication's data were made from recordings, as TOML files of this folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from sleeptools import store
+from sleeptools.errors import DataError, UsageError
+from sleeptools.preprocessing.steps import STEP_KINDS, Step, check_steps, in_order
+from sleeptools.recording import stages
+from sleeptools.recording.montage import MICROVOLTS, MODALITIES, Channel
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+FOLDER = Path(__file__).parent
+TrimRule = Literal["drop-then-trim", "trim-then-drop", "drop-last", "none"]
+
+
+TRIMS_WAKE = ("drop-then-trim", "trim-then-drop")
+
+
+class Trim(BaseModel):
+    """Which epochs around sleep are kept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rule: TrimRule = "drop-then-trim"
+    margin_minutes: float = Field(30.0, ge=0, le=1440)
+    last_epochs: int = Field(30, ge=0)
+
+
+class Preset(BaseModel):
+    """A preprocessing, resolved: what goes into epochs.toml and every model's config.
+
+    Amplitudes stay in microvolts; nothing is normalised unless a preset says so. A channel of the
+    montage is a name, or a table of a name and what serves as it: see `montage.Channel`. A signal
+    whose own rate is within `rate_tolerance`, a fraction, of `sample_rate` is not resampled: an
+    epoch is then the first `samples` samples from its onset on, and the rates of a set may differ.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    data_set: str
+    montage: tuple[Channel, ...] = Field(min_length=1)
+    assume_unit: str = ""  # of voltages whose file names no unit
+    sample_rate: float = Field(gt=0, le=1e5)
+    rate_tolerance: float = Field(0.0, ge=0, le=0.01)
+    epoch_seconds: float = Field(30.0, ge=1, le=60)
+    stages: tuple[str, ...] = Field(stages.HUMAN, min_length=2)
+    rules: str = ""
+    scorer: int = Field(1, ge=1)
+    trim: Trim = Trim()
+    processing: tuple[Step, ...] = ()
+
+    def steps(self, label: str, modality: str) -> tuple[Step, ...]:
+        """Give the steps that concern a channel."""
+        return tuple(s for s in self.processing if s.concerns(label, modality))
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        return self.samples_at(self.sample_rate)
+
+    def samples_at(self, rate: float) -> int:
+        """Count the samples of an epoch before resampling, at a rate in Hz."""
+        near = self.rate_of(rate) == rate
+        return round(self.epoch_seconds * (self.sample_rate if near else rate))
+
+    def rate_of(self, own: float) -> float:
+        """Rate at which a signal is cut into epochs: its own, or the one it is resampled to, Hz."""
+        near = abs(own / self.sample_rate - 1) <= self.rate_tolerance
+        return own if near else self.sample_rate
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the channels, in the montage's order."""
+        return tuple(c.name for c in self.montage)
+
+    @field_validator("montage", mode="before")
+    @classmethod
+    def _named(cls, montage: Any) -> Any:
+        if not isinstance(montage, list | tuple):
+            return montage
+        return [{"name": c} if isinstance(c, str) else c for c in montage]
+
+    @field_validator("montage")
+    @classmethod
+    def _once(cls, montage: tuple[Channel, ...]) -> tuple[Channel, ...]:
+        labels = [c.name for c in montage]
+        if twice := sorted({n for n in labels if labels.count(n) > 1}):
+            raise ValueError(f"{', '.join(twice)} stands twice")
+        return montage
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        in_order(self.processing)
+        there = (*self.labels, *MODALITIES)
+        for name in (n for step in self.processing for n in step.of if n not in there):
+            raise ValueError(f"processing of {name!r}; there are: {', '.join(there)}")
+        return self
+
+    @model_validator(mode="after")
+    def _wake_first(self) -> Self:
+        if self.trim.rule in TRIMS_WAKE and self.stages[0] not in stages.WAKE:
+            raise ValueError(
+                f"trim: {self.trim.rule!r} trims wake, but the first stage is {self.stages[0]!r}"
+            )
+        return self
+
+    @field_serializer("montage")
+    def _plain(self, montage: tuple[Channel, ...]) -> list[str | dict[str, Any]]:
+        return [{"name": c.name, "any_of": [*c.any_of]} if c.any_of else c.name for c in montage]
+
+    @field_validator("assume_unit")
+    @classmethod
+    def _known_unit(cls, unit: str) -> str:
+        if unit and unit not in MICROVOLTS:
+            raise ValueError("unknown unit; expected one such as uV, mV or V")
+        return unit
+
+
+def names() -> list[str]:
+    """List the presets of the package."""
+    return sorted(p.stem for p in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Preset:
+    """Load a preset by name, or from a TOML file of one's own.
+
+    Raises
+    ------
+    UsageError
+        For a name that is not there.
+    DataError
+        For a file with an unknown, missing or impossible setting; the message names it.
+    """
+    path = FOLDER / f"{name}.toml"
+    if name.endswith(".toml"):
+        path = Path(name)
+    elif not path.exists():
+        raise UsageError(
+            f"unknown preset {name!r}; there are: {', '.join(names())}",
+            hint="or give a TOML file of your own",
+        )
+    return resolve(store.read_toml(path), where=str(path))
+
+
+def resolve(values: Mapping[str, Any], *, where: str) -> Preset:
+    """Check the settings of a preset and fill in the defaults.
+
+    Parameters
+    ----------
+    values
+        As read from a TOML file; epochs.toml's format and version may be among them.
+    where
+        Names the settings in a message.
+
+    Raises
+    ------
+    DataError
+        For an unknown, missing or impossible setting; the message names it.
+    """
+    try:
+        found = Preset(**{k: v for k, v in values.items() if k not in ("format", "version")})
+        check_steps(found.processing, found.sample_rate)
+    except ValidationError as e:
+        raise DataError(f"{where}: {'; '.join(map(_problem, e.errors()))}") from e
+    except DataError as e:
+        raise DataError(f"{where}: {e}", hint=e.hint) from e
+    return found
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Say what is wrong with a setting; for an unknown one, which are known."""
+    loc = error["loc"]
+    name = ".".join(map(str, loc))
+    if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        text = error["msg"].removeprefix("Value error, ")
+        return f"{name}: {text}" if name else text
+    channel = [f.name for f in dataclasses.fields(Channel)]
+    parts: dict[Any, Any] = {"trim": Trim.model_fields, "montage": channel}
+    steps = {str(tag): kind.model_fields for kind in STEP_KINDS for tag in kind.tags()}
+    known = steps[str(loc[2])] if loc[0] == "processing" else parts.get(loc[0], Preset.model_fields)
+    return f"{name}: unknown setting; there are: {', '.join(known)}"
+
+
+def changed(
+    preset: Preset,
+    *,
+    trim: str | None = None,
+    margin_minutes: float | None = None,
+    scorer: int | None = None,
+    assume_unit: str | None = None,
+) -> Preset:
+    """Return the preset with other settings where they are given.
+
+    Raises
+    ------
+    UsageError
+        For a rule or a unit that there is not, or a negative margin.
+    """
+    values = preset.model_dump()
+    wanted = {"rule": trim, "margin_minutes": margin_minutes}
+    values["trim"] |= {k: v for k, v in wanted.items() if v is not None}
+    more = {"scorer": scorer, "assume_unit": assume_unit}
+    values |= {k: v for k, v in more.items() if v is not None}
+    try:
+        return Preset(**values)
+    except ValidationError as e:
+        raise UsageError(_problem(e.errors()[0])) from e

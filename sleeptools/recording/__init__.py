@@ -1,0 +1,1 @@
+"""A night: its signals, its montage, and its hypnogram."""

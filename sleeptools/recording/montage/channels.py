@@ -1,0 +1,186 @@
+"""The montage of a model: which of a recording's signals serve, and how they are referenced.
+
+A wanted channel is looked for by its label, then by its canonical name, then as the difference of
+two signals of one reference: C4 - M1, C4 - (M1 + M2) / 2, or E1 - E2 as the negative of E2 - E1.
+Two signals that answer to one name are an error, because taking the first would be a guess.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from sleeptools.errors import DataError
+from sleeptools.recording.montage import names, units
+from sleeptools.recording.recording import Recording, Samples, Signal
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a montage, as a preset writes it.
+
+    Parameters
+    ----------
+    name
+        What it is called from here on, for example "EEG C4-M1".
+    any_of
+        What serves as it, the best first: labels, canonical names, or pairs of electrodes to be
+        subtracted; the name itself if left out.
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
+    name: str
+    any_of: tuple[str, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """What serves as it, with the fallbacks of the table."""
+        wanted = self.any_of or (self.name,)
+        more = (f for w in wanted for f in names.TABLE["fallbacks"].get(names.canonical(w), ()))
+        return (*wanted, *more)
+
+
+@dataclass(frozen=True)
+class Match:
+    """How a channel is made: the sum of signals, each times its weight.
+
+    Parameters
+    ----------
+    name
+        Of the channel.
+    terms
+        Label and weight of every signal in it.
+    """
+
+    name: str
+    terms: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        (first, weight), *rest = self.terms
+        text = first if weight == 1 else f"{weight:g} * {first}"
+        for label, w in rest:
+            times = "" if abs(w) == 1 else f"{abs(w):g} * "
+            text += f" {'-' if w < 0 else '+'} {times}{label}"
+        return text
+
+
+Terms = tuple[tuple[str, float], ...]
+
+
+def match(recording: Recording, channel: Channel) -> Match:
+    """Find what serves as a channel in a recording.
+
+    Raises
+    ------
+    DataError
+        If nothing does, or more than one signal answers to the name; the hint lists what is there.
+    """
+    found = names.canonical_names(recording.signals)
+    try:
+        for wanted in channel.candidates:
+            if terms := _direct(found, wanted) or _difference(found, wanted):
+                return Match(channel.name, terms)
+    except DataError as e:
+        raise DataError(f"{recording.id}: {channel.name!r} {e}", hint=e.hint) from e
+    tried = [w for w in channel.candidates if w != channel.name]
+    raise DataError(
+        f"{recording.id}: no signal {channel.name!r}"
+        + (f" (nor {', '.join(tried)})" if tried else ""),
+        hint=_near(found, channel) + f"there are: {', '.join(found)}",
+    )
+
+
+def _only(labels: Sequence[str]) -> str:
+    if len(labels) > 1:
+        first = f"{labels[0]}#1" if f"{labels[0]}#2" in labels else labels[0]
+        raise DataError(
+            f"could be any of {', '.join(labels)}",
+            hint=f'name the one to take in the preset: any_of = ["{first}"]',
+        )
+    return labels[0]
+
+
+def _direct(found: Mapping[str, str], wanted: str) -> Terms:
+    """Find one signal by its label, "NAME#1" being the first of several, or by its one name."""
+    first = wanted.removesuffix("#1")
+    if first in found and (first != wanted or f"{first}#2" not in found):
+        return ((first, 1.0),)
+    labels = [n for n, name in found.items() if name == names.canonical(wanted)]
+    return ((_only(labels), 1.0),) if labels else ()
+
+
+def _difference(found: Mapping[str, str], wanted: str) -> Terms:
+    """Make a pair of electrodes by subtracting signals of one reference."""
+    pair = names.electrodes(wanted)
+    if pair is None or not pair[1]:
+        return ()
+    parts: dict[tuple[str, str] | None, list[str]] = {}
+    for label, name in found.items():
+        parts.setdefault(names.electrodes(name), []).append(label)
+    plus, minus = pair
+    if (minus, plus) in parts:
+        return ((_only(parts[minus, plus]), -1.0),)
+    needed = minus.split("+")
+    for reference in {p[1]: None for p in parts if p is not None}:
+        if all((e, reference) in parts for e in (plus, *needed)):
+            taken = ((_only(parts[e, reference]), -1 / len(needed)) for e in needed)
+            return ((_only(parts[plus, reference]), 1.0), *taken)
+    return ()
+
+
+def _near(found: Mapping[str, str], channel: Channel) -> str:
+    by_key = {names.key(name): label for label, name in found.items()}
+    wanted = names.key(names.canonical(channel.name))
+    close = difflib.get_close_matches(wanted, by_key, 3, 0.7)
+    return f"near: {', '.join(by_key[c] for c in close)}; " if close else ""
+
+
+def pick(recording: Recording, montage: Sequence[Channel], assumed_unit: str = "") -> list[Signal]:
+    """Give a montage's signals, in the montage's order and by the montage's names.
+
+    Parameters
+    ----------
+    assumed_unit
+        Unit of voltages whose file names none; none is assumed if empty.
+
+    Raises
+    ------
+    DataError
+        If a signal is missing or ambiguous, or a voltage's unit is not known.
+    """
+    return [_made(recording, match(recording, c), assumed_unit) for c in montage]
+
+
+def _made(recording: Recording, found: Match, assumed_unit: str) -> Signal:
+    kind = names.modality(found.name)
+    parts = [recording.signals[label] for label, _ in found.terms]
+    kind = parts[0].modality if kind == "other" else kind
+    try:
+        if kind in units.ELECTRODES:
+            parts = [units.in_microvolts(s, assumed_unit) for s in parts]
+    except DataError as e:
+        raise DataError(f"{recording.id}: {e}", hint=e.hint) from e
+    if len({s.sample_rate for s in parts}) > 1:
+        rates = ", ".join(f"{s.label} {s.sample_rate:g} Hz" for s in parts)
+        raise DataError(f"{recording.id}: {found} mixes sample rates: {rates}")
+    first = replace(parts[0], label=found.name, modality=kind)
+    if found.terms[0][1] == 1 and len(parts) == 1:
+        return first
+    weights = [w for _, w in found.terms]
+    return replace(
+        first, size=min(s.size for s in parts), gain=1.0, offset=0.0, dtype=np.float32,
+        read=lambda: _sum(parts, weights),
+    )  # fmt: skip
+
+
+def _sum(parts: Sequence[Signal], weights: Sequence[float]) -> Samples:
+    """Add signals up; two of them are in memory at a time."""
+    out = parts[0].samples()[: min(s.size for s in parts)]
+    out *= np.float32(weights[0])
+    for signal, weight in zip(parts[1:], weights[1:], strict=True):
+        out += np.float32(weight) * signal.samples()[: len(out)]
+    return out

@@ -1,0 +1,76 @@
+"""Units of voltages, and whether an amplitude can be that of a body in the unit it claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from sleeptools.errors import DataError
+from sleeptools.recording.montage.names import TABLE
+from sleeptools.recording.recording import Samples, Signal
+
+MICROVOLTS: Final[Mapping[str, float]] = {
+    name: unit["factor"] for unit in TABLE["units"].values() for name in unit["names"]
+}
+"""Factor from a unit as files write it to microvolts."""
+
+ELECTRODES: Final = ("eeg", "eog", "emg", "ecg")
+"""Modalities that are voltages; their unit must be known."""
+
+FACTORS: Final = (1e3, 1e6, 1e-3, 1e-6)
+LOOKED_AT: Final = 20_000  # samples at most, spread over the signal
+
+
+def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
+    """Return a voltage's signal in microvolts.
+
+    Parameters
+    ----------
+    assumed
+        Unit of a signal whose file names none; one of `MICROVOLTS`, or empty.
+
+    Raises
+    ------
+    DataError
+        If its unit is no voltage, or none is named and none assumed.
+    """
+    if signal.unit == "uV":
+        return signal
+    if signal.unit or not assumed:
+        told = f"unit {signal.unit!r}" if signal.unit else "no unit"
+        hint = f"known units: {', '.join(TABLE['units'])}"
+        hint += "" if signal.unit else "; '--assume-unit uV' takes it as microvolts"
+        raise DataError(f"signal {signal.label!r} has {told}; expected a voltage", hint=hint)
+    factor = MICROVOLTS[assumed]
+    return replace(signal, unit="uV", gain=signal.gain * factor, offset=signal.offset * factor)
+
+
+def suspicion(samples: Samples, modality: str) -> str:
+    """Tell why an amplitude cannot be right, or "".
+
+    The median distance from the median must lie in the table's range for the modality; where a
+    factor of 1,000 or 1,000,000 would bring it there, the factor is named.
+
+    Parameters
+    ----------
+    samples
+        (n,) uV.
+    """
+    if modality not in TABLE["amplitudes"] or not len(samples):
+        return ""
+    low, high = TABLE["amplitudes"][modality]
+    some = samples[:: -(-len(samples) // LOOKED_AT)].astype(np.float64)
+    found = float(np.median(np.abs(some - np.median(some))))
+    if low <= found <= high or not np.isfinite(found):
+        return ""
+    text = f"median amplitude {found:.3g} uV; expected {low:g} to {high:g} uV"
+    factor = next((f for f in FACTORS if low <= found * f <= high), None)
+    if found == 0:
+        return f"flat: half of its samples or more are equal; {text}"
+    if factor is None:
+        return text
+    how = f"{factor:,.0f}x too small" if factor > 1 else f"{1 / factor:,.0f}x too large"
+    return f"{text}: perhaps {how} (a wrong unit in the file?)"

@@ -1,0 +1,141 @@
+"""Signal processing on whole channels, so that no block or epoch has an edge of its own."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools import native
+from sleeptools.errors import DataError
+from sleeptools.recording.recording import Samples
+
+Beyond = Literal["hold", "zero"]
+PADDING: Final[dict[Beyond, Literal["edge", "constant"]]] = {"hold": "edge", "zero": "constant"}
+LARGEST_FACTOR = 100_000  # of a resampling ratio's denominator
+MOST_DRIFT = 0.5  # resampled samples between the last one's time and the one it should have
+TAPS, BETA = 10, 5.0  # on each side of the middle, per phase; of the Kaiser window
+PANEL = 16  # Polyphase::kPanel of csrc/ops.h
+
+
+def resample(samples: Samples, rate: float, to: float, *, beyond: Beyond = "hold") -> Samples:
+    """Resample a whole channel by polyphase filtering.
+
+    The filter is that of scipy's `resample_poly`, a zero-phase Kaiser-windowed (beta 5)
+    low-pass of 20 taps per phase at the lower Nyquist rate. From 1 Hz to 100 Hz, as for the
+    cassette's EMG envelope, this interpolates smoothly instead of repeating samples.
+
+    Parameters
+    ----------
+    samples
+        (..., n) float32.
+    rate, to
+        Present and wanted sample rate, Hz.
+    beyond
+        What is before the first and after the last sample: their values, or zero.
+
+    Returns
+    -------
+    resampled
+        (..., round(n * to / rate)) float32.
+
+    Raises
+    ------
+    DataError
+        If no manageable fraction is near enough to the ratio of the rates to keep the time.
+    """
+    ratio = (Fraction(to) / Fraction(rate)).limit_denominator(LARGEST_FACTOR)
+    if ratio == 1:
+        return samples
+    size = round(samples.shape[-1] * to / rate)
+    drift = abs(float(ratio * Fraction(rate) / Fraction(to) - 1)) * size
+    if ratio <= 0 or drift > MOST_DRIFT:
+        raise DataError(
+            f"cannot resample from {rate!r} Hz to {to!r} Hz: by the nearest fraction, {ratio}, the "
+            f"end would lie {drift / to:.3g} s beside its time",
+            hint="is the sample rate in the file right?",
+        )
+    if native.available():
+        return _polyphase(samples, ratio.numerator, ratio.denominator, size, beyond)
+    from scipy.signal import resample_poly
+
+    padding = PADDING[beyond]
+    out = resample_poly(samples, ratio.numerator, ratio.denominator, axis=-1, padtype=padding)
+    return np.asarray(out[..., :size], np.float32)
+
+
+def _polyphase(samples: Samples, up: int, down: int, size: int, beyond: Beyond) -> Samples:
+    taps, reach = _taps(up, down)
+    rows = samples.reshape(-1, samples.shape[-1])
+    ends = taps.shape[1] + reach  # the last outputs may start where the input ends
+    padded = np.pad(rows, ((0, 0), (reach, ends)), PADDING[beyond])
+    out = np.empty((len(rows), size), np.float32)
+    native.launch(
+        "polyphase", padded.ctypes.data, taps.ctypes.data, out.ctypes.data, *padded.shape, size,
+        up, down, taps.shape[1], native.CPU, 0,
+    )  # fmt: skip
+    return out.reshape(*samples.shape[:-1], size)
+
+
+@lru_cache(4)
+def _taps(up: int, down: int) -> tuple[npt.NDArray[np.float32], int]:
+    """Lay the filter out by phase, (up, width) in the order of the input, and tell its reach.
+
+    Output m is the sum over i of taps[m * down % up, i] * input[m * down // up - reach + i].
+    """
+    half = TAPS * max(up, down)
+    n = np.arange(-half, half + 1)
+    whole = np.sinc(n / max(up, down)) * np.kaiser(2 * half + 1, BETA)
+    whole *= up / whole.sum()
+    reach = half // up + 1
+    width = -(-(2 * reach + 1) // PANEL) * PANEL
+    place = half + np.arange(up)[:, None] + (reach - np.arange(width)) * up
+    inside = (place >= 0) & (place <= 2 * half)
+    return np.where(inside, whole[place.clip(0, 2 * half)], 0).astype(np.float32), reach
+
+
+def cut(samples: Samples, rate: float, onsets: npt.NDArray[np.float64], size: int) -> Samples:
+    """Cut epochs out of a channel.
+
+    An epoch begins at the first sample not before its onset, so that at a rate like 511.95964 Hz,
+    with 512 samples for every second, epochs keep to the time however long the recording is: some
+    of them share a sample with the next.
+
+    Parameters
+    ----------
+    samples
+        (n,) float32.
+    rate
+        Hz.
+    onsets
+        (epochs,) s from the start of the channel.
+    size
+        Samples of an epoch.
+
+    Returns
+    -------
+    epochs
+        (epochs, size) float32.
+    """
+    first = np.ceil(onsets * rate - 1e-6).astype(np.int64)
+    assert len(first) == 0 or first[-1] + size <= len(samples)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, size)
+    return np.ascontiguousarray(windows[first])
+
+
+def covered(count: int, rate: float, size: int, seconds: float) -> float:
+    """Say up to when whole epochs can be cut out of a channel: s from its start.
+
+    Parameters
+    ----------
+    count
+        Samples of the channel.
+    rate
+        Hz.
+    size, seconds
+        Of an epoch.
+    """
+    return (count - size) / rate + seconds

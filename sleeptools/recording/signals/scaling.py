@@ -1,0 +1,76 @@
+"""Scaling and baselines along the last axis: of a whole channel, or of every epoch by itself.
+
+What is divided by is never another recording's: a scale learnt from many would carry the test
+subjects into training. Where nothing varies there is nothing to divide by, and the result is zero.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools.recording.recording import Samples
+
+BLOCK: Final = 256  # epochs in float64 at a time
+
+
+def z_score(samples: Samples) -> Samples:
+    """Subtract the mean and divide by the standard deviation (of the population)."""
+    centred = samples - samples.mean(-1, dtype=np.float64, keepdims=True).astype(np.float32)
+    power = np.einsum("...i,...i->...", centred, centred, dtype=np.float64)
+    return _divided(centred, np.sqrt(power / samples.shape[-1]))
+
+
+def robust(samples: Samples) -> Samples:
+    """Subtract the median and divide by the distance between the quartiles.
+
+    A few large artefacts move neither, as they move mean and standard deviation; the scale is 1.35
+    standard deviations of a normal distribution.
+    """
+    low, middle, high = np.asarray(np.percentile(samples, (25, 50, 75), axis=-1))
+    return _divided(samples - middle[..., None].astype(np.float32), high - low)
+
+
+def _divided(samples: Samples, by: npt.NDArray[np.float64]) -> Samples:
+    by = np.asarray(by)[..., None]
+    inverse = np.divide(1.0, by, out=np.zeros(by.shape), where=by > 0)
+    samples *= inverse.astype(np.float32)
+    return samples
+
+
+def clip(samples: Samples, limit: float) -> Samples:
+    """Clip to -limit ... limit, in the unit that the samples have."""
+    return np.clip(samples, -np.float32(limit), np.float32(limit))
+
+
+def without_baseline(samples: Samples, degree: int) -> Samples:
+    """Subtract the polynomial of a degree that fits best, by least squares over the last axis.
+
+    Degree 0 removes the mean, 1 a line. The polynomial is never written in powers of the sample
+    number, which the twelfth overflows, but in an orthonormal basis, so that the fit is a
+    projection.
+
+    Parameters
+    ----------
+    samples
+        (..., n) float32.
+    degree
+        0 to 12.
+    """
+    rows = samples.reshape(-1, samples.shape[-1])
+    basis = _basis(rows.shape[-1], degree)
+    out = np.empty_like(rows)
+    for i in range(0, len(rows), BLOCK):
+        part = rows[i : i + BLOCK].astype(np.float64)
+        out[i : i + BLOCK] = part - (part @ basis) @ basis.T
+    return out.reshape(samples.shape)
+
+
+@lru_cache(4)
+def _basis(size: int, degree: int) -> npt.NDArray[np.float64]:
+    """Orthonormal polynomials on `size` points: (size, degree + 1)."""
+    vander = np.polynomial.legendre.legvander(np.linspace(-1, 1, size), min(degree, size - 1))
+    return np.linalg.qr(vander)[0]

@@ -1,0 +1,135 @@
+"""What figures of matplotlib share: they belong to a page by its colours and its font.
+
+matplotlib writes fixed colours; on a page each of ours is a sentinel that becomes a CSS value
+afterwards, so that the figure follows light and dark. In a file of its own it has the light ones.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sleeptools.report import colours, markup
+from sleeptools.report.markup import Markup
+
+NAMED: Final[Mapping[str, str]] = {
+    "ink": colours.INK, "muted": colours.MUTED, "line": colours.GRID, "accent": colours.ACCENT,
+    "second": colours.SECOND, "third": colours.THIRD, "sheet": colours.SHEET,
+} | {f"stage {name}": colours.stage(name) for name in (*colours.STAGES, "other")}  # fmt: skip
+SENTINELS: Final[Mapping[str, str]] = {
+    name: f"#0102{i:02x}" for i, name in enumerate(NAMED, start=3)
+}
+"""Colours that nothing else uses, by name; each becomes its CSS value on a page."""
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
+"""With the colours, so that no series is told by colour alone."""
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Colours by name, as matplotlib takes them."""
+
+    values: Mapping[str, str] = field(repr=False)
+
+    def __getitem__(self, name: str) -> str:
+        return self.values[name]
+
+    def stage(self, name: str) -> str:
+        """Return a stage's colour."""
+        return self.values.get(f"stage {name}", self.values["stage other"])
+
+    def series(self, number: int) -> str:
+        """Return the colour of the first, second, ... series (from 0); they begin anew."""
+        names = ("accent", "second", "third", "ink", "muted")
+        return self.values[names[number % len(names)]]
+
+
+PAGE: Final = Ink(SENTINELS)
+PAPER: Final = Ink({name: colours.fixed(css) for name, css in NAMED.items()})
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure that is drawn when it is asked for.
+
+    Parameters
+    ----------
+    draw
+        Draws on an empty matplotlib figure with the colours given.
+    size
+        Width and height; a hundredth is a unit of the page.
+    said
+        What it shows, for those who cannot see it.
+    """
+
+    draw: Callable[[Any, Ink], None] = field(repr=False)
+    size: tuple[float, float]
+    said: str
+
+    def svg(self, ident: str) -> Markup:
+        """Draw it for a page, with that page's colours and font.
+
+        Parameters
+        ----------
+        ident
+            Sets its internal names apart from those of other figures on the page.
+        """
+        with _styled(PAGE, **{"svg.fonttype": "none", "svg.hashsalt": ident}):
+            return _adopt(_saved(self, PAGE, "svg").decode(), self.size, self.said)
+
+    def pdf(self) -> bytes:
+        """Draw it as a PDF of one page."""
+        with _styled(PAPER, **{"pdf.fonttype": 42}):
+            return _saved(self, PAPER, "pdf")
+
+
+@contextmanager
+def _styled(ink: Ink, **more: object) -> Iterator[None]:
+    import matplotlib as mpl
+
+    style: Any = {
+        "font.size": 11, "font.family": "sans-serif", "text.color": ink["ink"],
+        "axes.labelcolor": ink["muted"], "xtick.color": ink["muted"], "ytick.color": ink["muted"],
+        "xtick.labelcolor": ink["muted"], "ytick.labelcolor": ink["muted"],
+        "axes.edgecolor": ink["line"], "axes.spines.top": False, "axes.spines.right": False,
+        "axes.grid": True, "grid.color": ink["line"], "grid.linewidth": 0.6,
+        "axes.axisbelow": True, "axes.titlelocation": "left", "axes.titlesize": 12,
+        "legend.frameon": False, "legend.fontsize": 10, "path.simplify_threshold": 0.4,
+    }  # fmt: skip
+    with mpl.rc_context(style | more):
+        yield
+
+
+def _saved(plot: Plot, ink: Ink, kind: str) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(plot.size[0] * 100 / 72, plot.size[1] * 100 / 72), dpi=72)
+    figure.set_layout_engine("constrained")
+    plot.draw(figure, ink)
+    buffer = io.BytesIO()
+    keys = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("CreationDate", "Creator")
+    nothing = dict.fromkeys(keys)
+    figure.savefig(buffer, format=kind, transparent=kind == "svg", metadata=nothing)
+    return buffer.getvalue()
+
+
+def _adopt(drawn: str, size: tuple[float, float], said: str) -> Markup:
+    """Turn matplotlib's SVG into an inline one that takes the page's colours and font.
+
+    A hundredth of a unit is enough in the tags; what stands between them is text to be read.
+    """
+    for noise in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->"):
+        drawn = re.sub(noise, "", drawn, flags=re.S)
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', drawn))
+    drawn = re.sub(r' id="([^"]+)"', lambda i: i[0] if i[1] in used else "", drawn)
+    drawn = re.sub(r"font: ?(?:bold )?(\d+)px [^;\"]+", r"font-size:\1px", drawn)
+    drawn = drawn.replace("xlink:href", "href")
+    drawn = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), drawn)
+    for name, sentinel in SENTINELS.items():
+        drawn = drawn.replace(sentinel, NAMED[name])
+    inside = re.sub(r"\s*\n\s*", " ", drawn[drawn.index(">", drawn.index("<svg")) + 1 :])
+    inside = inside[: inside.rindex("</svg>")]
+    return markup.svg([Markup(inside)], 100 * size[0], 100 * size[1], said)

@@ -1,0 +1,295 @@
+"""Figures drawn as SVG strings: the hypnogram over its hypnodensity, and the confusion matrix.
+
+They are inlined in the report: colours come from its CSS variables, with a fallback, so that they
+follow light and dark. The hypnogram is drawn here and not by matplotlib, because there is one per
+night and it must be small and sharp at any zoom: all that depends on time lies in an inner drawing
+whose unit is the epoch, so that zooming is a change of its `viewBox`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools.report import colours, markup
+from sleeptools.report.colours import ACCENT, GRID, INK, MUTED, ORDER, SHADE, WRONG
+from sleeptools.report.markup import Markup
+
+COLUMNS: Final = 1440  # of a hypnodensity at most: more epochs than this are averaged
+LEVELS: Final = 100  # steps of a probability's height
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a hypnogram figure shows.
+
+    Parameters
+    ----------
+    label
+        Of the recording.
+    names
+        Stage names.
+    truth, predicted
+        (epochs,) int, index into `names`.
+    probabilities
+        (epochs, stages) float.
+    onset
+        (epochs,) float, s from the start of the recording; gaps are left open.
+    epoch_seconds
+        s.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    truth: npt.NDArray[Any] = field(repr=False)
+    predicted: npt.NDArray[Any] = field(repr=False)
+    probabilities: npt.NDArray[Any] = field(repr=False)
+    onset: npt.NDArray[np.float64] = field(repr=False)
+    epoch_seconds: float = 30.0
+
+    @property
+    def slots(self) -> npt.NDArray[np.int64]:
+        """(epochs,) place of each epoch on the regular grid that starts with the first."""
+        place = np.rint((self.onset - self.onset[0]) / self.epoch_seconds)
+        return np.asarray(place, np.int64)
+
+
+# --- hypnogram ------------------------------------------------------------------------------------
+
+WIDTH, LEFT, RIGHT = 960, 52, 8  # user units of the SVG
+ROW, TOP, GAP, DENSITY = 26, 24, 16, 104
+STEPS: Final = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48)  # h between labels
+TICKS: Final = 13
+FIXED: Final = "non-scaling-stroke"  # lines keep their width while time is stretched
+
+
+def hypnogram(night: Night) -> Markup:
+    """Draw one night: truth and prediction as step lines, disagreement, and the hypnodensity.
+
+    Returns
+    -------
+    svg
+        Stages from W at the top to N3, time in hours from the start of the recording.
+    """
+    order = [name for name in ORDER if name in night.names]
+    order += [name for name in night.names if name not in order]
+    row = np.array([order.index(name) for name in night.names])
+    slots = night.slots
+    strip = TOP + ROW * len(order) + 6
+    density = strip + 8 + GAP
+    height = density + DENSITY + 34
+    wrong = np.flatnonzero(night.truth != night.predicted)
+    timed = [
+        *_steps(slots, row[night.predicted], ACCENT, 4.0),
+        *_steps(slots, row[night.truth], INK, 0.0),
+        markup.element("path", d=_ticks(slots[wrong], strip, 8), style=f"fill:{WRONG}"),
+        _density(night, order, slots, density),
+    ]
+    parts = [
+        *_rows(order), _hours(night, density + DENSITY), *_legend(),
+        _label(LEFT - 6, strip + 7, "differs", anchor="end"),
+        _label(LEFT - 6, density + 10, "100 %", anchor="end"),
+        _label(LEFT - 6, density + DENSITY, "0 %", anchor="end"),
+        _label(WIDTH - RIGHT, height - 3, "h:min from the start of the recording", anchor="end"),
+        markup.element(
+            "svg", *timed, class_="time", x=LEFT, y=0, width=WIDTH - LEFT - RIGHT, height=height,
+            viewBox=f"0 0 {slots[-1] + 1} {height}", preserveAspectRatio="none",
+        ),
+    ]  # fmt: skip
+    agreed = 1 - len(wrong) / len(slots)
+    said = (
+        f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; "
+        f"scored and predicted stage agree in {agreed:.1%}"
+    )
+    of = {"data_start": f"{night.onset[0]:g}", "data_epoch": f"{night.epoch_seconds:g}"}
+    return markup.svg(parts, WIDTH, height, said, class_="night", **of)
+
+
+def _label(x: float, y: float, value: str, *, anchor: str = "start", fill: str = MUTED) -> Markup:
+    return markup.element(
+        "text", markup.text(value), x=f"{x:.4g}", y=f"{y:.4g}", text_anchor=anchor, font_size=11,
+        style=f"fill:{fill}",
+    )  # fmt: skip
+
+
+def _line(x1: float, y1: float, x2: float, y2: float) -> Markup:
+    return markup.element("path", d=f"M{x1:.4g} {y1:.4g}L{x2:.4g} {y2:.4g}", style=f"stroke:{GRID}")
+
+
+def _rows(order: Sequence[str]) -> Iterator[Markup]:
+    """Stage names with a line and a swatch of their colour each."""
+    for i, name in enumerate(order):
+        y = TOP + ROW * (i + 0.5)
+        yield _line(LEFT, y, WIDTH - RIGHT, y)
+        yield _label(LEFT - 16, y + 4, name, anchor="end", fill=INK)
+        yield markup.element(
+            "rect", x=LEFT - 12, y=f"{y - 5:g}", width=7, height=10, rx=1.5,
+            style=f"fill:{colours.stage(name)}",
+        )  # fmt: skip
+
+
+def _hours(night: Night, bottom: float) -> Markup:
+    """Grid lines and labels on whole hours of the recording, or parts of them."""
+    start = night.onset[0] / 3600
+    span = (night.slots[-1] + 1) * night.epoch_seconds / 3600
+    step = next((s for s in STEPS if span / s <= TICKS), STEPS[-1])
+    parts: list[Markup] = []
+    for hour in np.arange(np.ceil(start / step) * step, start + span + 1e-9, step):
+        x = LEFT + (hour - start) / span * (WIDTH - LEFT - RIGHT)
+        minutes = round(60 * hour)
+        clock = f"{minutes // 60}:{minutes % 60:02d}"
+        parts += [_line(x, TOP, x, bottom + 4), _label(x, bottom + 17, clock, anchor="middle")]
+    where = {"data_left": LEFT, "data_top": TOP, "data_bottom": f"{bottom:g}"}
+    return markup.element("g", *parts, class_="hours", **where)
+
+
+def _legend() -> Iterator[Markup]:
+    for x, fill, name in ((LEFT, INK, "scored (truth)"), (LEFT + 110, ACCENT, "predicted")):
+        yield markup.element("path", d=f"M{x} 9h18", style=f"stroke:{fill};stroke-width:2.5")
+        yield _label(x + 23, 13, name, fill=INK)
+
+
+def _runs(slots: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> Iterator[tuple[int, int, Any]]:
+    """Stretches of equal value without a gap: first slot, slot after the last, value."""
+    breaks = np.flatnonzero((np.diff(values) != 0) | (np.diff(slots) != 1)) + 1
+    for start, stop in pairwise([0, *breaks.tolist(), len(slots)]):
+        yield int(slots[start]), int(slots[stop - 1]) + 1, values[start]
+
+
+def _steps(
+    slots: npt.NDArray[np.int64], rows: npt.NDArray[Any], stroke: str, lower: float
+) -> Iterator[Markup]:
+    """Draw stages as bold lines and the changes between them as fine ones; gaps stay open."""
+    bold, fine, end = [], [], -1
+    for start, stop, row in _runs(slots, rows):
+        y = TOP + ROW * (row + 0.5) + lower
+        fine.append(f"V{y:g}" if start == end else f"M{start} {y:g}")
+        fine.append(f"H{stop}")
+        bold.append(f"M{start} {y:g}H{stop}")
+        end = stop
+    style = f"stroke:{stroke};fill:none"
+    for path, of in ((fine, "stroke-width:.7;stroke-opacity:.55"), (bold, "stroke-width:2.4")):
+        yield markup.element("path", d="".join(path), style=f"{style};{of}", vector_effect=FIXED)
+
+
+def _ticks(slots: npt.NDArray[np.int64], top: float, height: float) -> str:
+    """Boxes over stretches of slots."""
+    if not len(slots):
+        return f"M0 {top}"
+    spans = _runs(slots, np.zeros(len(slots), int))
+    return "".join(f"M{start} {top}H{stop}v{height}H{start}z" for start, stop, _ in spans)
+
+
+def _density(
+    night: Night, order: Sequence[str], slots: npt.NDArray[np.int64], top: float
+) -> Markup:
+    """Areas of every stage's probability, stacked with the order's last at the bottom."""
+    pick = [night.names.index(name) for name in reversed(order)]
+    columns, step = _columns(slots, night.probabilities[:, pick])
+    tops = np.rint(np.cumsum(columns, axis=1) * LEVELS)  # NaN where nothing was predicted
+    scaled = f"translate(0 {top + DENSITY}) scale({step} {-DENSITY / LEVELS:g})"
+    areas = [  # the highest first: each covers the foot of the one before
+        markup.element("path", d=_area(tops[:, i]), style=f"fill:{colours.stage(order[-1 - i])}")
+        for i in reversed(range(len(order)))
+    ]
+    return markup.element("g", *areas, class_="density", transform=scaled)
+
+
+def _columns(
+    slots: npt.NDArray[np.int64], values: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Lay values on a grid of at most COLUMNS columns, averaged; NaN where there are none.
+
+    Returns
+    -------
+    grid, step
+        (columns, stages), and how many epochs make a column.
+    """
+    step = -(-(int(slots[-1]) + 1) // COLUMNS)
+    where = slots // step
+    count = np.bincount(where)
+    total = np.stack([np.bincount(where, v) for v in values.T.astype(np.float64)], axis=1)
+    with np.errstate(invalid="ignore"):
+        return total / count[:, None], step
+
+
+def _area(tops: npt.NDArray[np.float64]) -> str:
+    """Outline of bars one column wide, in as few commands as it takes; NaN is no bar."""
+    there = np.flatnonzero(~np.isnan(tops))
+    path = []
+    for first, last, _ in _runs(there, np.zeros(len(there), int)):
+        bars = "".join(f"V{y:g}h{n}" for y, n in _flat(tops[first:last]))
+        path.append(f"M{first} 0{bars}V0z")
+    return "".join(path)
+
+
+def _flat(values: npt.NDArray[np.float64]) -> Iterator[tuple[float, int]]:
+    bounds = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    for start, stop in pairwise(bounds):
+        yield float(values[start]), stop - start
+
+
+# --- confusion matrix -----------------------------------------------------------------------------
+
+CELL, SIDE, HEAD = 74, 84, 50
+
+
+def confusion(matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -> Markup:
+    """Draw a confusion matrix: share of the true stage in colour and per cent, and the count.
+
+    Parameters
+    ----------
+    matrix
+        (stages, stages), rows truth, columns prediction.
+    names
+        Stage names.
+    title
+        For those who cannot see it; the numbers follow.
+    """
+    total = matrix.sum(axis=1, keepdims=True)
+    share = matrix / np.maximum(total, 1)
+    size = CELL * len(names)
+    parts = [
+        _label(SIDE + size / 2, 16, "predicted", anchor="middle"),
+        markup.element(
+            "text", markup.text("scored (truth)"), text_anchor="middle", font_size=11,
+            transform=f"translate(14 {HEAD + size / 2:g}) rotate(-90)", style=f"fill:{MUTED}",
+        ),
+    ]  # fmt: skip
+    for i, name in enumerate(names):
+        middle = CELL * (i + 0.5)
+        parts.append(_label(SIDE + middle, HEAD - 10, name, anchor="middle", fill=INK))
+        parts.append(_label(SIDE - 10, HEAD + middle, name, anchor="end", fill=INK))
+        parts.append(_label(SIDE - 10, HEAD + middle + 14, f"{total[i, 0]:,}", anchor="end"))
+        parts += [_cell(i, j, share[i, j], int(matrix[i, j])) for j in range(len(names))]
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{share[i, j]:.0%} {other}" for j, other in enumerate(names))
+        for i, name in enumerate(names)
+    )
+    return markup.svg(
+        parts, SIDE + size + 4, HEAD + size + 4, f"{title}. Of the epochs scored {said}"
+    )
+
+
+def _cell(i: int, j: int, share: float, count: int) -> Markup:
+    x, y = SIDE + CELL * j, HEAD + CELL * i
+    dark = share > 0.62  # noqa: PLR2004 - where light on dark reads better than dark on light
+    fill = "var(--on-shade,#ffffff)" if dark else INK
+    box = markup.element(
+        "rect", x=x + 1, y=y + 1, width=CELL - 2, height=CELL - 2, rx=3,
+        style=f"fill:{SHADE};fill-opacity:{0.04 + 0.96 * share:.3f}",
+    )  # fmt: skip
+    percent = markup.element(
+        "text", markup.text(f"{100 * share:.1f} %"), x=x + CELL / 2, y=y + CELL / 2 - 1, font_size=14,
+        text_anchor="middle", style=f"fill:{fill};font-weight:{600 if i == j else 400}",
+    )  # fmt: skip
+    number = markup.element(
+        "text", markup.text(f"{count:,}"), x=x + CELL / 2, y=y + CELL / 2 + 16, font_size=11,
+        text_anchor="middle", style=f"fill:{fill}",
+    )  # fmt: skip
+    return markup.join([box, percent, number])

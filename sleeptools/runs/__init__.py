@@ -1,0 +1,1 @@
+"""A run folder: what `train` writes and `evaluate` and `report` read."""

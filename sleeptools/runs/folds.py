@@ -1,0 +1,318 @@
+"""Folds: who trains, who validates and who is tested, by whole subjects.
+
+`make_folds` deals subjects out by seed; `published_folds` gives the partitions of the MMASleepNet and AttnSleep
+papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup III (10). Two nights of
+one person never end up on two sides.
+
+`stratified_folds` is the exception, for comparison with SlumberNet's paper (10.1038/s41598-024-54727-0):
+it deals out epochs, the same share of each stage into every fold, so that epochs of one night train
+and are tested. What comes of it is leaky and says so everywhere. The paper writes of a k-fold,
+which this is; its program drew five random splits of 80 to 20 per cent, whose test sets overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools.errors import DataError
+
+LEAK_FREE = "leak-free"
+BEST_ON_TEST = "best-on-test"
+EXTERNAL = "external"
+"""A model trained elsewhere, tested on all subjects of a set of epochs; nothing is trained."""
+FOLD_PROTOCOLS = (LEAK_FREE, BEST_ON_TEST)
+NAMED = {
+    LEAK_FREE: LEAK_FREE,
+    BEST_ON_TEST: f"{BEST_ON_TEST} (optimistic)",
+    EXTERNAL: f"{EXTERNAL} test",
+}
+"""Protocols as people see them; the optimistic one never stands without its mark."""
+VALIDATION = 0.2
+"""Share of the training subjects that validate under the leak-free protocol."""
+SUBJECTS = "subjects"
+STRATIFIED = "stratified-epochs"
+SPLITS = (SUBJECTS, STRATIFIED)
+"""What is dealt out; all but subjects is leaky."""
+LEAKY = {"split": STRATIFIED, "leaky": True}
+"""What every file says of an outcome whose training and test epochs share subjects."""
+ROLES = ("train", "val", "test")
+MIXED = "mixed"
+"""Role of a subject whose epochs have different roles."""
+
+Numbers = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int8]
+Owned = Callable[[set[str]], Numbers]
+"""Gives the numbers of the epochs of some subjects, ascending."""
+
+PUBLISHED_20 = (14, 5, 4, 17, 8, 7, 19, 12, 0, 15, 16, 9, 11, 10, 3, 1, 6, 18, 2, 13)
+PUBLISHED_78 = (
+    (43, 11, 19, 47, 24, 48, 62, 74),
+    (59, 67, 6, 22, 31, 5, 12, 55),
+    (4, 70, 37, 71, 49, 40, 13, 15),
+    (20, 23, 73, 18, 3, 65, 56, 63),
+    (27, 7, 0, 36, 41, 45, 51, 2),
+    (80, 44, 26, 1, 29, 14, 75, 58),
+    (76, 60, 32, 66, 34, 64, 72, 33),
+    (35, 82, 54, 16, 77, 57, 28, 17),
+    (53, 30, 81, 52, 50, 25, 21),
+    (38, 8, 42, 9, 10, 61, 46),
+)
+PUBLISHED_ISRUC_III = (1, 10, 2, 3, 4, 5, 6, 7, 8, 9)
+"""One subject a fold, in the order of their files' names, which is not permuted."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the subjects.
+
+    Parameters
+    ----------
+    number
+        From 0.
+    train, validation, test
+        Subjects, sorted; no subject in two of them. `validation` is empty where the protocol takes
+        none or too few subjects are there.
+    """
+
+    number: int
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        everyone = [*self.train, *self.validation, *self.test]
+        assert len(everyone) == len(set(everyone)), "a subject on two sides of a fold"
+
+    def subjects(self, role: str) -> tuple[str, ...]:
+        """Who has a role."""
+        return dict(zip(ROLES, (self.train, self.validation, self.test), strict=True))[role]
+
+    def roles(self) -> Iterator[tuple[str, str]]:
+        """Every subject with the role it has."""
+        for role in ROLES:
+            yield from ((subject, role) for subject in self.subjects(role))
+
+    def numbers(self, role: str, owned: Owned) -> Numbers:
+        """Epochs that have a role."""
+        return owned(set(self.subjects(role)))
+
+    @property
+    def validated(self) -> bool:
+        """Whether anybody is there to choose a pass by."""
+        return bool(self.validation)
+
+    def with_validation(self, seed: int) -> Fold:
+        """As `with_validation`."""
+        return with_validation(self, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class EpochFold:
+    """One division of the epochs, whoever they are of: leaky.
+
+    Parameters
+    ----------
+    number
+        From 0.
+    everyone
+        All subjects, sorted: each may have epochs in every role.
+    stages
+        (epochs,) of the whole set.
+    codes
+        (epochs,) place in `ROLES` of each.
+    """
+
+    number: int
+    everyone: tuple[str, ...]
+    stages: Codes = field(repr=False)
+    codes: Codes = field(repr=False)
+
+    def subjects(self, role: str) -> tuple[str, ...]:
+        """Everyone, as far as any epoch has the role."""
+        return self.everyone if (self.codes == ROLES.index(role)).any() else ()
+
+    def roles(self) -> Iterator[tuple[str, str]]:
+        """Every subject, as mixed."""
+        yield from ((subject, MIXED) for subject in self.everyone)
+
+    def numbers(self, role: str, owned: Owned) -> Numbers:
+        """Epochs that have a role."""
+        return np.flatnonzero(self.codes == ROLES.index(role))
+
+    @property
+    def validated(self) -> bool:
+        """Whether any epoch is there to choose a pass by."""
+        return bool((self.codes == ROLES.index("val")).any())
+
+    def with_validation(self, seed: int) -> EpochFold:
+        """Move a share of each stage's training epochs, drawn by seed, to validation."""
+        train = np.flatnonzero(self.codes == ROLES.index("train"))
+        parts = round(1 / VALIDATION)
+        if len(train) < parts:
+            return self
+        rng = np.random.default_rng([seed, self.number, parts])
+        codes = self.codes.copy()
+        codes[train[_deal(self.stages[train], parts, rng) == 0]] = ROLES.index("val")
+        return replace(self, codes=codes)
+
+
+Division: TypeAlias = Fold | EpochFold
+
+
+def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
+    """Deal subjects out into folds of nearly equal numbers.
+
+    Parameters
+    ----------
+    subjects
+        Everyone, in any order.
+    folds
+        2 to the number of subjects.
+    seed
+        Of the order in which they are dealt.
+
+    Raises
+    ------
+    DataError
+        With fewer than two subjects, or more folds than subjects.
+    """
+    everyone = sorted(set(subjects))
+    if len(everyone) < 2:  # noqa: PLR2004
+        raise DataError(
+            f"needs >= 2 subjects to train on one and test on another, found {len(everyone)}",
+            hint="--final trains without a test",
+        )
+    if not 2 <= folds <= len(everyone):  # noqa: PLR2004
+        raise DataError(
+            f"--folds {folds} of {len(everyone)} subjects: expected 2 to {len(everyone)}",
+            hint=f"--folds {len(everyone)} tests every subject in a fold of its own",
+        )
+    order = np.random.default_rng([seed, folds]).permutation(everyone)
+    return _fill(everyone, [part.tolist() for part in np.array_split(order, folds)])
+
+
+def stratified_folds(
+    stages: Codes, subjects: Iterable[str], folds: int, seed: int
+) -> list[EpochFold]:
+    """Deal epochs out into folds, of each stage nearly as many into every one: leaky.
+
+    Parameters
+    ----------
+    stages
+        (epochs,) of the whole set.
+    subjects
+        Everyone the epochs are of.
+    folds
+        2 to the number of epochs.
+    seed
+        Of the order in which they are dealt.
+
+    Raises
+    ------
+    DataError
+        With more folds than epochs, or fewer than two.
+    """
+    if not 2 <= folds <= len(stages):  # noqa: PLR2004
+        raise DataError(f"--folds {folds} of {len(stages)} epochs: expected 2 to {len(stages)}")
+    dealt = _deal(stages, folds, np.random.default_rng([seed, folds]))
+    test, train = ROLES.index("test"), ROLES.index("train")
+    everyone = tuple(sorted(set(subjects)))
+    return [
+        EpochFold(i, everyone, stages, np.where(dealt == i, test, train).astype(np.int8))
+        for i in range(folds)
+    ]
+
+
+def _deal(stages: Codes, parts: int, rng: np.random.Generator) -> Numbers:
+    """(epochs,) number of the part of each; parts differ by an epoch at most, and of each stage.
+
+    Stage by stage, in random order, one part after the other.
+    """
+    order = rng.permutation(len(stages))
+    order = order[np.argsort(stages[order], kind="stable")]
+    dealt = np.empty(len(stages), np.int64)
+    dealt[order] = np.arange(len(stages)) % parts
+    return dealt
+
+
+def published_folds(subjects: Iterable[str]) -> list[Fold]:
+    """Give the published partition of Sleep-EDF-20, Sleep-EDF-78 or ISRUC's subgroup III.
+
+    Parameters
+    ----------
+    subjects
+        "SC4" and two digits each, the 20 or the 78 of the data set; or "III-001" to "III-010".
+
+    Raises
+    ------
+    DataError
+        If these are not exactly those subjects, or their partition was never published.
+    """
+    everyone = sorted(set(subjects))
+    for tests in _partitions():
+        if sorted(s for test in tests for s in test) == everyone:
+            return _fill(everyone, tests)
+    if everyone and all(s.startswith("I-") for s in everyone):
+        raise DataError(
+            "the published folds of ISRUC's subgroup I were made by a permutation that was not "
+            "released",
+            hint="--folds 5 deals the subjects by seed, into as many folds as the publication",
+        )
+    raise DataError(
+        f"published folds are for the 20 or 78 subjects of Sleep-EDF, or the 10 of ISRUC's "
+        f"subgroup III; found {len(everyone)}: "
+        f"{', '.join(everyone[:4])}{', ...' if len(everyone) > 4 else ''}",  # noqa: PLR2004
+        hint="leave --folds-from out to deal the subjects by seed",
+    )
+
+
+def _partitions() -> list[list[list[str]]]:
+    """Test subjects of every fold, of every published partition."""
+    of_20 = [[f"SC4{n:02d}"] for n in PUBLISHED_20]
+    of_78 = [[f"SC4{n:02d}" for n in group] for group in PUBLISHED_78]
+    of_isruc = [[f"III-{n:03d}"] for n in PUBLISHED_ISRUC_III]
+    return [of_20, of_78, of_isruc]
+
+
+def _fill(everyone: Sequence[str], tests: Sequence[Sequence[str]]) -> list[Fold]:
+    """Complete folds from their test subjects: all others train."""
+    return [
+        Fold(i, tuple(s for s in everyone if s not in test), (), tuple(sorted(test)))
+        for i, test in enumerate(tests)
+    ]
+
+
+def with_validation(fold: Fold, seed: int) -> Fold:
+    """Move a share of a fold's training subjects, drawn by seed, to validation.
+
+    At least one moves; none where that would leave nobody to train on.
+    """
+    if len(fold.train) < 2:  # noqa: PLR2004
+        return fold
+    count = max(1, round(VALIDATION * len(fold.train)))
+    drawn = np.random.default_rng([seed, fold.number, count]).permutation(fold.train)[:count]
+    validation = tuple(sorted(drawn.tolist()))
+    train = tuple(s for s in fold.train if s not in validation)
+    return replace(fold, train=train, validation=validation)
+
+
+def folds_under(protocol: str, folds: Sequence[Division], seed: int) -> list[Division]:
+    """Folds as a protocol uses them: with validation for leak-free, without for best-on-test."""
+    if protocol == LEAK_FREE:
+        return [fold.with_validation(seed) for fold in folds]
+    return list(folds)
+
+
+def folds_table(folds: Mapping[str, Sequence[Division]]) -> list[dict[str, str | int]]:
+    """Rows of folds.parquet: protocol, fold, subject, role."""
+    return [
+        {"protocol": protocol, "fold": fold.number, "subject": subject, "role": role}
+        for protocol, some in folds.items()
+        for fold in some
+        for subject, role in fold.roles()
+    ]

@@ -1,0 +1,49 @@
+"""A trained model's folder, read without torch: `settings.json` and `model.safetensors`.
+
+config.json (format sleeptools-model, version 1) has the model, its settings, and the signals it was
+trained on; model.safetensors the weights, float32 under PyTorch's names. docs/formats.md has both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sleeptools import store
+from sleeptools.errors import DataError
+
+KIND = "sleeptools-model"
+WEIGHTS_KIND = "sleeptools-weights"
+VERSION = 1
+NEEDED = ("montage", "sample_rate", "epoch_seconds", "stages", "preprocessing")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a model folder's `settings.json`.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        If the folder or the file is not there, is something else, or is of a newer version.
+    """
+    path = store.need(folder, "model folder") / "config.json"
+    facts = store.read_json(path)
+    if not isinstance(facts, dict):
+        raise DataError(f"{path}: expected an object")
+    store.check_format(facts, path, KIND, VERSION)
+    missing = [key for key in ("model", "config", *NEEDED) if key not in facts]
+    if missing:
+        raise DataError(f"{path}: lacks {', '.join(missing)}")
+    return facts
+
+
+def read_weights(folder: Path) -> Mapping[str, store.Array]:
+    """Read a model folder's weights, mapped from the file.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        If the file is not there, is damaged, or holds something else.
+    """
+    return store.read_tensors(folder / "model.safetensors").arrays

@@ -1,0 +1,218 @@
+"""What the trainings of a run left: predictions, readings of the test folds, logs of the passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sleeptools import store
+from sleeptools.errors import DataError
+from sleeptools.runs.run import FOLDS_EPOCHS, Run, Trained
+from sleeptools.runs.run.folds import MIXED
+
+if TYPE_CHECKING:
+    import polars as pl
+
+COLUMNS = ("recording", "subject", "night", "epoch", "onset", "role", "stage", "predicted")
+ROLES = ("val", "test")
+WATCH = "watch"
+"""Purpose, in audit.csv, of a reading of the test fold that decides nothing."""
+SUM_TOLERANCE = 1e-2  # of an epoch's probabilities, which are float32 and may have been quantised
+
+
+def predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
+    """Read and check the predictions of every training that is done.
+
+    Parameters
+    ----------
+    role
+        "test" or "val"; None for both.
+
+    Returns
+    -------
+    table
+        protocol, seed, fold, and the columns of predictions.parquet; the rows of the role,
+        sorted by protocol as in the run, seed, fold (not if mixed), recording, onset.
+
+    Raises
+    ------
+    DataError
+        If a file lacks a column, holds an impossible value or the wrong subjects, or a
+        recording (an epoch, if mixed) is tested twice under one protocol and seed.
+    """
+    import polars as pl
+
+    table = pl.concat([_checked(run, trained) for trained in run.done])
+    tested = table.filter(pl.col("role") == "test")
+    keys = ["protocol", "seed", "recording", *(["epoch"] if run.mixed else [])]
+    twice = tested.group_by(keys).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
+    if len(twice):
+        raise DataError(
+            f"{run.folder}: tested in more than one fold: {_listed(twice, 'recording')}"
+        )
+    if role is not None:
+        table = table.filter(pl.col("role") == role)
+    if run.mixed:  # the folds of a recording side by side, so that its epochs are in their order
+        parts = table.partition_by("protocol", "seed", maintain_order=True)
+        table = pl.concat([part.sort("recording", "onset") for part in parts])
+    return table
+
+
+def _checked(run: Run, trained: Trained) -> pl.DataFrame:
+    import polars as pl
+
+    path = trained.folder(run.folder) / "predictions.parquet"
+    table = store.read_table(path)
+    wanted = [*COLUMNS, *(f"p_{name}" for name in run.stages)]
+    if lacking := [c for c in wanted if c not in table.columns]:
+        raise DataError(f"{path}: lacks column {', '.join(lacking)}")
+    for problem in _problems(table, run.stages):
+        raise DataError(f"{path}: {problem}")
+    if run.mixed:
+        _dealt(run, trained, table, path)
+    tested = set(table.filter(pl.col("role") == "test")["subject"])
+    expected = tested if run.mixed else set(_subjects(run, trained, "test"))
+    if tested != expected:
+        raise DataError(
+            f"{path}: tested subjects {_names(tested)}; folds.parquet says {_names(expected)}"
+        )
+    whose = [pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed).alias("seed")]
+    return table.select(
+        *whose, pl.lit(trained.fold).alias("fold"), *wanted
+    ).sort("recording", "onset")  # fmt: skip
+
+
+def _dealt(run: Run, trained: Trained, table: pl.DataFrame, path: Path) -> None:
+    """Compare the epochs that are scored, and their roles, with those that were dealt out."""
+    import polars as pl
+
+    mine = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
+    columns = ["recording", "epoch", "role"]
+    expected = run.held_out.filter(mine).select(columns)
+    found = table.select(pl.col("recording"), pl.col("epoch").cast(pl.Int32), pl.col("role"))
+    if len(found.join(expected, on=columns, how="semi")) != max(len(found), len(expected)):
+        raise DataError(f"{path}: other epochs than {FOLDS_EPOCHS} says")
+
+
+def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:
+    """Say what is wrong with a table of predictions."""
+    import polars as pl
+
+    if unknown := set(table["role"].unique()) - set(ROLES):
+        yield f"role {_names(unknown)}; expected {' or '.join(ROLES)}"
+    for column in ("stage", "predicted"):
+        bad = table.filter(
+            ~pl.col(column).is_between(0, len(stages) - 1) | pl.col(column).is_null()
+        )
+        if len(bad):
+            yield f"{column} {bad[column][0]} in {len(bad)} rows; expected 0 to {len(stages) - 1}"
+    total = pl.sum_horizontal(pl.col(f"p_{name}") for name in stages)
+    bad = table.filter(((total - 1).abs() < SUM_TOLERANCE).not_() | total.is_nan())
+    if len(bad):
+        yield f"probabilities of {len(bad)} epochs do not add up to 1 ({bad['recording'][0]})"
+    if len(table) != len(table.unique(["role", "recording", "epoch"])):
+        yield "the same epoch stands there twice"
+
+
+def _subjects(run: Run, trained: Trained, *roles: str) -> list[str]:
+    import polars as pl
+
+    mine = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
+    return run.folds.filter(mine & pl.col("role").is_in(roles))["subject"].to_list()
+
+
+def _names(values: set[Any]) -> str:
+    return ", ".join(sorted(map(str, values))) or "none"
+
+
+def _listed(table: pl.DataFrame, column: str) -> str:
+    return _names(set(table[column].head(8)))
+
+
+def leaks(run: Run) -> list[str]:
+    """List the subjects that train or validate and are tested in one fold; none is right.
+
+    Returns
+    -------
+    lines
+        "leak-free fold 3: SC400, SC401", one per fold that leaks.
+    """
+    found = []
+    for protocol, fold in sorted({(t.protocol, t.fold) for t in run.done}):
+        trained = Trained(protocol, 0, fold)
+        seen = set(_subjects(run, trained, "train", "val", MIXED))
+        if both := seen & set(_subjects(run, trained, "test", MIXED)):
+            found.append(f"{protocol} fold {fold}: {_names(both)}")
+    return found
+
+
+def readings(run: Run, *, watching: bool = True) -> dict[str, int]:
+    """Count, per protocol, how often a test fold was read at most, from audit.csv; once is right.
+
+    A protocol without such files is left out.
+
+    Parameters
+    ----------
+    watching
+        Count what `train --watch-test` read, too: it is logged, and decides nothing.
+    """
+    counts: dict[str, int] = {}
+    for trained in run.done:
+        path = trained.folder(run.folder) / "audit.csv"
+        if path.exists():
+            lines = path.read_text().splitlines()[1:]
+            read = sum(watching or not line.endswith(f",{WATCH}") for line in lines)
+            counts[trained.protocol] = max(counts.get(trained.protocol, 0), read)
+    return counts
+
+
+# --- training logs --------------------------------------------------------------------------------
+
+
+def logs(run: Run) -> pl.DataFrame:
+    """Read the training logs that are there.
+
+    Returns
+    -------
+    table
+        protocol, seed, fold (int), pass (int), and float64 loss, train_accuracy, val_accuracy,
+        val_kappa, val_macro_f1, test_accuracy, test_kappa, test_macro_f1, seconds (null where not
+        logged), and selected (bool: the pass that was kept).
+    """
+    import polars as pl
+
+    values = ("loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1",
+              "test_accuracy", "test_kappa", "test_macro_f1", "seconds")  # fmt: skip
+    schema = {"protocol": pl.String, "seed": pl.Int64, "fold": pl.Int64, "pass": pl.Int64}
+    tables = [
+        pl.DataFrame(schema=schema | dict.fromkeys(values, pl.Float64) | {"selected": pl.Boolean})
+    ]
+    for trained in run.done:
+        path = trained.folder(run.folder) / "log.csv"
+        if path.exists():
+            tables.append(_log(path, trained, values))
+    return pl.concat(tables)
+
+
+def _log(path: Path, trained: Trained, values: Sequence[str]) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        raw = pl.read_csv(path, infer_schema=False)
+        number = raw["pass"].cast(pl.Int64)
+        given = [raw[c].cast(pl.Float64) if c in raw.columns else pl.lit(None, pl.Float64).alias(c)
+                 for c in values]  # fmt: skip
+    except (pl.exceptions.PolarsError, OSError) as e:
+        raise DataError(f"{path}: not a readable training log: {e}") from e
+    chosen = (
+        raw["selected"] if "selected" in raw.columns else pl.Series("selected", [""] * len(raw))
+    )
+    # every better pass is marked while training goes on; the last of them is the one kept
+    marked = chosen.fill_null("").str.to_lowercase().is_in(["true", "1"])
+    last = marked.arg_true().max()
+    return pl.select(
+        pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed, pl.Int64).alias("seed"),
+        pl.lit(trained.fold, pl.Int64).alias("fold"), number, *given,
+        (pl.int_range(len(raw)) == (-1 if last is None else last)).alias("selected"),
+    )  # fmt: skip

@@ -1,0 +1,335 @@
+"""The run folder as its readers see it: what was asked for, who is tested where, what is done.
+
+`train` writes it; `evaluate`, `report` and `status` read it through here, and through `results`
+what its trainings left. Everything is checked on the way in, so that a number in a table can be
+traced to files that fit together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sleeptools import store
+from sleeptools.errors import DataError, UsageError
+from sleeptools.runs.run.folds import BEST_ON_TEST, EXTERNAL, MIXED
+from sleeptools.store import settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+RUN_KIND = "sleeptools-run"
+RUN_VERSION = 1
+FINAL = "final"
+"""Folder of the model trained on everybody, and its protocol."""
+STATE = "state.safetensors"
+"""The checkpoint of an unfinished training."""
+EXPLAIN = "explain.safetensors"
+"""What a fold's model makes of its test epochs, besides their stages; may be left out."""
+FOLDS_EPOCHS = "folds_epochs.parquet"
+"""Which epochs validate and are tested, where epochs and not subjects are dealt out."""
+OPTIONS: Mapping[str, tuple[type, str]] = {
+    "split": (str, "a text"), "folds": (int, "a whole number"), "folds_from": (str, "a text"),
+    "folds_seed": (int, "a whole number"), "protocols": (list, "a list"),
+    "seeds": (list, "a list"), "final": (bool, "true or false"),
+}  # fmt: skip
+"""Keys of config.toml that are options of `train`, and what they hold."""
+
+
+@dataclass(frozen=True, order=True)
+class Trained:
+    """One training of a run: a fold under a protocol with a seed."""
+
+    protocol: str
+    seed: int
+    fold: int
+
+    def folder(self, run: Path) -> Path:
+        """Where its files lie."""
+        return run / self.protocol / f"seed-{self.seed}" / f"fold-{self.fold:02d}"
+
+    def __str__(self) -> str:
+        return f"{self.protocol}/seed-{self.seed}/fold-{self.fold:02d}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    config
+        `settings.toml`: model, folds, protocols, seeds, recipe.
+    facts
+        `manifest.json`, empty while the run is unfinished.
+    folds
+        Table protocol, fold, subject, role; "mixed" for a subject whose epochs have several.
+    done, missing
+        Trainings with and without predictions, sorted.
+    """
+
+    folder: Path
+    config: dict[str, Any] = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
+    folds: pl.DataFrame = field(repr=False)
+    done: tuple[Trained, ...] = field(repr=False)
+    missing: tuple[Trained, ...] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    @property
+    def model(self) -> str:
+        """Name of the model, as on the command line."""
+        return str(_model(self.config).get("name", self.facts.get("model", "unknown")))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the model, as far as they are known."""
+        return {k: v for k, v in _model(self.config).items() if k != "name"}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How the model was trained."""
+        return settings.settings_table(self.config, "recipe")
+
+    def unchosen(self, protocol: str) -> tuple[int, ...]:
+        """Folds of a protocol in which nothing chooses the pass, so that the last one is kept."""
+        if protocol in {BEST_ON_TEST, EXTERNAL}:
+            return ()
+        import polars as pl
+
+        mine = self.folds.filter(pl.col("protocol") == protocol)
+        validated = set(mine.filter(pl.col("role").is_in(["val", MIXED]))["fold"])
+        free = self.recipe.get("selection") == "last"
+        return tuple(f for f in sorted(set(mine["fold"])) if free or f not in validated)
+
+    def count(self, protocol: str, seed: int) -> int:
+        """Count the folds of a protocol and seed that are done."""
+        return sum((t.protocol, t.seed) == (protocol, seed) for t in self.done)
+
+    @property
+    def leaky(self) -> bool:
+        """Whether subjects train and are tested at once, by request."""
+        return any(f.get("leaky") for f in (self.config, self.facts, self.model_facts))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether epochs and not subjects were dealt out."""
+        return MIXED in self.folds["role"]
+
+    @cached_property
+    def held_out(self) -> pl.DataFrame:
+        """Table protocol, fold, recording, epoch, role of the epochs that do not train, if mixed.
+
+        Raises
+        ------
+        DataError
+            If the file lacks a column, or gives an epoch two roles in one fold.
+        """
+        path, columns = (
+            self.folder / FOLDS_EPOCHS,
+            ["protocol", "fold", "recording", "epoch", "role"],
+        )
+        table = store.read_table(path)
+        if lacking := set(columns) - set(table.columns):
+            raise DataError(f"{path}: lacks column {', '.join(sorted(lacking))}")
+        if len(table) != len(table.unique(columns[:-1])):
+            raise DataError(f"{path}: an epoch has two roles in one fold")
+        return table
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the manifest of the epochs said; empty if unknown."""
+        found = self.facts.get("data", self.model_facts.get("preprocessing"))
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def model_facts(self) -> dict[str, Any]:
+        """`settings.json` of the first model, which knows of the data while no manifest is there."""
+        path = self.done[0].folder(self.folder) / "config.json"
+        found = store.read_json(path) if path.exists() else {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def preset(self) -> dict[str, Any]:
+        """How the epochs were made: name, rules, trim; empty if unknown."""
+        found = self.data.get("preset")
+        return found if isinstance(found, dict) else {"name": found} if found else {}
+
+    @property
+    def simulated(self) -> bool | None:
+        """Whether any of the data is simulated; None if no file says."""
+        sources = (self.facts, self.data, self.model_facts)
+        said = [facts["simulated"] for facts in sources if "simulated" in facts]
+        return any(said) if said else None
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """Stage names, in the order of the predictions' columns."""
+        table = store.read_table(self.done[0].folder(self.folder) / "predictions.parquet")
+        return tuple(c[2:] for c in table.columns if c.startswith("p_"))
+
+    @cached_property
+    def epoch_seconds(self) -> float:
+        """Length of an epoch, s."""
+        known = self.facts.get("epoch_seconds", self.model_facts.get("epoch_seconds", 30.0))
+        return float(known)
+
+
+def open_run(folder: Path, *, partial: bool = False) -> Run:
+    """Open a run folder.
+
+    Parameters
+    ----------
+    folder
+        What `train` wrote.
+    partial
+        Take a run that lacks folds, as long as it has one.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such folder.
+    DataError
+        If it is no run, of a newer version, or incomplete (the message names what is missing).
+    """
+    config = _config(store.need(folder, "run folder"))
+    if not (folder / "folds.parquet").exists():
+        raise DataError(f"{folder}: no folds.parquet: this run has tested nobody")
+    table = store.read_table(folder / "folds.parquet")
+    expected = _expected(folder, config, table)
+    done = tuple(t for t in expected if is_done(t.folder(folder)))
+    missing = tuple(t for t in expected if t not in done)
+    if not done or (missing and not partial):
+        raise DataError(
+            f"{folder}: incomplete, {len(missing)} of {len(expected)} trainings without "
+            f"predictions: {_some(missing)}",
+            hint="'sleeptools train' with the same settings continues where it stopped",
+        )
+    manifest = folder / "manifest.json"
+    facts = store.read_manifest(folder, RUN_KIND, RUN_VERSION) if manifest.exists() else {}
+    return Run(folder, config, facts, table, done, missing)
+
+
+def is_done(folder: Path, *, final: bool = False) -> bool:
+    """Tell whether a training is done: its last file is there, and no checkpoint.
+
+    Parameters
+    ----------
+    folder
+        Of the training.
+    final
+        It is the model trained on everybody, which tests nobody and has no predictions.
+    """
+    last = "model.safetensors" if final else "predictions.parquet"
+    return (folder / last).exists() and not (folder / STATE).exists()
+
+
+def options_from(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a settings file, or a run's own config.toml, into options of `train`.
+
+    Parameters
+    ----------
+    values
+        Tables [model] and [recipe]; `model` may also be just a name; and the rest of what a
+        config.toml holds. Which epochs the run was trained on (`epochs`) is not an option.
+
+    Returns
+    -------
+    options
+        `settings` (tables model and recipe), and of model, split, folds, folds_from, folds_seed,
+        protocols, seeds and final what is there.
+
+    Raises
+    ------
+    UsageError
+        For an unknown key, or a value of the wrong kind.
+    """
+    there = ("model", "recipe", *OPTIONS)
+    settings.known(values, [*there, "format", "version", "epochs", "leaky"], where="settings")
+    if "format" in values:
+        store.check_format(values, Path("--config"), RUN_KIND, RUN_VERSION)
+    model = _model(values)
+    found: dict[str, Any] = {
+        "settings": {
+            "model": {k: v for k, v in model.items() if k != "name"},
+            "recipe": settings.settings_table(values, "recipe"),
+        }
+    }
+    if "name" in model:
+        found["model"] = str(model["name"])
+    for key, (kind, expected) in OPTIONS.items():
+        if key in values and not isinstance(values[key], kind):
+            raise UsageError(f"settings: {key} is {values[key]!r}; expected {expected}")
+        if values.get(key):
+            found[key] = tuple(values[key]) if kind is list else values[key]
+    return found
+
+
+def _model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the table [model]; a text in its place is the name."""
+    found = values.get("model", {})
+    return {"name": found} if isinstance(found, str) else settings.settings_table(values, "model")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.toml"
+    if not path.exists():
+        raise DataError(
+            f"{folder}: not a {RUN_KIND} folder (no config.toml)",
+            hint="give the folder that 'sleeptools train' wrote, for example runs/mmasleepnet",
+        )
+    config = store.read_toml(path)
+    store.check_format(config, path, RUN_KIND, RUN_VERSION)
+    return config
+
+
+def _expected(folder: Path, config: dict[str, Any], table: pl.DataFrame) -> list[Trained]:
+    lacking = {"protocol", "fold", "subject", "role"} - set(table.columns)
+    if lacking:
+        raise DataError(f"{folder / 'folds.parquet'}: lacks column {', '.join(sorted(lacking))}")
+    pairs = table.select("protocol", "fold").unique().sort("protocol", "fold").rows()
+    protocols = config.get("protocols") or sorted({p for p, _ in pairs})
+    seeds = config.get("seeds") or [0]
+    found = [Trained(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols]
+    if not found:
+        raise DataError(f"{folder}: folds.parquet and config.toml name no fold of any protocol")
+    return sorted(found, key=lambda t: (protocols.index(t.protocol), t.seed, t.fold))
+
+
+def _some(trained: Sequence[Trained]) -> str:
+    shown = ", ".join(map(str, trained[:6]))
+    return f"{shown} and {len(trained) - 6} more" if len(trained) > 6 else shown  # noqa: PLR2004
+
+
+def run_progress(folder: Path) -> dict[str, Any]:
+    """Say what of a run is done; a run of which nothing is done yet is fine.
+
+    Returns
+    -------
+    progress
+        `done` and `missing` (names of trainings, "final" among them where it was asked for),
+        `array`: the folds still to train, as Slurm's `--array` takes them, and `leaky`: whether
+        subjects train and are tested at once.
+    """
+    config = _config(store.need(folder, "run folder"))
+    path, expected = folder / "folds.parquet", []
+    if path.exists() or not config.get("final"):
+        expected = _expected(folder, config, store.read_table(path))
+    status = {str(t): is_done(t.folder(folder)) for t in expected}
+    if config.get("final"):
+        status[FINAL] = is_done(folder / FINAL, final=True)
+    return {
+        "done": [name for name, done in status.items() if done],
+        "missing": [name for name, done in status.items() if not done],
+        "array": ",".join(map(str, sorted({t.fold for t in expected if not status[str(t)]}))),
+        "leaky": bool(config.get("leaky")),
+    }

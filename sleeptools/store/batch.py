@@ -1,0 +1,183 @@
+"""Work on many recordings: one failure stops none of the others, and every failure is written."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sleeptools import store
+from sleeptools.errors import (
+    DataError,
+    OutputError,
+    SleeptoolsError,
+    Stopped,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
+from sleeptools.store import workers
+
+OURS = (StorageError, OutputError, UnavailableError, Stopped)
+"""Failures that concern the whole batch, not one recording."""
+LONGEST = 400  # letters of a failure in the last line; failures.csv has all of them
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recording is done: the `number`-th of `total`.
+
+    Parameters
+    ----------
+    text
+        What came out, or why it failed.
+    """
+
+    id: str
+    number: int
+    total: int
+    text: str = ""
+    failed: bool = False
+
+
+Progress = Callable[[Step], None]
+
+
+def ignore(step: Step) -> None:
+    """Take a step's report and do nothing."""
+    del step
+
+
+NEW, DONE, CHANGED, DAMAGED = "", "as before", "made again: input changed", "made again: damaged"
+
+
+def state(path: Path, known: Mapping[str, str], is_current: Callable[[], bool]) -> str:
+    """Tell whether an output is there, whole, and made of the present input.
+
+    Parameters
+    ----------
+    known
+        Hashes from the folder's manifest, by file name; a file that an interrupted command left
+        is not among them and is taken as it was written, whole.
+    is_current
+        Whether the file was made of the present input.
+    """
+    if not path.exists():
+        return NEW
+    try:
+        if path.name in known and store.sha256(path) != known[path.name]:
+            return DAMAGED
+        return DONE if is_current() else CHANGED
+    except (DataError, KeyError, TypeError):
+        return DAMAGED
+
+
+def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) -> None:
+    """Refuse to write into the input, or to forget recordings that a folder already lists.
+
+    Raises
+    ------
+    UsageError
+        If both folders are the same.
+    OutputError
+        If `out` lists recordings that are not among `names`.
+    """
+    if out.resolve() == source.resolve():
+        raise UsageError(f"{out}: input and output need folders of their own")
+    if not (out / "manifest.json").exists():
+        return
+    listed = store.read_manifest(out, kind).get("recordings", [])
+    others = [name for name in listed if name not in names]
+    if others:
+        raise OutputError(
+            f"{out}: holds {len(others)} recordings that are not in {source}, such as {others[0]}",
+            hint="give another folder, or remove this one",
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Rows of what worked and what did not, by recording, or by what else `noun` says."""
+
+    rows: list[dict[str, Any]]
+    failures: dict[str, str]
+    noun: str = "recording"
+
+    def write_failures(self, folder: Path) -> None:
+        """List them in `folder`/failures.csv; without any, there is no such file."""
+        path = folder / "failures.csv"
+        if not self.failures:
+            path.unlink(missing_ok=True)
+            return
+        import polars as pl
+
+        columns = {self.noun: list(self.failures), "error": list(self.failures.values())}
+        store.write_text(path, pl.DataFrame(columns).write_csv())
+
+    def raise_failures(self, folder: Path) -> None:
+        """Raise if anything failed, now that the rest is done.
+
+        Raises
+        ------
+        DataError
+            Naming the first failure and where all of them are listed.
+        """
+        if self.failures:
+            name, text = next(iter(self.failures.items()))
+            raise DataError(
+                f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
+                f"failed, the first of them {name}: {textwrap.shorten(text, LONGEST)}",
+                hint=f"all of them are listed in {folder / 'failures.csv'}",
+            )
+
+
+def run(
+    items: Iterable[tuple[str, Callable[[], tuple[dict[str, Any], str]]]],
+    folder: Path,
+    progress: Progress = ignore,
+    *,
+    jobs: int = 1,
+) -> Outcome:
+    """Run one piece of work per recording; list the failures in `folder`/failures.csv.
+
+    Parameters
+    ----------
+    items
+        Name of a recording and the work, which returns its row of the index and a line of text.
+    jobs
+        How many processes; the outcome is the same for any number.
+
+    Raises
+    ------
+    Stopped
+        At a stop signal; what is done is kept.
+    """
+    work = list(items)
+    names, tasks = [name for name, _ in work], [task for _, task in work]
+    found: dict[str, tuple[dict[str, Any], str]] = {}
+    problems: dict[str, str] = {}
+    with workers.stoppable():
+        for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
+            name = names[number]
+            if isinstance(result, Exception):
+                problems[name] = text = _problem(result, name)
+            else:
+                found[name] = result
+                text = result[1]
+            progress(Step(name, count, len(names), text, name in problems))
+    outcome = Outcome(
+        [found[n][0] for n in names if n in found], {n: problems[n] for n in names if n in problems}
+    )
+    outcome.write_failures(folder)
+    return outcome
+
+
+def _problem(error: Exception, name: str) -> str:
+    """Say what went wrong with one recording; what concerns all of them is raised."""
+    if isinstance(error, OSError):  # of an input: what concerns outputs has been turned into OURS
+        return f"{error.filename or name}: cannot be read: {error.strerror}"
+    if isinstance(error, SleeptoolsError) and not isinstance(error, OURS):
+        return f"{error}; {error.hint}" if error.hint else str(error)
+    raise error

@@ -1,0 +1,149 @@
+"""Where training runs, and the epochs on their way there.
+
+On a CPU a batch is copied out of the memory-mapped files; on CUDA the whole set lies on the device
+where it fits, and is copied batch by batch through pinned memory where not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sleeptools import native
+from sleeptools.errors import UnavailableError, UsageError
+from sleeptools.preprocessing.epochs import EpochSet
+from sleeptools.preprocessing.sequences import NONE, Windows
+from sleeptools.recording.stages import UNSCORED
+from sleeptools.training.stop import Stop
+
+Numbers = npt.NDArray[np.int64]
+CHUNK = 1024  # epochs copied to the device at a time
+SHARE = 0.6  # of the free device memory that the epochs may take
+EVALUATED = 256  # epochs at a time without gradients
+
+
+def choose(name: str) -> torch.device:
+    """Resolve "auto", "cpu" or "cuda".
+
+    Raises
+    ------
+    UsageError
+        For any other name.
+    UnavailableError
+        If CUDA is asked for and not there.
+    """
+    if name not in {"auto", "cpu", "cuda"}:
+        raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UnavailableError(
+            "--device cuda: no CUDA device is available to PyTorch", hint="use --device cpu"
+        )
+    if name == "cpu" or not there:
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    return torch.device("cuda")
+
+
+def set_threads(asked: int | None) -> int:
+    """Set the number of CPU threads: see `native.wanted_threads`.
+
+    Raises
+    ------
+    UsageError
+        If asked for fewer than one.
+    """
+    count = native.wanted_threads(asked)
+    if count and count != torch.get_num_threads():
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
+
+
+class Source:
+    """Epochs and stages of a set as tensors on a device.
+
+    Parameters
+    ----------
+    epochs
+        The set.
+    device
+        Where batches are wanted.
+    """
+
+    def __init__(self, epochs: EpochSet, device: torch.device) -> None:
+        self.epochs = epochs
+        self.device = device
+        self.stages = torch.from_numpy(epochs.stages.astype(np.int64)).to(device)
+        self.resident = _resident(epochs, device)
+
+    def take(self, windows: Windows) -> tuple[Tensor, Tensor]:
+        """Signals (*inputs.shape, channels, samples) float32 and stages, (*targets.shape,) int64.
+
+        The stage of an output that is thrown away is -1.
+        """
+        scored = torch.from_numpy(windows.targets).to(self.device)
+        stages = self.stages[scored].where(scored != NONE, UNSCORED)
+        if self.resident is not None:
+            return self.resident[torch.from_numpy(windows.inputs).to(self.device)], stages
+        x = torch.from_numpy(self.epochs.gather(windows.inputs))
+        if self.device.type == "cuda":
+            x = x.pin_memory().to(self.device, non_blocking=True)
+        return x, stages
+
+
+def _resident(epochs: EpochSet, device: torch.device) -> Tensor | None:
+    """Copy the set to the device in pieces; None on a CPU, or where it does not fit."""
+    if device.type != "cuda":
+        return None
+    shape = (len(epochs), *epochs.files[0].signals.shape[1:])
+    free, _ = torch.cuda.mem_get_info(device)
+    if 4 * np.prod(shape, dtype=np.int64) > SHARE * free:
+        return None
+    whole = torch.empty(shape, device=device)
+    for start in range(0, len(epochs), CHUNK):
+        numbers = np.arange(start, min(start + CHUNK, len(epochs)))
+        whole[start : start + len(numbers)] = torch.from_numpy(epochs.gather(numbers))
+    return whole
+
+
+def windows(model: nn.Module, epochs: EpochSet, numbers: Numbers) -> Windows:
+    """Arrange epochs as a model takes them; its settings say how many at once."""
+    config = model.config
+    sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
+    return epochs.windows(numbers, sequence=sequence, context=context)
+
+
+def batches(whole: Windows) -> Iterator[slice]:
+    """Windows to be scored at once."""
+    batch = max(1, EVALUATED * len(whole) // whole.inputs.size)
+    return (slice(start, start + batch) for start in range(0, len(whole), batch))
+
+
+@torch.inference_mode()
+def probabilities(
+    model: nn.Module, source: Source, numbers: Numbers, stop: Stop
+) -> npt.NDArray[np.float32]:
+    """Score epochs, each exactly once: (len(numbers), stages) float32, in the order given.
+
+    Raises
+    ------
+    Stopped
+        Between two batches, if a stop signal has come.
+    """
+    model.eval()
+    whole = windows(model, source.epochs, numbers)
+    found = []
+    for some in batches(whole):
+        stop.check()
+        x, _ = source.take(whole.pick(some))
+        found.append(model(x).float().softmax(-1).flatten(0, -2).cpu())
+    targets = whole.targets.ravel()
+    kept = targets != NONE
+    assert (targets[kept] == numbers).all()
+    out: npt.NDArray[np.float32] = torch.cat(found).numpy()[kept]
+    return out

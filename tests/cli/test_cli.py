@@ -1,0 +1,267 @@
+"""The command line as a person meets it: help, errors with their exit codes, start-up."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sleeptools.commands.simulate import simulate
+
+HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
+COMMANDS = (
+    "simulate", "fetch", "inspect", "convert", "preprocess", "train", "evaluate", "report",
+    "score", "hypnogram", "list", "status", "verify",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate("sleep-edf", tmp_path_factory.mktemp("raw"), subjects=3, hours=1)
+
+
+@pytest.fixture(scope="module")
+def epochs(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from sleeptools.commands import preprocess
+    from sleeptools.preprocessing import presets
+
+    folder = tmp_path_factory.mktemp("epochs")
+    return preprocess.preprocess(presets.load("sleep-edf"), raw, folder)
+
+
+def modules_after(arguments: list[str], cwd: Path) -> set[str]:
+    code = (
+        "import sys; from sleeptools.cli import run; code = run(sys.argv[1:]);"
+        "print('\\n' + ' '.join(sys.modules)); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rstrip().rsplit("\n", 1)[-1].split())
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    assert not modules_after(["--help"], tmp_path) & set(HEAVY)
+
+
+def test_every_command_is_listed_with_an_example(command) -> None:
+    whole = command("--help")
+    assert whole.code == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in whole.out
+        found = command(name, "--help")
+        assert found.code == 0
+        assert f"Example: sleeptools {name} " in " ".join(found.out.split())
+
+
+def test_no_torch_outside_training(raw: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ["inspect", str(raw / "SC4001E0-PSG.edf")],
+        ["convert", "sleep-edf", str(raw)],
+        ["preprocess", "sleep-edf"],
+        ["list", "models"],
+        ["verify", "epochs"],
+        ["--version"],
+    ):
+        assert "torch" not in modules_after(arguments, tmp_path), arguments
+
+
+def test_list_tells_what_a_model_is(command) -> None:
+    found = {f["name"]: f for f in json.loads(command("list", "models", "--json").out)}
+    one = found["attnsleep"]
+    assert (one["parameters"], one["sample_rate"], one["stages"]) == (522_805, 100.0, 5)
+    assert "10.1109/TNSRE.2021.3076234" in one["paper"]
+    assert one["about"].startswith("AttnSleep: ")
+    shown = " ".join(command("list", "models").out.split())
+    for text in ("522,805", "63.7 M", "native"):
+        assert text in shown
+
+
+def test_version_names_the_native_variant_or_why_there_is_none(command) -> None:
+    assert "native: " in command("--version").out
+    off = command("--version", SLEEPTOOLS_NATIVE="0")
+    assert "native: off" in off.out
+
+
+WRONG: list[tuple[list[str], int, str, str]] = [
+    (["fetch", "sleep-edff", "x"], 2, "unknown data set", "did you mean 'sleep-edf'?"),
+    (["fetch", "sleep-edf", "x", "--subset", "79"], 2, "there are: 20, 78, telemetry", ""),
+    (["fetch", "sleep-edf", "x", "--base-url", "file:///x"], 2, "no address of a server", ""),
+    (["fetch", "sleep-edf", "x", "--jobs", "0"], 2, "--jobs", "--help"),
+    (["preprocess", "sleep-edf", "nowhere"], 66, "no such folder", "holds:"),
+    (["preprocess", "sleep-edf"], 66, "recordings: no such folder", "holds:"),
+    (["convert", "sleep-edf", "."], 65, "no Sleep-EDF recordings", "SC4ssNE0-PSG.edf"),
+    (["preprocess", "other", "."], 2, "unknown preset 'other'; there are: ", "TOML"),
+    (["convert", "sleep-edff", "."], 2, "unknown data set", "did you mean 'sleep-edf'?"),
+    (["preprocess", "sleep-edf", ".", "--margin", "inf"], 2, "margin_minutes", ""),
+    (["preprocess", "sleep-edf", ".", "--trim", "x"], 2, "drop-then-trim", ""),
+    (["train", "--model", "mmasleepnett"], 2, "there are: attnsleep", "did you mean"),
+    (["train", "nowhere"], 66, "nowhere: no such folder", "holds:"),
+    (["train", "."], 65, "not a sleeptools-epochs folder", "run it again"),
+    (["train", "raw"], 65, "expected sleeptools-epochs, found sleeptools-simulated", "preprocess"),
+    (["train", "--seed", "x"], 2, "--seed is 'x'", ""),
+    (["train", "epochs", "--threads", "-3"], 2, "threads", ""),
+    (["train", "epochs", "--set", "model=3"], 2, "model", ""),
+    (["train", "epochs", "--set", "recipe.betas=[2,2]"], 2, "betas", ""),
+    (["train", "epochs", "--set", "recipe.batchh=3"], 2, "batchh", ""),
+    (["evaluate", "nowhere"], 66, "nowhere", "holds:"),
+    (["report", "."], 65, "not a sleeptools-run folder", "train"),
+    (["inspect", "nothing.edf"], 66, "nothing.edf", "holds:"),
+    (["inspect", "empty"], 66, "holds no file to inspect", ".edf"),
+    (["inspect", "file/inside"], 66, "file/inside", "holds:"),
+    (["simulate", "sleep-edf", "x", "--subjects", "0"], 2, "--subjects is 0", ""),
+    (["simulate", "sleep-edf", "x", "--hours", "99"], 2, "--hours is 99", ""),
+    (["simulate", "sleep-edf", "file", "--hours", "1"], 73, "file", ""),
+    (["simulate", "sleep-edf", "/proc/nowhere", "--hours", "1"], 73, "/proc/nowhere", ""),
+    (["verify", "empty"], 66, "manifest.json", ""),
+    (["verify", "file"], 65, "is a file", "manifest.json"),
+    (["verify", "listed"], 65, "is no manifest", ""),
+    (["list", "things"], 2, "things", "--help"),
+    (["list", "presets", "empty"], 2, "presets are not in a folder", "sleeptools list presets"),
+    (["bogus"], 2, "bogus", "--help"),
+    (["train", "--bogus"], 2, "--bogus", "sleeptools train --help"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words", "hint"), WRONG, ids=lambda v: str(v)[:60])
+def test_wrong_input(
+    command, raw: Path, epochs: Path, tmp_path: Path, arguments, code, words, hint
+) -> None:
+    (tmp_path / "raw").symlink_to(raw)
+    (tmp_path / "epochs").symlink_to(epochs)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "listed").mkdir()
+    (tmp_path / "listed/manifest.json").write_text("[]")
+    cwd = tmp_path / "empty" if arguments in (["convert", "sleep-edf", "."],) else tmp_path
+    ran = command(*arguments, cwd=cwd)
+    assert ran.code == code, ran.err
+    first, last = ran.err.strip().splitlines()
+    assert first.startswith("error: ")
+    assert words in first
+    assert last.startswith("hint: ")
+    assert hint in last
+    assert ran.out == ""
+
+
+def test_more_folds_than_subjects(command, epochs: Path) -> None:
+    ran = command("train", epochs, "--folds", 4, "--passes", 1)
+    assert ran.code == 65
+    assert ran.err.startswith("error: ")
+    assert "3 subjects" in ran.err
+    assert "hint: " in ran.err
+
+
+def test_one_subject(command, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    for path in raw.glob("SC4001*"):
+        (tmp_path / "one" / path.name).symlink_to(path)
+    made = command("preprocess", "sleep-edf", "one")
+    assert made.code == 0
+    assert "of 1 simulated recording, 1 subject\n" in made.err
+    ran = command("train", "--passes", 1)
+    assert ran.code == 65
+    assert "needs >= 2 subjects" in ran.err
+
+
+def test_damaged_file_names_the_field(command, raw: Path, tmp_path: Path) -> None:
+    data = bytearray((raw / "SC4001E0-PSG.edf").read_bytes())
+    data[236:244] = b"abc     "
+    (tmp_path / "x.edf").write_bytes(data)
+    ran = command("inspect", "x.edf")
+    assert ran.code == 65
+    assert 'error: x.edf: number of data records is "abc" (bytes 236-243)' in ran.err
+
+
+def test_debug_shows_the_traceback(command) -> None:
+    ran = command("train", "nowhere", "--debug")
+    assert ran.code == 66
+    assert "Traceback" in ran.err
+
+
+def test_hostile_label_is_escaped(command, raw: Path, tmp_path: Path) -> None:
+    data = bytearray((raw / "SC4001E0-PSG.edf").read_bytes())
+    data[256:272] = b"\x1b[31m<script>\x07\x07\x07"
+    (tmp_path / "x.edf").write_bytes(data)
+    ran = command("inspect", "x.edf")
+    assert ran.code == 0
+    assert "\x1b[31m" not in ran.out
+    assert "\\x1b[31m<script>" in ran.out
+
+
+def test_inspect_json_has_stable_keys(command, raw: Path) -> None:
+    ran = command("inspect", raw / "SC4001E0-PSG.edf", raw / "SC4001EC-Hypnogram.edf", "--json")
+    psg, scoring = json.loads(ran.out)
+    keys = {"path", "format", "kind", "start", "seconds", "notes", "simulated", "signals"}
+    assert set(psg) == set(scoring) == keys | {
+        "montage", "problems", "epochs", "epoch_seconds", "stages",
+    }  # fmt: skip
+    assert [s["label"] for s in psg["signals"]][:2] == ["EEG Fpz-Cz", "EEG Pz-Oz"]
+    assert set(psg["signals"][0]) == {
+        "label", "sample_rate", "unit", "modality", "samples", "minimum", "maximum",
+    }  # fmt: skip
+    assert psg["simulated"] is True
+    assert psg["epochs"] == 120
+    assert scoring["signals"] == []
+    assert scoring["simulated"] is True
+    assert sum(scoring["stages"].values()) == scoring["epochs"] > 120
+
+
+def test_inspect_real_files(command, real_data: Path) -> None:
+    folder = real_data / "sleep-edf"
+    ran = command(
+        "inspect", "--json", folder / "SC4001E0-PSG_first300s.edf",
+        *sorted((folder / "hypnograms").glob("*.edf")),
+    )  # fmt: skip
+    assert ran.code == 0
+    psg, *hypnograms = json.loads(ran.out)
+    assert [s["modality"] for s in psg["signals"]] == [
+        "eeg", "eeg", "eog", "resp", "emg", "temp", "event",
+    ]  # fmt: skip
+    assert [s["sample_rate"] for s in psg["signals"]] == [100, 100, 100, 1, 1, 1, 1]
+    assert None not in psg["montage"].values()
+    assert psg["epochs"] == 10
+    assert [h["epochs"] for h in hypnograms if "SC4" in h["path"]] == [2880] * 10
+    assert ran.err == ""
+
+
+def test_inspect_takes_folders_and_our_own_recordings(command, raw: Path) -> None:
+    assert command("convert", "sleep-edf", raw, "recordings").code == 0
+    ran = command("inspect", "--json", raw, "recordings/SC4001.safetensors")
+    assert ran.code == 0, ran.err
+    *files, ours = json.loads(ran.out)
+    assert len(files) == 6
+    assert ours["format"] == "sleeptools-recording"
+    assert len(ours["signals"]) == 7
+    assert ours["epochs"] == 120
+    assert sum(ours["stages"].values()) == 120
+
+
+def test_inspect_names_what_is_wrong_with_a_hypnogram(command, tmp_path: Path) -> None:
+    from sleeptools.formats import edf
+
+    edf.write_annotations(tmp_path / "h.edf", [(0, 30, "Sleep stage 7")], None)
+    ran = command("inspect", "h.edf")
+    assert ran.code == 65
+    assert "unknown stage text 'Sleep stage 7'" in ran.err
+
+
+def test_one_bad_file_among_good_ones(command, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.edf").write_bytes(b"nonsense")
+    ran = command("inspect", "bad.edf", raw / "SC4001EC-Hypnogram.edf", "--json")
+    assert ran.code == 65
+    assert len(json.loads(ran.out)) == 1
+    assert "bad.edf: not a file of a known format (starts with b'nonsense')" in ran.err
+
+
+def test_a_training_that_continues_at_the_end_of_a_pass_has_no_estimate_yet() -> None:
+    from sleeptools.cli.train import _state
+
+    from sleeptools.commands.train import Progress
+
+    # stopped after a pass's last step: it is judged before anything is trained on
+    p = Progress("leak-free", 0, 1, 2, 3, 12, True, 6, 24, 1.5, 0.1, float("nan"), 0.0)
+    assert _state(p) == "step 6/24 loss 1.500 val kappa 0.100 0 epochs/s ? left"

@@ -1,0 +1,225 @@
+"""The recipes: every command line in them is one that we understand, and each runs in small."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import typer
+
+from sleeptools import cli, registry
+from sleeptools.models.recipe.recipe import resolve_recipe
+from sleeptools.preprocessing import presets
+from sleeptools.runs.run import run_progress
+from sleeptools.store import settings
+
+FOLDER = Path(__file__).parents[2] / "reproduce"
+SCRIPTS = {p.stem: p for p in sorted(FOLDER.glob("[!_]*.sh"))}
+SLEEPTOOLS = Path(sys.executable).with_name("sleeptools")
+HUMAN = ("sleep-edf-20", "sleep-edf-78", "ablations", "ulw")
+"""Recipes that fetch their data."""
+
+
+def start(name: str, where: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a recipe from a folder, with its settings."""
+    keep = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "TMPDIR"}}
+    given = {k: str(v) for k, v in settings.items()}
+    environment = keep | {"SLEEPTOOLS": str(SLEEPTOOLS), "OMP_NUM_THREADS": "1"} | given
+    return subprocess.run(
+        [SCRIPTS[name]], cwd=where, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def planned(name: str, where: Path, **settings: object) -> list[list[str]]:
+    """Say the words of every command that a recipe would run, without running one."""
+    done = start(name, where, DRY=1, **settings)
+    assert done.returncode == 0, done.stderr
+    assert list(where.iterdir()) == []
+    return [shlex.split(line)[1:] for line in done.stderr.splitlines() if line.startswith("+ ")]
+
+
+def ours(commands: list[list[str]]) -> list[list[str]]:
+    """What sleeptools is given, by whoever starts it."""
+    return [words[words.index(str(SLEEPTOOLS)) + 1 :] for words in commands]
+
+
+def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
+    """Parse a command line as the program does, without doing anything."""
+    app = typer.main.get_command(cli.app)
+    context = app.make_context("sleeptools", list(words))
+    name, command, rest = app.resolve_command(context, list(words))
+    return str(name), command.make_context(name, rest, parent=context).params
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", sorted(FOLDER.glob("*.sh")), ids=lambda p: p.stem)
+def test_every_script_parses(script: Path) -> None:
+    done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    if not script.stem.startswith("_"):
+        assert os.access(script, os.X_OK)
+        assert "set -euo pipefail" in script.read_text()
+
+
+def test_there_is_a_recipe_for_every_published_table_and_a_row_for_every_recipe() -> None:
+    assert set(SCRIPTS) == {
+        "sleep-edf-20", "sleep-edf-78", "isruc-1", "isruc-3", "ablations", "slumbernet", "mouse",
+        "ulw",
+    }  # fmt: skip
+    rows = [row for row in (FOLDER / "README.md").read_text().splitlines() if row.startswith("| `")]
+    table = {row.split("`")[1].removesuffix(".sh"): row.strip("| ").split(" | ") for row in rows}
+    assert set(table) >= set(SCRIPTS)
+    for name in SCRIPTS:
+        assert len(table[name]) == 4, name
+        assert all(len(cell) > 3 for cell in table[name]), name
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    used = (FOLDER / "_common.sh").read_text()
+    text = (FOLDER / "README.md").read_text()
+    for name in ("DATA", "WORK", "MODELS", "PROTOCOL", "SEEDS", "PASSES", "JOBS", "SIMULATE",
+                 "SUBJECTS", "HOURS", "SLURM", "SBATCH", "SBATCH_TRAIN", "ARRAY", "DRY",
+                 "SLEEPTOOLS"):  # fmt: skip
+        assert f"{name}" in used
+        assert f"| `{name}" in text
+
+
+@pytest.mark.parametrize("slurm", [0, 1])
+@pytest.mark.parametrize("simulate", [0, 1])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_command_of_a_recipe_is_understood(
+    name: str, simulate: int, slurm: int, tmp_path: Path
+) -> None:
+    settings = {"SIMULATE": simulate, "SLURM": slurm} | ({} if simulate else {"DATA": FOLDER})
+    words = ours(planned(name, tmp_path, **settings))
+    found = [parsed(w) for w in words]
+    assert [command for command, _ in found if command != "train"] == [
+        *(["simulate"] if simulate else []), "convert",
+        *["preprocess"] * (2 if name in {"slumbernet", "ulw"} else 1), "evaluate", "report",
+    ]  # fmt: skip
+    montages = {str(o["epochs"]): o["preset"] for command, o in found if command == "preprocess"}
+    trainings = [options for command, options in found if command == "train"]
+    for options in trainings:
+        understood(options, presets.load(str(montages[str(options["epochs"])])))
+        assert (options["folds_from"] == "published") == (
+            not simulate and name not in {"isruc-1", "slumbernet", "mouse"}
+        )
+    assert [o["runs"] for command, o in found if command == "evaluate"] == [
+        o["runs"] for command, o in found if command == "report"
+    ]
+    if name != "ablations":
+        (evaluated,) = [o["runs"] for command, o in found if command == "evaluate"]
+        assert evaluated == [o["run"] for o in trainings]
+
+
+def understood(options: dict[str, object], preset: presets.Preset) -> None:
+    """Check a training's settings against the model, and the model against the epochs."""
+    module = registry.load("models", str(options["model"]))
+    values = settings.read_settings(None, options["settings"])  # type: ignore[arg-type]
+    recipe = {
+        "variant": options["recipe"] or "default",
+        **settings.settings_table(values, "recipe"),
+    }
+    resolve_recipe(module, recipe)
+    model = settings.resolve(module.Config, settings.settings_table(values, "model"), where="model")
+    assert (model.channels, model.sample_rate, model.epoch_seconds, model.stages) == (
+        len(preset.montage), preset.sample_rate, preset.epoch_seconds, len(preset.stages),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUMAN)
+def test_sleep_edf_is_fetched(name: str, tmp_path: Path) -> None:
+    first = planned(name, tmp_path)[0]
+    command, options = parsed(first[1:])
+    assert command == "fetch"
+    assert options["subset"] == ("20" if name in {"sleep-edf-20", "ablations"} else "78")
+
+
+def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
+    commands = planned(
+        "sleep-edf-78",
+        tmp_path,
+        SLURM=1,
+        DATA=FOLDER,
+        SBATCH="-p long -A lab",
+        SBATCH_TRAIN="--gres=gpu:1",
+        MODELS="mmasleepnet attnsleep",
+        SEEDS="0,1",
+    )
+    assert all(words[0] == "sbatch" for words in commands)
+    kinds = [w[0] for w in ours(commands)]
+    assert kinds == ["convert", "preprocess", "train", "train", "evaluate", "report"]
+    after = [[w for w in words if w.startswith("--dependency")] for words in commands]
+    assert after == [[]] + [["--dependency=afterok:JOB"]] * 3 + [
+        ["--dependency=afterok:JOB:JOB"], ["--dependency=afterok:JOB"],
+    ]  # fmt: skip
+    for words, kind in zip(commands, kinds, strict=True):
+        assert ("--array=0-9" in words) == ("--gres=gpu:1" in words) == (kind == "train")
+        assert words[words.index("-p") + 1 : words.index("-A") + 2] == ["long", "-A", "lab"]
+        assert "--signal=B:USR1@120" in words
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({"MODELS": "slumbernet nonsense"}, 2, "mouse has no run nonsense"),
+        ({}, 66, "DATA is not set"),
+        ({"DATA": "nowhere"}, 66, "no folder nowhere"),
+        ({"SLEEPTOOLS": "./nothing"}, 69, "not found"),
+    ],
+)
+def test_wrong_settings_end_a_recipe_at_once(
+    settings: dict[str, str], code: int, said: str, tmp_path: Path
+) -> None:
+    done = start("mouse", tmp_path, **settings)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "hint: " in done.stderr
+    assert not list(tmp_path.rglob("raw"))
+
+
+def test_a_step_that_fails_ends_a_recipe_with_its_code(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    done = start("mouse", tmp_path, DATA="raw")
+    assert done.returncode == 65
+    assert "holds no MATLAB files" in done.stderr
+    assert done.stderr.count("\n+ ") == 0  # nothing after the first
+
+
+# --- in deed --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_recipe_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> None:
+    less = {"SUBJECTS": 2} if name == "mouse" else {}  # a quarter of an hour otherwise
+    one = {"PROTOCOL": "leak-free"} if name in {"sleep-edf-78", "isruc-1", "mouse"} else {}
+    settings = {"SIMULATE": 1, "HOURS": 0.5, **less, **one}
+    done = start(name, tmp_path, **settings)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "work" / f"{name}-simulated"
+    assert done.stdout.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    page = (folder / "report.html").read_text()
+    assert "simulated" in page.lower()
+    (evaluated,) = [
+        options["runs"]
+        for command, options in map(parsed, ours(planned(name, folder / "logs", **settings)))
+        if command == "evaluate"
+    ]
+    for run in evaluated:  # type: ignore[attr-defined]
+        assert run_progress(folder / run)["missing"] == []
+        assert run.name in page
+        table = pl.read_csv(folder / run / "metrics.csv", infer_schema_length=None)
+        kappa = table.filter(pl.col("metric") == "kappa")
+        assert kappa["value"].is_not_null().all()
+        assert len(kappa)
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("predictions.parquet")}
+    again = start(name, tmp_path, **settings)
+    assert again.returncode == 0
+    assert "loss" not in again.stderr  # nothing is trained twice
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("predictions.parquet")} == before

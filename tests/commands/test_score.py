@@ -1,0 +1,224 @@
+"""Scoring a new recording: what preprocess and the engine would have done, and what goes wrong."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from sleeptools import formats, native, store
+from sleeptools.commands import convert, preprocess, score
+from sleeptools.commands.simulate import simulate
+from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.inference.engine import Engine
+from sleeptools.models.folder import build_model, save_model
+from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.epochs import open_epochs
+
+NIGHT = "SC4001E0-PSG"
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulate("sleep-edf", tmp_path_factory.mktemp("raw"), subjects=2, hours=0.6, seed=4)
+
+
+def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") -> Path:
+    """Save a model of random weights that tells epochs apart, and knows its preprocessing."""
+    torch.manual_seed(1)
+    model = build_model(name, {})
+    settings = presets.load(preset)
+    noise = torch.randn(16, len(settings.montage), settings.samples).cumsum(-1)  # as slow as an EEG
+    with torch.no_grad():
+        model.train()(noise)
+        [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1].weight *= 30
+    facts = {
+        "montage": list(settings.labels), "sample_rate": settings.sample_rate,
+        "epoch_seconds": settings.epoch_seconds, "stages": list(settings.stages),
+        "preprocessing": {"preset": settings.model_dump(mode="json")},
+    }  # fmt: skip
+    save_model(model, folder, facts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def one_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return
+
+
+def nights(raw: Path) -> list[Path]:
+    return sorted(raw.glob("*-PSG.edf"))
+
+
+def test_a_night_is_scored_as_its_epochs_would_be(
+    raw: Path, model: Path, tmp_path: Path, one_cpu: None
+) -> None:
+    out = score.score(model, nights(raw), tmp_path / "scores")
+    preset = presets.changed(presets.load("sleep-edf"), trim="none")
+    made = open_epochs(preprocess.preprocess(preset, raw, tmp_path / "epochs"))
+    engine = Engine.load(model)
+    for file, path in zip(made.files, nights(raw), strict=True):
+        table = store.read_table(out / f"{path.stem}-hypnodensity.parquet")
+        assert table.columns == [
+            "recording", "epoch", "onset", "predicted", "p_W", "p_N1", "p_N2", "p_N3", "p_REM",
+        ]  # fmt: skip
+        assert table["onset"].to_list() == [30.0 * n for n in range(72)]  # 0.6 h, nothing left out
+        density = table.select(pl.selectors.starts_with("p_")).to_numpy()
+        numbers = np.rint(file.onset / 30).astype(int)
+        assert len(numbers) > 40
+        # a batch of other epochs moves the last bits
+        np.testing.assert_allclose(density[numbers], engine.hypnodensity(file.signals), atol=1e-6)
+        assert table["predicted"].to_list() == density.argmax(1).tolist()
+        assert len(set(table["predicted"])) > 1
+        hypnogram = formats.read_hypnogram(out / f"{path.stem}-hypnogram.edf")
+        assert hypnogram.stages.tolist() == table["predicted"].to_list()
+        assert (hypnogram.onset, hypnogram.scorer) == (0.0, "simulated")
+        assert hypnogram.recording_start() == formats.read(path).start
+    assert store.verify(out) == []
+    facts = store.read_json(out / "manifest.json")
+    assert facts["recordings"][NIGHT]["simulated"] is True
+    assert facts["recordings"][NIGHT]["channels"]["EEG Fpz-Cz"] == "EEG Fpz-Cz"
+    assert set(facts["made_by"]["model"]) == {"config.json", "model.safetensors"}
+
+
+def test_our_own_recordings_are_scored_to_the_same(
+    raw: Path, model: Path, tmp_path: Path, one_cpu: None
+) -> None:
+    recordings = convert.convert("sleep-edf", raw, tmp_path / "recordings")
+    ours = score.score(model, [recordings / "SC4001.safetensors"], tmp_path / "a")
+    theirs = score.score(model, [raw / f"{NIGHT}.edf"], tmp_path / "b")
+    a = store.read_table(ours / "SC4001-hypnodensity.parquet")
+    b = store.read_table(theirs / f"{NIGHT}-hypnodensity.parquet")
+    assert a.drop("recording").equals(b.drop("recording"))
+
+
+def test_what_is_done_is_skipped_and_what_changed_is_made_again(
+    raw: Path, model: Path, tmp_path: Path
+) -> None:
+    path = shutil.copy(raw / f"{NIGHT}.edf", tmp_path / "night.edf")
+    said: list[str] = []
+
+    def again() -> str:
+        score.score(model, [path], tmp_path / "out", lambda step: said.append(step.text))
+        return said[-1]
+
+    assert again().startswith("72 epochs: ")
+    first = (tmp_path / "out/night-hypnogram.edf").read_bytes()
+    assert again() == "as before"
+    (tmp_path / "out/night-hypnogram.edf").write_bytes(first[:-100])  # damaged
+    assert again().startswith("72 epochs: ")
+    assert (tmp_path / "out/night-hypnogram.edf").read_bytes() == first
+    shutil.copy(nights(raw)[1], path)
+    assert again().startswith("72 epochs: ")
+    assert (tmp_path / "out/night-hypnogram.edf").read_bytes() != first
+    assert store.verify(tmp_path / "out") == []
+
+
+def test_one_bad_recording_stops_no_other(command, raw: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.edf").write_bytes((raw / f"{NIGHT}.edf").read_bytes()[:-5000])
+    (tmp_path / "text.edf").write_text("no recording")
+    ran = command("score", model, "cut.edf", raw / f"{NIGHT}.edf", "text.edf", "absent.edf",
+                  "--out", "scores")  # fmt: skip
+    assert ran.code == 65
+    assert "3 of 4 recordings failed, the first of them cut: " in ran.err
+    failures = pl.read_csv(tmp_path / "scores/failures.csv")
+    assert failures["recording"].to_list() == ["cut", "text", "absent"]
+    assert (tmp_path / f"scores/{NIGHT}-hypnogram.edf").exists()
+    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == [
+        f"{NIGHT}-hypnodensity.parquet", f"{NIGHT}-hypnogram.edf", "failures.csv", "manifest.json",
+    ]  # fmt: skip
+    ran = command("score", model, raw / f"{NIGHT}.edf", "--out", "scores")
+    assert ran.code == 0, ran.err
+    assert "as before" in ran.err
+    assert not (tmp_path / "scores/failures.csv").exists()
+
+
+def test_a_recording_without_the_models_channels(raw: Path, tmp_path: Path) -> None:
+    made = make(tmp_path / "mouse", "mouse-cnn", "kjaerby")
+    with pytest.raises(DataError, match="no signal 'EEG'"):
+        score.score(made, [raw / f"{NIGHT}.edf"], tmp_path / "out")
+
+
+def test_a_recording_shorter_than_an_epoch(model: Path, raw: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    whole = formats.read(raw / f"{NIGHT}.edf")
+    short = {
+        label: replace(
+            s,
+            size=round(20 * s.sample_rate),
+            read=lambda s=s: s.read()[: round(20 * s.sample_rate)],
+        )
+        for label, s in whole.signals.items()
+    }
+    engine = Engine.load(model)
+    preset = presets.load("sleep-edf")
+    with pytest.raises(DataError, match="lasts 20 s, less than an epoch of 30 s"):
+        score.hypnodensity(engine, preset, replace(whole, signals=short), tmp_path)
+
+
+def test_a_mouse_is_scored_in_its_own_stages_and_length(tmp_path: Path) -> None:
+    raw = simulate("kjaerby", tmp_path / "raw", subjects=1, hours=0.5)
+    (path,) = raw.glob("*.mat")
+    made = make(tmp_path / "model", "mouse-cnn", "kjaerby")
+    out = score.score(made, [path], tmp_path / "out")
+    hypnogram = formats.read_hypnogram(out / f"{path.stem}-hypnogram.edf")
+    assert hypnogram.names == ("Wake", "NREM", "REM")
+    assert hypnogram.epoch_seconds == 1
+    assert len(hypnogram) >= 1790
+    table = store.read_table(out / f"{path.stem}-hypnodensity.parquet")
+    assert table["predicted"].to_list() == hypnogram.stages.tolist()
+
+
+def test_wrong_use(command, raw: Path, model: Path, tmp_path: Path) -> None:
+    night = raw / f"{NIGHT}.edf"
+    with pytest.raises(UsageError, match=f"two recordings are named {NIGHT}"):
+        score.score(model, [night, Path("elsewhere") / night.name], tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / f"{NIGHT}-hypnogram.edf").write_text("scored by hand")
+    with pytest.raises(OutputError, match="holds other files"):
+        score.score(model, [night], tmp_path / "mine")
+    score.score(model, [night], tmp_path / "out")
+    other = make(tmp_path / "other", "mmasleepnet")
+    with pytest.raises(OutputError, match="another model"):
+        score.score(other, [night], tmp_path / "out")
+    assert command("score", "nothing", night, "--out", "x").code == 66
+    assert command("score", model, night).code == 2
+    assert command("score", model, night, "--out", "x", "--precision", "fp64").code == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_model_that_does_not_know_its_preprocessing(raw: Path, tmp_path: Path) -> None:
+    folder = make(tmp_path / "model")
+    facts = store.read_json(folder / "config.json")
+    store.write_json(folder / "config.json", facts | {"preprocessing": {}})
+    with pytest.raises(DataError, match="does not say how its signals were preprocessed"):
+        score.score(folder, [raw / f"{NIGHT}.edf"], tmp_path / "out")
+
+
+@pytest.mark.skipif(not native.available(), reason=native.describe())
+def test_torch_is_not_needed(raw: Path, model: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from sleeptools.cli import run\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    words = ["score", str(model), str(raw / f"{NIGHT}.edf"), "--out", "scores"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"scores/{NIGHT}-hypnogram.edf").exists()

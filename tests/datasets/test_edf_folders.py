@@ -1,0 +1,297 @@
+"""One's own folder of EDF files: names by pattern, channels, units, stages, clocks, and errors."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sleeptools import datasets, store
+from sleeptools.commands import convert, preprocess
+from sleeptools.commands.simulate import simulate
+from sleeptools.datasets import isruc
+from sleeptools.datasets.edf import TEMPLATE, Settings, find, load, read
+from sleeptools.errors import DataError, MissingInputError, UsageError
+from sleeptools.formats import edf
+from sleeptools.formats.parsing.edf_header import SignalHeader
+from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.epochs import open_epochs
+from sleeptools.recording.recording import Recording, Signal, read_recording
+
+BEGAN = datetime(2024, 5, 6, 22, 30)
+
+
+def psg(path: Path, seconds: int = 600, rate: int = 64, unit: str = "uV") -> np.ndarray:
+    """Write two signals, "A" and "B", and return the first."""
+    rng = np.random.default_rng(seconds)
+    values = rng.normal(0, 20, (2, seconds * rate)).astype(np.float32)
+    heads = [SignalHeader(n, "", unit, -200, 200, -32768, 32767, "", rate, 0) for n in "AB"]
+    signals = {
+        n: Signal(n, rate, unit, "other", values.shape[1], lambda v=v: v)
+        for n, v in zip("AB", values, strict=True)
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    edf.write(path, Recording("x", "x", 1, signals, start=BEGAN), heads, record_seconds=1.0)
+    return values[0]
+
+
+def scored(path: Path, seconds: int = 600, length: int = 30, late: int = 0) -> None:
+    """Write R&K annotations of alternating W and 2, from `late` s on."""
+    events = [
+        (float(at), float(length), "Sleep stage W" if at // length % 2 else "Sleep stage 2")
+        for at in range(0, seconds, length)
+    ]
+    edf.write_annotations(path, events, BEGAN + timedelta(seconds=late))
+
+
+def settings(root: Path, **values: object) -> Path:
+    store.write_toml(root / "edf.toml", values)
+    return root
+
+
+def test_files_are_paired_by_named_parts(tmp_path: Path) -> None:
+    for subject, night in (("m-7", 1), ("m-7", 12), ("m-8", 1)):
+        psg(tmp_path / f"cage/{subject}/rec_{subject}_n{night}.edf", 60)
+        scored(tmp_path / f"scores/{subject}.{night}.edf", 60)
+    root = settings(
+        tmp_path,
+        signals="**/{subject}/rec_{subject}_n{night}.edf",
+        hypnograms="scores/{subject}.{night}.edf",
+    )
+    found = find(root)
+    assert [(s.id, s.subject, s.night) for s in found] == [
+        ("m-7-1", "m-7", 1), ("m-7-12", "m-7", 12), ("m-8-1", "m-8", 1),
+    ]  # fmt: skip
+    assert [f.name for f in found[1].files] == ["rec_m-7_n12.edf", "m-7.12.edf", "edf.toml"]
+    night = read(found[1])
+    assert night.hypnogram is not None
+    assert night.hypnogram.stages.tolist() == [2, 0]
+
+
+def test_files_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    psg(tmp_path / "raw/signals/a.edf", 60)
+    scored(tmp_path / "raw/scores/a.edf", 60)
+    root = settings(
+        tmp_path / "raw", signals="signals/{subject}.edf", hypnograms="scores/{subject}.edf"
+    )
+    said: list[str] = []
+    for _ in range(2):
+        convert.convert("edf", root, tmp_path / "rec", lambda s: said.append(s.text))
+    assert ["as before" in text for text in said] == [False, True]
+    settings(tmp_path / "raw", signals="signals/{subject}.edf", hypnograms=[])
+    convert.convert("edf", root, tmp_path / "rec", lambda s: said.append(s.text))
+    assert "input changed" in said[-1]
+    assert read_recording(tmp_path / "rec/a.safetensors").hypnogram is None
+
+
+def test_channels_units_and_any_rate(tmp_path: Path) -> None:
+    raw = psg(tmp_path / "a.edf", unit="")
+    psg(tmp_path / "b.edf", unit="uV")
+    channels = {
+        "EEG": {"label": "A", "unit": "mV"},
+        "EMG neck": {"label": "B", "scale": 2.0, "modality": "emg"},
+    }
+    root = settings(tmp_path, signals="{subject}.edf", channels=channels)
+    first, second = find(root)
+    night = read(first)
+    assert list(night.signals) == ["EEG", "EMG neck"]
+    assert night.signals["EEG"].unit == "uV"
+    assert np.abs(night.signals["EEG"].samples() - 1000 * raw).max() < 1000 * 200 / 65535 * 1.01
+    assert night.signals["EMG neck"].modality == "emg"
+    with pytest.raises(DataError, match=r"b\.edf: signal 'A' has a unit already \(uV\)"):
+        read(second)
+    settings(tmp_path, signals="{subject}.edf", channels={"EEG": "C"})
+    with pytest.raises(DataError, match="no signal 'C' to be 'EEG'") as caught:
+        read(first)
+    assert caught.value.hint == "there are: A, B"
+    settings(tmp_path, signals="{subject}.edf", channels={"B": "A"})
+    with pytest.raises(DataError, match="two signals of one name"):
+        read(first)
+    settings(tmp_path, signals="{subject}.edf", channels={"B": "A", "A": "B"})
+    swapped = read(first)
+    assert np.abs(swapped.signals["B"].samples() - raw).max() < 0.01
+
+
+def test_an_animal_with_4_s_epochs_and_stages_of_its_own(tmp_path: Path) -> None:
+    psg(tmp_path / "raw/m1.edf", 400)
+    psg(tmp_path / "raw/m2.edf", 400)
+    lines = ["wake,1.0"] * 40 + ["slow,0.9"] * 40 + ["para,0.8"] * 18 + ["artefact,0.1"] * 2
+    for name in ("m1", "m2"):
+        events = [(4.0 * i, 4.0, line.split(",")[0]) for i, line in enumerate(lines)]
+        edf.write_annotations(tmp_path / f"raw/{name}_stages.edf", events, BEGAN)
+    own = {
+        "signals": "{subject}.edf", "hypnograms": "{subject}_stages.edf", "epoch_seconds": 4.0,
+        "stages": ["Wake", "NREM", "REM"],
+        "labels": {"wake": "Wake", "slow": "NREM", "para": "REM", "artefact": "movement"},
+    }  # fmt: skip
+    root = settings(tmp_path / "raw", **own)
+    night = read(find(root)[0])
+    assert night.hypnogram is not None
+    assert night.hypnogram.names == ("Wake", "NREM", "REM")
+    assert night.hypnogram.counts() == {
+        "Wake": 40, "NREM": 40, "REM": 18, "unknown": 0, "movement": 2, "unannotated": 0,
+    }  # fmt: skip
+    preset = {
+        "name": "mice", "data_set": "edf", "montage": ["A", "B"], "sample_rate": 64.0,
+        "epoch_seconds": 4.0, "stages": ["Wake", "NREM", "REM"], "trim": {"rule": "none"},
+    }  # fmt: skip
+    store.write_toml(tmp_path / "mice.toml", preset)
+    made = preprocess.preprocess(
+        presets.load(str(tmp_path / "mice.toml")), root, tmp_path / "epochs"
+    )
+    found = open_epochs(made)
+    assert found.files[0].signals.shape == (98, 2, 256)
+    assert found.manifest["counts"] == {"Wake": 80, "NREM": 80, "REM": 36}
+    settings(tmp_path / "raw", **own | {"labels": own["labels"] | {"wake": "W"}})
+    with pytest.raises(DataError, match="labels: 'wake' is 'W', which is none of Wake, NREM, REM"):
+        find(root)
+    settings(tmp_path / "raw", **own | {"labels": {"wake": "Wake"}})
+    with pytest.raises(DataError, match=r"m1_stages\.edf"):
+        read(find(root)[0])
+
+
+@pytest.mark.parametrize(("late", "first"), [(0, 0), (60, 2), (-90, -3)])
+def test_a_hypnogram_lies_where_the_clocks_say(tmp_path: Path, late: int, first: int) -> None:
+    psg(tmp_path / "a.edf")
+    scored(tmp_path / "a_s.edf", late=late)
+    root = settings(tmp_path, signals="{subject}.edf", hypnograms="{subject}_s.edf")
+    convert.convert("edf", root, tmp_path / "rec")  # "a_s.edf" is named like a recording too
+    night = read_recording(tmp_path / "rec/a.safetensors")
+    assert night.hypnogram is not None
+    assert night.hypnogram.onset == max(0, late)
+    assert len(night.hypnogram) == 20 - abs(first)
+    stages = [2, 0] * 10
+    assert (
+        night.hypnogram.stages.tolist()
+        == (stages[-first:] if late < 0 else stages)[: 20 - abs(first)]
+    )
+    assert night.facts["epochs past the signals"] == max(0, first)
+    assert night.facts["epochs before the signals"] == max(0, -first)
+
+
+def test_clocks_that_do_not_fit(tmp_path: Path) -> None:
+    psg(tmp_path / "a.edf")
+    scored(tmp_path / "score.a.edf", late=86400)
+    values = {"signals": "{subject}.edf", "hypnograms": "score.{subject}.edf"}
+    source = next(s for s in find(settings(tmp_path, **values)) if s.id == "a")
+    with pytest.raises(DataError, match=r"score\.a\.edf: covers 0% .*from 86400 s on") as caught:
+        read(source)
+    assert 'align = "start"' in str(caught.value.hint)
+    settings(tmp_path, **values, align="start")
+    night = read(source)
+    assert night.hypnogram is not None
+    assert (night.hypnogram.onset, len(night.hypnogram)) == (0, 20)
+
+
+WRONG = [
+    ({"signals": "{subject}.edf", "scheme": "mine"}, "scheme: .*there are: human, mouse"),
+    ({"hypnograms": "x"}, "signals: Field required"),
+    ({"signals": "{subject}.edf", "chanels": {}}, "chanels"),
+    ({"signals": "{subject}.edf", "epoch_seconds": 90}, "epoch_seconds"),
+    ({"signals": "{patient}.edf"}, r"unknown part \{patient\}"),
+    ({"signals": "*.edf"}, r"does not say where \{subject\} stands"),
+    ({"signals": "{subject}.bdf"}, r"no file is named '\{subject\}\.bdf'"),
+    ({"signals": "{subject}.edf", "channels": {"x": {"label": "A", "unit": "kg"}}}, "unknown unit"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), WRONG, ids=[w for _, w in WRONG])
+def test_wrong_settings(tmp_path: Path, values: dict[str, object], words: str) -> None:
+    psg(tmp_path / "a.edf", 30)
+    with pytest.raises(DataError, match=words):
+        find(settings(tmp_path, **values))
+
+
+def test_missing_and_doubled_files_fail_one_recording(tmp_path: Path) -> None:
+    for name in ("x/a.edf", "y/a.edf", "x/b.edf"):
+        psg(tmp_path / name, 30)
+    found = find(settings(tmp_path, signals="*/{subject}.edf", hypnograms="*/{subject}.csv"))
+    assert [s.problem for s in found] == [
+        "a: 2 files are its signals: x/a.edf, y/a.edf",
+        "b: scorer 1 has 0 hypnograms; expected one",
+    ]
+    with pytest.raises(DataError, match="b: scorer 1 has 0 hypnograms"):
+        read(found[1])
+
+
+def test_without_settings_some_to_begin_with_are_shown(command, tmp_path: Path) -> None:
+    psg(tmp_path / "raw/p1_1.edf", 60)
+    (tmp_path / "raw/p1_1.csv").write_text("Epoch,Stage\n0,WAKE\n1,N2\n")
+    ran = command("convert", "edf", "raw")
+    assert ran.code == 66
+    assert ran.err.startswith("error: raw/edf.toml: no such file")
+    template = ran.err.split("begin with: ")[1].split(";")[0]
+    import subprocess
+
+    subprocess.run(["sh", "-c", template], cwd=tmp_path, check=True)
+    ran = command("convert", "edf", "raw")
+    assert ran.code == 0, ran.err
+    assert "PRESET.toml" in ran.err
+    night = read_recording(tmp_path / "recordings/p1-1.safetensors")
+    assert night.hypnogram is not None
+    assert night.hypnogram.stages.tolist() == [0, 2]
+
+
+def test_settings_may_lie_elsewhere(tmp_path: Path) -> None:
+    psg(tmp_path / "raw/a.edf", 30)
+    store.write_toml(tmp_path / "mine.toml", {"signals": "{subject}.edf"})
+    made = convert.convert(
+        "edf", tmp_path / "raw", tmp_path / "rec", settings=tmp_path / "mine.toml"
+    )
+    assert (made / "a.safetensors").exists()
+    with pytest.raises(MissingInputError, match=r"edf\.toml"):
+        convert.convert("edf", tmp_path / "raw", tmp_path / "other")
+    with pytest.raises(UsageError, match="--config is for the data set edf"):
+        datasets.find_recordings(isruc, tmp_path, settings=tmp_path / "mine.toml")
+
+
+@pytest.mark.slow
+def test_the_whole_chain(command, tmp_path: Path) -> None:
+    simulate("edf", tmp_path / "raw", subjects=3, hours=0.5)
+    assert command("convert", "edf", "raw").code == 0
+    ran = command("preprocess", "sleep-edf", "recordings", "--trim", "none", "--scorer", 2)
+    assert ran.code == 0, ran.err
+    file = open_epochs(tmp_path / "epochs").files[0]
+    assert file.signals.shape[1:] == (4, 3000)
+    assert list(file.others) == [1]
+    quick = ("--passes", 1, "--set", "recipe.batch=32")
+    ran = command("train", "--folds", 3, *quick)
+    assert ran.code == 0, ran.err
+    ran = command("evaluate", "--json")
+    (result,) = json.loads(ran.out)[0]["results"]
+    assert np.sum(result["confusion"]) == len(open_epochs(tmp_path / "epochs"))
+    assert command("report").code == 0
+
+
+def test_stages_in_the_signals_own_file(tmp_path: Path) -> None:
+    """An EDF+ whose annotations are the scoring: one pattern for both."""
+    import pyedflib
+
+    path = tmp_path / "a.edf"
+    writer = pyedflib.EdfWriter(str(path), 1, file_type=pyedflib.FILETYPE_EDFPLUS)
+    writer.setSignalHeader(0, {
+        "label": "A", "dimension": "uV", "sample_frequency": 64, "physical_min": -200,
+        "physical_max": 200, "digital_min": -32768, "digital_max": 32767, "transducer": "",
+        "prefilter": "",
+    })  # fmt: skip
+    for onset, text in ((0, "Sleep stage W"), (30, "Sleep stage N2"), (45, "Lights off")):
+        writer.writeAnnotation(onset, 30 if "Sleep" in text else -1, text)
+    writer.writeSamples([np.zeros(64 * 60)])
+    writer.close()
+    (source,) = find(settings(tmp_path, signals="{subject}.edf", hypnograms="{subject}.edf"))
+    assert source.inputs == {"a.edf": path, "edf.toml": tmp_path / "edf.toml"}
+    night = read(source)
+    assert night.hypnogram is not None
+    assert night.hypnogram.stages.tolist() == [0, 2]
+
+
+def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
+    """And the long one has every setting."""
+    text = (Path(__file__).parents[2] / "docs/edf.md").read_text()
+    blocks = [block.split("```")[0] for block in text.split("```toml\n")[1:]]
+    for i, block in enumerate(blocks):
+        (tmp_path / f"{i}.toml").write_text(block)
+    assert blocks[0] == TEMPLATE.replace(r"\n", "\n")
+    assert load(tmp_path / "1.toml").model_fields_set == set(Settings.model_fields)
+    assert presets.load(str(tmp_path / "2.toml")).labels[2] == "EMG neck"

@@ -1,0 +1,87 @@
+"""Calibration against scikit-learn, against a naive program, and what a temperature may see."""
+
+import numpy as np
+import pytest
+from scipy import optimize
+from sklearn import metrics as sk
+
+from sleeptools.evaluation import calibration
+
+
+def predictions(seed, count=4000, stages=5, heat=1.0):
+    """Probabilities that mean what they say, then sharpened or flattened by 1 / heat."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([0.4] * stages, count)
+    truth = np.array([rng.choice(stages, p=row) for row in p])
+    return calibration.scaled(p, heat), truth
+
+
+def naive_ece(p, truth):
+    sure, right = p.max(1), p.argmax(1) == truth
+    total = 0.0
+    for i in range(15):
+        mine = (sure >= i / 15) & ((sure < (i + 1) / 15) | (i == 14))
+        if mine.any():
+            total += mine.mean() * abs(right[mine].mean() - sure[mine].mean())
+    return total
+
+
+def test_log_loss_as_in_scikit_learn_and_error_as_computed_naively():
+    p, truth = predictions(0)
+    sums = calibration.parts(p, truth, np.arange(len(p)) % 3, 3)
+    loss, error = calibration.losses(sums.sum(0))
+    assert loss == pytest.approx(sk.log_loss(truth, p, labels=range(5)), rel=1e-6)
+    assert error == pytest.approx(naive_ece(p, truth))
+
+
+def test_an_impossible_epoch_costs_a_finite_amount():
+    loss = calibration.nll(np.array([[1.0, 0.0]]), np.array([1]))
+    assert loss[0] == pytest.approx(15.94, abs=0.01)
+
+
+@pytest.mark.parametrize("heat", [0.5, 1.0, 2.5])
+def test_the_temperature_is_the_one_of_the_least_loss(heat):
+    p, truth = predictions(1, heat=heat)
+    found = calibration.temperature(p, truth)
+
+    def loss(t):
+        return calibration.nll(calibration.scaled(p, t), truth).mean()
+
+    expected = optimize.minimize_scalar(loss, bounds=(0.1, 10), method="bounded").x
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert found == pytest.approx(1 / heat, rel=0.15)  # undoes what was done
+    assert loss(found) <= loss(1.0)
+
+
+def test_a_temperature_changes_no_stage():
+    p, _ = predictions(2, heat=0.4)
+    np.testing.assert_array_equal(calibration.scaled(p, 3.0).argmax(1), p.argmax(1))
+
+
+def test_a_perfect_and_an_empty_validation():
+    p = np.full((50, 3), 0.1)
+    p[:, 0] = 0.8
+    assert calibration.temperature(p, np.zeros(50, int)) < 0.1
+    assert np.isnan(calibration.temperature(np.empty((0, 3)), np.empty(0, int)))
+
+
+def test_an_interval_holds_its_value_and_widens_with_fewer_subjects():
+    width = []
+    for subjects in (40, 8):
+        p, truth = predictions(3, heat=0.6)
+        sums = calibration.parts(p, truth, np.arange(len(p)) % subjects, subjects)
+        found = calibration.bounds(sums[:, None])
+        assert (found.low <= found.value).all()
+        assert (found.value <= found.high).all()
+        width.append(found.high - found.low)
+    assert np.isfinite(width).all()
+
+
+def test_reliability_rows_add_up():
+    p, truth = predictions(4)
+    rows = calibration.reliability(calibration.parts(p, truth, np.zeros(len(p), int), 1)[0])
+    assert sum(row["epochs"] for row in rows) == len(p)
+    for row in rows:
+        assert row["from"] <= row["probability"] <= row["to"]
+    right = sum(row["right"] * row["epochs"] for row in rows) / len(p)
+    assert right == pytest.approx((p.argmax(1) == truth).mean())

@@ -1,0 +1,191 @@
+"""Printed results: the shipped figures are the papers', and comparison says what differs."""
+
+import dataclasses
+
+import polars as pl
+import pytest
+
+import synthetic_run
+from sleeptools import registry
+from sleeptools.evaluation import comparison, evaluation, published
+from sleeptools.recording.stages import MOUSE
+from sleeptools.runs.run import open_run
+
+STAGES = ("W", "N1", "N2", "N3", "REM")
+TABLE_3 = {  # 10.3389/fnins.2022.973761: F1 per stage, accuracy, macro-F1, kappa, geometric mean
+    ("Sleep-EDF-20", "attnsleep"): "79.02 32.70 87.03 85.67 72.36 79.10 71.35 71.43 66.34",
+    ("Sleep-EDF-20", "sleepprintnet"): "88.77 47.99 86.72 86.21 80.26 83.08 77.99 76.67 76.34",
+    ("Sleep-EDF-20", "salientsleepnet"): "90.79 49.86 89.03 84.77 88.44 86.28 80.58 81.02 77.32",
+    ("Sleep-EDF-20", "mmasleepnet"): "92.20 54.75 89.70 90.20 86.41 87.30 82.65 82.63 81.67",
+    ("Sleep-EDF-78", "attnsleep"): "92.08 36.98 84.70 81.63 73.61 81.12 73.80 73.75 68.64",
+    ("Sleep-EDF-78", "sleepprintnet"): "92.65 47.39 83.59 79.97 78.75 81.64 76.47 74.70 74.27",
+    ("Sleep-EDF-78", "salientsleepnet"): "92.28 50.52 84.37 71.17 84.19 82.61 76.51 75.92 73.42",
+    ("Sleep-EDF-78", "mmasleepnet"): "92.85 49.05 84.94 81.26 79.75 82.67 77.60 76.12 76.06",
+    ("ISRUC-Sleep-1", "attnsleep"): "84.19 43.80 71.52 81.93 61.12 71.65 68.53 63.70 67.43",
+    ("ISRUC-Sleep-1", "sleepprintnet"): "79.12 40.12 58.22 68.80 73.67 65.40 63.99 56.02 62.47",
+    ("ISRUC-Sleep-1", "salientsleepnet"): "85.24 51.34 76.41 83.50 79.25 76.95 75.15 70.31 74.25",
+    ("ISRUC-Sleep-1", "mmasleepnet"): "87.83 54.03 77.05 85.29 83.31 79.02 77.51 73.02 76.79",
+    ("ISRUC-Sleep-3", "attnsleep"): "67.58 26.91 66.31 84.08 54.33 64.24 59.85 54.88 55.83",
+    ("ISRUC-Sleep-3", "sleepprintnet"): "85.15 52.53 74.95 87.28 74.84 76.88 74.95 70.29 73.69",
+    ("ISRUC-Sleep-3", "salientsleepnet"): "78.37 50.64 77.33 87.99 75.47 76.11 73.96 69.39 73.20",
+    ("ISRUC-Sleep-3", "mmasleepnet"): "88.87 59.57 82.00 87.00 86.87 81.92 80.64 76.79 80.00",
+}
+MICE = {  # Mashrur et al., Table I: accuracy of mouse 1 to 8, printed mean, recomputed mean
+    "mouse-cnn": "90.92 82.3 87.97 83.23 89.83 91.2 71.73 84.79 85.5 85.25",
+    "mouse-cnn-attention": "88.60 80.23 86.92 83.02 88.95 90.23 78.94 80.32 84.65 84.65",
+    "mouse-transformer": "77.88 85.20 62.25 51.42 80.37 84.29 82.27 84.76 76.05 76.06",
+}
+
+
+def percent(text):
+    return [float(n) / 100 for n in text.split()]
+
+
+@pytest.mark.parametrize(("dataset", "model"), TABLE_3)
+def test_human_results_are_those_of_table_3(dataset, model):
+    (row,) = published.results("human").filter(dataset=dataset, model=model).to_dicts()
+    names = [*(f"f1_{s}" for s in STAGES), *published.WIDE]
+    assert [row[n] for n in names] == pytest.approx(percent(TABLE_3[dataset, model]), abs=1e-9)
+    assert (row["split"], row["selection"]) == ("subjects", "best pass on the test fold")
+    assert row["source"] == "doi:10.3389/fnins.2022.973761"
+
+
+def test_the_other_human_results():
+    found = {
+        (r["model"], r["dataset"][-2:]): r["accuracy"]
+        for r in published.results("human").to_dicts()
+        if "973761" not in r["source"]
+    }
+    assert found == {
+        ("masleepnet", "20"): 0.8453, ("masleepnet", "78"): 0.8256,
+        ("ulw-sleepnet", "20"): 0.869, ("ulw-sleepnet", "78"): 0.814,
+    }  # fmt: skip
+    assert len(published.results("human")) == 20
+
+
+@pytest.mark.parametrize("model", MICE)
+def test_every_mouse_of_the_mouse_report(model):
+    *mice, printed, recomputed = percent(MICE[model])
+    table = published.values().filter(id=f"{model}-mice", metric="accuracy")
+    each = table.filter(table["subject"].is_not_null())
+    assert each["subject"].to_list() == [f"mouse {i}" for i in range(1, 9)]
+    assert each["value"].to_list() == pytest.approx(mice)
+    assert 100 * each["value"].mean() == pytest.approx(100 * recomputed, abs=0.01)
+    assert table.filter(table["subject"].is_null())["value"].to_list() == [pytest.approx(printed)]
+
+
+def test_slumbernet_and_the_scorers():
+    mice = published.results("mouse").filter(id="slumbernet-mice").to_dicts()[0]
+    assert [mice[f"f1_{s}"] for s in ("Wake", "NREM", "REM")] == [0.9791, 0.963, 0.8874]
+    assert mice["split"] == "epochs"  # the paper's folds have epochs of one mouse on both sides
+    kappa = published.values().filter(id="slumbernet-unseen", metric="kappa")
+    assert kappa["value"].to_list() == [0.9542, 0.9401, 0.8894]
+    known = published.agreement()
+    assert known["all"] == (0.76, 0.71, 0.81)
+    assert known["N1"] == 0.24
+
+
+def test_no_number_travels_without_source_and_protocol():
+    table = published.values()
+    assert len(table) == 296
+    for column in ("source", "place", "kind", "species"):
+        assert table[column].null_count() == 0
+    for species in ("human", "mouse"):
+        rows = published.results(species)
+        for column in ("split", "selection", "aggregate", "dataset", "subjects"):
+            assert rows[column].null_count() == 0
+    hours = table.filter(metric="hours_per_100_passes")
+    assert dict(zip(hours["model"], hours["value"], strict=True))["salientsleepnet"] == 7
+    shares = table.filter(metric="share").group_by("dataset").agg(pl.col("value").sum())
+    assert shares["value"].to_list() == pytest.approx([1] * 4, abs=2e-4)
+
+
+def ours(**changed):
+    known = {
+        "preset": "sleep-edf", "simulated": False, "subjects": 20, "epochs": 42308, "folds": 20,
+        "rules": "R&K, stages 3 and 4 are N3", "optimistic": True, "model": "mmasleepnet",
+    }  # fmt: skip
+    return published.Protocol(**(known | changed))
+
+
+def test_the_nearest_data_set_and_the_own_model_come_first():
+    small = published.beside(ours(subjects=4, model="attnsleep"))
+    assert set(small["dataset"]) == {"Sleep-EDF-20"}
+    assert small["model"].to_list()[:2] == ["attnsleep", "mmasleepnet"]
+    assert published.beside(ours(subjects=70))["dataset"][0] == "Sleep-EDF-78"
+    assert published.beside(ours(preset="isruc", subjects=9))["dataset"][0] == "ISRUC-Sleep-3"
+    assert len(published.beside(ours(preset="mine"))) == 0
+
+
+def test_mice_are_set_beside_mice():
+    kjaerby = published.beside(ours(preset="kjaerby", subjects=8, model="mouse-transformer"))
+    assert kjaerby["model"].to_list()[0] == "mouse-transformer"
+    assert set(kjaerby["dataset"]) == {"Kjaerby, 8 mice"}
+    nine = published.beside(ours(preset="slumbernet", subjects=9, model="slumbernet"))
+    assert nine["id"].to_list()[:2] == ["slumbernet-mice", "rival-slumbernet-9"]
+    assert "MC-SleepNet" in nine["printed_model"].to_list()
+    three = published.beside(ours(preset="slumbernet", subjects=3, model="slumbernet"))
+    assert three["id"][0] == "slumbernet-unseen"
+
+
+def test_differences_are_named():
+    row = published.beside(ours()).to_dicts()[0]
+    assert published.differences(ours(), row) == []
+    found = published.differences(
+        ours(simulated=True, subjects=4, epochs=3200, folds=2, rules="AASM", optimistic=False), row
+    )
+    assert len(found) == 6
+    assert "simulated" in found[0]
+    assert "best pass on the test fold" in found[-1]
+
+
+def test_a_split_by_epochs_is_named():
+    row = published.beside(ours(preset="slumbernet", subjects=9, model="slumbernet")).to_dicts()[0]
+    mine = ours(preset="slumbernet", subjects=9, folds=5, model="slumbernet", rules=row["rules"])
+    found = published.differences(mine, row)
+    assert any("theirs epochs, so that it is tested on the subjects" in line for line in found)
+    assert any("theirs the mean of folds" in line for line in found)
+    same = published.differences(dataclasses.replace(mine, split="epochs"), row)
+    assert not any("divides" in line for line in same)
+
+
+def test_settings_and_recipes_that_differ_are_named():
+    row = published.beside(ours()).to_dicts()[0]
+    paper = {"settings": {"modalities": "all", "eeg": 6}, "recipe": {"variant": "authors"}}
+    assert published.differences(ours(**paper), row) == []
+    found = published.differences(
+        ours(settings={"modalities": "eeg"}, recipe={"variant": "paper", "passes": 2}), row
+    )
+    assert found == [
+        "setting modalities eeg against all of the paper",
+        "recipe passes 2 against 150 of the paper",
+    ]  # fmt: skip
+    (found,) = published.differences(ours(recipe={"variant": "default", "passes": 150}), row)
+    assert found == "recipe variant default, neither of paper and authors"
+
+
+def test_printed_settings_are_those_of_the_model():
+    module = registry.load("models", "mmasleepnet")
+    defaults = module.Config().model_dump()
+    for name, value in published.SETTINGS["mmasleepnet"].items():
+        assert defaults[name] == value
+    for variant, recipe in published.RECIPES["mmasleepnet"].items():
+        whole = module.RECIPES[variant].model_dump()
+        assert {name: whole[name] for name in recipe} == recipe
+
+
+def test_a_run_is_set_beside_the_papers(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", names=MOUSE, preset="kjaerby", model="mouse-cnn")
+    found = evaluation.compute(open_run(run))
+    lines = comparison.lines(found)
+    assert [line.who for line in lines if line.ours] == [
+        "ours, mouse-cnn", "ours, mouse-cnn, mean of subjects",
+    ] * 2  # fmt: skip
+    each = found.subjects.filter(protocol="leak-free")["accuracy"].mean()
+    assert lines[1].values["accuracy"] == pytest.approx(each)
+    assert lines[0].values["accuracy"] == found.pooled("leak-free")["accuracy"]
+    verdict = comparison.verdict(found)
+    assert verdict.printed == "CNN on Kjaerby, 8 mice"
+    assert not verdict.comparable
+    assert verdict.protocol == "best-on-test"
+    assert "better than experts" in comparison.scorers()

@@ -1,0 +1,154 @@
+"""The benches' harness: what it must not hide."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sleeptools.commands.train import TrainOptions, train
+from synthetic_epochs import write_epochs
+
+BENCHES = Path(__file__).parents[2] / "benches"
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(BENCHES)
+
+    return harness
+
+
+def test_every_contender_is_timed_in_every_turn(harness, monkeypatch) -> None:
+    now = [0.0]
+    calls: list[str] = []
+    clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: 2 * now[0])
+    monkeypatch.setattr(harness, "time", clock)
+    monkeypatch.setattr(harness, "settle", lambda: calls.append("settle"))
+
+    def work(name: str, seconds: float) -> None:
+        calls.append(name)
+        now[0] += seconds
+
+    ready = {
+        0: timing.Ready(partial(work, "slow", 0.04)),
+        1: timing.Ready(partial(work, "fast", 0.01)),
+    }
+    taken = timing.in_turn(ready, 5)
+    assert taken[0].seconds == pytest.approx([0.04] * 5)
+    assert taken[1].cores == pytest.approx(2)
+    assert timing.ratio(taken[1], taken[0]) == pytest.approx(4)
+    assert taken[1].share(2e9, {"fp32": 400}, "fp32") == pytest.approx(0.5)
+    blocks = [list(group) for key, group in groupby(calls, "settle".__ne__) if key]
+    assert len(blocks) == calls.count("settle") == 2 * (5 + 1)
+    assert all(len(set(block)) == 1 and len(block) > 1 for block in blocks)
+    assert {block[0] for block in blocks[::2]} == {"slow", "fast"}  # the order changes
+
+
+def test_a_contender_that_cannot_run_is_named_and_not_left_out(harness) -> None:
+    def missing(case: int) -> None:
+        import a_library_that_is_not_there  # noqa: F401
+
+    def refused(case: int) -> None:
+        raise timing.AbsentError(f"no arithmetic for {case}")
+
+    race = [timing.Contender("a", "fp32", missing), timing.Contender("b", "fp32", refused)]
+    race.append(timing.Contender("c", "fp32", lambda case: timing.Ready(lambda: case)))
+    ready, absent = timing.prepare(race, 7)
+    assert absent == {0: "not installed (a_library_that_is_not_there)", 1: "no arithmetic for 7"}
+    assert ready[2].run() == 7
+
+
+def test_a_thread_that_spins_for_ever_is_refused(harness, monkeypatch) -> None:
+    monkeypatch.setattr(harness, "SPIN_LIMIT", 0.01)
+    arguments = ("sha256", b"", b"", 1_000_000)  # about half a second without the interpreter lock
+    spinning = threading.Thread(target=hashlib.pbkdf2_hmac, args=arguments)
+    spinning.start()
+    with pytest.raises(RuntimeError, match="spin for ever"):
+        timing.settle()
+    spinning.join()
+
+
+def test_a_thread_that_waits_is_no_hindrance(harness) -> None:
+    end = threading.Event()
+    waiting = threading.Thread(target=end.wait)
+    waiting.start()
+    timing.settle()
+    assert waiting.is_alive()
+    end.set()
+
+
+def test_a_wrong_answer_shows(harness) -> None:
+    import forward
+
+    right = forward.centred(np.array([[1.0, 2.0, 6.0], [4.0, 1.0, 1.0]], np.float32))
+    same = forward.centred(np.log(np.exp(right) / np.exp(right).sum(1, keepdims=True)))
+    assert forward.agreement(same, right) == {"error": pytest.approx(0, abs=1e-6), "same_stage": 2}
+    wrong = forward.agreement(right[::-1], right)
+    assert wrong["same_stage"] == 0
+    assert wrong["error"] == pytest.approx(4 / 3)
+
+
+def test_the_products_are_counted_from_the_layers(harness, monkeypatch) -> None:
+    import torch
+
+    from instruments import material
+
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4 * 3000, 5))
+    monkeypatch.setattr(material, "night", lambda: np.empty((1, 4, 3000), np.float32))
+    assert material.flops(layers) == 2 * 4 * 3000 * 5
+    assert material.flops(layers, backward=True) == 2 * (2 * 4 * 3000 * 5)  # no gradient of x
+
+
+def test_a_model_that_is_not_measured_keeps_its_row(harness, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    import models
+
+    row = {
+        "model": "attnsleep", "kappa": 0.5, "macro_f1": 0.25, "parameters": 522805, "macs": 64e6,
+        "passes": 3, "commit": "abc", "batch": 128, "learning_rate": 1e-3, "seconds": 870.4,
+    }  # fmt: skip
+    head = {"budget": 900.0, "seed": 7, "machine": "one", "commit": "c"}
+    page = models.markdown({**head, "rows": {"human": {"attnsleep": row}}})
+    assert "| attnsleep | 0.500 | 0.250 | 522,805 | 64.0 M | 3 | 128 | 0.001 | 870 |" in page
+    assert "| mouse-cnn | not measured yet |" in page
+    assert sum(len(kind.names) for kind in models.KINDS.values()) == 10
+    assert models.macs("ulw-sleepnet", {}) == 3_498_352
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(harness, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    import models
+
+    assert models.passes(models.Cost(100, 10, 50), 900) == 7
+    assert models.passes(models.Cost(2000, 50, 100), 900) == pytest.approx(705 / 2000)
+    epochs = write_epochs(tmp_path / "epochs")
+    small = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 8}}
+    wanted = TrainOptions(
+        folds=2, fold=0, passes=1, settings=small, threads=1, explain=False, device="cpu"
+    )
+    steps = {}
+    for share in (1.0, 0.25):
+        seen = steps[share] = []
+        with models.part_of_a_pass(share, 3):
+            train(epochs, tmp_path / f"{share}", wanted, lambda p, seen=seen: seen.append(p.steps))
+    whole, part = (set(seen) for seen in steps.values())
+    assert whole == {3}
+    assert part == {1}
+    assert (tmp_path / "0.25/leak-free/seed-0/fold-00/predictions.parquet").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["forward", "training", "night", "instructions", "peak", "models"])
+def test_the_benches_start(name: str) -> None:
+    command = [sys.executable, str(BENCHES / f"{name}.py"), "--help"]
+    subprocess.run(command, check=True, capture_output=True)

@@ -1,0 +1,214 @@
+"""Figures: well-formed, truthful, escaped, small."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sleeptools.recording.stages import HUMAN, MOUSE
+from sleeptools.report import colours, markup, plots
+from sleeptools.report.plots.signals import thinned
+from sleeptools.report.svg import Night, confusion, hypnogram
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def night(names=HUMAN, epochs=60, *, label="SC4001", gap=False, epoch_seconds=30.0, start=0.0):
+    rng = np.random.default_rng(5)
+    truth = np.sort(rng.integers(0, len(names), epochs))
+    p = rng.dirichlet(np.ones(len(names)), epochs)
+    place = np.arange(epochs) + (10 * (np.arange(epochs) >= epochs // 2) if gap else 0)
+    onset = start + place * epoch_seconds
+    return Night(label, tuple(names), truth, p.argmax(1), p, onset, epoch_seconds)
+
+
+def parsed(drawing):
+    return ElementTree.fromstring(drawing)
+
+
+def density(drawing):
+    (found,) = (g for g in parsed(drawing).iter(f"{SVG}g") if g.get("class") == "density")
+    return found
+
+
+def texts(root):
+    return ["".join(t.itertext()) for t in root.iter(f"{SVG}text")]
+
+
+@pytest.mark.parametrize("names", [HUMAN, MOUSE])
+def test_hypnogram_names_every_stage_from_the_top(names):
+    root = parsed(hypnogram(night(names)))
+    at = {t.text: float(t.get("y")) for t in root.iter(f"{SVG}text")}
+    order = [name for name in ("W", "Wake", "REM", "N1", "N2", "N3", "NREM") if name in names]
+    assert [at[name] for name in order] == sorted(at[name] for name in order)
+
+
+def test_hypnogram_says_what_it_shows():
+    n = night()
+    root = parsed(hypnogram(n))
+    agreed = f"{(n.truth == n.predicted).mean():.1%}"
+    assert root.get("role") == "img"
+    assert agreed in root.get("aria-label")
+    assert root.find(f"{SVG}title").text == root.get("aria-label")
+
+
+def test_hypnogram_hours_count_from_the_start_of_the_recording():
+    root = parsed(hypnogram(night(epochs=240, start=3600.0)))
+    assert [t for t in texts(root) if re.fullmatch(r"\d+:\d\d", t)] == [
+        "1:00", "1:15", "1:30", "1:45", "2:00", "2:15", "2:30", "2:45", "3:00",
+    ]  # fmt: skip
+
+
+def test_gaps_are_left_open():
+    closed, opened = (hypnogram(night(gap=gap)) for gap in (False, True))
+
+    def areas(drawing):
+        group = density(drawing)
+        return [p.get("d").count("M") for p in group]
+
+    assert areas(closed) == [1] * 5
+    assert areas(opened) == [2] * 5
+
+
+def test_the_density_has_the_right_heights():
+    p = np.array([[0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
+    n = Night("m", MOUSE, np.array([0, 2]), p.argmax(1), p, np.array([0.0, 4.0]), 4.0)
+    group = density(hypnogram(n))
+    # from the bottom NREM, REM, Wake; the highest is drawn first
+    assert [path.get("d") for path in group] == [
+        "M0 0V100h2V0z", "M0 0V80h1V100h1V0z", "M0 0V30h1V0h1V0z",
+    ]  # fmt: skip
+
+
+def test_a_night_without_errors_and_one_of_a_single_epoch():
+    p = np.eye(5)[[0]]
+    one = Night("x", HUMAN, np.array([0]), np.array([0]), p, np.array([0.0]), 30.0)
+    assert "100.0%" in parsed(hypnogram(one)).get("aria-label")
+
+
+def test_a_mouse_day_stays_small():
+    drawing = hypnogram(night(MOUSE, 21600, epoch_seconds=4.0))
+    assert len(drawing) < 1_000_000
+    assert max(map(float, re.findall(r"h(\d+)", drawing))) <= 1440
+
+
+def test_hostile_names_are_escaped():
+    drawing = hypnogram(night(label="<script>alert(1)</script>\"'&"))
+    assert "<script" not in drawing
+    assert "<script>" in parsed(drawing).get("aria-label")
+    matrix = confusion(np.eye(2, dtype=int), ("<b>", "&"), "<i>")
+    assert "<b>" in texts(parsed(matrix))
+
+
+def test_confusion_shows_counts_and_shares():
+    root = parsed(confusion(np.array([[30, 10], [0, 0]]), ("W", "N1"), "Matrix"))
+    shown = texts(root)
+    assert "75.0 %" in shown
+    assert "30" in shown
+    assert shown.count("0.0 %") == 2  # a stage that is not there divides by nothing
+    assert "W: 75% W, 25% N1" in root.get("aria-label")
+
+
+def logs(*, leak_free=True):
+    passes = list(range(1, 11))
+    nothing = [None] * 10
+    kappa = [0.1 * i for i in passes]
+    return pl.DataFrame(
+        {
+            "protocol": "leak-free" if leak_free else "best-on-test",
+            "seed": 0,
+            "fold": 0,
+            "pass": passes,
+            "loss": [2 / i for i in passes],
+            "val_kappa": kappa if leak_free else nothing,
+            "test_kappa": nothing if leak_free else kappa,
+            "selected": [i == 10 for i in passes],
+        },
+        schema_overrides={"val_kappa": pl.Float64, "test_kappa": pl.Float64},
+    )
+
+
+def svg(table, ident):
+    return plots.curves(table).svg(ident)
+
+
+def test_training_curves_take_the_colours_of_the_page():
+    drawing = svg(pl.concat([logs(), logs(leak_free=False)]), "one")
+    root = parsed(drawing)
+    assert "leak-free" in texts(root)
+    assert "best-on-test (optimistic)" in texts(root)
+    assert "var(--accent" in drawing
+    assert "var(--second" in drawing
+    assert not any(sentinel in drawing for sentinel in plots.SENTINELS.values())
+    assert "<style" not in drawing
+    assert "dc:date" not in drawing
+
+
+def test_training_curves_count_whole_passes():
+    few = logs().filter(pl.col("pass") <= 3)
+    assert {"1", "2", "3"} <= set(texts(parsed(svg(few, "few"))))
+
+
+def test_training_curves_are_the_same_twice_and_their_ids_differ_between_figures():
+    a, b = (svg(logs(), "a") for _ in range(2))
+    assert a == b
+    other = svg(logs(), "b")
+    ids = [set(re.findall(r'\sid="([^"]+)"', drawing)) for drawing in (a, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_training_curves_without_any_kappa():
+    parsed(svg(logs().with_columns(val_kappa=pl.lit(None, pl.Float64)), "x"))
+
+
+def test_markup_escapes_texts_and_attributes():
+    assert markup.element("p", markup.text("<&>"), class_='"x"', aria_label=None) == (
+        '<p class="&quot;x&quot;">&lt;&amp;&gt;</p>'
+    )
+    shown = markup.table(["<a>"], [["<b>", 1]], caption="<c>")
+    assert "<a>" not in shown
+    assert "<b>" not in shown
+    assert 'scope="row"' in shown
+    assert 'scope="col"' in shown
+
+
+def test_numbers_are_shortened_in_paths_and_never_in_texts():
+    minutes = np.array([[10.0, 20.0], [30.0, 20.0]])
+    plot = plots.per_bin(np.array([0.0, 2.0]), minutes, minutes, MOUSE[:2], np.array([0.996, 0.12]))
+    root = parsed(plot.svg("day"))
+    assert {"Wake, r = 0.996", "NREM, r = 0.120"} <= set(texts(root))
+    assert not re.search(r"\d\.\d{3}", " ".join(p.get("d", "") for p in root.iter(f"{SVG}path")))
+
+
+def test_bland_altman_and_reliability_draw_what_they_are_given():
+    truth = np.array([400.0, 420.0, np.nan, 380.0])
+    predicted = truth + np.array([5, -5, 1, 9])
+    limits = (3, -8, 14), (-11, -20, -5), (17, 11, 25)
+    found = plots.Agreement("TST", "min", truth, predicted, *limits)
+    root = parsed(plots.bland_altman([found]).svg("ba"))
+    assert "TST, min" in texts(root)
+    assert len(list(root.iter(f"{SVG}use"))) >= 3  # a dot per night that has both
+    assert "bias 3 min" in root.get("aria-label")
+    bins = plots.Bins(np.array([np.nan, 0.8]), np.array([np.nan, 0.75]), np.array([0, 40]))
+    said = parsed(plots.reliability({"as predicted": bins}).svg("r")).get("aria-label")
+    assert "as predicted: 80% right 75%" in said
+
+
+def test_a_thinned_trace_keeps_its_extremes():
+    values = np.random.default_rng(2).normal(0, 1, 5000).astype(np.float32)
+    values[1234] = 99
+    time, kept = thinned(np.arange(5000) / 500, values)
+    assert len(time) == len(kept) <= 900
+    assert kept.max() == 99
+    assert kept.min() == values.min()
+    assert abs(time[kept.argmax()] - 1234 / 500) < 0.03
+
+
+def test_drawings_leave_the_page_with_colours_of_their_own():
+    alone = markup.standalone(hypnogram(night()))
+    assert "var(" not in alone
+    assert "currentColor" not in alone
+    assert colours.STAGES["N3"] in alone
