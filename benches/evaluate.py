@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from sleeptools.runs.run.folds import LEAK_FREE, folds_table, folds_under, make_folds
 
 from instruments import provenance
 from sleeptools import store
 from sleeptools.recording.stages import HUMAN
+from sleeptools.runs.folds import LEAK_FREE, folds_table, folds_under, make_folds
 
 RESULTS = Path(__file__).parent / "results"
 SUBJECTS, NIGHTS, EPOCHS, FOLDS = 78, 153, 195_479, 10

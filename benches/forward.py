@@ -16,7 +16,8 @@ from torch import nn
 
 from instruments import contenders, material, peak, provenance, timing
 from instruments.timing import Values
-from sleeptools import native, registry, store
+from sleeptools import registry, store
+from sleeptools.native.threads import set_threads
 
 RESULTS = Path(__file__).parent / "results"
 TURNS = {1: 31, 32: 15, 256: 7}  # of each batch size
@@ -57,7 +58,7 @@ def race(
 ) -> list[dict[str, Any]]:
     """One case: a row for each contender, also for those that cannot run here."""
     torch.set_num_threads(threads)
-    native.set_threads(threads)
+    set_threads(threads)
     torch.compiler.reset()  # what was compiled for other shapes and threads
     x = material.epochs(batch)
     ready, absent = timing.prepare(contenders.FORWARD, network, x, threads)

@@ -28,7 +28,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch
 
 import numpy as np
 import torch
-from sleeptools.runs.run.folds import LEAK_FREE
 from torch.utils.flop_counter import FlopCounterMode
 
 from instruments import provenance, timing
@@ -39,6 +38,7 @@ from sleeptools.commands.train import TrainOptions, train
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model
 from sleeptools.preprocessing import presets
+from sleeptools.runs.folds import LEAK_FREE
 from sleeptools.training import batches, loop
 from sleeptools.training.loop import Training
 from sleeptools.training.plan import make_plan

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from sleeptools.runs.run.folds import FOLD_PROTOCOLS, LEAK_FREE
 
 from instruments import provenance
 from sleeptools import store
@@ -24,6 +23,7 @@ from sleeptools.commands import preprocess
 from sleeptools.commands.evaluate import evaluate
 from sleeptools.commands.simulate import simulate
 from sleeptools.preprocessing import presets
+from sleeptools.runs.folds import FOLD_PROTOCOLS, LEAK_FREE
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("accuracy", "kappa", "macro_f1")

@@ -19,6 +19,7 @@ from instruments import contenders, material, peak, provenance, timing
 from instruments.timing import Contender, Ready, Values
 from sleeptools import native, registry, store
 from sleeptools.models.recipe.recipe import make_optimiser, stage_loss
+from sleeptools.native.threads import set_threads
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 128
@@ -61,7 +62,7 @@ def race(
 ) -> list[dict[str, Any]]:
     """One case: a row for each contender, also for those that cannot run here."""
     torch.set_num_threads(threads)
-    native.set_threads(threads)
+    set_threads(threads)
     torch.compiler.reset()  # what was compiled for other threads
     ready, absent = timing.prepare(RACE, network, material.epochs(options.batch))
     taken = timing.in_turn(ready, options.turns)

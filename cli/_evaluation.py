@@ -22,7 +22,7 @@ SLEEP = ("tst", "se", "sme", "sol", "waso", "rem_latency_from_sleep_onset", "tra
 
 def show(found: Evaluation) -> None:
     """Print everything that fits; `--json` and the tables on disk have the rest."""
-    from sleeptools.runs.run.folds import NAMED
+    from sleeptools.runs.folds import NAMED
 
     run, simulated = found.run, ", simulated data" if found.run.simulated else ""
     typer.echo(printable(f"{run.name} (model {run.model}{simulated})"))
@@ -91,7 +91,7 @@ def _pooled(found: Evaluation, protocols: Protocols) -> None:
 
 
 def _subject_means(found: Evaluation, protocols: Protocols) -> None:
-    from sleeptools.evaluation.evaluation.subject_metrics import SUBJECT_MEAN, SUBJECT_MEDIAN
+    from sleeptools.evaluation.subject_metrics import SUBJECT_MEAN, SUBJECT_MEDIAN
 
     rows = []
     for p, name in protocols.items():

@@ -143,9 +143,8 @@ def train(
     What is done is skipped, so run the same command again to continue. SIGINT, SIGTERM and
     SIGUSR1 write a checkpoint and exit with 75.
     """
-    from sleeptools.runs.run.folds import SUBJECTS
-
     from sleeptools import registry
+    from sleeptools.runs.folds import SUBJECTS
     from sleeptools.runs.run import options_from
     from sleeptools.store.settings import read_settings, settings_table
 
@@ -194,7 +193,7 @@ def train(
 
 def _together(asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Put options over what a file asks for; one that rules out a thing in the file drops it."""
-    from sleeptools.runs.run.folds import SUBJECTS
+    from sleeptools.runs.folds import SUBJECTS
 
     before = asked.get("split", SUBJECTS)
     if "folds_from" in given or given.get("split", before) != before:
@@ -220,9 +219,8 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
 
 def _folds(epochs: Path, split: str) -> int:
     """Give 20 folds, or one per subject where there are fewer; of epochs as many as the paper."""
-    from sleeptools.runs.run.folds import STRATIFIED
-
     from sleeptools.preprocessing.epochs import open_epochs
+    from sleeptools.runs.folds import STRATIFIED
 
     if split == STRATIFIED:
         return 5
@@ -269,7 +267,7 @@ def _where(p: Progress) -> str:
 
 
 def _state(p: Progress) -> str:
-    from sleeptools.runs.run.folds import BEST_ON_TEST
+    from sleeptools.runs.folds import BEST_ON_TEST
 
     judge = "test" if p.protocol == BEST_ON_TEST else "val"
     kappa = "" if p.val_kappa is None else f" {judge} kappa {p.val_kappa:.3f}"

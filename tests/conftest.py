@@ -89,10 +89,11 @@ def one_thread() -> Iterator[None]:
 def _leaves_the_core_as_it_was() -> Iterator[None]:
     """Let no test hand another variant or number of threads on to all that come after it."""
     from sleeptools import native
+    from sleeptools.native import threads
 
-    before = native.variant(), native.threads_in_use()
+    before = native.variant(), threads.threads_in_use()
     yield
-    assert (native.variant(), native.threads_in_use()) == before
+    assert (native.variant(), threads.threads_in_use()) == before
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sleeptools import store
 from sleeptools.commands import external_test
 from sleeptools.evaluation import evaluation
+from sleeptools.evaluation.confusion import PLACE, VALUES
 from sleeptools.evaluation.evaluation import Evaluation, compare
-from sleeptools.evaluation.evaluation.confusion import PLACE, VALUES
 from sleeptools.runs.run import open_run
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing.epochs import EpochFile, EpochSet, check_epochs, open_epochs
 from sleeptools.recording import montage
 from sleeptools.runs import model_folder, nights
+from sleeptools.runs.folds import EXTERNAL
 from sleeptools.runs.run import RUN_KIND, RUN_VERSION, Trained
-from sleeptools.runs.run.folds import EXTERNAL
 from sleeptools.store import settings
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ import torch
 from sleeptools import native, store
 from sleeptools.errors import UnavailableError
 from sleeptools.preprocessing.epochs import check_epochs
+from sleeptools.runs.folds import LEAK_FREE
 from sleeptools.runs.run import RUN_KIND
-from sleeptools.runs.run.folds import LEAK_FREE
 from sleeptools.training import batches
 from sleeptools.training.ablation import variants
 from sleeptools.training.batches import Source

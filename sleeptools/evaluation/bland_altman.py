@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.evaluation import bootstrap
-from sleeptools.evaluation.evaluation.bootstrap import Interval
+from sleeptools.evaluation.bootstrap import Interval
 
 Values = npt.NDArray[np.float64]
 LIMITS: Final = 1.96  # standard deviations

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.evaluation import bootstrap
-from sleeptools.evaluation.evaluation.bootstrap import Bounds
+from sleeptools.evaluation.bootstrap import Bounds
 
 Values = npt.NDArray[np.float64]
 Stages = npt.NDArray[Any]

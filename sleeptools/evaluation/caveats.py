@@ -9,10 +9,10 @@ import numpy as np
 
 from sleeptools.errors import DataError
 from sleeptools.evaluation import bootstrap, metrics, sleep_agreement
-from sleeptools.evaluation.evaluation.confusion import Counted
+from sleeptools.evaluation.confusion import Counted
 from sleeptools.runs import nights, predictions
+from sleeptools.runs.folds import BEST_ON_TEST, LEAK_FREE
 from sleeptools.runs.run import Run
-from sleeptools.runs.run.folds import BEST_ON_TEST, LEAK_FREE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import Any
 
 from sleeptools.evaluation import published
 from sleeptools.evaluation.evaluation import Evaluation
-from sleeptools.runs.run.folds import BEST_ON_TEST, EXTERNAL
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL
 
 
 @dataclass(frozen=True)

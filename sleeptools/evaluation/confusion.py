@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from sleeptools.evaluation import metrics, subject_metrics
-from sleeptools.evaluation.evaluation.metrics import Counts
-from sleeptools.evaluation.evaluation.subject_metrics import Cube
+from sleeptools.evaluation.metrics import Counts
+from sleeptools.evaluation.subject_metrics import Cube
 
 if TYPE_CHECKING:
     import polars as pl

@@ -25,13 +25,13 @@ from sleeptools.evaluation import (
     subject_metrics,
     uncertain_epochs,
 )
-from sleeptools.evaluation.evaluation.bootstrap import Interval
-from sleeptools.evaluation.evaluation.confusion import Counted, Key
-from sleeptools.evaluation.evaluation.metrics import Counts
-from sleeptools.evaluation.evaluation.subject_metrics import POOLED, Cube, Result
+from sleeptools.evaluation.bootstrap import Interval
+from sleeptools.evaluation.confusion import Counted, Key
+from sleeptools.evaluation.metrics import Counts
+from sleeptools.evaluation.subject_metrics import POOLED, Cube, Result
 from sleeptools.runs import nights, predictions
+from sleeptools.runs.folds import BEST_ON_TEST, FOLD_PROTOCOLS, LEAK_FREE
 from sleeptools.runs.run import Run
-from sleeptools.runs.run.folds import BEST_ON_TEST, FOLD_PROTOCOLS, LEAK_FREE
 
 if TYPE_CHECKING:
     import polars as pl

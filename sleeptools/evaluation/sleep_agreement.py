@@ -10,8 +10,8 @@ import numpy as np
 from sleeptools.datasets.simulation import true_stages
 from sleeptools.evaluation import bland_altman as agreement
 from sleeptools.evaluation import bootstrap, metrics, sleep_statistics
-from sleeptools.evaluation.evaluation.bland_altman import BlandAltman
-from sleeptools.evaluation.evaluation.sleep_statistics import MINUTE, UNITS, Clock
+from sleeptools.evaluation.bland_altman import BlandAltman
+from sleeptools.evaluation.sleep_statistics import MINUTE, UNITS, Clock
 from sleeptools.runs import nights
 
 if TYPE_CHECKING:

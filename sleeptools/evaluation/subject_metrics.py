@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sleeptools.evaluation import bootstrap, metrics
-from sleeptools.evaluation.evaluation.bootstrap import Bounds, Statistic
-from sleeptools.evaluation.evaluation.metrics import Counts, Values
+from sleeptools.evaluation.bootstrap import Bounds, Statistic
+from sleeptools.evaluation.metrics import Counts, Values
 
 if TYPE_CHECKING:
     import polars as pl

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sleeptools import native, registry
 from sleeptools.errors import UsageError
 from sleeptools.inference.weights import Weights
+from sleeptools.native.threads import set_threads_here, usable_cpus, wanted_threads
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.runs import model_folder
@@ -103,7 +104,7 @@ class Engine:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16")
         folder = Path(folder)
         facts = model_folder.read_config(folder)
-        count = native.wanted_threads(threads) or native.usable_cpus()
+        count = wanted_threads(threads) or usable_cpus()
         name = str(facts["model"])
         if not native.available() or name not in registry.names("networks"):
             from sleeptools.inference import torch_network
@@ -150,11 +151,11 @@ class Engine:
             )
         if epochs.dtype.kind not in "fiu":
             raise ValueError(f"x holds {epochs.dtype}; expected float32")
-        before = native.set_threads_here(self.threads)
+        before = set_threads_here(self.threads)
         try:
             return self._score(epochs, onsets)
         finally:
-            native.set_threads_here(before)
+            set_threads_here(before)
 
     def _score(self, epochs: NDArray[Any], onsets: ArrayLike | None) -> Floats:
         if self._several:

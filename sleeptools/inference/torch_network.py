@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sleeptools import native
 from sleeptools.models.folder import load_model
-from sleeptools.native import Floats
+from sleeptools.native import Floats, threads
 
 
 class Network:
@@ -44,7 +43,7 @@ class Network:
     @torch.inference_mode()
     def _logits(self, x: Floats) -> Floats:
         before = torch.get_num_threads()
-        torch.set_num_threads(native.threads_in_use() or before)
+        torch.set_num_threads(threads.threads_in_use() or before)
         mine = torch.from_numpy(np.require(x, requirements="W"))  # torch warns of a read-only map
         try:
             logits: Floats = self.model(mine).float().numpy()

@@ -40,7 +40,7 @@ from sleeptools.models.layers.explain import Explained
 from sleeptools.models.layers.streams import Activation, FoldedStreams, TwoStreams
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
-from sleeptools.native.two_stream_conv import Layer
+from sleeptools.native.conv_streams import ConvLayer
 
 ABOUT = {
     "paper": "Eldele et al. 2021, doi:10.1109/TNSRE.2021.3076234",
@@ -57,14 +57,14 @@ REDUCTION = 16  # of the squeeze
 DROPOUT = 0.1  # in the encoder
 SHAPES = (
     (
-        Layer(64, 50, 6, 24, (8, 2, 4)),  # (64, 251)
-        Layer(128, 8, 1, 4),
-        Layer(128, 8, 1, 4, (4, 4, 2)),  # (128, 64)
+        ConvLayer(64, 50, 6, 24, (8, 2, 4)),  # (64, 251)
+        ConvLayer(128, 8, 1, 4),
+        ConvLayer(128, 8, 1, 4, (4, 4, 2)),  # (128, 64)
     ),
     (
-        Layer(64, 400, 50, 200, (4, 2, 2)),  # (64, 31)
-        Layer(128, 7, 1, 3),
-        Layer(128, 7, 1, 3, (2, 2, 1)),  # (128, 16)
+        ConvLayer(64, 400, 50, 200, (4, 2, 2)),  # (64, 31)
+        ConvLayer(128, 7, 1, 3),
+        ConvLayer(128, 7, 1, 3, (2, 2, 1)),  # (128, 16)
     ),
 )
 

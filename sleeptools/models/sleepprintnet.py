@@ -41,9 +41,9 @@ from sleeptools.models.layers.config import Settings
 from sleeptools.models.layers.keras import ADAM_EPS
 from sleeptools.models.layers.streams import Activation, FoldedStreams, TwoStreams
 from sleeptools.models.recipe.recipe import Recipe
-from sleeptools.native import two_stream_conv
+from sleeptools.native import conv_streams
+from sleeptools.native.conv_streams import ConvLayer
 from sleeptools.native.layer_tables import mmasleepnet
-from sleeptools.native.two_stream_conv import Layer
 
 ABOUT = {
     "paper": "Jia et al. 2020, SleepPrintNet, IEEE Trans. Artif. Intell. 1(3)",
@@ -150,7 +150,7 @@ class Config(Settings):
         return round(self.sample_rate * self.epoch_seconds)
 
 
-def shapes(width: int, config: Config) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+def shapes(width: int, config: Config) -> tuple[tuple[ConvLayer, ...], tuple[ConvLayer, ...]]:
     """Layers of the short-kernel and of the long-kernel stream of a modality."""
     if config.variant == "mmasleepnet":
         return mmasleepnet.layers(width, (64, 512), 24)
@@ -159,12 +159,12 @@ def shapes(width: int, config: Config) -> tuple[tuple[Layer, ...], tuple[Layer, 
     short, long = ((k, s, (k - s) // 2) for k, s in first)
     return (
         (
-            Layer(width, *short, (8, 8, 0)),
-            Layer(wide, 8, 1, 4), Layer(wide, 8, 1, 3), Layer(wide, 8, 1, 4, (4, 4, 0)),
+            ConvLayer(width, *short, (8, 8, 0)),
+            ConvLayer(wide, 8, 1, 4), ConvLayer(wide, 8, 1, 3), ConvLayer(wide, 8, 1, 4, (4, 4, 0)),
         ),
         (
-            Layer(width, *long, (4, 4, 0)),
-            Layer(wide, 6, 1, 3), Layer(wide, 6, 1, 2), Layer(wide, 6, 1, 3, (2, 2, 0)),
+            ConvLayer(width, *long, (4, 4, 0)),
+            ConvLayer(wide, 6, 1, 3), ConvLayer(wide, 6, 1, 2), ConvLayer(wide, 6, 1, 3, (2, 2, 0)),
         ),
     )  # fmt: skip
 
@@ -262,7 +262,9 @@ class Model(nn.Module):
         first = (0, config.sizes[0], sum(config.sizes[:2]))
         self.folded = FoldedStreams(list(zip(first, (eeg, eog, emg), strict=True)))
         length = config.samples * (1 + 2 * config.context)
-        _, maps, steps = two_stream_conv.places(two_stream_conv.parse(self.folded.shape), length)
+        _, maps, steps = conv_streams.stream_places(
+            conv_streams.parse_streams(self.folded.shape), length
+        )
         hidden = 128 if config.variant == "original" else 256
         self.linear1 = nn.Linear(maps * steps + self.spatial.features, hidden)
         self.linear2 = nn.Linear(hidden, config.stages)

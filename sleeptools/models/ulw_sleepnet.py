@@ -39,7 +39,7 @@ from sleeptools.models.ops.separable_stream import separable_stream
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.native.layer_tables import ulw_sleepnet
-from sleeptools.native.separable_stream import fold
+from sleeptools.native.separable_stream import fold_separable
 
 _AUTHORS = Recipe(
     variant="authors", passes=50, batch=32, learning_rate=1e-3, amsgrad=True,
@@ -144,7 +144,7 @@ class FoldedExtractor(Folded):
         """Fold each BatchNorm and each shortcut; differentiable."""
         tensors = dict(self.extractor.named_parameters()) | dict(self.extractor.named_buffers())
         names = [name for name, _ in self.extractor.named_children()]
-        return torch.cat(fold(tensors, names, ulw_sleepnet.NORM_EPS))
+        return torch.cat(fold_separable(tensors, names, ulw_sleepnet.NORM_EPS))
 
 
 class Model(nn.Module):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
-from sleeptools.native import Floats
+from sleeptools.native import Floats, threads
 
 P = ParamSpec("P")
 
@@ -142,7 +142,7 @@ class Ready:
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs, float32 and C-contiguous: the probability of each stage (B, stages)."""
-        key = (x.shape, native.variant(), native.most_threads())
+        key = (x.shape, native.variant(), threads.most_threads())
         network = self._take(key) or self.make(x.shape)
         try:
             return network(x)

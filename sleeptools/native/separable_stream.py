@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
-from sleeptools.native import Floats
+from sleeptools.native import Floats, threads
 from sleeptools.native.prepared import Call, Op, on_cpu
 
 OP = "separable_stream"
@@ -26,7 +26,7 @@ MAX_BLOCKS = 8  # a step of the last one is 4^8 samples; csrc/ops.h
 MAX_KERNEL = 255
 
 
-class Plan(NamedTuple):
+class SeparableLayout(NamedTuple):
     """What depends on sizes alone.
 
     Parameters
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     floats: int
 
 
-def weight_count(widths: Sequence[int], kernel: int) -> int:
+def separable_weight_count(widths: Sequence[int], kernel: int) -> int:
     """Numbers in the vector of weights."""
     total, inputs = 0, 1
     for width in widths:
@@ -74,12 +74,12 @@ def check_separable_stream(
         )
     if not 1 <= kernel <= MAX_KERNEL or kernel % 2 == 0:
         raise ValueError(f"{OP}: kernel is {kernel}; expected an odd number up to {MAX_KERNEL}")
-    expected = (weight_count(widths, kernel),)
+    expected = (separable_weight_count(widths, kernel),)
     if weights != expected:
         raise ValueError(f"{OP}: weights has shape {weights}; expected {expected}")
 
 
-def fold(tensors: Mapping[str, Any], names: Iterable[str], eps: float) -> list[Any]:
+def fold_separable(tensors: Mapping[str, Any], names: Iterable[str], eps: float) -> list[Any]:
     """Fold each BatchNorm into its convolution, and each shortcut's two convolutions into one.
 
     Parameters
@@ -129,9 +129,9 @@ def _separable(tensors: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def plan_separable_stream(
+def separable_layout(
     widths: tuple[int, ...], kernel: int, samples: int, device: int = native.CPU
-) -> Plan:
+) -> SeparableLayout:
     """Lay out a call of the core; the sizes are checked before."""
     work, inputs, steps = 0, 1, samples
     for width in widths:
@@ -144,7 +144,7 @@ def plan_separable_stream(
     address = table.ctypes.data
     sizes = (address, samples, len(widths), kernel, device)
     floats = int(native.module(OP).separable_stream_workspace(*sizes))
-    return Plan(table, address, work, floats)
+    return SeparableLayout(table, address, work, floats)
 
 
 @Op
@@ -177,8 +177,8 @@ def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: 
     check_separable_stream(x.shape, weights.shape, widths, kernel)
     x, weights = (np.ascontiguousarray(array, np.float32) for array in (x, weights))
     batch, signals, samples = x.shape
-    p = plan_separable_stream(tuple(widths), kernel, samples)
-    slots = native.threads(batch * signals, p.work)
+    p = separable_layout(tuple(widths), kernel, samples)
+    slots = threads.threads_for(batch * signals, p.work)
     workspace = np.empty(slots * p.floats, np.float32)
     out = np.empty((batch, signals, widths[-1]), np.float32)
     sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)

@@ -3,22 +3,31 @@
 A stream is a chain of convolutions, each with an activation and perhaps a max-pool, over some
 channels of the input. Streams over the same channels are one modality, and their outputs follow
 each other in time; the maps of the next modality follow below. On its way through torch a
-description is a flat list of whole numbers (`describe`), and the weights are one vector: weight
+description is a flat list of whole numbers (`describe_streams`), and the weights are one vector: weight
 (outputs, inputs, kernel) and bias (outputs) of each layer in turn.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
-from sleeptools.native import Floats
+from sleeptools.native import Floats, threads
+from sleeptools.native.conv_streams import (
+    ACTIVATIONS,
+    PRECISIONS,
+    Activation,
+    ConvStream,
+    layer_sizes,
+    parse_streams,
+    stream_places,
+    stream_weight_count,
+)
 from sleeptools.native.prepared import Call, Op, on_cpu
 
 OP = "two_stream_conv"
@@ -26,40 +35,12 @@ PANEL = 16  # outputs of a panel; csrc/ops.h
 TILE_DEPTH = 32  # bfloat16 in a row of a tile register; csrc/cpu/tiles.h
 EPOCHS = 8  # that a thread takes through a layer together; csrc/ops.h
 ALIGN = 16  # floats; a cache line
-ACTIVATIONS = ("leaky_relu", "relu", "gelu")  # in the order of csrc/ops.h
-PRECISIONS = ("fp32", "bf16")
 
-Activation = Literal["leaky_relu", "relu", "gelu"]
 Precision = Literal["fp32", "bf16"]
 Table = NDArray[np.int64]
 
 
-class Layer(NamedTuple):
-    """A convolution, and the pool after it as (kernel, stride, padding)."""
-
-    outputs: int
-    kernel: int
-    stride: int = 1
-    pad: int = 0
-    pool: tuple[int, int, int] = (1, 1, 0)
-
-
-class Stream(NamedTuple):
-    """Layers over `channels` channels of the input from `channel` on."""
-
-    channel: int
-    channels: int
-    layers: tuple[Layer, ...]
-
-
-class Sizes(NamedTuple):
-    """Rows of a layer's convolution, and its time steps after the pool."""
-
-    rows: int
-    steps: int
-
-
-class Plan(NamedTuple):
+class StreamLayout(NamedTuple):
     """The tables of csrc/ops.h, the output's size, and the sizes of buffers in floats."""
 
     layers: Table
@@ -83,67 +64,7 @@ class Plan(NamedTuple):
         return ALIGN + threads * min(batch, EPOCHS) * self.slot + self.behind
 
 
-def describe(streams: Iterable[Stream]) -> list[int]:
-    """Flatten a description to whole numbers."""
-    numbers: list[int] = []
-    for stream in streams:
-        numbers += [stream.channel, stream.channels, len(stream.layers)]
-        for layer in stream.layers:
-            numbers += [*layer[:4], *layer.pool]
-    return numbers
-
-
-def parse(shape: Sequence[int]) -> list[Stream]:
-    """Read what `describe` wrote."""
-    streams, at = [], 0
-    while at < len(shape):
-        channel, channels, count = shape[at : at + 3]
-        layers = []
-        for start in range(at + 3, at + 3 + 7 * count, 7):
-            o, k, s, p, *pool = shape[start : start + 7]
-            layers.append(Layer(o, k, s, p, (pool[0], pool[1], pool[2])))
-        streams.append(Stream(channel, channels, tuple(layers)))
-        at += 3 + 7 * count
-    return streams
-
-
-def sizes(stream: Stream, samples: int) -> list[Sizes]:
-    """Lengths along a stream; not positive where the input is too short."""
-    found = []
-    for layer in stream.layers:
-        rows = (samples + 2 * layer.pad - layer.kernel) // layer.stride + 1
-        kernel, stride, pad = layer.pool
-        samples = (rows + 2 * pad - kernel) // stride + 1
-        found.append(Sizes(rows, samples))
-    return found
-
-
-def places(streams: Sequence[Stream], samples: int) -> tuple[list[tuple[int, int]], int, int]:
-    """Where each stream's output starts, (map, step), and the size of the whole: maps, steps."""
-    found = [(0, 0)]
-    for before, after in pairwise(streams):
-        row, step = found[-1]
-        if (before.channel, before.channels) == (after.channel, after.channels):
-            found.append((row, step + sizes(before, samples)[-1].steps))
-        else:
-            found.append((row + before.layers[-1].outputs, 0))
-    last = streams[-1]
-    row, step = found[-1]
-    return found, row + last.layers[-1].outputs, step + sizes(last, samples)[-1].steps
-
-
-def weight_count(streams: Iterable[Stream]) -> int:
-    """Numbers in the vector of weights and biases."""
-    total = 0
-    for stream in streams:
-        inputs = stream.channels
-        for layer in stream.layers:
-            total += layer.outputs * (inputs * layer.kernel + 1)
-            inputs = layer.outputs
-    return total
-
-
-def check(
+def check_streams(
     size: tuple[int, ...],
     weights: tuple[int, ...],
     shape: Sequence[int],
@@ -163,8 +84,8 @@ def check(
         raise ValueError(f"{OP}: activation is {activation!r}; expected one of {ACTIVATIONS}")
     if precision not in PRECISIONS:
         raise ValueError(f"{OP}: precision is {precision!r}; expected one of {PRECISIONS}")
-    streams = parse(shape)
-    expected = (weight_count(streams),)
+    streams = parse_streams(shape)
+    expected = (stream_weight_count(streams),)
     if weights != expected:
         raise ValueError(f"{OP}: weights has shape {weights}; expected {expected}")
     for stream in streams:
@@ -172,15 +93,15 @@ def check(
     _check_places(streams, size[2])
 
 
-check_once = functools.lru_cache(maxsize=64)(check)
-"""As `check`, for a shape in a tuple; torch.compile cannot look into it."""
+check_streams_once = functools.lru_cache(maxsize=64)(check_streams)
+"""As `check_streams`, for a shape in a tuple; torch.compile cannot look into it."""
 
 
-def _check_stream(stream: Stream, size: tuple[int, ...]) -> None:
+def _check_stream(stream: ConvStream, size: tuple[int, ...]) -> None:
     end = stream.channel + stream.channels
     if end > size[1]:
         raise ValueError(f"{OP}: x has shape {size}; expected at least {end} channels")
-    if any(min(lengths) < 1 for lengths in sizes(stream, size[2])):
+    if any(min(lengths) < 1 for lengths in layer_sizes(stream, size[2])):
         raise ValueError(f"{OP}: x has shape {size}; expected more samples: a layer sees none")
     for layer in stream.layers:
         kernel, _, pad = layer.pool
@@ -188,10 +109,10 @@ def _check_stream(stream: Stream, size: tuple[int, ...]) -> None:
             raise ValueError(f"{OP}: pool padding is {pad}; expected at most half of {kernel}")
 
 
-def _check_places(streams: Sequence[Stream], samples: int) -> None:
-    starts, _, steps = places(streams, samples)
+def _check_places(streams: Sequence[ConvStream], samples: int) -> None:
+    starts, _, steps = stream_places(streams, samples)
     for i, (stream, (_, start)) in enumerate(zip(streams, starts, strict=True)):
-        end = start + sizes(stream, samples)[-1].steps
+        end = start + layer_sizes(stream, samples)[-1].steps
         if (i + 1 == len(starts) or starts[i + 1][1] == 0) and end != steps:
             raise ValueError(f"{OP}: a modality has {end} steps; expected {steps} as the last one")
         maps, wanted = stream.layers[-1].outputs, streams[i - 1].layers[-1].outputs
@@ -212,27 +133,27 @@ def depth_unit(precision: str) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def plan(shape: tuple[int, ...], samples: int, *, unit: int) -> Plan:
+def stream_layout(shape: tuple[int, ...], samples: int, *, unit: int) -> StreamLayout:
     """Lay out tables and buffers for an input of `samples` samples; checked before.
 
     Parameters
     ----------
     shape
-        As `describe` writes it.
+        As `describe_streams` writes it.
     samples
         Of a channel.
     unit
         See `depth_unit`.
     """
-    streams = parse(shape)
-    starts, maps, steps = places(streams, samples)
+    streams = parse_streams(shape)
+    starts, maps, steps = stream_places(streams, samples)
     layers: list[tuple[int, ...]] = []
     table, packed, largest, work, behind = [], 0, 0, 0, 0
     for stream, place in zip(streams, starts, strict=True):
         table.append((stream.channel, stream.channels, len(layers), len(stream.layers), *place))
         inputs = stream.channels
         pads = [layer.pad for layer in stream.layers[1:]] + [0]
-        for layer, size, pad in zip(stream.layers, sizes(stream, samples), pads, strict=True):
+        for layer, size, pad in zip(stream.layers, layer_sizes(stream, samples), pads, strict=True):
             bias, panels = packed, -(-layer.outputs // PANEL)
             weight = bias + panels * PANEL
             depth = inputs * layer.kernel
@@ -244,7 +165,7 @@ def plan(shape: tuple[int, ...], samples: int, *, unit: int) -> Plan:
             inputs = layer.outputs
     margin = max(stream.layers[0].pad for stream in streams)
     channels = max(stream.channels for stream in streams)
-    return Plan(
+    return StreamLayout(
         np.array(layers, np.int64),
         np.array(table, np.int64),
         maps,
@@ -263,7 +184,7 @@ def _aligned(count: int) -> int:
     return -(-count // ALIGN) * ALIGN + ALIGN
 
 
-def pack(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floats:
+def pack_weights(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floats:
     """Put weights in the order in which the kernel reads them.
 
     Parameters
@@ -271,7 +192,7 @@ def pack(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floa
     weights
         Weight and bias of each layer in turn, in one vector.
     shape
-        As `describe` writes it.
+        As `describe_streams` writes it.
     precision
         "bf16" rounds the weights where the CPU can multiply them as such.
 
@@ -282,7 +203,7 @@ def pack(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floa
     """
     unit = depth_unit(precision)
     parts, at = [], 0
-    for stream in parse(shape):
+    for stream in parse_streams(shape):
         inputs = stream.channels
         for layer in stream.layers:
             outputs, count = layer.outputs, layer.outputs * inputs * layer.kernel
@@ -307,8 +228,8 @@ def _pack_layer(weight: Floats, unit: int) -> Floats:
     return np.ascontiguousarray(pairs).view(np.float32).reshape(-1)
 
 
-def numbers(
-    p: Plan, size: Sequence[int], activation: str, slope: float, *, bf16: bool, slots: int
+def op_numbers(
+    p: StreamLayout, size: Sequence[int], activation: str, slope: float, *, bf16: bool, slots: int
 ) -> list[int | float | bool]:
     """List everything for `native.launch` between the four addresses and the device.
 
@@ -350,7 +271,7 @@ def two_stream_conv(
     weights
         Weight and bias of each layer in turn, in one vector.
     shape
-        As `describe` writes it.
+        As `describe_streams` writes it.
     activation, slope
         After each convolution; the slope is leaky_relu's.
     precision
@@ -370,15 +291,15 @@ def two_stream_conv(
     UnavailableError
         If the native core is off.
     """
-    check_once(x.shape, weights.shape, tuple(shape), activation, precision)
+    check_streams_once(x.shape, weights.shape, tuple(shape), activation, precision)
     x = np.ascontiguousarray(x, np.float32)
     if packed is None:
-        packed = pack(np.asarray(weights, np.float32), shape, precision)
+        packed = pack_weights(np.asarray(weights, np.float32), shape, precision)
     bf16 = uses_bf16(precision)
-    p = plan(tuple(shape), x.shape[2], unit=depth_unit(precision))
+    p = stream_layout(tuple(shape), x.shape[2], unit=depth_unit(precision))
     native.check_shape(OP, "packed", packed, (p.packed,))
-    slots = native.threads(len(x) * len(p.streams), p.work)
+    slots = threads.threads_for(len(x) * len(p.streams), p.work)
     workspace = np.empty(p.workspace(slots, len(x)), np.float32)
     out = np.empty((len(x), p.maps, p.steps), np.float32)
-    settings = numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
+    settings = op_numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
     return on_cpu(OP, (x, packed, workspace), out, *settings, keep=(p.layers, p.streams))

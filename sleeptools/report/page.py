@@ -154,6 +154,7 @@ def count(number: int, what: str) -> str:
 
 
 def unit(name: str) -> str:
+    """Label of a metric with its unit; kappa has none."""
     return LABELS[name] if name == "kappa" else f"{LABELS[name]}, %"
 
 

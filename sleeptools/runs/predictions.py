@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sleeptools import store
 from sleeptools.errors import DataError
+from sleeptools.runs.folds import MIXED
 from sleeptools.runs.run import FOLDS_EPOCHS, Run, Trained
-from sleeptools.runs.run.folds import MIXED
 
 if TYPE_CHECKING:
     import polars as pl

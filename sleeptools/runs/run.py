@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sleeptools import store
 from sleeptools.errors import DataError, UsageError
-from sleeptools.runs.run.folds import BEST_ON_TEST, EXTERNAL, MIXED
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, MIXED
 from sleeptools.store import settings
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sleeptools import native
 from sleeptools.errors import UnavailableError, UsageError
+from sleeptools.native import threads
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.recording.stages import UNSCORED
@@ -51,14 +51,14 @@ def choose(name: str) -> torch.device:
 
 
 def set_threads(asked: int | None) -> int:
-    """Set the number of CPU threads: see `native.wanted_threads`.
+    """Set the number of CPU threads: see `threads.wanted_threads`.
 
     Raises
     ------
     UsageError
         If asked for fewer than one.
     """
-    count = native.wanted_threads(asked)
+    count = threads.wanted_threads(asked)
     if count and count != torch.get_num_threads():
         torch.set_num_threads(count)
     return torch.get_num_threads()

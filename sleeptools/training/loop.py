@@ -30,9 +30,9 @@ from sleeptools.models.recipe.augmentation import augment
 from sleeptools.models.recipe.recipe import adjust_optimiser, make_optimiser, stage_loss
 from sleeptools.models.recipe.schedule import Place
 from sleeptools.preprocessing.sequences import NONE
+from sleeptools.runs.folds import BEST_ON_TEST
+from sleeptools.runs.predictions import WATCH
 from sleeptools.runs.run import EXPLAIN
-from sleeptools.runs.run.folds import BEST_ON_TEST
-from sleeptools.runs.run.predictions import WATCH
 from sleeptools.training import checkpoint, explain
 from sleeptools.training.batches import Numbers, Source, probabilities, windows
 from sleeptools.training.checkpoint import State

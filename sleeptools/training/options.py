@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sleeptools.runs.run.folds import LEAK_FREE, SUBJECTS
+from sleeptools.runs.folds import LEAK_FREE, SUBJECTS
 
 BY_SEED, PUBLISHED = "seed", "published"
 

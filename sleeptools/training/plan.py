@@ -19,8 +19,7 @@ from sleeptools.models.folder import build_model
 from sleeptools.models.recipe.recipe import Recipe, make_optimiser, resolve_recipe
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.runs import model_folder, nights
-from sleeptools.runs.run import FOLDS_EPOCHS, RUN_KIND, RUN_VERSION, Trained, is_done
-from sleeptools.runs.run.folds import (
+from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
     LEAK_FREE,
     LEAKY,
@@ -31,6 +30,7 @@ from sleeptools.runs.run.folds import (
     folds_table,
     folds_under,
 )
+from sleeptools.runs.run import FOLDS_EPOCHS, RUN_KIND, RUN_VERSION, Trained, is_done
 from sleeptools.store import settings
 from sleeptools.training import splits
 from sleeptools.training.options import TrainOptions

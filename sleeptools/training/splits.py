@@ -9,7 +9,7 @@ import numpy as np
 
 from sleeptools.errors import UsageError
 from sleeptools.preprocessing.epochs import EpochSet
-from sleeptools.runs.run.folds import (
+from sleeptools.runs.folds import (
     SPLITS,
     STRATIFIED,
     SUBJECTS,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.runs.folds import BEST_ON_TEST, FOLD_PROTOCOLS, Division
 from sleeptools.runs.run import FINAL, STATE, Trained, is_done
-from sleeptools.runs.run.folds import BEST_ON_TEST, FOLD_PROTOCOLS, Division
 
 __all__ = ["FINAL", "PROTOCOLS", "STATE", "Task"]
 

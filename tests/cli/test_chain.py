@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sleeptools.runs.run.folds import FOLD_PROTOCOLS, LEAK_FREE
 
 from sleeptools import store
 from sleeptools.preprocessing.epochs import open_epochs
+from sleeptools.runs.folds import FOLD_PROTOCOLS, LEAK_FREE
 
 QUICK = ("--passes", 1, "--set", "recipe.batch=32", "--set", "recipe.learning_rate=0.001")
 

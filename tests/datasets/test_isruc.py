@@ -289,7 +289,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_simulated_scorers_agree_as_people_do(raw: Path) -> None:
-    from sleeptools.evaluation.evaluation.metrics import kappa
+    from sleeptools.evaluation.metrics import kappa
 
     recordings = [isruc.read(s) for s in isruc.find(raw)]
     assert all(r.facts["simulated"] for r in recordings)

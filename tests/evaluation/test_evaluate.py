@@ -7,8 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
-from sleeptools.runs.run.folds import FOLD_PROTOCOLS
-from sleeptools.runs.run.predictions import logs
 
 import synthetic_run
 from sleeptools import store
@@ -16,6 +14,8 @@ from sleeptools.commands.evaluate import evaluate
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluation import evaluation, sleep_agreement
 from sleeptools.recording.stages import MOUSE
+from sleeptools.runs.folds import FOLD_PROTOCOLS
+from sleeptools.runs.predictions import logs
 from sleeptools.runs.run import open_run, options_from, run_progress
 
 

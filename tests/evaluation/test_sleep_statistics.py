@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from sleeptools.evaluation.evaluation.sleep_statistics import Clock, measure
 
 from sleeptools.evaluation import bland_altman, sleep_statistics
+from sleeptools.evaluation.sleep_statistics import Clock, measure
 from sleeptools.recording.stages import HUMAN, MOUSE
 
 W, N1, N2, N3, REM = range(5)

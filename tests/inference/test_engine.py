@@ -18,6 +18,7 @@ from sleeptools import native, store
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.inference.engine import CHUNK, Engine
 from sleeptools.models.folder import build_model, load_model, save_model
+from sleeptools.native import threads
 from sleeptools.preprocessing import sequences
 from sleeptools.runs import model_folder
 
@@ -292,16 +293,16 @@ def test_threads_and_no_torch(folder: Path) -> None:
 @needs_core
 def test_threads_of_an_engine_are_its_own(folder: Path) -> None:
     engine = Engine.load(folder, threads=1)
-    native.set_threads(2)
+    threads.set_threads(2)
     try:
         seen = []
         network = engine.network
-        engine.network = lambda x: seen.append(native.threads(100, 10**9)) or network(x)
+        engine.network = lambda x: seen.append(threads.threads_for(100, 10**9)) or network(x)
         engine.hypnodensity(signals(1))
         assert seen == [1]
-        assert native.threads(100, 10**9) == 2
+        assert threads.threads_for(100, 10**9) == 2
     finally:
-        native.set_threads(0)
+        threads.set_threads(0)
 
 
 def test_without_the_core(folder: Path) -> None:

@@ -16,6 +16,7 @@ from sleeptools import native
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.models.ops import _philox, conv_block
 from sleeptools.models.ops.dropout import dropout
+from sleeptools.native import threads
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
 CPU_VARIANTS = native.variants()[1:] or [
@@ -215,7 +216,7 @@ def test_threads_do_not_change_a_bit(precision: str, variant: str) -> None:
     tensors, settings = arguments(37, 400, 2, 40, 9), ("gelu", 0.0, 1e-5, 0.5, 0, precision)
     results = []
     for count in (1, 2, 3, 0):
-        native.set_threads(count)
+        threads.set_threads(count)
         results.append(gradients(conv_block.conv_block, tensors, [2, 3, 4, 4, 2], *settings))
     for result in results[1:]:
         assert all(map(torch.equal, result, results[0]))

@@ -11,7 +11,7 @@ import torch
 
 from sleeptools import native
 from sleeptools.models.ops import _philox, feed_forward
-from sleeptools.native import bfloat16
+from sleeptools.native import bfloat16, threads
 
 Arguments = tuple[torch.Tensor, ...]
 
@@ -81,9 +81,9 @@ def test_neither_threads_nor_other_rows_change_a_row(precision: str, variant: st
     x, *weights = feed_forward.examples("cpu", batch=3)[0][:5]
     whole = feed_forward.feed_forward(x, *weights, precision)
     for count in (1, 2, 5):
-        native.set_threads(count)
+        threads.set_threads(count)
         assert torch.equal(feed_forward.feed_forward(x, *weights, precision), whole)
-    native.set_threads(0)
+    threads.set_threads(0)
     for rows in (slice(0, 1), slice(5, 64), slice(100, 192)):
         assert torch.equal(feed_forward.feed_forward(x[rows], *weights, precision), whole[rows])
 
@@ -112,7 +112,7 @@ def test_numpy_equals_torch(precision: Any, variant: str) -> None:
     if variant == "reference":
         pytest.skip("needs the core")
     for example in EXAMPLES:
-        found = bfloat16.feed_forward(*as_numpy(example), precision)
+        found = native.feed_forward.feed_forward(*as_numpy(example), precision)
         assert found.dtype == np.float32
         expected = feed_forward.feed_forward(*example, precision).numpy()
         np.testing.assert_array_equal(found, expected)
@@ -121,12 +121,12 @@ def test_numpy_equals_torch(precision: Any, variant: str) -> None:
 @needs_core
 def test_numpy_takes_rounded_weights_any_strides_and_float_type() -> None:
     x, w1, b1, w2, b2 = as_numpy(EXAMPLES[0])
-    expected = bfloat16.feed_forward(x, w1, b1, w2, b2, "bf16")
+    expected = native.feed_forward.feed_forward(x, w1, b1, w2, b2, "bf16")
     rounded = bfloat16.round_to_bf16(w1), bfloat16.round_to_bf16(w2)
-    found = bfloat16.feed_forward(x, rounded[0], b1, rounded[1], b2, "bf16")
+    found = native.feed_forward.feed_forward(x, rounded[0], b1, rounded[1], b2, "bf16")
     np.testing.assert_array_equal(found, expected)
     strided = [np.asfortranarray(array).astype(np.float64) for array in (x, w1, b1, w2, b2)]
-    np.testing.assert_array_equal(bfloat16.feed_forward(*strided, "bf16"), expected)
+    np.testing.assert_array_equal(native.feed_forward.feed_forward(*strided, "bf16"), expected)
 
 
 def test_rounding_equals_torch() -> None:
@@ -145,9 +145,9 @@ def test_rounding_equals_torch() -> None:
 def test_numpy_refuses_wrong_sizes() -> None:
     x, w1, b1, w2, b2 = as_numpy(EXAMPLES[0])
     with pytest.raises(ValueError, match=r"w2 has shape \(2, 2048\); expected \(96, 2048\)"):
-        bfloat16.feed_forward(x, w1, b1, w2[:2], b2)
+        native.feed_forward.feed_forward(x, w1, b1, w2[:2], b2)
     with pytest.raises(ValueError, match=r"x has shape \(2, 64, 96\); expected \(tokens, width\)"):
-        bfloat16.feed_forward(x.reshape(2, 64, 96), w1, b1, w2, b2)
+        native.feed_forward.feed_forward(x.reshape(2, 64, 96), w1, b1, w2, b2)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +166,11 @@ def test_philox_gives_the_known_answers_of_random123(
 
 
 def test_dropout_drops_the_share_it_says() -> None:
-    keep = _philox.keep(1000, 999, bfloat16.drop_below(0.1), 5, torch.device("cpu"))
+    keep = _philox.keep(1000, 999, native.dropout.drop_below(0.1), 5, torch.device("cpu"))
     assert keep.shape == (1000, 999)
     assert abs(float(keep.float().mean()) - 0.9) < 1e-3
     assert float((keep.float().mean(0) - 0.9).abs().max()) < 0.06  # 6 deviations
-    other = _philox.keep(1000, 999, bfloat16.drop_below(0.1), 6, torch.device("cpu"))
+    other = _philox.keep(1000, 999, native.dropout.drop_below(0.1), 6, torch.device("cpu"))
     assert 0.81 < float((keep == other).float().mean()) < 0.83
 
 
@@ -239,7 +239,7 @@ def test_threads_do_not_change_a_gradient(precision: str, variant: str) -> None:
     tensors = [a.clone().requires_grad_() for a in DROPOUT[-1][:5]]
     results = []
     for count in (1, 2, 5, 0):
-        native.set_threads(count)
+        threads.set_threads(count)
         out = feed_forward.feed_forward(*tensors, precision, *DROPOUT[-1][6:]).square().sum()
         results.append(torch.autograd.grad(out, tensors))
     if variant == "reference":

@@ -12,7 +12,7 @@ import pytest
 
 from sleeptools import native
 from sleeptools.errors import UnavailableError, UsageError
-from sleeptools.native import bfloat16
+from sleeptools.native import modal_se, threads
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
 
@@ -100,7 +100,7 @@ except Exception as error:
 @pytest.mark.parametrize("size", [(2, 4, 6, 7), (1, 1, 1, 1), (0, 4, 6, 7), (3, 16, 2, 9)])
 def test_modal_se(kind: Any, size: tuple[int, ...]) -> None:
     args = arguments(*size)
-    result = bfloat16.modal_se(*args, kind)
+    result = modal_se.modal_se(*args, kind)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected(kind, *args), rtol=1e-4, atol=1e-4)
 
@@ -109,19 +109,19 @@ def test_modal_se(kind: Any, size: tuple[int, ...]) -> None:
 def test_modal_se_takes_any_strides_and_float_type() -> None:
     args = arguments()
     strided = [np.asfortranarray(a).astype(np.float64) for a in args]
-    np.testing.assert_array_equal(bfloat16.modal_se(*strided), bfloat16.modal_se(*args))
+    np.testing.assert_array_equal(modal_se.modal_se(*strided), modal_se.modal_se(*args))
 
 
 @needs_core
 def test_modal_se_refuses_wrong_sizes() -> None:
     with pytest.raises(ValueError, match="17 modalities; expected 1 to 16"):
-        bfloat16.modal_se(*arguments(modalities=17))
+        modal_se.modal_se(*arguments(modalities=17))
     args = arguments()
     args[3] = args[3][:2]
     with pytest.raises(ValueError, match=r"w2 has shape \(2, 4\); expected \(4, 4\)"):
-        bfloat16.modal_se(*args)
+        modal_se.modal_se(*args)
     with pytest.raises(ValueError, match="kind is 'ours'; expected 'authors' or 'paper'"):
-        bfloat16.modal_se(*arguments(), "ours")  # type: ignore[arg-type]
+        modal_se.modal_se(*arguments(), "ours")  # type: ignore[arg-type]
 
 
 @needs_core
@@ -129,15 +129,15 @@ def test_threads_do_not_change_the_result() -> None:
     args = arguments(batch=64, maps=64, time=24)
     results = []
     for count in (1, 2, 0):
-        native.set_threads(count)
-        results.append(bfloat16.modal_se(*args))
+        threads.set_threads(count)
+        results.append(modal_se.modal_se(*args))
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
 
 
 def test_negative_threads() -> None:
     with pytest.raises(UsageError, match="-1 threads"):
-        native.set_threads(-1)
+        threads.set_threads(-1)
 
 
 @needs_core

@@ -13,7 +13,6 @@ from torch.testing import assert_close
 from golden_ops import reference_in_double
 from sleeptools import native
 from sleeptools.models.ops import separable_stream
-from sleeptools.native import separable_stream
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # the shapes are too small for more
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
@@ -33,7 +32,12 @@ def example(
     samples: int, widths: list[int], kernel: int = 3, *, batch: int = 1, signals: int = 1
 ) -> separable_stream.Example:
     generator = torch.Generator().manual_seed(samples)
-    weights = torch.randn(separable_stream.weight_count(widths, kernel), generator=generator) * 0.5
+    weights = (
+        torch.randn(
+            native.separable_stream.separable_weight_count(widths, kernel), generator=generator
+        )
+        * 0.5
+    )
     return torch.randn(batch, signals, samples, generator=generator), weights, widths, kernel
 
 
@@ -61,7 +65,7 @@ def test_kernels_longer_than_the_last_segments(variant: str, kernel: int) -> Non
 
 
 def test_most_blocks(variant: str) -> None:
-    check(example(70_000, [2] * separable_stream.MAX_BLOCKS))
+    check(example(70_000, [2] * native.separable_stream.MAX_BLOCKS))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -106,7 +110,7 @@ def test_threads_do_not_change_the_result(batch: int) -> None:
 @needs_core
 def test_numpy_needs_no_torch_types() -> None:
     for x, weights, widths, kernel in separable_stream.examples("cpu"):
-        found = separable_stream.separable_stream(x.numpy(), weights.numpy(), widths, kernel)
+        found = native.separable_stream.separable_stream(x.numpy(), weights.numpy(), widths, kernel)
         assert found.dtype == np.float32
         assert np.array_equal(
             found, separable_stream.separable_stream(x, weights, widths, kernel).numpy()
@@ -116,12 +120,12 @@ def test_numpy_needs_no_torch_types() -> None:
 @needs_core
 def test_numpy_takes_strides_and_other_types() -> None:
     x, weights, widths, kernel = example(120, [3, 4], batch=4, signals=2)
-    expected = separable_stream.separable_stream(
+    expected = native.separable_stream.separable_stream(
         x.numpy()[::2, :, ::3], weights.numpy(), widths, kernel
     )
     chosen = x[::2, :, ::3].numpy().astype(np.float64)
     assert np.array_equal(
-        separable_stream.separable_stream(chosen, weights.numpy(), widths), expected
+        native.separable_stream.separable_stream(chosen, weights.numpy(), widths), expected
     )  # type: ignore[arg-type]
 
 
@@ -144,13 +148,11 @@ def test_impossible_blocks_are_refused(
     with pytest.raises(ValueError, match=message):
         separable_stream.separable_stream(x, torch.zeros(5), widths, kernel)
     with pytest.raises(ValueError, match=message):
-        separable_stream.separable_stream(x.numpy(), np.zeros(5, np.float32), widths, kernel)
+        native.separable_stream.separable_stream(x.numpy(), np.zeros(5, np.float32), widths, kernel)
 
 
 def test_weights_of_another_size_are_refused() -> None:
-    expected = (
-        rf"weights has shape \(5,\); expected \({separable_stream.weight_count(WIDTHS, 3)},\)"
-    )
+    expected = rf"weights has shape \(5,\); expected \({native.separable_stream.separable_weight_count(WIDTHS, 3)},\)"
     with pytest.raises(ValueError, match=expected):
         separable_stream.separable_stream(torch.zeros(1, 1, 9), torch.zeros(5), WIDTHS)
 
@@ -164,6 +166,6 @@ def test_the_work_is_that_of_the_convolutions() -> None:
         with FlopCounterMode(display=False) as counter:
             separable_stream.reference(*arguments)
         assert (
-            separable_stream.plan_separable_stream(tuple(WIDTHS), kernel, samples).work
+            native.separable_stream.separable_layout(tuple(WIDTHS), kernel, samples).work
             == counter.get_total_flops()
         )

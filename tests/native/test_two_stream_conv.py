@@ -18,12 +18,12 @@ from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.models.ops import two_stream_conv
-from sleeptools.native import two_stream_conv
-from sleeptools.native.two_stream_conv import Layer, Stream, describe
+from sleeptools.native import conv_streams
+from sleeptools.native.conv_streams import ConvLayer, ConvStream, describe_streams
 
-needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
+needs_core = pytest.mark.skipif(not native.available(), reason=native.describe_streams())
 CPU_VARIANTS = native.variants()[1:] or [
-    pytest.param("none", marks=pytest.mark.skip(reason=native.describe()))
+    pytest.param("none", marks=pytest.mark.skip(reason=native.describe_streams()))
 ]
 
 
@@ -39,22 +39,22 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def one_layer(
-    layer: Layer, *, channels: int = 1, samples: int = 40, seed: int = 0
+    layer: ConvLayer, *, channels: int = 1, samples: int = 40, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     generator = torch.Generator().manual_seed(seed)
-    parts = [Stream(0, channels, (layer, Layer(3, 1)))]
-    weights = torch.randn(two_stream_conv.weight_count(parts), generator=generator)
-    return torch.randn(2, channels, samples, generator=generator), weights, describe(parts)
+    parts = [ConvStream(0, channels, (layer, ConvLayer(3, 1)))]
+    weights = torch.randn(conv_streams.stream_weight_count(parts), generator=generator)
+    return torch.randn(2, channels, samples, generator=generator), weights, describe_streams(parts)
 
 
-@pytest.mark.parametrize("activation", two_stream_conv.ACTIVATIONS)
+@pytest.mark.parametrize("activation", conv_streams.ACTIVATIONS)
 @pytest.mark.parametrize("slope", [0.01, 0.0, 1.5, -0.5])
 @pytest.mark.parametrize("pool", [(4, 4, 2), (3, 2, 1), (5, 7, 0), (1, 1, 0), (17, 17, 8)])
 def test_pool_and_activation(
     variant: str, activation: str, slope: float, pool: tuple[int, int, int]
 ) -> None:
     """The pool moves before the activation only where that changes nothing."""
-    x, weights, shape = one_layer(Layer(18, 3, 1, 1, pool))
+    x, weights, shape = one_layer(ConvLayer(18, 3, 1, 1, pool))
     weights[: 18 * 3] *= -2.0  # values on both sides of GELU's minimum
     arguments = (x, weights, shape, activation, slope)
     assert_close(
@@ -68,7 +68,7 @@ def test_pool_and_activation(
 def test_gelu_over_its_range(variant: str) -> None:
     x = torch.linspace(-12, 12, 4001).view(1, 1, -1)
     x[0, 0, :3] = torch.tensor([-torch.inf, torch.inf, torch.nan])
-    shape = describe([Stream(0, 1, (Layer(1, 1),))])
+    shape = describe_streams([ConvStream(0, 1, (ConvLayer(1, 1),))])
     found = two_stream_conv.two_stream_conv(x, torch.tensor([1.0, 0.0]), shape, "gelu")
     assert_close(
         found[..., 1:], functional.gelu(x.double())[..., 1:].float(), rtol=1e-5, atol=1e-6,
@@ -78,7 +78,7 @@ def test_gelu_over_its_range(variant: str) -> None:
 
 def test_negative_gamma(variant: str) -> None:
     """A negative scale of BatchNorm is in the weights, so the pool may still come first."""
-    x, _, shape = one_layer(Layer(20, 5, 2, 2, (4, 4, 2)), channels=3)
+    x, _, shape = one_layer(ConvLayer(20, 5, 2, 2, (4, 4, 2)), channels=3)
     generator = torch.Generator().manual_seed(5)
     conv = torch.nn.Conv1d(3, 20, 5, 2, 2, bias=False)
     norm = torch.nn.BatchNorm1d(20).eval()
@@ -99,9 +99,9 @@ def test_negative_gamma(variant: str) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 9])
 @pytest.mark.parametrize("outputs", [1, 15, 16, 17, 40, 64, 65])
-@pytest.mark.parametrize("precision", two_stream_conv.PRECISIONS)
+@pytest.mark.parametrize("precision", conv_streams.PRECISIONS)
 def test_odd_sizes(variant: str, channels: int, outputs: int, precision: str) -> None:
-    layer = Layer(outputs, 7, 3, 4, (2, 2, 1))
+    layer = ConvLayer(outputs, 7, 3, 4, (2, 2, 1))
     x, weights, shape = one_layer(layer, channels=channels, samples=53 + channels)
     arguments = (x, weights, shape, "relu", 0.0, precision)
     bound = 1e-6 if precision == "fp32" else 4 * two_stream_conv.TOLERANCE_BF16
@@ -126,7 +126,7 @@ def test_bf16(variant: str) -> None:
 
 
 def test_packed_weights_are_the_same(variant: str) -> None:
-    for precision in two_stream_conv.PRECISIONS:
+    for precision in conv_streams.PRECISIONS:
         for example in two_stream_conv.examples("cpu"):
             packed = two_stream_conv.pack(example[1], example[2], precision)
             found = two_stream_conv.two_stream_conv(*example, precision=precision, packed=packed)
@@ -158,7 +158,7 @@ def test_threads_do_not_change_the_result(batch: int) -> None:
 def test_numpy_needs_no_torch_types() -> None:
     for example in two_stream_conv.examples("cpu"):
         x, weights, shape, activation, slope = example
-        found = two_stream_conv.two_stream_conv(
+        found = native.two_stream_conv.two_stream_conv(
             x.numpy(), weights.numpy(), shape, activation, slope
         )  # type: ignore[arg-type]
         assert found.dtype == np.float32
@@ -178,17 +178,17 @@ def test_nan_stays_in_its_epoch(variant: str) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([Stream(0, 3, (Layer(4, 3),))], r"x has shape \(1, 2, 20\); expected at least 3 channels"),
-        ([Stream(0, 1, (Layer(4, 21),))], r"x has shape \(1, 2, 20\); expected more samples"),
-        ([Stream(0, 1, (Layer(4, 3, pool=(2, 2, 2)),))], "padding is 2; expected at most half"),
-        ([Stream(0, 1, (Layer(4, 3),)), Stream(1, 1, (Layer(4, 4),))], "has 18 steps; expected 17"),
-        ([Stream(0, 1, (Layer(4, 3),)), Stream(0, 1, (Layer(5, 3),))], "has 5 maps; expected 4"),
+        ([ConvStream(0, 3, (ConvLayer(4, 3),))], r"x has shape \(1, 2, 20\); expected at least 3 channels"),
+        ([ConvStream(0, 1, (ConvLayer(4, 21),))], r"x has shape \(1, 2, 20\); expected more samples"),
+        ([ConvStream(0, 1, (ConvLayer(4, 3, pool=(2, 2, 2)),))], "padding is 2; expected at most half"),
+        ([ConvStream(0, 1, (ConvLayer(4, 3),)), ConvStream(1, 1, (ConvLayer(4, 4),))], "has 18 steps; expected 17"),
+        ([ConvStream(0, 1, (ConvLayer(4, 3),)), ConvStream(0, 1, (ConvLayer(5, 3),))], "has 5 maps; expected 4"),
     ],
 )  # fmt: skip
-def test_impossible_streams_are_refused(parts: list[Stream], message: str) -> None:
-    weights = torch.zeros(two_stream_conv.weight_count(parts))
+def test_impossible_streams_are_refused(parts: list[ConvStream], message: str) -> None:
+    weights = torch.zeros(conv_streams.stream_weight_count(parts))
     with pytest.raises(ValueError, match=message):
-        two_stream_conv.two_stream_conv(torch.zeros(1, 2, 20), weights, describe(parts))
+        two_stream_conv.two_stream_conv(torch.zeros(1, 2, 20), weights, describe_streams(parts))
 
 
 def test_unknown_words_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""The benches' harness: what it must not hide."""
+"""The benches' timing: what it must not hide."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ BENCHES = Path(__file__).parents[2] / "benches"
 
 
 @pytest.fixture
-def harness(monkeypatch: pytest.MonkeyPatch):
+def timing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(BENCHES)
+    from instruments import timing
 
-    return harness
+    return timing
 
 
-def test_every_contender_is_timed_in_every_turn(harness, monkeypatch) -> None:
+def test_every_contender_is_timed_in_every_turn(timing, monkeypatch) -> None:
     now = [0.0]
     calls: list[str] = []
     clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: 2 * now[0])
-    monkeypatch.setattr(harness, "time", clock)
-    monkeypatch.setattr(harness, "settle", lambda: calls.append("settle"))
+    monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(timing, "settle", lambda: calls.append("settle"))
 
     def work(name: str, seconds: float) -> None:
         calls.append(name)
@@ -53,7 +54,7 @@ def test_every_contender_is_timed_in_every_turn(harness, monkeypatch) -> None:
     assert {block[0] for block in blocks[::2]} == {"slow", "fast"}  # the order changes
 
 
-def test_a_contender_that_cannot_run_is_named_and_not_left_out(harness) -> None:
+def test_a_contender_that_cannot_run_is_named_and_not_left_out(timing) -> None:
     def missing(case: int) -> None:
         import a_library_that_is_not_there  # noqa: F401
 
@@ -67,8 +68,8 @@ def test_a_contender_that_cannot_run_is_named_and_not_left_out(harness) -> None:
     assert ready[2].run() == 7
 
 
-def test_a_thread_that_spins_for_ever_is_refused(harness, monkeypatch) -> None:
-    monkeypatch.setattr(harness, "SPIN_LIMIT", 0.01)
+def test_a_thread_that_spins_for_ever_is_refused(timing, monkeypatch) -> None:
+    monkeypatch.setattr(timing, "SPIN_LIMIT", 0.01)
     arguments = ("sha256", b"", b"", 1_000_000)  # about half a second without the interpreter lock
     spinning = threading.Thread(target=hashlib.pbkdf2_hmac, args=arguments)
     spinning.start()
@@ -77,7 +78,7 @@ def test_a_thread_that_spins_for_ever_is_refused(harness, monkeypatch) -> None:
     spinning.join()
 
 
-def test_a_thread_that_waits_is_no_hindrance(harness) -> None:
+def test_a_thread_that_waits_is_no_hindrance(timing) -> None:
     end = threading.Event()
     waiting = threading.Thread(target=end.wait)
     waiting.start()
@@ -86,7 +87,7 @@ def test_a_thread_that_waits_is_no_hindrance(harness) -> None:
     end.set()
 
 
-def test_a_wrong_answer_shows(harness) -> None:
+def test_a_wrong_answer_shows(timing) -> None:
     import forward
 
     right = forward.centred(np.array([[1.0, 2.0, 6.0], [4.0, 1.0, 1.0]], np.float32))
@@ -97,7 +98,7 @@ def test_a_wrong_answer_shows(harness) -> None:
     assert wrong["error"] == pytest.approx(4 / 3)
 
 
-def test_the_products_are_counted_from_the_layers(harness, monkeypatch) -> None:
+def test_the_products_are_counted_from_the_layers(timing, monkeypatch) -> None:
     import torch
 
     from instruments import material
@@ -108,7 +109,7 @@ def test_the_products_are_counted_from_the_layers(harness, monkeypatch) -> None:
     assert material.flops(layers, backward=True) == 2 * (2 * 4 * 3000 * 5)  # no gradient of x
 
 
-def test_a_model_that_is_not_measured_keeps_its_row(harness, monkeypatch) -> None:
+def test_a_model_that_is_not_measured_keeps_its_row(timing, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     import models
 
@@ -125,7 +126,7 @@ def test_a_model_that_is_not_measured_keeps_its_row(harness, monkeypatch) -> Non
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(harness, tmp_path, monkeypatch) -> None:
+def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(timing, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     import models
 

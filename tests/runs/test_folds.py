@@ -1,7 +1,9 @@
 """Folds: whole subjects, nobody twice, and the published partitions."""
 
 import pytest
-from sleeptools.runs.run.folds import (
+
+from sleeptools.errors import DataError
+from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
     Fold,
     folds_table,
@@ -10,8 +12,6 @@ from sleeptools.runs.run.folds import (
     published_folds,
     with_validation,
 )
-
-from sleeptools.errors import DataError
 
 MISSING = {39, 68, 69, 78, 79}
 EDF_20 = [f"SC4{n:02d}" for n in range(20)]

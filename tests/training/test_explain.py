@@ -15,8 +15,8 @@ from comparing import close, make
 from sleeptools import registry, store
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import Stopped
+from sleeptools.models import layers
 from sleeptools.models.folder import load_model
-from sleeptools.models.layers import explain
 from sleeptools.preprocessing.epochs import read_epoch_file
 from sleeptools.runs import predictions
 from sleeptools.runs.run import is_done, open_run
@@ -185,7 +185,7 @@ def test_the_classifier_gets_what_is_explained(name):
         make(name, {"sequence": 11, "filters": 4} if "salient" in name else None)
     )
     x = golden_models.signals(model.config)
-    found = explain.explain(model, x)
+    found = layers.explain.explain(model, x)
     with torch.no_grad():
         check_explained(name, model, found, model(x))
 
@@ -214,7 +214,7 @@ def check_explained(name, model, found, logits):
 )
 def test_ablations_explain_what_they_have(fusion, names):
     model = golden_models.fill(make("mmasleepnet", {"fusion": fusion}))
-    found = explain.explain(model, golden_models.signals(model.config))
+    found = layers.explain.explain(model, golden_models.signals(model.config))
     assert {n for n in ("before", "after", "weights") if getattr(found, n) is not None} == names
 
 

@@ -8,16 +8,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sleeptools.runs.run.folds import (
-    FOLD_PROTOCOLS,
-    LEAK_FREE,
-    ROLES,
-    SPLITS,
-    STRATIFIED,
-    SUBJECTS,
-    folds_under,
-    stratified_folds,
-)
 
 from sleeptools import store
 from sleeptools.commands.evaluate import compute, evaluate
@@ -32,6 +22,16 @@ from sleeptools.preprocessing.epochs import (
 )
 from sleeptools.recording.stages import MOUSE
 from sleeptools.runs import model_folder, predictions
+from sleeptools.runs.folds import (
+    FOLD_PROTOCOLS,
+    LEAK_FREE,
+    ROLES,
+    SPLITS,
+    STRATIFIED,
+    SUBJECTS,
+    folds_under,
+    stratified_folds,
+)
 from sleeptools.runs.run import FOLDS_EPOCHS, RUN_KIND, open_run, options_from
 from synthetic_epochs import write_epochs
 

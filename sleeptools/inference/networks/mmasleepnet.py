@@ -12,8 +12,18 @@ from typing import Any
 import numpy as np
 
 from sleeptools.inference.weights import Weights
-from sleeptools.native import Floats, Precision, bfloat16, prepared, two_stream_conv
-from sleeptools.native.bfloat16 import Weights as Matrix
+from sleeptools.native import (
+    Floats,
+    Precision,
+    attention,
+    bfloat16,
+    classifier,
+    conv_streams,
+    feed_forward,
+    modal_se,
+    prepared,
+    two_stream_conv,
+)
 from sleeptools.native.layer_tables import mmasleepnet
 from sleeptools.native.prepared import Call, Ready
 
@@ -41,9 +51,11 @@ class Network:
         self.modalities = mmasleepnet.modalities(config["modalities"])
         self.tokens, self.width = mmasleepnet.tokens(config["modalities"], config["tokens"])
         found = mmasleepnet.branches(config["eeg"], config["kernels"], config["modalities"])
-        self.shape = tuple(two_stream_conv.describe(c for b in found for c in b.chains.values()))
+        self.shape = tuple(
+            conv_streams.describe_streams(c for b in found for c in b.chains.values())
+        )
         self.convolutions = _convolutions(weights, found)
-        self.packed = two_stream_conv.pack(self.convolutions, self.shape, precision)
+        self.packed = two_stream_conv.pack_weights(self.convolutions, self.shape, precision)
         if self.fusion == "full":
             self.se: Any = (*_modal_se(weights, self.modalities), config["se"])
         if self.fusion != "mbfe":
@@ -67,7 +79,7 @@ class Network:
         self.feed_forward = (self._matrix(first), b1, self._matrix(second), b2)
         self.norm = norms[1]
 
-    def _matrix(self, w: Floats) -> Matrix:
+    def _matrix(self, w: Floats) -> bfloat16.Weights:
         return bfloat16.round_to_bf16(w) if self.precision == "bf16" else np.array(w)
 
     def __call__(self, x: Floats) -> Floats:
@@ -99,7 +111,7 @@ class Network:
             found += self._encode(flat.reshape(-1, self.tokens, self.width))
             encoded = found[-1].out.reshape(flat.shape)
             flat, gate = (flat, encoded) if self.fusion == "full" else (encoded, None)
-        found.append(bfloat16.classifier.ready(flat, gate, *self.classifier))
+        found.append(classifier.classifier.ready(flat, gate, *self.classifier))
         return prepared.Network(x, found)
 
     def _tokenise(self, fused: Floats) -> list[Call]:
@@ -107,7 +119,7 @@ class Network:
         found = []
         f = fused.reshape(len(fused), self.modalities, mmasleepnet.MAPS, mmasleepnet.STEPS)
         if self.fusion == "full":
-            found.append(bfloat16.modal_se.ready(f, *self.se))
+            found.append(modal_se.modal_se.ready(f, *self.se))
             f = found[-1].out
         if self.reading == "paper":
             found.append(prepared.contiguous(f.swapaxes(2, 3)))  # a row for each step
@@ -115,14 +127,14 @@ class Network:
 
     def _encode(self, z: Floats) -> list[Call]:
         """(B, T, D) to the same, as rows."""
-        attention = bfloat16.attention.ready(
+        attended = attention.attention.ready(
             z, *self.attention, mmasleepnet.HEADS, precision=self.precision
         )
-        rows = attention.out.reshape(-1, self.width)
-        dense = bfloat16.feed_forward.ready(
+        rows = attended.out.reshape(-1, self.width)
+        dense = feed_forward.feed_forward.ready(
             rows, *self.feed_forward, self.precision, norm=self.norm
         )
-        return [attention, dense]
+        return [attended, dense]
 
 
 def _convolutions(weights: Weights, branches: list[mmasleepnet.Branch]) -> Floats:

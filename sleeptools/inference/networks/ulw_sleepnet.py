@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sleeptools import native
 from sleeptools.errors import DataError
-from sleeptools.native import Floats, bfloat16, prepared, separable_stream
+from sleeptools.native import Floats, classifier, prepared, separable_stream
 from sleeptools.native.layer_tables import ulw_sleepnet
 from sleeptools.native.prepared import Ready
 
@@ -43,7 +43,9 @@ class Network:
         for name, shape in ulw_sleepnet.arrays(self.channels, config["stages"]).items():
             if weights[name].shape != shape:
                 raise DataError(f"{name} is {weights[name].shape}; expected {shape}")
-        self.weights = np.concatenate(separable_stream.fold(weights, names, ulw_sleepnet.NORM_EPS))
+        self.weights = np.concatenate(
+            separable_stream.fold_separable(weights, names, ulw_sleepnet.NORM_EPS)
+        )
         self.head = [weights[f"linear{i}.{kind}"] for i in (1, 2) for kind in ("weight", "bias")]
         self.ready = Ready(self._make)
 
@@ -76,5 +78,5 @@ class Network:
             x, self.weights, ulw_sleepnet.WIDTHS, ulw_sleepnet.KERNEL
         )
         features = extractor.out.reshape(len(x), self.head[0].shape[1])
-        head = bfloat16.classifier.ready(features, None, *self.head, rectify=False)
+        head = classifier.classifier.ready(features, None, *self.head, rectify=False)
         return prepared.Network(x, [extractor, head])

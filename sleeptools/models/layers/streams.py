@@ -20,13 +20,13 @@ from sleeptools.models.layers.folded import Folded
 from sleeptools.models.layers.native_training import draw_seed, precision, trains_native, whole
 from sleeptools.models.ops.conv_block import Running, conv_block
 from sleeptools.models.ops.two_stream_conv import join, pack, two_stream_conv
-from sleeptools.native import two_stream_conv as streams
+from sleeptools.native import conv_streams
 
 
 class Activation(NamedTuple):
     """What follows each convolution: "leaky_relu", "relu" or "gelu" (the exact one)."""
 
-    name: streams.Activation
+    name: conv_streams.Activation
     slope: float = 0.01  # of leaky_relu
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Activation(NamedTuple):
 class Conv(nn.Module):
     """Convolution without bias, BatchNorm, activation, max-pool."""
 
-    def __init__(self, inputs: int, layer: streams.Layer, activation: Activation) -> None:
+    def __init__(self, inputs: int, layer: conv_streams.ConvLayer, activation: Activation) -> None:
         super().__init__()
         outputs, kernel, stride, pad, self.pool = layer
         self.conv = nn.Conv1d(inputs, outputs, kernel, stride, pad, bias=False)
@@ -49,6 +49,7 @@ class Conv(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, T) to (B, outputs, T')."""
         x = self.activation(self.norm(self.conv(x)))  # (B, outputs, T)
         return x if self.pool == (1, 1, 0) else functional.max_pool1d(x, *self.pool)
 
@@ -82,7 +83,11 @@ class Stream(nn.Module):
     """Convolutions one after the other, dropout after the first."""
 
     def __init__(
-        self, inputs: int, layers: Sequence[streams.Layer], activation: Activation, dropout: float
+        self,
+        inputs: int,
+        layers: Sequence[conv_streams.ConvLayer],
+        activation: Activation,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.layers = tuple(layers)
@@ -132,7 +137,7 @@ class TwoStreams(nn.Module):
     def __init__(
         self,
         inputs: int,
-        shapes: tuple[Sequence[streams.Layer], Sequence[streams.Layer]],
+        shapes: tuple[Sequence[conv_streams.ConvLayer], Sequence[conv_streams.ConvLayer]],
         activation: Activation,
         dropout: float,
         *,
@@ -164,7 +169,9 @@ class FoldedStreams(Folded):
 
     def __init__(self, found: Sequence[tuple[int, TwoStreams]]) -> None:
         each = [(c, two.inputs, s) for c, two in found for s in (two.small, two.large)]
-        self.shape = streams.describe(streams.Stream(c, n, s.layers) for c, n, s in each)
+        self.shape = conv_streams.describe_streams(
+            conv_streams.ConvStream(c, n, s.layers) for c, n, s in each
+        )
         self.convs = [conv for *_, stream in each for conv in stream.convs()]
         self.activation = self.convs[0].activation
         self.packed = torch.empty(0)

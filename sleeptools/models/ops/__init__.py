@@ -169,7 +169,7 @@ def paired(w: Tensor) -> Tensor:
 
 
 def activate(y: Tensor, activation: str, slope: float) -> Tensor:
-    """Apply one of `two_stream_conv.ACTIVATIONS`; the slope is leaky_relu's."""
+    """Apply one of `conv_streams.ACTIVATIONS`; the slope is leaky_relu's."""
     if activation == "leaky_relu":
         return functional.leaky_relu(y, slope)
     return functional.relu(y) if activation == "relu" else functional.gelu(y)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sleeptools.native import bfloat16
+from sleeptools.native.dropout import drop_below
 
 _WORD = 0xFFFFFFFF
 _FACTORS = 0xD2511F53, 0xCD9E8D57
@@ -69,7 +69,7 @@ def mask(size: Sequence[int], dropout: float, seed: int, like: Tensor) -> Tensor
         indexing="ij",
     )
     words = philox((map_, group, epoch, torch.zeros_like(map_)), seed)  # (batch, groups, maps)
-    keep = torch.stack(words, 2).flatten(1, 2)[:, :steps] >= bfloat16.drop_below(dropout)
+    keep = torch.stack(words, 2).flatten(1, 2)[:, :steps] >= drop_below(dropout)
     return keep.to(like.dtype) / (1 - dropout)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native import bfloat16
+from sleeptools.native.attention import attention_slots, check_attention
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 LONGEST = 2048  # tokens that the CUDA kernel keeps the scores of
@@ -66,7 +66,7 @@ def attention(  # noqa: PLR0913, PLR0917 - the block has six weights
         divide the width, and for another precision.
     """
     weights = (w_in, b_in, w_out, b_out, gamma, beta)
-    bfloat16.check_attention(x, *weights, heads, precision)
+    check_attention(x, *weights, heads, precision)
     ops.check_alike("attention", x, weights)
     return _operator(x, *weights, heads, eps, precision)
 
@@ -144,7 +144,7 @@ def _forward(  # noqa: PLR0913, PLR0917
         w_in, w_out = ops.paired(w_in), ops.paired(w_out)
     slots, size = 1, 4 * x.numel()
     if not x.is_cuda:
-        slots, size = bfloat16.attention_slots(batch, tokens, width)
+        slots, size = attention_slots(batch, tokens, width)
     workspace = x.new_empty(slots * size)
     arrays = (x, w_in, b_in, w_out, b_out, gamma, beta)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)

@@ -22,7 +22,9 @@ from torch.nn import functional
 from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.models.ops import _philox
-from sleeptools.native import bfloat16, two_stream_conv
+from sleeptools.native import conv_streams, threads, two_stream_conv
+from sleeptools.native.conv_block import conv_block_workspace
+from sleeptools.native.dropout import check_dropout, drop_below
 
 OP = "conv_block"
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -216,29 +218,29 @@ def _check_sizes(
 
 
 def _check_settings(activation: str, dropout: float, seed: int, precision: str) -> None:
-    if activation not in two_stream_conv.ACTIVATIONS:
+    if activation not in conv_streams.ACTIVATIONS:
         raise ValueError(
-            f"{OP}: activation is {activation!r}; expected one of {two_stream_conv.ACTIVATIONS}"
+            f"{OP}: activation is {activation!r}; expected one of {conv_streams.ACTIVATIONS}"
         )
-    if precision not in two_stream_conv.PRECISIONS:
+    if precision not in conv_streams.PRECISIONS:
         raise ValueError(
-            f"{OP}: precision is {precision!r}; expected one of {two_stream_conv.PRECISIONS}"
+            f"{OP}: precision is {precision!r}; expected one of {conv_streams.PRECISIONS}"
         )
-    bfloat16.check_dropout(OP, dropout, seed)
+    check_dropout(OP, dropout, seed)
 
 
-def _layer(outputs: int, kernel: int, sizes: Sequence[int]) -> two_stream_conv.Layer:
+def _layer(outputs: int, kernel: int, sizes: Sequence[int]) -> conv_streams.ConvLayer:
     stride, pad, *pool = sizes
-    return two_stream_conv.Layer(outputs, kernel, stride, pad, (pool[0], pool[1], pool[2]))
+    return conv_streams.ConvLayer(outputs, kernel, stride, pad, (pool[0], pool[1], pool[2]))
 
 
-def _lengths(layer: two_stream_conv.Layer, x: Tensor) -> two_stream_conv.Sizes:
-    return two_stream_conv.sizes(two_stream_conv.Stream(0, x.shape[2], (layer,)), x.shape[1])[0]
+def _lengths(layer: conv_streams.ConvLayer, x: Tensor) -> conv_streams.Sizes:
+    return conv_streams.layer_sizes(conv_streams.ConvStream(0, x.shape[2], (layer,)), x.shape[1])[0]
 
 
 @functools.lru_cache(maxsize=256)
 def _table(
-    inputs: int, layer: two_stream_conv.Layer, lengths: two_stream_conv.Sizes
+    inputs: int, layer: conv_streams.ConvLayer, lengths: conv_streams.Sizes
 ) -> two_stream_conv.Table:
     """Lay out the layer as ConvLayer of csrc/ops.h."""
     return np.array([inputs, *layer[:4], *layer.pool, *lengths, 0, 0], np.int64)
@@ -275,11 +277,11 @@ def _launch(
     lengths = _lengths(layer, x)
     table = _table(inputs, layer, lengths)
     work = 2 * lengths.rows * weight.numel()
-    slots = native.threads(batch, work)
-    size = bfloat16.conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
+    slots = threads.threads_for(batch, work)
+    size = conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
     workspace = x.new_empty(size)
-    kind = two_stream_conv.ACTIVATIONS.index(activation)
-    numbers = (kind, slope, eps, bfloat16.drop_below(dropout), seed, precision == "bf16", work)
+    kind = conv_streams.ACTIVATIONS.index(activation)
+    numbers = (kind, slope, eps, drop_below(dropout), seed, precision == "bf16", work)
     ops.launch(
         op, x, (*tensors, workspace), *more, table.ctypes.data, batch, samples, slots, *numbers
     )

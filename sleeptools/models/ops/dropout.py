@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sleeptools.models import ops
 from sleeptools.models.ops import _philox
-from sleeptools.native import bfloat16
+from sleeptools.native.dropout import check_dropout, drop_below
 
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
 
@@ -47,7 +47,7 @@ def dropout(x: Tensor, probability: float, seed: int) -> Tensor:
     """
     if x.dim() != 3:  # noqa: PLR2004
         raise ValueError(f"dropout: x has shape {tuple(x.shape)}; expected (batch, steps, maps)")
-    bfloat16.check_dropout("dropout", probability, seed)
+    check_dropout("dropout", probability, seed)
     out: Tensor = _operator(x, probability, seed)
     return out
 
@@ -74,7 +74,7 @@ def _forward(x: Tensor, probability: float, seed: int) -> Tensor:
         return reference(x, probability, seed)
     x = x.contiguous()
     out = torch.empty_like(x)
-    ops.launch("dropout", x, (x, out), *x.shape, bfloat16.drop_below(probability), seed)
+    ops.launch("dropout", x, (x, out), *x.shape, drop_below(probability), seed)
     return out
 
 

@@ -13,10 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.models.ops import _philox
-from sleeptools.native import bfloat16
+from sleeptools.native import threads
+from sleeptools.native.dropout import drop_below
+from sleeptools.native.feed_forward import (
+    check_feed_forward,
+    feed_forward_backward_workspace,
+    feed_forward_workspace,
+)
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -68,7 +73,7 @@ def feed_forward(
         for a dropout or seed out of range.
     """
     weights = (w1, b1, w2, b2)
-    bfloat16.check_feed_forward(x, *weights, precision, dropout, seed)
+    check_feed_forward(x, *weights, precision, dropout, seed)
     ops.check_alike("feed_forward", x, weights)
     return _operator(x, *weights, precision, dropout, seed)
 
@@ -96,7 +101,7 @@ def reference(
 
 def _mask(x: Tensor, w1: Tensor, dropout: float, seed: int) -> Tensor:
     """Give what the hidden layer is multiplied by, (N, H): 0 or 1 / (1 - dropout)."""
-    keep = _philox.keep(len(x), len(w1), bfloat16.drop_below(dropout), seed, x.device)
+    keep = _philox.keep(len(x), len(w1), drop_below(dropout), seed, x.device)
     return keep.to(x.dtype) / (1 - dropout)
 
 
@@ -141,12 +146,12 @@ def _forward(
     bf16 = precision == "bf16"
     if bf16:
         w1, w2 = ops.paired(w1), ops.paired(w2)
-    slots = 0 if x.is_cuda else native.threads(rows, 4 * width * hidden)
-    workspace = x.new_empty(slots * bfloat16.feed_forward_workspace(width))
+    slots = 0 if x.is_cuda else threads.threads_for(rows, 4 * width * hidden)
+    workspace = x.new_empty(slots * feed_forward_workspace(width))
     inputs = (tensor.contiguous() for tensor in (x, w1, b1, w2, b2))
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     norm = (0, 0, 0.0)  # the layer normalises by itself
-    numbers = (rows, width, hidden, slots, bf16, bfloat16.drop_below(dropout), seed, *norm)
+    numbers = (rows, width, hidden, slots, bf16, drop_below(dropout), seed, *norm)
     ops.launch("feed_forward", x, (*inputs, workspace, out), *numbers)
     return out
 
@@ -206,10 +211,10 @@ def _on_cpu(
     bf16 = precision == "bf16"
     weights = (ops.paired(w) if bf16 else w for w in (w1, w1.T, w2.T))
     inputs = [tensor.contiguous() for tensor in (x, grad, *weights, b1)]
-    slots = native.threads(rows, 10 * width * hidden)
-    size = bfloat16.feed_forward_backward_workspace(rows, width, hidden, slots)
+    slots = threads.threads_for(rows, 10 * width * hidden)
+    size = feed_forward_backward_workspace(rows, width, hidden, slots)
     found = _fake_gradients(grad, x, w1, b1, w2)
-    numbers = (rows, width, hidden, slots, bf16, bfloat16.drop_below(dropout), seed)
+    numbers = (rows, width, hidden, slots, bf16, drop_below(dropout), seed)
     ops.launch("feed_forward_backward", x, (*inputs, x.new_empty(size), *found), *numbers)
     return found
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native import bfloat16
+from sleeptools.native.modal_se import MAX_MODALITIES, check_modal_se
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -62,7 +62,7 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the block has eight weights
         For wrong shapes, and for weights of another type or device than `x`.
     """
     weights = (w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias)
-    bfloat16.check_modal_se(x, *weights, kind)
+    check_modal_se(x, *weights, kind)
     ops.check_alike("modal_se", x, weights)
     return _operator(x, *weights, kind)
 
@@ -114,7 +114,7 @@ def _example(
 def _forward(x: Tensor, *rest: Any) -> Tensor:
     *weights, kind = rest
     batch, modalities, maps, time = x.shape
-    if not ops.runs_native(x) or not 1 <= modalities <= bfloat16.MAX_MODALITIES:
+    if not ops.runs_native(x) or not 1 <= modalities <= MAX_MODALITIES:
         return reference(x, *rest).contiguous()
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     tensors = (*(tensor.contiguous() for tensor in (x, *weights)), out)

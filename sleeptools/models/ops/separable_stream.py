@@ -2,7 +2,7 @@
 
 Every signal goes through the same extractor by itself: in a block, twice a depthwise convolution, a
 pointwise one, ReLU and a pool over two steps, beside a linear shortcut, which takes every 4th step.
-BatchNorm and the shortcut's two convolutions are folded (`sleeptools.native.separable_stream.fold`); in training
+BatchNorm and the shortcut's two convolutions are folded (`sleeptools.native.separable_stream.fold_separable`); in training
 BatchNorm uses the statistics of the batch, which cannot be folded, so a model in training mode runs
 its layers one by one. Arithmetic is float32: on an x86 CPU with bfloat16 products the pointwise
 convolutions of such widths took 1.24 times as long with them, the rounding not counted.
@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from sleeptools import native
 from sleeptools.models import ops
-from sleeptools.native.separable_stream import check_separable_stream, plan_separable_stream
+from sleeptools.native import threads
+from sleeptools.native.separable_stream import check_separable_stream, separable_layout
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -128,8 +129,8 @@ def _forward(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int) -> 
         return reference(x, weights, widths, kernel).contiguous()
     batch, signals, samples = x.shape
     device = x.device.index if x.is_cuda else native.CPU
-    p = plan_separable_stream(tuple(widths), kernel, samples, device)
-    slots = batch * signals if x.is_cuda else native.threads(batch * signals, p.work)
+    p = separable_layout(tuple(widths), kernel, samples, device)
+    slots = batch * signals if x.is_cuda else threads.threads_for(batch * signals, p.work)
     workspace = torch.empty(slots * p.floats, dtype=x.dtype, device=x.device)
     out = torch.empty((batch, signals, widths[-1]), dtype=x.dtype, device=x.device)
     tensors = (x.contiguous(), weights.contiguous(), workspace, out)

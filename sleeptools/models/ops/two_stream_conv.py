@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from sleeptools import native
 from sleeptools.models import ops
+from sleeptools.native import conv_streams, threads
 from sleeptools.native import two_stream_conv as streams
-from sleeptools.native.two_stream_conv import Layer, Stream, describe
+from sleeptools.native.conv_streams import ConvLayer, ConvStream, describe_streams
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 TOLERANCE_BF16 = 5e-3  # of the largest output, with precision "bf16"
@@ -49,7 +50,7 @@ def two_stream_conv(
         Weight (outputs, inputs, kernel) and bias (outputs) of each layer in turn, flattened and
         joined to one vector (`join`); BatchNorm folded in (`ops.fold_batch_norm`).
     shape
-        The streams, as `two_stream_conv.describe` writes them.
+        The streams, as `conv_streams.describe_streams` writes them.
     activation
         After each convolution: "leaky_relu", "relu" or "gelu" (the exact one).
     slope
@@ -73,9 +74,9 @@ def two_stream_conv(
     """
     sizes = (tuple(x.shape), tuple(weights.shape))
     if torch.compiler.is_compiling():
-        streams.check(*sizes, shape, activation, precision)
+        streams.check_streams(*sizes, shape, activation, precision)
     else:
-        streams.check_once(*sizes, tuple(shape), activation, precision)
+        streams.check_streams_once(*sizes, tuple(shape), activation, precision)
     ops.check_alike("two_stream_conv", x, (weights,))
     return _operator(x, weights, shape, activation, slope, precision, packed)
 
@@ -92,7 +93,7 @@ def reference(
     """As `two_stream_conv`, in plain PyTorch: the specification."""
     modalities: dict[tuple[int, int], list[Tensor]] = {}
     at = 0
-    for stream in streams.parse(shape):
+    for stream in conv_streams.parse_streams(shape):
         y = x[:, stream.channel : stream.channel + stream.channels]  # (B, channels, T)
         for layer in stream.layers:
             size = (layer.outputs, y.shape[1], layer.kernel)
@@ -116,7 +117,7 @@ def pack(weights: Tensor, shape: Sequence[int], precision: str = "fp32") -> Tens
     Holds for the CPU variant in use; not differentiable, and not updated when the weights are.
     """
     precision = "fp32" if weights.is_cuda else precision
-    packed = streams.pack(weights.detach().cpu().numpy(), shape, precision)
+    packed = streams.pack_weights(weights.detach().cpu().numpy(), shape, precision)
     return torch.from_numpy(packed).to(weights.device)
 
 
@@ -129,7 +130,7 @@ def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Exam
     """Arguments to try the op with: the published size at `batch` first, then odd ones."""
     generator = torch.Generator().manual_seed(1)
     eeg = _mmasleepnet(2, 64, (50, 24), (500, 24))
-    cases: list[tuple[tuple[int, int, int], list[Stream], str, float]] = [
+    cases: list[tuple[tuple[int, int, int], list[ConvStream], str, float]] = [
         ((batch, 2, 3000), eeg, "leaky_relu", 0.01),
         ((2, 2, 15), _small(), "leaky_relu", 0.3),
         ((2, 2, 15), _small(), "gelu", 0.0),
@@ -146,49 +147,65 @@ def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Exam
 
 def _mmasleepnet(
     channels: int, width: int, short: tuple[int, int], long: tuple[int, int]
-) -> list[Stream]:
+) -> list[ConvStream]:
     w = 2 * width
     small = (
-        Layer(width, short[0], 8, short[1], (8, 8, 4)),
-        Layer(w, 8, 1, 4), Layer(w, 8, 1, 4), Layer(w, 8, 1, 4, (4, 4, 2)),
+        ConvLayer(width, short[0], 8, short[1], (8, 8, 4)),
+        ConvLayer(w, 8, 1, 4), ConvLayer(w, 8, 1, 4), ConvLayer(w, 8, 1, 4, (4, 4, 2)),
     )  # fmt: skip
     large = (
-        Layer(width, long[0], 64, long[1], (4, 4, 2)),
-        Layer(w, 6, 1, 4), Layer(w, 6, 1, 4), Layer(w, 6, 1, 4, (2, 2, 1)),
+        ConvLayer(width, long[0], 64, long[1], (4, 4, 2)),
+        ConvLayer(w, 6, 1, 4), ConvLayer(w, 6, 1, 4), ConvLayer(w, 6, 1, 4, (2, 2, 1)),
     )  # fmt: skip
-    return [Stream(0, channels, small), Stream(0, channels, large)]
+    return [ConvStream(0, channels, small), ConvStream(0, channels, large)]
 
 
-def _attnsleep() -> list[Stream]:
+def _attnsleep() -> list[ConvStream]:
     """Its pools overlap and come after GELU, so none of them may move."""
-    small = (Layer(64, 50, 6, 24, (8, 2, 4)), Layer(128, 8, 1, 4), Layer(128, 8, 1, 4, (4, 4, 2)))
-    large = (
-        Layer(64, 400, 50, 200, (4, 2, 2)),
-        Layer(128, 7, 1, 3),
-        Layer(128, 7, 1, 3, (2, 2, 1)),
+    small = (
+        ConvLayer(64, 50, 6, 24, (8, 2, 4)),
+        ConvLayer(128, 8, 1, 4),
+        ConvLayer(128, 8, 1, 4, (4, 4, 2)),
     )
-    return [Stream(0, 1, small), Stream(0, 1, large)]
+    large = (
+        ConvLayer(64, 400, 50, 200, (4, 2, 2)),
+        ConvLayer(128, 7, 1, 3),
+        ConvLayer(128, 7, 1, 3, (2, 2, 1)),
+    )
+    return [ConvStream(0, 1, small), ConvStream(0, 1, large)]
 
 
-def _small() -> list[Stream]:
-    small = (Layer(2, 3, 2, 1, (2, 2, 1)), Layer(3, 2, 1, 1), Layer(3, 2, 1, 0, (2, 2, 0)))
-    large = (Layer(2, 5, 3, 2, (2, 1, 0)), Layer(3, 2, 1, 2, (3, 2, 1)))
-    return [Stream(0, 2, small), Stream(0, 2, large)]
+def _small() -> list[ConvStream]:
+    small = (
+        ConvLayer(2, 3, 2, 1, (2, 2, 1)),
+        ConvLayer(3, 2, 1, 1),
+        ConvLayer(3, 2, 1, 0, (2, 2, 0)),
+    )
+    large = (ConvLayer(2, 5, 3, 2, (2, 1, 0)), ConvLayer(3, 2, 1, 2, (3, 2, 1)))
+    return [ConvStream(0, 2, small), ConvStream(0, 2, large)]
 
 
-def _odd() -> list[Stream]:
+def _odd() -> list[ConvStream]:
     """Two modalities, and nothing a multiple of anything."""
-    first = (Layer(17, 7, 3, 5, (3, 3, 1)), Layer(33, 3, 2, 2), Layer(21, 5, 1, 3, (20, 20, 10)))
-    other = (Layer(5, 11, 1, 0, (20, 17, 3)), Layer(21, 4, 1, 2, (9, 9, 4)))
-    alone = (Layer(49, 9, 7, 4, (5, 5, 2)), Layer(100, 2, 1, 1), Layer(35, 3, 1, 2, (3, 3, 1)))
-    return [Stream(0, 3, first), Stream(0, 3, other), Stream(3, 1, alone)]
+    first = (
+        ConvLayer(17, 7, 3, 5, (3, 3, 1)),
+        ConvLayer(33, 3, 2, 2),
+        ConvLayer(21, 5, 1, 3, (20, 20, 10)),
+    )
+    other = (ConvLayer(5, 11, 1, 0, (20, 17, 3)), ConvLayer(21, 4, 1, 2, (9, 9, 4)))
+    alone = (
+        ConvLayer(49, 9, 7, 4, (5, 5, 2)),
+        ConvLayer(100, 2, 1, 1),
+        ConvLayer(35, 3, 1, 2, (3, 3, 1)),
+    )
+    return [ConvStream(0, 3, first), ConvStream(0, 3, other), ConvStream(3, 1, alone)]
 
 
 def _example(
     generator: torch.Generator,
     device: torch.device,
     size: tuple[int, int, int],
-    parts: list[Stream],
+    parts: list[ConvStream],
     activation: str,
     slope: float,
 ) -> Example:
@@ -203,7 +220,7 @@ def _example(
             weight = normal(layer.outputs, inputs, layer.kernel) * scale
             layers.append((weight, normal(layer.outputs)))
             inputs = layer.outputs
-    return normal(*size), join(layers), describe(parts), activation, slope
+    return normal(*size), join(layers), describe_streams(parts), activation, slope
 
 
 def _forward(
@@ -219,23 +236,23 @@ def _forward(
         return reference(x, weights, shape, activation, slope).contiguous()
     bf16 = streams.uses_bf16(precision) and not x.is_cuda
     unit = 1 if x.is_cuda else streams.depth_unit(precision)
-    p = streams.plan(tuple(shape), x.shape[2], unit=unit)
+    p = streams.stream_layout(tuple(shape), x.shape[2], unit=unit)
     if packed is None:
         packed = pack(weights, shape, precision)
     native.check_shape("two_stream_conv", "packed", packed, (p.packed,))
     ops.check_alike("two_stream_conv", x, (packed,))
     # on a GPU the rows of all epochs, twice; on a CPU a slot for each thread
-    slots = 1 if x.is_cuda else native.threads(len(x) * len(p.streams), p.work)
+    slots = 1 if x.is_cuda else threads.threads_for(len(x) * len(p.streams), p.work)
     size = 2 * len(x) * p.rows if x.is_cuda else p.workspace(slots, len(x))
     workspace = torch.empty(size, dtype=x.dtype, device=x.device)
     out = torch.empty((len(x), p.maps, p.steps), dtype=x.dtype, device=x.device)
-    numbers = streams.numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
+    numbers = streams.op_numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
     ops.launch("two_stream_conv", x, (x.contiguous(), packed, workspace, out), *numbers)
     return out
 
 
 def _fake(x: Tensor, weights: Tensor, shape: Sequence[int], *rest: Any) -> Tensor:
-    _, maps, steps = streams.places(streams.parse(shape), x.shape[2])
+    _, maps, steps = conv_streams.stream_places(conv_streams.parse_streams(shape), x.shape[2])
     return x.new_empty((x.shape[0], maps, steps))
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sleeptools.native.two_stream_conv import Layer
-from sleeptools.native.two_stream_conv import Stream as Chain
+from sleeptools.native.conv_streams import ConvLayer, ConvStream
 
 SAMPLES = 3000  # of an epoch
 MAPS = 64  # feature maps of one modality
@@ -28,14 +27,14 @@ class Branch(NamedTuple):
     modality: str
     channel: int
     channels: int
-    small: tuple[Layer, ...]
-    large: tuple[Layer, ...]
+    small: tuple[ConvLayer, ...]
+    large: tuple[ConvLayer, ...]
 
     @property
-    def chains(self) -> dict[str, Chain]:
+    def chains(self) -> dict[str, ConvStream]:
         """Both streams, by the names of the model's modules."""
         where = self.channel, self.channels
-        return {"small": Chain(*where, self.small), "large": Chain(*where, self.large)}
+        return {"small": ConvStream(*where, self.small), "large": ConvStream(*where, self.large)}
 
 
 def branches(eeg: int, kernels: str, modalities: str) -> list[Branch]:
@@ -52,7 +51,7 @@ def branches(eeg: int, kernels: str, modalities: str) -> list[Branch]:
     return [Branch(m, *places[m], *_layers(m, kernels)) for m in MODALITIES[modalities]]
 
 
-def _layers(modality: str, kernels: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+def _layers(modality: str, kernels: str) -> tuple[tuple[ConvLayer, ...], tuple[ConvLayer, ...]]:
     width = MAPS if modality == "eeg" else MAPS // 2
     if kernels == "authors":
         return layers(width, (64, 512), 24)
@@ -61,7 +60,7 @@ def _layers(modality: str, kernels: str) -> tuple[tuple[Layer, ...], tuple[Layer
 
 def layers(
     width: int, kernels: tuple[int, int], pad: int
-) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+) -> tuple[tuple[ConvLayer, ...], tuple[ConvLayer, ...]]:
     """Layers of the short-kernel and of the long-kernel stream of a modality, Table 2.
 
     Parameters
@@ -74,10 +73,10 @@ def layers(
         Of the short one.
     """
     short, long = kernels
-    small, large = Layer(2 * width, 8, 1, 4), Layer(2 * width, 6, 1, 4)
+    small, large = ConvLayer(2 * width, 8, 1, 4), ConvLayer(2 * width, 6, 1, 4)
     return (
-        (Layer(width, short, 8, pad, (8, 8, 4)), small, small, small._replace(pool=(4, 4, 2))),
-        (Layer(width, long, 64, 24, (4, 4, 2)), large, large, large._replace(pool=(2, 2, 1))),
+        (ConvLayer(width, short, 8, pad, (8, 8, 4)), small, small, small._replace(pool=(4, 4, 2))),
+        (ConvLayer(width, long, 64, 24, (4, 4, 2)), large, large, large._replace(pool=(2, 2, 1))),
     )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-from sleeptools.evaluation.evaluation.calibration import RELIABILITY_BINS
-from sleeptools.runs.run.folds import NAMED
 
 from sleeptools.evaluation import uncertain_epochs
+from sleeptools.evaluation.calibration import RELIABILITY_BINS
 from sleeptools.report import plots
 from sleeptools.report.blocks import Block, Figure, Folded, Table, Text
 from sleeptools.report.page import LABELS, Page, interval_text, show
+from sleeptools.runs.folds import NAMED
 
 VARIANTS: Final = {"raw": "as predicted", "scaled": "with a fitted temperature"}
 MEASURES: Final = {"nll": "Log loss, nats per epoch", "ece": "Calibration error (ECE)"}

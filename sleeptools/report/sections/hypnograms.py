@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from sleeptools.runs.run.folds import NAMED
 
 from sleeptools import store
 from sleeptools.report import plots, svg
@@ -14,6 +13,7 @@ from sleeptools.report.blocks import Block, Figure, Folded, Heading, Table, Text
 from sleeptools.report.html import ZOOM
 from sleeptools.report.page import Page
 from sleeptools.report.svg import Night
+from sleeptools.runs.folds import NAMED
 from sleeptools.runs.run import EXPLAIN
 from sleeptools.store import Tensors
 

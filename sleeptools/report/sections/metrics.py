@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sleeptools.runs.run.folds import BEST_ON_TEST, EXTERNAL, LEAK_FREE, NAMED
-
 from sleeptools.evaluation import comparison, metrics
 from sleeptools.report import plots, svg
 from sleeptools.report.blocks import Beside, Block, Figure, Items, Table, Text, Tiles
 from sleeptools.report.page import HEADLINE, LABELS, Page, count, interval_text, show, unit
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, LEAK_FREE, NAMED
 
 if TYPE_CHECKING:
     import polars as pl

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sleeptools.runs.run.folds import BEST_ON_TEST, NAMED
-
 from sleeptools.evaluation import subject_metrics
 from sleeptools.report import plots
 from sleeptools.report.blocks import Block, Figure, Table, Text
 from sleeptools.report.page import HEADLINE, LABELS, Page, interval_text, p_text, show
+from sleeptools.runs.folds import BEST_ON_TEST, NAMED
 
 
 def overview(pages: Sequence[Page]) -> Iterator[Block]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from sleeptools.runs.run.folds import NAMED
 
 from sleeptools.evaluation import comparison
 from sleeptools.report import plots
 from sleeptools.report.blocks import Beside, Block, Figure, Items, Table, Text
 from sleeptools.report.page import HEADLINE, LABELS, Page, show, value_text
 from sleeptools.runs import predictions
+from sleeptools.runs.folds import NAMED
 
 SHORT: Final = LABELS | {"kappa": "Kappa", "g_mean_recalls": "G-mean"}
 SPLITS: Final = {"train": "training", "val": "validation", "test": "test"}

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sleeptools.runs.run.folds import NAMED
 
 from sleeptools.evaluation import sleep_statistics
 from sleeptools.report import plots
 from sleeptools.report.blocks import Block, Figure, Folded, Items, Table, Text
 from sleeptools.report.page import LABELS, Page, interval_text, show
+from sleeptools.runs.folds import NAMED
 
 if TYPE_CHECKING:
     import polars as pl

@@ -1,0 +1,10 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from sleeptools.native import module
+
+
+def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: int) -> int:
+    """Floats of workspace that `conv_block` or `conv_block_backward` needs; layer is an address."""
+    return int(getattr(module(op), f"{op}_workspace")(layer, batch, samples, slots))

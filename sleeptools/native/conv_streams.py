@@ -1,0 +1,102 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+ACTIVATIONS = ("leaky_relu", "relu", "gelu")  # in the order of csrc/ops.h
+
+
+PRECISIONS = ("fp32", "bf16")
+
+
+Activation = Literal["leaky_relu", "relu", "gelu"]
+
+
+class ConvLayer(NamedTuple):
+    """A convolution, and the pool after it as (kernel, stride, padding)."""
+
+    outputs: int
+    kernel: int
+    stride: int = 1
+    pad: int = 0
+    pool: tuple[int, int, int] = (1, 1, 0)
+
+
+class ConvStream(NamedTuple):
+    """Layers over `channels` channels of the input from `channel` on."""
+
+    channel: int
+    channels: int
+    layers: tuple[ConvLayer, ...]
+
+
+class Sizes(NamedTuple):
+    """Rows of a layer's convolution, and its time steps after the pool."""
+
+    rows: int
+    steps: int
+
+
+def describe_streams(streams: Iterable[ConvStream]) -> list[int]:
+    """Flatten a description to whole numbers."""
+    numbers: list[int] = []
+    for stream in streams:
+        numbers += [stream.channel, stream.channels, len(stream.layers)]
+        for layer in stream.layers:
+            numbers += [*layer[:4], *layer.pool]
+    return numbers
+
+
+def parse_streams(shape: Sequence[int]) -> list[ConvStream]:
+    """Read what `describe_streams` wrote."""
+    streams, at = [], 0
+    while at < len(shape):
+        channel, channels, count = shape[at : at + 3]
+        layers = []
+        for start in range(at + 3, at + 3 + 7 * count, 7):
+            o, k, s, p, *pool = shape[start : start + 7]
+            layers.append(ConvLayer(o, k, s, p, (pool[0], pool[1], pool[2])))
+        streams.append(ConvStream(channel, channels, tuple(layers)))
+        at += 3 + 7 * count
+    return streams
+
+
+def layer_sizes(stream: ConvStream, samples: int) -> list[Sizes]:
+    """Lengths along a stream; not positive where the input is too short."""
+    found = []
+    for layer in stream.layers:
+        rows = (samples + 2 * layer.pad - layer.kernel) // layer.stride + 1
+        kernel, stride, pad = layer.pool
+        samples = (rows + 2 * pad - kernel) // stride + 1
+        found.append(Sizes(rows, samples))
+    return found
+
+
+def stream_places(
+    streams: Sequence[ConvStream], samples: int
+) -> tuple[list[tuple[int, int]], int, int]:
+    """Where each stream's output starts, (map, step), and the size of the whole: maps, steps."""
+    found = [(0, 0)]
+    for before, after in pairwise(streams):
+        row, step = found[-1]
+        if (before.channel, before.channels) == (after.channel, after.channels):
+            found.append((row, step + layer_sizes(before, samples)[-1].steps))
+        else:
+            found.append((row + before.layers[-1].outputs, 0))
+    last = streams[-1]
+    row, step = found[-1]
+    return found, row + last.layers[-1].outputs, step + layer_sizes(last, samples)[-1].steps
+
+
+def stream_weight_count(streams: Iterable[ConvStream]) -> int:
+    """Numbers in the vector of weights and biases."""
+    total = 0
+    for stream in streams:
+        inputs = stream.channels
+        for layer in stream.layers:
+            total += layer.outputs * (inputs * layer.kernel + 1)
+            inputs = layer.outputs
+    return total
