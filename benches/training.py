@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from instruments import contenders, material, peak, provenance, timing
 from instruments.timing import Contender, Ready, Values
 from sleeptools import native, registry, store
-from sleeptools.models.recipe.recipe import make_optimiser, stage_loss
 from sleeptools.native.threads import set_threads
+from sleeptools.training.optimisation import make_optimiser, stage_loss
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 128

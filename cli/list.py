@@ -37,9 +37,9 @@ def list_(
 
     With a folder, the trained models below it.
     """
-    from sleeptools.commands import inspect
+    from sleeptools.commands import list
 
-    found = inspect.contents(what.value, folder)
+    found = list.contents(what.value, folder)
     if as_json:
         emit_json(found)
     elif what is Drawer.MODELS and folder is None:

@@ -30,9 +30,9 @@ def verify(
     problems = store.verify(folder)
     tested = (folder / "config.toml").exists() and (folder / "folds.parquet").exists()
     if not problems and tested and run_progress(folder)["done"]:
-        from sleeptools.commands import evaluate
+        from sleeptools.commands import verify
 
-        problems = evaluate.verify(folder)
+        problems = verify.verify_numbers(folder)
     for problem in problems:
         typer.echo(problem)
     if problems:

@@ -83,7 +83,7 @@ def score(
         _refuse_other(out, config)
         store.write_toml(out / "config.toml", config)
         _write_folds(out, data)
-        store.write_table(out / nights.NAME, nights.of(data))
+        store.write_table(out / nights.NIGHTS_FILE, nights.nights_table(data))
         engine = Engine.load(model, threads=threads)
         _score(engine, data, place.folder(out), say)
         manifest.facts = _facts(facts, data, model, known) | {
@@ -271,6 +271,6 @@ def _named(preset: Mapping[str, Any]) -> str:
 
 
 def _files(out: Path, place: Trained) -> list[Path]:
-    names = ("config.toml", "folds.parquet", nights.NAME)
+    names = ("config.toml", "folds.parquet", nights.NIGHTS_FILE)
     folder = place.folder(out)
     return [*(out / n for n in names), folder / "audit.csv", folder / "predictions.parquet"]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sleeptools import datasets, registry, store
 from sleeptools.datasets.simulation import true_stages
@@ -26,7 +25,8 @@ from sleeptools.preprocessing.epochs import (
     read_epoch_file,
     write_epoch_file,
 )
-from sleeptools.recording import montage, stages
+from sleeptools.preprocessing.trimming import select_epochs
+from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import (
     FOLDER_KIND,
@@ -37,60 +37,6 @@ from sleeptools.recording.recording import (
     read_recording,
 )
 from sleeptools.store import batch
-
-Index = npt.NDArray[np.int64]
-
-
-def select(hypnogram: Hypnogram, trim: presets.Trim, past: int = 0) -> tuple[Index, dict[str, int]]:
-    """Choose the epochs of a hypnogram that are kept, and count why the others are not.
-
-    Under "drop-then-trim" the margin counts epochs that are left after dropping, so that it
-    reaches further where unscored epochs lie in it; under "trim-then-drop" everything that is not
-    scored wake, unscored epochs among it, counts as sleep when the margin is laid. A recording
-    without any sleep is kept whole. "drop-last" counts from the end of what the scorer wrote.
-
-    Parameters
-    ----------
-    hypnogram
-        Already cut to the length of the signals; its first stage is wake.
-    trim
-        Rule and margin.
-    past
-        How many epochs were scored past the end of the signals.
-
-    Returns
-    -------
-    kept
-        Numbers of the kept epochs, ascending.
-    excluded
-        Epochs per reason; with the kept ones they add up to all.
-    """
-    scored = np.flatnonzero(hypnogram.stages >= 0)
-    margin = round(trim.margin_minutes * 60 / hypnogram.epoch_seconds)
-    reason = "wake beyond the margin"
-    if trim.rule == "none":
-        kept = scored
-    elif trim.rule == "drop-last":
-        written = np.flatnonzero(hypnogram.reasons != stages.UNANNOTATED)
-        end = int(written.max(initial=-1)) + 1 + past - trim.last_epochs
-        kept, reason = scored[scored < end], "the last epochs"
-    elif trim.rule == "drop-then-trim":
-        kept = scored[_around_sleep(hypnogram.stages[scored] != 0, margin)]
-    else:
-        near = np.zeros(len(hypnogram), bool)
-        near[_around_sleep(hypnogram.stages != 0, margin)] = True
-        kept = scored[near[scored]]
-    reasons = Counter(stages.REASONS[r] for r in hypnogram.reasons[hypnogram.stages < 0])
-    excluded = {name: reasons.get(name, 0) for name in stages.REASONS[1:]}
-    excluded[reason] = len(scored) - len(kept)
-    return kept, excluded
-
-
-def _around_sleep(asleep: npt.NDArray[np.bool_], margin: int) -> slice:
-    where = np.flatnonzero(asleep)
-    if len(where) == 0:
-        return slice(0, len(asleep))
-    return slice(max(0, int(where[0]) - margin), int(where[-1]) + margin + 1)
 
 
 def preprocess(
@@ -218,17 +164,17 @@ def _write_epochs(
 ) -> None:
     truth, others = _scorings(preset, recording)
     chosen = montage.pick(recording, preset.montage, preset.assume_unit)
-    seconds = epoching.covered(preset, chosen)
+    seconds = epoching.scorable_seconds(preset, chosen)
     scoring = truth.clipped(seconds)
     past = int(recording.facts.get(past_fact(preset.scorer), 0)) + len(truth) - len(scoring)
     scoring = scoring.padded(seconds)
-    kept, excluded = select(scoring, preset.trim, past)
+    kept, excluded = select_epochs(scoring, preset.trim, past)
     excluded["before the signals"] = int(recording.facts.get(before_fact(preset.scorer), 0))
     excluded["past the signals"] = past
     if len(kept) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
-    values, warnings = epoching.cut(preset, recording.id, chosen, onset, path.parent)
+    values, warnings = epoching.cut_epochs(preset, recording.id, chosen, onset, path.parent)
     write_epoch_file(
         path,
         signals=values,

@@ -17,11 +17,11 @@ import numpy as np
 from sleeptools import formats, store
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.inference.engine import Engine, Floats, Precision
-from sleeptools.preprocessing import epoching, presets
+from sleeptools.inference.recordings import hypnodensity, hypnogram_from
+from sleeptools.preprocessing import presets
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import Recording, read_recording
-from sleeptools.recording.stages import UNSCORED
+from sleeptools.recording.recording import read_recording
 from sleeptools.store import batch
 
 KIND = "sleeptools-scores"
@@ -142,7 +142,7 @@ def _one(
         return dict(before), batch.DONE
     recording = read_recording(path) if path.suffix == ".safetensors" else formats.read(path)
     density, warnings = hypnodensity(engine, preset, recording, out)
-    hypnogram = scored(engine, recording, density)
+    hypnogram = hypnogram_from(engine, recording, density)
     formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM), to="edf")
     _write_density(path.stem, density, hypnogram, out / (path.stem + DENSITY))
     counts = {name: n for name, n in hypnogram.counts().items() if n}
@@ -154,52 +154,6 @@ def _one(
     shown = ", ".join(f"{name} {n}" for name, n in counts.items())
     doubts = "".join(f"; warning: {w}" for w in warnings)
     return row, f"{len(density)} epochs: {shown}{doubts}"
-
-
-def hypnodensity(
-    engine: Engine, preset: presets.Preset, recording: Recording, folder: Path
-) -> tuple[Floats, list[str]]:
-    """Score every whole epoch of a recording, from its first sample on.
-
-    Parameters
-    ----------
-    folder
-        Where the epochs lie meanwhile, in a file without a name.
-
-    Returns
-    -------
-    density
-        (epochs, stages) float32.
-    warnings
-        Amplitudes that cannot be right.
-
-    Raises
-    ------
-    DataError
-        If a channel of the montage is not there, or no epoch is whole.
-    """
-    chosen = montage.pick(recording, preset.montage, preset.assume_unit)
-    seconds = preset.epoch_seconds
-    count = int((epoching.covered(preset, chosen) + 1e-6) // seconds)
-    if count < 1:
-        raise DataError(
-            f"{recording.id}: lasts {recording.seconds:.0f} s, less than an epoch of {seconds:g} s"
-        )
-    onset = np.arange(count, dtype=np.float64) * seconds
-    epochs, warnings = epoching.cut(preset, recording.id, chosen, onset, folder)
-    return engine.hypnodensity(epochs), warnings
-
-
-def scored(engine: Engine, recording: Recording, density: Floats) -> Hypnogram:
-    """Take the most probable stage of every epoch; none where there is no probability."""
-    known = np.isfinite(density).all(1)
-    best = np.where(known, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
-    simulated = recording.facts.get("simulated") or engine.facts.get("simulated")
-    return Hypnogram(
-        best, engine.stages, float(engine.facts["epoch_seconds"]),
-        scorer="simulated" if simulated else f"sleeptools {engine.facts['model']}",
-        begin=recording.start,
-    )  # fmt: skip
 
 
 def _write_density(name: str, density: Floats, hypnogram: Hypnogram, path: Path) -> None:

@@ -23,10 +23,10 @@ from sleeptools.errors import UnavailableError
 from sleeptools.preprocessing.epochs import check_epochs
 from sleeptools.runs.folds import LEAK_FREE
 from sleeptools.runs.run import RUN_KIND
-from sleeptools.training import batches
 from sleeptools.training.ablation import variants
 from sleeptools.training.batches import Source
 from sleeptools.training.checkpoint import State
+from sleeptools.training.device import choose_device, set_cpu_threads
 from sleeptools.training.loop import Training
 from sleeptools.training.options import BY_SEED, TrainOptions
 from sleeptools.training.plan import Plan, make_plan
@@ -118,8 +118,8 @@ def train(
     """
     manifest = store.Manifest(RUN_KIND)
     plan = make_plan(epochs, run, options)
-    device = batches.choose(options.device)
-    threads = batches.set_threads(options.threads)
+    device = choose_device(options.device)
+    threads = set_cpu_threads(options.threads)
     pending = [task for task in plan.tasks() if not task.done]
     if not pending and plan.written():
         return
@@ -157,7 +157,7 @@ def _work(
             with store.lock(task.folder):
                 plan.check()
                 if not task.done:  # another process may have been faster
-                    batches.set_threads(threads)
+                    set_cpu_threads(threads)
                     training = Training(task, source, stop)
                     _same_threads(training, plan.options.threads, say)
                     clock.follow(training)
@@ -168,7 +168,7 @@ def _same_threads(training: Training, asked: int | None, say: Say) -> None:
     """Go on with as many threads as the training has had, or note that it is otherwise."""
     before = training.state.threads
     if before and asked is None:
-        batches.set_threads(before[-1])
+        set_cpu_threads(before[-1])
     now = torch.get_num_threads()
     if before and before[-1] != now:
         say(

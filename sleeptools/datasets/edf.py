@@ -20,7 +20,7 @@ from sleeptools.datasets import Channel, Planned, Source, check_plan
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.montage import MICROVOLTS, in_microvolts
 from sleeptools.recording.recording import Recording, Signal
@@ -73,8 +73,8 @@ class Settings(BaseModel):
     @field_validator("scheme")
     @classmethod
     def _is_scheme(cls, scheme: str) -> str:
-        if scheme and scheme not in stages.SCHEMES:
-            raise ValueError(f"unknown scheme; there are: {', '.join(stages.SCHEMES)}")
+        if scheme and scheme not in label_schemes.SCHEMES:
+            raise ValueError(f"unknown scheme; there are: {', '.join(label_schemes.SCHEMES)}")
         return scheme
 
     @field_validator("hypnograms", mode="before")
@@ -100,15 +100,17 @@ class Settings(BaseModel):
     @property
     def names(self) -> tuple[str, ...]:
         """The stage list; people's if neither it nor a scheme is given."""
-        return self.stages or (stages.scheme(self.scheme).names if self.scheme else stages.HUMAN)
+        return self.stages or (
+            label_schemes.label_scheme(self.scheme).names if self.scheme else stages.HUMAN
+        )
 
-    def meaning(self) -> stages.Scheme | str | None:
+    def meaning(self) -> label_schemes.Scheme | str | None:
         """Say what labels mean: the scheme's, with those of one's own and the stages' names."""
         if not self.labels and not self.stages:
             return self.scheme or None
-        known = stages.scheme(self.scheme).labels if self.scheme else {}
+        known = label_schemes.label_scheme(self.scheme).labels if self.scheme else {}
         own = {name: name for name in self.names}
-        return stages.Scheme(self.names, {**known, **own, **self.labels})
+        return label_schemes.Scheme(self.names, {**known, **own, **self.labels})
 
 
 # --- finding --------------------------------------------------------------------------------------

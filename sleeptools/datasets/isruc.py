@@ -24,7 +24,7 @@ from sleeptools.errors import DataError
 from sleeptools.formats import edf, labels
 from sleeptools.formats.parsing import stage_labels
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.recording import Recording, Samples, Signal
 
@@ -318,7 +318,7 @@ def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Pa
 
 def _write_labels(scoring: Hypnogram, text: Path, workbook: Path) -> None:
     names = [scoring.names[max(s, 0)] for s in scoring.stages]  # AASM knows no movement: wake
-    digits = {name: digit for digit, name in stages.scheme(SCHEME).labels.items()}
+    digits = {name: digit for digit, name in label_schemes.label_scheme(SCHEME).labels.items()}
     lines = [digits[name] for name in names]
     store.write_text(text, "\r\n".join(lines) + "\r\n\r\n")
     rows: list[spreadsheets.Row] = [["Epoch", "Stage"]]

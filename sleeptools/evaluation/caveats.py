@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sleeptools.errors import DataError
-from sleeptools.evaluation import bootstrap, metrics, sleep_agreement
+from sleeptools.evaluation import bootstrap, metrics, scorers, sleep_agreement
 from sleeptools.evaluation.confusion import Counted
-from sleeptools.runs import nights, predictions
+from sleeptools.runs import logs, nights, predictions
 from sleeptools.runs.folds import BEST_ON_TEST, LEAK_FREE
 from sleeptools.runs.run import Run
 
@@ -63,10 +63,10 @@ def notes(run: Run) -> Iterator[str]:
     if run.missing:
         total = len(run.done) + len(run.missing)
         yield f"The run is incomplete: {len(run.missing)} of {total} trainings are missing."
-    read = predictions.readings(run, watching=False).get(LEAK_FREE, 1)
+    read = logs.count_test_readings(run, watching=False).get(LEAK_FREE, 1)
     if read > 1:
         yield f"A leak-free test fold was read {read} times; once, at the end, is right."
-    elif predictions.readings(run).get(LEAK_FREE, 1) > read:
+    elif logs.count_test_readings(run).get(LEAK_FREE, 1) > read:
         yield (
             "The leak-free test folds were watched after every pass (--watch-test), to measure "
             "what choosing on them would gain; no pass was chosen by it."
@@ -85,8 +85,8 @@ def notes(run: Run) -> Iterator[str]:
 
 def ceiling(run: Run, found: pl.DataFrame) -> Iterator[str]:
     """Say how far simulated scoring agrees with what made the signals."""
-    known = nights.read(run.folder)
-    kappa = sleep_agreement.ceiling(found.filter(role="test"), known, run.stages)
+    known = nights.read_nights(run.folder)
+    kappa = scorers.ceiling(found.filter(role="test"), known, run.stages)
     if kappa is not None:
         yield (
             f"The ceiling: the simulated scorer agrees with the stages that made the signals with "
@@ -119,7 +119,9 @@ def absent(pooled: Counted, stages: Sequence[str]) -> Iterator[str]:
 
 def outside(run: Run, found: pl.DataFrame) -> Iterator[str]:
     """Say where scored sleep was never predicted, as under the rule drop-last."""
-    lost = sleep_agreement.unpredicted_sleep(found.filter(role="test"), nights.read(run.folder))
+    lost = sleep_agreement.unpredicted_sleep(
+        found.filter(role="test"), nights.read_nights(run.folder)
+    )
     if len(lost):
         what = f"{len(lost)} night{'' if len(lost) == 1 else 's'}"
         minutes = float(np.median(lost["minutes"].to_numpy()))

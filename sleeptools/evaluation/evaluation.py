@@ -17,10 +17,12 @@ import numpy as np
 
 from sleeptools import store
 from sleeptools.evaluation import (
-    calibration_tables,
+    calibration,
     caveats,
+    circadian,
     confusion,
     metrics,
+    scorers,
     sleep_agreement,
     subject_metrics,
     uncertain_epochs,
@@ -28,6 +30,7 @@ from sleeptools.evaluation import (
 from sleeptools.evaluation.bootstrap import Interval
 from sleeptools.evaluation.confusion import Counted, Key
 from sleeptools.evaluation.metrics import Counts
+from sleeptools.evaluation.selection import pass_selection
 from sleeptools.evaluation.subject_metrics import POOLED, Cube, Result
 from sleeptools.runs import nights, predictions
 from sleeptools.runs.folds import BEST_ON_TEST, FOLD_PROTOCOLS, LEAK_FREE
@@ -190,26 +193,15 @@ class Evaluation:
 
     @cached_property
     def selection(self) -> pl.DataFrame:
-        """What choosing the pass on the test fold gains within one training.
-
-        Returns
-        -------
-        table
-            protocol, seed, fold, metric (accuracy, kappa, macro_f1), passes, chosen_by, best_pass
-            (of the highest test accuracy, as the papers' programs choose), chosen_pass, best,
-            chosen, last (the metric on the test fold at that pass), optimism (best less chosen;
-            null under best-on-test, which chooses the best itself), against_last (best less last).
-            A row per training whose test fold was judged after every pass: under best-on-test
-            always, under leak-free with `train --watch-test`.
-        """
-        return _selection(self.run)
+        """What choosing the pass on the test fold gains; see `selection.pass_selection`."""
+        return pass_selection(self.run)
 
     # --- sleep ------------------------------------------------------------------------------------
 
     @cached_property
     def known_nights(self) -> pl.DataFrame | None:
         """Table of nights.parquet; None of a run that has none."""
-        return nights.read(self.run.folder)
+        return nights.read_nights(self.run.folder)
 
     @cached_property
     def sleep(self) -> pl.DataFrame:
@@ -225,24 +217,24 @@ class Evaluation:
 
     @cached_property
     def scorers(self) -> pl.DataFrame:
-        """Model and scorers two by two; see `sleep_agreement.scorers`; empty where one scored."""
-        return sleep_agreement.scorers(self.tested, self.known_nights, self.stages)
+        """Model and scorers two by two; see `scorers.compare_scorers`; empty where one scored."""
+        return scorers.compare_scorers(self.tested, self.known_nights, self.stages)
 
     @cached_property
     def day(self) -> pl.DataFrame:
-        """Minutes of a mouse's stages in 2-h bins; see `sleep_agreement.day`; empty for people."""
-        return sleep_agreement.day(self.tested, self.stages, self.run.epoch_seconds)
+        """Minutes of a mouse's stages in 2-h bins; see `circadian.minutes_by_bin`; empty for people."""
+        return circadian.minutes_by_bin(self.tested, self.stages, self.run.epoch_seconds)
 
     @cached_property
     def day_correlation(self) -> pl.DataFrame:
-        """Correlation over these bins; see `sleep_agreement.correlations`; empty for people."""
-        return sleep_agreement.correlations(self.day)
+        """Correlation over these bins; see `circadian.bin_correlations`; empty for people."""
+        return circadian.bin_correlations(self.day)
 
     # --- probabilities ----------------------------------------------------------------------------
 
     @cached_property
-    def _calibrated(self) -> calibration_tables.Calibrated:
-        return calibration_tables.tables(self.predictions, self.stages)
+    def _calibrated(self) -> calibration.CalibrationTables:
+        return calibration.calibration_tables(self.predictions, self.stages)
 
     @property
     def calibration(self) -> pl.DataFrame:
@@ -363,37 +355,6 @@ def compare(found: Sequence[Evaluation]) -> pl.DataFrame:
     return subject_metrics.compare(
         [Result(one.run.name, one.headline, one.cubes[one.headline]) for one in found]
     )
-
-
-def _selection(run: Run) -> pl.DataFrame:
-    import polars as pl
-
-    rows = []
-    keys = ["protocol", "seed", "fold"]
-    logs = predictions.logs(run).sort(*keys, "pass")
-    for where, log in logs.partition_by(keys, as_dict=True, maintain_order=True).items():
-        if not len(log) or log["test_accuracy"].null_count():
-            continue
-        protocol, _, fold = where
-        best, last = int(log["test_accuracy"].arg_max() or 0), len(log) - 1
-        chosen = int(log["selected"].arg_max() or 0) if log["selected"].any() else last
-        by = "test" if protocol == BEST_ON_TEST else "validation"
-        by = "last" if fold in run.unchosen(str(protocol)) else by
-        for metric in ("accuracy", "kappa", "macro_f1"):
-            value = log[f"test_{metric}"]
-            at = {"best": value[best], "chosen": value[chosen], "last": value[last]}
-            gained = None if by == "test" else _less(at["best"], at["chosen"])
-            rows.append(
-                dict(zip(keys, where, strict=True))
-                | {"metric": metric, "passes": len(log), "chosen_by": by}
-                | {"best_pass": log["pass"][best], "chosen_pass": log["pass"][chosen]}
-                | at | {"optimism": gained, "against_last": _less(at["best"], at["last"])}
-            )  # fmt: skip
-    return pl.DataFrame(rows, infer_schema_length=None)
-
-
-def _less(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first - second
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from types import ModuleType
 from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
 from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.recording import Recording
-from sleeptools.recording.stages import Scheme
 
 HEAD = 4096  # bytes shown to `accepts`
 
@@ -56,7 +56,7 @@ def read_hypnogram(
     Parameters
     ----------
     scheme
-        A scheme, or the name of one of `stages.SCHEMES`; needed where a file has bare numbers.
+        A scheme, or the name of one of `label_schemes.SCHEMES`; needed where a file has bare numbers.
     epoch_seconds
         Length of an epoch where the file does not tell it, 1 to 60 s.
 

@@ -27,7 +27,7 @@ from sleeptools.formats.parsing.edf_header import (
     read_header,
     starts_like_edf,
 )
-from sleeptools.recording import montage, stages
+from sleeptools.recording import label_schemes, montage
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.recording import Recording, Signal, Stored
 
@@ -127,7 +127,10 @@ def read_annotations(path: Path) -> list[Event]:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | stages.Scheme | None = None, epoch_seconds: float | None = None
+    path: Path,
+    *,
+    scheme: str | label_schemes.Scheme | None = None,
+    epoch_seconds: float | None = None,
 ) -> Hypnogram:
     """Read the sleep stages among a file's annotations.
 
@@ -140,7 +143,10 @@ def read_hypnogram(
         If the file is damaged, has no stage annotations, or they do not fit the epoch grid.
     """
     header = read_header(store.need(path))
-    known = {**stages.EDF_TEXTS, **(stages.scheme(scheme).labels if scheme else {})}
+    known = {
+        **label_schemes.EDF_TEXTS,
+        **(label_schemes.label_scheme(scheme).labels if scheme else {}),
+    }
     every = read_tals(header)[0]
     events = [e for e in every if e[2] in known or e[2].lower().startswith("sleep stage")]
     if every and not events:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from sleeptools.errors import DataError
 from sleeptools.formats.parsing import stage_labels, text_files
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Hypnogram
 
-KNOWN = {*stages.WORDS, *(t.lower() for s in stages.SCHEMES.values() for t in s.labels)}
+KNOWN = {
+    *label_schemes.WORDS,
+    *(t.lower() for s in label_schemes.SCHEMES.values() for t in s.labels),
+}
 
 
 def accepts(path: Path, head: bytes) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Event, Hypnogram
 
 SUFFIXES: Final = (".annot", ".eannot")
@@ -68,7 +68,7 @@ def read_hypnogram(
     ]
     if not rows:
         raise NoStagesError(f"{path.name}: holds no annotations")
-    first = next((r for r in rows if r.name.lower() in stages.WORDS), rows[0])
+    first = next((r for r in rows if r.name.lower() in label_schemes.WORDS), rows[0])
     begin = text_files.parse_clock(first.start)
     found = stage_labels.from_mixed(
         _events(rows, begin), scheme=scheme, epoch_seconds=epoch_seconds, source=path.name,

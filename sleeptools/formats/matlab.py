@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError, SleeptoolsError, UnavailableError
-from sleeptools.recording import montage, stages
+from sleeptools.recording import label_schemes, montage, stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Samples, Signal
 
@@ -105,7 +105,7 @@ def read_hypnogram(
         raise NoStagesError(f"{path.name}: no variable {SCORES!r}", hint=_listed(there))
     scores = np.nan_to_num(_vector(path, SCORES, there).astype(np.float64), nan=-1.0)
     values, place = np.unique(scores, return_inverse=True)
-    meaning, names = stages.translate(
+    meaning, names = label_schemes.translate_labels(
         (f"{v:g}" for v in values), by=scheme or "kjaerby", source=path.name
     )  # fmt: skip
     resolved = np.array([stages.stage_number(meaning[f"{v:g}"], names) for v in values], np.int8)

@@ -14,7 +14,7 @@ from typing import Final
 
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, text_files
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Hypnogram
 
 UNITS: Final = re.compile(r"\[[^\]]*\]([,;\t]\[[^\]]*\]){2,}[,;\t]*")
@@ -24,7 +24,10 @@ AWAKE: Final = (
 )  # fmt: skip
 WORDS: Final = {
     **dict.fromkeys(AWAKE, "W"),
-    **{t: stages.WORDS[t] for t in ("w", "n1", "n2", "n3", "r", "rem", "?", "unknown", "unscored")},
+    **{
+        t: label_schemes.WORDS[t]
+        for t in ("w", "n1", "n2", "n3", "r", "rem", "?", "unknown", "unscored")
+    },
 }
 HEADS: Final = 2  # lines before the first row
 DURATION: Final = 3  # its column

@@ -18,7 +18,7 @@ import numpy as np
 
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, text_files
-from sleeptools.recording import hypnogram, montage, stages
+from sleeptools.recording import hypnogram, label_schemes, montage
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.recording import Recording, Samples, Signal
 
@@ -71,7 +71,7 @@ def read_hypnogram(
     length = epoch_seconds or _epoch_seconds(times, numbers, path.name)
     stage_labels.check_epoch(length, path.name)
     events = _events(times, numbers, [s.strip() for _, _, s in found], length, path.name)
-    meaning, names = stages.translate(
+    meaning, names = label_schemes.translate_labels(
         (t for _, _, t in events), by=scheme or "sleepsign", source=path.name
     )
     scored = hypnogram.from_events(

@@ -55,7 +55,7 @@ HIDDEN = 120  # of the encoder's feed-forward
 KERNEL = 7  # of the causal convolutions
 REDUCTION = 16  # of the squeeze
 DROPOUT = 0.1  # in the encoder
-SHAPES = (
+LAYER_SHAPES = (
     (
         ConvLayer(64, 50, 6, 24, (8, 2, 4)),  # (64, 251)
         ConvLayer(128, 8, 1, 4),
@@ -191,7 +191,7 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.streams = TwoStreams(1, SHAPES, Activation("gelu"), config.dropout)
+        self.streams = TwoStreams(1, LAYER_SHAPES, Activation("gelu"), config.dropout)
         self.afr = Recalibration(128, MAPS)
         self.encoders = nn.Sequential(Encoder(), Encoder())
         self.norm = Norm(STEPS)

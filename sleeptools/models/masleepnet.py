@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.attnsleep import SHAPES
+from sleeptools.models.attnsleep import LAYER_SHAPES
 from sleeptools.models.layers.config import Human
 from sleeptools.models.layers.explain import Explained
 from sleeptools.models.layers.streams import Activation, FoldedStreams, Stream, TwoStreams
@@ -127,7 +127,7 @@ class Small(nn.Sequential):
     """The stream with short kernels alone, (B, inputs, 3000) to (B, 128, 64)."""
 
     def __init__(self, inputs: int, activation: Activation, dropout: float) -> None:
-        super().__init__(Stream(inputs, SHAPES[0], activation, dropout), nn.Dropout(dropout))
+        super().__init__(Stream(inputs, LAYER_SHAPES[0], activation, dropout), nn.Dropout(dropout))
 
 
 def lstm(inputs: int, layers: int) -> nn.LSTM:
@@ -151,7 +151,9 @@ class Model(nn.Module):
         self.sizes = sizes  # channels of each modality
         gelu, both = Activation("gelu"), config.streams == "both"
         self.streams = nn.ModuleList(
-            TwoStreams(n, SHAPES, gelu, config.dropout) if both else Small(n, gelu, config.dropout)
+            TwoStreams(n, LAYER_SHAPES, gelu, config.dropout)
+            if both
+            else Small(n, gelu, config.dropout)
             for n in sizes
         )
         self.excitations = nn.ModuleList(

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Self-attention block of a Transformer layer in the native core, on NumPy arrays."""
 
 from __future__ import annotations
 

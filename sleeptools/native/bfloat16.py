@@ -1,8 +1,4 @@
-"""Blocks of a network in the native core, on NumPy arrays, and the shape checks torch shares.
-
-Each op does what the one of its name in `sleeptools.models.ops` does; convolution streams have a module of
-their own, `sleeptools.native.two_stream_conv`.
-"""
+"""Rounding to bfloat16 as the native core takes it."""
 
 from __future__ import annotations
 

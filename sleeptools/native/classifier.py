@@ -1,4 +1,4 @@
-"""TODO."""
+"""Two dense layers over gated features in the native core, on NumPy arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The training convolution block in the native core: the workspace that it needs."""
 
 from __future__ import annotations
 

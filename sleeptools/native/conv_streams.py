@@ -1,4 +1,11 @@
-"""TODO."""
+"""Convolution streams in words: layers, their sizes, and the flat list the core takes.
+
+A stream is a chain of convolutions, each with an activation and perhaps a max-pool, over some
+channels of the input. Streams over the same channels are one modality, and their outputs follow
+each other in time; the maps of the next modality follow below. On its way through torch a
+description is a flat list of whole numbers (`describe_streams`), and the weights are one vector:
+weight (outputs, inputs, kernel) and bias (outputs) of each layer in turn.
+"""
 
 from __future__ import annotations
 

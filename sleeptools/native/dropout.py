@@ -1,4 +1,4 @@
-"""TODO."""
+"""Settings of dropout as the native core takes them."""
 
 from __future__ import annotations
 

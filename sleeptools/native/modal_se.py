@@ -1,4 +1,4 @@
-"""TODO."""
+"""Modal-wise squeeze-and-excitation in the native core, on NumPy arrays."""
 
 from __future__ import annotations
 

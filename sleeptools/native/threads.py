@@ -1,4 +1,4 @@
-"""TODO."""
+"""How many CPU threads an op of the native core uses, per process and per calling thread."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""Convolution streams as the native core takes them: description, sizes, packed weights, NumPy op.
-
-A stream is a chain of convolutions, each with an activation and perhaps a max-pool, over some
-channels of the input. Streams over the same channels are one modality, and their outputs follow
-each other in time; the maps of the next modality follow below. On its way through torch a
-description is a flat list of whole numbers (`describe_streams`), and the weights are one vector: weight
-(outputs, inputs, kernel) and bias (outputs) of each layer in turn.
-"""
+"""Two-stream convolutions in the native core: packed weights, layout, and the op on NumPy arrays."""
 
 from __future__ import annotations
 

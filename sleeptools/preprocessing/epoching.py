@@ -14,14 +14,13 @@ from sleeptools.preprocessing.presets import Preset
 from sleeptools.preprocessing.steps import run_steps
 from sleeptools.recording import montage
 from sleeptools.recording.recording import Samples, Signal
-from sleeptools.recording.signals import resampling
 
 
-def covered(preset: Preset, chosen: Sequence[Signal]) -> float:
+def scorable_seconds(preset: Preset, chosen: Sequence[Signal]) -> float:
     """Say up to when whole epochs can be cut out of signals, before or after resampling, s."""
     rates = [(s, rate) for s in chosen for rate in (s.sample_rate, preset.rate_of(s.sample_rate))]
     return min(
-        resampling.covered(
+        covered_seconds(
             round(signal.size * rate / signal.sample_rate), rate, preset.samples_at(rate),
             preset.epoch_seconds,
         )
@@ -29,7 +28,7 @@ def covered(preset: Preset, chosen: Sequence[Signal]) -> float:
     )  # fmt: skip
 
 
-def cut(
+def cut_epochs(
     preset: Preset,
     id_: str,
     chosen: Sequence[Signal],
@@ -47,7 +46,7 @@ def cut(
     chosen
         One for each channel, as `montage.pick` gives them.
     onset
-        (epochs,) s from the start of the recording; all within `covered`.
+        (epochs,) s from the start of the recording; all within `scorable_seconds`.
     folder
         Where the epochs lie meanwhile, in a file without a name.
 
@@ -67,7 +66,7 @@ def cut(
     warnings = []
 
     def pieces(channel: Samples, rate: float) -> Samples:
-        return resampling.cut(channel, rate, onset, preset.samples_at(rate))
+        return cut_signal(channel, rate, onset, preset.samples_at(rate))
 
     for i, signal in enumerate(chosen):  # one at a time: memory for one whole channel
         samples = signal.samples()
@@ -86,3 +85,49 @@ def cut(
         if not np.isfinite(out[:, i]).all():
             raise DataError(f"{id_}: signal {signal.label!r} is not finite")
     return out, warnings
+
+
+def cut_signal(
+    samples: Samples, rate: float, onsets: npt.NDArray[np.float64], size: int
+) -> Samples:
+    """Cut epochs out of a channel.
+
+    An epoch begins at the first sample not before its onset, so that at a rate like 511.95964 Hz,
+    with 512 samples for every second, epochs keep to the time however long the recording is: some
+    of them share a sample with the next.
+
+    Parameters
+    ----------
+    samples
+        (n,) float32.
+    rate
+        Hz.
+    onsets
+        (epochs,) s from the start of the channel.
+    size
+        Samples of an epoch.
+
+    Returns
+    -------
+    epochs
+        (epochs, size) float32.
+    """
+    first = np.ceil(onsets * rate - 1e-6).astype(np.int64)
+    assert len(first) == 0 or first[-1] + size <= len(samples)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, size)
+    return np.ascontiguousarray(windows[first])
+
+
+def covered_seconds(count: int, rate: float, size: int, seconds: float) -> float:
+    """Say up to when whole epochs can be cut out of a channel: s from its start.
+
+    Parameters
+    ----------
+    count
+        Samples of the channel.
+    rate
+        Hz.
+    size, seconds
+        Of an epoch.
+    """
+    return (count - size) / rate + seconds

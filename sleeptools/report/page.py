@@ -7,26 +7,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sleeptools.errors import DataError
 from sleeptools.evaluation import comparison, evaluation, published
 from sleeptools.evaluation.evaluation import Evaluation
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
-from sleeptools.runs import predictions
+from sleeptools.runs import logs
 from sleeptools.runs.run import Run, open_run
 
 if TYPE_CHECKING:
     import polars as pl
-
-LABELS: Final = {
-    "accuracy": "Accuracy", "macro_f1": "Macro-F1", "kappa": "Cohen's kappa",
-    "g_mean_recalls": "G-mean of recalls", "g_mean_eq17": "G-mean, Eq. 17",
-    "macro_recall": "Macro recall", "macro_precision": "Macro precision",
-    "weighted_f1": "Weighted F1", "weighted_recall": "Weighted recall",
-    "weighted_precision": "Weighted precision",
-}  # fmt: skip
-HEADLINE: Final = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ def gather(
         found,
         number,
         tested,
-        predictions.logs(found.run),
+        logs.training_logs(found.run),
         comparison.protocols(found),
         data,
         recordings,
@@ -121,53 +112,3 @@ def _opened(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
 def first_seed(found: Evaluation) -> int:
     """Pick the seed whose predictions are drawn."""
     return min(seed for protocol, seed in found.confusions if protocol == found.headline)
-
-
-def show(name: str, value: float | None, *, signed: bool = False) -> str:
-    """Per cent, except kappa, which is a number; a dash where there is none."""
-    if value is None or value != value:  # noqa: PLR0124 - NaN
-        return "–"  # noqa: RUF001 - a dash for "none"
-    sign = "+" if signed else ""
-    return f"{value:{sign}.3f}" if name == "kappa" else f"{100 * value:{sign}.2f}"
-
-
-def interval_text(
-    name: str, value: float | None, low: float | None, high: float | None, *, signed: bool = False
-) -> str:
-    """Show a value with the ends of its interval, where it has one."""
-    shown = show(name, value, signed=signed)
-    if low is None or high is None or low != low or high != high:  # noqa: PLR0124 - NaN
-        return shown
-    return f"{shown} [{show(name, low, signed=signed)}, {show(name, high, signed=signed)}]"
-
-
-def p_text(p: float | None) -> str:
-    """Show a p value; a dash where there is none."""
-    if p is None or p != p:  # noqa: PLR0124 - NaN
-        return "–"  # noqa: RUF001 - a dash for "none"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
-
-
-def count(number: int, what: str) -> str:
-    """Join number and noun: "1 subject", "2 subjects"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def unit(name: str) -> str:
-    """Label of a metric with its unit; kappa has none."""
-    return LABELS[name] if name == "kappa" else f"{LABELS[name]}, %"
-
-
-def value_text(value: object) -> str:
-    """Show a fact of a manifest on one line."""
-    match value:
-        case Mapping():
-            return "; ".join(f"{k}: {value_text(v)}" for k, v in value.items()) or "none"
-        case list() | tuple():
-            shown = ", ".join(map(value_text, value[:12]))
-            return f"{shown}, … ({len(value)})" if len(value) > 12 else shown or "none"  # noqa: PLR2004
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}"
-    return str(value)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from sleeptools.preprocessing.epochs import EpochSet
 
-NAME: Final = "nights.parquet"
+NIGHTS_FILE: Final = "nights.parquet"
 OTHER: Final = "stages_"
 """Before the number of a scorer who is not the truth."""
 
 
-def of(data: EpochSet) -> pl.DataFrame:
+def nights_table(data: EpochSet) -> pl.DataFrame:
     """Describe every recording of a set of epochs.
 
     Returns
@@ -63,9 +63,9 @@ def of(data: EpochSet) -> pl.DataFrame:
     return pl.DataFrame(rows, schema)
 
 
-def read(folder: Path) -> pl.DataFrame | None:
+def read_nights(folder: Path) -> pl.DataFrame | None:
     """Read the table of a run; None of one that was trained before there was such a table."""
-    path = folder / NAME
+    path = folder / NIGHTS_FILE
     return store.read_table(path) if path.exists() else None
 
 

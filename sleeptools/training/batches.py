@@ -13,8 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sleeptools.errors import UnavailableError, UsageError
-from sleeptools.native import threads
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.recording.stages import UNSCORED
@@ -24,44 +22,6 @@ Numbers = npt.NDArray[np.int64]
 CHUNK = 1024  # epochs copied to the device at a time
 SHARE = 0.6  # of the free device memory that the epochs may take
 EVALUATED = 256  # epochs at a time without gradients
-
-
-def choose(name: str) -> torch.device:
-    """Resolve "auto", "cpu" or "cuda".
-
-    Raises
-    ------
-    UsageError
-        For any other name.
-    UnavailableError
-        If CUDA is asked for and not there.
-    """
-    if name not in {"auto", "cpu", "cuda"}:
-        raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise UnavailableError(
-            "--device cuda: no CUDA device is available to PyTorch", hint="use --device cpu"
-        )
-    if name == "cpu" or not there:
-        return torch.device("cpu")
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    return torch.device("cuda")
-
-
-def set_threads(asked: int | None) -> int:
-    """Set the number of CPU threads: see `threads.wanted_threads`.
-
-    Raises
-    ------
-    UsageError
-        If asked for fewer than one.
-    """
-    count = threads.wanted_threads(asked)
-    if count and count != torch.get_num_threads():
-        torch.set_num_threads(count)
-    return torch.get_num_threads()
 
 
 class Source:

@@ -26,16 +26,16 @@ from sleeptools import store
 from sleeptools.errors import DataError, Stopped
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model, save_model
-from sleeptools.models.recipe.augmentation import augment
-from sleeptools.models.recipe.recipe import adjust_optimiser, make_optimiser, stage_loss
 from sleeptools.models.recipe.schedule import Place
 from sleeptools.preprocessing.sequences import NONE
 from sleeptools.runs.folds import BEST_ON_TEST
-from sleeptools.runs.predictions import WATCH
+from sleeptools.runs.logs import WATCH
 from sleeptools.runs.run import EXPLAIN
 from sleeptools.training import checkpoint, explain
+from sleeptools.training.augmentation import augment
 from sleeptools.training.batches import Numbers, Source, probabilities, windows
 from sleeptools.training.checkpoint import State
+from sleeptools.training.optimisation import adjust_optimiser, make_optimiser, stage_loss
 from sleeptools.training.stop import Stop
 from sleeptools.training.task import FINAL, STATE, Task
 

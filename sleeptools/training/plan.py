@@ -16,7 +16,7 @@ import torch
 from sleeptools import registry, store
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.models.folder import build_model
-from sleeptools.models.recipe.recipe import Recipe, make_optimiser, resolve_recipe
+from sleeptools.models.recipe.recipe import Recipe, resolve_recipe
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.runs import model_folder, nights
 from sleeptools.runs.folds import (
@@ -33,6 +33,7 @@ from sleeptools.runs.folds import (
 from sleeptools.runs.run import FOLDS_EPOCHS, RUN_KIND, RUN_VERSION, Trained, is_done
 from sleeptools.store import settings
 from sleeptools.training import splits
+from sleeptools.training.optimisation import make_optimiser
 from sleeptools.training.options import TrainOptions
 from sleeptools.training.task import FINAL, STATE, Task
 
@@ -40,7 +41,7 @@ DEALT = ("split", "folds", "folds_from", "leaky")
 """Keys of config.toml that say who is tested: a run that holds only `final` takes a later one's."""
 TRAINED = (STATE, "model.safetensors", "predictions.parquet")
 """Files of which one is there as soon as anything of a run is worth keeping."""
-COMMON = ("config.toml", "folds.parquet", FOLDS_EPOCHS, nights.NAME)
+COMMON = ("config.toml", "folds.parquet", FOLDS_EPOCHS, nights.NIGHTS_FILE)
 """Files of a run as a whole."""
 WAIT = 30.0  # s for another process to write the files of the run as a whole
 LEFT_OUT = {"format", "version", "command", "environment", "files", "recordings", "inputs"}
@@ -153,9 +154,9 @@ class Plan:
                     table.unlink(missing_ok=True)  # of an attempt that came to nothing
                 elif not table.exists() or not store.read_table(table).equals(rows):
                     store.write_table(table, rows)
-        known, there = nights.of(self.data), nights.read(self.run)
+        known, there = nights.nights_table(self.data), nights.read_nights(self.run)
         if there is None or not there.equals(known):
-            store.write_table(self.run / nights.NAME, known)
+            store.write_table(self.run / nights.NIGHTS_FILE, known)
         if not path.exists() or store.read_toml(path) != self.config:
             store.write_toml(path, self.config)
 

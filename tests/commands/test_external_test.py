@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 from sleeptools import store
-from sleeptools.commands import evaluate
+from sleeptools.commands import evaluate, verify
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import DataError, OutputError
 from sleeptools.inference import engine
 from sleeptools.preprocessing.epochs import EPOCHS_KIND, EPOCHS_VERSION, open_epochs
 from sleeptools.recording.stages import HUMAN, MOUSE
-from sleeptools.runs import predictions
+from sleeptools.runs import logs
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,8 +67,8 @@ def test_an_external_test_is_a_run(model, tmp_path):
     notes = " ".join(found.notes)
     assert "tested on 2 of b (AASM)" in notes
     assert "rules of scoring differ (R&K against AASM)" in notes
-    assert predictions.readings(found.run) == {"external": 1}
-    assert evaluate.verify(out) == []
+    assert logs.count_test_readings(found.run) == {"external": 1}
+    assert verify.verify_numbers(out) == []
     assert store.verify(out) == []
     assert found.as_json()["results"][0]["protocol"] == "external"
     evaluate.score_external(model, data, out)  # again: the same

@@ -16,6 +16,7 @@ from sleeptools import formats, native, store
 from sleeptools.commands import convert, preprocess, score
 from sleeptools.commands.simulate import simulate
 from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.inference import recordings
 from sleeptools.inference.engine import Engine
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.preprocessing import presets
@@ -166,7 +167,7 @@ def test_a_recording_shorter_than_an_epoch(model: Path, raw: Path, tmp_path: Pat
     engine = Engine.load(model)
     preset = presets.load("sleep-edf")
     with pytest.raises(DataError, match="lasts 20 s, less than an epoch of 30 s"):
-        score.hypnodensity(engine, preset, replace(whole, signals=short), tmp_path)
+        recordings.hypnodensity(engine, preset, replace(whole, signals=short), tmp_path)
 
 
 def test_a_mouse_is_scored_in_its_own_stages_and_length(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sleeptools.commands import convert, preprocess
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import isruc, spreadsheets
 from sleeptools.errors import DataError, OutputError, UsageError
-from sleeptools.preprocessing import presets
+from sleeptools.preprocessing import presets, trimming
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.recording import stages
 from sleeptools.recording.hypnogram import Hypnogram
@@ -113,7 +113,7 @@ def test_the_last_thirty_epochs_explain_the_published_counts() -> None:
         kept = 0
         for length in lengths:
             every = np.zeros(length, np.int8)
-            chosen, excluded = preprocess.select(Hypnogram(every), trim)
+            chosen, excluded = trimming.select_epochs(Hypnogram(every), trim)
             assert excluded["the last epochs"] == 30
             kept += len(chosen)
         assert kept == published

@@ -13,7 +13,7 @@ from sleeptools.datasets.simulation import architecture, scorer
 from sleeptools.datasets.simulation.night import EXTRAS, SimulatedNight, simulate_night
 from sleeptools.datasets.simulation.traits import draw_traits
 from sleeptools.datasets.sleep_edf import CASSETTE_CHANNELS
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import from_events
 
 NIGHTS = 20
@@ -150,7 +150,7 @@ def test_the_scorer_agrees_with_the_truth_as_two_scorers_do():
 
 def test_annotations_give_the_hypnogram_and_outlast_the_signals():
     night = short(1)
-    read = from_events(night.events, stages.EDF_TEXTS).clipped(night.recording.seconds)
+    read = from_events(night.events, label_schemes.EDF_TEXTS).clipped(night.recording.seconds)
     assert night.recording.hypnogram is not None
     np.testing.assert_array_equal(read.stages, night.recording.hypnogram.stages)
     np.testing.assert_array_equal(read.reasons, night.recording.hypnogram.reasons)

@@ -16,7 +16,7 @@ from sleeptools.commands.simulate import simulate
 from sleeptools.datasets.simulation import true_stages
 from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.errors import DataError
-from sleeptools.evaluation import sleep_agreement
+from sleeptools.evaluation import scorers
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
 from sleeptools.recording.hypnogram import Hypnogram
@@ -79,12 +79,12 @@ def test_the_ceiling_is_of_the_tested_epochs() -> None:
         "recording": ["a1"], "stages_2": [made.tolist()], "scorer_2": [true_stages.NAME],
     })  # fmt: skip
     names = ("W", "N1", "N2", "N3", "REM")
-    found = sleep_agreement.ceiling(tested, known, names)
+    found = scorers.ceiling(tested, known, names)
     assert found == pytest.approx(cohen_kappa_score(scored, made))
     person = known.with_columns(scorer_2=pl.lit("2"))
-    assert sleep_agreement.ceiling(tested, person, names) is None
-    assert sleep_agreement.ceiling(tested, None, names) is None
-    pairs = set(sleep_agreement.scorers(tested, known, names)["pair"])
+    assert scorers.ceiling(tested, person, names) is None
+    assert scorers.ceiling(tested, None, names) is None
+    pairs = set(scorers.compare_scorers(tested, known, names)["pair"])
     assert pairs == {"model - scorer 1", "model - generator", "scorer 1 - generator"}
 
 

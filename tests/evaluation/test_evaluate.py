@@ -15,7 +15,7 @@ from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluation import evaluation, sleep_agreement
 from sleeptools.recording.stages import MOUSE
 from sleeptools.runs.folds import FOLD_PROTOCOLS
-from sleeptools.runs.predictions import logs
+from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import open_run, options_from, run_progress
 
 
@@ -585,7 +585,7 @@ def test_a_recording_tested_twice_is_refused(run):
 def test_a_broken_log_is_refused(run):
     store.write_text(run / "leak-free/seed-0/fold-00/log.csv", "pass,loss\none,two\n")
     with pytest.raises(DataError, match="training log"):
-        logs(open_run(run))
+        training_logs(open_run(run))
 
 
 def test_kind_and_version_of_the_json():

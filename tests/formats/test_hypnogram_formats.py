@@ -5,14 +5,14 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from hypnogram_codes import hypnogram_of
 from sleeptools import formats
 from sleeptools.errors import DataError
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Hypnogram
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "archive" / "hypnograms-1"
@@ -50,15 +50,6 @@ LIGHT = settings(
 )
 
 
-def made(names: tuple[str, ...], codes: list[int], seconds: float, onset: float) -> Hypnogram:
-    """Codes 0, 1, ... are stages, -1, -2, -3 the reasons for none."""
-    code = np.array(codes, np.int8)
-    return Hypnogram(
-        np.where(code >= 0, code, -1).astype(np.int8), names, seconds, onset,
-        np.where(code >= 0, stages.SCORED, -code).astype(np.int8),
-    )  # fmt: skip
-
-
 def by_time(hypnogram: Hypnogram, reasons: dict[str, str] = SAME) -> dict[float, str]:
     """What each epoch is, by its onset; unannotated ones are left out."""
     found = {}
@@ -87,7 +78,7 @@ def said(notes: list[str], written: Hypnogram, reasons: dict[str, str], lead_in:
 @given(codes=CODES, seconds=SECONDS, onset=some.integers(-200, 200))
 def test_formats_with_times(names, to, file, reasons, codes, seconds, onset, tmp_path) -> None:
     """Every epoch comes back at its time, before the recording and off its grid too."""
-    written = made(names, [min(c, len(names) - 1) for c in codes], seconds, onset / 2)
+    written = hypnogram_of(names, [min(c, len(names) - 1) for c in codes], seconds, onset / 2)
     path = tmp_path / file
     if not by_time(written) and to in ("edf", "luna"):
         with pytest.raises(DataError, match="unannotated throughout"):
@@ -110,7 +101,7 @@ def test_formats_with_times(names, to, file, reasons, codes, seconds, onset, tmp
 @given(codes=CODES, seconds=SECONDS, shift=some.integers(-5, 5))
 def test_formats_without_times(names, to, file, reasons, codes, seconds, shift, tmp_path) -> None:
     """A row is an epoch of the recording: the lead-in is written, what lies before is said lost."""
-    written = made(names, [min(c, len(names) - 1) for c in codes], seconds, shift * seconds)
+    written = hypnogram_of(names, [min(c, len(names) - 1) for c in codes], seconds, shift * seconds)
     path = tmp_path / file
     if shift + len(codes) <= 0:
         with pytest.raises(DataError, match="ends before the recording begins"):
@@ -120,7 +111,7 @@ def test_formats_without_times(names, to, file, reasons, codes, seconds, shift, 
     found = read_back(path, written, to)
     assert (found.names, found.epoch_seconds, found.onset) == (names, seconds, 0)
     assert len(found) == len(written) + shift  # labelled, unknown and dropped: nothing else
-    kept = made(names, [-3] * shift + [min(c, len(names) - 1) for c in codes][max(-shift, 0):],
+    kept = hypnogram_of(names, [-3] * shift + [min(c, len(names) - 1) for c in codes][max(-shift, 0):],
                 seconds, 0)  # fmt: skip
     assert by_time(found) == by_time(kept, reasons)
     said(notes, kept, reasons)
@@ -134,13 +125,13 @@ def test_formats_without_times(names, to, file, reasons, codes, seconds, shift, 
 def test_an_onset_within_an_epoch_needs_times(names, to, file, reasons, tmp_path: Path) -> None:
     del reasons
     with pytest.raises(DataError, match=r"begins 13 s after .* has no times"):
-        formats.write_hypnogram(made(names, [0, 1], 30.0, 13.0), tmp_path / file, to=to)
+        formats.write_hypnogram(hypnogram_of(names, [0, 1], 30.0, 13.0), tmp_path / file, to=to)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_sidecar_tells_length_and_stages(tmp_path: Path) -> None:
     """Wake and REM alone are a mouse's where the sidecar says so, without any option."""
-    written = made(stages.MOUSE, [0, 0, 2, -3], 2.5, 0)
+    written = hypnogram_of(stages.MOUSE, [0, 0, 2, -3], 2.5, 0)
     formats.write_hypnogram(written, tmp_path / "m_events.tsv")
     found = formats.read_hypnogram(tmp_path / "m_events.tsv")
     assert (found.names, found.epoch_seconds) == (stages.MOUSE, 2.5)
@@ -153,7 +144,7 @@ def test_a_sidecar_tells_length_and_stages(tmp_path: Path) -> None:
 def test_epochs_of_one_length_tell_it(tmp_path: Path) -> None:
     for to, file in TIMED:
         if to != "usleep":
-            written = made(stages.MOUSE, [0, 1, 2, -3, 1], 4.0, 0)
+            written = hypnogram_of(stages.MOUSE, [0, 1, 2, -3, 1], 4.0, 0)
             formats.write_hypnogram(written, tmp_path / file, to=to)
             assert by_time(formats.read_hypnogram(tmp_path / file)) == by_time(written)
 
@@ -207,7 +198,7 @@ def test_real_seconds_per_text(real_data: Path) -> None:
     for path in sorted((real_data / "sleep-edf/hypnograms").glob("*.edf")):
         seconds: Counter[str] = Counter()
         for _, duration, text in tal.findall(path.read_bytes()):
-            seconds[stages.EDF_TEXTS.get(text.decode(), "other")] += int(duration)
+            seconds[label_schemes.EDF_TEXTS.get(text.decode(), "other")] += int(duration)
         counts = formats.read_hypnogram(path).counts()
         for name in (*stages.HUMAN, "unknown", "movement"):
             assert counts[name] * 30 == seconds[name], (path.name, name)
@@ -223,7 +214,7 @@ def test_written_formats_stay_readable(tmp_path: Path) -> None:
         to, _, file = path.name.partition("-")
         species = "mouse" if to == "accusleepy" else "human"
         names, seconds = (stages.MOUSE, 4.0) if to == "accusleepy" else (stages.HUMAN, 30.0)
-        written = made(names, codes[species], seconds, 0)
+        written = hypnogram_of(names, codes[species], seconds, 0)
         found = formats.read_hypnogram(path, epoch_seconds=seconds)
         assert by_time(found) == by_time(written, table[to]), path.name
         again = tmp_path / file

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from test_formats_hypnograms import made
 
+from hypnogram_codes import hypnogram_of
 from sleeptools import formats, registry
 from sleeptools.errors import DataError, UsageError
 
@@ -92,7 +92,7 @@ def test_reads_by_content(name: str, form: str, tmp_path: Path) -> None:
     encoding = {"bom": "utf-8-sig", "utf-16": "utf-16"}.get(form, "utf-8")
     path = put(tmp_path / "any.name", content, encoding)
     found = formats.read_hypnogram(path, **options)
-    wanted = made(found.names, codes, found.epoch_seconds, found.onset)
+    wanted = hypnogram_of(found.names, codes, found.epoch_seconds, found.onset)
     assert found.stages.tolist() == wanted.stages.tolist()
     assert found.reasons.tolist() == wanted.reasons.tolist()
     assert found.begin == begin

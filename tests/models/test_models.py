@@ -18,16 +18,11 @@ from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.models.folder import build_model, load_model, save_model
 from sleeptools.models.mmasleepnet import Config, Model
-from sleeptools.models.recipe.recipe import (
-    Recipe,
-    adjust_optimiser,
-    make_optimiser,
-    resolve_recipe,
-    stage_loss,
-)
+from sleeptools.models.recipe.recipe import Recipe, resolve_recipe
 from sleeptools.models.recipe.schedule import Place, Schedule, setting
 from sleeptools.recording.stages import HUMAN, MOUSE
 from sleeptools.training import tsne
+from sleeptools.training.optimisation import adjust_optimiser, make_optimiser, stage_loss
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,9 +10,9 @@ import cost
 import golden_models
 from comparing import close, make
 from sleeptools.models import slumbernet
-from sleeptools.models.recipe import augmentation
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.recording.stages import MOUSE
+from sleeptools.training.augmentation import augment
 from synthetic_epochs import write_epochs
 
 SMALL = {"blocks": 5, "filters": 2, "epoch_seconds": 1.0}
@@ -82,7 +82,7 @@ NUMBERS = np.array([5, 3, 11, 2, 7, 30])
 
 
 def changed(how, seeds=(0, 1), x=X, numbers=NUMBERS):
-    return augmentation.augment(x, numbers, Augmentation(**how), seeds)
+    return augment(x, numbers, Augmentation(**how), seeds)
 
 
 def test_a_gain_for_each_signal():

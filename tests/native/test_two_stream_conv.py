@@ -21,9 +21,9 @@ from sleeptools.models.ops import two_stream_conv
 from sleeptools.native import conv_streams
 from sleeptools.native.conv_streams import ConvLayer, ConvStream, describe_streams
 
-needs_core = pytest.mark.skipif(not native.available(), reason=native.describe_streams())
+needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
 CPU_VARIANTS = native.variants()[1:] or [
-    pytest.param("none", marks=pytest.mark.skip(reason=native.describe_streams()))
+    pytest.param("none", marks=pytest.mark.skip(reason=native.describe()))
 ]
 
 

@@ -16,13 +16,13 @@ from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import sleep_edf
 from sleeptools.errors import DataError, MissingInputError, OutputError, UsageError
 from sleeptools.formats import edf
-from sleeptools.preprocessing import presets
+from sleeptools.preprocessing import presets, trimming
 from sleeptools.preprocessing.epochs import EpochFile, open_epochs, read_epoch_file
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal, read_recording
 
-LETTERS = {letter: stages.EDF_TEXTS[f"Sleep stage {letter}"] for letter in "W1234R?"}
+LETTERS = {letter: label_schemes.EDF_TEXTS[f"Sleep stage {letter}"] for letter in "W1234R?"}
 PUBLISHED = {"W": 8285, "N1": 2804, "N2": 17799, "N3": 5703, "REM": 7717}  # Sleep-EDF-20
 
 
@@ -39,7 +39,7 @@ def real_nights(real_data: Path) -> list[Hypnogram]:
 
 def kept_counts(nights: list[Hypnogram], rule: presets.TrimRule) -> dict[str, int]:
     trim = presets.Trim(rule=rule)
-    kept = np.concatenate([n.stages[preprocess.select(n, trim)[0]] for n in nights])
+    kept = np.concatenate([n.stages[trimming.select_epochs(n, trim)[0]] for n in nights])
     return {name: int((kept == i).sum()) for i, name in enumerate(stages.HUMAN)}
 
 
@@ -65,7 +65,7 @@ def test_the_other_order_keeps_more_wake_and_the_same_sleep(real_data: Path) -> 
 @given(some.text("W1234R?", min_size=1, max_size=400), some.sampled_from(presets.TrimRule.__args__))
 def test_kept_and_excluded_add_up(letters: str, rule: presets.TrimRule) -> None:
     night = of_letters(letters)
-    kept, excluded = preprocess.select(night, presets.Trim(rule=rule, margin_minutes=5))
+    kept, excluded = trimming.select_epochs(night, presets.Trim(rule=rule, margin_minutes=5))
     assert len(kept) + sum(excluded.values()) == len(night)
     assert (np.diff(kept) > 0).all()
     assert (night.stages[kept] >= 0).all()
@@ -143,16 +143,16 @@ def test_a_hypnogram_shifted_by_epochs_shifts_the_labels(
 def test_margin_counts_what_is_left_after_dropping() -> None:
     night = of_letters("W" * 20 + "?" * 5 + "W" * 3 + "2" * 10 + "W" * 20)
     five_minutes = presets.Trim(rule="drop-then-trim", margin_minutes=5)
-    kept, excluded = preprocess.select(night, five_minutes)
+    kept, excluded = trimming.select_epochs(night, five_minutes)
     assert len(kept) == 10 + 10 + 10
     assert excluded["unknown"] == 5
     other = presets.Trim(rule="trim-then-drop", margin_minutes=5)
-    kept, _ = preprocess.select(night, other)
+    kept, _ = trimming.select_epochs(night, other)
     assert len(kept) == (10 + 3) + 10 + 10  # the margin begins before the "?" block
 
 
 def test_without_sleep_everything_is_kept() -> None:
-    kept, _ = preprocess.select(of_letters("W" * 300), presets.Trim())
+    kept, _ = trimming.select_epochs(of_letters("W" * 300), presets.Trim())
     assert len(kept) == 300
 
 

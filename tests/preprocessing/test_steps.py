@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sleeptools.errors import DataError
-from sleeptools.preprocessing import presets
+from sleeptools.preprocessing import epoching, presets
 from sleeptools.preprocessing.steps import STEP_KINDS, run_steps
 from sleeptools.recording.signals import filters, resampling, scaling
 
@@ -29,7 +29,7 @@ def preset(**changes: object) -> presets.Preset:
 
 
 def cut(samples: np.ndarray, rate: float) -> np.ndarray:
-    return resampling.cut(samples, rate, np.array([0.0, 30.0, 60.0]), round(30 * rate))
+    return epoching.cut_signal(samples, rate, np.array([0.0, 30.0, 60.0]), round(30 * rate))
 
 
 def test_steps_run_in_the_order_of_the_file() -> None:

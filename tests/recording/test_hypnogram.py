@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from sleeptools.errors import DataError
-from sleeptools.recording import hypnogram, stages
+from sleeptools.recording import hypnogram, label_schemes, stages
 
-TEXTS = sorted(stages.EDF_TEXTS)
+TEXTS = sorted(label_schemes.EDF_TEXTS)
 RUNS = some.lists(some.tuples(some.sampled_from(TEXTS), some.integers(1, 20)), min_size=1)
 
 
@@ -22,18 +22,18 @@ def events_of(runs: list[tuple[str, int]], lead_in: int = 0) -> list[hypnogram.E
 
 @given(RUNS, some.integers(0, 10))
 def test_every_annotated_second_is_accounted_for(runs: list[tuple[str, int]], lead_in: int) -> None:
-    found = hypnogram.from_events(events_of(runs, lead_in), stages.EDF_TEXTS)
+    found = hypnogram.from_events(events_of(runs, lead_in), label_schemes.EDF_TEXTS)
     counts = found.counts()
     assert sum(counts.values()) == len(found) == lead_in + sum(n for _, n in runs)
     assert counts["unannotated"] == lead_in
     for stage in stages.HUMAN:
-        wanted = sum(n for text, n in runs if stages.EDF_TEXTS[text] == stage)
+        wanted = sum(n for text, n in runs if label_schemes.EDF_TEXTS[text] == stage)
         assert counts[stage] == wanted
 
 
 @given(RUNS, some.integers(0, 10))
 def test_events_round_trip(runs: list[tuple[str, int]], lead_in: int) -> None:
-    found = hypnogram.from_events(events_of(runs, lead_in), stages.EDF_TEXTS)
+    found = hypnogram.from_events(events_of(runs, lead_in), label_schemes.EDF_TEXTS)
     names = {n: n for n in (*stages.HUMAN, *stages.REASONS)}
     again = hypnogram.from_events(found.events(), names)
     assert np.array_equal(again.stages, found.stages)
@@ -42,7 +42,7 @@ def test_events_round_trip(runs: list[tuple[str, int]], lead_in: int) -> None:
 
 def test_unknown_text_lists_the_known_ones() -> None:
     with pytest.raises(DataError, match="unknown stage text 'Sleep stage 9'") as caught:
-        hypnogram.from_events([(0, 30, "Sleep stage 9")], stages.EDF_TEXTS, source="x.edf")
+        hypnogram.from_events([(0, 30, "Sleep stage 9")], label_schemes.EDF_TEXTS, source="x.edf")
     assert "Sleep stage W" in str(caught.value.hint)
 
 
@@ -60,17 +60,17 @@ def test_unknown_text_lists_the_known_ones() -> None:
 )
 def test_refuses(events: list[hypnogram.Event]) -> None:
     with pytest.raises(DataError):
-        hypnogram.from_events(events, stages.EDF_TEXTS)
+        hypnogram.from_events(events, label_schemes.EDF_TEXTS)
 
 
 def test_equal_stages_may_overlap() -> None:
     events = [(0, 60, "Sleep stage 3"), (30, 60, "Sleep stage 4")]
-    assert hypnogram.from_events(events, stages.EDF_TEXTS).counts()["N3"] == 3
+    assert hypnogram.from_events(events, label_schemes.EDF_TEXTS).counts()["N3"] == 3
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(90, 3), (89.9, 2), (1e9, 4), (0, 0)])
 def test_clipped_keeps_whole_epochs(seconds: float, kept: int) -> None:
-    found = hypnogram.from_events([(0, 120, "Sleep stage R")], stages.EDF_TEXTS)
+    found = hypnogram.from_events([(0, 120, "Sleep stage R")], label_schemes.EDF_TEXTS)
     assert len(found.clipped(seconds)) == kept
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from sleeptools.errors import DataError
+from sleeptools.preprocessing import epoching
 from sleeptools.recording.signals import resampling
 
 
@@ -58,6 +59,6 @@ def test_a_ratio_that_would_drift_is_refused() -> None:
 @pytest.mark.parametrize("rate", [100.0, 511.95964])
 def test_cut_starts_at_the_first_sample_of_the_epoch(rate: float) -> None:
     samples = np.arange(round(100 * rate), dtype=np.float32)
-    found = resampling.cut(samples, rate, np.array([0.0, 1.0, 40.0]), round(rate))
+    found = epoching.cut_signal(samples, rate, np.array([0.0, 1.0, 40.0]), round(rate))
     assert found.shape == (3, round(rate))
     assert found[:, 0].tolist() == [np.ceil(s * rate - 1e-6) for s in (0.0, 1.0, 40.0)]

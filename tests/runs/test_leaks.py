@@ -21,7 +21,7 @@ from sleeptools.preprocessing.epochs import (
     read_epoch_file,
     write_epoch_file,
 )
-from sleeptools.runs import predictions
+from sleeptools.runs import logs, predictions
 from sleeptools.runs.run import open_run
 from synthetic_epochs import write_epochs
 
@@ -113,8 +113,8 @@ def test_watching_the_test_fold_changes_nothing_and_is_audited(trained, tmp_path
     assert audit["purpose"].to_list() == ["watch", "watch", "score"]
     assert audit["pass"].to_list()[:2] == [1, 2]
     run = open_run(tmp_path / "watched", partial=True)
-    assert predictions.readings(run) == {"leak-free": 3}
-    assert predictions.readings(run, watching=False) == {"leak-free": 1}
+    assert logs.count_test_readings(run) == {"leak-free": 3}
+    assert logs.count_test_readings(run, watching=False) == {"leak-free": 1}
     found = evaluation.compute(run)
     assert any("watched" in note for note in found.notes)
     accuracy = found.selection.filter(metric="accuracy").to_dicts()[0]

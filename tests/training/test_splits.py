@@ -21,7 +21,7 @@ from sleeptools.preprocessing.epochs import (
     write_epoch_file,
 )
 from sleeptools.recording.stages import MOUSE
-from sleeptools.runs import model_folder, predictions
+from sleeptools.runs import logs, model_folder, predictions
 from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
     LEAK_FREE,
@@ -147,7 +147,7 @@ def test_what_is_scored_is_what_was_dealt_out(leaky, mice):
     validated = predictions.predictions(run, role="val")
     assert set(validated["protocol"]) == {"leak-free"}
     assert run.unchosen("leak-free") == ()
-    assert predictions.readings(run)["leak-free"] == 1
+    assert logs.count_test_readings(run)["leak-free"] == 1
 
 
 def test_a_subject_is_counted_once(leaky):

@@ -9,9 +9,9 @@ from datetime import datetime, time
 import numpy as np
 
 from sleeptools.errors import DataError, NoStagesError
-from sleeptools.recording import hypnogram, stages
+from sleeptools.recording import hypnogram, label_schemes, stages
 from sleeptools.recording.hypnogram import GRID_TOLERANCE, Event, Hypnogram
-from sleeptools.recording.stages import Scheme
+from sleeptools.recording.label_schemes import Scheme
 
 HUMAN_EPOCH = 30.0  # s, AASM manual
 SHORTEST_EPOCH, LONGEST_EPOCH = 1.0, 60.0  # s
@@ -34,7 +34,7 @@ def from_labels(
     DataError
         For an unknown label, or an animal's stages without a length of an epoch.
     """
-    meaning, names = stages.translate(labels, by=scheme, source=source)
+    meaning, names = label_schemes.translate_labels(labels, by=scheme, source=source)
     if epoch_seconds is None and names != stages.HUMAN:
         raise DataError(
             f"{source}: does not tell how long an epoch is", hint="give --epoch-seconds, such as 4"
@@ -73,9 +73,11 @@ def from_events(
         If there are no events.
     """
     if not events:
-        known = ", ".join(dict.fromkeys(stages.WORDS.values()))
+        known = ", ".join(dict.fromkeys(label_schemes.WORDS.values()))
         raise NoStagesError(f"{source}: holds no sleep stages", hint=f"there are: {known}")
-    meaning, names = stages.translate((t for _, _, t in events), by=scheme, source=source)
+    meaning, names = label_schemes.translate_labels(
+        (t for _, _, t in events), by=scheme, source=source
+    )
     if epoch_seconds is None:
         epoch_seconds = _epoch_seconds(events, names, source)
     length = check_epoch(epoch_seconds, source)
@@ -90,7 +92,7 @@ def from_mixed(
     epoch_seconds: float | None,
     source: str,
     begin: datetime | time | None = None,
-    words: Mapping[str, str] = stages.WORDS,
+    words: Mapping[str, str] = label_schemes.WORDS,
 ) -> Hypnogram:
     """Take the stages among events of every kind, as `from_events`.
 
@@ -103,9 +105,11 @@ def from_mixed(
     words
         The texts of stages, in lower case.
     """
-    if scheme is None and any(stages.is_number(t) for _, _, t in events):
-        stages.translate((t for _, _, t in events if stages.is_number(t)), by=None, source=source)
-    own = stages.scheme(scheme).labels if scheme else {}
+    if scheme is None and any(label_schemes.is_number(t) for _, _, t in events):
+        label_schemes.translate_labels(
+            (t for _, _, t in events if label_schemes.is_number(t)), by=None, source=source
+        )
+    own = label_schemes.label_scheme(scheme).labels if scheme else {}
     named = [(o, d, own.get(t) or words.get(t.lower(), "")) for o, d, t in events]
     staged = [e for e in named if e[2]]
     sure = [e for e in staged if e[2] != "movement"] or staged

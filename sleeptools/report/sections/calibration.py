@@ -11,7 +11,8 @@ from sleeptools.evaluation import uncertain_epochs
 from sleeptools.evaluation.calibration import RELIABILITY_BINS
 from sleeptools.report import plots
 from sleeptools.report.blocks import Block, Figure, Folded, Table, Text
-from sleeptools.report.page import LABELS, Page, interval_text, show
+from sleeptools.report.numbers import LABELS, interval_text, metric_text
+from sleeptools.report.page import Page
 from sleeptools.runs.folds import NAMED
 
 VARIANTS: Final = {"raw": "as predicted", "scaled": "with a fitted temperature"}
@@ -61,7 +62,7 @@ def second_look(page: Page) -> Iterator[Block]:
     held = page.found.errors_found()
     yield Text(
         f"The {uncertain_epochs.SHARE:.0%} of the epochs ({len(table):,}) in which the model is least sure "
-        f"hold {show('accuracy', held)} % of its errors. The command evaluate writes the whole "
+        f"hold {metric_text('accuracy', held)} % of its errors. The command evaluate writes the whole "
         "list."
     )
     rows = [
@@ -103,7 +104,7 @@ def optimism(page: Page) -> Iterator[Block]:
         for metric in dict.fromkeys(found["metric"]):
             mine = found.filter(protocol=protocol, metric=metric)
             sides = (mine[c].mean() for c in ("best", "chosen", "last", "optimism", "against_last"))
-            cells = (show(metric, v) for v in sides)  # type: ignore[arg-type]
+            cells = (metric_text(metric, v) for v in sides)  # type: ignore[arg-type]
             rows.append((LABELS[metric], NAMED[protocol], len(mine), *cells))
     head = ("Metric", "Protocol", "Trainings", "Best pass", "Chosen pass", "Last pass",
             "Best less chosen", "Best less last")  # fmt: skip

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from sleeptools.evaluation import comparison, metrics
 from sleeptools.report import plots, svg
 from sleeptools.report.blocks import Beside, Block, Figure, Items, Table, Text, Tiles
-from sleeptools.report.page import HEADLINE, LABELS, Page, count, interval_text, show, unit
+from sleeptools.report.numbers import (
+    HEADLINE,
+    LABELS,
+    count_text,
+    interval_text,
+    metric_label,
+    metric_text,
+)
+from sleeptools.report.page import Page
 from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, LEAK_FREE, NAMED
 
 if TYPE_CHECKING:
@@ -45,13 +53,15 @@ def summary(page: Page) -> Iterator[Block]:
     tiles = []
     for name in HEADLINE:
         each = _over_seeds(subjects.filter(protocol=page.protocol), [name])[name].drop_nulls()
-        median = f"median {page.who} {show(name, each.median())}"  # type: ignore[arg-type]
+        median = f"median {page.who} {metric_text(name, each.median())}"  # type: ignore[arg-type]
         _, low, high = found.interval(page.protocol, name)[:3]
-        ends = f"95 % interval {show(name, low)} to {show(name, high)}; " if low == low else ""  # noqa: PLR0124
-        tiles.append((unit(name), show(name, values[name]), ends + median))
+        ends = ""
+        if low == low:  # noqa: PLR0124 - not NaN
+            ends = f"95 % interval {metric_text(name, low)} to {metric_text(name, high)}; "
+        tiles.append((metric_label(name), metric_text(name, values[name]), ends + median))
     about = (
-        f"on {count(ours.subjects, 'subject')}, {count(ours.epochs, 'scored epoch')}, "
-        f"{count(ours.folds, 'fold')}{', simulated data' if ours.simulated else ''};"
+        f"on {count_text(ours.subjects, 'subject')}, {count_text(ours.epochs, 'scored epoch')}, "
+        f"{count_text(ours.folds, 'fold')}{', simulated data' if ours.simulated else ''};"
     )
     optimistic = page.protocol == BEST_ON_TEST
     yield Text(about, bold=found.run.model, tag=NAMED[page.protocol], warn=optimistic)
@@ -81,8 +91,8 @@ def results(page: Page) -> Iterator[Block]:
     gained = found.difference()
     head = ["Metric", *(NAMED[p] for p in found.protocols)]
     rows = [
-        [unit(k), *(interval_text(k, *found.interval(p, k)[:3]) for p in found.protocols)]
-        + ([show(k, gained[k], signed=True)] if gained else [])
+        [metric_label(k), *(interval_text(k, *found.interval(p, k)[:3]) for p in found.protocols)]
+        + ([metric_text(k, gained[k], signed=True)] if gained else [])
         for k in LABELS
     ]
     head += ["best-on-test (optimistic) less leak-free"] if gained else []
@@ -114,8 +124,8 @@ def _means(page: Page) -> Table:
             own = table.filter(level="pooled", metric=k).filter(pl.col("stage").is_null())
             spread = own["seed_sd"][0] if len(own) else None
             rows.append(
-                (unit(k), NAMED[protocol], interval_text(k, *mean), show(k, median),
-                 show(k, spread))
+                (metric_label(k), NAMED[protocol], interval_text(k, *mean), metric_text(k, median),
+                 metric_text(k, spread))
             )  # fmt: skip
     head = ("Metric", "Protocol", f"Mean of the {page.who}s", "Median", "SD over seeds, pooled")
     caption = f"Of the {page.who}s, each as one; 95 % intervals; seeds apart"
@@ -175,12 +185,12 @@ def subjects(page: Page) -> Iterator[Block]:
     values = {label: mean[c].fill_null(float("nan")).to_list() for c, label in named.items()}
     title = f"{NAMED[page.protocol]}, fraction of 1; one dot per {who}, the bar the median"
     dots = plots.dots(values, stages=page.found.stages, title=title)
-    caption = f"How much one {who} differs from another: {count(len(mean), who)}."
+    caption = f"How much one {who} differs from another: {count_text(len(mean), who)}."
     yield Figure("subjects", dots, f"A dot per {who}", caption)
     rows = [_subject(row, columns, total) for row in mean.sort("subject").to_dicts()]
     for name, of in (("Mean", pl.Series.mean), ("Median", pl.Series.median)):
         middle = {c: of(mean[c].drop_nulls()) for c in columns}
-        rows.append((name, "", "", "", "", *(show(c, middle[c]) for c in columns)))  # type: ignore[arg-type]
+        rows.append((name, "", "", "", "", *(metric_text(c, middle[c]) for c in columns)))  # type: ignore[arg-type]
     caption = f"{NAMED[page.protocol]}: each {who} tested in one fold, per cent but for kappa; "
     caption += f"means over the stages that the {who} has"
     caption += ", mean of seeds" * several
@@ -213,7 +223,7 @@ def _folds(page: Page) -> Iterator[Block]:
                     row["fold"],
                     listed,
                     f"{row['epochs']:,.0f}",
-                    *(show(k, row[k]) for k in HEADLINE[:3]),
+                    *(metric_text(k, row[k]) for k in HEADLINE[:3]),
                 )
             )
         head = ("Fold", "Tested", "Epochs", *(LABELS[k] for k in HEADLINE[:3]))
@@ -230,7 +240,7 @@ def _over_seeds(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def _subject(row: dict[str, Any], columns: Sequence[str], stages: int) -> tuple[object, ...]:
-    shown = (show(c, row[c]) for c in columns)
+    shown = (metric_text(c, row[c]) for c in columns)
     there = f"{row['stages']} of {stages}"
     return (
         row["subject"],

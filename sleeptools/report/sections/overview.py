@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from sleeptools.evaluation import subject_metrics
 from sleeptools.report import plots
 from sleeptools.report.blocks import Block, Figure, Table, Text
-from sleeptools.report.page import HEADLINE, LABELS, Page, interval_text, p_text, show
+from sleeptools.report.numbers import HEADLINE, LABELS, interval_text, metric_text, p_text
+from sleeptools.report.page import Page
 from sleeptools.runs.folds import BEST_ON_TEST, NAMED
 
 
@@ -16,7 +17,7 @@ def overview(pages: Sequence[Page]) -> Iterator[Block]:
     told = [(page, protocol) for page in pages for protocol in page.found.protocols]
     rows = [
         (p.found.run.name, p.found.run.model, NAMED[protocol], _known(p.found.run.simulated),
-         p.ours[protocol].subjects, *(show(k, p.found.pooled(protocol)[k]) for k in HEADLINE))
+         p.ours[protocol].subjects, *(metric_text(k, p.found.pooled(protocol)[k]) for k in HEADLINE))
         for p, protocol in told
     ]  # fmt: skip
     head = ("Run", "Model", "Protocol", "Simulated", "Subjects", *(LABELS[k] for k in HEADLINE))

@@ -10,8 +10,9 @@ import numpy as np
 from sleeptools.evaluation import comparison
 from sleeptools.report import plots
 from sleeptools.report.blocks import Beside, Block, Figure, Items, Table, Text
-from sleeptools.report.page import HEADLINE, LABELS, Page, show, value_text
-from sleeptools.runs import predictions
+from sleeptools.report.numbers import HEADLINE, LABELS, metric_text, value_text
+from sleeptools.report.page import Page
+from sleeptools.runs import logs
 from sleeptools.runs.folds import NAMED
 
 SHORT: Final = LABELS | {"kappa": "Kappa", "g_mean_recalls": "G-mean"}
@@ -27,14 +28,21 @@ def literature(page: Page) -> Iterator[Block]:
         yield Text("No printed result for data of this kind is known to sleeptools.")
     head = ("Result", "Data", "Folds", "Divided", "Pass chosen on", *(SHORT[k] for k in HEADLINE))
     rows: list[tuple[object, ...]] = [
-        (n.who, n.data, n.folds, n.split, n.chosen, *(show(k, n.values.get(k)) for k in HEADLINE))
+        (
+            n.who,
+            n.data,
+            n.folds,
+            n.split,
+            n.chosen,
+            *(metric_text(k, n.values.get(k)) for k in HEADLINE),
+        )
         for n in lines
     ]
     caption = "Ours (shaded) beside what was printed; per cent but for kappa"
     yield Table("published", head, rows, caption, strong, texts=5)
     names = [f"f1_{name}" for name in found.stages]
     told = [n for n in lines if any(n.values.get(name) is not None for name in names)]
-    rows = [(n.who, n.chosen, *(show("f1", n.values.get(k)) for k in names)) for n in told]
+    rows = [(n.who, n.chosen, *(metric_text("f1", n.values.get(k)) for k in names)) for n in told]
     strong = frozenset(i for i, line in enumerate(told) if line.ours)
     head = ("Result", "Pass chosen on", *found.stages)
     yield Table("published-stages", head, rows, "F1 per stage, per cent", strong, texts=2)
@@ -119,7 +127,7 @@ def provenance(page: Page) -> Iterator[Block]:
     environment = run.facts.get("environment")
     if isinstance(environment, Mapping):
         yield _facts("environment", environment, "Environment of the training")
-    read = {p: f"at most {n} per fold" for p, n in predictions.readings(run).items()}
+    read = {p: f"at most {n} per fold" for p, n in logs.count_test_readings(run).items()}
     if read:
         yield _facts("readings", read, "How often a test fold was read")
 

@@ -10,7 +10,8 @@ import numpy as np
 from sleeptools.evaluation import sleep_statistics
 from sleeptools.report import plots
 from sleeptools.report.blocks import Block, Figure, Folded, Items, Table, Text
-from sleeptools.report.page import LABELS, Page, interval_text, show
+from sleeptools.report.numbers import LABELS, interval_text, metric_text
+from sleeptools.report.page import Page
 from sleeptools.runs.folds import NAMED
 
 if TYPE_CHECKING:
@@ -203,8 +204,8 @@ def day(page: Page) -> Iterator[Block]:
     )
     yield Figure("day", plots.per_bin(hours, truth, predicted, stages, each), "Day", caption)
     rows = [
-        (row["stage"] or "all together", row["recordings"], show("kappa", row["r"]),
-         show("kappa", row["r_sd"]))
+        (row["stage"] or "all together", row["recordings"], metric_text("kappa", row["r"]),
+         metric_text("kappa", row["r_sd"]))
         for row in known.to_dicts()
     ]  # fmt: skip
     head = ("Stage", "Recordings", "Mean r", "SD over recordings")

@@ -1,0 +1,48 @@
+"""`sleeptools list`: the models, data sets and presets there are, and what is in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sleeptools import registry, store
+from sleeptools.errors import UsageError
+from sleeptools.preprocessing import presets
+
+
+def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """List a drawer for `sleeptools list`: each entry's name and the first line about it.
+
+    Parameters
+    ----------
+    drawer
+        "models", "datasets" or "presets"; with `folder`, the model folders below it.
+    """
+    if folder is not None and drawer != "models":
+        raise UsageError(
+            f"{drawer} are not in a folder", hint=f"sleeptools list {drawer}, without {folder}"
+        )
+    if folder is not None:
+        found = sorted(store.need(folder, "folder").rglob("config.json"))
+        configs = [(p.parent, store.read_json(p)) for p in found]
+        return [
+            {"name": str(p.relative_to(folder)), "about": c.get("model", "")}
+            for p, c in configs
+            if c.get("format") == "sleeptools-model"
+        ]
+    if drawer == "presets":
+        return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
+    return [{"name": n, **_about(drawer, n)} for n in registry.names(drawer)]
+
+
+def _about(drawer: str, name: str) -> dict[str, Any]:
+    """Read a module's first line and its ABOUT without importing it; a model would import torch."""
+    import ast
+
+    path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"
+    tree = ast.parse(path.read_text())
+    found = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
+            found |= ast.literal_eval(node.value)
+    return found

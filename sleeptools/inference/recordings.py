@@ -1,0 +1,61 @@
+"""A trained model on one recording: the hypnodensity of its epochs, and the hypnogram from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sleeptools.errors import DataError
+from sleeptools.inference.engine import Engine, Floats
+from sleeptools.preprocessing import epoching, presets
+from sleeptools.recording import montage
+from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.recording import Recording
+from sleeptools.recording.stages import UNSCORED
+
+
+def hypnodensity(
+    engine: Engine, preset: presets.Preset, recording: Recording, folder: Path
+) -> tuple[Floats, list[str]]:
+    """Score every whole epoch of a recording, from its first sample on.
+
+    Parameters
+    ----------
+    folder
+        Where the epochs lie meanwhile, in a file without a name.
+
+    Returns
+    -------
+    density
+        (epochs, stages) float32.
+    warnings
+        Amplitudes that cannot be right.
+
+    Raises
+    ------
+    DataError
+        If a channel of the montage is not there, or no epoch is whole.
+    """
+    chosen = montage.pick(recording, preset.montage, preset.assume_unit)
+    seconds = preset.epoch_seconds
+    count = int((epoching.scorable_seconds(preset, chosen) + 1e-6) // seconds)
+    if count < 1:
+        raise DataError(
+            f"{recording.id}: lasts {recording.seconds:.0f} s, less than an epoch of {seconds:g} s"
+        )
+    onset = np.arange(count, dtype=np.float64) * seconds
+    epochs, warnings = epoching.cut_epochs(preset, recording.id, chosen, onset, folder)
+    return engine.hypnodensity(epochs), warnings
+
+
+def hypnogram_from(engine: Engine, recording: Recording, density: Floats) -> Hypnogram:
+    """Take the most probable stage of every epoch; none where there is no probability."""
+    known = np.isfinite(density).all(1)
+    best = np.where(known, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
+    simulated = recording.facts.get("simulated") or engine.facts.get("simulated")
+    return Hypnogram(
+        best, engine.stages, float(engine.facts["epoch_seconds"]),
+        scorer="simulated" if simulated else f"sleeptools {engine.facts['model']}",
+        begin=recording.start,
+    )  # fmt: skip

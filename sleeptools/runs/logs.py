@@ -1,0 +1,85 @@
+"""The training logs of a run, and how often each test fold was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sleeptools.errors import DataError
+from sleeptools.runs.run import Run, Trained
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+WATCH = "watch"
+"""Purpose, in audit.csv, of a reading of the test fold that decides nothing."""
+
+
+def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
+    """Count, per protocol, how often a test fold was read at most, from audit.csv; once is right.
+
+    A protocol without such files is left out.
+
+    Parameters
+    ----------
+    watching
+        Count what `train --watch-test` read, too: it is logged, and decides nothing.
+    """
+    counts: dict[str, int] = {}
+    for trained in run.done:
+        path = trained.folder(run.folder) / "audit.csv"
+        if path.exists():
+            lines = path.read_text().splitlines()[1:]
+            read = sum(watching or not line.endswith(f",{WATCH}") for line in lines)
+            counts[trained.protocol] = max(counts.get(trained.protocol, 0), read)
+    return counts
+
+
+def training_logs(run: Run) -> pl.DataFrame:
+    """Read the training logs that are there.
+
+    Returns
+    -------
+    table
+        protocol, seed, fold (int), pass (int), and float64 loss, train_accuracy, val_accuracy,
+        val_kappa, val_macro_f1, test_accuracy, test_kappa, test_macro_f1, seconds (null where not
+        logged), and selected (bool: the pass that was kept).
+    """
+    import polars as pl
+
+    values = ("loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1",
+              "test_accuracy", "test_kappa", "test_macro_f1", "seconds")  # fmt: skip
+    schema = {"protocol": pl.String, "seed": pl.Int64, "fold": pl.Int64, "pass": pl.Int64}
+    tables = [
+        pl.DataFrame(schema=schema | dict.fromkeys(values, pl.Float64) | {"selected": pl.Boolean})
+    ]
+    for trained in run.done:
+        path = trained.folder(run.folder) / "log.csv"
+        if path.exists():
+            tables.append(_read_log(path, trained, values))
+    return pl.concat(tables)
+
+
+def _read_log(path: Path, trained: Trained, values: Sequence[str]) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        raw = pl.read_csv(path, infer_schema=False)
+        number = raw["pass"].cast(pl.Int64)
+        given = [raw[c].cast(pl.Float64) if c in raw.columns else pl.lit(None, pl.Float64).alias(c)
+                 for c in values]  # fmt: skip
+    except (pl.exceptions.PolarsError, OSError) as e:
+        raise DataError(f"{path}: not a readable training log: {e}") from e
+    chosen = (
+        raw["selected"] if "selected" in raw.columns else pl.Series("selected", [""] * len(raw))
+    )
+    # every better pass is marked while training goes on; the last of them is the one kept
+    marked = chosen.fill_null("").str.to_lowercase().is_in(["true", "1"])
+    last = marked.arg_true().max()
+    return pl.select(
+        pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed, pl.Int64).alias("seed"),
+        pl.lit(trained.fold, pl.Int64).alias("fold"), number, *given,
+        (pl.int_range(len(raw)) == (-1 if last is None else last)).alias("selected"),
+    )  # fmt: skip

@@ -1,0 +1,46 @@
+"""The device that a training runs on, and its CPU threads."""
+
+from __future__ import annotations
+
+import torch
+
+from sleeptools.errors import UnavailableError, UsageError
+from sleeptools.native import threads
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve "auto", "cpu" or "cuda".
+
+    Raises
+    ------
+    UsageError
+        For any other name.
+    UnavailableError
+        If CUDA is asked for and not there.
+    """
+    if name not in {"auto", "cpu", "cuda"}:
+        raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UnavailableError(
+            "--device cuda: no CUDA device is available to PyTorch", hint="use --device cpu"
+        )
+    if name == "cpu" or not there:
+        return torch.device("cpu")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    return torch.device("cuda")
+
+
+def set_cpu_threads(asked: int | None) -> int:
+    """Set the number of CPU threads: see `threads.wanted_threads`.
+
+    Raises
+    ------
+    UsageError
+        If asked for fewer than one.
+    """
+    count = threads.wanted_threads(asked)
+    if count and count != torch.get_num_threads():
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
