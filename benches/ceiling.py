@@ -46,9 +46,12 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     from sleeptools.commands import train
 
     raw = simulate(
-        "sleep-edf", folder / "raw", subjects=options.subjects, hours=options.hours,
+        "sleep-edf",
+        folder / "raw",
+        subjects=options.subjects,
+        hours=options.hours,
         seed=options.seed,
-    )  # fmt: skip
+    )
     epochs = preprocess.preprocess(presets.load("sleep-edf"), raw, folder / "epochs")
     recipe = {"batch": options.batch, "learning_rate": options.learning_rate}
     wanted = train.TrainOptions(
@@ -65,19 +68,24 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     best = metrics.overall(ceiling(open_epochs(epochs), options.hours, options.seed))
     ours = found.pooled("leak-free")
     return {
-        "nights": options.subjects, "hours": options.hours, "seed": options.seed,
-        "folds": options.folds, "passes": options.passes, "recipe": recipe,
-        "commit": provenance.commit(), "machine": provenance.machine("torch"),
-        "training_seconds": round(seconds), "ceiling": best, "leak_free": ours,
+        "nights": options.subjects,
+        "hours": options.hours,
+        "seed": options.seed,
+        "folds": options.folds,
+        "passes": options.passes,
+        "recipe": recipe,
+        "commit": provenance.commit(),
+        "machine": provenance.machine("torch"),
+        "training_seconds": round(seconds),
+        "ceiling": best,
+        "leak_free": ours,
         "share_of_ceiling": ours["kappa"] / best["kappa"],
         "per_stage_f1": dict(
             zip(found.stages, metrics.f1(found.matrix("leak-free")).tolist(), strict=True)
         ),
-        "subjects": {
-            row["subject"]: row["kappa"] for row in found.subjects.iter_rows(named=True)
-        },
+        "subjects": {row["subject"]: row["kappa"] for row in found.subjects.iter_rows(named=True)},
         "validation_kappa_per_pass": logs,
-    }  # fmt: skip
+    }
 
 
 def rows(path: Path) -> list[dict[str, float]]:
@@ -90,21 +98,28 @@ def markdown(r: dict[str, object]) -> str:
     recipe, best, ours = r["recipe"], r["ceiling"], r["leak_free"]
     settings = f"batch {recipe['batch']}, learning rate {recipe['learning_rate']:g}"
     lines = [
-        "# MMASleepNet against the simulated scorer's ceiling", "",
+        "# MMASleepNet against the simulated scorer's ceiling",
+        "",
         f"{r['nights']} simulated nights of {r['hours']:g} h (seed {r['seed']}), {r['folds']} "
         f"folds by subject, leak-free, {r['passes']} passes, {settings}. {r['machine']}, "
         f"{r['commit']}; "
         f"training took "
-        f"{r['training_seconds'] / 60:.0f} minutes.", "",
-        "| | kappa | accuracy | macro-F1 |", "|---|---|---|---|",
+        f"{r['training_seconds'] / 60:.0f} minutes.",
+        "",
+        "| | kappa | accuracy | macro-F1 |",
+        "|---|---|---|---|",
         f"| ceiling: generating stages | {best['kappa']:.3f} | {best['accuracy']:.3f} | "
         f"{best['macro_f1']:.3f} |",
         f"| MMASleepNet, leak-free | {ours['kappa']:.3f} | {ours['accuracy']:.3f} | "
-        f"{ours['macro_f1']:.3f} |", "",
+        f"{ours['macro_f1']:.3f} |",
+        "",
         f"Share of the ceiling's kappa: {r['share_of_ceiling']:.3f} (goal: {GOAL}). F1 per stage: "
-        + ", ".join(f"{k} {v:.2f}" for k, v in r["per_stage_f1"].items()) + ". Kappa per subject: "
-        + ", ".join(f"{v:.2f}" for v in r["subjects"].values()) + ".", "",
-    ]  # fmt: skip
+        + ", ".join(f"{k} {v:.2f}" for k, v in r["per_stage_f1"].items())
+        + ". Kappa per subject: "
+        + ", ".join(f"{v:.2f}" for v in r["subjects"].values())
+        + ".",
+        "",
+    ]
     return "\n".join(lines)
 
 

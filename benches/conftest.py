@@ -32,15 +32,19 @@ def markdown(report: dict[str, Any]) -> str:
         case = (row["op"], row["precision"], row["batch"])
         by_case.setdefault(case, {})[row["which"]] = row["median"]
     lines = [
-        "# The native ops, one by one", "",
-        provenance.describe(report), "",
+        "# The native ops, one by one",
+        "",
+        provenance.describe(report),
+        "",
         f"Medians in microseconds on {report['threads']} threads, at MMASleepNet's sizes. The "
-        "reference is plain PyTorch; in bf16 under autocast.", "",
+        "reference is plain PyTorch; in bf16 under autocast.",
+        "",
         *timing.table(
             ["op", "", "batch", "reference", "native", "times reference"],
             [cells(*case, found) for case, found in sorted(by_case.items())],
-        ), "",
-    ]  # fmt: skip
+        ),
+        "",
+    ]
     return "\n".join(lines)
 
 

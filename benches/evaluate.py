@@ -45,9 +45,10 @@ def night(rng: np.random.Generator, place: int, count: int) -> pl.DataFrame:
         "subject": [f"SC4{subject:02d}"] * count,
         "night": np.full(count, place % 2 + 1, np.int16),
         "epoch": np.arange(count, dtype=np.int32),
-        "onset": 3600 + 30.0 * np.arange(count), "stage": truth,
+        "onset": 3600 + 30.0 * np.arange(count),
+        "stage": truth,
         "predicted": p.argmax(1).astype(np.int8),
-    }  # fmt: skip
+    }
     return pl.DataFrame(columns | {f"p_{name}": p[:, i] for i, name in enumerate(HUMAN)})
 
 
@@ -58,9 +59,14 @@ def write(folder: Path, seeds: range) -> None:
     subjects = [f"SC4{i:02d}" for i in range(SUBJECTS)]
     under = folds_under(LEAK_FREE, make_folds(subjects, FOLDS, 0), 0)
     config = {
-        "format": "sleeptools-run", "version": 1, "model": {"name": "mmasleepnet"}, "folds": FOLDS,
-        "folds_from": "seed", "protocols": [LEAK_FREE], "seeds": list(seeds),
-    }  # fmt: skip
+        "format": "sleeptools-run",
+        "version": 1,
+        "model": {"name": "mmasleepnet"},
+        "folds": FOLDS,
+        "folds_from": "seed",
+        "protocols": [LEAK_FREE],
+        "seeds": list(seeds),
+    }
     store.write_toml(folder / "config.toml", config)
     store.write_table(folder / "folds.parquet", pl.DataFrame(folds_table({LEAK_FREE: under})))
     for seed in seeds:
@@ -106,15 +112,22 @@ def measure(folder: Path, cache: Path) -> dict[str, float]:
 def markdown(report: dict) -> str:
     wall = [row["wall"] for row in report["runs"]]
     cpu = [row["cpu"] for row in report["runs"]]
-    return "\n".join([
-        "# Evaluating a run of Sleep-EDF-78's size", "",
-        f"{EPOCHS:,} test epochs x {report['seeds']} seeds, {SUBJECTS} subjects, 2,000 draws; "
-        "`python benches/evaluate.py`. torch was not imported.", "",
-        "| | median | all |", "|---|---|---|",
-        f"| wall, s | {statistics.median(wall):.2f} | {', '.join(map(str, wall))} |",
-        f"| CPU, s | {statistics.median(cpu):.2f} | {', '.join(map(str, cpu))} |", "",
-        f"{report['machine']}; commit {report['commit']}.", "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# Evaluating a run of Sleep-EDF-78's size",
+            "",
+            f"{EPOCHS:,} test epochs x {report['seeds']} seeds, {SUBJECTS} subjects, 2,000 draws; "
+            "`python benches/evaluate.py`. torch was not imported.",
+            "",
+            "| | median | all |",
+            "|---|---|---|",
+            f"| wall, s | {statistics.median(wall):.2f} | {', '.join(map(str, wall))} |",
+            f"| CPU, s | {statistics.median(cpu):.2f} | {', '.join(map(str, cpu))} |",
+            "",
+            f"{report['machine']}; commit {report['commit']}.",
+            "",
+        ]
+    )
 
 
 def main() -> None:
@@ -128,9 +141,12 @@ def main() -> None:
         write(folder, range(args.seeds))
         found = [measure(folder, Path(place) / "cache") for _ in range(args.repeat + 1)][1:]
     report = {
-        "seeds": args.seeds, "runs": found, "limit": LIMIT, "commit": provenance.commit(),
+        "seeds": args.seeds,
+        "runs": found,
+        "limit": LIMIT,
+        "commit": provenance.commit(),
         "machine": provenance.machine("numpy", "polars", "scipy"),
-    }  # fmt: skip
+    }
     print(markdown(report))
     if str(args.out) != "-":
         (args.out / "evaluate.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -67,9 +67,11 @@ def race(
     rows = []
     for place, contender in enumerate(contenders.FORWARD):
         row = {
-            "threads": threads, "batch": batch,
-            "contender": contender.name, "precision": contender.precision,
-        }  # fmt: skip
+            "threads": threads,
+            "batch": batch,
+            "contender": contender.name,
+            "precision": contender.precision,
+        }
         if place in absent:
             row["absent"] = absent[place]
         else:
@@ -95,16 +97,20 @@ def agreement(logits: Values, wanted: Values) -> dict[str, Any]:
 
 def markdown(report: dict[str, Any]) -> str:
     lines = [
-        f"# {report['model']}: forward pass", "",
-        provenance.describe(report), "",
+        f"# {report['model']}: forward pass",
+        "",
+        provenance.describe(report),
+        "",
         f"One process, in turn, medians; {report['flops'] / 1e6:.1f} MFLOP per epoch in the "
         "layers' products. " + " ".join(peak.describe(report["peaks"])),
         "Share of peak: fp32 of the FMA's; bf16 of the AVX-512 dot product's, so that more than "
         "100 % means AMX. Error: largest difference of a logit from plain PyTorch's in float32, "
         "relative to the largest logit. Cores: CPU time per wall time; "
-        "below the threads, others had the machine and the times are too long.", "",
-        *table(report["rows"]), "",
-    ]  # fmt: skip
+        "below the threads, others had the machine and the times are too long.",
+        "",
+        *table(report["rows"]),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -118,9 +124,12 @@ def cells(row: dict[str, Any]) -> list[str]:
     if "absent" in row:
         return [*start, row["absent"], *[""] * 7]
     return [
-        *start, *timing.time_cells(row), f"{row['error']:.1e}",
-        f"{row['same_stage']}/{row['batch']}", timing.percent(row["share_of_peak"]),
-    ]  # fmt: skip
+        *start,
+        *timing.time_cells(row),
+        f"{row['error']:.1e}",
+        f"{row['same_stage']}/{row['batch']}",
+        timing.percent(row["share_of_peak"]),
+    ]
 
 
 if __name__ == "__main__":

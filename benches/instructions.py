@@ -96,10 +96,12 @@ def compare(found: dict[str, int], stored: dict[str, int], limit: float) -> list
 def made_by() -> dict[str, str]:
     """List what else decides the counts; only the same may be compared."""
     return {
-        "architecture": platform.machine(), "python": platform.python_version(),
-        "compiler": compiler(), "valgrind": valgrind(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "compiler": compiler(),
+        "valgrind": valgrind(),
         **{name: provenance.version(name) for name in LIBRARIES},
-    }  # fmt: skip
+    }
 
 
 def compiler() -> str:
@@ -195,12 +197,15 @@ def markdown(report: dict[str, Any]) -> str:
         for name, count in counts.items()
     ]
     lines = [
-        "# Instructions, counted by callgrind", "",
+        "# Instructions, counted by callgrind",
+        "",
         f"{made}; {report['commit']}. An op: one call at batch 1, without Python. Start-up: the "
         "whole process. `tests/test_instructions.py` fails where a count rises by more than the "
-        "limit.", "",
-        *timing.table(["", "", "instructions", "limit"], rows), "",
-    ]  # fmt: skip
+        "limit.",
+        "",
+        *timing.table(["", "", "instructions", "limit"], rows),
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -65,30 +65,44 @@ MICE = ("mouse-cnn", "mouse-cnn-attention", "mouse-transformer", "slumbernet")
 ONE_SECOND = {"sample_rate": 512.0, "epoch_seconds": 1.0}
 KINDS = {
     "human": Kind(
-        "People: 30-s epochs, five stages", "sleep-edf", 10, 8.0,
+        "People: 30-s epochs, five stages",
+        "sleep-edf",
+        10,
+        8.0,
         {name: {} for name in registry.names("models") if name not in MICE},
     ),
     "mouse": Kind(
-        "Mice: 1-s epochs, three stages", "kjaerby", 5, 0.5,
+        "Mice: 1-s epochs, three stages",
+        "kjaerby",
+        5,
+        0.5,
         {name: ONE_SECOND if name == "slumbernet" else {} for name in MICE},
     ),
-}  # fmt: skip
+}
 
 
 def data(kind: Kind, folder: Path) -> Path:
     """Simulate and preprocess, or take what is there."""
     raw = simulate(
-        kind.data_set, folder / "raw", subjects=kind.subjects, hours=kind.hours,
+        kind.data_set,
+        folder / "raw",
+        subjects=kind.subjects,
+        hours=kind.hours,
         seed=provenance.HELD_OUT_SEED,
-    )  # fmt: skip
+    )
     return preprocess.preprocess(presets.load(kind.data_set), raw, folder / "epochs")
 
 
 def options(name: str, settings: dict[str, Any], **more: Any) -> TrainOptions:
     return TrainOptions(
-        model=name, folds=FOLDS, threads=1, device="cpu", explain=False,
-        settings={"model": settings}, **more,
-    )  # fmt: skip
+        model=name,
+        folds=FOLDS,
+        threads=1,
+        device="cpu",
+        explain=False,
+        settings={"model": settings},
+        **more,
+    )
 
 
 class Cost(NamedTuple):
@@ -188,21 +202,28 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
     pooled = found.pooled(LEAK_FREE)
     recipe = found.run.recipe
     return {
-        "model": name, "settings": settings, "passes": row["passes"], "commit": row["commit"],
-        "seconds": sum(row["cpu"].values()), "batch": recipe["batch"],
-        "learning_rate": recipe["learning_rate"], "optimiser": recipe["optimiser"],
-        "parameters": found.run.facts["parameters"], "macs": macs(name, settings),
+        "model": name,
+        "settings": settings,
+        "passes": row["passes"],
+        "commit": row["commit"],
+        "seconds": sum(row["cpu"].values()),
+        "batch": recipe["batch"],
+        "learning_rate": recipe["learning_rate"],
+        "optimiser": recipe["optimiser"],
+        "parameters": found.run.facts["parameters"],
+        "macs": macs(name, settings),
         **{key: pooled[key] for key in ("accuracy", "kappa", "macro_f1")},
         "f1": dict(zip(found.stages, metrics.f1(found.matrix(LEAK_FREE)).tolist(), strict=True)),
         "epochs": int(np.sum(found.matrix(LEAK_FREE))),
-    }  # fmt: skip
+    }
 
 
 def markdown(report: dict) -> str:
     measured = {r["commit"] for rows in report["rows"].values() for r in rows.values()}
     commits = ", ".join(sorted(measured))
     lines = [
-        "# What each model learns in the same time", "",
+        "# What each model learns in the same time",
+        "",
         f"{report['budget']:g} CPU seconds a model on one thread, {FOLDS} folds by subject "
         f"together, leak-free, seed {report['seed']} of the simulator. The passes are as many as "
         "were expected to fit, and where not even one does, a pass over that part of the training "
@@ -210,20 +231,36 @@ def markdown(report: dict) -> str:
         "gives a hundred passes has hardly begun. Simulated signals: this compares how fast "
         f"models learn, not how well they stage sleep. {report['machine']}; measured at {commits}.",
         "",
-    ]  # fmt: skip
+    ]
     for key, kind in KINDS.items():
         rows = report["rows"].get(key, {})
         lines += [f"## {kind.title}", ""]
         lines += [f"{kind.subjects} subjects, {kind.hours:g} h each.", ""]
-        head = ["model", "kappa", "macro-F1", "parameters", "MACs an epoch", "passes", "batch",
-                "rate", "CPU s"]  # fmt: skip
+        head = [
+            "model",
+            "kappa",
+            "macro-F1",
+            "parameters",
+            "MACs an epoch",
+            "passes",
+            "batch",
+            "rate",
+            "CPU s",
+        ]
         cells = [
-            [r["model"], f"{r['kappa']:.3f}", f"{r['macro_f1']:.3f}", f"{r['parameters']:,}",
-             f"{r['macs'] / 1e6:,.1f} M", f"{r['passes']:.3g}", str(r["batch"]),
-             f"{r['learning_rate']:g}",
-             f"{r['seconds']:.0f}{' (over)' if r['seconds'] > report['budget'] else ''}"]
+            [
+                r["model"],
+                f"{r['kappa']:.3f}",
+                f"{r['macro_f1']:.3f}",
+                f"{r['parameters']:,}",
+                f"{r['macs'] / 1e6:,.1f} M",
+                f"{r['passes']:.3g}",
+                str(r["batch"]),
+                f"{r['learning_rate']:g}",
+                f"{r['seconds']:.0f}{' (over)' if r['seconds'] > report['budget'] else ''}",
+            ]
             for r in sorted(rows.values(), key=lambda r: -r["kappa"])
-        ]  # fmt: skip
+        ]
         missing = [name for name in kind.names if name not in rows]
         cells += [[name, "not measured yet", *["-"] * (len(head) - 2)] for name in missing]
         lines += [*timing.table(head, cells), ""]

@@ -42,16 +42,17 @@ def main() -> None:
         name: metrics.overall(np.sum([c[name] for _, c in days], 0)) for name in EPOCH_SECONDS
     }
     f1 = {name: metrics.f1(np.sum([c[name] for _, c in days], 0)) for name in EPOCH_SECONDS}
-    per_stage = {
-        name: dict(zip(stages.MOUSE, f.tolist(), strict=True)) for name, f in f1.items()
-    }  # fmt: skip
+    per_stage = {name: dict(zip(stages.MOUSE, f.tolist(), strict=True)) for name, f in f1.items()}
     result = {
-        "days": DAYS, "seed": provenance.HELD_OUT_SEED, "commit": provenance.commit(),
+        "days": DAYS,
+        "seed": provenance.HELD_OUT_SEED,
+        "commit": provenance.commit(),
         "machine": provenance.machine("numpy"),
         "shares": dict(zip(stages.MOUSE, shares.mean(0).tolist(), strict=True)),
         "spread": dict(zip(stages.MOUSE, shares.std(0).tolist(), strict=True)),
-        "ceiling": ceilings, "f1": per_stage,
-    }  # fmt: skip
+        "ceiling": ceilings,
+        "f1": per_stage,
+    }
     store.write_json(RESULTS / "mouse_ceiling.json", result)
     store.write_text(RESULTS / "mouse_ceiling.md", _page(result))
 
@@ -60,16 +61,23 @@ def _page(result: dict) -> str:
     shares = ", ".join(f"{n} {100 * v:.1f} %" for n, v in result["shares"].items())
     rows = [
         f"| {name} | {EPOCH_SECONDS[name]} s | {o['accuracy']:.3f} | {o['kappa']:.3f} | "
-        + " | ".join(f"{v:.3f}" for v in result["f1"][name].values()) + " |"
+        + " | ".join(f"{v:.3f}" for v in result["f1"][name].values())
+        + " |"
         for name, o in result["ceiling"].items()
-    ]  # fmt: skip
-    return "\n".join([
-        "# The ceiling of simulated mice", "",
-        f"The generating stages against the simulated scorer, {result['days']} mice of one day, "
-        f"seed {result['seed']}, commit {result['commit']}. Over the day: {shares}.", "",
-        "| data set | epoch | accuracy | kappa | F1 Wake | F1 NREM | F1 REM |",
-        "|---|---|---|---|---|---|---|", *rows, "",
-    ])  # fmt: skip
+    ]
+    return "\n".join(
+        [
+            "# The ceiling of simulated mice",
+            "",
+            f"The generating stages against the simulated scorer, {result['days']} mice of a day, "
+            f"seed {result['seed']}, commit {result['commit']}. Over the day: {shares}.",
+            "",
+            "| data set | epoch | accuracy | kappa | F1 Wake | F1 NREM | F1 REM |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -116,15 +116,19 @@ def markdown(report: dict[str, Any]) -> str:
     rows = report["rows"]
     yasa = rows["YASA"].get("seconds")
     lines = [
-        "# A night from its file to a hypnogram, cold process", "",
-        provenance.describe(report), "",
+        "# A night from its file to a hypnogram, cold process",
+        "",
+        provenance.describe(report),
+        "",
         f"A simulated night of {report['hours']:g} h in Sleep-EDF's layout, MMASleepNet on all "
-        "cores; whole processes in turn, medians. YASA 0.8.1 from EEG Fpz-Cz, EOG and EMG.", "",
+        "cores; whole processes in turn, medians. YASA 0.8.1 from EEG Fpz-Cz, EOG and EMG.",
+        "",
         *timing.table(
             ["", "s", "CPU s", "peak MiB", "of YASA's time", "target"],
             [cells(name, row, yasa) for name, row in rows.items()],
-        ), "",
-    ]  # fmt: skip
+        ),
+        "",
+    ]
     return "\n".join(lines)
 
 

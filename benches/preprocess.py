@@ -36,10 +36,12 @@ ISRUC = ("F3-A2", "C3-A2", "O1-A2", "F4-A1", "C4-A1", "O2-A1", "ROC-A1", "X1")
 AUXILIARY = ("LOC-A2", *(f"X{i}" for i in range(2, 9)), "SaO2")
 CASES = {
     "Sleep-EDF, 22 h, 4 of 7 signals at 100 Hz and 1 Hz": (
-        "SC4001", 22.0, [s.label for s in sleep_edf.SIGNALS if s.label.startswith("E")][:4],
+        "SC4001",
+        22.0,
+        [s.label for s in sleep_edf.SIGNALS if s.label.startswith("E")][:4],
     ),
     "ISRUC-like, 8 h, 8 of 17 signals, 200 to 100 Hz": ("SC4011", 8.0, list(ISRUC)),
-}  # fmt: skip
+}
 
 
 def write(root: Path, name: str, hours: float) -> None:
@@ -172,9 +174,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(Path(folder), title) for title in CASES]
     found = {
-        "machine": provenance.machine("numpy", "scipy", "mne"), "variant": native.variant(),
-        "commit": provenance.commit(), "load": load, "turns": TURNS, "rows": rows,
-    }  # fmt: skip
+        "machine": provenance.machine("numpy", "scipy", "mne"),
+        "variant": native.variant(),
+        "commit": provenance.commit(),
+        "load": load,
+        "turns": TURNS,
+        "rows": rows,
+    }
     store.write_json(RESULTS / "preprocess.json", found)
     store.write_text(RESULTS / "preprocess.md", report(found))
     print(report(found))

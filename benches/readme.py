@@ -117,12 +117,13 @@ def of_forward(measured: dict) -> list[str]:
     found = {(row["contender"], row["precision"], row["batch"]): row for row in rows}
     heads = [f"batch {batch}, ms" for batch in batches]
     return [
-        f"`{measured['model']}`, forward pass on {THREADS} threads:", "",
+        f"`{measured['model']}`, forward pass on {THREADS} threads:",
+        "",
         *timing.table(
             ["", "", *heads, "error"],
             [[*name, *of_contender([found[*name, batch] for batch in batches])] for name in names],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def of_contender(rows: list[dict]) -> list[str]:

@@ -33,15 +33,23 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     from sleeptools.commands import train
 
     raw = simulate(
-        "sleep-edf", folder / "raw", subjects=options.subjects, hours=options.hours,
+        "sleep-edf",
+        folder / "raw",
+        subjects=options.subjects,
+        hours=options.hours,
         seed=provenance.HELD_OUT_SEED,
-    )  # fmt: skip
+    )
     epochs = preprocess.preprocess(presets.load("sleep-edf"), raw, folder / "epochs")
     recipe = {"batch": options.batch, "learning_rate": options.learning_rate}
     wanted = train.TrainOptions(
-        folds=options.folds, passes=options.passes, protocols=FOLD_PROTOCOLS, watch_test=True,
-        explain=False, seeds=tuple(range(options.seeds)), settings={"recipe": recipe},
-    )  # fmt: skip
+        folds=options.folds,
+        passes=options.passes,
+        protocols=FOLD_PROTOCOLS,
+        watch_test=True,
+        explain=False,
+        seeds=tuple(range(options.seeds)),
+        settings={"recipe": recipe},
+    )
     begun = time.process_time()
     train.train(epochs, folder / "run", wanted)
     seconds = time.process_time() - begun
@@ -49,15 +57,21 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     chosen = found.selection.filter(protocol=LEAK_FREE)
     gain = found.gain.filter(pl.col("stage").is_null(), pl.col("metric").is_in(METRICS))
     return {
-        "nights": options.subjects, "hours": options.hours, "folds": options.folds,
-        "passes": options.passes, "seeds": options.seeds, "recipe": recipe,
-        "commit": provenance.commit(), "machine": provenance.machine("torch"),
-        "cpu_seconds": round(seconds), "epochs": len(found.tested.unique(["recording", "epoch"])),
+        "nights": options.subjects,
+        "hours": options.hours,
+        "folds": options.folds,
+        "passes": options.passes,
+        "seeds": options.seeds,
+        "recipe": recipe,
+        "commit": provenance.commit(),
+        "machine": provenance.machine("torch"),
+        "cpu_seconds": round(seconds),
+        "epochs": len(found.tested.unique(["recording", "epoch"])),
         "pooled": {p: {m: found.pooled(p)[m] for m in METRICS} for p in FOLD_PROTOCOLS},
         "gain": gain.select("metric", "value", "low", "high").to_dicts(),
         "selection": chosen.to_dicts(),
         "notes": list(found.notes),
-    }  # fmt: skip
+    }
 
 
 def markdown(r: dict[str, Any]) -> str:
@@ -65,16 +79,19 @@ def markdown(r: dict[str, Any]) -> str:
     honest, optimistic = (r["pooled"][p] for p in FOLD_PROTOCOLS)
     gain = {row["metric"]: row for row in r["gain"]}
     lines = [
-        "# What choosing the pass on the scored fold gains", "",
+        "# What choosing the pass on the scored fold gains",
+        "",
         f"MMASleepNet, {r['nights']} simulated nights of {r['hours']:g} h, {r['epochs']:,} epochs, "
         f"{r['folds']} folds by subject, {r['passes']} passes, batch {r['recipe']['batch']}, "
         f"learning rate {r['recipe']['learning_rate']:g}, {r['seeds']} seed(s). {r['machine']}, "
-        f"{r['commit']}; {r['cpu_seconds'] / 60:.0f} minutes of CPU.", "",
-        "| | accuracy | kappa | macro-F1 |", "|---|---|---|---|",
+        f"{r['commit']}; {r['cpu_seconds'] / 60:.0f} minutes of CPU.",
+        "",
+        "| | accuracy | kappa | macro-F1 |",
+        "|---|---|---|---|",
         _row("leak-free", [f"{honest[m]:.3f}" for m in METRICS]),
         _row("best-on-test (optimistic)", [f"{optimistic[m]:.3f}" for m in METRICS]),
         _row("their difference [95 % over subjects]", [_span(gain[m]) for m in METRICS]),
-    ]  # fmt: skip
+    ]
     for name, column in (
         ("best pass on the test fold less the chosen one", "optimism"),
         ("best pass on the test fold less the last one", "against_last"),

@@ -44,9 +44,13 @@ def main() -> None:
         rows += race(network, options, threads, errors, flops, peaks[threads])
         print("\n".join(table(rows[-len(RACE) :])), flush=True)
     report = {
-        "model": options.model, "batch": options.batch, **facts, "flops": flops, "peaks": peaks,
+        "model": options.model,
+        "batch": options.batch,
+        **facts,
+        "flops": flops,
+        "peaks": peaks,
         "rows": rows,
-    }  # fmt: skip
+    }
     name = f"training_{options.model.replace('-', '_')}"
     store.write_json(options.out / f"{name}.json", report)
     store.write_text(options.out / f"{name}.md", markdown(report))
@@ -69,9 +73,11 @@ def race(
     rows = []
     for place, contender in enumerate(RACE):
         row = {
-            "threads": threads, "batch": options.batch,
-            "contender": contender.name, "precision": contender.precision,
-        }  # fmt: skip
+            "threads": threads,
+            "batch": options.batch,
+            "contender": contender.name,
+            "precision": contender.precision,
+        }
         if place in absent:
             row["absent"] = absent[place]
         else:
@@ -143,17 +149,21 @@ RACE = [
 
 def markdown(report: dict[str, Any]) -> str:
     lines = [
-        f"# {report['model']}: training step", "",
-        provenance.describe(report), "",
+        f"# {report['model']}: training step",
+        "",
+        provenance.describe(report),
+        "",
         f"One process, in turn, medians; forward, backward and Adam on {report['batch']} epochs, "
         f"with dropout; {report['flops'] / 1e6:.1f} MFLOP per epoch in the layers' products. "
         + " ".join(peak.describe(report["peaks"])),
         "Share of peak: fp32 of the FMA's; bf16 of the AVX-512 dot product's, so that more than "
         "100 % means AMX. Error: of the whole gradient without dropout, relative to its length. "
         "Cores: CPU time per wall time; below the threads, others had the machine and the times "
-        "are too long.", "",
-        *table(report["rows"]), "",
-    ]  # fmt: skip
+        "are too long.",
+        "",
+        *table(report["rows"]),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -166,9 +176,11 @@ def cells(row: dict[str, Any]) -> list[str]:
     if "absent" in row:
         return [*start, row["absent"], *[""] * 6]
     return [
-        *start, *timing.time_cells(row), f"{row['error']:.1e}",
+        *start,
+        *timing.time_cells(row),
+        f"{row['error']:.1e}",
         timing.percent(row["share_of_peak"]),
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

@@ -50,9 +50,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    simulate, fetch, inspect, convert, preprocess, train, evaluate, report, score, hypnogram,
-    list_, status, verify,
-):  # fmt: skip
+    simulate,
+    fetch,
+    inspect,
+    convert,
+    preprocess,
+    train,
+    evaluate,
+    report,
+    score,
+    hypnogram,
+    list_,
+    status,
+    verify,
+):
     module.register(app)
 
 

@@ -86,8 +86,11 @@ def batch_progress(what: str) -> Iterator[Progress]:
     )
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     hour = 3600.0  # s over which the speed is taken: a night may take minutes
     with Progress(*columns, console=console(err=True), speed_estimate_period=hour) as bar:
         task = bar.add_task(what, total=None)

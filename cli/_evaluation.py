@@ -48,14 +48,27 @@ def compared(table: pl.DataFrame) -> None:
     """Print runs two by two."""
     rows = [
         [
-            f"{r['second']} less {r['first']}", r["protocol"], r["metric"].replace("_", " "),
-            r["subjects"], _span(r["value"], r["low"], r["high"], sign="+"),
-            f"{r['better']} / {r['worse']}", r["p"], r["p_holm"],
+            f"{r['second']} less {r['first']}",
+            r["protocol"],
+            r["metric"].replace("_", " "),
+            r["subjects"],
+            _span(r["value"], r["low"], r["high"], sign="+"),
+            f"{r['better']} / {r['worse']}",
+            r["p"],
+            r["p_holm"],
         ]
         for r in table.to_dicts()
-    ]  # fmt: skip
-    head = ["runs", "protocol", "metric", "subjects", "mean difference [95 %]", "better / worse",
-            "p Wilcoxon", "p Holm"]  # fmt: skip
+    ]
+    head = [
+        "runs",
+        "protocol",
+        "metric",
+        "subjects",
+        "mean difference [95 %]",
+        "better / worse",
+        "p Wilcoxon",
+        "p Holm",
+    ]
     emit_table("Comparison by subject", head, rows)
     if not table["same_epochs"].all():
         talk("some runs were not tested on the same epochs: their differences are not the models'")
@@ -158,25 +171,43 @@ def _sleep(found: Evaluation) -> None:
     for r in found.agreement.filter(protocol=found.headline).to_dicts():
         if r["statistic"] in SLEEP:
             marks = [w for w in ("proportional", "heteroscedastic") if r[w]]
-            rows.append([
-                r["statistic"].replace("_", " "), r["unit"],
-                _span(r["bias"], r["bias_low"], r["bias_high"], sign="+", digits=2),
-                _span(r["lower"], r["lower_low"], r["lower_high"], digits=2),
-                _span(r["upper"], r["upper_low"], r["upper_high"], digits=2),
-                r["nights"], r["undefined"], ", ".join(marks),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    r["statistic"].replace("_", " "),
+                    r["unit"],
+                    _span(r["bias"], r["bias_low"], r["bias_high"], sign="+", digits=2),
+                    _span(r["lower"], r["lower_low"], r["lower_high"], digits=2),
+                    _span(r["upper"], r["upper_low"], r["upper_high"], digits=2),
+                    r["nights"],
+                    r["undefined"],
+                    ", ".join(marks),
+                ]
+            )
     if rows:
-        head = ["statistic", "unit", "bias", "lower limit", "upper limit", "nights", "undefined",
-                "bias or spread grows"]  # fmt: skip
+        head = [
+            "statistic",
+            "unit",
+            "bias",
+            "lower limit",
+            "upper limit",
+            "nights",
+            "undefined",
+            "bias or spread grows",
+        ]
         emit_table("Sleep statistics, predicted less scored (Bland-Altman)", head, rows)
 
 
 def _scorers(found: Evaluation) -> None:
     rows = [
-        [r["pair"], r["metric"].replace("_", " "), _span(r["value"], r["low"], r["high"]),
-         r["subjects"], r["epochs"]]
+        [
+            r["pair"],
+            r["metric"].replace("_", " "),
+            _span(r["value"], r["low"], r["high"]),
+            r["subjects"],
+            r["epochs"],
+        ]
         for r in found.scorers.filter(protocol=found.headline).to_dicts()
-    ]  # fmt: skip
+    ]
     if rows:
         head = ["pair", "metric", "value", "subjects", "epochs"]
         emit_table("Model and scorers, on the same epochs", head, rows)
@@ -185,10 +216,14 @@ def _scorers(found: Evaluation) -> None:
 def _calibration(found: Evaluation, protocols: Protocols) -> None:
     names = {"nll": "log loss", "ece": "calibration error"}
     rows = [
-        [protocols[r["protocol"]], names[r["measure"]], r["variant"],
-         _span(r["value"], r["low"], r["high"])]
+        [
+            protocols[r["protocol"]],
+            names[r["measure"]],
+            r["variant"],
+            _span(r["value"], r["low"], r["high"]),
+        ]
         for r in found.calibration.to_dicts()
-    ]  # fmt: skip
+    ]
     head = ["protocol", "measure", "probabilities", "value"]
     emit_table("Calibration (scaled: temperature from validation subjects)", head, rows)
 

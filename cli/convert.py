@@ -44,9 +44,15 @@ def convert(
 
     with batch_progress("converting") as progress:
         convert.convert(
-            dataset, raw, recordings, progress, allow_truncated=allow_truncated, subset=subset,
-            settings=config, jobs=jobs,
-        )  # fmt: skip
+            dataset,
+            raw,
+            recordings,
+            progress,
+            allow_truncated=allow_truncated,
+            subset=subset,
+            settings=config,
+            jobs=jobs,
+        )
     lacking = store.read_manifest(recordings, convert.KIND)["absent"]
     if lacking:
         talk(

@@ -95,9 +95,12 @@ def _progress() -> Iterator[Show]:
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
         TimeRemainingColumn(),
-    )  # fmt: skip
+    )
     minute = 60.0  # s over which the speed is taken
     with Bars(*columns, console=console(err=True), speed_estimate_period=minute) as bar:
         task = bar.add_task("fetching", total=None)

@@ -55,9 +55,15 @@ def hypnogram(
 
     begin = None if at is None else _at(at)
     found, notes = exchange(
-        source, target, to=to, scheme=scheme, epoch_seconds=epoch_seconds, at=begin,
-        recording=recording, force=force,
-    )  # fmt: skip
+        source,
+        target,
+        to=to,
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        at=begin,
+        recording=recording,
+        force=force,
+    )
     counts = ", ".join(f"{name} {count}" for name, count in found.counts().items() if count)
     epochs = plural(len(found), "epoch")
     talk(f"{target}: {epochs} of {found.epoch_seconds:g} s from {found.onset:g} s on: {counts}")

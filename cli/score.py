@@ -43,7 +43,12 @@ def score(
 
     with batch_progress("scoring") as progress:
         score.score(
-            model, recordings, out, progress, assume_unit=assume_unit,
-            precision=cast("Precision", precision), threads=threads,
-        )  # fmt: skip
+            model,
+            recordings,
+            out,
+            progress,
+            assume_unit=assume_unit,
+            precision=cast("Precision", precision),
+            threads=threads,
+        )
     talk(f"{out}: {plural(len(recordings), 'recording')} scored")

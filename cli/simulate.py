@@ -42,7 +42,13 @@ def simulate(
 
     with batch_progress("simulating") as progress:
         simulate.simulate(
-            dataset, out, subjects=subjects, nights=nights, hours=hours, seed=seed,
-            subset=subset, progress=progress,
-        )  # fmt: skip
+            dataset,
+            out,
+            subjects=subjects,
+            nights=nights,
+            hours=hours,
+            seed=seed,
+            subset=subset,
+            progress=progress,
+        )
     talk(f"{out}: {plural(subjects * nights, 'simulated recording')}")

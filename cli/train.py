@@ -149,11 +149,20 @@ def train(
     from sleeptools.store.settings import read_settings, settings_table
 
     given = {
-        "model": model, "split": split, "folds": folds, "folds_from": folds_from, "fold": fold,
-        "protocols": _parts(protocol), "seeds": _seeds(seed), "final": final or None,
+        "model": model,
+        "split": split,
+        "folds": folds,
+        "folds_from": folds_from,
+        "fold": fold,
+        "protocols": _parts(protocol),
+        "seeds": _seeds(seed),
+        "final": final or None,
         "watch_test": watch_test or None,
-        "passes": passes, "device": device, "threads": threads, "explain": explain,
-    }  # fmt: skip
+        "passes": passes,
+        "device": device,
+        "threads": threads,
+        "explain": explain,
+    }
     overrides = settings or ()
     values = read_settings(config, overrides)
     if recipe is not None:

@@ -120,8 +120,12 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             return _here(words, cwd, settings, monkeypatch)
         done = subprocess.run(
             [sys.executable, "-m", "sleeptools.cli", *words],
-            cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | settings,
-        )  # fmt: skip
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | settings,
+        )
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run

@@ -60,8 +60,10 @@ def openvino(network: nn.Module, x: Values, threads: int, *, precision: str) -> 
     # float32 must be asked for: the default is bfloat16 where the CPU has AMX
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
     settings = {
-        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint,
-    }  # fmt: skip
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": hint,
+    }
     request = ov.Core().compile_model(onnx_file(network, len(x)), "CPU", settings)
     request = request.create_infer_request()
     return Ready(lambda: request.infer({"x": x}, share_inputs=True, share_outputs=True)[0])
@@ -137,9 +139,14 @@ def onnx_file(network: nn.Module, batch: int) -> Path:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), native.using_variant("reference"):
         torch.onnx.export(
-            network, (x,), path, dynamo=True, verbose=False,
-            input_names=["x"], output_names=["logits"],
-        )  # fmt: skip
+            network,
+            (x,),
+            path,
+            dynamo=True,
+            verbose=False,
+            input_names=["x"],
+            output_names=["logits"],
+        )
     return path
 
 

@@ -85,9 +85,13 @@ def separable_stream_calls() -> Calls:
 
 
 OPS = {
-    "attention": attention_calls, "classifier": classifier_calls, "feed_forward": feed_forward_calls,
-    "modal_se": modal_se_calls, "separable_stream": separable_stream_calls, "two_stream_conv": two_stream_conv_calls,
-}  # fmt: skip
+    "attention": attention_calls,
+    "classifier": classifier_calls,
+    "feed_forward": feed_forward_calls,
+    "modal_se": modal_se_calls,
+    "separable_stream": separable_stream_calls,
+    "two_stream_conv": two_stream_conv_calls,
+}
 """Every op that inference calls; a test compares with the drawer."""
 TRAINING = ("conv_block", "dropout")
 """Ops that only torch calls, which is not run under valgrind."""

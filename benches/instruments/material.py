@@ -60,10 +60,12 @@ def facts() -> dict[str, object]:
     """List what a model folder says besides its weights."""
     preset = presets.load(PRESET)
     return {
-        "montage": [channel.name for channel in preset.montage], "sample_rate": preset.sample_rate,
-        "epoch_seconds": preset.epoch_seconds, "stages": preset.stages,
+        "montage": [channel.name for channel in preset.montage],
+        "sample_rate": preset.sample_rate,
+        "epoch_seconds": preset.epoch_seconds,
+        "stages": preset.stages,
         "preprocessing": {"preset": preset.model_dump(mode="json")},
-    }  # fmt: skip
+    }
 
 
 def flops(network: nn.Module, *, backward: bool = False) -> float:

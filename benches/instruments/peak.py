@@ -1,6 +1,7 @@
 """The ceiling: float operations a second from registers alone, measured in the same run.
 
-peak.cpp is compiled for the machine that it runs on. `python benches/instruments/peak.py` prints the figures.
+peak.cpp is compiled for the machine that it runs on. `python benches/instruments/peak.py` prints
+the figures.
 """
 
 from __future__ import annotations

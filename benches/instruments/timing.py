@@ -151,10 +151,13 @@ def times(taken: Taken, against: Taken, epochs: int) -> dict[str, float]:
     """Sum up a contender's times; `epochs` are done in a call."""
     low, _, high = statistics.quantiles(taken.seconds, n=4, method="inclusive")
     return {
-        "ms": 1e3 * taken.median, "low_ms": 1e3 * low, "high_ms": 1e3 * high,
-        "epochs_per_second": epochs / taken.median, "times_eager": ratio(taken, against),
+        "ms": 1e3 * taken.median,
+        "low_ms": 1e3 * low,
+        "high_ms": 1e3 * high,
+        "epochs_per_second": epochs / taken.median,
+        "times_eager": ratio(taken, against),
         "cores": taken.cores,
-    }  # fmt: skip
+    }
 
 
 TIMES = ["ms", "quartiles", "epochs/s", "times eager", "cores"]
@@ -163,9 +166,12 @@ TIMES = ["ms", "quartiles", "epochs/s", "times eager", "cores"]
 def time_cells(row: Mapping[str, float]) -> list[str]:
     """Write the same as cells of a table, under `TIMES`."""
     return [
-        f"{row['ms']:.3g}", f"{row['low_ms']:.3g} to {row['high_ms']:.3g}",
-        f"{row['epochs_per_second']:.0f}", f"{row['times_eager']:.2f}", f"{row['cores']:.2f}",
-    ]  # fmt: skip
+        f"{row['ms']:.3g}",
+        f"{row['low_ms']:.3g} to {row['high_ms']:.3g}",
+        f"{row['epochs_per_second']:.0f}",
+        f"{row['times_eager']:.2f}",
+        f"{row['cores']:.2f}",
+    ]
 
 
 def percent(part: float | None) -> str:

@@ -1,1 +1,4 @@
-"""The commands as functions, one file each: folder in, folder out; `cli/NAME.py` calls `commands/NAME.py`."""
+"""The commands as functions, one file each: folder in, folder out.
+
+`cli/NAME.py` reads the command line and calls `commands/NAME.py`.
+"""

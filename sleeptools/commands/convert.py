@@ -140,9 +140,7 @@ def _ends(recording: Recording) -> dict[str, int]:
     if scoring is not None:
         last = scoring.onset + len(scoring) * scoring.epoch_seconds
         beyond = max(0.0, recording.seconds - last + 1e-6) // scoring.epoch_seconds
-    counts = (
-        recording.facts.get(before_fact(1), 0), recording.facts.get(past_fact(1), 0), beyond
-    )  # fmt: skip
+    counts = (recording.facts.get(before_fact(1), 0), recording.facts.get(past_fact(1), 0), beyond)
     return {name: int(count) for name, count in zip(ENDS, counts, strict=True)}
 
 

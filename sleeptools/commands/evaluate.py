@@ -1,4 +1,4 @@
-"""`sleeptools evaluate`: the numbers of a run, from its saved predictions, or of an external test."""
+"""`sleeptools evaluate`: the numbers of a run, from saved predictions, or of an external test."""
 
 from __future__ import annotations
 

@@ -87,8 +87,9 @@ def score(
         engine = Engine.load(model, threads=threads)
         _score(engine, data, place.folder(out), say)
         manifest.facts = _facts(facts, data, model, known) | {
-            "engine": engine.how, "threads": engine.threads,
-        }  # fmt: skip
+            "engine": engine.how,
+            "threads": engine.threads,
+        }
         manifest.write(out, _files(out, place))
     return out
 
@@ -102,27 +103,35 @@ def _fit(facts: Mapping[str, Any], data: EpochSet, model: Path, *, stand_in: boo
         With all that differs, expected and found.
     """
     expected = {
-        "montage": list(facts["montage"]), "sample rate": f"{facts['sample_rate']:g} Hz",
-        "epoch": f"{facts['epoch_seconds']:g} s", "stages": list(facts["stages"]),
-    }  # fmt: skip
+        "montage": list(facts["montage"]),
+        "sample rate": f"{facts['sample_rate']:g} Hz",
+        "epoch": f"{facts['epoch_seconds']:g} s",
+        "stages": list(facts["stages"]),
+    }
     found = {
-        "montage": list(data.montage), "sample rate": f"{data.sample_rate:g} Hz",
-        "epoch": f"{data.epoch_seconds:g} s", "stages": list(data.names),
-    }  # fmt: skip
+        "montage": list(data.montage),
+        "sample rate": f"{data.sample_rate:g} Hz",
+        "epoch": f"{data.epoch_seconds:g} s",
+        "stages": list(data.names),
+    }
     kinds = [[montage.modality(x) for x in of["montage"]] for of in (expected, found)]
     alike = kinds[0] == kinds[1]
     different = {k for k in expected if expected[k] != found[k]}
     if stand_in and alike:
         different.discard("montage")
     if different:
-        each = (f"{k}: expected {_text(expected[k])}, got {_text(found[k])}" for k in expected
-                if k in different)  # fmt: skip
+        each = (
+            f"{k}: expected {_text(expected[k])}, got {_text(found[k])}"
+            for k in expected
+            if k in different
+        )
         may = alike and different == {"montage"}
         raise DataError(
             f"{data.folder}: does not fit the model {model}: {'; '.join(each)}",
-            hint="--stand-in takes these channels for the model's, in this order" if may
+            hint="--stand-in takes these channels for the model's, in this order"
+            if may
             else "preprocess the recordings with a preset of the model's montage, rate and stages",
-        )  # fmt: skip
+        )
 
 
 def _text(value: object) -> str:
@@ -157,15 +166,21 @@ def _config(facts: Mapping[str, Any], data: EpochSet, model: Path, seed: int) ->
     files = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
     chosen = {k: v for k, v in facts["config"].items() if v is not None}
     return {
-        "format": RUN_KIND, "version": RUN_VERSION, "folds": 1, "folds_from": EXTERNAL,
-        "protocols": [EXTERNAL], "seeds": [seed], "final": False,
+        "format": RUN_KIND,
+        "version": RUN_VERSION,
+        "folds": 1,
+        "folds_from": EXTERNAL,
+        "protocols": [EXTERNAL],
+        "seeds": [seed],
+        "final": False,
         "model": {"name": facts["model"], **chosen},
         "external": {"weights": store.sha256(model / "model.safetensors")},
         "epochs": {
-            "sha256": hashlib.sha256(files).hexdigest(), "recordings": len(data.files),
+            "sha256": hashlib.sha256(files).hexdigest(),
+            "recordings": len(data.files),
             "count": len(data),
         },
-    }  # fmt: skip
+    }
 
 
 def _refuse_other(out: Path, config: Mapping[str, Any]) -> None:
@@ -209,31 +224,42 @@ def _predictions(engine: Engine, file: EpochFile, data: EpochSet) -> pl.DataFram
         )
     count = len(file)
     columns = {
-        "recording": [file.recording] * count, "subject": [file.subject] * count,
-        "night": np.full(count, file.night, np.int16), "epoch": np.arange(count, dtype=np.int32),
-        "onset": file.onset, "role": ["test"] * count, "stage": file.stages,
+        "recording": [file.recording] * count,
+        "subject": [file.subject] * count,
+        "night": np.full(count, file.night, np.int16),
+        "epoch": np.arange(count, dtype=np.int32),
+        "onset": file.onset,
+        "role": ["test"] * count,
+        "stage": file.stages,
         "predicted": p.argmax(1).astype(np.int8),
-    }  # fmt: skip
+    }
     return pl.DataFrame(columns | {f"p_{name}": p[:, i] for i, name in enumerate(data.names)})
 
 
 def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, known: str) -> dict[str, Any]:
     """Facts of the run for its manifest."""
     return {
-        "model": facts["model"], "model_config": facts["config"], "montage": list(data.montage),
-        "sample_rate": data.sample_rate, "epoch_seconds": data.epoch_seconds,
-        "stages": list(data.names), "simulated": data.simulated,
+        "model": facts["model"],
+        "model_config": facts["config"],
+        "montage": list(data.montage),
+        "sample_rate": data.sample_rate,
+        "epoch_seconds": data.epoch_seconds,
+        "stages": list(data.names),
+        "simulated": data.simulated,
         "data": {k: v for k, v in data.manifest.items() if k not in LEFT_OUT},
-        "protocols": [EXTERNAL], "folds": 1,
+        "protocols": [EXTERNAL],
+        "folds": 1,
         "external": {
-            "model": str(model), "weights": store.sha256(model / "model.safetensors"),
-            "trained_on": _preset(facts.get("preprocessing")), "leakage": known,
+            "model": str(model),
+            "weights": store.sha256(model / "model.safetensors"),
+            "trained_on": _preset(facts.get("preprocessing")),
+            "leakage": known,
             "trained_as": {k: facts.get(k) for k in ("protocol", "seed", "fold", "pass")},
             "train_subjects": len(facts.get("train_subjects", [])),
             "model_montage": list(facts["montage"]),
         },
         "external_notes": list(_notes(facts, data)),
-    }  # fmt: skip
+    }
 
 
 def _preset(preprocessing: Any) -> dict[str, Any]:

@@ -24,9 +24,18 @@ from sleeptools.recording.recording import RECORDING_KIND, Recording, Signal, re
 EPOCH_SECONDS = 30.0
 DEFAULT = "sleep-edf"
 ENDINGS = (
-    ".edf", ".bdf", ".rec", ".safetensors", ".annot", ".eannot", ".ids", ".hyp", ".mat", "hz.txt",
+    ".edf",
+    ".bdf",
+    ".rec",
+    ".safetensors",
+    ".annot",
+    ".eannot",
+    ".ids",
+    ".hyp",
+    ".mat",
+    "hz.txt",
     "sco.txt",
-)  # fmt: skip
+)
 
 
 def inspect(
@@ -63,10 +72,20 @@ def inspect(
         If the file is damaged or of no known format.
     """
     facts: dict[str, Any] = {
-        "path": str(path), "format": "", "kind": "hypnogram",
-        "start": None, "seconds": 0.0, "notes": "", "simulated": False, "signals": [],
-        "montage": {}, "problems": [], "epochs": 0, "epoch_seconds": EPOCH_SECONDS, "stages": {},
-    }  # fmt: skip
+        "path": str(path),
+        "format": "",
+        "kind": "hypnogram",
+        "start": None,
+        "seconds": 0.0,
+        "notes": "",
+        "simulated": False,
+        "signals": [],
+        "montage": {},
+        "problems": [],
+        "epochs": 0,
+        "epoch_seconds": EPOCH_SECONDS,
+        "stages": {},
+    }
     facts["format"], recording, hypnogram = _read(path, scheme, epoch_seconds)
     if hypnogram is not None:
         length = hypnogram.epoch_seconds
@@ -182,9 +201,14 @@ def _mapping(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
 
 def _of_signal(signal: Signal) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "label": signal.label, "sample_rate": signal.sample_rate, "unit": signal.unit,
-        "modality": signal.modality, "samples": signal.size, "minimum": None, "maximum": None,
-    }  # fmt: skip
+        "label": signal.label,
+        "sample_rate": signal.sample_rate,
+        "unit": signal.unit,
+        "modality": signal.modality,
+        "samples": signal.size,
+        "minimum": None,
+        "maximum": None,
+    }
     if math.isfinite(signal.gain) and signal.size:
         values = signal.samples()
         facts |= {"minimum": float(values.min()), "maximum": float(values.max())}

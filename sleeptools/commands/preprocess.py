@@ -146,9 +146,11 @@ def _one(
     row = _row(read_epoch_file(path), preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
     texts = [
-        f"{row['epochs']} epochs kept", f"dropped: {dropped}" if dropped else "", done,
+        f"{row['epochs']} epochs kept",
+        f"dropped: {dropped}" if dropped else "",
+        done,
         f"warning: {row['warnings']}" if row["warnings"] else "",
-    ]  # fmt: skip
+    ]
     return row, "; ".join(t for t in texts if t)
 
 
@@ -183,15 +185,20 @@ def _write_epochs(
         hypnogram=scoring.stages,
         others={number: other.at(onset) for number, other in others.items()},
         facts={
-            "recording": recording.id, "subject": recording.subject, "night": recording.night,
-            "hypnogram_onset": scoring.onset, "scorer": scoring.scorer, "excluded": excluded,
+            "recording": recording.id,
+            "subject": recording.subject,
+            "night": recording.night,
+            "hypnogram_onset": scoring.onset,
+            "scorer": scoring.scorer,
+            "excluded": excluded,
             "others": {number: other.scorer for number, other in others.items()},
-            "simulated": bool(recording.facts.get("simulated", False)), "made_by": made_by,
+            "simulated": bool(recording.facts.get("simulated", False)),
+            "made_by": made_by,
             **{k: recording.facts.get(k) for k in SUBJECT_FACTS},
             "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
             "warnings": warnings,
         },
-    )  # fmt: skip
+    )
 
 
 def _scorings(

@@ -163,14 +163,16 @@ def _header(pages: Sequence[Page], shown: Sequence[Sequence[Section]]) -> Markup
     names = ", ".join(p.found.run.name for p in pages)
     notes = dict.fromkeys(note for p in pages for note in p.found.notes)
     now = f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC"
-    return markup.join([
-        markup.element("h1", markup.text(f"Sleep staging report: {names}")),
-        markup.paragraph(f"Written by sleeptools on {now}", class_="lead"),
-        *(_banner(head, said) for head, said in _warnings(pages)),
-        markup.paragraph(PURPOSE, class_="purpose"),
-        markup.items(note for note in notes if note not in IN_BANNERS),
-        _contents(pages, shown),
-    ])  # fmt: skip
+    return markup.join(
+        [
+            markup.element("h1", markup.text(f"Sleep staging report: {names}")),
+            markup.paragraph(f"Written by sleeptools on {now}", class_="lead"),
+            *(_banner(head, said) for head, said in _warnings(pages)),
+            markup.paragraph(PURPOSE, class_="purpose"),
+            markup.items(note for note in notes if note not in IN_BANNERS),
+            _contents(pages, shown),
+        ]
+    )
 
 
 def _warnings(pages: Sequence[Page]) -> Iterator[tuple[str, str]]:

@@ -100,10 +100,13 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
     files = {name: store.sha256(model / name) for name in ("config.json", "model.safetensors")}
     settings = preset.model_dump(mode="json")
     return {
-        "model": engine.facts["model"], "stages": list(engine.stages),
-        "epoch_seconds": preset.epoch_seconds, "how": engine.how, "threads": engine.threads,
+        "model": engine.facts["model"],
+        "stages": list(engine.stages),
+        "epoch_seconds": preset.epoch_seconds,
+        "how": engine.how,
+        "threads": engine.threads,
         "made_by": {"model": files, "preset": settings, "precision": engine.precision},
-    }  # fmt: skip
+    }
 
 
 def _there(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,10 +150,14 @@ def _one(
     _write_density(path.stem, density, hypnogram, out / (path.stem + DENSITY))
     counts = {name: n for name, n in hypnogram.counts().items() if n}
     row = {
-        "recording": path.stem, "input": fingerprint, "epochs": len(density),
-        "counts": counts, "warnings": warnings, "simulated": hypnogram.scorer == "simulated",
+        "recording": path.stem,
+        "input": fingerprint,
+        "epochs": len(density),
+        "counts": counts,
+        "warnings": warnings,
+        "simulated": hypnogram.scorer == "simulated",
         "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
-    }  # fmt: skip
+    }
     shown = ", ".join(f"{name} {n}" for name, n in counts.items())
     doubts = "".join(f"; warning: {w}" for w in warnings)
     return row, f"{len(density)} epochs: {shown}{doubts}"
@@ -161,8 +168,10 @@ def _write_density(name: str, density: Floats, hypnogram: Hypnogram, path: Path)
 
     number = np.arange(len(density), dtype=np.int32)
     columns: dict[str, Any] = {
-        "recording": [name] * len(density), "epoch": number,
-        "onset": number * hypnogram.epoch_seconds, "predicted": hypnogram.stages,
-    }  # fmt: skip
+        "recording": [name] * len(density),
+        "epoch": number,
+        "onset": number * hypnogram.epoch_seconds,
+        "predicted": hypnogram.stages,
+    }
     columns |= {f"p_{stage}": density[:, i] for i, stage in enumerate(hypnogram.names)}
     store.write_table(path, pl.DataFrame(columns))

@@ -69,9 +69,13 @@ def simulate(
     _check(hours, seed)
     planned: list[Planned] = module.plan(subjects, nights, subset)
     settings = {
-        "data_set": dataset, "subjects": subjects, "nights": nights, "hours": hours, "seed": seed,
+        "data_set": dataset,
+        "subjects": subjects,
+        "nights": nights,
+        "hours": hours,
+        "seed": seed,
         "subset": subset,
-    }  # fmt: skip
+    }
     if _is_done(out, settings):
         return out
     manifest = store.Manifest(KIND, VERSION, {"simulated": True, **settings})
@@ -142,10 +146,18 @@ def _one(
 def _night(planned: Planned, hours: float | None, seed: int) -> night.SimulatedNight:
     if planned.animal == "mouse":
         return mouse.simulate_night(
-            planned.person, planned.night, channels=planned.channels,
-            epoch_seconds=planned.epoch_seconds, hours=hours, seed=seed,
-        )  # fmt: skip
+            planned.person,
+            planned.night,
+            channels=planned.channels,
+            epoch_seconds=planned.epoch_seconds,
+            hours=hours,
+            seed=seed,
+        )
     return night.simulate_night(
-        planned.person, planned.night, hours=hours, seed=seed, channels=planned.channels,
+        planned.person,
+        planned.night,
+        hours=hours,
+        seed=seed,
+        channels=planned.channels,
         scorers=planned.scorers,
-    )  # fmt: skip
+    )

@@ -219,13 +219,21 @@ class _Clock:
         speed = self.trained / max(time.monotonic() - self.since, 1e-9)
         self.progress(
             Progress(
-                task.protocol, task.seed, task.fold.number, len(self.plan.folds) or 1,
-                number, task.recipe.passes, not count,
-                state.step, self.training.steps * task.recipe.passes,
-                _loss(state), self.kappa,
-                self.left / speed if speed else math.nan, speed,
+                task.protocol,
+                task.seed,
+                task.fold.number,
+                len(self.plan.folds) or 1,
+                number,
+                task.recipe.passes,
+                not count,
+                state.step,
+                self.training.steps * task.recipe.passes,
+                _loss(state),
+                self.kappa,
+                self.left / speed if speed else math.nan,
+                speed,
             )
-        )  # fmt: skip
+        )
 
 
 def _loss(state: State) -> float:

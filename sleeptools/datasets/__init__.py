@@ -48,8 +48,9 @@ class Source:
     def inputs(self) -> dict[str, Path]:
         """The files by name; two of one name by their folder's name too."""
         times = Counter(f.name for f in set(self.files))
-        return {(f.name if times[f.name] == 1 else f"{f.parent.name}/{f.name}"): f
-                for f in self.files}  # fmt: skip
+        return {
+            (f.name if times[f.name] == 1 else f"{f.parent.name}/{f.name}"): f for f in self.files
+        }
 
 
 @dataclass(frozen=True)

@@ -250,9 +250,13 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
         _scoring(file, recording, settings, number) for number, file in enumerate(scored, start=1)
     ]
     found = replace(
-        recording, id=source.id, subject=source.subject, night=source.night, signals=signals,
+        recording,
+        id=source.id,
+        subject=source.subject,
+        night=source.night,
+        signals=signals,
         facts={**recording.facts, "data_set": "edf"},
-    )  # fmt: skip
+    )
     return found.scored(scorings)
 
 
@@ -283,9 +287,11 @@ def _scaled(signal: Signal, channel: Renamed, name: str) -> Signal:
             )
         signal = in_microvolts(signal, channel.unit)
     return replace(
-        signal, gain=signal.gain * channel.scale, offset=signal.offset * channel.scale,
+        signal,
+        gain=signal.gain * channel.scale,
+        offset=signal.offset * channel.scale,
         modality=channel.modality or signal.modality,
-    )  # fmt: skip
+    )
 
 
 def _scoring(path: Path, recording: Recording, settings: Settings, number: int) -> Hypnogram:
@@ -310,9 +316,14 @@ def _scoring(path: Path, recording: Recording, settings: Settings, number: int) 
 
 RATE: Final = 128.0
 WORDS: Final = {
-    "W": "awake", "N1": "light 1", "N2": "light 2", "N3": "deep", "REM": "dreaming",
-    "unknown": "not scored", "movement": "moving",
-}  # fmt: skip
+    "W": "awake",
+    "N1": "light 1",
+    "N2": "light 2",
+    "N3": "deep",
+    "REM": "dreaming",
+    "unknown": "not scored",
+    "movement": "moving",
+}
 CHANNELS: Final = (
     Channel("Front", "EEG Fpz-Cz", RATE, -500.0, 500.0),
     Channel("Back", "EEG Pz-Oz", RATE, -500.0, 500.0),
@@ -325,10 +336,12 @@ EXAMPLE: Final = {
     "epoch_seconds": 30.0,
     "labels": {word: name for name, word in WORDS.items()},
     "channels": {
-        "EEG Fpz-Cz": "Front", "EEG Pz-Oz": "Back", "EOG horizontal": "Eyes",
+        "EEG Fpz-Cz": "Front",
+        "EEG Pz-Oz": "Back",
+        "EOG horizontal": "Eyes",
         "EMG submental": {"label": "Jaw", "modality": "emg"},
     },
-}  # fmt: skip
+}
 PERSONS: Final = 600  # other people than any other set's simulated
 MOST_SUBJECTS, MOST_NIGHTS = 99, 9
 

@@ -247,11 +247,18 @@ PERSONS: Final = {"I": 300, "II": 400, "III": 500}  # other people than any othe
 RATE: Final = 200.0
 RANGE: Final = 3276.8  # uV; with 16 bits a step of 0.1 uV
 PAIRS: Final = {
-    "LOC-A2": "EOG left", "ROC-A1": "EOG right",
-    "F3-A2": "EEG F3-M2", "C3-A2": "EEG C3-M2", "O1-A2": "EEG O1-M2",
-    "F4-A1": "EEG F4-M1", "C4-A1": "EEG C4-M1", "O2-A1": "EEG O2-M1",
-    "X1": "EMG chin", "X2": "ECG", "X3": "EMG leg",
-}  # fmt: skip
+    "LOC-A2": "EOG left",
+    "ROC-A1": "EOG right",
+    "F3-A2": "EEG F3-M2",
+    "C3-A2": "EEG C3-M2",
+    "O1-A2": "EEG O1-M2",
+    "F4-A1": "EEG F4-M1",
+    "C4-A1": "EEG C4-M1",
+    "O2-A1": "EEG O2-M1",
+    "X1": "EMG chin",
+    "X2": "ECG",
+    "X3": "EMG leg",
+}
 CHANNELS: Final = tuple(
     Channel(label, source, RATE, -RANGE, RANGE) for label, source in PAIRS.items()
 )

@@ -90,9 +90,13 @@ def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]
     """List the recordings to simulate; the data set has no subsets."""
     mice.refuse_subset(subset)
     return mice.plan(
-        subjects, nights, sample_rate=SAMPLE_RATE, epoch_seconds=matlab.EPOCH_SECONDS, hours=HOURS,
+        subjects,
+        nights,
+        sample_rate=SAMPLE_RATE,
+        epoch_seconds=matlab.EPOCH_SECONDS,
+        hours=HOURS,
         endings=(".mat",),
-    )  # fmt: skip
+    )
 
 
 def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:

@@ -77,10 +77,13 @@ def find(root: Path) -> list[Source]:
             f"{root}: holds no Sleep-EDF recordings", hint=f"expected files named {PATTERN}"
         )
     more = {
-        study: [p for name in (SUMS, *(f"{stem}{end}" for end in (".xls", ".xlsx", ".csv")))
-                if (p := beside(root, name))]
+        study: [
+            p
+            for name in (SUMS, *(f"{stem}{end}" for end in (".xls", ".xlsx", ".csv")))
+            if (p := beside(root, name))
+        ]
         for study, stem in TABLES.items()
-    }  # fmt: skip
+    }
     return [
         _source(key, pair["psg"], pair["hypnogram"], more[key[:2]]) for key, pair in groups.items()
     ]
@@ -244,12 +247,19 @@ SIGNALS: Final = _heads(
     ("EEG Fpz-Cz", ELECTRODE, "uV", (-192, 192), (-2048, 2047), CASSETTE_FILTER, 100),
     ("EEG Pz-Oz", ELECTRODE, "uV", (-197, 196), (-2048, 2047), CASSETTE_FILTER, 100),
     ("EOG horizontal", ELECTRODE, "uV", (-1009, 1009), (-2048, 2047), CASSETTE_FILTER, 100),
-    ("Resp oro-nasal", "Oral-nasal thermistors", "", (-2048, 2047), (-2048, 2047),
-     "HP:0.03Hz LP:0.9Hz", 1),
+    (
+        "Resp oro-nasal",
+        "Oral-nasal thermistors",
+        "",
+        (-2048, 2047),
+        (-2048, 2047),
+        "HP:0.03Hz LP:0.9Hz",
+        1,
+    ),
     ("EMG submental", ELECTRODE, "uV", (-5, 5), (-2500, 2500), "HP:16Hz Rectification LP:0.7Hz", 1),
     ("Temp rectal", "Rectal thermistor", "DegC", (34, 40), (-2849, 2731), "", 1),
     ("Event marker", "Marker button", "", (-2047, 2048), (-2047, 2048), "Hold during 2 seconds", 1),
-)  # fmt: skip
+)
 """The seven signals of a cassette recording as their headers stand in the real files."""
 TELEMETRY: Final = _heads(
     ("EEG Fpz-Cz", ELECTRODE, "uV", (-200, 200), (-2048, 2047), "", 100),
@@ -274,18 +284,26 @@ def _channels(heads: Iterable[SignalHeader], sources: Mapping[str, str]) -> tupl
     """Say what of the simulated body each signal shows, where it is not called so itself."""
     return tuple(
         Channel(
-            h.label, sources.get(h.label, h.label), h.samples_per_record / RECORD_SECONDS,
-            h.physical_min, h.physical_max, h.unit,
+            h.label,
+            sources.get(h.label, h.label),
+            h.samples_per_record / RECORD_SECONDS,
+            h.physical_min,
+            h.physical_max,
+            h.unit,
         )
         for h in heads
-    )  # fmt: skip
+    )
 
 
 CASSETTE_CHANNELS: Final = _channels(
     SIGNALS,
-    {"EMG submental": "EMG envelope", "Resp oro-nasal": "breath", "Temp rectal": "temperature",
-     "Event marker": "marker"},
-)  # fmt: skip
+    {
+        "EMG submental": "EMG envelope",
+        "Resp oro-nasal": "breath",
+        "Temp rectal": "temperature",
+        "Event marker": "marker",
+    },
+)
 TELEMETRY_CHANNELS: Final = _channels(TELEMETRY, {"EMG submental": "EMG chin", "Marker": "marker"})
 
 

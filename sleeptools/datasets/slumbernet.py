@@ -101,9 +101,7 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
         raise DataError(source.problem)
     signals, scoring = source.files
     recording = columns.read(signals)
-    hypnogram = sleepsign.read_hypnogram(
-        scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS
-    )  # fmt: skip
+    hypnogram = sleepsign.read_hypnogram(scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS)
     facts: dict[str, str | bool] = {"data_set": "slumbernet"}
     with scoring.open("rb") as file:
         if SIMULATED.encode() in file.read(formats.HEAD):
@@ -118,9 +116,13 @@ def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]
     """List the recordings to simulate; the data set has no subsets."""
     mice.refuse_subset(subset)
     return mice.plan(
-        subjects, nights, sample_rate=SAMPLE_RATE, epoch_seconds=EPOCH_SECONDS, hours=HOURS,
+        subjects,
+        nights,
+        sample_rate=SAMPLE_RATE,
+        epoch_seconds=EPOCH_SECONDS,
+        hours=HOURS,
         endings=(SIGNALS, f"-{SCORING}"),
-    )  # fmt: skip
+    )
 
 
 def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:

@@ -164,12 +164,15 @@ def reliability(sums: Values) -> list[dict[str, float]]:
     count, sure, right = np.split(sums[1:], 3)
     return [
         {
-            "from": i / RELIABILITY_BINS, "to": (i + 1) / RELIABILITY_BINS, "epochs": int(count[i]),
-            "probability": float(sure[i] / count[i]), "right": float(right[i] / count[i]),
+            "from": i / RELIABILITY_BINS,
+            "to": (i + 1) / RELIABILITY_BINS,
+            "epochs": int(count[i]),
+            "probability": float(sure[i] / count[i]),
+            "right": float(right[i] / count[i]),
         }
         for i in range(RELIABILITY_BINS)
         if count[i]
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True)
@@ -204,8 +207,8 @@ def calibration_tables(found: pl.DataFrame, stages: Sequence[str]) -> Calibratio
         variants = {"raw": None} | ({"scaled": warm} if len(warm) else {})
         for variant, by in variants.items():
             sums = _sums(tested, stages, by)
-            bounds = bounds(sums)
-            named = zip(("nll", "ece"), *bounds, strict=True)
+            interval = bounds(sums)
+            named = zip(("nll", "ece"), *interval, strict=True)
             measures += [(protocol, variant, *map(_plain, row), len(sums)) for row in named]
             rows = reliability(sums.sum((0, 1)))
             diagram += [{"protocol": protocol, "variant": variant} | row for row in rows]

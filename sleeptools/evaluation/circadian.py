@@ -62,8 +62,13 @@ def bin_correlations(bins: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     if not len(bins):
-        kinds = {"protocol": pl.String, "stage": pl.String, "recordings": pl.Int64,
-                 "r": pl.Float64, "r_sd": pl.Float64}  # fmt: skip
+        kinds = {
+            "protocol": pl.String,
+            "stage": pl.String,
+            "recordings": pl.Int64,
+            "r": pl.Float64,
+            "r_sd": pl.Float64,
+        }
         return pl.DataFrame(schema=kinds)
     each = bins.group_by("protocol", "seed", "recording", "stage", maintain_order=True)
     whole = bins.group_by("protocol", "seed", "recording", maintain_order=True)
@@ -73,5 +78,6 @@ def bin_correlations(bins: pl.DataFrame) -> pl.DataFrame:
     known = pl.concat([together.select(order), each.agg(r).select(order)]).drop_nulls("r")
     return known.group_by("protocol", "stage", maintain_order=True).agg(
         pl.col("recording").n_unique().cast(pl.Int64).alias("recordings"),
-        pl.col("r").mean(), pl.col("r").std().alias("r_sd"),
-    )  # fmt: skip
+        pl.col("r").mean(),
+        pl.col("r").std().alias("r_sd"),
+    )

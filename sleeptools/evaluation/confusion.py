@@ -113,9 +113,16 @@ def tidy(
 
     text, number, real = pl.String, pl.Int64, pl.Float64
     schema = {
-        "run": text, "protocol": text, "seed": number, "fold": number, "recording": text,
-        "subject": text, "level": text, "metric": text, "stage": text,
-    } | dict.fromkeys(VALUES, real)  # fmt: skip
+        "run": text,
+        "protocol": text,
+        "seed": number,
+        "fold": number,
+        "recording": text,
+        "subject": text,
+        "level": text,
+        "metric": text,
+        "stage": text,
+    } | dict.fromkeys(VALUES, real)
     rows: list[tuple[Any, ...]] = []
     for level, places, matrices in counted.values():
         columns = list(_values(matrices, stages))
@@ -126,12 +133,16 @@ def tidy(
     table = pl.DataFrame(rows, schema, orient="row").with_columns(pl.col("value").fill_nan(None))
     over_seeds = [
         found.select(
-            pl.lit(run).alias("run"), pl.lit(protocol).alias("protocol"),
+            pl.lit(run).alias("run"),
+            pl.lit(protocol).alias("protocol"),
             *(pl.lit(None, schema[c]).alias(c) for c in PLACE[1:]),
-            "level", "metric", "stage", *VALUES,
+            "level",
+            "metric",
+            "stage",
+            *VALUES,
         )
         for protocol, found in with_intervals.items()
-    ]  # fmt: skip
+    ]
     return pl.concat([table, *over_seeds])
 
 

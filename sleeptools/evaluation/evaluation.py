@@ -42,9 +42,17 @@ if TYPE_CHECKING:
 KIND = "sleeptools-metrics"
 VERSION = 2
 TABLES: Final = (
-    "sleep", "agreement", "scorers", "day", "day_correlation", "calibration", "reliability",
-    "temperatures", "selection", "gain",
-)  # fmt: skip
+    "sleep",
+    "agreement",
+    "scorers",
+    "day",
+    "day_correlation",
+    "calibration",
+    "reliability",
+    "temperatures",
+    "selection",
+    "gain",
+)
 """Tables of an evaluation that are written into `evaluation/` of the run, where not empty."""
 UNKNOWN: Final = float("nan")
 
@@ -103,7 +111,7 @@ class Evaluation:
 
     @cached_property
     def intervals(self) -> Mapping[str, pl.DataFrame]:
-        """Per protocol: every metric with its interval over subjects; see `subject_metrics.table`."""
+        """Per protocol: metrics with intervals over subjects; see `subject_metrics.table`."""
         return {p: subject_metrics.table(cube, self.stages) for p, cube in self.cubes.items()}
 
     @cached_property
@@ -169,7 +177,7 @@ class Evaluation:
 
     @cached_property
     def gain(self) -> pl.DataFrame:
-        """Best-on-test less leak-free with intervals over subjects; see `subject_metrics.difference`.
+        """Best-on-test less leak-free, with intervals; see `subject_metrics.difference`.
 
         Empty unless both protocols have finished the same folds with the same seeds.
         """
@@ -222,7 +230,7 @@ class Evaluation:
 
     @cached_property
     def day(self) -> pl.DataFrame:
-        """Minutes of a mouse's stages in 2-h bins; see `circadian.minutes_by_bin`; empty for people."""
+        """Minutes by stage in 2-h bins, of mice; see `circadian.minutes_by_bin`."""
         return circadian.minutes_by_bin(self.tested, self.stages, self.run.epoch_seconds)
 
     @cached_property
@@ -272,7 +280,7 @@ class Evaluation:
 
     @cached_property
     def review(self) -> pl.DataFrame:
-        """The epochs most worth a second look, under the headline's protocol; `uncertain_epochs.ranked`."""
+        """The least certain epochs, under the headline's protocol; `uncertain_epochs.ranked`."""
         return uncertain_epochs.listed(self._ranking)
 
     def errors_found(self) -> float:
@@ -297,10 +305,12 @@ class Evaluation:
             "intervals": {p: t.to_dicts() for p, t in self.intervals.items()},
             **{name: _rows(getattr(self, name)) for name in TABLES if name not in {"sleep", "day"}},
             "review": {
-                "protocol": self.headline, "share": uncertain_epochs.SHARE, "epochs": len(self.review),
+                "protocol": self.headline,
+                "share": uncertain_epochs.SHARE,
+                "epochs": len(self.review),
                 **_nulled({"errors_found": self.errors_found()}),
             },
-        }  # fmt: skip
+        }
 
     def _result(self, key: Key, matrix: Counts) -> dict[str, object]:
         import polars as pl
@@ -351,7 +361,7 @@ def compute(run: Run) -> Evaluation:
 
 
 def compare(found: Sequence[Evaluation]) -> pl.DataFrame:
-    """Compare runs two by two, each under the protocol of its headline; see `subject_metrics.compare`."""
+    """Compare runs two by two under their headline's protocol; see `subject_metrics.compare`."""
     return subject_metrics.compare(
         [Result(one.run.name, one.headline, one.cubes[one.headline]) for one in found]
     )

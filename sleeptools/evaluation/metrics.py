@@ -25,13 +25,24 @@ PER_STAGE = ("f1", "precision", "recall", "specificity")
 ONE_AGAINST_REST = ("stage_accuracy", "stage_kappa")
 """Also of each stage: accuracy and kappa of the two-stage question, as [S4] Table 1 has them."""
 OVERALL = (
-    "accuracy", "macro_f1", "kappa", "g_mean_recalls", "g_mean_eq17",
-    "macro_recall", "macro_precision", "weighted_f1", "weighted_recall", "weighted_precision",
-)  # fmt: skip
+    "accuracy",
+    "macro_f1",
+    "kappa",
+    "g_mean_recalls",
+    "g_mean_eq17",
+    "macro_recall",
+    "macro_precision",
+    "weighted_f1",
+    "weighted_recall",
+    "weighted_precision",
+)
 VARIANTS = (
-    "slumbernet_precision", "slumbernet_recall", "slumbernet_f1", "explained_variance",
+    "slumbernet_precision",
+    "slumbernet_recall",
+    "slumbernet_f1",
+    "explained_variance",
     "one_hot_log_loss",
-)  # fmt: skip
+)
 """What [S4] and its program report besides, which nobody should report for new work."""
 
 
@@ -280,18 +291,31 @@ def one_hot_log_loss(matrix: Matrix) -> Values:
 
 Metric = Callable[[Matrix], Values]
 OF_ALL: Mapping[str, Metric] = {
-    "accuracy": accuracy, "macro_f1": macro_f1, "kappa": kappa, "g_mean_recalls": g_mean_recalls,
-    "g_mean_eq17": g_mean_eq17, "macro_recall": macro_recall, "macro_precision": macro_precision,
-    "weighted_f1": weighted_f1, "weighted_recall": weighted_recall,
-    "weighted_precision": weighted_precision, "slumbernet_precision": slumbernet_precision,
-    "slumbernet_recall": slumbernet_recall, "slumbernet_f1": slumbernet_f1,
-    "explained_variance": explained_variance, "one_hot_log_loss": one_hot_log_loss,
-}  # fmt: skip
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "kappa": kappa,
+    "g_mean_recalls": g_mean_recalls,
+    "g_mean_eq17": g_mean_eq17,
+    "macro_recall": macro_recall,
+    "macro_precision": macro_precision,
+    "weighted_f1": weighted_f1,
+    "weighted_recall": weighted_recall,
+    "weighted_precision": weighted_precision,
+    "slumbernet_precision": slumbernet_precision,
+    "slumbernet_recall": slumbernet_recall,
+    "slumbernet_f1": slumbernet_f1,
+    "explained_variance": explained_variance,
+    "one_hot_log_loss": one_hot_log_loss,
+}
 """By name: from matrices (..., stages, stages) to (...,)."""
 OF_STAGE: Mapping[str, Metric] = {
-    "f1": f1, "precision": precision, "recall": recall, "specificity": specificity,
-    "stage_accuracy": stage_accuracy, "stage_kappa": stage_kappa,
-}  # fmt: skip
+    "f1": f1,
+    "precision": precision,
+    "recall": recall,
+    "specificity": specificity,
+    "stage_accuracy": stage_accuracy,
+    "stage_kappa": stage_kappa,
+}
 """By name: from matrices (..., stages, stages) to (..., stages)."""
 
 

@@ -20,31 +20,50 @@ if TYPE_CHECKING:
 REFERENCE = ("mmasleepnet", "slumbernet", "mouse-cnn")
 """The models whose rows are shown where a run's own model has none."""
 FAMILIES = {
-    "sleep-edf": "Sleep-EDF", "isruc": "ISRUC-Sleep", "slumbernet": "SlumberNet",
-    "slumbernet-authors": "SlumberNet", "kjaerby": "Kjaerby",
-}  # fmt: skip
+    "sleep-edf": "Sleep-EDF",
+    "isruc": "ISRUC-Sleep",
+    "slumbernet": "SlumberNet",
+    "slumbernet-authors": "SlumberNet",
+    "kjaerby": "Kjaerby",
+}
 """Preset to the beginning of the papers' data set names."""
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "mmasleepnet": {
-        "kernels": "paper", "tokens": "authors", "se": "authors", "dropout": 0.5,
-        "modalities": "all", "fusion": "full",
+        "kernels": "paper",
+        "tokens": "authors",
+        "se": "authors",
+        "dropout": 0.5,
+        "modalities": "all",
+        "fusion": "full",
     },
-}  # fmt: skip
+}
 """Settings of the models whose results were printed, as far as they are a matter of choice."""
 RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "mmasleepnet": {
         "paper": {
-            "passes": 150, "batch": 256, "learning_rate": 1e-4, "betas": (0.9, 0.999), "eps": 1e-8,
-            "weight_decay": 1e-3, "amsgrad": False, "class_weights": (1.0, 1.8, 1.0, 1.25, 1.2),
+            "passes": 150,
+            "batch": 256,
+            "learning_rate": 1e-4,
+            "betas": (0.9, 0.999),
+            "eps": 1e-8,
+            "weight_decay": 1e-3,
+            "amsgrad": False,
+            "class_weights": (1.0, 1.8, 1.0, 1.25, 1.2),
             "loss": "weighted_ce_n",
         },
         "authors": {
-            "passes": 150, "batch": 256, "learning_rate": 1e-4, "betas": (0.9, 0.999), "eps": 1e-8,
-            "weight_decay": 1e-2, "amsgrad": True, "class_weights": (1.0, 1.8, 1.0, 1.25, 1.2),
+            "passes": 150,
+            "batch": 256,
+            "learning_rate": 1e-4,
+            "betas": (0.9, 0.999),
+            "eps": 1e-8,
+            "weight_decay": 1e-2,
+            "amsgrad": True,
+            "class_weights": (1.0, 1.8, 1.0, 1.25, 1.2),
             "loss": "softmax_ce",
         },
     },
-}  # fmt: skip
+}
 """Recipes behind the printed results: as the paper has it, and as its authors' program does."""
 WIDE = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
 """Metrics over all stages that `results` has a column of."""
@@ -222,8 +241,10 @@ def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
 def _divided(ours: Protocol, row: Mapping[str, object]) -> list[str]:
     """Say what differs in how subjects were divided, and over what the printed number is taken."""
     found = []
-    sides = {"subjects": "whole subjects", "epochs": "epochs, so that it is tested on the subjects "
-             "that it was trained on"}  # fmt: skip
+    sides = {
+        "subjects": "whole subjects",
+        "epochs": "epochs, so that it is tested on the subjects that it was trained on",
+    }
     if row["split"] == "unknown":
         found.append("whether they kept subjects apart is not known")
     elif row["split"] != ours.split:

@@ -35,10 +35,16 @@ def compare_scorers(
     import polars as pl
 
     schema = {
-        "protocol": pl.String, "other": pl.Int64, "pair": pl.String, "subjects": pl.Int64,
-        "epochs": pl.Int64, "metric": pl.String, "value": pl.Float64, "low": pl.Float64,
+        "protocol": pl.String,
+        "other": pl.Int64,
+        "pair": pl.String,
+        "subjects": pl.Int64,
+        "epochs": pl.Int64,
+        "metric": pl.String,
+        "value": pl.Float64,
+        "low": pl.Float64,
         "high": pl.Float64,
-    }  # fmt: skip
+    }
     rows: list[tuple[Any, ...]] = []
     numbers = nights.others(known)
     for number in numbers:
@@ -77,10 +83,19 @@ def _beside(tested: pl.DataFrame, known: pl.DataFrame, number: int) -> pl.DataFr
     theirs = theirs.explode("other").with_columns(
         pl.int_range(pl.len()).over("recording").cast(pl.Int32).alias("epoch")
     )
-    return tested.select(
-        "protocol", "seed", "subject", "recording", pl.col("epoch").cast(pl.Int32), "stage",
-        "predicted",
-    ).join(theirs, on=["recording", "epoch"]).filter(pl.col("other") >= 0)  # fmt: skip
+    return (
+        tested.select(
+            "protocol",
+            "seed",
+            "subject",
+            "recording",
+            pl.col("epoch").cast(pl.Int32),
+            "stage",
+            "predicted",
+        )
+        .join(theirs, on=["recording", "epoch"])
+        .filter(pl.col("other") >= 0)
+    )
 
 
 def _pairs(

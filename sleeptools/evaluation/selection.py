@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def pass_selection(run: Run) -> pl.DataFrame:
-    """What choosing the pass on the test fold gains within one training.
+    """Tell what choosing the pass on the test fold gains within one training.
 
     Returns
     -------
@@ -46,8 +46,9 @@ def pass_selection(run: Run) -> pl.DataFrame:
                 dict(zip(keys, where, strict=True))
                 | {"metric": metric, "passes": len(log), "chosen_by": by}
                 | {"best_pass": log["pass"][best], "chosen_pass": log["pass"][chosen]}
-                | at | {"optimism": gained, "against_last": _less(at["best"], at["last"])}
-            )  # fmt: skip
+                | at
+                | {"optimism": gained, "against_last": _less(at["best"], at["last"])}
+            )
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

@@ -20,10 +20,19 @@ import numpy.typing as npt
 MINUTE: Final = 60.0  # s
 WAKE: Final = 0
 UNITS: Final = {
-    "tib": "min", "spt": "min", "tst": "min", "se": "fraction", "sme": "fraction", "sol": "min",
-    "rem_latency_from_sleep_onset": "min", "rem_latency_from_lights_off": "min", "waso": "min",
-    "transitions": "count", "minutes": "min", "share": "fraction",
-}  # fmt: skip
+    "tib": "min",
+    "spt": "min",
+    "tst": "min",
+    "se": "fraction",
+    "sme": "fraction",
+    "sol": "min",
+    "rem_latency_from_sleep_onset": "min",
+    "rem_latency_from_lights_off": "min",
+    "waso": "min",
+    "transitions": "count",
+    "minutes": "min",
+    "share": "fraction",
+}
 """Statistic to unit; `minutes` and `share` are of a stage each."""
 MEANING: Final = {
     "tib": "time in bed: lights off to lights on",
@@ -134,11 +143,16 @@ def _sleep_period(
         rem = onset[where[0]]
     off = clock.begins(onset)
     values = {
-        "tib": bed, "spt": period, "tst": slept, "se": _ratio(slept, bed),
-        "sme": _ratio(slept, period), "sol": (first - off) / MINUTE,
+        "tib": bed,
+        "spt": period,
+        "tst": slept,
+        "se": _ratio(slept, bed),
+        "sme": _ratio(slept, period),
+        "sol": (first - off) / MINUTE,
         "rem_latency_from_sleep_onset": (rem - first) / MINUTE,
-        "rem_latency_from_lights_off": (rem - off) / MINUTE, "waso": wake,
-    }  # fmt: skip
+        "rem_latency_from_lights_off": (rem - off) / MINUTE,
+        "waso": wake,
+    }
     return {(name, None): float(value) for name, value in values.items()}
 
 

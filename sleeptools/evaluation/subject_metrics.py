@@ -128,10 +128,16 @@ def table(found: Cube, stages: Sequence[str]) -> pl.DataFrame:
         )
     ]
     schema = {
-        "level": pl.String, "metric": pl.String, "stage": pl.String, "value": pl.Float64,
-        "low": pl.Float64, "high": pl.Float64, "seed_sd": pl.Float64, "seeds": pl.Int64,
+        "level": pl.String,
+        "metric": pl.String,
+        "stage": pl.String,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "seed_sd": pl.Float64,
+        "seeds": pl.Int64,
         "subjects": pl.Int64,
-    }  # fmt: skip
+    }
     return pl.DataFrame(rows, schema, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
@@ -220,10 +226,18 @@ def _pair(a: Result, b: Result) -> Iterator[dict[str, Any]]:
 
         whole = bootstrap.bootstrap(apart, len(both))
         yield {
-            "first": a.run, "second": b.run,
+            "first": a.run,
+            "second": b.run,
             "protocol": a.protocol if a.protocol == b.protocol else f"{a.protocol} / {b.protocol}",
-            "metric": name, "subjects": found.subjects, **found.difference._asdict(),
-            "better": found.better, "worse": found.worse, "p": found.p, "p_holm": found.p,
-            "pooled": float(whole.value), "pooled_low": float(whole.low),
-            "pooled_high": float(whole.high), "same_epochs": same,
-        }  # fmt: skip
+            "metric": name,
+            "subjects": found.subjects,
+            **found.difference._asdict(),
+            "better": found.better,
+            "worse": found.worse,
+            "p": found.p,
+            "p_holm": found.p,
+            "pooled": float(whole.value),
+            "pooled_low": float(whole.low),
+            "pooled_high": float(whole.high),
+            "same_epochs": same,
+        }

@@ -48,10 +48,13 @@ def ranked(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
     entropy = -(p * np.log2(p.clip(1e-12, None))).sum(1)
     name = np.array(stages)
     table = mean.select(*keys[:-1]).with_columns(
-        pl.Series("predicted", name[order[:, 0]]), pl.Series("probability", best),
-        pl.Series("second", name[order[:, 1]]), pl.Series("margin", best - second),
-        pl.Series("entropy", entropy), pl.Series("scored", name[mean["stage"].to_numpy()]),
-    )  # fmt: skip
+        pl.Series("predicted", name[order[:, 0]]),
+        pl.Series("probability", best),
+        pl.Series("second", name[order[:, 1]]),
+        pl.Series("margin", best - second),
+        pl.Series("entropy", entropy),
+        pl.Series("scored", name[mean["stage"].to_numpy()]),
+    )
     return table.sort("margin", "recording", "epoch")
 
 

@@ -56,7 +56,7 @@ def read_hypnogram(
     Parameters
     ----------
     scheme
-        A scheme, or the name of one of `label_schemes.SCHEMES`; needed where a file has bare numbers.
+        A scheme, or the name of one of `label_schemes.SCHEMES`; needed for bare numbers.
     epoch_seconds
         Length of an epoch where the file does not tell it, 1 to 60 s.
 

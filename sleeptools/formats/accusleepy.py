@@ -16,8 +16,13 @@ from sleeptools.recording.hypnogram import Hypnogram
 
 COLUMNS: Final = (["brain_state"], ["brain_state", "confidence_score"])
 WORDS: Final = {
-    "Wake": "2", "NREM": "3", "REM": "1", "unknown": "-1", "movement": "-1", "unannotated": "-1",
-}  # fmt: skip
+    "Wake": "2",
+    "NREM": "3",
+    "REM": "1",
+    "unknown": "-1",
+    "movement": "-1",
+    "unannotated": "-1",
+}
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -45,9 +50,11 @@ def read_hypnogram(
     if not rows:
         raise NoStagesError(f"{path.name}: holds no labels")
     return stage_labels.from_labels(
-        [r["brain_state"] for r in rows], scheme=scheme or "accusleepy",
-        epoch_seconds=epoch_seconds, source=path.name,
-    )  # fmt: skip
+        [r["brain_state"] for r in rows],
+        scheme=scheme or "accusleepy",
+        epoch_seconds=epoch_seconds,
+        source=path.name,
+    )
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:

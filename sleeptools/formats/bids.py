@@ -25,10 +25,16 @@ WORDS: Final = {
     "unannotated": "n/a",
 }
 LEVELS: Final = {
-    "W": "wake", "Wake": "wake", "N1": "NREM stage 1", "N2": "NREM stage 2", "N3": "NREM stage 3",
-    "NREM": "sleep that is not REM", "REM": "rapid eye movement sleep",
-    "unknown": "scored as unknown", "movement": "scored as movement or artefact",
-}  # fmt: skip
+    "W": "wake",
+    "Wake": "wake",
+    "N1": "NREM stage 1",
+    "N2": "NREM stage 2",
+    "N3": "NREM stage 3",
+    "NREM": "sleep that is not REM",
+    "REM": "rapid eye movement sleep",
+    "unknown": "scored as unknown",
+    "movement": "scored as movement or artefact",
+}
 
 
 def accepts(path: Path, head: bytes) -> bool:

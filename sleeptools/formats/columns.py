@@ -60,11 +60,15 @@ def read(path: Path) -> Recording:
         raise DataError(f"{path.name}: holds no samples")
     signals = {
         label: Signal(
-            label, float(match[1]), "uV", montage.modality(label), size,
+            label,
+            float(match[1]),
+            "uV",
+            montage.modality(label),
+            size,
             partial(_samples, path, size, column),
         )
         for column, label in enumerate(LABELS)
-    }  # fmt: skip
+    }
     return Recording(path.stem, path.stem, 1, signals)
 
 
@@ -129,9 +133,13 @@ def _table(block: bytes, separator: str, column: int) -> Samples | None:
 
     try:
         table = pl.read_csv(
-            block, has_header=False, separator=separator, quote_char=None, ignore_errors=True,
+            block,
+            has_header=False,
+            separator=separator,
+            quote_char=None,
+            ignore_errors=True,
             schema=dict.fromkeys(LABELS, pl.Float32),
-        )  # fmt: skip
+        )
     except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):  # a line of more than two
         return None
     if any(table.null_count().row(0)):

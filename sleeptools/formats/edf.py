@@ -33,10 +33,16 @@ from sleeptools.recording.recording import Recording, Signal, Stored
 
 SUFFIXES: Final = (".edf",)
 TEXTS: Final = {
-    "W": "Sleep stage W", "Wake": "Sleep stage W", "N1": "Sleep stage N1", "N2": "Sleep stage N2",
-    "N3": "Sleep stage N3", "NREM": "Sleep stage N", "REM": "Sleep stage R",
-    "unknown": "Sleep stage ?", "movement": "Movement time",
-}  # fmt: skip
+    "W": "Sleep stage W",
+    "Wake": "Sleep stage W",
+    "N1": "Sleep stage N1",
+    "N2": "Sleep stage N2",
+    "N3": "Sleep stage N3",
+    "NREM": "Sleep stage N",
+    "REM": "Sleep stage R",
+    "unknown": "Sleep stage ?",
+    "movement": "Movement time",
+}
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -241,11 +247,16 @@ def write(
 
 def _fields(head: SignalHeader, signal: Signal) -> dict[str, str | int | float | None]:
     return {
-        "label": head.label, "dimension": head.unit, "sample_frequency": signal.sample_rate,
-        "physical_min": head.physical_min, "physical_max": head.physical_max,
-        "digital_min": head.digital_min, "digital_max": head.digital_max,
-        "transducer": head.transducer, "prefilter": head.prefilter,
-    }  # fmt: skip
+        "label": head.label,
+        "dimension": head.unit,
+        "sample_frequency": signal.sample_rate,
+        "physical_min": head.physical_min,
+        "physical_max": head.physical_max,
+        "digital_min": head.digital_min,
+        "digital_max": head.digital_max,
+        "transducer": head.transducer,
+        "prefilter": head.prefilter,
+    }
 
 
 def _quantised(samples: npt.NDArray[np.float32], head: SignalHeader) -> npt.NDArray[np.int32]:
@@ -270,7 +281,8 @@ def write_annotations(
         Last subfield of the recording identification.
     """
     tals = b"+0\x14\x14\0" + b"".join(
-        f"{'' if onset < 0 else '+'}{text_files.decimal_text(onset)}\x15{text_files.decimal_text(duration)}"
+        f"{'' if onset < 0 else '+'}{text_files.decimal_text(onset)}"
+        f"\x15{text_files.decimal_text(duration)}"
         f"\x14{text}\x14\0".encode()
         for onset, duration, text in events
     )

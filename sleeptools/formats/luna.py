@@ -25,9 +25,16 @@ SUFFIXES: Final = (".annot", ".eannot")
 HEADER: Final = ("class", "instance", "channel", "start", "stop", "meta")
 START_COLUMN: Final = {6: 3, 4: 2, 3: 1}  # by the number of columns
 CLASSES: Final = {
-    "W": "W", "Wake": "W", "N1": "N1", "N2": "N2", "N3": "N3", "NREM": "NR", "REM": "R",
-    "movement": "M", "unknown": "?",
-}  # fmt: skip
+    "W": "W",
+    "Wake": "W",
+    "N1": "N1",
+    "N2": "N2",
+    "N3": "N3",
+    "NREM": "NR",
+    "REM": "R",
+    "movement": "M",
+    "unknown": "?",
+}
 LABELS: Final = {**CLASSES, "unannotated": "?"}
 DAY: Final = 86400.0  # s
 EARLIER: Final = 6 * 3600.0  # s; clock times so far before the first stage are the same night's
@@ -71,9 +78,12 @@ def read_hypnogram(
     first = next((r for r in rows if r.name.lower() in label_schemes.WORDS), rows[0])
     begin = text_files.parse_clock(first.start)
     found = stage_labels.from_mixed(
-        _events(rows, begin), scheme=scheme, epoch_seconds=epoch_seconds, source=path.name,
+        _events(rows, begin),
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        source=path.name,
         begin=begin,
-    )  # fmt: skip
+    )
     return replace(found, onset=0.0) if begin else found
 
 

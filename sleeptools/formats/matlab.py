@@ -32,9 +32,20 @@ HEAD_BYTES: Final = 116  # of text, in which scipy puts the time: the same conte
 HDF5: Final = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK: Final = 512  # bytes of text before the HDF5 data of a MATLAB file
 CLASSES: Final = (
-    "double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
-    "logical", "float64", "float32",
-)  # fmt: skip
+    "double",
+    "single",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "logical",
+    "float64",
+    "float32",
+)
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -68,11 +79,16 @@ def read(path: Path) -> Recording:
         raise DataError(f"{path.name}: {RATE} is {rate[0]:g}, of {len(rate)}; expected one, in Hz")
     signals = {
         label: Signal(
-            label, float(rate[0]), "uV", montage.modality(label), _size(path, name, there),
-            partial(_volts, path, name, there), gain=1e6,
+            label,
+            float(rate[0]),
+            "uV",
+            montage.modality(label),
+            _size(path, name, there),
+            partial(_volts, path, name, there),
+            gain=1e6,
         )
         for label, name in SIGNALS.items()
-    }  # fmt: skip
+    }
     facts = {SIMULATED: True} if SIMULATED in there else {}
     return Recording(path.stem, path.stem, 1, signals, facts=facts)
 
@@ -107,7 +123,7 @@ def read_hypnogram(
     values, place = np.unique(scores, return_inverse=True)
     meaning, names = label_schemes.translate_labels(
         (f"{v:g}" for v in values), by=scheme or "kjaerby", source=path.name
-    )  # fmt: skip
+    )
     resolved = np.array([stages.stage_number(meaning[f"{v:g}"], names) for v in values], np.int8)
     return Hypnogram(
         resolved[place, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[place, 1]

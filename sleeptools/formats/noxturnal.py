@@ -19,9 +19,21 @@ from sleeptools.recording.hypnogram import Hypnogram
 
 UNITS: Final = re.compile(r"\[[^\]]*\]([,;\t]\[[^\]]*\]){2,}[,;\t]*")
 AWAKE: Final = (
-    "wake", "éveil", "eveil", "wach", "vigilia", "veglia", "vigília", "vaka", "vaken", "våken",
-    "vågen", "wakker", "czuwanie", "hereillä",
-)  # fmt: skip
+    "wake",
+    "éveil",
+    "eveil",
+    "wach",
+    "vigilia",
+    "veglia",
+    "vigília",
+    "vaka",
+    "vaken",
+    "våken",
+    "vågen",
+    "wakker",
+    "czuwanie",
+    "hereillä",
+)
 WORDS: Final = {
     **dict.fromkeys(AWAKE, "W"),
     **{
@@ -75,9 +87,13 @@ def read_hypnogram(
         for s, e, t in zip(starts, ends, texts, strict=True)
     ]
     return stage_labels.from_mixed(
-        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=first,
+        events,
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        source=path.name,
+        begin=first,
         words=WORDS,
-    )  # fmt: skip
+    )
 
 
 def _check_duration(row: list[str], seconds: float, where: str) -> None:

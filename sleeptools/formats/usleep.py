@@ -19,9 +19,15 @@ SUFFIXES: Final = (".ids", ".hyp")
 COLUMNS: Final = ["init", "duration", "stage"]
 ROW: Final = re.compile(r"-?\d+(\.\d+)?[,\t]\d+(\.\d+)?[,\t][^,\t]+")
 WORDS: Final = {
-    "W": "W", "N1": "N1", "N2": "N2", "N3": "N3", "REM": "REM",
-    "unknown": "UNKNOWN", "movement": "UNKNOWN", "unannotated": "OUT_OF_BOUNDS",
-}  # fmt: skip
+    "W": "W",
+    "N1": "N1",
+    "N2": "N2",
+    "N3": "N3",
+    "REM": "REM",
+    "unknown": "UNKNOWN",
+    "movement": "UNKNOWN",
+    "unannotated": "OUT_OF_BOUNDS",
+}
 
 
 def accepts(path: Path, head: bytes) -> bool:

@@ -18,9 +18,17 @@ from sleeptools.formats.parsing import stage_labels, stage_words, text_files
 from sleeptools.recording.hypnogram import Hypnogram
 
 WORDS: Final = {
-    "W": "WAKE", "Wake": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "NREM": "NREM", "REM": "REM",
-    "movement": "ART", "unknown": "UNS", "unannotated": "UNS",
-}  # fmt: skip
+    "W": "WAKE",
+    "Wake": "WAKE",
+    "N1": "N1",
+    "N2": "N2",
+    "N3": "N3",
+    "NREM": "NREM",
+    "REM": "REM",
+    "movement": "ART",
+    "unknown": "UNS",
+    "unannotated": "UNS",
+}
 
 
 def accepts(path: Path, head: bytes) -> bool:

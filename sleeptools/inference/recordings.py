@@ -55,7 +55,9 @@ def hypnogram_from(engine: Engine, recording: Recording, density: Floats) -> Hyp
     best = np.where(known, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
     simulated = recording.facts.get("simulated") or engine.facts.get("simulated")
     return Hypnogram(
-        best, engine.stages, float(engine.facts["epoch_seconds"]),
+        best,
+        engine.stages,
+        float(engine.facts["epoch_seconds"]),
         scorer="simulated" if simulated else f"sleeptools {engine.facts['model']}",
         begin=recording.start,
-    )  # fmt: skip
+    )

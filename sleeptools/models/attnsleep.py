@@ -44,9 +44,14 @@ from sleeptools.native.conv_streams import ConvLayer
 
 ABOUT = {
     "paper": "Eldele et al. 2021, doi:10.1109/TNSRE.2021.3076234",
-    "parameters": 522_805, "macs": 63_717_340, "montage": "EEG, one of the channels given",
-    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["two_stream_conv"],
-}  # fmt: skip
+    "parameters": 522_805,
+    "macs": 63_717_340,
+    "montage": "EEG, one of the channels given",
+    "sample_rate": 100.0,
+    "epoch_seconds": 30.0,
+    "stages": 5,
+    "native": ["two_stream_conv"],
+}
 
 MAPS = 30  # after the AFR; the encoder's tokens
 STEPS = 80  # after the two streams are joined: 64 + 16; the tokens' width
@@ -69,10 +74,16 @@ LAYER_SHAPES = (
 )
 
 _AUTHORS = Recipe(
-    variant="authors", passes=100, batch=128, learning_rate=1e-3, weight_decay=1e-3, amsgrad=True,
+    variant="authors",
+    passes=100,
+    batch=128,
+    learning_rate=1e-3,
+    weight_decay=1e-3,
+    amsgrad=True,
     schedule=Schedule(kind="drop", passes=10, factor=0.1),
-    class_weights=(0.30, 0.72, 0.30, 0.20, 0.30), selection="accuracy",
-)  # fmt: skip
+    class_weights=(0.30, 0.72, 0.30, 0.20, 0.30),
+    selection="accuracy",
+)
 RECIPES = {
     "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
     "authors": _AUTHORS,
@@ -226,9 +237,11 @@ class Model(nn.Module):
         """Give the features before and after the temporal context encoder."""
         z = self.afr(self.maps(x))
         return Explained(
-            self.attend(z).flatten(1), "what the temporal context encoder gives the classifier",
-            z.flatten(1), "the recalibrated maps",
-        )  # fmt: skip
+            self.attend(z).flatten(1),
+            "what the temporal context encoder gives the classifier",
+            z.flatten(1),
+            "the recalibrated maps",
+        )
 
     def maps(self, x: Tensor) -> Tensor:
         """(B, channels, 3000) to (B, 128, 80): the two streams of one channel."""

@@ -36,9 +36,14 @@ from sleeptools.models.recipe.schedule import Schedule
 
 ABOUT = {
     "paper": "Wang et al. 2025, doi:10.3390/biomimetics10100642; our reconstruction",
-    "parameters": 1_792_157, "macs": 222_256_384, "montage": "2 EEG, EOG, EMG",
-    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["two_stream_conv"],
-}  # fmt: skip
+    "parameters": 1_792_157,
+    "macs": 222_256_384,
+    "montage": "2 EEG, EOG, EMG",
+    "sample_rate": 100.0,
+    "epoch_seconds": 30.0,
+    "stages": 5,
+    "native": ["two_stream_conv"],
+}
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "no-msconv": {"streams": "small"},
@@ -53,10 +58,13 @@ REDUCTION = 16
 HIDDEN = 128  # of the LSTM, each way
 
 RECIPE = Recipe(
-    passes=100, batch=128, learning_rate=1e-3, weight_decay=1e-3,
+    passes=100,
+    batch=128,
+    learning_rate=1e-3,
+    weight_decay=1e-3,
     schedule=Schedule(kind="drop", passes=10, factor=0.1),
     class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
-)  # fmt: skip
+)
 
 
 class Config(Human):
@@ -204,9 +212,11 @@ class Model(nn.Module):
         weighed = self.weigh(x)
         before = weighed.mean(2).view(*x.shape[:-2], -1)  # (B, 384) or (B, L, 384)
         return Explained(
-            self.attend(weighed, x), "what LSTM and attention give the classifier",
-            before, "means of the weighed maps",
-        )  # fmt: skip
+            self.attend(weighed, x),
+            "what LSTM and attention give the classifier",
+            before,
+            "means of the weighed maps",
+        )
 
     def maps(self, x: Tensor) -> Tensor:
         """(B, channels, 3000) to (B, 384, 80): the streams of the modalities."""

@@ -47,19 +47,24 @@ from sleeptools.native.layer_tables.mmasleepnet import HEADS, HIDDEN, MAPS, SLOP
 ACTIVATION = Activation("leaky_relu", SLOPE)
 
 _PAPER = Recipe(
-    variant="paper", weight_decay=1e-3, class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
+    variant="paper",
+    weight_decay=1e-3,
+    class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
     loss="weighted_ce_n",
-)  # fmt: skip
+)
 RECIPES = {
     "default": _PAPER.model_copy(update={"variant": "default", "loss": "weighted_ce"}),
     "paper": _PAPER,
     "authors": _PAPER.model_copy(
         update={
-            "variant": "authors", "weight_decay": 1e-2, "amsgrad": True, "loss": "softmax_ce",
+            "variant": "authors",
+            "weight_decay": 1e-2,
+            "amsgrad": True,
+            "loss": "softmax_ce",
             "selection": "accuracy",
         }
     ),
-}  # fmt: skip
+}
 RECIPE = RECIPES["default"]
 
 ABLATIONS = {
@@ -73,10 +78,14 @@ ABLATIONS = {
 
 ABOUT = {
     "paper": "Zheng et al. 2022, doi:10.3389/fnins.2022.973761",
-    "parameters": 1_581_637, "macs": 65_613_632, "montage": "2 EEG, EOG, EMG",
-    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5,
+    "parameters": 1_581_637,
+    "macs": 65_613_632,
+    "montage": "2 EEG, EOG, EMG",
+    "sample_rate": 100.0,
+    "epoch_seconds": 30.0,
+    "stages": 5,
     "native": ["two_stream_conv", "modal_se", "feed_forward"],
-}  # fmt: skip
+}
 
 
 class Config(BaseModel):

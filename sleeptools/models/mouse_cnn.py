@@ -21,9 +21,14 @@ __all__ = ["ABOUT", "RECIPE", "RECIPES", "Config", "Model"]
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
-    "parameters": 338_435, "macs": 7_208_352, "montage": "EEG, EMG",
-    "sample_rate": 512.0, "epoch_seconds": 1.0, "stages": 3, "native": [],
-}  # fmt: skip
+    "parameters": 338_435,
+    "macs": 7_208_352,
+    "montage": "EEG, EMG",
+    "sample_rate": 512.0,
+    "epoch_seconds": 1.0,
+    "stages": 3,
+    "native": [],
+}
 
 RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]

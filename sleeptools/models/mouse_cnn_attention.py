@@ -18,9 +18,14 @@ from sleeptools.models.layers.mouse_cnn import Network
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
-    "parameters": 494_211, "macs": 23_922_784, "montage": "EEG, EMG",
-    "sample_rate": 512.0, "epoch_seconds": 1.0, "stages": 3, "native": [],
-}  # fmt: skip
+    "parameters": 494_211,
+    "macs": 23_922_784,
+    "montage": "EEG, EMG",
+    "sample_rate": 512.0,
+    "epoch_seconds": 1.0,
+    "stages": 3,
+    "native": [],
+}
 
 RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]

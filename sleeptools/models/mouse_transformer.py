@@ -26,17 +26,27 @@ from sleeptools.models.recipe.schedule import Schedule
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
-    "parameters": 2_425_091, "macs": 78_807_424, "montage": "EEG, EMG",
-    "sample_rate": 512.0, "epoch_seconds": 1.0, "stages": 3, "native": ["feed_forward"],
-}  # fmt: skip
+    "parameters": 2_425_091,
+    "macs": 78_807_424,
+    "montage": "EEG, EMG",
+    "sample_rate": 512.0,
+    "epoch_seconds": 1.0,
+    "stages": 3,
+    "native": ["feed_forward"],
+}
 
 PATCH = 16  # samples of a token
 WIDTH, HEADS, HIDDEN = 128, 8, 512
 
 _PAPER = Recipe(
-    variant="paper", passes=30, batch=512, optimiser="sgd", learning_rate=0.1,
-    schedule=Schedule(kind="one_cycle"), selection="macro_f1",
-)  # fmt: skip
+    variant="paper",
+    passes=30,
+    batch=512,
+    optimiser="sgd",
+    learning_rate=0.1,
+    schedule=Schedule(kind="one_cycle"),
+    selection="macro_f1",
+)
 RECIPES = {"default": _PAPER.model_copy(update={"variant": "default"}), "paper": _PAPER}
 RECIPE = RECIPES["default"]
 

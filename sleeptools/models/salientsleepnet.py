@@ -40,9 +40,14 @@ from sleeptools.models.recipe.recipe import Recipe
 
 ABOUT = {
     "paper": "Jia et al. 2021, arXiv:2105.13864",
-    "parameters": 939_479, "macs": 427_884_198.2, "montage": "EEG, EOG; 20 epochs at once",
-    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": [],
-}  # fmt: skip
+    "parameters": 939_479,
+    "macs": 427_884_198.2,
+    "montage": "EEG, EOG; 20 epochs at once",
+    "sample_rate": 100.0,
+    "epoch_seconds": 30.0,
+    "stages": 5,
+    "native": [],
+}
 
 KERNEL = 5
 LEVELS = 5
@@ -55,17 +60,27 @@ MSE = {"original": (32, 24, 16, 8, 5), "mmasleepnet": (32, 24, 46, 8, 5)}
 REDUCTION = 4  # of the squeeze
 
 _AUTHORS = Recipe(
-    variant="authors", passes=60, batch=8, learning_rate=1e-3, eps=ADAM_EPS,
-    class_weights=(1.0, 1.8, 1.0, 1.25, 1.2), loss="weighted_ce_n", selection="accuracy",
-)  # fmt: skip
+    variant="authors",
+    passes=60,
+    batch=8,
+    learning_rate=1e-3,
+    eps=ADAM_EPS,
+    class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
+    loss="weighted_ce_n",
+    selection="accuracy",
+)
 RECIPES = {
     "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
     "authors": _AUTHORS,
     "mmasleepnet": Recipe(
-        variant="mmasleepnet", passes=75, batch=8, weight_decay=1e-2, loss="softmax_ce",
+        variant="mmasleepnet",
+        passes=75,
+        batch=8,
+        weight_decay=1e-2,
+        loss="softmax_ce",
         selection="accuracy",
     ),
-}  # fmt: skip
+}
 RECIPE = RECIPES["default"]
 
 
@@ -255,9 +270,11 @@ class Model(nn.Module):
         """Give the means over an epoch before and after multimodal attention."""
         after, before = (found.transpose(1, 2) for found in self.features(x))  # (B, epochs, 16)
         return Explained(
-            after, "weighed and mixed maps, means over an epoch",
-            before, "fused maps of the two streams, means over an epoch",
-        )  # fmt: skip
+            after,
+            "weighed and mixed maps, means over an epoch",
+            before,
+            "fused maps of the two streams, means over an epoch",
+        )
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Give what is classified, and the same before it was weighed: (B, 16, epochs) both."""

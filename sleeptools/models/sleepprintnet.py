@@ -47,10 +47,14 @@ from sleeptools.native.layer_tables import mmasleepnet
 
 ABOUT = {
     "paper": "Jia et al. 2020, SleepPrintNet, IEEE Trans. Artif. Intell. 1(3)",
-    "parameters": 3_450_757, "macs": 141_087_010,
+    "parameters": 3_450_757,
+    "macs": 141_087_010,
     "montage": "2 EEG, EOG, EMG; an epoch and its neighbours",
-    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["two_stream_conv"],
-}  # fmt: skip
+    "sample_rate": 100.0,
+    "epoch_seconds": 30.0,
+    "stages": 5,
+    "native": ["two_stream_conv"],
+}
 
 RATES = (100.0, 128.0)  # Hz; others make strides that do not fit the pools
 GRID = 5
@@ -71,23 +75,50 @@ WIDTHS = (64, 32, 32)  # maps of the first layers: EEG, EOG, EMG
 POOLED = 7  # pixels left after the map's pool
 
 _AUTHORS = Recipe(
-    variant="authors", passes=100, batch=64, learning_rate=1e-3, eps=ADAM_EPS, weight_decay=2e-4,
+    variant="authors",
+    passes=100,
+    batch=64,
+    learning_rate=1e-3,
+    eps=ADAM_EPS,
+    weight_decay=2e-4,
     selection="accuracy",
-)  # fmt: skip
+)
 RECIPES = {
     "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
     "authors": _AUTHORS,
     "mmasleepnet": Recipe(
-        variant="mmasleepnet", passes=230, learning_rate=1e-5, weight_decay=1e-2,
+        variant="mmasleepnet",
+        passes=230,
+        learning_rate=1e-5,
+        weight_decay=1e-2,
         selection="accuracy",
     ),
-}  # fmt: skip
+}
 RECIPE = RECIPES["default"]
 
 Electrode = Literal[
-    "Fp1", "Fpz", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T3", "C3", "Cz", "C4", "T4", "T5", "P3",
-    "Pz", "P4", "T6", "O1", "Oz", "O2",
-]  # fmt: skip
+    "Fp1",
+    "Fpz",
+    "Fp2",
+    "F7",
+    "F3",
+    "Fz",
+    "F4",
+    "F8",
+    "T3",
+    "C3",
+    "Cz",
+    "C4",
+    "T4",
+    "T5",
+    "P3",
+    "Pz",
+    "P4",
+    "T6",
+    "O1",
+    "Oz",
+    "O2",
+]
 
 
 class Config(Settings):
@@ -160,13 +191,17 @@ def shapes(width: int, config: Config) -> tuple[tuple[ConvLayer, ...], tuple[Con
     return (
         (
             ConvLayer(width, *short, (8, 8, 0)),
-            ConvLayer(wide, 8, 1, 4), ConvLayer(wide, 8, 1, 3), ConvLayer(wide, 8, 1, 4, (4, 4, 0)),
+            ConvLayer(wide, 8, 1, 4),
+            ConvLayer(wide, 8, 1, 3),
+            ConvLayer(wide, 8, 1, 4, (4, 4, 0)),
         ),
         (
             ConvLayer(width, *long, (4, 4, 0)),
-            ConvLayer(wide, 6, 1, 3), ConvLayer(wide, 6, 1, 2), ConvLayer(wide, 6, 1, 3, (2, 2, 0)),
+            ConvLayer(wide, 6, 1, 3),
+            ConvLayer(wide, 6, 1, 2),
+            ConvLayer(wide, 6, 1, 3, (2, 2, 0)),
         ),
-    )  # fmt: skip
+    )
 
 
 class Map(nn.Module):

@@ -47,19 +47,29 @@ from sleeptools.models.recipe.schedule import Schedule
 
 ABOUT = {
     "paper": "Jha et al. 2024, doi:10.1038/s41598-024-54727-0",
-    "parameters": 5_338_931, "macs": 894_591_744, "montage": "EEG, EMG",
-    "sample_rate": 64.0, "epoch_seconds": 4.0, "stages": 3, "native": [],
-}  # fmt: skip
+    "parameters": 5_338_931,
+    "macs": 894_591_744,
+    "montage": "EEG, EMG",
+    "sample_rate": 64.0,
+    "epoch_seconds": 4.0,
+    "stages": 3,
+    "native": [],
+}
 
 TIME = 2  # samples of every kernel
 WIDTHS = (8, 5, 3)  # signals of a block's three kernels
 LAST_WIDTHS = (8, 8, 8)
 
 _PAPER = Recipe(
-    variant="paper", passes=50, batch=128, learning_rate=1e-6, eps=ADAM_EPS,
+    variant="paper",
+    passes=50,
+    batch=128,
+    learning_rate=1e-6,
+    eps=ADAM_EPS,
     schedule=Schedule(kind="plateau", passes=3, factor=0.5, lowest=0.1),
-    augmentation=Augmentation(gains=(0.3, 0.05), shift=1.0), selection="accuracy",
-)  # fmt: skip
+    augmentation=Augmentation(gains=(0.3, 0.05), shift=1.0),
+    selection="accuracy",
+)
 RECIPES = {
     "default": _PAPER.model_copy(
         update={"variant": "default", "learning_rate": 1e-3, "selection": "kappa"}

@@ -6,8 +6,9 @@ Multimodal Sleep Stage Scoring", ICASSP 2026, arXiv 2602.23852.
 Every signal goes by itself through the same extractor of three blocks, two units of a separable
 convolution each beside a linear shortcut, and is averaged over time to 32 features; two linear
 layers with nothing between them classify the features of all signals. The layers are listed in
-`sleeptools.native.layer_tables.ulw_sleepnet`. Padding, BatchNorm (eps 1e-3, momentum 0.99, the share of the old
-statistics) and first weights (Glorot, biases zero) are those of Keras, in which the authors wrote.
+`sleeptools.native.layer_tables.ulw_sleepnet`. Padding, BatchNorm (eps 1e-3, momentum 0.99, the
+share of the old statistics) and first weights (Glorot, biases zero) are those of Keras, in which
+the authors wrote.
 
 The published 13.3 K weights and 7.89 MFLOP are those of four signals: two EEG, EOG and EMG, the
 default. What the authors' program does otherwise:
@@ -42,9 +43,14 @@ from sleeptools.native.layer_tables import ulw_sleepnet
 from sleeptools.native.separable_stream import fold_separable
 
 _AUTHORS = Recipe(
-    variant="authors", passes=50, batch=32, learning_rate=1e-3, amsgrad=True,
-    schedule=Schedule(kind="cosine_restarts", steps=10, growth=2.0), selection="accuracy",
-)  # fmt: skip
+    variant="authors",
+    passes=50,
+    batch=32,
+    learning_rate=1e-3,
+    amsgrad=True,
+    schedule=Schedule(kind="cosine_restarts", steps=10, growth=2.0),
+    selection="accuracy",
+)
 RECIPES = {
     "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
     "authors": _AUTHORS,
@@ -53,9 +59,14 @@ RECIPE = RECIPES["default"]
 
 ABOUT = {
     "paper": "Wang et al. 2026, arXiv 2602.23852",
-    "parameters": 13_337, "macs": 3_498_352, "montage": "2 EEG, EOG, EMG; any signals",
-    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": 5, "native": ["separable_stream"],
-}  # fmt: skip
+    "parameters": 13_337,
+    "macs": 3_498_352,
+    "montage": "2 EEG, EOG, EMG; any signals",
+    "sample_rate": 100.0,
+    "epoch_seconds": 30.0,
+    "stages": 5,
+    "native": ["separable_stream"],
+}
 
 
 class Config(Human):

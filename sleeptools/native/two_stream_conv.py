@@ -1,4 +1,4 @@
-"""Two-stream convolutions in the native core: packed weights, layout, and the op on NumPy arrays."""
+"""Two-stream convolutions in the native core: packed weights, layout, the op on NumPy arrays."""
 
 from __future__ import annotations
 

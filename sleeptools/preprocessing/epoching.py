@@ -21,11 +21,13 @@ def scorable_seconds(preset: Preset, chosen: Sequence[Signal]) -> float:
     rates = [(s, rate) for s in chosen for rate in (s.sample_rate, preset.rate_of(s.sample_rate))]
     return min(
         covered_seconds(
-            round(signal.size * rate / signal.sample_rate), rate, preset.samples_at(rate),
+            round(signal.size * rate / signal.sample_rate),
+            rate,
+            preset.samples_at(rate),
             preset.epoch_seconds,
         )
         for signal, rate in rates
-    )  # fmt: skip
+    )
 
 
 def cut_epochs(

@@ -193,8 +193,11 @@ def write_epoch_file(
     assert len(signals) == len(stages) == len(onset)
     assert (stages >= 0).all()
     arrays: dict[str, store.Array] = {
-        "signals": signals, "stages": stages, "onset": onset, "hypnogram": hypnogram,
-    }  # fmt: skip
+        "signals": signals,
+        "stages": stages,
+        "onset": onset,
+        "hypnogram": hypnogram,
+    }
     arrays |= {f"{OTHER}{number}": found for number, found in (others or {}).items()}
     store.write_arrays(path, arrays, {"format": FILE_KIND, "version": EPOCHS_VERSION, **facts})
 
@@ -215,10 +218,16 @@ def read_epoch_file(path: Path) -> EpochFile:
         if name.startswith(OTHER)
     }
     return EpochFile(
-        str(f["recording"]), str(f["subject"]), int(f["night"]), t["signals"],
-        np.asarray(t["stages"]), np.asarray(t["onset"]), np.asarray(t["hypnogram"]), f,
+        str(f["recording"]),
+        str(f["subject"]),
+        int(f["night"]),
+        t["signals"],
+        np.asarray(t["stages"]),
+        np.asarray(t["onset"]),
+        np.asarray(t["hypnogram"]),
+        f,
         others,
-    )  # fmt: skip
+    )
 
 
 def open_epochs(folder: Path) -> EpochSet:
@@ -241,9 +250,14 @@ def open_epochs(folder: Path) -> EpochSet:
     if len(shapes) > 1:
         raise DataError(f"{folder}: epochs of different shapes {sorted(shapes)}")
     return EpochSet(
-        folder, tuple(manifest["montage"]), float(manifest["sample_rate"]),
-        float(manifest["epoch_seconds"]), tuple(manifest["stages"]), files, manifest,
-    )  # fmt: skip
+        folder,
+        tuple(manifest["montage"]),
+        float(manifest["sample_rate"]),
+        float(manifest["epoch_seconds"]),
+        tuple(manifest["stages"]),
+        files,
+        manifest,
+    )
 
 
 def check_epochs(folder: Path) -> None:

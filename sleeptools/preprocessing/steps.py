@@ -176,8 +176,15 @@ class Clip(Base):
 
 
 STEP_KINDS: tuple[type[Base], ...] = (
-    BandPass, Pass, Notch, Resample, ZScore, RobustScale, Baseline, Clip,
-)  # fmt: skip
+    BandPass,
+    Pass,
+    Notch,
+    Resample,
+    ZScore,
+    RobustScale,
+    Baseline,
+    Clip,
+)
 Step = Annotated[
     BandPass | Pass | Notch | Resample | ZScore | RobustScale | Baseline | Clip,
     Field(discriminator="do"),

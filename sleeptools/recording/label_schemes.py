@@ -79,28 +79,38 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
     "usleep": Scheme(HUMAN, {**_AASM, "5": "unknown", "6": "unannotated"}),
     "rk": Scheme(HUMAN, {**_RK, "-1": "unknown"}),
     "nsrr": Scheme(HUMAN, {**_RK, "9": "unknown"}),
-    "isruc": Scheme(
-        HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}
-    ),
+    "isruc": Scheme(HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}),
     "accusleepy": Scheme(MOUSE, {"1": "REM", "2": "Wake", "3": "NREM", "-1": "unknown"}),
     "kjaerby": Scheme(MOUSE, {"0": "Wake", "1": "NREM", "2": "REM", "-1": "unknown"}),
     "slumbernet": Scheme(MOUSE, {"W": "Wake", "N": "NREM", "R": "REM"}, other="movement"),
     "sleepsign": Scheme(
         MOUSE,
         {
-            "N": "NREM", "S": "NREM", "RW": "Wake", "-": "unknown",
+            "N": "NREM",
+            "S": "NREM",
+            "RW": "Wake",
+            "-": "unknown",
             **dict.fromkeys(("W*", "RW*", "NR*", "N*", "S*", "R*", "M*", "?*"), "movement"),
         },
     ),
     "sleepsign-unmarked": Scheme(
         MOUSE,
         {
-            "N": "NREM", "S": "NREM", "RW": "Wake", "-": "unknown", "W*": "Wake", "RW*": "Wake",
-            "NR*": "NREM", "N*": "NREM", "S*": "NREM", "R*": "REM", "M*": "movement",
+            "N": "NREM",
+            "S": "NREM",
+            "RW": "Wake",
+            "-": "unknown",
+            "W*": "Wake",
+            "RW*": "Wake",
+            "NR*": "NREM",
+            "N*": "NREM",
+            "S*": "NREM",
+            "R*": "REM",
+            "M*": "movement",
             "?*": "unknown",
         },
     ),
-}  # fmt: skip
+}
 """Named schemes. SleepSign marks an epoch with an artefact by "*": unscored, or not, by scheme."""
 
 
@@ -150,9 +160,7 @@ def translate_labels(
     labels = list(labels)
     found = list(dict.fromkeys(labels))
     known, other = (label_scheme(by).labels, label_scheme(by).other) if by else ({}, "")
-    meaning = {
-        t: known.get(t) or other or WORDS.get(" ".join(t.lower().split())) for t in found
-    }  # fmt: skip
+    meaning = {t: known.get(t) or other or WORDS.get(" ".join(t.lower().split())) for t in found}
     unknown = [t for t in found if meaning[t] is None]
     if unknown:
         raise _unknown(unknown, known, by, f"{source}: label {labels.index(unknown[0]) + 1}")

@@ -201,13 +201,18 @@ def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, obje
     grid = ("names", "epoch_seconds", "onset", "scorer")
     scorings = [{k: getattr(h, k) for k in grid} for h in recording.scorings]
     return {
-        "format": RECORDING_KIND, "version": RECORDING_VERSION, "id": recording.id, "subject": recording.subject,
+        "format": RECORDING_KIND,
+        "version": RECORDING_VERSION,
+        "id": recording.id,
+        "subject": recording.subject,
         "night": recording.night,
         "start": recording.start.isoformat() if recording.start else None,
         "signals": [{k: getattr(s, k) for k in keep} for s in recording.signals.values()],
-        "hypnogram": scorings[0] if scorings else None, "others": scorings[1:],
-        "facts": dict(recording.facts), "inputs": inputs,
-    }  # fmt: skip
+        "hypnogram": scorings[0] if scorings else None,
+        "others": scorings[1:],
+        "facts": dict(recording.facts),
+        "inputs": inputs,
+    }
 
 
 def read_recording(path: Path) -> Recording:
@@ -225,9 +230,15 @@ def read_recording(path: Path) -> Recording:
     scorings = [_scoring(t, i, g) for i, g in enumerate(grids, start=1)]
     start = datetime.fromisoformat(f["start"]) if f["start"] else None
     return Recording(
-        f["id"], f["subject"], f["night"], signals, scorings[0] if scorings else None, start,
-        f["facts"], tuple(scorings[1:]),
-    )  # fmt: skip
+        f["id"],
+        f["subject"],
+        f["night"],
+        signals,
+        scorings[0] if scorings else None,
+        start,
+        f["facts"],
+        tuple(scorings[1:]),
+    )
 
 
 def _scoring(t: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hypnogram:

@@ -1,1 +1,1 @@
-"""The report: one HTML file that opens offline, Markdown, or tables; blocks, figures and sections."""
+"""The report: one HTML file that opens offline, a Markdown text, or tables."""

@@ -10,9 +10,14 @@ import re
 from typing import Final
 
 STAGES: Final[dict[str, str]] = {
-    "W": "#f0b429", "Wake": "#f0b429", "REM": "#c0417f",
-    "N1": "#9bd0ee", "N2": "#4a97d2", "NREM": "#4a97d2", "N3": "#2257a0",
-}  # fmt: skip
+    "W": "#f0b429",
+    "Wake": "#f0b429",
+    "REM": "#c0417f",
+    "N1": "#9bd0ee",
+    "N2": "#4a97d2",
+    "NREM": "#4a97d2",
+    "N3": "#2257a0",
+}
 ORDER: Final[tuple[str, ...]] = ("W", "Wake", "REM", "N1", "N2", "N3", "NREM")
 """Of the stages in a figure, from the top."""
 PRINTED: Final = "#1b2027"

@@ -71,9 +71,13 @@ def block(found: Block, number: int, level: str = "h3") -> Markup:  # noqa: PLR0
             return markup.element("dl", *(_tile(*value) for value in values), class_="tiles")
         case Table():
             return markup.table(
-                [_tight(h) for h in found.head], [[_tight(c) for c in row] for row in found.rows],
-                caption=found.caption, strong=found.strong, texts=found.texts, narrow=found.narrow,
-            )  # fmt: skip
+                [_tight(h) for h in found.head],
+                [[_tight(c) for c in row] for row in found.rows],
+                caption=found.caption,
+                strong=found.strong,
+                texts=found.texts,
+                narrow=found.narrow,
+            )
         case Figure():
             return _figure(found, number)
         case Beside(blocks):
@@ -127,6 +131,11 @@ def page(title: str, header: Markup, body: Sequence[Markup], footer: Markup) -> 
     script = f"\n{script}"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Template(frame).substitute(
-        title=markup.text(title), header=header, body=markup.join(body), footer=footer, style=style,
-        script=script, digest=digest,
-    )  # fmt: skip
+        title=markup.text(title),
+        header=header,
+        body=markup.join(body),
+        footer=footer,
+        style=style,
+        script=script,
+        digest=digest,
+    )

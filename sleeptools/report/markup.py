@@ -136,10 +136,16 @@ def svg(
         Others, as of `element`.
     """
     return element(
-        "svg", element("title", text(said)), *parts, viewBox=f"0 0 {width:g} {height:g}",
-        role="img", aria_label=said, xmlns="http://www.w3.org/2000/svg",
-        style=f"min-width:{min(width, 640):g}px;max-width:{width:g}px", **attributes,
-    )  # fmt: skip
+        "svg",
+        element("title", text(said)),
+        *parts,
+        viewBox=f"0 0 {width:g} {height:g}",
+        role="img",
+        aria_label=said,
+        xmlns="http://www.w3.org/2000/svg",
+        style=f"min-width:{min(width, 640):g}px;max-width:{width:g}px",
+        **attributes,
+    )
 
 
 def standalone(drawing: Markup) -> str:

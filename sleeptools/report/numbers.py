@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from typing import Final
 
 LABELS: Final = {
-    "accuracy": "Accuracy", "macro_f1": "Macro-F1", "kappa": "Cohen's kappa",
-    "g_mean_recalls": "G-mean of recalls", "g_mean_eq17": "G-mean, Eq. 17",
-    "macro_recall": "Macro recall", "macro_precision": "Macro precision",
-    "weighted_f1": "Weighted F1", "weighted_recall": "Weighted recall",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "kappa": "Cohen's kappa",
+    "g_mean_recalls": "G-mean of recalls",
+    "g_mean_eq17": "G-mean, Eq. 17",
+    "macro_recall": "Macro recall",
+    "macro_precision": "Macro precision",
+    "weighted_f1": "Weighted F1",
+    "weighted_recall": "Weighted recall",
     "weighted_precision": "Weighted precision",
-}  # fmt: skip
+}
 
 
 HEADLINE: Final = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
@@ -32,7 +37,8 @@ def interval_text(
     shown = metric_text(name, value, signed=signed)
     if low is None or high is None or low != low or high != high:  # noqa: PLR0124 - NaN
         return shown
-    return f"{shown} [{metric_text(name, low, signed=signed)}, {metric_text(name, high, signed=signed)}]"
+    ends = (metric_text(name, end, signed=signed) for end in (low, high))
+    return f"{shown} [{', '.join(ends)}]"
 
 
 def p_text(p: float | None) -> str:

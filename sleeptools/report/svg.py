@@ -91,16 +91,25 @@ def hypnogram(night: Night) -> Markup:
         _density(night, order, slots, density),
     ]
     parts = [
-        *_rows(order), _hours(night, density + DENSITY), *_legend(),
+        *_rows(order),
+        _hours(night, density + DENSITY),
+        *_legend(),
         _label(LEFT - 6, strip + 7, "differs", anchor="end"),
         _label(LEFT - 6, density + 10, "100 %", anchor="end"),
         _label(LEFT - 6, density + DENSITY, "0 %", anchor="end"),
         _label(WIDTH - RIGHT, height - 3, "h:min from the start of the recording", anchor="end"),
         markup.element(
-            "svg", *timed, class_="time", x=LEFT, y=0, width=WIDTH - LEFT - RIGHT, height=height,
-            viewBox=f"0 0 {slots[-1] + 1} {height}", preserveAspectRatio="none",
+            "svg",
+            *timed,
+            class_="time",
+            x=LEFT,
+            y=0,
+            width=WIDTH - LEFT - RIGHT,
+            height=height,
+            viewBox=f"0 0 {slots[-1] + 1} {height}",
+            preserveAspectRatio="none",
         ),
-    ]  # fmt: skip
+    ]
     agreed = 1 - len(wrong) / len(slots)
     said = (
         f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; "
@@ -112,9 +121,14 @@ def hypnogram(night: Night) -> Markup:
 
 def _label(x: float, y: float, value: str, *, anchor: str = "start", fill: str = MUTED) -> Markup:
     return markup.element(
-        "text", markup.text(value), x=f"{x:.4g}", y=f"{y:.4g}", text_anchor=anchor, font_size=11,
+        "text",
+        markup.text(value),
+        x=f"{x:.4g}",
+        y=f"{y:.4g}",
+        text_anchor=anchor,
+        font_size=11,
         style=f"fill:{fill}",
-    )  # fmt: skip
+    )
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> Markup:
@@ -128,9 +142,14 @@ def _rows(order: Sequence[str]) -> Iterator[Markup]:
         yield _line(LEFT, y, WIDTH - RIGHT, y)
         yield _label(LEFT - 16, y + 4, name, anchor="end", fill=INK)
         yield markup.element(
-            "rect", x=LEFT - 12, y=f"{y - 5:g}", width=7, height=10, rx=1.5,
+            "rect",
+            x=LEFT - 12,
+            y=f"{y - 5:g}",
+            width=7,
+            height=10,
+            rx=1.5,
             style=f"fill:{colours.stage(name)}",
-        )  # fmt: skip
+        )
 
 
 def _hours(night: Night, bottom: float) -> Markup:
@@ -257,10 +276,14 @@ def confusion(matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -
     parts = [
         _label(SIDE + size / 2, 16, "predicted", anchor="middle"),
         markup.element(
-            "text", markup.text("scored (truth)"), text_anchor="middle", font_size=11,
-            transform=f"translate(14 {HEAD + size / 2:g}) rotate(-90)", style=f"fill:{MUTED}",
+            "text",
+            markup.text("scored (truth)"),
+            text_anchor="middle",
+            font_size=11,
+            transform=f"translate(14 {HEAD + size / 2:g}) rotate(-90)",
+            style=f"fill:{MUTED}",
         ),
-    ]  # fmt: skip
+    ]
     for i, name in enumerate(names):
         middle = CELL * (i + 0.5)
         parts.append(_label(SIDE + middle, HEAD - 10, name, anchor="middle", fill=INK))
@@ -281,15 +304,30 @@ def _cell(i: int, j: int, share: float, count: int) -> Markup:
     dark = share > 0.62  # noqa: PLR2004 - where light on dark reads better than dark on light
     fill = "var(--on-shade,#ffffff)" if dark else INK
     box = markup.element(
-        "rect", x=x + 1, y=y + 1, width=CELL - 2, height=CELL - 2, rx=3,
+        "rect",
+        x=x + 1,
+        y=y + 1,
+        width=CELL - 2,
+        height=CELL - 2,
+        rx=3,
         style=f"fill:{SHADE};fill-opacity:{0.04 + 0.96 * share:.3f}",
-    )  # fmt: skip
+    )
     percent = markup.element(
-        "text", markup.text(f"{100 * share:.1f} %"), x=x + CELL / 2, y=y + CELL / 2 - 1, font_size=14,
-        text_anchor="middle", style=f"fill:{fill};font-weight:{600 if i == j else 400}",
-    )  # fmt: skip
+        "text",
+        markup.text(f"{100 * share:.1f} %"),
+        x=x + CELL / 2,
+        y=y + CELL / 2 - 1,
+        font_size=14,
+        text_anchor="middle",
+        style=f"fill:{fill};font-weight:{600 if i == j else 400}",
+    )
     number = markup.element(
-        "text", markup.text(f"{count:,}"), x=x + CELL / 2, y=y + CELL / 2 + 16, font_size=11,
-        text_anchor="middle", style=f"fill:{fill}",
-    )  # fmt: skip
+        "text",
+        markup.text(f"{count:,}"),
+        x=x + CELL / 2,
+        y=y + CELL / 2 + 16,
+        font_size=11,
+        text_anchor="middle",
+        style=f"fill:{fill}",
+    )
     return markup.join([box, percent, number])

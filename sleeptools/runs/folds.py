@@ -1,13 +1,14 @@
 """Folds: who trains, who validates and who is tested, by whole subjects.
 
-`make_folds` deals subjects out by seed; `published_folds` gives the partitions of the MMASleepNet and AttnSleep
-papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup III (10). Two nights of
-one person never end up on two sides.
+`make_folds` deals subjects out by seed; `published_folds` gives the partitions of the MMASleepNet
+and AttnSleep papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup III (10).
+Two nights of one person never end up on two sides.
 
-`stratified_folds` is the exception, for comparison with SlumberNet's paper (10.1038/s41598-024-54727-0):
-it deals out epochs, the same share of each stage into every fold, so that epochs of one night train
-and are tested. What comes of it is leaky and says so everywhere. The paper writes of a k-fold,
-which this is; its program drew five random splits of 80 to 20 per cent, whose test sets overlap.
+`stratified_folds` is the exception, for comparison with SlumberNet's paper
+(10.1038/s41598-024-54727-0): it deals out epochs, the same share of each stage into every fold, so
+that epochs of one night train and are tested. What comes of it is leaky and says so everywhere. The
+paper writes of a k-fold, which this is; its program drew five random splits of 80 to 20 per cent,
+whose test sets overlap.
 """
 
 from __future__ import annotations

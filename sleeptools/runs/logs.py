@@ -49,8 +49,17 @@ def training_logs(run: Run) -> pl.DataFrame:
     """
     import polars as pl
 
-    values = ("loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1",
-              "test_accuracy", "test_kappa", "test_macro_f1", "seconds")  # fmt: skip
+    values = (
+        "loss",
+        "train_accuracy",
+        "val_accuracy",
+        "val_kappa",
+        "val_macro_f1",
+        "test_accuracy",
+        "test_kappa",
+        "test_macro_f1",
+        "seconds",
+    )
     schema = {"protocol": pl.String, "seed": pl.Int64, "fold": pl.Int64, "pass": pl.Int64}
     tables = [
         pl.DataFrame(schema=schema | dict.fromkeys(values, pl.Float64) | {"selected": pl.Boolean})
@@ -68,8 +77,10 @@ def _read_log(path: Path, trained: Trained, values: Sequence[str]) -> pl.DataFra
     try:
         raw = pl.read_csv(path, infer_schema=False)
         number = raw["pass"].cast(pl.Int64)
-        given = [raw[c].cast(pl.Float64) if c in raw.columns else pl.lit(None, pl.Float64).alias(c)
-                 for c in values]  # fmt: skip
+        given = [
+            raw[c].cast(pl.Float64) if c in raw.columns else pl.lit(None, pl.Float64).alias(c)
+            for c in values
+        ]
     except (pl.exceptions.PolarsError, OSError) as e:
         raise DataError(f"{path}: not a readable training log: {e}") from e
     chosen = (
@@ -79,7 +90,10 @@ def _read_log(path: Path, trained: Trained, values: Sequence[str]) -> pl.DataFra
     marked = chosen.fill_null("").str.to_lowercase().is_in(["true", "1"])
     last = marked.arg_true().max()
     return pl.select(
-        pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed, pl.Int64).alias("seed"),
-        pl.lit(trained.fold, pl.Int64).alias("fold"), number, *given,
+        pl.lit(trained.protocol).alias("protocol"),
+        pl.lit(trained.seed, pl.Int64).alias("seed"),
+        pl.lit(trained.fold, pl.Int64).alias("fold"),
+        number,
+        *given,
         (pl.int_range(len(raw)) == (-1 if last is None else last)).alias("selected"),
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""A trained model's folder, read without torch: `settings.json` and `model.safetensors`.
+"""A trained model's folder, read without torch: `config.json` and `model.safetensors`.
 
 config.json (format sleeptools-model, version 1) has the model, its settings, and the signals it was
 trained on; model.safetensors the weights, float32 under PyTorch's names. docs/formats.md has both.
@@ -20,7 +20,7 @@ NEEDED = ("montage", "sample_rate", "epoch_seconds", "stages", "preprocessing")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read a model folder's `settings.json`.
+    """Read a model folder's `config.json`.
 
     Raises
     ------

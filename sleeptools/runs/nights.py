@@ -41,12 +41,18 @@ def nights_table(data: EpochSet) -> pl.DataFrame:
         facts = file.facts
         named = facts.get("others") or {}
         row = {
-            "recording": file.recording, "subject": file.subject, "night": file.night,
-            "epoch_seconds": data.epoch_seconds, "hypnogram": file.hypnogram.tolist(),
+            "recording": file.recording,
+            "subject": file.subject,
+            "night": file.night,
+            "epoch_seconds": data.epoch_seconds,
+            "hypnogram": file.hypnogram.tolist(),
             "hypnogram_onset": facts.get("hypnogram_onset", 0.0),
-            "lights_off": facts.get("lights_off"), "lights_on": facts.get("lights_on"),
-            "age": facts.get("age"), "sex": facts.get("sex"), "scorer": facts.get("scorer"),
-        }  # fmt: skip
+            "lights_off": facts.get("lights_off"),
+            "lights_on": facts.get("lights_on"),
+            "age": facts.get("age"),
+            "sex": facts.get("sex"),
+            "scorer": facts.get("scorer"),
+        }
         for number, stages in file.others.items():
             row[f"{OTHER}{number}"] = np.asarray(stages).tolist()
             row[f"scorer_{number}"] = named.get(str(number), named.get(number))
@@ -54,10 +60,18 @@ def nights_table(data: EpochSet) -> pl.DataFrame:
     others = sorted({number for file in data.files for number in file.others})
     real, text, stages_ = pl.Float64, pl.String, pl.List(pl.Int8)
     schema: dict[str, Any] = {
-        "recording": text, "subject": text, "night": pl.Int64, "epoch_seconds": real,
-        "hypnogram": stages_, "hypnogram_onset": real, "lights_off": real, "lights_on": real,
-        "age": real, "sex": text, "scorer": text,
-    }  # fmt: skip
+        "recording": text,
+        "subject": text,
+        "night": pl.Int64,
+        "epoch_seconds": real,
+        "hypnogram": stages_,
+        "hypnogram_onset": real,
+        "lights_off": real,
+        "lights_on": real,
+        "age": real,
+        "sex": text,
+        "scorer": text,
+    }
     for number in others:
         schema |= {f"{OTHER}{number}": stages_, f"scorer_{number}": text}
     return pl.DataFrame(rows, schema)

@@ -76,9 +76,9 @@ def _checked(run: Run, trained: Trained) -> pl.DataFrame:
             f"{path}: tested subjects {_names(tested)}; folds.parquet says {_names(expected)}"
         )
     whose = [pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed).alias("seed")]
-    return table.select(
-        *whose, pl.lit(trained.fold).alias("fold"), *wanted
-    ).sort("recording", "onset")  # fmt: skip
+    return table.select(*whose, pl.lit(trained.fold).alias("fold"), *wanted).sort(
+        "recording", "onset"
+    )
 
 
 def _dealt(run: Run, trained: Trained, table: pl.DataFrame, path: Path) -> None:

@@ -32,10 +32,14 @@ EXPLAIN = "explain.safetensors"
 FOLDS_EPOCHS = "folds_epochs.parquet"
 """Which epochs validate and are tested, where epochs and not subjects are dealt out."""
 OPTIONS: Mapping[str, tuple[type, str]] = {
-    "split": (str, "a text"), "folds": (int, "a whole number"), "folds_from": (str, "a text"),
-    "folds_seed": (int, "a whole number"), "protocols": (list, "a list"),
-    "seeds": (list, "a list"), "final": (bool, "true or false"),
-}  # fmt: skip
+    "split": (str, "a text"),
+    "folds": (int, "a whole number"),
+    "folds_from": (str, "a text"),
+    "folds_seed": (int, "a whole number"),
+    "protocols": (list, "a list"),
+    "seeds": (list, "a list"),
+    "final": (bool, "true or false"),
+}
 """Keys of config.toml that are options of `train`, and what they hold."""
 
 
@@ -64,7 +68,7 @@ class Run:
     folder
         Where it lies.
     config
-        `settings.toml`: model, folds, protocols, seeds, recipe.
+        `config.toml`: model, folds, protocols, seeds, recipe.
     facts
         `manifest.json`, empty while the run is unfinished.
     folds
@@ -153,7 +157,7 @@ class Run:
 
     @cached_property
     def model_facts(self) -> dict[str, Any]:
-        """`settings.json` of the first model, which knows of the data while no manifest is there."""
+        """`config.json` of the first model, which knows of the data while no manifest is there."""
         path = self.done[0].folder(self.folder) / "config.json"
         found = store.read_json(path) if path.exists() else {}
         return found if isinstance(found, dict) else {}

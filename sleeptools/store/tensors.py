@@ -16,8 +16,14 @@ from sleeptools.store.files import atomic_write, check_format, need
 
 Array = npt.NDArray[Any]
 DTYPES = {
-    "F32": "<f4", "F64": "<f8", "I8": "|i1", "U8": "|u1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
-}  # fmt: skip
+    "F32": "<f4",
+    "F64": "<f8",
+    "I8": "|i1",
+    "U8": "|u1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+}
 CODES = {np.dtype(v): k for k, v in DTYPES.items()}
 
 

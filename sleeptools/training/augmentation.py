@@ -1,4 +1,4 @@
-"""Augmentation of training epochs: the random draws of an epoch, and what they do to its signals."""
+"""Augmentation of training epochs: the random draws of an epoch and what they do to its signals."""
 
 from __future__ import annotations
 

@@ -75,9 +75,11 @@ def content(
     facts: dict[str, Any] = {"format": KIND, "version": VERSION}
     facts["recordings"] = [source.epochs.files[i].recording for i in there]
     arrays: dict[str, Array] = {
-        "recording": recording[drawn].astype(np.int32), "epoch": place[drawn].astype(np.int32),
-        "stage": stages[drawn], "predicted": tested.predicted[drawn],
-    }  # fmt: skip
+        "recording": recording[drawn].astype(np.int32),
+        "epoch": place[drawn].astype(np.int32),
+        "stage": stages[drawn],
+        "predicted": tested.predicted[drawn],
+    }
     for name, said in (("before", found.before_is), ("after", found.after_is)):
         features = getattr(found, name)
         if features is not None and bool(features.isfinite().all()):
@@ -88,8 +90,9 @@ def content(
         arrays |= {
             "modality weights": found.weights.numpy(),
             "modality recording": recording.astype(np.int32),
-            "modality epoch": place.astype(np.int32), "modality stage": stages,
-        }  # fmt: skip
+            "modality epoch": place.astype(np.int32),
+            "modality stage": stages,
+        }
     return arrays, facts
 
 

@@ -40,9 +40,19 @@ from sleeptools.training.stop import Stop
 from sleeptools.training.task import FINAL, STATE, Task
 
 LOG = (
-    "pass", "step", "loss", "train_accuracy", "val_accuracy", "val_kappa", "val_macro_f1",
-    "test_accuracy", "test_kappa", "test_macro_f1", "seconds", "selected",
-)  # fmt: skip
+    "pass",
+    "step",
+    "loss",
+    "train_accuracy",
+    "val_accuracy",
+    "val_kappa",
+    "val_macro_f1",
+    "test_accuracy",
+    "test_kappa",
+    "test_macro_f1",
+    "seconds",
+    "selected",
+)
 SCORES = {"accuracy": metrics.accuracy, "kappa": metrics.kappa, "macro_f1": metrics.macro_f1}
 SHOWN = 4  # epochs named in a message
 Reading = Callable[[int, float | None], None]
@@ -182,9 +192,12 @@ class Training:
             state.keep(score if math.isfinite(score) else float("-inf"))
         state.seconds = time.monotonic() - since
         row = {
-            "pass": self.pass_number, "step": state.step, "loss": state.loss / state.seen,
-            "train_accuracy": state.correct / state.seen, "seconds": round(state.seconds, 3),
-        }  # fmt: skip
+            "pass": self.pass_number,
+            "step": state.step,
+            "loss": state.loss / state.seen,
+            "train_accuracy": state.correct / state.seen,
+            "seconds": round(state.seconds, 3),
+        }
         row |= {f"{prefix}_{k}": v for k, v in scores.items()}
         if self.task.watch_test:  # after the pass is chosen: it cannot have an influence
             row |= {f"test_{k}": v for k, v in self.judge(self.test, WATCH).items()}
@@ -223,9 +236,11 @@ class Training:
             state.model.load_state_dict(state.best)
         kept = state.best_pass or len(state.rows)
         facts = {
-            **self.task.facts, "selection": self.task.selection, "pass": kept,
+            **self.task.facts,
+            "selection": self.task.selection,
+            "pass": kept,
             "threads": state.threads,
-        }  # fmt: skip
+        }
         save_model(state.model, folder, facts)
         if self.task.protocol != FINAL:
             self.predict(folder)

@@ -96,25 +96,37 @@ class Plan:
         final = protocol == FINAL
         folder = Trained(protocol, seed, fold.number).folder(self.run)
         facts = self.signals() | {
-            "preprocessing": _preprocessing(self.data), "simulated": self.data.simulated,
-            "protocol": protocol, "seed": seed, "fold": None if final else fold.number,
+            "preprocessing": _preprocessing(self.data),
+            "simulated": self.data.simulated,
+            "protocol": protocol,
+            "seed": seed,
+            "fold": None if final else fold.number,
             "train_subjects": list(fold.subjects("train")),
             "validation_subjects": list(fold.subjects("val")),
-        }  # fmt: skip
+        }
         if isinstance(fold, EpochFold):
             facts |= LEAKY
         return Task(
-            protocol, seed, fold, self.run / FINAL if final else folder, self.options.model,
-            self.chosen, self.recipe, facts, self.options.explain,
+            protocol,
+            seed,
+            fold,
+            self.run / FINAL if final else folder,
+            self.options.model,
+            self.chosen,
+            self.recipe,
+            facts,
+            self.options.explain,
             self.options.watch_test and protocol == LEAK_FREE,
-        )  # fmt: skip
+        )
 
     def signals(self) -> dict[str, Any]:
         """Describe what a model of this run takes and gives."""
         return {
-            "montage": list(self.data.montage), "sample_rate": self.data.sample_rate,
-            "epoch_seconds": self.data.epoch_seconds, "stages": list(self.data.names),
-        }  # fmt: skip
+            "montage": list(self.data.montage),
+            "sample_rate": self.data.sample_rate,
+            "epoch_seconds": self.data.epoch_seconds,
+            "stages": list(self.data.names),
+        }
 
     def written(self) -> bool:
         """Whether nothing is left to write about the run as a whole."""
@@ -278,18 +290,24 @@ def _config(plan: Plan) -> dict[str, Any]:
     options, files = plan.options, plan.data.manifest.get("files", {})
     listing = json.dumps(files, sort_keys=True).encode()
     return {
-        "format": RUN_KIND, "version": RUN_VERSION, "split": options.split, "folds": len(plan.folds),
-        "folds_from": options.folds_from, "folds_seed": options.folds_seed,
+        "format": RUN_KIND,
+        "version": RUN_VERSION,
+        "split": options.split,
+        "folds": len(plan.folds),
+        "folds_from": options.folds_from,
+        "folds_seed": options.folds_seed,
         "protocols": list(options.protocols) if plan.folds else [],
-        "seeds": list(options.seeds), "final": options.final,
+        "seeds": list(options.seeds),
+        "final": options.final,
         "model": {"name": options.model, **plan.chosen},
         "recipe": plan.recipe.model_dump(mode="json", exclude_none=True),
         "epochs": {
-            "sha256": hashlib.sha256(listing).hexdigest(), "recordings": len(plan.data.files),
+            "sha256": hashlib.sha256(listing).hexdigest(),
+            "recordings": len(plan.data.files),
             "count": len(plan.data),
         },
         **({"leaky": True} if plan.folds and options.split != SUBJECTS else {}),
-    }  # fmt: skip
+    }
 
 
 def _merged(run: Path, new: dict[str, Any], options: TrainOptions) -> dict[str, Any]:

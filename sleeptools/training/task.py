@@ -35,7 +35,7 @@ class Task:
     recipe
         How it is trained.
     facts
-        What goes into the model's `settings.json`.
+        What goes into the model's `config.json`.
     explain
         Whether to write explain.safetensors for the test epochs.
     watch_test

@@ -113,8 +113,10 @@ def test_another_config_is_refused_with_the_difference(command, chain: Path) -> 
 def test_every_manifest_says_simulated(chain: Path) -> None:
     found = [store.read_json(p) for p in sorted(chain.rglob("manifest.json"))]
     assert {m["format"] for m in found} == {
-        "sleeptools-simulated", "sleeptools-epochs", "sleeptools-run",
-    }  # fmt: skip
+        "sleeptools-simulated",
+        "sleeptools-epochs",
+        "sleeptools-run",
+    }
     assert all(m["simulated"] is True for m in found)
 
 
@@ -145,8 +147,10 @@ def test_interrupted_from_the_terminal(command, chain: Path, tmp_path: Path) -> 
     arguments = ["train", chain / "epochs", tmp_path / "run", "--folds", 3, *QUICK]
     with subprocess.Popen(
         [sys.executable, "-m", "sleeptools.cli", *map(str, arguments)],
-        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-    ) as process:  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
         assert process.stderr is not None
         assert "pass 1/1" in process.stderr.readline()
         process.send_signal(signal.SIGINT)

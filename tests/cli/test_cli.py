@@ -11,9 +11,20 @@ from sleeptools.commands.simulate import simulate
 
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
 COMMANDS = (
-    "simulate", "fetch", "inspect", "convert", "preprocess", "train", "evaluate", "report",
-    "score", "hypnogram", "list", "status", "verify",
-)  # fmt: skip
+    "simulate",
+    "fetch",
+    "inspect",
+    "convert",
+    "preprocess",
+    "train",
+    "evaluate",
+    "report",
+    "score",
+    "hypnogram",
+    "list",
+    "status",
+    "verify",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +47,12 @@ def modules_after(arguments: list[str], cwd: Path) -> set[str]:
         "print('\\n' + ' '.join(sys.modules)); sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True,
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.rstrip().rsplit("\n", 1)[-1].split())
 
@@ -196,13 +210,28 @@ def test_inspect_json_has_stable_keys(command, raw: Path) -> None:
     ran = command("inspect", raw / "SC4001E0-PSG.edf", raw / "SC4001EC-Hypnogram.edf", "--json")
     psg, scoring = json.loads(ran.out)
     keys = {"path", "format", "kind", "start", "seconds", "notes", "simulated", "signals"}
-    assert set(psg) == set(scoring) == keys | {
-        "montage", "problems", "epochs", "epoch_seconds", "stages",
-    }  # fmt: skip
+    assert (
+        set(psg)
+        == set(scoring)
+        == keys
+        | {
+            "montage",
+            "problems",
+            "epochs",
+            "epoch_seconds",
+            "stages",
+        }
+    )
     assert [s["label"] for s in psg["signals"]][:2] == ["EEG Fpz-Cz", "EEG Pz-Oz"]
     assert set(psg["signals"][0]) == {
-        "label", "sample_rate", "unit", "modality", "samples", "minimum", "maximum",
-    }  # fmt: skip
+        "label",
+        "sample_rate",
+        "unit",
+        "modality",
+        "samples",
+        "minimum",
+        "maximum",
+    }
     assert psg["simulated"] is True
     assert psg["epochs"] == 120
     assert scoring["signals"] == []
@@ -213,14 +242,22 @@ def test_inspect_json_has_stable_keys(command, raw: Path) -> None:
 def test_inspect_real_files(command, real_data: Path) -> None:
     folder = real_data / "sleep-edf"
     ran = command(
-        "inspect", "--json", folder / "SC4001E0-PSG_first300s.edf",
+        "inspect",
+        "--json",
+        folder / "SC4001E0-PSG_first300s.edf",
         *sorted((folder / "hypnograms").glob("*.edf")),
-    )  # fmt: skip
+    )
     assert ran.code == 0
     psg, *hypnograms = json.loads(ran.out)
     assert [s["modality"] for s in psg["signals"]] == [
-        "eeg", "eeg", "eog", "resp", "emg", "temp", "event",
-    ]  # fmt: skip
+        "eeg",
+        "eeg",
+        "eog",
+        "resp",
+        "emg",
+        "temp",
+        "event",
+    ]
     assert [s["sample_rate"] for s in psg["signals"]] == [100, 100, 100, 1, 1, 1, 1]
     assert None not in psg["montage"].values()
     assert psg["epochs"] == 10

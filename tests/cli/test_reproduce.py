@@ -68,9 +68,15 @@ def test_every_script_parses(script: Path) -> None:
 
 def test_there_is_a_recipe_for_every_published_table_and_a_row_for_every_recipe() -> None:
     assert set(SCRIPTS) == {
-        "sleep-edf-20", "sleep-edf-78", "isruc-1", "isruc-3", "ablations", "slumbernet", "mouse",
+        "sleep-edf-20",
+        "sleep-edf-78",
+        "isruc-1",
+        "isruc-3",
+        "ablations",
+        "slumbernet",
+        "mouse",
         "ulw",
-    }  # fmt: skip
+    }
     rows = [row for row in (FOLDER / "README.md").read_text().splitlines() if row.startswith("| `")]
     table = {row.split("`")[1].removesuffix(".sh"): row.strip("| ").split(" | ") for row in rows}
     assert set(table) >= set(SCRIPTS)
@@ -82,9 +88,24 @@ def test_there_is_a_recipe_for_every_published_table_and_a_row_for_every_recipe(
 def test_every_setting_is_in_the_readme() -> None:
     used = (FOLDER / "_common.sh").read_text()
     text = (FOLDER / "README.md").read_text()
-    for name in ("DATA", "WORK", "MODELS", "PROTOCOL", "SEEDS", "PASSES", "JOBS", "SIMULATE",
-                 "SUBJECTS", "HOURS", "SLURM", "SBATCH", "SBATCH_TRAIN", "ARRAY", "DRY",
-                 "SLEEPTOOLS"):  # fmt: skip
+    for name in (
+        "DATA",
+        "WORK",
+        "MODELS",
+        "PROTOCOL",
+        "SEEDS",
+        "PASSES",
+        "JOBS",
+        "SIMULATE",
+        "SUBJECTS",
+        "HOURS",
+        "SLURM",
+        "SBATCH",
+        "SBATCH_TRAIN",
+        "ARRAY",
+        "DRY",
+        "SLEEPTOOLS",
+    ):
         assert f"{name}" in used
         assert f"| `{name}" in text
 
@@ -99,9 +120,12 @@ def test_every_command_of_a_recipe_is_understood(
     words = ours(planned(name, tmp_path, **settings))
     found = [parsed(w) for w in words]
     assert [command for command, _ in found if command != "train"] == [
-        *(["simulate"] if simulate else []), "convert",
-        *["preprocess"] * (2 if name in {"slumbernet", "ulw"} else 1), "evaluate", "report",
-    ]  # fmt: skip
+        *(["simulate"] if simulate else []),
+        "convert",
+        *["preprocess"] * (2 if name in {"slumbernet", "ulw"} else 1),
+        "evaluate",
+        "report",
+    ]
     montages = {str(o["epochs"]): o["preset"] for command, o in found if command == "preprocess"}
     trainings = [options for command, options in found if command == "train"]
     for options in trainings:
@@ -128,8 +152,11 @@ def understood(options: dict[str, object], preset: presets.Preset) -> None:
     resolve_recipe(module, recipe)
     model = settings.resolve(module.Config, settings.settings_table(values, "model"), where="model")
     assert (model.channels, model.sample_rate, model.epoch_seconds, model.stages) == (
-        len(preset.montage), preset.sample_rate, preset.epoch_seconds, len(preset.stages),
-    )  # fmt: skip
+        len(preset.montage),
+        preset.sample_rate,
+        preset.epoch_seconds,
+        len(preset.stages),
+    )
 
 
 @pytest.mark.parametrize("name", HUMAN)
@@ -156,8 +183,9 @@ def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
     assert kinds == ["convert", "preprocess", "train", "train", "evaluate", "report"]
     after = [[w for w in words if w.startswith("--dependency")] for words in commands]
     assert after == [[]] + [["--dependency=afterok:JOB"]] * 3 + [
-        ["--dependency=afterok:JOB:JOB"], ["--dependency=afterok:JOB"],
-    ]  # fmt: skip
+        ["--dependency=afterok:JOB:JOB"],
+        ["--dependency=afterok:JOB"],
+    ]
     for words, kind in zip(commands, kinds, strict=True):
         assert ("--array=0-9" in words) == ("--gres=gpu:1" in words) == (kind == "train")
         assert words[words.index("-p") + 1 : words.index("-A") + 2] == ["long", "-A", "lab"]

@@ -54,9 +54,14 @@ class Cluster:
         """Run a command in the recipe's folder; give what it printed."""
         given = {k: str(v) for k, v in settings.items()}
         done = subprocess.run(
-            list(map(str, words)), cwd=self.work if self.work.exists() else self.folder,
-            env=self.environment | given, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            list(map(str, words)),
+            cwd=self.work if self.work.exists() else self.folder,
+            env=self.environment | given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
 
@@ -132,8 +137,14 @@ def test_a_recipe_is_an_array_with_its_evaluation_after_it(slurm: Cluster) -> No
     slurm.recipe()
     jobs = slurm.jobs()
     assert set(jobs) == {
-        "simulate", "convert", "preprocess", "mmasleepnet_0", "mmasleepnet_1", "evaluate", "report",
-    }  # fmt: skip
+        "simulate",
+        "convert",
+        "preprocess",
+        "mmasleepnet_0",
+        "mmasleepnet_1",
+        "evaluate",
+        "report",
+    }
     slurm.until(over=slurm.all_over)
     ends = {name: slurm.of(job, "EndTime") for name, job in jobs.items()}
     starts = {name: slurm.of(job, "StartTime") for name, job in jobs.items()}
@@ -185,8 +196,9 @@ def test_a_task_that_makes_way_for_a_more_urgent_job_continues(slurm: Cluster) -
     task = slurm.jobs()["mmasleepnet_0"]
     slurm.until(over=lambda: slurm.training("*_0"))
     cores = slurm.do("sinfo", "-h", "-p", "high", "-o", "%c").strip()
-    urgent = slurm.do("sbatch", "--parsable", "-p", "high", "-n", cores, "-o", "urgent.out",
-                      "--wrap", "echo done").strip()  # fmt: skip
+    urgent = slurm.do(
+        "sbatch", "--parsable", "-p", "high", "-n", cores, "-o", "urgent.out", "--wrap", "echo done"
+    ).strip()
     slurm.until(over=lambda: slurm.of(urgent, "JobState") == "COMPLETED")
     assert "restart 0: exit code 75" in slurm.log("*_0")
     assert len(list(slurm.run.rglob("fold-00/state.safetensors"))) == 1

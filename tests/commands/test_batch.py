@@ -57,9 +57,13 @@ def test_any_number_of_processes_has_one_outcome(tmp_path: Path) -> None:
         listed.append((tmp_path / "failures.csv").read_text())
         assert [s.number for s in steps] == [1, 2, 3, 4, 5, 6]
         assert {s.id: s.text for s in steps} == {
-            "r0": "0 done", "r1": "1 done", "r2": "number is 2; a hint",
-            "r3": "x.edf: cannot be read: gone", "r4": "4 done", "r5": "5 done",
-        }  # fmt: skip
+            "r0": "0 done",
+            "r1": "1 done",
+            "r2": "number is 2; a hint",
+            "r3": "x.edf: cannot be read: gone",
+            "r4": "4 done",
+            "r5": "5 done",
+        }
         assert {s.id for s in steps if s.failed} == {"r2", "r3"}
     assert outcomes[0] == outcomes[1]
     assert [r["recording"] for r in outcomes[0].rows] == ["0", "1", "4", "5"]

@@ -36,8 +36,9 @@ def model(tmp_path_factory):
     place = tmp_path_factory.mktemp("model")
     data = stamped(
         write_epochs(place / "epochs", subjects=2, channels=2, count=10),
-        montage=["EEG Fpz-Cz", "EMG chin"], preset={"name": "a", "rules": "R&K"},
-    )  # fmt: skip
+        montage=["EEG Fpz-Cz", "EMG chin"],
+        preset={"name": "a", "rules": "R&K"},
+    )
     settings = {"recipe": {"batch": 10}, "model": {"channels": 2}}
     how = {"folds": 2, "fold": 0, "passes": 2, "threads": 1, "settings": settings}
     train(data, place / "run", TrainOptions("ulw-sleepnet", **how))
@@ -77,13 +78,16 @@ def test_an_external_test_is_a_run(model, tmp_path):
 @pytest.mark.parametrize(
     ("given", "facts", "said"),
     [
-        ({"channels": 3}, {"montage": ["EEG Fpz-Cz", "EMG chin", "EOG horizontal"]},
-         "montage: expected EEG Fpz-Cz, EMG chin, got EEG Fpz-Cz, EMG chin, EOG horizontal"),
+        (
+            {"channels": 3},
+            {"montage": ["EEG Fpz-Cz", "EMG chin", "EOG horizontal"]},
+            "montage: expected EEG Fpz-Cz, EMG chin, got EEG Fpz-Cz, EMG chin, EOG horizontal",
+        ),
         ({"sample_rate": 50.0}, {"sample_rate": 50.0}, "sample rate: expected 100 Hz, got 50 Hz"),
         ({"names": MOUSE}, {}, "stages: expected W, N1, N2, N3, REM, got Wake, NREM, REM"),
         ({}, {"montage": ["EMG chin", "EEG Fpz-Cz"]}, "montage: expected EEG Fpz-Cz, EMG chin"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused(model, tmp_path, given, facts, said):
     data = other(tmp_path / "epochs", **given)
     stamped(data, **facts)

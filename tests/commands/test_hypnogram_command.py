@@ -17,12 +17,15 @@ from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal, write_recording
 
 NOX = [
-    "Start Time,End Time,Event,Duration,", "[],[],[],[s],",
-    *(f"15/01/2016 23:{m:02}:{s:02},15/01/2016 23:{m + s // 30:02}:{30 - s:02},{stage},30,"
-      for m, s, stage in ((58, 0, "Wake"), (58, 30, "N1"), (59, 0, "N2"))),
+    "Start Time,End Time,Event,Duration,",
+    "[],[],[],[s],",
+    *(
+        f"15/01/2016 23:{m:02}:{s:02},15/01/2016 23:{m + s // 30:02}:{30 - s:02},{stage},30,"
+        for m, s, stage in ((58, 0, "Wake"), (58, 30, "N1"), (59, 0, "N2"))
+    ),
     "15/01/2016 23:59:30,16/01/2016 00:00:00,N3,30,",
     "16/01/2016 00:00:00,16/01/2016 00:00:30,REM,30,",
-]  # fmt: skip
+]
 
 
 @pytest.fixture

@@ -60,9 +60,16 @@ def test_a_stopped_command_is_continued(raw: Path, tmp_path: Path, number: int) 
     stuck.unlink()
     os.mkfifo(stuck)
     command = [
-        sys.executable, "-m", "sleeptools.cli", "preprocess", "sleep-edf", "raw", "epochs",
-        "--jobs", "2",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "sleeptools.cli",
+        "preprocess",
+        "sleep-edf",
+        "raw",
+        "epochs",
+        "--jobs",
+        "2",
+    ]
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

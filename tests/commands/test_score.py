@@ -40,10 +40,12 @@ def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") ->
         model.train()(noise)
         [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1].weight *= 30
     facts = {
-        "montage": list(settings.labels), "sample_rate": settings.sample_rate,
-        "epoch_seconds": settings.epoch_seconds, "stages": list(settings.stages),
+        "montage": list(settings.labels),
+        "sample_rate": settings.sample_rate,
+        "epoch_seconds": settings.epoch_seconds,
+        "stages": list(settings.stages),
         "preprocessing": {"preset": settings.model_dump(mode="json")},
-    }  # fmt: skip
+    }
     save_model(model, folder, facts)
     return folder
 
@@ -73,8 +75,16 @@ def test_a_night_is_scored_as_its_epochs_would_be(
     for file, path in zip(made.files, nights(raw), strict=True):
         table = store.read_table(out / f"{path.stem}-hypnodensity.parquet")
         assert table.columns == [
-            "recording", "epoch", "onset", "predicted", "p_W", "p_N1", "p_N2", "p_N3", "p_REM",
-        ]  # fmt: skip
+            "recording",
+            "epoch",
+            "onset",
+            "predicted",
+            "p_W",
+            "p_N1",
+            "p_N2",
+            "p_N3",
+            "p_REM",
+        ]
         assert table["onset"].to_list() == [30.0 * n for n in range(72)]  # 0.6 h, nothing left out
         density = table.select(pl.selectors.starts_with("p_")).to_numpy()
         numbers = np.rint(file.onset / 30).astype(int)
@@ -130,16 +140,20 @@ def test_what_is_done_is_skipped_and_what_changed_is_made_again(
 def test_one_bad_recording_stops_no_other(command, raw: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.edf").write_bytes((raw / f"{NIGHT}.edf").read_bytes()[:-5000])
     (tmp_path / "text.edf").write_text("no recording")
-    ran = command("score", model, "cut.edf", raw / f"{NIGHT}.edf", "text.edf", "absent.edf",
-                  "--out", "scores")  # fmt: skip
+    ran = command(
+        "score", model, "cut.edf", raw / f"{NIGHT}.edf", "text.edf", "absent.edf", "--out", "scores"
+    )
     assert ran.code == 65
     assert "3 of 4 recordings failed, the first of them cut: " in ran.err
     failures = pl.read_csv(tmp_path / "scores/failures.csv")
     assert failures["recording"].to_list() == ["cut", "text", "absent"]
     assert (tmp_path / f"scores/{NIGHT}-hypnogram.edf").exists()
     assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == [
-        f"{NIGHT}-hypnodensity.parquet", f"{NIGHT}-hypnogram.edf", "failures.csv", "manifest.json",
-    ]  # fmt: skip
+        f"{NIGHT}-hypnodensity.parquet",
+        f"{NIGHT}-hypnogram.edf",
+        "failures.csv",
+        "manifest.json",
+    ]
     ran = command("score", model, raw / f"{NIGHT}.edf", "--out", "scores")
     assert ran.code == 0, ran.err
     assert "as before" in ran.err
@@ -219,7 +233,11 @@ def test_torch_is_not_needed(raw: Path, model: Path, tmp_path: Path) -> None:
     words = ["score", str(model), str(raw / f"{NIGHT}.edf"), "--out", "scores"]
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
-        cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"scores/{NIGHT}-hypnogram.edf").exists()

@@ -35,14 +35,25 @@ def recording(path: Path) -> None:
 def epoch_set(folder: Path) -> None:
     signals = np.arange(2 * 4 * 5, dtype=np.float32).reshape(2, 4, 5)
     write_epoch_file(
-        folder / "SC4001.safetensors", signals=signals, stages=np.array([1, 4], np.int8),
-        onset=np.array([30.0, 90.0]), hypnogram=np.array([-1, 1, -1, 4], np.int8),
+        folder / "SC4001.safetensors",
+        signals=signals,
+        stages=np.array([1, 4], np.int8),
+        onset=np.array([30.0, 90.0]),
+        hypnogram=np.array([-1, 1, -1, 4], np.int8),
         facts={"recording": "SC4001", "subject": "SC400", "night": 1, "simulated": True},
-    )  # fmt: skip
-    manifest = store.Manifest(EPOCHS_KIND, 1, {
-        "montage": ["a", "b", "c", "d"], "sample_rate": 1.0, "epoch_seconds": 5.0,
-        "stages": ["W", "N1", "N2", "N3", "REM"], "recordings": ["SC4001"],
-    }, ["archive"])  # fmt: skip
+    )
+    manifest = store.Manifest(
+        EPOCHS_KIND,
+        1,
+        {
+            "montage": ["a", "b", "c", "d"],
+            "sample_rate": 1.0,
+            "epoch_seconds": 5.0,
+            "stages": ["W", "N1", "N2", "N3", "REM"],
+            "recordings": ["SC4001"],
+        },
+        ["archive"],
+    )
     manifest.write(folder, [folder / "SC4001.safetensors"])
 
 
@@ -50,9 +61,12 @@ def model(folder: Path) -> None:
     """The settings and the list of weights; the weights themselves would be megabytes."""
     made = build_model("mmasleepnet")
     facts = {
-        "montage": ["a", "b", "c", "d"], "sample_rate": 100.0, "epoch_seconds": 30.0,
-        "stages": ["W", "N1", "N2", "N3", "REM"], "preprocessing": {},
-    }  # fmt: skip
+        "montage": ["a", "b", "c", "d"],
+        "sample_rate": 100.0,
+        "epoch_seconds": 30.0,
+        "stages": ["W", "N1", "N2", "N3", "REM"],
+        "preprocessing": {},
+    }
     save_model(made, folder, facts)
     weights = store.read_tensors(folder / "model.safetensors")
     layout = {name: [str(a.dtype), list(a.shape)] for name, a in weights.arrays.items()}
@@ -68,13 +82,22 @@ def hypnograms(folder: Path) -> None:
         reasons=np.array([0, 0, 0, 0, 0, 1, 2, 0], np.int8),
     )
     mouse = Hypnogram(
-        np.array([0, 1, 2, -1, -1, 0], np.int8), stages.MOUSE, 4.0,
+        np.array([0, 1, 2, -1, -1, 0], np.int8),
+        stages.MOUSE,
+        4.0,
         reasons=np.array([0, 0, 0, 1, 2, 0], np.int8),
-    )  # fmt: skip
+    )
     for name in (
-        "edf-h.edf", "bids-h_events.tsv", "luna-h.annot", "luna-h.eannot", "usleep-h.ids",
-        "usleep-h.tsv", "usleep-h.hyp", "yasa-h.csv", "yasa-h.txt",
-    ):  # fmt: skip
+        "edf-h.edf",
+        "bids-h_events.tsv",
+        "luna-h.annot",
+        "luna-h.eannot",
+        "usleep-h.ids",
+        "usleep-h.tsv",
+        "usleep-h.hyp",
+        "yasa-h.csv",
+        "yasa-h.txt",
+    ):
         formats.write_hypnogram(human, folder / name, to=name.partition("-")[0])
     formats.write_hypnogram(mouse, folder / "accusleepy-h.csv", to="accusleepy")
 

@@ -61,8 +61,10 @@ def test_files_are_paired_by_named_parts(tmp_path: Path) -> None:
     )
     found = find(root)
     assert [(s.id, s.subject, s.night) for s in found] == [
-        ("m-7-1", "m-7", 1), ("m-7-12", "m-7", 12), ("m-8-1", "m-8", 1),
-    ]  # fmt: skip
+        ("m-7-1", "m-7", 1),
+        ("m-7-12", "m-7", 12),
+        ("m-8-1", "m-8", 1),
+    ]
     assert [f.name for f in found[1].files] == ["rec_m-7_n12.edf", "m-7.12.edf", "edf.toml"]
     night = read(found[1])
     assert night.hypnogram is not None
@@ -121,21 +123,33 @@ def test_an_animal_with_4_s_epochs_and_stages_of_its_own(tmp_path: Path) -> None
         events = [(4.0 * i, 4.0, line.split(",")[0]) for i, line in enumerate(lines)]
         edf.write_annotations(tmp_path / f"raw/{name}_stages.edf", events, BEGAN)
     own = {
-        "signals": "{subject}.edf", "hypnograms": "{subject}_stages.edf", "epoch_seconds": 4.0,
+        "signals": "{subject}.edf",
+        "hypnograms": "{subject}_stages.edf",
+        "epoch_seconds": 4.0,
         "stages": ["Wake", "NREM", "REM"],
         "labels": {"wake": "Wake", "slow": "NREM", "para": "REM", "artefact": "movement"},
-    }  # fmt: skip
+    }
     root = settings(tmp_path / "raw", **own)
     night = read(find(root)[0])
     assert night.hypnogram is not None
     assert night.hypnogram.names == ("Wake", "NREM", "REM")
     assert night.hypnogram.counts() == {
-        "Wake": 40, "NREM": 40, "REM": 18, "unknown": 0, "movement": 2, "unannotated": 0,
-    }  # fmt: skip
+        "Wake": 40,
+        "NREM": 40,
+        "REM": 18,
+        "unknown": 0,
+        "movement": 2,
+        "unannotated": 0,
+    }
     preset = {
-        "name": "mice", "data_set": "edf", "montage": ["A", "B"], "sample_rate": 64.0,
-        "epoch_seconds": 4.0, "stages": ["Wake", "NREM", "REM"], "trim": {"rule": "none"},
-    }  # fmt: skip
+        "name": "mice",
+        "data_set": "edf",
+        "montage": ["A", "B"],
+        "sample_rate": 64.0,
+        "epoch_seconds": 4.0,
+        "stages": ["Wake", "NREM", "REM"],
+        "trim": {"rule": "none"},
+    }
     store.write_toml(tmp_path / "mice.toml", preset)
     made = preprocess.preprocess(
         presets.load(str(tmp_path / "mice.toml")), root, tmp_path / "epochs"
@@ -270,11 +284,20 @@ def test_stages_in_the_signals_own_file(tmp_path: Path) -> None:
 
     path = tmp_path / "a.edf"
     writer = pyedflib.EdfWriter(str(path), 1, file_type=pyedflib.FILETYPE_EDFPLUS)
-    writer.setSignalHeader(0, {
-        "label": "A", "dimension": "uV", "sample_frequency": 64, "physical_min": -200,
-        "physical_max": 200, "digital_min": -32768, "digital_max": 32767, "transducer": "",
-        "prefilter": "",
-    })  # fmt: skip
+    writer.setSignalHeader(
+        0,
+        {
+            "label": "A",
+            "dimension": "uV",
+            "sample_frequency": 64,
+            "physical_min": -200,
+            "physical_max": 200,
+            "digital_min": -32768,
+            "digital_max": 32767,
+            "transducer": "",
+            "prefilter": "",
+        },
+    )
     for onset, text in ((0, "Sleep stage W"), (30, "Sleep stage N2"), (45, "Lights off")):
         writer.writeAnnotation(onset, 30 if "Sleep" in text else -1, text)
     writer.writeSamples([np.zeros(64 * 60)])

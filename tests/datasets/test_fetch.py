@@ -22,8 +22,11 @@ from sleeptools.datasets.download import transfer
 from sleeptools.datasets.download.http import Patience
 from sleeptools.errors import DataError, UnavailableError, UsageError
 
-CASSETTE = [f"sleep-cassette/SC4{n}E{end}.edf" for n in ("001", "002", "201", "822")
-            for end in ("0-PSG", "C-Hypnogram")]  # fmt: skip
+CASSETTE = [
+    f"sleep-cassette/SC4{n}E{end}.edf"
+    for n in ("001", "002", "201", "822")
+    for end in ("0-PSG", "C-Hypnogram")
+]
 TELEMETRY = [f"sleep-telemetry/ST7011J{end}.edf" for end in ("0-PSG", "P-Hypnogram")]
 LISTS = ["RECORDS", "RECORDS-v1", "SC-subjects.xls", "ST-subjects.xls"]
 PATIENCE = Patience(attempts=3, timeout=20.0, wait=lambda _: None)
@@ -248,9 +251,12 @@ def start(served: http_server.Served, cwd: Path, before: str = "pass") -> subpro
         f"'sleep-edf', 'raw', '--base-url', '{served.url}', '--trust-sums', '--jobs', '2']))"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=cwd, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"no_proxy": "*"},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -207,12 +207,15 @@ def test_subgroups_are_told_by_folder(tmp_path: Path) -> None:
         written(tmp_path / "ISRUC", subject, number)
     found = isruc.find(tmp_path / "ISRUC")
     assert [(s.id, s.subject, s.night) for s in found] == [
-        ("I-001", "I-001", 1), ("II-001-1", "II-001", 1), ("II-001-2", "II-001", 2),
+        ("I-001", "I-001", 1),
+        ("II-001-1", "II-001", 1),
+        ("II-001-2", "II-001", 2),
         ("III-010", "III-010", 1),
-    ]  # fmt: skip
+    ]
     assert [s.id for s in datasets.find_recordings(isruc, tmp_path / "ISRUC", subset="II")] == [
-        "II-001-1", "II-001-2",
-    ]  # fmt: skip
+        "II-001-1",
+        "II-001-2",
+    ]
     assert [s.id for s in isruc.find(tmp_path / "ISRUC/subgroupIII/10")] == ["III-010"]
     (tmp_path / "ISRUC/subgroupIII").rename(tmp_path / "ISRUC_S3")
     assert [s.id for s in isruc.find(tmp_path / "ISRUC_S3")] == ["III-010"]
@@ -305,10 +308,14 @@ def test_simulated_nights_are_other_people_than_other_sets(tmp_path: Path) -> No
     people = [
         {p.person for p in module.plan(most, 1, subset)}
         for module, most, subset in (
-            (isruc, 100, "I"), (isruc, 8, "II"), (isruc, 10, "III"), (edf, 99, None),
-            (sleep_edf, 100, None), (sleep_edf, 22, "telemetry"),
+            (isruc, 100, "I"),
+            (isruc, 8, "II"),
+            (isruc, 10, "III"),
+            (edf, 99, None),
+            (sleep_edf, 100, None),
+            (sleep_edf, 22, "telemetry"),
         )
-    ]  # fmt: skip
+    ]
     assert len(set.union(*people)) == sum(map(len, people)) == 339
 
 

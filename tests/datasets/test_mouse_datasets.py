@@ -81,8 +81,13 @@ def test_texts_are_read_sample_by_sample(texts: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(eeg.samples(), np.arange(40 * 1024) % 997)
     assert recording.hypnogram is not None
     assert recording.hypnogram.counts() == {
-        "Wake": 10, "NREM": 10, "REM": 10, "unknown": 0, "movement": 10, "unannotated": 0,
-    }  # fmt: skip
+        "Wake": 10,
+        "NREM": 10,
+        "REM": 10,
+        "unknown": 0,
+        "movement": 10,
+        "unannotated": 0,
+    }
     np.testing.assert_array_equal(recording.hypnogram.stages, np.arange(40) % 4 - 1)
     out = preprocess.preprocess(presets.load("slumbernet"), texts, tmp_path / "epochs")
     file = only(out)
@@ -272,10 +277,13 @@ def test_without_h5py_the_error_names_it(
 @pytest.mark.parametrize(
     ("line", "seen"),
     [
-        ("1.0 x", "line 31 is '1.0 x'"), ("1.0", "line 31 is '1.0'"), ("", "line 31 is ''"),
-        ("1 2 3", "line 31 is '1 2 3'"), ("1,5 2,5", "line 31 is '1,5 2,5'"),
+        ("1.0 x", "line 31 is '1.0 x'"),
+        ("1.0", "line 31 is '1.0'"),
+        ("", "line 31 is ''"),
+        ("1 2 3", "line 31 is '1 2 3'"),
+        ("1,5 2,5", "line 31 is '1,5 2,5'"),
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_not_two_numbers(texts: Path, line: str, seen: str) -> None:
     path = texts / "m-1-256Hz.txt"
     lines = path.read_text().splitlines()
@@ -435,10 +443,14 @@ def test_damaged_bytes_are_one_error_or_none(
 @pytest.mark.parametrize(
     ("stem", "subject"),
     [
-        ("chr2_590_freq", "chr2_590"), ("chr2_590", "chr2_590"), ("590-b_12", "590"),
-        ("mouse-01-2", "mouse-01"), ("M3", "M3"), ("20190401_M3", "20190401_M3"),
+        ("chr2_590_freq", "chr2_590"),
+        ("chr2_590", "chr2_590"),
+        ("590-b_12", "590"),
+        ("mouse-01-2", "mouse-01"),
+        ("M3", "M3"),
+        ("20190401_M3", "20190401_M3"),
     ],
-)  # fmt: skip
+)
 def test_files_of_one_animal_are_one_subject(stem: str, subject: str) -> None:
     assert subject_of(stem) == subject
 
@@ -470,9 +482,15 @@ def test_epochs_of_any_length(tmp_path: Path, seconds: float, rate: float) -> No
     recording = made(240, rate, seconds, ramp)
     write_recording(tmp_path / "r" / "m-1.safetensors", recording, {})
     preset = presets.Preset(
-        name="x", data_set="kjaerby", montage=("EEG", "EMG"), sample_rate=round(rate),
-        rate_tolerance=0.001, epoch_seconds=seconds, stages=stages.MOUSE, trim={"rule": "none"},
-    )  # fmt: skip
+        name="x",
+        data_set="kjaerby",
+        montage=("EEG", "EMG"),
+        sample_rate=round(rate),
+        rate_tolerance=0.001,
+        epoch_seconds=seconds,
+        stages=stages.MOUSE,
+        trim={"rule": "none"},
+    )
     preprocess._write_epochs(
         preset, read_recording(tmp_path / "r" / "m-1.safetensors"), tmp_path / "e.safetensors", {}
     )

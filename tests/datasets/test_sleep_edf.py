@@ -37,9 +37,12 @@ def test_telemetry_has_a_muscle_signal_at_100_hz(telemetry: Path, tmp_path: Path
     night = sleep_edf.read(sources[0])
     rates = {label: s.sample_rate for label, s in night.signals.items()}
     assert rates == {
-        "EEG Fpz-Cz": 100, "EEG Pz-Oz": 100, "EOG horizontal": 100, "EMG submental": 100,
+        "EEG Fpz-Cz": 100,
+        "EEG Pz-Oz": 100,
+        "EOG horizontal": 100,
+        "EMG submental": 100,
         "Marker": 1,
-    }  # fmt: skip
+    }
     out = preprocess.preprocess(presets.load("sleep-edf"), telemetry, tmp_path / "epochs")
     file = open_epochs(out).files[0]
     emg = night.signals["EMG submental"].samples()

@@ -71,13 +71,24 @@ def test_the_ceiling_is_of_the_tested_epochs() -> None:
     rng = np.random.default_rng(0)
     made = rng.integers(0, 5, 60).astype(np.int8)
     scored = np.where(rng.random(60) < 0.8, made, rng.integers(0, 5, 60)).astype(np.int8)
-    tested = pl.DataFrame({
-        "protocol": "leak-free", "seed": [0] * 60 + [1] * 60, "subject": "a", "recording": "a1",
-        "epoch": [*range(60)] * 2, "stage": [*scored] * 2, "predicted": [0] * 120,
-    }).with_columns(pl.col("stage", "predicted").cast(pl.Int8))  # fmt: skip
-    known = pl.DataFrame({
-        "recording": ["a1"], "stages_2": [made.tolist()], "scorer_2": [true_stages.NAME],
-    })  # fmt: skip
+    tested = pl.DataFrame(
+        {
+            "protocol": "leak-free",
+            "seed": [0] * 60 + [1] * 60,
+            "subject": "a",
+            "recording": "a1",
+            "epoch": [*range(60)] * 2,
+            "stage": [*scored] * 2,
+            "predicted": [0] * 120,
+        }
+    ).with_columns(pl.col("stage", "predicted").cast(pl.Int8))
+    known = pl.DataFrame(
+        {
+            "recording": ["a1"],
+            "stages_2": [made.tolist()],
+            "scorer_2": [true_stages.NAME],
+        }
+    )
     names = ("W", "N1", "N2", "N3", "REM")
     found = scorers.ceiling(tested, known, names)
     assert found == pytest.approx(cohen_kappa_score(scored, made))

@@ -41,14 +41,22 @@ def test_bounds_are_those_of_scipy(name, count):
         return metrics.OF_ALL[name](matrices[np.asarray(index).astype(int)].sum(0))
 
     known = stats.bootstrap(
-        (np.arange(count),), of, n_resamples=2, vectorized=False, method="percentile",
+        (np.arange(count),),
+        of,
+        n_resamples=2,
+        vectorized=False,
+        method="percentile",
         rng=np.random.default_rng(0),
-    )  # fmt: skip
+    )
     known.bootstrap_distribution = statistic(bootstrap.draws(count))[:, 0]
     expected = stats.bootstrap(
-        (np.arange(count),), of, n_resamples=0, vectorized=False, method="BCa",
+        (np.arange(count),),
+        of,
+        n_resamples=0,
+        vectorized=False,
+        method="BCa",
         bootstrap_result=known,
-    ).confidence_interval  # fmt: skip
+    ).confidence_interval
     assert found.value[0] == metrics.OF_ALL[name](matrices.sum(0))
     np.testing.assert_allclose([found.low[0], found.high[0]], expected, rtol=1e-12)
     assert found.low[0] < found.value[0] < found.high[0]
@@ -90,9 +98,7 @@ def test_what_has_no_interval():
     assert np.isnan([same.low, same.high]).all()
     matrices = subjects(0, 6)
     matrices[1:, 4] = 0  # one subject alone has the last stage
-    f1 = bootstrap.bootstrap(
-        lambda w: metrics.f1(np.tensordot(w, matrices, 1)), 6
-    )  # fmt: skip
+    f1 = bootstrap.bootstrap(lambda w: metrics.f1(np.tensordot(w, matrices, 1)), 6)
     assert np.isfinite(f1.value).all()
     assert np.isfinite(f1.low[:4]).all()
     assert np.isnan([f1.low[4], f1.high[4]]).all()

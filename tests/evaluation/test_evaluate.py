@@ -63,9 +63,20 @@ def test_tidy_table_is_written_twice(run):
     table = pl.read_parquet(run / "metrics.parquet")
     assert table.equals(found.table)
     assert table.columns == [
-        "run", "protocol", "seed", "fold", "recording", "subject", "level", "metric", "stage",
-        "value", "low", "high", "seed_sd",
-    ]  # fmt: skip
+        "run",
+        "protocol",
+        "seed",
+        "fold",
+        "recording",
+        "subject",
+        "level",
+        "metric",
+        "stage",
+        "value",
+        "low",
+        "high",
+        "seed_sd",
+    ]
     csv = pl.read_csv(run / "metrics.csv")
     assert len(csv) == len(table)
     pooled = table.filter(
@@ -136,16 +147,44 @@ def test_json_has_stable_keys_and_no_nan(run):
     text = json.dumps(evaluate(run).as_json(), allow_nan=False)
     facts = json.loads(text)
     assert list(facts) == [
-        "format", "version", "run", "model", "stages", "simulated", "complete", "missing",
-        "leakage", "notes", "results", "difference", "intervals", "agreement", "scorers",
-        "day_correlation", "calibration", "reliability", "temperatures", "selection", "gain",
+        "format",
+        "version",
+        "run",
+        "model",
+        "stages",
+        "simulated",
+        "complete",
+        "missing",
+        "leakage",
+        "notes",
+        "results",
+        "difference",
+        "intervals",
+        "agreement",
+        "scorers",
+        "day_correlation",
+        "calibration",
+        "reliability",
+        "temperatures",
+        "selection",
+        "gain",
         "review",
-    ]  # fmt: skip
+    ]
     first = facts["results"][0]
     assert list(first) == [
-        "protocol", "seed", "optimistic", "folds", "subjects", "recordings", "epochs",
-        "macro_over_stages", "metrics", "per_stage", "confusion", "per_subject",
-    ]  # fmt: skip
+        "protocol",
+        "seed",
+        "optimistic",
+        "folds",
+        "subjects",
+        "recordings",
+        "epochs",
+        "macro_over_stages",
+        "metrics",
+        "per_stage",
+        "confusion",
+        "per_subject",
+    ]
     assert first["per_stage"]["N3"]["f1"] is None
     assert first["metrics"]["accuracy"] == 1
     assert first["macro_over_stages"] == first["per_subject"][0]["stages"] == 4
@@ -256,9 +295,12 @@ def test_intervals_stand_in_every_table(tmp_path):
     assert pooled.value == pytest.approx(found.pooled("leak-free")["kappa"])
     assert pooled.low < pooled.value < pooled.high
     row = found.table.filter(
-        pl.col("seed").is_null(), pl.col("stage").is_null(),
-        protocol="leak-free", level="pooled", metric="kappa",
-    ).to_dicts()[0]  # fmt: skip
+        pl.col("seed").is_null(),
+        pl.col("stage").is_null(),
+        protocol="leak-free",
+        level="pooled",
+        metric="kappa",
+    ).to_dicts()[0]
     assert (row["value"], row["low"], row["high"]) == pooled
     each = [r["metrics"]["kappa"] for r in found.as_json()["results"][:2]]
     assert row["seed_sd"] == pytest.approx(np.std(each, ddof=1))
@@ -283,11 +325,16 @@ def add_nights(run, **columns):
     """Write nights.parquet as train does; the nights of a synthetic run begin at 1,800 s."""
     first = predictions(run).group_by("recording", "subject", maintain_order=True).agg("stage")
     table = first.select(
-        "recording", "subject", pl.lit(1, pl.Int64).alias("night"),
-        pl.lit(30.0).alias("epoch_seconds"), pl.col("stage").alias("hypnogram"),
-        pl.lit(0.0).alias("hypnogram_onset"), pl.lit(None, pl.Float64).alias("lights_off"),
-        pl.lit(None, pl.Float64).alias("lights_on"), pl.lit(None, pl.String).alias("scorer"),
-    ).with_columns(**columns)  # fmt: skip
+        "recording",
+        "subject",
+        pl.lit(1, pl.Int64).alias("night"),
+        pl.lit(30.0).alias("epoch_seconds"),
+        pl.col("stage").alias("hypnogram"),
+        pl.lit(0.0).alias("hypnogram_onset"),
+        pl.lit(None, pl.Float64).alias("lights_off"),
+        pl.lit(None, pl.Float64).alias("lights_on"),
+        pl.lit(None, pl.String).alias("scorer"),
+    ).with_columns(**columns)
     store.write_table(run / "nights.parquet", table)
     return table
 
@@ -466,8 +513,10 @@ def test_options_from_a_settings_file():
     assert options_from({"model": "mmasleepnet"}) == nothing | {"model": "mmasleepnet"}
     found = options_from({"model": {"name": "x", "eeg": 6}, "recipe": recipe, "seeds": [0, 1]})
     assert found == {
-        "model": "x", "seeds": (0, 1), "settings": {"model": {"eeg": 6}, "recipe": recipe},
-    }  # fmt: skip
+        "model": "x",
+        "seeds": (0, 1),
+        "settings": {"model": {"eeg": 6}, "recipe": recipe},
+    }
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,10 @@ def test_per_stage_as_in_scikit_learn(pair):
     )
     absent = np.setdiff1d(range(n), there)
     for found, wanted in zip(
-        (metrics.precision(matrix), metrics.recall(matrix), metrics.f1(matrix)), expected,
+        (metrics.precision(matrix), metrics.recall(matrix), metrics.f1(matrix)),
+        expected,
         strict=False,
-    ):  # fmt: skip
+    ):
         np.testing.assert_allclose(found[there], wanted)
         assert np.isnan(found[absent]).all()
     np.testing.assert_array_equal(metrics.support(matrix)[there], expected[3])
@@ -232,8 +233,9 @@ def test_one_stage_alone(epochs, perfect):
         if not epochs or name == "explained_variance":
             assert np.isnan(of(matrix))
     if epochs:
-        expected = sk.f1_score(truth, truth if perfect else truth + 1, labels=[0], average="macro",
-                               zero_division=0)  # fmt: skip
+        expected = sk.f1_score(
+            truth, truth if perfect else truth + 1, labels=[0], average="macro", zero_division=0
+        )
         assert metrics.macro_f1(matrix) == expected
 
 

@@ -57,9 +57,11 @@ def test_the_other_human_results():
         if "973761" not in r["source"]
     }
     assert found == {
-        ("masleepnet", "20"): 0.8453, ("masleepnet", "78"): 0.8256,
-        ("ulw-sleepnet", "20"): 0.869, ("ulw-sleepnet", "78"): 0.814,
-    }  # fmt: skip
+        ("masleepnet", "20"): 0.8453,
+        ("masleepnet", "78"): 0.8256,
+        ("ulw-sleepnet", "20"): 0.869,
+        ("ulw-sleepnet", "78"): 0.814,
+    }
     assert len(published.results("human")) == 20
 
 
@@ -102,9 +104,15 @@ def test_no_number_travels_without_source_and_protocol():
 
 def ours(**changed):
     known = {
-        "preset": "sleep-edf", "simulated": False, "subjects": 20, "epochs": 42308, "folds": 20,
-        "rules": "R&K, stages 3 and 4 are N3", "optimistic": True, "model": "mmasleepnet",
-    }  # fmt: skip
+        "preset": "sleep-edf",
+        "simulated": False,
+        "subjects": 20,
+        "epochs": 42308,
+        "folds": 20,
+        "rules": "R&K, stages 3 and 4 are N3",
+        "optimistic": True,
+        "model": "mmasleepnet",
+    }
     return published.Protocol(**(known | changed))
 
 
@@ -159,7 +167,7 @@ def test_settings_and_recipes_that_differ_are_named():
     assert found == [
         "setting modalities eeg against all of the paper",
         "recipe passes 2 against 150 of the paper",
-    ]  # fmt: skip
+    ]
     (found,) = published.differences(ours(recipe={"variant": "default", "passes": 150}), row)
     assert found == "recipe variant default, neither of paper and authors"
 
@@ -179,8 +187,9 @@ def test_a_run_is_set_beside_the_papers(tmp_path):
     found = evaluation.compute(open_run(run))
     lines = comparison.lines(found)
     assert [line.who for line in lines if line.ours] == [
-        "ours, mouse-cnn", "ours, mouse-cnn, mean of subjects",
-    ] * 2  # fmt: skip
+        "ours, mouse-cnn",
+        "ours, mouse-cnn, mean of subjects",
+    ] * 2
     each = found.subjects.filter(protocol="leak-free")["accuracy"].mean()
     assert lines[1].values["accuracy"] == pytest.approx(each)
     assert lines[0].values["accuracy"] == found.pooled("leak-free")["accuracy"]

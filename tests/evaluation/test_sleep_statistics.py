@@ -20,10 +20,17 @@ def numbers(stages, onset=None, **when):
 def test_a_night_by_hand():
     found = numbers(NIGHT, lights_off=0.0, lights_on=300.0)
     expected = {
-        "tib": 5, "spt": 3.5, "tst": 3, "se": 0.6, "sme": 3 / 3.5, "sol": 1, "waso": 0.5,
-        "rem_latency_from_sleep_onset": 2.5, "rem_latency_from_lights_off": 3.5,
+        "tib": 5,
+        "spt": 3.5,
+        "tst": 3,
+        "se": 0.6,
+        "sme": 3 / 3.5,
+        "sol": 1,
+        "waso": 0.5,
+        "rem_latency_from_sleep_onset": 2.5,
+        "rem_latency_from_lights_off": 3.5,
         "transitions": 7,
-    }  # fmt: skip
+    }
     assert {name: found[name, None] for name in expected} == pytest.approx(expected)
     assert [found["minutes", s] for s in HUMAN] == [2, 0.5, 1.5, 0.5, 0.5]
     assert [found["share", s] for s in HUMAN[1:]] == pytest.approx([1 / 6, 1 / 2, 1 / 6, 1 / 6])

@@ -16,14 +16,18 @@ from sleeptools.recording.recording import Recording, Signal
 
 READ_BY_BOTH = (
     "edf-samples/edfio__short_psg.bdf",
-    "edf-samples/edfio__test_subsecond.edf", "edf-samples/edfize__simulated-01.edf",
-    "edf-samples/mne__duplicate_channel_labels.edf", "edf-samples/mne__test_bdf_stim_channel.bdf",
-    "edf-samples/mne__test_edf_stim_channel.edf", "edf-samples/pyedflib__test_generator.bdf",
+    "edf-samples/edfio__test_subsecond.edf",
+    "edf-samples/edfize__simulated-01.edf",
+    "edf-samples/mne__duplicate_channel_labels.edf",
+    "edf-samples/mne__test_bdf_stim_channel.bdf",
+    "edf-samples/mne__test_edf_stim_channel.edf",
+    "edf-samples/pyedflib__test_generator.bdf",
     "edf-samples/pyedflib__test_generator_datarec_generator_0_5.bdf",
     "edf-samples/pyedflib__test_generator_datarec_generator_2.bdf",
-    "edf-samples/pyedflib__test_subsecond.edf", "edf-samples/pyedflib__test_utf8.edf",
+    "edf-samples/pyedflib__test_subsecond.edf",
+    "edf-samples/pyedflib__test_utf8.edf",
     "sleep-edf/SC4001E0-PSG_first300s.edf",
-)  # fmt: skip
+)
 READ_BY_US = {  # and what pyedflib refuses; the samples are right in each
     "edf-samples/EDFjl__test_uneven_samp.edf": "the startdate is incorrect",  # day 42 of month 0
     "edf-samples/EDFjl__bdf_test.edf": "the label is incorrect",  # EDF+ without annotations
@@ -60,8 +64,17 @@ def test_samples_equal_pyedflib(real_data: Path, name: str) -> None:
             np.testing.assert_allclose(signal.samples(), wanted, rtol=2e-6, atol=2e-6 * scale)
 
 
-FIELDS = {"label": 16, "transducer": 80, "unit": 8, "p-": 8, "p+": 8, "d-": 8, "d+": 8,
-          "filter": 80, "samples": 8}  # fmt: skip
+FIELDS = {
+    "label": 16,
+    "transducer": 80,
+    "unit": 8,
+    "p-": 8,
+    "p+": 8,
+    "d-": 8,
+    "d+": 8,
+    "filter": 80,
+    "samples": 8,
+}
 
 
 def decoded(path: Path) -> list[np.ndarray]:
@@ -209,11 +222,15 @@ def test_cannot_be_told_by_shape_from_the_real_file(
     ours = night[1].read_bytes()
     count = 7
     for name, start, stop in (
-        ("version", 0, 8), ("header size", 184, 192), ("reserved", 192, 236),
-        ("record seconds", 244, 252), ("signals", 252, 256), ("labels", 256, 256 + 16 * count),
+        ("version", 0, 8),
+        ("header size", 184, 192),
+        ("reserved", 192, 236),
+        ("record seconds", 244, 252),
+        ("signals", 252, 256),
+        ("labels", 256, 256 + 16 * count),
         ("transducers to prefilters", 256 + 16 * count, 256 + 216 * count),
         ("samples per record", 256 + 216 * count, 256 + 224 * count),
-    ):  # fmt: skip
+    ):
         assert ours[start:stop].split() == real[start:stop].split(), name
 
 

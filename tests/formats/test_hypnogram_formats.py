@@ -111,14 +111,20 @@ def test_formats_without_times(names, to, file, reasons, codes, seconds, shift, 
     found = read_back(path, written, to)
     assert (found.names, found.epoch_seconds, found.onset) == (names, seconds, 0)
     assert len(found) == len(written) + shift  # labelled, unknown and dropped: nothing else
-    kept = hypnogram_of(names, [-3] * shift + [min(c, len(names) - 1) for c in codes][max(-shift, 0):],
-                seconds, 0)  # fmt: skip
+    kept = hypnogram_of(
+        names, [-3] * shift + [min(c, len(names) - 1) for c in codes][max(-shift, 0) :], seconds, 0
+    )
     assert by_time(found) == by_time(kept, reasons)
     said(notes, kept, reasons)
     dropped = [n for n in notes if "before the recording are left out" in n]
-    assert dropped == ([] if shift >= 0 else [
-        f"{(Path(file).suffix == '.eannot' and 'luna .eannot') or to} has no times: "
-        f"{-shift * seconds:g} s before the recording are left out"])  # fmt: skip
+    assert dropped == (
+        []
+        if shift >= 0
+        else [
+            f"{(Path(file).suffix == '.eannot' and 'luna .eannot') or to} has no times: "
+            f"{-shift * seconds:g} s before the recording are left out"
+        ]
+    )
 
 
 @pytest.mark.parametrize(("names", "to", "file", "reasons"), cases(UNTIMED))

@@ -13,37 +13,51 @@ from sleeptools import formats, registry
 from sleeptools.errors import DataError, UsageError
 
 XML = '<?xml version="1.0" encoding="UTF-8" standalone="no"?>'
-NSRR = XML + """
+NSRR = (
+    XML
+    + """
 <PSGAnnotation><SoftwareVersion>Compumedics</SoftwareVersion><EpochLength>30</EpochLength>
 <ScoredEvents>
 <ScoredEvent><EventType/><EventConcept>Recording Start Time</EventConcept><Start>0</Start>
 <Duration>210.0</Duration><ClockTime>01.01.85 23.58.30</ClockTime></ScoredEvent>
 <ScoredEvent><EventType>Respiratory|Respiratory</EventType><EventConcept>Hypopnea|Hypopnea
 </EventConcept><Start>33.5</Start><Duration>12.25</Duration></ScoredEvent>
-""" + "".join(
-    f"<ScoredEvent><EventType>Stages|Stages</EventType><EventConcept>{concept}</EventConcept>"
-    f"<Start>{start}.0</Start><Duration>{duration}.0</Duration></ScoredEvent>"
-    for concept, start, duration in (
-        ("Wake|0", 0, 30), ("Stage 1 sleep|1", 30, 30), ("Stage 2 sleep|2", 60, 30),
-        ("Stage 3 sleep|3", 90, 30), ("Stage 4 sleep|4", 120, 30), ("REM sleep|5", 150, 30),
-        ("Movement|6", 180, 30), ("Unscored|9", 210, 30),
+"""
+    + "".join(
+        f"<ScoredEvent><EventType>Stages|Stages</EventType><EventConcept>{concept}</EventConcept>"
+        f"<Start>{start}.0</Start><Duration>{duration}.0</Duration></ScoredEvent>"
+        for concept, start, duration in (
+            ("Wake|0", 0, 30),
+            ("Stage 1 sleep|1", 30, 30),
+            ("Stage 2 sleep|2", 60, 30),
+            ("Stage 3 sleep|3", 90, 30),
+            ("Stage 4 sleep|4", 120, 30),
+            ("REM sleep|5", 150, 30),
+            ("Movement|6", 180, 30),
+            ("Unscored|9", 210, 30),
+        )
     )
-) + "</ScoredEvents></PSGAnnotation>"  # fmt: skip
+    + "</ScoredEvents></PSGAnnotation>"
+)
 PROFUSION = XML + (
     "<CMPStudyConfig><EpochLength>30</EpochLength><ScoredEvents></ScoredEvents><SleepStages>"
     + "".join(f"<SleepStage>{n}</SleepStage>" for n in (0, 1, 2, 3, 4, 5, 6, 9))
     + "</SleepStages></CMPStudyConfig>"
 )
 R_K = [0, 1, 2, 3, 3, 4, -2, -1]
-NOXTURNAL = "\r\n".join([
-    "Start Time,End Time,Event,Duration,", "[],[],[],[s],",
-    "15/01/2016 23:59:00,15/01/2016 23:59:30,Wake,30,",
-    "15/01/2016 23:59:08,15/01/2016 23:59:09,Notification,1,",
-    "15/01/2016 23:59:30,16/01/2016 00:00:00,N1,30,",
-    "16/01/2016 00:00:00,16/01/2016 00:00:30,N2,30,",
-    "16/01/2016 00:01:00,16/01/2016 00:01:30,N3,30,",
-    "16/01/2016 00:01:30,16/01/2016 00:02:00,REM,30,", "",
-])  # fmt: skip
+NOXTURNAL = "\r\n".join(
+    [
+        "Start Time,End Time,Event,Duration,",
+        "[],[],[],[s],",
+        "15/01/2016 23:59:00,15/01/2016 23:59:30,Wake,30,",
+        "15/01/2016 23:59:08,15/01/2016 23:59:09,Notification,1,",
+        "15/01/2016 23:59:30,16/01/2016 00:00:00,N1,30,",
+        "16/01/2016 00:00:00,16/01/2016 00:00:30,N2,30,",
+        "16/01/2016 00:01:00,16/01/2016 00:01:30,N3,30,",
+        "16/01/2016 00:01:30,16/01/2016 00:02:00,REM,30,",
+        "",
+    ]
+)
 VISBRAIN = (
     "*Duration_sec\t300.0\n*Datafile\tnight.edf\nWake\t60.0\nN1\t90\nN2\t150.0\nREM\t240\n"
     "Art\t270\n"
@@ -55,25 +69,48 @@ FILES = {  # name: content, options, stages (reasons below 0), begin
     "visbrain": (VISBRAIN, {}, [0, 0, 1, 2, 2, 4, 4, 4, -2, -3], None),
     "labels": ("W\nN1\nS2\nstage 4\nREM\nMT\n?\n\n\n", {}, [0, 1, 2, 3, 4, -2, -1], None),
     "labels numbers": ("0\n1\n2\n3\n5\n\n", {"scheme": "isruc"}, [0, 1, 2, 3, 4], None),
-    "yasa": ("Time,Stage\n2020-01-01 23:59:30,WAKE\n2020-01-02 00:00:00,UNS\n", {}, [0, -1],
-             datetime(2020, 1, 1, 23, 59, 30)),
+    "yasa": (
+        "Time,Stage\n2020-01-01 23:59:30,WAKE\n2020-01-02 00:00:00,UNS\n",
+        {},
+        [0, -1],
+        datetime(2020, 1, 1, 23, 59, 30),
+    ),
     "yasa numbers": ("Epoch,Stage\n0,-2\n1,-1\n2,4\n", {"scheme": "yasa"}, [-1, -2, 4], None),
     "usleep": ("init,duration,stage\n0,60,W\n60,30,UNKNOWN\n", {}, [0, 0, -1], None),
     "usleep ids": ("0,60,W\n60,30,N2\n120,30,REM\n", {}, [0, 0, 2, -3, 4], None),
-    "accusleepy": ("brain_state,confidence_score\n1,0.9\n2,1\n3,0.5\n-1,0\n",
-                   {"epoch_seconds": 2.5}, [2, 0, 1, -1], None),
-    "bids": ("onset\tduration\ttrial_type\n-30\t30\tW\n0\t30\tN1\n12.5\t3\tarousal\n", {},
-             [0, 1], None),
-    "luna": ("# N1 | stage one\nclass\tinstance\tchannel\tstart\tstop\tmeta\nW\t.\t.\t0\t30\t.\n"
-             "spindle\t1\tC3\t12.1\t13.0\t.\nN1\t.\t.\t30\t+30\t.\nR\t.\t.\te:3\te:4\t.\n",
-             {}, [0, 1, 4, 4], None),
-    "luna clock": ("W\t23:59:30\t...\nN2\t00:00:30\t+60\nR\t00:01:30\t00:02:00\n", {},
-                   [0, 0, 2, 2, 4], time(23, 59, 30)),
+    "accusleepy": (
+        "brain_state,confidence_score\n1,0.9\n2,1\n3,0.5\n-1,0\n",
+        {"epoch_seconds": 2.5},
+        [2, 0, 1, -1],
+        None,
+    ),
+    "bids": (
+        "onset\tduration\ttrial_type\n-30\t30\tW\n0\t30\tN1\n12.5\t3\tarousal\n",
+        {},
+        [0, 1],
+        None,
+    ),
+    "luna": (
+        "# N1 | stage one\nclass\tinstance\tchannel\tstart\tstop\tmeta\nW\t.\t.\t0\t30\t.\n"
+        "spindle\t1\tC3\t12.1\t13.0\t.\nN1\t.\t.\t30\t+30\t.\nR\t.\t.\te:3\te:4\t.\n",
+        {},
+        [0, 1, 4, 4],
+        None,
+    ),
+    "luna clock": (
+        "W\t23:59:30\t...\nN2\t00:00:30\t+60\nR\t00:01:30\t00:02:00\n",
+        {},
+        [0, 0, 2, 2, 4],
+        time(23, 59, 30),
+    ),
     "luna unsorted": (
-        "N1\t00:00:00\t00:00:30\nW\t23:59:00\t00:00:00\n", {}, [0, 0, 1], time(23, 59)
+        "N1\t00:00:00\t00:00:30\nW\t23:59:00\t00:00:00\n",
+        {},
+        [0, 0, 1],
+        time(23, 59),
     ),
     "luna elapsed": ("N1\t.\t0+00:01:00\t0+00:01:30\n", {}, [-3, -3, 1], None),
-}  # fmt: skip
+}
 
 
 def put(path: Path, content: str, encoding: str = "utf-8") -> Path:
@@ -161,8 +198,11 @@ BAD = {  # name: content, message
     "cells": ("onset\tduration\ttrial_type\n0\t30\n", "line 2 has 2 cells, the header 3"),
     "gap in epochs": ("Epoch,Stage\n0,WAKE\n2,N1\n", "epoch 2 follows 0"),
     "epoch twice": ("Epoch,Stage\n0,WAKE\n0,WAKE\n", "epoch 0 follows 0"),
-    "uneven times": ("Time,Stage\n2020-01-01 22:00:00,WAKE\n2020-01-01 22:00:30,WAKE\n"
-                     "2020-01-01 22:02:00,WAKE\n", "not one epoch apart"),
+    "uneven times": (
+        "Time,Stage\n2020-01-01 22:00:00,WAKE\n2020-01-01 22:00:30,WAKE\n"
+        "2020-01-01 22:02:00,WAKE\n",
+        "not one epoch apart",
+    ),
     "end before": (VISBRAIN.replace("N1\t90", "N1\t30"), "line 4: the stage ends at 30 s"),
     "past the end": (VISBRAIN.replace("270", "330"), "ends at 330 s, expected 240 to 300"),
     "entity bomb": (BOMB, "declares XML entities"),
@@ -183,7 +223,7 @@ BAD = {  # name: content, message
     "BIDS numbers": ("onset\tduration\ttrial_type\n0\t30\t4\n", "stages are numbers ('4')"),
     "Confidence": ("brain_state\n1\n7\n", "unknown stage text '7' in scheme accusleepy"),
     "no rows": ("brain_state\n", "holds no labels"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -225,9 +265,29 @@ def test_damage_never_ends_in_a_traceback(name: str, data: some.DataObject, tmp_
     content, options, _, _ = FILES[name]
     start = data.draw(some.integers(0, len(content)))
     stop = min(len(content), start + data.draw(some.integers(0, 12)))
-    piece = data.draw(some.sampled_from([
-        "", "\0", "\t", ",", "\n", "-", "9" * 40, "1e308", "nan", "'", '"', "\x85", "\u2028", "&x;",
-        "0" * 350 + "1", "99:99:99", "31/02/2016", content[start : stop + 60] * 2,
-    ]))  # fmt: skip
+    piece = data.draw(
+        some.sampled_from(
+            [
+                "",
+                "\0",
+                "\t",
+                ",",
+                "\n",
+                "-",
+                "9" * 40,
+                "1e308",
+                "nan",
+                "'",
+                '"',
+                "\x85",
+                "\u2028",
+                "&x;",
+                "0" * 350 + "1",
+                "99:99:99",
+                "31/02/2016",
+                content[start : stop + 60] * 2,
+            ]
+        )
+    )
     path = put(tmp_path / "h", content[:start] + piece + content[stop:])
     assert len(refusal(path, options)) < 400

@@ -11,10 +11,17 @@ from sleeptools.errors import DataError, NoStagesError
 from sleeptools.recording.hypnogram import Hypnogram
 
 HEADER = [
-    "File name,mouse.kcd", "Result analysis file name,mouse.raf", "Subject,mouse", "Gender,Male",
-    "Age,0Year 3Month", "", "Memo,", *(f"Free comment {i},," for i in range(1, 11)), "",
+    "File name,mouse.kcd",
+    "Result analysis file name,mouse.raf",
+    "Subject,mouse",
+    "Gender,Male",
+    "Age,0Year 3Month",
+    "",
+    "Memo,",
+    *(f"Free comment {i},," for i in range(1, 11)),
+    "",
     "Time,Epoch No.,Stage,",
-]  # fmt: skip
+]
 START = datetime(2018, 12, 4, 23, 59, 50)
 
 

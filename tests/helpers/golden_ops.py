@@ -1,4 +1,6 @@
-"""Makes the golden vectors in tests/data/golden, and reads them: run `python tests/helpers/golden_ops.py`.
+"""Makes the golden vectors in tests/data/golden, and reads them.
+
+Run `python tests/helpers/golden_ops.py` to make them.
 
 Format "sleeptools-golden", version 1, one safetensors file an op, `op_NAME.safetensors`: tensors
 `CASE.arg0`, `CASE.arg1`, ... and `CASE.expected`; the metadata entry `arguments` is a JSON list of

@@ -12,6 +12,9 @@ def hypnogram_of(
     """Codes 0, 1, ... are stages, -1, -2, -3 the reasons for none."""
     code = np.array(codes, np.int8)
     return Hypnogram(
-        np.where(code >= 0, code, -1).astype(np.int8), names, seconds, onset,
+        np.where(code >= 0, code, -1).astype(np.int8),
+        names,
+        seconds,
+        onset,
         np.where(code >= 0, stages.SCORED, -code).astype(np.int8),
-    )  # fmt: skip
+    )

@@ -8,9 +8,19 @@ from sleeptools.recording.stages import HUMAN
 
 
 def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
-    folder, *, subjects=4, nights=1, count=20, seed=0, names=HUMAN, channels=4,
-    sample_rate=100.0, epoch_seconds=30.0, gaps=(), prefix="S",
-):  # fmt: skip
+    folder,
+    *,
+    subjects=4,
+    nights=1,
+    count=20,
+    seed=0,
+    names=HUMAN,
+    channels=4,
+    sample_rate=100.0,
+    epoch_seconds=30.0,
+    gaps=(),
+    prefix="S",
+):
     """Write a set of epochs and return its folder; before each of `gaps` an epoch is left out."""
     rng = np.random.default_rng(seed)
     time_ = np.arange(round(sample_rate * epoch_seconds)) / sample_rate  # s
@@ -23,17 +33,24 @@ def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
             waves = np.sin(2 * np.pi * (1 + 3 * stages[:, None, None]) * time_) * 30
             noise = rng.normal(0, 15, (count, channels, len(time_)))
             write_epoch_file(
-                folder / f"{name}.safetensors", signals=(waves + noise).astype(np.float32),
-                stages=stages, onset=epoch_seconds * place, hypnogram=stages,
+                folder / f"{name}.safetensors",
+                signals=(waves + noise).astype(np.float32),
+                stages=stages,
+                onset=epoch_seconds * place,
+                hypnogram=stages,
                 facts={"recording": name, "subject": name[:-1], "night": night, "simulated": True},
-            )  # fmt: skip
+            )
             recordings.append(name)
     montage = [f"channel {i}" for i in range(channels)]
     facts = {
-        "montage": montage, "sample_rate": sample_rate, "epoch_seconds": epoch_seconds,
-        "stages": list(names), "recordings": recordings, "preset": {"name": "tiny"},
+        "montage": montage,
+        "sample_rate": sample_rate,
+        "epoch_seconds": epoch_seconds,
+        "stages": list(names),
+        "recordings": recordings,
+        "preset": {"name": "tiny"},
         "excluded": {"movement": 3},
-    }  # fmt: skip
+    }
     files = [folder / f"{name}.safetensors" for name in recordings]
     store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, facts).write(folder, files)
     return folder

@@ -94,10 +94,15 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
     who = [f"{prefix}{i:02d}" for i in range(subjects)]
     tests = [part.tolist() for part in np.array_split(who, folds)]
     config = {
-        "format": "sleeptools-run", "version": 1, "model": model, "folds": folds,
-        "folds_from": "seed", "protocols": list(protocols), "seeds": list(seeds),
+        "format": "sleeptools-run",
+        "version": 1,
+        "model": model,
+        "folds": folds,
+        "folds_from": "seed",
+        "protocols": list(protocols),
+        "seeds": list(seeds),
         "recipe": {"batch": 64, "passes": passes},
-    }  # fmt: skip
+    }
     store.write_toml(folder / "config.toml", config)
     roles = []
     for protocol in protocols:
@@ -121,30 +126,50 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
                 store.write_text(place / "audit.csv", "\n".join(["protocol,pass,purpose", *lines]))
                 store.write_json(
                     place / "config.json",
-                    {"format": "sleeptools-model", "version": 1, "stages": list(names),
-                     "epoch_seconds": epoch_seconds, "simulated": simulated,
-                     "preprocessing": {"preset": {"name": preset}}},
-                )  # fmt: skip
+                    {
+                        "format": "sleeptools-model",
+                        "version": 1,
+                        "stages": list(names),
+                        "epoch_seconds": epoch_seconds,
+                        "simulated": simulated,
+                        "preprocessing": {"preset": {"name": preset}},
+                    },
+                )
     store.write_table(
         folder / "folds.parquet",
         pl.DataFrame(roles, schema=["protocol", "fold", "subject", "role"], orient="row"),
     )
     data = {
-        "preset": {"name": preset, "rules": "R&K, stages 3 and 4 are N3",
-                   "trim": {"rule": "drop-then-trim", "margin_minutes": 30.0}},
+        "preset": {
+            "name": preset,
+            "rules": "R&K, stages 3 and 4 are N3",
+            "trim": {"rule": "drop-then-trim", "margin_minutes": 30.0},
+        },
         "montage": ["EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal", "EMG submental"],
-        "sample_rate": 100.0, "epoch_seconds": epoch_seconds, "stages": list(names),
-        "recordings": [f"{s}{n + 1}" for s in who for n in range(nights)], "subjects": who,
+        "sample_rate": 100.0,
+        "epoch_seconds": epoch_seconds,
+        "stages": list(names),
+        "recordings": [f"{s}{n + 1}" for s in who for n in range(nights)],
+        "subjects": who,
         "counts": dict.fromkeys(names, subjects * nights * epochs // len(names)),
         "excluded": {"unknown": 12, "movement": 7, "wake trimmed": 430},
         "simulated": simulated,
-    }  # fmt: skip
+    }
     facts = {
-        "model": model, "parameters": 1581637, "montage": data["montage"], "stages": list(names),
-        "sample_rate": 100.0, "epoch_seconds": epoch_seconds, "simulated": simulated, "data": data,
-        "folds": folds, "protocols": list(protocols), "seeds": list(seeds), "device": "cpu",
+        "model": model,
+        "parameters": 1581637,
+        "montage": data["montage"],
+        "stages": list(names),
+        "sample_rate": 100.0,
+        "epoch_seconds": epoch_seconds,
+        "simulated": simulated,
+        "data": data,
+        "folds": folds,
+        "protocols": list(protocols),
+        "seeds": list(seeds),
+        "device": "cpu",
         "selection": "validation kappa",
-    }  # fmt: skip
+    }
     argv = ["/usr/bin/sleeptools", "train", "epochs", str(folder.name)]
     store.Manifest("sleeptools-run", facts=facts, argv=argv).write(folder)
     return folder
@@ -159,15 +184,22 @@ def explain(folder, *, names=HUMAN, epochs=300, modalities=("EEG 1", "EEG 2", "E
         points = rng.normal(0, 1, (4, epochs, 2)) + np.stack([np.sin(stage), np.cos(stage)], 1)
         ways = ("before pca", "after pca", "before t-sne", "after t-sne")
         arrays = {
-            "recording": np.zeros(epochs, np.int32), "epoch": index, "stage": stage,
-            "predicted": stage, "modality recording": np.zeros(epochs, np.int32),
-            "modality epoch": index, "modality stage": stage,
+            "recording": np.zeros(epochs, np.int32),
+            "epoch": index,
+            "stage": stage,
+            "predicted": stage,
+            "modality recording": np.zeros(epochs, np.int32),
+            "modality epoch": index,
+            "modality stage": stage,
             "modality weights": rng.uniform(0, 1, (epochs, len(modalities))).astype(np.float32),
-        } | dict(zip(ways, points.astype(np.float32), strict=True))  # fmt: skip
+        } | dict(zip(ways, points.astype(np.float32), strict=True))
         facts = {
-            "format": "sleeptools-explain", "version": 1, "recordings": ["SC4001"],
-            "modalities": list(modalities), "before": "features of the branches",
+            "format": "sleeptools-explain",
+            "version": 1,
+            "recordings": ["SC4001"],
+            "modalities": list(modalities),
+            "before": "features of the branches",
             "after": "after the attention fusion",
-        }  # fmt: skip
+        }
         store.write_arrays(place / "explain.safetensors", arrays, facts)
     return folder

@@ -18,9 +18,13 @@ def stream(first, pool, later, pad, last):
         return [nn.Conv1d(i, o, *sizes, bias=False), nn.BatchNorm1d(o), nn.GELU()]
 
     return nn.Sequential(
-        *conv(1, 64, *first), nn.MaxPool1d(*pool), nn.Dropout(),
-        *conv(64, 128, later, 1, pad), *conv(128, 128, later, 1, pad), nn.MaxPool1d(*last),
-    )  # fmt: skip
+        *conv(1, 64, *first),
+        nn.MaxPool1d(*pool),
+        nn.Dropout(),
+        *conv(64, 128, later, 1, pad),
+        *conv(128, 128, later, 1, pad),
+        nn.MaxPool1d(*last),
+    )
 
 
 class Layer(nn.Module):
@@ -74,19 +78,30 @@ class Table(nn.Module):
 
 # where the parts of the one lie in the other; each in its own order
 PARTS = {
-    "streams.small": "small", "streams.large": "large", "afr.conv1": "main.0",
-    "afr.norm1": "main.1", "afr.conv2": "main.3", "afr.norm2": "main.4", "afr.squeeze": "gate.0",
-    "afr.excite": "gate.2", "afr.skip": "skip.0", "afr.skip_norm": "skip.1",
+    "streams.small": "small",
+    "streams.large": "large",
+    "afr.conv1": "main.0",
+    "afr.norm1": "main.1",
+    "afr.conv2": "main.3",
+    "afr.norm2": "main.4",
+    "afr.squeeze": "gate.0",
+    "afr.excite": "gate.2",
+    "afr.skip": "skip.0",
+    "afr.skip_norm": "skip.1",
     "linear": "classifier",
-}  # fmt: skip
+}
 PARTS |= {
     f"encoders.{i}.{ours}": f"layers.{i}.{theirs}"
     for i in (0, 1)
     for ours, theirs in {
-        "query": "convs.0", "key": "convs.1", "value": "convs.2", "out": "out",
-        "feed_forward.0": "ff.0", "feed_forward.3": "ff.2",
+        "query": "convs.0",
+        "key": "convs.1",
+        "value": "convs.2",
+        "out": "out",
+        "feed_forward.0": "ff.0",
+        "feed_forward.3": "ff.2",
     }.items()
-}  # fmt: skip
+}
 
 
 def copied(model):

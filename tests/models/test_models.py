@@ -36,9 +36,11 @@ NARROW = {
 """Settings with which the heavy ones are quick to train."""
 FACTS = {
     "montage": ["EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal", "EMG submental"],
-    "sample_rate": 100.0, "epoch_seconds": 30.0, "stages": ["W", "N1", "N2", "N3", "REM"],
+    "sample_rate": 100.0,
+    "epoch_seconds": 30.0,
+    "stages": ["W", "N1", "N2", "N3", "REM"],
     "preprocessing": {"preset": {"name": "sleep-edf"}},
-}  # fmt: skip
+}
 
 
 # --- every model ----------------------------------------------------------------------------------
@@ -54,8 +56,10 @@ def test_the_module_has_what_a_model_has(name):
     assert all(len(r.class_weights) in {0, config.stages} for r in recipes.values())
     assert config.channels > 0
     assert (about["sample_rate"], about["epoch_seconds"], about["stages"]) == (
-        config.sample_rate, config.epoch_seconds, config.stages,
-    )  # fmt: skip
+        config.sample_rate,
+        config.epoch_seconds,
+        config.stages,
+    )
     assert (about["parameters"], about["macs"]) == (cost.parameters(name), cost.macs(name))
     assert {op.replace("_", "-") for op in about["native"]} <= set(registry.names("ops"))
     assert module.__doc__
@@ -196,9 +200,11 @@ def test_learns_a_few_epochs_by_heart(name):
 
 def epochs_for(config, folder, **other):
     size = {
-        "channels": config.channels, "sample_rate": config.sample_rate,
-        "epoch_seconds": config.epoch_seconds, "names": HUMAN if config.stages == 5 else MOUSE,
-    }  # fmt: skip
+        "channels": config.channels,
+        "sample_rate": config.sample_rate,
+        "epoch_seconds": config.epoch_seconds,
+        "names": HUMAN if config.stages == 5 else MOUSE,
+    }
     return write_epochs(folder, subjects=2, **size | {"count": 10, "gaps": (4,)} | other)
 
 

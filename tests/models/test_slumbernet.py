@@ -140,8 +140,21 @@ def test_sequences_of_epochs():
 
 def fits_one_second(command):
     """Train on ./epochs; what does not fit is said with what makes it fit."""
-    small = ("--set", "model.blocks=5", "--set", "model.filters=1", "--passes", 1, "--folds", 2,
-             "--fold", 0, "--threads", 1, "--no-explain")  # fmt: skip
+    small = (
+        "--set",
+        "model.blocks=5",
+        "--set",
+        "model.filters=1",
+        "--passes",
+        1,
+        "--folds",
+        2,
+        "--fold",
+        0,
+        "--threads",
+        1,
+        "--no-explain",
+    )
     ran = command("train", "epochs", "--model", "slumbernet", *small)
     assert ran.code == 65
     wanted = "--set model.sample_rate=512 --set model.epoch_seconds=1"

@@ -103,9 +103,11 @@ def filled(channels=4, stages=5):
     ours = list(model.extractor)
     for block, main, shortcut in zip(ours, table.main, table.shortcut, strict=True):
         for source, target in (
-            (block.unit1, main[0]), (block.unit2, main[4]),
-            (block.shortcut1, shortcut[0]), (block.shortcut2, shortcut[1]),
-        ):  # fmt: skip
+            (block.unit1, main[0]),
+            (block.unit2, main[4]),
+            (block.shortcut1, shortcut[0]),
+            (block.shortcut2, shortcut[1]),
+        ):
             target.depth.data = source.depthwise.weight.data.clone()
             target.point.data = source.pointwise.weight.data.clone()
             target.bias.data = source.pointwise.bias.data.clone()
@@ -142,9 +144,14 @@ def test_against_its_tables_in_training():
 
 @pytest.mark.parametrize(
     ("channels", "trainable", "all_weights"),
-    [(1, 7_193, 7_417), (2, 9_241, 9_465), (3, 11_289, 11_513), (4, 13_337, 13_561),
-     (10, 25_625, 25_849)],
-)  # fmt: skip
+    [
+        (1, 7_193, 7_417),
+        (2, 9_241, 9_465),
+        (3, 11_289, 11_513),
+        (4, 13_337, 13_561),
+        (10, 25_625, 25_849),
+    ],
+)
 def test_parameters_as_published(channels, trainable, all_weights):
     assert cost.parameters(NAME, {"channels": channels}) == trainable
     assert ulw_sleepnet.parameters(channels) == trainable

@@ -152,7 +152,8 @@ def test_impossible_blocks_are_refused(
 
 
 def test_weights_of_another_size_are_refused() -> None:
-    expected = rf"weights has shape \(5,\); expected \({native.separable_stream.separable_weight_count(WIDTHS, 3)},\)"
+    count = native.separable_stream.separable_weight_count(WIDTHS, 3)
+    expected = rf"weights has shape \(5,\); expected \({count},\)"
     with pytest.raises(ValueError, match=expected):
         separable_stream.separable_stream(torch.zeros(1, 1, 9), torch.zeros(5), WIDTHS)
 

@@ -71,9 +71,12 @@ def test_gelu_over_its_range(variant: str) -> None:
     shape = describe_streams([ConvStream(0, 1, (ConvLayer(1, 1),))])
     found = two_stream_conv.two_stream_conv(x, torch.tensor([1.0, 0.0]), shape, "gelu")
     assert_close(
-        found[..., 1:], functional.gelu(x.double())[..., 1:].float(), rtol=1e-5, atol=1e-6,
+        found[..., 1:],
+        functional.gelu(x.double())[..., 1:].float(),
+        rtol=1e-5,
+        atol=1e-6,
         equal_nan=True,
-    )  # fmt: skip
+    )
 
 
 def test_negative_gamma(variant: str) -> None:
@@ -87,7 +90,7 @@ def test_negative_gamma(variant: str) -> None:
         norm.bias.copy_(torch.randn(20, generator=generator))
         folded = ops.fold_batch_norm(
             conv.weight, None, norm.running_mean, norm.running_var, norm.weight, norm.bias
-        )  # fmt: skip
+        )
         last = torch.nn.Conv1d(20, 3, 1)
         weights = two_stream_conv.join([folded, (last.weight, last.bias)])
         layers = functional.max_pool1d(functional.leaky_relu(norm(conv(x)), 0.01), 4, 4, 2)
@@ -178,13 +181,28 @@ def test_nan_stays_in_its_epoch(variant: str) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([ConvStream(0, 3, (ConvLayer(4, 3),))], r"x has shape \(1, 2, 20\); expected at least 3 channels"),
-        ([ConvStream(0, 1, (ConvLayer(4, 21),))], r"x has shape \(1, 2, 20\); expected more samples"),
-        ([ConvStream(0, 1, (ConvLayer(4, 3, pool=(2, 2, 2)),))], "padding is 2; expected at most half"),
-        ([ConvStream(0, 1, (ConvLayer(4, 3),)), ConvStream(1, 1, (ConvLayer(4, 4),))], "has 18 steps; expected 17"),
-        ([ConvStream(0, 1, (ConvLayer(4, 3),)), ConvStream(0, 1, (ConvLayer(5, 3),))], "has 5 maps; expected 4"),
+        (
+            [ConvStream(0, 3, (ConvLayer(4, 3),))],
+            r"x has shape \(1, 2, 20\); expected at least 3 channels",
+        ),
+        (
+            [ConvStream(0, 1, (ConvLayer(4, 21),))],
+            r"x has shape \(1, 2, 20\); expected more samples",
+        ),
+        (
+            [ConvStream(0, 1, (ConvLayer(4, 3, pool=(2, 2, 2)),))],
+            "padding is 2; expected at most half",
+        ),
+        (
+            [ConvStream(0, 1, (ConvLayer(4, 3),)), ConvStream(1, 1, (ConvLayer(4, 4),))],
+            "has 18 steps; expected 17",
+        ),
+        (
+            [ConvStream(0, 1, (ConvLayer(4, 3),)), ConvStream(0, 1, (ConvLayer(5, 3),))],
+            "has 5 maps; expected 4",
+        ),
     ],
-)  # fmt: skip
+)
 def test_impossible_streams_are_refused(parts: list[ConvStream], message: str) -> None:
     weights = torch.zeros(conv_streams.stream_weight_count(parts))
     with pytest.raises(ValueError, match=message):

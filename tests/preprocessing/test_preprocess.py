@@ -303,8 +303,11 @@ def test_damaged_output_is_seen_and_made_again(recordings: Path, tmp_path: Path)
     said: dict[str, str] = {}
     preprocess.preprocess(preset, source, out, lambda s: said.update({s.id: s.text}))
     assert ["damaged" in said[n] for n in ("SC4001", "SC4002", "SC4011", "SC4012")] == [
-        True, False, True, False,
-    ]  # fmt: skip
+        True,
+        False,
+        True,
+        False,
+    ]
     assert {p.name: p.read_bytes() for p in out.glob("*.safetensors")} == wanted
 
 

@@ -14,10 +14,16 @@ def night(tmp_path_factory):
     folder = tmp_path_factory.mktemp("epochs")
     return open_epochs(
         write_epochs(
-            folder, subjects=2, nights=2, count=23, gaps=(4, 5, 5, 16), channels=1,
-            sample_rate=10.0, epoch_seconds=2.0,
+            folder,
+            subjects=2,
+            nights=2,
+            count=23,
+            gaps=(4, 5, 5, 16),
+            channels=1,
+            sample_rate=10.0,
+            epoch_seconds=2.0,
         )
-    )  # fmt: skip
+    )
 
 
 SEGMENTS = [range(4), range(4, 5), range(5, 16), range(16, 23)]

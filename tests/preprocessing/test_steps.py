@@ -13,7 +13,9 @@ from sleeptools.preprocessing.steps import STEP_KINDS, run_steps
 from sleeptools.recording.signals import filters, resampling, scaling
 
 BASE: dict[str, Any] = {
-    "name": "own", "data_set": "sleep-edf", "sample_rate": 100,
+    "name": "own",
+    "data_set": "sleep-edf",
+    "sample_rate": 100,
     "montage": ["EEG Fpz-Cz", {"name": "EMG chin", "any_of": ["EMG submental", "X1"]}],
     "processing": [
         {"do": "band-pass", "low_hz": 0.3, "high_hz": 35, "of": ["eeg"]},
@@ -21,7 +23,7 @@ BASE: dict[str, Any] = {
         {"do": "clip", "limit": 2},
         {"do": "baseline", "degree": 2},
     ],
-}  # fmt: skip
+}
 
 
 def preset(**changes: object) -> presets.Preset:
@@ -120,7 +122,7 @@ def spoil(path: str, value: object) -> dict[str, Any]:
         ("assume_unit", "kV", "assume_unit: unknown unit"),
         ("processing", [{"do": "resample"}] * 2, "'resample' is done once"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_setting_is_named_with_what_there_is(path: str, value: object, told: str) -> None:
     with pytest.raises(DataError, match=r"own\.toml: ") as caught:
         presets.resolve(spoil(path, value), where="own.toml")

@@ -114,9 +114,17 @@ def test_a_model_that_is_not_measured_keeps_its_row(timing, monkeypatch) -> None
     import models
 
     row = {
-        "model": "attnsleep", "kappa": 0.5, "macro_f1": 0.25, "parameters": 522805, "macs": 64e6,
-        "passes": 3, "commit": "abc", "batch": 128, "learning_rate": 1e-3, "seconds": 870.4,
-    }  # fmt: skip
+        "model": "attnsleep",
+        "kappa": 0.5,
+        "macro_f1": 0.25,
+        "parameters": 522805,
+        "macs": 64e6,
+        "passes": 3,
+        "commit": "abc",
+        "batch": 128,
+        "learning_rate": 1e-3,
+        "seconds": 870.4,
+    }
     head = {"budget": 900.0, "seed": 7, "machine": "one", "commit": "c"}
     page = models.markdown({**head, "rows": {"human": {"attnsleep": row}}})
     assert "| attnsleep | 0.500 | 0.250 | 522,805 | 64.0 M | 3 | 128 | 0.001 | 870 |" in page

@@ -56,7 +56,11 @@ def test_installs_and_runs_without_a_compiler(tmp_path: Path) -> None:
     # -S hides the editable install
     environment["PYTHONPATH"] = f"{tmp_path / 'site'}:{sysconfig.get_path('purelib')}"
     done = subprocess.run(
-        [sys.executable, "-S", "-P", "-m", "sleeptools.cli", "--version"], env=environment,
-        capture_output=True, text=True, check=True, cwd=tmp_path,
-    )  # fmt: skip
+        [sys.executable, "-S", "-P", "-m", "sleeptools.cli", "--version"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
     assert "native: off" in done.stdout

@@ -15,8 +15,28 @@ import pytest
 from sleeptools.formats import edf
 from sleeptools.preprocessing.epochs import open_epochs
 
-CHANNELS = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "C3", "Cz", "C4", "P7", "P3", "Pz", "P4",
-            "P8", "O1", "O2", "T7", "T8", "E1")  # fmt: skip
+CHANNELS = (
+    "Fp1",
+    "Fp2",
+    "F7",
+    "F3",
+    "Fz",
+    "F4",
+    "F8",
+    "C3",
+    "Cz",
+    "C4",
+    "P7",
+    "P3",
+    "Pz",
+    "P4",
+    "P8",
+    "O1",
+    "O2",
+    "T7",
+    "T8",
+    "E1",
+)
 RATE, HOURS = 512, 24
 PRESET = f"""
 name = "day"
@@ -39,8 +59,10 @@ degree = 3
 def write_day(folder: Path) -> None:
     """Write 1.8 GB of EDF: one record of noise again and again."""
     count = len(CHANNELS)
-    fields = [[f"{c}-A1" for c in CHANNELS], *([x] * count for x in ("", "uV", -3276.8, 3276.7,
-              -32768, 32767, "", RATE, ""))]  # fmt: skip
+    fields = [
+        [f"{c}-A1" for c in CHANNELS],
+        *([x] * count for x in ("", "uV", -3276.8, 3276.7, -32768, 32767, "", RATE, "")),
+    ]
     widths = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
     head = f"{'0':8}{'X':80}{'X':80}01.01.0100.00.00{256 * (count + 1):<8}{'':44}"
     head += f"{HOURS * 3600:<8}{'1':<8}{count:<4}"

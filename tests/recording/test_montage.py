@@ -28,18 +28,44 @@ def named(*labels: str) -> Recording:
 @pytest.mark.parametrize(
     ("label", "wanted"),
     [
-        ("EEG Fpz-Cz", "eeg"), ("EEG Pz-Oz", "eeg"), ("EOG horizontal", "eog"),
-        ("EMG submental", "emg"), ("Resp oro-nasal", "resp"), ("Temp rectal", "temp"),
-        ("Event marker", "event"), ("C4-A1", "eeg"), ("F3-M2", "eeg"), ("LOC-A2", "eog"),
-        ("E1-M2", "eog"), ("ROC", "eog"), ("Chin EMG", "emg"), ("ECG", "ecg"), ("SpO2", "oximetry"),
-        ("O2-A1", "eeg"), ("SaO2", "oximetry"), ("X4", "other"), ("ABDO RES", "resp"),
-        ("THOR RES", "resp"), ("Status", "event"), ("", "other"), ("TP7", "eeg"), ("REOG", "eog"),
-        ("M1", "eeg"), ("C3-M2 (Imp)", "other"), ("E1 Impédance", "other"), ("P1", "eeg"),
-        ("EEG(sec)", "eeg"), ("EEG Channel-3", "eeg"),
-        ("Chest", "resp"), ("RIP-Phase", "resp"), ("Snoring", "resp"), ("Saturation", "oximetry"),
-        ("Heart Rate", "oximetry"), ("Voltage (core)", "other"),
+        ("EEG Fpz-Cz", "eeg"),
+        ("EEG Pz-Oz", "eeg"),
+        ("EOG horizontal", "eog"),
+        ("EMG submental", "emg"),
+        ("Resp oro-nasal", "resp"),
+        ("Temp rectal", "temp"),
+        ("Event marker", "event"),
+        ("C4-A1", "eeg"),
+        ("F3-M2", "eeg"),
+        ("LOC-A2", "eog"),
+        ("E1-M2", "eog"),
+        ("ROC", "eog"),
+        ("Chin EMG", "emg"),
+        ("ECG", "ecg"),
+        ("SpO2", "oximetry"),
+        ("O2-A1", "eeg"),
+        ("SaO2", "oximetry"),
+        ("X4", "other"),
+        ("ABDO RES", "resp"),
+        ("THOR RES", "resp"),
+        ("Status", "event"),
+        ("", "other"),
+        ("TP7", "eeg"),
+        ("REOG", "eog"),
+        ("M1", "eeg"),
+        ("C3-M2 (Imp)", "other"),
+        ("E1 Impédance", "other"),
+        ("P1", "eeg"),
+        ("EEG(sec)", "eeg"),
+        ("EEG Channel-3", "eeg"),
+        ("Chest", "resp"),
+        ("RIP-Phase", "resp"),
+        ("Snoring", "resp"),
+        ("Saturation", "oximetry"),
+        ("Heart Rate", "oximetry"),
+        ("Voltage (core)", "other"),
     ],
-)  # fmt: skip
+)
 def test_modality(label: str, wanted: str) -> None:
     assert montage.modality(label) == wanted
 
@@ -47,22 +73,48 @@ def test_modality(label: str, wanted: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "labels"),
     [
-        ("EEG C4-M1", ["C4-A1", "C4-M1", "EEG C4-A1", "EEG_C4-M1", "c4a1", "C4 - A1", "C4/A1",
-                       "EEG C4-M1 [uV]", "EEG C4-A1#2", "C4:M1", "C4\u2013M1"]),
+        (
+            "EEG C4-M1",
+            [
+                "C4-A1",
+                "C4-M1",
+                "EEG C4-A1",
+                "EEG_C4-M1",
+                "c4a1",
+                "C4 - A1",
+                "C4/A1",
+                "EEG C4-M1 [uV]",
+                "EEG C4-A1#2",
+                "C4:M1",
+                "C4\u2013M1",
+            ],
+        ),
         ("EEG C4", ["C4", "EEG C4", "EEG C4-Ref", "EEG C4-REF", "C4-G2"]),
         ("EEG C4-M1+M2", ["C4-A1A2", "C4-M1M2", "C4-(A1+A2)/2", "EEG C4-(M1+M2)/2"]),
         ("EOG E1-M2", ["LOC-A2", "E1-M2", "EOG LOC-A2", "E1-A2", "EOG E1-M2"]),
         ("EOG E1", ["LOC", "EOG(L)", "EOG Left Horiz", "EOG-L", "LEOG", "E1"]),
         ("EOG E2", ["ROC", "EOG(R)", "EOG Right Horiz", "E2", "REOG"]),
-        ("EMG chin", ["EMG submental", "Chin", "CHIN", "Chin EMG", "Submental EMG", "chin_emg",
-                      "Chin1-Chin2", "EMG1-EMG2", "EMG Chin"]),
+        (
+            "EMG chin",
+            [
+                "EMG submental",
+                "Chin",
+                "CHIN",
+                "Chin EMG",
+                "Submental EMG",
+                "chin_emg",
+                "Chin1-Chin2",
+                "EMG1-EMG2",
+                "EMG Chin",
+            ],
+        ),
         ("EEG C3-LE", ["EEG C3-LER", "EEG C3-CLE", "C3-LE"]),
         ("EEG M2-LE", ["EEG A2-CLE"]),
         ("EEG T7-Cz", ["T3 - CZ"]),
         ("EEG", ["EEG", "eeg"]),
         ("EMG", ["EMG"]),
     ],
-)  # fmt: skip
+)
 def test_every_name_has_one_name(wanted: str, labels: list[str]) -> None:
     assert {montage.canonical(n) for n in labels} == {wanted}
     assert montage.canonical(wanted) == wanted
@@ -73,15 +125,54 @@ def test_unknown_names_stay_as_they_are() -> None:
         assert montage.canonical(label) == label
 
 
-ISRUC = ["LOC-A2", "ROC-A1", "F3-A2", "C3-A2", "O1-A2", "F4-A1", "C4-A1", "O2-A1", "X1", "X2",
-         "X3", "X4", "X5", "X6", "DC3", "X7", "X8", "SaO2", "DC8"]  # fmt: skip
+ISRUC = [
+    "LOC-A2",
+    "ROC-A1",
+    "F3-A2",
+    "C3-A2",
+    "O1-A2",
+    "F4-A1",
+    "C4-A1",
+    "O2-A1",
+    "X1",
+    "X2",
+    "X3",
+    "X4",
+    "X5",
+    "X6",
+    "DC3",
+    "X7",
+    "X8",
+    "SaO2",
+    "DC8",
+]
 VARIANTS = {
     "A": (ISRUC, "X1"),
-    "M": ([n.replace("A1", "M1").replace("A2", "M2").replace("LOC", "E1").replace("ROC", "E2")
-           for n in ISRUC], "X1"),
-    "numbered": (["E1-M2", "E2-M1", "F3-M2", "C3-M2", "O1-M2", "F4-M1", "C4-M1", "O2-M1",
-                  *map(str, range(24, 32)), "DC01", "DC02", "SpO2"], "24"),
-}  # fmt: skip
+    "M": (
+        [
+            n.replace("A1", "M1").replace("A2", "M2").replace("LOC", "E1").replace("ROC", "E2")
+            for n in ISRUC
+        ],
+        "X1",
+    ),
+    "numbered": (
+        [
+            "E1-M2",
+            "E2-M1",
+            "F3-M2",
+            "C3-M2",
+            "O1-M2",
+            "F4-M1",
+            "C4-M1",
+            "O2-M1",
+            *map(str, range(24, 32)),
+            "DC01",
+            "DC02",
+            "SpO2",
+        ],
+        "24",
+    ),
+}
 WANTED = ["EEG F3-M2", "EEG C3-M2", "EEG O1-M2", "EEG F4-M1", "EEG C4-M1", "EEG O2-M1", "EOG E2-M1"]
 
 
@@ -203,9 +294,14 @@ def test_a_unit_is_assumed_only_where_asked() -> None:
 
 @pytest.mark.parametrize(
     ("factor", "told"),
-    [(1, ""), (1e-3, "1,000x too small"), (1e-6, "1,000,000x too small"), (1e3, "1,000x too large"),
-     (1e6, "1,000,000x too large")],
-)  # fmt: skip
+    [
+        (1, ""),
+        (1e-3, "1,000x too small"),
+        (1e-6, "1,000,000x too small"),
+        (1e3, "1,000x too large"),
+        (1e6, "1,000,000x too large"),
+    ],
+)
 def test_a_wrong_unit_is_suspected_by_its_factor(factor: float, told: str) -> None:
     samples = np.random.default_rng(0).normal(40, 30, 300_000).astype(np.float32) * factor
     found = montage.suspicion(samples, "eeg")

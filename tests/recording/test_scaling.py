@@ -70,8 +70,10 @@ def test_a_polynomial_is_removed_whole(degree: int, size: int, scale: float, lev
 def test_it_is_the_least_squares_fit(degree: int) -> None:
     wave = noise(3, 700)
     x = np.linspace(-1, 1, 700)
-    fit = [np.polynomial.chebyshev.chebval(x, np.polynomial.chebyshev.chebfit(x, w, degree))
-           for w in wave.astype(np.float64)]  # fmt: skip
+    fit = [
+        np.polynomial.chebyshev.chebval(x, np.polynomial.chebyshev.chebfit(x, w, degree))
+        for w in wave.astype(np.float64)
+    ]
     found = scaling.without_baseline(wave, degree)
     np.testing.assert_allclose(found, wave - fit, atol=1e-5)
     again = scaling.without_baseline(found, degree)

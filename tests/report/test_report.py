@@ -173,10 +173,14 @@ def test_report_writes_nothing_into_the_run(tmp_path):
 
 def test_best_on_test_never_stands_without_its_mark(page):
     text = plain(page).replace("best-on-test (optimistic)", "")
-    explained = ("best-on-test: the pass is chosen on the scored", "best-on-test keeps the pass",
-                 "under best-on-test that of the scored test fold (optimistic)",
-                 "best-on-test at most", "protocols leak-free, best-on-test",
-                 "under best-on-test")  # fmt: skip
+    explained = (
+        "best-on-test: the pass is chosen on the scored",
+        "best-on-test keeps the pass",
+        "under best-on-test that of the scored test fold (optimistic)",
+        "best-on-test at most",
+        "protocols leak-free, best-on-test",
+        "under best-on-test",
+    )
     for words in explained:
         text = text.replace(words, "")
     assert "best-on-test" not in text
@@ -482,11 +486,22 @@ def browse(path, profile, *options):
             pytest.fail("SLEEPTOOLS_REQUIRE_BROWSER=1 and no Chromium was found")
         pytest.skip("no Chromium was found: the report was not opened in a browser")
     command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}",
-        "--enable-logging=stderr", "--v=0", *options, path.as_uri(),
-    ]  # fmt: skip
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={profile}",
+        "--enable-logging=stderr",
+        "--v=0",
+        *options,
+        path.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
 
 

@@ -57,8 +57,16 @@ def test_hypnogram_says_what_it_shows():
 def test_hypnogram_hours_count_from_the_start_of_the_recording():
     root = parsed(hypnogram(night(epochs=240, start=3600.0)))
     assert [t for t in texts(root) if re.fullmatch(r"\d+:\d\d", t)] == [
-        "1:00", "1:15", "1:30", "1:45", "2:00", "2:15", "2:30", "2:45", "3:00",
-    ]  # fmt: skip
+        "1:00",
+        "1:15",
+        "1:30",
+        "1:45",
+        "2:00",
+        "2:15",
+        "2:30",
+        "2:45",
+        "3:00",
+    ]
 
 
 def test_gaps_are_left_open():
@@ -78,8 +86,10 @@ def test_the_density_has_the_right_heights():
     group = density(hypnogram(n))
     # from the bottom NREM, REM, Wake; the highest is drawn first
     assert [path.get("d") for path in group] == [
-        "M0 0V100h2V0z", "M0 0V80h1V100h1V0z", "M0 0V30h1V0h1V0z",
-    ]  # fmt: skip
+        "M0 0V100h2V0z",
+        "M0 0V80h1V100h1V0z",
+        "M0 0V30h1V0h1V0z",
+    ]
 
 
 def test_a_night_without_errors_and_one_of_a_single_epoch():

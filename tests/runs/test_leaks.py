@@ -51,9 +51,13 @@ def replaced(folder, subjects, seed=1):
             stages = rng.permutation(old.stages)
             facts = {k: old.facts[k] for k in ("recording", "subject", "night", "simulated")}
             write_epoch_file(
-                folder / f"{name}.safetensors", signals=signals, stages=stages,
-                onset=np.array(old.onset), hypnogram=stages, facts=facts,
-            )  # fmt: skip
+                folder / f"{name}.safetensors",
+                signals=signals,
+                stages=stages,
+                onset=np.array(old.onset),
+                hypnogram=stages,
+                facts=facts,
+            )
     files = [folder / f"{name}.safetensors" for name in manifest["recordings"]]
     facts = {k: manifest[k] for k in FACTS}
     store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, facts).write(folder, files)

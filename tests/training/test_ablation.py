@@ -12,8 +12,19 @@ from sleeptools.models.mmasleepnet import ABLATIONS
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-TINY = ("--folds", 2, "--fold", 0, "--passes", 1, "--set", "recipe.batch=16", "--threads", 1,
-        "--no-explain")  # fmt: skip
+TINY = (
+    "--folds",
+    2,
+    "--fold",
+    0,
+    "--passes",
+    1,
+    "--set",
+    "recipe.batch=16",
+    "--threads",
+    1,
+    "--no-explain",
+)
 
 
 @pytest.fixture(scope="module")

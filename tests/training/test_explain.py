@@ -106,8 +106,21 @@ def test_both_protocols_and_not_the_final_model(run, tiny, tmp_path):
 
 def test_it_can_be_left_out(command, tiny, tmp_path, run):
     sets = ("--set", "model.modalities=eeg+eog", "--set", "recipe.batch=16")
-    ran = command("train", tiny, "run", "--folds", 3, "--fold", 0, "--passes", 2, *sets,
-                  "--threads", 1, "--no-explain")  # fmt: skip
+    ran = command(
+        "train",
+        tiny,
+        "run",
+        "--folds",
+        3,
+        "--fold",
+        0,
+        "--passes",
+        2,
+        *sets,
+        "--threads",
+        1,
+        "--no-explain",
+    )
     assert ran.code == 0, ran.err
     assert not (tmp_path / "run" / FOLD / "explain.safetensors").exists()
     name = f"{FOLD}/model.safetensors"

@@ -37,13 +37,21 @@ from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = {"channels": 1, "sample_rate": 64.0, "epoch_seconds": 1.0, "names": MOUSE}
-SMALL = {"model": {k: SIZE[k] for k in ("channels", "sample_rate", "epoch_seconds")},
-         "recipe": {"batch": 32}}  # fmt: skip
+SMALL = {
+    "model": {k: SIZE[k] for k in ("channels", "sample_rate", "epoch_seconds")},
+    "recipe": {"batch": 32},
+}
 
 
 def options(**given):
-    basis = {"model": "mouse-cnn", "folds": 2, "passes": 1, "settings": SMALL, "threads": 1,
-             "explain": False}  # fmt: skip
+    basis = {
+        "model": "mouse-cnn",
+        "folds": 2,
+        "passes": 1,
+        "settings": SMALL,
+        "threads": 1,
+        "explain": False,
+    }
     return TrainOptions(**(basis | given))
 
 
@@ -249,16 +257,28 @@ def fingerprints(tmp_path_factory):
         tone = 30 * np.sin(2 * np.pi * ((2 + 2 * i) * times + rng.random((count, 1, 1))))
         signals = (tone + rng.normal(0, 10, (count, 1, 64))).astype(np.float32)
         write_epoch_file(
-            folder / f"S{i:02d}1.safetensors", signals=signals, stages=np.full(count, stage),
-            onset=np.arange(count, dtype=float), hypnogram=np.full(count, stage),
-            facts={"recording": f"S{i:02d}1", "subject": f"S{i:02d}", "night": 1,
-                   "simulated": True},
-        )  # fmt: skip
+            folder / f"S{i:02d}1.safetensors",
+            signals=signals,
+            stages=np.full(count, stage),
+            onset=np.arange(count, dtype=float),
+            hypnogram=np.full(count, stage),
+            facts={
+                "recording": f"S{i:02d}1",
+                "subject": f"S{i:02d}",
+                "night": 1,
+                "simulated": True,
+            },
+        )
     names = [f"S{i:02d}1" for i in range(15)]
     facts = {
-        "montage": ["EEG"], "sample_rate": 64.0, "epoch_seconds": 1.0, "stages": list(MOUSE),
-        "recordings": names, "preset": {"name": "tiny"}, "excluded": {},
-    }  # fmt: skip
+        "montage": ["EEG"],
+        "sample_rate": 64.0,
+        "epoch_seconds": 1.0,
+        "stages": list(MOUSE),
+        "recordings": names,
+        "preset": {"name": "tiny"},
+        "excluded": {},
+    }
     files = [folder / f"{name}.safetensors" for name in names]
     store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, facts).write(folder, files)
     return folder

@@ -83,8 +83,10 @@ def test_run_folder(whole, tiny):
     per_fold = ("model.safetensors", "config.json", "log.csv", "predictions.parquet", "audit.csv")
     expected |= {
         f"{p}/seed-0/fold-0{i}/{n}"
-        for p in ("leak-free", "best-on-test") for i in (0, 1) for n in per_fold
-    }  # fmt: skip
+        for p in ("leak-free", "best-on-test")
+        for i in (0, 1)
+        for n in per_fold
+    }
     assert names == expected
     assert store.verify(run) == []
     facts = store.read_manifest(run, "sleeptools-run")
@@ -401,8 +403,10 @@ def test_seeds_in_parallel_are_all_kept(tiny, tmp_path):
     facts = store.read_json(run / "manifest.json")
     assert sorted(facts["seeds"]) == [0, 1, 2]
     assert {name.split("/")[1] for name in facts["files"] if "/" in name} == {
-        "seed-0", "seed-1", "seed-2",
-    }  # fmt: skip
+        "seed-0",
+        "seed-1",
+        "seed-2",
+    }
     assert store.verify(run) == []
 
 
@@ -445,8 +449,10 @@ def test_a_failed_attempt_does_not_block_the_folder(tiny, tmp_path, monkeypatch)
     train(tiny, run, wanted)
     config = store.read_toml(run / "config.toml")
     assert (config["folds"], config["protocols"], config["recipe"]["passes"]) == (
-        2, ["best-on-test"], 1,
-    )  # fmt: skip
+        2,
+        ["best-on-test"],
+        1,
+    )
     assert store.read_table(run / "folds.parquet")["fold"].max() == 1
     with pytest.raises(OutputError, match="other settings"):
         train(tiny, run, options(passes=3))
@@ -553,9 +559,13 @@ def test_a_signal_that_is_not_finite(tmp_path):
     signals = np.array(t.signals)
     signals[2, 0, 7] = np.inf
     write_epoch_file(
-        broken, signals=signals, stages=np.arange(5, dtype=np.int8), onset=np.arange(5.0),
-        hypnogram=np.arange(5, dtype=np.int8), facts=t.facts,
-    )  # fmt: skip
+        broken,
+        signals=signals,
+        stages=np.arange(5, dtype=np.int8),
+        onset=np.arange(5.0),
+        hypnogram=np.arange(5, dtype=np.int8),
+        facts=t.facts,
+    )
     listed = store.read_json(data / "manifest.json")
     listed["files"][broken.name] = store.sha256(broken)  # else it counts as damaged
     store.write_json(data / "manifest.json", listed)
@@ -595,8 +605,19 @@ def test_too_little_memory(tiny, tmp_path, monkeypatch):
 
 # --- on the command line --------------------------------------------------------------------------
 
-TINY = ("--passes", 2, "--set", "model.modalities=eeg", "--set", "model.fusion=mbfe",
-        "--set", "recipe.batch=16", "--threads", 1, "--no-explain")  # fmt: skip
+TINY = (
+    "--passes",
+    2,
+    "--set",
+    "model.modalities=eeg",
+    "--set",
+    "model.fusion=mbfe",
+    "--set",
+    "recipe.batch=16",
+    "--threads",
+    1,
+    "--no-explain",
+)
 
 
 @pytest.mark.parametrize(

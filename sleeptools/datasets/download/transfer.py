@@ -139,10 +139,12 @@ def _fetch(
         return batch.DONE
     begun = store.Part(path).size
     http.to_file(
-        address + quote(wanted.name), path, wanted.sha256,
+        address + quote(wanted.name),
+        path,
+        wanted.sha256,
         lambda have, whole: told(Sizes(have, whole)),
         replace(patience, wait=patience.wait or stop.wait),
-    )  # fmt: skip
+    )
     text = _bytes(path.stat().st_size)
     if state == CHANGED:
         return f"{text}; fetched again: it was not the published file"

@@ -48,9 +48,13 @@ def join(
         )
     past = {"epochs past the signals": len(hypnogram) - len(kept)}
     return replace(
-        recording, id=source.id, subject=source.subject, night=source.night, hypnogram=kept,
+        recording,
+        id=source.id,
+        subject=source.subject,
+        night=source.night,
+        hypnogram=kept,
         facts={**recording.facts, **facts, **past},
-    )  # fmt: skip
+    )
 
 
 def numbered(found: Iterable[tuple[str, Sequence[Path], str]]) -> list[Source]:
@@ -118,8 +122,15 @@ def plan(
             files = tuple(id_ + end for end in endings)
             planned.append(
                 Planned(
-                    id_, subject, night, number, channels, files, hours=hours, animal="mouse",
+                    id_,
+                    subject,
+                    night,
+                    number,
+                    channels,
+                    files,
+                    hours=hours,
+                    animal="mouse",
                     epoch_seconds=epoch_seconds,
                 )
-            )  # fmt: skip
+            )
     return planned

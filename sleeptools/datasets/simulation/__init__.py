@@ -1,1 +1,1 @@
-"""Simulated nights: a physiological model of a person's or a mouse's sleep, its signals and its scorer."""
+"""Simulated nights: a model of a person's or a mouse's sleep, of its signals and its scorer."""

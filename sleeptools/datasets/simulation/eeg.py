@@ -39,8 +39,16 @@ EVENT_GAIN: Final = {
 }
 """Factors on spindles and on K-complexes."""
 FRONTAL, POSTERIOR, CENTRAL = range(3)
-REGION: Final = {"Fpz": FRONTAL, "F3": FRONTAL, "F4": FRONTAL, "C3": CENTRAL, "C4": CENTRAL,
-                 "Pz": POSTERIOR, "O1": POSTERIOR, "O2": POSTERIOR}  # fmt: skip
+REGION: Final = {
+    "Fpz": FRONTAL,
+    "F3": FRONTAL,
+    "F4": FRONTAL,
+    "C3": CENTRAL,
+    "C4": CENTRAL,
+    "Pz": POSTERIOR,
+    "O1": POSTERIOR,
+    "O2": POSTERIOR,
+}
 """Where the first electrode of a lead sits, which decides its share of every rhythm."""
 LEADS: Final = tuple(EVENT_GAIN)
 

@@ -32,9 +32,13 @@ def write(root: Path, recording: str, made: Hypnogram) -> Path:
     """Write the stages that made a recording, on the grid of its scoring."""
     file = path(root, recording)
     facts = {
-        "format": KIND, "version": VERSION, "names": made.names,
-        "epoch_seconds": made.epoch_seconds, "onset": made.onset, "stages": made.stages.tolist(),
-    }  # fmt: skip
+        "format": KIND,
+        "version": VERSION,
+        "names": made.names,
+        "epoch_seconds": made.epoch_seconds,
+        "onset": made.onset,
+        "stages": made.stages.tolist(),
+    }
     store.write_json(file, facts)
     return file
 

@@ -116,13 +116,16 @@ def write_xlsx(path: Path, rows: Iterable[Sequence[str | float | None]]) -> None
         "xl/workbook.xml": f'<workbook {space} xmlns:r="{OFFICE}"><sheets>'
         '<sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>',
         "xl/_rels/workbook.xml.rels": _relations(
-            {"rId1": ("worksheet", "worksheets/sheet1.xml"),
-             "rId2": ("sharedStrings", "sharedStrings.xml")}
+            {
+                "rId1": ("worksheet", "worksheets/sheet1.xml"),
+                "rId2": ("sharedStrings", "sharedStrings.xml"),
+            }
         ),
-        "xl/worksheets/sheet1.xml":
-            f'<worksheet {space}><sheetData>{"".join(lines)}</sheetData></worksheet>',
+        "xl/worksheets/sheet1.xml": (
+            f"<worksheet {space}><sheetData>{''.join(lines)}</sheetData></worksheet>"
+        ),
         "xl/sharedStrings.xml": f"<sst {space}>{items}</sst>",
-    }  # fmt: skip
+    }
     with store.atomic_write(path) as file, zipfile.ZipFile(file, "w") as z:
         for name, text in parts.items():
             z.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)

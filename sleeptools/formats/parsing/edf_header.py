@@ -22,10 +22,17 @@ INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 RATES: Final = (0.01, 1e5)  # Hz; outside lies nothing that is sampled from a body
 WIDTHS: Final = (
-    ("label", 16), ("transducer", 80), ("unit", 8), ("physical_min", 8), ("physical_max", 8),
-    ("digital_min", 8), ("digital_max", 8), ("prefilter", 80), ("samples_per_record", 8),
+    ("label", 16),
+    ("transducer", 80),
+    ("unit", 8),
+    ("physical_min", 8),
+    ("physical_max", 8),
+    ("digital_min", 8),
+    ("digital_max", 8),
+    ("prefilter", 80),
+    ("samples_per_record", 8),
     ("reserved", 32),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -142,9 +149,17 @@ def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
     record_bytes = sample_bytes * sum(s.samples_per_record for s in signals)
     records = _records(path, head, size, record_bytes, allow_truncated, notes)
     return Header(
-        path, sample_bytes, _kind(head, sample_bytes, signals, notes), size, records, duration,
-        _start(head, notes), _text(head, 88, 168), signals, tuple(notes),
-    )  # fmt: skip
+        path,
+        sample_bytes,
+        _kind(head, sample_bytes, signals, notes),
+        size,
+        records,
+        duration,
+        _start(head, notes),
+        _text(head, 88, 168),
+        signals,
+        tuple(notes),
+    )
 
 
 def _text(head: bytes, start: int, stop: int) -> str:

@@ -119,8 +119,11 @@ def from_mixed(
     check_epoch(length, source)
     found = from_events(
         [e for e in staged if e[2] != "movement" or _fills(e, sure, length)],
-        scheme=scheme, epoch_seconds=epoch_seconds, source=source, begin=begin,
-    )  # fmt: skip
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        source=source,
+        begin=begin,
+    )
     for event, (_, _, name) in zip(events, named, strict=True):
         if not name:
             _refuse_lost(event, found, words, source)

@@ -101,10 +101,15 @@ class Network:
         x = np.empty(size, np.float32)
         found = [
             two_stream_conv.two_stream_conv.ready(
-                x, self.convolutions, self.shape, "leaky_relu", mmasleepnet.SLOPE, self.precision,
+                x,
+                self.convolutions,
+                self.shape,
+                "leaky_relu",
+                mmasleepnet.SLOPE,
+                self.precision,
                 self.packed,
             )
-        ]  # fmt: skip
+        ]
         found += self._tokenise(found[-1].out)
         flat, gate = found[-1].out.reshape(len(x), self.tokens * self.width), None
         if self.fusion != "mbfe":

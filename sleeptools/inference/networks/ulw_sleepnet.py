@@ -23,7 +23,7 @@ class Network:
     Parameters
     ----------
     config
-        Settings of the model, as in `settings.json`.
+        Settings of the model, as in `config.json`.
     weights
         Arrays of `model.safetensors`, under PyTorch's names.
     precision

@@ -1,7 +1,7 @@
 """Models, one file each, and the folder a trained one is kept in.
 
-The folder is described in `sleeptools.runs.model_folder`. Its weights are checked against the architecture by
-name, shape, type and finiteness.
+The folder is described in `sleeptools.runs.model_folder`. Its weights are checked against the
+architecture by name, shape, type and finiteness.
 """
 
 from __future__ import annotations

@@ -16,9 +16,13 @@ POOLED = 8  # steps after a branch's pool
 FEATURES = 64  # of a branch
 
 _PAPER = Recipe(
-    variant="paper", passes=30, batch=64, learning_rate=0.01,
-    schedule=Schedule(kind="one_cycle"), selection="macro_f1",
-)  # fmt: skip
+    variant="paper",
+    passes=30,
+    batch=64,
+    learning_rate=0.01,
+    schedule=Schedule(kind="one_cycle"),
+    selection="macro_f1",
+)
 RECIPES = {
     "default": _PAPER.model_copy(update={"variant": "default"}),
     "paper": _PAPER,

@@ -63,10 +63,18 @@ class Conv(nn.Module):
         norm.num_batches_tracked.add_(1)
         sizes = [conv.stride[0], int(conv.padding[0]), *self.pool]
         return conv_block(
-            x, conv.weight, norm.weight, norm.bias, sizes, *self.activation, norm.eps, dropout,
-            draw_seed(dropout), precision(),
+            x,
+            conv.weight,
+            norm.weight,
+            norm.bias,
+            sizes,
+            *self.activation,
+            norm.eps,
+            dropout,
+            draw_seed(dropout),
+            precision(),
             running=Running(norm.running_mean, norm.running_var, norm.momentum),
-        )  # (B, T', outputs)  # fmt: skip
+        )  # (B, T', outputs)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of a convolution that does both."""

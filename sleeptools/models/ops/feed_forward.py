@@ -193,8 +193,11 @@ def _gradients(
         hidden, d_hidden, scale = hidden * (mask > 0), d_hidden * (mask > 0), 1 / (1 - dropout)
     wide = rounded(d_hidden) * scale
     return (
-        wide @ w1, wide.T @ x, d_hidden.sum(0) * scale, rounded(grad).T @ (rounded(hidden) * scale),
-    )  # fmt: skip
+        wide @ w1,
+        wide.T @ x,
+        d_hidden.sum(0) * scale,
+        rounded(grad).T @ (rounded(hidden) * scale),
+    )
 
 
 def _on_cpu(

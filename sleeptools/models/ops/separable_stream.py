@@ -2,7 +2,8 @@
 
 Every signal goes through the same extractor by itself: in a block, twice a depthwise convolution, a
 pointwise one, ReLU and a pool over two steps, beside a linear shortcut, which takes every 4th step.
-BatchNorm and the shortcut's two convolutions are folded (`sleeptools.native.separable_stream.fold_separable`); in training
+BatchNorm and the shortcut's two convolutions are folded
+(`sleeptools.native.separable_stream.fold_separable`); in training
 BatchNorm uses the statistics of the batch, which cannot be folded, so a model in training mode runs
 its layers one by one. Arithmetic is float32: on an x86 CPU with bfloat16 products the pointwise
 convolutions of such widths took 1.24 times as long with them, the rounding not counted.

@@ -3,8 +3,8 @@
 A modality goes through a stream with short and a stream with long kernels: a convolution and a
 pool, further convolutions and another pool; the two outputs are joined on time. Several modalities
 make one call, so that a single epoch keeps more than one core busy. The sizes are an argument:
-`sleeptools.native.two_stream_conv` has the words for them. In training BatchNorm uses the statistics of the batch,
-which cannot be folded, so a model in training mode runs its layers one by one.
+`sleeptools.native.conv_streams` has the words for them. In training BatchNorm uses the statistics
+of the batch, which cannot be folded, so a model in training mode runs its layers one by one.
 """
 
 from __future__ import annotations
@@ -151,12 +151,16 @@ def _mmasleepnet(
     w = 2 * width
     small = (
         ConvLayer(width, short[0], 8, short[1], (8, 8, 4)),
-        ConvLayer(w, 8, 1, 4), ConvLayer(w, 8, 1, 4), ConvLayer(w, 8, 1, 4, (4, 4, 2)),
-    )  # fmt: skip
+        ConvLayer(w, 8, 1, 4),
+        ConvLayer(w, 8, 1, 4),
+        ConvLayer(w, 8, 1, 4, (4, 4, 2)),
+    )
     large = (
         ConvLayer(width, long[0], 64, long[1], (4, 4, 2)),
-        ConvLayer(w, 6, 1, 4), ConvLayer(w, 6, 1, 4), ConvLayer(w, 6, 1, 4, (2, 2, 1)),
-    )  # fmt: skip
+        ConvLayer(w, 6, 1, 4),
+        ConvLayer(w, 6, 1, 4),
+        ConvLayer(w, 6, 1, 4, (2, 2, 1)),
+    )
     return [ConvStream(0, channels, small), ConvStream(0, channels, large)]
 
 

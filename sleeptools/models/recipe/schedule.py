@@ -122,6 +122,9 @@ def _cosine(start: float, end: float, part: float) -> float:
 
 
 KINDS: dict[str, Callable[[Schedule, Place], Setting]] = {
-    "constant": _constant, "drop": _drop, "plateau": _plateau,
-    "cosine_restarts": _cosine_restarts, "one_cycle": _one_cycle,
-}  # fmt: skip
+    "constant": _constant,
+    "drop": _drop,
+    "plateau": _plateau,
+    "cosine_restarts": _cosine_restarts,
+    "one_cycle": _one_cycle,
+}

@@ -172,9 +172,13 @@ def _made(recording: Recording, found: Match, assumed_unit: str) -> Signal:
         return first
     weights = [w for _, w in found.terms]
     return replace(
-        first, size=min(s.size for s in parts), gain=1.0, offset=0.0, dtype=np.float32,
+        first,
+        size=min(s.size for s in parts),
+        gain=1.0,
+        offset=0.0,
+        dtype=np.float32,
         read=lambda: _sum(parts, weights),
-    )  # fmt: skip
+    )
 
 
 def _sum(parts: Sequence[Signal], weights: Sequence[float]) -> Samples:

@@ -167,9 +167,18 @@ def _run(
         flat = np.ascontiguousarray(sections[:, [0, 1, 2, 4, 5]])
         memory = MEMORY * edge(sections)
         native.launch(
-            "section_filter", rows.ctypes.data, flat.ctypes.data, steady.ctypes.data, *rows.shape,
-            len(flat), memory, backwards, from_rest, native.CPU, 0,
-        )  # fmt: skip
+            "section_filter",
+            rows.ctypes.data,
+            flat.ctypes.data,
+            steady.ctypes.data,
+            *rows.shape,
+            len(flat),
+            memory,
+            backwards,
+            from_rest,
+            native.CPU,
+            0,
+        )
         return
     from scipy.signal import sosfilt
 

@@ -74,9 +74,18 @@ def _polyphase(samples: Samples, up: int, down: int, size: int, beyond: Beyond) 
     padded = np.pad(rows, ((0, 0), (reach, ends)), PADDING[beyond])
     out = np.empty((len(rows), size), np.float32)
     native.launch(
-        "polyphase", padded.ctypes.data, taps.ctypes.data, out.ctypes.data, *padded.shape, size,
-        up, down, taps.shape[1], native.CPU, 0,
-    )  # fmt: skip
+        "polyphase",
+        padded.ctypes.data,
+        taps.ctypes.data,
+        out.ctypes.data,
+        *padded.shape,
+        size,
+        up,
+        down,
+        taps.shape[1],
+        native.CPU,
+        0,
+    )
     return out.reshape(*samples.shape[:-1], size)
 
 

@@ -8,7 +8,23 @@ from sleeptools.report.plots.training import curves
 from sleeptools.report.plots.trust import Agreement, Bins, bland_altman, per_bin, reliability
 
 __all__ = [
-    "MARKERS", "NAMED", "PAGE", "PAPER", "SENTINELS", "Agreement", "Bins", "Plot", "bland_altman",
-    "curves", "dots", "embedding", "models", "per_bin", "reliability", "shares", "spectra",
-    "waveforms", "weights",
-]  # fmt: skip
+    "MARKERS",
+    "NAMED",
+    "PAGE",
+    "PAPER",
+    "SENTINELS",
+    "Agreement",
+    "Bins",
+    "Plot",
+    "bland_altman",
+    "curves",
+    "dots",
+    "embedding",
+    "models",
+    "per_bin",
+    "reliability",
+    "shares",
+    "spectra",
+    "waveforms",
+    "weights",
+]

@@ -17,9 +17,14 @@ from sleeptools.report import colours, markup
 from sleeptools.report.markup import Markup
 
 NAMED: Final[Mapping[str, str]] = {
-    "ink": colours.INK, "muted": colours.MUTED, "line": colours.GRID, "accent": colours.ACCENT,
-    "second": colours.SECOND, "third": colours.THIRD, "sheet": colours.SHEET,
-} | {f"stage {name}": colours.stage(name) for name in (*colours.STAGES, "other")}  # fmt: skip
+    "ink": colours.INK,
+    "muted": colours.MUTED,
+    "line": colours.GRID,
+    "accent": colours.ACCENT,
+    "second": colours.SECOND,
+    "third": colours.THIRD,
+    "sheet": colours.SHEET,
+} | {f"stage {name}": colours.stage(name) for name in (*colours.STAGES, "other")}
 SENTINELS: Final[Mapping[str, str]] = {
     name: f"#0102{i:02x}" for i, name in enumerate(NAMED, start=3)
 }
@@ -91,14 +96,27 @@ def _styled(ink: Ink, **more: object) -> Iterator[None]:
     import matplotlib as mpl
 
     style: Any = {
-        "font.size": 11, "font.family": "sans-serif", "text.color": ink["ink"],
-        "axes.labelcolor": ink["muted"], "xtick.color": ink["muted"], "ytick.color": ink["muted"],
-        "xtick.labelcolor": ink["muted"], "ytick.labelcolor": ink["muted"],
-        "axes.edgecolor": ink["line"], "axes.spines.top": False, "axes.spines.right": False,
-        "axes.grid": True, "grid.color": ink["line"], "grid.linewidth": 0.6,
-        "axes.axisbelow": True, "axes.titlelocation": "left", "axes.titlesize": 12,
-        "legend.frameon": False, "legend.fontsize": 10, "path.simplify_threshold": 0.4,
-    }  # fmt: skip
+        "font.size": 11,
+        "font.family": "sans-serif",
+        "text.color": ink["ink"],
+        "axes.labelcolor": ink["muted"],
+        "xtick.color": ink["muted"],
+        "ytick.color": ink["muted"],
+        "xtick.labelcolor": ink["muted"],
+        "ytick.labelcolor": ink["muted"],
+        "axes.edgecolor": ink["line"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": ink["line"],
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 12,
+        "legend.frameon": False,
+        "legend.fontsize": 10,
+        "path.simplify_threshold": 0.4,
+    }
     with mpl.rc_context(style | more):
         yield
 

@@ -79,9 +79,12 @@ def thinned(
 
 
 def spectra(
-    before: Mapping[str, Mapping[str, Trace]], after: Mapping[str, Mapping[str, Trace]],
-    channels: Sequence[str], stages: Sequence[str], highest: float,
-) -> Plot:  # fmt: skip
+    before: Mapping[str, Mapping[str, Trace]],
+    after: Mapping[str, Mapping[str, Trace]],
+    channels: Sequence[str],
+    stages: Sequence[str],
+    highest: float,
+) -> Plot:
     """Draw the mean power density per stage, a panel per channel.
 
     Parameters

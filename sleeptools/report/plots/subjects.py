@@ -108,9 +108,14 @@ def shares(counts: Mapping[str, Mapping[int, Sequence[int]]], stages: Sequence[s
                 of = 100 * of / max(of.sum(), 1)
                 left = np.concatenate([[0], np.cumsum(of)[:-1]])
                 axes.barh(
-                    [row] * len(of), of, 0.82, left, color=[ink.stage(s) for s in stages],
-                    edgecolor=ink["sheet"], linewidth=0.5,
-                )  # fmt: skip
+                    [row] * len(of),
+                    of,
+                    0.82,
+                    left,
+                    color=[ink.stage(s) for s in stages],
+                    edgecolor=ink["sheet"],
+                    linewidth=0.5,
+                )
             axes.set(title=split, xlim=(0, 100), ylim=(len(folds) - 0.5, -0.5), xlabel="%")
             axes.grid(visible=False)
         panels[0].set_yticks(range(len(folds)), [f"fold {fold}" for fold in folds])

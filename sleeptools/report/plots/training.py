@@ -20,8 +20,8 @@ def curves(logs: pl.DataFrame) -> Plot:
     Parameters
     ----------
     logs
-        As `logs.training_logs` gives them; not empty. Kappa is of the validation subjects under leak-free
-        and of the scored test fold under best-on-test.
+        As `logs.training_logs` gives them; not empty. Kappa is of the validation subjects under
+        leak-free         and of the scored test fold under best-on-test.
     """
     protocols = logs["protocol"].unique(maintain_order=True).to_list()
 

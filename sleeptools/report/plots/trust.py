@@ -55,19 +55,24 @@ def reliability(bins: Mapping[str, Bins]) -> Plot:
         lowest = min((float(np.nanmin(b.confidence)) for b in bins.values()), default=0.0)
         low = max(0.0, np.floor(10 * lowest) / 10)
         left.set(
-            xlim=(low, 1.02), ylim=(0, 1.02), xlabel="probability of the predicted stage",
+            xlim=(low, 1.02),
+            ylim=(0, 1.02),
+            xlabel="probability of the predicted stage",
             title="Share of right predictions",
-        )  # fmt: skip
+        )
         right.set(xlim=(low, 1.02), xlabel="probability of the predicted stage")
         right.set_title("Epochs, %")
         left.legend(loc="upper left")
 
     said = "; ".join(
-        f"{name}: " + ", ".join(
+        f"{name}: "
+        + ", ".join(
             f"{c:.0%} right {a:.0%}"
-            for c, a, n in zip(b.confidence, b.accuracy, b.count, strict=True) if n
-        ) for name, b in bins.items()
-    )  # fmt: skip
+            for c, a, n in zip(b.confidence, b.accuracy, b.count, strict=True)
+            if n
+        )
+        for name, b in bins.items()
+    )
     return Plot(draw, (9.0, 3.2), f"Reliability diagram. Predicted probability and {said}")
 
 

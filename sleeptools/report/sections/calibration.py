@@ -61,15 +61,24 @@ def second_look(page: Page) -> Iterator[Block]:
         return
     held = page.found.errors_found()
     yield Text(
-        f"The {uncertain_epochs.SHARE:.0%} of the epochs ({len(table):,}) in which the model is least sure "
-        f"hold {metric_text('accuracy', held)} % of its errors. The command evaluate writes the whole "
+        f"The {uncertain_epochs.SHARE:.0%} of the epochs ({len(table):,}) in which the model is "
+        f"least sure hold {metric_text('accuracy', held)} % of its errors. The command evaluate "
+        "writes the whole "
         "list."
     )
     rows = [
-        (r["recording"], r["epoch"], clock(r["onset"]), r["predicted"], f"{r['probability']:.2f}",
-         r["second"], f"{r['margin']:.3f}", r["scored"])
+        (
+            r["recording"],
+            r["epoch"],
+            clock(r["onset"]),
+            r["predicted"],
+            f"{r['probability']:.2f}",
+            r["second"],
+            f"{r['margin']:.3f}",
+            r["scored"],
+        )
         for r in table.head(SHOWN).to_dicts()
-    ]  # fmt: skip
+    ]
     head = ("Recording", "Epoch", "At", "Predicted", "Probability", "Second", "Margin", "Scored")
     caption = f"The {len(rows)} least sure epochs, h:min:s from the start of the recording"
     yield Folded("The least sure epochs", Table("review", head, rows, caption))
@@ -106,8 +115,16 @@ def optimism(page: Page) -> Iterator[Block]:
             sides = (mine[c].mean() for c in ("best", "chosen", "last", "optimism", "against_last"))
             cells = (metric_text(metric, v) for v in sides)  # type: ignore[arg-type]
             rows.append((LABELS[metric], NAMED[protocol], len(mine), *cells))
-    head = ("Metric", "Protocol", "Trainings", "Best pass", "Chosen pass", "Last pass",
-            "Best less chosen", "Best less last")  # fmt: skip
+    head = (
+        "Metric",
+        "Protocol",
+        "Trainings",
+        "Best pass",
+        "Chosen pass",
+        "Last pass",
+        "Best less chosen",
+        "Best less last",
+    )
     caption = (
         "Within one training: the test fold at the pass that is best there, at the pass that was "
         "kept, and at the last; means over trainings, per cent but for kappa"

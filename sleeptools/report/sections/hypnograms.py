@@ -57,10 +57,14 @@ def _drawn(night: Night, caption: str) -> Figure:
 def _night(page: Page, table: pl.DataFrame) -> Night:
     names = page.found.stages
     return Night(
-        str(table["recording"][0]), names, table["stage"].to_numpy(), table["predicted"].to_numpy(),
-        table.select(f"p_{n}" for n in names).to_numpy(), table["onset"].to_numpy(),
+        str(table["recording"][0]),
+        names,
+        table["stage"].to_numpy(),
+        table["predicted"].to_numpy(),
+        table.select(f"p_{n}" for n in names).to_numpy(),
+        table["onset"].to_numpy(),
         page.found.run.epoch_seconds,
-    )  # fmt: skip
+    )
 
 
 def training(page: Page) -> Iterator[Block]:

@@ -124,9 +124,14 @@ def _means(page: Page) -> Table:
             own = table.filter(level="pooled", metric=k).filter(pl.col("stage").is_null())
             spread = own["seed_sd"][0] if len(own) else None
             rows.append(
-                (metric_label(k), NAMED[protocol], interval_text(k, *mean), metric_text(k, median),
-                 metric_text(k, spread))
-            )  # fmt: skip
+                (
+                    metric_label(k),
+                    NAMED[protocol],
+                    interval_text(k, *mean),
+                    metric_text(k, median),
+                    metric_text(k, spread),
+                )
+            )
     head = ("Metric", "Protocol", f"Mean of the {page.who}s", "Median", "SD over seeds, pooled")
     caption = f"Of the {page.who}s, each as one; 95 % intervals; seeds apart"
     return Table("means", head, rows, caption, texts=2)
@@ -154,12 +159,14 @@ def stages(page: Page) -> Iterator[Block]:
         rows = [
             (
                 name,
-                *(interval_text(k, *found.interval(protocol, k, stage=name)[:3])
-                  for k in metrics.PER_STAGE),
+                *(
+                    interval_text(k, *found.interval(protocol, k, stage=name)[:3])
+                    for k in metrics.PER_STAGE
+                ),
                 f"{support[i]:,}",
             )
             for i, name in enumerate(found.stages)
-        ]  # fmt: skip
+        ]
         caption = f"{NAMED[protocol]}: one stage against the rest, per cent, 95 % intervals"
         caption += f"; mean of {page.found.seeds(protocol)} seeds, epochs of one" * several
         yield Table(f"stages-{protocol}", head, rows, caption)

@@ -16,10 +16,16 @@ def overview(pages: Sequence[Page]) -> Iterator[Block]:
     """All runs of the page in one table and one figure."""
     told = [(page, protocol) for page in pages for protocol in page.found.protocols]
     rows = [
-        (p.found.run.name, p.found.run.model, NAMED[protocol], _known(p.found.run.simulated),
-         p.ours[protocol].subjects, *(metric_text(k, p.found.pooled(protocol)[k]) for k in HEADLINE))
+        (
+            p.found.run.name,
+            p.found.run.model,
+            NAMED[protocol],
+            _known(p.found.run.simulated),
+            p.ours[protocol].subjects,
+            *(metric_text(k, p.found.pooled(protocol)[k]) for k in HEADLINE),
+        )
         for p, protocol in told
-    ]  # fmt: skip
+    ]
     head = ("Run", "Model", "Protocol", "Simulated", "Subjects", *(LABELS[k] for k in HEADLINE))
     caption = "Pooled test epochs, mean over seeds; per cent but for kappa"
     yield Table("runs", head, rows, caption, texts=4)
@@ -51,17 +57,31 @@ def _paired(pages: Sequence[Page]) -> Iterator[Block]:
         return
     table = subject_metrics.compare(kept)
     rows = [
-        (f"{r['second']} less {r['first']}", r["protocol"], LABELS[r["metric"]], r["subjects"],
-         interval_text(r["metric"], r["value"], r["low"], r["high"], signed=True),
-         f"{r['better']} / {r['worse']}", p_text(r["p_holm"]),
-         "yes" if r["same_epochs"] else "NO")
+        (
+            f"{r['second']} less {r['first']}",
+            r["protocol"],
+            LABELS[r["metric"]],
+            r["subjects"],
+            interval_text(r["metric"], r["value"], r["low"], r["high"], signed=True),
+            f"{r['better']} / {r['worse']}",
+            p_text(r["p_holm"]),
+            "yes" if r["same_epochs"] else "NO",
+        )
         for r in table.to_dicts()
-    ]  # fmt: skip
+    ]
     if not rows:
         yield Text("No two of the runs have a subject in common: they are not compared.")
         return
-    head = ("Runs", "Protocol", "Metric", "Subjects", "Mean difference", "Better / worse",
-            "p (Holm)", "Same epochs")  # fmt: skip
+    head = (
+        "Runs",
+        "Protocol",
+        "Metric",
+        "Subjects",
+        "Mean difference",
+        "Better / worse",
+        "p (Holm)",
+        "Same epochs",
+    )
     caption = (
         "Paired differences of the subjects that both runs tested, per cent but for kappa, with "
         "95 % intervals; Wilcoxon's p, adjusted for all rows"

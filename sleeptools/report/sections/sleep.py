@@ -18,21 +18,36 @@ if TYPE_CHECKING:
     import polars as pl
 
 TITLES: Final = {
-    "tib": "Time in bed", "spt": "Sleep period", "tst": "Total sleep time",
-    "se": "Sleep efficiency", "sme": "Sleep maintenance", "sol": "Sleep onset latency",
+    "tib": "Time in bed",
+    "spt": "Sleep period",
+    "tst": "Total sleep time",
+    "se": "Sleep efficiency",
+    "sme": "Sleep maintenance",
+    "sol": "Sleep onset latency",
     "rem_latency_from_sleep_onset": "REM latency from sleep onset",
     "rem_latency_from_lights_off": "REM latency from lights off",
-    "waso": "Wake after sleep onset", "transitions": "Transitions",
-}  # fmt: skip
+    "waso": "Wake after sleep onset",
+    "transitions": "Transitions",
+}
 SHORT: Final = {
-    "tst": "TST", "se": "SE", "sol": "SOL", "rem_latency_from_sleep_onset": "REM latency",
+    "tst": "TST",
+    "se": "SE",
+    "sol": "SOL",
+    "rem_latency_from_sleep_onset": "REM latency",
     "waso": "WASO",
-}  # fmt: skip
+}
 DRAWN: Final = (
-    ("tst", None), ("se", None), ("sol", None), ("waso", None),
-    ("rem_latency_from_sleep_onset", None), ("minutes", "N3"), ("minutes", "REM"),
-    ("minutes", "Wake"), ("minutes", "NREM"), ("transitions", None),
-)  # fmt: skip
+    ("tst", None),
+    ("se", None),
+    ("sol", None),
+    ("waso", None),
+    ("rem_latency_from_sleep_onset", None),
+    ("minutes", "N3"),
+    ("minutes", "REM"),
+    ("minutes", "Wake"),
+    ("minutes", "NREM"),
+    ("transitions", None),
+)
 """Statistics that are drawn, as many of the first as fit."""
 PANELS: Final = 6
 FEWEST: Final = 3  # nights of a panel
@@ -48,9 +63,9 @@ def statistics(page: Page) -> Iterator[Block]:
         return
     measured = page.found.sleep.filter(protocol=page.protocol)
     keys = ["statistic", "stage"]
-    nights = measured.group_by(
-        ["recording", *keys], maintain_order=True
-    ).agg(pl.col("truth", "predicted").mean())  # fmt: skip
+    nights = measured.group_by(["recording", *keys], maintain_order=True).agg(
+        pl.col("truth", "predicted").mean()
+    )
     panels = list(_panels(summed, nights))
     if panels:
         caption = (
@@ -118,11 +133,27 @@ def _agreement(page: Page, summed: pl.DataFrame) -> Table:
         also = ["bias"] * bool(row["proportional"])
         also += ["spread"] * bool(row["heteroscedastic"])
         rows.append(
-            (_title(row["statistic"], row["stage"]), _unit(row["unit"]), row["nights"],
-             row["undefined"], _plain(bias), _plain(lower), _plain(upper), ", ".join(also) or "no")
-        )  # fmt: skip
-    head = ("Statistic", "Unit", "Nights", "Undefined", "Bias", "Lower limit", "Upper limit",
-            "Changes with size")  # fmt: skip
+            (
+                _title(row["statistic"], row["stage"]),
+                _unit(row["unit"]),
+                row["nights"],
+                row["undefined"],
+                _plain(bias),
+                _plain(lower),
+                _plain(upper),
+                ", ".join(also) or "no",
+            )
+        )
+    head = (
+        "Statistic",
+        "Unit",
+        "Nights",
+        "Undefined",
+        "Bias",
+        "Lower limit",
+        "Upper limit",
+        "Changes with size",
+    )
     caption = (
         f"{NAMED[page.protocol]}: predicted less scored, with 95 % intervals over subjects; "
         "undefined where lights-off is not known, or a night has no such sleep; bias or spread may "
@@ -204,9 +235,13 @@ def day(page: Page) -> Iterator[Block]:
     )
     yield Figure("day", plots.per_bin(hours, truth, predicted, stages, each), "Day", caption)
     rows = [
-        (row["stage"] or "all together", row["recordings"], metric_text("kappa", row["r"]),
-         metric_text("kappa", row["r_sd"]))
+        (
+            row["stage"] or "all together",
+            row["recordings"],
+            metric_text("kappa", row["r"]),
+            metric_text("kappa", row["r_sd"]),
+        )
         for row in known.to_dicts()
-    ]  # fmt: skip
+    ]
     head = ("Stage", "Recordings", "Mean r", "SD over recordings")
     yield Table("day", head, rows, "Pearson's r of scored and predicted minutes", narrow=True)

@@ -62,9 +62,14 @@ def simulate_night(
     hypnogram = scorer.score(judge, codes, artefacts, int(epoch_seconds))
     id_ = f"mouse-{animal:02d}-{night}"
     recording = Recording(
-        id_, f"mouse-{animal:02d}", night, {c.label: _signal(c, made[c.source]) for c in channels},
-        hypnogram, LIGHTS_ON + timedelta(days=7 * animal + night - 1), {"simulated": True},
-    )  # fmt: skip
+        id_,
+        f"mouse-{animal:02d}",
+        night,
+        {c.label: _signal(c, made[c.source]) for c in channels},
+        hypnogram,
+        LIGHTS_ON + timedelta(days=7 * animal + night - 1),
+        {"simulated": True},
+    )
     truth = architecture.majority(codes, int(epoch_seconds))
     return SimulatedNight(recording, hypnogram.events(), truth)
 
@@ -94,6 +99,10 @@ def _signal(channel: Channel, values: Samples) -> Signal:
     """Wrap samples, clipped to the recorder's range."""
     clipped = np.clip(values, channel.low, channel.high, out=values)
     return Signal(
-        channel.label, channel.sample_rate, channel.unit, montage.modality(channel.label),
-        len(clipped), lambda: clipped,
-    )  # fmt: skip
+        channel.label,
+        channel.sample_rate,
+        channel.unit,
+        montage.modality(channel.label),
+        len(clipped),
+        lambda: clipped,
+    )

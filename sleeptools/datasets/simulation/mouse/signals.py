@@ -105,9 +105,7 @@ def simulate_emg(
     emg = waves.noise(rng, np.ones((len(weights), 1)), muscle[None], framing)
     edges = np.linspace(0, framing.hop, PARTS + 1).round().astype(int)
     second = emg.reshape(-1, framing.hop)
-    second *= np.repeat(
-        envelope.astype(np.float32).reshape(-1, PARTS), np.diff(edges), axis=1
-    )  # fmt: skip
+    second *= np.repeat(envelope.astype(np.float32).reshape(-1, PARTS), np.diff(edges), axis=1)
     emg += np.float32(traits.noise_uv[1]) * rng.standard_normal(len(emg), dtype=np.float32)
     return emg
 
