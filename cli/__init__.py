@@ -29,6 +29,7 @@ from . import (
 )
 from . import list as list_
 from ._console import talk
+from ._options import EARLIER
 
 PURPOSE: Final = (
     "Automatic sleep staging, for people and for mice.\n\n"
@@ -93,7 +94,7 @@ def root(
 
 def main() -> None:
     """Run the command line and exit with the code a shell script branches on."""
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    arguments = [EARLIER.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug=debug))
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._options import as_options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,8 +22,8 @@ Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a 
 
 
 def talk(text: str) -> None:
-    """Say a line on stderr; control characters, as a hostile header may hold, are escaped."""
-    typer.echo(printable(text), err=True)
+    """Say a line on stderr: settings as options, control characters of a hostile header escaped."""
+    typer.echo(printable(as_options(text)), err=True)
 
 
 def printable(text: str) -> str:
@@ -105,4 +107,4 @@ def batch_progress(what: str) -> Iterator[Progress]:
 def line(step: Step) -> str:
     """Say in a line what became of one recording or file."""
     mark = "failed: " if step.failed else ""
-    return f"[{step.number}/{step.total}] {step.id}: {mark}{printable(step.text)}"
+    return f"[{step.number}/{step.total}] {step.id}: {mark}{printable(as_options(step.text))}"

@@ -38,17 +38,18 @@ def evaluate(
         Path | None,
         typer.Option(help="With --on: run folder to write; runs/external if left out."),
     ] = None,
-    stand_in: Annotated[
+    match_channels_by_order: Annotated[
         bool,
         typer.Option(
-            "--stand-in",
+            "--match-channels-by-order",
             help="With --on: take channels of the same kinds under other labels, in their order.",
         ),
     ] = False,
-    namesakes: Annotated[
+    allow_shared_subject_ids: Annotated[
         bool,
         typer.Option(
-            "--namesakes", help="With --on: subjects named as the model's are other people."
+            "--allow_shared_subject_ids",
+            help="With --on: subjects named as the model's are other people.",
         ),
     ] = False,
     partial: Annotated[
@@ -69,10 +70,16 @@ def evaluate(
     if on is not None:
         if len(folders) != 1 or not runs:
             raise UsageError("--on tests one model: give its folder, for example RUN/final")
-        how: dict[str, Any] = {"stand_in": stand_in, "namesakes": namesakes, "say": talk}
+        how: dict[str, Any] = {
+            "match_channels_by_order": match_channels_by_order,
+            "allow_shared_subject_ids": allow_shared_subject_ids,
+            "say": talk,
+        }
         folders = [score_external(folders[0], on, out or Path("runs/external"), **how)]
-    elif out or stand_in or namesakes:
-        raise UsageError("--out, --stand-in and --namesakes go with --on EPOCHS")
+    elif out or match_channels_by_order or allow_shared_subject_ids:
+        raise UsageError(
+            "--out, --match-channels-by-order and --allow_shared_subject_ids go with --on EPOCHS"
+        )
     found = [compute(run, partial=partial) for run in folders]
     for evaluation in found:
         _write(evaluation, needed=not as_json)

@@ -38,8 +38,8 @@ def score(
     epochs: Path,
     out: Path,
     *,
-    stand_in: bool = False,
-    namesakes: bool = False,
+    match_channels_by_order: bool = False,
+    allow_shared_subject_ids: bool = False,
     threads: int | None = None,
     say: Say = lambda _: None,
 ) -> Path:
@@ -53,10 +53,10 @@ def score(
         Folder that `preprocess` wrote.
     out
         Run folder; made, or written again with the same model and epochs.
-    stand_in
+    match_channels_by_order
         Take the epochs' channels for the model's in their order, where the labels differ and the
         modalities agree, as between two data sets.
-    namesakes
+    allow_shared_subject_ids
         Subjects named as subjects that trained the model are other people.
     threads
         CPU threads.
@@ -74,8 +74,8 @@ def score(
     """
     manifest = store.Manifest(RUN_KIND, RUN_VERSION)
     facts, data = model_folder.read_config(model), open_epochs(epochs)
-    _fit(facts, data, model, stand_in=stand_in)
-    known = _strangers(facts, data, namesakes=namesakes)
+    _fit(facts, data, model, match_channels_by_order=match_channels_by_order)
+    known = _strangers(facts, data, allow_shared_subject_ids=allow_shared_subject_ids)
     check_epochs(epochs)
     place = Trained(EXTERNAL, int(facts.get("seed") or 0), 0)
     config = _config(facts, data, model, place.seed)
@@ -94,7 +94,9 @@ def score(
     return out
 
 
-def _fit(facts: Mapping[str, Any], data: EpochSet, model: Path, *, stand_in: bool) -> None:
+def _fit(
+    facts: Mapping[str, Any], data: EpochSet, model: Path, *, match_channels_by_order: bool
+) -> None:
     """Compare what the model takes with what the epochs are.
 
     Raises
@@ -117,7 +119,7 @@ def _fit(facts: Mapping[str, Any], data: EpochSet, model: Path, *, stand_in: boo
     kinds = [[montage.modality(x) for x in of["montage"]] for of in (expected, found)]
     alike = kinds[0] == kinds[1]
     different = {k for k in expected if expected[k] != found[k]}
-    if stand_in and alike:
+    if match_channels_by_order and alike:
         different.discard("montage")
     if different:
         each = (
@@ -128,7 +130,7 @@ def _fit(facts: Mapping[str, Any], data: EpochSet, model: Path, *, stand_in: boo
         may = alike and different == {"montage"}
         raise DataError(
             f"{data.folder}: does not fit the model {model}: {'; '.join(each)}",
-            hint="--stand-in takes these channels for the model's, in this order"
+            hint="`match_channels_by_order` takes these channels for the model's, in this order"
             if may
             else "preprocess the recordings with a preset of the model's montage, rate and stages",
         )
@@ -138,7 +140,7 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _strangers(facts: Mapping[str, Any], data: EpochSet, *, namesakes: bool) -> str:
+def _strangers(facts: Mapping[str, Any], data: EpochSet, *, allow_shared_subject_ids: bool) -> str:
     """Say what was checked about subjects that trained the model and are tested.
 
     Raises
@@ -152,12 +154,12 @@ def _strangers(facts: Mapping[str, Any], data: EpochSet, *, namesakes: bool) -> 
         return "the model's folder does not say who trained it: nothing could be checked"
     if not both:
         return f"none of the {len(data.subjects)} tested subjects trained or validated the model"
-    if namesakes:
+    if allow_shared_subject_ids:
         return f"{len(both)} tested subjects are named as ones that trained, and said to be others"
     raise DataError(
         f"{data.folder}: subjects that trained the model: {', '.join(both[:SHOWN])}"
         f"{', ...' if len(both) > SHOWN else ''} ({len(both)} of {len(data.subjects)})",
-        hint="give epochs of other subjects; --namesakes if they only have the same names",
+        hint="give epochs of other subjects; `allow_shared_subject_ids` if they only have the same names",
     )
 
 
@@ -189,7 +191,7 @@ def _refuse_other(out: Path, config: Mapping[str, Any]) -> None:
         return
     if lines := settings.difference(store.read_toml(path), config):
         raise OutputError(
-            f"{out}: holds another run: {'; '.join(lines)}", hint="give another folder with --out"
+            f"{out}: holds another run: {'; '.join(lines)}", hint="give another folder with `out`"
         )
 
 

@@ -151,7 +151,7 @@ def _sums(published: str, address: str, dest: Path, server: Server) -> str:
     if not server.trust_sums and hashlib.sha256(data).hexdigest() != published:
         raise DataError(
             f"{url}: is not the list that the publisher gives out (SHA-256 {published})",
-            hint="files from there could be anything; --trust-sums takes them by the server's list",
+            hint="files from there could be anything; `trust_sums` takes them by the server's list",
         )
     return data.decode(errors="replace")
 

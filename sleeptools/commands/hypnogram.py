@@ -63,7 +63,7 @@ def exchange(
     written = [target, *([module.sidecar(target)] if hasattr(module, "sidecar") else [])]
     for path in written:
         if path.exists() and (not force or path.samefile(source)):
-            raise OutputError(f"{path}: exists", hint="give --force to replace it, or another name")
+            raise OutputError(f"{path}: exists", hint="give `force` to replace it, or another name")
     found = _place(_read(source, scheme, epoch_seconds), at, recording)
     return found, formats.write_hypnogram(found, target, to=to)
 
@@ -87,14 +87,14 @@ def _place(hypnogram: Hypnogram, at: At | None, path: Path | None) -> Hypnogram:
         if start is None:
             raise UsageError(
                 "a clock time needs the recording's start",
-                hint="--recording names the file that has it, or give --at in seconds",
+                hint="`recording` names the file that has it, or give `at` in seconds",
             )
         placed = replace(hypnogram, begin=at).placed(start)
         if recording is None and abs(placed.onset) > DAY:
             raise UsageError(
-                f"--at {at} lies {abs(placed.onset) / DAY:.0f} days from {start}, when the "
+                f"`at={at}` lies {abs(placed.onset) / DAY:.0f} days from {start}, when the "
                 "recording began as the hypnogram has it",
-                hint="--recording names a file whose start counts, or give --at in seconds",
+                hint="`recording` names a file whose start counts, or give `at` in seconds",
             )
     else:
         placed = hypnogram.placed(start) if recording and start else hypnogram
@@ -111,7 +111,7 @@ def _check_overlap(hypnogram: Hypnogram, recording: Recording, *, has_clock: boo
     if hypnogram.begin is not None and not has_clock:
         raise DataError(
             f"{recording.id}: does not say when it began, and the hypnogram has clock times",
-            hint="give --at in seconds",
+            hint="give `at` in seconds",
         )
     end = hypnogram.onset + len(hypnogram) * hypnogram.epoch_seconds
     if end <= 0 or hypnogram.onset >= recording.seconds:
@@ -119,5 +119,5 @@ def _check_overlap(hypnogram: Hypnogram, recording: Recording, *, has_clock: boo
         raise DataError(
             f"the hypnogram begins {hypnogram.onset:.0f} s and ends {end:.0f} s after the start of "
             f"{recording.id}{begin}, which lasts {recording.seconds:.0f} s: they do not overlap",
-            hint="is it the recording of that night? --at gives another place",
+            hint="is it the recording of that night? `at` gives another place",
         )

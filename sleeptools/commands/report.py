@@ -120,7 +120,7 @@ def _checked(run_folders: Sequence[Path], options: ReportOptions) -> None:
         )
     if options.recordings and not options.epochs:
         raise UsageError(
-            "recordings are shown beside the epochs made of them", hint="give --epochs, too"
+            "recordings are shown beside the epochs made of them", hint="give `epochs`, too"
         )
 
 

@@ -95,9 +95,9 @@ def _module(dataset: str) -> ModuleType:
 
 def _check(hours: float | None, seed: int) -> None:
     if hours is not None and not HOURS[0] <= hours <= HOURS[1]:
-        raise UsageError(f"--hours is {hours:g}; expected {HOURS[0]:g} to {HOURS[1]:g}")
+        raise UsageError(f"`hours={hours:g}`; expected {HOURS[0]:g} to {HOURS[1]:g}")
     if seed < 0:
-        raise UsageError(f"--seed is {seed}; expected 0 or more")
+        raise UsageError(f"`seed={seed}`; expected 0 or more")
 
 
 def _is_done(out: Path, settings: dict[str, Any]) -> bool:

@@ -187,8 +187,7 @@ def _room(batch: int) -> Iterator[None]:
     except torch.OutOfMemoryError as e:
         raise UnavailableError(
             f"the device's memory is too small for a batch of {batch} epochs",
-            hint=f"--set recipe.batch={max(1, batch // 2)} (it changes the results), or "
-            "--device cpu",
+            hint=f"`recipe.batch={max(1, batch // 2)}` (it changes the results), or `device=cpu`",
         ) from e
 
 

@@ -134,7 +134,7 @@ def find_recordings(
     """
     name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
     if settings is not None and not hasattr(module, "SETTINGS"):
-        raise UsageError(f"--config is for the data set edf; the files of {name} are known")
+        raise UsageError(f"`config` is for the data set edf; the files of {name} are known")
     found: list[Source] = module.find(root, settings) if settings else module.find(root)
     times = Counter(s.id for s in found)
     if twice := next((s for s in found if times[s.id] > 1), None):
@@ -234,7 +234,7 @@ def check_plan(
     if subset is not None and subset not in subsets:
         raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(subsets) or 'none'}")
     if not 1 <= subjects <= most:
-        raise UsageError(f"--subjects is {subjects}; expected 1 to {most}")
+        raise UsageError(f"`subjects={subjects}`; expected 1 to {most}")
     if not 1 <= nights <= most_nights:
         one = "1" if most_nights == 1 else f"1 to {most_nights}"
-        raise UsageError(f"--nights is {nights}; expected {one}")
+        raise UsageError(f"`nights={nights}`; expected {one}")

@@ -68,7 +68,7 @@ def notes(run: Run) -> Iterator[str]:
         yield f"A leak-free test fold was read {read} times; once, at the end, is right."
     elif logs.count_test_readings(run).get(LEAK_FREE, 1) > read:
         yield (
-            "The leak-free test folds were watched after every pass (--watch-test), to measure "
+            "The leak-free test folds were watched after every pass, to measure "
             "what choosing on them would gain; no pass was chosen by it."
         )
     last = run.unchosen(LEAK_FREE)

@@ -288,7 +288,7 @@ class Evaluation:
         return uncertain_epochs.errors_found(self._ranking)
 
     def as_json(self) -> dict[str, object]:
-        """Facts for `--json`; the keys are stable, NaN is null."""
+        """Facts as plain values, for JSON; the keys are stable, NaN is null."""
         return {
             "format": KIND,
             "version": VERSION,

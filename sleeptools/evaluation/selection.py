@@ -23,7 +23,7 @@ def pass_selection(run: Run) -> pl.DataFrame:
         chosen, last (the metric on the test fold at that pass), optimism (best less chosen;
         null under best-on-test, which chooses the best itself), against_last (best less last).
         A row per training whose test fold was judged after every pass: under best-on-test
-        always, under leak-free with `train --watch-test`.
+        always, under leak-free with `watch_test`.
     """
     import polars as pl
 

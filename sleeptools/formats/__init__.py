@@ -99,7 +99,7 @@ def writer(path: Path, to: str | None = None) -> ModuleType:
             return module
     raise UsageError(
         f"{path.name}: the ending does not tell the format",
-        hint=f"name it with --to: {', '.join(known)}",
+        hint=f"name it with `to`: {', '.join(known)}",
     )
 
 

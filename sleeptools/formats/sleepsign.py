@@ -85,7 +85,7 @@ def _epoch_seconds(times: list[datetime], numbers: list[int], source: str) -> fl
     steps = numbers[-1] - numbers[0]
     if steps <= 0:
         raise DataError(
-            f"{source}: one epoch does not tell how long it is", hint="give --epoch-seconds"
+            f"{source}: one epoch does not tell how long it is", hint="give `epoch_seconds`"
         )
     length = (times[-1] - times[0]).total_seconds() / steps
     rounded = round(2 * length) / 2  # SleepSign's lengths are whole seconds, a few programs' 2.5

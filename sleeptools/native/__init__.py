@@ -171,7 +171,7 @@ def launch(op: str, *arguments: int | float | bool) -> None:
     try:
         getattr(core, op)(*arguments)
     except core.Unavailable as error:
-        raise UnavailableError(str(error), hint="run on the CPU with --device cpu") from None
+        raise UnavailableError(str(error), hint="run on the CPU with `device=cpu`") from None
 
 
 def module(op: str) -> Any:

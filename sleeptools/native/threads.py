@@ -64,7 +64,7 @@ def wanted_threads(asked: int | None) -> int:
         If asked for fewer than one.
     """
     if asked is not None and asked < 1:
-        raise UsageError(f"--threads {asked}: expected a whole number >= 1")
+        raise UsageError(f"`threads={asked}`: expected a whole number >= 1")
     known = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
     told = next((int(text) for text in known if text.isdigit() and int(text)), None)
     return asked or told or 0

@@ -263,6 +263,6 @@ def _span(
         raise DataError(
             f"{source}: annotation {text!r} at {onset:g} s lasts {duration:g} s, which is not a "
             f"whole number of {epoch_seconds:g}-s epochs on the grid from {origin:g} s on",
-            hint="--epoch-seconds gives another length of an epoch",
+            hint="`epoch_seconds` gives another length of an epoch",
         )
     return round(start), round(start) + round(length), scheme[text]

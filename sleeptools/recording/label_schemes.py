@@ -172,7 +172,7 @@ def translate_labels(
     if strange:
         raise DataError(
             f"{source}: stage {', '.join(sorted(strange))} is none of {', '.join(names)}",
-            hint=f"--scheme names another; there are: {', '.join(SCHEMES)}",
+            hint=f"`scheme` names another; there are: {', '.join(SCHEMES)}",
         )
     return stages, names
 
@@ -186,14 +186,14 @@ def _unknown(
         return DataError(
             f"{where}: stages are numbers ({shown}), which mean different stages in different "
             "programs",
-            hint=f"say which with --scheme NAME; it could be: {', '.join(fitting or SCHEMES)}",
+            hint=f"say which with `scheme=NAME`; it could be: {', '.join(fitting or SCHEMES)}",
         )
     long = unknown[0].lower().startswith("sleep stage")
     alike = [text for text in WORDS if text.startswith("sleep stage") == long]
     return DataError(
         f"{where}: unknown stage text {shown}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
-        hint=f"known texts: {', '.join([*known, *alike])}; --scheme: {', '.join(SCHEMES)}",
+        hint=f"known texts: {', '.join([*known, *alike])}; `scheme`: {', '.join(SCHEMES)}",
     )
 
 

@@ -104,7 +104,7 @@ def _opened(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
     if not same or set(tested["recording"]) - {file.recording for file in data.files}:
         raise DataError(
             f"{folder}: not the epochs that {run.folder} was trained on",
-            hint="give the folder that the run was trained on with --epochs, or leave it out",
+            hint="give the folder that the run was trained on with `epochs`, or leave it out",
         )
     return data
 

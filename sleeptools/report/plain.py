@@ -65,7 +65,7 @@ def _lines(block: Block, prefix: str, figures: str) -> Iterator[str]:
             yield f"![{_safe(block.label)}](<{figures}/{prefix}{filename(block.name)}.svg>)"
             yield f"\n{_safe(block.caption)}"
         case Figure():
-            yield f"*{_safe(block.label)} (`--figures` writes it): {_safe(block.caption)}*"
+            yield f"*{_safe(block.label)} (a figure): {_safe(block.caption)}*"
         case Beside(blocks):
             for inner in blocks:
                 yield from (*_lines(inner, prefix, figures), "")

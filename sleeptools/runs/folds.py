@@ -186,12 +186,12 @@ def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
     if len(everyone) < 2:  # noqa: PLR2004
         raise DataError(
             f"needs >= 2 subjects to train on one and test on another, found {len(everyone)}",
-            hint="--final trains without a test",
+            hint="`final` trains without a test",
         )
     if not 2 <= folds <= len(everyone):  # noqa: PLR2004
         raise DataError(
-            f"--folds {folds} of {len(everyone)} subjects: expected 2 to {len(everyone)}",
-            hint=f"--folds {len(everyone)} tests every subject in a fold of its own",
+            f"`folds={folds}` of {len(everyone)} subjects: expected 2 to {len(everyone)}",
+            hint=f"`folds={len(everyone)}` tests every subject in a fold of its own",
         )
     order = np.random.default_rng([seed, folds]).permutation(everyone)
     return _fill(everyone, [part.tolist() for part in np.array_split(order, folds)])
@@ -219,7 +219,7 @@ def stratified_folds(
         With more folds than epochs, or fewer than two.
     """
     if not 2 <= folds <= len(stages):  # noqa: PLR2004
-        raise DataError(f"--folds {folds} of {len(stages)} epochs: expected 2 to {len(stages)}")
+        raise DataError(f"`folds={folds}` of {len(stages)} epochs: expected 2 to {len(stages)}")
     dealt = _deal(stages, folds, np.random.default_rng([seed, folds]))
     test, train = ROLES.index("test"), ROLES.index("train")
     everyone = tuple(sorted(set(subjects)))
@@ -262,13 +262,13 @@ def published_folds(subjects: Iterable[str]) -> list[Fold]:
         raise DataError(
             "the published folds of ISRUC's subgroup I were made by a permutation that was not "
             "released",
-            hint="--folds 5 deals the subjects by seed, into as many folds as the publication",
+            hint="`folds=5` deals the subjects by seed, into as many folds as the publication",
         )
     raise DataError(
         f"published folds are for the 20 or 78 subjects of Sleep-EDF, or the 10 of ISRUC's "
         f"subgroup III; found {len(everyone)}: "
         f"{', '.join(everyone[:4])}{', ...' if len(everyone) > 4 else ''}",  # noqa: PLR2004
-        hint="leave --folds-from out to deal the subjects by seed",
+        hint="leave `folds_from` out to deal the subjects by seed",
     )
 
 

@@ -25,7 +25,7 @@ def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
     Parameters
     ----------
     watching
-        Count what `train --watch-test` read, too: it is logged, and decides nothing.
+        Count what `watch_test` read, too: it is logged, and decides nothing.
     """
     counts: dict[str, int] = {}
     for trained in run.done:

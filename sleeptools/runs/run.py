@@ -260,7 +260,7 @@ def options_from(values: Mapping[str, Any]) -> dict[str, Any]:
     there = ("model", "recipe", *OPTIONS)
     settings.known(values, [*there, "format", "version", "epochs", "leaky"], where="settings")
     if "format" in values:
-        store.check_format(values, Path("--config"), RUN_KIND, RUN_VERSION)
+        store.check_format(values, Path("config"), RUN_KIND, RUN_VERSION)
     model = _model(values)
     found: dict[str, Any] = {
         "settings": {
@@ -321,7 +321,7 @@ def run_progress(folder: Path) -> dict[str, Any]:
     -------
     progress
         `done` and `missing` (names of trainings, "final" among them where it was asked for),
-        `array`: the folds still to train, as Slurm's `--array` takes them, and `leaky`: whether
+        `array`: the folds still to train, as Slurm's array jobs take them, and `leaky`: whether
         subjects train and are tested at once.
     """
     config = _config(store.need(folder, "run folder"))

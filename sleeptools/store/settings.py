@@ -1,4 +1,4 @@
-"""Settings: a TOML file and `--set a.b=c` on top, checked against a pydantic model.
+"""Settings: a TOML file and assignments such as `a.b=c` on top, checked against a pydantic model.
 
 Nothing is accepted that is not understood: an unknown key is an error that lists the known ones.
 pydantic is imported only where settings are checked, because a command's `--help` must be fast.
@@ -28,7 +28,7 @@ def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
     Parameters
     ----------
     path
-        The file of `--config`.
+        The TOML file, or None.
     overrides
         Texts "a.b=c". The value is TOML (`3`, `true`, `[1, 2]`, `"x"`); what is no TOML is taken
         as it stands, so that `recipe.variant=authors` needs no quotes.
@@ -46,7 +46,9 @@ def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
         name, equals, value = text.partition("=")
         keys = [key.strip() for key in name.split(".")]
         if not equals or not all(keys):
-            raise UsageError(f"--set {text!r}: expected NAME=VALUE, for example recipe.batch=128")
+            raise UsageError(
+                f"`settings={text}`: expected NAME=VALUE, for example recipe.batch=128"
+            )
         _put(values, keys, _value(value.strip()), text)
     return values
 
@@ -71,9 +73,9 @@ def _put(values: Nested, keys: list[str], value: Any, text: str) -> None:
     for key in keys[:-1]:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise UsageError(f"--set {text!r}: {key!r} is a value, not a table")
+            raise UsageError(f"`settings={text}`: {key!r} is a value, not a table")
     if isinstance(values.get(keys[-1]), dict) and not isinstance(value, dict):
-        raise UsageError(f"--set {text!r}: {keys[-1]!r} is a table, not a value")
+        raise UsageError(f"`settings={text}`: {keys[-1]!r} is a table, not a value")
     values[keys[-1]] = value
 
 
@@ -89,7 +91,7 @@ def settings_table(values: Mapping[str, Any], name: str) -> Nested:
     if not isinstance(found, Mapping):
         raise UsageError(
             f"settings: {name} is {found!r}; expected a table",
-            hint=f"--set {name}.NAME=VALUE, or in a file NAME = VALUE below [{name}]",
+            hint=f"`{name}.NAME=VALUE`, or in a file NAME = VALUE below [{name}]",
         )
     return dict(found)
 

@@ -34,15 +34,15 @@ def variants(run: Path, options: TrainOptions, names: Sequence[str]) -> dict[Pat
     if not known:
         there = ", ".join(name for name in registry.names("models") if _known(name))
         raise UsageError(
-            f"--ablation: {options.model} has no ablations", hint=f"have some: {there}"
+            f"`ablation`: {options.model} has no ablations", hint=f"have some: {there}"
         )
-    settings.known(names, known, where="--ablation")
+    settings.known(names, known, where="`ablation`")
     given = settings.settings_table(options.settings, "model")
     if taken := sorted(set(given) & {key for some in known.values() for key in some}):
         raise UsageError(
-            f"--ablation with --set model.{taken[0]}: the ablations of {options.model} set "
+            f"`ablation` with `model.{taken[0]}`: the ablations of {options.model} set "
             f"{'that' if len(taken) == 1 else ', '.join(taken)}",
-            hint="leave it out, also in the file of --config, or train without --ablation",
+            hint="leave it out, also in the file of `config`, or train without `ablation`",
         )
     return {
         run / name: replace(

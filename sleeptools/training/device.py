@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise UnavailableError(
-            "--device cuda: no CUDA device is available to PyTorch", hint="use --device cpu"
+            "`device=cuda`: no CUDA device is available to PyTorch", hint="use `device=cpu`"
         )
     if name == "cpu" or not there:
         return torch.device("cpu")

@@ -244,7 +244,7 @@ def make_plan(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     if options.passes is not None:
         values["passes"] = options.passes
     recipe = resolve_recipe(module, values)
-    settings.known(options.protocols, FOLD_PROTOCOLS, where="--protocol")
+    settings.known(options.protocols, FOLD_PROTOCOLS, where="`protocol`")
     data = open_epochs(epochs)
     _fits(data, chosen, recipe)
     splits.check(options, chosen)
@@ -268,10 +268,10 @@ def _fits(data: EpochSet, model: Any, recipe: Recipe) -> None:
         what, found = wanted[wrong[0]]
         fields = type(model).model_fields
         if all(key in fields for key in wrong):
-            mend = " ".join(f"--set model.{key}={wanted[key][1]:g}" for key in wrong)
+            mend = " ".join(f"`model.{key}={wanted[key][1]:g}`" for key in wrong)
             mend = f"{mend} makes it fit"
         else:
-            mend = f"--set model.NAME=VALUE changes {', '.join(fields)}"
+            mend = f"`model.NAME=VALUE` changes {', '.join(fields)}"
         raise DataError(
             f"{data.folder}: the model expects {what} {getattr(model, wrong[0]):g}, the epochs "
             f"have {found:g}",
@@ -281,7 +281,7 @@ def _fits(data: EpochSet, model: Any, recipe: Recipe) -> None:
         raise DataError(
             f"{data.folder}: {len(data.names)} stages, but recipe.class_weights has "
             f"{len(recipe.class_weights)} values",
-            hint="--set recipe.class_weights=[] weighs all stages alike",
+            hint="`recipe.class_weights=[]` weighs all stages alike",
         )
 
 

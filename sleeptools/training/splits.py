@@ -44,7 +44,7 @@ def deal(data: EpochSet, options: TrainOptions) -> Sequence[Division]:
         folds = published_folds(data.subjects)
         if options.folds not in {None, len(folds)}:
             raise UsageError(
-                f"--folds {options.folds}: the published partition of these subjects has "
+                f"`folds={options.folds}`: the published partition of these subjects has "
                 f"{len(folds)} folds"
             )
     elif options.folds is not None and options.split == STRATIFIED:
@@ -52,26 +52,26 @@ def deal(data: EpochSet, options: TrainOptions) -> Sequence[Division]:
     elif options.folds is not None:
         folds = make_folds(data.subjects, options.folds, options.folds_seed)
     if options.fold is not None and not 0 <= options.fold < len(folds):
-        raise UsageError(f"--fold {options.fold}: expected 0 to {len(folds) - 1}")
+        raise UsageError(f"`fold={options.fold}`: expected 0 to {len(folds) - 1}")
     return folds
 
 
 def _together(options: TrainOptions) -> None:
     """Refuse what is not there, or does not go together."""
-    settings.known([options.folds_from], (BY_SEED, PUBLISHED), where="--folds-from")
-    settings.known([options.split], SPLITS, where="--split")
+    settings.known([options.folds_from], (BY_SEED, PUBLISHED), where="`folds_from`")
+    settings.known([options.split], SPLITS, where="`split`")
     if options.split != SUBJECTS and options.folds_from == PUBLISHED:
         raise UsageError(
-            f"--split {options.split} with --folds-from published: those folds are of subjects"
+            f"`split={options.split}` with `folds_from=published`: those folds are of subjects"
         )
     if options.folds is None and options.folds_from == BY_SEED and not options.final:
-        raise UsageError("nothing to train: give --folds K, --folds-from published or --final")
+        raise UsageError("nothing to train: give `folds=K`, `folds_from=published` or `final`")
     if not options.seeds or min(options.seeds) < 0 or options.folds_seed < 0:
-        raise UsageError(f"--seed {options.seeds}: expected whole numbers >= 0")
+        raise UsageError(f"`seed={options.seeds}`: expected whole numbers >= 0")
     if options.fold is not None and options.final:
         raise UsageError(
-            f"--final with --fold {options.fold}: the final model has no folds",
-            hint="leave --final out, and train it with a command of its own",
+            f"`final` with `fold={options.fold}`: the final model has no folds",
+            hint="leave `final` out, and train it with a command of its own",
         )
 
 
@@ -80,9 +80,9 @@ def check(options: TrainOptions, model: Any) -> None:
     several = getattr(model, "sequence", 1) > 1 or getattr(model, "context", 0) > 0
     if options.split == STRATIFIED and several:
         raise UsageError(
-            f"--split {options.split}: {options.model} looks at several epochs at once, and those "
+            f"`split={options.split}`: {options.model} looks at several epochs at once, and those "
             "beside a training epoch are tested",
-            hint="--split subjects, or a model that looks at one epoch",
+            hint="`split=subjects`, or a model that looks at one epoch",
         )
 
 

@@ -302,3 +302,12 @@ def test_a_training_that_continues_at_the_end_of_a_pass_has_no_estimate_yet() ->
     # stopped after a pass's last step: it is judged before anything is trained on
     p = Progress("leak-free", 0, 1, 2, 3, 12, True, 6, 24, 1.5, 0.1, float("nan"), 0.0)
     assert _state(p) == "step 6/24 loss 1.500 val kappa 0.100 0 epochs/s ? left"
+
+
+def test_settings_are_written_as_options() -> None:
+    from sleeptools.cli._options import as_options
+
+    text = "`device=cuda`: use `device=cpu`, `recipe.batch=64`, `final` or `epoch_seconds`"
+    expected = "--device cuda: use --device cpu, --set recipe.batch=64, --final or --epoch-seconds"
+    assert as_options(text) == expected
+    assert as_options("`settings=batch`, `seeds=-1`") == "--set batch, --seed -1"

@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused(model, tmp_path, given, facts, said):
     data = other(tmp_path / "epochs", **given)
     stamped(data, **facts)
     with pytest.raises(DataError, match=said) as caught:
-        evaluate.score_external(model, data, tmp_path / "out", stand_in=True)
+        evaluate.score_external(model, data, tmp_path / "out", match_channels_by_order=True)
     assert caught.value.exit_code == 65
     assert not (tmp_path / "out").exists()
 
@@ -101,8 +101,8 @@ def test_channels_of_another_name_stand_in_only_where_asked(model, tmp_path):
     data = stamped(other(tmp_path / "epochs"), montage=["EEG C4-M1", "EMG chin"])
     with pytest.raises(DataError, match="got EEG C4-M1, EMG chin") as caught:
         evaluate.score_external(model, data, tmp_path / "out")
-    assert "--stand-in" in caught.value.hint
-    out = evaluate.score_external(model, data, tmp_path / "out", stand_in=True)
+    assert "match_channels_by_order" in caught.value.hint
+    out = evaluate.score_external(model, data, tmp_path / "out", match_channels_by_order=True)
     assert "EEG C4-M1 for EEG Fpz-Cz" in " ".join(evaluate.compute(out).notes)
 
 
@@ -111,7 +111,7 @@ def test_subjects_that_trained_the_model_are_refused(model, tmp_path):
     stamped(data, montage=["EEG Fpz-Cz", "EMG chin"])
     with pytest.raises(DataError, match=r"subjects that trained the model: S0[01] \(1 of 2\)"):
         evaluate.score_external(model, data, tmp_path / "out")
-    out = evaluate.score_external(model, data, tmp_path / "out", namesakes=True)
+    out = evaluate.score_external(model, data, tmp_path / "out", allow_shared_subject_ids=True)
     assert "said to be others" in evaluate.compute(out).leakage
 
 

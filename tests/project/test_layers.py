@@ -1,6 +1,7 @@
 """Who may import whom, who may write, and who may import by name."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,3 +66,14 @@ def test_the_checks_can_fail() -> None:
     assert isinstance(found, ast.Expr)
     assert isinstance(found.value, ast.Call)
     assert opens_for_writing("open", found.value)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_cli_names_options(path: Path) -> None:
+    """The library names settings; `cli/_options.py` turns them into options."""
+    if path.is_relative_to(ROOT / "cli"):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = re.findall(r"(?<![\w(,-])--[a-z][a-z-]+", node.value)
+            assert not named, f"line {node.lineno}: {named}"

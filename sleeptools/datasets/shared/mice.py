@@ -93,7 +93,7 @@ def refuse_subset(subset: str | None) -> None:
         Naming the option.
     """
     if subset is not None:
-        raise UsageError(f"--subset is {subset}; the data set has no subsets")
+        raise UsageError(f"`subset={subset}`; the data set has no subsets")
 
 
 def plan(

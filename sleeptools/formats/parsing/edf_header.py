@@ -290,7 +290,7 @@ def _records(
             raise DataError(
                 f"{path.name}: {message}: it is cut short",
                 hint="fetch or export it again"
-                + ("; 'sleeptools convert --allow-truncated' takes what is there" if there else ""),
+                + ("; `allow_truncated` takes what is there" if there else ""),
             )
         notes.append(message)
     return min(said, there)

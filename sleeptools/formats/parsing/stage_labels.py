@@ -37,7 +37,7 @@ def from_labels(
     meaning, names = label_schemes.translate_labels(labels, by=scheme, source=source)
     if epoch_seconds is None and names != stages.HUMAN:
         raise DataError(
-            f"{source}: does not tell how long an epoch is", hint="give --epoch-seconds, such as 4"
+            f"{source}: does not tell how long an epoch is", hint="give `epoch_seconds`, such as 4"
         )
     seconds = check_epoch(HUMAN_EPOCH if epoch_seconds is None else epoch_seconds, source)
     code = {label: stages.stage_number(name, names) for label, name in meaning.items()}
@@ -177,5 +177,5 @@ def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -
     shown = ", ".join(f"{d:g}" for d in sorted(durations)[:5])
     raise DataError(
         f"{source}: does not tell how long an epoch is; its stages last {shown} s",
-        hint="give --epoch-seconds, such as 4",
+        hint="give `epoch_seconds`, such as 4",
     )

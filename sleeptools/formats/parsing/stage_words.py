@@ -71,7 +71,7 @@ def word_lines(
     if abs(hypnogram.epoch_seconds - HUMAN_EPOCH) > GRID_TOLERANCE:
         notes.append(
             f"{to} does not say that an epoch has {hypnogram.epoch_seconds:g} s; "
-            f"read it with --epoch-seconds {hypnogram.epoch_seconds:g}"
+            f"read it with `epoch_seconds={hypnogram.epoch_seconds:g}`"
         )
     return [words[name] for name in names], notes
 
@@ -82,7 +82,7 @@ def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
         raise DataError(
             f"the hypnogram begins {hypnogram.onset:g} s after the recording, which is no whole "
             f"number of {hypnogram.epoch_seconds:g}-s epochs; {to} has no times to say so",
-            hint="write a format with times (edf, bids, luna .annot, usleep .ids), or give --at 0",
+            hint="write a format with times (edf, bids, luna .annot, usleep .ids), or give `at=0`",
         )
     names, first = stage_names(hypnogram), round(ahead)
     if first >= 0:

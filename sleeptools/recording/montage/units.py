@@ -42,7 +42,7 @@ def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
     if signal.unit or not assumed:
         told = f"unit {signal.unit!r}" if signal.unit else "no unit"
         hint = f"known units: {', '.join(TABLE['units'])}"
-        hint += "" if signal.unit else "; '--assume-unit uV' takes it as microvolts"
+        hint += "" if signal.unit else "; `assume_unit=uV` takes it as microvolts"
         raise DataError(f"signal {signal.label!r} has {told}; expected a voltage", hint=hint)
     factor = MICROVOLTS[assumed]
     return replace(signal, unit="uV", gain=signal.gain * factor, offset=signal.offset * factor)

@@ -38,7 +38,7 @@ def signals(page: Page) -> Iterator[Block]:
     data = page.epochs
     if data is None:
         yield Text(
-            "A run holds no signals. With --epochs EPOCHS --recordings RECORDINGS, the command "
+            "A run holds no signals. With the folders of its epochs and recordings, the command "
             "draws example waveforms and power spectra here, before and after preprocessing."
         )
         return
@@ -65,7 +65,9 @@ def signals(page: Page) -> Iterator[Block]:
     if len(data.montage) > CHANNELS:
         yield Text(f"Drawn are the first {CHANNELS} of {len(data.montage)} channels.")
     if not before:
-        yield Text("With --recordings RECORDINGS, the signals before preprocessing stand beside.")
+        yield Text(
+            "With the folder of the recordings, the signals before preprocessing stand beside."
+        )
 
 
 def _has(made: Pieces, channel: str) -> bool:

@@ -1,0 +1,32 @@
+"""Settings of the library as options of the command line.
+
+The library speaks of its settings as a Python caller writes them, in backticks: `device=cpu`,
+`recipe.batch=64`, `final`. Here they become `--device cpu`, `--set recipe.batch=64`, `--final`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+SETTING: Final = re.compile(r"`([a-z_]\w*(?:\.\w+)*)(?:=([^`]*))?`")
+SPELLED: Final = {"protocols": "protocol", "seeds": "seed", "settings": "set", "kind": "format"}
+"""Settings whose option has another name."""
+EARLIER: Final = {
+    "--stand-in": "--match-channels-by-order",
+    "--namesakes": "--allow-shared-subject-ids",
+}
+"""Earlier spellings of options, which keep working."""
+
+
+def as_options(text: str) -> str:
+    """Write the settings in a message as options."""
+    return SETTING.sub(_option, text)
+
+
+def _option(match: re.Match[str]) -> str:
+    name, value = match.groups()
+    if "." in name:
+        return f"--set {name}" + (f"={value}" if value else "")
+    option = f"--{SPELLED.get(name, name).replace('_', '-')}"
+    return f"{option} {value}" if value else option
