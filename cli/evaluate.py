@@ -78,7 +78,7 @@ def evaluate(
         folders = [score_external(folders[0], on, out or Path("runs/external"), **how)]
     elif out or match_channels_by_order or allow_shared_subject_ids:
         raise UsageError(
-            "--out, --match-channels-by-order and --allow_shared_subject_ids go with --on EPOCHS"
+            "--out, --match-channels-by-order and --allow-shared-subject-ids go with --on EPOCHS"
         )
     found = [compute(run, partial=partial) for run in folders]
     for evaluation in found:

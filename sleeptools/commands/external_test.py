@@ -57,7 +57,7 @@ def score(
         Take the epochs' channels for the model's in their order, where the labels differ and the
         modalities agree, as between two data sets.
     allow_shared_subject_ids
-        Subjects named as subjects that trained the model are other people.
+        Subjects with the same ids as subjects that trained the model are different people.
     threads
         CPU threads.
     say
@@ -159,7 +159,7 @@ def _strangers(facts: Mapping[str, Any], data: EpochSet, *, allow_shared_subject
     raise DataError(
         f"{data.folder}: subjects that trained the model: {', '.join(both[:SHOWN])}"
         f"{', ...' if len(both) > SHOWN else ''} ({len(both)} of {len(data.subjects)})",
-        hint="give epochs of other subjects; `allow_shared_subject_ids` if they only have the same names",
+        hint="give epochs of other subjects; `allow_shared_subject_ids` if only the ids are the same",
     )
 
 

@@ -46,9 +46,7 @@ def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
         name, equals, value = text.partition("=")
         keys = [key.strip() for key in name.split(".")]
         if not equals or not all(keys):
-            raise UsageError(
-                f"`settings={text}`: expected NAME=VALUE, for example recipe.batch=128"
-            )
+            raise UsageError(f"`settings={text}`: expected NAME=VALUE, such as recipe.batch=128")
         _put(values, keys, _value(value.strip()), text)
     return values
 

@@ -65,9 +65,7 @@ def signals(page: Page) -> Iterator[Block]:
     if len(data.montage) > CHANNELS:
         yield Text(f"Drawn are the first {CHANNELS} of {len(data.montage)} channels.")
     if not before:
-        yield Text(
-            "With the folder of the recordings, the signals before preprocessing stand beside."
-        )
+        yield Text("Given the recordings, the report also shows the signals before preprocessing.")
 
 
 def _has(made: Pieces, channel: str) -> bool:
