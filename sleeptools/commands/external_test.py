@@ -159,7 +159,7 @@ def _strangers(facts: Mapping[str, Any], data: EpochSet, *, allow_shared_subject
     raise DataError(
         f"{data.folder}: subjects that trained the model: {', '.join(both[:SHOWN])}"
         f"{', ...' if len(both) > SHOWN else ''} ({len(both)} of {len(data.subjects)})",
-        hint="give epochs of other subjects; `allow_shared_subject_ids` if only the ids are the same",
+        hint="give other subjects' epochs; `allow_shared_subject_ids` if only the ids are the same",
     )
 
 

@@ -76,19 +76,19 @@ class _Core:
 
 
 @functools.cache
-def _core() -> _Core:
+def loaded_core() -> _Core:
     """Load the core on first use, so that a wrong environment variable does not break an import."""
     return _Core()
 
 
 def available() -> bool:
     """Whether the native kernels are there and in use."""
-    return _core().variant != "reference"
+    return loaded_core().variant != "reference"
 
 
 def has_cuda() -> bool:
     """Whether the native core is in use and holds CUDA kernels; a device may still be missing."""
-    return available() and bool(_core().module.cuda_architectures())
+    return available() and bool(loaded_core().module.cuda_architectures())
 
 
 def has_bf16() -> bool:
@@ -98,12 +98,12 @@ def has_bf16() -> bool:
 
 def variant() -> str:
     """Name the instruction set in use, or "reference" for plain PyTorch."""
-    return _core().variant
+    return loaded_core().variant
 
 
 def variants() -> list[str]:
     """List the variants that this CPU can run, best last; "reference" is always one of them."""
-    return _core().variants()
+    return loaded_core().variants()
 
 
 def set_variant(name: str) -> None:
@@ -119,7 +119,7 @@ def set_variant(name: str) -> None:
     UsageError
         For a name that this CPU or this build cannot do; the message lists those it can.
     """
-    _core().select(name)
+    loaded_core().select(name)
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def using_variant(name: str) -> Iterator[None]:
 
 def describe() -> str:
     """Say in one line what runs here, for example "native: avx512-bf16, cuda off"."""
-    core = _core()
+    core = loaded_core()
     if not core.module:
         return f"native: off ({core.why})"
     if not available():
@@ -176,7 +176,7 @@ def launch(op: str, *arguments: int | float | bool) -> None:
 
 def module(op: str) -> Any:
     """Get the loaded core for an op; `UnavailableError` naming the op where it is off."""
-    core = _core()
+    core = loaded_core()
     if core.module is None:
         raise UnavailableError(
             f"{op}: the native core is off ({core.why})",

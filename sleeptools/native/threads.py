@@ -6,7 +6,7 @@ import os
 import threading
 
 from sleeptools.errors import UsageError
-from sleeptools.native import _core
+from sleeptools.native import loaded_core
 
 
 def set_threads(count: int) -> None:
@@ -25,7 +25,7 @@ def set_threads(count: int) -> None:
     """
     if count < 0:
         raise UsageError(f"{count} threads; expected 1 or more, or 0 for the default")
-    core = _core()
+    core = loaded_core()
     core.threads = count
     if core.module:
         core.module.set_threads(count)
@@ -42,7 +42,7 @@ HERE = _Here()
 
 def threads_in_use() -> int:
     """Tell what `set_threads_here` or else `set_threads` asks for; 0 for OpenMP's setting."""
-    return HERE.threads or _core().threads
+    return HERE.threads or loaded_core().threads
 
 
 def wanted_threads(asked: int | None) -> int:
@@ -92,7 +92,7 @@ def set_threads_here(count: int) -> int:
     """
     before = HERE.threads
     HERE.threads = count
-    core = _core()
+    core = loaded_core()
     if core.module:
         core.module.set_threads_here(count)
     return before
@@ -108,7 +108,7 @@ def threads_for(tasks: int, work: int) -> int:
     work
         Float operations of each.
     """
-    module = _core().module
+    module = loaded_core().module
     return int(module.threads(tasks, work)) if module else 1
 
 

@@ -1,7 +1,7 @@
 """Settings: a TOML file and assignments such as `a.b=c` on top, checked against a pydantic model.
 
 Nothing is accepted that is not understood: an unknown key is an error that lists the known ones.
-pydantic is imported only where settings are checked, because a command's `--help` must be fast.
+pydantic is imported only where settings are checked, because the help of a command must be fast.
 """
 
 from __future__ import annotations
