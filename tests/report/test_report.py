@@ -348,7 +348,7 @@ def test_sleep_calibration_and_review_are_shown(page, run):
 
 
 def test_without_epochs_the_report_says_how_to_see_signals(page):
-    assert "A run holds no signals. With --epochs EPOCHS" in plain(page)
+    assert "A run holds no signals. With the folders of its epochs" in plain(page)
 
 
 def test_an_external_test_says_so(tmp_path):
