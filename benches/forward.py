@@ -64,21 +64,11 @@ def race(
     ready, absent = timing.prepare(contenders.FORWARD, network, x, threads)
     logits = {index: centred(case.logits(case.run())) for index, case in ready.items()}
     timings = timing.in_turn(ready, turns)
-    rows = []
-    for index, contender in enumerate(contenders.FORWARD):
-        row = {
-            "threads": threads,
-            "batch": batch,
-            "contender": contender.name,
-            "precision": contender.precision,
-        }
-        if index in absent:
-            row["absent"] = absent[index]
-        else:
-            row |= timing.times(timings[index], timings[0], batch)
-            row |= agreement(logits[index], logits[0])
-            row["share_of_peak"] = timings[index].share(batch * flops, peak, contender.precision)
-        rows.append(row)
+    rows = timing.rows(
+        contenders.FORWARD, absent, timings, threads=threads, batch=batch, flops=flops, peak=peak
+    )
+    for index in ready:
+        rows[index] |= agreement(logits[index], logits[0])
     return rows
 
 

@@ -70,22 +70,11 @@ def race(
     torch.compiler.reset()  # what was compiled for other threads
     ready, absent = timing.prepare(RACE, network, material.epochs(options.batch))
     timings = timing.in_turn(ready, options.turns)
-    rows = []
-    for index, contender in enumerate(RACE):
-        row = {
-            "threads": threads,
-            "batch": options.batch,
-            "contender": contender.name,
-            "precision": contender.precision,
-        }
-        if index in absent:
-            row["absent"] = absent[index]
-        else:
-            row |= timing.times(timings[index], timings[0], options.batch)
-            row["error"] = errors[index]
-            work = options.batch * flops
-            row["share_of_peak"] = timings[index].share(work, peak, contender.precision)
-        rows.append(row)
+    rows = timing.rows(
+        RACE, absent, timings, threads=threads, batch=options.batch, flops=flops, peak=peak
+    )
+    for index in ready:
+        rows[index]["error"] = errors[index]
     return rows
 
 

@@ -160,6 +160,37 @@ def times(timing: Timing, against: Timing, epochs: int) -> dict[str, float]:
     }
 
 
+def rows(
+    contenders: list[Contender],
+    absent: Mapping[int, str],
+    timings: Mapping[int, Timing],
+    *,
+    threads: int,
+    batch: int,
+    flops: float,
+    peak: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Make a row for each contender, also for those that cannot run here.
+
+    A call does `batch` epochs of `flops` operations each; `peak` is in gigaflops by precision.
+    """
+    table = []
+    for index, contender in enumerate(contenders):
+        row: dict[str, Any] = {
+            "threads": threads,
+            "batch": batch,
+            "contender": contender.name,
+            "precision": contender.precision,
+        }
+        if index in absent:
+            row["absent"] = absent[index]
+        else:
+            row |= times(timings[index], timings[0], batch)
+            row["share_of_peak"] = timings[index].share(batch * flops, peak, contender.precision)
+        table.append(row)
+    return table
+
+
 TIMES = ["ms", "quartiles", "epochs/s", "times eager", "cores"]
 
 

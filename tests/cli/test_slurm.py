@@ -1,4 +1,4 @@
-"""A reproduction script as a Slurm array, on a Slurm of one node that the tests start on loopback."""
+"""A reproduction script as a Slurm array, on a one-node Slurm that the tests start on loopback."""
 
 import json
 import os
