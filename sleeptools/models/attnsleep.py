@@ -92,7 +92,7 @@ class Config(HumanConfig):
     channel
         Index of the EEG channel to score from; 0 is Fpz-Cz in the preset sleep-edf.
     dropout
-        Probability after each stream's first pool and after the streams are joined.
+        Dropout probability after each stream's first pool and after the streams are joined.
     init
         Initial weights. "authors": convolutions from N(0, 0.02), factors of BatchNorm from
         N(1, 0.02); "pytorch": PyTorch's defaults.

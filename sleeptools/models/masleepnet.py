@@ -80,7 +80,7 @@ class Config(HumanConfig):
     layers
         Layers of each LSTM.
     dropout
-        Probability in the streams, after they are joined and before the classifier.
+        Dropout probability in the streams, after they are joined and before the classifier.
     modalities
         Modalities that the model uses; the input has all channels in any case.
     streams

@@ -101,7 +101,7 @@ class Config(HumanEpochs):
     kernels, tokens, se
         See the head of the module.
     dropout
-        Probability after each stream's first pool and after the streams are joined.
+        Dropout probability after each stream's first pool and after the streams are joined.
     modalities
         Modalities that the model uses; the input has all channels in any case.
     fusion

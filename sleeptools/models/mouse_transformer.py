@@ -59,7 +59,7 @@ class Config(MouseConfig):
     layers
         Layers of each encoder.
     dropout
-        Probability in the encoders.
+        Dropout probability in the encoders.
     """
 
     layers: int = Field(default=6, ge=1, le=24)

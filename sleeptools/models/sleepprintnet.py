@@ -7,7 +7,7 @@ Each modality goes through two convolution streams with kernels of 1/2 s and 4 s
 EEG in five bands, laid out over the head, goes through a small residual network; all features are
 joined and two linear layers classify.
 
-variant  "original": the epoch before and the one after are looked at, too; the powers of an epoch
+variant  "original": the epoch before and the one after are input, too; the powers of an epoch
          are standardised over electrodes and bands and spread over 16 x 16 pixels by cubic
          interpolation of a 5 x 5 grid. "mmasleepnet": as the MMASleepNet authors rewrote it for
          their comparison: the epoch alone, kernels of 64 and 512 samples, other bands, one pixel
@@ -136,7 +136,7 @@ class Config(ModelConfig):
     sample_rate
         100 or 128 Hz; sets kernels and strides.
     dropout
-        Probability after each stream's first pool and on the map's features.
+        Dropout probability after each stream's first pool and on the map's features.
     variant
         See the head of the module.
     """

@@ -77,9 +77,9 @@ class Config(HumanConfig):
     channels
         Channels of the input, of any kind and in any order.
     dropout
-        Probability after each block.
+        Dropout probability after each block.
     head_dropout
-        Probability before the linear layers.
+        Dropout probability before the linear layers.
     """
 
     channels: int = Field(default=4, ge=1, le=64)

@@ -140,7 +140,7 @@ class TwoStreams(nn.Module):
     ----------
     inputs
         Channels of the modality.
-    shapes
+    layers
         Layers of the short-kernel and of the long-kernel stream.
     activation
         Activation after each convolution.
@@ -153,7 +153,7 @@ class TwoStreams(nn.Module):
     def __init__(
         self,
         inputs: int,
-        shapes: tuple[Sequence[conv_streams.ConvLayer], Sequence[conv_streams.ConvLayer]],
+        layers: tuple[Sequence[conv_streams.ConvLayer], Sequence[conv_streams.ConvLayer]],
         activation: Nonlinearity,
         dropout: float,
         *,
@@ -161,7 +161,7 @@ class TwoStreams(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs = inputs
-        self.small, self.large = (Stream(inputs, s, activation, dropout) for s in shapes)
+        self.small, self.large = (Stream(inputs, s, activation, dropout) for s in layers)
         self.dropout = nn.Dropout(dropout if joined is None else joined)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ class FoldedStreams(FoldedWeights):
 
     Parameters
     ----------
-    found
+    modalities
         First channel of each modality in the input, and its streams.
     """
 

@@ -35,9 +35,9 @@ class Config(MouseConfig):
     Parameters
     ----------
     dropout
-        Probability after each block.
+        Dropout probability after each block.
     dropout_flat
-        Probability before the linear layer of a branch.
+        Dropout probability before the linear layer of a branch.
     """
 
     dropout: float = Field(default=0.1, ge=0, lt=1)
