@@ -1,7 +1,7 @@
 """Time the forward pass of a network at three batch sizes, beside its error.
 
-`python benches/forward.py [MODEL ...]` takes every model that has native inference unless told
-which, and writes benches/results/forward_MODEL.json and .md.
+`python benches/forward.py [MODEL ...]` takes all models that have native inference if none is
+named, and writes benches/results/forward_MODEL.json and .md.
 """
 
 from __future__ import annotations
@@ -62,23 +62,13 @@ def race(
     torch.compiler.reset()  # what was compiled for other shapes and threads
     x = material.epochs(batch)
     ready, absent = timing.prepare(contenders.FORWARD, network, x, threads)
-    logits = {place: centred(one.logits(one.run())) for place, one in ready.items()}
-    taken = timing.in_turn(ready, turns)
-    rows = []
-    for place, contender in enumerate(contenders.FORWARD):
-        row = {
-            "threads": threads,
-            "batch": batch,
-            "contender": contender.name,
-            "precision": contender.precision,
-        }
-        if place in absent:
-            row["absent"] = absent[place]
-        else:
-            row |= timing.times(taken[place], taken[0], batch)
-            row |= agreement(logits[place], logits[0])
-            row["share_of_peak"] = taken[place].share(batch * flops, peak, contender.precision)
-        rows.append(row)
+    logits = {index: centred(case.logits(case.run())) for index, case in ready.items()}
+    timings = timing.in_turn(ready, turns)
+    rows = timing.rows(
+        contenders.FORWARD, absent, timings, threads=threads, batch=batch, flops=flops, peak=peak
+    )
+    for index in ready:
+        rows[index] |= agreement(logits[index], logits[0])
     return rows
 
 
@@ -87,11 +77,11 @@ def centred(logits: Values) -> Values:
     return logits - logits.mean(1, keepdims=True)
 
 
-def agreement(logits: Values, wanted: Values) -> dict[str, Any]:
+def agreement(logits: Values, reference: Values) -> dict[str, Any]:
     """Largest error relative to the largest logit, and epochs of the same stage."""
     return {
-        "error": float(np.abs(logits - wanted).max() / np.abs(wanted).max()),
-        "same_stage": int((logits.argmax(1) == wanted.argmax(1)).sum()),
+        "error": float(np.abs(logits - reference).max() / np.abs(reference).max()),
+        "same_stage": int((logits.argmax(1) == reference.argmax(1)).sum()),
     }
 
 

@@ -1,14 +1,14 @@
-"""What does each model learn in the same time? Leak-free, on simulated people and simulated mice.
+"""What each model learns in the same time, leak-free, on simulated subjects and simulated mice.
 
 Every model gets a budget of CPU seconds on one thread for five folds together (process time, which
 a busy machine hardly changes). A few steps are measured first, and the number of passes chosen that
-fits the budget. Where one pass does not fit, as of SalientSleepNet's and SlumberNet's convolutions
-at full length, it is a pass over as many of the training epochs, drawn by the seed, as does. Batch,
-learning rate and schedule are those of the model's recipe.
+fits the budget. Where one pass does not fit, as for SalientSleepNet and SlumberNet with
+convolutions at full length, it is a pass over a random part of the training epochs that does fit.
+Batch, learning rate and schedule are those of the model's recipe.
 
 `python benches/models.py --model attnsleep` trains one model and adds its row to
 benches/results/models.json and .md; without `--model`, all of them, one after the other: with the
-default budget of 900 s three hours of one core. What is done is kept, fold by fold.
+default budget of 900 s three hours of one core. Finished folds are kept and not trained again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LEAST = 0.01  # of a pass
 
 
 class Kind(NamedTuple):
-    """Simulated subjects, and who learns from them."""
+    """Simulated subjects, and the models that learn from them."""
 
     title: str
     data_set: str
@@ -82,7 +82,7 @@ KINDS = {
 
 
 def data(kind: Kind, folder: Path) -> Path:
-    """Simulate and preprocess, or take what is there."""
+    """Simulate and preprocess, or take the folders of an earlier run."""
     raw = simulate(
         kind.data_set,
         folder / "raw",
@@ -93,7 +93,7 @@ def data(kind: Kind, folder: Path) -> Path:
     return preprocess.preprocess(presets.load(kind.data_set), raw, folder / "epochs")
 
 
-def options(name: str, settings: dict[str, Any], **more: Any) -> TrainOptions:
+def options(name: str, settings: dict[str, Any], **limits: Any) -> TrainOptions:
     return TrainOptions(
         model=name,
         folds=FOLDS,
@@ -101,7 +101,7 @@ def options(name: str, settings: dict[str, Any], **more: Any) -> TrainOptions:
         device="cpu",
         explain=False,
         settings={"model": settings},
-        **more,
+        **limits,
     )
 
 
@@ -124,28 +124,28 @@ def cost(epochs: Path, name: str, settings: dict[str, Any]) -> Cost:
             training.step()
 
         step = _seconds(first)
-        some = training.train[: min(len(training.train), 4 * batches.EVALUATED)]
-        scored = _seconds(lambda: training.judge(some), 1) / len(some)
-    steps = judged = whole = 0.0
+        epochs_timed = training.train[: min(len(training.train), 4 * batches.EVALUATED)]
+        scored = _seconds(lambda: training.judge(epochs_timed), 1) / len(epochs_timed)
+    steps = judged = all_scored = 0.0
     for task in tasks:
         sizes = {role: len(task.fold.numbers(role, plan.data.of)) for role in ("val", "test")}
         learned = len(plan.data) - sum(sizes.values())
         steps += step * learned * training.steps / len(training.train)
         judged += scored * sizes["val"]
-        whole += scored * sum(sizes.values())
-    return Cost(steps, judged, whole)
+        all_scored += scored * sum(sizes.values())
+    return Cost(steps, judged, all_scored)
 
 
 def passes(cost: Cost, budget: float) -> float:
     """Give the passes that fit: a whole number, or a part of one."""
-    left = MARGIN * budget - cost.scored
-    whole = int(left / (cost.steps + cost.judged))
-    return whole or max(LEAST, (left - cost.judged) / cost.steps)
+    budget_left = MARGIN * budget - cost.scored
+    complete = int(budget_left / (cost.steps + cost.judged))
+    return complete or max(LEAST, (budget_left - cost.judged) / cost.steps)
 
 
 @contextlib.contextmanager
 def part_of_a_pass(share: float, seed: int) -> Iterator[None]:
-    """Let trainings learn from a part of their windows of epochs, drawn by a seed."""
+    """Let trainings learn from a random part of their windows of epochs."""
     begin = Training.__init__
 
     def begin_shorter(self: Training, *args: Any) -> None:
@@ -181,26 +181,31 @@ def macs(name: str, settings: dict[str, Any]) -> int:
 
 
 def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: dict) -> dict:
-    """Train what is missing of a model's folds, and say what came of it."""
+    """Train the missing folds of a model, and evaluate all of them."""
     if "passes" not in row:
-        found = cost(epochs, name, settings)
-        fits = passes(found, row["budget"])
-        row |= {"passes": fits, "cost": found._asdict(), "cpu": {}, "commit": provenance.commit()}
+        estimate = cost(epochs, name, settings)
+        fits = passes(estimate, row["budget"])
+        row |= {
+            "passes": fits,
+            "cost": estimate._asdict(),
+            "cpu": {},
+            "commit": provenance.commit(),
+        }
         store.write_json(folder / "row.json", row)
-    whole = max(1, int(row["passes"]))
+    complete = max(1, int(row["passes"]))
     share = min(1.0, row["passes"])
     for fold in range(FOLDS):
         if str(fold) not in row["cpu"]:
             begun = time.process_time()
             shorter = part_of_a_pass(share, fold) if share < 1 else contextlib.nullcontext()
             with shorter:
-                train(epochs, folder / "run", options(name, settings, fold=fold, passes=whole))
+                train(epochs, folder / "run", options(name, settings, fold=fold, passes=complete))
             row["cpu"][str(fold)] = time.process_time() - begun
             store.write_json(folder / "row.json", row)
             print(f"{name}: fold {fold}, {row['passes']:.3g} passes, {row['cpu'][str(fold)]:.0f} s")
-    found = evaluate.evaluate(folder / "run")
-    pooled = found.pooled(LEAK_FREE)
-    recipe = found.run.recipe
+    evaluation = evaluate.evaluate(folder / "run")
+    pooled = evaluation.pooled(LEAK_FREE)
+    recipe = evaluation.run.recipe
     return {
         "model": name,
         "settings": settings,
@@ -210,11 +215,13 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
         "batch": recipe["batch"],
         "learning_rate": recipe["learning_rate"],
         "optimiser": recipe["optimiser"],
-        "parameters": found.run.facts["parameters"],
+        "parameters": evaluation.run.facts["parameters"],
         "macs": macs(name, settings),
         **{key: pooled[key] for key in ("accuracy", "kappa", "macro_f1")},
-        "f1": dict(zip(found.stages, metrics.f1(found.matrix(LEAK_FREE)).tolist(), strict=True)),
-        "epochs": int(np.sum(found.matrix(LEAK_FREE))),
+        "f1": dict(
+            zip(evaluation.stages, metrics.f1(evaluation.matrix(LEAK_FREE)).tolist(), strict=True)
+        ),
+        "epochs": int(np.sum(evaluation.matrix(LEAK_FREE))),
     }
 
 
@@ -268,10 +275,10 @@ def markdown(report: dict) -> str:
 
 
 def load(path: Path, head: dict[str, Any]) -> dict[str, Any]:
-    """Read what is done with the same settings, and begin anew with others."""
+    """Read the results so far; none if they were measured with other settings."""
     report: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    same = all(report.get(key) == value for key, value in head.items())
-    return report if same else {**head, "rows": {}}
+    unchanged = all(report.get(key) == value for key, value in head.items())
+    return report if unchanged else {**head, "rows": {}}
 
 
 def main() -> None:
@@ -286,18 +293,20 @@ def main() -> None:
     path = args.out / "models.json"
     head = {"budget": args.budget, "folds": FOLDS, "seed": provenance.HELD_OUT_SEED}
     for key, kind in KINDS.items():
-        wanted = [n for n in kind.names if n in (args.model or names)]
-        epochs = data(kind, args.folder / key) if wanted else Path()
-        for name in wanted:
+        chosen = [n for n in kind.names if n in (args.model or names)]
+        epochs = data(kind, args.folder / key) if chosen else Path()
+        for name in chosen:
             if name in load(path, head)["rows"].get(key, {}):
                 continue
             folder = args.folder / f"{args.budget:g}" / name
-            kept = folder / "row.json"
-            row = json.loads(kept.read_text()) if kept.is_file() else {"budget": args.budget}
-            found = learn(epochs, folder, name, kind.names[name], row)
-            print(found, flush=True)
+            row_file = folder / "row.json"
+            row = (
+                json.loads(row_file.read_text()) if row_file.is_file() else {"budget": args.budget}
+            )
+            learnt = learn(epochs, folder, name, kind.names[name], row)
+            print(learnt, flush=True)
             report = load(path, head)  # another process may have added a row meanwhile
-            report["rows"].setdefault(key, {})[name] = found
+            report["rows"].setdefault(key, {})[name] = learnt
             report["machine"] = provenance.machine("torch")
             store.write_json(path, report)
             store.write_text(args.out / "models.md", markdown(report))

@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 TURNS = 5
 TARGETS = {"fp32": 1.3, "bf16": 1.0}  # s
-YASA_SHARE = 0.25  # of YASA's time is the most that we may take
+YASA_SHARE = 0.25  # largest share of YASA's time that we may take
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def commands(folder: Path, options: argparse.Namespace) -> dict[str, list[str]]:
-    """Make the night and the model; a contender's command line by its name."""
+    """Make the night and the model; the command lines by the contenders' names."""
     simulate("sleep-edf", folder / "raw", subjects=1, hours=options.hours, seed=material.SEED)
     psg = next(str(path) for path in (folder / "raw").glob("*-PSG.edf"))
     save_model(material.model("mmasleepnet"), folder / "model", material.facts())
@@ -73,21 +73,21 @@ def commands(folder: Path, options: argparse.Namespace) -> dict[str, list[str]]:
 def race(commands: dict[str, list[str]], turns: int, folder: Path) -> dict[str, dict[str, Any]]:
     """Medians of whole processes by name, or why there are none; each writes `folder` / name."""
     environment = provenance.environment(folder / "python")
-    found: dict[str, list[tuple[float, float, float]]] = {}
+    measured: dict[str, list[tuple[float, float, float]]] = {}
     absent: dict[str, dict[str, Any]] = {}
     for turn in range(turns + 1):
         for name, command in commands.items():
             if name in absent:
                 continue
-            shutil.rmtree(folder / name, ignore_errors=True)  # what is done is not done again
+            shutil.rmtree(folder / name, ignore_errors=True)  # finished nights would be skipped
             if not Path(command[0]).exists():
                 absent[name] = {"absent": "not installed"}
             elif turn:
-                found.setdefault(name, []).append(whole_process(command, environment))
+                measured.setdefault(name, []).append(whole_process(command, environment))
             else:  # fills the page cache and the caches of compiled Python
                 whole_process(command, environment)
     medians = {
-        name: [statistics.median(c) for c in zip(*r, strict=True)] for name, r in found.items()
+        name: [statistics.median(c) for c in zip(*r, strict=True)] for name, r in measured.items()
     }
     keys = ("seconds", "cpu_seconds", "peak_mib")
     return {n: dict(zip(keys, m, strict=True)) for n, m in medians.items()} | absent
@@ -137,8 +137,8 @@ def cells(name: str, row: dict[str, Any], yasa: float | None) -> list[str]:
         return [name, row["absent"], "", "", "", ""]
     figures = [f"{row['seconds']:.2f}", f"{row['cpu_seconds']:.2f}", f"{row['peak_mib']:.0f}"]
     target = TARGETS.get(name.rsplit(" ", maxsplit=1)[-1])
-    wanted = f"<= {target:g} s and <= {YASA_SHARE:.0%}" if target else ""
-    return [name, *figures, f"{row['seconds'] / yasa:.0%}" if yasa else "-", wanted]
+    limits = f"<= {target:g} s and <= {YASA_SHARE:.0%}" if target else ""
+    return [name, *figures, f"{row['seconds'] / yasa:.0%}" if yasa else "-", limits]
 
 
 if __name__ == "__main__":

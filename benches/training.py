@@ -69,30 +69,19 @@ def race(
     set_threads(threads)
     torch.compiler.reset()  # what was compiled for other threads
     ready, absent = timing.prepare(RACE, network, material.epochs(options.batch))
-    taken = timing.in_turn(ready, options.turns)
-    rows = []
-    for place, contender in enumerate(RACE):
-        row = {
-            "threads": threads,
-            "batch": options.batch,
-            "contender": contender.name,
-            "precision": contender.precision,
-        }
-        if place in absent:
-            row["absent"] = absent[place]
-        else:
-            row |= timing.times(taken[place], taken[0], options.batch)
-            row["error"] = errors[place]
-            work = options.batch * flops
-            row["share_of_peak"] = taken[place].share(work, peak, contender.precision)
-        rows.append(row)
+    timings = timing.in_turn(ready, options.turns)
+    rows = timing.rows(
+        RACE, absent, timings, threads=threads, batch=options.batch, flops=flops, peak=peak
+    )
+    for index in ready:
+        rows[index]["error"] = errors[index]
     return rows
 
 
 def gradient_errors(network: nn.Module, batch: int) -> dict[int, float]:
-    """Length of a gradient's difference from plain PyTorch's, relative to that one's, by place."""
+    """Length of a gradient's difference from plain PyTorch's, relative to its length, by index."""
     ready, _ = timing.prepare(RACE, without_dropout(network), material.epochs(batch))
-    gradients = {place: one.logits(one.run()) for place, one in ready.items()}
+    gradients = {index: case.logits(case.run()) for index, case in ready.items()}
     length = np.linalg.norm(gradients[0])
     return {p: float(np.linalg.norm(g - gradients[0]) / length) for p, g in gradients.items()}
 
@@ -108,17 +97,17 @@ def without_dropout(network: nn.Module) -> nn.Module:
     return network
 
 
-def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
+def step(network: nn.Module, x: Values, *, kind: str, autocast: bool) -> Ready:
     """Copy the network and give it its optimiser, by the model's recipe."""
-    variant = contenders.best_variant() if how == "native" else "reference"
-    if how == "compiled":
+    variant = contenders.best_variant() if kind == "native" else "reference"
+    if kind == "compiled":
         contenders.need_compiler()
-    own = copy.deepcopy(network).train()
+    trained = copy.deepcopy(network).train()
     recipe = registry.load("models", network.name).RECIPE
-    optimiser = make_optimiser(list(own.parameters()), recipe)
+    optimiser = make_optimiser(list(trained.parameters()), recipe)
     weights = torch.tensor(recipe.class_weights) if recipe.class_weights else None
     tensor, stages = torch.from_numpy(x), torch.arange(len(x)) % 5
-    forward = torch.compile(own) if how == "compiled" else own
+    forward = torch.compile(trained) if kind == "compiled" else trained
 
     def run() -> nn.Module:
         optimiser.zero_grad(set_to_none=True)
@@ -127,7 +116,7 @@ def step(network: nn.Module, x: Values, *, how: str, autocast: bool) -> Ready:
                 logits: Tensor = forward(tensor)
             stage_loss(logits.float(), stages, weights, recipe.loss).backward()
         optimiser.step()
-        return own
+        return trained
 
     return Ready(run, gradient)
 
@@ -138,12 +127,12 @@ def gradient(network: nn.Module) -> Values:
 
 
 RACE = [
-    Contender("PyTorch eager", "fp32", partial(step, how="eager", autocast=False)),
-    Contender("PyTorch eager, autocast", "bf16", partial(step, how="eager", autocast=True)),
-    Contender("torch.compile", "fp32", partial(step, how="compiled", autocast=False)),
-    Contender("torch.compile, autocast", "bf16", partial(step, how="compiled", autocast=True)),
-    Contender("native", "fp32", partial(step, how="native", autocast=False)),
-    Contender("native, autocast", "bf16", partial(step, how="native", autocast=True)),
+    Contender("PyTorch eager", "fp32", partial(step, kind="eager", autocast=False)),
+    Contender("PyTorch eager, autocast", "bf16", partial(step, kind="eager", autocast=True)),
+    Contender("torch.compile", "fp32", partial(step, kind="compiled", autocast=False)),
+    Contender("torch.compile, autocast", "bf16", partial(step, kind="compiled", autocast=True)),
+    Contender("native", "fp32", partial(step, kind="native", autocast=False)),
+    Contender("native, autocast", "bf16", partial(step, kind="native", autocast=True)),
 ]  # the first is the yardstick of all
 
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by every recipe: its settings, and the steps that recipes share. A step is a command of
+# Sourced by every script: its settings, and the steps that scripts share. A step is a command of
 # sleeptools that is run at once or, with SLURM=1, a job that waits for those before it.
 # README.md lists the settings.
 
@@ -21,7 +21,7 @@ die() {
   exit "${3:-2}"
 }
 
-# begin: find the command, make the folder of this recipe and go there.
+# begin: find the command, make the folder of this script and go there.
 begin() {
   local names run
   names=$(sed -n 's/^train \([^ ]*\).*/\1/p' "$0")
@@ -44,14 +44,14 @@ begin() {
   cd "$FOLDER" || exit
 }
 
-# raw DATASET OPTIONS...: where the raw files are: DATA, simulated ones, or downloaded ones.
+# raw DATASET OPTIONS...: the raw files: those in DATA, simulated ones, or downloaded ones.
 raw() {
   if on SIMULATE; then
     DATA=raw
     step simulate "$1" raw --subjects "${SUBJECTS:-4}" --hours "${HOURS:-1}" "${@:2}"
   elif [ -z "${DATA:-}" ]; then
     [ "$1" = sleep-edf ] || die "DATA is not set" \
-      "DATA=FOLDER of the raw files (recipes/README.md says whose); SIMULATE=1 tries it without" 66
+      "DATA=FOLDER of the raw files (reproduce/README.md says whose); SIMULATE=1 tries it without" 66
     DATA=raw
     run "$SLEEPTOOLS" fetch "$1" raw "${@:2}" # with SLURM=1, too: its nodes may have no network
   fi
@@ -66,23 +66,23 @@ step() {
   fi
 }
 
-# folds NUMBER OPTIONS...: how the trainings that follow divide; two folds of a simulation.
+# folds NUMBER OPTIONS...: the split of the trainings that follow; two folds of a simulation.
 folds() {
   FOLDS=$1
   if on SIMULATE; then FOLDS=2; fi
-  DIVISION=(--folds "$FOLDS" "${@:2}")
+  SPLIT=(--folds "$FOLDS" "${@:2}")
 }
 
-# published_folds NUMBER: the folds of the papers, which only their own subjects can be divided into.
+# published_folds NUMBER: the folds of the papers, which exist for their own subjects only.
 published_folds() {
   folds "$1"
-  on SIMULATE || DIVISION=(--folds-from published)
+  on SIMULATE || SPLIT=(--folds-from published)
 }
 
 # train RUN EPOCHS MODEL OPTIONS...: every fold of one run, with Slurm a fold a task.
 train() {
   [[ -z "${MODELS:-}" || " $MODELS " = *" $1 "* ]] || return 0
-  local job words=(train "$2" "runs/$1" --model "$3" "${DIVISION[@]}"
+  local job words=(train "$2" "runs/$1" --model "$3" "${SPLIT[@]}"
     --protocol "$PROTOCOL" --seed "$SEEDS" "${@:4}")
   if on SIMULATE; then
     narrow "$3"
@@ -100,7 +100,7 @@ train() {
   fi
 }
 
-# narrow MODEL: make a heavy model small, and a batch of human epochs, of which there are few.
+# narrow MODEL: make a heavy model small, or a batch of human epochs, as a simulation has few.
 narrow() {
   case $1 in
     salientsleepnet) words+=(--set model.sequence=11 --set model.filters=4) ;;

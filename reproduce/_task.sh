@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a job of a recipe runs: the command given, in an array with the task's number as its fold.
+# What a job of a script runs: the command given, in an array with the task's number as its fold.
 # At USR1 (the time limit is near, or a more urgent job wants the node) sleeptools writes a checkpoint
 # and ends with 75; the job then queues itself again and continues. At TERM it ends the same way, but
 # whoever sent it decides whether the job comes back: Slurm after a preemption, nobody after scancel.

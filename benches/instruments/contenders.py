@@ -1,4 +1,4 @@
-"""Who runs in the races: plain PyTorch, its compiler, two inference engines, and the native core.
+"""The contenders of the races: plain PyTorch, its compiler, two inference engines, the native core.
 
 Each function prepares one contender for a network, its input and a number of threads. The threads
 of torch and of the native core, which share OpenMP's, are set for a whole case by its bench.
@@ -25,7 +25,7 @@ from instruments.timing import AbsentError, Contender, Ready, Values
 from sleeptools import native
 from sleeptools.models.folder import save_model
 
-# of PyTorch's compiler and exporter, about their own insides
+# PyTorch's compiler and exporter warn about their own code
 warnings.filterwarnings("ignore", module="torch")
 warnings.filterwarnings("ignore", category=FutureWarning)
 FOLDER = tempfile.TemporaryDirectory(prefix="sleeptools-bench-")
@@ -118,10 +118,10 @@ FORWARD = [
 
 def best_variant() -> str:
     """Name the instruction set that a user gets here."""
-    found = native.variants()[-1]
-    if found == "reference":
+    variant = native.variants()[-1]
+    if variant == "reference":
         raise AbsentError(native.describe())
-    return found
+    return variant
 
 
 def need_compiler() -> None:
@@ -132,7 +132,7 @@ def need_compiler() -> None:
 @functools.cache
 def onnx_file(network: nn.Module, batch: int) -> Path:
     """Export the network for a fixed batch, which both engines optimise best."""
-    import onnxscript  # noqa: F401 - the exporter's; missing, it is to be named by the harness
+    import onnxscript  # noqa: F401 - the exporter's; named by timing.prepare if it is missing
 
     path = Path(FOLDER.name) / f"{id(network)}-{batch}.onnx"
     x = torch.from_numpy(material.epochs(batch))

@@ -1,4 +1,4 @@
-"""The ceiling: float operations a second from registers alone, measured in the same run.
+"""Peak of the CPU: float operations a second from registers alone, measured in the same run.
 
 peak.cpp is compiled for the machine that it runs on. `python benches/instruments/peak.py` prints
 the figures.
@@ -46,8 +46,8 @@ def _sentence(threads: int, peak: dict[str, float]) -> str:
     if not peak:
         return f"Peak on {threads} threads: not measured, there is no {COMPILER}."
     lacking = "".join(f", no {text}" for name, text in KINDS.items() if name not in peak)
-    found = ", ".join(f"{peak[name]:.0f} {text}" for name, text in KINDS.items() if name in peak)
-    return f"Peak on {threads} thread{'s'[: threads - 1]}, GF/s: {found}{lacking}."
+    figures = ", ".join(f"{peak[name]:.0f} {text}" for name, text in KINDS.items() if name in peak)
+    return f"Peak on {threads} thread{'s'[: threads - 1]}, GF/s: {figures}{lacking}."
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Where and with what a benchmark was measured; goes into every result."""
+"""Provenance of a result: machine, libraries and commit with which it was measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 HELD_OUT_SEED = 7
-"""Of simulated nights; the simulator was tuned on seeds 0 and 100."""
+"""Seed of simulated nights; the simulator was tuned on seeds 0 and 100."""
 
 # what decides how fast a matrix product can be; OpenVINO and oneDNN use AMX where it is
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
@@ -40,12 +40,12 @@ def environment(folder: Path) -> dict[str, str]:
 
     Compiled Python is kept in `folder`, whatever the caller's settings; the first run fills it.
     """
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return kept | {"PYTHONPYCACHEPREFIX": str(folder), "COLUMNS": "100"}
+    variables = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return variables | {"PYTHONPYCACHEPREFIX": str(folder), "COLUMNS": "100"}
 
 
 def facts(*libraries: str) -> dict[str, object]:
-    """Everything a reader needs to judge a time."""
+    """List what a reader needs to judge a time."""
     from sleeptools import native
 
     cpu = _cpu()

@@ -1,10 +1,10 @@
-"""Times contenders in turn in one process: the machine's drift and noise meet all of them alike.
+"""Timing of contenders in turn in one process: drift and noise of the machine affect all alike.
 
 In each turn every contender runs once untimed, which wakes its threads, and then for a moment; the
-order changes from turn to turn. Before each, the harness waits until no thread of the process is
+order changes from turn to turn. Before each, it waits until no thread of the process is
 busy: OpenMP and ONNX Runtime let their threads spin for a while after the work, on the core that
-the next contender needs. A contender's cores are its CPU time per wall time, so that a library that
-does not obey its number of threads shows.
+the next contender needs. A contender's cores are its CPU time per wall time, which
+shows a library that does not obey its number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float32]
 
 MOMENT = 0.03  # s that a contender is timed in a turn, at least one call
-SPIN_LIMIT = 20.0  # s of spinning that no library means; a busy machine stretches it
+SPIN_LIMIT = 20.0  # s; libraries spin for less, also on a busy machine
 TASKS = Path("/proc/self/task")
 
 
@@ -39,14 +39,14 @@ class Ready(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """Someone in the race.
+    """A contender of a race.
 
     Parameters
     ----------
     name, precision
-        As in the table; precision "fp32" or "bf16".
+        Name in the table, and "fp32" or "bf16".
     make
-        Prepares it for a case. Raises ImportError or `AbsentError` where it cannot run.
+        Function that prepares it for a case; raises ImportError or `AbsentError` where it cannot.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Contender(NamedTuple):
     make: Callable[..., Ready]
 
 
-class Taken(NamedTuple):
+class Timing(NamedTuple):
     """Seconds of one call in each turn, and the mean number of busy cores."""
 
     seconds: list[float]
@@ -62,62 +62,62 @@ class Taken(NamedTuple):
 
     @property
     def median(self) -> float:
-        """Of the turns."""
+        """Median of the turns, s."""
         return statistics.median(self.seconds)
 
     def share(self, flops: float, peak: Mapping[str, float], precision: str) -> float | None:
-        """How much of the ceiling, in gigaflops by precision, a call of `flops` operations has."""
+        """Share of the peak (gigaflops by precision) that a call of `flops` operations reaches."""
         return flops / self.median / 1e9 / peak[precision] if precision in peak else None
 
 
 def prepare(contenders: list[Contender], *case: Any) -> tuple[dict[int, Ready], dict[int, str]]:
-    """Make the contenders ready: those that run and why the others do not, by their place."""
+    """Prepare the contenders: those that run, and why the others do not, by index."""
     ready: dict[int, Ready] = {}
     absent: dict[int, str] = {}
-    for place, contender in enumerate(contenders):
+    for index, contender in enumerate(contenders):
         try:
-            ready[place] = contender.make(*case)
+            ready[index] = contender.make(*case)
         except ImportError as error:
-            absent[place] = f"not installed ({error.name})"
+            absent[index] = f"not installed ({error.name})"
         except AbsentError as error:
-            absent[place] = str(error)
+            absent[index] = str(error)
     return ready, absent
 
 
-def in_turn(ready: Mapping[int, Ready], turns: int) -> dict[int, Taken]:
+def in_turn(ready: Mapping[int, Ready], turns: int) -> dict[int, Timing]:
     """Time all contenders, in turn."""
-    seconds: dict[int, list[float]] = {place: [] for place in ready}
+    seconds: dict[int, list[float]] = {index: [] for index in ready}
     busy = dict.fromkeys(ready, 0.0)
     total = dict.fromkeys(ready, 0.0)
-    for place, found, cpu in _turns(ready, turns):
-        seconds[place].append(statistics.median(found))
-        busy[place] += cpu
-        total[place] += sum(found)
-    return {p: Taken(seconds[p], busy[p] / total[p]) for p in ready}
+    for index, calls, cpu in _turns(ready, turns):
+        seconds[index].append(statistics.median(calls))
+        busy[index] += cpu
+        total[index] += sum(calls)
+    return {p: Timing(seconds[p], busy[p] / total[p]) for p in ready}
 
 
 def _turns(ready: Mapping[int, Ready], turns: int) -> Iterator[tuple[int, list[float], float]]:
     order = random.Random(0)
     home = os.sched_getaffinity(0)
     for turn in range(turns + 1):
-        for place in order.sample(sorted(ready), len(ready)):
+        for index in order.sample(sorted(ready), len(ready)):
             settle()
-            found, cpu = _moment(ready[place].run)
+            calls, cpu = _moment(ready[index].run)
             assert os.sched_getaffinity(0) == home, "a contender pinned the main thread"
             if turn:  # the first warms up
-                yield place, found, cpu
+                yield index, calls, cpu
 
 
 def _moment(run: Callable[[], Any]) -> tuple[list[float], float]:
     """Seconds of each call, and the CPU time of all of them."""
     run()
-    found: list[float] = []
+    calls: list[float] = []
     began = time.process_time()
-    while sum(found) < MOMENT:
+    while sum(calls) < MOMENT:
         begun = time.perf_counter()
         run()
-        found.append(time.perf_counter() - begun)
-    return found, time.process_time() - began
+        calls.append(time.perf_counter() - begun)
+    return calls, time.process_time() - began
 
 
 def settle() -> None:
@@ -126,7 +126,7 @@ def settle() -> None:
     Raises
     ------
     RuntimeError
-        If one does so for ever.
+        If one still does after `SPIN_LIMIT`.
     """
     begun = time.perf_counter()
     while running_threads() > 1:
@@ -141,23 +141,54 @@ def running_threads() -> int:
     return states.count("R")
 
 
-def ratio(taken: Taken, against: Taken) -> float:
+def ratio(timing: Timing, against: Timing) -> float:
     """How many times faster than `against`: the median of the turns' ratios."""
-    pairs = zip(against.seconds, taken.seconds, strict=True)
-    return statistics.median(theirs / own for theirs, own in pairs)
+    pairs = zip(against.seconds, timing.seconds, strict=True)
+    return statistics.median(yardstick / seconds for yardstick, seconds in pairs)
 
 
-def times(taken: Taken, against: Taken, epochs: int) -> dict[str, float]:
-    """Sum up a contender's times; `epochs` are done in a call."""
-    low, _, high = statistics.quantiles(taken.seconds, n=4, method="inclusive")
+def times(timing: Timing, against: Timing, epochs: int) -> dict[str, float]:
+    """Sum up a contender's times; a call does `epochs` epochs."""
+    low, _, high = statistics.quantiles(timing.seconds, n=4, method="inclusive")
     return {
-        "ms": 1e3 * taken.median,
+        "ms": 1e3 * timing.median,
         "low_ms": 1e3 * low,
         "high_ms": 1e3 * high,
-        "epochs_per_second": epochs / taken.median,
-        "times_eager": ratio(taken, against),
-        "cores": taken.cores,
+        "epochs_per_second": epochs / timing.median,
+        "times_eager": ratio(timing, against),
+        "cores": timing.cores,
     }
+
+
+def rows(
+    contenders: list[Contender],
+    absent: Mapping[int, str],
+    timings: Mapping[int, Timing],
+    *,
+    threads: int,
+    batch: int,
+    flops: float,
+    peak: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Make a row for each contender, also for those that cannot run here.
+
+    A call does `batch` epochs of `flops` operations each; `peak` is in gigaflops by precision.
+    """
+    table = []
+    for index, contender in enumerate(contenders):
+        row: dict[str, Any] = {
+            "threads": threads,
+            "batch": batch,
+            "contender": contender.name,
+            "precision": contender.precision,
+        }
+        if index in absent:
+            row["absent"] = absent[index]
+        else:
+            row |= times(timings[index], timings[0], batch)
+            row["share_of_peak"] = timings[index].share(batch * flops, peak, contender.precision)
+        table.append(row)
+    return table
 
 
 TIMES = ["ms", "quartiles", "epochs/s", "times eager", "cores"]
@@ -174,8 +205,8 @@ def time_cells(row: Mapping[str, float]) -> list[str]:
     ]
 
 
-def percent(part: float | None) -> str:
-    return "-" if part is None else f"{part:.0%}"
+def percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{fraction:.0%}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:

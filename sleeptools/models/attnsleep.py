@@ -13,15 +13,15 @@ Where the paper and its authors' program differ, this follows the program, which
 parameter count:
 
 unused   Each encoder layer of the program normalises before its attention without using that, and
-         has a convolution that nothing calls. The two make 12,980 of its 522,805 parameters and
-         lie here frozen as `unused`.
+         has a convolution that nothing calls. Both together hold 12,980 of its 522,805 parameters;
+         they are kept here, frozen, as `unused`.
 weights  The paper's class-aware loss, max(1, log(mu M / M_k)) mu_k from the number of epochs of
-         each stage, uses the counts of training and test epochs together; here the outcome on
-         Sleep-EDF-20 stands as fixed weights.
+         each stage, uses the counts of training and test epochs together; here its values for
+         Sleep-EDF-20 are fixed weights.
 recipe   "authors": Adam with amsgrad, 1e-3 and after ten passes 1e-4, the pass kept by accuracy.
          "mmasleepnet": as the MMASleepNet authors trained it as their baseline (unweighted, 1e-4;
          far below the original on the same data); their initial weights are `init = "pytorch"`.
-         "default": the authors', the pass kept by kappa.
+         "default": as the authors, but the pass is kept by kappa.
 
 Input is microvolts as recorded.
 """
@@ -35,12 +35,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.layers.config import Channel, Human
+from sleeptools.models.layers.config import ChannelIndex, HumanConfig
+from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, TwoStreams
 from sleeptools.models.layers.explain import Explained
-from sleeptools.models.layers.streams import Activation, FoldedStreams, TwoStreams
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
-from sleeptools.native.conv_streams import ConvLayer
+from sleeptools.native.layer_tables import attnsleep
+from sleeptools.native.layer_tables.attnsleep import STEPS
 
 ABOUT = {
     "paper": "Eldele et al. 2021, doi:10.1109/TNSRE.2021.3076234",
@@ -53,25 +54,12 @@ ABOUT = {
     "native": ["two_stream_conv"],
 }
 
-MAPS = 30  # after the AFR; the encoder's tokens
-STEPS = 80  # after the two streams are joined: 64 + 16; the tokens' width
+TOKENS = 30  # maps after the AFR, each a token of width 80 to the encoder
 HEADS = 5
 HIDDEN = 120  # of the encoder's feed-forward
 KERNEL = 7  # of the causal convolutions
 REDUCTION = 16  # of the squeeze
 DROPOUT = 0.1  # in the encoder
-LAYER_SHAPES = (
-    (
-        ConvLayer(64, 50, 6, 24, (8, 2, 4)),  # (64, 251)
-        ConvLayer(128, 8, 1, 4),
-        ConvLayer(128, 8, 1, 4, (4, 4, 2)),  # (128, 64)
-    ),
-    (
-        ConvLayer(64, 400, 50, 200, (4, 2, 2)),  # (64, 31)
-        ConvLayer(128, 7, 1, 3),
-        ConvLayer(128, 7, 1, 3, (2, 2, 1)),  # (128, 16)
-    ),
-)
 
 _AUTHORS = Recipe(
     variant="authors",
@@ -94,23 +82,24 @@ RECIPES = {
 RECIPE = RECIPES["default"]
 
 
-class Config(Human):
-    """What makes one AttnSleep differ from another.
+class Config(HumanConfig):
+    """Settings of AttnSleep.
 
     Parameters
     ----------
     channels
         Channels of the input.
     channel
-        The one that the model looks at, from 0; Fpz-Cz is the first of the preset sleep-edf.
+        Index of the EEG channel to score from; 0 is Fpz-Cz in the preset sleep-edf.
     dropout
-        Probability after each stream's first pool and after the streams are joined.
+        Dropout probability after each stream's first pool and after the streams are joined.
     init
-        "authors": convolutions from N(0, 0.02), BatchNorm's factors from N(1, 0.02).
+        Initial weights. "authors": convolutions from N(0, 0.02), factors of BatchNorm from
+        N(1, 0.02); "pytorch": PyTorch's defaults.
     """
 
     channels: int = Field(default=4, ge=1, le=64)
-    channel: Channel = 0
+    channel: ChannelIndex = 0
     dropout: float = Field(default=0.5, ge=0, lt=1)
     init: Literal["authors", "pytorch"] = "authors"
 
@@ -137,8 +126,8 @@ class Recalibration(nn.Module):
         return functional.relu(f * e[:, :, None] + self.skip_norm(self.skip(x)))
 
 
-class Norm(nn.Module):
-    """Layer normalisation with the unbiased deviation, 1e-6 added to it and not under its root."""
+class UnbiasedLayerNorm(nn.Module):
+    """Layer normalisation by the unbiased standard deviation plus 1e-6, as in the program."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -151,30 +140,30 @@ class Norm(nn.Module):
         return self.weight * (x - mean) / (deviation + 1e-6) + self.bias
 
 
-class Causal(nn.Conv1d):
+class CausalConv(nn.Conv1d):
     """Convolution that looks only back in time."""
 
     def __init__(self) -> None:
-        super().__init__(MAPS, MAPS, KERNEL)
+        super().__init__(TOKENS, TOKENS, KERNEL)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 30, 80) to the same."""
         return super().forward(functional.pad(x, (KERNEL - 1, 0)))
 
 
-class Encoder(nn.Module):
+class ContextEncoder(nn.Module):
     """One layer of the temporal context encoder."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.query, self.key, self.value = Causal(), Causal(), Causal()
+        self.query, self.key, self.value = CausalConv(), CausalConv(), CausalConv()
         self.out = nn.Linear(STEPS, STEPS)
-        self.norm = Norm(STEPS)
+        self.norm = UnbiasedLayerNorm(STEPS)
         self.feed_forward = nn.Sequential(
             nn.Linear(STEPS, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, STEPS)
         )
         self.dropout = nn.Dropout(DROPOUT)
-        self.unused = nn.ModuleList([Causal(), Norm(STEPS)]).requires_grad_(False)
+        self.unused = nn.ModuleList([CausalConv(), UnbiasedLayerNorm(STEPS)]).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 30 tokens, 80) to the same."""
@@ -196,20 +185,20 @@ class Model(nn.Module):
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.streams = TwoStreams(1, LAYER_SHAPES, Activation("gelu"), config.dropout)
-        self.afr = Recalibration(128, MAPS)
-        self.encoders = nn.Sequential(Encoder(), Encoder())
-        self.norm = Norm(STEPS)
-        self.linear = nn.Linear(MAPS * STEPS, config.stages)
+        self.streams = TwoStreams(1, attnsleep.STREAMS, Nonlinearity("gelu"), config.dropout)
+        self.afr = Recalibration(attnsleep.MAPS, TOKENS)
+        self.encoders = nn.Sequential(ContextEncoder(), ContextEncoder())
+        self.norm = UnbiasedLayerNorm(STEPS)
+        self.linear = nn.Linear(TOKENS * STEPS, config.stages)
         self.folded = FoldedStreams([(config.channel, self.streams)])
         if config.init == "authors":
-            self.apply(_start)
+            self.apply(_init_authors)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.
@@ -247,12 +236,12 @@ class Model(nn.Module):
         """(B, channels, 3000) to (B, 128, 80): the two streams of one channel."""
         if not self.training and self.folded.serves(x):
             return self.folded(x)
-        one = self.config.channel
-        found: Tensor = self.streams(x[:, one : one + 1])
-        return found
+        channel = self.config.channel
+        maps: Tensor = self.streams(x[:, channel : channel + 1])
+        return maps
 
 
-def _start(module: nn.Module) -> None:
+def _init_authors(module: nn.Module) -> None:
     """Draw the initial weights of a layer as the authors do."""
     if isinstance(module, nn.Conv1d):
         nn.init.normal_(module.weight, 0.0, 0.02)

@@ -4,10 +4,11 @@ Wang, Gong, Wang, Dong, Huang, Zhang, Ma, "MASleepNet: A Sleep Staging Model Int
 Convolution and Attention Mechanisms", Biomimetics 2025, 10(10):642
 (doi:10.3390/biomimetics10100642).
 
-A reconstruction, not the authors' configuration: known are the plan, the kernels 50 and 400 and the
-accuracies (84.53 % on Sleep-EDF-20, 82.56 % on Sleep-EDF-78); no program is public. The plan: of
-each modality two convolution streams and a squeeze-and-excitation over their maps; a bidirectional
-LSTM over the joined modalities, attention that pools its steps, and a linear classifier.
+A reconstruction, not the authors' configuration: the paper gives the plan, the kernels 50 and 400
+and the accuracies (84.53 % on Sleep-EDF-20, 82.56 % on Sleep-EDF-78); no program is public. The
+plan: for each modality two convolution streams and a squeeze-and-excitation over their maps; a
+bidirectional LSTM over the joined modalities, attention that pools its steps, and a linear
+classifier.
 
 Ours: streams of the geometry of AttnSleep (80 steps of 128 maps; both EEG channels are one
 modality), a reduction of 16 in the excitation, an LSTM of 128 each way over the 80 steps, additive
@@ -27,12 +28,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.attnsleep import LAYER_SHAPES
-from sleeptools.models.layers.config import Human
+from sleeptools.models.layers.config import HumanConfig
+from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, Stream, TwoStreams
 from sleeptools.models.layers.explain import Explained
-from sleeptools.models.layers.streams import Activation, FoldedStreams, Stream, TwoStreams
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
+from sleeptools.native.layer_tables import attnsleep
+from sleeptools.native.layer_tables.attnsleep import MAPS
 
 ABOUT = {
     "paper": "Wang et al. 2025, doi:10.3390/biomimetics10100642; our reconstruction",
@@ -53,7 +55,6 @@ ABLATIONS: dict[str, dict[str, object]] = {
 }
 """What each of the paper's ablations changes: No-MSConv, EEG-Only, No-SE, and nothing."""
 
-MAPS = 128  # of a modality
 REDUCTION = 16
 HIDDEN = 128  # of the LSTM, each way
 
@@ -67,25 +68,25 @@ RECIPE = Recipe(
 )
 
 
-class Config(Human):
-    """What makes one MASleepNet differ from another.
+class Config(HumanConfig):
+    """Settings of MASleepNet.
 
     Parameters
     ----------
     eeg
         EEG channels; one EOG and one EMG channel follow them.
     sequence
-        Epochs that are looked at, and scored, together; 1 for each alone, 20 with sequences.
+        Consecutive epochs that are scored together; 1 scores each epoch by itself.
     layers
-        Of each LSTM.
+        Layers of each LSTM.
     dropout
-        Probability in the streams, after they are joined and before the classifier.
+        Dropout probability in the streams, after they are joined and before the classifier.
     modalities
-        What the model looks at; the input carries all channels in any case.
+        Modalities that the model uses; the input has all channels in any case.
     streams
-        "both", or "small" for the one with short kernels alone.
+        "both", or "small" for the stream with short kernels alone.
     excitation
-        Whether maps are weighed.
+        Whether squeeze-and-excitation weighs the maps.
     """
 
     eeg: int = Field(default=2, ge=1, le=64)
@@ -116,8 +117,8 @@ class Excitation(nn.Module):
         return x * weight[:, :, None]
 
 
-class Pool(nn.Module):
-    """Additive attention: the steps' mean, weighted by a score of each."""
+class AdditiveAttention(nn.Module):
+    """Additive attention: the mean over the steps, weighted by a score of each step."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -131,14 +132,16 @@ class Pool(nn.Module):
         return pooled
 
 
-class Small(nn.Sequential):
+class ShortKernels(nn.Sequential):
     """The stream with short kernels alone, (B, inputs, 3000) to (B, 128, 64)."""
 
-    def __init__(self, inputs: int, activation: Activation, dropout: float) -> None:
-        super().__init__(Stream(inputs, LAYER_SHAPES[0], activation, dropout), nn.Dropout(dropout))
+    def __init__(self, inputs: int, activation: Nonlinearity, dropout: float) -> None:
+        super().__init__(
+            Stream(inputs, attnsleep.STREAMS[0], activation, dropout), nn.Dropout(dropout)
+        )
 
 
-def lstm(inputs: int, layers: int) -> nn.LSTM:
+def bidirectional_lstm(inputs: int, layers: int) -> nn.LSTM:
     """Make a bidirectional LSTM, (B, steps, inputs) to (B, steps, 256)."""
     return nn.LSTM(inputs, HIDDEN, layers, batch_first=True, bidirectional=True)
 
@@ -149,7 +152,7 @@ class Model(nn.Module):
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     """
 
     def __init__(self, config: Config) -> None:
@@ -157,25 +160,25 @@ class Model(nn.Module):
         self.config = config
         sizes = (config.eeg, 1, 1) if config.modalities == "all" else (config.eeg,)
         self.sizes = sizes  # channels of each modality
-        gelu, both = Activation("gelu"), config.streams == "both"
+        gelu, two_streams = Nonlinearity("gelu"), config.streams == "both"
         self.streams = nn.ModuleList(
-            TwoStreams(n, LAYER_SHAPES, gelu, config.dropout)
-            if both
-            else Small(n, gelu, config.dropout)
+            TwoStreams(n, attnsleep.STREAMS, gelu, config.dropout)
+            if two_streams
+            else ShortKernels(n, gelu, config.dropout)
             for n in sizes
         )
         self.excitations = nn.ModuleList(
             Excitation() if config.excitation else nn.Identity() for _ in sizes
         )
-        self.steps = lstm(len(sizes) * MAPS, config.layers)
-        self.pool = Pool(2 * HIDDEN)
+        self.steps = bidirectional_lstm(len(sizes) * MAPS, config.layers)
+        self.pool = AdditiveAttention(2 * HIDDEN)
         if config.sequence > 1:
-            self.epochs = lstm(2 * HIDDEN, config.layers)
+            self.epochs = bidirectional_lstm(2 * HIDDEN, config.layers)
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(2 * HIDDEN, config.stages)
-        found = zip((0, config.eeg, config.eeg + 1), self.streams, strict=False)
-        two = [(c, s) for c, s in found if isinstance(s, TwoStreams)]
-        self.folded = FoldedStreams(two) if both else None
+        branches = zip((0, config.eeg, config.eeg + 1), self.streams, strict=False)
+        pairs = [(c, s) for c, s in branches if isinstance(s, TwoStreams)]
+        self.folded = FoldedStreams(pairs) if two_streams else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs, or sequences.
@@ -222,5 +225,5 @@ class Model(nn.Module):
         """(B, channels, 3000) to (B, 384, 80): the streams of the modalities."""
         if not self.training and self.folded is not None and self.folded.serves(x):
             return self.folded(x)
-        parts = x[:, : sum(self.sizes)].split_with_sizes(self.sizes, 1)
-        return torch.cat([two(part) for two, part in zip(self.streams, parts, strict=True)], 1)
+        modalities = x[:, : sum(self.sizes)].split_with_sizes(self.sizes, 1)
+        return torch.cat([s(m) for s, m in zip(self.streams, modalities, strict=True)], 1)

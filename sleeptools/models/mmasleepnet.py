@@ -9,8 +9,8 @@ squeeze-and-excitation block weighs the modalities (Eq. 3-6), one Transformer en
 positions looks across them (Eq. 7-11), its output gates its input (O = Z * encoder(Z)), and two
 linear layers classify.
 
-The paper and its authors' program differ; every difference is a setting, and the defaults are what
-the published parameter count (1.5 M) and figures come from:
+The paper and its authors' program differ; every difference is a setting, and the defaults give the
+published parameter count (1.5 M) and figures:
 
 kernels  "paper": 50/500 samples for EEG, 25/250 for EOG and EMG. "authors": 64/512 for all.
 tokens   "authors": 64 tokens of 4 maps x 24 steps each. "paper": 96 tokens (modality, step) x 64.
@@ -30,21 +30,22 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models import ops
+from sleeptools.models.layers.config import HumanEpochs
+from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, TwoStreams
 from sleeptools.models.layers.encoder import encode
 from sleeptools.models.layers.explain import Explained
 from sleeptools.models.layers.native_training import trains_native
-from sleeptools.models.layers.streams import Activation, FoldedStreams, TwoStreams
 from sleeptools.models.ops.modal_se import modal_se
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.native.layer_tables import mmasleepnet
 from sleeptools.native.layer_tables.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS
 
-ACTIVATION = Activation("leaky_relu", SLOPE)
+ACTIVATION = Nonlinearity("leaky_relu", SLOPE)
 
 _PAPER = Recipe(
     variant="paper",
@@ -88,8 +89,8 @@ ABOUT = {
 }
 
 
-class Config(BaseModel):
-    """What makes one MMASleepNet differ from another.
+class Config(HumanEpochs):
+    """Settings of MMASleepNet.
 
     Parameters
     ----------
@@ -100,15 +101,13 @@ class Config(BaseModel):
     kernels, tokens, se
         See the head of the module.
     dropout
-        Probability after each stream's first pool and after the streams are joined.
+        Dropout probability after each stream's first pool and after the streams are joined.
     modalities
-        What the model looks at; the input carries all channels in any case.
+        Modalities that the model uses; the input has all channels in any case.
     fusion
         "full", "mbfe+te" (no squeeze-and-excitation, no gate) or "mbfe" (no encoder either), the
         paper's ablations.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     eeg: int = Field(default=2, ge=1, le=64)
     stages: int = Field(default=5, ge=2, le=16)
@@ -124,19 +123,9 @@ class Config(BaseModel):
         """Channels of the input."""
         return self.eeg + 2
 
-    @property
-    def sample_rate(self) -> float:
-        """Hz."""
-        return 100.0
 
-    @property
-    def epoch_seconds(self) -> float:
-        """Length of an epoch, s."""
-        return 30.0
-
-
-class Parts(NamedTuple):
-    """What the model computes on the way, M modalities (the EEG counts twice), T tokens of D.
+class Features(NamedTuple):
+    """Intermediate results: M modalities (the EEG counts twice), T tokens of width D.
 
     Parameters
     ----------
@@ -147,7 +136,7 @@ class Parts(NamedTuple):
     tokens
         (B, T, D): the encoder's input Z.
     gated
-        (B, T, D): what the classifier takes, flattened.
+        (B, T, D): input of the classifier, before flattening.
     """
 
     fused: Tensor
@@ -156,7 +145,7 @@ class Parts(NamedTuple):
     gated: Tensor
 
 
-Folded = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+FoldedModalSE = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class ModalSE(nn.Module):
@@ -173,7 +162,7 @@ class ModalSE(nn.Module):
         self.excite = nn.Conv2d(modalities, modalities, 1)
 
     def forward(self, f: Tensor) -> Tensor:
-        """(B, M, 64, 24) to the same; with fixed statistics in one pass by the native op."""
+        """(B, M, 64, 24) to the same; with fixed statistics by the native op."""
         if self.training or torch.compiler.is_compiling() or f.dtype != self.conv1.weight.dtype:
             return self.reference(f)
         return modal_se(f, *self.folded(), kind=self.kind)
@@ -197,7 +186,7 @@ class ModalSE(nn.Module):
         e = functional.relu(self.squeeze(g.mean((2, 3), keepdim=True)))
         return torch.sigmoid(self.excite(e))
 
-    def folded(self) -> Folded:
+    def folded(self) -> FoldedModalSE:
         """Weights (M, M) and biases (M,) of the four layers, BatchNorm folded in."""
         return (
             *_folded(self.conv1, self.norm1),
@@ -236,7 +225,7 @@ class Model(nn.Module):
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     """
 
     def __init__(self, config: Config) -> None:
@@ -279,42 +268,42 @@ class Model(nn.Module):
         logits: Tensor = self.linear2(functional.relu(self.linear1(flat)))  # (B, stages)
         return logits
 
-    def features(self, x: Tensor) -> Parts:
-        """Everything up to the classifier; `x` as in `forward`."""
+    def features(self, x: Tensor) -> Features:
+        """Compute everything up to the classifier; `x` as in `forward`."""
         fused = self.fuse(x)
         weighed = self.se(fused) if self.config.fusion == "full" else fused
         tokens = self.tokenise(weighed)
         if self.config.fusion == "mbfe":
-            return Parts(fused, weighed, tokens, tokens)
+            return Features(fused, weighed, tokens, tokens)
         encoded = encode(self.encoder, tokens)  # (B, T, D)
         gated = tokens * encoded if self.config.fusion == "full" else encoded
-        return Parts(fused, weighed, tokens, gated)
+        return Features(fused, weighed, tokens, gated)
 
     def explain(self, x: Tensor) -> Explained:
         """Give the features before and after attention fusion (Figure 5), and E per modality."""
-        parts = self.features(x)
-        before, after = parts.fused.flatten(1), parts.gated.flatten(1)
+        features = self.features(x)
+        before, after = features.fused.flatten(1), features.gated.flatten(1)
         if self.config.fusion == "mbfe":
             return Explained(after, "the branches' maps, which the classifier takes")
-        found = Explained(
+        explained = Explained(
             after, "what the encoder gives the classifier", before, "the branches' maps"
         )
         if self.config.fusion == "mbfe+te":
-            return found
-        weights = self.se.excitation(self.se.mixed(parts.fused)).flatten(1)  # (B, M)
+            return explained
+        weights = self.se.excitation(self.se.mixed(features.fused)).flatten(1)  # (B, M)
         halves = ("EEG, first half of the maps", "EEG, second half of the maps")
-        others = (branch.modality.upper() for branch in self.shapes[1:])
-        return found._replace(weights=weights, modalities=(*halves, *others))
+        names = (branch.modality.upper() for branch in self.shapes[1:])
+        return explained._replace(weights=weights, modalities=(*halves, *names))
 
     def fuse(self, x: Tensor) -> Tensor:
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
         if not self.training and self.folded.serves(x):
             return self.folded(x, self.precision).view(len(x), -1, MAPS, STEPS)
-        parts = [
+        maps = [
             streams(x[:, shape.channel : shape.channel + shape.channels])
             for shape, streams in zip(self.shapes, self.branches.values(), strict=True)
         ]
-        return torch.cat(parts, 1).view(len(x), -1, MAPS, STEPS)
+        return torch.cat(maps, 1).view(len(x), -1, MAPS, STEPS)
 
     def tokenise(self, f: Tensor) -> Tensor:
         """(B, M, 64, 24) to (B, 64, 24 M), or as the paper writes it to (B, 24 M, 64)."""

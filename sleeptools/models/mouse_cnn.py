@@ -15,7 +15,7 @@ Input is standardised over each recording, as the report's "normalisation" is re
 from __future__ import annotations
 
 from sleeptools.models.layers import mouse_cnn
-from sleeptools.models.layers.mouse_cnn import Config, Network
+from sleeptools.models.layers.mouse_cnn import Config, MouseCNN
 
 __all__ = ["ABOUT", "RECIPE", "RECIPES", "Config", "Model"]
 
@@ -34,7 +34,7 @@ RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]
 
 
-class Model(Network):
+class Model(MouseCNN):
     """The mouse CNN; see the head of the module."""
 
     def __init__(self, config: Config) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sleeptools.models.layers import mouse_cnn
-from sleeptools.models.layers.mouse_cnn import Network
+from sleeptools.models.layers.mouse_cnn import MouseCNN
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
@@ -32,18 +32,18 @@ RECIPE = RECIPES["default"]
 
 
 class Config(mouse_cnn.Config):
-    """What makes one network differ from another; what is not here is in `mouse_cnn`.
+    """Settings of the mouse CNN with attention, beside those of `mouse_cnn`.
 
     Parameters
     ----------
     heads
-        Of the attention.
+        Attention heads.
     """
 
     heads: Literal[1, 2, 4, 8, 16] = 4
 
 
-class Model(Network):
+class Model(MouseCNN):
     """The mouse CNN with attention; see the head of the module."""
 
     def __init__(self, config: Config) -> None:

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.layers.config import Mouse
+from sleeptools.models.layers.config import MouseConfig
 from sleeptools.models.layers.encoder import encode
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
@@ -51,22 +51,22 @@ RECIPES = {"default": _PAPER.model_copy(update={"variant": "default"}), "paper":
 RECIPE = RECIPES["default"]
 
 
-class Config(Mouse):
-    """What makes one network differ from another; what is not here is in `Mouse`.
+class Config(MouseConfig):
+    """Settings of the mouse Transformer, beside those of `MouseConfig`.
 
     Parameters
     ----------
     layers
-        Of each encoder.
+        Layers of each encoder.
     dropout
-        Probability in the encoders.
+        Dropout probability in the encoders.
     """
 
     layers: int = Field(default=6, ge=1, le=24)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
-class Encoder(nn.Module):
+class SignalEncoder(nn.Module):
     """One signal: patches, positions, encoder layers, their mean."""
 
     def __init__(self, config: Config) -> None:
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T) to (B, 128); samples after the last whole patch are not looked at."""
+        """(B, T) to (B, 128); samples after the last complete patch are not used."""
         z = x.unfold(1, PATCH, PATCH)  # (B, tokens, 16)
         z = self.dropout(self.embed(z) + self.positions)  # (B, tokens, 128)
         for layer in self.layers:
@@ -96,13 +96,13 @@ class Model(nn.Module):
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.encoders = nn.ModuleList(Encoder(config) for _ in range(config.channels))
+        self.encoders = nn.ModuleList(SignalEncoder(config) for _ in range(config.channels))
         self.linear1 = nn.Linear(config.channels * WIDTH, WIDTH)
         self.linear2 = nn.Linear(WIDTH, config.stages)
 
@@ -119,7 +119,7 @@ class Model(nn.Module):
         logits
             (B, stages); their softmax is the hypnodensity.
         """
-        found = [encoder(x[:, i]) for i, encoder in enumerate(self.encoders)]  # (B, 128) each
-        hidden = functional.relu(self.linear1(torch.cat(found, 1)))
+        encoded = [encoder(x[:, i]) for i, encoder in enumerate(self.encoders)]  # (B, 128) each
+        hidden = functional.relu(self.linear1(torch.cat(encoded, 1)))
         logits: Tensor = self.linear2(hidden)  # (B, stages)
         return logits

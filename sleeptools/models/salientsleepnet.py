@@ -15,13 +15,13 @@ The paper gives no sizes; these are of its authors' program with the settings th
 variant  "original". "mmasleepnet": as the MMASleepNet authors rewrote it for their comparison: a
          ReLU only where encoders halve their maps, 46 instead of 16 maps in the third MSE,
          microvolts as recorded; they also took Pz-Oz, `eeg = 1`. 272 of its 1,184,371 parameters
-         are convolutions that nothing calls; they lie here frozen as `unused`.
+         are convolutions that nothing calls; they are kept here, frozen, as `unused`.
 input    "original" standardises each epoch and channel; here the model does it.
 recipe   "authors": the program's; the cross-entropy is divided by the number of epochs. It also
          stops when the training accuracy stays for 5 passes, which is not done here. Windows are
          cut from groups of 40 epochs and the rest of a night is dropped; here every epoch is used.
          "mmasleepnet": a softmax before the cross-entropy, 1e-4.
-         "default": the authors', the pass kept by kappa.
+         "default": as the authors, but the pass is kept by kappa.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.layers.config import Channel, Human
+from sleeptools.models.layers.config import ChannelIndex, HumanConfig
 from sleeptools.models.layers.explain import Explained
-from sleeptools.models.layers.keras import ADAM_EPS, EPS, MOMENTUM, start
+from sleeptools.models.layers.keras_defaults import ADAM_EPS, EPS, MOMENTUM, init_glorot
 from sleeptools.models.recipe.recipe import Recipe
 
 ABOUT = {
@@ -84,36 +84,36 @@ RECIPES = {
 RECIPE = RECIPES["default"]
 
 
-class Config(Human):
-    """What makes one SalientSleepNet differ from another.
+class Config(HumanConfig):
+    """Settings of SalientSleepNet.
 
     Parameters
     ----------
     channels
         Channels of the input.
     eeg, eog
-        The two that the model looks at, from 0.
+        Indices of the EEG and the EOG channel that the model uses, from 0.
     sequence
-        Epochs that are looked at, and scored, together; fewer than 11 are too short for the pools.
+        Consecutive epochs that are scored together; fewer than 11 are too short for the pools.
     filters
-        Maps of the first level; all other widths go with it.
+        Maps of the first level; all other widths are in proportion.
     variant
         See the head of the module.
     """
 
     channels: int = Field(default=4, ge=2, le=64)
-    eeg: Channel = 0
-    eog: Channel = 2
+    eeg: ChannelIndex = 0
+    eog: ChannelIndex = 2
     sequence: int = Field(default=20, ge=11, le=200)
     filters: int = Field(default=FILTERS, ge=4, le=64, multiple_of=4)
     variant: Literal["original", "mmasleepnet"] = "original"
 
     def scaled(self, width: int) -> int:
-        """Give a width that belongs to 16 maps in the first level."""
+        """Scale a width that is published for 16 maps in the first level."""
         return max(1, width * self.filters // FILTERS)
 
 
-class Conv(nn.Module):
+class DilatedConv(nn.Module):
     """Convolution, ReLU, BatchNorm, in this order."""
 
     def __init__(self, inputs: int, outputs: int, variant: str, dilation: int = 1) -> None:
@@ -129,36 +129,38 @@ class Conv(nn.Module):
         return out
 
 
-def resize(x: Tensor, like: Tensor) -> Tensor:
-    """Interpolate linearly to the length of another."""
+def interpolate_to(x: Tensor, like: Tensor) -> Tensor:
+    """Interpolate linearly to the length of `like`: (B, C, T) to (B, C, T')."""
     return functional.interpolate(x, like.shape[2], mode="linear")
 
 
-class Unit(nn.Module):
+class UUnit(nn.Module):
     """U-unit: a small U-Net, added to its first convolution's output."""
 
     def __init__(self, inputs: int, outputs: int, pool: int, config: Config) -> None:
         super().__init__()
         variant, inner = config.variant, config.scaled(INNER)
         self.pool = pool
-        self.first = Conv(inputs, outputs, variant)
+        self.first = DilatedConv(inputs, outputs, variant)
         widths = [outputs, *[inner] * (DEPTH - 2)]
-        self.down = nn.ModuleList(Conv(width, inner, variant) for width in widths)
-        self.bottom = Conv(inner, inner, variant)
-        self.up = nn.ModuleList(Conv(2 * inner, width, variant) for width in reversed(widths))
+        self.down = nn.ModuleList(DilatedConv(width, inner, variant) for width in widths)
+        self.bottom = DilatedConv(inner, inner, variant)
+        self.up = nn.ModuleList(
+            DilatedConv(2 * inner, width, variant) for width in reversed(widths)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, T)."""
         first: Tensor = self.first(x)
         x = first
-        seen: list[Tensor] = []
+        skips: list[Tensor] = []
         for conv in self.down:
-            x = conv(functional.max_pool1d(x, self.pool) if seen else x)
-            seen.append(x)
+            x = conv(functional.max_pool1d(x, self.pool) if skips else x)
+            skips.append(x)
         x = self.bottom(x)
         for conv in self.up:
-            across = seen.pop()
-            x = conv(torch.cat([resize(x, across), across], 1))
+            across = skips.pop()
+            x = conv(torch.cat([interpolate_to(x, across), across], 1))
         return x + first
 
 
@@ -167,11 +169,11 @@ class MultiScale(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, variant: str) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(Conv(inputs, outputs, variant, d) for d in DILATIONS)
+        self.convs = nn.ModuleList(DilatedConv(inputs, outputs, variant, d) for d in DILATIONS)
         self.reduce = nn.Sequential(
             nn.Conv1d(len(DILATIONS) * outputs, 2 * outputs, KERNEL, padding="same"),
             nn.ReLU() if variant == "original" else nn.Identity(),
-            Conv(2 * outputs, outputs, variant),
+            DilatedConv(2 * outputs, outputs, variant),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -180,13 +182,13 @@ class MultiScale(nn.Module):
         return out
 
 
-def halved(unit: Unit, maps: int, *, rectified: bool = True) -> nn.Sequential:
-    """Let a 1x1 convolution follow a unit that halves its maps."""
+def with_halved_maps(unit: UUnit, maps: int, *, rectified: bool = True) -> nn.Sequential:
+    """Make a unit and a 1x1 convolution after it that halves the number of maps."""
     last = nn.ReLU() if rectified else nn.Identity()
     return nn.Sequential(unit, nn.Conv1d(maps, maps // 2, 1), last)
 
 
-class Stream(nn.Module):
+class U2Structure(nn.Module):
     """U2-structure over one channel."""
 
     def __init__(self, config: Config) -> None:
@@ -196,7 +198,7 @@ class Stream(nn.Module):
         maps = [config.filters << level for level in range(LEVELS)]
         inputs = [1, *(m // 2 for m in maps)]
         self.encoders = nn.ModuleList(
-            halved(Unit(i, m, pool, config), m)
+            with_halved_maps(UUnit(i, m, pool, config), m)
             for i, m, pool in zip(inputs, maps, POOLS, strict=False)
         )
         self.scales = nn.ModuleList(
@@ -204,11 +206,11 @@ class Stream(nn.Module):
         )
         below = [maps[1] // 2, maps[2] // 2, maps[3] // 2, scales[4]]
         units = [
-            Unit(b + s, m, pool, config)
+            UUnit(b + s, m, pool, config)
             for b, s, m, pool in zip(below, scales, maps, POOLS, strict=False)
         ]
         self.decoders = nn.ModuleList(
-            halved(unit, m, rectified=variant == "original") if level else unit
+            with_halved_maps(unit, m, rectified=variant == "original") if level else unit
             for level, (unit, m) in enumerate(zip(units, maps, strict=False))
         )
 
@@ -224,7 +226,7 @@ class Stream(nn.Module):
         x = levels.pop()
         for decoder in reversed(self.decoders):
             across = levels.pop()
-            x = decoder(torch.cat([resize(x, across), across], 1))
+            x = decoder(torch.cat([interpolate_to(x, across), across], 1))
         return x
 
 
@@ -234,20 +236,20 @@ class Model(nn.Module):
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         width = config.filters
-        self.eeg, self.eog = Stream(config), Stream(config)
+        self.eeg, self.eog = U2Structure(config), U2Structure(config)
         self.squeeze = nn.Linear(width, width // REDUCTION)
         self.excite = nn.Linear(width // REDUCTION, width)
         self.mix = nn.Conv1d(width, width, 1)
         self.classify = nn.Conv1d(width, config.stages, KERNEL, padding="same")
         if config.variant == "original":
-            self.apply(start)
+            self.apply(init_glorot)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score sequences.
@@ -268,7 +270,7 @@ class Model(nn.Module):
 
     def explain(self, x: Tensor) -> Explained:
         """Give the means over an epoch before and after multimodal attention."""
-        after, before = (found.transpose(1, 2) for found in self.features(x))  # (B, epochs, 16)
+        after, before = (maps.transpose(1, 2) for maps in self.features(x))  # (B, epochs, 16)
         return Explained(
             after,
             "weighed and mixed maps, means over an epoch",
@@ -277,14 +279,14 @@ class Model(nn.Module):
         )
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give what is classified, and the same before it was weighed: (B, 16, epochs) both."""
+        """Give what is classified, and the same before the weighting: both (B, 16, epochs)."""
         epochs = x.shape[1]
         if self.config.variant == "original":
             deviation, mean = torch.std_mean(x, -1, correction=0, keepdim=True)
             x = (x - mean) / deviation.clamp_min(1e-6)
         eeg, eog = (x[:, :, c].flatten(1)[:, None] for c in (self.config.eeg, self.config.eog))
-        one, other = self.eeg(eeg), self.eog(eog)  # (B, 16, 60000)
-        fused = one + other + one * other
+        eeg_maps, eog_maps = self.eeg(eeg), self.eog(eog)  # (B, 16, 60000)
+        fused = eeg_maps + eog_maps + eeg_maps * eog_maps
         weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(fused.mean(2)))))  # (B, 16)
         mixed = torch.tanh(self.mix(fused * weight[:, :, None]))
         after, before = (

@@ -7,7 +7,7 @@ Each modality goes through two convolution streams with kernels of 1/2 s and 4 s
 EEG in five bands, laid out over the head, goes through a small residual network; all features are
 joined and two linear layers classify.
 
-variant  "original": the epoch before and the one after are looked at, too; the powers of an epoch
+variant  "original": the epoch before and the one after are input, too; the powers of an epoch
          are standardised over electrodes and bands and spread over 16 x 16 pixels by cubic
          interpolation of a 5 x 5 grid. "mmasleepnet": as the MMASleepNet authors rewrote it for
          their comparison: the epoch alone, kernels of 64 and 512 samples, other bands, one pixel
@@ -16,14 +16,15 @@ count    3,617,381 at 128 Hz with 6 EEG, 2 EOG and 3 EMG, as Keras counts: 3,612
          statistics of BatchNorm, and 1,536 biases before a BatchNorm, which takes them out again
          and which are left out here. 3,372,517 and 3,519,973 (6 EEG) for "mmasleepnet".
 padding  Kernels of 8 and 6 are padded by one more on either side in turn, where Keras always pads
-         on the right: features are at most a step (62 ms) from where they are there.
+         on the right: features are at most a step (62 ms) from where they are in Keras.
 map      The program interpolates between 20 electrodes; electrodes that are not recorded are zero
          here. The MMASleepNet authors set Sleep-EDF's two EEG channels at F3 and C3; the default
-         is where they are. The band-pass filter before the spectra is left out: no band reaches
-         beyond it.
+         is where they were recorded. The band-pass filter before the spectra is left out: no band
+         reaches beyond it.
 recipe   "authors": Adam, 1e-3, batches of 64; its L2 terms are here one weight decay of 2e-4, that
-         of the convolutions (0.1 on the linear layers is not done), and it is not stopped early.
-         "mmasleepnet": 1e-5, unweighted. "default": the authors', the pass kept by kappa.
+         of the convolutions (0.1 on the linear layers is left out), and nothing stops it early.
+         "mmasleepnet": 1e-5, unweighted.
+         "default": as the authors, but the pass is kept by kappa.
 
 Input is microvolts as recorded.
 """
@@ -37,9 +38,9 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.layers.config import Settings
-from sleeptools.models.layers.keras import ADAM_EPS
-from sleeptools.models.layers.streams import Activation, FoldedStreams, TwoStreams
+from sleeptools.models.layers.config import ModelConfig
+from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, TwoStreams
+from sleeptools.models.layers.keras_defaults import ADAM_EPS
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.native import conv_streams
 from sleeptools.native.conv_streams import ConvLayer
@@ -56,7 +57,7 @@ ABOUT = {
     "native": ["two_stream_conv"],
 }
 
-RATES = (100.0, 128.0)  # Hz; others make strides that do not fit the pools
+RATES = (100.0, 128.0)  # Hz; strides at other rates do not fit the pools
 GRID = 5
 ROWS = (
     ("", "Fp1", "Fpz", "Fp2", ""),
@@ -65,14 +66,14 @@ ROWS = (
     ("T5", "P3", "Pz", "P4", "T6"),
     ("", "O1", "Oz", "O2", ""),
 )
-PLACES = {name: (r, c) for r, row in enumerate(ROWS) for c, name in enumerate(row) if name}
+CELLS = {name: (r, c) for r, row in enumerate(ROWS) for c, name in enumerate(row) if name}
 PIXELS = 16
 BANDS = {  # Hz, both ends included
     "original": ((1, 3), (4, 7), (8, 13), (14, 30), (31, 50)),
     "mmasleepnet": ((0, 4), (4, 8), (8, 13), (13, 30), (30, 50)),
 }
 WIDTHS = (64, 32, 32)  # maps of the first layers: EEG, EOG, EMG
-POOLED = 7  # pixels left after the map's pool
+POOLED = 7  # pixels a side after the map's pool
 
 _AUTHORS = Recipe(
     variant="authors",
@@ -121,21 +122,21 @@ Electrode = Literal[
 ]
 
 
-class Config(Settings):
-    """What makes one SleepPrintNet differ from another.
+class Config(ModelConfig):
+    """Settings of SleepPrintNet.
 
     Parameters
     ----------
     stages
         Number of stages.
     electrodes
-        Where the EEG channels are, in the order of the input; for a bipolar one, the first of two.
+        Electrode of each EEG channel in the order of the input; the first one of a bipolar channel.
     eog, emg
-        Channels of these that follow.
+        Number of EOG and of EMG channels, which follow the EEG.
     sample_rate
-        100 or 128 Hz; kernels and strides go by it.
+        100 or 128 Hz; sets kernels and strides.
     dropout
-        Probability after each stream's first pool and on the map's features.
+        Dropout probability after each stream's first pool and on the map's features.
     variant
         See the head of the module.
     """
@@ -150,7 +151,7 @@ class Config(Settings):
 
     @field_validator("sample_rate")
     @classmethod
-    def _known(cls, value: float) -> float:
+    def _published_rate(cls, value: float) -> float:
         if value not in RATES:
             raise ValueError(f"expected {' or '.join(f'{rate:g}' for rate in RATES)} Hz")
         return value
@@ -172,7 +173,7 @@ class Config(Settings):
 
     @property
     def context(self) -> int:
-        """Epochs on either side that the model takes to score one."""
+        """Neighbouring epochs on either side that the model takes to score one."""
         return int(self.variant == "original")
 
     @property
@@ -181,7 +182,9 @@ class Config(Settings):
         return round(self.sample_rate * self.epoch_seconds)
 
 
-def shapes(width: int, config: Config) -> tuple[tuple[ConvLayer, ...], tuple[ConvLayer, ...]]:
+def stream_layers(
+    width: int, config: Config
+) -> tuple[tuple[ConvLayer, ...], tuple[ConvLayer, ...]]:
     """Layers of the short-kernel and of the long-kernel stream of a modality."""
     if config.variant == "mmasleepnet":
         return mmasleepnet.layers(width, (64, 512), 24)
@@ -204,12 +207,12 @@ def shapes(width: int, config: Config) -> tuple[tuple[ConvLayer, ...], tuple[Con
     )
 
 
-class Map(nn.Module):
+class SpectralMap(nn.Module):
     """Power of the EEG in five bands over the head; fixed, no parameters."""
 
     window: Tensor
     bands: Tensor
-    place: Tensor
+    pixel_weights: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -219,23 +222,23 @@ class Map(nn.Module):
         self.register_buffer("window", torch.hann_window(config.samples), persistent=False)
         bands = torch.stack([band / band.sum() for band in inside], 1)  # (frequencies, 5)
         self.register_buffer("bands", bands, persistent=False)
-        self.register_buffer("place", self.places(config), persistent=False)
+        self.register_buffer("pixel_weights", self.spread_weights(config), persistent=False)
 
-    def places(self, config: Config) -> Tensor:
-        """(electrodes, 16, 16): how far each electrode counts in each pixel."""
-        found = torch.zeros(len(config.electrodes), PIXELS, PIXELS)
-        for one, name in zip(found, config.electrodes, strict=True):
-            row, column = PLACES[name]
+    def spread_weights(self, config: Config) -> Tensor:
+        """(electrodes, 16, 16): weight of each electrode in each pixel."""
+        images = torch.zeros(len(config.electrodes), PIXELS, PIXELS)
+        for image, name in zip(images, config.electrodes, strict=True):
+            row, column = CELLS[name]
             if self.standardised:
                 grid = torch.zeros(1, 1, GRID, GRID)
                 grid[0, 0, row, column] = 1
                 spread = functional.interpolate(
                     grid, (PIXELS, PIXELS), mode="bicubic", align_corners=True
                 )
-                one.copy_(spread[0, 0])
+                image.copy_(spread[0, 0])
             else:
-                one[3 * row + 2, 3 * column + 2] = 1
-        return found
+                image[3 * row + 2, 3 * column + 2] = 1
+        return images
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, electrodes, T) to (B, 5, 16, 16)."""
@@ -244,11 +247,11 @@ class Map(nn.Module):
         if self.standardised:
             deviation, mean = torch.std_mean(power, (1, 2), correction=0, keepdim=True)
             power = (power - mean) / deviation.clamp_min(1e-6)
-        spread = power.transpose(1, 2) @ self.place.flatten(1)  # (B, 5, 256)
+        spread = power.transpose(1, 2) @ self.pixel_weights.flatten(1)  # (B, 5, 256)
         return spread.view(len(x), -1, PIXELS, PIXELS)
 
 
-class Spatial(nn.Module):
+class MapNetwork(nn.Module):
     """Residual network over the map."""
 
     def __init__(self, config: Config) -> None:
@@ -281,19 +284,19 @@ class Model(nn.Module):
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        leaky = Activation("leaky_relu", 0.3 if config.variant == "original" else 0.01)
+        leaky = Nonlinearity("leaky_relu", 0.3 if config.variant == "original" else 0.01)
         eeg, eog, emg = (
-            TwoStreams(n, shapes(width, config), leaky, config.dropout, joined=0.0)
+            TwoStreams(n, stream_layers(width, config), leaky, config.dropout, joined=0.0)
             for n, width in zip(config.sizes, WIDTHS, strict=True)
         )
         self.eeg, self.eog, self.emg = eeg, eog, emg
-        self.map, self.spatial = Map(config), Spatial(config)
+        self.map, self.spatial = SpectralMap(config), MapNetwork(config)
         first = (0, config.sizes[0], sum(config.sizes[:2]))
         self.folded = FoldedStreams(list(zip(first, (eeg, eog, emg), strict=True)))
         length = config.samples * (1 + 2 * config.context)
@@ -320,9 +323,9 @@ class Model(nn.Module):
         """
         epochs = x.unsqueeze(1) if x.dim() == 3 else x  # noqa: PLR2004 - no context
         middle = epochs[:, self.config.context, : self.config.sizes[0]]
-        whole = epochs.transpose(1, 2).flatten(2)  # (B, channels, samples of all)
-        parts = [self.maps(whole), self.spatial(self.map(middle))]
-        logits: Tensor = self.linear2(functional.relu(self.linear1(torch.cat(parts, 1))))
+        signals = epochs.transpose(1, 2).flatten(2)  # (B, channels, samples of all)
+        features = [self.maps(signals), self.spatial(self.map(middle))]
+        logits: Tensor = self.linear2(functional.relu(self.linear1(torch.cat(features, 1))))
         return logits
 
     def maps(self, x: Tensor) -> Tensor:
@@ -332,4 +335,4 @@ class Model(nn.Module):
         pairs = zip(
             (self.eeg, self.eog, self.emg), x.split_with_sizes(self.config.sizes, 1), strict=True
         )
-        return torch.cat([two(part) for two, part in pairs], 1).flatten(1)
+        return torch.cat([streams(modality) for streams, modality in pairs], 1).flatten(1)

@@ -4,8 +4,8 @@ Jha, Valekunja, Reddy, "SlumberNet: deep learning classification of sleep stages
 neural networks", Sci. Rep. 2024, 14:4797, doi:10.1038/s41598-024-54727-0.
 
 Residual blocks of three convolutions over the plane (time, signals), without pooling, so that every
-map stays as large as the input; widths double from 8 and the last block repeats the width before
-it; then the mean of each map and a linear layer.
+map stays as large as the input; widths double from 8, and the last block has the width of the one
+before; then the mean of each map and a linear layer.
 
 The paper and its authors' program differ; this follows the program where the paper is silent or the
 published 5,345,011 parameters decide (Keras's count: 5,338,931 weights and 6,080 statistics of
@@ -39,8 +39,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.layers.config import Mouse
-from sleeptools.models.layers.keras import ADAM_EPS, EPS, MOMENTUM, start
+from sleeptools.models.layers.config import MouseConfig
+from sleeptools.models.layers.keras_defaults import ADAM_EPS, EPS, MOMENTUM, init_glorot
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
@@ -87,8 +87,8 @@ RECIPES = {
 RECIPE = RECIPES["default"]
 
 
-class Config(Mouse):
-    """What makes one SlumberNet differ from another; what is not here is in `Mouse`.
+class Config(MouseConfig):
+    """Settings of SlumberNet, beside those of `MouseConfig`.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Config(Mouse):
     layout: Literal["proper", "authors"] = "proper"
 
 
-class Conv(nn.Module):
+class SameConv(nn.Module):
     """Convolution over (signals, time) with Keras's "same" padding, and BatchNorm."""
 
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
@@ -140,12 +140,12 @@ class Conv(nn.Module):
         kernel = weight.shape[2]
         signals = torch.arange(width, device=weight.device)
         tap = signals - signals[:, None] + self.before  # (W out, W in)
-        there = ((tap >= 0) & (tap < kernel)).to(weight.dtype)[..., None]
-        taps = weight[:, :, tap.clamp(0, kernel - 1)] * there  # (outputs, inputs, W, W, time)
+        inside = ((tap >= 0) & (tap < kernel)).to(weight.dtype)[..., None]
+        taps = weight[:, :, tap.clamp(0, kernel - 1)] * inside  # (outputs, inputs, W, W, time)
         return taps.transpose(1, 2).flatten(2, 3).flatten(0, 1), bias.repeat_interleave(width)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Three convolutions and a shortcut past them."""
 
     def __init__(self, inputs: int, outputs: int, *, last: bool) -> None:
@@ -153,9 +153,11 @@ class Block(nn.Module):
         widths = LAST_WIDTHS if last else WIDTHS
         sizes = (inputs, outputs, outputs)
         self.convs = nn.ModuleList(
-            [Conv(i, outputs, w) for i, w in zip(sizes, widths, strict=True)]
+            [SameConv(i, outputs, w) for i, w in zip(sizes, widths, strict=True)]
         )
-        self.shortcut = nn.BatchNorm2d(inputs, EPS, MOMENTUM) if last else Conv(inputs, outputs, 1)
+        self.shortcut = (
+            nn.BatchNorm2d(inputs, EPS, MOMENTUM) if last else SameConv(inputs, outputs, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, W, T) to (B, outputs, W, T)."""
@@ -170,17 +172,17 @@ class Model(nn.Module):
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         sizes = [1, *(config.filters << i for i in range(config.blocks - 1))]
-        blocks = [Block(i, o, last=False) for i, o in pairwise(sizes)]
-        self.blocks = nn.Sequential(*blocks, Block(sizes[-1], sizes[-1], last=True))
+        blocks = [ResidualBlock(i, o, last=False) for i, o in pairwise(sizes)]
+        self.blocks = nn.Sequential(*blocks, ResidualBlock(sizes[-1], sizes[-1], last=True))
         self.linear = nn.Linear(sizes[-1], config.stages)
-        self.apply(start)
+        self.apply(init_glorot)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.

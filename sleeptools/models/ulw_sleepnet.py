@@ -34,8 +34,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.layers.config import Human
-from sleeptools.models.layers.folded import Folded
+from sleeptools.models.layers.config import HumanConfig
+from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.ops.separable_stream import separable_stream
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
@@ -69,17 +69,17 @@ ABOUT = {
 }
 
 
-class Config(Human):
-    """What makes one ULW-SleepNet differ from another.
+class Config(HumanConfig):
+    """Settings of ULW-SleepNet.
 
     Parameters
     ----------
     channels
         Channels of the input, of any kind and in any order.
     dropout
-        Probability after each block.
+        Dropout probability after each block.
     head_dropout
-        Probability before the linear layers.
+        Dropout probability before the linear layers.
     """
 
     channels: int = Field(default=4, ge=1, le=64)
@@ -87,10 +87,10 @@ class Config(Human):
     head_dropout: float = Field(default=0.3, ge=0, lt=1)
 
 
-class Separable(nn.Module):
+class SeparableConv(nn.Module):
     """A depthwise convolution, then a pointwise one with bias."""
 
-    def __init__(self, layer: ulw_sleepnet.Separable) -> None:
+    def __init__(self, layer: ulw_sleepnet.SeparableLayer) -> None:
         super().__init__()
         inputs, outputs, kernel = layer.inputs, layer.outputs, layer.kernel
         self.depthwise = nn.Conv1d(
@@ -98,9 +98,9 @@ class Separable(nn.Module):
         )
         self.pointwise = nn.Conv1d(inputs, outputs, 1)
         # Keras counts the inputs of all maps for the fan-in of a depthwise kernel
-        _glorot(self.depthwise.weight, inputs * kernel, kernel)
-        _glorot(self.pointwise.weight, inputs, outputs)
-        _zero(self.pointwise)
+        _init_uniform(self.depthwise.weight, inputs * kernel, kernel)
+        _init_uniform(self.pointwise.weight, inputs, outputs)
+        _init_bias(self.pointwise)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, T) to (N, outputs, T / stride)."""
@@ -108,10 +108,10 @@ class Separable(nn.Module):
         return out
 
 
-class Unit(Separable):
+class SeparableUnit(SeparableConv):
     """A separable convolution, BatchNorm, ReLU and a pool over two steps."""
 
-    def __init__(self, layer: ulw_sleepnet.Separable) -> None:
+    def __init__(self, layer: ulw_sleepnet.SeparableLayer) -> None:
         super().__init__(layer)
         self.norm = nn.BatchNorm1d(layer.outputs, eps=ulw_sleepnet.NORM_EPS, momentum=0.01)
 
@@ -121,15 +121,15 @@ class Unit(Separable):
         return functional.max_pool1d(x, 2, ceil_mode=True)
 
 
-class Block(nn.Module):
+class ExtractorBlock(nn.Module):
     """Main stream of two units, plus a linear shortcut."""
 
-    def __init__(self, block: ulw_sleepnet.Block, dropout: float) -> None:
+    def __init__(self, block: ulw_sleepnet.BlockLayers, dropout: float) -> None:
         super().__init__()
-        self.unit1 = Unit(block.unit1)
-        self.unit2 = Unit(block.unit2)
-        self.shortcut1 = Separable(block.shortcut1)
-        self.shortcut2 = Separable(block.shortcut2)
+        self.unit1 = SeparableUnit(block.unit1)
+        self.unit2 = SeparableUnit(block.unit2)
+        self.shortcut1 = SeparableConv(block.shortcut1)
+        self.shortcut2 = SeparableConv(block.shortcut2)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Block(nn.Module):
         return out
 
 
-class FoldedExtractor(Folded):
+class FoldedExtractor(FoldedWeights):
     """All blocks of a model for `separable_stream`."""
 
     def __init__(self, extractor: nn.Sequential) -> None:
@@ -164,21 +164,21 @@ class Model(nn.Module):
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        blocks = [Block(block, config.dropout) for block in ulw_sleepnet.blocks()]
+        blocks = [ExtractorBlock(block, config.dropout) for block in ulw_sleepnet.blocks()]
         self.extractor = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(config.head_dropout)
         (_, features, hidden), (_, _, stages) = ulw_sleepnet.dense(config.channels, config.stages)
         self.linear1 = nn.Linear(features, hidden)
         self.linear2 = nn.Linear(hidden, stages)
         for linear in (self.linear1, self.linear2):
-            _glorot(linear.weight, linear.in_features, linear.out_features)
-            _zero(linear)
+            _init_uniform(linear.weight, linear.in_features, linear.out_features)
+            _init_bias(linear)
         self.folded = FoldedExtractor(self.extractor)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -206,11 +206,11 @@ class Model(nn.Module):
         return maps.mean(2).view(*x.shape[:2], ulw_sleepnet.WIDTHS[-1])
 
 
-def _glorot(weight: Tensor, fan_in: int, fan_out: int) -> None:
+def _init_uniform(weight: Tensor, fan_in: int, fan_out: int) -> None:
     limit = math.sqrt(6 / (fan_in + fan_out))
     nn.init.uniform_(weight, -limit, limit)
 
 
-def _zero(layer: nn.Conv1d | nn.Linear) -> None:
+def _init_bias(layer: nn.Conv1d | nn.Linear) -> None:
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -26,7 +26,7 @@ from sleeptools import store
 from sleeptools.errors import DataError, Stopped
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model, save_model
-from sleeptools.models.recipe.schedule import Place
+from sleeptools.models.recipe.schedule import Position
 from sleeptools.preprocessing.sequences import NONE
 from sleeptools.runs.folds import BEST_ON_TEST
 from sleeptools.runs.logs import WATCH
@@ -96,10 +96,10 @@ class Training:
         return len(self.state.rows) + 1
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Position:
         """What the schedule of the learning rate goes by."""
         losses = [row["loss"] for row in self.state.rows]
-        return Place(self.state.step, self.steps * self.recipe.passes, losses)
+        return Position(self.state.step, self.steps * self.recipe.passes, losses)
 
     @cached_property
     def held_out(self) -> tuple[str, Numbers]:

@@ -62,10 +62,10 @@ def make_optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torc
 
 
 def adjust_optimiser(
-    optimiser: torch.optim.Optimizer, recipe: Recipe, place: schedule.Place
+    optimiser: torch.optim.Optimizer, recipe: Recipe, place: schedule.Position
 ) -> None:
     """Set an optimiser to what the recipe's schedule wants for the next update."""
-    factor, momentum = schedule.setting(recipe.schedule, place)
+    factor, momentum = schedule.rate_at(recipe.schedule, place)
     for group in optimiser.param_groups:
         group["lr"] = factor * recipe.learning_rate
         if momentum is not None and "betas" in group:

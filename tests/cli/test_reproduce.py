@@ -1,4 +1,4 @@
-"""The recipes: every command line in them is one that we understand, and each runs in small."""
+"""The reproduction scripts: the command line understands their words, and each runs in small."""
 
 import os
 import shlex
@@ -20,29 +20,29 @@ FOLDER = Path(__file__).parents[2] / "reproduce"
 SCRIPTS = {p.stem: p for p in sorted(FOLDER.glob("[!_]*.sh"))}
 SLEEPTOOLS = Path(sys.executable).with_name("sleeptools")
 HUMAN = ("sleep-edf-20", "sleep-edf-78", "ablations", "ulw")
-"""Recipes that fetch their data."""
+"""Scripts that fetch their data."""
 
 
-def start(name: str, where: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run a recipe from a folder, with its settings."""
-    keep = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "TMPDIR"}}
-    given = {k: str(v) for k, v in settings.items()}
-    environment = keep | {"SLEEPTOOLS": str(SLEEPTOOLS), "OMP_NUM_THREADS": "1"} | given
+def start(name: str, folder: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run a script from a folder, with its settings."""
+    variables = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "TMPDIR"}}
+    overrides = {k: str(v) for k, v in settings.items()}
+    environment = variables | {"SLEEPTOOLS": str(SLEEPTOOLS), "OMP_NUM_THREADS": "1"} | overrides
     return subprocess.run(
-        [SCRIPTS[name]], cwd=where, env=environment, capture_output=True, text=True, check=False
+        [SCRIPTS[name]], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def planned(name: str, where: Path, **settings: object) -> list[list[str]]:
-    """Say the words of every command that a recipe would run, without running one."""
-    done = start(name, where, DRY=1, **settings)
+def planned(name: str, folder: Path, **settings: object) -> list[list[str]]:
+    """List the words of every command that a script would run, without running one."""
+    done = start(name, folder, DRY=1, **settings)
     assert done.returncode == 0, done.stderr
-    assert list(where.iterdir()) == []
+    assert list(folder.iterdir()) == []
     return [shlex.split(line)[1:] for line in done.stderr.splitlines() if line.startswith("+ ")]
 
 
 def ours(commands: list[list[str]]) -> list[list[str]]:
-    """What sleeptools is given, by whoever starts it."""
+    """List the words that sleeptools gets, at once or from a job."""
     return [words[words.index(str(SLEEPTOOLS)) + 1 :] for words in commands]
 
 
@@ -50,8 +50,8 @@ def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
     """Parse a command line as the program does, without doing anything."""
     app = typer.main.get_command(cli.app)
     context = app.make_context("sleeptools", list(words))
-    name, command, rest = app.resolve_command(context, list(words))
-    return str(name), command.make_context(name, rest, parent=context).params
+    name, command, arguments = app.resolve_command(context, list(words))
+    return str(name), command.make_context(name, arguments, parent=context).params
 
 
 # --- in words -------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def test_every_script_parses(script: Path) -> None:
         assert "set -euo pipefail" in script.read_text()
 
 
-def test_there_is_a_recipe_for_every_published_table_and_a_row_for_every_recipe() -> None:
+def test_there_is_a_script_for_every_published_table_and_a_row_for_every_script() -> None:
     assert set(SCRIPTS) == {
         "sleep-edf-20",
         "sleep-edf-78",
@@ -113,31 +113,31 @@ def test_every_setting_is_in_the_readme() -> None:
 @pytest.mark.parametrize("slurm", [0, 1])
 @pytest.mark.parametrize("simulate", [0, 1])
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_every_command_of_a_recipe_is_understood(
+def test_every_command_of_a_script_is_understood(
     name: str, simulate: int, slurm: int, tmp_path: Path
 ) -> None:
     settings = {"SIMULATE": simulate, "SLURM": slurm} | ({} if simulate else {"DATA": FOLDER})
     words = ours(planned(name, tmp_path, **settings))
-    found = [parsed(w) for w in words]
-    assert [command for command, _ in found if command != "train"] == [
+    commands = [parsed(w) for w in words]
+    assert [command for command, _ in commands if command != "train"] == [
         *(["simulate"] if simulate else []),
         "convert",
         *["preprocess"] * (2 if name in {"slumbernet", "ulw"} else 1),
         "evaluate",
         "report",
     ]
-    montages = {str(o["epochs"]): o["preset"] for command, o in found if command == "preprocess"}
-    trainings = [options for command, options in found if command == "train"]
+    montages = {str(o["epochs"]): o["preset"] for command, o in commands if command == "preprocess"}
+    trainings = [options for command, options in commands if command == "train"]
     for options in trainings:
         understood(options, presets.load(str(montages[str(options["epochs"])])))
         assert (options["folds_from"] == "published") == (
             not simulate and name not in {"isruc-1", "slumbernet", "mouse"}
         )
-    assert [o["runs"] for command, o in found if command == "evaluate"] == [
-        o["runs"] for command, o in found if command == "report"
+    assert [o["runs"] for command, o in commands if command == "evaluate"] == [
+        o["runs"] for command, o in commands if command == "report"
     ]
     if name != "ablations":
-        (evaluated,) = [o["runs"] for command, o in found if command == "evaluate"]
+        (evaluated,) = [o["runs"] for command, o in commands if command == "evaluate"]
         assert evaluated == [o["run"] for o in trainings]
 
 
@@ -193,7 +193,7 @@ def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "code", "said"),
+    ("settings", "code", "message"),
     [
         ({"MODELS": "slumbernet nonsense"}, 2, "mouse has no run nonsense"),
         ({}, 66, "DATA is not set"),
@@ -201,17 +201,17 @@ def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
         ({"SLEEPTOOLS": "./nothing"}, 69, "not found"),
     ],
 )
-def test_wrong_settings_end_a_recipe_at_once(
-    settings: dict[str, str], code: int, said: str, tmp_path: Path
+def test_wrong_settings_end_a_script_at_once(
+    settings: dict[str, str], code: int, message: str, tmp_path: Path
 ) -> None:
     done = start("mouse", tmp_path, **settings)
     assert done.returncode == code
-    assert said in done.stderr
+    assert message in done.stderr
     assert "hint: " in done.stderr
     assert not list(tmp_path.rglob("raw"))
 
 
-def test_a_step_that_fails_ends_a_recipe_with_its_code(tmp_path: Path) -> None:
+def test_a_step_that_fails_ends_a_script_with_its_code(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     done = start("mouse", tmp_path, DATA="raw")
     assert done.returncode == 65
@@ -224,10 +224,10 @@ def test_a_step_that_fails_ends_a_recipe_with_its_code(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_recipe_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> None:
-    less = {"SUBJECTS": 2} if name == "mouse" else {}  # a quarter of an hour otherwise
-    one = {"PROTOCOL": "leak-free"} if name in {"sleep-edf-78", "isruc-1", "mouse"} else {}
-    settings = {"SIMULATE": 1, "HOURS": 0.5, **less, **one}
+def test_a_script_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> None:
+    subjects = {"SUBJECTS": 2} if name == "mouse" else {}  # a quarter of an hour otherwise
+    protocol = {"PROTOCOL": "leak-free"} if name in {"sleep-edf-78", "isruc-1", "mouse"} else {}
+    settings = {"SIMULATE": 1, "HOURS": 0.5, **subjects, **protocol}
     done = start(name, tmp_path, **settings)
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "work" / f"{name}-simulated"

@@ -1,4 +1,4 @@
-"""A recipe as a Slurm array, on a Slurm of one node that the tests bring up on loopback."""
+"""A reproduction script as a Slurm array, on a one-node Slurm that the tests start on loopback."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from sleeptools.runs.run import run_progress
 
 HERE = Path(__file__).parent
 CLUSTER = HERE.parent / "helpers" / "slurm_one_node.sh"
-RECIPE = HERE.parents[1] / "reproduce" / "sleep-edf-20.sh"
+SCRIPT = HERE.parents[1] / "reproduce" / "sleep-edf-20.sh"
 SLEEPTOOLS = Path(sys.executable).with_name("sleeptools")
 PASSES = 12  # long enough to be interrupted
 TRAIN = ("train", "epochs", "runs/mmasleepnet")
@@ -51,7 +51,7 @@ class Cluster:
         self.run = self.work / "runs" / "mmasleepnet"
 
     def do(self, *words: object, **settings: object) -> str:
-        """Run a command in the recipe's folder; give what it printed."""
+        """Run a command in the script's folder; give what it printed."""
         given = {k: str(v) for k, v in settings.items()}
         done = subprocess.run(
             list(map(str, words)),
@@ -65,10 +65,10 @@ class Cluster:
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
 
-    def recipe(self, **settings: object) -> None:
-        """Submit the recipe; the numbers of its jobs are those that were not there before."""
+    def submit(self, **settings: object) -> None:
+        """Submit the script's jobs; their numbers are those that did not exist before."""
         small = {"SIMULATE": 1, "HOURS": 0.5, "MODELS": "mmasleepnet", "PROTOCOL": "leak-free"}
-        self.do(RECIPE, WORK=self.folder / "work", SLURM=1, **{**small, **settings})
+        self.do(SCRIPT, WORK=self.folder / "work", SLURM=1, **{**small, **settings})
 
     def jobs(self) -> dict[str, str]:
         """Job, or task of an array, by name and task number: the newest one's number."""
@@ -120,7 +120,7 @@ class Cluster:
 def slurm(cluster, tmp_path: Path, skip_loudly) -> Iterator[Cluster]:
     """The cluster and an empty working folder; what is left is cancelled."""
     if cluster is None:
-        skip_loudly("recipes as Slurm arrays not checked: apt-get install slurm-wlm munge")
+        skip_loudly("scripts as Slurm arrays not checked: apt-get install slurm-wlm munge")
     found = Cluster(cluster, tmp_path)
     yield found
     found.do("scancel", "--user", str(os.getuid()))
@@ -133,8 +133,8 @@ def weights(run: Path) -> dict[str, str]:
     }
 
 
-def test_a_recipe_is_an_array_with_its_evaluation_after_it(slurm: Cluster) -> None:
-    slurm.recipe()
+def test_a_script_is_an_array_with_its_evaluation_after_it(slurm: Cluster) -> None:
+    slurm.submit()
     jobs = slurm.jobs()
     assert set(jobs) == {
         "simulate",
@@ -163,7 +163,7 @@ def test_a_recipe_is_an_array_with_its_evaluation_after_it(slurm: Cluster) -> No
 
 
 def test_a_task_told_to_stop_queues_itself_again_and_continues(slurm: Cluster) -> None:
-    slurm.recipe(PASSES=PASSES)
+    slurm.submit(PASSES=PASSES)
     job = slurm.jobs()["mmasleepnet_1"]
     slurm.until(over=lambda: slurm.training("*_1"))
     slurm.do("scancel", "--batch", "--signal=USR1", job)  # as --signal=B:USR1@120 comes
@@ -192,7 +192,7 @@ def test_a_task_told_to_stop_queues_itself_again_and_continues(slurm: Cluster) -
 
 
 def test_a_task_that_makes_way_for_a_more_urgent_job_continues(slurm: Cluster) -> None:
-    slurm.recipe(PASSES=PASSES, ARRAY="0")
+    slurm.submit(PASSES=PASSES, ARRAY="0")
     task = slurm.jobs()["mmasleepnet_0"]
     slurm.until(over=lambda: slurm.training("*_0"))
     cores = slurm.do("sinfo", "-h", "-p", "high", "-o", "%c").strip()
@@ -210,14 +210,14 @@ def test_a_task_that_makes_way_for_a_more_urgent_job_continues(slurm: Cluster) -
     slurm.until(over=slurm.all_over)
     assert slurm.of(slurm.jobs()["evaluate"], "ExitCode") == "65:0"
     assert slurm.of(slurm.jobs()["report"], "JobState") == "CANCELLED"
-    slurm.recipe(PASSES=PASSES, ARRAY="1")
+    slurm.submit(PASSES=PASSES, ARRAY="1")
     slurm.until(over=slurm.all_over)
     assert slurm.of(slurm.jobs()["evaluate"], "JobState") == "COMPLETED", slurm.logs()
     assert (slurm.work / "report.html").exists()
 
 
 def test_a_cancelled_task_stays_away_with_a_checkpoint(slurm: Cluster) -> None:
-    slurm.recipe(PASSES=PASSES)
+    slurm.submit(PASSES=PASSES)
     slurm.until(over=lambda: slurm.training("*_0"))
     slurm.do("scancel", slurm.jobs()["mmasleepnet_0"])
     slurm.until(over=slurm.all_over)
@@ -229,11 +229,11 @@ def test_a_cancelled_task_stays_away_with_a_checkpoint(slurm: Cluster) -> None:
 
 def test_two_tasks_never_train_the_same_fold(slurm: Cluster) -> None:
     passes = 25  # the second must come while the first is at it
-    slurm.recipe(PASSES=passes, ARRAY="0")
+    slurm.submit(PASSES=passes, ARRAY="0")
     first = slurm.jobs()["mmasleepnet_0"]
     slurm.until(over=lambda: slurm.training("*_0"))
     config = slurm.run / "config.toml"
-    words = (RECIPE.with_name("_task.sh"), SLEEPTOOLS, *TRAIN, "--config", config)
+    words = (SCRIPT.with_name("_task.sh"), SLEEPTOOLS, *TRAIN, "--config", config)
     second = slurm.do("sbatch", "--parsable", "--array=0", "-o", "logs/second_%a.out", *words)
     second = second.strip()
     slurm.until(over=lambda: slurm.of(f"{second}_0", "JobState") == "FAILED")

@@ -13,12 +13,12 @@ def parameters(name, config=None):
 
 
 def macs(name, config=None):
-    """Of convolutions, linear layers and attention (its two products), an epoch."""
+    """Multiply-accumulates of an epoch in convolutions, linear layers and attention's products."""
     with torch.device("meta"):
         model = build_model(name, config).train()
         x = torch.empty(2, *golden_models.shape(model.config))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(x)
-    whole, rest = divmod(counter.get_total_flops(), 2 * len(x))
-    assert not rest
-    return whole / getattr(model.config, "sequence", 1)
+    total, remainder = divmod(counter.get_total_flops(), 2 * len(x))
+    assert not remainder
+    return total / getattr(model.config, "sequence", 1)

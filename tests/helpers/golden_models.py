@@ -131,5 +131,5 @@ def make(name):
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or registry.names("models"):
-        make(wanted)
+    for name in sys.argv[1:] or registry.names("models"):
+        make(name)

@@ -40,8 +40,8 @@ class Layer(nn.Module):
     def forward(self, x):
         q, k, v = (conv(x)[:, :, :80] for conv in self.convs)
         heads = []
-        for part in range(0, 80, 16):
-            a, b, c = (t[:, :, part : part + 16] for t in (q, k, v))
+        for start in range(0, 80, 16):
+            a, b, c = (t[:, :, start : start + 16] for t in (q, k, v))
             heads.append((a @ b.transpose(1, 2) / 4).softmax(-1) @ c)
         x = q + self.out(torch.cat(heads, -1))
         return x + self.ff(normal(x, self.gain, self.shift))
@@ -76,7 +76,7 @@ class Table(nn.Module):
         return self.classifier(normal(self.layers(f), self.gain, self.shift).flatten(1))
 
 
-# where the parts of the one lie in the other; each in its own order
+# the model's modules and the table's; each holds its tensors in its own order
 PARTS = {
     "streams.small": "small",
     "streams.large": "large",
@@ -113,8 +113,8 @@ def copied(model):
         table.get_submodule(theirs).load_state_dict(state)
     norms = [(model.norm, table)]
     norms += [(model.encoders[i].norm, table.layers[i]) for i in (0, 1)]
-    for norm, place in norms:
-        place.load_state_dict({"gain": norm.weight, "shift": norm.bias}, strict=False)
+    for norm, norm_of_table in norms:
+        norm_of_table.load_state_dict({"gain": norm.weight, "shift": norm.bias}, strict=False)
     return table.eval()
 
 
@@ -128,13 +128,13 @@ def test_logits(core):
     model = golden_models.fill(make("attnsleep", {"channel": 2}))
     table = copied(model)
     x = golden_models.signals(model.config)
-    one = x[:, 2:3]
+    channel = x[:, 2:3]
     with torch.no_grad():
-        close(model(x), table(one), 1e-5)
-        close(model.double()(x.double()), table.double()(one.double()), 1e-11)
+        close(model(x), table(channel), 1e-5)
+        close(model.double()(x.double()), table.double()(channel.double()), 1e-11)
         # statistics of the batch, layer by layer
-        left, right = (without_dropout(m) for m in (model, table))
-        close(left(x.double()), right(one.double()), 1e-9)
+        ours, theirs = (without_dropout(m) for m in (model, table))
+        close(ours(x.double()), theirs(channel.double()), 1e-9)
 
 
 def test_parameters():
@@ -162,8 +162,8 @@ def test_initial_weights():
     weight = model.streams.large.conv3.conv.weight
     assert weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert model.streams.small.conv2.norm.weight.std().item() == pytest.approx(0.02, rel=0.3)
-    other = make("attnsleep", {"init": "pytorch"})
-    assert (other.streams.small.conv2.norm.weight == 1).all()
+    default_start = make("attnsleep", {"init": "pytorch"})
+    assert (default_start.streams.small.conv2.norm.weight == 1).all()
 
 
 def test_a_channel_that_is_not_there():

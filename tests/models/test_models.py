@@ -19,7 +19,7 @@ from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.models.folder import build_model, load_model, save_model
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.models.recipe.recipe import Recipe, resolve_recipe
-from sleeptools.models.recipe.schedule import Place, Schedule, setting
+from sleeptools.models.recipe.schedule import Position, Schedule, rate_at
 from sleeptools.recording.stages import HUMAN, MOUSE
 from sleeptools.training import tsne
 from sleeptools.training.optimisation import adjust_optimiser, make_optimiser, stage_loss
@@ -94,10 +94,10 @@ def check_golden(name, variant, config):
     """Logits are what they were when tests/golden was written."""
     stored = store.read_tensors(golden_models.path(name), golden_models.KIND)
     assert set(stored.arrays) == set(golden_models.variants(name))
-    found = golden_models.logits(name, config)
-    assert found.shape[0] == golden_models.BATCH
+    logits = golden_models.logits(name, config)
+    assert logits.shape[0] == golden_models.BATCH
     expected = torch.from_numpy(np.array(stored[variant]))
-    close(torch.from_numpy(found), expected, golden_models.TOLERANCE.get(name, 2e-5))
+    close(torch.from_numpy(logits), expected, golden_models.TOLERANCE.get(name, 2e-5))
     assert np.ptp(stored[variant], 0).max() > 1e-3  # they do depend on the input
 
 
@@ -109,14 +109,14 @@ def narrow(name, seed=0):
 def test_epochs_of_a_batch_do_not_see_each_other(name):
     model = golden_models.fill(narrow(name))
     x = golden_models.signals(model.config)
-    whole = model(x)
-    assert whole.shape == (*(x.shape[:-2] if outputs(model) else x.shape[:1]), model.config.stages)
-    others = x.clone()
-    others[1:] *= -2
-    assert torch.equal(model(others)[0], whole[0])
+    logits = model(x)
+    assert logits.shape == (*(x.shape[:-2] if outputs(model) else x.shape[:1]), model.config.stages)
+    altered = x.clone()
+    altered[1:] *= -2
+    assert torch.equal(model(altered)[0], logits[0])
     # in double: one epoch's sums run in another order than several's, 8e-5 in AttnSleep's float32
     x, exact = x.double(), model.double()
-    close(torch.cat([exact(one[None]) for one in x]), exact(x), 1e-10)
+    close(torch.cat([exact(epoch[None]) for epoch in x]), exact(x), 1e-10)
 
 
 def outputs(model):
@@ -198,14 +198,14 @@ def test_learns_a_few_epochs_by_heart(name):
 # --- every model in training ----------------------------------------------------------------------
 
 
-def epochs_for(config, folder, **other):
+def epochs_for(config, folder, **facts):
     size = {
         "channels": config.channels,
         "sample_rate": config.sample_rate,
         "epoch_seconds": config.epoch_seconds,
         "names": HUMAN if config.stages == 5 else MOUSE,
     }
-    return write_epochs(folder, subjects=2, **size | {"count": 10, "gaps": (4,)} | other)
+    return write_epochs(folder, subjects=2, **size | {"count": 10, "gaps": (4,)} | facts)
 
 
 def options(name):
@@ -232,7 +232,7 @@ def test_trains_and_scores_every_epoch_once(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("other", "words"),
+    ("facts", "words"),
     [
         ({"channels": 17}, "expects channels {c.channels}, the epochs have 17"),
         ({"sample_rate": 50.0}, "expects a sample rate in Hz of {c.sample_rate:g}, .* have 50"),
@@ -240,9 +240,9 @@ def test_trains_and_scores_every_epoch_once(name, tmp_path, monkeypatch):
         ({"names": tuple("ABCD")}, "expects stages {c.stages}, the epochs have 4"),
     ],
 )
-def test_epochs_that_do_not_fit(name, other, words, tmp_path):
+def test_epochs_that_do_not_fit(name, facts, words, tmp_path):
     config = registry.load("models", name).Config(**NARROW.get(name, {}))
-    data = epochs_for(config, tmp_path / "epochs", count=1, **other)
+    data = epochs_for(config, tmp_path / "epochs", count=1, **facts)
     with pytest.raises(DataError, match=words.format(c=config)) as e:
         train(data, tmp_path / "run", options(name))
     assert e.value.exit_code == 65
@@ -261,14 +261,16 @@ def test_a_setting_that_is_not_there(name):
 def test_losses():
     logits = torch.tensor([[2.0, 0.0], [1.0, 3.0], [0.0, 0.0]])
     stages, weights = torch.tensor([0, 0, 1]), torch.tensor([1.0, 3.0])
-    each = -logits.log_softmax(1)[torch.arange(3), stages] * weights[stages]
-    close(stage_loss(logits, stages, weights, "weighted_ce"), each.sum() / 5)
-    close(stage_loss(logits, stages, weights, "weighted_ce_n"), each.sum() / 3)
+    losses = -logits.log_softmax(1)[torch.arange(3), stages] * weights[stages]
+    close(stage_loss(logits, stages, weights, "weighted_ce"), losses.sum() / 5)
+    close(stage_loss(logits, stages, weights, "weighted_ce_n"), losses.sum() / 3)
     twice = -logits.softmax(1).log_softmax(1)[torch.arange(3), stages] * weights[stages]
     close(stage_loss(logits, stages, weights, "softmax_ce"), twice.sum() / 5)
-    more, unscored = torch.cat([logits, logits + 1]), torch.cat([stages, torch.full((3,), -1)])
+    doubled, unscored = torch.cat([logits, logits + 1]), torch.cat([stages, torch.full((3,), -1)])
     for kind in ("weighted_ce", "weighted_ce_n", "softmax_ce"):
-        close(stage_loss(more, unscored, weights, kind), stage_loss(logits, stages, weights, kind))
+        close(
+            stage_loss(doubled, unscored, weights, kind), stage_loss(logits, stages, weights, kind)
+        )
 
 
 def test_the_authors_loss_has_a_floor():
@@ -296,12 +298,12 @@ def rates(recipe, steps, losses=()):
     """Learning rate and momentum of every step; `losses` of the passes done before all of them."""
     weight = nn.Parameter(torch.ones(2))
     optimiser = make_optimiser([weight], recipe)
-    found = []
+    settings = []
     for step in range(steps):
-        adjust_optimiser(optimiser, recipe, Place(step, steps, losses))
+        adjust_optimiser(optimiser, recipe, Position(step, steps, losses))
         group = optimiser.param_groups[0]
-        found.append((group["lr"], group.get("momentum", group.get("betas", [None])[0])))
-    return np.array(found)
+        settings.append((group["lr"], group.get("momentum", group.get("betas", [None])[0])))
+    return np.array(settings)
 
 
 @pytest.mark.parametrize("kind", ["adam", "sgd"])
@@ -329,10 +331,10 @@ def test_cosine_restarts_are_those_of_pytorch_and_of_the_publication():
         expected.append(optimiser.param_groups[0]["lr"])
         optimiser.step()
         theirs.step()
-    found = rates(recipe, 200)[:, 0]
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-    assert np.flatnonzero(found == 1e-3).tolist() == [0, 10, 30, 70, 150]
-    assert found[5] == pytest.approx(5e-4)
+    learning_rates = rates(recipe, 200)[:, 0]
+    np.testing.assert_allclose(learning_rates, expected, rtol=1e-9)
+    assert np.flatnonzero(learning_rates == 1e-3).tolist() == [0, 10, 30, 70, 150]
+    assert learning_rates[5] == pytest.approx(5e-4)
 
 
 def test_drop_after_so_many_passes():
@@ -346,7 +348,7 @@ def test_plateau_waits_for_the_loss_to_fall():
     schedule = Schedule(kind="plateau", passes=3, factor=0.5, lowest=0.2)
 
     def factor(losses):
-        return setting(schedule, Place(0, 1, losses)).factor
+        return rate_at(schedule, Position(0, 1, losses)).factor
 
     assert factor([]) == factor([5.0]) == 1
     falling = [5.0, 4.0, 3.0]
@@ -361,8 +363,8 @@ def test_plateau_waits_for_the_loss_to_fall():
 
 def test_a_setting_within_a_table_keeps_the_rest_of_it():
     module = registry.load("models", "mmasleepnet")
-    found = resolve_recipe(module, {"schedule": {"kind": "drop"}})
-    assert found.schedule == Schedule(kind="drop")
+    recipe = resolve_recipe(module, {"schedule": {"kind": "drop"}})
+    assert recipe.schedule == Schedule(kind="drop")
     for values in ({"schedule": "drop"}, {"schedule": {"kind": "none"}}, {"batch": {}}):
         with pytest.raises(UsageError, match="recipe: "):
             resolve_recipe(module, values)
@@ -491,19 +493,21 @@ def test_parameters_of_the_parts():
 )
 def test_features(name, variant, config):
     model = golden_models.fill(make(name, config))
-    parts = model.features(golden_models.signals(model.config))
+    features = model.features(golden_models.signals(model.config))
     modalities = {"all": 4, "eeg+eog": 3, "eeg": 2}[model.config.modalities]
-    assert parts.fused.shape == parts.weighed.shape == (golden_models.BATCH, modalities, 64, 24)
+    assert (
+        features.fused.shape == features.weighed.shape == (golden_models.BATCH, modalities, 64, 24)
+    )
     tokens = (24 * modalities, 64) if model.config.tokens == "paper" else (64, 24 * modalities)
-    assert parts.tokens.shape == parts.gated.shape == (golden_models.BATCH, *tokens)
+    assert features.tokens.shape == features.gated.shape == (golden_models.BATCH, *tokens)
 
 
 def test_an_ablation_does_not_look_at_the_other_channels():
     model = golden_models.fill(make("mmasleepnet", {"modalities": "eeg"}))
     x = golden_models.signals(model.config)
-    other = x.clone()
-    other[:, 2:] = 7.0
-    assert torch.equal(model(x), model(other))
+    altered = x.clone()
+    altered[:, 2:] = 7.0
+    assert torch.equal(model(x), model(altered))
 
 
 @pytest.mark.parametrize("kind", ["authors", "paper"])
@@ -544,11 +548,11 @@ class Table(nn.Module):
 
     def __init__(self, eeg, kernels):
         super().__init__()
-        own = kernels == "authors"
-        short, long, pad = (64, 512, 24) if own else (25, 250, 8)
+        by_authors = kernels == "authors"
+        short, long, pad = (64, 512, 24) if by_authors else (25, 250, 8)
         self.branches = nn.ModuleList(
             [
-                table_branch(eeg, 64, 64 if own else 50, 512 if own else 500, 24),
+                table_branch(eeg, 64, 64 if by_authors else 50, 512 if by_authors else 500, 24),
                 table_branch(1, 32, short, long, pad),
                 table_branch(1, 32, short, long, pad),
             ]
@@ -575,10 +579,10 @@ class Table(nn.Module):
 
     def forward(self, x):
         eeg = x.shape[1] - 2
-        parts = (x[:, :eeg], x[:, eeg : eeg + 1], x[:, eeg + 1 :])
+        modalities = (x[:, :eeg], x[:, eeg : eeg + 1], x[:, eeg + 1 :])
         maps = [
             torch.cat([branch[0](p), branch[1](p)], 2)
-            for branch, p in zip(self.branches, parts, strict=True)
+            for branch, p in zip(self.branches, modalities, strict=True)
         ]
         f = torch.stack([maps[0][:, :64], maps[0][:, 64:], maps[1], maps[2]], 1)
         g = self.block(f)

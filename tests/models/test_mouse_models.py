@@ -21,9 +21,9 @@ def test_spectra():
     turns = np.exp(-2j * np.pi * np.outer(np.arange(257), np.arange(512)) / 512)
     expected = np.log1p(np.abs((x.numpy() * window) @ turns.T))
     close(spectrum.eval()(x) * (1 + 1e-5) ** 0.5, torch.from_numpy(expected).float(), 1e-5)
-    found = spectrum.train()(x)
-    close(found.mean(0), torch.zeros(2, 257), 1e-5)
-    close(found.std(0, correction=0), torch.ones(2, 257), 1e-3)
+    standardised = spectrum.train()(x)
+    close(standardised.mean(0), torch.zeros(2, 257), 1e-5)
+    close(standardised.std(0, correction=0), torch.ones(2, 257), 1e-3)
     assert not list(spectrum.parameters())
 
 
@@ -32,9 +32,9 @@ def test_spectra():
 def test_every_signal_is_seen(name, channel):
     model = golden_models.fill(make(name))
     x = golden_models.signals(model.config) / 40
-    other = x.clone()
-    other[:, channel] = other[:, channel].flip(1)
-    assert (model(x) - model(other)).abs().max() > 1e-3
+    altered = x.clone()
+    altered[:, channel] = altered[:, channel].flip(1)
+    assert (model(x) - model(altered)).abs().max() > 1e-3
 
 
 def test_attention_is_over_the_steps_of_a_branch():

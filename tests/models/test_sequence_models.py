@@ -54,9 +54,9 @@ def test_masleepnet_has_the_sizes_of_its_head():
 def test_epochs_of_a_sequence_see_each_other(name, config):
     model = golden_models.fill(make(name, config))
     x = golden_models.signals(model.config, 1)
-    other = x.clone()
-    other[:, 1] = other[:, 1].flip(-1)
-    changed = (model(x) - model(other)).abs().amax((0, 2))  # (epochs,)
+    altered = x.clone()
+    altered[:, 1] = altered[:, 1].flip(-1)
+    changed = (model(x) - model(altered)).abs().amax((0, 2))  # (epochs,)
     assert changed.shape == (config["sequence"],)
     assert changed.min() > 1e-6
     assert abs(int(changed.argmax()) - 1) <= 2
@@ -65,9 +65,9 @@ def test_epochs_of_a_sequence_see_each_other(name, config):
 def test_salientsleepnet_takes_two_channels_standardised():
     model = golden_models.fill(make("salientsleepnet", {"sequence": 11, "filters": 4, "eeg": 1}))
     x = golden_models.signals(model.config, 1)
-    other = x * torch.tensor([1.0, 7.0, 0.2, 1.0])[:, None] + 3
-    other[:, :, [0, 3]] = 0
-    close(model(x), model(other), 1e-4)
+    rescaled = x * torch.tensor([1.0, 7.0, 0.2, 1.0])[:, None] + 3
+    rescaled[:, :, [0, 3]] = 0
+    close(model(x), model(rescaled), 1e-4)
     with pytest.raises(UsageError, match=r"eog = 4: .*expected 0 to 3"):
         make("salientsleepnet", {"eog": 4})
 
@@ -76,9 +76,9 @@ def test_sleepprintnet_looks_at_the_neighbours():
     model = golden_models.fill(make("sleepprintnet"))
     x = golden_models.signals(model.config, 1)
     for neighbour in (0, 2):
-        other = x.clone()
-        other[:, neighbour] = other[:, neighbour].flip(-1)
-        assert (model(x) - model(other)).abs().max() > 1e-4
+        altered = x.clone()
+        altered[:, neighbour] = altered[:, neighbour].flip(-1)
+        assert (model(x) - model(altered)).abs().max() > 1e-4
     alone = golden_models.fill(make("sleepprintnet", MMA))
     assert alone(x[:, 1]).shape == (1, 5)
     with pytest.raises(UsageError, match="sample_rate = 50"):

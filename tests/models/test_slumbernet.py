@@ -19,7 +19,7 @@ SMALL = {"blocks": 5, "filters": 2, "epoch_seconds": 1.0}
 
 
 def as_defined(monkeypatch):
-    monkeypatch.setattr(slumbernet.Conv, "forward", slumbernet.Conv.reference)
+    monkeypatch.setattr(slumbernet.SameConv, "forward", slumbernet.SameConv.reference)
 
 
 def test_counts_as_published(monkeypatch):
@@ -27,8 +27,8 @@ def test_counts_as_published(monkeypatch):
     weights = sum(p.numel() for p in model.parameters())
     statistics = sum(b.numel() for b in model.buffers() if b.dim())
     assert (weights, weights + statistics) == (5_338_931, 5_345_011)
-    each = [sum(t.numel() for t in b.state_dict().values() if t.dim()) for b in model.blocks]
-    assert each == [1_328, 6_720, 26_240, 103_680, 412_160, 1_643_520, 3_150_592]
+    block_sizes = [sum(t.numel() for t in b.state_dict().values() if t.dim()) for b in model.blocks]
+    assert block_sizes == [1_328, 6_720, 26_240, 103_680, 412_160, 1_643_520, 3_150_592]
     assert round(cost.macs("slumbernet") / 1e9, 2) == 0.89
     as_defined(monkeypatch)
     assert round(cost.macs("slumbernet") / 1e9, 3) == 2.729
@@ -38,7 +38,7 @@ def test_counts_as_published(monkeypatch):
 def test_left_out_taps_change_nothing(channels, monkeypatch):
     """Also in training: outputs, gradients and running statistics."""
     x = torch.from_numpy(golden_models.uniform((4, channels, 64), 5)).double()
-    found = []
+    outcomes = []
     for definition in (False, True):
         model = (
             golden_models.fill(make("slumbernet", SMALL | {"channels": channels})).double().train()
@@ -47,8 +47,8 @@ def test_left_out_taps_change_nothing(channels, monkeypatch):
             as_defined(monkeypatch)
         out = model(x)
         out.square().sum().backward()
-        found.append([out.detach(), *(p.grad for p in model.parameters()), *model.buffers()])
-    for ours, theirs in zip(*found, strict=True):
+        outcomes.append([out.detach(), *(p.grad for p in model.parameters()), *model.buffers()])
+    for ours, theirs in zip(*outcomes, strict=True):
         close(ours, theirs, 1e-11)
 
 
@@ -81,8 +81,8 @@ X = torch.from_numpy(golden_models.uniform((6, 2, 64), 8))
 NUMBERS = np.array([5, 3, 11, 2, 7, 30])
 
 
-def changed(how, seeds=(0, 1), x=X, numbers=NUMBERS):
-    return augment(x, numbers, Augmentation(**how), seeds)
+def changed(augmentation, seeds=(0, 1), x=X, numbers=NUMBERS):
+    return augment(x, numbers, Augmentation(**augmentation), seeds)
 
 
 def test_a_gain_for_each_signal():
@@ -97,9 +97,9 @@ def test_a_gain_for_each_signal():
 
 
 def test_one_shift_for_all_signals():
-    found = changed({"shift": 1.0})
+    shifted = changed({"shift": 1.0})
     shifts = []
-    for before, after in zip(X, found, strict=True):
+    for before, after in zip(X, shifted, strict=True):
         fits = [s for s in range(64) if torch.equal(before.roll(s, 1), after)]
         assert len(fits) == 1
         shifts += fits
@@ -117,10 +117,10 @@ def test_noise_goes_by_the_signal():
 
 
 def test_it_depends_on_the_epoch_and_the_seeds_alone():
-    how = {"gains": (0.3, 0.05), "shift": 1.0, "noise": 0.1}
-    whole = changed(how)
-    assert torch.equal(changed(how, x=X[3:5], numbers=NUMBERS[3:5]), whole[3:5])
-    assert not torch.allclose(changed(how, seeds=(0, 2)), whole)
+    augmentation = {"gains": (0.3, 0.05), "shift": 1.0, "noise": 0.1}
+    batch = changed(augmentation)
+    assert torch.equal(changed(augmentation, x=X[3:5], numbers=NUMBERS[3:5]), batch[3:5])
+    assert not torch.allclose(changed(augmentation, seeds=(0, 2)), batch)
     assert changed({}) is X
 
 
@@ -133,9 +133,9 @@ def test_interleaved_is_the_authors_plane():
 
 
 def test_sequences_of_epochs():
-    how = {"gains": (0.3,), "shift": 1.0}
-    both = changed(how, x=X.view(3, 2, 2, 64), numbers=NUMBERS.reshape(3, 2))
-    assert torch.equal(both.view(6, 2, 64), changed(how))
+    augmentation = {"gains": (0.3,), "shift": 1.0}
+    sequences = changed(augmentation, x=X.view(3, 2, 2, 64), numbers=NUMBERS.reshape(3, 2))
+    assert torch.equal(sequences.view(6, 2, 64), changed(augmentation))
 
 
 def fits_one_second(command):
@@ -157,9 +157,9 @@ def fits_one_second(command):
     )
     ran = command("train", "epochs", "--model", "slumbernet", *small)
     assert ran.code == 65
-    wanted = "--set model.sample_rate=512 --set model.epoch_seconds=1"
-    assert f"{wanted} makes it fit" in " ".join(ran.err.split())
-    ran = command("train", "epochs", "--model", "slumbernet", *small, *wanted.split())
+    remedy = "--set model.sample_rate=512 --set model.epoch_seconds=1"
+    assert f"{remedy} makes it fit" in " ".join(ran.err.split())
+    ran = command("train", "epochs", "--model", "slumbernet", *small, *remedy.split())
     assert ran.code == 0, ran.err
     ran = command("evaluate", "runs/slumbernet", "--partial", "--json")
     assert ran.code == 0, ran.err

@@ -88,7 +88,7 @@ class Table(nn.Module):
         return x.mean(-1)
 
     def forward(self, x):
-        features = torch.stack([self.extract(one[None]) for one in x.flatten(0, 1)], 1)
+        features = torch.stack([self.extract(signal[None]) for signal in x.flatten(0, 1)], 1)
         return self.head(features.view(len(x), -1))
 
     def in_step(self, x):
@@ -207,7 +207,7 @@ def layer_by_layer(model, x):
 @torch.no_grad()
 def test_notices_changed_weights(monkeypatch):
     model, _ = filled()
-    x, other = golden_models.signals(model.config), copy.deepcopy(model)
+    x, untouched = golden_models.signals(model.config), copy.deepcopy(model)
     state = {k: v * 1.5 if v.is_floating_point() else v for k, v in model.state_dict().items()}
     calls = []
     monkeypatch.setattr(
@@ -231,7 +231,7 @@ def test_notices_changed_weights(monkeypatch):
     check(model, 5)
     model.train()(x)
     check(model.eval(), 6)
-    check(other, 7)
+    check(untouched, 7)
 
 
 @needs_core
@@ -239,9 +239,9 @@ def test_can_be_tuned_with_fixed_statistics():
     model, _ = filled()
     x = golden_models.signals(model.config)
     parameters = list(model.extractor.parameters())
-    found = torch.autograd.grad(model.features(x).square().mean(), parameters)
+    gradients = torch.autograd.grad(model.features(x).square().mean(), parameters)
     expected = torch.autograd.grad(layer_by_layer(model, x).square().mean(), parameters)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(gradients, expected, strict=True):
         assert (ours - theirs).norm() < 1e-2 * theirs.norm()  # rounding decides what a pool takes
 
 
@@ -262,9 +262,9 @@ def test_engine(channels, stages):
     run = network(model)
     with torch.no_grad():
         expected = model.double()(x.double()).softmax(1).float()
-    found = run(x.numpy())
-    assert found.dtype == np.float32
-    close(torch.from_numpy(found), expected, 1e-6)
+    hypnodensity = run(x.numpy())
+    assert hypnodensity.dtype == np.float32
+    close(torch.from_numpy(hypnodensity), expected, 1e-6)
     assert run(x.numpy()[:0]).shape == (0, stages)
 
 
@@ -275,9 +275,9 @@ def test_engine_keeps_epochs_apart():
     run = network(model)
     expected = run(x)
     x[33, 2, 100] = np.nan
-    found = run(x)
-    assert np.isnan(found[33]).all()
-    assert np.array_equal(np.delete(found, 33, 0), np.delete(expected, 33, 0))
+    hypnodensity = run(x)
+    assert np.isnan(hypnodensity[33]).all()
+    assert np.array_equal(np.delete(hypnodensity, 33, 0), np.delete(expected, 33, 0))
 
 
 def test_engine_refuses_weights_of_other_settings():

@@ -25,7 +25,7 @@ from sleeptools.errors import (
     UsageError,
 )
 from sleeptools.models.folder import load_model
-from sleeptools.models.recipe.schedule import Place, Schedule, setting
+from sleeptools.models.recipe.schedule import Position, Schedule, rate_at
 from sleeptools.preprocessing.epochs import read_epoch_file, write_epoch_file
 from sleeptools.recording.stages import HUMAN
 from sleeptools.runs import model_folder, predictions
@@ -683,8 +683,8 @@ def test_schedule_and_augmentation_survive_a_break(tiny, tmp_path):
     train(tiny, tmp_path / "broken", asked)
     same(tmp_path / "whole", tmp_path / "broken")
     losses = pl.read_csv(tmp_path / "whole/final/log.csv")["loss"].to_list()
-    place = Place(0, 1, losses[:5])
-    assert setting(Schedule(**schedule), place).factor < 1  # it did matter
+    place = Position(0, 1, losses[:5])
+    assert rate_at(Schedule(**schedule), place).factor < 1  # it did matter
 
 
 def test_lines_and_repetition(command, tiny, tmp_path, whole):

@@ -1,6 +1,6 @@
-"""Models, one file each, and the folder a trained one is kept in.
+"""Building, saving and loading models.
 
-The folder is described in `sleeptools.runs.model_folder`. Its weights are checked against the
+A model folder is described in `sleeptools.runs.model_folder`. Its weights are checked against the
 architecture by name, shape, type and finiteness.
 """
 
@@ -26,7 +26,7 @@ def build_model(name: str, config: Mapping[str, Any] | None = None) -> nn.Module
     Parameters
     ----------
     name
-        As on the command line, for example "mmasleepnet".
+        Name of the model as on the command line, for example "mmasleepnet".
     config
         Settings that differ from the model's defaults.
 
@@ -43,13 +43,13 @@ def build_model(name: str, config: Mapping[str, Any] | None = None) -> nn.Module
 
 
 def save_model(model: nn.Module, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write a model folder; the settings first, so that weights never stand without them.
+    """Write a model folder; the settings first, so that there are never weights without them.
 
     Parameters
     ----------
     facts
-        `montage`, `sample_rate` (Hz), `epoch_seconds`, `stages` and `preprocessing`, and whatever
-        else is to travel along.
+        `montage`, `sample_rate` (Hz), `epoch_seconds`, `stages` and `preprocessing`, and any other
+        facts that belong to the model.
     """
     missing = [key for key in model_folder.NEEDED if key not in facts]
     assert not missing, f"a model folder needs {missing}"
@@ -75,12 +75,12 @@ def load_model(folder: Path) -> nn.Module:
     Returns
     -------
     model
-        With the folder's facts as its attribute `facts`.
+        The model, with the folder's facts as its attribute `facts`.
 
     Raises
     ------
     MissingInputError
-        If a file is not there.
+        If a file is missing.
     DataError
         If the files are damaged or do not fit each other.
     """
@@ -106,26 +106,26 @@ def check_weights(arrays: Mapping[str, store.Array], model: nn.Module, path: Pat
     DataError
         If a name, a shape or a type differs, or a value is not finite.
     """
-    wanted = {k: (tuple(v.shape), str(v.dtype)[6:]) for k, v in model.state_dict().items()}
-    missing, extra = set(wanted) - set(arrays), set(arrays) - set(wanted)
+    expected = {k: (tuple(v.shape), str(v.dtype)[6:]) for k, v in model.state_dict().items()}
+    missing, extra = set(expected) - set(arrays), set(arrays) - set(expected)
     if missing or extra:
         raise DataError(
-            f"{path}: weights do not fit the model: {_some('missing', missing)}"
-            f"{'; ' if missing and extra else ''}{_some('unknown', extra)}"
+            f"{path}: weights do not fit the model: {_listed('missing', missing)}"
+            f"{'; ' if missing and extra else ''}{_listed('unknown', extra)}"
         )
-    for name, (shape, dtype) in wanted.items():
-        found = arrays[name]
-        if found.shape != shape or str(found.dtype) != dtype:
+    for name, (shape, dtype) in expected.items():
+        array = arrays[name]
+        if array.shape != shape or str(array.dtype) != dtype:
             raise DataError(
-                f"{path}: {name} is {found.dtype} {found.shape}; expected {dtype} {shape}"
+                f"{path}: {name} is {array.dtype} {array.shape}; expected {dtype} {shape}"
             )
-        if not np.isfinite(found).all():
+        if not np.isfinite(array).all():
             raise DataError(f"{path}: {name} holds values that are not finite")
 
 
-def _some(word: str, names: Iterable[str]) -> str:
-    found = sorted(names)
-    if not found:
+def _listed(word: str, names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    if not ordered:
         return ""
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004 - names shown
-    return f"{word} {', '.join(found[:3])}{more}"
+    ending = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""  # noqa: PLR2004 - names shown
+    return f"{word} {', '.join(ordered[:3])}{ending}"

@@ -1,4 +1,4 @@
-"""What the settings of models have in common."""
+"""Bases of the models' settings: human sleep at 100 Hz, and mouse sleep."""
 
 from __future__ import annotations
 
@@ -7,25 +7,39 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 
-def _there(value: int, info: ValidationInfo) -> int:
+def _within_channels(value: int, info: ValidationInfo) -> int:
     channels = info.data.get("channels", value + 1)
     if value >= channels:
         raise ValueError(f"expected 0 to {channels - 1}, the channels of the input")
     return value
 
 
-Channel = Annotated[int, Field(ge=0), AfterValidator(_there)]
-"""Number of a channel of the input, of which the settings before it say how many there are."""
+ChannelIndex = Annotated[int, Field(ge=0), AfterValidator(_within_channels)]
+"""Index of a channel of the input, below the setting `channels`, which comes before it."""
 
 
-class Settings(BaseModel):
-    """Settings of a model: nothing unknown, and nothing changed afterwards."""
+class ModelConfig(BaseModel):
+    """Settings of a model; unknown ones are refused, and none changes afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Human(Settings):
-    """A model of 30-s epochs at 100 Hz.
+class HumanEpochs(ModelConfig):
+    """Settings of a model of human sleep: 30-s epochs at 100 Hz."""
+
+    @property
+    def sample_rate(self) -> float:
+        """Sample rate, Hz."""
+        return 100.0
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Length of an epoch, s."""
+        return 30.0
+
+
+class HumanConfig(HumanEpochs):
+    """Settings of a model of human sleep, with any number of stages.
 
     Parameters
     ----------
@@ -35,19 +49,9 @@ class Human(Settings):
 
     stages: int = Field(default=5, ge=2, le=16)
 
-    @property
-    def sample_rate(self) -> float:
-        """Hz."""
-        return 100.0
 
-    @property
-    def epoch_seconds(self) -> float:
-        """Length of an epoch, s."""
-        return 30.0
-
-
-class Mouse(Settings):
-    """A model of mouse sleep, whose epochs and rates differ between laboratories.
+class MouseConfig(ModelConfig):
+    """Settings of a model of mouse sleep; epochs and rates differ between laboratories.
 
     Parameters
     ----------
@@ -56,7 +60,7 @@ class Mouse(Settings):
     channels
         Channels of the input.
     sample_rate
-        Hz.
+        Sample rate, Hz.
     epoch_seconds
         Length of an epoch, s.
     """

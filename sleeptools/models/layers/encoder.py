@@ -1,4 +1,4 @@
-"""PyTorch's Transformer encoder layer, on the native ops where they serve it on the CPU."""
+"""PyTorch's Transformer encoder layer, computed by the native ops on the CPU."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch.nn import functional
 
 from sleeptools.models.layers.native_training import (
     draw_seed,
-    drop,
-    precision,
-    share,
+    dropout_probability,
+    native_dropout,
+    to_float32,
+    training_precision,
     trains_native,
-    whole,
 )
 from sleeptools.models.ops.attention import attention
 from sleeptools.models.ops.feed_forward import feed_forward
@@ -22,16 +22,20 @@ def encode(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
     if not trains_native(z):
         encoded: Tensor = layer(z)
         return encoded
-    z = _attend(layer, whole(z))
+    z = _attend(layer, to_float32(z))
     weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-    p = share(layer.dropout)
-    changed = feed_forward(z.flatten(0, 1), *weights, precision(), dropout=p, seed=draw_seed(p))
-    out: Tensor = layer.norm2(z + drop(changed.view_as(z), share(layer.dropout2)))
+    p = dropout_probability(layer.dropout)
+    changed = feed_forward(
+        z.flatten(0, 1), *weights, training_precision(), dropout=p, seed=draw_seed(p)
+    )
+    out: Tensor = layer.norm2(
+        z + native_dropout(changed.view_as(z), dropout_probability(layer.dropout2))
+    )
     return out
 
 
 def _attend(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
-    """Self-attention with what is added and normalised, (B, T, D) to the same."""
+    """Self-attention, the residual and its LayerNorm: (B, T, D) to the same."""
     inner, norm = layer.self_attn, layer.norm1
     assert inner.in_proj_weight is not None
     project = inner.in_proj_weight, inner.in_proj_bias
@@ -40,9 +44,13 @@ def _attend(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
         return attention(z, *project, *out, norm.weight, norm.bias, inner.num_heads, norm.eps)
     batch, tokens, width = z.shape
     qkv = functional.linear(z, *project).view(batch, tokens, 3, inner.num_heads, -1)
-    q, k, v = (part.flatten(0, 1) for part in qkv.permute(2, 0, 3, 1, 4))  # (B heads, T, D / heads)
+    q, k, v = (t.flatten(0, 1) for t in qkv.permute(2, 0, 3, 1, 4))  # (B heads, T, D / heads)
     weights = ((width // inner.num_heads) ** -0.5 * q @ k.mT).softmax(2)  # (B heads, T, T)
-    mixed = drop(weights, inner.dropout if inner.training else 0.0) @ v  # (B heads, T, D / heads)
+    mixed = (
+        native_dropout(weights, inner.dropout if inner.training else 0.0) @ v
+    )  # (B heads, T, D / heads)
     mixed = mixed.view(batch, inner.num_heads, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
-    added: Tensor = norm(z + drop(inner.out_proj(mixed), share(layer.dropout1)))
+    added: Tensor = norm(
+        z + native_dropout(inner.out_proj(mixed), dropout_probability(layer.dropout1))
+    )
     return added

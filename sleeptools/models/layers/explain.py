@@ -1,7 +1,7 @@
-"""What a model computes on the way to its stages, for pictures of it.
+"""Features that a model computes before its stages, for the figures of a report.
 
-A model says it by one method, `explain(x) -> Explained`; of one that has none, it is the input of
-its last layer.
+A model gives them by a method `explain(x) -> Explained`; for a model without it, they are the input
+of its last linear layer.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 
 class Explained(NamedTuple):
-    """Features of a batch of epochs, and how much its modalities weigh.
+    """Features of a batch of epochs, and the weights of their modalities.
 
     Parameters
     ----------
     after
-        (B, features), or of sequences (B, epochs, features): what the classifier gets.
+        (B, features), or (B, epochs, features) of sequences: input of the classifier.
     after_is
-        What that is, in a few words.
+        Description of `after`, in a few words.
     before
-        The same before the attention that fuses it; None if there is none.
+        Features before the attention that fuses them, shaped like `after`; None if there are none.
     before_is
-        What that is.
+        Description of `before`.
     weights
         (B, modalities) or (B, epochs, modalities), 0 to 1: the excitation of each modality.
     modalities
-        Their names.
+        Names of the modalities.
     """
 
     after: Tensor
@@ -41,22 +41,22 @@ class Explained(NamedTuple):
 
 @torch.no_grad()
 def explain(model: nn.Module, x: Tensor) -> Explained:
-    """Give what a model computes for a batch, as `forward` takes it, in evaluation mode."""
+    """Compute a model's features of a batch in evaluation mode; `x` as in its `forward`."""
     model.eval()
-    own = getattr(model, "explain", None)
-    if own is None:
-        return Explained(_last(model, x), "input of the last layer")
-    found: Explained = own(x)
-    return found
+    own_features = getattr(model, "explain", None)
+    if own_features is None:
+        return Explained(_last_layer_input(model, x), "input of the last layer")
+    explained: Explained = own_features(x)
+    return explained
 
 
-def _last(model: nn.Module, x: Tensor) -> Tensor:
-    """(B, features) or (B, epochs, features): what the last linear layer is given."""
+def _last_layer_input(model: nn.Module, x: Tensor) -> Tensor:
+    """(B, features) or (B, epochs, features): input of the last linear layer."""
     layer = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    inputs: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     try:
         model(x)
     finally:
         hook.remove()
-    return seen[-1]
+    return inputs[-1]

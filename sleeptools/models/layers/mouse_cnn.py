@@ -1,4 +1,4 @@
-"""What the convolutional networks of the mouse report share: spectra, branches, the classifier."""
+"""Mouse CNN, with or without attention: spectra of the signals, branches, classifier."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sleeptools.models.layers.config import Mouse
+from sleeptools.models.layers.config import MouseConfig
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 
@@ -29,15 +29,15 @@ RECIPES = {
 }
 
 
-class Config(Mouse):
-    """What makes one network differ from another; what is not here is in `Mouse`.
+class Config(MouseConfig):
+    """Settings of the mouse CNN, beside those of `MouseConfig`.
 
     Parameters
     ----------
     dropout
-        Probability after each block.
+        Dropout probability after each block.
     dropout_flat
-        Probability before the linear layer of a branch.
+        Dropout probability before the linear layer of a branch.
     """
 
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -56,12 +56,12 @@ class Spectrum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, T) to (B, channels, T // 2 + 1)."""
-        found = torch.fft.rfft(x * self.window).abs().log1p()
-        out: Tensor = self.norm(found.flatten(1)).view_as(found)
+        magnitude = torch.fft.rfft(x * self.window).abs().log1p()
+        out: Tensor = self.norm(magnitude.flatten(1)).view_as(magnitude)
         return out
 
 
-class Attention(nn.Module):
+class StepAttention(nn.Module):
     """Self-attention over the steps of a branch, added to its input and normalised."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -77,7 +77,7 @@ class Attention(nn.Module):
         return out.transpose(1, 2)
 
 
-class Branch(nn.Sequential):
+class SignalBranch(nn.Sequential):
     """One signal or spectrum, (B, 1, T) to (B, 64); `heads` of attention after each block."""
 
     def __init__(self, config: Config, heads: int = 0) -> None:
@@ -88,7 +88,7 @@ class Branch(nn.Sequential):
                 nn.PReLU(width),
                 nn.BatchNorm1d(width),
                 nn.Dropout(config.dropout),
-                *([Attention(width, heads)] if heads else []),
+                *([StepAttention(width, heads)] if heads else []),
             ]
         super().__init__(
             *layers,  # (B, 64, T / 16)
@@ -101,22 +101,24 @@ class Branch(nn.Sequential):
         )
 
 
-class Network(nn.Module):
-    """A branch for each signal and for each spectrum, joined and classified.
+class MouseCNN(nn.Module):
+    """Mouse CNN: a branch for each signal and for each spectrum, joined and classified.
 
     Parameters
     ----------
     config
-        Which variant.
+        Settings of the model.
     heads
-        Of the attention after each block; 0 for none.
+        Heads of the attention after each block; 0 for no attention.
     """
 
     def __init__(self, config: Config, heads: int = 0) -> None:
         super().__init__()
         self.config = config
         self.spectrum = Spectrum(config.channels, config.samples)
-        self.branches = nn.ModuleList([Branch(config, heads) for _ in range(2 * config.channels)])
+        self.branches = nn.ModuleList(
+            [SignalBranch(config, heads) for _ in range(2 * config.channels)]
+        )
         self.classifier = nn.Sequential(
             nn.Linear(2 * config.channels * FEATURES, 64),
             nn.PReLU(64),
@@ -136,7 +138,9 @@ class Network(nn.Module):
         logits
             (B, stages); their softmax is the hypnodensity.
         """
-        seen = [s[:, i : i + 1] for s in (x, self.spectrum(x)) for i in range(x.shape[1])]
-        parts = [branch(s) for branch, s in zip(self.branches, seen, strict=True)]  # (B, 64) each
-        logits: Tensor = self.classifier(torch.cat(parts, 1))  # (B, stages)
+        inputs = [s[:, i : i + 1] for s in (x, self.spectrum(x)) for i in range(x.shape[1])]
+        features = [
+            branch(s) for branch, s in zip(self.branches, inputs, strict=True)
+        ]  # (B, 64) each
+        logits: Tensor = self.classifier(torch.cat(features, 1))  # (B, stages)
         return logits

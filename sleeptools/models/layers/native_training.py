@@ -1,6 +1,6 @@
-"""Native training on the CPU: whether it runs, in which precision, and its dropout.
+"""Training by the native ops on the CPU: whether they run, in which precision, and their dropout.
 
-Autocast to bfloat16 is followed as far as it pays: the ops take float32 tensors and give them, and
+Autocast to bfloat16 is followed where it is faster: the ops take and give float32 tensors, and
 round the operands of their products.
 """
 
@@ -16,7 +16,7 @@ from sleeptools.native import Precision
 
 
 def trains_native(x: Tensor) -> bool:
-    """Whether training takes native ops; on a GPU cuDNN has the Tensor Cores."""
+    """Whether training uses the native ops; on a GPU cuDNN uses the Tensor Cores."""
     if torch.compiler.is_compiling() or x.is_cuda:
         return False
     if not torch.is_autocast_enabled("cpu"):
@@ -26,26 +26,26 @@ def trains_native(x: Tensor) -> bool:
     return x.is_cpu and x.dtype in {torch.float32, torch.bfloat16} and native.available()
 
 
-def precision() -> Precision:
-    """Give the precision of products in training: as autocast says, where the CPU has it."""
+def training_precision() -> Precision:
+    """Give the precision of products in training: autocast's, if the CPU has it."""
     return "bf16" if torch.is_autocast_enabled("cpu") and native.has_bf16() else "fp32"
 
 
-def whole(x: Tensor) -> Tensor:
-    """Undo what autocast did to a tensor: native ops take float32."""
+def to_float32(x: Tensor) -> Tensor:
+    """Convert a tensor that autocast made bfloat16: native ops take float32."""
     return x.float() if x.dtype == torch.bfloat16 else x
 
 
-def share(layer: nn.Dropout) -> float:
-    """Give the probability with which a layer drops, 0 outside training."""
+def dropout_probability(layer: nn.Dropout) -> float:
+    """Give the probability of a dropout layer, 0 outside training."""
     return layer.p if layer.training else 0.0
 
 
 def draw_seed(p: float) -> int:
-    """Draw the seed of a native dropout from PyTorch's generator, which a run restores."""
+    """Draw the seed of a native dropout from PyTorch's generator, which checkpoints keep."""
     return int(torch.randint(2**63 - 1, ())) if p > 0 else 0
 
 
-def drop(x: Tensor, p: float) -> Tensor:
-    """Run the native dropout of (N, T, D)."""
-    return dropout(whole(x), p, draw_seed(p)) if p > 0 else x
+def native_dropout(x: Tensor, p: float) -> Tensor:
+    """Run the native dropout: (N, T, D) to the same."""
+    return dropout(to_float32(x), p, draw_seed(p)) if p > 0 else x

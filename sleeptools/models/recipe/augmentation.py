@@ -17,21 +17,21 @@ Floats = npt.NDArray[np.float32]
 
 
 class Augmentation(BaseModel):
-    """What is done to a training epoch; nothing by default.
+    """Random changes of a training epoch; none by default.
 
     Parameters
     ----------
     gains
-        A channel is multiplied by a number from 1 - gain to 1 + gain; one for each channel, the
-        last also for further ones.
+        Each channel is multiplied by a random number from 1 - gain to 1 + gain; one gain for each
+        channel, the last also for all channels after it.
     per_sample
-        A gain for every sample instead of one for the epoch.
+        Draw a number for every sample instead of one for the epoch.
     shift
         Largest circular shift in time, alike in all channels, as a fraction of the epoch.
     noise
         Standard deviation of added Gaussian noise, as a fraction of the channel's in the epoch.
     cached
-        Every pass sees what the first saw, as in the SlumberNet authors' program.
+        Every pass gets the changes of the first, as in the SlumberNet authors' program.
     interleaved
         Act on every second sample of both signals laid end to end as if it were a channel: what
         that program does after its reshape (`layout = "authors"`).

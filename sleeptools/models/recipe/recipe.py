@@ -2,7 +2,7 @@
 
 Two optimisers, Adam and SGD, with weight decay as an L2 term inside them (as in torch.optim.Adam,
 not AdamW); the published recipes differ in their settings, in the schedule of the learning rate, in
-the loss, in the augmentation, and in which pass they keep.
+the loss, in the augmentation, and in the pass that is kept.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.schedule import Schedule
+from sleeptools.native import Precision
 from sleeptools.store import settings
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
-Precision = Literal["fp32", "bf16"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -30,16 +30,17 @@ class Recipe(BaseModel):
     Parameters
     ----------
     variant
-        Which of the model's `RECIPES` the rest was taken from.
+        Name of the recipe in the model's `RECIPES` that the other settings were taken from.
     passes
         Times through the training epochs.
     batch
-        Epochs per step, for a sequence model sequences; the last step of a pass takes what is left,
-        and a single one left goes with the step before.
+        Epochs per step, or sequences for a sequence model; the last step of a pass takes the
+        remainder, and a remainder of one is added to the step before.
     optimiser
         `adam` or `sgd`.
     learning_rate, weight_decay
-        Of either; a schedule starts from this rate, or rises to it.
+        Learning rate and weight decay of the optimiser; a schedule starts from this rate, or rises
+        to it.
     betas, eps, amsgrad
         As in torch.optim.Adam.
     momentum
@@ -55,7 +56,7 @@ class Recipe(BaseModel):
     augmentation
         Random changes of the training epochs.
     selection
-        What the validation epochs are judged by to keep a pass; `last` keeps the last one.
+        Metric of the validation epochs by which the best pass is kept; `last` keeps the last one.
     precision
         `fp32`, or `bf16`: the products of a step take operands rounded to bfloat16 and add in
         float32 (torch.autocast). Weights, optimiser and scoring are float32 with either.
@@ -95,5 +96,5 @@ def resolve_recipe(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
     base = recipes[variant].model_dump() if variant != "default" else module.RECIPE.model_dump()
     settings.known(values, base, where="recipe")
     nested = {k: v for k, v in base.items() if isinstance(v, dict)}
-    whole = {k: v | given for k, v in nested.items() if isinstance(given := values.get(k), dict)}
-    return settings.resolve(Recipe, {**base, **values, **whole}, where="recipe")
+    merged = {k: v | new for k, v in nested.items() if isinstance(new := values.get(k), dict)}
+    return settings.resolve(Recipe, {**base, **values, **merged}, where="recipe")

@@ -1,7 +1,7 @@
-"""Learning rates over a training: named functions of the step and of the losses of the passes.
+"""Schedules of the learning rate: named functions of the step and of the losses of the passes.
 
-Everything they depend on is in a training's checkpoint anyway, so a continued training has the
-rates of one without a break.
+Everything they depend on is in a training's checkpoint, so a continued training has the rates of
+one without a break.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 WARM_UP, START, END = 0.3, 1 / 25, 1 / 250_000  # of one_cycle: PyTorch's defaults
 MOMENTA = (0.95, 0.85)  # of one_cycle: at its ends, and where the rate is highest
-NOTICED = 1e-4  # of plateau: a loss lower by less is none; Keras's default
+LEAST_FALL = 1e-4  # of plateau: a smaller fall of the loss does not count; Keras's default
 
 
 class Schedule(BaseModel):
@@ -32,15 +32,15 @@ class Schedule(BaseModel):
         `one_cycle`: up to the recipe's rate in the first 30 % of the steps and down to nearly
         nothing, the momentum the other way; every step, as PyTorch's OneCycleLR.
     passes
-        Of `drop` and `plateau`.
+        Passes before a fall of `drop` or `plateau`.
     factor
-        Of `drop` and `plateau`.
+        Factor of the rate at a fall of `drop` or `plateau`.
     steps
-        Of `cosine_restarts`: the first descent, in updates.
+        Length of the first descent of `cosine_restarts`, in updates.
     growth
-        Of `cosine_restarts`: how much longer each descent is than the one before.
+        Length of each further descent of `cosine_restarts`, relative to the one before.
     lowest
-        Fraction of the recipe's rate under which `plateau` does not go.
+        Lowest rate of `plateau`, as a fraction of the recipe's rate.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,13 +53,13 @@ class Schedule(BaseModel):
     lowest: float = Field(default=0.0, ge=0, lt=1)
 
 
-class Place(NamedTuple):
-    """Where a training stands.
+class Position(NamedTuple):
+    """Position in a training.
 
     Parameters
     ----------
     step, steps
-        Updates done, and in the whole training.
+        Number of updates done, and of all updates of the training.
     losses
         Mean training loss of each finished pass.
     """
@@ -69,59 +69,59 @@ class Place(NamedTuple):
     losses: Sequence[float]
 
 
-class Setting(NamedTuple):
+class Rate(NamedTuple):
     """Factor of the recipe's learning rate, and the momentum (of Adam, beta 1) where it changes."""
 
     factor: float
     momentum: float | None = None
 
 
-def setting(schedule: Schedule, place: Place) -> Setting:
-    """Give what holds for the next update."""
-    return KINDS[schedule.kind](schedule, place)
+def rate_at(schedule: Schedule, position: Position) -> Rate:
+    """Compute the learning rate and the momentum of the next update."""
+    return KINDS[schedule.kind](schedule, position)
 
 
-def _constant(schedule: Schedule, place: Place) -> Setting:
-    return Setting(1.0)
+def _constant(schedule: Schedule, position: Position) -> Rate:
+    return Rate(1.0)
 
 
-def _drop(schedule: Schedule, place: Place) -> Setting:
-    return Setting(schedule.factor if len(place.losses) >= schedule.passes else 1.0)
+def _drop(schedule: Schedule, position: Position) -> Rate:
+    return Rate(schedule.factor if len(position.losses) >= schedule.passes else 1.0)
 
 
-def _plateau(schedule: Schedule, place: Place) -> Setting:
+def _plateau(schedule: Schedule, position: Position) -> Rate:
     factor, best, waited = 1.0, math.inf, 0
-    for loss in place.losses:
+    for loss in position.losses:
         waited += 1
-        if loss < best - NOTICED:
+        if loss < best - LEAST_FALL:
             best, waited = loss, 0
         if waited == schedule.passes:
             factor, waited = max(factor * schedule.factor, schedule.lowest), 0
-    return Setting(factor)
+    return Rate(factor)
 
 
-def _cosine_restarts(schedule: Schedule, place: Place) -> Setting:
+def _cosine_restarts(schedule: Schedule, position: Position) -> Rate:
     done, length = 0.0, float(schedule.steps)
-    while place.step >= done + length:
+    while position.step >= done + length:
         done, length = done + length, length * schedule.growth
-    return Setting(_cosine(1.0, 0.0, (place.step - done) / length))
+    return Rate(_cosine(1.0, 0.0, (position.step - done) / length))
 
 
-def _one_cycle(schedule: Schedule, place: Place) -> Setting:
-    top, last = WARM_UP * place.steps - 1, place.steps - 1
+def _one_cycle(schedule: Schedule, position: Position) -> Rate:
+    top, last = WARM_UP * position.steps - 1, position.steps - 1
     ends, middle = MOMENTA
-    if place.step <= top:
-        part = place.step / top
-        return Setting(_cosine(START, 1.0, part), _cosine(ends, middle, part))
-    part = (place.step - top) / (last - top)
-    return Setting(_cosine(1.0, END, part), _cosine(middle, ends, part))
+    if position.step <= top:
+        progress = position.step / top
+        return Rate(_cosine(START, 1.0, progress), _cosine(ends, middle, progress))
+    progress = (position.step - top) / (last - top)
+    return Rate(_cosine(1.0, END, progress), _cosine(middle, ends, progress))
 
 
-def _cosine(start: float, end: float, part: float) -> float:
-    return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * progress))
 
 
-KINDS: dict[str, Callable[[Schedule, Place], Setting]] = {
+KINDS: dict[str, Callable[[Schedule, Position], Rate]] = {
     "constant": _constant,
     "drop": _drop,
     "plateau": _plateau,

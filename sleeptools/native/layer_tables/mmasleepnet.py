@@ -1,4 +1,4 @@
-"""Layers of MMASleepNet: what the model in PyTorch and the engine without it are both made from.
+"""Layers of MMASleepNet: the one table behind the model in PyTorch and the engine without it.
 
 Each modality has a stream with short and one with long kernels, joined on time (MBFE); the EEG's
 128 feature maps count as two modalities of 64.
@@ -22,7 +22,7 @@ CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")
 
 
 class Branch(NamedTuple):
-    """One modality: its channels of the input and its two streams."""
+    """One modality: its first channel and number of channels in the input, and its two streams."""
 
     modality: str
     channel: int
@@ -33,8 +33,11 @@ class Branch(NamedTuple):
     @property
     def chains(self) -> dict[str, ConvStream]:
         """Both streams, by the names of the model's modules."""
-        where = self.channel, self.channels
-        return {"small": ConvStream(*where, self.small), "large": ConvStream(*where, self.large)}
+        channels = self.channel, self.channels
+        return {
+            "small": ConvStream(*channels, self.small),
+            "large": ConvStream(*channels, self.large),
+        }
 
 
 def branches(eeg: int, kernels: str, modalities: str) -> list[Branch]:
@@ -47,8 +50,8 @@ def branches(eeg: int, kernels: str, modalities: str) -> list[Branch]:
     kernels, modalities
         As in the model's settings.
     """
-    places = {"eeg": (0, eeg), "eog": (eeg, 1), "emg": (eeg + 1, 1)}
-    return [Branch(m, *places[m], *_layers(m, kernels)) for m in MODALITIES[modalities]]
+    channels = {"eeg": (0, eeg), "eog": (eeg, 1), "emg": (eeg + 1, 1)}
+    return [Branch(m, *channels[m], *_layers(m, kernels)) for m in MODALITIES[modalities]]
 
 
 def _layers(modality: str, kernels: str) -> tuple[tuple[ConvLayer, ...], tuple[ConvLayer, ...]]:
@@ -68,9 +71,9 @@ def layers(
     width
         Maps of the first layer; the later ones have twice as many.
     kernels
-        Of the two first layers, samples.
+        Kernels of the first layer of the two streams, samples.
     pad
-        Of the short one.
+        Padding of the first layer with short kernels, samples.
     """
     short, long = kernels
     small, large = ConvLayer(2 * width, 8, 1, 4), ConvLayer(2 * width, 6, 1, 4)
@@ -86,6 +89,6 @@ def modalities(kind: str) -> int:
 
 
 def tokens(kind: str, reading: str) -> tuple[int, int]:
-    """Tokens of an epoch and their width, in the authors' or in the paper's reading."""
+    """Count the tokens of an epoch and their width, in the authors' or the paper's reading."""
     count = modalities(kind)
     return (count * STEPS, MAPS) if reading == "paper" else (MAPS, count * STEPS)

@@ -1,4 +1,4 @@
-"""Layers of ULW-SleepNet: one table, from which the model, the engine and the counts are made.
+"""Layers of ULW-SleepNet: the one table behind the model, the engine and the counts.
 
 Every signal goes through the same extractor: blocks of a main stream (two units: separable
 convolution, BatchNorm, ReLU, pool over two steps) and a shortcut (two separable convolutions of
@@ -18,17 +18,17 @@ NORM_EPS = 1e-3
 STATISTICS = ("running_mean", "running_var")  # of BatchNorm; not trained
 
 
-class Separable(NamedTuple):
-    """A depthwise convolution and a pointwise one with bias; in a unit, what follows them.
+class SeparableLayer(NamedTuple):
+    """A depthwise convolution and a pointwise one with bias, and in a unit its pool.
 
     Parameters
     ----------
     name
-        Of the module that holds it, below the model.
+        Name of its module within the model.
     inputs, outputs
         Feature maps.
     kernel, stride
-        Of the depthwise convolution.
+        Kernel and stride of the depthwise convolution.
     steps
         Time steps of the result, before the pool.
     unit
@@ -45,16 +45,16 @@ class Separable(NamedTuple):
 
     @property
     def arrays(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the weights, under PyTorch's names; running statistics among them."""
-        found: dict[str, tuple[int, ...]] = {
+        """Shapes of the weights and running statistics, by PyTorch's names."""
+        shapes: dict[str, tuple[int, ...]] = {
             "depthwise.weight": (self.inputs, 1, self.kernel),
             "pointwise.weight": (self.outputs, self.inputs, 1),
             "pointwise.bias": (self.outputs,),
         }
         if self.unit:
             names = ("weight", "bias", *STATISTICS)
-            found |= {f"norm.{name}": (self.outputs,) for name in names}
-        return {f"{self.name}.{name}": shape for name, shape in found.items()}
+            shapes |= {f"norm.{name}": (self.outputs,) for name in names}
+        return {f"{self.name}.{name}": shape for name, shape in shapes.items()}
 
     @property
     def macs(self) -> int:
@@ -63,36 +63,36 @@ class Separable(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Two for a multiply-accumulate, one for a bias, two for BatchNorm."""
+        """Operations: two for a multiply-accumulate, one for a bias, two for BatchNorm."""
         return 2 * self.macs + self.steps * self.outputs * (3 if self.unit else 1)
 
 
-class Block(NamedTuple):
-    """Main stream and shortcut, to be added."""
+class BlockLayers(NamedTuple):
+    """Layers of a block: main stream and shortcut, whose outputs are added."""
 
-    unit1: Separable
-    unit2: Separable
-    shortcut1: Separable
-    shortcut2: Separable
+    unit1: SeparableLayer
+    unit2: SeparableLayer
+    shortcut1: SeparableLayer
+    shortcut2: SeparableLayer
 
 
-def blocks(samples: int = SAMPLES) -> list[Block]:
-    """List the blocks of the extractor for a signal of so many samples."""
-    found, inputs, steps = [], 1, samples
+def blocks(samples: int = SAMPLES) -> list[BlockLayers]:
+    """List the blocks of the extractor for a signal of `samples` samples."""
+    table, inputs, steps = [], 1, samples
     for i, width in enumerate(WIDTHS):
         half = -(-steps // 2)
         quarter = -(-half // 2)
         name = f"extractor.{i}."
-        found.append(
-            Block(
-                Separable(name + "unit1", inputs, width, KERNEL, 1, steps, unit=True),
-                Separable(name + "unit2", width, width, KERNEL, 1, half, unit=True),
-                Separable(name + "shortcut1", inputs, width, 1, 2, half, unit=False),
-                Separable(name + "shortcut2", width, width, 1, 2, quarter, unit=False),
+        table.append(
+            BlockLayers(
+                SeparableLayer(name + "unit1", inputs, width, KERNEL, 1, steps, unit=True),
+                SeparableLayer(name + "unit2", width, width, KERNEL, 1, half, unit=True),
+                SeparableLayer(name + "shortcut1", inputs, width, 1, 2, half, unit=False),
+                SeparableLayer(name + "shortcut2", width, width, 1, 2, quarter, unit=False),
             )
         )
         inputs, steps = width, quarter
-    return found
+    return table
 
 
 def dense(signals: int, stages: int) -> list[tuple[str, int, int]]:
@@ -101,19 +101,19 @@ def dense(signals: int, stages: int) -> list[tuple[str, int, int]]:
 
 
 def arrays(signals: int, stages: int = 5) -> dict[str, tuple[int, ...]]:
-    """Shapes of all weights, under PyTorch's names."""
-    found: dict[str, tuple[int, ...]] = {}
+    """Shapes of all weights and running statistics, by PyTorch's names."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer in (layer for block in blocks() for layer in block):
-        found |= layer.arrays
+        shapes |= layer.arrays
     for name, inputs, outputs in dense(signals, stages):
-        found |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-    return found
+        shapes |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+    return shapes
 
 
 def parameters(signals: int, stages: int = 5) -> int:
     """Trainable weights; 13,337 for four signals."""
-    found = arrays(signals, stages).items()
-    return sum(math.prod(shape) for name, shape in found if not name.endswith(STATISTICS))
+    shapes = arrays(signals, stages)
+    return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(STATISTICS))
 
 
 def macs(signals: int, stages: int = 5, samples: int = SAMPLES) -> int:
@@ -123,8 +123,8 @@ def macs(signals: int, stages: int = 5, samples: int = SAMPLES) -> int:
 
 
 def flops(signals: int, stages: int = 5, samples: int = SAMPLES) -> int:
-    """Operations of an epoch by the paper's count, pools and ReLU for nothing; 7.885 million."""
-    found = blocks(samples)
-    averaged = found[-1].shortcut2.steps * WIDTHS[-1]
-    extractor = sum(layer.flops for block in found for layer in block) + averaged
+    """Operations of an epoch as the paper counts, without pools and ReLU; 7.885 million."""
+    table = blocks(samples)
+    averaged = table[-1].shortcut2.steps * WIDTHS[-1]
+    extractor = sum(layer.flops for block in table for layer in block) + averaged
     return signals * extractor + sum((2 * i + 1) * o for _, i, o in dense(signals, stages))

@@ -1,4 +1,4 @@
-"""Folded weights of layers for which a native op stands in when a model scores on the CPU."""
+"""Weights with BatchNorm folded in, for the native ops with which a model scores on the CPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from sleeptools.models import ops
 
 
-class Folded(ABC):
-    """The weights of some layers as one vector, made again when one of them has changed.
+class FoldedWeights(ABC):
+    """The weights of several layers as one vector, renewed when one of them has changed.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Folded(ABC):
         self.kept = torch.empty(0)
 
     def serves(self, x: Tensor) -> bool:
-        """Whether the op may run in evaluation; on a GPU cuDNN has the Tensor Cores."""
+        """Whether the native op takes `x` in evaluation; on a GPU cuDNN uses the Tensor Cores."""
         if torch.compiler.is_compiling() or x.is_cuda or not ops.runs_native(x):
             return False
         tensors, name = self.sources[0]
@@ -44,10 +44,10 @@ class Folded(ABC):
 
     @abstractmethod
     def join(self) -> Tensor:
-        """Make the vector; differentiable."""
+        """Compute the vector; differentiable."""
 
     def refresh(self, *settings: object) -> bool:
-        """Bring `kept` up to date; tell whether a weight or one of `settings` has changed."""
+        """Bring `kept` up to date; True if a weight or one of `settings` has changed."""
         # Storage and version of every tensor tell an assignment, a step of an optimiser and a
         # loaded state; training, which PyTorch does not count for running statistics, shows in
         # num_batches_tracked. Inference tensors have no versions: None here, and never equal.
@@ -65,5 +65,5 @@ class Folded(ABC):
         return True
 
     def weights(self) -> Tensor:
-        """Give the vector: after `refresh` the kept one, made anew where gradients are wanted."""
+        """Give the vector: the kept one after `refresh`, a new one where gradients are needed."""
         return self.join() if torch.is_grad_enabled() else self.kept

@@ -1,8 +1,9 @@
 """Two convolution streams over one modality, joined on time, and all of a model's as one native op.
 
-DeepSleepNet's idea (Supratak et al. 2017), shared by its followers: short kernels for when a wave
-happens, long ones for its frequency. Each layer is a convolution without bias, BatchNorm, an
-activation and perhaps a max-pool; dropout follows the first pool, and the join.
+The idea of DeepSleepNet (Supratak et al. 2017, doi:10.1109/TNSRE.2017.2721116), which several
+models share: short kernels for the time of a wave, long ones for its frequency. Each layer is a
+convolution without bias, BatchNorm, an activation and perhaps a max-pool; dropout follows the first
+pool, and the join.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ from torch.nn import functional
 
 from sleeptools import native
 from sleeptools.models import ops
-from sleeptools.models.layers.folded import Folded
-from sleeptools.models.layers.native_training import draw_seed, precision, trains_native, whole
+from sleeptools.models.layers.folded_weights import FoldedWeights
+from sleeptools.models.layers.native_training import (
+    draw_seed,
+    to_float32,
+    training_precision,
+    trains_native,
+)
 from sleeptools.models.ops.conv_block import Running, conv_block
 from sleeptools.models.ops.two_stream_conv import join, pack, two_stream_conv
 from sleeptools.native import conv_streams
 
 
-class Activation(NamedTuple):
-    """What follows each convolution: "leaky_relu", "relu" or "gelu" (the exact one)."""
+class Nonlinearity(NamedTuple):
+    """Activation after each convolution: "leaky_relu", "relu" or "gelu" (the exact one)."""
 
     name: conv_streams.Activation
     slope: float = 0.01  # of leaky_relu
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Apply it, in place where that can be."""
+        """Apply it, in place if possible."""
         if self.name == "gelu":
             return functional.gelu(x)
         if self.name == "relu":
@@ -38,10 +44,12 @@ class Activation(NamedTuple):
         return functional.leaky_relu(x, self.slope, inplace=True)
 
 
-class Conv(nn.Module):
+class ConvBlock(nn.Module):
     """Convolution without bias, BatchNorm, activation, max-pool."""
 
-    def __init__(self, inputs: int, layer: conv_streams.ConvLayer, activation: Activation) -> None:
+    def __init__(
+        self, inputs: int, layer: conv_streams.ConvLayer, activation: Nonlinearity
+    ) -> None:
         super().__init__()
         outputs, kernel, stride, pad, self.pool = layer
         self.conv = nn.Conv1d(inputs, outputs, kernel, stride, pad, bias=False)
@@ -54,7 +62,7 @@ class Conv(nn.Module):
         return x if self.pool == (1, 1, 0) else functional.max_pool1d(x, *self.pool)
 
     def block(self, x: Tensor, dropout: float) -> Tensor:
-        """Do the same in training on (B, T, inputs), with dropout at the end, as one native op."""
+        """Train on (B, T, inputs) by one native op, with dropout at the end."""
         norm, conv = self.norm, self.conv
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -72,12 +80,12 @@ class Conv(nn.Module):
             norm.eps,
             dropout,
             draw_seed(dropout),
-            precision(),
+            training_precision(),
             running=Running(norm.running_mean, norm.running_var, norm.momentum),
         )  # (B, T', outputs)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution that does both."""
+        """Weight and bias of one convolution that does convolution and BatchNorm."""
         norm = self.norm
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None
@@ -94,14 +102,14 @@ class Stream(nn.Module):
         self,
         inputs: int,
         layers: Sequence[conv_streams.ConvLayer],
-        activation: Activation,
+        activation: Nonlinearity,
         dropout: float,
     ) -> None:
         super().__init__()
         self.layers = tuple(layers)
         widths = [inputs, *(layer.outputs for layer in layers)]
         for i, (width, layer) in enumerate(zip(widths, layers, strict=False), 1):
-            self.add_module(f"conv{i}", Conv(width, layer, activation))
+            self.add_module(f"conv{i}", ConvBlock(width, layer, activation))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,9 +128,9 @@ class Stream(nn.Module):
             x = conv.block(x, p)
         return x
 
-    def convs(self) -> Iterator[Conv]:
-        """Every layer in its order."""
-        return (module for module in self.children() if isinstance(module, Conv))
+    def convs(self) -> Iterator[ConvBlock]:
+        """List the layers in their order."""
+        return (module for module in self.children() if isinstance(module, ConvBlock))
 
 
 class TwoStreams(nn.Module):
@@ -131,56 +139,56 @@ class TwoStreams(nn.Module):
     Parameters
     ----------
     inputs
-        Channels.
-    shapes
-        Layers of the two.
+        Channels of the modality.
+    layers
+        Layers of the short-kernel and of the long-kernel stream.
     activation
-        After each convolution.
+        Activation after each convolution.
     dropout
-        Probability after each stream's first pool.
+        Dropout probability after each stream's first pool.
     joined
-        Probability after the join; None for the same.
+        Dropout probability after the join; None for the same.
     """
 
     def __init__(
         self,
         inputs: int,
-        shapes: tuple[Sequence[conv_streams.ConvLayer], Sequence[conv_streams.ConvLayer]],
-        activation: Activation,
+        layers: tuple[Sequence[conv_streams.ConvLayer], Sequence[conv_streams.ConvLayer]],
+        activation: Nonlinearity,
         dropout: float,
         *,
         joined: float | None = None,
     ) -> None:
         super().__init__()
         self.inputs = inputs
-        self.small, self.large = (Stream(inputs, s, activation, dropout) for s in shapes)
+        self.small, self.large = (Stream(inputs, s, activation, dropout) for s in layers)
         self.dropout = nn.Dropout(dropout if joined is None else joined)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, steps of both)."""
-        # a part in evaluation mode, as a frozen BatchNorm, is PyTorch's
+        # with a module in evaluation mode, as a frozen BatchNorm, PyTorch computes
         if trains_native(x) and all(module.training for module in self.modules()):
-            x, p = whole(x).mT.contiguous(), self.dropout.p  # (B, T, inputs)
+            x, p = to_float32(x).mT.contiguous(), self.dropout.p  # (B, T, inputs)
             return torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
         joined: Tensor = self.dropout(torch.cat([self.small(x), self.large(x)], 2))
         return joined
 
 
-class FoldedStreams(Folded):
+class FoldedStreams(FoldedWeights):
     """All streams of a model for `two_stream_conv`.
 
     Parameters
     ----------
-    found
-        The first channel of each modality, and its streams.
+    modalities
+        First channel of each modality in the input, and its streams.
     """
 
-    def __init__(self, found: Sequence[tuple[int, TwoStreams]]) -> None:
-        each = [(c, two.inputs, s) for c, two in found for s in (two.small, two.large)]
+    def __init__(self, modalities: Sequence[tuple[int, TwoStreams]]) -> None:
+        streams = [(c, m.inputs, s) for c, m in modalities for s in (m.small, m.large)]
         self.shape = conv_streams.describe_streams(
-            conv_streams.ConvStream(c, n, s.layers) for c, n, s in each
+            conv_streams.ConvStream(c, n, s.layers) for c, n, s in streams
         )
-        self.convs = [conv for *_, stream in each for conv in stream.convs()]
+        self.convs = [conv for *_, stream in streams for conv in stream.convs()]
         self.activation = self.convs[0].activation
         self.packed = torch.empty(0)
         super().__init__(self.convs)
