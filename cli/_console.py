@@ -15,7 +15,7 @@ from ._options import as_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sleeptools.store.batch import Progress, Step
+    from sleeptools.store.batch import FinishedItem, OnProgress
 
 
 Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a process.")]
@@ -74,7 +74,7 @@ def console(*, err: bool = False) -> Console:
 
 
 @contextlib.contextmanager
-def batch_progress(what: str) -> Iterator[Progress]:
+def batch_progress(title: str) -> Iterator[OnProgress]:
     """Show work on many recordings: a bar in a terminal, a line per recording elsewhere."""
     if not sys.stderr.isatty():
         yield lambda step: talk(line(step))
@@ -95,16 +95,16 @@ def batch_progress(what: str) -> Iterator[Progress]:
     )
     hour = 3600.0  # s over which the speed is taken: a night may take minutes
     with Progress(*columns, console=console(err=True), speed_estimate_period=hour) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(title, total=None)
 
-        def show(step: Step) -> None:
+        def show(step: FinishedItem) -> None:
             bar.console.print(line(step), markup=False)
             bar.update(task, completed=step.number, total=step.total)
 
         yield show
 
 
-def line(step: Step) -> str:
+def line(step: FinishedItem) -> str:
     """Say in a line what became of one recording or file."""
     mark = "failed: " if step.failed else ""
     return f"[{step.number}/{step.total}] {step.id}: {mark}{printable(as_options(step.text))}"

@@ -10,7 +10,13 @@ import re
 from typing import Final
 
 SETTING: Final = re.compile(r"`([a-z_]\w*(?:\.\w+)*)(?:=([^`]*))?`")
-SPELLED: Final = {"protocols": "protocol", "seeds": "seed", "settings": "set", "kind": "format"}
+SPELLED: Final = {
+    "protocols": "protocol",
+    "seeds": "seed",
+    "settings": "set",
+    "kind": "format",
+    "start": "at",
+}
 """Settings whose option has another name."""
 EARLIER: Final = {
     "--stand-in": "--match-channels-by-order",

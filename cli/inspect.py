@@ -40,27 +40,29 @@ def inspect(
     from sleeptools.errors import DataError, SleeptoolsError
     from sleeptools.preprocessing import presets
 
-    wanted = presets.load(preset) if preset else None
-    found, problems = [], []
+    montage_preset = presets.load(preset) if preset else None
+    descriptions, problems = [], []
     for path in (p for p in paths if p.is_dir()):
         for text in inspect.data_sets(path):
             talk(f"{path}: {text}")
-    listed = inspect.files(paths)
-    for path in listed:
+    files = inspect.files_to_inspect(paths)
+    for path in files:
         try:
-            found.append(inspect.inspect(path, wanted, scheme=scheme, epoch_seconds=epoch_seconds))
+            descriptions.append(
+                inspect.inspect(path, montage_preset, scheme=scheme, epoch_seconds=epoch_seconds)
+            )
         except SleeptoolsError as e:
-            if len(listed) == 1:
+            if len(files) == 1:
                 raise
             problems.append(e)
             talk(f"error: {e}")
     if as_json:
-        emit_json(found)
+        emit_json(descriptions)
     else:
-        for facts in found:
+        for facts in descriptions:
             _show(facts)
     if problems:
-        raise DataError(f"{len(problems)} of {len(listed)} files cannot be read")
+        raise DataError(f"{len(problems)} of {len(files)} files cannot be read")
 
 
 def _show(facts: dict[str, Any]) -> None:
@@ -77,7 +79,7 @@ def _show(facts: dict[str, Any]) -> None:
         keys = ["label", "modality", "sample_rate", "unit", "minimum", "maximum", "samples"]
         heads = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
         emit_table("Signals", heads, [[s[k] for k in keys] for s in facts["signals"]])
-        rows = [[wanted, got or "none"] for wanted, got in facts["montage"].items()]
+        rows = [[channel, match or "none"] for channel, match in facts["montage"].items()]
         emit_table("Montage", ["channel", "made of"], rows)
     for problem in facts["problems"]:
         typer.echo(f"problem: {printable(problem)}")

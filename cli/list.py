@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(
-    what: Annotated[Drawer, typer.Argument(help="models, datasets or presets.")],
+    drawer: Annotated[Drawer, typer.Argument(metavar="what", help="models, datasets or presets.")],
     folder: Annotated[
         Path | None, typer.Argument(help="List the trained models below this folder instead.")
     ] = None,
@@ -39,13 +39,13 @@ def list_(
     """
     from sleeptools.commands import list
 
-    found = list.contents(what.value, folder)
+    entries = list.list_drawer(drawer.value, folder)
     if as_json:
-        emit_json(found)
-    elif what is Drawer.MODELS and folder is None:
-        emit_table("models", MODEL, [_model(f) for f in found])
+        emit_json(entries)
+    elif drawer is Drawer.MODELS and folder is None:
+        emit_table("models", MODEL, [_model(f) for f in entries])
     else:
-        emit_table(what.value, ["name", "about"], [[f["name"], f["about"]] for f in found])
+        emit_table(drawer.value, ["name", "about"], [[f["name"], f["about"]] for f in entries])
 
 
 def _model(facts: dict[str, Any]) -> list[str]:

@@ -39,11 +39,11 @@ def load(drawer: str, name: str) -> ModuleType:
     UsageError
         For a name that is not there; the message lists those that are.
     """
-    known = names(drawer)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
+    choices = names(drawer)
+    if name not in choices:
+        close = difflib.get_close_matches(name, choices, 1)
         raise UsageError(
-            f"unknown {SINGULAR.get(drawer, drawer)} {name!r}; there are: {', '.join(known)}",
+            f"unknown {SINGULAR.get(drawer, drawer)} {name!r}; there are: {', '.join(choices)}",
             hint=f"did you mean {close[0]!r}?" if close else f"try 'sleeptools list {drawer}'",
         )
     folder = FOLDERS.get(drawer, drawer).replace("/", ".")

@@ -22,7 +22,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import RECORDING_KIND, Recording, Signal, read_recording
 
 EPOCH_SECONDS = 30.0
-DEFAULT = "sleep-edf"
+DEFAULT_PRESET = "sleep-edf"
 ENDINGS = (
     ".edf",
     ".bdf",
@@ -94,19 +94,19 @@ def inspect(
         facts["simulated"] = hypnogram.scorer == "simulated"
         facts["start"] = hypnogram.begin.isoformat() if hypnogram.begin else None
     if recording is not None:
-        facts |= _of_recording(recording, hypnogram, preset or _fitting(recording))
+        facts |= _recording_facts(recording, hypnogram, preset or _fitting_preset(recording))
     return facts
 
 
-def _fitting(recording: Recording) -> presets.Preset:
+def _fitting_preset(recording: Recording) -> presets.Preset:
     """Find the first preset all of whose channels are there, the EEG at no lower rate."""
-    for name in (DEFAULT, *presets.names()):
+    for name in (DEFAULT_PRESET, *presets.names()):
         preset = presets.load(name)
         with contextlib.suppress(DataError):
             first, *_ = montage.pick(recording, preset.montage, preset.assume_unit)
             if preset.rate_of(first.sample_rate) <= first.sample_rate:
                 return preset
-    return presets.load(DEFAULT)
+    return presets.load(DEFAULT_PRESET)
 
 
 def _read(
@@ -129,7 +129,7 @@ def _read(
 
 def data_sets(folder: Path) -> list[str]:
     """Tell which data sets a folder's files are named like, and what of them is there."""
-    told = []
+    lines = []
     for name in registry.names("datasets"):
         module = registry.load("datasets", name)
         try:
@@ -137,15 +137,15 @@ def data_sets(folder: Path) -> list[str]:
         except SleeptoolsError:
             continue
         people = len({s.subject for s in sources})
-        told.append(
+        lines.append(
             f"{name}: {len(sources)} recording{'s' * (len(sources) != 1)} of "
             f"{people} subject{'s' * (people != 1)}"
         )
-        told += [f"{name}: {s.problem}" for s in sources if s.problem]
-    return told
+        lines += [f"{name}: {s.problem}" for s in sources if s.problem]
+    return lines
 
 
-def files(paths: list[Path]) -> list[Path]:
+def files_to_inspect(paths: list[Path]) -> list[Path]:
     """Put the files below a folder in the folder's place, those that have a known ending.
 
     Raises
@@ -153,21 +153,21 @@ def files(paths: list[Path]) -> list[Path]:
     MissingInputError
         If a folder holds none.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            files.append(path)
             continue
         inside = sorted(p for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
         if not inside:
             raise MissingInputError(
                 f"{path}: holds no file to inspect", hint=f"known: {', '.join(sorted(ENDINGS))}"
             )
-        found += inside
-    return found
+        files += inside
+    return files
 
 
-def _of_recording(
+def _recording_facts(
     recording: Recording, hypnogram: Hypnogram | None, preset: presets.Preset
 ) -> dict[str, Any]:
     length = hypnogram.epoch_seconds if hypnogram else preset.epoch_seconds
@@ -177,7 +177,7 @@ def _of_recording(
         "seconds": recording.seconds,
         "notes": str(recording.facts.get("notes", "")),
         "simulated": bool(recording.facts.get("simulated", False)),
-        "signals": [_of_signal(s) for s in recording.signals.values()],
+        "signals": [_signal_facts(s) for s in recording.signals.values()],
         **_mapping(recording, preset),
         "epochs": int(recording.seconds // length),
         "epoch_seconds": length,
@@ -185,21 +185,21 @@ def _of_recording(
 
 
 def _mapping(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
-    found: dict[str, str | None] = {}
+    channels: dict[str, str | None] = {}
     problems = []
     for channel in preset.montage:
         try:
             (signal,) = montage.pick(recording, [channel], preset.assume_unit)
-            found[channel.name] = str(montage.match(recording, channel))
+            channels[channel.name] = str(montage.match(recording, channel))
             if doubt := montage.suspicion(signal.samples(), signal.modality):
                 problems.append(f"{channel.name}: {doubt}")
         except DataError as e:
-            found[channel.name] = None
+            channels[channel.name] = None
             problems.append(str(e))
-    return {"montage": found, "problems": problems}
+    return {"montage": channels, "problems": problems}
 
 
-def _of_signal(signal: Signal) -> dict[str, Any]:
+def _signal_facts(signal: Signal) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "label": signal.label,
         "sample_rate": signal.sample_rate,

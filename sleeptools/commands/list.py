@@ -10,7 +10,7 @@ from sleeptools.errors import UsageError
 from sleeptools.preprocessing import presets
 
 
-def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
+def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
     """List a drawer for `sleeptools list`: each entry's name and the first line about it.
 
     Parameters
@@ -23,8 +23,8 @@ def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
             f"{drawer} are not in a folder", hint=f"sleeptools list {drawer}, without {folder}"
         )
     if folder is not None:
-        found = sorted(store.need(folder, "folder").rglob("config.json"))
-        configs = [(p.parent, store.read_json(p)) for p in found]
+        paths = sorted(store.need(folder, "folder").rglob("config.json"))
+        configs = [(p.parent, store.read_json(p)) for p in paths]
         return [
             {"name": str(p.relative_to(folder)), "about": c.get("model", "")}
             for p, c in configs
@@ -32,17 +32,17 @@ def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
         ]
     if drawer == "presets":
         return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
-    return [{"name": n, **_about(drawer, n)} for n in registry.names(drawer)]
+    return [{"name": n, **_module_facts(drawer, n)} for n in registry.names(drawer)]
 
 
-def _about(drawer: str, name: str) -> dict[str, Any]:
+def _module_facts(drawer: str, name: str) -> dict[str, Any]:
     """Read a module's first line and its ABOUT without importing it; a model would import torch."""
     import ast
 
     path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"
     tree = ast.parse(path.read_text())
-    found = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
+    facts = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
-            found |= ast.literal_eval(node.value)
-    return found
+            facts |= ast.literal_eval(node.value)
+    return facts

@@ -24,16 +24,16 @@ from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import read_recording
 from sleeptools.store import batch
 
-KIND = "sleeptools-scores"
-VERSION = 1
-HYPNOGRAM, DENSITY = "-hypnogram.edf", "-hypnodensity.parquet"
+SCORES_KIND = "sleeptools-scores"
+SCORES_VERSION = 1
+HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX = "-hypnogram.edf", "-hypnodensity.parquet"
 
 
 def score(
     model: Path,
     sources: Sequence[Path],
     out: Path,
-    progress: batch.Progress = batch.ignore,
+    on_progress: batch.OnProgress = batch.ignore,
     *,
     assume_unit: str | None = None,
     precision: Precision = "fp32",
@@ -71,17 +71,17 @@ def score(
         raise UsageError(f"two recordings are named {twice[0]}: their scores would have one name")
     engine = Engine.load(model, precision=precision, threads=threads)
     preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
-    manifest = store.Manifest(KIND, VERSION, _made_by(engine, model, preset))
-    there = _there(out, manifest.facts["made_by"])
+    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
+    done = _scored_before(out, manifest.facts["made_by"])
     with store.lock(out):
-        manifest.facts["recordings"] = there
+        manifest.facts["recordings"] = done
         _write(manifest, out)  # what an interrupted command leaves is known as ours
         items = [
-            (path.stem, partial(_one, engine, preset, path, out, there.get(path.stem)))
+            (path.stem, partial(_score_recording, engine, preset, path, out, done.get(path.stem)))
             for path in sources
         ]
-        outcome = batch.run(items, out, progress)
-        manifest.facts["recordings"] = there | {r["recording"]: r for r in outcome.rows}
+        outcome = batch.run(items, out, on_progress)
+        manifest.facts["recordings"] = done | {r["recording"]: r for r in outcome.rows}
         manifest.facts["failed"] = outcome.failures
         _write(manifest, out)
     outcome.raise_failures(out)
@@ -89,10 +89,10 @@ def score(
 
 
 def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
-    found = facts["preprocessing"].get("preset")
-    if not isinstance(found, dict):
+    settings = facts["preprocessing"].get("preset")
+    if not isinstance(settings, dict):
         raise DataError(f"{model}: does not say how its signals were preprocessed")
-    return presets.resolve(found, where=str(model / "config.json"))
+    return presets.resolve(settings, where=str(model / "config.json"))
 
 
 def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:
@@ -109,13 +109,13 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
     }
 
 
-def _there(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
+def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of what was scored before, by the same model, and is whole."""
     if not out.exists() or not any(out.iterdir()):
         return {}
     if not (out / "manifest.json").exists():
         raise OutputError(f"{out}: holds other files", hint="give a new folder")
-    facts = store.read_manifest(out, KIND, VERSION)
+    facts = store.read_manifest(out, SCORES_KIND, SCORES_VERSION)
     if facts.get("made_by") != made_by:
         raise OutputError(
             f"{out}: holds what another model, preset or precision scored",
@@ -125,17 +125,21 @@ def _there(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     return {n: r for n, r in rows.items() if _is_whole(out, n, facts["files"])}
 
 
-def _is_whole(out: Path, name: str, known: Mapping[str, str]) -> bool:
-    paths = (out / (name + HYPNOGRAM), out / (name + DENSITY))
-    return all(p.exists() and store.sha256(p) == known.get(p.name) for p in paths)
+def _is_whole(out: Path, name: str, hashes: Mapping[str, str]) -> bool:
+    paths = (out / (name + HYPNOGRAM_SUFFIX), out / (name + HYPNODENSITY_SUFFIX))
+    return all(p.exists() and store.sha256(p) == hashes.get(p.name) for p in paths)
 
 
 def _write(manifest: store.Manifest, out: Path) -> None:
-    names = [n + end for n in manifest.facts["recordings"] for end in (HYPNOGRAM, DENSITY)]
+    names = [
+        n + end
+        for n in manifest.facts["recordings"]
+        for end in (HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX)
+    ]
     manifest.write(out, [out / name for name in names])
 
 
-def _one(
+def _score_recording(
     engine: Engine, preset: presets.Preset, path: Path, out: Path, before: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], str]:
     """Score one recording; what is done of the same file is taken as it is."""
@@ -146,8 +150,8 @@ def _one(
     recording = read_recording(path) if path.suffix == ".safetensors" else formats.read(path)
     density, warnings = hypnodensity(engine, preset, recording, out)
     hypnogram = hypnogram_from(engine, recording, density)
-    formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM), to="edf")
-    _write_density(path.stem, density, hypnogram, out / (path.stem + DENSITY))
+    formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM_SUFFIX), to="edf")
+    _write_density(path.stem, density, hypnogram, out / (path.stem + HYPNODENSITY_SUFFIX))
     counts = {name: n for name, n in hypnogram.counts().items() if n}
     row = {
         "recording": path.stem,
@@ -158,9 +162,9 @@ def _one(
         "simulated": hypnogram.scorer == "simulated",
         "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
     }
-    shown = ", ".join(f"{name} {n}" for name, n in counts.items())
+    stages = ", ".join(f"{name} {n}" for name, n in counts.items())
     doubts = "".join(f"; warning: {w}" for w in warnings)
-    return row, f"{len(density)} epochs: {shown}{doubts}"
+    return row, f"{len(density)} epochs: {stages}{doubts}"
 
 
 def _write_density(name: str, density: Floats, hypnogram: Hypnogram, path: Path) -> None:

@@ -44,7 +44,7 @@ def find(path: Path) -> ModuleType:
 
 def read(path: Path) -> Recording:
     """Read a recording of any known format; samples stay on the disk until asked for."""
-    recording: Recording = _able(path, "read")(path)
+    recording: Recording = _reader(path, "read")(path)
     return recording
 
 
@@ -69,7 +69,7 @@ def read_hypnogram(
     """
     if epoch_seconds is not None and not 1 <= epoch_seconds <= 60:  # noqa: PLR2004 - s
         raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to 60 s")
-    read = _able(path, "read_hypnogram")
+    read = _reader(path, "read_hypnogram")
     hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds)
     return hypnogram
 
@@ -88,18 +88,18 @@ def writer(path: Path, to: str | None = None) -> ModuleType:
     UsageError
         For a format that is not written, or an ending that could mean several.
     """
-    known = writers()
-    if to is not None and to not in known:
+    names = writers()
+    if to is not None and to not in names:
         raise UsageError(
-            f"hypnograms are not written as {to!r}", hint=f"they are as: {', '.join(known)}"
+            f"hypnograms are not written as {to!r}", hint=f"they are as: {', '.join(names)}"
         )
-    for name in [to] if to else known:
+    for name in [to] if to else names:
         module = registry.load("formats", name)
         if to or path.name.lower().endswith(tuple(getattr(module, "SUFFIXES", ()))):
             return module
     raise UsageError(
         f"{path.name}: the ending does not tell the format",
-        hint=f"name it with `to`: {', '.join(known)}",
+        hint=f"name it with `to`: {', '.join(names)}",
     )
 
 
@@ -127,11 +127,11 @@ def write_hypnogram(hypnogram: Hypnogram, path: Path, *, to: str | None = None) 
     return notes
 
 
-def _able(path: Path, what: str):  # type: ignore[no-untyped-def]  # a module's function
+def _reader(path: Path, function: str):  # type: ignore[no-untyped-def]  # a module's function
     module = find(path)
-    if not hasattr(module, what):
+    if not hasattr(module, function):
         name = module.__name__.rsplit(".", 1)[-1]
-        if what == "read":
+        if function == "read":
             raise AnnotationsOnlyError(f"{path}: a {name} file holds no signals")
         raise NoStagesError(f"{path}: a {name} file holds no stages")
-    return getattr(module, what)
+    return getattr(module, function)

@@ -21,7 +21,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 SUFFIXES: Final = ("_events.tsv",)
 STAGE_COLUMNS: Final = ("stage", "sleep_stage", "trial_type")
 WORDS: Final = {
-    **{n: n for n in (*stages.HUMAN, *stages.MOUSE, "unknown", "movement")},
+    **{n: n for n in (*stages.HUMAN_STAGES, *stages.MOUSE_STAGES, "unknown", "movement")},
     "unannotated": "n/a",
 }
 LEVELS: Final = {
@@ -71,13 +71,13 @@ def read_hypnogram(
         for i, row in enumerate(rows, 2)
     ]
     read = stage_labels.from_mixed if column == "trial_type" else stage_labels.from_events
-    if scheme is None and facts.get("StageNames") == list(stages.MOUSE):
+    if scheme is None and facts.get("StageNames") == list(stages.MOUSE_STAGES):
         scheme = "mouse"
     if epoch_seconds is None:
         epoch_seconds = facts.get("EpochLength")
-    found = read(events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name)
+    hypnogram = read(events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name)
     scorers = {row.get("scorer", "") for row in rows} - {"", "n/a"}
-    return replace(found, scorer=scorers.pop()) if len(scorers) == 1 else found
+    return replace(hypnogram, scorer=scorers.pop()) if len(scorers) == 1 else hypnogram
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
 
 
 def _description(hypnogram: Hypnogram) -> dict[str, Any]:
-    known = (*hypnogram.names, "unknown", "movement")
+    levels = (*hypnogram.names, "unknown", "movement")
     return {
         "onset": {
             "Description": "Start of the epoch from the start of the recording",
@@ -111,7 +111,7 @@ def _description(hypnogram: Hypnogram) -> dict[str, Any]:
         "duration": {"Description": "Length of the epoch", "Units": "s"},
         "trial_type": {
             "Description": "Sleep stage, or why the epoch has none; n/a: not annotated",
-            "Levels": {name: LEVELS[name] for name in known},
+            "Levels": {name: LEVELS[name] for name in levels},
         },
         "scorer": {"Description": "Who scored"},
         "EpochLength": hypnogram.epoch_seconds,

@@ -82,14 +82,14 @@ def write(path: Path, samples: Sequence[Samples]) -> None:
 def _blocks(path: Path) -> Iterator[bytes]:
     """Give the text in blocks of whole lines, each with its newline, without a blank end."""
     end = _end(path)
-    rest = b""
+    remainder = b""
     with path.open("rb") as file:
         while block := file.read(min(BLOCK, end - file.tell())):
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            if whole:
-                yield whole + newline
-    if rest:
-        yield rest + b"\n"
+            lines, newline, remainder = (remainder + block).rpartition(b"\n")
+            if lines:
+                yield lines + newline
+    if remainder:
+        yield remainder + b"\n"
 
 
 def _end(path: Path) -> int:
@@ -110,7 +110,7 @@ def _samples(path: Path, size: int, column: int) -> Samples:
     samples = np.empty(size, np.float32)
     done = 0
     for block in _blocks(path):
-        values = _parsed(block, column)
+        values = _parse_column(block, column)
         if values is None:
             raise DataError(_complaint(path, block, done))
         samples[done : done + len(values)] = values[: size - done]
@@ -120,11 +120,11 @@ def _samples(path: Path, size: int, column: int) -> Samples:
     return samples
 
 
-def _parsed(block: bytes, column: int) -> Samples | None:
+def _parse_column(block: bytes, column: int) -> Samples | None:
     """Parse a block's lines: (lines,) float32, or None where one is not two numbers."""
     tab = b"\t" in block[: block.index(b"\n")]
-    found = _table(block, "\t" if tab else " ", column)
-    return _table(_separated(block), " ", column) if found is None else found
+    values = _table(block, "\t" if tab else " ", column)
+    return _table(_separated(block), " ", column) if values is None else values
 
 
 def _table(block: bytes, separator: str, column: int) -> Samples | None:

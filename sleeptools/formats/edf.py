@@ -79,10 +79,10 @@ def read(path: Path, *, allow_truncated: bool = False) -> Recording:
 
 def _names(signals: list[SignalHeader]) -> Iterable[tuple[str, SignalHeader]]:
     """Name a repeated label `NAME#2`, so that neither is taken for the other."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for s in signals:
-        seen[s.label] = seen.get(s.label, 0) + 1
-        yield (s.label if seen[s.label] == 1 else f"{s.label}#{seen[s.label]}"), s
+        counts[s.label] = counts.get(s.label, 0) + 1
+        yield (s.label if counts[s.label] == 1 else f"{s.label}#{counts[s.label]}"), s
 
 
 def _signal(header: Header, signal: SignalHeader, name: str) -> Signal:
@@ -119,12 +119,12 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
         samples = np.memmap(header.path, "<i2", "r", header.size, shape)
         return samples[:, first : first + count].reshape(-1)
     raw = np.memmap(header.path, np.uint8, "r", header.size, (*shape, 3))
-    part = raw[:, first : first + count]
-    value = part[..., 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
+    triples = raw[:, first : first + count]
+    values = triples[..., 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
     for byte in (1, 0):  # in place: a day at 512 Hz is 180 MB
-        value <<= 8
-        value |= part[..., byte]
-    return value.reshape(-1)
+        values <<= 8
+        values |= triples[..., byte]
+    return values.reshape(-1)
 
 
 def read_annotations(path: Path) -> list[Event]:
@@ -149,31 +149,31 @@ def read_hypnogram(
         If the file is damaged, has no stage annotations, or they do not fit the epoch grid.
     """
     header = read_header(store.need(path))
-    known = {
+    meanings = {
         **label_schemes.EDF_TEXTS,
         **(label_schemes.label_scheme(scheme).labels if scheme else {}),
     }
-    every = read_tals(header)[0]
-    events = [e for e in every if e[2] in known or e[2].lower().startswith("sleep stage")]
-    if every and not events:
-        texts = list(dict.fromkeys(repr(e[2]) for e in every))
+    annotations = read_tals(header)[0]
+    events = [e for e in annotations if e[2] in meanings or e[2].lower().startswith("sleep stage")]
+    if annotations and not events:
+        texts = list(dict.fromkeys(repr(e[2]) for e in annotations))
         raise NoStagesError(
             f"{path.name}: no sleep stages among its {len(texts)} annotation texts: "
             + ", ".join([*texts[:SHOWN], *["..."] * (len(texts) > SHOWN)]),
             hint="stages by names of one's own: [labels] of the data set edf, docs/edf.md",
         )
-    found = stage_labels.from_events(
+    hypnogram = stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_begin(header)
     )
-    return replace(found, scorer="simulated") if header.simulated else found
+    return replace(hypnogram, scorer="simulated") if header.simulated else hypnogram
 
 
 def _begin(header: Header) -> datetime | time | None:
     """When the first record began; "Startdate X" means an unknown day, with midnight nothing."""
     if header.start is None or header.recording_field.split()[:2] != ["Startdate", "X"]:
         return header.start
-    at = header.start.time()
-    return None if at == time.min else at
+    clock = header.start.time()
+    return None if clock == time.min else clock
 
 
 def read_start(path: Path) -> datetime | None:
@@ -226,9 +226,9 @@ def write(
     import pyedflib
 
     records = int(recording.seconds // record_seconds)
-    with store.atomic_path(path) as part, warnings.catch_warnings():
+    with store.atomic_path(path) as draft, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that long records alter rates: they do not
-        writer = pyedflib.EdfWriter(str(part), len(heads), file_type=pyedflib.FILETYPE_EDF)
+        writer = pyedflib.EdfWriter(str(draft), len(heads), file_type=pyedflib.FILETYPE_EDF)
         try:
             writer.setDatarecordDuration(record_seconds)
             writer.setStartdatetime(recording.start or datetime(1985, 1, 1))

@@ -14,7 +14,7 @@ from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Hypnogram
 
 KNOWN = {
-    *label_schemes.WORDS,
+    *label_schemes.STAGE_WORDS,
     *(t.lower() for s in label_schemes.SCHEMES.values() for t in s.labels),
 }
 

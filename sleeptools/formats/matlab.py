@@ -73,8 +73,8 @@ def read(path: Path) -> Recording:
     UnavailableError
         If it is of version 7.3 and h5py is not installed.
     """
-    there = _variables(path)
-    rate = _vector(path, RATE, there)
+    variables = _variables(path)
+    rate = _vector(path, RATE, variables)
     if len(rate) != 1 or not 0 < rate[0] < np.inf:
         raise DataError(f"{path.name}: {RATE} is {rate[0]:g}, of {len(rate)}; expected one, in Hz")
     signals = {
@@ -83,18 +83,18 @@ def read(path: Path) -> Recording:
             float(rate[0]),
             "uV",
             montage.modality(label),
-            _size(path, name, there),
-            partial(_volts, path, name, there),
+            _size(path, name, variables),
+            partial(_volts, path, name, variables),
             gain=1e6,
         )
         for label, name in SIGNALS.items()
     }
-    facts = {SIMULATED: True} if SIMULATED in there else {}
+    facts = {SIMULATED: True} if SIMULATED in variables else {}
     return Recording(path.stem, path.stem, 1, signals, facts=facts)
 
 
-def _volts(path: Path, name: str, there: Variables) -> Samples:
-    return _vector(path, name, there).astype(np.float32)
+def _volts(path: Path, name: str, variables: Variables) -> Samples:
+    return _vector(path, name, variables).astype(np.float32)
 
 
 def read_hypnogram(
@@ -116,17 +116,17 @@ def read_hypnogram(
     DataError
         If it is damaged, or a score is unknown.
     """
-    there = _variables(path)
-    if SCORES not in there:
-        raise NoStagesError(f"{path.name}: no variable {SCORES!r}", hint=_listed(there))
-    scores = np.nan_to_num(_vector(path, SCORES, there).astype(np.float64), nan=-1.0)
-    values, place = np.unique(scores, return_inverse=True)
+    variables = _variables(path)
+    if SCORES not in variables:
+        raise NoStagesError(f"{path.name}: no variable {SCORES!r}", hint=_variables_hint(variables))
+    scores = np.nan_to_num(_vector(path, SCORES, variables).astype(np.float64), nan=-1.0)
+    values, index = np.unique(scores, return_inverse=True)
     meaning, names = label_schemes.translate_labels(
         (f"{v:g}" for v in values), by=scheme or "kjaerby", source=path.name
     )
     resolved = np.array([stages.stage_number(meaning[f"{v:g}"], names) for v in values], np.int8)
     return Hypnogram(
-        resolved[place, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[place, 1]
+        resolved[index, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[index, 1]
     )
 
 
@@ -158,31 +158,31 @@ Variables = Mapping[str, tuple[tuple[int, ...], str]]
 def _variables(path: Path) -> Variables:
     """List a file's variables without reading them."""
     if _is_hdf5(_head(path)):
-        with _opened(path) as h5:
-            return {name: _described(h5, name) for name in h5}
+        with _open_hdf5(path) as h5:
+            return {name: _shape_and_class(h5, name) for name in h5}
     from scipy.io import whosmat
 
-    with _damage(path):
+    with _naming_damage(path):
         return {name: (tuple(shape), kind) for name, shape, kind in whosmat(str(path))}
 
 
-def _vector(path: Path, name: str, there: Variables) -> npt.NDArray[Any]:
+def _vector(path: Path, name: str, variables: Variables) -> npt.NDArray[Any]:
     """Read a variable: (n,)."""
-    size = _size(path, name, there)
+    size = _size(path, name, variables)
     if _is_hdf5(_head(path)):
-        with _opened(path) as h5:
+        with _open_hdf5(path) as h5:
             return np.asarray(h5[name][()]).reshape(size)
     from scipy.io import loadmat
 
-    with _damage(path):
+    with _naming_damage(path):
         return np.asarray(loadmat(path, variable_names=[name])[name]).reshape(size)
 
 
-def _size(path: Path, name: str, there: Variables) -> int:
+def _size(path: Path, name: str, variables: Variables) -> int:
     """Check that a variable is a vector of numbers, and count them."""
-    if name not in there:
-        raise DataError(f"{path.name}: no variable {name!r}", hint=_listed(there))
-    shape, kind = there[name]
+    if name not in variables:
+        raise DataError(f"{path.name}: no variable {name!r}", hint=_variables_hint(variables))
+    shape, kind = variables[name]
     size = int(np.prod(shape, dtype=np.int64))
     if kind not in CLASSES or size == 0 or size != max(shape):
         raise DataError(
@@ -192,24 +192,24 @@ def _size(path: Path, name: str, there: Variables) -> int:
     return size
 
 
-def _listed(there: Variables) -> str:
-    return f"there are: {', '.join(there) or 'none'}"
+def _variables_hint(variables: Variables) -> str:
+    return f"there are: {', '.join(variables) or 'none'}"
 
 
 @contextmanager
-def _damage(path: Path) -> Iterator[None]:
+def _naming_damage(path: Path) -> Iterator[None]:
     """Turn whatever a library makes of a damaged file into one line."""
     try:
         yield
     except SleeptoolsError:
         raise
     except Exception as e:
-        what = str(e).split("\n", 1)[0]
-        raise DataError(f"{path.name}: damaged MATLAB file: {what}") from e
+        message = str(e).split("\n", 1)[0]
+        raise DataError(f"{path.name}: damaged MATLAB file: {message}") from e
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open_hdf5(path: Path) -> Iterator[Any]:
     """Open a file of version 7.3."""
     try:
         import h5py
@@ -218,11 +218,11 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path.name}: a MATLAB 7.3 file, for which the library h5py is needed",
             hint="pip install h5py, or in MATLAB: save(..., '-v7')",
         ) from e
-    with _damage(path), h5py.File(path, "r") as h5:
+    with _naming_damage(path), h5py.File(path, "r") as h5:
         yield h5
 
 
-def _described(h5: Any, name: str) -> tuple[tuple[int, ...], str]:
+def _shape_and_class(h5: Any, name: str) -> tuple[tuple[int, ...], str]:
     """Give shape and class of one entry; what lies in another file is not followed."""
     import h5py
 

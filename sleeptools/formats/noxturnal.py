@@ -37,7 +37,7 @@ AWAKE: Final = (
 WORDS: Final = {
     **dict.fromkeys(AWAKE, "W"),
     **{
-        t: label_schemes.WORDS[t]
+        t: label_schemes.STAGE_WORDS[t]
         for t in ("w", "n1", "n2", "n3", "r", "rem", "?", "unknown", "unscored")
     },
 }
@@ -96,12 +96,12 @@ def read_hypnogram(
     )
 
 
-def _check_duration(row: list[str], seconds: float, where: str) -> None:
+def _check_duration(row: list[str], seconds: float, location: str) -> None:
     """Compare with the column of durations: they differ where the clock was changed that night."""
     if len(row) > DURATION and row[DURATION].strip():
-        said = text_files.parse_number(row[DURATION].strip(), where)
-        if abs(said - seconds) > CUT:
+        duration = text_files.parse_number(row[DURATION].strip(), location)
+        if abs(duration - seconds) > CUT:
             raise DataError(
-                f"{where}: {row[2]!r} lasts {said:g} s, but {seconds:g} s from start to end",
+                f"{location}: {row[2]!r} lasts {duration:g} s, but {seconds:g} s from start to end",
                 hint="was the clock changed that night? export it in a time without summer time",
             )

@@ -39,9 +39,9 @@ def read_hypnogram(
             begin = _clock(xml.text_of(event, "ClockTime"))
         if "stage" not in xml.text_of(event, "EventType").lower():
             continue
-        where = f"{path.name}: stage {concept!r}"
-        onset = text_files.parse_number(xml.text_of(event, "Start"), where)
-        duration = text_files.parse_number(xml.text_of(event, "Duration"), where)
+        location = f"{path.name}: stage {concept!r}"
+        onset = text_files.parse_number(xml.text_of(event, "Start"), location)
+        duration = text_files.parse_number(xml.text_of(event, "Duration"), location)
         events.append((onset, duration, concept.partition("|")[0]))
     length = xml.text_of(root, "EpochLength")
     if epoch_seconds is None and length:

@@ -65,12 +65,12 @@ def read_hypnogram(
                 f"{path.name}: line {i} is {lines[i - 1][:60]!r}; "
                 "expected a date and time, an epoch number and a stage"
             )
-    found = [row.groups() for row in rows if row]
-    times = text_files.parse_moments([t for t, _, _ in found], path.name)
-    numbers = [int(n) for _, n, _ in found]
+    cells = [row.groups() for row in rows if row]
+    times = text_files.parse_moments([t for t, _, _ in cells], path.name)
+    numbers = [int(n) for _, n, _ in cells]
     length = epoch_seconds or _epoch_seconds(times, numbers, path.name)
     stage_labels.check_epoch(length, path.name)
-    events = _events(times, numbers, [s.strip() for _, _, s in found], length, path.name)
+    events = _events(times, numbers, [s.strip() for _, _, s in cells], length, path.name)
     meaning, names = label_schemes.translate_labels(
         (t for _, _, t in events), by=scheme or "sleepsign", source=path.name
     )
@@ -97,13 +97,13 @@ def _events(
 ) -> list[Event]:
     """Place each epoch by its number, which its time must confirm."""
     events: list[Event] = []
-    for i, (at, n, label) in enumerate(zip(times, numbers, labels, strict=True)):
+    for i, (moment, n, label) in enumerate(zip(times, numbers, labels, strict=True)):
         onset = (n - numbers[0]) * length
         if i and n <= numbers[i - 1]:
             raise DataError(f"{source}: epoch {n} follows epoch {numbers[i - 1]}")
-        if abs((at - times[0]).total_seconds() - onset) >= STAMP:
+        if abs((moment - times[0]).total_seconds() - onset) >= STAMP:
             raise DataError(
-                f"{source}: epoch {n} is at {at:%F %T}, expected {onset:g} s after the first, "
+                f"{source}: epoch {n} is at {moment:%F %T}, expected {onset:g} s after the first, "
                 f"{times[0]:%F %T}, for epochs of {length:g} s"
             )
         events.append((onset, length, label))
@@ -152,9 +152,9 @@ def _units(lines: list[str], source: str) -> list[str]:
 def _values(lines: list[str], columns: int, before: int, source: str) -> Samples:
     values = np.empty((len(lines), columns), np.float32)
     for i, line in enumerate(lines):
-        parts = re.split(r"[,\t]", line)[1 : columns + 1]
+        cells = re.split(r"[,\t]", line)[1 : columns + 1]
         try:
-            values[i] = parts
+            values[i] = cells
         except ValueError as e:
             raise DataError(
                 f"{source}: line {before + i + 1} is {line[:60]!r}; expected a time and "
@@ -174,5 +174,5 @@ def _sample_rate(times: list[datetime], count: int, source: str) -> float:
 
 def _signal(label: str, unit: str, rate: float, values: Samples) -> Signal:
     factor = montage.MICROVOLTS.get(unit, 1.0)
-    shown = "uV" if unit in montage.MICROVOLTS else unit
-    return Signal(label, rate, shown, "other", len(values), lambda: values, factor)
+    our_unit = "uV" if unit in montage.MICROVOLTS else unit
+    return Signal(label, rate, our_unit, "other", len(values), lambda: values, factor)

@@ -56,12 +56,12 @@ def read_hypnogram(
     skipped = int(_columns(lines[0]) == COLUMNS)
     events: list[Event] = []
     for i, line in enumerate(lines[skipped:], skipped + 1):
-        parts = [p.strip() for p in line.split(mark)]
-        where = f"{path.name}: line {i}"
-        if len(parts) != len(COLUMNS):
-            raise DataError(f"{where} is {line[:60]!r}; expected init, duration and stage")
-        onset, duration = (text_files.parse_number(p, where) for p in parts[:2])
-        events.append((onset, duration, parts[2]))
+        cells = [p.strip() for p in line.split(mark)]
+        location = f"{path.name}: line {i}"
+        if len(cells) != len(COLUMNS):
+            raise DataError(f"{location} is {line[:60]!r}; expected init, duration and stage")
+        onset, duration = (text_files.parse_number(p, location) for p in cells[:2])
+        events.append((onset, duration, cells[2]))
     return stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, text_files
-from sleeptools.recording.hypnogram import GRID_TOLERANCE, LONGEST, Event, Hypnogram
+from sleeptools.recording.hypnogram import GRID_TOLERANCE, LONGEST_RECORDING, Event, Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
@@ -36,25 +36,25 @@ def read_hypnogram(
     begin = length = 0.0
     for i, line in enumerate(text_files.read_lines(path), 1):
         name, _, value = (p.strip() for p in line.rpartition("\t"))
-        where = f"{path.name}: line {i}"
+        location = f"{path.name}: line {i}"
         if line.startswith("*Duration_sec"):
-            length = text_files.parse_number(value, where)
-            if length > LONGEST:
-                raise DataError(f"{where}: a recording of {length:g} s")
+            length = text_files.parse_number(value, location)
+            if length > LONGEST_RECORDING:
+                raise DataError(f"{location}: a recording of {length:g} s")
         if line.startswith("*"):
             continue
         if not name:
-            raise DataError(f"{where} is {line[:60]!r}; expected a stage, a tab and its end")
-        end = text_files.parse_number(value, where)
+            raise DataError(f"{location} is {line[:60]!r}; expected a stage, a tab and its end")
+        end = text_files.parse_number(value, location)
         if not begin < end <= length + GRID_TOLERANCE:
             raise DataError(
-                f"{where}: the stage ends at {end:g} s, expected {begin:g} to {length:g}"
+                f"{location}: the stage ends at {end:g} s, expected {begin:g} to {length:g}"
             )
         events.append((begin, end - begin, name))
         begin = end
     if not events:
         raise NoStagesError(f"{path.name}: holds no stages")
-    found = stage_labels.from_events(
+    hypnogram = stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
-    return found.padded(length)
+    return hypnogram.padded(length)

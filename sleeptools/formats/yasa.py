@@ -62,10 +62,10 @@ def read_hypnogram(
             raise DataError(f"{path.name}: the times are not one epoch apart")
         begin, epoch_seconds = times[0], epoch_seconds or next(iter(steps), None)
     labels = [r["stage"] for r in rows]
-    found = stage_labels.from_labels(
+    hypnogram = stage_labels.from_labels(
         labels, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
-    return replace(found, begin=begin)
+    return replace(hypnogram, begin=begin)
 
 
 def _check_consecutive(epochs: list[str], source: str) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.recording.stages import (
-    HUMAN,
+    HUMAN_STAGES,
     REASONS,
     SCORED,
     UNANNOTATED,
@@ -26,8 +26,10 @@ Event = tuple[float, float, str]
 """Onset and duration in seconds from the start of the recording, and the annotation's text."""
 
 GRID_TOLERANCE = 0.05  # seconds an annotation may sit beside the epoch grid
-DAY = 86400.0  # s
-LONGEST = 31 * DAY  # seconds; a larger onset is a damaged one, and would fill the memory
+DAY_SECONDS = 86400.0  # s
+LONGEST_RECORDING = (
+    31 * DAY_SECONDS
+)  # seconds; a larger onset is a damaged one, and would fill the memory
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Hypnogram:
     stages
         (epochs,) int8, index into `names`, -1 where unscored.
     names
-        The stage list, `stages.HUMAN` or `stages.MOUSE`.
+        The stage list, `stages.HUMAN_STAGES` or `stages.MOUSE_STAGES`.
     epoch_seconds
         Length of an epoch, s.
     onset
@@ -54,7 +56,7 @@ class Hypnogram:
     """
 
     stages: Stages
-    names: tuple[str, ...] = HUMAN
+    names: tuple[str, ...] = HUMAN_STAGES
     epoch_seconds: float = 30.0
     onset: float = 0.0
     reasons: Stages = field(default_factory=lambda: np.empty(0, np.int8))
@@ -83,13 +85,13 @@ class Hypnogram:
         """Return the part whose epochs lie wholly within a recording of `seconds`."""
         last = int((seconds - self.onset + 1e-6) // self.epoch_seconds)
         first = max(0, int(np.ceil((-self.onset - 1e-6) / self.epoch_seconds)))
-        part = slice(first, max(first, min(last, len(self))))
+        inside = slice(first, max(first, min(last, len(self))))
         return replace(
             self,
-            stages=self.stages[part],
-            reasons=self.reasons[part],
+            stages=self.stages[inside],
+            reasons=self.reasons[inside],
             onset=self.onset + first * self.epoch_seconds,
-            begin=later(self.begin, first * self.epoch_seconds),
+            begin=add_seconds(self.begin, first * self.epoch_seconds),
         )
 
     def placed(self, start: datetime) -> Hypnogram:
@@ -102,7 +104,9 @@ class Hypnogram:
                 return replace(self, onset=(self.begin - start).total_seconds())
             case time():
                 ahead = (datetime.combine(start, self.begin) - start).total_seconds()
-                return replace(self, onset=(ahead + DAY / 2) % DAY - DAY / 2)
+                return replace(
+                    self, onset=(ahead + DAY_SECONDS / 2) % DAY_SECONDS - DAY_SECONDS / 2
+                )
         return self
 
     def recording_start(self) -> datetime | None:
@@ -124,7 +128,7 @@ class Hypnogram:
             reasons=np.concatenate([self.reasons, reasons]),
         )
 
-    def at(self, onsets: npt.NDArray[np.float64]) -> Stages:
+    def stages_at(self, onsets: npt.NDArray[np.float64]) -> Stages:
         """Return the stages of the epochs that start at `onsets`, s; -1 where there is none.
 
         Raises
@@ -132,17 +136,17 @@ class Hypnogram:
         DataError
             If an onset lies beside the epoch grid.
         """
-        place = (onsets - self.onset) / self.epoch_seconds
-        number = np.rint(place).astype(np.int64)
-        if np.any(np.abs(place - number) * self.epoch_seconds > GRID_TOLERANCE):
+        position = (onsets - self.onset) / self.epoch_seconds
+        number = np.rint(position).astype(np.int64)
+        if np.any(np.abs(position - number) * self.epoch_seconds > GRID_TOLERANCE):
             raise DataError(
                 f"scorer {self.scorer!r}: epochs start at {self.onset:g} s and last "
                 f"{self.epoch_seconds:g} s; the other scorer's lie on another grid"
             )
         inside = (number >= 0) & (number < len(self))
-        found = np.full(len(onsets), UNSCORED, np.int8)
-        found[inside] = self.stages[number[inside]]
-        return found
+        stages = np.full(len(onsets), UNSCORED, np.int8)
+        stages[inside] = self.stages[number[inside]]
+        return stages
 
     def events(self, texts: Mapping[str, str] | None = None) -> list[Event]:
         """Join runs of equal stages to (onset, duration, text); unannotated epochs give none.
@@ -154,7 +158,7 @@ class Hypnogram:
         """
         codes = np.where(self.reasons == SCORED, self.stages, -self.reasons)
         bounds = np.flatnonzero(np.diff(codes, prepend=99, append=99))
-        found: list[Event] = []
+        events: list[Event] = []
         for start, stop in itertools.pairwise(bounds):
             code = int(codes[start])
             name = self.names[code] if code >= 0 else REASONS[-code]
@@ -162,11 +166,11 @@ class Hypnogram:
                 continue
             onset = self.onset + float(start) * self.epoch_seconds
             duration = float(stop - start) * self.epoch_seconds
-            found.append((onset, duration, (texts or {}).get(name, name)))
-        return found
+            events.append((onset, duration, (texts or {}).get(name, name)))
+        return events
 
 
-def later(begin: datetime | time | None, seconds: float) -> datetime | time | None:
+def add_seconds(begin: datetime | time | None, seconds: float) -> datetime | time | None:
     """Add seconds to a clock time, past midnight where it has no day."""
     match begin:
         case datetime():
@@ -182,7 +186,7 @@ def from_events(
     events: Iterable[Event],
     scheme: Mapping[str, str],
     *,
-    names: Sequence[str] = HUMAN,
+    names: Sequence[str] = HUMAN_STAGES,
     epoch_seconds: float = 30.0,
     source: str = "hypnogram",
 ) -> Hypnogram:
@@ -214,7 +218,7 @@ def from_events(
     """
     events = list(events)
     for onset, duration, text in events:
-        if not max(abs(onset), abs(onset + duration)) <= LONGEST:
+        if not max(abs(onset), abs(onset + duration)) <= LONGEST_RECORDING:
             raise DataError(f"{source}: {text[:40]!r} lasts from {onset:g} s for {duration:g} s")
     origin = _origin(events, epoch_seconds)
     spans = [_span(event, scheme, origin, epoch_seconds, source) for event in events]
@@ -228,23 +232,23 @@ def from_events(
     reasons = np.full(count, UNANNOTATED, np.int8)
     for start, stop, name in spans:
         stage, reason = stage_number(name, names)
-        part = slice(start, stop)
-        taken = reasons[part] != UNANNOTATED
-        if np.any(taken & ((stages[part] != stage) | (reasons[part] != reason))):
+        span = slice(start, stop)
+        annotated = reasons[span] != UNANNOTATED
+        if np.any(annotated & ((stages[span] != stage) | (reasons[span] != reason))):
             raise DataError(
                 f"{source}: two different stages on the epochs from "
                 f"{origin + start * epoch_seconds:g} s to {origin + stop * epoch_seconds:g} s"
             )
-        stages[part], reasons[part] = stage, reason
+        stages[span], reasons[span] = stage, reason
     return Hypnogram(stages, tuple(names), epoch_seconds, origin, reasons)
 
 
 def _origin(events: Sequence[Event], epoch_seconds: float) -> float:
     """Start of the epoch grid, s: its first annotation's, less the whole epochs before that."""
     first = min((onset for onset, _, _ in events), default=0.0)
-    whole = round(first / epoch_seconds)
-    if abs(first - whole * epoch_seconds) <= GRID_TOLERANCE:
-        return min(whole, 0) * epoch_seconds
+    epochs = round(first / epoch_seconds)
+    if abs(first - epochs * epoch_seconds) <= GRID_TOLERANCE:
+        return min(epochs, 0) * epoch_seconds
     return first - max(first // epoch_seconds, 0) * epoch_seconds
 
 

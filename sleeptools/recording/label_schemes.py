@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sleeptools.errors import DataError, UsageError
-from sleeptools.recording.stages import HUMAN, MOUSE, REASONS
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS
 
 EDF_TEXTS: Final = {
     "Sleep stage W": "W",
@@ -29,7 +29,7 @@ EDF_TEXTS: Final = {
 """Annotation texts of EDF+ hypnograms, R&K and AASM, to a stage or the reason for none."""
 
 
-WORDS: Final[Mapping[str, str]] = {
+STAGE_WORDS: Final[Mapping[str, str]] = {
     **{text.lower(): name for text, name in EDF_TEXTS.items()},
     **dict.fromkeys(("w", "wake", "awake", "stage w"), "W"),
     **{
@@ -55,14 +55,16 @@ class Scheme:
     names
         The stage list, `HUMAN` or `MOUSE`.
     labels
-        Label as written to a stage or one of `REASONS`; `WORDS` are known besides.
-    other
-        What every other label means, `WORDS` included; empty where an unknown label is an error.
+        Stage, or one of `REASONS`, of each label as the file writes it. `STAGE_WORDS` are
+        understood in addition.
+    default
+        Meaning of every label not in `labels`, those of `STAGE_WORDS` included; if empty, an
+        unknown label is an error.
     """
 
     names: tuple[str, ...]
     labels: Mapping[str, str]
-    other: str = ""
+    default: str = ""
 
 
 _RK: Final = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "REM", "6": "movement"}
@@ -72,19 +74,21 @@ _AASM: Final = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "REM"}
 
 
 SCHEMES: Final[Mapping[str, Scheme]] = {
-    "human": Scheme(HUMAN, {}),
-    "mouse": Scheme(MOUSE, {}),
-    "aasm": Scheme(HUMAN, {**_AASM, "-1": "unknown"}),
-    "yasa": Scheme(HUMAN, {**_AASM, "-1": "movement", "-2": "unknown"}),
-    "usleep": Scheme(HUMAN, {**_AASM, "5": "unknown", "6": "unannotated"}),
-    "rk": Scheme(HUMAN, {**_RK, "-1": "unknown"}),
-    "nsrr": Scheme(HUMAN, {**_RK, "9": "unknown"}),
-    "isruc": Scheme(HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}),
-    "accusleepy": Scheme(MOUSE, {"1": "REM", "2": "Wake", "3": "NREM", "-1": "unknown"}),
-    "kjaerby": Scheme(MOUSE, {"0": "Wake", "1": "NREM", "2": "REM", "-1": "unknown"}),
-    "slumbernet": Scheme(MOUSE, {"W": "Wake", "N": "NREM", "R": "REM"}, other="movement"),
+    "human": Scheme(HUMAN_STAGES, {}),
+    "mouse": Scheme(MOUSE_STAGES, {}),
+    "aasm": Scheme(HUMAN_STAGES, {**_AASM, "-1": "unknown"}),
+    "yasa": Scheme(HUMAN_STAGES, {**_AASM, "-1": "movement", "-2": "unknown"}),
+    "usleep": Scheme(HUMAN_STAGES, {**_AASM, "5": "unknown", "6": "unannotated"}),
+    "rk": Scheme(HUMAN_STAGES, {**_RK, "-1": "unknown"}),
+    "nsrr": Scheme(HUMAN_STAGES, {**_RK, "9": "unknown"}),
+    "isruc": Scheme(
+        HUMAN_STAGES, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}
+    ),
+    "accusleepy": Scheme(MOUSE_STAGES, {"1": "REM", "2": "Wake", "3": "NREM", "-1": "unknown"}),
+    "kjaerby": Scheme(MOUSE_STAGES, {"0": "Wake", "1": "NREM", "2": "REM", "-1": "unknown"}),
+    "slumbernet": Scheme(MOUSE_STAGES, {"W": "Wake", "N": "NREM", "R": "REM"}, default="movement"),
     "sleepsign": Scheme(
-        MOUSE,
+        MOUSE_STAGES,
         {
             "N": "NREM",
             "S": "NREM",
@@ -94,7 +98,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         },
     ),
     "sleepsign-unmarked": Scheme(
-        MOUSE,
+        MOUSE_STAGES,
         {
             "N": "NREM",
             "S": "NREM",
@@ -158,16 +162,19 @@ def translate_labels(
         For a number without a scheme, an unknown label, or stages of both lists in one file.
     """
     labels = list(labels)
-    found = list(dict.fromkeys(labels))
-    known, other = (label_scheme(by).labels, label_scheme(by).other) if by else ({}, "")
-    meaning = {t: known.get(t) or other or WORDS.get(" ".join(t.lower().split())) for t in found}
-    unknown = [t for t in found if meaning[t] is None]
+    distinct = list(dict.fromkeys(labels))
+    meanings, default = (label_scheme(by).labels, label_scheme(by).default) if by else ({}, "")
+    meaning = {
+        t: meanings.get(t) or default or STAGE_WORDS.get(" ".join(t.lower().split()))
+        for t in distinct
+    }
+    unknown = [t for t in distinct if meaning[t] is None]
     if unknown:
-        raise _unknown(unknown, known, by, f"{source}: label {labels.index(unknown[0]) + 1}")
-    met = {m for m in meaning.values() if m} - set(REASONS)
-    names = label_scheme(by).names if by else MOUSE if "NREM" in met else HUMAN
-    same = {"W": "Wake"} if names == MOUSE else {"Wake": "W"}
-    stages = {t: same.get(m, m) for t, m in meaning.items() if m}
+        raise _unknown(unknown, meanings, by, f"{source}: label {labels.index(unknown[0]) + 1}")
+    present = {m for m in meaning.values() if m} - set(REASONS)
+    names = label_scheme(by).names if by else MOUSE_STAGES if "NREM" in present else HUMAN_STAGES
+    wake_names = {"W": "Wake"} if names == MOUSE_STAGES else {"Wake": "W"}
+    stages = {t: wake_names.get(m, m) for t, m in meaning.items() if m}
     strange = {m for m in stages.values() if m not in (*names, *REASONS)}
     if strange:
         raise DataError(
@@ -178,22 +185,22 @@ def translate_labels(
 
 
 def _unknown(
-    unknown: Sequence[str], known: Mapping[str, str], by: str | Scheme | None, where: str
+    unknown: Sequence[str], meanings: Mapping[str, str], by: str | Scheme | None, location: str
 ) -> DataError:
-    shown = ", ".join(repr(t[:40]) for t in unknown[:5])
+    examples = ", ".join(repr(t[:40]) for t in unknown[:5])
     if by is None and all(is_number(t) for t in unknown):
         fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
         return DataError(
-            f"{where}: stages are numbers ({shown}), which mean different stages in different "
-            "programs",
+            f"{location}: stages are numbers ({examples}), which mean different stages in "
+            "different programs",
             hint=f"say which with `scheme=NAME`; it could be: {', '.join(fitting or SCHEMES)}",
         )
     long = unknown[0].lower().startswith("sleep stage")
-    alike = [text for text in WORDS if text.startswith("sleep stage") == long]
+    alike = [text for text in STAGE_WORDS if text.startswith("sleep stage") == long]
     return DataError(
-        f"{where}: unknown stage text {shown}"
+        f"{location}: unknown stage text {examples}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
-        hint=f"known texts: {', '.join([*known, *alike])}; `scheme`: {', '.join(SCHEMES)}",
+        hint=f"known texts: {', '.join([*meanings, *alike])}; `scheme`: {', '.join(SCHEMES)}",
     )
 
 

@@ -94,7 +94,7 @@ class Recording:
     facts
         What else is known and travels along, such as `simulated` and `SUBJECT_FACTS`; never a
         patient's name.
-    others
+    other_hypnograms
         What further scorers wrote, in the data set's order; none without a `hypnogram`.
     """
 
@@ -105,12 +105,12 @@ class Recording:
     hypnogram: Hypnogram | None = None
     start: datetime | None = None
     facts: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    others: tuple[Hypnogram, ...] = ()
+    other_hypnograms: tuple[Hypnogram, ...] = ()
 
     @property
     def scorings(self) -> tuple[Hypnogram, ...]:
         """Every scorer's hypnogram, the first scorer's first."""
-        return () if self.hypnogram is None else (self.hypnogram, *self.others)
+        return () if self.hypnogram is None else (self.hypnogram, *self.other_hypnograms)
 
     def scored(self, scorings: Sequence[Hypnogram]) -> Recording:
         """Return the recording with these hypnograms, cut to the signals.
@@ -118,14 +118,14 @@ class Recording:
         How many epochs of each lay before the start and past the end of the signals is counted in
         the facts.
         """
-        kept = [h.clipped(self.seconds) for h in scorings]
+        clipped = [h.clipped(self.seconds) for h in scorings]
         facts = dict(self.facts)
-        for number, (h, k) in enumerate(zip(scorings, kept, strict=True), start=1):
+        for number, (h, k) in enumerate(zip(scorings, clipped, strict=True), start=1):
             before = min(len(h), round((k.onset - h.onset) / h.epoch_seconds))
             facts[before_fact(number)] = before
             facts[past_fact(number)] = len(h) - len(k) - before
-        first = kept[0] if kept else None
-        return replace(self, hypnogram=first, others=tuple(kept[1:]), facts=facts)
+        first = clipped[0] if clipped else None
+        return replace(self, hypnogram=first, other_hypnograms=tuple(clipped[1:]), facts=facts)
 
     @property
     def seconds(self) -> float:
@@ -160,10 +160,10 @@ def past_fact(scorer: int) -> str:
 # --- our own format on disk: docs/formats.md ------------------------------------------------------
 
 RECORDING_KIND = "sleeptools-recording"
-FOLDER_KIND = "sleeptools-recordings"
+RECORDINGS_KIND = "sleeptools-recordings"
 RECORDING_VERSION = 2
 HYPNOGRAM = "hypnogram"
-PREFIX = "signal "
+SIGNAL_PREFIX = "signal "
 
 
 def write_recording(path: Path, recording: Recording, inputs: Mapping[str, object]) -> None:
@@ -176,22 +176,22 @@ def write_recording(path: Path, recording: Recording, inputs: Mapping[str, objec
     """
     scored: dict[str, Stages] = {}
     for number, scoring in enumerate(recording.scorings, start=1):
-        name = _name(number)
+        name = _hypnogram_name(number)
         scored |= {name: scoring.stages, f"{name} reasons": scoring.reasons}
     layout: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
-        PREFIX + s.label: (s.dtype, (s.size,)) for s in recording.signals.values()
+        SIGNAL_PREFIX + s.label: (s.dtype, (s.size,)) for s in recording.signals.values()
     }
     layout |= {name: (np.int8, (len(values),)) for name, values in scored.items()}
 
     def fill(name: str) -> list[npt.NDArray[np.generic]]:
         if name in scored:
             return [scored[name]]
-        return [recording.signals[name.removeprefix(PREFIX)].read()]
+        return [recording.signals[name.removeprefix(SIGNAL_PREFIX)].read()]
 
     store.write_tensors(path, layout, fill, _facts(recording, inputs))
 
 
-def _name(scorer: int) -> str:
+def _hypnogram_name(scorer: int) -> str:
     """Name the array of the first, second, ... scorer."""
     return HYPNOGRAM if scorer == 1 else f"{HYPNOGRAM} {scorer}"
 
@@ -223,30 +223,34 @@ def read_recording(path: Path) -> Recording:
     DataError
         If the file is damaged, of another kind or of a newer version.
     """
-    t = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
-    f = t.facts
-    signals = {s["label"]: _mapped(t[PREFIX + s["label"]], s) for s in f["signals"]}
-    grids = [f["hypnogram"], *f.get("others", [])] if f["hypnogram"] else []
-    scorings = [_scoring(t, i, g) for i, g in enumerate(grids, start=1)]
-    start = datetime.fromisoformat(f["start"]) if f["start"] else None
+    tensors = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
+    facts = tensors.facts
+    signals = {
+        s["label"]: _mapped_signal(tensors[SIGNAL_PREFIX + s["label"]], s) for s in facts["signals"]
+    }
+    grids = [facts["hypnogram"], *facts.get("others", [])] if facts["hypnogram"] else []
+    scorings = [_scoring(tensors, i, g) for i, g in enumerate(grids, start=1)]
+    start = datetime.fromisoformat(facts["start"]) if facts["start"] else None
     return Recording(
-        f["id"],
-        f["subject"],
-        f["night"],
+        facts["id"],
+        facts["subject"],
+        facts["night"],
         signals,
         scorings[0] if scorings else None,
         start,
-        f["facts"],
+        facts["facts"],
         tuple(scorings[1:]),
     )
 
 
-def _scoring(t: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hypnogram:
-    stages, reasons = (np.asarray(t[_name(scorer) + end]) for end in ("", " reasons"))
+def _scoring(tensors: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hypnogram:
+    stages, reasons = (
+        np.asarray(tensors[_hypnogram_name(scorer) + end]) for end in ("", " reasons")
+    )
     return Hypnogram(
         stages, tuple(grid["names"]), grid["epoch_seconds"], grid["onset"], reasons, grid["scorer"]
     )
 
 
-def _mapped(samples: Stored, facts: Mapping[str, Any]) -> Signal:
+def _mapped_signal(samples: Stored, facts: Mapping[str, Any]) -> Signal:
     return Signal(**facts, size=len(samples), read=lambda: samples, dtype=samples.dtype)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-HUMAN: Final = ("W", "N1", "N2", "N3", "REM")
-MOUSE: Final = ("Wake", "NREM", "REM")
+HUMAN_STAGES: Final = ("W", "N1", "N2", "N3", "REM")
+MOUSE_STAGES: Final = ("Wake", "NREM", "REM")
 WAKE: Final = ("W", "Wake")
 UNSCORED: Final = -1
 
@@ -27,7 +27,7 @@ def stage_number(name: str, names: Sequence[str]) -> tuple[int, int]:
     name
         One of `names`, or one of `REASONS`.
     names
-        The stage list in force, for example `HUMAN`.
+        The stage list in force, for example `HUMAN_STAGES`.
 
     Returns
     -------

@@ -26,13 +26,13 @@ from sleeptools.store.files import (
     write_toml,
 )
 from sleeptools.store.folders import Manifest, environment, intact, lock, read_manifest, verify
-from sleeptools.store.parts import Part
+from sleeptools.store.partial_file import PartialFile
 from sleeptools.store.tensors import Array, Tensors, read_tensors, write_arrays, write_tensors
 
 __all__ = [
     "Array",
     "Manifest",
-    "Part",
+    "PartialFile",
     "Tensors",
     "atomic_path",
     "atomic_write",

@@ -20,13 +20,13 @@ from sleeptools.errors import (
 )
 from sleeptools.store import workers
 
-OURS = (StorageError, OutputError, UnavailableError, Stopped)
+BATCH_ERRORS = (StorageError, OutputError, UnavailableError, Stopped)
 """Failures that concern the whole batch, not one recording."""
-LONGEST = 400  # letters of a failure in the last line; failures.csv has all of them
+LONGEST_MESSAGE = 400  # letters of a failure in the last line; failures.csv has all of them
 
 
 @dataclass(frozen=True)
-class Step:
+class FinishedItem:
     """One recording is done: the `number`-th of `total`.
 
     Parameters
@@ -42,10 +42,10 @@ class Step:
     failed: bool = False
 
 
-Progress = Callable[[Step], None]
+OnProgress = Callable[[FinishedItem], None]
 
 
-def ignore(step: Step) -> None:
+def ignore(step: FinishedItem) -> None:
     """Take a step's report and do nothing."""
     del step
 
@@ -53,7 +53,7 @@ def ignore(step: Step) -> None:
 NEW, DONE, CHANGED, DAMAGED = "", "as before", "made again: input changed", "made again: damaged"
 
 
-def state(path: Path, known: Mapping[str, str], is_current: Callable[[], bool]) -> str:
+def state(path: Path, hashes: Mapping[str, str], is_current: Callable[[], bool]) -> str:
     """Tell whether an output is there, whole, and made of the present input.
 
     Parameters
@@ -67,7 +67,7 @@ def state(path: Path, known: Mapping[str, str], is_current: Callable[[], bool]) 
     if not path.exists():
         return NEW
     try:
-        if path.name in known and store.sha256(path) != known[path.name]:
+        if path.name in hashes and store.sha256(path) != hashes[path.name]:
             return DAMAGED
         return DONE if is_current() else CHANGED
     except (DataError, KeyError, TypeError):
@@ -89,10 +89,11 @@ def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) ->
     if not (out / "manifest.json").exists():
         return
     listed = store.read_manifest(out, kind).get("recordings", [])
-    others = [name for name in listed if name not in names]
-    if others:
+    unlisted = [name for name in listed if name not in names]
+    if unlisted:
         raise OutputError(
-            f"{out}: holds {len(others)} recordings that are not in {source}, such as {others[0]}",
+            f"{out}: holds {len(unlisted)} recordings that are not in {source}, "
+            f"such as {unlisted[0]}",
             hint="give another folder, or remove this one",
         )
 
@@ -128,7 +129,7 @@ class Outcome:
             name, text = next(iter(self.failures.items()))
             raise DataError(
                 f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
-                f"failed, the first of them {name}: {textwrap.shorten(text, LONGEST)}",
+                f"failed, the first of them {name}: {textwrap.shorten(text, LONGEST_MESSAGE)}",
                 hint=f"all of them are listed in {folder / 'failures.csv'}",
             )
 
@@ -136,7 +137,7 @@ class Outcome:
 def run(
     items: Iterable[tuple[str, Callable[[], tuple[dict[str, Any], str]]]],
     folder: Path,
-    progress: Progress = ignore,
+    on_progress: OnProgress = ignore,
     *,
     jobs: int = 1,
 ) -> Outcome:
@@ -156,7 +157,7 @@ def run(
     """
     work = list(items)
     names, tasks = [name for name, _ in work], [task for _, task in work]
-    found: dict[str, tuple[dict[str, Any], str]] = {}
+    results: dict[str, tuple[dict[str, Any], str]] = {}
     problems: dict[str, str] = {}
     with workers.stoppable():
         for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
@@ -164,11 +165,12 @@ def run(
             if isinstance(result, Exception):
                 problems[name] = text = _problem(result, name)
             else:
-                found[name] = result
+                results[name] = result
                 text = result[1]
-            progress(Step(name, count, len(names), text, name in problems))
+            on_progress(FinishedItem(name, count, len(names), text, name in problems))
     outcome = Outcome(
-        [found[n][0] for n in names if n in found], {n: problems[n] for n in names if n in problems}
+        [results[n][0] for n in names if n in results],
+        {n: problems[n] for n in names if n in problems},
     )
     outcome.write_failures(folder)
     return outcome
@@ -178,6 +180,6 @@ def _problem(error: Exception, name: str) -> str:
     """Say what went wrong with one recording; what concerns all of them is raised."""
     if isinstance(error, OSError):  # of an input: what concerns outputs has been turned into OURS
         return f"{error.filename or name}: cannot be read: {error.strerror}"
-    if isinstance(error, SleeptoolsError) and not isinstance(error, OURS):
+    if isinstance(error, SleeptoolsError) and not isinstance(error, BATCH_ERRORS):
         return f"{error}; {error.hint}" if error.hint else str(error)
     raise error

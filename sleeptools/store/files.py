@@ -42,20 +42,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be created or written to.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with failing(path, part):
+        with write_errors(path, draft):
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield part
-            with part.open("rb") as file:
+            yield draft
+            with draft.open("rb") as file:
                 os.fsync(file.fileno())
-            settle(part, path)
+            move_into_place(draft, path)
     finally:
-        part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def failing(path: Path, part: Path) -> Iterator[None]:
+def write_errors(path: Path, draft: Path) -> Iterator[None]:
     """Turn what goes wrong with writing `path` through `part` into errors that say so.
 
     Raises as `atomic_path`; an error with another file, or with none, goes through.
@@ -63,7 +63,7 @@ def failing(path: Path, part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        if e.filename not in (None, str(part), str(path), str(path.parent)):
+        if e.filename not in (None, str(draft), str(path), str(path.parent)):
             raise  # an input that could not be read
         if e.errno in DISK_FULL:
             raise StorageError(
@@ -74,9 +74,9 @@ def failing(path: Path, part: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
 
 
-def settle(part: Path, path: Path) -> None:
+def move_into_place(draft: Path, path: Path) -> None:
     """Give a whole file its name, on the disk too."""
-    part.replace(path)
+    draft.replace(path)
     _sync_folder(path.parent)
 
 
@@ -86,7 +86,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
     Raises as `atomic_path`.
     """
-    with atomic_path(path) as part, part.open("wb") as file:
+    with atomic_path(path) as draft, draft.open("wb") as file:
         yield file
         file.flush()
 
@@ -120,10 +120,10 @@ def _sync_folder(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed writer left unfinished in a folder."""
-    for part in folder.glob(".*.part"):
-        pid = part.name.split(".")[-2]
+    for draft in folder.glob(".*.part"):
+        pid = draft.name.split(".")[-2]
         if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
-            part.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -173,7 +173,7 @@ def write_columns(path: Path, table: pl.DataFrame) -> None:
         table.write_csv(file, include_header=False, separator="\t", float_precision=3)
 
 
-def need(path: Path, what: str = "file") -> Path:
+def need(path: Path, noun: str = "file") -> Path:
     """Return the path if it exists.
 
     Raises
@@ -186,7 +186,7 @@ def need(path: Path, what: str = "file") -> Path:
     parent = next(p for p in path.absolute().parents if p.is_dir())
     near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))[:8]
     raise MissingInputError(
-        f"{path}: no such {what}", hint=f"{parent} holds: {', '.join(near) or 'nothing'}"
+        f"{path}: no such {noun}", hint=f"{parent} holds: {', '.join(near) or 'nothing'}"
     )
 
 
@@ -242,10 +242,10 @@ def fingerprint(path: Path) -> dict[str, object]:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(path)}
 
 
-def unchanged(path: Path, known: Mapping[str, Any] | None) -> bool:
+def unchanged(path: Path, recorded: Mapping[str, Any] | None) -> bool:
     """Tell whether a file is the one fingerprinted before (by size and time; then by hash)."""
-    if not known or not path.exists() or path.stat().st_size != known.get("size"):
+    if not recorded or not path.exists() or path.stat().st_size != recorded.get("size"):
         return False
-    if path.stat().st_mtime_ns == known.get("mtime_ns"):
+    if path.stat().st_mtime_ns == recorded.get("mtime_ns"):
         return True
-    return sha256(path) == known.get("sha256")
+    return sha256(path) == recorded.get("sha256")

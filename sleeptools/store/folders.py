@@ -60,25 +60,25 @@ class Manifest:
         )
 
 
-def _peak(who: int) -> int:
+def _peak(processes: int) -> int:
     """Measure the peak memory of this process, or of the largest that it has waited for, MiB."""
-    return resource.getrusage(who).ru_maxrss // 1024
+    return resource.getrusage(processes).ru_maxrss // 1024
 
 
 def environment() -> dict[str, object]:
     """Versions and machine, as they go into every manifest."""
-    found: dict[str, object] = {"python": platform.python_version(), "machine": platform.machine()}
+    facts: dict[str, object] = {"python": platform.python_version(), "machine": platform.machine()}
     for name in ("sleeptools", "numpy", "scipy", "torch", "polars", "pyedflib"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
+            facts[name] = metadata.version(name)
     root = Path(__file__).parents[2]
     if (root / ".git").exists():
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             git = ["git", "-C", str(root), "rev-parse", "HEAD"]
-            found["commit"] = subprocess.run(
+            facts["commit"] = subprocess.run(
                 git, capture_output=True, text=True, check=True
             ).stdout.strip()
-    return found
+    return facts
 
 
 def read_manifest(folder: Path, kind: str, version: int = 1) -> dict[str, Any]:
@@ -120,8 +120,8 @@ def intact(folder: Path, kind: str) -> dict[str, str]:
     """
     if not (folder / "manifest.json").exists():
         return {}
-    found: dict[str, str] = read_manifest(folder, kind)["files"]
-    return found
+    hashes: dict[str, str] = read_manifest(folder, kind)["files"]
+    return hashes
 
 
 def verify(folder: Path) -> list[str]:
@@ -151,11 +151,11 @@ def lock(folder: Path) -> Iterator[None]:
         it queues a job again only when that one has ended.
     """
     path = folder / ".lock"
-    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
-    mine = json.dumps(who | _slurm_start())
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
+    content = json.dumps(owner | _slurm_start())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        while not _claim(path, mine):
+        while not _claim(path, content):
             _take_over(path, folder)
     except OSError as e:
         raise OutputError(
@@ -174,10 +174,10 @@ def _slurm_start() -> dict[str, Any]:
     return {"job": job, "start": int(os.environ.get("SLURM_RESTART_COUNT", "0"))} if job else {}
 
 
-def _claim(path: Path, mine: str) -> bool:
+def _claim(path: Path, content: str) -> bool:
     """Make the lock with its content at once: a link to a finished file, never an empty one."""
     draft = path.with_name(f".lock.{os.getpid()}.part")
-    draft.write_text(mine)
+    draft.write_text(content)
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -191,19 +191,19 @@ def _take_over(path: Path, folder: Path) -> None:
     """Remove a dead process's lock, or raise; two that try at once cannot both succeed."""
     try:
         text = path.read_text()
-        held = json.loads(text)
+        owner = json.loads(text)
     except FileNotFoundError:
         return
     except ValueError:
-        held = {}
-    here = held.get("host") == socket.gethostname()
-    dead = here and not Path(f"/proc/{held.get('pid')}").exists()
-    mine = _slurm_start()
-    again = bool(mine) and held.get("job") == mine["job"] and held["start"] < mine["start"]
-    if not (dead or again):
+        owner = {}
+    same_host = owner.get("host") == socket.gethostname()
+    dead = same_host and not Path(f"/proc/{owner.get('pid')}").exists()
+    job = _slurm_start()
+    requeued = bool(job) and owner.get("job") == job["job"] and owner["start"] < job["start"]
+    if not (dead or requeued):
         raise OutputError(
-            f"{folder}: in use by process {held.get('pid')} on {held.get('host')} "
-            f"since {held.get('since')}",
+            f"{folder}: in use by process {owner.get('pid')} on {owner.get('host')} "
+            f"since {owner.get('since')}",
             hint=f"wait for it; if it is surely gone, remove {path}",
         )
     aside = path.with_name(f".lock.{os.getpid()}.stale")

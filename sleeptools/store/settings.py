@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
-M = TypeVar("M", bound="BaseModel")
+SettingsModel = TypeVar("SettingsModel", bound="BaseModel")
 Nested = dict[str, Any]
 
 
@@ -85,16 +85,16 @@ def settings_table(values: Mapping[str, Any], name: str) -> Nested:
     UsageError
         If there is something else under that name.
     """
-    found = values.get(name, {})
-    if not isinstance(found, Mapping):
+    table = values.get(name, {})
+    if not isinstance(table, Mapping):
         raise UsageError(
-            f"settings: {name} is {found!r}; expected a table",
+            f"settings: {name} is {table!r}; expected a table",
             hint=f"`{name}.NAME=VALUE`, or in a file NAME = VALUE below [{name}]",
         )
-    return dict(found)
+    return dict(table)
 
 
-def resolve(kind: type[M], values: Mapping[str, Any], *, where: str) -> M:
+def resolve(kind: type[SettingsModel], values: Mapping[str, Any], *, section: str) -> SettingsModel:
     """Check settings and fill in the defaults.
 
     Parameters
@@ -113,20 +113,20 @@ def resolve(kind: type[M], values: Mapping[str, Any], *, where: str) -> M:
     """
     from pydantic import ValidationError
 
-    known(values, kind.model_fields, where=where)
+    check_keys(values, kind.model_fields, section=section)
     try:
         return kind.model_validate(dict(values))
     except ValidationError as e:
-        raise UsageError("; ".join(_line(where, error) for error in e.errors())) from e
+        raise UsageError("; ".join(_line(section, error) for error in e.errors())) from e
 
 
-def _line(where: str, error: ErrorDetails) -> str:
-    name = ".".join(str(part) for part in error["loc"])
+def _line(section: str, error: ErrorDetails) -> str:
+    name = ".".join(str(key) for key in error["loc"])
     message = error["msg"][:1].lower() + error["msg"][1:]
-    return f"{where}: {name} = {error['input']!r}: {message}"
+    return f"{section}: {name} = {error['input']!r}: {message}"
 
 
-def known(values: Iterable[str], names: Iterable[str], *, where: str) -> None:
+def check_keys(values: Iterable[str], names: Iterable[str], *, section: str) -> None:
     """Refuse a key that is not among the names.
 
     Raises
@@ -134,12 +134,12 @@ def known(values: Iterable[str], names: Iterable[str], *, where: str) -> None:
     UsageError
         Naming it and the known ones.
     """
-    there = list(names)
+    choices = list(names)
     for key in values:
-        if key not in there:
-            close = difflib.get_close_matches(key, there, 1)
+        if key not in choices:
+            close = difflib.get_close_matches(key, choices, 1)
             raise UsageError(
-                f"{where}: unknown setting {key!r}; there are: {', '.join(there)}",
+                f"{section}: unknown setting {key!r}; there are: {', '.join(choices)}",
                 hint=f"did you mean {close[0]!r}?" if close else None,
             )
 

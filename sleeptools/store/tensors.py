@@ -112,8 +112,8 @@ def read_tensors(path: Path, kind: str = "", version: int = 1) -> Tensors:
             header = json.loads(file.read(length))
             raw = header.pop("__metadata__", {})
             facts = {k: _parse(v) for k, v in raw.items()}
-            whole = np.memmap(path, np.uint8, "r") if size > 8 + length else np.empty(0, np.uint8)
-            arrays = {k: _view(whole, 8 + length, v) for k, v in header.items()}
+            content = np.memmap(path, np.uint8, "r") if size > 8 + length else np.empty(0, np.uint8)
+            arrays = {k: _view(content, 8 + length, v) for k, v in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise DataError(f"{path}: damaged safetensors header: {e}") from e
     check_format(facts, path, kind, version)
@@ -127,13 +127,13 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _view(whole: Array, base: int, entry: Mapping[str, Any]) -> Array:
+def _view(content: Array, base: int, entry: Mapping[str, Any]) -> Array:
     dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
     start, stop = entry["data_offsets"]
     count = int(np.prod(shape, dtype=np.int64))
-    if stop - start != count * dtype.itemsize or base + stop > max(len(whole), base):
+    if stop - start != count * dtype.itemsize or base + stop > max(len(content), base):
         raise ValueError("offsets do not fit the file")
     if not count:
         return np.empty(shape, dtype)
-    view: Array = np.ndarray(shape, dtype, whole, base + start)
+    view: Array = np.ndarray(shape, dtype, content, base + start)
     return view

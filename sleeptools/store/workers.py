@@ -18,11 +18,11 @@ from typing import Any, cast
 
 from sleeptools.errors import DataError, Stopped
 
-Task = Callable[[], Any]
+WorkerTask = Callable[[], Any]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-def run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, Any]]:
+def run(tasks: Sequence[WorkerTask], jobs: int) -> Iterator[tuple[int, Any]]:
     """Run tasks, and give each one's number and its result as soon as it is there.
 
     A task that raises gives the exception as its result; one whose process dies gives a DataError.
@@ -55,7 +55,7 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, Any]]:
             worker.process.join()
 
 
-def _result(task: Task) -> Any:
+def _result(task: WorkerTask) -> Any:
     try:
         return task()
     except Stopped:
@@ -91,7 +91,7 @@ class Worker:
             self.process.start()
         theirs.close()
 
-    def give(self, number: int, task: Task) -> None:
+    def give(self, number: int, task: WorkerTask) -> None:
         """Hand it a task; a dead process is replaced first."""
         if not self.process.is_alive():
             self._start()
@@ -140,8 +140,8 @@ def stoppable() -> Iterator[None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
-    for other in SIGNALS:  # while everything is put away, a second one is not needed
-        signal.signal(other, signal.SIG_IGN)
+    for stop_signal in SIGNALS:  # while everything is put away, a second one is not needed
+        signal.signal(stop_signal, signal.SIG_IGN)
     raise Stopped(
         f"stopped by {signal.Signals(number).name}; what is done is kept",
         hint="run the same command again to continue",

@@ -82,7 +82,8 @@ def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
         raise DataError(
             f"the hypnogram begins {hypnogram.onset:g} s after the recording, which is no whole "
             f"number of {hypnogram.epoch_seconds:g}-s epochs; {to} has no times to say so",
-            hint="write a format with times (edf, bids, luna .annot, usleep .ids), or give `at=0`",
+            hint="write a format with times (edf, bids, luna .annot, usleep .ids), "
+            "or give `start=0`",
         )
     names, first = stage_names(hypnogram), round(ahead)
     if first >= 0:

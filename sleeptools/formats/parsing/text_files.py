@@ -117,7 +117,7 @@ def _encoding(raw: bytes) -> str:
     return next((name for bom, name in BOMS if raw.startswith(bom)), "utf-8")
 
 
-def parse_number(text: str, where: str) -> float:
+def parse_number(text: str, location: str) -> float:
     """Read a decimal number; a comma is not taken for a point.
 
     Raises
@@ -128,7 +128,7 @@ def parse_number(text: str, where: str) -> float:
     if NUMBER.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
     hint = "decimal comma? write a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else None
-    raise DataError(f"{where}: {text[:40]!r} is not a number", hint=hint)
+    raise DataError(f"{location}: {text[:40]!r} is not a number", hint=hint)
 
 
 def parse_clock(text: str) -> time | None:
@@ -145,7 +145,7 @@ def parse_clock(text: str) -> time | None:
         return None
 
 
-def parse_moments(texts: Sequence[str], where: str) -> list[datetime]:
+def parse_moments(texts: Sequence[str], location: str) -> list[datetime]:
     """Read the dates and times of a column, all in the same form.
 
     Where the days could stand before or after the months, the reading with the shorter way from
@@ -158,21 +158,21 @@ def parse_moments(texts: Sequence[str], where: str) -> list[datetime]:
     """
     readings = [r for form in DATES if (r := _moments(texts, form)) is not None]
     if not readings:
-        raise DataError(f"{where}: {texts[0][:40]!r} and what follows are no dates with times")
+        raise DataError(f"{location}: {texts[0][:40]!r} and what follows are no dates with times")
     return min(readings, key=lambda r: max(r) - min(r))
 
 
 def _moments(texts: Sequence[str], form: str) -> list[datetime] | None:
-    found: list[datetime] = []
+    moments: list[datetime] = []
     days: dict[str, datetime] = {}
     for text in texts:
-        day, _, rest = text.replace("T", " ", 1).partition(" ")
-        at = parse_clock(rest.strip())
+        day, _, clock_text = text.replace("T", " ", 1).partition(" ")
+        clock = parse_clock(clock_text.strip())
         try:
             date = days.get(day) or days.setdefault(day, datetime.strptime(day, form))
         except ValueError:
             return None
-        if at is None or not FIRST_YEAR <= date.year <= LAST_YEAR:
+        if clock is None or not FIRST_YEAR <= date.year <= LAST_YEAR:
             return None
-        found.append(datetime.combine(date, at))
-    return found
+        moments.append(datetime.combine(date, clock))
+    return moments

@@ -66,24 +66,24 @@ def electrodes(label: str) -> tuple[str, str] | None:
     """
     text = TAIL.sub("", label.strip())
     for body in (text, PREFIX.sub("", text, count=1)):
-        if pair := _whole(body) or _parted(body) or _joined(key(body)):
+        if pair := _electrode_alone(body) or _pair_with_sign(body) or _pair_without_sign(key(body)):
             return pair
     return None
 
 
-def _whole(text: str) -> tuple[str, str] | None:
+def _electrode_alone(text: str) -> tuple[str, str] | None:
     return (ELECTRODES[key(text)], "") if key(text) in ELECTRODES else None
 
 
-def _parted(text: str) -> tuple[str, str] | None:
+def _pair_with_sign(text: str) -> tuple[str, str] | None:
     for sign in (HYPHENS, OTHER_SIGNS):
-        first, *rest = sign.split(text, maxsplit=1)
-        if rest and key(first) in ELECTRODES and key(rest[0]) in REFERENCES:
-            return ELECTRODES[key(first)], REFERENCES[key(rest[0])]
+        first, *reference = sign.split(text, maxsplit=1)
+        if reference and key(first) in ELECTRODES and key(reference[0]) in REFERENCES:
+            return ELECTRODES[key(first)], REFERENCES[key(reference[0])]
     return None
 
 
-def _joined(text: str) -> tuple[str, str] | None:
+def _pair_without_sign(text: str) -> tuple[str, str] | None:
     """Part "c4a1", where exactly one way makes two electrodes of it."""
     ways = [
         (ELECTRODES[text[:i]], ELECTRODES[text[i:]])
@@ -110,16 +110,16 @@ def canonical(label: str) -> str:
 
 def canonical_names(labels: Iterable[str]) -> dict[str, str]:
     """Give every label of a recording its canonical name, with the names of a known set."""
-    found = {label: canonical(label) for label in labels}
-    there = {key(name) for name in found.values()}
-    for names in _sets_of(there):
-        found |= {label: names[key(label)] for label in found if key(label) in names}
-    return found
+    names = {label: canonical(label) for label in labels}
+    keys = {key(name) for name in names.values()}
+    for known_names in _matching_sets(keys):
+        names |= {label: known_names[key(label)] for label in names if key(label) in known_names}
+    return names
 
 
-def _sets_of(there: set[str]) -> Iterator[dict[str, str]]:
+def _matching_sets(keys: set[str]) -> Iterator[dict[str, str]]:
     for entry in TABLE["sets"].values():
-        if any({key(n) for n in names} <= there for names in entry["signatures"]):
+        if any({key(n) for n in names} <= keys for names in entry["signatures"]):
             yield {key(label): name for label, name in entry["names"].items()}
 
 

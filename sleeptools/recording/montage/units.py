@@ -17,11 +17,11 @@ MICROVOLTS: Final[Mapping[str, float]] = {
 }
 """Factor from a unit as files write it to microvolts."""
 
-ELECTRODES: Final = ("eeg", "eog", "emg", "ecg")
+VOLTAGE_MODALITIES: Final = ("eeg", "eog", "emg", "ecg")
 """Modalities that are voltages; their unit must be known."""
 
-FACTORS: Final = (1e3, 1e6, 1e-3, 1e-6)
-LOOKED_AT: Final = 20_000  # samples at most, spread over the signal
+UNIT_FACTORS: Final = (1e3, 1e6, 1e-3, 1e-6)
+MOST_SAMPLES: Final = 20_000  # samples at most, spread over the signal
 
 
 def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
@@ -40,10 +40,10 @@ def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
     if signal.unit == "uV":
         return signal
     if signal.unit or not assumed:
-        told = f"unit {signal.unit!r}" if signal.unit else "no unit"
+        unit = f"unit {signal.unit!r}" if signal.unit else "no unit"
         hint = f"known units: {', '.join(TABLE['units'])}"
         hint += "" if signal.unit else "; `assume_unit=uV` takes it as microvolts"
-        raise DataError(f"signal {signal.label!r} has {told}; expected a voltage", hint=hint)
+        raise DataError(f"signal {signal.label!r} has {unit}; expected a voltage", hint=hint)
     factor = MICROVOLTS[assumed]
     return replace(signal, unit="uV", gain=signal.gain * factor, offset=signal.offset * factor)
 
@@ -62,15 +62,15 @@ def suspicion(samples: Samples, modality: str) -> str:
     if modality not in TABLE["amplitudes"] or not len(samples):
         return ""
     low, high = TABLE["amplitudes"][modality]
-    some = samples[:: -(-len(samples) // LOOKED_AT)].astype(np.float64)
-    found = float(np.median(np.abs(some - np.median(some))))
-    if low <= found <= high or not np.isfinite(found):
+    subset = samples[:: -(-len(samples) // MOST_SAMPLES)].astype(np.float64)
+    amplitude = float(np.median(np.abs(subset - np.median(subset))))
+    if low <= amplitude <= high or not np.isfinite(amplitude):
         return ""
-    text = f"median amplitude {found:.3g} uV; expected {low:g} to {high:g} uV"
-    factor = next((f for f in FACTORS if low <= found * f <= high), None)
-    if found == 0:
+    text = f"median amplitude {amplitude:.3g} uV; expected {low:g} to {high:g} uV"
+    factor = next((f for f in UNIT_FACTORS if low <= amplitude * f <= high), None)
+    if amplitude == 0:
         return f"flat: half of its samples or more are equal; {text}"
     if factor is None:
         return text
-    how = f"{factor:,.0f}x too small" if factor > 1 else f"{1 / factor:,.0f}x too large"
-    return f"{text}: perhaps {how} (a wrong unit in the file?)"
+    deviation = f"{factor:,.0f}x too small" if factor > 1 else f"{1 / factor:,.0f}x too large"
+    return f"{text}: perhaps {deviation} (a wrong unit in the file?)"

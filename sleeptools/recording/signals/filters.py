@@ -69,10 +69,10 @@ def butterworth(
         If a corner is not below half the sample rate, or the band is empty.
     """
     check(corners, rate)
-    low, *rest = 2 * np.tan(np.pi * np.array(corners) / rate)  # analog, at a sample rate of 1
+    low, *upper = 2 * np.tan(np.pi * np.array(corners) / rate)  # analog, at a sample rate of 1
     prototype = np.exp(1j * np.pi * (2 * np.arange(order) + order + 1) / (2 * order))
     if kind == "bandpass":
-        half, middle = prototype * (rest[0] - low) / 2, np.sqrt(low * rest[0])
+        half, middle = prototype * (upper[0] - low) / 2, np.sqrt(low * upper[0])
         root = np.sqrt(half**2 - middle**2)
         return _sections(
             np.concatenate([half + root, half - root]), (1, -1), 2 * np.arctan(middle / 2)
@@ -82,19 +82,19 @@ def butterworth(
     return _sections(low / prototype, (1, 1), np.pi)
 
 
-def _sections(analog: npt.NDArray[np.complex128], zeros: tuple[int, int], at: float) -> Sections:
+def _sections(analog: npt.NDArray[np.complex128], zeros: tuple[int, int], angle: float) -> Sections:
     """Pair the poles, made digital, with their conjugates; gain 1 at an angular frequency."""
     poles = (1 + analog / 2) / (1 - analog / 2)
     real = np.sort(poles[abs(poles.imag) <= REAL].real)
     pairs = [(p, p.conj()) for p in poles[poles.imag > REAL]]
     pairs += [tuple(real[i : i + 2]) for i in range(0, len(real), 2)]
-    found = np.zeros((len(pairs), 6))
-    z = np.exp(1j * at)
-    for row, pair in zip(found, pairs, strict=True):
+    sections = np.zeros((len(pairs), 6))
+    z = np.exp(1j * angle)
+    for row, pair in zip(sections, pairs, strict=True):
         b, a = np.poly(zeros[: len(pair)]), np.poly(pair).real
         row[: len(b)] = b * abs(np.polyval(a, z) / np.polyval(b, z))
         row[3 : 3 + len(a)] = a
-    return found
+    return sections
 
 
 def notch(hz: float, width: float, rate: float) -> Sections:
@@ -186,15 +186,15 @@ def _run(
     state = steady[:, None, :] * rows[None, :, :1]
     size = max(1, BLOCK // len(rows))
     for start in range(0, rows.shape[-1], size):
-        part = rows[:, start : start + size]
-        part[:], state = sosfilt(sections, part, zi=state)
+        block = rows[:, start : start + size]
+        block[:], state = sosfilt(sections, block, zi=state)
 
 
 def _steady(sections: Sections) -> npt.NDArray[np.float64]:
     """Give the states (sections, 2) of a cascade that a constant 1 has been going through."""
-    found, entering = [], 1.0
+    states, entering = [], 1.0
     for b0, b1, b2, _, a1, a2 in sections:
         leaving = entering * (b0 + b1 + b2) / (1 + a1 + a2)
-        found.append((leaving - b0 * entering, b2 * entering - a2 * leaving))
+        states.append((leaving - b0 * entering, b2 * entering - a2 * leaving))
         entering = leaving
-    return np.array(found)
+    return np.array(states)

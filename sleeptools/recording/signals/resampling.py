@@ -97,10 +97,10 @@ def _taps(up: int, down: int) -> tuple[npt.NDArray[np.float32], int]:
     """
     half = TAPS * max(up, down)
     n = np.arange(-half, half + 1)
-    whole = np.sinc(n / max(up, down)) * np.kaiser(2 * half + 1, BETA)
-    whole *= up / whole.sum()
+    kernel = np.sinc(n / max(up, down)) * np.kaiser(2 * half + 1, BETA)
+    kernel *= up / kernel.sum()
     reach = half // up + 1
     width = -(-(2 * reach + 1) // PANEL) * PANEL
-    place = half + np.arange(up)[:, None] + (reach - np.arange(width)) * up
-    inside = (place >= 0) & (place <= 2 * half)
-    return np.where(inside, whole[place.clip(0, 2 * half)], 0).astype(np.float32), reach
+    index = half + np.arange(up)[:, None] + (reach - np.arange(width)) * up
+    inside = (index >= 0) & (index <= 2 * half)
+    return np.where(inside, kernel[index.clip(0, 2 * half)], 0).astype(np.float32), reach

@@ -64,8 +64,8 @@ def without_baseline(samples: Samples, degree: int) -> Samples:
     basis = _basis(rows.shape[-1], degree)
     out = np.empty_like(rows)
     for i in range(0, len(rows), BLOCK):
-        part = rows[i : i + BLOCK].astype(np.float64)
-        out[i : i + BLOCK] = part - (part @ basis) @ basis.T
+        epochs = rows[i : i + BLOCK].astype(np.float64)
+        out[i : i + BLOCK] = epochs - (epochs @ basis) @ basis.T
     return out.reshape(samples.shape)
 
 

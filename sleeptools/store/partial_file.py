@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sleeptools.store.files import failing, settle, sha256
+from sleeptools.store.files import move_into_place, sha256, write_errors
 
 
-class Part:
+class PartialFile:
     """The beginning of a file, beside the name that it gets when it is whole.
 
     Parameters
@@ -39,27 +39,27 @@ class Part:
         OutputError
             If the file cannot be written.
         """
-        with failing(self.path, self.part):
+        with write_errors(self.path, self.part):
             self.part.parent.mkdir(parents=True, exist_ok=True)
             file = self.part.open("ab", buffering=0)
             file.truncate(size)
 
         def write(data: bytes) -> None:
-            left = memoryview(data)
-            with failing(self.path, self.part):
-                while left:  # a disk that fills takes what it still can
-                    left = left[file.write(left) :]
+            unwritten = memoryview(data)
+            with write_errors(self.path, self.part):
+                while unwritten:  # a disk that fills takes what it still can
+                    unwritten = unwritten[file.write(unwritten) :]
 
         with file:
             yield write
 
     def finish(self, digest: str) -> bool:
         """Give it its name if its SHA-256 is `digest`; if not, remove it and return False."""
-        with failing(self.path, self.part):
+        with write_errors(self.path, self.part):
             if not self.part.exists() or sha256(self.part) != digest:
                 self.part.unlink(missing_ok=True)
                 return False
             with self.part.open("rb") as file:
                 os.fsync(file.fileno())
-            settle(self.part, self.path)
+            move_into_place(self.part, self.path)
         return True
