@@ -18,7 +18,7 @@ SPELLED: Final = {
     "start": "at",
 }
 """Settings whose option has another name."""
-EARLIER: Final = {
+EARLIER_SPELLINGS: Final = {
     "--stand-in": "--match-channels-by-order",
     "--namesakes": "--allow-shared-subject-ids",
 }

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools hypnogram SC4001EC-Hypnogram.edf sub-01_events.tsv")(
-        hypnogram
-    )
+    app.command(
+        "hypnogram", epilog="Example: sleeptools hypnogram SC4001EC-Hypnogram.edf sub-01_events.tsv"
+    )(command)
 
 
-def hypnogram(
+def command(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Hypnogram of any known format.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
     to: Annotated[

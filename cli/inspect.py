@@ -12,10 +12,12 @@ from ._console import emit_json, emit_table, printable, talk
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools inspect raw/SC4001E0-PSG.edf --json")(inspect)
+    app.command("inspect", epilog="Example: sleeptools inspect raw/SC4001E0-PSG.edf --json")(
+        command
+    )
 
 
-def inspect(
+def command(
     paths: Annotated[
         list[Path], typer.Argument(help="Recordings, hypnograms, or folders of them.")
     ],
@@ -36,20 +38,20 @@ def inspect(
     Signals with their rates, units and mapping to the montage; stages with their counts.
     Exits with 65 if a file is damaged; the others are shown all the same.
     """
-    from sleeptools.commands import inspect
+    from sleeptools.commands.inspect import data_sets, files_to_inspect, inspect
     from sleeptools.errors import DataError, SleeptoolsError
     from sleeptools.preprocessing import presets
 
     montage_preset = presets.load(preset) if preset else None
     descriptions, problems = [], []
     for path in (p for p in paths if p.is_dir()):
-        for text in inspect.data_sets(path):
+        for text in data_sets(path):
             talk(f"{path}: {text}")
-    files = inspect.files_to_inspect(paths)
+    files = files_to_inspect(paths)
     for path in files:
         try:
             descriptions.append(
-                inspect.inspect(path, montage_preset, scheme=scheme, epoch_seconds=epoch_seconds)
+                inspect(path, montage_preset, scheme=scheme, epoch_seconds=epoch_seconds)
             )
         except SleeptoolsError as e:
             if len(files) == 1:
@@ -77,8 +79,8 @@ def _show(facts: dict[str, Any]) -> None:
         typer.echo(f"notes: {printable(facts['notes'])}")
     if facts["signals"]:
         keys = ["label", "modality", "sample_rate", "unit", "minimum", "maximum", "samples"]
-        heads = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
-        emit_table("Signals", heads, [[s[k] for k in keys] for s in facts["signals"]])
+        columns = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
+        emit_table("Signals", columns, [[s[k] for k in keys] for s in facts["signals"]])
         rows = [[channel, match or "none"] for channel, match in facts["montage"].items()]
         emit_table("Montage", ["channel", "made of"], rows)
     for problem in facts["problems"]:

@@ -23,10 +23,10 @@ class Drawer(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("list", epilog="Example: sleeptools list models --json")(list_)
+    app.command("list", epilog="Example: sleeptools list models --json")(command)
 
 
-def list_(
+def command(
     drawer: Annotated[Drawer, typer.Argument(metavar="what", help="models, datasets or presets.")],
     folder: Annotated[
         Path | None, typer.Argument(help="List the trained models below this folder instead.")
@@ -37,9 +37,9 @@ def list_(
 
     With a folder, the trained models below it.
     """
-    from sleeptools.commands import list
+    from sleeptools.commands.list import list_drawer
 
-    entries = list.list_drawer(drawer.value, folder)
+    entries = list_drawer(drawer.value, folder)
     if as_json:
         emit_json(entries)
     elif drawer is Drawer.MODELS and folder is None:

@@ -283,7 +283,7 @@ def test_a_unit_is_assumed_only_where_asked() -> None:
     recording = of({"C4-M1": [2.0, 3.0], "SpO2": [97, 98]}, unit="")
     with pytest.raises(DataError, match="'C4-M1' has no unit") as caught:
         montage.pick(recording, [MontageChannel("C4-M1")])
-    assert "--assume-unit uV" in str(caught.value.hint)
+    assert "`assume_unit=uV`" in str(caught.value.hint)
     (made,) = montage.pick(recording, [MontageChannel("C4-M1")], "mV")
     assert (made.unit, made.samples().tolist()) == ("uV", [2000, 3000])
     (saturation,) = montage.pick(recording, [MontageChannel("SpO2")], "mV")
