@@ -1,7 +1,7 @@
-"""The drawers: a folder of modules is a registry, and a module's name is its command-line name.
+"""Find models, data sets, formats and native ops by name: each folder of modules is a registry.
 
-`sleeptools/models/mmasleepnet.py` is the model `mmasleepnet`; an underscore in a file name is a
-hyphen on the command line. This is the one place that imports by name.
+The module `sleeptools/models/mmasleepnet.py` is the model `mmasleepnet` of the command line, where
+an underscore of the file name is a hyphen. A folder of such modules is called a drawer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SINGULAR = {"models": "model", "datasets": "data set", "formats": "format", "ops
 
 
 def names(drawer: str) -> list[str]:
-    """List what is in a drawer, sorted, as written on the command line."""
+    """List the names in a drawer, sorted, as they are written on the command line."""
     files = (ROOT / FOLDERS.get(drawer, drawer)).glob("*.py")
     return sorted(f.stem.replace("_", "-") for f in files if not f.stem.startswith("_"))
 
@@ -30,14 +30,14 @@ def load(drawer: str, name: str) -> ModuleType:
     Parameters
     ----------
     drawer
-        "models", "datasets", "formats" or "ops".
+        "models", "datasets", "formats", "ops" or "networks".
     name
         As written on the command line, for example "sleep-edf".
 
     Raises
     ------
     UsageError
-        For a name that is not there; the message lists those that are.
+        For an unknown name; the message lists the known ones.
     """
     choices = names(drawer)
     if name not in choices:

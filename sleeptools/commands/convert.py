@@ -77,7 +77,7 @@ def convert(
     batch.refuse_mixing(raw, recordings, KIND, [s.id for s in sources])
     lacking = datasets.absent(module, raw, sources, subset)
     manifest = store.Manifest(KIND, VERSION, {"subset": subset, "absent": lacking})
-    known = store.intact(recordings, KIND)
+    known = store.listed_hashes(recordings, KIND)
     reader = partial(module.read, allow_truncated=allow_truncated)
     read = partial(true_stages.reading, reader, raw)
     with store.lock(recordings):

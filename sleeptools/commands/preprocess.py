@@ -77,7 +77,7 @@ def preprocess(
     _refuse_other(preset, out)
     batch.refuse_mixing(recordings, out, EPOCHS_KIND, readers)
     manifest = store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, {"subset": subset})
-    known = store.intact(out, EPOCHS_KIND)
+    known = store.listed_hashes(out, EPOCHS_KIND)
     with store.lock(out):
         items = [
             (n, partial(_one, preset, r, out / f"{n}.safetensors", known))

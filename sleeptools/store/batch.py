@@ -1,4 +1,4 @@
-"""Work on many recordings: one failure stops none of the others, and every failure is written."""
+"""Process many recordings: a failure does not stop the others and is listed in failures.csv."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from sleeptools.errors import (
 from sleeptools.store import workers
 
 BATCH_ERRORS = (StorageError, OutputError, UnavailableError, Stopped)
-"""Failures that concern the whole batch, not one recording."""
+"""Errors that concern the whole batch, not one recording, and so stop it."""
 LONGEST_MESSAGE = 400  # letters of a failure in the last line; failures.csv has all of them
 
 
 @dataclass(frozen=True)
 class FinishedItem:
-    """One recording is done: the `number`-th of `total`.
+    """Report on one recording or file, finished as the `number`-th of `total`.
 
     Parameters
     ----------
+    id
+        Name of the recording or file.
     text
-        What came out, or why it failed.
+        Summary of the result, or why it failed.
     """
 
     id: str
@@ -45,24 +47,24 @@ class FinishedItem:
 OnProgress = Callable[[FinishedItem], None]
 
 
-def ignore(step: FinishedItem) -> None:
-    """Take a step's report and do nothing."""
-    del step
+def ignore(finished: FinishedItem) -> None:
+    """Do nothing with a report: the default of `on_progress`."""
+    del finished
 
 
 NEW, DONE, CHANGED, DAMAGED = "", "as before", "made again: input changed", "made again: damaged"
 
 
 def state(path: Path, hashes: Mapping[str, str], is_current: Callable[[], bool]) -> str:
-    """Tell whether an output is there, whole, and made of the present input.
+    """Tell the state of an output file: `NEW` (missing), `DONE`, `CHANGED` or `DAMAGED`.
 
     Parameters
     ----------
-    known
-        Hashes from the folder's manifest, by file name; a file that an interrupted command left
-        is not among them and is taken as it was written, whole.
+    hashes
+        SHA-256 by file name, from the folder's manifest. A file that an interrupted command left
+        is not among them; it is complete, because a file gets its name only when complete.
     is_current
-        Whether the file was made of the present input.
+        Tells whether the file was made from the present input.
     """
     if not path.exists():
         return NEW
@@ -75,7 +77,16 @@ def state(path: Path, hashes: Mapping[str, str], is_current: Callable[[], bool])
 
 
 def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) -> None:
-    """Refuse to write into the input, or to forget recordings that a folder already lists.
+    """Refuse to write into the input folder, or into a folder that lists other recordings.
+
+    Parameters
+    ----------
+    source, out
+        Input and output folder.
+    kind
+        Format name of the output folder, for example "sleeptools-epochs".
+    names
+        The recordings to be written.
 
     Raises
     ------
@@ -100,14 +111,24 @@ def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) ->
 
 @dataclass(frozen=True)
 class Outcome:
-    """Rows of what worked and what did not, by recording, or by what else `noun` says."""
+    """Result of a batch.
+
+    Parameters
+    ----------
+    rows
+        A row of the index for each recording that succeeded.
+    failures
+        Message by recording that failed.
+    noun
+        What was processed: a recording, or a file.
+    """
 
     rows: list[dict[str, Any]]
     failures: dict[str, str]
     noun: str = "recording"
 
     def write_failures(self, folder: Path) -> None:
-        """List them in `folder`/failures.csv; without any, there is no such file."""
+        """List the failures in `folder`/failures.csv; without failures, remove that file."""
         path = folder / "failures.csv"
         if not self.failures:
             path.unlink(missing_ok=True)
@@ -118,7 +139,7 @@ class Outcome:
         store.write_text(path, pl.DataFrame(columns).write_csv())
 
     def raise_failures(self, folder: Path) -> None:
-        """Raise if anything failed, now that the rest is done.
+        """Raise if anything failed, at the end of the batch.
 
         Raises
         ------
@@ -141,19 +162,24 @@ def run(
     *,
     jobs: int = 1,
 ) -> Outcome:
-    """Run one piece of work per recording; list the failures in `folder`/failures.csv.
+    """Process every recording, and list the failures in `folder`/failures.csv.
 
     Parameters
     ----------
     items
-        Name of a recording and the work, which returns its row of the index and a line of text.
+        Name of each recording, and a function that processes it and returns its row of the index
+        and a line of text.
+    folder
+        Output folder.
+    on_progress
+        Called after every recording.
     jobs
-        How many processes; the outcome is the same for any number.
+        Number of processes; it does not change the result.
 
     Raises
     ------
     Stopped
-        At a stop signal; what is done is kept.
+        At a stop signal; recordings finished until then are kept.
     """
     work = list(items)
     names, tasks = [name for name, _ in work], [task for _, task in work]
@@ -177,8 +203,8 @@ def run(
 
 
 def _problem(error: Exception, name: str) -> str:
-    """Say what went wrong with one recording; what concerns all of them is raised."""
-    if isinstance(error, OSError):  # of an input: what concerns outputs has been turned into OURS
+    """Describe the failure of one recording; an error that concerns all of them is raised."""
+    if isinstance(error, OSError):  # of an input: store turns those of outputs into BATCH_ERRORS
         return f"{error.filename or name}: cannot be read: {error.strerror}"
     if isinstance(error, SleeptoolsError) and not isinstance(error, BATCH_ERRORS):
         return f"{error}; {error.hint}" if error.hint else str(error)
