@@ -1,4 +1,4 @@
-"""The labels that scoring programs write for a stage, and the schemes that say what they mean.
+"""Label schemes: what the labels that scoring programs write mean as sleep stages.
 
 A bare number means nothing without a scheme: 4 is REM in one program and deep sleep in another.
 """
@@ -26,7 +26,7 @@ EDF_TEXTS: Final = {
     "Sleep stage ?": "unknown",
     "Movement time": "movement",
 }
-"""Annotation texts of EDF+ hypnograms, R&K and AASM, to a stage or the reason for none."""
+"""Stage, or reason for being unscored, by annotation text of EDF+ hypnograms (R&K and AASM)."""
 
 
 STAGE_WORDS: Final[Mapping[str, str]] = {
@@ -43,17 +43,17 @@ STAGE_WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("m", "mt", "movement", "art", "artefact", "artifact"), "movement"),
     **dict.fromkeys(("unannotated", "out_of_bounds", "n/a", "l", "g", "gap"), "unannotated"),
 }
-"""What programs call a stage, in lower case, to a stage or the reason for none."""
+"""Stage, or reason for being unscored, by the names that programs use, in lower case."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What a program's numbers or letters mean.
+    """The meaning of a program's labels, such as numbers or letters.
 
     Parameters
     ----------
     names
-        The stage list, `HUMAN` or `MOUSE`.
+        The stage list, `HUMAN_STAGES` or `MOUSE_STAGES`.
     labels
         Stage, or one of `REASONS`, of each label as the file writes it. `STAGE_WORDS` are
         understood in addition.
@@ -115,16 +115,17 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         },
     ),
 }
-"""Named schemes. SleepSign marks an epoch with an artefact by "*": unscored, or not, by scheme."""
+"""Label schemes by name. SleepSign marks an epoch with an artefact by "*": such an epoch is
+unscored in the scheme "sleepsign", and keeps its stage in "sleepsign-unmarked"."""
 
 
 def label_scheme(name: str | Scheme) -> Scheme:
-    """Return a named scheme, or the one given.
+    """Return the scheme of a name; a `Scheme` is returned as it is.
 
     Raises
     ------
     UsageError
-        For a name that is not there.
+        For an unknown name; the hint lists the known ones.
     """
     if isinstance(name, Scheme):
         return name
@@ -136,14 +137,14 @@ def label_scheme(name: str | Scheme) -> Scheme:
 def translate_labels(
     labels: Iterable[str], *, by: str | Scheme | None, source: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Give the meaning of the labels of a file, and the stage list they belong to.
+    """Find the meaning of a file's labels, and the stage list they belong to.
 
-    Without a scheme, NREM makes it a mouse's stage list, anything else a human one.
+    Without a scheme, the stage list is that of mice if a label means NREM, else the human one.
 
     Parameters
     ----------
     labels
-        As the file has them.
+        The labels as the file writes them.
     by
         A scheme or its name; needed for bare numbers.
     source
@@ -152,14 +153,14 @@ def translate_labels(
     Returns
     -------
     meaning
-        Label to a stage or one of `REASONS`.
+        Stage, or one of `REASONS`, by label.
     names
         The stage list.
 
     Raises
     ------
     DataError
-        For a number without a scheme, an unknown label, or stages of both lists in one file.
+        For a number without a scheme, an unknown label, or stages of mice and humans in one file.
     """
     labels = list(labels)
     distinct = list(dict.fromkeys(labels))
@@ -205,5 +206,5 @@ def _unknown(
 
 
 def is_number(text: str) -> bool:
-    """Tell a bare number, which means nothing without a scheme."""
+    """Tell whether a label is a bare number, which means nothing without a scheme."""
     return text.lstrip("+-").replace(".", "", 1).isdecimal()

@@ -1,4 +1,4 @@
-"""What a channel is: its modality and canonical name, its unit, and the montage of a model."""
+"""Channels of a recording: canonical names, modalities and units, and the montage of a model."""
 
 from sleeptools.recording.montage.channels import Match, MontageChannel, match, pick
 from sleeptools.recording.montage.names import MODALITIES, canonical, canonical_names, modality

@@ -1,8 +1,8 @@
-"""The montage of a model: which of a recording's signals serve, and how they are referenced.
+"""Derive the channels of a montage from the signals of a recording.
 
-A wanted channel is looked for by its label, then by its canonical name, then as the difference of
-two signals of one reference: C4 - M1, C4 - (M1 + M2) / 2, or E1 - E2 as the negative of E2 - E1.
-Two signals that answer to one name are an error, because taking the first would be a guess.
+A channel is searched by its label, then by its canonical name, then as the difference of two
+signals with a common reference: C4 - M1, C4 - (M1 + M2) / 2, or E1 - E2 as the negative of E2 - E1.
+Two signals of the same canonical name are an error, because taking the first would be a guess.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 
 @dataclass(frozen=True)
 class MontageChannel:
-    """One channel of a montage, as a preset writes it.
+    """One channel of a montage, as a preset defines it.
 
     Parameters
     ----------
     name
-        What it is called from here on, for example "EEG C4-M1".
+        Name of the channel in the epochs, for example "EEG C4-M1".
     any_of
-        What serves as it, the best first: labels, canonical names, or pairs of electrodes to be
-        subtracted; the name itself if left out.
+        Signals that can serve as the channel, the best first: labels, canonical names, or pairs of
+        electrodes to be subtracted; the name itself if left out.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
@@ -38,7 +38,7 @@ class MontageChannel:
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """What serves as it, with the fallbacks of the table."""
+        """Signals that can serve as the channel, those of the table of fallbacks last."""
         choices = self.any_of or (self.name,)
         fallbacks = (
             f for w in choices for f in names.TABLE["fallbacks"].get(names.canonical(w), ())
@@ -48,14 +48,14 @@ class MontageChannel:
 
 @dataclass(frozen=True)
 class Match:
-    """How a channel is made: the sum of signals, each times its weight.
+    """A channel as a weighted sum of a recording's signals.
 
     Parameters
     ----------
     name
-        Of the channel.
+        Name of the channel.
     terms
-        Label and weight of every signal in it.
+        Label and weight of every signal in the sum.
     """
 
     name: str
@@ -74,12 +74,12 @@ Terms = tuple[tuple[str, float], ...]
 
 
 def match(recording: Recording, channel: MontageChannel) -> Match:
-    """Find what serves as a channel in a recording.
+    """Find the signals of a recording from which a channel of the montage is derived.
 
     Raises
     ------
     DataError
-        If nothing does, or more than one signal answers to the name; the hint lists what is there.
+        If there are none, or the name is ambiguous; the hint lists the recording's labels.
     """
     canonical = names.canonical_names(recording.signals)
     try:
@@ -107,7 +107,7 @@ def _single_label(labels: Sequence[str]) -> str:
 
 
 def _direct(canonical: Mapping[str, str], candidate: str) -> Terms:
-    """Find one signal by its label, "NAME#1" being the first of several, or by its one name."""
+    """Find a signal by its label ("NAME#1" is the first of several) or by its canonical name."""
     first = candidate.removesuffix("#1")
     if first in canonical and (first != candidate or f"{first}#2" not in canonical):
         return ((first, 1.0),)
@@ -116,7 +116,7 @@ def _direct(canonical: Mapping[str, str], candidate: str) -> Terms:
 
 
 def _difference(canonical: Mapping[str, str], candidate: str) -> Terms:
-    """Make a pair of electrodes by subtracting signals of one reference."""
+    """Find signals with a common reference whose difference is a pair of electrodes."""
     pair = names.electrodes(candidate)
     if pair is None or not pair[1]:
         return ()
@@ -146,17 +146,18 @@ def _close_names_hint(canonical: Mapping[str, str], channel: MontageChannel) -> 
 def pick(
     recording: Recording, montage: Sequence[MontageChannel], assumed_unit: str = ""
 ) -> list[Signal]:
-    """Give a montage's signals, in the montage's order and by the montage's names.
+    """Derive the channels of a montage, in its order and under its names; voltages in microvolts.
 
     Parameters
     ----------
     assumed_unit
-        Unit of voltages whose file names none; none is assumed if empty.
+        Unit of voltages for which the file gives none; if empty, such a signal is an error.
 
     Raises
     ------
     DataError
-        If a signal is missing or ambiguous, or a voltage's unit is not known.
+        If a channel is missing or ambiguous, a voltage has no known unit, or the signals of one
+        channel have different sample rates.
     """
     return [_derived_signal(recording, match(recording, c), assumed_unit) for c in montage]
 
@@ -188,7 +189,7 @@ def _derived_signal(recording: Recording, match: Match, assumed_unit: str) -> Si
 
 
 def _sum(signals: Sequence[Signal], weights: Sequence[float]) -> Samples:
-    """Add signals up; two of them are in memory at a time."""
+    """Compute a weighted sum of signals, with two of them in memory at a time."""
     out = signals[0].samples()[: min(s.size for s in signals)]
     out *= np.float32(weights[0])
     for signal, weight in zip(signals[1:], weights[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Units of voltages, and whether an amplitude can be that of a body in the unit it claims."""
+"""Units of voltages: conversion to microvolts, and a check for physiologically plausible values."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from sleeptools.recording.recording import Samples, Signal
 MICROVOLTS: Final[Mapping[str, float]] = {
     name: unit["factor"] for unit in TABLE["units"].values() for name in unit["names"]
 }
-"""Factor from a unit as files write it to microvolts."""
+"""Factor to microvolts, by unit as files write it."""
 
 VOLTAGE_MODALITIES: Final = ("eeg", "eog", "emg", "ecg")
-"""Modalities that are voltages; their unit must be known."""
+"""Modalities measured as voltages, whose unit must be known."""
 
 UNIT_FACTORS: Final = (1e3, 1e6, 1e-3, 1e-6)
 MOST_SAMPLES: Final = 20_000  # samples at most, spread over the signal
 
 
 def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
-    """Return a voltage's signal in microvolts.
+    """Return a signal that is a voltage with its unit converted to microvolts.
 
     Parameters
     ----------
     assumed
-        Unit of a signal whose file names none; one of `MICROVOLTS`, or empty.
+        Unit if the file gives none: one of `MICROVOLTS`, or empty.
 
     Raises
     ------
     DataError
-        If its unit is no voltage, or none is named and none assumed.
+        If the unit is not one of a voltage, or is missing and none is assumed.
     """
     if signal.unit == "uV":
         return signal
@@ -49,15 +49,17 @@ def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
 
 
 def suspicion(samples: Samples, modality: str) -> str:
-    """Tell why an amplitude cannot be right, or "".
+    """Describe why an amplitude is implausible for its modality; "" if it is plausible.
 
-    The median distance from the median must lie in the table's range for the modality; where a
-    factor of 1,000 or 1,000,000 would bring it there, the factor is named.
+    The median absolute deviation from the median must lie in the range that names.toml has for the
+    modality; if a factor of 1,000 or 1,000,000 would bring it there, the text says so.
 
     Parameters
     ----------
     samples
-        (n,) uV.
+        (n,) float32, uV.
+    modality
+        One of `MODALITIES`; those without a range are always plausible.
     """
     if modality not in TABLE["amplitudes"] or not len(samples):
         return ""
