@@ -1,8 +1,8 @@
-"""Files of the field, one module per format, told apart by their content and never by their name.
+"""Read and write the file formats of the field, one module each, recognised by their content.
 
 A format module has `accepts(path, head)` and one or both of `read(path)` and
-`read_hypnogram(path, scheme, epoch_seconds)`. One that is written has
-`write_hypnogram(hypnogram, path)`, the endings `SUFFIXES` that mean it and nothing else, and
+`read_hypnogram(path, scheme, epoch_seconds)`. A format that can be written has
+`write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file endings that mean this format only, and
 `sidecar(path)` if it writes a second file.
 """
 
@@ -17,18 +17,18 @@ from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.recording import Recording
 
-HEAD = 4096  # bytes shown to `accepts`
+HEAD = 4096  # bytes of a file's start that `accepts` gets
 
 
 def find(path: Path) -> ModuleType:
-    """Find the format of a file.
+    """Find the module for a file's format.
 
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     DataError
-        If no format knows it; the message shows how the file starts.
+        If its format is unknown; the message shows how the file starts.
     """
     with store.need(path).open("rb") as file:
         head = file.read(HEAD)
@@ -43,7 +43,15 @@ def find(path: Path) -> ModuleType:
 
 
 def read(path: Path) -> Recording:
-    """Read a recording of any known format; samples stay on the disk until asked for."""
+    """Read a recording of any known format; samples stay on the disk until they are used.
+
+    Raises
+    ------
+    AnnotationsOnlyError
+        If files of this format hold no signals.
+    DataError
+        If the format is unknown, or the file is damaged.
+    """
     recording: Recording = _reader(path, "read")(path)
     return recording
 
@@ -56,16 +64,17 @@ def read_hypnogram(
     Parameters
     ----------
     scheme
-        A scheme, or the name of one of `label_schemes.SCHEMES`; needed for bare numbers.
+        What the labels mean: a scheme, or a name in `label_schemes.SCHEMES`; needed for bare
+        numbers.
     epoch_seconds
-        Length of an epoch where the file does not tell it, 1 to 60 s.
+        Length of an epoch, 1 to 60 s, if the file does not say it.
 
     Raises
     ------
     UsageError
-        For an unknown scheme or an impossible length.
+        For an unknown scheme, or a length of an epoch outside 1 to 60 s.
     DataError
-        If no format knows the file, or it is damaged, ambiguous, or without stages.
+        If the format is unknown, or the file is damaged, ambiguous, or without stages.
     """
     if epoch_seconds is not None and not 1 <= epoch_seconds <= 60:  # noqa: PLR2004 - s
         raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to 60 s")
@@ -75,18 +84,23 @@ def read_hypnogram(
 
 
 def writers() -> list[str]:
-    """Name the formats that hypnograms are written in."""
+    """List the formats in which hypnograms can be written."""
     every = ((n, registry.load("formats", n)) for n in registry.names("formats"))
     return [name for name, module in every if hasattr(module, "write_hypnogram")]
 
 
 def writer(path: Path, to: str | None = None) -> ModuleType:
-    """Find the format to write, by its name or by the path's ending where that tells it.
+    """Find the module of the format to write, by the format's name or by the path's ending.
+
+    Parameters
+    ----------
+    to
+        Name of the format; by the path's ending if left out.
 
     Raises
     ------
     UsageError
-        For a format that is not written, or an ending that could mean several.
+        For a format that cannot be written, or an ending that does not determine the format.
     """
     names = writers()
     if to is not None and to not in names:
@@ -104,24 +118,24 @@ def writer(path: Path, to: str | None = None) -> ModuleType:
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path, *, to: str | None = None) -> list[str]:
-    """Write a hypnogram, replacing what is there.
+    """Write a hypnogram; an existing file is replaced.
 
     Parameters
     ----------
     to
-        Name of a format; by the path's ending if left out.
+        Name of the format; by the path's ending if left out.
 
     Returns
     -------
     notes
-        What the format cannot carry, and so is merged or left out; nothing if it carries all.
+        What the format cannot represent and is therefore merged or left out; usually empty.
 
     Raises
     ------
     UsageError
         As `writer`.
     DataError
-        If the format has no such stages, or no way to say when the epochs begin.
+        If the format has no word for a stage, or cannot represent when the epochs begin.
     """
     notes: list[str] = writer(path, to).write_hypnogram(hypnogram, path)
     return notes

@@ -1,9 +1,8 @@
-"""BIDS `*_events.tsv` with its sidecar `*_events.json`: onset, duration and a column of stages.
+"""BIDS events, `*_events.tsv` with `*_events.json`: onset, duration and a column of stages.
 
-The specification's "Task events"; there is no standard of its own for stages yet, so the column is
-`trial_type`, or `stage` or `sleep_stage` where a file has it. The sidecar says how long an epoch
-is and which stage list it is (`EpochLength`, `StageNames`), as a hypnogram needs and the table
-alone does not tell.
+BIDS describes such tables as "Task events" and has no standard for sleep stages yet: the column is
+`stage`, `sleep_stage` or `trial_type`. The .json file, called the sidecar, has what the table
+alone does not say: the length of an epoch and the stage list (`EpochLength`, `StageNames`).
 """
 
 from __future__ import annotations
@@ -38,26 +37,26 @@ LEVELS: Final = {
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its first two columns and a column that can hold stages."""
+    """Recognise the format by its first two columns and a column that can hold stages."""
     del path
     columns = text_files.header_cells(head, "\t")
     return columns[:2] == ["onset", "duration"] and any(c in columns for c in STAGE_COLUMNS)
 
 
 def sidecar(path: Path) -> Path:
-    """Path of the JSON file beside a table."""
+    """Path of the JSON file that belongs to a table."""
     return path.with_suffix(".json")
 
 
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read stages with their onsets; events of `trial_type` that are no stage are passed over.
+    """Read stages with their onsets; entries of `trial_type` that are not stages are ignored.
 
     Raises
     ------
     DataError
-        For a malformed row, an unknown stage, or stages that overlap or leave the epoch grid.
+        For a malformed row, an unknown stage, or stages that overlap or are off the epoch grid.
     """
     rows = text_files.read_table(path, "\t")
     facts = _facts(sidecar(path))
@@ -89,7 +88,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write the table and its sidecar; everything is carried."""
+    """Write the table and its sidecar; return notes on what the format cannot represent."""
     events, notes = stage_words.stage_events(hypnogram, WORDS, "bids")
     scorer = " ".join(hypnogram.scorer.split()) or "n/a"
     lines = [

@@ -1,9 +1,10 @@
-"""Luna's interval annotations (`.annot`): class, instance, channel, start, stop, meta; tabs.
+"""Luna annotations: read and write .annot files of intervals, and write .eannot files of epochs.
 
-The reduced forms have four (class, instance, start, stop) or three columns (class, start, stop).
-Times are seconds, clock times hh:mm:ss, elapsed times 0+hh:mm:ss or epochs e:N; a stop may be a
-duration (+S) or "..." for the next row's start. Stages are W N1 N2 N3 R, NR for mice, M movement,
-? unknown. An `.eannot` has a label a line and is read as `labels`.
+An .annot file has six columns (class, instance, channel, start, stop, meta), separated by tabs, or
+four (class, instance, start, stop), or three (class, start, stop). Times are seconds, clock times
+hh:mm:ss, elapsed times 0+hh:mm:ss or epochs e:N; a stop may be a duration (+S) or "...", the start
+of the next row. Stages are W N1 N2 N3 R, NR for mice, M movement, ? unknown. An .eannot file has
+one label per line and is read by `formats.labels`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sleeptools.recording.hypnogram import Event, Hypnogram
 
 SUFFIXES: Final = (".annot", ".eannot")
 HEADER: Final = ("class", "instance", "channel", "start", "stop", "meta")
-START_COLUMN: Final = {6: 3, 4: 2, 3: 1}  # by the number of columns
+START_COLUMN: Final = {6: 3, 4: 2, 3: 1}  # by number of columns
 CLASSES: Final = {
     "W": "W",
     "Wake": "W",
@@ -37,13 +38,13 @@ CLASSES: Final = {
 }
 LABELS: Final = {**CLASSES, "unannotated": "?"}
 DAY: Final = 86400.0  # s
-EARLIER: Final = 6 * 3600.0  # s; clock times so far before the first stage are the same night's
+EARLIER: Final = 6 * 3600.0  # s; clock times up to this long before the first stage precede it
 TIME: Final = r"(-?\d+(\.\d+)?|(0\+)?\d{1,2}[:.]\d\d[:.]\d\d(\.\d+)?|e:\d+(:[\d.]+){0,2})"
 ROW: Final = re.compile(rf"\S[^\t]*\t([^\t]*\t){{0,2}}{TIME}\t(\.|\.\.\.|\+?{TIME})(\t.*)?")
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its header, or by a row with a class, a start and a stop."""
+    """Recognise the format by its header, or by a row with a class, a start and a stop."""
     del path
     rows = [t for t in text_files.head_lines(head) if t.strip() and not t.startswith("#")]
     return bool(rows) and (_is_header(rows[0]) or bool(ROW.fullmatch(rows[0])))
@@ -57,14 +58,16 @@ def _is_header(line: str) -> bool:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read the annotations whose class is a stage; those of other classes are passed over.
+    """Read the annotations whose class is a stage, and ignore those of other classes.
 
-    Clock times past midnight count on; `begin` is that of the first stage.
+    If the file has clock times, `begin` of the hypnogram is that of the first stage, and earlier
+    times of day are past midnight.
 
     Raises
     ------
     DataError
-        For a malformed row, clock times among seconds, or stages that overlap or leave the grid.
+        For a malformed row, clock times mixed with seconds, or stages that overlap or are off the
+        epoch grid.
     NoStagesError
         If there are no annotations.
     """
@@ -89,7 +92,7 @@ def read_hypnogram(
 
 @dataclass(frozen=True)
 class Interval:
-    """A line's class and times as written, and where it stands."""
+    """A row of the file: its class and its times as written, and file and line for messages."""
 
     name: str
     start: str
@@ -106,7 +109,7 @@ def _interval(line: str, location: str) -> Interval:
 
 
 def _events(rows: Sequence[Interval], begin: time | None) -> list[Event]:
-    """Place the rows in seconds, from the clock time `begin` on where they have clock times."""
+    """Convert the rows to events, s; clock times count from `begin`."""
     starts = [_seconds(r.start, begin, r.location) for r in rows]
     events: list[Event] = []
     for row, start, following in zip(rows, starts, [*starts[1:], None], strict=True):
@@ -154,7 +157,7 @@ def _epoch(text: str, location: str) -> tuple[float, float]:
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write rows, or a label a line to an .eannot file; return what the format cannot carry."""
+    """Write an .annot or, by its ending, an .eannot file; return notes on what is lost."""
     if path.suffix.lower() == ".eannot":
         lines, notes = stage_words.word_lines(hypnogram, LABELS, "luna .eannot")
     else:

@@ -1,9 +1,8 @@
-"""MATLAB files of one mouse, version 5 and 7.3 (HDF5): eeg, emg, eeg_frequency, sleep_scores.
+"""MATLAB files (.mat, version 5 and 7.3) of mice with the layout of Kjaerby et al. 2022.
 
-The layout of the recordings of Kjaerby et al. 2022 (doi:10.1038/s41593-022-01102-9): `eeg` and
-`emg` are vectors in volts at `eeg_frequency` Hz, which is 511.95964 and not 512; `sleep_scores`
-has a number a second. Version 7.3 is HDF5 and needs h5py. Only vectors of plain numbers are read:
-no objects, functions or links.
+doi:10.1038/s41593-022-01102-9. `eeg` and `emg` are vectors in volts at `eeg_frequency` Hz, which
+is 511.95964 and not 512; `sleep_scores` has one number per second. Version 7.3 is HDF5 and needs
+h5py. Only vectors of plain numbers are read, no objects, functions or links.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 
 SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"
-SIMULATED: Final = "simulated"  # a further variable of simulated files
+SIMULATED: Final = "simulated"  # a variable that only simulated files have
 EPOCH_SECONDS: Final = 1.0
 HEAD: Final = b"MATLAB 5.0 MAT-file, written by sleeptools"
-HEAD_BYTES: Final = 116  # of text, in which scipy puts the time: the same content, the same file
+HEAD_BYTES: Final = 116  # of text; scipy's has the time, and equal content must give equal files
 HDF5: Final = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK: Final = 512  # bytes of text before the HDF5 data of a MATLAB file
 CLASSES: Final = (
@@ -49,7 +48,7 @@ CLASSES: Final = (
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell a MATLAB file by its first bytes."""
+    """Recognise a MATLAB file by its first bytes."""
     del path
     return head.startswith(b"MATLAB 5.0 MAT-file") or _is_hdf5(head)
 
@@ -64,14 +63,14 @@ def _is_hdf5(head: bytes) -> bool:
 
 
 def read(path: Path) -> Recording:
-    """Read a recording; samples stay on the disk until asked for.
+    """Read a recording; samples stay on the disk until they are used.
 
     Raises
     ------
     DataError
-        If the file is damaged, or a variable is missing, of another shape or no numbers.
+        If the file is damaged, or a variable is missing or is not a vector of numbers.
     UnavailableError
-        If it is of version 7.3 and h5py is not installed.
+        If the file is of version 7.3 and h5py is not installed.
     """
     variables = _variables(path)
     rate = _vector(path, RATE, variables)
@@ -100,21 +99,21 @@ def _volts(path: Path, name: str, variables: Variables) -> Samples:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read the scores; NaN is -1.
+    """Read the scores; NaN is read as -1.
 
     Parameters
     ----------
     scheme
         "kjaerby" if left out.
     epoch_seconds
-        1 s if left out.
+        Length of an epoch; 1 s if left out.
 
     Raises
     ------
     NoStagesError
         If the file has no scores.
     DataError
-        If it is damaged, or a score is unknown.
+        If the file is damaged, or a score is unknown.
     """
     variables = _variables(path)
     if SCORES not in variables:
@@ -131,7 +130,13 @@ def read_hypnogram(
 
 
 def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> None:
-    """Write a recording's EEG and EMG, of one rate, and a score a second, as version 5."""
+    """Write a recording's EEG and EMG, which share one sample rate, as a version 5 file.
+
+    Parameters
+    ----------
+    scores
+        (seconds,) one score per second, as scheme "kjaerby" has them.
+    """
     from scipy.io import savemat
 
     rate = recording.signal("EEG").sample_rate
@@ -152,7 +157,7 @@ def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> 
 
 
 Variables = Mapping[str, tuple[tuple[int, ...], str]]
-"""Shape and MATLAB class by name."""
+"""Shape and MATLAB class of each variable, by name."""
 
 
 def _variables(path: Path) -> Variables:
@@ -198,7 +203,7 @@ def _variables_hint(variables: Variables) -> str:
 
 @contextmanager
 def _naming_damage(path: Path) -> Iterator[None]:
-    """Turn whatever a library makes of a damaged file into one line."""
+    """Turn the errors that scipy and h5py raise for a damaged file into a DataError."""
     try:
         yield
     except SleeptoolsError:
@@ -223,7 +228,7 @@ def _open_hdf5(path: Path) -> Iterator[Any]:
 
 
 def _shape_and_class(h5: Any, name: str) -> tuple[tuple[int, ...], str]:
-    """Give shape and class of one entry; what lies in another file is not followed."""
+    """Shape and class of a variable; links to other files are not followed."""
     import h5py
 
     entry = h5[name] if isinstance(h5.get(name, getlink=True), h5py.HardLink) else None

@@ -1,7 +1,7 @@
-"""NSRR XML annotations (PSGAnnotation): stages as `Wake|0`, `Stage 2 sleep|2`, `REM sleep|5`.
+"""NSRR annotations: XML (PSGAnnotation) with stages such as `Wake|0` and `Stage 2 sleep|2`.
 
-The National Sleep Research Resource's form of what scoring programs export. The number behind the
-bar is not read: the name in front of it says the same.
+The format to which the National Sleep Research Resource converts the exports of scoring programs.
+The number after the bar is not read, because the name before it says the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its root element."""
+    """Recognise the format by its root element."""
     del path
     return xml.starts_with(head, "PSGAnnotation")
 
@@ -22,12 +22,12 @@ def accepts(path: Path, head: bytes) -> bool:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read the scored events that are stages; `begin` has the clock time where the file does.
+    """Read the scored events that are stages; `begin` is the recording's start, if the file has it.
 
     Raises
     ------
     DataError
-        If the file is no XML, a number is none, a stage is unknown, or stages overlap.
+        If the file is not XML, a time is not a number, a stage is unknown, or stages overlap.
     NoStagesError
         If it holds no stages.
     """
@@ -52,5 +52,5 @@ def read_hypnogram(
 
 
 def _clock(text: str) -> time | None:
-    """Read "01.01.85 22.45.12": the date is a dummy."""
+    """Read the time of "01.01.85 22.45.12"; the date is a placeholder."""
     return text_files.parse_clock(text.rsplit(maxsplit=1)[-1]) if text else None

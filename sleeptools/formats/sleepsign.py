@@ -1,10 +1,10 @@
 """SleepSign (Kissei Comtec) text exports: the score of every epoch, and the signals.
 
-Both begin with the study's facts, about 19 lines of "Key,value", then a table whose first column is
-`dd/mm/yyyy hh:mm:ss[.fff]`. The score's next columns are the epoch's number, counted from any
-number, and its stage; the signals' are values, with their units in the line "Time,uV,uV,...". The
-cells are separated by commas or tabs. An asterisk behind a stage marks an epoch with an artefact.
-The facts may be in a Japanese encoding; they are not read.
+Both begin with about 19 lines of "Key,value", which are not read and may be in a Japanese encoding.
+Then follows a table, separated by commas or tabs, whose first column is
+`dd/mm/yyyy hh:mm:ss[.fff]`. In a score, the next columns are the number of the epoch, which need
+not begin at 1, and its stage; an asterisk after a stage marks an artefact. In signals, the next
+columns are values, with their units in the line "Time,uV,uV,...".
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 MOMENT = r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4} +\d{1,2}:\d\d:\d\d(?:\.\d+)?"
 SCORE = re.compile(rf"({MOMENT})\s*[,\t]\s*(\d+)\s*[,\t]\s*([^,\t.]*)(?:[,\t].*)?")
 SAMPLE = re.compile(rf"({MOMENT})\s*[,\t]\s*[+-]?\d+\.\d")
-STAMP = 1.0  # s; the score's times are cut to whole seconds
+STAMP = 1.0  # s; the score's times are truncated to whole seconds
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by a line with a date, a time, and a stage or a value."""
+    """Recognise the format by a line with a date, a time, and a stage or a value."""
     del path
     lines = text_files.head_lines(head)
     return any(SCORE.fullmatch(t) or SAMPLE.match(t) for t in lines)
@@ -43,16 +43,16 @@ def read_hypnogram(
     Parameters
     ----------
     scheme
-        "sleepsign", where an artefact makes an epoch unscored, if left out.
+        "sleepsign", in which an epoch with an artefact is unscored, if left out.
     epoch_seconds
-        Length of an epoch; from the times if left out.
+        Length of an epoch; computed from the times if left out.
 
     Raises
     ------
     NoStagesError
         If the file holds signals.
     DataError
-        If a line is malformed, an epoch stands twice or out of order, or a label is unknown.
+        If a line is malformed, an epoch is repeated or out of order, or a label is unknown.
     """
     lines = text_files.read_lines(path, fallback="latin-1")
     first = next((i for i, t in enumerate(lines) if SCORE.fullmatch(t)), None)
@@ -81,21 +81,21 @@ def read_hypnogram(
 
 
 def _epoch_seconds(times: list[datetime], numbers: list[int], source: str) -> float:
-    """Length of an epoch from times that may be cut to whole seconds."""
+    """Length of an epoch, s, from times that may be truncated to whole seconds."""
     steps = numbers[-1] - numbers[0]
     if steps <= 0:
         raise DataError(
             f"{source}: one epoch does not tell how long it is", hint="give `epoch_seconds`"
         )
     length = (times[-1] - times[0]).total_seconds() / steps
-    rounded = round(2 * length) / 2  # SleepSign's lengths are whole seconds, a few programs' 2.5
+    rounded = round(2 * length) / 2  # whole seconds in SleepSign, 2.5 s in a few programs
     return rounded if abs(rounded - length) * steps < STAMP else length
 
 
 def _events(
     times: list[datetime], numbers: list[int], labels: list[str], length: float, source: str
 ) -> list[Event]:
-    """Place each epoch by its number, which its time must confirm."""
+    """Compute each epoch's onset from its number, and check it against its time."""
     events: list[Event] = []
     for i, (moment, n, label) in enumerate(zip(times, numbers, labels, strict=True)):
         onset = (n - numbers[0]) * length
@@ -114,7 +114,7 @@ def _events(
 
 
 def read(path: Path) -> Recording:
-    """Read the signals; they have no names in the file, so they are `channel 1` and so on.
+    """Read the signals; the file has no names for them, so they are `channel 1` and so on.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _values(lines: list[str], columns: int, before: int, source: str) -> Samples
 
 
 def _sample_rate(times: list[datetime], count: int, source: str) -> float:
-    """Hz, from the first and last time, both cut to milliseconds; whole if that fits."""
+    """Sample rate, Hz, from the first and last time, truncated to ms; rounded if that fits."""
     span = (times[-1] - times[0]).total_seconds()
     if span <= 0:
         raise DataError(f"{source}: the last sample is at {times[-1]}, the first at {times[0]}")

@@ -1,7 +1,8 @@
-"""visbrain's stage-duration hypnograms: `stage<TAB>end`, each stage from the last one's end.
+"""visbrain's stage-duration hypnograms: lines of `stage<TAB>end`, also written by Somnotate.
 
-Lines that begin with an asterisk are facts; `*Duration_sec` has the recording's length. Somnotate
-uses the form with states of its own, "awake" and "non-REM" among them.
+Each stage begins where the one before ends. Lines that begin with an asterisk are facts;
+`*Duration_sec` is the length of the recording. Somnotate writes states such as "awake" and
+"non-REM".
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sleeptools.recording.hypnogram import GRID_TOLERANCE, LONGEST_RECORDING, Ev
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by the line `*Duration_sec`."""
+    """Recognise the format by the line `*Duration_sec`."""
     del path
     return any(t.startswith("*Duration_sec") for t in text_files.head_lines(head))
 
@@ -22,13 +23,13 @@ def accepts(path: Path, head: bytes) -> bool:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read stages with their ends; what is left to the recording's end is unannotated.
+    """Read the stages; epochs after the last one, to the recording's end, are unannotated.
 
     Raises
     ------
     DataError
-        For a malformed line, an end before the last one or past the recording's, or an unknown
-        label.
+        For a malformed line, an end before the previous one or after the recording's, or an
+        unknown label.
     NoStagesError
         If there are no stages.
     """

@@ -1,8 +1,8 @@
 r"""Time-stamped annotation lists (TALs) of EDF+ and BDF+, read strictly.
 
-Kemp & Olivan 2003, section 2.2.2: `+onset[\x15duration]\x14text\x14...\x14\0`, the first TAL of a
-record keeps time. A malformed onset is an error, because a lost label shifts no other one and so
-is seen by nobody.
+Kemp & Olivan 2003, section 2.2.2: `+onset[\x15duration]\x14text\x14...\x14\0`; the first TAL of a
+record has the record's start. A malformed TAL is an error, because a label that is silently lost
+would not be noticed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def read_tals(header: Header) -> tuple[list[Event], list[str]]:
     Returns
     -------
     events
-        (onset, duration, text); the duration is 0 where none is written.
+        (onset, duration, text), s; the duration is 0 if the file has none.
     notes
-        What was odd but could be read.
+        Deviations from the standard that could be read nevertheless.
 
     Raises
     ------
     DataError
-        For a malformed TAL, with its record; for records that are not contiguous.
+        For a malformed TAL, and for records that are not contiguous; the message has the record.
     """
     signals = [s for s in header.signals if s.is_annotations]
     if not signals or not header.records:

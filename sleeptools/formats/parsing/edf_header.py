@@ -1,8 +1,8 @@
 """The header of EDF, EDF+, BDF and BDF+ files, read strictly.
 
-Kemp et al. 1992 and Kemp & Olivan 2003 (EDF, EDF+), BioSemi (BDF). A number is read by a fixed
-grammar, every size is checked against the file before anything is allocated, and what is wrong is
-named with its field and bytes.
+Kemp et al. 1992 and Kemp & Olivan 2003 (EDF, EDF+), BioSemi (BDF). Numbers must follow a fixed
+grammar, every size is checked against the file before memory is allocated, and errors give the
+field and its bytes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Final
 
 from sleeptools.errors import DataError
 
-FIXED: Final = 256  # bytes of the header before the signals', and again per signal
+FIXED: Final = 256  # bytes of the header before the signals' headers, and of each of these
 INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
-RATES: Final = (0.01, 1e5)  # Hz; outside lies nothing that is sampled from a body
+RATES: Final = (0.01, 1e5)  # Hz; physiological signals have no rates outside this range
 WIDTHS: Final = (
     ("label", 16),
     ("transducer", 80),
@@ -37,7 +37,7 @@ WIDTHS: Final = (
 
 @dataclass(frozen=True)
 class SignalHeader:
-    """One signal's part of the header; `offset` is its first sample in a record."""
+    """The header of one signal; `offset` is the index of its first sample in a record."""
 
     label: str
     transducer: str
@@ -63,26 +63,26 @@ class SignalHeader:
 
 @dataclass(frozen=True)
 class Header:
-    """A whole header.
+    """The header of a file.
 
     Parameters
     ----------
     sample_bytes
-        2 for EDF, 3 for BDF.
+        Bytes per sample: 2 for EDF, 3 for BDF.
     kind
         "EDF", "EDF+C", "EDF+D", "BDF", "BDF+C" or "BDF+D".
     size
-        Bytes before the first record.
+        Bytes before the first data record.
     records, record_seconds
-        Number of data records that are there, and the length of one, s (0 only without signals).
+        Number of data records in the file, and the length of one, s (0 only without signals).
     start
-        None where the date or time is impossible.
+        Date and time of the start; None if they are impossible.
     recording_field
-        The local recording identification; the patient's is never read.
+        The local recording identification; that of the patient is never read.
     signals
-        In the file's order, annotation signals among them.
+        Headers of the signals in the file's order, annotation signals included.
     notes
-        What was odd but could be read.
+        Deviations from the standard that could be read nevertheless.
     """
 
     path: Path
@@ -103,16 +103,16 @@ class Header:
 
     @property
     def simulated(self) -> bool:
-        """Whether the recording field says that nobody was recorded."""
+        """Whether the recording field says that the recording is simulated."""
         return "simulated" in self.recording_field.lower().split()
 
     def sample_rate(self, signal: SignalHeader) -> float:
-        """Rate of a signal, Hz."""
+        """Sample rate of a signal, Hz."""
         return signal.samples_per_record / self.record_seconds
 
 
 def starts_like_edf(head: bytes) -> bool:
-    """Tell an EDF or BDF file by its first bytes."""
+    """Recognise an EDF or BDF file by its first bytes."""
     return head[:8] == b"0       " or head[:8] == b"\xffBIOSEMI"
 
 
@@ -122,12 +122,13 @@ def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
     Parameters
     ----------
     allow_truncated
-        Take the whole records of a file that is shorter than its header says.
+        Take the complete data records of a file that is shorter than its header says.
 
     Raises
     ------
     DataError
-        With the field and its bytes, for anything the file's structure rests on.
+        If a field that the structure of the file depends on is wrong; the message has the field
+        and its bytes.
     """
     with path.open("rb") as file:
         head = file.read(FIXED)
@@ -285,7 +286,7 @@ def _records(
         raise DataError(
             f"{path.name}: number of data records is {declared} (bytes 236-243), but the file "
             f"holds {complete}",
-            hint="two truths: re-export the file",
+            hint="header and file contradict each other: export the file again",
         )
     if complete == declared and excess:
         notes.append(f"{excess} bytes after the last data record are passed over")

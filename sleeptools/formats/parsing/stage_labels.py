@@ -1,4 +1,4 @@
-"""Reading hypnograms: labels or events, as a file has them, to stages on epochs."""
+"""Read hypnograms: turn the labels or events of a file into one stage per epoch."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SHORTEST_EPOCH, LONGEST_EPOCH = 1.0, 60.0  # s
 def from_labels(
     labels: Sequence[str], *, scheme: str | Scheme | None, epoch_seconds: float | None, source: str
 ) -> Hypnogram:
-    """Take one label an epoch, the first at the recording's start.
+    """Make a hypnogram of one label per epoch; the first epoch begins with the recording.
 
     Parameters
     ----------
     scheme, epoch_seconds
-        As `formats.read_hypnogram` has them.
+        As in `formats.read_hypnogram`.
     source
         File name for messages.
 
     Raises
     ------
     DataError
-        For an unknown label, or an animal's stages without a length of an epoch.
+        For an unknown label, or stages of mice without `epoch_seconds`.
     """
     meaning, names = label_schemes.translate_labels(labels, by=scheme, source=source)
     if epoch_seconds is None and names != stages.HUMAN_STAGES:
@@ -54,21 +54,23 @@ def from_events(
     source: str,
     begin: datetime | time | None = None,
 ) -> Hypnogram:
-    """Take stages with onset and duration.
+    """Make a hypnogram of stages with onset and duration.
 
     Parameters
     ----------
+    events
+        (onset, duration, label), s.
     scheme, epoch_seconds
-        As `formats.read_hypnogram` has them.
+        As in `formats.read_hypnogram`.
     source
         File name for messages.
     begin
-        Clock time of onset 0, where it is known.
+        Clock time of onset 0, if known.
 
     Raises
     ------
     DataError
-        As `hypnogram.from_events`; if the length of an epoch cannot be told.
+        As `hypnogram.from_events`, and if the length of an epoch cannot be determined.
     NoStagesError
         If there are no events.
     """
@@ -96,16 +98,23 @@ def from_mixed(
     begin: datetime | time | None = None,
     words: Mapping[str, str] = label_schemes.STAGE_WORDS,
 ) -> Hypnogram:
-    """Take the stages among events of every kind, as `from_events`.
+    """Make a hypnogram of the stages among events of other kinds.
 
-    An event is no stage if its text is none, or if it is a movement that does not fill epochs. An
-    event of another text that fills epochs which nothing else does is refused: it may be a stage
-    in a language that is not known here, and would be lost.
+    Movements that do not cover whole epochs are not stages. An event of unknown text is an error
+    if it covers whole epochs that have no stage: it may be a stage in a language that is not known
+    here, and would be lost.
 
     Parameters
     ----------
     words
-        The texts of stages, in lower case.
+        Stage by text in lower case.
+    scheme, epoch_seconds, source, begin
+        As in `from_events`.
+
+    Raises
+    ------
+    DataError
+        As `from_events`, and for an unknown event that may be a stage.
     """
     if scheme is None and any(label_schemes.is_number(t) for _, _, t in events):
         label_schemes.translate_labels(
@@ -133,7 +142,7 @@ def from_mixed(
 
 
 def _fills(event: Event, grid: Sequence[Event], length: float) -> bool:
-    """Tell whether an event covers whole epochs of the grid that the first of `grid` is on."""
+    """Tell whether an event covers whole epochs of the grid on which `grid[0]` lies."""
     start, count = (event[0] - grid[0][0]) / length, event[1] / length
     off = max(abs(start - round(start)), abs(count - round(count)))
     return round(count) > 0 and off * length < GRID_TOLERANCE
@@ -154,7 +163,7 @@ def _refuse_lost(event: Event, scoring: Hypnogram, words: Mapping[str, str], sou
 
 
 def check_epoch(seconds: float, source: str) -> float:
-    """Return the length of an epoch, s, if it is one that anybody scores."""
+    """Return the length of an epoch, s, if it is between 1 and 60 s; else raise DataError."""
     if not SHORTEST_EPOCH <= seconds <= LONGEST_EPOCH:
         raise DataError(
             f"{source}: an epoch of {seconds:g} s; expected {SHORTEST_EPOCH:g} to {LONGEST_EPOCH:g}"
@@ -163,7 +172,7 @@ def check_epoch(seconds: float, source: str) -> float:
 
 
 def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -> float:
-    """Length of an epoch: 30 s for people where that fits, else of every event if they agree."""
+    """Length of an epoch: 30 s for humans if the durations allow it, else the common duration."""
     durations = {round(d, 3) for _, d, _ in events}
     human = tuple(names) == stages.HUMAN_STAGES or not names
     if human and all(

@@ -1,4 +1,4 @@
-"""XML files of the field, parsed without entities: a file of a few lines can hide a terabyte."""
+"""Parse XML files; entities are refused, because a few lines of them can expand to a terabyte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST = 16 << 20  # bytes; a tree takes many times as much memory
 
 
 def starts_with(head: bytes, root: str) -> bool:
-    """Tell whether a file is XML with that element among its first bytes."""
+    """Tell whether a file begins as XML and has the element `root` among its first bytes."""
     plain = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xfe\xff \t\r\n")  # UTF-16 too
     return plain.startswith(b"<") and f"<{root}".encode() in plain
 
@@ -25,7 +25,7 @@ def parse(path: Path) -> Element:
     Raises
     ------
     DataError
-        If it is not well-formed, declares an entity, or is too large.
+        If the file is not well-formed, declares an entity, or is too large.
     """
     size = store.need(path).stat().st_size
     if size > LARGEST:
@@ -49,5 +49,5 @@ def parse(path: Path) -> Element:
 
 
 def text_of(element: Element, name: str) -> str:
-    """Return the text of a child, stripped; "" where it is missing or empty."""
+    """Return the text of a child element, stripped; "" if it is missing or empty."""
     return (element.findtext(name) or "").strip()
