@@ -72,7 +72,7 @@ def command(
 
 
 def _parse_start(text: str) -> Start:
-    """Read seconds, a clock time, or a day and time."""
+    """Parse seconds, a clock time, or a date and time."""
     from sleeptools.errors import UsageError
 
     for read in (_seconds, time.fromisoformat, datetime.fromisoformat):

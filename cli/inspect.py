@@ -38,33 +38,20 @@ def command(
     Signals with their rates, units and mapping to the montage; stages with their counts.
     Exits with 65 if a file is damaged; the others are shown all the same.
     """
-    from sleeptools.commands.inspect import data_sets, files_to_inspect, inspect
-    from sleeptools.errors import DataError, SleeptoolsError
-    from sleeptools.preprocessing import presets
+    from sleeptools.commands.inspect import inspect_all
+    from sleeptools.errors import DataError
 
-    montage_preset = presets.load(preset) if preset else None
-    descriptions, problems = [], []
-    for path in (p for p in paths if p.is_dir()):
-        for text in data_sets(path):
-            talk(f"{path}: {text}")
-    files = files_to_inspect(paths)
-    for path in files:
-        try:
-            descriptions.append(
-                inspect(path, montage_preset, scheme=scheme, epoch_seconds=epoch_seconds)
-            )
-        except SleeptoolsError as e:
-            if len(files) == 1:
-                raise
-            problems.append(e)
-            talk(f"error: {e}")
+    descriptions, errors = inspect_all(
+        paths, preset, scheme=scheme, epoch_seconds=epoch_seconds, log=talk
+    )
     if as_json:
         emit_json(descriptions)
     else:
         for facts in descriptions:
             _show(facts)
-    if problems:
-        raise DataError(f"{len(problems)} of {len(files)} files cannot be read")
+    if errors:
+        count = len(descriptions) + len(errors)
+        raise DataError(f"{len(errors)} of {count} files cannot be read")
 
 
 def _show(facts: dict[str, Any]) -> None:

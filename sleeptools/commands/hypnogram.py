@@ -1,4 +1,4 @@
-"""`hypnogram`: a scoring from one format of the field to another, placed in its recording."""
+"""`hypnogram`: convert a scoring to another file format, aligned to its recording."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram, add_seconds
 from sleeptools.recording.recording import Recording, read_recording
 
 Start = float | time | datetime
-"""Where a hypnogram begins: seconds from the recording's start, or by the clock."""
+"""Start of a hypnogram: seconds from the recording's start, or a clock time."""
 
 
 def convert_hypnogram(
@@ -31,33 +31,36 @@ def convert_hypnogram(
     Parameters
     ----------
     source
-        A hypnogram, or a recording of ours that has one.
+        A hypnogram, or a recording of this package that has one.
     target
         File to write.
     to
         Format to write; by the target's ending if left out.
     scheme, epoch_seconds
-        As `formats.read_hypnogram` takes them.
+        As in `formats.read_hypnogram`.
     start
-        Where the first epoch begins; by the file, or by its times and the recording's, if left out.
+        Start of the first epoch; if left out, as in the file, or computed from its clock times and
+        the recording's start.
     recording
-        File that tells when the recording began, and how long it is.
+        The recording of that night, which has its start and length.
     force
-        Replace what is there.
+        Replace an existing target.
 
     Returns
     -------
-    hypnogram, notes
-        What was written, and what the format could not carry.
+    hypnogram
+        The hypnogram that was written.
+    notes
+        What the format cannot represent, and is merged or left out.
 
     Raises
     ------
     DataError
-        If the source is damaged, or lies wholly outside the recording.
+        If the source is damaged, or does not overlap with the recording.
     OutputError
         If the target exists.
     UsageError
-        For a format that is not written, or a clock time without a recording's start.
+        For a format that cannot be written, or a clock time if the recording's start is unknown.
     """
     module = formats.writer(target, to)
     written = [target, *([module.sidecar(target)] if hasattr(module, "sidecar") else [])]

@@ -1,4 +1,4 @@
-"""`sleeptools list`: the models, data sets and presets there are, and what is in a folder."""
+"""`list`: the models, data sets and presets of the package, and the model folders in a folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ from sleeptools.preprocessing import presets
 
 
 def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """List a drawer for `sleeptools list`: each entry's name and the first line about it.
+    """List models, data sets or presets, each with its name and a line about it.
 
     Parameters
     ----------
     drawer
-        "models", "datasets" or "presets"; with `folder`, the model folders below it.
+        "models", "datasets" or "presets".
+    folder
+        If given, list the trained models in the folders below it; only with "models".
+
+    Returns
+    -------
+    entries
+        Dicts with the keys `name` and `about`; models have further facts.
+
+    Raises
+    ------
+    UsageError
+        If `folder` is given and `drawer` is not "models".
     """
     if folder is not None and drawer != "models":
         raise UsageError(
@@ -36,7 +48,7 @@ def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]
 
 
 def _module_facts(drawer: str, name: str) -> dict[str, Any]:
-    """Read a module's first line and its ABOUT without importing it; a model would import torch."""
+    """Read a module's first line and `ABOUT` without importing it; a model would import torch."""
     import ast
 
     path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"

@@ -1,7 +1,7 @@
-"""`score`: new recordings through a trained model, to hypnograms and hypnodensities.
+"""`score`: score recordings with a trained model, as hypnograms and hypnodensities.
 
-What was done to the signals that the model was trained on stands in its folder, and is done to
-these. A recording is scored from its first sample on, whether or not it has a hypnogram.
+The model's folder has the preset of its training data, by which the recordings are preprocessed. A
+recording is scored from its first sample on, whether or not it has a hypnogram.
 """
 
 from __future__ import annotations
@@ -39,32 +39,37 @@ def score(
     precision: Precision = "fp32",
     threads: int | None = None,
 ) -> Path:
-    """Score recordings; those that are done already are skipped.
+    """Score recordings; those that are already scored are skipped.
 
     Parameters
     ----------
     model
-        A model folder: a fold's, or `final`.
+        Model folder of a fold, or `final`.
     sources
-        Recordings of any known format, each of a name of its own.
+        Recordings of any known format, with distinct file names.
     out
         Folder to write: for each recording NAME-hypnogram.edf (EDF+) and
         NAME-hypnodensity.parquet, and manifest.json.
-    progress
-        Told after every recording.
+    on_progress
+        Called after every recording.
     assume_unit
-        Unit of voltages whose file names none; the preset's if left out.
+        Unit of voltages for which the file gives none; the preset's if left out.
     precision, threads
-        As `Engine.load` takes them.
+        As in `Engine.load`.
+
+    Returns
+    -------
+    out
+        The folder that was written.
 
     Raises
     ------
     DataError
-        If the model does not say how its signals were made; at the end, if any recording failed.
+        If the model's folder has no preset; at the end, if any recording failed.
     UsageError
-        If two recordings have one name.
+        If two recordings have the same name.
     OutputError
-        If `out` holds other files, or what another model scored.
+        If `out` holds other files, or the scores of another model.
     """
     names = [p.stem for p in sources]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -75,7 +80,7 @@ def score(
     done = _scored_before(out, manifest.facts["made_by"])
     with store.lock(out):
         manifest.facts["recordings"] = done
-        _write(manifest, out)  # what an interrupted command leaves is known as ours
+        _write(manifest, out)  # marks the folder as ours, if the command is interrupted
         items = [
             (path.stem, partial(_score_recording, engine, preset, path, out, done.get(path.stem)))
             for path in sources
@@ -96,7 +101,7 @@ def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
 
 
 def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:
-    """Describe what scores; what changes a score stands in `made_by`."""
+    """Describe the engine for the manifest; `made_by` has what the scores depend on."""
     files = {name: store.sha256(model / name) for name in ("config.json", "model.safetensors")}
     settings = preset.model_dump(mode="json")
     return {
@@ -110,7 +115,7 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
 
 
 def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows of what was scored before, by the same model, and is whole."""
+    """Rows of the recordings that the same model has scored before, if their files are intact."""
     if not out.exists() or not any(out.iterdir()):
         return {}
     if not (out / "manifest.json").exists():
@@ -122,10 +127,10 @@ def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
             hint="give another folder, or remove this one",
         )
     rows: dict[str, Any] = facts["recordings"]
-    return {n: r for n, r in rows.items() if _is_whole(out, n, facts["files"])}
+    return {n: r for n, r in rows.items() if _is_intact(out, n, facts["files"])}
 
 
-def _is_whole(out: Path, name: str, hashes: Mapping[str, str]) -> bool:
+def _is_intact(out: Path, name: str, hashes: Mapping[str, str]) -> bool:
     paths = (out / (name + HYPNOGRAM_SUFFIX), out / (name + HYPNODENSITY_SUFFIX))
     return all(p.exists() and store.sha256(p) == hashes.get(p.name) for p in paths)
 
@@ -142,7 +147,7 @@ def _write(manifest: store.Manifest, out: Path) -> None:
 def _score_recording(
     engine: Engine, preset: presets.Preset, path: Path, out: Path, before: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], str]:
-    """Score one recording; what is done of the same file is taken as it is."""
+    """Score one recording, unless the row `before` shows that this file has been scored."""
     stat = store.need(path, "recording").stat()
     fingerprint = [stat.st_size, stat.st_mtime_ns]
     if before and before["input"] == fingerprint:
