@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,7 +59,7 @@ def cell(value: object) -> str:
     """Format a value for a table: three digits, and a dash for what is undefined."""
     from rich.markup import escape
 
-    if value is None or value != value:  # noqa: PLR0124 - NaN
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,8 +89,6 @@ def _parse_start(text: str) -> Start:
 
 
 def _seconds(text: str) -> float:
-    import math
-
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(text)

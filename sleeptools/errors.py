@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
+
+def did_you_mean(name: str, choices: Sequence[str]) -> str | None:
+    """Hint for a misspelt name: the most similar of the known ones, or None."""
+    close = difflib.get_close_matches(name, choices, 1)
+    return f"did you mean {close[0]!r}?" if close else None
+
 
 class SleeptoolsError(Exception):
     """An error that the user can mend; the base class of all errors of the package.

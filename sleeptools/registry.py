@@ -6,12 +6,11 @@ an underscore of the file name is a hyphen. A folder of such modules is called a
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from pathlib import Path
 from types import ModuleType
 
-from sleeptools.errors import UsageError
+from sleeptools.errors import UsageError, did_you_mean
 
 ROOT = Path(__file__).parent
 FOLDERS = {"ops": "models/ops", "networks": "inference/networks"}
@@ -41,10 +40,9 @@ def load(drawer: str, name: str) -> ModuleType:
     """
     choices = names(drawer)
     if name not in choices:
-        close = difflib.get_close_matches(name, choices, 1)
         raise UsageError(
             f"unknown {SINGULAR.get(drawer, drawer)} {name!r}; there are: {', '.join(choices)}",
-            hint=f"did you mean {close[0]!r}?" if close else f"try 'sleeptools list {drawer}'",
+            hint=did_you_mean(name, choices) or f"try 'sleeptools list {drawer}'",
         )
     folder = FOLDERS.get(drawer, drawer).replace("/", ".")
     return importlib.import_module(f"sleeptools.{folder}.{name.replace('-', '_')}")

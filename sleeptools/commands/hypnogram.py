@@ -82,7 +82,7 @@ def _read(path: Path, scheme: str | None, epoch_seconds: float | None) -> Hypnog
 
 
 def _place(hypnogram: Hypnogram, start: Start | None, path: Path | None) -> Hypnogram:
-    recording = _recording(path) if path else None
+    recording = formats.read_any(path) if path else None
     began = recording.start if recording else hypnogram.recording_start()
     if isinstance(start, int | float):
         placed = replace(hypnogram, onset=float(start), begin=None)
@@ -105,10 +105,6 @@ def _place(hypnogram: Hypnogram, start: Start | None, path: Path | None) -> Hypn
     if recording:
         _check_overlap(placed, recording, has_clock=began is not None)
     return replace(placed, begin=add_seconds(began, placed.onset) or placed.begin)
-
-
-def _recording(path: Path) -> Recording:
-    return read_recording(path) if path.suffix == ".safetensors" else formats.read(path)
 
 
 def _check_overlap(hypnogram: Hypnogram, recording: Recording, *, has_clock: bool) -> None:

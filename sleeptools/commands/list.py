@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,6 @@ def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]
 
 def _module_facts(drawer: str, name: str) -> dict[str, Any]:
     """Read a module's first line and `ABOUT` without importing it; a model would import torch."""
-    import ast
-
     path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"
     tree = ast.parse(path.read_text())
     facts = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}

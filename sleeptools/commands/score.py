@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from sleeptools import formats, store
 from sleeptools.errors import DataError, OutputError, UsageError
@@ -21,7 +22,6 @@ from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.preprocessing import presets
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import read_recording
 from sleeptools.store import batch
 
 SCORES_KIND = "sleeptools-scores"
@@ -152,7 +152,7 @@ def _score_recording(
     fingerprint = [stat.st_size, stat.st_mtime_ns]
     if before and before["input"] == fingerprint:
         return dict(before), batch.DONE
-    recording = read_recording(path) if path.suffix == ".safetensors" else formats.read(path)
+    recording = formats.read_any(path)
     density, warnings = hypnodensity(engine, preset, recording, out)
     hypnogram = hypnogram_from(engine, recording, density)
     formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM_SUFFIX), to="edf")
@@ -173,8 +173,6 @@ def _score_recording(
 
 
 def _write_density(name: str, density: Floats, hypnogram: Hypnogram, path: Path) -> None:
-    import polars as pl
-
     number = np.arange(len(density), dtype=np.int32)
     columns: dict[str, Any] = {
         "recording": [name] * len(density),

@@ -15,7 +15,7 @@ from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.label_schemes import Scheme
-from sleeptools.recording.recording import Recording
+from sleeptools.recording.recording import Recording, read_recording
 
 HEAD = 4096  # bytes of a file's start that `accepts` gets
 
@@ -54,6 +54,11 @@ def read(path: Path) -> Recording:
     """
     recording: Recording = _reader(path, "read")(path)
     return recording
+
+
+def read_any(path: Path) -> Recording:
+    """Read a recording of this package (.safetensors), or one of any known format as `read`."""
+    return read_recording(path) if path.suffix == ".safetensors" else read(path)
 
 
 def read_hypnogram(

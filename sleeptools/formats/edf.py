@@ -7,6 +7,7 @@ whereas some other readers bring all channels to the highest one.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, time
@@ -94,8 +95,7 @@ def _names(signals: list[SignalHeader]) -> Iterable[tuple[str, SignalHeader]]:
 
 
 def _signal(header: Header, signal: SignalHeader, name: str) -> Signal:
-    factor = montage.MICROVOLTS.get(signal.unit, 1.0)
-    unit = "uV" if signal.unit in montage.MICROVOLTS else signal.unit
+    unit, factor = montage.decoded_unit(signal.unit)
     gain = offset = float("nan")
     if signal.calibrated:
         span = signal.physical_max - signal.physical_min
@@ -237,8 +237,6 @@ def write(
     note
         Fifth subfield of the recording identification, for example "simulated".
     """
-    import warnings
-
     import pyedflib
 
     records = int(recording.seconds // record_seconds)

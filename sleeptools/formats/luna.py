@@ -20,7 +20,7 @@ from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
 from sleeptools.recording import label_schemes
-from sleeptools.recording.hypnogram import Event, Hypnogram
+from sleeptools.recording.hypnogram import DAY_SECONDS, Event, Hypnogram
 
 SUFFIXES: Final = (".annot", ".eannot")
 HEADER: Final = ("class", "instance", "channel", "start", "stop", "meta")
@@ -37,7 +37,6 @@ CLASSES: Final = {
     "unknown": "?",
 }
 LABELS: Final = {**CLASSES, "unannotated": "?"}
-DAY: Final = 86400.0  # s
 EARLIER: Final = 6 * 3600.0  # s; clock times up to this long before the first stage precede it
 TIME: Final = r"(-?\d+(\.\d+)?|(0\+)?\d{1,2}[:.]\d\d[:.]\d\d(\.\d+)?|e:\d+(:[\d.]+){0,2})"
 ROW: Final = re.compile(rf"\S[^\t]*\t([^\t]*\t){{0,2}}{TIME}\t(\.|\.\.\.|\+?{TIME})(\t.*)?")
@@ -123,7 +122,7 @@ def _events(rows: Sequence[Interval], begin: time | None) -> list[Event]:
             stop = sum(_epoch(row.stop, row.location))
         else:
             stop = _seconds(row.stop, begin, row.location)
-            stop += DAY if begin and stop < start else 0.0
+            stop += DAY_SECONDS if begin and stop < start else 0.0
         events.append((start, stop - start, row.name))
     return events
 
@@ -142,7 +141,7 @@ def _seconds(text: str, begin: time | None, location: str) -> float:
         return text_files.parse_number(text, location)
     if begin is None:
         return _seconds_of_day(clock)
-    return (_seconds_of_day(clock) - _seconds_of_day(begin) + EARLIER) % DAY - EARLIER
+    return (_seconds_of_day(clock) - _seconds_of_day(begin) + EARLIER) % DAY_SECONDS - EARLIER
 
 
 def _seconds_of_day(clock: time) -> float:

@@ -43,9 +43,8 @@ def read_hypnogram(
         onset = text_files.parse_number(xml.text_of(event, "Start"), location)
         duration = text_files.parse_number(xml.text_of(event, "Duration"), location)
         events.append((onset, duration, concept.partition("|")[0]))
-    length = xml.text_of(root, "EpochLength")
-    if epoch_seconds is None and length:
-        epoch_seconds = text_files.parse_number(length, f"{path.name}: EpochLength")
+    if epoch_seconds is None:
+        epoch_seconds = xml.epoch_length(root, path.name)
     return stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=begin
     )

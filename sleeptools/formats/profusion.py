@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sleeptools.errors import NoStagesError
-from sleeptools.formats.parsing import stage_labels, text_files, xml
+from sleeptools.formats.parsing import stage_labels, xml
 from sleeptools.recording.hypnogram import Hypnogram
 
 
@@ -42,9 +42,8 @@ def read_hypnogram(
     labels = [(stage.text or "").strip() for stage in root.iterfind("SleepStages/SleepStage")]
     if not labels:
         raise NoStagesError(f"{path.name}: holds no SleepStage")
-    length = xml.text_of(root, "EpochLength")
-    if epoch_seconds is None and length:
-        epoch_seconds = text_files.parse_number(length, f"{path.name}: EpochLength")
+    if epoch_seconds is None:
+        epoch_seconds = xml.epoch_length(root, path.name)
     return stage_labels.from_labels(
         labels, scheme=scheme or "nsrr", epoch_seconds=epoch_seconds, source=path.name
     )

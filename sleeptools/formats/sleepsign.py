@@ -173,6 +173,5 @@ def _sample_rate(times: list[datetime], count: int, source: str) -> float:
 
 
 def _signal(label: str, unit: str, rate: float, values: Samples) -> Signal:
-    factor = montage.MICROVOLTS.get(unit, 1.0)
-    our_unit = "uV" if unit in montage.MICROVOLTS else unit
-    return Signal(label, rate, our_unit, "other", len(values), lambda: values, factor)
+    unit, factor = montage.decoded_unit(unit)
+    return Signal(label, rate, unit, "other", len(values), lambda: values, factor)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 import tomllib
@@ -145,7 +146,7 @@ def _plain(value: object) -> object:
             return [_plain(v) for v in value]
         case np.generic():
             return _plain(value.item())
-        case float() if value != value:  # noqa: PLR0124 - NaN
+        case float() if math.isnan(value):
             return None
         case Path():
             return str(value)

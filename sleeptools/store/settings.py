@@ -6,13 +6,12 @@ checked, because `sleeptools --help` must be fast.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sleeptools.errors import DataError, MissingInputError, UsageError
+from sleeptools.errors import DataError, MissingInputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -144,10 +143,9 @@ def check_keys(values: Iterable[str], names: Iterable[str], *, section: str) -> 
     choices = list(names)
     for key in values:
         if key not in choices:
-            close = difflib.get_close_matches(key, choices, 1)
             raise UsageError(
                 f"{section}: unknown setting {key!r}; there are: {', '.join(choices)}",
-                hint=f"did you mean {close[0]!r}?" if close else None,
+                hint=did_you_mean(key, choices),
             )
 
 

@@ -9,6 +9,7 @@ from xml.parsers import expat
 
 from sleeptools import store
 from sleeptools.errors import DataError
+from sleeptools.formats.parsing import text_files
 
 LARGEST = 16 << 20  # bytes; a tree takes many times as much memory
 
@@ -46,6 +47,18 @@ def parse(path: Path) -> Element:
     except (expat.ExpatError, LookupError, ValueError) as e:  # the second: an unknown encoding
         raise DataError(f"{path.name}: not well-formed XML: {e}") from e
     return builder.close()
+
+
+def epoch_length(root: Element, source: str) -> float | None:
+    """Read the element `EpochLength`, s; None if the file does not have it.
+
+    Raises
+    ------
+    DataError
+        If it is not a number.
+    """
+    text = text_of(root, "EpochLength")
+    return text_files.parse_number(text, f"{source}: EpochLength") if text else None
 
 
 def text_of(element: Element, name: str) -> str:

@@ -5,6 +5,7 @@ from sleeptools.recording.montage.names import MODALITIES, canonical, canonical_
 from sleeptools.recording.montage.units import (
     MICROVOLTS,
     VOLTAGE_MODALITIES,
+    decoded_unit,
     in_microvolts,
     suspicion,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "MontageChannel",
     "canonical",
     "canonical_names",
+    "decoded_unit",
     "in_microvolts",
     "match",
     "modality",

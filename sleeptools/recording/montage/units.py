@@ -24,6 +24,11 @@ UNIT_FACTORS: Final = (1e3, 1e6, 1e-3, 1e-6)
 MOST_SAMPLES: Final = 20_000  # samples at most, spread over the signal
 
 
+def decoded_unit(unit: str) -> tuple[str, float]:
+    """Return the unit of decoded samples, and the factor to it: "uV" for voltages, else as is."""
+    return ("uV", MICROVOLTS[unit]) if unit in MICROVOLTS else (unit, 1.0)
+
+
 def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
     """Return a signal that is a voltage with its unit converted to microvolts.
 
