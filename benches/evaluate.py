@@ -23,7 +23,7 @@ import polars as pl
 
 from instruments import provenance
 from sleeptools import store
-from sleeptools.recording.stages import HUMAN
+from sleeptools.recording.stages import HUMAN_STAGES
 from sleeptools.runs.folds import LEAK_FREE, folds_table, folds_under, make_folds
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,7 +49,7 @@ def night(rng: np.random.Generator, place: int, count: int) -> pl.DataFrame:
         "stage": truth,
         "predicted": p.argmax(1).astype(np.int8),
     }
-    return pl.DataFrame(columns | {f"p_{name}": p[:, i] for i, name in enumerate(HUMAN)})
+    return pl.DataFrame(columns | {f"p_{name}": p[:, i] for i, name in enumerate(HUMAN_STAGES)})
 
 
 def write(folder: Path, seeds: range) -> None:

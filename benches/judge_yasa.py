@@ -20,7 +20,7 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 from instruments import provenance
 from sleeptools.datasets.simulation.night import EXTRAS, SimulatedNight, simulate_night
 from sleeptools.datasets.sleep_edf import CASSETTE_CHANNELS
-from sleeptools.recording.stages import HUMAN, UNSCORED
+from sleeptools.recording.stages import HUMAN_STAGES, UNSCORED
 
 RESULTS = Path(__file__).parent / "results"
 YASA_STAGES = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4, "WAKE": 0, "REM": 4}
@@ -48,7 +48,7 @@ def agreement(truth: np.ndarray, found: np.ndarray) -> dict[str, object]:
     return {
         "epochs": len(truth),
         "kappa": round(float(cohen_kappa_score(truth, found)), 4),
-        "f1": {name: round(float(v), 4) for name, v in zip(HUMAN, f1, strict=True)},
+        "f1": {name: round(float(v), 4) for name, v in zip(HUMAN_STAGES, f1, strict=True)},
         "confusion": confusion_matrix(truth, found, labels=range(5)).tolist(),
     }
 
@@ -94,7 +94,7 @@ def markdown(report: dict[str, object]) -> str:
         f"{report['commit']}. Labels are the simulated scorer's; "
         "the ceiling is the stages that made the signals against those labels.",
         "",
-        "| scorer | kappa | " + " | ".join(f"F1 {n}" for n in HUMAN) + " |",
+        "| scorer | kappa | " + " | ".join(f"F1 {n}" for n in HUMAN_STAGES) + " |",
         "|---|" + "---|" * 6,
     ]
     for result in report["results"]:  # type: ignore[attr-defined]

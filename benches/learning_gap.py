@@ -22,7 +22,7 @@ from instruments import provenance
 from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.recording.signals import resampling
-from sleeptools.recording.stages import HUMAN, UNSCORED
+from sleeptools.recording.stages import HUMAN_STAGES, UNSCORED
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 3000  # of an epoch at 100 Hz
@@ -95,7 +95,7 @@ def learn(subjects: int, test: tuple, args: argparse.Namespace) -> list[dict[str
                 "passes": round(step * BATCH / len(y), 1),
                 "loss": round(float(np.mean(losses[-50:])), 4),
                 "kappa": round(float(cohen_kappa_score(test[1], found)), 4),
-                "f1": {n: round(float(v), 3) for n, v in zip(HUMAN, f1, strict=True)},
+                "f1": {n: round(float(v), 3) for n, v in zip(HUMAN_STAGES, f1, strict=True)},
                 "seconds": round(time.perf_counter() - began),
             }
             rows.append(row)
@@ -118,7 +118,9 @@ def markdown(report: dict) -> str:
         f"{report['commit']}. Kappa against the "
         f"simulated scorer; the stages that made the signals reach {report['ceiling']:.3f}.",
         "",
-        "| subjects | passes | loss | kappa | " + " | ".join(f"F1 {n}" for n in HUMAN) + " |",
+        "| subjects | passes | loss | kappa | "
+        + " | ".join(f"F1 {n}" for n in HUMAN_STAGES)
+        + " |",
         "|---|---|---|---|" + "---|" * 5,
     ]
     for rows in report["rows"].values():

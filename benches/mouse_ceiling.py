@@ -42,14 +42,16 @@ def main() -> None:
         name: metrics.overall(np.sum([c[name] for _, c in days], 0)) for name in EPOCH_SECONDS
     }
     f1 = {name: metrics.f1(np.sum([c[name] for _, c in days], 0)) for name in EPOCH_SECONDS}
-    per_stage = {name: dict(zip(stages.MOUSE, f.tolist(), strict=True)) for name, f in f1.items()}
+    per_stage = {
+        name: dict(zip(stages.MOUSE_STAGES, f.tolist(), strict=True)) for name, f in f1.items()
+    }
     result = {
         "days": DAYS,
         "seed": provenance.HELD_OUT_SEED,
         "commit": provenance.commit(),
         "machine": provenance.machine("numpy"),
-        "shares": dict(zip(stages.MOUSE, shares.mean(0).tolist(), strict=True)),
-        "spread": dict(zip(stages.MOUSE, shares.std(0).tolist(), strict=True)),
+        "shares": dict(zip(stages.MOUSE_STAGES, shares.mean(0).tolist(), strict=True)),
+        "spread": dict(zip(stages.MOUSE_STAGES, shares.std(0).tolist(), strict=True)),
         "ceiling": ceilings,
         "f1": per_stage,
     }

@@ -1,41 +1,45 @@
-"""The `sleeptools` command: one file per subcommand, each parses, calls the library and prints.
+"""The `sleeptools` command: one file per subcommand, which parses, calls the library and prints.
 
-Only this package imports typer and rich. The modules of the library are imported inside the
-commands, so that `sleeptools --help` loads none of them.
+The file `cli/X.py` has `command`, which calls a function of `sleeptools.commands.X`, and
+`register`, which adds it to the application. Only this package imports typer and rich. The
+modules of the library are imported inside the functions, so that `sleeptools --help` loads none
+of them.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import sys
 import traceback
 from typing import Annotated, Final
 
 import typer
 
-from . import (
-    convert,
-    evaluate,
-    fetch,
-    hypnogram,
-    inspect,
-    preprocess,
-    report,
-    score,
-    simulate,
-    status,
-    train,
-    verify,
-)
-from . import list as list_
 from ._console import talk
-from ._options import EARLIER
+from ._options import EARLIER_SPELLINGS
 
 PURPOSE: Final = (
     "Automatic sleep staging, for people and for mice.\n\n"
     "The commands chain through files: convert, preprocess, train, evaluate, report. "
     "Research software; not a medical device; not for diagnosis."
 )
+COMMANDS: Final = (
+    "simulate",
+    "fetch",
+    "inspect",
+    "convert",
+    "preprocess",
+    "train",
+    "evaluate",
+    "report",
+    "score",
+    "hypnogram",
+    "list",
+    "status",
+    "verify",
+)
+"""The modules of this package that are commands, in the order of `sleeptools --help`."""
 EXAMPLE: Final = (
     "Example: sleeptools simulate sleep-edf raw && sleeptools preprocess sleep-edf raw && "
     "sleeptools train --folds 4 --passes 5 && sleeptools report"
@@ -50,22 +54,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (
-    simulate,
-    fetch,
-    inspect,
-    convert,
-    preprocess,
-    train,
-    evaluate,
-    report,
-    score,
-    hypnogram,
-    list_,
-    status,
-    verify,
-):
-    module.register(app)
+for command in COMMANDS:
+    importlib.import_module(f"{__name__}.{command}").register(app)
 
 
 def _print_version(value: bool) -> None:
@@ -94,7 +84,7 @@ def root(
 
 def main() -> None:
     """Run the command line and exit with the code a shell script branches on."""
-    arguments = [EARLIER.get(a, a) for a in sys.argv[1:] if a != "--debug"]
+    arguments = [EARLIER_SPELLINGS.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug=debug))
 
@@ -107,13 +97,13 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except (Exception, KeyboardInterrupt) as e:  # the last door: nothing leaves as a traceback
+    except (Exception, KeyboardInterrupt) as e:  # a traceback is shown only on request
         message, hint, code = _explain(e)
         return _fail(message, hint, code, debug=debug)
 
 
 def _explain(error: BaseException) -> tuple[str, str | None, int]:
-    """Turn whatever was raised into a message, a hint and an exit code."""
+    """Turn any exception into a message, a hint and an exit code."""
     from sleeptools.errors import SleeptoolsError
 
     if isinstance(error, SleeptoolsError):

@@ -1,9 +1,10 @@
-"""How commands talk: data on stdout, the rest on stderr, plain lines where nobody watches."""
+"""Output of the commands: data on stdout, messages and progress on stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,24 +16,24 @@ from ._options import as_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sleeptools.store.batch import Progress, Step
+    from sleeptools.store.batch import FinishedItem, OnProgress
 
 
 Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a process.")]
 
 
 def talk(text: str) -> None:
-    """Say a line on stderr: settings as options, control characters of a hostile header escaped."""
+    """Print a line on stderr, with settings written as options and control characters escaped."""
     typer.echo(printable(as_options(text)), err=True)
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would obey."""
+    """Escape control characters, which a damaged or hostile file header may hold."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def plural(count: int, noun: str) -> str:
-    """Count something: "1 subject", "2 subjects"."""
+    """Write a count with its noun: "1 subject", "2 subjects"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
@@ -42,7 +43,7 @@ def emit_json(value: object) -> None:
 
 
 def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print a table on stdout; numbers stand to the right."""
+    """Print a table on stdout, with numbers aligned to the right."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -58,7 +59,7 @@ def cell(value: object) -> str:
     """Format a value for a table: three digits, and a dash for what is undefined."""
     from rich.markup import escape
 
-    if value is None or value != value:  # noqa: PLR0124 - NaN
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}"
@@ -66,7 +67,7 @@ def cell(value: object) -> str:
 
 
 def console(*, err: bool = False) -> Console:
-    """Make a console; in a pipe it is wide enough for every table."""
+    """Make a console on stdout or stderr; in a pipe it is wide enough for every table."""
     from rich.console import Console
 
     stream = sys.stderr if err else sys.stdout
@@ -74,37 +75,33 @@ def console(*, err: bool = False) -> Console:
 
 
 @contextlib.contextmanager
-def batch_progress(what: str) -> Iterator[Progress]:
-    """Show work on many recordings: a bar in a terminal, a line per recording elsewhere."""
+def batch_progress(title: str) -> Iterator[OnProgress]:
+    """Show work on many recordings: a bar in a terminal, otherwise a line for each recording."""
     if not sys.stderr.isatty():
-        yield lambda step: talk(line(step))
+        yield lambda finished: talk(line(finished))
         return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
     )
     hour = 3600.0  # s over which the speed is taken: a night may take minutes
-    with Progress(*columns, console=console(err=True), speed_estimate_period=hour) as bar:
-        task = bar.add_task(what, total=None)
+    stderr = console(err=True)
+    with progress.Progress(*columns, console=stderr, speed_estimate_period=hour) as bar:
+        task = bar.add_task(title, total=None)
 
-        def show(step: Step) -> None:
-            bar.console.print(line(step), markup=False)
-            bar.update(task, completed=step.number, total=step.total)
+        def show(finished: FinishedItem) -> None:
+            bar.console.print(line(finished), markup=False)
+            bar.update(task, completed=finished.number, total=finished.total)
 
         yield show
 
 
-def line(step: Step) -> str:
-    """Say in a line what became of one recording or file."""
-    mark = "failed: " if step.failed else ""
-    return f"[{step.number}/{step.total}] {step.id}: {mark}{printable(as_options(step.text))}"
+def line(finished: FinishedItem) -> str:
+    """Describe in a line how the work on one recording or file ended."""
+    mark = "failed: " if finished.failed else ""
+    text = printable(as_options(finished.text))
+    return f"[{finished.number}/{finished.total}] {finished.id}: {mark}{text}"

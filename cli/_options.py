@@ -1,6 +1,6 @@
-"""Settings of the library as options of the command line.
+"""Write the settings that a message of the library names as options of the command line.
 
-The library speaks of its settings as a Python caller writes them, in backticks: `device=cpu`,
+Messages name settings as a Python caller writes them, in backticks: `device=cpu`,
 `recipe.batch=64`, `final`. Here they become `--device cpu`, `--set recipe.batch=64`, `--final`.
 """
 
@@ -10,17 +10,23 @@ import re
 from typing import Final
 
 SETTING: Final = re.compile(r"`([a-z_]\w*(?:\.\w+)*)(?:=([^`]*))?`")
-SPELLED: Final = {"protocols": "protocol", "seeds": "seed", "settings": "set", "kind": "format"}
-"""Settings whose option has another name."""
-EARLIER: Final = {
+SPELLED: Final = {
+    "protocols": "protocol",
+    "seeds": "seed",
+    "settings": "set",
+    "kind": "format",
+    "start": "at",
+}
+"""Option by setting, where their names differ."""
+EARLIER_SPELLINGS: Final = {
     "--stand-in": "--match-channels-by-order",
     "--namesakes": "--allow-shared-subject-ids",
 }
-"""Earlier spellings of options, which keep working."""
+"""Present spelling by earlier spelling of an option; the earlier ones keep working."""
 
 
 def as_options(text: str) -> str:
-    """Write the settings in a message as options."""
+    """Replace the settings in a message by options."""
     return SETTING.sub(_option, text)
 
 

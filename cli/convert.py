@@ -12,10 +12,10 @@ from ._console import Jobs, batch_progress, plural, talk
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools convert sleep-edf raw recordings")(convert)
+    app.command("convert", epilog="Example: sleeptools convert sleep-edf raw recordings")(command)
 
 
-def convert(
+def command(
     dataset: Annotated[str, typer.Argument(help="Data set, for example sleep-edf.")],
     raw: Annotated[Path, typer.Argument(help="Folder of raw files; only read.")],
     recordings: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("recordings"),
@@ -39,21 +39,22 @@ def convert(
     signals.
     """
     from sleeptools import store
-    from sleeptools.commands import convert
+    from sleeptools.commands.convert import convert
     from sleeptools.preprocessing import presets
+    from sleeptools.recording.recording import RECORDINGS_KIND
 
-    with batch_progress("converting") as progress:
-        convert.convert(
+    with batch_progress("converting") as on_progress:
+        convert(
             dataset,
             raw,
             recordings,
-            progress,
+            on_progress,
             allow_truncated=allow_truncated,
             subset=subset,
             settings=config,
             jobs=jobs,
         )
-    lacking = store.read_manifest(recordings, convert.KIND)["absent"]
+    lacking = store.read_manifest(recordings, RECORDINGS_KIND)["absent"]
     if lacking:
         talk(
             f"not in {raw}, though the data set lists them: {plural(len(lacking), 'recording')}, "

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools fetch sleep-edf raw --subset 20 --jobs 4")(fetch)
+    app.command("fetch", epilog="Example: sleeptools fetch sleep-edf raw --subset 20 --jobs 4")(
+        command
+    )
 
 
-def fetch(
+def command(
     dataset: Annotated[
         str, typer.Argument(help="sleep-edf; for the other data sets, how to get them is told.")
     ],
@@ -50,16 +52,16 @@ def fetch(
 
     Every file is checked against the publisher's SHA-256. Run it again to continue.
     """
-    from sleeptools.commands import fetch
+    from sleeptools.commands.fetch import Server, fetch, how_to_get, plan
 
-    if how := fetch.how_to_get(dataset):
-        typer.echo(how)
-    server = fetch.Server(base_url, trust_sums=trust_sums)
+    if instructions := how_to_get(dataset):
+        typer.echo(instructions)
+    server = Server(base_url, trust_sums=trust_sums)
     if dry_run:
-        _list(fetch.plan(dataset, dest, server, subset=subset, jobs=jobs))
+        _list(plan(dataset, dest, server, subset=subset, jobs=jobs))
         return
     with _progress() as show:
-        fetch.fetch(dataset, dest, server, show, subset=subset, jobs=jobs)
+        fetch(dataset, dest, server, show, subset=subset, jobs=jobs)
     talk(f"{dest}: done; next: sleeptools preprocess {dataset} {dest}")
 
 
@@ -69,14 +71,12 @@ def _list(files: list[Wanted]) -> None:
 
     for f in files:
         typer.echo(f"{'-' if f.size is None else f.size}\t{f.state}\t{f.name}")
-    left = [f for f in files if f.state != DONE]
-    known = [f.size for f in left if f.size is not None]
-    unknown = f" and {plural(len(left) - len(known), 'file')} of unknown size" * (
-        len(known) < len(left)
-    )
-    talk(
-        f"to fetch: {plural(len(left), 'file')} of {len(files)}, {sum(known) / 1e6:.1f} MB{unknown}"
-    )
+    missing = [f for f in files if f.state != DONE]
+    sizes = [f.size for f in missing if f.size is not None]
+    text = f"to fetch: {plural(len(missing), 'file')} of {len(files)}, {sum(sizes) / 1e6:.1f} MB"
+    if len(sizes) < len(missing):
+        text += f" and {plural(len(missing) - len(sizes), 'file')} of unknown size"
+    talk(text)
 
 
 @contextlib.contextmanager
@@ -85,24 +85,18 @@ def _progress() -> Iterator[Show]:
     if not sys.stderr.isatty():
         yield lambda p: None if p.step is None else talk(line(p.step))
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import Progress as Bars
+    from rich import progress
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
     )
     minute = 60.0  # s over which the speed is taken
-    with Bars(*columns, console=console(err=True), speed_estimate_period=minute) as bar:
+    stderr = console(err=True)
+    with progress.Progress(*columns, console=stderr, speed_estimate_period=minute) as bar:
         task = bar.add_task("fetching", total=None)
 
         def show(p: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,17 +12,17 @@ import typer
 from ._console import plural, talk
 
 if TYPE_CHECKING:
-    from sleeptools.commands.hypnogram import At
+    from sleeptools.commands.hypnogram import Start
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools hypnogram SC4001EC-Hypnogram.edf sub-01_events.tsv")(
-        hypnogram
-    )
+    app.command(
+        "hypnogram", epilog="Example: sleeptools hypnogram SC4001EC-Hypnogram.edf sub-01_events.tsv"
+    )(command)
 
 
-def hypnogram(
+def command(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Hypnogram of any known format.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
     to: Annotated[
@@ -34,9 +35,10 @@ def hypnogram(
     epoch_seconds: Annotated[
         float | None, typer.Option(help="Length of an epoch where IN does not tell it, s.")
     ] = None,
-    at: Annotated[
+    start: Annotated[
         str | None,
         typer.Option(
+            "--at",
             metavar="START",
             help="Where IN's first epoch begins: seconds from the recording's start, or a clock "
             "time (22:30:00) or day and time (2016-01-15T22:30:00).",
@@ -51,45 +53,42 @@ def hypnogram(
 
     Stages are matched by name; what OUT's format cannot carry is said on stderr.
     """
-    from sleeptools.commands.hypnogram import exchange
+    from sleeptools.commands.hypnogram import convert_hypnogram
 
-    begin = None if at is None else _at(at)
-    found, notes = exchange(
+    written, notes = convert_hypnogram(
         source,
         target,
         to=to,
         scheme=scheme,
         epoch_seconds=epoch_seconds,
-        at=begin,
+        start=None if start is None else _parse_start(start),
         recording=recording,
         force=force,
     )
-    counts = ", ".join(f"{name} {count}" for name, count in found.counts().items() if count)
-    epochs = plural(len(found), "epoch")
-    talk(f"{target}: {epochs} of {found.epoch_seconds:g} s from {found.onset:g} s on: {counts}")
+    counts = ", ".join(f"{name} {count}" for name, count in written.counts().items() if count)
+    epochs = plural(len(written), "epoch")
+    talk(f"{target}: {epochs} of {written.epoch_seconds:g} s from {written.onset:g} s on: {counts}")
     for note in notes:
         talk(f"note: {note}")
 
 
-def _at(text: str) -> At:
-    """Read seconds, a clock time, or a day and time."""
+def _parse_start(text: str) -> Start:
+    """Parse seconds, a clock time, or a date and time."""
     from sleeptools.errors import UsageError
 
     for read in (_seconds, time.fromisoformat, datetime.fromisoformat):
         try:
-            found = read(text)
+            start = read(text)
         except ValueError:
             continue
-        if isinstance(found, float) or found.tzinfo is None:
-            return found
+        if isinstance(start, float) or start.tzinfo is None:
+            return start
     raise UsageError(
         f"--at {text!r} is no time", hint="seconds, hh:mm:ss, or yyyy-mm-ddThh:mm:ss without zone"
     )
 
 
 def _seconds(text: str) -> float:
-    import math
-
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(text)

@@ -12,10 +12,12 @@ from ._console import emit_json, emit_table, printable, talk
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools inspect raw/SC4001E0-PSG.edf --json")(inspect)
+    app.command("inspect", epilog="Example: sleeptools inspect raw/SC4001E0-PSG.edf --json")(
+        command
+    )
 
 
-def inspect(
+def command(
     paths: Annotated[
         list[Path], typer.Argument(help="Recordings, hypnograms, or folders of them.")
     ],
@@ -36,31 +38,20 @@ def inspect(
     Signals with their rates, units and mapping to the montage; stages with their counts.
     Exits with 65 if a file is damaged; the others are shown all the same.
     """
-    from sleeptools.commands import inspect
-    from sleeptools.errors import DataError, SleeptoolsError
-    from sleeptools.preprocessing import presets
+    from sleeptools.commands.inspect import inspect_all
+    from sleeptools.errors import DataError
 
-    wanted = presets.load(preset) if preset else None
-    found, problems = [], []
-    for path in (p for p in paths if p.is_dir()):
-        for text in inspect.data_sets(path):
-            talk(f"{path}: {text}")
-    listed = inspect.files(paths)
-    for path in listed:
-        try:
-            found.append(inspect.inspect(path, wanted, scheme=scheme, epoch_seconds=epoch_seconds))
-        except SleeptoolsError as e:
-            if len(listed) == 1:
-                raise
-            problems.append(e)
-            talk(f"error: {e}")
+    descriptions, errors = inspect_all(
+        paths, preset, scheme=scheme, epoch_seconds=epoch_seconds, log=talk
+    )
     if as_json:
-        emit_json(found)
+        emit_json(descriptions)
     else:
-        for facts in found:
+        for facts in descriptions:
             _show(facts)
-    if problems:
-        raise DataError(f"{len(problems)} of {len(listed)} files cannot be read")
+    if errors:
+        count = len(descriptions) + len(errors)
+        raise DataError(f"{len(errors)} of {count} files cannot be read")
 
 
 def _show(facts: dict[str, Any]) -> None:
@@ -75,9 +66,9 @@ def _show(facts: dict[str, Any]) -> None:
         typer.echo(f"notes: {printable(facts['notes'])}")
     if facts["signals"]:
         keys = ["label", "modality", "sample_rate", "unit", "minimum", "maximum", "samples"]
-        heads = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
-        emit_table("Signals", heads, [[s[k] for k in keys] for s in facts["signals"]])
-        rows = [[wanted, got or "none"] for wanted, got in facts["montage"].items()]
+        columns = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
+        emit_table("Signals", columns, [[s[k] for k in keys] for s in facts["signals"]])
+        rows = [[channel, match or "none"] for channel, match in facts["montage"].items()]
         emit_table("Montage", ["channel", "made of"], rows)
     for problem in facts["problems"]:
         typer.echo(f"problem: {printable(problem)}")

@@ -23,11 +23,11 @@ class Drawer(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("list", epilog="Example: sleeptools list models --json")(list_)
+    app.command("list", epilog="Example: sleeptools list models --json")(command)
 
 
-def list_(
-    what: Annotated[Drawer, typer.Argument(help="models, datasets or presets.")],
+def command(
+    drawer: Annotated[Drawer, typer.Argument(metavar="what", help="models, datasets or presets.")],
     folder: Annotated[
         Path | None, typer.Argument(help="List the trained models below this folder instead.")
     ] = None,
@@ -37,15 +37,15 @@ def list_(
 
     With a folder, the trained models below it.
     """
-    from sleeptools.commands import list
+    from sleeptools.commands.list import list_drawer
 
-    found = list.contents(what.value, folder)
+    entries = list_drawer(drawer.value, folder)
     if as_json:
-        emit_json(found)
-    elif what is Drawer.MODELS and folder is None:
-        emit_table("models", MODEL, [_model(f) for f in found])
+        emit_json(entries)
+    elif drawer is Drawer.MODELS and folder is None:
+        emit_table("models", MODEL, [_model(f) for f in entries])
     else:
-        emit_table(what.value, ["name", "about"], [[f["name"], f["about"]] for f in found])
+        emit_table(drawer.value, ["name", "about"], [[f["name"], f["about"]] for f in entries])
 
 
 def _model(facts: dict[str, Any]) -> list[str]:

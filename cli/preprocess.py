@@ -12,10 +12,12 @@ from ._console import Jobs, batch_progress, emit_table, plural, talk
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools preprocess sleep-edf recordings epochs")(preprocess)
+    app.command("preprocess", epilog="Example: sleeptools preprocess sleep-edf recordings epochs")(
+        command
+    )
 
 
-def preprocess(
+def command(
     preset: Annotated[str, typer.Argument(help="Preset name, or a TOML file of your own.")],
     recordings: Annotated[
         Path, typer.Argument(help="Recordings, or a raw folder to convert on the fly.")
@@ -50,7 +52,7 @@ def preprocess(
 
     Says how many epochs were dropped and why.
     """
-    from sleeptools.commands import preprocess
+    from sleeptools.commands.preprocess import preprocess
     from sleeptools.preprocessing import presets
 
     settings = presets.changed(
@@ -60,24 +62,24 @@ def preprocess(
         scorer=scorer,
         assume_unit=assume_unit,
     )
-    with batch_progress("preprocessing") as progress:
-        preprocess.preprocess(settings, recordings, epochs, progress, subset=subset, jobs=jobs)
+    with batch_progress("preprocessing") as on_progress:
+        preprocess(settings, recordings, epochs, on_progress, subset=subset, jobs=jobs)
     _show(epochs)
 
 
 def _show(folder: Path) -> None:
     from sleeptools.preprocessing.epochs import open_epochs
 
-    found = open_epochs(folder)
-    facts = found.manifest
+    data = open_epochs(folder)
+    facts = data.manifest
     rows = [[name, "kept", n] for name, n in facts["counts"].items()]
     rows += [[name, "dropped", n] for name, n in facts["excluded"].items()]
     emit_table("Epochs", ["stage or reason", "", "epochs"], rows)
-    simulated = "simulated " if found.simulated else ""
-    recordings = plural(len(found.files), f"{simulated}recording")
-    for name, why in facts["failed"].items():
-        talk(f"left out: {name}: {why}")
+    simulated = "simulated " if data.simulated else ""
+    recordings = plural(len(data.files), f"{simulated}recording")
+    for name, reason in facts["failed"].items():
+        talk(f"left out: {name}: {reason}")
     talk(
-        f"{folder}: {plural(len(found), 'epoch')} of {recordings}, "
-        f"{plural(len(found.subjects), 'subject')}"
+        f"{folder}: {plural(len(data), 'epoch')} of {recordings}, "
+        f"{plural(len(data.subjects), 'subject')}"
     )

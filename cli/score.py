@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        epilog="Example: sleeptools score runs/mmasleepnet/final night1.edf night2.edf --out scores"
-    )(score)
+        "score",
+        epilog="Example: sleeptools score runs/mmasleepnet/final night1.edf night2.edf "
+        "--out scores",
+    )(command)
 
 
-def score(
+def command(
     model: Annotated[Path, typer.Argument(help="Model folder: a fold's, or RUN/final.")],
     recordings: Annotated[list[Path], typer.Argument(help="Recordings of any known format.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -39,14 +41,14 @@ def score(
     Writes an EDF+ hypnogram and the probability of each stage for every recording. What was done
     to the signals that the model was trained on is done to these.
     """
-    from sleeptools.commands import score
+    from sleeptools.commands.score import score
 
-    with batch_progress("scoring") as progress:
-        score.score(
+    with batch_progress("scoring") as on_progress:
+        score(
             model,
             recordings,
             out,
-            progress,
+            on_progress,
             assume_unit=assume_unit,
             precision=cast("Precision", precision),
             threads=threads,

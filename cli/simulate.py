@@ -13,11 +13,12 @@ from ._console import batch_progress, plural, talk
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        epilog="Example: sleeptools simulate sleep-edf raw --subjects 4 --hours 8 --seed 0"
-    )(simulate)
+        "simulate",
+        epilog="Example: sleeptools simulate sleep-edf raw --subjects 4 --hours 8 --seed 0",
+    )(command)
 
 
-def simulate(
+def command(
     dataset: Annotated[
         str, typer.Argument(help="Data set: sleep-edf, isruc, edf, slumbernet or kjaerby.")
     ],
@@ -38,10 +39,10 @@ def simulate(
 
     Nothing recorded from a person is in them; every file says that it is simulated.
     """
-    from sleeptools.commands import simulate
+    from sleeptools.commands.simulate import simulate
 
-    with batch_progress("simulating") as progress:
-        simulate.simulate(
+    with batch_progress("simulating") as on_progress:
+        simulate(
             dataset,
             out,
             subjects=subjects,
@@ -49,6 +50,6 @@ def simulate(
             hours=hours,
             seed=seed,
             subset=subset,
-            progress=progress,
+            progress=on_progress,
         )
     talk(f"{out}: {plural(subjects * nights, 'simulated recording')}")

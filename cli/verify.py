@@ -12,10 +12,10 @@ from ._console import talk
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sleeptools verify runs/mmasleepnet")(verify)
+    app.command("verify", epilog="Example: sleeptools verify runs/mmasleepnet")(command)
 
 
-def verify(
+def command(
     folder: Annotated[Path, typer.Argument(help="Folder with a manifest.json.")],
 ) -> None:
     """Compare a folder with its manifest, and a run's numbers with its predictions.
@@ -30,9 +30,9 @@ def verify(
     problems = store.verify(folder)
     tested = (folder / "config.toml").exists() and (folder / "folds.parquet").exists()
     if not problems and tested and run_progress(folder)["done"]:
-        from sleeptools.commands import verify
+        from sleeptools.commands.verify import verify_numbers
 
-        problems = verify.verify_numbers(folder)
+        problems = verify_numbers(folder)
     for problem in problems:
         typer.echo(problem)
     if problems:
@@ -41,5 +41,5 @@ def verify(
             hint="make the folder again; numbers alone come anew from 'sleeptools evaluate'",
         )
     numbers = tested and (folder / "metrics.parquet").exists()
-    said = ", and every number follows from the predictions" if numbers else ""
-    talk(f"{folder}: every file is as its manifest says{said}")
+    addition = ", and every number follows from the predictions" if numbers else ""
+    talk(f"{folder}: every file is as its manifest says{addition}")

@@ -1,17 +1,26 @@
-"""What can go wrong, with the exit code a shell script branches on (sysexits numbers)."""
+"""The errors of the package, each with its exit code on the command line (as in sysexits.h)."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
+
+def did_you_mean(name: str, choices: Sequence[str]) -> str | None:
+    """Hint for a misspelt name: the most similar of the known ones, or None."""
+    close = difflib.get_close_matches(name, choices, 1)
+    return f"did you mean {close[0]!r}?" if close else None
+
 
 class SleeptoolsError(Exception):
-    """A failure that is the reader's to mend: one line of what, one line of how.
+    """An error that the user can mend; the base class of all errors of the package.
 
     Parameters
     ----------
     message
-        File or value, what was seen, where, and what was expected.
+        One line: the file or value, what was read and where, and what was expected.
     hint
-        What to do about it; printed on its own line.
+        What to do about it; printed on a line of its own.
     """
 
     exit_code = 1
@@ -28,33 +37,33 @@ class UsageError(SleeptoolsError):
 
 
 class DataError(SleeptoolsError):
-    """Input that is broken or does not fit together."""
+    """Input that is damaged or inconsistent."""
 
     exit_code = 65
 
 
 class AnnotationsOnlyError(DataError):
-    """A file without signals, read as a recording."""
+    """A file without signals was read as a recording."""
 
 
 class NoStagesError(DataError):
-    """A file without sleep stages, read as a hypnogram."""
+    """A file without sleep stages was read as a hypnogram."""
 
 
 class MissingInputError(SleeptoolsError):
-    """Input that is not there or cannot be read."""
+    """Input that does not exist or cannot be read."""
 
     exit_code = 66
 
 
 class UnavailableError(SleeptoolsError):
-    """A device, an optional library or a server that is needed and cannot be had."""
+    """A device, an optional library or a server that is needed but not available."""
 
     exit_code = 69
 
 
 class OutputError(SleeptoolsError):
-    """Output that cannot be created, or would overwrite something else."""
+    """Output that cannot be created, or that would overwrite other files."""
 
     exit_code = 73
 
@@ -66,6 +75,6 @@ class StorageError(SleeptoolsError):
 
 
 class Stopped(SleeptoolsError):  # noqa: N818 - not a fault: the user or the scheduler asked for it
-    """Stopped by a signal with a checkpoint on disk; the same command continues."""
+    """A command stopped by a signal, with its work so far on disk; running it again continues."""
 
     exit_code = 75

@@ -1,17 +1,16 @@
-"""The drawers: a folder of modules is a registry, and a module's name is its command-line name.
+"""Find models, data sets, formats and native ops by name: each folder of modules is a registry.
 
-`sleeptools/models/mmasleepnet.py` is the model `mmasleepnet`; an underscore in a file name is a
-hyphen on the command line. This is the one place that imports by name.
+The module `sleeptools/models/mmasleepnet.py` is the model `mmasleepnet` of the command line, where
+an underscore of the file name is a hyphen. A folder of such modules is called a drawer.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from pathlib import Path
 from types import ModuleType
 
-from sleeptools.errors import UsageError
+from sleeptools.errors import UsageError, did_you_mean
 
 ROOT = Path(__file__).parent
 FOLDERS = {"ops": "models/ops", "networks": "inference/networks"}
@@ -19,7 +18,7 @@ SINGULAR = {"models": "model", "datasets": "data set", "formats": "format", "ops
 
 
 def names(drawer: str) -> list[str]:
-    """List what is in a drawer, sorted, as written on the command line."""
+    """List the names in a drawer, sorted, as they are written on the command line."""
     files = (ROOT / FOLDERS.get(drawer, drawer)).glob("*.py")
     return sorted(f.stem.replace("_", "-") for f in files if not f.stem.startswith("_"))
 
@@ -30,21 +29,20 @@ def load(drawer: str, name: str) -> ModuleType:
     Parameters
     ----------
     drawer
-        "models", "datasets", "formats" or "ops".
+        "models", "datasets", "formats", "ops" or "networks".
     name
         As written on the command line, for example "sleep-edf".
 
     Raises
     ------
     UsageError
-        For a name that is not there; the message lists those that are.
+        For an unknown name; the message lists the known ones.
     """
-    known = names(drawer)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
+    choices = names(drawer)
+    if name not in choices:
         raise UsageError(
-            f"unknown {SINGULAR.get(drawer, drawer)} {name!r}; there are: {', '.join(known)}",
-            hint=f"did you mean {close[0]!r}?" if close else f"try 'sleeptools list {drawer}'",
+            f"unknown {SINGULAR.get(drawer, drawer)} {name!r}; there are: {', '.join(choices)}",
+            hint=did_you_mean(name, choices) or f"try 'sleeptools list {drawer}'",
         )
     folder = FOLDERS.get(drawer, drawer).replace("/", ".")
     return importlib.import_module(f"sleeptools.{folder}.{name.replace('-', '_')}")

@@ -14,9 +14,9 @@ from sleeptools import datasets, registry, store
 from sleeptools.datasets import Source
 from sleeptools.datasets.simulation import true_stages
 from sleeptools.recording.recording import (
-    FOLDER_KIND,
     RECORDING_KIND,
     RECORDING_VERSION,
+    RECORDINGS_KIND,
     SUBJECT_FACTS,
     Recording,
     before_fact,
@@ -26,7 +26,7 @@ from sleeptools.recording.recording import (
 )
 from sleeptools.store import batch
 
-KIND = FOLDER_KIND
+KIND = RECORDINGS_KIND
 VERSION = 1
 ENDS = (before_fact(1), past_fact(1), "epochs past the labels")
 
@@ -35,7 +35,7 @@ def convert(
     dataset: str,
     raw: Path,
     recordings: Path,
-    progress: batch.Progress = batch.ignore,
+    progress: batch.OnProgress = batch.ignore,
     *,
     allow_truncated: bool = False,
     subset: str | None = None,
@@ -77,7 +77,7 @@ def convert(
     batch.refuse_mixing(raw, recordings, KIND, [s.id for s in sources])
     lacking = datasets.absent(module, raw, sources, subset)
     manifest = store.Manifest(KIND, VERSION, {"subset": subset, "absent": lacking})
-    known = store.intact(recordings, KIND)
+    known = store.listed_hashes(recordings, KIND)
     reader = partial(module.read, allow_truncated=allow_truncated)
     read = partial(true_stages.reading, reader, raw)
     with store.lock(recordings):

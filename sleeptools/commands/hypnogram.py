@@ -1,4 +1,4 @@
-"""`hypnogram`: a scoring from one format of the field to another, placed in its recording."""
+"""`hypnogram`: convert a scoring to another file format, aligned to its recording."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 
 from sleeptools import formats
 from sleeptools.errors import DataError, OutputError, UsageError
-from sleeptools.recording.hypnogram import DAY, Hypnogram, later
+from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram, add_seconds
 from sleeptools.recording.recording import Recording, read_recording
 
-At = float | time | datetime
-"""Where a hypnogram begins: seconds from the recording's start, or by the clock."""
+Start = float | time | datetime
+"""Start of a hypnogram: seconds from the recording's start, or a clock time."""
 
 
-def exchange(
+def convert_hypnogram(
     source: Path,
     target: Path,
     *,
     to: str | None = None,
     scheme: str | None = None,
     epoch_seconds: float | None = None,
-    at: At | None = None,
+    start: Start | None = None,
     recording: Path | None = None,
     force: bool = False,
 ) -> tuple[Hypnogram, list[str]]:
@@ -31,41 +31,44 @@ def exchange(
     Parameters
     ----------
     source
-        A hypnogram, or a recording of ours that has one.
+        A hypnogram, or a recording of this package that has one.
     target
         File to write.
     to
         Format to write; by the target's ending if left out.
     scheme, epoch_seconds
-        As `formats.read_hypnogram` takes them.
-    at
-        Where the first epoch begins; by the file, or by its times and the recording's, if left out.
+        As in `formats.read_hypnogram`.
+    start
+        Start of the first epoch; if left out, as in the file, or computed from its clock times and
+        the recording's start.
     recording
-        File that tells when the recording began, and how long it is.
+        The recording of that night, which has its start and length.
     force
-        Replace what is there.
+        Replace an existing target.
 
     Returns
     -------
-    hypnogram, notes
-        What was written, and what the format could not carry.
+    hypnogram
+        The hypnogram that was written.
+    notes
+        What the format cannot represent, and is merged or left out.
 
     Raises
     ------
     DataError
-        If the source is damaged, or lies wholly outside the recording.
+        If the source is damaged, or does not overlap with the recording.
     OutputError
         If the target exists.
     UsageError
-        For a format that is not written, or a clock time without a recording's start.
+        For a format that cannot be written, or a clock time if the recording's start is unknown.
     """
     module = formats.writer(target, to)
     written = [target, *([module.sidecar(target)] if hasattr(module, "sidecar") else [])]
     for path in written:
         if path.exists() and (not force or path.samefile(source)):
             raise OutputError(f"{path}: exists", hint="give `force` to replace it, or another name")
-    found = _place(_read(source, scheme, epoch_seconds), at, recording)
-    return found, formats.write_hypnogram(found, target, to=to)
+    hypnogram = _place(_read(source, scheme, epoch_seconds), start, recording)
+    return hypnogram, formats.write_hypnogram(hypnogram, target, to=to)
 
 
 def _read(path: Path, scheme: str | None, epoch_seconds: float | None) -> Hypnogram:
@@ -74,44 +77,41 @@ def _read(path: Path, scheme: str | None, epoch_seconds: float | None) -> Hypnog
     recording = read_recording(path)
     if recording.hypnogram is None:
         raise DataError(f"{path}: has no hypnogram")
-    begin = later(recording.start, recording.hypnogram.onset)
+    begin = add_seconds(recording.start, recording.hypnogram.onset)
     return replace(recording.hypnogram, begin=begin)
 
 
-def _place(hypnogram: Hypnogram, at: At | None, path: Path | None) -> Hypnogram:
-    recording = _recording(path) if path else None
-    start = recording.start if recording else hypnogram.recording_start()
-    if isinstance(at, int | float):
-        placed = replace(hypnogram, onset=float(at), begin=None)
-    elif at is not None:
-        if start is None:
+def _place(hypnogram: Hypnogram, start: Start | None, path: Path | None) -> Hypnogram:
+    recording = formats.read_any(path) if path else None
+    began = recording.start if recording else hypnogram.recording_start()
+    if isinstance(start, int | float):
+        placed = replace(hypnogram, onset=float(start), begin=None)
+    elif start is not None:
+        if began is None:
             raise UsageError(
                 "a clock time needs the recording's start",
-                hint="`recording` names the file that has it, or give `at` in seconds",
+                hint="`recording` names the file that has it, or give `start` in seconds",
             )
-        placed = replace(hypnogram, begin=at).placed(start)
-        if recording is None and abs(placed.onset) > DAY:
+        placed = replace(hypnogram, begin=start).placed(began)
+        if recording is None and abs(placed.onset) > DAY_SECONDS:
+            days = abs(placed.onset) / DAY_SECONDS
             raise UsageError(
-                f"`at={at}` lies {abs(placed.onset) / DAY:.0f} days from {start}, when the "
-                "recording began as the hypnogram has it",
-                hint="`recording` names a file whose start counts, or give `at` in seconds",
+                f"`start={start}` lies {days:.0f} days from {began}, when the recording began "
+                "according to the hypnogram",
+                hint="`recording` names a file whose start counts, or give `start` in seconds",
             )
     else:
-        placed = hypnogram.placed(start) if recording and start else hypnogram
+        placed = hypnogram.placed(began) if recording and began else hypnogram
     if recording:
-        _check_overlap(placed, recording, has_clock=start is not None)
-    return replace(placed, begin=later(start, placed.onset) or placed.begin)
-
-
-def _recording(path: Path) -> Recording:
-    return read_recording(path) if path.suffix == ".safetensors" else formats.read(path)
+        _check_overlap(placed, recording, has_clock=began is not None)
+    return replace(placed, begin=add_seconds(began, placed.onset) or placed.begin)
 
 
 def _check_overlap(hypnogram: Hypnogram, recording: Recording, *, has_clock: bool) -> None:
     if hypnogram.begin is not None and not has_clock:
         raise DataError(
             f"{recording.id}: does not say when it began, and the hypnogram has clock times",
-            hint="give `at` in seconds",
+            hint="give `start` in seconds",
         )
     end = hypnogram.onset + len(hypnogram) * hypnogram.epoch_seconds
     if end <= 0 or hypnogram.onset >= recording.seconds:
@@ -119,5 +119,5 @@ def _check_overlap(hypnogram: Hypnogram, recording: Recording, *, has_clock: boo
         raise DataError(
             f"the hypnogram begins {hypnogram.onset:.0f} s and ends {end:.0f} s after the start of "
             f"{recording.id}{begin}, which lasts {recording.seconds:.0f} s: they do not overlap",
-            hint="is it the recording of that night? `at` gives another place",
+            hint="is it the recording of that night? `start` gives another place",
         )

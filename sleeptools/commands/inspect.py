@@ -1,9 +1,10 @@
-"""`inspect`: what a file holds, before anything is made of it."""
+"""`inspect`: describe recordings and hypnograms: rates, units, channel mapping, stages."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import RECORDING_KIND, Recording, Signal, read_recording
 
 EPOCH_SECONDS = 30.0
-DEFAULT = "sleep-edf"
+DEFAULT_PRESET = "sleep-edf"
 ENDINGS = (
     ".edf",
     ".bdf",
@@ -52,24 +53,24 @@ def inspect(
     path
         A file of a known format.
     preset
-        Whose montage to map the signals to; if left out, the first of the package that finds all
-        its channels, and Sleep-EDF's where none does.
+        The preset to whose montage the signals are mapped; if left out, the first one of the
+        package all of whose channels are found, or else Sleep-EDF's.
     scheme, epoch_seconds
-        As `formats.read_hypnogram` takes them.
+        As in `formats.read_hypnogram`.
 
     Returns
     -------
     facts
         JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
-        `simulated`, `signals` (a list), `montage` (channel to what it is made of, or None),
-        `problems` (why a channel has nothing, and amplitudes that cannot be right), `epochs`
-        (whole scoring epochs), `epoch_seconds` and `stages` (epochs per stage and per reason for
-        having none).
+        `simulated`, `signals` (a list), `montage` (the signals from which each channel is derived,
+        or None), `problems` (missing channels and implausible amplitudes), `epochs` (number of
+        whole epochs), `epoch_seconds` and `stages` (epochs per stage and per reason for being
+        unscored).
 
     Raises
     ------
     DataError
-        If the file is damaged or of no known format.
+        If the file is damaged or its format is unknown.
     """
     facts: dict[str, Any] = {
         "path": str(path),
@@ -94,25 +95,73 @@ def inspect(
         facts["simulated"] = hypnogram.scorer == "simulated"
         facts["start"] = hypnogram.begin.isoformat() if hypnogram.begin else None
     if recording is not None:
-        facts |= _of_recording(recording, hypnogram, preset or _fitting(recording))
+        facts |= _recording_facts(recording, hypnogram, preset or _fitting_preset(recording))
     return facts
 
 
-def _fitting(recording: Recording) -> presets.Preset:
-    """Find the first preset all of whose channels are there, the EEG at no lower rate."""
-    for name in (DEFAULT, *presets.names()):
+def inspect_all(
+    paths: Sequence[Path],
+    preset: str | None = None,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+    log: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], list[SleeptoolsError]]:
+    """Describe files, and all files in folders; a file that cannot be read does not stop the rest.
+
+    Parameters
+    ----------
+    paths
+        Files and folders.
+    preset
+        Name or TOML file of the preset for `inspect`.
+    scheme, epoch_seconds
+        As in `formats.read_hypnogram`.
+    log
+        Called with a line for each data set that a folder holds, and for each error.
+
+    Returns
+    -------
+    descriptions
+        The facts of `inspect` for every file that can be read.
+    errors
+        The error of every other file; if there is only one file, its error is raised.
+    """
+    montage_preset = presets.load(preset) if preset else None
+    for folder in (path for path in paths if path.is_dir()):
+        for text in data_sets(folder):
+            log(f"{folder}: {text}")
+    files = files_to_inspect(paths)
+    descriptions: list[dict[str, Any]] = []
+    errors: list[SleeptoolsError] = []
+    for path in files:
+        try:
+            descriptions.append(
+                inspect(path, montage_preset, scheme=scheme, epoch_seconds=epoch_seconds)
+            )
+        except SleeptoolsError as e:
+            if len(files) == 1:
+                raise
+            errors.append(e)
+            log(f"error: {e}")
+    return descriptions, errors
+
+
+def _fitting_preset(recording: Recording) -> presets.Preset:
+    """Find the first preset whose channels all exist, and whose sample rate the EEG reaches."""
+    for name in (DEFAULT_PRESET, *presets.names()):
         preset = presets.load(name)
         with contextlib.suppress(DataError):
             first, *_ = montage.pick(recording, preset.montage, preset.assume_unit)
             if preset.rate_of(first.sample_rate) <= first.sample_rate:
                 return preset
-    return presets.load(DEFAULT)
+    return presets.load(DEFAULT_PRESET)
 
 
 def _read(
     path: Path, scheme: str | None, epoch_seconds: float | None
 ) -> tuple[str, Recording | None, Hypnogram | None]:
-    """Read a file as whatever it is: a recording of ours, or a file of the field."""
+    """Read a recording of this package, or a file of any known format; also return its format."""
     if path.suffix == ".safetensors":
         ours = read_recording(path)
         return RECORDING_KIND, ours, ours.hypnogram
@@ -128,8 +177,8 @@ def _read(
 
 
 def data_sets(folder: Path) -> list[str]:
-    """Tell which data sets a folder's files are named like, and what of them is there."""
-    told = []
+    """List the data sets whose file names a folder has, with their recordings and subjects."""
+    lines = []
     for name in registry.names("datasets"):
         module = registry.load("datasets", name)
         try:
@@ -137,37 +186,37 @@ def data_sets(folder: Path) -> list[str]:
         except SleeptoolsError:
             continue
         people = len({s.subject for s in sources})
-        told.append(
+        lines.append(
             f"{name}: {len(sources)} recording{'s' * (len(sources) != 1)} of "
             f"{people} subject{'s' * (people != 1)}"
         )
-        told += [f"{name}: {s.problem}" for s in sources if s.problem]
-    return told
+        lines += [f"{name}: {s.problem}" for s in sources if s.problem]
+    return lines
 
 
-def files(paths: list[Path]) -> list[Path]:
-    """Put the files below a folder in the folder's place, those that have a known ending.
+def files_to_inspect(paths: Sequence[Path]) -> list[Path]:
+    """Replace every folder among the paths by the files below it that have a known ending.
 
     Raises
     ------
     MissingInputError
-        If a folder holds none.
+        If a folder has no such file.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            files.append(path)
             continue
         inside = sorted(p for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
         if not inside:
             raise MissingInputError(
                 f"{path}: holds no file to inspect", hint=f"known: {', '.join(sorted(ENDINGS))}"
             )
-        found += inside
-    return found
+        files += inside
+    return files
 
 
-def _of_recording(
+def _recording_facts(
     recording: Recording, hypnogram: Hypnogram | None, preset: presets.Preset
 ) -> dict[str, Any]:
     length = hypnogram.epoch_seconds if hypnogram else preset.epoch_seconds
@@ -177,7 +226,7 @@ def _of_recording(
         "seconds": recording.seconds,
         "notes": str(recording.facts.get("notes", "")),
         "simulated": bool(recording.facts.get("simulated", False)),
-        "signals": [_of_signal(s) for s in recording.signals.values()],
+        "signals": [_signal_facts(s) for s in recording.signals.values()],
         **_mapping(recording, preset),
         "epochs": int(recording.seconds // length),
         "epoch_seconds": length,
@@ -185,21 +234,21 @@ def _of_recording(
 
 
 def _mapping(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
-    found: dict[str, str | None] = {}
+    channels: dict[str, str | None] = {}
     problems = []
     for channel in preset.montage:
         try:
             (signal,) = montage.pick(recording, [channel], preset.assume_unit)
-            found[channel.name] = str(montage.match(recording, channel))
+            channels[channel.name] = str(montage.match(recording, channel))
             if doubt := montage.suspicion(signal.samples(), signal.modality):
                 problems.append(f"{channel.name}: {doubt}")
         except DataError as e:
-            found[channel.name] = None
+            channels[channel.name] = None
             problems.append(str(e))
-    return {"montage": found, "problems": problems}
+    return {"montage": channels, "problems": problems}
 
 
-def _of_signal(signal: Signal) -> dict[str, Any]:
+def _signal_facts(signal: Signal) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "label": signal.label,
         "sample_rate": signal.sample_rate,

@@ -1,7 +1,8 @@
-"""`sleeptools list`: the models, data sets and presets there are, and what is in a folder."""
+"""`list`: the models, data sets and presets of the package, and the model folders in a folder."""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,33 @@ from sleeptools.errors import UsageError
 from sleeptools.preprocessing import presets
 
 
-def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """List a drawer for `sleeptools list`: each entry's name and the first line about it.
+def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """List models, data sets or presets, each with its name and a line about it.
 
     Parameters
     ----------
     drawer
-        "models", "datasets" or "presets"; with `folder`, the model folders below it.
+        "models", "datasets" or "presets".
+    folder
+        If given, list the trained models in the folders below it; only with "models".
+
+    Returns
+    -------
+    entries
+        Dicts with the keys `name` and `about`; models have further facts.
+
+    Raises
+    ------
+    UsageError
+        If `folder` is given and `drawer` is not "models".
     """
     if folder is not None and drawer != "models":
         raise UsageError(
             f"{drawer} are not in a folder", hint=f"sleeptools list {drawer}, without {folder}"
         )
     if folder is not None:
-        found = sorted(store.need(folder, "folder").rglob("config.json"))
-        configs = [(p.parent, store.read_json(p)) for p in found]
+        paths = sorted(store.need(folder, "folder").rglob("config.json"))
+        configs = [(p.parent, store.read_json(p)) for p in paths]
         return [
             {"name": str(p.relative_to(folder)), "about": c.get("model", "")}
             for p, c in configs
@@ -32,17 +45,15 @@ def contents(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
         ]
     if drawer == "presets":
         return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
-    return [{"name": n, **_about(drawer, n)} for n in registry.names(drawer)]
+    return [{"name": n, **_module_facts(drawer, n)} for n in registry.names(drawer)]
 
 
-def _about(drawer: str, name: str) -> dict[str, Any]:
-    """Read a module's first line and its ABOUT without importing it; a model would import torch."""
-    import ast
-
+def _module_facts(drawer: str, name: str) -> dict[str, Any]:
+    """Read a module's first line and `ABOUT` without importing it; a model would import torch."""
     path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"
     tree = ast.parse(path.read_text())
-    found = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
+    facts = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":
-            found |= ast.literal_eval(node.value)
-    return found
+            facts |= ast.literal_eval(node.value)
+    return facts

@@ -29,7 +29,7 @@ from sleeptools.preprocessing.trimming import select_epochs
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import (
-    FOLDER_KIND,
+    RECORDINGS_KIND,
     SUBJECT_FACTS,
     Recording,
     before_fact,
@@ -43,7 +43,7 @@ def preprocess(
     preset: presets.Preset,
     recordings: Path,
     out: Path,
-    progress: batch.Progress = batch.ignore,
+    progress: batch.OnProgress = batch.ignore,
     *,
     subset: str | None = None,
     jobs: int = 1,
@@ -77,7 +77,7 @@ def preprocess(
     _refuse_other(preset, out)
     batch.refuse_mixing(recordings, out, EPOCHS_KIND, readers)
     manifest = store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, {"subset": subset})
-    known = store.intact(out, EPOCHS_KIND)
+    known = store.listed_hashes(out, EPOCHS_KIND)
     with store.lock(out):
         items = [
             (n, partial(_one, preset, r, out / f"{n}.safetensors", known))
@@ -116,7 +116,7 @@ def _readers(
     """Find the recordings, and those that were lost on the way here."""
     module = registry.load("datasets", preset.data_set)
     if (folder / "index.parquet").exists():
-        facts = store.read_manifest(folder, FOLDER_KIND)
+        facts = store.read_manifest(folder, RECORDINGS_KIND)
         names = [n for n in facts["recordings"] if datasets.in_subset(module, n, subset)]
         if not names:
             raise DataError(f"{folder}: holds no recordings of the subset {subset!r}")
@@ -183,7 +183,7 @@ def _write_epochs(
         stages=scoring.stages[kept],
         onset=onset,
         hypnogram=scoring.stages,
-        others={number: other.at(onset) for number, other in others.items()},
+        others={number: other.stages_at(onset) for number, other in others.items()},
         facts={
             "recording": recording.id,
             "subject": recording.subject,

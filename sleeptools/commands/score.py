@@ -1,7 +1,7 @@
-"""`score`: new recordings through a trained model, to hypnograms and hypnodensities.
+"""`score`: score recordings with a trained model, as hypnograms and hypnodensities.
 
-What was done to the signals that the model was trained on stands in its folder, and is done to
-these. A recording is scored from its first sample on, whether or not it has a hypnogram.
+The model's folder has the preset of its training data, by which the recordings are preprocessed. A
+recording is scored from its first sample on, whether or not it has a hypnogram.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from sleeptools import formats, store
 from sleeptools.errors import DataError, OutputError, UsageError
@@ -21,67 +22,71 @@ from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.preprocessing import presets
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import read_recording
 from sleeptools.store import batch
 
-KIND = "sleeptools-scores"
-VERSION = 1
-HYPNOGRAM, DENSITY = "-hypnogram.edf", "-hypnodensity.parquet"
+SCORES_KIND = "sleeptools-scores"
+SCORES_VERSION = 1
+HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX = "-hypnogram.edf", "-hypnodensity.parquet"
 
 
 def score(
     model: Path,
     sources: Sequence[Path],
     out: Path,
-    progress: batch.Progress = batch.ignore,
+    on_progress: batch.OnProgress = batch.ignore,
     *,
     assume_unit: str | None = None,
     precision: Precision = "fp32",
     threads: int | None = None,
 ) -> Path:
-    """Score recordings; those that are done already are skipped.
+    """Score recordings; those that are already scored are skipped.
 
     Parameters
     ----------
     model
-        A model folder: a fold's, or `final`.
+        Model folder of a fold, or `final`.
     sources
-        Recordings of any known format, each of a name of its own.
+        Recordings of any known format, with distinct file names.
     out
         Folder to write: for each recording NAME-hypnogram.edf (EDF+) and
         NAME-hypnodensity.parquet, and manifest.json.
-    progress
-        Told after every recording.
+    on_progress
+        Called after every recording.
     assume_unit
-        Unit of voltages whose file names none; the preset's if left out.
+        Unit of voltages for which the file gives none; the preset's if left out.
     precision, threads
-        As `Engine.load` takes them.
+        As in `Engine.load`.
+
+    Returns
+    -------
+    out
+        The folder that was written.
 
     Raises
     ------
     DataError
-        If the model does not say how its signals were made; at the end, if any recording failed.
+        If the model's folder has no preset; at the end, if any recording failed.
     UsageError
-        If two recordings have one name.
+        If two recordings have the same name.
     OutputError
-        If `out` holds other files, or what another model scored.
+        If `out` holds other files, or the scores of another model.
     """
     names = [p.stem for p in sources]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UsageError(f"two recordings are named {twice[0]}: their scores would have one name")
     engine = Engine.load(model, precision=precision, threads=threads)
     preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
-    manifest = store.Manifest(KIND, VERSION, _made_by(engine, model, preset))
-    there = _there(out, manifest.facts["made_by"])
+    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
+    done = _scored_before(out, manifest.facts["made_by"])
     with store.lock(out):
-        manifest.facts["recordings"] = there
-        _write(manifest, out)  # what an interrupted command leaves is known as ours
+        manifest.facts["recordings"] = done
+        _write(manifest, out)  # marks the folder as ours, if the command is interrupted
         items = [
-            (path.stem, partial(_one, engine, preset, path, out, there.get(path.stem)))
+            (path.stem, partial(_score_recording, engine, preset, path, out, done.get(path.stem)))
             for path in sources
         ]
-        outcome = batch.run(items, out, progress)
-        manifest.facts["recordings"] = there | {r["recording"]: r for r in outcome.rows}
+        outcome = batch.run(items, out, on_progress)
+        manifest.facts["recordings"] = done | {r["recording"]: r for r in outcome.rows}
         manifest.facts["failed"] = outcome.failures
         _write(manifest, out)
     outcome.raise_failures(out)
@@ -89,14 +94,14 @@ def score(
 
 
 def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
-    found = facts["preprocessing"].get("preset")
-    if not isinstance(found, dict):
+    settings = facts["preprocessing"].get("preset")
+    if not isinstance(settings, dict):
         raise DataError(f"{model}: does not say how its signals were preprocessed")
-    return presets.resolve(found, where=str(model / "config.json"))
+    return presets.resolve(settings, where=str(model / "config.json"))
 
 
 def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:
-    """Describe what scores; what changes a score stands in `made_by`."""
+    """Describe the engine for the manifest; `made_by` has what the scores depend on."""
     files = {name: store.sha256(model / name) for name in ("config.json", "model.safetensors")}
     settings = preset.model_dump(mode="json")
     return {
@@ -109,45 +114,49 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
     }
 
 
-def _there(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows of what was scored before, by the same model, and is whole."""
+def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows of the recordings that the same model has scored before, if their files are intact."""
     if not out.exists() or not any(out.iterdir()):
         return {}
     if not (out / "manifest.json").exists():
         raise OutputError(f"{out}: holds other files", hint="give a new folder")
-    facts = store.read_manifest(out, KIND, VERSION)
+    facts = store.read_manifest(out, SCORES_KIND, SCORES_VERSION)
     if facts.get("made_by") != made_by:
         raise OutputError(
             f"{out}: holds what another model, preset or precision scored",
             hint="give another folder, or remove this one",
         )
     rows: dict[str, Any] = facts["recordings"]
-    return {n: r for n, r in rows.items() if _is_whole(out, n, facts["files"])}
+    return {n: r for n, r in rows.items() if _is_intact(out, n, facts["files"])}
 
 
-def _is_whole(out: Path, name: str, known: Mapping[str, str]) -> bool:
-    paths = (out / (name + HYPNOGRAM), out / (name + DENSITY))
-    return all(p.exists() and store.sha256(p) == known.get(p.name) for p in paths)
+def _is_intact(out: Path, name: str, hashes: Mapping[str, str]) -> bool:
+    paths = (out / (name + HYPNOGRAM_SUFFIX), out / (name + HYPNODENSITY_SUFFIX))
+    return all(p.exists() and store.sha256(p) == hashes.get(p.name) for p in paths)
 
 
 def _write(manifest: store.Manifest, out: Path) -> None:
-    names = [n + end for n in manifest.facts["recordings"] for end in (HYPNOGRAM, DENSITY)]
+    names = [
+        n + end
+        for n in manifest.facts["recordings"]
+        for end in (HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX)
+    ]
     manifest.write(out, [out / name for name in names])
 
 
-def _one(
+def _score_recording(
     engine: Engine, preset: presets.Preset, path: Path, out: Path, before: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], str]:
-    """Score one recording; what is done of the same file is taken as it is."""
+    """Score one recording, unless the row `before` shows that this file has been scored."""
     stat = store.need(path, "recording").stat()
     fingerprint = [stat.st_size, stat.st_mtime_ns]
     if before and before["input"] == fingerprint:
         return dict(before), batch.DONE
-    recording = read_recording(path) if path.suffix == ".safetensors" else formats.read(path)
+    recording = formats.read_any(path)
     density, warnings = hypnodensity(engine, preset, recording, out)
     hypnogram = hypnogram_from(engine, recording, density)
-    formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM), to="edf")
-    _write_density(path.stem, density, hypnogram, out / (path.stem + DENSITY))
+    formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM_SUFFIX), to="edf")
+    _write_density(path.stem, density, hypnogram, out / (path.stem + HYPNODENSITY_SUFFIX))
     counts = {name: n for name, n in hypnogram.counts().items() if n}
     row = {
         "recording": path.stem,
@@ -158,14 +167,12 @@ def _one(
         "simulated": hypnogram.scorer == "simulated",
         "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
     }
-    shown = ", ".join(f"{name} {n}" for name, n in counts.items())
+    stages = ", ".join(f"{name} {n}" for name, n in counts.items())
     doubts = "".join(f"; warning: {w}" for w in warnings)
-    return row, f"{len(density)} epochs: {shown}{doubts}"
+    return row, f"{len(density)} epochs: {stages}{doubts}"
 
 
 def _write_density(name: str, density: Floats, hypnogram: Hypnogram, path: Path) -> None:
-    import polars as pl
-
     number = np.arange(len(density), dtype=np.int32)
     columns: dict[str, Any] = {
         "recording": [name] * len(density),

@@ -34,7 +34,7 @@ def simulate(
     hours: float | None = None,
     seed: int = 0,
     subset: str | None = None,
-    progress: batch.Progress = batch.ignore,
+    progress: batch.OnProgress = batch.ignore,
 ) -> Path:
     """Write simulated raw files of a data set.
 

@@ -101,7 +101,7 @@ class Settings(BaseModel):
     def names(self) -> tuple[str, ...]:
         """The stage list; people's if neither it nor a scheme is given."""
         return self.stages or (
-            label_schemes.label_scheme(self.scheme).names if self.scheme else stages.HUMAN
+            label_schemes.label_scheme(self.scheme).names if self.scheme else stages.HUMAN_STAGES
         )
 
     def meaning(self) -> label_schemes.Scheme | str | None:

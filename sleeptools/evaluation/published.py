@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from sleeptools.recording.stages import HUMAN, MOUSE
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -149,7 +149,7 @@ def results(species: str) -> pl.DataFrame:
     numbers = values().filter(pl.col("subject").is_null())
     one = pl.concat_str("metric", pl.concat_str(pl.lit("_"), "stage"), ignore_nulls=True)
     wide = numbers.select("id", one.alias("name"), "value").pivot("name", index="id")
-    stages = HUMAN if species == "human" else MOUSE
+    stages = HUMAN_STAGES if species == "human" else MOUSE_STAGES
     kept = [n for n in (*WIDE, *(f"f1_{s}" for s in stages)) if n in wide.columns]
     of = pl.col("kind").is_in(["model", "rival"]) & (pl.col("species") == species)
     table = _read("published_results").filter(of)

@@ -1,8 +1,8 @@
-"""Files of the field, one module per format, told apart by their content and never by their name.
+"""Read and write the file formats of the field, one module each, recognised by their content.
 
 A format module has `accepts(path, head)` and one or both of `read(path)` and
-`read_hypnogram(path, scheme, epoch_seconds)`. One that is written has
-`write_hypnogram(hypnogram, path)`, the endings `SUFFIXES` that mean it and nothing else, and
+`read_hypnogram(path, scheme, epoch_seconds)`. A format that can be written has
+`write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file endings that mean this format only, and
 `sidecar(path)` if it writes a second file.
 """
 
@@ -15,20 +15,20 @@ from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.label_schemes import Scheme
-from sleeptools.recording.recording import Recording
+from sleeptools.recording.recording import Recording, read_recording
 
-HEAD = 4096  # bytes shown to `accepts`
+HEAD = 4096  # bytes of a file's start that `accepts` gets
 
 
 def find(path: Path) -> ModuleType:
-    """Find the format of a file.
+    """Find the module for a file's format.
 
     Raises
     ------
     MissingInputError
-        If there is no such file.
+        If the file does not exist.
     DataError
-        If no format knows it; the message shows how the file starts.
+        If its format is unknown; the message shows how the file starts.
     """
     with store.need(path).open("rb") as file:
         head = file.read(HEAD)
@@ -43,9 +43,22 @@ def find(path: Path) -> ModuleType:
 
 
 def read(path: Path) -> Recording:
-    """Read a recording of any known format; samples stay on the disk until asked for."""
-    recording: Recording = _able(path, "read")(path)
+    """Read a recording of any known format; samples stay on the disk until they are used.
+
+    Raises
+    ------
+    AnnotationsOnlyError
+        If files of this format hold no signals.
+    DataError
+        If the format is unknown, or the file is damaged.
+    """
+    recording: Recording = _reader(path, "read")(path)
     return recording
+
+
+def read_any(path: Path) -> Recording:
+    """Read a recording of this package (.safetensors), or one of any known format as `read`."""
+    return read_recording(path) if path.suffix == ".safetensors" else read(path)
 
 
 def read_hypnogram(
@@ -56,82 +69,88 @@ def read_hypnogram(
     Parameters
     ----------
     scheme
-        A scheme, or the name of one of `label_schemes.SCHEMES`; needed for bare numbers.
+        What the labels mean: a scheme, or a name in `label_schemes.SCHEMES`; needed for bare
+        numbers.
     epoch_seconds
-        Length of an epoch where the file does not tell it, 1 to 60 s.
+        Length of an epoch, 1 to 60 s, if the file does not say it.
 
     Raises
     ------
     UsageError
-        For an unknown scheme or an impossible length.
+        For an unknown scheme, or a length of an epoch outside 1 to 60 s.
     DataError
-        If no format knows the file, or it is damaged, ambiguous, or without stages.
+        If the format is unknown, or the file is damaged, ambiguous, or without stages.
     """
     if epoch_seconds is not None and not 1 <= epoch_seconds <= 60:  # noqa: PLR2004 - s
         raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to 60 s")
-    read = _able(path, "read_hypnogram")
+    read = _reader(path, "read_hypnogram")
     hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds)
     return hypnogram
 
 
 def writers() -> list[str]:
-    """Name the formats that hypnograms are written in."""
+    """List the formats in which hypnograms can be written."""
     every = ((n, registry.load("formats", n)) for n in registry.names("formats"))
     return [name for name, module in every if hasattr(module, "write_hypnogram")]
 
 
 def writer(path: Path, to: str | None = None) -> ModuleType:
-    """Find the format to write, by its name or by the path's ending where that tells it.
+    """Find the module of the format to write, by the format's name or by the path's ending.
+
+    Parameters
+    ----------
+    to
+        Name of the format; by the path's ending if left out.
 
     Raises
     ------
     UsageError
-        For a format that is not written, or an ending that could mean several.
+        For a format that cannot be written, or an ending that does not determine the format.
     """
-    known = writers()
-    if to is not None and to not in known:
+    names = writers()
+    if to is not None and to not in names:
         raise UsageError(
-            f"hypnograms are not written as {to!r}", hint=f"they are as: {', '.join(known)}"
+            f"hypnograms are not written as {to!r}", hint=f"they are as: {', '.join(names)}"
         )
-    for name in [to] if to else known:
+    for name in [to] if to else names:
         module = registry.load("formats", name)
         if to or path.name.lower().endswith(tuple(getattr(module, "SUFFIXES", ()))):
             return module
     raise UsageError(
         f"{path.name}: the ending does not tell the format",
-        hint=f"name it with `to`: {', '.join(known)}",
+        hint=f"name it with `to`: {', '.join(names)}",
     )
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path, *, to: str | None = None) -> list[str]:
-    """Write a hypnogram, replacing what is there.
+    """Write a hypnogram; an existing file is replaced.
 
     Parameters
     ----------
     to
-        Name of a format; by the path's ending if left out.
+        Name of the format; by the path's ending if left out.
 
     Returns
     -------
     notes
-        What the format cannot carry, and so is merged or left out; nothing if it carries all.
+        What the format cannot represent and is therefore merged or left out; usually empty.
 
     Raises
     ------
     UsageError
         As `writer`.
     DataError
-        If the format has no such stages, or no way to say when the epochs begin.
+        If the format has no word for a stage, or cannot represent when the epochs begin.
     """
     notes: list[str] = writer(path, to).write_hypnogram(hypnogram, path)
     return notes
 
 
-def _able(path: Path, what: str):  # type: ignore[no-untyped-def]  # a module's function
+def _reader(path: Path, function: str):  # type: ignore[no-untyped-def]  # a module's function
     module = find(path)
-    if not hasattr(module, what):
+    if not hasattr(module, function):
         name = module.__name__.rsplit(".", 1)[-1]
-        if what == "read":
+        if function == "read":
             raise AnnotationsOnlyError(f"{path}: a {name} file holds no signals")
         raise NoStagesError(f"{path}: a {name} file holds no stages")
-    return getattr(module, what)
+    return getattr(module, function)

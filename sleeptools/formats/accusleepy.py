@@ -1,7 +1,7 @@
-"""AccuSleePy label files: CSV with `brain_state` and perhaps `confidence_score`, a row an epoch.
+"""AccuSleePy label files of mice: CSV with `brain_state` and perhaps `confidence_score`.
 
-1 REM, 2 wake, 3 NREM, -1 undefined, the digits of AccuSleePy's own configuration; the file does
-not tell how long an epoch is. The exchange format of mouse scoring.
+One row per epoch: 1 REM, 2 wake, 3 NREM, -1 undefined, as in AccuSleePy's own configuration. The
+file does not say how long an epoch is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WORDS: Final = {
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its header."""
+    """Recognise the format by its header."""
     del path
     return text_files.header_cells(head, ",") in COLUMNS
 
@@ -34,17 +34,21 @@ def accepts(path: Path, head: bytes) -> bool:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read the labels; `epoch_seconds` must be given.
+    """Read the labels.
 
     Parameters
     ----------
     scheme
         "accusleepy" if left out.
+    epoch_seconds
+        Length of an epoch, s; required.
 
     Raises
     ------
     DataError
-        For a malformed row, an unknown digit, or no length of an epoch.
+        For a malformed row, an unknown label, or a missing `epoch_seconds`.
+    NoStagesError
+        If there are no rows.
     """
     rows = text_files.read_table(path, ",")
     if not rows:
@@ -58,7 +62,7 @@ def read_hypnogram(
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write the labels, and return what the format cannot carry."""
+    """Write the labels; return notes on what the format cannot represent."""
     words, notes = stage_words.word_lines(hypnogram, WORDS, "accusleepy")
     store.write_text(path, "\n".join(["brain_state", *words, ""]))
     return notes

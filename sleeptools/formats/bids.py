@@ -1,9 +1,8 @@
-"""BIDS `*_events.tsv` with its sidecar `*_events.json`: onset, duration and a column of stages.
+"""BIDS events, `*_events.tsv` with `*_events.json`: onset, duration and a column of stages.
 
-The specification's "Task events"; there is no standard of its own for stages yet, so the column is
-`trial_type`, or `stage` or `sleep_stage` where a file has it. The sidecar says how long an epoch
-is and which stage list it is (`EpochLength`, `StageNames`), as a hypnogram needs and the table
-alone does not tell.
+BIDS describes such tables as "Task events" and has no standard for sleep stages yet: the column is
+`stage`, `sleep_stage` or `trial_type`. The .json file, called the sidecar, has what the table
+alone does not say: the length of an epoch and the stage list (`EpochLength`, `StageNames`).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 SUFFIXES: Final = ("_events.tsv",)
 STAGE_COLUMNS: Final = ("stage", "sleep_stage", "trial_type")
 WORDS: Final = {
-    **{n: n for n in (*stages.HUMAN, *stages.MOUSE, "unknown", "movement")},
+    **{n: n for n in (*stages.HUMAN_STAGES, *stages.MOUSE_STAGES, "unknown", "movement")},
     "unannotated": "n/a",
 }
 LEVELS: Final = {
@@ -38,26 +37,26 @@ LEVELS: Final = {
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its first two columns and a column that can hold stages."""
+    """Recognise the format by its first two columns and a column that can hold stages."""
     del path
     columns = text_files.header_cells(head, "\t")
     return columns[:2] == ["onset", "duration"] and any(c in columns for c in STAGE_COLUMNS)
 
 
 def sidecar(path: Path) -> Path:
-    """Path of the JSON file beside a table."""
+    """Path of the JSON file that belongs to a table."""
     return path.with_suffix(".json")
 
 
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read stages with their onsets; events of `trial_type` that are no stage are passed over.
+    """Read stages with their onsets; entries of `trial_type` that are not stages are ignored.
 
     Raises
     ------
     DataError
-        For a malformed row, an unknown stage, or stages that overlap or leave the epoch grid.
+        For a malformed row, an unknown stage, or stages that overlap or are off the epoch grid.
     """
     rows = text_files.read_table(path, "\t")
     facts = _facts(sidecar(path))
@@ -71,13 +70,13 @@ def read_hypnogram(
         for i, row in enumerate(rows, 2)
     ]
     read = stage_labels.from_mixed if column == "trial_type" else stage_labels.from_events
-    if scheme is None and facts.get("StageNames") == list(stages.MOUSE):
+    if scheme is None and facts.get("StageNames") == list(stages.MOUSE_STAGES):
         scheme = "mouse"
     if epoch_seconds is None:
         epoch_seconds = facts.get("EpochLength")
-    found = read(events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name)
+    hypnogram = read(events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name)
     scorers = {row.get("scorer", "") for row in rows} - {"", "n/a"}
-    return replace(found, scorer=scorers.pop()) if len(scorers) == 1 else found
+    return replace(hypnogram, scorer=scorers.pop()) if len(scorers) == 1 else hypnogram
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write the table and its sidecar; everything is carried."""
+    """Write the table and its sidecar; return notes on what the format cannot represent."""
     events, notes = stage_words.stage_events(hypnogram, WORDS, "bids")
     scorer = " ".join(hypnogram.scorer.split()) or "n/a"
     lines = [
@@ -102,7 +101,7 @@ def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
 
 
 def _description(hypnogram: Hypnogram) -> dict[str, Any]:
-    known = (*hypnogram.names, "unknown", "movement")
+    levels = (*hypnogram.names, "unknown", "movement")
     return {
         "onset": {
             "Description": "Start of the epoch from the start of the recording",
@@ -111,7 +110,7 @@ def _description(hypnogram: Hypnogram) -> dict[str, Any]:
         "duration": {"Description": "Length of the epoch", "Units": "s"},
         "trial_type": {
             "Description": "Sleep stage, or why the epoch has none; n/a: not annotated",
-            "Levels": {name: LEVELS[name] for name in known},
+            "Levels": {name: LEVELS[name] for name in levels},
         },
         "scorer": {"Description": "Who scored"},
         "EpochLength": hypnogram.epoch_seconds,

@@ -1,8 +1,8 @@
-"""Plain text of two columns, EEG and EMG, one sample a line and no header.
+"""Text files of two columns, EEG and EMG, one sample per line: the recordings of SlumberNet.
 
-SlumberNet's recordings have this form (Jha et al. 2024, doi:10.1038/s41598-024-54727-0): numbers
-apart by blanks or tabs, microvolts as SleepSign exports them. The rate stands in the file's name
-only: `NAME-256Hz.txt`. The text of a day at 256 Hz has 22 million lines, so it is read in blocks.
+Jha et al. 2024, doi:10.1038/s41598-024-54727-0. Numbers are separated by blanks or tabs and are in
+microvolts, as SleepSign exports them; there is no header. The sample rate is in the file's name
+only: `NAME-256Hz.txt`. A day at 256 Hz has 22 million lines, so the text is read in blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TABS: Final = bytes.maketrans(b"\t", b" ")
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell the form by its first lines: two numbers each."""
+    """Recognise the format by its first lines, two numbers each."""
     del path
     lines = head.splitlines()[:3]
     return bool(lines) and all(_is_sample(line) for line in lines)
@@ -42,13 +42,13 @@ def _is_sample(line: bytes) -> bool:
 
 
 def read(path: Path) -> Recording:
-    """Read a recording; its text is parsed anew for each signal when that is asked for.
+    """Read a recording; the text is parsed whenever the samples of a signal are used.
 
     Raises
     ------
     DataError
-        If the name does not say the rate, or the file holds nothing; when samples are asked for,
-        at the first line that is not two numbers.
+        If the file's name does not have the sample rate, or the file is empty; when samples are
+        used, for the first line that is not two numbers.
     """
     match = RATE.search(store.need(path).stem)
     if match is None or float(match[1]) == 0:
@@ -73,27 +73,27 @@ def read(path: Path) -> Recording:
 
 
 def write(path: Path, samples: Sequence[Samples]) -> None:
-    """Write two signals of one rate, (samples,) in microvolts."""
+    """Write EEG and EMG of one sample rate, each (samples,) float32 in microvolts."""
     import polars as pl
 
     store.write_columns(path, pl.DataFrame(dict(zip(LABELS, samples, strict=True))))
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Give the text in blocks of whole lines, each with its newline, without a blank end."""
+    """Yield the text in blocks of whole lines, without blank lines at its end."""
     end = _end(path)
-    rest = b""
+    remainder = b""
     with path.open("rb") as file:
         while block := file.read(min(BLOCK, end - file.tell())):
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            if whole:
-                yield whole + newline
-    if rest:
-        yield rest + b"\n"
+            lines, newline, remainder = (remainder + block).rpartition(b"\n")
+            if lines:
+                yield lines + newline
+    if remainder:
+        yield remainder + b"\n"
 
 
 def _end(path: Path) -> int:
-    """Find where the text ends, without blank lines after it: bytes."""
+    """Count the bytes up to the end of the last line that is not blank."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - BLOCK))
@@ -110,7 +110,7 @@ def _samples(path: Path, size: int, column: int) -> Samples:
     samples = np.empty(size, np.float32)
     done = 0
     for block in _blocks(path):
-        values = _parsed(block, column)
+        values = _parse_column(block, column)
         if values is None:
             raise DataError(_complaint(path, block, done))
         samples[done : done + len(values)] = values[: size - done]
@@ -120,15 +120,15 @@ def _samples(path: Path, size: int, column: int) -> Samples:
     return samples
 
 
-def _parsed(block: bytes, column: int) -> Samples | None:
+def _parse_column(block: bytes, column: int) -> Samples | None:
     """Parse a block's lines: (lines,) float32, or None where one is not two numbers."""
     tab = b"\t" in block[: block.index(b"\n")]
-    found = _table(block, "\t" if tab else " ", column)
-    return _table(_separated(block), " ", column) if found is None else found
+    values = _table(block, "\t" if tab else " ", column)
+    return _table(_separated(block), " ", column) if values is None else values
 
 
 def _table(block: bytes, separator: str, column: int) -> Samples | None:
-    """Parse lines of two numbers with exactly one separator, which takes half the time."""
+    """Parse lines of two numbers with exactly one separator, twice as fast; None if they differ."""
     import polars as pl
 
     try:

@@ -1,12 +1,13 @@
-"""EDF, EDF+, BDF and BDF+: signals at their own rates, annotations, and writing both.
+"""EDF, EDF+, BDF and BDF+ files: read and write signals and annotations.
 
-Samples are mapped from the file and decoded one signal at a time. Unlike readers that bring every
-channel to the highest rate, nothing is resampled here.
+Samples are memory-mapped and decoded one signal at a time. Every signal keeps its own sample rate,
+whereas some other readers bring all channels to the highest one.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, time
@@ -46,20 +47,28 @@ TEXTS: Final = {
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell an EDF or BDF file by its first bytes."""
+    """Recognise an EDF or BDF file by its first bytes."""
     del path
     return starts_like_edf(head)
 
 
 def read(path: Path, *, allow_truncated: bool = False) -> Recording:
-    """Read a recording; samples stay on the disk until asked for.
+    """Read a recording; samples stay on the disk until they are used.
 
-    The patient's name and birthday in the header are not read. `facts["notes"]` says what was odd.
+    The patient's name and birthday in the header are not read. `facts["notes"]` lists deviations
+    from the standard that could be read nevertheless.
+
+    Parameters
+    ----------
+    allow_truncated
+        Take the complete data records of a file that is shorter than its header says.
 
     Raises
     ------
     DataError
-        If the file is damaged or holds no signals, or a label stands twice.
+        If the file is damaged.
+    AnnotationsOnlyError
+        If it holds annotations only.
     """
     header = read_header(store.need(path), allow_truncated=allow_truncated)
     sampled = [s for s in header.signals if not s.is_annotations]
@@ -78,16 +87,15 @@ def read(path: Path, *, allow_truncated: bool = False) -> Recording:
 
 
 def _names(signals: list[SignalHeader]) -> Iterable[tuple[str, SignalHeader]]:
-    """Name a repeated label `NAME#2`, so that neither is taken for the other."""
-    seen: dict[str, int] = {}
+    """Rename the second signal of a label to `LABEL#2`, and so on, so that labels are unique."""
+    counts: dict[str, int] = {}
     for s in signals:
-        seen[s.label] = seen.get(s.label, 0) + 1
-        yield (s.label if seen[s.label] == 1 else f"{s.label}#{seen[s.label]}"), s
+        counts[s.label] = counts.get(s.label, 0) + 1
+        yield (s.label if counts[s.label] == 1 else f"{s.label}#{counts[s.label]}"), s
 
 
 def _signal(header: Header, signal: SignalHeader, name: str) -> Signal:
-    factor = montage.MICROVOLTS.get(signal.unit, 1.0)
-    unit = "uV" if signal.unit in montage.MICROVOLTS else signal.unit
+    unit, factor = montage.decoded_unit(signal.unit)
     gain = offset = float("nan")
     if signal.calibrated:
         span = signal.physical_max - signal.physical_min
@@ -119,12 +127,12 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
         samples = np.memmap(header.path, "<i2", "r", header.size, shape)
         return samples[:, first : first + count].reshape(-1)
     raw = np.memmap(header.path, np.uint8, "r", header.size, (*shape, 3))
-    part = raw[:, first : first + count]
-    value = part[..., 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
+    triples = raw[:, first : first + count]
+    values = triples[..., 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
     for byte in (1, 0):  # in place: a day at 512 Hz is 180 MB
-        value <<= 8
-        value |= part[..., byte]
-    return value.reshape(-1)
+        values <<= 8
+        values |= triples[..., byte]
+    return values.reshape(-1)
 
 
 def read_annotations(path: Path) -> list[Event]:
@@ -140,44 +148,46 @@ def read_hypnogram(
 ) -> Hypnogram:
     """Read the sleep stages among a file's annotations.
 
-    Annotations that are no stage ("Lights off", movements of a limb) are passed over; an unknown
-    text that begins like a stage is an error. A scheme's labels are stages too.
+    Other annotations ("Lights off", limb movements) are ignored, but an unknown text that begins
+    with "Sleep stage" is an error. The labels of a `scheme` are read as stages in addition.
 
     Raises
     ------
     DataError
-        If the file is damaged, has no stage annotations, or they do not fit the epoch grid.
+        If the file is damaged, or the stages overlap or are off the epoch grid.
+    NoStagesError
+        If no annotation is a stage.
     """
     header = read_header(store.need(path))
-    known = {
+    meanings = {
         **label_schemes.EDF_TEXTS,
         **(label_schemes.label_scheme(scheme).labels if scheme else {}),
     }
-    every = read_tals(header)[0]
-    events = [e for e in every if e[2] in known or e[2].lower().startswith("sleep stage")]
-    if every and not events:
-        texts = list(dict.fromkeys(repr(e[2]) for e in every))
+    annotations = read_tals(header)[0]
+    events = [e for e in annotations if e[2] in meanings or e[2].lower().startswith("sleep stage")]
+    if annotations and not events:
+        texts = list(dict.fromkeys(repr(e[2]) for e in annotations))
         raise NoStagesError(
             f"{path.name}: no sleep stages among its {len(texts)} annotation texts: "
             + ", ".join([*texts[:SHOWN], *["..."] * (len(texts) > SHOWN)]),
-            hint="stages by names of one's own: [labels] of the data set edf, docs/edf.md",
+            hint="other names of stages can be defined: [labels] of the data set edf, docs/edf.md",
         )
-    found = stage_labels.from_events(
+    hypnogram = stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=_begin(header)
     )
-    return replace(found, scorer="simulated") if header.simulated else found
+    return replace(hypnogram, scorer="simulated") if header.simulated else hypnogram
 
 
 def _begin(header: Header) -> datetime | time | None:
-    """When the first record began; "Startdate X" means an unknown day, with midnight nothing."""
+    """Start of the first record; only a time if the date is "X", None if the time is 0:00 too."""
     if header.start is None or header.recording_field.split()[:2] != ["Startdate", "X"]:
         return header.start
-    at = header.start.time()
-    return None if at == time.min else at
+    clock = header.start.time()
+    return None if clock == time.min else clock
 
 
 def read_start(path: Path) -> datetime | None:
-    """Read when a file's first record began, or None where its header does not say."""
+    """Read date and time of the start of a file's first record; None if the header has none."""
     header = read_header(store.need(path))
     return None if _begin(header) is None else header.start
 
@@ -189,7 +199,12 @@ PATIENT = re.compile(rb"\S+ \S+ \S+ (Female|Male)_(\d{1,3})yr *")
 def read_sex_and_age(path: Path) -> dict[str, str | int]:
     """Read sex and age from a patient field like "X F X Female_33yr", as Sleep-EDF writes it.
 
-    Nothing else of that field is ever kept, and nothing at all where it has another form.
+    Nothing else of that field is kept, and a field of another form is ignored.
+
+    Returns
+    -------
+    facts
+        `sex`, "F" or "M", and `age`, years; empty if the field has another form.
     """
     with store.need(path).open("rb") as file:
         match = PATIENT.fullmatch(file.read(FIXED)[8:88])
@@ -213,22 +228,21 @@ def write(
     Parameters
     ----------
     heads
-        The signals to write, by label, in this order; values beyond a physical range are clipped.
+        Headers of the signals to write, found in the recording by label; values outside the
+        physical range are clipped.
     record_seconds
-        Length of a record, s; samples that fill no whole record are left out.
+        Length of a data record, s; samples after the last whole record are left out.
     patient
         Fourth subfield of the patient identification, for example "Female_33yr".
     note
         Fifth subfield of the recording identification, for example "simulated".
     """
-    import warnings
-
     import pyedflib
 
     records = int(recording.seconds // record_seconds)
-    with store.atomic_path(path) as part, warnings.catch_warnings():
+    with store.atomic_path(path) as draft, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that long records alter rates: they do not
-        writer = pyedflib.EdfWriter(str(part), len(heads), file_type=pyedflib.FILETYPE_EDF)
+        writer = pyedflib.EdfWriter(str(draft), len(heads), file_type=pyedflib.FILETYPE_EDF)
         try:
             writer.setDatarecordDuration(record_seconds)
             writer.setStartdatetime(recording.start or datetime(1985, 1, 1))
@@ -269,16 +283,16 @@ def _quantised(samples: npt.NDArray[np.float32], head: SignalHeader) -> npt.NDAr
 def write_annotations(
     path: Path, events: Iterable[Event], begin: datetime | None, *, note: str = ""
 ) -> None:
-    """Write annotations as an EDF+ file of one record and no signals, as Sleep-EDF's hypnograms.
+    """Write annotations as an EDF+ file of one data record without signals, as Sleep-EDF does.
 
     Parameters
     ----------
     events
         (onset, duration, text), s.
     begin
-        Start of the recording, or None where it is not known.
+        Start of the recording, or None if unknown.
     note
-        Last subfield of the recording identification.
+        Last subfield of the recording identification, for example "simulated".
     """
     tals = b"+0\x14\x14\0" + b"".join(
         f"{'' if onset < 0 else '+'}{text_files.decimal_text(onset)}"
@@ -302,7 +316,7 @@ def write_annotations(
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write an annotation an epoch, NREM as "Sleep stage N"; return what is not carried."""
+    """Write one annotation per epoch; return notes on what the format cannot represent."""
     events, notes = stage_words.stage_events(hypnogram, TEXTS, "edf")
     note = "simulated" if hypnogram.scorer == "simulated" else ""
     start = hypnogram.recording_start()

@@ -1,7 +1,7 @@
-"""One label a line: U-Sleep's `.hyp`, Luna's `.eannot`, YASA's text, ISRUC's scorings, and others.
+"""Text files with one label per line: U-Sleep .hyp, Luna .eannot, YASA, ISRUC, and others.
 
-Their content does not tell them apart, and need not: names mean the same in all of them, and
-numbers are read by the scheme that is named. A blank tail, as ISRUC has it, is passed over.
+Their content does not tell these formats apart, and need not: names mean the same in all of them,
+and numbers need a `scheme`. Blank lines at the end, as in ISRUC's files, are ignored.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Hypnogram
 
 KNOWN = {
-    *label_schemes.WORDS,
+    *label_schemes.STAGE_WORDS,
     *(t.lower() for s in label_schemes.SCHEMES.values() for t in s.labels),
 }
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by a first line that is a label and nothing else."""
+    """Recognise the format by a first line that is a known label and nothing else."""
     del path
     lines = text_files.head_lines(head)
     return bool(lines) and " ".join(lines[0].lower().split()) in KNOWN
@@ -29,12 +29,14 @@ def accepts(path: Path, head: bytes) -> bool:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read a label an epoch, the first at the recording's start.
+    """Read one label per epoch; the first epoch begins with the recording.
 
     Parameters
     ----------
+    scheme
+        What the labels mean; needed for numbers.
     epoch_seconds
-        30 s for human stages if left out.
+        Length of an epoch; 30 s for human stages if left out.
 
     Raises
     ------

@@ -1,9 +1,10 @@
-"""Luna's interval annotations (`.annot`): class, instance, channel, start, stop, meta; tabs.
+"""Luna annotations: read and write .annot files of intervals, and write .eannot files of epochs.
 
-The reduced forms have four (class, instance, start, stop) or three columns (class, start, stop).
-Times are seconds, clock times hh:mm:ss, elapsed times 0+hh:mm:ss or epochs e:N; a stop may be a
-duration (+S) or "..." for the next row's start. Stages are W N1 N2 N3 R, NR for mice, M movement,
-? unknown. An `.eannot` has a label a line and is read as `labels`.
+An .annot file has six columns (class, instance, channel, start, stop, meta), separated by tabs, or
+four (class, instance, start, stop), or three (class, start, stop). Times are seconds, clock times
+hh:mm:ss, elapsed times 0+hh:mm:ss or epochs e:N; a stop may be a duration (+S) or "...", the start
+of the next row. Stages are W N1 N2 N3 R, NR for mice, M movement, ? unknown. An .eannot file has
+one label per line and is read by `formats.labels`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
 from sleeptools.recording import label_schemes
-from sleeptools.recording.hypnogram import Event, Hypnogram
+from sleeptools.recording.hypnogram import DAY_SECONDS, Event, Hypnogram
 
 SUFFIXES: Final = (".annot", ".eannot")
 HEADER: Final = ("class", "instance", "channel", "start", "stop", "meta")
-START_COLUMN: Final = {6: 3, 4: 2, 3: 1}  # by the number of columns
+START_COLUMN: Final = {6: 3, 4: 2, 3: 1}  # by number of columns
 CLASSES: Final = {
     "W": "W",
     "Wake": "W",
@@ -36,14 +37,13 @@ CLASSES: Final = {
     "unknown": "?",
 }
 LABELS: Final = {**CLASSES, "unannotated": "?"}
-DAY: Final = 86400.0  # s
-EARLIER: Final = 6 * 3600.0  # s; clock times so far before the first stage are the same night's
+EARLIER: Final = 6 * 3600.0  # s; clock times up to this long before the first stage precede it
 TIME: Final = r"(-?\d+(\.\d+)?|(0\+)?\d{1,2}[:.]\d\d[:.]\d\d(\.\d+)?|e:\d+(:[\d.]+){0,2})"
 ROW: Final = re.compile(rf"\S[^\t]*\t([^\t]*\t){{0,2}}{TIME}\t(\.|\.\.\.|\+?{TIME})(\t.*)?")
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its header, or by a row with a class, a start and a stop."""
+    """Recognise the format by its header, or by a row with a class, a start and a stop."""
     del path
     rows = [t for t in text_files.head_lines(head) if t.strip() and not t.startswith("#")]
     return bool(rows) and (_is_header(rows[0]) or bool(ROW.fullmatch(rows[0])))
@@ -57,104 +57,106 @@ def _is_header(line: str) -> bool:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read the annotations whose class is a stage; those of other classes are passed over.
+    """Read the annotations whose class is a stage, and ignore those of other classes.
 
-    Clock times past midnight count on; `begin` is that of the first stage.
+    If the file has clock times, `begin` of the hypnogram is that of the first stage, and earlier
+    times of day are past midnight.
 
     Raises
     ------
     DataError
-        For a malformed row, clock times among seconds, or stages that overlap or leave the grid.
+        For a malformed row, clock times mixed with seconds, or stages that overlap or are off the
+        epoch grid.
     NoStagesError
         If there are no annotations.
     """
     rows = [
-        _row(line, f"{path.name}: line {i}")
+        _interval(line, f"{path.name}: line {i}")
         for i, line in enumerate(text_files.read_lines(path), 1)
         if line.strip() and not line.startswith("#") and not _is_header(line)
     ]
     if not rows:
         raise NoStagesError(f"{path.name}: holds no annotations")
-    first = next((r for r in rows if r.name.lower() in label_schemes.WORDS), rows[0])
+    first = next((r for r in rows if r.name.lower() in label_schemes.STAGE_WORDS), rows[0])
     begin = text_files.parse_clock(first.start)
-    found = stage_labels.from_mixed(
+    hypnogram = stage_labels.from_mixed(
         _events(rows, begin),
         scheme=scheme,
         epoch_seconds=epoch_seconds,
         source=path.name,
         begin=begin,
     )
-    return replace(found, onset=0.0) if begin else found
+    return replace(hypnogram, onset=0.0) if begin else hypnogram
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line's class and times as written, and where it stands."""
+class Interval:
+    """A row of the file: its class and its times as written, and file and line for messages."""
 
     name: str
     start: str
     stop: str
-    where: str
+    location: str
 
 
-def _row(line: str, where: str) -> Row:
+def _interval(line: str, location: str) -> Interval:
     cells = [c.strip() for c in (line.split("\t") if "\t" in line else line.split())]
     if len(cells) not in START_COLUMN:
-        raise DataError(f"{where} has {len(cells)} columns; expected 6, 4 or 3")
+        raise DataError(f"{location} has {len(cells)} columns; expected 6, 4 or 3")
     start = START_COLUMN[len(cells)]
-    return Row(cells[0], cells[start], cells[start + 1], where)
+    return Interval(cells[0], cells[start], cells[start + 1], location)
 
 
-def _events(rows: Sequence[Row], begin: time | None) -> list[Event]:
-    """Place the rows in seconds, from the clock time `begin` on where they have clock times."""
-    starts = [_seconds(r.start, begin, r.where) for r in rows]
+def _events(rows: Sequence[Interval], begin: time | None) -> list[Event]:
+    """Convert the rows to events, s; clock times count from `begin`."""
+    starts = [_seconds(r.start, begin, r.location) for r in rows]
     events: list[Event] = []
     for row, start, following in zip(rows, starts, [*starts[1:], None], strict=True):
         if row.stop.startswith("+"):
-            stop = start + text_files.parse_number(row.stop[1:], row.where)
+            stop = start + text_files.parse_number(row.stop[1:], row.location)
         elif row.stop == "..." and following is not None:
             stop = following
         elif row.stop == "." and row.start.startswith("e:"):
-            stop = start + _epoch(row.start, row.where)[1]
+            stop = start + _epoch(row.start, row.location)[1]
         elif row.stop.startswith("e:"):
-            stop = sum(_epoch(row.stop, row.where))
+            stop = sum(_epoch(row.stop, row.location))
         else:
-            stop = _seconds(row.stop, begin, row.where)
-            stop += DAY if begin and stop < start else 0.0
+            stop = _seconds(row.stop, begin, row.location)
+            stop += DAY_SECONDS if begin and stop < start else 0.0
         events.append((start, stop - start, row.name))
     return events
 
 
-def _seconds(text: str, begin: time | None, where: str) -> float:
-    at = text_files.parse_clock(text.removeprefix("0+"))
-    if (at is not None and not text.startswith("0+")) != (begin is not None):
+def _seconds(text: str, begin: time | None, location: str) -> float:
+    clock = text_files.parse_clock(text.removeprefix("0+"))
+    if (clock is not None and not text.startswith("0+")) != (begin is not None):
         raise DataError(
-            f"{where}: {text[:40]!r} where other rows have "
+            f"{location}: {text[:40]!r} where other rows have "
             f"{'clock times' if begin else 'times from the start'}",
             hint="write all times in one way",
         )
     if text.startswith("e:"):
-        return _epoch(text, where)[0]
-    if at is None:
-        return text_files.parse_number(text, where)
+        return _epoch(text, location)[0]
+    if clock is None:
+        return text_files.parse_number(text, location)
     if begin is None:
-        return _of_day(at)
-    return (_of_day(at) - _of_day(begin) + EARLIER) % DAY - EARLIER
+        return _seconds_of_day(clock)
+    return (_seconds_of_day(clock) - _seconds_of_day(begin) + EARLIER) % DAY_SECONDS - EARLIER
 
 
-def _of_day(at: time) -> float:
-    return at.hour * 3600 + at.minute * 60 + at.second + at.microsecond / 1e6
+def _seconds_of_day(clock: time) -> float:
+    return clock.hour * 3600 + clock.minute * 60 + clock.second + clock.microsecond / 1e6
 
 
-def _epoch(text: str, where: str) -> tuple[float, float]:
+def _epoch(text: str, location: str) -> tuple[float, float]:
     """Start and length of `e:N`, `e:N:LENGTH` or `e:N:LENGTH:STEP`, s; N counts from 1."""
-    number, *rest = (text_files.parse_number(p, where) for p in text.split(":")[1:])
-    length = rest[0] if rest else stage_labels.HUMAN_EPOCH
-    return (number - 1) * (rest[1] if len(rest) > 1 else length), length
+    number, *lengths = (text_files.parse_number(p, location) for p in text.split(":")[1:])
+    length = lengths[0] if lengths else stage_labels.HUMAN_EPOCH
+    return (number - 1) * (lengths[1] if len(lengths) > 1 else length), length
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write rows, or a label a line to an .eannot file; return what the format cannot carry."""
+    """Write an .annot or, by its ending, an .eannot file; return notes on what is lost."""
     if path.suffix.lower() == ".eannot":
         lines, notes = stage_words.word_lines(hypnogram, LABELS, "luna .eannot")
     else:

@@ -1,9 +1,8 @@
-"""MATLAB files of one mouse, version 5 and 7.3 (HDF5): eeg, emg, eeg_frequency, sleep_scores.
+"""MATLAB files (.mat, version 5 and 7.3) of mice with the layout of Kjaerby et al. 2022.
 
-The layout of the recordings of Kjaerby et al. 2022 (doi:10.1038/s41593-022-01102-9): `eeg` and
-`emg` are vectors in volts at `eeg_frequency` Hz, which is 511.95964 and not 512; `sleep_scores`
-has a number a second. Version 7.3 is HDF5 and needs h5py. Only vectors of plain numbers are read:
-no objects, functions or links.
+doi:10.1038/s41593-022-01102-9. `eeg` and `emg` are vectors in volts at `eeg_frequency` Hz, which
+is 511.95964 and not 512; `sleep_scores` has one number per second. Version 7.3 is HDF5 and needs
+h5py. Only vectors of plain numbers are read, no objects, functions or links.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 
 SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"
-SIMULATED: Final = "simulated"  # a further variable of simulated files
+SIMULATED: Final = "simulated"  # a variable that only simulated files have
 EPOCH_SECONDS: Final = 1.0
 HEAD: Final = b"MATLAB 5.0 MAT-file, written by sleeptools"
-HEAD_BYTES: Final = 116  # of text, in which scipy puts the time: the same content, the same file
+HEAD_BYTES: Final = 116  # of text; scipy's has the time, and equal content must give equal files
 HDF5: Final = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK: Final = 512  # bytes of text before the HDF5 data of a MATLAB file
 CLASSES: Final = (
@@ -49,7 +48,7 @@ CLASSES: Final = (
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell a MATLAB file by its first bytes."""
+    """Recognise a MATLAB file by its first bytes."""
     del path
     return head.startswith(b"MATLAB 5.0 MAT-file") or _is_hdf5(head)
 
@@ -64,17 +63,17 @@ def _is_hdf5(head: bytes) -> bool:
 
 
 def read(path: Path) -> Recording:
-    """Read a recording; samples stay on the disk until asked for.
+    """Read a recording; samples stay on the disk until they are used.
 
     Raises
     ------
     DataError
-        If the file is damaged, or a variable is missing, of another shape or no numbers.
+        If the file is damaged, or a variable is missing or is not a vector of numbers.
     UnavailableError
-        If it is of version 7.3 and h5py is not installed.
+        If the file is of version 7.3 and h5py is not installed.
     """
-    there = _variables(path)
-    rate = _vector(path, RATE, there)
+    variables = _variables(path)
+    rate = _vector(path, RATE, variables)
     if len(rate) != 1 or not 0 < rate[0] < np.inf:
         raise DataError(f"{path.name}: {RATE} is {rate[0]:g}, of {len(rate)}; expected one, in Hz")
     signals = {
@@ -83,55 +82,61 @@ def read(path: Path) -> Recording:
             float(rate[0]),
             "uV",
             montage.modality(label),
-            _size(path, name, there),
-            partial(_volts, path, name, there),
+            _size(path, name, variables),
+            partial(_volts, path, name, variables),
             gain=1e6,
         )
         for label, name in SIGNALS.items()
     }
-    facts = {SIMULATED: True} if SIMULATED in there else {}
+    facts = {SIMULATED: True} if SIMULATED in variables else {}
     return Recording(path.stem, path.stem, 1, signals, facts=facts)
 
 
-def _volts(path: Path, name: str, there: Variables) -> Samples:
-    return _vector(path, name, there).astype(np.float32)
+def _volts(path: Path, name: str, variables: Variables) -> Samples:
+    return _vector(path, name, variables).astype(np.float32)
 
 
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read the scores; NaN is -1.
+    """Read the scores; NaN is read as -1.
 
     Parameters
     ----------
     scheme
         "kjaerby" if left out.
     epoch_seconds
-        1 s if left out.
+        Length of an epoch; 1 s if left out.
 
     Raises
     ------
     NoStagesError
         If the file has no scores.
     DataError
-        If it is damaged, or a score is unknown.
+        If the file is damaged, or a score is unknown.
     """
-    there = _variables(path)
-    if SCORES not in there:
-        raise NoStagesError(f"{path.name}: no variable {SCORES!r}", hint=_listed(there))
-    scores = np.nan_to_num(_vector(path, SCORES, there).astype(np.float64), nan=-1.0)
-    values, place = np.unique(scores, return_inverse=True)
+    variables = _variables(path)
+    if SCORES not in variables:
+        raise NoStagesError(f"{path.name}: no variable {SCORES!r}", hint=_variables_hint(variables))
+    scores = np.nan_to_num(_vector(path, SCORES, variables).astype(np.float64), nan=-1.0)
+    values, index = np.unique(scores, return_inverse=True)
     meaning, names = label_schemes.translate_labels(
         (f"{v:g}" for v in values), by=scheme or "kjaerby", source=path.name
     )
     resolved = np.array([stages.stage_number(meaning[f"{v:g}"], names) for v in values], np.int8)
     return Hypnogram(
-        resolved[place, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[place, 1]
+        resolved[index, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[index, 1]
     )
 
 
 def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> None:
-    """Write a recording's EEG and EMG, of one rate, and a score a second, as version 5."""
+    """Write a recording's EEG and EMG, which share one sample rate, as a version 5 file.
+
+    Parameters
+    ----------
+    scores
+        (seconds,) one score per second, as scheme "kjaerby" has them.
+    """
     from scipy.io import savemat
 
     rate = recording.signal("EEG").sample_rate
@@ -152,37 +157,37 @@ def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> 
 
 
 Variables = Mapping[str, tuple[tuple[int, ...], str]]
-"""Shape and MATLAB class by name."""
+"""Shape and MATLAB class of each variable, by name."""
 
 
 def _variables(path: Path) -> Variables:
     """List a file's variables without reading them."""
     if _is_hdf5(_head(path)):
-        with _opened(path) as h5:
-            return {name: _described(h5, name) for name in h5}
+        with _open_hdf5(path) as h5:
+            return {name: _shape_and_class(h5, name) for name in h5}
     from scipy.io import whosmat
 
-    with _damage(path):
+    with _naming_damage(path):
         return {name: (tuple(shape), kind) for name, shape, kind in whosmat(str(path))}
 
 
-def _vector(path: Path, name: str, there: Variables) -> npt.NDArray[Any]:
+def _vector(path: Path, name: str, variables: Variables) -> npt.NDArray[Any]:
     """Read a variable: (n,)."""
-    size = _size(path, name, there)
+    size = _size(path, name, variables)
     if _is_hdf5(_head(path)):
-        with _opened(path) as h5:
+        with _open_hdf5(path) as h5:
             return np.asarray(h5[name][()]).reshape(size)
     from scipy.io import loadmat
 
-    with _damage(path):
+    with _naming_damage(path):
         return np.asarray(loadmat(path, variable_names=[name])[name]).reshape(size)
 
 
-def _size(path: Path, name: str, there: Variables) -> int:
+def _size(path: Path, name: str, variables: Variables) -> int:
     """Check that a variable is a vector of numbers, and count them."""
-    if name not in there:
-        raise DataError(f"{path.name}: no variable {name!r}", hint=_listed(there))
-    shape, kind = there[name]
+    if name not in variables:
+        raise DataError(f"{path.name}: no variable {name!r}", hint=_variables_hint(variables))
+    shape, kind = variables[name]
     size = int(np.prod(shape, dtype=np.int64))
     if kind not in CLASSES or size == 0 or size != max(shape):
         raise DataError(
@@ -192,24 +197,24 @@ def _size(path: Path, name: str, there: Variables) -> int:
     return size
 
 
-def _listed(there: Variables) -> str:
-    return f"there are: {', '.join(there) or 'none'}"
+def _variables_hint(variables: Variables) -> str:
+    return f"there are: {', '.join(variables) or 'none'}"
 
 
 @contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """Turn whatever a library makes of a damaged file into one line."""
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Turn the errors that scipy and h5py raise for a damaged file into a DataError."""
     try:
         yield
     except SleeptoolsError:
         raise
     except Exception as e:
-        what = str(e).split("\n", 1)[0]
-        raise DataError(f"{path.name}: damaged MATLAB file: {what}") from e
+        message = str(e).split("\n", 1)[0]
+        raise DataError(f"{path.name}: damaged MATLAB file: {message}") from e
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open_hdf5(path: Path) -> Iterator[Any]:
     """Open a file of version 7.3."""
     try:
         import h5py
@@ -218,12 +223,12 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path.name}: a MATLAB 7.3 file, for which the library h5py is needed",
             hint="pip install h5py, or in MATLAB: save(..., '-v7')",
         ) from e
-    with _damage(path), h5py.File(path, "r") as h5:
+    with _naming_damage(path), h5py.File(path, "r") as h5:
         yield h5
 
 
-def _described(h5: Any, name: str) -> tuple[tuple[int, ...], str]:
-    """Give shape and class of one entry; what lies in another file is not followed."""
+def _shape_and_class(h5: Any, name: str) -> tuple[tuple[int, ...], str]:
+    """Shape and class of a variable; links to other files are not followed."""
     import h5py
 
     entry = h5[name] if isinstance(h5.get(name, getlink=True), h5py.HardLink) else None

@@ -1,8 +1,8 @@
-"""Noxturnal (Nox Medical) event exports: CSV, mostly UTF-16, with dates in the reader's language.
+"""Noxturnal (Nox Medical) event exports: CSV, mostly UTF-16, in the language of the program.
 
-A row is start, end, event and duration; the second line has the units, "[],[],[],[s]". Stages
-stand among events of other kinds and have names in the program's language: French ones are from a
-real export, others are that language's word for being awake.
+A row has start, end, event and duration; the second line has the units, "[],[],[],[s]". Dates and
+the names of stages are in the program's language, and stages are mixed with other events. The
+French names are from a real export; of other languages only the word for being awake is known.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ AWAKE: Final = (
 WORDS: Final = {
     **dict.fromkeys(AWAKE, "W"),
     **{
-        t: label_schemes.WORDS[t]
+        t: label_schemes.STAGE_WORDS[t]
         for t in ("w", "n1", "n2", "n3", "r", "rem", "?", "unknown", "unscored")
     },
 }
 HEADS: Final = 2  # lines before the first row
-DURATION: Final = 3  # its column
-CUT: Final = 1.5  # s; start, end and duration may each be cut to whole seconds
+DURATION: Final = 3  # index of the column
+CUT: Final = 1.5  # s; start, end and duration may each be truncated to whole seconds
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its line of units."""
+    """Recognise the format by its line of units."""
     del path
     return bool(UNITS.fullmatch("".join(text_files.head_lines(head)[1:2]).strip()))
 
@@ -60,7 +60,7 @@ def read_hypnogram(
     Raises
     ------
     DataError
-        For a malformed row, stages that overlap or leave the epoch grid, or an event that may be
+        For a malformed row, stages that overlap or are off the epoch grid, or an event that may be
         a stage of an unknown name.
     NoStagesError
         If there are no events.
@@ -96,12 +96,12 @@ def read_hypnogram(
     )
 
 
-def _check_duration(row: list[str], seconds: float, where: str) -> None:
-    """Compare with the column of durations: they differ where the clock was changed that night."""
+def _check_duration(row: list[str], seconds: float, location: str) -> None:
+    """Check the column of durations: it differs if the clock was changed in that night."""
     if len(row) > DURATION and row[DURATION].strip():
-        said = text_files.parse_number(row[DURATION].strip(), where)
-        if abs(said - seconds) > CUT:
+        duration = text_files.parse_number(row[DURATION].strip(), location)
+        if abs(duration - seconds) > CUT:
             raise DataError(
-                f"{where}: {row[2]!r} lasts {said:g} s, but {seconds:g} s from start to end",
+                f"{location}: {row[2]!r} lasts {duration:g} s, but {seconds:g} s from start to end",
                 hint="was the clock changed that night? export it in a time without summer time",
             )

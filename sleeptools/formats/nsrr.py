@@ -1,7 +1,7 @@
-"""NSRR XML annotations (PSGAnnotation): stages as `Wake|0`, `Stage 2 sleep|2`, `REM sleep|5`.
+"""NSRR annotations: XML (PSGAnnotation) with stages such as `Wake|0` and `Stage 2 sleep|2`.
 
-The National Sleep Research Resource's form of what scoring programs export. The number behind the
-bar is not read: the name in front of it says the same.
+The format to which the National Sleep Research Resource converts the exports of scoring programs.
+The number after the bar is not read, because the name before it says the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its root element."""
+    """Recognise the format by its root element."""
     del path
     return xml.starts_with(head, "PSGAnnotation")
 
@@ -22,12 +22,12 @@ def accepts(path: Path, head: bytes) -> bool:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read the scored events that are stages; `begin` has the clock time where the file does.
+    """Read the scored events that are stages; `begin` is the recording's start, if the file has it.
 
     Raises
     ------
     DataError
-        If the file is no XML, a number is none, a stage is unknown, or stages overlap.
+        If the file is not XML, a time is not a number, a stage is unknown, or stages overlap.
     NoStagesError
         If it holds no stages.
     """
@@ -39,18 +39,17 @@ def read_hypnogram(
             begin = _clock(xml.text_of(event, "ClockTime"))
         if "stage" not in xml.text_of(event, "EventType").lower():
             continue
-        where = f"{path.name}: stage {concept!r}"
-        onset = text_files.parse_number(xml.text_of(event, "Start"), where)
-        duration = text_files.parse_number(xml.text_of(event, "Duration"), where)
+        location = f"{path.name}: stage {concept!r}"
+        onset = text_files.parse_number(xml.text_of(event, "Start"), location)
+        duration = text_files.parse_number(xml.text_of(event, "Duration"), location)
         events.append((onset, duration, concept.partition("|")[0]))
-    length = xml.text_of(root, "EpochLength")
-    if epoch_seconds is None and length:
-        epoch_seconds = text_files.parse_number(length, f"{path.name}: EpochLength")
+    if epoch_seconds is None:
+        epoch_seconds = xml.epoch_length(root, path.name)
     return stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=begin
     )
 
 
 def _clock(text: str) -> time | None:
-    """Read "01.01.85 22.45.12": the date is a dummy."""
+    """Read the time of "01.01.85 22.45.12"; the date is a placeholder."""
     return text_files.parse_clock(text.rsplit(maxsplit=1)[-1]) if text else None

@@ -1,7 +1,7 @@
-"""Compumedics Profusion XML (CMPStudyConfig): a number for every epoch, in `SleepStages`.
+"""Compumedics Profusion scorings: XML (CMPStudyConfig) with one number per epoch.
 
-0 wake, 1 to 4 stages 1 to 4, 5 REM, 6 movement, 9 unscored: the numbers of R&K, fixed by the
-format, so that no scheme need be named.
+The format defines the numbers, after R&K: 0 wake, 1 to 4 stages 1 to 4, 5 REM, 6 movement,
+9 unscored. A `scheme` is therefore not needed.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sleeptools.errors import NoStagesError
-from sleeptools.formats.parsing import stage_labels, text_files, xml
+from sleeptools.formats.parsing import stage_labels, xml
 from sleeptools.recording.hypnogram import Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its root element."""
+    """Recognise the format by its root element."""
     del path
     return xml.starts_with(head, "CMPStudyConfig")
 
@@ -29,12 +29,12 @@ def read_hypnogram(
     scheme
         "nsrr" if left out.
     epoch_seconds
-        The file's own `EpochLength` if left out.
+        Length of an epoch; the file's `EpochLength` if left out.
 
     Raises
     ------
     DataError
-        If the file is no XML, or a stage is unknown.
+        If the file is not XML, or a stage is unknown.
     NoStagesError
         If it holds no stages.
     """
@@ -42,9 +42,8 @@ def read_hypnogram(
     labels = [(stage.text or "").strip() for stage in root.iterfind("SleepStages/SleepStage")]
     if not labels:
         raise NoStagesError(f"{path.name}: holds no SleepStage")
-    length = xml.text_of(root, "EpochLength")
-    if epoch_seconds is None and length:
-        epoch_seconds = text_files.parse_number(length, f"{path.name}: EpochLength")
+    if epoch_seconds is None:
+        epoch_seconds = xml.epoch_length(root, path.name)
     return stage_labels.from_labels(
         labels, scheme=scheme or "nsrr", epoch_seconds=epoch_seconds, source=path.name
     )

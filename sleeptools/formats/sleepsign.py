@@ -1,10 +1,10 @@
 """SleepSign (Kissei Comtec) text exports: the score of every epoch, and the signals.
 
-Both begin with the study's facts, about 19 lines of "Key,value", then a table whose first column is
-`dd/mm/yyyy hh:mm:ss[.fff]`. The score's next columns are the epoch's number, counted from any
-number, and its stage; the signals' are values, with their units in the line "Time,uV,uV,...". The
-cells are separated by commas or tabs. An asterisk behind a stage marks an epoch with an artefact.
-The facts may be in a Japanese encoding; they are not read.
+Both begin with about 19 lines of "Key,value", which are not read and may be in a Japanese encoding.
+Then follows a table, separated by commas or tabs, whose first column is
+`dd/mm/yyyy hh:mm:ss[.fff]`. In a score, the next columns are the number of the epoch, which need
+not begin at 1, and its stage; an asterisk after a stage marks an artefact. In signals, the next
+columns are values, with their units in the line "Time,uV,uV,...".
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 MOMENT = r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4} +\d{1,2}:\d\d:\d\d(?:\.\d+)?"
 SCORE = re.compile(rf"({MOMENT})\s*[,\t]\s*(\d+)\s*[,\t]\s*([^,\t.]*)(?:[,\t].*)?")
 SAMPLE = re.compile(rf"({MOMENT})\s*[,\t]\s*[+-]?\d+\.\d")
-STAMP = 1.0  # s; the score's times are cut to whole seconds
+STAMP = 1.0  # s; the score's times are truncated to whole seconds
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by a line with a date, a time, and a stage or a value."""
+    """Recognise the format by a line with a date, a time, and a stage or a value."""
     del path
     lines = text_files.head_lines(head)
     return any(SCORE.fullmatch(t) or SAMPLE.match(t) for t in lines)
@@ -43,16 +43,16 @@ def read_hypnogram(
     Parameters
     ----------
     scheme
-        "sleepsign", where an artefact makes an epoch unscored, if left out.
+        "sleepsign", in which an epoch with an artefact is unscored, if left out.
     epoch_seconds
-        Length of an epoch; from the times if left out.
+        Length of an epoch; computed from the times if left out.
 
     Raises
     ------
     NoStagesError
         If the file holds signals.
     DataError
-        If a line is malformed, an epoch stands twice or out of order, or a label is unknown.
+        If a line is malformed, an epoch is repeated or out of order, or a label is unknown.
     """
     lines = text_files.read_lines(path, fallback="latin-1")
     first = next((i for i, t in enumerate(lines) if SCORE.fullmatch(t)), None)
@@ -65,12 +65,12 @@ def read_hypnogram(
                 f"{path.name}: line {i} is {lines[i - 1][:60]!r}; "
                 "expected a date and time, an epoch number and a stage"
             )
-    found = [row.groups() for row in rows if row]
-    times = text_files.parse_moments([t for t, _, _ in found], path.name)
-    numbers = [int(n) for _, n, _ in found]
+    cells = [row.groups() for row in rows if row]
+    times = text_files.parse_moments([t for t, _, _ in cells], path.name)
+    numbers = [int(n) for _, n, _ in cells]
     length = epoch_seconds or _epoch_seconds(times, numbers, path.name)
     stage_labels.check_epoch(length, path.name)
-    events = _events(times, numbers, [s.strip() for _, _, s in found], length, path.name)
+    events = _events(times, numbers, [s.strip() for _, _, s in cells], length, path.name)
     meaning, names = label_schemes.translate_labels(
         (t for _, _, t in events), by=scheme or "sleepsign", source=path.name
     )
@@ -81,29 +81,29 @@ def read_hypnogram(
 
 
 def _epoch_seconds(times: list[datetime], numbers: list[int], source: str) -> float:
-    """Length of an epoch from times that may be cut to whole seconds."""
+    """Length of an epoch, s, from times that may be truncated to whole seconds."""
     steps = numbers[-1] - numbers[0]
     if steps <= 0:
         raise DataError(
             f"{source}: one epoch does not tell how long it is", hint="give `epoch_seconds`"
         )
     length = (times[-1] - times[0]).total_seconds() / steps
-    rounded = round(2 * length) / 2  # SleepSign's lengths are whole seconds, a few programs' 2.5
+    rounded = round(2 * length) / 2  # whole seconds in SleepSign, 2.5 s in a few programs
     return rounded if abs(rounded - length) * steps < STAMP else length
 
 
 def _events(
     times: list[datetime], numbers: list[int], labels: list[str], length: float, source: str
 ) -> list[Event]:
-    """Place each epoch by its number, which its time must confirm."""
+    """Compute each epoch's onset from its number, and check it against its time."""
     events: list[Event] = []
-    for i, (at, n, label) in enumerate(zip(times, numbers, labels, strict=True)):
+    for i, (moment, n, label) in enumerate(zip(times, numbers, labels, strict=True)):
         onset = (n - numbers[0]) * length
         if i and n <= numbers[i - 1]:
             raise DataError(f"{source}: epoch {n} follows epoch {numbers[i - 1]}")
-        if abs((at - times[0]).total_seconds() - onset) >= STAMP:
+        if abs((moment - times[0]).total_seconds() - onset) >= STAMP:
             raise DataError(
-                f"{source}: epoch {n} is at {at:%F %T}, expected {onset:g} s after the first, "
+                f"{source}: epoch {n} is at {moment:%F %T}, expected {onset:g} s after the first, "
                 f"{times[0]:%F %T}, for epochs of {length:g} s"
             )
         events.append((onset, length, label))
@@ -114,7 +114,7 @@ def _events(
 
 
 def read(path: Path) -> Recording:
-    """Read the signals; they have no names in the file, so they are `channel 1` and so on.
+    """Read the signals; the file has no names for them, so they are `channel 1` and so on.
 
     Raises
     ------
@@ -152,9 +152,9 @@ def _units(lines: list[str], source: str) -> list[str]:
 def _values(lines: list[str], columns: int, before: int, source: str) -> Samples:
     values = np.empty((len(lines), columns), np.float32)
     for i, line in enumerate(lines):
-        parts = re.split(r"[,\t]", line)[1 : columns + 1]
+        cells = re.split(r"[,\t]", line)[1 : columns + 1]
         try:
-            values[i] = parts
+            values[i] = cells
         except ValueError as e:
             raise DataError(
                 f"{source}: line {before + i + 1} is {line[:60]!r}; expected a time and "
@@ -164,7 +164,7 @@ def _values(lines: list[str], columns: int, before: int, source: str) -> Samples
 
 
 def _sample_rate(times: list[datetime], count: int, source: str) -> float:
-    """Hz, from the first and last time, both cut to milliseconds; whole if that fits."""
+    """Sample rate, Hz, from the first and last time, truncated to ms; rounded if that fits."""
     span = (times[-1] - times[0]).total_seconds()
     if span <= 0:
         raise DataError(f"{source}: the last sample is at {times[-1]}, the first at {times[0]}")
@@ -173,6 +173,5 @@ def _sample_rate(times: list[datetime], count: int, source: str) -> float:
 
 
 def _signal(label: str, unit: str, rate: float, values: Samples) -> Signal:
-    factor = montage.MICROVOLTS.get(unit, 1.0)
-    shown = "uV" if unit in montage.MICROVOLTS else unit
-    return Signal(label, rate, shown, "other", len(values), lambda: values, factor)
+    unit, factor = montage.decoded_unit(unit)
+    return Signal(label, rate, unit, "other", len(values), lambda: values, factor)

@@ -1,7 +1,8 @@
-"""U-Sleep (U-Time) hypnograms: `init,duration,stage` in a row, with a header or without.
+"""U-Sleep (U-Time) hypnograms: rows of `init,duration,stage` (.ids, .tsv), or stages (.hyp).
 
-`.ids` has commas and no header, `.tsv` tabs and one, `.hyp` a stage a line (read as `labels`).
-Stages are W N1 N2 N3 REM UNKNOWN OUT_OF_BOUNDS; their integers are scheme "usleep".
+An .ids file has commas and no header, a .tsv file tabs and a header. A .hyp file has one stage per
+line and is read by `formats.labels`. Stages are W N1 N2 N3 REM UNKNOWN OUT_OF_BOUNDS; for their
+integers there is the scheme "usleep".
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ WORDS: Final = {
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by its header, or by a first row of two numbers and a stage."""
+    """Recognise the format by its header, or by a first row of two numbers and a stage."""
     del path
     lines = text_files.head_lines(head)
     return bool(lines) and (_columns(lines[0]) == COLUMNS or bool(ROW.fullmatch(lines[0])))
@@ -49,26 +50,26 @@ def read_hypnogram(
     Raises
     ------
     DataError
-        For a malformed row, an unknown label, or stages that overlap or leave the epoch grid.
+        For a malformed row, an unknown label, or stages that overlap or are off the epoch grid.
     """
     lines = text_files.read_lines(path)
     mark = "\t" if "\t" in lines[0] else ","
     skipped = int(_columns(lines[0]) == COLUMNS)
     events: list[Event] = []
     for i, line in enumerate(lines[skipped:], skipped + 1):
-        parts = [p.strip() for p in line.split(mark)]
-        where = f"{path.name}: line {i}"
-        if len(parts) != len(COLUMNS):
-            raise DataError(f"{where} is {line[:60]!r}; expected init, duration and stage")
-        onset, duration = (text_files.parse_number(p, where) for p in parts[:2])
-        events.append((onset, duration, parts[2]))
+        cells = [p.strip() for p in line.split(mark)]
+        location = f"{path.name}: line {i}"
+        if len(cells) != len(COLUMNS):
+            raise DataError(f"{location} is {line[:60]!r}; expected init, duration and stage")
+        onset, duration = (text_files.parse_number(p, location) for p in cells[:2])
+        events.append((onset, duration, cells[2]))
     return stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write rows, or a stage a line to a .hyp file; return what the format cannot carry."""
+    """Write a file of rows or, by its ending, a .hyp file; return notes on what is lost."""
     if path.suffix.lower() == ".hyp":
         lines, notes = stage_words.word_lines(hypnogram, WORDS, "usleep")
     else:

@@ -1,7 +1,8 @@
-"""visbrain's stage-duration hypnograms: `stage<TAB>end`, each stage from the last one's end.
+"""visbrain's stage-duration hypnograms: lines of `stage<TAB>end`, also written by Somnotate.
 
-Lines that begin with an asterisk are facts; `*Duration_sec` has the recording's length. Somnotate
-uses the form with states of its own, "awake" and "non-REM" among them.
+Each stage begins where the one before ends. Lines that begin with an asterisk are facts;
+`*Duration_sec` is the length of the recording. Somnotate writes states such as "awake" and
+"non-REM".
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from pathlib import Path
 
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, text_files
-from sleeptools.recording.hypnogram import GRID_TOLERANCE, LONGEST, Event, Hypnogram
+from sleeptools.recording.hypnogram import GRID_TOLERANCE, LONGEST_RECORDING, Event, Hypnogram
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by the line `*Duration_sec`."""
+    """Recognise the format by the line `*Duration_sec`."""
     del path
     return any(t.startswith("*Duration_sec") for t in text_files.head_lines(head))
 
@@ -22,13 +23,13 @@ def accepts(path: Path, head: bytes) -> bool:
 def read_hypnogram(
     path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
 ) -> Hypnogram:
-    """Read stages with their ends; what is left to the recording's end is unannotated.
+    """Read the stages; epochs after the last one, to the recording's end, are unannotated.
 
     Raises
     ------
     DataError
-        For a malformed line, an end before the last one or past the recording's, or an unknown
-        label.
+        For a malformed line, an end before the previous one or after the recording's, or an
+        unknown label.
     NoStagesError
         If there are no stages.
     """
@@ -36,25 +37,25 @@ def read_hypnogram(
     begin = length = 0.0
     for i, line in enumerate(text_files.read_lines(path), 1):
         name, _, value = (p.strip() for p in line.rpartition("\t"))
-        where = f"{path.name}: line {i}"
+        location = f"{path.name}: line {i}"
         if line.startswith("*Duration_sec"):
-            length = text_files.parse_number(value, where)
-            if length > LONGEST:
-                raise DataError(f"{where}: a recording of {length:g} s")
+            length = text_files.parse_number(value, location)
+            if length > LONGEST_RECORDING:
+                raise DataError(f"{location}: a recording of {length:g} s")
         if line.startswith("*"):
             continue
         if not name:
-            raise DataError(f"{where} is {line[:60]!r}; expected a stage, a tab and its end")
-        end = text_files.parse_number(value, where)
+            raise DataError(f"{location} is {line[:60]!r}; expected a stage, a tab and its end")
+        end = text_files.parse_number(value, location)
         if not begin < end <= length + GRID_TOLERANCE:
             raise DataError(
-                f"{where}: the stage ends at {end:g} s, expected {begin:g} to {length:g}"
+                f"{location}: the stage ends at {end:g} s, expected {begin:g} to {length:g}"
             )
         events.append((begin, end - begin, name))
         begin = end
     if not events:
         raise NoStagesError(f"{path.name}: holds no stages")
-    found = stage_labels.from_events(
+    hypnogram = stage_labels.from_events(
         events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
-    return found.padded(length)
+    return hypnogram.padded(length)

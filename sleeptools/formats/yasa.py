@@ -1,8 +1,8 @@
-"""YASA hypnograms: a CSV with a column `Stage`, or a bare name a line.
+"""YASA hypnograms: CSV with a column `Stage`, or text with one name per line.
 
 Names are WAKE N1 N2 N3 REM ART UNS, for three stages WAKE NREM REM; older files have the integers
-of scheme "yasa", -2 to 4. A column `Time` has each epoch's date and time, `Epoch` its number.
-Bare names a line are read as `labels`.
+-2 to 4 of the scheme "yasa". A column `Time` has the date and time of each epoch, `Epoch` its
+number. Text with one name per line is read by `formats.labels`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORDS: Final = {
 
 
 def accepts(path: Path, head: bytes) -> bool:
-    """Tell it by a header with `Stage` and no onset."""
+    """Recognise the format by a header with `Stage` and no onset."""
     del path
     columns = text_files.header_cells(head, ",")
     return "stage" in columns and columns[0] in ("epoch", "time", "stage", "")
@@ -46,7 +46,7 @@ def read_hypnogram(
     Raises
     ------
     DataError
-        For a malformed row, an epoch left out or twice, a number without a scheme, or an unknown
+        For a malformed row, a missing or repeated epoch, a number without a scheme, or an unknown
         label.
     """
     rows = text_files.read_table(path, ",")
@@ -62,10 +62,10 @@ def read_hypnogram(
             raise DataError(f"{path.name}: the times are not one epoch apart")
         begin, epoch_seconds = times[0], epoch_seconds or next(iter(steps), None)
     labels = [r["stage"] for r in rows]
-    found = stage_labels.from_labels(
+    hypnogram = stage_labels.from_labels(
         labels, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
-    return replace(found, begin=begin)
+    return replace(hypnogram, begin=begin)
 
 
 def _check_consecutive(epochs: list[str], source: str) -> None:
@@ -76,7 +76,7 @@ def _check_consecutive(epochs: list[str], source: str) -> None:
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write `Epoch,Stage` to a .csv, bare names to another file; return what is not carried."""
+    """Write a .csv of `Epoch,Stage`, or else one name per line; return notes on what is lost."""
     words, notes = stage_words.word_lines(hypnogram, WORDS, "yasa")
     lines = words
     if path.suffix.lower() == ".csv":

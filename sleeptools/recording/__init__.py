@@ -1,1 +1,1 @@
-"""A night: its signals, its montage, and its hypnogram."""
+"""A recording of one night: its signals, the channels of its montage, and its hypnogram."""

@@ -1,4 +1,4 @@
-"""The hypnogram: one stage per epoch on a regular grid, and why an epoch has none."""
+"""The hypnogram: one sleep stage per epoch on a regular grid, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.recording.stages import (
-    HUMAN,
+    HUMAN_STAGES,
     REASONS,
     SCORED,
     UNANNOTATED,
@@ -25,9 +25,11 @@ Stages = npt.NDArray[np.int8]
 Event = tuple[float, float, str]
 """Onset and duration in seconds from the start of the recording, and the annotation's text."""
 
-GRID_TOLERANCE = 0.05  # seconds an annotation may sit beside the epoch grid
-DAY = 86400.0  # s
-LONGEST = 31 * DAY  # seconds; a larger onset is a damaged one, and would fill the memory
+GRID_TOLERANCE = 0.05  # s; largest distance of an annotation from the epoch grid
+DAY_SECONDS = 86400.0  # s
+LONGEST_RECORDING = (
+    31 * DAY_SECONDS
+)  # seconds; a larger onset is a damaged one, and would fill the memory
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Hypnogram:
     stages
         (epochs,) int8, index into `names`, -1 where unscored.
     names
-        The stage list, `stages.HUMAN` or `stages.MOUSE`.
+        The stage list, `stages.HUMAN_STAGES` or `stages.MOUSE_STAGES`.
     epoch_seconds
         Length of an epoch, s.
     onset
@@ -47,14 +49,14 @@ class Hypnogram:
     reasons
         (epochs,) int8, index into `stages.REASONS`: why an epoch is unscored.
     scorer
-        Who scored, if known; "simulated" for a simulated one.
+        Name of the scorer, if known; "simulated" for a simulated hypnogram.
     begin
-        Clock time of the first epoch where the file gives one, without a day where it gives none.
-        Where that is all it gives, the onset is 0 until the hypnogram is placed in its recording.
+        Clock time of the first epoch if the file has one: a datetime, or a time if it has no date.
+        In a file that has clock times only, `onset` is 0 until `placed` sets it.
     """
 
     stages: Stages
-    names: tuple[str, ...] = HUMAN
+    names: tuple[str, ...] = HUMAN_STAGES
     epoch_seconds: float = 30.0
     onset: float = 0.0
     reasons: Stages = field(default_factory=lambda: np.empty(0, np.int8))
@@ -62,7 +64,7 @@ class Hypnogram:
     begin: datetime | time | None = None
 
     def __post_init__(self) -> None:
-        """Fill the reasons in where none were given."""
+        """Fill in the reasons if they are left out: unscored epochs are unknown."""
         if len(self.reasons) != len(self.stages):
             assert len(self.reasons) == 0
             unscored = np.where(self.stages < 0, UNKNOWN, SCORED).astype(np.int8)
@@ -72,7 +74,7 @@ class Hypnogram:
         return len(self.stages)
 
     def counts(self) -> dict[str, int]:
-        """Epochs per stage name, then per reason for being unscored; every key always there."""
+        """Count epochs per stage name and per reason for being unscored; all keys are present."""
         per_stage = {n: int((self.stages == i).sum()) for i, n in enumerate(self.names)}
         per_reason = {
             n: int((self.reasons == i).sum()) for i, n in enumerate(REASONS) if i != SCORED
@@ -80,39 +82,41 @@ class Hypnogram:
         return per_stage | per_reason
 
     def clipped(self, seconds: float) -> Hypnogram:
-        """Return the part whose epochs lie wholly within a recording of `seconds`."""
+        """Return the hypnogram without the epochs that exceed a recording of `seconds`, s."""
         last = int((seconds - self.onset + 1e-6) // self.epoch_seconds)
         first = max(0, int(np.ceil((-self.onset - 1e-6) / self.epoch_seconds)))
-        part = slice(first, max(first, min(last, len(self))))
+        inside = slice(first, max(first, min(last, len(self))))
         return replace(
             self,
-            stages=self.stages[part],
-            reasons=self.reasons[part],
+            stages=self.stages[inside],
+            reasons=self.reasons[inside],
             onset=self.onset + first * self.epoch_seconds,
-            begin=later(self.begin, first * self.epoch_seconds),
+            begin=add_seconds(self.begin, first * self.epoch_seconds),
         )
 
     def placed(self, start: datetime) -> Hypnogram:
-        """Return it with its onset counted by the clock from the start of its recording.
+        """Return the hypnogram with `onset` computed from `begin` and the recording's start.
 
-        A clock time without a day is taken within 12 h of the start.
+        A clock time without a date is taken to lie within 12 h of the start.
         """
         match self.begin:
             case datetime():
                 return replace(self, onset=(self.begin - start).total_seconds())
             case time():
                 ahead = (datetime.combine(start, self.begin) - start).total_seconds()
-                return replace(self, onset=(ahead + DAY / 2) % DAY - DAY / 2)
+                return replace(
+                    self, onset=(ahead + DAY_SECONDS / 2) % DAY_SECONDS - DAY_SECONDS / 2
+                )
         return self
 
     def recording_start(self) -> datetime | None:
-        """When the recording began, if the day and time of the first epoch are known."""
+        """Compute the start of the recording; None unless `begin` has a date."""
         if not isinstance(self.begin, datetime):
             return None
         return self.begin - timedelta(seconds=self.onset)
 
     def padded(self, seconds: float) -> Hypnogram:
-        """Return the hypnogram with unannotated epochs to the end of a recording of `seconds`."""
+        """Return the hypnogram, extended by unannotated epochs to a recording's length, s."""
         lacking = int((seconds - self.onset + 1e-6) // self.epoch_seconds) - len(self)
         if lacking <= 0:
             return self
@@ -124,37 +128,52 @@ class Hypnogram:
             reasons=np.concatenate([self.reasons, reasons]),
         )
 
-    def at(self, onsets: npt.NDArray[np.float64]) -> Stages:
-        """Return the stages of the epochs that start at `onsets`, s; -1 where there is none.
+    def stages_at(self, onsets: npt.NDArray[np.float64]) -> Stages:
+        """Return the stages of the epochs that start at given times.
+
+        Parameters
+        ----------
+        onsets
+            (n,), s from the start of the recording.
+
+        Returns
+        -------
+        stages
+            (n,) int8; -1 outside the hypnogram and where an epoch is unscored.
 
         Raises
         ------
         DataError
-            If an onset lies beside the epoch grid.
+            If a time is not on the epoch grid.
         """
-        place = (onsets - self.onset) / self.epoch_seconds
-        number = np.rint(place).astype(np.int64)
-        if np.any(np.abs(place - number) * self.epoch_seconds > GRID_TOLERANCE):
+        position = (onsets - self.onset) / self.epoch_seconds
+        number = np.rint(position).astype(np.int64)
+        if np.any(np.abs(position - number) * self.epoch_seconds > GRID_TOLERANCE):
             raise DataError(
                 f"scorer {self.scorer!r}: epochs start at {self.onset:g} s and last "
                 f"{self.epoch_seconds:g} s; the other scorer's lie on another grid"
             )
         inside = (number >= 0) & (number < len(self))
-        found = np.full(len(onsets), UNSCORED, np.int8)
-        found[inside] = self.stages[number[inside]]
-        return found
+        stages = np.full(len(onsets), UNSCORED, np.int8)
+        stages[inside] = self.stages[number[inside]]
+        return stages
 
     def events(self, texts: Mapping[str, str] | None = None) -> list[Event]:
-        """Join runs of equal stages to (onset, duration, text); unannotated epochs give none.
+        """Join consecutive epochs of a stage to events; unannotated epochs give none.
 
         Parameters
         ----------
         texts
-            Text per stage name or reason; the names themselves where left out.
+            Text by stage name or reason; the name itself if left out.
+
+        Returns
+        -------
+        events
+            (onset, duration, text), s.
         """
         codes = np.where(self.reasons == SCORED, self.stages, -self.reasons)
         bounds = np.flatnonzero(np.diff(codes, prepend=99, append=99))
-        found: list[Event] = []
+        events: list[Event] = []
         for start, stop in itertools.pairwise(bounds):
             code = int(codes[start])
             name = self.names[code] if code >= 0 else REASONS[-code]
@@ -162,12 +181,12 @@ class Hypnogram:
                 continue
             onset = self.onset + float(start) * self.epoch_seconds
             duration = float(stop - start) * self.epoch_seconds
-            found.append((onset, duration, (texts or {}).get(name, name)))
-        return found
+            events.append((onset, duration, (texts or {}).get(name, name)))
+        return events
 
 
-def later(begin: datetime | time | None, seconds: float) -> datetime | time | None:
-    """Add seconds to a clock time, past midnight where it has no day."""
+def add_seconds(begin: datetime | time | None, seconds: float) -> datetime | time | None:
+    """Add seconds to a clock time; one without a date wraps around at midnight."""
     match begin:
         case datetime():
             return begin + timedelta(seconds=seconds)
@@ -182,23 +201,23 @@ def from_events(
     events: Iterable[Event],
     scheme: Mapping[str, str],
     *,
-    names: Sequence[str] = HUMAN,
+    names: Sequence[str] = HUMAN_STAGES,
     epoch_seconds: float = 30.0,
     source: str = "hypnogram",
 ) -> Hypnogram:
-    """Lay annotations on an epoch grid.
+    """Turn annotations into a hypnogram.
 
-    The grid starts with the recording, or less than an epoch later where the first annotation
-    demands it, or with an annotation from before the recording. An epoch gets a stage only where
-    one stage covers all of it; epochs before the first and between annotations are unannotated.
-    Texts outside the scheme raise, so that no label is lost.
+    The epoch grid starts with the recording, or less than an epoch later if the first annotation
+    requires it, or with an annotation from before the recording. Every annotation must cover whole
+    epochs; epochs that none covers are unannotated. A text that the scheme does not know is an
+    error, so that no label is lost.
 
     Parameters
     ----------
     events
         (onset, duration, text), s.
     scheme
-        Text to stage name or to one of `stages.REASONS`.
+        Stage name, or one of `stages.REASONS`, by text.
     names
         The stage list.
     epoch_seconds
@@ -209,12 +228,14 @@ def from_events(
     Raises
     ------
     DataError
-        For an unknown text, a negative duration, an annotation off the grid, or two annotations
-        of different stages on one epoch.
+        For an unknown text, an annotation that does not cover whole epochs of the grid, or two
+        different stages on one epoch.
+    NoStagesError
+        If there are no annotations.
     """
     events = list(events)
     for onset, duration, text in events:
-        if not max(abs(onset), abs(onset + duration)) <= LONGEST:
+        if not max(abs(onset), abs(onset + duration)) <= LONGEST_RECORDING:
             raise DataError(f"{source}: {text[:40]!r} lasts from {onset:g} s for {duration:g} s")
     origin = _origin(events, epoch_seconds)
     spans = [_span(event, scheme, origin, epoch_seconds, source) for event in events]
@@ -228,23 +249,23 @@ def from_events(
     reasons = np.full(count, UNANNOTATED, np.int8)
     for start, stop, name in spans:
         stage, reason = stage_number(name, names)
-        part = slice(start, stop)
-        taken = reasons[part] != UNANNOTATED
-        if np.any(taken & ((stages[part] != stage) | (reasons[part] != reason))):
+        span = slice(start, stop)
+        annotated = reasons[span] != UNANNOTATED
+        if np.any(annotated & ((stages[span] != stage) | (reasons[span] != reason))):
             raise DataError(
                 f"{source}: two different stages on the epochs from "
                 f"{origin + start * epoch_seconds:g} s to {origin + stop * epoch_seconds:g} s"
             )
-        stages[part], reasons[part] = stage, reason
+        stages[span], reasons[span] = stage, reason
     return Hypnogram(stages, tuple(names), epoch_seconds, origin, reasons)
 
 
 def _origin(events: Sequence[Event], epoch_seconds: float) -> float:
-    """Start of the epoch grid, s: its first annotation's, less the whole epochs before that."""
+    """Start of the epoch grid, s: that of the first annotation, less the whole epochs before it."""
     first = min((onset for onset, _, _ in events), default=0.0)
-    whole = round(first / epoch_seconds)
-    if abs(first - whole * epoch_seconds) <= GRID_TOLERANCE:
-        return min(whole, 0) * epoch_seconds
+    epochs = round(first / epoch_seconds)
+    if abs(first - epochs * epoch_seconds) <= GRID_TOLERANCE:
+        return min(epochs, 0) * epoch_seconds
     return first - max(first // epoch_seconds, 0) * epoch_seconds
 
 

@@ -1,4 +1,4 @@
-"""The labels that scoring programs write for a stage, and the schemes that say what they mean.
+"""Label schemes: what the labels that scoring programs write mean as sleep stages.
 
 A bare number means nothing without a scheme: 4 is REM in one program and deep sleep in another.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sleeptools.errors import DataError, UsageError
-from sleeptools.recording.stages import HUMAN, MOUSE, REASONS
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS
 
 EDF_TEXTS: Final = {
     "Sleep stage W": "W",
@@ -26,10 +26,10 @@ EDF_TEXTS: Final = {
     "Sleep stage ?": "unknown",
     "Movement time": "movement",
 }
-"""Annotation texts of EDF+ hypnograms, R&K and AASM, to a stage or the reason for none."""
+"""Stage, or reason for being unscored, by annotation text of EDF+ hypnograms (R&K and AASM)."""
 
 
-WORDS: Final[Mapping[str, str]] = {
+STAGE_WORDS: Final[Mapping[str, str]] = {
     **{text.lower(): name for text, name in EDF_TEXTS.items()},
     **dict.fromkeys(("w", "wake", "awake", "stage w"), "W"),
     **{
@@ -43,26 +43,28 @@ WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("m", "mt", "movement", "art", "artefact", "artifact"), "movement"),
     **dict.fromkeys(("unannotated", "out_of_bounds", "n/a", "l", "g", "gap"), "unannotated"),
 }
-"""What programs call a stage, in lower case, to a stage or the reason for none."""
+"""Stage, or reason for being unscored, by the names that programs use, in lower case."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What a program's numbers or letters mean.
+    """The meaning of a program's labels, such as numbers or letters.
 
     Parameters
     ----------
     names
-        The stage list, `HUMAN` or `MOUSE`.
+        The stage list, `HUMAN_STAGES` or `MOUSE_STAGES`.
     labels
-        Label as written to a stage or one of `REASONS`; `WORDS` are known besides.
-    other
-        What every other label means, `WORDS` included; empty where an unknown label is an error.
+        Stage, or one of `REASONS`, of each label as the file writes it. `STAGE_WORDS` are
+        understood in addition.
+    default
+        Meaning of every label not in `labels`, those of `STAGE_WORDS` included; if empty, an
+        unknown label is an error.
     """
 
     names: tuple[str, ...]
     labels: Mapping[str, str]
-    other: str = ""
+    default: str = ""
 
 
 _RK: Final = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "REM", "6": "movement"}
@@ -72,19 +74,21 @@ _AASM: Final = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "REM"}
 
 
 SCHEMES: Final[Mapping[str, Scheme]] = {
-    "human": Scheme(HUMAN, {}),
-    "mouse": Scheme(MOUSE, {}),
-    "aasm": Scheme(HUMAN, {**_AASM, "-1": "unknown"}),
-    "yasa": Scheme(HUMAN, {**_AASM, "-1": "movement", "-2": "unknown"}),
-    "usleep": Scheme(HUMAN, {**_AASM, "5": "unknown", "6": "unannotated"}),
-    "rk": Scheme(HUMAN, {**_RK, "-1": "unknown"}),
-    "nsrr": Scheme(HUMAN, {**_RK, "9": "unknown"}),
-    "isruc": Scheme(HUMAN, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}),
-    "accusleepy": Scheme(MOUSE, {"1": "REM", "2": "Wake", "3": "NREM", "-1": "unknown"}),
-    "kjaerby": Scheme(MOUSE, {"0": "Wake", "1": "NREM", "2": "REM", "-1": "unknown"}),
-    "slumbernet": Scheme(MOUSE, {"W": "Wake", "N": "NREM", "R": "REM"}, other="movement"),
+    "human": Scheme(HUMAN_STAGES, {}),
+    "mouse": Scheme(MOUSE_STAGES, {}),
+    "aasm": Scheme(HUMAN_STAGES, {**_AASM, "-1": "unknown"}),
+    "yasa": Scheme(HUMAN_STAGES, {**_AASM, "-1": "movement", "-2": "unknown"}),
+    "usleep": Scheme(HUMAN_STAGES, {**_AASM, "5": "unknown", "6": "unannotated"}),
+    "rk": Scheme(HUMAN_STAGES, {**_RK, "-1": "unknown"}),
+    "nsrr": Scheme(HUMAN_STAGES, {**_RK, "9": "unknown"}),
+    "isruc": Scheme(
+        HUMAN_STAGES, {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM", "6": "unknown"}
+    ),
+    "accusleepy": Scheme(MOUSE_STAGES, {"1": "REM", "2": "Wake", "3": "NREM", "-1": "unknown"}),
+    "kjaerby": Scheme(MOUSE_STAGES, {"0": "Wake", "1": "NREM", "2": "REM", "-1": "unknown"}),
+    "slumbernet": Scheme(MOUSE_STAGES, {"W": "Wake", "N": "NREM", "R": "REM"}, default="movement"),
     "sleepsign": Scheme(
-        MOUSE,
+        MOUSE_STAGES,
         {
             "N": "NREM",
             "S": "NREM",
@@ -94,7 +98,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         },
     ),
     "sleepsign-unmarked": Scheme(
-        MOUSE,
+        MOUSE_STAGES,
         {
             "N": "NREM",
             "S": "NREM",
@@ -111,16 +115,17 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         },
     ),
 }
-"""Named schemes. SleepSign marks an epoch with an artefact by "*": unscored, or not, by scheme."""
+"""Label schemes by name. SleepSign marks an epoch with an artefact by "*": such an epoch is
+unscored in the scheme "sleepsign", and keeps its stage in "sleepsign-unmarked"."""
 
 
 def label_scheme(name: str | Scheme) -> Scheme:
-    """Return a named scheme, or the one given.
+    """Return the scheme of a name; a `Scheme` is returned as it is.
 
     Raises
     ------
     UsageError
-        For a name that is not there.
+        For an unknown name; the hint lists the known ones.
     """
     if isinstance(name, Scheme):
         return name
@@ -132,14 +137,14 @@ def label_scheme(name: str | Scheme) -> Scheme:
 def translate_labels(
     labels: Iterable[str], *, by: str | Scheme | None, source: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Give the meaning of the labels of a file, and the stage list they belong to.
+    """Find the meaning of a file's labels, and the stage list they belong to.
 
-    Without a scheme, NREM makes it a mouse's stage list, anything else a human one.
+    Without a scheme, the stage list is that of mice if a label means NREM, else the human one.
 
     Parameters
     ----------
     labels
-        As the file has them.
+        The labels as the file writes them.
     by
         A scheme or its name; needed for bare numbers.
     source
@@ -148,26 +153,29 @@ def translate_labels(
     Returns
     -------
     meaning
-        Label to a stage or one of `REASONS`.
+        Stage, or one of `REASONS`, by label.
     names
         The stage list.
 
     Raises
     ------
     DataError
-        For a number without a scheme, an unknown label, or stages of both lists in one file.
+        For a number without a scheme, an unknown label, or stages of mice and humans in one file.
     """
     labels = list(labels)
-    found = list(dict.fromkeys(labels))
-    known, other = (label_scheme(by).labels, label_scheme(by).other) if by else ({}, "")
-    meaning = {t: known.get(t) or other or WORDS.get(" ".join(t.lower().split())) for t in found}
-    unknown = [t for t in found if meaning[t] is None]
+    distinct = list(dict.fromkeys(labels))
+    meanings, default = (label_scheme(by).labels, label_scheme(by).default) if by else ({}, "")
+    meaning = {
+        t: meanings.get(t) or default or STAGE_WORDS.get(" ".join(t.lower().split()))
+        for t in distinct
+    }
+    unknown = [t for t in distinct if meaning[t] is None]
     if unknown:
-        raise _unknown(unknown, known, by, f"{source}: label {labels.index(unknown[0]) + 1}")
-    met = {m for m in meaning.values() if m} - set(REASONS)
-    names = label_scheme(by).names if by else MOUSE if "NREM" in met else HUMAN
-    same = {"W": "Wake"} if names == MOUSE else {"Wake": "W"}
-    stages = {t: same.get(m, m) for t, m in meaning.items() if m}
+        raise _unknown(unknown, meanings, by, f"{source}: label {labels.index(unknown[0]) + 1}")
+    present = {m for m in meaning.values() if m} - set(REASONS)
+    names = label_scheme(by).names if by else MOUSE_STAGES if "NREM" in present else HUMAN_STAGES
+    wake_names = {"W": "Wake"} if names == MOUSE_STAGES else {"Wake": "W"}
+    stages = {t: wake_names.get(m, m) for t, m in meaning.items() if m}
     strange = {m for m in stages.values() if m not in (*names, *REASONS)}
     if strange:
         raise DataError(
@@ -178,25 +186,25 @@ def translate_labels(
 
 
 def _unknown(
-    unknown: Sequence[str], known: Mapping[str, str], by: str | Scheme | None, where: str
+    unknown: Sequence[str], meanings: Mapping[str, str], by: str | Scheme | None, location: str
 ) -> DataError:
-    shown = ", ".join(repr(t[:40]) for t in unknown[:5])
+    examples = ", ".join(repr(t[:40]) for t in unknown[:5])
     if by is None and all(is_number(t) for t in unknown):
         fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
         return DataError(
-            f"{where}: stages are numbers ({shown}), which mean different stages in different "
-            "programs",
+            f"{location}: stages are numbers ({examples}), which mean different stages in "
+            "different programs",
             hint=f"say which with `scheme=NAME`; it could be: {', '.join(fitting or SCHEMES)}",
         )
     long = unknown[0].lower().startswith("sleep stage")
-    alike = [text for text in WORDS if text.startswith("sleep stage") == long]
+    alike = [text for text in STAGE_WORDS if text.startswith("sleep stage") == long]
     return DataError(
-        f"{where}: unknown stage text {shown}"
+        f"{location}: unknown stage text {examples}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
-        hint=f"known texts: {', '.join([*known, *alike])}; `scheme`: {', '.join(SCHEMES)}",
+        hint=f"known texts: {', '.join([*meanings, *alike])}; `scheme`: {', '.join(SCHEMES)}",
     )
 
 
 def is_number(text: str) -> bool:
-    """Tell a bare number, which means nothing without a scheme."""
+    """Tell whether a label is a bare number, which means nothing without a scheme."""
     return text.lstrip("+-").replace(".", "", 1).isdecimal()

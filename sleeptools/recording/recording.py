@@ -1,7 +1,8 @@
-"""A recording: one continuous night of one subject, its signals each at their own rate.
+"""A recording: one continuous night of one subject, with each signal at its own sample rate.
 
-Samples are decoded when asked for, one signal at a time, so that a recording of any length costs
-the memory of one signal.
+Samples are decoded on request, one signal at a time, so that a recording of any length needs the
+memory of one signal. `write_recording` and `read_recording` store it in the format of this
+package, which docs/formats.md describes.
 """
 
 from __future__ import annotations
@@ -23,27 +24,28 @@ Samples = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.int16] | npt.NDArray[np.int32] | Samples
 
 SUBJECT_FACTS = ("age", "sex", "lights_off")
-"""Facts about the subject, where known: years, "F" or "M", s from the start of the recording."""
+"""Facts about the subject, if known: age in years, sex "F" or "M", and the time of lights off in s
+from the start of the recording."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """One channel.
+    """One channel of a recording.
 
     Parameters
     ----------
     label
-        As the file names it, for example "EEG Fpz-Cz".
+        Name of the channel in the file, for example "EEG Fpz-Cz".
     sample_rate
         Hz.
     unit
-        Unit of `samples()`: "uV" for electrode signals, the file's own otherwise.
+        Unit of `samples()`: "uV" for voltages, otherwise the unit of the file.
     modality
-        "eeg", "eog", "emg", ... or "other".
+        One of `montage.MODALITIES`: "eeg", "eog", "emg", ... or "other".
     size
         Number of samples.
     read
-        Gives the stored numbers, (size,) int16, int32 or float32.
+        Reads the stored numbers, (size,) int16, int32 or float32.
     gain, offset
         Stored number * gain + offset = value in `unit`.
     dtype
@@ -62,11 +64,11 @@ class Signal:
 
     @property
     def seconds(self) -> float:
-        """Length, s."""
+        """Duration, s."""
         return self.size / self.sample_rate
 
     def samples(self) -> Samples:
-        """Decode the whole signal: (size,) float32 in `unit`."""
+        """Read and decode the whole signal: (size,) float32 in `unit`."""
         values = self.read().astype(np.float32)
         values *= np.float32(self.gain)
         values += np.float32(self.offset)
@@ -80,22 +82,22 @@ class Recording:
     Parameters
     ----------
     id
-        "SC4001": subject and night.
+        Subject and night, for example "SC4001".
     subject
-        "SC400": who; the unit of every split.
+        The subject, for example "SC400"; folds and splits are by subject.
     night
-        Which of the subject's nights, from 1.
+        Number of the night among the subject's nights, from 1.
     signals
-        By label, in the file's order.
+        The signals by label, in the file's order.
     hypnogram
         The scoring, or None.
     start
-        When it began, or None if unknown.
+        Date and time of the first sample, or None if unknown.
     facts
-        What else is known and travels along, such as `simulated` and `SUBJECT_FACTS`; never a
-        patient's name.
-    others
-        What further scorers wrote, in the data set's order; none without a `hypnogram`.
+        Further facts that are stored with the recording, such as `simulated` and `SUBJECT_FACTS`;
+        never a patient's name.
+    other_hypnograms
+        The hypnograms of further scorers, in the data set's order; empty without a `hypnogram`.
     """
 
     id: str
@@ -105,40 +107,40 @@ class Recording:
     hypnogram: Hypnogram | None = None
     start: datetime | None = None
     facts: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    others: tuple[Hypnogram, ...] = ()
+    other_hypnograms: tuple[Hypnogram, ...] = ()
 
     @property
     def scorings(self) -> tuple[Hypnogram, ...]:
-        """Every scorer's hypnogram, the first scorer's first."""
-        return () if self.hypnogram is None else (self.hypnogram, *self.others)
+        """The hypnograms of all scorers, `hypnogram` first."""
+        return () if self.hypnogram is None else (self.hypnogram, *self.other_hypnograms)
 
     def scored(self, scorings: Sequence[Hypnogram]) -> Recording:
-        """Return the recording with these hypnograms, cut to the signals.
+        """Return the recording with these hypnograms, cut to the length of the signals.
 
-        How many epochs of each lay before the start and past the end of the signals is counted in
-        the facts.
+        The facts count the epochs of each that lay before the start and past the end of the
+        signals.
         """
-        kept = [h.clipped(self.seconds) for h in scorings]
+        clipped = [h.clipped(self.seconds) for h in scorings]
         facts = dict(self.facts)
-        for number, (h, k) in enumerate(zip(scorings, kept, strict=True), start=1):
+        for number, (h, k) in enumerate(zip(scorings, clipped, strict=True), start=1):
             before = min(len(h), round((k.onset - h.onset) / h.epoch_seconds))
             facts[before_fact(number)] = before
             facts[past_fact(number)] = len(h) - len(k) - before
-        first = kept[0] if kept else None
-        return replace(self, hypnogram=first, others=tuple(kept[1:]), facts=facts)
+        first = clipped[0] if clipped else None
+        return replace(self, hypnogram=first, other_hypnograms=tuple(clipped[1:]), facts=facts)
 
     @property
     def seconds(self) -> float:
-        """Length of the shortest signal, s."""
+        """Duration of the shortest signal, s."""
         return min((s.seconds for s in self.signals.values()), default=0.0)
 
     def signal(self, label: str) -> Signal:
-        """Return the signal of that label.
+        """Return the signal of a label.
 
         Raises
         ------
         DataError
-            If there is none; the message lists what is there.
+            If there is no such signal; the hint lists the recording's labels.
         """
         if label not in self.signals:
             raise DataError(
@@ -148,51 +150,51 @@ class Recording:
 
 
 def before_fact(scorer: int) -> str:
-    """Name the fact that counts a scorer's epochs before the start of the signals."""
+    """Name of the fact that counts a scorer's epochs before the start of the signals."""
     return "epochs before the signals" + (f" {scorer}" if scorer > 1 else "")
 
 
 def past_fact(scorer: int) -> str:
-    """Name the fact that counts a scorer's epochs past the end of the signals."""
+    """Name of the fact that counts a scorer's epochs past the end of the signals."""
     return "epochs past the signals" + (f" {scorer}" if scorer > 1 else "")
 
 
 # --- our own format on disk: docs/formats.md ------------------------------------------------------
 
 RECORDING_KIND = "sleeptools-recording"
-FOLDER_KIND = "sleeptools-recordings"
+RECORDINGS_KIND = "sleeptools-recordings"
 RECORDING_VERSION = 2
 HYPNOGRAM = "hypnogram"
-PREFIX = "signal "
+SIGNAL_PREFIX = "signal "
 
 
 def write_recording(path: Path, recording: Recording, inputs: Mapping[str, object]) -> None:
-    """Write a recording, one signal at a time, each as it is stored and at its own rate.
+    """Write a recording as safetensors, each signal with its stored numbers and at its own rate.
 
     Parameters
     ----------
     inputs
-        Fingerprint of every file it was read from, by name.
+        Fingerprint of every file that the recording was read from, by file name.
     """
     scored: dict[str, Stages] = {}
     for number, scoring in enumerate(recording.scorings, start=1):
-        name = _name(number)
+        name = _hypnogram_name(number)
         scored |= {name: scoring.stages, f"{name} reasons": scoring.reasons}
     layout: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]] = {
-        PREFIX + s.label: (s.dtype, (s.size,)) for s in recording.signals.values()
+        SIGNAL_PREFIX + s.label: (s.dtype, (s.size,)) for s in recording.signals.values()
     }
     layout |= {name: (np.int8, (len(values),)) for name, values in scored.items()}
 
     def fill(name: str) -> list[npt.NDArray[np.generic]]:
         if name in scored:
             return [scored[name]]
-        return [recording.signals[name.removeprefix(PREFIX)].read()]
+        return [recording.signals[name.removeprefix(SIGNAL_PREFIX)].read()]
 
     store.write_tensors(path, layout, fill, _facts(recording, inputs))
 
 
-def _name(scorer: int) -> str:
-    """Name the array of the first, second, ... scorer."""
+def _hypnogram_name(scorer: int) -> str:
+    """Name of the array with the stages of a scorer, counted from 1."""
     return HYPNOGRAM if scorer == 1 else f"{HYPNOGRAM} {scorer}"
 
 
@@ -216,37 +218,41 @@ def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, obje
 
 
 def read_recording(path: Path) -> Recording:
-    """Map a recording that `write_recording` wrote.
+    """Read a recording that `write_recording` wrote; its samples are memory-mapped.
 
     Raises
     ------
     DataError
-        If the file is damaged, of another kind or of a newer version.
+        If the file is damaged, of another format, or of a newer version.
     """
-    t = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
-    f = t.facts
-    signals = {s["label"]: _mapped(t[PREFIX + s["label"]], s) for s in f["signals"]}
-    grids = [f["hypnogram"], *f.get("others", [])] if f["hypnogram"] else []
-    scorings = [_scoring(t, i, g) for i, g in enumerate(grids, start=1)]
-    start = datetime.fromisoformat(f["start"]) if f["start"] else None
+    tensors = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
+    facts = tensors.facts
+    signals = {
+        s["label"]: _mapped_signal(tensors[SIGNAL_PREFIX + s["label"]], s) for s in facts["signals"]
+    }
+    grids = [facts["hypnogram"], *facts.get("others", [])] if facts["hypnogram"] else []
+    scorings = [_scoring(tensors, i, g) for i, g in enumerate(grids, start=1)]
+    start = datetime.fromisoformat(facts["start"]) if facts["start"] else None
     return Recording(
-        f["id"],
-        f["subject"],
-        f["night"],
+        facts["id"],
+        facts["subject"],
+        facts["night"],
         signals,
         scorings[0] if scorings else None,
         start,
-        f["facts"],
+        facts["facts"],
         tuple(scorings[1:]),
     )
 
 
-def _scoring(t: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hypnogram:
-    stages, reasons = (np.asarray(t[_name(scorer) + end]) for end in ("", " reasons"))
+def _scoring(tensors: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hypnogram:
+    stages, reasons = (
+        np.asarray(tensors[_hypnogram_name(scorer) + end]) for end in ("", " reasons")
+    )
     return Hypnogram(
         stages, tuple(grid["names"]), grid["epoch_seconds"], grid["onset"], reasons, grid["scorer"]
     )
 
 
-def _mapped(samples: Stored, facts: Mapping[str, Any]) -> Signal:
+def _mapped_signal(samples: Stored, facts: Mapping[str, Any]) -> Signal:
     return Signal(**facts, size=len(samples), read=lambda: samples, dtype=samples.dtype)

@@ -1,4 +1,4 @@
-"""Sleep stages: their names, their order, and the texts that scoring programs write for them.
+"""Sleep stages of humans and mice: their names, their order, and reasons for an unscored epoch.
 
 Human stages follow the AASM names; Rechtschaffen & Kales stages 3 and 4 are both N3. Stages are
 matched by name, never by number, because 4 is REM in one program and deep sleep in another.
@@ -9,25 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-HUMAN: Final = ("W", "N1", "N2", "N3", "REM")
-MOUSE: Final = ("Wake", "NREM", "REM")
+HUMAN_STAGES: Final = ("W", "N1", "N2", "N3", "REM")
+MOUSE_STAGES: Final = ("Wake", "NREM", "REM")
 WAKE: Final = ("W", "Wake")
 UNSCORED: Final = -1
 
 REASONS: Final = ("scored", "unknown", "movement", "unannotated")
-"""Why an epoch has no stage: scored as unknown ("?"), as movement, or not annotated at all."""
+"""Reasons for an unscored epoch: scored as unknown ("?"), as movement, or not annotated; the first
+entry stands for an epoch with a stage."""
 SCORED, UNKNOWN, MOVEMENT, UNANNOTATED = range(len(REASONS))
 
 
 def stage_number(name: str, names: Sequence[str]) -> tuple[int, int]:
-    """Turn a stage name, or a reason for having none, into numbers.
+    """Turn a stage name, or a reason for being unscored, into numbers.
 
     Parameters
     ----------
     name
         One of `names`, or one of `REASONS`.
     names
-        The stage list in force, for example `HUMAN`.
+        The stage list, for example `HUMAN_STAGES`.
 
     Returns
     -------

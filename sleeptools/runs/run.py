@@ -258,7 +258,9 @@ def options_from(values: Mapping[str, Any]) -> dict[str, Any]:
         For an unknown key, or a value of the wrong kind.
     """
     there = ("model", "recipe", *OPTIONS)
-    settings.known(values, [*there, "format", "version", "epochs", "leaky"], where="settings")
+    settings.check_keys(
+        values, [*there, "format", "version", "epochs", "leaky"], section="settings"
+    )
     if "format" in values:
         store.check_format(values, Path("config"), RUN_KIND, RUN_VERSION)
     model = _model(values)

@@ -1,9 +1,9 @@
-"""Files between the commands: the one module that opens files for writing.
+"""Files and folders that the commands read and write; no other room opens files for writing.
 
-Everything is written beside its name, flushed to the disk and renamed into place, so that a
-reader sees the old file or the new one and never half of one. Arrays are safetensors (little
-endian, memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/formats.md has
-the formats with their versions.
+A file is written under a temporary name, flushed to the disk and renamed, so that a reader sees
+the old file or the new one but never half of one. Arrays are safetensors (little endian,
+memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/formats.md describes the
+formats with their versions.
 """
 
 from sleeptools.store.files import (
@@ -25,21 +25,28 @@ from sleeptools.store.files import (
     write_text,
     write_toml,
 )
-from sleeptools.store.folders import Manifest, environment, intact, lock, read_manifest, verify
-from sleeptools.store.parts import Part
+from sleeptools.store.folders import (
+    Manifest,
+    environment,
+    listed_hashes,
+    lock,
+    read_manifest,
+    verify,
+)
+from sleeptools.store.partial_file import PartialFile
 from sleeptools.store.tensors import Array, Tensors, read_tensors, write_arrays, write_tensors
 
 __all__ = [
     "Array",
     "Manifest",
-    "Part",
+    "PartialFile",
     "Tensors",
     "atomic_path",
     "atomic_write",
     "check_format",
     "environment",
     "fingerprint",
-    "intact",
+    "listed_hashes",
     "lock",
     "need",
     "read_json",

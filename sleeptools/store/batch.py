@@ -1,4 +1,4 @@
-"""Work on many recordings: one failure stops none of the others, and every failure is written."""
+"""Process many recordings: a failure does not stop the others and is listed in failures.csv."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from sleeptools.errors import (
 )
 from sleeptools.store import workers
 
-OURS = (StorageError, OutputError, UnavailableError, Stopped)
-"""Failures that concern the whole batch, not one recording."""
-LONGEST = 400  # letters of a failure in the last line; failures.csv has all of them
+BATCH_ERRORS = (StorageError, OutputError, UnavailableError, Stopped)
+"""Errors that concern the whole batch, not one recording, and so stop it."""
+LONGEST_MESSAGE = 400  # letters of a failure in the last line; failures.csv has all of them
 
 
 @dataclass(frozen=True)
-class Step:
-    """One recording is done: the `number`-th of `total`.
+class FinishedItem:
+    """Report on one recording or file, finished as the `number`-th of `total`.
 
     Parameters
     ----------
+    id
+        Name of the recording or file.
     text
-        What came out, or why it failed.
+        Summary of the result, or why it failed.
     """
 
     id: str
@@ -42,32 +44,32 @@ class Step:
     failed: bool = False
 
 
-Progress = Callable[[Step], None]
+OnProgress = Callable[[FinishedItem], None]
 
 
-def ignore(step: Step) -> None:
-    """Take a step's report and do nothing."""
-    del step
+def ignore(finished: FinishedItem) -> None:
+    """Do nothing with a report: the default of `on_progress`."""
+    del finished
 
 
 NEW, DONE, CHANGED, DAMAGED = "", "as before", "made again: input changed", "made again: damaged"
 
 
-def state(path: Path, known: Mapping[str, str], is_current: Callable[[], bool]) -> str:
-    """Tell whether an output is there, whole, and made of the present input.
+def state(path: Path, hashes: Mapping[str, str], is_current: Callable[[], bool]) -> str:
+    """Tell the state of an output file: `NEW` (missing), `DONE`, `CHANGED` or `DAMAGED`.
 
     Parameters
     ----------
-    known
-        Hashes from the folder's manifest, by file name; a file that an interrupted command left
-        is not among them and is taken as it was written, whole.
+    hashes
+        SHA-256 by file name, from the folder's manifest. A file that an interrupted command left
+        is not among them; it is complete, because a file gets its name only when complete.
     is_current
-        Whether the file was made of the present input.
+        Tells whether the file was made from the present input.
     """
     if not path.exists():
         return NEW
     try:
-        if path.name in known and store.sha256(path) != known[path.name]:
+        if path.name in hashes and store.sha256(path) != hashes[path.name]:
             return DAMAGED
         return DONE if is_current() else CHANGED
     except (DataError, KeyError, TypeError):
@@ -75,7 +77,16 @@ def state(path: Path, known: Mapping[str, str], is_current: Callable[[], bool]) 
 
 
 def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) -> None:
-    """Refuse to write into the input, or to forget recordings that a folder already lists.
+    """Refuse to write into the input folder, or into a folder that lists other recordings.
+
+    Parameters
+    ----------
+    source, out
+        Input and output folder.
+    kind
+        Format name of the output folder, for example "sleeptools-epochs".
+    names
+        The recordings to be written.
 
     Raises
     ------
@@ -89,24 +100,35 @@ def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) ->
     if not (out / "manifest.json").exists():
         return
     listed = store.read_manifest(out, kind).get("recordings", [])
-    others = [name for name in listed if name not in names]
-    if others:
+    unlisted = [name for name in listed if name not in names]
+    if unlisted:
         raise OutputError(
-            f"{out}: holds {len(others)} recordings that are not in {source}, such as {others[0]}",
+            f"{out}: holds {len(unlisted)} recordings that are not in {source}, "
+            f"such as {unlisted[0]}",
             hint="give another folder, or remove this one",
         )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Rows of what worked and what did not, by recording, or by what else `noun` says."""
+    """Result of a batch.
+
+    Parameters
+    ----------
+    rows
+        A row of the index for each recording that succeeded.
+    failures
+        Message by recording that failed.
+    noun
+        What was processed: a recording, or a file.
+    """
 
     rows: list[dict[str, Any]]
     failures: dict[str, str]
     noun: str = "recording"
 
     def write_failures(self, folder: Path) -> None:
-        """List them in `folder`/failures.csv; without any, there is no such file."""
+        """List the failures in `folder`/failures.csv; without failures, remove that file."""
         path = folder / "failures.csv"
         if not self.failures:
             path.unlink(missing_ok=True)
@@ -117,7 +139,7 @@ class Outcome:
         store.write_text(path, pl.DataFrame(columns).write_csv())
 
     def raise_failures(self, folder: Path) -> None:
-        """Raise if anything failed, now that the rest is done.
+        """Raise if anything failed, at the end of the batch.
 
         Raises
         ------
@@ -128,7 +150,7 @@ class Outcome:
             name, text = next(iter(self.failures.items()))
             raise DataError(
                 f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
-                f"failed, the first of them {name}: {textwrap.shorten(text, LONGEST)}",
+                f"failed, the first of them {name}: {textwrap.shorten(text, LONGEST_MESSAGE)}",
                 hint=f"all of them are listed in {folder / 'failures.csv'}",
             )
 
@@ -136,27 +158,32 @@ class Outcome:
 def run(
     items: Iterable[tuple[str, Callable[[], tuple[dict[str, Any], str]]]],
     folder: Path,
-    progress: Progress = ignore,
+    on_progress: OnProgress = ignore,
     *,
     jobs: int = 1,
 ) -> Outcome:
-    """Run one piece of work per recording; list the failures in `folder`/failures.csv.
+    """Process every recording, and list the failures in `folder`/failures.csv.
 
     Parameters
     ----------
     items
-        Name of a recording and the work, which returns its row of the index and a line of text.
+        Name of each recording, and a function that processes it and returns its row of the index
+        and a line of text.
+    folder
+        Output folder.
+    on_progress
+        Called after every recording.
     jobs
-        How many processes; the outcome is the same for any number.
+        Number of processes; it does not change the result.
 
     Raises
     ------
     Stopped
-        At a stop signal; what is done is kept.
+        At a stop signal; recordings finished until then are kept.
     """
     work = list(items)
     names, tasks = [name for name, _ in work], [task for _, task in work]
-    found: dict[str, tuple[dict[str, Any], str]] = {}
+    results: dict[str, tuple[dict[str, Any], str]] = {}
     problems: dict[str, str] = {}
     with workers.stoppable():
         for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
@@ -164,20 +191,21 @@ def run(
             if isinstance(result, Exception):
                 problems[name] = text = _problem(result, name)
             else:
-                found[name] = result
+                results[name] = result
                 text = result[1]
-            progress(Step(name, count, len(names), text, name in problems))
+            on_progress(FinishedItem(name, count, len(names), text, name in problems))
     outcome = Outcome(
-        [found[n][0] for n in names if n in found], {n: problems[n] for n in names if n in problems}
+        [results[n][0] for n in names if n in results],
+        {n: problems[n] for n in names if n in problems},
     )
     outcome.write_failures(folder)
     return outcome
 
 
 def _problem(error: Exception, name: str) -> str:
-    """Say what went wrong with one recording; what concerns all of them is raised."""
-    if isinstance(error, OSError):  # of an input: what concerns outputs has been turned into OURS
+    """Describe the failure of one recording; an error that concerns all of them is raised."""
+    if isinstance(error, OSError):  # of an input: store turns those of outputs into BATCH_ERRORS
         return f"{error.filename or name}: cannot be read: {error.strerror}"
-    if isinstance(error, SleeptoolsError) and not isinstance(error, OURS):
+    if isinstance(error, SleeptoolsError) and not isinstance(error, BATCH_ERRORS):
         return f"{error}; {error.hint}" if error.hint else str(error)
     raise error

@@ -1,4 +1,4 @@
-"""Single files: written whole or not at all, and read with errors that name them."""
+"""Read and write single files (JSON, TOML, parquet, text); writing is atomic, hashing included."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 import tomllib
@@ -25,45 +26,45 @@ WRITTEN_BY = {
     f"sleeptools-{kind}": f"give the folder that 'sleeptools {command}' wrote"
     for kind, command in (("recordings", "convert"), ("epochs", "preprocess"), ("run", "train"))
 }
-IN_MEMORY = 256 << 20  # bytes of scratch; a mapped file costs more time than memory does
+IN_MEMORY = 256 << 20  # bytes; larger scratch arrays lie in a file, which is slower
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path to write to beside `path`; it takes the name when it is whole and on the disk.
+    """Give a temporary path beside `path`; the file written there replaces `path` at the end.
 
     For libraries that open files themselves; everything else uses `atomic_write`.
 
     Raises
     ------
     StorageError
-        If the disk is full or a quota is reached; nothing is left behind.
+        If the disk is full or a quota is reached; the temporary file is removed.
     OutputError
         If the folder cannot be created or written to.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with failing(path, part):
+        with write_errors(path, draft):
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield part
-            with part.open("rb") as file:
+            yield draft
+            with draft.open("rb") as file:
                 os.fsync(file.fileno())
-            settle(part, path)
+            move_into_place(draft, path)
     finally:
-        part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def failing(path: Path, part: Path) -> Iterator[None]:
-    """Turn what goes wrong with writing `path` through `part` into errors that say so.
+def write_errors(path: Path, draft: Path) -> Iterator[None]:
+    """Turn an OSError of writing `path`, by way of `draft`, into the errors of `atomic_path`.
 
-    Raises as `atomic_path`; an error with another file, or with none, goes through.
+    An OSError of another file, such as an input, is passed on.
     """
     try:
         yield
     except OSError as e:
-        if e.filename not in (None, str(part), str(path), str(path.parent)):
+        if e.filename not in (None, str(draft), str(path), str(path.parent)):
             raise  # an input that could not be read
         if e.errno in DISK_FULL:
             raise StorageError(
@@ -74,25 +75,25 @@ def failing(path: Path, part: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
 
 
-def settle(part: Path, path: Path) -> None:
-    """Give a whole file its name, on the disk too."""
-    part.replace(path)
+def move_into_place(draft: Path, path: Path) -> None:
+    """Rename a finished draft to its final name, and flush the folder to the disk."""
+    draft.replace(path)
     _sync_folder(path.parent)
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes its name only when it is whole and on the disk.
+    """Open a file for writing that gets its name only when it is complete and on the disk.
 
     Raises as `atomic_path`.
     """
-    with atomic_path(path) as part, part.open("wb") as file:
+    with atomic_path(path) as draft, draft.open("wb") as file:
         yield file
         file.flush()
 
 
 def scratch(folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Give an array to be filled; a large one lies in a nameless file instead of in memory.
+    """Make an uninitialised array; a large one lies in a nameless file instead of in memory.
 
     Raises
     ------
@@ -119,11 +120,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed writer left unfinished in a folder."""
-    for part in folder.glob(".*.part"):
-        pid = part.name.split(".")[-2]
+    """Remove the unfinished files that killed processes left in a folder."""
+    for draft in folder.glob(".*.part"):
+        pid = draft.name.split(".")[-2]
         if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
-            part.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -133,7 +134,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write facts as JSON; NaN becomes null, which every JSON reader takes."""
+    """Write facts as JSON; NaN becomes null, because JSON has no NaN."""
     write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -145,7 +146,7 @@ def _plain(value: object) -> object:
             return [_plain(v) for v in value]
         case np.generic():
             return _plain(value.item())
-        case float() if value != value:  # noqa: PLR0124 - NaN
+        case float() if math.isnan(value):
             return None
         case Path():
             return str(value)
@@ -160,7 +161,7 @@ def write_toml(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_table(path: Path, table: pl.DataFrame, *, csv: bool = False) -> None:
-    """Write a table as parquet, and with `csv` the same beside it for people."""
+    """Write a table as parquet, and with `csv` also as a .csv file beside it."""
     with atomic_write(path) as file:
         table.write_parquet(file)
     if csv:
@@ -173,20 +174,25 @@ def write_columns(path: Path, table: pl.DataFrame) -> None:
         table.write_csv(file, include_header=False, separator="\t", float_precision=3)
 
 
-def need(path: Path, what: str = "file") -> Path:
+def need(path: Path, noun: str = "file") -> Path:
     """Return the path if it exists.
+
+    Parameters
+    ----------
+    noun
+        What it is, for the message: "file", "folder", "run folder".
 
     Raises
     ------
     MissingInputError
-        If not; the hint names what is in the nearest folder that exists.
+        If it does not exist; the hint lists the nearest folder that does.
     """
     if path.exists():
         return path
     parent = next(p for p in path.absolute().parents if p.is_dir())
     near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))[:8]
     raise MissingInputError(
-        f"{path}: no such {what}", hint=f"{parent} holds: {', '.join(near) or 'nothing'}"
+        f"{path}: no such {noun}", hint=f"{parent} holds: {', '.join(near) or 'nothing'}"
     )
 
 
@@ -217,7 +223,20 @@ def read_table(path: Path) -> pl.DataFrame:
 
 
 def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) -> None:
-    """Refuse a file or folder of another kind or of a newer version than this program knows."""
+    """Check format name and version of a file or folder.
+
+    Parameters
+    ----------
+    facts
+        Its `format` and `version`, among other keys.
+    kind, version
+        The format name expected, and the newest version understood; no check if `kind` is empty.
+
+    Raises
+    ------
+    DataError
+        If the format is another one, or the version is newer.
+    """
     if kind and facts.get("format") != kind:
         raise DataError(
             f"{path}: expected {kind}, found {facts.get('format') or 'no format name'}",
@@ -231,21 +250,21 @@ def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) 
 
 
 def sha256(path: Path) -> str:
-    """Hash a file's content."""
+    """Compute the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(path: Path) -> dict[str, object]:
-    """Size, time and hash of an input, to tell whether it has changed."""
+    """Take size, modification time and SHA-256 of an input, so that a change can be noticed."""
     stat = path.stat()
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(path)}
 
 
-def unchanged(path: Path, known: Mapping[str, Any] | None) -> bool:
-    """Tell whether a file is the one fingerprinted before (by size and time; then by hash)."""
-    if not known or not path.exists() or path.stat().st_size != known.get("size"):
+def unchanged(path: Path, recorded: Mapping[str, Any] | None) -> bool:
+    """Tell whether a file equals its recorded `fingerprint`, by size and time or else by hash."""
+    if not recorded or not path.exists() or path.stat().st_size != recorded.get("size"):
         return False
-    if path.stat().st_mtime_ns == known.get("mtime_ns"):
+    if path.stat().st_mtime_ns == recorded.get("mtime_ns"):
         return True
-    return sha256(path) == known.get("sha256")
+    return sha256(path) == recorded.get("sha256")

@@ -1,4 +1,4 @@
-"""Folders: the manifest that says what made them, and the lock against a second writer."""
+"""Folders that commands write: their manifest.json, its verification, and the lock on a folder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ from sleeptools.store.files import check_format, need, read_json, sha256, sweep,
 
 @dataclass
 class Manifest:
-    """What made a folder: begun before the work, written after it.
+    """How a folder was made; created before the work and written after it, as manifest.json.
 
     Parameters
     ----------
-    kind
-        Format name of the folder, for example "sleeptools-epochs".
+    kind, version
+        Format of the folder, for example "sleeptools-epochs", and its version.
     facts
-        What the command knows: seeds, counts, exclusions, input hashes, `simulated`.
+        Entries of the command: seeds, counts, exclusions, input hashes, `simulated`.
+    argv
+        The command line.
+    begun
+        When the work began, s since 1970.
     """
 
     kind: str
@@ -60,36 +64,41 @@ class Manifest:
         )
 
 
-def _peak(who: int) -> int:
-    """Measure the peak memory of this process, or of the largest that it has waited for, MiB."""
-    return resource.getrusage(who).ru_maxrss // 1024
+def _peak(processes: int) -> int:
+    """Peak memory, MiB, of this process or (RUSAGE_CHILDREN) of its largest child process."""
+    return resource.getrusage(processes).ru_maxrss // 1024
 
 
 def environment() -> dict[str, object]:
-    """Versions and machine, as they go into every manifest."""
-    found: dict[str, object] = {"python": platform.python_version(), "machine": platform.machine()}
+    """Versions of Python and of the libraries, machine and git commit, for the manifest."""
+    facts: dict[str, object] = {"python": platform.python_version(), "machine": platform.machine()}
     for name in ("sleeptools", "numpy", "scipy", "torch", "polars", "pyedflib"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
+            facts[name] = metadata.version(name)
     root = Path(__file__).parents[2]
     if (root / ".git").exists():
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             git = ["git", "-C", str(root), "rev-parse", "HEAD"]
-            found["commit"] = subprocess.run(
+            facts["commit"] = subprocess.run(
                 git, capture_output=True, text=True, check=True
             ).stdout.strip()
-    return found
+    return facts
 
 
 def read_manifest(folder: Path, kind: str, version: int = 1) -> dict[str, Any]:
-    """Read a folder's manifest and check that the folder is what it should be.
+    """Read a folder's manifest and check the folder's format.
+
+    Parameters
+    ----------
+    kind, version
+        The format name expected, and the newest version understood.
 
     Raises
     ------
     MissingInputError
-        If there is no such folder.
+        If the folder does not exist.
     DataError
-        If it is not a folder of that kind.
+        If it has no manifest, or is of another format or a newer version.
     """
     need(folder, "folder")
     path = folder / "manifest.json"
@@ -110,22 +119,22 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def intact(folder: Path, kind: str) -> dict[str, str]:
-    """Hashes of the files that a folder's manifest lists; empty where there is none.
+def listed_hashes(folder: Path, kind: str) -> dict[str, str]:
+    """Read the SHA-256 of each file from a folder's manifest; empty if there is no manifest.
 
     Raises
     ------
     DataError
-        If the folder is of another kind.
+        If the folder is of another format.
     """
     if not (folder / "manifest.json").exists():
         return {}
-    found: dict[str, str] = read_manifest(folder, kind)["files"]
-    return found
+    hashes: dict[str, str] = read_manifest(folder, kind)["files"]
+    return hashes
 
 
 def verify(folder: Path) -> list[str]:
-    """Compare every file of a folder with its manifest; return what differs, a line each."""
+    """Compare the files of a folder with its manifest; return a line for each that differs."""
     if need(folder, "folder").is_file():
         raise DataError(f"{folder}: is a file", hint="give the folder with its manifest.json")
     files = _facts(folder / "manifest.json").get("files", {})
@@ -141,21 +150,22 @@ def verify(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold a folder against a second writer.
+    """Lock a folder, so that no second process writes to it.
+
+    A lock is taken over from a process of this host that has ended, and from an earlier start of
+    the same Slurm job on any host: Slurm starts a job again only after the earlier one has ended.
 
     Raises
     ------
     OutputError
-        If another living process holds it, or the folder cannot be made. A lock is taken over from
-        a dead process on this host, and from any host where Slurm has started the same job before:
-        it queues a job again only when that one has ended.
+        If a running process holds the lock, or the folder cannot be made.
     """
     path = folder / ".lock"
-    who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
-    mine = json.dumps(who | _slurm_start())
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
+    content = json.dumps(owner | _slurm_start())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        while not _claim(path, mine):
+        while not _claim(path, content):
             _take_over(path, folder)
     except OSError as e:
         raise OutputError(
@@ -169,15 +179,15 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def _slurm_start() -> dict[str, Any]:
-    """Tell the Slurm job of this process, and how often it was queued again."""
+    """Slurm job of this process, and how often it was requeued; empty outside Slurm."""
     job = os.environ.get("SLURM_JOB_ID")
     return {"job": job, "start": int(os.environ.get("SLURM_RESTART_COUNT", "0"))} if job else {}
 
 
-def _claim(path: Path, mine: str) -> bool:
-    """Make the lock with its content at once: a link to a finished file, never an empty one."""
+def _claim(path: Path, content: str) -> bool:
+    """Create the lock in one step, as a link to a finished file, so that it is never empty."""
     draft = path.with_name(f".lock.{os.getpid()}.part")
-    draft.write_text(mine)
+    draft.write_text(content)
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -188,28 +198,28 @@ def _claim(path: Path, mine: str) -> bool:
 
 
 def _take_over(path: Path, folder: Path) -> None:
-    """Remove a dead process's lock, or raise; two that try at once cannot both succeed."""
+    """Remove the lock of a process that has ended, or raise; of two that try, one succeeds."""
     try:
         text = path.read_text()
-        held = json.loads(text)
+        owner = json.loads(text)
     except FileNotFoundError:
         return
     except ValueError:
-        held = {}
-    here = held.get("host") == socket.gethostname()
-    dead = here and not Path(f"/proc/{held.get('pid')}").exists()
-    mine = _slurm_start()
-    again = bool(mine) and held.get("job") == mine["job"] and held["start"] < mine["start"]
-    if not (dead or again):
+        owner = {}
+    same_host = owner.get("host") == socket.gethostname()
+    dead = same_host and not Path(f"/proc/{owner.get('pid')}").exists()
+    job = _slurm_start()
+    requeued = bool(job) and owner.get("job") == job["job"] and owner["start"] < job["start"]
+    if not (dead or requeued):
         raise OutputError(
-            f"{folder}: in use by process {held.get('pid')} on {held.get('host')} "
-            f"since {held.get('since')}",
+            f"{folder}: in use by process {owner.get('pid')} on {owner.get('host')} "
+            f"since {owner.get('since')}",
             hint=f"wait for it; if it is surely gone, remove {path}",
         )
     aside = path.with_name(f".lock.{os.getpid()}.stale")
     with contextlib.suppress(FileNotFoundError):
-        path.rename(aside)  # only one of several gets it
-        if aside.read_text() != text:  # another was faster, and this is its new lock
+        path.rename(aside)  # succeeds in one process only
+        if aside.read_text() != text:  # another process was faster, and this is its new lock
             with contextlib.suppress(FileExistsError):
                 os.link(aside, path)
         aside.unlink()

@@ -1,24 +1,23 @@
-"""Settings: a TOML file and assignments such as `a.b=c` on top, checked against a pydantic model.
+"""Read settings from a TOML file and from texts such as `a.b=c`, and check them with pydantic.
 
-Nothing is accepted that is not understood: an unknown key is an error that lists the known ones.
-pydantic is imported only where settings are checked, because the help of a command must be fast.
+An unknown key is an error that lists the known ones. pydantic is imported only where settings are
+checked, because `sleeptools --help` must be fast.
 """
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sleeptools.errors import DataError, MissingInputError, UsageError
+from sleeptools.errors import DataError, MissingInputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
-M = TypeVar("M", bound="BaseModel")
+SettingsModel = TypeVar("SettingsModel", bound="BaseModel")
 Nested = dict[str, Any]
 
 
@@ -30,16 +29,18 @@ def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
     path
         The TOML file, or None.
     overrides
-        Texts "a.b=c". The value is TOML (`3`, `true`, `[1, 2]`, `"x"`); what is no TOML is taken
-        as it stands, so that `recipe.variant=authors` needs no quotes.
+        Texts "a.b=c". The value is TOML (`3`, `true`, `[1, 2]`, `"x"`); a value that is not valid
+        TOML is taken as text, so that `recipe.variant=authors` needs no quotes.
 
     Raises
     ------
     UsageError
-        For an override without a name or a "=", one that goes into a plain value, or one that puts
-        a plain value in the place of a table.
-    MissingInputError, DataError
-        If the file is not there or not TOML.
+        For an override without a name or a "=", one below a key that has a plain value, or one
+        that replaces a table by a plain value.
+    MissingInputError
+        If the file cannot be read.
+    DataError
+        If the file is not valid TOML.
     """
     values = _file(path) if path else {}
     for text in overrides:
@@ -78,33 +79,33 @@ def _put(values: Nested, keys: list[str], value: Any, text: str) -> None:
 
 
 def settings_table(values: Mapping[str, Any], name: str) -> Nested:
-    """Take one table out of settings, empty if it is not there.
+    """Return a copy of one table of the settings, empty if there is none of that name.
 
     Raises
     ------
     UsageError
-        If there is something else under that name.
+        If that name has a plain value.
     """
-    found = values.get(name, {})
-    if not isinstance(found, Mapping):
+    table = values.get(name, {})
+    if not isinstance(table, Mapping):
         raise UsageError(
-            f"settings: {name} is {found!r}; expected a table",
+            f"settings: {name} is {table!r}; expected a table",
             hint=f"`{name}.NAME=VALUE`, or in a file NAME = VALUE below [{name}]",
         )
-    return dict(found)
+    return dict(table)
 
 
-def resolve(kind: type[M], values: Mapping[str, Any], *, where: str) -> M:
+def resolve(kind: type[SettingsModel], values: Mapping[str, Any], *, section: str) -> SettingsModel:
     """Check settings and fill in the defaults.
 
     Parameters
     ----------
     kind
-        The pydantic model that says what there is.
+        The pydantic model that defines the settings.
     values
         Settings that differ from its defaults.
-    where
-        Names the settings in a message, for example "recipe".
+    section
+        Name of the settings in messages, for example "recipe".
 
     Raises
     ------
@@ -113,39 +114,43 @@ def resolve(kind: type[M], values: Mapping[str, Any], *, where: str) -> M:
     """
     from pydantic import ValidationError
 
-    known(values, kind.model_fields, where=where)
+    check_keys(values, kind.model_fields, section=section)
     try:
         return kind.model_validate(dict(values))
     except ValidationError as e:
-        raise UsageError("; ".join(_line(where, error) for error in e.errors())) from e
+        raise UsageError("; ".join(_line(section, error) for error in e.errors())) from e
 
 
-def _line(where: str, error: ErrorDetails) -> str:
-    name = ".".join(str(part) for part in error["loc"])
+def _line(section: str, error: ErrorDetails) -> str:
+    name = ".".join(str(key) for key in error["loc"])
     message = error["msg"][:1].lower() + error["msg"][1:]
-    return f"{where}: {name} = {error['input']!r}: {message}"
+    return f"{section}: {name} = {error['input']!r}: {message}"
 
 
-def known(values: Iterable[str], names: Iterable[str], *, where: str) -> None:
-    """Refuse a key that is not among the names.
+def check_keys(values: Iterable[str], names: Iterable[str], *, section: str) -> None:
+    """Refuse keys that are not among `names`.
+
+    Parameters
+    ----------
+    section
+        Name of the settings in the message, for example "recipe".
 
     Raises
     ------
     UsageError
-        Naming it and the known ones.
+        For the first unknown key; the message lists the known ones.
     """
-    there = list(names)
+    choices = list(names)
     for key in values:
-        if key not in there:
-            close = difflib.get_close_matches(key, there, 1)
+        if key not in choices:
             raise UsageError(
-                f"{where}: unknown setting {key!r}; there are: {', '.join(there)}",
-                hint=f"did you mean {close[0]!r}?" if close else None,
+                f"{section}: unknown setting {key!r}; there are: {', '.join(choices)}",
+                hint=did_you_mean(key, choices),
             )
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List where two settings differ, a line each: "recipe.batch: 256 there, 128 now"."""
+    """List the differences of two settings, a line each: "recipe.batch: 256 there, 128 now"."""
     before, after = dict(_flat(old)), dict(_flat(new))
     names = [*before, *(name for name in after if name not in before)]
     return [

@@ -1,4 +1,4 @@
-"""Named arrays in a safetensors file: written in pieces, mapped on reading."""
+"""Named arrays in safetensors files: written in pieces, memory-mapped on reading."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def write_tensors(
     fill: Callable[[str], Iterable[Array]],
     facts: Mapping[str, object],
 ) -> None:
-    """Write named arrays one after the other, never holding more than one piece in memory.
+    """Write named arrays one after the other, with one piece of an array in memory at a time.
 
     Parameters
     ----------
     layout
-        Name to dtype and shape, known beforehand.
+        Dtype and shape of each array, by name.
     fill
-        Gives an array's values in C order, in pieces of any size.
+        Given a name, yields the array's values in C order, in pieces of any size.
     facts
-        JSON-serialisable; `format` and `version` among them.
+        JSON-serialisable values for the header; `format` and `version` among them.
     """
     header: dict[str, object] = {
-        "__metadata__": {k: json.dumps(v) for k, v in facts.items()}  # a "1" stays a text
+        "__metadata__": {k: json.dumps(v) for k, v in facts.items()}  # "1" stays a string
     }
     position = 0
     for name, (dtype, shape) in layout.items():
@@ -70,14 +70,14 @@ def write_tensors(
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, object]) -> None:
-    """Write named arrays that are in memory already."""
+    """Write named arrays that are in memory; `facts` as in `write_tensors`."""
     layout = {name: (a.dtype, a.shape) for name, a in arrays.items()}
     write_tensors(path, layout, lambda name: [arrays[name]], facts)
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """A safetensors file: arrays mapped from the disk, and the facts in its header."""
+    """A safetensors file: its arrays, memory-mapped, and the facts in its header."""
 
     path: Path
     arrays: Mapping[str, Array] = field(repr=False)
@@ -95,13 +95,12 @@ def read_tensors(path: Path, kind: str = "", version: int = 1) -> Tensors:
     Parameters
     ----------
     kind, version
-        The format name that its facts must carry, and the newest version understood; no check
-        where `kind` is empty.
+        The format name expected, and the newest version understood; no check if `kind` is empty.
 
     Raises
     ------
     DataError
-        If it is damaged, of another kind, or of a newer version.
+        If the file is damaged, of another format, or of a newer version.
     """
     size = need(path).stat().st_size
     with path.open("rb") as file:
@@ -112,8 +111,8 @@ def read_tensors(path: Path, kind: str = "", version: int = 1) -> Tensors:
             header = json.loads(file.read(length))
             raw = header.pop("__metadata__", {})
             facts = {k: _parse(v) for k, v in raw.items()}
-            whole = np.memmap(path, np.uint8, "r") if size > 8 + length else np.empty(0, np.uint8)
-            arrays = {k: _view(whole, 8 + length, v) for k, v in header.items()}
+            content = np.memmap(path, np.uint8, "r") if size > 8 + length else np.empty(0, np.uint8)
+            arrays = {k: _view(content, 8 + length, v) for k, v in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise DataError(f"{path}: damaged safetensors header: {e}") from e
     check_format(facts, path, kind, version)
@@ -127,13 +126,13 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _view(whole: Array, base: int, entry: Mapping[str, Any]) -> Array:
+def _view(content: Array, base: int, entry: Mapping[str, Any]) -> Array:
     dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
     start, stop = entry["data_offsets"]
     count = int(np.prod(shape, dtype=np.int64))
-    if stop - start != count * dtype.itemsize or base + stop > max(len(whole), base):
+    if stop - start != count * dtype.itemsize or base + stop > max(len(content), base):
         raise ValueError("offsets do not fit the file")
     if not count:
         return np.empty(shape, dtype)
-    view: Array = np.ndarray(shape, dtype, whole, base + start)
+    view: Array = np.ndarray(shape, dtype, content, base + start)
     return view

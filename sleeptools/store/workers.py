@@ -1,7 +1,7 @@
-"""Worker processes: tasks handed out one at a time, and everything ended by one signal.
+"""Worker processes: run tasks in parallel, one at a time in each process, until a stop signal.
 
-Each worker is a fresh interpreter that holds one task, so memory is bounded by their number, and
-what a task makes does not depend on which worker does it.
+Each worker is a new interpreter with one task at a time, so that memory is bounded by the number
+of workers, and the result of a task does not depend on the worker.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from typing import Any, cast
 
 from sleeptools.errors import DataError, Stopped
 
-Task = Callable[[], Any]
+WorkerTask = Callable[[], Any]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-def run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, Any]]:
-    """Run tasks, and give each one's number and its result as soon as it is there.
+def run(tasks: Sequence[WorkerTask], jobs: int) -> Iterator[tuple[int, Any]]:
+    """Run tasks, and yield the number and the result of each as soon as it is done.
 
-    A task that raises gives the exception as its result; one whose process dies gives a DataError.
+    The result of a task that raises is its exception; that of a task whose process dies is a
+    DataError.
 
     Parameters
     ----------
     tasks
-        Picklable if `jobs` is more than 1.
+        Functions without arguments; picklable if `jobs` is more than 1.
     jobs
-        How many at a time; 1 runs them in this process.
+        Number of processes; 1 runs the tasks in this process.
     """
-    if jobs == 1 or len(tasks) < 2:  # noqa: PLR2004 - nothing to share out
+    if jobs == 1 or len(tasks) < 2:  # noqa: PLR2004 - a single task needs no other process
         yield from ((number, _result(task)) for number, task in enumerate(tasks))
         return
     waiting = list(enumerate(tasks))[::-1]
@@ -55,7 +56,7 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, Any]]:
             worker.process.join()
 
 
-def _result(task: Task) -> Any:
+def _result(task: WorkerTask) -> Any:
     try:
         return task()
     except Stopped:
@@ -77,7 +78,7 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 
 class Worker:
-    """A process and this side of the pipe to it; a Ctrl-C in the terminal does not reach it."""
+    """A worker process and this end of the pipe to it; it ignores Ctrl-C in the terminal."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -91,15 +92,15 @@ class Worker:
             self.process.start()
         theirs.close()
 
-    def give(self, number: int, task: Task) -> None:
-        """Hand it a task; a dead process is replaced first."""
+    def give(self, number: int, task: WorkerTask) -> None:
+        """Send a task to the worker; if its process has died, start a new one first."""
         if not self.process.is_alive():
             self._start()
         self.number = number
         self.pipe.send(task)
 
     def take(self) -> tuple[int, Any]:
-        """Take the task's number and its result, or why there is none."""
+        """Receive the task's number and its result, or a DataError if the process died."""
         assert self.number is not None
         number, self.number = self.number, None
         try:
@@ -120,12 +121,12 @@ def _work(pipe: Connection) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn the stop signals into `Stopped`, raised at once; without effect in other threads.
+    """Raise `Stopped` at a stop signal (SIGINT, SIGTERM, SIGUSR1); only in the main thread.
 
     Raises
     ------
     Stopped
-        When a signal comes.
+        When a signal arrives.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -140,8 +141,8 @@ def stoppable() -> Iterator[None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
-    for other in SIGNALS:  # while everything is put away, a second one is not needed
-        signal.signal(other, signal.SIG_IGN)
+    for stop_signal in SIGNALS:  # a second signal must not interrupt the clean-up
+        signal.signal(stop_signal, signal.SIG_IGN)
     raise Stopped(
         f"stopped by {signal.Signals(number).name}; what is done is kept",
         hint="run the same command again to continue",

@@ -36,7 +36,7 @@ def variants(run: Path, options: TrainOptions, names: Sequence[str]) -> dict[Pat
         raise UsageError(
             f"`ablation`: {options.model} has no ablations", hint=f"have some: {there}"
         )
-    settings.known(names, known, where="`ablation`")
+    settings.check_keys(names, known, section="`ablation`")
     given = settings.settings_table(options.settings, "model")
     if taken := sorted(set(given) & {key for some in known.values() for key in some}):
         raise UsageError(

@@ -237,14 +237,14 @@ class Plan:
 def make_plan(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     """Resolve the options, and check everything that can be checked before the first step."""
     module = registry.load("models", options.model)
-    settings.known(options.settings, ("model", "recipe"), where="settings")
+    settings.check_keys(options.settings, ("model", "recipe"), section="settings")
     given = settings.settings_table(options.settings, "model")
-    chosen = settings.resolve(module.Config, given, where="model")
+    chosen = settings.resolve(module.Config, given, section="model")
     values = settings.settings_table(options.settings, "recipe")
     if options.passes is not None:
         values["passes"] = options.passes
     recipe = resolve_recipe(module, values)
-    settings.known(options.protocols, FOLD_PROTOCOLS, where="`protocol`")
+    settings.check_keys(options.protocols, FOLD_PROTOCOLS, section="`protocol`")
     data = open_epochs(epochs)
     _fits(data, chosen, recipe)
     splits.check(options, chosen)

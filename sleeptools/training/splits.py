@@ -58,8 +58,8 @@ def deal(data: EpochSet, options: TrainOptions) -> Sequence[Division]:
 
 def _together(options: TrainOptions) -> None:
     """Refuse what is not there, or does not go together."""
-    settings.known([options.folds_from], (BY_SEED, PUBLISHED), where="`folds_from`")
-    settings.known([options.split], SPLITS, where="`split`")
+    settings.check_keys([options.folds_from], (BY_SEED, PUBLISHED), section="`folds_from`")
+    settings.check_keys([options.split], SPLITS, section="`split`")
     if options.split != SUBJECTS and options.folds_from == PUBLISHED:
         raise UsageError(
             f"`split={options.split}` with `folds_from=published`: those folds are of subjects"

@@ -150,7 +150,9 @@ def understood(options: dict[str, object], preset: presets.Preset) -> None:
         **settings.settings_table(values, "recipe"),
     }
     resolve_recipe(module, recipe)
-    model = settings.resolve(module.Config, settings.settings_table(values, "model"), where="model")
+    model = settings.resolve(
+        module.Config, settings.settings_table(values, "model"), section="model"
+    )
     assert (model.channels, model.sample_rate, model.epoch_seconds, model.stages) == (
         len(preset.montage),
         preset.sample_rate,

@@ -52,7 +52,7 @@ def items(do: Any, count: int = 6) -> list[tuple[str, Any]]:
 def test_any_number_of_processes_has_one_outcome(tmp_path: Path) -> None:
     outcomes, listed = [], []
     for jobs in (1, 3):
-        steps: list[batch.Step] = []
+        steps: list[batch.FinishedItem] = []
         outcomes.append(batch.run(items(work), tmp_path, steps.append, jobs=jobs))
         listed.append((tmp_path / "failures.csv").read_text())
         assert [s.number for s in steps] == [1, 2, 3, 4, 5, 6]

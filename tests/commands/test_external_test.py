@@ -14,7 +14,7 @@ from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import DataError, OutputError
 from sleeptools.inference import engine
 from sleeptools.preprocessing.epochs import EPOCHS_KIND, EPOCHS_VERSION, open_epochs
-from sleeptools.recording.stages import HUMAN, MOUSE
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 from sleeptools.runs import logs
 from synthetic_epochs import write_epochs
 
@@ -62,7 +62,7 @@ def test_an_external_test_is_a_run(model, tmp_path):
     assert found.matrix("external").sum() == 24
     assert set(found.subjects["subject"]) == {"S02", "S03"}
     p = engine.Engine.load(model).hypnodensity(open_epochs(data).files[0].signals)
-    mine = found.tested.filter(recording="S021").select(f"p_{s}" for s in HUMAN).to_numpy()
+    mine = found.tested.filter(recording="S021").select(f"p_{s}" for s in HUMAN_STAGES).to_numpy()
     np.testing.assert_array_equal(mine, p)
     assert "none of the 2 tested subjects trained" in found.leakage
     notes = " ".join(found.notes)
@@ -84,7 +84,7 @@ def test_an_external_test_is_a_run(model, tmp_path):
             "montage: expected EEG Fpz-Cz, EMG chin, got EEG Fpz-Cz, EMG chin, EOG horizontal",
         ),
         ({"sample_rate": 50.0}, {"sample_rate": 50.0}, "sample rate: expected 100 Hz, got 50 Hz"),
-        ({"names": MOUSE}, {}, "stages: expected W, N1, N2, N3, REM, got Wake, NREM, REM"),
+        ({"names": MOUSE_STAGES}, {}, "stages: expected W, N1, N2, N3, REM, got Wake, NREM, REM"),
         ({}, {"montage": ["EMG chin", "EEG Fpz-Cz"]}, "montage: expected EEG Fpz-Cz, EMG chin"),
     ],
 )

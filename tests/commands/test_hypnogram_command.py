@@ -9,7 +9,7 @@ import pytest
 from sleeptools.cli import run
 
 from sleeptools import formats
-from sleeptools.commands.hypnogram import exchange
+from sleeptools.commands.hypnogram import convert_hypnogram
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
@@ -56,7 +56,7 @@ def night(folder: Path, start: datetime, seconds: int = 120) -> Path:
 )
 def test_times_place_a_hypnogram(nox: Path, tmp_path: Path, start: datetime, onset: float) -> None:
     out = tmp_path / "out.edf"
-    found, notes = exchange(nox, out, recording=night(tmp_path, start))
+    found, notes = convert_hypnogram(nox, out, recording=night(tmp_path, start))
     again = formats.read_hypnogram(out)
     assert not notes
     assert found.onset == again.onset + 30 * max(onset // 30, 0) == onset
@@ -67,7 +67,7 @@ def test_times_place_a_hypnogram(nox: Path, tmp_path: Path, start: datetime, ons
 
 @pytest.mark.parametrize("shift", [-2, 0, 3])
 def test_at_shifts_labels_by_epochs(nox: Path, tmp_path: Path, shift: int) -> None:
-    _, notes = exchange(nox, tmp_path / "out.hyp", at=shift * 30.0)
+    _, notes = convert_hypnogram(nox, tmp_path / "out.hyp", start=shift * 30.0)
     found = formats.read_hypnogram(tmp_path / "out.hyp")
     labels = [0, 1, 2, 3, 4]
     assert found.stages.tolist() == [-1] * max(shift, 0) + labels[max(-shift, 0) :]
@@ -82,7 +82,7 @@ def test_a_clock_time_finds_its_day(tmp_path: Path) -> None:
     source.write_text("W\t23:59:30\t...\nN1\t00:00:30\t+30\n")
     for start, onset in ((datetime(2016, 1, 15, 23, 0), 3570), (datetime(2016, 1, 16, 0, 0), -30)):
         recording = night(tmp_path, start, 7200)
-        found, _ = exchange(source, tmp_path / f"{onset}.ids", recording=recording)
+        found, _ = convert_hypnogram(source, tmp_path / f"{onset}.ids", recording=recording)
         assert found.onset == onset
         assert found.begin == datetime(2016, 1, 15, 23, 59, 30)
 
@@ -90,20 +90,22 @@ def test_a_clock_time_finds_its_day(tmp_path: Path) -> None:
 def test_at_by_the_clock(nox: Path, tmp_path: Path) -> None:
     start = datetime(2016, 1, 15, 22, 0)
     recording = night(tmp_path, start, 9000)
-    for at in (time(0, 1), datetime(2016, 1, 16, 0, 1)):
+    for first_epoch in (time(0, 1), datetime(2016, 1, 16, 0, 1)):
         out = tmp_path / "out.ids"
-        found, _ = exchange(nox, out, at=at, recording=recording, force=True)
+        found, _ = convert_hypnogram(nox, out, start=first_epoch, recording=recording, force=True)
         assert found.onset == 7260
         assert out.read_text().startswith("7260,30,W\n")
     labels = tmp_path / "h.txt"
     labels.write_text("W\nN1\n")
     with pytest.raises(UsageError, match="a clock time needs the recording's start"):
-        exchange(labels, tmp_path / "x.ids", at=time(0, 1))
-    with pytest.raises(UsageError, match="--at 2018-01-16 00:01:00 lies 731 days from 2016-01-15"):
-        exchange(nox, tmp_path / "x.ids", at=datetime(2018, 1, 16, 0, 1))
+        convert_hypnogram(labels, tmp_path / "x.ids", start=time(0, 1))
+    with pytest.raises(
+        UsageError, match="`start=2018-01-16 00:01:00` lies 731 days from 2016-01-15"
+    ):
+        convert_hypnogram(nox, tmp_path / "x.ids", start=datetime(2018, 1, 16, 0, 1))
     recording_start = datetime(2016, 1, 15, 23, 58)  # an EDF+ hypnogram says it itself
-    exchange(nox, tmp_path / "h.edf")
-    found, _ = exchange(tmp_path / "h.edf", tmp_path / "y.edf", at=time(23, 59))
+    convert_hypnogram(nox, tmp_path / "h.edf")
+    found, _ = convert_hypnogram(tmp_path / "h.edf", tmp_path / "y.edf", start=time(23, 59))
     assert found.onset == 60
     assert edf.read_start(tmp_path / "y.edf") == recording_start
 
@@ -128,20 +130,20 @@ def test_a_start_between_seconds_is_said(tmp_path: Path) -> None:
 def test_refuses_another_night(nox: Path, tmp_path: Path) -> None:
     later = night(tmp_path, datetime(2016, 1, 16, 0, 0, 30))
     with pytest.raises(DataError, match="they do not overlap"):
-        exchange(nox, tmp_path / "out.ids", recording=later)
+        convert_hypnogram(nox, tmp_path / "out.ids", recording=later)
     assert not (tmp_path / "out.ids").exists()
 
 
 def test_nothing_is_replaced_unasked(nox: Path, tmp_path: Path) -> None:
-    exchange(nox, tmp_path / "a_events.tsv")
+    convert_hypnogram(nox, tmp_path / "a_events.tsv")
     (tmp_path / "a_events.tsv").rename(tmp_path / "kept.tsv")  # the sidecar still stands there
     with pytest.raises(OutputError, match=r"a_events.json: exists"):
-        exchange(nox, tmp_path / "a_events.tsv")
-    exchange(nox, tmp_path / "a_events.tsv", force=True)
+        convert_hypnogram(nox, tmp_path / "a_events.tsv")
+    convert_hypnogram(nox, tmp_path / "a_events.tsv", force=True)
     labels = tmp_path / "own.hyp"
     labels.write_text("W\n")
     with pytest.raises(OutputError, match=r"own.hyp: exists"):
-        exchange(labels, labels, force=True)
+        convert_hypnogram(labels, labels, force=True)
     assert labels.read_text() == "W\n"
 
 
@@ -152,13 +154,13 @@ def test_our_own_recordings_give_their_hypnogram(tmp_path: Path) -> None:
     made = Recording("SC4001", "SC400", 1, {"EEG": signal}, scored, start)
     ours = tmp_path / "SC4001.safetensors"
     write_recording(ours, made, {})
-    exchange(ours, tmp_path / "out.edf")
+    convert_hypnogram(ours, tmp_path / "out.edf")
     found = formats.read_hypnogram(tmp_path / "out.edf")
     assert (found.stages.tolist(), found.onset) == ([0, 4, -1], 15)
     assert edf.read_start(tmp_path / "out.edf") == start
     write_recording(ours, replace(made, hypnogram=None), {})
     with pytest.raises(DataError, match="has no hypnogram"):
-        exchange(ours, tmp_path / "other.edf")
+        convert_hypnogram(ours, tmp_path / "other.edf")
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def hypnograms(folder: Path) -> None:
     )
     mouse = Hypnogram(
         np.array([0, 1, 2, -1, -1, 0], np.int8),
-        stages.MOUSE,
+        stages.MOUSE_STAGES,
         4.0,
         reasons=np.array([0, 0, 0, 1, 2, 0], np.int8),
     )

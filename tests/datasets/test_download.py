@@ -201,6 +201,6 @@ def test_a_part_of_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(OutputError, match=r"a\.edf: cannot be written"),
-        store.Part(tmp_path / "file/a.edf").open(0),
+        store.PartialFile(tmp_path / "file/a.edf").open(0),
     ):
         pass

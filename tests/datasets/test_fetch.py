@@ -270,7 +270,7 @@ def test_a_stopped_fetch_is_continued(
     with start(served, tmp_path) as process:
         assert process.stderr is not None
         begun = process.stderr.readline()
-        while {store.Part(tmp_path / "raw" / n).size for n in stuck} != {50_000}:
+        while {store.PartialFile(tmp_path / "raw" / n).size for n in stuck} != {50_000}:
             assert process.poll() is None
         process.send_signal(number)
         rest = process.stderr.read()

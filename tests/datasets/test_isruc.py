@@ -88,7 +88,7 @@ def test_both_scorers_travel_to_the_epochs(tmp_path: Path) -> None:
     convert.convert("isruc", tmp_path / "raw", tmp_path / "rec")
     stored = read_recording(tmp_path / "rec/III-001.safetensors")
     assert [h.scorer for h in stored.scorings] == ["scorer 1", "scorer 2"]
-    assert stored.others[0].stages.tolist() == scoring(1).stages.tolist()
+    assert stored.other_hypnograms[0].stages.tolist() == scoring(1).stages.tolist()
     index = store.read_table(tmp_path / "rec/index.parquet")
     assert index["scorer"].to_list() == ["scorer 1, scorer 2"]
     (first,) = made(tmp_path / "rec", tmp_path / "a").files
@@ -154,7 +154,7 @@ def test_labels_are_read_by_digit(tmp_path: Path) -> None:
     (source,) = isruc.find(tmp_path)
     found = isruc.read(source).hypnogram
     assert found is not None
-    assert [stages.HUMAN[s] for s in found.stages] == [DIGITS[d] for d in digits]
+    assert [stages.HUMAN_STAGES[s] for s in found.stages] == [DIGITS[d] for d in digits]
     assert (folder / "1_1.txt").read_bytes().endswith(b"\r\n\r\n")
     for lines, words in (
         ("0\n1\n\n2\n", "line 3 is blank"),
@@ -271,16 +271,16 @@ def test_ages_come_from_the_subgroups_table(tmp_path: Path) -> None:
 
 def test_a_recording_with_three_scorings_is_stored_whole(tmp_path: Path) -> None:
     later = replace(scoring(2), onset=60.0)
-    three = replace(night("III-001"), others=(scoring(1), later))
+    three = replace(night("III-001"), other_hypnograms=(scoring(1), later))
     write_recording(tmp_path / "x.safetensors", three, {})
     found = read_recording(tmp_path / "x.safetensors")
     assert [h.onset for h in found.scorings] == [0, 0, 60]
     assert [h.stages.tolist() for h in found.scorings] == [
         scoring(k).stages.tolist() for k in range(3)
     ]
-    assert later.at(np.array([0.0, 60.0, 90.0, 9e5])).tolist() == [-1, 2, 2, -1]
+    assert later.stages_at(np.array([0.0, 60.0, 90.0, 9e5])).tolist() == [-1, 2, 2, -1]
     with pytest.raises(DataError, match="another grid"):
-        later.at(np.array([75.0]))
+        later.stages_at(np.array([75.0]))
 
 
 # --- simulated, and the whole chain ---------------------------------------------------------------

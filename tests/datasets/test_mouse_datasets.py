@@ -40,7 +40,7 @@ def made(seconds: float, rate: float, epoch_seconds: float, eeg: np.ndarray) -> 
         label: Signal(label, rate, "uV", label.lower(), len(v), lambda v=v: v)
         for label, v in (("EEG", eeg), ("EMG", emg))
     }
-    scoring = Hypnogram(scores, stages.MOUSE, epoch_seconds, 0.0, reasons)
+    scoring = Hypnogram(scores, stages.MOUSE_STAGES, epoch_seconds, 0.0, reasons)
     return Recording("m-1", "m-1", 1, signals, scoring, datetime(2020, 6, 1, 7))
 
 
@@ -488,7 +488,7 @@ def test_epochs_of_any_length(tmp_path: Path, seconds: float, rate: float) -> No
         sample_rate=round(rate),
         rate_tolerance=0.001,
         epoch_seconds=seconds,
-        stages=stages.MOUSE,
+        stages=stages.MOUSE_STAGES,
         trim={"rule": "none"},
     )
     preprocess._write_epochs(
@@ -521,7 +521,7 @@ def test_simulated_files_become_epochs_of_the_truth(name: str, tmp_path: Path) -
     found, same = open_epochs(one), open_epochs(two)
     assert found.simulated
     assert found.subjects == ("mouse-01", "mouse-02")
-    assert found.names == stages.MOUSE
+    assert found.names == stages.MOUSE_STAGES
     for a, b in zip(found.files, same.files, strict=True):
         np.testing.assert_array_equal(a.signals, b.signals)
         np.testing.assert_array_equal(a.stages, b.stages)
@@ -561,7 +561,7 @@ def test_inspect_knows_the_unpacked_folders(
     from sleeptools.commands.simulate import simulate
 
     raw = simulate(name, tmp_path / "raw", subjects=1, hours=0.5)
-    found = [inspect.inspect(p) for p in inspect.files([raw])]
+    found = [inspect.inspect(p) for p in inspect.files_to_inspect([raw])]
     assert {f["kind"] for f in found} == (
         {"recording"} if name == "kjaerby" else {"recording", "hypnogram"}
     )

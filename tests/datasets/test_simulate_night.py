@@ -145,7 +145,7 @@ def test_the_scorer_agrees_with_the_truth_as_two_scorers_do():
     truth, written = np.concatenate(truths), np.concatenate(writtens)
     assert 0.80 <= cohen_kappa_score(truth, written) <= 0.85
     f1 = f1_score(truth, written, average=None)
-    assert f1.argmin() == stages.HUMAN.index("N1")
+    assert f1.argmin() == stages.HUMAN_STAGES.index("N1")
 
 
 def test_annotations_give_the_hypnogram_and_outlast_the_signals():

@@ -57,11 +57,13 @@ def test_every_set_has_it_on_the_grid_of_its_scoring(data_set: str, tmp_path: Pa
 def test_what_does_not_fit_is_left_out(raw: Path) -> None:
     module = registry.load("datasets", "sleep-edf")
     recording = module.read(module.find(raw)[0])
-    assert true_stages.attach(recording, raw).others
-    assert not true_stages.attach(recording, raw.parent).others
-    assert not true_stages.attach(replace(recording, facts={}), raw).others  # not simulated
+    assert true_stages.attach(recording, raw).other_hypnograms
+    assert not true_stages.attach(recording, raw.parent).other_hypnograms
+    assert not true_stages.attach(
+        replace(recording, facts={}), raw
+    ).other_hypnograms  # not simulated
     shorter = replace(recording.hypnogram, epoch_seconds=20.0)
-    assert not true_stages.attach(replace(recording, hypnogram=shorter), raw).others
+    assert not true_stages.attach(replace(recording, hypnogram=shorter), raw).other_hypnograms
     store.write_json(true_stages.path(raw, "later"), {"format": true_stages.KIND, "version": 99})
     with pytest.raises(DataError, match="version"):
         true_stages.attach(replace(recording, id="later"), raw)

@@ -13,7 +13,7 @@ from sleeptools import store
 from sleeptools.commands.evaluate import evaluate
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluation import evaluation, sleep_agreement
-from sleeptools.recording.stages import MOUSE
+from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs.folds import FOLD_PROTOCOLS
 from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import open_run, options_from, run_progress
@@ -412,7 +412,7 @@ def test_one_scorer_makes_no_such_table(run):
 
 
 def test_a_mouse_s_day_in_bins(tmp_path):
-    how = {"names": MOUSE, "epoch_seconds": 30.0, "prefix": "M", "epochs": 1500}
+    how = {"names": MOUSE_STAGES, "epoch_seconds": 30.0, "prefix": "M", "epochs": 1500}
     found = evaluate(synthetic_run.write(tmp_path / "m", **how))
     bins = found.day.filter(protocol="leak-free", recording="M001")
     mine = predictions(tmp_path / "m").filter(recording="M001")
@@ -535,8 +535,8 @@ def test_settings_that_are_refused(values, said):
 
 
 def test_mouse_stages_work_as_well(tmp_path):
-    run = synthetic_run.write(tmp_path / "m", names=MOUSE, epoch_seconds=4.0, prefix="M")
-    assert evaluate(run).stages == MOUSE
+    run = synthetic_run.write(tmp_path / "m", names=MOUSE_STAGES, epoch_seconds=4.0, prefix="M")
+    assert evaluate(run).stages == MOUSE_STAGES
 
 
 # --- what is refused ------------------------------------------------------------------------------

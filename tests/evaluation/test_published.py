@@ -8,7 +8,7 @@ import pytest
 import synthetic_run
 from sleeptools import registry
 from sleeptools.evaluation import comparison, evaluation, published
-from sleeptools.recording.stages import MOUSE
+from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs.run import open_run
 
 STAGES = ("W", "N1", "N2", "N3", "REM")
@@ -183,7 +183,9 @@ def test_printed_settings_are_those_of_the_model():
 
 
 def test_a_run_is_set_beside_the_papers(tmp_path):
-    run = synthetic_run.write(tmp_path / "run", names=MOUSE, preset="kjaerby", model="mouse-cnn")
+    run = synthetic_run.write(
+        tmp_path / "run", names=MOUSE_STAGES, preset="kjaerby", model="mouse-cnn"
+    )
     found = evaluation.compute(open_run(run))
     lines = comparison.lines(found)
     assert [line.who for line in lines if line.ours] == [

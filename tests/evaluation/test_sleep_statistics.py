@@ -5,7 +5,7 @@ import pytest
 
 from sleeptools.evaluation import bland_altman, sleep_statistics
 from sleeptools.evaluation.sleep_statistics import Clock, measure
-from sleeptools.recording.stages import HUMAN, MOUSE
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 
 W, N1, N2, N3, REM = range(5)
 #           0  1  2  3   4   5  6   7   8    9
@@ -14,7 +14,7 @@ NIGHT = [W, W, N1, N2, N2, W, N3, REM, N2, W]
 
 def numbers(stages, onset=None, **when):
     onset = np.arange(len(stages)) * 30.0 if onset is None else np.asarray(onset, float)
-    return measure(np.array(stages, np.int8), onset, HUMAN, Clock(30.0, **when))
+    return measure(np.array(stages, np.int8), onset, HUMAN_STAGES, Clock(30.0, **when))
 
 
 def test_a_night_by_hand():
@@ -32,8 +32,10 @@ def test_a_night_by_hand():
         "transitions": 7,
     }
     assert {name: found[name, None] for name in expected} == pytest.approx(expected)
-    assert [found["minutes", s] for s in HUMAN] == [2, 0.5, 1.5, 0.5, 0.5]
-    assert [found["share", s] for s in HUMAN[1:]] == pytest.approx([1 / 6, 1 / 2, 1 / 6, 1 / 6])
+    assert [found["minutes", s] for s in HUMAN_STAGES] == [2, 0.5, 1.5, 0.5, 0.5]
+    assert [found["share", s] for s in HUMAN_STAGES[1:]] == pytest.approx(
+        [1 / 6, 1 / 2, 1 / 6, 1 / 6]
+    )
     assert ("share", "W") not in found
     assert (
         {name for name, _ in found} <= set(sleep_statistics.UNITS) == set(sleep_statistics.MEANING)
@@ -90,7 +92,7 @@ def test_nights_without_sleep_or_epochs():
 
 
 def test_mice_have_minutes_and_shares_alone():
-    found = measure(np.array([0, 1, 1, 2], np.int8), np.arange(4) * 4.0, MOUSE, Clock(4.0))
+    found = measure(np.array([0, 1, 1, 2], np.int8), np.arange(4) * 4.0, MOUSE_STAGES, Clock(4.0))
     assert {name for name, _ in found} == {"transitions", "minutes", "share"}
     assert found["share", "Wake"] == 0.25
 

@@ -32,14 +32,14 @@ UNTIMED = {
     ("yasa", "h.txt"): SAME | {"unannotated": "unknown"},
     ("accusleepy", "h.csv"): dict.fromkeys(SAME, "unknown"),
 }
-ONLY = {"usleep": [stages.HUMAN], "accusleepy": [stages.MOUSE]}
+ONLY = {"usleep": [stages.HUMAN_STAGES], "accusleepy": [stages.MOUSE_STAGES]}
 
 
 def cases(files: dict[tuple[str, str], dict[str, str]]) -> list:
     return [
         pytest.param(names, to, file, reasons, id=f"{to}-{file}-{names[0]}")
         for (to, file), reasons in files.items()
-        for names in ONLY.get(to, [stages.HUMAN, stages.MOUSE])
+        for names in ONLY.get(to, [stages.HUMAN_STAGES, stages.MOUSE_STAGES])
     ]
 
 
@@ -61,7 +61,7 @@ def by_time(hypnogram: Hypnogram, reasons: dict[str, str] = SAME) -> dict[float,
 
 
 def read_back(path: Path, written: Hypnogram, to: str) -> Hypnogram:
-    scheme = "mouse" if written.names == stages.MOUSE and to != "accusleepy" else None
+    scheme = "mouse" if written.names == stages.MOUSE_STAGES and to != "accusleepy" else None
     return formats.read_hypnogram(path, scheme=scheme, epoch_seconds=written.epoch_seconds)
 
 
@@ -137,10 +137,10 @@ def test_an_onset_within_an_epoch_needs_times(names, to, file, reasons, tmp_path
 
 def test_a_sidecar_tells_length_and_stages(tmp_path: Path) -> None:
     """Wake and REM alone are a mouse's where the sidecar says so, without any option."""
-    written = hypnogram_of(stages.MOUSE, [0, 0, 2, -3], 2.5, 0)
+    written = hypnogram_of(stages.MOUSE_STAGES, [0, 0, 2, -3], 2.5, 0)
     formats.write_hypnogram(written, tmp_path / "m_events.tsv")
     found = formats.read_hypnogram(tmp_path / "m_events.tsv")
-    assert (found.names, found.epoch_seconds) == (stages.MOUSE, 2.5)
+    assert (found.names, found.epoch_seconds) == (stages.MOUSE_STAGES, 2.5)
     assert found.reasons.tolist() == written.reasons.tolist()
     (tmp_path / "m_events.json").write_text('{"EpochLength": "2.5"}')
     with pytest.raises(DataError, match=r"m_events.json: .* EpochLength"):
@@ -150,7 +150,7 @@ def test_a_sidecar_tells_length_and_stages(tmp_path: Path) -> None:
 def test_epochs_of_one_length_tell_it(tmp_path: Path) -> None:
     for to, file in TIMED:
         if to != "usleep":
-            written = hypnogram_of(stages.MOUSE, [0, 1, 2, -3, 1], 4.0, 0)
+            written = hypnogram_of(stages.MOUSE_STAGES, [0, 1, 2, -3, 1], 4.0, 0)
             formats.write_hypnogram(written, tmp_path / file, to=to)
             assert by_time(formats.read_hypnogram(tmp_path / file)) == by_time(written)
 
@@ -164,7 +164,7 @@ def test_the_real_noxturnal_export(real_data: Path) -> None:
     found = formats.read_hypnogram(path)
     words = [line.split(",")[2] for line in path.read_text("utf-16").splitlines()[2:]]
     names = ("Éveil", "N1", "N2", "N3", "REM")
-    assert [found.counts()[n] for n in stages.HUMAN] == [words.count(w) for w in names]
+    assert [found.counts()[n] for n in stages.HUMAN_STAGES] == [words.count(w) for w in names]
     assert sum(words.count(w) for w in names) == 1358
     assert found.begin == datetime(2016, 1, 15, 22, 30)
     assert len(found) == (12 * 3600 + 28 * 60 + 30) / 30  # to 10:58:30, with four gaps
@@ -206,7 +206,7 @@ def test_real_seconds_per_text(real_data: Path) -> None:
         for _, duration, text in tal.findall(path.read_bytes()):
             seconds[label_schemes.EDF_TEXTS.get(text.decode(), "other")] += int(duration)
         counts = formats.read_hypnogram(path).counts()
-        for name in (*stages.HUMAN, "unknown", "movement"):
+        for name in (*stages.HUMAN_STAGES, "unknown", "movement"):
             assert counts[name] * 30 == seconds[name], (path.name, name)
 
 
@@ -219,7 +219,9 @@ def test_written_formats_stay_readable(tmp_path: Path) -> None:
     for path in every:
         to, _, file = path.name.partition("-")
         species = "mouse" if to == "accusleepy" else "human"
-        names, seconds = (stages.MOUSE, 4.0) if to == "accusleepy" else (stages.HUMAN, 30.0)
+        names, seconds = (
+            (stages.MOUSE_STAGES, 4.0) if to == "accusleepy" else (stages.HUMAN_STAGES, 30.0)
+        )
         written = hypnogram_of(names, codes[species], seconds, 0)
         found = formats.read_hypnogram(path, epoch_seconds=seconds)
         assert by_time(found) == by_time(written, table[to]), path.name

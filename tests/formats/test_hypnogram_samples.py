@@ -151,7 +151,7 @@ def test_numbers_need_a_scheme_that_knows_them(scheme: str | None, tmp_path: Pat
     with pytest.raises(DataError) as caught:
         formats.read_hypnogram(path, scheme=scheme)
     hint = str(caught.value.hint)
-    assert "--scheme" in hint
+    assert "`scheme" in hint
     if scheme is None:
         assert "aasm, yasa, usleep, rk, nsrr" in hint
         assert "isruc" not in hint

@@ -4,7 +4,7 @@ import numpy as np
 
 from sleeptools import store
 from sleeptools.preprocessing.epochs import EPOCHS_KIND, EPOCHS_VERSION, write_epoch_file
-from sleeptools.recording.stages import HUMAN
+from sleeptools.recording.stages import HUMAN_STAGES
 
 
 def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
@@ -14,7 +14,7 @@ def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
     nights=1,
     count=20,
     seed=0,
-    names=HUMAN,
+    names=HUMAN_STAGES,
     channels=4,
     sample_rate=100.0,
     epoch_seconds=30.0,

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from sleeptools import store
-from sleeptools.recording.stages import HUMAN
+from sleeptools.recording.stages import HUMAN_STAGES
 
 BOTH = ("leak-free", "best-on-test")
 
@@ -82,7 +82,7 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
     epochs=160,
     protocols=BOTH,
     seeds=(0,),
-    names=HUMAN,
+    names=HUMAN_STAGES,
     epoch_seconds=30.0,
     simulated=True,
     model="mmasleepnet",
@@ -175,7 +175,7 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
     return folder
 
 
-def explain(folder, *, names=HUMAN, epochs=300, modalities=("EEG 1", "EEG 2", "EOG", "EMG")):
+def explain(folder, *, names=HUMAN_STAGES, epochs=300, modalities=("EEG 1", "EEG 2", "EOG", "EMG")):
     """Write into every training of a run what `train` tells of its model."""
     for number, place in enumerate(sorted(folder.glob("*/seed-*/fold-*"))):
         rng = np.random.default_rng(number)

@@ -20,7 +20,7 @@ from sleeptools.models.folder import build_model, load_model, save_model
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.models.recipe.recipe import Recipe, resolve_recipe
 from sleeptools.models.recipe.schedule import Position, Schedule, rate_at
-from sleeptools.recording.stages import HUMAN, MOUSE
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 from sleeptools.training import tsne
 from sleeptools.training.optimisation import adjust_optimiser, make_optimiser, stage_loss
 from synthetic_epochs import write_epochs
@@ -203,7 +203,7 @@ def epochs_for(config, folder, **facts):
         "channels": config.channels,
         "sample_rate": config.sample_rate,
         "epoch_seconds": config.epoch_seconds,
-        "names": HUMAN if config.stages == 5 else MOUSE,
+        "names": HUMAN_STAGES if config.stages == 5 else MOUSE_STAGES,
     }
     return write_epochs(folder, subjects=2, **size | {"count": 10, "gaps": (4,)} | facts)
 

@@ -11,7 +11,7 @@ import golden_models
 from comparing import close, make
 from sleeptools.models import slumbernet
 from sleeptools.models.recipe.augmentation import Augmentation
-from sleeptools.recording.stages import MOUSE
+from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.training.augmentation import augment
 from synthetic_epochs import write_epochs
 
@@ -167,7 +167,7 @@ def fits_one_second(command):
 
 
 def test_one_second_epochs_at_512_hz(command, tmp_path):
-    size = {"channels": 2, "sample_rate": 512.0, "epoch_seconds": 1.0, "names": MOUSE}
+    size = {"channels": 2, "sample_rate": 512.0, "epoch_seconds": 1.0, "names": MOUSE_STAGES}
     write_epochs(tmp_path / "epochs", subjects=2, **size)
     fits_one_second(command)
 

@@ -27,7 +27,7 @@ PUBLISHED = {"W": 8285, "N1": 2804, "N2": 17799, "N3": 5703, "REM": 7717}  # Sle
 
 
 def of_letters(letters: str) -> Hypnogram:
-    pairs = [stages.stage_number(LETTERS[x], stages.HUMAN) for x in letters]
+    pairs = [stages.stage_number(LETTERS[x], stages.HUMAN_STAGES) for x in letters]
     found, reasons = np.array(pairs, np.int8).T
     return Hypnogram(found, reasons=reasons)
 
@@ -40,7 +40,7 @@ def real_nights(real_data: Path) -> list[Hypnogram]:
 def kept_counts(nights: list[Hypnogram], rule: presets.TrimRule) -> dict[str, int]:
     trim = presets.Trim(rule=rule)
     kept = np.concatenate([n.stages[trimming.select_epochs(n, trim)[0]] for n in nights])
-    return {name: int((kept == i).sum()) for i, name in enumerate(stages.HUMAN)}
+    return {name: int((kept == i).sum()) for i, name in enumerate(stages.HUMAN_STAGES)}
 
 
 def test_published_counts_of_sleep_edf_20(real_data: Path) -> None:
@@ -103,7 +103,7 @@ def test_no_scored_second_is_lost(letters: str, seconds: int, shift: int, tmp_pa
     whole = replace(of_letters(letters), onset=30.0 * shift)
     night = noise(seconds).scored([whole])
     wanted = Counter(
-        stages.HUMAN[k]
+        stages.HUMAN_STAGES[k]
         for n, k in enumerate(whole.stages, start=shift)
         if k >= 0 and 0 <= n < seconds // 30
     )
@@ -113,7 +113,7 @@ def test_no_scored_second_is_lost(letters: str, seconds: int, shift: int, tmp_pa
         return
     file = made_epochs(tmp_path, night)
     excluded = dict(file.facts["excluded"])
-    assert Counter(stages.HUMAN[k] for k in file.stages) == wanted
+    assert Counter(stages.HUMAN_STAGES[k] for k in file.stages) == wanted
     assert excluded["before the signals"] == min(len(whole), max(0, -shift))
     padding = max(0, seconds // 30 - max(0, shift + len(whole)))
     scored = len(file) + sum(excluded.values()) - padding
@@ -456,7 +456,7 @@ def test_a_signal_without_unit_is_refused(raw: Path) -> None:
     blank = replace(night.signals["EEG Fpz-Cz"], unit="")
     night = replace(night, signals=dict(night.signals) | {"EEG Fpz-Cz": blank})
     with pytest.raises(DataError, match="expected a voltage"):
-        montage.pick(night, [montage.Channel("EEG Fpz-Cz")])
+        montage.pick(night, [montage.MontageChannel("EEG Fpz-Cz")])
     with pytest.raises(DataError) as caught:
-        montage.pick(night, [montage.Channel("EEG C4-A1")])
+        montage.pick(night, [montage.MontageChannel("EEG C4-A1")])
     assert "EEG Pz-Oz" in str(caught.value.hint)

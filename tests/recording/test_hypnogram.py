@@ -26,7 +26,7 @@ def test_every_annotated_second_is_accounted_for(runs: list[tuple[str, int]], le
     counts = found.counts()
     assert sum(counts.values()) == len(found) == lead_in + sum(n for _, n in runs)
     assert counts["unannotated"] == lead_in
-    for stage in stages.HUMAN:
+    for stage in stages.HUMAN_STAGES:
         wanted = sum(n for text, n in runs if label_schemes.EDF_TEXTS[text] == stage)
         assert counts[stage] == wanted
 
@@ -34,7 +34,7 @@ def test_every_annotated_second_is_accounted_for(runs: list[tuple[str, int]], le
 @given(RUNS, some.integers(0, 10))
 def test_events_round_trip(runs: list[tuple[str, int]], lead_in: int) -> None:
     found = hypnogram.from_events(events_of(runs, lead_in), label_schemes.EDF_TEXTS)
-    names = {n: n for n in (*stages.HUMAN, *stages.REASONS)}
+    names = {n: n for n in (*stages.HUMAN_STAGES, *stages.REASONS)}
     again = hypnogram.from_events(found.events(), names)
     assert np.array_equal(again.stages, found.stages)
     assert np.array_equal(again.reasons, found.reasons)

@@ -8,7 +8,7 @@ import pytest
 from sleeptools.errors import DataError
 from sleeptools.formats import edf
 from sleeptools.recording import montage
-from sleeptools.recording.montage import Channel
+from sleeptools.recording.montage import MontageChannel
 from sleeptools.recording.recording import Recording, Signal
 
 
@@ -57,7 +57,7 @@ def named(*labels: str) -> Recording:
         ("E1 Impédance", "other"),
         ("P1", "eeg"),
         ("EEG(sec)", "eeg"),
-        ("EEG Channel-3", "eeg"),
+        ("EEG MontageChannel-3", "eeg"),
         ("Chest", "resp"),
         ("RIP-Phase", "resp"),
         ("Snoring", "resp"),
@@ -181,26 +181,26 @@ def test_isruc_in_all_its_spellings(variant: str) -> None:
     labels, chin = VARIANTS[variant]
     recording = named(*labels)
     for name in WANTED:
-        ((label, weight),) = montage.match(recording, Channel(name)).terms
+        ((label, weight),) = montage.match(recording, MontageChannel(name)).terms
         assert montage.canonical(label) == name
         assert weight == 1
-    assert str(montage.match(recording, Channel("EMG chin"))) == chin
+    assert str(montage.match(recording, MontageChannel("EMG chin"))) == chin
 
 
 def test_isruc_subject_40_is_referenced_by_subtraction() -> None:
     labels = ["ROC", "A1", "LOC", "A2", "C4", "O2", "C3", "O1", "F4", "F3", "X1", "X2", "X3"]
     recording = named(*labels)
-    (eeg,) = montage.pick(recording, [Channel("EEG F3-M2")])
+    (eeg,) = montage.pick(recording, [MontageChannel("EEG F3-M2")])
     assert eeg.label == "EEG F3-M2"
     assert eeg.samples() == labels.index("F3") - labels.index("A2")
-    (eog,) = montage.pick(recording, [Channel("LOC-A2")])
+    (eog,) = montage.pick(recording, [MontageChannel("LOC-A2")])
     assert eog.samples() == labels.index("LOC") - labels.index("A2")
-    assert str(montage.match(recording, Channel("EMG chin"))) == "X1"
+    assert str(montage.match(recording, MontageChannel("EMG chin"))) == "X1"
 
 
 def test_an_auxiliary_is_a_chin_only_among_its_own_set() -> None:
     with pytest.raises(DataError, match="no signal 'EMG chin'"):
-        montage.match(named("X1", "X2", "X3", "C4-M1"), Channel("EMG chin"))
+        montage.match(named("X1", "X2", "X3", "C4-M1"), MontageChannel("EMG chin"))
 
 
 def test_shhs_names_mean_electrodes() -> None:
@@ -208,31 +208,31 @@ def test_shhs_names_mean_electrodes() -> None:
         "SaO2", "H.R.", "EEG(sec)", "ECG", "EMG", "EOG(L)", "EOG(R)", "EEG", "THOR RES", "ABDO RES"
     )
     for name, label in {"C4-A1": "EEG", "C3-A2": "EEG(sec)", "EMG chin": "EMG"}.items():
-        assert str(montage.match(recording, Channel(name))) == label
+        assert str(montage.match(recording, MontageChannel(name))) == label
 
 
 def test_re_referencing() -> None:
     recording = of({"C4": [5, 7], "A1": [1, 2], "A2": [3, 1], "ROC-LOC": [4, 5]})
     wanted = {"C4-M1": [4, 5], "C4-A2": [2, 6], "C4-A1A2": [3, 5.5], "E1-E2": [-4, -5]}
     for name, values in wanted.items():
-        (made,) = montage.pick(recording, [Channel(name)])
+        (made,) = montage.pick(recording, [MontageChannel(name)])
         assert made.samples().tolist() == values
         assert made.size == 2
 
 
 def test_mass_is_re_referenced_within_its_linked_ears() -> None:
     recording = named("EEG C3-CLE", "EEG A2-CLE", "EMG Chin1", "EMG Chin2", "EMG Chin3")
-    assert str(montage.match(recording, Channel("C3-A2"))) == "EEG C3-CLE - EEG A2-CLE"
-    assert str(montage.match(recording, Channel("EMG chin"))) == "EMG Chin1 - EMG Chin2"
+    assert str(montage.match(recording, MontageChannel("C3-A2"))) == "EEG C3-CLE - EEG A2-CLE"
+    assert str(montage.match(recording, MontageChannel("EMG chin"))) == "EMG Chin1 - EMG Chin2"
 
 
 def test_signals_of_different_references_are_not_subtracted() -> None:
     with pytest.raises(DataError, match="no signal 'C3-A2'"):
-        montage.match(named("EEG C3-CLE", "EEG A2-Ref"), Channel("C3-A2"))
+        montage.match(named("EEG C3-CLE", "EEG A2-Ref"), MontageChannel("C3-A2"))
 
 
 def test_preferred_before_fallback() -> None:
-    channel = Channel("frontal", ("F3-M2", "F4-M1", "Fz"))
+    channel = MontageChannel("frontal", ("F3-M2", "F4-M1", "Fz"))
     assert str(montage.match(named("Fz", "F4-A1", "F3-A2"), channel)) == "F3-A2"
     assert str(montage.match(named("Fz", "F4-A1"), channel)) == "F4-A1"
     assert str(montage.match(named("Fz", "F4", "M1"), channel)) == "F4 - M1"
@@ -243,35 +243,35 @@ def test_preferred_before_fallback() -> None:
 def test_what_is_ambiguous_is_refused_until_named() -> None:
     recording = named("EEG C4-A1", "C4-M1", "Cz", "Cz#2")
     with pytest.raises(DataError, match="'EEG C4-M1' could be any of EEG C4-A1, C4-M1") as caught:
-        montage.match(recording, Channel("EEG C4-M1"))
+        montage.match(recording, MontageChannel("EEG C4-M1"))
     assert 'any_of = ["EEG C4-A1"]' in str(caught.value.hint)
-    assert str(montage.match(recording, Channel("x", ("C4-M1",)))) == "C4-M1"
+    assert str(montage.match(recording, MontageChannel("x", ("C4-M1",)))) == "C4-M1"
     with pytest.raises(DataError, match="could be any of Cz, Cz#2") as caught:
-        montage.match(recording, Channel("Cz"))
+        montage.match(recording, MontageChannel("Cz"))
     assert 'any_of = ["Cz#1"]' in str(caught.value.hint)
-    assert str(montage.match(recording, Channel("x", ("Cz#1",)))) == "Cz"
-    assert str(montage.match(recording, Channel("x", ("Cz#2",)))) == "Cz#2"
+    assert str(montage.match(recording, MontageChannel("x", ("Cz#1",)))) == "Cz"
+    assert str(montage.match(recording, MontageChannel("x", ("Cz#2",)))) == "Cz#2"
     with pytest.raises(DataError, match="could be any of Cz, Cz#2"):
-        montage.match(named("Cz", "Cz#2", "Fpz"), Channel("Fpz-Cz"))
+        montage.match(named("Cz", "Cz#2", "Fpz"), MontageChannel("Fpz-Cz"))
 
 
 def test_what_is_missing_lists_what_is_near() -> None:
     with pytest.raises(DataError, match="night: no signal 'EEG C4-M1'") as caught:
-        montage.match(named("C4-M2", "SpO2"), Channel("EEG C4-M1"))
+        montage.match(named("C4-M2", "SpO2"), MontageChannel("EEG C4-M1"))
     assert caught.value.hint == "near: C4-M2; there are: C4-M2, SpO2"
 
 
 def test_rates_are_never_mixed() -> None:
     signals = {"C4": signal("C4", [1, 2]), "M1": signal("M1", [1, 2], rate=2.0)}
     with pytest.raises(DataError, match="C4 1 Hz, M1 2 Hz"):
-        montage.pick(Recording("n", "w", 1, signals), [Channel("C4-M1")])
+        montage.pick(Recording("n", "w", 1, signals), [MontageChannel("C4-M1")])
 
 
 def test_a_real_nox_file(real_data: Path) -> None:
     recording = edf.read(real_data / "noxturnal/subject1.edf")
     for name, found in {"F4-A1": "F4-M1", "EMG chin": "1-2", "EOG E1-M2": "E1-M2"}.items():
-        assert str(montage.match(recording, Channel(name))) == found
-    (made,) = montage.pick(recording, [Channel("C4-A1A2")])
+        assert str(montage.match(recording, MontageChannel(name))) == found
+    (made,) = montage.pick(recording, [MontageChannel("C4-A1A2")])
     c4, m1, m2 = (recording.signals[n].samples() for n in ("C4", "M1", "M2"))
     np.testing.assert_allclose(made.samples(), c4 - (m1 + m2) / 2, rtol=1e-5, atol=1e-2)
 
@@ -282,14 +282,14 @@ def test_a_real_nox_file(real_data: Path) -> None:
 def test_a_unit_is_assumed_only_where_asked() -> None:
     recording = of({"C4-M1": [2.0, 3.0], "SpO2": [97, 98]}, unit="")
     with pytest.raises(DataError, match="'C4-M1' has no unit") as caught:
-        montage.pick(recording, [Channel("C4-M1")])
-    assert "--assume-unit uV" in str(caught.value.hint)
-    (made,) = montage.pick(recording, [Channel("C4-M1")], "mV")
+        montage.pick(recording, [MontageChannel("C4-M1")])
+    assert "`assume_unit=uV`" in str(caught.value.hint)
+    (made,) = montage.pick(recording, [MontageChannel("C4-M1")], "mV")
     assert (made.unit, made.samples().tolist()) == ("uV", [2000, 3000])
-    (saturation,) = montage.pick(recording, [Channel("SpO2")], "mV")
+    (saturation,) = montage.pick(recording, [MontageChannel("SpO2")], "mV")
     assert saturation.samples().tolist() == [97, 98]
     with pytest.raises(DataError, match="unit 'DegC'; expected a voltage"):
-        montage.pick(of({"C4-M1": [1]}, unit="DegC"), [Channel("C4-M1")], "uV")
+        montage.pick(of({"C4-M1": [1]}, unit="DegC"), [MontageChannel("C4-M1")], "uV")
 
 
 @pytest.mark.parametrize(

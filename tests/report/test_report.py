@@ -24,8 +24,8 @@ from sleeptools.commands.report import SECTIONS, ReportOptions
 from sleeptools.commands.report import report as write_report
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.evaluation import evaluation
-from sleeptools.recording.recording import FOLDER_KIND, Recording, Signal, write_recording
-from sleeptools.recording.stages import MOUSE
+from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Signal, write_recording
+from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.report import markup
 from sleeptools.report.plots import Plot
 from sleeptools.report.sections import signals
@@ -293,7 +293,7 @@ def test_several_runs_on_one_page(tmp_path):
 
 
 def test_a_mouse_run_stands_beside_printed_mice(tmp_path):
-    how = {"names": MOUSE, "epoch_seconds": 4.0, "model": "mouse-cnn", "prefix": "M"}
+    how = {"names": MOUSE_STAGES, "epoch_seconds": 4.0, "model": "mouse-cnn", "prefix": "M"}
     run = synthetic_run.write(tmp_path / "m", preset="kjaerby", **how)
     text = plain(report([run], tmp_path / "r.html"))
     assert "Not directly comparable with the printed CNN on Kjaerby, 8 mice" in text
@@ -362,7 +362,7 @@ def test_an_external_test_says_so(tmp_path):
 
 
 def test_a_mouse_has_a_day(tmp_path):
-    how = {"names": MOUSE, "epoch_seconds": 10.0, "epochs": 3000, "preset": "kjaerby"}
+    how = {"names": MOUSE_STAGES, "epoch_seconds": 10.0, "epochs": 3000, "preset": "kjaerby"}
     run = synthetic_run.write(tmp_path / "m", model="mouse-cnn", prefix="M", **how)
     text = plain(report([run], tmp_path / "r.html"))
     found = evaluation.compute(open_run(run)).day_correlation
@@ -441,7 +441,7 @@ def test_signals_before_and_after(tmp_path):
         source = Signal("channel 0", 100.0, "uV", "eeg", len(wave), lambda wave=wave: wave)
         made = Recording(name, name[:-1], 1, {"channel 0": source})
         write_recording(tmp_path / "recordings" / f"{name}.safetensors", made, {})
-    store.Manifest(FOLDER_KIND, facts={"recordings": names}).write(tmp_path / "recordings")
+    store.Manifest(RECORDINGS_KIND, facts={"recordings": names}).write(tmp_path / "recordings")
     both = report([run], tmp_path / "r.html", epochs=data, recordings=tmp_path / "recordings")
     assert "Waveforms before preprocessing" in both.read_text()
     other = synthetic_epochs.write_epochs(tmp_path / "other", seed=1, prefix="SC4")

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sleeptools.recording.stages import HUMAN, MOUSE
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 from sleeptools.report import colours, markup, plots
 from sleeptools.report.plots.signals import thinned
 from sleeptools.report.svg import Night, confusion, hypnogram
@@ -15,7 +15,9 @@ from sleeptools.report.svg import Night, confusion, hypnogram
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def night(names=HUMAN, epochs=60, *, label="SC4001", gap=False, epoch_seconds=30.0, start=0.0):
+def night(
+    names=HUMAN_STAGES, epochs=60, *, label="SC4001", gap=False, epoch_seconds=30.0, start=0.0
+):
     rng = np.random.default_rng(5)
     truth = np.sort(rng.integers(0, len(names), epochs))
     p = rng.dirichlet(np.ones(len(names)), epochs)
@@ -37,7 +39,7 @@ def texts(root):
     return ["".join(t.itertext()) for t in root.iter(f"{SVG}text")]
 
 
-@pytest.mark.parametrize("names", [HUMAN, MOUSE])
+@pytest.mark.parametrize("names", [HUMAN_STAGES, MOUSE_STAGES])
 def test_hypnogram_names_every_stage_from_the_top(names):
     root = parsed(hypnogram(night(names)))
     at = {t.text: float(t.get("y")) for t in root.iter(f"{SVG}text")}
@@ -82,7 +84,7 @@ def test_gaps_are_left_open():
 
 def test_the_density_has_the_right_heights():
     p = np.array([[0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
-    n = Night("m", MOUSE, np.array([0, 2]), p.argmax(1), p, np.array([0.0, 4.0]), 4.0)
+    n = Night("m", MOUSE_STAGES, np.array([0, 2]), p.argmax(1), p, np.array([0.0, 4.0]), 4.0)
     group = density(hypnogram(n))
     # from the bottom NREM, REM, Wake; the highest is drawn first
     assert [path.get("d") for path in group] == [
@@ -94,12 +96,12 @@ def test_the_density_has_the_right_heights():
 
 def test_a_night_without_errors_and_one_of_a_single_epoch():
     p = np.eye(5)[[0]]
-    one = Night("x", HUMAN, np.array([0]), np.array([0]), p, np.array([0.0]), 30.0)
+    one = Night("x", HUMAN_STAGES, np.array([0]), np.array([0]), p, np.array([0.0]), 30.0)
     assert "100.0%" in parsed(hypnogram(one)).get("aria-label")
 
 
 def test_a_mouse_day_stays_small():
-    drawing = hypnogram(night(MOUSE, 21600, epoch_seconds=4.0))
+    drawing = hypnogram(night(MOUSE_STAGES, 21600, epoch_seconds=4.0))
     assert len(drawing) < 1_000_000
     assert max(map(float, re.findall(r"h(\d+)", drawing))) <= 1440
 
@@ -187,7 +189,9 @@ def test_markup_escapes_texts_and_attributes():
 
 def test_numbers_are_shortened_in_paths_and_never_in_texts():
     minutes = np.array([[10.0, 20.0], [30.0, 20.0]])
-    plot = plots.per_bin(np.array([0.0, 2.0]), minutes, minutes, MOUSE[:2], np.array([0.996, 0.12]))
+    plot = plots.per_bin(
+        np.array([0.0, 2.0]), minutes, minutes, MOUSE_STAGES[:2], np.array([0.996, 0.12])
+    )
     root = parsed(plot.svg("day"))
     assert {"Wake, r = 0.996", "NREM, r = 0.120"} <= set(texts(root))
     assert not re.search(r"\d\.\d{3}", " ".join(p.get("d", "") for p in root.iter(f"{SVG}path")))

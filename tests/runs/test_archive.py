@@ -27,7 +27,7 @@ def test_recording(version: int) -> None:
     assert found.hypnogram.stages.tolist() == [0, -1]
     assert found.hypnogram.counts()["unknown"] == 1
     assert found.facts["age"] == 33
-    others = [(h.scorer, h.onset, h.stages.tolist()) for h in found.others]
+    others = [(h.scorer, h.onset, h.stages.tolist()) for h in found.other_hypnograms]
     assert others == ([("scorer 2", 30.0, [4, 1])] if version > 1 else [])
 
 

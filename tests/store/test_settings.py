@@ -71,12 +71,12 @@ def test_unreadable_files(tmp_path):
 
 
 def test_defaults_are_filled_in():
-    assert settings.resolve(Kind, {"batch": 8}, where="recipe") == Kind(batch=8)
+    assert settings.resolve(Kind, {"batch": 8}, section="recipe") == Kind(batch=8)
 
 
 def test_unknown_key_lists_the_known_ones():
     with pytest.raises(UsageError, match="batch, variant, weights") as e:
-        settings.resolve(Kind, {"btch": 3}, where="recipe")
+        settings.resolve(Kind, {"btch": 3}, section="recipe")
     assert e.value.exit_code == 2
     assert e.value.hint == "did you mean 'batch'?"
 
@@ -85,7 +85,7 @@ def test_unknown_key_lists_the_known_ones():
 def test_values_out_of_range(values):
     name = next(iter(values))
     with pytest.raises(UsageError, match=rf"recipe: {name}\b.* = "):
-        settings.resolve(Kind, values, where="recipe")
+        settings.resolve(Kind, values, section="recipe")
 
 
 def test_difference():

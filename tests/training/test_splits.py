@@ -20,7 +20,7 @@ from sleeptools.preprocessing.epochs import (
     open_epochs,
     write_epoch_file,
 )
-from sleeptools.recording.stages import MOUSE
+from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs import logs, model_folder, predictions
 from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
@@ -36,7 +36,7 @@ from sleeptools.runs.run import FOLDS_EPOCHS, RUN_KIND, open_run, options_from
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SIZE = {"channels": 1, "sample_rate": 64.0, "epoch_seconds": 1.0, "names": MOUSE}
+SIZE = {"channels": 1, "sample_rate": 64.0, "epoch_seconds": 1.0, "names": MOUSE_STAGES}
 SMALL = {
     "model": {k: SIZE[k] for k in ("channels", "sample_rate", "epoch_seconds")},
     "recipe": {"batch": 32},
@@ -274,7 +274,7 @@ def fingerprints(tmp_path_factory):
         "montage": ["EEG"],
         "sample_rate": 64.0,
         "epoch_seconds": 1.0,
-        "stages": list(MOUSE),
+        "stages": list(MOUSE_STAGES),
         "recordings": names,
         "preset": {"name": "tiny"},
         "excluded": {},

@@ -27,7 +27,7 @@ from sleeptools.errors import (
 from sleeptools.models.folder import load_model
 from sleeptools.models.recipe.schedule import Position, Schedule, rate_at
 from sleeptools.preprocessing.epochs import read_epoch_file, write_epoch_file
-from sleeptools.recording.stages import HUMAN
+from sleeptools.recording.stages import HUMAN_STAGES
 from sleeptools.runs import model_folder, predictions
 from sleeptools.runs.run import open_run, options_from
 from sleeptools.training import loop
@@ -118,7 +118,7 @@ def test_predictions(whole):
         assert len(tested) == 80
         assert tested["recording"].n_unique() == 4
     one = pl.read_parquet(run / "leak-free/seed-0/fold-00/predictions.parquet")
-    assert one.columns == [*predictions.COLUMNS, *(f"p_{n}" for n in HUMAN)]
+    assert one.columns == [*predictions.COLUMNS, *(f"p_{n}" for n in HUMAN_STAGES)]
     who = {r: set(one.filter(pl.col("role") == r)["subject"]) for r in ("val", "test")}
     assert not who["val"] & who["test"]
     facts = model_folder.read_config(run / "leak-free/seed-0/fold-00")
@@ -135,7 +135,7 @@ def test_predictions_follow_from_the_stored_model(whole, tiny):
         file = read_epoch_file(tiny / f"{name[0]}.safetensors")
         p = model(torch.from_numpy(np.array(file.signals))).softmax(1).detach().numpy()
         order = rows["epoch"].to_numpy()
-        stored = rows.select(f"p_{n}" for n in HUMAN).to_numpy()
+        stored = rows.select(f"p_{n}" for n in HUMAN_STAGES).to_numpy()
         np.testing.assert_allclose(stored, p[order], rtol=1e-5, atol=1e-6)
         assert (rows["stage"].to_numpy() == file.stages[order]).all()
 

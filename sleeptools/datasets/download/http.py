@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sleeptools.errors import DataError, UnavailableError, UsageError
-from sleeptools.store import Part
+from sleeptools.store import PartialFile
 
 CHUNK: Final = 1 << 18  # bytes at most between two looks at the clock and at a stop signal
 LIST_LIMIT: Final = 4 << 20  # bytes of a file that is read into memory
@@ -127,9 +127,9 @@ def to_file(url: str, path: Path, sha256: str, told: Told, patience: Patience) -
     UnavailableError
         If the server cannot be reached, or turns everybody away.
     StorageError, OutputError
-        As `store.Part`.
+        As `store.PartialFile`.
     """
-    part = Part(path)
+    part = PartialFile(path)
     wrong = 0
 
     def attempt() -> None:
@@ -149,7 +149,7 @@ def to_file(url: str, path: Path, sha256: str, told: Told, patience: Patience) -
     _patiently(url, attempt, lambda: part.size, patience)
 
 
-def _continue(url: str, part: Part, told: Told, patience: Patience) -> bool:
+def _continue(url: str, part: PartialFile, told: Told, patience: Patience) -> bool:
     """Fetch what a part lacks; tell whether all of it came in this one answer."""
     begin = part.size
     try:

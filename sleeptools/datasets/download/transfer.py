@@ -62,7 +62,7 @@ class Progress:
 
     have: int
     total: int | None
-    step: batch.Step | None = None
+    step: batch.FinishedItem | None = None
 
 
 Show = Callable[[Progress], None]
@@ -79,7 +79,7 @@ def look(wanted: Wanted, dest: Path) -> Wanted:
     if path.exists():
         right = store.sha256(path) == wanted.sha256
         return replace(wanted, state=DONE if right else CHANGED)
-    return replace(wanted, state=BEGUN if store.Part(path).size else NEW)
+    return replace(wanted, state=BEGUN if store.PartialFile(path).size else NEW)
 
 
 def run(
@@ -112,7 +112,7 @@ def run(
             text = _problem(what) if isinstance(what, BaseException) else str(what)
             (failures if failed else found)[wanted.name] = text
             count = len(found) + len(failures)
-            show(tally.now(batch.Step(wanted.name, count, len(files), text, failed)))
+            show(tally.now(batch.FinishedItem(wanted.name, count, len(files), text, failed)))
     ordered = {f.name: failures[f.name] for f in files if f.name in failures}
     rows = [{"file": f.name} for f in files if f.name in found]
     return batch.Outcome(rows, ordered, "file")
@@ -137,7 +137,7 @@ def _fetch(
     if state == DONE:
         told(Sizes(path.stat().st_size, path.stat().st_size))
         return batch.DONE
-    begun = store.Part(path).size
+    begun = store.PartialFile(path).size
     http.to_file(
         address + quote(wanted.name),
         path,
@@ -157,7 +157,7 @@ def _bytes(count: int) -> str:
 
 def _problem(error: BaseException) -> str:
     """Say why a file failed; what concerns all of them is raised."""
-    if isinstance(error, SleeptoolsError) and not isinstance(error, batch.OURS):
+    if isinstance(error, SleeptoolsError) and not isinstance(error, batch.BATCH_ERRORS):
         return str(error)
     raise error
 
@@ -223,7 +223,7 @@ class _Tally:
             self.total = self._guess()
         return self.now()
 
-    def now(self, step: batch.Step | None = None) -> Progress:
+    def now(self, step: batch.FinishedItem | None = None) -> Progress:
         return Progress(self.sum, self.total, step)
 
     def _guess(self) -> int:

@@ -19,7 +19,7 @@ Codes = npt.NDArray[np.int8]
 
 WAKE, S1, S2, S3, S4, REM = range(6)
 HUMAN_OF_CODE: Final = np.array([0, 1, 2, 3, 3, 4], np.int8)
-"""Code to index into `stages.HUMAN`."""
+"""Code to index into `stages.HUMAN_STAGES`."""
 
 EPOCHS_PER_HOUR: Final = 120
 

@@ -47,7 +47,7 @@ class SimulatedNight:
         The first scorer's annotations, (onset s, duration s, text) with Rechtschaffen & Kales
         texts; the last one, "Sleep stage ?", outlasts the signals.
     truth
-        (epochs,) int8 index into `stages.HUMAN`: the stages that made the signals.
+        (epochs,) int8 index into `stages.HUMAN_STAGES`: the stages that made the signals.
     """
 
     recording: Recording
@@ -98,7 +98,7 @@ def simulate_night(
         hypnogram=scorings[0].hypnogram(),
         start=_start(codes, subject, night),
         facts={"simulated": True, "age": person.age, "sex": "F" if person.female else "M"},
-        others=tuple(s.hypnogram() for s in scorings[1:]),
+        other_hypnograms=tuple(s.hypnogram() for s in scorings[1:]),
     )
     return SimulatedNight(recording, scorings[0].events(), architecture.HUMAN_OF_CODE[codes])
 

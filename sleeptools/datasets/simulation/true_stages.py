@@ -66,4 +66,4 @@ def attach(recording: Recording, root: Path) -> Recording:
         return recording
     made = Hypnogram(np.array(found["stages"], np.int8), names, seconds, found["onset"])
     made = replace(made.clipped(recording.seconds), scorer=NAME)
-    return replace(recording, others=(*recording.others, made))
+    return replace(recording, other_hypnograms=(*recording.other_hypnograms, made))

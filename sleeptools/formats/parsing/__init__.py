@@ -1,1 +1,1 @@
-"""What the file formats share: EDF headers and annotations, text tables, XML, stage labels."""
+"""Parsers that several formats share: EDF headers and annotations, text, XML, stage labels."""

@@ -1,8 +1,8 @@
 r"""Time-stamped annotation lists (TALs) of EDF+ and BDF+, read strictly.
 
-Kemp & Olivan 2003, section 2.2.2: `+onset[\x15duration]\x14text\x14...\x14\0`, the first TAL of a
-record keeps time. A malformed onset is an error, because a lost label shifts no other one and so
-is seen by nobody.
+Kemp & Olivan 2003, section 2.2.2: `+onset[\x15duration]\x14text\x14...\x14\0`; the first TAL of a
+record has the record's start. A malformed TAL is an error, because a label that is silently lost
+would not be noticed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def read_tals(header: Header) -> tuple[list[Event], list[str]]:
     Returns
     -------
     events
-        (onset, duration, text); the duration is 0 where none is written.
+        (onset, duration, text), s; the duration is 0 if the file has none.
     notes
-        What was odd but could be read.
+        Deviations from the standard that could be read nevertheless.
 
     Raises
     ------
     DataError
-        For a malformed TAL, with its record; for records that are not contiguous.
+        For a malformed TAL, and for records that are not contiguous; the message has the record.
     """
     signals = [s for s in header.signals if s.is_annotations]
     if not signals or not header.records:
@@ -46,30 +46,30 @@ def read_tals(header: Header) -> tuple[list[Event], list[str]]:
         for i, signal in enumerate(signals):
             start = signal.offset * header.sample_bytes
             stop = start + signal.samples_per_record * header.sample_bytes
-            found = _tals(data[record, start:stop].tobytes(), header, record, notes)
+            tals = _tals(data[record, start:stop].tobytes(), header, record, notes)
             if i == 0:
-                clock = _clock(found, header, record, notes)
+                clock = _clock(tals, header, record, notes)
                 first = clock if record == 0 and clock is not None else first
                 _check_contiguous(clock, first, header, record)
-            events += [(o - first, d, t) for o, d, texts in found for t in texts if t]
+            events += [(o - first, d, t) for o, d, texts in tals for t in texts if t]
     return events, list(dict.fromkeys(notes))
 
 
 def _tals(
     raw: bytes, header: Header, record: int, notes: list[str]
 ) -> list[tuple[float, float, list[str]]]:
-    found = []
+    tals = []
     body = raw.rstrip(b"\0")
     if body and not body.endswith(b"\x14"):
-        raise _bad(header, record, body[-40:], "does not end")
+        raise _tal_error(header, record, body[-40:], "does not end")
     for piece in filter(None, body.split(b"\0")):
         match = TAL.fullmatch(piece)
         if match is None:
-            raise _bad(header, record, piece, "is malformed")
+            raise _tal_error(header, record, piece, "is malformed")
         onset, duration, texts = match.groups()
         decoded = [_decode(t, notes) for t in texts.split(b"\x14")]
-        found.append((float(onset), float(duration or 0), decoded))
-    return found
+        tals.append((float(onset), float(duration or 0), decoded))
+    return tals
 
 
 def _decode(text: bytes, notes: list[str]) -> str:
@@ -80,18 +80,18 @@ def _decode(text: bytes, notes: list[str]) -> str:
         return text.decode("latin-1")
 
 
-def _bad(header: Header, record: int, piece: bytes, how: str) -> DataError:
+def _tal_error(header: Header, record: int, piece: bytes, fault: str) -> DataError:
     return DataError(
-        f"{header.path.name}: annotation {piece[:40]!r} in record {record + 1} {how}; expected "
+        f"{header.path.name}: annotation {piece[:40]!r} in record {record + 1} {fault}; expected "
         "+onset, an optional duration, and texts, in EDF+ form"
     )
 
 
 def _clock(
-    found: list[tuple[float, float, list[str]]], header: Header, record: int, notes: list[str]
+    tals: list[tuple[float, float, list[str]]], header: Header, record: int, notes: list[str]
 ) -> float | None:
-    if found and found[0][2][:1] == [""]:
-        return found[0][0]
+    if tals and tals[0][2][:1] == [""]:
+        return tals[0][0]
     notes.append("no time-keeping annotations; the records are taken as contiguous")
     return None
 

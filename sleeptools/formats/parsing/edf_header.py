@@ -1,8 +1,8 @@
 """The header of EDF, EDF+, BDF and BDF+ files, read strictly.
 
-Kemp et al. 1992 and Kemp & Olivan 2003 (EDF, EDF+), BioSemi (BDF). A number is read by a fixed
-grammar, every size is checked against the file before anything is allocated, and what is wrong is
-named with its field and bytes.
+Kemp et al. 1992 and Kemp & Olivan 2003 (EDF, EDF+), BioSemi (BDF). Numbers must follow a fixed
+grammar, every size is checked against the file before memory is allocated, and errors give the
+field and its bytes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Final
 
 from sleeptools.errors import DataError
 
-FIXED: Final = 256  # bytes of the header before the signals', and again per signal
+FIXED: Final = 256  # bytes of the header before the signals' headers, and of each of these
 INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
-RATES: Final = (0.01, 1e5)  # Hz; outside lies nothing that is sampled from a body
+RATES: Final = (0.01, 1e5)  # Hz; physiological signals have no rates outside this range
 WIDTHS: Final = (
     ("label", 16),
     ("transducer", 80),
@@ -37,7 +37,7 @@ WIDTHS: Final = (
 
 @dataclass(frozen=True)
 class SignalHeader:
-    """One signal's part of the header; `offset` is its first sample in a record."""
+    """The header of one signal; `offset` is the index of its first sample in a record."""
 
     label: str
     transducer: str
@@ -63,26 +63,26 @@ class SignalHeader:
 
 @dataclass(frozen=True)
 class Header:
-    """A whole header.
+    """The header of a file.
 
     Parameters
     ----------
     sample_bytes
-        2 for EDF, 3 for BDF.
+        Bytes per sample: 2 for EDF, 3 for BDF.
     kind
         "EDF", "EDF+C", "EDF+D", "BDF", "BDF+C" or "BDF+D".
     size
-        Bytes before the first record.
+        Bytes before the first data record.
     records, record_seconds
-        Number of data records that are there, and the length of one, s (0 only without signals).
+        Number of data records in the file, and the length of one, s (0 only without signals).
     start
-        None where the date or time is impossible.
+        Date and time of the start; None if they are impossible.
     recording_field
-        The local recording identification; the patient's is never read.
+        The local recording identification; that of the patient is never read.
     signals
-        In the file's order, annotation signals among them.
+        Headers of the signals in the file's order, annotation signals included.
     notes
-        What was odd but could be read.
+        Deviations from the standard that could be read nevertheless.
     """
 
     path: Path
@@ -103,16 +103,16 @@ class Header:
 
     @property
     def simulated(self) -> bool:
-        """Whether the recording field says that nobody was recorded."""
+        """Whether the recording field says that the recording is simulated."""
         return "simulated" in self.recording_field.lower().split()
 
     def sample_rate(self, signal: SignalHeader) -> float:
-        """Rate of a signal, Hz."""
+        """Sample rate of a signal, Hz."""
         return signal.samples_per_record / self.record_seconds
 
 
 def starts_like_edf(head: bytes) -> bool:
-    """Tell an EDF or BDF file by its first bytes."""
+    """Recognise an EDF or BDF file by its first bytes."""
     return head[:8] == b"0       " or head[:8] == b"\xffBIOSEMI"
 
 
@@ -122,12 +122,13 @@ def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
     Parameters
     ----------
     allow_truncated
-        Take the whole records of a file that is shorter than its header says.
+        Take the complete data records of a file that is shorter than its header says.
 
     Raises
     ------
     DataError
-        With the field and its bytes, for anything the file's structure rests on.
+        If a field that the structure of the file depends on is wrong; the message has the field
+        and its bytes.
     """
     with path.open("rb") as file:
         head = file.read(FIXED)
@@ -171,80 +172,85 @@ def _text(head: bytes, start: int, stop: int) -> str:
     return text.replace("\0", " ").strip()
 
 
-def _field_error(path: Path, what: str, text: str, start: int, stop: int, want: str) -> DataError:
+def _field_error(
+    path: Path, field: str, text: str, start: int, stop: int, expected: str
+) -> DataError:
     hint = "decimal comma: write a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else None
     return DataError(
-        f'{path.name}: {what} is "{text}" (bytes {start}-{stop - 1}); expected {want}', hint=hint
+        f'{path.name}: {field} is "{text}" (bytes {start}-{stop - 1}); expected {expected}',
+        hint=hint,
     )
 
 
 def _integer(
-    path: Path, head: bytes, what: str, start: int, stop: int, *, least: int | None = None
+    path: Path, head: bytes, field: str, start: int, stop: int, *, least: int | None = None
 ) -> int:
     text = _text(head, start, stop)
     if not INTEGER.fullmatch(text) or (least is not None and int(text) < least):
-        want = "a whole number" if least is None else f"a whole number >= {least}"
-        raise _field_error(path, what, text, start, stop, want)
+        expected = "a whole number" if least is None else f"a whole number >= {least}"
+        raise _field_error(path, field, text, start, stop, expected)
     return int(text)
 
 
-def _decimal(path: Path, head: bytes, what: str, start: int, stop: int) -> float:
+def _decimal(path: Path, head: bytes, field: str, start: int, stop: int) -> float:
     text = _text(head, start, stop)
     if not DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
-        raise _field_error(path, what, text, start, stop, "a finite number")
+        raise _field_error(path, field, text, start, stop, "a finite number")
     return float(text)
 
 
 def _signals(path: Path, head: bytes, count: int, notes: list[str]) -> tuple[SignalHeader, ...]:
-    found: list[SignalHeader] = []
+    signals: list[SignalHeader] = []
     offset = 0
     for i in range(count):
-        at = _columns(count, i)
-        label = _text(head, *at["label"])
-        what = f"signal {i + 1} ({label!r})"
-        spr = _integer(path, head, f"{what} samples per record", *at["samples_per_record"], least=1)
+        columns = _columns(count, i)
+        label = _text(head, *columns["label"])
+        name = f"signal {i + 1} ({label!r})"
+        spr = _integer(
+            path, head, f"{name} samples per record", *columns["samples_per_record"], least=1
+        )
         signal = SignalHeader(
             label,
-            _text(head, *at["transducer"]),
-            _text(head, *at["unit"]),
-            _decimal(path, head, f"{what} physical minimum", *at["physical_min"]),
-            _decimal(path, head, f"{what} physical maximum", *at["physical_max"]),
-            _integer(path, head, f"{what} digital minimum", *at["digital_min"]),
-            _integer(path, head, f"{what} digital maximum", *at["digital_max"]),
-            _text(head, *at["prefilter"]),
+            _text(head, *columns["transducer"]),
+            _text(head, *columns["unit"]),
+            _decimal(path, head, f"{name} physical minimum", *columns["physical_min"]),
+            _decimal(path, head, f"{name} physical maximum", *columns["physical_max"]),
+            _integer(path, head, f"{name} digital minimum", *columns["digital_min"]),
+            _integer(path, head, f"{name} digital maximum", *columns["digital_max"]),
+            _text(head, *columns["prefilter"]),
             spr,
             offset,
         )
-        _check_range(path, head, signal, what, notes)
-        found.append(signal)
+        _check_range(path, head, signal, name, notes)
+        signals.append(signal)
         offset += spr
-    return tuple(found)
+    return tuple(signals)
 
 
 def _columns(count: int, signal: int) -> dict[str, tuple[int, int]]:
-    at, position = {}, FIXED
+    columns, position = {}, FIXED
     for name, width in WIDTHS:
-        at[name] = (position + signal * width, position + (signal + 1) * width)
+        columns[name] = (position + signal * width, position + (signal + 1) * width)
         position += count * width
-    return at
+    return columns
 
 
 def _check_range(
-    path: Path, head: bytes, signal: SignalHeader, what: str, notes: list[str]
+    path: Path, head: bytes, signal: SignalHeader, name: str, notes: list[str]
 ) -> None:
     limit = 1 << (23 if head[:1] == b"\xff" else 15)
     if not (-limit <= signal.digital_min < limit and -limit <= signal.digital_max < limit):
         raise DataError(
-            f"{path.name}: {what} has digital range {signal.digital_min} to {signal.digital_max}; "
+            f"{path.name}: {name} has digital range {signal.digital_min} to {signal.digital_max}; "
             f"expected within {-limit} to {limit - 1}"
         )
     if not signal.calibrated and not signal.is_annotations:
-        notes.append(f"{what} has an empty digital or physical range and cannot be used")
+        notes.append(f"{name} has an empty digital or physical range and cannot be used")
     inverted = (signal.digital_min > signal.digital_max) != (
         signal.physical_min > signal.physical_max
     )
     if inverted and not signal.is_annotations:
-        notes.append(f"{what} is inverted by its header; the sign is kept as the header says")
+        notes.append(f"{name} is inverted by its header; the sign is kept as the header says")
 
 
 def _duration(path: Path, head: bytes, signals: Sequence[SignalHeader]) -> float:
@@ -269,31 +275,31 @@ def _duration(path: Path, head: bytes, signals: Sequence[SignalHeader]) -> float
 def _records(
     path: Path, head: bytes, size: int, record_bytes: int, allow_truncated: bool, notes: list[str]
 ) -> int:
-    said = _integer(path, head, "number of data records", 236, 244, least=-1)
-    there, rest = divmod(path.stat().st_size - size, record_bytes)
-    if said in (-1, 0) and there:
-        notes.append(f"number of data records is {said}; the file holds {there}")
-        return there
-    if said <= 0:
+    declared = _integer(path, head, "number of data records", 236, 244, least=-1)
+    complete, excess = divmod(path.stat().st_size - size, record_bytes)
+    if declared in (-1, 0) and complete:
+        notes.append(f"number of data records is {declared}; the file holds {complete}")
+        return complete
+    if declared <= 0:
         raise DataError(f"{path.name}: holds a header and no data records")
-    if there > said:
+    if complete > declared:
         raise DataError(
-            f"{path.name}: number of data records is {said} (bytes 236-243), but the file holds "
-            f"{there}",
-            hint="two truths: re-export the file",
+            f"{path.name}: number of data records is {declared} (bytes 236-243), but the file "
+            f"holds {complete}",
+            hint="header and file contradict each other: export the file again",
         )
-    if there == said and rest:
-        notes.append(f"{rest} bytes after the last data record are passed over")
-    if there < said:
-        message = f"number of data records is {said} (bytes 236-243); the file holds {there}"
-        if not allow_truncated or not there:
+    if complete == declared and excess:
+        notes.append(f"{excess} bytes after the last data record are passed over")
+    if complete < declared:
+        message = f"number of data records is {declared} (bytes 236-243); the file holds {complete}"
+        if not allow_truncated or not complete:
             raise DataError(
                 f"{path.name}: {message}: it is cut short",
                 hint="fetch or export it again"
-                + ("; `allow_truncated` takes what is there" if there else ""),
+                + ("; `allow_truncated` takes what is there" if complete else ""),
             )
         notes.append(message)
-    return min(said, there)
+    return min(declared, complete)
 
 
 def _kind(head: bytes, sample_bytes: int, signals: Sequence[SignalHeader], notes: list[str]) -> str:

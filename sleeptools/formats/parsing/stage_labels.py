@@ -1,4 +1,4 @@
-"""Reading hypnograms: labels or events, as a file has them, to stages on epochs."""
+"""Read hypnograms: turn the labels or events of a file into one stage per epoch."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ SHORTEST_EPOCH, LONGEST_EPOCH = 1.0, 60.0  # s
 def from_labels(
     labels: Sequence[str], *, scheme: str | Scheme | None, epoch_seconds: float | None, source: str
 ) -> Hypnogram:
-    """Take one label an epoch, the first at the recording's start.
+    """Make a hypnogram of one label per epoch; the first epoch begins with the recording.
 
     Parameters
     ----------
     scheme, epoch_seconds
-        As `formats.read_hypnogram` has them.
+        As in `formats.read_hypnogram`.
     source
         File name for messages.
 
     Raises
     ------
     DataError
-        For an unknown label, or an animal's stages without a length of an epoch.
+        For an unknown label, or stages of mice without `epoch_seconds`.
     """
     meaning, names = label_schemes.translate_labels(labels, by=scheme, source=source)
-    if epoch_seconds is None and names != stages.HUMAN:
+    if epoch_seconds is None and names != stages.HUMAN_STAGES:
         raise DataError(
             f"{source}: does not tell how long an epoch is", hint="give `epoch_seconds`, such as 4"
         )
@@ -54,35 +54,39 @@ def from_events(
     source: str,
     begin: datetime | time | None = None,
 ) -> Hypnogram:
-    """Take stages with onset and duration.
+    """Make a hypnogram of stages with onset and duration.
 
     Parameters
     ----------
+    events
+        (onset, duration, label), s.
     scheme, epoch_seconds
-        As `formats.read_hypnogram` has them.
+        As in `formats.read_hypnogram`.
     source
         File name for messages.
     begin
-        Clock time of onset 0, where it is known.
+        Clock time of onset 0, if known.
 
     Raises
     ------
     DataError
-        As `hypnogram.from_events`; if the length of an epoch cannot be told.
+        As `hypnogram.from_events`, and if the length of an epoch cannot be determined.
     NoStagesError
         If there are no events.
     """
     if not events:
-        known = ", ".join(dict.fromkeys(label_schemes.WORDS.values()))
-        raise NoStagesError(f"{source}: holds no sleep stages", hint=f"there are: {known}")
+        meanings = ", ".join(dict.fromkeys(label_schemes.STAGE_WORDS.values()))
+        raise NoStagesError(f"{source}: holds no sleep stages", hint=f"there are: {meanings}")
     meaning, names = label_schemes.translate_labels(
         (t for _, _, t in events), by=scheme, source=source
     )
     if epoch_seconds is None:
         epoch_seconds = _epoch_seconds(events, names, source)
     length = check_epoch(epoch_seconds, source)
-    found = hypnogram.from_events(events, meaning, names=names, epoch_seconds=length, source=source)
-    return replace(found, begin=hypnogram.later(begin, found.onset))
+    scoring = hypnogram.from_events(
+        events, meaning, names=names, epoch_seconds=length, source=source
+    )
+    return replace(scoring, begin=hypnogram.add_seconds(begin, scoring.onset))
 
 
 def from_mixed(
@@ -92,32 +96,39 @@ def from_mixed(
     epoch_seconds: float | None,
     source: str,
     begin: datetime | time | None = None,
-    words: Mapping[str, str] = label_schemes.WORDS,
+    words: Mapping[str, str] = label_schemes.STAGE_WORDS,
 ) -> Hypnogram:
-    """Take the stages among events of every kind, as `from_events`.
+    """Make a hypnogram of the stages among events of other kinds.
 
-    An event is no stage if its text is none, or if it is a movement that does not fill epochs. An
-    event of another text that fills epochs which nothing else does is refused: it may be a stage
-    in a language that is not known here, and would be lost.
+    Movements that do not cover whole epochs are not stages. An event of unknown text is an error
+    if it covers whole epochs that have no stage: it may be a stage in a language that is not known
+    here, and would be lost.
 
     Parameters
     ----------
     words
-        The texts of stages, in lower case.
+        Stage by text in lower case.
+    scheme, epoch_seconds, source, begin
+        As in `from_events`.
+
+    Raises
+    ------
+    DataError
+        As `from_events`, and for an unknown event that may be a stage.
     """
     if scheme is None and any(label_schemes.is_number(t) for _, _, t in events):
         label_schemes.translate_labels(
             (t for _, _, t in events if label_schemes.is_number(t)), by=None, source=source
         )
-    own = label_schemes.label_scheme(scheme).labels if scheme else {}
-    named = [(o, d, own.get(t) or words.get(t.lower(), "")) for o, d, t in events]
+    meanings = label_schemes.label_scheme(scheme).labels if scheme else {}
+    named = [(o, d, meanings.get(t) or words.get(t.lower(), "")) for o, d, t in events]
     staged = [e for e in named if e[2]]
     sure = [e for e in staged if e[2] != "movement"] or staged
     length = epoch_seconds
     if length is None:
         length = _epoch_seconds(sure, (), source) if sure else HUMAN_EPOCH
     check_epoch(length, source)
-    found = from_events(
+    scoring = from_events(
         [e for e in staged if e[2] != "movement" or _fills(e, sure, length)],
         scheme=scheme,
         epoch_seconds=epoch_seconds,
@@ -126,24 +137,24 @@ def from_mixed(
     )
     for event, (_, _, name) in zip(events, named, strict=True):
         if not name:
-            _refuse_lost(event, found, words, source)
-    return found
+            _refuse_lost(event, scoring, words, source)
+    return scoring
 
 
 def _fills(event: Event, grid: Sequence[Event], length: float) -> bool:
-    """Tell whether an event covers whole epochs of the grid that the first of `grid` is on."""
+    """Tell whether an event covers whole epochs of the grid on which `grid[0]` lies."""
     start, count = (event[0] - grid[0][0]) / length, event[1] / length
     off = max(abs(start - round(start)), abs(count - round(count)))
     return round(count) > 0 and off * length < GRID_TOLERANCE
 
 
-def _refuse_lost(event: Event, found: Hypnogram, words: Mapping[str, str], source: str) -> None:
+def _refuse_lost(event: Event, scoring: Hypnogram, words: Mapping[str, str], source: str) -> None:
     onset, duration, text = event
-    if not _fills(event, [(found.onset, 0.0, "")], found.epoch_seconds):
+    if not _fills(event, [(scoring.onset, 0.0, "")], scoring.epoch_seconds):
         return
-    first = round((onset - found.onset) / found.epoch_seconds)
-    stop = first + round(duration / found.epoch_seconds)
-    if np.all(found.reasons[max(first, 0) : max(stop, 0)] == stages.UNANNOTATED):
+    first = round((onset - scoring.onset) / scoring.epoch_seconds)
+    stop = first + round(duration / scoring.epoch_seconds)
+    if np.all(scoring.reasons[max(first, 0) : max(stop, 0)] == stages.UNANNOTATED):
         raise DataError(
             f"{source}: event {text[:40]!r} at {onset:g} s fills whole epochs without a stage; "
             "it may be a stage of an unknown name",
@@ -152,7 +163,7 @@ def _refuse_lost(event: Event, found: Hypnogram, words: Mapping[str, str], sourc
 
 
 def check_epoch(seconds: float, source: str) -> float:
-    """Return the length of an epoch, s, if it is one that anybody scores."""
+    """Return the length of an epoch, s, if it is between 1 and 60 s; else raise DataError."""
     if not SHORTEST_EPOCH <= seconds <= LONGEST_EPOCH:
         raise DataError(
             f"{source}: an epoch of {seconds:g} s; expected {SHORTEST_EPOCH:g} to {LONGEST_EPOCH:g}"
@@ -161,9 +172,9 @@ def check_epoch(seconds: float, source: str) -> float:
 
 
 def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -> float:
-    """Length of an epoch: 30 s for people where that fits, else of every event if they agree."""
+    """Length of an epoch: 30 s for humans if the durations allow it, else the common duration."""
     durations = {round(d, 3) for _, d, _ in events}
-    human = tuple(names) == stages.HUMAN or not names
+    human = tuple(names) == stages.HUMAN_STAGES or not names
     if human and all(
         abs(d - HUMAN_EPOCH * round(d / HUMAN_EPOCH)) < GRID_TOLERANCE for d in durations
     ):
@@ -174,8 +185,8 @@ def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -
         and SHORTEST_EPOCH <= max(durations) <= LONGEST_EPOCH
     ):
         return durations.pop()
-    shown = ", ".join(f"{d:g}" for d in sorted(durations)[:5])
+    lengths = ", ".join(f"{d:g}" for d in sorted(durations)[:5])
     raise DataError(
-        f"{source}: does not tell how long an epoch is; its stages last {shown} s",
+        f"{source}: does not tell how long an epoch is; its stages last {lengths} s",
         hint="give `epoch_seconds`, such as 4",
     )

@@ -1,4 +1,4 @@
-"""Writing hypnograms: epochs to the words of a format, and what it has no words for."""
+"""Write hypnograms: turn epochs into the words of a format, and note what it cannot represent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sleeptools.recording.hypnogram import GRID_TOLERANCE, Event, Hypnogram
 
 
 def stage_names(hypnogram: Hypnogram) -> list[str]:
-    """Name of the stage of every epoch, or of the reason for none."""
+    """Stage name, or reason for being unscored, of every epoch."""
     return [
         hypnogram.names[s] if r == stages.SCORED else stages.REASONS[r]
         for s, r in zip(hypnogram.stages, hypnogram.reasons, strict=True)
@@ -22,14 +22,14 @@ def stage_names(hypnogram: Hypnogram) -> list[str]:
 def stage_events(
     hypnogram: Hypnogram, words: Mapping[str, str], to: str
 ) -> tuple[list[Event], list[str]]:
-    """One event an epoch, so that the length of an epoch can be told, and what is not carried.
+    """Make one event per epoch, so that a reader can determine the length of an epoch.
 
     Parameters
     ----------
     words
-        The format's word for each stage and reason; without one an epoch gives no event.
+        The format's word by stage name and reason; epochs without a word give no event.
     to
-        The format, for messages.
+        Name of the format, for messages.
 
     Returns
     -------
@@ -37,6 +37,11 @@ def stage_events(
         (onset, duration, word), s.
     notes
         What is merged or left out.
+
+    Raises
+    ------
+    DataError
+        If the format has no word for a stage, or no epoch has a word.
     """
     names = stage_names(hypnogram)
     _check_names(hypnogram, words, to)
@@ -58,12 +63,27 @@ def stage_events(
 def word_lines(
     hypnogram: Hypnogram, words: Mapping[str, str], to: str
 ) -> tuple[list[str], list[str]]:
-    """One word an epoch, the first at the recording's start, and what is not carried.
+    """Write one word per epoch; the first epoch begins with the recording.
+
+    Parameters
+    ----------
+    words
+        The format's word by stage name and reason.
+    to
+        Name of the format, for messages.
+
+    Returns
+    -------
+    words
+        One word per epoch.
+    notes
+        What is merged or left out.
 
     Raises
     ------
     DataError
-        If the epochs begin within an epoch of the recording.
+        If the format has no word for a stage, or the hypnogram does not begin a whole number of
+        epochs after the recording.
     """
     _check_names(hypnogram, words, to)
     names, notes = _from_start(hypnogram, to)
@@ -82,7 +102,8 @@ def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
         raise DataError(
             f"the hypnogram begins {hypnogram.onset:g} s after the recording, which is no whole "
             f"number of {hypnogram.epoch_seconds:g}-s epochs; {to} has no times to say so",
-            hint="write a format with times (edf, bids, luna .annot, usleep .ids), or give `at=0`",
+            hint="write a format with times (edf, bids, luna .annot, usleep .ids), "
+            "or give `start=0`",
         )
     names, first = stage_names(hypnogram), round(ahead)
     if first >= 0:
@@ -103,7 +124,7 @@ def _check_names(hypnogram: Hypnogram, words: Mapping[str, str], to: str) -> Non
 
 
 def _merged(names: Sequence[str], words: Mapping[str, str], to: str) -> list[str]:
-    """Say which reasons for having no stage do not survive."""
+    """Note which reasons for being unscored the format merges."""
     first: dict[str, str] = {}
     for name, word in words.items():
         if name in stages.REASONS:

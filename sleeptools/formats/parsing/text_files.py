@@ -1,4 +1,4 @@
-"""Text files of the field: decoded strictly, never larger than a hypnogram can be."""
+"""Read text files: lines, tables, numbers, clock times and dates, with strict checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIRST_YEAR, LAST_YEAR = 1900, 2200
 
 
 def head_lines(head: bytes) -> list[str]:
-    """Decode the start of a file to its whole lines; nothing where it is no text."""
+    """Decode the start of a file to its complete lines; empty if it is not text."""
     encoding = _encoding(head)
     text = head.decode(encoding, errors="ignore")
     if "\0" in text:
@@ -37,17 +37,17 @@ def head_lines(head: bytes) -> list[str]:
 
 
 def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
-    """Read a text file, UTF-8 or with a byte order mark UTF-16; blank lines at its end are gone.
+    """Read a text file in UTF-8, or UTF-16 with a byte order mark, without blank lines at its end.
 
     Parameters
     ----------
     fallback
-        Encoding of a file that is not UTF-8; it is an error where there is none.
+        Encoding of a file that is not UTF-8; if left out, such a file is an error.
 
     Raises
     ------
     DataError
-        If the file is too large, or no text of these encodings.
+        If the file is larger than a hypnogram can be, or not text in these encodings.
     NoStagesError
         If the file is empty.
     """
@@ -73,18 +73,18 @@ def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
 
 
 def header_cells(head: bytes, separator: str) -> list[str]:
-    """Names of a table's columns, in lower case, from the start of the file; [""] for no text."""
+    """Column names of a table, in lower case, from the start of its file; [""] if not text."""
     first = "".join(head_lines(head)[:1])
     return [c.strip().lower() for c in _cells(first, separator)]
 
 
 def read_table(path: Path, separator: str) -> list[dict[str, str]]:
-    """Read a table with a header; names of columns are in lower case, blank rows passed over.
+    """Read a table with a header into one dict per row; column names are in lower case.
 
     Raises
     ------
     DataError
-        If a row has another number of cells than the header, with its line.
+        If a row has another number of cells than the header; the message has the line.
     """
     lines = read_lines(path)
     columns = [c.strip().lower() for c in _cells(lines[0], separator)]
@@ -117,22 +117,27 @@ def _encoding(raw: bytes) -> str:
     return next((name for bom, name in BOMS if raw.startswith(bom)), "utf-8")
 
 
-def parse_number(text: str, where: str) -> float:
-    """Read a decimal number; a comma is not taken for a point.
+def parse_number(text: str, location: str) -> float:
+    """Read a decimal number; a decimal comma is an error.
+
+    Parameters
+    ----------
+    location
+        File, line or field, for the message.
 
     Raises
     ------
     DataError
-        If it is none, with what was seen and where.
+        If the text is not a number.
     """
     if NUMBER.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
     hint = "decimal comma? write a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else None
-    raise DataError(f"{where}: {text[:40]!r} is not a number", hint=hint)
+    raise DataError(f"{location}: {text[:40]!r} is not a number", hint=hint)
 
 
 def parse_clock(text: str) -> time | None:
-    """Read a time of day with its seconds, or None where it is none."""
+    """Read a time of day with seconds, such as "22:45:12" or "10:45:12 pm"; else None."""
     match = CLOCK.fullmatch(text)
     if match is None:
         return None
@@ -145,34 +150,34 @@ def parse_clock(text: str) -> time | None:
         return None
 
 
-def parse_moments(texts: Sequence[str], where: str) -> list[datetime]:
-    """Read the dates and times of a column, all in the same form.
+def parse_moments(texts: Sequence[str], location: str) -> list[datetime]:
+    """Read the dates and times of a column, all written in the same form.
 
-    Where the days could stand before or after the months, the reading with the shorter way from
-    the first to the last is taken, and day first if they are equal.
+    If day and month could be in either order, the order with the shorter time from the first to
+    the last moment is taken, and day first if both are equal.
 
     Raises
     ------
     DataError
-        If there is no form that fits all.
+        If no known form fits all of them.
     """
     readings = [r for form in DATES if (r := _moments(texts, form)) is not None]
     if not readings:
-        raise DataError(f"{where}: {texts[0][:40]!r} and what follows are no dates with times")
+        raise DataError(f"{location}: {texts[0][:40]!r} and what follows are no dates with times")
     return min(readings, key=lambda r: max(r) - min(r))
 
 
 def _moments(texts: Sequence[str], form: str) -> list[datetime] | None:
-    found: list[datetime] = []
+    moments: list[datetime] = []
     days: dict[str, datetime] = {}
     for text in texts:
-        day, _, rest = text.replace("T", " ", 1).partition(" ")
-        at = parse_clock(rest.strip())
+        day, _, clock_text = text.replace("T", " ", 1).partition(" ")
+        clock = parse_clock(clock_text.strip())
         try:
             date = days.get(day) or days.setdefault(day, datetime.strptime(day, form))
         except ValueError:
             return None
-        if at is None or not FIRST_YEAR <= date.year <= LAST_YEAR:
+        if clock is None or not FIRST_YEAR <= date.year <= LAST_YEAR:
             return None
-        found.append(datetime.combine(date, at))
-    return found
+        moments.append(datetime.combine(date, clock))
+    return moments

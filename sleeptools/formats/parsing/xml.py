@@ -1,4 +1,4 @@
-"""XML files of the field, parsed without entities: a file of a few lines can hide a terabyte."""
+"""Parse XML files; entities are refused, because a few lines of them can expand to a terabyte."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from xml.parsers import expat
 
 from sleeptools import store
 from sleeptools.errors import DataError
+from sleeptools.formats.parsing import text_files
 
 LARGEST = 16 << 20  # bytes; a tree takes many times as much memory
 
 
 def starts_with(head: bytes, root: str) -> bool:
-    """Tell whether a file is XML with that element among its first bytes."""
+    """Tell whether a file begins as XML and has the element `root` among its first bytes."""
     plain = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xfe\xff \t\r\n")  # UTF-16 too
     return plain.startswith(b"<") and f"<{root}".encode() in plain
 
@@ -25,7 +26,7 @@ def parse(path: Path) -> Element:
     Raises
     ------
     DataError
-        If it is not well-formed, declares an entity, or is too large.
+        If the file is not well-formed, declares an entity, or is too large.
     """
     size = store.need(path).stat().st_size
     if size > LARGEST:
@@ -48,6 +49,18 @@ def parse(path: Path) -> Element:
     return builder.close()
 
 
+def epoch_length(root: Element, source: str) -> float | None:
+    """Read the element `EpochLength`, s; None if the file does not have it.
+
+    Raises
+    ------
+    DataError
+        If it is not a number.
+    """
+    text = text_of(root, "EpochLength")
+    return text_files.parse_number(text, f"{source}: EpochLength") if text else None
+
+
 def text_of(element: Element, name: str) -> str:
-    """Return the text of a child, stripped; "" where it is missing or empty."""
+    """Return the text of a child element, stripped; "" if it is missing or empty."""
     return (element.findtext(name) or "").strip()

@@ -36,7 +36,7 @@ def build_model(name: str, config: Mapping[str, Any] | None = None) -> nn.Module
         For an unknown model or setting, or a value out of range.
     """
     module = registry.load("models", name)
-    chosen = settings.resolve(module.Config, config or {}, where=f"model {name}")
+    chosen = settings.resolve(module.Config, config or {}, section=f"model {name}")
     model: nn.Module = module.Model(chosen)
     model.name = name  # type: ignore[assignment]
     return model

@@ -92,9 +92,9 @@ def resolve_recipe(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
     """
     recipes: dict[str, Recipe] = getattr(module, "RECIPES", {"default": module.RECIPE})
     variant = str(values.get("variant", "default"))
-    settings.known([variant], recipes, where="recipe.variant")
+    settings.check_keys([variant], recipes, section="recipe.variant")
     base = recipes[variant].model_dump() if variant != "default" else module.RECIPE.model_dump()
-    settings.known(values, base, where="recipe")
+    settings.check_keys(values, base, section="recipe")
     nested = {k: v for k, v in base.items() if isinstance(v, dict)}
     merged = {k: v | new for k, v in nested.items() if isinstance(new := values.get(k), dict)}
-    return settings.resolve(Recipe, {**base, **values, **merged}, where="recipe")
+    return settings.resolve(Recipe, {**base, **values, **merged}, section="recipe")

@@ -21,7 +21,7 @@ from sleeptools import store
 from sleeptools.errors import DataError, UsageError
 from sleeptools.preprocessing.steps import STEP_KINDS, Step, check_steps, in_order
 from sleeptools.recording import stages
-from sleeptools.recording.montage import MICROVOLTS, MODALITIES, Channel
+from sleeptools.recording.montage import MICROVOLTS, MODALITIES, MontageChannel
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -46,7 +46,7 @@ class Preset(BaseModel):
     """A preprocessing, resolved: what goes into epochs.toml and every model's config.
 
     Amplitudes stay in microvolts; nothing is normalised unless a preset says so. A channel of the
-    montage is a name, or a table of a name and what serves as it: see `montage.Channel`. A signal
+    montage is a name, or a table as in `MontageChannel`: a name and what serves as it. A signal
     whose own rate is within `rate_tolerance`, a fraction, of `sample_rate` is not resampled: an
     epoch is then the first `samples` samples from its onset on, and the rates of a set may differ.
     """
@@ -54,12 +54,12 @@ class Preset(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     data_set: str
-    montage: tuple[Channel, ...] = Field(min_length=1)
+    montage: tuple[MontageChannel, ...] = Field(min_length=1)
     assume_unit: str = ""  # of voltages whose file names no unit
     sample_rate: float = Field(gt=0, le=1e5)
     rate_tolerance: float = Field(0.0, ge=0, le=0.01)
     epoch_seconds: float = Field(30.0, ge=1, le=60)
-    stages: tuple[str, ...] = Field(stages.HUMAN, min_length=2)
+    stages: tuple[str, ...] = Field(stages.HUMAN_STAGES, min_length=2)
     rules: str = ""
     scorer: int = Field(1, ge=1)
     trim: Trim = Trim()
@@ -98,7 +98,7 @@ class Preset(BaseModel):
 
     @field_validator("montage")
     @classmethod
-    def _once(cls, montage: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    def _once(cls, montage: tuple[MontageChannel, ...]) -> tuple[MontageChannel, ...]:
         labels = [c.name for c in montage]
         if twice := sorted({n for n in labels if labels.count(n) > 1}):
             raise ValueError(f"{', '.join(twice)} stands twice")
@@ -121,7 +121,7 @@ class Preset(BaseModel):
         return self
 
     @field_serializer("montage")
-    def _plain(self, montage: tuple[Channel, ...]) -> list[str | dict[str, Any]]:
+    def _plain(self, montage: tuple[MontageChannel, ...]) -> list[str | dict[str, Any]]:
         return [{"name": c.name, "any_of": [*c.any_of]} if c.any_of else c.name for c in montage]
 
     @field_validator("assume_unit")
@@ -190,7 +190,7 @@ def _problem(error: ErrorDetails) -> str:
     if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         text = error["msg"].removeprefix("Value error, ")
         return f"{name}: {text}" if name else text
-    channel = [f.name for f in dataclasses.fields(Channel)]
+    channel = [f.name for f in dataclasses.fields(MontageChannel)]
     parts: dict[Any, Any] = {"trim": Trim.model_fields, "montage": channel}
     steps = {str(tag): kind.model_fields for kind in STEP_KINDS for tag in kind.tags()}
     known = steps[str(loc[2])] if loc[0] == "processing" else parts.get(loc[0], Preset.model_fields)

@@ -1,17 +1,24 @@
-"""What a channel is: its modality and canonical name, its unit, and the montage of a model."""
+"""Channels of a recording: canonical names, modalities and units, and the montage of a model."""
 
-from sleeptools.recording.montage.channels import Channel, Match, match, pick
+from sleeptools.recording.montage.channels import Match, MontageChannel, match, pick
 from sleeptools.recording.montage.names import MODALITIES, canonical, canonical_names, modality
-from sleeptools.recording.montage.units import ELECTRODES, MICROVOLTS, in_microvolts, suspicion
+from sleeptools.recording.montage.units import (
+    MICROVOLTS,
+    VOLTAGE_MODALITIES,
+    decoded_unit,
+    in_microvolts,
+    suspicion,
+)
 
 __all__ = [
-    "ELECTRODES",
     "MICROVOLTS",
     "MODALITIES",
-    "Channel",
+    "VOLTAGE_MODALITIES",
     "Match",
+    "MontageChannel",
     "canonical",
     "canonical_names",
+    "decoded_unit",
     "in_microvolts",
     "match",
     "modality",

@@ -1,8 +1,8 @@
-"""The montage of a model: which of a recording's signals serve, and how they are referenced.
+"""Derive the channels of a montage from the signals of a recording.
 
-A wanted channel is looked for by its label, then by its canonical name, then as the difference of
-two signals of one reference: C4 - M1, C4 - (M1 + M2) / 2, or E1 - E2 as the negative of E2 - E1.
-Two signals that answer to one name are an error, because taking the first would be a guess.
+A channel is searched by its label, then by its canonical name, then as the difference of two
+signals with a common reference: C4 - M1, C4 - (M1 + M2) / 2, or E1 - E2 as the negative of E2 - E1.
+Two signals of the same canonical name are an error, because taking the first would be a guess.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 
 
 @dataclass(frozen=True)
-class Channel:
-    """One channel of a montage, as a preset writes it.
+class MontageChannel:
+    """One channel of a montage, as a preset defines it.
 
     Parameters
     ----------
     name
-        What it is called from here on, for example "EEG C4-M1".
+        Name of the channel in the epochs, for example "EEG C4-M1".
     any_of
-        What serves as it, the best first: labels, canonical names, or pairs of electrodes to be
-        subtracted; the name itself if left out.
+        Signals that can serve as the channel, the best first: labels, canonical names, or pairs of
+        electrodes to be subtracted; the name itself if left out.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
@@ -38,31 +38,33 @@ class Channel:
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """What serves as it, with the fallbacks of the table."""
-        wanted = self.any_of or (self.name,)
-        more = (f for w in wanted for f in names.TABLE["fallbacks"].get(names.canonical(w), ()))
-        return (*wanted, *more)
+        """Signals that can serve as the channel, those of the table of fallbacks last."""
+        choices = self.any_of or (self.name,)
+        fallbacks = (
+            f for w in choices for f in names.TABLE["fallbacks"].get(names.canonical(w), ())
+        )
+        return (*choices, *fallbacks)
 
 
 @dataclass(frozen=True)
 class Match:
-    """How a channel is made: the sum of signals, each times its weight.
+    """A channel as a weighted sum of a recording's signals.
 
     Parameters
     ----------
     name
-        Of the channel.
+        Name of the channel.
     terms
-        Label and weight of every signal in it.
+        Label and weight of every signal in the sum.
     """
 
     name: str
     terms: tuple[tuple[str, float], ...]
 
     def __str__(self) -> str:
-        (first, weight), *rest = self.terms
+        (first, weight), *further = self.terms
         text = first if weight == 1 else f"{weight:g} * {first}"
-        for label, w in rest:
+        for label, w in further:
             times = "" if abs(w) == 1 else f"{abs(w):g} * "
             text += f" {'-' if w < 0 else '+'} {times}{label}"
         return text
@@ -71,18 +73,18 @@ class Match:
 Terms = tuple[tuple[str, float], ...]
 
 
-def match(recording: Recording, channel: Channel) -> Match:
-    """Find what serves as a channel in a recording.
+def match(recording: Recording, channel: MontageChannel) -> Match:
+    """Find the signals of a recording from which a channel of the montage is derived.
 
     Raises
     ------
     DataError
-        If nothing does, or more than one signal answers to the name; the hint lists what is there.
+        If there are none, or the name is ambiguous; the hint lists the recording's labels.
     """
-    found = names.canonical_names(recording.signals)
+    canonical = names.canonical_names(recording.signals)
     try:
-        for wanted in channel.candidates:
-            if terms := _direct(found, wanted) or _difference(found, wanted):
+        for candidate in channel.candidates:
+            if terms := _direct(canonical, candidate) or _difference(canonical, candidate):
                 return Match(channel.name, terms)
     except DataError as e:
         raise DataError(f"{recording.id}: {channel.name!r} {e}", hint=e.hint) from e
@@ -90,11 +92,11 @@ def match(recording: Recording, channel: Channel) -> Match:
     raise DataError(
         f"{recording.id}: no signal {channel.name!r}"
         + (f" (nor {', '.join(tried)})" if tried else ""),
-        hint=_near(found, channel) + f"there are: {', '.join(found)}",
+        hint=_close_names_hint(canonical, channel) + f"there are: {', '.join(canonical)}",
     )
 
 
-def _only(labels: Sequence[str]) -> str:
+def _single_label(labels: Sequence[str]) -> str:
     if len(labels) > 1:
         first = f"{labels[0]}#1" if f"{labels[0]}#2" in labels else labels[0]
         raise DataError(
@@ -104,87 +106,92 @@ def _only(labels: Sequence[str]) -> str:
     return labels[0]
 
 
-def _direct(found: Mapping[str, str], wanted: str) -> Terms:
-    """Find one signal by its label, "NAME#1" being the first of several, or by its one name."""
-    first = wanted.removesuffix("#1")
-    if first in found and (first != wanted or f"{first}#2" not in found):
+def _direct(canonical: Mapping[str, str], candidate: str) -> Terms:
+    """Find a signal by its label ("NAME#1" is the first of several) or by its canonical name."""
+    first = candidate.removesuffix("#1")
+    if first in canonical and (first != candidate or f"{first}#2" not in canonical):
         return ((first, 1.0),)
-    labels = [n for n, name in found.items() if name == names.canonical(wanted)]
-    return ((_only(labels), 1.0),) if labels else ()
+    labels = [n for n, name in canonical.items() if name == names.canonical(candidate)]
+    return ((_single_label(labels), 1.0),) if labels else ()
 
 
-def _difference(found: Mapping[str, str], wanted: str) -> Terms:
-    """Make a pair of electrodes by subtracting signals of one reference."""
-    pair = names.electrodes(wanted)
+def _difference(canonical: Mapping[str, str], candidate: str) -> Terms:
+    """Find signals with a common reference whose difference is a pair of electrodes."""
+    pair = names.electrodes(candidate)
     if pair is None or not pair[1]:
         return ()
-    parts: dict[tuple[str, str] | None, list[str]] = {}
-    for label, name in found.items():
-        parts.setdefault(names.electrodes(name), []).append(label)
+    labels: dict[tuple[str, str] | None, list[str]] = {}
+    for label, name in canonical.items():
+        labels.setdefault(names.electrodes(name), []).append(label)
     plus, minus = pair
-    if (minus, plus) in parts:
-        return ((_only(parts[minus, plus]), -1.0),)
-    needed = minus.split("+")
-    for reference in {p[1]: None for p in parts if p is not None}:
-        if all((e, reference) in parts for e in (plus, *needed)):
-            taken = ((_only(parts[e, reference]), -1 / len(needed)) for e in needed)
-            return ((_only(parts[plus, reference]), 1.0), *taken)
+    if (minus, plus) in labels:
+        return ((_single_label(labels[minus, plus]), -1.0),)
+    electrodes = minus.split("+")
+    for reference in {p[1]: None for p in labels if p is not None}:
+        if all((e, reference) in labels for e in (plus, *electrodes)):
+            subtracted = (
+                (_single_label(labels[e, reference]), -1 / len(electrodes)) for e in electrodes
+            )
+            return ((_single_label(labels[plus, reference]), 1.0), *subtracted)
     return ()
 
 
-def _near(found: Mapping[str, str], channel: Channel) -> str:
-    by_key = {names.key(name): label for label, name in found.items()}
-    wanted = names.key(names.canonical(channel.name))
-    close = difflib.get_close_matches(wanted, by_key, 3, 0.7)
+def _close_names_hint(canonical: Mapping[str, str], channel: MontageChannel) -> str:
+    by_key = {names.key(name): label for label, name in canonical.items()}
+    target = names.key(names.canonical(channel.name))
+    close = difflib.get_close_matches(target, by_key, 3, 0.7)
     return f"near: {', '.join(by_key[c] for c in close)}; " if close else ""
 
 
-def pick(recording: Recording, montage: Sequence[Channel], assumed_unit: str = "") -> list[Signal]:
-    """Give a montage's signals, in the montage's order and by the montage's names.
+def pick(
+    recording: Recording, montage: Sequence[MontageChannel], assumed_unit: str = ""
+) -> list[Signal]:
+    """Derive the channels of a montage, in its order and under its names; voltages in microvolts.
 
     Parameters
     ----------
     assumed_unit
-        Unit of voltages whose file names none; none is assumed if empty.
+        Unit of voltages for which the file gives none; if empty, such a signal is an error.
 
     Raises
     ------
     DataError
-        If a signal is missing or ambiguous, or a voltage's unit is not known.
+        If a channel is missing or ambiguous, a voltage has no known unit, or the signals of one
+        channel have different sample rates.
     """
-    return [_made(recording, match(recording, c), assumed_unit) for c in montage]
+    return [_derived_signal(recording, match(recording, c), assumed_unit) for c in montage]
 
 
-def _made(recording: Recording, found: Match, assumed_unit: str) -> Signal:
-    kind = names.modality(found.name)
-    parts = [recording.signals[label] for label, _ in found.terms]
-    kind = parts[0].modality if kind == "other" else kind
+def _derived_signal(recording: Recording, match: Match, assumed_unit: str) -> Signal:
+    modality = names.modality(match.name)
+    signals = [recording.signals[label] for label, _ in match.terms]
+    modality = signals[0].modality if modality == "other" else modality
     try:
-        if kind in units.ELECTRODES:
-            parts = [units.in_microvolts(s, assumed_unit) for s in parts]
+        if modality in units.VOLTAGE_MODALITIES:
+            signals = [units.in_microvolts(s, assumed_unit) for s in signals]
     except DataError as e:
         raise DataError(f"{recording.id}: {e}", hint=e.hint) from e
-    if len({s.sample_rate for s in parts}) > 1:
-        rates = ", ".join(f"{s.label} {s.sample_rate:g} Hz" for s in parts)
-        raise DataError(f"{recording.id}: {found} mixes sample rates: {rates}")
-    first = replace(parts[0], label=found.name, modality=kind)
-    if found.terms[0][1] == 1 and len(parts) == 1:
+    if len({s.sample_rate for s in signals}) > 1:
+        rates = ", ".join(f"{s.label} {s.sample_rate:g} Hz" for s in signals)
+        raise DataError(f"{recording.id}: {match} mixes sample rates: {rates}")
+    first = replace(signals[0], label=match.name, modality=modality)
+    if match.terms[0][1] == 1 and len(signals) == 1:
         return first
-    weights = [w for _, w in found.terms]
+    weights = [w for _, w in match.terms]
     return replace(
         first,
-        size=min(s.size for s in parts),
+        size=min(s.size for s in signals),
         gain=1.0,
         offset=0.0,
         dtype=np.float32,
-        read=lambda: _sum(parts, weights),
+        read=lambda: _sum(signals, weights),
     )
 
 
-def _sum(parts: Sequence[Signal], weights: Sequence[float]) -> Samples:
-    """Add signals up; two of them are in memory at a time."""
-    out = parts[0].samples()[: min(s.size for s in parts)]
+def _sum(signals: Sequence[Signal], weights: Sequence[float]) -> Samples:
+    """Compute a weighted sum of signals, with two of them in memory at a time."""
+    out = signals[0].samples()[: min(s.size for s in signals)]
     out *= np.float32(weights[0])
-    for signal, weight in zip(parts[1:], weights[1:], strict=True):
+    for signal, weight in zip(signals[1:], weights[1:], strict=True):
         out += np.float32(weight) * signal.samples()[: len(out)]
     return out

@@ -1,7 +1,7 @@
-"""Channel names: from what files say to one canonical name, by the table names.toml.
+"""Channel names: turn the labels of files into canonical names, by the table names.toml.
 
-A canonical name is a kind and electrodes, "EEG C4-M1", "EOG E1", or one of the table's channels,
-"EMG chin". A name that the table does not know stays as the file writes it.
+A canonical name is a modality and electrodes, such as "EEG C4-M1" and "EOG E1", or one of the
+table's channels, such as "EMG chin". A name that the table does not know stays as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from sleeptools import store
 
 TABLE: Final = store.read_toml(Path(__file__).with_name("names.toml"))
-"""The table as its file has it; `TABLE["version"]` counts its changes of meaning."""
+"""The content of names.toml; `TABLE["version"]` rises when a name changes its meaning."""
 
 PREFIX: Final = re.compile(rf"(?:{'|'.join(TABLE['prefixes'])})[\s_:.-]+(?=\S)", re.IGNORECASE)
 TAIL: Final = re.compile(r"\s*(?:\[[munµμ]?V\]|\([munµμ]?V\)|,\s*[munµμ]?V)\s*$|#\d+$")
@@ -37,7 +37,7 @@ PATTERNS: Final = (
 
 
 def key(text: str) -> str:
-    """Reduce a name to what makes a difference: small letters, digits and "+"."""
+    """Reduce a name to lower-case letters, digits and "+", for comparison."""
     return "".join(c for c in text.casefold() if c.isalnum() or c == "+")
 
 
@@ -56,48 +56,48 @@ REFERENCES: Final = ELECTRODES | _keyed(TABLE["references"])
 
 @lru_cache(4096)
 def electrodes(label: str) -> tuple[str, str] | None:
-    """Take a name apart into its electrode and its reference, both canonical.
+    """Split a label into its electrode and its reference, both with canonical names.
 
     Returns
     -------
     pair
-        ("C4", "M1") for "EEG C4-A1"; the reference is "" where none is named, which is the common
-        reference of the amplifier. None if the name is not made of known electrodes.
+        ("C4", "M1") for "EEG C4-A1". The reference is "" if the label has none: the amplifier's
+        common reference. None if the label does not consist of known electrodes.
     """
     text = TAIL.sub("", label.strip())
     for body in (text, PREFIX.sub("", text, count=1)):
-        if pair := _whole(body) or _parted(body) or _joined(key(body)):
+        if pair := _electrode_alone(body) or _pair_with_sign(body) or _pair_without_sign(key(body)):
             return pair
     return None
 
 
-def _whole(text: str) -> tuple[str, str] | None:
+def _electrode_alone(text: str) -> tuple[str, str] | None:
     return (ELECTRODES[key(text)], "") if key(text) in ELECTRODES else None
 
 
-def _parted(text: str) -> tuple[str, str] | None:
+def _pair_with_sign(text: str) -> tuple[str, str] | None:
     for sign in (HYPHENS, OTHER_SIGNS):
-        first, *rest = sign.split(text, maxsplit=1)
-        if rest and key(first) in ELECTRODES and key(rest[0]) in REFERENCES:
-            return ELECTRODES[key(first)], REFERENCES[key(rest[0])]
+        first, *reference = sign.split(text, maxsplit=1)
+        if reference and key(first) in ELECTRODES and key(reference[0]) in REFERENCES:
+            return ELECTRODES[key(first)], REFERENCES[key(reference[0])]
     return None
 
 
-def _joined(text: str) -> tuple[str, str] | None:
-    """Part "c4a1", where exactly one way makes two electrodes of it."""
-    ways = [
+def _pair_without_sign(text: str) -> tuple[str, str] | None:
+    """Split a name without a sign, such as "c4a1", if that is possible in one way only."""
+    pairs = [
         (ELECTRODES[text[:i]], ELECTRODES[text[i:]])
         for i in range(2, len(text) - 1)
         if text[:i] in ELECTRODES and text[i:] in ELECTRODES
     ]
-    return ways[0] if len(ways) == 1 else None
+    return pairs[0] if len(pairs) == 1 else None
 
 
 @lru_cache(4096)
 def canonical(label: str) -> str:
-    """Give a channel its one name: "EEG C4-M1" for "C4-A1", "EMG chin" for "EMG submental".
+    """Canonical name of a label: "EEG C4-M1" for "C4-A1", "EMG chin" for "EMG submental".
 
-    A name that is not known is returned without its unit and the spaces around it.
+    An unknown label is returned without its unit and the spaces around it.
     """
     text = TAIL.sub("", label.strip())
     if key(text) in CHANNELS:
@@ -109,28 +109,26 @@ def canonical(label: str) -> str:
 
 
 def canonical_names(labels: Iterable[str]) -> dict[str, str]:
-    """Give every label of a recording its canonical name, with the names of a known set."""
-    found = {label: canonical(label) for label in labels}
-    there = {key(name) for name in found.values()}
-    for names in _sets_of(there):
-        found |= {label: names[key(label)] for label in found if key(label) in names}
-    return found
+    """Canonical name by label of a recording.
+
+    Labels that mean something in one data set only, such as "X1", are translated if the recording
+    has the labels by which the table recognises that data set.
+    """
+    names = {label: canonical(label) for label in labels}
+    keys = {key(name) for name in names.values()}
+    for known_names in _matching_sets(keys):
+        names |= {label: known_names[key(label)] for label in names if key(label) in known_names}
+    return names
 
 
-def _sets_of(there: set[str]) -> Iterator[dict[str, str]]:
+def _matching_sets(keys: set[str]) -> Iterator[dict[str, str]]:
     for entry in TABLE["sets"].values():
-        if any({key(n) for n in names} <= there for names in entry["signatures"]):
+        if any({key(n) for n in names} <= keys for names in entry["signatures"]):
             yield {key(label): name for label, name in entry["names"].items()}
 
 
 def modality(label: str) -> str:
-    """Tell a channel's modality from its label.
-
-    Returns
-    -------
-    modality
-        One of `MODALITIES`.
-    """
+    """Find a channel's modality, one of `MODALITIES`, from its label; "other" if unknown."""
     if pair := electrodes(label):
         return KIND_OF[pair[0]]
     text = canonical(label).lower().replace("-", " ").replace("_", " ")

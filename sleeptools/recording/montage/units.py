@@ -1,4 +1,4 @@
-"""Units of voltages, and whether an amplitude can be that of a body in the unit it claims."""
+"""Units of voltages: conversion to microvolts, and a check for physiologically plausible values."""
 
 from __future__ import annotations
 
@@ -15,62 +15,69 @@ from sleeptools.recording.recording import Samples, Signal
 MICROVOLTS: Final[Mapping[str, float]] = {
     name: unit["factor"] for unit in TABLE["units"].values() for name in unit["names"]
 }
-"""Factor from a unit as files write it to microvolts."""
+"""Factor to microvolts, by unit as files write it."""
 
-ELECTRODES: Final = ("eeg", "eog", "emg", "ecg")
-"""Modalities that are voltages; their unit must be known."""
+VOLTAGE_MODALITIES: Final = ("eeg", "eog", "emg", "ecg")
+"""Modalities measured as voltages, whose unit must be known."""
 
-FACTORS: Final = (1e3, 1e6, 1e-3, 1e-6)
-LOOKED_AT: Final = 20_000  # samples at most, spread over the signal
+UNIT_FACTORS: Final = (1e3, 1e6, 1e-3, 1e-6)
+MOST_SAMPLES: Final = 20_000  # samples at most, spread over the signal
+
+
+def decoded_unit(unit: str) -> tuple[str, float]:
+    """Return the unit of decoded samples, and the factor to it: "uV" for voltages, else as is."""
+    return ("uV", MICROVOLTS[unit]) if unit in MICROVOLTS else (unit, 1.0)
 
 
 def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
-    """Return a voltage's signal in microvolts.
+    """Return a signal that is a voltage with its unit converted to microvolts.
 
     Parameters
     ----------
     assumed
-        Unit of a signal whose file names none; one of `MICROVOLTS`, or empty.
+        Unit if the file gives none: one of `MICROVOLTS`, or empty.
 
     Raises
     ------
     DataError
-        If its unit is no voltage, or none is named and none assumed.
+        If the unit is not one of a voltage, or is missing and none is assumed.
     """
     if signal.unit == "uV":
         return signal
     if signal.unit or not assumed:
-        told = f"unit {signal.unit!r}" if signal.unit else "no unit"
+        unit = f"unit {signal.unit!r}" if signal.unit else "no unit"
         hint = f"known units: {', '.join(TABLE['units'])}"
         hint += "" if signal.unit else "; `assume_unit=uV` takes it as microvolts"
-        raise DataError(f"signal {signal.label!r} has {told}; expected a voltage", hint=hint)
+        raise DataError(f"signal {signal.label!r} has {unit}; expected a voltage", hint=hint)
     factor = MICROVOLTS[assumed]
     return replace(signal, unit="uV", gain=signal.gain * factor, offset=signal.offset * factor)
 
 
 def suspicion(samples: Samples, modality: str) -> str:
-    """Tell why an amplitude cannot be right, or "".
+    """Describe why an amplitude is implausible for its modality; "" if it is plausible.
 
-    The median distance from the median must lie in the table's range for the modality; where a
-    factor of 1,000 or 1,000,000 would bring it there, the factor is named.
+    The median absolute deviation from the median must lie in the range that names.toml has for the
+    modality; if a factor of 1,000 or 1,000,000 would bring it there, the text says so.
 
     Parameters
     ----------
     samples
-        (n,) uV.
+        (n,) float32, uV.
+    modality
+        One of `MODALITIES`; those without a range are always plausible.
     """
     if modality not in TABLE["amplitudes"] or not len(samples):
         return ""
     low, high = TABLE["amplitudes"][modality]
-    some = samples[:: -(-len(samples) // LOOKED_AT)].astype(np.float64)
-    found = float(np.median(np.abs(some - np.median(some))))
-    if low <= found <= high or not np.isfinite(found):
+    subset = samples[:: -(-len(samples) // MOST_SAMPLES)].astype(np.float64)
+    amplitude = float(np.median(np.abs(subset - np.median(subset))))
+    if low <= amplitude <= high or not np.isfinite(amplitude):
         return ""
-    text = f"median amplitude {found:.3g} uV; expected {low:g} to {high:g} uV"
-    factor = next((f for f in FACTORS if low <= found * f <= high), None)
-    if found == 0:
+    text = f"median amplitude {amplitude:.3g} uV; expected {low:g} to {high:g} uV"
+    factor = next((f for f in UNIT_FACTORS if low <= amplitude * f <= high), None)
+    if amplitude == 0:
         return f"flat: half of its samples or more are equal; {text}"
     if factor is None:
         return text
-    how = f"{factor:,.0f}x too small" if factor > 1 else f"{1 / factor:,.0f}x too large"
-    return f"{text}: perhaps {how} (a wrong unit in the file?)"
+    deviation = f"{factor:,.0f}x too small" if factor > 1 else f"{1 / factor:,.0f}x too large"
+    return f"{text}: perhaps {deviation} (a wrong unit in the file?)"

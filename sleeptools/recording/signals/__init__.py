@@ -1,1 +1,1 @@
-"""What is done to one signal: resampling, filters, scaling."""
+"""Signal processing of single channels: resampling, filters, scaling."""

@@ -1,9 +1,9 @@
-"""Filters of a whole channel, or of every epoch by itself, as second-order sections.
+"""Butterworth and notch filters as second-order sections, zero-phase or causal.
 
-Butterworth band-pass, high-pass and low-pass, and a notch. Zero-phase filters run forwards and
-backwards, so that no wave moves in time: the attenuation is that of the filter twice, 6 dB at a
-corner. Second-order sections stay sound where a corner is a ten-thousandth of the sample rate, at
-which a transfer function's coefficients lose their meaning (Oppenheim & Schafer, ch. 6).
+They filter along the last axis: a whole channel, or every epoch by itself. Zero-phase filters run
+forwards and backwards, so that no wave is shifted in time, and attenuate twice: 6 dB at a corner
+frequency. Second-order sections stay accurate if a corner is a ten-thousandth of the sample rate,
+where the coefficients of a transfer function are not (Oppenheim & Schafer, ch. 6).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Sections = npt.NDArray[np.float64]
 """(sections, 6): b0 b1 b2 1 a1 a2 of each."""
 BLOCK: Final = 1 << 20  # samples in float64 at a time: a night in float64 would not fit
 REAL: Final = 1e-10  # imaginary part of a pole that counts as real
-MAX_SECTIONS: Final = 16  # of csrc/ops.h
-MEMORY: Final = 4  # edges after which nothing is left of a state: 1e-12 of it
+MAX_SECTIONS: Final = 16  # as in csrc/ops.h
+MEMORY: Final = 4  # `edge` lengths after which a state has decayed to 1e-12
 
 
 def check(corners: tuple[float, ...], rate: float) -> None:
@@ -32,7 +32,7 @@ def check(corners: tuple[float, ...], rate: float) -> None:
     Raises
     ------
     DataError
-        If they do not ascend, or reach half the sample rate.
+        If they are not in ascending order, or not below half the sample rate.
     """
     bounds = (0.0, *corners, rate / 2)
     if not all(a < b for a, b in itertools.pairwise(bounds)):
@@ -49,19 +49,19 @@ def butterworth(
     order: int,
     rate: float,
 ) -> Sections:
-    """Design a Butterworth filter, by the bilinear transform with the corners where they are asked.
+    """Design a Butterworth filter by the bilinear transform, with prewarped corner frequencies.
 
-    Designed here because scipy.signal takes longer to import than a night to filter; Oppenheim &
-    Schafer, sections 7.2 and B.1.
+    Oppenheim & Schafer, sections 7.2 and B.1. Not scipy.signal, which takes longer to import than
+    a night to filter.
 
     Parameters
     ----------
     corners
-        Hz; two of them for a band-pass.
+        Corner frequencies, Hz; two for a band-pass, otherwise one.
     order
-        Of one run; a zero-phase filter makes two.
+        Order of one run; `zero_phase` makes two runs.
     rate
-        Hz.
+        Sample rate, Hz.
 
     Raises
     ------
@@ -69,10 +69,10 @@ def butterworth(
         If a corner is not below half the sample rate, or the band is empty.
     """
     check(corners, rate)
-    low, *rest = 2 * np.tan(np.pi * np.array(corners) / rate)  # analog, at a sample rate of 1
+    low, *upper = 2 * np.tan(np.pi * np.array(corners) / rate)  # analog, at a sample rate of 1
     prototype = np.exp(1j * np.pi * (2 * np.arange(order) + order + 1) / (2 * order))
     if kind == "bandpass":
-        half, middle = prototype * (rest[0] - low) / 2, np.sqrt(low * rest[0])
+        half, middle = prototype * (upper[0] - low) / 2, np.sqrt(low * upper[0])
         root = np.sqrt(half**2 - middle**2)
         return _sections(
             np.concatenate([half + root, half - root]), (1, -1), 2 * np.arctan(middle / 2)
@@ -82,19 +82,19 @@ def butterworth(
     return _sections(low / prototype, (1, 1), np.pi)
 
 
-def _sections(analog: npt.NDArray[np.complex128], zeros: tuple[int, int], at: float) -> Sections:
-    """Pair the poles, made digital, with their conjugates; gain 1 at an angular frequency."""
+def _sections(analog: npt.NDArray[np.complex128], zeros: tuple[int, int], angle: float) -> Sections:
+    """Turn analog poles into digital sections, with a gain of 1 at an angular frequency."""
     poles = (1 + analog / 2) / (1 - analog / 2)
     real = np.sort(poles[abs(poles.imag) <= REAL].real)
     pairs = [(p, p.conj()) for p in poles[poles.imag > REAL]]
     pairs += [tuple(real[i : i + 2]) for i in range(0, len(real), 2)]
-    found = np.zeros((len(pairs), 6))
-    z = np.exp(1j * at)
-    for row, pair in zip(found, pairs, strict=True):
+    sections = np.zeros((len(pairs), 6))
+    z = np.exp(1j * angle)
+    for row, pair in zip(sections, pairs, strict=True):
         b, a = np.poly(zeros[: len(pair)]), np.poly(pair).real
         row[: len(b)] = b * abs(np.polyval(a, z) / np.polyval(b, z))
         row[3 : 3 + len(a)] = a
-    return found
+    return sections
 
 
 def notch(hz: float, width: float, rate: float) -> Sections:
@@ -103,12 +103,14 @@ def notch(hz: float, width: float, rate: float) -> Sections:
     Parameters
     ----------
     hz, width
-        Middle, and distance of the points 3 dB down in one run, Hz.
+        Centre frequency, and bandwidth at -3 dB in one run, Hz.
+    rate
+        Sample rate, Hz.
 
     Raises
     ------
     DataError
-        If it does not lie below half the sample rate.
+        If the centre frequency is not below half the sample rate.
     """
     check((hz,), rate)
     gain = 1 / (1 + np.tan(np.pi * width / rate))
@@ -117,7 +119,7 @@ def notch(hz: float, width: float, rate: float) -> Sections:
 
 
 def edge(sections: Sections) -> int:
-    """Count the samples until the slowest part of the impulse response is below a thousandth."""
+    """Count the samples within which the impulse response decays to a thousandth."""
     poles = np.abs(np.concatenate([np.roots(s[3:]) for s in sections])).max()
     return int(np.ceil(np.log(1e-3) / np.log(poles))) if poles > 0 else 1
 
@@ -125,9 +127,9 @@ def edge(sections: Sections) -> int:
 def zero_phase(samples: Samples, sections: Sections) -> Samples:
     """Filter forwards and backwards along the last axis.
 
-    Beyond the ends the signal is continued by its mirror image, for the length of the filter's
-    edge or of the signal. Turned around its last sample, as other programs continue it, a wave that
-    ends on its crest would go on one amplitude higher, and a high-pass rings for seconds.
+    Both ends of the signal are padded with its mirror image, by the length of `edge` or of the
+    signal. Other programs pad with the point reflection at the last sample: a wave that ends on its
+    crest then continues one amplitude higher, and a high-pass filter rings for seconds.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ def zero_phase(samples: Samples, sections: Sections) -> Samples:
 
 
 def causal(samples: Samples, sections: Sections) -> Samples:
-    """Filter forwards only, from rest: what is before the first sample is taken as zero."""
+    """Filter forwards only; the signal before the first sample is taken to be zero."""
     out = samples.copy()
     _run(out, sections, from_rest=True)
     return out
@@ -158,7 +160,7 @@ def causal(samples: Samples, sections: Sections) -> Samples:
 def _run(
     samples: Samples, sections: Sections, *, backwards: bool = False, from_rest: bool = False
 ) -> None:
-    """Filter in place; from rest, or as if the first value had been for ever."""
+    """Filter in place, from a state of rest or from the steady state of the first sample."""
     rows = samples.reshape(-1, samples.shape[-1])
     assert np.shares_memory(rows, samples)
     steady = _steady(sections) * (not from_rest)
@@ -186,15 +188,15 @@ def _run(
     state = steady[:, None, :] * rows[None, :, :1]
     size = max(1, BLOCK // len(rows))
     for start in range(0, rows.shape[-1], size):
-        part = rows[:, start : start + size]
-        part[:], state = sosfilt(sections, part, zi=state)
+        block = rows[:, start : start + size]
+        block[:], state = sosfilt(sections, block, zi=state)
 
 
 def _steady(sections: Sections) -> npt.NDArray[np.float64]:
-    """Give the states (sections, 2) of a cascade that a constant 1 has been going through."""
-    found, entering = [], 1.0
+    """Compute the steady states, (sections, 2), of the cascade for a constant input of 1."""
+    states, entering = [], 1.0
     for b0, b1, b2, _, a1, a2 in sections:
         leaving = entering * (b0 + b1 + b2) / (1 + a1 + a2)
-        found.append((leaving - b0 * entering, b2 * entering - a2 * leaving))
+        states.append((leaving - b0 * entering, b2 * entering - a2 * leaving))
         entering = leaving
-    return np.array(found)
+    return np.array(states)

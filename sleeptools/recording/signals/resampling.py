@@ -1,4 +1,4 @@
-"""Signal processing on whole channels, so that no block or epoch has an edge of its own."""
+"""Resampling of whole channels by polyphase filtering, so that epochs have no filter edges."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sleeptools.recording.recording import Samples
 
 Beyond = Literal["hold", "zero"]
 PADDING: Final[dict[Beyond, Literal["edge", "constant"]]] = {"hold": "edge", "zero": "constant"}
-LARGEST_FACTOR = 100_000  # of a resampling ratio's denominator
-MOST_DRIFT = 0.5  # resampled samples between the last one's time and the one it should have
-TAPS, BETA = 10, 5.0  # on each side of the middle, per phase; of the Kaiser window
+LARGEST_FACTOR = 100_000  # largest denominator of a resampling ratio
+MOST_DRIFT = 0.5  # output samples by which the time of the last one may be wrong
+TAPS, BETA = 10, 5.0  # taps per phase on each side of the centre; shape of the Kaiser window
 PANEL = 16  # Polyphase::kPanel of csrc/ops.h
 
 
@@ -25,17 +25,17 @@ def resample(samples: Samples, rate: float, to: float, *, beyond: Beyond = "hold
     """Resample a whole channel by polyphase filtering.
 
     The filter is that of scipy's `resample_poly`, a zero-phase Kaiser-windowed (beta 5)
-    low-pass of 20 taps per phase at the lower Nyquist rate. From 1 Hz to 100 Hz, as for the
-    cassette's EMG envelope, this interpolates smoothly instead of repeating samples.
+    low-pass of 20 taps per phase at the lower Nyquist rate. From 1 Hz to 100 Hz, as for the EMG
+    envelope of Sleep-EDF's cassette study, it interpolates smoothly instead of repeating samples.
 
     Parameters
     ----------
     samples
         (..., n) float32.
     rate, to
-        Present and wanted sample rate, Hz.
+        Sample rate of the input and of the output, Hz.
     beyond
-        What is before the first and after the last sample: their values, or zero.
+        Padding before the first and after the last sample: "hold" repeats them, "zero" is zero.
 
     Returns
     -------
@@ -45,7 +45,8 @@ def resample(samples: Samples, rate: float, to: float, *, beyond: Beyond = "hold
     Raises
     ------
     DataError
-        If no manageable fraction is near enough to the ratio of the rates to keep the time.
+        If no fraction with a denominator of at most `LARGEST_FACTOR` is close enough to the ratio
+        of the rates: the last sample would be off by more than half an output sample.
     """
     ratio = (Fraction(to) / Fraction(rate)).limit_denominator(LARGEST_FACTOR)
     if ratio == 1:
@@ -91,16 +92,16 @@ def _polyphase(samples: Samples, up: int, down: int, size: int, beyond: Beyond) 
 
 @lru_cache(4)
 def _taps(up: int, down: int) -> tuple[npt.NDArray[np.float32], int]:
-    """Lay the filter out by phase, (up, width) in the order of the input, and tell its reach.
+    """Arrange the filter by phase, (up, width) in the order of the input; also return its reach.
 
     Output m is the sum over i of taps[m * down % up, i] * input[m * down // up - reach + i].
     """
     half = TAPS * max(up, down)
     n = np.arange(-half, half + 1)
-    whole = np.sinc(n / max(up, down)) * np.kaiser(2 * half + 1, BETA)
-    whole *= up / whole.sum()
+    kernel = np.sinc(n / max(up, down)) * np.kaiser(2 * half + 1, BETA)
+    kernel *= up / kernel.sum()
     reach = half // up + 1
     width = -(-(2 * reach + 1) // PANEL) * PANEL
-    place = half + np.arange(up)[:, None] + (reach - np.arange(width)) * up
-    inside = (place >= 0) & (place <= 2 * half)
-    return np.where(inside, whole[place.clip(0, 2 * half)], 0).astype(np.float32), reach
+    index = half + np.arange(up)[:, None] + (reach - np.arange(width)) * up
+    inside = (index >= 0) & (index <= 2 * half)
+    return np.where(inside, kernel[index.clip(0, 2 * half)], 0).astype(np.float32), reach

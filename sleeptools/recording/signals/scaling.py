@@ -1,7 +1,7 @@
-"""Scaling and baselines along the last axis: of a whole channel, or of every epoch by itself.
+"""Scaling (z-score, robust), clipping and baseline removal along the last axis.
 
-What is divided by is never another recording's: a scale learnt from many would carry the test
-subjects into training. Where nothing varies there is nothing to divide by, and the result is zero.
+Of a whole channel, or of every epoch by itself. A scale is never learnt from several recordings,
+because that would carry test subjects into training. A constant signal becomes zero.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def z_score(samples: Samples) -> Samples:
 
 
 def robust(samples: Samples) -> Samples:
-    """Subtract the median and divide by the distance between the quartiles.
+    """Subtract the median and divide by the interquartile range.
 
-    A few large artefacts move neither, as they move mean and standard deviation; the scale is 1.35
-    standard deviations of a normal distribution.
+    Unlike mean and standard deviation, a few large artefacts hardly change them. The interquartile
+    range of a normal distribution is 1.35 standard deviations.
     """
     low, middle, high = np.asarray(np.percentile(samples, (25, 50, 75), axis=-1))
     return _divided(samples - middle[..., None].astype(np.float32), high - low)
@@ -42,16 +42,15 @@ def _divided(samples: Samples, by: npt.NDArray[np.float64]) -> Samples:
 
 
 def clip(samples: Samples, limit: float) -> Samples:
-    """Clip to -limit ... limit, in the unit that the samples have."""
+    """Clip to -limit ... limit, in the unit of the samples."""
     return np.clip(samples, -np.float32(limit), np.float32(limit))
 
 
 def without_baseline(samples: Samples, degree: int) -> Samples:
-    """Subtract the polynomial of a degree that fits best, by least squares over the last axis.
+    """Subtract the best-fitting polynomial of a degree, by least squares over the last axis.
 
-    Degree 0 removes the mean, 1 a line. The polynomial is never written in powers of the sample
-    number, which the twelfth overflows, but in an orthonormal basis, so that the fit is a
-    projection.
+    Degree 0 removes the mean, degree 1 a linear trend. The polynomial is a projection on an
+    orthonormal basis, because powers of the sample number lose all precision at high degrees.
 
     Parameters
     ----------
@@ -64,8 +63,8 @@ def without_baseline(samples: Samples, degree: int) -> Samples:
     basis = _basis(rows.shape[-1], degree)
     out = np.empty_like(rows)
     for i in range(0, len(rows), BLOCK):
-        part = rows[i : i + BLOCK].astype(np.float64)
-        out[i : i + BLOCK] = part - (part @ basis) @ basis.T
+        epochs = rows[i : i + BLOCK].astype(np.float64)
+        out[i : i + BLOCK] = epochs - (epochs @ basis) @ basis.T
     return out.reshape(samples.shape)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.preprocessing.epochs import EpochFile, EpochSet
-from sleeptools.recording.recording import FOLDER_KIND, Recording, Samples, read_recording
+from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Samples, read_recording
 from sleeptools.report import plots
 from sleeptools.report.blocks import Block, Figure, Text
 from sleeptools.report.page import Page
@@ -101,7 +101,7 @@ def _before(page: Page, data: EpochSet, picked: list[Picked]) -> Pieces:
     """Cut the same epochs out of the recordings; empty where they are not given."""
     if page.recordings is None:
         return {}
-    store.read_manifest(page.recordings, FOLDER_KIND)
+    store.read_manifest(page.recordings, RECORDINGS_KIND)
     made: Pieces = {}
     opened: dict[str, Mapping[str, tuple[float, Samples]]] = {}
     for file, at, stage in sorted(picked, key=lambda p: p[0].recording):

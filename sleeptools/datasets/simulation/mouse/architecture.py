@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Codes = npt.NDArray[np.int8]
-"""Stage per second, index into `stages.MOUSE`."""
+"""Stage per second, index into `stages.MOUSE_STAGES`."""
 
 WAKE, NREM, REM = range(3)
 LIGHT_SECONDS: Final = 12 * 3600  # of light, then as many of dark

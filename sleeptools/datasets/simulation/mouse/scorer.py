@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sleeptools.datasets.simulation.mouse.architecture import NREM, REM, WAKE, Codes, majority
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.stages import MOUSE, MOVEMENT, SCORED, UNSCORED
+from sleeptools.recording.stages import MOUSE_STAGES, MOVEMENT, SCORED, UNSCORED
 
 SHIFT_SECONDS: Final = 1.6  # spread of where a bout is scored to begin
 OVERLOOKED_SECONDS: Final = 4  # a bout this short is overlooked half of the time
@@ -64,7 +64,7 @@ def score(
     spoilt = majority(bad, epoch_seconds) == 1
     stages[spoilt] = UNSCORED
     reasons = np.where(spoilt, MOVEMENT, SCORED).astype(np.int8)
-    return Hypnogram(stages, MOUSE, float(epoch_seconds), 0.0, reasons, "simulated")
+    return Hypnogram(stages, MOUSE_STAGES, float(epoch_seconds), 0.0, reasons, "simulated")
 
 
 def _shifted(rng: np.random.Generator, truth: Codes) -> Codes:
