@@ -21,11 +21,11 @@ import numpy as np
 
 from instruments import provenance
 from sleeptools import native, store
-from sleeptools.commands import preprocess
-from sleeptools.datasets import Source, sleep_edf
+from sleeptools.datasets import RecordingFiles, sleep_edf
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.preprocessing import presets
+from sleeptools.preprocessing import epoching, presets
+from sleeptools.preprocessing.recording_epochs import write_recording_epochs
 from sleeptools.recording import montage
 from sleeptools.recording.recording import Recording, Signal
 
@@ -69,28 +69,28 @@ def settings(labels: list[str]) -> presets.Preset:
     values = {"name": "b", "data_set": "sleep-edf", "sample_rate": 100, "montage": labels}
     step = {"do": "band-pass", "low_hz": BAND[0], "high_hz": BAND[1]}
     values |= {"trim": {"rule": "none"}, "processing": [step]}
-    return presets.resolve(values, where="bench")
+    return presets.resolve(values, source="bench")
 
 
-def ours(source: Source, labels: list[str], out: Path) -> Callable[[], object]:
+def ours(source: RecordingFiles, labels: list[str], out: Path) -> Callable[[], object]:
     preset = settings(labels)
 
     def run() -> object:
         recording = sleep_edf.read(source)
         assert recording.hypnogram is not None
-        chosen = montage.pick(recording, preset.montage)
-        onset = 30.0 * np.arange(len(recording.hypnogram))
-        return preprocess._signals(preset, recording.id, chosen, onset, out)[0]
+        signals = montage.pick(recording, preset.montage)
+        onsets = 30.0 * np.arange(len(recording.hypnogram))
+        return epoching.cut_epochs(preset, recording.id, signals, onsets, out)[0]
 
     return run
 
 
-def written(source: Source, labels: list[str], out: Path) -> Callable[[], object]:
+def written(source: RecordingFiles, labels: list[str], out: Path) -> Callable[[], object]:
     preset, path = settings(labels), out / f"{source.id}.safetensors"
-    return lambda: preprocess._write_epochs(preset, sleep_edf.read(source), path, {})
+    return lambda: write_recording_epochs(preset, sleep_edf.read(source), path, {})
 
 
-def mne(source: Source, labels: list[str], method: str) -> Callable[[], object]:
+def mne(source: RecordingFiles, labels: list[str], method: str) -> Callable[[], object]:
     import mne as library
 
     library.set_log_level("ERROR")

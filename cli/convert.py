@@ -53,7 +53,7 @@ def convert(
             settings=config,
             jobs=jobs,
         )
-    lacking = store.read_manifest(recordings, convert.KIND)["absent"]
+    lacking = store.read_manifest(recordings, convert.RECORDINGS_KIND)["absent"]
     if lacking:
         talk(
             f"not in {raw}, though the data set lists them: {plural(len(lacking), 'recording')}, "

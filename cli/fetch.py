@@ -13,7 +13,7 @@ import typer
 from ._console import console, line, plural, talk
 
 if TYPE_CHECKING:
-    from sleeptools.datasets.download.transfer import Progress, Show, Wanted
+    from sleeptools.datasets.download.transfer import FetchProgress, OnProgress, RemoteFile
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def fetch(
     dataset: Annotated[
-        str, typer.Argument(help="sleep-edf; for the other data sets, how to get them is told.")
+        str, typer.Argument(help="sleep-edf; for another data set, how to obtain it is printed.")
     ],
     dest: Annotated[Path, typer.Argument(help="Folder to write.")],
     subset: Annotated[
@@ -32,7 +32,8 @@ def fetch(
     base_url: Annotated[
         str | None,
         typer.Option(
-            "--base-url", help="Of a mirror with the publisher's layout.  [default: PhysioNet's]"
+            "--base-url",
+            help="Address of a mirror with the publisher's layout.  [default: PhysioNet's]",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 4,
@@ -42,7 +43,7 @@ def fetch(
     trust_sums: Annotated[
         bool,
         typer.Option(
-            "--trust-sums", help="Take the server's SHA256SUMS.txt though it is not the published."
+            "--trust-sums", help="Accept the server's SHA256SUMS.txt even if not the published one."
         ),
     ] = False,
 ) -> None:
@@ -52,35 +53,33 @@ def fetch(
     """
     from sleeptools.commands import fetch
 
-    if how := fetch.how_to_get(dataset):
-        typer.echo(how)
+    if instructions := fetch.how_to_get(dataset):
+        typer.echo(instructions)
     server = fetch.Server(base_url, trust_sums=trust_sums)
     if dry_run:
         _list(fetch.plan(dataset, dest, server, subset=subset, jobs=jobs))
         return
-    with _progress() as show:
-        fetch.fetch(dataset, dest, server, show, subset=subset, jobs=jobs)
+    with _progress() as on_progress:
+        fetch.fetch(dataset, dest, server, on_progress, subset=subset, jobs=jobs)
     talk(f"{dest}: done; next: sleeptools preprocess {dataset} {dest}")
 
 
-def _list(files: list[Wanted]) -> None:
-    """Print a line per file: bytes, what of it is there, name."""
+def _list(files: list[RemoteFile]) -> None:
+    """Print a line per file: bytes, state of the local copy, name."""
     from sleeptools.datasets.download.transfer import DONE
 
     for f in files:
         typer.echo(f"{'-' if f.size is None else f.size}\t{f.state}\t{f.name}")
-    left = [f for f in files if f.state != DONE]
-    known = [f.size for f in left if f.size is not None]
-    unknown = f" and {plural(len(left) - len(known), 'file')} of unknown size" * (
-        len(known) < len(left)
-    )
-    talk(
-        f"to fetch: {plural(len(left), 'file')} of {len(files)}, {sum(known) / 1e6:.1f} MB{unknown}"
-    )
+    to_fetch = [f for f in files if f.state != DONE]
+    sizes = [f.size for f in to_fetch if f.size is not None]
+    text = f"{plural(len(to_fetch), 'file')} of {len(files)}, {sum(sizes) / 1e6:.1f} MB"
+    if unknown := len(to_fetch) - len(sizes):
+        text += f" and {plural(unknown, 'file')} of unknown size"
+    talk(f"to fetch: {text}")
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Show]:
+def _progress() -> Iterator[OnProgress]:
     """Show a bar with bytes, speed and time left in a terminal, a line per file elsewhere."""
     if not sys.stderr.isatty():
         yield lambda p: None if p.step is None else talk(line(p.step))
@@ -88,11 +87,11 @@ def _progress() -> Iterator[Show]:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
-    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}"),
@@ -101,15 +100,15 @@ def _progress() -> Iterator[Show]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    minute = 60.0  # s over which the speed is taken
-    with Bars(*columns, console=console(err=True), speed_estimate_period=minute) as bar:
+    minute = 60.0  # s over which the speed is averaged
+    with Progress(*columns, console=console(err=True), speed_estimate_period=minute) as bar:
         task = bar.add_task("fetching", total=None)
 
-        def show(p: Progress) -> None:
+        def show(p: FetchProgress) -> None:
             if p.step is not None:
                 bar.console.print(line(p.step), markup=False)
                 count = f"{p.step.number}/{p.step.total} files"
                 bar.update(task, description=count)
-            bar.update(task, completed=p.have, total=p.total)
+            bar.update(task, completed=p.received, total=p.total)
 
         yield show

@@ -34,7 +34,7 @@ def preprocess(
     scorer: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Which scorer is the truth, where several scored; others go along."
+            min=1, help="Whose scoring counts, where several scored; the others are kept beside it."
         ),
     ] = None,
     subset: Annotated[
@@ -68,16 +68,16 @@ def preprocess(
 def _show(folder: Path) -> None:
     from sleeptools.preprocessing.epochs import open_epochs
 
-    found = open_epochs(folder)
-    facts = found.manifest
+    epochs = open_epochs(folder)
+    facts = epochs.manifest
     rows = [[name, "kept", n] for name, n in facts["counts"].items()]
     rows += [[name, "dropped", n] for name, n in facts["excluded"].items()]
     emit_table("Epochs", ["stage or reason", "", "epochs"], rows)
-    simulated = "simulated " if found.simulated else ""
-    recordings = plural(len(found.files), f"{simulated}recording")
+    simulated = "simulated " if epochs.simulated else ""
+    recordings = plural(len(epochs.files), f"{simulated}recording")
     for name, why in facts["failed"].items():
         talk(f"left out: {name}: {why}")
     talk(
-        f"{folder}: {plural(len(found), 'epoch')} of {recordings}, "
-        f"{plural(len(found.subjects), 'subject')}"
+        f"{folder}: {plural(len(epochs), 'epoch')} of {recordings}, "
+        f"{plural(len(epochs.subjects), 'subject')}"
     )

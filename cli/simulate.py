@@ -49,6 +49,6 @@ def simulate(
             hours=hours,
             seed=seed,
             subset=subset,
-            progress=progress,
+            on_progress=progress,
         )
     talk(f"{out}: {plural(subjects * nights, 'simulated recording')}")

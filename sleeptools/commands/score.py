@@ -92,7 +92,7 @@ def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
     found = facts["preprocessing"].get("preset")
     if not isinstance(found, dict):
         raise DataError(f"{model}: does not say how its signals were preprocessed")
-    return presets.resolve(found, where=str(model / "config.json"))
+    return presets.resolve(found, source=str(model / "config.json"))
 
 
 def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:

@@ -25,6 +25,9 @@ Stages = npt.NDArray[np.int8]
 Event = tuple[float, float, str]
 """Onset and duration in seconds from the start of the recording, and the annotation's text."""
 
+GENERATOR_SCORER = "generator"
+"""Scorer of a simulated recording's true stages, the stages that generated its signals."""
+
 GRID_TOLERANCE = 0.05  # seconds an annotation may sit beside the epoch grid
 DAY = 86400.0  # s
 LONGEST = 31 * DAY  # seconds; a larger onset is a damaged one, and would fill the memory

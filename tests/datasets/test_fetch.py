@@ -19,7 +19,7 @@ from sleeptools.commands.fetch import Server
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import sleep_edf
 from sleeptools.datasets.download import transfer
-from sleeptools.datasets.download.http import Patience
+from sleeptools.datasets.download.http import RetryPolicy
 from sleeptools.errors import DataError, UnavailableError, UsageError
 
 CASSETTE = [
@@ -29,7 +29,7 @@ CASSETTE = [
 ]
 TELEMETRY = [f"sleep-telemetry/ST7011J{end}.edf" for end in ("0-PSG", "P-Hypnogram")]
 LISTS = ["RECORDS", "RECORDS-v1", "SC-subjects.xls", "ST-subjects.xls"]
-PATIENCE = Patience(attempts=3, timeout=20.0, wait=lambda _: None)
+POLICY = RetryPolicy(attempts=3, timeout=20.0, wait=lambda _: None)
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[http_server.Served]:
         yield found
 
 
-def run(served: http_server.Served, dest: Path, **options) -> list[transfer.Progress]:
-    told: list[transfer.Progress] = []
-    server = Server(served.url, patience=PATIENCE)
+def run(served: http_server.Served, dest: Path, **options) -> list[transfer.FetchProgress]:
+    told: list[transfer.FetchProgress] = []
+    server = Server(served.url, policy=POLICY)
     fetch.fetch("sleep-edf", dest, server, told.append, **options)
     return told
 
@@ -64,7 +64,7 @@ def test_all_of_it(served: http_server.Served, tmp_path: Path) -> None:
     assert [s.number for s in steps] == list(range(1, 15))
     assert {s.total for s in steps} == {14}
     whole = sum(len(d) for n, d in served.files.items() if n != "SHA256SUMS.txt")
-    assert (told[-1].have, told[-1].total) == (whole, whole)
+    assert (told[-1].received, told[-1].total) == (whole, whole)
     served.asked.clear()
     again = run(served, tmp_path / "raw")
     assert served.asked == []  # not even the list
@@ -75,7 +75,7 @@ def test_the_time_left_can_be_told_early(served: http_server.Served, tmp_path: P
     """The first recording tells how long the others will be."""
     told = run(served, tmp_path, jobs=1)
     first = next(p for p in told if p.step and p.step.id == CASSETTE[0])
-    assert first.have < 100_000
+    assert first.received < 100_000
     assert first.total is not None
     assert first.total > 5 * 90_000
 
@@ -156,9 +156,9 @@ def test_a_mirror_with_another_list(served: http_server.Served, tmp_path: Path) 
     served.list_sums()
     with pytest.raises(DataError, match=r"not the list that the publisher gives out") as e:
         run(served, tmp_path / "raw")
-    assert "--trust-sums" in str(e.value.hint)
+    assert "`trust_sums`" in str(e.value.hint)
     assert not (tmp_path / "raw").exists()
-    server = Server(served.url, trust_sums=True, patience=PATIENCE)
+    server = Server(served.url, trust_sums=True, policy=POLICY)
     fetch.fetch("sleep-edf", tmp_path / "raw", server)
     assert (tmp_path / "raw/RECORDS").read_bytes() == b"other"
 
@@ -175,7 +175,7 @@ def test_a_mirror_with_another_list(served: http_server.Served, tmp_path: Path) 
 )
 def test_a_hostile_list(served: http_server.Served, tmp_path: Path, sums: str, words: str) -> None:
     served.files["SHA256SUMS.txt"] = sums.encode()
-    server = Server(served.url, trust_sums=True, patience=PATIENCE)
+    server = Server(served.url, trust_sums=True, policy=POLICY)
     with pytest.raises(DataError, match=words):
         fetch.fetch("sleep-edf", tmp_path / "raw", server)
     assert not (tmp_path / "raw").exists()
