@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ CASSETTE = [
 ]
 TELEMETRY = [f"sleep-telemetry/ST7011J{end}.edf" for end in ("0-PSG", "P-Hypnogram")]
 LISTS = ["RECORDS", "RECORDS-v1", "SC-subjects.xls", "ST-subjects.xls"]
-POLICY = RetryPolicy(attempts=3, timeout=20.0, wait=lambda _: None)
+POLICY = RetryPolicy(attempts=3, timeout=300.0, wait=lambda _: None)
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def test_a_server_that_goes_away_ends_all_at_once(
     assert not (tmp_path / "failures.csv").exists()
     assert not (tmp_path / ".lock").exists()
     asked = {name for _, name, _ in served.asked}
-    assert len(asked & {*CASSETTE, *TELEMETRY}) < 10
+    assert len(asked & {*CASSETTE, *TELEMETRY}) <= 2  # at most one for each thread
 
 
 def test_wrong_use(served: http_server.Served, tmp_path: Path) -> None:
@@ -272,9 +273,10 @@ def test_a_stopped_fetch_is_continued(
         begun = process.stderr.readline()
         while {store.Part(tmp_path / "raw" / n).size for n in stuck} != {50_000}:
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(number)
         rest = process.stderr.read()
-        assert process.wait(20) == 75, rest
+        assert process.wait() == 75, rest
     assert begun.startswith("[1/14] ")
     assert f"error: stopped by {signal.Signals(number).name}; what is done is kept" in rest
     assert "Traceback" not in rest
@@ -291,7 +293,7 @@ def test_a_full_disk(served: http_server.Served, tmp_path: Path) -> None:
     with start(served, tmp_path, limit) as process:
         assert process.stderr is not None
         rest = process.stderr.read()
-        assert process.wait(20) == 74, rest
+        assert process.wait() == 74, rest
     assert "-PSG.edf: File too large\nhint: free some space" in rest
     parts = list((tmp_path / "raw").rglob("*.part"))
     assert parts

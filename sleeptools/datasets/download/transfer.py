@@ -180,9 +180,13 @@ def _bytes(count: int) -> str:
 
 def _problem(error: BaseException) -> str:
     """Return why one file failed; raise an error that concerns all files."""
-    if isinstance(error, SleeptoolsError) and not isinstance(error, batch.OURS):
+    if _concerns_one(error):
         return str(error)
     raise error
+
+
+def _concerns_one(error: BaseException) -> bool:
+    return isinstance(error, SleeptoolsError) and not isinstance(error, batch.OURS)
 
 
 class _Threads:
@@ -223,6 +227,8 @@ class _Threads:
                 except Exception as e:  # raised in the calling thread
                     end = e
                 self.events.put((file, end))
+                if isinstance(end, Exception) and not _concerns_one(end):
+                    self.stop.set()  # no thread begins another file
 
     def _report(self, file: RemoteFile, progress: FileProgress) -> None:
         if self.stop.is_set():
