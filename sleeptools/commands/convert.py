@@ -26,8 +26,7 @@ from sleeptools.recording.recording import (
 )
 from sleeptools.store import batch
 
-RECORDINGS_KIND = FOLDER_KIND
-RECORDINGS_VERSION = 1
+FOLDER_VERSION = 1
 ENDS = (before_fact(1), past_fact(1), "epochs past the labels")
 
 
@@ -75,12 +74,10 @@ def convert(
     """
     module = registry.load("datasets", dataset)
     sources = datasets.find_recordings(module, raw, subset=subset, settings=settings)
-    batch.refuse_mixing(raw, recordings, RECORDINGS_KIND, [s.id for s in sources])
+    batch.refuse_mixing(raw, recordings, FOLDER_KIND, [s.id for s in sources])
     missing = datasets.absent_recordings(module, raw, sources, subset)
-    manifest = store.Manifest(
-        RECORDINGS_KIND, RECORDINGS_VERSION, {"subset": subset, "absent": missing}
-    )
-    hashes = store.intact(recordings, RECORDINGS_KIND)
+    manifest = store.Manifest(FOLDER_KIND, FOLDER_VERSION, {"subset": subset, "absent": missing})
+    hashes = store.intact(recordings, FOLDER_KIND)
     reader = partial(module.read, allow_truncated=allow_truncated)
     read = partial(true_stages.read_recording, reader, raw)
     with store.lock(recordings):

@@ -68,7 +68,7 @@ def simulate(
         raise UsageError(
             f"data set {dataset!r} cannot be simulated", hint=f"there are: {', '.join(simulated)}"
         )
-    _check(hours, seed)
+    _check_numbers(hours, seed)
     planned: list[PlannedRecording] = module.plan(subjects, nights, subset)
     settings = {
         "data_set": dataset,
@@ -83,8 +83,10 @@ def simulate(
     manifest = store.Manifest(SIMULATION_KIND, SIMULATION_VERSION, {"simulated": True, **settings})
     fresh = not (out / "manifest.json").exists()  # else something in it is damaged
     with store.lock(out):
-        _begin(out, settings)
-        items = [(p.id, partial(_one, module, p, hours, seed, out, skip=fresh)) for p in planned]
+        _write_settings(out, settings)
+        items = [
+            (p.id, partial(_simulate_one, module, p, hours, seed, out, skip=fresh)) for p in planned
+        ]
         outcome = batch.run(items, out, on_progress)
         manifest.write(out, [out / SETTINGS, *(p for row in outcome.rows for p in row["files"])])
     outcome.raise_failures(out)
@@ -95,7 +97,7 @@ def _module(dataset: str) -> ModuleType:
     return registry.load("datasets", dataset)
 
 
-def _check(hours: float | None, seed: int) -> None:
+def _check_numbers(hours: float | None, seed: int) -> None:
     if hours is not None and not HOURS[0] <= hours <= HOURS[1]:
         raise UsageError(f"`hours={hours:g}`; expected {HOURS[0]:g} to {HOURS[1]:g}")
     if seed < 0:
@@ -124,7 +126,7 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
     return (out / "manifest.json").exists() and not store.verify(out)
 
 
-def _begin(out: Path, settings: dict[str, Any]) -> None:
+def _write_settings(out: Path, settings: dict[str, Any]) -> None:
     """Write the settings before the first file."""
     given_settings = {k: v for k, v in settings.items() if v is not None}
     store.write_toml(
@@ -132,7 +134,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
     )
 
 
-def _one(
+def _simulate_one(
     module: ModuleType,
     planned: PlannedRecording,
     hours: float | None,
@@ -144,7 +146,7 @@ def _one(
     expected = [*(out / name for name in planned.files), true_stages.path_of(out, planned.id)]
     if skip and all(path.exists() for path in expected):  # no file exists in part
         return {"files": expected}, "as before"
-    simulated = _night(planned, hours or planned.hours, seed)
+    simulated = _simulate_night(planned, hours or planned.hours, seed)
     recording = replace(
         simulated.recording, id=planned.id, subject=planned.subject, night=planned.night
     )
@@ -157,7 +159,9 @@ def _one(
     return {"files": paths}, f"{recording.seconds / 3600:.1f} h"
 
 
-def _night(planned: PlannedRecording, hours: float | None, seed: int) -> night.SimulatedNight:
+def _simulate_night(
+    planned: PlannedRecording, hours: float | None, seed: int
+) -> night.SimulatedNight:
     if planned.animal == "mouse":
         return mouse.simulate_night(
             planned.person,

@@ -140,16 +140,16 @@ def find_recordings(
     """
     name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
     if settings is not None and not hasattr(module, "SETTINGS"):
-        raise UsageError(f"`config` is for the data set edf; the files of {name} are known")
+        raise UsageError(f"`config` is for the data set edf; the file names of {name} are fixed")
     sources: list[RecordingFiles] = module.find(root, settings) if settings else module.find(root)
-    count_of_id = Counter(s.id for s in sources)
-    if duplicate := next((s for s in sources if count_of_id[s.id] > 1), None):
+    count = Counter(s.id for s in sources)
+    if duplicate := next((s for s in sources if count[s.id] > 1), None):
         paths = ", ".join(str(s.files[0]) for s in sources if s.id == duplicate.id)
         raise DataError(f"{root}: two recordings would be called {duplicate.id}: {paths}")
-    in_this_subset = [s for s in sources if in_subset(module, s.id, subset)]
-    if not in_this_subset:
+    selected = [s for s in sources if in_subset(module, s.id, subset)]
+    if not selected:
         raise DataError(f"{root}: holds no recordings of the subset {subset!r} of {name}")
-    return in_this_subset
+    return selected
 
 
 def in_subset(module: ModuleType, id_: str, subset: str | None) -> bool:

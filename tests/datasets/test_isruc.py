@@ -16,7 +16,13 @@ from sleeptools.preprocessing import presets, trimming
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.recording import stages
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import Recording, Signal, read_recording, write_recording
+from sleeptools.recording.recording import (
+    FOLDER_KIND,
+    Recording,
+    Signal,
+    read_recording,
+    write_recording,
+)
 
 EPOCHS = 40
 DIGITS = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM"}
@@ -144,7 +150,7 @@ def test_the_end_is_that_of_the_labels_not_of_the_signals(tmp_path: Path) -> Non
     assert len(found) == EPOCHS - 3 - 30
     assert found.manifest["excluded"]["unannotated"] == 3
     convert.convert("isruc", tmp_path / "raw", tmp_path / "rec")
-    manifest = store.read_manifest(tmp_path / "rec", convert.RECORDINGS_KIND)
+    manifest = store.read_manifest(tmp_path / "rec", FOLDER_KIND)
     assert (manifest["epochs past the signals"], manifest["epochs past the labels"]) == (0, 3)
 
 
