@@ -5,17 +5,15 @@ They contain nothing recorded from a person; every file and manifest says that i
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from sleeptools import registry, store
 from sleeptools.datasets import PlannedRecording
-from sleeptools.datasets.simulation import mouse, night, true_stages
+from sleeptools.datasets.simulation import true_stages
+from sleeptools.datasets.simulation.recordings import simulate_recording
 from sleeptools.errors import OutputError, UsageError
 from sleeptools.store import batch
 
@@ -146,36 +144,9 @@ def _simulate_one(
     expected = [*(out / name for name in planned.files), true_stages.path_of(out, planned.id)]
     if skip and all(path.exists() for path in expected):  # no file exists in part
         return {"files": expected}, "as before"
-    simulated = _simulate_night(planned, hours or planned.hours, seed)
-    recording = replace(
-        simulated.recording, id=planned.id, subject=planned.subject, night=planned.night
-    )
-    paths = module.write(recording, out, simulated.events)
-    assert simulated.recording.hypnogram is not None
-    truth = replace(
-        simulated.recording.hypnogram, stages=simulated.truth, reasons=np.empty(0, np.int8)
-    )
-    paths = [*paths, true_stages.write(out, planned.id, truth)]
-    return {"files": paths}, f"{recording.seconds / 3600:.1f} h"
-
-
-def _simulate_night(
-    planned: PlannedRecording, hours: float | None, seed: int
-) -> night.SimulatedNight:
-    if planned.animal == "mouse":
-        return mouse.simulate_night(
-            planned.person,
-            planned.night,
-            channels=planned.channels,
-            epoch_seconds=planned.epoch_seconds,
-            hours=hours,
-            seed=seed,
-        )
-    return night.simulate_night(
-        planned.person,
-        planned.night,
-        hours=hours,
-        seed=seed,
-        channels=planned.channels,
-        scorers=planned.scorers,
-    )
+    simulated = simulate_recording(planned, hours=hours, seed=seed)
+    paths = [
+        *module.write(simulated.recording, out, simulated.events),
+        true_stages.write(out, planned.id, simulated.true_hypnogram()),
+    ]
+    return {"files": paths}, f"{simulated.recording.seconds / 3600:.1f} h"

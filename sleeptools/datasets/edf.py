@@ -240,6 +240,8 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
 
     Parameters
     ----------
+    source
+        The recording's files, from `find`.
     allow_truncated
         Read the complete data records of a file that is cut short.
 

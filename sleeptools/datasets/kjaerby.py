@@ -62,6 +62,8 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
 
     Parameters
     ----------
+    source
+        The recording's files, from `find`.
     allow_truncated
         Without effect: only the number of scores shows that a vector is cut short.
 

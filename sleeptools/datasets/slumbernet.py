@@ -88,6 +88,8 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
 
     Parameters
     ----------
+    source
+        The recording's files, from `find`.
     allow_truncated
         Without effect: only the scoring's length shows that a text is cut short.
 

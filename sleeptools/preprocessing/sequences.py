@@ -66,8 +66,8 @@ def arrange_windows(segments: list[Numbers], *, sequence: int = 1, context: int 
 
     Parameters
     ----------
-    parts
-        Numbers of consecutive epochs each, as `split_segments` gives them.
+    segments
+        Numbers of consecutive epochs, as `split_segments` returns them.
     sequence
         Number of epochs that the model takes and scores at once.
     context

@@ -31,6 +31,12 @@ def with_hypnogram(
 
     Parameters
     ----------
+    source
+        Files, id, subject and night of the recording.
+    recording
+        The signals.
+    hypnogram
+        The scoring; it may outlast the signals.
     facts
         Facts that are added to the recording's own, beside "epochs past the signals", the number of
         epochs that were cut.

@@ -7,7 +7,7 @@ only and a night on (seed, subject, night), so any night can be simulated alone,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,7 +17,7 @@ from sleeptools.datasets import SimulatedChannel, sleep_edf
 from sleeptools.datasets.simulation import architecture, body, eeg, scorer, traits, waves
 from sleeptools.datasets.simulation.traits import Floats, Traits
 from sleeptools.recording import montage
-from sleeptools.recording.hypnogram import Event, Stages
+from sleeptools.recording.hypnogram import Event, Hypnogram, Stages
 from sleeptools.recording.recording import Recording, Samples, Signal
 from sleeptools.recording.signals import resampling
 
@@ -52,6 +52,11 @@ class SimulatedNight:
     recording: Recording
     events: list[Event]
     truth: Stages
+
+    def true_hypnogram(self) -> Hypnogram:
+        """Return the true stages on the epochs of the recording's hypnogram."""
+        assert self.recording.hypnogram is not None
+        return replace(self.recording.hypnogram, stages=self.truth, reasons=np.empty(0, np.int8))
 
 
 def simulate_night(

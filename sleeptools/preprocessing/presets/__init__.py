@@ -196,7 +196,7 @@ def resolve(values: Mapping[str, Any], *, source: str) -> Preset:
     ----------
     values
         As read from a TOML file; the format and version of epochs.toml are ignored.
-    where
+    source
         Where the settings come from, for messages.
 
     Raises
@@ -242,6 +242,8 @@ def changed(
 
     Parameters
     ----------
+    preset
+        The preset, which stays as it is.
     trim
         Trimming rule.
     margin_minutes

@@ -61,7 +61,7 @@ def activity(rng: np.random.Generator, frames: int) -> Floats:
 def simulate_eeg(
     rng: np.random.Generator, weights: Floats, active: Floats, traits: MouseTraits, framing: Framing
 ) -> Signal32:
-    """Make the EEG: ((frames - 1) * hop,) float32, uV."""
+    """Simulate the EEG: ((frames - 1) * hop,) float32, uV."""
     frames = len(weights)
     level = weights @ np.log(STAGE_UV * traits.rhythms)
     level += (weights[:, WAKE] * active)[:, None] * np.log(ACTIVE_UV)
@@ -93,7 +93,7 @@ def _eeg_shapes(traits: MouseTraits, framing: Framing) -> Floats:
 def simulate_emg(
     rng: np.random.Generator, weights: Floats, active: Floats, traits: MouseTraits, framing: Framing
 ) -> Signal32:
-    """Make the EMG: ((frames - 1) * hop,) float32, uV; bursts in wake, twitches in REM."""
+    """Simulate the EMG: ((frames - 1) * hop,) float32, uV; bursts in wake, twitches in REM."""
     stage = np.log(MUSCLE_UV * traits.muscle)
     stage[2] += np.log(traits.atonia)
     level = weights @ stage + weights[:, WAKE] * active * np.log(ACTIVE_MUSCLE)
@@ -129,12 +129,18 @@ def _bursts(rng: np.random.Generator, weights: Floats, steps: int) -> Floats:
 def add_artefacts(
     rng: np.random.Generator, signals: dict[str, Signal32], spans: list[Span], rate: float
 ) -> None:
-    """Add the sway and the muscle noise of a body that scratches or shakes, in place.
+    """Add the artefacts of a mouse that scratches or shakes to EEG and EMG, in place.
 
     Parameters
     ----------
+    rng
+        Random generator.
+    signals
+        EEG and EMG by name: (samples,) float32, uV.
     spans
         First second and last second, exclusive, of each artefact.
+    rate
+        Sample rate, Hz.
     """
     from scipy import ndimage
 
