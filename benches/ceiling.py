@@ -1,7 +1,7 @@
 """How near does MMASleepNet come to what the simulated scorer allows? Leak-free, 10 nights.
 
-The stages that made the signals, compared with what the simulated scorer wrote down, give the
-kappa that a perfect model would reach: the ceiling. `python benches/ceiling.py` simulates, trains
+The true stages of the simulated nights, compared with the simulated scoring, give the kappa that a
+perfect model would reach: the ceiling. `python benches/ceiling.py` simulates, trains
 5 folds and writes benches/results/ceiling.json and .md.
 """
 
@@ -31,13 +31,13 @@ GOAL = 0.9  # of the ceiling
 
 
 def ceiling(epochs: EpochSet, hours: float, seed: int) -> np.ndarray:
-    """(5, 5): scored stage against generating stage, over the very epochs that are tested."""
+    """Confusion of scored and true stages over the tested epochs: (5, 5)."""
     total = np.zeros((5, 5), np.int64)
     for file in epochs.files:
         subject, night = int(file.recording[3:5]), int(file.recording[5])
         truth = simulate_night(subject, night, hours=hours, seed=seed).truth
-        place = np.rint(file.onset / epochs.epoch_seconds).astype(int)
-        total += metrics.confusion(file.stages, truth[place], 5)
+        epoch = np.rint(file.onset / epochs.epoch_seconds).astype(int)
+        total += metrics.confusion(file.stages, truth[epoch], 5)
     return total
 
 
@@ -54,19 +54,19 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     )
     epochs = preprocess.preprocess(presets.load("sleep-edf"), raw, folder / "epochs")
     recipe = {"batch": options.batch, "learning_rate": options.learning_rate}
-    wanted = train.TrainOptions(
+    train_options = train.TrainOptions(
         folds=options.folds, passes=options.passes, settings={"recipe": recipe}
     )
     begun = time.monotonic()
-    train.train(epochs, folder / "run", wanted)
+    train.train(epochs, folder / "run", train_options)
     seconds = time.monotonic() - begun
-    found = evaluate(folder / "run")
+    evaluation = evaluate(folder / "run")
     logs = {
         f.parent.name: [row["val_kappa"] for row in rows(f)]
         for f in sorted((folder / "run").rglob("log.csv"))
     }
     best = metrics.overall(ceiling(open_epochs(epochs), options.hours, options.seed))
-    ours = found.pooled("leak-free")
+    ours = evaluation.pooled("leak-free")
     return {
         "nights": options.subjects,
         "hours": options.hours,
@@ -81,9 +81,9 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "leak_free": ours,
         "share_of_ceiling": ours["kappa"] / best["kappa"],
         "per_stage_f1": dict(
-            zip(found.stages, metrics.f1(found.matrix("leak-free")).tolist(), strict=True)
+            zip(evaluation.stages, metrics.f1(evaluation.matrix("leak-free")).tolist(), strict=True)
         ),
-        "subjects": {row["subject"]: row["kappa"] for row in found.subjects.iter_rows(named=True)},
+        "subjects": dict(evaluation.subjects.select("subject", "kappa").iter_rows()),
         "validation_kappa_per_pass": logs,
     }
 
@@ -135,10 +135,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the data and the run here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        found = run(options.folder or Path(temporary), options)
-    store.write_json(RESULTS / "ceiling.json", found)
-    store.write_text(RESULTS / "ceiling.md", markdown(json.loads(json.dumps(found))))
-    print(markdown(found))
+        results = run(options.folder or Path(temporary), options)
+    store.write_json(RESULTS / "ceiling.json", results)
+    store.write_text(RESULTS / "ceiling.md", markdown(json.loads(json.dumps(results))))
+    print(markdown(results))
 
 
 if __name__ == "__main__":

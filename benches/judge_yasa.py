@@ -1,6 +1,6 @@
-"""How well does YASA stage simulated nights? A judge of the simulator, not of YASA.
+"""How well does YASA stage simulated nights? A test of the simulator, not of YASA.
 
-Signals that an outside scorer finds too easy or too hard are as wrong as each other. YASA 0.8.1
+Nights that other software stages much better or worse than real ones are not realistic. YASA 0.8.1
 (Vallat & Walker 2021, eLife 10:e70092) scores nights from C4-M1, EOG and a 100-Hz chin EMG; its
 stages are compared to the simulated scorer's. Run it where yasa is installed:
 `python benches/judge_yasa.py`.
@@ -38,37 +38,37 @@ def yasa_stages(night: SimulatedNight, eeg: str) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         staging = yasa.SleepStaging(raw, eeg_name=labels[0], eog_name=labels[1], emg_name=labels[2])
-        found = staging.predict()
-    texts = found.hypno if hasattr(found, "hypno") else found
+        predictions = staging.predict()
+    texts = predictions.hypno if hasattr(predictions, "hypno") else predictions
     return np.array([YASA_STAGES[str(text)] for text in texts])
 
 
-def agreement(truth: np.ndarray, found: np.ndarray) -> dict[str, object]:
-    f1 = f1_score(truth, found, labels=range(5), average=None)
+def agreement(truth: np.ndarray, stages: np.ndarray) -> dict[str, object]:
+    f1 = f1_score(truth, stages, labels=range(5), average=None)
     return {
         "epochs": len(truth),
-        "kappa": round(float(cohen_kappa_score(truth, found)), 4),
+        "kappa": round(float(cohen_kappa_score(truth, stages)), 4),
         "f1": {name: round(float(v), 4) for name, v in zip(HUMAN_STAGES, f1, strict=True)},
-        "confusion": confusion_matrix(truth, found, labels=range(5)).tolist(),
+        "confusion": confusion_matrix(truth, stages, labels=range(5)).tolist(),
     }
 
 
 def judge(subjects: range, *, seed: int, hours: float, eeg: str) -> dict[str, object]:
-    scored, found, truth = [], [], []
+    scored, predicted, truth = [], [], []
     for subject in subjects:
         night = simulate_night(
             subject, 1, hours=hours, seed=seed, channels=(*CASSETTE_CHANNELS, *EXTRAS)
         )
         assert night.recording.hypnogram is not None
         stages = night.recording.hypnogram.stages
-        kept = stages != UNSCORED
-        scored.append(stages[kept])
-        found.append(yasa_stages(night, eeg)[kept])
-        truth.append(night.truth[kept])
-    yasa_result = agreement(np.concatenate(scored), np.concatenate(found))
+        is_scored = stages != UNSCORED
+        scored.append(stages[is_scored])
+        predicted.append(yasa_stages(night, eeg)[is_scored])
+        truth.append(night.truth[is_scored])
+    yasa_result = agreement(np.concatenate(scored), np.concatenate(predicted))
     ceiling = agreement(np.concatenate(scored), np.concatenate(truth))
     per_night = [
-        round(float(cohen_kappa_score(s, f)), 3) for s, f in zip(scored, found, strict=True)
+        round(float(cohen_kappa_score(s, f)), 3) for s, f in zip(scored, predicted, strict=True)
     ]
     return {"eeg": eeg, "yasa": yasa_result, "ceiling": ceiling, "kappa_per_night": per_night}
 

@@ -128,7 +128,9 @@ def cost(epochs: Path, name: str, settings: dict[str, Any]) -> Cost:
         scored = _seconds(lambda: training.judge(epochs_timed), 1) / len(epochs_timed)
     steps = judged = all_scored = 0.0
     for task in tasks:
-        sizes = {role: len(task.fold.numbers(role, plan.data.of)) for role in ("val", "test")}
+        sizes = {
+            role: len(task.fold.numbers(role, plan.data.numbers_of)) for role in ("val", "test")
+        }
         learned = len(plan.data) - sum(sizes.values())
         steps += step * learned * training.steps / len(training.train)
         judged += scored * sizes["val"]

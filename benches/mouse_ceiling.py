@@ -1,7 +1,7 @@
 """The ceiling of simulated mice: what a perfect model reaches against the simulated scorer.
 
-`python benches/mouse_ceiling.py` compares the stages that made the signals with what the scorer
-wrote down, and writes benches/results/mouse_ceiling.json and .md. No signal is made.
+`python benches/mouse_ceiling.py` compares the true stages with the simulated scoring, and
+writes benches/results/mouse_ceiling.json and .md. No signals are simulated.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def day(animal: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     rng = np.random.default_rng([provenance.HELD_OUT_SEED, animal])
     truth = architecture.simulate_codes(rng, SECONDS, traits.draw_traits(rng).habits)
     artefacts = scorer.draw_artefacts(rng, truth)
-    found = {}
+    confusions = {}
     for name, seconds in EPOCH_SECONDS.items():
         written = scorer.score(rng, truth, artefacts, seconds).stages
         scored = written >= 0
-        known = architecture.majority(truth, seconds)
-        found[name] = metrics.confusion(written[scored], known[scored], 3)
-    return truth, found
+        true_stages = architecture.majority(truth, seconds)
+        confusions[name] = metrics.confusion(written[scored], true_stages[scored], 3)
+    return truth, confusions
 
 
 def main() -> None:

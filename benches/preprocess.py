@@ -21,11 +21,11 @@ import numpy as np
 
 from instruments import provenance
 from sleeptools import native, store
-from sleeptools.commands import preprocess
-from sleeptools.datasets import Source, sleep_edf
+from sleeptools.datasets import RecordingFiles, sleep_edf
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.preprocessing import presets
+from sleeptools.preprocessing import epoching, presets
+from sleeptools.preprocessing.recording_epochs import write_recording_epochs
 from sleeptools.recording import montage
 from sleeptools.recording.recording import Recording, Signal
 
@@ -69,28 +69,28 @@ def settings(labels: list[str]) -> presets.Preset:
     values = {"name": "b", "data_set": "sleep-edf", "sample_rate": 100, "montage": labels}
     step = {"do": "band-pass", "low_hz": BAND[0], "high_hz": BAND[1]}
     values |= {"trim": {"rule": "none"}, "processing": [step]}
-    return presets.resolve(values, where="bench")
+    return presets.resolve(values, source="bench")
 
 
-def ours(source: Source, labels: list[str], out: Path) -> Callable[[], object]:
+def ours(source: RecordingFiles, labels: list[str], out: Path) -> Callable[[], object]:
     preset = settings(labels)
 
     def run() -> object:
         recording = sleep_edf.read(source)
         assert recording.hypnogram is not None
-        chosen = montage.pick(recording, preset.montage)
-        onset = 30.0 * np.arange(len(recording.hypnogram))
-        return preprocess._signals(preset, recording.id, chosen, onset, out)[0]
+        signals = montage.pick(recording, preset.montage)
+        onsets = 30.0 * np.arange(len(recording.hypnogram))
+        return epoching.cut_epochs(preset, recording.id, signals, onsets, out)[0]
 
     return run
 
 
-def written(source: Source, labels: list[str], out: Path) -> Callable[[], object]:
+def written(source: RecordingFiles, labels: list[str], out: Path) -> Callable[[], object]:
     preset, path = settings(labels), out / f"{source.id}.safetensors"
-    return lambda: preprocess._write_epochs(preset, sleep_edf.read(source), path, {})
+    return lambda: write_recording_epochs(preset, sleep_edf.read(source), path, {})
 
 
-def mne(source: Source, labels: list[str], method: str) -> Callable[[], object]:
+def mne(source: RecordingFiles, labels: list[str], method: str) -> Callable[[], object]:
     import mne as library
 
     library.set_log_level("ERROR")
@@ -109,28 +109,28 @@ def mne(source: Source, labels: list[str], method: str) -> Callable[[], object]:
 
 
 def in_turn(ways: dict[str, Callable[[], object]]) -> dict[str, dict[str, float]]:
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for turn in range(TURNS + 1):
         for name, run in ways.items():
             begun, busy = time.perf_counter(), time.process_time()
             run()
             if turn:  # the first warms up: imports, the file's cache
-                taken[name].append((time.perf_counter() - begun, time.process_time() - busy))
+                seconds[name].append((time.perf_counter() - begun, time.process_time() - busy))
     return {
         name: {
             "wall": statistics.median(w for w, _ in t),
             "cpu": statistics.median(c for _, c in t),
         }
-        for name, t in taken.items()
+        for name, t in seconds.items()
     }
 
 
 def agree(ways: dict[str, Callable[[], object]]) -> list[float]:
     """Compare with MNE's Butterworth 5 minutes from the ends: RMS of the difference, uV."""
-    found, wanted = ways["sleeptools"](), ways["MNE, the same Butterworth"]()
-    assert isinstance(found, np.ndarray)
-    assert isinstance(wanted, np.ndarray)
-    difference = (found - wanted)[10:-10]
+    epochs, mne_epochs = ways["sleeptools"](), ways["MNE, the same Butterworth"]()
+    assert isinstance(epochs, np.ndarray)
+    assert isinstance(mne_epochs, np.ndarray)
+    difference = (epochs - mne_epochs)[10:-10]
     return [float(x) for x in np.sqrt(np.mean(difference.astype(float) ** 2, (0, 2)))]
 
 
@@ -144,22 +144,22 @@ def measure(root: Path, title: str) -> dict[str, object]:
         "MNE, its default FIR": mne(source, labels, "fir"),
         "MNE, the same Butterworth": mne(source, labels, "iir"),
     }
-    found = in_turn(ways)
-    return {"case": title, "difference": agree(ways), "seconds": found}
+    seconds = in_turn(ways)
+    return {"case": title, "difference": agree(ways), "seconds": seconds}
 
 
-def report(found: dict[str, object]) -> str:
+def report(results: dict[str, object]) -> str:
     lines = [
         "# Raw night to epochs, against MNE",
         "",
-        f"One core, {found['variant']}, {found['machine']}, {found['commit']}; one process, in "
-        f"turn, medians of {found['turns']}; load {found['load']:.2f} at the start. Epochs "
+        f"One core, {results['variant']}, {results['machine']}, {results['commit']}; one process, "
+        f"in turn, medians of {results['turns']}; load {results['load']:.2f} at the start. Epochs "
         "in memory, where it does not say otherwise. Ratio: processor time against ours.",
         "",
         "| night | | wall, s | processor, s | ratio |",
         "|---|---|---|---|---|",
     ]
-    for row in found["rows"]:  # type: ignore[attr-defined]
+    for row in results["rows"]:  # type: ignore[attr-defined]
         base = row["seconds"]["sleeptools"]["cpu"]
         lines += [
             f"| {row['case']} | {name} | {t['wall']:.2f} | {t['cpu']:.2f} | {t['cpu'] / base:.1f} |"
@@ -173,7 +173,7 @@ def main() -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(Path(folder), title) for title in CASES]
-    found = {
+    results = {
         "machine": provenance.machine("numpy", "scipy", "mne"),
         "variant": native.variant(),
         "commit": provenance.commit(),
@@ -181,9 +181,9 @@ def main() -> None:
         "turns": TURNS,
         "rows": rows,
     }
-    store.write_json(RESULTS / "preprocess.json", found)
-    store.write_text(RESULTS / "preprocess.md", report(found))
-    print(report(found))
+    store.write_json(RESULTS / "preprocess.json", results)
+    store.write_text(RESULTS / "preprocess.md", report(results))
+    print(report(results))
     for row in rows:
         print(row["case"], "difference to MNE's Butterworth, uV RMS:", row["difference"])
 

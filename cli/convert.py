@@ -54,11 +54,11 @@ def command(
             settings=config,
             jobs=jobs,
         )
-    lacking = store.read_manifest(recordings, RECORDINGS_KIND)["absent"]
-    if lacking:
+    missing = store.read_manifest(recordings, RECORDINGS_KIND)["absent"]
+    if missing:
         talk(
-            f"not in {raw}, though the data set lists them: {plural(len(lacking), 'recording')}, "
-            f"such as {lacking[0]}"
+            f"not in {raw}, though the data set lists them: {plural(len(missing), 'recording')}, "
+            f"such as {missing[0]}"
         )
     preset = dataset if dataset in presets.names() else "PRESET.toml"
     talk(f"{recordings}: done; next: sleeptools preprocess {preset} {recordings}")

@@ -13,7 +13,7 @@ import typer
 from ._console import console, line, plural, talk
 
 if TYPE_CHECKING:
-    from sleeptools.datasets.download.transfer import Progress, Show, Wanted
+    from sleeptools.datasets.download.transfer import FetchProgress, OnProgress, RemoteFile
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def command(
     dataset: Annotated[
-        str, typer.Argument(help="sleep-edf; for the other data sets, how to get them is told.")
+        str, typer.Argument(help="sleep-edf; for another data set, how to obtain it is printed.")
     ],
     dest: Annotated[Path, typer.Argument(help="Folder to write.")],
     subset: Annotated[
@@ -34,7 +34,8 @@ def command(
     base_url: Annotated[
         str | None,
         typer.Option(
-            "--base-url", help="Of a mirror with the publisher's layout.  [default: PhysioNet's]"
+            "--base-url",
+            help="Address of a mirror with the publisher's layout.  [default: PhysioNet's]",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 4,
@@ -44,7 +45,7 @@ def command(
     trust_sums: Annotated[
         bool,
         typer.Option(
-            "--trust-sums", help="Take the server's SHA256SUMS.txt though it is not the published."
+            "--trust-sums", help="Accept the server's SHA256SUMS.txt even if not the published one."
         ),
     ] = False,
 ) -> None:
@@ -65,22 +66,22 @@ def command(
     talk(f"{dest}: done; next: sleeptools preprocess {dataset} {dest}")
 
 
-def _list(files: list[Wanted]) -> None:
-    """Print a line per file: bytes, what of it is there, name."""
+def _list(files: list[RemoteFile]) -> None:
+    """Print a line per file: bytes, state of the local copy, name."""
     from sleeptools.datasets.download.transfer import DONE
 
     for f in files:
         typer.echo(f"{'-' if f.size is None else f.size}\t{f.state}\t{f.name}")
-    missing = [f for f in files if f.state != DONE]
-    sizes = [f.size for f in missing if f.size is not None]
-    text = f"to fetch: {plural(len(missing), 'file')} of {len(files)}, {sum(sizes) / 1e6:.1f} MB"
-    if len(sizes) < len(missing):
-        text += f" and {plural(len(missing) - len(sizes), 'file')} of unknown size"
-    talk(text)
+    to_fetch = [f for f in files if f.state != DONE]
+    sizes = [f.size for f in to_fetch if f.size is not None]
+    text = f"{plural(len(to_fetch), 'file')} of {len(files)}, {sum(sizes) / 1e6:.1f} MB"
+    if unknown := len(to_fetch) - len(sizes):
+        text += f" and {plural(unknown, 'file')} of unknown size"
+    talk(f"to fetch: {text}")
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Show]:
+def _progress() -> Iterator[OnProgress]:
     """Show a bar with bytes, speed and time left in a terminal, a line per file elsewhere."""
     if not sys.stderr.isatty():
         yield lambda p: None if p.step is None else talk(line(p.step))
@@ -99,11 +100,11 @@ def _progress() -> Iterator[Show]:
     with progress.Progress(*columns, console=stderr, speed_estimate_period=minute) as bar:
         task = bar.add_task("fetching", total=None)
 
-        def show(p: Progress) -> None:
+        def show(p: FetchProgress) -> None:
             if p.step is not None:
                 bar.console.print(line(p.step), markup=False)
                 count = f"{p.step.number}/{p.step.total} files"
                 bar.update(task, description=count)
-            bar.update(task, completed=p.have, total=p.total)
+            bar.update(task, completed=p.received, total=p.total)
 
         yield show

@@ -36,7 +36,7 @@ def command(
     scorer: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Which scorer is the truth, where several scored; others go along."
+            min=1, help="Whose scoring counts, where several scored; the others are kept beside it."
         ),
     ] = None,
     subset: Annotated[
@@ -70,16 +70,16 @@ def command(
 def _show(folder: Path) -> None:
     from sleeptools.preprocessing.epochs import open_epochs
 
-    data = open_epochs(folder)
-    facts = data.manifest
+    epochs = open_epochs(folder)
+    facts = epochs.manifest
     rows = [[name, "kept", n] for name, n in facts["counts"].items()]
     rows += [[name, "dropped", n] for name, n in facts["excluded"].items()]
     emit_table("Epochs", ["stage or reason", "", "epochs"], rows)
-    simulated = "simulated " if data.simulated else ""
-    recordings = plural(len(data.files), f"{simulated}recording")
-    for name, reason in facts["failed"].items():
-        talk(f"left out: {name}: {reason}")
+    simulated = "simulated " if epochs.simulated else ""
+    recordings = plural(len(epochs.files), f"{simulated}recording")
+    for name, why in facts["failed"].items():
+        talk(f"left out: {name}: {why}")
     talk(
-        f"{folder}: {plural(len(data), 'epoch')} of {recordings}, "
-        f"{plural(len(data.subjects), 'subject')}"
+        f"{folder}: {plural(len(epochs), 'epoch')} of {recordings}, "
+        f"{plural(len(epochs.subjects), 'subject')}"
     )

@@ -50,6 +50,6 @@ def command(
             hours=hours,
             seed=seed,
             subset=subset,
-            progress=on_progress,
+            on_progress=on_progress,
         )
     talk(f"{out}: {plural(subjects * nights, 'simulated recording')}")

@@ -1,4 +1,4 @@
-"""`convert`: raw files of a data set to recordings, each signal as stored and at its own rate."""
+"""`convert`: raw files of a data set to recordings, each signal at its own sample rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from sleeptools import datasets, registry, store
-from sleeptools.datasets import Source
+from sleeptools.datasets import RecordingFiles
 from sleeptools.datasets.simulation import true_stages
 from sleeptools.recording.recording import (
     RECORDING_KIND,
@@ -26,8 +26,7 @@ from sleeptools.recording.recording import (
 )
 from sleeptools.store import batch
 
-KIND = RECORDINGS_KIND
-VERSION = 1
+FOLDER_VERSION = 1
 ENDS = (before_fact(1), past_fact(1), "epochs past the labels")
 
 
@@ -35,14 +34,14 @@ def convert(
     dataset: str,
     raw: Path,
     recordings: Path,
-    progress: batch.OnProgress = batch.ignore,
+    on_progress: batch.OnProgress = batch.ignore,
     *,
     allow_truncated: bool = False,
     subset: str | None = None,
     settings: Path | None = None,
     jobs: int = 1,
 ) -> Path:
-    """Convert every recording of a data set below `raw`; what is done already is skipped.
+    """Convert every recording of a data set below `raw`; finished recordings are skipped.
 
     Parameters
     ----------
@@ -52,66 +51,70 @@ def convert(
         Folder of raw files; never written to.
     recordings
         Folder to write: index.parquet, manifest.json and a file per recording.
-    progress
-        Told after every recording.
+    on_progress
+        Called after every recording.
     allow_truncated
-        Take the whole records of files that are cut short; what was taken is noted.
+        Read the complete data records of files that are cut short, and note their number.
     subset
-        Convert only a subset that the data set names, for example "20".
+        Only the recordings of a subset that the data set names, for example "20"; None for all.
     settings
-        What the files of the data set `edf` are called; `raw`/edf.toml if left out.
+        File that names the files of the data set `edf`; `raw`/edf.toml if left out.
     jobs
-        How many recordings at a time, each in a process.
+        Number of worker processes, each with one recording at a time.
 
     Raises
     ------
     DataError
-        If `raw` holds none of the data set's files; at the end, if any recording failed.
+        If `raw` holds none of the data set's files, or, after all others are done, if any recording
+        failed.
     UsageError
         If the two folders are the same.
     OutputError
-        If `recordings` holds recordings of other files.
+        If `recordings` holds recordings that `raw` does not.
     """
     module = registry.load("datasets", dataset)
     sources = datasets.find_recordings(module, raw, subset=subset, settings=settings)
-    batch.refuse_mixing(raw, recordings, KIND, [s.id for s in sources])
-    lacking = datasets.absent(module, raw, sources, subset)
-    manifest = store.Manifest(KIND, VERSION, {"subset": subset, "absent": lacking})
-    known = store.listed_hashes(recordings, KIND)
+    batch.refuse_mixing(raw, recordings, RECORDINGS_KIND, [s.id for s in sources])
+    missing = datasets.absent_recordings(module, raw, sources, subset)
+    manifest = store.Manifest(
+        RECORDINGS_KIND, FOLDER_VERSION, {"subset": subset, "absent": missing}
+    )
+    hashes = store.listed_hashes(recordings, RECORDINGS_KIND)
     reader = partial(module.read, allow_truncated=allow_truncated)
-    read = partial(true_stages.reading, reader, raw)
+    read = partial(true_stages.read_recording, reader, raw)
     with store.lock(recordings):
-        items = [(s.id, partial(_convert_one, read, s, recordings, known)) for s in sources]
-        outcome = batch.run(items, recordings, progress, jobs=jobs)
+        items = [(s.id, partial(_convert_one, read, s, recordings, hashes)) for s in sources]
+        outcome = batch.run(items, recordings, on_progress, jobs=jobs)
         if outcome.rows:
-            _finish(recordings, manifest, module, outcome)
+            _write_index(recordings, manifest, module, outcome)
     outcome.raise_failures(recordings)
     return recordings
 
 
 def _convert_one(
-    read: Callable[[Source], Recording],
-    source: Source,
+    read: Callable[[RecordingFiles], Recording],
+    source: RecordingFiles,
     folder: Path,
-    known: Mapping[str, str],
+    hashes: Mapping[str, str],
 ) -> tuple[dict[str, Any], str]:
     path = folder / f"{source.id}.safetensors"
-    done = batch.state(path, known, lambda: _is_of(path, source))
-    if done != batch.DONE:
+    state = batch.state(path, hashes, lambda: _is_current(path, source))
+    if state != batch.DONE:
         recording = read(source)
         usable = {n: s for n, s in recording.signals.items() if math.isfinite(s.gain)}
         inputs = {name: store.fingerprint(f) for name, f in source.inputs.items()}
         write_recording(path, replace(recording, signals=usable), inputs)
     recording = read_recording(path)
     text = f"{len(recording.signals)} signals, {recording.seconds / 3600:.1f} h"
-    notes = [text, done, str(recording.facts.get("notes", ""))]
+    notes = [text, state, str(recording.facts.get("notes", ""))]
     return _row(recording, path), "; ".join(n for n in notes if n)
 
 
-def _is_of(path: Path, source: Source) -> bool:
-    known = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION).facts["inputs"]
-    return set(known) == set(source.inputs) and all(
-        store.unchanged(f, known[name]) for name, f in source.inputs.items()
+def _is_current(path: Path, source: RecordingFiles) -> bool:
+    """Return whether a recording was converted from the present files."""
+    fingerprints = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION).facts["inputs"]
+    return set(fingerprints) == set(source.inputs) and all(
+        store.unchanged(f, fingerprints[name]) for name, f in source.inputs.items()
     )
 
 
@@ -134,7 +137,7 @@ def _row(recording: Recording, path: Path) -> dict[str, Any]:
 
 
 def _ends(recording: Recording) -> dict[str, int]:
-    """Count what the first scoring and the signals have beyond each other, in epochs."""
+    """Count the epochs of the first hypnogram outside the signals, and those of signals past it."""
     scoring = recording.hypnogram
     beyond = 0.0
     if scoring is not None:
@@ -144,7 +147,7 @@ def _ends(recording: Recording) -> dict[str, int]:
     return {name: int(count) for name, count in zip(ENDS, counts, strict=True)}
 
 
-def _finish(
+def _write_index(
     folder: Path, manifest: store.Manifest, module: ModuleType, outcome: batch.Outcome
 ) -> None:
     import polars as pl

@@ -1,7 +1,7 @@
-"""`fetch`: a data set's files from their publisher, several at a time, each with its sum checked.
+"""`fetch`: download a data set from its publisher, every file checked by its SHA-256.
 
-The publisher's list of sums comes first and stays in the folder: it says which files there are. Its
-own sum is known to the data set, so that a mirror need not be trusted.
+The publisher's list of sums comes first and stays in the folder: it names the data set's files. The
+data set's module knows the list's own SHA-256, so that a mirror need not be trusted.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ from urllib.parse import quote
 
 from sleeptools import datasets, registry, store
 from sleeptools.datasets.download import http, transfer
-from sleeptools.datasets.download.http import Patience
-from sleeptools.datasets.download.transfer import DONE, Show, Wanted
+from sleeptools.datasets.download.http import RetryPolicy
+from sleeptools.datasets.download.transfer import DONE, OnProgress, RemoteFile
 from sleeptools.errors import DataError, UnavailableError
 from sleeptools.store import workers
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where the files come from.
+    """The server that the files come from.
 
     Parameters
     ----------
     base_url
-        Of a mirror with the publisher's layout; the publisher's own if left out.
+        Address of a mirror with the publisher's layout; the publisher's own if left out.
     trust_sums
-        Take its list of sums although it is not the published one.
+        Accept the server's list of sums even if it is not the published one.
+    policy
+        When to try a request again, and when to give up.
     """
 
     base_url: str | None = None
     trust_sums: bool = False
-    patience: Patience = field(default_factory=Patience)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 def plan(
@@ -46,21 +48,21 @@ def plan(
     *,
     subset: str | None = None,
     jobs: int = 4,
-) -> list[Wanted]:
-    """Tell what `fetch` would fetch, and how long each file is where that is known.
+) -> list[RemoteFile]:
+    """List the files that `fetch` would download, with their state and size; write nothing.
 
-    Writes nothing; parameters and errors as `fetch`.
+    Parameters and errors are those of `fetch`.
     """
     server = server or Server()
     address, files, _ = _source(dataset, dest, server, subset)
 
-    def sized(wanted: Wanted) -> Wanted:
-        found = transfer.look(wanted, dest)
-        if found.state == DONE:
-            return replace(found, size=(dest / wanted.name).stat().st_size)
-        with contextlib.suppress(DataError):  # fetch itself will say so
-            return replace(found, size=http.size(address + quote(found.name), server.patience))
-        return found
+    def sized(file: RemoteFile) -> RemoteFile:
+        local = transfer.check_local_file(file, dest)
+        if local.state == DONE:
+            return replace(local, size=(dest / file.name).stat().st_size)
+        with contextlib.suppress(DataError):  # `fetch` reports it
+            return replace(local, size=http.fetch_size(address + quote(local.name), server.policy))
+        return local
 
     pool = ThreadPoolExecutor(jobs)
     try:
@@ -73,64 +75,66 @@ def fetch(
     dataset: str,
     dest: Path,
     server: Server | None = None,
-    show: Show = transfer.ignore,
+    on_progress: OnProgress = transfer.ignore_progress,
     *,
     subset: str | None = None,
     jobs: int = 4,
 ) -> Path:
-    """Fetch a data set's files; what is there and right is skipped, what was begun is continued.
+    """Download a data set; finished files are skipped, partial ones are continued.
 
     Parameters
     ----------
     dataset
-        One that has an address, for example "sleep-edf".
+        Name of a data set that has an address, for example "sleep-edf".
     dest
         Folder to write, in the publisher's layout.
     server
-        The publisher's if left out.
-    show
-        Told about every piece, in this thread.
+        Where the files come from; the publisher if left out.
+    on_progress
+        Called after every piece and at the end of every file, in this thread.
     subset
-        Only what this subset needs, for example "20".
+        Only the files that this subset needs, for example "20"; all if left out.
     jobs
-        Files at a time.
+        Number of files at a time.
 
     Raises
     ------
     UnavailableError
-        If the data set cannot be had by a command, or the server cannot be reached.
+        If the data set has no address, or the server cannot be reached.
     DataError
-        If the list of sums is not the published one; at the end, if any file failed.
+        If the list of sums is not the published one, or, after all others, if any file failed.
     StorageError, OutputError
         If the disk is full, or `dest` cannot be written.
     Stopped
-        At a stop signal; what has come is kept.
+        At a stop signal; what has been received is kept.
     """
     server = server or Server()
     with workers.stoppable():
         address, files, sums = _source(dataset, dest, server, subset)
         with store.lock(dest):
             store.write_text(dest / datasets.SUMS, sums)
-            outcome = transfer.run(files, address, dest, server.patience, show, jobs=jobs)
+            outcome = transfer.fetch_files(
+                files, address, dest, server.policy, on_progress, jobs=jobs
+            )
             outcome.write_failures(dest)
     outcome.raise_failures(dest)
     return dest
 
 
-# --- what there is --------------------------------------------------------------------------------
+# --- the files of a data set ----------------------------------------------------------------------
 
 
 def how_to_get(dataset: str) -> str:
-    """Tell how a person gets a data set that no command can fetch; empty for one that it can."""
+    """Return how to obtain a data set by hand; empty for one that `fetch` can download."""
     return str(getattr(registry.load("datasets", dataset), "HOW_TO_GET", ""))
 
 
 def _source(
     dataset: str, dest: Path, server: Server, subset: str | None
-) -> tuple[str, list[Wanted], str]:
-    """Give the address, the files there, and the text of the list that names them."""
+) -> tuple[str, list[RemoteFile], str]:
+    """Return the address, the files below it, and the text of the list that names them."""
     module = registry.load("datasets", dataset)
-    datasets.in_subset(module, "", subset)  # raises for one that there is not
+    datasets.in_subset(module, "", subset)  # raises for an unknown subset
     if not hasattr(module, "ADDRESS"):
         raise UnavailableError(
             f"{dataset} cannot be fetched by a command",
@@ -138,16 +142,16 @@ def _source(
         )
     address = http.check_address(server.base_url or module.ADDRESS)
     sums = _sums(module.SUMS_SHA256, address, dest, server)
-    return address, _wanted(module, sums, subset), sums
+    return address, _remote_files(module, sums, subset), sums
 
 
 def _sums(published: str, address: str, dest: Path, server: Server) -> str:
-    """Get the publisher's list of sums: the folder's own if it is the published one."""
-    there = dest / datasets.SUMS
-    if not server.trust_sums and there.is_file() and store.sha256(there) == published:
-        return there.read_text()
+    """Return the publisher's list of sums; the folder's own copy if it is the published one."""
+    path = dest / datasets.SUMS
+    if not server.trust_sums and path.is_file() and store.sha256(path) == published:
+        return path.read_text()
     url = address + datasets.SUMS
-    data = http.read(url, server.patience)
+    data = http.fetch_bytes(url, server.policy)
     if not server.trust_sums and hashlib.sha256(data).hexdigest() != published:
         raise DataError(
             f"{url}: is not the list that the publisher gives out (SHA-256 {published})",
@@ -156,12 +160,12 @@ def _sums(published: str, address: str, dest: Path, server: Server) -> str:
     return data.decode(errors="replace")
 
 
-def _wanted(module: ModuleType, sums: str, subset: str | None) -> list[Wanted]:
-    found = datasets.read_sums(sums, datasets.SUMS)
-    for name in found:
+def _remote_files(module: ModuleType, sums: str, subset: str | None) -> list[RemoteFile]:
+    digests = datasets.read_sums(sums, datasets.SUMS)
+    for name in digests:
         if PurePosixPath(name).is_absolute() or {"..", "."} & set(name.split("/")):
             raise DataError(f"{datasets.SUMS}: {name!r} would be written outside of the folder")
-    names = module.published(found, subset)
+    names = module.published(digests, subset)
     if not names:
         raise DataError(f"{datasets.SUMS}: names no files of the subset {subset!r}")
-    return [Wanted(name, found[name]) for name in names]
+    return [RemoteFile(name, digests[name]) for name in names]

@@ -1,7 +1,6 @@
 """`preprocess`: recordings to epochs, by a preset: montage, rate, and which epochs are kept.
 
-The order of dropping and trimming decides how many wake epochs a data set has, and with them every
-published figure; both orders in use are here, and what each dropped is counted.
+The work on one recording is `preprocessing.recording_epochs`; here are the folder and its batch.
 """
 
 from __future__ import annotations
@@ -12,30 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sleeptools import datasets, registry, store
 from sleeptools.datasets.simulation import true_stages
 from sleeptools.errors import DataError, OutputError
-from sleeptools.preprocessing import epoching, presets
-from sleeptools.preprocessing.epochs import (
-    EPOCHS_KIND,
-    EPOCHS_VERSION,
-    EpochFile,
-    read_epoch_file,
-    write_epoch_file,
+from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.epochs import EPOCHS_KIND, EPOCHS_VERSION, read_epoch_file
+from sleeptools.preprocessing.recording_epochs import (
+    index_row,
+    read_made_by,
+    write_recording_epochs,
 )
-from sleeptools.preprocessing.trimming import select_epochs
-from sleeptools.recording import montage
-from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import (
-    RECORDINGS_KIND,
-    SUBJECT_FACTS,
-    Recording,
-    before_fact,
-    past_fact,
-    read_recording,
-)
+from sleeptools.recording.recording import RECORDINGS_KIND, Recording, read_recording
 from sleeptools.store import batch
 
 
@@ -43,61 +29,61 @@ def preprocess(
     preset: presets.Preset,
     recordings: Path,
     out: Path,
-    progress: batch.OnProgress = batch.ignore,
+    on_progress: batch.OnProgress = batch.ignore,
     *,
     subset: str | None = None,
     jobs: int = 1,
 ) -> Path:
-    """Make epochs of every recording; what is done already is skipped.
+    """Make epochs of every recording of a folder; finished recordings are skipped.
 
     Parameters
     ----------
     preset
-        See `presets.load`.
+        Montage, sample rate, steps and trimming rule; see `presets.load`.
     recordings
         A folder that `convert` wrote, or the data set's raw folder, converted on the fly.
     out
         Folder to write: epochs.toml, index.parquet, manifest.json and a file per recording.
-    progress
-        Told after every recording.
+    on_progress
+        Called after every recording.
     subset
-        Take only a subset that the preset's data set names, for example "20".
+        Only the recordings of a subset that the data set names, for example "20"; None for all.
     jobs
-        How many recordings at a time, each in a process.
+        Number of worker processes, each with one recording at a time.
 
     Raises
     ------
     DataError
-        If there are no recordings, or at the end, if any failed.
+        If there are no recordings, or, after all others are done, if any recording failed.
     OutputError
         If `out` holds epochs of another preset.
     """
     store.need(recordings, "folder")
-    readers, lost = _readers(preset, recordings, subset)
-    _refuse_other(preset, out)
+    readers, failed = _readers(preset, recordings, subset)
+    _refuse_other_preset(preset, out)
     batch.refuse_mixing(recordings, out, EPOCHS_KIND, readers)
     manifest = store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, {"subset": subset})
-    known = store.listed_hashes(out, EPOCHS_KIND)
+    hashes = store.listed_hashes(out, EPOCHS_KIND)
     with store.lock(out):
         items = [
-            (n, partial(_one, preset, r, out / f"{n}.safetensors", known))
+            (n, partial(_preprocess_one, preset, r, out / f"{n}.safetensors", hashes))
             for n, r in readers.items()
         ]
-        outcome = batch.run(items, out, progress, jobs=jobs)
+        outcome = batch.run(items, out, on_progress, jobs=jobs)
         if outcome.rows:
-            _finish(preset, out, manifest, outcome, lost)
+            _write_index(preset, out, manifest, outcome, failed)
     outcome.raise_failures(out)
     return out
 
 
-def _refuse_other(preset: presets.Preset, out: Path) -> None:
+def _refuse_other_preset(preset: presets.Preset, out: Path) -> None:
     path = out / "epochs.toml"
     if not path.exists():
         return
-    there = presets.resolve(store.read_toml(path), where=str(path))
-    found, wanted = there.model_dump(mode="json"), preset.model_dump(mode="json")
+    stored_preset = presets.resolve(store.read_toml(path), source=str(path))
+    stored, settings = stored_preset.model_dump(mode="json"), preset.model_dump(mode="json")
     differences = [
-        f"{k}: {found.get(k)} there, {v} now" for k, v in wanted.items() if found.get(k) != v
+        f"{k}: {stored.get(k)} there, {v} now" for k, v in settings.items() if stored.get(k) != v
     ]
     if differences:
         raise OutputError(
@@ -113,7 +99,7 @@ Reader = tuple[Mapping[str, Path], Callable[[], Recording]]
 def _readers(
     preset: presets.Preset, folder: Path, subset: str | None
 ) -> tuple[dict[str, Reader], dict[str, str]]:
-    """Find the recordings, and those that were lost on the way here."""
+    """Find the recordings, and why others of the folder could not be converted."""
     module = registry.load("datasets", preset.data_set)
     if (folder / "index.parquet").exists():
         facts = store.read_manifest(folder, RECORDINGS_KIND)
@@ -121,128 +107,45 @@ def _readers(
         if not names:
             raise DataError(f"{folder}: holds no recordings of the subset {subset!r}")
         paths = {name: folder / f"{name}.safetensors" for name in names}
-        lost = {n: w for n, w in facts["failed"].items() if datasets.in_subset(module, n, subset)}
-        return {n: ({p.name: p}, partial(read_recording, p)) for n, p in paths.items()}, lost
+        failed = {n: w for n, w in facts["failed"].items() if datasets.in_subset(module, n, subset)}
+        return {n: ({p.name: p}, partial(read_recording, p)) for n, p in paths.items()}, failed
     if any(folder.glob("*.safetensors")):
         raise DataError(
             f"{folder}: holds recordings but no index",
             hint="'sleeptools convert' was interrupted: run it again",
         )
     sources = datasets.find_recordings(module, folder, subset=subset)
-    read = partial(true_stages.reading, module.read, folder)
+    read = partial(true_stages.read_recording, module.read, folder)
     return {s.id: (s.inputs, partial(read, s)) for s in sources}, {}
 
 
-def _one(
-    preset: presets.Preset, reader: Reader, path: Path, known: Mapping[str, str]
+def _preprocess_one(
+    preset: presets.Preset, reader: Reader, path: Path, hashes: Mapping[str, str]
 ) -> tuple[dict[str, Any], str]:
     files, read = reader
     stats = {name: file.stat() for name, file in files.items()}
     inputs = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
     made_by: dict[str, Any] = {"inputs": inputs, "preset": preset.model_dump(mode="json")}
-    done = batch.state(path, known, lambda: _made_by(path) == made_by)
-    if done != batch.DONE:
-        _write_epochs(preset, read(), path, made_by)
-    row = _row(read_epoch_file(path), preset)
+    state = batch.state(path, hashes, lambda: read_made_by(path) == made_by)
+    if state != batch.DONE:
+        write_recording_epochs(preset, read(), path, made_by)
+    row = index_row(read_epoch_file(path), preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
     texts = [
         f"{row['epochs']} epochs kept",
         f"dropped: {dropped}" if dropped else "",
-        done,
+        state,
         f"warning: {row['warnings']}" if row["warnings"] else "",
     ]
     return row, "; ".join(t for t in texts if t)
 
 
-def _made_by(path: Path) -> dict[str, Any]:
-    """Read what a file was made by; what an older version did not write has its default."""
-    found: dict[str, Any] = read_epoch_file(path).facts["made_by"]
-    preset = presets.resolve(found["preset"], where=str(path))
-    return found | {"preset": preset.model_dump(mode="json")}
-
-
-def _write_epochs(
-    preset: presets.Preset, recording: Recording, path: Path, made_by: dict[str, Any]
-) -> None:
-    truth, others = _scorings(preset, recording)
-    chosen = montage.pick(recording, preset.montage, preset.assume_unit)
-    seconds = epoching.scorable_seconds(preset, chosen)
-    scoring = truth.clipped(seconds)
-    past = int(recording.facts.get(past_fact(preset.scorer), 0)) + len(truth) - len(scoring)
-    scoring = scoring.padded(seconds)
-    kept, excluded = select_epochs(scoring, preset.trim, past)
-    excluded["before the signals"] = int(recording.facts.get(before_fact(preset.scorer), 0))
-    excluded["past the signals"] = past
-    if len(kept) == 0:
-        raise DataError(f"{recording.id}: no scored epochs")
-    onset = np.asarray(scoring.onset + kept * preset.epoch_seconds, np.float64)
-    values, warnings = epoching.cut_epochs(preset, recording.id, chosen, onset, path.parent)
-    write_epoch_file(
-        path,
-        signals=values,
-        stages=scoring.stages[kept],
-        onset=onset,
-        hypnogram=scoring.stages,
-        others={number: other.stages_at(onset) for number, other in others.items()},
-        facts={
-            "recording": recording.id,
-            "subject": recording.subject,
-            "night": recording.night,
-            "hypnogram_onset": scoring.onset,
-            "scorer": scoring.scorer,
-            "excluded": excluded,
-            "others": {number: other.scorer for number, other in others.items()},
-            "simulated": bool(recording.facts.get("simulated", False)),
-            "made_by": made_by,
-            **{k: recording.facts.get(k) for k in SUBJECT_FACTS},
-            "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
-            "warnings": warnings,
-        },
-    )
-
-
-def _scorings(
-    preset: presets.Preset, recording: Recording
-) -> tuple[Hypnogram, dict[int, Hypnogram]]:
-    """Take the scorer who is the truth, and the others by number."""
-    found = dict(enumerate(recording.scorings, start=1))
-    if preset.scorer not in found:
-        raise DataError(
-            f"{recording.id}: has no hypnogram of scorer {preset.scorer}",
-            hint=f"scorers: {', '.join(map(str, found)) or 'none'}",
-        )
-    for scoring in found.values():
-        if scoring.names != preset.stages or scoring.epoch_seconds != preset.epoch_seconds:
-            raise DataError(
-                f"{recording.id}: scored in {', '.join(scoring.names)} per "
-                f"{scoring.epoch_seconds:g} s; the preset wants {', '.join(preset.stages)} per "
-                f"{preset.epoch_seconds:g} s"
-            )
-    return found.pop(preset.scorer), found
-
-
-def _row(file: EpochFile, preset: presets.Preset) -> dict[str, Any]:
-    per_stage = np.bincount(file.stages, minlength=len(preset.stages))
-    return {
-        "recording": file.recording,
-        "subject": file.subject,
-        "night": file.night,
-        "epochs": len(file),
-        "simulated": bool(file.facts["simulated"]),
-        "scorer": file.facts["scorer"],
-        **{k: file.facts[k] for k in SUBJECT_FACTS},
-        "excluded": file.facts["excluded"],
-        "warnings": "; ".join(file.facts.get("warnings", [])),
-        **{name: int(n) for name, n in zip(preset.stages, per_stage, strict=True)},
-    }
-
-
-def _finish(
+def _write_index(
     preset: presets.Preset,
     out: Path,
     manifest: store.Manifest,
     outcome: batch.Outcome,
-    lost: Mapping[str, str],
+    failed: Mapping[str, str],
 ) -> None:
     import polars as pl
 
@@ -266,7 +169,7 @@ def _finish(
         "counts": {name: sum(r[name] for r in rows) for name in preset.stages},
         "excluded": dict(excluded),
         "simulated": any(r["simulated"] for r in rows),
-        "failed": {**lost, **outcome.failures},
+        "failed": {**failed, **outcome.failures},
         "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
     }
     names = [f"{r['recording']}.safetensors" for r in rows]

@@ -97,7 +97,7 @@ def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
     settings = facts["preprocessing"].get("preset")
     if not isinstance(settings, dict):
         raise DataError(f"{model}: does not say how its signals were preprocessed")
-    return presets.resolve(settings, where=str(model / "config.json"))
+    return presets.resolve(settings, source=str(model / "config.json"))
 
 
 def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:

@@ -1,26 +1,24 @@
-"""`simulate`: files shaped like a real data set's, from a physiological model of the night.
+"""`simulate`: raw files in the layout of a real data set, from a physiological model of the night.
 
-Nothing recorded from a person is in them; every file and manifest says that it is simulated.
+They contain nothing recorded from a person; every file and manifest says that it is simulated.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from sleeptools import registry, store
-from sleeptools.datasets import Planned
-from sleeptools.datasets.simulation import mouse, night, true_stages
+from sleeptools.datasets import PlannedRecording
+from sleeptools.datasets.simulation import true_stages
+from sleeptools.datasets.simulation.recordings import simulate_recording
 from sleeptools.errors import OutputError, UsageError
 from sleeptools.store import batch
 
-KIND = "sleeptools-simulated"
-VERSION = 1
+SIMULATION_KIND = "sleeptools-simulated"
+SIMULATION_VERSION = 1
 SETTINGS = "simulation.toml"
 HOURS = (0.5, 24.0)
 
@@ -34,40 +32,42 @@ def simulate(
     hours: float | None = None,
     seed: int = 0,
     subset: str | None = None,
-    progress: batch.OnProgress = batch.ignore,
+    on_progress: batch.OnProgress = batch.ignore,
 ) -> Path:
     """Write simulated raw files of a data set.
 
     Parameters
     ----------
     dataset
-        One that has a `plan`, for example "sleep-edf".
+        Name of a data set that can be simulated, for example "sleep-edf".
     out
         Folder to write.
     subjects, nights
-        How many subjects, and nights of each; as many as the data set has.
+        Number of subjects, and of nights of each; at most as many as the data set has.
     hours
-        Length of a recording, 0.5 to 24 h; left out, as long as the real set's.
+        Length of a recording, 0.5 to 24 h; as in the real data set if left out.
     seed
-        The same seed gives the same files.
+        Seed of the simulation, 0 or more; the same seed gives the same files.
     subset
-        Which of the data set's subsets, for example "telemetry".
+        One of the data set's subsets, for example "telemetry".
+    on_progress
+        Called after every recording.
 
     Raises
     ------
     UsageError
         For a data set without a simulator, or numbers out of range.
     OutputError
-        If `out` holds a simulation with other settings.
+        If `out` holds a simulation with other settings, or other files.
     """
     module = _module(dataset)
     if not hasattr(module, "plan"):
-        known = [n for n in registry.names("datasets") if hasattr(_module(n), "plan")]
+        simulated = [n for n in registry.names("datasets") if hasattr(_module(n), "plan")]
         raise UsageError(
-            f"data set {dataset!r} cannot be simulated", hint=f"there are: {', '.join(known)}"
+            f"data set {dataset!r} cannot be simulated", hint=f"there are: {', '.join(simulated)}"
         )
-    _check(hours, seed)
-    planned: list[Planned] = module.plan(subjects, nights, subset)
+    _check_numbers(hours, seed)
+    planned: list[PlannedRecording] = module.plan(subjects, nights, subset)
     settings = {
         "data_set": dataset,
         "subjects": subjects,
@@ -78,12 +78,14 @@ def simulate(
     }
     if _is_done(out, settings):
         return out
-    manifest = store.Manifest(KIND, VERSION, {"simulated": True, **settings})
+    manifest = store.Manifest(SIMULATION_KIND, SIMULATION_VERSION, {"simulated": True, **settings})
     fresh = not (out / "manifest.json").exists()  # else something in it is damaged
     with store.lock(out):
-        _begin(out, settings)
-        items = [(p.id, partial(_one, module, p, hours, seed, out, skip=fresh)) for p in planned]
-        outcome = batch.run(items, out, progress)
+        _write_settings(out, settings)
+        items = [
+            (p.id, partial(_simulate_one, module, p, hours, seed, out, skip=fresh)) for p in planned
+        ]
+        outcome = batch.run(items, out, on_progress)
         manifest.write(out, [out / SETTINGS, *(p for row in outcome.rows for p in row["files"])])
     outcome.raise_failures(out)
     return out
@@ -93,7 +95,7 @@ def _module(dataset: str) -> ModuleType:
     return registry.load("datasets", dataset)
 
 
-def _check(hours: float | None, seed: int) -> None:
+def _check_numbers(hours: float | None, seed: int) -> None:
     if hours is not None and not HOURS[0] <= hours <= HOURS[1]:
         raise UsageError(f"`hours={hours:g}`; expected {HOURS[0]:g} to {HOURS[1]:g}")
     if seed < 0:
@@ -101,18 +103,18 @@ def _check(hours: float | None, seed: int) -> None:
 
 
 def _is_done(out: Path, settings: dict[str, Any]) -> bool:
-    """Tell whether the same simulation is there; refuse a folder that holds anything else."""
-    held = [p.name for p in out.iterdir() if p.name[0] != "."] if out.is_dir() else []
-    if not held:
+    """Return whether the same simulation is finished; refuse a folder that holds anything else."""
+    names = [p.name for p in out.iterdir() if p.name[0] != "."] if out.is_dir() else []
+    if not names:
         return False
-    if SETTINGS not in held:
+    if SETTINGS not in names:
         raise OutputError(
-            f"{out}: holds files that are not of a simulation, such as {sorted(held)[0]}",
+            f"{out}: holds files that are not of a simulation, such as {sorted(names)[0]}",
             hint="give a folder of its own",
         )
-    found = store.read_toml(out / SETTINGS)
+    stored = store.read_toml(out / SETTINGS)
     different = [
-        f"{k}: {found.get(k)} there, {v} now" for k, v in settings.items() if found.get(k) != v
+        f"{k}: {stored.get(k)} there, {v} now" for k, v in settings.items() if stored.get(k) != v
     ]
     if different:
         raise OutputError(
@@ -122,42 +124,29 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
     return (out / "manifest.json").exists() and not store.verify(out)
 
 
-def _begin(out: Path, settings: dict[str, Any]) -> None:
-    """Say what is to be made before the first file stands there."""
-    known = {k: v for k, v in settings.items() if v is not None}
-    store.write_toml(out / SETTINGS, {"format": KIND, "version": VERSION, **known})
-
-
-def _one(
-    module: ModuleType, planned: Planned, hours: float | None, seed: int, out: Path, *, skip: bool
-) -> tuple[dict[str, Any], str]:
-    there = [*(out / name for name in planned.files), true_stages.path(out, planned.id)]
-    if skip and all(path.exists() for path in there):  # each was written whole
-        return {"files": there}, "as before"
-    made = _night(planned, hours or planned.hours, seed)
-    recording = replace(made.recording, id=planned.id, subject=planned.subject, night=planned.night)
-    paths = module.write(recording, out, made.events)
-    assert made.recording.hypnogram is not None
-    truth = replace(made.recording.hypnogram, stages=made.truth, reasons=np.empty(0, np.int8))
-    paths = [*paths, true_stages.write(out, planned.id, truth)]
-    return {"files": paths}, f"{recording.seconds / 3600:.1f} h"
-
-
-def _night(planned: Planned, hours: float | None, seed: int) -> night.SimulatedNight:
-    if planned.animal == "mouse":
-        return mouse.simulate_night(
-            planned.person,
-            planned.night,
-            channels=planned.channels,
-            epoch_seconds=planned.epoch_seconds,
-            hours=hours,
-            seed=seed,
-        )
-    return night.simulate_night(
-        planned.person,
-        planned.night,
-        hours=hours,
-        seed=seed,
-        channels=planned.channels,
-        scorers=planned.scorers,
+def _write_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Write the settings before the first file."""
+    given_settings = {k: v for k, v in settings.items() if v is not None}
+    store.write_toml(
+        out / SETTINGS, {"format": SIMULATION_KIND, "version": SIMULATION_VERSION, **given_settings}
     )
+
+
+def _simulate_one(
+    module: ModuleType,
+    planned: PlannedRecording,
+    hours: float | None,
+    seed: int,
+    out: Path,
+    *,
+    skip: bool,
+) -> tuple[dict[str, Any], str]:
+    expected = [*(out / name for name in planned.files), true_stages.path_of(out, planned.id)]
+    if skip and all(path.exists() for path in expected):  # no file exists in part
+        return {"files": expected}, "as before"
+    simulated = simulate_recording(planned, hours=hours, seed=seed)
+    paths = [
+        *module.write(simulated.recording, out, simulated.events),
+        true_stages.write(out, planned.id, simulated.true_hypnogram()),
+    ]
+    return {"files": paths}, f"{simulated.recording.seconds / 3600:.1f} h"

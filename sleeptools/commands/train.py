@@ -199,7 +199,9 @@ class _Clock:
         self.since = time.monotonic()
         self.trained = 0
         passes = plan.recipe.passes
-        self.left = sum(passes * len(t.fold.numbers("train", plan.data.of)) for t in pending)
+        self.left = sum(
+            passes * len(t.fold.numbers("train", plan.data.numbers_of)) for t in pending
+        )
 
     def follow(self, training: Training) -> None:
         """Report on this training from now on."""

@@ -1,11 +1,11 @@
 """Data sets, one module each: how their files are named and paired, and what their labels mean.
 
-A data set module has `CITATION` (how to cite it, with its licence), `PATTERN` (for messages),
-`find(root)` and `read(source)`; and, where it has them, `SUBSETS` (name to what a recording's id
-must be) and `absent(root, sources)` (recordings that the set's own list has and the folder has
-not). What can be simulated has `plan(subjects, nights, subset)` and `write(recording, root,
-events)`. What can be fetched has `ADDRESS`, `SUMS_SHA256` and `published(names, subset)`; any other
-set says in `HOW_TO_GET` how a person gets it.
+A data set module has `CITATION` (how to cite it, with its licence), `PATTERN` (its file names, for
+messages), `find(root)` and `read(source)`; and, where it has them, `SUBSETS` (a test of a
+recording's id by name of the subset) and `absent(root, sources)` (recordings that the set's own
+list names and the folder lacks). A set that can be simulated has `plan(subjects, nights, subset)`
+and `write(recording, root, events)`. A set that can be fetched has `ADDRESS`, `SUMS_SHA256` and
+`published(names, subset)`; any other set says in `HOW_TO_GET` how a person obtains it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sleeptools import store
 from sleeptools.errors import DataError, UsageError
 
 SUMS = "SHA256SUMS.txt"
-SUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S.*?)\s*")
+SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S.*?)\s*")
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordingFiles:
     """The files of one recording, found but not yet read.
 
     Parameters
@@ -33,9 +33,9 @@ class Source:
     id, subject, night
         As in `Recording`.
     files
-        Signals first, then hypnograms, then tables and settings that say more about it.
+        Signals first, then hypnograms, then tables and settings about the recording.
     problem
-        Why it cannot be read although it is there, or empty.
+        Why the recording cannot be read although files of it exist; empty if it can.
     """
 
     id: str
@@ -46,27 +46,29 @@ class Source:
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """The files by name; two of one name by their folder's name too."""
-        times = Counter(f.name for f in set(self.files))
+        """The files by name, or by folder and name where two have one name."""
+        count = Counter(f.name for f in set(self.files))
         return {
-            (f.name if times[f.name] == 1 else f"{f.parent.name}/{f.name}"): f for f in self.files
+            (f.name if count[f.name] == 1 else f"{f.parent.name}/{f.name}"): f for f in self.files
         }
 
 
 @dataclass(frozen=True)
-class Channel:
-    """A signal that a simulated recording has.
+class SimulatedChannel:
+    """A signal of a simulated recording.
 
     Parameters
     ----------
     label
-        As the data set's files name it.
+        Label in the data set's files.
     source
-        What of the simulated body it shows, by the names that `simulate.night` gives.
+        Name of the simulated signal that is recorded, as in `simulation.night`.
     sample_rate
-        Hz.
+        Sample rate, Hz.
     low, high
         Range that the recorder clips to, in `unit`.
+    unit
+        Physical unit.
     """
 
     label: str
@@ -78,7 +80,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRecording:
     """A recording to simulate.
 
     Parameters
@@ -86,26 +88,26 @@ class Planned:
     id, subject, night
         As in `Recording`.
     person
-        Number of the simulated person, 0 or more.
+        Number of the simulated person or animal, 0 or more; it decides how they sleep.
     channels
-        What is recorded.
+        The signals that are recorded.
     files
-        What `write` will write, relative to the root.
+        Files that `write` will write, relative to the root.
     scorers
-        How many scored it.
+        Number of scorers.
     hours
-        How long such a recording is, h; None for about 22 h with a day around the night.
+        Usual length of such a recording, h; None for about 22 h, a night and the day around it.
     animal
         "human" or "mouse".
     epoch_seconds
-        Of the scoring, s.
+        Length of a scored epoch, s.
     """
 
     id: str
     subject: str
     night: int
     person: int
-    channels: tuple[Channel, ...]
+    channels: tuple[SimulatedChannel, ...]
     files: tuple[str, ...]
     scorers: int = 1
     hours: float | None = None
@@ -115,39 +117,43 @@ class Planned:
 
 def find_recordings(
     module: ModuleType, root: Path, *, subset: str | None = None, settings: Path | None = None
-) -> list[Source]:
+) -> list[RecordingFiles]:
     """Find a data set's recordings, or those of a subset.
 
     Parameters
     ----------
+    module
+        The data set's module.
+    root
+        Folder of raw files.
     subset
-        One of the module's `SUBSETS`.
+        One of the module's `SUBSETS`; None for all recordings.
     settings
-        File that says what the files are called, for the data set `edf`.
+        File that names the recordings' files, for the data set `edf`.
 
     Raises
     ------
     UsageError
         For a subset or settings that the data set does not have.
     DataError
-        If there are none.
+        If there are no recordings, or two with the same id.
     """
     name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
     if settings is not None and not hasattr(module, "SETTINGS"):
-        raise UsageError(f"`config` is for the data set edf; the files of {name} are known")
-    found: list[Source] = module.find(root, settings) if settings else module.find(root)
-    times = Counter(s.id for s in found)
-    if twice := next((s for s in found if times[s.id] > 1), None):
-        places = ", ".join(str(s.files[0]) for s in found if s.id == twice.id)
-        raise DataError(f"{root}: two recordings would be called {twice.id}: {places}")
-    kept = [s for s in found if in_subset(module, s.id, subset)]
-    if not kept:
+        raise UsageError(f"`config` is for the data set edf; the file names of {name} are fixed")
+    sources: list[RecordingFiles] = module.find(root, settings) if settings else module.find(root)
+    count = Counter(s.id for s in sources)
+    if duplicate := next((s for s in sources if count[s.id] > 1), None):
+        paths = ", ".join(str(s.files[0]) for s in sources if s.id == duplicate.id)
+        raise DataError(f"{root}: two recordings would be called {duplicate.id}: {paths}")
+    selected = [s for s in sources if in_subset(module, s.id, subset)]
+    if not selected:
         raise DataError(f"{root}: holds no recordings of the subset {subset!r} of {name}")
-    return kept
+    return selected
 
 
 def in_subset(module: ModuleType, id_: str, subset: str | None) -> bool:
-    """Tell whether a recording belongs to a subset; every one belongs to None.
+    """Return whether a recording, by its id, belongs to a subset; every one belongs to None.
 
     Raises
     ------
@@ -156,28 +162,42 @@ def in_subset(module: ModuleType, id_: str, subset: str | None) -> bool:
     """
     if subset is None:
         return True
-    known = getattr(module, "SUBSETS", {})
-    if subset not in known:
-        raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(known) or 'none'}")
-    return bool(known[subset](id_))
+    subsets = getattr(module, "SUBSETS", {})
+    if subset not in subsets:
+        raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(subsets) or 'none'}")
+    return bool(subsets[subset](id_))
 
 
-def absent(module: ModuleType, root: Path, sources: list[Source], subset: str | None) -> list[str]:
-    """Name the recordings that the set's own list has and `root` has not."""
+def absent_recordings(
+    module: ModuleType, root: Path, sources: list[RecordingFiles], subset: str | None
+) -> list[str]:
+    """Return the recordings that the data set's own list names and `root` lacks, by id."""
     if not hasattr(module, "absent"):
         return []
-    lacking: list[str] = module.absent(root, sources)
-    return [name for name in lacking if in_subset(module, name, subset)]
+    names: list[str] = module.absent(root, sources)
+    return [name for name in names if in_subset(module, name, subset)]
 
 
-def beside(root: Path, name: str) -> Path | None:
-    """Find a table of the whole set: in the folder, in one above it, or in one below."""
-    places = [root / name, root.parent / name, *sorted(root.glob(f"*/{name}"))]
-    return next((p for p in places if p.is_file()), None)
+def find_table(root: Path, name: str) -> Path | None:
+    """Find a table of the whole data set: in the folder, the folder above it, or one below."""
+    candidates = [root / name, root.parent / name, *sorted(root.glob(f"*/{name}"))]
+    return next((p for p in candidates if p.is_file()), None)
 
 
-def read_sums(text: str, where: str) -> dict[str, str]:
-    """Read a publisher's list of SHA-256 sums: from the file's name to its sum.
+def read_sums(text: str, list_name: str) -> dict[str, str]:
+    """Read a publisher's list of SHA-256 sums.
+
+    Parameters
+    ----------
+    text
+        The list, a sum and a file name per line.
+    list_name
+        Name of the list, for messages.
+
+    Returns
+    -------
+    sums
+        SHA-256 in hexadecimal by file name.
 
     Raises
     ------
@@ -188,28 +208,28 @@ def read_sums(text: str, where: str) -> dict[str, str]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        if not (match := SUM_LINE.fullmatch(line)):
+        if not (match := SUMS_LINE.fullmatch(line)):
             raise DataError(
-                f"{where}: line {number} is {line[:60]!r}; expected a SHA-256 and a file's name"
+                f"{list_name}: line {number} is {line[:60]!r}; expected a SHA-256 and a file's name"
             )
         sums[match[2]] = match[1].lower()
     return sums
 
 
-def check_sums(source: Source) -> None:
-    """Compare the files of a source with the sums that its publisher gives, where they are known.
+def check_sums(source: RecordingFiles) -> None:
+    """Compare the files of a recording with the publisher's SHA-256 sums, where they are known.
 
     Raises
     ------
     DataError
-        If a file is not what was published.
+        If a file differs from the published one.
     """
-    wanted: Mapping[str, str] = {}
+    published: Mapping[str, str] = {}
     for table in (f for f in source.files if f.name == SUMS):
         sums = read_sums(table.read_text(), str(table))
-        wanted = {Path(name).name: digest for name, digest in sums.items()}
+        published = {Path(name).name: digest for name, digest in sums.items()}
     for path in source.files:
-        if path.name in wanted and store.sha256(path) != wanted[path.name]:
+        if path.name in published and store.sha256(path) != published[path.name]:
             raise DataError(
                 f"{path.name}: its SHA-256 is not the one in {SUMS}",
                 hint="it was cut or changed on the way here: fetch it again",
@@ -218,23 +238,23 @@ def check_sums(source: Source) -> None:
 
 def check_plan(
     subjects: int,
-    most: int,
+    max_subjects: int,
     nights: int,
-    most_nights: int,
+    max_nights: int,
     subset: str | None = None,
     subsets: Collection[str] = (),
 ) -> None:
-    """Refuse to simulate a subset that there is not, or more than its names have room for.
+    """Check the subset and the numbers of subjects and nights to simulate.
 
     Raises
     ------
     UsageError
-        Naming the option.
+        For an unknown subset, or a number that the data set's file names have no room for.
     """
     if subset is not None and subset not in subsets:
         raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(subsets) or 'none'}")
-    if not 1 <= subjects <= most:
-        raise UsageError(f"`subjects={subjects}`; expected 1 to {most}")
-    if not 1 <= nights <= most_nights:
-        one = "1" if most_nights == 1 else f"1 to {most_nights}"
-        raise UsageError(f"`nights={nights}`; expected {one}")
+    if not 1 <= subjects <= max_subjects:
+        raise UsageError(f"`subjects={subjects}`; expected 1 to {max_subjects}")
+    if not 1 <= nights <= max_nights:
+        allowed = "1" if max_nights == 1 else f"1 to {max_nights}"
+        raise UsageError(f"`nights={nights}`; expected {allowed}")

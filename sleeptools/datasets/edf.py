@@ -16,7 +16,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sleeptools import formats, store
-from sleeptools.datasets import Channel, Planned, Source, check_plan
+from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChannel, check_plan
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
@@ -34,13 +34,13 @@ These are your own files: EDF, EDF+ or BDF, a hypnogram beside each.
 PATTERN: Final = f"the files that {SETTINGS} names"
 TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
 TOKEN: Final = re.compile(r"\{(\w+)\}|(\*\*|\*)|([^{*]+|\{)")
-PARTS: Final = {"subject": r"[A-Za-z0-9][A-Za-z0-9._-]*?", "night": r"\d{1,6}"}
-LONGEST_ID: Final = 64  # letters: it becomes a file's name
+PLACEHOLDERS: Final = {"subject": r"[A-Za-z0-9][A-Za-z0-9._-]*?", "night": r"\d{1,6}"}
+LONGEST_ID: Final = 64  # letters: it becomes a file name
 Modality = Literal["eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event", "other"]
 
 
-class Renamed(BaseModel):
-    """One channel by a name of one's own."""
+class RenamedChannel(BaseModel):
+    """The signal that a channel of the user's own name stands for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     label: str
@@ -56,8 +56,8 @@ class Renamed(BaseModel):
         return unit
 
 
-class Settings(BaseModel):
-    """What edf.toml says; docs/edf.md explains every setting."""
+class EdfSettings(BaseModel):
+    """The settings of edf.toml; docs/edf.md explains each of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     signals: str
@@ -68,7 +68,7 @@ class Settings(BaseModel):
     stages: tuple[str, ...] = ()
     scheme: str = ""
     labels: dict[str, str] = {}
-    channels: dict[str, Renamed] = {}
+    channels: dict[str, RenamedChannel] = {}
 
     @field_validator("scheme")
     @classmethod
@@ -90,46 +90,48 @@ class Settings(BaseModel):
         return {k: {"label": v} if isinstance(v, str) else v for k, v in value.items()}
 
     @model_validator(mode="after")
-    def _labels_are_stages(self) -> Settings:
+    def _labels_are_stages(self) -> EdfSettings:
         for label, name in self.labels.items():
             if name not in (*self.names, *stages.REASONS[1:]):
-                known = ", ".join([*self.names, *stages.REASONS[1:]])
-                raise ValueError(f"labels: {label!r} is {name!r}, which is none of {known}")
+                allowed = ", ".join([*self.names, *stages.REASONS[1:]])
+                raise ValueError(f"labels: {label!r} is {name!r}, which is none of {allowed}")
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The stage list; people's if neither it nor a scheme is given."""
+        """Stage names: those given, or else the scheme's, or else the human ones."""
         return self.stages or (
             label_schemes.label_scheme(self.scheme).names if self.scheme else stages.HUMAN_STAGES
         )
 
     def meaning(self) -> label_schemes.Scheme | str | None:
-        """Say what labels mean: the scheme's, with those of one's own and the stages' names."""
+        """Return what labels mean: the scheme, completed by the settings' own labels and stages."""
         if not self.labels and not self.stages:
             return self.scheme or None
-        known = label_schemes.label_scheme(self.scheme).labels if self.scheme else {}
-        own = {name: name for name in self.names}
-        return label_schemes.Scheme(self.names, {**known, **own, **self.labels})
+        scheme_labels = label_schemes.label_scheme(self.scheme).labels if self.scheme else {}
+        stage_names = {name: name for name in self.names}
+        return label_schemes.Scheme(self.names, {**scheme_labels, **stage_names, **self.labels})
 
 
 # --- finding --------------------------------------------------------------------------------------
 
 
-def find(root: Path, settings: Path | None = None) -> list[Source]:
+def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
     """Find every recording that the settings name, sorted.
 
     Parameters
     ----------
+    root
+        Folder of files.
     settings
-        File to read instead of `root`/edf.toml.
+        File of settings, `root`/edf.toml if left out.
 
     Raises
     ------
     MissingInputError
-        If there is no such folder, or no settings; the hint shows some to begin with.
+        If there is no such folder, or no settings; the hint shows how to begin.
     DataError
-        If the settings are wrong, or no file is named as they say.
+        If the settings are invalid, or no file is named as they say.
     """
     path = settings or store.need(root, "folder") / SETTINGS
     if not path.is_file():
@@ -137,76 +139,81 @@ def find(root: Path, settings: Path | None = None) -> list[Source]:
             f"{path}: no such file; it says what the files of {root} are called",
             hint=f"begin with: printf '{TEMPLATE}' > {path}; all settings: docs/edf.md",
         )
-    chosen = load(path)
+    patterns = load_settings(path)
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-    hypnograms = [_matching(pattern, names, path) for pattern in chosen.hypnograms]
-    others = [p for p in chosen.hypnograms if p != chosen.signals]  # or they stand in the signals
-    taken = {n for p in others for files in _matching(p, names, path).values() for n in files}
-    signals = _matching(chosen.signals, (n for n in names if n not in taken), path)
+    hypnograms = [_matching(pattern, names, path) for pattern in patterns.hypnograms]
+    scored = {
+        name
+        for pattern, groups in zip(patterns.hypnograms, hypnograms, strict=True)
+        if pattern != patterns.signals  # else the hypnogram is in the file of the signals
+        for files in groups.values()
+        for name in files
+    }
+    signals = _matching(patterns.signals, (n for n in names if n not in scored), path)
     if not signals:
         raise DataError(
-            f"{root}: no file is named {chosen.signals!r}",
+            f"{root}: no file is named {patterns.signals!r}",
             hint=f"signals in {path.name} names them; there are: {', '.join(names[:6])}",
         )
     return [_source(root, key, signals[key], hypnograms, path) for key in sorted(signals)]
 
 
-def load(path: Path) -> Settings:
-    """Read settings.
+def load_settings(path: Path) -> EdfSettings:
+    """Read settings from a file like edf.toml.
 
     Raises
     ------
     DataError
-        For an unknown, missing or impossible setting, naming it and those that there are.
+        For an unknown, missing or invalid setting; the message lists all settings.
     """
     try:
-        return Settings(**store.read_toml(path))
+        return EdfSettings(**store.read_toml(path))
     except ValidationError as e:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
         raise DataError(
-            f"{path}: {problems}", hint=f"there are: {', '.join(Settings.model_fields)}"
+            f"{path}: {problems}", hint=f"there are: {', '.join(EdfSettings.model_fields)}"
         ) from e
 
 
 Key = tuple[str, str]
-"""Subject and night, the latter empty where a pattern has none."""
+"""Subject and night; the night is empty where a pattern has none."""
 
 
 def _matching(pattern: str, names: Iterable[str], path: Path) -> dict[Key, list[str]]:
-    """Group the files that are named like a pattern."""
+    """Return the files that match a pattern, by subject and night."""
     expression = _expression(pattern, path)
     groups: dict[Key, list[str]] = {}
     for name in names:
         if match := expression.fullmatch(name):
-            found = match.groupdict("")
-            groups.setdefault((found["subject"], found.get("night", "")), []).append(name)
+            fields = match.groupdict("")
+            groups.setdefault((fields["subject"], fields.get("night", "")), []).append(name)
     return groups
 
 
 def _expression(pattern: str, path: Path) -> re.Pattern[str]:
     """Turn "{subject}/*_{night}.edf" into a regular expression; * stays within a folder."""
-    text, seen = "", set()
-    for part, star, literal in TOKEN.findall(pattern):
+    text, names = "", set()
+    for field, star, literal in TOKEN.findall(pattern):
         if literal:
             text += re.escape(literal)
         elif star:
             text += ".*" if star == "**" else "[^/]*"
-        elif part not in PARTS:
+        elif field not in PLACEHOLDERS:
             raise DataError(
-                f"{path}: unknown part {{{part}}} in {pattern!r}",
-                hint=f"there are: {', '.join(f'{{{p}}}' for p in PARTS)}, * and **",
+                f"{path}: unknown part {{{field}}} in {pattern!r}",
+                hint=f"there are: {', '.join(f'{{{p}}}' for p in PLACEHOLDERS)}, * and **",
             )
         else:
-            text += f"(?P={part})" if part in seen else f"(?P<{part}>{PARTS[part]})"
-            seen.add(part)
-    if "subject" not in seen:
+            text += f"(?P={field})" if field in names else f"(?P<{field}>{PLACEHOLDERS[field]})"
+            names.add(field)
+    if "subject" not in names:
         raise DataError(f"{path}: {pattern!r} does not say where {{subject}} stands")
     return re.compile(text)
 
 
 def _source(
     root: Path, key: Key, signals: list[str], hypnograms: Sequence[dict[Key, list[str]]], path: Path
-) -> Source:
+) -> RecordingFiles:
     subject, night = key
     id_ = f"{subject}-{night}" if night else subject
     scored = [groups.get(key) or groups.get((subject, ""), []) for groups in hypnograms]
@@ -220,48 +227,52 @@ def _source(
         problem = f"its name has more than {LONGEST_ID} letters"
     names = [signals[0], *(files[0] for files in scored if files)]
     problem = f"{id_}: {problem}" if problem else ""
-    return Source(id_, subject, int(night or 1), (*(root / n for n in names), path), problem)
+    return RecordingFiles(
+        id_, subject, int(night or 1), (*(root / n for n in names), path), problem
+    )
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """Read one recording with its hypnograms, cut to the length of the signals.
 
     Parameters
     ----------
+    source
+        The recording's files, from `find`.
     allow_truncated
-        Take the whole records of a file that is cut short.
+        Read the complete data records of a file that is cut short.
 
     Raises
     ------
     DataError
-        If a file is damaged, a channel is not there, a label is unknown, or a hypnogram covers
-        less of the signals than the settings demand.
+        If a file is damaged, a channel is missing, a label is unknown, or a hypnogram covers less
+        of the signals than the settings require.
     """
     if source.problem:
         raise DataError(source.problem)
     path, *scored, settings_path = source.files
-    settings = load(settings_path)
-    recording = edf.read(path, allow_truncated=allow_truncated)
-    signals = _renamed(recording, settings, path.name)
+    settings = load_settings(settings_path)
+    stored = edf.read(path, allow_truncated=allow_truncated)
+    signals = _renamed(stored, settings, path.name)
     scorings = [
-        _scoring(file, recording, settings, number) for number, file in enumerate(scored, start=1)
+        _scoring(file, stored, settings, number) for number, file in enumerate(scored, start=1)
     ]
-    found = replace(
-        recording,
+    recording = replace(
+        stored,
         id=source.id,
         subject=source.subject,
         night=source.night,
         signals=signals,
-        facts={**recording.facts, "data_set": "edf"},
+        facts={**stored.facts, "data_set": "edf"},
     )
-    return found.scored(scorings)
+    return recording.scored(scorings)
 
 
-def _renamed(recording: Recording, settings: Settings, name: str) -> dict[str, Signal]:
-    """Give the signals the names of the settings; those that are not named keep their own."""
+def _renamed(recording: Recording, settings: EdfSettings, name: str) -> dict[str, Signal]:
+    """Rename the signals as the settings say; the others keep their labels."""
     new: dict[str, str] = {}
     signals = dict(recording.signals)
     for label, channel in settings.channels.items():
@@ -272,13 +283,13 @@ def _renamed(recording: Recording, settings: Settings, name: str) -> dict[str, S
             )
         new[channel.label] = label
         signals[channel.label] = _scaled(signals[channel.label], channel, name)
-    found = {new.get(n, n): replace(s, label=new.get(n, n)) for n, s in signals.items()}
-    if len(found) < len(signals):
+    renamed = {new.get(n, n): replace(s, label=new.get(n, n)) for n, s in signals.items()}
+    if len(renamed) < len(signals):
         raise DataError(f"{name}: two signals of one name after {SETTINGS} has named them")
-    return found
+    return renamed
 
 
-def _scaled(signal: Signal, channel: Renamed, name: str) -> Signal:
+def _scaled(signal: Signal, channel: RenamedChannel, name: str) -> Signal:
     if channel.unit:
         if signal.unit:
             raise DataError(
@@ -294,22 +305,22 @@ def _scaled(signal: Signal, channel: Renamed, name: str) -> Signal:
     )
 
 
-def _scoring(path: Path, recording: Recording, settings: Settings, number: int) -> Hypnogram:
-    """Read one scorer's hypnogram and put it where it belongs in the recording."""
-    found = formats.read_hypnogram(
+def _scoring(path: Path, recording: Recording, settings: EdfSettings, number: int) -> Hypnogram:
+    """Read one scorer's hypnogram and place it in the recording by the clock, or at its start."""
+    hypnogram = formats.read_hypnogram(
         path, scheme=settings.meaning(), epoch_seconds=settings.epoch_seconds
     )
-    if settings.align == "clock" and found.begin and recording.start:
-        found = found.placed(recording.start)
-    inside = found.clipped(recording.seconds)
+    if settings.align == "clock" and hypnogram.begin and recording.start:
+        hypnogram = hypnogram.placed(recording.start)
+    inside = hypnogram.clipped(recording.seconds)
     covered = len(inside) * inside.epoch_seconds / recording.seconds
     if covered < settings.least_overlap or not len(inside):
         raise DataError(
-            f"{path.name}: covers {covered:.0%} of the signals, from {found.onset:g} s on",
+            f"{path.name}: covers {covered:.0%} of the signals, from {hypnogram.onset:g} s on",
             hint='align = "start" in edf.toml passes over the times of day; least_overlap is '
             f"{settings.least_overlap:g}",
         )
-    return replace(found, scorer=found.scorer or f"scorer {number}")
+    return replace(hypnogram, scorer=hypnogram.scorer or f"scorer {number}")
 
 
 # --- an example, simulated ------------------------------------------------------------------------
@@ -325,10 +336,10 @@ WORDS: Final = {
     "movement": "moving",
 }
 CHANNELS: Final = (
-    Channel("Front", "EEG Fpz-Cz", RATE, -500.0, 500.0),
-    Channel("Back", "EEG Pz-Oz", RATE, -500.0, 500.0),
-    Channel("Eyes", "EOG horizontal", RATE, -1000.0, 1000.0),
-    Channel("Jaw", "EMG chin", RATE, -500.0, 500.0),
+    SimulatedChannel("Front", "EEG Fpz-Cz", RATE, -500.0, 500.0),
+    SimulatedChannel("Back", "EEG Pz-Oz", RATE, -500.0, 500.0),
+    SimulatedChannel("Eyes", "EOG horizontal", RATE, -1000.0, 1000.0),
+    SimulatedChannel("Jaw", "EMG chin", RATE, -500.0, 500.0),
 )
 EXAMPLE: Final = {
     "signals": "{subject}/night{night}.edf",
@@ -342,21 +353,21 @@ EXAMPLE: Final = {
         "EMG submental": {"label": "Jaw", "modality": "emg"},
     },
 }
-PERSONS: Final = 600  # other people than any other set's simulated
-MOST_SUBJECTS, MOST_NIGHTS = 99, 9
+PERSONS: Final = 600  # added to a number: persons of no other set
+MAX_SUBJECTS, MAX_NIGHTS = 99, 9
 
 
-def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
-    """Plan simulated nights as a laboratory might name them.
+def plan(subjects: int, nights: int, subset: str | None) -> list[PlannedRecording]:
+    """Plan simulated nights, with the file names that a laboratory might use.
 
     Raises
     ------
     UsageError
-        For too many of them, or a subset: there is none.
+        For more than 99 subjects or 9 nights, or a subset: there is none.
     """
-    check_plan(subjects, MOST_SUBJECTS, nights, MOST_NIGHTS, subset)
+    check_plan(subjects, MAX_SUBJECTS, nights, MAX_NIGHTS, subset)
     return [
-        Planned(
+        PlannedRecording(
             f"p{s:02d}-{n}", f"p{s:02d}", n, PERSONS + s, CHANNELS, _files(f"p{s:02d}", n), 2, 8
         )
         for s in range(1, subjects + 1)
@@ -370,12 +381,16 @@ def _files(subject: str, night: int) -> tuple[str, ...]:
 
 
 def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
-    """Write a recording, two scorings as EDF+ annotations, and the settings that read them.
+    """Write a recording, two hypnograms as EDF+ annotations, and the settings that read them.
 
     Parameters
     ----------
+    recording
+        A recording with the signals of `CHANNELS` and two hypnograms.
+    root
+        Folder to write.
     events
-        Not used: the scorings are written in words of their own.
+        Not used: the hypnograms are written with the labels of `WORDS`.
     """
     del events
     paths = tuple(root / name for name in _files(recording.subject, recording.night))

@@ -1,4 +1,4 @@
-"""ISRUC-Sleep: subgroup I (100 patients), II (8 patients, two nights), III (10 healthy people).
+"""ISRUC-Sleep: subgroup I (100 patients), II (8 patients, two nights), III (10 healthy adults).
 
 A recording's folder holds `N.rec` (EDF by content), and of each of two scorers `N_1.txt` (a digit
 per 30-s epoch: 0 W, 1 N1, 2 N2, 3 N3, 5 REM; a tail of blank lines) and the workbook `N_1.xlsx`
@@ -19,7 +19,13 @@ from typing import Final
 import numpy as np
 
 from sleeptools import store
-from sleeptools.datasets import Channel, Planned, Source, check_plan, spreadsheets
+from sleeptools.datasets import (
+    PlannedRecording,
+    RecordingFiles,
+    SimulatedChannel,
+    check_plan,
+    spreadsheets,
+)
 from sleeptools.errors import DataError
 from sleeptools.formats import edf, labels
 from sleeptools.formats.parsing import stage_labels
@@ -48,17 +54,17 @@ SUBJECTS: Final = {"I": 100, "II": 8, "III": 10}
 GROUP: Final = re.compile(
     r"(?:.*sub[-_ ]*group|.*isruc[-_ ]*s)[-_ ]*(I{1,3}|[123])(?:[-_ .].*)?", re.IGNORECASE
 )
-"""A folder's name that tells the subgroup, such as "subgroupIII", "ISRUC_S3" or "Subgroup_1"."""
+"""Folder names that give the subgroup, such as "subgroupIII", "ISRUC_S3" or "Subgroup_1"."""
 SCORERS: Final = (1, 2)
 SCHEME: Final = "isruc"
 EPOCH_SECONDS: Final = 30.0
-LEAST_OVERLAP: Final = 0.5  # of the signals that each hypnogram must cover
+LEAST_OVERLAP: Final = 0.5  # fraction of the signals that each hypnogram must cover
 
 
 # --- finding --------------------------------------------------------------------------------------
 
 
-def find(root: Path) -> list[Source]:
+def find(root: Path) -> list[RecordingFiles]:
     """Find every recording below a folder, by subgroup and number.
 
     Raises
@@ -66,8 +72,8 @@ def find(root: Path) -> list[Source]:
     MissingInputError
         If there is no such folder.
     DataError
-        If nothing in it is named like this data set's, its archives are still packed, or no
-        folder's name tells the subgroup.
+        If no file is named like this data set's, all archives are still packed, or no folder's
+        name gives the subgroup.
     """
     files = [p for p in store.need(root, "folder").rglob("*") if p.stem.isdecimal()]
     recorded = [p for p in files if p.suffix.lower() == ".rec"]
@@ -77,8 +83,8 @@ def find(root: Path) -> list[Source]:
         raise DataError(f"{packed[0]}: is still packed", hint=_unpack(packed[0]))
     if not recorded:
         raise DataError(f"{root}: holds no ISRUC recordings", hint=f"expected {PATTERN}")
-    found = [_source(p, root) for p in recorded] + [_packed(p) for p in packed]
-    return sorted(found, key=lambda s: s.id)
+    sources = [_source(p, root) for p in recorded] + [_packed(p) for p in packed]
+    return sorted(sources, key=lambda s: s.id)
 
 
 def _unpack(archive: Path) -> str:
@@ -89,7 +95,7 @@ def _unpack(archive: Path) -> str:
 
 
 def _group(folder: Path) -> str:
-    """Tell the subgroup from the name of a folder or of one around it."""
+    """Return the subgroup that the name of a folder, or of one around it, gives."""
     for name in (folder.name, *(p.name for p in folder.parents)):
         if match := GROUP.fullmatch(name):
             return match[1].upper() if match[1] in "IIIiii" else "I" * int(match[1])
@@ -99,113 +105,116 @@ def _group(folder: Path) -> str:
     )
 
 
-def _source(rec: Path, root: Path) -> Source:
+def _source(rec: Path, root: Path) -> RecordingFiles:
     folder = rec.parent
     group = _group(folder.resolve())
     night = int(rec.stem) if group == "II" else 1
-    near = (folder.parent.name, folder.name) if group == "II" else (folder.name,)
-    number = next((name for name in near if name.isdecimal()), rec.stem)
+    folders = (folder.parent.name, folder.name) if group == "II" else (folder.name,)
+    number = next((name for name in folders if name.isdecimal()), rec.stem)
     subject = f"{group}-{int(number):03d}"
     id_ = f"{subject}-{night}" if group == "II" else subject
     names = [f"{rec.stem}_{k}{end}" for k in SCORERS for end in (".txt", ".xlsx")]
-    labels = [folder / name for name in names if (folder / name).is_file()]
-    problem = "" if labels else f"{folder}: holds no {rec.stem}_1.txt or {rec.stem}_1.xlsx"
+    scorings = [folder / name for name in names if (folder / name).is_file()]
+    problem = "" if scorings else f"{folder}: holds no {rec.stem}_1.txt or {rec.stem}_1.xlsx"
     details = _details(root, group)
-    return Source(id_, subject, night, (rec, *labels, *details), problem)
+    return RecordingFiles(id_, subject, night, (rec, *scorings, *details), problem)
 
 
-def _packed(archive: Path) -> Source:
+def _packed(archive: Path) -> RecordingFiles:
     subject = f"{_group(archive.parent.resolve())}-{int(archive.stem):03d}"
-    return Source(subject, subject, 1, (archive,), f"{archive}: is still packed")
+    return RecordingFiles(subject, subject, 1, (archive,), f"{archive}: is still packed")
 
 
 def _details(root: Path, group: str) -> list[Path]:
     """Find the subgroup's table of subjects, as published or exported as .csv."""
     stem = f"Details_subgroup_{group}_Submission"
     for folder in (root, root.parent):
-        for place in (folder, folder / "Details"):
+        for directory in (folder, folder / "Details"):
             for end in (".xlsx", ".xls", ".csv"):
-                if (place / (stem + end)).is_file():
-                    return [place / (stem + end)]
+                if (directory / (stem + end)).is_file():
+                    return [directory / (stem + end)]
     return []
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """Read one recording with both scorers' hypnograms, cut to the length of the signals.
 
     Parameters
     ----------
+    source
+        The recording's files, from `find`.
     allow_truncated
-        Take the whole records of a file that is cut short.
+        Read the complete data records of a file that is cut short.
 
     Raises
     ------
     DataError
-        If a file is damaged, a label is unknown, or a scorer scored too little of the signals.
+        If a file is damaged, a label is unknown, or a hypnogram covers less than half of the
+        signals.
     """
     if source.problem:
         packed = source.files[0].suffix.lower() == ".rar"
         raise DataError(source.problem, hint=_unpack(source.files[0]) if packed else None)
-    recording = edf.read(source.files[0], allow_truncated=allow_truncated)
-    notes = [str(recording.facts["notes"])] if "notes" in recording.facts else []
-    scorings = [h for k in SCORERS if (h := _of_scorer(source, k, notes))]
+    signals = edf.read(source.files[0], allow_truncated=allow_truncated)
+    notes = [str(signals.facts["notes"])] if "notes" in signals.facts else []
+    scorings = [h for k in SCORERS if (h := _read_scorer(source, k, notes))]
     for scoring in scorings:
-        covered = len(scoring) * EPOCH_SECONDS / recording.seconds
+        covered = len(scoring) * EPOCH_SECONDS / signals.seconds
         if covered < LEAST_OVERLAP:
             raise DataError(f"{source.id}: {scoring.scorer} scored only {covered:.0%} of it")
-    more = {"data_set": "isruc", "scoring_rules": "AASM", "notes": "; ".join(notes)}
-    facts = {**recording.facts, **_subject(source), **{k: v for k, v in more.items() if v}}
-    found = replace(
-        recording, id=source.id, subject=source.subject, night=source.night, facts=facts
+    provenance = {"data_set": "isruc", "scoring_rules": "AASM", "notes": "; ".join(notes)}
+    facts = {**signals.facts, **_subject(source), **{k: v for k, v in provenance.items() if v}}
+    recording = replace(
+        signals, id=source.id, subject=source.subject, night=source.night, facts=facts
     )
-    return found.scored(scorings)
+    return recording.scored(scorings)
 
 
-def _of_scorer(source: Source, scorer: int, notes: list[str]) -> Hypnogram | None:
-    """Read what one scorer wrote; where the text and the workbook differ, say so."""
-    found = {f.suffix: f for f in source.files if f.stem.endswith(f"_{scorer}")}
-    if not found and scorer == 1:
+def _read_scorer(source: RecordingFiles, scorer: int, notes: list[str]) -> Hypnogram | None:
+    """Read one scorer's hypnogram; where the text and the workbook differ, note it."""
+    files = {f.suffix: f for f in source.files if f.stem.endswith(f"_{scorer}")}
+    if not files and scorer == 1:
         raise DataError(f"{source.id}: holds no scoring of scorer 1")
-    if not found:
+    if not files:
         notes.append(f"no scoring of scorer {scorer}")
         return None
-    if ".txt" not in found:
-        notes.append(f"scorer {scorer} is read from {found['.xlsx'].name}")
-        return _workbook(found[".xlsx"], scorer)
-    scoring = _text(found[".txt"], scorer)
-    if ".xlsx" in found:
-        notes += _differences(scoring, found[".xlsx"], scorer)
+    if ".txt" not in files:
+        notes.append(f"scorer {scorer} is read from {files['.xlsx'].name}")
+        return _workbook(files[".xlsx"], scorer)
+    scoring = _text(files[".txt"], scorer)
+    if ".xlsx" in files:
+        notes += _differences(scoring, files[".xlsx"], scorer)
     return scoring
 
 
 def _differences(scoring: Hypnogram, workbook: Path, scorer: int) -> list[str]:
     try:
-        other = _workbook(workbook, scorer)
+        second = _workbook(workbook, scorer)
     except DataError as e:
         return [str(e)]
-    shared = min(len(scoring), len(other))
-    count = int((scoring.stages[:shared] != other.stages[:shared]).sum())
+    shared = min(len(scoring), len(second))
+    count = int((scoring.stages[:shared] != second.stages[:shared]).sum())
     notes = [f"{workbook.name} differs in {count} of {shared} epochs"] if count else []
-    if len(other) != len(scoring):
-        notes.append(f"{workbook.name} has {len(other)} epochs, the text {len(scoring)}")
+    if len(second) != len(scoring):
+        notes.append(f"{workbook.name} has {len(second)} epochs, the text {len(scoring)}")
     return notes
 
 
 def _text(path: Path, scorer: int) -> Hypnogram:
-    """Read a digit per line; blank lines may stand at the end only, or they would shift labels."""
+    """Read a digit per line; blank lines, which would shift stages, are allowed at the end only."""
     scoring = labels.read_hypnogram(path, scheme=SCHEME, epoch_seconds=EPOCH_SECONDS)
     return replace(scoring, scorer=f"scorer {scorer}")
 
 
 def _workbook(path: Path, scorer: int) -> Hypnogram:
-    """Read epoch number and stage of each row; rows without a stage after the last are no epochs.
+    """Read a workbook's rows of epoch number and stage, up to the last row that has a stage.
 
-    A number that is left out is the next one; the headings, where there are any, are no number.
+    The row of headings and the epoch numbers are optional; a number must be that of its row.
     """
-    rows = spreadsheets.read(path)
+    rows = spreadsheets.read_table(path)
     rows = rows[1:] if rows and isinstance(rows[0][0], str) else rows
     pairs = [(row[0], str(row[1] or "")) for row in rows if len(row) > 1]
     while pairs and not pairs[-1][1]:
@@ -220,12 +229,12 @@ def _workbook(path: Path, scorer: int) -> Hypnogram:
     return replace(scoring, scorer=f"scorer {scorer}")
 
 
-def _subject(source: Source) -> dict[str, str | int]:
-    """Look the subject up in the subgroup's table: rows "8", or "8_Rec.1" in subgroup II."""
+def _subject(source: RecordingFiles) -> dict[str, str | int]:
+    """Look up age and sex in the subgroup's table, in row "8", or "8_Rec.1" in subgroup II."""
     facts: dict[str, str | int] = {}
     for path in (f for f in source.files if f.stem.startswith("Details_subgroup")):
-        rows = spreadsheets.read(path)
-        heads, (subject, age, sex) = spreadsheets.columns(
+        rows = spreadsheets.read_table(path)
+        heads, (subject, age, sex) = spreadsheets.find_columns(
             rows, "Subject", "Age", "Sex", source=path
         )
         for row in rows[heads + 1 :]:
@@ -243,7 +252,7 @@ def _subject(source: Source) -> dict[str, str | int]:
 # --- writing the same layout ----------------------------------------------------------------------
 
 HOURS: Final = 7.5  # about 890 epochs
-PERSONS: Final = {"I": 300, "II": 400, "III": 500}  # other people than any other set's simulated
+PERSONS: Final = {"I": 300, "II": 400, "III": 500}  # added to a number: persons of no other set
 RATE: Final = 200.0
 RANGE: Final = 3276.8  # uV; with 16 bits a step of 0.1 uV
 PAIRS: Final = {
@@ -260,25 +269,25 @@ PAIRS: Final = {
     "X3": "EMG leg",
 }
 CHANNELS: Final = tuple(
-    Channel(label, source, RATE, -RANGE, RANGE) for label, source in PAIRS.items()
+    SimulatedChannel(label, source, RATE, -RANGE, RANGE) for label, source in PAIRS.items()
 )
 WITH_A: Final = {*range(1, 11), 12, 15, 16, 18, 22, 24, 26}
 """Subjects of subgroup I, of 1 to 35, whose labels say A1/A2; the others say M1/M2."""
-WITHOUT_FRONTAL, UNREFERENCED = 8, 40  # of subgroup I
-MASTOIDS: Final = {"A1": "C3-A2", "A2": "C4-A1"}  # what stands in for a mastoid's own signal
+WITHOUT_FRONTAL, UNREFERENCED = 8, 40  # subjects of subgroup I
+MASTOIDS: Final = {"A1": "C3-A2", "A2": "C4-A1"}  # the signal that serves as a mastoid's own
 
 
-def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
-    """Plan a simulated subgroup; III if none is named.
+def plan(subjects: int, nights: int, subset: str | None) -> list[PlannedRecording]:
+    """Plan the recordings of a simulated subgroup; of III if none is named.
 
     Raises
     ------
     UsageError
-        For numbers that the subgroup has not.
+        For an unknown subgroup, or more subjects or nights than it has.
     """
     group = subset or "III"
-    most, most_nights = SUBJECTS.get(group, 0), 2 if group == "II" else 1
-    check_plan(subjects, most, nights, most_nights, subset, SUBJECTS)
+    max_subjects, max_nights = SUBJECTS.get(group, 0), 2 if group == "II" else 1
+    check_plan(subjects, max_subjects, nights, max_nights, subset, SUBJECTS)
     planned = []
     for number in range(1, subjects + 1):
         for night in range(1, nights + 1):
@@ -286,31 +295,34 @@ def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
             id_ = f"{subject}-{night}" if group == "II" else subject
             files = _files(group, number, night)
             person = PERSONS[group] + number
-            planned.append(Planned(id_, subject, night, person, CHANNELS, files, 2, HOURS))
+            planned.append(PlannedRecording(id_, subject, night, person, CHANNELS, files, 2, HOURS))
     return planned
 
 
 def _files(group: str, number: int, night: int) -> tuple[str, ...]:
     stem = str(night) if group == "II" else str(number)
     folder = f"subgroup{group}/{number}" + (f"/{night}" if group == "II" else "")
-    labels = (f"{folder}/{stem}_{k}{end}" for k in SCORERS for end in (".txt", ".xlsx"))
-    return (f"{folder}/{stem}.rec", *labels)
+    scorings = (f"{folder}/{stem}_{k}{end}" for k in SCORERS for end in (".txt", ".xlsx"))
+    return (f"{folder}/{stem}.rec", *scorings)
 
 
 def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
-    """Write a recording as ISRUC has it: a .rec, and a text and a workbook of each scorer.
+    """Write a recording in the layout of ISRUC: a .rec, and a text and a workbook of each scorer.
 
     Parameters
     ----------
     recording
-        With the signals of `CHANNELS` and two scorers; its id says how the labels are written.
+        A recording with the signals of `CHANNELS` and two hypnograms; its number decides how the
+        signals are labelled.
+    root
+        Folder to write.
     events
-        Not used: the texts hold no more than the hypnograms.
+        Not used: the hypnograms hold all that the texts do.
     """
     del events
     group, number = recording.subject.split("-")
     names = _files(group, int(number), recording.night)
-    rec, *labels = paths = tuple(root / name for name in names)
+    rec, *label_paths = paths = tuple(root / name for name in names)
     variant = _variant(recording, group, int(number))
     heads = [
         SignalHeader(label, "", "uV", -RANGE, RANGE, -32768, 32767, "", int(RATE), 0)
@@ -319,7 +331,7 @@ def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Pa
     note = "simulated" if recording.facts.get("simulated") else ""
     edf.write(rec, variant, heads, record_seconds=1.0, note=note)
     for i, scoring in enumerate(recording.scorings):
-        _write_labels(scoring, labels[2 * i], labels[2 * i + 1])
+        _write_labels(scoring, label_paths[2 * i], label_paths[2 * i + 1])
     return paths
 
 
@@ -328,13 +340,13 @@ def _write_labels(scoring: Hypnogram, text: Path, workbook: Path) -> None:
     digits = {name: digit for digit, name in label_schemes.label_scheme(SCHEME).labels.items()}
     lines = [digits[name] for name in names]
     store.write_text(text, "\r\n".join(lines) + "\r\n\r\n")
-    rows: list[spreadsheets.Row] = [["Epoch", "Stage"]]
+    rows: list[spreadsheets.TableRow] = [["Epoch", "Stage"]]
     rows += [[float(i), "R" if name == "REM" else name] for i, name in enumerate(names, start=1)]
     spreadsheets.write_xlsx(workbook, rows)
 
 
 def _variant(recording: Recording, group: str, number: int) -> Recording:
-    """Name the signals as the real recording of that number does."""
+    """Label the signals as the real recording of that number does."""
     signals = dict(recording.signals)
     if (group, number) == ("I", WITHOUT_FRONTAL):
         del signals["F3-A2"], signals["F4-A1"]
@@ -355,16 +367,16 @@ def _mastoid_name(label: str, *, numbered: bool) -> str:
 
 
 def _unreferenced(signals: dict[str, Signal]) -> dict[str, Signal]:
-    """Take the derivations apart into electrodes whose differences they are."""
+    """Split the derivations into the electrodes whose differences they are."""
     mastoids = {
         name: np.float32(0.3) * signals[donor].samples() for name, donor in MASTOIDS.items()
     }
-    found = {name: _with(signals["C3-A2"], values) for name, values in mastoids.items()}
+    electrodes = {name: _with(signals["C3-A2"], values) for name, values in mastoids.items()}
     for label, signal in signals.items():
         electrode, _, reference = label.partition("-")
         values = signal.samples()
-        found[electrode] = _with(signal, values + mastoids[reference] if reference else values)
-    return found
+        electrodes[electrode] = _with(signal, values + mastoids[reference] if reference else values)
+    return electrodes
 
 
 def _with(signal: Signal, samples: Samples) -> Signal:

@@ -1,8 +1,8 @@
 """Kjaerby et al. 2022: EEG and EMG of mice, about 4 h each, scored every second.
 
-One MATLAB file an animal, as `formats.matlab` describes it. The recordings are scored as 0 wake,
-1 NREM, 2 REM, -1 or NaN unknown. Some files hold fewer signals than scores: what is scored past the
-signals is cut and counted, and a file that lacks more than half of either is refused.
+One MATLAB file per animal, as `formats.matlab` describes it, scored as 0 wake, 1 NREM, 2 REM, -1 or
+NaN unknown. In some files the scores outlast the signals: the scores past the signals are cut and
+counted, and a file in which either covers less than half of the other is refused.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import store
-from sleeptools.datasets import Planned, Source
+from sleeptools.datasets import PlannedRecording, RecordingFiles
 from sleeptools.datasets.shared import mice
-from sleeptools.datasets.shared.mice import LEAST_OVERLAP, join, numbered
+from sleeptools.datasets.shared.mice import LEAST_OVERLAP, number_nights, with_hypnogram
 from sleeptools.errors import DataError
 from sleeptools.formats import matlab
 from sleeptools.recording.hypnogram import Event
@@ -35,7 +35,7 @@ SAMPLE_RATE: Final = 511.95964
 HOURS: Final = 4.0
 
 
-def find(root: Path) -> list[Source]:
+def find(root: Path) -> list[RecordingFiles]:
     """Find every recording below a folder, sorted.
 
     Raises
@@ -50,25 +50,27 @@ def find(root: Path) -> list[Source]:
         groups.setdefault(path.stem, []).append(path)
     if not groups:
         raise DataError(f"{root}: holds no MATLAB files", hint=f"expected {PATTERN}")
-    return numbered((stem, files, _problem(stem, files)) for stem, files in groups.items())
+    return number_nights((stem, files, _problem(stem, files)) for stem, files in groups.items())
 
 
 def _problem(stem: str, files: list[Path]) -> str:
     return "" if len(files) == 1 else f"{len(files)} files are named {stem}.mat; expected one"
 
 
-def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """Read one recording with its hypnogram, cut to the length of the signals.
 
     Parameters
     ----------
+    source
+        The recording's files, from `find`.
     allow_truncated
-        Changes nothing: a vector that is cut short has no sign of it but the scores' number.
+        Without effect: only the number of scores shows that a vector is cut short.
 
     Raises
     ------
     DataError
-        If the file is damaged, or scores and signals overlap too little.
+        If the file is damaged, or scores or signals cover less than half of the other.
     """
     del allow_truncated
     if source.problem:
@@ -80,14 +82,20 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
             f"{path.name}: signals of {recording.seconds:g} s for {len(hypnogram)} scored seconds",
             hint="the recording was cut short when the file was written",
         )
-    return join(source, recording, hypnogram, {"data_set": "kjaerby"})
+    return with_hypnogram(source, recording, hypnogram, {"data_set": "kjaerby"})
 
 
 # --- writing the same layout ----------------------------------------------------------------------
 
 
-def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]:
-    """List the recordings to simulate; the data set has no subsets."""
+def plan(subjects: int, nights: int, subset: str | None = None) -> list[PlannedRecording]:
+    """Plan simulated recordings; the data set has no subsets.
+
+    Raises
+    ------
+    UsageError
+        For a subset, or more than 99 subjects or nights.
+    """
     mice.refuse_subset(subset)
     return mice.plan(
         subjects,
@@ -100,7 +108,7 @@ def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]
 
 
 def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
-    """Write a recording with its hypnogram as one file of version 5; `events` are not used."""
+    """Write a recording and its hypnogram as a MATLAB file of version 5; `events` are not used."""
     del events
     assert recording.hypnogram is not None
     path = root / f"{recording.id}.mat"

@@ -19,12 +19,12 @@ from typing import Final
 from sleeptools import store
 from sleeptools.datasets import (
     SUMS,
-    Channel,
-    Planned,
-    Source,
-    beside,
+    PlannedRecording,
+    RecordingFiles,
+    SimulatedChannel,
     check_plan,
     check_sums,
+    find_table,
     spreadsheets,
 )
 from sleeptools.errors import DataError
@@ -42,11 +42,11 @@ CITATION: Final = (
 PATTERN: Final = "SC4ssNE0-PSG.edf with SC4ssNEC-Hypnogram.edf (or ST7ssN...)"
 ADDRESS: Final = "https://physionet.org/files/sleep-edfx/1.0.0/"
 SUMS_SHA256: Final = "1bc88e19e2e921f7851d7cf61e31ceb8f6d670211ca546a323e9db5a77525edf"
-"""Of the SHA256SUMS.txt of version 1.0.0, which names 398 files: with it, any mirror will do."""
+"""SHA-256 of version 1.0.0's SHA256SUMS.txt, which names 398 files; it makes any mirror safe."""
 RULES: Final = "R&K"
-NAME: Final = re.compile(r"(S[CT]\d{3}\d)([A-Z])(\w)-(PSG|Hypnogram)\.edf", re.IGNORECASE)
+FILE_NAME: Final = re.compile(r"(S[CT]\d{3}\d)([A-Z])(\w)-(PSG|Hypnogram)\.edf", re.IGNORECASE)
 START_TOLERANCE: Final = 1.0  # s between the start of the signals and of the hypnogram
-LEAST_OVERLAP: Final = 0.5  # of the signals that the hypnogram must cover
+LEAST_OVERLAP: Final = 0.5  # fraction of the signals that the hypnogram must cover
 SUBSETS: Final[Mapping[str, Callable[[str], bool]]] = {
     "20": lambda id_: id_.startswith("SC4") and int(id_[3:5]) < 20,  # noqa: PLR2004 - 0 to 19
     "78": lambda id_: id_.startswith("SC4"),
@@ -54,10 +54,10 @@ SUBSETS: Final[Mapping[str, Callable[[str], bool]]] = {
 }
 TABLES: Final = {"SC": "SC-subjects", "ST": "ST-subjects"}
 DAY: Final = 86400.0  # s
-EARLIEST: Final = 7200.0  # s before the recording that the lights may have gone off
+EARLIEST: Final = 7200.0  # the lights may have gone off at most so long before the recording, s
 
 
-def find(root: Path) -> list[Source]:
+def find(root: Path) -> list[RecordingFiles]:
     """Find every recording below a folder, sorted.
 
     Raises
@@ -69,109 +69,114 @@ def find(root: Path) -> list[Source]:
     """
     groups: dict[str, dict[str, list[Path]]] = {}
     for path in sorted(store.need(root, "folder").rglob("*.edf")):
-        if match := NAME.fullmatch(path.name):
+        if match := FILE_NAME.fullmatch(path.name):
             pair = groups.setdefault(path.name[:7].upper(), {"psg": [], "hypnogram": []})
             pair[match[4].lower()].append(path)
     if not groups:
         raise DataError(
             f"{root}: holds no Sleep-EDF recordings", hint=f"expected files named {PATTERN}"
         )
-    more = {
+    tables = {
         study: [
             p
             for name in (SUMS, *(f"{stem}{end}" for end in (".xls", ".xlsx", ".csv")))
-            if (p := beside(root, name))
+            if (p := find_table(root, name))
         ]
         for study, stem in TABLES.items()
     }
     return [
-        _source(key, pair["psg"], pair["hypnogram"], more[key[:2]]) for key, pair in groups.items()
+        _source(key, pair["psg"], pair["hypnogram"], tables[key[:2]])
+        for key, pair in groups.items()
     ]
 
 
-def absent(root: Path, sources: Iterable[Source]) -> list[str]:
-    """Name the recordings that RECORDS lists, of the studies that are here, and `root` has not."""
-    listed = beside(root, "RECORDS")
-    names = [Path(line).name[:6] for line in listed.read_text().split()] if listed else []
-    here = {s.id for s in sources}
-    studies = {id_[:2] for id_ in here}
-    return [name for name in names if name not in here and name[:2] in studies]
+def absent(root: Path, sources: Iterable[RecordingFiles]) -> list[str]:
+    """Return the recordings that RECORDS lists and `root` lacks, of the studies in `root`."""
+    records = find_table(root, "RECORDS")
+    names = [Path(line).name[:6] for line in records.read_text().split()] if records else []
+    ids = {s.id for s in sources}
+    studies = {id_[:2] for id_ in ids}
+    return [name for name in names if name not in ids and name[:2] in studies]
 
 
 def published(names: Iterable[str], subset: str | None) -> list[str]:
-    """Choose from the publisher's list what a subset's recordings need, with lists and tables."""
+    """Select the files of a subset from the publisher's list, with its lists and tables."""
     studies = {None: (*TABLES.values(),), "telemetry": (TABLES["ST"],)}.get(subset, (TABLES["SC"],))
-    others = {"RECORDS", "RECORDS-v1", *(f"{stem}.xls" for stem in studies)}
-    chosen = []
+    tables = {"RECORDS", "RECORDS-v1", *(f"{stem}.xls" for stem in studies)}
+    selected = []
     for name in names:
         base = Path(name).name
-        if match := NAME.fullmatch(base):
-            chosen += [name] if subset is None or SUBSETS[subset](match[1].upper()) else []
-        elif base in others:
-            chosen.append(name)
-    return sorted(chosen)
+        if match := FILE_NAME.fullmatch(base):
+            selected += [name] if subset is None or SUBSETS[subset](match[1].upper()) else []
+        elif base in tables:
+            selected.append(name)
+    return sorted(selected)
 
 
-def _source(key: str, psg: list[Path], hypnogram: list[Path], more: list[Path]) -> Source:
+def _source(key: str, psg: list[Path], hypnogram: list[Path], tables: list[Path]) -> RecordingFiles:
     problem = ""
     if len(psg) != 1 or len(hypnogram) != 1:
         problem = (
             f"{len(psg)} signal files and {len(hypnogram)} hypnograms begin with {key}; "
             "expected one of each"
         )
-    return Source(key[:6], key[:5], int(key[5]), (*psg, *hypnogram, *more), problem)
+    return RecordingFiles(key[:6], key[:5], int(key[5]), (*psg, *hypnogram, *tables), problem)
 
 
-def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """Read one recording with its hypnogram, cut to the length of the signals.
 
     Parameters
     ----------
+    source
+        The recording's files, from `find`.
     allow_truncated
-        Take the whole records of a file that is cut short; such a file's sum is not checked.
+        Read the complete data records of a file that is cut short; its sum is not checked.
 
     Raises
     ------
     DataError
-        If a file is damaged or not the published one, the two start at different times, or
-        overlap too little.
+        If a file is damaged or not the published one, signals and hypnogram start at different
+        times, or the hypnogram covers less than half of the signals.
     """
     if source.problem:
         raise DataError(source.problem)
     if not allow_truncated:
         check_sums(source)
-    psg, scoring, *more = source.files
-    recording = edf.read(psg, allow_truncated=allow_truncated)
+    psg, scoring, *tables = source.files
+    signals = edf.read(psg, allow_truncated=allow_truncated)
     hypnogram = edf.read_hypnogram(scoring)
     hypnogram = replace(hypnogram, scorer=hypnogram.scorer or scoring.name[7].upper())
-    begin, scored = recording.start, edf.read_start(scoring)
+    begin, scored = signals.start, edf.read_start(scoring)
     if begin and scored and abs((scored - begin).total_seconds()) > START_TOLERANCE:
         raise DataError(
             f"{scoring.name}: starts at {scored:%F %T}, but {psg.name} at {begin:%F %T}",
             hint="the two belong to different nights, or one was cut",
         )
     facts = {
-        **recording.facts,
+        **signals.facts,
         **edf.read_sex_and_age(psg),
-        **_subject(source, more, begin),
+        **_subject(source, tables, begin),
         "data_set": "sleep-edf",
         "scoring_rules": RULES,
     }
-    found = replace(
-        recording, id=source.id, subject=source.subject, night=source.night, facts=facts
+    recording = replace(
+        signals, id=source.id, subject=source.subject, night=source.night, facts=facts
     ).scored([hypnogram])
-    (kept,) = found.scorings
-    covered = len(kept) * kept.epoch_seconds / recording.seconds
+    (clipped,) = recording.scorings
+    covered = len(clipped) * clipped.epoch_seconds / recording.seconds
     if covered < LEAST_OVERLAP:
         raise DataError(f"{scoring.name}: covers only {covered:.0%} of {psg.name}")
-    return found
+    return recording
 
 
-def _subject(source: Source, more: Iterable[Path], begin: datetime | None) -> dict[str, str | int]:
-    """Look a night up in the study's table of subjects, where one is there."""
+def _subject(
+    source: RecordingFiles, tables: Iterable[Path], begin: datetime | None
+) -> dict[str, str | int]:
+    """Look up age, sex and lights off in the study's table of subjects, if there is one."""
     stem = TABLES[source.id[:2]]
-    for path in (p for p in more if p.stem == stem):
-        rows = spreadsheets.read(path)
+    for path in (p for p in tables if p.stem == stem):
+        rows = spreadsheets.read_table(path)
         of_night = _cassette_row if stem == TABLES["SC"] else _telemetry_row
         age, sex, clock = of_night(path, rows, int(source.subject[3:]), source.night)
         facts = {
@@ -183,28 +188,35 @@ def _subject(source: Source, more: Iterable[Path], begin: datetime | None) -> di
     return {}
 
 
-Found = tuple[float | None, str | None, str | float | None]
-"""Age, sex, and when the lights went off."""
+SubjectRow = tuple[float | None, str | None, str | float | None]
+"""Age, years; sex, F or M; and the time when the lights went off, as the table gives it."""
 
 
-def _cassette_row(path: Path, rows: list[spreadsheets.Row], subject: int, night: int) -> Found:
-    """Read a row per night: subject, night, age, sex (1 is a woman), lights off."""
+def _cassette_row(
+    path: Path, rows: list[spreadsheets.TableRow], subject: int, night: int
+) -> SubjectRow:
+    """Find a night in a table with a row per night, in which sex 1 is female."""
     names = ("subject", "night", "age", "sex (F=1)", "LightsOff")
-    heads, (who, which, age, sex, off) = spreadsheets.columns(rows, *names, source=path)
+    heads, columns = spreadsheets.find_columns(rows, *names, source=path)
     for row in rows[heads + 1 :]:
-        if (row[who], row[which]) == (subject, night):
-            return _number(row[age]), {1.0: "F", 2.0: "M"}.get(_number(row[sex]) or 0), row[off]
+        number, night_number, age, sex, clock = (row[column] for column in columns)
+        if (number, night_number) == (subject, night):
+            return _number(age), {1.0: "F", 2.0: "M"}.get(_number(sex) or 0), clock
     return None, None, None
 
 
-def _telemetry_row(path: Path, rows: list[spreadsheets.Row], subject: int, night: int) -> Found:
-    """Read a row per subject: number, age, sex (2 is a woman), and two nights with lights off."""
+def _telemetry_row(
+    path: Path, rows: list[spreadsheets.TableRow], subject: int, night: int
+) -> SubjectRow:
+    """Find a night in a table with a row per subject of two nights, in which sex 2 is female."""
     names = ("Nr", "Age", "M1/F2", "night nr", "lights off")
-    heads, (who, age, sex, first, off) = spreadsheets.columns(rows, *names, source=path)
+    heads, columns = spreadsheets.find_columns(rows, *names, source=path)
     for row in rows[heads + 1 :]:
-        if row[who] == subject:
-            clock = row[off] if row[first] == night else row[off + 2]
-            return _number(row[age]), {1.0: "M", 2.0: "F"}.get(_number(row[sex]) or 0), clock
+        number, age, sex, first_night, clock = (row[column] for column in columns)
+        if number == subject:
+            second_clock = row[columns[-1] + 2]
+            lights_off = clock if first_night == night else second_clock
+            return _number(age), {1.0: "M", 2.0: "F"}.get(_number(sex) or 0), lights_off
     return None, None, None
 
 
@@ -213,15 +225,15 @@ def _number(cell: str | float | None) -> float | None:
 
 
 def _lights_off(clock: str | float | None, begin: datetime | None) -> int | None:
-    """Turn a time of day, a part of a day or "23:05", into s from the start of the recording."""
+    """Convert a time of day, as a fraction of a day or "23:05", to s from the recording's start."""
     if isinstance(clock, str):
-        parts = [float(p) for p in clock.split(":")] if re.fullmatch(r"[\d:]+", clock) else []
-        clock = sum(p / 24 / 60**i for i, p in enumerate(parts)) if parts else None
+        digits = clock.split(":") if re.fullmatch(r"[\d:]+", clock) else []
+        clock = sum(float(n) / 24 / 60**i for i, n in enumerate(digits)) if digits else None
     if clock is None or begin is None:
         return None
     midnight = begin.replace(hour=0, minute=0, second=0)
-    after = (clock * DAY - (begin - midnight).total_seconds()) % DAY
-    return round(after if after < DAY - EARLIEST else after - DAY)
+    seconds = (clock * DAY - (begin - midnight).total_seconds()) % DAY
+    return round(seconds if seconds < DAY - EARLIEST else seconds - DAY)
 
 
 # --- writing the same layout ----------------------------------------------------------------------
@@ -234,7 +246,7 @@ RECORD_SECONDS: Final = 30.0
 def _heads(
     *rows: tuple[str, str, str, tuple[int, int], tuple[int, int], str, int],
 ) -> tuple[SignalHeader, ...]:
-    """Make headers of label, transducer, unit, physical and digital range, filter, and Hz."""
+    """Make EDF headers of label, transducer, unit, physical and digital range, filter and Hz."""
     return tuple(
         SignalHeader(
             label, transducer, unit, *physical, *digital, filtered, round(hertz * RECORD_SECONDS), 0
@@ -260,7 +272,7 @@ SIGNALS: Final = _heads(
     ("Temp rectal", "Rectal thermistor", "DegC", (34, 40), (-2849, 2731), "", 1),
     ("Event marker", "Marker button", "", (-2047, 2048), (-2047, 2048), "Hold during 2 seconds", 1),
 )
-"""The seven signals of a cassette recording as their headers stand in the real files."""
+"""The seven signals of a cassette recording, with the headers of the real files."""
 TELEMETRY: Final = _heads(
     ("EEG Fpz-Cz", ELECTRODE, "uV", (-200, 200), (-2048, 2047), "", 100),
     ("EEG Pz-Oz", ELECTRODE, "uV", (-200, 200), (-2048, 2047), "", 100),
@@ -268,22 +280,24 @@ TELEMETRY: Final = _heads(
     ("EMG submental", ELECTRODE, "uV", (-100, 100), (-2048, 2047), "", 100),
     ("Marker", "Marker button", "", (-2047, 2048), (-2047, 2048), "", 1),
 )
-"""The five signals of a telemetry recording, its EMG sampled at 100 Hz; ranges are assumed."""
+"""The five signals of a telemetry recording, with the EMG at 100 Hz; ranges are assumed."""
 NUMBERS: Final[Mapping[str | None, Sequence[int]]] = {
     None: range(100),
     "20": range(20),
     "78": [n for n in range(83) if n not in (39, 68, 69, 78, 79)],
     "telemetry": [1, 2, *range(4, 23), 24],
 }
-"""Of the subjects in a subset; a simulated set without one has as many as names have room for."""
+"""Numbers of the subjects by subset; without a subset, as many as two digits allow."""
 TELEMETRY_HOURS: Final = 9.0
-TELEMETRY_PERSONS: Final = 200  # other people than the cassette's simulated
+TELEMETRY_PERSONS: Final = 200  # added to a number: other simulated persons than the cassette's
 
 
-def _channels(heads: Iterable[SignalHeader], sources: Mapping[str, str]) -> tuple[Channel, ...]:
-    """Say what of the simulated body each signal shows, where it is not called so itself."""
+def _channels(
+    heads: Iterable[SignalHeader], sources: Mapping[str, str]
+) -> tuple[SimulatedChannel, ...]:
+    """Assign a simulated signal to each header; one of the same name where `sources` has none."""
     return tuple(
-        Channel(
+        SimulatedChannel(
             h.label,
             sources.get(h.label, h.label),
             h.samples_per_record / RECORD_SECONDS,
@@ -307,13 +321,13 @@ CASSETTE_CHANNELS: Final = _channels(
 TELEMETRY_CHANNELS: Final = _channels(TELEMETRY, {"EMG submental": "EMG chin", "Marker": "marker"})
 
 
-def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
-    """Plan simulated nights: of the Cassette study, or with subset "telemetry" of that one.
+def plan(subjects: int, nights: int, subset: str | None) -> list[PlannedRecording]:
+    """Plan simulated nights of the Cassette study, or of the study and numbers of a subset.
 
     Raises
     ------
     UsageError
-        For numbers or a subset that the set has not.
+        For an unknown subset, or more subjects or nights than it has.
     """
     numbers = NUMBERS.get(subset, ())
     check_plan(subjects, len(numbers), nights, 2, subset, SUBSETS)
@@ -324,13 +338,13 @@ def plan(subjects: int, nights: int, subset: str | None) -> list[Planned]:
     ]
 
 
-def _planned(number: int, night: int, *, telemetry: bool) -> Planned:
+def _planned(number: int, night: int, *, telemetry: bool) -> PlannedRecording:
     subject = f"{'ST7' if telemetry else 'SC4'}{number:02d}"
     id_ = f"{subject}{night}"
     channels = TELEMETRY_CHANNELS if telemetry else CASSETTE_CHANNELS
     hours = TELEMETRY_HOURS if telemetry else None
     person = number + TELEMETRY_PERSONS * telemetry
-    return Planned(id_, subject, night, person, channels, _files(id_), hours=hours)
+    return PlannedRecording(id_, subject, night, person, channels, _files(id_), hours=hours)
 
 
 def _files(id_: str) -> tuple[str, str]:
@@ -339,20 +353,22 @@ def _files(id_: str) -> tuple[str, str]:
 
 
 def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, Path]:
-    """Write a recording as Sleep-EDF has it: two files in `root`.
+    """Write a recording in the layout of Sleep-EDF: signals and hypnogram, two files in `root`.
 
     Parameters
     ----------
     recording
-        With the signals of `SIGNALS`, or of `TELEMETRY` if its id says so; its id is the first six
-        characters of the names.
+        A recording with the signals of `SIGNALS`, or of `TELEMETRY` if its id begins with "ST". The
+        id gives the first six characters of both names.
+    root
+        Folder to write.
     events
-        The scoring in R&K texts: (onset, duration, text), s.
+        The scoring as R&K annotations: onset and duration, s, and text.
 
     Returns
     -------
     psg, hypnogram
-        The two paths.
+        Paths of the two files.
     """
     facts = recording.facts
     note = "simulated" if facts.get("simulated") else ""

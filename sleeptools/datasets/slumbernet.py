@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import formats, store
-from sleeptools.datasets import Planned, Source
+from sleeptools.datasets import PlannedRecording, RecordingFiles
 from sleeptools.datasets.shared import mice
-from sleeptools.datasets.shared.mice import join, numbered
+from sleeptools.datasets.shared.mice import number_nights, with_hypnogram
 from sleeptools.errors import DataError
 from sleeptools.formats import columns, sleepsign
 from sleeptools.recording.hypnogram import Event
@@ -37,11 +37,11 @@ LETTERS: Final = ("W", "N", "R", "M")  # the last, an artefact, is stage -1
 EPOCH_SECONDS: Final = 4.0
 SAMPLE_RATE: Final = 256.0
 HOURS: Final = 24.0  # a simulated recording; the real ones last 72
-HEAD_LINES: Final = 19  # of a scoring, before its table
+HEAD_LINES: Final = 19  # lines of a scoring before its table
 SIMULATED: Final = "simulated by sleeptools"
 
 
-def find(root: Path) -> list[Source]:
+def find(root: Path) -> list[RecordingFiles]:
     """Find every recording below a folder, sorted.
 
     Raises
@@ -61,14 +61,14 @@ def find(root: Path) -> list[Source]:
         raise DataError(
             f"{root}: holds no SlumberNet recordings", hint=f"expected files named {PATTERN}"
         )
-    return numbered(
+    return number_nights(
         (stem, sorted(files, key=lambda p: not p.name.endswith(SIGNALS)), _problem(stem, files))
         for stem, files in groups.items()
     )
 
 
 def _stem(name: str, stems: Iterable[str]) -> str:
-    """Tell whose a file is: of the longest stem that its name begins with."""
+    """Return the stem that a file belongs to: the longest one that its name begins with."""
     owners = [stem for stem in stems if name.startswith(stem)]
     return max(owners, key=len) if owners else name.removesuffix(SCORING)
 
@@ -83,18 +83,20 @@ def _problem(stem: str, files: list[Path]) -> str:
     )
 
 
-def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """Read one recording with its hypnogram, cut to the length of the signals.
 
     Parameters
     ----------
+    source
+        The recording's files, from `find`.
     allow_truncated
-        Changes nothing: a text that is cut short has no sign of it but the scoring's length.
+        Without effect: only the scoring's length shows that a text is cut short.
 
     Raises
     ------
     DataError
-        If a file is damaged, or the two overlap too little.
+        If a file is damaged, or the hypnogram covers less than half of the signals.
     """
     del allow_truncated
     if source.problem:
@@ -106,14 +108,20 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     with scoring.open("rb") as file:
         if SIMULATED.encode() in file.read(formats.HEAD):
             facts["simulated"] = True
-    return join(source, recording, hypnogram, facts)
+    return with_hypnogram(source, recording, hypnogram, facts)
 
 
 # --- writing the same layout ----------------------------------------------------------------------
 
 
-def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]:
-    """List the recordings to simulate; the data set has no subsets."""
+def plan(subjects: int, nights: int, subset: str | None = None) -> list[PlannedRecording]:
+    """Plan simulated recordings; the data set has no subsets.
+
+    Raises
+    ------
+    UsageError
+        For a subset, or more than 99 subjects or nights.
+    """
     mice.refuse_subset(subset)
     return mice.plan(
         subjects,
@@ -126,7 +134,7 @@ def plan(subjects: int, nights: int, subset: str | None = None) -> list[Planned]
 
 
 def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Path, ...]:
-    """Write a recording with its hypnogram as two texts; `events` are not used."""
+    """Write a recording and its hypnogram as two texts; `events` are not used."""
     del events
     signals, scoring = root / f"{recording.id}{SIGNALS}", root / f"{recording.id}-{SCORING}"
     columns.write(signals, [recording.signal(label).samples() for label in columns.LABELS])
@@ -135,11 +143,11 @@ def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Pa
 
 
 def _head(recording: Recording) -> list[str]:
-    """Make the facts before the table, as many lines as SleepSign writes."""
+    """Return the lines before the table, as many as SleepSign writes."""
     note = SIMULATED if recording.facts.get("simulated") else ""
-    known = [f"File name,{recording.id}.kcd", f"Subject,{recording.subject}", f"Memo,{note}"]
-    more = [f"Free comment {i}," for i in range(1, HEAD_LINES - len(known))]
-    return [*known, *more, "Time,Epoch No.,Stage,"]
+    facts = [f"File name,{recording.id}.kcd", f"Subject,{recording.subject}", f"Memo,{note}"]
+    comments = [f"Free comment {i}," for i in range(1, HEAD_LINES - len(facts))]
+    return [*facts, *comments, "Time,Epoch No.,Stage,"]
 
 
 def _rows(recording: Recording) -> list[str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sleeptools.datasets.simulation import true_stages
 from sleeptools.evaluation import bootstrap, metrics
+from sleeptools.recording.hypnogram import GENERATOR_SCORER
 from sleeptools.runs import nights
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def compare_scorers(
         assert known is not None
         both = _beside(tested, known, number)
         own = next(n for n in range(1, len(numbers) + 2) if n not in numbers)
-        other = true_stages.NAME if _is_generator(known, number) else f"scorer {number}"
+        other = GENERATOR_SCORER if _is_generator(known, number) else f"scorer {number}"
         rows += _pairs(both, f"scorer {own}", other, number, len(stages))
     return pl.DataFrame(rows, schema, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
@@ -72,7 +72,7 @@ def ceiling(
 
 
 def _is_generator(known: pl.DataFrame | None, number: int) -> bool:
-    return known is not None and set(known[f"scorer_{number}"].drop_nulls()) == {true_stages.NAME}
+    return known is not None and set(known[f"scorer_{number}"].drop_nulls()) == {GENERATOR_SCORER}
 
 
 def _beside(tested: pl.DataFrame, known: pl.DataFrame, number: int) -> pl.DataFrame:

@@ -39,8 +39,8 @@ class Engine:
         From epochs (B, channels, samples) to their hypnodensity (B, stages), NaN where an epoch or
         what is computed from it is not finite; epochs of a model that looks at several are
         (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Its
-        attributes `sequence` and `context` say so, as in `sequences.arrange`. Any number of threads
-        may call it.
+        attributes `sequence` and `context` say so, as in `sequences.arrange_windows`. Any number of
+        threads may call it.
     precision
         Of the products, in use.
     threads
@@ -187,8 +187,10 @@ class Engine:
         seconds = self.facts["epoch_seconds"]
         places = np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
         native.check_shape("hypnodensity", "onsets", places, (count,))
-        parts = sequences.segments(np.arange(count), np.zeros(count, np.int64), places, seconds)
+        parts = sequences.split_segments(
+            np.arange(count), np.zeros(count, np.int64), places, seconds
+        )
         sequence = getattr(self.network, "sequence", 1)
-        return sequences.arrange(
+        return sequences.arrange_windows(
             parts, sequence=sequence, context=getattr(self.network, "context", 0)
         )

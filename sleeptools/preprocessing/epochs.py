@@ -1,4 +1,4 @@
-"""Epochs on disk: one memory-mapped file per recording, and the set of them.
+"""Epochs on disk: one memory-mapped file per recording, and a folder of them as one set.
 
 A model's input is (epochs, channels, samples) float32; the files are mapped, so that a set of any
 size costs no memory and is shared by all processes that read it. Format: docs/formats.md.
@@ -24,8 +24,8 @@ from sleeptools.recording.hypnogram import Stages
 EPOCHS_KIND = "sleeptools-epochs"
 FILE_KIND = "sleeptools-epochs-file"
 EPOCHS_VERSION = 1
-OTHER = "stages_"
-"""Before the number of a scorer who is not the truth."""
+OTHER_STAGES = "stages_"
+"""Name of an array before the number of a scorer other than the preset's."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class EpochFile:
         (all epochs of the recording,) int8, untrimmed, -1 where unscored; its first epoch starts
         at `facts["hypnogram_onset"]`.
     facts
-        `excluded` (reason to count), `simulated`, and what else the recording carried.
-    others
-        By the scorer's number: (epochs,) int8, what the scorers who are not the truth wrote for
-        the same epochs, -1 where nothing.
+        `excluded` (number of epochs by reason), `simulated`, and further facts of the recording.
+    other_stages
+        By scorer's number: (epochs,) int8, how the scorers other than the preset's scored the same
+        epochs, -1 where they did not.
     """
 
     recording: str
@@ -60,7 +60,7 @@ class EpochFile:
     onset: npt.NDArray[np.float64] = field(repr=False)
     hypnogram: Stages = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
-    others: Mapping[int, Stages] = field(default_factory=dict, repr=False)
+    other_stages: Mapping[int, Stages] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.stages)
@@ -70,16 +70,18 @@ class EpochFile:
 class EpochSet:
     """All epoch files of a folder, in the order of their recordings.
 
+    The epochs of the set are numbered from 0, file after file.
+
     Parameters
     ----------
     folder
-        Where they lie.
+        The folder that `preprocess` wrote.
     montage
         Labels of the channels.
     sample_rate
-        Hz.
+        Sample rate of all channels, Hz.
     epoch_seconds
-        s.
+        Length of an epoch, s.
     names
         Stage names.
     files
@@ -118,17 +120,17 @@ class EpochSet:
         """Whether any of the recordings is simulated."""
         return any(f.facts.get("simulated") for f in self.files)
 
-    def of(self, subjects: set[str]) -> npt.NDArray[np.int64]:
-        """Numbers, within the whole set, of all epochs of these subjects."""
-        parts = [
+    def numbers_of(self, subjects: set[str]) -> npt.NDArray[np.int64]:
+        """Return the numbers of all epochs of these subjects."""
+        numbers = [
             np.arange(self._bounds[i], self._bounds[i + 1])
             for i, f in enumerate(self.files)
             if f.subject in subjects
         ]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        return np.concatenate(numbers) if numbers else np.empty(0, np.int64)
 
     def gather(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Copy these epochs out of the mapped files, in the order given.
+        """Copy epochs out of the mapped files, in the order of `numbers`.
 
         Returns
         -------
@@ -139,42 +141,42 @@ class EpochSet:
         out = np.empty(shape, np.float32)
         owner = self._owner(numbers)
         for i in np.unique(owner):
-            mine = owner == i
-            out[mine] = self.files[i].signals[numbers[mine] - self._bounds[i]]
+            in_file = owner == i
+            out[in_file] = self.files[i].signals[numbers[in_file] - self._bounds[i]]
         return out
 
     def _owner(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Place in `files` of the recording of each epoch."""
+        """Return the index in `files` of the recording of each epoch."""
         return np.searchsorted(self._bounds, numbers, "right") - 1
 
     def windows(
         self, numbers: npt.NDArray[np.int64], *, sequence: int = 1, context: int = 0
     ) -> Windows:
-        """Arrange epochs for a model.
+        """Arrange epochs for a model; see `sequences.arrange_windows`.
 
         Parameters
         ----------
         numbers
-            Of the epochs, ascending.
+            Numbers of the epochs, ascending.
         sequence
-            Epochs that the model takes and scores at once.
+            Number of epochs that the model takes and scores at once.
         context
-            Epochs on either side that it takes to score one.
+            Number of epochs on either side that the model takes to score one.
         """
         owner = self._owner(numbers)
         onsets = np.concatenate([f.onset for f in self.files])[numbers]
-        parts = sequences.segments(numbers, owner, onsets, self.epoch_seconds)
-        return sequences.arrange(parts, sequence=sequence, context=context)
+        segments = sequences.split_segments(numbers, owner, onsets, self.epoch_seconds)
+        return sequences.arrange_windows(segments, sequence=sequence, context=context)
 
-    def places(
+    def locate(
         self, numbers: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Place in `files` of the recording of each epoch, and of the epoch in its recording."""
+        """Return each epoch's index in `files`, and its index within that file."""
         owner = self._owner(numbers)
         return owner, numbers - self._bounds[owner]
 
-    def where(self, number: int) -> tuple[EpochFile, int]:
-        """Find the recording of an epoch and the epoch's place in it."""
+    def find_epoch(self, number: int) -> tuple[EpochFile, int]:
+        """Return the file that holds an epoch, and the epoch's index within it."""
         i = int(np.searchsorted(self._bounds, number, "right")) - 1
         return self.files[i], int(number - self._bounds[i])
 
@@ -187,9 +189,9 @@ def write_epoch_file(
     onset: npt.NDArray[np.float64],
     hypnogram: Stages,
     facts: dict[str, Any],
-    others: Mapping[int, Stages] | None = None,
+    other_stages: Mapping[int, Stages] | None = None,
 ) -> None:
-    """Write one recording's epochs; shapes as in `EpochFile`."""
+    """Write one recording's epochs; arguments as the fields of `EpochFile`."""
     assert len(signals) == len(stages) == len(onset)
     assert (stages >= 0).all()
     arrays: dict[str, store.Array] = {
@@ -198,7 +200,7 @@ def write_epoch_file(
         "onset": onset,
         "hypnogram": hypnogram,
     }
-    arrays |= {f"{OTHER}{number}": found for number, found in (others or {}).items()}
+    arrays |= {f"{OTHER_STAGES}{number}": array for number, array in (other_stages or {}).items()}
     store.write_arrays(path, arrays, {"format": FILE_KIND, "version": EPOCHS_VERSION, **facts})
 
 
@@ -210,23 +212,23 @@ def read_epoch_file(path: Path) -> EpochFile:
     DataError
         If the file is damaged, of another kind or of a newer version.
     """
-    t = store.read_tensors(path, FILE_KIND, EPOCHS_VERSION)
-    f = dict(t.facts)
-    others = {
-        int(name.removeprefix(OTHER)): np.asarray(t[name])
-        for name in t.arrays
-        if name.startswith(OTHER)
+    tensors = store.read_tensors(path, FILE_KIND, EPOCHS_VERSION)
+    facts = dict(tensors.facts)
+    other_stages = {
+        int(name.removeprefix(OTHER_STAGES)): np.asarray(tensors[name])
+        for name in tensors.arrays
+        if name.startswith(OTHER_STAGES)
     }
     return EpochFile(
-        str(f["recording"]),
-        str(f["subject"]),
-        int(f["night"]),
-        t["signals"],
-        np.asarray(t["stages"]),
-        np.asarray(t["onset"]),
-        np.asarray(t["hypnogram"]),
-        f,
-        others,
+        str(facts["recording"]),
+        str(facts["subject"]),
+        int(facts["night"]),
+        tensors["signals"],
+        np.asarray(tensors["stages"]),
+        np.asarray(tensors["onset"]),
+        np.asarray(tensors["hypnogram"]),
+        facts,
+        other_stages,
     )
 
 
@@ -238,7 +240,7 @@ def open_epochs(folder: Path) -> EpochSet:
     MissingInputError
         If there is no such folder.
     DataError
-        If it is something else, is empty, or its files do not fit together.
+        If the folder holds no epochs of ours, or files of different shapes.
     """
     manifest = store.read_manifest(folder, EPOCHS_KIND, EPOCHS_VERSION)
     files = tuple(
@@ -266,7 +268,7 @@ def check_epochs(folder: Path) -> None:
     Raises
     ------
     DataError
-        If a file is missing or was changed since `preprocess` wrote it.
+        If a file is missing or has changed since `preprocess` wrote it.
     """
     problems = store.verify(folder)
     if problems:

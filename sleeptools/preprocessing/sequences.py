@@ -1,7 +1,7 @@
-"""Windows of consecutive epochs, for models that look at more than one.
+"""Sequences of consecutive epochs, for models that take more than one epoch at once.
 
-Epochs are consecutive if they follow each other in one recording without anything left out; no
-window crosses the end of a recording or a deleted epoch. Each epoch is scored in one window only.
+Epochs are consecutive if they follow each other in one recording without a gap; no sequence crosses
+the end of a recording or an excluded epoch. Each epoch is scored in one sequence only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ SLACK = 0.1  # of an epoch's length, by which onsets may be off
 
 @dataclass(frozen=True)
 class Windows:
-    """What a model is given, and what its outputs are for.
+    """The epochs that a model takes at once, and the epochs that its outputs score.
 
     Parameters
     ----------
     inputs
-        Numbers of epochs: (n,) for a model of single epochs, otherwise (n, epochs).
+        Numbers of epochs in the set: (n,) for a model of single epochs, otherwise (n, epochs).
     targets
-        Number of the epoch that an output scores, `NONE` for an output to be thrown away: (n,), or
+        Number of the epoch that each output scores, `NONE` where the output is not used: (n,), or
         (n, epochs) for a sequence model.
     """
 
@@ -35,78 +35,78 @@ class Windows:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def pick(self, which: Numbers | slice) -> Windows:
-        """Take some of the windows."""
-        return Windows(self.inputs[which], self.targets[which])
+    def pick(self, index: Numbers | slice) -> Windows:
+        """Return the windows at `index`, in that order."""
+        return Windows(self.inputs[index], self.targets[index])
 
 
-def segments(
+def split_segments(
     numbers: Numbers, recordings: Numbers, onsets: npt.NDArray[np.float64], seconds: float
 ) -> list[Numbers]:
-    """Split epochs where one does not follow the other.
+    """Split epochs into segments of consecutive ones.
 
     Parameters
     ----------
     numbers
-        (n,) of the epochs, ascending.
+        (n,) numbers of the epochs, ascending.
     recordings
-        (n,) number of the recording of each.
+        (n,) number of the recording that each epoch belongs to.
     onsets
-        (n,) s in the recording.
+        (n,) s from the start of the recording.
     seconds
         Length of an epoch, s.
     """
-    apart = np.abs(np.diff(onsets) - seconds) > SLACK * seconds
-    ends = np.flatnonzero(apart | (np.diff(recordings) != 0)) + 1
-    return [part for part in np.split(numbers, ends) if len(part)]
+    has_gap = np.abs(np.diff(onsets) - seconds) > SLACK * seconds
+    ends = np.flatnonzero(has_gap | (np.diff(recordings) != 0)) + 1
+    return [segment for segment in np.split(numbers, ends) if len(segment)]
 
 
-def arrange(parts: list[Numbers], *, sequence: int = 1, context: int = 0) -> Windows:
+def arrange_windows(segments: list[Numbers], *, sequence: int = 1, context: int = 0) -> Windows:
     """Arrange segments of epochs for a model.
 
     Parameters
     ----------
-    parts
-        Numbers of consecutive epochs each, as `segments` gives them.
+    segments
+        Numbers of consecutive epochs, as `split_segments` returns them.
     sequence
-        Epochs that the model takes and scores at once.
+        Number of epochs that the model takes and scores at once.
     context
-        Epochs on either side that it takes to score one.
+        Number of epochs on either side that the model takes to score one.
     """
     if context:
-        return around(parts, context)
-    return tiled(parts, sequence) if sequence > 1 else single(parts)
+        return epochs_in_context(segments, context)
+    return tiled_sequences(segments, sequence) if sequence > 1 else single_epochs(segments)
 
 
-def single(parts: list[Numbers]) -> Windows:
-    """Every epoch for itself."""
-    numbers = np.concatenate([np.empty(0, np.int64), *parts])
+def single_epochs(segments: list[Numbers]) -> Windows:
+    """Make a window of every single epoch."""
+    numbers = np.concatenate([np.empty(0, np.int64), *segments])
     return Windows(numbers, numbers)
 
 
-def tiled(parts: list[Numbers], length: int) -> Windows:
-    """Sequences side by side.
+def tiled_sequences(segments: list[Numbers], length: int) -> Windows:
+    """Divide segments into sequences of `length` epochs, side by side.
 
-    The last one of a segment reaches back over epochs that have their score already; a segment
-    shorter than a sequence repeats its last epoch.
+    The last sequence of a segment reaches back over epochs that the one before has scored; a
+    segment shorter than a sequence repeats its last epoch.
     """
     inputs, targets = [], []
-    for part in parts:
-        for first in range(0, len(part), length):
-            start = max(0, min(first, len(part) - length))
-            place = np.minimum(np.arange(start, start + length), len(part) - 1)
-            new = (np.arange(start, start + length) >= first) & (place > np.r_[-1, place[:-1]])
-            inputs.append(part[place])
-            targets.append(np.where(new, part[place], NONE))
+    for segment in segments:
+        for first in range(0, len(segment), length):
+            start = max(0, min(first, len(segment) - length))
+            index = np.minimum(np.arange(start, start + length), len(segment) - 1)
+            new = (np.arange(start, start + length) >= first) & (index > np.r_[-1, index[:-1]])
+            inputs.append(segment[index])
+            targets.append(np.where(new, segment[index], NONE))
     shape = (-1, length)
     return Windows(*(np.array(a, np.int64).reshape(shape) for a in (inputs, targets)))
 
 
-def around(parts: list[Numbers], reach: int) -> Windows:
-    """Every epoch with `reach` neighbours on either side; the ends of a segment are repeated."""
-    found = []
-    for part in parts:
-        place = np.arange(len(part))[:, None] + np.arange(-reach, reach + 1)
-        found.append(part[place.clip(0, len(part) - 1)])
-    inputs = np.concatenate([np.empty((0, 2 * reach + 1), np.int64), *found])
+def epochs_in_context(segments: list[Numbers], reach: int) -> Windows:
+    """Take every epoch with `reach` neighbours on either side; ends of a segment are repeated."""
+    windows = []
+    for segment in segments:
+        index = np.arange(len(segment))[:, None] + np.arange(-reach, reach + 1)
+        windows.append(segment[index.clip(0, len(segment) - 1)])
+    inputs = np.concatenate([np.empty((0, 2 * reach + 1), np.int64), *windows])
     return Windows(inputs, inputs[:, reach])

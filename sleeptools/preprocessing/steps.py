@@ -1,8 +1,8 @@
-"""Processing: what is done to a signal between recording and epochs, step after step.
+"""Processing steps of a preset: filters, resampling and scaling between recording and epochs.
 
-A preset lists the steps; this is their schema, with units, and the order they run in. A channel is
-resampled as a whole before anything else, unless `resample` stands elsewhere in the list; then come
-the steps over the recording, then it is cut, and then the steps over each epoch by itself.
+A preset lists the steps; this is their schema, with units, and the order in which they run. A whole
+channel is resampled first, unless `resample` stands elsewhere in the list; then come the steps over
+the recording, then the channel is cut into epochs, and then come the steps over each epoch.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from sleeptools.recording.recording import Samples
 from sleeptools.recording.signals import filters, resampling, scaling
 
 
-class Base(BaseModel):
-    """What every step has.
+class BaseStep(BaseModel):
+    """The settings and methods that all steps share.
 
     Parameters
     ----------
     of
-        Modalities ("eeg") or names of channels that it is done to; all if left out.
+        Modalities ("eeg") or names of channels that the step applies to; all if left out.
     over
-        "recording": once over the whole channel; "epoch": to every epoch by itself.
+        "recording": once over the whole channel; "epoch": over each epoch by itself.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,32 +34,38 @@ class Base(BaseModel):
 
     @classmethod
     def tags(cls) -> tuple[str, ...]:
-        """List what `do` may say for it."""
+        """List the values of `do` that select this step."""
         return get_args(cls.model_fields["do"].annotation)
 
     def concerns(self, label: str, modality: str) -> bool:
-        """Tell whether it is done to a channel."""
+        """Return whether the step applies to a channel."""
         return not self.of or label in self.of or modality in self.of
 
     def check(self, rate: float) -> None:
-        """Raise a DataError if it cannot be done at a rate in Hz."""
+        """Check that the step is possible at a rate in Hz.
+
+        Raises
+        ------
+        DataError
+            If a filter does not lie below half the rate.
+        """
 
     def apply(self, samples: Samples, rate: float) -> Samples:
-        """Do it along the last axis of (..., n) float32 at a rate in Hz."""
+        """Process (..., n) float32 samples of a rate in Hz along the last axis."""
         raise NotImplementedError
 
 
-class Filter(Base):
+class Filter(BaseStep):
     """A filter by second-order sections; zero-phase unless `causal`."""
 
     causal: bool = False
 
     def sections(self, rate: float) -> filters.Sections:
-        """Design it for a sample rate, Hz."""
+        """Return the filter's second-order sections for a sample rate in Hz."""
         raise NotImplementedError
 
     def apply(self, samples: Samples, rate: float) -> Samples:
-        """Run it."""
+        """Filter."""
         run = filters.causal if self.causal else filters.zero_phase
         return run(samples, self.sections(rate))
 
@@ -77,15 +83,15 @@ class BandPass(Filter):
     order: Order = 4
 
     def sections(self, rate: float) -> filters.Sections:
-        """Design it."""
+        """Return the filter's second-order sections for a sample rate in Hz."""
         return filters.butterworth("bandpass", (self.low_hz, self.high_hz), self.order, rate)
 
     def check(self, rate: float) -> None:
-        """Check that it lies below half the rate."""
+        """Check that the filter lies below half the rate."""
         filters.check((self.low_hz, self.high_hz), rate)
 
 
-class Pass(Filter):
+class HighOrLowPass(Filter):
     """Butterworth high-pass or low-pass of `order` at `hz`."""
 
     do: Literal["high-pass", "low-pass"]
@@ -93,12 +99,12 @@ class Pass(Filter):
     order: Order = 4
 
     def sections(self, rate: float) -> filters.Sections:
-        """Design it."""
+        """Return the filter's second-order sections for a sample rate in Hz."""
         kind: Literal["highpass", "lowpass"] = "highpass" if self.do == "high-pass" else "lowpass"
         return filters.butterworth(kind, (self.hz,), self.order, rate)
 
     def check(self, rate: float) -> None:
-        """Check that it lies below half the rate."""
+        """Check that the filter lies below half the rate."""
         filters.check((self.hz,), rate)
 
 
@@ -110,26 +116,27 @@ class Notch(Filter):
     width_hz: Hz = 2.0
 
     def sections(self, rate: float) -> filters.Sections:
-        """Design it."""
+        """Return the filter's second-order sections for a sample rate in Hz."""
         return filters.notch(self.hz, self.width_hz, rate)
 
     def check(self, rate: float) -> None:
-        """Check that it lies below half the rate."""
+        """Check that the filter lies below half the rate."""
         filters.check((self.hz,), rate)
 
 
-class Resample(Base):
-    """To the preset's sample rate, by `resampling.resample`; listed only to be done elsewhere.
+class Resample(BaseStep):
+    """Resample to the preset's sample rate; listed only where it is not to be the first step.
 
-    Beyond its ends a channel, or an epoch, is taken to hold its value, or to be zero.
+    `beyond` says which values are assumed beyond the ends of a channel or epoch; see
+    `resampling.resample`.
     """
 
     do: Literal["resample"]
     beyond: resampling.Beyond = "hold"
 
 
-class ZScore(Base):
-    """Mean 0 and standard deviation 1."""
+class ZScore(BaseStep):
+    """Scale to mean 0 and standard deviation 1."""
 
     do: Literal["z-score"]
 
@@ -139,8 +146,8 @@ class ZScore(Base):
         return scaling.z_score(samples)
 
 
-class RobustScale(Base):
-    """Median 0 and distance of the quartiles 1."""
+class RobustScale(BaseStep):
+    """Scale to median 0 and interquartile range 1."""
 
     do: Literal["robust-scale"]
 
@@ -150,8 +157,8 @@ class RobustScale(Base):
         return scaling.robust(samples)
 
 
-class Baseline(Base):
-    """Subtract a polynomial of `degree` from every epoch: 0 the mean, 1 a line, up to 12."""
+class Baseline(BaseStep):
+    """Subtract a fitted polynomial of `degree` 0 (the mean) to 12 from every epoch."""
 
     do: Literal["baseline"]
     over: Literal["epoch"] = "epoch"
@@ -163,8 +170,8 @@ class Baseline(Base):
         return scaling.without_baseline(samples, self.degree)
 
 
-class Clip(Base):
-    """Clip to -`limit` ... `limit`: microvolts, or what an earlier step has scaled to."""
+class Clip(BaseStep):
+    """Clip to -`limit` to `limit`, in microvolts or the unit that an earlier step scaled to."""
 
     do: Literal["clip"]
     limit: float = Field(gt=0)
@@ -175,9 +182,9 @@ class Clip(Base):
         return scaling.clip(samples, self.limit)
 
 
-STEP_KINDS: tuple[type[Base], ...] = (
+STEP_KINDS: tuple[type[BaseStep], ...] = (
     BandPass,
-    Pass,
+    HighOrLowPass,
     Notch,
     Resample,
     ZScore,
@@ -185,77 +192,78 @@ STEP_KINDS: tuple[type[Base], ...] = (
     Baseline,
     Clip,
 )
-Step = Annotated[
-    BandPass | Pass | Notch | Resample | ZScore | RobustScale | Baseline | Clip,
+ProcessingStep = Annotated[
+    BandPass | HighOrLowPass | Notch | Resample | ZScore | RobustScale | Baseline | Clip,
     Field(discriminator="do"),
 ]
 
 
-def in_order(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Put the resampling first, where it is not listed.
+def ordered_steps(steps: Sequence[ProcessingStep]) -> tuple[ProcessingStep, ...]:
+    """Return the steps in the order in which they run: resampling first, where it is not listed.
 
     Raises
     ------
     ValueError
         If a step over the recording stands after one over epochs, or two steps resample.
     """
-    resampling = [s for s in steps if isinstance(s, Resample)]
-    if len(resampling) > 1 or any(s.of for s in resampling):
+    resamplings = [s for s in steps if isinstance(s, Resample)]
+    if len(resamplings) > 1 or any(s.of for s in resamplings):
         raise ValueError("'resample' is done once and to all channels, so it takes no 'of'")
-    whole = tuple(steps) if resampling else (Resample(do="resample"), *steps)
-    for before, after in itertools.pairwise(whole):
+    ordered = tuple(steps) if resamplings else (Resample(do="resample"), *steps)
+    for before, after in itertools.pairwise(ordered):
         if (before.over, after.over) == ("epoch", "recording"):
             raise ValueError(
                 f"{after.do!r} over the recording stands after {before.do!r} over each epoch"
             )
-    return whole
+    return ordered
 
 
-def check_steps(steps: Sequence[Step], rate: float) -> None:
-    """Check the steps that come after the resampling to a rate in Hz.
+def check_steps(steps: Sequence[ProcessingStep], rate: float) -> None:
+    """Check the steps from the resampling on, at the rate in Hz that it resamples to.
 
     Raises
     ------
     DataError
         If a filter does not lie below half the rate.
     """
-    whole = in_order(steps)
-    first = next(i for i, s in enumerate(whole) if isinstance(s, Resample))
-    for step in whole[first:]:
+    ordered = ordered_steps(steps)
+    first = next(i for i, s in enumerate(ordered) if isinstance(s, Resample))
+    for step in ordered[first:]:
         step.check(rate)
 
 
 def run_steps(
-    steps: Sequence[Step],
+    steps: Sequence[ProcessingStep],
     samples: Samples,
     rate: float,
-    to: float,
+    target_rate: float,
     cut: Callable[[Samples, float], Samples],
 ) -> Samples:
-    """Make epochs of one channel.
+    """Make the epochs of one channel.
 
     Parameters
     ----------
     steps
-        Those that concern the channel.
+        The steps that apply to the channel.
     samples
         (n,) float32, uV.
-    rate, to
-        Its sample rate and the one wanted, Hz.
+    rate, target_rate
+        Sample rate of the channel, and that of the epochs, Hz.
     cut
-        Cuts a channel of a rate into epochs.
+        Cuts samples of a rate in Hz into epochs.
 
     Returns
     -------
     epochs
         (epochs, samples) float32.
     """
-    whole = True
-    for step in in_order(steps):
-        if whole and step.over == "epoch":
-            samples, whole = cut(samples, rate), False
+    is_cut = False
+    for step in ordered_steps(steps):
+        if step.over == "epoch" and not is_cut:
+            samples, is_cut = cut(samples, rate), True
         if isinstance(step, Resample):
-            samples, rate = resampling.resample(samples, rate, to, beyond=step.beyond), to
+            samples = resampling.resample(samples, rate, target_rate, beyond=step.beyond)
+            rate = target_rate
         else:
             samples = step.apply(samples, rate)
-    return cut(samples, rate) if whole else samples
+    return samples if is_cut else cut(samples, rate)

@@ -27,9 +27,10 @@ Event = tuple[float, float, str]
 
 GRID_TOLERANCE = 0.05  # s; largest distance of an annotation from the epoch grid
 DAY_SECONDS = 86400.0  # s
-LONGEST_RECORDING = (
-    31 * DAY_SECONDS
-)  # seconds; a larger onset is a damaged one, and would fill the memory
+LONGEST_RECORDING = 31 * DAY_SECONDS
+"""Longest recording, s; a larger onset is a damaged one, and would fill the memory."""
+GENERATOR_SCORER = "generator"
+"""Scorer of a simulated recording's true stages, the stages that generated its signals."""
 
 
 @dataclass(frozen=True)

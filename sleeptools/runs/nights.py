@@ -53,11 +53,11 @@ def nights_table(data: EpochSet) -> pl.DataFrame:
             "sex": facts.get("sex"),
             "scorer": facts.get("scorer"),
         }
-        for number, stages in file.others.items():
+        for number, stages in file.other_stages.items():
             row[f"{OTHER}{number}"] = np.asarray(stages).tolist()
             row[f"scorer_{number}"] = named.get(str(number), named.get(number))
         rows.append(row)
-    others = sorted({number for file in data.files for number in file.others})
+    others = sorted({number for file in data.files for number in file.other_stages})
     real, text, stages_ = pl.Float64, pl.String, pl.List(pl.Int8)
     schema: dict[str, Any] = {
         "recording": text,

@@ -67,7 +67,7 @@ def content(
     Stopped
         If a stop signal has come.
     """
-    owner, place = source.epochs.places(tested.numbers)
+    owner, place = source.epochs.locate(tested.numbers)
     there, recording = np.unique(owner, return_inverse=True)
     stages = source.epochs.stages[tested.numbers].astype(np.int8)
     drawn = draw(owner, np.random.default_rng(seeds))

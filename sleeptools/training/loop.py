@@ -83,7 +83,7 @@ class Training:
 
     def numbers(self, role: str) -> Numbers:
         """Epochs that have a role in this training."""
-        return self.task.fold.numbers(role, self.source.epochs.of)
+        return self.task.fold.numbers(role, self.source.epochs.numbers_of)
 
     @property
     def saved(self) -> Path:
@@ -271,7 +271,7 @@ class Training:
 
         epochs = self.source.epochs
         p = self.probabilities(numbers, "score")
-        owner, place = epochs.places(numbers)
+        owner, place = epochs.locate(numbers)
         columns = {
             "recording": np.array([f.recording for f in epochs.files])[owner],
             "subject": np.array([f.subject for f in epochs.files])[owner],
@@ -300,7 +300,9 @@ class Training:
             Always.
         """
         finite = np.isfinite(self.source.epochs.gather(numbers)).all((1, 2))
-        found = [self.source.epochs.where(int(n)) for n in [*numbers[~finite], *numbers[finite]]]
+        found = [
+            self.source.epochs.find_epoch(int(n)) for n in [*numbers[~finite], *numbers[finite]]
+        ]
         lines = ["recording,epoch", *(f"{f.recording},{i}" for f, i in found)]
         path = self.task.folder / "not_finite.csv"
         store.write_text(path, "\n".join(lines) + "\n")

@@ -94,7 +94,7 @@ def table(data: EpochSet, folds: Mapping[str, Sequence[Division]]) -> pl.DataFra
     for protocol, some in folds.items():
         for fold in some:
             for role in HELD_OUT if isinstance(fold, EpochFold) else ():
-                owner, place = data.places(fold.numbers(role, data.of))
+                owner, place = data.locate(fold.numbers(role, data.numbers_of))
                 columns = {
                     "protocol": np.repeat(protocol, len(place)),
                     "fold": np.repeat(fold.number, len(place)),

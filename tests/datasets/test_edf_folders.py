@@ -11,7 +11,7 @@ from sleeptools import datasets, store
 from sleeptools.commands import convert, preprocess
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import isruc
-from sleeptools.datasets.edf import TEMPLATE, Settings, find, load, read
+from sleeptools.datasets.edf import TEMPLATE, EdfSettings, find, load_settings, read
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
@@ -256,7 +256,7 @@ def test_settings_may_lie_elsewhere(tmp_path: Path) -> None:
     assert (made / "a.safetensors").exists()
     with pytest.raises(MissingInputError, match=r"edf\.toml"):
         convert.convert("edf", tmp_path / "raw", tmp_path / "other")
-    with pytest.raises(UsageError, match="--config is for the data set edf"):
+    with pytest.raises(UsageError, match="`config` is for the data set edf"):
         datasets.find_recordings(isruc, tmp_path, settings=tmp_path / "mine.toml")
 
 
@@ -268,7 +268,7 @@ def test_the_whole_chain(command, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     file = open_epochs(tmp_path / "epochs").files[0]
     assert file.signals.shape[1:] == (4, 3000)
-    assert list(file.others) == [1]
+    assert list(file.other_stages) == [1]
     quick = ("--passes", 1, "--set", "recipe.batch=32")
     ran = command("train", "--folds", 3, *quick)
     assert ran.code == 0, ran.err
@@ -316,5 +316,5 @@ def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
     for i, block in enumerate(blocks):
         (tmp_path / f"{i}.toml").write_text(block)
     assert blocks[0] == TEMPLATE.replace(r"\n", "\n")
-    assert load(tmp_path / "1.toml").model_fields_set == set(Settings.model_fields)
+    assert load_settings(tmp_path / "1.toml").model_fields_set == set(EdfSettings.model_fields)
     assert presets.load(str(tmp_path / "2.toml")).labels[2] == "EMG neck"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sleeptools.commands.fetch import Server
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import sleep_edf
 from sleeptools.datasets.download import transfer
-from sleeptools.datasets.download.http import Patience
+from sleeptools.datasets.download.http import RetryPolicy
 from sleeptools.errors import DataError, UnavailableError, UsageError
 
 CASSETTE = [
@@ -29,7 +30,7 @@ CASSETTE = [
 ]
 TELEMETRY = [f"sleep-telemetry/ST7011J{end}.edf" for end in ("0-PSG", "P-Hypnogram")]
 LISTS = ["RECORDS", "RECORDS-v1", "SC-subjects.xls", "ST-subjects.xls"]
-PATIENCE = Patience(attempts=3, timeout=20.0, wait=lambda _: None)
+POLICY = RetryPolicy(attempts=3, timeout=300.0, wait=lambda _: None)
 
 
 @pytest.fixture
@@ -44,9 +45,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[http_server.Served]:
         yield found
 
 
-def run(served: http_server.Served, dest: Path, **options) -> list[transfer.Progress]:
-    told: list[transfer.Progress] = []
-    server = Server(served.url, patience=PATIENCE)
+def run(served: http_server.Served, dest: Path, **options) -> list[transfer.FetchProgress]:
+    told: list[transfer.FetchProgress] = []
+    server = Server(served.url, policy=POLICY)
     fetch.fetch("sleep-edf", dest, server, told.append, **options)
     return told
 
@@ -64,7 +65,7 @@ def test_all_of_it(served: http_server.Served, tmp_path: Path) -> None:
     assert [s.number for s in steps] == list(range(1, 15))
     assert {s.total for s in steps} == {14}
     whole = sum(len(d) for n, d in served.files.items() if n != "SHA256SUMS.txt")
-    assert (told[-1].have, told[-1].total) == (whole, whole)
+    assert (told[-1].received, told[-1].total) == (whole, whole)
     served.asked.clear()
     again = run(served, tmp_path / "raw")
     assert served.asked == []  # not even the list
@@ -75,7 +76,7 @@ def test_the_time_left_can_be_told_early(served: http_server.Served, tmp_path: P
     """The first recording tells how long the others will be."""
     told = run(served, tmp_path, jobs=1)
     first = next(p for p in told if p.step and p.step.id == CASSETTE[0])
-    assert first.have < 100_000
+    assert first.received < 100_000
     assert first.total is not None
     assert first.total > 5 * 90_000
 
@@ -156,9 +157,9 @@ def test_a_mirror_with_another_list(served: http_server.Served, tmp_path: Path) 
     served.list_sums()
     with pytest.raises(DataError, match=r"not the list that the publisher gives out") as e:
         run(served, tmp_path / "raw")
-    assert "--trust-sums" in str(e.value.hint)
+    assert "`trust_sums`" in str(e.value.hint)
     assert not (tmp_path / "raw").exists()
-    server = Server(served.url, trust_sums=True, patience=PATIENCE)
+    server = Server(served.url, trust_sums=True, policy=POLICY)
     fetch.fetch("sleep-edf", tmp_path / "raw", server)
     assert (tmp_path / "raw/RECORDS").read_bytes() == b"other"
 
@@ -175,7 +176,7 @@ def test_a_mirror_with_another_list(served: http_server.Served, tmp_path: Path) 
 )
 def test_a_hostile_list(served: http_server.Served, tmp_path: Path, sums: str, words: str) -> None:
     served.files["SHA256SUMS.txt"] = sums.encode()
-    server = Server(served.url, trust_sums=True, patience=PATIENCE)
+    server = Server(served.url, trust_sums=True, policy=POLICY)
     with pytest.raises(DataError, match=words):
         fetch.fetch("sleep-edf", tmp_path / "raw", server)
     assert not (tmp_path / "raw").exists()
@@ -191,7 +192,7 @@ def test_a_server_that_goes_away_ends_all_at_once(
     assert not (tmp_path / "failures.csv").exists()
     assert not (tmp_path / ".lock").exists()
     asked = {name for _, name, _ in served.asked}
-    assert len(asked & {*CASSETTE, *TELEMETRY}) < 10
+    assert len(asked & {*CASSETTE, *TELEMETRY}) <= 2  # at most one for each thread
 
 
 def test_wrong_use(served: http_server.Served, tmp_path: Path) -> None:
@@ -272,9 +273,10 @@ def test_a_stopped_fetch_is_continued(
         begun = process.stderr.readline()
         while {store.PartialFile(tmp_path / "raw" / n).size for n in stuck} != {50_000}:
             assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(number)
         rest = process.stderr.read()
-        assert process.wait(20) == 75, rest
+        assert process.wait() == 75, rest
     assert begun.startswith("[1/14] ")
     assert f"error: stopped by {signal.Signals(number).name}; what is done is kept" in rest
     assert "Traceback" not in rest
@@ -291,7 +293,7 @@ def test_a_full_disk(served: http_server.Served, tmp_path: Path) -> None:
     with start(served, tmp_path, limit) as process:
         assert process.stderr is not None
         rest = process.stderr.read()
-        assert process.wait(20) == 74, rest
+        assert process.wait() == 74, rest
     assert "-PSG.edf: File too large\nhint: free some space" in rest
     parts = list((tmp_path / "raw").rglob("*.part"))
     assert parts

@@ -16,7 +16,13 @@ from sleeptools.preprocessing import presets, trimming
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.recording import stages
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import Recording, Signal, read_recording, write_recording
+from sleeptools.recording.recording import (
+    FOLDER_KIND,
+    Recording,
+    Signal,
+    read_recording,
+    write_recording,
+)
 
 EPOCHS = 40
 DIGITS = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "5": "REM"}
@@ -93,10 +99,12 @@ def test_both_scorers_travel_to_the_epochs(tmp_path: Path) -> None:
     assert index["scorer"].to_list() == ["scorer 1, scorer 2"]
     (first,) = made(tmp_path / "rec", tmp_path / "a").files
     assert first.stages.tolist() == scoring().stages[:10].tolist()
-    assert {k: v.tolist() for k, v in first.others.items()} == {2: scoring(1).stages[:10].tolist()}
+    assert {k: v.tolist() for k, v in first.other_stages.items()} == {
+        2: scoring(1).stages[:10].tolist()
+    }
     (second,) = made(tmp_path / "rec", tmp_path / "b", scorer=2).files
-    assert np.array_equal(second.stages, first.others[2])
-    assert np.array_equal(second.others[1], first.stages)
+    assert np.array_equal(second.stages, first.other_stages[2])
+    assert np.array_equal(second.other_stages[1], first.stages)
     assert (second.facts["scorer"], second.facts["others"]) == ("scorer 2", {"1": "scorer 1"})
     with pytest.raises(DataError, match="has no hypnogram of scorer 3"):
         made(tmp_path / "rec", tmp_path / "c", scorer=3)
@@ -142,7 +150,7 @@ def test_the_end_is_that_of_the_labels_not_of_the_signals(tmp_path: Path) -> Non
     assert len(found) == EPOCHS - 3 - 30
     assert found.manifest["excluded"]["unannotated"] == 3
     convert.convert("isruc", tmp_path / "raw", tmp_path / "rec")
-    manifest = store.read_manifest(tmp_path / "rec", convert.KIND)
+    manifest = store.read_manifest(tmp_path / "rec", FOLDER_KIND)
     assert (manifest["epochs past the signals"], manifest["epochs past the labels"]) == (0, 3)
 
 
@@ -174,7 +182,7 @@ def test_the_workbook_stands_in_and_is_compared(tmp_path: Path) -> None:
     found = isruc.read(source)
     assert found.scorings[0].stages.tolist() == scoring().stages.tolist()
     assert found.facts["notes"] == "scorer 1 is read from 1_1.xlsx"
-    rows = spreadsheets.read(folder / "1_2.xlsx")
+    rows = spreadsheets.read_table(folder / "1_2.xlsx")
     rows[5][1] = "U"
     rows[6][1] = "N3" if rows[6][1] != "N3" else "W"
     rows[7][0] = None  # a number left out

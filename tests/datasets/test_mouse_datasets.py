@@ -22,6 +22,7 @@ from sleeptools.errors import DataError, NoStagesError, UnavailableError, UsageE
 from sleeptools.formats import columns, matlab
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import EpochFile, open_epochs, read_epoch_file
+from sleeptools.preprocessing.recording_epochs import write_recording_epochs
 from sleeptools.recording import stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal, read_recording, write_recording
@@ -491,7 +492,7 @@ def test_epochs_of_any_length(tmp_path: Path, seconds: float, rate: float) -> No
         stages=stages.MOUSE_STAGES,
         trim={"rule": "none"},
     )
-    preprocess._write_epochs(
+    write_recording_epochs(
         preset, read_recording(tmp_path / "r" / "m-1.safetensors"), tmp_path / "e.safetensors", {}
     )
     file = read_epoch_file(tmp_path / "e.safetensors")
@@ -544,10 +545,10 @@ def test_a_recording_that_is_replaced_keeps_its_shape(texts: Path) -> None:
 
 def test_a_stage_list_without_wake_first_cannot_be_trimmed() -> None:
     settings = presets.load("kjaerby").model_dump() | {"stages": ("NREM", "Wake", "REM")}
-    assert presets.resolve(settings, where="x").stages[0] == "NREM"
+    assert presets.resolve(settings, source="x").stages[0] == "NREM"
     settings["trim"] = {"rule": "drop-then-trim"}
     with pytest.raises(DataError, match="trims wake, but the first stage is 'NREM'"):
-        presets.resolve(settings, where="x")
+        presets.resolve(settings, source="x")
 
 
 @pytest.mark.parametrize(

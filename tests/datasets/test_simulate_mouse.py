@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import welch
 from sklearn.metrics import cohen_kappa_score
 
-from sleeptools.datasets import Channel, kjaerby, slumbernet
+from sleeptools.datasets import SimulatedChannel, kjaerby, slumbernet
 from sleeptools.datasets.simulation import mouse
 from sleeptools.datasets.simulation.mouse import architecture, scorer
 from sleeptools.datasets.simulation.mouse.architecture import NREM, REM, WAKE
@@ -32,7 +32,7 @@ def days() -> np.ndarray:
 
 @cache
 def made(animal: int, rate: float = slumbernet.SAMPLE_RATE, seconds: float = 4) -> SimulatedNight:
-    channels = tuple(Channel(n, n, rate, -2000, 2000) for n in ("EEG", "EMG"))
+    channels = tuple(SimulatedChannel(n, n, rate, -2000, 2000) for n in ("EEG", "EMG"))
     return mouse.simulate_night(
         animal, 1, channels=channels, epoch_seconds=seconds, hours=3.0, seed=5
     )
@@ -86,8 +86,8 @@ def test_half_an_hour_shows_every_stage() -> None:
     assert np.mean(np.array(shown) == 3) > 0.95
 
 
-def mouse_habits() -> architecture.Habits:
-    return architecture.Habits()
+def mouse_habits() -> architecture.MouseHabits:
+    return architecture.MouseHabits()
 
 
 def test_delta_in_nrem_theta_in_rem_low_voltage_in_wake() -> None:
@@ -144,7 +144,7 @@ def test_majority_counts_seconds() -> None:
 def test_signals_do_not_drift_from_the_stages_at_a_broken_rate() -> None:
     """At the end of 12 h, 3.4 s lie between a second of 511.95964 samples and one of 512."""
     rate, hours = kjaerby.SAMPLE_RATE, 12
-    channels = tuple(Channel(n, n, rate, -2000, 2000) for n in ("EEG", "EMG"))
+    channels = tuple(SimulatedChannel(n, n, rate, -2000, 2000) for n in ("EEG", "EMG"))
     night = mouse.simulate_night(2, 1, channels=channels, epoch_seconds=1, hours=hours, seed=1)
     emg = night.recording.signal("EMG").samples()
     assert len(emg) == int(hours * 3600 * rate)
@@ -158,7 +158,10 @@ def test_signals_do_not_drift_from_the_stages_at_a_broken_rate() -> None:
 
 
 def test_the_same_again_another_mouse_and_another_recording() -> None:
-    channels = (Channel("EEG", "EEG", 64.0, -2000, 2000), Channel("EMG", "EMG", 64.0, -2000, 2000))
+    channels = (
+        SimulatedChannel("EEG", "EEG", 64.0, -2000, 2000),
+        SimulatedChannel("EMG", "EMG", 64.0, -2000, 2000),
+    )
 
     def eeg(animal: int, night: int, seed: int = 0) -> np.ndarray:
         one = mouse.simulate_night(

@@ -16,7 +16,7 @@ from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import edf
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
-from sleeptools.recording.recording import SUBJECT_FACTS, read_recording
+from sleeptools.recording.recording import FOLDER_KIND, SUBJECT_FACTS, read_recording
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_simulated_subsets_have_the_real_names(real_data: Path) -> None:
         for count, subset in ((78, "78"), (22, "telemetry"))
     ]
     assert set.union(*planned) == listed
-    with pytest.raises(UsageError, match="--subjects is 21; expected 1 to 20"):
+    with pytest.raises(UsageError, match="`subjects=21`; expected 1 to 20"):
         sleep_edf.plan(21, 1, "20")
 
 
@@ -130,7 +130,7 @@ def test_what_the_list_has_and_the_folder_has_not(command, cassette: Path, tmp_p
     assert "though the data set lists them: 2 recordings, such as SC4002" in ran.err
     ran = command("convert", "sleep-edf", raw, "some", "--subset", "20")
     assert ran.code == 0
-    assert store.read_manifest(tmp_path / "some", convert.KIND)["absent"] == ["SC4002"]
+    assert store.read_manifest(tmp_path / "some", FOLDER_KIND)["absent"] == ["SC4002"]
 
 
 def test_facts_from_the_header_alone(cassette: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_facts_from_the_real_tables(real_data: Path, tmp_path: Path) -> None:
     facts = read_recording(out / "SC4001.safetensors").facts
     assert (facts["age"], facts["sex"]) == (33, "F")
     assert facts["lights_off"] == 24 * 3600 - (16 * 60 + 13) * 60 + 38 * 60
-    assert len(store.read_manifest(out, convert.KIND)["absent"]) == 152
+    assert len(store.read_manifest(out, FOLDER_KIND)["absent"]) == 152
     made = preprocess.preprocess(presets.load("sleep-edf"), out, tmp_path / "epochs")
     row = store.read_table(made / "index.parquet").row(0, named=True)
     assert (row["age"], row["sex"], row["lights_off"]) == (33, "F", facts["lights_off"])
@@ -175,7 +175,7 @@ def test_real_telemetry_facts(real_data: Path, telemetry: Path, tmp_path: Path) 
 
     shutil.copytree(telemetry, tmp_path, dirs_exist_ok=True)
     table = real_data / "sleep-edf/manifest/ST-subjects.xls"
-    rows = spreadsheets.read(table)
+    rows = spreadsheets.read_table(table)
     found = []
     for name in ("ST-subjects.xls", "ST-subjects.csv"):
         if name.endswith(".xls"):
@@ -202,7 +202,7 @@ def test_real_hypnograms_are_found_and_whole(real_data: Path) -> None:
     files = sorted((folder / "hypnograms").glob("*.edf"))
     sums = folder / "manifest/SHA256SUMS.txt"
     for path in files:
-        source = datasets.Source(path.name[:6], path.name[:5], 1, (path, sums))
+        source = datasets.RecordingFiles(path.name[:6], path.name[:5], 1, (path, sums))
         datasets.check_sums(source)
         scoring = edf.read_hypnogram(path)
         assert scoring.names == ("W", "N1", "N2", "N3", "REM")

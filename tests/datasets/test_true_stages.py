@@ -19,7 +19,7 @@ from sleeptools.errors import DataError
 from sleeptools.evaluation import scorers
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
-from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.hypnogram import GENERATOR_SCORER, Hypnogram
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def test_the_epochs_carry_what_made_them(raw: Path, tmp_path: Path) -> None:
     (file,) = open_epochs(folder).files
     truth = simulate_night(0, 1, hours=1, seed=0).truth
     place = np.rint(file.onset / 30).astype(int)
-    assert file.facts["others"] == {"2": true_stages.NAME}
-    assert np.array_equal(file.others[2], truth[place])
-    assert not np.array_equal(file.others[2], file.stages)
+    assert file.facts["others"] == {"2": GENERATOR_SCORER}
+    assert np.array_equal(file.other_stages[2], truth[place])
+    assert not np.array_equal(file.other_stages[2], file.stages)
 
 
 @pytest.mark.parametrize("data_set", ["isruc", "slumbernet", "kjaerby"])
@@ -42,9 +42,9 @@ def test_every_set_has_it_on_the_grid_of_its_scoring(data_set: str, tmp_path: Pa
     root = simulate(data_set, tmp_path, subjects=1, hours=1)
     module = registry.load("datasets", data_set)
     (source,) = module.find(root)[:1]
-    found = true_stages.reading(module.read, root, source)
+    found = true_stages.read_recording(module.read, root, source)
     made = found.scorings[-1]
-    assert made.scorer == true_stages.NAME
+    assert made.scorer == GENERATOR_SCORER
     assert len(found.scorings) == len(module.read(source).scorings) + 1
     scored = found.hypnogram
     assert scored is not None
@@ -64,7 +64,10 @@ def test_what_does_not_fit_is_left_out(raw: Path) -> None:
     ).other_hypnograms  # not simulated
     shorter = replace(recording.hypnogram, epoch_seconds=20.0)
     assert not true_stages.attach(replace(recording, hypnogram=shorter), raw).other_hypnograms
-    store.write_json(true_stages.path(raw, "later"), {"format": true_stages.KIND, "version": 99})
+    store.write_json(
+        true_stages.path_of(raw, "later"),
+        {"format": true_stages.TRUE_STAGES_KIND, "version": 99},
+    )
     with pytest.raises(DataError, match="version"):
         true_stages.attach(replace(recording, id="later"), raw)
 
@@ -88,7 +91,7 @@ def test_the_ceiling_is_of_the_tested_epochs() -> None:
         {
             "recording": ["a1"],
             "stages_2": [made.tolist()],
-            "scorer_2": [true_stages.NAME],
+            "scorer_2": [GENERATOR_SCORER],
         }
     )
     names = ("W", "N1", "N2", "N3", "REM")

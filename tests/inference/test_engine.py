@@ -133,7 +133,7 @@ def test_several_epochs_at_once(looking_around: tuple[Any, Path]) -> None:
     x = signals(28, config.channels)
     onsets = 30.0 * np.r_[0:15, 18:31]
     parts = [np.arange(15), np.arange(15, 28)]
-    windows = sequences.arrange(parts, sequence=sequence, context=context)
+    windows = sequences.arrange_windows(parts, sequence=sequence, context=context)
     with torch.inference_mode():
         logits = model(torch.from_numpy(x[windows.inputs])).flatten(0, -2)
     targets = windows.targets.ravel()

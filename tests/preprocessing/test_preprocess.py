@@ -18,9 +18,10 @@ from sleeptools.errors import DataError, MissingInputError, OutputError, UsageEr
 from sleeptools.formats import edf
 from sleeptools.preprocessing import presets, trimming
 from sleeptools.preprocessing.epochs import EpochFile, open_epochs, read_epoch_file
+from sleeptools.preprocessing.recording_epochs import write_recording_epochs
 from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import Recording, Signal, read_recording
+from sleeptools.recording.recording import FOLDER_KIND, Recording, Signal, read_recording
 
 LETTERS = {letter: label_schemes.EDF_TEXTS[f"Sleep stage {letter}"] for letter in "W1234R?"}
 PUBLISHED = {"W": 8285, "N1": 2804, "N2": 17799, "N3": 5703, "REM": 7717}  # Sleep-EDF-20
@@ -92,7 +93,7 @@ SHIFTS = some.integers(-50, 50)
 
 def made_epochs(folder: Path, night: Recording) -> EpochFile:
     preset = presets.changed(presets.load("sleep-edf"), trim="none")
-    preprocess._write_epochs(preset, night, folder / "x.safetensors", {})
+    write_recording_epochs(preset, night, folder / "x.safetensors", {})
     return read_epoch_file(folder / "x.safetensors")
 
 
@@ -184,7 +185,7 @@ def test_recordings_hold_what_the_files_hold(raw: Path, recordings: Path) -> Non
         for label, signal in wanted.signals.items():
             assert np.array_equal(found.signals[label].samples(), signal.samples())
             assert found.signals[label].sample_rate == signal.sample_rate
-    assert store.read_manifest(recordings, convert.KIND)["simulated"] is True
+    assert store.read_manifest(recordings, FOLDER_KIND)["simulated"] is True
     assert store.verify(recordings) == []
 
 
@@ -218,7 +219,7 @@ def test_every_epoch_is_its_part_of_the_recording(recordings: Path, tmp_path: Pa
     numbers = np.array([len(found) - 1, 0, len(found.files[0]), 3])
     gathered = found.gather(numbers)
     for row, number in zip(gathered, numbers, strict=True):
-        file, k = found.where(int(number))
+        file, k = found.find_epoch(int(number))
         assert np.array_equal(row, file.signals[k])
 
 
@@ -253,7 +254,7 @@ def test_one_bad_recording_stops_no_other(raw: Path, tmp_path: Path) -> None:
     listed = (out / "failures.csv").read_text()
     assert "SC4001" in listed
     assert "SC4011E0-PSG.edf" in listed
-    assert store.read_manifest(out, convert.KIND)["recordings"] == ["SC4002", "SC4012"]
+    assert store.read_manifest(out, FOLDER_KIND)["recordings"] == ["SC4002", "SC4012"]
     shutil.copy(raw / "SC4001EC-Hypnogram.edf", tmp_path / "raw")
     shutil.copy(raw / "SC4011E0-PSG.edf", tmp_path / "raw")
     convert.convert("sleep-edf", tmp_path / "raw", out)
@@ -425,7 +426,7 @@ def test_interrupted_simulation_is_finished(raw: Path, tmp_path: Path) -> None:
         (half / name).unlink()
     said: dict[str, str] = {}
     options = {"subjects": 2, "nights": 2, "hours": 1.5}
-    simulate("sleep-edf", half, **options, progress=lambda s: said.update({s.id: s.text}))
+    simulate("sleep-edf", half, **options, on_progress=lambda s: said.update({s.id: s.text}))
     assert [said[n] for n in ("SC4001", "SC4012")] == ["as before", "1.5 h"]
     for path in raw.glob("*.edf"):
         assert (half / path.name).read_bytes() == path.read_bytes()

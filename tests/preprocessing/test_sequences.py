@@ -32,7 +32,7 @@ SEGMENTS = [range(4), range(4, 5), range(5, 16), range(16, 23)]
 def of_segments(windows, night):
     """Check that the inputs of every window are consecutive epochs of one segment."""
     for row in windows.inputs:
-        found = [night.where(int(n)) for n in row]
+        found = [night.find_epoch(int(n)) for n in row]
         assert len({file.recording for file, _ in found}) == 1
         places = [place for _, place in found]
         assert any(set(places) <= set(s) for s in SEGMENTS)
@@ -42,7 +42,7 @@ def of_segments(windows, night):
 
 @pytest.mark.parametrize("length", [2, 3, 4, 5, 7, 11, 20])
 def test_sequences(night, length):
-    numbers = night.of({"S01"})
+    numbers = night.numbers_of({"S01"})
     windows = night.windows(numbers, sequence=length)
     assert windows.inputs.shape == windows.targets.shape == (len(windows), length)
     scored = windows.targets != NONE
@@ -57,7 +57,7 @@ def test_sequences(night, length):
 
 @pytest.mark.parametrize("reach", [1, 2])
 def test_context(night, reach):
-    numbers = night.of({"S00"})
+    numbers = night.numbers_of({"S00"})
     windows = night.windows(numbers, context=reach)
     assert (windows.targets == numbers).all()
     assert (windows.inputs[:, reach] == numbers).all()
@@ -68,20 +68,20 @@ def test_context(night, reach):
 
 
 def test_single_epochs(night):
-    numbers = night.of({"S00", "S01"})
+    numbers = night.numbers_of({"S00", "S01"})
     windows = night.windows(numbers)
     assert windows.inputs.tolist() == windows.targets.tolist() == list(range(92))
 
 
 def test_no_epochs(night):
-    nobody = night.of(set())
+    nobody = night.numbers_of(set())
     for how in ({}, {"sequence": 3}, {"context": 1}):
         assert len(night.windows(nobody, **how)) == 0
 
 
 def test_gather_keeps_the_shape(night):
-    windows = night.windows(night.of({"S01"}), sequence=3)
+    windows = night.windows(night.numbers_of({"S01"}), sequence=3)
     x = night.gather(windows.inputs)
     assert x.shape == (*windows.inputs.shape, 1, 20)
-    file, place = night.where(int(windows.inputs[4, 1]))
+    file, place = night.find_epoch(int(windows.inputs[4, 1]))
     assert (x[4, 1] == file.signals[place]).all()

@@ -27,7 +27,7 @@ BASE: dict[str, Any] = {
 
 
 def preset(**changes: object) -> presets.Preset:
-    return presets.resolve(BASE | changes, where="own.toml")
+    return presets.resolve(BASE | changes, source="own.toml")
 
 
 def cut(samples: np.ndarray, rate: float) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_a_scale_over_the_recording_is_not_one_over_epochs() -> None:
 
 def test_resolved_settings_make_the_same_preset() -> None:
     first = preset()
-    again = presets.resolve(first.model_dump(mode="json"), where="epochs.toml")
+    again = presets.resolve(first.model_dump(mode="json"), source="epochs.toml")
     assert again == first
     assert first.model_dump(mode="json")["montage"] == BASE["montage"]
     assert first.labels == ("EEG Fpz-Cz", "EMG chin")
@@ -117,7 +117,7 @@ def spoil(path: str, value: object) -> dict[str, Any]:
         ("processing.3.degree", 13, "degree: Input should be less than or equal to 12"),
         ("processing.3.over", "recording", "Input should be 'epoch'"),
         ("processing.1.over", "epoch", "'clip' over the recording stands after 'robust-scale'"),
-        ("montage", ["a", "a"], "montage: a stands twice"),
+        ("montage", ["a", "a"], "montage: a is listed twice"),
         ("montage", "a", "montage: Input should be"),
         ("assume_unit", "kV", "assume_unit: unknown unit"),
         ("processing", [{"do": "resample"}] * 2, "'resample' is done once"),
@@ -125,7 +125,7 @@ def spoil(path: str, value: object) -> dict[str, Any]:
 )
 def test_a_wrong_setting_is_named_with_what_there_is(path: str, value: object, told: str) -> None:
     with pytest.raises(DataError, match=r"own\.toml: ") as caught:
-        presets.resolve(spoil(path, value), where="own.toml")
+        presets.resolve(spoil(path, value), source="own.toml")
     assert told in str(caught.value)
 
 

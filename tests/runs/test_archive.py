@@ -40,7 +40,7 @@ def test_epochs_1() -> None:
     assert file.stages.tolist() == [1, 4]
     assert file.onset.tolist() == [30, 90]
     assert file.hypnogram.tolist() == [-1, 1, -1, 4]
-    assert file.others == {}
+    assert file.other_stages == {}
 
 
 def test_model_1(tmp_path: Path) -> None:

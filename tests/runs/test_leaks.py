@@ -176,7 +176,7 @@ def test_a_temperature_sees_validation_epochs_alone(tmp_path):
 def test_a_recording_is_scaled_by_itself_alone(tmp_path):
     """The epochs of a recording are the same to the bit, whoever else is in the folder."""
     plain = presets.load("sleep-edf").model_dump(mode="json")
-    preset = presets.resolve(plain | {"processing": [{"do": "z-score"}]}, where="test")
+    preset = presets.resolve(plain | {"processing": [{"do": "z-score"}]}, source="test")
     raw = simulate("sleep-edf", tmp_path / "raw", subjects=2, hours=0.5)
     both = open_epochs(preprocess.preprocess(preset, raw, tmp_path / "both"))
     for path in raw.rglob("SC401*"):

@@ -1,1 +1,1 @@
-"""Fetching a published data set: files resumed and verified, over HTTP."""
+"""Downloading published data sets over HTTP, resumed and verified."""

@@ -1,6 +1,6 @@
-"""Many files over HTTP, several at a time, in threads: one that fails stops none of the others.
+"""Downloading many files over HTTP, several at a time; one that fails does not stop the others.
 
-The threads only fetch; what they bring and how they end is told by the thread that called.
+The worker threads only download; progress and errors are reported in the calling thread.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from urllib.parse import quote
 
 from sleeptools import store
 from sleeptools.datasets.download import http
-from sleeptools.datasets.download.http import Patience
+from sleeptools.datasets.download.http import RetryPolicy
 from sleeptools.errors import SleeptoolsError, Stopped
 from sleeptools.store import batch
 
-LINGER: Final = 2.0  # s that threads get to end; what they wrote is in the files already
+JOIN_SECONDS: Final = 2.0  # time for all threads to end; what they wrote is in the files already
 NEW, BEGUN, DONE, CHANGED = "new", "begun", "there", "there, but not the published file"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file to fetch.
+class RemoteFile:
+    """A file of a data set on its server.
 
     Parameters
     ----------
     name
-        Its path below the address, and below the folder.
+        Path below the server's address, and below the local folder.
     sha256
-        What its publisher says.
+        SHA-256 that the publisher gives, hexadecimal.
     state
-        `NEW`, `BEGUN`, `DONE` (there and right) or `CHANGED` (there and wrong).
+        State of the local file: `NEW` (none), `BEGUN` (a part), `DONE` (the published file) or
+        `CHANGED` (another file).
     size
-        Bytes, where known.
+        Size in bytes, None if unknown.
     """
 
     name: str
@@ -48,102 +49,124 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far all files are: told at every piece that comes, with `step` at the end of a file.
+class FetchProgress:
+    """How much of all files has been received, after every piece.
 
     Parameters
     ----------
-    have
-        Bytes that are there.
+    received
+        Bytes of all files on disk.
     total
-        Bytes of everything, as far as can be told: files not yet begun are taken to be as long as
-        others of their kind.
+        Estimated bytes of all files, None if unknown: files not yet begun are assumed to be as long
+        as others of their kind.
+    step
+        The file that has just ended, None in the middle of a file.
     """
 
-    have: int
+    received: int
     total: int | None
     step: batch.FinishedItem | None = None
 
 
-Show = Callable[[Progress], None]
+OnProgress = Callable[[FetchProgress], None]
 
 
-def ignore(progress: Progress) -> None:
-    """Take a report and do nothing."""
+def ignore_progress(progress: FetchProgress) -> None:
+    """Report nothing."""
     del progress
 
 
-def look(wanted: Wanted, dest: Path) -> Wanted:
-    """Say what of a file is there."""
-    path = dest / wanted.name
+def check_local_file(file: RemoteFile, dest: Path) -> RemoteFile:
+    """Return the file with the state of its local copy."""
+    path = dest / file.name
     if path.exists():
-        right = store.sha256(path) == wanted.sha256
-        return replace(wanted, state=DONE if right else CHANGED)
-    return replace(wanted, state=BEGUN if store.PartialFile(path).size else NEW)
+        is_published = store.sha256(path) == file.sha256
+        return replace(file, state=DONE if is_published else CHANGED)
+    return replace(file, state=BEGUN if store.PartialFile(path).size else NEW)
 
 
-def run(
-    files: Sequence[Wanted],
+def fetch_files(
+    files: Sequence[RemoteFile],
     address: str,
     dest: Path,
-    patience: Patience,
-    show: Show = ignore,
+    policy: RetryPolicy,
+    on_progress: OnProgress = ignore_progress,
     *,
     jobs: int = 4,
 ) -> batch.Outcome:
-    """Fetch files that are not there yet; return which came and which failed, and why.
+    """Download the files that are not yet on disk; return which succeeded, and why others failed.
+
+    Parameters
+    ----------
+    files
+        The files of the data set.
+    address
+        Address of the server, with a slash at its end.
+    dest
+        Folder to write, in the server's layout.
+    policy
+        When to try a file again, and when to give up.
+    on_progress
+        Called after every piece and at the end of every file, in this thread.
+    jobs
+        Number of files at a time.
 
     Raises
     ------
     UnavailableError, StorageError, OutputError
-        What concerns all files, at once.
+        At once, if no other file could be downloaded or written either.
     """
-    threads = _Threads(files, partial(_fetch, address, dest, patience))
+    threads = _Threads(files, partial(_fetch, address, dest, policy))
     tally = _Tally(files)
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     failures: dict[str, str] = {}
     with threads.running(jobs):
-        while len(found) + len(failures) < len(files):
-            wanted, what = threads.events.get()
-            if isinstance(what, Sizes):
-                show(tally.add(wanted, what))
+        while len(results) + len(failures) < len(files):
+            file, event = threads.events.get()
+            if isinstance(event, FileProgress):
+                on_progress(tally.add(file, event))
                 continue
-            failed = isinstance(what, BaseException)
-            text = _problem(what) if isinstance(what, BaseException) else str(what)
-            (failures if failed else found)[wanted.name] = text
-            count = len(found) + len(failures)
-            show(tally.now(batch.FinishedItem(wanted.name, count, len(files), text, failed)))
+            failed = isinstance(event, BaseException)
+            text = _problem(event) if isinstance(event, BaseException) else str(event)
+            (failures if failed else results)[file.name] = text
+            count = len(results) + len(failures)
+            on_progress(tally.now(batch.FinishedItem(file.name, count, len(files), text, failed)))
     ordered = {f.name: failures[f.name] for f in files if f.name in failures}
-    rows = [{"file": f.name} for f in files if f.name in found]
+    rows = [{"file": f.name} for f in files if f.name in results]
     return batch.Outcome(rows, ordered, "file")
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Of one file: bytes that are there, and of the whole, where known."""
+class FileProgress:
+    """How much of one file has been received: bytes on disk, and of the whole file if known."""
 
-    have: int
-    whole: int | None
+    received: int
+    total: int | None
 
 
-Told = Callable[[Sizes], None]
+OnFileProgress = Callable[[FileProgress], None]
 
 
 def _fetch(
-    address: str, dest: Path, patience: Patience, wanted: Wanted, told: Told, stop: threading.Event
+    address: str,
+    dest: Path,
+    policy: RetryPolicy,
+    file: RemoteFile,
+    on_progress: OnFileProgress,
+    stop: threading.Event,
 ) -> str:
-    """Fetch one file and say what became of it."""
-    path, state = dest / wanted.name, look(wanted, dest).state
+    """Download one file; return a text about the outcome."""
+    path, state = dest / file.name, check_local_file(file, dest).state
     if state == DONE:
-        told(Sizes(path.stat().st_size, path.stat().st_size))
+        on_progress(FileProgress(path.stat().st_size, path.stat().st_size))
         return batch.DONE
     begun = store.PartialFile(path).size
-    http.to_file(
-        address + quote(wanted.name),
+    http.fetch_file(
+        address + quote(file.name),
         path,
-        wanted.sha256,
-        lambda have, whole: told(Sizes(have, whole)),
-        replace(patience, wait=patience.wait or stop.wait),
+        file.sha256,
+        lambda received, total: on_progress(FileProgress(received, total)),
+        replace(policy, wait=policy.wait or stop.wait),
     )
     text = _bytes(path.stat().st_size)
     if state == CHANGED:
@@ -156,28 +179,34 @@ def _bytes(count: int) -> str:
 
 
 def _problem(error: BaseException) -> str:
-    """Say why a file failed; what concerns all of them is raised."""
-    if isinstance(error, SleeptoolsError) and not isinstance(error, batch.BATCH_ERRORS):
+    """Return why one file failed; raise an error that concerns all files."""
+    if _concerns_one(error):
         return str(error)
     raise error
 
 
+def _concerns_one(error: BaseException) -> bool:
+    return isinstance(error, SleeptoolsError) and not isinstance(error, batch.BATCH_ERRORS)
+
+
 class _Threads:
-    """Threads that take one file after the other, and the events that come of it."""
+    """Worker threads that take one file after the other, and the queue of their events."""
 
     def __init__(
-        self, files: Sequence[Wanted], work: Callable[[Wanted, Told, threading.Event], str]
+        self,
+        files: Sequence[RemoteFile],
+        work: Callable[[RemoteFile, OnFileProgress, threading.Event], str],
     ) -> None:
-        self.waiting: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
-        self.events: queue.SimpleQueue[tuple[Wanted, Any]] = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue[RemoteFile] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[tuple[RemoteFile, Any]] = queue.SimpleQueue()
         self.stop = threading.Event()
         self.work = work
-        for wanted in files:
-            self.waiting.put(wanted)
+        for file in files:
+            self.waiting.put(file)
 
     @contextlib.contextmanager
     def running(self, jobs: int) -> Iterator[None]:
-        """Run them while the caller takes events; afterwards they stop at their next piece."""
+        """Run the threads while the caller takes events; then they stop at their next piece."""
         # daemons: a thread that waits for a silent server must not keep the process
         threads = [threading.Thread(target=self._run, daemon=True) for _ in range(jobs)]
         try:
@@ -187,51 +216,53 @@ class _Threads:
         finally:
             self.stop.set()
             for thread in threads:
-                thread.join(LINGER / jobs)
+                thread.join(JOIN_SECONDS / jobs)
 
     def _run(self) -> None:
         with contextlib.suppress(queue.Empty):
             while not self.stop.is_set():
-                wanted = self.waiting.get_nowait()
+                file = self.waiting.get_nowait()
                 try:
-                    end: object = self.work(wanted, partial(self._told, wanted), self.stop)
-                except Exception as e:  # raised where events are taken
+                    end: object = self.work(file, partial(self._report, file), self.stop)
+                except Exception as e:  # raised in the calling thread
                     end = e
-                self.events.put((wanted, end))
+                self.events.put((file, end))
+                if isinstance(end, Exception) and not _concerns_one(end):
+                    self.stop.set()  # no thread begins another file
 
-    def _told(self, wanted: Wanted, sizes: Sizes) -> None:
+    def _report(self, file: RemoteFile, progress: FileProgress) -> None:
         if self.stop.is_set():
             raise Stopped("stopped")
-        self.events.put((wanted, sizes))
+        self.events.put((file, progress))
 
 
 class _Tally:
-    """Bytes of all files, from what is known of some."""
+    """Received and estimated bytes of all files."""
 
-    def __init__(self, files: Sequence[Wanted]) -> None:
+    def __init__(self, files: Sequence[RemoteFile]) -> None:
         self.names = [f.name for f in files]
-        self.have: dict[str, int] = {}
-        self.whole: dict[str, int] = {}
+        self.received: dict[str, int] = {}
+        self.lengths: dict[str, int] = {}
         self.sum = 0
         self.total: int | None = None
 
-    def add(self, wanted: Wanted, sizes: Sizes) -> Progress:
-        self.sum += sizes.have - self.have.get(wanted.name, 0)
-        self.have[wanted.name] = sizes.have
-        if sizes.whole is not None and self.whole.get(wanted.name) != sizes.whole:
-            self.whole[wanted.name] = sizes.whole
-            self.total = self._guess()
+    def add(self, file: RemoteFile, progress: FileProgress) -> FetchProgress:
+        self.sum += progress.received - self.received.get(file.name, 0)
+        self.received[file.name] = progress.received
+        if progress.total is not None and self.lengths.get(file.name) != progress.total:
+            self.lengths[file.name] = progress.total
+            self.total = self._estimated_total()
         return self.now()
 
-    def now(self, step: batch.FinishedItem | None = None) -> Progress:
-        return Progress(self.sum, self.total, step)
+    def now(self, step: batch.FinishedItem | None = None) -> FetchProgress:
+        return FetchProgress(self.sum, self.total, step)
 
-    def _guess(self) -> int:
-        kinds: dict[str, list[int | None]] = {}
+    def _estimated_total(self) -> int:
+        kinds: dict[str, list[str]] = {}
         for name in self.names:  # signals are as long as signals, scorings as scorings
-            kinds.setdefault(name.rpartition("-")[2], []).append(self.whole.get(name))
+            kinds.setdefault(name.rpartition("-")[2], []).append(name)
         total = 0.0
-        for sizes in kinds.values():
-            known = [s for s in sizes if s is not None]
-            total += sum(known) / len(known) * len(sizes) if known else 0.0
+        for names in kinds.values():
+            lengths = [self.lengths[name] for name in names if name in self.lengths]
+            total += sum(lengths) / len(lengths) * len(names) if lengths else 0.0
         return round(total)

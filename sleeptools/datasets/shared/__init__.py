@@ -1,1 +1,1 @@
-"""What several data sets have in common."""
+"""Code that several data sets share."""

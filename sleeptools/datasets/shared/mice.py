@@ -1,4 +1,4 @@
-"""What data sets of single animals have in common: names that are free, and one scoring a file."""
+"""Data sets of mice: subjects from free file names, one hypnogram per recording, simulation."""
 
 from __future__ import annotations
 
@@ -9,76 +9,82 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from sleeptools.datasets import Channel, Planned, Source, check_plan
+from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChannel, check_plan
 from sleeptools.errors import DataError, UsageError
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording
 
-LEAST_OVERLAP: Final = 0.5  # of the signals that the hypnogram must cover
+LEAST_OVERLAP: Final = 0.5  # fraction of the signals that the hypnogram must cover
 ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What the id of a recording may look like: it becomes the name of a file."""
-MOST: Final = 99  # simulated mice, and recordings of each: two digits of a name
-RANGE_UV: Final = 2000.0  # of a simulated amplifier
+MAX_NUMBER: Final = 99  # simulated mice, and recordings of each: two digits of a file name
+RANGE_UV: Final = 2000.0  # range of the simulated amplifier, from minus to plus
 
 
-def join(
-    source: Source,
+def with_hypnogram(
+    source: RecordingFiles,
     recording: Recording,
     hypnogram: Hypnogram,
     facts: Mapping[str, str | int | float | bool],
 ) -> Recording:
-    """Put a hypnogram to its signals, cut to their length, under the source's names.
+    """Return a recording with its hypnogram, cut to the signals, and with the source's names.
 
     Parameters
     ----------
+    source
+        Files, id, subject and night of the recording.
+    recording
+        The signals.
+    hypnogram
+        The scoring; it may outlast the signals.
     facts
-        What the data set adds to the recording's own; "epochs past the signals" counts what is
-        cut.
+        Facts that are added to the recording's own, beside "epochs past the signals", the number of
+        epochs that were cut.
 
     Raises
     ------
     DataError
-        If the two overlap too little.
+        If the hypnogram covers less than half of the signals.
     """
-    kept = hypnogram.clipped(recording.seconds)
-    covered = len(kept) * kept.epoch_seconds / recording.seconds
+    clipped = hypnogram.clipped(recording.seconds)
+    covered = len(clipped) * clipped.epoch_seconds / recording.seconds
     if covered < LEAST_OVERLAP:
         raise DataError(
             f"{source.files[-1].name}: covers only {covered:.0%} of {source.files[0].name}"
         )
-    past = {"epochs past the signals": len(hypnogram) - len(kept)}
+    past = {"epochs past the signals": len(hypnogram) - len(clipped)}
     return replace(
         recording,
         id=source.id,
         subject=source.subject,
         night=source.night,
-        hypnogram=kept,
+        hypnogram=clipped,
         facts={**recording.facts, **facts, **past},
     )
 
 
-def numbered(found: Iterable[tuple[str, Sequence[Path], str]]) -> list[Source]:
-    """Make sources of (stem, files, problem), where only the stem says who and which night.
+def number_nights(groups: Iterable[tuple[str, Sequence[Path], str]]) -> list[RecordingFiles]:
+    """Make recordings' files of (stem, files, problem), where only the stem names the subject.
 
-    A subject's nights are numbered in the order of their stems; see `subject_of`.
+    A subject's nights are numbered in the order of the stems; see `subject_of`.
     """
     nights: Counter[str] = Counter()
     sources = []
-    for stem, files, problem in found:
+    for stem, files, problem in groups:
         subject = subject_of(stem)
         nights[subject] += 1
-        strange = f"{stem!r} cannot be the name of a recording; expected {ID.pattern}"
-        wrong = problem if ID.fullmatch(stem) else strange
-        sources.append(Source(stem, subject, nights[subject], tuple(files), wrong))
+        invalid = f"{stem!r} cannot be the name of a recording; expected {ID.pattern}"
+        reason = problem if ID.fullmatch(stem) else invalid
+        sources.append(RecordingFiles(stem, subject, nights[subject], tuple(files), reason))
     return sources
 
 
 def subject_of(stem: str) -> str:
-    """Tell the animal from a file's name: all up to its first part that is a number.
+    """Return the animal's name: a file's stem up to its first number.
 
-    Files of `chr2_590_freq` and `chr2_590_base` are of one animal, `chr2_590`; a name without a
-    number is an animal of its own. Where the rule is wrong it rather puts two animals together
-    than one on both sides of a split.
+    `chr2_590_freq` and `chr2_590_base` are recordings of one animal, `chr2_590`; a stem without a
+    number is an animal of its own. Where the rule errs, it joins two animals rather than place one
+    animal on both sides of a split.
     """
     match = re.match(r"(?:.*?[_ -])??\d{1,5}(?=[_ -]|$)", stem)  # longer numbers are dates
     return match[0] if match else stem
@@ -90,7 +96,7 @@ def refuse_subset(subset: str | None) -> None:
     Raises
     ------
     UsageError
-        Naming the option.
+        If a subset is given.
     """
     if subset is not None:
         raise UsageError(f"`subset={subset}`; the data set has no subsets")
@@ -104,16 +110,26 @@ def plan(
     epoch_seconds: float,
     hours: float,
     endings: Sequence[str],
-) -> list[Planned]:
-    """List the mice of a simulated data set, `mouse-01-1` the first recording of the first.
+) -> list[PlannedRecording]:
+    """Plan the recordings of a simulated data set; `mouse-01-1` is the first of the first mouse.
 
     Parameters
     ----------
+    subjects, nights
+        Number of mice, and of recordings of each.
+    sample_rate
+        Sample rate of EEG and EMG, Hz.
+    epoch_seconds
+        Length of a scored epoch, s.
+    hours
+        Length of a recording, h.
     endings
-        Of the names of the files that a recording has.
+        Endings of a recording's file names after its id.
     """
-    check_plan(subjects, MOST, nights, MOST)
-    channels = tuple(Channel(n, n, sample_rate, -RANGE_UV, RANGE_UV) for n in ("EEG", "EMG"))
+    check_plan(subjects, MAX_NUMBER, nights, MAX_NUMBER)
+    channels = tuple(
+        SimulatedChannel(n, n, sample_rate, -RANGE_UV, RANGE_UV) for n in ("EEG", "EMG")
+    )
     planned = []
     for number in range(1, subjects + 1):
         for night in range(1, nights + 1):
@@ -121,7 +137,7 @@ def plan(
             id_ = f"{subject}-{night}"
             files = tuple(id_ + end for end in endings)
             planned.append(
-                Planned(
+                PlannedRecording(
                     id_,
                     subject,
                     night,

@@ -1,1 +1,1 @@
-"""Simulated nights: a model of a person's or a mouse's sleep, of its signals and its scorer."""
+"""Simulated nights: models of human and mouse sleep, of its signals and of its scorer."""

@@ -1,8 +1,8 @@
-"""Simulated sleep architecture: which stage each 30-s epoch of a night is in.
+"""Simulated sleep architecture: the true stage of each 30-s epoch of a human night.
 
-A semi-Markov walk inside NREM-REM cycles, deep sleep early and REM late. The constants were
+A semi-Markov walk within NREM-REM cycles, deep sleep early and REM late. The constants were
 estimated from the 39 scored nights of 20 subjects of Sleep-EDF Expanded (Sleep Cassette;
-Kemp et al. 2000, ODC-By 1.0); no data of that set is in here.
+Kemp et al. 2000, ODC-By 1.0); no data of that set are included.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HUMAN_OF_CODE: Final = np.array([0, 1, 2, 3, 3, 4], np.int8)
 
 EPOCHS_PER_HOUR: Final = 120
 
-# Measured on the 39 nights, first to last epoch of sleep; what a simulated night is compared to.
+# Measured on the 39 nights, first to last epoch of sleep; simulated nights are compared to them.
 REAL_SHARES: Final = {"W": 0.096, "N1": 0.075, "N2": 0.473, "N3": 0.152, "REM": 0.205}
 REAL_BOUTS: Final = {"W": 7.4, "N1": 2.85, "N2": 10.96, "N3": 6.93, "REM": 19.4}
 """Mean number of epochs of an unbroken bout."""
@@ -35,8 +35,8 @@ SLEEP_EPOCHS: Final = (908.0, 0.17)  # median and log spread of the sleep period
 CYCLE_EPOCHS: Final = 190.0  # median distance between starts of REM episodes
 MARGIN: Final = 0.05  # least share of wake before and after sleep in a short recording
 
-# Bouts of the generator in epochs: mean and spread of the logarithm. Longer than the scored ones,
-# because a scorer breaks bouts up.
+# Bouts of true stages in epochs: mean and standard deviation of the logarithm. Longer than scored
+# bouts, because a scorer breaks bouts up.
 BOUTS: Final = {
     WAKE: (1.45, 1.15),
     S1: (1.15, 0.65),
@@ -46,25 +46,25 @@ BOUTS: Final = {
     REM: (3.55, 0.80),
 }
 DEEP_BY_HOUR: Final = (1.15, 3.8)  # deep pressure at sleep onset, and its time constant in hours
-DEEP_PHASE: Final = (0.15, 0.8)  # of the NREM part of a cycle
-OPENING_PARTS: Final = 6  # a bout while falling asleep takes at most this part of the first NREM
+DEEP_PHASE: Final = (0.15, 0.8)  # range of the NREM part of a cycle
+OPENING_PARTS: Final = 6  # a bout while falling asleep takes at most a sixth of the first NREM
 REM_SHARE: Final = (0.12, 0.23, 0.25, 0.27, 0.28)  # share of a cycle spent in its REM episode
 
 
 @dataclass(frozen=True)
 class Habits:
-    """How a subject sleeps: factors around 1 on the chances of the walk.
+    """How a subject sleeps: factors around 1 on the probabilities of the walk.
 
     Parameters
     ----------
     deep
-        On the pressure for stages 3 and 4.
+        Factor on the pressure for stages 3 and 4.
     restless
-        On the chance and length of awakenings.
+        Factor on the probability and length of awakenings.
     light
-        On the chance and length of stage 1.
+        Factor on the probability and length of stage 1.
     rem
-        On the share of REM.
+        Factor on the share of REM.
     """
 
     deep: float = 1.0
@@ -74,24 +74,24 @@ class Habits:
 
 
 def recording_epochs(rng: np.random.Generator, hours: float | None) -> int:
-    """Length of a recording in epochs, `hours` of it or a whole one of about 22 h."""
+    """Return the length of a recording in epochs: `hours`, or a drawn one of about 22 h."""
     if hours is not None:
         return max(1, round(hours * EPOCHS_PER_HOUR))
     return int(rng.integers(*RECORDING_EPOCHS))
 
 
 def simulate_codes(rng: np.random.Generator, epochs: int, habits: Habits) -> Codes:
-    """Draw one recording: wake, a night of sleep in cycles, wake.
+    """Draw the true stages of one recording: wake, a night of sleep in cycles, wake.
 
     Parameters
     ----------
     rng
-        Source of chance.
+        Random generator.
     epochs
-        Length of the recording in 30-s epochs. Below about 8 h the margins of wake shrink to
-        `MARGIN`, below about 3 h the cycles do, so that every stage still occurs.
+        Length of the recording in 30-s epochs. Below about 8 h the wake before and after sleep
+        shrinks to `MARGIN`, and below about 3 h the cycles shrink, so that every stage occurs.
     habits
-        The subject's.
+        How the subject sleeps.
 
     Returns
     -------
@@ -114,17 +114,17 @@ def _sleep(rng: np.random.Generator, epochs: int, habits: Habits) -> Codes:
     lengths = np.exp(0.28 * rng.standard_normal(cycles))
     edges = np.rint(np.cumsum(lengths / lengths.sum()) * epochs).astype(int)
     scale = min(1.0, epochs / cycles / CYCLE_EPOCHS)
-    parts: list[int] = []
+    codes: list[int] = []
     for cycle, stop in enumerate(edges):
-        length = int(stop) - len(parts)
-        hour = len(parts) / EPOCHS_PER_HOUR
+        length = int(stop) - len(codes)
+        hour = len(codes) / EPOCHS_PER_HOUR
         share = REM_SHARE[min(cycle, len(REM_SHARE) - 1)] if cycles > 1 else 0.22
         share *= habits.rem * float(np.exp(0.25 * rng.standard_normal()))
         rem = round(length * min(0.6, share))
         pressure = habits.deep * DEEP_BY_HOUR[0] * float(np.exp(-hour / DEEP_BY_HOUR[1]))
-        parts += _nrem(rng, length - rem, pressure, habits, scale, first=cycle == 0)
-        parts += _rem(rng, rem, habits, scale)
-    return np.array(parts, np.int8)
+        codes += _nrem(rng, length - rem, pressure, habits, scale, first=cycle == 0)
+        codes += _rem(rng, rem, habits, scale)
+    return np.array(codes, np.int8)
 
 
 def _nrem(
@@ -136,7 +136,7 @@ def _nrem(
     *,
     first: bool,
 ) -> list[int]:
-    """Walk through the NREM part of a cycle; the first one falls asleep in order."""
+    """Draw the NREM part of a cycle; the first one passes through the stages in order."""
     opening = _falling_asleep(rng, habits, scale) if first else [S2]
     walk: list[int] = []
     state = WAKE
@@ -149,7 +149,7 @@ def _nrem(
 
 
 def _falling_asleep(rng: np.random.Generator, habits: Habits, scale: float) -> list[int]:
-    """Draw the order of stages from wake to the first deep sleep; long nights have false starts."""
+    """Draw the stages from wake to the first deep sleep, in long nights with false starts."""
     if scale < 1.0:
         return [S1, S2, S3, S4]
     starts = int(rng.poisson(1.6 * habits.restless))
@@ -174,7 +174,7 @@ def _next_nrem(
 
 
 def _rem(rng: np.random.Generator, epochs: int, habits: Habits, scale: float) -> list[int]:
-    """Walk through the REM part of a cycle: REM, broken by short bouts of 1, 2 and wake."""
+    """Draw the REM part of a cycle: REM, interrupted by short bouts of stage 1, 2 and wake."""
     walk: list[int] = []
     state = S1
     while len(walk) < epochs:
@@ -193,6 +193,6 @@ def _bout(rng: np.random.Generator, state: int, habits: Habits, scale: float) ->
 
 
 def _draw(rng: np.random.Generator, chances: Mapping[int, float]) -> int:
-    """Draw a key by its unnormalised chance."""
+    """Draw a key by its unnormalised probability."""
     weights = np.fromiter(chances.values(), float)
     return int(rng.choice(list(chances), p=weights / weights.sum()))

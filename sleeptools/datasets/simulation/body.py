@@ -1,6 +1,6 @@
-"""Simulated eyes, muscles, breath, temperature and event marker, as Sleep-Cassette has them.
+"""Simulated EOG, EMG, ECG, breathing, temperature and event marker of a human night.
 
-The muscle signal of that recorder is a rectified envelope at 1 Hz (high-pass 16 Hz, rectified,
+Sleep-Cassette's muscle signal is a rectified envelope at 1 Hz (high-pass 16 Hz, rectified,
 low-pass 0.7 Hz); a chin EMG at 100 Hz is made from the same tone for scorers that need one.
 """
 
@@ -26,8 +26,8 @@ from sleeptools.datasets.simulation.traits import (
 )
 from sleeptools.datasets.simulation.waves import Signal32, Spectra
 
-SECONDS: Final = 30  # of an epoch
-LEAK: Final = 0.35  # of frontal EEG in the EOG
+SECONDS: Final = 30  # length of an epoch
+LEAK: Final = 0.35  # fraction of the frontal EEG in the EOG
 EYES_IN_EEG: Final = {
     "EEG Fpz-Cz": (0.45, 0.06),
     "EEG Pz-Oz": (0.04, 0.02),
@@ -50,12 +50,12 @@ def simulate_eyes(
     source: Spectra,
     traits: Traits,
 ) -> tuple[Signal32, Signal32, Signal32]:
-    """Make the horizontal EOG.
+    """Simulate the horizontal EOG.
 
     Parameters
     ----------
     rng
-        Source of chance.
+        Random generator.
     weights
         (epochs, 6) share of every stage.
     eyes_open
@@ -63,14 +63,14 @@ def simulate_eyes(
     amplitude
         (frames, 5) uV of the frontal EEG's rhythms.
     source
-        (frames, BINS) the EEG's common source.
+        (frames, BINS) spectra that the EEG leads have in common.
     traits
-        The subject.
+        Traits of the subject.
 
     Returns
     -------
     eog, movements, blinks
-        (samples,) float32, uV, 100 Hz; the latter two are what leaks into the EEG.
+        (samples,) float32, uV, 100 Hz; the latter two also appear in the EEG.
     """
     awake = weights[:, 0] * eyes_open
     saccades = weights @ SACCADES + awake * (SACCADES_OPEN - SACCADES[0])
@@ -90,20 +90,20 @@ def simulate_eyes(
 def _background(
     rng: np.random.Generator, amplitude: Floats, source: Spectra, traits: Traits
 ) -> Signal32:
-    """Make what the EOG shows without eye movements: leaking EEG and drift."""
+    """Simulate the EOG without eye movements: EEG and drift."""
     from sleeptools.datasets.simulation.eeg import spectra_of
 
     shapes = spectra_of(traits)
-    parts = np.concatenate([(LEAK * amplitude) ** 2, np.full((len(amplitude), 1), 1.5)], axis=1)
-    power = parts.astype(np.float32) @ shapes.astype(np.float32)
-    own = np.float32(np.sqrt(0.5)) * waves.white(rng, len(amplitude))
-    own += np.float32(np.sqrt(0.5)) * source
+    variances = np.concatenate([(LEAK * amplitude) ** 2, np.full((len(amplitude), 1), 1.5)], axis=1)
+    power = variances.astype(np.float32) @ shapes.astype(np.float32)
+    spectra = np.float32(np.sqrt(0.5)) * waves.white(rng, len(amplitude))
+    spectra += np.float32(np.sqrt(0.5)) * source
     drift = 36.0 * waves.normalised(1.0 / (1.0 + waves.FREQUENCIES**4))
-    return waves.synthesise(own, power + drift.astype(np.float32))
+    return waves.synthesise(spectra, power + drift.astype(np.float32))
 
 
 def _saccades(rng: np.random.Generator, per_epoch: Floats, samples: int) -> Signal32:
-    """Make steps of gaze seen through the recorder's high-pass: (samples,)."""
+    """Simulate saccades, steps of gaze after the recorder's high-pass: (samples,)."""
     from scipy import signal
 
     onsets = waves.draw_events(rng, per_epoch)
@@ -141,8 +141,8 @@ def simulate_tone(
     stage[5] += np.log(traits.atonia)
     level: Floats = weights @ stage + weights[:, 0] * eyes_open * np.log(ACTIVE_MUSCLE)
     level += 0.15 * rng.standard_normal(len(level))
-    at = (np.arange(len(level) * SECONDS) + 0.5) / SECONDS - 0.5
-    tone = traits.muscle * np.exp(np.interp(at, np.arange(len(level)), level))
+    epoch_position = (np.arange(len(level) * SECONDS) + 0.5) / SECONDS - 0.5
+    tone = traits.muscle * np.exp(np.interp(epoch_position, np.arange(len(level)), level))
     tone *= np.exp(0.10 * rng.standard_normal(len(tone)))
     onsets = waves.draw_events(rng, weights @ TWITCHES, 1)
     size = traits.muscle * rng.gamma(1.5, 1.0, (len(onsets), 1))
@@ -157,15 +157,15 @@ def envelope(tone: Floats, traits: Traits) -> Signal32:
 
 
 def simulate_chin(rng: np.random.Generator, tone: Floats) -> Signal32:
-    """Make a raw chin EMG with that tone: (samples,) float32, uV, 100 Hz, 10 to 49 Hz."""
+    """Simulate a chin EMG of that tone, 10 to 49 Hz: (samples,) float32, uV, at 100 Hz."""
     frames = waves.frames_of(len(tone) // SECONDS)
-    at = np.minimum(np.arange(frames) * (waves.HOP // waves.RATE), len(tone) - 1)
-    power = (2.0 * tone[at, None]) ** 2 * waves.band(10.0, 49.0)
+    second = np.minimum(np.arange(frames) * (waves.HOP // waves.RATE), len(tone) - 1)
+    power = (2.0 * tone[second, None]) ** 2 * waves.band(10.0, 49.0)
     return waves.synthesise(waves.white(rng, frames), power.astype(np.float32))
 
 
 def simulate_heart(rng: np.random.Generator, samples: int) -> Signal32:
-    """Make an ECG: (samples,) float32, uV, 100 Hz; QRS complex and T wave, about 62 a minute."""
+    """Simulate an ECG of about 62 beats a minute: (samples,) float32, uV, at 100 Hz."""
     t = np.arange(60) / waves.RATE
     beat = 800.0 * np.exp(-(((t - 0.1) / 0.012) ** 2)) - 150.0 * np.exp(
         -(((t - 0.14) / 0.015) ** 2)
@@ -179,7 +179,7 @@ def simulate_heart(rng: np.random.Generator, samples: int) -> Signal32:
 
 
 def simulate_breath(rng: np.random.Generator, weights: Floats) -> Signal32:
-    """Make the oro-nasal thermistor: (seconds,) float32 without a unit, 1 Hz."""
+    """Simulate the oro-nasal thermistor: (seconds,) float32 without a unit, at 1 Hz."""
     irregular = weights @ np.array([0.10, 0.06, 0.04, 0.02, 0.02, 0.09])
     per_second = np.repeat(irregular, SECONDS)
     hertz = 0.25 * np.exp(per_second * rng.standard_normal(len(per_second)))
@@ -189,7 +189,7 @@ def simulate_breath(rng: np.random.Generator, weights: Floats) -> Signal32:
 
 
 def simulate_temperature(rng: np.random.Generator, codes: npt.NDArray[np.int8]) -> Signal32:
-    """Make the rectal temperature: (seconds,) float32, degrees Celsius, 1 Hz, lower in sleep."""
+    """Simulate rectal temperature, lower in sleep: (seconds,) float32, degrees Celsius, at 1 Hz."""
     from scipy import ndimage
 
     asleep = ndimage.gaussian_filter1d((codes != 0).astype(float), 60.0, mode="nearest")
@@ -201,8 +201,8 @@ def simulate_temperature(rng: np.random.Generator, codes: npt.NDArray[np.int8]) 
 
 
 def simulate_marker(rng: np.random.Generator, seconds: int) -> Signal32:
-    """Make the event marker: (seconds,) float32, a noisy level the button pulls up for 2 s."""
+    """Simulate the event marker, a noisy level with 2-s presses: (seconds,) float32, at 1 Hz."""
     level = 900.0 + 25.0 * rng.standard_normal(seconds)
-    for at in rng.integers(0, max(1, seconds - 2), rng.poisson(2)).tolist():
-        level[at : at + 2] = 140.0
+    for press in rng.integers(0, max(1, seconds - 2), rng.poisson(2)).tolist():
+        level[press : press + 2] = 140.0
     return level.astype(np.float32)

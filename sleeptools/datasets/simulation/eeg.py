@@ -1,4 +1,4 @@
-"""Simulated EEG: background and rhythms by stage, spindles, K-complexes and sawtooth waves.
+"""Simulated EEG of a human night: rhythms by stage, spindles, K-complexes and sawtooth waves.
 
 Amplitudes and rates are in `traits`; the shapes follow the AASM manual's definitions (spindle
 0.5-1.5 s, K-complex at least 0.5 s, sawtooth 2-6 Hz).
@@ -25,7 +25,7 @@ from sleeptools.datasets.simulation.traits import (
 )
 from sleeptools.datasets.simulation.waves import Signal32, Spectra
 
-SHARED: Final = 0.6  # share of the EEG's power that two leads have in common
+SHARED: Final = 0.6  # fraction of the EEG's power that all leads have in common
 BLUR: Final = (0.12, 0.76, 0.12)  # how far an epoch resembles those before and after it
 EVENT_GAIN: Final = {
     "EEG Fpz-Cz": (1.0, 1.0),
@@ -54,7 +54,7 @@ LEADS: Final = tuple(EVENT_GAIN)
 
 
 def stage_weights(codes: np.ndarray[tuple[int], np.dtype[np.int8]]) -> Floats:
-    """Blur stages over their neighbours, so that one goes over into the next: (epochs, 6)."""
+    """Blend each epoch's stage with its neighbours': (epochs, 6) share of every stage."""
     sharp = np.eye(6)[codes]
     padded = np.pad(sharp, ((1, 1), (0, 0)), mode="edge")
     return BLUR[0] * padded[:-2] + BLUR[1] * sharp + BLUR[2] * padded[2:]
@@ -68,7 +68,7 @@ def amplitudes(
     Parameters
     ----------
     rng
-        Source of chance.
+        Random generator.
     weights
         (epochs, 6) share of every stage.
     eyes_open
@@ -90,7 +90,7 @@ def amplitudes(
 
 
 def spectra_of(traits: Traits) -> Floats:
-    """Power spectrum of every rhythm and of electrode noise: (6, BINS)."""
+    """Return the power spectra of the rhythms and of electrode noise: (6, BINS)."""
     f = np.maximum(waves.FREQUENCIES, 0.25)
     return np.stack(
         [
@@ -112,27 +112,27 @@ def simulate_eeg(
     *,
     leads: tuple[str, ...] = LEADS[:2],
 ) -> tuple[dict[str, Signal32], Spectra]:
-    """Make the EEG of a night.
+    """Simulate the EEG of a night.
 
     Parameters
     ----------
     rng
-        Source of chance.
+        Random generator.
     weights
         (epochs, 6) share of every stage.
     amplitude
         (frames, 5) uV, from `amplitudes`.
     traits
-        The subject.
+        Traits of the subject.
     leads
-        Some of `LEADS`.
+        The leads to simulate, of `LEADS`.
 
     Returns
     -------
     signals
         By lead: (samples,) float32, uV, 100 Hz.
     source
-        (frames, BINS) what the leads have in common, unit power.
+        (frames, BINS) spectra of unit power that the leads have in common.
     """
     shapes = spectra_of(traits)
     source = waves.white(rng, len(amplitude))
@@ -140,14 +140,14 @@ def simulate_eeg(
     signals = {}
     for lead in leads:
         region = REGION[lead.removeprefix("EEG ").split("-")[0]]
-        own = waves.white(rng, len(amplitude))
-        own *= np.float32(np.sqrt(1.0 - SHARED))
-        own += np.float32(np.sqrt(SHARED)) * source
-        parts = np.full((len(amplitude), 6), traits.noise_uv[region] ** 2)
+        spectra = waves.white(rng, len(amplitude))
+        spectra *= np.float32(np.sqrt(1.0 - SHARED))
+        spectra += np.float32(np.sqrt(SHARED)) * source
+        variances = np.full((len(amplitude), 6), traits.noise_uv[region] ** 2)
         electrode = np.exp(SPREAD_NIGHT * rng.standard_normal())
-        parts[:, :5] = (amplitude * gains[region] * electrode) ** 2
-        power = parts.astype(np.float32) @ shapes.astype(np.float32)
-        signals[lead] = waves.synthesise(own, power)
+        variances[:, :5] = (amplitude * gains[region] * electrode) ** 2
+        power = variances.astype(np.float32) @ shapes.astype(np.float32)
+        signals[lead] = waves.synthesise(spectra, power)
     _add_sleep_events(rng, signals, weights, traits)
     return signals, source
 

@@ -1,43 +1,42 @@
-"""One simulated night: a recording with the signals that a data set asks for.
+"""Simulating one human night: true stages, the signals that follow from them, and a scoring.
 
-The generator draws stages, signals follow them, and a scorer writes down not quite the same.
-A subject depends on (seed, subject) only and a night on (seed, subject, night), so that any night
-can be made alone, in any order.
+The scorer deviates from the true stages as human scorers do. A subject depends on (seed, subject)
+only and a night on (seed, subject, night), so any night can be simulated alone, in any order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
 
-from sleeptools.datasets import Channel, sleep_edf
+from sleeptools.datasets import SimulatedChannel, sleep_edf
 from sleeptools.datasets.simulation import architecture, body, eeg, scorer, traits, waves
 from sleeptools.datasets.simulation.traits import Floats, Traits
 from sleeptools.recording import montage
-from sleeptools.recording.hypnogram import Event, Stages
+from sleeptools.recording.hypnogram import Event, Hypnogram, Stages
 from sleeptools.recording.recording import Recording, Samples, Signal
 from sleeptools.recording.signals import resampling
 
 EXTRAS: Final = (
-    Channel("EEG C4-M1", "EEG C4-M1", 100.0, -192.0, 192.0),
-    Channel("EMG chin", "EMG chin", 100.0, -100.0, 100.0),
+    SimulatedChannel("EEG C4-M1", "EEG C4-M1", 100.0, -192.0, 192.0),
+    SimulatedChannel("EMG chin", "EMG chin", 100.0, -100.0, 100.0),
 )
-"""What other scorers of the same night may need besides the cassette's signals."""
-SLOW_RATE: Final = 1.0  # Hz, of breath, temperature, marker and muscle envelope
+"""Signals that other scoring software needs besides those of the cassette."""
+SLOW_RATE: Final = 1.0  # Hz
 SLOW: Final = ("breath", "EMG envelope", "temperature", "marker")
 
-EYES_CHANGE: Final = 0.3  # chance per epoch of eyes that may open or close
+EYES_CHANGE: Final = 0.3  # chance per epoch that the eyes may open or close
 
-_SUBJECT, _NIGHT, _SCORER = 1, 2, 3  # what a stream of chance is for; further scorers from 4 on
+_SUBJECT, _NIGHT, _SCORER = 1, 2, 3  # purposes of random streams; further scorers from 4 on
 
 
 @dataclass(frozen=True)
 class SimulatedNight:
-    """A night, what was scored, and what was so.
+    """A simulated night: the recording with its scoring, and the true stages.
 
     Parameters
     ----------
@@ -47,12 +46,17 @@ class SimulatedNight:
         The first scorer's annotations, (onset s, duration s, text) with Rechtschaffen & Kales
         texts; the last one, "Sleep stage ?", outlasts the signals.
     truth
-        (epochs,) int8 index into `stages.HUMAN_STAGES`: the stages that made the signals.
+        (epochs,) int8 index into the stage names: the stages that generated the signals.
     """
 
     recording: Recording
     events: list[Event]
     truth: Stages
+
+    def true_hypnogram(self) -> Hypnogram:
+        """Return the true stages on the epochs of the recording's hypnogram."""
+        assert self.recording.hypnogram is not None
+        return replace(self.recording.hypnogram, stages=self.truth, reasons=np.empty(0, np.int8))
 
 
 def simulate_night(
@@ -61,7 +65,7 @@ def simulate_night(
     *,
     hours: float | None = None,
     seed: int = 0,
-    channels: Sequence[Channel] = sleep_edf.CASSETTE_CHANNELS,
+    channels: Sequence[SimulatedChannel] = sleep_edf.CASSETTE_CHANNELS,
     scorers: int = 1,
 ) -> SimulatedNight:
     """Simulate one night.
@@ -71,15 +75,15 @@ def simulate_night(
     subject
         Number of the subject, 0 or more.
     night
-        Which of the subject's nights, from 1.
+        Number of the subject's night, from 1.
     hours
-        Length of the recording; a whole one of about 22 h if left out.
+        Length of the recording, h; about 22 h if left out.
     seed
-        Of the whole simulated data set, 0 or more.
+        Seed of the whole simulated data set, 0 or more.
     channels
-        What is recorded; the signals of Sleep-Cassette if left out.
+        The signals to record; those of Sleep-Cassette if left out.
     scorers
-        How many score the night, each in their own way.
+        Number of scorers, each with errors of their own.
     """
     person = traits.draw_traits(_stream(seed, subject, 0, _SUBJECT))
     rng = _stream(seed, subject, night, _NIGHT)
@@ -89,12 +93,12 @@ def simulate_night(
     scorings = [
         scorer.score(_stream(seed, subject, night, _SCORER + i), codes) for i in range(scorers)
     ]
-    made = _sources(rng, codes, scorings[0].codes == scorer.MOVEMENT_CODE, person, channels)
+    sources = _sources(rng, codes, scorings[0].codes == scorer.MOVEMENT_CODE, person, channels)
     recording = Recording(
         id=f"SC4{subject:02d}{night}",
         subject=f"SC4{subject:02d}",
         night=night,
-        signals={c.label: _signal(c, made[c.source]) for c in channels},
+        signals={c.label: _signal(c, sources[c.source]) for c in channels},
         hypnogram=scorings[0].hypnogram(),
         start=_start(codes, subject, night),
         facts={"simulated": True, "age": person.age, "sex": "F" if person.female else "M"},
@@ -104,7 +108,7 @@ def simulate_night(
 
 
 def _stream(seed: int, subject: int, night: int, purpose: int) -> np.random.Generator:
-    """Start a stream of chance; always four words, because trailing zeros do not count."""
+    """Start a random stream; always of four words, because trailing zeros do not count."""
     return np.random.default_rng([seed, subject, night, purpose])
 
 
@@ -113,38 +117,38 @@ def _sources(
     codes: architecture.Codes,
     moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
     person: Traits,
-    channels: Sequence[Channel],
+    channels: Sequence[SimulatedChannel],
 ) -> dict[str, Samples]:
-    """Make all that `channels` can show, by name: at 100 Hz, and `SLOW` at 1 Hz."""
-    wanted = [c.source for c in channels]
+    """Simulate the sources of `channels`, by name: at 100 Hz, those of `SLOW` at 1 Hz."""
+    names = [c.source for c in channels]
     weights = eeg.stage_weights(codes)
     eyes_open = _eyes_open(rng, codes)
     eyes_open[moving] = 1.0
     amplitude = eeg.amplitudes(rng, weights, eyes_open, person)
-    leads = tuple(lead for lead in eeg.LEADS if lead in wanted)
-    made, source = eeg.simulate_eeg(rng, weights, amplitude, person, leads=leads)
-    eog, movements, blinks = body.simulate_eyes(rng, weights, eyes_open, amplitude, source, person)
+    leads = tuple(lead for lead in eeg.LEADS if lead in names)
+    sources, common = eeg.simulate_eeg(rng, weights, amplitude, person, leads=leads)
+    eog, movements, blinks = body.simulate_eyes(rng, weights, eyes_open, amplitude, common, person)
     for lead in leads:
-        of_blinks, of_movements = body.EYES_IN_EEG[lead]
-        made[lead] += np.float32(of_blinks) * blinks + np.float32(of_movements) * movements
+        blink_gain, movement_gain = map(np.float32, body.EYES_IN_EEG[lead])
+        sources[lead] += blink_gain * blinks + movement_gain * movements
     tone = body.simulate_tone(rng, weights, eyes_open, person)
     tone[np.repeat(moving, body.SECONDS)] *= 4.0
-    made["EOG horizontal"] = eog
-    made["breath"] = body.simulate_breath(rng, weights)
-    made["EMG envelope"] = body.envelope(tone, person)
-    made["temperature"] = body.simulate_temperature(rng, codes)
-    made["marker"] = body.simulate_marker(rng, len(tone))
-    if "EMG chin" in wanted:
-        made["EMG chin"] = body.simulate_chin(rng, tone)
-    if "EMG leg" in wanted:
-        made["EMG leg"] = body.simulate_chin(rng, 0.5 * tone)
-    if "EOG right" in wanted:  # the eyes turn together: one nears its electrode, the other leaves
-        made["EOG left"] = eog.copy()
-        made["EOG right"] = eog - 2 * movements
-    if "ECG" in wanted:
-        made["ECG"] = body.simulate_heart(rng, len(eog))
-    _shake(rng, made, moving)
-    return made
+    sources["EOG horizontal"] = eog
+    sources["breath"] = body.simulate_breath(rng, weights)
+    sources["EMG envelope"] = body.envelope(tone, person)
+    sources["temperature"] = body.simulate_temperature(rng, codes)
+    sources["marker"] = body.simulate_marker(rng, len(tone))
+    if "EMG chin" in names:
+        sources["EMG chin"] = body.simulate_chin(rng, tone)
+    if "EMG leg" in names:
+        sources["EMG leg"] = body.simulate_chin(rng, 0.5 * tone)
+    if "EOG right" in names:  # the eyes turn together: one nears its electrode, the other leaves
+        sources["EOG left"] = eog.copy()
+        sources["EOG right"] = eog - 2 * movements
+    if "ECG" in names:
+        sources["ECG"] = body.simulate_heart(rng, len(eog))
+    _shake(rng, sources, moving)
+    return sources
 
 
 def _eyes_open(rng: np.random.Generator, codes: architecture.Codes) -> Floats:
@@ -159,23 +163,23 @@ def _eyes_open(rng: np.random.Generator, codes: architecture.Codes) -> Floats:
 
 def _shake(
     rng: np.random.Generator,
-    made: dict[str, Samples],
+    sources: dict[str, Samples],
     moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
 ) -> None:
-    """Add the artefacts of a moving body to the fast signals, in place."""
+    """Add movement artefacts to EEG and EOG, in place."""
     from scipy import ndimage
 
     for epoch in np.flatnonzero(moving).tolist():
-        part = slice(epoch * waves.EPOCH, (epoch + 1) * waves.EPOCH)
+        samples = slice(epoch * waves.EPOCH, (epoch + 1) * waves.EPOCH)
         sway = ndimage.gaussian_filter1d(rng.standard_normal(waves.EPOCH), 12.0)
         artefact = (150.0 * sway / sway.std() * np.hanning(waves.EPOCH)).astype(np.float32)
-        for name, signal in made.items():
+        for name, signal in sources.items():
             if name.startswith(("EEG", "EOG")):
-                signal[part] += artefact * np.float32(rng.uniform(0.5, 1.5))
+                signal[samples] += artefact * np.float32(rng.uniform(0.5, 1.5))
 
 
-def _signal(channel: Channel, values: Samples) -> Signal:
-    """Bring a source to a channel's rate, clipped to the recorder's range."""
+def _signal(channel: SimulatedChannel, values: Samples) -> Signal:
+    """Resample a source to a channel's rate and clip it to the recorder's range."""
     rate = SLOW_RATE if channel.source in SLOW else float(waves.RATE)
     samples = resampling.resample(values, rate, channel.sample_rate)
     clipped = np.clip(samples, channel.low, channel.high)
@@ -186,7 +190,7 @@ def _signal(channel: Channel, values: Samples) -> Signal:
 
 
 def _start(codes: architecture.Codes, subject: int, night: int) -> datetime:
-    """Say when the recording began, such that sleep begins at about eleven."""
+    """Return the start of the recording, such that sleep begins at about 23:00."""
     asleep = np.flatnonzero(codes)
     onset = int(asleep[0]) if len(asleep) else 0
     day = datetime(1989, 1, 2) + timedelta(days=7 * subject + night)

@@ -1,4 +1,4 @@
-"""The simulated human scorer: what is written down differs from the stage that made the signals.
+"""The simulated human scorer, whose scoring deviates from the true stages of a night.
 
 Two scorers agree at a Cohen kappa of about 0.8 and least on N1 (Danker-Hopfe et al. 2009,
 J Sleep Res 18:74; Rosenberg & Van Hout 2013, J Clin Sleep Med 9:81). They differ on where a bout
@@ -40,9 +40,9 @@ TEXTS: Final = (
 """Annotation text per written code."""
 
 BOUNDARY_SHIFTS: Final = ((-3, -2, -1, 0, 1, 2, 3), (0.08, 0.11, 0.15, 0.32, 0.15, 0.11, 0.08))
-"""By how many epochs a bout is scored to begin early (-) or late (+), and how often."""
+"""Number of epochs by which a bout is scored to begin early (-) or late (+), and probability."""
 
-# Chance per epoch that a run scored as another stage begins.
+# Probability per epoch that a run scored as another stage begins.
 SLIPS: Final = {
     WAKE: {S1: 0.025},
     S1: {WAKE: 0.05, S2: 0.08, REM: 0.04},
@@ -57,15 +57,15 @@ DAY_SECONDS: Final = 86400.0  # the written scoring of a whole recording ends af
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """What the scorer wrote.
+class SimulatedScoring:
+    """The scoring of a night by the simulated scorer.
 
     Parameters
     ----------
     codes
         (epochs,) int8 index into `TEXTS`.
     tail_seconds
-        How long the last "Sleep stage ?" outlasts the signals, s.
+        Time by which the last "Sleep stage ?" outlasts the signals, s.
     """
 
     codes: Codes
@@ -82,7 +82,7 @@ class Scoring:
         )
 
     def events(self) -> list[Event]:
-        """Return the annotations as the files hold them, the last one outlasting the signals."""
+        """Return the annotations as in the files, the last of which outlasts the signals."""
         tail = round(self.tail_seconds / EPOCH_SECONDS)
         codes = np.append(self.codes, np.full(tail, UNKNOWN_CODE, np.int8))
         bounds = np.flatnonzero(np.diff(codes, prepend=-1, append=-1))
@@ -92,20 +92,20 @@ class Scoring:
         ]
 
 
-def score(rng: np.random.Generator, truth: Codes) -> Scoring:
-    """Score a night as one human would.
+def score(rng: np.random.Generator, truth: Codes) -> SimulatedScoring:
+    """Score a night as a human scorer would, with errors.
 
     Parameters
     ----------
     rng
-        Source of chance.
+        Random generator.
     truth
-        (epochs,) int8 codes that make the signals.
+        (epochs,) int8 Rechtschaffen & Kales codes that generate the signals.
 
     Returns
     -------
     scoring
-        The wake before and after the night is scored without error.
+        The scoring; wake before and after the night is scored without error.
     """
     asleep = np.flatnonzero(truth != WAKE)
     codes = truth.copy()
@@ -115,16 +115,16 @@ def score(rng: np.random.Generator, truth: Codes) -> Scoring:
         inside = np.arange(night.start + 1, night.stop - 1)
         movements = min(int(rng.poisson(MOVEMENTS)), len(inside))
         codes[rng.choice(inside, movements, replace=False)] = MOVEMENT_CODE
-    unknown = int(rng.integers(0, 3))  # the last epochs are sometimes unscored already
+    unknown = int(rng.integers(0, 3))  # the last epochs are sometimes unscored
     codes[len(codes) - unknown :] = UNKNOWN_CODE
-    left = DAY_SECONDS - len(codes) * EPOCH_SECONDS
-    whole_day = 0 < left < DAY_SECONDS / 4
-    tail = left if whole_day else EPOCH_SECONDS * int(rng.integers(20, 200))
-    return Scoring(codes, tail)
+    rest_of_day = DAY_SECONDS - len(codes) * EPOCH_SECONDS
+    whole_day = 0 < rest_of_day < DAY_SECONDS / 4
+    tail = rest_of_day if whole_day else EPOCH_SECONDS * int(rng.integers(20, 200))
+    return SimulatedScoring(codes, tail)
 
 
 def _shifted(rng: np.random.Generator, codes: Codes) -> Codes:
-    """Move the beginnings of bouts; a bout may vanish between two moved ones."""
+    """Shift the starts of bouts; a bout may vanish between two shifted ones."""
     starts = np.flatnonzero(np.diff(codes)) + 1
     shifts = rng.choice(BOUNDARY_SHIFTS[0], size=len(starts), p=BOUNDARY_SHIFTS[1])
     written = codes.copy()
@@ -142,12 +142,12 @@ def _slipped(rng: np.random.Generator, codes: Codes) -> Codes:
     written = codes.copy()
     chance = rng.random(len(codes))
     lengths = rng.choice(SLIP_LENGTHS[0], size=len(codes), p=SLIP_LENGTHS[1])
-    for stage, others in SLIPS.items():
+    for stage, slips in SLIPS.items():
         below = 0.0
-        for other, p in others.items():
+        for slip, p in slips.items():
             hit = (codes == stage) & (chance >= below) & (chance < below + p)
             below += p
-            for at in np.flatnonzero(hit).tolist():
-                run = slice(at, at + int(lengths[at]))
-                written[run] = np.where(codes[run] == stage, other, written[run])
+            for start in np.flatnonzero(hit).tolist():
+                run = slice(start, start + int(lengths[start]))
+                written[run] = np.where(codes[run] == stage, slip, written[run])
     return written

@@ -1,9 +1,9 @@
-"""What makes one simulated subject differ from another; amplitudes and rates of the signals.
+"""Traits of simulated subjects: how they sleep, and the amplitudes and rates of their signals.
 
 Amplitudes are root-mean-square microvolts at Fpz-Cz before a subject's gains; the size of a single
-wave stands beside its shape in `eeg` and `body`. They were chosen on seed 100 so that two judges
-hold at once on others: YASA finds the stages about as well as in real nights, and a network gains
-from learning more subjects (benches/judge_yasa.py, benches/learning_gap.py).
+wave is given with its shape in `eeg` and `body`. They were chosen on seed 100 so that, on other
+seeds, YASA stages the nights about as well as real ones and a network improves with more training
+subjects (benches/judge_yasa.py, benches/learning_gap.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STAGE_UV: Final = np.array(
 EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.4, 1.2])  # factor on wake's rhythms
 EYES_CLOSED_ASLEEP, EYES_CLOSED_DAY = 0.65, 0.25  # share of wake with eyes closed
 
-# Per epoch: number of events, by code wake, 1, 2, 3, 4, REM.
+# Number of events per epoch, by code: wake, 1, 2, 3, 4, REM.
 SPINDLES: Final = np.array([0.0, 0.15, 3.0, 0.9, 0.3, 0.0])
 K_COMPLEXES: Final = np.array([0.0, 0.1, 0.9, 0.4, 0.0, 0.0])
 SAWTOOTHS: Final = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5])
@@ -44,23 +44,23 @@ TWITCHES: Final = np.array([1.5, 0.3, 0.1, 0.05, 0.05, 0.8])
 MUSCLE_UV: Final = np.array([3.2, 2.1, 1.7, 1.5, 1.4, 0.8])  # tone, envelope
 ACTIVE_MUSCLE: Final = 1.3  # factor with eyes open
 
-# Spreads of the logarithm.
+# Standard deviations of the logarithm.
 SPREAD_RHYTHM, SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS = 0.13, 0.12, 0.22, 0.22
-SPREAD_STAGE: Final = 0.06  # of a subject's rhythm in one stage
+SPREAD_STAGE: Final = 0.06  # a subject's rhythm in one stage
 SPREAD_NIGHT: Final = 0.06  # electrodes put on anew
-SPREAD_EPOCH: Final = 0.20  # of a rhythm from epoch to epoch
+SPREAD_EPOCH: Final = 0.20  # a rhythm from epoch to epoch
 SPREAD_FRAME: Final = 0.30  # and within an epoch
 SPREAD_HABITS: Final = (0.35, 0.35, 0.30, 0.15)
 
 
 @dataclass(frozen=True)
 class Traits:
-    """One subject.
+    """The traits of one simulated person.
 
     Parameters
     ----------
     age, female
-        For the file's header.
+        Age in years and sex, for the file's header.
     habits
         How the subject sleeps.
     rhythms
@@ -68,11 +68,11 @@ class Traits:
     overall
         Factor on all EEG.
     slope
-        Of the background's power spectrum, as f to the power of -slope.
+        Exponent of the background's power spectrum, f to the power of -slope.
     alpha_hz, spindle_hz, theta_hz
-        Peak frequencies.
+        Peak frequencies, Hz.
     noise_uv
-        (3,) white noise of the electrodes Fpz-Cz, Pz-Oz, C4-M1.
+        (3,) white noise of the electrodes at Fpz-Cz, Pz-Oz and C4-M1, uV.
     posterior, central
         (5,) factors on the rhythms at Pz-Oz and C4-M1.
     spindles, k_complexes, blinks, eyes
@@ -105,7 +105,7 @@ class Traits:
 
 
 def draw_traits(rng: np.random.Generator) -> Traits:
-    """Draw a subject."""
+    """Draw the traits of a person."""
 
     def around(spread: float, size: int | tuple[int, ...] | None = None) -> Floats:
         return np.exp(spread * np.asarray(rng.standard_normal(size)))

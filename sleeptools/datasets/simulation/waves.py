@@ -1,4 +1,4 @@
-"""Building blocks of simulated signals: noise with a spectrum that changes, and single events.
+"""Building blocks of simulated signals: noise with a changing spectrum, and single events.
 
 Noise is made in 4-s frames every 2 s, each with its own spectrum, and overlap-added under a sine
 window, whose squares add up to one: the variance follows the spectra smoothly (Griffin & Lim
@@ -21,14 +21,14 @@ Spectra = npt.NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class Framing:
-    """How a signal is laid out in frames.
+    """How a signal is divided into overlapping frames.
 
     Parameters
     ----------
     rate
-        Hz.
+        Sample rate, Hz.
     hop
-        Samples from one frame to the next; a frame has twice as many.
+        Number of samples from one frame to the next; a frame has twice as many.
     """
 
     rate: float
@@ -36,12 +36,12 @@ class Framing:
 
     @property
     def bins(self) -> int:
-        """Number of frequencies of a frame's spectrum."""
+        """Number of frequencies in a frame's spectrum."""
         return self.hop + 1
 
     @property
     def frequencies(self) -> Floats:
-        """(bins,) Hz."""
+        """Frequencies of a frame's spectrum: (bins,), Hz."""
         return np.arange(self.bins) * self.rate / (2 * self.hop)
 
 
@@ -56,12 +56,12 @@ BLOCK: Final = 2048  # frames made at a time
 
 
 def frames_of(epochs: int) -> int:
-    """Count the frames of so many epochs; the first and last one stick out by half."""
+    """Return the number of frames of some epochs; the first and last extend beyond by half."""
     return epochs * FRAMES_PER_EPOCH + 1
 
 
 def normalised(power: Floats, framing: Framing = HUMAN) -> Floats:
-    """Scale a power spectrum (bins,) to a variance of one, without what is below 0.5 Hz."""
+    """High-pass a power spectrum (bins,) at about 0.5 Hz and scale it to a variance of one."""
     high_pass = 1.0 + (0.4 / np.maximum(framing.frequencies, 1e-3)) ** 8  # the recorder's
     shaped = power / high_pass
     shaped[0] = shaped[-1] = 0.0
@@ -70,32 +70,32 @@ def normalised(power: Floats, framing: Framing = HUMAN) -> Floats:
 
 
 def peak(centre: float, width: float, framing: Framing = HUMAN) -> Floats:
-    """Power spectrum of a rhythm: (bins,), a bell of standard deviation `width` Hz."""
+    """Return the power spectrum of a rhythm: (bins,), a bell of standard deviation `width` Hz."""
     return normalised(np.exp(-0.5 * ((framing.frequencies - centre) / width) ** 2), framing)
 
 
 def band(low: float, high: float, framing: Framing = HUMAN) -> Floats:
-    """Flat power spectrum between two frequencies: (bins,)."""
+    """Return a power spectrum that is flat between two frequencies in Hz: (bins,)."""
     inside = (low <= framing.frequencies) & (high >= framing.frequencies)
     return normalised(inside.astype(float), framing)
 
 
 def white(rng: np.random.Generator, frames: int, framing: Framing = HUMAN) -> Spectra:
     """Draw complex normal spectra of unit power: (frames, bins)."""
-    parts = rng.standard_normal((frames, 2 * framing.bins), dtype=np.float32)
-    parts *= np.float32(np.sqrt(0.5))
-    return parts.view(np.complex64)
+    normal = rng.standard_normal((frames, 2 * framing.bins), dtype=np.float32)
+    normal *= np.float32(np.sqrt(0.5))
+    return normal.view(np.complex64)
 
 
 def synthesise(spectra: Spectra, power: Signal32) -> Signal32:
-    """Overlap-add frames of noise.
+    """Make a signal of overlapping frames of noise.
 
     Parameters
     ----------
     spectra
-        (frames, bins) of unit power.
+        (frames, bins) complex spectra of unit power.
     power
-        (frames, bins) share of the variance, uV squared.
+        (frames, bins) power of each frequency, uV squared.
 
     Returns
     -------
@@ -109,16 +109,18 @@ def synthesise(spectra: Spectra, power: Signal32) -> Signal32:
 
 
 def noise(rng: np.random.Generator, power: Floats, shapes: Floats, framing: Framing) -> Signal32:
-    """Make noise of rhythms that come and go, a block of frames at a time: days cost no memory.
+    """Make noise of rhythms of changing power, a block of frames at a time to save memory.
 
     Parameters
     ----------
     rng
-        Source of chance.
+        Random generator.
     power
-        (frames, rhythms) uV squared.
+        (frames, rhythms) power of each rhythm, uV squared.
     shapes
-        (rhythms, bins) power spectrum of each.
+        (rhythms, bins) normalised power spectrum of each rhythm.
+    framing
+        Sample rate and frames.
 
     Returns
     -------
@@ -128,10 +130,10 @@ def noise(rng: np.random.Generator, power: Floats, shapes: Floats, framing: Fram
     frames, hop = len(power), framing.hop
     sums = np.zeros((frames + 1, hop), np.float32)
     for start in range(0, frames, BLOCK):
-        part = power[start : start + BLOCK].astype(np.float32) @ shapes.astype(np.float32)
-        pieces = _pieces(white(rng, len(part), framing), part)
-        sums[start : start + len(part)] += pieces[:, :hop]
-        sums[start + 1 : start + 1 + len(part)] += pieces[:, hop:]
+        block = power[start : start + BLOCK].astype(np.float32) @ shapes.astype(np.float32)
+        pieces = _pieces(white(rng, len(block), framing), block)
+        sums[start : start + len(block)] += pieces[:, :hop]
+        sums[start + 1 : start + 1 + len(block)] += pieces[:, hop:]
     return sums[1:-1].reshape(-1)
 
 
@@ -150,11 +152,11 @@ def _pieces(spectra: Spectra, power: Signal32) -> Signal32:
 def to_frames(per_epoch: Floats) -> Floats:
     """Interpolate values at the middles of epochs, (epochs, k), to the frames: (frames, k)."""
     epochs = len(per_epoch)
-    at = np.arange(frames_of(epochs)) / FRAMES_PER_EPOCH - 0.5
-    left = np.clip(np.floor(at).astype(int), 0, epochs - 1)
-    right = np.minimum(left + 1, epochs - 1)
-    share = np.clip(at - left, 0.0, 1.0)[:, None]
-    values: Floats = per_epoch[left] * (1.0 - share) + per_epoch[right] * share
+    position = np.arange(frames_of(epochs)) / FRAMES_PER_EPOCH - 0.5
+    before = np.clip(np.floor(position).astype(int), 0, epochs - 1)
+    after = np.minimum(before + 1, epochs - 1)
+    share = np.clip(position - before, 0.0, 1.0)[:, None]
+    values: Floats = per_epoch[before] * (1.0 - share) + per_epoch[after] * share
     return values
 
 
@@ -171,5 +173,5 @@ def add_events(signal: Signal32, onsets: npt.NDArray[np.int64], shapes: Signal32
     """Add one shape, (events, length) or (length,), at every onset, in place."""
     shapes = np.broadcast_to(shapes, (len(onsets), shapes.shape[-1]))
     inside = onsets + shapes.shape[1] <= len(signal)
-    at = onsets[inside, None] + np.arange(shapes.shape[1])
-    np.add.at(signal, at.reshape(-1), shapes[inside].reshape(-1))
+    index = onsets[inside, None] + np.arange(shapes.shape[1])
+    np.add.at(signal, index.reshape(-1), shapes[inside].reshape(-1))

@@ -1,7 +1,7 @@
-"""Tables that come with data sets: the first sheet of a workbook (.xlsx, .xls) or a .csv.
+"""Spreadsheets of data sets: reading the first sheet of a workbook (.xlsx, .xls) or a .csv.
 
 Only values are read: no formulas, no formats, no macros. A date or a time of day stays the number
-that the workbook holds (days; a time of day is a part of one).
+that the workbook holds, in days.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ from sleeptools.errors import DataError
 
 __all__ = ["Row", "columns", "read", "write_xlsx"]
 
-Row = list[str | float | None]
-"""One row: texts without blanks around them, numbers, and None for an empty cell."""
+TableRow = list[str | float | None]
+"""One row: texts without surrounding blanks, numbers, and None for an empty cell."""
 
 
-def read(path: Path) -> list[Row]:
-    """Read all rows of a table, told apart by its content; rows are of equal length.
+def read_table(path: Path) -> list[TableRow]:
+    """Read all rows of a table; the format is recognised by its content.
+
+    Returns
+    -------
+    rows
+        Rows of equal length.
 
     Raises
     ------
     DataError
-        If it is damaged, or a workbook this small reader does not know.
+        If the table is damaged, or a workbook of a kind that this small reader does not read.
     """
     data = store.need(path).read_bytes()
     if data.startswith(STARTS_XLSX):
@@ -37,7 +42,7 @@ def read(path: Path) -> list[Row]:
         cells = _csv_cells(data)
     width = 1 + max((column for _, column in cells), default=-1)
     height = 1 + max((row for row, _ in cells), default=-1)
-    rows: list[Row] = [[None] * width for _ in range(height)]
+    rows: list[TableRow] = [[None] * width for _ in range(height)]
     for (row, column), value in cells.items():
         rows[row][column] = (value.strip() or None) if isinstance(value, str) else value
     return rows
@@ -58,13 +63,22 @@ def _value(cell: str) -> str | float:
         return cell
 
 
-def columns(rows: list[Row], *names: str, source: Path) -> tuple[int, list[int]]:
-    """Find the row of headings and the columns with these names, whatever their case.
+def find_columns(rows: list[TableRow], *names: str, source: Path) -> tuple[int, list[int]]:
+    """Find the row of headings, and the columns with these names in upper or lower case.
+
+    Parameters
+    ----------
+    rows
+        Rows of a table.
+    names
+        Headings to find.
+    source
+        File of the table, for messages.
 
     Returns
     -------
     row, columns
-        Number of the row of headings, and of each name's column.
+        Index of the row of headings, and of each name's column.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The first sheet of a BIFF8 workbook (.xls of Excel 97 to 2003): values of a small table only.
+"""Reading the first sheet of a BIFF8 workbook (.xls of Excel 97 to 2003): small tables only.
 
-Layouts: Microsoft's open specifications [MS-CFB] for the container and [MS-XLS] for the records.
-What would need more (a container of over 7 MB, a long list of texts, encryption) is refused.
+Layouts: Microsoft's open specifications MS-CFB for the container and MS-XLS for the records.
+Containers of more than 7 MB, long lists of texts and encrypted workbooks are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ Cells = dict[tuple[int, int], str | float]
 
 
 def read_xls(path: Path, data: bytes) -> Cells:
-    """Read the cells of the first sheet by (row, column), from 0."""
+    """Read the cells of the first sheet, by row and column from 0.
+
+    Raises
+    ------
+    DataError
+        If the workbook is damaged, or of a kind that is not read.
+    """
     try:
         book = _stream(data)
         texts, sheet = _globals(book)
@@ -40,9 +46,9 @@ def read_xls(path: Path, data: bytes) -> Cells:
 
 
 def _stream(data: bytes) -> bytes:
-    """Take the workbook's stream out of the container."""
+    """Return the workbook's stream from the container."""
     size = 1 << struct.unpack_from("<H", data, 30)[0]
-    first, cutoff, extra = (struct.unpack_from("<I", data, at)[0] for at in (48, 56, 68))
+    first, cutoff, extra = (struct.unpack_from("<I", data, byte)[0] for byte in (48, 56, 68))
     if extra not in (END_OF_CHAIN, FREE):
         raise ValueError("it is too large")
     table: list[int] = []
@@ -50,33 +56,33 @@ def _stream(data: bytes) -> bytes:
         if sector != FREE:
             table += struct.unpack_from(f"<{size // 4}I", data, (sector + 1) * size)
     directory = _chain(data, table, first, size)
-    for at in range(0, len(directory), 128):
-        letters, start, length = struct.unpack_from("<64xH50xII", directory, at)
-        name = directory[at : at + max(0, letters - 2)].decode("utf-16-le")
+    for entry in range(0, len(directory), 128):
+        letters, start, length = struct.unpack_from("<64xH50xII", directory, entry)
+        name = directory[entry : entry + max(0, letters - 2)].decode("utf-16-le")
         if name in ("Workbook", "Book") and length >= cutoff:
             return _chain(data, table, start, size)[:length]
     raise ValueError("it holds no workbook")
 
 
 def _chain(data: bytes, table: list[int], sector: int, size: int) -> bytes:
-    parts: list[bytes] = []
+    sectors: list[bytes] = []
     while sector != END_OF_CHAIN:
-        if len(parts) > len(table):
+        if len(sectors) > len(table):
             raise ValueError("its sectors run in a circle")
-        parts.append(data[(sector + 1) * size : (sector + 2) * size])
+        sectors.append(data[(sector + 1) * size : (sector + 2) * size])
         sector = table[sector]
-    return b"".join(parts)
+    return b"".join(sectors)
 
 
-def _records(book: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    while at + 4 <= len(book):
-        kind, length = struct.unpack_from("<HH", book, at)
-        yield kind, book[at + 4 : at + 4 + length]
-        at += 4 + length
+def _records(book: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    while offset + 4 <= len(book):
+        kind, length = struct.unpack_from("<HH", book, offset)
+        yield kind, book[offset + 4 : offset + 4 + length]
+        offset += 4 + length
 
 
 def _globals(book: bytes) -> tuple[list[str], int]:
-    """Read the shared texts and where the first sheet begins."""
+    """Read the shared texts, and the byte at which the first sheet begins."""
     texts: list[str] = []
     sheets: list[int] = []
     before = 0
@@ -97,26 +103,26 @@ def _globals(book: bytes) -> tuple[list[str], int]:
 
 def _texts(body: bytes) -> list[str]:
     (count,) = struct.unpack_from("<I", body, 4)
-    texts, at = [], 8
+    texts, offset = [], 8
     for _ in range(count):
-        letters, flags = struct.unpack_from("<HB", body, at)
-        at += 3
+        letters, flags = struct.unpack_from("<HB", body, offset)
+        offset += 3
         runs = after = 0
         if flags & 8:  # formatted runs, 4 bytes each behind the text
-            (runs,) = struct.unpack_from("<H", body, at)
-            at += 2
+            (runs,) = struct.unpack_from("<H", body, offset)
+            offset += 2
         if flags & 4:  # phonetic data behind the text
-            (after,) = struct.unpack_from("<I", body, at)
-            at += 4
+            (after,) = struct.unpack_from("<I", body, offset)
+            offset += 4
         length = letters * (1 + (flags & 1))
         encoding = "utf-16-le" if flags & 1 else "latin-1"
-        texts.append(body[at : at + length].decode(encoding))
-        at += length + 4 * runs + after
+        texts.append(body[offset : offset + length].decode(encoding))
+        offset += length + 4 * runs + after
     return texts
 
 
 def _values(kind: int, body: bytes, texts: list[str]) -> Cells:
-    """Read the cells of one record; of a formula its number."""
+    """Read the cells of one record; for a formula, its number."""
     if kind not in (NUMBER, FORMULA, RK, MULRK, LABELSST):
         return {}
     row, column = struct.unpack_from("<HH", body)
@@ -133,7 +139,7 @@ def _values(kind: int, body: bytes, texts: list[str]) -> Cells:
 
 
 def _rk(packed: bytes) -> float:
-    """Unpack a 30-bit number: a whole one, or the upper part of a double, perhaps of hundredths."""
+    """Unpack a 30-bit number: an integer or the upper bits of a double, possibly in hundredths."""
     (bits,) = struct.unpack("<i", packed)
     if bits & 2:
         value = float(bits >> 2)

@@ -1,4 +1,4 @@
-"""The first sheet of an Office Open XML workbook (ECMA-376): a zip archive of XML parts."""
+"""Reading and writing the first sheet of an Office Open XML workbook (.xlsx, ECMA-376)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ from sleeptools.errors import DataError
 STARTS_XLSX: Final = b"PK\x03\x04"
 MAIN: Final = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 RELATION: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
-MOST_BYTES: Final = 1 << 26  # of one part unpacked: a table of a data set is far below
+MAX_BYTES: Final = 1 << 26  # of one unpacked member: far more than a data set's table has
 
 
 def read_xlsx(path: Path, data: bytes) -> dict[tuple[int, int], str | float]:
-    """Read the cells of the first sheet by (row, column), from 0."""
+    """Read the cells of the first sheet, by row and column from 0.
+
+    Raises
+    ------
+    DataError
+        If the workbook is damaged.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             texts = _shared(archive)
@@ -32,7 +38,7 @@ def read_xlsx(path: Path, data: bytes) -> dict[tuple[int, int], str | float]:
 
 
 def _part(archive: zipfile.ZipFile, name: str) -> ET.Element:
-    if archive.getinfo(name).file_size > MOST_BYTES:
+    if archive.getinfo(name).file_size > MAX_BYTES:
         raise ValueError(f"{name} has {archive.getinfo(name).file_size} bytes")
     return ET.fromstring(archive.read(name))
 
@@ -41,9 +47,9 @@ def _first_sheet(archive: zipfile.ZipFile) -> str:
     sheets = _part(archive, "xl/workbook.xml").find(f"{MAIN}sheets")
     if sheets is None or not len(sheets):
         raise ValueError("no sheets")
-    wanted = sheets[0].get(RELATION)
+    relation_id = sheets[0].get(RELATION)
     relations = _part(archive, "xl/_rels/workbook.xml.rels")
-    target = next(r.get("Target", "") for r in relations if r.get("Id") == wanted)
+    target = next(r.get("Target", "") for r in relations if r.get("Id") == relation_id)
     return target.lstrip("/") if target.startswith("/") else f"xl/{target}"
 
 
@@ -65,13 +71,13 @@ def _cells(
     for cell in sheet.iter(f"{MAIN}c"):
         kind, value = cell.get("t", "n"), cell.findtext(f"{MAIN}v")
         inline = cell.find(f"{MAIN}is")
-        place = _place(cell.get("r", ""))
+        cell_index = _place(cell.get("r", ""))
         if inline is not None:
-            yield place, _text(inline)
+            yield cell_index, _text(inline)
         elif value is not None and kind == "s":
-            yield place, texts[int(value)]
+            yield cell_index, texts[int(value)]
         elif value is not None:
-            yield place, float(value) if kind == "n" else value
+            yield cell_index, float(value) if kind == "n" else value
 
 
 def _place(reference: str) -> tuple[int, int]:
@@ -102,7 +108,7 @@ OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 
 
 def write_xlsx(path: Path, rows: Iterable[Sequence[str | float | None]]) -> None:
-    """Write a workbook of one sheet, with shared texts as spreadsheet programs write it."""
+    """Write a workbook of one sheet, with shared texts as spreadsheet programs write them."""
     shared: dict[str, int] = {}
     lines = []
     for number, row in enumerate(rows, start=1):
@@ -110,7 +116,7 @@ def write_xlsx(path: Path, rows: Iterable[Sequence[str | float | None]]) -> None
         lines.append(f'<row r="{number}">{"".join(cells)}</row>')
     items = "".join(f"<si><t>{escape(text)}</t></si>" for text in shared)
     space = f'xmlns="{MAIN[1:-1]}"'
-    parts = {
+    members = {
         "[Content_Types].xml": TYPES,
         "_rels/.rels": _relations({"rId1": ("officeDocument", "xl/workbook.xml")}),
         "xl/workbook.xml": f'<workbook {space} xmlns:r="{OFFICE}"><sheets>'
@@ -127,7 +133,7 @@ def write_xlsx(path: Path, rows: Iterable[Sequence[str | float | None]]) -> None
         "xl/sharedStrings.xml": f"<sst {space}>{items}</sst>",
     }
     with store.atomic_write(path) as file, zipfile.ZipFile(file, "w") as z:
-        for name, text in parts.items():
+        for name, text in members.items():
             z.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
 
 

@@ -1,4 +1,4 @@
-"""Presets: how one publication's data were made from recordings, as TOML files of this folder."""
+"""Presets: how a publication made its epochs from recordings, as the TOML files of this folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydantic import (
 
 from sleeptools import store
 from sleeptools.errors import DataError, UsageError
-from sleeptools.preprocessing.steps import STEP_KINDS, Step, check_steps, in_order
+from sleeptools.preprocessing.steps import STEP_KINDS, ProcessingStep, check_steps, ordered_steps
 from sleeptools.recording import stages
 from sleeptools.recording.montage import MICROVOLTS, MODALITIES, MontageChannel
 
@@ -28,13 +28,21 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 TrimRule = Literal["drop-then-trim", "trim-then-drop", "drop-last", "none"]
-
-
 TRIMS_WAKE = ("drop-then-trim", "trim-then-drop")
 
 
 class Trim(BaseModel):
-    """Which epochs around sleep are kept."""
+    """Which epochs around sleep are kept; the rules are those of `trimming.select_epochs`.
+
+    Parameters
+    ----------
+    rule
+        Order of dropping unscored epochs and trimming wake.
+    margin_minutes
+        Wake kept before and after sleep, minutes.
+    last_epochs
+        Number of epochs that "drop-last" drops at the end of the scoring.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     rule: TrimRule = "drop-then-trim"
@@ -43,19 +51,43 @@ class Trim(BaseModel):
 
 
 class Preset(BaseModel):
-    """A preprocessing, resolved: what goes into epochs.toml and every model's config.
+    """How epochs are made from recordings: what epochs.toml and every model's config hold.
 
-    Amplitudes stay in microvolts; nothing is normalised unless a preset says so. A channel of the
-    montage is a name, or a table as in `MontageChannel`: a name and what serves as it. A signal
-    whose own rate is within `rate_tolerance`, a fraction, of `sample_rate` is not resampled: an
-    epoch is then the first `samples` samples from its onset on, and the rates of a set may differ.
+    Amplitudes stay in microvolts; nothing is normalised unless a preset says so.
+
+    Parameters
+    ----------
+    name, data_set
+        Name of the preset, and of the data set that it is for.
+    montage
+        The channels, each a name or a table of a name and what serves as it; see
+        `montage.MontageChannel`.
+    assume_unit
+        Unit of voltages whose file names none, for example "uV"; empty to refuse such files.
+    sample_rate
+        Sample rate of the epochs, Hz.
+    rate_tolerance
+        A signal whose own rate differs from `sample_rate` by no more than this fraction is not
+        resampled: an epoch is then the first `samples` samples from its onset on.
+    epoch_seconds
+        Length of an epoch, s.
+    stages
+        Stage names.
+    rules
+        Scoring rules, as a text.
+    scorer
+        Number of the scorer whose hypnogram counts, from 1.
+    trim
+        Which epochs are kept.
+    processing
+        Steps between recording and epochs, in order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     data_set: str
     montage: tuple[MontageChannel, ...] = Field(min_length=1)
-    assume_unit: str = ""  # of voltages whose file names no unit
+    assume_unit: str = ""
     sample_rate: float = Field(gt=0, le=1e5)
     rate_tolerance: float = Field(0.0, ge=0, le=0.01)
     epoch_seconds: float = Field(30.0, ge=1, le=60)
@@ -63,26 +95,26 @@ class Preset(BaseModel):
     rules: str = ""
     scorer: int = Field(1, ge=1)
     trim: Trim = Trim()
-    processing: tuple[Step, ...] = ()
+    processing: tuple[ProcessingStep, ...] = ()
 
-    def steps(self, label: str, modality: str) -> tuple[Step, ...]:
-        """Give the steps that concern a channel."""
+    def steps(self, label: str, modality: str) -> tuple[ProcessingStep, ...]:
+        """Return the steps that apply to a channel."""
         return tuple(s for s in self.processing if s.concerns(label, modality))
 
     @property
     def samples(self) -> int:
-        """Samples of an epoch."""
+        """Number of samples per epoch."""
         return self.samples_at(self.sample_rate)
 
     def samples_at(self, rate: float) -> int:
-        """Count the samples of an epoch before resampling, at a rate in Hz."""
+        """Return the number of samples per epoch before resampling, at a rate in Hz."""
         near = self.rate_of(rate) == rate
         return round(self.epoch_seconds * (self.sample_rate if near else rate))
 
-    def rate_of(self, own: float) -> float:
-        """Rate at which a signal is cut into epochs: its own, or the one it is resampled to, Hz."""
-        near = abs(own / self.sample_rate - 1) <= self.rate_tolerance
-        return own if near else self.sample_rate
+    def rate_of(self, sample_rate: float) -> float:
+        """Return the rate at which a signal is cut into epochs, Hz: its own, or the preset's."""
+        near = abs(sample_rate / self.sample_rate - 1) <= self.rate_tolerance
+        return sample_rate if near else self.sample_rate
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -101,15 +133,15 @@ class Preset(BaseModel):
     def _once(cls, montage: tuple[MontageChannel, ...]) -> tuple[MontageChannel, ...]:
         labels = [c.name for c in montage]
         if twice := sorted({n for n in labels if labels.count(n) > 1}):
-            raise ValueError(f"{', '.join(twice)} stands twice")
+            raise ValueError(f"{', '.join(twice)} is listed twice")
         return montage
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        in_order(self.processing)
-        there = (*self.labels, *MODALITIES)
-        for name in (n for step in self.processing for n in step.of if n not in there):
-            raise ValueError(f"processing of {name!r}; there are: {', '.join(there)}")
+        ordered_steps(self.processing)
+        allowed = (*self.labels, *MODALITIES)
+        for name in (n for step in self.processing for n in step.of if n not in allowed):
+            raise ValueError(f"processing of {name!r}; there are: {', '.join(allowed)}")
         return self
 
     @model_validator(mode="after")
@@ -138,12 +170,12 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Preset:
-    """Load a preset by name, or from a TOML file of one's own.
+    """Load a preset of the package by name, or one from a TOML file by path.
 
     Raises
     ------
     UsageError
-        For a name that is not there.
+        For an unknown name.
     DataError
         For a file with an unknown, missing or impossible setting; the message names it.
     """
@@ -155,18 +187,18 @@ def load(name: str) -> Preset:
             f"unknown preset {name!r}; there are: {', '.join(names())}",
             hint="or give a TOML file of your own",
         )
-    return resolve(store.read_toml(path), where=str(path))
+    return resolve(store.read_toml(path), source=str(path))
 
 
-def resolve(values: Mapping[str, Any], *, where: str) -> Preset:
+def resolve(values: Mapping[str, Any], *, source: str) -> Preset:
     """Check the settings of a preset and fill in the defaults.
 
     Parameters
     ----------
     values
-        As read from a TOML file; epochs.toml's format and version may be among them.
-    where
-        Names the settings in a message.
+        As read from a TOML file; the format and version of epochs.toml are ignored.
+    source
+        Where the settings come from, for messages.
 
     Raises
     ------
@@ -174,27 +206,29 @@ def resolve(values: Mapping[str, Any], *, where: str) -> Preset:
         For an unknown, missing or impossible setting; the message names it.
     """
     try:
-        found = Preset(**{k: v for k, v in values.items() if k not in ("format", "version")})
-        check_steps(found.processing, found.sample_rate)
+        preset = Preset(**{k: v for k, v in values.items() if k not in ("format", "version")})
+        check_steps(preset.processing, preset.sample_rate)
     except ValidationError as e:
-        raise DataError(f"{where}: {'; '.join(map(_problem, e.errors()))}") from e
+        raise DataError(f"{source}: {'; '.join(map(_problem, e.errors()))}") from e
     except DataError as e:
-        raise DataError(f"{where}: {e}", hint=e.hint) from e
-    return found
+        raise DataError(f"{source}: {e}", hint=e.hint) from e
+    return preset
 
 
 def _problem(error: ErrorDetails) -> str:
-    """Say what is wrong with a setting; for an unknown one, which are known."""
+    """Describe what is wrong with a setting; for an unknown one, list those that there are."""
     loc = error["loc"]
     name = ".".join(map(str, loc))
     if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         text = error["msg"].removeprefix("Value error, ")
         return f"{name}: {text}" if name else text
     channel = [f.name for f in dataclasses.fields(MontageChannel)]
-    parts: dict[Any, Any] = {"trim": Trim.model_fields, "montage": channel}
+    tables: dict[Any, Any] = {"trim": Trim.model_fields, "montage": channel}
     steps = {str(tag): kind.model_fields for kind in STEP_KINDS for tag in kind.tags()}
-    known = steps[str(loc[2])] if loc[0] == "processing" else parts.get(loc[0], Preset.model_fields)
-    return f"{name}: unknown setting; there are: {', '.join(known)}"
+    allowed = (
+        steps[str(loc[2])] if loc[0] == "processing" else tables.get(loc[0], Preset.model_fields)
+    )
+    return f"{name}: unknown setting; there are: {', '.join(allowed)}"
 
 
 def changed(
@@ -205,18 +239,31 @@ def changed(
     scorer: int | None = None,
     assume_unit: str | None = None,
 ) -> Preset:
-    """Return the preset with other settings where they are given.
+    """Return the preset with some settings replaced; None keeps the preset's own.
+
+    Parameters
+    ----------
+    preset
+        The preset, which stays as it is.
+    trim
+        Trimming rule.
+    margin_minutes
+        Wake kept before and after sleep, minutes.
+    scorer
+        Number of the scorer whose hypnogram counts, from 1.
+    assume_unit
+        Unit of voltages whose file names none.
 
     Raises
     ------
     UsageError
-        For a rule or a unit that there is not, or a negative margin.
+        For an unknown rule or unit, or a negative margin.
     """
     values = preset.model_dump()
-    wanted = {"rule": trim, "margin_minutes": margin_minutes}
-    values["trim"] |= {k: v for k, v in wanted.items() if v is not None}
-    more = {"scorer": scorer, "assume_unit": assume_unit}
-    values |= {k: v for k, v in more.items() if v is not None}
+    trimming = {"rule": trim, "margin_minutes": margin_minutes}
+    values["trim"] |= {k: v for k, v in trimming.items() if v is not None}
+    settings = {"scorer": scorer, "assume_unit": assume_unit}
+    values |= {k: v for k, v in settings.items() if v is not None}
     try:
         return Preset(**values)
     except ValidationError as e:

@@ -84,7 +84,7 @@ def _picked(data: EpochSet) -> Iterator[Picked]:
             chosen = np.linspace(0, len(there) - 1, min(MANY, len(there))).astype(int)
             order = [len(chosen) // 2, *(k for k in range(len(chosen)) if k != len(chosen) // 2)]
             for k in order:  # the first is the one whose waveform is drawn
-                yield (*data.where(int(there[chosen[k]])), name)
+                yield (*data.find_epoch(int(there[chosen[k]])), name)
 
 
 def _after(data: EpochSet, picked: list[Picked]) -> Pieces:

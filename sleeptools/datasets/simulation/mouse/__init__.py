@@ -1,7 +1,7 @@
-"""One simulated recording of a mouse, its EEG and EMG at a data set's rate.
+"""Simulating one recording of a mouse: true stages, EEG and EMG at a data set's rate, a scoring.
 
-As for people (`simulate.night`): the generator draws stages, signals follow them, and a scorer
-writes down not quite the same; any recording can be made alone, in any order.
+As for human nights (`simulation.night`), the scorer deviates from the true stages, and any
+recording can be simulated alone, in any order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from sleeptools.datasets import Channel
+from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation.mouse import architecture, scorer, signals, traits
 from sleeptools.datasets.simulation.night import SimulatedNight
 from sleeptools.recording import montage
@@ -22,14 +22,14 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 HOURS: Final = 24.0
 LIGHTS_ON: Final = datetime(2020, 6, 1, 7)
 
-_ANIMAL, _RECORDING, _SCORER = 11, 12, 13  # what a stream of chance is for
+_ANIMAL, _RECORDING, _SCORER = 11, 12, 13  # purposes of random streams
 
 
 def simulate_night(
     animal: int,
     night: int,
     *,
-    channels: Sequence[Channel],
+    channels: Sequence[SimulatedChannel],
     epoch_seconds: float,
     hours: float | None = None,
     seed: int = 0,
@@ -41,15 +41,15 @@ def simulate_night(
     animal
         Number of the mouse, 0 or more.
     night
-        Which of its recordings, from 1.
+        Number of its recording, from 1.
     channels
-        Of the sources "EEG" and "EMG", all of one rate.
+        The signals to record, with the sources "EEG" and "EMG", all at one sample rate.
     epoch_seconds
-        Of the scoring, s; a whole number.
+        Length of a scored epoch, s; a whole number.
     hours
-        Length of the recording; a day if left out.
+        Length of the recording, h; 24 if left out.
     seed
-        Of the whole simulated data set, 0 or more.
+        Seed of the whole simulated data set, 0 or more.
     """
     assert epoch_seconds == int(epoch_seconds)
     mouse = traits.draw_traits(np.random.default_rng([seed, animal, 0, _ANIMAL]))
@@ -57,7 +57,7 @@ def simulate_night(
     seconds = int((hours or HOURS) * 3600)
     codes = architecture.simulate_codes(rng, seconds, mouse.habits)
     artefacts = scorer.draw_artefacts(rng, codes)
-    made = _sources(rng, codes, artefacts, mouse, channels[0].sample_rate)
+    samples = _sources(rng, codes, artefacts, mouse, channels[0].sample_rate)
     judge = np.random.default_rng([seed, animal, night, _SCORER])
     hypnogram = scorer.score(judge, codes, artefacts, int(epoch_seconds))
     id_ = f"mouse-{animal:02d}-{night}"
@@ -65,7 +65,7 @@ def simulate_night(
         id_,
         f"mouse-{animal:02d}",
         night,
-        {c.label: _signal(c, made[c.source]) for c in channels},
+        {c.label: _signal(c, samples[c.source]) for c in channels},
         hypnogram,
         LIGHTS_ON + timedelta(days=7 * animal + night - 1),
         {"simulated": True},
@@ -78,24 +78,24 @@ def _sources(
     rng: np.random.Generator,
     codes: architecture.Codes,
     artefacts: list[signals.Span],
-    mouse: traits.Traits,
+    mouse: traits.MouseTraits,
     rate: float,
 ) -> dict[str, Samples]:
-    """Make EEG and EMG, (samples,) float32 each, uV."""
+    """Simulate EEG and EMG, (samples,) float32 each, uV."""
     framing = signals.framing_of(rate)
     samples = math.floor(len(codes) * rate)
     frames = -(-samples // framing.hop) + 1
     weights = signals.stage_weights(codes, frames, framing)
     active = signals.activity(rng, frames)
-    made = {
+    sources = {
         "EEG": signals.simulate_eeg(rng, weights, active, mouse, framing)[:samples],
         "EMG": signals.simulate_emg(rng, weights, active, mouse, framing)[:samples],
     }
-    signals.add_artefacts(rng, made, artefacts, rate)
-    return made
+    signals.add_artefacts(rng, sources, artefacts, rate)
+    return sources
 
 
-def _signal(channel: Channel, values: Samples) -> Signal:
+def _signal(channel: SimulatedChannel, values: Samples) -> Signal:
     """Wrap samples, clipped to the recorder's range."""
     clipped = np.clip(values, channel.low, channel.high, out=values)
     return Signal(

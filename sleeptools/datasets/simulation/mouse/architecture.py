@@ -1,4 +1,4 @@
-"""Simulated sleep of a mouse: which stage every second of a recording is in.
+"""Simulated sleep architecture of a mouse: the true stage of every second of a recording.
 
 A semi-Markov walk without a main sleep period: bouts of NREM of a few minutes broken by short
 awakenings, REM only out of NREM, long wake mostly in the dark. Shares and lengths of bouts follow
@@ -18,9 +18,9 @@ Codes = npt.NDArray[np.int8]
 """Stage per second, index into `stages.MOUSE_STAGES`."""
 
 WAKE, NREM, REM = range(3)
-LIGHT_SECONDS: Final = 12 * 3600  # of light, then as many of dark
+LIGHT_SECONDS: Final = 12 * 3600  # light, then as long dark
 
-# Bouts in seconds: median, and spread of the logarithm.
+# Bouts in seconds: median, and standard deviation of the logarithm.
 BRIEF: Final = (9.0, 0.8)  # an awakening between two bouts of sleep
 ACTIVE: Final = (420.0, 0.8)  # wake in the light
 NREM_BOUT: Final = (100.0, 0.75)
@@ -36,17 +36,17 @@ LONGEST_PART: Final = 8  # a bout takes at most this part of a recording: short 
 
 
 @dataclass(frozen=True)
-class Habits:
+class MouseHabits:
     """How a mouse sleeps: factors around 1.
 
     Parameters
     ----------
     active
-        On the length of active wake.
+        Factor on the length of active wake.
     restless
-        On the shortness of NREM bouts.
+        Divisor of the length of NREM bouts.
     rem
-        On the chance of REM.
+        Factor on the probability of REM.
     """
 
     active: float = 1.0
@@ -54,27 +54,38 @@ class Habits:
     rem: float = 1.0
 
 
-def simulate_codes(rng: np.random.Generator, seconds: int, habits: Habits) -> Codes:
-    """Draw a recording that begins when the light goes on.
+def simulate_codes(rng: np.random.Generator, seconds: int, habits: MouseHabits) -> Codes:
+    """Draw the true stages of a recording that begins when the light goes on.
+
+    Parameters
+    ----------
+    rng
+        Random generator.
+    seconds
+        Length of the recording, s.
+    habits
+        How the mouse sleeps.
 
     Returns
     -------
     codes
-        (seconds,) int8.
+        (seconds,) int8 index into `stages.MOUSE`.
     """
     codes = np.empty(seconds, np.int8)
-    state, at, active = WAKE, 0, True
-    while at < seconds:
-        dark = at // LIGHT_SECONDS % 2
+    state, second, active = WAKE, 0, True
+    while second < seconds:
+        dark = second // LIGHT_SECONDS % 2
         bout = min(_bout(rng, state, habits, dark, active=active), seconds // LONGEST_PART)
-        codes[at : at + bout] = state
-        at += bout
+        codes[second : second + bout] = state
+        second += bout
         state = _next(rng, state, bout, habits, dark)
         active = bool(rng.random() < STAY_AWAKE[dark])
     return codes
 
 
-def _bout(rng: np.random.Generator, state: int, habits: Habits, dark: int, *, active: bool) -> int:
+def _bout(
+    rng: np.random.Generator, state: int, habits: MouseHabits, dark: int, *, active: bool
+) -> int:
     """Draw the length of a bout, s."""
     median, spread = {WAKE: ACTIVE if active else BRIEF, NREM: NREM_BOUT, REM: REM_BOUT}[state]
     if state == NREM:
@@ -84,7 +95,7 @@ def _bout(rng: np.random.Generator, state: int, habits: Habits, dark: int, *, ac
     return max(SHORTEST, round(median * float(np.exp(spread * rng.standard_normal()))))
 
 
-def _next(rng: np.random.Generator, state: int, bout: int, habits: Habits, dark: int) -> int:
+def _next(rng: np.random.Generator, state: int, bout: int, habits: MouseHabits, dark: int) -> int:
     """Draw the stage after a bout."""
     chance = float(rng.random())
     if state == WAKE:
@@ -95,9 +106,9 @@ def _next(rng: np.random.Generator, state: int, bout: int, habits: Habits, dark:
 
 
 def majority(codes: Codes, epoch_seconds: int) -> Codes:
-    """Give every whole epoch the stage that most of its seconds are in: (epochs,)."""
+    """Return the most frequent stage of the seconds of each complete epoch: (epochs,)."""
     epochs = len(codes) // epoch_seconds
     per_epoch = codes[: epochs * epoch_seconds].reshape(epochs, epoch_seconds)
     counts = np.stack([(per_epoch == stage).sum(1) for stage in range(3)], axis=1)
-    most: Codes = counts.argmax(1).astype(np.int8)
-    return most
+    stages: Codes = counts.argmax(1).astype(np.int8)
+    return stages

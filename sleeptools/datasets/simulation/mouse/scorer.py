@@ -1,4 +1,4 @@
-"""The simulated scorer of a mouse: what is written down differs from the stage of the signals.
+"""The simulated scorer of a mouse, whose scoring deviates from the true stages.
 
 Scorers of mice agree at a Cohen kappa of 0.9 or a little more on epochs of 4 s; they differ on the
 second a bout begins, on awakenings of a few seconds, and on short runs that look like another
@@ -16,7 +16,7 @@ from sleeptools.datasets.simulation.mouse.architecture import NREM, REM, WAKE, C
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.stages import MOUSE_STAGES, MOVEMENT, SCORED, UNSCORED
 
-SHIFT_SECONDS: Final = 1.6  # spread of where a bout is scored to begin
+SHIFT_SECONDS: Final = 1.6  # standard deviation of the scored start of a bout
 OVERLOOKED_SECONDS: Final = 4  # a bout this short is overlooked half of the time
 # How often per hour of a stage a run is scored as another one, and its median length, s.
 SLIPS: Final = {
@@ -32,7 +32,7 @@ ARTEFACT_SECONDS: Final = (4, 16)
 
 
 def draw_artefacts(rng: np.random.Generator, truth: Codes) -> list[tuple[int, int]]:
-    """Draw when the animal scratches or shakes: (first, last exclusive) seconds, in wake."""
+    """Draw artefacts of a scratching or shaking mouse: first and last (exclusive) second."""
     awake = np.flatnonzero(truth == WAKE)
     count = min(rng.poisson(ARTEFACTS_PER_HOUR * len(awake) / 3600), len(awake))
     starts = np.sort(rng.choice(awake, count, replace=False)).tolist()
@@ -43,18 +43,18 @@ def draw_artefacts(rng: np.random.Generator, truth: Codes) -> list[tuple[int, in
 def score(
     rng: np.random.Generator, truth: Codes, artefacts: list[tuple[int, int]], epoch_seconds: int
 ) -> Hypnogram:
-    """Score a recording as one human would, epoch by epoch.
+    """Score a recording as a human scorer would, with errors.
 
     Parameters
     ----------
     rng
-        Source of chance.
+        Random generator.
     truth
-        (seconds,) stages that made the signals.
+        (seconds,) int8 stages that generated the signals.
     artefacts
-        From `draw_artefacts`; an epoch that one fills at least half of is unscored.
+        Seconds as from `draw_artefacts`; an epoch mostly of artefacts is unscored.
     epoch_seconds
-        s.
+        Length of an epoch, s.
     """
     written = _slipped(rng, _shifted(rng, truth))
     stages = majority(written, epoch_seconds)
@@ -68,15 +68,15 @@ def score(
 
 
 def _shifted(rng: np.random.Generator, truth: Codes) -> Codes:
-    """Move the beginnings of bouts, and overlook short ones."""
+    """Shift the starts of bouts, and overlook short bouts."""
     starts = np.r_[0, np.flatnonzero(np.diff(truth)) + 1]
     lengths = np.diff(np.r_[starts, len(truth)])
-    seen = (lengths > OVERLOOKED_SECONDS) | (rng.random(len(starts)) < 0.5)  # noqa: PLR2004
-    seen[0] = True
+    noticed = (lengths > OVERLOOKED_SECONDS) | (rng.random(len(starts)) < 0.5)  # noqa: PLR2004
+    noticed[0] = True
     moved = starts + np.rint(SHIFT_SECONDS * rng.standard_normal(len(starts))).astype(int)
     moved[0] = 0
     written = np.empty_like(truth)
-    for start, stage in zip(moved[seen].tolist(), truth[starts[seen]].tolist(), strict=True):
+    for start, stage in zip(moved[noticed].tolist(), truth[starts[noticed]].tolist(), strict=True):
         written[max(start, 0) :] = stage
     return written
 
@@ -84,11 +84,11 @@ def _shifted(rng: np.random.Generator, truth: Codes) -> Codes:
 def _slipped(rng: np.random.Generator, codes: Codes) -> Codes:
     """Score short runs as another stage."""
     written = codes.copy()
-    for (stage, other), (per_hour, median) in SLIPS.items():
-        where = np.flatnonzero(codes == stage)
-        chosen = where[rng.random(len(where)) < per_hour / 3600]
+    for (stage, slip), (per_hour, median) in SLIPS.items():
+        seconds = np.flatnonzero(codes == stage)
+        chosen = seconds[rng.random(len(seconds)) < per_hour / 3600]
         lengths = np.rint(median * np.exp(0.5 * rng.standard_normal(len(chosen)))).astype(int)
         for start, length in zip(chosen.tolist(), lengths.tolist(), strict=True):
             run: npt.NDArray[np.int8] = written[start : start + length]
-            run[codes[start : start + length] == stage] = other
+            run[codes[start : start + length] == stage] = slip
     return written

@@ -21,14 +21,14 @@ from sleeptools.datasets.simulation.mouse.traits import (
     SPREAD_NIGHT,
     SPREAD_SLOW,
     STAGE_UV,
-    Traits,
+    MouseTraits,
 )
 from sleeptools.datasets.simulation.traits import Floats
 from sleeptools.datasets.simulation.waves import Framing, Signal32
 
 GAMMA_HZ: Final = (30.0, 80.0)
 MUSCLE_HZ: Final = (25.0, 240.0)  # up to what the rate allows
-PARTS: Final = 32  # of a second: steps of the EMG's envelope
+STEPS_PER_SECOND: Final = 32  # of the EMG's envelope
 MINUTE: Final = 60
 ACTIVITY_SECONDS: Final = 15.0  # time constant of activity in wake
 ARTEFACTS: Final = {"EEG": (350.0, 0.05), "EMG": (250.0, 0.004)}  # uV, and smoothness in s
@@ -36,12 +36,12 @@ Span = tuple[int, int]
 
 
 def framing_of(rate: float) -> Framing:
-    """Lay frames for a rate."""
+    """Return frames of 2 s every second for a sample rate in Hz."""
     return Framing(rate, round(rate))
 
 
 def stage_weights(codes: Codes, frames: int, framing: Framing) -> Floats:
-    """Share of every stage in each frame, whose two halves are a second each: (frames, 3)."""
+    """Return the share of each stage in each frame, half of it from each second: (frames, 3)."""
     second = np.arange(frames) * framing.hop / framing.rate
     after = np.clip(np.floor(second + 0.5), 0, len(codes) - 1).astype(int)
     before = np.maximum(after - 1, 0)
@@ -50,7 +50,7 @@ def stage_weights(codes: Codes, frames: int, framing: Framing) -> Floats:
 
 
 def activity(rng: np.random.Generator, frames: int) -> Floats:
-    """Draw how active a mouse would be if awake: (frames,), mean 0 and spread 1."""
+    """Draw how active the mouse would be if awake: (frames,), mean 0, standard deviation 1."""
     from scipy import signal
 
     keep = np.exp(-1.0 / ACTIVITY_SECONDS)
@@ -59,23 +59,23 @@ def activity(rng: np.random.Generator, frames: int) -> Floats:
 
 
 def simulate_eeg(
-    rng: np.random.Generator, weights: Floats, active: Floats, traits: Traits, framing: Framing
+    rng: np.random.Generator, weights: Floats, active: Floats, traits: MouseTraits, framing: Framing
 ) -> Signal32:
-    """Make the EEG: ((frames - 1) * hop,) float32, uV."""
+    """Simulate the EEG: ((frames - 1) * hop,) float32, uV."""
     frames = len(weights)
     level = weights @ np.log(STAGE_UV * traits.rhythms)
     level += (weights[:, WAKE] * active)[:, None] * np.log(ACTIVE_UV)
     level += SPREAD_NIGHT * rng.standard_normal(5)
     minutes = SPREAD_SLOW * rng.standard_normal((frames // MINUTE + 2, 5))
-    at = np.arange(frames) / MINUTE
-    level += np.stack([np.interp(at, np.arange(len(minutes)), m) for m in minutes.T], 1)
+    minute = np.arange(frames) / MINUTE
+    level += np.stack([np.interp(minute, np.arange(len(minutes)), m) for m in minutes.T], 1)
     level += SPREAD_FRAME * rng.standard_normal(level.shape)
     white = np.full((frames, 1), traits.noise_uv[0] ** 2)
     power = np.concatenate([np.exp(2 * level), white], axis=1)
     return waves.noise(rng, power, _eeg_shapes(traits, framing), framing)
 
 
-def _eeg_shapes(traits: Traits, framing: Framing) -> Floats:
+def _eeg_shapes(traits: MouseTraits, framing: Framing) -> Floats:
     """Power spectrum of every rhythm and of electrode noise: (6, bins)."""
     f = np.maximum(framing.frequencies, 0.5)
     return np.stack(
@@ -91,21 +91,23 @@ def _eeg_shapes(traits: Traits, framing: Framing) -> Floats:
 
 
 def simulate_emg(
-    rng: np.random.Generator, weights: Floats, active: Floats, traits: Traits, framing: Framing
+    rng: np.random.Generator, weights: Floats, active: Floats, traits: MouseTraits, framing: Framing
 ) -> Signal32:
-    """Make the EMG: ((frames - 1) * hop,) float32, uV; bursts in wake, twitches in REM."""
+    """Simulate the EMG: ((frames - 1) * hop,) float32, uV; bursts in wake, twitches in REM."""
     stage = np.log(MUSCLE_UV * traits.muscle)
     stage[2] += np.log(traits.atonia)
     level = weights @ stage + weights[:, WAKE] * active * np.log(ACTIVE_MUSCLE)
     level += 0.15 * rng.standard_normal(len(level))
-    steps = (len(weights) - 1) * PARTS
-    tone = np.interp(np.arange(steps) / PARTS, np.arange(len(level)), level)
+    steps = (len(weights) - 1) * STEPS_PER_SECOND
+    tone = np.interp(np.arange(steps) / STEPS_PER_SECOND, np.arange(len(level)), level)
     envelope = np.exp(tone) * _bursts(rng, weights, steps)
     muscle = waves.band(MUSCLE_HZ[0], min(MUSCLE_HZ[1], 0.47 * framing.rate), framing)
     emg = waves.noise(rng, np.ones((len(weights), 1)), muscle[None], framing)
-    edges = np.linspace(0, framing.hop, PARTS + 1).round().astype(int)
+    edges = np.linspace(0, framing.hop, STEPS_PER_SECOND + 1).round().astype(int)
     second = emg.reshape(-1, framing.hop)
-    second *= np.repeat(envelope.astype(np.float32).reshape(-1, PARTS), np.diff(edges), axis=1)
+    second *= np.repeat(
+        envelope.astype(np.float32).reshape(-1, STEPS_PER_SECOND), np.diff(edges), axis=1
+    )
     emg += np.float32(traits.noise_uv[1]) * rng.standard_normal(len(emg), dtype=np.float32)
     return emg
 
@@ -114,9 +116,9 @@ def _bursts(rng: np.random.Generator, weights: Floats, steps: int) -> Floats:
     """Draw phasic bursts of 0.1 to 0.6 s: factor on the envelope, (steps,)."""
     counts = rng.poisson(weights[:-1] @ BURSTS)
     second = np.repeat(np.arange(len(counts)), counts)
-    onsets = ((second + rng.random(len(second))) * PARTS).astype(np.int64)
-    t = np.arange(round(0.6 * PARTS))
-    length = rng.uniform(0.1, 0.6, (len(onsets), 1)) * PARTS
+    onsets = ((second + rng.random(len(second))) * STEPS_PER_SECOND).astype(np.int64)
+    t = np.arange(round(0.6 * STEPS_PER_SECOND))
+    length = rng.uniform(0.1, 0.6, (len(onsets), 1)) * STEPS_PER_SECOND
     shapes = np.where(t < length, np.sin(np.pi * (t + 0.5) / length), 0.0)
     shapes *= rng.gamma(2.0, 0.8, (len(onsets), 1))
     factor = np.ones(steps, np.float32)
@@ -127,12 +129,18 @@ def _bursts(rng: np.random.Generator, weights: Floats, steps: int) -> Floats:
 def add_artefacts(
     rng: np.random.Generator, signals: dict[str, Signal32], spans: list[Span], rate: float
 ) -> None:
-    """Add the sway and the muscle noise of a body that scratches or shakes, in place.
+    """Add the artefacts of a mouse that scratches or shakes to EEG and EMG, in place.
 
     Parameters
     ----------
+    rng
+        Random generator.
+    signals
+        EEG and EMG by name: (samples,) float32, uV.
     spans
-        First and last second, exclusive, of each.
+        First second and last second, exclusive, of each artefact.
+    rate
+        Sample rate, Hz.
     """
     from scipy import ndimage
 
@@ -140,6 +148,6 @@ def add_artefacts(
         first, last = (int(np.ceil(s * rate)) for s in (start, stop))
         for name, signal in signals.items():
             size, smooth = ARTEFACTS[name]
-            part = signal[first:last]
-            sway = ndimage.gaussian_filter1d(rng.standard_normal(len(part)), smooth * rate)
-            part += (size * sway / sway.std() * np.hanning(len(part))).astype(np.float32)
+            stretch = signal[first:last]
+            sway = ndimage.gaussian_filter1d(rng.standard_normal(len(stretch)), smooth * rate)
+            stretch += (size * sway / sway.std() * np.hanning(len(stretch))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What makes one simulated mouse differ from another; amplitudes of its EEG and EMG.
+"""Traits of simulated mice: how they sleep, and the amplitudes of their EEG and EMG.
 
 Amplitudes are root-mean-square microvolts of a frontal-parietal screw electrode pair and of neck
 muscle wires, before an animal's own factors: slow waves of 1 to 4 Hz in NREM, a theta rhythm of 6
@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from sleeptools.datasets.simulation.mouse.architecture import Habits
+from sleeptools.datasets.simulation.mouse.architecture import MouseHabits
 from sleeptools.datasets.simulation.traits import Floats
 
 RHYTHMS: Final = ("background", "delta", "theta", "sigma", "gamma")
@@ -31,17 +31,17 @@ MUSCLE_UV: Final = np.array([45.0, 11.0, 6.5])  # tone, by stage
 ACTIVE_MUSCLE: Final = 2.0  # factor for each unit of activity, in wake
 BURSTS: Final = np.array([0.35, 0.015, 0.12])  # phasic bursts and twitches a second, by stage
 
-# Spreads of the logarithm.
+# Standard deviations of the logarithm.
 SPREAD_OVERALL, SPREAD_RHYTHM, SPREAD_STAGE, SPREAD_MUSCLE = 0.20, 0.12, 0.06, 0.25
 SPREAD_NIGHT: Final = 0.05
-SPREAD_SLOW: Final = 0.18  # of a rhythm from minute to minute
+SPREAD_SLOW: Final = 0.18  # a rhythm from minute to minute
 SPREAD_FRAME: Final = 0.28  # and from second to second
 SPREAD_HABITS: Final = (0.15, 0.15, 0.12)
 
 
 @dataclass(frozen=True)
-class Traits:
-    """One mouse.
+class MouseTraits:
+    """The traits of one simulated mouse.
 
     Parameters
     ----------
@@ -50,16 +50,16 @@ class Traits:
     rhythms
         (stages, rhythms) factor on `STAGE_UV`.
     slope
-        Of the background's power spectrum, as f to the power of -slope.
+        Exponent of the background's power spectrum, f to the power of -slope.
     delta_hz, theta_hz
-        Peak frequencies.
+        Peak frequencies, Hz.
     noise_uv
-        White noise of the EEG and the EMG electrodes.
+        White noise of the EEG and the EMG electrodes, uV.
     muscle, atonia
         Factor on muscle tone, and a further one in REM.
     """
 
-    habits: Habits
+    habits: MouseHabits
     rhythms: Floats
     slope: float
     delta_hz: float
@@ -69,15 +69,15 @@ class Traits:
     atonia: float
 
 
-def draw_traits(rng: np.random.Generator) -> Traits:
-    """Draw a mouse."""
+def draw_traits(rng: np.random.Generator) -> MouseTraits:
+    """Draw the traits of a mouse."""
 
     def around(spread: float, size: int | tuple[int, ...] | None = None) -> Floats:
         return np.exp(spread * np.asarray(rng.standard_normal(size)))
 
     rhythms = around(SPREAD_OVERALL) * around(SPREAD_RHYTHM, 5) * around(SPREAD_STAGE, (3, 5))
-    return Traits(
-        habits=Habits(*np.exp(np.array(SPREAD_HABITS) * rng.standard_normal(3)).tolist()),
+    return MouseTraits(
+        habits=MouseHabits(*np.exp(np.array(SPREAD_HABITS) * rng.standard_normal(3)).tolist()),
         rhythms=rhythms,
         slope=float(np.clip(rng.normal(1.3, 0.12), 0.9, 1.8)),
         delta_hz=float(np.clip(rng.normal(2.4, 0.25), 1.8, 3.2)),
