@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -151,27 +151,48 @@ def _describe_cuda(module: Any) -> str:
     return f"cuda {' '.join(architectures)} ({found})"
 
 
-def launch(op: str, *arguments: int | float | bool) -> None:
+def launch(op: str, **fields: float | None) -> None:
     """Run an op of the core on raw addresses; the caller has checked shapes, types and contiguity.
 
     Parameters
     ----------
     op
         Its name in csrc/ops.h.
-    arguments
-        Addresses and sizes in the order of its function in csrc/bindings.cpp; the last two are the
-        device number (`CPU` or a CUDA index) and the address of the CUDA stream (0 for the CPU).
+    fields
+        Addresses and sizes under the names of csrc/fields.h, with the `device` (`CPU` or a CUDA
+        index) and the address of its CUDA `stream` (0 for the CPU).
 
     Raises
     ------
+    TypeError
+        If a field is unknown, missing or of a wrong type; ValueError if it is out of range.
     UnavailableError
         If the core is off, or if a CUDA device was asked for and there is none that fits.
     """
     core = module(op)
     try:
-        getattr(core, op)(*arguments)
+        getattr(core, op)(**fields)
     except core.Unavailable as error:
         raise UnavailableError(str(error), hint="run on the CPU with `device=cpu`") from None
+
+
+def launch_on_cpu(op: str, arrays: Mapping[str, NDArray[Any]], **numbers: float) -> None:
+    """Run an op of the core on C-contiguous arrays.
+
+    Parameters
+    ----------
+    op
+        Its name in csrc/ops.h.
+    arrays, numbers
+        Fields of csrc/fields.h.
+
+    Raises
+    ------
+    TypeError, ValueError, UnavailableError
+        As `launch`.
+    """
+    addresses = {name: address(array) for name, array in arrays.items()}
+    launch(op, **addresses, **numbers, device=CPU, stream=0)
 
 
 def module(op: str) -> Any:
@@ -195,6 +216,11 @@ def check_shape(op: str, name: str, array: Shaped, expected: tuple[int, ...]) ->
     """
     if array.shape != expected:
         raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected {expected}")
+
+
+def as_floats(array: NDArray[Any]) -> Floats:
+    """Make an array C-contiguous float32; one that is stays as it is."""
+    return np.ascontiguousarray(array, np.float32)
 
 
 def aligned(array: NDArray[Any]) -> NDArray[Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sleeptools.native import Floats, Precision, Shaped, check_shape, module
-from sleeptools.native.bfloat16 import Weights, _contiguous, round_to_bf16
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native import Floats, Precision, Shaped, as_floats, check_shape, module
+from sleeptools.native.bfloat16 import Weights, as_weights, round_to_bf16
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 from sleeptools.native.threads import threads_for
 
 
@@ -46,8 +46,8 @@ def check_attention(  # noqa: PLR0913, PLR0917 - the block has six weights
 def attention_slots(batch: int, tokens: int, width: int) -> tuple[int, int]:
     """Threads that `attention` will use on the CPU, and the floats of workspace for each."""
     core = module("attention")
-    slots = threads_for(batch, int(core.attention_work(tokens, width)))
-    return slots, int(core.attention_workspace(tokens, width))
+    slots = threads_for(batch, int(core.attention_work(tokens=tokens, width=width)))
+    return slots, int(core.attention_workspace(tokens=tokens, width=width))
 
 
 @Op
@@ -62,7 +62,7 @@ def attention(  # noqa: PLR0913, PLR0917
     heads: int,
     eps: float = 1e-5,
     precision: Precision = "fp32",
-) -> Call:
+) -> PreparedOp:
     """Run the attention block of a Transformer layer; see `sleeptools.models.ops.attention`.
 
     Parameters
@@ -97,8 +97,25 @@ def attention(  # noqa: PLR0913, PLR0917
     slots, size = attention_slots(*x.shape)
     if precision == "bf16":
         w_in, w_out = round_to_bf16(w_in), round_to_bf16(w_out)
-    arrays = (x, w_in, b_in, w_out, b_out, gamma, beta)
-    contiguous = [_contiguous(array) for array in arrays]
-    workspace, out = np.empty(slots * size, np.float32), np.empty(x.shape, np.float32)
-    settings = (*x.shape, heads, slots, eps, precision == "bf16")
-    return on_cpu("attention", (*contiguous, workspace), out, *settings)
+    batch, tokens, width = x.shape
+    return on_cpu(
+        "attention",
+        {
+            "x": as_floats(x),
+            "w_in": as_weights(w_in),
+            "b_in": as_floats(b_in),
+            "w_out": as_weights(w_out),
+            "b_out": as_floats(b_out),
+            "gamma": as_floats(gamma),
+            "beta": as_floats(beta),
+            "workspace": np.empty(slots * size, np.float32),
+        },
+        np.empty(x.shape, np.float32),
+        batch=batch,
+        tokens=tokens,
+        width=width,
+        heads=heads,
+        slots=slots,
+        eps=eps,
+        bf16=precision == "bf16",
+    )

@@ -10,8 +10,8 @@ from sleeptools.native import aligned
 Weights = NDArray[np.float32] | NDArray[np.uint16]  # the second: bfloat16
 
 
-def _contiguous(array: Weights) -> Weights:
-    """C-contiguous; float32 unless it is bfloat16 already."""
+def as_weights(array: Weights) -> Weights:
+    """Make an array C-contiguous, and float32 unless it is bfloat16 already."""
     if array.dtype == np.uint16:
         return np.ascontiguousarray(array, np.uint16)
     return np.ascontiguousarray(array, np.float32)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sleeptools.native import Floats, Shaped, check_shape
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native import Floats, Shaped, as_floats, check_shape
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
 
 def check_classifier(
@@ -42,7 +42,7 @@ def classifier(
     b2: Floats,
     *,
     rectify: bool = True,
-) -> Call:
+) -> PreparedOp:
     """Run two dense layers over gated features; see `sleeptools.models.ops.classifier`.
 
     Parameters
@@ -67,9 +67,19 @@ def classifier(
         If the native core is off.
     """
     check_classifier(x, gate, w1, b1, w2, b2)
-    given = [np.ascontiguousarray(array, np.float32) for array in (x, w1, b1, w2, b2)]
-    gated = None if gate is None else np.ascontiguousarray(gate, np.float32)
-    sizes = (*x.shape, *w2.shape[::-1])
-    hidden = np.empty((sizes[0], sizes[2]), np.float32)
-    out = np.empty((sizes[0], sizes[3]), np.float32)
-    return on_cpu("classifier", (given[0], gated, *given[1:], hidden), out, *sizes, rectify)
+    batch, inputs = x.shape
+    stages, hidden = w2.shape
+    arrays = {"x": x, "gate": gate, "w1": w1, "b1": b1, "w2": w2, "b2": b2}
+    return on_cpu(
+        "classifier",
+        {
+            **{name: None if a is None else as_floats(a) for name, a in arrays.items()},
+            "hidden_layer": np.empty((batch, hidden), np.float32),
+        },
+        np.empty((batch, stages), np.float32),
+        batch=batch,
+        inputs=inputs,
+        hidden=hidden,
+        stages=stages,
+        rectify=rectify,
+    )

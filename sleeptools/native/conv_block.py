@@ -7,4 +7,5 @@ from sleeptools.native import module
 
 def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: int) -> int:
     """Floats of workspace that `conv_block` or `conv_block_backward` needs; layer is an address."""
-    return int(getattr(module(op), f"{op}_workspace")(layer, batch, samples, slots))
+    floats = getattr(module(op), f"{op}_workspace")
+    return int(floats(layer=layer, batch=batch, samples=samples, slots=slots))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sleeptools.native import Floats, Precision, Shaped, address, check_shape, module
+from sleeptools.native import Floats, Precision, Shaped, as_floats, check_shape, module
 from sleeptools.native.bfloat16 import Weights, round_to_bf16
 from sleeptools.native.dropout import check_dropout
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 from sleeptools.native.threads import threads_for
 
 
@@ -44,13 +44,13 @@ def check_feed_forward(
 
 def feed_forward_workspace(width: int) -> int:
     """Floats of workspace that `feed_forward` needs for each thread on the CPU."""
-    return int(module("feed_forward").feed_forward_workspace(width))
+    return int(module("feed_forward").feed_forward_workspace(width=width))
 
 
 def feed_forward_backward_workspace(rows: int, width: int, hidden: int, slots: int) -> int:
     """Floats of workspace that `feed_forward_backward` needs on so many threads of the CPU."""
-    core = module("feed_forward")
-    return int(core.feed_forward_backward_workspace(rows, width, hidden, slots))
+    floats = module("feed_forward").feed_forward_backward_workspace
+    return int(floats(rows=rows, width=width, hidden=hidden, slots=slots))
 
 
 @Op
@@ -64,7 +64,7 @@ def feed_forward(
     *,
     norm: tuple[Floats, Floats] | None = None,
     eps: float = 1e-5,
-) -> Call:
+) -> PreparedOp:
     """Run the feed-forward block of a Transformer layer; see `sleeptools.models.ops.feed_forward`.
 
     Parameters
@@ -93,25 +93,39 @@ def feed_forward(
         If the native core is off.
     """
     check_feed_forward(x, w1, b1, w2, b2, precision)
-    sizes = (x.shape[0], x.shape[1], w1.shape[0])
-    if norm:
-        norm = _norm("feed_forward", norm, sizes[1])
-    slots = threads_for(sizes[0], 4 * sizes[1] * sizes[2])
+    rows, width, hidden = x.shape[0], x.shape[1], w1.shape[0]
+    gamma, beta = _norm("feed_forward", norm, width) if norm else (None, None)
+    slots = threads_for(rows, 4 * width * hidden)
     if precision == "bf16":
         w1, w2 = round_to_bf16(w1), round_to_bf16(w2)
     else:
-        w1, w2 = np.ascontiguousarray(w1, np.float32), np.ascontiguousarray(w2, np.float32)
-    x, b1, b2 = (np.ascontiguousarray(array, np.float32) for array in (x, b1, b2))
-    workspace = np.empty(slots * feed_forward_workspace(sizes[1]), np.float32)
-    out = np.empty(x.shape, np.float32)
-    gamma, beta = (address(array) for array in norm) if norm else (0, 0)
-    settings = (slots, precision == "bf16", 0, 0, gamma, beta, eps)
-    arrays = (x, w1, b1, w2, b2, workspace)
-    return on_cpu("feed_forward", arrays, out, *sizes, *settings, keep=norm or ())
+        w1, w2 = as_floats(w1), as_floats(w2)
+    return on_cpu(
+        "feed_forward",
+        {
+            "x": as_floats(x),
+            "w1": w1,
+            "b1": as_floats(b1),
+            "w2": w2,
+            "b2": as_floats(b2),
+            "workspace": np.empty(slots * feed_forward_workspace(width), np.float32),
+            "gamma": gamma,
+            "beta": beta,
+        },
+        np.empty(x.shape, np.float32),
+        rows=rows,
+        width=width,
+        hidden=hidden,
+        slots=slots,
+        bf16=precision == "bf16",
+        drop_below=0,
+        seed=0,
+        eps=eps,
+    )
 
 
 def _norm(op: str, norm: tuple[Floats, Floats], width: int) -> tuple[Floats, Floats]:
     gamma, beta = norm
     check_shape(op, "gamma", gamma, (width,))
     check_shape(op, "beta", beta, (width,))
-    return np.ascontiguousarray(gamma, np.float32), np.ascontiguousarray(beta, np.float32)
+    return as_floats(gamma), as_floats(beta)

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from sleeptools.native import Floats, Shaped, check_shape
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native import Floats, Shaped, as_floats, check_shape
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
 Kind = Literal["authors", "paper"]
 
@@ -63,7 +63,7 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     excite: Floats,
     excite_bias: Floats,
     kind: Kind = "authors",
-) -> Call:
+) -> PreparedOp:
     """Run the modal-wise squeeze-and-excitation block; see `sleeptools.models.ops.modal_se`.
 
     Parameters
@@ -93,7 +93,23 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
     check_modal_se(x, *weights, kind)
     if not 1 <= x.shape[1] <= MAX_MODALITIES:
         raise ValueError(f"modal_se: {x.shape[1]} modalities; expected 1 to {MAX_MODALITIES}")
-    arrays = [np.ascontiguousarray(array, np.float32) for array in (x, *weights)]
-    out = np.empty(x.shape, np.float32)
-    sizes = (x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
-    return on_cpu("modal_se", tuple(arrays), out, *sizes, kind == "authors")
+    batch, modalities, maps, time = x.shape
+    return on_cpu(
+        "modal_se",
+        {
+            "x": as_floats(x),
+            "w1": as_floats(w1),
+            "b1": as_floats(b1),
+            "w2": as_floats(w2),
+            "b2": as_floats(b2),
+            "squeeze": as_floats(squeeze),
+            "squeeze_bias": as_floats(squeeze_bias),
+            "excite": as_floats(excite),
+            "excite_bias": as_floats(excite_bias),
+        },
+        np.empty(x.shape, np.float32),
+        batch=batch,
+        modalities=modalities,
+        samples=maps * time,
+        authors=kind == "authors",
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
-from sleeptools.native import Floats, threads
+from sleeptools.native import Floats, as_floats, threads
 from sleeptools.native.conv_streams import (
     ACTIVATIONS,
     PRECISIONS,
@@ -21,7 +21,7 @@ from sleeptools.native.conv_streams import (
     stream_places,
     stream_weight_count,
 )
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
 OP = "two_stream_conv"
 PANEL = 16  # outputs of a panel; csrc/ops.h
@@ -221,28 +221,21 @@ def _pack_layer(weight: Floats, unit: int) -> Floats:
     return np.ascontiguousarray(pairs).view(np.float32).reshape(-1)
 
 
-def op_numbers(
-    p: StreamLayout, size: Sequence[int], activation: str, slope: float, *, bf16: bool, slots: int
-) -> list[int | float | bool]:
-    """List everything for `native.launch` between the four addresses and the device.
-
-    Parameters
-    ----------
-    p
-        For this input; must live until the launch is over.
-    size
-        Of the input: batch, channels, samples.
-    activation, slope
-        As in `two_stream_conv`.
-    bf16
-        See `uses_bf16`.
-    slots
-        Threads that the workspace is enough for.
-    """
-    tables = (p.layers.ctypes.data, p.streams.ctypes.data)
-    lengths = (p.maps, p.steps, len(p.streams), p.input, p.rows, p.margin)
-    kind = ACTIVATIONS.index(activation)
-    return [*tables, *size, *lengths, kind, slope, bf16, slots, p.work]
+def op_sizes(layout: StreamLayout, size: Sequence[int]) -> dict[str, int]:
+    """Give the sizes among the fields of the op, for an input (batch, channels, samples)."""
+    batch, channels, samples = size
+    return {
+        "batch": batch,
+        "channels": channels,
+        "samples": samples,
+        "maps": layout.maps,
+        "steps": layout.steps,
+        "stream_count": len(layout.streams),
+        "input_size": layout.input,
+        "rows_size": layout.rows,
+        "margin": layout.margin,
+        "work": layout.work,
+    }
 
 
 @Op
@@ -254,7 +247,7 @@ def two_stream_conv(
     slope: float = 0.01,
     precision: Precision = "fp32",
     packed: Floats | None = None,
-) -> Call:
+) -> PreparedOp:
     """Run convolution streams on NumPy arrays; see `sleeptools.models.ops.two_stream_conv`.
 
     Parameters
@@ -285,14 +278,25 @@ def two_stream_conv(
         If the native core is off.
     """
     check_streams_once(x.shape, weights.shape, tuple(shape), activation, precision)
-    x = np.ascontiguousarray(x, np.float32)
+    x = as_floats(x)
     if packed is None:
         packed = pack_weights(np.asarray(weights, np.float32), shape, precision)
-    bf16 = uses_bf16(precision)
-    p = stream_layout(tuple(shape), x.shape[2], unit=depth_unit(precision))
-    native.check_shape(OP, "packed", packed, (p.packed,))
-    slots = threads.threads_for(len(x) * len(p.streams), p.work)
-    workspace = np.empty(p.workspace(slots, len(x)), np.float32)
-    out = np.empty((len(x), p.maps, p.steps), np.float32)
-    settings = op_numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
-    return on_cpu(OP, (x, packed, workspace), out, *settings, keep=(p.layers, p.streams))
+    layout = stream_layout(tuple(shape), x.shape[2], unit=depth_unit(precision))
+    native.check_shape(OP, "packed", packed, (layout.packed,))
+    slots = threads.threads_for(len(x) * len(layout.streams), layout.work)
+    return on_cpu(
+        OP,
+        {
+            "x": x,
+            "packed": packed,
+            "layers": layout.layers,
+            "streams": layout.streams,
+            "workspace": np.empty(layout.workspace(slots, len(x)), np.float32),
+        },
+        np.empty((len(x), layout.maps, layout.steps), np.float32),
+        **op_sizes(layout, x.shape),
+        activation=ACTIVATIONS.index(activation),
+        slope=slope,
+        bf16=uses_bf16(precision),
+        slots=slots,
+    )

@@ -199,7 +199,7 @@ def test_two_threads_may_call_one_engine(folder: Path, tmp_path: Path, name: str
             for one, other in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-6)
     if engine.how == "native":
-        assert len(engine.network.ready.idle) <= 4
+        assert len(engine.network.pool.idle) <= 4
 
 
 def test_a_result_is_the_callers_own(folder: Path) -> None:

@@ -82,27 +82,28 @@ def runs_native(x: Tensor) -> bool:
     return native.has_cuda() if x.is_cuda else x.is_cpu and native.available()
 
 
-def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | float | bool) -> None:
+def launch(op: str, x: Tensor, tensors: dict[str, Tensor], **fields: float) -> None:
     """Run an op of the core on contiguous tensors of the device of `x`, on its current stream.
 
     Parameters
     ----------
     op
-        Its name in csrc/ops.h.
+        Name of the op in csrc/ops.h.
     x
         Any of the tensors; tells the device.
     tensors
-        Inputs and outputs in the order of csrc/bindings.cpp.
-    sizes
-        The numbers that follow them.
+        Inputs, outputs and workspace under the names of csrc/fields.h.
+    fields
+        The other fields.
     """
-    addresses = [tensor.data_ptr() for tensor in tensors]
+    for name, tensor in tensors.items():
+        fields[name] = tensor.data_ptr()
     if not x.is_cuda:
-        native.launch(op, *addresses, *sizes, native.CPU, 0)
+        native.launch(op, **fields, device=native.CPU, stream=0)
         return
     with torch.cuda.device(x.device):
         stream = torch.cuda.current_stream().cuda_stream
-        native.launch(op, *addresses, *sizes, x.device.index, stream)
+        native.launch(op, **fields, device=x.device.index, stream=stream)
 
 
 def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:

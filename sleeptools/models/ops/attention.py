@@ -145,12 +145,30 @@ def _forward(  # noqa: PLR0913, PLR0917
     slots, size = 1, 4 * x.numel()
     if not x.is_cuda:
         slots, size = attention_slots(batch, tokens, width)
-    workspace = x.new_empty(slots * size)
-    arrays = (x, w_in, b_in, w_out, b_out, gamma, beta)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    tensors = (*(tensor.contiguous() for tensor in arrays), workspace, out)
-    numbers = (batch, tokens, width, heads, slots, eps, precision == "bf16")
-    ops.launch("attention", x, tensors, *numbers)
+    tensors = {
+        "x": x.contiguous(),
+        "w_in": w_in.contiguous(),
+        "b_in": b_in.contiguous(),
+        "w_out": w_out.contiguous(),
+        "b_out": b_out.contiguous(),
+        "gamma": gamma.contiguous(),
+        "beta": beta.contiguous(),
+        "workspace": x.new_empty(slots * size),
+        "out": out,
+    }
+    ops.launch(
+        "attention",
+        x,
+        tensors,
+        batch=batch,
+        tokens=tokens,
+        width=width,
+        heads=heads,
+        slots=slots,
+        eps=eps,
+        bf16=precision == "bf16",
+    )
     return out
 
 

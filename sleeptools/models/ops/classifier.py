@@ -112,11 +112,21 @@ def _forward(
 ) -> Tensor:
     if not ops.runs_native(x):
         return reference(x, gate, w1, b1, w2, b2, rectify).contiguous()
-    sizes = (*x.shape, len(w1), len(w2))
-    gated = torch.empty(0) if gate is None else gate.contiguous()  # its address is null
-    hidden, out = x.new_empty(len(x), len(w1)), x.new_empty(len(x), len(w2))
-    rest = (tensor.contiguous() for tensor in (w1, b1, w2, b2))
-    ops.launch("classifier", x, (x.contiguous(), gated, *rest, hidden, out), *sizes, rectify)
+    (batch, inputs), hidden, stages = x.shape, len(w1), len(w2)
+    out = x.new_empty(batch, stages)
+    tensors = {
+        "x": x.contiguous(),
+        "w1": w1.contiguous(),
+        "b1": b1.contiguous(),
+        "w2": w2.contiguous(),
+        "b2": b2.contiguous(),
+        "hidden_layer": x.new_empty(batch, hidden),
+        "out": out,
+    }
+    if gate is not None:
+        tensors["gate"] = gate.contiguous()
+    sizes = {"batch": batch, "inputs": inputs, "hidden": hidden, "stages": stages}
+    ops.launch("classifier", x, tensors, **sizes, rectify=rectify)
     return out
 
 

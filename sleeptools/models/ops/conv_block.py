@@ -253,8 +253,17 @@ def _native(x: Tensor) -> bool:
 def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any) -> Forward:
     out, convolved, mean, variance = _fake(x, weight, gamma, beta, *settings)
     if _native(x):
-        inputs = [tensor.contiguous() for tensor in (x, weight, gamma, beta)]
-        _launch(OP, x, weight, (*inputs, convolved, mean, variance, out), settings)
+        tensors = {
+            "x": x.contiguous(),
+            "weight": weight.contiguous(),
+            "gamma": gamma.contiguous(),
+            "beta": beta.contiguous(),
+            "convolved": convolved,
+            "mean": mean,
+            "variance": variance,
+            "out": out,
+        }
+        _launch(OP, tensors, settings)
         return out, convolved, mean, variance
     out = reference(x, weight, gamma, beta, *settings)
     y = _convolve(x, weight, settings[0], settings[-1]).mT  # (B, rows, O)
@@ -262,15 +271,9 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
     return out, y.contiguous(), mean, (y - mean).square().mean((0, 1))
 
 
-def _launch(
-    op: str,
-    x: Tensor,
-    weight: Tensor,
-    tensors: tuple[Tensor, ...],
-    settings: Sequence[Any],
-    *more: int,
-) -> None:
-    """Run one of the two ops of the core; `more` addresses go behind the workspace."""
+def _launch(op: str, tensors: dict[str, Tensor], settings: Sequence[Any]) -> None:
+    """Run one of the two ops of the core on tensors under the names of csrc/fields.h."""
+    x, weight = tensors["x"], tensors["weight"]
     sizes, activation, slope, eps, dropout, seed, precision = settings
     batch, samples, inputs = x.shape
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
@@ -278,12 +281,23 @@ def _launch(
     table = _table(inputs, layer, lengths)
     work = 2 * lengths.rows * weight.numel()
     slots = threads.threads_for(batch, work)
-    size = conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
-    workspace = x.new_empty(size)
-    kind = conv_streams.ACTIVATIONS.index(activation)
-    numbers = (kind, slope, eps, drop_below(dropout), seed, precision == "bf16", work)
+    address = native.address(table)
+    workspace = x.new_empty(conv_block_workspace(op, address, batch, samples, slots))
     ops.launch(
-        op, x, (*tensors, workspace), *more, table.ctypes.data, batch, samples, slots, *numbers
+        op,
+        x,
+        {**tensors, "workspace": workspace},
+        layer=address,
+        batch=batch,
+        samples=samples,
+        slots=slots,
+        activation=conv_streams.ACTIVATIONS.index(activation),
+        slope=slope,
+        eps=eps,
+        drop_below=drop_below(dropout),
+        seed=seed,
+        bf16=precision == "bf16",
+        work=work,
     )
 
 
@@ -336,13 +350,25 @@ def _on_cpu(
     variance: Tensor,
     *settings: Any,
 ) -> Forward:
-    *rest, wants_x = settings
-    found = _fake_gradients(grad, x, weight, gamma, beta)
-    tensors = (x, weight, gamma, beta, convolved, mean, variance, grad)
-    kept = tuple(tensor.contiguous() for tensor in tensors)
-    d_x = found[0].data_ptr() if wants_x else 0
-    _launch("conv_block_backward", x, weight, (*kept, *found[1:]), rest, d_x)
-    return found
+    *forward_settings, wants_x = settings
+    gradients = d_x, d_weight, d_gamma, d_beta = _fake_gradients(grad, x, weight, gamma, beta)
+    tensors = {
+        "x": x.contiguous(),
+        "weight": weight.contiguous(),
+        "gamma": gamma.contiguous(),
+        "beta": beta.contiguous(),
+        "convolved": convolved.contiguous(),
+        "mean": mean.contiguous(),
+        "variance": variance.contiguous(),
+        "grad": grad.contiguous(),
+        "d_weight": d_weight,
+        "d_gamma": d_gamma,
+        "d_beta": d_beta,
+    }
+    if wants_x:
+        tensors["d_x"] = d_x
+    _launch("conv_block_backward", tensors, forward_settings)
+    return gradients
 
 
 def _fake_gradients(

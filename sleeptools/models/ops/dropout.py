@@ -74,7 +74,11 @@ def _forward(x: Tensor, probability: float, seed: int) -> Tensor:
         return reference(x, probability, seed)
     x = x.contiguous()
     out = torch.empty_like(x)
-    ops.launch("dropout", x, (x, out), *x.shape, drop_below(probability), seed)
+    batch, steps, maps = x.shape
+    sizes = {"batch": batch, "steps": steps, "maps": maps}
+    ops.launch(
+        "dropout", x, {"x": x, "out": out}, **sizes, drop_below=drop_below(probability), seed=seed
+    )
     return out
 
 

@@ -147,12 +147,29 @@ def _forward(
     if bf16:
         w1, w2 = ops.paired(w1), ops.paired(w2)
     slots = 0 if x.is_cuda else threads.threads_for(rows, 4 * width * hidden)
-    workspace = x.new_empty(slots * feed_forward_workspace(width))
-    inputs = (tensor.contiguous() for tensor in (x, w1, b1, w2, b2))
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    norm = (0, 0, 0.0)  # the layer normalises by itself
-    numbers = (rows, width, hidden, slots, bf16, drop_below(dropout), seed, *norm)
-    ops.launch("feed_forward", x, (*inputs, workspace, out), *numbers)
+    tensors = {
+        "x": x.contiguous(),
+        "w1": w1.contiguous(),
+        "b1": b1.contiguous(),
+        "w2": w2.contiguous(),
+        "b2": b2.contiguous(),
+        "workspace": x.new_empty(slots * feed_forward_workspace(width)),
+        "out": out,
+    }
+    ops.launch(
+        "feed_forward",
+        x,
+        tensors,
+        rows=rows,
+        width=width,
+        hidden=hidden,
+        slots=slots,
+        bf16=bf16,
+        drop_below=drop_below(dropout),
+        seed=seed,
+        eps=0.0,  # the layer normalises by itself
+    )
     return out
 
 
@@ -212,14 +229,34 @@ def _on_cpu(
 ) -> Gradients:
     rows, width, hidden = len(x), x.shape[1], len(w1)
     bf16 = precision == "bf16"
-    weights = (ops.paired(w) if bf16 else w for w in (w1, w1.T, w2.T))
-    inputs = [tensor.contiguous() for tensor in (x, grad, *weights, b1)]
+    matrices = {"w1": w1, "w1t": w1.T, "w2t": w2.T}
     slots = threads.threads_for(rows, 10 * width * hidden)
     size = feed_forward_backward_workspace(rows, width, hidden, slots)
-    found = _fake_gradients(grad, x, w1, b1, w2)
-    numbers = (rows, width, hidden, slots, bf16, drop_below(dropout), seed)
-    ops.launch("feed_forward_backward", x, (*inputs, x.new_empty(size), *found), *numbers)
-    return found
+    gradients = d_x, d_w1, d_b1, d_w2 = _fake_gradients(grad, x, w1, b1, w2)
+    tensors = {
+        "x": x.contiguous(),
+        "grad": grad.contiguous(),
+        **{name: (ops.paired(w) if bf16 else w).contiguous() for name, w in matrices.items()},
+        "b1": b1.contiguous(),
+        "workspace": x.new_empty(size),
+        "d_x": d_x,
+        "d_w1": d_w1,
+        "d_b1": d_b1,
+        "d_w2": d_w2,
+    }
+    ops.launch(
+        "feed_forward_backward",
+        x,
+        tensors,
+        rows=rows,
+        width=width,
+        hidden=hidden,
+        slots=slots,
+        bf16=bf16,
+        drop_below=drop_below(dropout),
+        seed=seed,
+    )
+    return gradients
 
 
 def _fake_gradients(grad: Tensor, x: Tensor, *rest: Any) -> Gradients:

@@ -111,14 +111,19 @@ def _example(
     return normal(*size), w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias, kind
 
 
-def _forward(x: Tensor, *rest: Any) -> Tensor:
-    *weights, kind = rest
+WEIGHTS = ("w1", "b1", "w2", "b2", "squeeze", "squeeze_bias", "excite", "excite_bias")
+
+
+def _forward(x: Tensor, *arguments: Any) -> Tensor:
+    *weights, kind = arguments
     batch, modalities, maps, time = x.shape
     if not ops.runs_native(x) or not 1 <= modalities <= MAX_MODALITIES:
-        return reference(x, *rest).contiguous()
+        return reference(x, *arguments).contiguous()
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    tensors = (*(tensor.contiguous() for tensor in (x, *weights)), out)
-    ops.launch("modal_se", x, tensors, batch, modalities, maps * time, kind == "authors")
+    tensors = {name: w.contiguous() for name, w in zip(WEIGHTS, weights, strict=True)}
+    sizes = {"batch": batch, "modalities": modalities, "samples": maps * time}
+    tensors |= {"x": x.contiguous(), "out": out}
+    ops.launch("modal_se", x, tensors, **sizes, authors=kind == "authors")
     return out
 
 

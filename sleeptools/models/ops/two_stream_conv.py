@@ -240,18 +240,28 @@ def _forward(
         return reference(x, weights, shape, activation, slope).contiguous()
     bf16 = streams.uses_bf16(precision) and not x.is_cuda
     unit = 1 if x.is_cuda else streams.depth_unit(precision)
-    p = streams.stream_layout(tuple(shape), x.shape[2], unit=unit)
+    layout = streams.stream_layout(tuple(shape), x.shape[2], unit=unit)
     if packed is None:
         packed = pack(weights, shape, precision)
-    native.check_shape("two_stream_conv", "packed", packed, (p.packed,))
+    native.check_shape("two_stream_conv", "packed", packed, (layout.packed,))
     ops.check_alike("two_stream_conv", x, (packed,))
     # on a GPU the rows of all epochs, twice; on a CPU a slot for each thread
-    slots = 1 if x.is_cuda else threads.threads_for(len(x) * len(p.streams), p.work)
-    size = 2 * len(x) * p.rows if x.is_cuda else p.workspace(slots, len(x))
+    slots = 1 if x.is_cuda else threads.threads_for(len(x) * len(layout.streams), layout.work)
+    size = 2 * len(x) * layout.rows if x.is_cuda else layout.workspace(slots, len(x))
     workspace = torch.empty(size, dtype=x.dtype, device=x.device)
-    out = torch.empty((len(x), p.maps, p.steps), dtype=x.dtype, device=x.device)
-    numbers = streams.op_numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
-    ops.launch("two_stream_conv", x, (x.contiguous(), packed, workspace, out), *numbers)
+    out = torch.empty((len(x), layout.maps, layout.steps), dtype=x.dtype, device=x.device)
+    ops.launch(
+        "two_stream_conv",
+        x,
+        {"x": x.contiguous(), "packed": packed, "workspace": workspace, "out": out},
+        layers=native.address(layout.layers),
+        streams=native.address(layout.streams),
+        **streams.op_sizes(layout, x.shape),
+        activation=conv_streams.ACTIVATIONS.index(activation),
+        slope=slope,
+        bf16=bf16,
+        slots=slots,
+    )
     return out
 
 
