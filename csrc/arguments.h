@@ -1,10 +1,11 @@
 // Structs filled from Python's keyword arguments by the tables of fields.h. An unknown or missing
 // field and one of a wrong type are a TypeError, a number out of range is a ValueError; both name
-// the op and the field.
+// the op and the field. Keywords in the order of the table are found soonest.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
+#include <cassert>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -64,44 +65,61 @@ inline void read(const Argument& argument, float& field) {
   if (PyErr_Occurred()) throw pybind11::error_already_set();
 }
 
-// From `lowest` to what T can hold.
+// A Python int from `lowest` to what T can hold.
 template <class T>
-void read_whole(const Argument& argument, int lowest, T& field) {
-  if (!PyIndex_Check(argument.value) || PyBool_Check(argument.value)) {
-    argument.wrong_type("a whole number");
-  }
-  const auto index = pybind11::reinterpret_steal<pybind11::object>(PyNumber_Index(argument.value));
-  if (!index) throw pybind11::error_already_set();
+T whole_number(const Argument& argument, PyObject* number, int lowest) {
   constexpr T kLargest = std::numeric_limits<T>::max();
-  bool fits = false;
   if constexpr (std::is_signed_v<T>) {
     int overflow = 0;
-    const long long number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-    fits = overflow == 0 && number >= lowest && number <= kLargest;
-    field = static_cast<T>(number);
+    const long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
+    if (overflow == 0 && value >= lowest && value <= kLargest) return static_cast<T>(value);
   } else {
-    const unsigned long long number = PyLong_AsUnsignedLongLong(index.ptr());
-    const bool overflow = PyErr_Occurred();
+    const unsigned long long value = PyLong_AsUnsignedLongLong(number);
+    const bool failed = value == static_cast<unsigned long long>(-1) && PyErr_Occurred();
+    if (!failed && value <= kLargest) return static_cast<T>(value);
     PyErr_Clear();
-    fits = !overflow && number <= kLargest;
-    field = static_cast<T>(number);
   }
-  if (!fits) {
-    argument.out_of_range(std::to_string(lowest) + " to " + std::to_string(kLargest));
-  }
+  argument.out_of_range(std::to_string(lowest) + " to " + std::to_string(kLargest));
 }
 
 // Sizes and counts, never negative; only a device is an int, from -1 on.
 template <class T>
 std::enable_if_t<std::is_integral_v<T>> read(const Argument& argument, T& field) {
-  read_whole(argument, std::is_same_v<T, int> ? -1 : 0, field);
+  constexpr int kLowest = std::is_same_v<T, int> ? -1 : 0;
+  if (PyLong_CheckExact(argument.value)) {
+    field = whole_number<T>(argument, argument.value, kLowest);
+    return;
+  }
+  if (!PyIndex_Check(argument.value) || PyBool_Check(argument.value)) {
+    argument.wrong_type("a whole number");
+  }
+  const auto index = pybind11::reinterpret_steal<pybind11::object>(PyNumber_Index(argument.value));
+  if (!index) throw pybind11::error_already_set();
+  field = whole_number<T>(argument, index.ptr(), kLowest);
 }
 
+// An address, or a C-contiguous array, which the caller keeps alive.
 template <class T>
 void read(const Argument& argument, T*& field) {
-  std::uintptr_t address = 0;
-  read_whole(argument, 0, address);
-  field = reinterpret_cast<T*>(address);
+  if (PyLong_CheckExact(argument.value)) {
+    field = reinterpret_cast<T*>(whole_number<std::uintptr_t>(argument, argument.value, 0));
+    return;
+  }
+  if (!PyObject_CheckBuffer(argument.value)) argument.wrong_type("an array or its address");
+  Py_buffer view;
+  const int flags = std::is_const_v<T> ? PyBUF_SIMPLE : PyBUF_WRITABLE;
+  if (PyObject_GetBuffer(argument.value, &view, flags) != 0) {
+    throw pybind11::error_already_set();
+  }
+  field = static_cast<T*>(view.buf);
+  const Py_ssize_t size = view.itemsize;
+  PyBuffer_Release(&view);
+  if constexpr (std::is_arithmetic_v<T>) {
+    if (size != sizeof(T)) {
+      throw pybind11::type_error(argument.label() + " has items of " + std::to_string(size) +
+                                 " bytes; expected " + std::to_string(sizeof(T)));
+    }
+  }
 }
 
 template <class T>
@@ -127,72 +145,87 @@ inline std::vector<PyObject*> interned_names(const char* text) {
   return names;
 }
 
-// They live as long as the process.
-template <class Op>
+// Of several tables in turn; they live as long as the process.
+template <class... Op>
 const std::vector<PyObject*>& field_names() {
-  static const auto* names = new std::vector<PyObject*>(interned_names(Fields<Op>::kNames));
+  static const auto* names = [] {
+    auto* all = new std::vector<PyObject*>;
+    for (const char* text : {Fields<Op>::kNames...}) {
+      for (PyObject* name : interned_names(text)) all->push_back(name);
+    }
+    return all;
+  }();
   return *names;
 }
 
-// Sets a field from the keyword arguments; tells whether it was among them.
+// Where a name is in a table, or its size; from `start` on and around.
+inline std::size_t index_of(PyObject* name, const std::vector<PyObject*>& names,
+                            std::size_t start) {
+  const std::size_t count = names.size();
+  for (std::size_t i = start; i < count; ++i) {
+    if (names[i] == name) return i;
+  }
+  for (std::size_t i = 0; i < start; ++i) {
+    if (names[i] == name) return i;
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    if (PyUnicode_Compare(names[i], name) == 0) return i;
+  }
+  return count;
+}
+
+[[noreturn]] inline void throw_unknown(const Argument& argument,
+                                       const std::vector<PyObject*>& names) {
+  std::string message = argument.label() + " is unknown; expected";
+  const char* separator = " ";
+  for (PyObject* name : names) {
+    message += separator + pybind11::cast<std::string>(pybind11::handle(name));
+    separator = ", ";
+  }
+  throw pybind11::type_error(message);
+}
+
 template <class Field>
-bool set_field(const char* op, PyObject* name, PyObject* arguments, Field&& field) {
-  PyObject* value = PyDict_GetItemWithError(arguments, name);
-  const Argument argument{op, name, value};
-  if (value) {
+void set_field(const Argument& argument, Field&& field) {
+  if (argument.value) {
     read(argument, field);
   } else if (!kIsOptional<std::decay_t<Field>>) {
     throw pybind11::type_error(argument.label() + " is missing");
   }
-  return value != nullptr;
 }
 
-// Fills a struct from some of the keyword arguments of `op`; tells how many.
-template <class Op>
-Py_ssize_t set_fields(const char* op, PyObject* arguments, Fields<Op>& target) {
-  const std::vector<PyObject*>& names = field_names<Op>();
-  return std::apply(
-      [&](auto&&... field) {
-        std::size_t i = 0;
-        Py_ssize_t count = 0;
-        ((count += set_field(op, names[i++], arguments, field)), ...);
-        return count;
-      },
-      target.references());
-}
-
-// Throws for the first keyword argument that is in none of the tables.
-template <class... Op>
-[[noreturn]] void throw_unknown(const char* op, PyObject* arguments) {
-  PyObject *name = nullptr, *value = nullptr;
-  Py_ssize_t position = 0;
-  std::string expected;
-  const auto has = [&](const std::vector<PyObject*>& names) {
-    for (PyObject* each : names) {
-      if (PyUnicode_Compare(each, name) == 0) return true;
-    }
-    return false;
-  };
-  while (PyDict_Next(arguments, &position, &name, &value) && (has(field_names<Op>()) || ...)) {
-  }
-  const auto list = [&](const std::vector<PyObject*>& names) {
-    for (PyObject* field : names) {
-      expected +=
-          (expected.empty() ? "" : ", ") + pybind11::cast<std::string>(pybind11::handle(field));
-    }
-  };
-  (list(field_names<Op>()), ...);
-  const Argument argument{op, name, value};
-  throw pybind11::type_error(argument.label() + " is unknown; expected " + expected);
-}
+// The arguments of a call, as CPython's METH_FASTCALL | METH_KEYWORDS hands them on.
+struct Arguments {
+  PyObject* const* values;
+  Py_ssize_t positional;
+  PyObject* keywords;  // tuple of their names, or null
+};
 
 // Fills several structs, which share out the keyword arguments of `op`.
 template <class... Op>
-std::tuple<Op...> from_arguments(const char* op, const pybind11::kwargs& arguments) {
+std::tuple<Op...> from_arguments(const char* op, const Arguments& arguments) {
+  constexpr std::size_t kMost = 40;  // fields
+  const std::vector<PyObject*>& names = field_names<Op...>();
+  PyObject* values[kMost] = {};
+  assert(names.size() <= kMost);
+  if (arguments.positional != 0) {
+    throw pybind11::type_error(std::string(op) + " takes keyword arguments only");
+  }
+  const Py_ssize_t count = arguments.keywords ? PyTuple_GET_SIZE(arguments.keywords) : 0;
+  std::size_t next = 0;
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* name = PyTuple_GET_ITEM(arguments.keywords, i);
+    const std::size_t index = index_of(name, names, next);
+    if (index == names.size()) throw_unknown({op, name, nullptr}, names);
+    values[index] = arguments.values[i];
+    next = index + 1;
+  }
   std::tuple<Fields<Op>...> filled{};
-  const Py_ssize_t count = std::apply(
-      [&](auto&... target) { return (set_fields<Op>(op, arguments.ptr(), target) + ...); }, filled);
-  if (count != PyDict_GET_SIZE(arguments.ptr())) throw_unknown<Op...>(op, arguments.ptr());
+  std::size_t i = 0;
+  const auto set = [&](auto&&... field) {
+    ((set_field({op, names[i], values[i]}, field), ++i), ...);
+  };
+  std::apply([&](auto&... target) { (std::apply(set, target.references()), ...); }, filled);
   return filled;
 }
 

@@ -85,16 +85,10 @@ struct Job {
 };
 
 template <class Op>
-Job<Op> job(const char* name, const py::kwargs& arguments,
+Job<Op> job(const char* name, const Arguments& arguments,
             void (*cpu::Kernels::*on_cpu)(const Op&, int), void (*on_gpu)(const Op&, int, void*)) {
   const auto [op, launch] = from_arguments<Op, Launch>(name, arguments);
   return {op, launch, cpu::kernels().*on_cpu, on_gpu};
-}
-
-template <class Op>
-void run_once(const Job<Op>& job) {
-  const py::gil_scoped_release released;
-  job.run();
 }
 
 // An op with its arguments, to be run any number of times; from another `x` unless that is null.
@@ -146,9 +140,10 @@ struct PreparedNetwork {
   }
 };
 
-PreparedNetwork prepared_network(std::vector<PreparedOp> ops, const py::kwargs& arguments) {
-  const auto [last] = from_arguments<Hypnodensity>("hypnodensity", arguments);
-  return {std::move(ops), last};
+PreparedNetwork prepared_network(std::vector<PreparedOp> ops, Address logits, int64_t batch,
+                                 int64_t values, int64_t stages) {
+  const auto* address = reinterpret_cast<const float*>(logits);
+  return {std::move(ops), {nullptr, address, nullptr, batch, values, stages}};
 }
 
 template <class Op>
@@ -199,15 +194,61 @@ void bind_workspaces(py::module_& m) {
         samples, py::arg("blocks"), py::arg("kernel"), py::arg("device"));
 }
 
-void bind_ops(py::module_& m) {
-#define SLEEPTOOLS_RUN(name, Op)                                          \
-  m.def(#name, [](const py::kwargs& arguments) {                          \
-    run_once(job<Op>(#name, arguments, &cpu::Kernels::name, cuda::name)); \
-  });
-  SLEEPTOOLS_OPS(SLEEPTOOLS_RUN)
-#undef SLEEPTOOLS_RUN
-  m.def("fields", fields);
+PyObject* unavailable = nullptr;  // Python's type of cuda::Unavailable
 
+// Calls a function that Python called without pybind11; its exceptions become Python's.
+template <class Function>
+PyObject* call(Function function) {
+  try {
+    return function();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const cuda::Unavailable& error) {
+    PyErr_SetString(unavailable, error.what());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+template <class Op>
+PyObject* run_once(const Job<Op>& job) {
+  {
+    const py::gil_scoped_release released;
+    job.run();
+  }
+  Py_RETURN_NONE;
+}
+
+template <class Op>
+PyObject* prepared_object(const Job<Op>& job) {
+  return py::cast(prepared(job)).release().ptr();
+}
+
+// A method `name` of keyword arguments alone, without pybind11, whose dict of them costs as much as
+// a small op.
+#define SLEEPTOOLS_METHOD(name, Op, then)                                                   \
+  {#name,                                                                                   \
+   reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(                              \
+       +[](PyObject*, PyObject* const* values, Py_ssize_t positional, PyObject* keywords) { \
+         return call([&] {                                                                  \
+           const Arguments arguments{values, positional, keywords};                         \
+           return then(job<Op>(#name, arguments, &cpu::Kernels::name, cuda::name));         \
+         });                                                                                \
+       })),                                                                                 \
+   METH_FASTCALL | METH_KEYWORDS, nullptr},
+
+void bind_ops(py::module_& m) {
+#define SLEEPTOOLS_RUN(name, Op) SLEEPTOOLS_METHOD(name, Op, run_once)
+  static PyMethodDef ops[] = {SLEEPTOOLS_OPS(SLEEPTOOLS_RUN){nullptr, nullptr, 0, nullptr}};
+#undef SLEEPTOOLS_RUN
+  if (PyModule_AddFunctions(m.ptr(), ops) != 0) throw py::error_already_set();
+  m.def("fields", fields);
+}
+
+void bind_prepared(py::module_& m) {
   py::class_<PreparedOp>(m, "PreparedOp")
       .def(py::init([](const std::function<void()>& run) {
         return PreparedOp{[run](const float*) { run(); }};
@@ -217,21 +258,20 @@ void bind_ops(py::module_& m) {
         op.run(nullptr);
       });
   py::class_<PreparedNetwork>(m, "PreparedNetwork")
-      .def(py::init(&prepared_network))
+      .def(py::init(&prepared_network), py::arg("ops"), py::kw_only(), py::arg("logits"),
+           py::arg("batch"), py::arg("values"), py::arg("stages"))
       .def("run", &PreparedNetwork::run);
 
+  static PyMethodDef ops[] = {
+      SLEEPTOOLS_METHOD(modal_se, ModalSe, prepared_object)
+          SLEEPTOOLS_METHOD(attention, Attention, prepared_object)
+              SLEEPTOOLS_METHOD(classifier, Classifier, prepared_object)
+                  SLEEPTOOLS_METHOD(feed_forward, FeedForward, prepared_object)
+                      SLEEPTOOLS_METHOD(two_stream_conv, TwoStreamConv, prepared_object)
+                          SLEEPTOOLS_METHOD(separable_stream, SeparableStream, prepared_object){
+                              nullptr, nullptr, 0, nullptr}};
   py::module_ prepare = m.def_submodule("prepare", "the ops of inference, to be run later");
-#define SLEEPTOOLS_PREPARE(name, Op)                                             \
-  prepare.def(#name, [](const py::kwargs& arguments) {                           \
-    return prepared(job<Op>(#name, arguments, &cpu::Kernels::name, cuda::name)); \
-  });
-  SLEEPTOOLS_PREPARE(modal_se, ModalSe)
-  SLEEPTOOLS_PREPARE(attention, Attention)
-  SLEEPTOOLS_PREPARE(classifier, Classifier)
-  SLEEPTOOLS_PREPARE(feed_forward, FeedForward)
-  SLEEPTOOLS_PREPARE(two_stream_conv, TwoStreamConv)
-  SLEEPTOOLS_PREPARE(separable_stream, SeparableStream)
-#undef SLEEPTOOLS_PREPARE
+  if (PyModule_AddFunctions(prepare.ptr(), ops) != 0) throw py::error_already_set();
 }
 
 }  // namespace
@@ -239,7 +279,7 @@ void bind_ops(py::module_& m) {
 
 PYBIND11_MODULE(_core, m) {
   using namespace sleeptools;
-  py::register_exception<cuda::Unavailable>(m, "Unavailable");
+  unavailable = py::register_exception<cuda::Unavailable>(m, "Unavailable").ptr();
   m.attr("MAX_MODALITIES") = ModalSe::kMaxModalities;
   m.def("variants", variant_names);
   m.def("variant", [] { return cpu::kernels().name; });
@@ -251,4 +291,5 @@ PYBIND11_MODULE(_core, m) {
   m.def("cuda_devices", cuda::devices);
   bind_workspaces(m);
   bind_ops(m);
+  bind_prepared(m);
 }

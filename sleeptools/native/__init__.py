@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from sleeptools.errors import UnavailableError, UsageError
 
 Floats = NDArray[np.float32]
+Field = NDArray[Any] | float | None
+Fields = Mapping[str, Field]
 Precision = Literal["fp32", "bf16"]
 
 BF16 = ("avx512-bf16", "amx-bf16")  # variants
@@ -151,21 +153,24 @@ def _describe_cuda(module: Any) -> str:
     return f"cuda {' '.join(architectures)} ({found})"
 
 
-def launch(op: str, **fields: float | None) -> None:
-    """Run an op of the core on raw addresses; the caller has checked shapes, types and contiguity.
+def launch(op: str, fields: Fields) -> None:
+    """Run an op of the core on raw memory; the caller has checked shapes, types and contiguity.
 
     Parameters
     ----------
     op
-        Its name in csrc/ops.h.
+        Name of the op in csrc/ops.h.
     fields
-        Addresses and sizes under the names of csrc/fields.h, with the `device` (`CPU` or a CUDA
-        index) and the address of its CUDA `stream` (0 for the CPU).
+        Under the names of csrc/fields.h: addresses, or C-contiguous arrays in their place; None for
+        one that may be left out; numbers; with the `device` (`CPU` or a CUDA index) and the address
+        of its CUDA `stream` (0 for the CPU).
 
     Raises
     ------
     TypeError
-        If a field is unknown, missing or of a wrong type; ValueError if it is out of range.
+        If a field is unknown, missing or of a wrong type.
+    ValueError
+        If a number is out of range.
     UnavailableError
         If the core is off, or if a CUDA device was asked for and there is none that fits.
     """
@@ -176,23 +181,9 @@ def launch(op: str, **fields: float | None) -> None:
         raise UnavailableError(str(error), hint="run on the CPU with `device=cpu`") from None
 
 
-def launch_on_cpu(op: str, arrays: Mapping[str, NDArray[Any]], **numbers: float) -> None:
-    """Run an op of the core on C-contiguous arrays.
-
-    Parameters
-    ----------
-    op
-        Its name in csrc/ops.h.
-    arrays, numbers
-        Fields of csrc/fields.h.
-
-    Raises
-    ------
-    TypeError, ValueError, UnavailableError
-        As `launch`.
-    """
-    addresses = {name: address(array) for name, array in arrays.items()}
-    launch(op, **addresses, **numbers, device=CPU, stream=0)
+def launch_on_cpu(op: str, **fields: Field) -> None:
+    """Run an op of the core on the CPU; see `launch`."""
+    launch(op, fields | {"device": CPU, "stream": 0})
 
 
 def module(op: str) -> Any:

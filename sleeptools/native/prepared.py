@@ -76,11 +76,8 @@ def on_cpu(op: str, arrays: Arrays, out: Floats, **numbers: float) -> PreparedOp
     numbers
         The other fields.
     """
-    addresses = {
-        name: None if array is None else native.address(array) for name, array in arrays.items()
-    }
     prepare = getattr(native.module(op).prepare, op)
-    inner = prepare(**addresses, out=native.address(out), **numbers, device=native.CPU, stream=0)
+    inner = prepare(**arrays, out=out, **numbers, device=native.CPU, stream=0)
     return PreparedOp(inner, tuple(arrays.values()), out)
 
 
@@ -110,8 +107,6 @@ class PreparedNetwork:
         batch, stages = self.size = ops[-1].out.shape
         self.inner = native.module("hypnodensity").PreparedNetwork(
             [op.inner for op in ops],
-            x=0,  # both are set at each run
-            out=0,
             logits=native.address(ops[-1].out),
             batch=batch,
             values=x.size // max(batch, 1),

@@ -230,7 +230,7 @@ def test_wrong_input(folder: Path, x: Any, message: str) -> None:
 def test_wrong_settings(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="precision 'fp16'; there are: fp32, bf16"):
         Engine.load(folder, precision="fp16")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="--threads 0"):
+    with pytest.raises(UsageError, match="`threads=0`"):
         Engine.load(folder, threads=0)
     with pytest.raises(MissingInputError):
         Engine.load(tmp_path / "none")

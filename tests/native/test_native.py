@@ -89,7 +89,7 @@ def test_off_is_an_error_for_callers_without_torch() -> None:
     code = """
 import numpy
 try:
-    native.launch("modal_se")
+    native.launch("modal_se", {})
 except Exception as error:
     print(type(error).__name__, error.exit_code, error, "-", error.hint)
 """
@@ -149,12 +149,8 @@ def test_cuda_without_a_device_is_unavailable() -> None:
     with pytest.raises(UnavailableError, match="CUDA") as caught:
         native.launch(
             "modal_se",
-            **dict.fromkeys(("x", *WEIGHTS, "out"), 0),
-            batch=1,
-            modalities=4,
-            samples=8,
-            authors=True,
-            device=0,
-            stream=0,
+            dict.fromkeys(("x", *WEIGHTS, "out"), 0)
+            | {"batch": 1, "modalities": 4, "samples": 8, "authors": True}
+            | {"device": 0, "stream": 0},
         )
     assert caught.value.exit_code == 69

@@ -82,7 +82,7 @@ def runs_native(x: Tensor) -> bool:
     return native.has_cuda() if x.is_cuda else x.is_cpu and native.available()
 
 
-def launch(op: str, x: Tensor, tensors: dict[str, Tensor], **fields: float) -> None:
+def launch(op: str, x: Tensor, tensors: dict[str, Tensor], **fields: native.Field) -> None:
     """Run an op of the core on contiguous tensors of the device of `x`, on its current stream.
 
     Parameters
@@ -99,11 +99,13 @@ def launch(op: str, x: Tensor, tensors: dict[str, Tensor], **fields: float) -> N
     for name, tensor in tensors.items():
         fields[name] = tensor.data_ptr()
     if not x.is_cuda:
-        native.launch(op, **fields, device=native.CPU, stream=0)
+        fields["device"], fields["stream"] = native.CPU, 0
+        native.launch(op, fields)
         return
     with torch.cuda.device(x.device):
-        stream = torch.cuda.current_stream().cuda_stream
-        native.launch(op, **fields, device=x.device.index, stream=stream)
+        fields["device"] = x.device.index
+        fields["stream"] = torch.cuda.current_stream().cuda_stream
+        native.launch(op, fields)
 
 
 def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:

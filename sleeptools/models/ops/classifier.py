@@ -125,8 +125,16 @@ def _forward(
     }
     if gate is not None:
         tensors["gate"] = gate.contiguous()
-    sizes = {"batch": batch, "inputs": inputs, "hidden": hidden, "stages": stages}
-    ops.launch("classifier", x, tensors, **sizes, rectify=rectify)
+    ops.launch(
+        "classifier",
+        x,
+        tensors,
+        batch=batch,
+        inputs=inputs,
+        hidden=hidden,
+        stages=stages,
+        rectify=rectify,
+    )
     return out
 
 

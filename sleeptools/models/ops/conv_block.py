@@ -281,13 +281,12 @@ def _launch(op: str, tensors: dict[str, Tensor], settings: Sequence[Any]) -> Non
     table = _table(inputs, layer, lengths)
     work = 2 * lengths.rows * weight.numel()
     slots = threads.threads_for(batch, work)
-    address = native.address(table)
-    workspace = x.new_empty(conv_block_workspace(op, address, batch, samples, slots))
+    workspace = x.new_empty(conv_block_workspace(op, table, batch, samples, slots))
     ops.launch(
         op,
         x,
         {**tensors, "workspace": workspace},
-        layer=address,
+        layer=table,
         batch=batch,
         samples=samples,
         slots=slots,

@@ -75,9 +75,15 @@ def _forward(x: Tensor, probability: float, seed: int) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
     batch, steps, maps = x.shape
-    sizes = {"batch": batch, "steps": steps, "maps": maps}
     ops.launch(
-        "dropout", x, {"x": x, "out": out}, **sizes, drop_below=drop_below(probability), seed=seed
+        "dropout",
+        x,
+        {"x": x, "out": out},
+        batch=batch,
+        steps=steps,
+        maps=maps,
+        drop_below=drop_below(probability),
+        seed=seed,
     )
     return out
 

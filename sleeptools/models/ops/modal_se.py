@@ -121,9 +121,16 @@ def _forward(x: Tensor, *arguments: Any) -> Tensor:
         return reference(x, *arguments).contiguous()
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     tensors = {name: w.contiguous() for name, w in zip(WEIGHTS, weights, strict=True)}
-    sizes = {"batch": batch, "modalities": modalities, "samples": maps * time}
-    tensors |= {"x": x.contiguous(), "out": out}
-    ops.launch("modal_se", x, tensors, **sizes, authors=kind == "authors")
+    tensors["x"], tensors["out"] = x.contiguous(), out
+    ops.launch(
+        "modal_se",
+        x,
+        tensors,
+        batch=batch,
+        modalities=modalities,
+        samples=maps * time,
+        authors=kind == "authors",
+    )
     return out
 
 

@@ -138,7 +138,7 @@ def _forward(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int) -> 
         "separable_stream",
         x,
         {"x": x.contiguous(), "weights": weights.contiguous(), "space": workspace, "out": out},
-        widths=native.address(layout.widths),
+        widths=layout.widths,
         batch=batch,
         signals=signals,
         samples=samples,

@@ -168,7 +168,9 @@ def _run(
         memory = MEMORY * edge(sections)
         native.launch_on_cpu(
             "section_filter",
-            {"x": rows, "sections": flat, "steady": steady},
+            x=rows,
+            sections=flat,
+            steady=steady,
             rows=rows.shape[0],
             samples=rows.shape[1],
             count=len(flat),

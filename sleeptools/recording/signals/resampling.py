@@ -75,7 +75,9 @@ def _polyphase(samples: Samples, up: int, down: int, size: int, beyond: Beyond) 
     out = np.empty((len(rows), size), np.float32)
     native.launch_on_cpu(
         "polyphase",
-        {"x": padded, "taps": taps, "out": out},
+        x=padded,
+        taps=taps,
+        out=out,
         rows=padded.shape[0],
         padded=padded.shape[1],
         size=size,
