@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,12 @@ from sleeptools.errors import UnavailableError, UsageError
 Floats = NDArray[np.float32]
 Field = NDArray[Any] | float | None
 Fields = Mapping[str, Field]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16"]  # of products; sums are float32
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 BF16 = ("avx512-bf16", "amx-bf16")  # variants
 CACHE_LINE = 64  # bytes
 CPU = -1  # device number that means the CPU
-
-
-class Shaped(Protocol):
-    """A NumPy array or a torch tensor, as far as the checks here look at it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
 
 
 class _Core:
@@ -195,18 +188,6 @@ def module(op: str) -> Any:
             hint="install with a C++ compiler and without SLEEPTOOLS_NATIVE=0",
         )
     return core.module
-
-
-def check_shape(op: str, name: str, array: Shaped, expected: tuple[int, ...]) -> None:
-    """Compare the shape of an argument with what the op expects.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, the shape expected and the shape got.
-    """
-    if array.shape != expected:
-        raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected {expected}")
 
 
 def as_floats(array: NDArray[Any]) -> Floats:

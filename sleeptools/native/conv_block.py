@@ -1,4 +1,4 @@
-"""The training convolution block in the native core: the workspace that it needs."""
+"""The training convolution block in the native core: shapes, and the workspace that it needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools.native import address, module
+from sleeptools.native.check import Shapes
+
+SHAPES = Shapes(
+    "conv_block",
+    x="batch time inputs",
+    weight="outputs inputs kernel",
+    gamma="outputs",
+    beta="outputs",
+)
 
 
 def conv_block_workspace(

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from sleeptools.native import Floats, Precision, Shaped, as_floats, check_shape, module
+from sleeptools.native import PRECISIONS, Floats, Precision, as_floats, module
 from sleeptools.native.bfloat16 import Weights, round_to_bf16
+from sleeptools.native.check import Shaped, Shapes, check_choice
 from sleeptools.native.dropout import check_dropout
 from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 from sleeptools.native.threads import threads_for
 
+SHAPES = Shapes(
+    "feed_forward",
+    x="tokens width",
+    w1="hidden width",
+    b1="hidden",
+    w2="width hidden",
+    b2="width",
+    gamma="width or None",
+    beta="width or None",
+)
+
 
 def check_feed_forward(
-    x: Shaped,
-    w1: Shaped,
-    b1: Shaped,
-    w2: Shaped,
-    b2: Shaped,
-    precision: str,
-    dropout: float = 0.0,
-    seed: int = 0,
+    *arrays: Shaped | None, precision: str, dropout: float = 0.0, seed: int = 0
 ) -> None:
     """Check the arguments of `feed_forward`, NumPy arrays or torch tensors alike.
 
@@ -28,20 +35,12 @@ def check_feed_forward(
     ValueError
         Naming the argument, what it must be and what it is.
     """
-    op = "feed_forward"
-    for name, array, axes in (("x", x, "tokens, width"), ("w1", w1, "hidden, width")):
-        if len(array.shape) != 2:  # noqa: PLR2004
-            raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected ({axes})")
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"{op}: precision is {precision!r}; expected 'fp32' or 'bf16'")
-    check_dropout(op, dropout, seed)
-    width, hidden = x.shape[1], w1.shape[0]
-    check_shape(op, "w1", w1, (hidden, width))
-    check_shape(op, "b1", b1, (hidden,))
-    check_shape(op, "w2", w2, (width, hidden))
-    check_shape(op, "b2", b2, (width,))
+    SHAPES.check(*arrays)
+    check_choice("feed_forward", "precision", precision, PRECISIONS)
+    check_dropout("feed_forward", dropout, seed)
 
 
+@functools.lru_cache(maxsize=64)
 def feed_forward_workspace(width: int) -> int:
     """Floats of workspace that `feed_forward` needs for each thread on the CPU."""
     return int(module("feed_forward").feed_forward_workspace(width=width))
@@ -92,9 +91,9 @@ def feed_forward(
     UnavailableError
         If the native core is off.
     """
-    check_feed_forward(x, w1, b1, w2, b2, precision)
+    gamma, beta = norm or (None, None)
+    check_feed_forward(x, w1, b1, w2, b2, gamma, beta, precision=precision)
     rows, width, hidden = x.shape[0], x.shape[1], w1.shape[0]
-    gamma, beta = _norm("feed_forward", norm, width) if norm else (None, None)
     slots = threads_for(rows, 4 * width * hidden)
     if precision == "bf16":
         w1, w2 = round_to_bf16(w1), round_to_bf16(w2)
@@ -109,8 +108,8 @@ def feed_forward(
             "w2": w2,
             "b2": as_floats(b2),
             "workspace": np.empty(slots * feed_forward_workspace(width), np.float32),
-            "gamma": gamma,
-            "beta": beta,
+            "gamma": None if gamma is None else as_floats(gamma),
+            "beta": None if beta is None else as_floats(beta),
         },
         np.empty(x.shape, np.float32),
         rows=rows,
@@ -122,10 +121,3 @@ def feed_forward(
         seed=0,
         eps=eps,
     )
-
-
-def _norm(op: str, norm: tuple[Floats, Floats], width: int) -> tuple[Floats, Floats]:
-    gamma, beta = norm
-    check_shape(op, "gamma", gamma, (width,))
-    check_shape(op, "beta", beta, (width,))
-    return as_floats(gamma), as_floats(beta)

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from sleeptools import native
 from sleeptools.native import Floats, as_floats, threads
+from sleeptools.native.batch_norm import fold_batch_norm
+from sleeptools.native.check import Shapes, check_shape
 from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
 OP = "separable_stream"
+SHAPES = Shapes(OP, x="batch signals samples", weights="count")
 MAX_BLOCKS = 8  # a step of the last one is 4^8 samples; csrc/ops.h
 MAX_KERNEL = 255
 
@@ -63,8 +66,7 @@ def check_separable_stream(
     ValueError
         Naming the argument, what it must be and what it is.
     """
-    if len(size) != 3:  # noqa: PLR2004
-        raise ValueError(f"{OP}: x has shape {size}; expected (batch, signals, samples)")
+    SHAPES.check_shapes(size, weights)
     if size[2] < 1:
         raise ValueError(f"{OP}: x has shape {size}; expected at least 1 sample")
     if not 1 <= len(widths) <= MAX_BLOCKS or min(widths) < 1:
@@ -73,9 +75,7 @@ def check_separable_stream(
         )
     if not 1 <= kernel <= MAX_KERNEL or kernel % 2 == 0:
         raise ValueError(f"{OP}: kernel is {kernel}; expected an odd number up to {MAX_KERNEL}")
-    expected = (separable_weight_count(widths, kernel),)
-    if weights != expected:
-        raise ValueError(f"{OP}: weights has shape {weights}; expected {expected}")
+    check_shape(OP, "weights", weights, (separable_weight_count(widths, kernel),))
 
 
 def fold_separable(tensors: Mapping[str, Any], names: Iterable[str], eps: float) -> list[Any]:
@@ -108,10 +108,10 @@ def fold_separable(tensors: Mapping[str, Any], names: Iterable[str], eps: float)
 
 def _fold_unit(tensors: Mapping[str, Any], name: str, eps: float) -> list[Any]:
     depthwise, pointwise, bias = _separable(tensors, name)
-    norm = f"{name}.norm."
-    factor = tensors[norm + "weight"] / (tensors[norm + "running_var"] + eps) ** 0.5
-    bias = tensors[norm + "bias"] + (bias - tensors[norm + "running_mean"]) * factor
-    return [depthwise, (pointwise * factor[:, None]).T, bias]
+    names = ("running_mean", "running_var", "weight", "bias")
+    norm = [tensors[f"{name}.norm.{vector}"] for vector in names]
+    pointwise, bias = fold_batch_norm(pointwise, bias, *norm, eps=eps)
+    return [depthwise, pointwise.T, bias]
 
 
 def _fold_shortcut(tensors: Mapping[str, Any], name: str) -> list[Any]:

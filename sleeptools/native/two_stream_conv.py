@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
-from sleeptools.native import Floats, as_floats, threads
+from sleeptools.native import PRECISIONS, Floats, Precision, as_floats, threads
+from sleeptools.native.bfloat16 import bf16_bits, uses_bf16
+from sleeptools.native.check import Shapes, check_choice, check_shape
 from sleeptools.native.conv_streams import (
     ACTIVATIONS,
-    PRECISIONS,
     Activation,
     ConvStream,
     layer_sizes,
@@ -24,12 +25,12 @@ from sleeptools.native.conv_streams import (
 from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
 OP = "two_stream_conv"
+SHAPES = Shapes(OP, x="batch channels samples", weights="count")
 PANEL = 16  # outputs of a panel; csrc/ops.h
 TILE_DEPTH = 32  # bfloat16 in a row of a tile register; csrc/cpu/tiles.h
 EPOCHS = 8  # that a thread takes through a layer together; csrc/ops.h
 ALIGN = 16  # floats; a cache line
 
-Precision = Literal["fp32", "bf16"]
 Table = NDArray[np.int64]
 
 
@@ -71,16 +72,11 @@ def check_streams(
     ValueError
         Naming the argument, what it must be and what it is.
     """
-    if len(size) != 3:  # noqa: PLR2004
-        raise ValueError(f"{OP}: x has shape {size}; expected (batch, channels, samples)")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"{OP}: activation is {activation!r}; expected one of {ACTIVATIONS}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"{OP}: precision is {precision!r}; expected one of {PRECISIONS}")
+    SHAPES.check_shapes(size, weights)
+    check_choice(OP, "activation", activation, ACTIVATIONS)
+    check_choice(OP, "precision", precision, PRECISIONS)
     streams = parse_streams(shape)
-    expected = (stream_weight_count(streams),)
-    if weights != expected:
-        raise ValueError(f"{OP}: weights has shape {weights}; expected {expected}")
+    check_shape(OP, "weights", weights, (stream_weight_count(streams),))
     for stream in streams:
         _check_stream(stream, size)
     _check_places(streams, size[2])
@@ -111,11 +107,6 @@ def _check_places(streams: Sequence[ConvStream], samples: int) -> None:
         maps, wanted = stream.layers[-1].outputs, streams[i - 1].layers[-1].outputs
         if start > 0 and maps != wanted:
             raise ValueError(f"{OP}: a stream has {maps} maps; expected {wanted} as its neighbour")
-
-
-def uses_bf16(precision: str) -> bool:
-    """Whether the variant in use has the arithmetic; float32 takes its place elsewhere."""
-    return precision == "bf16" and native.has_bf16()
 
 
 def depth_unit(precision: str) -> int:
@@ -215,8 +206,7 @@ def _pack_layer(weight: Floats, unit: int) -> Floats:
     panels = rows.reshape(len(rows), -1, PANEL).transpose(1, 0, 2)  # (panels, depth, PANEL)
     if unit == 1:
         return panels.reshape(-1)
-    bits = np.ascontiguousarray(panels).view(np.uint32)
-    halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # to nearest even
+    halves = bf16_bits(panels)
     pairs = halves.reshape(len(halves), -1, 2, PANEL).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(pairs).view(np.float32).reshape(-1)
 
@@ -282,7 +272,7 @@ def two_stream_conv(
     if packed is None:
         packed = pack_weights(np.asarray(weights, np.float32), shape, precision)
     layout = stream_layout(tuple(shape), x.shape[2], unit=depth_unit(precision))
-    native.check_shape(OP, "packed", packed, (layout.packed,))
+    check_shape(OP, "packed", packed.shape, (layout.packed,))
     slots = threads.threads_for(len(x) * len(layout.streams), layout.work)
     return on_cpu(
         OP,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sleeptools import native
 from sleeptools.errors import DataError
 from sleeptools.native import Floats, classifier, prepared, separable_stream
+from sleeptools.native.check import check_shape
 from sleeptools.native.layer_tables import ulw_sleepnet
 from sleeptools.native.prepared import NetworkPool
 
@@ -69,7 +69,7 @@ class Network:
         UnavailableError
             If the native core is off.
         """
-        native.check_shape("ulw-sleepnet", "x", x, (len(x), self.channels, ulw_sleepnet.SAMPLES))
+        check_shape("ulw-sleepnet", "x", x.shape, (len(x), self.channels, ulw_sleepnet.SAMPLES))
         return self.pool(x)
 
     def _prepare(self, size: tuple[int, ...]) -> prepared.PreparedNetwork:

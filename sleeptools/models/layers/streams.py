@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools import native
-from sleeptools.models import ops
 from sleeptools.models.layers.folded import Folded
 from sleeptools.models.layers.native_training import draw_seed, precision, trains_native, whole
 from sleeptools.models.ops.conv_block import Running, conv_block
 from sleeptools.models.ops.two_stream_conv import join, pack, two_stream_conv
 from sleeptools.native import conv_streams
+from sleeptools.native.batch_norm import fold_batch_norm
 
 
 class Activation(NamedTuple):
@@ -82,7 +82,7 @@ class Conv(nn.Module):
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None
         assert variance is not None
-        return ops.fold_batch_norm(
+        return fold_batch_norm(
             self.conv.weight, None, mean, variance, norm.weight, norm.bias, eps=norm.eps
         )
 

@@ -130,6 +130,11 @@ def rounded(tensor: Tensor) -> Tensor:
     return tensor.bfloat16().to(tensor.dtype)
 
 
+def rounding(precision: str) -> Callable[[Tensor], Tensor]:
+    """Give what a precision does to the operands of a product."""
+    return rounded if precision == "bf16" else lambda tensor: tensor
+
+
 class _Rounded(torch.autograd.Function):
     """`rounded`, of whose steps the gradient sees nothing."""
 
@@ -176,37 +181,3 @@ def activate(y: Tensor, activation: str, slope: float) -> Tensor:
     if activation == "leaky_relu":
         return functional.leaky_relu(y, slope)
     return functional.relu(y) if activation == "relu" else functional.gelu(y)
-
-
-def fold_batch_norm(
-    weight: Tensor,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    *,
-    eps: float = 1e-5,
-) -> tuple[Tensor, Tensor]:
-    """Fold a BatchNorm with running statistics into the convolution before it.
-
-    Differentiable. With the statistics of the batch (training) it is not the same thing: they
-    depend on the convolution's output.
-
-    Parameters
-    ----------
-    weight, bias
-        Of the convolution, (O, ...) and (O,).
-    mean, variance, gamma, beta
-        Of the BatchNorm, (O,) each.
-    eps
-        Of the BatchNorm.
-
-    Returns
-    -------
-    weight, bias
-        Of a convolution that does both.
-    """
-    factor = gamma * torch.rsqrt(variance + eps)  # (O,)
-    shift = mean if bias is None else mean - bias
-    return weight * factor.view(-1, *[1] * (weight.dim() - 1)), beta - shift * factor

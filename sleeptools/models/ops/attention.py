@@ -66,7 +66,7 @@ def attention(  # noqa: PLR0913, PLR0917 - the block has six weights
         divide the width, and for another precision.
     """
     weights = (w_in, b_in, w_out, b_out, gamma, beta)
-    check_attention(x, *weights, heads, precision)
+    check_attention(x, *weights, heads=heads, precision=precision)
     ops.check_alike("attention", x, weights)
     return _operator(x, *weights, heads, eps, precision)
 
@@ -86,9 +86,7 @@ def reference(  # noqa: PLR0913, PLR0917
     """As `attention`, in plain PyTorch: the specification."""
     batch, tokens, width = x.shape
 
-    def rounded(tensor: Tensor) -> Tensor:
-        return tensor.bfloat16().to(tensor.dtype) if precision == "bf16" else tensor
-
+    rounded = ops.rounding(precision)
     projected = functional.linear(rounded(x), rounded(w_in), b_in)  # (B, T, 3 D)
     parts = projected.view(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
     q, k, v = parts.unbind(0)  # (B, heads, T, D / heads)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native.classifier import check_classifier
+from sleeptools.native.classifier import SHAPES
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -56,7 +56,7 @@ def classifier(
         For wrong shapes, and for tensors of another type or device than `x`.
     """
     weights = (w1, b1, w2, b2)
-    check_classifier(x, gate, *weights)
+    SHAPES.check(x, gate, *weights)
     ops.check_alike("classifier", x, weights if gate is None else (gate, *weights))
     return _operator(x, gate, *weights, rectify)
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.models.ops import _philox
-from sleeptools.native import conv_streams, threads, two_stream_conv
-from sleeptools.native.conv_block import conv_block_workspace
+from sleeptools.native import PRECISIONS, conv_streams, threads, two_stream_conv
+from sleeptools.native.check import check_choice
+from sleeptools.native.conv_block import SHAPES, conv_block_workspace
 from sleeptools.native.dropout import check_dropout, drop_below
 
 OP = "conv_block"
@@ -195,17 +195,12 @@ def _example(
 def _check_sizes(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, sizes: Sequence[int]
 ) -> None:
-    for name, tensor, axes in (("x", x, "batch, time, inputs"), ("weight", weight, "O, C, kernel")):
-        if tensor.dim() != 3:  # noqa: PLR2004
-            raise ValueError(f"{OP}: {name} has shape {tuple(tensor.shape)}; expected ({axes})")
+    SHAPES.check(x, weight, gamma, beta)
     outputs, inputs, kernel = weight.shape
     if min(inputs, outputs) < 1:
         raise ValueError(
             f"{OP}: weight has shape {tuple(weight.shape)}; expected 1 or more in each place"
         )
-    native.check_shape(OP, "weight", weight, (outputs, x.shape[2], kernel))
-    native.check_shape(OP, "gamma", gamma, (outputs,))
-    native.check_shape(OP, "beta", beta, (outputs,))
     stride, pad, pool_kernel, pool_stride, pool_pad = sizes
     if min(stride, kernel, pool_kernel, pool_stride) < 1 or min(pad, pool_pad) < 0:
         raise ValueError(f"{OP}: sizes are {list(sizes)}; expected >= 1, and >= 0 for paddings")
@@ -218,14 +213,8 @@ def _check_sizes(
 
 
 def _check_settings(activation: str, dropout: float, seed: int, precision: str) -> None:
-    if activation not in conv_streams.ACTIVATIONS:
-        raise ValueError(
-            f"{OP}: activation is {activation!r}; expected one of {conv_streams.ACTIVATIONS}"
-        )
-    if precision not in conv_streams.PRECISIONS:
-        raise ValueError(
-            f"{OP}: precision is {precision!r}; expected one of {conv_streams.PRECISIONS}"
-        )
+    check_choice(OP, "activation", activation, conv_streams.ACTIVATIONS)
+    check_choice(OP, "precision", precision, PRECISIONS)
     check_dropout(OP, dropout, seed)
 
 

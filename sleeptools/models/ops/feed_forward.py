@@ -73,7 +73,7 @@ def feed_forward(
         for a dropout or seed out of range.
     """
     weights = (w1, b1, w2, b2)
-    check_feed_forward(x, *weights, precision, dropout, seed)
+    check_feed_forward(x, *weights, None, None, precision=precision, dropout=dropout, seed=seed)
     ops.check_alike("feed_forward", x, weights)
     return _operator(x, *weights, precision, dropout, seed)
 
@@ -89,14 +89,11 @@ def reference(
     seed: int = 0,
 ) -> Tensor:
     """As `feed_forward`, in plain PyTorch: the specification."""
-    if precision == "bf16":
-        x, w1, w2 = (tensor.bfloat16().to(tensor.dtype) for tensor in (x, w1, w2))
-    hidden = functional.relu(functional.linear(x, w1, b1))  # (N, H)
-    if precision == "bf16":
-        hidden = hidden.bfloat16().to(x.dtype)
+    rounded = ops.rounding(precision)
+    hidden = rounded(functional.relu(functional.linear(rounded(x), rounded(w1), b1)))  # (N, H)
     if dropout > 0:
         hidden = hidden * _mask(x, w1, dropout, seed)
-    return functional.linear(hidden, w2, b2)  # (N, D)
+    return functional.linear(hidden, rounded(w2), b2)  # (N, D)
 
 
 def _mask(x: Tensor, w1: Tensor, dropout: float, seed: int) -> Tensor:
@@ -200,7 +197,7 @@ def _gradients(
     seed: int,
 ) -> Gradients:
     """Gradients in PyTorch operations, to be traced and differentiated again."""
-    rounded = ops.rounded if precision == "bf16" else lambda tensor: tensor
+    rounded = ops.rounding(precision)
     x, w1, w2 = rounded(x), rounded(w1), rounded(w2)
     hidden = functional.relu(functional.linear(x, w1, b1))  # (N, H)
     d_hidden = (rounded(grad) @ w2) * (hidden > 0)  # (N, H)

@@ -62,7 +62,7 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the block has eight weights
         For wrong shapes, and for weights of another type or device than `x`.
     """
     weights = (w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias)
-    check_modal_se(x, *weights, kind)
+    check_modal_se(x, *weights, kind=kind)
     ops.check_alike("modal_se", x, weights)
     return _operator(x, *weights, kind)
 

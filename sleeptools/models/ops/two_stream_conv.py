@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.native import conv_streams, threads
 from sleeptools.native import two_stream_conv as streams
+from sleeptools.native.bfloat16 import uses_bf16
+from sleeptools.native.check import check_shape
 from sleeptools.native.conv_streams import ConvLayer, ConvStream, describe_streams
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -238,12 +239,12 @@ def _forward(
 ) -> Tensor:
     if not ops.runs_native(x):
         return reference(x, weights, shape, activation, slope).contiguous()
-    bf16 = streams.uses_bf16(precision) and not x.is_cuda
+    bf16 = uses_bf16(precision) and not x.is_cuda
     unit = 1 if x.is_cuda else streams.depth_unit(precision)
     layout = streams.stream_layout(tuple(shape), x.shape[2], unit=unit)
     if packed is None:
         packed = pack(weights, shape, precision)
-    native.check_shape("two_stream_conv", "packed", packed, (layout.packed,))
+    check_shape("two_stream_conv", "packed", packed.shape, (layout.packed,))
     ops.check_alike("two_stream_conv", x, (packed,))
     # on a GPU the rows of all epochs, twice; on a CPU a slot for each thread
     slots = 1 if x.is_cuda else threads.threads_for(len(x) * len(layout.streams), layout.work)

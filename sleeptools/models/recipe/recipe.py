@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.schedule import Schedule
+from sleeptools.native import Precision
 from sleeptools.store import settings
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
-Precision = Literal["fp32", "bf16"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
