@@ -8,7 +8,7 @@ import numpy as np
 
 from sleeptools.native import PRECISIONS, Floats, Precision, as_floats, module
 from sleeptools.native.bfloat16 import Weights, as_weights, round_to_bf16
-from sleeptools.native.check import Shaped, Shapes, check_choice
+from sleeptools.native.check import Shapes, check_choice
 from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 from sleeptools.native.threads import threads_for
 
@@ -24,15 +24,14 @@ SHAPES = Shapes(
 )
 
 
-def check_attention(*arrays: Shaped, heads: int, precision: str) -> None:
-    """Check the arguments of `attention`, NumPy arrays or torch tensors alike.
+def check_settings(width: int, heads: int, precision: str) -> None:
+    """Check the settings of `attention`.
 
     Raises
     ------
     ValueError
-        Naming the argument, what it must be and what it is.
+        Naming the setting, what it must be and what it is.
     """
-    width = SHAPES.check(*arrays)["width"]
     if heads < 1 or width % heads or width == 0:
         raise ValueError(f"attention: {heads} heads; expected a divisor of the width {width}")
     check_choice("attention", "precision", precision, PRECISIONS)
@@ -95,8 +94,8 @@ def attention(  # noqa: PLR0913, PLR0917
     UnavailableError
         If the native core is off.
     """
-    weights = (w_in, b_in, w_out, b_out, gamma, beta)
-    check_attention(x, *weights, heads=heads, precision=precision)
+    SHAPES.check(x, w_in, b_in, w_out, b_out, gamma, beta)
+    check_settings(x.shape[2], heads, precision)
     slots, size = attention_slots(*x.shape)
     if precision == "bf16":
         w_in, w_out = round_to_bf16(w_in), round_to_bf16(w_out)

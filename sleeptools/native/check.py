@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
 
@@ -45,8 +46,9 @@ class Shapes:
     def __init__(self, op: str, **arrays: str) -> None:
         self.op = op
         self.arrays = tuple(_parse(name, words) for name, words in arrays.items())
+        self._check_once = functools.lru_cache(maxsize=256)(self.check_shapes)
 
-    def check(self, *arrays: Shaped | None) -> dict[str, int]:
+    def check(self, *arrays: Shaped | None) -> Mapping[str, int]:
         """Check arrays, in the order in which they are described.
 
         Returns
@@ -59,10 +61,13 @@ class Shapes:
         ValueError
             Naming the first array of another shape, the shape expected and its own.
         """
-        return self.check_shapes(*[None if array is None else array.shape for array in arrays])
+        return self._check_once(*[None if array is None else array.shape for array in arrays])
 
-    def check_shapes(self, *shapes: Sequence[int] | None) -> dict[str, int]:
-        """As `check`, for the shapes of the arrays."""
+    def check_shapes(self, *shapes: tuple[int, ...] | None) -> dict[str, int]:
+        """As `check`, for the shapes alone, and looking at each of them again.
+
+        `check` remembers the shapes that it has seen, which torch.compile cannot look into.
+        """
         lengths: dict[str, int] = {}
         for expected, shape in zip(self.arrays, shapes, strict=True):
             if shape is None:

@@ -8,8 +8,7 @@ import numpy as np
 
 from sleeptools.native import PRECISIONS, Floats, Precision, as_floats, module
 from sleeptools.native.bfloat16 import Weights, round_to_bf16
-from sleeptools.native.check import Shaped, Shapes, check_choice
-from sleeptools.native.dropout import check_dropout
+from sleeptools.native.check import Shapes, check_choice
 from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 from sleeptools.native.threads import threads_for
 
@@ -23,21 +22,6 @@ SHAPES = Shapes(
     gamma="width or None",
     beta="width or None",
 )
-
-
-def check_feed_forward(
-    *arrays: Shaped | None, precision: str, dropout: float = 0.0, seed: int = 0
-) -> None:
-    """Check the arguments of `feed_forward`, NumPy arrays or torch tensors alike.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, what it must be and what it is.
-    """
-    SHAPES.check(*arrays)
-    check_choice("feed_forward", "precision", precision, PRECISIONS)
-    check_dropout("feed_forward", dropout, seed)
 
 
 @functools.lru_cache(maxsize=64)
@@ -92,7 +76,8 @@ def feed_forward(
         If the native core is off.
     """
     gamma, beta = norm or (None, None)
-    check_feed_forward(x, w1, b1, w2, b2, gamma, beta, precision=precision)
+    SHAPES.check(x, w1, b1, w2, b2, gamma, beta)
+    check_choice("feed_forward", "precision", precision, PRECISIONS)
     rows, width, hidden = x.shape[0], x.shape[1], w1.shape[0]
     slots = threads_for(rows, 4 * width * hidden)
     if precision == "bf16":

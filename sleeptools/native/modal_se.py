@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from sleeptools.native import Floats, as_floats
-from sleeptools.native.check import Shaped, Shapes, check_choice
+from sleeptools.native.check import Shapes, check_choice
 from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
 Kind = Literal["authors", "paper"]
@@ -27,18 +27,6 @@ SHAPES = Shapes(
     excite="modalities modalities",
     excite_bias="modalities",
 )
-
-
-def check_modal_se(*arrays: Shaped, kind: str) -> None:
-    """Check the arguments of `modal_se`, NumPy arrays or torch tensors alike.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, what it must be and what it is.
-    """
-    SHAPES.check(*arrays)
-    check_choice("modal_se", "kind", kind, KINDS)
 
 
 @Op
@@ -80,7 +68,8 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the op has nine arrays
         If the native core is off.
     """
     weights = (w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias)
-    check_modal_se(x, *weights, kind=kind)
+    SHAPES.check(x, *weights)
+    check_choice("modal_se", "kind", kind, KINDS)
     if not 1 <= x.shape[1] <= MAX_MODALITIES:
         raise ValueError(f"modal_se: {x.shape[1]} modalities; expected 1 to {MAX_MODALITIES}")
     batch, modalities, maps, time = x.shape

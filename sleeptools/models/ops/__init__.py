@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools import native
+from sleeptools.native.check import Shapes
 
 R = TypeVar("R")  # a Tensor or several
 LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -108,8 +109,23 @@ def launch(op: str, x: Tensor, tensors: dict[str, Tensor], **fields: native.Fiel
         native.launch(op, fields)
 
 
-def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
-    """Check that all tensors have the type and the device of `x`.
+def check(shapes: Shapes, x: Tensor, *tensors: Tensor | None) -> None:
+    """Check the shapes of an op's tensors, and that the others have the type and device of `x`.
+
+    Raises
+    ------
+    ValueError
+        Naming the first that is wrong.
+    """
+    if torch.compiler.is_compiling():
+        shapes.check_shapes(x.shape, *[None if t is None else t.shape for t in tensors])
+    else:
+        shapes.check(x, *tensors)
+    check_alike(shapes.op, x, tensors)
+
+
+def check_alike(op: str, x: Tensor, tensors: tuple[Tensor | None, ...]) -> None:
+    """Check that all tensors that are not None have the type and the device of `x`.
 
     Raises
     ------
@@ -118,7 +134,7 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
     """
     dtype, device = x.dtype, x.device
     for tensor in tensors:
-        if tensor.dtype != dtype or tensor.device != device:
+        if tensor is not None and (tensor.dtype != dtype or tensor.device != device):
             raise ValueError(
                 f"{op}: a weight is {tensor.dtype} on {tensor.device}; "
                 f"expected {dtype} on {device}, as x"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native.attention import attention_slots, check_attention
+from sleeptools.native.attention import SHAPES, attention_slots, check_settings
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 LONGEST = 2048  # tokens that the CUDA kernel keeps the scores of
@@ -66,8 +66,8 @@ def attention(  # noqa: PLR0913, PLR0917 - the block has six weights
         divide the width, and for another precision.
     """
     weights = (w_in, b_in, w_out, b_out, gamma, beta)
-    check_attention(x, *weights, heads=heads, precision=precision)
-    ops.check_alike("attention", x, weights)
+    ops.check(SHAPES, x, *weights)
+    check_settings(x.shape[2], heads, precision)
     return _operator(x, *weights, heads, eps, precision)
 
 

@@ -56,8 +56,7 @@ def classifier(
         For wrong shapes, and for tensors of another type or device than `x`.
     """
     weights = (w1, b1, w2, b2)
-    SHAPES.check(x, gate, *weights)
-    ops.check_alike("classifier", x, weights if gate is None else (gate, *weights))
+    ops.check(SHAPES, x, gate, *weights)
     return _operator(x, gate, *weights, rectify)
 
 

@@ -104,7 +104,6 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
     """
     _check_sizes(x, weight, gamma, beta, sizes)
     _check_settings(activation, dropout, seed, precision)
-    ops.check_alike(OP, x, (weight, gamma, beta))
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
     rows = _lengths(layer, x)[0]
     if len(x) * rows == 1:
@@ -195,7 +194,7 @@ def _example(
 def _check_sizes(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, sizes: Sequence[int]
 ) -> None:
-    SHAPES.check(x, weight, gamma, beta)
+    ops.check(SHAPES, x, weight, gamma, beta)
     outputs, inputs, kernel = weight.shape
     if min(inputs, outputs) < 1:
         raise ValueError(

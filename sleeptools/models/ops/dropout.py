@@ -45,7 +45,7 @@ def dropout(x: Tensor, probability: float, seed: int) -> Tensor:
     ValueError
         For a wrong shape, and for a probability or seed out of range.
     """
-    SHAPES.check(x)
+    ops.check(SHAPES, x)
     check_dropout("dropout", probability, seed)
     out: Tensor = _operator(x, probability, seed)
     return out

@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from sleeptools.models import ops
 from sleeptools.models.ops import _philox
-from sleeptools.native import threads
-from sleeptools.native.dropout import drop_below
+from sleeptools.native import PRECISIONS, threads
+from sleeptools.native.check import check_choice
+from sleeptools.native.dropout import check_dropout, drop_below
 from sleeptools.native.feed_forward import (
-    check_feed_forward,
+    SHAPES,
     feed_forward_backward_workspace,
     feed_forward_workspace,
 )
@@ -73,8 +74,9 @@ def feed_forward(
         for a dropout or seed out of range.
     """
     weights = (w1, b1, w2, b2)
-    check_feed_forward(x, *weights, None, None, precision=precision, dropout=dropout, seed=seed)
-    ops.check_alike("feed_forward", x, weights)
+    ops.check(SHAPES, x, *weights, None, None)
+    check_choice("feed_forward", "precision", precision, PRECISIONS)
+    check_dropout("feed_forward", dropout, seed)
     return _operator(x, *weights, precision, dropout, seed)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native.modal_se import MAX_MODALITIES, check_modal_se
+from sleeptools.native.check import check_choice
+from sleeptools.native.modal_se import KINDS, MAX_MODALITIES, SHAPES
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -62,8 +63,8 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the block has eight weights
         For wrong shapes, and for weights of another type or device than `x`.
     """
     weights = (w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias)
-    check_modal_se(x, *weights, kind=kind)
-    ops.check_alike("modal_se", x, weights)
+    ops.check(SHAPES, x, *weights)
+    check_choice("modal_se", "kind", kind, KINDS)
     return _operator(x, *weights, kind)
 
 
