@@ -10,7 +10,7 @@ import typer
 from ._console import batch_progress, plural, talk
 
 if TYPE_CHECKING:
-    from sleeptools.inference.engine import Precision
+    from sleeptools.native import Precision
 
 
 def register(app: typer.Typer) -> None:

@@ -174,8 +174,8 @@ struct ConvStream {
   int64_t map, step;          // where its output starts: feature map and time step
 };
 
-// Convolution streams of one or more modalities, BatchNorm folded. `sleeptools.native.two_stream_conv` makes the
-// tables and the packed weights.
+// Convolution streams of one or more modalities, BatchNorm folded.
+// `sleeptools.native.two_stream_conv` makes the tables and the packed weights.
 struct TwoStreamConv {
   static constexpr int kPanel = 16;      // outputs of a panel of `packed`, on every instruction set
   static constexpr int64_t kEpochs = 8;  // that a CPU thread takes through a layer together
@@ -197,6 +197,8 @@ struct TwoStreamConv {
   int64_t activation;             // an Activation
   float slope;                    // of kLeakyRelu
   bool bf16;                      // arithmetic in bfloat16 with float32 sums; see `has_bf16`
+  int64_t slots;                  // CPU: threads that the workspace is enough for
+  int64_t work;                   // CPU: float operations of a stream on an epoch
 
   int64_t epochs_at_once() const { return batch < kEpochs ? batch : kEpochs; }
   int64_t slot_floats() const { return input_size + 2 * rows_size; }  // of an epoch on a CPU
@@ -245,7 +247,8 @@ struct ConvBlock {
   float slope, eps;               // of kLeakyRelu and of BatchNorm
   uint32_t drop_below;
   uint64_t seed;
-  bool bf16;  // products of operands rounded to bfloat16 where the instruction set has them
+  bool bf16;     // products of operands rounded to bfloat16 where the instruction set has them
+  int64_t work;  // CPU: float operations of an epoch
 };
 
 // Gradients of ConvBlock from its inputs, its results but `out`, and the gradient of `out`; CPU
@@ -357,6 +360,8 @@ struct SeparableStream {
   float* out;             // (batch, signals, outputs of the last block)
   int64_t batch, signals, samples, blocks;
   int64_t kernel;  // of the depthwise convolutions; odd
+  int64_t slots;   // CPU: threads that the workspace is enough for
+  int64_t work;    // CPU: float operations of a signal
 };
 
 // The functions on it have internal linkage, so that no CPU variant runs another one's copy

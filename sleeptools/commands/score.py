@@ -17,8 +17,9 @@ import polars as pl
 
 from sleeptools import formats, store
 from sleeptools.errors import DataError, OutputError, UsageError
-from sleeptools.inference.engine import Engine, Floats, Precision
+from sleeptools.inference.engine import Engine
 from sleeptools.inference.recordings import hypnodensity, hypnogram_from
+from sleeptools.native import Floats, Precision
 from sleeptools.preprocessing import presets
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram

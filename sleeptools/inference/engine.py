@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from sleeptools import native, registry
 from sleeptools.errors import UsageError
 from sleeptools.inference.weights import Weights
+from sleeptools.native import PRECISIONS, Floats, Precision
+from sleeptools.native.bfloat16 import uses_bf16
+from sleeptools.native.check import check_shape
 from sleeptools.native.threads import set_threads_here, usable_cpus, wanted_threads
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.runs import model_folder
 
-Precision = Literal["fp32", "bf16"]
-Floats = NDArray[np.float32]
 Network = Callable[[Floats], Floats]
 
 CHUNK = 64  # epochs at a time: their features stay in the L2 and L3 caches
@@ -100,7 +101,7 @@ class Engine:
         UsageError
             For another precision or fewer than one thread.
         """
-        if precision not in ("fp32", "bf16"):
+        if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16")
         folder = Path(folder)
         facts = model_folder.read_config(folder)
@@ -112,8 +113,7 @@ class Engine:
             network = torch_network.Network(folder)
             return cls(facts, network, precision="fp32", threads=count, how="torch")
         module = registry.load("networks", name)
-        half = precision == "bf16" and native.has_bf16() and module.HALF
-        used: Precision = "bf16" if half else "fp32"
+        used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
         weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
         native_network = module.Network(facts["config"], weights, used)
         weights.finish()
@@ -186,7 +186,7 @@ class Engine:
     def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
         seconds = self.facts["epoch_seconds"]
         places = np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
-        native.check_shape("hypnodensity", "onsets", places, (count,))
+        check_shape("hypnodensity", "onsets", places.shape, (count,))
         parts = sequences.split_segments(
             np.arange(count), np.zeros(count, np.int64), places, seconds
         )

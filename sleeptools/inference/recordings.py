@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from sleeptools.errors import DataError
-from sleeptools.inference.engine import Engine, Floats
+from sleeptools.inference.engine import Engine
+from sleeptools.native import Floats
 from sleeptools.preprocessing import epoching, presets
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sleeptools.errors import DataError
 from sleeptools.native import Floats
+from sleeptools.native.batch_norm import fold_batch_norm
 
 COUNTER = "num_batches_tracked"  # of a BatchNorm; inference has no use for it
 
@@ -90,13 +91,10 @@ class Weights(Mapping[str, Floats]):
         weight, bias
             Of a layer that does both.
         """
-        names = ("weight", "bias", "running_mean", "running_var")
-        vectors = (self.take(f"{norm}.{n}", len(weight)).astype(np.float64) for n in names)
-        gamma, beta, mean, variance = vectors
-        factor = gamma / np.sqrt(variance + eps)
-        shift = mean if bias is None else mean - bias
-        scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-        return scaled.astype(np.float32), (beta - shift * factor).astype(np.float32)
+        names = ("running_mean", "running_var", "weight", "bias")
+        vectors = [self.take(f"{norm}.{n}", len(weight)).astype(np.float64) for n in names]
+        folded = fold_batch_norm(weight, bias, *vectors, eps=eps)
+        return folded[0].astype(np.float32), folded[1].astype(np.float32)
 
     def finish(self) -> None:
         """Check that every array was taken.

@@ -34,7 +34,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models import ops
 from sleeptools.models.layers.config import HumanEpochs
 from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, TwoStreams
 from sleeptools.models.layers.encoder import encode
@@ -42,6 +41,7 @@ from sleeptools.models.layers.explain import Explained
 from sleeptools.models.layers.native_training import trains_native
 from sleeptools.models.ops.modal_se import modal_se
 from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.native.batch_norm import fold_batch_norm
 from sleeptools.native.layer_tables import mmasleepnet
 from sleeptools.native.layer_tables.mmasleepnet import HEADS, HIDDEN, MAPS, SLOPE, STEPS, UNITS
 
@@ -201,7 +201,7 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     assert mean is not None
     assert variance is not None
     weight, bias = _matrix(conv)
-    return ops.fold_batch_norm(weight, bias, mean, variance, norm.weight, norm.bias, eps=norm.eps)
+    return fold_batch_norm(weight, bias, mean, variance, norm.weight, norm.bias, eps=norm.eps)
 
 
 def _mix(conv: nn.Conv2d, f: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,14 @@ from numpy.typing import NDArray
 from sleeptools.errors import UnavailableError, UsageError
 
 Floats = NDArray[np.float32]
-Precision = Literal["fp32", "bf16"]
+Field = NDArray[Any] | float | None
+Fields = Mapping[str, Field]
+Precision = Literal["fp32", "bf16"]  # of products; sums are float32
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 BF16 = ("avx512-bf16", "amx-bf16")  # variants
 CACHE_LINE = 64  # bytes
 CPU = -1  # device number that means the CPU
-
-
-class Shaped(Protocol):
-    """A NumPy array or a torch tensor, as far as the checks here look at it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
 
 
 class _Core:
@@ -151,27 +146,37 @@ def _describe_cuda(module: Any) -> str:
     return f"cuda {' '.join(architectures)} ({found})"
 
 
-def launch(op: str, *arguments: int | float | bool) -> None:
-    """Run an op of the core on raw addresses; the caller has checked shapes, types and contiguity.
+def launch(op: str, fields: Fields) -> None:
+    """Run an op of the core on raw memory; the caller has checked shapes, types and contiguity.
 
     Parameters
     ----------
     op
-        Its name in csrc/ops.h.
-    arguments
-        Addresses and sizes in the order of its function in csrc/bindings.cpp; the last two are the
-        device number (`CPU` or a CUDA index) and the address of the CUDA stream (0 for the CPU).
+        Name of the op in csrc/ops.h.
+    fields
+        Under the names of csrc/fields.h: addresses, or C-contiguous arrays in their place; None for
+        one that may be left out; numbers; with the `device` (`CPU` or a CUDA index) and the address
+        of its CUDA `stream` (0 for the CPU).
 
     Raises
     ------
+    TypeError
+        If a field is unknown, missing or of a wrong type.
+    ValueError
+        If a number is out of range.
     UnavailableError
         If the core is off, or if a CUDA device was asked for and there is none that fits.
     """
     core = module(op)
     try:
-        getattr(core, op)(*arguments)
+        getattr(core, op)(**fields)
     except core.Unavailable as error:
         raise UnavailableError(str(error), hint="run on the CPU with `device=cpu`") from None
+
+
+def launch_on_cpu(op: str, **fields: Field) -> None:
+    """Run an op of the core on the CPU; see `launch`."""
+    launch(op, fields | {"device": CPU, "stream": 0})
 
 
 def module(op: str) -> Any:
@@ -185,16 +190,9 @@ def module(op: str) -> Any:
     return core.module
 
 
-def check_shape(op: str, name: str, array: Shaped, expected: tuple[int, ...]) -> None:
-    """Compare the shape of an argument with what the op expects.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, the shape expected and the shape got.
-    """
-    if array.shape != expected:
-        raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected {expected}")
+def as_floats(array: NDArray[Any]) -> Floats:
+    """Make an array C-contiguous float32; one that is stays as it is."""
+    return np.ascontiguousarray(array, np.float32)
 
 
 def aligned(array: NDArray[Any]) -> NDArray[Any]:

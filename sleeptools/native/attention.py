@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from sleeptools.native import Floats, Precision, Shaped, check_shape, module
-from sleeptools.native.bfloat16 import Weights, _contiguous, round_to_bf16
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native import PRECISIONS, Floats, Precision, as_floats, module
+from sleeptools.native.bfloat16 import Weights, as_weights, round_to_bf16
+from sleeptools.native.check import Shapes, check_choice
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 from sleeptools.native.threads import threads_for
 
+SHAPES = Shapes(
+    "attention",
+    x="batch tokens width",
+    w_in="3*width width",
+    b_in="3*width",
+    w_out="width width",
+    b_out="width",
+    gamma="width",
+    beta="width",
+)
 
-def check_attention(  # noqa: PLR0913, PLR0917 - the block has six weights
-    x: Shaped,
-    w_in: Shaped,
-    b_in: Shaped,
-    w_out: Shaped,
-    b_out: Shaped,
-    gamma: Shaped,
-    beta: Shaped,
-    heads: int,
-    precision: str,
-) -> None:
-    """Check the arguments of `attention`, NumPy arrays or torch tensors alike.
+
+def check_settings(width: int, heads: int, precision: str) -> None:
+    """Check the settings of `attention`.
 
     Raises
     ------
     ValueError
-        Naming the argument, what it must be and what it is.
+        Naming the setting, what it must be and what it is.
     """
-    op = "attention"
-    if len(x.shape) != 3:  # noqa: PLR2004
-        raise ValueError(f"{op}: x has shape {tuple(x.shape)}; expected (batch, tokens, width)")
-    width = x.shape[2]
-    check_shape(op, "w_in", w_in, (3 * width, width))
-    check_shape(op, "b_in", b_in, (3 * width,))
-    check_shape(op, "w_out", w_out, (width, width))
-    for name, array in (("b_out", b_out), ("gamma", gamma), ("beta", beta)):
-        check_shape(op, name, array, (width,))
     if heads < 1 or width % heads or width == 0:
-        raise ValueError(f"{op}: {heads} heads; expected a divisor of the width {width}")
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"{op}: precision is {precision!r}; expected 'fp32' or 'bf16'")
+        raise ValueError(f"attention: {heads} heads; expected a divisor of the width {width}")
+    check_choice("attention", "precision", precision, PRECISIONS)
 
 
 def attention_slots(batch: int, tokens: int, width: int) -> tuple[int, int]:
     """Threads that `attention` will use on the CPU, and the floats of workspace for each."""
+    work, floats = _costs(tokens, width)
+    return threads_for(batch, work), floats
+
+
+@functools.lru_cache(maxsize=64)
+def _costs(tokens: int, width: int) -> tuple[int, int]:
+    """Float operations of an epoch, and floats of workspace for each thread."""
     core = module("attention")
-    slots = threads_for(batch, int(core.attention_work(tokens, width)))
-    return slots, int(core.attention_workspace(tokens, width))
+    work = core.attention_work(tokens=tokens, width=width)
+    return int(work), int(core.attention_workspace(tokens=tokens, width=width))
 
 
 @Op
@@ -62,7 +63,7 @@ def attention(  # noqa: PLR0913, PLR0917
     heads: int,
     eps: float = 1e-5,
     precision: Precision = "fp32",
-) -> Call:
+) -> PreparedOp:
     """Run the attention block of a Transformer layer; see `sleeptools.models.ops.attention`.
 
     Parameters
@@ -93,12 +94,30 @@ def attention(  # noqa: PLR0913, PLR0917
     UnavailableError
         If the native core is off.
     """
-    check_attention(x, w_in, b_in, w_out, b_out, gamma, beta, heads, precision)
+    SHAPES.check(x, w_in, b_in, w_out, b_out, gamma, beta)
+    check_settings(x.shape[2], heads, precision)
     slots, size = attention_slots(*x.shape)
     if precision == "bf16":
         w_in, w_out = round_to_bf16(w_in), round_to_bf16(w_out)
-    arrays = (x, w_in, b_in, w_out, b_out, gamma, beta)
-    contiguous = [_contiguous(array) for array in arrays]
-    workspace, out = np.empty(slots * size, np.float32), np.empty(x.shape, np.float32)
-    settings = (*x.shape, heads, slots, eps, precision == "bf16")
-    return on_cpu("attention", (*contiguous, workspace), out, *settings)
+    batch, tokens, width = x.shape
+    return on_cpu(
+        "attention",
+        {
+            "x": as_floats(x),
+            "w_in": as_weights(w_in),
+            "b_in": as_floats(b_in),
+            "w_out": as_weights(w_out),
+            "b_out": as_floats(b_out),
+            "gamma": as_floats(gamma),
+            "beta": as_floats(beta),
+            "workspace": np.empty(slots * size, np.float32),
+        },
+        np.empty(x.shape, np.float32),
+        batch=batch,
+        tokens=tokens,
+        width=width,
+        heads=heads,
+        slots=slots,
+        eps=eps,
+        bf16=precision == "bf16",
+    )

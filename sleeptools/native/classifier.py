@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from sleeptools.native import Floats, Shaped, check_shape
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native import Floats, as_floats
+from sleeptools.native.check import Shapes
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
-
-def check_classifier(
-    x: Shaped, gate: Shaped | None, w1: Shaped, b1: Shaped, w2: Shaped, b2: Shaped
-) -> None:
-    """Check the arguments of `classifier`, NumPy arrays or torch tensors alike.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, what it must be and what it is.
-    """
-    op = "classifier"
-    axes = (("x", x, "batch, inputs"), ("w1", w1, "hidden, inputs"), ("w2", w2, "stages, hidden"))
-    for name, array, expected in axes:
-        if len(array.shape) != 2:  # noqa: PLR2004
-            raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected ({expected})")
-    hidden, stages = w1.shape[0], w2.shape[0]
-    if gate is not None:
-        check_shape(op, "gate", gate, tuple(x.shape))
-    check_shape(op, "w1", w1, (hidden, x.shape[1]))
-    check_shape(op, "b1", b1, (hidden,))
-    check_shape(op, "w2", w2, (stages, hidden))
-    check_shape(op, "b2", b2, (stages,))
+SHAPES = Shapes(
+    "classifier",
+    x="batch inputs",
+    gate="batch inputs or None",
+    w1="hidden inputs",
+    b1="hidden",
+    w2="stages hidden",
+    b2="stages",
+)
 
 
 @Op
@@ -42,7 +29,7 @@ def classifier(
     b2: Floats,
     *,
     rectify: bool = True,
-) -> Call:
+) -> PreparedOp:
     """Run two dense layers over gated features; see `sleeptools.models.ops.classifier`.
 
     Parameters
@@ -66,10 +53,16 @@ def classifier(
     UnavailableError
         If the native core is off.
     """
-    check_classifier(x, gate, w1, b1, w2, b2)
-    given = [np.ascontiguousarray(array, np.float32) for array in (x, w1, b1, w2, b2)]
-    gated = None if gate is None else np.ascontiguousarray(gate, np.float32)
-    sizes = (*x.shape, *w2.shape[::-1])
-    hidden = np.empty((sizes[0], sizes[2]), np.float32)
-    out = np.empty((sizes[0], sizes[3]), np.float32)
-    return on_cpu("classifier", (given[0], gated, *given[1:], hidden), out, *sizes, rectify)
+    sizes = SHAPES.check(x, gate, w1, b1, w2, b2)
+    batch, stages = sizes["batch"], sizes["stages"]
+    arrays = {"x": x, "gate": gate, "w1": w1, "b1": b1, "w2": w2, "b2": b2}
+    return on_cpu(
+        "classifier",
+        {
+            **{name: None if a is None else as_floats(a) for name, a in arrays.items()},
+            "hidden_layer": np.empty((batch, sizes["hidden"]), np.float32),
+        },
+        np.empty((batch, stages), np.float32),
+        **sizes,
+        rectify=rectify,
+    )

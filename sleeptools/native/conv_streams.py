@@ -11,15 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-ACTIVATIONS = ("leaky_relu", "relu", "gelu")  # in the order of csrc/ops.h
-
-
-PRECISIONS = ("fp32", "bf16")
-
-
-Activation = Literal["leaky_relu", "relu", "gelu"]
+Activation = Literal["leaky_relu", "relu", "gelu"]  # in the order of csrc/ops.h
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 
 class ConvLayer(NamedTuple):

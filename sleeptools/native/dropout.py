@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from sleeptools.native.check import Shapes
+
+SHAPES = Shapes("dropout", x="batch steps maps")
+
 
 def check_dropout(op: str, dropout: float, seed: int) -> None:
     """Check the settings of an op's dropout.

@@ -2,55 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from sleeptools.native import Floats, Precision, Shaped, address, check_shape, module
+from sleeptools.native import PRECISIONS, Floats, Precision, as_floats, module
 from sleeptools.native.bfloat16 import Weights, round_to_bf16
-from sleeptools.native.dropout import check_dropout
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native.check import Shapes, check_choice
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 from sleeptools.native.threads import threads_for
 
-
-def check_feed_forward(
-    x: Shaped,
-    w1: Shaped,
-    b1: Shaped,
-    w2: Shaped,
-    b2: Shaped,
-    precision: str,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> None:
-    """Check the arguments of `feed_forward`, NumPy arrays or torch tensors alike.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument, what it must be and what it is.
-    """
-    op = "feed_forward"
-    for name, array, axes in (("x", x, "tokens, width"), ("w1", w1, "hidden, width")):
-        if len(array.shape) != 2:  # noqa: PLR2004
-            raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}; expected ({axes})")
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f"{op}: precision is {precision!r}; expected 'fp32' or 'bf16'")
-    check_dropout(op, dropout, seed)
-    width, hidden = x.shape[1], w1.shape[0]
-    check_shape(op, "w1", w1, (hidden, width))
-    check_shape(op, "b1", b1, (hidden,))
-    check_shape(op, "w2", w2, (width, hidden))
-    check_shape(op, "b2", b2, (width,))
+SHAPES = Shapes(
+    "feed_forward",
+    x="tokens width",
+    w1="hidden width",
+    b1="hidden",
+    w2="width hidden",
+    b2="width",
+    gamma="width or None",
+    beta="width or None",
+)
 
 
+@functools.lru_cache(maxsize=64)
 def feed_forward_workspace(width: int) -> int:
     """Floats of workspace that `feed_forward` needs for each thread on the CPU."""
-    return int(module("feed_forward").feed_forward_workspace(width))
+    return int(module("feed_forward").feed_forward_workspace(width=width))
 
 
 def feed_forward_backward_workspace(rows: int, width: int, hidden: int, slots: int) -> int:
     """Floats of workspace that `feed_forward_backward` needs on so many threads of the CPU."""
-    core = module("feed_forward")
-    return int(core.feed_forward_backward_workspace(rows, width, hidden, slots))
+    floats = module("feed_forward").feed_forward_backward_workspace
+    return int(floats(rows=rows, width=width, hidden=hidden, slots=slots))
 
 
 @Op
@@ -64,7 +47,7 @@ def feed_forward(
     *,
     norm: tuple[Floats, Floats] | None = None,
     eps: float = 1e-5,
-) -> Call:
+) -> PreparedOp:
     """Run the feed-forward block of a Transformer layer; see `sleeptools.models.ops.feed_forward`.
 
     Parameters
@@ -92,26 +75,34 @@ def feed_forward(
     UnavailableError
         If the native core is off.
     """
-    check_feed_forward(x, w1, b1, w2, b2, precision)
-    sizes = (x.shape[0], x.shape[1], w1.shape[0])
-    if norm:
-        norm = _norm("feed_forward", norm, sizes[1])
-    slots = threads_for(sizes[0], 4 * sizes[1] * sizes[2])
+    gamma, beta = norm or (None, None)
+    SHAPES.check(x, w1, b1, w2, b2, gamma, beta)
+    check_choice("feed_forward", "precision", precision, PRECISIONS)
+    rows, width, hidden = x.shape[0], x.shape[1], w1.shape[0]
+    slots = threads_for(rows, 4 * width * hidden)
     if precision == "bf16":
         w1, w2 = round_to_bf16(w1), round_to_bf16(w2)
     else:
-        w1, w2 = np.ascontiguousarray(w1, np.float32), np.ascontiguousarray(w2, np.float32)
-    x, b1, b2 = (np.ascontiguousarray(array, np.float32) for array in (x, b1, b2))
-    workspace = np.empty(slots * feed_forward_workspace(sizes[1]), np.float32)
-    out = np.empty(x.shape, np.float32)
-    gamma, beta = (address(array) for array in norm) if norm else (0, 0)
-    settings = (slots, precision == "bf16", 0, 0, gamma, beta, eps)
-    arrays = (x, w1, b1, w2, b2, workspace)
-    return on_cpu("feed_forward", arrays, out, *sizes, *settings, keep=norm or ())
-
-
-def _norm(op: str, norm: tuple[Floats, Floats], width: int) -> tuple[Floats, Floats]:
-    gamma, beta = norm
-    check_shape(op, "gamma", gamma, (width,))
-    check_shape(op, "beta", beta, (width,))
-    return np.ascontiguousarray(gamma, np.float32), np.ascontiguousarray(beta, np.float32)
+        w1, w2 = as_floats(w1), as_floats(w2)
+    return on_cpu(
+        "feed_forward",
+        {
+            "x": as_floats(x),
+            "w1": w1,
+            "b1": as_floats(b1),
+            "w2": w2,
+            "b2": as_floats(b2),
+            "workspace": np.empty(slots * feed_forward_workspace(width), np.float32),
+            "gamma": None if gamma is None else as_floats(gamma),
+            "beta": None if beta is None else as_floats(beta),
+        },
+        np.empty(x.shape, np.float32),
+        rows=rows,
+        width=width,
+        hidden=hidden,
+        slots=slots,
+        bf16=precision == "bf16",
+        drop_below=0,
+        seed=0,
+        eps=eps,
+    )

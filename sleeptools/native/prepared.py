@@ -1,4 +1,4 @@
-"""Ops of the native core made ready once and run many times, on NumPy arrays.
+"""Ops and networks of the native core prepared once and run many times, on NumPy arrays.
 
 To check arguments, to allocate results and to look up addresses takes longer than an op on one
 epoch does; a network does all three once for a size of its input.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, ParamSpec
 
 import numpy as np
@@ -18,23 +18,24 @@ from sleeptools import native
 from sleeptools.native import Floats, threads
 
 P = ParamSpec("P")
+Arrays = Mapping[str, NDArray[Any] | None]
 
 
-class Call(NamedTuple):
+class PreparedOp(NamedTuple):
     """An op with its arguments; two threads may not run one at the same time.
 
     Parameters
     ----------
     inner
-        As the core holds it.
+        The op as the core holds it.
     arrays
-        Whose addresses it has, and which must live as long.
+        Arrays whose addresses the op has, and which must live as long.
     out
         The result, which each run overwrites.
     """
 
     inner: Any
-    arrays: tuple[NDArray[Any] | None, ...]
+    arrays: Sequence[NDArray[Any] | None]
     out: Floats
 
     def __call__(self) -> Floats:
@@ -48,53 +49,47 @@ class Op(Generic[P]):
 
     Parameters
     ----------
-    ready
-        Checks the arguments and gives a call that is ready to run.
+    prepare
+        Checks the arguments and prepares the op to be run.
     """
 
-    def __init__(self, ready: Callable[P, Call]) -> None:
-        self.ready = ready
-        functools.update_wrapper(self, ready)
+    def __init__(self, prepare: Callable[P, PreparedOp]) -> None:
+        self.prepare = prepare
+        functools.update_wrapper(self, prepare)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Floats:
         """Run the op once."""
-        return self.ready(*args, **kwargs)()
+        return self.prepare(*args, **kwargs)()
 
 
-def on_cpu(
-    op: str,
-    arrays: tuple[NDArray[Any] | None, ...],
-    out: Floats,
-    *settings: float,
-    keep: tuple[NDArray[Any], ...] = (),
-) -> Call:
-    """Make a call of the core.
+def on_cpu(op: str, arrays: Arrays, out: Floats, **numbers: float) -> PreparedOp:
+    """Prepare an op of the core for the CPU.
 
     Parameters
     ----------
     op
-        Its name in csrc/ops.h.
-    arrays, out
-        In the order of its function in csrc/bindings.cpp; None for one that is left out.
-    settings
-        The arguments after them, without the device.
-    keep
-        Arrays whose addresses are among the settings.
+        Name of the op in csrc/ops.h.
+    arrays
+        C-contiguous arrays under the names of csrc/fields.h; None for one that is left out.
+    out
+        The result, the field `out`.
+    numbers
+        The other fields.
     """
-    addresses = (0 if array is None else native.address(array) for array in (*arrays, out))
-    make = getattr(native.module(op).calls, op)
-    return Call(make(*addresses, *settings, native.CPU, 0), (*arrays, *keep), out)
+    prepare = getattr(native.module(op).prepare, op)
+    inner = prepare(**arrays, out=out, **numbers, device=native.CPU, stream=0)
+    return PreparedOp(inner, tuple(arrays.values()), out)
 
 
-def contiguous(array: Floats) -> Call:
-    """Make a call that copies an array whose axes were swapped."""
+def contiguous(array: Floats) -> PreparedOp:
+    """Prepare the copy of an array whose axes were swapped."""
     out = np.empty(array.shape, np.float32)
     copy = functools.partial(np.copyto, out, array)
-    return Call(native.module("contiguous").Call(copy), (array,), out)
+    return PreparedOp(native.module("contiguous").PreparedOp(copy), (array,), out)
 
 
-class Network:
-    """The calls of a network for one size of its input, with the hypnodensity at their end.
+class PreparedNetwork:
+    """The ops of a network for one size of its input, with the hypnodensity at their end.
 
     Two threads may not run one at the same time.
 
@@ -102,18 +97,21 @@ class Network:
     ----------
     x
         An input of that size.
-    calls
-        The first on `x`, each other on results of those before it; the last one leaves logits
+    ops
+        The first on `x`, the others on results of those before them; the last one leaves logits
         (B, stages).
     """
 
-    def __init__(self, x: Floats, calls: Sequence[Call]) -> None:
-        self.calls = calls
-        batch, stages = self.size = calls[-1].out.shape
-        inner = [call.inner for call in calls]
-        at = native.address(calls[-1].out)
-        core = native.module("hypnodensity")
-        self.inner = core.Network(inner, at, batch, x.size // max(batch, 1), stages)
+    def __init__(self, x: Floats, ops: Sequence[PreparedOp]) -> None:
+        self.ops = ops
+        batch, stages = self.size = ops[-1].out.shape
+        self.inner = native.module("hypnodensity").PreparedNetwork(
+            [op.inner for op in ops],
+            logits=native.address(ops[-1].out),
+            batch=batch,
+            values=x.size // max(batch, 1),
+            stages=stages,
+        )
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs, float32 and C-contiguous: the probability of each stage (B, stages)."""
@@ -122,38 +120,38 @@ class Network:
         return out
 
 
-class Ready:
-    """A network made ready once for a size of its input, and for the variant and threads in use.
+class NetworkPool:
+    """A network prepared for each size of its input, variant and number of threads in use.
 
-    Any number of threads may call it: each gets a network of its own.
+    Any number of threads may call it: each gets a network that no other one is running.
 
     Parameters
     ----------
-    make
-        Of the shape of an input.
+    prepare
+        Prepares the network for the shape of an input.
     """
 
-    KEPT = 4  # while nobody has them, the last ones used
+    MOST_IDLE = 4  # networks that no thread is running; the last ones used
 
-    def __init__(self, make: Callable[[tuple[int, ...]], Network]) -> None:
-        self.make = make
-        self.idle: list[tuple[Hashable, Network]] = []
+    def __init__(self, prepare: Callable[[tuple[int, ...]], PreparedNetwork]) -> None:
+        self.prepare = prepare
+        self.idle: list[tuple[Hashable, PreparedNetwork]] = []
         self.lock = threading.Lock()
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs, float32 and C-contiguous: the probability of each stage (B, stages)."""
         key = (x.shape, native.variant(), threads.most_threads())
-        network = self._take(key) or self.make(x.shape)
+        network = self._take(key) or self.prepare(x.shape)
         try:
             return network(x)
         finally:
             with self.lock:
-                self.idle = [(key, network), *self.idle[: self.KEPT - 1]]
+                self.idle = [(key, network), *self.idle[: self.MOST_IDLE - 1]]
 
-    def _take(self, key: Hashable) -> Network | None:
+    def _take(self, key: Hashable) -> PreparedNetwork | None:
         with self.lock:
-            for place, (known, network) in enumerate(self.idle):
-                if known == key:
-                    del self.idle[place]
+            for index, (idle_key, network) in enumerate(self.idle):
+                if idle_key == key:
+                    del self.idle[index]
                     return network
         return None

@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
-from sleeptools.native import Floats, threads
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native import Floats, as_floats, threads
+from sleeptools.native.batch_norm import fold_batch_norm
+from sleeptools.native.check import Shapes, check_shape
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
 OP = "separable_stream"
+SHAPES = Shapes(OP, x="batch signals samples", weights="count")
 MAX_BLOCKS = 8  # a step of the last one is 4^8 samples; csrc/ops.h
 MAX_KERNEL = 255
 
@@ -31,8 +34,8 @@ class SeparableLayout(NamedTuple):
 
     Parameters
     ----------
-    widths, address
-        As the core reads them, and where they are.
+    widths
+        Feature maps after each block, as the core reads them.
     work
         Float operations of a signal.
     floats
@@ -40,7 +43,6 @@ class SeparableLayout(NamedTuple):
     """
 
     widths: NDArray[np.int64]
-    address: int
     work: int
     floats: int
 
@@ -64,8 +66,7 @@ def check_separable_stream(
     ValueError
         Naming the argument, what it must be and what it is.
     """
-    if len(size) != 3:  # noqa: PLR2004
-        raise ValueError(f"{OP}: x has shape {size}; expected (batch, signals, samples)")
+    SHAPES.check_shapes(size, weights)
     if size[2] < 1:
         raise ValueError(f"{OP}: x has shape {size}; expected at least 1 sample")
     if not 1 <= len(widths) <= MAX_BLOCKS or min(widths) < 1:
@@ -74,9 +75,7 @@ def check_separable_stream(
         )
     if not 1 <= kernel <= MAX_KERNEL or kernel % 2 == 0:
         raise ValueError(f"{OP}: kernel is {kernel}; expected an odd number up to {MAX_KERNEL}")
-    expected = (separable_weight_count(widths, kernel),)
-    if weights != expected:
-        raise ValueError(f"{OP}: weights has shape {weights}; expected {expected}")
+    check_shape(OP, "weights", weights, (separable_weight_count(widths, kernel),))
 
 
 def fold_separable(tensors: Mapping[str, Any], names: Iterable[str], eps: float) -> list[Any]:
@@ -109,10 +108,10 @@ def fold_separable(tensors: Mapping[str, Any], names: Iterable[str], eps: float)
 
 def _fold_unit(tensors: Mapping[str, Any], name: str, eps: float) -> list[Any]:
     depthwise, pointwise, bias = _separable(tensors, name)
-    norm = f"{name}.norm."
-    factor = tensors[norm + "weight"] / (tensors[norm + "running_var"] + eps) ** 0.5
-    bias = tensors[norm + "bias"] + (bias - tensors[norm + "running_mean"]) * factor
-    return [depthwise, (pointwise * factor[:, None]).T, bias]
+    names = ("running_mean", "running_var", "weight", "bias")
+    norm = [tensors[f"{name}.norm.{vector}"] for vector in names]
+    pointwise, bias = fold_batch_norm(pointwise, bias, *norm, eps=eps)
+    return [depthwise, pointwise.T, bias]
 
 
 def _fold_shortcut(tensors: Mapping[str, Any], name: str) -> list[Any]:
@@ -141,14 +140,20 @@ def separable_layout(
         work += 2 * steps * inputs * width
         inputs = width
     table = np.array(widths, np.int64)
-    address = table.ctypes.data
-    sizes = (address, samples, len(widths), kernel, device)
-    floats = int(native.module(OP).separable_stream_workspace(*sizes))
-    return SeparableLayout(table, address, work, floats)
+    floats = native.module(OP).separable_stream_workspace(
+        widths=native.address(table),
+        samples=samples,
+        blocks=len(widths),
+        kernel=kernel,
+        device=device,
+    )
+    return SeparableLayout(table, work, int(floats))
 
 
 @Op
-def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3) -> Call:
+def separable_stream(
+    x: Floats, weights: Floats, widths: Sequence[int], kernel: int = 3
+) -> PreparedOp:
     """Run the blocks on NumPy arrays; see `sleeptools.models.ops.separable_stream`.
 
     Parameters
@@ -175,11 +180,24 @@ def separable_stream(x: Floats, weights: Floats, widths: Sequence[int], kernel: 
         If the native core is off.
     """
     check_separable_stream(x.shape, weights.shape, widths, kernel)
-    x, weights = (np.ascontiguousarray(array, np.float32) for array in (x, weights))
+    x, weights = (as_floats(array) for array in (x, weights))
     batch, signals, samples = x.shape
-    p = separable_layout(tuple(widths), kernel, samples)
-    slots = threads.threads_for(batch * signals, p.work)
-    workspace = np.empty(slots * p.floats, np.float32)
-    out = np.empty((batch, signals, widths[-1]), np.float32)
-    sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)
-    return on_cpu(OP, (x, weights, workspace), out, p.address, *sizes, keep=(p.widths,))
+    layout = separable_layout(tuple(widths), kernel, samples)
+    slots = threads.threads_for(batch * signals, layout.work)
+    return on_cpu(
+        OP,
+        {
+            "x": x,
+            "weights": weights,
+            "widths": layout.widths,
+            "space": np.empty(slots * layout.floats, np.float32),
+        },
+        np.empty((batch, signals, widths[-1]), np.float32),
+        batch=batch,
+        signals=signals,
+        samples=samples,
+        blocks=len(widths),
+        kernel=kernel,
+        slots=slots,
+        work=layout.work,
+    )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools import native
-from sleeptools.native import Floats, threads
+from sleeptools.native import PRECISIONS, Floats, Precision, as_floats, threads
+from sleeptools.native.bfloat16 import bf16_bits, uses_bf16
+from sleeptools.native.check import Shapes, check_choice, check_shape
 from sleeptools.native.conv_streams import (
     ACTIVATIONS,
-    PRECISIONS,
     Activation,
     ConvStream,
     layer_sizes,
@@ -21,15 +22,15 @@ from sleeptools.native.conv_streams import (
     stream_places,
     stream_weight_count,
 )
-from sleeptools.native.prepared import Call, Op, on_cpu
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
 
 OP = "two_stream_conv"
+SHAPES = Shapes(OP, x="batch channels samples", weights="count")
 PANEL = 16  # outputs of a panel; csrc/ops.h
 TILE_DEPTH = 32  # bfloat16 in a row of a tile register; csrc/cpu/tiles.h
 EPOCHS = 8  # that a thread takes through a layer together; csrc/ops.h
 ALIGN = 16  # floats; a cache line
 
-Precision = Literal["fp32", "bf16"]
 Table = NDArray[np.int64]
 
 
@@ -71,16 +72,11 @@ def check_streams(
     ValueError
         Naming the argument, what it must be and what it is.
     """
-    if len(size) != 3:  # noqa: PLR2004
-        raise ValueError(f"{OP}: x has shape {size}; expected (batch, channels, samples)")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"{OP}: activation is {activation!r}; expected one of {ACTIVATIONS}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"{OP}: precision is {precision!r}; expected one of {PRECISIONS}")
+    SHAPES.check_shapes(size, weights)
+    check_choice(OP, "activation", activation, ACTIVATIONS)
+    check_choice(OP, "precision", precision, PRECISIONS)
     streams = parse_streams(shape)
-    expected = (stream_weight_count(streams),)
-    if weights != expected:
-        raise ValueError(f"{OP}: weights has shape {weights}; expected {expected}")
+    check_shape(OP, "weights", weights, (stream_weight_count(streams),))
     for stream in streams:
         _check_stream(stream, size)
     _check_places(streams, size[2])
@@ -111,11 +107,6 @@ def _check_places(streams: Sequence[ConvStream], samples: int) -> None:
         maps, wanted = stream.layers[-1].outputs, streams[i - 1].layers[-1].outputs
         if start > 0 and maps != wanted:
             raise ValueError(f"{OP}: a stream has {maps} maps; expected {wanted} as its neighbour")
-
-
-def uses_bf16(precision: str) -> bool:
-    """Whether the variant in use has the arithmetic; float32 takes its place elsewhere."""
-    return precision == "bf16" and native.has_bf16()
 
 
 def depth_unit(precision: str) -> int:
@@ -215,34 +206,26 @@ def _pack_layer(weight: Floats, unit: int) -> Floats:
     panels = rows.reshape(len(rows), -1, PANEL).transpose(1, 0, 2)  # (panels, depth, PANEL)
     if unit == 1:
         return panels.reshape(-1)
-    bits = np.ascontiguousarray(panels).view(np.uint32)
-    halves = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # to nearest even
+    halves = bf16_bits(panels)
     pairs = halves.reshape(len(halves), -1, 2, PANEL).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(pairs).view(np.float32).reshape(-1)
 
 
-def op_numbers(
-    p: StreamLayout, size: Sequence[int], activation: str, slope: float, *, bf16: bool, slots: int
-) -> list[int | float | bool]:
-    """List everything for `native.launch` between the four addresses and the device.
-
-    Parameters
-    ----------
-    p
-        For this input; must live until the launch is over.
-    size
-        Of the input: batch, channels, samples.
-    activation, slope
-        As in `two_stream_conv`.
-    bf16
-        See `uses_bf16`.
-    slots
-        Threads that the workspace is enough for.
-    """
-    tables = (p.layers.ctypes.data, p.streams.ctypes.data)
-    lengths = (p.maps, p.steps, len(p.streams), p.input, p.rows, p.margin)
-    kind = ACTIVATIONS.index(activation)
-    return [*tables, *size, *lengths, kind, slope, bf16, slots, p.work]
+def op_sizes(layout: StreamLayout, size: Sequence[int]) -> dict[str, int]:
+    """Give the sizes among the fields of the op, for an input (batch, channels, samples)."""
+    batch, channels, samples = size
+    return {
+        "batch": batch,
+        "channels": channels,
+        "samples": samples,
+        "maps": layout.maps,
+        "steps": layout.steps,
+        "stream_count": len(layout.streams),
+        "input_size": layout.input,
+        "rows_size": layout.rows,
+        "margin": layout.margin,
+        "work": layout.work,
+    }
 
 
 @Op
@@ -254,7 +237,7 @@ def two_stream_conv(
     slope: float = 0.01,
     precision: Precision = "fp32",
     packed: Floats | None = None,
-) -> Call:
+) -> PreparedOp:
     """Run convolution streams on NumPy arrays; see `sleeptools.models.ops.two_stream_conv`.
 
     Parameters
@@ -285,14 +268,25 @@ def two_stream_conv(
         If the native core is off.
     """
     check_streams_once(x.shape, weights.shape, tuple(shape), activation, precision)
-    x = np.ascontiguousarray(x, np.float32)
+    x = as_floats(x)
     if packed is None:
         packed = pack_weights(np.asarray(weights, np.float32), shape, precision)
-    bf16 = uses_bf16(precision)
-    p = stream_layout(tuple(shape), x.shape[2], unit=depth_unit(precision))
-    native.check_shape(OP, "packed", packed, (p.packed,))
-    slots = threads.threads_for(len(x) * len(p.streams), p.work)
-    workspace = np.empty(p.workspace(slots, len(x)), np.float32)
-    out = np.empty((len(x), p.maps, p.steps), np.float32)
-    settings = op_numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
-    return on_cpu(OP, (x, packed, workspace), out, *settings, keep=(p.layers, p.streams))
+    layout = stream_layout(tuple(shape), x.shape[2], unit=depth_unit(precision))
+    check_shape(OP, "packed", packed.shape, (layout.packed,))
+    slots = threads.threads_for(len(x) * len(layout.streams), layout.work)
+    return on_cpu(
+        OP,
+        {
+            "x": x,
+            "packed": packed,
+            "layers": layout.layers,
+            "streams": layout.streams,
+            "workspace": np.empty(layout.workspace(slots, len(x)), np.float32),
+        },
+        np.empty((len(x), layout.maps, layout.steps), np.float32),
+        **op_sizes(layout, x.shape),
+        activation=ACTIVATIONS.index(activation),
+        slope=slope,
+        bf16=uses_bf16(precision),
+        slots=slots,
+    )

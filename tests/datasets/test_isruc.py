@@ -17,7 +17,7 @@ from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.recording import stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import (
-    FOLDER_KIND,
+    RECORDINGS_KIND,
     Recording,
     Signal,
     read_recording,
@@ -150,7 +150,7 @@ def test_the_end_is_that_of_the_labels_not_of_the_signals(tmp_path: Path) -> Non
     assert len(found) == EPOCHS - 3 - 30
     assert found.manifest["excluded"]["unannotated"] == 3
     convert.convert("isruc", tmp_path / "raw", tmp_path / "rec")
-    manifest = store.read_manifest(tmp_path / "rec", FOLDER_KIND)
+    manifest = store.read_manifest(tmp_path / "rec", RECORDINGS_KIND)
     assert (manifest["epochs past the signals"], manifest["epochs past the labels"]) == (0, 3)
 
 

@@ -16,7 +16,7 @@ from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import edf
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
-from sleeptools.recording.recording import FOLDER_KIND, SUBJECT_FACTS, read_recording
+from sleeptools.recording.recording import RECORDINGS_KIND, SUBJECT_FACTS, read_recording
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_what_the_list_has_and_the_folder_has_not(command, cassette: Path, tmp_p
     assert "though the data set lists them: 2 recordings, such as SC4002" in ran.err
     ran = command("convert", "sleep-edf", raw, "some", "--subset", "20")
     assert ran.code == 0
-    assert store.read_manifest(tmp_path / "some", FOLDER_KIND)["absent"] == ["SC4002"]
+    assert store.read_manifest(tmp_path / "some", RECORDINGS_KIND)["absent"] == ["SC4002"]
 
 
 def test_facts_from_the_header_alone(cassette: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_facts_from_the_real_tables(real_data: Path, tmp_path: Path) -> None:
     facts = read_recording(out / "SC4001.safetensors").facts
     assert (facts["age"], facts["sex"]) == (33, "F")
     assert facts["lights_off"] == 24 * 3600 - (16 * 60 + 13) * 60 + 38 * 60
-    assert len(store.read_manifest(out, FOLDER_KIND)["absent"]) == 152
+    assert len(store.read_manifest(out, RECORDINGS_KIND)["absent"]) == 152
     made = preprocess.preprocess(presets.load("sleep-edf"), out, tmp_path / "epochs")
     row = store.read_table(made / "index.parquet").row(0, named=True)
     assert (row["age"], row["sex"], row["lights_off"]) == (33, "F", facts["lights_off"])

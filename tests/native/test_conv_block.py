@@ -189,10 +189,14 @@ def test_no_channels_and_no_outputs_are_refused(inputs: int, outputs: int) -> No
         ([1, -1, 1, 1, 0], (), r"sizes are \[1, -1, 1, 1, 0\]; expected >= 1, and >= 0"),
         ([1, 0, 2, 2, 2], (), "pool padding is 2; expected at most half of 2"),
         ([1, 0, 30, 1, 0], (), r"x has shape \(2, 21, 3\); expected \(batch, more, inputs\)"),
-        ([1, 0, 1, 1, 0], ("tanh",), "activation is 'tanh'; expected one of"),
+        ([1, 0, 1, 1, 0], ("tanh",), "activation is 'tanh'; expected 'leaky_relu', 'relu' or"),
         ([1, 0, 1, 1, 0], ("relu", 0.0, 1e-5, 1.0), "dropout is 1.0; expected 0 to below 1"),
         ([1, 0, 1, 1, 0], ("relu", 0.0, 1e-5, 0.5, -1), "seed is -1; expected 0 to"),
-        ([1, 0, 1, 1, 0], ("relu", 0.0, 1e-5, 0.0, 0, "fp8"), "precision is 'fp8'; expected one"),
+        (
+            [1, 0, 1, 1, 0],
+            ("relu", 0.0, 1e-5, 0.0, 0, "fp8"),
+            "precision is 'fp8'; expected 'fp32'",
+        ),
     ],
 )
 def test_settings_out_of_range(sizes: list[int], settings: tuple[Any, ...], text: str) -> None:

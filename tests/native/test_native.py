@@ -14,6 +14,8 @@ from sleeptools import native
 from sleeptools.errors import UnavailableError, UsageError
 from sleeptools.native import modal_se, threads
 
+WEIGHTS = ("w1", "b1", "w2", "b2", "squeeze", "squeeze_bias", "excite", "excite_bias")
+
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
 
 
@@ -87,7 +89,7 @@ def test_off_is_an_error_for_callers_without_torch() -> None:
     code = """
 import numpy
 try:
-    native.launch("modal_se")
+    native.launch("modal_se", {})
 except Exception as error:
     print(type(error).__name__, error.exit_code, error, "-", error.hint)
 """
@@ -145,5 +147,10 @@ def test_cuda_without_a_device_is_unavailable() -> None:
     if "no device" not in native.describe() and native.has_cuda():
         pytest.skip("there is a device")
     with pytest.raises(UnavailableError, match="CUDA") as caught:
-        native.launch("modal_se", *[0] * 10, 1, 4, 8, True, 0, 0)
+        native.launch(
+            "modal_se",
+            dict.fromkeys(("x", *WEIGHTS, "out"), 0)
+            | {"batch": 1, "modalities": 4, "samples": 8, "authors": True}
+            | {"device": 0, "stream": 0},
+        )
     assert caught.value.exit_code == 69

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from golden_ops import reference_in_double
 from sleeptools import native
 from sleeptools.models.ops import separable_stream
+from sleeptools.native import threads
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # the shapes are too small for more
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
@@ -74,9 +75,9 @@ def test_what_is_not_finite_stays_in_its_signal(variant: str, value: float) -> N
     x, weights, widths, kernel = example(3000, WIDTHS, batch=3, signals=2)
     expected = separable_stream.separable_stream(x, weights, widths, kernel)
     x[1, 0, 1234:1300] = value
-    native.threads.set_threads(1)
+    threads.set_threads(1)
     found = separable_stream.separable_stream(x, weights, widths, kernel)
-    native.threads.set_threads(0)
+    threads.set_threads(0)
     assert not found[1, 0].isfinite().any()
     found[1, 0] = expected[1, 0]
     assert torch.equal(found, expected)
@@ -101,7 +102,7 @@ def test_threads_do_not_change_the_result(batch: int) -> None:
     arguments = separable_stream.examples("cpu", batch=batch)[0]
     results = []
     for count in (1, 2, 3, 0):
-        native.threads.set_threads(count)
+        threads.set_threads(count)
         results.append(separable_stream.separable_stream(*arguments))
     for result in results[1:]:
         assert torch.equal(results[0], result)

@@ -15,10 +15,10 @@ from torch.testing import assert_close
 import golden_models
 from golden_ops import reference_in_double
 from sleeptools import native
-from sleeptools.models import ops
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.models.ops import two_stream_conv
-from sleeptools.native import conv_streams
+from sleeptools.native import conv_streams, threads
+from sleeptools.native.batch_norm import fold_batch_norm
 from sleeptools.native.conv_streams import ConvLayer, ConvStream, describe_streams
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
@@ -88,7 +88,7 @@ def test_negative_gamma(variant: str) -> None:
     with torch.no_grad():
         norm.weight.copy_(-torch.rand(20, generator=generator) - 0.5)
         norm.bias.copy_(torch.randn(20, generator=generator))
-        folded = ops.fold_batch_norm(
+        folded = fold_batch_norm(
             conv.weight, None, norm.running_mean, norm.running_var, norm.weight, norm.bias
         )
         last = torch.nn.Conv1d(20, 3, 1)
@@ -102,7 +102,7 @@ def test_negative_gamma(variant: str) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 9])
 @pytest.mark.parametrize("outputs", [1, 15, 16, 17, 40, 64, 65])
-@pytest.mark.parametrize("precision", conv_streams.PRECISIONS)
+@pytest.mark.parametrize("precision", native.PRECISIONS)
 def test_odd_sizes(variant: str, channels: int, outputs: int, precision: str) -> None:
     layer = ConvLayer(outputs, 7, 3, 4, (2, 2, 1))
     x, weights, shape = one_layer(layer, channels=channels, samples=53 + channels)
@@ -129,7 +129,7 @@ def test_bf16(variant: str) -> None:
 
 
 def test_packed_weights_are_the_same(variant: str) -> None:
-    for precision in conv_streams.PRECISIONS:
+    for precision in native.PRECISIONS:
         for example in two_stream_conv.examples("cpu"):
             packed = two_stream_conv.pack(example[1], example[2], precision)
             found = two_stream_conv.two_stream_conv(*example, precision=precision, packed=packed)
@@ -151,7 +151,7 @@ def test_threads_do_not_change_the_result(batch: int) -> None:
     example = two_stream_conv.examples("cpu", batch=batch)[0]
     results = []
     for count in (1, 2, 3, 0):
-        native.threads.set_threads(count)
+        threads.set_threads(count)
         results.append(two_stream_conv.two_stream_conv(*example))
     for result in results[1:]:
         assert torch.equal(results[0], result)

@@ -21,7 +21,7 @@ from sleeptools.preprocessing.epochs import EpochFile, open_epochs, read_epoch_f
 from sleeptools.preprocessing.recording_epochs import write_recording_epochs
 from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import FOLDER_KIND, Recording, Signal, read_recording
+from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Signal, read_recording
 
 LETTERS = {letter: label_schemes.EDF_TEXTS[f"Sleep stage {letter}"] for letter in "W1234R?"}
 PUBLISHED = {"W": 8285, "N1": 2804, "N2": 17799, "N3": 5703, "REM": 7717}  # Sleep-EDF-20
@@ -185,7 +185,7 @@ def test_recordings_hold_what_the_files_hold(raw: Path, recordings: Path) -> Non
         for label, signal in wanted.signals.items():
             assert np.array_equal(found.signals[label].samples(), signal.samples())
             assert found.signals[label].sample_rate == signal.sample_rate
-    assert store.read_manifest(recordings, FOLDER_KIND)["simulated"] is True
+    assert store.read_manifest(recordings, RECORDINGS_KIND)["simulated"] is True
     assert store.verify(recordings) == []
 
 
@@ -254,7 +254,7 @@ def test_one_bad_recording_stops_no_other(raw: Path, tmp_path: Path) -> None:
     listed = (out / "failures.csv").read_text()
     assert "SC4001" in listed
     assert "SC4011E0-PSG.edf" in listed
-    assert store.read_manifest(out, FOLDER_KIND)["recordings"] == ["SC4002", "SC4012"]
+    assert store.read_manifest(out, RECORDINGS_KIND)["recordings"] == ["SC4002", "SC4012"]
     shutil.copy(raw / "SC4001EC-Hypnogram.edf", tmp_path / "raw")
     shutil.copy(raw / "SC4011E0-PSG.edf", tmp_path / "raw")
     convert.convert("sleep-edf", tmp_path / "raw", out)

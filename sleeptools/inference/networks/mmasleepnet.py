@@ -25,7 +25,7 @@ from sleeptools.native import (
     two_stream_conv,
 )
 from sleeptools.native.layer_tables import mmasleepnet
-from sleeptools.native.prepared import Call, Ready
+from sleeptools.native.prepared import NetworkPool, PreparedOp
 
 HALF = True  # multiplies in bfloat16 where asked to
 SE = ("conv1", "conv2", "squeeze", "excite")
@@ -62,7 +62,7 @@ class Network:
             self._take_encoder(weights)
         dense = weights.linear("linear1", mmasleepnet.UNITS, self.tokens * self.width)
         self.classifier = (*dense, *weights.linear("linear2", config["stages"], mmasleepnet.UNITS))
-        self.ready = Ready(self._make)
+        self.pool = NetworkPool(self._prepare)
 
     def _take_encoder(self, weights: Weights) -> None:
         d, hidden = self.width, mmasleepnet.HIDDEN
@@ -95,12 +95,12 @@ class Network:
         ndarray
             The probability of each stage, (B, stages) float32.
         """
-        return self.ready(x)
+        return self.pool(x)
 
-    def _make(self, size: tuple[int, ...]) -> prepared.Network:
+    def _prepare(self, size: tuple[int, ...]) -> prepared.PreparedNetwork:
         x = np.empty(size, np.float32)
         found = [
-            two_stream_conv.two_stream_conv.ready(
+            two_stream_conv.two_stream_conv.prepare(
                 x,
                 self.convolutions,
                 self.shape,
@@ -116,27 +116,27 @@ class Network:
             found += self._encode(flat.reshape(-1, self.tokens, self.width))
             encoded = found[-1].out.reshape(flat.shape)
             flat, gate = (flat, encoded) if self.fusion == "full" else (encoded, None)
-        found.append(classifier.classifier.ready(flat, gate, *self.classifier))
-        return prepared.Network(x, found)
+        found.append(classifier.classifier.prepare(flat, gate, *self.classifier))
+        return prepared.PreparedNetwork(x, found)
 
-    def _tokenise(self, fused: Floats) -> list[Call]:
+    def _tokenise(self, fused: Floats) -> list[PreparedOp]:
         """(B, 64 M, 24) to (B, T, D), weighed by modality on the way."""
         found = []
         f = fused.reshape(len(fused), self.modalities, mmasleepnet.MAPS, mmasleepnet.STEPS)
         if self.fusion == "full":
-            found.append(modal_se.modal_se.ready(f, *self.se))
+            found.append(modal_se.modal_se.prepare(f, *self.se))
             f = found[-1].out
         if self.reading == "paper":
             found.append(prepared.contiguous(f.swapaxes(2, 3)))  # a row for each step
         return found
 
-    def _encode(self, z: Floats) -> list[Call]:
+    def _encode(self, z: Floats) -> list[PreparedOp]:
         """(B, T, D) to the same, as rows."""
-        attended = attention.attention.ready(
+        attended = attention.attention.prepare(
             z, *self.attention, mmasleepnet.HEADS, precision=self.precision
         )
         rows = attended.out.reshape(-1, self.width)
-        dense = feed_forward.feed_forward.ready(
+        dense = feed_forward.feed_forward.prepare(
             rows, *self.feed_forward, self.precision, norm=self.norm
         )
         return [attended, dense]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sleeptools import native
 from sleeptools.errors import DataError
 from sleeptools.native import Floats, classifier, prepared, separable_stream
+from sleeptools.native.check import check_shape
 from sleeptools.native.layer_tables import ulw_sleepnet
-from sleeptools.native.prepared import Ready
+from sleeptools.native.prepared import NetworkPool
 
 HALF = False  # float32 is the faster one at these widths
 
@@ -47,7 +47,7 @@ class Network:
             separable_stream.fold_separable(weights, names, ulw_sleepnet.NORM_EPS)
         )
         self.head = [weights[f"linear{i}.{kind}"] for i in (1, 2) for kind in ("weight", "bias")]
-        self.ready = Ready(self._make)
+        self.pool = NetworkPool(self._prepare)
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs.
@@ -69,14 +69,14 @@ class Network:
         UnavailableError
             If the native core is off.
         """
-        native.check_shape("ulw-sleepnet", "x", x, (len(x), self.channels, ulw_sleepnet.SAMPLES))
-        return self.ready(x)
+        check_shape("ulw-sleepnet", "x", x.shape, (len(x), self.channels, ulw_sleepnet.SAMPLES))
+        return self.pool(x)
 
-    def _make(self, size: tuple[int, ...]) -> prepared.Network:
+    def _prepare(self, size: tuple[int, ...]) -> prepared.PreparedNetwork:
         x = np.empty(size, np.float32)
-        extractor = separable_stream.separable_stream.ready(
+        extractor = separable_stream.separable_stream.prepare(
             x, self.weights, ulw_sleepnet.WIDTHS, ulw_sleepnet.KERNEL
         )
         features = extractor.out.reshape(len(x), self.head[0].shape[1])
-        head = classifier.classifier.ready(features, None, *self.head, rectify=False)
-        return prepared.Network(x, [extractor, head])
+        head = classifier.classifier.prepare(features, None, *self.head, rectify=False)
+        return prepared.PreparedNetwork(x, [extractor, head])

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools import native
-from sleeptools.models import ops
 from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.layers.native_training import (
     draw_seed,
@@ -27,6 +26,7 @@ from sleeptools.models.layers.native_training import (
 from sleeptools.models.ops.conv_block import Running, conv_block
 from sleeptools.models.ops.two_stream_conv import join, pack, two_stream_conv
 from sleeptools.native import conv_streams
+from sleeptools.native.batch_norm import fold_batch_norm
 
 
 class Nonlinearity(NamedTuple):
@@ -90,7 +90,7 @@ class ConvBlock(nn.Module):
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None
         assert variance is not None
-        return ops.fold_batch_norm(
+        return fold_batch_norm(
             self.conv.weight, None, mean, variance, norm.weight, norm.bias, eps=norm.eps
         )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools import native
+from sleeptools.native.check import Shapes
 
 R = TypeVar("R")  # a Tensor or several
 LIBRARY = torch.library.Library("sleeptools", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -82,31 +83,49 @@ def runs_native(x: Tensor) -> bool:
     return native.has_cuda() if x.is_cuda else x.is_cpu and native.available()
 
 
-def launch(op: str, x: Tensor, tensors: tuple[Tensor, ...], *sizes: int | float | bool) -> None:
+def launch(op: str, x: Tensor, tensors: dict[str, Tensor], **fields: native.Field) -> None:
     """Run an op of the core on contiguous tensors of the device of `x`, on its current stream.
 
     Parameters
     ----------
     op
-        Its name in csrc/ops.h.
+        Name of the op in csrc/ops.h.
     x
         Any of the tensors; tells the device.
     tensors
-        Inputs and outputs in the order of csrc/bindings.cpp.
-    sizes
-        The numbers that follow them.
+        Inputs, outputs and workspace under the names of csrc/fields.h.
+    fields
+        The other fields.
     """
-    addresses = [tensor.data_ptr() for tensor in tensors]
+    for name, tensor in tensors.items():
+        fields[name] = tensor.data_ptr()
     if not x.is_cuda:
-        native.launch(op, *addresses, *sizes, native.CPU, 0)
+        fields["device"], fields["stream"] = native.CPU, 0
+        native.launch(op, fields)
         return
     with torch.cuda.device(x.device):
-        stream = torch.cuda.current_stream().cuda_stream
-        native.launch(op, *addresses, *sizes, x.device.index, stream)
+        fields["device"] = x.device.index
+        fields["stream"] = torch.cuda.current_stream().cuda_stream
+        native.launch(op, fields)
 
 
-def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
-    """Check that all tensors have the type and the device of `x`.
+def check(shapes: Shapes, x: Tensor, *tensors: Tensor | None) -> None:
+    """Check the shapes of an op's tensors, and that the others have the type and device of `x`.
+
+    Raises
+    ------
+    ValueError
+        Naming the first that is wrong.
+    """
+    if torch.compiler.is_compiling():
+        shapes.check_shapes(x.shape, *[None if t is None else t.shape for t in tensors])
+    else:
+        shapes.check(x, *tensors)
+    check_alike(shapes.op, x, tensors)
+
+
+def check_alike(op: str, x: Tensor, tensors: tuple[Tensor | None, ...]) -> None:
+    """Check that all tensors that are not None have the type and the device of `x`.
 
     Raises
     ------
@@ -115,7 +134,7 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
     """
     dtype, device = x.dtype, x.device
     for tensor in tensors:
-        if tensor.dtype != dtype or tensor.device != device:
+        if tensor is not None and (tensor.dtype != dtype or tensor.device != device):
             raise ValueError(
                 f"{op}: a weight is {tensor.dtype} on {tensor.device}; "
                 f"expected {dtype} on {device}, as x"
@@ -125,6 +144,11 @@ def check_alike(op: str, x: Tensor, tensors: tuple[Tensor, ...]) -> None:
 def rounded(tensor: Tensor) -> Tensor:
     """Round to bfloat16 and keep the type."""
     return tensor.bfloat16().to(tensor.dtype)
+
+
+def rounding(precision: str) -> Callable[[Tensor], Tensor]:
+    """Give what a precision does to the operands of a product."""
+    return rounded if precision == "bf16" else lambda tensor: tensor
 
 
 class _Rounded(torch.autograd.Function):
@@ -173,37 +197,3 @@ def activate(y: Tensor, activation: str, slope: float) -> Tensor:
     if activation == "leaky_relu":
         return functional.leaky_relu(y, slope)
     return functional.relu(y) if activation == "relu" else functional.gelu(y)
-
-
-def fold_batch_norm(
-    weight: Tensor,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    *,
-    eps: float = 1e-5,
-) -> tuple[Tensor, Tensor]:
-    """Fold a BatchNorm with running statistics into the convolution before it.
-
-    Differentiable. With the statistics of the batch (training) it is not the same thing: they
-    depend on the convolution's output.
-
-    Parameters
-    ----------
-    weight, bias
-        Of the convolution, (O, ...) and (O,).
-    mean, variance, gamma, beta
-        Of the BatchNorm, (O,) each.
-    eps
-        Of the BatchNorm.
-
-    Returns
-    -------
-    weight, bias
-        Of a convolution that does both.
-    """
-    factor = gamma * torch.rsqrt(variance + eps)  # (O,)
-    shift = mean if bias is None else mean - bias
-    return weight * factor.view(-1, *[1] * (weight.dim() - 1)), beta - shift * factor

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native.attention import attention_slots, check_attention
+from sleeptools.native.attention import SHAPES, attention_slots, check_settings
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 LONGEST = 2048  # tokens that the CUDA kernel keeps the scores of
@@ -66,8 +66,8 @@ def attention(  # noqa: PLR0913, PLR0917 - the block has six weights
         divide the width, and for another precision.
     """
     weights = (w_in, b_in, w_out, b_out, gamma, beta)
-    check_attention(x, *weights, heads, precision)
-    ops.check_alike("attention", x, weights)
+    ops.check(SHAPES, x, *weights)
+    check_settings(x.shape[2], heads, precision)
     return _operator(x, *weights, heads, eps, precision)
 
 
@@ -86,9 +86,7 @@ def reference(  # noqa: PLR0913, PLR0917
     """As `attention`, in plain PyTorch: the specification."""
     batch, tokens, width = x.shape
 
-    def rounded(tensor: Tensor) -> Tensor:
-        return tensor.bfloat16().to(tensor.dtype) if precision == "bf16" else tensor
-
+    rounded = ops.rounding(precision)
     projected = functional.linear(rounded(x), rounded(w_in), b_in)  # (B, T, 3 D)
     parts = projected.view(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
     q, k, v = parts.unbind(0)  # (B, heads, T, D / heads)
@@ -145,12 +143,30 @@ def _forward(  # noqa: PLR0913, PLR0917
     slots, size = 1, 4 * x.numel()
     if not x.is_cuda:
         slots, size = attention_slots(batch, tokens, width)
-    workspace = x.new_empty(slots * size)
-    arrays = (x, w_in, b_in, w_out, b_out, gamma, beta)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    tensors = (*(tensor.contiguous() for tensor in arrays), workspace, out)
-    numbers = (batch, tokens, width, heads, slots, eps, precision == "bf16")
-    ops.launch("attention", x, tensors, *numbers)
+    tensors = {
+        "x": x.contiguous(),
+        "w_in": w_in.contiguous(),
+        "b_in": b_in.contiguous(),
+        "w_out": w_out.contiguous(),
+        "b_out": b_out.contiguous(),
+        "gamma": gamma.contiguous(),
+        "beta": beta.contiguous(),
+        "workspace": x.new_empty(slots * size),
+        "out": out,
+    }
+    ops.launch(
+        "attention",
+        x,
+        tensors,
+        batch=batch,
+        tokens=tokens,
+        width=width,
+        heads=heads,
+        slots=slots,
+        eps=eps,
+        bf16=precision == "bf16",
+    )
     return out
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native.classifier import check_classifier
+from sleeptools.native.classifier import SHAPES
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -56,8 +56,7 @@ def classifier(
         For wrong shapes, and for tensors of another type or device than `x`.
     """
     weights = (w1, b1, w2, b2)
-    check_classifier(x, gate, *weights)
-    ops.check_alike("classifier", x, weights if gate is None else (gate, *weights))
+    ops.check(SHAPES, x, gate, *weights)
     return _operator(x, gate, *weights, rectify)
 
 
@@ -112,11 +111,29 @@ def _forward(
 ) -> Tensor:
     if not ops.runs_native(x):
         return reference(x, gate, w1, b1, w2, b2, rectify).contiguous()
-    sizes = (*x.shape, len(w1), len(w2))
-    gated = torch.empty(0) if gate is None else gate.contiguous()  # its address is null
-    hidden, out = x.new_empty(len(x), len(w1)), x.new_empty(len(x), len(w2))
-    rest = (tensor.contiguous() for tensor in (w1, b1, w2, b2))
-    ops.launch("classifier", x, (x.contiguous(), gated, *rest, hidden, out), *sizes, rectify)
+    (batch, inputs), hidden, stages = x.shape, len(w1), len(w2)
+    out = x.new_empty(batch, stages)
+    tensors = {
+        "x": x.contiguous(),
+        "w1": w1.contiguous(),
+        "b1": b1.contiguous(),
+        "w2": w2.contiguous(),
+        "b2": b2.contiguous(),
+        "hidden_layer": x.new_empty(batch, hidden),
+        "out": out,
+    }
+    if gate is not None:
+        tensors["gate"] = gate.contiguous()
+    ops.launch(
+        "classifier",
+        x,
+        tensors,
+        batch=batch,
+        inputs=inputs,
+        hidden=hidden,
+        stages=stages,
+        rectify=rectify,
+    )
     return out
 
 

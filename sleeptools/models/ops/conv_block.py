@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.models.ops import _philox
-from sleeptools.native import conv_streams, threads, two_stream_conv
-from sleeptools.native.conv_block import conv_block_workspace
+from sleeptools.native import PRECISIONS, conv_streams, threads, two_stream_conv
+from sleeptools.native.check import check_choice
+from sleeptools.native.conv_block import SHAPES, conv_block_workspace
 from sleeptools.native.dropout import check_dropout, drop_below
 
 OP = "conv_block"
@@ -104,7 +104,6 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
     """
     _check_sizes(x, weight, gamma, beta, sizes)
     _check_settings(activation, dropout, seed, precision)
-    ops.check_alike(OP, x, (weight, gamma, beta))
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
     rows = _lengths(layer, x)[0]
     if len(x) * rows == 1:
@@ -195,17 +194,12 @@ def _example(
 def _check_sizes(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, sizes: Sequence[int]
 ) -> None:
-    for name, tensor, axes in (("x", x, "batch, time, inputs"), ("weight", weight, "O, C, kernel")):
-        if tensor.dim() != 3:  # noqa: PLR2004
-            raise ValueError(f"{OP}: {name} has shape {tuple(tensor.shape)}; expected ({axes})")
+    ops.check(SHAPES, x, weight, gamma, beta)
     outputs, inputs, kernel = weight.shape
     if min(inputs, outputs) < 1:
         raise ValueError(
             f"{OP}: weight has shape {tuple(weight.shape)}; expected 1 or more in each place"
         )
-    native.check_shape(OP, "weight", weight, (outputs, x.shape[2], kernel))
-    native.check_shape(OP, "gamma", gamma, (outputs,))
-    native.check_shape(OP, "beta", beta, (outputs,))
     stride, pad, pool_kernel, pool_stride, pool_pad = sizes
     if min(stride, kernel, pool_kernel, pool_stride) < 1 or min(pad, pool_pad) < 0:
         raise ValueError(f"{OP}: sizes are {list(sizes)}; expected >= 1, and >= 0 for paddings")
@@ -218,14 +212,8 @@ def _check_sizes(
 
 
 def _check_settings(activation: str, dropout: float, seed: int, precision: str) -> None:
-    if activation not in conv_streams.ACTIVATIONS:
-        raise ValueError(
-            f"{OP}: activation is {activation!r}; expected one of {conv_streams.ACTIVATIONS}"
-        )
-    if precision not in conv_streams.PRECISIONS:
-        raise ValueError(
-            f"{OP}: precision is {precision!r}; expected one of {conv_streams.PRECISIONS}"
-        )
+    check_choice(OP, "activation", activation, conv_streams.ACTIVATIONS)
+    check_choice(OP, "precision", precision, PRECISIONS)
     check_dropout(OP, dropout, seed)
 
 
@@ -253,8 +241,17 @@ def _native(x: Tensor) -> bool:
 def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any) -> Forward:
     out, convolved, mean, variance = _fake(x, weight, gamma, beta, *settings)
     if _native(x):
-        inputs = [tensor.contiguous() for tensor in (x, weight, gamma, beta)]
-        _launch(OP, x, weight, (*inputs, convolved, mean, variance, out), settings)
+        tensors = {
+            "x": x.contiguous(),
+            "weight": weight.contiguous(),
+            "gamma": gamma.contiguous(),
+            "beta": beta.contiguous(),
+            "convolved": convolved,
+            "mean": mean,
+            "variance": variance,
+            "out": out,
+        }
+        _launch(OP, tensors, settings)
         return out, convolved, mean, variance
     out = reference(x, weight, gamma, beta, *settings)
     y = _convolve(x, weight, settings[0], settings[-1]).mT  # (B, rows, O)
@@ -262,15 +259,9 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
     return out, y.contiguous(), mean, (y - mean).square().mean((0, 1))
 
 
-def _launch(
-    op: str,
-    x: Tensor,
-    weight: Tensor,
-    tensors: tuple[Tensor, ...],
-    settings: Sequence[Any],
-    *more: int,
-) -> None:
-    """Run one of the two ops of the core; `more` addresses go behind the workspace."""
+def _launch(op: str, tensors: dict[str, Tensor], settings: Sequence[Any]) -> None:
+    """Run one of the two ops of the core on tensors under the names of csrc/fields.h."""
+    x, weight = tensors["x"], tensors["weight"]
     sizes, activation, slope, eps, dropout, seed, precision = settings
     batch, samples, inputs = x.shape
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
@@ -278,12 +269,22 @@ def _launch(
     table = _table(inputs, layer, lengths)
     work = 2 * lengths.rows * weight.numel()
     slots = threads.threads_for(batch, work)
-    size = conv_block_workspace(op, table.ctypes.data, batch, samples, slots)
-    workspace = x.new_empty(size)
-    kind = conv_streams.ACTIVATIONS.index(activation)
-    numbers = (kind, slope, eps, drop_below(dropout), seed, precision == "bf16", work)
+    workspace = x.new_empty(conv_block_workspace(op, table, batch, samples, slots))
     ops.launch(
-        op, x, (*tensors, workspace), *more, table.ctypes.data, batch, samples, slots, *numbers
+        op,
+        x,
+        {**tensors, "workspace": workspace},
+        layer=table,
+        batch=batch,
+        samples=samples,
+        slots=slots,
+        activation=conv_streams.ACTIVATIONS.index(activation),
+        slope=slope,
+        eps=eps,
+        drop_below=drop_below(dropout),
+        seed=seed,
+        bf16=precision == "bf16",
+        work=work,
     )
 
 
@@ -336,13 +337,25 @@ def _on_cpu(
     variance: Tensor,
     *settings: Any,
 ) -> Forward:
-    *rest, wants_x = settings
-    found = _fake_gradients(grad, x, weight, gamma, beta)
-    tensors = (x, weight, gamma, beta, convolved, mean, variance, grad)
-    kept = tuple(tensor.contiguous() for tensor in tensors)
-    d_x = found[0].data_ptr() if wants_x else 0
-    _launch("conv_block_backward", x, weight, (*kept, *found[1:]), rest, d_x)
-    return found
+    *forward_settings, wants_x = settings
+    gradients = d_x, d_weight, d_gamma, d_beta = _fake_gradients(grad, x, weight, gamma, beta)
+    tensors = {
+        "x": x.contiguous(),
+        "weight": weight.contiguous(),
+        "gamma": gamma.contiguous(),
+        "beta": beta.contiguous(),
+        "convolved": convolved.contiguous(),
+        "mean": mean.contiguous(),
+        "variance": variance.contiguous(),
+        "grad": grad.contiguous(),
+        "d_weight": d_weight,
+        "d_gamma": d_gamma,
+        "d_beta": d_beta,
+    }
+    if wants_x:
+        tensors["d_x"] = d_x
+    _launch("conv_block_backward", tensors, forward_settings)
+    return gradients
 
 
 def _fake_gradients(

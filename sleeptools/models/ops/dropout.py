@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sleeptools.models import ops
 from sleeptools.models.ops import _philox
-from sleeptools.native.dropout import check_dropout, drop_below
+from sleeptools.native.dropout import SHAPES, check_dropout, drop_below
 
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
 
@@ -45,8 +45,7 @@ def dropout(x: Tensor, probability: float, seed: int) -> Tensor:
     ValueError
         For a wrong shape, and for a probability or seed out of range.
     """
-    if x.dim() != 3:  # noqa: PLR2004
-        raise ValueError(f"dropout: x has shape {tuple(x.shape)}; expected (batch, steps, maps)")
+    ops.check(SHAPES, x)
     check_dropout("dropout", probability, seed)
     out: Tensor = _operator(x, probability, seed)
     return out
@@ -74,7 +73,17 @@ def _forward(x: Tensor, probability: float, seed: int) -> Tensor:
         return reference(x, probability, seed)
     x = x.contiguous()
     out = torch.empty_like(x)
-    ops.launch("dropout", x, (x, out), *x.shape, drop_below(probability), seed)
+    batch, steps, maps = x.shape
+    ops.launch(
+        "dropout",
+        x,
+        {"x": x, "out": out},
+        batch=batch,
+        steps=steps,
+        maps=maps,
+        drop_below=drop_below(probability),
+        seed=seed,
+    )
     return out
 
 

@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from sleeptools.models import ops
 from sleeptools.models.ops import _philox
-from sleeptools.native import threads
-from sleeptools.native.dropout import drop_below
+from sleeptools.native import PRECISIONS, threads
+from sleeptools.native.check import check_choice
+from sleeptools.native.dropout import check_dropout, drop_below
 from sleeptools.native.feed_forward import (
-    check_feed_forward,
+    SHAPES,
     feed_forward_backward_workspace,
     feed_forward_workspace,
 )
@@ -73,8 +74,9 @@ def feed_forward(
         for a dropout or seed out of range.
     """
     weights = (w1, b1, w2, b2)
-    check_feed_forward(x, *weights, precision, dropout, seed)
-    ops.check_alike("feed_forward", x, weights)
+    ops.check(SHAPES, x, *weights, None, None)
+    check_choice("feed_forward", "precision", precision, PRECISIONS)
+    check_dropout("feed_forward", dropout, seed)
     return _operator(x, *weights, precision, dropout, seed)
 
 
@@ -89,14 +91,11 @@ def reference(
     seed: int = 0,
 ) -> Tensor:
     """As `feed_forward`, in plain PyTorch: the specification."""
-    if precision == "bf16":
-        x, w1, w2 = (tensor.bfloat16().to(tensor.dtype) for tensor in (x, w1, w2))
-    hidden = functional.relu(functional.linear(x, w1, b1))  # (N, H)
-    if precision == "bf16":
-        hidden = hidden.bfloat16().to(x.dtype)
+    rounded = ops.rounding(precision)
+    hidden = rounded(functional.relu(functional.linear(rounded(x), rounded(w1), b1)))  # (N, H)
     if dropout > 0:
         hidden = hidden * _mask(x, w1, dropout, seed)
-    return functional.linear(hidden, w2, b2)  # (N, D)
+    return functional.linear(hidden, rounded(w2), b2)  # (N, D)
 
 
 def _mask(x: Tensor, w1: Tensor, dropout: float, seed: int) -> Tensor:
@@ -147,12 +146,29 @@ def _forward(
     if bf16:
         w1, w2 = ops.paired(w1), ops.paired(w2)
     slots = 0 if x.is_cuda else threads.threads_for(rows, 4 * width * hidden)
-    workspace = x.new_empty(slots * feed_forward_workspace(width))
-    inputs = (tensor.contiguous() for tensor in (x, w1, b1, w2, b2))
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    norm = (0, 0, 0.0)  # the layer normalises by itself
-    numbers = (rows, width, hidden, slots, bf16, drop_below(dropout), seed, *norm)
-    ops.launch("feed_forward", x, (*inputs, workspace, out), *numbers)
+    tensors = {
+        "x": x.contiguous(),
+        "w1": w1.contiguous(),
+        "b1": b1.contiguous(),
+        "w2": w2.contiguous(),
+        "b2": b2.contiguous(),
+        "workspace": x.new_empty(slots * feed_forward_workspace(width)),
+        "out": out,
+    }
+    ops.launch(
+        "feed_forward",
+        x,
+        tensors,
+        rows=rows,
+        width=width,
+        hidden=hidden,
+        slots=slots,
+        bf16=bf16,
+        drop_below=drop_below(dropout),
+        seed=seed,
+        eps=0.0,  # the layer normalises by itself
+    )
     return out
 
 
@@ -183,7 +199,7 @@ def _gradients(
     seed: int,
 ) -> Gradients:
     """Gradients in PyTorch operations, to be traced and differentiated again."""
-    rounded = ops.rounded if precision == "bf16" else lambda tensor: tensor
+    rounded = ops.rounding(precision)
     x, w1, w2 = rounded(x), rounded(w1), rounded(w2)
     hidden = functional.relu(functional.linear(x, w1, b1))  # (N, H)
     d_hidden = (rounded(grad) @ w2) * (hidden > 0)  # (N, H)
@@ -212,14 +228,34 @@ def _on_cpu(
 ) -> Gradients:
     rows, width, hidden = len(x), x.shape[1], len(w1)
     bf16 = precision == "bf16"
-    weights = (ops.paired(w) if bf16 else w for w in (w1, w1.T, w2.T))
-    inputs = [tensor.contiguous() for tensor in (x, grad, *weights, b1)]
+    matrices = {"w1": w1, "w1t": w1.T, "w2t": w2.T}
     slots = threads.threads_for(rows, 10 * width * hidden)
     size = feed_forward_backward_workspace(rows, width, hidden, slots)
-    found = _fake_gradients(grad, x, w1, b1, w2)
-    numbers = (rows, width, hidden, slots, bf16, drop_below(dropout), seed)
-    ops.launch("feed_forward_backward", x, (*inputs, x.new_empty(size), *found), *numbers)
-    return found
+    gradients = d_x, d_w1, d_b1, d_w2 = _fake_gradients(grad, x, w1, b1, w2)
+    tensors = {
+        "x": x.contiguous(),
+        "grad": grad.contiguous(),
+        **{name: (ops.paired(w) if bf16 else w).contiguous() for name, w in matrices.items()},
+        "b1": b1.contiguous(),
+        "workspace": x.new_empty(size),
+        "d_x": d_x,
+        "d_w1": d_w1,
+        "d_b1": d_b1,
+        "d_w2": d_w2,
+    }
+    ops.launch(
+        "feed_forward_backward",
+        x,
+        tensors,
+        rows=rows,
+        width=width,
+        hidden=hidden,
+        slots=slots,
+        bf16=bf16,
+        drop_below=drop_below(dropout),
+        seed=seed,
+    )
+    return gradients
 
 
 def _fake_gradients(grad: Tensor, x: Tensor, *rest: Any) -> Gradients:

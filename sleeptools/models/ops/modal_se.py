@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native.modal_se import MAX_MODALITIES, check_modal_se
+from sleeptools.native.check import check_choice
+from sleeptools.native.modal_se import KINDS, MAX_MODALITIES, SHAPES
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -62,8 +63,8 @@ def modal_se(  # noqa: PLR0913, PLR0917 - the block has eight weights
         For wrong shapes, and for weights of another type or device than `x`.
     """
     weights = (w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias)
-    check_modal_se(x, *weights, kind)
-    ops.check_alike("modal_se", x, weights)
+    ops.check(SHAPES, x, *weights)
+    check_choice("modal_se", "kind", kind, KINDS)
     return _operator(x, *weights, kind)
 
 
@@ -111,14 +112,26 @@ def _example(
     return normal(*size), w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias, kind
 
 
-def _forward(x: Tensor, *rest: Any) -> Tensor:
-    *weights, kind = rest
+WEIGHTS = ("w1", "b1", "w2", "b2", "squeeze", "squeeze_bias", "excite", "excite_bias")
+
+
+def _forward(x: Tensor, *arguments: Any) -> Tensor:
+    *weights, kind = arguments
     batch, modalities, maps, time = x.shape
     if not ops.runs_native(x) or not 1 <= modalities <= MAX_MODALITIES:
-        return reference(x, *rest).contiguous()
+        return reference(x, *arguments).contiguous()
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    tensors = (*(tensor.contiguous() for tensor in (x, *weights)), out)
-    ops.launch("modal_se", x, tensors, batch, modalities, maps * time, kind == "authors")
+    tensors = {name: w.contiguous() for name, w in zip(WEIGHTS, weights, strict=True)}
+    tensors["x"], tensors["out"] = x.contiguous(), out
+    ops.launch(
+        "modal_se",
+        x,
+        tensors,
+        batch=batch,
+        modalities=modalities,
+        samples=maps * time,
+        authors=kind == "authors",
+    )
     return out
 
 

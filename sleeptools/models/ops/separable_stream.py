@@ -130,13 +130,23 @@ def _forward(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int) -> 
         return reference(x, weights, widths, kernel).contiguous()
     batch, signals, samples = x.shape
     device = x.device.index if x.is_cuda else native.CPU
-    p = separable_layout(tuple(widths), kernel, samples, device)
-    slots = batch * signals if x.is_cuda else threads.threads_for(batch * signals, p.work)
-    workspace = torch.empty(slots * p.floats, dtype=x.dtype, device=x.device)
+    layout = separable_layout(tuple(widths), kernel, samples, device)
+    slots = batch * signals if x.is_cuda else threads.threads_for(batch * signals, layout.work)
+    workspace = torch.empty(slots * layout.floats, dtype=x.dtype, device=x.device)
     out = torch.empty((batch, signals, widths[-1]), dtype=x.dtype, device=x.device)
-    tensors = (x.contiguous(), weights.contiguous(), workspace, out)
-    sizes = (samples, len(widths), kernel, batch, signals, slots, p.work)
-    ops.launch("separable_stream", x, tensors, p.address, *sizes)
+    ops.launch(
+        "separable_stream",
+        x,
+        {"x": x.contiguous(), "weights": weights.contiguous(), "space": workspace, "out": out},
+        widths=layout.widths,
+        batch=batch,
+        signals=signals,
+        samples=samples,
+        blocks=len(widths),
+        kernel=kernel,
+        slots=slots,
+        work=layout.work,
+    )
     return out
 
 

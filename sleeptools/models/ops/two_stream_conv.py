@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.native import conv_streams, threads
 from sleeptools.native import two_stream_conv as streams
+from sleeptools.native.bfloat16 import uses_bf16
+from sleeptools.native.check import check_shape
 from sleeptools.native.conv_streams import ConvLayer, ConvStream, describe_streams
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -238,20 +239,30 @@ def _forward(
 ) -> Tensor:
     if not ops.runs_native(x):
         return reference(x, weights, shape, activation, slope).contiguous()
-    bf16 = streams.uses_bf16(precision) and not x.is_cuda
+    bf16 = uses_bf16(precision) and not x.is_cuda
     unit = 1 if x.is_cuda else streams.depth_unit(precision)
-    p = streams.stream_layout(tuple(shape), x.shape[2], unit=unit)
+    layout = streams.stream_layout(tuple(shape), x.shape[2], unit=unit)
     if packed is None:
         packed = pack(weights, shape, precision)
-    native.check_shape("two_stream_conv", "packed", packed, (p.packed,))
+    check_shape("two_stream_conv", "packed", packed.shape, (layout.packed,))
     ops.check_alike("two_stream_conv", x, (packed,))
     # on a GPU the rows of all epochs, twice; on a CPU a slot for each thread
-    slots = 1 if x.is_cuda else threads.threads_for(len(x) * len(p.streams), p.work)
-    size = 2 * len(x) * p.rows if x.is_cuda else p.workspace(slots, len(x))
+    slots = 1 if x.is_cuda else threads.threads_for(len(x) * len(layout.streams), layout.work)
+    size = 2 * len(x) * layout.rows if x.is_cuda else layout.workspace(slots, len(x))
     workspace = torch.empty(size, dtype=x.dtype, device=x.device)
-    out = torch.empty((len(x), p.maps, p.steps), dtype=x.dtype, device=x.device)
-    numbers = streams.op_numbers(p, x.shape, activation, slope, bf16=bf16, slots=slots)
-    ops.launch("two_stream_conv", x, (x.contiguous(), packed, workspace, out), *numbers)
+    out = torch.empty((len(x), layout.maps, layout.steps), dtype=x.dtype, device=x.device)
+    ops.launch(
+        "two_stream_conv",
+        x,
+        {"x": x.contiguous(), "packed": packed, "workspace": workspace, "out": out},
+        layers=layout.layers,
+        streams=layout.streams,
+        **streams.op_sizes(layout, x.shape),
+        activation=conv_streams.ACTIVATIONS.index(activation),
+        slope=slope,
+        bf16=bf16,
+        slots=slots,
+    )
     return out
 
 

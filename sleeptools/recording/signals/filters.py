@@ -168,18 +168,17 @@ def _run(
         assert len(sections) <= MAX_SECTIONS
         flat = np.ascontiguousarray(sections[:, [0, 1, 2, 4, 5]])
         memory = MEMORY * edge(sections)
-        native.launch(
+        native.launch_on_cpu(
             "section_filter",
-            rows.ctypes.data,
-            flat.ctypes.data,
-            steady.ctypes.data,
-            *rows.shape,
-            len(flat),
-            memory,
-            backwards,
-            from_rest,
-            native.CPU,
-            0,
+            x=rows,
+            sections=flat,
+            steady=steady,
+            rows=rows.shape[0],
+            samples=rows.shape[1],
+            count=len(flat),
+            memory=memory,
+            backwards=backwards,
+            from_rest=from_rest,
         )
         return
     from scipy.signal import sosfilt

@@ -74,18 +74,17 @@ def _polyphase(samples: Samples, up: int, down: int, size: int, beyond: Beyond) 
     ends = taps.shape[1] + reach  # the last outputs may start where the input ends
     padded = np.pad(rows, ((0, 0), (reach, ends)), PADDING[beyond])
     out = np.empty((len(rows), size), np.float32)
-    native.launch(
+    native.launch_on_cpu(
         "polyphase",
-        padded.ctypes.data,
-        taps.ctypes.data,
-        out.ctypes.data,
-        *padded.shape,
-        size,
-        up,
-        down,
-        taps.shape[1],
-        native.CPU,
-        0,
+        x=padded,
+        taps=taps,
+        out=out,
+        rows=padded.shape[0],
+        padded=padded.shape[1],
+        size=size,
+        up=up,
+        down=down,
+        width=taps.shape[1],
     )
     return out.reshape(*samples.shape[:-1], size)
 

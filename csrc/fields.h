@@ -1,0 +1,90 @@
+// The fields of each op under the names by which Python passes them; a field of a struct inside the
+// op goes by its own name. tests/native/test_fields.py compares with the structs of ops.h.
+#pragma once
+
+#include <tuple>
+#include <utility>
+
+#include "ops.h"
+
+namespace sleeptools {
+
+// A pointer that may be left out, and is null then.
+template <class T>
+struct Optional {
+  T*& pointer;
+};
+
+template <class T>
+Optional<T> optional(T*& pointer) {
+  return {pointer};
+}
+
+// References to variables, and Optionals by value.
+template <class... T>
+std::tuple<T...> field_tuple(T&&... fields) {
+  return {std::forward<T>(fields)...};
+}
+
+// An op with its table of fields; derived from the op, so that the table may name them as they are.
+template <class Op>
+struct Fields;
+
+#define SLEEPTOOLS_FIELDS(Op, ...)                         \
+  template <>                                              \
+  struct Fields<Op> : Op {                                 \
+    static constexpr const char* kNames = #__VA_ARGS__;    \
+    auto references() { return field_tuple(__VA_ARGS__); } \
+  };
+
+SLEEPTOOLS_FIELDS(ModalSe, x, w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias, out,
+                  batch, modalities, samples, authors)
+
+SLEEPTOOLS_FIELDS(Attention, x, w_in, w_out, b_in, b_out, workspace, out, batch, tokens, width,
+                  heads, slots, bf16, norm.gamma, norm.beta, norm.eps)
+
+SLEEPTOOLS_FIELDS(Classifier, x, optional(gate), w1, b1, w2, b2, hidden_layer, out, batch, inputs,
+                  hidden, stages, rectify)
+
+SLEEPTOOLS_FIELDS(Hypnodensity, x, logits, out, batch, values, stages)
+
+SLEEPTOOLS_FIELDS(FeedForward, x, w1, w2, b1, b2, workspace, out, rows, width, hidden, slots, bf16,
+                  drop_below, seed, optional(norm.gamma), optional(norm.beta), norm.eps)
+
+SLEEPTOOLS_FIELDS(FeedForwardBackward, x, grad, w1, w1t, w2t, b1, workspace, d_x, d_w1, d_b1, d_w2,
+                  rows, width, hidden, slots, bf16, drop_below, seed)
+
+SLEEPTOOLS_FIELDS(TwoStreamConv, x, packed, layers, streams, workspace, out, batch, channels,
+                  samples, maps, steps, stream_count, input_size, rows_size, margin, activation,
+                  slope, bf16, slots, work)
+
+SLEEPTOOLS_FIELDS(ConvBlock, x, weight, gamma, beta, layer, convolved, mean, variance, out,
+                  workspace, batch, samples, slots, activation, slope, eps, drop_below, seed, bf16,
+                  work)
+
+// `block.out` is not used.
+SLEEPTOOLS_FIELDS(ConvBlockBackward, block.x, block.weight, block.gamma, block.beta, block.layer,
+                  block.convolved, block.mean, block.variance, block.workspace, block.batch,
+                  block.samples, block.slots, block.activation, block.slope, block.eps,
+                  block.drop_below, block.seed, block.bf16, block.work, grad, optional(d_x),
+                  d_weight, d_gamma, d_beta)
+
+SLEEPTOOLS_FIELDS(Dropout, x, out, batch, steps, maps, drop_below, seed)
+
+SLEEPTOOLS_FIELDS(SeparableStream, x, weights, widths, space, out, batch, signals, samples, blocks,
+                  kernel, slots, work)
+
+SLEEPTOOLS_FIELDS(SectionFilter, x, sections, steady, rows, samples, count, memory, backwards,
+                  from_rest)
+
+SLEEPTOOLS_FIELDS(Polyphase, x, taps, out, rows, padded, size, up, down, width)
+
+// Where an op runs.
+struct Launch {
+  int device;    // -1 for the CPU, or a CUDA device
+  void* stream;  // of that device, a cudaStream_t
+};
+
+SLEEPTOOLS_FIELDS(Launch, device, stream)
+
+}  // namespace sleeptools
