@@ -117,7 +117,7 @@ def cost(epochs: Path, name: str, settings: dict[str, Any]) -> Cost:
     with tempfile.TemporaryDirectory() as nowhere:  # nothing is written into it
         plan = make_plan(epochs, Path(nowhere), options(name, settings, passes=1000))
         tasks = list(plan.tasks())
-        training = Training(tasks[0], batches.Source(plan.data, torch.device("cpu")), Stop())
+        training = Training(tasks[0], batches.EpochSource(plan.data, torch.device("cpu")), Stop())
 
         def first() -> None:
             training.state.step = 0  # the last one of a pass may be short
@@ -173,7 +173,7 @@ def macs(name: str, settings: dict[str, Any]) -> int:
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model = build_model(name, settings).train()
         config: Any = model.config
-        sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
+        sequence, context = config.input_span
         several = [sequence] if sequence > 1 else [1 + 2 * context] if context else []
         samples = round(config.sample_rate * config.epoch_seconds)
         model(torch.empty(2, *several, config.channels, samples))

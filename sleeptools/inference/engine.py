@@ -18,7 +18,7 @@ from sleeptools.errors import UsageError
 from sleeptools.inference.weights import Weights
 from sleeptools.native.threads import set_threads_here, usable_cpus, wanted_threads
 from sleeptools.preprocessing import sequences
-from sleeptools.preprocessing.sequences import NONE, Windows
+from sleeptools.preprocessing.sequences import NONE, InputSpan, Windows
 from sleeptools.runs import model_folder
 
 Precision = Literal["fp32", "bf16"]
@@ -38,15 +38,16 @@ class Engine:
     network
         From epochs (B, channels, samples) to their hypnodensity (B, stages), NaN where an epoch or
         what is computed from it is not finite; epochs of a model that looks at several are
-        (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Its
-        attributes `sequence` and `context` say so, as in `sequences.arrange`. Any number of threads
-        may call it.
+        (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Any
+        number of threads may call it.
     precision
         Of the products, in use.
     threads
         CPU threads.
     how
         "native" or "torch".
+    span
+        Epochs that the network takes at once; one with kernels takes single epochs.
 
     Attributes
     ----------
@@ -64,12 +65,14 @@ class Engine:
         precision: Precision,
         threads: int,
         how: str,
+        span: InputSpan,
     ) -> None:
         self.facts = dict(facts)
         self.network = network
         self.precision: Precision = precision
         self.threads = threads
         self.how = how
+        self.span = span
         self.stages: tuple[str, ...] = tuple(facts["stages"])
         samples = round(facts["sample_rate"] * facts["epoch_seconds"])
         self.size = len(facts["montage"]), samples
@@ -110,14 +113,17 @@ class Engine:
             from sleeptools.inference import torch_network
 
             network = torch_network.Network(folder)
-            return cls(facts, network, precision="fp32", threads=count, how="torch")
+            span = network.input_span
+            return cls(facts, network, precision="fp32", threads=count, how="torch", span=span)
         module = registry.load("networks", name)
         half = precision == "bf16" and native.has_bf16() and module.HALF
         used: Precision = "bf16" if half else "fp32"
         weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
         native_network = module.Network(facts["config"], weights, used)
         weights.finish()
-        return cls(facts, native_network, precision=used, threads=count, how="native")
+        return cls(
+            facts, native_network, precision=used, threads=count, how="native", span=InputSpan()
+        )
 
     def hypnodensity(self, x: ArrayLike, onsets: ArrayLike | None = None) -> Floats:
         """Score the epochs of a recording.
@@ -158,7 +164,7 @@ class Engine:
             set_threads_here(before)
 
     def _score(self, epochs: NDArray[Any], onsets: ArrayLike | None) -> Floats:
-        if self._several:
+        if self.span.several:
             return self._score_windows(epochs, self._windows(len(epochs), onsets))
         if 0 < len(epochs) <= CHUNK:
             return self.network(np.ascontiguousarray(epochs, np.float32))
@@ -167,11 +173,6 @@ class Engine:
             part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
             out[start : start + CHUNK] = self.network(part)
         return out
-
-    @property
-    def _several(self) -> bool:
-        """Whether the model looks at several epochs."""
-        return getattr(self.network, "sequence", 1) > 1 or getattr(self.network, "context", 0) > 0
 
     def _score_windows(self, epochs: NDArray[Any], windows: Windows) -> Floats:
         out = np.empty((len(epochs), len(self.stages)), np.float32)
@@ -188,7 +189,4 @@ class Engine:
         places = np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
         native.check_shape("hypnodensity", "onsets", places, (count,))
         parts = sequences.segments(np.arange(count), np.zeros(count, np.int64), places, seconds)
-        sequence = getattr(self.network, "sequence", 1)
-        return sequences.arrange(
-            parts, sequence=sequence, context=getattr(self.network, "context", 0)
-        )
+        return sequences.arrange(parts, sequence=self.span.sequence, context=self.span.context)

@@ -30,11 +30,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models import ops
+from sleeptools.models.layers.config import Settings
 from sleeptools.models.layers.encoder import encode
 from sleeptools.models.layers.explain import Explained
 from sleeptools.models.layers.native_training import trains_native
@@ -88,7 +89,7 @@ ABOUT = {
 }
 
 
-class Config(BaseModel):
+class Config(Settings):
     """What makes one MMASleepNet differ from another.
 
     Parameters
@@ -107,8 +108,6 @@ class Config(BaseModel):
         "full", "mbfe+te" (no squeeze-and-excitation, no gate) or "mbfe" (no encoder either), the
         paper's ablations.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     eeg: int = Field(default=2, ge=1, le=64)
     stages: int = Field(default=5, ge=2, le=16)

@@ -7,6 +7,7 @@ window crosses the end of a recording or a deleted epoch. Each epoch is scored i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,26 @@ class Windows:
     def pick(self, which: Numbers | slice) -> Windows:
         """Take some of the windows."""
         return Windows(self.inputs[which], self.targets[which])
+
+
+class InputSpan(NamedTuple):
+    """Epochs that a model takes at once.
+
+    Parameters
+    ----------
+    sequence
+        Consecutive epochs that it takes and scores together, 1 for single epochs.
+    context
+        Epochs on either side that it takes to score one.
+    """
+
+    sequence: int = 1
+    context: int = 0
+
+    @property
+    def several(self) -> bool:
+        """Whether the model takes more than one epoch."""
+        return self.sequence > 1 or self.context > 0
 
 
 def segments(

@@ -25,7 +25,15 @@ from sleeptools.store.files import (
     write_text,
     write_toml,
 )
-from sleeptools.store.folders import Manifest, environment, intact, lock, read_manifest, verify
+from sleeptools.store.folders import (
+    Manifest,
+    clear_stale_lock,
+    environment,
+    intact,
+    lock,
+    read_manifest,
+    verify,
+)
 from sleeptools.store.parts import Part
 from sleeptools.store.tensors import Array, Tensors, read_tensors, write_arrays, write_tensors
 
@@ -37,6 +45,7 @@ __all__ = [
     "atomic_path",
     "atomic_write",
     "check_format",
+    "clear_stale_lock",
     "environment",
     "fingerprint",
     "intact",

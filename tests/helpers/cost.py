@@ -21,4 +21,4 @@ def macs(name, config=None):
             model(x)
     whole, rest = divmod(counter.get_total_flops(), 2 * len(x))
     assert not rest
-    return whole / getattr(model.config, "sequence", 1)
+    return whole / model.config.input_span.sequence
