@@ -14,15 +14,12 @@ default budget of 900 s three hours of one core. What is done is kept, fold by f
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch
 
@@ -38,8 +35,9 @@ from sleeptools.commands.train import TrainOptions, train
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model
 from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.sequences import Windows
 from sleeptools.runs.folds import LEAK_FREE
-from sleeptools.training import batches, loop
+from sleeptools.training import batches
 from sleeptools.training.loop import Training
 from sleeptools.training.plan import make_plan
 from sleeptools.training.stop import Stop
@@ -143,20 +141,17 @@ def passes(cost: Cost, budget: float) -> float:
     return whole or max(LEAST, (left - cost.judged) / cost.steps)
 
 
-@contextlib.contextmanager
-def part_of_a_pass(share: float, seed: int) -> Iterator[None]:
-    """Let trainings learn from a part of their windows of epochs, drawn by a seed."""
-    begin = Training.__init__
+def part_of_a_pass(share: float, seed: int) -> type[Training]:
+    """Give a training that learns from a part of its windows of epochs, drawn by a seed."""
 
-    def begin_shorter(self: Training, *args: Any) -> None:
-        begin(self, *args)
-        count = max(1, round(share * len(self.windows)))
-        drawn = np.random.default_rng(seed).permutation(len(self.windows))[:count]
-        self.windows = self.windows.pick(np.sort(drawn))
-        self.steps = loop.steps(count, self.recipe.batch)
+    class ShorterTraining(Training):
+        def choose_windows(self) -> Windows:
+            windows = super().choose_windows()
+            count = max(1, round(share * len(windows)))
+            drawn = np.random.default_rng(seed).permutation(len(windows))[:count]
+            return windows.pick(np.sort(drawn))
 
-    with mock.patch.object(Training, "__init__", begin_shorter):
-        yield
+    return ShorterTraining
 
 
 def _seconds(work: Any, warm: int = WARM) -> float:
@@ -192,9 +187,8 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
     for fold in range(FOLDS):
         if str(fold) not in row["cpu"]:
             begun = time.process_time()
-            shorter = part_of_a_pass(share, fold) if share < 1 else contextlib.nullcontext()
-            with shorter:
-                train(epochs, folder / "run", options(name, settings, fold=fold, passes=whole))
+            wanted = options(name, settings, fold=fold, passes=whole)
+            train(epochs, folder / "run", wanted, trainer=part_of_a_pass(share, fold))
             row["cpu"][str(fold)] = time.process_time() - begun
             store.write_json(folder / "row.json", row)
             print(f"{name}: fold {fold}, {row['passes']:.3g} passes, {row['cpu'][str(fold)]:.0f} s")

@@ -1,9 +1,12 @@
 """Training: who is read when, stopping and continuing to the same bits, and wrong input."""
 
 import contextlib
+import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -270,6 +273,37 @@ def test_kill_and_continue(whole, tiny, tmp_path):
     kill_again_and_again(tiny, tmp_path / "run", times=2, seed=1)
     same(whole[0], tmp_path / "run")
     assert not list((tmp_path / "run").rglob(".*"))
+
+
+def dead_process():
+    """Number of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("fold", ["", "leak-free/seed-0/fold-00", "final"])
+def test_locks_of_killed_processes_are_cleared_where_nothing_is_left_to_train(
+    whole, tiny, tmp_path, fold
+):
+    """Killed between the last file and the removal of the lock."""
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    before = {p.relative_to(run) for p in run.rglob("*")}
+    pid = dead_process()
+    held = {"host": socket.gethostname(), "pid": pid, "since": "2026-01-01 00:00:00"}
+    for name in (".lock", f".lock.{pid}.part", f".lock.stale.{pid}.part"):
+        (run / fold / name).write_text(json.dumps(held))
+    asked = options(protocols=("leak-free", "best-on-test"), final=True)
+    train(tiny, run, asked, on_progress=pytest.fail)
+    assert {p.relative_to(run) for p in run.rglob("*")} == before
+
+
+def test_the_lock_of_a_living_process_stays(whole, tiny, tmp_path):
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    with store.lock(run / "leak-free/seed-0/fold-00"):
+        train(tiny, run, options())
+        assert (run / "leak-free/seed-0/fold-00/.lock").exists()
+    assert not list(run.rglob(".lock*"))
 
 
 @pytest.mark.parametrize("call", [1, 2])
