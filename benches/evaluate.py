@@ -24,7 +24,7 @@ import polars as pl
 from instruments import provenance
 from sleeptools import store
 from sleeptools.recording.stages import HUMAN_STAGES
-from sleeptools.runs.folds import LEAK_FREE, folds_table, folds_under, make_folds
+from sleeptools.runs.folds import LEAK_FREE, folds_table, make_folds, protocol_folds
 
 RESULTS = Path(__file__).parent / "results"
 SUBJECTS, NIGHTS, EPOCHS, FOLDS = 78, 153, 195_479, 10
@@ -57,7 +57,7 @@ def write(folder: Path, seeds: range) -> None:
     sizes = np.full(NIGHTS, EPOCHS // NIGHTS)
     sizes[: EPOCHS % NIGHTS] += 1
     subjects = [f"SC4{i:02d}" for i in range(SUBJECTS)]
-    under = folds_under(LEAK_FREE, make_folds(subjects, FOLDS, 0), 0)
+    under = protocol_folds(LEAK_FREE, make_folds(subjects, FOLDS, 0), 0)
     config = {
         "format": "sleeptools-run",
         "version": 1,

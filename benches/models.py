@@ -14,15 +14,12 @@ default budget of 900 s three hours of one core. Finished folds are kept and not
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch
 
@@ -38,8 +35,9 @@ from sleeptools.commands.train import TrainOptions, train
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model
 from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.sequences import Windows
 from sleeptools.runs.folds import LEAK_FREE
-from sleeptools.training import batches, loop
+from sleeptools.training import batches
 from sleeptools.training.loop import Training
 from sleeptools.training.plan import make_plan
 from sleeptools.training.stop import Stop
@@ -117,7 +115,7 @@ def cost(epochs: Path, name: str, settings: dict[str, Any]) -> Cost:
     with tempfile.TemporaryDirectory() as nowhere:  # nothing is written into it
         plan = make_plan(epochs, Path(nowhere), options(name, settings, passes=1000))
         tasks = list(plan.tasks())
-        training = Training(tasks[0], batches.Source(plan.data, torch.device("cpu")), Stop())
+        training = Training(tasks[0], batches.EpochSource(plan.data, torch.device("cpu")), Stop())
 
         def first() -> None:
             training.state.step = 0  # the last one of a pass may be short
@@ -145,20 +143,17 @@ def passes(cost: Cost, budget: float) -> float:
     return complete or max(LEAST, (budget_left - cost.judged) / cost.steps)
 
 
-@contextlib.contextmanager
-def part_of_a_pass(share: float, seed: int) -> Iterator[None]:
-    """Let trainings learn from a random part of their windows of epochs."""
-    begin = Training.__init__
+def part_of_a_pass(share: float, seed: int) -> type[Training]:
+    """Give a training that learns from a part of its windows of epochs, drawn by a seed."""
 
-    def begin_shorter(self: Training, *args: Any) -> None:
-        begin(self, *args)
-        count = max(1, round(share * len(self.windows)))
-        drawn = np.random.default_rng(seed).permutation(len(self.windows))[:count]
-        self.windows = self.windows.pick(np.sort(drawn))
-        self.steps = loop.steps(count, self.recipe.batch)
+    class ShorterTraining(Training):
+        def choose_windows(self) -> Windows:
+            windows = super().choose_windows()
+            count = max(1, round(share * len(windows)))
+            drawn = np.random.default_rng(seed).permutation(len(windows))[:count]
+            return windows.pick(np.sort(drawn))
 
-    with mock.patch.object(Training, "__init__", begin_shorter):
-        yield
+    return ShorterTraining
 
 
 def _seconds(work: Any, warm: int = WARM) -> float:
@@ -175,7 +170,7 @@ def macs(name: str, settings: dict[str, Any]) -> int:
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model = build_model(name, settings).train()
         config: Any = model.config
-        sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
+        sequence, context = config.input_span
         several = [sequence] if sequence > 1 else [1 + 2 * context] if context else []
         samples = round(config.sample_rate * config.epoch_seconds)
         model(torch.empty(2, *several, config.channels, samples))
@@ -199,9 +194,8 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
     for fold in range(FOLDS):
         if str(fold) not in row["cpu"]:
             begun = time.process_time()
-            shorter = part_of_a_pass(share, fold) if share < 1 else contextlib.nullcontext()
-            with shorter:
-                train(epochs, folder / "run", options(name, settings, fold=fold, passes=complete))
+            wanted = options(name, settings, fold=fold, passes=complete)
+            train(epochs, folder / "run", wanted, trainer=part_of_a_pass(share, fold))
             row["cpu"][str(fold)] = time.process_time() - begun
             store.write_json(folder / "row.json", row)
             print(f"{name}: fold {fold}, {row['passes']:.3g} passes, {row['cpu'][str(fold)]:.0f} s")

@@ -8,16 +8,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ._console import console, talk
 
 if TYPE_CHECKING:
-    from sleeptools.commands.train import Progress
+    from sleeptools.commands.train import TrainingProgress
 
 LINE_EVERY = 10.0  # s between plain lines within a pass
 
@@ -143,101 +142,65 @@ def train(
     What is done is skipped, so run the same command again to continue. SIGINT, SIGTERM and
     SIGUSR1 write a checkpoint and exit with 75.
     """
-    from sleeptools import registry
     from sleeptools.runs.folds import SUBJECTS
-    from sleeptools.runs.run import options_from
-    from sleeptools.store.settings import read_settings, settings_table
+    from sleeptools.training.options import merge_options
 
-    given = {
-        "model": model,
-        "split": split,
-        "folds": folds,
-        "folds_from": folds_from,
-        "fold": fold,
-        "protocols": _parts(protocol),
-        "seeds": _seeds(seed),
-        "final": final or None,
-        "watch_test": watch_test or None,
-        "passes": passes,
-        "device": device,
-        "threads": threads,
-        "explain": explain,
-    }
-    overrides = settings or ()
-    values = read_settings(config, overrides)
-    if recipe is not None:
-        # a run's config.toml holds a whole recipe, which would hide the one asked for
-        source = read_settings(None, overrides) if "format" in values else values
-        values["recipe"] = settings_table(source, "recipe") | {"variant": recipe}
-    if precision is not None:
-        values["recipe"] = settings_table(values, "recipe") | {"precision": precision}
-    asked = options_from(values)
-    wanted = _together(asked, {k: v for k, v in given.items() if v is not None})
-    name = wanted.setdefault("model", "mmasleepnet")
-    if name not in registry.names("models"):
-        registry.load("models", name)  # raises, before torch is loaded
+    options = merge_options(
+        config,
+        settings or (),
+        recipe=recipe,
+        precision=precision,
+        model=model,
+        split=split,
+        folds=folds,
+        folds_from=folds_from,
+        fold=fold,
+        protocols=_names(protocol),
+        seeds=_seeds(seed),
+        final=final or None,
+        watch_test=watch_test or None,
+        passes=passes,
+        device=device,
+        threads=threads,
+        explain=explain,
+    )
     # GNU OpenMP's threads wait a moment, not for long: on a shared node a step is otherwise up to
     # twice as slow (measured: 76 against 122 epochs/s with one core taken), alone as fast
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     from sleeptools.commands import train
 
-    options = train.TrainOptions(**wanted)
-    if options.folds is None and options.folds_from == train.BY_SEED and not options.final:
-        options = replace(options, folds=_folds(epochs, options.split))
-    out = run or Path("runs") / (name if ablation is None else f"{name}-ablation")
-    all_runs = {out: options}
-    if (variants := _parts(ablation)) is not None:
-        all_runs = train.variants(out, options, variants)
-    for folder, each in all_runs.items():
-        if variants is not None:
+    out = run or Path("runs") / (options.model if ablation is None else f"{options.model}-ablation")
+    variants = {out: options}
+    if (names := _names(ablation)) is not None:
+        variants = train.variants(out, options, names)
+    for folder, variant in variants.items():
+        if names is not None:
             talk(f"{folder}:")
-        with _progress() as progress:
-            train.train(epochs, folder, each, progress, talk)
-    tested = options.folds is not None or options.folds_from != train.BY_SEED
-    if tested and options.split != SUBJECTS:
+        with _progress() as on_progress:
+            train.train(epochs, folder, variant, on_progress=on_progress, log=talk)
+    if options.cross_validates and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
-    where = out if variants is None else f"{out}/*"
-    talk(f"{out}: done{f'; next: sleeptools evaluate {where}' if tested else ''}")
+    trained = out if names is None else f"{out}/*"
+    evaluate = f"; next: sleeptools evaluate {trained}" if options.cross_validates else ""
+    talk(f"{out}: done{evaluate}")
 
 
-def _together(asked: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Put options over what a file asks for; one that rules out a thing in the file drops it."""
-    from sleeptools.runs.folds import SUBJECTS
-
-    before = asked.get("split", SUBJECTS)
-    if "folds_from" in given or given.get("split", before) != before:
-        asked.pop("folds", None)
-    if "fold" in given:
-        asked.pop("final", None)
-    return asked | given
-
-
-def _parts(text: str | None) -> tuple[str, ...] | None:
-    """Split at commas, each part once."""
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """Split at commas, each name once."""
     return None if text is None else tuple(dict.fromkeys(t.strip() for t in text.split(",")))
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
     from sleeptools.errors import UsageError
 
-    parts = _parts(text)
-    if parts is not None and not all(part.isdecimal() for part in parts):
+    names = _names(text)
+    if names is not None and not all(name.isdecimal() for name in names):
         raise UsageError(f"--seed is {text!r}; expected a whole number, or several with commas")
-    return None if parts is None else tuple(map(int, parts))
-
-
-def _folds(epochs: Path, split: str) -> int:
-    """Give 20 folds, or one per subject where there are fewer; of epochs as many as the paper."""
-    from sleeptools.preprocessing.epochs import open_epochs
-    from sleeptools.runs.folds import STRATIFIED
-
-    if split == STRATIFIED:
-        return 5
-    return min(20, max(2, len(open_epochs(epochs).subjects)))
+    return None if names is None else tuple(map(int, names))
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
+def _progress() -> Iterator[Callable[[TrainingProgress], None]]:
     """Show a bar with the time left in a terminal, a line now and then elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines().show
@@ -249,7 +212,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     with Bars(*columns, console=console(err=True)) as bar:
         task = bar.add_task("training", text="")
 
-        def show(p: Progress) -> None:
+        def show(p: TrainingProgress) -> None:
             bar.update(task, completed=p.step, total=p.steps, description=_where(p), text=_state(p))
 
         yield show
@@ -262,7 +225,7 @@ class _Lines:
         self.seen: tuple[str, int, int] | None = None
         self.last = 0.0
 
-    def show(self, p: Progress) -> None:
+    def show(self, p: TrainingProgress) -> None:
         now = time.monotonic()
         here = (p.protocol, p.seed, p.fold)
         if here != self.seen or now - self.last > LINE_EVERY or p.pass_done:
@@ -270,12 +233,12 @@ class _Lines:
             self.seen, self.last = here, now
 
 
-def _where(p: Progress) -> str:
+def _where(p: TrainingProgress) -> str:
     fold = "" if p.protocol == "final" else f" fold {p.fold} of 0-{p.folds - 1}"
     return f"{p.protocol} seed {p.seed}{fold} pass {p.pass_number}/{p.passes}"
 
 
-def _state(p: Progress) -> str:
+def _state(p: TrainingProgress) -> str:
     from sleeptools.runs.folds import BEST_ON_TEST
 
     judge = "test" if p.protocol == BEST_ON_TEST else "val"

@@ -7,28 +7,23 @@ kernels without torch.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError, OutputError
 from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing.epochs import EpochFile, EpochSet, check_epochs, open_epochs
 from sleeptools.recording import montage
-from sleeptools.runs import model_folder, nights
-from sleeptools.runs.folds import EXTERNAL
-from sleeptools.runs.run import RUN_KIND, RUN_VERSION, Trained
+from sleeptools.runs import model_folder, writing
+from sleeptools.runs.folds import EXTERNAL, Fold
+from sleeptools.runs.run import RUN_KIND, RUN_VERSION, TrainingId
 from sleeptools.store import settings
 
-if TYPE_CHECKING:
-    import polars as pl
-
-LEFT_OUT: Final = {"format", "version", "command", "environment", "files", "recordings", "inputs"}
 SHOWN: Final = 4
 Say = Callable[[str], None]
 
@@ -77,20 +72,20 @@ def score(
     _fit(facts, data, model, match_channels_by_order=match_channels_by_order)
     known = _strangers(facts, data, allow_shared_subject_ids=allow_shared_subject_ids)
     check_epochs(epochs)
-    place = Trained(EXTERNAL, int(facts.get("seed") or 0), 0)
+    place = TrainingId(EXTERNAL, int(facts.get("seed") or 0), 0)
     config = _config(facts, data, model, place.seed)
     with store.lock(out):
         _refuse_other(out, config)
-        store.write_toml(out / "config.toml", config)
-        _write_folds(out, data)
-        store.write_table(out / nights.NIGHTS_FILE, nights.nights_table(data))
+        writing.write_config(out, config)
+        writing.write_folds(out, data, {EXTERNAL: [Fold(0, (), (), data.subjects)]})
+        writing.write_nights(out, data)
         engine = Engine.load(model, threads=threads)
         _score(engine, data, place.folder(out), say)
         manifest.facts = _facts(facts, data, model, known) | {
             "engine": engine.how,
             "threads": engine.threads,
         }
-        manifest.write(out, _files(out, place))
+        writing.write_manifest(out, manifest)
     return out
 
 
@@ -165,7 +160,6 @@ def _strangers(facts: Mapping[str, Any], data: EpochSet, *, allow_shared_subject
 
 def _config(facts: Mapping[str, Any], data: EpochSet, model: Path, seed: int) -> dict[str, Any]:
     """Content of config.toml: what tells one external test from another."""
-    files = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
     chosen = {k: v for k, v in facts["config"].items() if v is not None}
     return {
         "format": RUN_KIND,
@@ -177,11 +171,7 @@ def _config(facts: Mapping[str, Any], data: EpochSet, model: Path, seed: int) ->
         "final": False,
         "model": {"name": facts["model"], **chosen},
         "external": {"weights": store.sha256(model / "model.safetensors")},
-        "epochs": {
-            "sha256": hashlib.sha256(files).hexdigest(),
-            "recordings": len(data.files),
-            "count": len(data),
-        },
+        "epochs": writing.epochs_fingerprint(data),
     }
 
 
@@ -195,47 +185,26 @@ def _refuse_other(out: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _write_folds(out: Path, data: EpochSet) -> None:
-    import polars as pl
-
-    rows = [(EXTERNAL, 0, subject, "test") for subject in data.subjects]
-    table = pl.DataFrame(rows, ["protocol", "fold", "subject", "role"], orient="row")
-    store.write_table(out / "folds.parquet", table)
-
-
-def _score(engine: Engine, data: EpochSet, folder: Path, say: Say) -> None:
-    """Write the predictions, last: they mark the test as done."""
-    import polars as pl
-
-    tables = []
+def _score(engine: Engine, data: EpochSet, folder: Path, log: Callable[[str], None]) -> None:
+    """Score all epochs and write the predictions, last: they mark the test as done."""
+    densities = []
     for number, file in enumerate(data.files, 1):
-        tables.append(_predictions(engine, file, data))
-        say(f"[{number}/{len(data.files)}] {file.recording}: {len(file)} epochs")
-    store.write_text(folder / "audit.csv", f"protocol,pass,purpose\n{EXTERNAL},0,score\n")
-    store.write_table(folder / "predictions.parquet", pl.concat(tables))
+        densities.append(_hypnodensity(engine, file, data))
+        log(f"[{number}/{len(data.files)}] {file.recording}: {len(file)} epochs")
+    numbers = np.arange(len(data))
+    table = writing.predictions_table(data, numbers, np.concatenate(densities), "test")
+    writing.write_audit(folder, EXTERNAL, [(0, "score")])
+    writing.write_predictions(folder, [table])
 
 
-def _predictions(engine: Engine, file: EpochFile, data: EpochSet) -> pl.DataFrame:
-    import polars as pl
-
+def _hypnodensity(engine: Engine, file: EpochFile, data: EpochSet) -> npt.NDArray[np.float32]:
     p = engine.hypnodensity(file.signals, file.onset)
     if len(bad := np.flatnonzero(~np.isfinite(p).all(1))):
         raise DataError(
             f"{file.recording}: {len(bad)} epochs, the first {bad[0]}, have no finite score",
             hint=f"'sleeptools verify {data.folder}' tells whether the file is damaged",
         )
-    count = len(file)
-    columns = {
-        "recording": [file.recording] * count,
-        "subject": [file.subject] * count,
-        "night": np.full(count, file.night, np.int16),
-        "epoch": np.arange(count, dtype=np.int32),
-        "onset": file.onset,
-        "role": ["test"] * count,
-        "stage": file.stages,
-        "predicted": p.argmax(1).astype(np.int8),
-    }
-    return pl.DataFrame(columns | {f"p_{name}": p[:, i] for i, name in enumerate(data.names)})
+    return p
 
 
 def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, known: str) -> dict[str, Any]:
@@ -243,12 +212,8 @@ def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, known: str) ->
     return {
         "model": facts["model"],
         "model_config": facts["config"],
-        "montage": list(data.montage),
-        "sample_rate": data.sample_rate,
-        "epoch_seconds": data.epoch_seconds,
-        "stages": list(data.names),
-        "simulated": data.simulated,
-        "data": {k: v for k, v in data.manifest.items() if k not in LEFT_OUT},
+        **writing.signal_facts(data),
+        **writing.data_facts(data),
         "protocols": [EXTERNAL],
         "folds": 1,
         "external": {
@@ -296,9 +261,3 @@ def _notes(facts: Mapping[str, Any], data: EpochSet) -> Iterator[str]:
 def _named(preset: Mapping[str, Any]) -> str:
     name, rules = preset.get("name") or "unknown data", preset.get("rules")
     return f"{name} ({rules})" if rules else str(name)
-
-
-def _files(out: Path, place: Trained) -> list[Path]:
-    names = ("config.toml", "folds.parquet", nights.NIGHTS_FILE)
-    folder = place.folder(out)
-    return [*(out / n for n in names), folder / "audit.csv", folder / "predictions.parquet"]

@@ -21,44 +21,47 @@ import torch
 from sleeptools import native, store
 from sleeptools.errors import UnavailableError
 from sleeptools.preprocessing.epochs import check_epochs
+from sleeptools.runs import writing
 from sleeptools.runs.folds import LEAK_FREE
 from sleeptools.runs.run import RUN_KIND
 from sleeptools.training.ablation import variants
-from sleeptools.training.batches import Source
-from sleeptools.training.checkpoint import State
+from sleeptools.training.batches import EpochSource
 from sleeptools.training.device import choose_device, set_cpu_threads
 from sleeptools.training.loop import Training
-from sleeptools.training.options import BY_SEED, TrainOptions
+from sleeptools.training.options import TrainOptions
 from sleeptools.training.plan import Plan, make_plan
+from sleeptools.training.run_config import clear_stale_locks
 from sleeptools.training.stop import catching
 from sleeptools.training.task import Task
 
-__all__ = ["BY_SEED", "Progress", "TrainOptions", "train", "variants"]
+__all__ = ["TrainOptions", "TrainingProgress", "train", "variants"]
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a command stands.
+class TrainingProgress:
+    """Progress of a training command, after a step or a pass.
 
     Parameters
     ----------
-    protocol, seed, fold, folds
-        The training at work; `folds` is their number; protocol "final" for the model on everybody.
+    protocol, seed, fold
+        The present training; protocol "final" for the model trained on all subjects.
+    folds
+        Number of folds of the run.
     pass_number, passes
-        From 1; the pass at work, or the one just finished.
+        The present or just finished pass, from 1, and the number of passes.
     pass_done
         Whether that pass has just been finished and judged.
     step, steps
-        Updates done in this training, and in all of it.
+        Updates done in this training, and their number in all its passes.
     loss
-        Mean over the pass at work so far, or of the last one; NaN before the first step.
+        Mean over the present pass so far, or over the last one; NaN before the first step.
     val_kappa
-        Of the last finished pass, on the validation subjects, or under best-on-test on the test
-        fold; None if nothing is judged.
+        Kappa after the last finished pass, on the validation subjects, or under best-on-test on the
+        test fold; None if nothing is judged.
     seconds_left
-        Estimated for everything that this command still has to do.
+        Estimated time for all that this command still has to do.
     epochs_per_second
-        Trained on, evaluation and checkpoints included.
+        Speed of training, evaluation and checkpoints included.
     """
 
     protocol: str
@@ -76,16 +79,18 @@ class Progress:
     epochs_per_second: float
 
 
-Report = Callable[[Progress], None]
-Say = Callable[[str], None]
+OnProgress = Callable[[TrainingProgress], None]
+Log = Callable[[str], None]
 
 
 def train(
     epochs: Path,
     run: Path,
     options: TrainOptions,
-    progress: Report = lambda _: None,
-    say: Say = lambda _: None,
+    *,
+    on_progress: OnProgress = lambda _: None,
+    log: Log = lambda _: None,
+    trainer: type[Training] = Training,
 ) -> None:
     """Train what the options ask for and is not done yet.
 
@@ -97,15 +102,17 @@ def train(
         Run folder; made, or continued.
     options
         What to train.
-    progress
+    on_progress
         Called after every step, and after every pass.
-    say
-        Called with a line of text for what is worth knowing and happens once.
+    log
+        Called with a line of text for events worth knowing, such as a lack of validation subjects.
+    trainer
+        Class that does one training; a child of `Training` may choose other epochs for a pass.
 
     Raises
     ------
     UsageError
-        For an unknown model, setting, protocol or device, or a fold that is not there.
+        For an unknown model, setting, protocol or device, or a fold that does not exist.
     DataError
         If the epochs are damaged, do not fit the model or the folds, or the loss is not finite.
     OutputError
@@ -120,6 +127,7 @@ def train(
     plan = make_plan(epochs, run, options)
     device = choose_device(options.device)
     threads = set_cpu_threads(options.threads)
+    clear_stale_locks(run)
     pending = [task for task in plan.tasks() if not task.done]
     if not pending and plan.written():
         return
@@ -127,60 +135,68 @@ def train(
     with plan.holding():
         plan.write()
     if pending:
-        _unchosen(pending, say)
-        _work(plan, pending, device, progress, say)
+        _log_unselected(pending, log)
+        _work(plan, pending, trainer, device, on_progress, log)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
         manifest.facts |= {"native": native.describe(), "torch": _flags()}
-        manifest.write(run, plan.files())
+        writing.write_manifest(run, manifest)
 
 
-def _unchosen(pending: list[Task], say: Say) -> None:
-    """Say once where no validation subject is there to choose the pass."""
-    found = sorted({t.fold.number for t in pending if t.protocol == LEAK_FREE and t.unchosen})
-    if found:
-        say(
-            f"{LEAK_FREE}, fold {', '.join(map(str, found))}: too few subjects for a validation "
+def _log_unselected(pending: list[Task], log: Log) -> None:
+    """Log in which folds no validation subject can select the pass."""
+    folds = sorted({t.fold.number for t in pending if t.protocol == LEAK_FREE and t.unselected})
+    if folds:
+        log(
+            f"{LEAK_FREE}, fold {', '.join(map(str, folds))}: too few subjects for a validation "
             "subject, so the last pass is kept"
         )
 
 
 def _work(
-    plan: Plan, pending: list[Task], device: torch.device, progress: Report, say: Say
+    plan: Plan,
+    pending: list[Task],
+    trainer: type[Training],
+    device: torch.device,
+    on_progress: OnProgress,
+    log: Log,
 ) -> None:
     """Train one task after the other."""
     threads = torch.get_num_threads()
-    with catching() as stop, _room(plan.recipe.batch):
-        source = Source(plan.data, device)
-        clock = _Clock(plan, pending, progress)
+    with catching() as stop, _device_memory(plan.recipe.batch):
+        source = EpochSource(plan.data, device)
+        clock = _Clock(plan, pending, on_progress)
         for task in pending:
             with store.lock(task.folder):
                 plan.check()
                 if not task.done:  # another process may have been faster
                     set_cpu_threads(threads)
-                    training = Training(task, source, stop)
-                    _same_threads(training, plan.options.threads, say)
+                    training = trainer(task, source, stop)
+                    _keep_threads(training, plan.options.threads, log)
                     clock.follow(training)
                     training.run(clock.report)
 
 
-def _same_threads(training: Training, asked: int | None, say: Say) -> None:
-    """Go on with as many threads as the training has had, or note that it is otherwise."""
+def _keep_threads(training: Training, threads: int | None, log: Log) -> None:
+    """Continue with as many CPU threads as before, unless another number is asked for.
+
+    The state of the training keeps every number it was trained with.
+    """
     before = training.state.threads
-    if before and asked is None:
+    if before and threads is None:
         set_cpu_threads(before[-1])
-    now = torch.get_num_threads()
-    if before and before[-1] != now:
-        say(
-            f"{training.task}: continued with {now} CPU threads, begun with {before[-1]}: the "
+    count = torch.get_num_threads()
+    if before and before[-1] != count:
+        log(
+            f"{training.task}: continued with {count} CPU threads, begun with {before[-1]}: the "
             "last bits will differ from those of a training without a break"
         )
-    if before[-1:] != [now]:
-        before.append(now)
+    if before[-1:] != [count]:
+        before.append(count)
 
 
 @contextlib.contextmanager
-def _room(batch: int) -> Iterator[None]:
+def _device_memory(batch: int) -> Iterator[None]:
     """Turn a lack of device memory into a message that says what would fit."""
     try:
         yield
@@ -194,12 +210,12 @@ def _room(batch: int) -> Iterator[None]:
 class _Clock:
     """Progress of a command, with an estimate of the time left."""
 
-    def __init__(self, plan: Plan, pending: list[Task], progress: Report) -> None:
-        self.plan, self.progress = plan, progress
+    def __init__(self, plan: Plan, pending: list[Task], on_progress: OnProgress) -> None:
+        self.plan, self.on_progress = plan, on_progress
         self.since = time.monotonic()
-        self.trained = 0
+        self.trained = 0  # epochs
         passes = plan.recipe.passes
-        self.left = sum(
+        self.remaining = sum(
             passes * len(t.fold.numbers("train", plan.data.numbers_of)) for t in pending
         )
 
@@ -208,39 +224,32 @@ class _Clock:
         self.training = training
         self.kappa: float | None = None
         size, state = len(training.train), training.state
-        self.left -= len(state.rows) * size + state.seen  # done in an earlier sitting
+        self.remaining -= len(state.rows) * size + state.seen  # done in an earlier sitting
 
     def report(self, count: int, kappa: float | None) -> None:
-        """Take note of epochs trained on, or of a finished pass, and pass it on."""
+        """Take note of epochs trained on, or of a finished pass, and report the progress."""
         self.trained += count
-        self.left -= count
+        self.remaining -= count
         self.kappa = self.kappa if kappa is None else kappa
         task, state = self.training.task, self.training.state
-        number = len(state.rows) + (count > 0)  # without epochs, it is the pass just finished
         speed = self.trained / max(time.monotonic() - self.since, 1e-9)
-        self.progress(
-            Progress(
-                task.protocol,
-                task.seed,
-                task.fold.number,
-                len(self.plan.folds) or 1,
-                number,
-                task.recipe.passes,
-                not count,
-                state.step,
-                self.training.steps * task.recipe.passes,
-                _loss(state),
-                self.kappa,
-                self.left / speed if speed else math.nan,
-                speed,
+        self.on_progress(
+            TrainingProgress(
+                protocol=task.protocol,
+                seed=task.seed,
+                fold=task.fold.number,
+                folds=len(self.plan.folds) or 1,
+                pass_number=len(state.rows) + (count > 0),  # without epochs, the one just finished
+                passes=task.recipe.passes,
+                pass_done=not count,
+                step=state.step,
+                steps=self.training.steps * task.recipe.passes,
+                loss=state.mean_loss,
+                val_kappa=self.kappa,
+                seconds_left=self.remaining / speed if speed else math.nan,
+                epochs_per_second=speed,
             )
         )
-
-
-def _loss(state: State) -> float:
-    if state.seen:
-        return state.loss / state.seen
-    return float(state.rows[-1]["loss"]) if state.rows else math.nan
 
 
 def _described(device: torch.device) -> str:

@@ -68,7 +68,7 @@ class Evaluation:
     run
         The run folder.
     predictions
-        Of the validation and the test epochs, as `predictions.predictions` gives them.
+        Of the validation and the test epochs, as `predictions.read_predictions` gives them.
     counted
         Confusion matrices of every level.
     leakage
@@ -354,7 +354,7 @@ def compute(run: Run) -> Evaluation:
         If predictions are damaged or do not fit the folds, or a subject is on two sides of a fold.
     """
     leakage = caveats.leakage(run)
-    found = predictions.predictions(run, role=None)
+    found = predictions.read_predictions(run, role=None)
     counted = confusion.count(found.filter(role="test"), len(run.stages), mixed=run.mixed)
     notes = tuple(caveats.every(run, found, counted))
     return Evaluation(run, found, counted, leakage, notes)

@@ -21,7 +21,7 @@ from sleeptools.native.bfloat16 import uses_bf16
 from sleeptools.native.check import check_shape
 from sleeptools.native.threads import set_threads_here, usable_cpus, wanted_threads
 from sleeptools.preprocessing import sequences
-from sleeptools.preprocessing.sequences import NONE, Windows
+from sleeptools.preprocessing.sequences import NONE, InputSpan, Windows
 from sleeptools.runs import model_folder
 
 Network = Callable[[Floats], Floats]
@@ -39,15 +39,16 @@ class Engine:
     network
         From epochs (B, channels, samples) to their hypnodensity (B, stages), NaN where an epoch or
         what is computed from it is not finite; epochs of a model that looks at several are
-        (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Its
-        attributes `sequence` and `context` say so, as in `sequences.arrange_windows`. Any number of
-        threads may call it.
+        (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Any
+        number of threads may call it.
     precision
         Of the products, in use.
     threads
         CPU threads.
     how
         "native" or "torch".
+    span
+        Epochs that the network takes at once; one with kernels takes single epochs.
 
     Attributes
     ----------
@@ -65,12 +66,14 @@ class Engine:
         precision: Precision,
         threads: int,
         how: str,
+        span: InputSpan,
     ) -> None:
         self.facts = dict(facts)
         self.network = network
         self.precision: Precision = precision
         self.threads = threads
         self.how = how
+        self.span = span
         self.stages: tuple[str, ...] = tuple(facts["stages"])
         samples = round(facts["sample_rate"] * facts["epoch_seconds"])
         self.size = len(facts["montage"]), samples
@@ -111,13 +114,16 @@ class Engine:
             from sleeptools.inference import torch_network
 
             network = torch_network.Network(folder)
-            return cls(facts, network, precision="fp32", threads=count, how="torch")
+            span = network.input_span
+            return cls(facts, network, precision="fp32", threads=count, how="torch", span=span)
         module = registry.load("networks", name)
         used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
         weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
         native_network = module.Network(facts["config"], weights, used)
         weights.finish()
-        return cls(facts, native_network, precision=used, threads=count, how="native")
+        return cls(
+            facts, native_network, precision=used, threads=count, how="native", span=InputSpan()
+        )
 
     def hypnodensity(self, x: ArrayLike, onsets: ArrayLike | None = None) -> Floats:
         """Score the epochs of a recording.
@@ -158,7 +164,7 @@ class Engine:
             set_threads_here(before)
 
     def _score(self, epochs: NDArray[Any], onsets: ArrayLike | None) -> Floats:
-        if self._several:
+        if self.span.several:
             return self._score_windows(epochs, self._windows(len(epochs), onsets))
         if 0 < len(epochs) <= CHUNK:
             return self.network(np.ascontiguousarray(epochs, np.float32))
@@ -167,11 +173,6 @@ class Engine:
             part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
             out[start : start + CHUNK] = self.network(part)
         return out
-
-    @property
-    def _several(self) -> bool:
-        """Whether the model looks at several epochs."""
-        return getattr(self.network, "sequence", 1) > 1 or getattr(self.network, "context", 0) > 0
 
     def _score_windows(self, epochs: NDArray[Any], windows: Windows) -> Floats:
         out = np.empty((len(epochs), len(self.stages)), np.float32)
@@ -185,12 +186,13 @@ class Engine:
 
     def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
         seconds = self.facts["epoch_seconds"]
-        places = np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
-        check_shape("hypnodensity", "onsets", places.shape, (count,))
-        parts = sequences.split_segments(
-            np.arange(count), np.zeros(count, np.int64), places, seconds
+        start_times = (
+            np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
         )
-        sequence = getattr(self.network, "sequence", 1)
+        check_shape("hypnodensity", "onsets", start_times.shape, (count,))
+        parts = sequences.split_segments(
+            np.arange(count), np.zeros(count, np.int64), start_times, seconds
+        )
         return sequences.arrange_windows(
-            parts, sequence=sequence, context=getattr(self.network, "context", 0)
+            parts, sequence=self.span.sequence, context=self.span.context
         )

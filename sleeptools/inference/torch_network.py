@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from sleeptools.models.folder import load_model
 from sleeptools.native import Floats, threads
+from sleeptools.preprocessing.sequences import InputSpan
 
 
 class Network:
@@ -22,9 +24,8 @@ class Network:
 
     def __init__(self, folder: Path) -> None:
         self.model = load_model(folder)
-        config = self.model.config
-        self.sequence: int = getattr(config, "sequence", 1)
-        self.context: int = getattr(config, "context", 0)
+        config: Any = self.model.config
+        self.input_span: InputSpan = config.input_span
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, channels, samples): the probability of each stage, (B, stages).

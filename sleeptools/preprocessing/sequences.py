@@ -7,6 +7,7 @@ the end of a recording or an excluded epoch. Each epoch is scored in one sequenc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,26 @@ class Windows:
     def pick(self, index: Numbers | slice) -> Windows:
         """Return the windows at `index`, in that order."""
         return Windows(self.inputs[index], self.targets[index])
+
+
+class InputSpan(NamedTuple):
+    """Epochs that a model takes at once.
+
+    Parameters
+    ----------
+    sequence
+        Consecutive epochs that it takes and scores together, 1 for single epochs.
+    context
+        Epochs on either side that it takes to score one.
+    """
+
+    sequence: int = 1
+    context: int = 0
+
+    @property
+    def several(self) -> bool:
+        """Whether the model takes more than one epoch."""
+        return self.sequence > 1 or self.context > 0
 
 
 def split_segments(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,7 @@ from sleeptools.errors import DataError
 from sleeptools.evaluation import comparison, evaluation, published
 from sleeptools.evaluation.evaluation import Evaluation
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
-from sleeptools.runs import logs
+from sleeptools.runs import logs, writing
 from sleeptools.runs.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -99,8 +97,7 @@ def _opened(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
     """Open the epochs, and check that the run was trained on them."""
     data = open_epochs(folder)
     known = run.config.get("epochs", {}).get("sha256")
-    listing = json.dumps(data.manifest.get("files", {}), sort_keys=True).encode()
-    same = known is None or known == hashlib.sha256(listing).hexdigest()
+    same = known is None or known == writing.epochs_fingerprint(data)["sha256"]
     if not same or set(tested["recording"]) - {file.recording for file in data.files}:
         raise DataError(
             f"{folder}: not the epochs that {run.folder} was trained on",

@@ -162,7 +162,7 @@ class EpochFold:
         return replace(self, codes=codes)
 
 
-Division: TypeAlias = Fold | EpochFold
+Split: TypeAlias = Fold | EpochFold
 
 
 def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
@@ -302,14 +302,14 @@ def with_validation(fold: Fold, seed: int) -> Fold:
     return replace(fold, train=train, validation=validation)
 
 
-def folds_under(protocol: str, folds: Sequence[Division], seed: int) -> list[Division]:
+def protocol_folds(protocol: str, folds: Sequence[Split], seed: int) -> list[Split]:
     """Folds as a protocol uses them: with validation for leak-free, without for best-on-test."""
     if protocol == LEAK_FREE:
         return [fold.with_validation(seed) for fold in folds]
     return list(folds)
 
 
-def folds_table(folds: Mapping[str, Sequence[Division]]) -> list[dict[str, str | int]]:
+def folds_table(folds: Mapping[str, Sequence[Split]]) -> list[dict[str, str | int]]:
     """Rows of folds.parquet: protocol, fold, subject, role."""
     return [
         {"protocol": protocol, "fold": fold.number, "subject": subject, "role": role}

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sleeptools.errors import DataError
-from sleeptools.runs.run import Run, Trained
+from sleeptools.runs.run import Run, TrainingId
 
 if TYPE_CHECKING:
     import polars as pl
 
 
+AUDIT_FILE, LOG_FILE = "audit.csv", "log.csv"
+LOGGED_VALUES = (
+    "loss",
+    "train_accuracy",
+    "val_accuracy",
+    "val_kappa",
+    "val_macro_f1",
+    "test_accuracy",
+    "test_kappa",
+    "test_macro_f1",
+    "seconds",
+)
+LOG_COLUMNS = ("pass", "step", *LOGGED_VALUES, "selected")
 WATCH = "watch"
 """Purpose, in audit.csv, of a reading of the test fold that decides nothing."""
 
@@ -29,7 +41,7 @@ def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
     """
     counts: dict[str, int] = {}
     for trained in run.done:
-        path = trained.folder(run.folder) / "audit.csv"
+        path = trained.folder(run.folder) / AUDIT_FILE
         if path.exists():
             lines = path.read_text().splitlines()[1:]
             read = sum(watching or not line.endswith(f",{WATCH}") for line in lines)
@@ -49,29 +61,20 @@ def training_logs(run: Run) -> pl.DataFrame:
     """
     import polars as pl
 
-    values = (
-        "loss",
-        "train_accuracy",
-        "val_accuracy",
-        "val_kappa",
-        "val_macro_f1",
-        "test_accuracy",
-        "test_kappa",
-        "test_macro_f1",
-        "seconds",
-    )
     schema = {"protocol": pl.String, "seed": pl.Int64, "fold": pl.Int64, "pass": pl.Int64}
     tables = [
-        pl.DataFrame(schema=schema | dict.fromkeys(values, pl.Float64) | {"selected": pl.Boolean})
+        pl.DataFrame(
+            schema=schema | dict.fromkeys(LOGGED_VALUES, pl.Float64) | {"selected": pl.Boolean}
+        )
     ]
     for trained in run.done:
-        path = trained.folder(run.folder) / "log.csv"
+        path = trained.folder(run.folder) / LOG_FILE
         if path.exists():
-            tables.append(_read_log(path, trained, values))
+            tables.append(_read_log(path, trained))
     return pl.concat(tables)
 
 
-def _read_log(path: Path, trained: Trained, values: Sequence[str]) -> pl.DataFrame:
+def _read_log(path: Path, trained: TrainingId) -> pl.DataFrame:
     import polars as pl
 
     try:
@@ -79,7 +82,7 @@ def _read_log(path: Path, trained: Trained, values: Sequence[str]) -> pl.DataFra
         number = raw["pass"].cast(pl.Int64)
         given = [
             raw[c].cast(pl.Float64) if c in raw.columns else pl.lit(None, pl.Float64).alias(c)
-            for c in values
+            for c in LOGGED_VALUES
         ]
     except (pl.exceptions.PolarsError, OSError) as e:
         raise DataError(f"{path}: not a readable training log: {e}") from e

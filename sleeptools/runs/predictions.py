@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.runs.folds import MIXED
-from sleeptools.runs.run import FOLDS_EPOCHS, Run, Trained
+from sleeptools.runs.run import FOLDS_EPOCHS, PREDICTIONS_FILE, Run, TrainingId
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +19,7 @@ ROLES = ("val", "test")
 SUM_TOLERANCE = 1e-2  # of an epoch's probabilities, which are float32 and may have been quantised
 
 
-def predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
+def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
     """Read and check the predictions of every training that is done.
 
     Parameters
@@ -57,10 +57,10 @@ def predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
     return table
 
 
-def _checked(run: Run, trained: Trained) -> pl.DataFrame:
+def _checked(run: Run, trained: TrainingId) -> pl.DataFrame:
     import polars as pl
 
-    path = trained.folder(run.folder) / "predictions.parquet"
+    path = trained.folder(run.folder) / PREDICTIONS_FILE
     table = store.read_table(path)
     wanted = [*COLUMNS, *(f"p_{name}" for name in run.stages)]
     if lacking := [c for c in wanted if c not in table.columns]:
@@ -81,7 +81,7 @@ def _checked(run: Run, trained: Trained) -> pl.DataFrame:
     )
 
 
-def _dealt(run: Run, trained: Trained, table: pl.DataFrame, path: Path) -> None:
+def _dealt(run: Run, trained: TrainingId, table: pl.DataFrame, path: Path) -> None:
     """Compare the epochs that are scored, and their roles, with those that were dealt out."""
     import polars as pl
 
@@ -113,7 +113,7 @@ def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:
         yield "the same epoch stands there twice"
 
 
-def _subjects(run: Run, trained: Trained, *roles: str) -> list[str]:
+def _subjects(run: Run, trained: TrainingId, *roles: str) -> list[str]:
     import polars as pl
 
     mine = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
@@ -138,7 +138,7 @@ def leaks(run: Run) -> list[str]:
     """
     found = []
     for protocol, fold in sorted({(t.protocol, t.fold) for t in run.done}):
-        trained = Trained(protocol, 0, fold)
+        trained = TrainingId(protocol, 0, fold)
         seen = set(_subjects(run, trained, "train", "val", MIXED))
         if both := seen & set(_subjects(run, trained, "test", MIXED)):
             found.append(f"{protocol} fold {fold}: {_names(both)}")

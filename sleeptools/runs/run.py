@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sleeptools import store
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import DataError
 from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, MIXED
 from sleeptools.store import settings
 
@@ -29,22 +29,14 @@ STATE = "state.safetensors"
 """The checkpoint of an unfinished training."""
 EXPLAIN = "explain.safetensors"
 """What a fold's model makes of its test epochs, besides their stages; may be left out."""
+CONFIG_FILE, FOLDS_FILE = "config.toml", "folds.parquet"
+PREDICTIONS_FILE = "predictions.parquet"
 FOLDS_EPOCHS = "folds_epochs.parquet"
 """Which epochs validate and are tested, where epochs and not subjects are dealt out."""
-OPTIONS: Mapping[str, tuple[type, str]] = {
-    "split": (str, "a text"),
-    "folds": (int, "a whole number"),
-    "folds_from": (str, "a text"),
-    "folds_seed": (int, "a whole number"),
-    "protocols": (list, "a list"),
-    "seeds": (list, "a list"),
-    "final": (bool, "true or false"),
-}
-"""Keys of config.toml that are options of `train`, and what they hold."""
 
 
 @dataclass(frozen=True, order=True)
-class Trained:
+class TrainingId:
     """One training of a run: a fold under a protocol with a seed."""
 
     protocol: str
@@ -81,8 +73,8 @@ class Run:
     config: dict[str, Any] = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
     folds: pl.DataFrame = field(repr=False)
-    done: tuple[Trained, ...] = field(repr=False)
-    missing: tuple[Trained, ...] = field(repr=False)
+    done: tuple[TrainingId, ...] = field(repr=False)
+    missing: tuple[TrainingId, ...] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -92,12 +84,12 @@ class Run:
     @property
     def model(self) -> str:
         """Name of the model, as on the command line."""
-        return str(_model(self.config).get("name", self.facts.get("model", "unknown")))
+        return str(model_table(self.config).get("name", self.facts.get("model", "unknown")))
 
     @property
     def settings(self) -> dict[str, Any]:
         """Settings of the model, as far as they are known."""
-        return {k: v for k, v in _model(self.config).items() if k != "name"}
+        return {k: v for k, v in model_table(self.config).items() if k != "name"}
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -178,7 +170,7 @@ class Run:
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """Stage names, in the order of the predictions' columns."""
-        table = store.read_table(self.done[0].folder(self.folder) / "predictions.parquet")
+        table = store.read_table(self.done[0].folder(self.folder) / PREDICTIONS_FILE)
         return tuple(c[2:] for c in table.columns if c.startswith("p_"))
 
     @cached_property
@@ -206,9 +198,9 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
         If it is no run, of a newer version, or incomplete (the message names what is missing).
     """
     config = _config(store.need(folder, "run folder"))
-    if not (folder / "folds.parquet").exists():
+    if not (folder / FOLDS_FILE).exists():
         raise DataError(f"{folder}: no folds.parquet: this run has tested nobody")
-    table = store.read_table(folder / "folds.parquet")
+    table = store.read_table(folder / FOLDS_FILE)
     expected = _expected(folder, config, table)
     done = tuple(t for t in expected if is_done(t.folder(folder)))
     missing = tuple(t for t in expected if t not in done)
@@ -233,61 +225,18 @@ def is_done(folder: Path, *, final: bool = False) -> bool:
     final
         It is the model trained on everybody, which tests nobody and has no predictions.
     """
-    last = "model.safetensors" if final else "predictions.parquet"
+    last = "model.safetensors" if final else PREDICTIONS_FILE
     return (folder / last).exists() and not (folder / STATE).exists()
 
 
-def options_from(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a settings file, or a run's own config.toml, into options of `train`.
-
-    Parameters
-    ----------
-    values
-        Tables [model] and [recipe]; `model` may also be just a name; and the rest of what a
-        config.toml holds. Which epochs the run was trained on (`epochs`) is not an option.
-
-    Returns
-    -------
-    options
-        `settings` (tables model and recipe), and of model, split, folds, folds_from, folds_seed,
-        protocols, seeds and final what is there.
-
-    Raises
-    ------
-    UsageError
-        For an unknown key, or a value of the wrong kind.
-    """
-    there = ("model", "recipe", *OPTIONS)
-    settings.check_keys(
-        values, [*there, "format", "version", "epochs", "leaky"], section="settings"
-    )
-    if "format" in values:
-        store.check_format(values, Path("config"), RUN_KIND, RUN_VERSION)
-    model = _model(values)
-    found: dict[str, Any] = {
-        "settings": {
-            "model": {k: v for k, v in model.items() if k != "name"},
-            "recipe": settings.settings_table(values, "recipe"),
-        }
-    }
-    if "name" in model:
-        found["model"] = str(model["name"])
-    for key, (kind, expected) in OPTIONS.items():
-        if key in values and not isinstance(values[key], kind):
-            raise UsageError(f"settings: {key} is {values[key]!r}; expected {expected}")
-        if values.get(key):
-            found[key] = tuple(values[key]) if kind is list else values[key]
-    return found
-
-
-def _model(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the table [model]; a text in its place is the name."""
-    found = values.get("model", {})
-    return {"name": found} if isinstance(found, str) else settings.settings_table(values, "model")
+def model_table(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the table [model] of a run's settings; a text in its place is the model's name."""
+    model = values.get("model", {})
+    return {"name": model} if isinstance(model, str) else settings.settings_table(values, "model")
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.toml"
+    path = folder / CONFIG_FILE
     if not path.exists():
         raise DataError(
             f"{folder}: not a {RUN_KIND} folder (no config.toml)",
@@ -298,20 +247,20 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _expected(folder: Path, config: dict[str, Any], table: pl.DataFrame) -> list[Trained]:
+def _expected(folder: Path, config: dict[str, Any], table: pl.DataFrame) -> list[TrainingId]:
     lacking = {"protocol", "fold", "subject", "role"} - set(table.columns)
     if lacking:
-        raise DataError(f"{folder / 'folds.parquet'}: lacks column {', '.join(sorted(lacking))}")
+        raise DataError(f"{folder / FOLDS_FILE}: lacks column {', '.join(sorted(lacking))}")
     pairs = table.select("protocol", "fold").unique().sort("protocol", "fold").rows()
     protocols = config.get("protocols") or sorted({p for p, _ in pairs})
     seeds = config.get("seeds") or [0]
-    found = [Trained(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols]
+    found = [TrainingId(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols]
     if not found:
         raise DataError(f"{folder}: folds.parquet and config.toml name no fold of any protocol")
     return sorted(found, key=lambda t: (protocols.index(t.protocol), t.seed, t.fold))
 
 
-def _some(trained: Sequence[Trained]) -> str:
+def _some(trained: Sequence[TrainingId]) -> str:
     shown = ", ".join(map(str, trained[:6]))
     return f"{shown} and {len(trained) - 6} more" if len(trained) > 6 else shown  # noqa: PLR2004
 
@@ -327,7 +276,7 @@ def run_progress(folder: Path) -> dict[str, Any]:
         subjects train and are tested at once.
     """
     config = _config(store.need(folder, "run folder"))
-    path, expected = folder / "folds.parquet", []
+    path, expected = folder / FOLDS_FILE, []
     if path.exists() or not config.get("final"):
         expected = _expected(folder, config, store.read_table(path))
     status = {str(t): is_done(t.folder(folder)) for t in expected}

@@ -27,6 +27,7 @@ from sleeptools.store.files import (
 )
 from sleeptools.store.folders import (
     Manifest,
+    clear_stale_lock,
     environment,
     listed_hashes,
     lock,
@@ -44,6 +45,7 @@ __all__ = [
     "atomic_path",
     "atomic_write",
     "check_format",
+    "clear_stale_lock",
     "environment",
     "fingerprint",
     "listed_hashes",

@@ -178,6 +178,24 @@ def lock(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+def clear_stale_lock(folder: Path) -> bool:
+    """Remove what a killed process left in a folder: its lock and its unfinished files.
+
+    Returns
+    -------
+    free
+        Whether no living process holds the folder.
+    """
+    path = folder / ".lock"
+    while path.exists():
+        try:
+            _take_over(path, folder)
+        except OutputError:
+            return False
+        sweep(folder)
+    return True
+
+
 def _slurm_start() -> dict[str, Any]:
     """Slurm job of this process, and how often it was requeued; empty outside Slurm."""
     job = os.environ.get("SLURM_JOB_ID")
@@ -216,7 +234,7 @@ def _take_over(path: Path, folder: Path) -> None:
             f"since {owner.get('since')}",
             hint=f"wait for it; if it is surely gone, remove {path}",
         )
-    aside = path.with_name(f".lock.{os.getpid()}.stale")
+    aside = path.with_name(f".lock.stale.{os.getpid()}.part")  # `sweep` knows such names
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)  # succeeds in one process only
         if aside.read_text() != text:  # another process was faster, and this is its new lock

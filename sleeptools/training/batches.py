@@ -7,6 +7,7 @@ where it fits, and is copied batch by batch through pinned memory where not.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sleeptools.preprocessing.epochs import EpochSet
-from sleeptools.preprocessing.sequences import NONE, Windows
+from sleeptools.preprocessing.sequences import NONE, InputSpan, Windows
 from sleeptools.recording.stages import UNSCORED
 from sleeptools.training.stop import Stop
 
@@ -24,7 +25,7 @@ SHARE = 0.6  # of the free device memory that the epochs may take
 EVALUATED = 256  # epochs at a time without gradients
 
 
-class Source:
+class EpochSource:
     """Epochs and stages of a set as tensors on a device.
 
     Parameters
@@ -73,9 +74,9 @@ def _resident(epochs: EpochSet, device: torch.device) -> Tensor | None:
 
 def windows(model: nn.Module, epochs: EpochSet, numbers: Numbers) -> Windows:
     """Arrange epochs as a model takes them; its settings say how many at once."""
-    config = model.config
-    sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
-    return epochs.windows(numbers, sequence=sequence, context=context)
+    config: Any = model.config
+    span: InputSpan = config.input_span
+    return epochs.windows(numbers, sequence=span.sequence, context=span.context)
 
 
 def batches(whole: Windows) -> Iterator[slice]:
@@ -86,7 +87,7 @@ def batches(whole: Windows) -> Iterator[slice]:
 
 @torch.inference_mode()
 def probabilities(
-    model: nn.Module, source: Source, numbers: Numbers, stop: Stop
+    model: nn.Module, source: EpochSource, numbers: Numbers, stop: Stop
 ) -> npt.NDArray[np.float32]:
     """Score epochs, each exactly once: (len(numbers), stages) float32, in the order given.
 

@@ -7,6 +7,7 @@ same kind of CPU with the same number of threads, which is here for that reason.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ class State:
     audit: list[tuple[int, str]] = field(default_factory=list)
     seconds: float = 0.0
     threads: list[int] = field(default_factory=list)
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss over the present pass so far, or over the last one; NaN before the first."""
+        if self.seen:
+            return self.loss / self.seen
+        return float(self.rows[-1]["loss"]) if self.rows else math.nan
 
     def keep(self, score: float) -> None:
         """Keep the present weights as those of the best pass so far."""

@@ -19,7 +19,7 @@ from sleeptools.models.layers.explain import Explained, explain
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.store import Array
 from sleeptools.training import tsne
-from sleeptools.training.batches import Numbers, Source, batches, windows
+from sleeptools.training.batches import EpochSource, Numbers, batches, windows
 from sleeptools.training.stop import Stop
 
 KIND = "sleeptools-explain"
@@ -29,7 +29,7 @@ KEPT = 50  # principal components
 Mask = npt.NDArray[np.bool_]
 
 
-class Tested(NamedTuple):
+class ScoredEpochs(NamedTuple):
     """The test epochs of a fold.
 
     Parameters
@@ -44,8 +44,8 @@ class Tested(NamedTuple):
     predicted: npt.NDArray[np.int8]
 
 
-def content(
-    model: nn.Module, source: Source, tested: Tested, seeds: list[int], stop: Stop
+def compute_explanations(
+    model: nn.Module, source: EpochSource, tested: ScoredEpochs, seeds: list[int], stop: Stop
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Compute what goes into the file: its arrays and its facts.
 
@@ -125,7 +125,7 @@ def _pictured(name: str, features: Tensor, seed: int) -> Mapping[str, Array]:
 
 
 def _explained(
-    model: nn.Module, source: Source, numbers: Numbers, drawn: Mask, stop: Stop
+    model: nn.Module, source: EpochSource, numbers: Numbers, drawn: Mask, stop: Stop
 ) -> Explained:
     """Features of the drawn epochs and weights of all of them, in the order of `numbers`."""
     whole = windows(model, source.epochs, numbers)
@@ -141,7 +141,7 @@ def _explained(
 
 
 def _parts(
-    model: nn.Module, source: Source, whole: Windows, drawn: Numbers, stop: Stop
+    model: nn.Module, source: EpochSource, whole: Windows, drawn: Numbers, stop: Stop
 ) -> Iterator[Explained]:
     """Give what is kept of every batch; one without a drawn epoch counts only for the weights."""
     wanted = np.isin(whole.targets, drawn).reshape(len(whole), -1).max(1)

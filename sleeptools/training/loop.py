@@ -15,53 +15,49 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sleeptools import store
 from sleeptools.errors import DataError, Stopped
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.models.recipe.schedule import Position
-from sleeptools.preprocessing.sequences import NONE
+from sleeptools.preprocessing.sequences import NONE, Windows
+from sleeptools.runs import writing
 from sleeptools.runs.folds import BEST_ON_TEST
 from sleeptools.runs.logs import WATCH
-from sleeptools.runs.run import EXPLAIN
-from sleeptools.training import checkpoint, explain
+from sleeptools.training import checkpoint
 from sleeptools.training.augmentation import augment
-from sleeptools.training.batches import Numbers, Source, probabilities, windows
+from sleeptools.training.batches import EpochSource, Numbers, probabilities, windows
 from sleeptools.training.checkpoint import State
+from sleeptools.training.explain import ScoredEpochs, compute_explanations
 from sleeptools.training.optimisation import adjust_optimiser, make_optimiser, stage_loss
 from sleeptools.training.stop import Stop
 from sleeptools.training.task import FINAL, STATE, Task
 
-LOG = (
-    "pass",
-    "step",
-    "loss",
-    "train_accuracy",
-    "val_accuracy",
-    "val_kappa",
-    "val_macro_f1",
-    "test_accuracy",
-    "test_kappa",
-    "test_macro_f1",
-    "seconds",
-    "selected",
-)
 SCORES = {"accuracy": metrics.accuracy, "kappa": metrics.kappa, "macro_f1": metrics.macro_f1}
 SHOWN = 4  # epochs named in a message
-Reading = Callable[[int, float | None], None]
+OnStep = Callable[[int, float | None], None]
+"""Called with the epochs just trained on, and the kappa of a pass just finished."""
 
 
 class Training:
-    """A task at work."""
+    """A task at work.
 
-    def __init__(self, task: Task, source: Source, stop: Stop) -> None:
+    Parameters
+    ----------
+    task
+        What to train.
+    source
+        The epochs, on the device.
+    stop
+        Checked after every step.
+    """
+
+    def __init__(self, task: Task, source: EpochSource, stop: Stop) -> None:
         self.task, self.source, self.stop = task, source, stop
         self.recipe = task.recipe
         self.train = self.numbers("train")
@@ -69,7 +65,7 @@ class Training:
         self.test = self.numbers("test")
         self.weights = weights if len(weights) else None
         self.state = self._start()
-        self.windows = windows(self.state.model, source.epochs, self.train)
+        self.windows = self.choose_windows()
         self.steps = steps(len(self.windows), self.recipe.batch)
 
     def _start(self) -> State:
@@ -81,8 +77,12 @@ class Training:
             checkpoint.restore(self.saved, state)
         return state
 
+    def choose_windows(self) -> Windows:
+        """Arrange the training epochs as the model takes them; a pass goes through all of them."""
+        return windows(self.state.model, self.source.epochs, self.train)
+
     def numbers(self, role: str) -> Numbers:
-        """Epochs that have a role in this training."""
+        """Give the indices, within the whole set, of the epochs that have a role here."""
         return self.task.fold.numbers(role, self.source.epochs.numbers_of)
 
     @property
@@ -96,8 +96,8 @@ class Training:
         return len(self.state.rows) + 1
 
     @property
-    def place(self) -> Position:
-        """What the schedule of the learning rate goes by."""
+    def schedule_place(self) -> Position:
+        """State of the training that the learning rate's schedule depends on."""
         losses = [row["loss"] for row in self.state.rows]
         return Position(self.state.step, self.steps * self.recipe.passes, losses)
 
@@ -107,13 +107,8 @@ class Training:
         role = "test" if self.task.protocol == BEST_ON_TEST else "val"
         return role, self.numbers(role)
 
-    def run(self, report: Reading) -> None:
+    def run(self, on_step: OnStep) -> None:
         """Train to the end and write the results.
-
-        Parameters
-        ----------
-        report
-            Called with the epochs just trained on and the kappa of a pass just finished.
 
         Raises
         ------
@@ -124,11 +119,11 @@ class Training:
         try:
             while self.pass_number <= self.recipe.passes:
                 if self.state.step < self.pass_number * self.steps:
-                    report(self.step(), None)
+                    on_step(self.step(), None)
                 else:
                     kappa = self.finish_pass(since)
                     checkpoint.save(self.saved, self.state)
-                    report(0, kappa)
+                    on_step(0, kappa)
                 self.stop.check()
         except Stopped:
             self.state.seconds = time.monotonic() - since
@@ -151,16 +146,16 @@ class Training:
         start = size * (state.step - (self.pass_number - 1) * self.steps)
         last = state.step + 1 == self.pass_number * self.steps
         stop = None if last else start + size
-        some = self.windows.pick(self.order(self.pass_number)[start:stop])
-        x, stages = self.source.take(some)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
-        x = self.changed(x, some.inputs)
+        batch = self.windows.pick(self.order(self.pass_number)[start:stop])
+        x, stages = self.source.take(batch)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
+        x = self.augmented(x, batch.inputs)
         torch.manual_seed(_number(self.task.seeds(0, state.step)))
         half = self.recipe.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             logits = state.model.train()(x).flatten(0, -2).float()  # (B or B L, S)
         stages = stages.flatten()
         loss = stage_loss(logits, stages, self.weights, self.recipe.loss)
-        adjust_optimiser(state.optimiser, self.recipe, self.place)
+        adjust_optimiser(state.optimiser, self.recipe, self.schedule_place)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
@@ -168,19 +163,19 @@ class Training:
         # the one wait for the device in a step
         value, correct = torch.stack([loss.detach(), hits.to(loss.dtype)]).tolist()
         if not math.isfinite(value):
-            self.refuse(np.unique(some.inputs), value)
-        count = int((some.targets != NONE).sum())
+            self.refuse(np.unique(batch.inputs), value)
+        count = int((batch.targets != NONE).sum())
         state.step += 1
         state.loss += value * count
         state.correct += int(correct)
         state.seen += count
         return count
 
-    def changed(self, x: Tensor, numbers: Numbers) -> Tensor:
-        """Augment a batch as the recipe says; what is cached is always that of the first pass."""
-        how = self.recipe.augmentation
-        drawn = 1 if how.cached else self.pass_number
-        return augment(x, numbers, how, self.task.seeds(0, 0, drawn))
+    def augmented(self, x: Tensor, numbers: Numbers) -> Tensor:
+        """Augment a batch as the recipe says; a cached augmentation is that of the first pass."""
+        augmentation = self.recipe.augmentation
+        drawn = 1 if augmentation.cached else self.pass_number
+        return augment(x, numbers, augmentation, self.task.seeds(0, 0, drawn))
 
     def finish_pass(self, since: float) -> float | None:
         """Judge a pass, keep it if it is the best, write the log; return the kappa."""
@@ -203,15 +198,15 @@ class Training:
             row |= {f"test_{k}": v for k, v in self.judge(self.test, WATCH).items()}
         state.rows.append(row)
         state.loss, state.correct, state.seen = 0.0, 0, 0
-        self.write_log()
+        writing.write_log(self.task.folder, state.rows, self.selected_pass)
         return scores.get("kappa")
 
     def probabilities(self, numbers: Numbers, purpose: str) -> npt.NDArray[np.float32]:
         """Score epochs; every reading of the test fold is noted."""
-        found = probabilities(self.state.model, self.source, numbers, self.stop)
+        density = probabilities(self.state.model, self.source, numbers, self.stop)
         if np.isin(numbers, self.test).any():
             self.state.audit.append((len(self.state.rows) + (purpose != "score"), purpose))
-        return found
+        return density
 
     def judge(self, numbers: Numbers, purpose: str = "selection") -> dict[str, float]:
         """Accuracy, kappa and macro-F1 of the present weights on some epochs."""
@@ -220,25 +215,20 @@ class Training:
         matrix = metrics.confusion(truth, p.argmax(1), p.shape[1])
         return {name: float(score(matrix)) for name, score in SCORES.items()}
 
-    def write_log(self) -> None:
-        """Write log.csv as it stands."""
-        import polars as pl
-
-        kept = self.state.best_pass or len(self.state.rows)
-        rows = [{**row, "selected": int(row["pass"] == kept)} for row in self.state.rows]
-        table = pl.DataFrame([[row.get(name) for row in rows] for name in LOG], schema=list(LOG))
-        store.write_text(self.task.folder / "log.csv", table.write_csv())
+    @property
+    def selected_pass(self) -> int:
+        """The pass whose weights are kept, from 1: the best so far, or the last."""
+        return self.state.best_pass or len(self.state.rows)
 
     def finish(self) -> None:
         """Write the kept weights, and the predictions last: they mark the training as done."""
         state, folder = self.state, self.task.folder
         if state.best is not None:
             state.model.load_state_dict(state.best)
-        kept = state.best_pass or len(state.rows)
         facts = {
             **self.task.facts,
             "selection": self.task.selection,
-            "pass": kept,
+            "pass": self.selected_pass,
             "threads": state.threads,
         }
         save_model(state.model, folder, facts)
@@ -248,48 +238,24 @@ class Training:
 
     def predict(self, folder: Path) -> None:
         """Score the validation and the test epochs with the kept weights."""
-        import polars as pl
-
-        found = {role: self.numbers(role) for role in ("val", "test")}
-        tables = [self.predictions(role, some) for role, some in found.items() if len(some)]
+        tables = []
+        for role in writing.HELD_OUT_ROLES:
+            if len(numbers := self.numbers(role)):
+                density = self.probabilities(numbers, "score")
+                data = self.source.epochs
+                tables.append(writing.predictions_table(data, numbers, density, role))
         if self.task.explain:
-            self.explain(folder, tables[-1]["predicted"].to_numpy())
-        self.write_audit(folder)
-        store.write_table(folder / "predictions.parquet", pl.concat(tables))
+            tested = ScoredEpochs(self.test, tables[-1]["predicted"].to_numpy())
+            self.explain(folder, tested)
+        writing.write_audit(folder, self.task.protocol, self.state.audit)
+        writing.write_predictions(folder, tables)
 
-    def explain(self, folder: Path, predicted: npt.NDArray[np.int8]) -> None:
-        """Write what the kept weights make of the test epochs, besides their stages."""
-        tested = explain.Tested(self.test, predicted)
-        arrays, facts = explain.content(
+    def explain(self, folder: Path, tested: ScoredEpochs) -> None:
+        """Write features and modality weights of the test epochs under the kept weights."""
+        arrays, facts = compute_explanations(
             self.state.model, self.source, tested, self.task.seeds(), self.stop
         )
-        store.write_arrays(folder / EXPLAIN, arrays, facts)
-
-    def predictions(self, role: str, numbers: Numbers) -> Any:
-        """Predictions of some epochs as a table, a row for each."""
-        import polars as pl
-
-        epochs = self.source.epochs
-        p = self.probabilities(numbers, "score")
-        owner, place = epochs.locate(numbers)
-        columns = {
-            "recording": np.array([f.recording for f in epochs.files])[owner],
-            "subject": np.array([f.subject for f in epochs.files])[owner],
-            "night": np.array([f.night for f in epochs.files], np.int16)[owner],
-            "epoch": place.astype(np.int32),
-            "onset": np.concatenate([f.onset for f in epochs.files])[numbers],
-            "role": np.repeat(role, len(p)),
-            "stage": epochs.stages[numbers],
-            "predicted": p.argmax(1).astype(np.int8),
-        }
-        names = {f"p_{name}": p[:, i] for i, name in enumerate(epochs.names)}
-        return pl.DataFrame(columns | names)
-
-    def write_audit(self, folder: Path) -> None:
-        """Write a row for every time that the test fold was read."""
-        rows = [f"{self.task.protocol},{number},{purpose}" for number, purpose in self.state.audit]
-        lines = ["protocol,pass,purpose", *rows]
-        store.write_text(folder / "audit.csv", "\n".join(lines) + "\n")
+        writing.write_explanations(folder, arrays, facts)
 
     def refuse(self, numbers: Numbers, value: float) -> None:
         """Stop at a loss that is no number, and name the epochs of its batch.
@@ -300,17 +266,15 @@ class Training:
             Always.
         """
         finite = np.isfinite(self.source.epochs.gather(numbers)).all((1, 2))
-        found = [
-            self.source.epochs.find_epoch(int(n)) for n in [*numbers[~finite], *numbers[finite]]
-        ]
-        lines = ["recording,epoch", *(f"{f.recording},{i}" for f, i in found)]
-        path = self.task.folder / "not_finite.csv"
-        store.write_text(path, "\n".join(lines) + "\n")
-        shown = ", ".join(f"{f.recording} epoch {i}" for f, i in found[:SHOWN])
+        data = self.source.epochs
+        located = [data.find_epoch(int(n)) for n in [*numbers[~finite], *numbers[finite]]]
+        epochs = [(file.recording, index) for file, index in located]
+        path = writing.write_not_finite(self.task.folder, epochs)
+        listing = ", ".join(f"{recording} epoch {index}" for recording, index in epochs[:SHOWN])
         why = "signals that are not finite among them" if not finite.all() else "signals all finite"
         raise DataError(
             f"loss is {value} at step {self.state.step} of pass {self.pass_number}; epochs of the "
-            f"batch: {shown}, ... ({why})",
+            f"batch: {listing}, ... ({why})",
             hint=f"{path} lists them all; 'sleeptools inspect' looks at the files",
         )
 

@@ -1,42 +1,64 @@
-"""What `train` is asked for."""
+"""Options of a training run: their defaults, and how those of a settings file join those given.
+
+`TrainOptions()` is what `sleeptools train EPOCHS RUN` does. This module is free of torch, so that
+wrong options are refused before it is loaded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sleeptools.runs.folds import LEAK_FREE, SUBJECTS
+from sleeptools import registry, store
+from sleeptools.errors import UsageError
+from sleeptools.runs.folds import LEAK_FREE, STRATIFIED, SUBJECTS
+from sleeptools.runs.run import RUN_KIND, RUN_VERSION, model_table
+from sleeptools.store import settings
 
 BY_SEED, PUBLISHED = "seed", "published"
+FOLDS = {SUBJECTS: 20, STRATIFIED: 5}
+"""Default number of folds; of subjects at most one fold each, of epochs as SlumberNet's paper."""
+CONFIG_OPTIONS: Mapping[str, tuple[type, str]] = {
+    "split": (str, "a text"),
+    "folds": (int, "a whole number"),
+    "folds_from": (str, "a text"),
+    "folds_seed": (int, "a whole number"),
+    "protocols": (list, "a list"),
+    "seeds": (list, "a list"),
+    "final": (bool, "true or false"),
+}
+"""Keys of config.toml that are options of a training run, and their types."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What `train` is asked for.
+    """What to train, and how.
 
     Parameters
     ----------
     model
         Name of the model.
     split
-        Of `folds.SPLITS`: "subjects", or "stratified-epochs", which is leaky.
+        What is divided into folds: "subjects", or "stratified-epochs", which is leaky.
     folds
-        Number of folds, dealt by `folds_seed`; None with published folds, or only `final`.
+        Number of folds; None for the published folds where `folds_from` says so, for no folds with
+        `final`, and else for the default: 20 or the number of subjects if smaller, and 5 of epochs.
     folds_from
         "seed" or "published".
     folds_seed
-        Of the folds and of the validation subjects; the same for every training seed.
+        Seed of the folds and of the choice of validation subjects, the same for every training.
     fold
         Train only this fold, from 0; None for all.
     protocols
-        Of `folds.FOLD_PROTOCOLS`, in the order to train.
+        "leak-free", "best-on-test" or both, in the order to train.
     seeds
-        Of the weights, the order of the epochs and the dropout; `final` takes the first.
+        Seeds of the weights, the order of the epochs and the dropout; `final` takes the first.
     final
-        Also train on everybody; the number of passes is fixed beforehand.
+        Train the final model on all subjects, for a number of passes fixed beforehand.
     passes
-        Instead of the recipe's.
+        Passes through the training epochs; None for the recipe's.
     device
         "auto", "cpu" or "cuda".
     threads
@@ -44,12 +66,12 @@ class TrainOptions:
         continues, as many as it began with. Results are the same to the bit only with the same
         number.
     explain
-        Write explain.safetensors for every fold's test epochs.
+        Write explain.safetensors for the test epochs of every fold.
     watch_test
-        Under leak-free, also judge the test fold after every pass, to measure what choosing on it
-        would gain. It goes into the log and the audit, and changes no result.
+        Under leak-free, also judge the test fold after every pass, to measure what selecting the
+        pass on it would gain. It is logged and audited, and changes no result.
     settings
-        Tables "model" and "recipe": what differs from the model's and its recipe's defaults.
+        Tables "model" and "recipe": what differs from the defaults of the model and its recipe.
     """
 
     model: str = "mmasleepnet"
@@ -67,3 +89,107 @@ class TrainOptions:
     explain: bool = True
     watch_test: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cross_validates(self) -> bool:
+        """Whether folds are trained: `final` alone trains none."""
+        return not self.final or self.folds is not None or self.folds_from != BY_SEED
+
+    def count_folds(self, subjects: int) -> int:
+        """Give the number of folds by seed of so many subjects."""
+        if self.folds is not None:
+            return self.folds
+        if self.split == STRATIFIED:
+            return FOLDS[STRATIFIED]
+        return min(FOLDS[SUBJECTS], max(2, subjects))
+
+
+def merge_options(
+    config: Path | None,
+    assignments: Iterable[str] = (),
+    *,
+    recipe: str | None = None,
+    precision: str | None = None,
+    **options: Any,
+) -> TrainOptions:
+    """Join the options of a settings file with those given beside it, which prevail.
+
+    Parameters
+    ----------
+    config
+        TOML file with tables [model] and [recipe], or the config.toml of a run; None for none.
+    assignments
+        Settings as texts "a.b=c", put over those of the file.
+    recipe
+        Name of a recipe of the model; it replaces the recipe of a run's config.toml.
+    precision
+        "fp32" or "bf16", part of the recipe.
+    **options
+        Fields of `TrainOptions`; None where not given.
+
+    Raises
+    ------
+    UsageError
+        For an unknown key or model, or a value of the wrong kind.
+    MissingInputError, DataError
+        If the file does not exist or is not TOML.
+    """
+    assignments = list(assignments)
+    values = settings.read_settings(config, assignments)
+    if recipe is not None:
+        # a run's config.toml holds a whole recipe, which would hide the one asked for
+        source = settings.read_settings(None, assignments) if "format" in values else values
+        values["recipe"] = settings.settings_table(source, "recipe") | {"variant": recipe}
+    if precision is not None:
+        values["recipe"] = settings.settings_table(values, "recipe") | {"precision": precision}
+    given = {name: value for name, value in options.items() if value is not None}
+    from_file = options_from_settings(values)
+    before = from_file.get("split", SUBJECTS)
+    if "folds_from" in given or given.get("split", before) != before:
+        from_file.pop("folds", None)
+    if "fold" in given:
+        from_file.pop("final", None)
+    merged = TrainOptions(**from_file | given)
+    if merged.model not in registry.names("models"):
+        registry.load("models", merged.model)  # raises, before torch is loaded
+    return merged
+
+
+def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a settings file, or a run's own config.toml, into fields of `TrainOptions`.
+
+    Parameters
+    ----------
+    values
+        Tables [model] and [recipe]; `model` may also be just a name; and the other keys of a
+        config.toml. Which epochs the run was trained on (`epochs`) is not an option.
+
+    Returns
+    -------
+    options
+        Those of model, settings (tables model and recipe), split, folds, folds_from, folds_seed,
+        protocols, seeds and final that the file sets.
+
+    Raises
+    ------
+    UsageError
+        For an unknown key, or a value of the wrong kind.
+    """
+    keys = ("model", "recipe", *CONFIG_OPTIONS)
+    settings.check_keys(values, [*keys, "format", "version", "epochs", "leaky"], where="settings")
+    if "format" in values:
+        store.check_format(values, Path("config"), RUN_KIND, RUN_VERSION)
+    model = model_table(values)
+    tables = {
+        "model": {k: v for k, v in model.items() if k != "name"},
+        "recipe": settings.settings_table(values, "recipe"),
+    }
+    options: dict[str, Any] = {"settings": {k: table for k, table in tables.items() if table}}
+    if "name" in model:
+        options["model"] = str(model["name"])
+    for key, (kind, expected) in CONFIG_OPTIONS.items():
+        if key in values and not isinstance(values[key], kind):
+            raise UsageError(f"settings: {key} is {values[key]!r}; expected {expected}")
+        if values.get(key):
+            options[key] = tuple(values[key]) if kind is list else values[key]
+    return options

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools.models.recipe.recipe import Recipe
-from sleeptools.runs.folds import BEST_ON_TEST, FOLD_PROTOCOLS, Division
-from sleeptools.runs.run import FINAL, STATE, Trained, is_done
+from sleeptools.runs.folds import BEST_ON_TEST, FOLD_PROTOCOLS, Split
+from sleeptools.runs.run import FINAL, STATE, TrainingId, is_done
 
 __all__ = ["FINAL", "PROTOCOLS", "STATE", "Task"]
 
@@ -44,7 +44,7 @@ class Task:
 
     protocol: str
     seed: int
-    fold: Division
+    fold: Split
     folder: Path
     model: str
     config: Mapping[str, Any] = field(repr=False)
@@ -61,7 +61,7 @@ class Task:
     def __str__(self) -> str:
         if self.protocol == FINAL:
             return FINAL
-        return str(Trained(self.protocol, self.seed, self.fold.number))
+        return str(TrainingId(self.protocol, self.seed, self.fold.number))
 
     @property
     def selection(self) -> str:
@@ -71,8 +71,8 @@ class Task:
         return self.recipe.selection if self.fold.validated else "last"
 
     @property
-    def unchosen(self) -> bool:
-        """Whether the recipe would choose a pass, and there is nobody to choose it on."""
+    def unselected(self) -> bool:
+        """Whether the recipe would select a pass, and there is no validation subject to do so."""
         return self.selection == "last" != self.recipe.selection
 
     def seeds(self, *more: int) -> list[int]:

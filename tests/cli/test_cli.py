@@ -297,10 +297,10 @@ def test_one_bad_file_among_good_ones(command, raw: Path, tmp_path: Path) -> Non
 def test_a_training_that_continues_at_the_end_of_a_pass_has_no_estimate_yet() -> None:
     from sleeptools.cli.train import _state
 
-    from sleeptools.commands.train import Progress
+    from sleeptools.commands.train import TrainingProgress
 
     # stopped after a pass's last step: it is judged before anything is trained on
-    p = Progress("leak-free", 0, 1, 2, 3, 12, True, 6, 24, 1.5, 0.1, float("nan"), 0.0)
+    p = TrainingProgress("leak-free", 0, 1, 2, 3, 12, True, 6, 24, 1.5, 0.1, float("nan"), 0.0)
     assert _state(p) == "step 6/24 loss 1.500 val kappa 0.100 0 epochs/s ? left"
 
 

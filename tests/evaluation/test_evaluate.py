@@ -16,7 +16,8 @@ from sleeptools.evaluation import evaluation, sleep_agreement
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs.folds import FOLD_PROTOCOLS
 from sleeptools.runs.logs import training_logs
-from sleeptools.runs.run import open_run, options_from, run_progress
+from sleeptools.runs.run import open_run, run_progress
+from sleeptools.training.options import options_from_settings
 
 
 @pytest.fixture
@@ -508,10 +509,12 @@ def test_verify_reads_the_numbers_of_version_1(command, run):
 
 def test_options_from_a_settings_file():
     recipe = {"batch": 3}
-    nothing = {"settings": {"model": {}, "recipe": {}}}
-    assert options_from({}) == nothing
-    assert options_from({"model": "mmasleepnet"}) == nothing | {"model": "mmasleepnet"}
-    found = options_from({"model": {"name": "x", "eeg": 6}, "recipe": recipe, "seeds": [0, 1]})
+    nothing = {"settings": {}}
+    assert options_from_settings({}) == nothing
+    assert options_from_settings({"model": "mmasleepnet"}) == nothing | {"model": "mmasleepnet"}
+    found = options_from_settings(
+        {"model": {"name": "x", "eeg": 6}, "recipe": recipe, "seeds": [0, 1]}
+    )
     assert found == {
         "model": "x",
         "seeds": (0, 1),
@@ -531,7 +534,7 @@ def test_options_from_a_settings_file():
 )
 def test_settings_that_are_refused(values, said):
     with pytest.raises(UsageError, match=said):
-        options_from(values)
+        options_from_settings(values)
 
 
 def test_mouse_stages_work_as_well(tmp_path):

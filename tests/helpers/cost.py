@@ -19,6 +19,6 @@ def macs(name, config=None):
         x = torch.empty(2, *golden_models.shape(model.config))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(x)
-    total, remainder = divmod(counter.get_total_flops(), 2 * len(x))
-    assert not remainder
-    return total / getattr(model.config, "sequence", 1)
+    whole, rest = divmod(counter.get_total_flops(), 2 * len(x))
+    assert not rest
+    return whole / model.config.input_span.sequence

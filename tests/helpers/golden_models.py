@@ -98,7 +98,7 @@ def fill(model):
 
 def shape(config):
     """Shape of a model's input without the batch."""
-    several = (getattr(config, "sequence", 1), 1 + 2 * getattr(config, "context", 0))
+    several = (config.input_span.sequence, 1 + 2 * config.input_span.context)
     size = (config.channels, round(config.sample_rate * config.epoch_seconds))
     return *(n for n in several if n > 1), *size
 

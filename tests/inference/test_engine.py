@@ -129,7 +129,7 @@ def test_several_epochs_at_once(looking_around: tuple[Any, Path]) -> None:
     """As the windows of training, which test_sequences.py compares with what they should be."""
     model, folder = looking_around
     config = model.config
-    sequence, context = getattr(config, "sequence", 1), getattr(config, "context", 0)
+    sequence, context = config.input_span
     x = signals(28, config.channels)
     onsets = 30.0 * np.r_[0:15, 18:31]
     parts = [np.arange(15), np.arange(15, 28)]

@@ -121,7 +121,7 @@ def test_epochs_of_a_batch_do_not_see_each_other(name):
 
 def outputs(model):
     """Whether a model scores every epoch of its input."""
-    return getattr(model.config, "sequence", 1) > 1
+    return model.config.input_span.sequence > 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -148,8 +148,13 @@ def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(timing, tmp_path, mo
     steps = {}
     for share in (1.0, 0.25):
         seen = steps[share] = []
-        with models.part_of_a_pass(share, 3):
-            train(epochs, tmp_path / f"{share}", wanted, lambda p, seen=seen: seen.append(p.steps))
+        train(
+            epochs,
+            tmp_path / f"{share}",
+            wanted,
+            on_progress=lambda p, seen=seen: seen.append(p.steps),
+            trainer=models.part_of_a_pass(share, 3),
+        )
     whole, part = (set(seen) for seen in steps.values())
     assert whole == {3}
     assert part == {1}

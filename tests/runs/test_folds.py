@@ -7,8 +7,8 @@ from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
     Fold,
     folds_table,
-    folds_under,
     make_folds,
+    protocol_folds,
     published_folds,
     with_validation,
 )
@@ -22,7 +22,7 @@ EDF_78 = [f"SC4{n:02d}" for n in range(83) if n not in MISSING]
 @pytest.mark.parametrize("protocol", FOLD_PROTOCOLS)
 def test_everybody_is_tested_once_and_never_trained_on_then(subjects, count, protocol):
     everyone = [f"S{i:02d}" for i in range(subjects)]
-    made = folds_under(protocol, make_folds(reversed(everyone), count, 3), 3)
+    made = protocol_folds(protocol, make_folds(reversed(everyone), count, 3), 3)
     assert [f.number for f in made] == list(range(count))
     assert sorted(s for f in made for s in f.test) == everyone
     sizes = {len(f.test) for f in made}
@@ -87,7 +87,7 @@ def test_a_subject_on_two_sides_is_our_mistake():
 
 def test_table():
     made = make_folds(["a", "b", "c"], 3, 0)
-    rows = folds_table({"leak-free": folds_under("leak-free", made, 0)})
+    rows = folds_table({"leak-free": protocol_folds("leak-free", made, 0)})
     assert len(rows) == 9
     assert {r["role"] for r in rows} == {"train", "val", "test"}
 
@@ -99,4 +99,4 @@ def test_published_isruc():
     assert len(made) == 10
     with pytest.raises(DataError, match="was not released") as caught:
         published_folds([f"I-{n:03d}" for n in range(1, 101)])
-    assert "--folds 5" in str(caught.value.hint)
+    assert "`folds=5`" in str(caught.value.hint)

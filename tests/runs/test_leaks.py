@@ -92,7 +92,8 @@ def test_nothing_of_a_test_subject_reaches_a_leak_free_model(trained):
     ]
     assert logs[0].equals(logs[1])
     p = [
-        predictions.predictions(open_run(run, partial=True), role="val") for run in (plain, changed)
+        predictions.read_predictions(open_run(run, partial=True), role="val")
+        for run in (plain, changed)
     ]
     assert p[0].filter(protocol="leak-free").equals(p[1].filter(protocol="leak-free"))
 

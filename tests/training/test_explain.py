@@ -55,7 +55,7 @@ def explained(run):
 
 
 def test_what_is_in_it(explained, run):
-    tested = predictions.predictions(open_run(run, partial=True))
+    tested = predictions.read_predictions(open_run(run, partial=True))
     tested = tested.filter(pl.col("protocol") == "leak-free")
     assert (
         explained.facts["recordings"] == tested["recording"].unique(maintain_order=True).to_list()
@@ -136,7 +136,7 @@ def test_the_same_bytes_after_a_break(run, tiny, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped):
-        train(tiny, tmp_path / "run", options(), stop)
+        train(tiny, tmp_path / "run", options(), on_progress=stop)
     write = store.write_arrays
 
     def die(path, *rest):

@@ -29,10 +29,11 @@ from sleeptools.runs.folds import (
     SPLITS,
     STRATIFIED,
     SUBJECTS,
-    folds_under,
+    protocol_folds,
     stratified_folds,
 )
-from sleeptools.runs.run import FOLDS_EPOCHS, RUN_KIND, open_run, options_from
+from sleeptools.runs.run import FOLDS_EPOCHS, RUN_KIND, open_run
+from sleeptools.training.options import options_from_settings
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,7 +68,7 @@ def options(**given):
 def test_every_epoch_is_tested_once_and_every_fold_is_like_the_whole(stages, count, seed, protocol):
     stages = np.array(stages, np.int8)
     count = min(count, len(stages))
-    made = folds_under(protocol, stratified_folds(stages, "ba", count, seed), seed)
+    made = protocol_folds(protocol, stratified_folds(stages, "ba", count, seed), seed)
     tests = [fold.numbers("test", None) for fold in made]
     assert sorted(np.concatenate(tests)) == list(range(len(stages)))
     for stage in range(5):
@@ -143,7 +144,7 @@ def test_an_unfinished_run_is_leaky_as_well(leaky, tmp_path, mice):
 def test_what_is_scored_is_what_was_dealt_out(leaky, mice):
     run = open_run(leaky)
     assert set(run.folds["role"]) == {"mixed"}
-    found = predictions.predictions(run)
+    found = predictions.read_predictions(run)
     data = open_epochs(mice)
     for part in found.partition_by("protocol", "seed"):
         assert len(part) == len(data) == part.n_unique(["recording", "epoch"])
@@ -152,7 +153,7 @@ def test_what_is_scored_is_what_was_dealt_out(leaky, mice):
         file = next(f for f in data.files if f.recording == row["recording"])
         assert row["stage"] == file.stages[row["epoch"]]
         assert row["onset"] == file.onset[row["epoch"]]
-    validated = predictions.predictions(run, role="val")
+    validated = predictions.read_predictions(run, role="val")
     assert set(validated["protocol"]) == {"leak-free"}
     assert run.unchosen("leak-free") == ()
     assert logs.count_test_readings(run)["leak-free"] == 1
@@ -195,7 +196,7 @@ def test_a_split_by_subject_must_not_leak(tmp_path, mice):
 def test_a_run_goes_on_with_its_own_split(mice, leaky, tmp_path):
     with pytest.raises(OutputError, match="split: stratified-epochs there, subjects now"):
         train(mice, leaky, options(folds=3))
-    asked = options_from(store.read_toml(leaky / "config.toml"))
+    asked = options_from_settings(store.read_toml(leaky / "config.toml"))
     assert asked["split"] == "stratified-epochs"
     train(mice, tmp_path / "run", options(folds=None, final=True))
     config = store.read_toml(tmp_path / "run/config.toml")
@@ -212,7 +213,6 @@ def test_a_run_goes_on_with_its_own_split(mice, leaky, tmp_path):
     [
         ({"split": "epochs"}, "there are: subjects, stratified-epochs"),
         ({"split": STRATIFIED, "folds_from": "published"}, "those folds are of subjects"),
-        ({"split": STRATIFIED, "folds": None}, "nothing to train"),
     ],
 )
 def test_wrong_options(mice, tmp_path, given, words):

@@ -1,9 +1,12 @@
 """Training: who is read when, stopping and continuing to the same bits, and wrong input."""
 
 import contextlib
+import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,9 +32,10 @@ from sleeptools.models.recipe.schedule import Position, Schedule, rate_at
 from sleeptools.preprocessing.epochs import read_epoch_file, write_epoch_file
 from sleeptools.recording.stages import HUMAN_STAGES
 from sleeptools.runs import model_folder, predictions
-from sleeptools.runs.run import open_run, options_from
-from sleeptools.training import loop
-from sleeptools.training import plan as _plan
+from sleeptools.runs.run import open_run
+from sleeptools.training import loop, run_config
+from sleeptools.training.options import options_from_settings
+from sleeptools.training.plan import make_plan
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,7 +72,7 @@ def whole(tiny, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "whole"
     seen = []
     both = ("leak-free", "best-on-test")
-    train(tiny, run, options(protocols=both, final=True), seen.append)
+    train(tiny, run, options(protocols=both, final=True), on_progress=seen.append)
     return run, seen
 
 
@@ -112,7 +116,7 @@ def test_the_test_fold_is_read_once(whole):
 
 def test_predictions(whole):
     run, _ = whole
-    table = predictions.predictions(open_run(run))
+    table = predictions.read_predictions(open_run(run))
     for protocol in ("leak-free", "best-on-test"):
         tested = table.filter(pl.col("protocol") == protocol)
         assert len(tested) == 80
@@ -166,7 +170,7 @@ def test_done_is_done(whole, tiny):
     run, _ = whole
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
     seen = []
-    train(tiny, run, options(protocols=("leak-free",)), seen.append)
+    train(tiny, run, options(protocols=("leak-free",)), on_progress=seen.append)
     assert seen == []
     assert before == {p: p.stat().st_mtime_ns for p in run.rglob("*")}
 
@@ -186,7 +190,7 @@ def test_one_fold_at_a_time_and_more_asked_later(whole, tiny, tmp_path):
 
 
 def test_a_run_is_repeated_from_its_own_config(whole, tiny, tmp_path):
-    asked = options_from(store.read_toml(whole[0] / "config.toml"))
+    asked = options_from_settings(store.read_toml(whole[0] / "config.toml"))
     train(tiny, tmp_path / "run", TrainOptions(**asked, threads=1, explain=False))
     same(whole[0], tmp_path / "run")
     assert store.read_toml(tmp_path / "run/config.toml") == store.read_toml(
@@ -204,7 +208,7 @@ def test_seeds_differ(whole, tiny, tmp_path):
 def test_no_validation_subject_keeps_the_last_pass(tmp_path):
     data = write_epochs(tmp_path / "epochs", subjects=2, count=5)
     said = []
-    train(data, tmp_path / "run", options(), say=said.append)
+    train(data, tmp_path / "run", options(), log=said.append)
     (line,) = said
     assert "fold 0, 1: too few subjects" in line
     assert "the last pass is kept" in line
@@ -229,7 +233,7 @@ def test_stop_and_continue(whole, tiny, tmp_path):
                 os.kill(os.getpid(), kind)
 
         try:
-            train(tiny, run, wanted, stop)
+            train(tiny, run, wanted, on_progress=stop)
             break
         except Stopped:
             assert not (run / "manifest.json").exists()
@@ -247,7 +251,7 @@ def say(p): print(p.protocol, p.fold, p.step, flush=True)
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, final=True, explain=False,
                        protocols=("leak-free", "best-on-test"))
-train(Path(sys.argv[1]), Path(sys.argv[2]), options, say)
+train(Path(sys.argv[1]), Path(sys.argv[2]), options, on_progress=say)
 """
 
 
@@ -269,6 +273,37 @@ def test_kill_and_continue(whole, tiny, tmp_path):
     kill_again_and_again(tiny, tmp_path / "run", times=2, seed=1)
     same(whole[0], tmp_path / "run")
     assert not list((tmp_path / "run").rglob(".*"))
+
+
+def dead_process():
+    """Number of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("fold", ["", "leak-free/seed-0/fold-00", "final"])
+def test_locks_of_killed_processes_are_cleared_where_nothing_is_left_to_train(
+    whole, tiny, tmp_path, fold
+):
+    """Killed between the last file and the removal of the lock."""
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    before = {p.relative_to(run) for p in run.rglob("*")}
+    pid = dead_process()
+    held = {"host": socket.gethostname(), "pid": pid, "since": "2026-01-01 00:00:00"}
+    for name in (".lock", f".lock.{pid}.part", f".lock.stale.{pid}.part"):
+        (run / fold / name).write_text(json.dumps(held))
+    asked = options(protocols=("leak-free", "best-on-test"), final=True)
+    train(tiny, run, asked, on_progress=pytest.fail)
+    assert {p.relative_to(run) for p in run.rglob("*")} == before
+
+
+def test_the_lock_of_a_living_process_stays(whole, tiny, tmp_path):
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    with store.lock(run / "leak-free/seed-0/fold-00"):
+        train(tiny, run, options())
+        assert (run / "leak-free/seed-0/fold-00/.lock").exists()
+    assert not list(run.rglob(".lock*"))
 
 
 @pytest.mark.parametrize("call", [1, 2])
@@ -312,7 +347,7 @@ def test_the_full_model_continues_to_the_same_bits(tiny, tmp_path, precision):
 
     train(tiny, tmp_path / "a", wanted)
     with pytest.raises(Stopped) as e:
-        train(tiny, tmp_path / "b", wanted, stop)
+        train(tiny, tmp_path / "b", wanted, on_progress=stop)
     assert e.value.exit_code == 75
     assert (tmp_path / "b/leak-free/seed-0/fold-00/state.safetensors").exists()
     train(tiny, tmp_path / "b", wanted)
@@ -334,7 +369,7 @@ def test_cosine_restarts_continue_to_the_same_bits(tiny, tmp_path):
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with pytest.raises(Stopped):
-            train(tiny, tmp_path / "b", wanted, stop)
+            train(tiny, tmp_path / "b", wanted, on_progress=stop)
         state = tmp_path / "b/leak-free/seed-0/fold-00/state.safetensors"
         assert store.read_tensors(state).facts["step"] == last
     train(tiny, tmp_path / "b", wanted)
@@ -353,7 +388,7 @@ def interrupted(tiny, run, **given):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped):
-        train(tiny, run, options(fold=0, **given), stop)
+        train(tiny, run, options(fold=0, **given), on_progress=stop)
     return run / "leak-free/seed-0/fold-00"
 
 
@@ -364,7 +399,7 @@ def test_a_training_continues_with_as_many_threads_as_it_began_with(tiny, tmp_pa
     def look(progress):
         seen.append((progress.fold, torch.get_num_threads()))
 
-    train(tiny, tmp_path / "run", options(threads=None), look)
+    train(tiny, tmp_path / "run", options(threads=None), on_progress=look)
     assert set(seen) == {(0, 2), (1, 1)}
     assert model_folder.read_config(folder)["threads"] == [2]
     assert "threads_changed" not in store.read_json(tmp_path / "run/manifest.json")
@@ -372,7 +407,7 @@ def test_a_training_continues_with_as_many_threads_as_it_began_with(tiny, tmp_pa
 
 def test_other_threads_on_request_are_told(tiny, tmp_path):
     folder, said = interrupted(tiny, tmp_path / "run", threads=2), []
-    train(tiny, tmp_path / "run", options(fold=0, threads=1), say=said.append)
+    train(tiny, tmp_path / "run", options(fold=0, threads=1), log=said.append)
     assert "leak-free/seed-0/fold-00: continued with 1 CPU threads, begun with 2" in said[0]
     assert model_folder.read_config(folder)["threads"] == [2, 1]
     facts = store.read_json(tmp_path / "run/manifest.json")
@@ -413,7 +448,7 @@ def test_seeds_in_parallel_are_all_kept(tiny, tmp_path):
 def test_a_seed_added_between_reading_and_writing_is_kept(tiny, tmp_path):
     """What two processes do, in one: both make a plan before either of them writes."""
     run = tmp_path / "run"
-    plans = [_plan.make_plan(tiny, run, options(seeds=(seed,))) for seed in (0, 1)]
+    plans = [make_plan(tiny, run, options(seeds=(seed,))) for seed in (0, 1)]
     for plan in plans:
         with plan.holding():
             plan.write()
@@ -422,7 +457,7 @@ def test_a_seed_added_between_reading_and_writing_is_kept(tiny, tmp_path):
 
 def test_waiting_for_the_run_as_a_whole(tiny, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    plan = _plan.make_plan(tiny, run, options())
+    plan = make_plan(tiny, run, options())
     held = contextlib.ExitStack()
     held.enter_context(store.lock(run))
     timer = threading.Timer(0.3, held.close)
@@ -430,7 +465,7 @@ def test_waiting_for_the_run_as_a_whole(tiny, tmp_path, monkeypatch):
     with plan.holding():
         plan.write()
     timer.join()
-    monkeypatch.setattr(_plan, "WAIT", 0.1)
+    monkeypatch.setattr(run_config, "LOCK_WAIT", 0.1)
     with store.lock(run), pytest.raises(OutputError, match="in use by process"), plan.holding():
         pass
 
@@ -460,7 +495,7 @@ def test_a_failed_attempt_does_not_block_the_folder(tiny, tmp_path, monkeypatch)
 
 def test_an_attempt_at_work_blocks_the_folder(tiny, tmp_path):
     run = tmp_path / "run"
-    first = _plan.make_plan(tiny, run, options())
+    first = make_plan(tiny, run, options())
     with first.holding():
         first.write()
     other = options(passes=3)
@@ -469,7 +504,7 @@ def test_an_attempt_at_work_blocks_the_folder(tiny, tmp_path):
         pytest.raises(OutputError, match="other settings"),
     ):
         train(tiny, run, other)
-    second = _plan.make_plan(tiny, run, other)
+    second = make_plan(tiny, run, other)
     with second.holding():
         second.write()
     with pytest.raises(OutputError, match="other settings"):
@@ -492,13 +527,12 @@ def test_an_attempt_at_work_blocks_the_folder(tiny, tmp_path):
         ({"settings": {"recipe": {"class_weights": [1, 1, 1, 1, -1]}}}, UsageError, "weights"),
         ({"settings": {"recipe": 3}}, UsageError, "recipe is 3; expected a table"),
         ({"settings": {"model": 3}}, UsageError, "model is 3; expected a table"),
-        ({"threads": 0}, UsageError, "--threads 0"),
-        ({"final": True, "fold": 0}, UsageError, "--final with --fold 0"),
+        ({"threads": 0}, UsageError, "threads=0"),
+        ({"final": True, "fold": 0}, UsageError, "`final` with `fold=0`"),
         ({"settings": {"receipt": {}}}, UsageError, "model, recipe"),
         ({"passes": 0}, UsageError, "passes"),
         ({"protocols": ("leaky",)}, UsageError, "leak-free, best-on-test"),
         ({"folds_from": "paper"}, UsageError, "seed, published"),
-        ({"folds": None}, UsageError, "--folds K"),
         ({"fold": 2}, UsageError, "0 to 1"),
         ({"seeds": (0, -1)}, UsageError, ">= 0"),
         ({"device": "tpu"}, UsageError, "auto, cpu, cuda"),
@@ -679,7 +713,7 @@ def test_schedule_and_augmentation_survive_a_break(tiny, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped):
-        train(tiny, tmp_path / "broken", asked, stop)
+        train(tiny, tmp_path / "broken", asked, on_progress=stop)
     train(tiny, tmp_path / "broken", asked)
     same(tmp_path / "whole", tmp_path / "broken")
     losses = pl.read_csv(tmp_path / "whole/final/log.csv")["loss"].to_list()

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
+from sleeptools.preprocessing.sequences import InputSpan
+
 
 def _within_channels(value: int, info: ValidationInfo) -> int:
     channels = info.data.get("channels", value + 1)
@@ -22,6 +24,11 @@ class ModelConfig(BaseModel):
     """Settings of a model; unknown ones are refused, and none changes afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @property
+    def input_span(self) -> InputSpan:
+        """Epochs that the model takes at once; from its settings `sequence` and `context`."""
+        return InputSpan(getattr(self, "sequence", 1), getattr(self, "context", 0))
 
 
 class HumanEpochs(ModelConfig):

@@ -1,0 +1,152 @@
+"""config.toml of a run: what a command requests, merged with what the folder holds under its lock.
+
+A run grows: later commands may add protocols, seeds and the final model, and nothing else that
+changes a result. Several processes may train in one run; what describes the run as a whole is
+written by one of them at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sleeptools import store
+from sleeptools.errors import OutputError
+from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.preprocessing.epochs import EpochSet
+from sleeptools.runs import writing
+from sleeptools.runs.folds import SUBJECTS, Split
+from sleeptools.runs.run import CONFIG_FILE, FINAL, PREDICTIONS_FILE, RUN_KIND, RUN_VERSION, STATE
+from sleeptools.store import settings
+from sleeptools.training.options import TrainOptions
+
+SPLIT_KEYS = ("split", "folds", "folds_from", "leaky")
+"""Keys that say who is tested: a run that holds only `final` takes those of a later command."""
+TRAINED_FILES = (STATE, "model.safetensors", PREDICTIONS_FILE)
+"""Files of which one exists as soon as anything of a run is worth keeping."""
+LOCK_WAIT = 30.0  # s for another process to write the files of the run as a whole
+
+
+def request_config(
+    options: TrainOptions,
+    data: EpochSet,
+    model: Mapping[str, Any],
+    recipe: Recipe,
+    folds: Sequence[Split],
+) -> dict[str, Any]:
+    """Give the content of config.toml for a command.
+
+    Parameters
+    ----------
+    options
+        Options of the command.
+    data
+        The epochs.
+    model
+        All settings of the model.
+    recipe
+        The complete recipe.
+    folds
+        The folds without validation; empty where only `final` is trained.
+    """
+    return {
+        "format": RUN_KIND,
+        "version": RUN_VERSION,
+        "split": options.split,
+        "folds": len(folds),
+        "folds_from": options.folds_from,
+        "folds_seed": options.folds_seed,
+        "protocols": list(options.protocols) if folds else [],
+        "seeds": list(options.seeds),
+        "final": options.final,
+        "model": {"name": options.model, **model},
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "epochs": writing.epochs_fingerprint(data),
+        **({"leaky": True} if folds and options.split != SUBJECTS else {}),
+    }
+
+
+def merge_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Give the settings of an existing run together with what a command adds.
+
+    A run in which nothing was trained yet takes the new settings, whatever it had.
+
+    Raises
+    ------
+    OutputError
+        If the two differ in anything that changes a result.
+    """
+    if not (run / CONFIG_FILE).exists():
+        return request
+    try:
+        return extend_config(run, request)
+    except OutputError:
+        if any(any(run.rglob(name)) for name in TRAINED_FILES) or _in_use(run):
+            raise
+        return request
+
+
+def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Compare with the settings in the folder, and add to them.
+
+    Raises
+    ------
+    OutputError
+        If the two differ in anything that changes a result.
+    """
+    path = run / CONFIG_FILE
+    old = {"split": SUBJECTS} | store.read_toml(path)  # older runs lack it, as the precision
+    store.check_format(old, path, RUN_KIND, RUN_VERSION)
+    old["recipe"] = {"precision": "fp32"} | settings.settings_table(old, "recipe")
+    merged = dict(request)
+    if not request["folds"] or not old.get("folds"):  # one of the two has only `final`
+        divided = old if old.get("folds") else request
+        merged |= {key: divided[key] for key in SPLIT_KEYS if key in divided}
+    for key in ("protocols", "seeds"):
+        merged[key] = list(dict.fromkeys([*old.get(key, []), *request[key]]))
+    merged["final"] = bool(old.get("final")) or request["final"]
+    growing = {"protocols": merged["protocols"], "seeds": merged["seeds"], "final": merged["final"]}
+    if not old.get("folds"):
+        growing |= {key: merged[key] for key in SPLIT_KEYS if key in merged}
+    if lines := settings.difference({**old, **growing}, merged):
+        raise OutputError(
+            f"{run}: this run exists with other settings: {'; '.join(lines)}",
+            hint="give another run folder, or the same settings to continue it",
+        )
+    return merged
+
+
+@contextlib.contextmanager
+def hold_run(run: Path) -> Iterator[None]:
+    """Lock a run, waiting for a moment where a living process has it.
+
+    Raises
+    ------
+    OutputError
+        If that process holds it for too long, or the folder cannot be written to.
+    """
+    until = time.monotonic() + LOCK_WAIT
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(store.lock(run))
+                break
+            except OutputError as e:
+                if e.__cause__ is not None or time.monotonic() > until:  # cannot be written at all
+                    raise
+            time.sleep(0.05)
+        yield
+
+
+def clear_stale_locks(run: Path) -> None:
+    """Clear what killed processes left in a run, also in trainings that are done."""
+    for folder in (run, run / FINAL, *run.glob("*/seed-*/fold-*")):
+        store.clear_stale_lock(folder)
+
+
+def _in_use(run: Path) -> bool:
+    """Whether a living process trains in this run."""
+    return any(not store.clear_stale_lock(path.parent) for path in run.glob("*/**/.lock"))
