@@ -157,7 +157,7 @@ def past_fact(scorer: int) -> str:
     return "epochs past the signals" + (f" {scorer}" if scorer > 1 else "")
 
 
-# --- our own format on disk: docs/formats.md ------------------------------------------------------
+# --- our own format on disk: docs/folders.md ------------------------------------------------------
 
 RECORDING_KIND = "sleeptools-recording"
 FOLDER_KIND = "sleeptools-recordings"
