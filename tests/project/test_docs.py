@@ -124,6 +124,8 @@ def test_formats_named_on_the_page_of_folders_are_those_of_the_code() -> None:
 
 def test_the_glossary_has_every_word_once() -> None:
     text = (ROOT / "docs/glossary.md").read_text()
-    words = [w for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for w in row.split(", ")]
+    words = [
+        w for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for w in row.split(", ")
+    ]
     assert len(words) == len(set(words))
     assert {"recording", "montage", "epoch", "pass", "step", "sequence", "hypnogram"} <= set(words)
