@@ -1,7 +1,7 @@
 """The steps of CONTRIBUTING.md, followed for a data set, a format and a model.
 
-They go into a copy of the package, which runs without the native core and without the editable install,
-whose import hook would find the checkout instead.
+They go into a copy of the package, which runs without the native core and without the editable
+install, whose import hook would find the checkout instead.
 """
 
 import json
