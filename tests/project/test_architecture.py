@@ -76,6 +76,15 @@ def test_the_first_look_at_the_library_fits_in_one_line() -> None:
     assert {p.name for p in entries if p.is_file()} == {"__init__.py", "errors.py", "registry.py"}
 
 
+TORCH = re.compile(r"models/.*|training/.*|commands/(train|export)\.py|inference/torch_network\.py")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_torch_is_imported_where_tensors_are_trained(path: Path) -> None:
+    if any(name.split(".")[0] == "torch" for name in imported(path)):
+        assert TORCH.fullmatch(str(path.relative_to(PACKAGE)))
+
+
 def private_modules() -> set[str]:
     """Modules whose file, or a folder above it, has a name that begins with an underscore."""
     inside = {m for m in FILES if any(n.startswith("_") and n != "__main__" for n in m.split("."))}
