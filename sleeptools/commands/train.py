@@ -1,7 +1,7 @@
 """`train`: a model on every fold of a set of epochs, and on everybody.
 
 A run folder holds config.toml (what was asked), folds.parquet (who does what), a folder for each
-protocol, seed and fold, `final/`, and manifest.json (docs/formats.md). A fold with predictions is
+protocol, seed and fold, `final/`, and manifest.json (docs/folders.md). A fold with predictions is
 done and skipped; an unfinished one continues from its checkpoint, on a CPU to the same bits as
 without a break, if the number of threads is the same: it is kept in the checkpoint and taken from
 there. Several processes may work on different folds, seeds or protocols of one run.

@@ -1,7 +1,7 @@
 """Epochs on disk: one memory-mapped file per recording, and a folder of them as one set.
 
 A model's input is (epochs, channels, samples) float32; the files are mapped, so that a set of any
-size costs no memory and is shared by all processes that read it. Format: docs/formats.md.
+size costs no memory and is shared by all processes that read it. Format: docs/folders.md.
 """
 
 from __future__ import annotations

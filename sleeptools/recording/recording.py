@@ -2,7 +2,7 @@
 
 Samples are decoded on request, one signal at a time, so that a recording of any length needs the
 memory of one signal. `write_recording` and `read_recording` store it in the format of this
-package, which docs/formats.md describes.
+package, which docs/folders.md describes.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def past_fact(scorer: int) -> str:
     return "epochs past the signals" + (f" {scorer}" if scorer > 1 else "")
 
 
-# --- our own format on disk: docs/formats.md ------------------------------------------------------
+# --- our own format on disk: docs/folders.md ------------------------------------------------------
 
 RECORDING_KIND = "sleeptools-recording"
 RECORDINGS_KIND = "sleeptools-recordings"

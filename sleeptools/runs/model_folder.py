@@ -1,7 +1,7 @@
 """A trained model's folder, read without torch: `config.json` and `model.safetensors`.
 
 config.json (format sleeptools-model, version 1) has the model, its settings, and the signals it was
-trained on; model.safetensors the weights, float32 under PyTorch's names. docs/formats.md has both.
+trained on; model.safetensors the weights, float32 under PyTorch's names. docs/folders.md has both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The writer of a run folder: every file of it but models, checkpoints and evaluations.
 
 `train` and the external test put their tables, settings and manifest here, so that readers find one
-layout (docs/formats.md). Predictions are the last file of a training and mark it as done.
+layout (docs/folders.md). Predictions are the last file of a training and mark it as done.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A file is written under a temporary name, flushed to the disk and renamed, so that a reader sees
 the old file or the new one but never half of one. Arrays are safetensors (little endian,
-memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/formats.md describes the
+memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/folders.md describes the
 formats with their versions.
 """
 

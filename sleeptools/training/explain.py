@@ -2,7 +2,7 @@
 
 Features before and after attention fusion, on their principal components and embedded on the plane,
 of epochs drawn evenly over the recordings; and for models that weigh modalities, the weights of all
-test epochs. Format: docs/formats.md.
+test epochs. Format: docs/folders.md.
 """
 
 from __future__ import annotations

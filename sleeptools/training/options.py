@@ -176,7 +176,7 @@ def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         For an unknown key, or a value of the wrong kind.
     """
     keys = ("model", "recipe", *CONFIG_OPTIONS)
-    settings.check_keys(values, [*keys, "format", "version", "epochs", "leaky"], where="settings")
+    settings.check_keys(values, [*keys, "format", "version", "epochs", "leaky"], section="settings")
     if "format" in values:
         store.check_format(values, Path("config"), RUN_KIND, RUN_VERSION)
     model = model_table(values)

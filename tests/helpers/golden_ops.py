@@ -1,6 +1,6 @@
 """Makes the golden vectors in tests/data/golden, and reads them.
 
-Run `python tests/helpers/golden_ops.py` to make them.
+Run `python tests/helpers/golden_ops.py OP` to make those of a new op; without names, all are made.
 
 Format "sleeptools-golden", version 1, one safetensors file an op, `op_NAME.safetensors`: tensors
 `CASE.arg0`, `CASE.arg1`, ... and `CASE.expected`; the metadata entry `arguments` is a JSON list of
@@ -11,6 +11,7 @@ float64, rounded to float32. Run again only when an op's meaning changes, and sa
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def reference_in_double(module: Any, example: tuple[Any, ...]) -> torch.Tensor:
 
 
 def main() -> None:
-    for name in registry.names("ops"):
+    for name in sys.argv[1:] or registry.names("ops"):
         write_op(name)
     # models: one seeded small input and its hypnodensity each, to be added here
 

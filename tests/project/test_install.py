@@ -25,7 +25,7 @@ def test_readme_has_exactly_two_set_up_commands() -> None:
 def test_every_command_in_the_documents_exists(command) -> None:
     listed = command("--help").out.split("Commands:")[1]
     known = set(re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE))
-    for name in ("README.md", "CONTRIBUTING.md", "docs/formats.md", "docs/glossary.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/folders.md", "docs/glossary.md"):
         used = re.findall(r"(?:^|`)sleeptools ([a-z]+)", (ROOT / name).read_text(), re.MULTILINE)
         assert set(used) <= known, name
 
