@@ -84,7 +84,7 @@ def expected(folder: Path, x: Any) -> Any:
 def test_equals_the_model(any_folder: Path, variant: str) -> None:
     engine = Engine.load(any_folder)
     x = signals(5, engine.size[0])
-    assert engine.how == ("torch" if variant == "reference" else "native")
+    assert engine.backend == ("torch" if variant == "reference" else "native")
     found = engine.hypnodensity(x)
     assert found.dtype == np.float32
     assert found.shape == (5, len(engine.stages))
@@ -160,7 +160,7 @@ def test_pieces_make_no_difference(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(engine.hypnodensity(mapped), whole)
     alone = np.concatenate([engine.hypnodensity(x[i : i + 1]) for i in range(0, len(x), 11)])
     # PyTorch sums in another order when an epoch is alone, or in a smaller piece
-    own, turned = (1e-6, 0) if engine.how == "native" else (1e-5, 1e-5)
+    own, turned = (1e-6, 0) if engine.backend == "native" else (1e-5, 1e-5)
     np.testing.assert_allclose(alone, whole[::11], atol=own)
     np.testing.assert_allclose(engine.hypnodensity(x[::-1])[::-1], whole, rtol=0, atol=turned)
     np.testing.assert_array_equal(engine.hypnodensity(x.astype(np.float64)), whole)
@@ -198,7 +198,7 @@ def test_two_threads_may_call_one_engine(folder: Path, tmp_path: Path, name: str
             found = list(pool.map(engine.hypnodensity, pieces))
             for one, other in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-6)
-    if engine.how == "native":
+    if engine.backend == "native":
         assert len(engine.network.pool.idle) <= 4
 
 
@@ -312,6 +312,6 @@ from sleeptools.inference.engine import Engine
 engine = Engine.load(sys.argv[1], precision="bf16")
 x = 20 * np.random.default_rng(5).standard_normal((2, 4, 3000)).astype(np.float32)
 x[1, 0, 0] = np.inf
-print(engine.how, engine.precision, np.isnan(engine.hypnodensity(x)).all(1).tolist())
+print(engine.backend, engine.precision, np.isnan(engine.hypnodensity(x)).all(1).tolist())
 """
     assert run(code, folder, SLEEPTOOLS_NATIVE="0") == "torch fp32 [False, True]\n"

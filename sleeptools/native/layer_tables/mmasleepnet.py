@@ -33,8 +33,11 @@ class Branch(NamedTuple):
     @property
     def chains(self) -> dict[str, ConvStream]:
         """Both streams, by the names of the model's modules."""
-        where = self.channel, self.channels
-        return {"small": ConvStream(*where, self.small), "large": ConvStream(*where, self.large)}
+        first = self.channel, self.channels
+        return {
+            "small": ConvStream(*first, self.small),
+            "large": ConvStream(*first, self.large),
+        }
 
 
 def branches(eeg: int, kernels: str, modalities: str) -> list[Branch]:
@@ -47,8 +50,8 @@ def branches(eeg: int, kernels: str, modalities: str) -> list[Branch]:
     kernels, modalities
         As in the model's settings.
     """
-    places = {"eeg": (0, eeg), "eog": (eeg, 1), "emg": (eeg + 1, 1)}
-    return [Branch(m, *places[m], *_layers(m, kernels)) for m in MODALITIES[modalities]]
+    channels = {"eeg": (0, eeg), "eog": (eeg, 1), "emg": (eeg + 1, 1)}
+    return [Branch(m, *channels[m], *_layers(m, kernels)) for m in MODALITIES[modalities]]
 
 
 def _layers(modality: str, kernels: str) -> tuple[tuple[ConvLayer, ...], tuple[ConvLayer, ...]]:
@@ -68,9 +71,9 @@ def layers(
     width
         Maps of the first layer; the later ones have twice as many.
     kernels
-        Of the two first layers, samples.
+        Lengths of the two first layers, samples.
     pad
-        Of the short one.
+        Padding of the short one, samples.
     """
     short, long = kernels
     small, large = ConvLayer(2 * width, 8, 1, 4), ConvLayer(2 * width, 6, 1, 4)

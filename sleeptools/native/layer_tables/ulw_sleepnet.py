@@ -24,11 +24,11 @@ class Separable(NamedTuple):
     Parameters
     ----------
     name
-        Of the module that holds it, below the model.
+        Name of the module that holds it, below the model.
     inputs, outputs
         Feature maps.
     kernel, stride
-        Of the depthwise convolution.
+        Length and step of the depthwise convolution.
     steps
         Time steps of the result, before the pool.
     unit
@@ -46,15 +46,15 @@ class Separable(NamedTuple):
     @property
     def arrays(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the weights, under PyTorch's names; running statistics among them."""
-        found: dict[str, tuple[int, ...]] = {
+        shapes: dict[str, tuple[int, ...]] = {
             "depthwise.weight": (self.inputs, 1, self.kernel),
             "pointwise.weight": (self.outputs, self.inputs, 1),
             "pointwise.bias": (self.outputs,),
         }
         if self.unit:
             names = ("weight", "bias", *STATISTICS)
-            found |= {f"norm.{name}": (self.outputs,) for name in names}
-        return {f"{self.name}.{name}": shape for name, shape in found.items()}
+            shapes |= {f"norm.{name}": (self.outputs,) for name in names}
+        return {f"{self.name}.{name}": shape for name, shape in shapes.items()}
 
     @property
     def macs(self) -> int:
@@ -78,12 +78,12 @@ class Block(NamedTuple):
 
 def blocks(samples: int = SAMPLES) -> list[Block]:
     """List the blocks of the extractor for a signal of so many samples."""
-    found, inputs, steps = [], 1, samples
+    table, inputs, steps = [], 1, samples
     for i, width in enumerate(WIDTHS):
         half = -(-steps // 2)
         quarter = -(-half // 2)
         name = f"extractor.{i}."
-        found.append(
+        table.append(
             Block(
                 Separable(name + "unit1", inputs, width, KERNEL, 1, steps, unit=True),
                 Separable(name + "unit2", width, width, KERNEL, 1, half, unit=True),
@@ -92,7 +92,7 @@ def blocks(samples: int = SAMPLES) -> list[Block]:
             )
         )
         inputs, steps = width, quarter
-    return found
+    return table
 
 
 def dense(signals: int, stages: int) -> list[tuple[str, int, int]]:
@@ -102,18 +102,18 @@ def dense(signals: int, stages: int) -> list[tuple[str, int, int]]:
 
 def arrays(signals: int, stages: int = 5) -> dict[str, tuple[int, ...]]:
     """Shapes of all weights, under PyTorch's names."""
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer in (layer for block in blocks() for layer in block):
-        found |= layer.arrays
+        shapes |= layer.arrays
     for name, inputs, outputs in dense(signals, stages):
-        found |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-    return found
+        shapes |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+    return shapes
 
 
 def parameters(signals: int, stages: int = 5) -> int:
     """Trainable weights; 13,337 for four signals."""
-    found = arrays(signals, stages).items()
-    return sum(math.prod(shape) for name, shape in found if not name.endswith(STATISTICS))
+    shapes = arrays(signals, stages).items()
+    return sum(math.prod(shape) for name, shape in shapes if not name.endswith(STATISTICS))
 
 
 def macs(signals: int, stages: int = 5, samples: int = SAMPLES) -> int:
@@ -124,7 +124,7 @@ def macs(signals: int, stages: int = 5, samples: int = SAMPLES) -> int:
 
 def flops(signals: int, stages: int = 5, samples: int = SAMPLES) -> int:
     """Operations of an epoch by the paper's count, pools and ReLU for nothing; 7.885 million."""
-    found = blocks(samples)
-    averaged = found[-1].shortcut2.steps * WIDTHS[-1]
-    extractor = sum(layer.flops for block in found for layer in block) + averaged
+    table = blocks(samples)
+    averaged = table[-1].shortcut2.steps * WIDTHS[-1]
+    extractor = sum(layer.flops for block in table for layer in block) + averaged
     return signals * extractor + sum((2 * i + 1) * o for _, i, o in dense(signals, stages))
