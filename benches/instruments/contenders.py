@@ -118,10 +118,10 @@ FORWARD = [
 
 def best_variant() -> str:
     """Name the instruction set that a user gets here."""
-    found = native.variants()[-1]
-    if found == "reference":
+    variant = native.variants()[-1]
+    if variant == "reference":
         raise AbsentError(native.describe())
-    return found
+    return variant
 
 
 def need_compiler() -> None:

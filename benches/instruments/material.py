@@ -43,17 +43,17 @@ def epochs(count: int) -> NDArray[np.float32]:
 def model(name: str, **settings: object) -> nn.Module:
     """Make a network with random weights and the statistics that training would settle on."""
     torch.manual_seed(SEED)
-    made = build_model(name, settings).train()
-    norms = [m for m in made.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    network = build_model(name, settings).train()
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the mean of all batches, from the first
     with torch.no_grad(), native.using_variant("reference"):
-        for part in np.array_split(epochs(32 * SETTLING), SETTLING):
-            made(torch.from_numpy(part))
+        for piece in np.array_split(epochs(32 * SETTLING), SETTLING):
+            network(torch.from_numpy(piece))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    return made.eval()
+    return network.eval()
 
 
 def facts() -> dict[str, object]:

@@ -46,8 +46,8 @@ def _sentence(threads: int, peak: dict[str, float]) -> str:
     if not peak:
         return f"Peak on {threads} threads: not measured, there is no {COMPILER}."
     lacking = "".join(f", no {text}" for name, text in KINDS.items() if name not in peak)
-    found = ", ".join(f"{peak[name]:.0f} {text}" for name, text in KINDS.items() if name in peak)
-    return f"Peak on {threads} thread{'s'[: threads - 1]}, GF/s: {found}{lacking}."
+    rates = ", ".join(f"{peak[name]:.0f} {text}" for name, text in KINDS.items() if name in peak)
+    return f"Peak on {threads} thread{'s'[: threads - 1]}, GF/s: {rates}{lacking}."
 
 
 def main() -> None:

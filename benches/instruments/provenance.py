@@ -40,8 +40,8 @@ def environment(folder: Path) -> dict[str, str]:
 
     Compiled Python is kept in `folder`, whatever the caller's settings; the first run fills it.
     """
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return kept | {"PYTHONPYCACHEPREFIX": str(folder), "COLUMNS": "100"}
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return inherited | {"PYTHONPYCACHEPREFIX": str(folder), "COLUMNS": "100"}
 
 
 def facts(*libraries: str) -> dict[str, object]:

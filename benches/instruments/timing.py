@@ -74,25 +74,25 @@ def prepare(contenders: list[Contender], *case: Any) -> tuple[dict[int, Ready], 
     """Make the contenders ready: those that run and why the others do not, by their place."""
     ready: dict[int, Ready] = {}
     absent: dict[int, str] = {}
-    for place, contender in enumerate(contenders):
+    for index, contender in enumerate(contenders):
         try:
-            ready[place] = contender.make(*case)
+            ready[index] = contender.make(*case)
         except ImportError as error:
-            absent[place] = f"not installed ({error.name})"
+            absent[index] = f"not installed ({error.name})"
         except AbsentError as error:
-            absent[place] = str(error)
+            absent[index] = str(error)
     return ready, absent
 
 
 def in_turn(ready: Mapping[int, Ready], turns: int) -> dict[int, Taken]:
     """Time all contenders, in turn."""
-    seconds: dict[int, list[float]] = {place: [] for place in ready}
+    seconds: dict[int, list[float]] = {index: [] for index in ready}
     busy = dict.fromkeys(ready, 0.0)
     total = dict.fromkeys(ready, 0.0)
-    for place, found, cpu in _turns(ready, turns):
-        seconds[place].append(statistics.median(found))
-        busy[place] += cpu
-        total[place] += sum(found)
+    for index, result, cpu in _turns(ready, turns):
+        seconds[index].append(statistics.median(result))
+        busy[index] += cpu
+        total[index] += sum(result)
     return {p: Taken(seconds[p], busy[p] / total[p]) for p in ready}
 
 
@@ -100,24 +100,24 @@ def _turns(ready: Mapping[int, Ready], turns: int) -> Iterator[tuple[int, list[f
     order = random.Random(0)
     home = os.sched_getaffinity(0)
     for turn in range(turns + 1):
-        for place in order.sample(sorted(ready), len(ready)):
+        for index in order.sample(sorted(ready), len(ready)):
             settle()
-            found, cpu = _moment(ready[place].run)
+            result, cpu = _moment(ready[index].run)
             assert os.sched_getaffinity(0) == home, "a contender pinned the main thread"
             if turn:  # the first warms up
-                yield place, found, cpu
+                yield index, result, cpu
 
 
 def _moment(run: Callable[[], Any]) -> tuple[list[float], float]:
     """Seconds of each call, and the CPU time of all of them."""
     run()
-    found: list[float] = []
+    seconds_taken: list[float] = []
     began = time.process_time()
-    while sum(found) < MOMENT:
+    while sum(seconds_taken) < MOMENT:
         begun = time.perf_counter()
         run()
-        found.append(time.perf_counter() - begun)
-    return found, time.process_time() - began
+        seconds_taken.append(time.perf_counter() - begun)
+    return seconds_taken, time.process_time() - began
 
 
 def settle() -> None:
@@ -141,22 +141,22 @@ def running_threads() -> int:
     return states.count("R")
 
 
-def ratio(taken: Taken, against: Taken) -> float:
+def ratio(measured: Taken, against: Taken) -> float:
     """How many times faster than `against`: the median of the turns' ratios."""
-    pairs = zip(against.seconds, taken.seconds, strict=True)
-    return statistics.median(theirs / own for theirs, own in pairs)
+    pairs = zip(against.seconds, measured.seconds, strict=True)
+    return statistics.median(theirs / ours for theirs, ours in pairs)
 
 
-def times(taken: Taken, against: Taken, epochs: int) -> dict[str, float]:
+def times(measured: Taken, against: Taken, epochs: int) -> dict[str, float]:
     """Sum up a contender's times; `epochs` are done in a call."""
-    low, _, high = statistics.quantiles(taken.seconds, n=4, method="inclusive")
+    low, _, high = statistics.quantiles(measured.seconds, n=4, method="inclusive")
     return {
-        "ms": 1e3 * taken.median,
+        "ms": 1e3 * measured.median,
         "low_ms": 1e3 * low,
         "high_ms": 1e3 * high,
-        "epochs_per_second": epochs / taken.median,
-        "times_eager": ratio(taken, against),
-        "cores": taken.cores,
+        "epochs_per_second": epochs / measured.median,
+        "times_eager": ratio(measured, against),
+        "cores": measured.cores,
     }
 
 
@@ -174,8 +174,8 @@ def time_cells(row: Mapping[str, float]) -> list[str]:
     ]
 
 
-def percent(part: float | None) -> str:
-    return "-" if part is None else f"{part:.0%}"
+def percent(piece: float | None) -> str:
+    return "-" if piece is None else f"{piece:.0%}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
