@@ -90,7 +90,7 @@ def engine(network: nn.Module, x: Values, threads: int, *, precision: str) -> Re
     variant = best_variant()
     with native.using_variant(variant):
         loaded = Engine.load(model_folder(network), precision=precision, threads=threads)
-    if loaded.how != "native":
+    if loaded.backend != "native":
         raise AbsentError("no native engine for this model yet")
     if loaded.precision != precision:
         raise AbsentError(f"computed in {loaded.precision}")

@@ -82,7 +82,7 @@ def score(
         engine = Engine.load(model, threads=threads)
         _score(engine, data, place.folder(out), say)
         manifest.facts = _facts(facts, data, model, known) | {
-            "engine": engine.how,
+            "engine": engine.backend,
             "threads": engine.threads,
         }
         writing.write_manifest(out, manifest)

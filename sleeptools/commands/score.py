@@ -109,7 +109,7 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
         "model": engine.facts["model"],
         "stages": list(engine.stages),
         "epoch_seconds": preset.epoch_seconds,
-        "how": engine.how,
+        "how": engine.backend,
         "threads": engine.threads,
         "made_by": {"model": files, "preset": settings, "precision": engine.precision},
     }

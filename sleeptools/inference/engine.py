@@ -19,7 +19,7 @@ from sleeptools.inference.weights import Weights
 from sleeptools.native import PRECISIONS, Floats, Precision
 from sleeptools.native.bfloat16 import uses_bf16
 from sleeptools.native.check import check_shape
-from sleeptools.native.threads import set_threads_here, usable_cpus, wanted_threads
+from sleeptools.native.threads import requested_threads, set_threads_here, usable_cpus
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import NONE, InputSpan, Windows
 from sleeptools.runs import model_folder
@@ -35,17 +35,17 @@ class Engine:
     Parameters
     ----------
     facts
-        Of the model folder's config.json.
+        Contents of the model folder's config.json.
     network
         From epochs (B, channels, samples) to their hypnodensity (B, stages), NaN where an epoch or
         what is computed from it is not finite; epochs of a model that looks at several are
         (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Any
         number of threads may call it.
     precision
-        Of the products, in use.
+        Precision of the products, in use.
     threads
         CPU threads.
-    how
+    backend
         "native" or "torch".
     span
         Epochs that the network takes at once; one with kernels takes single epochs.
@@ -65,14 +65,14 @@ class Engine:
         *,
         precision: Precision,
         threads: int,
-        how: str,
+        backend: str,
         span: InputSpan,
     ) -> None:
         self.facts = dict(facts)
         self.network = network
         self.precision: Precision = precision
         self.threads = threads
-        self.how = how
+        self.backend = backend
         self.span = span
         self.stages: tuple[str, ...] = tuple(facts["stages"])
         samples = round(facts["sample_rate"] * facts["epoch_seconds"])
@@ -108,21 +108,21 @@ class Engine:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16")
         folder = Path(folder)
         facts = model_folder.read_config(folder)
-        count = wanted_threads(threads) or usable_cpus()
+        count = requested_threads(threads) or usable_cpus()
         name = str(facts["model"])
         if not native.available() or name not in registry.names("networks"):
             from sleeptools.inference import torch_network
 
-            network = torch_network.Network(folder)
+            network = torch_network.TorchNetwork(folder)
             span = network.input_span
-            return cls(facts, network, precision="fp32", threads=count, how="torch", span=span)
+            return cls(facts, network, precision="fp32", threads=count, backend="torch", span=span)
         module = registry.load("networks", name)
         used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
         weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
         native_network = module.Network(facts["config"], weights, used)
         weights.finish()
         return cls(
-            facts, native_network, precision=used, threads=count, how="native", span=InputSpan()
+            facts, native_network, precision=used, threads=count, backend="native", span=InputSpan()
         )
 
     def hypnodensity(self, x: ArrayLike, onsets: ArrayLike | None = None) -> Floats:
@@ -170,18 +170,18 @@ class Engine:
             return self.network(np.ascontiguousarray(epochs, np.float32))
         out = np.empty((len(epochs), len(self.stages)), np.float32)
         for start in range(0, len(epochs), CHUNK):
-            part = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
-            out[start : start + CHUNK] = self.network(part)
+            chunk = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
+            out[start : start + CHUNK] = self.network(chunk)
         return out
 
     def _score_windows(self, epochs: NDArray[Any], windows: Windows) -> Floats:
         out = np.empty((len(epochs), len(self.stages)), np.float32)
-        many = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
-        for start in range(0, len(windows), many):
-            some = windows.pick(slice(start, start + many))
-            density = self.network(np.ascontiguousarray(epochs[some.inputs], np.float32))
-            kept = some.targets != NONE
-            out[some.targets[kept]] = density[kept]
+        chunk_size = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
+        for start in range(0, len(windows), chunk_size):
+            chunk = windows.pick(slice(start, start + chunk_size))
+            density = self.network(np.ascontiguousarray(epochs[chunk.inputs], np.float32))
+            scored = chunk.targets != NONE
+            out[chunk.targets[scored]] = density[scored]
         return out
 
     def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
@@ -190,9 +190,9 @@ class Engine:
             np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
         )
         check_shape("hypnodensity", "onsets", start_times.shape, (count,))
-        parts = sequences.split_segments(
+        segments = sequences.split_segments(
             np.arange(count), np.zeros(count, np.int64), start_times, seconds
         )
         return sequences.arrange_windows(
-            parts, sequence=self.span.sequence, context=self.span.context
+            segments, sequence=self.span.sequence, context=self.span.context
         )

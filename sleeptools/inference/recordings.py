@@ -52,8 +52,8 @@ def hypnodensity(
 
 def hypnogram_from(engine: Engine, recording: Recording, density: Floats) -> Hypnogram:
     """Take the most probable stage of every epoch; none where there is no probability."""
-    known = np.isfinite(density).all(1)
-    best = np.where(known, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
+    scored = np.isfinite(density).all(1)
+    best = np.where(scored, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
     simulated = recording.facts.get("simulated") or engine.facts.get("simulated")
     return Hypnogram(
         best,

@@ -13,7 +13,7 @@ from sleeptools.native import Floats, threads
 from sleeptools.preprocessing.sequences import InputSpan
 
 
-class Network:
+class TorchNetwork:
     """A model folder's model in PyTorch.
 
     Parameters
@@ -35,9 +35,9 @@ class Network:
         """
         with np.errstate(invalid="ignore", over="ignore"):
             # the sum of an epoch is finite only if all of it is; a maximum could hide a value
-            whole = np.isfinite(x.sum(tuple(range(1, x.ndim))))
+            finite = np.isfinite(x.sum(tuple(range(1, x.ndim))))
             density = _softmax(self._logits(x))
-        density[~whole] = np.nan
+        density[~finite] = np.nan
         density[~np.isfinite(density).all(-1)] = np.nan
         return density
 
@@ -45,9 +45,9 @@ class Network:
     def _logits(self, x: Floats) -> Floats:
         before = torch.get_num_threads()
         torch.set_num_threads(threads.threads_in_use() or before)
-        mine = torch.from_numpy(np.require(x, requirements="W"))  # torch warns of a read-only map
+        tensor = torch.from_numpy(np.require(x, requirements="W"))  # torch warns of a read-only map
         try:
-            logits: Floats = self.model(mine).float().numpy()
+            logits: Floats = self.model(tensor).float().numpy()
         finally:
             torch.set_num_threads(before)
         return logits

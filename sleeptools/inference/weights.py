@@ -22,15 +22,15 @@ class Weights(Mapping[str, Floats]):
     Parameters
     ----------
     arrays
-        Of model.safetensors.
+        Arrays of model.safetensors.
     path
-        Of the file, for messages.
+        Path of the file, for messages.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
         self.arrays = {k: v for k, v in arrays.items() if not k.endswith(COUNTER)}
         self.path = path
-        self.left = set(self.arrays)
+        self.unused = set(self.arrays)
 
     def __getitem__(self, name: str) -> Floats:
         """Take an array.
@@ -42,7 +42,7 @@ class Weights(Mapping[str, Floats]):
         """
         if name not in self.arrays:
             raise DataError(f"{self.path}: weights do not fit the model: missing {name}")
-        self.left.discard(name)
+        self.unused.discard(name)
         array = self.arrays[name]
         if array.dtype != np.float32:
             raise DataError(f"{self.path}: {name} is {array.dtype}; expected float32")
@@ -82,14 +82,14 @@ class Weights(Mapping[str, Floats]):
         Parameters
         ----------
         weight, bias
-            Of the layer, (outputs, ...) and (outputs,).
+            Weight (outputs, ...) and bias (outputs,) of the layer.
         norm, eps
             Name of the BatchNorm, and its epsilon.
 
         Returns
         -------
         weight, bias
-            Of a layer that does both.
+            Weight and bias of a layer that does both.
         """
         names = ("running_mean", "running_var", "weight", "bias")
         vectors = [self.take(f"{norm}.{n}", len(weight)).astype(np.float64) for n in names]
@@ -104,6 +104,6 @@ class Weights(Mapping[str, Floats]):
         DataError
             Naming those that were not.
         """
-        if self.left:
-            left = ", ".join(sorted(self.left)[:3])
-            raise DataError(f"{self.path}: weights do not fit the model: unknown {left}")
+        if self.unused:
+            names = ", ".join(sorted(self.unused)[:3])
+            raise DataError(f"{self.path}: weights do not fit the model: unknown {names}")

@@ -300,7 +300,7 @@ class Model(nn.Module):
         first = (0, config.sizes[0], sum(config.sizes[:2]))
         self.folded = FoldedStreams(list(zip(first, (eeg, eog, emg), strict=True)))
         length = config.samples * (1 + 2 * config.context)
-        _, maps, steps = conv_streams.stream_places(
+        _, maps, steps = conv_streams.stream_starts(
             conv_streams.parse_streams(self.folded.shape), length
         )
         hidden = 128 if config.variant == "original" else 256

@@ -42,9 +42,9 @@ class _Core:
             self.why = "SLEEPTOOLS_NATIVE=0"
         else:
             self._import()
-        wanted = os.environ.get("SLEEPTOOLS_VARIANT")
-        if wanted:
-            self.select(wanted, source="SLEEPTOOLS_VARIANT")
+        forced_variant = os.environ.get("SLEEPTOOLS_VARIANT")
+        if forced_variant:
+            self.select(forced_variant, source="SLEEPTOOLS_VARIANT")
 
     def _import(self) -> None:
         try:
@@ -142,8 +142,8 @@ def _describe_cuda(module: Any) -> str:
     architectures, devices = module.cuda_architectures(), module.cuda_devices()
     if not architectures:
         return "cuda off"
-    found = ", ".join(devices) if devices else "compiled; no device"
-    return f"cuda {' '.join(architectures)} ({found})"
+    device_text = ", ".join(devices) if devices else "compiled; no device"
+    return f"cuda {' '.join(architectures)} ({device_text})"
 
 
 def launch(op: str, fields: Fields) -> None:

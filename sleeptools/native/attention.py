@@ -71,11 +71,11 @@ def attention(  # noqa: PLR0913, PLR0917
     x
         (batch, tokens, width).
     w_in, b_in
-        Of queries, keys and values, (3 width, width) and (3 width,).
+        Projection to queries, keys and values, (3 width, width) and (3 width,).
     w_out, b_out
-        Of the output, (width, width) and (width,).
+        Projection of the output, (width, width) and (width,).
     gamma, beta, eps
-        Of the LayerNorm, (width,) each.
+        Weights of the LayerNorm, (width,) each, and what it adds to the variance.
     heads
         A divisor of the width.
     precision

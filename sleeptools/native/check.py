@@ -124,5 +124,5 @@ def check_choice(op: str, name: str, value: str, choices: tuple[str, ...]) -> No
         Naming the setting, its value and the choices.
     """
     if value not in choices:
-        *others, last = map(repr, choices)
-        raise ValueError(f"{op}: {name} is {value!r}; expected {', '.join(others)} or {last}")
+        *first, last = map(repr, choices)
+        raise ValueError(f"{op}: {name} is {value!r}; expected {', '.join(first)} or {last}")

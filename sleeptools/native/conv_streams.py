@@ -54,43 +54,43 @@ def describe_streams(streams: Iterable[ConvStream]) -> list[int]:
 
 def parse_streams(shape: Sequence[int]) -> list[ConvStream]:
     """Read what `describe_streams` wrote."""
-    streams, at = [], 0
-    while at < len(shape):
-        channel, channels, count = shape[at : at + 3]
+    streams, index = [], 0
+    while index < len(shape):
+        channel, channels, count = shape[index : index + 3]
         layers = []
-        for start in range(at + 3, at + 3 + 7 * count, 7):
+        for start in range(index + 3, index + 3 + 7 * count, 7):
             o, k, s, p, *pool = shape[start : start + 7]
             layers.append(ConvLayer(o, k, s, p, (pool[0], pool[1], pool[2])))
         streams.append(ConvStream(channel, channels, tuple(layers)))
-        at += 3 + 7 * count
+        index += 3 + 7 * count
     return streams
 
 
 def layer_sizes(stream: ConvStream, samples: int) -> list[Sizes]:
     """Lengths along a stream; not positive where the input is too short."""
-    found = []
+    sizes = []
     for layer in stream.layers:
         rows = (samples + 2 * layer.pad - layer.kernel) // layer.stride + 1
         kernel, stride, pad = layer.pool
         samples = (rows + 2 * pad - kernel) // stride + 1
-        found.append(Sizes(rows, samples))
-    return found
+        sizes.append(Sizes(rows, samples))
+    return sizes
 
 
-def stream_places(
+def stream_starts(
     streams: Sequence[ConvStream], samples: int
 ) -> tuple[list[tuple[int, int]], int, int]:
     """Where each stream's output starts, (map, step), and the size of the whole: maps, steps."""
-    found = [(0, 0)]
+    starts = [(0, 0)]
     for before, after in pairwise(streams):
-        row, step = found[-1]
+        row, step = starts[-1]
         if (before.channel, before.channels) == (after.channel, after.channels):
-            found.append((row, step + layer_sizes(before, samples)[-1].steps))
+            starts.append((row, step + layer_sizes(before, samples)[-1].steps))
         else:
-            found.append((row + before.layers[-1].outputs, 0))
+            starts.append((row + before.layers[-1].outputs, 0))
     last = streams[-1]
-    row, step = found[-1]
-    return found, row + last.layers[-1].outputs, step + layer_sizes(last, samples)[-1].steps
+    row, step = starts[-1]
+    return starts, row + last.layers[-1].outputs, step + layer_sizes(last, samples)[-1].steps
 
 
 def stream_weight_count(streams: Iterable[ConvStream]) -> int:

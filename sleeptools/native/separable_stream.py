@@ -30,7 +30,7 @@ MAX_KERNEL = 255
 
 
 class SeparableLayout(NamedTuple):
-    """What depends on sizes alone.
+    """What the op needs to know of its sizes alone.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class SeparableLayout(NamedTuple):
     work
         Float operations of a signal.
     floats
-        Of workspace: for each thread on the CPU, for each signal of an epoch on a GPU.
+        Size of the workspace: for each thread on the CPU, for each signal of an epoch on a GPU.
     """
 
     widths: NDArray[np.int64]
@@ -89,21 +89,21 @@ def fold_separable(tensors: Mapping[str, Any], names: Iterable[str], eps: float)
         (inputs, 1, kernel), `pointwise.weight` (outputs, inputs, 1) and `pointwise.bias`, of the
         units also `norm.weight`, `norm.bias`, `norm.running_mean` and `norm.running_var`.
     names
-        Of the blocks.
+        Names of the blocks.
     eps
-        Of the BatchNorm.
+        Added to the variance by the BatchNorm.
 
     Returns
     -------
     list
         Vectors, to be joined to the vector of weights.
     """
-    found: list[Any] = []
+    vectors: list[Any] = []
     for name in names:
         for unit in ("unit1", "unit2"):
-            found += _fold_unit(tensors, f"{name}.{unit}", eps)
-        found += _fold_shortcut(tensors, name)
-    return [part.reshape(-1) for part in found]
+            vectors += _fold_unit(tensors, f"{name}.{unit}", eps)
+        vectors += _fold_shortcut(tensors, name)
+    return [vector.reshape(-1) for vector in vectors]
 
 
 def _fold_unit(tensors: Mapping[str, Any], name: str, eps: float) -> list[Any]:
@@ -161,11 +161,11 @@ def separable_stream(
     x
         Signals (batch, signals, samples).
     weights
-        Of all blocks, in one vector.
+        Weights of all blocks, in one vector.
     widths
         Feature maps after each block.
     kernel
-        Of the depthwise convolutions; odd.
+        Length of the depthwise convolutions; odd.
 
     Returns
     -------

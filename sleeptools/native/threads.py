@@ -31,26 +31,26 @@ def set_threads(count: int) -> None:
         core.module.set_threads(count)
 
 
-class _Here(threading.local):
-    """What `set_threads_here` was last told in the calling thread."""
+class _CallingThread(threading.local):
+    """The number that the calling thread last gave `set_threads_here`."""
 
     threads = 0
 
 
-HERE = _Here()
+CALLING_THREAD = _CallingThread()
 
 
 def threads_in_use() -> int:
     """Tell what `set_threads_here` or else `set_threads` asks for; 0 for OpenMP's setting."""
-    return HERE.threads or loaded_core().threads
+    return CALLING_THREAD.threads or loaded_core().threads
 
 
-def wanted_threads(asked: int | None) -> int:
+def requested_threads(count: int | None) -> int:
     """Choose a number of threads: as asked, or from OMP_NUM_THREADS, or from Slurm.
 
     Parameters
     ----------
-    asked
+    count
         1 or more, or None.
 
     Returns
@@ -63,11 +63,11 @@ def wanted_threads(asked: int | None) -> int:
     UsageError
         If asked for fewer than one.
     """
-    if asked is not None and asked < 1:
-        raise UsageError(f"`threads={asked}`: expected a whole number >= 1")
-    known = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
-    told = next((int(text) for text in known if text.isdigit() and int(text)), None)
-    return asked or told or 0
+    if count is not None and count < 1:
+        raise UsageError(f"`threads={count}`: expected a whole number >= 1")
+    settings = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
+    from_settings = next((int(text) for text in settings if text.isdigit() and int(text)), None)
+    return count or from_settings or 0
 
 
 def usable_cpus() -> int:
@@ -83,15 +83,15 @@ def set_threads_here(count: int) -> int:
     Parameters
     ----------
     count
-        1 or more; 0 takes it back.
+        1 or more; 0 for what `set_threads` says.
 
     Returns
     -------
     int
-        What it was.
+        The number before.
     """
-    before = HERE.threads
-    HERE.threads = count
+    before = CALLING_THREAD.threads
+    CALLING_THREAD.threads = count
     core = loaded_core()
     if core.module:
         core.module.set_threads_here(count)

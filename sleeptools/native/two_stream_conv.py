@@ -19,7 +19,7 @@ from sleeptools.native.conv_streams import (
     ConvStream,
     layer_sizes,
     parse_streams,
-    stream_places,
+    stream_starts,
     stream_weight_count,
 )
 from sleeptools.native.prepared import Op, PreparedOp, on_cpu
@@ -79,7 +79,7 @@ def check_streams(
     check_shape(OP, "weights", weights, (stream_weight_count(streams),))
     for stream in streams:
         _check_stream(stream, size)
-    _check_places(streams, size[2])
+    _check_starts(streams, size[2])
 
 
 check_streams_once = functools.lru_cache(maxsize=64)(check_streams)
@@ -98,15 +98,15 @@ def _check_stream(stream: ConvStream, size: tuple[int, ...]) -> None:
             raise ValueError(f"{OP}: pool padding is {pad}; expected at most half of {kernel}")
 
 
-def _check_places(streams: Sequence[ConvStream], samples: int) -> None:
-    starts, _, steps = stream_places(streams, samples)
+def _check_starts(streams: Sequence[ConvStream], samples: int) -> None:
+    starts, _, steps = stream_starts(streams, samples)
     for i, (stream, (_, start)) in enumerate(zip(streams, starts, strict=True)):
         end = start + layer_sizes(stream, samples)[-1].steps
         if (i + 1 == len(starts) or starts[i + 1][1] == 0) and end != steps:
             raise ValueError(f"{OP}: a modality has {end} steps; expected {steps} as the last one")
-        maps, wanted = stream.layers[-1].outputs, streams[i - 1].layers[-1].outputs
-        if start > 0 and maps != wanted:
-            raise ValueError(f"{OP}: a stream has {maps} maps; expected {wanted} as its neighbour")
+        maps, expected = stream.layers[-1].outputs, streams[i - 1].layers[-1].outputs
+        if start > 0 and maps != expected:
+            raise ValueError(f"{OP}: a stream has {maps} maps; expected {expected} as beside it")
 
 
 def depth_unit(precision: str) -> int:
@@ -125,16 +125,16 @@ def stream_layout(shape: tuple[int, ...], samples: int, *, unit: int) -> StreamL
     shape
         As `describe_streams` writes it.
     samples
-        Of a channel.
+        Samples of a channel.
     unit
         See `depth_unit`.
     """
     streams = parse_streams(shape)
-    starts, maps, steps = stream_places(streams, samples)
+    starts, maps, steps = stream_starts(streams, samples)
     layers: list[tuple[int, ...]] = []
     table, packed, largest, work, behind = [], 0, 0, 0, 0
-    for stream, place in zip(streams, starts, strict=True):
-        table.append((stream.channel, stream.channels, len(layers), len(stream.layers), *place))
+    for stream, start in zip(streams, starts, strict=True):
+        table.append((stream.channel, stream.channels, len(layers), len(stream.layers), *start))
         inputs = stream.channels
         pads = [layer.pad for layer in stream.layers[1:]] + [0]
         for layer, size, pad in zip(stream.layers, layer_sizes(stream, samples), pads, strict=True):
@@ -186,17 +186,17 @@ def pack_weights(weights: Floats, shape: Sequence[int], precision: str = "fp32")
         One vector, from a cache line on. Where weights are bfloat16, two share a float's place.
     """
     unit = depth_unit(precision)
-    parts, at = [], 0
+    packed, index = [], 0
     for stream in parse_streams(shape):
         inputs = stream.channels
         for layer in stream.layers:
             outputs, count = layer.outputs, layer.outputs * inputs * layer.kernel
-            weight = weights[at : at + count].reshape(outputs, inputs, layer.kernel)
-            bias = weights[at + count : at + count + outputs]
-            parts += [np.pad(bias, (0, -outputs % PANEL)), _pack_layer(weight, unit)]
-            at += count + outputs
+            weight = weights[index : index + count].reshape(outputs, inputs, layer.kernel)
+            bias = weights[index + count : index + count + outputs]
+            packed += [np.pad(bias, (0, -outputs % PANEL)), _pack_layer(weight, unit)]
+            index += count + outputs
             inputs = outputs
-    return native.aligned(np.concatenate(parts))
+    return native.aligned(np.concatenate(packed))
 
 
 def _pack_layer(weight: Floats, unit: int) -> Floats:
@@ -251,7 +251,7 @@ def two_stream_conv(
     activation, slope
         After each convolution; the slope is leaky_relu's.
     precision
-        Of the products; sums are float32.
+        Precision of the products; sums are float32.
     packed
         `pack(weights, shape, precision)`, if it is at hand.
 

@@ -33,14 +33,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_cpu_threads(asked: int | None) -> int:
-    """Set the number of CPU threads: see `threads.wanted_threads`.
+    """Set the number of CPU threads: see `threads.requested_threads`.
 
     Raises
     ------
     UsageError
         If asked for fewer than one.
     """
-    count = threads.wanted_threads(asked)
+    count = threads.requested_threads(asked)
     if count and count != torch.get_num_threads():
         torch.set_num_threads(count)
     return torch.get_num_threads()

@@ -84,23 +84,23 @@ def expected(folder: Path, x: Any) -> Any:
 def test_equals_the_model(any_folder: Path, variant: str) -> None:
     engine = Engine.load(any_folder)
     x = signals(5, engine.size[0])
-    assert engine.how == ("torch" if variant == "reference" else "native")
-    found = engine.hypnodensity(x)
-    assert found.dtype == np.float32
-    assert found.shape == (5, len(engine.stages))
-    assert np.ptp(found, 0).max() > 1e-3  # the weights do tell epochs apart
-    np.testing.assert_allclose(found, expected(any_folder, x), atol=1e-5)
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    assert engine.backend == ("torch" if variant == "reference" else "native")
+    result = engine.hypnodensity(x)
+    assert result.dtype == np.float32
+    assert result.shape == (5, len(engine.stages))
+    assert np.ptp(result, 0).max() > 1e-3  # the weights do tell epochs apart
+    np.testing.assert_allclose(result, expected(any_folder, x), atol=1e-5)
+    np.testing.assert_allclose(result.sum(1), 1, atol=1e-6)
 
 
 def test_bf16(folder: Path, variant: str) -> None:
     x = signals(40)
     exact, rounded = Engine.load(folder), Engine.load(folder, precision="bf16")
     assert rounded.precision == ("bf16" if native.has_bf16() else "fp32")
-    found, wanted = rounded.hypnodensity(x), exact.hypnodensity(x)
-    assert np.array_equal(found, wanted) == (rounded.precision == "fp32")
-    assert np.abs(found - wanted).max() < 0.05
-    assert (found.argmax(1) == wanted.argmax(1)).mean() >= 0.9
+    result, expected = rounded.hypnodensity(x), exact.hypnodensity(x)
+    assert np.array_equal(result, expected) == (rounded.precision == "fp32")
+    assert np.abs(result - expected).max() < 0.05
+    assert (result.argmax(1) == expected.argmax(1)).mean() >= 0.9
 
 
 def test_precision_says_what_is_computed(tmp_path: Path) -> None:
@@ -137,11 +137,11 @@ def test_several_epochs_at_once(looking_around: tuple[Any, Path]) -> None:
     with torch.inference_mode():
         logits = model(torch.from_numpy(x[windows.inputs])).flatten(0, -2)
     targets = windows.targets.ravel()
-    wanted = logits.softmax(1).numpy()[targets != sequences.NONE]
+    expected = logits.softmax(1).numpy()[targets != sequences.NONE]
     engine = Engine.load(folder)
-    found = engine.hypnodensity(x, onsets)
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
-    assert np.abs(engine.hypnodensity(x) - found).max() > 1e-5  # without the gap
+    result = engine.hypnodensity(x, onsets)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+    assert np.abs(engine.hypnodensity(x) - result).max() > 1e-5  # without the gap
     x[16, 0, 0] = np.nan
     broken = np.isnan(engine.hypnodensity(x, onsets)).all(1)
     seen_together = (windows.inputs == 16).any(1)
@@ -155,15 +155,15 @@ def test_pieces_make_no_difference(folder: Path, tmp_path: Path) -> None:
     x = signals(CHUNK + 3)
     np.save(tmp_path / "x.npy", x)
     engine = Engine.load(folder)
-    whole = engine.hypnodensity(x)
+    at_once = engine.hypnodensity(x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    np.testing.assert_array_equal(engine.hypnodensity(mapped), whole)
+    np.testing.assert_array_equal(engine.hypnodensity(mapped), at_once)
     alone = np.concatenate([engine.hypnodensity(x[i : i + 1]) for i in range(0, len(x), 11)])
     # PyTorch sums in another order when an epoch is alone, or in a smaller piece
-    own, turned = (1e-6, 0) if engine.how == "native" else (1e-5, 1e-5)
-    np.testing.assert_allclose(alone, whole[::11], atol=own)
-    np.testing.assert_allclose(engine.hypnodensity(x[::-1])[::-1], whole, rtol=0, atol=turned)
-    np.testing.assert_array_equal(engine.hypnodensity(x.astype(np.float64)), whole)
+    tolerance, turned = (1e-6, 0) if engine.backend == "native" else (1e-5, 1e-5)
+    np.testing.assert_allclose(alone, at_once[::11], atol=tolerance)
+    np.testing.assert_allclose(engine.hypnodensity(x[::-1])[::-1], at_once, rtol=0, atol=turned)
+    np.testing.assert_array_equal(engine.hypnodensity(x.astype(np.float64)), at_once)
     assert engine.hypnodensity(x[:0]).shape == (0, 5)
 
 
@@ -176,11 +176,11 @@ def test_a_value_that_is_not_finite_spoils_its_epoch_only(
     clean = engine.hypnodensity(x)
     x[1, 0, 17], x[4, 3, 0], x[7, 2, 2999], x[8, 1, 1500] = np.nan, np.inf, -np.inf, 3e38
     x[8, 1, 1501] = 3e38  # finite, but what is computed from it is not
-    found = engine.hypnodensity(x)
+    result = engine.hypnodensity(x)
     spoilt = [1, 4, 7, 8]
-    assert np.isnan(found[spoilt]).all()
-    rest = [i for i in range(12) if i not in spoilt]
-    np.testing.assert_allclose(found[rest], clean[rest], atol=1e-6)
+    assert np.isnan(result[spoilt]).all()
+    remaining = [i for i in range(12) if i not in spoilt]
+    np.testing.assert_allclose(result[remaining], clean[remaining], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mmasleepnet", "ulw-sleepnet"])
@@ -192,13 +192,13 @@ def test_two_threads_may_call_one_engine(folder: Path, tmp_path: Path, name: str
     engine = Engine.load(folder)
     x = signals(40)
     pieces = [x[i : i + 1 + i % 4] for i in range(0, 36, 2)]
-    wanted = [engine.hypnodensity(piece) for piece in pieces]
+    expected = [engine.hypnodensity(piece) for piece in pieces]
     with ThreadPoolExecutor(6) as pool:
         for _ in range(3):
-            found = list(pool.map(engine.hypnodensity, pieces))
-            for one, other in zip(found, wanted, strict=True):
-                np.testing.assert_allclose(one, other, atol=1e-6)
-    if engine.how == "native":
+            result = list(pool.map(engine.hypnodensity, pieces))
+            for ours, theirs in zip(result, expected, strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    if engine.backend == "native":
         assert len(engine.network.pool.idle) <= 4
 
 
@@ -206,9 +206,9 @@ def test_a_result_is_the_callers_own(folder: Path) -> None:
     engine = Engine.load(folder)
     x = signals(2)
     first = engine.network(x[:1])
-    kept = first.copy()
+    before = first.copy()
     engine.network(x[1:])
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, before)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +259,8 @@ def test_weights_that_do_not_fit(folder: Path, tmp_path: Path, change: Any, mess
 
 def run(code: str, *arguments: object, **environment: str) -> str:
     """Run Python in a fresh process with the threads' environment variables as given."""
-    left = ("SLEEPTOOLS_", "OMP_NUM_THREADS", "SLURM_")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(left)}
+    prefixes = ("SLEEPTOOLS_", "OMP_NUM_THREADS", "SLURM_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(
         command, env=inherited | environment, capture_output=True, text=True, check=True
@@ -284,8 +284,8 @@ print(engine.threads, len(os.listdir("/proc/self/task")) - before, "torch" in sy
 def test_threads_and_no_torch(folder: Path) -> None:
     assert run(SCORE, folder, OMP_NUM_THREADS="1").split() == ["1", "0", "False"]
     assert run(SCORE, folder, SLURM_CPUS_PER_TASK="3").split() == ["3", "2", "False"]
-    both = run(SCORE, folder, OMP_NUM_THREADS="2", SLURM_CPUS_PER_TASK="7")
-    assert both.split() == ["2", "1", "False"]
+    output = run(SCORE, folder, OMP_NUM_THREADS="2", SLURM_CPUS_PER_TASK="7")
+    assert output.split() == ["2", "1", "False"]
     cpus = len(os.sched_getaffinity(0))
     assert run(SCORE, folder).split() == [str(cpus), str(cpus - 1), "False"]
 
@@ -295,11 +295,13 @@ def test_threads_of_an_engine_are_its_own(folder: Path) -> None:
     engine = Engine.load(folder, threads=1)
     threads.set_threads(2)
     try:
-        seen = []
+        thread_counts = []
         network = engine.network
-        engine.network = lambda x: seen.append(threads.threads_for(100, 10**9)) or network(x)
+        engine.network = lambda x: (
+            thread_counts.append(threads.threads_for(100, 10**9)) or network(x)
+        )
         engine.hypnodensity(signals(1))
-        assert seen == [1]
+        assert thread_counts == [1]
         assert threads.threads_for(100, 10**9) == 2
     finally:
         threads.set_threads(0)
@@ -312,6 +314,6 @@ from sleeptools.inference.engine import Engine
 engine = Engine.load(sys.argv[1], precision="bf16")
 x = 20 * np.random.default_rng(5).standard_normal((2, 4, 3000)).astype(np.float32)
 x[1, 0, 0] = np.inf
-print(engine.how, engine.precision, np.isnan(engine.hypnodensity(x)).all(1).tolist())
+print(engine.backend, engine.precision, np.isnan(engine.hypnodensity(x)).all(1).tolist())
 """
     assert run(code, folder, SLEEPTOOLS_NATIVE="0") == "torch fp32 [False, True]\n"

@@ -57,9 +57,9 @@ def test_batch_norm_folds_alike_in_numpy_and_torch() -> None:
     random = np.random.default_rng(2)
     weight, vectors = random.standard_normal((5, 3, 2)), random.standard_normal((4, 5))
     variance = random.uniform(0.1, 2, 5)
-    first, *others = vectors
+    first, *statistics = vectors
     for bias in (first, None):
-        arrays = (weight, bias, others[0], variance, *others[1:])
+        arrays = (weight, bias, statistics[0], variance, *statistics[1:])
         tensors = [None if array is None else torch.from_numpy(array) for array in arrays]
         for array, tensor in zip(fold_batch_norm(*arrays), fold_batch_norm(*tensors), strict=True):
             np.testing.assert_allclose(array, tensor.numpy(), rtol=1e-12)

@@ -50,9 +50,9 @@ def gradients(run: Any, tensors: list[torch.Tensor], *settings: Any) -> list[tor
 def compare_bf16(tensors: list[torch.Tensor], *settings: Any) -> None:
     """As `compare`, in bfloat16 against its reference; float32 where the CPU lacks it."""
     precision = "bf16" if native.has_bf16() else "fp32"
-    found = gradients(conv_block.conv_block, tensors, *settings, "bf16")
+    result = gradients(conv_block.conv_block, tensors, *settings, "bf16")
     expected = gradients(conv_block.reference, tensors, *settings, precision)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(result, expected, strict=True):
         scale = float(theirs.abs().max()) if theirs.numel() else 1.0
         # a gradient on the other side of a rounding step differs by 2^-8 of itself
         bound = 2e-3 if precision == "bf16" else 2e-5
@@ -61,9 +61,9 @@ def compare_bf16(tensors: list[torch.Tensor], *settings: Any) -> None:
 
 def compare(tensors: list[torch.Tensor], *settings: Any) -> None:
     """Native output and gradients against the reference in double."""
-    found = gradients(conv_block.conv_block, tensors, *settings)
+    result = gradients(conv_block.conv_block, tensors, *settings)
     expected = gradients(conv_block.reference, [t.double() for t in tensors], *settings)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(result, expected, strict=True):
         scale = float(theirs.abs().max()) if theirs.numel() else 1.0
         assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-5 * max(scale, 1e-3))
 
@@ -87,8 +87,8 @@ def test_bf16_rounds_where_the_cpu_has_it(variant: str) -> None:
     tensors = arguments(4, 200, 3, 20, 9)
     settings = ([1, 4, 1, 1, 0], "gelu", 0.0, 1e-5, 0.0, 0)  # smooth: rounding moves no maximum
     half = gradients(conv_block.conv_block, tensors, *settings, "bf16")
-    whole = gradients(conv_block.conv_block, tensors, *settings)
-    for rounded, exact in zip(half, whole, strict=True):
+    fp32 = gradients(conv_block.conv_block, tensors, *settings)
+    for rounded, exact in zip(half, fp32, strict=True):
         error = float((rounded - exact).norm() / exact.norm())
         assert 1e-4 < error < 0.05 if native.has_bf16() else error < 1e-5
 
@@ -136,11 +136,11 @@ def test_gelu_over_its_range(variant: str) -> None:
 def test_a_mean_far_from_zero(variant: str) -> None:
     """The variance is that of the distances from the mean, not a difference of large numbers."""
     x, weight, gamma, beta = arguments(6, 50, 1, 4, 1)
-    found = conv_block.conv_block(x + 1000, weight, gamma, beta, [1, 0, 1, 1, 0])
+    result = conv_block.conv_block(x + 1000, weight, gamma, beta, [1, 0, 1, 1, 0])
     expected = conv_block.reference(
         *(t.double() for t in (x + 1000, weight, gamma, beta)), [1, 0, 1, 1, 0]
     )
-    assert_close(found, expected.float(), rtol=1e-3, atol=1e-3)
+    assert_close(result, expected.float(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.7])
@@ -209,10 +209,10 @@ def test_samples_that_no_kernel_sees_may_be_anything(precision: str, variant: st
     tensors, settings = arguments(2, 23, 2, 5, 3), ([3, 0, 1, 1, 0], "relu", 0.0, 1e-5, 0.0, 0)
     expected = gradients(conv_block.conv_block, tensors, *settings, precision)
     tensors[0][:, 21:] = torch.nan
-    for found, clean in zip(
+    for result, clean in zip(
         gradients(conv_block.conv_block, tensors, *settings, precision), expected, strict=True
     ):
-        assert torch.equal(found, clean)
+        assert torch.equal(result, clean)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -240,8 +240,8 @@ def test_masks_drop_the_share_they_say_and_differ() -> None:
     for axes in ((0, 1), (0, 2), (1, 2)):
         mean = keep.float().mean(axes)
         assert float((mean - 0.8).abs().max()) < 5 * (0.16 * mean.numel() / keep.numel()) ** 0.5
-    other = _philox.mask((30, 41, 50), 0.2, 6, like) > 0
-    assert abs(float((keep == other).float().mean()) - 0.68) < 0.01
+    other_seed = _philox.mask((30, 41, 50), 0.2, 6, like) > 0
+    assert abs(float((keep == other_seed).float().mean()) - 0.68) < 0.01
     assert abs(float((keep[1:] == keep[:-1]).float().mean()) - 0.68) < 0.01
 
 
@@ -259,7 +259,7 @@ def losses(model: Model, steps: int, *, half: bool = False) -> list[float]:
     generator = torch.Generator().manual_seed(3)
     x, stages = 20 * torch.randn(5, 4, 3000, generator=generator), torch.arange(5)
     optimiser = torch.optim.Adam(model.parameters(), 1e-4)
-    found = []
+    losses_by_step = []
     torch.manual_seed(4)
     for _ in range(steps):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -268,8 +268,8 @@ def losses(model: Model, steps: int, *, half: bool = False) -> list[float]:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        found.append(float(loss.detach()))
-    return found
+        losses_by_step.append(float(loss.detach()))
+    return losses_by_step
 
 
 @pytest.fixture(scope="module")
@@ -282,11 +282,11 @@ def model() -> Model:
 def test_native_training_follows_pytorch(model: Model) -> None:
     """Without dropout: the losses, and the running statistics that they leave."""
     ours, theirs = (without_chance(copy.deepcopy(model)) for _ in range(2))
-    found = losses(ours, 5)
+    result = losses(ours, 5)
     with native.using_variant("reference"):
         expected = losses(theirs, 5)
-    assert found[-1] < found[0] - 0.1
-    assert found == pytest.approx(expected, rel=1e-3)
+    assert result[-1] < result[0] - 0.1
+    assert result == pytest.approx(expected, rel=1e-3)
     buffers = dict(theirs.named_buffers())
     for name, buffer in ours.named_buffers():
         assert_close(buffer, buffers[name], rtol=1e-2, atol=1e-2)
@@ -294,12 +294,12 @@ def test_native_training_follows_pytorch(model: Model) -> None:
 
 @needs_core
 def test_every_variant_trains_with_the_same_masks(model: Model) -> None:
-    found = {}
+    result = {}
     for name in native.variants()[1:]:
         with native.using_variant(name):
-            found[name] = losses(copy.deepcopy(model), 2)
-    for curve in found.values():
-        assert curve == pytest.approx(found[native.variant()], rel=1e-3)
+            result[name] = losses(copy.deepcopy(model), 2)
+    for curve in result.values():
+        assert curve == pytest.approx(result[native.variant()], rel=1e-3)
 
 
 @needs_core
@@ -315,8 +315,8 @@ def test_training_runs_the_native_blocks(model: Model) -> None:
 
 @needs_core
 def test_training_in_bf16_stays_near_training_in_fp32(variant: str, model: Model) -> None:
-    found = losses(without_chance(copy.deepcopy(model)), 5, half=True)
-    assert found == pytest.approx(losses(without_chance(copy.deepcopy(model)), 5), rel=0.05)
+    result = losses(without_chance(copy.deepcopy(model)), 5, half=True)
+    assert result == pytest.approx(losses(without_chance(copy.deepcopy(model)), 5), rel=0.05)
 
 
 @needs_core
@@ -343,8 +343,8 @@ def test_autocast_of_a_model_that_scores_or_trains_in_part(model: Model, frozen:
     x = torch.randn(3, 4, 3000, generator=torch.Generator().manual_seed(5))
     expected = ours(x)
     with torch.autocast("cpu", torch.bfloat16):
-        found = ours(x).float()
-    assert_close(found, expected, rtol=0, atol=0.05 * float(expected.detach().abs().max()))
+        result = ours(x).float()
+    assert_close(result, expected, rtol=0, atol=0.05 * float(expected.detach().abs().max()))
 
 
 @needs_core
@@ -374,10 +374,10 @@ def test_a_frozen_batch_norm_stays_frozen(model: Model) -> None:
     """One BatchNorm in evaluation mode: its branch takes PyTorch's path and its statistics."""
     ours = without_chance(copy.deepcopy(model))
     norm = ours.branches["eeg"].small.conv1.norm.eval()
-    kept = norm.running_mean.clone()
+    mean_before = norm.running_mean.clone()
     theirs, x = copy.deepcopy(ours), torch.randn(2, 4, 3000)
-    found = ours(x)
+    result = ours(x)
     with native.using_variant("reference"):
         expected = theirs(x)
-    assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert torch.equal(norm.running_mean, kept)
+    assert_close(result, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(norm.running_mean, mean_before)

@@ -38,15 +38,15 @@ def in_double(example: Arguments) -> Any:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: str(tuple(e[1].shape)))
 def test_bf16_is_close_to_fp32(example: Arguments, variant: str) -> None:
     expected = in_double(example)
-    found = feed_forward.feed_forward(*example, "bf16").numpy()
+    result = feed_forward.feed_forward(*example, "bf16").numpy()
     scale = np.abs(expected).max(initial=1)
-    np.testing.assert_allclose(found, expected, atol=6e-3 * scale)
+    np.testing.assert_allclose(result, expected, atol=6e-3 * scale)
 
 
 def test_bf16_of_the_published_size(variant: str) -> None:
     expected = in_double(EXAMPLES[0])
-    found = feed_forward.feed_forward(*EXAMPLES[0], "bf16").numpy()
-    error = np.abs(found - expected).max() / np.abs(expected).max()
+    result = feed_forward.feed_forward(*EXAMPLES[0], "bf16").numpy()
+    error = np.abs(result - expected).max() / np.abs(expected).max()
     assert 1e-4 < error < 5e-3  # it does round
 
 
@@ -67,10 +67,10 @@ def test_nan_and_infinity_stay_in_their_row(precision: str, variant: str) -> Non
             continue
         clean = feed_forward.feed_forward(x, *example[1:], precision)
         x[0, 0], x[1, -1] = torch.nan, torch.inf
-        found = feed_forward.feed_forward(x, *example[1:], precision)
-        assert found[0].isnan().all()
-        assert not found[1].isfinite().all()
-        torch.testing.assert_close(found[2:], clean[2:], rtol=1e-5, atol=1e-5)
+        result = feed_forward.feed_forward(x, *example[1:], precision)
+        assert result[0].isnan().all()
+        assert not result[1].isfinite().all()
+        torch.testing.assert_close(result[2:], clean[2:], rtol=1e-5, atol=1e-5)
 
 
 @needs_core
@@ -79,26 +79,26 @@ def test_neither_threads_nor_other_rows_change_a_row(precision: str, variant: st
     if variant == "reference":
         pytest.skip("PyTorch promises neither")
     x, *weights = feed_forward.examples("cpu", batch=3)[0][:5]
-    whole = feed_forward.feed_forward(x, *weights, precision)
+    result = feed_forward.feed_forward(x, *weights, precision)
     for count in (1, 2, 5):
         threads.set_threads(count)
-        assert torch.equal(feed_forward.feed_forward(x, *weights, precision), whole)
+        assert torch.equal(feed_forward.feed_forward(x, *weights, precision), result)
     threads.set_threads(0)
     for rows in (slice(0, 1), slice(5, 64), slice(100, 192)):
-        assert torch.equal(feed_forward.feed_forward(x[rows], *weights, precision), whole[rows])
+        assert torch.equal(feed_forward.feed_forward(x[rows], *weights, precision), result[rows])
 
 
 def test_autograd_does_not_keep_the_hidden_layer() -> None:
     x, *weights = (tensor.clone().requires_grad_() for tensor in EXAMPLES[0])
-    kept = []
+    saved = []
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept.append(tensor.numel())
+        saved.append(tensor.numel())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         feed_forward.feed_forward(x, *weights)
-    assert max(kept) < len(x) * len(weights[0])
+    assert max(saved) < len(x) * len(weights[0])
 
 
 def test_unknown_precision() -> None:
@@ -112,10 +112,10 @@ def test_numpy_equals_torch(precision: Any, variant: str) -> None:
     if variant == "reference":
         pytest.skip("needs the core")
     for example in EXAMPLES:
-        found = native.feed_forward.feed_forward(*as_numpy(example), precision)
-        assert found.dtype == np.float32
+        result = native.feed_forward.feed_forward(*as_numpy(example), precision)
+        assert result.dtype == np.float32
         expected = feed_forward.feed_forward(*example, precision).numpy()
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(result, expected)
 
 
 @needs_core
@@ -123,8 +123,8 @@ def test_numpy_takes_rounded_weights_any_strides_and_float_type() -> None:
     x, w1, b1, w2, b2 = as_numpy(EXAMPLES[0])
     expected = native.feed_forward.feed_forward(x, w1, b1, w2, b2, "bf16")
     rounded = bfloat16.round_to_bf16(w1), bfloat16.round_to_bf16(w2)
-    found = native.feed_forward.feed_forward(x, rounded[0], b1, rounded[1], b2, "bf16")
-    np.testing.assert_array_equal(found, expected)
+    result = native.feed_forward.feed_forward(x, rounded[0], b1, rounded[1], b2, "bf16")
+    np.testing.assert_array_equal(result, expected)
     strided = [np.asfortranarray(array).astype(np.float64) for array in (x, w1, b1, w2, b2)]
     np.testing.assert_array_equal(native.feed_forward.feed_forward(*strided, "bf16"), expected)
 
@@ -161,8 +161,8 @@ def test_philox_gives_the_known_answers_of_random123(
     counter: list[int], key: int, words: str
 ) -> None:
     tensors = tuple(torch.tensor([word]) for word in counter)
-    found = _philox.philox(tensors, key)  # type: ignore[arg-type]
-    assert " ".join(f"{int(word):08x}" for word in found) == words
+    result = _philox.philox(tensors, key)  # type: ignore[arg-type]
+    assert " ".join(f"{int(word):08x}" for word in result) == words
 
 
 def test_dropout_drops_the_share_it_says() -> None:
@@ -170,15 +170,15 @@ def test_dropout_drops_the_share_it_says() -> None:
     assert keep.shape == (1000, 999)
     assert abs(float(keep.float().mean()) - 0.9) < 1e-3
     assert float((keep.float().mean(0) - 0.9).abs().max()) < 0.06  # 6 deviations
-    other = _philox.keep(1000, 999, native.dropout.drop_below(0.1), 6, torch.device("cpu"))
-    assert 0.81 < float((keep == other).float().mean()) < 0.83
+    other_seed = _philox.keep(1000, 999, native.dropout.drop_below(0.1), 6, torch.device("cpu"))
+    assert 0.81 < float((keep == other_seed).float().mean()) < 0.83
 
 
 @pytest.mark.parametrize("example", DROPOUT, ids=lambda e: str(tuple(e[1].shape)))
 def test_dropout_drops_the_same_units_in_every_variant(example: Arguments, variant: str) -> None:
-    found = feed_forward.feed_forward(*example[:5], "bf16", *example[6:])
+    result = feed_forward.feed_forward(*example[:5], "bf16", *example[6:])
     expected = feed_forward.reference(*example[:5], "bf16", *example[6:])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -186,13 +186,13 @@ def test_dropout_drops_the_same_units_in_every_variant(example: Arguments, varia
 )
 def test_gradients_of_every_variant(example: Any, variant: str) -> None:
     weight = torch.randn(example[0].shape, generator=torch.Generator().manual_seed(2))
-    found, expected = (
+    result, expected = (
         [a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in example]
         for _ in range(2)
     )
-    (feed_forward.feed_forward(*found) * weight).sum().backward()
+    (feed_forward.feed_forward(*result) * weight).sum().backward()
     (feed_forward.reference(*expected) * weight).sum().backward()
-    for ours, theirs in zip(found[:5], expected[:5], strict=True):
+    for ours, theirs in zip(result[:5], expected[:5], strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=3e-5)
 
 
@@ -205,10 +205,10 @@ def test_bf16_gradients_equal_their_reference(example: Any, variant: str) -> Non
         pytest.skip("needs the core")
     grad = torch.randn(example[0].shape, generator=torch.Generator().manual_seed(2))
     inputs = (grad, *example[:4])
-    found = feed_forward._native_gradients(*inputs, "bf16", *example[6:])
+    result = feed_forward._native_gradients(*inputs, "bf16", *example[6:])
     expected = feed_forward._gradients(*inputs, "bf16", *example[6:])
     exact = feed_forward._gradients(*(t.double() for t in inputs), "fp32", *example[6:])
-    for ours, theirs, unrounded in zip(found, expected, exact, strict=True):
+    for ours, theirs, unrounded in zip(result, expected, exact, strict=True):
         scale = float(theirs.abs().max()) if theirs.numel() else 1.0
         # a sum on the other side of a rounding step moves one value by 2^-8 of itself
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3 * max(scale, 1e-3))
@@ -226,9 +226,9 @@ def test_gradients_of_more_rows_than_are_taken_at_once(precision: str, variant: 
     generator = torch.Generator().manual_seed(3)
     shapes = ((9000, 5), (9000, 5), (131, 5), (131,), (5, 131))
     inputs = [torch.randn(shape, generator=generator) for shape in shapes]
-    found = feed_forward._native_gradients(*inputs, precision, 0.1, 7)
+    result = feed_forward._native_gradients(*inputs, precision, 0.1, 7)
     expected = feed_forward._gradients(*inputs, precision, 0.1, 7)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(result, expected, strict=True):
         bound = 1e-5 if precision == "fp32" else 2e-3
         torch.testing.assert_close(ours, theirs, rtol=0, atol=bound * float(theirs.abs().max()))
 

@@ -41,11 +41,11 @@ def test_a_risen_count_is_named_with_the_way_to_renew_it(instructions) -> None:
 
 
 def test_other_tools_are_not_compared(instructions, monkeypatch, capsys, tmp_path) -> None:
-    here = dict.fromkeys(("python", "compiler"), "1")
+    machine = dict.fromkeys(("python", "compiler"), "1")
     result = tmp_path / "instructions.json"
-    result.write_text(json.dumps({"made_by": here | {"compiler": "2"}, "counts": {}}))
+    result.write_text(json.dumps({"made_by": machine | {"compiler": "2"}, "counts": {}}))
     monkeypatch.setattr(instructions, "RESULT", result)
-    monkeypatch.setattr(instructions, "made_by", lambda: here)
+    monkeypatch.setattr(instructions, "made_by", lambda: machine)
     monkeypatch.setattr(sys, "argv", ["instructions.py", "--check"])
     with pytest.raises(SystemExit, match="3"):
         instructions.main()
@@ -55,9 +55,9 @@ def test_other_tools_are_not_compared(instructions, monkeypatch, capsys, tmp_pat
 def test_counts_belong_to_the_object_that_executes_them(instructions) -> None:
     text = "ob=/a/_core.so\nfn=f\n1 10\n3 20\ncfn=g\ncob=/b/libm.so\ncalls=1 0\n5 400\n3 1\n"
     text += "\nob=/b/libm.so\nfn=g\n1 400\nob=/usr/bin/python3\nfn=h\n1 7\ntotals: 438\n"
-    found = instructions.by_object(text)
-    assert found == {"/a/_core.so": 31, "/b/libm.so": 400, "/usr/bin/python3": 7}
-    assert instructions.own(found) == 431
+    result = instructions.by_object(text)
+    assert result == {"/a/_core.so": 31, "/b/libm.so": 400, "/usr/bin/python3": 7}
+    assert instructions.own(result) == 431
 
 
 def test_every_op_is_counted(instructions) -> None:

@@ -140,9 +140,9 @@ def test_exports(op: Any) -> None:
 
     class Wrapped(torch.nn.Module):
         def forward(self, *tensors: torch.Tensor) -> Any:
-            rest = iter(tensors)
+            remaining = iter(tensors)
             return function(op)(
-                *[next(rest) if isinstance(a, torch.Tensor) else a for a in example]
+                *[next(remaining) if isinstance(a, torch.Tensor) else a for a in example]
             )
 
     tensors = tuple(a for a in example if isinstance(a, torch.Tensor))

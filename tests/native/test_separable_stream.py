@@ -44,8 +44,8 @@ def example(
 
 def check(arguments: separable_stream.Example) -> None:
     expected = reference_in_double(separable_stream, arguments).float()
-    found = separable_stream.separable_stream(*arguments)
-    assert (found - expected).abs().max() <= 1e-6 * expected.abs().max().clamp_min(1)
+    result = separable_stream.separable_stream(*arguments)
+    assert (result - expected).abs().max() <= 1e-6 * expected.abs().max().clamp_min(1)
 
 
 @pytest.mark.parametrize(("widths", "kernel"), [([1], 1), ([5], 9), ([3, 9], 5), (WIDTHS, 3)])
@@ -76,11 +76,11 @@ def test_what_is_not_finite_stays_in_its_signal(variant: str, value: float) -> N
     expected = separable_stream.separable_stream(x, weights, widths, kernel)
     x[1, 0, 1234:1300] = value
     threads.set_threads(1)
-    found = separable_stream.separable_stream(x, weights, widths, kernel)
+    result = separable_stream.separable_stream(x, weights, widths, kernel)
     threads.set_threads(0)
-    assert not found[1, 0].isfinite().any()
-    found[1, 0] = expected[1, 0]
-    assert torch.equal(found, expected)
+    assert not result[1, 0].isfinite().any()
+    result[1, 0] = expected[1, 0]
+    assert torch.equal(result, expected)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -91,9 +91,9 @@ def test_no_maximum_hides_what_is_not_finite(variant: str, value: float) -> None
         x = x.repeat(samples, 1, 1)
         x[range(samples), 0, range(samples)] = value
         expected = separable_stream.reference(x, weights, widths, kernel)
-        found = separable_stream.separable_stream(x, weights, widths, kernel)
-        assert_close(found, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
-        assert found.isnan().all() or np.isinf(value)
+        result = separable_stream.separable_stream(x, weights, widths, kernel)
+        assert_close(result, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+        assert result.isnan().all() or np.isinf(value)
 
 
 @needs_core
@@ -111,10 +111,12 @@ def test_threads_do_not_change_the_result(batch: int) -> None:
 @needs_core
 def test_numpy_needs_no_torch_types() -> None:
     for x, weights, widths, kernel in separable_stream.examples("cpu"):
-        found = native.separable_stream.separable_stream(x.numpy(), weights.numpy(), widths, kernel)
-        assert found.dtype == np.float32
+        result = native.separable_stream.separable_stream(
+            x.numpy(), weights.numpy(), widths, kernel
+        )
+        assert result.dtype == np.float32
         assert np.array_equal(
-            found, separable_stream.separable_stream(x, weights, widths, kernel).numpy()
+            result, separable_stream.separable_stream(x, weights, widths, kernel).numpy()
         )
 
 

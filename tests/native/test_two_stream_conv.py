@@ -33,18 +33,22 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+def error(result: torch.Tensor, expected: torch.Tensor) -> float:
     """Relative, in the norm."""
-    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+    return float((result - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
 def one_layer(
     layer: ConvLayer, *, channels: int = 1, samples: int = 40, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     generator = torch.Generator().manual_seed(seed)
-    parts = [ConvStream(0, channels, (layer, ConvLayer(3, 1)))]
-    weights = torch.randn(conv_streams.stream_weight_count(parts), generator=generator)
-    return torch.randn(2, channels, samples, generator=generator), weights, describe_streams(parts)
+    streams = [ConvStream(0, channels, (layer, ConvLayer(3, 1)))]
+    weights = torch.randn(conv_streams.stream_weight_count(streams), generator=generator)
+    return (
+        torch.randn(2, channels, samples, generator=generator),
+        weights,
+        describe_streams(streams),
+    )
 
 
 @pytest.mark.parametrize("activation", conv_streams.ACTIVATIONS)
@@ -69,9 +73,9 @@ def test_gelu_over_its_range(variant: str) -> None:
     x = torch.linspace(-12, 12, 4001).view(1, 1, -1)
     x[0, 0, :3] = torch.tensor([-torch.inf, torch.inf, torch.nan])
     shape = describe_streams([ConvStream(0, 1, (ConvLayer(1, 1),))])
-    found = two_stream_conv.two_stream_conv(x, torch.tensor([1.0, 0.0]), shape, "gelu")
+    result = two_stream_conv.two_stream_conv(x, torch.tensor([1.0, 0.0]), shape, "gelu")
     assert_close(
-        found[..., 1:],
+        result[..., 1:],
         functional.gelu(x.double())[..., 1:].float(),
         rtol=1e-5,
         atol=1e-6,
@@ -119,22 +123,22 @@ def test_bf16(variant: str) -> None:
     for example in two_stream_conv.examples("cpu"):
         expected = reference_in_double(two_stream_conv, example).float()
         exact = two_stream_conv.two_stream_conv(*example)
-        found = two_stream_conv.two_stream_conv(*example, precision="bf16")
+        result = two_stream_conv.two_stream_conv(*example, precision="bf16")
         # a few maps of a few steps may cancel
-        assert error(found, expected) < two_stream_conv.TOLERANCE_BF16 * (
+        assert error(result, expected) < two_stream_conv.TOLERANCE_BF16 * (
             1 if expected.numel() > 2000 else 4
         )
         if expected.numel():
-            assert torch.equal(found, exact) == (not native.has_bf16())
+            assert torch.equal(result, exact) == (not native.has_bf16())
 
 
 def test_packed_weights_are_the_same(variant: str) -> None:
     for precision in native.PRECISIONS:
         for example in two_stream_conv.examples("cpu"):
             packed = two_stream_conv.pack(example[1], example[2], precision)
-            found = two_stream_conv.two_stream_conv(*example, precision=precision, packed=packed)
+            result = two_stream_conv.two_stream_conv(*example, precision=precision, packed=packed)
             assert torch.equal(
-                found, two_stream_conv.two_stream_conv(*example, precision=precision)
+                result, two_stream_conv.two_stream_conv(*example, precision=precision)
             )
 
 
@@ -161,11 +165,11 @@ def test_threads_do_not_change_the_result(batch: int) -> None:
 def test_numpy_needs_no_torch_types() -> None:
     for example in two_stream_conv.examples("cpu"):
         x, weights, shape, activation, slope = example
-        found = native.two_stream_conv.two_stream_conv(
+        result = native.two_stream_conv.two_stream_conv(
             x.numpy(), weights.numpy(), shape, activation, slope
         )  # type: ignore[arg-type]
-        assert found.dtype == np.float32
-        assert np.array_equal(found, two_stream_conv.two_stream_conv(*example).numpy())
+        assert result.dtype == np.float32
+        assert np.array_equal(result, two_stream_conv.two_stream_conv(*example).numpy())
 
 
 def test_nan_stays_in_its_epoch(variant: str) -> None:
@@ -173,9 +177,9 @@ def test_nan_stays_in_its_epoch(variant: str) -> None:
     expected = two_stream_conv.two_stream_conv(x, weights, shape)
     x = x.clone()
     x[1, 0, 700:2000] = torch.nan
-    found = two_stream_conv.two_stream_conv(x, weights, shape)
-    assert found[1].isnan().any()
-    assert torch.equal(found[[0, 2]], expected[[0, 2]])
+    result = two_stream_conv.two_stream_conv(x, weights, shape)
+    assert result[1].isnan().any()
+    assert torch.equal(result[[0, 2]], expected[[0, 2]])
 
 
 @pytest.mark.parametrize(
@@ -203,10 +207,10 @@ def test_nan_stays_in_its_epoch(variant: str) -> None:
         ),
     ],
 )
-def test_impossible_streams_are_refused(parts: list[ConvStream], message: str) -> None:
-    weights = torch.zeros(conv_streams.stream_weight_count(parts))
+def test_impossible_streams_are_refused(streams: list[ConvStream], message: str) -> None:
+    weights = torch.zeros(conv_streams.stream_weight_count(streams))
     with pytest.raises(ValueError, match=message):
-        two_stream_conv.two_stream_conv(torch.zeros(1, 2, 20), weights, describe_streams(parts))
+        two_stream_conv.two_stream_conv(torch.zeros(1, 2, 20), weights, describe_streams(streams))
 
 
 def test_unknown_words_are_refused() -> None:
@@ -239,7 +243,7 @@ def test_model_streams_against_its_layers(eeg: int, kernels: Any) -> None:
 def test_model_notices_changed_weights() -> None:
     model = golden_models.fill(Model(Config()))
     x = golden_models.signals(model.config)
-    other = copy.deepcopy(model)
+    changed = copy.deepcopy(model)
     state = {k: v * 1.5 if v.is_floating_point() else v for k, v in model.state_dict().items()}
 
     def check(changed: Model) -> None:
@@ -256,7 +260,7 @@ def test_model_notices_changed_weights() -> None:
     check(model)
     model.train()(x)
     check(model.eval())
-    check(other)
+    check(changed)
 
 
 @needs_core
@@ -264,7 +268,7 @@ def test_model_can_be_tuned_with_fixed_statistics() -> None:
     model = golden_models.fill(Model(Config()))
     x = golden_models.signals(model.config)
     parameters = list(model.branches.parameters())
-    found = torch.autograd.grad(model.fuse(x).square().mean(), parameters)
+    result = torch.autograd.grad(model.fuse(x).square().mean(), parameters)
     expected = torch.autograd.grad(layer_by_layer(model, x).square().mean(), parameters)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(result, expected, strict=True):
         assert error(ours, theirs) < 2e-2  # rounding decides which step a pool takes

@@ -1,6 +1,6 @@
 """MMASleepNet on NumPy arrays: streams, modal-wise SE, attention, feed-forward, classifier.
 
-Five calls of the native core for a batch, made ready once for its size;
+Five calls of the native core for a batch, prepared once for its size;
 `sleeptools.models.mmasleepnet` has the equations.
 """
 
@@ -39,9 +39,9 @@ class Network:
     config
         Settings of the model, as in config.json.
     weights
-        Of model.safetensors.
+        Arrays of model.safetensors.
     precision
-        Of the streams and of the encoder's matrices; all sums are float32.
+        Precision of the streams and of the encoder's matrices; all sums are float32.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
@@ -50,11 +50,11 @@ class Network:
         self.reading = config["tokens"]
         self.modalities = mmasleepnet.modalities(config["modalities"])
         self.tokens, self.width = mmasleepnet.tokens(config["modalities"], config["tokens"])
-        found = mmasleepnet.branches(config["eeg"], config["kernels"], config["modalities"])
+        branches = mmasleepnet.branches(config["eeg"], config["kernels"], config["modalities"])
         self.shape = tuple(
-            conv_streams.describe_streams(c for b in found for c in b.chains.values())
+            conv_streams.describe_streams(c for b in branches for c in b.chains.values())
         )
-        self.convolutions = _convolutions(weights, found)
+        self.convolutions = _convolutions(weights, branches)
         self.packed = two_stream_conv.pack_weights(self.convolutions, self.shape, precision)
         if self.fusion == "full":
             self.se: Any = (*_modal_se(weights, self.modalities), config["se"])
@@ -99,7 +99,7 @@ class Network:
 
     def _prepare(self, size: tuple[int, ...]) -> prepared.PreparedNetwork:
         x = np.empty(size, np.float32)
-        found = [
+        network_ops = [
             two_stream_conv.two_stream_conv.prepare(
                 x,
                 self.convolutions,
@@ -110,25 +110,25 @@ class Network:
                 self.packed,
             )
         ]
-        found += self._tokenise(found[-1].out)
-        flat, gate = found[-1].out.reshape(len(x), self.tokens * self.width), None
+        network_ops += self._tokenise(network_ops[-1].out)
+        flat, gate = network_ops[-1].out.reshape(len(x), self.tokens * self.width), None
         if self.fusion != "mbfe":
-            found += self._encode(flat.reshape(-1, self.tokens, self.width))
-            encoded = found[-1].out.reshape(flat.shape)
+            network_ops += self._encode(flat.reshape(-1, self.tokens, self.width))
+            encoded = network_ops[-1].out.reshape(flat.shape)
             flat, gate = (flat, encoded) if self.fusion == "full" else (encoded, None)
-        found.append(classifier.classifier.prepare(flat, gate, *self.classifier))
-        return prepared.PreparedNetwork(x, found)
+        network_ops.append(classifier.classifier.prepare(flat, gate, *self.classifier))
+        return prepared.PreparedNetwork(x, network_ops)
 
     def _tokenise(self, fused: Floats) -> list[PreparedOp]:
         """(B, 64 M, 24) to (B, T, D), weighed by modality on the way."""
-        found = []
+        token_ops = []
         f = fused.reshape(len(fused), self.modalities, mmasleepnet.MAPS, mmasleepnet.STEPS)
         if self.fusion == "full":
-            found.append(modal_se.modal_se.prepare(f, *self.se))
-            f = found[-1].out
+            token_ops.append(modal_se.modal_se.prepare(f, *self.se))
+            f = token_ops[-1].out
         if self.reading == "paper":
-            found.append(prepared.contiguous(f.swapaxes(2, 3)))  # a row for each step
-        return found
+            token_ops.append(prepared.contiguous(f.swapaxes(2, 3)))  # a row for each step
+        return token_ops
 
     def _encode(self, z: Floats) -> list[PreparedOp]:
         """(B, T, D) to the same, as rows."""
@@ -144,25 +144,25 @@ class Network:
 
 def _convolutions(weights: Weights, branches: list[mmasleepnet.Branch]) -> Floats:
     """Weight and bias of every convolution in turn, BatchNorm folded."""
-    parts = []
+    vectors = []
     for branch in branches:
         for stream, chain in branch.chains.items():
             inputs = chain.channels
             for name, layer in zip(mmasleepnet.CONVOLUTIONS, chain.layers, strict=True):
-                where = f"branches.{branch.modality}.{stream}.{name}"
-                w = weights.take(f"{where}.conv.weight", layer.outputs, inputs, layer.kernel)
-                parts += [part.ravel() for part in weights.fold(w, None, f"{where}.norm")]
+                prefix = f"branches.{branch.modality}.{stream}.{name}"
+                w = weights.take(f"{prefix}.conv.weight", layer.outputs, inputs, layer.kernel)
+                vectors += [array.ravel() for array in weights.fold(w, None, f"{prefix}.norm")]
                 inputs = layer.outputs
-    return np.concatenate(parts)
+    return np.concatenate(vectors)
 
 
 def _modal_se(weights: Weights, m: int) -> list[Floats]:
     """Weight (M, M) and bias (M,) of the block's four layers, BatchNorm folded into two."""
-    found: list[Floats] = []
+    arrays: list[Floats] = []
     for layer in SE:
         w = weights.take(f"se.{layer}.weight", m, m, 1, 1).reshape(m, m)
         bias = weights.take(f"se.{layer}.bias", m)
         if layer.startswith("conv"):
             w, bias = weights.fold(w, bias, f"se.norm{layer[-1]}")
-        found += [w, bias]
-    return found
+        arrays += [w, bias]
+    return arrays

@@ -31,7 +31,7 @@ def keep(tokens: int, units: int, drop_below: int, seed: int, device: torch.devi
     seed
         0 to 2^63 - 1.
     device
-        Of the result.
+        Device of the result.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def keep(tokens: int, units: int, drop_below: int, seed: int, device: torch.devi
 
 
 def mask(size: Sequence[int], dropout: float, seed: int, like: Tensor) -> Tensor:
-    """Give what dropout multiplies maps by: 0 or 1 / (1 - dropout).
+    """Draw the factors by which dropout multiplies maps: 0 or 1 / (1 - dropout).
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def mask(size: Sequence[int], dropout: float, seed: int, like: Tensor) -> Tensor
     Returns
     -------
     Tensor
-        Of that size. Word t % 4 of the counter (map, t / 4, epoch, 0) decides about step t.
+        The factors: word t % 4 of the counter (map, t / 4, epoch, 0) decides about step t.
     """
     batch, steps, maps = size
     epoch, group, map_ = torch.meshgrid(

@@ -43,11 +43,11 @@ def attention(  # noqa: PLR0913, PLR0917 - the block has six weights
     x
         (B, T, D): batch, tokens, width.
     w_in, b_in
-        Of queries, keys and values, (3 D, D) and (3 D,).
+        Projection to queries, keys and values, (3 D, D) and (3 D,).
     w_out, b_out
-        Of the output, (D, D) and (D,).
+        Projection of the output, (D, D) and (D,).
     gamma, beta, eps
-        Of the LayerNorm, (D,) each.
+        Weights of the LayerNorm, (D,) each, and what it adds to the variance.
     heads
         A divisor of D; scores are divided by the root of a head's width.
     precision
@@ -88,8 +88,8 @@ def reference(  # noqa: PLR0913, PLR0917
 
     rounded = ops.rounding(precision)
     projected = functional.linear(rounded(x), rounded(w_in), b_in)  # (B, T, 3 D)
-    parts = projected.view(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-    q, k, v = parts.unbind(0)  # (B, heads, T, D / heads)
+    heads_first = projected.view(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+    q, k, v = heads_first.unbind(0)  # (B, heads, T, D / heads)
     scores = q @ k.mT / (width // heads) ** 0.5  # (B, heads, T, T)
     attended = (scores.softmax(-1) @ v).transpose(1, 2).reshape(x.shape)  # (B, T, D)
     out = x + functional.linear(rounded(attended), rounded(w_out), b_out)  # (B, T, D)
@@ -170,7 +170,7 @@ def _forward(  # noqa: PLR0913, PLR0917
     return out
 
 
-def _fake(x: Tensor, *rest: Any) -> Tensor:
+def _fake(x: Tensor, *arguments: Any) -> Tensor:
     return x.new_empty(x.shape)
 
 
@@ -186,8 +186,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     size = width // ctx.heads
 
     projected = functional.linear(x, w_in, b_in)  # (B, T, 3 D)
-    parts = projected.view(batch, tokens, 3, ctx.heads, size).permute(2, 0, 3, 1, 4)
-    q, k, v = parts.unbind(0)  # (B, heads, T, size)
+    heads_first = projected.view(batch, tokens, 3, ctx.heads, size).permute(2, 0, 3, 1, 4)
+    q, k, v = heads_first.unbind(0)  # (B, heads, T, size)
     p = (q @ k.mT / size**0.5).softmax(-1)  # (B, heads, T, T)
     attended = (p @ v).transpose(1, 2).reshape(x.shape)  # (B, T, D)
     total = x + functional.linear(attended, w_out, b_out)

@@ -137,7 +137,9 @@ def _forward(
     return out
 
 
-def _fake(x: Tensor, gate: Tensor | None, w1: Tensor, b1: Tensor, w2: Tensor, *rest: Any) -> Tensor:
+def _fake(
+    x: Tensor, gate: Tensor | None, w1: Tensor, b1: Tensor, w2: Tensor, *settings: Any
+) -> Tensor:
     return x.new_empty(len(x), len(w2))
 
 

@@ -67,23 +67,23 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
     x
         (B, T, C): signals or maps over time.
     weight
-        Of the convolution, (O, C, kernel).
+        Weight of the convolution, (O, C, kernel).
     gamma, beta
-        Of BatchNorm, (O,) each; any sign.
+        Weights of BatchNorm, (O,) each; any sign.
     sizes
         Stride and padding of the convolution; kernel, stride and padding of the max-pool, 1, 1, 0
         for none.
     activation
         After BatchNorm: "leaky_relu", "relu" or "gelu" (the exact one).
     slope
-        Of leaky_relu.
+        Slope of leaky_relu below zero.
     eps
         Added to the variance.
     dropout
         Probability that a value of the output is zero; the others are divided by 1 - dropout. 0 to
         below 1.
     seed
-        Of the dropout, 0 to 2^63 - 1; the same seed drops the same values on every device.
+        Seed of the dropout, 0 to 2^63 - 1; the same seed drops the same values on every device.
     precision
         "fp32", or "bf16": the convolution and its gradients take their operands rounded to bfloat16
         and add in float32. The kernels of a CPU that does not multiply bfloat16 do as for "fp32",
@@ -302,17 +302,17 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Forward) -> None:
     ctx.save_for_backward(x, weight, gamma, beta, *output[1:])
 
 
-def _backward(ctx: Any, grad: Tensor | None, *rest: Any) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, *unused: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * (4 + len(ctx.settings))
     *inputs, convolved, mean, variance = ctx.saved_tensors
     wants_x = ctx.needs_input_grad[0]
     if torch.is_grad_enabled() or not _native(grad):
-        found = _gradients(grad, inputs, ctx.settings)
+        gradients = _gradients(grad, inputs, ctx.settings)
     else:
         results = (convolved, mean, variance)
-        found = _native_gradients(grad, *inputs, *results, *ctx.settings, wants_x)
-    return (found[0] if wants_x else None, *found[1:], *[None] * len(ctx.settings))
+        gradients = _native_gradients(grad, *inputs, *results, *ctx.settings, wants_x)
+    return (gradients[0] if wants_x else None, *gradients[1:], *[None] * len(ctx.settings))
 
 
 def _gradients(grad: Tensor, inputs: Sequence[Tensor], settings: Sequence[Any]) -> Any:
@@ -359,7 +359,7 @@ def _on_cpu(
 
 
 def _fake_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *rest: Any
+    grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any
 ) -> Forward:
     d_x, d_weight, d_gamma, d_beta = (t.new_empty(t.shape) for t in (x, weight, gamma, beta))
     return d_x, d_weight, d_gamma, d_beta

@@ -31,7 +31,7 @@ def dropout(x: Tensor, probability: float, seed: int) -> Tensor:
     x
         (B, T, maps).
     probability
-        Of a zero, 0 to below 1.
+        Probability of a zero, 0 to below 1.
     seed
         0 to 2^63 - 1; the same seed drops the same values on every device.
 

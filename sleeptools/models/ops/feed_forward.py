@@ -60,7 +60,7 @@ def feed_forward(
     dropout
         Probability that a hidden unit is zero; the others are divided by 1 - dropout. 0 to below 1.
     seed
-        Of the dropout, 0 to 2^63 - 1; the same seed drops the same units on every device.
+        Seed of the dropout, 0 to 2^63 - 1; the same seed drops the same units on every device.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def reference(
 
 
 def _mask(x: Tensor, w1: Tensor, dropout: float, seed: int) -> Tensor:
-    """Give what the hidden layer is multiplied by, (N, H): 0 or 1 / (1 - dropout)."""
+    """Draw the factors of the hidden layer, (N, H): 0 or 1 / (1 - dropout)."""
     keep = _philox.keep(len(x), len(w1), drop_below(dropout), seed, x.device)
     return keep.to(x.dtype) / (1 - dropout)
 
@@ -172,7 +172,7 @@ def _forward(
     return out
 
 
-def _fake(x: Tensor, *rest: Any) -> Tensor:
+def _fake(x: Tensor, *arguments: Any) -> Tensor:
     return x.new_empty(x.shape)
 
 
@@ -258,8 +258,8 @@ def _on_cpu(
     return gradients
 
 
-def _fake_gradients(grad: Tensor, x: Tensor, *rest: Any) -> Gradients:
-    d_x, d_w1, d_b1, d_w2 = (tensor.new_empty(tensor.shape) for tensor in (x, *rest[:3]))
+def _fake_gradients(grad: Tensor, x: Tensor, *arguments: Any) -> Gradients:
+    d_x, d_w1, d_b1, d_w2 = (tensor.new_empty(tensor.shape) for tensor in (x, *arguments[:3]))
     return d_x, d_w1, d_b1, d_w2
 
 

@@ -135,7 +135,7 @@ def _forward(x: Tensor, *arguments: Any) -> Tensor:
     return out
 
 
-def _fake(x: Tensor, *rest: Any) -> Tensor:
+def _fake(x: Tensor, *arguments: Any) -> Tensor:
     return x.new_empty(x.shape)
 
 

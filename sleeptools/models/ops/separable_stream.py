@@ -43,11 +43,11 @@ def separable_stream(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: 
     x
         Signals, (B, C, T).
     weights
-        Of all blocks in one vector, in the order that `sleeptools.native.separable_stream` tells.
+        Weights of all blocks in one vector, in the order of `sleeptools.native.separable_stream`.
     widths
         Feature maps after each block.
     kernel
-        Of the depthwise convolutions; odd.
+        Length of the depthwise convolutions; odd.
 
     Returns
     -------
@@ -69,13 +69,13 @@ def separable_stream(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: 
 def reference(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int = 3) -> Tensor:
     """As `separable_stream`, in plain PyTorch: the specification."""
     signals = x.flatten(0, 1).unsqueeze(1)  # (B C, 1, T)
-    at = 0
+    index = 0
 
     def take(*size: int) -> Tensor:
-        nonlocal at
+        nonlocal index
         count = functools.reduce(int.__mul__, size)
-        at += count
-        return weights[at - count : at].view(size)
+        index += count
+        return weights[index - count : index].view(size)
 
     for inputs, width in itertools.pairwise((1, *widths)):
         main = signals
@@ -116,13 +116,13 @@ def _example(
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device)
 
-    parts = []
+    weights = []
     for inputs, width in itertools.pairwise((1, *widths)):
         for maps in (inputs, width):
-            parts += [normal(maps, kernel) * kernel**-0.5]
-            parts += [normal(maps, width) * maps**-0.5, normal(width)]
-        parts += [normal(inputs, width) * inputs**-0.5, normal(width)]
-    return normal(*size), torch.cat([part.flatten() for part in parts]), widths, kernel
+            weights += [normal(maps, kernel) * kernel**-0.5]
+            weights += [normal(maps, width) * maps**-0.5, normal(width)]
+        weights += [normal(inputs, width) * inputs**-0.5, normal(width)]
+    return normal(*size), torch.cat([weight.flatten() for weight in weights]), widths, kernel
 
 
 def _forward(x: Tensor, weights: Tensor, widths: Sequence[int], kernel: int) -> Tensor:
@@ -163,13 +163,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Recompute the blocks from their input and differentiate that; only inputs are kept."""
     x, weights = ctx.saved_tensors
     again = torch.is_grad_enabled()
-    wanted = ctx.needs_input_grad[:2]
+    needed = ctx.needs_input_grad[:2]
     with torch.enable_grad():
         x, weights = (t if again else t.detach().requires_grad_() for t in (x, weights))
         out = reference(x, weights, ctx.widths, ctx.kernel)
-    inputs = [t for t, want in zip((x, weights), wanted, strict=True) if want]
-    found = iter(torch.autograd.grad(out, inputs, grad, create_graph=again))
-    return (*(next(found) if want else None for want in wanted), None, None)
+    inputs = [t for t, needs in zip((x, weights), needed, strict=True) if needs]
+    gradients = iter(torch.autograd.grad(out, inputs, grad, create_graph=again))
+    return (*(next(gradients) if needs else None for needs in needed), None, None)
 
 
 _operator = ops.define(

@@ -55,7 +55,7 @@ def two_stream_conv(
     activation
         After each convolution: "leaky_relu", "relu" or "gelu" (the exact one).
     slope
-        Of leaky_relu.
+        Slope of leaky_relu below zero.
     precision
         "bf16" multiplies in bfloat16 and adds in float32 on a CPU that can; float32 elsewhere.
     packed
@@ -93,23 +93,23 @@ def reference(
 ) -> Tensor:
     """As `two_stream_conv`, in plain PyTorch: the specification."""
     modalities: dict[tuple[int, int], list[Tensor]] = {}
-    at = 0
+    index = 0
     for stream in conv_streams.parse_streams(shape):
         y = x[:, stream.channel : stream.channel + stream.channels]  # (B, channels, T)
         for layer in stream.layers:
             size = (layer.outputs, y.shape[1], layer.kernel)
-            end = at + layer.outputs * y.shape[1] * layer.kernel
-            weight, bias = weights[at:end].view(size), weights[end : end + layer.outputs]
+            end = index + layer.outputs * y.shape[1] * layer.kernel
+            weight, bias = weights[index:end].view(size), weights[end : end + layer.outputs]
             y = functional.conv1d(y, weight, bias, layer.stride, layer.pad)  # (B, outputs, T')
             y = functional.max_pool1d(ops.activate(y, activation, slope), *layer.pool)
-            at = end + layer.outputs
+            index = end + layer.outputs
         modalities.setdefault(stream[:2], []).append(y)
-    return torch.cat([torch.cat(parts, 2) for parts in modalities.values()], 1)
+    return torch.cat([torch.cat(outputs, 2) for outputs in modalities.values()], 1)
 
 
 def join(layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Make the vector of weights from (weight, bias) of each layer; differentiable."""
-    return torch.cat([part.reshape(-1) for layer in layers for part in layer])
+    return torch.cat([array.reshape(-1) for layer in layers for array in layer])
 
 
 def pack(weights: Tensor, shape: Sequence[int], precision: str = "fp32") -> Tensor:
@@ -197,20 +197,20 @@ def _odd() -> list[ConvStream]:
         ConvLayer(33, 3, 2, 2),
         ConvLayer(21, 5, 1, 3, (20, 20, 10)),
     )
-    other = (ConvLayer(5, 11, 1, 0, (20, 17, 3)), ConvLayer(21, 4, 1, 2, (9, 9, 4)))
-    alone = (
+    second = (ConvLayer(5, 11, 1, 0, (20, 17, 3)), ConvLayer(21, 4, 1, 2, (9, 9, 4)))
+    single = (
         ConvLayer(49, 9, 7, 4, (5, 5, 2)),
         ConvLayer(100, 2, 1, 1),
         ConvLayer(35, 3, 1, 2, (3, 3, 1)),
     )
-    return [ConvStream(0, 3, first), ConvStream(0, 3, other), ConvStream(3, 1, alone)]
+    return [ConvStream(0, 3, first), ConvStream(0, 3, second), ConvStream(3, 1, single)]
 
 
 def _example(
     generator: torch.Generator,
     device: torch.device,
     size: tuple[int, int, int],
-    parts: list[ConvStream],
+    streams: list[ConvStream],
     activation: str,
     slope: float,
 ) -> Example:
@@ -218,14 +218,14 @@ def _example(
         return torch.randn(shape, generator=generator).to(device)
 
     layers = []
-    for stream in parts:
+    for stream in streams:
         inputs = stream.channels
         for layer in stream.layers:
             scale = (inputs * layer.kernel) ** -0.5
             weight = normal(layer.outputs, inputs, layer.kernel) * scale
             layers.append((weight, normal(layer.outputs)))
             inputs = layer.outputs
-    return normal(*size), join(layers), describe_streams(parts), activation, slope
+    return normal(*size), join(layers), describe_streams(streams), activation, slope
 
 
 def _forward(
@@ -266,8 +266,8 @@ def _forward(
     return out
 
 
-def _fake(x: Tensor, weights: Tensor, shape: Sequence[int], *rest: Any) -> Tensor:
-    _, maps, steps = conv_streams.stream_places(conv_streams.parse_streams(shape), x.shape[2])
+def _fake(x: Tensor, weights: Tensor, shape: Sequence[int], *settings: Any) -> Tensor:
+    _, maps, steps = conv_streams.stream_starts(conv_streams.parse_streams(shape), x.shape[2])
     return x.new_empty((x.shape[0], maps, steps))
 
 
@@ -280,13 +280,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Recompute the streams from their input and differentiate that; only inputs are kept."""
     x, weights = ctx.saved_tensors
     again = torch.is_grad_enabled()
-    wanted = ctx.needs_input_grad[:2]
+    needed = ctx.needs_input_grad[:2]
     with torch.enable_grad():
         x, weights = (t if again else t.detach().requires_grad_() for t in (x, weights))
         out = reference(x, weights, ctx.shape, ctx.activation, ctx.slope)
-    inputs = [t for t, want in zip((x, weights), wanted, strict=True) if want]
-    found = iter(torch.autograd.grad(out, inputs, grad, create_graph=again))
-    return (*(next(found) if want else None for want in wanted), None, None, None, None, None)
+    inputs = [t for t, needs in zip((x, weights), needed, strict=True) if needs]
+    gradients = iter(torch.autograd.grad(out, inputs, grad, create_graph=again))
+    return (*(next(gradients) if needs else None for needs in needed), None, None, None, None, None)
 
 
 _operator = ops.define(
