@@ -91,7 +91,7 @@ def data(kind: Kind, folder: Path) -> Path:
     return preprocess.preprocess(presets.load(kind.data_set), raw, folder / "epochs")
 
 
-def options(name: str, settings: dict[str, Any], **more: Any) -> TrainOptions:
+def options(name: str, settings: dict[str, Any], **options: Any) -> TrainOptions:
     return TrainOptions(
         model=name,
         folds=FOLDS,
@@ -99,7 +99,7 @@ def options(name: str, settings: dict[str, Any], **more: Any) -> TrainOptions:
         device="cpu",
         explain=False,
         settings={"model": settings},
-        **more,
+        **options,
     )
 
 
@@ -122,23 +122,23 @@ def cost(epochs: Path, name: str, settings: dict[str, Any]) -> Cost:
             training.step()
 
         step = _seconds(first)
-        some = training.train[: min(len(training.train), 4 * batches.EVALUATED)]
-        scored = _seconds(lambda: training.judge(some), 1) / len(some)
-    steps = judged = whole = 0.0
+        sample = training.train[: min(len(training.train), 4 * batches.EVALUATED)]
+        scored = _seconds(lambda: training.judge(sample), 1) / len(sample)
+    steps = judged = scored_all = 0.0
     for task in tasks:
         sizes = {role: len(task.fold.numbers(role, plan.data.of)) for role in ("val", "test")}
         learned = len(plan.data) - sum(sizes.values())
         steps += step * learned * training.steps / len(training.train)
         judged += scored * sizes["val"]
-        whole += scored * sum(sizes.values())
-    return Cost(steps, judged, whole)
+        scored_all += scored * sum(sizes.values())
+    return Cost(steps, judged, scored_all)
 
 
 def passes(cost: Cost, budget: float) -> float:
     """Give the passes that fit: a whole number, or a part of one."""
-    left = MARGIN * budget - cost.scored
-    whole = int(left / (cost.steps + cost.judged))
-    return whole or max(LEAST, (left - cost.judged) / cost.steps)
+    remaining = MARGIN * budget - cost.scored
+    fitting = int(remaining / (cost.steps + cost.judged))
+    return fitting or max(LEAST, (remaining - cost.judged) / cost.steps)
 
 
 def part_of_a_pass(share: float, seed: int) -> type[Training]:
@@ -178,23 +178,28 @@ def macs(name: str, settings: dict[str, Any]) -> int:
 def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: dict) -> dict:
     """Train what is missing of a model's folds, and say what came of it."""
     if "passes" not in row:
-        found = cost(epochs, name, settings)
-        fits = passes(found, row["budget"])
-        row |= {"passes": fits, "cost": found._asdict(), "cpu": {}, "commit": provenance.commit()}
+        evaluation = cost(epochs, name, settings)
+        fits = passes(evaluation, row["budget"])
+        row |= {
+            "passes": fits,
+            "cost": evaluation._asdict(),
+            "cpu": {},
+            "commit": provenance.commit(),
+        }
         store.write_json(folder / "row.json", row)
-    whole = max(1, int(row["passes"]))
+    full_passes = max(1, int(row["passes"]))
     share = min(1.0, row["passes"])
     for fold in range(FOLDS):
         if str(fold) not in row["cpu"]:
             begun = time.process_time()
-            wanted = options(name, settings, fold=fold, passes=whole)
-            train(epochs, folder / "run", wanted, trainer=part_of_a_pass(share, fold))
+            train_options = options(name, settings, fold=fold, passes=full_passes)
+            train(epochs, folder / "run", train_options, trainer=part_of_a_pass(share, fold))
             row["cpu"][str(fold)] = time.process_time() - begun
             store.write_json(folder / "row.json", row)
             print(f"{name}: fold {fold}, {row['passes']:.3g} passes, {row['cpu'][str(fold)]:.0f} s")
-    found = evaluate.evaluate(folder / "run")
-    pooled = found.pooled(LEAK_FREE)
-    recipe = found.run.recipe
+    evaluation = evaluate.evaluate(folder / "run")
+    pooled = evaluation.pooled(LEAK_FREE)
+    recipe = evaluation.run.recipe
     return {
         "model": name,
         "settings": settings,
@@ -204,11 +209,13 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
         "batch": recipe["batch"],
         "learning_rate": recipe["learning_rate"],
         "optimiser": recipe["optimiser"],
-        "parameters": found.run.facts["parameters"],
+        "parameters": evaluation.run.facts["parameters"],
         "macs": macs(name, settings),
         **{key: pooled[key] for key in ("accuracy", "kappa", "macro_f1")},
-        "f1": dict(zip(found.stages, metrics.f1(found.matrix(LEAK_FREE)).tolist(), strict=True)),
-        "epochs": int(np.sum(found.matrix(LEAK_FREE))),
+        "f1": dict(
+            zip(evaluation.stages, metrics.f1(evaluation.matrix(LEAK_FREE)).tolist(), strict=True)
+        ),
+        "epochs": int(np.sum(evaluation.matrix(LEAK_FREE))),
     }
 
 
@@ -264,8 +271,8 @@ def markdown(report: dict) -> str:
 def load(path: Path, head: dict[str, Any]) -> dict[str, Any]:
     """Read what is done with the same settings, and begin anew with others."""
     report: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    same = all(report.get(key) == value for key, value in head.items())
-    return report if same else {**head, "rows": {}}
+    unchanged = all(report.get(key) == value for key, value in head.items())
+    return report if unchanged else {**head, "rows": {}}
 
 
 def main() -> None:
@@ -280,18 +287,20 @@ def main() -> None:
     path = args.out / "models.json"
     head = {"budget": args.budget, "folds": FOLDS, "seed": provenance.HELD_OUT_SEED}
     for key, kind in KINDS.items():
-        wanted = [n for n in kind.names if n in (args.model or names)]
-        epochs = data(kind, args.folder / key) if wanted else Path()
-        for name in wanted:
+        names_here = [n for n in kind.names if n in (args.model or names)]
+        epochs = data(kind, args.folder / key) if names_here else Path()
+        for name in names_here:
             if name in load(path, head)["rows"].get(key, {}):
                 continue
             folder = args.folder / f"{args.budget:g}" / name
-            kept = folder / "row.json"
-            row = json.loads(kept.read_text()) if kept.is_file() else {"budget": args.budget}
-            found = learn(epochs, folder, name, kind.names[name], row)
-            print(found, flush=True)
+            row_path = folder / "row.json"
+            row = (
+                json.loads(row_path.read_text()) if row_path.is_file() else {"budget": args.budget}
+            )
+            result = learn(epochs, folder, name, kind.names[name], row)
+            print(result, flush=True)
             report = load(path, head)  # another process may have added a row meanwhile
-            report["rows"].setdefault(key, {})[name] = found
+            report["rows"].setdefault(key, {})[name] = result
             report["machine"] = provenance.machine("torch")
             store.write_json(path, report)
             store.write_text(args.out / "models.md", markdown(report))

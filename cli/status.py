@@ -19,17 +19,17 @@ def status(
     run: Annotated[Path, typer.Argument(help="Run folder.")] = Path("runs/mmasleepnet"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what of a run is done and missing, the final model included."""
+    """List what of a run is done and missing, the final model included."""
     from sleeptools.runs.run import run_progress
 
-    found = run_progress(run)
+    progress = run_progress(run)
     if as_json:
-        emit_json(found)
+        emit_json(progress)
         return
-    typer.echo(f"{run}: {len(found['done'])} done, {len(found['missing'])} missing")
-    if found["leaky"]:
+    typer.echo(f"{run}: {len(progress['done'])} done, {len(progress['missing'])} missing")
+    if progress["leaky"]:
         typer.echo("LEAKY: subjects train and are tested in the same folds, by request")
-    for name in found["missing"]:
+    for name in progress["missing"]:
         typer.echo(f"missing: {name}")
-    if found["array"]:
-        typer.echo(f"folds still to train: --array={found['array']}")
+    if progress["array"]:
+        typer.echo(f"folds still to train: --array={progress['array']}")
