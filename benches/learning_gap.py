@@ -45,25 +45,25 @@ def night(subject: int, *, seed: int, hours: float) -> tuple[np.ndarray, np.ndar
     epochs = np.stack([c.reshape(-1, SAMPLES) for c in channels], axis=1)
     stages = recording.hypnogram.stages
     first = max(0, int(np.flatnonzero(stages > 0)[0]) - 30)
-    kept = np.arange(first, min(first + round(hours * 120), len(stages)))
-    kept = kept[stages[kept] != UNSCORED]
-    return epochs[kept], stages[kept], simulated.truth[kept]
+    numbers = np.arange(first, min(first + round(hours * 120), len(stages)))
+    numbers = numbers[stages[numbers] != UNSCORED]
+    return epochs[numbers], stages[numbers], simulated.truth[numbers]
 
 
 def gather(
     subjects: range, *, seed: int, hours: float
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    parts = [night(s, seed=seed, hours=hours) for s in subjects]
-    x, y, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
+    nights = [night(s, seed=seed, hours=hours) for s in subjects]
+    x, y, truth = (np.concatenate(column) for column in zip(*nights, strict=True))
     return torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)), truth
 
 
 def predict(model: torch.nn.Module, x: torch.Tensor) -> np.ndarray:
     model.eval()
     with torch.inference_mode():
-        found = [model(part).argmax(1) for part in x.split(256)]
+        predictions = [model(batch).argmax(1) for batch in x.split(256)]
     model.train()
-    return torch.cat(found).numpy()
+    return torch.cat(predictions).numpy()
 
 
 def learn(subjects: int, test: tuple, args: argparse.Namespace) -> list[dict[str, object]]:
@@ -87,14 +87,14 @@ def learn(subjects: int, test: tuple, args: argparse.Namespace) -> list[dict[str
         optimiser.step()
         losses.append(loss.item())
         if step % (args.steps // EVALUATIONS) == 0:
-            found = predict(model, test[0])
-            f1 = f1_score(test[1], found, labels=range(5), average=None, zero_division=0.0)
+            predicted = predict(model, test[0])
+            f1 = f1_score(test[1], predicted, labels=range(5), average=None, zero_division=0.0)
             row = {
                 "subjects": subjects,
                 "steps": step,
                 "passes": round(step * BATCH / len(y), 1),
                 "loss": round(float(np.mean(losses[-50:])), 4),
-                "kappa": round(float(cohen_kappa_score(test[1], found)), 4),
+                "kappa": round(float(cohen_kappa_score(test[1], predicted)), 4),
                 "f1": {n: round(float(v), 3) for n, v in zip(HUMAN_STAGES, f1, strict=True)},
                 "seconds": round(time.perf_counter() - began),
             }
@@ -169,8 +169,8 @@ def main() -> None:
         if all(before[k] == v for k, v in settings.items()):
             rows = before["rows"] | rows
     rows = dict(sorted(rows.items(), key=lambda item: int(item[0])))
-    both = "2" in rows and "16" in rows
-    gap = round(last_kappa(rows["16"]) - last_kappa(rows["2"]), 4) if both else None
+    comparable = "2" in rows and "16" in rows
+    gap = round(last_kappa(rows["16"]) - last_kappa(rows["2"]), 4) if comparable else None
     report = {**settings, "gap": gap, "rows": rows}
     print(markdown(report))
     if str(args.out) != "-":

@@ -41,7 +41,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     )
     epochs = preprocess.preprocess(presets.load("sleep-edf"), raw, folder / "epochs")
     recipe = {"batch": options.batch, "learning_rate": options.learning_rate}
-    wanted = train.TrainOptions(
+    train_options = train.TrainOptions(
         folds=options.folds,
         passes=options.passes,
         protocols=FOLD_PROTOCOLS,
@@ -51,11 +51,11 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         settings={"recipe": recipe},
     )
     begun = time.process_time()
-    train.train(epochs, folder / "run", wanted)
+    train.train(epochs, folder / "run", train_options)
     seconds = time.process_time() - begun
-    found = evaluate(folder / "run")
-    chosen = found.selection.filter(protocol=LEAK_FREE)
-    gain = found.gain.filter(pl.col("stage").is_null(), pl.col("metric").is_in(METRICS))
+    evaluation = evaluate(folder / "run")
+    chosen = evaluation.selection.filter(protocol=LEAK_FREE)
+    gain = evaluation.gain.filter(pl.col("stage").is_null(), pl.col("metric").is_in(METRICS))
     return {
         "nights": options.subjects,
         "hours": options.hours,
@@ -66,11 +66,11 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "commit": provenance.commit(),
         "machine": provenance.machine("torch"),
         "cpu_seconds": round(seconds),
-        "epochs": len(found.tested.unique(["recording", "epoch"])),
-        "pooled": {p: {m: found.pooled(p)[m] for m in METRICS} for p in FOLD_PROTOCOLS},
+        "epochs": len(evaluation.tested.unique(["recording", "epoch"])),
+        "pooled": {p: {m: evaluation.pooled(p)[m] for m in METRICS} for p in FOLD_PROTOCOLS},
         "gain": gain.select("metric", "value", "low", "high").to_dicts(),
         "selection": chosen.to_dicts(),
-        "notes": list(found.notes),
+        "notes": list(evaluation.notes),
     }
 
 
@@ -96,8 +96,8 @@ def markdown(r: dict[str, Any]) -> str:
         ("best pass on the test fold less the chosen one", "optimism"),
         ("best pass on the test fold less the last one", "against_last"),
     ):
-        of = [chosen.filter(metric=m)[column].cast(pl.Float64).drop_nulls() for m in METRICS]
-        cells = [f"{s.mean():+.3f} ({s.min():+.3f} to {s.max():+.3f})" for s in of]
+        values = [chosen.filter(metric=m)[column].cast(pl.Float64).drop_nulls() for m in METRICS]
+        cells = [f"{s.mean():+.3f} ({s.min():+.3f} to {s.max():+.3f})" for s in values]
         lines.append(_row(f"within one leak-free training: {name}, mean and range", cells))
     return "\n".join([*lines, "", *(f"- {note}" for note in r["notes"]), ""])
 
@@ -122,10 +122,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the data and the run here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        found = run(options.folder or Path(temporary), options)
-    store.write_json(RESULTS / "selection.json", found)
-    store.write_text(RESULTS / "selection.md", markdown(found))
-    print(markdown(found))
+        result = run(options.folder or Path(temporary), options)
+    store.write_json(RESULTS / "selection.json", result)
+    store.write_text(RESULTS / "selection.md", markdown(result))
+    print(markdown(result))
 
 
 if __name__ == "__main__":

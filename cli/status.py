@@ -19,7 +19,7 @@ def command(
     run: Annotated[Path, typer.Argument(help="Run folder.")] = Path("runs/mmasleepnet"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what of a run is done and missing, the final model included."""
+    """List what of a run is done and missing, the final model included."""
     from sleeptools.runs.run import run_progress
 
     progress = run_progress(run)

@@ -46,7 +46,7 @@ def train(
     split: Annotated[
         str | None,
         typer.Option(
-            help="What is dealt out into folds: subjects, or stratified-epochs as in SlumberNet's "
+            help="What is divided into folds: subjects, or stratified-epochs as in SlumberNet's "
             "paper, by which subjects train and are tested at once: LEAKY.  [default: subjects]"
         ),
     ] = None,
@@ -80,7 +80,7 @@ def train(
         bool,
         typer.Option(
             "--final",
-            help="Train the final model on everybody, passes fixed beforehand: alone nothing "
+            help="Train the final model on all subjects, passes fixed beforehand: alone nothing "
             "else, with --folds or --folds-from also the folds; not with --fold.",
         ),
     ] = False,
@@ -226,11 +226,11 @@ class _Lines:
         self.last = 0.0
 
     def show(self, p: TrainingProgress) -> None:
-        now = time.monotonic()
-        here = (p.protocol, p.seed, p.fold)
-        if here != self.seen or now - self.last > LINE_EVERY or p.pass_done:
+        time_now = time.monotonic()
+        training = (p.protocol, p.seed, p.fold)
+        if training != self.seen or time_now - self.last > LINE_EVERY or p.pass_done:
             talk(f"{_where(p)} {_state(p)}")
-            self.seen, self.last = here, now
+            self.seen, self.last = training, time_now
 
 
 def _where(p: TrainingProgress) -> str:
@@ -250,9 +250,9 @@ def _state(p: TrainingProgress) -> str:
 
 
 def _left(seconds: float) -> str:
-    """Write a time; none is known where a training continues at the very end of a pass."""
+    """Write a time as h:mm:ss; "?" where it is unknown, at the very end of a pass."""
     if math.isnan(seconds):
         return "?"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, whole_seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{hours}:{minutes:02d}:{whole_seconds:02d}"

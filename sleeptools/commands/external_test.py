@@ -1,8 +1,8 @@
 """External test: a trained model scores another set of epochs, which becomes a run of its own.
 
-The run has one fold in which everybody is tested and nobody trains, under the protocol `external`,
-so that `evaluate`, `report` and `verify` take it as any other. Scored by `engine`: a model with
-kernels without torch.
+The run has one fold in which all subjects are tested and none trains, under the protocol
+`external`, so that `evaluate`, `report` and `verify` take it as any other run. A model with kernels
+is scored without torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from sleeptools.runs.run import RUN_KIND, RUN_VERSION, TrainingId
 from sleeptools.store import settings
 
 SHOWN: Final = 4
-Say = Callable[[str], None]
 
 
 def score(
@@ -36,32 +35,32 @@ def score(
     match_channels_by_order: bool = False,
     allow_shared_subject_ids: bool = False,
     threads: int | None = None,
-    say: Say = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Score every epoch of a set with a model and write the run.
 
     Parameters
     ----------
     model
-        Folder of a model: a fold's, `final`.
+        Model folder: that of a fold, or `final`.
     epochs
         Folder that `preprocess` wrote.
     out
         Run folder; made, or written again with the same model and epochs.
     match_channels_by_order
-        Take the epochs' channels for the model's in their order, where the labels differ and the
-        modalities agree, as between two data sets.
+        Use the channels of the epochs for those of the model by their order, where the labels
+        differ and the modalities agree, as between two data sets.
     allow_shared_subject_ids
-        Subjects with the same ids as subjects that trained the model are different people.
+        Accept subjects with the ids of subjects that trained the model: they are different people.
     threads
         CPU threads.
-    say
+    log
         Called with a line of text for each recording.
 
     Raises
     ------
     MissingInputError
-        If a folder is not there.
+        If a folder does not exist.
     DataError
         If the epochs do not fit the model, are damaged, or some of their subjects trained it.
     OutputError
@@ -69,19 +68,19 @@ def score(
     """
     manifest = store.Manifest(RUN_KIND, RUN_VERSION)
     facts, data = model_folder.read_config(model), open_epochs(epochs)
-    _fit(facts, data, model, match_channels_by_order=match_channels_by_order)
-    known = _strangers(facts, data, allow_shared_subject_ids=allow_shared_subject_ids)
+    _check_fit(facts, data, model, match_channels_by_order=match_channels_by_order)
+    leakage = _check_subjects(facts, data, allow_shared_subject_ids=allow_shared_subject_ids)
     check_epochs(epochs)
-    place = TrainingId(EXTERNAL, int(facts.get("seed") or 0), 0)
-    config = _config(facts, data, model, place.seed)
+    training = TrainingId(EXTERNAL, int(facts.get("seed") or 0), 0)
+    config = _config(facts, data, model, training.seed)
     with store.lock(out):
         _refuse_other(out, config)
         writing.write_config(out, config)
         writing.write_folds(out, data, {EXTERNAL: [Fold(0, (), (), data.subjects)]})
         writing.write_nights(out, data)
         engine = Engine.load(model, threads=threads)
-        _score(engine, data, place.folder(out), say)
-        manifest.facts = _facts(facts, data, model, known) | {
+        _score(engine, data, training.folder(out), log)
+        manifest.facts = _facts(facts, data, model, leakage) | {
             "engine": engine.backend,
             "threads": engine.threads,
         }
@@ -89,15 +88,15 @@ def score(
     return out
 
 
-def _fit(
+def _check_fit(
     facts: Mapping[str, Any], data: EpochSet, model: Path, *, match_channels_by_order: bool
 ) -> None:
-    """Compare what the model takes with what the epochs are.
+    """Compare the montage, sample rate, epoch length and stages of the model and the epochs.
 
     Raises
     ------
     DataError
-        With all that differs, expected and found.
+        If they differ; the message has all that do.
     """
     expected = {
         "montage": list(facts["montage"]),
@@ -105,26 +104,28 @@ def _fit(
         "epoch": f"{facts['epoch_seconds']:g} s",
         "stages": list(facts["stages"]),
     }
-    found = {
+    epochs = {
         "montage": list(data.montage),
         "sample rate": f"{data.sample_rate:g} Hz",
         "epoch": f"{data.epoch_seconds:g} s",
         "stages": list(data.names),
     }
-    kinds = [[montage.modality(x) for x in of["montage"]] for of in (expected, found)]
+    kinds = [
+        [montage.modality(label) for label in facts_["montage"]] for facts_ in (expected, epochs)
+    ]
     alike = kinds[0] == kinds[1]
-    different = {k for k in expected if expected[k] != found[k]}
+    different = {k for k in expected if expected[k] != epochs[k]}
     if match_channels_by_order and alike:
         different.discard("montage")
     if different:
-        each = (
-            f"{k}: expected {_text(expected[k])}, got {_text(found[k])}"
+        lines = (
+            f"{k}: expected {_text(expected[k])}, got {_text(epochs[k])}"
             for k in expected
             if k in different
         )
         may = alike and different == {"montage"}
         raise DataError(
-            f"{data.folder}: does not fit the model {model}: {'; '.join(each)}",
+            f"{data.folder}: does not fit the model {model}: {'; '.join(lines)}",
             hint="`match_channels_by_order` takes these channels for the model's, in this order"
             if may
             else "preprocess the recordings with a preset of the model's montage, rate and stages",
@@ -135,31 +136,35 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _strangers(facts: Mapping[str, Any], data: EpochSet, *, allow_shared_subject_ids: bool) -> str:
-    """Say what was checked about subjects that trained the model and are tested.
+def _check_subjects(
+    facts: Mapping[str, Any], data: EpochSet, *, allow_shared_subject_ids: bool
+) -> str:
+    """Describe the check for tested subjects that trained the model.
 
     Raises
     ------
     DataError
-        If there are any.
+        If there are any, unless their ids are said to be those of others.
     """
-    learnt = {*facts.get("train_subjects", []), *facts.get("validation_subjects", [])}
-    both = sorted(learnt & {*data.subjects})
-    if not learnt:
+    trained = {*facts.get("train_subjects", []), *facts.get("validation_subjects", [])}
+    shared = sorted(trained & {*data.subjects})
+    if not trained:
         return "the model's folder does not say who trained it: nothing could be checked"
-    if not both:
+    if not shared:
         return f"none of the {len(data.subjects)} tested subjects trained or validated the model"
     if allow_shared_subject_ids:
-        return f"{len(both)} tested subjects are named as ones that trained, and said to be others"
+        return (
+            f"{len(shared)} tested subjects are named as ones that trained, and said to be others"
+        )
     raise DataError(
-        f"{data.folder}: subjects that trained the model: {', '.join(both[:SHOWN])}"
-        f"{', ...' if len(both) > SHOWN else ''} ({len(both)} of {len(data.subjects)})",
+        f"{data.folder}: subjects that trained the model: {', '.join(shared[:SHOWN])}"
+        f"{', ...' if len(shared) > SHOWN else ''} ({len(shared)} of {len(data.subjects)})",
         hint="give other subjects' epochs; `allow_shared_subject_ids` if only the ids are the same",
     )
 
 
 def _config(facts: Mapping[str, Any], data: EpochSet, model: Path, seed: int) -> dict[str, Any]:
-    """Content of config.toml: what tells one external test from another."""
+    """Give the content of config.toml, which tells one external test from another."""
     chosen = {k: v for k, v in facts["config"].items() if v is not None}
     return {
         "format": RUN_KIND,
@@ -207,7 +212,7 @@ def _hypnodensity(engine: Engine, file: EpochFile, data: EpochSet) -> npt.NDArra
     return p
 
 
-def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, known: str) -> dict[str, Any]:
+def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, leakage: str) -> dict[str, Any]:
     """Facts of the run for its manifest."""
     return {
         "model": facts["model"],
@@ -220,7 +225,7 @@ def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, known: str) ->
             "model": str(model),
             "weights": store.sha256(model / "model.safetensors"),
             "trained_on": _preset(facts.get("preprocessing")),
-            "leakage": known,
+            "leakage": leakage,
             "trained_as": {k: facts.get(k) for k in ("protocol", "seed", "fold", "pass")},
             "train_subjects": len(facts.get("train_subjects", [])),
             "model_montage": list(facts["montage"]),
@@ -231,19 +236,19 @@ def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, known: str) ->
 
 def _preset(preprocessing: Any) -> dict[str, Any]:
     """Preset of a model's or a set's epochs, as far as it is known."""
-    known = preprocessing.get("preset") if isinstance(preprocessing, Mapping) else None
-    return dict(known) if isinstance(known, Mapping) else {"name": known} if known else {}
+    preset = preprocessing.get("preset") if isinstance(preprocessing, Mapping) else None
+    return dict(preset) if isinstance(preset, Mapping) else {"name": preset} if preset else {}
 
 
 def _notes(facts: Mapping[str, Any], data: EpochSet) -> Iterator[str]:
-    """Say what a reader must know of two data sets that meet."""
+    """Give notes for the report: where the two data sets and their processing differ."""
     theirs, ours = _preset(facts.get("preprocessing")), _preset(data.manifest)
     count = len(facts.get("train_subjects", []))
     yield (
         f"External test: trained on {count} subjects of {_named(theirs)}, tested on "
         f"{len(data.subjects)} of {_named(ours)}."
     )
-    rules = [of.get("rules") or "unknown" for of in (theirs, ours)]
+    rules = [preset.get("rules") or "unknown" for preset in (theirs, ours)]
     if rules[0] != rules[1]:
         yield (
             f"The rules of scoring differ ({rules[0]} against {rules[1]}): part of the "

@@ -1,6 +1,6 @@
-"""`train`: a model on every fold of a set of epochs, and on everybody.
+"""`sleeptools train`: a model on every fold of a set of epochs, and the final one on all subjects.
 
-A run folder holds config.toml (what was asked), folds.parquet (who does what), a folder for each
+A run folder holds config.toml (settings), folds.parquet (roles of the subjects), a folder for each
 protocol, seed and fold, `final/`, and manifest.json (docs/folders.md). A fold with predictions is
 done and skipped; an unfinished one continues from its checkpoint, on a CPU to the same bits as
 without a break, if the number of threads is the same: it is kept in the checkpoint and taken from
@@ -31,7 +31,7 @@ from sleeptools.training.loop import Training
 from sleeptools.training.options import TrainOptions
 from sleeptools.training.plan import Plan, make_plan
 from sleeptools.training.run_config import clear_stale_locks
-from sleeptools.training.stop import catching
+from sleeptools.training.stop import catch_signals
 from sleeptools.training.task import Task
 
 __all__ = ["TrainOptions", "TrainingProgress", "train", "variants"]
@@ -163,7 +163,7 @@ def _work(
 ) -> None:
     """Train one task after the other."""
     threads = torch.get_num_threads()
-    with catching() as stop, _device_memory(plan.recipe.batch):
+    with catch_signals() as stop, _device_memory(plan.recipe.batch):
         source = EpochSource(plan.data, device)
         clock = _Clock(plan, pending, on_progress)
         for task in pending:

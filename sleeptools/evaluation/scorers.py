@@ -46,7 +46,7 @@ def compare_scorers(
         "high": pl.Float64,
     }
     rows: list[tuple[Any, ...]] = []
-    numbers = nights.others(known)
+    numbers = nights.other_scorers(known)
     for number in numbers:
         assert known is not None
         both = _beside(tested, known, number)
@@ -63,7 +63,7 @@ def ceiling(
 
     None where these are not known.
     """
-    found = [n for n in nights.others(known) if _is_generator(known, n)]
+    found = [n for n in nights.other_scorers(known) if _is_generator(known, n)]
     if not found or known is None:
         return None
     both = _beside(tested, known, found[-1]).unique(["recording", "epoch"])
@@ -79,7 +79,7 @@ def _beside(tested: pl.DataFrame, known: pl.DataFrame, number: int) -> pl.DataFr
     """Put the stages of a further scorer beside the predictions, where that one scored."""
     import polars as pl
 
-    theirs = known.select("recording", pl.col(f"{nights.OTHER}{number}").alias("other"))
+    theirs = known.select("recording", pl.col(f"{nights.OTHER_STAGES}{number}").alias("other"))
     theirs = theirs.explode("other").with_columns(
         pl.int_range(pl.len()).over("recording").cast(pl.Int32).alias("epoch")
     )

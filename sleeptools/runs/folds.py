@@ -1,12 +1,12 @@
-"""Folds: who trains, who validates and who is tested, by whole subjects.
+"""Folds: which subjects train, validate and are tested.
 
-`make_folds` deals subjects out by seed; `published_folds` gives the partitions of the MMASleepNet
-and AttnSleep papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup III (10).
-Two nights of one person never end up on two sides.
+`make_folds` assigns subjects to folds by seed; `published_folds` gives the partitions of the
+MMASleepNet and AttnSleep papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup
+III (10). Two nights of one subject are never in two roles.
 
 `stratified_folds` is the exception, for comparison with SlumberNet's paper
-(10.1038/s41598-024-54727-0): it deals out epochs, the same share of each stage into every fold, so
-that epochs of one night train and are tested. What comes of it is leaky and says so everywhere. The
+(10.1038/s41598-024-54727-0): it divides epochs, with the same share of each stage in every fold, so
+that epochs of one night train and are tested. Its results are leaky, and every file says so. The
 paper writes of a k-fold, which this is; its program drew five random splits of 80 to 20 per cent,
 whose test sets overlap.
 """
@@ -32,15 +32,15 @@ NAMED = {
     BEST_ON_TEST: f"{BEST_ON_TEST} (optimistic)",
     EXTERNAL: f"{EXTERNAL} test",
 }
-"""Protocols as people see them; the optimistic one never stands without its mark."""
+"""Names of the protocols in tables and figures; the optimistic one always says so."""
 VALIDATION = 0.2
 """Share of the training subjects that validate under the leak-free protocol."""
 SUBJECTS = "subjects"
 STRATIFIED = "stratified-epochs"
 SPLITS = (SUBJECTS, STRATIFIED)
-"""What is dealt out; all but subjects is leaky."""
+"""What is divided into folds; all but subjects is leaky."""
 LEAKY = {"split": STRATIFIED, "leaky": True}
-"""What every file says of an outcome whose training and test epochs share subjects."""
+"""Facts in every file of a result whose training and test epochs share subjects."""
 ROLES = ("train", "val", "test")
 MIXED = "mixed"
 """Role of a subject whose epochs have different roles."""
@@ -69,15 +69,15 @@ PUBLISHED_ISRUC_III = (1, 10, 2, 3, 4, 5, 6, 7, 8, 9)
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of the subjects.
+    """One split of the subjects.
 
     Parameters
     ----------
     number
         From 0.
     train, validation, test
-        Subjects, sorted; no subject in two of them. `validation` is empty where the protocol takes
-        none or too few subjects are there.
+        Subjects, sorted; no subject in two of them. `validation` is empty where the protocol has
+        none, or with too few subjects.
     """
 
     number: int
@@ -90,7 +90,7 @@ class Fold:
         assert len(everyone) == len(set(everyone)), "a subject on two sides of a fold"
 
     def subjects(self, role: str) -> tuple[str, ...]:
-        """Who has a role."""
+        """Subjects that have a role."""
         return dict(zip(ROLES, (self.train, self.validation, self.test), strict=True))[role]
 
     def roles(self) -> Iterator[tuple[str, str]]:
@@ -99,22 +99,22 @@ class Fold:
             yield from ((subject, role) for subject in self.subjects(role))
 
     def numbers(self, role: str, owned: Owned) -> Numbers:
-        """Epochs that have a role."""
+        """Give the indices of the epochs that have a role."""
         return owned(set(self.subjects(role)))
 
     @property
     def validated(self) -> bool:
-        """Whether anybody is there to choose a pass by."""
+        """Whether a validation subject can select the pass."""
         return bool(self.validation)
 
     def with_validation(self, seed: int) -> Fold:
-        """As `with_validation`."""
+        """Give the fold with validation subjects, as the function `with_validation`."""
         return with_validation(self, seed)
 
 
 @dataclass(frozen=True, eq=False)
 class EpochFold:
-    """One division of the epochs, whoever they are of: leaky.
+    """One split of the epochs, regardless of their subjects: leaky.
 
     Parameters
     ----------
@@ -123,9 +123,9 @@ class EpochFold:
     everyone
         All subjects, sorted: each may have epochs in every role.
     stages
-        (epochs,) of the whole set.
+        (epochs,) stage of each epoch of the set.
     codes
-        (epochs,) place in `ROLES` of each.
+        (epochs,) role of each epoch, as an index of `ROLES`.
     """
 
     number: int
@@ -142,23 +142,23 @@ class EpochFold:
         yield from ((subject, MIXED) for subject in self.everyone)
 
     def numbers(self, role: str, owned: Owned) -> Numbers:
-        """Epochs that have a role."""
+        """Give the indices of the epochs that have a role."""
         return np.flatnonzero(self.codes == ROLES.index(role))
 
     @property
     def validated(self) -> bool:
-        """Whether any epoch is there to choose a pass by."""
+        """Whether a validation epoch can select the pass."""
         return bool((self.codes == ROLES.index("val")).any())
 
     def with_validation(self, seed: int) -> EpochFold:
         """Move a share of each stage's training epochs, drawn by seed, to validation."""
         train = np.flatnonzero(self.codes == ROLES.index("train"))
-        parts = round(1 / VALIDATION)
-        if len(train) < parts:
+        count = round(1 / VALIDATION)
+        if len(train) < count:
             return self
-        rng = np.random.default_rng([seed, self.number, parts])
+        rng = np.random.default_rng([seed, self.number, count])
         codes = self.codes.copy()
-        codes[train[_deal(self.stages[train], parts, rng) == 0]] = ROLES.index("val")
+        codes[train[_stratify(self.stages[train], count, rng) == 0]] = ROLES.index("val")
         return replace(self, codes=codes)
 
 
@@ -166,16 +166,16 @@ Split: TypeAlias = Fold | EpochFold
 
 
 def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
-    """Deal subjects out into folds of nearly equal numbers.
+    """Assign subjects at random to folds of nearly equal numbers.
 
     Parameters
     ----------
     subjects
-        Everyone, in any order.
+        All subjects, in any order.
     folds
         2 to the number of subjects.
     seed
-        Of the order in which they are dealt.
+        Seed of the random order of the subjects.
 
     Raises
     ------
@@ -194,24 +194,24 @@ def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
             hint=f"`folds={len(everyone)}` tests every subject in a fold of its own",
         )
     order = np.random.default_rng([seed, folds]).permutation(everyone)
-    return _fill(everyone, [part.tolist() for part in np.array_split(order, folds)])
+    return _fill(everyone, [group.tolist() for group in np.array_split(order, folds)])
 
 
 def stratified_folds(
     stages: Codes, subjects: Iterable[str], folds: int, seed: int
 ) -> list[EpochFold]:
-    """Deal epochs out into folds, of each stage nearly as many into every one: leaky.
+    """Assign epochs to folds with nearly as many of each stage in every one: leaky.
 
     Parameters
     ----------
     stages
-        (epochs,) of the whole set.
+        (epochs,) stage of each epoch of the set.
     subjects
-        Everyone the epochs are of.
+        All subjects of the set.
     folds
         2 to the number of epochs.
     seed
-        Of the order in which they are dealt.
+        Seed of the random order of the epochs.
 
     Raises
     ------
@@ -220,25 +220,25 @@ def stratified_folds(
     """
     if not 2 <= folds <= len(stages):  # noqa: PLR2004
         raise DataError(f"`folds={folds}` of {len(stages)} epochs: expected 2 to {len(stages)}")
-    dealt = _deal(stages, folds, np.random.default_rng([seed, folds]))
+    test_fold = _stratify(stages, folds, np.random.default_rng([seed, folds]))
     test, train = ROLES.index("test"), ROLES.index("train")
     everyone = tuple(sorted(set(subjects)))
     return [
-        EpochFold(i, everyone, stages, np.where(dealt == i, test, train).astype(np.int8))
+        EpochFold(i, everyone, stages, np.where(test_fold == i, test, train).astype(np.int8))
         for i in range(folds)
     ]
 
 
-def _deal(stages: Codes, parts: int, rng: np.random.Generator) -> Numbers:
-    """(epochs,) number of the part of each; parts differ by an epoch at most, and of each stage.
+def _stratify(stages: Codes, count: int, rng: np.random.Generator) -> Numbers:
+    """Assign epochs to groups that differ by one epoch at most, also within each stage.
 
-    Stage by stage, in random order, one part after the other.
+    Stage by stage, in random order, to one group after the other: (epochs,) number of the group.
     """
     order = rng.permutation(len(stages))
     order = order[np.argsort(stages[order], kind="stable")]
-    dealt = np.empty(len(stages), np.int64)
-    dealt[order] = np.arange(len(stages)) % parts
-    return dealt
+    groups = np.empty(len(stages), np.int64)
+    groups[order] = np.arange(len(stages)) % count
+    return groups
 
 
 def published_folds(subjects: Iterable[str]) -> list[Fold]:
@@ -262,13 +262,13 @@ def published_folds(subjects: Iterable[str]) -> list[Fold]:
         raise DataError(
             "the published folds of ISRUC's subgroup I were made by a permutation that was not "
             "released",
-            hint="`folds=5` deals the subjects by seed, into as many folds as the publication",
+            hint="`folds=5` assigns the subjects by seed to as many folds as the publication",
         )
     raise DataError(
         f"published folds are for the 20 or 78 subjects of Sleep-EDF, or the 10 of ISRUC's "
         f"subgroup III; found {len(everyone)}: "
         f"{', '.join(everyone[:4])}{', ...' if len(everyone) > 4 else ''}",  # noqa: PLR2004
-        hint="leave `folds_from` out to deal the subjects by seed",
+        hint="leave `folds_from` out to assign the subjects by seed",
     )
 
 
@@ -281,7 +281,7 @@ def _partitions() -> list[list[list[str]]]:
 
 
 def _fill(everyone: Sequence[str], tests: Sequence[Sequence[str]]) -> list[Fold]:
-    """Complete folds from their test subjects: all others train."""
+    """Make folds of their test subjects: all other subjects train."""
     return [
         Fold(i, tuple(s for s in everyone if s not in test), (), tuple(sorted(test)))
         for i, test in enumerate(tests)
@@ -291,7 +291,7 @@ def _fill(everyone: Sequence[str], tests: Sequence[Sequence[str]]) -> list[Fold]
 def with_validation(fold: Fold, seed: int) -> Fold:
     """Move a share of a fold's training subjects, drawn by seed, to validation.
 
-    At least one moves; none where that would leave nobody to train on.
+    At least one moves; none where no training subject would be left.
     """
     if len(fold.train) < 2:  # noqa: PLR2004
         return fold
@@ -313,7 +313,7 @@ def folds_table(folds: Mapping[str, Sequence[Split]]) -> list[dict[str, str | in
     """Rows of folds.parquet: protocol, fold, subject, role."""
     return [
         {"protocol": protocol, "fold": fold.number, "subject": subject, "role": role}
-        for protocol, some in folds.items()
-        for fold in some
+        for protocol, splits in folds.items()
+        for fold in splits
         for subject, role in fold.roles()
     ]

@@ -30,14 +30,14 @@ WATCH = "watch"
 
 
 def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
-    """Count, per protocol, how often a test fold was read at most, from audit.csv; once is right.
+    """Count the readings of a test fold, per protocol the highest, from audit.csv; once is right.
 
     A protocol without such files is left out.
 
     Parameters
     ----------
     watching
-        Count what `watch_test` read, too: it is logged, and decides nothing.
+        Count the readings of `watch_test`, too, which decide nothing.
     """
     counts: dict[str, int] = {}
     for trained in run.done:
@@ -50,7 +50,7 @@ def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
 
 
 def training_logs(run: Run) -> pl.DataFrame:
-    """Read the training logs that are there.
+    """Read the training logs of all finished trainings.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def _read_log(path: Path, trained: TrainingId) -> pl.DataFrame:
     try:
         raw = pl.read_csv(path, infer_schema=False)
         number = raw["pass"].cast(pl.Int64)
-        given = [
+        values = [
             raw[c].cast(pl.Float64) if c in raw.columns else pl.lit(None, pl.Float64).alias(c)
             for c in LOGGED_VALUES
         ]
@@ -97,6 +97,6 @@ def _read_log(path: Path, trained: TrainingId) -> pl.DataFrame:
         pl.lit(trained.seed, pl.Int64).alias("seed"),
         pl.lit(trained.fold, pl.Int64).alias("fold"),
         number,
-        *given,
+        *values,
         (pl.int_range(len(raw)) == (-1 if last is None else last)).alias("selected"),
     )

@@ -1,7 +1,7 @@
 """A trained model's folder, read without torch: `config.json` and `model.safetensors`.
 
 config.json (format sleeptools-model, version 1) has the model, its settings, and the signals it was
-trained on; model.safetensors the weights, float32 under PyTorch's names. docs/folders.md has both.
+trained on; model.safetensors its weights, float32 under PyTorch's names (docs/folders.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises
     ------
     MissingInputError, DataError
-        If the folder or the file is not there, is something else, or is of a newer version.
+        If the folder or the file is missing, is not a model's, or is of a newer version.
     """
     path = store.need(folder, "model folder") / "config.json"
     facts = store.read_json(path)
@@ -44,6 +44,6 @@ def read_weights(folder: Path) -> Mapping[str, store.Array]:
     Raises
     ------
     MissingInputError, DataError
-        If the file is not there, is damaged, or holds something else.
+        If the file is missing, is damaged, or is not a file of weights.
     """
     return store.read_tensors(folder / "model.safetensors").arrays

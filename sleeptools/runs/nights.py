@@ -1,4 +1,4 @@
-"""What a run keeps of each recording beside its predictions: nights.parquet.
+"""nights.parquet of a run: hypnogram, lights-off and other scorers of each recording.
 
 Predictions cover the kept epochs only; the whole hypnogram, lights-off and what other scorers wrote
 lie in the epochs. A copy in the run lets it be evaluated anywhere, without them.
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sleeptools.preprocessing.epochs import EpochSet
 
 NIGHTS_FILE: Final = "nights.parquet"
-OTHER: Final = "stages_"
-"""Before the number of a scorer who is not the truth."""
+OTHER_STAGES: Final = "stages_"
+"""Prefix of a column with the stages of a scorer other than the reference."""
 
 
 def nights_table(data: EpochSet) -> pl.DataFrame:
@@ -54,10 +54,10 @@ def nights_table(data: EpochSet) -> pl.DataFrame:
             "scorer": facts.get("scorer"),
         }
         for number, stages in file.other_stages.items():
-            row[f"{OTHER}{number}"] = np.asarray(stages).tolist()
+            row[f"{OTHER_STAGES}{number}"] = np.asarray(stages).tolist()
             row[f"scorer_{number}"] = named.get(str(number), named.get(number))
         rows.append(row)
-    others = sorted({number for file in data.files for number in file.other_stages})
+    scorers = sorted({number for file in data.files for number in file.other_stages})
     real, text, stages_ = pl.Float64, pl.String, pl.List(pl.Int8)
     schema: dict[str, Any] = {
         "recording": text,
@@ -72,18 +72,18 @@ def nights_table(data: EpochSet) -> pl.DataFrame:
         "sex": text,
         "scorer": text,
     }
-    for number in others:
-        schema |= {f"{OTHER}{number}": stages_, f"scorer_{number}": text}
+    for number in scorers:
+        schema |= {f"{OTHER_STAGES}{number}": stages_, f"scorer_{number}": text}
     return pl.DataFrame(rows, schema)
 
 
 def read_nights(folder: Path) -> pl.DataFrame | None:
-    """Read the table of a run; None of one that was trained before there was such a table."""
+    """Read the table of a run; None for an old run without it."""
     path = folder / NIGHTS_FILE
     return store.read_table(path) if path.exists() else None
 
 
-def others(table: pl.DataFrame | None) -> list[int]:
-    """Numbers of the scorers who are not the truth."""
+def other_scorers(table: pl.DataFrame | None) -> list[int]:
+    """Numbers of the scorers other than the reference."""
     columns = table.columns if table is not None else []
-    return sorted(int(c.removeprefix(OTHER)) for c in columns if c.startswith(OTHER))
+    return sorted(int(c.removeprefix(OTHER_STAGES)) for c in columns if c.startswith(OTHER_STAGES))

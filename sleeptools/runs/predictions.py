@@ -1,4 +1,4 @@
-"""What the trainings of a run left: predictions, readings of the test folds, logs of the passes."""
+"""Predictions of a run, read and checked against its folds; and subjects that leak."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("recording", "subject", "night", "epoch", "onset", "role", "stage", "predicted")
 ROLES = ("val", "test")
-SUM_TOLERANCE = 1e-2  # of an epoch's probabilities, which are float32 and may have been quantised
+SUM_TOLERANCE = 1e-2  # from 1; probabilities are float32 and may have been quantised
 
 
 def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
@@ -41,7 +41,7 @@ def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
     """
     import polars as pl
 
-    table = pl.concat([_checked(run, trained) for trained in run.done])
+    table = pl.concat([_read_checked(run, trained) for trained in run.done])
     tested = table.filter(pl.col("role") == "test")
     keys = ["protocol", "seed", "recording", *(["epoch"] if run.mixed else [])]
     twice = tested.group_by(keys).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
@@ -52,23 +52,23 @@ def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
     if role is not None:
         table = table.filter(pl.col("role") == role)
     if run.mixed:  # the folds of a recording side by side, so that its epochs are in their order
-        parts = table.partition_by("protocol", "seed", maintain_order=True)
-        table = pl.concat([part.sort("recording", "onset") for part in parts])
+        trainings = table.partition_by("protocol", "seed", maintain_order=True)
+        table = pl.concat([scored.sort("recording", "onset") for scored in trainings])
     return table
 
 
-def _checked(run: Run, trained: TrainingId) -> pl.DataFrame:
+def _read_checked(run: Run, trained: TrainingId) -> pl.DataFrame:
     import polars as pl
 
     path = trained.folder(run.folder) / PREDICTIONS_FILE
     table = store.read_table(path)
-    wanted = [*COLUMNS, *(f"p_{name}" for name in run.stages)]
-    if lacking := [c for c in wanted if c not in table.columns]:
+    columns = [*COLUMNS, *(f"p_{name}" for name in run.stages)]
+    if lacking := [c for c in columns if c not in table.columns]:
         raise DataError(f"{path}: lacks column {', '.join(lacking)}")
     for problem in _problems(table, run.stages):
         raise DataError(f"{path}: {problem}")
     if run.mixed:
-        _dealt(run, trained, table, path)
+        _check_held_out(run, trained, table, path)
     tested = set(table.filter(pl.col("role") == "test")["subject"])
     expected = tested if run.mixed else set(_subjects(run, trained, "test"))
     if tested != expected:
@@ -76,20 +76,20 @@ def _checked(run: Run, trained: TrainingId) -> pl.DataFrame:
             f"{path}: tested subjects {_names(tested)}; folds.parquet says {_names(expected)}"
         )
     whose = [pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed).alias("seed")]
-    return table.select(*whose, pl.lit(trained.fold).alias("fold"), *wanted).sort(
+    return table.select(*whose, pl.lit(trained.fold).alias("fold"), *columns).sort(
         "recording", "onset"
     )
 
 
-def _dealt(run: Run, trained: TrainingId, table: pl.DataFrame, path: Path) -> None:
-    """Compare the epochs that are scored, and their roles, with those that were dealt out."""
+def _check_held_out(run: Run, trained: TrainingId, table: pl.DataFrame, path: Path) -> None:
+    """Compare the scored epochs and their roles with folds_epochs.parquet."""
     import polars as pl
 
-    mine = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
+    in_fold = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
     columns = ["recording", "epoch", "role"]
-    expected = run.held_out.filter(mine).select(columns)
-    found = table.select(pl.col("recording"), pl.col("epoch").cast(pl.Int32), pl.col("role"))
-    if len(found.join(expected, on=columns, how="semi")) != max(len(found), len(expected)):
+    expected = run.held_out.filter(in_fold).select(columns)
+    scored = table.select(pl.col("recording"), pl.col("epoch").cast(pl.Int32), pl.col("role"))
+    if len(scored.join(expected, on=columns, how="semi")) != max(len(scored), len(expected)):
         raise DataError(f"{path}: other epochs than {FOLDS_EPOCHS} says")
 
 
@@ -116,8 +116,8 @@ def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:
 def _subjects(run: Run, trained: TrainingId, *roles: str) -> list[str]:
     import polars as pl
 
-    mine = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
-    return run.folds.filter(mine & pl.col("role").is_in(roles))["subject"].to_list()
+    in_fold = (pl.col("protocol") == trained.protocol) & (pl.col("fold") == trained.fold)
+    return run.folds.filter(in_fold & pl.col("role").is_in(roles))["subject"].to_list()
 
 
 def _names(values: set[Any]) -> str:
@@ -129,20 +129,17 @@ def _listed(table: pl.DataFrame, column: str) -> str:
 
 
 def leaks(run: Run) -> list[str]:
-    """List the subjects that train or validate and are tested in one fold; none is right.
+    """List the subjects that train or validate and are also tested in a fold; there must be none.
 
     Returns
     -------
     lines
         "leak-free fold 3: SC400, SC401", one per fold that leaks.
     """
-    found = []
+    lines = []
     for protocol, fold in sorted({(t.protocol, t.fold) for t in run.done}):
         trained = TrainingId(protocol, 0, fold)
-        seen = set(_subjects(run, trained, "train", "val", MIXED))
-        if both := seen & set(_subjects(run, trained, "test", MIXED)):
-            found.append(f"{protocol} fold {fold}: {_names(both)}")
-    return found
-
-
-# --- training logs --------------------------------------------------------------------------------
+        learned = set(_subjects(run, trained, "train", "val", MIXED))
+        if leaked := learned & set(_subjects(run, trained, "test", MIXED)):
+            lines.append(f"{protocol} fold {fold}: {_names(leaked)}")
+    return lines

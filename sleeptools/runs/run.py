@@ -1,8 +1,8 @@
-"""The run folder as its readers see it: what was asked for, who is tested where, what is done.
+"""A run folder as its readers see it: settings, folds, and which trainings are done.
 
-`train` writes it; `evaluate`, `report` and `status` read it through here, and through `results`
-what its trainings left. Everything is checked on the way in, so that a number in a table can be
-traced to files that fit together.
+`train` writes it through `writing`; `evaluate`, `report` and `status` read it through here and
+through `predictions`, `logs` and `nights`. Everything is checked on reading, so that a number in a
+table can be traced to files that fit together.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 RUN_KIND = "sleeptools-run"
 RUN_VERSION = 1
 FINAL = "final"
-"""Folder of the model trained on everybody, and its protocol."""
+"""Folder of the model trained on all subjects, and its protocol."""
 STATE = "state.safetensors"
 """The checkpoint of an unfinished training."""
 EXPLAIN = "explain.safetensors"
-"""What a fold's model makes of its test epochs, besides their stages; may be left out."""
+"""Features and modality weights of a fold's test epochs; optional."""
 CONFIG_FILE, FOLDS_FILE = "config.toml", "folds.parquet"
 PREDICTIONS_FILE = "predictions.parquet"
 FOLDS_EPOCHS = "folds_epochs.parquet"
-"""Which epochs validate and are tested, where epochs and not subjects are dealt out."""
+"""Which epochs validate and are tested, where epochs and not subjects are divided into folds."""
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +44,7 @@ class TrainingId:
     fold: int
 
     def folder(self, run: Path) -> Path:
-        """Where its files lie."""
+        """Folder of its files in a run."""
         return run / self.protocol / f"seed-{self.seed}" / f"fold-{self.fold:02d}"
 
     def __str__(self) -> str:
@@ -58,11 +58,11 @@ class Run:
     Parameters
     ----------
     folder
-        Where it lies.
+        Path of the run.
     config
-        `config.toml`: model, folds, protocols, seeds, recipe.
+        Content of `config.toml`: model, folds, protocols, seeds, recipe.
     facts
-        `manifest.json`, empty while the run is unfinished.
+        Content of `manifest.json`, empty while the run is unfinished.
     folds
         Table protocol, fold, subject, role; "mixed" for a subject whose epochs have several.
     done, missing
@@ -88,24 +88,24 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings of the model, as far as they are known."""
+        """Settings of the model, without its name."""
         return {k: v for k, v in model_table(self.config).items() if k != "name"}
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """How the model was trained."""
+        """Table [recipe] of config.toml: how the model was trained."""
         return settings.settings_table(self.config, "recipe")
 
     def unchosen(self, protocol: str) -> tuple[int, ...]:
-        """Folds of a protocol in which nothing chooses the pass, so that the last one is kept."""
+        """Folds of a protocol in which nothing selects the pass, so that the last one is kept."""
         if protocol in {BEST_ON_TEST, EXTERNAL}:
             return ()
         import polars as pl
 
-        mine = self.folds.filter(pl.col("protocol") == protocol)
-        validated = set(mine.filter(pl.col("role").is_in(["val", MIXED]))["fold"])
+        folds = self.folds.filter(pl.col("protocol") == protocol)
+        validated = set(folds.filter(pl.col("role").is_in(["val", MIXED]))["fold"])
         free = self.recipe.get("selection") == "last"
-        return tuple(f for f in sorted(set(mine["fold"])) if free or f not in validated)
+        return tuple(f for f in sorted(set(folds["fold"])) if free or f not in validated)
 
     def count(self, protocol: str, seed: int) -> int:
         """Count the folds of a protocol and seed that are done."""
@@ -118,7 +118,7 @@ class Run:
 
     @property
     def mixed(self) -> bool:
-        """Whether epochs and not subjects were dealt out."""
+        """Whether epochs and not subjects were divided into folds."""
         return MIXED in self.folds["role"]
 
     @cached_property
@@ -143,29 +143,29 @@ class Run:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the manifest of the epochs said; empty if unknown."""
-        found = self.facts.get("data", self.model_facts.get("preprocessing"))
-        return found if isinstance(found, dict) else {}
+        """Facts of the epochs' manifest; empty if unknown."""
+        facts = self.facts.get("data", self.model_facts.get("preprocessing"))
+        return facts if isinstance(facts, dict) else {}
 
     @cached_property
     def model_facts(self) -> dict[str, Any]:
-        """`config.json` of the first model, which knows of the data while no manifest is there."""
+        """`config.json` of the first model, which describes the data until there is a manifest."""
         path = self.done[0].folder(self.folder) / "config.json"
-        found = store.read_json(path) if path.exists() else {}
-        return found if isinstance(found, dict) else {}
+        facts = store.read_json(path) if path.exists() else {}
+        return facts if isinstance(facts, dict) else {}
 
     @property
     def preset(self) -> dict[str, Any]:
         """How the epochs were made: name, rules, trim; empty if unknown."""
-        found = self.data.get("preset")
-        return found if isinstance(found, dict) else {"name": found} if found else {}
+        preset = self.data.get("preset")
+        return preset if isinstance(preset, dict) else {"name": preset} if preset else {}
 
     @property
     def simulated(self) -> bool | None:
         """Whether any of the data is simulated; None if no file says."""
         sources = (self.facts, self.data, self.model_facts)
-        said = [facts["simulated"] for facts in sources if "simulated" in facts]
-        return any(said) if said else None
+        answers = [facts["simulated"] for facts in sources if "simulated" in facts]
+        return any(answers) if answers else None
 
     @cached_property
     def stages(self) -> tuple[str, ...]:
@@ -176,8 +176,8 @@ class Run:
     @cached_property
     def epoch_seconds(self) -> float:
         """Length of an epoch, s."""
-        known = self.facts.get("epoch_seconds", self.model_facts.get("epoch_seconds", 30.0))
-        return float(known)
+        seconds = self.facts.get("epoch_seconds", self.model_facts.get("epoch_seconds", 30.0))
+        return float(seconds)
 
 
 def open_run(folder: Path, *, partial: bool = False) -> Run:
@@ -186,28 +186,28 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
     Parameters
     ----------
     folder
-        What `train` wrote.
+        Run folder that `train` wrote.
     partial
-        Take a run that lacks folds, as long as it has one.
+        Accept a run that lacks folds, as long as it has one.
 
     Raises
     ------
     MissingInputError
-        If there is no such folder.
+        If the folder does not exist.
     DataError
-        If it is no run, of a newer version, or incomplete (the message names what is missing).
+        If it is not a run, of a newer version, or incomplete (the message names what is missing).
     """
-    config = _config(store.need(folder, "run folder"))
+    config = _read_run_config(store.need(folder, "run folder"))
     if not (folder / FOLDS_FILE).exists():
         raise DataError(f"{folder}: no folds.parquet: this run has tested nobody")
     table = store.read_table(folder / FOLDS_FILE)
-    expected = _expected(folder, config, table)
+    expected = _expected_trainings(folder, config, table)
     done = tuple(t for t in expected if is_done(t.folder(folder)))
     missing = tuple(t for t in expected if t not in done)
     if not done or (missing and not partial):
         raise DataError(
             f"{folder}: incomplete, {len(missing)} of {len(expected)} trainings without "
-            f"predictions: {_some(missing)}",
+            f"predictions: {_listing(missing)}",
             hint="'sleeptools train' with the same settings continues where it stopped",
         )
     manifest = folder / "manifest.json"
@@ -216,14 +216,14 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
 
 
 def is_done(folder: Path, *, final: bool = False) -> bool:
-    """Tell whether a training is done: its last file is there, and no checkpoint.
+    """Tell whether a training is done: it has its last file and no checkpoint.
 
     Parameters
     ----------
     folder
-        Of the training.
+        Folder of the training.
     final
-        It is the model trained on everybody, which tests nobody and has no predictions.
+        Whether it is the model trained on all subjects, which has no predictions.
     """
     last = "model.safetensors" if final else PREDICTIONS_FILE
     return (folder / last).exists() and not (folder / STATE).exists()
@@ -235,7 +235,7 @@ def model_table(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": model} if isinstance(model, str) else settings.settings_table(values, "model")
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _read_run_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.exists():
         raise DataError(
@@ -247,26 +247,28 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _expected(folder: Path, config: dict[str, Any], table: pl.DataFrame) -> list[TrainingId]:
+def _expected_trainings(
+    folder: Path, config: dict[str, Any], table: pl.DataFrame
+) -> list[TrainingId]:
     lacking = {"protocol", "fold", "subject", "role"} - set(table.columns)
     if lacking:
         raise DataError(f"{folder / FOLDS_FILE}: lacks column {', '.join(sorted(lacking))}")
     pairs = table.select("protocol", "fold").unique().sort("protocol", "fold").rows()
     protocols = config.get("protocols") or sorted({p for p, _ in pairs})
     seeds = config.get("seeds") or [0]
-    found = [TrainingId(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols]
-    if not found:
+    trainings = [TrainingId(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols]
+    if not trainings:
         raise DataError(f"{folder}: folds.parquet and config.toml name no fold of any protocol")
-    return sorted(found, key=lambda t: (protocols.index(t.protocol), t.seed, t.fold))
+    return sorted(trainings, key=lambda t: (protocols.index(t.protocol), t.seed, t.fold))
 
 
-def _some(trained: Sequence[TrainingId]) -> str:
-    shown = ", ".join(map(str, trained[:6]))
-    return f"{shown} and {len(trained) - 6} more" if len(trained) > 6 else shown  # noqa: PLR2004
+def _listing(trained: Sequence[TrainingId]) -> str:
+    listing = ", ".join(map(str, trained[:6]))
+    return f"{listing} and {len(trained) - 6} more" if len(trained) > 6 else listing  # noqa: PLR2004
 
 
 def run_progress(folder: Path) -> dict[str, Any]:
-    """Say what of a run is done; a run of which nothing is done yet is fine.
+    """List which trainings of a run are done; a run without any finished training is accepted.
 
     Returns
     -------
@@ -275,10 +277,10 @@ def run_progress(folder: Path) -> dict[str, Any]:
         `array`: the folds still to train, as Slurm's array jobs take them, and `leaky`: whether
         subjects train and are tested at once.
     """
-    config = _config(store.need(folder, "run folder"))
+    config = _read_run_config(store.need(folder, "run folder"))
     path, expected = folder / FOLDS_FILE, []
     if path.exists() or not config.get("final"):
-        expected = _expected(folder, config, store.read_table(path))
+        expected = _expected_trainings(folder, config, store.read_table(path))
     status = {str(t): is_done(t.folder(folder)) for t in expected}
     if config.get("final"):
         status[FINAL] = is_done(folder / FINAL, final=True)

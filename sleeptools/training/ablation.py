@@ -14,46 +14,46 @@ from sleeptools.training.options import TrainOptions
 
 
 def variants(run: Path, options: TrainOptions, names: Sequence[str]) -> dict[Path, TrainOptions]:
-    """Tell what to train for a comparison: the run folder of each variant, and its options.
+    """Give the run folder and the options of each variant of a model.
 
     Parameters
     ----------
     run
         Folder of the comparison; every variant has its run in it, under the variant's name.
     options
-        What all have in common: folds, seeds, recipe and other settings of the model.
+        Options that all have in common: folds, seeds, recipe and other settings of the model.
     names
-        Of the model's `ABLATIONS`.
+        Variants, by their names in the model's `ABLATIONS`.
 
     Raises
     ------
     UsageError
         For a model without ablations, an unknown name, or a setting that the ablations change.
     """
-    known = _known(options.model)
-    if not known:
-        there = ", ".join(name for name in registry.names("models") if _known(name))
+    ablations = _ablations(options.model)
+    if not ablations:
+        models = ", ".join(name for name in registry.names("models") if _ablations(name))
         raise UsageError(
-            f"`ablation`: {options.model} has no ablations", hint=f"have some: {there}"
+            f"`ablation`: {options.model} has no ablations", hint=f"have some: {models}"
         )
-    settings.check_keys(names, known, section="`ablation`")
-    given = settings.settings_table(options.settings, "model")
-    if taken := sorted(set(given) & {key for some in known.values() for key in some}):
+    settings.check_keys(names, ablations, section="`ablation`")
+    model = settings.settings_table(options.settings, "model")
+    if conflicts := sorted(set(model) & {key for changes in ablations.values() for key in changes}):
         raise UsageError(
-            f"`ablation` with `model.{taken[0]}`: the ablations of {options.model} set "
-            f"{'that' if len(taken) == 1 else ', '.join(taken)}",
+            f"`ablation` with `model.{conflicts[0]}`: the ablations of {options.model} set "
+            f"{'that' if len(conflicts) == 1 else ', '.join(conflicts)}",
             hint="leave it out, also in the file of `config`, or train without `ablation`",
         )
     return {
         run / name: replace(
-            options, settings={**options.settings, "model": {**given, **known[name]}}
+            options, settings={**options.settings, "model": {**model, **ablations[name]}}
         )
         for name in names
     }
 
 
-def _known(model: str) -> Mapping[str, Mapping[str, Any]]:
-    found: Mapping[str, Mapping[str, Any]] = getattr(
+def _ablations(model: str) -> Mapping[str, Mapping[str, Any]]:
+    ablations: Mapping[str, Mapping[str, Any]] = getattr(
         registry.load("models", model), "ABLATIONS", {}
     )
-    return found
+    return ablations

@@ -13,8 +13,8 @@ from torch import Tensor
 from sleeptools.models.recipe.augmentation import Augmentation, Floats
 
 
-class Drawn(NamedTuple):
-    """What one epoch gets: gains (C, 1 or T), a shift in samples, noise (C, T or 0)."""
+class Draw(NamedTuple):
+    """Random draws for one epoch: gains (C, 1 or T), a shift in samples, noise (C, T or 0)."""
 
     gains: Floats
     shift: int
@@ -22,7 +22,7 @@ class Drawn(NamedTuple):
 
 
 def augment(
-    x: Tensor, numbers: npt.NDArray[np.int64], how: Augmentation, seeds: Sequence[int]
+    x: Tensor, numbers: npt.NDArray[np.int64], augmentation: Augmentation, seeds: Sequence[int]
 ) -> Tensor:
     """Change the epochs of a batch.
 
@@ -31,49 +31,52 @@ def augment(
     x
         (..., C, T) float32.
     numbers
-        (...), of each epoch in its set.
+        (...) index of each epoch within the set.
     how
-        What to do.
+        Augmentation of the recipe.
     seeds
-        Of the training and of the pass.
+        Seeds of the training and of the pass.
 
     Returns
     -------
     changed
         As `x`.
     """
-    if how.nothing:
+    if augmentation.nothing:
         return x
     y = x.flatten(0, -3)  # (B, C, T)
     channels, samples = y.shape[1:]
-    if how.interleaved:
+    if augmentation.interleaved:
         y = y.reshape(-1, samples, channels).transpose(1, 2)
-    each = [draw_augmentation([*seeds, int(n)], how, channels, samples) for n in numbers.ravel()]
+    draws = [
+        draw_augmentation([*seeds, int(n)], augmentation, channels, samples)
+        for n in numbers.ravel()
+    ]
     gains, shifts, noise = (
-        torch.from_numpy(np.stack(part)).to(x.device) for part in zip(*each, strict=True)
+        torch.from_numpy(np.stack(values)).to(x.device) for values in zip(*draws, strict=True)
     )
     y = y * gains
-    if how.noise:
-        y = y + how.noise * y.std(2, keepdim=True) * noise
-    if how.shift:
-        place = (torch.arange(samples, device=x.device) - shifts[:, None]) % samples  # (B, T)
-        y = y.gather(2, place[:, None].expand_as(y))
-    if how.interleaved:
+    if augmentation.noise:
+        y = y + augmentation.noise * y.std(2, keepdim=True) * noise
+    if augmentation.shift:
+        index = (torch.arange(samples, device=x.device) - shifts[:, None]) % samples  # (B, T)
+        y = y.gather(2, index[:, None].expand_as(y))
+    if augmentation.interleaved:
         y = y.transpose(1, 2)
     return y.reshape(x.shape)
 
 
 def draw_augmentation(
-    seeds: Sequence[int], how: Augmentation, channels: int, samples: int
-) -> Drawn:
-    """Draw what one epoch gets."""
+    seeds: Sequence[int], augmentation: Augmentation, channels: int, samples: int
+) -> Draw:
+    """Draw gains, shift and noise for one epoch."""
     rng = np.random.default_rng(list(seeds))
-    widths = np.resize(how.gains or (0.0,), channels)
-    widths[len(how.gains) :] = how.gains[-1] if how.gains else 0.0
-    spread = rng.uniform(-1, 1, (channels, samples if how.per_sample else 1))
-    furthest = round(how.shift * samples)
-    return Drawn(
+    widths = np.resize(augmentation.gains or (0.0,), channels)
+    widths[len(augmentation.gains) :] = augmentation.gains[-1] if augmentation.gains else 0.0
+    spread = rng.uniform(-1, 1, (channels, samples if augmentation.per_sample else 1))
+    furthest = round(augmentation.shift * samples)
+    return Draw(
         (1 + widths[:, None] * spread).astype(np.float32),
         int(rng.integers(-furthest, furthest + 1)),
-        rng.standard_normal((channels, samples if how.noise else 0), np.float32),
+        rng.standard_normal((channels, samples if augmentation.noise else 0), np.float32),
     )

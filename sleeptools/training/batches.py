@@ -1,4 +1,4 @@
-"""Where training runs, and the epochs on their way there.
+"""Batches of epochs on the training device, and the scoring of epochs with a model.
 
 On a CPU a batch is copied out of the memory-mapped files; on CUDA the whole set lies on the device
 where it fits, and is copied batch by batch through pinned memory where not.
@@ -33,7 +33,7 @@ class EpochSource:
     epochs
         The set.
     device
-        Where batches are wanted.
+        Device of the batches.
     """
 
     def __init__(self, epochs: EpochSet, device: torch.device) -> None:
@@ -45,7 +45,7 @@ class EpochSource:
     def take(self, windows: Windows) -> tuple[Tensor, Tensor]:
         """Signals (*inputs.shape, channels, samples) float32 and stages, (*targets.shape,) int64.
 
-        The stage of an output that is thrown away is -1.
+        The stage of an output that is not used is -1.
         """
         scored = torch.from_numpy(windows.targets).to(self.device)
         stages = self.stages[scored].where(scored != NONE, UNSCORED)
@@ -58,31 +58,31 @@ class EpochSource:
 
 
 def _resident(epochs: EpochSet, device: torch.device) -> Tensor | None:
-    """Copy the set to the device in pieces; None on a CPU, or where it does not fit."""
+    """Copy the set to a CUDA device; None on a CPU, or where it does not fit."""
     if device.type != "cuda":
         return None
     shape = (len(epochs), *epochs.files[0].signals.shape[1:])
     free, _ = torch.cuda.mem_get_info(device)
     if 4 * np.prod(shape, dtype=np.int64) > SHARE * free:
         return None
-    whole = torch.empty(shape, device=device)
+    resident = torch.empty(shape, device=device)
     for start in range(0, len(epochs), CHUNK):
         numbers = np.arange(start, min(start + CHUNK, len(epochs)))
-        whole[start : start + len(numbers)] = torch.from_numpy(epochs.gather(numbers))
-    return whole
+        resident[start : start + len(numbers)] = torch.from_numpy(epochs.gather(numbers))
+    return resident
 
 
 def windows(model: nn.Module, epochs: EpochSet, numbers: Numbers) -> Windows:
-    """Arrange epochs as a model takes them; its settings say how many at once."""
+    """Arrange epochs for a model, whose settings say how many it takes at once."""
     config: Any = model.config
     span: InputSpan = config.input_span
     return epochs.windows(numbers, sequence=span.sequence, context=span.context)
 
 
-def batches(whole: Windows) -> Iterator[slice]:
-    """Windows to be scored at once."""
-    batch = max(1, EVALUATED * len(whole) // whole.inputs.size)
-    return (slice(start, start + batch) for start in range(0, len(whole), batch))
+def batches(arranged: Windows) -> Iterator[slice]:
+    """Slices of windows that are scored at once."""
+    batch = max(1, EVALUATED * len(arranged) // arranged.inputs.size)
+    return (slice(start, start + batch) for start in range(0, len(arranged), batch))
 
 
 @torch.inference_mode()
@@ -97,14 +97,14 @@ def probabilities(
         Between two batches, if a stop signal has come.
     """
     model.eval()
-    whole = windows(model, source.epochs, numbers)
-    found = []
-    for some in batches(whole):
+    arranged = windows(model, source.epochs, numbers)
+    densities = []
+    for rows in batches(arranged):
         stop.check()
-        x, _ = source.take(whole.pick(some))
-        found.append(model(x).float().softmax(-1).flatten(0, -2).cpu())
-    targets = whole.targets.ravel()
-    kept = targets != NONE
-    assert (targets[kept] == numbers).all()
-    out: npt.NDArray[np.float32] = torch.cat(found).numpy()[kept]
+        x, _ = source.take(arranged.pick(rows))
+        densities.append(model(x).float().softmax(-1).flatten(0, -2).cpu())
+    targets = arranged.targets.ravel()
+    scored = targets != NONE
+    assert (targets[scored] == numbers).all()
+    out: npt.NDArray[np.float32] = torch.cat(densities).numpy()[scored]
     return out

@@ -1,4 +1,4 @@
-"""The state of an unfinished training in one safetensors file, without pickle.
+"""Checkpoints: the state of an unfinished training in one safetensors file, without pickle.
 
 Everything a step depends on is here or follows from seed, protocol, fold and the number of the
 step, so that a continued training ends in the same bits as one that was never interrupted: on the
@@ -25,26 +25,26 @@ VERSION = 1
 
 @dataclass
 class State:
-    """Where a training stands.
+    """State of a training.
 
     Parameters
     ----------
     model, optimiser
-        As after `step` updates.
+        The model and its optimiser after `step` updates.
     step
         Updates done.
     loss, correct, seen
-        Sums over the epochs of the pass at work.
+        Sums over the epochs of the present pass: loss, correct stages, and epochs.
     rows
         A row of the log for each finished pass.
     best, best_score, best_pass
-        Weights of the kept pass, what it was kept for, and its number from 1.
+        Weights of the best pass so far, its score, and its number from 1.
     audit
         Pass and purpose of every reading of the test fold.
     seconds
-        Spent so far, all sittings together.
+        Time of training so far, without breaks.
     threads
-        CPU threads it was trained with; several numbers where a sitting had another.
+        CPU threads; several numbers where it was continued with another.
     """
 
     model: nn.Module
@@ -101,9 +101,9 @@ def restore(path: Path, state: State) -> None:
     file = store.read_tensors(path, KIND, VERSION)
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
     for name, array in file.arrays.items():
-        group, _, rest = name.partition(".")
+        group, _, key = name.partition(".")
         if group in groups:
-            groups[group][rest] = torch.from_numpy(np.array(array))
+            groups[group][key] = torch.from_numpy(np.array(array))
     try:
         state.model.load_state_dict(groups["model"])
         state.optimiser.load_state_dict(_optimiser(state, groups["optimiser"]))

@@ -20,27 +20,27 @@ def choose_device(name: str) -> torch.device:
     """
     if name not in {"auto", "cpu", "cuda"}:
         raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
         raise UnavailableError(
             "`device=cuda`: no CUDA device is available to PyTorch", hint="use `device=cpu`"
         )
-    if name == "cpu" or not there:
+    if name == "cpu" or not available:
         return torch.device("cpu")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda")
 
 
-def set_cpu_threads(asked: int | None) -> int:
+def set_cpu_threads(count: int | None) -> int:
     """Set the number of CPU threads: see `threads.requested_threads`.
 
     Raises
     ------
     UsageError
-        If asked for fewer than one.
+        For fewer than one.
     """
-    count = threads.requested_threads(asked)
-    if count and count != torch.get_num_threads():
-        torch.set_num_threads(count)
+    requested = threads.requested_threads(count)
+    if requested and requested != torch.get_num_threads():
+        torch.set_num_threads(requested)
     return torch.get_num_threads()

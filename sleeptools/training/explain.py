@@ -1,4 +1,4 @@
-"""explain.safetensors of a fold: its test epochs as the model sees them, ready to be drawn.
+"""Contents of explain.safetensors: features and modality weights of the test epochs of a fold.
 
 Features before and after attention fusion, on their principal components and embedded on the plane,
 of epochs drawn evenly over the recordings; and for models that weigh modalities, the weights of all
@@ -35,9 +35,9 @@ class ScoredEpochs(NamedTuple):
     Parameters
     ----------
     numbers
-        Of the epochs in the whole set.
+        (epochs,) indices within the whole set.
     predicted
-        (epochs,) int8.
+        (epochs,) int8 stage that the model gives each.
     """
 
     numbers: Numbers
@@ -47,18 +47,18 @@ class ScoredEpochs(NamedTuple):
 def compute_explanations(
     model: nn.Module, source: EpochSource, tested: ScoredEpochs, seeds: list[int], stop: Stop
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Compute what goes into the file: its arrays and its facts.
+    """Compute the arrays and the facts of the file.
 
     Parameters
     ----------
     model
-        Trained.
+        The trained model.
     source
         The epochs.
     tested
-        Which of them, and what the model made of them.
+        The test epochs and their predicted stages.
     seeds
-        Of the draw and of the embedding.
+        Seeds of the draw of epochs and of the embedding.
     stop
         Checked between two batches.
 
@@ -67,37 +67,37 @@ def compute_explanations(
     Stopped
         If a stop signal has come.
     """
-    owner, place = source.epochs.locate(tested.numbers)
-    there, recording = np.unique(owner, return_inverse=True)
+    owner, epoch = source.epochs.locate(tested.numbers)
+    files, recording = np.unique(owner, return_inverse=True)
     stages = source.epochs.stages[tested.numbers].astype(np.int8)
-    drawn = draw(owner, np.random.default_rng(seeds))
-    found = _explained(model, source, tested.numbers, drawn, stop)
+    drawn = draw_epochs(owner, np.random.default_rng(seeds))
+    explained = _explained(model, source, tested.numbers, drawn, stop)
     facts: dict[str, Any] = {"format": KIND, "version": VERSION}
-    facts["recordings"] = [source.epochs.files[i].recording for i in there]
+    facts["recordings"] = [source.epochs.files[i].recording for i in files]
     arrays: dict[str, Array] = {
         "recording": recording[drawn].astype(np.int32),
-        "epoch": place[drawn].astype(np.int32),
+        "epoch": epoch[drawn].astype(np.int32),
         "stage": stages[drawn],
         "predicted": tested.predicted[drawn],
     }
-    for name, said in (("before", found.before_is), ("after", found.after_is)):
-        features = getattr(found, name)
+    for name, description in (("before", explained.before_is), ("after", explained.after_is)):
+        features = getattr(explained, name)
         if features is not None and bool(features.isfinite().all()):
             arrays |= _pictured(name, features, seeds[0])
-            facts[name] = said
-    if found.weights is not None:
-        facts["modalities"] = list(found.modalities)
+            facts[name] = description
+    if explained.weights is not None:
+        facts["modalities"] = list(explained.modalities)
         arrays |= {
-            "modality weights": found.weights.numpy(),
+            "modality weights": explained.weights.numpy(),
             "modality recording": recording.astype(np.int32),
-            "modality epoch": place.astype(np.int32),
+            "modality epoch": epoch.astype(np.int32),
             "modality stage": stages,
         }
     return arrays, facts
 
 
-def draw(owner: Numbers, rng: np.random.Generator) -> Mask:
-    """Choose epochs, of every recording as many as there are, or as of the others.
+def draw_epochs(owner: Numbers, rng: np.random.Generator) -> Mask:
+    """Draw epochs evenly over the recordings, all of a recording that has too few.
 
     Parameters
     ----------
@@ -128,40 +128,40 @@ def _explained(
     model: nn.Module, source: EpochSource, numbers: Numbers, drawn: Mask, stop: Stop
 ) -> Explained:
     """Features of the drawn epochs and weights of all of them, in the order of `numbers`."""
-    whole = windows(model, source.epochs, numbers)
-    parts = list(_parts(model, source, whole, numbers[drawn], stop))
+    arranged = windows(model, source.epochs, numbers)
+    explained = list(_explain_batches(model, source, arranged, numbers[drawn], stop))
 
     def joined(name: str) -> Tensor | None:
-        found = [getattr(part, name) for part in parts]
-        return None if found[0] is None else torch.cat(found)
+        tensors = [getattr(batch, name) for batch in explained]
+        return None if tensors[0] is None else torch.cat(tensors)
 
     after = joined("after")
     assert after is not None
-    return parts[0]._replace(after=after, before=joined("before"), weights=joined("weights"))
+    return explained[0]._replace(after=after, before=joined("before"), weights=joined("weights"))
 
 
-def _parts(
-    model: nn.Module, source: EpochSource, whole: Windows, drawn: Numbers, stop: Stop
+def _explain_batches(
+    model: nn.Module, source: EpochSource, arranged: Windows, drawn: Numbers, stop: Stop
 ) -> Iterator[Explained]:
-    """Give what is kept of every batch; one without a drawn epoch counts only for the weights."""
-    wanted = np.isin(whole.targets, drawn).reshape(len(whole), -1).max(1)
+    """Explain batch after batch; one without a drawn epoch is needed only for the weights."""
+    has_drawn = np.isin(arranged.targets, drawn).reshape(len(arranged), -1).max(1)
     weighs = True  # until the first batch shows
-    for some in batches(whole):
-        if not weighs and not wanted[some].any():
+    for rows in batches(arranged):
+        if not weighs and not has_drawn[rows].any():
             continue
-        x, _ = source.take(whole.pick(some))
-        found = explain(model, x)
-        weighs = found.weights is not None
-        targets = whole.targets[some].ravel()
+        x, _ = source.take(arranged.pick(rows))
+        explained = explain(model, x)
+        weighs = explained.weights is not None
+        targets = arranged.targets[rows].ravel()
         scored = torch.from_numpy(targets != NONE)
-        kept = torch.from_numpy(np.isin(targets, drawn))
-        yield found._replace(
-            after=_rows(found.after, kept),
-            before=None if found.before is None else _rows(found.before, kept),
-            weights=None if found.weights is None else _rows(found.weights, scored),
+        is_drawn = torch.from_numpy(np.isin(targets, drawn))
+        yield explained._replace(
+            after=_rows(explained.after, is_drawn),
+            before=None if explained.before is None else _rows(explained.before, is_drawn),
+            weights=None if explained.weights is None else _rows(explained.weights, scored),
         )
         stop.check()
 
 
-def _rows(values: Tensor, kept: Tensor) -> Tensor:
-    return values.flatten(0, -2).float().cpu()[kept]
+def _rows(values: Tensor, mask: Tensor) -> Tensor:
+    return values.flatten(0, -2).float().cpu()[mask]

@@ -62,10 +62,10 @@ def make_optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torc
 
 
 def adjust_optimiser(
-    optimiser: torch.optim.Optimizer, recipe: Recipe, place: schedule.Position
+    optimiser: torch.optim.Optimizer, recipe: Recipe, position: schedule.Position
 ) -> None:
-    """Set an optimiser to what the recipe's schedule wants for the next update."""
-    factor, momentum = schedule.rate_at(recipe.schedule, place)
+    """Set the learning rate and momentum of the next update by the recipe's schedule."""
+    factor, momentum = schedule.rate_at(recipe.schedule, position)
     for group in optimiser.param_groups:
         group["lr"] = factor * recipe.learning_rate
         if momentum is not None and "betas" in group:

@@ -142,14 +142,14 @@ def merge_options(
         values["recipe"] = settings.settings_table(source, "recipe") | {"variant": recipe}
     if precision is not None:
         values["recipe"] = settings.settings_table(values, "recipe") | {"precision": precision}
-    given = {name: value for name, value in options.items() if value is not None}
+    overrides = {name: value for name, value in options.items() if value is not None}
     from_file = options_from_settings(values)
     before = from_file.get("split", SUBJECTS)
-    if "folds_from" in given or given.get("split", before) != before:
+    if "folds_from" in overrides or overrides.get("split", before) != before:
         from_file.pop("folds", None)
-    if "fold" in given:
+    if "fold" in overrides:
         from_file.pop("final", None)
-    merged = TrainOptions(**from_file | given)
+    merged = TrainOptions(**from_file | overrides)
     if merged.model not in registry.names("models"):
         registry.load("models", merged.model)  # raises, before torch is loaded
     return merged

@@ -1,4 +1,4 @@
-"""Stopping on a signal: the step at work is finished, a checkpoint written, exit code 75."""
+"""Stopping on a signal: the present step is finished, a checkpoint written, exit code 75."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stop:
-    """Whether somebody asked to stop."""
+    """Whether a stop signal has come."""
 
     def __init__(self) -> None:
         self.signal = ""
@@ -42,8 +42,8 @@ class Stop:
 
 
 @contextlib.contextmanager
-def catching() -> Iterator[Stop]:
-    """Note stop signals instead of dying of them; without effect outside the main thread."""
+def catch_signals() -> Iterator[Stop]:
+    """Note stop signals instead of ending at once; without effect outside the main thread."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

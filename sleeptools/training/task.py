@@ -1,4 +1,4 @@
-"""One training to be done: a fold under a protocol with a seed, or everybody."""
+"""One training: a fold under a protocol with a seed, or the final model on all subjects."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ PROTOCOLS = (*FOLD_PROTOCOLS, FINAL)  # the place is part of the seeds: append o
 
 @dataclass(frozen=True)
 class Task:
-    """What one training is asked to do.
+    """One training to be done.
 
     Parameters
     ----------
     protocol
-        "leak-free", "best-on-test", or "final" (everybody trains, nothing is held out).
+        "leak-free", "best-on-test", or "final" (all subjects train, none is held out).
     seed
-        Of the weights, the order and the dropout.
+        Seed of the weights, the order of the epochs and the dropout.
     fold
-        Who does what.
+        Subjects or epochs of each role.
     folder
-        Where its files go.
+        Folder of its files.
     model, config
         Name and settings of the model.
     recipe
-        How it is trained.
+        Complete recipe.
     facts
-        What goes into the model's `config.json`.
+        Facts for the model's `config.json`.
     explain
         Whether to write explain.safetensors for the test epochs.
     watch_test
-        Also judge the test fold after every pass, for the log alone: nothing is chosen by it.
+        Also judge the test fold after every pass, for the log alone: it selects nothing.
     """
 
     protocol: str
@@ -55,7 +55,7 @@ class Task:
 
     @property
     def done(self) -> bool:
-        """Whether its last file is there, and nothing that only an unfinished training has."""
+        """Whether it has its last file, and no checkpoint."""
         return is_done(self.folder, final=self.protocol == FINAL)
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Task:
 
     @property
     def selection(self) -> str:
-        """What the kept pass is the best in, "last" where nothing chooses."""
+        """Metric that selects the pass; "last" where nothing does."""
         if self.protocol == BEST_ON_TEST:
             return "accuracy"
         return self.recipe.selection if self.fold.validated else "last"
@@ -75,6 +75,6 @@ class Task:
         """Whether the recipe would select a pass, and there is no validation subject to do so."""
         return self.selection == "last" != self.recipe.selection
 
-    def seeds(self, *more: int) -> list[int]:
-        """Seed of a generator of this training."""
-        return [self.seed, PROTOCOLS.index(self.protocol), self.fold.number, *more]
+    def seeds(self, *numbers: int) -> list[int]:
+        """Seeds of a random generator of this training."""
+        return [self.seed, PROTOCOLS.index(self.protocol), self.fold.number, *numbers]

@@ -1,10 +1,10 @@
-"""Features of many dimensions on a plane: principal components, and exact t-SNE.
+"""Embedding of features in two dimensions: principal components, and exact t-SNE.
 
 van der Maaten, Hinton, "Visualizing data using t-SNE", J. Mach. Learn. Res. 2008, 9:2579, with the
 settings of Kobak and Berens (10.1038/s41467-019-13056-x): started from the principal components,
 the step size from the number of points. All pairs are computed, in strips of rows that stay in the
-cache; the result depends on the input and the number of threads, and on nothing drawn by chance
-but the seed that parts what lies in one place.
+cache. The result depends on the input, the number of threads, and a seed that separates equal
+points.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def components(x: Tensor, count: int) -> Tensor:
     x
         (n, features).
     count
-        At most so many components.
+        Largest number of components.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def tsne(scores: Tensor, seed: int) -> Tensor:
     scores
         (n, k) float32, principal components, the first ones first.
     seed
-        Of a start too small to matter, which parts equal points.
+        Seed of small noise in the starting positions, which separates equal points.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def tsne(scores: Tensor, seed: int) -> Tensor:
     noise = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed))
     y = plane(scores)
     y = 1e-4 * (y / y[:, :1].std(correction=0).clamp_min(TINY) + 1e-3 * noise)
-    if count <= 3:  # noqa: PLR2004 - nobody has three neighbours
+    if count <= 3:  # noqa: PLR2004 - no point has three neighbours
         return y
     p = affinities(scores, min(PERPLEXITY, (count - 1) / 3))
     rate = max(count / EXAGGERATION / 4, 50.0)
@@ -98,21 +98,21 @@ def affinities(x: Tensor, perplexity: float) -> Tensor:
 
 
 def _neighbours(x: Tensor, rows: slice, perplexity: float) -> Tensor:
-    """Probability of every point as a neighbour of some, each with so many that count."""
-    own = torch.arange(len(x))[rows, None] == torch.arange(len(x))
-    d = torch.cdist(x[rows], x).square().masked_fill(own, torch.inf)
+    """Probability of each point as a neighbour of these rows, at the given perplexity."""
+    itself = torch.arange(len(x))[rows, None] == torch.arange(len(x))
+    d = torch.cdist(x[rows], x).square().masked_fill(itself, torch.inf)
     d = d - d.amin(1, keepdim=True)
-    scale = d.masked_fill(own, 0).mean(1, keepdim=True).clamp_min(TINY)
+    scale = d.masked_fill(itself, 0).mean(1, keepdim=True).clamp_min(TINY)
     low = torch.full_like(scale, -40.0)  # log of the width, in units of the mean distance
     high = -low
-    wanted = torch.tensor(perplexity).log()
+    target = torch.tensor(perplexity).log()
     for _ in range(SEARCH):
         middle = (low + high) / 2
         p = torch.softmax(-d / (scale * middle.exp()), 1)
         entropy = torch.special.entr(p).sum(1, keepdim=True)
         low, high = (
-            torch.where(entropy < wanted, middle, low),
-            torch.where(entropy < wanted, high, middle),
+            torch.where(entropy < target, middle, low),
+            torch.where(entropy < target, high, middle),
         )
     return p
 

@@ -158,12 +158,12 @@ def test_the_same_bytes_after_a_break(run, tiny, tmp_path, monkeypatch):
 def test_epochs_are_drawn_evenly(monkeypatch):
     monkeypatch.setattr(explain, "DRAWN", 90)
     owner = np.repeat([3, 5, 6, 9], [10, 100, 40, 50])
-    drawn = explain.draw(owner, np.random.default_rng(0))
+    drawn = explain.draw_epochs(owner, np.random.default_rng(0))
     found = [int(drawn[owner == i].sum()) for i in (3, 5, 6, 9)]
     assert found[0] == 10
     assert sorted(found[1:]) == [26, 27, 27]
-    assert (drawn == explain.draw(owner, np.random.default_rng(0))).all()
-    assert (drawn != explain.draw(owner, np.random.default_rng(1))).any()
+    assert (drawn == explain.draw_epochs(owner, np.random.default_rng(0))).all()
+    assert (drawn != explain.draw_epochs(owner, np.random.default_rng(1))).any()
 
 
 def test_few_of_many(tiny, tmp_path, monkeypatch):
