@@ -104,7 +104,7 @@ def read(source: Source, *, allow_truncated: bool = False) -> Recording:
     hypnogram = sleepsign.read_hypnogram(scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS)
     facts: dict[str, str | bool] = {"data_set": "slumbernet"}
     with scoring.open("rb") as file:
-        if SIMULATED.encode() in file.read(formats.HEAD):
+        if SIMULATED.encode() in file.read(formats.HEAD_BYTES):
             facts["simulated"] = True
     return join(source, recording, hypnogram, facts)
 
