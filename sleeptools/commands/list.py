@@ -1,4 +1,8 @@
-"""`list`: the models, data sets and presets of the package, and the model folders in a folder."""
+"""`list`: the models, data sets and presets of the package, and the model folders in a folder.
+
+Listing models and data sets takes only the standard library: numpy and pydantic, which the store
+and the presets import, would take most of the time.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from sleeptools import registry, store
+from sleeptools import registry
 from sleeptools.errors import UsageError
-from sleeptools.preprocessing import presets
 
 
 def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
@@ -36,16 +39,28 @@ def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]
             f"{drawer} are not in a folder", hint=f"sleeptools list {drawer}, without {folder}"
         )
     if folder is not None:
-        paths = sorted(store.need(folder, "folder").rglob("config.json"))
-        configs = [(p.parent, store.read_json(p)) for p in paths]
-        return [
-            {"name": str(p.relative_to(folder)), "about": c.get("model", "")}
-            for p, c in configs
-            if c.get("format") == "sleeptools-model"
-        ]
+        return _trained_models(folder)
     if drawer == "presets":
-        return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
+        return _presets()
     return [{"name": n, **_module_facts(drawer, n)} for n in registry.names(drawer)]
+
+
+def _trained_models(folder: Path) -> list[dict[str, Any]]:
+    from sleeptools import store
+
+    paths = sorted(store.need(folder, "folder").rglob("config.json"))
+    configs = [(path.parent, store.read_json(path)) for path in paths]
+    return [
+        {"name": str(path.relative_to(folder)), "about": config.get("model", "")}
+        for path, config in configs
+        if config.get("format") == "sleeptools-model"
+    ]
+
+
+def _presets() -> list[dict[str, Any]]:
+    from sleeptools.preprocessing import presets
+
+    return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
 
 
 def _module_facts(drawer: str, name: str) -> dict[str, Any]:

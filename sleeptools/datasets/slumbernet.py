@@ -106,7 +106,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     hypnogram = sleepsign.read_hypnogram(scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS)
     facts: dict[str, str | bool] = {"data_set": "slumbernet"}
     with scoring.open("rb") as file:
-        if SIMULATED.encode() in file.read(formats.HEAD):
+        if SIMULATED.encode() in file.read(formats.HEAD_BYTES):
             facts["simulated"] = True
     return with_hypnogram(source, recording, hypnogram, facts)
 

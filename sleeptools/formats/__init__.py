@@ -17,7 +17,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.recording import Recording, read_recording
 
-HEAD = 4096  # bytes of a file's start that `accepts` gets
+HEAD_BYTES = 4096  # bytes of a file's start that `accepts` gets
 
 
 def find(path: Path) -> ModuleType:
@@ -31,7 +31,7 @@ def find(path: Path) -> ModuleType:
         If its format is unknown; the message shows how the file starts.
     """
     with store.need(path).open("rb") as file:
-        head = file.read(HEAD)
+        head = file.read(HEAD_BYTES)
     for name in registry.names("formats"):
         module = registry.load("formats", name)
         if module.accepts(path, head):

@@ -22,7 +22,7 @@ from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
 from sleeptools.formats.parsing.edf_annotations import read_tals
 from sleeptools.formats.parsing.edf_header import (
-    FIXED,
+    HEADER_BYTES,
     Header,
     SignalHeader,
     read_header,
@@ -207,7 +207,7 @@ def read_sex_and_age(path: Path) -> dict[str, str | int]:
         `sex`, "F" or "M", and `age`, years; empty if the field has another form.
     """
     with store.need(path).open("rb") as file:
-        match = PATIENT.fullmatch(file.read(FIXED)[8:88])
+        match = PATIENT.fullmatch(file.read(HEADER_BYTES)[8:88])
     return {"sex": match[1][:1].decode(), "age": int(match[2])} if match else {}
 
 
@@ -305,7 +305,7 @@ def write_annotations(
     begin = begin or datetime(1985, 1, 1)
     fixed = (
         f"{'0':8}{'X X X X':80}{f'Startdate {day} X X X {note}'.strip():80}"
-        f"{begin:%d.%m.%y%H.%M.%S}{2 * FIXED:<8}{'EDF+C':44}{1:<8}{0:<8}{1:<4}"
+        f"{begin:%d.%m.%y%H.%M.%S}{2 * HEADER_BYTES:<8}{'EDF+C':44}{1:<8}{0:<8}{1:<4}"
     )
     signal = (
         f"{'EDF Annotations':16}{'':80}{'':8}{0:<8}{1:<8}{-32768:<8}{32767:<8}{'':80}"

@@ -22,7 +22,7 @@ from sleeptools.errors import DataError, MissingInputError, OutputError, Storage
 if TYPE_CHECKING:
     import polars as pl
 
-WRITTEN_BY = {
+FOLDER_HINTS = {
     f"sleeptools-{kind}": f"give the folder that 'sleeptools {command}' wrote"
     for kind, command in (("recordings", "convert"), ("epochs", "preprocess"), ("run", "train"))
 }
@@ -240,7 +240,7 @@ def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) 
     if kind and facts.get("format") != kind:
         raise DataError(
             f"{path}: expected {kind}, found {facts.get('format') or 'no format name'}",
-            hint=WRITTEN_BY.get(kind),
+            hint=FOLDER_HINTS.get(kind),
         )
     if kind and int(facts.get("version", 0)) > version:
         raise DataError(

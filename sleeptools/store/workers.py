@@ -19,7 +19,7 @@ from typing import Any, cast
 from sleeptools.errors import DataError, Stopped
 
 WorkerTask = Callable[[], Any]
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def run(tasks: Sequence[WorkerTask], jobs: int) -> Iterator[tuple[int, Any]]:
@@ -131,7 +131,7 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _stop) for number in SIGNALS}
+    before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -141,7 +141,7 @@ def stoppable() -> Iterator[None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     del frame
-    for stop_signal in SIGNALS:  # a second signal must not interrupt the clean-up
+    for stop_signal in STOP_SIGNALS:  # a second signal must not interrupt the clean-up
         signal.signal(stop_signal, signal.SIG_IGN)
     raise Stopped(
         f"stopped by {signal.Signals(number).name}; what is done is kept",

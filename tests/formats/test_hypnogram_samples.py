@@ -140,7 +140,7 @@ def test_reads_by_content(name: str, form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_only_one_format_accepts(name: str, tmp_path: Path) -> None:
     path = put(tmp_path / "any.name", FILES[name][0])
-    head = path.read_bytes()[: formats.HEAD]
+    head = path.read_bytes()[: formats.HEAD_BYTES]
     modules = {n: registry.load("formats", n) for n in registry.names("formats")}
     assert [n for n, m in modules.items() if m.accepts(path, head)] == [name.split(maxsplit=1)[0]]
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from sleeptools.errors import DataError
 
-FIXED: Final = 256  # bytes of the header before the signals' headers, and of each of these
+HEADER_BYTES: Final = 256  # bytes of the header before the signals' headers, and of each of these
 INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 RATES: Final = (0.01, 1e5)  # Hz; physiological signals have no rates outside this range
@@ -131,12 +131,12 @@ def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
         and its bytes.
     """
     with path.open("rb") as file:
-        head = file.read(FIXED)
-        if not starts_like_edf(head) or len(head) < FIXED:
+        head = file.read(HEADER_BYTES)
+        if not starts_like_edf(head) or len(head) < HEADER_BYTES:
             raise DataError(f"{path.name}: not an EDF or BDF file (starts with {head[:16]!r})")
         count = _integer(path, head, "number of signals", 252, 256, least=1)
-        head += file.read(FIXED * count)
-    if len(head) < FIXED * (count + 1):
+        head += file.read(HEADER_BYTES * count)
+    if len(head) < HEADER_BYTES * (count + 1):
         raise DataError(f"{path.name}: header of {count} signals is cut short at {len(head)} bytes")
     size = _integer(path, head, "header size", 184, 192)
     if size != len(head):
@@ -228,7 +228,7 @@ def _signals(path: Path, head: bytes, count: int, notes: list[str]) -> tuple[Sig
 
 
 def _columns(count: int, signal: int) -> dict[str, tuple[int, int]]:
-    columns, position = {}, FIXED
+    columns, position = {}, HEADER_BYTES
     for name, width in WIDTHS:
         columns[name] = (position + signal * width, position + (signal + 1) * width)
         position += count * width

@@ -41,7 +41,7 @@ class MontageChannel:
         """Signals that can serve as the channel, those of the table of fallbacks last."""
         choices = self.any_of or (self.name,)
         fallbacks = (
-            f for w in choices for f in names.TABLE["fallbacks"].get(names.canonical(w), ())
+            f for w in choices for f in names.CHANNEL_TABLE["fallbacks"].get(names.canonical(w), ())
         )
         return (*choices, *fallbacks)
 

@@ -14,10 +14,12 @@ from typing import Final
 
 from sleeptools import store
 
-TABLE: Final = store.read_toml(Path(__file__).with_name("names.toml"))
-"""The content of names.toml; `TABLE["version"]` rises when a name changes its meaning."""
+CHANNEL_TABLE: Final = store.read_toml(Path(__file__).with_name("names.toml"))
+"""The content of names.toml; `CHANNEL_TABLE["version"]` rises when a name changes its meaning."""
 
-PREFIX: Final = re.compile(rf"(?:{'|'.join(TABLE['prefixes'])})[\s_:.-]+(?=\S)", re.IGNORECASE)
+PREFIX: Final = re.compile(
+    rf"(?:{'|'.join(CHANNEL_TABLE['prefixes'])})[\s_:.-]+(?=\S)", re.IGNORECASE
+)
 TAIL: Final = re.compile(r"\s*(?:\[[munµμ]?V\]|\([munµμ]?V\)|,\s*[munµμ]?V)\s*$|#\d+$")
 HYPHENS: Final = re.compile(r"\s*[-\u2010-\u2014\u2212]\s*")
 OTHER_SIGNS: Final = re.compile(r"\s*[/:_]\s*")
@@ -45,13 +47,13 @@ def _keyed(table: Mapping[str, list[str]]) -> dict[str, str]:
     return {key(n): name for name, names in table.items() for n in (name, *names)}
 
 
-CHANNELS: Final = _keyed(TABLE["channels"])
-BY_KIND: Final = {kind: _keyed(table) for kind, table in TABLE["electrodes"].items()}
+CHANNELS: Final = _keyed(CHANNEL_TABLE["channels"])
+BY_KIND: Final = {kind: _keyed(table) for kind, table in CHANNEL_TABLE["electrodes"].items()}
 ELECTRODES: Final = {k: v for table in BY_KIND.values() for k, v in table.items()}
 KIND_OF: Final[dict[str, str]] = {
     v: kind for kind, table in BY_KIND.items() for v in table.values()
 }
-REFERENCES: Final = ELECTRODES | _keyed(TABLE["references"])
+REFERENCES: Final = ELECTRODES | _keyed(CHANNEL_TABLE["references"])
 
 
 @lru_cache(4096)
@@ -122,7 +124,7 @@ def canonical_names(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _matching_sets(keys: set[str]) -> Iterator[dict[str, str]]:
-    for entry in TABLE["sets"].values():
+    for entry in CHANNEL_TABLE["sets"].values():
         if any({key(n) for n in names} <= keys for names in entry["signatures"]):
             yield {key(label): name for label, name in entry["names"].items()}
 

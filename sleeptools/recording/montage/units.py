@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 
 from sleeptools.errors import DataError
-from sleeptools.recording.montage.names import TABLE
+from sleeptools.recording.montage.names import CHANNEL_TABLE
 from sleeptools.recording.recording import Samples, Signal
 
 MICROVOLTS: Final[Mapping[str, float]] = {
-    name: unit["factor"] for unit in TABLE["units"].values() for name in unit["names"]
+    name: unit["factor"] for unit in CHANNEL_TABLE["units"].values() for name in unit["names"]
 }
 """Factor to microvolts, by unit as files write it."""
 
@@ -46,7 +46,7 @@ def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
         return signal
     if signal.unit or not assumed:
         unit = f"unit {signal.unit!r}" if signal.unit else "no unit"
-        hint = f"known units: {', '.join(TABLE['units'])}"
+        hint = f"known units: {', '.join(CHANNEL_TABLE['units'])}"
         hint += "" if signal.unit else "; `assume_unit=uV` takes it as microvolts"
         raise DataError(f"signal {signal.label!r} has {unit}; expected a voltage", hint=hint)
     factor = MICROVOLTS[assumed]
@@ -66,9 +66,9 @@ def suspicion(samples: Samples, modality: str) -> str:
     modality
         One of `MODALITIES`; those without a range are always plausible.
     """
-    if modality not in TABLE["amplitudes"] or not len(samples):
+    if modality not in CHANNEL_TABLE["amplitudes"] or not len(samples):
         return ""
-    low, high = TABLE["amplitudes"][modality]
+    low, high = CHANNEL_TABLE["amplitudes"][modality]
     subset = samples[:: -(-len(samples) // MOST_SAMPLES)].astype(np.float64)
     amplitude = float(np.median(np.abs(subset - np.median(subset))))
     if low <= amplitude <= high or not np.isfinite(amplitude):
