@@ -2,7 +2,7 @@
 
 A section is a function from a `Page` (the numbers, gathered first) to blocks; `SECTIONS` lists them
 in the order of the page. Blocks are shown as HTML, as Markdown, or as CSV files. The frame of the
-page, its style and its one script are data/report.html, .css and .js; nothing is fetched.
+page, its style and its one script are report.html, .css and .js in sleeptools/report; nothing is fetched.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def values() -> pl.DataFrame:
 def _read(name: str) -> pl.DataFrame:
     import polars as pl
 
-    text = resources.files("sleeptools.evaluation.evaluation").joinpath(f"{name}.csv").read_bytes()
+    text = resources.files("sleeptools.evaluation").joinpath(f"{name}.csv").read_bytes()
     return pl.read_csv(text, infer_schema_length=None)
 
 

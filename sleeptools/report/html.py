@@ -1,4 +1,4 @@
-"""Blocks and sections as HTML, and the page around them: data/report.html, .css and .js."""
+"""Blocks and sections as HTML, and the page around them: report.html, report.css, report.js."""
 
 from __future__ import annotations
 

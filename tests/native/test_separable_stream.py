@@ -74,9 +74,9 @@ def test_what_is_not_finite_stays_in_its_signal(variant: str, value: float) -> N
     x, weights, widths, kernel = example(3000, WIDTHS, batch=3, signals=2)
     expected = separable_stream.separable_stream(x, weights, widths, kernel)
     x[1, 0, 1234:1300] = value
-    native.set_threads(1)
+    native.threads.set_threads(1)
     found = separable_stream.separable_stream(x, weights, widths, kernel)
-    native.set_threads(0)
+    native.threads.set_threads(0)
     assert not found[1, 0].isfinite().any()
     found[1, 0] = expected[1, 0]
     assert torch.equal(found, expected)
@@ -101,7 +101,7 @@ def test_threads_do_not_change_the_result(batch: int) -> None:
     arguments = separable_stream.examples("cpu", batch=batch)[0]
     results = []
     for count in (1, 2, 3, 0):
-        native.set_threads(count)
+        native.threads.set_threads(count)
         results.append(separable_stream.separable_stream(*arguments))
     for result in results[1:]:
         assert torch.equal(results[0], result)

@@ -151,7 +151,7 @@ def test_threads_do_not_change_the_result(batch: int) -> None:
     example = two_stream_conv.examples("cpu", batch=batch)[0]
     results = []
     for count in (1, 2, 3, 0):
-        native.set_threads(count)
+        native.threads.set_threads(count)
         results.append(two_stream_conv.two_stream_conv(*example))
     for result in results[1:]:
         assert torch.equal(results[0], result)

@@ -238,9 +238,10 @@ def test_nothing_of_scipy_is_imported_where_the_core_is(tmp_path: Path) -> None:
     code = """
 import sys
 import numpy as np
-from sleeptools import filters, preprocess, signals
+from sleeptools.commands import preprocess
+from sleeptools.recording.signals import filters, resampling
 filters.zero_phase(np.ones(500, np.float32), filters.butterworth("bandpass", (0.3, 35), 4, 100))
-signals.resample(np.ones(500, np.float32), 200, 100)
+resampling.resample(np.ones(500, np.float32), 200, 100)
 assert not [m for m in sys.modules if m.startswith("scipy")]
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -241,7 +241,7 @@ def test_stop_and_continue(whole, tiny, tmp_path):
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from sleeptools.train import TrainOptions, train
+from sleeptools.commands.train import TrainOptions, train
 torch.set_num_threads(1)
 def say(p): print(p.protocol, p.fold, p.step, flush=True)
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
@@ -384,7 +384,7 @@ def test_other_threads_on_request_are_told(tiny, tmp_path):
 JOB = """
 import sys
 from pathlib import Path
-from sleeptools.train import TrainOptions, train
+from sleeptools.commands.train import TrainOptions, train
 settings = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
 options = TrainOptions(folds=2, passes=2, settings=settings, threads=1, fold=0, explain=False,
                        seeds=(int(sys.argv[3]),))
