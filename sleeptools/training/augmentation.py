@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sleeptools.models.recipe.augmentation import Augmentation, Floats
+from sleeptools.models.recipe.augmentation import Augmentation
+from sleeptools.native import Floats
 
 
 class Draw(NamedTuple):

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 Width = Annotated[float, Field(ge=0, le=1)]
-Floats = npt.NDArray[np.float32]
 
 
 class Augmentation(BaseModel):
