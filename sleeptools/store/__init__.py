@@ -2,7 +2,7 @@
 
 Everything is written beside its name, flushed to the disk and renamed into place, so that a
 reader sees the old file or the new one and never half of one. Arrays are safetensors (little
-endian, memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/folders.md has
+endian, memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/formats.md has
 the formats with their versions.
 """
 
