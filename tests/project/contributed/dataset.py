@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import formats, store
-from sleeptools.datasets import Source
+from sleeptools.datasets import RecordingFiles
 from sleeptools.errors import DataError
 from sleeptools.formats import edf
 from sleeptools.recording.recording import Recording
@@ -17,15 +17,15 @@ PATTERN: Final = "NAME.edf with NAME.dummy"
 HOW_TO_GET: Final = "There is none."
 
 
-def find(root: Path) -> list[Source]:
+def find(root: Path) -> list[RecordingFiles]:
     """Find every recording of a folder, sorted."""
     paths = sorted(store.need(root, "folder").glob("*.edf"))
     if not paths:
         raise DataError(f"{root}: holds no EDF files", hint=f"expected {PATTERN}")
-    return [Source(p.stem, p.stem, 1, (p, p.with_suffix(".dummy"))) for p in paths]
+    return [RecordingFiles(p.stem, p.stem, 1, (p, p.with_suffix(".dummy"))) for p in paths]
 
 
-def read(source: Source, *, allow_truncated: bool = False) -> Recording:
+def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """Read one recording with its hypnogram, cut to its signals."""
     del allow_truncated
     signals, stages = source.files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
-from sleeptools.models.layers.config import Human
+from sleeptools.models.layers.config import HumanConfig
 from sleeptools.models.recipe.recipe import Recipe
 
 ABOUT = {
@@ -20,7 +20,7 @@ ABOUT = {
 }
 
 
-class Config(Human):
+class Config(HumanConfig):
     """Settings of the dummy: channels of the input."""
 
     channels: int = Field(default=2, ge=1, le=64)
