@@ -48,7 +48,7 @@ def evaluate(
     allow_shared_subject_ids: Annotated[
         bool,
         typer.Option(
-            "--allow_shared_subject_ids",
+            "--allow-shared-subject-ids",
             help="With --on: subjects named as the model's are other people.",
         ),
     ] = False,
