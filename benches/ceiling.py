@@ -37,7 +37,7 @@ def ceiling(epochs: EpochSet, hours: float, seed: int) -> np.ndarray:
         subject, night = int(file.recording[3:5]), int(file.recording[5])
         truth = simulate_night(subject, night, hours=hours, seed=seed).truth
         place = np.rint(file.onset / epochs.epoch_seconds).astype(int)
-        total += metrics.confusion(file.stages, truth[place], 5)
+        total += metrics.confusion_matrix(file.stages, truth[place], 5)
     return total
 
 
@@ -65,7 +65,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         f.parent.name: [row["val_kappa"] for row in rows(f)]
         for f in sorted((folder / "run").rglob("log.csv"))
     }
-    best = metrics.overall(ceiling(open_epochs(epochs), options.hours, options.seed))
+    best = metrics.overall_metrics(ceiling(open_epochs(epochs), options.hours, options.seed))
     ours = found.pooled("leak-free")
     return {
         "nights": options.subjects,

@@ -31,7 +31,7 @@ def day(animal: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         written = scorer.score(rng, truth, artefacts, seconds).stages
         scored = written >= 0
         known = architecture.majority(truth, seconds)
-        found[name] = metrics.confusion(written[scored], known[scored], 3)
+        found[name] = metrics.confusion_matrix(written[scored], known[scored], 3)
     return truth, found
 
 
@@ -39,7 +39,8 @@ def main() -> None:
     days = [day(animal) for animal in range(DAYS)]
     shares = np.stack([np.bincount(t, minlength=3) / SECONDS for t, _ in days])
     ceilings = {
-        name: metrics.overall(np.sum([c[name] for _, c in days], 0)) for name in EPOCH_SECONDS
+        name: metrics.overall_metrics(np.sum([c[name] for _, c in days], 0))
+        for name in EPOCH_SECONDS
     }
     f1 = {name: metrics.f1(np.sum([c[name] for _, c in days], 0)) for name in EPOCH_SECONDS}
     per_stage = {name: dict(zip(stages.MOUSE, f.tolist(), strict=True)) for name, f in f1.items()}

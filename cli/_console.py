@@ -58,7 +58,9 @@ def cell(value: object) -> str:
     """Format a value for a table: three digits, and a dash for what is undefined."""
     from rich.markup import escape
 
-    if value is None or value != value:  # noqa: PLR0124 - NaN
+    from sleeptools.report.numbers import is_missing
+
+    if is_missing(value):
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}"

@@ -41,5 +41,5 @@ def verify(
             hint="make the folder again; numbers alone come anew from 'sleeptools evaluate'",
         )
     numbers = tested and (folder / "metrics.parquet").exists()
-    said = ", and every number follows from the predictions" if numbers else ""
-    talk(f"{folder}: every file is as its manifest says{said}")
+    addition = ", and every number follows from the predictions" if numbers else ""
+    talk(f"{folder}: every file is as its manifest says{addition}")

@@ -20,8 +20,8 @@ from sleeptools.evaluation import bootstrap
 from sleeptools.evaluation.bootstrap import Interval
 
 Values = npt.NDArray[np.float64]
-LIMITS: Final = 1.96  # standard deviations
-NUMBERS: Final = ("bias", "sd", "lower", "upper", "slope", "spread_slope")
+LIMIT_SDS: Final = 1.96  # standard deviations
+QUANTITIES: Final = ("bias", "sd", "lower", "upper", "slope", "spread_slope")
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,12 @@ def bland_altman(truth: Values, predicted: Values, subjects: Sequence[str]) -> B
     who = [subjects[int(i)] for i in known]
     everyone = sorted(set(who))
     if not everyone:
-        return BlandAltman(0, 0, *[Interval(*[float("nan")] * 3)] * len(NUMBERS))
+        return BlandAltman(0, 0, *[Interval(*[float("nan")] * 3)] * len(QUANTITIES))
     sums = np.zeros((len(everyone), t.shape[1], 8))
     np.add.at(sums, [everyone.index(s) for s in who], _parts(p - t, (p + t) / 2))
-    found = bootstrap.bootstrap(lambda w: _numbers(np.tensordot(w, sums, 1)), len(everyone))
+    found = bootstrap.bootstrap_interval(
+        lambda w: _numbers(np.tensordot(w, sums, 1)), len(everyone)
+    )
     intervals = [Interval(*map(float, three)) for three in zip(*found, strict=True)]
     return BlandAltman(len(t), len(everyone), *intervals)
 
@@ -101,14 +103,14 @@ def _parts(apart: Values, size: Values) -> Values:
 
 
 def _numbers(sums: Values) -> Values:
-    """(k, 6), in the order of `NUMBERS`, from sums over nights (k, seeds, 8)."""
+    """(k, 6), in the order of `QUANTITIES`, from sums over nights (k, seeds, 8)."""
     n, d, dd, x, xx, xd, f, xf = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         bias = np.where(n > 0, d / n, np.nan)
         variance = np.where(n > 1, (dd - n * bias**2) / (n - 1), np.nan)
     sd = np.sqrt(np.maximum(variance, 0))
     slopes = [_slope(n, x, xx, y, xy) for y, xy in ((d, xd), (f, xf))]
-    each = [bias, sd, bias - LIMITS * sd, bias + LIMITS * sd, *slopes]
+    each = [bias, sd, bias - LIMIT_SDS * sd, bias + LIMIT_SDS * sd, *slopes]
     return np.stack([values.mean(-1) for values in each], -1)
 
 

@@ -27,12 +27,12 @@ Bound = Callable[[float, Values, Values], tuple[float, float]]
 DRAWS: Final = 2000
 SEED: Final = 20221121
 """Of the draws: the same for every statistic, so that a number can be computed again."""
-LEVEL: Final = 0.95
-UNDEFINED: Final = 0.05
+CONFIDENCE: Final = 0.95
+UNDEFINED_SHARE: Final = 0.05
 """Largest share of draws in which a statistic may have no value, as F1 without the stage."""
-FEW: Final = 10
+FEW_SUBJECTS: Final = 10
 """Subjects below which bootstrap intervals are known to be too narrow."""
-NORMAL: Final = NormalDist()
+STANDARD_NORMAL: Final = NormalDist()
 
 
 class Bounds(NamedTuple):
@@ -51,13 +51,13 @@ class Interval(NamedTuple):
     high: float
 
 
-def draws(subjects: int, count: int = DRAWS, seed: int = SEED) -> npt.NDArray[np.int64]:
+def draw_subjects(subjects: int, count: int = DRAWS, seed: int = SEED) -> npt.NDArray[np.int64]:
     """Draw subjects with replacement: (count, subjects), how often each one is in each draw."""
     rng = np.random.default_rng([seed, subjects])
     return rng.multinomial(subjects, np.full(subjects, 1 / subjects), count)
 
 
-def bootstrap(
+def bootstrap_interval(
     statistic: Statistic, subjects: int, *, count: int = DRAWS, bound: Bound | None = None
 ) -> Bounds:
     """Compute a statistic with its 95 % interval over subjects.
@@ -71,28 +71,29 @@ def bootstrap(
     count
         Draws.
     bound
-        `bca` (where None) or `percentile`.
+        `bca_bounds` (where None) or `percentile_bounds`.
 
     Returns
     -------
     bounds
         Arrays of the shape that the statistic gives for one row. The bounds are NaN with fewer
         than two subjects, where all draws agree (a perfect score has no interval), and where the
-        statistic has no value with some subject left out or in more than `UNDEFINED` of the draws.
+        statistic has no value with some subject left out or in more than `UNDEFINED_SHARE` of the
+        draws.
     """
     value = statistic(np.ones((1, subjects), np.int64))[0]
     nothing = np.full(np.shape(value), np.nan)
     if subjects < 2:  # noqa: PLR2004
         return Bounds(value, nothing, nothing.copy())
-    drawn = statistic(draws(subjects, count)).reshape(count, -1)
+    drawn = statistic(draw_subjects(subjects, count)).reshape(count, -1)
     left_out = statistic(1 - np.eye(subjects, dtype=np.int64)).reshape(subjects, -1)
     each = zip(np.ravel(value), drawn.T, left_out.T, strict=True)
-    bounds = np.array([(bound or bca)(float(v), d, j) for v, d, j in each]).reshape(-1, 2)
+    bounds = np.array([(bound or bca_bounds)(float(v), d, j) for v, d, j in each]).reshape(-1, 2)
     low, high = bounds.T
     return Bounds(value, low.reshape(np.shape(value)), high.reshape(np.shape(value)))
 
 
-def bca(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
+def bca_bounds(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
     """Bound a statistic from its values in the draws, and with each subject left out.
 
     Parameters
@@ -105,7 +106,7 @@ def bca(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
         (subjects,)
     """
     known = drawn[~np.isnan(drawn)]
-    undefined = len(known) < (1 - UNDEFINED) * len(drawn)
+    undefined = len(known) < (1 - UNDEFINED_SHARE) * len(drawn)
     if undefined or np.isnan(value) or np.isnan(left_out).any() or np.ptp(known) == 0:
         return float("nan"), float("nan")
     below = ((known < value).sum() + (known <= value).sum()) / (2 * len(known))
@@ -113,27 +114,27 @@ def bca(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
     spread = (apart**2).sum() ** 1.5
     if not 0 < below < 1 or spread == 0:
         return float("nan"), float("nan")
-    bias, acceleration = NORMAL.inv_cdf(below), (apart**3).sum() / (6 * spread)
-    tail = (1 - LEVEL) / 2
-    reach = [bias + NORMAL.inv_cdf(p) for p in (tail, 1 - tail)]
-    shares = [100 * NORMAL.cdf(bias + z / (1 - acceleration * z)) for z in reach]
+    bias, acceleration = STANDARD_NORMAL.inv_cdf(below), (apart**3).sum() / (6 * spread)
+    tail = (1 - CONFIDENCE) / 2
+    reach = [bias + STANDARD_NORMAL.inv_cdf(p) for p in (tail, 1 - tail)]
+    shares = [100 * STANDARD_NORMAL.cdf(bias + z / (1 - acceleration * z)) for z in reach]
     low, high = np.percentile(known, shares)
     return float(low), float(high)
 
 
-def percentile(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
+def percentile_bounds(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
     """Bound a statistic that is higher in a draw than in truth, which BCa would overcorrect.
 
-    Parameters as in `bca`; the bounds hold the value in any case.
+    Parameters as in `bca_bounds`; the bounds hold the value in any case.
     """
     if np.isnan(drawn).any() or np.isnan(left_out).any() or np.ptp(drawn) == 0:
         return float("nan"), float("nan")
-    tail = 100 * (1 - LEVEL) / 2
+    tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
     return min(float(low), value), max(float(high), value)
 
 
-def mean(values: Values) -> Statistic:
+def mean_statistic(values: Values) -> Statistic:
     """Make a statistic: the mean over subjects, each of which counts the same.
 
     Parameters
@@ -180,7 +181,7 @@ class Paired:
     worse: int
 
 
-def paired(first: Values, second: Values) -> Paired:
+def paired_comparison(first: Values, second: Values) -> Paired:
     """Compare two values of every subject.
 
     Parameters
@@ -190,7 +191,7 @@ def paired(first: Values, second: Values) -> Paired:
     """
     apart = second - first
     apart = apart[~np.isnan(apart)]
-    found = bootstrap(mean(apart), len(apart)) if len(apart) else None
+    found = bootstrap_interval(mean_statistic(apart), len(apart)) if len(apart) else None
     interval = Interval(*map(float, found)) if found else Interval(*[float("nan")] * 3)
     better, worse = int((apart > 0).sum()), int((apart < 0).sum())
     return Paired(interval, wilcoxon(apart), len(apart), better, worse)

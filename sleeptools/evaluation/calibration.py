@@ -25,13 +25,13 @@ Values = npt.NDArray[np.float64]
 Stages = npt.NDArray[Any]
 
 RELIABILITY_BINS: Final = 15
-SMALLEST: Final = float(np.finfo(np.float32).eps)
+SMALLEST_PROBABILITY: Final = float(np.finfo(np.float32).eps)
 """Probabilities are cut here, as scikit-learn cuts float32, so that no epoch costs infinitely."""
-STEPS: Final = 60
-RANGE: Final = (0.05, 20.0)
+NEWTON_STEPS: Final = 60
+TEMPERATURE_RANGE: Final = (0.05, 20.0)
 
 
-def nll(p: npt.NDArray[Any], truth: Stages) -> Values:
+def negative_log_likelihood(p: npt.NDArray[Any], truth: Stages) -> Values:
     """(epochs,) negative log likelihood of the true stage, natural logarithm.
 
     Parameters
@@ -42,19 +42,19 @@ def nll(p: npt.NDArray[Any], truth: Stages) -> Values:
         (epochs,)
     """
     mine: Values = p[np.arange(len(p)), truth].astype(np.float64)
-    loss: Values = -np.log(mine.clip(SMALLEST, 1 - SMALLEST))
+    loss: Values = -np.log(mine.clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY))
     return loss
 
 
-def scaled(p: npt.NDArray[Any], temperature: float | npt.NDArray[Any]) -> Values:
+def scale_by_temperature(p: npt.NDArray[Any], temperature: float | npt.NDArray[Any]) -> Values:
     """Divide the logits by a temperature, or by one for each epoch (epochs, 1)."""
-    logits = np.log(p.astype(np.float64).clip(SMALLEST, None)) / temperature
+    logits = np.log(p.astype(np.float64).clip(SMALLEST_PROBABILITY, None)) / temperature
     e = np.exp(logits - logits.max(1, keepdims=True))
     out: Values = e / e.sum(1, keepdims=True)
     return out
 
 
-def temperature(p: npt.NDArray[Any], truth: Stages) -> float:
+def fit_temperature(p: npt.NDArray[Any], truth: Stages) -> float:
     """Fit the temperature of the least log loss, by Newton's method on its inverse (convex there).
 
     Parameters
@@ -67,14 +67,14 @@ def temperature(p: npt.NDArray[Any], truth: Stages) -> float:
     Returns
     -------
     temperature
-        Within `RANGE`; above 1 where the model is too sure. NaN without epochs.
+        Within `TEMPERATURE_RANGE`; above 1 where the model is too sure. NaN without epochs.
     """
     if not len(p):
         return float("nan")
-    logits = np.log(p.astype(np.float64).clip(SMALLEST, None))
+    logits = np.log(p.astype(np.float64).clip(SMALLEST_PROBABILITY, None))
     mine = float(logits[np.arange(len(p)), truth].mean())
     inverse = 1.0
-    for _ in range(STEPS):
+    for _ in range(NEWTON_STEPS):
         e = np.exp(inverse * (logits - logits.max(1, keepdims=True)))
         q = e / e.sum(1, keepdims=True)
         expected = (q * logits).sum(1)
@@ -82,7 +82,10 @@ def temperature(p: npt.NDArray[Any], truth: Stages) -> float:
         curve = float(((q * logits**2).sum(1) - expected**2).mean())
         step = slope / curve if curve > 0 else 0.0
         # a Newton step may overshoot where the curve is flat; never by more than a factor of two
-        least, most = max(inverse / 2, 1 / RANGE[1]), min(inverse * 2, 1 / RANGE[0])
+        least, most = (
+            max(inverse / 2, 1 / TEMPERATURE_RANGE[1]),
+            min(inverse * 2, 1 / TEMPERATURE_RANGE[0]),
+        )
         new = min(max(inverse - step, least), most)
         if abs(new - inverse) < 1e-9 * inverse:
             break
@@ -90,13 +93,15 @@ def temperature(p: npt.NDArray[Any], truth: Stages) -> float:
     return 1 / inverse
 
 
-def parts(p: npt.NDArray[Any], truth: Stages, group: npt.NDArray[np.int64], groups: int) -> Values:
+def calibration_sums(
+    p: npt.NDArray[Any], truth: Stages, group: npt.NDArray[np.int64], groups: int
+) -> Values:
     """Add up, per group of epochs, what log loss and calibration error are made of.
 
     Parameters
     ----------
     p, truth
-        As in `nll`.
+        As in `negative_log_likelihood`.
     group
         (epochs,) number of the group, for example the subject.
     groups
@@ -113,7 +118,7 @@ def parts(p: npt.NDArray[Any], truth: Stages, group: npt.NDArray[np.int64], grou
         (sure * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1
     )
     out = np.empty((groups, 1 + 3 * RELIABILITY_BINS))
-    out[:, 0] = np.bincount(group, nll(p, truth), groups)
+    out[:, 0] = np.bincount(group, negative_log_likelihood(p, truth), groups)
     for i, weight in enumerate((None, sure, right)):
         counted = np.bincount(place, weight, groups * RELIABILITY_BINS).reshape(
             groups, RELIABILITY_BINS
@@ -122,7 +127,7 @@ def parts(p: npt.NDArray[Any], truth: Stages, group: npt.NDArray[np.int64], grou
     return out
 
 
-def losses(sums: Values) -> Values:
+def losses_from_sums(sums: Values) -> Values:
     """Log loss per epoch and calibration error: (..., 2) from sums (..., 1 + 3 BINS)."""
     count, sure, right = np.split(sums[..., 1:], 3, -1)
     total = count.sum(-1)
@@ -132,7 +137,7 @@ def losses(sums: Values) -> Values:
     return out
 
 
-def bounds(sums: Values) -> Bounds:
+def calibration_bounds(sums: Values) -> Bounds:
     """Log loss and calibration error with intervals over subjects, averaged over seeds.
 
     Distances do not cancel, so that the calibration error of a draw is on average above that of
@@ -141,7 +146,7 @@ def bounds(sums: Values) -> Bounds:
     Parameters
     ----------
     sums
-        (subjects, seeds, 1 + 3 BINS), of `parts`.
+        (subjects, seeds, 1 + 3 BINS), of `calibration_sums`.
 
     Returns
     -------
@@ -150,16 +155,16 @@ def bounds(sums: Values) -> Bounds:
     """
 
     def weigh(weights: npt.NDArray[Any]) -> Values:
-        mean: Values = losses(np.tensordot(weights, sums, 1)).mean(-2)
+        mean: Values = losses_from_sums(np.tensordot(weights, sums, 1)).mean(-2)
         return mean
 
-    exact = bootstrap.bootstrap(weigh, len(sums))
-    plain = bootstrap.bootstrap(weigh, len(sums), bound=bootstrap.percentile)
+    exact = bootstrap.bootstrap_interval(weigh, len(sums))
+    plain = bootstrap.bootstrap_interval(weigh, len(sums), bound=bootstrap.percentile_bounds)
     low, high = (np.array([e[0], p[1]]) for e, p in zip(exact[1:], plain[1:], strict=True))
     return Bounds(exact.value, low, high)
 
 
-def reliability(sums: Values) -> list[dict[str, float]]:
+def reliability_rows(sums: Values) -> list[dict[str, float]]:
     """Rows of the reliability diagram from sums (1 + 3 BINS,): a row for each bin with epochs."""
     count, sure, right = np.split(sums[1:], 3)
     return [
@@ -207,10 +212,10 @@ def calibration_tables(found: pl.DataFrame, stages: Sequence[str]) -> Calibratio
         variants = {"raw": None} | ({"scaled": warm} if len(warm) else {})
         for variant, by in variants.items():
             sums = _sums(tested, stages, by)
-            interval = bounds(sums)
+            interval = calibration_bounds(sums)
             named = zip(("nll", "ece"), *interval, strict=True)
             measures += [(protocol, variant, *map(_plain, row), len(sums)) for row in named]
-            rows = reliability(sums.sum((0, 1)))
+            rows = reliability_rows(sums.sum((0, 1)))
             diagram += [{"protocol": protocol, "variant": variant} | row for row in rows]
     columns = ["protocol", "variant", "measure", "value", "low", "high", "subjects"]
     return CalibrationTables(
@@ -231,7 +236,7 @@ def _temperatures(part: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
     rows = []
     validated = part.filter(role="val")
     for where, mine in validated.partition_by("seed", "fold", as_dict=True).items():
-        warm = temperature(_p(mine, stages), mine["stage"].to_numpy())
+        warm = fit_temperature(_p(mine, stages), mine["stage"].to_numpy())
         rows.append((*where, warm, len(mine)))
     schema = {"seed": pl.Int64, "fold": pl.Int64, "temperature": pl.Float64, "epochs": pl.Int64}
     return pl.DataFrame(rows, schema, orient="row").sort("seed", "fold")
@@ -242,7 +247,7 @@ def _p(table: pl.DataFrame, stages: Sequence[str]) -> metrics.Matrix:
 
 
 def _sums(tested: pl.DataFrame, stages: Sequence[str], by: pl.DataFrame | None) -> metrics.Values:
-    """(subjects, seeds, ...) sums of `parts`, with temperatures or without."""
+    """(subjects, seeds, ...) sums of `calibration_sums`, with temperatures or without."""
     import polars as pl
 
     subjects, seeds = tested["subject"].unique().sort(), tested["seed"].unique().sort()
@@ -255,7 +260,7 @@ def _sums(tested: pl.DataFrame, stages: Sequence[str], by: pl.DataFrame | None) 
             by, on=["seed", "fold"], how="left", maintain_order="left"
         )
         # a fold without validation subjects has no temperature and stays as it is
-        p = scaled(p, warm["temperature"].fill_null(1.0).to_numpy()[:, None])
+        p = scale_by_temperature(p, warm["temperature"].fill_null(1.0).to_numpy()[:, None])
     count = len(subjects) * len(seeds)
-    sums = parts(p, tested["stage"].to_numpy(), group, count)
+    sums = calibration_sums(p, tested["stage"].to_numpy(), group, count)
     return sums.reshape(len(subjects), len(seeds), -1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sleeptools.evaluation import sleep_statistics
-from sleeptools.evaluation.sleep_agreement import PLACE, _nights
+from sleeptools.evaluation.sleep_agreement import PLACE, tested_nights
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,12 +30,12 @@ def minutes_by_bin(
     import polars as pl
 
     rows: list[tuple[Any, ...]] = []
-    for place, night in _nights(tested) if "NREM" in stages else ():
+    for place, night in tested_nights(tested) if "NREM" in stages else ():
         onset = night["onset"].to_numpy()
-        numbers, true = sleep_statistics.bins(
+        numbers, true = sleep_statistics.minutes_in_bins(
             night["stage"].to_numpy(), onset, len(stages), epoch_seconds, BIN_HOURS
         )
-        _, found = sleep_statistics.bins(
+        _, found = sleep_statistics.minutes_in_bins(
             night["predicted"].to_numpy(), onset, len(stages), epoch_seconds, BIN_HOURS
         )
         rows += [

@@ -1,7 +1,7 @@
 """What the papers printed, with what they printed it for: data set, folds, split, selection.
 
 A published number means nothing without its protocol, so a row never travels without it, and
-`differences` says in words what forbids a direct comparison.
+`list_differences` says in words what forbids a direct comparison.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sleeptools.recording.stages import HUMAN, MOUSE
 if TYPE_CHECKING:
     import polars as pl
 
-REFERENCE = ("mmasleepnet", "slumbernet", "mouse-cnn")
+REFERENCE_MODELS = ("mmasleepnet", "slumbernet", "mouse-cnn")
 """The models whose rows are shown where a run's own model has none."""
-FAMILIES = {
+DATASET_FAMILIES = {
     "sleep-edf": "Sleep-EDF",
     "isruc": "ISRUC-Sleep",
     "slumbernet": "SlumberNet",
@@ -27,7 +27,7 @@ FAMILIES = {
     "kjaerby": "Kjaerby",
 }
 """Preset to the beginning of the papers' data set names."""
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
+PRINTED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "mmasleepnet": {
         "kernels": "paper",
         "tokens": "authors",
@@ -38,7 +38,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """Settings of the models whose results were printed, as far as they are a matter of choice."""
-RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+PRINTED_RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "mmasleepnet": {
         "paper": {
             "passes": 150,
@@ -65,14 +65,14 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
 }
 """Recipes behind the printed results: as the paper has it, and as its authors' program does."""
-WIDE = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
-"""Metrics over all stages that `results` has a column of."""
-Agreement = tuple[float, float, float]
+RESULT_METRICS = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
+"""Metrics over all stages that `published_results` has a column of."""
+KappaInterval = tuple[float, float, float]
 """Kappa, and the ends of its 95 % interval."""
 
 
 @dataclass(frozen=True)
-class Protocol:
+class StudyDesign:
     """How a number of ours came about, for comparison with a printed one.
 
     Parameters
@@ -108,7 +108,7 @@ class Protocol:
     split: str = "subjects"
 
 
-def values() -> pl.DataFrame:
+def published_values() -> pl.DataFrame:
     """Every printed number, tidy.
 
     Returns
@@ -131,7 +131,7 @@ def _read(name: str) -> pl.DataFrame:
     return pl.read_csv(text, infer_schema_length=None)
 
 
-def results(species: str) -> pl.DataFrame:
+def published_results(species: str) -> pl.DataFrame:
     """Table of the printed results of models, a row per result.
 
     Parameters
@@ -142,21 +142,22 @@ def results(species: str) -> pl.DataFrame:
     Returns
     -------
     table
-        The columns of `values` up to note, and as fractions of 1 `WIDE` and f1_STAGE.
+        The columns of `published_values` up to note, and `RESULT_METRICS` and f1_STAGE as fractions
+        of 1.
     """
     import polars as pl
 
-    numbers = values().filter(pl.col("subject").is_null())
+    numbers = published_values().filter(pl.col("subject").is_null())
     one = pl.concat_str("metric", pl.concat_str(pl.lit("_"), "stage"), ignore_nulls=True)
     wide = numbers.select("id", one.alias("name"), "value").pivot("name", index="id")
     stages = HUMAN if species == "human" else MOUSE
-    kept = [n for n in (*WIDE, *(f"f1_{s}" for s in stages)) if n in wide.columns]
+    kept = [n for n in (*RESULT_METRICS, *(f"f1_{s}" for s in stages)) if n in wide.columns]
     of = pl.col("kind").is_in(["model", "rival"]) & (pl.col("species") == species)
     table = _read("published_results").filter(of)
     return table.join(wide.select("id", *kept), on="id", how="left", maintain_order="left")
 
 
-def agreement() -> dict[str, Agreement | float]:
+def scorer_kappas() -> dict[str, KappaInterval | float]:
     """Kappa of two human scorers, of a meta-analysis of 11 studies (Lee et al. 2022).
 
     Returns
@@ -164,8 +165,8 @@ def agreement() -> dict[str, Agreement | float]:
     kappas
         "all": kappa over all stages with its 95 % interval; and the kappa of each stage.
     """
-    table = values().filter(id="scorers-lee-2022")
-    found: dict[str, Agreement | float] = {}
+    table = published_values().filter(id="scorers-lee-2022")
+    found: dict[str, KappaInterval | float] = {}
     for row in table.to_dicts():
         if row["stage"] is None:
             found["all"] = (row["value"], row["low"], row["high"])
@@ -174,37 +175,39 @@ def agreement() -> dict[str, Agreement | float]:
     return found
 
 
-def beside(ours: Protocol) -> pl.DataFrame:
+def nearest_results(ours: StudyDesign) -> pl.DataFrame:
     """Rows to set beside a result of ours: the printed data set of the same kind and nearest size.
 
-    The run's own model comes first, then `REFERENCE`, then the others; no rows where nothing is
-    printed for data of this kind, or the kind is unknown. For mice, what authors cite of other
-    models goes last.
+    The run's own model comes first, then `REFERENCE_MODELS`, then the others; no rows where nothing
+    is printed for data of this kind, or the kind is unknown. For mice, results that authors cite of
+    other models come last.
     """
     import polars as pl
 
-    family = FAMILIES.get(ours.preset)
+    family = DATASET_FAMILIES.get(ours.preset)
     if family is None:
-        return results("human").head(0)
-    table = results("human" if family in ("Sleep-EDF", "ISRUC-Sleep") else "mouse")
+        return published_results("human").head(0)
+    table = published_results("human" if family in ("Sleep-EDF", "ISRUC-Sleep") else "mouse")
     same = pl.col("dataset").str.starts_with(family)
     sizes = table.filter(same)["subjects"].unique().to_list()
     nearest = min(sizes, key=lambda n: abs(math.log(n / max(ours.subjects, 1))))
     cited = (pl.col("kind") == "rival") & (family == "SlumberNet")
-    first = pl.when(pl.col("model") == ours.model).then(0).when(pl.col("model").is_in(REFERENCE))
+    first = (
+        pl.when(pl.col("model") == ours.model).then(0).when(pl.col("model").is_in(REFERENCE_MODELS))
+    )
     order = [(pl.col("kind") == "rival"), first.then(1).otherwise(2), "accuracy"]
     return table.filter((same & (pl.col("subjects") == nearest)) | cited).sort(
         order, descending=[False, False, True], maintain_order=True
     )
 
 
-def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
+def list_differences(ours: StudyDesign, row: dict[str, object]) -> list[str]:
     """Say what differs between a result of ours and a printed one, in words.
 
     Parameters
     ----------
     row
-        Of `results`.
+        Of `published_results`.
 
     Returns
     -------
@@ -238,7 +241,7 @@ def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
     return found
 
 
-def _divided(ours: Protocol, row: Mapping[str, object]) -> list[str]:
+def _divided(ours: StudyDesign, row: Mapping[str, object]) -> list[str]:
     """Say what differs in how subjects were divided, and over what the printed number is taken."""
     found = []
     sides = {
@@ -254,10 +257,10 @@ def _divided(ours: Protocol, row: Mapping[str, object]) -> list[str]:
     return found
 
 
-def _otherwise(ours: Protocol) -> list[str]:
+def _otherwise(ours: StudyDesign) -> list[str]:
     """List the settings in which a model of ours and its training differ from the paper's."""
-    found = _unlike("setting", ours.settings, SETTINGS.get(ours.model, {}))
-    recipes = RECIPES.get(ours.model, {})
+    found = _unlike("setting", ours.settings, PRINTED_SETTINGS.get(ours.model, {}))
+    recipes = PRINTED_RECIPES.get(ours.model, {})
     variant = str(ours.recipe.get("variant", "")) or "unknown"
     if ours.recipe and recipes and variant not in recipes:
         found.append(f"recipe variant {variant}, neither of {' and '.join(recipes)}")

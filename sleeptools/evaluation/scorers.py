@@ -56,7 +56,7 @@ def compare_scorers(
     return pl.DataFrame(rows, schema, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def ceiling(
+def scoring_ceiling(
     tested: pl.DataFrame, known: pl.DataFrame | None, stages: Sequence[str]
 ) -> float | None:
     """Kappa of the simulated scorer with the stages that made the signals, on the tested epochs.
@@ -67,7 +67,9 @@ def ceiling(
     if not found or known is None:
         return None
     both = _beside(tested, known, found[-1]).unique(["recording", "epoch"])
-    counts = metrics.confusion(both["stage"].to_numpy(), both["other"].to_numpy(), len(stages))
+    counts = metrics.confusion_matrix(
+        both["stage"].to_numpy(), both["other"].to_numpy(), len(stages)
+    )
     return float(metrics.kappa(counts))
 
 
@@ -116,9 +118,9 @@ def _pairs(
 
             def weigh(weights: metrics.Matrix, counts: metrics.Counts = counts) -> metrics.Values:
                 whole = np.tensordot(weights, counts, 1)
-                return np.stack([metrics.OF_ALL[m](whole).mean(-1) for m in COMPARED], -1)
+                return np.stack([metrics.OVERALL_METRICS[m](whole).mean(-1) for m in COMPARED], -1)
 
-            found = bootstrap.bootstrap(weigh, len(subjects))
+            found = bootstrap.bootstrap_interval(weigh, len(subjects))
             epochs = int(counts[:, 0].sum())
             for name, *numbers in zip(COMPARED, *found, strict=True):
                 yield protocol, number, pair, len(subjects), epochs, name, *map(float, numbers)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PLACE: Final = ["protocol", "seed", "fold", "recording", "subject"]
 
 
-def clocks(known: pl.DataFrame | None, epoch_seconds: float) -> Mapping[str, Clock]:
+def recording_clocks(known: pl.DataFrame | None, epoch_seconds: float) -> Mapping[str, Clock]:
     """Clock of every recording of nights.parquet."""
     if known is None:
         return {}
@@ -26,7 +26,7 @@ def clocks(known: pl.DataFrame | None, epoch_seconds: float) -> Mapping[str, Clo
     return {name: Clock(epoch_seconds, off, on) for name, off, on in rows}
 
 
-def per_night(
+def sleep_per_night(
     tested: pl.DataFrame, known: pl.DataFrame | None, stages: Sequence[str], epoch_seconds: float
 ) -> pl.DataFrame:
     """Measure every tested night twice.
@@ -39,13 +39,13 @@ def per_night(
     """
     import polars as pl
 
-    clock, plain = clocks(known, epoch_seconds), Clock(epoch_seconds)
+    clock, plain = recording_clocks(known, epoch_seconds), Clock(epoch_seconds)
     rows = []
-    for place, night in _nights(tested):
+    for place, night in tested_nights(tested):
         when = clock.get(str(place[3]), plain)
         onset = night["onset"].to_numpy()
         true, found = (
-            sleep_statistics.measure(night[column].to_numpy(), onset, stages, when)
+            sleep_statistics.measure_night(night[column].to_numpy(), onset, stages, when)
             for column in ("stage", "predicted")
         )
         rows += [
@@ -81,7 +81,7 @@ def unpredicted_sleep(tested: pl.DataFrame, known: pl.DataFrame | None) -> pl.Da
     return both.select("recording", lost.alias("minutes")).filter(pl.col("minutes") > 0)
 
 
-def _nights(tested: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
+def tested_nights(tested: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
     """Give every night whole, with what `PLACE` says of it; its fold is null where it has several.
 
     Only a split of epochs (leaky) tests one night in several folds.
@@ -94,8 +94,8 @@ def _nights(tested: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], pl.DataFram
         yield (protocol, seed, fold, recording, subject), night.sort("onset")
 
 
-def bland_altman(measured: pl.DataFrame) -> pl.DataFrame:
-    """Sum up `per_night`: bias and limits of every statistic, under every protocol.
+def bland_altman_table(measured: pl.DataFrame) -> pl.DataFrame:
+    """Sum up `sleep_per_night`: bias and limits of every statistic, under every protocol.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def _by_seed(part: pl.DataFrame) -> tuple[Any, Any, list[str]]:
 
 def _columns(found: BlandAltman) -> dict[str, Any]:
     row: dict[str, Any] = {"nights": found.nights, "subjects": found.subjects}
-    for name in agreement.NUMBERS:
+    for name in agreement.QUANTITIES:
         value, low, high = getattr(found, name)
         row |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return row | {"proportional": found.proportional, "heteroscedastic": found.heteroscedastic}

@@ -34,7 +34,7 @@ UNITS: Final = {
     "share": "fraction",
 }
 """Statistic to unit; `minutes` and `share` are of a stage each."""
-MEANING: Final = {
+DEFINITIONS: Final = {
     "tib": "time in bed: lights off to lights on",
     "spt": "sleep period time: start of the first to end of the last sleep epoch",
     "tst": "total sleep time: all sleep epochs",
@@ -84,13 +84,13 @@ class Clock:
         return self.lights_off if seen else float("nan")
 
 
-Key = tuple[str, str | None]
+StatisticKey = tuple[str, str | None]
 """Statistic and stage."""
 
 
-def measure(
+def measure_night(
     stages: Numbers, onset: npt.NDArray[np.float64], names: Sequence[str], clock: Clock
-) -> dict[Key, float]:
+) -> dict[StatisticKey, float]:
     """Measure one night.
 
     Parameters
@@ -113,7 +113,7 @@ def measure(
     inside = clock.in_bed(onset)
     stages, onset = stages[inside], onset[inside]
     minutes = np.bincount(stages, minlength=len(names)) * clock.epoch_seconds / MINUTE
-    found: dict[Key, float] = {}
+    found: dict[StatisticKey, float] = {}
     if "NREM" not in names:
         found = _sleep_period(stages, onset, names, clock)
     found["transitions", None] = float(_transitions(stages, onset, clock.epoch_seconds))
@@ -127,7 +127,7 @@ def measure(
 
 def _sleep_period(
     stages: Numbers, onset: Numbers, names: Sequence[str], clock: Clock
-) -> dict[Key, float]:
+) -> dict[StatisticKey, float]:
     asleep, nan = np.flatnonzero(stages != WAKE), float("nan")
     epoch = clock.epoch_seconds / MINUTE
     bed = nan
@@ -165,7 +165,7 @@ def _transitions(stages: Numbers, onset: Numbers, epoch_seconds: float) -> int:
     return int(np.count_nonzero(follows & (np.diff(stages) != 0)))
 
 
-def bins(
+def minutes_in_bins(
     stages: Numbers, onset: npt.NDArray[np.float64], count: int, epoch_seconds: float, hours: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Add up minutes per stage in bins of so many hours, from the start of the recording.

@@ -16,11 +16,11 @@ import numpy as np
 if TYPE_CHECKING:
     import polars as pl
 
-SHARE: Final = 0.05
+LISTED_SHARE: Final = 0.05
 """Of the epochs that are listed."""
 
 
-def ranked(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
+def rank_by_certainty(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
     """Order epochs, the least sure first.
 
     Parameters
@@ -58,13 +58,13 @@ def ranked(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
     return table.sort("margin", "recording", "epoch")
 
 
-def listed(ranking: pl.DataFrame, share: float = SHARE) -> pl.DataFrame:
+def least_certain(ranking: pl.DataFrame, share: float = LISTED_SHARE) -> pl.DataFrame:
     """Give the share of a ranking that is worth a second look."""
     return ranking.head(math.ceil(share * len(ranking)))
 
 
-def errors_found(ranking: pl.DataFrame, share: float = SHARE) -> float:
+def share_of_errors(ranking: pl.DataFrame, share: float = LISTED_SHARE) -> float:
     """Share of all wrong epochs that the list holds; NaN where nothing is wrong."""
     wrong = (ranking["predicted"] != ranking["scored"]).to_numpy()
-    found = wrong[: len(listed(ranking, share))].sum()
+    found = wrong[: len(least_certain(ranking, share))].sum()
     return float(found / wrong.sum()) if wrong.any() else float("nan")

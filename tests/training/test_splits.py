@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleeptools import store
-from sleeptools.commands.evaluate import compute, evaluate
-from sleeptools.commands.report import report
+from sleeptools.commands.evaluate import evaluate, evaluate_only
+from sleeptools.commands.report import write_report
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.preprocessing.epochs import (
@@ -129,14 +129,14 @@ def test_leaky_stands_on_everything(leaky, command, tmp_path):
     assert json.loads(command("status", leaky, "--json").out)["leaky"] is True
     assert "LEAKY: subjects on two sides" in command("evaluate", leaky).err
     assert "LEAKY" in json.loads(command("evaluate", leaky, "--json").out)[0]["leakage"]
-    assert "LEAKY SPLIT" in report([leaky], tmp_path / "report.html")[0].read_text()
+    assert "LEAKY SPLIT" in write_report([leaky], tmp_path / "report.html")[0].read_text()
     assert store.verify(leaky) == []
 
 
 def test_an_unfinished_run_is_leaky_as_well(leaky, tmp_path, mice):
     train(mice, tmp_path / "run", options(split=STRATIFIED, fold=1))
     (tmp_path / "run/manifest.json").unlink()
-    found = compute(tmp_path / "run", partial=True)
+    found = evaluate_only(tmp_path / "run", partial=True)
     assert found.leakage.startswith("LEAKY")
 
 
@@ -175,12 +175,12 @@ def test_other_epochs_than_dealt_out(leaky, tmp_path):
     table = store.read_table(run / FOLDS_EPOCHS)
     store.write_table(run / FOLDS_EPOCHS, table[1:])
     with pytest.raises(DataError, match=r"other epochs than folds_epochs\.parquet says"):
-        compute(run)
+        evaluate_only(run)
     other = "val" if table["role"][0] == "test" else "test"
     twice = pl.concat([table, table[:1].with_columns(role=pl.lit(other))])
     store.write_table(run / FOLDS_EPOCHS, twice)
     with pytest.raises(DataError, match="an epoch has two roles in one fold"):
-        compute(run)
+        evaluate_only(run)
 
 
 def test_a_split_by_subject_must_not_leak(tmp_path, mice):
@@ -189,7 +189,7 @@ def test_a_split_by_subject_must_not_leak(tmp_path, mice):
     assert not (tmp_path / "run" / FOLDS_EPOCHS).exists()
     store.write_table(tmp_path / "run/folds.parquet", table.with_columns(role=pl.lit("test")))
     with pytest.raises(DataError, match=r"folds\.parquet says"):
-        compute(tmp_path / "run", partial=True)
+        evaluate_only(tmp_path / "run", partial=True)
 
 
 def test_a_run_goes_on_with_its_own_split(mice, leaky, tmp_path):
