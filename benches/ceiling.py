@@ -66,7 +66,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         for f in sorted((folder / "run").rglob("log.csv"))
     }
     best = metrics.overall_metrics(ceiling(open_epochs(epochs), options.hours, options.seed))
-    ours = found.pooled("leak-free")
+    ours = found.pooled["leak-free"].overall_metrics()
     return {
         "nights": options.subjects,
         "hours": options.hours,
@@ -81,9 +81,15 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "leak_free": ours,
         "share_of_ceiling": ours["kappa"] / best["kappa"],
         "per_stage_f1": dict(
-            zip(found.stages, metrics.f1(found.matrix("leak-free")).tolist(), strict=True)
+            zip(
+                found.run.stages,
+                metrics.f1(found.pooled["leak-free"].summed).tolist(),
+                strict=True,
+            )
         ),
-        "subjects": {row["subject"]: row["kappa"] for row in found.subjects.iter_rows(named=True)},
+        "subjects": {
+            row["subject"]: row["kappa"] for row in found.table("subjects").iter_rows(named=True)
+        },
         "validation_kappa_per_pass": logs,
     }
 

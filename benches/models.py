@@ -199,7 +199,8 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
             store.write_json(folder / "row.json", row)
             print(f"{name}: fold {fold}, {row['passes']:.3g} passes, {row['cpu'][str(fold)]:.0f} s")
     found = evaluate.evaluate(folder / "run")
-    pooled = found.pooled(LEAK_FREE)
+    pooled = found.pooled[LEAK_FREE].overall_metrics()
+    matrix = found.pooled[LEAK_FREE].summed
     recipe = found.run.recipe
     return {
         "model": name,
@@ -213,8 +214,8 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
         "parameters": found.run.facts["parameters"],
         "macs": macs(name, settings),
         **{key: pooled[key] for key in ("accuracy", "kappa", "macro_f1")},
-        "f1": dict(zip(found.stages, metrics.f1(found.matrix(LEAK_FREE)).tolist(), strict=True)),
-        "epochs": int(np.sum(found.matrix(LEAK_FREE))),
+        "f1": dict(zip(found.run.stages, metrics.f1(matrix).tolist(), strict=True)),
+        "epochs": int(np.sum(matrix)),
     }
 
 

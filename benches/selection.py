@@ -54,8 +54,8 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     train.train(epochs, folder / "run", wanted)
     seconds = time.process_time() - begun
     found = evaluate(folder / "run")
-    chosen = found.selection.filter(protocol=LEAK_FREE)
-    gain = found.gain.filter(pl.col("stage").is_null(), pl.col("metric").is_in(METRICS))
+    chosen = found.table("selection").filter(protocol=LEAK_FREE)
+    gain = found.table("gain").filter(pl.col("stage").is_null(), pl.col("metric").is_in(METRICS))
     return {
         "nights": options.subjects,
         "hours": options.hours,
@@ -67,7 +67,9 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "machine": provenance.machine("torch"),
         "cpu_seconds": round(seconds),
         "epochs": len(found.tested.unique(["recording", "epoch"])),
-        "pooled": {p: {m: found.pooled(p)[m] for m in METRICS} for p in FOLD_PROTOCOLS},
+        "pooled": {
+            p: {m: found.pooled[p].overall_metrics()[m] for m in METRICS} for p in FOLD_PROTOCOLS
+        },
         "gain": gain.select("metric", "value", "low", "high").to_dicts(),
         "selection": chosen.to_dicts(),
         "notes": list(found.notes),

@@ -26,7 +26,7 @@ Bound = Callable[[float, Values, Values], tuple[float, float]]
 
 DRAWS: Final = 2000
 SEED: Final = 20221121
-"""Of the draws: the same for every statistic, so that a number can be computed again."""
+"""Seed of the draws: the same for every statistic, so that a number can be computed again."""
 CONFIDENCE: Final = 0.95
 UNDEFINED_SHARE: Final = 0.05
 """Largest share of draws in which a statistic may have no value, as F1 without the stage."""
@@ -65,13 +65,14 @@ def bootstrap_interval(
     Parameters
     ----------
     statistic
-        From weights (k, subjects) to values (k, ...): one row for each way to weigh the subjects.
+        Function of weights (k, subjects) to values (k, ...): one row for each way to weigh the
+        subjects.
     subjects
-        How many there are.
+        Number of subjects.
     count
-        Draws.
+        Number of draws.
     bound
-        `bca_bounds` (where None) or `percentile_bounds`.
+        `bca_bounds` (the default) or `percentile_bounds`.
 
     Returns
     -------
@@ -87,8 +88,8 @@ def bootstrap_interval(
         return Bounds(value, nothing, nothing.copy())
     drawn = statistic(draw_subjects(subjects, count)).reshape(count, -1)
     left_out = statistic(1 - np.eye(subjects, dtype=np.int64)).reshape(subjects, -1)
-    each = zip(np.ravel(value), drawn.T, left_out.T, strict=True)
-    bounds = np.array([(bound or bca_bounds)(float(v), d, j) for v, d, j in each]).reshape(-1, 2)
+    columns = zip(np.ravel(value), drawn.T, left_out.T, strict=True)
+    bounds = np.array([(bound or bca_bounds)(float(v), d, j) for v, d, j in columns]).reshape(-1, 2)
     low, high = bounds.T
     return Bounds(value, low.reshape(np.shape(value)), high.reshape(np.shape(value)))
 
@@ -99,26 +100,26 @@ def bca_bounds(value: float, drawn: Values, left_out: Values) -> tuple[float, fl
     Parameters
     ----------
     value
-        Of all subjects.
+        Value of all subjects.
     drawn
-        (draws,)
+        (draws,) values in the draws.
     left_out
-        (subjects,)
+        (subjects,) values without each subject.
     """
-    known = drawn[~np.isnan(drawn)]
-    undefined = len(known) < (1 - UNDEFINED_SHARE) * len(drawn)
-    if undefined or np.isnan(value) or np.isnan(left_out).any() or np.ptp(known) == 0:
+    defined = drawn[~np.isnan(drawn)]
+    undefined = len(defined) < (1 - UNDEFINED_SHARE) * len(drawn)
+    if undefined or np.isnan(value) or np.isnan(left_out).any() or np.ptp(defined) == 0:
         return float("nan"), float("nan")
-    below = ((known < value).sum() + (known <= value).sum()) / (2 * len(known))
-    apart = left_out.mean() - left_out
-    spread = (apart**2).sum() ** 1.5
+    below = ((defined < value).sum() + (defined <= value).sum()) / (2 * len(defined))
+    influence = left_out.mean() - left_out
+    spread = (influence**2).sum() ** 1.5
     if not 0 < below < 1 or spread == 0:
         return float("nan"), float("nan")
-    bias, acceleration = STANDARD_NORMAL.inv_cdf(below), (apart**3).sum() / (6 * spread)
+    bias, acceleration = STANDARD_NORMAL.inv_cdf(below), (influence**3).sum() / (6 * spread)
     tail = (1 - CONFIDENCE) / 2
     reach = [bias + STANDARD_NORMAL.inv_cdf(p) for p in (tail, 1 - tail)]
     shares = [100 * STANDARD_NORMAL.cdf(bias + z / (1 - acceleration * z)) for z in reach]
-    low, high = np.percentile(known, shares)
+    low, high = np.percentile(defined, shares)
     return float(low), float(high)
 
 
@@ -142,17 +143,17 @@ def mean_statistic(values: Values) -> Statistic:
     values
         (subjects, ...); NaN is left out.
     """
-    known = ~np.isnan(values)
-    filled = np.where(known, values, 0)
+    defined = ~np.isnan(values)
+    filled = np.where(defined, values, 0)
 
-    def weigh(weights: npt.NDArray[Any]) -> Values:
-        count = np.tensordot(weights, known.astype(float), 1)
+    def statistic(weights: npt.NDArray[Any]) -> Values:
+        count = np.tensordot(weights, defined.astype(float), 1)
         total = np.tensordot(weights, filled, 1)
-        out = np.full(count.shape, np.nan)
-        np.divide(total, count, out=out, where=count > 0)
-        return out
+        average = np.full(count.shape, np.nan)
+        np.divide(total, count, out=average, where=count > 0)
+        return average
 
-    return weigh
+    return statistic
 
 
 # --- comparing two results on the same subjects ---------------------------------------------------
@@ -160,18 +161,18 @@ def mean_statistic(values: Values) -> Statistic:
 
 @dataclass(frozen=True)
 class Paired:
-    """Second less first, by subject.
+    """Comparison of two values of each subject; differences are second less first.
 
     Parameters
     ----------
     difference
         Mean over subjects of their differences, with its bootstrap interval.
     p
-        Of Wilcoxon's signed-rank test, two-sided; NaN where no subject differs.
+        p value of Wilcoxon's signed-rank test, two-sided; NaN where no subject differs.
     subjects
-        How many have both values.
+        Number of subjects with both values.
     better, worse
-        How many subjects the second is higher, lower for.
+        Number of subjects whose second value is higher, lower.
     """
 
     difference: Interval
@@ -189,31 +190,33 @@ def paired_comparison(first: Values, second: Values) -> Paired:
     first, second
         (subjects,) in the same order; a subject with NaN in either is left out.
     """
-    apart = second - first
-    apart = apart[~np.isnan(apart)]
-    found = bootstrap_interval(mean_statistic(apart), len(apart)) if len(apart) else None
-    interval = Interval(*map(float, found)) if found else Interval(*[float("nan")] * 3)
-    better, worse = int((apart > 0).sum()), int((apart < 0).sum())
-    return Paired(interval, wilcoxon(apart), len(apart), better, worse)
+    differences = second - first
+    differences = differences[~np.isnan(differences)]
+    count = len(differences)
+    interval = Interval(*[float("nan")] * 3)
+    if count:
+        interval = Interval(*map(float, bootstrap_interval(mean_statistic(differences), count)))
+    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+    return Paired(interval, wilcoxon(differences), count, better, worse)
 
 
 def wilcoxon(differences: Values) -> float:
-    """Give p of Wilcoxon's signed-rank test of differences around zero; zeros are left out."""
-    apart = differences[differences != 0]
-    if not len(apart):
+    """Compute p of Wilcoxon's signed-rank test of differences from zero; zeros are left out."""
+    nonzero = differences[differences != 0]
+    if not len(nonzero):
         return float("nan")
     from scipy import stats  # takes a second, and most evaluations compare nothing
 
-    return float(stats.wilcoxon(apart).pvalue)
+    return float(stats.wilcoxon(nonzero).pvalue)
 
 
 def holm(ps: Sequence[float] | Values) -> Values:
-    """Adjust p values for how many were computed (Holm 1979); NaN counts as no test.
+    """Adjust p values for the number of tests (Holm 1979); NaN counts as no test.
 
     Returns
     -------
     adjusted
-        (tests,), at most 1, in the order given.
+        (tests,), at most 1, in the order of `ps`.
     """
     p = np.asarray(ps, np.float64)
     adjusted = np.full(len(p), np.nan)

@@ -59,8 +59,8 @@ def test_an_external_test_is_a_run(model, tmp_path):
     out = evaluate.score_external(model, data, tmp_path / "out")
     found = evaluate.evaluate(out)
     assert found.protocols == ("external",)
-    assert found.matrix("external").sum() == 24
-    assert set(found.subjects["subject"]) == {"S02", "S03"}
+    assert found.pooled["external"].summed.sum() == 24
+    assert set(found.table("subjects")["subject"]) == {"S02", "S03"}
     p = engine.Engine.load(model).hypnodensity(open_epochs(data).files[0].signals)
     mine = found.tested.filter(recording="S021").select(f"p_{s}" for s in HUMAN).to_numpy()
     np.testing.assert_array_equal(mine, p)
@@ -71,7 +71,7 @@ def test_an_external_test_is_a_run(model, tmp_path):
     assert logs.count_test_readings(found.run) == {"external": 1}
     assert verify.verify_numbers(out) == []
     assert store.verify(out) == []
-    assert found.as_json()["results"][0]["protocol"] == "external"
+    assert evaluate.evaluation_json(found)["results"][0]["protocol"] == "external"
     evaluate.score_external(model, data, out)  # again: the same
 
 

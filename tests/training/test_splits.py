@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleeptools import store
-from sleeptools.commands.evaluate import evaluate, evaluate_only
+from sleeptools.commands.evaluate import evaluate, evaluate_only, evaluation_json
 from sleeptools.commands.report import write_report
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import DataError, OutputError, UsageError
@@ -160,13 +160,13 @@ def test_what_is_scored_is_what_was_dealt_out(leaky, mice):
 
 def test_a_subject_is_counted_once(leaky):
     found = evaluate(leaky)
-    mine = found.subjects.filter(pl.col("protocol") == "leak-free")
+    mine = found.table("subjects").filter(pl.col("protocol") == "leak-free")
     assert mine["subject"].to_list() == ["S00", "S01", "S02"]
     assert (mine["epochs"].to_list(), mine["nights"].to_list()) == ([21] * 3, [1] * 3)
     assert mine["fold"].null_count() == 3
-    result = found.as_json()["results"][0]
+    result = evaluation_json(found)["results"][0]
     assert (result["folds"], result["subjects"], result["recordings"]) == (3, 3, 3)
-    table = found.table.filter(pl.col("metric") == "epochs", pl.col("stage").is_null())
+    table = found.table("metrics").filter(pl.col("metric") == "epochs", pl.col("stage").is_null())
     assert table.filter(pl.col("fold").is_not_null())["value"].to_list() == [21.0] * 6
 
 
@@ -289,6 +289,7 @@ def test_the_leak_shows(fingerprints, tmp_path):
     found = {}
     for split in SPLITS:
         train(fingerprints, tmp_path / split, options(split=split, folds=2, passes=12))
-        found[split] = evaluate(tmp_path / split).pooled("leak-free")["kappa"]
+        pooled = evaluate(tmp_path / split).pooled["leak-free"]
+        found[split] = pooled.overall_metrics()["kappa"]
     assert found[STRATIFIED] > 0.9
     assert found[SUBJECTS] < 0.1  # below 0: what is tested is rarer among the trained on
