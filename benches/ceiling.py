@@ -36,8 +36,8 @@ def ceiling(epochs: EpochSet, hours: float, seed: int) -> np.ndarray:
     for file in epochs.files:
         subject, night = int(file.recording[3:5]), int(file.recording[5])
         truth = simulate_night(subject, night, hours=hours, seed=seed).truth
-        epoch = np.rint(file.onset / epochs.epoch_seconds).astype(int)
-        total += metrics.confusion(file.stages, truth[epoch], 5)
+        place = np.rint(file.onset / epochs.epoch_seconds).astype(int)
+        total += metrics.confusion_matrix(file.stages, truth[place], 5)
     return total
 
 
@@ -65,8 +65,8 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         f.parent.name: [row["val_kappa"] for row in rows(f)]
         for f in sorted((folder / "run").rglob("log.csv"))
     }
-    best = metrics.overall(ceiling(open_epochs(epochs), options.hours, options.seed))
-    ours = evaluation.pooled("leak-free")
+    best = metrics.overall_metrics(ceiling(open_epochs(epochs), options.hours, options.seed))
+    ours = evaluation.pooled["leak-free"].overall_metrics()
     return {
         "nights": options.subjects,
         "hours": options.hours,
@@ -81,9 +81,15 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "leak_free": ours,
         "share_of_ceiling": ours["kappa"] / best["kappa"],
         "per_stage_f1": dict(
-            zip(evaluation.stages, metrics.f1(evaluation.matrix("leak-free")).tolist(), strict=True)
+            zip(
+                evaluation.run.stages,
+                metrics.f1(evaluation.pooled["leak-free"].summed).tolist(),
+                strict=True,
+            )
         ),
-        "subjects": dict(evaluation.subjects.select("subject", "kappa").iter_rows()),
+        "subjects": {
+            row["subject"]: row["kappa"] for row in evaluation.table("subjects").to_dicts()
+        },
         "validation_kappa_per_pass": logs,
     }
 

@@ -200,7 +200,8 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
             store.write_json(folder / "row.json", row)
             print(f"{name}: fold {fold}, {row['passes']:.3g} passes, {row['cpu'][str(fold)]:.0f} s")
     evaluation = evaluate.evaluate(folder / "run")
-    pooled = evaluation.pooled(LEAK_FREE)
+    pooled = evaluation.pooled[LEAK_FREE].overall_metrics()
+    matrix = evaluation.pooled[LEAK_FREE].summed
     recipe = evaluation.run.recipe
     return {
         "model": name,
@@ -214,10 +215,8 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
         "parameters": evaluation.run.facts["parameters"],
         "macs": macs(name, settings),
         **{key: pooled[key] for key in ("accuracy", "kappa", "macro_f1")},
-        "f1": dict(
-            zip(evaluation.stages, metrics.f1(evaluation.matrix(LEAK_FREE)).tolist(), strict=True)
-        ),
-        "epochs": int(np.sum(evaluation.matrix(LEAK_FREE))),
+        "f1": dict(zip(evaluation.run.stages, metrics.f1(matrix).tolist(), strict=True)),
+        "epochs": int(np.sum(matrix)),
     }
 
 

@@ -31,7 +31,7 @@ def day(animal: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         written = scorer.score(rng, truth, artefacts, seconds).stages
         scored = written >= 0
         true_stages = architecture.majority(truth, seconds)
-        confusions[name] = metrics.confusion(written[scored], true_stages[scored], 3)
+        confusions[name] = metrics.confusion_matrix(written[scored], true_stages[scored], 3)
     return truth, confusions
 
 
@@ -39,7 +39,8 @@ def main() -> None:
     days = [day(animal) for animal in range(DAYS)]
     shares = np.stack([np.bincount(t, minlength=3) / SECONDS for t, _ in days])
     ceilings = {
-        name: metrics.overall(np.sum([c[name] for _, c in days], 0)) for name in EPOCH_SECONDS
+        name: metrics.overall_metrics(np.sum([c[name] for _, c in days], 0))
+        for name in EPOCH_SECONDS
     }
     f1 = {name: metrics.f1(np.sum([c[name] for _, c in days], 0)) for name in EPOCH_SECONDS}
     per_stage = {

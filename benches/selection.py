@@ -54,8 +54,9 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     train.train(epochs, folder / "run", train_options)
     seconds = time.process_time() - begun
     evaluation = evaluate(folder / "run")
-    chosen = evaluation.selection.filter(protocol=LEAK_FREE)
-    gain = evaluation.gain.filter(pl.col("stage").is_null(), pl.col("metric").is_in(METRICS))
+    chosen = evaluation.table("selection").filter(protocol=LEAK_FREE)
+    gain = evaluation.table("gain")
+    gain = gain.filter(pl.col("stage").is_null(), pl.col("metric").is_in(METRICS))
     return {
         "nights": options.subjects,
         "hours": options.hours,
@@ -67,7 +68,10 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "machine": provenance.machine("torch"),
         "cpu_seconds": round(seconds),
         "epochs": len(evaluation.tested.unique(["recording", "epoch"])),
-        "pooled": {p: {m: evaluation.pooled(p)[m] for m in METRICS} for p in FOLD_PROTOCOLS},
+        "pooled": {
+            p: {m: evaluation.pooled[p].overall_metrics()[m] for m in METRICS}
+            for p in FOLD_PROTOCOLS
+        },
         "gain": gain.select("metric", "value", "low", "high").to_dicts(),
         "selection": chosen.to_dicts(),
         "notes": list(evaluation.notes),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,7 +58,9 @@ def cell(value: object) -> str:
     """Format a value for a table: three digits, and a dash for what is undefined."""
     from rich.markup import escape
 
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    from sleeptools.report.numbers import is_missing
+
+    if is_missing(value):
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}"

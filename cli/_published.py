@@ -10,20 +10,21 @@ if TYPE_CHECKING:
     from sleeptools.commands.evaluate import Evaluation
 
 
-def show_published(found: Evaluation) -> None:
-    """Set ours beside what was printed for data of the same kind, and say what differs."""
+def show_published(evaluation: Evaluation) -> None:
+    """Show our results beside those printed for data of the same kind, and say what differs."""
     from sleeptools.evaluation import comparison, published
 
-    lines, verdict = comparison.lines(found), comparison.verdict(found)
+    lines = comparison.result_lines(evaluation)
+    verdict = comparison.judge_comparability(evaluation)
     if not verdict.printed:
         return
-    names = published.WIDE[:3]
-    rows = [[n.who, n.data, n.split, n.chosen, *map(n.values.get, names)] for n in lines]
+    names = published.RESULT_METRICS[:3]
+    rows = [[n.label, n.data, n.split, n.selection, *map(n.values.get, names)] for n in lines]
     head = ["result", "data", "divided", "pass chosen on", *(n.replace("_", " ") for n in names)]
     emit_table("Beside the publications", head, rows)
     if verdict.comparable:
         talk(f"comparable with {verdict.printed}: data, split and selection agree")
     else:
         talk(f"not directly comparable with {verdict.printed}: {'; '.join(verdict.differences)}")
-    if "N1" in found.stages:
-        talk(comparison.scorers())
+    if "N1" in evaluation.run.stages:
+        talk(comparison.scorer_agreement_text())

@@ -12,7 +12,7 @@ from ._console import emit_json, talk
 if TYPE_CHECKING:
     from sleeptools.commands.evaluate import Evaluation
 
-DEFAULT = Path("runs/mmasleepnet")
+DEFAULT_RUN = Path("runs/mmasleepnet")
 
 
 def register(app: typer.Typer) -> None:
@@ -63,48 +63,63 @@ def evaluate(
     metrics.csv, review.csv and the folder evaluation into each run. With --on, a model is tested
     on epochs of another data set first.
     """
-    from sleeptools.commands.evaluate import compare, compute, score_external
+    from sleeptools.commands.evaluate import (
+        compare_evaluations,
+        evaluate_only,
+        evaluation_json,
+        score_external,
+    )
     from sleeptools.errors import UsageError
 
-    folders = runs or [DEFAULT]
+    folders = runs or [DEFAULT_RUN]
     if on is not None:
         if len(folders) != 1 or not runs:
             raise UsageError("--on tests one model: give its folder, for example RUN/final")
-        how: dict[str, Any] = {
+        options: dict[str, Any] = {
             "match_channels_by_order": match_channels_by_order,
             "allow_shared_subject_ids": allow_shared_subject_ids,
             "say": talk,
         }
-        folders = [score_external(folders[0], on, out or Path("runs/external"), **how)]
+        folders = [score_external(folders[0], on, out or Path("runs/external"), **options)]
     elif out or match_channels_by_order or allow_shared_subject_ids:
         raise UsageError(
             "--out, --match-channels-by-order and --allow-shared-subject-ids go with --on EPOCHS"
         )
-    found = [compute(run, partial=partial) for run in folders]
-    for evaluation in found:
-        _write(evaluation, needed=not as_json)
-    together = compare(found) if len(found) > 1 else None
+    evaluations = [evaluate_only(run, partial=partial) for run in folders]
+    for evaluation in evaluations:
+        _write(evaluation, required=not as_json)
+    table = compare_evaluations(evaluations) if len(evaluations) > 1 else None
     if as_json:
-        several = [] if together is None else together.to_dicts()
-        mine = [[r for r in several if one.run.name in {r["first"], r["second"]}] for one in found]
-        emit_json([e.as_json() | {"comparison": m} for e, m in zip(found, mine, strict=True)])
+        rows = [] if table is None else table.to_dicts()
+        emit_json(
+            [
+                evaluation_json(evaluation)
+                | {"comparison": [row for row in rows if _compares(row, evaluation)]}
+                for evaluation in evaluations
+            ]
+        )
         return
-    from . import _evaluation
+    from ._evaluation import show_comparison, show_evaluation
 
-    for evaluation in found:
-        _evaluation.show(evaluation)
-    if together is not None:
-        _evaluation.compared(together)
+    for evaluation in evaluations:
+        show_evaluation(evaluation)
+    if table is not None:
+        show_comparison(table)
 
 
-def _write(found: Evaluation, *, needed: bool) -> None:
-    """Write the tables; where the numbers are printed whole, a run that is read-only will do."""
+def _compares(row: dict[str, Any], evaluation: Evaluation) -> bool:
+    """Tell whether a row of the comparison is about this run."""
+    return evaluation.run.name in {row["first"], row["second"]}
+
+
+def _write(evaluation: Evaluation, *, required: bool) -> None:
+    """Write the tables; with `--json`, which prints all numbers, a read-only run will do."""
+    from sleeptools.commands.evaluate import write_evaluation
     from sleeptools.errors import OutputError
-    from sleeptools.evaluation import evaluation
 
     try:
-        evaluation.write(found)
+        write_evaluation(evaluation)
     except OutputError as e:
-        if needed:
+        if required:
             raise
         talk(f"not written: {e}")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-DEFAULT = Path("runs/mmasleepnet")
-OUT = {"html": Path("report.html"), "md": Path("report.md"), "csv": Path("report-tables")}
+DEFAULT_RUN = Path("runs/mmasleepnet")
+DEFAULT_OUT = {"html": Path("report.html"), "md": Path("report.md"), "csv": Path("report-tables")}
 
 
 def register(app: typer.Typer) -> None:
@@ -46,9 +46,10 @@ def report(
 
     It opens offline: metrics, figures that zoom, data, and the published rows beside ours.
     """
-    from sleeptools.commands.report import ReportOptions
-    from sleeptools.commands.report import report as library
+    from sleeptools.commands.report import ReportOptions, write_report
 
     options = ReportOptions(kind, epochs, recordings, figures, partial)
-    written = library(runs or [DEFAULT], out or OUT.get(kind, OUT["html"]), options)
+    written = write_report(
+        runs or [DEFAULT_RUN], out or DEFAULT_OUT.get(kind, DEFAULT_OUT["html"]), options
+    )
     typer.echo("\n".join(map(str, written[:1] if kind != "csv" else written)))

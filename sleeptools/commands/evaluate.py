@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from sleeptools.commands import external_test
-from sleeptools.evaluation import evaluation
-from sleeptools.evaluation.evaluation import Evaluation, compare
+from sleeptools.evaluation.evaluation import Evaluation, compare_evaluations, compute_evaluation
+from sleeptools.evaluation.output import evaluation_json, write_evaluation
 from sleeptools.runs.run import open_run
 
-__all__ = ["Evaluation", "compare", "compute", "evaluate", "score_external"]
+__all__ = [
+    "Evaluation",
+    "compare_evaluations",
+    "evaluate",
+    "evaluate_only",
+    "evaluation_json",
+    "score_external",
+    "write_evaluation",
+]
 
 score_external = external_test.score
 
@@ -20,9 +28,9 @@ def evaluate(run: Path, *, partial: bool = False) -> Evaluation:
     Parameters
     ----------
     run
-        The run folder that `train` wrote.
+        Run folder that `train` wrote.
     partial
-        Take an incomplete run; the result says so.
+        Take an incomplete run; the evaluation says so.
 
     Returns
     -------
@@ -36,13 +44,13 @@ def evaluate(run: Path, *, partial: bool = False) -> Evaluation:
     DataError
         If it is no run, lacks folds, or its predictions do not fit its folds.
     OutputError
-        If the run cannot be written to; `compute` gives the numbers without writing.
+        If the run cannot be written to; `evaluate_only` gives the numbers without writing.
     """
-    found = compute(run, partial=partial)
-    evaluation.write(found)
-    return found
+    evaluation = evaluate_only(run, partial=partial)
+    write_evaluation(evaluation)
+    return evaluation
 
 
-def compute(run: Path, *, partial: bool = False) -> Evaluation:
+def evaluate_only(run: Path, *, partial: bool = False) -> Evaluation:
     """Evaluate a run and write nothing; otherwise as `evaluate`."""
-    return evaluation.compute(open_run(run, partial=partial))
+    return compute_evaluation(open_run(run, partial=partial))

@@ -21,18 +21,29 @@ from sleeptools.report import html, markup, plain
 from sleeptools.report.blocks import Block
 from sleeptools.report.html import Section
 from sleeptools.report.markup import Markup
-from sleeptools.report.page import Page, gather
-from sleeptools.report.sections.calibration import calibration, optimism, second_look
-from sleeptools.report.sections.hypnograms import hypnograms, inside, training
-from sleeptools.report.sections.metrics import confusions, results, stages, subjects, summary
-from sleeptools.report.sections.overview import overview
-from sleeptools.report.sections.provenance import data, literature, provenance
-from sleeptools.report.sections.signals import signals
-from sleeptools.report.sections.sleep import day, scorers, statistics
+from sleeptools.report.page import Page, gather_page
+from sleeptools.report.sections.calibration import calibration_section
+from sleeptools.report.sections.explanations import explanations_section
+from sleeptools.report.sections.hypnograms import hypnograms_section
+from sleeptools.report.sections.metrics import (
+    confusion_section,
+    metrics_section,
+    stages_section,
+    subjects_section,
+    summary_section,
+)
+from sleeptools.report.sections.overview import overview_section
+from sleeptools.report.sections.provenance import data_section, provenance_section
+from sleeptools.report.sections.published import published_section
+from sleeptools.report.sections.selection import selection_section
+from sleeptools.report.sections.signals import signals_section
+from sleeptools.report.sections.sleep import day_section, scorers_section, sleep_section
+from sleeptools.report.sections.training import training_section
+from sleeptools.report.sections.uncertain_epochs import uncertain_epochs_section
 
 PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
-FORMATS: Final = ("html", "md", "csv")
-IN_BANNERS: Final = {caveats.SIMULATED, caveats.UNKNOWN}
+REPORT_FORMATS: Final = ("html", "md", "csv")
+IN_BANNERS: Final = {caveats.SIMULATED_DATA, caveats.UNKNOWN_ORIGIN}
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class ReportOptions:
     partial: bool = False
 
 
-def report(
+def write_report(
     run_folders: Sequence[Path], out: Path, options: ReportOptions | None = None
 ) -> list[Path]:
     """Write the report of one run or several.
@@ -90,34 +101,43 @@ def report(
     OutputError
         If a file cannot be written.
     """
-    asked = options or ReportOptions()
-    _checked(run_folders, asked)
-    given = {"partial": asked.partial, "epochs": asked.epochs, "recordings": asked.recordings}
-    pages = [gather(folder, i, **given) for i, folder in enumerate(run_folders, 1)]  # type: ignore[arg-type]
-    shown = [_sections(page) for page in pages]
-    common = [Section("runs", "All runs", tuple(overview(pages)))] if len(pages) > 1 else []
-    names = (plain.filename(p.found.run.name) for p in pages)
+    options = options or ReportOptions()
+    _check(run_folders, options)
+    pages = [
+        gather_page(
+            folder,
+            number,
+            partial=options.partial,
+            epochs=options.epochs,
+            recordings=options.recordings,
+        )
+        for number, folder in enumerate(run_folders, 1)
+    ]
+    sections = [_sections(page) for page in pages]
+    common = [Section("runs", "All runs", tuple(overview_section(pages)))] * (len(pages) > 1)
+    names = (plain.safe_filename(page.run.name) for page in pages)
     prefixes = [f"{i}-{name}-" if common else "" for i, name in enumerate(names, 1)]
-    groups = [(common, ""), *zip(shown, prefixes, strict=True)]
+    groups = [(common, ""), *zip(sections, prefixes, strict=True)]
     written = []
-    if asked.kind == "html":
-        store.write_text(out, _page(pages, shown, common))
-    elif asked.kind == "md":
-        store.write_text(out, _markdown(pages, groups, asked))
+    if options.kind == "html":
+        store.write_text(out, _html(pages, sections, common))
+    elif options.kind == "md":
+        store.write_text(out, _markdown(pages, groups, options))
     else:
-        written += [p for some, prefix in groups for p in plain.write_tables(some, prefix, out)]
-    if asked.figures is not None:
-        for some, prefix in groups:
-            written += plain.write_figures(some, prefix, asked.figures)
-    return [out, *written] if asked.kind != "csv" else written
+        for group, prefix in groups:
+            written += plain.write_tables(group, prefix, out)
+    if options.figures is not None:
+        for group, prefix in groups:
+            written += plain.write_figures(group, prefix, options.figures)
+    return [out, *written] if options.kind != "csv" else written
 
 
-def _checked(run_folders: Sequence[Path], options: ReportOptions) -> None:
+def _check(run_folders: Sequence[Path], options: ReportOptions) -> None:
     if not run_folders:
         raise MissingInputError("no run to report on", hint="for example runs/mmasleepnet")
-    if options.kind not in FORMATS:
+    if options.kind not in REPORT_FORMATS:
         raise UsageError(
-            f"unknown format {options.kind!r}", hint=f"there are: {', '.join(FORMATS)}"
+            f"unknown format {options.kind!r}", hint=f"there are: {', '.join(REPORT_FORMATS)}"
         )
     if options.recordings and not options.epochs:
         raise UsageError(
@@ -127,96 +147,99 @@ def _checked(run_folders: Sequence[Path], options: ReportOptions) -> None:
 
 def _sections(page: Page) -> list[Section]:
     """Make every section of a run that has something to show."""
-    made = [Section(k, title, tuple(render(page))) for k, (title, render) in SECTIONS.items()]
-    return [section for section in made if section.blocks]
+    sections = [Section(k, title, tuple(blocks(page))) for k, (title, blocks) in SECTIONS.items()]
+    return [section for section in sections if section.blocks]
 
 
-def _page(
-    pages: Sequence[Page], shown: Sequence[Sequence[Section]], common: Sequence[Section]
+def _html(
+    pages: Sequence[Page], by_run: Sequence[Sequence[Section]], common: Sequence[Section]
 ) -> str:
-    title = "Sleep staging: " + ", ".join(p.found.run.name for p in pages)
+    title = f"Sleep staging: {_run_names(pages)}"
     level = "h3" if common else "h2"
-    body = [html.section(s, 0, "h2") for s in common]
-    for page, sections in zip(pages, shown, strict=True):
+    body = [html.section_html(section, 0, "h2") for section in common]
+    for page, sections in zip(pages, by_run, strict=True):
         if common:
-            name = markup.text(f"Run {page.found.run.name}")
+            name = markup.escape(f"Run {page.run.name}")
             body.append(markup.element("h2", name, class_="run-title", id=f"run-{page.number}"))
-        body += [html.section(s, page.number, level) for s in sections]
-    return html.page(title, _header(pages, shown), body, markup.paragraph(_footnote()))
+        body += [html.section_html(section, page.number, level) for section in sections]
+    return html.page_html(title, _header(pages, by_run), body, markup.paragraph(_footnote()))
 
 
 def _markdown(
     pages: Sequence[Page], groups: Sequence[tuple[Sequence[Section], str]], options: ReportOptions
 ) -> str:
-    heads = ["", *(f"# Run {p.found.run.name}\n\n" for p in pages)] if len(pages) > 1 else [""] * 2
+    heads = ["", *(f"# Run {p.run.name}\n\n" for p in pages)] if len(pages) > 1 else [""] * 2
     figures = str(options.figures) if options.figures else ""
-    notes = [f"> **{head}** {said}\n" for page in pages for head, said in _warnings([page])]
-    parts = [
-        head + plain.markdown(some, prefix, figures)
-        for head, (some, prefix) in zip(heads, groups, strict=True)
+    notes = [f"> **{head}** {text}\n" for page in pages for head, text in _warnings([page])]
+    bodies = [
+        head + plain.markdown(sections, prefix, figures)
+        for head, (sections, prefix) in zip(heads, groups, strict=True)
     ]
-    names = ", ".join(p.found.run.name for p in pages)
-    title = f"# Sleep staging report: {names}\n"
-    return "\n".join([title, PURPOSE, "", *notes, *parts, _footnote(), ""])
+    title = f"# Sleep staging report: {_run_names(pages)}\n"
+    return "\n".join([title, PURPOSE, "", *notes, *bodies, _footnote(), ""])
 
 
-def _header(pages: Sequence[Page], shown: Sequence[Sequence[Section]]) -> Markup:
-    names = ", ".join(p.found.run.name for p in pages)
-    notes = dict.fromkeys(note for p in pages for note in p.found.notes)
-    now = f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC"
+def _run_names(pages: Sequence[Page]) -> str:
+    return ", ".join(page.run.name for page in pages)
+
+
+def _header(pages: Sequence[Page], by_run: Sequence[Sequence[Section]]) -> Markup:
+    notes = dict.fromkeys(note for page in pages for note in page.evaluation.notes)
+    time = f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC"
     return markup.join(
         [
-            markup.element("h1", markup.text(f"Sleep staging report: {names}")),
-            markup.paragraph(f"Written by sleeptools on {now}", class_="lead"),
-            *(_banner(head, said) for head, said in _warnings(pages)),
+            markup.element("h1", markup.escape(f"Sleep staging report: {_run_names(pages)}")),
+            markup.paragraph(f"Written by sleeptools on {time}", class_="lead"),
+            *(_banner(head, text) for head, text in _warnings(pages)),
             markup.paragraph(PURPOSE, class_="purpose"),
-            markup.items(note for note in notes if note not in IN_BANNERS),
-            _contents(pages, shown),
+            markup.bullet_list(note for note in notes if note not in IN_BANNERS),
+            _contents(pages, by_run),
         ]
     )
 
 
 def _warnings(pages: Sequence[Page]) -> Iterator[tuple[str, str]]:
     """Say what must be seen first: simulated data, incomplete runs, leaks."""
-    simulated = [p.found.run.name for p in pages if p.found.run.simulated]
+    simulated = [page.run.name for page in pages if page.run.simulated]
     if simulated:
-        which = "" if len(simulated) == len(pages) else f" in {', '.join(simulated)}"
+        runs = "" if len(simulated) == len(pages) else f" in {', '.join(simulated)}"
         yield (
-            f"SIMULATED DATA{which}",
+            f"SIMULATED DATA{runs}",
             "These numbers come from generated signals. They show that the programs work; they say "
             "nothing about sleep in people or animals, nor about how well a model would do there.",
         )
     for page in pages:
-        if page.found.run.simulated is None:
-            said = f"No file of {page.found.run.name} says whether its data is simulated."
-            yield "ORIGIN UNKNOWN", said
-        if page.found.run.missing:
-            missing = ", ".join(map(str, page.found.run.missing))
-            yield f"INCOMPLETE: {page.found.run.name}", f"Not trained yet: {missing}"
-        if page.found.leakage.startswith("LEAKY"):
-            yield "LEAKY SPLIT", page.found.leakage
+        run = page.run
+        if run.simulated is None:
+            yield "ORIGIN UNKNOWN", f"No file of {run.name} says whether its data is simulated."
+        if run.missing:
+            missing = ", ".join(map(str, run.missing))
+            yield f"INCOMPLETE: {run.name}", f"Not trained yet: {missing}"
+        if page.evaluation.leakage.startswith("LEAKY"):
+            yield "LEAKY SPLIT", page.evaluation.leakage
 
 
-def _banner(head: str, said: str) -> Markup:
+def _banner(head: str, text: str) -> Markup:
     return markup.element(
         "div",
-        markup.element("strong", markup.text(head)),
-        markup.paragraph(said),
+        markup.element("strong", markup.escape(head)),
+        markup.paragraph(text),
         class_="banner",
         role="note",
     )
 
 
-def _contents(pages: Sequence[Page], shown: Sequence[Sequence[Section]]) -> Markup:
+def _contents(pages: Sequence[Page], by_run: Sequence[Sequence[Section]]) -> Markup:
     """Links to the sections of the run, or to the runs where there are several."""
     if len(pages) == 1:
-        links = [(f"#{s.key}-1", s.title) for s in shown[0]]
+        links = [(f"#{section.key}-1", section.title) for section in by_run[0]]
     else:
-        links = [(f"#run-{p.number}", p.found.run.name) for p in pages]
-    listed = (
-        markup.element("li", markup.element("a", markup.text(t), href=link)) for link, t in links
+        links = [(f"#run-{page.number}", page.run.name) for page in pages]
+    entries = (
+        markup.element("li", markup.element("a", markup.escape(title), href=href))
+        for href, title in links
     )
-    return markup.element("nav", markup.element("ul", *listed), aria_label="Contents")
+    return markup.element("nav", markup.element("ul", *entries), aria_label="Contents")
 
 
 def _footnote() -> str:
@@ -228,23 +251,23 @@ def _footnote() -> str:
 
 
 SECTIONS: Final[dict[str, tuple[str, Callable[[Page], Iterator[Block]]]]] = {
-    "summary": ("Summary", summary),
-    "results": ("Metrics", results),
-    "published": ("Beside the publications", literature),
-    "confusion": ("Confusion matrix", confusions),
-    "stages": ("Per stage", stages),
-    "subjects": ("Per subject and fold", subjects),
-    "hypnograms": ("Hypnogram", hypnograms),
-    "sleep": ("Sleep statistics", statistics),
-    "day": ("Minutes over the day", day),
-    "scorers": ("Model and scorers", scorers),
-    "calibration": ("Calibration", calibration),
-    "review": ("Worth a second look", second_look),
-    "signals": ("Signals", signals),
-    "inside": ("What the model sees", inside),
-    "training": ("Training", training),
-    "optimism": ("What choosing on the test fold gains", optimism),
-    "data": ("Data", data),
-    "provenance": ("How it was made", provenance),
+    "summary": ("Summary", summary_section),
+    "results": ("Metrics", metrics_section),
+    "published": ("Beside the publications", published_section),
+    "confusion": ("Confusion matrix", confusion_section),
+    "stages": ("Per stage", stages_section),
+    "subjects": ("Per subject and fold", subjects_section),
+    "hypnograms": ("Hypnogram", hypnograms_section),
+    "sleep": ("Sleep statistics", sleep_section),
+    "day": ("Minutes over the day", day_section),
+    "scorers": ("Model and scorers", scorers_section),
+    "calibration": ("Calibration", calibration_section),
+    "review": ("Worth a second look", uncertain_epochs_section),
+    "signals": ("Signals", signals_section),
+    "inside": ("What the model sees", explanations_section),
+    "training": ("Training", training_section),
+    "optimism": ("What choosing on the test fold gains", selection_section),
+    "data": ("Data", data_section),
+    "provenance": ("How it was made", provenance_section),
 }
 """Anchor to heading and function, in the order of the page."""

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sleeptools import store
-from sleeptools.commands.evaluate import compute
-from sleeptools.evaluation.confusion import PLACE, VALUES
+from sleeptools.commands.evaluate import evaluate_only
+from sleeptools.evaluation.confusion import KEY_COLUMNS, VALUE_COLUMNS
 
 if TYPE_CHECKING:
     import polars as pl
 
-
-EQUAL: Final = 1e-9
-"""Largest difference of a number from itself, computed by another version of the libraries."""
-
-
-SHOWN: Final = 5
+TOLERANCE: Final = 1e-9
+"""Largest relative difference of a number computed again, with other versions of the libraries."""
+LISTED: Final = 5
+"""Largest number of differing rows that are listed for each column."""
 
 
 def verify_numbers(run: Path) -> list[str]:
@@ -27,8 +25,7 @@ def verify_numbers(run: Path) -> list[str]:
     Returns
     -------
     problems
-        A line each, empty if every number is the same; of a run that was not evaluated there is
-        nothing to compare.
+        One line each; empty if every number is the same, or if the run was not evaluated.
 
     Raises
     ------
@@ -36,40 +33,40 @@ def verify_numbers(run: Path) -> list[str]:
         If the predictions are damaged or do not fit the folds.
     """
     path = run / "metrics.parquet"
-    again = compute(run, partial=True).table
+    computed = evaluate_only(run, partial=True).table("metrics")
     if not path.exists():
         return []
-    return [f"metrics.parquet: {line}" for line in _differences(store.read_table(path), again)]
+    return [f"metrics.parquet: {line}" for line in _differences(store.read_table(path), computed)]
 
 
-def _differences(saved: pl.DataFrame, again: pl.DataFrame) -> Iterator[str]:
+def _differences(saved: pl.DataFrame, computed: pl.DataFrame) -> Iterator[str]:
     """Compare two tidy tables; one of version 1 has fewer columns and rows, which is fine."""
     import polars as pl
 
-    keys = [c for c in (*PLACE, "level", "metric", "stage") if c in saved.columns]
-    values = [c for c in VALUES if c in saved.columns]
+    keys = [c for c in (*KEY_COLUMNS, "level", "metric", "stage") if c in saved.columns]
+    values = [c for c in VALUE_COLUMNS if c in saved.columns]
     if lacking := {"protocol", "seed", "metric", "stage", "value"} - {*saved.columns}:
         yield f"lacks column {', '.join(sorted(lacking))}"
         return
     if "level" not in saved.columns:
-        again = again.filter(pl.col("seed").is_not_null())
-    both = saved.join(again, on=keys, how="full", suffix=" again", nulls_equal=True)
-    gone = len(both.filter(pl.col("protocol").is_null()))
-    if gone and "level" in saved.columns:
-        yield f"lacks {gone} numbers"
-    if more := len(both.filter(pl.col("protocol again").is_null())):
-        yield f"has {more} numbers that the predictions do not give"
-    there = both.drop_nulls(["protocol", "protocol again"])
+        computed = computed.filter(pl.col("seed").is_not_null())
+    joined = saved.join(computed, on=keys, how="full", suffix=" again", nulls_equal=True)
+    absent = len(joined.filter(pl.col("protocol").is_null()))
+    if absent and "level" in saved.columns:
+        yield f"lacks {absent} numbers"
+    if surplus := len(joined.filter(pl.col("protocol again").is_null())):
+        yield f"has {surplus} numbers that the predictions do not give"
+    matched = joined.drop_nulls(["protocol", "protocol again"])
     for column in values:
         a, b = pl.col(column), pl.col(f"{column} again")
-        far = (a - b).abs() > EQUAL * (1 + b.abs())
-        wrong = there.filter(far.fill_null(False) | (a.is_null() != b.is_null()))
-        for row in wrong.head(SHOWN).to_dicts():
-            now = row[f"{column} again"]
-            yield f"{_where(row, keys)}: {column} {row[column]}; the predictions give {now}"
-        if len(wrong) > SHOWN:
-            yield f"and {len(wrong) - SHOWN} more of {column}"
+        differs = (a - b).abs() > TOLERANCE * (1 + b.abs())
+        wrong = matched.filter(differs.fill_null(False) | (a.is_null() != b.is_null()))
+        for row in wrong.head(LISTED).to_dicts():
+            expected = row[f"{column} again"]
+            yield f"{_key(row, keys)}: {column} {row[column]}; the predictions give {expected}"
+        if len(wrong) > LISTED:
+            yield f"and {len(wrong) - LISTED} more of {column}"
 
 
-def _where(row: dict[str, Any], keys: Sequence[str]) -> str:
+def _key(row: dict[str, Any], keys: Sequence[str]) -> str:
     return " ".join(str(row[k]) for k in keys if row[k] is not None)

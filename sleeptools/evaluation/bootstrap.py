@@ -26,13 +26,13 @@ Bound = Callable[[float, Values, Values], tuple[float, float]]
 
 DRAWS: Final = 2000
 SEED: Final = 20221121
-"""Of the draws: the same for every statistic, so that a number can be computed again."""
-LEVEL: Final = 0.95
-UNDEFINED: Final = 0.05
+"""Seed of the draws: the same for every statistic, so that a number can be computed again."""
+CONFIDENCE: Final = 0.95
+UNDEFINED_SHARE: Final = 0.05
 """Largest share of draws in which a statistic may have no value, as F1 without the stage."""
-FEW: Final = 10
+FEW_SUBJECTS: Final = 10
 """Subjects below which bootstrap intervals are known to be too narrow."""
-NORMAL: Final = NormalDist()
+STANDARD_NORMAL: Final = NormalDist()
 
 
 class Bounds(NamedTuple):
@@ -51,13 +51,13 @@ class Interval(NamedTuple):
     high: float
 
 
-def draws(subjects: int, count: int = DRAWS, seed: int = SEED) -> npt.NDArray[np.int64]:
+def draw_subjects(subjects: int, count: int = DRAWS, seed: int = SEED) -> npt.NDArray[np.int64]:
     """Draw subjects with replacement: (count, subjects), how often each one is in each draw."""
     rng = np.random.default_rng([seed, subjects])
     return rng.multinomial(subjects, np.full(subjects, 1 / subjects), count)
 
 
-def bootstrap(
+def bootstrap_interval(
     statistic: Statistic, subjects: int, *, count: int = DRAWS, bound: Bound | None = None
 ) -> Bounds:
     """Compute a statistic with its 95 % interval over subjects.
@@ -65,75 +65,77 @@ def bootstrap(
     Parameters
     ----------
     statistic
-        From weights (k, subjects) to values (k, ...): one row for each way to weigh the subjects.
+        Function of weights (k, subjects) to values (k, ...): one row for each way to weigh the
+        subjects.
     subjects
-        How many there are.
+        Number of subjects.
     count
-        Draws.
+        Number of draws.
     bound
-        `bca` (where None) or `percentile`.
+        `bca_bounds` (the default) or `percentile_bounds`.
 
     Returns
     -------
     bounds
         Arrays of the shape that the statistic gives for one row. The bounds are NaN with fewer
         than two subjects, where all draws agree (a perfect score has no interval), and where the
-        statistic has no value with some subject left out or in more than `UNDEFINED` of the draws.
+        statistic has no value with some subject left out or in more than `UNDEFINED_SHARE` of the
+        draws.
     """
     value = statistic(np.ones((1, subjects), np.int64))[0]
     nothing = np.full(np.shape(value), np.nan)
     if subjects < 2:  # noqa: PLR2004
         return Bounds(value, nothing, nothing.copy())
-    drawn = statistic(draws(subjects, count)).reshape(count, -1)
+    drawn = statistic(draw_subjects(subjects, count)).reshape(count, -1)
     left_out = statistic(1 - np.eye(subjects, dtype=np.int64)).reshape(subjects, -1)
-    each = zip(np.ravel(value), drawn.T, left_out.T, strict=True)
-    bounds = np.array([(bound or bca)(float(v), d, j) for v, d, j in each]).reshape(-1, 2)
+    columns = zip(np.ravel(value), drawn.T, left_out.T, strict=True)
+    bounds = np.array([(bound or bca_bounds)(float(v), d, j) for v, d, j in columns]).reshape(-1, 2)
     low, high = bounds.T
     return Bounds(value, low.reshape(np.shape(value)), high.reshape(np.shape(value)))
 
 
-def bca(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
+def bca_bounds(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
     """Bound a statistic from its values in the draws, and with each subject left out.
 
     Parameters
     ----------
     value
-        Of all subjects.
+        Value of all subjects.
     drawn
-        (draws,)
+        (draws,) values in the draws.
     left_out
-        (subjects,)
+        (subjects,) values without each subject.
     """
-    known = drawn[~np.isnan(drawn)]
-    undefined = len(known) < (1 - UNDEFINED) * len(drawn)
-    if undefined or np.isnan(value) or np.isnan(left_out).any() or np.ptp(known) == 0:
+    defined = drawn[~np.isnan(drawn)]
+    undefined = len(defined) < (1 - UNDEFINED_SHARE) * len(drawn)
+    if undefined or np.isnan(value) or np.isnan(left_out).any() or np.ptp(defined) == 0:
         return float("nan"), float("nan")
-    below = ((known < value).sum() + (known <= value).sum()) / (2 * len(known))
-    apart = left_out.mean() - left_out
-    spread = (apart**2).sum() ** 1.5
+    below = ((defined < value).sum() + (defined <= value).sum()) / (2 * len(defined))
+    influence = left_out.mean() - left_out
+    spread = (influence**2).sum() ** 1.5
     if not 0 < below < 1 or spread == 0:
         return float("nan"), float("nan")
-    bias, acceleration = NORMAL.inv_cdf(below), (apart**3).sum() / (6 * spread)
-    tail = (1 - LEVEL) / 2
-    reach = [bias + NORMAL.inv_cdf(p) for p in (tail, 1 - tail)]
-    shares = [100 * NORMAL.cdf(bias + z / (1 - acceleration * z)) for z in reach]
-    low, high = np.percentile(known, shares)
+    bias, acceleration = STANDARD_NORMAL.inv_cdf(below), (influence**3).sum() / (6 * spread)
+    tail = (1 - CONFIDENCE) / 2
+    reach = [bias + STANDARD_NORMAL.inv_cdf(p) for p in (tail, 1 - tail)]
+    shares = [100 * STANDARD_NORMAL.cdf(bias + z / (1 - acceleration * z)) for z in reach]
+    low, high = np.percentile(defined, shares)
     return float(low), float(high)
 
 
-def percentile(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
+def percentile_bounds(value: float, drawn: Values, left_out: Values) -> tuple[float, float]:
     """Bound a statistic that is higher in a draw than in truth, which BCa would overcorrect.
 
-    Parameters as in `bca`; the bounds hold the value in any case.
+    Parameters as in `bca_bounds`; the bounds hold the value in any case.
     """
     if np.isnan(drawn).any() or np.isnan(left_out).any() or np.ptp(drawn) == 0:
         return float("nan"), float("nan")
-    tail = 100 * (1 - LEVEL) / 2
+    tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail])
     return min(float(low), value), max(float(high), value)
 
 
-def mean(values: Values) -> Statistic:
+def mean_statistic(values: Values) -> Statistic:
     """Make a statistic: the mean over subjects, each of which counts the same.
 
     Parameters
@@ -141,17 +143,17 @@ def mean(values: Values) -> Statistic:
     values
         (subjects, ...); NaN is left out.
     """
-    known = ~np.isnan(values)
-    filled = np.where(known, values, 0)
+    defined = ~np.isnan(values)
+    filled = np.where(defined, values, 0)
 
-    def weigh(weights: npt.NDArray[Any]) -> Values:
-        count = np.tensordot(weights, known.astype(float), 1)
+    def statistic(weights: npt.NDArray[Any]) -> Values:
+        count = np.tensordot(weights, defined.astype(float), 1)
         total = np.tensordot(weights, filled, 1)
-        out = np.full(count.shape, np.nan)
-        np.divide(total, count, out=out, where=count > 0)
-        return out
+        average = np.full(count.shape, np.nan)
+        np.divide(total, count, out=average, where=count > 0)
+        return average
 
-    return weigh
+    return statistic
 
 
 # --- comparing two results on the same subjects ---------------------------------------------------
@@ -159,18 +161,18 @@ def mean(values: Values) -> Statistic:
 
 @dataclass(frozen=True)
 class Paired:
-    """Second less first, by subject.
+    """Comparison of two values of each subject; differences are second less first.
 
     Parameters
     ----------
     difference
         Mean over subjects of their differences, with its bootstrap interval.
     p
-        Of Wilcoxon's signed-rank test, two-sided; NaN where no subject differs.
+        p value of Wilcoxon's signed-rank test, two-sided; NaN where no subject differs.
     subjects
-        How many have both values.
+        Number of subjects with both values.
     better, worse
-        How many subjects the second is higher, lower for.
+        Number of subjects whose second value is higher, lower.
     """
 
     difference: Interval
@@ -180,7 +182,7 @@ class Paired:
     worse: int
 
 
-def paired(first: Values, second: Values) -> Paired:
+def paired_comparison(first: Values, second: Values) -> Paired:
     """Compare two values of every subject.
 
     Parameters
@@ -188,31 +190,33 @@ def paired(first: Values, second: Values) -> Paired:
     first, second
         (subjects,) in the same order; a subject with NaN in either is left out.
     """
-    apart = second - first
-    apart = apart[~np.isnan(apart)]
-    found = bootstrap(mean(apart), len(apart)) if len(apart) else None
-    interval = Interval(*map(float, found)) if found else Interval(*[float("nan")] * 3)
-    better, worse = int((apart > 0).sum()), int((apart < 0).sum())
-    return Paired(interval, wilcoxon(apart), len(apart), better, worse)
+    differences = second - first
+    differences = differences[~np.isnan(differences)]
+    count = len(differences)
+    interval = Interval(*[float("nan")] * 3)
+    if count:
+        interval = Interval(*map(float, bootstrap_interval(mean_statistic(differences), count)))
+    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+    return Paired(interval, wilcoxon(differences), count, better, worse)
 
 
 def wilcoxon(differences: Values) -> float:
-    """Give p of Wilcoxon's signed-rank test of differences around zero; zeros are left out."""
-    apart = differences[differences != 0]
-    if not len(apart):
+    """Compute p of Wilcoxon's signed-rank test of differences from zero; zeros are left out."""
+    nonzero = differences[differences != 0]
+    if not len(nonzero):
         return float("nan")
     from scipy import stats  # takes a second, and most evaluations compare nothing
 
-    return float(stats.wilcoxon(apart).pvalue)
+    return float(stats.wilcoxon(nonzero).pvalue)
 
 
 def holm(ps: Sequence[float] | Values) -> Values:
-    """Adjust p values for how many were computed (Holm 1979); NaN counts as no test.
+    """Adjust p values for the number of tests (Holm 1979); NaN counts as no test.
 
     Returns
     -------
     adjusted
-        (tests,), at most 1, in the order given.
+        (tests,), at most 1, in the order of `ps`.
     """
     p = np.asarray(ps, np.float64)
     adjusted = np.full(len(p), np.nan)

@@ -2,11 +2,12 @@
 
 Rows are the truth, columns the prediction. F1, precision and recall of a stage that is not in the
 truth are NaN, even if it is predicted, and are left out of the means over stages, as if
-scikit-learn were given the labels of the truth; `present` says how many stages a mean is over.
-Any other quantity whose denominator is zero is NaN as well. Nothing here warns or raises on small
-or one-sided data. Every function takes one matrix (stages, stages) or a stack of them
-(..., stages, stages), of counts or of weighted counts, and gives a number for each. Sources stand
-at each formula; [S0] is 10.3389/fnins.2022.973761, [S4] 10.1038/s41598-024-54727-0.
+scikit-learn were given the labels of the truth; `count_true_stages` says how many stages a mean is
+over. Any other quantity whose denominator is zero is NaN as well. Nothing here warns or raises on
+small or one-sided data. Every function takes one matrix (stages, stages) or a stack of them
+(..., stages, stages), of counts or of weighted counts, and gives a number for each. The source of
+a formula stands in its docstring; the MMASleepNet paper is 10.3389/fnins.2022.973761, the
+SlumberNet paper 10.1038/s41598-024-54727-0.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Values = npt.NDArray[np.float64]
 
 PER_STAGE = ("f1", "precision", "recall", "specificity")
 ONE_AGAINST_REST = ("stage_accuracy", "stage_kappa")
-"""Also of each stage: accuracy and kappa of the two-stage question, as [S4] Table 1 has them."""
+"""Accuracy and kappa of one stage against all others, as in Table 1 of the SlumberNet paper."""
 OVERALL = (
     "accuracy",
     "macro_f1",
@@ -36,6 +37,8 @@ OVERALL = (
     "weighted_recall",
     "weighted_precision",
 )
+COMPARED = ("accuracy", "macro_f1", "kappa")
+"""Metrics in which two runs, or a model and scorers, are compared."""
 VARIANTS = (
     "slumbernet_precision",
     "slumbernet_recall",
@@ -43,10 +46,10 @@ VARIANTS = (
     "explained_variance",
     "one_hot_log_loss",
 )
-"""What [S4] and its program report besides, which nobody should report for new work."""
+"""Metrics of the SlumberNet paper and its program, for comparison only; not for new work."""
 
 
-def confusion(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], stages: int) -> Counts:
+def confusion_matrix(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], stages: int) -> Counts:
     """Count pairs of true and predicted stage.
 
     Parameters
@@ -80,11 +83,11 @@ def _divide(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Values:
 
 def _mean(values: Values) -> Values:
     """Average over the last axis; NaN is left out."""
-    known = ~np.isnan(values)
-    return _divide(np.where(known, values, 0).sum(-1), known.sum(-1))
+    defined = ~np.isnan(values)
+    return _divide(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
 
-def mean(values: Sequence[Values]) -> Values:
+def mean_over_arrays(values: Sequence[Values]) -> Values:
     """Average arrays of one shape element by element; NaN is left out where there is a number."""
     return _mean(np.stack(values, -1))
 
@@ -102,7 +105,7 @@ def support(matrix: Matrix) -> Counts:
     return counts
 
 
-def present(matrix: Matrix) -> int:
+def count_true_stages(matrix: Matrix) -> int:
     """Count the stages in the truth of one matrix, which are those that a mean is over."""
     return int(np.count_nonzero(support(matrix)))
 
@@ -123,23 +126,23 @@ def precision(matrix: Matrix) -> Values:
 
 def specificity(matrix: Matrix) -> Values:
     """TN / (TN + FP); NaN where every epoch is of that stage."""
-    rest = matrix.sum((-2, -1))[..., None] - matrix.sum(-1)  # truly something else
-    false = matrix.sum(-2) - _diagonal(matrix)
-    return _divide(rest - false, rest)
+    negative = matrix.sum((-2, -1))[..., None] - matrix.sum(-1)  # truly another stage
+    false_positive = matrix.sum(-2) - _diagonal(matrix)
+    return _divide(negative - false_positive, negative)
 
 
 def f1(matrix: Matrix) -> Values:
     """2 TP / (2 TP + FP + FN); NaN where the stage is not in the truth."""
-    both = matrix.sum(-2) + matrix.sum(-1)
-    return _where_true(_divide(2 * _diagonal(matrix), both), matrix)
+    sums = matrix.sum(-2) + matrix.sum(-1)
+    return _where_true(_divide(2 * _diagonal(matrix), sums), matrix)
 
 
 def _against_rest(matrix: Matrix) -> Matrix:
-    """(..., stages, 2, 2): of each stage, the matrix of that stage or any other."""
+    """(..., stages, 2, 2): for each stage the matrix of two classes, that stage or any other."""
     hit, total = _diagonal(matrix), matrix.sum((-2, -1))[..., None]
     missed, false = matrix.sum(-1) - hit, matrix.sum(-2) - hit
-    rest = total - hit - missed - false
-    return np.stack([np.stack([hit, missed], -1), np.stack([false, rest], -1)], -2)
+    rejected = total - hit - missed - false
+    return np.stack([np.stack([hit, missed], -1), np.stack([false, rejected], -1)], -2)
 
 
 def stage_accuracy(matrix: Matrix) -> Values:
@@ -152,7 +155,7 @@ def stage_kappa(matrix: Matrix) -> Values:
     return _where_true(kappa(_against_rest(matrix)), matrix)
 
 
-def weighted(values: Values, matrix: Matrix) -> Values:
+def weighted_mean(values: Values, matrix: Matrix) -> Values:
     """Mean over stages, weighted by their true epochs; NaN stages are left out.
 
     Parameters
@@ -164,9 +167,9 @@ def weighted(values: Values, matrix: Matrix) -> Values:
 
 
 def _weighted(values: Values, weights: Matrix) -> Values:
-    known = ~np.isnan(values) & (weights > 0)
-    counted = np.where(known, weights, 0)
-    return _divide((np.where(known, values, 0) * counted).sum(-1), counted.sum(-1))
+    defined = ~np.isnan(values) & (weights > 0)
+    weights = np.where(defined, weights, 0)
+    return _divide((np.where(defined, values, 0) * weights).sum(-1), weights.sum(-1))
 
 
 # --- over all stages: (...,) float64 --------------------------------------------------------------
@@ -186,8 +189,8 @@ def kappa(matrix: Matrix) -> Values:
     observed = accuracy(matrix)
     true, predicted = _divide(matrix.sum(-1), total), _divide(matrix.sum(-2), total)
     expected = (true * predicted).sum(-1)
-    one = ((matrix.sum(-1) + matrix.sum(-2)) > 0).sum(-1) == 1
-    return _divide(observed - expected, np.where(one, 0, 1 - expected))
+    single = ((matrix.sum(-1) + matrix.sum(-2)) > 0).sum(-1) == 1
+    return _divide(observed - expected, np.where(single, 0, 1 - expected))
 
 
 def macro_f1(matrix: Matrix) -> Values:
@@ -207,50 +210,51 @@ def macro_precision(matrix: Matrix) -> Values:
 
 def weighted_f1(matrix: Matrix) -> Values:
     """Mean of the F1, weighted by the true epochs of each stage."""
-    return weighted(f1(matrix), matrix)
+    return weighted_mean(f1(matrix), matrix)
 
 
 def weighted_recall(matrix: Matrix) -> Values:
     """Mean of the recalls, weighted by the true epochs of each stage: the accuracy once more."""
-    return weighted(recall(matrix), matrix)
+    return weighted_mean(recall(matrix), matrix)
 
 
 def weighted_precision(matrix: Matrix) -> Values:
     """Mean of the precisions, weighted by the true epochs of each stage ever predicted."""
-    return weighted(precision(matrix), matrix)
+    return weighted_mean(precision(matrix), matrix)
 
 
 def g_mean_eq17(matrix: Matrix) -> Values:
-    """Mean over stages of sqrt(recall * specificity), as [S0] Eq. 17 defines MGm in print.
+    """Mean over stages of sqrt(recall * specificity), MGm in Eq. 17 of the MMASleepNet paper.
 
-    The values in [S0] Table 3 are not this but `g_mean_recalls`: on Sleep-EDF-20 this formula
-    would give about 0.889 where the table has 0.8167.
+    The values in Table 3 of that paper are not this but `g_mean_recalls`: on Sleep-EDF-20 this
+    formula would give about 0.889 where the table has 0.8167.
     """
     return _mean(np.sqrt(recall(matrix) * specificity(matrix)))
 
 
 def g_mean_recalls(matrix: Matrix) -> Values:
-    """Geometric mean of the recalls, which [S0] Table 3 reports (imbalanced-learn's multiclass).
+    """Geometric mean of the recalls, as in Table 3 of the MMASleepNet paper.
 
-    Zero as soon as one stage of the truth is never found. Stages not in the truth are left out.
+    It is imbalanced-learn's multiclass G-mean: zero as soon as one stage of the truth is never
+    predicted rightly. Stages not in the truth are left out.
     """
-    known = support(matrix) > 0
-    count = known.sum(-1)
-    product = np.where(known, recall(matrix), 1).prod(-1)
-    mean_ = product ** (1 / np.maximum(count, 1))
-    return np.where(count > 0, mean_, np.nan)[()]
+    scored = support(matrix) > 0
+    count = scored.sum(-1)
+    product = np.where(scored, recall(matrix), 1).prod(-1)
+    root = product ** (1 / np.maximum(count, 1))
+    return np.where(count > 0, root, np.nan)[()]
 
 
 def slumbernet_precision(matrix: Matrix) -> Values:
-    """Mean of the precisions weighted by the recalls, which gives the 94.42 of [S4] Table 1.
+    """Mean of the precisions weighted by the recalls: the 94.42 of the SlumberNet paper's Table 1.
 
-    Text and program of [S4] disagree: its program weights by the true epochs.
+    Text and program of that paper disagree: the program weights by the true epochs.
     """
     return _weighted(precision(matrix), recall(matrix))
 
 
 def slumbernet_recall(matrix: Matrix) -> Values:
-    """Mean of the recalls weighted by the precisions, which gives the 94.56 of [S4] Table 1."""
+    """Mean of the recalls weighted by the precisions: the 94.56 of SlumberNet's Table 1."""
     return _weighted(recall(matrix), np.nan_to_num(precision(matrix)))
 
 
@@ -261,36 +265,37 @@ def slumbernet_f1(matrix: Matrix) -> Values:
 
 
 def explained_variance(matrix: Matrix) -> Values:
-    """1 - Var(true - predicted) / Var(true) of the stages' numbers, as the program of [S4] has it.
+    """1 - Var(true - predicted) / Var(true) of the stages' numbers, as in SlumberNet's program.
 
     It depends on the order in which the stages are numbered, which means nothing.
     """
     number = np.arange(matrix.shape[-1])
-    off = number[:, None] - number
+    error = number[:, None] - number
     total = matrix.sum((-2, -1))
 
-    def variance(of: npt.NDArray[np.int64]) -> Values:
-        first = _divide((matrix * of).sum((-2, -1)), total)
-        apart = np.subtract(of, np.asarray(first)[..., None, None]) ** 2
-        return _divide((matrix * apart).sum((-2, -1)), total)
+    def variance(values: npt.NDArray[np.int64]) -> Values:
+        mean = _divide((matrix * values).sum((-2, -1)), total)
+        squares = np.subtract(values, np.asarray(mean)[..., None, None]) ** 2
+        return _divide((matrix * squares).sum((-2, -1)), total)
 
-    spread = variance(np.broadcast_to(number[:, None], off.shape))
+    spread = variance(np.broadcast_to(number[:, None], error.shape))
     several = (support(matrix) > 0).sum(-1) > 1
-    return 1 - _divide(variance(off), np.where(several, spread, 0))
+    return 1 - _divide(variance(error), np.where(several, spread, 0))
 
 
 def one_hot_log_loss(matrix: Matrix) -> Values:
-    """Log loss of the predicted stages as if they were certain, as the program of [S4] has it.
+    """Log loss of the predicted stages as if they were certain, as in SlumberNet's program.
 
     scikit-learn cuts the probability of a wrong epoch at the machine's precision, so that this is
-    the share of wrong epochs times 36.04; `calibration.nll` is the log loss of probabilities.
+    the share of wrong epochs times 36.04; `calibration.negative_log_likelihood` is the log loss of
+    probabilities.
     """
     cut = -float(np.log(np.finfo(np.float64).eps))
     return (1 - accuracy(matrix)) * cut
 
 
 Metric = Callable[[Matrix], Values]
-OF_ALL: Mapping[str, Metric] = {
+OVERALL_METRICS: Mapping[str, Metric] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,
     "kappa": kappa,
@@ -307,8 +312,8 @@ OF_ALL: Mapping[str, Metric] = {
     "explained_variance": explained_variance,
     "one_hot_log_loss": one_hot_log_loss,
 }
-"""By name: from matrices (..., stages, stages) to (...,)."""
-OF_STAGE: Mapping[str, Metric] = {
+"""Metrics over all stages by name: from matrices (..., stages, stages) to (...,)."""
+STAGE_METRICS: Mapping[str, Metric] = {
     "f1": f1,
     "precision": precision,
     "recall": recall,
@@ -316,14 +321,14 @@ OF_STAGE: Mapping[str, Metric] = {
     "stage_accuracy": stage_accuracy,
     "stage_kappa": stage_kappa,
 }
-"""By name: from matrices (..., stages, stages) to (..., stages)."""
+"""Metrics of each stage by name: from matrices (..., stages, stages) to (..., stages)."""
 
 
-def overall(matrix: Matrix) -> dict[str, float]:
-    """Every number of `OVERALL` of one matrix, in that order, as fractions of 1."""
-    return {name: float(OF_ALL[name](matrix)) for name in OVERALL}
+def overall_metrics(matrix: Matrix) -> dict[str, float]:
+    """Compute every metric of `OVERALL` from one matrix, in that order, as fractions of 1."""
+    return {name: float(OVERALL_METRICS[name](matrix)) for name in OVERALL}
 
 
-def per_stage(matrix: Matrix) -> dict[str, Values]:
-    """Every number of `PER_STAGE`, each (stages,)."""
-    return {name: OF_STAGE[name](matrix) for name in PER_STAGE}
+def stage_metrics(matrix: Matrix) -> dict[str, Values]:
+    """Compute every metric of `PER_STAGE` from one matrix, each (stages,)."""
+    return {name: STAGE_METRICS[name](matrix) for name in PER_STAGE}

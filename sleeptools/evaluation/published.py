@@ -1,7 +1,7 @@
-"""What the papers printed, with what they printed it for: data set, folds, split, selection.
+"""Published results, each with the data set, folds, split and selection that it was printed for.
 
-A published number means nothing without its protocol, so a row never travels without it, and
-`differences` says in words what forbids a direct comparison.
+A published number means nothing without its protocol, so that every row holds it, and
+`list_differences` says in words what forbids a direct comparison.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 if TYPE_CHECKING:
     import polars as pl
 
-REFERENCE = ("mmasleepnet", "slumbernet", "mouse-cnn")
-"""The models whose rows are shown where a run's own model has none."""
-FAMILIES = {
+REFERENCE_MODELS = ("mmasleepnet", "slumbernet", "mouse-cnn")
+"""Models whose results are shown first where a run's own model has none."""
+DATASET_FAMILIES = {
     "sleep-edf": "Sleep-EDF",
     "isruc": "ISRUC-Sleep",
     "slumbernet": "SlumberNet",
     "slumbernet-authors": "SlumberNet",
     "kjaerby": "Kjaerby",
 }
-"""Preset to the beginning of the papers' data set names."""
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
+"""Preset to the first word of the data sets' names in the papers."""
+PRINTED_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "mmasleepnet": {
         "kernels": "paper",
         "tokens": "authors",
@@ -37,8 +37,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "fusion": "full",
     },
 }
-"""Settings of the models whose results were printed, as far as they are a matter of choice."""
-RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+"""Model to the settings behind its printed results, for settings that can be chosen."""
+PRINTED_RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "mmasleepnet": {
         "paper": {
             "passes": 150,
@@ -64,25 +64,25 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
 }
-"""Recipes behind the printed results: as the paper has it, and as its authors' program does."""
-WIDE = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
-"""Metrics over all stages that `results` has a column of."""
-Agreement = tuple[float, float, float]
+"""Model to the recipes behind its printed results: the paper's, and its authors' program's."""
+RESULT_METRICS = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
+"""Metrics over all stages that are columns of `published_results`."""
+KappaInterval = tuple[float, float, float]
 """Kappa, and the ends of its 95 % interval."""
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How a number of ours came about, for comparison with a printed one.
+class StudyDesign:
+    """How a run's numbers came about, for comparison with printed ones.
 
     Parameters
     ----------
     preset
-        Of the epochs, for example "sleep-edf".
+        Preset of the epochs, for example "sleep-edf".
     simulated
-        Whether the data is; None if unknown.
+        Whether the data is simulated; None if unknown.
     subjects, epochs, folds
-        Counts; all test epochs of all folds.
+        Numbers of tested subjects, of test epochs of all folds, and of folds.
     rules
         Scoring rules, "R&K" or "AASM", or "" if unknown.
     optimistic
@@ -90,9 +90,9 @@ class Protocol:
     model
         Name of the model.
     settings, recipe
-        Of the model and of its training; empty where unknown.
+        Settings of the model and of its training; empty where unknown.
     split
-        "subjects", or "epochs" where a subject's epochs are on both sides.
+        "subjects", or "epochs" where a subject's epochs are in training and test.
     """
 
     preset: str
@@ -108,7 +108,7 @@ class Protocol:
     split: str = "subjects"
 
 
-def values() -> pl.DataFrame:
+def published_values() -> pl.DataFrame:
     """Every printed number, tidy.
 
     Returns
@@ -131,7 +131,7 @@ def _read(name: str) -> pl.DataFrame:
     return pl.read_csv(text, infer_schema_length=None)
 
 
-def results(species: str) -> pl.DataFrame:
+def published_results(species: str) -> pl.DataFrame:
     """Table of the printed results of models, a row per result.
 
     Parameters
@@ -142,134 +142,142 @@ def results(species: str) -> pl.DataFrame:
     Returns
     -------
     table
-        The columns of `values` up to note, and as fractions of 1 `WIDE` and f1_STAGE.
+        The columns of `published_values` up to note, and `RESULT_METRICS` and f1_STAGE as fractions
+        of 1.
     """
     import polars as pl
 
-    numbers = values().filter(pl.col("subject").is_null())
-    one = pl.concat_str("metric", pl.concat_str(pl.lit("_"), "stage"), ignore_nulls=True)
-    wide = numbers.select("id", one.alias("name"), "value").pivot("name", index="id")
+    numbers = published_values().filter(pl.col("subject").is_null())
+    name = pl.concat_str("metric", pl.concat_str(pl.lit("_"), "stage"), ignore_nulls=True)
+    wide = numbers.select("id", name.alias("name"), "value").pivot("name", index="id")
     stages = HUMAN_STAGES if species == "human" else MOUSE_STAGES
-    kept = [n for n in (*WIDE, *(f"f1_{s}" for s in stages)) if n in wide.columns]
-    of = pl.col("kind").is_in(["model", "rival"]) & (pl.col("species") == species)
-    table = _read("published_results").filter(of)
-    return table.join(wide.select("id", *kept), on="id", how="left", maintain_order="left")
+    columns = [n for n in (*RESULT_METRICS, *(f"f1_{s}" for s in stages)) if n in wide.columns]
+    of_models = pl.col("kind").is_in(["model", "rival"]) & (pl.col("species") == species)
+    table = _read("published_results").filter(of_models)
+    return table.join(wide.select("id", *columns), on="id", how="left", maintain_order="left")
 
 
-def agreement() -> dict[str, Agreement | float]:
-    """Kappa of two human scorers, of a meta-analysis of 11 studies (Lee et al. 2022).
+def scorer_kappas() -> dict[str, KappaInterval | float]:
+    """Kappa of two human scorers in a meta-analysis of 11 studies (Lee et al. 2022).
 
     Returns
     -------
     kappas
         "all": kappa over all stages with its 95 % interval; and the kappa of each stage.
     """
-    table = values().filter(id="scorers-lee-2022")
-    found: dict[str, Agreement | float] = {}
+    table = published_values().filter(id="scorers-lee-2022")
+    kappas: dict[str, KappaInterval | float] = {}
     for row in table.to_dicts():
         if row["stage"] is None:
-            found["all"] = (row["value"], row["low"], row["high"])
+            kappas["all"] = (row["value"], row["low"], row["high"])
         else:
-            found[row["stage"]] = row["value"]
-    return found
+            kappas[row["stage"]] = row["value"]
+    return kappas
 
 
-def beside(ours: Protocol) -> pl.DataFrame:
-    """Rows to set beside a result of ours: the printed data set of the same kind and nearest size.
+def nearest_results(ours: StudyDesign) -> pl.DataFrame:
+    """Results to show beside ours: of the printed data set of the same kind and nearest size.
 
-    The run's own model comes first, then `REFERENCE`, then the others; no rows where nothing is
-    printed for data of this kind, or the kind is unknown. For mice, what authors cite of other
-    models goes last.
+    The run's own model comes first, then `REFERENCE_MODELS`, then the others; no rows where nothing
+    is printed for data of this kind, or the kind is unknown. For mice, results that authors cite of
+    other models come last.
     """
     import polars as pl
 
-    family = FAMILIES.get(ours.preset)
+    family = DATASET_FAMILIES.get(ours.preset)
     if family is None:
-        return results("human").head(0)
-    table = results("human" if family in ("Sleep-EDF", "ISRUC-Sleep") else "mouse")
-    same = pl.col("dataset").str.starts_with(family)
-    sizes = table.filter(same)["subjects"].unique().to_list()
+        return published_results("human").head(0)
+    table = published_results("human" if family in ("Sleep-EDF", "ISRUC-Sleep") else "mouse")
+    same_family = pl.col("dataset").str.starts_with(family)
+    sizes = table.filter(same_family)["subjects"].unique().to_list()
     nearest = min(sizes, key=lambda n: abs(math.log(n / max(ours.subjects, 1))))
     cited = (pl.col("kind") == "rival") & (family == "SlumberNet")
-    first = pl.when(pl.col("model") == ours.model).then(0).when(pl.col("model").is_in(REFERENCE))
+    first = (
+        pl.when(pl.col("model") == ours.model).then(0).when(pl.col("model").is_in(REFERENCE_MODELS))
+    )
     order = [(pl.col("kind") == "rival"), first.then(1).otherwise(2), "accuracy"]
-    return table.filter((same & (pl.col("subjects") == nearest)) | cited).sort(
+    return table.filter((same_family & (pl.col("subjects") == nearest)) | cited).sort(
         order, descending=[False, False, True], maintain_order=True
     )
 
 
-def differences(ours: Protocol, row: dict[str, object]) -> list[str]:
+def list_differences(ours: StudyDesign, row: dict[str, object]) -> list[str]:
     """Say what differs between a result of ours and a printed one, in words.
 
     Parameters
     ----------
+    ours
+        How our result came about.
     row
-        Of `results`.
+        Row of `published_results`.
 
     Returns
     -------
-    lines
-        Empty if nothing known differs.
+    differences
+        One per line; empty if no difference is known.
     """
-    found = []
+    differences = []
     if ours.simulated:
-        found.append(f"ours is simulated data, theirs real recordings ({row['dataset']})")
+        differences.append(f"ours is simulated data, theirs real recordings ({row['dataset']})")
     elif ours.simulated is None:
-        found.append("whether ours is simulated data is not known")
+        differences.append("whether ours is simulated data is not known")
     if row["model"] != ours.model:
-        found.append(f"model {ours.model} against {row['printed_model']}")
+        differences.append(f"model {ours.model} against {row['printed_model']}")
     else:
-        found += _otherwise(ours)
-    for what in ("subjects", "epochs", "folds"):
-        mine, theirs = getattr(ours, what), row[what]
-        if theirs is None:
-            found.append(f"their number of {what} is not known")
-        elif mine != theirs:
-            found.append(f"{mine:,} {what[:-1] if mine == 1 else what} against {theirs:,}")
+        differences += _setting_differences(ours)
+    for noun in ("subjects", "epochs", "folds"):
+        count, printed = getattr(ours, noun), row[noun]
+        if printed is None:
+            differences.append(f"their number of {noun} is not known")
+        elif count != printed:
+            singular = noun[:-1] if count == 1 else noun
+            differences.append(f"{count:,} {singular} against {printed:,}")
     if row["rules"] and ours.rules and str(row["rules"]) not in ours.rules:
-        found.append(f"scoring rules {ours.rules} against {row['rules']}")
-    found += _divided(ours, row)
-    theirs_optimistic = str(row["selection"]).startswith("best pass on the test fold")
+        differences.append(f"scoring rules {ours.rules} against {row['rules']}")
+    differences += _split_differences(ours, row)
+    optimistic = str(row["selection"]).startswith("best pass on the test fold")
     if row["selection"] == "unknown":
-        found.append("how they chose the pass is not known")
-    elif theirs_optimistic != ours.optimistic:
-        mine = "on the scored test fold" if ours.optimistic else "without the test fold"
-        found.append(f"pass chosen {mine} against {row['selection']}")
-    return found
+        differences.append("how they chose the pass is not known")
+    elif optimistic != ours.optimistic:
+        selection = "on the scored test fold" if ours.optimistic else "without the test fold"
+        differences.append(f"pass chosen {selection} against {row['selection']}")
+    return differences
 
 
-def _divided(ours: Protocol, row: Mapping[str, object]) -> list[str]:
+def _split_differences(ours: StudyDesign, row: Mapping[str, object]) -> list[str]:
     """Say what differs in how subjects were divided, and over what the printed number is taken."""
-    found = []
-    sides = {
+    differences = []
+    splits = {
         "subjects": "whole subjects",
         "epochs": "epochs, so that it is tested on the subjects that it was trained on",
     }
     if row["split"] == "unknown":
-        found.append("whether they kept subjects apart is not known")
+        differences.append("whether they kept subjects apart is not known")
     elif row["split"] != ours.split:
-        found.append(f"ours divides {sides[ours.split]}; theirs {sides[str(row['split'])]}")
+        differences.append(f"ours divides {splits[ours.split]}; theirs {splits[str(row['split'])]}")
     if row["aggregate"] not in ("pooled", "unknown"):
-        found.append(f"ours is of all test epochs pooled, theirs the {row['aggregate']}")
-    return found
+        differences.append(f"ours is of all test epochs pooled, theirs the {row['aggregate']}")
+    return differences
 
 
-def _otherwise(ours: Protocol) -> list[str]:
-    """List the settings in which a model of ours and its training differ from the paper's."""
-    found = _unlike("setting", ours.settings, SETTINGS.get(ours.model, {}))
-    recipes = RECIPES.get(ours.model, {})
+def _setting_differences(ours: StudyDesign) -> list[str]:
+    """List the settings in which our model and its training differ from the paper's."""
+    differences = _unequal("setting", ours.settings, PRINTED_SETTINGS.get(ours.model, {}))
+    recipes = PRINTED_RECIPES.get(ours.model, {})
     variant = str(ours.recipe.get("variant", "")) or "unknown"
     if ours.recipe and recipes and variant not in recipes:
-        found.append(f"recipe variant {variant}, neither of {' and '.join(recipes)}")
-    theirs = recipes.get(variant, next(iter(recipes.values()), {}))
-    return found + _unlike("recipe", ours.recipe, theirs)
+        differences.append(f"recipe variant {variant}, neither of {' and '.join(recipes)}")
+    printed = recipes.get(variant, next(iter(recipes.values()), {}))
+    return differences + _unequal("recipe", ours.recipe, printed)
 
 
-def _unlike(what: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in theirs.items()}
-    mine = {k: list(v) if isinstance(v, tuple) else v for k, v in ours.items()}
+def _unequal(noun: str, ours: Mapping[str, Any], printed: Mapping[str, Any]) -> list[str]:
+    ours, printed = (
+        {name: list(value) if isinstance(value, tuple) else value for name, value in side.items()}
+        for side in (ours, printed)
+    )
     return [
-        f"{what} {name} {mine[name]} against {value} of the paper"
-        for name, value in plain.items()
-        if name in mine and mine[name] != value
+        f"{noun} {name} {ours[name]} against {value} of the paper"
+        for name, value in printed.items()
+        if name in ours and ours[name] != value
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +15,19 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-COMPARED: Final = ("accuracy", "macro_f1", "kappa")
-
-
 def compare_scorers(
-    tested: pl.DataFrame, known: pl.DataFrame | None, stages: Sequence[str]
+    tested: pl.DataFrame, recordings: pl.DataFrame | None, stages: Sequence[str]
 ) -> pl.DataFrame:
     """Compare model and scorers two by two, on the test epochs that all of them scored.
+
+    Parameters
+    ----------
+    tested
+        Predictions of test epochs.
+    recordings
+        Table of nights.parquet, which holds the stages of further scorers; None where it is absent.
+    stages
+        Stage names.
 
     Returns
     -------
@@ -46,40 +52,43 @@ def compare_scorers(
         "high": pl.Float64,
     }
     rows: list[tuple[Any, ...]] = []
-    numbers = nights.other_scorers(known)
+    numbers = nights.other_scorers(recordings)
     for number in numbers:
-        assert known is not None
-        both = _beside(tested, known, number)
-        own = next(n for n in range(1, len(numbers) + 2) if n not in numbers)
-        other = GENERATOR_SCORER if _is_generator(known, number) else f"scorer {number}"
-        rows += _pairs(both, f"scorer {own}", other, number, len(stages))
+        assert recordings is not None
+        joined = _join_scorer(tested, recordings, number)
+        first = next(n for n in range(1, len(numbers) + 2) if n not in numbers)
+        second = GENERATOR_SCORER if _is_generator(recordings, number) else f"scorer {number}"
+        rows += _pairs(joined, f"scorer {first}", second, number, len(stages))
     return pl.DataFrame(rows, schema, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def ceiling(
-    tested: pl.DataFrame, known: pl.DataFrame | None, stages: Sequence[str]
+def scoring_ceiling(
+    tested: pl.DataFrame, recordings: pl.DataFrame | None, stages: Sequence[str]
 ) -> float | None:
     """Kappa of the simulated scorer with the stages that made the signals, on the tested epochs.
 
-    None where these are not known.
+    None where these stages are not known. Parameters as in `compare_scorers`.
     """
-    found = [n for n in nights.other_scorers(known) if _is_generator(known, n)]
-    if not found or known is None:
+    numbers = [n for n in nights.other_scorers(recordings) if _is_generator(recordings, n)]
+    if not numbers or recordings is None:
         return None
-    both = _beside(tested, known, found[-1]).unique(["recording", "epoch"])
-    counts = metrics.confusion(both["stage"].to_numpy(), both["other"].to_numpy(), len(stages))
-    return float(metrics.kappa(counts))
+    epochs = _join_scorer(tested, recordings, numbers[-1]).unique(["recording", "epoch"])
+    scored, generated = epochs["stage"].to_numpy(), epochs["other"].to_numpy()
+    return float(metrics.kappa(metrics.confusion_matrix(scored, generated, len(stages))))
 
 
-def _is_generator(known: pl.DataFrame | None, number: int) -> bool:
-    return known is not None and set(known[f"scorer_{number}"].drop_nulls()) == {GENERATOR_SCORER}
+def _is_generator(recordings: pl.DataFrame | None, number: int) -> bool:
+    """Tell whether the further scorer of that number is the simulation itself."""
+    if recordings is None:
+        return False
+    return set(recordings[f"scorer_{number}"].drop_nulls()) == {GENERATOR_SCORER}
 
 
-def _beside(tested: pl.DataFrame, known: pl.DataFrame, number: int) -> pl.DataFrame:
-    """Put the stages of a further scorer beside the predictions, where that one scored."""
+def _join_scorer(tested: pl.DataFrame, recordings: pl.DataFrame, number: int) -> pl.DataFrame:
+    """Join the stages of a further scorer to the predictions, as `other`, where that one scored."""
     import polars as pl
 
-    theirs = known.select("recording", pl.col(f"{nights.OTHER_STAGES}{number}").alias("other"))
+    theirs = recordings.select("recording", pl.col(f"{nights.OTHER_STAGES}{number}").alias("other"))
     theirs = theirs.explode("other").with_columns(
         pl.int_range(pl.len()).over("recording").cast(pl.Int32).alias("epoch")
     )
@@ -99,26 +108,36 @@ def _beside(tested: pl.DataFrame, known: pl.DataFrame, number: int) -> pl.DataFr
 
 
 def _pairs(
-    both: pl.DataFrame, own: str, other: str, number: int, count: int
+    joined: pl.DataFrame, first: str, second: str, number: int, stages: int
 ) -> Iterator[tuple[Any, ...]]:
+    """Give the rows of model and two scorers, named `first` and `second`, for each protocol."""
     pairs = {
-        f"model - {own}": ("predicted", "stage"),
-        f"model - {other}": ("predicted", "other"),
-        f"{own} - {other}": ("stage", "other"),
+        f"model - {first}": ("predicted", "stage"),
+        f"model - {second}": ("predicted", "other"),
+        f"{first} - {second}": ("stage", "other"),
     }
-    for (protocol,), part in both.partition_by("protocol", as_dict=True).items():
-        subjects, seeds = sorted(set(part["subject"])), sorted(set(part["seed"]))
-        for pair, (first, second) in pairs.items():
-            counts = np.zeros((len(subjects), len(seeds), count, count), np.int64)
-            grouped = part.group_by("subject", "seed", second, first).len()
-            for subject, seed, truth, predicted, n in grouped.iter_rows():
-                counts[subjects.index(subject), seeds.index(seed), truth, predicted] = n
+    for (protocol,), table in joined.partition_by("protocol", as_dict=True).items():
+        for pair, (prediction, truth) in pairs.items():
+            counts = _count_pair(table, truth, prediction, stages)
 
-            def weigh(weights: metrics.Matrix, counts: metrics.Counts = counts) -> metrics.Values:
-                whole = np.tensordot(weights, counts, 1)
-                return np.stack([metrics.OF_ALL[m](whole).mean(-1) for m in COMPARED], -1)
+            def statistic(
+                weights: metrics.Matrix, counts: metrics.Counts = counts
+            ) -> metrics.Values:
+                pooled = np.tensordot(weights, counts, 1)
+                values = (metrics.OVERALL_METRICS[m](pooled).mean(-1) for m in metrics.COMPARED)
+                return np.stack(list(values), -1)
 
-            found = bootstrap.bootstrap(weigh, len(subjects))
+            bounds = bootstrap.bootstrap_interval(statistic, len(counts))
             epochs = int(counts[:, 0].sum())
-            for name, *numbers in zip(COMPARED, *found, strict=True):
-                yield protocol, number, pair, len(subjects), epochs, name, *map(float, numbers)
+            for name, *numbers in zip(metrics.COMPARED, *bounds, strict=True):
+                yield protocol, number, pair, len(counts), epochs, name, *map(float, numbers)
+
+
+def _count_pair(table: pl.DataFrame, truth: str, prediction: str, stages: int) -> metrics.Counts:
+    """(subjects, seeds, stages, stages) confusion matrices of two columns."""
+    subjects, seeds = sorted(set(table["subject"])), sorted(set(table["seed"]))
+    counts = np.zeros((len(subjects), len(seeds), stages, stages), np.int64)
+    grouped = table.group_by("subject", "seed", truth, prediction).len()
+    for subject, seed, row, column, n in grouped.iter_rows():
+        counts[subjects.index(subject), seeds.index(seed), row, column] = n
+    return counts

@@ -1,10 +1,10 @@
 """Sleep statistics of a night, from its stages and the time line of its recording.
 
-Truth and prediction are measured on the same epochs: those that were scored and predicted. They
-stand where they were in the recording, so that a gap (an unscored epoch, wake that trimming left
-out) is neither sleep nor wake of either side, and no latency is counted from the first epoch that
-trimming kept. Where lights-off is known, the night begins there, and what lies before (a nap, in a
-recording of a whole day) does not count; where it is not, what needs it is undefined, not guessed.
+Truth and prediction are measured on the same epochs: those that were scored and predicted. Each
+epoch keeps its time in the recording, so that a gap (an unscored epoch, wake that trimming left
+out) is neither sleep nor wake, and no latency is counted from the first epoch after trimming.
+Where lights-off is known, the night begins there, and epochs before it (a nap, in a recording of a
+whole day) do not count; where it is not, statistics that need it are undefined, not guessed.
 Definitions as in the AASM manual; sleep onset is the first epoch of any sleep stage.
 """
 
@@ -33,8 +33,8 @@ UNITS: Final = {
     "minutes": "min",
     "share": "fraction",
 }
-"""Statistic to unit; `minutes` and `share` are of a stage each."""
-MEANING: Final = {
+"""Statistic to unit; `minutes` and `share` are given for each stage."""
+DEFINITIONS: Final = {
     "tib": "time in bed: lights off to lights on",
     "spt": "sleep period time: start of the first to end of the last sleep epoch",
     "tst": "total sleep time: all sleep epochs",
@@ -59,7 +59,7 @@ class Clock:
     Parameters
     ----------
     epoch_seconds
-        s.
+        Length of an epoch, s.
     lights_off, lights_on
         s from the start of the recording; None where the data set does not say.
     """
@@ -69,28 +69,28 @@ class Clock:
     lights_on: float | None = None
 
     def in_bed(self, onset: Numbers) -> npt.NDArray[np.bool_]:
-        """Which epochs count: those that start between lights off and lights on."""
+        """Tell which epochs count: those that start between lights off and lights on."""
         slack = 1e-6 * self.epoch_seconds
         start = -np.inf if self.lights_off is None else self.lights_off - slack
         stop = np.inf if self.lights_on is None else self.lights_on - slack
         return (onset >= start) & (onset < stop)
 
     def begins(self, onset: Numbers) -> float:
-        """Lights off, s, if epochs are there from then on; NaN where it or they are not known."""
+        """Lights off, s, if the epochs cover the time from then on; NaN if not, or if not known."""
         if self.lights_off is None or not len(onset):
             return float("nan")
-        # sleep in epochs that nobody was asked about would go unseen
-        seen = onset[0] <= self.lights_off + self.epoch_seconds
-        return self.lights_off if seen else float("nan")
+        # sleep between lights off and a later first epoch would go unnoticed
+        covered = onset[0] <= self.lights_off + self.epoch_seconds
+        return self.lights_off if covered else float("nan")
 
 
-Key = tuple[str, str | None]
+StatisticKey = tuple[str, str | None]
 """Statistic and stage."""
 
 
-def measure(
+def measure_night(
     stages: Numbers, onset: npt.NDArray[np.float64], names: Sequence[str], clock: Clock
-) -> dict[Key, float]:
+) -> dict[StatisticKey, float]:
     """Measure one night.
 
     Parameters
@@ -100,34 +100,34 @@ def measure(
     onset
         (epochs,) s from the start of the recording, ascending; there may be gaps.
     names
-        Stage names; wake is the first.
+        Stage names, wake first.
     clock
-        Of the recording.
+        Time line of the recording.
 
     Returns
     -------
     statistics
-        In minutes, fractions and counts (`UNITS`), NaN where undefined. Of mice, which sleep around
-        the clock, only transitions, and minutes and share of each stage.
+        Values in minutes, fractions and counts (`UNITS`), NaN where undefined. For mice, which
+        sleep around the clock, only transitions, and minutes and share of each stage.
     """
     inside = clock.in_bed(onset)
     stages, onset = stages[inside], onset[inside]
     minutes = np.bincount(stages, minlength=len(names)) * clock.epoch_seconds / MINUTE
-    found: dict[Key, float] = {}
+    statistics: dict[StatisticKey, float] = {}
     if "NREM" not in names:
-        found = _sleep_period(stages, onset, names, clock)
-    found["transitions", None] = float(_transitions(stages, onset, clock.epoch_seconds))
-    whole = minutes.sum() if "NREM" in names else minutes[1:].sum()
+        statistics = _sleep_period(stages, onset, names, clock)
+    statistics["transitions", None] = float(_transitions(stages, onset, clock.epoch_seconds))
+    total = minutes.sum() if "NREM" in names else minutes[1:].sum()
     for i, name in enumerate(names):
-        found["minutes", name] = float(minutes[i])
+        statistics["minutes", name] = float(minutes[i])
         if "NREM" in names or i != WAKE:
-            found["share", name] = _ratio(float(minutes[i]), float(whole))
-    return found
+            statistics["share", name] = _ratio(float(minutes[i]), float(total))
+    return statistics
 
 
 def _sleep_period(
     stages: Numbers, onset: Numbers, names: Sequence[str], clock: Clock
-) -> dict[Key, float]:
+) -> dict[StatisticKey, float]:
     asleep, nan = np.flatnonzero(stages != WAKE), float("nan")
     epoch = clock.epoch_seconds / MINUTE
     bed = nan
@@ -139,8 +139,8 @@ def _sleep_period(
         first, last = onset[asleep[0]], onset[asleep[-1]]
         period = float(last - first) / MINUTE + epoch
         wake = float((stages[asleep[0] : asleep[-1]] == WAKE).sum()) * epoch
-    if "REM" in names and len(where := np.flatnonzero(stages == list(names).index("REM"))):
-        rem = onset[where[0]]
+    if "REM" in names and len(epochs := np.flatnonzero(stages == list(names).index("REM"))):
+        rem = onset[epochs[0]]
     off = clock.begins(onset)
     values = {
         "tib": bed,
@@ -165,20 +165,33 @@ def _transitions(stages: Numbers, onset: Numbers, epoch_seconds: float) -> int:
     return int(np.count_nonzero(follows & (np.diff(stages) != 0)))
 
 
-def bins(
+def minutes_in_bins(
     stages: Numbers, onset: npt.NDArray[np.float64], count: int, epoch_seconds: float, hours: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Add up minutes per stage in bins of so many hours, from the start of the recording.
+    """Add up minutes per stage in bins of equal width from the start of the recording.
+
+    Parameters
+    ----------
+    stages
+        (epochs,) index of the stage.
+    onset
+        (epochs,) s from the start of the recording.
+    count
+        Number of stages.
+    epoch_seconds
+        Length of an epoch, s.
+    hours
+        Width of a bin, h.
 
     Returns
     -------
     numbers
-        (bins,) of the bins that hold any epoch, from 0.
+        (bins,) indices of the bins that hold any epoch, from 0.
     minutes
-        (bins, count) of each stage.
+        (bins, count) minutes of each stage.
     """
-    place = (onset // (hours * 3600)).astype(np.int64)
-    numbers, row = np.unique(place, return_inverse=True)
+    index = (onset // (hours * 3600)).astype(np.int64)
+    numbers, row = np.unique(index, return_inverse=True)
     flat = np.bincount(row * count + stages, minlength=len(numbers) * count)
     minutes = flat.reshape(-1, count) * (epoch_seconds / MINUTE)
     return numbers, minutes.astype(np.float64)

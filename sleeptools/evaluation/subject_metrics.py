@@ -1,9 +1,10 @@
 """Metrics of subjects with 95 % intervals, and the differences of two results by subject.
 
-`Cube` holds a confusion matrix per subject and seed. A pooled metric sums the matrices of the
-subjects, as the papers do; a "subject mean" is the mean of the subjects' own values, in which a
-subject with two nights counts as much as one with one. Seeds are averaged inside the statistic and
-never drawn: their spread (`seed_sd`) is another kind of uncertainty and stands beside the interval.
+`SubjectConfusions` holds a confusion matrix per subject and seed. A pooled metric sums the matrices
+of the subjects, as the papers do; a "subject mean" is the mean of the subjects' own values, in
+which a subject with two nights counts as much as one with one. Seeds are averaged inside the
+statistic and never drawn: their spread (`seed_sd`) is another kind of uncertainty and stands beside
+the interval.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sleeptools.evaluation import bootstrap, metrics
-from sleeptools.evaluation.bootstrap import Bounds, Statistic
+from sleeptools.evaluation.bootstrap import Bounds, Interval, Statistic
 from sleeptools.evaluation.metrics import Counts, Values
 
 if TYPE_CHECKING:
@@ -24,20 +25,18 @@ if TYPE_CHECKING:
 POOLED: Final = "pooled"
 SUBJECT_MEAN: Final = "subject mean"
 SUBJECT_MEDIAN: Final = "subject median"
-COMPARED: Final = ("accuracy", "macro_f1", "kappa")
-"""Metrics in which two results are compared."""
 
 
 @dataclass(frozen=True)
-class Cube:
+class SubjectConfusions:
     """Confusion matrices of the subjects of one protocol.
 
     Parameters
     ----------
     subjects
-        In the order of the first axis.
+        Subjects, in the order of the first axis.
     seeds
-        In the order of the second.
+        Seeds, in the order of the second axis.
     counts
         (subjects, seeds, stages, stages), rows truth; all zero where a subject was not tested.
     """
@@ -46,52 +45,54 @@ class Cube:
     seeds: tuple[int, ...]
     counts: Counts = field(repr=False)
 
-    def of(self, subjects: Sequence[str]) -> Counts:
-        """Matrices of some subjects, in the order given."""
-        place = {name: i for i, name in enumerate(self.subjects)}
-        return self.counts[[place[name] for name in subjects]]
+    def select(self, subjects: Sequence[str]) -> Counts:
+        """Return the matrices of some subjects, in the order in which they are named."""
+        row = {name: i for i, name in enumerate(self.subjects)}
+        return self.counts[[row[name] for name in subjects]]
 
 
-def cube(matrices: Mapping[tuple[str, int], Counts], stages: int) -> Cube:
-    """Arrange matrices by (subject, seed)."""
-    subjects = tuple(sorted({s for s, _ in matrices}))
+def arrange_by_subject(
+    matrices: Mapping[tuple[str, int], Counts], stages: int
+) -> SubjectConfusions:
+    """Arrange matrices, given by subject and seed, in one array."""
+    subjects = tuple(sorted({subject for subject, _ in matrices}))
     seeds = tuple(sorted({seed for _, seed in matrices}))
     counts = np.zeros((len(subjects), len(seeds), stages, stages), np.int64)
     for (subject, seed), matrix in matrices.items():
         counts[subjects.index(subject), seeds.index(seed)] = matrix
-    return Cube(subjects, seeds, counts)
+    return SubjectConfusions(subjects, seeds, counts)
 
 
-def every(matrices: metrics.Matrix) -> Values:
-    """Compute all metrics of matrices (..., stages, stages): (..., names), as in `names`."""
-    whole = [of(matrices)[..., None] for of in metrics.OF_ALL.values()]
-    parts = [of(matrices) for of in metrics.OF_STAGE.values()]
-    return np.concatenate([*whole, *parts], -1)
+def all_metrics(matrices: metrics.Matrix) -> Values:
+    """Compute every metric of matrices (..., stages, stages): (..., names) as in `metric_names`."""
+    overall = [metric(matrices)[..., None] for metric in metrics.OVERALL_METRICS.values()]
+    of_stages = [metric(matrices) for metric in metrics.STAGE_METRICS.values()]
+    return np.concatenate([*overall, *of_stages], -1)
 
 
-def names(stages: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Metric and stage of each number of `every`."""
+def metric_names(stages: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Metric and stage (None: over all stages) of each number of `all_metrics`."""
     return [
-        *((name, None) for name in metrics.OF_ALL),
-        *((name, stage) for name in metrics.OF_STAGE for stage in stages),
+        *((name, None) for name in metrics.OVERALL_METRICS),
+        *((name, stage) for name in metrics.STAGE_METRICS for stage in stages),
     ]
 
 
 def _over_seeds(values: Values) -> Values:
     """Average (..., seeds, names) over the seeds; NaN is left out."""
-    known = ~np.isnan(values)
-    count = known.sum(-2)
-    out = np.full(count.shape, np.nan)
-    np.divide(np.where(known, values, 0).sum(-2), count, out=out, where=count > 0)
-    return out
+    defined = ~np.isnan(values)
+    count = defined.sum(-2)
+    average = np.full(count.shape, np.nan)
+    np.divide(np.where(defined, values, 0).sum(-2), count, out=average, where=count > 0)
+    return average
 
 
-def pooled(counts: Counts) -> Statistic:
+def pooled_statistic(counts: Counts) -> Statistic:
     """Make a statistic: every metric of the subjects' pooled epochs, averaged over seeds."""
-    return lambda weights: _over_seeds(every(np.tensordot(weights, counts, 1)))
+    return lambda weights: _over_seeds(all_metrics(np.tensordot(weights, counts, 1)))
 
 
-def table(found: Cube, stages: Sequence[str]) -> pl.DataFrame:
+def interval_table(confusions: SubjectConfusions, stages: Sequence[str]) -> pl.DataFrame:
     """Compute every metric of a protocol with its interval.
 
     Returns
@@ -103,29 +104,27 @@ def table(found: Cube, stages: Sequence[str]) -> pl.DataFrame:
     """
     import polars as pl
 
-    each = every(found.counts)  # (subjects, seeds, names)
-    own = _over_seeds(each)
-    count = len(found.subjects)
-    by_seed = every(found.counts.sum(0))  # (seeds, names)
-    median = np.full(own.shape[1], np.nan)
-    for i, column in enumerate(own.T):
-        if len(known := column[~np.isnan(column)]):
-            median[i] = np.median(known)
-    nothing = np.full(own.shape[1], np.nan)
+    by_subject_and_seed = all_metrics(confusions.counts)  # (subjects, seeds, names)
+    by_subject = _over_seeds(by_subject_and_seed)
+    by_seed = all_metrics(confusions.counts.sum(0))  # (seeds, names)
+    count = len(confusions.subjects)
+    nothing = np.full(by_subject.shape[1], np.nan)
     levels = {
-        POOLED: (bootstrap.bootstrap(pooled(found.counts), count), _sd(by_seed)),
-        SUBJECT_MEAN: (
-            bootstrap.bootstrap(bootstrap.mean(own), count),
-            _sd(_over_seeds(each.swapaxes(0, 1))),
+        POOLED: (
+            bootstrap.bootstrap_interval(pooled_statistic(confusions.counts), count),
+            _sd(by_seed),
         ),
-        SUBJECT_MEDIAN: (Bounds(median, nothing, nothing), nothing),
+        SUBJECT_MEAN: (
+            bootstrap.bootstrap_interval(bootstrap.mean_statistic(by_subject), count),
+            _sd(_over_seeds(by_subject_and_seed.swapaxes(0, 1))),
+        ),
+        SUBJECT_MEDIAN: (Bounds(_medians(by_subject), nothing, nothing), nothing),
     }
+    defined = (~np.isnan(by_subject)).sum(0)
     rows = [
-        (level, *name, *(float(x) for x in numbers), len(found.seeds), int(known))
+        (level, *name, *map(float, numbers), len(confusions.seeds), int(subjects))
         for level, (bounds, sd) in levels.items()
-        for name, *numbers, known in zip(
-            names(stages), *bounds, sd, (~np.isnan(own)).sum(0), strict=True
-        )
+        for name, *numbers, subjects in zip(metric_names(stages), *bounds, sd, defined, strict=True)
     ]
     schema = {
         "level": pl.String,
@@ -141,6 +140,28 @@ def table(found: Cube, stages: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
+def find_interval(
+    table: pl.DataFrame, metric: str, *, stage: str | None = None, level: str = POOLED
+) -> Interval:
+    """Look up a metric with its 95 % interval in an `interval_table`; NaN where it has none."""
+    import polars as pl
+
+    row = table.filter(
+        pl.col("stage").eq_missing(pl.lit(stage, pl.String)), metric=metric, level=level
+    )
+    ends = (row[name][0] for name in Interval._fields)
+    return Interval(*(float("nan") if end is None else end for end in ends))
+
+
+def _medians(values: Values) -> Values:
+    """Median of each column of (subjects, names) without its NaN; NaN where nothing is defined."""
+    medians = np.full(values.shape[1], np.nan)
+    for i, column in enumerate(values.T):
+        if len(defined := column[~np.isnan(column)]):
+            medians[i] = np.median(defined)
+    return medians
+
+
 def _sd(values: Values) -> Values:
     """Sample standard deviation of (seeds, names) over the seeds; NaN with one."""
     if len(values) < 2:  # noqa: PLR2004
@@ -149,7 +170,9 @@ def _sd(values: Values) -> Values:
     return spread
 
 
-def difference(first: Cube, second: Cube, stages: Sequence[str]) -> pl.DataFrame:
+def metric_differences(
+    first: SubjectConfusions, second: SubjectConfusions, stages: Sequence[str]
+) -> pl.DataFrame:
     """Second less first, pooled over the subjects of both, with intervals over these subjects.
 
     Returns
@@ -159,38 +182,38 @@ def difference(first: Cube, second: Cube, stages: Sequence[str]) -> pl.DataFrame
     """
     import polars as pl
 
-    both = sorted({*first.subjects} & {*second.subjects})
-    one, other = pooled(first.of(both)), pooled(second.of(both))
-    bounds = bootstrap.bootstrap(lambda w: other(w) - one(w), len(both))
+    shared = sorted({*first.subjects} & {*second.subjects})
+    minuend, subtrahend = (pooled_statistic(c.select(shared)) for c in (second, first))
+    bounds = bootstrap.bootstrap_interval(lambda w: minuend(w) - subtrahend(w), len(shared))
     rows = [
-        (*name, *map(float, numbers), len(both))
-        for name, *numbers in zip(names(stages), *bounds, strict=True)
+        (*name, *map(float, numbers), len(shared))
+        for name, *numbers in zip(metric_names(stages), *bounds, strict=True)
     ]
     columns = ["metric", "stage", "value", "low", "high", "subjects"]
     return pl.DataFrame(rows, columns, orient="row").with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 @dataclass(frozen=True)
-class Result:
-    """What is compared with others: a run under one protocol.
+class ComparedRun:
+    """A run under one protocol, to be compared with others.
 
     Parameters
     ----------
-    run
-        Name.
+    name
+        Name of the run.
     protocol
-        Of the cube.
-    cube
-        Its subjects.
+        Protocol of the matrices.
+    confusions
+        Confusion matrices of its subjects.
     """
 
-    run: str
+    name: str
     protocol: str
-    cube: Cube
+    confusions: SubjectConfusions
 
 
-def compare(results: Sequence[Result]) -> pl.DataFrame:
-    """Compare results two by two, on the subjects that both have.
+def compare_runs(runs: Sequence[ComparedRun]) -> pl.DataFrame:
+    """Compare runs two by two, on the subjects that both tested.
 
     Returns
     -------
@@ -202,42 +225,43 @@ def compare(results: Sequence[Result]) -> pl.DataFrame:
     """
     import polars as pl
 
-    rows = [row for i, a in enumerate(results) for b in results[i + 1 :] for row in _pair(a, b)]
+    rows = [row for i, a in enumerate(runs) for b in runs[i + 1 :] for row in _compare_two(a, b)]
     adjusted = bootstrap.holm([row["p"] for row in rows])
     for row, p in zip(rows, adjusted.tolist(), strict=True):
         row["p_holm"] = p
     return pl.DataFrame(rows).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _pair(a: Result, b: Result) -> Iterator[dict[str, Any]]:
-    both = sorted({*a.cube.subjects} & {*b.cube.subjects})
-    if not both:
+def _compare_two(a: ComparedRun, b: ComparedRun) -> Iterator[dict[str, Any]]:
+    shared = sorted({*a.confusions.subjects} & {*b.confusions.subjects})
+    if not shared:
         return
-    one, other = a.cube.of(both), b.cube.of(both)
-    same = np.array_equal(one[:, 0].sum(-1), other[:, 0].sum(-1))
-    for name in COMPARED:
-        of = metrics.OF_ALL[name]
-        found = bootstrap.paired(*(_over_seeds(of(c)[..., None])[..., 0] for c in (one, other)))
+    counts = a.confusions.select(shared), b.confusions.select(shared)
+    same_epochs = np.array_equal(*(c[:, 0].sum(-1) for c in counts))
+    for name in metrics.COMPARED:
+        metric = metrics.OVERALL_METRICS[name]
+        by_subject = (_over_seeds(metric(c)[..., None])[..., 0] for c in counts)
+        paired = bootstrap.paired_comparison(*by_subject)
 
-        def apart(weights: metrics.Matrix, of: metrics.Metric = of) -> Values:
-            first, second = (np.tensordot(weights, c, 1) for c in (one, other))
-            value: Values = of(second).mean(-1) - of(first).mean(-1)
-            return value
+        def pooled_difference(weights: metrics.Matrix, metric: metrics.Metric = metric) -> Values:
+            first, second = (metric(np.tensordot(weights, c, 1)).mean(-1) for c in counts)
+            difference: Values = second - first
+            return difference
 
-        whole = bootstrap.bootstrap(apart, len(both))
+        pooled = bootstrap.bootstrap_interval(pooled_difference, len(shared))
         yield {
-            "first": a.run,
-            "second": b.run,
+            "first": a.name,
+            "second": b.name,
             "protocol": a.protocol if a.protocol == b.protocol else f"{a.protocol} / {b.protocol}",
             "metric": name,
-            "subjects": found.subjects,
-            **found.difference._asdict(),
-            "better": found.better,
-            "worse": found.worse,
-            "p": found.p,
-            "p_holm": found.p,
-            "pooled": float(whole.value),
-            "pooled_low": float(whole.low),
-            "pooled_high": float(whole.high),
-            "same_epochs": same,
+            "subjects": paired.subjects,
+            **paired.difference._asdict(),
+            "better": paired.better,
+            "worse": paired.worse,
+            "p": paired.p,
+            "p_holm": paired.p,
+            "pooled": float(pooled.value),
+            "pooled_low": float(pooled.low),
+            "pooled_high": float(pooled.high),
+            "same_epochs": same_epochs,
         }

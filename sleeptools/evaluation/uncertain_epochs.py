@@ -1,8 +1,8 @@
-"""The epochs most worth a human's second look: those in which the model is least sure.
+"""The epochs most worth a human's second look: those in which the model is least certain.
 
-Sureness is the margin between the two likeliest stages; nothing here looks at the truth, so that
-the list is the one that an unscored night would get. How many of the model's errors it holds tells
-what a second look is worth.
+Certainty is the margin between the probabilities of the two likeliest stages. The truth is not
+used, so that the list is the one that an unscored night would get. The share of the model's errors
+in it tells what a second look is worth.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 if TYPE_CHECKING:
     import polars as pl
 
-SHARE: Final = 0.05
-"""Of the epochs that are listed."""
+LISTED_SHARE: Final = 0.05
+"""Share of the epochs that is listed."""
 
 
-def ranked(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
-    """Order epochs, the least sure first.
+def rank_by_certainty(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
+    """Order epochs, the least certain first.
 
     Parameters
     ----------
     tested
         Predictions of one protocol; the hypnodensities of several seeds are averaged.
     stages
-        Names, in the order of the columns `p_NAME`.
+        Stage names, as in the columns `p_NAME`.
 
     Returns
     -------
@@ -58,13 +58,13 @@ def ranked(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFrame:
     return table.sort("margin", "recording", "epoch")
 
 
-def listed(ranking: pl.DataFrame, share: float = SHARE) -> pl.DataFrame:
+def least_certain(ranking: pl.DataFrame, share: float = LISTED_SHARE) -> pl.DataFrame:
     """Give the share of a ranking that is worth a second look."""
     return ranking.head(math.ceil(share * len(ranking)))
 
 
-def errors_found(ranking: pl.DataFrame, share: float = SHARE) -> float:
+def share_of_errors(ranking: pl.DataFrame, share: float = LISTED_SHARE) -> float:
     """Share of all wrong epochs that the list holds; NaN where nothing is wrong."""
     wrong = (ranking["predicted"] != ranking["scored"]).to_numpy()
-    found = wrong[: len(listed(ranking, share))].sum()
-    return float(found / wrong.sum()) if wrong.any() else float("nan")
+    listed = wrong[: len(least_certain(ranking, share))].sum()
+    return float(listed / wrong.sum()) if wrong.any() else float("nan")

@@ -1,4 +1,4 @@
-"""What a section is made of: texts, tables and figures, before it is known where they are shown."""
+"""Blocks that a section consists of: texts, tables and figures, whatever they are shown on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sleeptools.report.markup import Markup
-from sleeptools.report.plots import Plot
+from sleeptools.report.plots.canvas import Plot
 
 
 @dataclass(frozen=True)
@@ -15,19 +15,19 @@ class Text:
 
     Parameters
     ----------
-    said
+    text
         Plain text, as every text in a block.
     kind
-        "muted", "lead" or "".
+        "muted", "lead", "verdict" or "".
     bold
-        Stands before it.
+        Text in bold type before it.
     tag
-        Stands after it, as a mark.
+        Mark after it.
     warn
-        Whether the mark warns.
+        Whether the mark is a warning.
     """
 
-    said: str
+    text: str
     kind: str = ""
     bold: str = ""
     tag: str = ""
@@ -38,11 +38,11 @@ class Text:
 class Heading:
     """A heading within a section."""
 
-    said: str
+    text: str
 
 
 @dataclass(frozen=True)
-class Items:
+class BulletList:
     """A bulleted list."""
 
     values: Sequence[str]
@@ -50,12 +50,12 @@ class Items:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Numbers to be seen first.
+    """Numbers in large type, to be seen first.
 
     Parameters
     ----------
     values
-        Name, value, and what is said below it.
+        Name, value, and the text below it, one triple per tile.
     """
 
     values: Sequence[tuple[str, str, str]]
@@ -68,7 +68,7 @@ class Table:
     Parameters
     ----------
     name
-        Of its file.
+        Name of its file.
     head
         Column headings.
     rows
@@ -76,11 +76,11 @@ class Table:
     caption
         What it shows.
     strong
-        Numbers of the rows to stand out.
+        Indices of the rows that are highlighted.
     texts
-        How many of the first columns are text; the others are numbers.
+        Number of leading columns that are text; the others are numbers.
     narrow
-        Only as wide as its content.
+        Whether it is only as wide as its content.
     """
 
     name: str
@@ -99,11 +99,11 @@ class Figure:
     Parameters
     ----------
     name
-        Of its file; unlike any other of the run.
+        Name of its file; different from that of any other figure of the run.
     drawing
         An SVG, or a plot still to be drawn.
     label
-        Short; names it for those who cannot see it.
+        Short name for those who cannot see it.
     caption
         What it shows.
     zoom
@@ -118,18 +118,18 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Blocks that stand side by side where there is room."""
+class SideBySide:
+    """Blocks shown side by side where there is room."""
 
     blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
-class Folded:
-    """A block to be opened by its title."""
+class Collapsible:
+    """A block that is hidden until its title is clicked."""
 
     title: str
     block: Block
 
 
-Block = Text | Heading | Items | Tiles | Table | Figure | Beside | Folded
+Block = Text | Heading | BulletList | Tiles | Table | Figure | SideBySide | Collapsible

@@ -18,9 +18,9 @@ STAGES: Final[dict[str, str]] = {
     "NREM": "#4a97d2",
     "N3": "#2257a0",
 }
-ORDER: Final[tuple[str, ...]] = ("W", "Wake", "REM", "N1", "N2", "N3", "NREM")
+STAGE_ORDER: Final[tuple[str, ...]] = ("W", "Wake", "REM", "N1", "N2", "N3", "NREM")
 """Of the stages in a figure, from the top."""
-PRINTED: Final = "#1b2027"
+PRINTED_INK: Final = "#1b2027"
 """Of `INK` in a file of its own."""
 INK: Final = "currentColor"
 MUTED: Final = "var(--muted,#59626e)"
@@ -33,11 +33,11 @@ SHADE: Final = "var(--shade,#123f75)"
 WRONG: Final = "var(--wrong,#c23b22)"
 
 
-def stage(name: str) -> str:
+def stage_colour(name: str) -> str:
     """Return a stage's fill as a CSS value."""
     return f"var(--stage-{name},{STAGES.get(name, '#888888')})"
 
 
-def fixed(css: str) -> str:
+def fixed_colours(css: str) -> str:
     """Put fallbacks in the place of variables, for a drawing that leaves its page."""
-    return re.sub(r"var\(--[\w-]+,(#\w+)\)", r"\1", css).replace(INK, PRINTED)
+    return re.sub(r"var\(--[\w-]+,(#\w+)\)", r"\1", css).replace(INK, PRINTED_INK)

@@ -12,20 +12,20 @@ from typing import Final
 
 from sleeptools.report import markup
 from sleeptools.report.blocks import (
-    Beside,
     Block,
+    BulletList,
+    Collapsible,
     Figure,
-    Folded,
     Heading,
-    Items,
+    SideBySide,
     Table,
     Text,
     Tiles,
 )
 from sleeptools.report.markup import Markup
-from sleeptools.report.plots import Plot
+from sleeptools.report.plots.canvas import Plot
 
-ZOOM: Final = (
+ZOOM_HELP: Final = (
     "Zoom: click into the figure, then turn the wheel, drag, or press + and -, the arrows, and 0."
 )
 
@@ -37,11 +37,11 @@ class Section:
     Parameters
     ----------
     key
-        Its anchor, without the run's number.
+        Anchor of the section, without the run's number.
     title
-        Its heading.
+        Heading.
     blocks
-        What it shows.
+        Blocks in the order in which they are shown.
     """
 
     key: str
@@ -49,60 +49,62 @@ class Section:
     blocks: tuple[Block, ...] = field(repr=False)
 
 
-def section(found: Section, number: int, level: str) -> Markup:
-    """Draw a section of the run of that number; `level` is the element of its heading."""
-    anchor = f"{found.key}-{number}"
-    heading = markup.element(level, markup.text(found.title), id=f"{anchor}-h", class_="section")
-    sub = f"h{int(level[1]) + 1}"
-    inside = markup.join([heading, *(block(b, number, sub) for b in found.blocks)])
-    return markup.element("section", inside, id=anchor, aria_labelledby=f"{anchor}-h")
+def section_html(section: Section, number: int, level: str) -> Markup:
+    """Write a section of the run of that number; `level` is the element of its heading."""
+    anchor = f"{section.key}-{number}"
+    heading = markup.element(
+        level, markup.escape(section.title), id=f"{anchor}-h", class_="section"
+    )
+    sublevel = f"h{int(level[1]) + 1}"
+    content = markup.join([heading, *(block_html(b, number, sublevel) for b in section.blocks)])
+    return markup.element("section", content, id=anchor, aria_labelledby=f"{anchor}-h")
 
 
-def block(found: Block, number: int, level: str = "h3") -> Markup:  # noqa: PLR0911 - one each
-    """Draw one block; `number` is that of the run, `level` the element of a heading within."""
-    match found:
+def block_html(block: Block, number: int, level: str = "h3") -> Markup:  # noqa: PLR0911 - one each
+    """Write one block; `number` is that of the run, `level` the element of a heading within."""
+    match block:
         case Text():
-            return _text(found)
-        case Heading(said):
-            return markup.element(level, markup.text(said))
-        case Items(values):
-            return markup.items(values)
+            return _text(block)
+        case Heading(text):
+            return markup.element(level, markup.escape(text))
+        case BulletList(values):
+            return markup.bullet_list(values)
         case Tiles(values):
             return markup.element("dl", *(_tile(*value) for value in values), class_="tiles")
         case Table():
-            return markup.table(
-                [_tight(h) for h in found.head],
-                [[_tight(c) for c in row] for row in found.rows],
-                caption=found.caption,
-                strong=found.strong,
-                texts=found.texts,
-                narrow=found.narrow,
+            return markup.table_element(
+                [_tight(heading) for heading in block.head],
+                [[_tight(cell) for cell in row] for row in block.rows],
+                caption=block.caption,
+                strong=block.strong,
+                texts=block.texts,
+                narrow=block.narrow,
             )
         case Figure():
-            return _figure(found, number)
-        case Beside(blocks):
-            return markup.element("div", *(block(b, number, level) for b in blocks), class_="pair")
-        case Folded(title, inner):
-            said = markup.element("summary", markup.text(title))
-            return markup.element("details", said, block(inner, number, level))
+            return _figure(block, number)
+        case SideBySide(blocks):
+            content = (block_html(b, number, level) for b in blocks)
+            return markup.element("div", *content, class_="pair")
+        case Collapsible(title, content):
+            summary = markup.element("summary", markup.escape(title))
+            return markup.element("details", summary, block_html(content, number, level))
 
 
-def _text(found: Text) -> Markup:
-    bold = (
-        [markup.element("strong", markup.text(found.bold)), markup.text(" ")] if found.bold else []
-    )
-    kind = "tag" if found.warn else "tag good"
-    tag = (
-        [markup.text(" "), markup.element("span", markup.text(found.tag), class_=kind)]
-        if found.tag
-        else []
-    )
-    return markup.element("p", *bold, markup.text(found.said), *tag, class_=found.kind or None)
+def _text(block: Text) -> Markup:
+    content = [markup.escape(block.text)]
+    if block.bold:
+        content[:0] = [markup.element("strong", markup.escape(block.bold)), markup.escape(" ")]
+    if block.tag:
+        kind = "tag" if block.warn else "tag good"
+        tag = markup.element("span", markup.escape(block.tag), class_=kind)
+        content += [markup.escape(" "), tag]
+    return markup.element("p", *content, class_=block.kind or None)
 
 
 def _tile(name: str, value: str, below: str) -> Markup:
-    shown = markup.element("dd", markup.text(value), markup.element("small", markup.text(below)))
-    return markup.element("div", markup.element("dt", markup.text(name)), shown, class_="tile")
+    note = markup.element("small", markup.escape(below))
+    number = markup.element("dd", markup.escape(value), note)
+    return markup.element("div", markup.element("dt", markup.escape(name)), number, class_="tile")
 
 
 def _tight(cell: object) -> object:
@@ -110,15 +112,17 @@ def _tight(cell: object) -> object:
     return cell.replace("n = ", "n\u00a0=\u00a0") if isinstance(cell, str) else cell
 
 
-def _figure(found: Figure, number: int) -> Markup:
-    plot = found.drawing
-    drawing = plot.svg(f"{found.name}-{number}") if isinstance(plot, Plot) else plot
-    shown = markup.scrolled(drawing, label=found.label, class_="zooms" if found.zoom else None)
-    caption = [markup.element("figcaption", markup.text(found.caption))] if found.caption else []
-    return markup.element("figure", shown, *caption)
+def _figure(figure: Figure, number: int) -> Markup:
+    plot = figure.drawing
+    drawing = plot.svg(f"{figure.name}-{number}") if isinstance(plot, Plot) else plot
+    region = markup.scrolled(drawing, label=figure.label, class_="zooms" if figure.zoom else None)
+    if not figure.caption:
+        return markup.element("figure", region)
+    caption = markup.element("figcaption", markup.escape(figure.caption))
+    return markup.element("figure", region, caption)
 
 
-def page(title: str, header: Markup, body: Sequence[Markup], footer: Markup) -> str:
+def page_html(title: str, header: Markup, body: Sequence[Markup], footer: Markup) -> str:
     """Put the page together.
 
     Its own script is named by its hash in the content security policy, which forbids every other
@@ -131,7 +135,7 @@ def page(title: str, header: Markup, body: Sequence[Markup], footer: Markup) -> 
     script = f"\n{script}"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Template(frame).substitute(
-        title=markup.text(title),
+        title=markup.escape(title),
         header=header,
         body=markup.join(body),
         footer=footer,

@@ -1,6 +1,6 @@
 """HTML and SVG elements as strings, with every text and attribute escaped.
 
-What a file, a person or a data set named reaches a page only through `text` or an attribute here.
+What a file, a person or a data set named reaches a page only through `escape` or an attribute here.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from sleeptools.report import colours
 
 Markup = NewType("Markup", str)
 """A string that is escaped already."""
-DENSE = 7
+DENSE_COLUMNS = 7
 """Columns; a table of more is set in smaller type."""
-VOID = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", "meta"})
+VOID_ELEMENTS = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", "meta"})
 
 
-def text(value: object) -> Markup:
+def escape(value: object) -> Markup:
     """Escape a text."""
     return Markup(html.escape(str(value)))
 
 
-def join(parts: Iterable[object], between: str = "") -> Markup:
-    """Put markup together; what is not markup yet must not be among the parts."""
-    return Markup(text(between).join(str(part) for part in parts))
+def join(pieces: Iterable[object], between: str = "") -> Markup:
+    """Join pieces of markup; all of them must be escaped already."""
+    return Markup(escape(between).join(str(piece) for piece in pieces))
 
 
 def element(name: str, *content: Markup, **attributes: object) -> Markup:
@@ -41,27 +41,27 @@ def element(name: str, *content: Markup, **attributes: object) -> Markup:
         A trailing underscore is dropped (`class_`), other underscores become hyphens; None leaves
         the attribute out.
     """
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
-    if not content and name in VOID:
-        return Markup(f"<{name}{given}/>")
-    return Markup(f"<{name}{given}>{''.join(content)}</{name}>")
+    if not content and name in VOID_ELEMENTS:
+        return Markup(f"<{name}{written}/>")
+    return Markup(f"<{name}{written}>{''.join(content)}</{name}>")
 
 
 def paragraph(value: object, **attributes: object) -> Markup:
     """Write a paragraph of escaped text."""
-    return element("p", text(value), **attributes)
+    return element("p", escape(value), **attributes)
 
 
-def items(values: Iterable[object]) -> Markup:
+def bullet_list(values: Iterable[object]) -> Markup:
     """Write a bulleted list of escaped texts."""
-    return element("ul", *(element("li", text(v)) for v in values))
+    return element("ul", *(element("li", escape(v)) for v in values))
 
 
-def table(
+def table_element(
     head: Sequence[object],
     rows: Iterable[Sequence[object]],
     *,
@@ -81,11 +81,11 @@ def table(
     caption
         Says what the table shows; read out first by a screen reader.
     strong
-        Numbers of the rows to stand out.
+        Indices of the rows that are highlighted.
     texts
-        How many of the first columns are text, set to the left; the others are numbers.
+        Number of leading columns that are text, aligned left; the others are numbers.
     narrow
-        Only as wide as its content.
+        Whether it is only as wide as its content.
     """
     headings = element("tr", *(_cell("th", h, i < texts, scope="col") for i, h in enumerate(head)))
     body = [
@@ -102,17 +102,17 @@ def table(
     return scrolled(
         element(
             "table",
-            element("caption", element("span", text(caption))),
+            element("caption", element("span", escape(caption))),
             element("thead", headings),
             element("tbody", *body),
-            class_="narrow" if narrow else "dense" if len(head) > DENSE else None,
+            class_="narrow" if narrow else "dense" if len(head) > DENSE_COLUMNS else None,
         ),
         label=caption,
     )
 
 
 def _cell(name: str, value: object, is_text: bool, *, scope: str | None) -> Markup:
-    return element(name, text(value), scope=scope, class_="t" if is_text else None)
+    return element(name, escape(value), scope=scope, class_="t" if is_text else None)
 
 
 def scrolled(content: Markup, *, label: str, class_: str | None = None) -> Markup:
@@ -121,8 +121,8 @@ def scrolled(content: Markup, *, label: str, class_: str | None = None) -> Marku
     return element("div", content, class_=named, role="region", tabindex=0, aria_label=label)
 
 
-def svg(
-    parts: Iterable[Markup], width: float, height: float, said: str, **attributes: object
+def svg_element(
+    content: Iterable[Markup], width: float, height: float, description: str, **attributes: object
 ) -> Markup:
     """Put an inline drawing together.
 
@@ -130,18 +130,18 @@ def svg(
     ----------
     width, height
         In the drawing's own units; on a page it is as wide as there is room, and no wider.
-    said
+    description
         What it shows, for those who cannot see it.
     attributes
-        Others, as of `element`.
+        Further attributes, as in `element`.
     """
     return element(
         "svg",
-        element("title", text(said)),
-        *parts,
+        element("title", escape(description)),
+        *content,
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",
-        aria_label=said,
+        aria_label=description,
         xmlns="http://www.w3.org/2000/svg",
         style=f"min-width:{min(width, 640):g}px;max-width:{width:g}px",
         **attributes,
@@ -150,6 +150,6 @@ def svg(
 
 def standalone(drawing: Markup) -> str:
     """Make a file of an inline drawing: the colours of the light page, and a font."""
-    return colours.fixed(drawing).replace(
+    return colours.fixed_colours(drawing).replace(
         "<svg ", '<svg font-family="DejaVu Sans, Arial, sans-serif" ', 1
     )

@@ -1,11 +1,12 @@
-"""How the report and the terminal write numbers: labels, percent, intervals, p values."""
+"""How the report and the terminal write numbers: labels, per cent, intervals, p values."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
-LABELS: Final = {
+METRIC_LABELS: Final = {
     "accuracy": "Accuracy",
     "macro_f1": "Macro-F1",
     "kappa": "Cohen's kappa",
@@ -17,55 +18,82 @@ LABELS: Final = {
     "weighted_recall": "Weighted recall",
     "weighted_precision": "Weighted precision",
 }
+HEADLINE_METRICS: Final = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
+DASH: Final = "–"  # noqa: RUF001 - for a number that there is not
+SMALLEST_P: Final = 0.001
+LONGEST_LIST: Final = 12
 
 
-HEADLINE: Final = ("accuracy", "macro_f1", "kappa", "g_mean_recalls")
+def is_missing(value: object) -> bool:
+    """Tell whether there is no number: None or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def interval_number(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    form: str = ".3f",
+    *,
+    missing: str = DASH,
+) -> str:
+    """Write a value and, where it has one, its interval: "0.736 [0.712, 0.755]".
+
+    Parameters
+    ----------
+    value, low, high
+        The value and the ends of its interval; None or NaN where there is none.
+    form
+        Format specification of all three numbers.
+    missing
+        Text in place of a missing value.
+    """
+    if value is None or is_missing(value):
+        return missing
+    if is_missing(low) or is_missing(high):
+        return format(value, form)
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def metric_text(name: str, value: float | None, *, signed: bool = False) -> str:
-    """Per cent, except kappa, which is a number; a dash where there is none."""
-    if value is None or value != value:  # noqa: PLR0124 - NaN
-        return "–"  # noqa: RUF001 - a dash for "none"
-    sign = "+" if signed else ""
-    return f"{value:{sign}.3f}" if name == "kappa" else f"{100 * value:{sign}.2f}"
+    """Write a metric in per cent, and kappa as a number; a dash where there is none."""
+    return interval_text(name, value, None, None, signed=signed)
 
 
 def interval_text(
     name: str, value: float | None, low: float | None, high: float | None, *, signed: bool = False
 ) -> str:
-    """Show a value with the ends of its interval, where it has one."""
-    shown = metric_text(name, value, signed=signed)
-    if low is None or high is None or low != low or high != high:  # noqa: PLR0124 - NaN
-        return shown
-    ends = (metric_text(name, end, signed=signed) for end in (low, high))
-    return f"{shown} [{', '.join(ends)}]"
+    """Write a metric as `metric_text`, with the ends of its interval, where it has one."""
+    factor, form = (1, ".3f") if name == "kappa" else (100, ".2f")
+    value, low, high = (None if x is None else factor * x for x in (value, low, high))
+    return interval_number(value, low, high, "+" * signed + form)
 
 
 def p_text(p: float | None) -> str:
-    """Show a p value; a dash where there is none."""
-    if p is None or p != p:  # noqa: PLR0124 - NaN
-        return "–"  # noqa: RUF001 - a dash for "none"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
+    """Write a p value; a dash where there is none."""
+    if p is None or is_missing(p):
+        return DASH
+    return f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}"
 
 
-def count_text(number: int, what: str) -> str:
+def count_text(number: int, noun: str) -> str:
     """Join number and noun: "1 subject", "2 subjects"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def metric_label(name: str) -> str:
     """Label of a metric with its unit; kappa has none."""
-    return LABELS[name] if name == "kappa" else f"{LABELS[name]}, %"
+    return METRIC_LABELS[name] if name == "kappa" else f"{METRIC_LABELS[name]}, %"
 
 
 def value_text(value: object) -> str:
-    """Show a fact of a manifest on one line."""
+    """Write a fact of a manifest on one line."""
     match value:
         case Mapping():
             return "; ".join(f"{k}: {value_text(v)}" for k, v in value.items()) or "none"
         case list() | tuple():
-            shown = ", ".join(map(value_text, value[:12]))
-            return f"{shown}, … ({len(value)})" if len(value) > 12 else shown or "none"  # noqa: PLR2004
+            text = ", ".join(map(value_text, value[:LONGEST_LIST]))
+            return f"{text}, … ({len(value)})" if len(value) > LONGEST_LIST else text or "none"
         case bool():
             return "yes" if value else "no"
         case int():

@@ -1,4 +1,4 @@
-"""What a report shows of one run, gathered before anything is drawn, and numbers as text."""
+"""What a report shows of one run, gathered before anything is drawn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sleeptools.errors import DataError
-from sleeptools.evaluation import comparison, evaluation, published
-from sleeptools.evaluation.evaluation import Evaluation
+from sleeptools.evaluation.comparison import study_designs
+from sleeptools.evaluation.evaluation import Evaluation, compute_evaluation
+from sleeptools.evaluation.published import StudyDesign
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
-from sleeptools.runs import logs, writing
+from sleeptools.runs import writing
+from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -24,47 +26,52 @@ class Page:
 
     Parameters
     ----------
-    found
-        The evaluation.
+    evaluation
+        Evaluation of the run.
     number
-        Of the run on the page, from 1; sets its anchors apart.
+        Number of the run on the page, from 1; sets its anchors apart.
     tested
-        Test predictions of the first protocol and seed, the ones drawn as hypnograms.
+        Test predictions of the headline's protocol and its first seed, drawn as hypnograms.
     logs
         Training logs.
-    ours
-        Per protocol, what a printed number is compared with.
+    designs
+        Per protocol, how its numbers came about, for comparison with printed ones.
     epochs
-        Those the run was trained on, where they are given.
+        Epochs that the run was trained on; None where their folder is not given.
     recordings
-        Folder of the recordings behind them.
+        Folder of the recordings behind the epochs; None where it is not given.
     """
 
-    found: Evaluation
+    evaluation: Evaluation
     number: int
     tested: pl.DataFrame = field(repr=False)
     logs: pl.DataFrame = field(repr=False)
-    ours: Mapping[str, published.Protocol]
+    designs: Mapping[str, StudyDesign]
     epochs: EpochSet | None = field(default=None, repr=False)
     recordings: Path | None = None
 
     @property
+    def run(self) -> Run:
+        """The run."""
+        return self.evaluation.run
+
+    @property
     def protocol(self) -> str:
         """The protocol of the headline."""
-        return self.found.headline
+        return self.evaluation.headline
 
     @property
     def seed(self) -> int:
         """The seed whose predictions are drawn."""
-        return first_seed(self.found)
+        return first_seed(self.evaluation)
 
     @property
-    def who(self) -> str:
+    def subject_noun(self) -> str:
         """What a subject is: "subject", or "animal" where the stages are those of mice."""
-        return "animal" if "NREM" in self.found.stages else "subject"
+        return "animal" if "NREM" in self.run.stages else "subject"
 
 
-def gather(
+def gather_page(
     folder: Path,
     number: int,
     *,
@@ -79,26 +86,20 @@ def gather(
     DataError
         If the epochs are not those that the run was trained on.
     """
-    found = evaluation.compute(open_run(folder, partial=partial))
-    tested = found.tested.filter(protocol=found.headline, seed=first_seed(found))
-    data = _opened(found.run, tested, epochs) if epochs else None
-    return Page(
-        found,
-        number,
-        tested,
-        logs.training_logs(found.run),
-        comparison.protocols(found),
-        data,
-        recordings,
-    )
+    evaluation = compute_evaluation(open_run(folder, partial=partial))
+    run = evaluation.run
+    tested = evaluation.tested.filter(protocol=evaluation.headline, seed=first_seed(evaluation))
+    data = _open_training_epochs(run, tested, epochs) if epochs else None
+    designs = study_designs(evaluation)
+    return Page(evaluation, number, tested, training_logs(run), designs, data, recordings)
 
 
-def _opened(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
+def _open_training_epochs(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
     """Open the epochs, and check that the run was trained on them."""
     data = open_epochs(folder)
-    known = run.config.get("epochs", {}).get("sha256")
-    same = known is None or known == writing.epochs_fingerprint(data)["sha256"]
-    if not same or set(tested["recording"]) - {file.recording for file in data.files}:
+    expected = run.config.get("epochs", {}).get("sha256")
+    is_same = expected is None or expected == writing.epochs_fingerprint(data)["sha256"]
+    if not is_same or set(tested["recording"]) - {file.recording for file in data.files}:
         raise DataError(
             f"{folder}: not the epochs that {run.folder} was trained on",
             hint="give the folder that the run was trained on with `epochs`, or leave it out",
@@ -106,6 +107,6 @@ def _opened(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
     return data
 
 
-def first_seed(found: Evaluation) -> int:
+def first_seed(evaluation: Evaluation) -> int:
     """Pick the seed whose predictions are drawn."""
-    return min(seed for protocol, seed in found.confusions if protocol == found.headline)
+    return min(evaluation.pooled[evaluation.headline].seeds)

@@ -1,4 +1,4 @@
-"""Sections as Markdown, as CSV files, and figures as files of their own: for papers."""
+"""Sections as Markdown, tables as CSV files, and figures as files of their own: for papers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Final
 from sleeptools import store
 from sleeptools.report import markup
 from sleeptools.report.blocks import (
-    Beside,
     Block,
+    BulletList,
+    Collapsible,
     Figure,
-    Folded,
     Heading,
-    Items,
+    SideBySide,
     Table,
     Text,
     Tiles,
 )
 from sleeptools.report.html import Section
-from sleeptools.report.plots import Plot
+from sleeptools.report.plots.canvas import Plot
 
-SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>|])")
+MARKDOWN_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>|])")
 
 
 def markdown(sections: Sequence[Section], prefix: str, figures: str) -> str:
@@ -34,9 +34,9 @@ def markdown(sections: Sequence[Section], prefix: str, figures: str) -> str:
     Parameters
     ----------
     prefix
-        Of the names of its figures' files.
+        Prefix of the names of its figures' files.
     figures
-        Folder of these files as seen from the text; empty if they were not written.
+        Folder of these files, relative to the text; empty if they were not written.
     """
     lines: list[str] = []
     for section in sections:
@@ -49,12 +49,12 @@ def markdown(sections: Sequence[Section], prefix: str, figures: str) -> str:
 def _lines(block: Block, prefix: str, figures: str) -> Iterator[str]:
     match block:
         case Text():
-            parts = (f"**{_safe(block.bold)}**" if block.bold else "", _safe(block.said))
+            bold = f"**{_safe(block.bold)}**" if block.bold else ""
             tag = f"({_safe(block.tag)})" if block.tag else ""
-            yield " ".join(filter(None, (*parts, tag)))
-        case Heading(said):
-            yield f"### {_safe(said)}"
-        case Items(values):
+            yield " ".join(filter(None, (bold, _safe(block.text), tag)))
+        case Heading(text):
+            yield f"### {_safe(text)}"
+        case BulletList(values):
             yield from (f"- {_safe(value)}" for value in values)
         case Tiles(values):
             rows = [list(map(_safe, v)) for v in values]
@@ -62,14 +62,14 @@ def _lines(block: Block, prefix: str, figures: str) -> Iterator[str]:
         case Table():
             yield from _table(block)
         case Figure() if figures:
-            yield f"![{_safe(block.label)}](<{figures}/{prefix}{filename(block.name)}.svg>)"
+            yield f"![{_safe(block.label)}](<{figures}/{prefix}{safe_filename(block.name)}.svg>)"
             yield f"\n{_safe(block.caption)}"
         case Figure():
             yield f"*{_safe(block.label)} (a figure): {_safe(block.caption)}*"
-        case Beside(blocks):
+        case SideBySide(blocks):
             for inner in blocks:
                 yield from (*_lines(inner, prefix, figures), "")
-        case Folded(title, inner):
+        case Collapsible(title, inner):
             yield from (f"**{_safe(title)}**", "", *_lines(inner, prefix, figures))
 
 
@@ -86,19 +86,19 @@ def _cell(value: object) -> str:
 
 def _safe(value: object) -> str:
     """Escape what Markdown, or HTML within it, would take as its own."""
-    return SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+    return MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
 
 
-def blocks(sections: Iterable[Section]) -> Iterator[Block]:
+def all_blocks(sections: Iterable[Section]) -> Iterator[Block]:
     """Give every block of the sections, those within others, too."""
-    todo: list[Block] = [b for section in sections for b in section.blocks]
-    while todo:
-        block = todo.pop(0)
+    queue: list[Block] = [b for section in sections for b in section.blocks]
+    while queue:
+        block = queue.pop(0)
         match block:
-            case Beside(inner):
-                todo = [*inner, *todo]
-            case Folded(_, one):
-                todo = [one, *todo]
+            case SideBySide(inner):
+                queue = [*inner, *queue]
+            case Collapsible(_, content):
+                queue = [content, *queue]
             case _:
                 yield block
 
@@ -106,11 +106,11 @@ def blocks(sections: Iterable[Section]) -> Iterator[Block]:
 def write_tables(sections: Sequence[Section], prefix: str, folder: Path) -> list[Path]:
     """Write every table as a CSV file."""
     written = []
-    for block in blocks(sections):
+    for block in all_blocks(sections):
         if isinstance(block, Table):
             buffer = io.StringIO()
             csv.writer(buffer, lineterminator="\n").writerows([block.head, *block.rows])
-            written.append(folder / f"{prefix}{filename(block.name)}.csv")
+            written.append(folder / f"{prefix}{safe_filename(block.name)}.csv")
             store.write_text(written[-1], buffer.getvalue())
     return written
 
@@ -118,9 +118,9 @@ def write_tables(sections: Sequence[Section], prefix: str, folder: Path) -> list
 def write_figures(sections: Sequence[Section], prefix: str, folder: Path) -> list[Path]:
     """Write every figure as SVG, and those of matplotlib as PDF, too."""
     written = []
-    for block in blocks(sections):
+    for block in all_blocks(sections):
         if isinstance(block, Figure):
-            path = folder / f"{prefix}{filename(block.name)}.svg"
+            path = folder / f"{prefix}{safe_filename(block.name)}.svg"
             plot = block.drawing
             drawing = plot.svg(block.name) if isinstance(plot, Plot) else plot
             store.write_text(path, markup.standalone(drawing))
@@ -132,6 +132,6 @@ def write_figures(sections: Sequence[Section], prefix: str, folder: Path) -> lis
     return written
 
 
-def filename(name: str) -> str:
+def safe_filename(name: str) -> str:
     """Make a name that every file system takes, and that stays in its folder."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "unnamed"

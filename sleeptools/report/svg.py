@@ -1,9 +1,9 @@
-"""Figures drawn as SVG strings: the hypnogram over its hypnodensity, and the confusion matrix.
+"""Figures written as SVG: the hypnogram over its hypnodensity, and the confusion matrix.
 
 They are inlined in the report: colours come from its CSS variables, with a fallback, so that they
-follow light and dark. The hypnogram is drawn here and not by matplotlib, because there is one per
-night and it must be small and sharp at any zoom: all that depends on time lies in an inner drawing
-whose unit is the epoch, so that zooming is a change of its `viewBox`.
+follow light and dark. The hypnogram is not drawn by matplotlib, because there is one per night and
+it must be small and sharp at any zoom: all that depends on time lies in an inner drawing whose unit
+is the epoch, so that zooming is a change of its `viewBox`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.report import colours, markup
-from sleeptools.report.colours import ACCENT, GRID, INK, MUTED, ORDER, SHADE, WRONG
+from sleeptools.report.colours import ACCENT, GRID, INK, MUTED, SHADE, STAGE_ORDER, WRONG
 from sleeptools.report.markup import Markup
 
-COLUMNS: Final = 1440  # of a hypnodensity at most: more epochs than this are averaged
-LEVELS: Final = 100  # steps of a probability's height
+MOST_COLUMNS: Final = 1440  # of a hypnodensity; more epochs than this are averaged
+HEIGHT_STEPS: Final = 100  # steps of a probability's height
 
 
 @dataclass(frozen=True)
-class Night:
-    """What a hypnogram figure shows.
+class HypnogramNight:
+    """A night as a hypnogram figure shows it.
 
     Parameters
     ----------
     label
-        Of the recording.
+        Name of the recording.
     names
         Stage names.
     truth, predicted
@@ -41,7 +41,7 @@ class Night:
     onset
         (epochs,) float, s from the start of the recording; gaps are left open.
     epoch_seconds
-        s.
+        Length of an epoch, s.
     """
 
     label: str
@@ -54,21 +54,21 @@ class Night:
 
     @property
     def slots(self) -> npt.NDArray[np.int64]:
-        """(epochs,) place of each epoch on the regular grid that starts with the first."""
-        place = np.rint((self.onset - self.onset[0]) / self.epoch_seconds)
-        return np.asarray(place, np.int64)
+        """(epochs,) index of each epoch on the regular grid that starts with the first."""
+        slots = np.rint((self.onset - self.onset[0]) / self.epoch_seconds)
+        return np.asarray(slots, np.int64)
 
 
 # --- hypnogram ------------------------------------------------------------------------------------
 
 WIDTH, LEFT, RIGHT = 960, 52, 8  # user units of the SVG
 ROW, TOP, GAP, DENSITY = 26, 24, 16, 104
-STEPS: Final = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48)  # h between labels
-TICKS: Final = 13
+HOUR_STEPS: Final = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48)  # h between labels
+MOST_TICKS: Final = 13
 FIXED: Final = "non-scaling-stroke"  # lines keep their width while time is stretched
 
 
-def hypnogram(night: Night) -> Markup:
+def hypnogram_svg(night: HypnogramNight) -> Markup:
     """Draw one night: truth and prediction as step lines, disagreement, and the hypnodensity.
 
     Returns
@@ -76,7 +76,7 @@ def hypnogram(night: Night) -> Markup:
     svg
         Stages from W at the top to N3, time in hours from the start of the recording.
     """
-    order = [name for name in ORDER if name in night.names]
+    order = [name for name in STAGE_ORDER if name in night.names]
     order += [name for name in night.names if name not in order]
     row = np.array([order.index(name) for name in night.names])
     slots = night.slots
@@ -90,7 +90,7 @@ def hypnogram(night: Night) -> Markup:
         markup.element("path", d=_ticks(slots[wrong], strip, 8), style=f"fill:{WRONG}"),
         _density(night, order, slots, density),
     ]
-    parts = [
+    content = [
         *_rows(order),
         _hours(night, density + DENSITY),
         *_legend(),
@@ -111,18 +111,18 @@ def hypnogram(night: Night) -> Markup:
         ),
     ]
     agreed = 1 - len(wrong) / len(slots)
-    said = (
+    description = (
         f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; "
         f"scored and predicted stage agree in {agreed:.1%}"
     )
-    of = {"data_start": f"{night.onset[0]:g}", "data_epoch": f"{night.epoch_seconds:g}"}
-    return markup.svg(parts, WIDTH, height, said, class_="night", **of)
+    attributes = {"data_start": f"{night.onset[0]:g}", "data_epoch": f"{night.epoch_seconds:g}"}
+    return markup.svg_element(content, WIDTH, height, description, class_="night", **attributes)
 
 
 def _label(x: float, y: float, value: str, *, anchor: str = "start", fill: str = MUTED) -> Markup:
     return markup.element(
         "text",
-        markup.text(value),
+        markup.escape(value),
         x=f"{x:.4g}",
         y=f"{y:.4g}",
         text_anchor=anchor,
@@ -148,23 +148,23 @@ def _rows(order: Sequence[str]) -> Iterator[Markup]:
             width=7,
             height=10,
             rx=1.5,
-            style=f"fill:{colours.stage(name)}",
+            style=f"fill:{colours.stage_colour(name)}",
         )
 
 
-def _hours(night: Night, bottom: float) -> Markup:
+def _hours(night: HypnogramNight, bottom: float) -> Markup:
     """Grid lines and labels on whole hours of the recording, or parts of them."""
     start = night.onset[0] / 3600
     span = (night.slots[-1] + 1) * night.epoch_seconds / 3600
-    step = next((s for s in STEPS if span / s <= TICKS), STEPS[-1])
-    parts: list[Markup] = []
+    step = next((s for s in HOUR_STEPS if span / s <= MOST_TICKS), HOUR_STEPS[-1])
+    content: list[Markup] = []
     for hour in np.arange(np.ceil(start / step) * step, start + span + 1e-9, step):
         x = LEFT + (hour - start) / span * (WIDTH - LEFT - RIGHT)
         minutes = round(60 * hour)
         clock = f"{minutes // 60}:{minutes % 60:02d}"
-        parts += [_line(x, TOP, x, bottom + 4), _label(x, bottom + 17, clock, anchor="middle")]
-    where = {"data_left": LEFT, "data_top": TOP, "data_bottom": f"{bottom:g}"}
-    return markup.element("g", *parts, class_="hours", **where)
+        content += [_line(x, TOP, x, bottom + 4), _label(x, bottom + 17, clock, anchor="middle")]
+    attributes = {"data_left": LEFT, "data_top": TOP, "data_bottom": f"{bottom:g}"}
+    return markup.element("g", *content, class_="hours", **attributes)
 
 
 def _legend() -> Iterator[Markup]:
@@ -192,8 +192,8 @@ def _steps(
         bold.append(f"M{start} {y:g}H{stop}")
         end = stop
     style = f"stroke:{stroke};fill:none"
-    for path, of in ((fine, "stroke-width:.7;stroke-opacity:.55"), (bold, "stroke-width:2.4")):
-        yield markup.element("path", d="".join(path), style=f"{style};{of}", vector_effect=FIXED)
+    for path, width in ((fine, "stroke-width:.7;stroke-opacity:.55"), (bold, "stroke-width:2.4")):
+        yield markup.element("path", d="".join(path), style=f"{style};{width}", vector_effect=FIXED)
 
 
 def _ticks(slots: npt.NDArray[np.int64], top: float, height: float) -> str:
@@ -205,15 +205,17 @@ def _ticks(slots: npt.NDArray[np.int64], top: float, height: float) -> str:
 
 
 def _density(
-    night: Night, order: Sequence[str], slots: npt.NDArray[np.int64], top: float
+    night: HypnogramNight, order: Sequence[str], slots: npt.NDArray[np.int64], top: float
 ) -> Markup:
     """Areas of every stage's probability, stacked with the order's last at the bottom."""
     pick = [night.names.index(name) for name in reversed(order)]
     columns, step = _columns(slots, night.probabilities[:, pick])
-    tops = np.rint(np.cumsum(columns, axis=1) * LEVELS)  # NaN where nothing was predicted
-    scaled = f"translate(0 {top + DENSITY}) scale({step} {-DENSITY / LEVELS:g})"
+    tops = np.rint(np.cumsum(columns, axis=1) * HEIGHT_STEPS)  # NaN where nothing was predicted
+    scaled = f"translate(0 {top + DENSITY}) scale({step} {-DENSITY / HEIGHT_STEPS:g})"
     areas = [  # the highest first: each covers the foot of the one before
-        markup.element("path", d=_area(tops[:, i]), style=f"fill:{colours.stage(order[-1 - i])}")
+        markup.element(
+            "path", d=_area(tops[:, i]), style=f"fill:{colours.stage_colour(order[-1 - i])}"
+        )
         for i in reversed(range(len(order)))
     ]
     return markup.element("g", *areas, class_="density", transform=scaled)
@@ -222,26 +224,26 @@ def _density(
 def _columns(
     slots: npt.NDArray[np.int64], values: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """Lay values on a grid of at most COLUMNS columns, averaged; NaN where there are none.
+    """Lay values on a grid of at most `MOST_COLUMNS` columns, averaged; NaN where there are none.
 
     Returns
     -------
     grid, step
         (columns, stages), and how many epochs make a column.
     """
-    step = -(-(int(slots[-1]) + 1) // COLUMNS)
-    where = slots // step
-    count = np.bincount(where)
-    total = np.stack([np.bincount(where, v) for v in values.T.astype(np.float64)], axis=1)
+    step = -(-(int(slots[-1]) + 1) // MOST_COLUMNS)
+    column = slots // step
+    count = np.bincount(column)
+    total = np.stack([np.bincount(column, v) for v in values.T.astype(np.float64)], axis=1)
     with np.errstate(invalid="ignore"):
         return total / count[:, None], step
 
 
 def _area(tops: npt.NDArray[np.float64]) -> str:
     """Outline of bars one column wide, in as few commands as it takes; NaN is no bar."""
-    there = np.flatnonzero(~np.isnan(tops))
+    filled = np.flatnonzero(~np.isnan(tops))
     path = []
-    for first, last, _ in _runs(there, np.zeros(len(there), int)):
+    for first, last, _ in _runs(filled, np.zeros(len(filled), int)):
         bars = "".join(f"V{y:g}h{n}" for y, n in _flat(tops[first:last]))
         path.append(f"M{first} 0{bars}V0z")
     return "".join(path)
@@ -258,7 +260,7 @@ def _flat(values: npt.NDArray[np.float64]) -> Iterator[tuple[float, int]]:
 CELL, SIDE, HEAD = 74, 84, 50
 
 
-def confusion(matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -> Markup:
+def confusion_svg(matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -> Markup:
     """Draw a confusion matrix: share of the true stage in colour and per cent, and the count.
 
     Parameters
@@ -268,16 +270,16 @@ def confusion(matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -
     names
         Stage names.
     title
-        For those who cannot see it; the numbers follow.
+        Text for those who cannot see the figure; the numbers are added to it.
     """
     total = matrix.sum(axis=1, keepdims=True)
     share = matrix / np.maximum(total, 1)
     size = CELL * len(names)
-    parts = [
+    content = [
         _label(SIDE + size / 2, 16, "predicted", anchor="middle"),
         markup.element(
             "text",
-            markup.text("scored (truth)"),
+            markup.escape("scored (truth)"),
             text_anchor="middle",
             font_size=11,
             transform=f"translate(14 {HEAD + size / 2:g}) rotate(-90)",
@@ -286,16 +288,16 @@ def confusion(matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -
     ]
     for i, name in enumerate(names):
         middle = CELL * (i + 0.5)
-        parts.append(_label(SIDE + middle, HEAD - 10, name, anchor="middle", fill=INK))
-        parts.append(_label(SIDE - 10, HEAD + middle, name, anchor="end", fill=INK))
-        parts.append(_label(SIDE - 10, HEAD + middle + 14, f"{total[i, 0]:,}", anchor="end"))
-        parts += [_cell(i, j, share[i, j], int(matrix[i, j])) for j in range(len(names))]
-    said = "; ".join(
-        f"{name}: " + ", ".join(f"{share[i, j]:.0%} {other}" for j, other in enumerate(names))
+        content.append(_label(SIDE + middle, HEAD - 10, name, anchor="middle", fill=INK))
+        content.append(_label(SIDE - 10, HEAD + middle, name, anchor="end", fill=INK))
+        content.append(_label(SIDE - 10, HEAD + middle + 14, f"{total[i, 0]:,}", anchor="end"))
+        content += [_cell(i, j, share[i, j], int(matrix[i, j])) for j in range(len(names))]
+    shares = "; ".join(
+        f"{name}: " + ", ".join(f"{share[i, j]:.0%} {column}" for j, column in enumerate(names))
         for i, name in enumerate(names)
     )
-    return markup.svg(
-        parts, SIDE + size + 4, HEAD + size + 4, f"{title}. Of the epochs scored {said}"
+    return markup.svg_element(
+        content, SIDE + size + 4, HEAD + size + 4, f"{title}. Of the epochs scored {shares}"
     )
 
 
@@ -314,7 +316,7 @@ def _cell(i: int, j: int, share: float, count: int) -> Markup:
     )
     percent = markup.element(
         "text",
-        markup.text(f"{100 * share:.1f} %"),
+        markup.escape(f"{100 * share:.1f} %"),
         x=x + CELL / 2,
         y=y + CELL / 2 - 1,
         font_size=14,
@@ -323,7 +325,7 @@ def _cell(i: int, j: int, share: float, count: int) -> Markup:
     )
     number = markup.element(
         "text",
-        markup.text(f"{count:,}"),
+        markup.escape(f"{count:,}"),
         x=x + CELL / 2,
         y=y + CELL / 2 + 16,
         font_size=11,

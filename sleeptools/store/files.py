@@ -134,18 +134,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write facts as JSON; NaN becomes null, because JSON has no NaN."""
-    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+    """Write facts as JSON; NaN becomes null, which every JSON reader takes."""
+    write_text(path, json.dumps(plain_values(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def _plain(value: object) -> object:
+def plain_values(value: Any) -> Any:
+    """Turn facts into what JSON has: NaN into None, NumPy scalars and paths into plain values."""
     match value:
         case Mapping():
-            return {str(k): _plain(v) for k, v in value.items()}
+            return {str(k): plain_values(v) for k, v in value.items()}
         case list() | tuple():
-            return [_plain(v) for v in value]
+            return [plain_values(v) for v in value]
         case np.generic():
-            return _plain(value.item())
+            return plain_values(value.item())
         case float() if math.isnan(value):
             return None
         case Path():

@@ -212,7 +212,7 @@ class Training:
         """Accuracy, kappa and macro-F1 of the present weights on some epochs."""
         p = self.probabilities(numbers, purpose)
         truth = self.source.epochs.stages[numbers]
-        matrix = metrics.confusion(truth, p.argmax(1), p.shape[1])
+        matrix = metrics.confusion_matrix(truth, p.argmax(1), p.shape[1])
         return {name: float(score(matrix)) for name, score in SCORES.items()}
 
     @property

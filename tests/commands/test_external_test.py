@@ -59,8 +59,8 @@ def test_an_external_test_is_a_run(model, tmp_path):
     out = evaluate.score_external(model, data, tmp_path / "out")
     found = evaluate.evaluate(out)
     assert found.protocols == ("external",)
-    assert found.matrix("external").sum() == 24
-    assert set(found.subjects["subject"]) == {"S02", "S03"}
+    assert found.pooled["external"].summed.sum() == 24
+    assert set(found.table("subjects")["subject"]) == {"S02", "S03"}
     p = engine.Engine.load(model).hypnodensity(open_epochs(data).files[0].signals)
     mine = found.tested.filter(recording="S021").select(f"p_{s}" for s in HUMAN_STAGES).to_numpy()
     np.testing.assert_array_equal(mine, p)
@@ -71,7 +71,7 @@ def test_an_external_test_is_a_run(model, tmp_path):
     assert logs.count_test_readings(found.run) == {"external": 1}
     assert verify.verify_numbers(out) == []
     assert store.verify(out) == []
-    assert found.as_json()["results"][0]["protocol"] == "external"
+    assert evaluate.evaluation_json(found)["results"][0]["protocol"] == "external"
     evaluate.score_external(model, data, out)  # again: the same
 
 
@@ -103,7 +103,7 @@ def test_channels_of_another_name_stand_in_only_where_asked(model, tmp_path):
         evaluate.score_external(model, data, tmp_path / "out")
     assert "match_channels_by_order" in caught.value.hint
     out = evaluate.score_external(model, data, tmp_path / "out", match_channels_by_order=True)
-    assert "EEG C4-M1 for EEG Fpz-Cz" in " ".join(evaluate.compute(out).notes)
+    assert "EEG C4-M1 for EEG Fpz-Cz" in " ".join(evaluate.evaluate_only(out).notes)
 
 
 def test_subjects_that_trained_the_model_are_refused(model, tmp_path):
@@ -112,7 +112,7 @@ def test_subjects_that_trained_the_model_are_refused(model, tmp_path):
     with pytest.raises(DataError, match=r"subjects that trained the model: S0[01] \(1 of 2\)"):
         evaluate.score_external(model, data, tmp_path / "out")
     out = evaluate.score_external(model, data, tmp_path / "out", allow_shared_subject_ids=True)
-    assert "said to be others" in evaluate.compute(out).leakage
+    assert "said to be others" in evaluate.evaluate_only(out).leakage
 
 
 def test_another_run_is_not_overwritten(model, tmp_path):

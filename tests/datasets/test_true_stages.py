@@ -95,11 +95,11 @@ def test_the_ceiling_is_of_the_tested_epochs() -> None:
         }
     )
     names = ("W", "N1", "N2", "N3", "REM")
-    found = scorers.ceiling(tested, known, names)
+    found = scorers.scoring_ceiling(tested, known, names)
     assert found == pytest.approx(cohen_kappa_score(scored, made))
     person = known.with_columns(scorer_2=pl.lit("2"))
-    assert scorers.ceiling(tested, person, names) is None
-    assert scorers.ceiling(tested, None, names) is None
+    assert scorers.scoring_ceiling(tested, person, names) is None
+    assert scorers.scoring_ceiling(tested, None, names) is None
     pairs = set(scorers.compare_scorers(tested, known, names)["pair"])
     assert pairs == {"model - scorer 1", "model - generator", "scorer 1 - generator"}
 

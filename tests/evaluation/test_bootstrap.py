@@ -25,7 +25,7 @@ def subjects(seed, count=20, stages=5, skill=0.75, spread=0.1):
 
 def pooled(confusions, *names):
     return lambda w: np.stack(
-        [metrics.OF_ALL[n](np.tensordot(w, confusions, 1)) for n in names], -1
+        [metrics.OVERALL_METRICS[n](np.tensordot(w, confusions, 1)) for n in names], -1
     )
 
 
@@ -35,10 +35,10 @@ def test_bounds_are_those_of_scipy(name, count):
     """The same draws through scipy's BCa, which resamples the subjects' numbers itself."""
     matrices = subjects(1, count)
     statistic = pooled(matrices, name)
-    found = bootstrap.bootstrap(statistic, count)
+    found = bootstrap.bootstrap_interval(statistic, count)
 
     def of(index):
-        return metrics.OF_ALL[name](matrices[np.asarray(index).astype(int)].sum(0))
+        return metrics.OVERALL_METRICS[name](matrices[np.asarray(index).astype(int)].sum(0))
 
     known = stats.bootstrap(
         (np.arange(count),),
@@ -48,7 +48,7 @@ def test_bounds_are_those_of_scipy(name, count):
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    known.bootstrap_distribution = statistic(bootstrap.draws(count))[:, 0]
+    known.bootstrap_distribution = statistic(bootstrap.draw_subjects(count))[:, 0]
     expected = stats.bootstrap(
         (np.arange(count),),
         of,
@@ -57,14 +57,14 @@ def test_bounds_are_those_of_scipy(name, count):
         method="BCa",
         bootstrap_result=known,
     ).confidence_interval
-    assert found.value[0] == metrics.OF_ALL[name](matrices.sum(0))
+    assert found.value[0] == metrics.OVERALL_METRICS[name](matrices.sum(0))
     np.testing.assert_allclose([found.low[0], found.high[0]], expected, rtol=1e-12)
     assert found.low[0] < found.value[0] < found.high[0]
 
 
 def test_bounds_are_those_of_scipy_s_own_draws():
     values = np.random.default_rng(3).gamma(2, 1, 60)
-    found = bootstrap.bootstrap(bootstrap.mean(values), 60, count=20000)
+    found = bootstrap.bootstrap_interval(bootstrap.mean_statistic(values), 60, count=20000)
     own = stats.bootstrap((values,), np.mean, n_resamples=20000, rng=np.random.default_rng(1))
     np.testing.assert_allclose(found[1:], own.confidence_interval, rtol=0.01)
 
@@ -73,7 +73,9 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(300):
-        found = bootstrap.bootstrap(bootstrap.mean(rng.normal(0, 1, 25)), 25, count=500)
+        found = bootstrap.bootstrap_interval(
+            bootstrap.mean_statistic(rng.normal(0, 1, 25)), 25, count=500
+        )
         held += found.low <= 0 <= found.high
     assert 0.90 <= held / 300 <= 0.975
 
@@ -83,22 +85,22 @@ def test_subjects_not_epochs_make_the_width():
     one, many = subjects(2, 20), subjects(2, 200)
     width = []
     for matrices in (one, 10 * one, many):
-        found = bootstrap.bootstrap(pooled(matrices, "kappa"), len(matrices))
+        found = bootstrap.bootstrap_interval(pooled(matrices, "kappa"), len(matrices))
         width.append(float(found.high[0] - found.low[0]))
     assert width[1] == pytest.approx(width[0], rel=1e-9)
     assert width[2] < 0.5 * width[0]
 
 
 def test_what_has_no_interval():
-    one = bootstrap.bootstrap(bootstrap.mean(np.array([0.5])), 1)
+    one = bootstrap.bootstrap_interval(bootstrap.mean_statistic(np.array([0.5])), 1)
     assert one.value == 0.5
     assert np.isnan([one.low, one.high]).all()
-    same = bootstrap.bootstrap(bootstrap.mean(np.ones(9)), 9)
+    same = bootstrap.bootstrap_interval(bootstrap.mean_statistic(np.ones(9)), 9)
     assert same.value == 1
     assert np.isnan([same.low, same.high]).all()
     matrices = subjects(0, 6)
     matrices[1:, 4] = 0  # one subject alone has the last stage
-    f1 = bootstrap.bootstrap(lambda w: metrics.f1(np.tensordot(w, matrices, 1)), 6)
+    f1 = bootstrap.bootstrap_interval(lambda w: metrics.f1(np.tensordot(w, matrices, 1)), 6)
     assert np.isfinite(f1.value).all()
     assert np.isfinite(f1.low[:4]).all()
     assert np.isnan([f1.low[4], f1.high[4]]).all()
@@ -106,18 +108,18 @@ def test_what_has_no_interval():
 
 def test_a_rare_draw_without_a_value_does_not_hide_the_interval():
     values = np.array([0.5, 0.6, 0.7, 0.8, 0.9, np.nan])
-    found = bootstrap.bootstrap(bootstrap.mean(values), 6)
+    found = bootstrap.bootstrap_interval(bootstrap.mean_statistic(values), 6)
     assert found.value == pytest.approx(0.7)
     assert 0.5 < found.low < 0.7 < found.high < 0.9
     values[1:4] = np.nan  # two of six: in a tenth of the draws neither is there
-    assert np.isnan(bootstrap.bootstrap(bootstrap.mean(values), 6).low)
+    assert np.isnan(bootstrap.bootstrap_interval(bootstrap.mean_statistic(values), 6).low)
 
 
 def test_draws_are_the_same_every_time_and_weigh_every_subject_alike():
-    drawn = bootstrap.draws(30)
+    drawn = bootstrap.draw_subjects(30)
     assert drawn.shape == (bootstrap.DRAWS, 30)
     assert (drawn.sum(1) == 30).all()
-    np.testing.assert_array_equal(drawn, bootstrap.draws(30))
+    np.testing.assert_array_equal(drawn, bootstrap.draw_subjects(30))
     assert abs(drawn.mean(0) - 1).max() < 0.1
 
 
@@ -125,7 +127,7 @@ def test_paired_comparison_as_by_scipy():
     rng = np.random.default_rng(5)
     first = rng.uniform(0.5, 0.9, 25)
     second = first + rng.normal(0.02, 0.02, 25)
-    found = bootstrap.paired(first, second)
+    found = bootstrap.paired_comparison(first, second)
     assert found.p == stats.wilcoxon(second - first).pvalue
     assert found.difference.value == pytest.approx((second - first).mean())
     assert found.difference.low > 0
@@ -135,7 +137,7 @@ def test_paired_comparison_as_by_scipy():
 
 def test_a_run_against_itself_differs_in_nothing():
     values = np.array([0.4, np.nan, 0.8])
-    found = bootstrap.paired(values, values)
+    found = bootstrap.paired_comparison(values, values)
     assert found.difference.value == 0
     assert np.isnan(found.p)
     assert (found.subjects, found.better, found.worse) == (2, 0, 0)

@@ -13,7 +13,7 @@ def predictions(seed, count=4000, stages=5, heat=1.0):
     rng = np.random.default_rng(seed)
     p = rng.dirichlet([0.4] * stages, count)
     truth = np.array([rng.choice(stages, p=row) for row in p])
-    return calibration.scaled(p, heat), truth
+    return calibration.scale_by_temperature(p, heat), truth
 
 
 def naive_ece(p, truth):
@@ -28,24 +28,26 @@ def naive_ece(p, truth):
 
 def test_log_loss_as_in_scikit_learn_and_error_as_computed_naively():
     p, truth = predictions(0)
-    sums = calibration.parts(p, truth, np.arange(len(p)) % 3, 3)
-    loss, error = calibration.losses(sums.sum(0))
+    sums = calibration.calibration_sums(p, truth, np.arange(len(p)) % 3, 3)
+    loss, error = calibration.losses_from_sums(sums.sum(0))
     assert loss == pytest.approx(sk.log_loss(truth, p, labels=range(5)), rel=1e-6)
     assert error == pytest.approx(naive_ece(p, truth))
 
 
 def test_an_impossible_epoch_costs_a_finite_amount():
-    loss = calibration.nll(np.array([[1.0, 0.0]]), np.array([1]))
+    loss = calibration.negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([1]))
     assert loss[0] == pytest.approx(15.94, abs=0.01)
 
 
 @pytest.mark.parametrize("heat", [0.5, 1.0, 2.5])
 def test_the_temperature_is_the_one_of_the_least_loss(heat):
     p, truth = predictions(1, heat=heat)
-    found = calibration.temperature(p, truth)
+    found = calibration.fit_temperature(p, truth)
 
     def loss(t):
-        return calibration.nll(calibration.scaled(p, t), truth).mean()
+        return calibration.negative_log_likelihood(
+            calibration.scale_by_temperature(p, t), truth
+        ).mean()
 
     expected = optimize.minimize_scalar(loss, bounds=(0.1, 10), method="bounded").x
     assert found == pytest.approx(expected, rel=1e-3)
@@ -55,22 +57,22 @@ def test_the_temperature_is_the_one_of_the_least_loss(heat):
 
 def test_a_temperature_changes_no_stage():
     p, _ = predictions(2, heat=0.4)
-    np.testing.assert_array_equal(calibration.scaled(p, 3.0).argmax(1), p.argmax(1))
+    np.testing.assert_array_equal(calibration.scale_by_temperature(p, 3.0).argmax(1), p.argmax(1))
 
 
 def test_a_perfect_and_an_empty_validation():
     p = np.full((50, 3), 0.1)
     p[:, 0] = 0.8
-    assert calibration.temperature(p, np.zeros(50, int)) < 0.1
-    assert np.isnan(calibration.temperature(np.empty((0, 3)), np.empty(0, int)))
+    assert calibration.fit_temperature(p, np.zeros(50, int)) < 0.1
+    assert np.isnan(calibration.fit_temperature(np.empty((0, 3)), np.empty(0, int)))
 
 
 def test_an_interval_holds_its_value_and_widens_with_fewer_subjects():
     width = []
     for subjects in (40, 8):
         p, truth = predictions(3, heat=0.6)
-        sums = calibration.parts(p, truth, np.arange(len(p)) % subjects, subjects)
-        found = calibration.bounds(sums[:, None])
+        sums = calibration.calibration_sums(p, truth, np.arange(len(p)) % subjects, subjects)
+        found = calibration.calibration_bounds(sums[:, None])
         assert (found.low <= found.value).all()
         assert (found.value <= found.high).all()
         width.append(found.high - found.low)
@@ -79,7 +81,9 @@ def test_an_interval_holds_its_value_and_widens_with_fewer_subjects():
 
 def test_reliability_rows_add_up():
     p, truth = predictions(4)
-    rows = calibration.reliability(calibration.parts(p, truth, np.zeros(len(p), int), 1)[0])
+    rows = calibration.reliability_rows(
+        calibration.calibration_sums(p, truth, np.zeros(len(p), int), 1)[0]
+    )
     assert sum(row["epochs"] for row in rows) == len(p)
     for row in rows:
         assert row["from"] <= row["probability"] <= row["to"]

@@ -12,7 +12,10 @@ import synthetic_run
 from sleeptools import store
 from sleeptools.commands.evaluate import evaluate
 from sleeptools.errors import DataError, MissingInputError, UsageError
-from sleeptools.evaluation import evaluation, sleep_agreement
+from sleeptools.evaluation import output, sleep_agreement
+from sleeptools.evaluation.output import evaluation_json
+from sleeptools.evaluation.selection import protocol_difference
+from sleeptools.evaluation.subject_metrics import find_interval
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs.folds import FOLD_PROTOCOLS
 from sleeptools.runs.logs import training_logs
@@ -35,20 +38,24 @@ def spoil(run, change, fold=1):
     store.write_table(path, change(store.read_table(path)))
 
 
+def difference(evaluation):
+    return protocol_difference(evaluation.run, evaluation.pooled)
+
+
 def test_pooled_numbers_are_those_of_scikit_learn(run):
     found = evaluate(run)
     table = predictions(run)
     truth, predicted = table["stage"].to_numpy(), table["predicted"].to_numpy()
-    pooled = found.pooled("leak-free")
+    pooled = found.pooled["leak-free"].overall_metrics()
     assert pooled["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
     assert pooled["kappa"] == pytest.approx(cohen_kappa_score(truth, predicted))
     assert pooled["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
-    assert found.matrix("leak-free").sum() == len(table)
+    assert found.pooled["leak-free"].summed.sum() == len(table)
 
 
 def test_subjects_are_those_of_scikit_learn(run):
     found = evaluate(run)
-    for row in found.subjects.filter(protocol="leak-free").to_dicts():
+    for row in found.table("subjects").filter(protocol="leak-free").to_dicts():
         mine = predictions(run).filter(pl.col("subject") == row["subject"])
         assert row["epochs"] == len(mine)
         assert row["kappa"] == pytest.approx(cohen_kappa_score(mine["stage"], mine["predicted"]))
@@ -56,13 +63,17 @@ def test_subjects_are_those_of_scikit_learn(run):
 
 def test_validation_epochs_do_not_count(run):
     found = evaluate(run)
-    assert found.matrix("leak-free").sum() == found.matrix("best-on-test").sum() == 4 * 160
+    assert (
+        found.pooled["leak-free"].summed.sum()
+        == found.pooled["best-on-test"].summed.sum()
+        == 4 * 160
+    )
 
 
 def test_tidy_table_is_written_twice(run):
     found = evaluate(run)
     table = pl.read_parquet(run / "metrics.parquet")
-    assert table.equals(found.table)
+    assert table.equals(found.table("metrics"))
     assert table.columns == [
         "run",
         "protocol",
@@ -84,11 +95,11 @@ def test_tidy_table_is_written_twice(run):
         pl.col("fold").is_null(), pl.col("subject").is_null(), metric="kappa", seed=0
     )
     assert pooled["protocol"].to_list() == ["leak-free", "best-on-test"]
-    assert pooled["value"][0] == pytest.approx(found.pooled("leak-free")["kappa"])
+    assert pooled["value"][0] == pytest.approx(found.pooled["leak-free"].overall_metrics()["kappa"])
 
 
 def test_every_level_counts_every_epoch_once(run):
-    table = evaluate(run).table.filter(pl.col("stage").is_null(), metric="epochs")
+    table = evaluate(run).table("metrics").filter(pl.col("stage").is_null(), metric="epochs")
     for protocol in FOLD_PROTOCOLS:
         mine = table.filter(protocol=protocol)
         levels = mine.group_by(*(pl.col(c).is_null() for c in ("fold", "subject", "recording")))
@@ -97,20 +108,25 @@ def test_every_level_counts_every_epoch_once(run):
 
 def test_seeds_are_averaged_and_kept_apart(tmp_path):
     found = evaluate(synthetic_run.write(tmp_path / "run", seeds=(0, 7)))
-    assert set(found.confusions) == {(p, s) for p in FOLD_PROTOCOLS for s in (0, 7)}
-    each = [r["metrics"]["kappa"] for r in found.as_json()["results"][:2]]
-    assert found.pooled("leak-free")["kappa"] == pytest.approx(np.mean(each))
+    assert {p: pooled.seeds for p, pooled in found.pooled.items()} == dict.fromkeys(
+        FOLD_PROTOCOLS, (0, 7)
+    )
+    each = [r["metrics"]["kappa"] for r in evaluation_json(found)["results"][:2]]
+    assert found.pooled["leak-free"].overall_metrics()["kappa"] == pytest.approx(np.mean(each))
 
 
 def test_means_over_seeds_fit_together(tmp_path):
     found = evaluate(synthetic_run.write(tmp_path / "run", seeds=(0, 7, 9)))
-    each, pooled = found.per_stage("leak-free"), found.pooled("leak-free")
+    each, pooled = (
+        found.pooled["leak-free"].stage_metrics(),
+        found.pooled["leak-free"].overall_metrics(),
+    )
     assert each["f1"].mean() == pytest.approx(pooled["macro_f1"], abs=1e-12)
     assert each["recall"].mean() == pytest.approx(pooled["macro_recall"], abs=1e-12)
     truth = predictions(tmp_path / "run")["stage"].to_numpy()
-    assert found.seeds("leak-free") == 3
-    assert found.support("leak-free").sum() == len(truth) == 640
-    assert found.matrix("leak-free").sum() == 3 * 640
+    assert len(found.pooled["leak-free"].seeds) == 3
+    assert found.pooled["leak-free"].support.sum() == len(truth) == 640
+    assert found.pooled["leak-free"].summed.sum() == 3 * 640
 
 
 def test_a_stage_that_is_only_predicted_does_not_lower_the_mean(run):
@@ -123,17 +139,18 @@ def test_a_stage_that_is_only_predicted_does_not_lower_the_mean(run):
     found, table = evaluate(run), predictions(run)
     assert 3 in set(table["predicted"])
     expected = f1_score(table["stage"], table["predicted"], labels=[0, 1, 2, 4], average="macro")
-    assert found.pooled("leak-free")["macro_f1"] == pytest.approx(expected)
-    assert found.subjects.filter(protocol="leak-free")["stages"].to_list() == [4] * 4
+    assert found.pooled["leak-free"].overall_metrics()["macro_f1"] == pytest.approx(expected)
+    assert found.table("subjects").filter(protocol="leak-free")["stages"].to_list() == [4] * 4
 
 
 def test_difference_needs_both_protocols(tmp_path):
     both = evaluate(synthetic_run.write(tmp_path / "a"))
-    assert both.difference()["kappa"] == pytest.approx(
-        both.pooled("best-on-test")["kappa"] - both.pooled("leak-free")["kappa"]
+    assert difference(both)["kappa"] == pytest.approx(
+        both.pooled["best-on-test"].overall_metrics()["kappa"]
+        - both.pooled["leak-free"].overall_metrics()["kappa"]
     )
     one = evaluate(synthetic_run.write(tmp_path / "b", protocols=("leak-free",)))
-    assert one.difference() == {}
+    assert difference(one) == {}
 
 
 def test_json_has_stable_keys_and_no_nan(run):
@@ -145,7 +162,7 @@ def test_json_has_stable_keys_and_no_nan(run):
 
     for fold in (0, 1):
         spoil(run, shrink, fold)
-    text = json.dumps(evaluate(run).as_json(), allow_nan=False)
+    text = json.dumps(evaluation_json(evaluate(run)), allow_nan=False)
     facts = json.loads(text)
     assert list(facts) == [
         "format",
@@ -205,7 +222,7 @@ def test_notes_are_honest(tmp_path):
 
 def test_difference_needs_the_same_folds(run):
     (run / "best-on-test/seed-0/fold-01/predictions.parquet").unlink()
-    assert evaluate(run, partial=True).difference() == {}
+    assert difference(evaluate(run, partial=True)) == {}
 
 
 def forget(run):
@@ -224,7 +241,7 @@ def test_without_a_manifest_the_models_say_that_data_is_simulated(run):
 def test_a_run_that_does_not_say_is_not_called_real(run):
     forget(run)
     found = evaluate(run)
-    assert found.as_json()["simulated"] is None
+    assert evaluation_json(found)["simulated"] is None
     assert any("No file of the run says" in note for note in found.notes)
 
 
@@ -292,32 +309,39 @@ def test_no_validation_subject_is_told(run):
 
 def test_intervals_stand_in_every_table(tmp_path):
     found = evaluate(synthetic_run.write(tmp_path / "run", subjects=6, folds=3, seeds=(0, 1)))
-    pooled = found.interval("leak-free", "kappa")
-    assert pooled.value == pytest.approx(found.pooled("leak-free")["kappa"])
+    pooled = find_interval(found.intervals["leak-free"], "kappa")
+    assert pooled.value == pytest.approx(found.pooled["leak-free"].overall_metrics()["kappa"])
     assert pooled.low < pooled.value < pooled.high
-    row = found.table.filter(
-        pl.col("seed").is_null(),
-        pl.col("stage").is_null(),
-        protocol="leak-free",
-        level="pooled",
-        metric="kappa",
-    ).to_dicts()[0]
+    row = (
+        found.table("metrics")
+        .filter(
+            pl.col("seed").is_null(),
+            pl.col("stage").is_null(),
+            protocol="leak-free",
+            level="pooled",
+            metric="kappa",
+        )
+        .to_dicts()[0]
+    )
     assert (row["value"], row["low"], row["high"]) == pooled
-    each = [r["metrics"]["kappa"] for r in found.as_json()["results"][:2]]
+    each = [r["metrics"]["kappa"] for r in evaluation_json(found)["results"][:2]]
     assert row["seed_sd"] == pytest.approx(np.std(each, ddof=1))
-    mean = found.interval("leak-free", "kappa", level="subject mean")
+    mean = find_interval(found.intervals["leak-free"], "kappa", level="subject mean")
     own = (
-        found.subjects.filter(protocol="leak-free").group_by("subject").agg(pl.col("kappa").mean())
+        found.table("subjects")
+        .filter(protocol="leak-free")
+        .group_by("subject")
+        .agg(pl.col("kappa").mean())
     )
     assert mean.value == pytest.approx(own["kappa"].mean())
-    n3 = found.interval("leak-free", "f1", stage="N3")
-    assert n3.value == pytest.approx(found.per_stage("leak-free")["f1"][3])
+    n3 = find_interval(found.intervals["leak-free"], "f1", stage="N3")
+    assert n3.value == pytest.approx(found.pooled["leak-free"].stage_metrics()["f1"][3])
 
 
 def test_the_difference_of_the_protocols_has_an_interval(run):
     found = evaluate(run)
-    gain = found.gain.filter(pl.col("stage").is_null(), metric="kappa").to_dicts()[0]
-    assert gain["value"] == pytest.approx(found.difference()["kappa"])
+    gain = found.table("gain").filter(pl.col("stage").is_null(), metric="kappa").to_dicts()[0]
+    assert gain["value"] == pytest.approx(difference(found)["kappa"])
     assert gain["low"] < gain["value"] < gain["high"]
     assert gain["subjects"] == 4
 
@@ -342,20 +366,24 @@ def add_nights(run, **columns):
 
 def test_latencies_need_the_lights(run):
     def sol():
-        return evaluate(run).sleep.filter(protocol="leak-free", statistic="sol")
+        return evaluate(run).table("sleep").filter(protocol="leak-free", statistic="sol")
 
     assert sol()["truth"].null_count() == 4
     add_nights(run, lights_off=pl.lit(1770.0), lights_on=pl.lit(1800.0 + 166 * 30))
     one = predictions(run).filter(recording="SC4001")
     asleep = one.filter(pl.col("stage") > 0)["onset"][0]
     assert sol().filter(recording="SC4001")["truth"][0] == pytest.approx((asleep - 1770) / 60)
-    se = evaluate(run).sleep.filter(protocol="leak-free", statistic="se", recording="SC4001")
+    se = (
+        evaluate(run)
+        .table("sleep")
+        .filter(protocol="leak-free", statistic="se", recording="SC4001")
+    )
     assert se["truth"][0] == pytest.approx((one["stage"] > 0).sum() * 30 / (30 + 166 * 30))
 
 
 def test_minutes_of_a_night_are_those_of_its_epochs(run):
     found = evaluate(run)
-    bias = found.agreement.filter(protocol="leak-free", statistic="minutes", stage="N2")
+    bias = found.table("agreement").filter(protocol="leak-free", statistic="minutes", stage="N2")
     table = predictions(run)
     apart = (table["predicted"] == 2).sum() - (table["stage"] == 2).sum()
     assert bias["bias"][0] == pytest.approx(apart * 0.5 / 4)
@@ -373,7 +401,7 @@ def test_two_scorers_and_the_model_in_one_table(run):
         stages_2=pl.Series([s.astype(np.int8).tolist() for s in second], dtype=pl.List(pl.Int8)),
         scorer_2=pl.lit("2"),
     )
-    found = evaluate(run).scorers.filter(protocol="leak-free", metric="kappa")
+    found = evaluate(run).table("scorers").filter(protocol="leak-free", metric="kappa")
     assert found["pair"].to_list() == [
         "model - scorer 1",
         "model - scorer 2",
@@ -402,38 +430,39 @@ def test_a_night_tested_in_parts_is_measured_whole(run):
     """As a split of epochs does, which is leaky: its night lies in several folds."""
     found = evaluate(run)
     scattered = found.tested.with_columns(fold=pl.col("epoch") % 3)
-    parts = sleep_agreement.per_night(scattered, None, found.stages, 30.0)
-    assert parts.drop("fold").equals(found.sleep.drop("fold"))
+    parts = sleep_agreement.sleep_per_night(scattered, None, found.run.stages, 30.0)
+    assert parts.drop("fold").equals(found.table("sleep").drop("fold"))
     assert parts["fold"].null_count() == len(parts)
 
 
 def test_one_scorer_makes_no_such_table(run):
-    assert len(evaluate(run).scorers) == 0
+    assert len(evaluate(run).table("scorers")) == 0
     assert not (run / "evaluation/scorers.parquet").exists()
 
 
 def test_a_mouse_s_day_in_bins(tmp_path):
     how = {"names": MOUSE_STAGES, "epoch_seconds": 30.0, "prefix": "M", "epochs": 1500}
     found = evaluate(synthetic_run.write(tmp_path / "m", **how))
-    bins = found.day.filter(protocol="leak-free", recording="M001")
+    bins = found.table("day").filter(protocol="leak-free", recording="M001")
     mine = predictions(tmp_path / "m").filter(recording="M001")
     assert bins["truth"].sum() == pytest.approx(1500 * 0.5)
     first = mine.filter(pl.col("onset") < 7200)
     rem = bins.filter(hour=0.0, stage="REM").to_dicts()[0]
     assert rem["truth"] == pytest.approx((first["stage"] == 2).sum() * 0.5)
     assert rem["predicted"] == pytest.approx((first["predicted"] == 2).sum() * 0.5)
-    r = found.day_correlation.filter(pl.col("stage").is_null(), protocol="leak-free")["r"][0]
+    correlations = found.table("day_correlation").filter(protocol="leak-free")
+    r = correlations.filter(pl.col("stage").is_null())["r"][0]
     each = [
         np.corrcoef(b["truth"], b["predicted"])[0, 1]
-        for b in found.day.filter(protocol="leak-free").partition_by("recording")
+        for b in found.table("day").filter(protocol="leak-free").partition_by("recording")
     ]
     assert r == pytest.approx(np.mean(each))
-    assert set(found.sleep["statistic"]) == {"minutes", "share", "transitions"}
+    assert set(found.table("sleep")["statistic"]) == {"minutes", "share", "transitions"}
 
 
 def test_temperature_calibrates_the_leak_free_protocol_alone(tmp_path):
     run = synthetic_run.write(tmp_path / "run", epochs=1200)
-    table = evaluate(run).calibration
+    table = evaluate(run).table("calibration")
     value = {(r["protocol"], r["variant"], r["measure"]): r["value"] for r in table.to_dicts()}
     assert value["leak-free", "scaled", "nll"] < value["leak-free", "raw", "nll"]
     assert value["leak-free", "scaled", "ece"] < value["leak-free", "raw", "ece"]
@@ -441,7 +470,7 @@ def test_temperature_calibrates_the_leak_free_protocol_alone(tmp_path):
 
 
 def test_the_review_list_is_the_least_sure_and_does_not_look_at_the_truth(run):
-    before = evaluate(run).review
+    before = evaluate(run).table("review")
     assert len(before) == 32  # 5 % of 640
     assert before["margin"].is_sorted()
     p = predictions(run).select("p_W", "p_N1", "p_N2", "p_N3", "p_REM").to_numpy()
@@ -450,7 +479,7 @@ def test_the_review_list_is_the_least_sure_and_does_not_look_at_the_truth(run):
     for fold in (0, 1):
         spoil(run, lambda t: t.with_columns(stage=pl.lit(0, pl.Int8)), fold)
     after = evaluate(run)
-    assert after.review.drop("scored").equals(before.drop("scored"))
+    assert after.table("review").drop("scored").equals(before.drop("scored"))
     assert pl.read_csv(run / "review.csv")["recording"].to_list() == before["recording"].to_list()
 
 
@@ -496,7 +525,11 @@ def test_verify_finds_a_number_that_does_not_follow(command, run):
 
 def test_verify_reads_the_numbers_of_version_1(command, run):
     found = evaluate(run)
-    old = found.table.filter(pl.col("seed").is_not_null()).drop("level", "low", "high", "seed_sd")
+    old = (
+        found.table("metrics")
+        .filter(pl.col("seed").is_not_null())
+        .drop("level", "low", "high", "seed_sd")
+    )
     old = old.filter(~pl.col("metric").is_in(["stage_kappa", "explained_variance"]))
     store.write_table(run / "metrics.parquet", old)
     assert command("verify", run).code == 0
@@ -539,7 +572,7 @@ def test_settings_that_are_refused(values, said):
 
 def test_mouse_stages_work_as_well(tmp_path):
     run = synthetic_run.write(tmp_path / "m", names=MOUSE_STAGES, epoch_seconds=4.0, prefix="M")
-    assert evaluate(run).stages == MOUSE_STAGES
+    assert evaluate(run).run.stages == MOUSE_STAGES
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -573,8 +606,8 @@ def test_incomplete_run_names_what_is_missing(run):
 def test_incomplete_run_can_be_asked_for(run):
     (run / "leak-free/seed-0/fold-01/predictions.parquet").unlink()
     found = evaluate(run, partial=True)
-    assert found.as_json()["complete"] is False
-    assert found.as_json()["missing"] == ["leak-free/seed-0/fold-01"]
+    assert evaluation_json(found)["complete"] is False
+    assert evaluation_json(found)["missing"] == ["leak-free/seed-0/fold-01"]
     assert any("incomplete" in note for note in found.notes)
 
 
@@ -641,4 +674,4 @@ def test_a_broken_log_is_refused(run):
 
 
 def test_kind_and_version_of_the_json():
-    assert (evaluation.KIND, evaluation.VERSION) == ("sleeptools-metrics", 2)
+    assert (output.METRICS_FORMAT, output.METRICS_VERSION) == ("sleeptools-metrics", 2)

@@ -7,7 +7,8 @@ import pytest
 
 import synthetic_run
 from sleeptools import registry
-from sleeptools.evaluation import comparison, evaluation, published
+from sleeptools.evaluation import comparison, published
+from sleeptools.evaluation.evaluation import compute_evaluation
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs.run import open_run
 
@@ -43,8 +44,8 @@ def percent(text):
 
 @pytest.mark.parametrize(("dataset", "model"), TABLE_3)
 def test_human_results_are_those_of_table_3(dataset, model):
-    (row,) = published.results("human").filter(dataset=dataset, model=model).to_dicts()
-    names = [*(f"f1_{s}" for s in STAGES), *published.WIDE]
+    (row,) = published.published_results("human").filter(dataset=dataset, model=model).to_dicts()
+    names = [*(f"f1_{s}" for s in STAGES), *published.RESULT_METRICS]
     assert [row[n] for n in names] == pytest.approx(percent(TABLE_3[dataset, model]), abs=1e-9)
     assert (row["split"], row["selection"]) == ("subjects", "best pass on the test fold")
     assert row["source"] == "doi:10.3389/fnins.2022.973761"
@@ -53,7 +54,7 @@ def test_human_results_are_those_of_table_3(dataset, model):
 def test_the_other_human_results():
     found = {
         (r["model"], r["dataset"][-2:]): r["accuracy"]
-        for r in published.results("human").to_dicts()
+        for r in published.published_results("human").to_dicts()
         if "973761" not in r["source"]
     }
     assert found == {
@@ -62,13 +63,13 @@ def test_the_other_human_results():
         ("ulw-sleepnet", "20"): 0.869,
         ("ulw-sleepnet", "78"): 0.814,
     }
-    assert len(published.results("human")) == 20
+    assert len(published.published_results("human")) == 20
 
 
 @pytest.mark.parametrize("model", MICE)
 def test_every_mouse_of_the_mouse_report(model):
     *mice, printed, recomputed = percent(MICE[model])
-    table = published.values().filter(id=f"{model}-mice", metric="accuracy")
+    table = published.published_values().filter(id=f"{model}-mice", metric="accuracy")
     each = table.filter(table["subject"].is_not_null())
     assert each["subject"].to_list() == [f"mouse {i}" for i in range(1, 9)]
     assert each["value"].to_list() == pytest.approx(mice)
@@ -77,23 +78,23 @@ def test_every_mouse_of_the_mouse_report(model):
 
 
 def test_slumbernet_and_the_scorers():
-    mice = published.results("mouse").filter(id="slumbernet-mice").to_dicts()[0]
+    mice = published.published_results("mouse").filter(id="slumbernet-mice").to_dicts()[0]
     assert [mice[f"f1_{s}"] for s in ("Wake", "NREM", "REM")] == [0.9791, 0.963, 0.8874]
     assert mice["split"] == "epochs"  # the paper's folds have epochs of one mouse on both sides
-    kappa = published.values().filter(id="slumbernet-unseen", metric="kappa")
+    kappa = published.published_values().filter(id="slumbernet-unseen", metric="kappa")
     assert kappa["value"].to_list() == [0.9542, 0.9401, 0.8894]
-    known = published.agreement()
+    known = published.scorer_kappas()
     assert known["all"] == (0.76, 0.71, 0.81)
     assert known["N1"] == 0.24
 
 
 def test_no_number_travels_without_source_and_protocol():
-    table = published.values()
+    table = published.published_values()
     assert len(table) == 296
     for column in ("source", "place", "kind", "species"):
         assert table[column].null_count() == 0
     for species in ("human", "mouse"):
-        rows = published.results(species)
+        rows = published.published_results(species)
         for column in ("split", "selection", "aggregate", "dataset", "subjects"):
             assert rows[column].null_count() == 0
     hours = table.filter(metric="hours_per_100_passes")
@@ -113,33 +114,37 @@ def ours(**changed):
         "optimistic": True,
         "model": "mmasleepnet",
     }
-    return published.Protocol(**(known | changed))
+    return published.StudyDesign(**(known | changed))
 
 
 def test_the_nearest_data_set_and_the_own_model_come_first():
-    small = published.beside(ours(subjects=4, model="attnsleep"))
+    small = published.nearest_results(ours(subjects=4, model="attnsleep"))
     assert set(small["dataset"]) == {"Sleep-EDF-20"}
     assert small["model"].to_list()[:2] == ["attnsleep", "mmasleepnet"]
-    assert published.beside(ours(subjects=70))["dataset"][0] == "Sleep-EDF-78"
-    assert published.beside(ours(preset="isruc", subjects=9))["dataset"][0] == "ISRUC-Sleep-3"
-    assert len(published.beside(ours(preset="mine"))) == 0
+    assert published.nearest_results(ours(subjects=70))["dataset"][0] == "Sleep-EDF-78"
+    assert (
+        published.nearest_results(ours(preset="isruc", subjects=9))["dataset"][0] == "ISRUC-Sleep-3"
+    )
+    assert len(published.nearest_results(ours(preset="mine"))) == 0
 
 
 def test_mice_are_set_beside_mice():
-    kjaerby = published.beside(ours(preset="kjaerby", subjects=8, model="mouse-transformer"))
+    kjaerby = published.nearest_results(
+        ours(preset="kjaerby", subjects=8, model="mouse-transformer")
+    )
     assert kjaerby["model"].to_list()[0] == "mouse-transformer"
     assert set(kjaerby["dataset"]) == {"Kjaerby, 8 mice"}
-    nine = published.beside(ours(preset="slumbernet", subjects=9, model="slumbernet"))
+    nine = published.nearest_results(ours(preset="slumbernet", subjects=9, model="slumbernet"))
     assert nine["id"].to_list()[:2] == ["slumbernet-mice", "rival-slumbernet-9"]
     assert "MC-SleepNet" in nine["printed_model"].to_list()
-    three = published.beside(ours(preset="slumbernet", subjects=3, model="slumbernet"))
+    three = published.nearest_results(ours(preset="slumbernet", subjects=3, model="slumbernet"))
     assert three["id"][0] == "slumbernet-unseen"
 
 
 def test_differences_are_named():
-    row = published.beside(ours()).to_dicts()[0]
-    assert published.differences(ours(), row) == []
-    found = published.differences(
+    row = published.nearest_results(ours()).to_dicts()[0]
+    assert published.list_differences(ours(), row) == []
+    found = published.list_differences(
         ours(simulated=True, subjects=4, epochs=3200, folds=2, rules="AASM", optimistic=False), row
     )
     assert len(found) == 6
@@ -148,36 +153,38 @@ def test_differences_are_named():
 
 
 def test_a_split_by_epochs_is_named():
-    row = published.beside(ours(preset="slumbernet", subjects=9, model="slumbernet")).to_dicts()[0]
+    row = published.nearest_results(
+        ours(preset="slumbernet", subjects=9, model="slumbernet")
+    ).to_dicts()[0]
     mine = ours(preset="slumbernet", subjects=9, folds=5, model="slumbernet", rules=row["rules"])
-    found = published.differences(mine, row)
+    found = published.list_differences(mine, row)
     assert any("theirs epochs, so that it is tested on the subjects" in line for line in found)
     assert any("theirs the mean of folds" in line for line in found)
-    same = published.differences(dataclasses.replace(mine, split="epochs"), row)
+    same = published.list_differences(dataclasses.replace(mine, split="epochs"), row)
     assert not any("divides" in line for line in same)
 
 
 def test_settings_and_recipes_that_differ_are_named():
-    row = published.beside(ours()).to_dicts()[0]
+    row = published.nearest_results(ours()).to_dicts()[0]
     paper = {"settings": {"modalities": "all", "eeg": 6}, "recipe": {"variant": "authors"}}
-    assert published.differences(ours(**paper), row) == []
-    found = published.differences(
+    assert published.list_differences(ours(**paper), row) == []
+    found = published.list_differences(
         ours(settings={"modalities": "eeg"}, recipe={"variant": "paper", "passes": 2}), row
     )
     assert found == [
         "setting modalities eeg against all of the paper",
         "recipe passes 2 against 150 of the paper",
     ]
-    (found,) = published.differences(ours(recipe={"variant": "default", "passes": 150}), row)
+    (found,) = published.list_differences(ours(recipe={"variant": "default", "passes": 150}), row)
     assert found == "recipe variant default, neither of paper and authors"
 
 
 def test_printed_settings_are_those_of_the_model():
     module = registry.load("models", "mmasleepnet")
     defaults = module.Config().model_dump()
-    for name, value in published.SETTINGS["mmasleepnet"].items():
+    for name, value in published.PRINTED_SETTINGS["mmasleepnet"].items():
         assert defaults[name] == value
-    for variant, recipe in published.RECIPES["mmasleepnet"].items():
+    for variant, recipe in published.PRINTED_RECIPES["mmasleepnet"].items():
         whole = module.RECIPES[variant].model_dump()
         assert {name: whole[name] for name in recipe} == recipe
 
@@ -186,17 +193,17 @@ def test_a_run_is_set_beside_the_papers(tmp_path):
     run = synthetic_run.write(
         tmp_path / "run", names=MOUSE_STAGES, preset="kjaerby", model="mouse-cnn"
     )
-    found = evaluation.compute(open_run(run))
-    lines = comparison.lines(found)
-    assert [line.who for line in lines if line.ours] == [
+    found = compute_evaluation(open_run(run))
+    lines = comparison.result_lines(found)
+    assert [line.label for line in lines if line.ours] == [
         "ours, mouse-cnn",
         "ours, mouse-cnn, mean of subjects",
     ] * 2
-    each = found.subjects.filter(protocol="leak-free")["accuracy"].mean()
+    each = found.table("subjects").filter(protocol="leak-free")["accuracy"].mean()
     assert lines[1].values["accuracy"] == pytest.approx(each)
-    assert lines[0].values["accuracy"] == found.pooled("leak-free")["accuracy"]
-    verdict = comparison.verdict(found)
+    assert lines[0].values["accuracy"] == found.pooled["leak-free"].overall_metrics()["accuracy"]
+    verdict = comparison.judge_comparability(found)
     assert verdict.printed == "CNN on Kjaerby, 8 mice"
     assert not verdict.comparable
     assert verdict.protocol == "best-on-test"
-    assert "better than experts" in comparison.scorers()
+    assert "better than experts" in comparison.scorer_agreement_text()

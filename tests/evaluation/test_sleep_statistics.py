@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sleeptools.evaluation import bland_altman, sleep_statistics
-from sleeptools.evaluation.sleep_statistics import Clock, measure
+from sleeptools.evaluation.sleep_statistics import Clock, measure_night
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 
 W, N1, N2, N3, REM = range(5)
@@ -14,7 +14,7 @@ NIGHT = [W, W, N1, N2, N2, W, N3, REM, N2, W]
 
 def numbers(stages, onset=None, **when):
     onset = np.arange(len(stages)) * 30.0 if onset is None else np.asarray(onset, float)
-    return measure(np.array(stages, np.int8), onset, HUMAN_STAGES, Clock(30.0, **when))
+    return measure_night(np.array(stages, np.int8), onset, HUMAN_STAGES, Clock(30.0, **when))
 
 
 def test_a_night_by_hand():
@@ -38,7 +38,9 @@ def test_a_night_by_hand():
     )
     assert ("share", "W") not in found
     assert (
-        {name for name, _ in found} <= set(sleep_statistics.UNITS) == set(sleep_statistics.MEANING)
+        {name for name, _ in found}
+        <= set(sleep_statistics.UNITS)
+        == set(sleep_statistics.DEFINITIONS)
     )
 
 
@@ -92,14 +94,16 @@ def test_nights_without_sleep_or_epochs():
 
 
 def test_mice_have_minutes_and_shares_alone():
-    found = measure(np.array([0, 1, 1, 2], np.int8), np.arange(4) * 4.0, MOUSE_STAGES, Clock(4.0))
+    found = measure_night(
+        np.array([0, 1, 1, 2], np.int8), np.arange(4) * 4.0, MOUSE_STAGES, Clock(4.0)
+    )
     assert {name for name, _ in found} == {"transitions", "minutes", "share"}
     assert found["share", "Wake"] == 0.25
 
 
 def test_bins_count_from_the_start_of_the_recording():
     onset = np.array([0.0, 7199.0, 7200.0, 21600.0])
-    where, minutes = sleep_statistics.bins(np.array([0, 1, 1, 2]), onset, 3, 60.0, 2.0)
+    where, minutes = sleep_statistics.minutes_in_bins(np.array([0, 1, 1, 2]), onset, 3, 60.0, 2.0)
     assert where.tolist() == [0, 1, 3]
     assert minutes.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
 

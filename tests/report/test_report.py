@@ -20,14 +20,15 @@ import pytest
 import synthetic_epochs
 import synthetic_run
 from sleeptools import store
-from sleeptools.commands.report import SECTIONS, ReportOptions
-from sleeptools.commands.report import report as write_report
+from sleeptools.commands.report import SECTIONS, ReportOptions, write_report
 from sleeptools.errors import DataError, MissingInputError, UsageError
-from sleeptools.evaluation import evaluation
+from sleeptools.evaluation.evaluation import compute_evaluation
+from sleeptools.evaluation.subject_metrics import find_interval
+from sleeptools.evaluation.uncertain_epochs import share_of_errors
 from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Signal, write_recording
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.report import markup
-from sleeptools.report.plots import Plot
+from sleeptools.report.plots.canvas import Plot
 from sleeptools.report.sections import signals
 from sleeptools.runs.run import open_run
 
@@ -47,7 +48,9 @@ def drawn():
 def _undrawn(request, monkeypatch):
     """Draw them for `page` and where they are looked at: they take most of a report's time."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(Plot, "svg", lambda plot, _: markup.svg([], 900, 300, plot.said))
+        monkeypatch.setattr(
+            Plot, "svg", lambda plot, _: markup.svg_element([], 900, 300, plot.description)
+        )
         monkeypatch.setattr(Plot, "pdf", lambda _: b"%PDF-")
 
 
@@ -326,8 +329,8 @@ def test_twenty_nights_stay_below_two_megabytes(tmp_path):
 
 
 def test_numbers_have_intervals_and_runs_are_compared(tmp_path, run, page):
-    found = evaluation.compute(open_run(run))
-    kappa, low, high = found.interval("leak-free", "kappa")[:3]
+    found = compute_evaluation(open_run(run))
+    kappa, low, high = find_interval(found.intervals["leak-free"], "kappa")[:3]
     text = plain(page)
     assert f"Cohen's kappa {kappa:.3f} [{low:.3f}, {high:.3f}]" in text
     assert f"{kappa:.3f} 95 % interval {low:.3f} to {high:.3f}; median subject" in text
@@ -338,13 +341,14 @@ def test_numbers_have_intervals_and_runs_are_compared(tmp_path, run, page):
 
 
 def test_sleep_calibration_and_review_are_shown(page, run):
-    text, found = plain(page), evaluation.compute(open_run(run))
-    bias = found.agreement.filter(protocol="leak-free", statistic="tst").to_dicts()[0]
+    text, found = plain(page), compute_evaluation(open_run(run))
+    bias = found.table("agreement").filter(protocol="leak-free", statistic="tst").to_dicts()[0]
     assert f"Total sleep time min 4 0 {bias['bias']:.1f}" in text
     assert "Time in bed min 0 4 –" in text  # lights-off is not known  # noqa: RUF001
-    ece = found.calibration.filter(protocol="leak-free", variant="raw", measure="ece")["value"][0]
+    raw = found.table("calibration").filter(protocol="leak-free", variant="raw")
+    ece = raw.filter(measure="ece")["value"][0]
     assert f"Calibration error (ECE) leak-free as predicted {ece:.3f}" in text
-    assert f"hold {100 * found.errors_found():.2f} % of its errors" in text
+    assert f"hold {100 * share_of_errors(found.ranking):.2f} % of its errors" in text
 
 
 def test_without_epochs_the_report_says_how_to_see_signals(page):
@@ -365,7 +369,7 @@ def test_a_mouse_has_a_day(tmp_path):
     how = {"names": MOUSE_STAGES, "epoch_seconds": 10.0, "epochs": 3000, "preset": "kjaerby"}
     run = synthetic_run.write(tmp_path / "m", model="mouse-cnn", prefix="M", **how)
     text = plain(report([run], tmp_path / "r.html"))
-    found = evaluation.compute(open_run(run)).day_correlation
+    found = compute_evaluation(open_run(run)).table("day_correlation")
     r = found.filter(protocol="leak-free", stage="NREM")["r"][0]
     assert f"NREM 4 {r:.3f}" in text
     assert "a dot is a animal" not in text
@@ -391,8 +395,10 @@ def test_what_the_model_sees(tmp_path):
 def test_markdown_tables_and_figures(tmp_path, run):
     out = report([run], tmp_path / "r.md", kind="md", figures=tmp_path / "figures")
     text = out.read_text()
-    found = evaluation.compute(open_run(run))
-    assert f"| Cohen's kappa | {found.pooled('leak-free')['kappa']:.3f} \\[" in text
+    found = compute_evaluation(open_run(run))
+    assert (
+        f"| Cohen's kappa | {found.pooled['leak-free'].overall_metrics()['kappa']:.3f} \\[" in text
+    )
     assert "**SIMULATED DATA**" in text
     links = re.findall(r"!\[[^]]*\]\(<(.*?)>\)", text)
     assert len(links) == 14
@@ -452,7 +458,7 @@ def test_signals_before_and_after(tmp_path):
 def test_spectra_peak_where_the_wave_is():
     time = np.arange(3000) / 100
     waves = [(100.0, (20 * np.sin(2 * np.pi * f * time)).astype(np.float32)) for f in (8, 8)]
-    frequency, density = signals._density(waves)
+    frequency, density = signals._power_density(waves)
     assert frequency[density.argmax()] == pytest.approx(8, abs=0.13)
     power = np.sum(10 ** (density / 10)) * (frequency[1] - frequency[0])
     assert power == pytest.approx(20**2 / 2, rel=0.02)  # Parseval

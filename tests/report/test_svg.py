@@ -8,9 +8,13 @@ import polars as pl
 import pytest
 
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
-from sleeptools.report import colours, markup, plots
-from sleeptools.report.plots.signals import thinned
-from sleeptools.report.svg import Night, confusion, hypnogram
+from sleeptools.report import colours, markup
+from sleeptools.report.plots.calibration import ReliabilityBins, plot_reliability
+from sleeptools.report.plots.canvas import SENTINELS
+from sleeptools.report.plots.signals import thin_trace
+from sleeptools.report.plots.sleep import AgreementPanel, plot_bland_altman, plot_day
+from sleeptools.report.plots.training import plot_training
+from sleeptools.report.svg import HypnogramNight, confusion_svg, hypnogram_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -23,7 +27,7 @@ def night(
     p = rng.dirichlet(np.ones(len(names)), epochs)
     place = np.arange(epochs) + (10 * (np.arange(epochs) >= epochs // 2) if gap else 0)
     onset = start + place * epoch_seconds
-    return Night(label, tuple(names), truth, p.argmax(1), p, onset, epoch_seconds)
+    return HypnogramNight(label, tuple(names), truth, p.argmax(1), p, onset, epoch_seconds)
 
 
 def parsed(drawing):
@@ -41,7 +45,7 @@ def texts(root):
 
 @pytest.mark.parametrize("names", [HUMAN_STAGES, MOUSE_STAGES])
 def test_hypnogram_names_every_stage_from_the_top(names):
-    root = parsed(hypnogram(night(names)))
+    root = parsed(hypnogram_svg(night(names)))
     at = {t.text: float(t.get("y")) for t in root.iter(f"{SVG}text")}
     order = [name for name in ("W", "Wake", "REM", "N1", "N2", "N3", "NREM") if name in names]
     assert [at[name] for name in order] == sorted(at[name] for name in order)
@@ -49,7 +53,7 @@ def test_hypnogram_names_every_stage_from_the_top(names):
 
 def test_hypnogram_says_what_it_shows():
     n = night()
-    root = parsed(hypnogram(n))
+    root = parsed(hypnogram_svg(n))
     agreed = f"{(n.truth == n.predicted).mean():.1%}"
     assert root.get("role") == "img"
     assert agreed in root.get("aria-label")
@@ -57,7 +61,7 @@ def test_hypnogram_says_what_it_shows():
 
 
 def test_hypnogram_hours_count_from_the_start_of_the_recording():
-    root = parsed(hypnogram(night(epochs=240, start=3600.0)))
+    root = parsed(hypnogram_svg(night(epochs=240, start=3600.0)))
     assert [t for t in texts(root) if re.fullmatch(r"\d+:\d\d", t)] == [
         "1:00",
         "1:15",
@@ -72,7 +76,7 @@ def test_hypnogram_hours_count_from_the_start_of_the_recording():
 
 
 def test_gaps_are_left_open():
-    closed, opened = (hypnogram(night(gap=gap)) for gap in (False, True))
+    closed, opened = (hypnogram_svg(night(gap=gap)) for gap in (False, True))
 
     def areas(drawing):
         group = density(drawing)
@@ -84,8 +88,10 @@ def test_gaps_are_left_open():
 
 def test_the_density_has_the_right_heights():
     p = np.array([[0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
-    n = Night("m", MOUSE_STAGES, np.array([0, 2]), p.argmax(1), p, np.array([0.0, 4.0]), 4.0)
-    group = density(hypnogram(n))
+    n = HypnogramNight(
+        "m", MOUSE_STAGES, np.array([0, 2]), p.argmax(1), p, np.array([0.0, 4.0]), 4.0
+    )
+    group = density(hypnogram_svg(n))
     # from the bottom NREM, REM, Wake; the highest is drawn first
     assert [path.get("d") for path in group] == [
         "M0 0V100h2V0z",
@@ -96,26 +102,26 @@ def test_the_density_has_the_right_heights():
 
 def test_a_night_without_errors_and_one_of_a_single_epoch():
     p = np.eye(5)[[0]]
-    one = Night("x", HUMAN_STAGES, np.array([0]), np.array([0]), p, np.array([0.0]), 30.0)
-    assert "100.0%" in parsed(hypnogram(one)).get("aria-label")
+    one = HypnogramNight("x", HUMAN_STAGES, np.array([0]), np.array([0]), p, np.array([0.0]), 30.0)
+    assert "100.0%" in parsed(hypnogram_svg(one)).get("aria-label")
 
 
 def test_a_mouse_day_stays_small():
-    drawing = hypnogram(night(MOUSE_STAGES, 21600, epoch_seconds=4.0))
+    drawing = hypnogram_svg(night(MOUSE_STAGES, 21600, epoch_seconds=4.0))
     assert len(drawing) < 1_000_000
     assert max(map(float, re.findall(r"h(\d+)", drawing))) <= 1440
 
 
 def test_hostile_names_are_escaped():
-    drawing = hypnogram(night(label="<script>alert(1)</script>\"'&"))
+    drawing = hypnogram_svg(night(label="<script>alert(1)</script>\"'&"))
     assert "<script" not in drawing
     assert "<script>" in parsed(drawing).get("aria-label")
-    matrix = confusion(np.eye(2, dtype=int), ("<b>", "&"), "<i>")
+    matrix = confusion_svg(np.eye(2, dtype=int), ("<b>", "&"), "<i>")
     assert "<b>" in texts(parsed(matrix))
 
 
 def test_confusion_shows_counts_and_shares():
-    root = parsed(confusion(np.array([[30, 10], [0, 0]]), ("W", "N1"), "Matrix"))
+    root = parsed(confusion_svg(np.array([[30, 10], [0, 0]]), ("W", "N1"), "Matrix"))
     shown = texts(root)
     assert "75.0 %" in shown
     assert "30" in shown
@@ -143,7 +149,7 @@ def logs(*, leak_free=True):
 
 
 def svg(table, ident):
-    return plots.curves(table).svg(ident)
+    return plot_training(table).svg(ident)
 
 
 def test_training_curves_take_the_colours_of_the_page():
@@ -153,7 +159,7 @@ def test_training_curves_take_the_colours_of_the_page():
     assert "best-on-test (optimistic)" in texts(root)
     assert "var(--accent" in drawing
     assert "var(--second" in drawing
-    assert not any(sentinel in drawing for sentinel in plots.SENTINELS.values())
+    assert not any(sentinel in drawing for sentinel in SENTINELS.values())
     assert "<style" not in drawing
     assert "dc:date" not in drawing
 
@@ -177,10 +183,10 @@ def test_training_curves_without_any_kappa():
 
 
 def test_markup_escapes_texts_and_attributes():
-    assert markup.element("p", markup.text("<&>"), class_='"x"', aria_label=None) == (
+    assert markup.element("p", markup.escape("<&>"), class_='"x"', aria_label=None) == (
         '<p class="&quot;x&quot;">&lt;&amp;&gt;</p>'
     )
-    shown = markup.table(["<a>"], [["<b>", 1]], caption="<c>")
+    shown = markup.table_element(["<a>"], [["<b>", 1]], caption="<c>")
     assert "<a>" not in shown
     assert "<b>" not in shown
     assert 'scope="row"' in shown
@@ -189,7 +195,7 @@ def test_markup_escapes_texts_and_attributes():
 
 def test_numbers_are_shortened_in_paths_and_never_in_texts():
     minutes = np.array([[10.0, 20.0], [30.0, 20.0]])
-    plot = plots.per_bin(
+    plot = plot_day(
         np.array([0.0, 2.0]), minutes, minutes, MOUSE_STAGES[:2], np.array([0.996, 0.12])
     )
     root = parsed(plot.svg("day"))
@@ -201,20 +207,20 @@ def test_bland_altman_and_reliability_draw_what_they_are_given():
     truth = np.array([400.0, 420.0, np.nan, 380.0])
     predicted = truth + np.array([5, -5, 1, 9])
     limits = (3, -8, 14), (-11, -20, -5), (17, 11, 25)
-    found = plots.Agreement("TST", "min", truth, predicted, *limits)
-    root = parsed(plots.bland_altman([found]).svg("ba"))
+    found = AgreementPanel("TST", "min", truth, predicted, *limits)
+    root = parsed(plot_bland_altman([found]).svg("ba"))
     assert "TST, min" in texts(root)
     assert len(list(root.iter(f"{SVG}use"))) >= 3  # a dot per night that has both
     assert "bias 3 min" in root.get("aria-label")
-    bins = plots.Bins(np.array([np.nan, 0.8]), np.array([np.nan, 0.75]), np.array([0, 40]))
-    said = parsed(plots.reliability({"as predicted": bins}).svg("r")).get("aria-label")
+    bins = ReliabilityBins(np.array([np.nan, 0.8]), np.array([np.nan, 0.75]), np.array([0, 40]))
+    said = parsed(plot_reliability({"as predicted": bins}).svg("r")).get("aria-label")
     assert "as predicted: 80% right 75%" in said
 
 
 def test_a_thinned_trace_keeps_its_extremes():
     values = np.random.default_rng(2).normal(0, 1, 5000).astype(np.float32)
     values[1234] = 99
-    time, kept = thinned(np.arange(5000) / 500, values)
+    time, kept = thin_trace(np.arange(5000) / 500, values)
     assert len(time) == len(kept) <= 900
     assert kept.max() == 99
     assert kept.min() == values.min()
@@ -222,7 +228,7 @@ def test_a_thinned_trace_keeps_its_extremes():
 
 
 def test_drawings_leave_the_page_with_colours_of_their_own():
-    alone = markup.standalone(hypnogram(night()))
+    alone = markup.standalone(hypnogram_svg(night()))
     assert "var(" not in alone
     assert "currentColor" not in alone
     assert colours.STAGES["N3"] in alone

@@ -62,5 +62,5 @@ def test_model_1(tmp_path: Path) -> None:
 def test_run_1(tmp_path: Path) -> None:
     folder = shutil.copytree(ARCHIVE / "run-1", tmp_path / "run")
     found = evaluate(folder)
-    assert found.subjects["subject"].unique().sort().to_list() == ["SC400", "SC401"]
+    assert found.table("subjects")["subject"].unique().sort().to_list() == ["SC400", "SC401"]
     assert found.run.simulated

@@ -12,7 +12,8 @@ from sleeptools import store
 from sleeptools.commands import preprocess
 from sleeptools.commands.simulate import simulate
 from sleeptools.commands.train import TrainOptions, train
-from sleeptools.evaluation import calibration, evaluation
+from sleeptools.evaluation import calibration
+from sleeptools.evaluation.evaluation import compute_evaluation
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import (
     EPOCHS_KIND,
@@ -120,21 +121,23 @@ def test_watching_the_test_fold_changes_nothing_and_is_audited(trained, tmp_path
     run = open_run(tmp_path / "watched", partial=True)
     assert logs.count_test_readings(run) == {"leak-free": 3}
     assert logs.count_test_readings(run, watching=False) == {"leak-free": 1}
-    found = evaluation.compute(run)
+    found = compute_evaluation(run)
     assert any("watched" in note for note in found.notes)
-    accuracy = found.selection.filter(metric="accuracy").to_dicts()[0]
+    accuracy = found.table("selection").filter(metric="accuracy").to_dicts()[0]
     log = pl.read_csv(fold / "log.csv")
     chosen = log.filter(pl.col("selected") == 1)
     assert accuracy["chosen"] == chosen["test_accuracy"][0]
     assert accuracy["best"] == log["test_accuracy"].max()
     assert accuracy["optimism"] == accuracy["best"] - accuracy["chosen"] >= 0
     # the logged number of the pass that was kept is that of the saved predictions
-    assert accuracy["chosen"] == pytest.approx(found.pooled("leak-free")["accuracy"])
+    assert accuracy["chosen"] == pytest.approx(
+        found.pooled["leak-free"].overall_metrics()["accuracy"]
+    )
 
 
 def test_best_on_test_tells_what_it_gains_over_its_last_pass(trained):
     _, (plain, _) = trained
-    found = evaluation.compute(open_run(plain, partial=True)).selection
+    found = compute_evaluation(open_run(plain, partial=True)).table("selection")
     (row,) = found.filter(metric="accuracy").to_dicts()
     assert row["protocol"] == "best-on-test"
     assert row["chosen_by"] == "test"
@@ -156,19 +159,25 @@ def spoil(run, role, seed=3):
 
 def test_a_temperature_sees_validation_epochs_alone(tmp_path):
     run = synthetic_run.write(tmp_path / "run", protocols=("leak-free",))
-    before = evaluation.compute(open_run(run))
+    before = compute_evaluation(open_run(run))
     spoil(run, "test")
-    after = evaluation.compute(open_run(run))
-    assert after.temperatures.equals(before.temperatures)
-    scaled = after.calibration.filter(variant="scaled", measure="nll")["value"][0]
+    after = compute_evaluation(open_run(run))
+    assert after.table("temperatures").equals(before.table("temperatures"))
+    scaled = after.table("calibration").filter(variant="scaled", measure="nll")["value"][0]
     # a temperature fitted on the random test stages would make the model as unsure as it should be
-    p = after.tested.select(f"p_{s}" for s in after.stages).to_numpy()
+    p = after.tested.select(f"p_{s}" for s in after.run.stages).to_numpy()
     truth = after.tested["stage"].to_numpy()
-    cheated = calibration.nll(calibration.scaled(p, calibration.temperature(p, truth)), truth)
+    cheated = calibration.negative_log_likelihood(
+        calibration.scale_by_temperature(p, calibration.fit_temperature(p, truth)), truth
+    )
     assert cheated.mean() < scaled - 0.3
     assert cheated.mean() == pytest.approx(np.log(5), abs=0.05)
     spoil(run, "val")
-    assert not evaluation.compute(open_run(run)).temperatures.equals(before.temperatures)
+    assert (
+        not compute_evaluation(open_run(run))
+        .table("temperatures")
+        .equals(before.table("temperatures"))
+    )
 
 
 # --- normalisation --------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleeptools import store
-from sleeptools.commands.evaluate import compute, evaluate
-from sleeptools.commands.report import report
+from sleeptools.commands.evaluate import evaluate, evaluate_only, evaluation_json
+from sleeptools.commands.report import write_report
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.preprocessing.epochs import (
@@ -130,14 +130,14 @@ def test_leaky_stands_on_everything(leaky, command, tmp_path):
     assert json.loads(command("status", leaky, "--json").out)["leaky"] is True
     assert "LEAKY: subjects on two sides" in command("evaluate", leaky).err
     assert "LEAKY" in json.loads(command("evaluate", leaky, "--json").out)[0]["leakage"]
-    assert "LEAKY SPLIT" in report([leaky], tmp_path / "report.html")[0].read_text()
+    assert "LEAKY SPLIT" in write_report([leaky], tmp_path / "report.html")[0].read_text()
     assert store.verify(leaky) == []
 
 
 def test_an_unfinished_run_is_leaky_as_well(leaky, tmp_path, mice):
     train(mice, tmp_path / "run", options(split=STRATIFIED, fold=1))
     (tmp_path / "run/manifest.json").unlink()
-    found = compute(tmp_path / "run", partial=True)
+    found = evaluate_only(tmp_path / "run", partial=True)
     assert found.leakage.startswith("LEAKY")
 
 
@@ -161,13 +161,13 @@ def test_what_is_scored_is_what_was_dealt_out(leaky, mice):
 
 def test_a_subject_is_counted_once(leaky):
     found = evaluate(leaky)
-    mine = found.subjects.filter(pl.col("protocol") == "leak-free")
+    mine = found.table("subjects").filter(pl.col("protocol") == "leak-free")
     assert mine["subject"].to_list() == ["S00", "S01", "S02"]
     assert (mine["epochs"].to_list(), mine["nights"].to_list()) == ([21] * 3, [1] * 3)
     assert mine["fold"].null_count() == 3
-    result = found.as_json()["results"][0]
+    result = evaluation_json(found)["results"][0]
     assert (result["folds"], result["subjects"], result["recordings"]) == (3, 3, 3)
-    table = found.table.filter(pl.col("metric") == "epochs", pl.col("stage").is_null())
+    table = found.table("metrics").filter(pl.col("metric") == "epochs", pl.col("stage").is_null())
     assert table.filter(pl.col("fold").is_not_null())["value"].to_list() == [21.0] * 6
 
 
@@ -176,12 +176,12 @@ def test_other_epochs_than_dealt_out(leaky, tmp_path):
     table = store.read_table(run / FOLDS_EPOCHS)
     store.write_table(run / FOLDS_EPOCHS, table[1:])
     with pytest.raises(DataError, match=r"other epochs than folds_epochs\.parquet says"):
-        compute(run)
+        evaluate_only(run)
     other = "val" if table["role"][0] == "test" else "test"
     twice = pl.concat([table, table[:1].with_columns(role=pl.lit(other))])
     store.write_table(run / FOLDS_EPOCHS, twice)
     with pytest.raises(DataError, match="an epoch has two roles in one fold"):
-        compute(run)
+        evaluate_only(run)
 
 
 def test_a_split_by_subject_must_not_leak(tmp_path, mice):
@@ -190,7 +190,7 @@ def test_a_split_by_subject_must_not_leak(tmp_path, mice):
     assert not (tmp_path / "run" / FOLDS_EPOCHS).exists()
     store.write_table(tmp_path / "run/folds.parquet", table.with_columns(role=pl.lit("test")))
     with pytest.raises(DataError, match=r"folds\.parquet says"):
-        compute(tmp_path / "run", partial=True)
+        evaluate_only(tmp_path / "run", partial=True)
 
 
 def test_a_run_goes_on_with_its_own_split(mice, leaky, tmp_path):
@@ -289,6 +289,7 @@ def test_the_leak_shows(fingerprints, tmp_path):
     found = {}
     for split in SPLITS:
         train(fingerprints, tmp_path / split, options(split=split, folds=2, passes=12))
-        found[split] = evaluate(tmp_path / split).pooled("leak-free")["kappa"]
+        pooled = evaluate(tmp_path / split).pooled["leak-free"]
+        found[split] = pooled.overall_metrics()["kappa"]
     assert found[STRATIFIED] > 0.9
     assert found[SUBJECTS] < 0.1  # below 0: what is tested is rarer among the trained on

@@ -1,4 +1,4 @@
-"""What figures of matplotlib share: they belong to a page by its colours and its font.
+"""Plots by matplotlib that take the colours and the font of the page they stand on.
 
 matplotlib writes fixed colours; on a page each of ours is a sentinel that becomes a CSS value
 afterwards, so that the figure follows light and dark. In a file of its own it has the light ones.
@@ -16,7 +16,7 @@ from typing import Any, Final
 from sleeptools.report import colours, markup
 from sleeptools.report.markup import Markup
 
-NAMED: Final[Mapping[str, str]] = {
+COLOUR_NAMES: Final[Mapping[str, str]] = {
     "ink": colours.INK,
     "muted": colours.MUTED,
     "line": colours.GRID,
@@ -24,9 +24,9 @@ NAMED: Final[Mapping[str, str]] = {
     "second": colours.SECOND,
     "third": colours.THIRD,
     "sheet": colours.SHEET,
-} | {f"stage {name}": colours.stage(name) for name in (*colours.STAGES, "other")}
+} | {f"stage {name}": colours.stage_colour(name) for name in (*colours.STAGES, "other")}
 SENTINELS: Final[Mapping[str, str]] = {
-    name: f"#0102{i:02x}" for i, name in enumerate(NAMED, start=3)
+    name: f"#0102{i:02x}" for i, name in enumerate(COLOUR_NAMES, start=3)
 }
 """Colours that nothing else uses, by name; each becomes its CSS value on a page."""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
@@ -34,7 +34,7 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 
 
 @dataclass(frozen=True)
-class Ink:
+class Palette:
     """Colours by name, as matplotlib takes them."""
 
     values: Mapping[str, str] = field(repr=False)
@@ -52,8 +52,8 @@ class Ink:
         return self.values[names[number % len(names)]]
 
 
-PAGE: Final = Ink(SENTINELS)
-PAPER: Final = Ink({name: colours.fixed(css) for name, css in NAMED.items()})
+PAGE: Final = Palette(SENTINELS)
+PAPER: Final = Palette({name: colours.fixed_colours(css) for name, css in COLOUR_NAMES.items()})
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ class Plot:
     Parameters
     ----------
     draw
-        Draws on an empty matplotlib figure with the colours given.
+        Draws on an empty matplotlib figure with the colours of a palette.
     size
-        Width and height; a hundredth is a unit of the page.
-    said
+        Width and height; 0.01 is one unit of the page.
+    description
         What it shows, for those who cannot see it.
     """
 
-    draw: Callable[[Any, Ink], None] = field(repr=False)
+    draw: Callable[[Any, Palette], None] = field(repr=False)
     size: tuple[float, float]
-    said: str
+    description: str
 
     def svg(self, ident: str) -> Markup:
         """Draw it for a page, with that page's colours and font.
@@ -83,7 +83,7 @@ class Plot:
             Sets its internal names apart from those of other figures on the page.
         """
         with _styled(PAGE, **{"svg.fonttype": "none", "svg.hashsalt": ident}):
-            return _adopt(_saved(self, PAGE, "svg").decode(), self.size, self.said)
+            return _adopt(_saved(self, PAGE, "svg").decode(), self.size, self.description)
 
     def pdf(self) -> bytes:
         """Draw it as a PDF of one page."""
@@ -92,23 +92,23 @@ class Plot:
 
 
 @contextmanager
-def _styled(ink: Ink, **more: object) -> Iterator[None]:
+def _styled(palette: Palette, **settings: object) -> Iterator[None]:
     import matplotlib as mpl
 
     style: Any = {
         "font.size": 11,
         "font.family": "sans-serif",
-        "text.color": ink["ink"],
-        "axes.labelcolor": ink["muted"],
-        "xtick.color": ink["muted"],
-        "ytick.color": ink["muted"],
-        "xtick.labelcolor": ink["muted"],
-        "ytick.labelcolor": ink["muted"],
-        "axes.edgecolor": ink["line"],
+        "text.color": palette["ink"],
+        "axes.labelcolor": palette["muted"],
+        "xtick.color": palette["muted"],
+        "ytick.color": palette["muted"],
+        "xtick.labelcolor": palette["muted"],
+        "ytick.labelcolor": palette["muted"],
+        "axes.edgecolor": palette["line"],
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
-        "grid.color": ink["line"],
+        "grid.color": palette["line"],
         "grid.linewidth": 0.6,
         "axes.axisbelow": True,
         "axes.titlelocation": "left",
@@ -117,16 +117,16 @@ def _styled(ink: Ink, **more: object) -> Iterator[None]:
         "legend.fontsize": 10,
         "path.simplify_threshold": 0.4,
     }
-    with mpl.rc_context(style | more):
+    with mpl.rc_context(style | settings):
         yield
 
 
-def _saved(plot: Plot, ink: Ink, kind: str) -> bytes:
+def _saved(plot: Plot, palette: Palette, kind: str) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(plot.size[0] * 100 / 72, plot.size[1] * 100 / 72), dpi=72)
     figure.set_layout_engine("constrained")
-    plot.draw(figure, ink)
+    plot.draw(figure, palette)
     buffer = io.BytesIO()
     keys = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("CreationDate", "Creator")
     nothing = dict.fromkeys(keys)
@@ -134,7 +134,7 @@ def _saved(plot: Plot, ink: Ink, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _adopt(drawn: str, size: tuple[float, float], said: str) -> Markup:
+def _adopt(drawn: str, size: tuple[float, float], description: str) -> Markup:
     """Turn matplotlib's SVG into an inline one that takes the page's colours and font.
 
     A hundredth of a unit is enough in the tags; what stands between them is text to be read.
@@ -147,7 +147,7 @@ def _adopt(drawn: str, size: tuple[float, float], said: str) -> Markup:
     drawn = drawn.replace("xlink:href", "href")
     drawn = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), drawn)
     for name, sentinel in SENTINELS.items():
-        drawn = drawn.replace(sentinel, NAMED[name])
+        drawn = drawn.replace(sentinel, COLOUR_NAMES[name])
     inside = re.sub(r"\s*\n\s*", " ", drawn[drawn.index(">", drawn.index("<svg")) + 1 :])
     inside = inside[: inside.rindex("</svg>")]
-    return markup.svg([Markup(inside)], 100 * size[0], 100 * size[1], said)
+    return markup.svg_element([Markup(inside)], 100 * size[0], 100 * size[1], description)

@@ -4,37 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sleeptools.evaluation import subject_metrics
-from sleeptools.report import plots
+from sleeptools.evaluation.evaluation import compare_evaluations
+from sleeptools.evaluation.subject_metrics import find_interval
 from sleeptools.report.blocks import Block, Figure, Table, Text
-from sleeptools.report.numbers import HEADLINE, LABELS, interval_text, metric_text, p_text
+from sleeptools.report.numbers import (
+    HEADLINE_METRICS,
+    METRIC_LABELS,
+    interval_text,
+    metric_text,
+    p_text,
+)
 from sleeptools.report.page import Page
+from sleeptools.report.plots.overview import plot_runs
 from sleeptools.runs.folds import BEST_ON_TEST, NAMED
 
 
-def overview(pages: Sequence[Page]) -> Iterator[Block]:
-    """All runs of the page in one table and one figure."""
-    told = [(page, protocol) for page in pages for protocol in page.found.protocols]
-    rows = [
-        (
-            p.found.run.name,
-            p.found.run.model,
-            NAMED[protocol],
-            _known(p.found.run.simulated),
-            p.ours[protocol].subjects,
-            *(metric_text(k, p.found.pooled(protocol)[k]) for k in HEADLINE),
-        )
-        for p, protocol in told
-    ]
-    head = ("Run", "Model", "Protocol", "Simulated", "Subjects", *(LABELS[k] for k in HEADLINE))
+def overview_section(pages: Sequence[Page]) -> Iterator[Block]:
+    """Show all runs of the page in one table and one figure, and compare them."""
+    results = [(page, protocol) for page in pages for protocol in page.evaluation.protocols]
+    rows = [_row(page, protocol) for page, protocol in results]
+    head = (
+        "Run",
+        "Model",
+        "Protocol",
+        "Simulated",
+        "Subjects",
+        *(METRIC_LABELS[name] for name in HEADLINE_METRICS),
+    )
     caption = "Pooled test epochs, mean over seeds; per cent but for kappa"
     yield Table("runs", head, rows, caption, texts=4)
-    values = {
-        f"{p.found.run.name}, {NAMED[protocol]}": p.found.interval(protocol, "kappa")[:3]
-        for p, protocol in told
+    kappas = {
+        f"{page.run.name}, {NAMED[protocol]}": find_interval(
+            page.evaluation.intervals[protocol], "kappa"
+        )
+        for page, protocol in results
     }
-    optimistic = frozenset(name for name in values if BEST_ON_TEST in name)
-    plot = plots.models(values, title="Cohen's kappa", optimistic=optimistic)
+    optimistic = frozenset(name for name in kappas if BEST_ON_TEST in name)
+    plot = plot_runs(kappas, title="Cohen's kappa", optimistic=optimistic)
     caption = (
         "Kappa of every run with its 95 % interval over subjects; hollow: the pass was chosen on "
         "the scored test fold. Intervals of two runs on the same subjects may overlap where the "
@@ -44,23 +50,30 @@ def overview(pages: Sequence[Page]) -> Iterator[Block]:
     yield from _paired(pages)
 
 
+def _row(page: Page, protocol: str) -> tuple[object, ...]:
+    simulated = page.run.simulated
+    pooled = page.evaluation.pooled[protocol].overall_metrics()
+    return (
+        page.run.name,
+        page.run.model,
+        NAMED[protocol],
+        "unknown" if simulated is None else "yes" if simulated else "no",
+        page.designs[protocol].subjects,
+        *(metric_text(name, pooled[name]) for name in HEADLINE_METRICS),
+    )
+
+
 def _paired(pages: Sequence[Page]) -> Iterator[Block]:
-    """Compare the runs two by two on the subjects that both have, under the same protocol."""
-    kept = [
-        subject_metrics.Result(p.found.run.name, protocol, cube)
-        for p in pages
-        for protocol, cube in p.found.cubes.items()
-        if protocol == p.protocol
-    ]
-    if len({result.run for result in kept}) < len(kept):
+    """Compare the runs two by two on the subjects that both tested, under the same protocol."""
+    if len({page.run.name for page in pages}) < len(pages):
         yield Text("Runs of the same name are not compared with each other.")
         return
-    table = subject_metrics.compare(kept)
+    table = compare_evaluations([page.evaluation for page in pages])
     rows = [
         (
             f"{r['second']} less {r['first']}",
             r["protocol"],
-            LABELS[r["metric"]],
+            METRIC_LABELS[r["metric"]],
             r["subjects"],
             interval_text(r["metric"], r["value"], r["low"], r["high"], signed=True),
             f"{r['better']} / {r['worse']}",
@@ -87,7 +100,3 @@ def _paired(pages: Sequence[Page]) -> Iterator[Block]:
         "95 % intervals; Wilcoxon's p, adjusted for all rows"
     )
     yield Table("paired", head, rows, caption, texts=3)
-
-
-def _known(value: bool | None) -> str:
-    return "unknown" if value is None else "yes" if value else "no"

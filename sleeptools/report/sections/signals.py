@@ -15,25 +15,26 @@ import numpy.typing as npt
 from sleeptools import store
 from sleeptools.preprocessing.epochs import EpochFile, EpochSet
 from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Samples, read_recording
-from sleeptools.report import plots
 from sleeptools.report.blocks import Block, Figure, Text
 from sleeptools.report.page import Page
-from sleeptools.report.plots.signals import Trace
+from sleeptools.report.plots.signals import Trace, plot_spectra, plot_waveforms
 
-SHOWN: Final = 10.0
-"""Seconds of an epoch drawn at most."""
-MANY: Final = 60
-"""Epochs of a stage that a spectrum is the mean of, at most."""
+SECONDS: Final = 10.0
+"""Longest stretch of an epoch that is drawn, s."""
+EPOCHS: Final = 60
+"""Largest number of epochs of a stage that a spectrum is the mean of."""
 CHANNELS: Final = 4
-"""Drawn at most."""
+"""Largest number of channels that are drawn."""
 HIGHEST: Final = {"human": 35.0, "mouse": 50.0}  # Hz
 WINDOW: Final = 4.0  # s of a periodogram; shorter where the epoch is
-FLOOR: Final = 1e-6  # uV^2 / Hz, -60 dB: what is less is nothing
+FLOOR: Final = 1e-6  # uV^2 / Hz, -60 dB: the smallest density that is shown
 Pieces = dict[str, dict[str, list[tuple[float, Samples]]]]
 """Stage to channel to sample rate in Hz and samples, a pair per epoch."""
+Choice = tuple[EpochFile, int, str]
+"""File, index of the epoch in it, and stage."""
 
 
-def signals(page: Page) -> Iterator[Block]:
+def signals_section(page: Page) -> Iterator[Block]:
     """Draw an epoch of every stage, and the power spectra."""
     data = page.epochs
     if data is None:
@@ -42,22 +43,23 @@ def signals(page: Page) -> Iterator[Block]:
             "draws example waveforms and power spectra here, before and after preprocessing."
         )
         return
-    picked = list(_picked(data))
-    after = _after(data, picked)
-    before = _before(page, data, picked)
+    choices = list(_choose(data))
+    after = _processed(data, choices)
+    before = _recorded(page, data, choices)
     channels = list(data.montage[:CHANNELS])
-    unit = "uV" if data.manifest.get("preset", {}).get("processing", []) == [] else "processed"
-    for made, when, units in (
-        (before, "before", dict.fromkeys(channels, "uV")),
-        (after, "after", dict.fromkeys(channels, unit)),
+    raw = data.manifest.get("preset", {}).get("processing", []) == []
+    for pieces, side, unit in (
+        (before, "before", "uV"),
+        (after, "after", "uV" if raw else "processed"),
     ):
-        if made:
-            yield _waves(data, made, when, {c: units[c] for c in channels if _has(made, c)}, picked)
+        if pieces:
+            drawn = (c for c in channels if any(c in by_channel for by_channel in pieces.values()))
+            yield _waveforms(data, pieces, side, dict.fromkeys(drawn, unit), choices)
     highest = min(HIGHEST["mouse" if "NREM" in data.names else "human"], data.sample_rate / 2)
     stages = [s for s in data.names if s in after]
-    plot = plots.spectra(_spectra(before), _spectra(after), channels, stages, highest)
+    plot = plot_spectra(_spectra(before), _spectra(after), channels, stages, highest)
     caption = (
-        f"Mean power density of up to {MANY} epochs per stage, spread over all recordings, by "
+        f"Mean power density of up to {EPOCHS} epochs per stage, spread over all recordings, by "
         "Welch's method (Hann window, half overlapping)"
     )
     caption += "; dotted, the recordings before preprocessing." if before else "."
@@ -68,116 +70,113 @@ def signals(page: Page) -> Iterator[Block]:
         yield Text("Given the recordings, the report also shows the signals before preprocessing.")
 
 
-def _has(made: Pieces, channel: str) -> bool:
-    return any(channel in of for of in made.values())
-
-
-Picked = tuple[EpochFile, int, str]
-"""File, place of the epoch in it, and stage."""
-
-
-def _picked(data: EpochSet) -> Iterator[Picked]:
+def _choose(data: EpochSet) -> Iterator[Choice]:
     """Choose epochs of every stage, evenly over the whole set."""
     for i, name in enumerate(data.names):
-        there = np.flatnonzero(data.stages == i)
-        if len(there):
-            chosen = np.linspace(0, len(there) - 1, min(MANY, len(there))).astype(int)
+        scored = np.flatnonzero(data.stages == i)
+        if len(scored):
+            chosen = np.linspace(0, len(scored) - 1, min(EPOCHS, len(scored))).astype(int)
             order = [len(chosen) // 2, *(k for k in range(len(chosen)) if k != len(chosen) // 2)]
-            for k in order:  # the first is the one whose waveform is drawn
-                yield (*data.find_epoch(int(there[chosen[k]])), name)
+            for k in order:  # the waveform of the first is drawn
+                yield (*data.find_epoch(int(scored[chosen[k]])), name)
 
 
-def _after(data: EpochSet, picked: list[Picked]) -> Pieces:
-    made: Pieces = {}
-    for file, at, stage in picked:
-        epoch = np.asarray(file.signals[at])
+def _processed(data: EpochSet, choices: list[Choice]) -> Pieces:
+    """Read the chosen epochs as the model saw them."""
+    pieces: Pieces = {}
+    for file, index, stage in choices:
+        epoch = np.asarray(file.signals[index])
         for i, channel in enumerate(data.montage[:CHANNELS]):
             piece = (data.sample_rate, epoch[i])
-            made.setdefault(stage, {}).setdefault(channel, []).append(piece)
-    return made
+            pieces.setdefault(stage, {}).setdefault(channel, []).append(piece)
+    return pieces
 
 
-def _before(page: Page, data: EpochSet, picked: list[Picked]) -> Pieces:
-    """Cut the same epochs out of the recordings; empty where they are not given."""
+def _recorded(page: Page, data: EpochSet, choices: list[Choice]) -> Pieces:
+    """Cut the chosen epochs out of the recordings; empty where these are not given."""
     if page.recordings is None:
         return {}
     store.read_manifest(page.recordings, RECORDINGS_KIND)
-    made: Pieces = {}
+    pieces: Pieces = {}
     opened: dict[str, Mapping[str, tuple[float, Samples]]] = {}
-    for file, at, stage in sorted(picked, key=lambda p: p[0].recording):
+    for file, index, stage in sorted(choices, key=lambda choice: choice[0].recording):
         if file.recording not in opened:  # one at a time: a night of signals takes memory
             path = page.recordings / f"{file.recording}.safetensors"
             opened = {file.recording: _channels(read_recording(store.need(path)), file, data)}
         for channel, (rate, samples) in opened[file.recording].items():
-            start = round(float(file.onset[at]) * rate)
+            start = round(float(file.onset[index]) * rate)
             piece = (rate, samples[start : start + round(data.epoch_seconds * rate)])
-            made.setdefault(stage, {}).setdefault(channel, []).append(piece)
-    return made
+            pieces.setdefault(stage, {}).setdefault(channel, []).append(piece)
+    return pieces
 
 
 def _channels(
     recording: Recording, file: EpochFile, data: EpochSet
 ) -> Mapping[str, tuple[float, Samples]]:
     """Give the signals behind the channels: one, or the difference of two, as the file says."""
-    made: dict[str, tuple[float, Samples]] = {}
+    channels: dict[str, tuple[float, Samples]] = {}
     sources = file.facts.get("channels", {})
     for channel in data.montage[:CHANNELS]:
         source = str(sources.get(channel, channel))
-        parts = [source] if source in recording.signals else source.split(" - ")
-        if not all(part in recording.signals for part in parts):
+        labels = [source] if source in recording.signals else source.split(" - ")
+        if not all(label in recording.signals for label in labels):
             continue
-        first, *rest = (recording.signals[part] for part in parts)
+        first, *references = (recording.signals[label] for label in labels)
         samples = first.samples()
-        for other in rest:
-            samples = samples - other.samples()
-        made[channel] = (first.sample_rate, samples)
-    return made
+        for reference in references:
+            samples = samples - reference.samples()
+        channels[channel] = (first.sample_rate, samples)
+    return channels
 
 
-def _waves(
-    data: EpochSet, made: Pieces, when: str, units: Mapping[str, str], picked: list[Picked]
+def _waveforms(
+    data: EpochSet, pieces: Pieces, side: str, units: Mapping[str, str], choices: list[Choice]
 ) -> Figure:
-    seconds = min(SHOWN, data.epoch_seconds)
+    seconds = min(SECONDS, data.epoch_seconds)
     traces: dict[str, dict[str, Trace]] = {}
-    for stage in (s for s in data.names if s in made):
+    for stage in (s for s in data.names if s in pieces):
         for channel in units:
-            if channel in made[stage]:
-                rate, samples = made[stage][channel][_first(picked, stage, when)]
+            if channel in pieces[stage]:
+                rate, samples = pieces[stage][channel][_first(choices, stage, side)]
                 samples = samples[: round(seconds * rate)]
                 time = np.arange(len(samples)) / rate
                 traces.setdefault(stage, {})[channel] = (time, samples)
-    first = {stage: (file, at) for file, at, stage in reversed(picked)}
-    which = ", ".join(f"{s}: {first[s][0].recording} epoch {first[s][1]}" for s in traces)
-    caption = f"The first {seconds:g} s of an epoch of every stage, {when} preprocessing ({which})."
-    plot = plots.waveforms(traces, units, f"Waveforms {when} preprocessing, one epoch per stage")
-    return Figure(f"waveforms-{when}", plot, f"Waveforms {when} preprocessing", caption)
+    first = {stage: (file.recording, index) for file, index, stage in reversed(choices)}
+    epochs = ", ".join(f"{s}: {first[s][0]} epoch {first[s][1]}" for s in traces)
+    caption = (
+        f"The first {seconds:g} s of an epoch of every stage, {side} preprocessing ({epochs})."
+    )
+    title = f"Waveforms {side} preprocessing"
+    plot = plot_waveforms(traces, units, f"{title}, one epoch per stage")
+    return Figure(f"waveforms-{side}", plot, title, caption)
 
 
-def _first(picked: list[Picked], stage: str, when: str) -> int:
-    """Place of the drawn epoch among the pieces, which go by recording before preprocessing."""
-    mine = [p for p in picked if p[2] == stage]
-    if when == "after":
+def _first(choices: list[Choice], stage: str, side: str) -> int:
+    """Index of the drawn epoch among the pieces, which go by recording before preprocessing."""
+    if side == "after":
         return 0
-    return sorted(range(len(mine)), key=lambda i: mine[i][0].recording).index(0)
+    recordings = [file.recording for file, _, name in choices if name == stage]
+    return sorted(range(len(recordings)), key=lambda i: recordings[i]).index(0)
 
 
-def _spectra(made: Pieces) -> dict[str, dict[str, Trace]]:
+def _spectra(pieces: Pieces) -> dict[str, dict[str, Trace]]:
     """Channel to stage to frequency and mean power density in dB."""
-    found: dict[str, dict[str, Trace]] = {}
-    for stage, of in made.items():
-        for channel, pieces in of.items():
-            found.setdefault(channel, {})[stage] = _density(pieces)
-    return found
+    spectra: dict[str, dict[str, Trace]] = {}
+    for stage, by_channel in pieces.items():
+        for channel, epochs in by_channel.items():
+            spectra.setdefault(channel, {})[stage] = _power_density(epochs)
+    return spectra
 
 
-def _density(pieces: list[tuple[float, Samples]]) -> Trace:
+def _power_density(epochs: list[tuple[float, Samples]]) -> Trace:
+    """Frequency in Hz, without 0, and mean power density of the epochs in dB (uV^2 / Hz)."""
     from scipy.signal import welch
 
-    rate = pieces[0][0]
-    length = min(len(s) for r, s in pieces if r == rate)
-    stacked = np.stack([s[:length] for r, s in pieces if r == rate])
+    rate = epochs[0][0]
+    length = min(len(samples) for r, samples in epochs if r == rate)
+    stacked = np.stack([samples[:length] for r, samples in epochs if r == rate])
     frequency, density = welch(stacked, rate, nperseg=min(length, round(WINDOW * rate)))
-    kept = frequency > 0
+    positive = frequency > 0
     level = 10 * np.log10(np.maximum(density.mean(axis=0), FLOOR))
     decibel: npt.NDArray[np.float32] = level.astype(np.float32)
-    return frequency[kept], decibel[kept]
+    return frequency[positive], decibel[positive]

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sleeptools.evaluation import sleep_statistics
-from sleeptools.report import plots
-from sleeptools.report.blocks import Block, Figure, Folded, Items, Table, Text
-from sleeptools.report.numbers import LABELS, interval_text, metric_text
+from sleeptools.evaluation.sleep_statistics import DEFINITIONS
+from sleeptools.report.blocks import Block, BulletList, Collapsible, Figure, Table, Text
+from sleeptools.report.numbers import (
+    DASH,
+    METRIC_LABELS,
+    interval_number,
+    interval_text,
+    metric_text,
+)
 from sleeptools.report.page import Page
+from sleeptools.report.plots.sleep import AgreementPanel, plot_bland_altman, plot_day
 from sleeptools.runs.folds import NAMED
 
 if TYPE_CHECKING:
@@ -29,13 +35,14 @@ TITLES: Final = {
     "waso": "Wake after sleep onset",
     "transitions": "Transitions",
 }
-SHORT: Final = {
+SHORT_TITLES: Final = {
     "tst": "TST",
     "se": "SE",
     "sol": "SOL",
     "rem_latency_from_sleep_onset": "REM latency",
     "waso": "WASO",
 }
+"""Statistics of the table of nights, with its column headings."""
 DRAWN: Final = (
     ("tst", None),
     ("se", None),
@@ -48,62 +55,54 @@ DRAWN: Final = (
     ("minutes", "NREM"),
     ("transitions", None),
 )
-"""Statistics that are drawn, as many of the first as fit."""
-PANELS: Final = 6
-FEWEST: Final = 3  # nights of a panel
-UNDEFINED: Final = "–"  # noqa: RUF001 - a dash for "none"
+"""Statistics and stages to draw; the first `MOST_PANELS` of those that were measured are drawn."""
+MOST_PANELS: Final = 6
+FEWEST_NIGHTS: Final = 3  # of a panel
 
 
-def statistics(page: Page) -> Iterator[Block]:
+def sleep_section(page: Page) -> Iterator[Block]:
     """Compare the sleep statistics of prediction and scoring."""
     import polars as pl
 
-    summed = page.found.agreement.filter(protocol=page.protocol)
-    if not len(summed):
+    agreement = page.evaluation.table("agreement").filter(protocol=page.protocol)
+    if not len(agreement):
         return
-    measured = page.found.sleep.filter(protocol=page.protocol)
-    keys = ["statistic", "stage"]
-    nights = measured.group_by(["recording", *keys], maintain_order=True).agg(
-        pl.col("truth", "predicted").mean()
-    )
-    panels = list(_panels(summed, nights))
+    measured = page.evaluation.table("sleep").filter(protocol=page.protocol)
+    keys = ["recording", "statistic", "stage"]
+    nights = measured.group_by(keys, maintain_order=True).agg(pl.col("truth", "predicted").mean())
+    panels = list(_panels(agreement, nights))
     if panels:
         caption = (
             f"{NAMED[page.protocol]}: a dot is a night; the line is the bias, dashed the limits of "
             "agreement (1.96 SD), shaded their 95 % intervals, over subjects."
         )
-        plot = plots.bland_altman(panels[:PANELS])
+        plot = plot_bland_altman(panels[:MOST_PANELS])
         yield Figure("bland-altman", plot, "Bland-Altman plots", caption)
-    yield _agreement(page, summed)
-    yield Folded("Every night's sleep statistics", _nights(page, nights))
-    yield Folded("How each is defined", Items([f"{_title(k)}: {v}" for k, v in _defined(summed)]))
+    yield _agreement(page, agreement)
+    yield Collapsible("Every night's sleep statistics", _nights(page, nights))
+    statistics = (name for name in dict.fromkeys(agreement["statistic"]) if name in DEFINITIONS)
+    definitions = [f"{_title(name)}: {DEFINITIONS[name]}" for name in statistics]
+    yield Collapsible("How each is defined", BulletList(definitions))
 
 
-def _defined(summed: pl.DataFrame) -> list[tuple[str, str]]:
-    known = dict.fromkeys(summed["statistic"])
-    return [
-        (name, sleep_statistics.MEANING[name]) for name in known if name in sleep_statistics.MEANING
-    ]
+def _title(statistic: str, stage: str | None = None) -> str:
+    title = TITLES.get(statistic, statistic.replace("_", " ").capitalize())
+    return f"{title} {stage}" if stage else title
 
 
-def _title(name: str, stage: str | None = None) -> str:
-    plain = TITLES.get(name, name.replace("_", " ").capitalize())
-    return f"{plain} {stage}" if stage else plain
-
-
-def _panels(summed: pl.DataFrame, nights: pl.DataFrame) -> Iterator[plots.Agreement]:
-    rows = {(r["statistic"], r["stage"]): r for r in summed.to_dicts()}
-    for name, stage in DRAWN:
-        row = rows.get((name, stage))
-        if row is None or row["nights"] < FEWEST or row["bias"] is None:
+def _panels(agreement: pl.DataFrame, nights: pl.DataFrame) -> Iterator[AgreementPanel]:
+    rows = {(r["statistic"], r["stage"]): r for r in agreement.to_dicts()}
+    for statistic, stage in DRAWN:
+        row = rows.get((statistic, stage))
+        if row is None or row["nights"] < FEWEST_NIGHTS or row["bias"] is None:
             continue
-        own = nights.filter(statistic=name)
-        own = own.filter(stage=stage) if stage else own
+        values = nights.filter(statistic=statistic)
+        values = values.filter(stage=stage) if stage else values
         factor = _factor(row["unit"])
         bounds = (_bounds(row, k, factor) for k in ("bias", "lower", "upper"))
-        truth, predicted = (factor * _numbers(own[c]) for c in ("truth", "predicted"))
+        truth, predicted = (factor * _numbers(values[c]) for c in ("truth", "predicted"))
         unit = "" if stage else _unit(row["unit"])  # "Minutes REM" says it
-        yield plots.Agreement(_title(name, stage), unit, truth, predicted, *bounds)
+        yield AgreementPanel(_title(statistic, stage), unit, truth, predicted, *bounds)
 
 
 def _numbers(values: pl.Series) -> Any:
@@ -111,8 +110,8 @@ def _numbers(values: pl.Series) -> Any:
 
 
 def _bounds(row: Mapping[str, Any], name: str, factor: float) -> tuple[float, float, float]:
-    found = (row[k] for k in (name, f"{name}_low", f"{name}_high"))
-    value, low, high = (float("nan") if v is None else factor * v for v in found)
+    numbers = (row[k] for k in (name, f"{name}_low", f"{name}_high"))
+    value, low, high = (float("nan") if v is None else factor * v for v in numbers)
     return value, low, high
 
 
@@ -125,23 +124,21 @@ def _unit(unit: str) -> str:
     return {"fraction": "%", "count": ""}.get(unit, unit)
 
 
-def _agreement(page: Page, summed: pl.DataFrame) -> Table:
+def _agreement(page: Page, agreement: pl.DataFrame) -> Table:
+    """Show bias and limits of agreement of every statistic."""
     rows = []
-    for row in summed.to_dicts():
+    for row in agreement.to_dicts():
         factor = _factor(row["unit"])
-        bias, lower, upper = (_bounds(row, k, factor) for k in ("bias", "lower", "upper"))
-        also = ["bias"] * bool(row["proportional"])
-        also += ["spread"] * bool(row["heteroscedastic"])
+        bounds = (_bounds(row, k, factor) for k in ("bias", "lower", "upper"))
+        changes = ["bias"] * bool(row["proportional"]) + ["spread"] * bool(row["heteroscedastic"])
         rows.append(
             (
                 _title(row["statistic"], row["stage"]),
                 _unit(row["unit"]),
                 row["nights"],
                 row["undefined"],
-                _plain(bias),
-                _plain(lower),
-                _plain(upper),
-                ", ".join(also) or "no",
+                *(interval_number(*numbers, ".1f") for numbers in bounds),
+                ", ".join(changes) or "no",
             )
         )
     head = (
@@ -162,46 +159,42 @@ def _agreement(page: Page, summed: pl.DataFrame) -> Table:
     return Table("sleep-agreement", head, rows, caption, texts=2)
 
 
-def _plain(bounds: tuple[float, float, float]) -> str:
-    value, low, high = bounds
-    if np.isnan(value):
-        return UNDEFINED
-    return f"{value:.1f}" + (f" [{low:.1f}, {high:.1f}]" if np.isfinite([low, high]).all() else "")
-
-
 def _nights(page: Page, nights: pl.DataFrame) -> Table:
-    """Scored and predicted value of every statistic of every night."""
-    columns = [(n, None) for n in SHORT] + [("minutes", s) for s in page.found.stages]
-    known = {(r["recording"], r["statistic"], r["stage"]): r for r in nights.to_dicts()}
+    """Show the scored and the predicted value of every statistic of every night."""
+    stages = page.run.stages
+    columns = [(name, None) for name in SHORT_TITLES] + [("minutes", stage) for stage in stages]
+    values = {(r["recording"], r["statistic"], r["stage"]): r for r in nights.to_dicts()}
     rows = []
     for recording in dict.fromkeys(nights["recording"]):
-        cells = []
-        for name, stage in columns:
-            row = known.get((recording, name, stage), {})
-            factor = 100 if name == "se" else 1
-            values = [row.get(side) for side in ("truth", "predicted")]
-            told = [UNDEFINED if v is None else f"{factor * v:.0f}" for v in values]
-            cells.append(" / ".join(told))
+        cells = (_night_cell(values.get((recording, *key), {}), key[0]) for key in columns)
         rows.append((recording, *cells))
-    head = ("Night", *SHORT.values(), *(f"min {s}" for s in page.found.stages))
+    head = ("Night", *SHORT_TITLES.values(), *(f"min {stage}" for stage in stages))
     return Table("sleep", head, rows, "Scored / predicted, in min; SE in per cent")
 
 
-def scorers(page: Page) -> Iterator[Block]:
-    """Set model and scorers beside each other, where several scored."""
-    found = page.found.scorers
-    if not len(found):
+def _night_cell(row: Mapping[str, Any], statistic: str) -> str:
+    factor = 100 if statistic == "se" else 1
+    values = (row.get(side) for side in ("truth", "predicted"))
+    return " / ".join(DASH if v is None else f"{factor * v:.0f}" for v in values)
+
+
+def scorers_section(page: Page) -> Iterator[Block]:
+    """Compare model and scorers two by two, where several scored."""
+    table = page.evaluation.table("scorers")
+    if not len(table):
         return
     rows = []
-    for protocol in page.found.protocols:
-        mine = found.filter(protocol=protocol)
-        for pair in dict.fromkeys(mine["pair"]):
-            of = {r["metric"]: r for r in mine.filter(pair=pair).to_dicts()}
-            some = next(iter(of.values()))
-            cells = (interval_text(k, of[k]["value"], of[k]["low"], of[k]["high"]) for k in of)
-            rows.append((pair, NAMED[protocol], some["subjects"], f"{some['epochs']:,}", *cells))
-    names = list(dict.fromkeys(found["metric"]))
-    head = ("Pair", "Protocol", "Subjects", "Epochs", *(LABELS[n] for n in names))
+    for protocol in page.evaluation.protocols:
+        pairs = table.filter(protocol=protocol)
+        for pair in dict.fromkeys(pairs["pair"]):
+            by_metric = {r["metric"]: r for r in pairs.filter(pair=pair).to_dicts()}
+            first = next(iter(by_metric.values()))
+            cells = (
+                interval_text(k, r["value"], r["low"], r["high"]) for k, r in by_metric.items()
+            )
+            rows.append((pair, NAMED[protocol], first["subjects"], f"{first['epochs']:,}", *cells))
+    labels = (METRIC_LABELS[name] for name in dict.fromkeys(table["metric"]))
+    head = ("Pair", "Protocol", "Subjects", "Epochs", *labels)
     caption = "On the test epochs that all of them scored; per cent but for kappa; 95 % intervals"
     yield Table("scorers", head, rows, caption, texts=2)
     yield Text(
@@ -211,29 +204,28 @@ def scorers(page: Page) -> Iterator[Block]:
     )
 
 
-def day(page: Page) -> Iterator[Block]:
-    """Draw the minutes of a mouse's stages over the day, and their correlation."""
+def day_section(page: Page) -> Iterator[Block]:
+    """Draw the minutes of a mouse's stages over the day, and show their correlation."""
     import polars as pl
 
-    found = page.found.day
-    if not len(found):
+    if not len(page.evaluation.table("day")):
         return
-    mine = found.filter(protocol=page.protocol)
-    mean = mine.group_by("hour", "stage").agg(pl.col("truth", "predicted").mean()).sort("hour")
+    bins = page.evaluation.table("day").filter(protocol=page.protocol)
+    mean = bins.group_by("hour", "stage").agg(pl.col("truth", "predicted").mean()).sort("hour")
     hours = mean["hour"].unique(maintain_order=True).to_numpy()
-    stages = page.found.stages
+    stages = page.run.stages
     truth, predicted = (
         np.stack([mean.filter(stage=s)[side].to_numpy() for s in stages], axis=1)
         for side in ("truth", "predicted")
     )
-    known = page.found.day_correlation.filter(protocol=page.protocol)
-    r = {row["stage"]: row for row in known.to_dicts()}
-    each = np.array([r.get(s, {}).get("r") or np.nan for s in stages])
+    correlations = page.evaluation.table("day_correlation").filter(protocol=page.protocol)
+    by_stage = {row["stage"]: row["r"] for row in correlations.to_dicts()}
+    r = np.array([by_stage.get(stage) or np.nan for stage in stages])
     caption = (
         f"Minutes per 2-h bin from the start of the recording, mean over "
-        f"{mine['recording'].n_unique()} recordings; r within recordings, then averaged."
+        f"{bins['recording'].n_unique()} recordings; r within recordings, then averaged."
     )
-    yield Figure("day", plots.per_bin(hours, truth, predicted, stages, each), "Day", caption)
+    yield Figure("day", plot_day(hours, truth, predicted, stages, r), "Day", caption)
     rows = [
         (
             row["stage"] or "all together",
@@ -241,7 +233,7 @@ def day(page: Page) -> Iterator[Block]:
             metric_text("kappa", row["r"]),
             metric_text("kappa", row["r_sd"]),
         )
-        for row in known.to_dicts()
+        for row in correlations.to_dicts()
     ]
     head = ("Stage", "Recordings", "Mean r", "SD over recordings")
     yield Table("day", head, rows, "Pearson's r of scored and predicted minutes", narrow=True)

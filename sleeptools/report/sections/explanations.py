@@ -1,0 +1,92 @@
+"""Section on what a model makes of the epochs: embeddings, and the weights of the modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from sleeptools import store
+from sleeptools.report.blocks import Block, Figure, Table
+from sleeptools.report.page import Page
+from sleeptools.report.plots.explanations import plot_embedding, plot_modality_weights
+from sleeptools.runs.folds import NAMED
+from sleeptools.runs.run import EXPLAIN
+from sleeptools.store import Tensors
+
+MOST_DOTS: Final = 700
+"""Largest number of epochs drawn of an embedding."""
+METHODS: Final = {"t-sne": "t-SNE", "pca": "the first two principal components"}
+
+
+def explanations_section(page: Page) -> Iterator[Block]:
+    """Draw the embedding before and after the fusion, and the weights of the modalities."""
+    explanations = _read_explanations(page)
+    if not explanations:
+        return
+    fold, first = explanations[0]
+    yield from _embedding(page, fold, first)
+    yield from _modality_weights(page, [tensors for _, tensors in explanations])
+
+
+def _read_explanations(page: Page) -> list[tuple[int, Tensors]]:
+    """Read what `train` wrote about the model of every fold, of the first seed."""
+    explanations = []
+    for training in page.run.done:
+        path = training.folder(page.run.folder) / EXPLAIN
+        if (training.protocol, training.seed) == (page.protocol, page.seed) and path.exists():
+            explanations.append((training.fold, store.read_tensors(path, "sleeptools-explain")))
+    return explanations
+
+
+def _embedding(page: Page, fold: int, tensors: Tensors) -> Iterator[Block]:
+    for method, name in METHODS.items():
+        titles = {side: str(tensors.facts.get(side) or side) for side in ("before", "after")}
+        panels = {
+            titles[side]: np.asarray(tensors[f"{side} {method}"])
+            for side in titles
+            if f"{side} {method}" in tensors.arrays
+        }
+        if not panels:
+            continue
+        stage = np.asarray(tensors["stage"])
+        index = np.unique(np.linspace(0, len(stage) - 1, min(MOST_DOTS, len(stage))).astype(int))
+        count = f"{len(index):,} of {len(stage):,} test" if len(index) < len(stage) else "Test"
+        caption = (
+            f"{count} epochs of fold {fold}, {NAMED[page.protocol]}, by {name}. Colours are the "
+            "scored stages. Each fold has a model and thus an embedding of its own."
+        )
+        caption += " In t-SNE, neither distances between groups nor axes mean anything." * (
+            method == "t-sne"
+        )
+        drawn = {title: points[index] for title, points in panels.items()}
+        plot = plot_embedding(drawn, stage[index], page.run.stages)
+        yield Figure(f"embedding-{method}", plot, f"Embedding by {name}", caption)
+
+
+def _modality_weights(page: Page, explanations: Sequence[Tensors]) -> Iterator[Block]:
+    """Show what the modal-wise SE block multiplies each modality by, per stage, over all folds."""
+    name = "modality weights"
+    weighted = [t for t in explanations if name in t.arrays and len(t[name])]
+    if not weighted:
+        return
+    weight = np.concatenate([t[name] for t in weighted])
+    stage = np.concatenate([t["modality stage"] for t in weighted])
+    modalities = [str(n) for n in weighted[0].facts.get("modalities", [])]
+    modalities = modalities or [f"modality {i}" for i in range(weight.shape[1])]
+    by_stage = {name: weight[stage == i] for i, name in enumerate(page.run.stages)}
+    caption = (
+        f"What the SE block multiplies each modality by: median and quartiles over "
+        f"{len(weight):,} test epochs of {len(weighted)} fold{'s' * (len(weighted) > 1)}. A weight "
+        "says what passes the block, not what decided the stage."
+    )
+    plot = plot_modality_weights(by_stage, modalities)
+    yield Figure("modalities", plot, "Weights of the modalities", caption)
+    rows = [
+        (name, f"{len(w):,}", *(f"{v:.3f}" for v in np.median(w, axis=0)))
+        for name, w in by_stage.items()
+        if len(w)
+    ]
+    head = ("Stage", "Epochs", *modalities)
+    yield Table("modalities", head, rows, "Median weight of each modality")
