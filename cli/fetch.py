@@ -34,8 +34,7 @@ def command(
     base_url: Annotated[
         str | None,
         typer.Option(
-            "--base-url",
-            help="URL of a mirror with the publisher's layout.  [default: PhysioNet's]",
+            "--base-url", help="Of a mirror with the publisher's layout.  [default: PhysioNet's]"
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 4,
