@@ -194,8 +194,8 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
     for fold in range(FOLDS):
         if str(fold) not in row["cpu"]:
             begun = time.process_time()
-            wanted = options(name, settings, fold=fold, passes=complete)
-            train(epochs, folder / "run", wanted, trainer=part_of_a_pass(share, fold))
+            train_options = options(name, settings, fold=fold, passes=complete)
+            train(epochs, folder / "run", train_options, trainer=part_of_a_pass(share, fold))
             row["cpu"][str(fold)] = time.process_time() - begun
             store.write_json(folder / "row.json", row)
             print(f"{name}: fold {fold}, {row['passes']:.3g} passes, {row['cpu'][str(fold)]:.0f} s")

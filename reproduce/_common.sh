@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by every recipe: its settings, and the steps that recipes share. A step is a command of
+# Sourced by every script: its settings, and the steps that scripts share. A step is a command of
 # sleeptools that is run at once or, with SLURM=1, a job that waits for those before it.
 # README.md lists the settings.
 
@@ -51,7 +51,7 @@ raw() {
     step simulate "$1" raw --subjects "${SUBJECTS:-4}" --hours "${HOURS:-1}" "${@:2}"
   elif [ -z "${DATA:-}" ]; then
     [ "$1" = sleep-edf ] || die "DATA is not set" \
-      "DATA=FOLDER of the raw files (recipes/README.md says whose); SIMULATE=1 tries it without" 66
+      "DATA=FOLDER of the raw files (reproduce/README.md says whose); SIMULATE=1 tries it without" 66
     DATA=raw
     run "$SLEEPTOOLS" fetch "$1" raw "${@:2}" # with SLURM=1, too: its nodes may have no network
   fi
