@@ -10,6 +10,7 @@ counted whole. `python benches/instructions.py` renews benches/results/instructi
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 import re
@@ -108,9 +109,9 @@ def compiler() -> str:
     """Name the compiler that built the native core, as it signed the file."""
     if not native.available():
         raise CannotTellError(native.describe())
-    from sleeptools import _core
+    core = importlib.util.find_spec("sleeptools._core")
 
-    signature = re.search(rb"(?:GCC: |clang version )[ -~]+", Path(_core.__file__).read_bytes())
+    signature = re.search(rb"(?:GCC: |clang version )[ -~]+", Path(core.origin).read_bytes())
     return signature[0].decode() if signature else "unknown"
 
 

@@ -90,7 +90,7 @@ def read_hypnogram(
 
 
 @dataclass(frozen=True)
-class Interval:
+class AnnotationRow:
     """A row of the file: its class and its times as written, and file and line for messages."""
 
     name: str
@@ -99,15 +99,15 @@ class Interval:
     location: str
 
 
-def _interval(line: str, location: str) -> Interval:
+def _interval(line: str, location: str) -> AnnotationRow:
     cells = [c.strip() for c in (line.split("\t") if "\t" in line else line.split())]
     if len(cells) not in START_COLUMN:
         raise DataError(f"{location} has {len(cells)} columns; expected 6, 4 or 3")
     start = START_COLUMN[len(cells)]
-    return Interval(cells[0], cells[start], cells[start + 1], location)
+    return AnnotationRow(cells[0], cells[start], cells[start + 1], location)
 
 
-def _events(rows: Sequence[Interval], begin: time | None) -> list[Event]:
+def _events(rows: Sequence[AnnotationRow], begin: time | None) -> list[Event]:
     """Convert the rows to events, s; clock times count from `begin`."""
     starts = [_seconds(r.start, begin, r.location) for r in rows]
     events: list[Event] = []

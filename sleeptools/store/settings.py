@@ -1,7 +1,7 @@
 """Read settings from a TOML file and from texts such as `a.b=c`, and check them with pydantic.
 
 An unknown key is an error that lists the known ones. pydantic is imported only where settings are
-checked, because `sleeptools --help` must be fast.
+checked, because the help of a command must be fast.
 """
 
 from __future__ import annotations

@@ -304,10 +304,11 @@ def test_a_training_that_continues_at_the_end_of_a_pass_has_no_estimate_yet() ->
     assert _state(p) == "step 6/24 loss 1.500 val kappa 0.100 0 epochs/s ? left"
 
 
-def test_settings_are_written_as_options() -> None:
-    from sleeptools.cli._options import as_options
+def test_settings_are_written_as_options(capsys) -> None:
+    from sleeptools import cli
 
     text = "`device=cuda`: use `device=cpu`, `recipe.batch=64`, `final` or `epoch_seconds`"
     expected = "--device cuda: use --device cpu, --set recipe.batch=64, --final or --epoch-seconds"
-    assert as_options(text) == expected
-    assert as_options("`settings=batch`, `seeds=-1`") == "--set batch, --seed -1"
+    cli.talk(text)
+    cli.talk("`settings=batch`, `seeds=-1`")
+    assert capsys.readouterr().err.splitlines() == [expected, "--set batch, --seed -1"]

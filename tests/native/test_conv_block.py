@@ -13,8 +13,9 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from sleeptools import native
+from sleeptools.models.layers import philox
 from sleeptools.models.mmasleepnet import Config, Model
-from sleeptools.models.ops import _philox, conv_block
+from sleeptools.models.ops import conv_block
 from sleeptools.models.ops.dropout import dropout
 from sleeptools.native import threads
 
@@ -229,18 +230,18 @@ def test_threads_do_not_change_a_bit(precision: str, variant: str) -> None:
 def test_dropout_drops_the_same_values_in_every_variant(variant: str) -> None:
     tensors, seed = arguments(3, 21, 3, 18, 4), 0x123456789ABCDEF
     out = conv_block.conv_block(*tensors, [1, 0, 2, 2, 0], "gelu", 0.0, 1e-5, 0.3, seed)
-    keep = _philox.mask(out.shape, 0.3, seed, out) > 0
+    keep = philox.mask(out.shape, 0.3, seed, out) > 0
     assert torch.equal(out != 0, keep)
     assert torch.equal(dropout(torch.ones_like(out), 0.3, seed) != 0, keep)
 
 
 def test_masks_drop_the_share_they_say_and_differ() -> None:
     like = torch.zeros(1)
-    keep = _philox.mask((30, 41, 50), 0.2, 5, like) > 0
+    keep = philox.mask((30, 41, 50), 0.2, 5, like) > 0
     for axes in ((0, 1), (0, 2), (1, 2)):
         mean = keep.float().mean(axes)
         assert float((mean - 0.8).abs().max()) < 5 * (0.16 * mean.numel() / keep.numel()) ** 0.5
-    other_seed = _philox.mask((30, 41, 50), 0.2, 6, like) > 0
+    other_seed = philox.mask((30, 41, 50), 0.2, 6, like) > 0
     assert abs(float((keep == other_seed).float().mean()) - 0.68) < 0.01
     assert abs(float((keep[1:] == keep[:-1]).float().mean()) - 0.68) < 0.01
 

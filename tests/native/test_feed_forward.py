@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sleeptools import native
-from sleeptools.models.ops import _philox, feed_forward
+from sleeptools.models.layers import philox
+from sleeptools.models.ops import feed_forward
 from sleeptools.native import bfloat16, threads
 
 Arguments = tuple[torch.Tensor, ...]
@@ -161,16 +162,16 @@ def test_philox_gives_the_known_answers_of_random123(
     counter: list[int], key: int, words: str
 ) -> None:
     tensors = tuple(torch.tensor([word]) for word in counter)
-    result = _philox.philox(tensors, key)  # type: ignore[arg-type]
+    result = philox.philox(tensors, key)  # type: ignore[arg-type]
     assert " ".join(f"{int(word):08x}" for word in result) == words
 
 
 def test_dropout_drops_the_share_it_says() -> None:
-    keep = _philox.keep(1000, 999, native.dropout.drop_below(0.1), 5, torch.device("cpu"))
+    keep = philox.keep(1000, 999, native.dropout.drop_below(0.1), 5, torch.device("cpu"))
     assert keep.shape == (1000, 999)
     assert abs(float(keep.float().mean()) - 0.9) < 1e-3
     assert float((keep.float().mean(0) - 0.9).abs().max()) < 0.06  # 6 deviations
-    other_seed = _philox.keep(1000, 999, native.dropout.drop_below(0.1), 6, torch.device("cpu"))
+    other_seed = philox.keep(1000, 999, native.dropout.drop_below(0.1), 6, torch.device("cpu"))
     assert 0.81 < float((keep == other_seed).float().mean()) < 0.83
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from sleeptools import store
-from sleeptools.commands import train as command_train
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import UsageError
 from sleeptools.runs.folds import STRATIFIED
@@ -24,7 +23,7 @@ def tiny(tmp_path_factory):
 def given(monkeypatch, command, *arguments):
     """Options that the command line gives to `train`, which does nothing."""
     seen = []
-    monkeypatch.setattr(command_train, "train", lambda *args, **_: seen.append(args))
+    monkeypatch.setattr("sleeptools.commands.train.train", lambda *args, **_: seen.append(args))
     ran = command("train", *arguments)
     assert ran.code == 0, ran.err
     return seen[0][2]

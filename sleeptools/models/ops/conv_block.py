@@ -3,7 +3,7 @@
 A layer of a convolution stream in training. Signals are channels-last, (batch, time, map): an
 output step then reads one piece of memory, and the layers of a stream hand them on as they are. The
 kernel keeps the convolution's output for the backward pass, which makes everything behind it again;
-dropout is a function of the seed (`ops._philox`). On a GPU cuDNN has the Tensor Cores, so the
+dropout is a function of the seed (`layers.philox`). On a GPU cuDNN has the Tensor Cores, so the
 reference runs there. A bias before BatchNorm would change nothing but its running mean: there is
 none.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.models.ops import _philox
+from sleeptools.models.layers import philox
 from sleeptools.native import PRECISIONS, conv_streams, threads, two_stream_conv
 from sleeptools.native.check import check_choice
 from sleeptools.native.conv_block import SHAPES, conv_block_workspace
@@ -143,7 +143,7 @@ def reference(  # noqa: PLR0913, PLR0917 - as conv_block
     y = functional.max_pool1d(ops.activate(y, activation, slope), pool[0], pool[1], pool[2])
     y = y.mT  # (B, T', O)
     if dropout > 0:
-        y = y * _philox.mask(y.shape, dropout, seed, y)
+        y = y * philox.mask(y.shape, dropout, seed, y)
     return y.contiguous()
 
 

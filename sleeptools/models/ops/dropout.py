@@ -1,4 +1,4 @@
-"""Dropout whose mask is a function of a seed, the same on every device (`ops._philox`).
+"""Dropout whose mask is a function of a seed, the same on every device (`layers.philox`).
 
 PyTorch's own generator takes a quarter of a training step on a CPU. The backward pass draws the
 mask again, so nothing is kept for it.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sleeptools.models import ops
-from sleeptools.models.ops import _philox
+from sleeptools.models.layers import philox
 from sleeptools.native.dropout import SHAPES, check_dropout, drop_below
 
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}
@@ -53,7 +53,7 @@ def dropout(x: Tensor, probability: float, seed: int) -> Tensor:
 
 def reference(x: Tensor, probability: float, seed: int) -> Tensor:
     """As `dropout`, in plain PyTorch: the specification."""
-    return (x * _philox.mask(x.shape, probability, seed, x)).contiguous()
+    return (x * philox.mask(x.shape, probability, seed, x)).contiguous()
 
 
 def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:

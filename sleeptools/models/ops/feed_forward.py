@@ -2,7 +2,7 @@
 
 The hidden layer is many times wider than the block's input and output. The kernel makes a part of
 it for a few rows, uses it up and overwrites it; autograd keeps only the inputs and makes it again
-in the backward pass, with the same dropout, which is a function of the seed (`ops._philox`).
+in the backward pass, with the same dropout, which is a function of the seed (`layers.philox`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.models.ops import _philox
+from sleeptools.models.layers import philox
 from sleeptools.native import PRECISIONS, threads
 from sleeptools.native.check import check_choice
 from sleeptools.native.dropout import check_dropout, drop_below
@@ -100,7 +100,7 @@ def reference(
 
 def _mask(x: Tensor, w1: Tensor, dropout: float, seed: int) -> Tensor:
     """Draw the factors of the hidden layer, (N, H): 0 or 1 / (1 - dropout)."""
-    keep = _philox.keep(len(x), len(w1), drop_below(dropout), seed, x.device)
+    keep = philox.keep(len(x), len(w1), drop_below(dropout), seed, x.device)
     return keep.to(x.dtype) / (1 - dropout)
 
 

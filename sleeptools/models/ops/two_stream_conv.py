@@ -18,10 +18,17 @@ from torch.nn import functional
 
 from sleeptools.models import ops
 from sleeptools.native import conv_streams, threads
-from sleeptools.native import two_stream_conv as streams
 from sleeptools.native.bfloat16 import uses_bf16
 from sleeptools.native.check import check_shape
 from sleeptools.native.conv_streams import ConvLayer, ConvStream, describe_streams
+from sleeptools.native.two_stream_conv import (
+    check_streams,
+    check_streams_once,
+    depth_unit,
+    op_sizes,
+    pack_weights,
+    stream_layout,
+)
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 TOLERANCE_BF16 = 5e-3  # of the largest output, with precision "bf16"
@@ -75,9 +82,9 @@ def two_stream_conv(
     """
     sizes = (tuple(x.shape), tuple(weights.shape))
     if torch.compiler.is_compiling():
-        streams.check_streams(*sizes, shape, activation, precision)
+        check_streams(*sizes, shape, activation, precision)
     else:
-        streams.check_streams_once(*sizes, tuple(shape), activation, precision)
+        check_streams_once(*sizes, tuple(shape), activation, precision)
     ops.check_alike("two_stream_conv", x, (weights,))
     return _operator(x, weights, shape, activation, slope, precision, packed)
 
@@ -118,7 +125,7 @@ def pack(weights: Tensor, shape: Sequence[int], precision: str = "fp32") -> Tens
     Holds for the CPU variant in use; not differentiable, and not updated when the weights are.
     """
     precision = "fp32" if weights.is_cuda else precision
-    packed = streams.pack_weights(weights.detach().cpu().numpy(), shape, precision)
+    packed = pack_weights(weights.detach().cpu().numpy(), shape, precision)
     return torch.from_numpy(packed).to(weights.device)
 
 
@@ -240,8 +247,8 @@ def _forward(
     if not ops.runs_native(x):
         return reference(x, weights, shape, activation, slope).contiguous()
     bf16 = uses_bf16(precision) and not x.is_cuda
-    unit = 1 if x.is_cuda else streams.depth_unit(precision)
-    layout = streams.stream_layout(tuple(shape), x.shape[2], unit=unit)
+    unit = 1 if x.is_cuda else depth_unit(precision)
+    layout = stream_layout(tuple(shape), x.shape[2], unit=unit)
     if packed is None:
         packed = pack(weights, shape, precision)
     check_shape("two_stream_conv", "packed", packed.shape, (layout.packed,))
@@ -257,7 +264,7 @@ def _forward(
         {"x": x.contiguous(), "packed": packed, "workspace": workspace, "out": out},
         layers=layout.layers,
         streams=layout.streams,
-        **streams.op_sizes(layout, x.shape),
+        **op_sizes(layout, x.shape),
         activation=conv_streams.ACTIVATIONS.index(activation),
         slope=slope,
         bf16=bf16,
