@@ -183,7 +183,7 @@ def test_nan_stays_in_its_epoch(variant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "message"),
+    ("streams", "message"),
     [
         (
             [ConvStream(0, 3, (ConvLayer(4, 3),))],
