@@ -123,8 +123,8 @@ struct FeedForwardBackward {
   }
 
   static constexpr int64_t groups(int64_t rows) {
-    const int64_t wanted = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
-    return wanted < 1 ? 1 : wanted < kGroups ? wanted : kGroups;
+    const int64_t full = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
+    return full < 1 ? 1 : full < kGroups ? full : kGroups;
   }
 
   // A group's gradients of the weights.
@@ -270,10 +270,10 @@ struct ConvBlockBackward {
   // Steps of an epoch on a time axis where all epochs follow each other: as many as the convolution
   // has rows, the samples take, and gradients of different epochs need between them.
   static constexpr int64_t steps(const ConvLayer& layer, int64_t samples) {
-    const int64_t taken = (samples + layer.pad + layer.stride - 1) / layer.stride;
+    const int64_t input_steps = (samples + layer.pad + layer.stride - 1) / layer.stride;
     const int64_t reach = layer.rows + strides(layer) - 1 - lead(layer);
-    const int64_t most = taken > reach ? taken : reach;
-    return ((most > layer.rows ? most : layer.rows) + 1) / 2 * 2;
+    const int64_t longest = input_steps > reach ? input_steps : reach;
+    return ((longest > layer.rows ? longest : layer.rows) + 1) / 2 * 2;
   }
 
   // Epochs of a task.
@@ -390,21 +390,21 @@ static inline SeparableStream::Workspace workspace(const SeparableStream& op, in
     widest = width > widest ? width : widest;
   }
   const int64_t pairs = widest * SeparableStream::kPairs * 2;
-  const int64_t all = (2 * maps + middle + pairs) * lanes + kAlignment;
-  return {maps * lanes, middle * lanes, pairs * lanes, all};
+  const int64_t floats = (2 * maps + middle + pairs) * lanes + kAlignment;
+  return {maps * lanes, middle * lanes, pairs * lanes, floats};
 }
 
 // CUDA: floats that a task keeps: input, middle and output of a block.
 static inline int64_t task_floats(const SeparableStream& op) {
-  int64_t most = 0, inputs = 1, steps = op.samples;
+  int64_t largest = 0, inputs = 1, steps = op.samples;
   for (int64_t i = 0; i < op.blocks; ++i) {
     const int64_t half = (steps + 1) / 2, quarter = (half + 1) / 2;
-    const int64_t all = inputs * steps + op.widths[i] * (half + quarter);
-    most = all > most ? all : most;
+    const int64_t floats = inputs * steps + op.widths[i] * (half + quarter);
+    largest = floats > largest ? floats : largest;
     inputs = op.widths[i];
     steps = quarter;
   }
-  return most;
+  return largest;
 }
 
 // Second-order sections one after the other along every row, in float64; CPU only.

@@ -10,8 +10,8 @@ constexpr int kEpochs = 4, kUnits = 4;  // of a register tile: epochs by units o
 // Features [j, j + size of V) of an epoch, gated.
 template <class V>
 SLEEPTOOLS_INLINE V features(const Classifier& op, int64_t epoch, int64_t j) {
-  const int64_t at = epoch * op.inputs + j;
-  return op.gate ? load<V>(op.x + at) * load<V>(op.gate + at) : load<V>(op.x + at);
+  const int64_t offset = epoch * op.inputs + j;
+  return op.gate ? load<V>(op.x + offset) * load<V>(op.gate + offset) : load<V>(op.x + offset);
 }
 
 template <int E, int U, class V>
@@ -28,13 +28,13 @@ SLEEPTOOLS_INLINE void add(const Classifier& op, int64_t epoch, int64_t unit, in
 template <int E, int U>
 void dense(const Classifier& op, int64_t epoch, int64_t unit) {
   Vec sums[E][U] = {};
-  float rest[E][U] = {};
+  float tail[E][U] = {};
   const int64_t bulk = op.inputs / kLanes * kLanes;
   for (int64_t j = 0; j < bulk; j += kLanes) add<E, U, Vec>(op, epoch, unit, j, sums);
-  for (int64_t j = bulk; j < op.inputs; ++j) add<E, U, float>(op, epoch, unit, j, rest);
+  for (int64_t j = bulk; j < op.inputs; ++j) add<E, U, float>(op, epoch, unit, j, tail);
   for (int e = 0; e < E; ++e) {
     for (int u = 0; u < U; ++u) {
-      const float value = sum(sums[e][u]) + rest[e][u] + op.b1[unit + u];
+      const float value = sum(sums[e][u]) + tail[e][u] + op.b1[unit + u];
       op.hidden_layer[(epoch + e) * op.hidden + unit + u] = op.rectify ? relu(value) : value;
     }
   }
@@ -60,11 +60,11 @@ void classify(const Classifier& op, int64_t epoch) {
 
 void classifier(const Classifier& op, int threads) {
   const int64_t groups = (op.batch + kEpochs - 1) / kEpochs;
-  const int64_t parts = (op.hidden + kUnits - 1) / kUnits;
+  const int64_t unit_groups = (op.hidden + kUnits - 1) / kUnits;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
-  for (int64_t task = 0; task < groups * parts; ++task) {
-    int64_t epoch = task / parts * kEpochs;
-    const int64_t unit = task % parts * kUnits;
+  for (int64_t task = 0; task < groups * unit_groups; ++task) {
+    int64_t epoch = task / unit_groups * kEpochs;
+    const int64_t unit = task % unit_groups * kUnits;
     if (op.batch - epoch >= kEpochs) {
       units<kEpochs>(op, epoch, unit);
     } else {

@@ -47,14 +47,14 @@ void pack_panel(const ConvBlock& op, int64_t panel, int64_t depth, int64_t colum
                 const Column& column, const Product& product, float* start) {
   float* const first = start + panel * panel_size<P>(depth);
   auto* const out = reinterpret_cast<typename P::T*>(first);
-  const int64_t left = smaller(columns - panel * kPanel, kPanel);
+  const int64_t remaining = smaller(columns - panel * kPanel, kPanel);
   Place places[kPanel] = {};
-  for (int64_t o = 0; o < left; ++o) places[o] = column(panel * kPanel + o);
+  for (int64_t o = 0; o < remaining; ++o) places[o] = column(panel * kPanel + o);
   __builtin_memset(first, 0, panel_size<P>(depth) * sizeof(float));
   for (int64_t j = 0; j < depth; ++j) {
     const Place at = product(j);
     auto* const row = out + j / P::kJoined * P::kJoined * kPanel + j % P::kJoined;
-    for (int64_t o = 0; o < left; ++o) {
+    for (int64_t o = 0; o < remaining; ++o) {
       if (at.tap + places[o].tap >= op.layer->kernel) continue;
       row[o * P::kJoined] = P::round(op.weight[at.offset + places[o].offset]);
     }
@@ -64,21 +64,21 @@ void pack_panel(const ConvBlock& op, int64_t panel, int64_t depth, int64_t colum
 // Values of an epoch as far as a kernel sees them: behind those, what is read along must be finite.
 SLEEPTOOLS_INLINE int64_t seen_values(const ConvBlock& op) {
   const ConvLayer& layer = *op.layer;
-  const int64_t seen = (layer.rows - 1) * layer.stride + layer.kernel - layer.pad;
-  return smaller(op.samples, seen < 0 ? 0 : seen) * layer.inputs;
+  const int64_t read_rows = (layer.rows - 1) * layer.stride + layer.kernel - layer.pad;
+  return smaller(op.samples, read_rows < 0 ? 0 : read_rows) * layer.inputs;
 }
 
 // One epoch with zeros before and after, (samples + 2 pad, inputs).
 template <class P>
 void pad_epoch(const ConvBlock& op, int64_t epoch, typename P::T* out) {
   const int64_t pad = op.layer->pad * op.layer->inputs, size = op.samples * op.layer->inputs;
-  const int64_t seen = seen_values(op);
+  const int64_t count = seen_values(op);
   const float* x = op.x + epoch * size;
   for (int64_t i = 0; i < pad; ++i) out[i] = 0;
   out += pad;
   int64_t i = 0;
-  for (; i + kLanes <= seen; i += kLanes) P::write(out + i, load<Vec>(x + i));
-  for (; i < seen; ++i) out[i] = P::round(x[i]);
+  for (; i + kLanes <= count; i += kLanes) P::write(out + i, load<Vec>(x + i));
+  for (; i < count; ++i) out[i] = P::round(x[i]);
   for (; i < size + pad + kRest; ++i) out[i] = 0;
 }
 

@@ -52,10 +52,10 @@ std::vector<Kernels> supported() {
 #define SLEEPTOOLS_AVX2(name, Op) sleeptools::avx2::name,
 #define SLEEPTOOLS_AVX512(name, Op) sleeptools::avx512_bf16::name,
 #define SLEEPTOOLS_AMX(name, Op) sleeptools::amx_bf16::name,
-  std::vector<Kernels> found = {{"baseline", SLEEPTOOLS_OPS(SLEEPTOOLS_BASELINE)}};
+  std::vector<Kernels> supported_kernels = {{"baseline", SLEEPTOOLS_OPS(SLEEPTOOLS_BASELINE)}};
 #ifdef SLEEPTOOLS_HAS_avx2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    found.push_back({"avx2", SLEEPTOOLS_OPS(SLEEPTOOLS_AVX2)});
+    supported_kernels.push_back({"avx2", SLEEPTOOLS_OPS(SLEEPTOOLS_AVX2)});
   }
 #endif
 #ifdef SLEEPTOOLS_HAS_avx512_bf16
@@ -63,13 +63,13 @@ std::vector<Kernels> supported() {
       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bf16")) {
-    found.push_back({"avx512-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AVX512)});
+    supported_kernels.push_back({"avx512-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AVX512)});
 #ifdef SLEEPTOOLS_HAS_amx_bf16
-    if (may_use_tiles()) found.push_back({"amx-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AMX)});
+    if (may_use_tiles()) supported_kernels.push_back({"amx-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AMX)});
 #endif
   }
 #endif
-  return found;
+  return supported_kernels;
 }
 
 constexpr int64_t kWorthATeam = 1 << 17;  // float operations; waking a team takes 2 to 10 us
@@ -81,8 +81,8 @@ thread_local int requested_here = 0;
 }  // namespace
 
 const std::vector<Kernels>& variants() {
-  static const std::vector<Kernels> all = supported();
-  return all;
+  static const std::vector<Kernels> supported_variants = supported();
+  return supported_variants;
 }
 
 const Kernels& kernels() {

@@ -32,12 +32,12 @@ void drop(float* units, int64_t count, int64_t unit, int64_t first, uint32_t dro
       Bits words[4];
       draw_units(words, unit + u, first + c * kLanes, seed);
       for (int i = 0; i < 4 && u + i < count; i += P::kValues) {
-        float* place = units + (u + i) / P::kValues * kBlock + c * kLanes;
+        float* target = units + (u + i) / P::kValues * kBlock + c * kLanes;
         Bits keep = kept(words[i], drop_below);
         if (P::kValues == 2) {
           keep = (keep & 0xffffu) | (kept(words[i + 1], drop_below) & 0xffff0000u);
         }
-        store(place, (Vec)((Bits)load<Vec>(place) & keep));
+        store(target, (Vec)((Bits)load<Vec>(target) & keep));
       }
     }
   }

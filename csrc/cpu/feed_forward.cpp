@@ -46,18 +46,18 @@ struct Group {
 
 // Adds to `out` (width, kBlock) what hidden units h to h + here make of a block's rows `x`.
 template <class P>
-void add_part(const FeedForward& op, int64_t first, int64_t h, int64_t here, const float* x,
+void add_part(const FeedForward& op, int64_t first, int64_t h, int64_t units, const float* x,
               float* hidden, float* out) {
   const int64_t width = op.width, stride1 = units_of<P>(width), stride2 = units_of<P>(op.hidden);
   const auto* w1 = static_cast<const typename P::Unit*>(op.w1) + h * stride1;
   const auto* w2 = static_cast<const typename P::Unit*>(op.w2) + h / P::kValues;
-  for (int64_t i = 0; i < here;) {
-    i += some<P, Hidden<P>>(here - i, w1 + i * stride1, op.b1 + h + i, x, stride1,
+  for (int64_t i = 0; i < units;) {
+    i += some<P, Hidden<P>>(units - i, w1 + i * stride1, op.b1 + h + i, x, stride1,
                             hidden + i / P::kValues * kBlock);
   }
-  if (op.drop_below > 0) drop<P>(hidden, here, h, first, op.drop_below, op.seed);
+  if (op.drop_below > 0) drop<P>(hidden, units, h, first, op.drop_below, op.seed);
   for (int64_t j = 0; j < width;) {
-    j += some<P, Add<P>>(width - j, w2 + j * stride2, stride2, hidden, units_of<P>(here),
+    j += some<P, Add<P>>(width - j, w2 + j * stride2, stride2, hidden, units_of<P>(units),
                          out + j * kBlock);
   }
 }
@@ -76,11 +76,11 @@ void read(const FeedForward& op, const Group& rows, const Slot& mine, float* scr
 template <class P>
 void run_half(const FeedForward& op, const Group& rows, int half, const Slot& mine, float* sums) {
   const int64_t size = op.width * kBlock;
-  const int64_t parts = (op.hidden + kHidden<P> - 1) / kHidden<P>;
-  const int64_t stop = smaller(parts * (half + 1) / kHalves * kHidden<P>, op.hidden);
+  const int64_t slices = (op.hidden + kHidden<P> - 1) / kHidden<P>;
+  const int64_t stop = smaller(slices * (half + 1) / kHalves * kHidden<P>, op.hidden);
   const TileScope tiles;
   __builtin_memset(sums, 0, rows.blocks() * size * sizeof(float));
-  for (int64_t h = parts * half / kHalves * kHidden<P>; h < stop; h += kHidden<P>) {
+  for (int64_t h = slices * half / kHalves * kHidden<P>; h < stop; h += kHidden<P>) {
     for (int64_t b = 0; b < rows.blocks(); ++b) {
       add_part<P>(op, rows.first + b * kBlock, h, smaller(stop - h, kHidden<P>), mine.x + b * size,
                   mine.hidden, sums + b * size);
@@ -90,21 +90,21 @@ void run_half(const FeedForward& op, const Group& rows, int half, const Slot& mi
 
 // Block `b` of a group, from the sums of both halves.
 void write(const FeedForward& op, const Group& group, int64_t b, const Slot& slot) {
-  const int64_t place = b * op.width * kBlock, row = group.first + b * kBlock;
+  const int64_t offset = b * op.width * kBlock, row = group.first + b * kBlock;
   const int64_t rows = smaller(group.last - row, kBlock);
   const float scale = scale_of(op.drop_below);
-  float* const sums = slot.sums[0] + place;
+  float* const sums = slot.sums[0] + offset;
   for (int64_t j = 0; j < op.width; ++j) {
     for (int64_t c = j * kBlock; c < (j + 1) * kBlock; c += kLanes) {
-      const Vec both = load<Vec>(sums + c) + load<Vec>(slot.sums[1] + place + c);
+      const Vec both = load<Vec>(sums + c) + load<Vec>(slot.sums[1] + offset + c);
       store(sums + c, both * scale + op.b2[j]);
     }
   }
-  const int64_t at = row * op.width;
+  const int64_t start = row * op.width;
   if (op.norm.gamma) {
-    add_normalise_write(op.norm, op.x + at, rows, op.width, sums, op.out + at);
+    add_normalise_write(op.norm, op.x + start, rows, op.width, sums, op.out + start);
   } else {
-    write_rows(sums, rows, op.width, op.out + at);
+    write_rows(sums, rows, op.width, op.out + start);
   }
 }
 

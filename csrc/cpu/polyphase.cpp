@@ -25,13 +25,13 @@ SLEEPTOOLS_INLINE float dot(const float* x, const float* taps, int64_t width) {
 }  // namespace
 
 void polyphase(const Polyphase& op, int) {
-  const int64_t whole = op.down / op.up, rest = op.down % op.up;
+  const int64_t quotient = op.down / op.up, remainder = op.down % op.up;
   for (int64_t row = 0; row < op.rows; ++row) {
     const float* x = op.x + row * op.padded;
     float* const out = op.out + row * op.size;
     for (int64_t i = 0, phase = 0; i < op.size; ++i) {
       out[i] = dot(x, op.taps + phase * op.width, op.width);
-      x += whole, phase += rest;
+      x += quotient, phase += remainder;
       if (phase >= op.up) ++x, phase -= op.up;
     }
   }

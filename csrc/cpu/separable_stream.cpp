@@ -183,17 +183,17 @@ struct Shortcut {
   template <int M>
   static void run(const float* w, const float* bias, Maps in, Maps out, int64_t map) {
     for (int64_t step = 0; step < out.steps; step += 2) {
-      const bool both = step + 1 < out.steps;
+      const bool full_window = step + 1 < out.steps;
       Sums<M> sums;
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) sums[m][0] = sums[m][1] = Vec{} + bias[m];
-      const Steps steps = {in.at(0, 4 * step), both ? 4 * kLanes : 0, in.stride()};
+      const Steps steps = {in.at(0, 4 * step), full_window ? 4 * kLanes : 0, in.stride()};
       multiply<M>(w, out.count, steps, in.count, sums);
       float* to = out.at(map, step);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m, to += out.stride()) {
         store(to, sums[m][0]);
-        if (both) store(to + kLanes, sums[m][1]);
+        if (full_window) store(to + kLanes, sums[m][1]);
       }
     }
   }
@@ -240,14 +240,14 @@ void mean(const Maps& in, float* out) {
 // One signal through all blocks; `features` is its part of the output.
 void run(const SeparableStream& op, const float* x, float* space, float* features) {
   const SeparableStream::Workspace parts = workspace(op, kLanes);
-  float *here = space, *there = here + parts.maps;
-  float *const between = there + parts.maps, *const pair = between + parts.middle;
+  float *first = space, *second = first + parts.maps;
+  float *const between = second + parts.maps, *const pair = between + parts.middle;
   const float* w = op.weights;
-  Maps in = {here, 1, segment(op, kLanes), op.kernel / 2, op.samples};
+  Maps in = {first, 1, segment(op, kLanes), op.kernel / 2, op.samples};
   read_signal(x, in);
   for (int64_t i = 0; i < op.blocks; ++i) {
     const Maps middle = pooled(in, op.widths[i], between);
-    const Maps out = pooled(middle, op.widths[i], in.data == here ? there : here);
+    const Maps out = pooled(middle, op.widths[i], in.data == first ? second : first);
     const auto run_block = op.kernel == 3 ? block<3> : block<0>;
     run_block(w, op.kernel, in, middle, out, pair);
     in = out;

@@ -117,17 +117,17 @@ constexpr int kManyRows = P::kTiled ? 2 * kTileRows : 60;
 // nearly equal sizes.
 template <class P>
 SLEEPTOOLS_INLINE int64_t next_rows(int64_t first, int64_t rows) {
-  const int64_t left = (rows - first + kManyRows<P> - 1) / kManyRows<P>;
-  return first + (P::kTiled && left > 1 ? kManyRows<P> : (rows - first) / left);
+  const int64_t remaining = (rows - first + kManyRows<P> - 1) / kManyRows<P>;
+  return first + (P::kTiled && remaining > 1 ? kManyRows<P> : (rows - first) / remaining);
 }
 
 // Writes the first `count` lanes.
 template <class P>
 SLEEPTOOLS_INLINE void write_some(typename P::T* p, Vec v, int64_t count) {
   if (count >= kLanes) return P::write(p, v);
-  typename P::T all[kLanes];
-  P::write(all, v);
-  for (int64_t i = 0; i < count; ++i) p[i] = all[i];
+  typename P::T values[kLanes];
+  P::write(values, v);
+  for (int64_t i = 0; i < count; ++i) p[i] = values[i];
 }
 
 // --- the matrix product
@@ -170,12 +170,12 @@ void dots(const StridedProduct<P>& product, int64_t start, int64_t stop) {
       for (int v = 0; v < kVecs; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
     }
   }
-  float* at = tile;
+  float* cursor = tile;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v, at += kLanes) {
-      store(at, start == 0 ? sum[r][v] : load<Vec>(at) + sum[r][v]);
+    for (int v = 0; v < kVecs; ++v, cursor += kLanes) {
+      store(cursor, start == 0 ? sum[r][v] : load<Vec>(cursor) + sum[r][v]);
     }
   }
 }
@@ -196,12 +196,12 @@ SLEEPTOOLS_INLINE void blocks(const StridedProduct<P>& product, int64_t rows) {
     const int64_t stop = product.depth - start < kRun ? product.depth : start + kRun;
     StridedProduct<P> rest = product;
     int64_t count = rows;
-    for (int64_t left = (rows + kRows - 1) / kRows; left > 0; --left) {
-      const int64_t now = count / left;
-      block<P, N>(rest, now, start, stop);
-      rest.in += now * product.step;
-      rest.tile += now * N * kPanel;
-      count -= now;
+    for (int64_t remaining = (rows + kRows - 1) / kRows; remaining > 0; --remaining) {
+      const int64_t rows_now = count / remaining;
+      block<P, N>(rest, rows_now, start, stop);
+      rest.in += rows_now * product.step;
+      rest.tile += rows_now * N * kPanel;
+      count -= rows_now;
     }
   }
 }

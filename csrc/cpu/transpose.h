@@ -38,9 +38,9 @@ SLEEPTOOLS_INLINE void transpose(Vec (&rows)[kLanes]) {
 // The first `count` of kLanes numbers, then zeros.
 SLEEPTOOLS_INLINE Vec load_some(const float* p, int64_t count) {
   if (count >= kLanes) return load<Vec>(p);
-  float some[kLanes] = {};
-  for (int64_t i = 0; i < count; ++i) some[i] = p[i];
-  return load<Vec>(some);
+  float column[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) column[i] = p[i];
+  return load<Vec>(column);
 }
 
 SLEEPTOOLS_INLINE void store_some(float* p, Vec v, int64_t count) {

@@ -14,7 +14,7 @@ struct Buffers {
   int64_t stride, epochs;
 
   T* operator[](int64_t epoch) const { return first + epoch * stride; }
-  Buffers from(int64_t place) const { return {first + place, stride, epochs}; }
+  Buffers from(int64_t offset) const { return {first + offset, stride, epochs}; }
 };
 
 // --- layers
@@ -60,10 +60,10 @@ void convolve_panels(const TwoStreamConv& op, const ConvLayer& layer, const type
 // Runs `some(panel, panels)` for all outputs of a layer.
 template <class Some>
 SLEEPTOOLS_INLINE void for_panels(const ConvLayer& layer, Some some) {
-  const int64_t all = (layer.outputs + kPanel - 1) / kPanel;
+  const int64_t panel_count = (layer.outputs + kPanel - 1) / kPanel;
   int panels = 0;
-  for (int64_t panel = 0; panel < all; panel += panels) {
-    panels = all - panel < kWidest ? 1 : kWidest;
+  for (int64_t panel = 0; panel < panel_count; panel += panels) {
+    panels = panel_count - panel < kWidest ? 1 : kWidest;
     some(panel, panels);
   }
 }
@@ -247,8 +247,8 @@ void run(const TwoStreamConv& op, int64_t epoch, int64_t epochs, int64_t first, 
          float* slot) {
   using T = typename P::T;
   const int64_t stride = op.slot_floats() * static_cast<int64_t>(sizeof(float) / sizeof(T));
-  const auto buffers = [&](int64_t place) {
-    return Buffers<T>{reinterpret_cast<T*>(slot + place), stride, epochs};
+  const auto buffers = [&](int64_t offset) {
+    return Buffers<T>{reinterpret_cast<T*>(slot + offset), stride, epochs};
   };
   const Buffers<T> input = buffers(0), a = buffers(op.input_size),
                    b = buffers(op.input_size + op.rows_size);
@@ -269,19 +269,19 @@ constexpr int64_t kTasks = 4;  // for each thread, so that none waits long for t
 
 void two_stream_conv(const TwoStreamConv& op, int threads) {
   // One task for each stream keeps two cores busy with one epoch.
-  const int64_t wanted = kTasks * threads, most = op.epochs_at_once();
-  const int64_t parts = op.batch < wanted * most ? op.stream_count : 1;
-  const int64_t width = op.stream_count / parts;
-  const int64_t fit = op.batch * parts / wanted;
-  const int64_t together = fit < 1 ? 1 : fit > most ? most : fit;
+  const int64_t epochs_for_all = kTasks * threads, largest = op.epochs_at_once();
+  const int64_t stream_tasks = op.batch < epochs_for_all * largest ? op.stream_count : 1;
+  const int64_t width = op.stream_count / stream_tasks;
+  const int64_t fit = op.batch * stream_tasks / epochs_for_all;
+  const int64_t together = fit < 1 ? 1 : fit > largest ? largest : fit;
   const int64_t groups = (op.batch + together - 1) / together;
   const int64_t slot = op.epochs_at_once() * op.slot_floats();
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     float* const mine = aligned(op.workspace) + thread_number() * slot;
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t task = 0; task < groups * parts; ++task) {
-      const int64_t group = task / parts, first = task % parts * width;
+    for (int64_t task = 0; task < groups * stream_tasks; ++task) {
+      const int64_t group = task / stream_tasks, first = task % stream_tasks * width;
       const int64_t epoch = op.batch * group / groups;
       const int64_t epochs = op.batch * (group + 1) / groups - epoch;
       if (op.bf16) {

@@ -46,14 +46,14 @@ __global__ void __launch_bounds__(kThreads)
 // Head h of the query `row`: softmax(q k / sqrt(size)) v.
 __global__ void __launch_bounds__(32 * kWarps)
     attend(const Attention op, const float* qkv, float* result) {
-  extern __shared__ float all[];
+  extern __shared__ float shared[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int64_t task = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
   if (task >= op.batch * op.tokens * op.heads) return;
   const int64_t row = task / op.heads, head = task % op.heads, size = op.width / op.heads;
   const float* q = qkv + row * 3 * op.width + head * size;
   const float* k = qkv + row / op.tokens * op.tokens * 3 * op.width + op.width + head * size;
-  float* scores = all + warp * op.tokens;
+  float* scores = shared + warp * op.tokens;
 
   float largest = -INFINITY;
   for (int64_t j = lane; j < op.tokens; j += 32) {

@@ -23,20 +23,20 @@ void check(const char* name, cudaError_t status) {
 
 std::vector<std::string> architectures() {
   std::istringstream words(SLEEPTOOLS_CUDA_ARCHITECTURES);
-  std::vector<std::string> all;
-  for (std::string word; words >> word;) all.push_back("sm_" + word);
-  return all;
+  std::vector<std::string> names;
+  for (std::string word; words >> word;) names.push_back("sm_" + word);
+  return names;
 }
 
 std::vector<std::string> devices() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) return {};
-  std::vector<std::string> all;
+  std::vector<std::string> names;
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties;
-    if (cudaGetDeviceProperties(&properties, i) == cudaSuccess) all.push_back(properties.name);
+    if (cudaGetDeviceProperties(&properties, i) == cudaSuccess) names.push_back(properties.name);
   }
-  return all;
+  return names;
 }
 
 }  // namespace sleeptools::cuda

@@ -41,11 +41,11 @@ __global__ void __launch_bounds__(kThreads) kernel(const FeedForward op) {
     }
     for (int64_t c = 0; c < op.width; c += kColumns) {
       Sums outs = {};
-      for (int part = 0; part < kColumns / kDepth; ++part) {
+      for (int slice = 0; slice < kColumns / kDepth; ++slice) {
         __syncthreads();
-        read<W>(weights, w2, stride2, c, h + part * kDepth, op.width, op.hidden);
+        read<W>(weights, w2, stride2, c, h + slice * kDepth, op.width, op.hidden);
         __syncthreads();
-        multiply(hidden[part], weights, outs);
+        multiply(hidden[slice], weights, outs);
       }
       for (int i = 0; i < kMyRows; ++i) {
         for (int j = 0; j < kMyColumns; ++j) {

@@ -104,7 +104,7 @@ __device__ void mean(const Maps& in, float* out) {
 
 // Widths travel with the launch: the struct's own pointer is one of the host.
 struct Widths {
-  int64_t of[SeparableStream::kMaxBlocks];
+  int64_t outputs_of[SeparableStream::kMaxBlocks];
 };
 
 __global__ void __launch_bounds__(kThreads)
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
   for (int64_t i = 0; i < op.blocks; ++i) {
-    const int64_t width = widths.of[i], middle_steps = half(in.steps);
+    const int64_t width = widths.outputs_of[i], middle_steps = half(in.steps);
     const int64_t out_size = width * half(middle_steps), middle_size = width * middle_steps;
     const bool forward = in.data == space;
     float* const end = space + floats;
@@ -146,7 +146,7 @@ void separable_stream(const SeparableStream& op, int device, void* stream) {
   check(name, cudaSetDevice(device));
   if (op.batch * op.signals == 0) return;  // a grid of no blocks is an error
   Widths widths = {};
-  for (int64_t i = 0; i < op.blocks; ++i) widths.of[i] = op.widths[i];
+  for (int64_t i = 0; i < op.blocks; ++i) widths.outputs_of[i] = op.widths[i];
   const int64_t floats = task_floats(op);
   SeparableStream on_device = op;
   if (floats <= SeparableStream::kMaxShared) on_device.space = nullptr;

@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(kPoolThreads)
   out[blockIdx.x * strides.epoch + t * strides.time + map * strides.channel] = best;
 }
 
-unsigned blocks(int64_t count, int64_t each) {
-  return static_cast<unsigned>((count + each - 1) / each);
+unsigned blocks(int64_t count, int64_t per_block) {
+  return static_cast<unsigned>((count + per_block - 1) / per_block);
 }
 
 void run_stream(const TwoStreamConv& op, const ConvStream& stream, cudaStream_t queue) {
