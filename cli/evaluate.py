@@ -78,7 +78,7 @@ def evaluate(
         options: dict[str, Any] = {
             "match_channels_by_order": match_channels_by_order,
             "allow_shared_subject_ids": allow_shared_subject_ids,
-            "say": talk,
+            "log": talk,
         }
         folders = [score_external(folders[0], on, out or Path("runs/external"), **options)]
     elif out or match_channels_by_order or allow_shared_subject_ids:

@@ -86,8 +86,8 @@ class Fold:
     test: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        everyone = [*self.train, *self.validation, *self.test]
-        assert len(everyone) == len(set(everyone)), "a subject on two sides of a fold"
+        all_subjects = [*self.train, *self.validation, *self.test]
+        assert len(all_subjects) == len(set(all_subjects)), "a subject on two sides of a fold"
 
     def subjects(self, role: str) -> tuple[str, ...]:
         """Subjects that have a role."""
@@ -120,7 +120,7 @@ class EpochFold:
     ----------
     number
         From 0.
-    everyone
+    all_subjects
         All subjects, sorted: each may have epochs in every role.
     stages
         (epochs,) stage of each epoch of the set.
@@ -129,17 +129,17 @@ class EpochFold:
     """
 
     number: int
-    everyone: tuple[str, ...]
+    all_subjects: tuple[str, ...]
     stages: Codes = field(repr=False)
     codes: Codes = field(repr=False)
 
     def subjects(self, role: str) -> tuple[str, ...]:
         """Everyone, as far as any epoch has the role."""
-        return self.everyone if (self.codes == ROLES.index(role)).any() else ()
+        return self.all_subjects if (self.codes == ROLES.index(role)).any() else ()
 
     def roles(self) -> Iterator[tuple[str, str]]:
         """Every subject, as mixed."""
-        yield from ((subject, MIXED) for subject in self.everyone)
+        yield from ((subject, MIXED) for subject in self.all_subjects)
 
     def numbers(self, role: str, owned: Owned) -> Numbers:
         """Give the indices of the epochs that have a role."""
@@ -182,19 +182,19 @@ def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
     DataError
         With fewer than two subjects, or more folds than subjects.
     """
-    everyone = sorted(set(subjects))
-    if len(everyone) < 2:  # noqa: PLR2004
+    all_subjects = sorted(set(subjects))
+    if len(all_subjects) < 2:  # noqa: PLR2004
         raise DataError(
-            f"needs >= 2 subjects to train on one and test on another, found {len(everyone)}",
+            f"needs >= 2 subjects to train on one and test on another, found {len(all_subjects)}",
             hint="`final` trains without a test",
         )
-    if not 2 <= folds <= len(everyone):  # noqa: PLR2004
+    if not 2 <= folds <= len(all_subjects):  # noqa: PLR2004
         raise DataError(
-            f"`folds={folds}` of {len(everyone)} subjects: expected 2 to {len(everyone)}",
-            hint=f"`folds={len(everyone)}` tests every subject in a fold of its own",
+            f"`folds={folds}` of {len(all_subjects)} subjects: expected 2 to {len(all_subjects)}",
+            hint=f"`folds={len(all_subjects)}` tests every subject in a fold of its own",
         )
-    order = np.random.default_rng([seed, folds]).permutation(everyone)
-    return _fill(everyone, [group.tolist() for group in np.array_split(order, folds)])
+    order = np.random.default_rng([seed, folds]).permutation(all_subjects)
+    return _fill(all_subjects, [group.tolist() for group in np.array_split(order, folds)])
 
 
 def stratified_folds(
@@ -222,9 +222,9 @@ def stratified_folds(
         raise DataError(f"`folds={folds}` of {len(stages)} epochs: expected 2 to {len(stages)}")
     test_fold = _stratify(stages, folds, np.random.default_rng([seed, folds]))
     test, train = ROLES.index("test"), ROLES.index("train")
-    everyone = tuple(sorted(set(subjects)))
+    all_subjects = tuple(sorted(set(subjects)))
     return [
-        EpochFold(i, everyone, stages, np.where(test_fold == i, test, train).astype(np.int8))
+        EpochFold(i, all_subjects, stages, np.where(test_fold == i, test, train).astype(np.int8))
         for i in range(folds)
     ]
 
@@ -254,11 +254,11 @@ def published_folds(subjects: Iterable[str]) -> list[Fold]:
     DataError
         If these are not exactly those subjects, or their partition was never published.
     """
-    everyone = sorted(set(subjects))
+    all_subjects = sorted(set(subjects))
     for tests in _partitions():
-        if sorted(s for test in tests for s in test) == everyone:
-            return _fill(everyone, tests)
-    if everyone and all(s.startswith("I-") for s in everyone):
+        if sorted(s for test in tests for s in test) == all_subjects:
+            return _fill(all_subjects, tests)
+    if all_subjects and all(s.startswith("I-") for s in all_subjects):
         raise DataError(
             "the published folds of ISRUC's subgroup I were made by a permutation that was not "
             "released",
@@ -266,8 +266,8 @@ def published_folds(subjects: Iterable[str]) -> list[Fold]:
         )
     raise DataError(
         f"published folds are for the 20 or 78 subjects of Sleep-EDF, or the 10 of ISRUC's "
-        f"subgroup III; found {len(everyone)}: "
-        f"{', '.join(everyone[:4])}{', ...' if len(everyone) > 4 else ''}",  # noqa: PLR2004
+        f"subgroup III; found {len(all_subjects)}: "
+        f"{', '.join(all_subjects[:4])}{', ...' if len(all_subjects) > 4 else ''}",  # noqa: PLR2004
         hint="leave `folds_from` out to assign the subjects by seed",
     )
 
@@ -280,10 +280,10 @@ def _partitions() -> list[list[list[str]]]:
     return [of_20, of_78, of_isruc]
 
 
-def _fill(everyone: Sequence[str], tests: Sequence[Sequence[str]]) -> list[Fold]:
+def _fill(all_subjects: Sequence[str], tests: Sequence[Sequence[str]]) -> list[Fold]:
     """Make folds of their test subjects: all other subjects train."""
     return [
-        Fold(i, tuple(s for s in everyone if s not in test), (), tuple(sorted(test)))
+        Fold(i, tuple(s for s in all_subjects if s not in test), (), tuple(sorted(test)))
         for i, test in enumerate(tests)
     ]
 

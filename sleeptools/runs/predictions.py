@@ -110,7 +110,7 @@ def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:
     if len(bad):
         yield f"probabilities of {len(bad)} epochs do not add up to 1 ({bad['recording'][0]})"
     if len(table) != len(table.unique(["role", "recording", "epoch"])):
-        yield "the same epoch stands there twice"
+        yield "an epoch is listed twice"
 
 
 def _subjects(run: Run, trained: TrainingId, *roles: str) -> list[str]:

@@ -199,7 +199,7 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
     """
     config = _read_run_config(store.need(folder, "run folder"))
     if not (folder / FOLDS_FILE).exists():
-        raise DataError(f"{folder}: no folds.parquet: this run has tested nobody")
+        raise DataError(f"{folder}: no folds.parquet: this run tests no subjects")
     table = store.read_table(folder / FOLDS_FILE)
     expected = _expected_trainings(folder, config, table)
     done = tuple(t for t in expected if is_done(t.folder(folder)))

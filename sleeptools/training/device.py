@@ -16,7 +16,7 @@ def choose_device(name: str) -> torch.device:
     UsageError
         For any other name.
     UnavailableError
-        If CUDA is asked for and not there.
+        If CUDA is asked for and not available.
     """
     if name not in {"auto", "cpu", "cuda"}:
         raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sleeptools.errors import UsageError
 from sleeptools.preprocessing.epochs import EpochSet
@@ -18,9 +18,6 @@ from sleeptools.runs.folds import (
 )
 from sleeptools.store import settings
 from sleeptools.training.options import BY_SEED, PUBLISHED, TrainOptions
-
-if TYPE_CHECKING:
-    pass
 
 
 def choose_folds(data: EpochSet, options: TrainOptions) -> Sequence[Split]:

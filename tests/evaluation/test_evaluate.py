@@ -646,7 +646,7 @@ def test_a_leak_by_request_is_stamped(run):
         (lambda t: t.with_columns(role=pl.lit("exam")), "role exam"),
         (lambda t: t.with_columns(p_W=pl.lit(float("nan"), pl.Float32)), "do not add up"),
         (lambda t: t.with_columns(p_W=pl.col("p_W") + 1), "do not add up"),
-        (lambda t: pl.concat([t, t]), "stands there twice"),
+        (lambda t: pl.concat([t, t]), "is listed twice"),
         (lambda t: t.filter(pl.col("subject") != "SC403"), "folds.parquet says SC402, SC403"),
     ],
 )
