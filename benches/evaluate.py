@@ -31,7 +31,7 @@ SUBJECTS, NIGHTS, EPOCHS, FOLDS = 78, 153, 195_479, 10
 LIMIT = 10.0  # s, of the issue that asked for it
 
 
-def night(rng: np.random.Generator, place: int, count: int) -> pl.DataFrame:
+def night(rng: np.random.Generator, number: int, count: int) -> pl.DataFrame:
     """Draw one night: stages that stay for a while, and probabilities that lean to them."""
     turns = rng.integers(0, 5, count)
     truth = np.repeat(turns, rng.integers(4, 30, count))[:count].astype(np.int8)
@@ -39,11 +39,11 @@ def night(rng: np.random.Generator, place: int, count: int) -> pl.DataFrame:
     logits[np.arange(count), truth] += 2.2
     p = np.exp(1.5 * logits)
     p = (p / p.sum(1, keepdims=True)).astype(np.float32)
-    subject = place // 2 if place < 2 * (NIGHTS - SUBJECTS) else place - (NIGHTS - SUBJECTS)
+    subject = number // 2 if number < 2 * (NIGHTS - SUBJECTS) else number - (NIGHTS - SUBJECTS)
     columns = {
-        "recording": [f"SC4{subject:02d}{place % 2 + 1}"] * count,
+        "recording": [f"SC4{subject:02d}{number % 2 + 1}"] * count,
         "subject": [f"SC4{subject:02d}"] * count,
-        "night": np.full(count, place % 2 + 1, np.int16),
+        "night": np.full(count, number % 2 + 1, np.int16),
         "epoch": np.arange(count, dtype=np.int32),
         "onset": 3600 + 30.0 * np.arange(count),
         "stage": truth,
@@ -71,16 +71,18 @@ def write(folder: Path, seeds: range) -> None:
     store.write_table(folder / "folds.parquet", pl.DataFrame(folds_table({LEAK_FREE: under})))
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        whole = pl.concat([night(rng, i, int(n)) for i, n in enumerate(sizes)])
-        assert len(whole) == EPOCHS
+        predictions = pl.concat([night(rng, i, int(n)) for i, n in enumerate(sizes)])
+        assert len(predictions) == EPOCHS
         for fold in under:
             roles = {"val": fold.validation, "test": fold.test}
-            parts = [
-                whole.filter(pl.col("subject").is_in(who)).with_columns(role=pl.lit(role))
-                for role, who in roles.items()
+            by_role = [
+                predictions.filter(pl.col("subject").is_in(subjects)).with_columns(
+                    role=pl.lit(role)
+                )
+                for role, subjects in roles.items()
             ]
-            place = folder / LEAK_FREE / f"seed-{seed}" / f"fold-{fold.number:02d}"
-            store.write_table(place / "predictions.parquet", pl.concat(parts))
+            path = folder / LEAK_FREE / f"seed-{seed}" / f"fold-{fold.number:02d}"
+            store.write_table(path / "predictions.parquet", pl.concat(by_role))
     facts = {"model": "mmasleepnet", "epoch_seconds": 30.0, "simulated": True}
     store.Manifest("sleeptools-run", facts=facts).write(folder)
 
@@ -136,13 +138,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS, help="'-' writes nothing")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "run"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
         write(folder, range(args.seeds))
-        found = [measure(folder, Path(place) / "cache") for _ in range(args.repeat + 1)][1:]
+        runs = [measure(folder, Path(temporary) / "cache") for _ in range(args.repeat + 1)][1:]
     report = {
         "seeds": args.seeds,
-        "runs": found,
+        "runs": runs,
         "limit": LIMIT,
         "commit": provenance.commit(),
         "machine": provenance.machine("numpy", "polars", "scipy"),

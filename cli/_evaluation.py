@@ -93,10 +93,10 @@ def _span(value: float | None, low: float | None, high: float | None, form: str 
     return interval_number(value, low, high, form, missing="-")
 
 
-def _interval(evaluation: Evaluation, protocol: str, metric: str, **which: str) -> Interval:
+def _interval(evaluation: Evaluation, protocol: str, metric: str, **selection: str) -> Interval:
     from sleeptools.evaluation.subject_metrics import find_interval
 
-    return find_interval(evaluation.intervals[protocol], metric, **which)
+    return find_interval(evaluation.intervals[protocol], metric, **selection)
 
 
 def _pooled(evaluation: Evaluation, protocols: Protocols) -> None:

@@ -1,4 +1,4 @@
-"""What a reader must know before believing a number, a sentence each."""
+"""Caveats of a run, one sentence each: leakage, simulated data, few subjects, optimism."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def confusion_matrix(truth: npt.NDArray[Any], predicted: npt.NDArray[Any], stage
     predicted
         (epochs,) integer, 0 to stages - 1.
     stages
-        How many stages there are.
+        Number of stages.
 
     Returns
     -------

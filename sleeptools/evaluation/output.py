@@ -1,4 +1,4 @@
-"""What `evaluate` writes: metrics.parquet, review.csv, the folder `evaluation/`, and its JSON."""
+"""Output of an evaluation: metrics.parquet, review.csv, the folder `evaluation/`, and JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_evaluation(evaluation: Evaluation) -> Path:
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Give an evaluation as plain values, for JSON; the keys are stable, NaN is null."""
+    """Turn an evaluation into plain values, for JSON; the keys are stable, NaN is null."""
     run = evaluation.run
     facts = {
         "format": METRICS_FORMAT,

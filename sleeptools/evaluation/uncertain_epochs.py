@@ -59,7 +59,7 @@ def rank_by_certainty(tested: pl.DataFrame, stages: Sequence[str]) -> pl.DataFra
 
 
 def least_certain(ranking: pl.DataFrame, share: float = LISTED_SHARE) -> pl.DataFrame:
-    """Give the share of a ranking that is worth a second look."""
+    """Return the first epochs of a ranking, a share of all, which are worth a second look."""
     return ranking.head(math.ceil(share * len(ranking)))
 
 

@@ -1,7 +1,7 @@
 """Colours of a page and of its figures, as CSS values with a fallback for files of their own.
 
-The stage colours are told apart by the colour-blind in brightness alone (wake light, N1 to N3 ever
-darker) and REM by hue.
+The stage colours differ in brightness, so that colour-blind readers can tell them apart (wake
+light, N1 to N3 ever darker), and REM in hue.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ STAGES: Final[dict[str, str]] = {
     "N3": "#2257a0",
 }
 STAGE_ORDER: Final[tuple[str, ...]] = ("W", "Wake", "REM", "N1", "N2", "N3", "NREM")
-"""Of the stages in a figure, from the top."""
+"""Order of the stages in a figure, from the top."""
 PRINTED_INK: Final = "#1b2027"
-"""Of `INK` in a file of its own."""
+"""`INK` in a drawing that is a file of its own."""
 INK: Final = "currentColor"
 MUTED: Final = "var(--muted,#59626e)"
 GRID: Final = "var(--line,#d9dee4)"
@@ -39,5 +39,5 @@ def stage_colour(name: str) -> str:
 
 
 def fixed_colours(css: str) -> str:
-    """Put fallbacks in the place of variables, for a drawing that leaves its page."""
+    """Replace CSS variables by their fallbacks, for a drawing in a file of its own."""
     return re.sub(r"var\(--[\w-]+,(#\w+)\)", r"\1", css).replace(INK, PRINTED_INK)

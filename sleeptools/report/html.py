@@ -123,10 +123,10 @@ def _figure(figure: Figure, number: int) -> Markup:
 
 
 def page_html(title: str, header: Markup, body: Sequence[Markup], footer: Markup) -> str:
-    """Put the page together.
+    """Assemble the page.
 
-    Its own script is named by its hash in the content security policy, which forbids every other
-    one and everything that would have to be fetched.
+    Its content security policy names the page's own script by its hash, and forbids any other
+    script and anything that would have to be fetched.
     """
     data = resources.files("sleeptools.report")
     frame, style, script = (

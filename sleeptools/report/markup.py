@@ -12,9 +12,9 @@ from typing import NewType
 from sleeptools.report import colours
 
 Markup = NewType("Markup", str)
-"""A string that is escaped already."""
+"""A string of HTML or SVG in which every text is escaped."""
 DENSE_COLUMNS = 7
-"""Columns; a table of more is set in smaller type."""
+"""Largest number of columns in type of normal size."""
 VOID_ELEMENTS = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", "meta"})
 
 
@@ -124,7 +124,7 @@ def scrolled(content: Markup, *, label: str, class_: str | None = None) -> Marku
 def svg_element(
     content: Iterable[Markup], width: float, height: float, description: str, **attributes: object
 ) -> Markup:
-    """Put an inline drawing together.
+    """Write an inline drawing.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def svg_element(
 
 
 def standalone(drawing: Markup) -> str:
-    """Make a file of an inline drawing: the colours of the light page, and a font."""
+    """Turn an inline drawing into a file of its own: the colours of the light page, and a font."""
     return colours.fixed_colours(drawing).replace(
         "<svg ", '<svg font-family="DejaVu Sans, Arial, sans-serif" ', 1
     )

@@ -85,12 +85,12 @@ def _cell(value: object) -> str:
 
 
 def _safe(value: object) -> str:
-    """Escape what Markdown, or HTML within it, would take as its own."""
+    """Escape characters that have a meaning in Markdown, or in HTML within it."""
     return MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
 
 
 def all_blocks(sections: Iterable[Section]) -> Iterator[Block]:
-    """Give every block of the sections, those within others, too."""
+    """Give every block of the sections, including those inside other blocks."""
     queue: list[Block] = [b for section in sections for b in section.blocks]
     while queue:
         block = queue.pop(0)
@@ -116,7 +116,7 @@ def write_tables(sections: Sequence[Section], prefix: str, folder: Path) -> list
 
 
 def write_figures(sections: Sequence[Section], prefix: str, folder: Path) -> list[Path]:
-    """Write every figure as SVG, and those of matplotlib as PDF, too."""
+    """Write every figure as SVG, and those drawn by matplotlib also as PDF."""
     written = []
     for block in all_blocks(sections):
         if isinstance(block, Figure):
@@ -133,5 +133,5 @@ def write_figures(sections: Sequence[Section], prefix: str, folder: Path) -> lis
 
 
 def safe_filename(name: str) -> str:
-    """Make a name that every file system takes, and that stays in its folder."""
+    """Make a file name that every file system accepts and that cannot leave its folder."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "unnamed"

@@ -20,9 +20,9 @@ def naive_ece(p, truth):
     sure, right = p.max(1), p.argmax(1) == truth
     total = 0.0
     for i in range(15):
-        mine = (sure >= i / 15) & ((sure < (i + 1) / 15) | (i == 14))
-        if mine.any():
-            total += mine.mean() * abs(right[mine].mean() - sure[mine].mean())
+        in_bin = (sure >= i / 15) & ((sure < (i + 1) / 15) | (i == 14))
+        if in_bin.any():
+            total += in_bin.mean() * abs(right[in_bin].mean() - sure[in_bin].mean())
     return total
 
 
@@ -42,7 +42,7 @@ def test_an_impossible_epoch_costs_a_finite_amount():
 @pytest.mark.parametrize("heat", [0.5, 1.0, 2.5])
 def test_the_temperature_is_the_one_of_the_least_loss(heat):
     p, truth = predictions(1, heat=heat)
-    found = calibration.fit_temperature(p, truth)
+    temperature = calibration.fit_temperature(p, truth)
 
     def loss(t):
         return calibration.negative_log_likelihood(
@@ -50,9 +50,9 @@ def test_the_temperature_is_the_one_of_the_least_loss(heat):
         ).mean()
 
     expected = optimize.minimize_scalar(loss, bounds=(0.1, 10), method="bounded").x
-    assert found == pytest.approx(expected, rel=1e-3)
-    assert found == pytest.approx(1 / heat, rel=0.15)  # undoes what was done
-    assert loss(found) <= loss(1.0)
+    assert temperature == pytest.approx(expected, rel=1e-3)
+    assert temperature == pytest.approx(1 / heat, rel=0.15)  # undoes what was done
+    assert loss(temperature) <= loss(1.0)
 
 
 def test_a_temperature_changes_no_stage():
@@ -72,10 +72,10 @@ def test_an_interval_holds_its_value_and_widens_with_fewer_subjects():
     for subjects in (40, 8):
         p, truth = predictions(3, heat=0.6)
         sums = calibration.calibration_sums(p, truth, np.arange(len(p)) % subjects, subjects)
-        found = calibration.calibration_bounds(sums[:, None])
-        assert (found.low <= found.value).all()
-        assert (found.value <= found.high).all()
-        width.append(found.high - found.low)
+        bounds = calibration.calibration_bounds(sums[:, None])
+        assert (bounds.low <= bounds.value).all()
+        assert (bounds.value <= bounds.high).all()
+        width.append(bounds.high - bounds.low)
     assert np.isfinite(width).all()
 
 

@@ -29,8 +29,8 @@ def run(tmp_path):
 
 
 def predictions(run, protocol="leak-free", seed=0):
-    parts = sorted(run.glob(f"{protocol}/seed-{seed}/fold-*/predictions.parquet"))
-    return pl.concat(map(pl.read_parquet, parts)).filter(pl.col("role") == "test")
+    paths = sorted(run.glob(f"{protocol}/seed-{seed}/fold-*/predictions.parquet"))
+    return pl.concat(map(pl.read_parquet, paths)).filter(pl.col("role") == "test")
 
 
 def spoil(run, change, fold=1):
@@ -43,37 +43,39 @@ def difference(evaluation):
 
 
 def test_pooled_numbers_are_those_of_scikit_learn(run):
-    found = evaluate(run)
+    evaluation = evaluate(run)
     table = predictions(run)
     truth, predicted = table["stage"].to_numpy(), table["predicted"].to_numpy()
-    pooled = found.pooled["leak-free"].overall_metrics()
+    pooled = evaluation.pooled["leak-free"].overall_metrics()
     assert pooled["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
     assert pooled["kappa"] == pytest.approx(cohen_kappa_score(truth, predicted))
     assert pooled["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
-    assert found.pooled["leak-free"].summed.sum() == len(table)
+    assert evaluation.pooled["leak-free"].summed.sum() == len(table)
 
 
 def test_subjects_are_those_of_scikit_learn(run):
-    found = evaluate(run)
-    for row in found.table("subjects").filter(protocol="leak-free").to_dicts():
-        mine = predictions(run).filter(pl.col("subject") == row["subject"])
-        assert row["epochs"] == len(mine)
-        assert row["kappa"] == pytest.approx(cohen_kappa_score(mine["stage"], mine["predicted"]))
+    evaluation = evaluate(run)
+    for row in evaluation.table("subjects").filter(protocol="leak-free").to_dicts():
+        epochs = predictions(run).filter(pl.col("subject") == row["subject"])
+        assert row["epochs"] == len(epochs)
+        assert row["kappa"] == pytest.approx(
+            cohen_kappa_score(epochs["stage"], epochs["predicted"])
+        )
 
 
 def test_validation_epochs_do_not_count(run):
-    found = evaluate(run)
+    evaluation = evaluate(run)
     assert (
-        found.pooled["leak-free"].summed.sum()
-        == found.pooled["best-on-test"].summed.sum()
+        evaluation.pooled["leak-free"].summed.sum()
+        == evaluation.pooled["best-on-test"].summed.sum()
         == 4 * 160
     )
 
 
 def test_tidy_table_is_written_twice(run):
-    found = evaluate(run)
+    evaluation = evaluate(run)
     table = pl.read_parquet(run / "metrics.parquet")
-    assert table.equals(found.table("metrics"))
+    assert table.equals(evaluation.table("metrics"))
     assert table.columns == [
         "run",
         "protocol",
@@ -95,38 +97,42 @@ def test_tidy_table_is_written_twice(run):
         pl.col("fold").is_null(), pl.col("subject").is_null(), metric="kappa", seed=0
     )
     assert pooled["protocol"].to_list() == ["leak-free", "best-on-test"]
-    assert pooled["value"][0] == pytest.approx(found.pooled["leak-free"].overall_metrics()["kappa"])
+    assert pooled["value"][0] == pytest.approx(
+        evaluation.pooled["leak-free"].overall_metrics()["kappa"]
+    )
 
 
 def test_every_level_counts_every_epoch_once(run):
     table = evaluate(run).table("metrics").filter(pl.col("stage").is_null(), metric="epochs")
     for protocol in FOLD_PROTOCOLS:
-        mine = table.filter(protocol=protocol)
-        levels = mine.group_by(*(pl.col(c).is_null() for c in ("fold", "subject", "recording")))
+        rows = table.filter(protocol=protocol)
+        levels = rows.group_by(*(pl.col(c).is_null() for c in ("fold", "subject", "recording")))
         assert levels.agg(pl.col("value").sum())["value"].to_list() == [640.0] * 4
 
 
 def test_seeds_are_averaged_and_kept_apart(tmp_path):
-    found = evaluate(synthetic_run.write(tmp_path / "run", seeds=(0, 7)))
-    assert {p: pooled.seeds for p, pooled in found.pooled.items()} == dict.fromkeys(
+    evaluation = evaluate(synthetic_run.write(tmp_path / "run", seeds=(0, 7)))
+    assert {p: pooled.seeds for p, pooled in evaluation.pooled.items()} == dict.fromkeys(
         FOLD_PROTOCOLS, (0, 7)
     )
-    each = [r["metrics"]["kappa"] for r in evaluation_json(found)["results"][:2]]
-    assert found.pooled["leak-free"].overall_metrics()["kappa"] == pytest.approx(np.mean(each))
+    kappas = [r["metrics"]["kappa"] for r in evaluation_json(evaluation)["results"][:2]]
+    assert evaluation.pooled["leak-free"].overall_metrics()["kappa"] == pytest.approx(
+        np.mean(kappas)
+    )
 
 
 def test_means_over_seeds_fit_together(tmp_path):
-    found = evaluate(synthetic_run.write(tmp_path / "run", seeds=(0, 7, 9)))
-    each, pooled = (
-        found.pooled["leak-free"].stage_metrics(),
-        found.pooled["leak-free"].overall_metrics(),
+    evaluation = evaluate(synthetic_run.write(tmp_path / "run", seeds=(0, 7, 9)))
+    by_stage, pooled = (
+        evaluation.pooled["leak-free"].stage_metrics(),
+        evaluation.pooled["leak-free"].overall_metrics(),
     )
-    assert each["f1"].mean() == pytest.approx(pooled["macro_f1"], abs=1e-12)
-    assert each["recall"].mean() == pytest.approx(pooled["macro_recall"], abs=1e-12)
+    assert by_stage["f1"].mean() == pytest.approx(pooled["macro_f1"], abs=1e-12)
+    assert by_stage["recall"].mean() == pytest.approx(pooled["macro_recall"], abs=1e-12)
     truth = predictions(tmp_path / "run")["stage"].to_numpy()
-    assert len(found.pooled["leak-free"].seeds) == 3
-    assert found.pooled["leak-free"].support.sum() == len(truth) == 640
-    assert found.pooled["leak-free"].summed.sum() == 3 * 640
+    assert len(evaluation.pooled["leak-free"].seeds) == 3
+    assert evaluation.pooled["leak-free"].support.sum() == len(truth) == 640
+    assert evaluation.pooled["leak-free"].summed.sum() == 3 * 640
 
 
 def test_a_stage_that_is_only_predicted_does_not_lower_the_mean(run):
@@ -136,21 +142,21 @@ def test_a_stage_that_is_only_predicted_does_not_lower_the_mean(run):
 
     for fold in (0, 1):
         spoil(run, drop, fold)
-    found, table = evaluate(run), predictions(run)
+    evaluation, table = evaluate(run), predictions(run)
     assert 3 in set(table["predicted"])
     expected = f1_score(table["stage"], table["predicted"], labels=[0, 1, 2, 4], average="macro")
-    assert found.pooled["leak-free"].overall_metrics()["macro_f1"] == pytest.approx(expected)
-    assert found.table("subjects").filter(protocol="leak-free")["stages"].to_list() == [4] * 4
+    assert evaluation.pooled["leak-free"].overall_metrics()["macro_f1"] == pytest.approx(expected)
+    assert evaluation.table("subjects").filter(protocol="leak-free")["stages"].to_list() == [4] * 4
 
 
 def test_difference_needs_both_protocols(tmp_path):
-    both = evaluate(synthetic_run.write(tmp_path / "a"))
-    assert difference(both)["kappa"] == pytest.approx(
-        both.pooled["best-on-test"].overall_metrics()["kappa"]
-        - both.pooled["leak-free"].overall_metrics()["kappa"]
+    evaluation = evaluate(synthetic_run.write(tmp_path / "a"))
+    assert difference(evaluation)["kappa"] == pytest.approx(
+        evaluation.pooled["best-on-test"].overall_metrics()["kappa"]
+        - evaluation.pooled["leak-free"].overall_metrics()["kappa"]
     )
-    one = evaluate(synthetic_run.write(tmp_path / "b", protocols=("leak-free",)))
-    assert difference(one) == {}
+    leak_free = evaluate(synthetic_run.write(tmp_path / "b", protocols=("leak-free",)))
+    assert difference(leak_free) == {}
 
 
 def test_json_has_stable_keys_and_no_nan(run):
@@ -211,13 +217,13 @@ def test_json_has_stable_keys_and_no_nan(run):
 
 
 def test_notes_are_honest(tmp_path):
-    found = evaluate(synthetic_run.write(tmp_path / "a"))
-    assert any("simulated" in note for note in found.notes)
-    assert any("optimistic" in note for note in found.notes)
+    evaluation = evaluate(synthetic_run.write(tmp_path / "a"))
+    assert any("simulated" in note for note in evaluation.notes)
+    assert any("optimistic" in note for note in evaluation.notes)
     real = synthetic_run.write(tmp_path / "b", simulated=False, protocols=("leak-free",))
-    (few,) = evaluate(real).notes
-    assert "The intervals are over 4 subjects" in few
-    assert "no subject trains or validates and is tested" in found.leakage
+    (note,) = evaluate(real).notes
+    assert "The intervals are over 4 subjects" in note
+    assert "no subject trains or validates and is tested" in evaluation.leakage
 
 
 def test_difference_needs_the_same_folds(run):
@@ -240,9 +246,9 @@ def test_without_a_manifest_the_models_say_that_data_is_simulated(run):
 
 def test_a_run_that_does_not_say_is_not_called_real(run):
     forget(run)
-    found = evaluate(run)
-    assert evaluation_json(found)["simulated"] is None
-    assert any("No file of the run says" in note for note in found.notes)
+    evaluation = evaluate(run)
+    assert evaluation_json(evaluation)["simulated"] is None
+    assert any("No file of the run says" in note for note in evaluation.notes)
 
 
 def test_a_second_reading_of_a_leak_free_test_fold_is_told(run):
@@ -254,10 +260,10 @@ def test_a_second_reading_of_a_leak_free_test_fold_is_told(run):
 def test_progress_of_a_run(run):
     shutil.rmtree(run / "best-on-test/seed-0/fold-01")
     store.write_text(run / "leak-free/seed-0/fold-00/state.safetensors", "")  # died at the very end
-    found = run_progress(run)
-    assert found["missing"] == ["leak-free/seed-0/fold-00", "best-on-test/seed-0/fold-01"]
-    assert found["array"] == "0,1"
-    assert [str(t) for t in open_run(run, partial=True).missing] == found["missing"]
+    progress = run_progress(run)
+    assert progress["missing"] == ["leak-free/seed-0/fold-00", "best-on-test/seed-0/fold-01"]
+    assert progress["array"] == "0,1"
+    assert [str(t) for t in open_run(run, partial=True).missing] == progress["missing"]
 
 
 def test_progress_of_the_final_model(run):
@@ -308,12 +314,12 @@ def test_no_validation_subject_is_told(run):
 
 
 def test_intervals_stand_in_every_table(tmp_path):
-    found = evaluate(synthetic_run.write(tmp_path / "run", subjects=6, folds=3, seeds=(0, 1)))
-    pooled = find_interval(found.intervals["leak-free"], "kappa")
-    assert pooled.value == pytest.approx(found.pooled["leak-free"].overall_metrics()["kappa"])
+    evaluation = evaluate(synthetic_run.write(tmp_path / "run", subjects=6, folds=3, seeds=(0, 1)))
+    pooled = find_interval(evaluation.intervals["leak-free"], "kappa")
+    assert pooled.value == pytest.approx(evaluation.pooled["leak-free"].overall_metrics()["kappa"])
     assert pooled.low < pooled.value < pooled.high
     row = (
-        found.table("metrics")
+        evaluation.table("metrics")
         .filter(
             pl.col("seed").is_null(),
             pl.col("stage").is_null(),
@@ -324,24 +330,24 @@ def test_intervals_stand_in_every_table(tmp_path):
         .to_dicts()[0]
     )
     assert (row["value"], row["low"], row["high"]) == pooled
-    each = [r["metrics"]["kappa"] for r in evaluation_json(found)["results"][:2]]
-    assert row["seed_sd"] == pytest.approx(np.std(each, ddof=1))
-    mean = find_interval(found.intervals["leak-free"], "kappa", level="subject mean")
-    own = (
-        found.table("subjects")
+    kappas = [r["metrics"]["kappa"] for r in evaluation_json(evaluation)["results"][:2]]
+    assert row["seed_sd"] == pytest.approx(np.std(kappas, ddof=1))
+    mean = find_interval(evaluation.intervals["leak-free"], "kappa", level="subject mean")
+    subjects = (
+        evaluation.table("subjects")
         .filter(protocol="leak-free")
         .group_by("subject")
         .agg(pl.col("kappa").mean())
     )
-    assert mean.value == pytest.approx(own["kappa"].mean())
-    n3 = find_interval(found.intervals["leak-free"], "f1", stage="N3")
-    assert n3.value == pytest.approx(found.pooled["leak-free"].stage_metrics()["f1"][3])
+    assert mean.value == pytest.approx(subjects["kappa"].mean())
+    n3 = find_interval(evaluation.intervals["leak-free"], "f1", stage="N3")
+    assert n3.value == pytest.approx(evaluation.pooled["leak-free"].stage_metrics()["f1"][3])
 
 
 def test_the_difference_of_the_protocols_has_an_interval(run):
-    found = evaluate(run)
-    gain = found.table("gain").filter(pl.col("stage").is_null(), metric="kappa").to_dicts()[0]
-    assert gain["value"] == pytest.approx(difference(found)["kappa"])
+    evaluation = evaluate(run)
+    gain = evaluation.table("gain").filter(pl.col("stage").is_null(), metric="kappa").to_dicts()[0]
+    assert gain["value"] == pytest.approx(difference(evaluation)["kappa"])
     assert gain["low"] < gain["value"] < gain["high"]
     assert gain["subjects"] == 4
 
@@ -370,20 +376,22 @@ def test_latencies_need_the_lights(run):
 
     assert sol()["truth"].null_count() == 4
     add_nights(run, lights_off=pl.lit(1770.0), lights_on=pl.lit(1800.0 + 166 * 30))
-    one = predictions(run).filter(recording="SC4001")
-    asleep = one.filter(pl.col("stage") > 0)["onset"][0]
+    night = predictions(run).filter(recording="SC4001")
+    asleep = night.filter(pl.col("stage") > 0)["onset"][0]
     assert sol().filter(recording="SC4001")["truth"][0] == pytest.approx((asleep - 1770) / 60)
     se = (
         evaluate(run)
         .table("sleep")
         .filter(protocol="leak-free", statistic="se", recording="SC4001")
     )
-    assert se["truth"][0] == pytest.approx((one["stage"] > 0).sum() * 30 / (30 + 166 * 30))
+    assert se["truth"][0] == pytest.approx((night["stage"] > 0).sum() * 30 / (30 + 166 * 30))
 
 
 def test_minutes_of_a_night_are_those_of_its_epochs(run):
-    found = evaluate(run)
-    bias = found.table("agreement").filter(protocol="leak-free", statistic="minutes", stage="N2")
+    evaluation = evaluate(run)
+    bias = evaluation.table("agreement").filter(
+        protocol="leak-free", statistic="minutes", stage="N2"
+    )
     table = predictions(run)
     apart = (table["predicted"] == 2).sum() - (table["stage"] == 2).sum()
     assert bias["bias"][0] == pytest.approx(apart * 0.5 / 4)
@@ -392,47 +400,47 @@ def test_minutes_of_a_night_are_those_of_its_epochs(run):
 
 def test_two_scorers_and_the_model_in_one_table(run):
     rng = np.random.default_rng(4)
-    known = add_nights(run)
+    nights = add_nights(run)
     second = [
-        np.where(rng.random(160) < 0.8, s, rng.integers(-1, 5, 160)) for s in known["hypnogram"]
+        np.where(rng.random(160) < 0.8, s, rng.integers(-1, 5, 160)) for s in nights["hypnogram"]
     ]
     add_nights(
         run,
         stages_2=pl.Series([s.astype(np.int8).tolist() for s in second], dtype=pl.List(pl.Int8)),
         scorer_2=pl.lit("2"),
     )
-    found = evaluate(run).table("scorers").filter(protocol="leak-free", metric="kappa")
-    assert found["pair"].to_list() == [
+    agreement = evaluate(run).table("scorers").filter(protocol="leak-free", metric="kappa")
+    assert agreement["pair"].to_list() == [
         "model - scorer 1",
         "model - scorer 2",
         "scorer 1 - scorer 2",
     ]
-    table, other = predictions(run), np.concatenate(second)
-    both = other >= 0
-    assert found["epochs"].to_list() == [both.sum()] * 3
-    first, model = table["stage"].to_numpy()[both], table["predicted"].to_numpy()[both]
-    expected = [(model, first), (model, other[both]), (first, other[both])]
-    assert found["value"].to_list() == pytest.approx([cohen_kappa_score(*x) for x in expected])
+    table, rescored = predictions(run), np.concatenate(second)
+    scored = rescored >= 0
+    assert agreement["epochs"].to_list() == [scored.sum()] * 3
+    first, model = table["stage"].to_numpy()[scored], table["predicted"].to_numpy()[scored]
+    expected = [(model, first), (model, rescored[scored]), (first, rescored[scored])]
+    assert agreement["value"].to_list() == pytest.approx([cohen_kappa_score(*x) for x in expected])
 
 
 def test_sleep_that_was_never_predicted_is_told(run):
     add_nights(run)
     assert not any("left out before" in note for note in evaluate(run).notes)
-    known = store.read_table(run / "nights.parquet")
+    nights = store.read_table(run / "nights.parquet")
     longer = pl.col("hypnogram").list.concat(pl.lit([2] * 12 + [0, -1], pl.List(pl.Int8)))
-    one = pl.when(pl.col("recording") == "SC4011").then(longer).otherwise("hypnogram")
-    store.write_table(run / "nights.parquet", known.with_columns(one.alias("hypnogram")))
+    hypnogram = pl.when(pl.col("recording") == "SC4011").then(longer).otherwise("hypnogram")
+    store.write_table(run / "nights.parquet", nights.with_columns(hypnogram.alias("hypnogram")))
     assert any("In 1 night scored sleep was left out" in n for n in evaluate(run).notes)
     assert any("6 min in the median" in note for note in evaluate(run).notes)
 
 
 def test_a_night_tested_in_parts_is_measured_whole(run):
     """As a split of epochs does, which is leaky: its night lies in several folds."""
-    found = evaluate(run)
-    scattered = found.tested.with_columns(fold=pl.col("epoch") % 3)
-    parts = sleep_agreement.sleep_per_night(scattered, None, found.run.stages, 30.0)
-    assert parts.drop("fold").equals(found.table("sleep").drop("fold"))
-    assert parts["fold"].null_count() == len(parts)
+    evaluation = evaluate(run)
+    scattered = evaluation.tested.with_columns(fold=pl.col("epoch") % 3)
+    measured = sleep_agreement.sleep_per_night(scattered, None, evaluation.run.stages, 30.0)
+    assert measured.drop("fold").equals(evaluation.table("sleep").drop("fold"))
+    assert measured["fold"].null_count() == len(measured)
 
 
 def test_one_scorer_makes_no_such_table(run):
@@ -441,23 +449,23 @@ def test_one_scorer_makes_no_such_table(run):
 
 
 def test_a_mouse_s_day_in_bins(tmp_path):
-    how = {"names": MOUSE_STAGES, "epoch_seconds": 30.0, "prefix": "M", "epochs": 1500}
-    found = evaluate(synthetic_run.write(tmp_path / "m", **how))
-    bins = found.table("day").filter(protocol="leak-free", recording="M001")
-    mine = predictions(tmp_path / "m").filter(recording="M001")
+    options = {"names": MOUSE_STAGES, "epoch_seconds": 30.0, "prefix": "M", "epochs": 1500}
+    evaluation = evaluate(synthetic_run.write(tmp_path / "m", **options))
+    bins = evaluation.table("day").filter(protocol="leak-free", recording="M001")
+    epochs = predictions(tmp_path / "m").filter(recording="M001")
     assert bins["truth"].sum() == pytest.approx(1500 * 0.5)
-    first = mine.filter(pl.col("onset") < 7200)
+    first = epochs.filter(pl.col("onset") < 7200)
     rem = bins.filter(hour=0.0, stage="REM").to_dicts()[0]
     assert rem["truth"] == pytest.approx((first["stage"] == 2).sum() * 0.5)
     assert rem["predicted"] == pytest.approx((first["predicted"] == 2).sum() * 0.5)
-    correlations = found.table("day_correlation").filter(protocol="leak-free")
+    correlations = evaluation.table("day_correlation").filter(protocol="leak-free")
     r = correlations.filter(pl.col("stage").is_null())["r"][0]
-    each = [
+    by_recording = [
         np.corrcoef(b["truth"], b["predicted"])[0, 1]
-        for b in found.table("day").filter(protocol="leak-free").partition_by("recording")
+        for b in evaluation.table("day").filter(protocol="leak-free").partition_by("recording")
     ]
-    assert r == pytest.approx(np.mean(each))
-    assert set(found.table("sleep")["statistic"]) == {"minutes", "share", "transitions"}
+    assert r == pytest.approx(np.mean(by_recording))
+    assert set(evaluation.table("sleep")["statistic"]) == {"minutes", "share", "transitions"}
 
 
 def test_temperature_calibrates_the_leak_free_protocol_alone(tmp_path):
@@ -497,9 +505,9 @@ def test_several_runs_are_compared_by_subject(command, tmp_path):
         r["low"] > 0 and r["better"] == r["subjects"] == 6 and r["same_epochs"] for r in rows
     )
     assert all(r["p"] <= r["p_holm"] <= 1 for r in rows)
-    shown = command("evaluate", a, b).out
-    assert "b less a" in shown
-    assert "6 / 0" in shown
+    printed = command("evaluate", a, b).out
+    assert "b less a" in printed
+    assert "6 / 0" in printed
 
 
 # --- verify ---------------------------------------------------------------------------------------
@@ -524,9 +532,9 @@ def test_verify_finds_a_number_that_does_not_follow(command, run):
 
 
 def test_verify_reads_the_numbers_of_version_1(command, run):
-    found = evaluate(run)
+    evaluation = evaluate(run)
     old = (
-        found.table("metrics")
+        evaluation.table("metrics")
         .filter(pl.col("seed").is_not_null())
         .drop("level", "low", "high", "seed_sd")
     )
@@ -545,10 +553,10 @@ def test_options_from_a_settings_file():
     nothing = {"settings": {}}
     assert options_from_settings({}) == nothing
     assert options_from_settings({"model": "mmasleepnet"}) == nothing | {"model": "mmasleepnet"}
-    found = options_from_settings(
+    options = options_from_settings(
         {"model": {"name": "x", "eeg": 6}, "recipe": recipe, "seeds": [0, 1]}
     )
-    assert found == {
+    assert options == {
         "model": "x",
         "seeds": (0, 1),
         "settings": {"model": {"eeg": 6}, "recipe": recipe},
@@ -556,7 +564,7 @@ def test_options_from_a_settings_file():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"model": 3}, "model is 3; expected a table"),
         ({"recipe": 3}, "recipe is 3; expected a table"),
@@ -565,8 +573,8 @@ def test_options_from_a_settings_file():
         ({"seeds": 3}, "seeds is 3; expected a list"),
     ],
 )
-def test_settings_that_are_refused(values, said):
-    with pytest.raises(UsageError, match=said):
+def test_settings_that_are_refused(values, message):
+    with pytest.raises(UsageError, match=message):
         options_from_settings(values)
 
 
@@ -605,10 +613,10 @@ def test_incomplete_run_names_what_is_missing(run):
 
 def test_incomplete_run_can_be_asked_for(run):
     (run / "leak-free/seed-0/fold-01/predictions.parquet").unlink()
-    found = evaluate(run, partial=True)
-    assert evaluation_json(found)["complete"] is False
-    assert evaluation_json(found)["missing"] == ["leak-free/seed-0/fold-01"]
-    assert any("incomplete" in note for note in found.notes)
+    evaluation = evaluate(run, partial=True)
+    assert evaluation_json(evaluation)["complete"] is False
+    assert evaluation_json(evaluation)["missing"] == ["leak-free/seed-0/fold-01"]
+    assert any("incomplete" in note for note in evaluation.notes)
 
 
 def test_a_run_of_nothing_is_refused_even_if_partial(run):
@@ -638,7 +646,7 @@ def test_a_leak_by_request_is_stamped(run):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: t.drop("onset"), "lacks column onset"),
         (lambda t: t.with_columns(stage=pl.lit(9, pl.Int8)), "stage 9"),
@@ -650,9 +658,9 @@ def test_a_leak_by_request_is_stamped(run):
         (lambda t: t.filter(pl.col("subject") != "SC403"), "folds.parquet says SC402, SC403"),
     ],
 )
-def test_damaged_predictions_are_refused(run, change, said):
+def test_damaged_predictions_are_refused(run, change, message):
     spoil(run, change)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         evaluate(run)
 
 

@@ -38,20 +38,20 @@ def test_confusion_and_accuracy_as_in_scikit_learn(pair):
 @settings(deadline=None)
 def test_per_stage_as_in_scikit_learn(pair):
     n, truth, predicted, matrix = split(pair)
-    there = np.unique(truth)
+    scored = np.unique(truth)
     expected = sk.precision_recall_fscore_support(
-        truth, predicted, labels=there, zero_division=np.nan
+        truth, predicted, labels=scored, zero_division=np.nan
     )
-    absent = np.setdiff1d(range(n), there)
-    for found, wanted in zip(
+    absent = np.setdiff1d(range(n), scored)
+    for values, reference in zip(
         (metrics.precision(matrix), metrics.recall(matrix), metrics.f1(matrix)),
         expected,
         strict=False,
     ):
-        np.testing.assert_allclose(found[there], wanted)
-        assert np.isnan(found[absent]).all()
-    np.testing.assert_array_equal(metrics.support(matrix)[there], expected[3])
-    assert metrics.count_true_stages(matrix) == len(there)
+        np.testing.assert_allclose(values[scored], reference)
+        assert np.isnan(values[absent]).all()
+    np.testing.assert_array_equal(metrics.support(matrix)[scored], expected[3])
+    assert metrics.count_true_stages(matrix) == len(scored)
 
 
 @given(pairs)
@@ -72,8 +72,8 @@ def test_kappa_and_macro_f1_as_in_scikit_learn(pair):
 def test_specificity_is_the_recall_of_the_rest(pair):
     n, truth, predicted, matrix = split(pair)
     for stage in range(n):
-        rest = sk.recall_score(truth != stage, predicted != stage, zero_division=np.nan)
-        np.testing.assert_allclose(metrics.specificity(matrix)[stage], rest)
+        expected = sk.recall_score(truth != stage, predicted != stage, zero_division=np.nan)
+        np.testing.assert_allclose(metrics.specificity(matrix)[stage], expected)
 
 
 @given(pairs)
@@ -142,8 +142,8 @@ def test_absent_stages_are_left_out_even_if_predicted():
     assert metrics.macro_f1(absent) == pytest.approx(metrics.macro_f1(absent[:2, :2]))
     assert metrics.g_mean_recalls(absent) == pytest.approx(metrics.g_mean_recalls(absent[:2, :2]))
     predicted = np.array([[5, 0, 1], [2, 4, 0], [0, 0, 0]])
-    for of in (metrics.f1, metrics.recall, metrics.precision):
-        assert np.isnan(of(predicted)[2])
+    for metric in (metrics.f1, metrics.recall, metrics.precision):
+        assert np.isnan(metric(predicted)[2])
     f1 = metrics.f1(predicted)[:2]
     assert metrics.macro_f1(predicted) == pytest.approx(f1.mean())
     assert metrics.overall_metrics(predicted)["macro_f1"] == pytest.approx(f1.mean())
@@ -152,8 +152,8 @@ def test_absent_stages_are_left_out_even_if_predicted():
 
 def test_a_mean_of_arrays_leaves_out_what_is_not_there():
     nan = np.nan
-    found = metrics.mean_over_arrays([np.array([1.0, nan, nan]), np.array([3.0, 4.0, nan])])
-    np.testing.assert_array_equal(found, [2, 4, nan])
+    mean = metrics.mean_over_arrays([np.array([1.0, nan, nan]), np.array([3.0, 4.0, nan])])
+    np.testing.assert_array_equal(mean, [2, 4, nan])
 
 
 def test_no_epochs_give_nan_without_a_warning():
@@ -191,11 +191,11 @@ def test_slumbernet_s_overall_numbers_follow_from_its_stages():
 @given(pairs)
 def test_variants_as_in_scikit_learn(pair):
     n, truth, predicted, matrix = split(pair)
-    found = metrics.explained_variance(matrix)
+    variance = metrics.explained_variance(matrix)
     if len(set(truth)) == 1:
-        assert np.isnan(found)
+        assert np.isnan(variance)
     else:
-        assert found == pytest.approx(sk.explained_variance_score(truth, predicted))
+        assert variance == pytest.approx(sk.explained_variance_score(truth, predicted))
     one_hot = np.eye(n)
     expected = sk.log_loss(truth, one_hot[predicted], labels=range(n))
     assert metrics.one_hot_log_loss(matrix) == pytest.approx(expected, abs=1e-12)
@@ -206,12 +206,12 @@ def test_one_against_the_rest_as_in_scikit_learn(pair):
     _, truth, predicted, matrix = split(pair)
     accuracy, kappa = metrics.stage_accuracy(matrix), metrics.stage_kappa(matrix)
     for stage in np.unique(truth):
-        mine, theirs = truth == stage, predicted == stage
-        assert accuracy[stage] == pytest.approx(sk.accuracy_score(mine, theirs))
-        if len({*mine, *theirs}) == 1:
+        scored, theirs = truth == stage, predicted == stage
+        assert accuracy[stage] == pytest.approx(sk.accuracy_score(scored, theirs))
+        if len({*scored, *theirs}) == 1:
             assert np.isnan(kappa[stage])
         else:
-            assert kappa[stage] == pytest.approx(sk.cohen_kappa_score(mine, theirs))
+            assert kappa[stage] == pytest.approx(sk.cohen_kappa_score(scored, theirs))
 
 
 @given(hy.lists(pairs.map(split), min_size=1, max_size=4))
@@ -229,9 +229,9 @@ def test_one_stage_alone(epochs, perfect):
     truth = np.zeros(epochs, int)
     matrix = metrics.confusion_matrix(truth, truth if perfect else truth + 1, 3)
     assert np.isnan(metrics.kappa(matrix)) == (perfect or not epochs)
-    for name, of in metrics.OVERALL_METRICS.items():
+    for name, metric in metrics.OVERALL_METRICS.items():
         if not epochs or name == "explained_variance":
-            assert np.isnan(of(matrix))
+            assert np.isnan(metric(matrix))
     if epochs:
         expected = sk.f1_score(
             truth, truth if perfect else truth + 1, labels=[0], average="macro", zero_division=0
@@ -244,6 +244,6 @@ def test_the_mouse_report_s_means_over_mice_as_recomputed():
     cnn = [90.92, 82.3, 87.97, 83.23, 89.83, 91.2, 71.73, 84.79]
     attention = [88.60, 80.23, 86.92, 83.02, 88.95, 90.23, 78.94, 80.32]
     transformer = [77.88, 85.20, 62.25, 51.42, 80.37, 84.29, 82.27, 84.76]
-    each = np.array([cnn, attention, transformer]).T  # (mice, models)
-    found = metrics.mean_over_arrays(list(each))
-    np.testing.assert_allclose(found, [85.25, 84.65, 76.06], atol=0.005)
+    mice = np.array([cnn, attention, transformer]).T  # (mice, models)
+    means = metrics.mean_over_arrays(list(mice))
+    np.testing.assert_allclose(means, [85.25, 84.65, 76.06], atol=0.005)

@@ -52,12 +52,12 @@ def test_human_results_are_those_of_table_3(dataset, model):
 
 
 def test_the_other_human_results():
-    found = {
+    accuracies = {
         (r["model"], r["dataset"][-2:]): r["accuracy"]
         for r in published.published_results("human").to_dicts()
         if "973761" not in r["source"]
     }
-    assert found == {
+    assert accuracies == {
         ("masleepnet", "20"): 0.8453,
         ("masleepnet", "78"): 0.8256,
         ("ulw-sleepnet", "20"): 0.869,
@@ -70,10 +70,10 @@ def test_the_other_human_results():
 def test_every_mouse_of_the_mouse_report(model):
     *mice, printed, recomputed = percent(MICE[model])
     table = published.published_values().filter(id=f"{model}-mice", metric="accuracy")
-    each = table.filter(table["subject"].is_not_null())
-    assert each["subject"].to_list() == [f"mouse {i}" for i in range(1, 9)]
-    assert each["value"].to_list() == pytest.approx(mice)
-    assert 100 * each["value"].mean() == pytest.approx(100 * recomputed, abs=0.01)
+    rows = table.filter(table["subject"].is_not_null())
+    assert rows["subject"].to_list() == [f"mouse {i}" for i in range(1, 9)]
+    assert rows["value"].to_list() == pytest.approx(mice)
+    assert 100 * rows["value"].mean() == pytest.approx(100 * recomputed, abs=0.01)
     assert table.filter(table["subject"].is_null())["value"].to_list() == [pytest.approx(printed)]
 
 
@@ -83,9 +83,9 @@ def test_slumbernet_and_the_scorers():
     assert mice["split"] == "epochs"  # the paper's folds have epochs of one mouse on both sides
     kappa = published.published_values().filter(id="slumbernet-unseen", metric="kappa")
     assert kappa["value"].to_list() == [0.9542, 0.9401, 0.8894]
-    known = published.scorer_kappas()
-    assert known["all"] == (0.76, 0.71, 0.81)
-    assert known["N1"] == 0.24
+    kappas = published.scorer_kappas()
+    assert kappas["all"] == (0.76, 0.71, 0.81)
+    assert kappas["N1"] == 0.24
 
 
 def test_no_number_travels_without_source_and_protocol():
@@ -104,7 +104,7 @@ def test_no_number_travels_without_source_and_protocol():
 
 
 def ours(**changed):
-    known = {
+    design = {
         "preset": "sleep-edf",
         "simulated": False,
         "subjects": 20,
@@ -114,7 +114,7 @@ def ours(**changed):
         "optimistic": True,
         "model": "mmasleepnet",
     }
-    return published.StudyDesign(**(known | changed))
+    return published.StudyDesign(**(design | changed))
 
 
 def test_the_nearest_data_set_and_the_own_model_come_first():
@@ -144,39 +144,43 @@ def test_mice_are_set_beside_mice():
 def test_differences_are_named():
     row = published.nearest_results(ours()).to_dicts()[0]
     assert published.list_differences(ours(), row) == []
-    found = published.list_differences(
+    differences = published.list_differences(
         ours(simulated=True, subjects=4, epochs=3200, folds=2, rules="AASM", optimistic=False), row
     )
-    assert len(found) == 6
-    assert "simulated" in found[0]
-    assert "best pass on the test fold" in found[-1]
+    assert len(differences) == 6
+    assert "simulated" in differences[0]
+    assert "best pass on the test fold" in differences[-1]
 
 
 def test_a_split_by_epochs_is_named():
     row = published.nearest_results(
         ours(preset="slumbernet", subjects=9, model="slumbernet")
     ).to_dicts()[0]
-    mine = ours(preset="slumbernet", subjects=9, folds=5, model="slumbernet", rules=row["rules"])
-    found = published.list_differences(mine, row)
-    assert any("theirs epochs, so that it is tested on the subjects" in line for line in found)
-    assert any("theirs the mean of folds" in line for line in found)
-    same = published.list_differences(dataclasses.replace(mine, split="epochs"), row)
-    assert not any("divides" in line for line in same)
+    design = ours(preset="slumbernet", subjects=9, folds=5, model="slumbernet", rules=row["rules"])
+    differences = published.list_differences(design, row)
+    assert any(
+        "theirs epochs, so that it is tested on the subjects" in line for line in differences
+    )
+    assert any("theirs the mean of folds" in line for line in differences)
+    without = published.list_differences(dataclasses.replace(design, split="epochs"), row)
+    assert not any("divides" in line for line in without)
 
 
 def test_settings_and_recipes_that_differ_are_named():
     row = published.nearest_results(ours()).to_dicts()[0]
     paper = {"settings": {"modalities": "all", "eeg": 6}, "recipe": {"variant": "authors"}}
     assert published.list_differences(ours(**paper), row) == []
-    found = published.list_differences(
+    differences = published.list_differences(
         ours(settings={"modalities": "eeg"}, recipe={"variant": "paper", "passes": 2}), row
     )
-    assert found == [
+    assert differences == [
         "setting modalities eeg against all of the paper",
         "recipe passes 2 against 150 of the paper",
     ]
-    (found,) = published.list_differences(ours(recipe={"variant": "default", "passes": 150}), row)
-    assert found == "recipe variant default, neither of paper and authors"
+    (differences,) = published.list_differences(
+        ours(recipe={"variant": "default", "passes": 150}), row
+    )
+    assert differences == "recipe variant default, neither of paper and authors"
 
 
 def test_printed_settings_are_those_of_the_model():
@@ -185,24 +189,26 @@ def test_printed_settings_are_those_of_the_model():
     for name, value in published.PRINTED_SETTINGS["mmasleepnet"].items():
         assert defaults[name] == value
     for variant, recipe in published.PRINTED_RECIPES["mmasleepnet"].items():
-        whole = module.RECIPES[variant].model_dump()
-        assert {name: whole[name] for name in recipe} == recipe
+        settings = module.RECIPES[variant].model_dump()
+        assert {name: settings[name] for name in recipe} == recipe
 
 
 def test_a_run_is_set_beside_the_papers(tmp_path):
     run = synthetic_run.write(
         tmp_path / "run", names=MOUSE_STAGES, preset="kjaerby", model="mouse-cnn"
     )
-    found = compute_evaluation(open_run(run))
-    lines = comparison.result_lines(found)
+    evaluation = compute_evaluation(open_run(run))
+    lines = comparison.result_lines(evaluation)
     assert [line.label for line in lines if line.ours] == [
         "ours, mouse-cnn",
         "ours, mouse-cnn, mean of subjects",
     ] * 2
-    each = found.table("subjects").filter(protocol="leak-free")["accuracy"].mean()
-    assert lines[1].values["accuracy"] == pytest.approx(each)
-    assert lines[0].values["accuracy"] == found.pooled["leak-free"].overall_metrics()["accuracy"]
-    verdict = comparison.judge_comparability(found)
+    mean = evaluation.table("subjects").filter(protocol="leak-free")["accuracy"].mean()
+    assert lines[1].values["accuracy"] == pytest.approx(mean)
+    assert (
+        lines[0].values["accuracy"] == evaluation.pooled["leak-free"].overall_metrics()["accuracy"]
+    )
+    verdict = comparison.judge_comparability(evaluation)
     assert verdict.printed == "CNN on Kjaerby, 8 mice"
     assert not verdict.comparable
     assert verdict.protocol == "best-on-test"

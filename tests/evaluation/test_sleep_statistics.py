@@ -12,13 +12,13 @@ W, N1, N2, N3, REM = range(5)
 NIGHT = [W, W, N1, N2, N2, W, N3, REM, N2, W]
 
 
-def numbers(stages, onset=None, **when):
+def numbers(stages, onset=None, **lights):
     onset = np.arange(len(stages)) * 30.0 if onset is None else np.asarray(onset, float)
-    return measure_night(np.array(stages, np.int8), onset, HUMAN_STAGES, Clock(30.0, **when))
+    return measure_night(np.array(stages, np.int8), onset, HUMAN_STAGES, Clock(30.0, **lights))
 
 
 def test_a_night_by_hand():
-    found = numbers(NIGHT, lights_off=0.0, lights_on=300.0)
+    statistics = numbers(NIGHT, lights_off=0.0, lights_on=300.0)
     expected = {
         "tib": 5,
         "spt": 3.5,
@@ -31,25 +31,25 @@ def test_a_night_by_hand():
         "rem_latency_from_lights_off": 3.5,
         "transitions": 7,
     }
-    assert {name: found[name, None] for name in expected} == pytest.approx(expected)
-    assert [found["minutes", s] for s in HUMAN_STAGES] == [2, 0.5, 1.5, 0.5, 0.5]
-    assert [found["share", s] for s in HUMAN_STAGES[1:]] == pytest.approx(
+    assert {name: statistics[name, None] for name in expected} == pytest.approx(expected)
+    assert [statistics["minutes", s] for s in HUMAN_STAGES] == [2, 0.5, 1.5, 0.5, 0.5]
+    assert [statistics["share", s] for s in HUMAN_STAGES[1:]] == pytest.approx(
         [1 / 6, 1 / 2, 1 / 6, 1 / 6]
     )
-    assert ("share", "W") not in found
+    assert ("share", "W") not in statistics
     assert (
-        {name for name, _ in found}
+        {name for name, _ in statistics}
         <= set(sleep_statistics.UNITS)
         == set(sleep_statistics.DEFINITIONS)
     )
 
 
 def test_without_lights_nothing_is_guessed():
-    found = numbers(NIGHT)
+    statistics = numbers(NIGHT)
     for name in ("tib", "se", "sol", "rem_latency_from_lights_off"):
-        assert np.isnan(found[name, None])
-    assert found["tst", None] == 3
-    assert found["rem_latency_from_sleep_onset", None] == 2.5
+        assert np.isnan(statistics[name, None])
+    assert statistics["tst", None] == 3
+    assert statistics["rem_latency_from_sleep_onset", None] == 2.5
 
 
 def test_trimming_does_not_become_the_sleep_latency():
@@ -69,18 +69,18 @@ def test_a_latency_through_epochs_that_nobody_predicted_is_undefined():
 
 def test_a_nap_before_lights_off_is_not_the_night():
     stages = [N2] * 4 + [W] * 6 + [N1] * 2
-    found = numbers(stages, lights_off=150.0)
-    assert found["tst", None] == 1
-    assert found["sol", None] == 2.5
-    assert found["minutes", "N2"] == 0
+    statistics = numbers(stages, lights_off=150.0)
+    assert statistics["tst", None] == 1
+    assert statistics["sol", None] == 2.5
+    assert statistics["minutes", "N2"] == 0
 
 
 def test_a_gap_is_neither_sleep_nor_wake():
     onset = np.array([0, 30, 60, 300, 330, 360.0])  # seven epochs are unscored
-    found = numbers([N2, N2, W, REM, N2, N2], onset, lights_off=0.0)
-    assert found["waso", None] == 0.5
-    assert found["spt", None] == 6.5
-    assert found["transitions", None] == 2  # W to REM lies over the gap
+    statistics = numbers([N2, N2, W, REM, N2, N2], onset, lights_off=0.0)
+    assert statistics["waso", None] == 0.5
+    assert statistics["spt", None] == 6.5
+    assert statistics["transitions", None] == 2  # W to REM lies over the gap
 
 
 def test_nights_without_sleep_or_epochs():
@@ -94,17 +94,17 @@ def test_nights_without_sleep_or_epochs():
 
 
 def test_mice_have_minutes_and_shares_alone():
-    found = measure_night(
+    statistics = measure_night(
         np.array([0, 1, 1, 2], np.int8), np.arange(4) * 4.0, MOUSE_STAGES, Clock(4.0)
     )
-    assert {name for name, _ in found} == {"transitions", "minutes", "share"}
-    assert found["share", "Wake"] == 0.25
+    assert {name for name, _ in statistics} == {"transitions", "minutes", "share"}
+    assert statistics["share", "Wake"] == 0.25
 
 
 def test_bins_count_from_the_start_of_the_recording():
     onset = np.array([0.0, 7199.0, 7200.0, 21600.0])
-    where, minutes = sleep_statistics.minutes_in_bins(np.array([0, 1, 1, 2]), onset, 3, 60.0, 2.0)
-    assert where.tolist() == [0, 1, 3]
+    bins, minutes = sleep_statistics.minutes_in_bins(np.array([0, 1, 1, 2]), onset, 3, 60.0, 2.0)
+    assert bins.tolist() == [0, 1, 3]
     assert minutes.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
 
 
@@ -114,15 +114,15 @@ def test_bins_count_from_the_start_of_the_recording():
 def test_bias_and_limits_by_hand():
     truth = np.array([400.0, 380, 420, 350, 390, 410])
     apart = np.array([10.0, -5, 20, 0, 15, 8])
-    found = bland_altman.bland_altman(truth, truth + apart, list("abcdef"))
-    assert found.bias.value == pytest.approx(apart.mean())
-    assert found.sd.value == pytest.approx(apart.std(ddof=1))
-    assert found.upper.value == pytest.approx(apart.mean() + 1.96 * apart.std(ddof=1))
-    assert found.lower.value == pytest.approx(apart.mean() - 1.96 * apart.std(ddof=1))
+    agreement = bland_altman.bland_altman(truth, truth + apart, list("abcdef"))
+    assert agreement.bias.value == pytest.approx(apart.mean())
+    assert agreement.sd.value == pytest.approx(apart.std(ddof=1))
+    assert agreement.upper.value == pytest.approx(apart.mean() + 1.96 * apart.std(ddof=1))
+    assert agreement.lower.value == pytest.approx(apart.mean() - 1.96 * apart.std(ddof=1))
     slope = np.polyfit(truth + apart / 2, apart, 1)[0]
-    assert found.slope.value == pytest.approx(slope)
-    assert found.bias.low < found.bias.value < found.bias.high
-    assert (found.nights, found.subjects) == (6, 6)
+    assert agreement.slope.value == pytest.approx(slope)
+    assert agreement.bias.low < agreement.bias.value < agreement.bias.high
+    assert (agreement.nights, agreement.subjects) == (6, 6)
 
 
 def test_proportional_bias_and_growing_spread_are_found_and_not_made_up():
@@ -144,20 +144,20 @@ def test_two_nights_of_a_person_are_not_two_people():
     rng = np.random.default_rng(1)
     person = np.repeat(rng.normal(0, 20, 20), 2)
     truth = rng.uniform(300, 500, 40)
-    found = [
+    agreements = [
         bland_altman.bland_altman(truth, truth + person, [str(i // by) for i in range(40)]).bias
         for by in (1, 2)
     ]
-    assert found[0].value == found[1].value
-    assert found[1].high - found[1].low > 1.2 * (found[0].high - found[0].low)
+    assert agreements[0].value == agreements[1].value
+    assert agreements[1].high - agreements[1].low > 1.2 * (agreements[0].high - agreements[0].low)
 
 
 def test_undefined_nights_are_left_out_and_seeds_averaged():
     truth = np.array([[100.0, 100], [np.nan, 200], [300, 300], [400, 400]])
     predicted = np.array([[110.0, 112], [200, 210], [310, 312], [np.nan, 400]])
-    found = bland_altman.bland_altman(truth, predicted, list("abcd"))
-    assert found.nights == 2
-    assert found.bias.value == 11
+    agreement = bland_altman.bland_altman(truth, predicted, list("abcd"))
+    assert agreement.nights == 2
+    assert agreement.bias.value == 11
     nothing = bland_altman.bland_altman(truth * np.nan, predicted, list("abcd"))
     assert nothing.nights == 0
     assert np.isnan(nothing.bias.value)

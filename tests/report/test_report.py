@@ -275,9 +275,9 @@ def test_hostile_names_do_nothing(tmp_path):
     facts[evil] = {evil: [evil]}
     store.write_json(run / "manifest.json", facts)
     out = report([run], tmp_path / "r.html")
-    found = [tag for tag, _ in read(out)]
-    assert found.count("script") == 1  # our own
-    assert "img" not in found
+    tags = [tag for tag, _ in read(out)]
+    assert tags.count("script") == 1  # our own
+    assert "img" not in tags
     assert f"{evil}00" in plain(out)
     assert "${body} 4" in plain(out)
 
@@ -296,15 +296,15 @@ def test_several_runs_on_one_page(tmp_path):
 
 
 def test_a_mouse_run_stands_beside_printed_mice(tmp_path):
-    how = {"names": MOUSE_STAGES, "epoch_seconds": 4.0, "model": "mouse-cnn", "prefix": "M"}
-    run = synthetic_run.write(tmp_path / "m", preset="kjaerby", **how)
+    options = {"names": MOUSE_STAGES, "epoch_seconds": 4.0, "model": "mouse-cnn", "prefix": "M"}
+    run = synthetic_run.write(tmp_path / "m", preset="kjaerby", **options)
     text = plain(report([run], tmp_path / "r.html"))
     assert "Not directly comparable with the printed CNN on Kjaerby, 8 mice" in text
     assert re.search(
         r"CNN Kjaerby, 8 mice, n = 8 8 subjects the test fold \(optimistic\) 85.81", text
     )
     assert "two human scorers" not in text.lower()
-    run = synthetic_run.write(tmp_path / "own", preset="mine", **how)
+    run = synthetic_run.write(tmp_path / "own", preset="mine", **options)
     text = plain(report([run], tmp_path / "r.html"))
     assert "No printed result for data of this kind" in text
 
@@ -329,26 +329,26 @@ def test_twenty_nights_stay_below_two_megabytes(tmp_path):
 
 
 def test_numbers_have_intervals_and_runs_are_compared(tmp_path, run, page):
-    found = compute_evaluation(open_run(run))
-    kappa, low, high = find_interval(found.intervals["leak-free"], "kappa")[:3]
+    evaluation = compute_evaluation(open_run(run))
+    kappa, low, high = find_interval(evaluation.intervals["leak-free"], "kappa")[:3]
     text = plain(page)
     assert f"Cohen's kappa {kappa:.3f} [{low:.3f}, {high:.3f}]" in text
     assert f"{kappa:.3f} 95 % interval {low:.3f} to {high:.3f}; median subject" in text
-    other = synthetic_run.write(tmp_path / "other", seeds=(7,), model="attnsleep")
-    both = plain(report([run, other], tmp_path / "both.html"))
-    assert "other less mmasleepnet leak-free Cohen's kappa 4" in both
-    assert "NO" in both  # the scored epochs of the two are others
+    second = synthetic_run.write(tmp_path / "other", seeds=(7,), model="attnsleep")
+    comparison = plain(report([run, second], tmp_path / "both.html"))
+    assert "other less mmasleepnet leak-free Cohen's kappa 4" in comparison
+    assert "NO" in comparison  # the scored epochs of the two are others
 
 
 def test_sleep_calibration_and_review_are_shown(page, run):
-    text, found = plain(page), compute_evaluation(open_run(run))
-    bias = found.table("agreement").filter(protocol="leak-free", statistic="tst").to_dicts()[0]
+    text, evaluation = plain(page), compute_evaluation(open_run(run))
+    bias = evaluation.table("agreement").filter(protocol="leak-free", statistic="tst").to_dicts()[0]
     assert f"Total sleep time min 4 0 {bias['bias']:.1f}" in text
     assert "Time in bed min 0 4 –" in text  # lights-off is not known  # noqa: RUF001
-    raw = found.table("calibration").filter(protocol="leak-free", variant="raw")
+    raw = evaluation.table("calibration").filter(protocol="leak-free", variant="raw")
     ece = raw.filter(measure="ece")["value"][0]
     assert f"Calibration error (ECE) leak-free as predicted {ece:.3f}" in text
-    assert f"hold {100 * share_of_errors(found.ranking):.2f} % of its errors" in text
+    assert f"hold {100 * share_of_errors(evaluation.ranking):.2f} % of its errors" in text
 
 
 def test_without_epochs_the_report_says_how_to_see_signals(page):
@@ -366,11 +366,11 @@ def test_an_external_test_says_so(tmp_path):
 
 
 def test_a_mouse_has_a_day(tmp_path):
-    how = {"names": MOUSE_STAGES, "epoch_seconds": 10.0, "epochs": 3000, "preset": "kjaerby"}
-    run = synthetic_run.write(tmp_path / "m", model="mouse-cnn", prefix="M", **how)
+    options = {"names": MOUSE_STAGES, "epoch_seconds": 10.0, "epochs": 3000, "preset": "kjaerby"}
+    run = synthetic_run.write(tmp_path / "m", model="mouse-cnn", prefix="M", **options)
     text = plain(report([run], tmp_path / "r.html"))
-    found = compute_evaluation(open_run(run)).table("day_correlation")
-    r = found.filter(protocol="leak-free", stage="NREM")["r"][0]
+    correlations = compute_evaluation(open_run(run)).table("day_correlation")
+    r = correlations.filter(protocol="leak-free", stage="NREM")["r"][0]
     assert f"NREM 4 {r:.3f}" in text
     assert "a dot is a animal" not in text
 
@@ -395,9 +395,10 @@ def test_what_the_model_sees(tmp_path):
 def test_markdown_tables_and_figures(tmp_path, run):
     out = report([run], tmp_path / "r.md", kind="md", figures=tmp_path / "figures")
     text = out.read_text()
-    found = compute_evaluation(open_run(run))
+    evaluation = compute_evaluation(open_run(run))
     assert (
-        f"| Cohen's kappa | {found.pooled['leak-free'].overall_metrics()['kappa']:.3f} \\[" in text
+        f"| Cohen's kappa | {evaluation.pooled['leak-free'].overall_metrics()['kappa']:.3f} \\["
+        in text
     )
     assert "**SIMULATED DATA**" in text
     links = re.findall(r"!\[[^]]*\]\(<(.*?)>\)", text)
@@ -445,14 +446,14 @@ def test_signals_before_and_after(tmp_path):
     for name in names:
         wave = np.zeros(3000 * 20, np.float32)
         source = Signal("channel 0", 100.0, "uV", "eeg", len(wave), lambda wave=wave: wave)
-        made = Recording(name, name[:-1], 1, {"channel 0": source})
-        write_recording(tmp_path / "recordings" / f"{name}.safetensors", made, {})
+        recording = Recording(name, name[:-1], 1, {"channel 0": source})
+        write_recording(tmp_path / "recordings" / f"{name}.safetensors", recording, {})
     store.Manifest(RECORDINGS_KIND, facts={"recordings": names}).write(tmp_path / "recordings")
-    both = report([run], tmp_path / "r.html", epochs=data, recordings=tmp_path / "recordings")
-    assert "Waveforms before preprocessing" in both.read_text()
-    other = synthetic_epochs.write_epochs(tmp_path / "other", seed=1, prefix="SC4")
+    page = report([run], tmp_path / "r.html", epochs=data, recordings=tmp_path / "recordings")
+    assert "Waveforms before preprocessing" in page.read_text()
+    strange = synthetic_epochs.write_epochs(tmp_path / "other", seed=1, prefix="SC4")
     with pytest.raises(DataError, match="not the epochs"):
-        report([run], tmp_path / "r.html", epochs=other)
+        report([run], tmp_path / "r.html", epochs=strange)
 
 
 def test_spectra_peak_where_the_wave_is():
@@ -517,11 +518,11 @@ def console(done):
 
 def probe(page, folder, *options):
     copy = folder / "probed.html"
-    whole = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text())  # it would forbid the probe
-    copy.write_text(whole.replace("<title>", PROBE + "<title>", 1))
+    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text())  # it would forbid the probe
+    copy.write_text(text.replace("<title>", PROBE + "<title>", 1))
     done = browse(copy, folder / "profile", "--dump-dom", *options)
-    said = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
-    return json.loads(html.unescape(said[1]))
+    match = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
+    return json.loads(html.unescape(match[1]))
 
 
 def test_the_console_is_watched(tmp_path):
@@ -544,14 +545,14 @@ def test_the_report_opens_offline_without_a_word_on_the_console(page, tmp_path):
 
 @pytest.mark.parametrize("size", ["1280,900", "500,900"])
 def test_every_figure_is_visible_and_nothing_is_fetched(page, tmp_path, size):
-    found = probe(page, tmp_path, f"--window-size={size}")
-    assert found["failed"] == []
-    assert found["fetched"] == []
+    probed = probe(page, tmp_path, f"--window-size={size}")
+    assert probed["failed"] == []
+    assert probed["fetched"] == []
     # matrices, dots, night, Bland-Altman, reliability, embeddings, modalities, training, shares
-    assert len(found["shown"]) == 11
-    assert len(found["all"]) == 14
-    assert all(width > 150 and height > 80 for width, height, _ in found["all"])
-    assert found["wide"] <= 0  # the page itself does not scroll sideways
+    assert len(probed["shown"]) == 11
+    assert len(probed["all"]) == 14
+    assert all(width > 150 and height > 80 for width, height, _ in probed["all"])
+    assert probed["wide"] <= 0  # the page itself does not scroll sideways
 
 
 ZOOM = """<script>
@@ -583,19 +584,19 @@ addEventListener("load", () => {
 
 def test_hypnograms_zoom(page, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "PROBE", ZOOM)
-    found = probe(page, tmp_path, "--window-size=1280,900")
-    (left, _, width, height), hours, said = found["whole"]
-    assert (left, width, said) == (0, 166, "whole recording")  # 160 epochs and a gap of six
-    assert found["in"][0] == [41.5, 0, 83, height]
-    assert found["in"][1] != hours
-    assert found["in"][2] == "0:50 to 1:32"  # the first epoch starts after half an hour
-    assert found["right"][0] == [62.25, 0, 83, height]
-    assert found["out"][0] == found["unfocused"][0] == [0, 0, 166, height]
-    assert found["wheel"][0][2] == pytest.approx(166 * 0.8)
-    assert found["wheel"][0][0] < 1  # about the pointer, which is at the left edge
-    assert found["dragged"][0][0] > found["before"][0][0]
-    assert found["dragged"][0][2] == found["before"][0][2]
-    assert found["reset"] == found["whole"]
+    probed = probe(page, tmp_path, "--window-size=1280,900")
+    (start, _, width, height), hours, text = probed["whole"]
+    assert (start, width, text) == (0, 166, "whole recording")  # 160 epochs and a gap of six
+    assert probed["in"][0] == [41.5, 0, 83, height]
+    assert probed["in"][1] != hours
+    assert probed["in"][2] == "0:50 to 1:32"  # the first epoch starts after half an hour
+    assert probed["right"][0] == [62.25, 0, 83, height]
+    assert probed["out"][0] == probed["unfocused"][0] == [0, 0, 166, height]
+    assert probed["wheel"][0][2] == pytest.approx(166 * 0.8)
+    assert probed["wheel"][0][0] < 1  # about the pointer, which is at the left edge
+    assert probed["dragged"][0][0] > probed["before"][0][0]
+    assert probed["dragged"][0][2] == probed["before"][0][2]
+    assert probed["reset"] == probed["whole"]
 
 
 def test_nothing_but_the_own_script_runs(page, tmp_path):
@@ -624,6 +625,6 @@ def test_axe_finds_nothing(page, tmp_path, monkeypatch, skip_loudly, mode):
     monkeypatch.setattr(
         sys.modules[__name__], "PROBE", AUDIT.replace("__AXE__", Path(AXE).read_text())
     )
-    found = probe(page, tmp_path, "--virtual-time-budget=60000", *mode)
-    assert found["passes"] > 20
-    assert found["found"] == []
+    audit = probe(page, tmp_path, "--virtual-time-budget=60000", *mode)
+    assert audit["passes"] > 20
+    assert audit["found"] == []

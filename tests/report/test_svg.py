@@ -25,8 +25,8 @@ def night(
     rng = np.random.default_rng(5)
     truth = np.sort(rng.integers(0, len(names), epochs))
     p = rng.dirichlet(np.ones(len(names)), epochs)
-    place = np.arange(epochs) + (10 * (np.arange(epochs) >= epochs // 2) if gap else 0)
-    onset = start + place * epoch_seconds
+    index = np.arange(epochs) + (10 * (np.arange(epochs) >= epochs // 2) if gap else 0)
+    onset = start + index * epoch_seconds
     return HypnogramNight(label, tuple(names), truth, p.argmax(1), p, onset, epoch_seconds)
 
 
@@ -35,8 +35,8 @@ def parsed(drawing):
 
 
 def density(drawing):
-    (found,) = (g for g in parsed(drawing).iter(f"{SVG}g") if g.get("class") == "density")
-    return found
+    (group,) = (g for g in parsed(drawing).iter(f"{SVG}g") if g.get("class") == "density")
+    return group
 
 
 def texts(root):
@@ -46,9 +46,9 @@ def texts(root):
 @pytest.mark.parametrize("names", [HUMAN_STAGES, MOUSE_STAGES])
 def test_hypnogram_names_every_stage_from_the_top(names):
     root = parsed(hypnogram_svg(night(names)))
-    at = {t.text: float(t.get("y")) for t in root.iter(f"{SVG}text")}
+    heights = {t.text: float(t.get("y")) for t in root.iter(f"{SVG}text")}
     order = [name for name in ("W", "Wake", "REM", "N1", "N2", "N3", "NREM") if name in names]
-    assert [at[name] for name in order] == sorted(at[name] for name in order)
+    assert [heights[name] for name in order] == sorted(heights[name] for name in order)
 
 
 def test_hypnogram_says_what_it_shows():
@@ -102,8 +102,10 @@ def test_the_density_has_the_right_heights():
 
 def test_a_night_without_errors_and_one_of_a_single_epoch():
     p = np.eye(5)[[0]]
-    one = HypnogramNight("x", HUMAN_STAGES, np.array([0]), np.array([0]), p, np.array([0.0]), 30.0)
-    assert "100.0%" in parsed(hypnogram_svg(one)).get("aria-label")
+    single = HypnogramNight(
+        "x", HUMAN_STAGES, np.array([0]), np.array([0]), p, np.array([0.0]), 30.0
+    )
+    assert "100.0%" in parsed(hypnogram_svg(single)).get("aria-label")
 
 
 def test_a_mouse_day_stays_small():
@@ -122,10 +124,10 @@ def test_hostile_names_are_escaped():
 
 def test_confusion_shows_counts_and_shares():
     root = parsed(confusion_svg(np.array([[30, 10], [0, 0]]), ("W", "N1"), "Matrix"))
-    shown = texts(root)
-    assert "75.0 %" in shown
-    assert "30" in shown
-    assert shown.count("0.0 %") == 2  # a stage that is not there divides by nothing
+    labels = texts(root)
+    assert "75.0 %" in labels
+    assert "30" in labels
+    assert labels.count("0.0 %") == 2  # a stage that is not there divides by nothing
     assert "W: 75% W, 25% N1" in root.get("aria-label")
 
 
@@ -165,15 +167,15 @@ def test_training_curves_take_the_colours_of_the_page():
 
 
 def test_training_curves_count_whole_passes():
-    few = logs().filter(pl.col("pass") <= 3)
-    assert {"1", "2", "3"} <= set(texts(parsed(svg(few, "few"))))
+    first = logs().filter(pl.col("pass") <= 3)
+    assert {"1", "2", "3"} <= set(texts(parsed(svg(first, "few"))))
 
 
 def test_training_curves_are_the_same_twice_and_their_ids_differ_between_figures():
     a, b = (svg(logs(), "a") for _ in range(2))
     assert a == b
-    other = svg(logs(), "b")
-    ids = [set(re.findall(r'\sid="([^"]+)"', drawing)) for drawing in (a, other)]
+    third = svg(logs(), "b")
+    ids = [set(re.findall(r'\sid="([^"]+)"', drawing)) for drawing in (a, third)]
     assert ids[0]
     assert not ids[0] & ids[1]
 
@@ -186,11 +188,11 @@ def test_markup_escapes_texts_and_attributes():
     assert markup.element("p", markup.escape("<&>"), class_='"x"', aria_label=None) == (
         '<p class="&quot;x&quot;">&lt;&amp;&gt;</p>'
     )
-    shown = markup.table_element(["<a>"], [["<b>", 1]], caption="<c>")
-    assert "<a>" not in shown
-    assert "<b>" not in shown
-    assert 'scope="row"' in shown
-    assert 'scope="col"' in shown
+    table = markup.table_element(["<a>"], [["<b>", 1]], caption="<c>")
+    assert "<a>" not in table
+    assert "<b>" not in table
+    assert 'scope="row"' in table
+    assert 'scope="col"' in table
 
 
 def test_numbers_are_shortened_in_paths_and_never_in_texts():
@@ -207,24 +209,24 @@ def test_bland_altman_and_reliability_draw_what_they_are_given():
     truth = np.array([400.0, 420.0, np.nan, 380.0])
     predicted = truth + np.array([5, -5, 1, 9])
     limits = (3, -8, 14), (-11, -20, -5), (17, 11, 25)
-    found = AgreementPanel("TST", "min", truth, predicted, *limits)
-    root = parsed(plot_bland_altman([found]).svg("ba"))
+    panel = AgreementPanel("TST", "min", truth, predicted, *limits)
+    root = parsed(plot_bland_altman([panel]).svg("ba"))
     assert "TST, min" in texts(root)
     assert len(list(root.iter(f"{SVG}use"))) >= 3  # a dot per night that has both
     assert "bias 3 min" in root.get("aria-label")
     bins = ReliabilityBins(np.array([np.nan, 0.8]), np.array([np.nan, 0.75]), np.array([0, 40]))
-    said = parsed(plot_reliability({"as predicted": bins}).svg("r")).get("aria-label")
-    assert "as predicted: 80% right 75%" in said
+    label = parsed(plot_reliability({"as predicted": bins}).svg("r")).get("aria-label")
+    assert "as predicted: 80% right 75%" in label
 
 
 def test_a_thinned_trace_keeps_its_extremes():
     values = np.random.default_rng(2).normal(0, 1, 5000).astype(np.float32)
     values[1234] = 99
-    time, kept = thin_trace(np.arange(5000) / 500, values)
-    assert len(time) == len(kept) <= 900
-    assert kept.max() == 99
-    assert kept.min() == values.min()
-    assert abs(time[kept.argmax()] - 1234 / 500) < 0.03
+    time, thinned = thin_trace(np.arange(5000) / 500, values)
+    assert len(time) == len(thinned) <= 900
+    assert thinned.max() == 99
+    assert thinned.min() == values.min()
+    assert abs(time[thinned.argmax()] - 1234 / 500) < 0.03
 
 
 def test_drawings_leave_the_page_with_colours_of_their_own():

@@ -28,9 +28,9 @@ COLOUR_NAMES: Final[Mapping[str, str]] = {
 SENTINELS: Final[Mapping[str, str]] = {
     name: f"#0102{i:02x}" for i, name in enumerate(COLOUR_NAMES, start=3)
 }
-"""Colours that nothing else uses, by name; each becomes its CSS value on a page."""
+"""Placeholder colours by name, used for nothing else; each becomes its CSS value on a page."""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
-"""With the colours, so that no series is told by colour alone."""
+"""Markers of the series, so that these do not differ in colour alone."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,18 @@ class Plot:
     description: str
 
     def svg(self, ident: str) -> Markup:
-        """Draw it for a page, with that page's colours and font.
+        """Draw the plot as SVG for a page, with that page's colours and font.
 
         Parameters
         ----------
         ident
-            Sets its internal names apart from those of other figures on the page.
+            Name of the figure, which makes its internal ids unique on the page.
         """
         with _styled(PAGE, **{"svg.fonttype": "none", "svg.hashsalt": ident}):
             return _adopt(_saved(self, PAGE, "svg").decode(), self.size, self.description)
 
     def pdf(self) -> bytes:
-        """Draw it as a PDF of one page."""
+        """Draw the plot as a PDF of one page."""
         with _styled(PAPER, **{"pdf.fonttype": 42}):
             return _saved(self, PAPER, "pdf")
 

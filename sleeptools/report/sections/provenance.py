@@ -115,7 +115,7 @@ def _facts(name: str, values: Mapping[str, Any], caption: str) -> Table:
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Give the values of nested facts one by one, each with the names that lead to it."""
+    """Give the values of nested facts one by one, each with the path of names to it."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{path}{key}, ")
