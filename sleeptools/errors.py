@@ -21,13 +21,16 @@ class SleeptoolsError(Exception):
         One line: the file or value, what was read and where, and what was expected.
     hint
         What to do about it; printed on a line of its own.
+    code
+        Stable name of the fault, such as "EDF-NREC", for programs that read messages.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, code: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.code = code
 
 
 class UsageError(SleeptoolsError):
