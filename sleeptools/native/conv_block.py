@@ -15,6 +15,6 @@ SHAPES = Shapes(
 
 
 def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: int) -> int:
-    """Floats of workspace that `conv_block` or `conv_block_backward` needs; an address of its layer."""
+    """Floats of workspace that one of the two ops needs; `layer` is an address."""
     floats = getattr(module(op), f"{op}_workspace")
     return int(floats(layer=layer, batch=batch, samples=samples, slots=slots))
