@@ -167,11 +167,16 @@ def launch(op: str, fields: Fields) -> None:
     UnavailableError
         If the core is off, or if a CUDA device was asked for and there is none that fits.
     """
-    core = module(op)
+    run = _function(op)
     try:
-        getattr(core, op)(**fields)
-    except core.Unavailable as error:
+        run(**fields)
+    except module(op).Unavailable as error:
         raise UnavailableError(str(error), hint="run on the CPU with `device=cpu`") from None
+
+
+@functools.cache
+def _function(op: str) -> Any:
+    return getattr(module(op), op)
 
 
 def launch_on_cpu(op: str, **fields: Field) -> None:

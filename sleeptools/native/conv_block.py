@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sleeptools.native import address, module
+from sleeptools.native import module
 from sleeptools.native.check import Shapes
 
 SHAPES = Shapes(
@@ -17,9 +14,7 @@ SHAPES = Shapes(
 )
 
 
-def conv_block_workspace(
-    op: str, layer: NDArray[np.int64], batch: int, samples: int, slots: int
-) -> int:
-    """Floats of workspace that `conv_block` or `conv_block_backward` needs; layer is its table."""
+def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: int) -> int:
+    """Floats of workspace that one of the two ops needs; `layer` is an address."""
     floats = getattr(module(op), f"{op}_workspace")
-    return int(floats(layer=address(layer), batch=batch, samples=samples, slots=slots))
+    return int(floats(layer=layer, batch=batch, samples=samples, slots=slots))

@@ -161,6 +161,7 @@ def test_weights_of_another_size_are_refused() -> None:
         separable_stream.separable_stream(torch.zeros(1, 1, 9), torch.zeros(5), WIDTHS)
 
 
+@needs_core
 def test_the_work_is_that_of_the_convolutions() -> None:
     """Against PyTorch's own count of the reference."""
     from torch.utils.flop_counter import FlopCounterMode

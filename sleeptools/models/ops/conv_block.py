@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.models.layers import philox
 from sleeptools.native import PRECISIONS, conv_streams, threads, two_stream_conv
@@ -229,9 +230,10 @@ def _lengths(layer: conv_streams.ConvLayer, x: Tensor) -> conv_streams.Sizes:
 @functools.lru_cache(maxsize=256)
 def _table(
     inputs: int, layer: conv_streams.ConvLayer, lengths: conv_streams.Sizes
-) -> two_stream_conv.Table:
-    """Lay out the layer as ConvLayer of csrc/ops.h."""
-    return np.array([inputs, *layer[:4], *layer.pool, *lengths, 0, 0], np.int64)
+) -> tuple[two_stream_conv.Table, int]:
+    """Lay out the layer as ConvLayer of csrc/ops.h; the table and its address."""
+    table = np.array([inputs, *layer[:4], *layer.pool, *lengths, 0, 0], np.int64)
+    return table, native.address(table)
 
 
 def _native(x: Tensor) -> bool:
@@ -266,10 +268,10 @@ def _launch(op: str, tensors: dict[str, Tensor], settings: Sequence[Any]) -> Non
     batch, samples, inputs = x.shape
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
     lengths = _lengths(layer, x)
-    table = _table(inputs, layer, lengths)
+    table, address = _table(inputs, layer, lengths)
     work = 2 * lengths.rows * weight.numel()
     slots = threads.threads_for(batch, work)
-    workspace = x.new_empty(conv_block_workspace(op, table, batch, samples, slots))
+    workspace = x.new_empty(conv_block_workspace(op, address, batch, samples, slots))
     ops.launch(
         op,
         x,
