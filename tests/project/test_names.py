@@ -24,11 +24,6 @@ SHARE = 0.01  # of all bound names; in libraries of the field that read well it 
 
 DRAWERS = ("models", "inference/networks")  # folders whose files are loaded by name
 BY_CONTRACT = frozenset({"Config", "Model", "Network"})  # what such a file must define
-TWICE = {  # class names with a reason to stand in two files
-    "Habits": "of a person's sleep and of a mouse's, in the simulations of each",
-    "Traits": "of a simulated person and of a simulated mouse",
-}
-
 ALIASES = frozenset(
     {
         ("numpy", "np"),
@@ -82,9 +77,8 @@ def test_one_class_name_means_one_thing() -> None:
             by_contract = Path(path).parent in [Path("sleeptools") / d for d in DRAWERS]
             if isinstance(node, ast.ClassDef) and not (by_contract and node.name in BY_CONTRACT):
                 homes[node.name].append(path)
-    twice = {name: paths for name, paths in homes.items() if len(paths) > 1 and name not in TWICE}
+    twice = {name: paths for name, paths in homes.items() if len(paths) > 1}
     assert not twice
-    assert all(len(homes[name]) > 1 for name in TWICE), "a reason for nothing"
 
 
 def test_no_parameter_text_begins_with_of() -> None:
