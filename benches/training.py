@@ -19,7 +19,8 @@ from instruments import contenders, material, peak, provenance, timing
 from instruments.timing import Contender, Ready, Values
 from sleeptools import native, registry, store
 from sleeptools.native.threads import set_threads
-from sleeptools.training.optimisation import make_optimiser, stage_loss
+from sleeptools.training.loss import stage_loss
+from sleeptools.training.optimisation import make_optimiser
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 128

@@ -34,7 +34,8 @@ from sleeptools.training.augmentation import augment
 from sleeptools.training.batches import EpochSource, Numbers, probabilities, windows
 from sleeptools.training.checkpoint import State
 from sleeptools.training.explain import ScoredEpochs, compute_explanations
-from sleeptools.training.optimisation import adjust_optimiser, make_optimiser, stage_loss
+from sleeptools.training.loss import stage_loss
+from sleeptools.training.optimisation import adjust_optimiser, make_optimiser
 from sleeptools.training.stop import Stop
 from sleeptools.training.task import FINAL, STATE, Task
 

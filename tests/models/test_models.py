@@ -22,7 +22,8 @@ from sleeptools.models.recipe.recipe import Recipe, resolve_recipe
 from sleeptools.models.recipe.schedule import Position, Schedule, rate_at
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 from sleeptools.training import tsne
-from sleeptools.training.optimisation import adjust_optimiser, make_optimiser, stage_loss
+from sleeptools.training.loss import stage_loss
+from sleeptools.training.optimisation import adjust_optimiser, make_optimiser
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -49,6 +49,7 @@ QUESTIONS = [  # question, path, regular expressions that the first line must ma
         ["epochs", "cut"],
     ),
     ("Where are subjects dealt into folds?", "sleeptools/runs/folds.py", ["fold", "subject"]),
+    ("Where is the training loss computed?", "sleeptools/training/loss.py", ["loss", "stages"]),
     (
         "Where is the learning rate scheduled?",
         "sleeptools/models/recipe/schedule.py",
