@@ -192,7 +192,7 @@ def _tolerance(header: Header, unit: float, records: npt.NDArray[np.int64]) -> F
     rates = [header.sample_rate(s) for s in header.signals if not s.is_annotations]
     steps = header.record_seconds / unit
     rounded = not math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-9)
-    return 0.5 / max(rates) + rounded * unit + records * header.record_error
+    return np.asarray(0.5 / max(rates) + rounded * unit + records * header.record_error, np.float64)
 
 
 def _gap_error(

@@ -366,10 +366,11 @@ def _date(text: str, recording: str, notes: list[str]) -> date | None:
     """Read the header's date; where it is none, that of EDF+'s recording field, or None."""
     stated = _startdate(recording)
     try:
-        day, month, year = (int(p) for p in DATE.fullmatch(text).groups())  # type: ignore[union-attr]
+        match = DATE.fullmatch(text)
+        day, month, year = (int(p) for p in match.groups()) if match else (0, 0, 0)
         century = 0 if year > 99 else 1900 if year >= 85 else 2000  # noqa: PLR2004 - EDF's clipping date
         found = date(century + year, month, day)
-    except (AttributeError, ValueError):
+    except ValueError:
         known = f"{stated:%d-%b-%Y} of the recording field is taken" if stated else "it is unknown"
         notes.append(f"start date {text!r} (bytes 168-175) is no date; {known}")
         return stated
@@ -393,6 +394,6 @@ def _startdate(recording: str) -> date | None:
 def _time(text: str) -> time | None:
     match = TIME.fullmatch(text)
     try:
-        return time(*(int(p) for p in match.groups())) if match else None
+        return time(int(match[1]), int(match[2]), int(match[3])) if match else None
     except ValueError:
         return None
