@@ -38,7 +38,7 @@ def command(
     Signals with their rates, units and mapping to the montage; stages with their counts.
     Exits with 65 if a file is damaged; the others are shown all the same.
     """
-    from sleeptools.commands.inspect import inspect_all
+    from sleeptools.commands.inspect import StagesRefusedError, inspect_all
     from sleeptools.errors import DataError
 
     descriptions, errors = inspect_all(
@@ -49,8 +49,10 @@ def command(
     else:
         for facts in descriptions:
             _show(facts)
+    count = len(descriptions) + sum(not isinstance(e, StagesRefusedError) for e in errors)
+    if errors and count == 1:
+        raise errors[0]
     if errors:
-        count = len(descriptions) + len(errors)
         raise DataError(f"{len(errors)} of {count} files cannot be read")
 
 
