@@ -96,8 +96,13 @@ def main() -> None:
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit code; a failure is a line and perhaps a hint."""
+    from sleeptools.store import workers
+
     try:
-        result = typer.main.get_command(app).main(arguments, "sleeptools", standalone_mode=False)
+        with workers.stoppable():
+            result = typer.main.get_command(app).main(
+                arguments, "sleeptools", standalone_mode=False
+            )
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
         sys.stderr.close()
@@ -116,7 +121,7 @@ def _explain(error: BaseException) -> tuple[str, str | None, int]:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "stopped", "run the same command again to continue", 75
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
         return f"{error.filename or ''}: {error.strerror}", None, 74 if full else 66
     if hasattr(error, "format_message"):  # typer's own: a usage error
         return error.format_message(), _usage_hint(error), 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,6 +34,12 @@ def printable(text: str) -> str:
 def plural(count: int, noun: str) -> str:
     """Write a count with its noun: "1 subject", "2 subjects"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listing(names: Sequence[str], shown: int = 6) -> str:
+    """Write the first names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def emit_json(value: object) -> None:

@@ -63,12 +63,7 @@ def evaluate(
     metrics.csv, review.csv and the folder evaluation into each run. With --on, a model is tested
     on epochs of another data set first.
     """
-    from sleeptools.commands.evaluate import (
-        compare_evaluations,
-        evaluate_only,
-        evaluation_json,
-        score_external,
-    )
+    from sleeptools.commands import evaluate as command
     from sleeptools.errors import UsageError
 
     folders = runs or [DEFAULT_RUN]
@@ -80,20 +75,19 @@ def evaluate(
             "allow_shared_subject_ids": allow_shared_subject_ids,
             "log": talk,
         }
-        folders = [score_external(folders[0], on, out or Path("runs/external"), **options)]
+        folders = [command.score_external(folders[0], on, out or Path("runs/external"), **options)]
     elif out or match_channels_by_order or allow_shared_subject_ids:
         raise UsageError(
             "--out, --match-channels-by-order and --allow-shared-subject-ids go with --on EPOCHS"
         )
-    evaluations = [evaluate_only(run, partial=partial) for run in folders]
-    for evaluation in evaluations:
-        _write(evaluation, required=not as_json)
-    table = compare_evaluations(evaluations) if len(evaluations) > 1 else None
+    log = _not_written if as_json else None  # which prints all numbers: a read-only run will do
+    evaluations = [command.evaluate(run, partial=partial, on_read_only=log) for run in folders]
+    table = command.compare_evaluations(evaluations) if len(evaluations) > 1 else None
     if as_json:
         rows = [] if table is None else table.to_dicts()
         emit_json(
             [
-                evaluation_json(evaluation)
+                command.evaluation_json(evaluation)
                 | {"comparison": [row for row in rows if _compares(row, evaluation)]}
                 for evaluation in evaluations
             ]
@@ -112,14 +106,5 @@ def _compares(row: dict[str, Any], evaluation: Evaluation) -> bool:
     return evaluation.run.name in {row["first"], row["second"]}
 
 
-def _write(evaluation: Evaluation, *, required: bool) -> None:
-    """Write the tables; with `--json`, which prints all numbers, a read-only run will do."""
-    from sleeptools.commands.evaluate import write_evaluation
-    from sleeptools.errors import OutputError
-
-    try:
-        write_evaluation(evaluation)
-    except OutputError as e:
-        if required:
-            raise
-        talk(f"not written: {e}")
+def _not_written(reason: str) -> None:
+    talk(f"not written: {reason}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import talk
+from ._console import listing, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -23,23 +23,19 @@ def command(
     Exits with 65 if a file is missing or differs, or a number does not follow from the
     predictions.
     """
-    from sleeptools import store
+    from sleeptools.commands.verify import verify
     from sleeptools.errors import DataError
-    from sleeptools.runs.run import run_progress
 
-    problems = store.verify(folder)
-    tested = (folder / "config.toml").exists() and (folder / "folds.parquet").exists()
-    if not problems and tested and run_progress(folder)["done"]:
-        from sleeptools.commands.verify import verify_numbers
-
-        problems = verify_numbers(folder)
-    for problem in problems:
+    verified = verify(folder)
+    for problem in verified.problems:
         typer.echo(problem)
-    if problems:
+    if verified.unchecked:
+        talk(f"not checked, for no manifest lists them: {listing(verified.unchecked)}")
+    if verified.problems:
         raise DataError(
-            f"{folder}: {len(problems)} things differ from what they should be",
+            f"{folder}: {plural(len(verified.problems), 'thing')} not as it should be",
             hint="make the folder again; numbers alone come anew from 'sleeptools evaluate'",
+            code="MAN-VERIFY",
         )
-    numbers = tested and (folder / "metrics.parquet").exists()
-    addition = ", and every number follows from the predictions" if numbers else ""
+    addition = ", and every number follows from the predictions" if verified.has_numbers else ""
     talk(f"{folder}: every file is as its manifest says{addition}")

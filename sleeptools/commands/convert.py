@@ -67,22 +67,23 @@ def convert(
     DataError
         If `raw` holds none of the data set's files, or, after all others are done, if any recording
         failed.
-    UsageError
-        If the two folders are the same.
     OutputError
-        If `recordings` holds recordings that `raw` does not.
+        If the two folders are the same, or `recordings` holds other files, or recordings that
+        `raw` does not.
     """
     module = registry.load("datasets", dataset)
     sources = datasets.find_recordings(module, raw, subset=subset, settings=settings)
-    batch.refuse_mixing(raw, recordings, RECORDINGS_KIND, [s.id for s in sources])
+    ids = [store.check_id(s.id, raw) for s in sources]
     missing = datasets.absent_recordings(module, raw, sources, subset)
     manifest = store.Manifest(
         RECORDINGS_KIND, FOLDER_VERSION, {"subset": subset, "absent": missing}
     )
-    hashes = store.listed_hashes(recordings, RECORDINGS_KIND)
     reader = partial(module.read, allow_truncated=allow_truncated)
     read = partial(true_stages.read_recording, reader, raw)
+    batch.refuse_input(raw, recordings)
     with store.lock(recordings):
+        batch.refuse_mixing(raw, recordings, RECORDINGS_KIND, ids)
+        hashes = store.listed_hashes(recordings, RECORDINGS_KIND)
         items = [(s.id, partial(_convert_one, read, s, recordings, hashes)) for s in sources]
         outcome = batch.run(items, recordings, on_progress, jobs=jobs)
         if outcome.rows:
@@ -165,4 +166,5 @@ def _write_index(
         "failed": outcome.failures,
         **{name: sum(r[name] for r in rows) for name in ENDS},
     }
-    manifest.write(folder, [folder / "index.parquet", *(folder / r["file"] for r in rows)])
+    names = ("index.parquet", "index.csv", *(r["file"] for r in rows))
+    manifest.write(folder, [folder / name for name in names])

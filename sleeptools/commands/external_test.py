@@ -73,7 +73,7 @@ def score(
     check_epochs(epochs)
     training = TrainingId(EXTERNAL, int(facts.get("seed") or 0), 0)
     config = _config(facts, data, model, training.seed)
-    with store.lock(out):
+    with store.lock(out, str(training.folder(Path()))):
         _refuse_other(out, config)
         writing.write_config(out, config)
         writing.write_folds(out, data, {EXTERNAL: [Fold(0, (), (), data.subjects)]})
@@ -181,6 +181,7 @@ def _config(facts: Mapping[str, Any], data: EpochSet, model: Path, seed: int) ->
 
 
 def _refuse_other(out: Path, config: Mapping[str, Any]) -> None:
+    writing.refuse_foreign(out)
     path = out / "config.toml"
     if not path.exists():
         return

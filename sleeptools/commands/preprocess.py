@@ -56,15 +56,16 @@ def preprocess(
     DataError
         If there are no recordings, or, after all others are done, if any recording failed.
     OutputError
-        If `out` holds epochs of another preset.
+        If `out` is the input, or holds other files or epochs of another preset.
     """
     store.need(recordings, "folder")
     readers, failed = _readers(preset, recordings, subset)
-    _refuse_other_preset(preset, out)
-    batch.refuse_mixing(recordings, out, EPOCHS_KIND, readers)
     manifest = store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, {"subset": subset})
-    hashes = store.listed_hashes(out, EPOCHS_KIND)
+    batch.refuse_input(recordings, out)
     with store.lock(out):
+        batch.refuse_mixing(recordings, out, EPOCHS_KIND, readers)
+        _refuse_other_preset(preset, out)
+        hashes = store.listed_hashes(out, EPOCHS_KIND)
         items = [
             (n, partial(_preprocess_one, preset, r, out / f"{n}.safetensors", hashes))
             for n, r in readers.items()
@@ -108,7 +109,10 @@ def _readers(
             raise DataError(f"{folder}: holds no recordings of the subset {subset!r}")
         paths = {name: folder / f"{name}.safetensors" for name in names}
         failed = {n: w for n, w in facts["failed"].items() if datasets.in_subset(module, n, subset)}
-        return {n: ({p.name: p}, partial(read_recording, p)) for n, p in paths.items()}, failed
+        sums = facts.get("files", {})
+        return {
+            n: ({p.name: p}, partial(_read_listed, p, sums.get(p.name))) for n, p in paths.items()
+        }, failed
     if any(folder.glob("*.safetensors")):
         raise DataError(
             f"{folder}: holds recordings but no index",
@@ -116,7 +120,13 @@ def _readers(
         )
     sources = datasets.find_recordings(module, folder, subset=subset)
     read = partial(true_stages.read_recording, module.read, folder)
-    return {s.id: (s.inputs, partial(read, s)) for s in sources}, {}
+    return {store.check_id(s.id, folder): (s.inputs, partial(read, s)) for s in sources}, {}
+
+
+def _read_listed(path: Path, expected: str | None) -> Recording:
+    """Read a recording, after its file was compared with the folder's manifest."""
+    store.check_hash(path, expected)
+    return read_recording(path)
 
 
 def _preprocess_one(
@@ -173,4 +183,4 @@ def _write_index(
         "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
     }
     names = [f"{r['recording']}.safetensors" for r in rows]
-    manifest.write(out, [out / n for n in ("epochs.toml", "index.parquet", *names)])
+    manifest.write(out, [out / n for n in ("epochs.toml", "index.parquet", "index.csv", *names)])

@@ -75,11 +75,13 @@ def score(
     names = [p.stem for p in sources]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UsageError(f"two recordings are named {twice[0]}: their scores would have one name")
+    for path in sources:
+        store.check_id(path.stem, path)
     engine = Engine.load(model, precision=precision, threads=threads)
     preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
     manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
-    done = _scored_before(out, manifest.facts["made_by"])
     with store.lock(out):
+        done = _scored_before(out, manifest.facts["made_by"])
         manifest.facts["recordings"] = done
         _write(manifest, out)  # marks the folder as ours, if the command is interrupted
         items = [
@@ -117,10 +119,9 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
 
 def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of the recordings that the same model has scored before, if their files are intact."""
-    if not out.exists() or not any(out.iterdir()):
-        return {}
+    store.refuse_foreign(out, SCORES_KIND)
     if not (out / "manifest.json").exists():
-        raise OutputError(f"{out}: holds other files", hint="give a new folder")
+        return {}
     facts = store.read_manifest(out, SCORES_KIND, SCORES_VERSION)
     if facts.get("made_by") != made_by:
         raise OutputError(
@@ -153,6 +154,7 @@ def _score_recording(
     fingerprint = [stat.st_size, stat.st_mtime_ns]
     if before and before["input"] == fingerprint:
         return dict(before), batch.DONE
+    store.check_listed(path)
     recording = formats.read_any(path)
     density, warnings = hypnodensity(engine, preset, recording, out)
     if notes := str(recording.facts.get("notes", "")):

@@ -76,11 +76,11 @@ def simulate(
         "seed": seed,
         "subset": subset,
     }
-    if _is_done(out, settings):
-        return out
     manifest = store.Manifest(SIMULATION_KIND, SIMULATION_VERSION, {"simulated": True, **settings})
-    fresh = not (out / "manifest.json").exists()  # else something in it is damaged
-    with store.lock(out):
+    with store.lock(out, "*"):
+        if _is_done(out, settings):
+            return out
+        fresh = not (out / "manifest.json").exists()  # else something in it is damaged
         _write_settings(out, settings)
         items = [
             (p.id, partial(_simulate_one, module, p, hours, seed, out, skip=fresh)) for p in planned
@@ -111,6 +111,7 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
         raise OutputError(
             f"{out}: holds files that are not of a simulation, such as {sorted(names)[0]}",
             hint="give a folder of its own",
+            code="OUT-OURS",
         )
     stored = store.read_toml(out / SETTINGS)
     different = [

@@ -134,6 +134,7 @@ def train(
     check_epochs(epochs)
     with plan.holding():
         plan.write()
+        writing.unlist(run, [task.folder for task in pending])
     if pending:
         _log_unselected(pending, log)
         _work(plan, pending, trainer, device, on_progress, log)

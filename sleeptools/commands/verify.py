@@ -1,14 +1,17 @@
-"""`sleeptools verify`: whether a run's numbers follow from its saved predictions."""
+"""`sleeptools verify`: whether files are as written, and numbers follow from predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sleeptools import store
 from sleeptools.commands.evaluate import evaluate_only
 from sleeptools.evaluation.confusion import KEY_COLUMNS, VALUE_COLUMNS
+from sleeptools.evaluation.output import EVALUATION_FOLDER, EVALUATION_MANIFEST
+from sleeptools.runs.run import run_progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,6 +20,68 @@ TOLERANCE: Final = 1e-9
 """Largest relative difference of a number computed again, with other versions of the libraries."""
 LISTED: Final = 5
 """Largest number of differing rows that are listed for each column."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of verifying a folder.
+
+    Parameters
+    ----------
+    problems
+        One line for each file that is missing or differs, and each number that does not follow.
+    unchecked
+        Files that no manifest lists, so that nothing can be said about them.
+    has_numbers
+        Whether the numbers of an evaluation were computed again.
+    """
+
+    problems: list[str]
+    unchecked: list[str]
+    has_numbers: bool = False
+
+
+def verify(folder: Path) -> Verification:
+    """Compare a folder with its manifest, and a run's evaluation with its predictions.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        If there is no manifest, or it is none of ours; if a run's predictions are damaged or do not
+        fit the folds.
+    """
+    if (folder.parent / EVALUATION_MANIFEST).is_file() and folder.name == EVALUATION_FOLDER:
+        folder = folder.parent  # the evaluation is part of its run
+    problems = store.verify(folder)
+    evaluated = (folder / EVALUATION_MANIFEST).is_file()
+    if evaluated:
+        problems += store.verify(folder, EVALUATION_MANIFEST)
+    tables = [EVALUATION_MANIFEST] if evaluated else []
+    unchecked = store.unlisted(folder, *tables)
+    is_run = (folder / "config.toml").exists() and (folder / "folds.parquet").exists()
+    if problems or not is_run or not run_progress(folder)["done"]:
+        return Verification(problems, unchecked)
+    problems = [*verify_numbers(folder), *_torn(folder)]
+    has_numbers = (folder / "metrics.parquet").exists()
+    csv = {"metrics.parquet", "metrics.csv"} | {n for n in unchecked if _has_table(folder, n)}
+    return Verification(problems, [n for n in unchecked if n not in csv], has_numbers)
+
+
+def _torn(run: Path) -> Iterator[str]:
+    """Name the CSV files that differ from the parquet file beside them."""
+    for path in sorted([run / "metrics.parquet", *(run / EVALUATION_FOLDER).glob("*.parquet")]):
+        csv = path.with_suffix(".csv")
+        if (
+            path.exists()
+            and csv.exists()
+            and csv.read_bytes() != store.csv_bytes(store.read_table(path))
+        ):
+            yield f"{csv.relative_to(run)}: differs from {path.name}"
+
+
+def _has_table(run: Path, name: str) -> bool:
+    """Whether a file is a CSV with the parquet file of the same table beside it."""
+    return name.endswith(".csv") and (run / name).with_suffix(".parquet").exists()
 
 
 def verify_numbers(run: Path) -> list[str]:

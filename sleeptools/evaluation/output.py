@@ -1,4 +1,7 @@
-"""Output of an evaluation: metrics.parquet, review.csv, the folder `evaluation/`, and JSON."""
+"""Output of an evaluation: metrics.parquet, review.csv, the folder `evaluation/`, and JSON.
+
+The files of one evaluation get their names together, and its manifest, with their sums, last.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,58 @@ from sleeptools.evaluation.evaluation import FOLDER_TABLES, Evaluation
 from sleeptools.evaluation.metrics import Counts
 from sleeptools.evaluation.selection import protocol_difference
 from sleeptools.runs.folds import BEST_ON_TEST
+from sleeptools.runs.nights import NIGHTS_FILE
+from sleeptools.runs.run import CONFIG_FILE, FOLDS_EPOCHS, FOLDS_FILE, PREDICTIONS_FILE, Run
 
 METRICS_FORMAT: Final = "sleeptools-metrics"
 METRICS_VERSION: Final = 2
+EVALUATION_KIND: Final = "sleeptools-evaluation"
+EVALUATION_VERSION: Final = 1
+EVALUATION_FOLDER: Final = "evaluation"
+EVALUATION_MANIFEST: Final = f"{EVALUATION_FOLDER}/manifest.json"
+"""Manifest of an evaluation; the files in it are named from the run's folder."""
 LEFT_OUT_OF_JSON: Final = {"sleep", "day"}
 """Tables with a row per night and statistic, which are long; they are in `evaluation/`."""
 
 
 def write_evaluation(evaluation: Evaluation) -> Path:
-    """Write metrics.parquet, review.csv and `evaluation/`; return the path of metrics.parquet."""
-    folder = evaluation.run.folder
-    metrics_path = folder / "metrics.parquet"
-    store.write_table(metrics_path, evaluation.table("metrics"), csv=True)
-    store.write_text(folder / "review.csv", evaluation.table("review").write_csv())
-    for name in FOLDER_TABLES:
-        table, path = evaluation.table(name), folder / "evaluation" / f"{name}.parquet"
+    """Write metrics.parquet, review.csv and `evaluation/`, whose manifest names all of them.
+
+    Call it with the run locked. A reader who finds the manifest's sums right has all files of one
+    evaluation.
+
+    Returns
+    -------
+    path
+        That of metrics.parquet.
+    """
+    run = evaluation.run
+    tables = {"metrics": evaluation.table("metrics")}
+    tables |= {f"{EVALUATION_FOLDER}/{name}": evaluation.table(name) for name in FOLDER_TABLES}
+    contents = {"review.csv": store.csv_bytes(evaluation.table("review"))}
+    for name, table in tables.items():
         if len(table):
-            store.write_table(path, table, csv=True)
-        else:  # of an earlier evaluation
-            path.unlink(missing_ok=True)
-            path.with_suffix(".csv").unlink(missing_ok=True)
-    return metrics_path
+            contents[f"{name}.parquet"] = store.parquet_bytes(table)
+            contents[f"{name}.csv"] = store.csv_bytes(table)
+    facts = {
+        "run": run.name,
+        "complete": not run.missing,
+        "inputs": {str(p.relative_to(run.folder)): store.sha256(p) for p in _inputs(run)},
+    }
+    manifest = store.Manifest(EVALUATION_KIND, EVALUATION_VERSION, facts)
+    store.write_folder(run.folder, contents, manifest, EVALUATION_MANIFEST)
+    for name in tables:
+        for path in (run.folder / f"{name}.parquet", run.folder / f"{name}.csv"):
+            if str(path.relative_to(run.folder)) not in contents:  # of an earlier evaluation
+                path.unlink(missing_ok=True)
+    return run.folder / "metrics.parquet"
+
+
+def _inputs(run: Run) -> list[Path]:
+    """List the files of a run that its numbers follow from."""
+    files = [run.folder / name for name in (CONFIG_FILE, FOLDS_FILE, FOLDS_EPOCHS, NIGHTS_FILE)]
+    files += [trained.folder(run.folder) / PREDICTIONS_FILE for trained in run.done]
+    return [path for path in files if path.exists()]
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sleeptools.errors import DataError
 from sleeptools.evaluation.comparison import study_designs
 from sleeptools.evaluation.evaluation import Evaluation, compute_evaluation
 from sleeptools.evaluation.published import StudyDesign
-from sleeptools.preprocessing.epochs import EpochSet, open_epochs
+from sleeptools.preprocessing.epochs import EpochSet, check_epochs, open_epochs
 from sleeptools.runs import writing
 from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import Run, open_run
@@ -97,6 +97,7 @@ def gather_page(
 def _open_training_epochs(run: Run, tested: pl.DataFrame, folder: Path) -> EpochSet:
     """Open the epochs, and check that the run was trained on them."""
     data = open_epochs(folder)
+    check_epochs(folder)
     expected = run.config.get("epochs", {}).get("sha256")
     is_same = expected is None or expected == writing.epochs_fingerprint(data)["sha256"]
     if not is_same or set(tested["recording"]) - {file.recording for file in data.files}:

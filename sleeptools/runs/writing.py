@@ -27,6 +27,7 @@ from sleeptools.runs.run import (
     FOLDS_EPOCHS,
     FOLDS_FILE,
     PREDICTIONS_FILE,
+    RUN_KIND,
     is_done,
 )
 
@@ -111,8 +112,45 @@ def write_nights(run: Path, data: EpochSet) -> None:
 
 
 def write_manifest(run: Path, manifest: store.Manifest) -> None:
-    """Write manifest.json with the hashes of all finished files."""
-    manifest.write(run, finished_files(run))
+    """Write manifest.json with the hashes of all finished files.
+
+    The sum of a training's file that is listed already stays: a file that was damaged since must
+    not become right by that.
+    """
+    listed = store.listed_hashes(run, RUN_KIND)
+    kept = {name: digest for name, digest in listed.items() if name not in RUN_FILES}
+    manifest.write(run, finished_files(run), kept)
+
+
+def unlist(run: Path, folders: Iterable[Path]) -> None:
+    """Take the files of trainings that will be made again out of the manifest, if it has any."""
+    path = run / store.MANIFEST
+    if not path.exists():
+        return
+    facts = store.read_manifest(run, RUN_KIND)
+    prefixes = tuple(f"{folder.relative_to(run)}/" for folder in folders)
+    listed = {n: d for n, d in facts.get("files", {}).items() if not n.startswith(prefixes)}
+    if listed != facts.get("files", {}):
+        store.write_json(path, facts | {"files": listed})
+
+
+def all_listed(run: Path) -> bool:
+    """Tell whether the manifest lists all finished files."""
+    listed = store.listed_hashes(run, RUN_KIND)
+    return all(str(path.relative_to(run)) in listed for path in finished_files(run))
+
+
+def refuse_foreign(run: Path) -> None:
+    """Refuse to write a run into a folder that holds anything else.
+
+    Raises
+    ------
+    OutputError
+        If it has no config.toml, and other files than those of an interrupted training; or the
+        manifest of another kind of folder.
+    """
+    if (run / store.MANIFEST).exists() or not (run / CONFIG_FILE).exists():
+        store.refuse_foreign(run, RUN_KIND, RUN_FILES)
 
 
 def finished_files(run: Path) -> list[Path]:

@@ -16,12 +16,13 @@ from sleeptools.errors import (
     Stopped,
     StorageError,
     UnavailableError,
-    UsageError,
 )
 from sleeptools.store import workers
 
 BATCH_ERRORS = (StorageError, OutputError, UnavailableError, Stopped)
 """Errors that concern the whole batch, not one recording, and so stop it."""
+FOLDER_FILES = ("index.parquet", "index.csv", "failures.csv", "epochs.toml")
+"""Files of a folder of recordings or epochs beside these."""
 LONGEST_MESSAGE = 400  # letters of a failure in the last line; failures.csv has all of them
 
 
@@ -76,8 +77,24 @@ def state(path: Path, hashes: Mapping[str, str], is_current: Callable[[], bool])
         return DAMAGED
 
 
+def refuse_input(source: Path, out: Path) -> None:
+    """Refuse to write into the folder that is read.
+
+    Raises
+    ------
+    OutputError
+        If both are the same.
+    """
+    if out.resolve() == source.resolve():
+        raise OutputError(
+            f"{out}: input and output need folders of their own",
+            hint="give another folder to write",
+            code="OUT-INPUT",
+        )
+
+
 def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) -> None:
-    """Refuse to write into the input folder, or into a folder that lists other recordings.
+    """Refuse to write into a folder that holds other files, or lists other recordings.
 
     Parameters
     ----------
@@ -90,13 +107,11 @@ def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) ->
 
     Raises
     ------
-    UsageError
-        If both folders are the same.
     OutputError
-        If `out` lists recordings that are not among `names`.
+        If `out` is of another kind, holds other files, or lists recordings that are not among
+        `names`.
     """
-    if out.resolve() == source.resolve():
-        raise UsageError(f"{out}: input and output need folders of their own")
+    store.refuse_foreign(out, kind, {*(f"{name}.safetensors" for name in names), *FOLDER_FILES})
     if not (out / "manifest.json").exists():
         return
     listed = store.read_manifest(out, kind).get("recordings", [])
@@ -106,6 +121,7 @@ def refuse_mixing(source: Path, out: Path, kind: str, names: Collection[str]) ->
             f"{out}: holds {len(unlisted)} recordings that are not in {source}, "
             f"such as {unlisted[0]}",
             hint="give another folder, or remove this one",
+            code="OUT-OTHERS",
         )
 
 

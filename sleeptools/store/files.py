@@ -5,11 +5,17 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import fcntl
+import glob
 import hashlib
+import io
 import json
 import math
 import os
+import re
+import secrets
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,11 +35,15 @@ FOLDER_HINTS = {
 }
 IN_MEMORY = 256 << 20  # bytes; larger scratch arrays lie in a file, which is slower
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DRAFT_NAME = re.compile(r"\..+\.(\d+)(-[0-9a-f]{8})?\.part")
+"""Unfinished files: NAME, process, and letters drawn by chance, which earlier versions lack."""
+SETTLED = 2_000_000_000  # ns after its last change, a file with the same time is the same file
+_hashes: dict[tuple[int, ...], str] = {}
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; the file written there replaces `path` at the end.
+    """Give a temporary file beside `path`; what is written there replaces `path` at the end.
 
     For libraries that open files themselves; everything else uses `atomic_write`.
 
@@ -44,16 +54,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be created or written to.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = draft_path(path)
+    with write_errors(path, draft):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
         with write_errors(path, draft):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            lock_descriptor(handle)  # as long as it is held, `sweep` leaves the file alone
             yield draft
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
             move_into_place(draft, path)
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what was wrong before is what counts
+            draft.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def draft_path(path: Path) -> Path:
+    """Name a temporary file beside `path` that no other process has."""
+    hidden = path.name if path.name.startswith(".") else f".{path.name}"
+    return path.with_name(f"{hidden}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def lock_descriptor(handle: int) -> bool | None:
+    """Lock an open file until it is closed: False if another holds it, None without flock."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 @contextlib.contextmanager
@@ -80,6 +112,16 @@ def move_into_place(draft: Path, path: Path) -> None:
     """Rename a finished draft to its final name, and flush the folder to the disk."""
     draft.replace(path)
     _sync_folder(path.parent)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, of which none gets its name before all are written; the first one last.
+
+    Raises as `atomic_path`.
+    """
+    with contextlib.ExitStack() as stack:  # what is entered first is left last
+        for path, content in contents.items():
+            stack.enter_context(atomic_write(path)).write(content)
 
 
 @contextlib.contextmanager
@@ -120,12 +162,38 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the unfinished files that killed processes left in a folder."""
-    for draft in folder.glob(".*.part"):
-        pid = draft.name.split(".")[-2]
-        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
-            draft.unlink(missing_ok=True)
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove the unfinished files that killed processes left in a folder.
+
+    Parameters
+    ----------
+    name
+        Only those of the file of this name; all if empty.
+    """
+    for draft in folder.glob(f".{glob.escape(name) or '*'}.*.part"):
+        if _is_abandoned(draft):
+            with contextlib.suppress(OSError):  # it harms nobody
+                draft.unlink()
+
+
+def _is_abandoned(draft: Path) -> bool:
+    """Tell whether the process that was writing an unfinished file has ended."""
+    name = DRAFT_NAME.fullmatch(draft.name)
+    if name is None:
+        return False
+    try:
+        handle = os.open(draft, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        is_free = lock_descriptor(handle)
+    finally:
+        os.close(handle)
+    pid, token = name.groups()
+    if is_free is not None and token:
+        return is_free
+    ours = not token and int(pid) == os.getpid()  # of an earlier process with our number
+    return is_free is not False and (ours or not Path(f"/proc/{pid}").exists())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -136,7 +204,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write facts as JSON; NaN becomes null, which every JSON reader takes."""
-    write_text(path, json.dumps(plain_values(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: object) -> str:
+    """Give the content of a JSON file."""
+    return json.dumps(plain_values(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def plain_values(value: Any) -> Any:
@@ -167,7 +240,19 @@ def write_table(path: Path, table: pl.DataFrame, *, csv: bool = False) -> None:
     with atomic_write(path) as file:
         table.write_parquet(file)
     if csv:
-        write_text(path.with_suffix(".csv"), table.write_csv())
+        write_text(path.with_suffix(".csv"), csv_bytes(table).decode())
+
+
+def parquet_bytes(table: pl.DataFrame) -> bytes:
+    """Give the content of a table's parquet file."""
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def csv_bytes(table: pl.DataFrame) -> bytes:
+    """Give the content of a table's .csv file."""
+    return table.write_csv().encode()
 
 
 def write_columns(path: Path, table: pl.DataFrame) -> None:
@@ -281,9 +366,16 @@ def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) 
 
 
 def sha256(path: Path) -> str:
-    """Compute the SHA-256 of a file's content, in hexadecimal."""
+    """Compute the SHA-256 of a file's content, in hexadecimal; once, while the file is the same."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        stat = os.fstat(file.fileno())
+        key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if key not in _hashes:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if time.time_ns() - stat.st_mtime_ns < SETTLED:  # it may change within a clock tick
+                return digest
+            _hashes[key] = digest
+    return _hashes[key]
 
 
 def fingerprint(path: Path) -> dict[str, object]:

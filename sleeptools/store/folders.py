@@ -1,25 +1,36 @@
-"""Folders that commands write: their manifest.json, its verification, and the lock on a folder."""
+"""Folders that commands write: their manifest.json, and what is checked against it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
+import hashlib
 import platform
 import resource
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sleeptools.errors import DataError, OutputError
-from sleeptools.store.files import check_format, need, read_json, sha256, sweep, write_json
+from sleeptools.store.files import (
+    check_format,
+    json_text,
+    need,
+    read_json,
+    sha256,
+    write_json,
+    write_together,
+)
+
+MANIFEST = "manifest.json"
+FORMATS = "sleeptools-"
+"""How the names of all our formats begin."""
+LONGEST_ID = 180  # bytes; a file name has 255, of which a suffix and a draft's letters take some
 
 
 @dataclass
@@ -44,24 +55,51 @@ class Manifest:
     argv: Sequence[str] = field(default_factory=lambda: list(sys.argv))
     begun: float = field(default_factory=time.time)
 
-    def write(self, folder: Path, files: Iterable[Path] = ()) -> None:
-        """Write manifest.json into `folder` with the hashes of the `files` in it."""
-        write_json(
-            folder / "manifest.json",
-            {
-                "format": self.kind,
-                "version": self.version,
-                "command": [Path(self.argv[0]).name, *self.argv[1:]],
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "wall_seconds": round(time.time() - self.begun, 3),
-                "peak_memory_mib": max(
-                    map(_peak, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-                ),
-                "environment": environment(),
-                **self.facts,
-                "files": {str(p.relative_to(folder)): sha256(p) for p in sorted(files)},
-            },
-        )
+    def write(
+        self, folder: Path, files: Iterable[Path] = (), hashes: Mapping[str, str] | None = None
+    ) -> None:
+        """Write manifest.json into `folder` with the hashes of the `files` in it.
+
+        Parameters
+        ----------
+        hashes
+            Hashes that are known, by path within the folder; others are computed.
+        """
+        hashes = hashes or {}
+        names = {str(path.relative_to(folder)): path for path in sorted(files)}
+        sums = {name: hashes.get(name) or sha256(path) for name, path in names.items()}
+        write_json(folder / MANIFEST, self.content(sums))
+
+    def content(self, sums: Mapping[str, str]) -> dict[str, Any]:
+        """Give the content of manifest.json, with the SHA-256 of each file."""
+        return {
+            "format": self.kind,
+            "version": self.version,
+            "command": [Path(self.argv[0]).name, *self.argv[1:]],
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_seconds": round(time.time() - self.begun, 3),
+            "peak_memory_mib": max(map(_peak, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))),
+            "environment": environment(),
+            **self.facts,
+            "files": dict(sorted(sums.items())),
+        }
+
+
+def write_folder(
+    folder: Path, contents: Mapping[str, bytes], manifest: Manifest, name: str = MANIFEST
+) -> None:
+    """Write files and their manifest as a whole: no file gets its name before all are complete.
+
+    Parameters
+    ----------
+    contents
+        Content of each file, by path within the folder.
+    name
+        Path of the manifest within the folder; it gets its name last.
+    """
+    sums = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+    text = json_text(manifest.content(sums)).encode()
+    write_together({folder / name: text, **{folder / n: c for n, c in contents.items()}})
 
 
 def _peak(processes: int) -> int:
@@ -101,7 +139,7 @@ def read_manifest(folder: Path, kind: str, version: int = 1) -> dict[str, Any]:
         If it has no manifest, or is of another format or a newer version.
     """
     need(folder, "folder")
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.exists():
         raise DataError(
             f"{folder}: not a {kind} folder (no manifest.json)",
@@ -115,8 +153,42 @@ def read_manifest(folder: Path, kind: str, version: int = 1) -> dict[str, Any]:
 def _facts(path: Path) -> dict[str, Any]:
     facts = read_json(path)
     if not isinstance(facts, dict) or not isinstance(facts.get("files", {}), dict):
-        raise DataError(f"{path}: is no manifest", hint="make the folder again")
+        raise DataError(f"{path}: is no manifest", hint="make the folder again", code="MAN-TEXT")
+    for name in facts.get("files", {}):
+        inner = PurePosixPath(name)
+        if not inner.parts or inner.is_absolute() or ".." in inner.parts or "\0" in name:
+            raise DataError(
+                f"{path}: lists {name!r}, which is no path within the folder", code="MAN-NAME"
+            )
+    for key in ("recordings", "failed"):
+        entries = facts.get(key, ())
+        for entry in entries if isinstance(entries, list | dict) else ():
+            check_id(entry, path)
     return facts
+
+
+def check_id(name: object, path: Path) -> str:
+    """Return the id of a recording if it can be the name of a file in a folder.
+
+    Raises
+    ------
+    DataError
+        If it is empty, begins with a full stop, is too long, or holds a slash, a backslash or a
+        control character. The message names `path`, the file that has it.
+    """
+    if (
+        not isinstance(name, str)
+        or not name
+        or name.startswith(".")
+        or len(name.encode(errors="replace")) > LONGEST_ID
+        or any(c in "/\\" or not (c.isprintable()) for c in name)
+    ):
+        raise DataError(
+            f"{path}: {name!r} cannot be the id of a recording: it would be the name of a file; "
+            f"expected 1 to {LONGEST_ID} bytes without / and \\, not beginning with a full stop",
+            code="MAN-NAME",
+        )
+    return name
 
 
 def listed_hashes(folder: Path, kind: str) -> dict[str, str]:
@@ -127,117 +199,116 @@ def listed_hashes(folder: Path, kind: str) -> dict[str, str]:
     DataError
         If the folder is of another format.
     """
-    if not (folder / "manifest.json").exists():
+    if not (folder / MANIFEST).exists():
         return {}
-    hashes: dict[str, str] = read_manifest(folder, kind)["files"]
+    hashes: dict[str, str] = read_manifest(folder, kind).get("files", {})
     return hashes
 
 
-def verify(folder: Path) -> list[str]:
+def refuse_foreign(folder: Path, kind: str, names: Collection[str] = ()) -> None:
+    """Refuse to write into a folder that holds anything but a folder of ours of the same kind.
+
+    Parameters
+    ----------
+    kind
+        Format of the folder to be written.
+    names
+        Files that may lie there without a manifest: what an interrupted command leaves.
+
+    Raises
+    ------
+    OutputError
+        If the folder has a manifest of another format, or other files and no manifest.
+    """
+    if not folder.is_dir():
+        return
+    path = folder / MANIFEST
+    if path.exists():
+        facts = read_json(path)
+        made = facts.get("format") if isinstance(facts, dict) else None
+        if made != kind:
+            raise OutputError(
+                f"{folder}: holds {made or 'something else with a manifest'}; expected {kind} or "
+                "an empty folder",
+                hint="give a folder of its own",
+                code="OUT-OURS",
+            )
+        return
+    visible = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    if foreign := [name for name in visible if name not in names]:
+        raise OutputError(
+            f"{folder}: holds other files, such as {foreign[0]}; expected {kind} or an empty "
+            "folder",
+            hint="give a folder of its own",
+            code="OUT-OURS",
+        )
+
+
+# --- what is used is what was written -------------------------------------------------------------
+
+
+def check_hash(path: Path, expected: str | None) -> None:
+    """Compare a file with its SHA-256; None, of a folder that lists no sums, is not compared.
+
+    Raises
+    ------
+    DataError
+        If they differ.
+    """
+    if expected is not None and sha256(need(path)) != expected:
+        raise DataError(
+            f"{path}: its content is not what the manifest beside it says: it was changed or "
+            "damaged since it was written",
+            hint=f"'sleeptools verify {path.parent}' lists all such files; run again the command "
+            "that made them",
+            code="MAN-HASH",
+        )
+
+
+def check_listed(path: Path) -> None:
+    """Compare a file with the manifest of its folder, if that is one of ours and lists it.
+
+    Raises
+    ------
+    DataError
+        If they differ.
+    """
+    manifest = path.parent / MANIFEST
+    if path.is_file() and manifest.is_file():
+        facts = read_json(manifest)
+        if isinstance(facts, dict) and str(facts.get("format")).startswith(FORMATS):
+            check_hash(path, _facts(manifest).get("files", {}).get(path.name))
+
+
+def verify(folder: Path, manifest: str = MANIFEST) -> list[str]:
     """Compare the files of a folder with its manifest; return a line for each that differs."""
     if need(folder, "folder").is_file():
         raise DataError(f"{folder}: is a file", hint="give the folder with its manifest.json")
-    files = _facts(folder / "manifest.json").get("files", {})
     problems = []
-    for name, expected in files.items():
+    for name, expected in _facts(folder / manifest).get("files", {}).items():
         path = folder / name
-        if not path.exists():
+        if not path.is_file():
             problems.append(f"{name}: missing")
         elif sha256(path) != expected:
             problems.append(f"{name}: content differs from the manifest")
     return problems
 
 
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Lock a folder, so that no second process writes to it.
+def unlisted(folder: Path, *manifests: str) -> list[str]:
+    """List the files in a folder that none of its manifests has, and `verify` cannot check.
 
-    A lock is taken over from a process of this host that has ended, and from an earlier start of
-    the same Slurm job on any host: Slurm starts a job again only after the earlier one has ended.
-
-    Raises
-    ------
-    OutputError
-        If a running process holds the lock, or the folder cannot be made.
+    Parameters
+    ----------
+    manifests
+        Paths of further manifests within the folder, whose files are named from the folder.
     """
-    path = folder / ".lock"
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}
-    content = json.dumps(owner | _slurm_start())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        while not _claim(path, content):
-            _take_over(path, folder)
-    except OSError as e:
-        raise OutputError(
-            f"{folder}: cannot be written: {e.strerror}", hint="give another folder"
-        ) from e
-    try:
-        sweep(folder)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    known = {MANIFEST, *manifests}
+    for name in known.copy():
+        if (folder / name).is_file():
+            known |= _facts(folder / name).get("files", {}).keys()
+    names = (p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file())
+    return [str(n) for n in names if str(n) not in known and not _is_hidden(n)]
 
 
-def clear_stale_lock(folder: Path) -> bool:
-    """Remove what a killed process left in a folder: its lock and its unfinished files.
-
-    Returns
-    -------
-    free
-        Whether no living process holds the folder.
-    """
-    path = folder / ".lock"
-    while path.exists():
-        try:
-            _take_over(path, folder)
-        except OutputError:
-            return False
-        sweep(folder)
-    return True
-
-
-def _slurm_start() -> dict[str, Any]:
-    """Slurm job of this process, and how often it was requeued; empty outside Slurm."""
-    job = os.environ.get("SLURM_JOB_ID")
-    return {"job": job, "start": int(os.environ.get("SLURM_RESTART_COUNT", "0"))} if job else {}
-
-
-def _claim(path: Path, content: str) -> bool:
-    """Create the lock in one step, as a link to a finished file, so that it is never empty."""
-    draft = path.with_name(f".lock.{os.getpid()}.part")
-    draft.write_text(content)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
-    return True
-
-
-def _take_over(path: Path, folder: Path) -> None:
-    """Remove the lock of a process that has ended, or raise; of two that try, one succeeds."""
-    try:
-        text = path.read_text()
-        owner = json.loads(text)
-    except FileNotFoundError:
-        return
-    except ValueError:
-        owner = {}
-    same_host = owner.get("host") == socket.gethostname()
-    dead = same_host and not Path(f"/proc/{owner.get('pid')}").exists()
-    job = _slurm_start()
-    requeued = bool(job) and owner.get("job") == job["job"] and owner["start"] < job["start"]
-    if not (dead or requeued):
-        raise OutputError(
-            f"{folder}: in use by process {owner.get('pid')} on {owner.get('host')} "
-            f"since {owner.get('since')}",
-            hint=f"wait for it; if it is surely gone, remove {path}",
-        )
-    aside = path.with_name(f".lock.stale.{os.getpid()}.part")  # `sweep` knows such names
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(aside)  # succeeds in one process only
-        if aside.read_text() != text:  # another process was faster, and this is its new lock
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
+def _is_hidden(path: Path) -> bool:
+    return any(name.startswith(".") for name in path.parts)

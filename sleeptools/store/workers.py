@@ -114,6 +114,7 @@ class Worker:
 
 def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a scheduler sends it to all; the parent stops
     with contextlib.suppress(EOFError):  # the parent is gone
         while True:
             pipe.send(_result(pipe.recv()))

@@ -115,7 +115,7 @@ class Plan:
         """Whether nothing is left to write about the run as a whole."""
         path = self.run / CONFIG_FILE
         complete = path.exists() and (self.run / "manifest.json").exists()
-        return complete and store.read_toml(path) == self.config
+        return complete and store.read_toml(path) == self.config and writing.all_listed(self.run)
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
@@ -217,6 +217,7 @@ def make_plan(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     folds = splits.choose_folds(data, options)
     model_config = model.model_dump(mode="json", exclude_none=True)
     parameters = _count_parameters(options.model, model_config, recipe)
+    writing.refuse_foreign(run)
     plan = Plan(run, options, data, model_config, recipe, folds, parameters)
     plan.config = run_config.merge_config(run, plan.request())
     return plan

@@ -8,7 +8,6 @@ written by one of them at a time.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,16 +127,7 @@ def hold_run(run: Path) -> Iterator[None]:
     OutputError
         If that process holds it for too long, or the folder cannot be written to.
     """
-    until = time.monotonic() + LOCK_WAIT
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(store.lock(run))
-                break
-            except OutputError as e:
-                if e.__cause__ is not None or time.monotonic() > until:  # cannot be written at all
-                    raise
-            time.sleep(0.05)
+    with store.lock(run, wait=LOCK_WAIT):
         yield
 
 

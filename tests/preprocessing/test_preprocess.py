@@ -14,7 +14,7 @@ from sleeptools import store
 from sleeptools.commands import convert, preprocess
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import sleep_edf
-from sleeptools.errors import DataError, MissingInputError, OutputError, UsageError
+from sleeptools.errors import DataError, MissingInputError, OutputError
 from sleeptools.formats import edf
 from sleeptools.preprocessing import presets, trimming
 from sleeptools.preprocessing.epochs import EpochFile, open_epochs, read_epoch_file
@@ -362,7 +362,7 @@ def test_a_second_source_never_makes_the_first_forgotten(raw: Path, tmp_path: Pa
     convert.convert("sleep-edf", tmp_path / "0", tmp_path / "out")
     with pytest.raises(OutputError, match="holds 1 recordings that are not in"):
         convert.convert("sleep-edf", tmp_path / "1", tmp_path / "out")
-    with pytest.raises(UsageError, match="folders of their own"):
+    with pytest.raises(OutputError, match="folders of their own"):
         convert.convert("sleep-edf", tmp_path / "0", tmp_path / "0")
 
 

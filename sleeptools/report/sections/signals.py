@@ -101,8 +101,9 @@ def _recorded(page: Page, data: EpochSet, choices: list[Choice]) -> Pieces:
     opened: dict[str, Mapping[str, tuple[float, Samples]]] = {}
     for file, index, stage in sorted(choices, key=lambda choice: choice[0].recording):
         if file.recording not in opened:  # one at a time: a night of signals takes memory
-            path = page.recordings / f"{file.recording}.safetensors"
-            opened = {file.recording: _channels(read_recording(store.need(path)), file, data)}
+            path = store.need(page.recordings / f"{file.recording}.safetensors")
+            store.check_listed(path)
+            opened = {file.recording: _channels(read_recording(path), file, data)}
         for channel, (rate, samples) in opened[file.recording].items():
             start = round(float(file.onset[index]) * rate)
             piece = (rate, samples[start : start + round(data.epoch_seconds * rate)])
