@@ -6,6 +6,7 @@ memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/folde
 formats with their versions.
 """
 
+from sleeptools.store.facts import building, check_budget, check_facts
 from sleeptools.store.files import (
     atomic_path,
     atomic_write,
@@ -45,6 +46,9 @@ __all__ = [
     "Tensors",
     "atomic_path",
     "atomic_write",
+    "building",
+    "check_budget",
+    "check_facts",
     "check_format",
     "clear_stale_lock",
     "environment",

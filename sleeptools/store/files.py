@@ -9,6 +9,7 @@ import json
 import math
 import os
 import tempfile
+import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.errors import DataError, MissingInputError, OutputError, StorageError
+from sleeptools.store import facts as checks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +29,9 @@ FOLDER_HINTS = {
     for kind, command in (("recordings", "convert"), ("epochs", "preprocess"), ("run", "train"))
 }
 IN_MEMORY = 256 << 20  # bytes; larger scratch arrays lie in a file, which is slower
+LARGEST_JSON, LARGEST_TOML = 64 << 20, 1 << 20  # bytes
+CELL_BYTES = 8  # of a table in memory, at least
+_STDERR = threading.Lock()  # held while stderr is turned aside
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -198,29 +203,100 @@ def need(path: Path, noun: str = "file") -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
+    """Read a JSON file.
+
+    Raises
+    ------
+    DataError
+        If it is not valid, too large, or nested too deeply.
+    """
     try:
-        return json.loads(need(path).read_text())
+        facts = json.loads(_text(path, LARGEST_JSON))
     except (ValueError, RecursionError) as e:
-        raise DataError(f"{path}: not valid JSON: {e}") from e
+        raise DataError(f"{path}: not valid JSON: {e}", code="JSON-SYNTAX") from e
+    checks.check_depth(facts, path)
+    return facts
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file."""
+    """Read a TOML file, UTF-8 with or without a byte order mark.
+
+    Raises
+    ------
+    DataError
+        If it is not valid, too large, or nested too deeply.
+    """
     try:
-        return tomllib.loads(need(path).read_text())
-    except ValueError as e:
-        raise DataError(f"{path}: not valid TOML: {e}") from e
+        facts = tomllib.loads(_text(path, LARGEST_TOML))
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"{path}: not valid TOML: {e}", code="TOML-SYNTAX") from e
+    checks.check_depth(facts, path)
+    return facts
+
+
+def _text(path: Path, largest: int) -> str:
+    """Read a text file of limited size: a list of lists takes twenty times its bytes in memory."""
+    size = need(path).stat().st_size
+    if size > largest:
+        raise DataError(
+            f"{path}: {size} bytes; such a file has at most {largest}", code="FILE-BUDGET"
+        )
+    return path.read_text("utf-8-sig")
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """Read a parquet table."""
+    """Read a parquet table.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or would take more memory than its bytes can hold.
+    """
     import polars as pl
 
-    try:
-        return pl.read_parquet(need(path))
-    except pl.exceptions.PolarsError as e:
-        raise DataError(f"{path}: not a readable parquet table: {e}") from e
+    need(path)
+    with _without_panics(path):
+        lazy = pl.scan_parquet(path, cache=False, glob=False)
+        rows = int(lazy.select(pl.len()).collect().item())
+        width = len(lazy.collect_schema())
+        checks.check_budget(path, rows * width * CELL_BYTES, f"its {rows} rows of {width} columns")
+        return pl.read_parquet(path, glob=False)
+
+
+@contextlib.contextmanager
+def _without_panics(path: Path) -> Iterator[None]:
+    """Turn every failure of polars into a DataError; a panic's own report is not shown.
+
+    A panic is no Exception, and polars writes about it to the file descriptor of stderr. What is
+    written there meanwhile is kept, and shown if there is no panic.
+    """
+    import polars as pl
+
+    with _STDERR, contextlib.ExitStack() as stack:
+        report = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            stderr = os.dup(2)
+        except OSError:  # it is closed
+            stderr = -1
+        else:
+            os.dup2(report.fileno(), 2)
+        panic = False
+        try:
+            yield
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
+            panic = isinstance(e, pl.exceptions.PanicException)
+            first = str(e).split("\n", 1)[0]
+            raise DataError(
+                f"{path}: not a readable parquet table: {first}", code="TAB-READ"
+            ) from e
+        finally:
+            if stderr >= 0:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+                report.seek(0)
+                if not panic and (text := report.read()):
+                    with contextlib.suppress(OSError):
+                        os.write(2, text)
 
 
 def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) -> None:
@@ -238,15 +314,22 @@ def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) 
     DataError
         If the format is another one, or the version is newer.
     """
-    if kind and facts.get("format") != kind:
+    if not kind:
+        return
+    if facts.get("format") != kind:
+        name = facts.get("format") or "no format name"
+        found = name if isinstance(name, str) else checks.shown(name)
         raise DataError(
-            f"{path}: expected {kind}, found {facts.get('format') or 'no format name'}",
+            f"{path}: expected {kind}, found {found}",
             hint=FOLDER_HINTS.get(kind),
+            code="FACT-FORMAT",
         )
-    if kind and int(facts.get("version", 0)) > version:
+    checks.check_facts(facts, path, {"version": "whole?", "files": "hashes?"})
+    if facts.get("version", 0) > version:
         raise DataError(
             f"{path}: {kind} version {facts['version']}; this program reads up to {version}",
             hint="install a newer sleeptools",
+            code="FACT-NEWER",
         )
 
 
