@@ -25,7 +25,7 @@ def write_evaluation(evaluation: Evaluation) -> Path:
     folder = evaluation.run.folder
     metrics_path = folder / "metrics.parquet"
     store.write_table(metrics_path, evaluation.table("metrics"), csv=True)
-    store.write_text(folder / "review.csv", evaluation.table("review").write_csv())
+    store.write_text(folder / "review.csv", store.table_csv(evaluation.table("review")))
     for name in FOLDER_TABLES:
         table, path = evaluation.table(name), folder / "evaluation" / f"{name}.parquet"
         if len(table):

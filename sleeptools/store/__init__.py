@@ -6,7 +6,8 @@ memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/folde
 formats with their versions.
 """
 
-from sleeptools.store.facts import building, check_budget, check_facts
+from sleeptools.store.checks import building, check_budget, check_facts
+from sleeptools.store.csv_text import csv_text, safe_cell, table_csv, visible
 from sleeptools.store.files import (
     atomic_path,
     atomic_write,
@@ -51,6 +52,7 @@ __all__ = [
     "check_facts",
     "check_format",
     "clear_stale_lock",
+    "csv_text",
     "environment",
     "fingerprint",
     "listed_hashes",
@@ -62,11 +64,14 @@ __all__ = [
     "read_table",
     "read_tensors",
     "read_toml",
+    "safe_cell",
     "scratch",
     "sha256",
     "sweep",
+    "table_csv",
     "unchanged",
     "verify",
+    "visible",
     "write_arrays",
     "write_columns",
     "write_json",

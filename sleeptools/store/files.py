@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools.errors import DataError, MissingInputError, OutputError, StorageError
-from sleeptools.store import facts as checks
+from sleeptools.errors import (
+    DataError,
+    MissingInputError,
+    OutputError,
+    SleeptoolsError,
+    StorageError,
+)
+from sleeptools.store import causes, checks
+from sleeptools.store.csv_text import table_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,7 +39,7 @@ IN_MEMORY = 256 << 20  # bytes; larger scratch arrays lie in a file, which is sl
 LARGEST_JSON, LARGEST_TOML = 64 << 20, 1 << 20  # bytes
 CELL_BYTES = 8  # of a table in memory, at least
 _STDERR = threading.Lock()  # held while stderr is turned aside
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+HARMFUL = re.compile("[\x7f-\x9f\ud800-\udfff]")  # what json.dumps leaves as it is
 
 
 @contextlib.contextmanager
@@ -71,13 +78,9 @@ def write_errors(path: Path, draft: Path) -> Iterator[None]:
     except OSError as e:
         if e.filename not in (None, str(draft), str(path), str(path.parent)):
             raise  # an input that could not be read
-        if e.errno in DISK_FULL:
-            raise StorageError(
-                f"{path}: {e.strerror}", hint="free some space and run the command again"
-            ) from e
-        if e.errno == errno.EIO:
-            raise StorageError(f"{path}: {e.strerror}") from e
-        raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
+        if e.errno in causes.ERRNO:
+            raise cast(SleeptoolsError, causes.from_exception(e, str(path))) from e
+        raise OutputError(f"{path}: cannot be written: {e.strerror}", code="OUT-WRITE") from e
 
 
 def move_into_place(draft: Path, path: Path) -> None:
@@ -112,7 +115,9 @@ def scratch(folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.N
         try:  # room beforehand: a mapped file that cannot grow kills the process
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as e:
-            raise StorageError(f"{folder}: no room for a scratch file: {e.strerror}") from e
+            raise StorageError(
+                f"{folder}: no room for a scratch file: {e.strerror}", code="DISK-FULL"
+            ) from e
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
@@ -140,7 +145,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write facts as JSON; NaN becomes null, which every JSON reader takes."""
-    write_text(path, json.dumps(plain_values(value), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(plain_values(value), indent=2, ensure_ascii=False)
+    write_text(path, HARMFUL.sub(lambda c: f"\\u{ord(c[0]):04x}", text) + "\n")
 
 
 def plain_values(value: Any) -> Any:
@@ -171,7 +177,7 @@ def write_table(path: Path, table: pl.DataFrame, *, csv: bool = False) -> None:
     with atomic_write(path) as file:
         table.write_parquet(file)
     if csv:
-        write_text(path.with_suffix(".csv"), table.write_csv())
+        write_text(path.with_suffix(".csv"), table_csv(table))
 
 
 def write_columns(path: Path, table: pl.DataFrame) -> None:

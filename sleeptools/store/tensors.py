@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.errors import DataError
-from sleeptools.store import facts as checks
+from sleeptools.store import checks
 from sleeptools.store.files import atomic_write, check_format, need
 
 Array = npt.NDArray[Any]

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools.store import facts as checks
+from sleeptools.store import checks
 
 HEAD: Final = 128  # bytes
 TAG: Final = 8  # bytes
