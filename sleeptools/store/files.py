@@ -80,7 +80,11 @@ def write_errors(path: Path, draft: Path) -> Iterator[None]:
             raise  # an input that could not be read
         if e.errno in causes.ERRNO:
             raise cast(SleeptoolsError, causes.from_exception(e, str(path))) from e
-        raise OutputError(f"{path}: cannot be written: {e.strerror}", code="OUT-WRITE") from e
+        if e.errno is None and os.access(path.parent, os.W_OK):  # a library does not say why
+            raise StorageError(
+                f"{path}: cannot be written to its end: {e}", hint=causes.FULL[2], code="DISK-FULL"
+            ) from e
+        raise OutputError(f"{path}: cannot be written: {e.strerror or e}", code="OUT-WRITE") from e
 
 
 def move_into_place(draft: Path, path: Path) -> None:
