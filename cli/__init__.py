@@ -8,9 +8,10 @@ of them.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import importlib
 import io
+import os
 import sys
 import traceback
 from typing import Annotated, Final
@@ -103,26 +104,37 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             result = typer.main.get_command(app).main(
                 arguments, "sleeptools", standalone_mode=False
             )
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read the output has read enough
+        _discard_output()
         return 0
-    except (Exception, KeyboardInterrupt) as e:  # a traceback is shown only on request
+    except BaseException as e:  # a traceback is shown only on request; panics are no Exception
         message, hint, code = _explain(e)
+        if isinstance(e, OSError):
+            _discard_output()
         return _fail(message, hint, code, debug=debug)
+
+
+def _discard_output() -> None:
+    """Send what stdout still holds to nowhere, so that Python does not try to write it at exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: BaseException) -> tuple[str, str | None, int]:
     """Turn any exception into a message, a hint and an exit code."""
-    from sleeptools.errors import SleeptoolsError
+    from sleeptools.store import causes
 
-    if isinstance(error, SleeptoolsError):
-        return str(error), error.hint, error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "stopped", "run the same command again to continue", 75
-    if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        return f"{error.filename or ''}: {error.strerror}", None, 74 if full else 66
+    if isinstance(error, SystemExit):
+        raise error
+    known = causes.from_exception(error)
+    if known is not None:
+        code = f" [{known.code}]" if known.code else ""
+        return f"{known}{code}", known.hint, known.exit_code
     if hasattr(error, "format_message"):  # typer's own: a usage error
         return error.format_message(), _usage_hint(error), 2
     hint = "this is a bug of ours: run it again with --debug and report what it shows"
@@ -137,7 +149,8 @@ def _usage_hint(error: BaseException) -> str:
 
 def _fail(message: str, hint: str | None, code: int, *, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        with contextlib.suppress(OSError, ValueError):
+            traceback.print_exc()
     if code == USAGE:
         hint = hint or "'sleeptools COMMAND --help' shows what a command takes"
     talk(f"error: {' '.join(message.split())}")

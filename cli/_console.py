@@ -22,8 +22,12 @@ Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a 
 
 
 def talk(text: str) -> None:
-    """Print a line on stderr, with settings written as options and control characters escaped."""
-    typer.echo(printable(as_options(text)), err=True)
+    """Print a line on stderr, with settings written as options and control characters escaped.
+
+    A terminal or a log that cannot be written ends no work.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(printable(as_options(text)), err=True)
 
 
 def printable(text: str) -> str:
@@ -102,7 +106,8 @@ def batch_progress(title: str) -> Iterator[OnProgress]:
         task = bar.add_task(title, total=None)
 
         def show(finished: FinishedItem) -> None:
-            bar.console.print(line(finished), markup=False)
+            with contextlib.suppress(OSError, ValueError):
+                bar.console.print(line(finished), markup=False)
             bar.update(task, completed=finished.number, total=finished.total)
 
         yield show

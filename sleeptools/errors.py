@@ -65,6 +65,10 @@ class UnavailableError(SleeptoolsError):
     exit_code = 69
 
 
+class OutOfMemoryError(UnavailableError):
+    """The machine's memory is too small for the work."""
+
+
 class OutputError(SleeptoolsError):
     """Output that cannot be created, or that would overwrite other files."""
 

@@ -22,7 +22,9 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 
 LABELS: Final = ("EEG", "EMG")
 RATE: Final = re.compile(r"-(\d+(?:\.\d+)?)Hz$", re.IGNORECASE)
-BLOCK: Final = 1 << 24  # bytes read at a time
+LOWEST_RATE, HIGHEST_RATE = 0.01, 1e5  # Hz
+BLOCK: Final = 1 << 22  # bytes read at a time
+LONGEST_LINE: Final = 1000  # bytes
 TABS: Final = bytes.maketrans(b"\t", b" ")
 
 
@@ -51,13 +53,15 @@ def read(path: Path) -> Recording:
         used, for the first line that is not two numbers.
     """
     match = RATE.search(store.need(path).stem)
-    if match is None or float(match[1]) == 0:
+    if match is None or not LOWEST_RATE <= float(match[1]) <= HIGHEST_RATE:
         raise DataError(
-            f"{path.name}: the name does not say the sample rate", hint="expected NAME-256Hz.txt"
+            f"{path.name}: the name does not say the sample rate",
+            hint="expected NAME-256Hz.txt",
+            code="COL-RATE",
         )
     size = _lines(path)
     if size == 0:
-        raise DataError(f"{path.name}: holds no samples")
+        raise DataError(f"{path.name}: holds no samples", code="COL-EMPTY")
     signals = {
         label: Signal(
             label,
@@ -86,6 +90,11 @@ def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(min(BLOCK, end - file.tell())):
             lines, newline, remainder = (remainder + block).rpartition(b"\n")
+            if len(remainder) > LONGEST_LINE:
+                raise DataError(
+                    f"{path.name}: a line of more than {LONGEST_LINE} bytes: {remainder[:40]!r}",
+                    code="COL-NUMBERS",
+                )
             if lines:
                 yield lines + newline
     if remainder:
@@ -112,11 +121,13 @@ def _samples(path: Path, size: int, column: int) -> Samples:
     for block in _blocks(path):
         values = _parse_column(block, column)
         if values is None:
-            raise DataError(_complaint(path, block, done))
+            raise DataError(_complaint(path, block, done), code="COL-NUMBERS")
         samples[done : done + len(values)] = values[: size - done]
         done += len(values)
     if done != size:
-        raise DataError(f"{path.name}: was {size} lines long and is now {done}")
+        raise DataError(
+            f"{path.name}: was {size} lines long and is now {done}", code="FILE-CHANGED"
+        )
     return samples
 
 

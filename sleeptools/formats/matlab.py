@@ -7,6 +7,7 @@ h5py. Only vectors of plain numbers are read, no objects, functions or links.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError, SleeptoolsError, UnavailableError
+from sleeptools.formats.parsing import matlab5
 from sleeptools.recording import label_schemes, montage, stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Samples, Signal
@@ -25,6 +27,7 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"
 SIMULATED: Final = "simulated"  # a variable that only simulated files have
+LOWEST_RATE, HIGHEST_RATE = 0.01, 1e5  # Hz
 EPOCH_SECONDS: Final = 1.0
 HEAD: Final = b"MATLAB 5.0 MAT-file, written by sleeptools"
 HEAD_BYTES: Final = 116  # of text; scipy's has the time, and equal content must give equal files
@@ -74,8 +77,11 @@ def read(path: Path) -> Recording:
     """
     variables = _variables(path)
     rate = _vector(path, RATE, variables)
-    if len(rate) != 1 or not 0 < rate[0] < np.inf:
-        raise DataError(f"{path.name}: {RATE} is {rate[0]:g}, of {len(rate)}; expected one, in Hz")
+    if len(rate) != 1 or not LOWEST_RATE <= rate[0] <= HIGHEST_RATE:
+        raise DataError(
+            f"{path.name}: {RATE} is {rate[0]:g}, of {len(rate)}; expected one, in Hz",
+            code="MAT-RATE",
+        )
     signals = {
         label: Signal(
             label,
@@ -117,7 +123,11 @@ def read_hypnogram(
     """
     variables = _variables(path)
     if SCORES not in variables:
-        raise NoStagesError(f"{path.name}: no variable {SCORES!r}", hint=_variables_hint(variables))
+        raise NoStagesError(
+            f"{path.name}: no variable {SCORES!r}",
+            hint=_variables_hint(variables),
+            code="MAT-VARIABLE",
+        )
     scores = np.nan_to_num(_vector(path, SCORES, variables).astype(np.float64), nan=-1.0)
     values, index = np.unique(scores, return_inverse=True)
     meaning, names = label_schemes.translate_labels(
@@ -165,10 +175,9 @@ def _variables(path: Path) -> Variables:
     if _is_hdf5(_head(path)):
         with _open_hdf5(path) as h5:
             return {name: _shape_and_class(h5, name) for name in h5}
-    from scipy.io import whosmat
-
     with _naming_damage(path):
-        return {name: (tuple(shape), kind) for name, shape, kind in whosmat(str(path))}
+        found = matlab5.list_variables(path)
+        return {name: (variable.shape, variable.kind) for name, variable in found.items()}
 
 
 def _vector(path: Path, name: str, variables: Variables) -> npt.NDArray[Any]:
@@ -176,23 +185,39 @@ def _vector(path: Path, name: str, variables: Variables) -> npt.NDArray[Any]:
     size = _size(path, name, variables)
     if _is_hdf5(_head(path)):
         with _open_hdf5(path) as h5:
+            _check_stored(path, name, h5[name])
             return np.asarray(h5[name][()]).reshape(size)
-    from scipy.io import loadmat
-
     with _naming_damage(path):
-        return np.asarray(loadmat(path, variable_names=[name])[name]).reshape(size)
+        return matlab5.read_numbers(path, matlab5.list_variables(path)[name])
+
+
+def _check_stored(path: Path, name: str, stored: Any) -> None:
+    """Refuse what a small file can claim: a vector, or chunks of it, that it cannot hold."""
+    if stored.dtype.kind not in "fiub":
+        raise DataError(
+            f"{path.name}: variable {name!r} holds {stored.dtype}; expected numbers",
+            code="MAT-VECTOR",
+        )
+    width = stored.dtype.itemsize + 4  # and float32 of them
+    store.check_budget(path, math.prod(stored.shape) * width, f"variable {name!r}")
+    store.check_budget(path, math.prod(stored.chunks or ()) * width, f"a chunk of {name!r}")
 
 
 def _size(path: Path, name: str, variables: Variables) -> int:
     """Check that a variable is a vector of numbers, and count them."""
     if name not in variables:
-        raise DataError(f"{path.name}: no variable {name!r}", hint=_variables_hint(variables))
+        raise DataError(
+            f"{path.name}: no variable {name!r}",
+            hint=_variables_hint(variables),
+            code="MAT-VARIABLE",
+        )
     shape, kind = variables[name]
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     if kind not in CLASSES or size == 0 or size != max(shape):
         raise DataError(
             f"{path.name}: variable {name!r} is {' x '.join(map(str, shape))} of class {kind}; "
-            "expected a vector of numbers"
+            "expected a vector of numbers",
+            code="MAT-VECTOR",
         )
     return size
 
@@ -203,14 +228,14 @@ def _variables_hint(variables: Variables) -> str:
 
 @contextmanager
 def _naming_damage(path: Path) -> Iterator[None]:
-    """Turn the errors that scipy and h5py raise for a damaged file into a DataError."""
+    """Turn the errors that reading and h5py raise for a damaged file into a DataError."""
     try:
         yield
-    except SleeptoolsError:
+    except (SleeptoolsError, MemoryError, ImportError):
         raise
     except Exception as e:
         message = str(e).split("\n", 1)[0]
-        raise DataError(f"{path.name}: damaged MATLAB file: {message}") from e
+        raise DataError(f"{path.name}: damaged MATLAB file: {message}", code="MAT-READ") from e
 
 
 @contextmanager
@@ -222,6 +247,7 @@ def _open_hdf5(path: Path) -> Iterator[Any]:
         raise UnavailableError(
             f"{path.name}: a MATLAB 7.3 file, for which the library h5py is needed",
             hint="pip install h5py, or in MATLAB: save(..., '-v7')",
+            code="MAT-HDF5",
         ) from e
     with _naming_damage(path), h5py.File(path, "r") as h5:
         yield h5
@@ -234,5 +260,6 @@ def _shape_and_class(h5: Any, name: str) -> tuple[tuple[int, ...], str]:
     entry = h5[name] if isinstance(h5.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(entry, h5py.Dataset) or entry.external or entry.is_virtual:
         return (), "group" if isinstance(entry, h5py.Group) else "link"
-    shape = (0,) if entry.attrs.get("MATLAB_empty") else entry.shape[::-1]
-    return shape, bytes(entry.attrs.get("MATLAB_class", entry.dtype.name.encode())).decode()
+    shape = (0,) if "MATLAB_empty" in entry.attrs else (entry.shape or ())[::-1]
+    kind = entry.attrs.get("MATLAB_class", entry.dtype.name.encode())
+    return shape, kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)[:20]

@@ -7,7 +7,6 @@ French names are from a real export; of other languages only the word for being 
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 from typing import Final
@@ -67,7 +66,10 @@ def read_hypnogram(
     """
     lines = text_files.read_lines(path)
     separator = re.findall(r"\]([,;\t])", lines[1])[0]
-    rows = list(csv.reader(lines[HEADS:], delimiter=separator))
+    rows = [
+        text_files.split_line(line, separator, f"{path.name}: line {i}")
+        for i, line in enumerate(lines[HEADS:], HEADS + 1)
+    ]
     for i, row in enumerate(rows, HEADS + 1):
         if len(row) < 3:  # noqa: PLR2004 - start, end, event
             raise DataError(

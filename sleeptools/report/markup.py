@@ -9,6 +9,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
+from sleeptools import store
 from sleeptools.report import colours
 
 Markup = NewType("Markup", str)
@@ -19,8 +20,8 @@ VOID_ELEMENTS = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", 
 
 
 def escape(value: object) -> Markup:
-    """Escape a text."""
-    return Markup(html.escape(str(value)))
+    """Escape a text; control characters, which no XML may hold, are written as escapes."""
+    return Markup(html.escape("\n".join(map(store.visible, str(value).split("\n")))))
 
 
 def join(pieces: Iterable[object], between: str = "") -> Markup:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -86,7 +84,7 @@ def _cell(value: object) -> str:
 
 def _safe(value: object) -> str:
     """Escape characters that have a meaning in Markdown, or in HTML within it."""
-    return MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+    return MARKDOWN_SPECIAL.sub(r"\\\1", store.visible(" ".join(str(value).split())))
 
 
 def all_blocks(sections: Iterable[Section]) -> Iterator[Block]:
@@ -108,10 +106,8 @@ def write_tables(sections: Sequence[Section], prefix: str, folder: Path) -> list
     written = []
     for block in all_blocks(sections):
         if isinstance(block, Table):
-            buffer = io.StringIO()
-            csv.writer(buffer, lineterminator="\n").writerows([block.head, *block.rows])
             written.append(folder / f"{prefix}{safe_filename(block.name)}.csv")
-            store.write_text(written[-1], buffer.getvalue())
+            store.write_text(written[-1], store.csv_text([block.head, *block.rows]))
     return written
 
 

@@ -252,7 +252,9 @@ def write_log(folder: Path, rows: Sequence[Mapping[str, Any]], selected: int) ->
 
     marked = [{**row, "selected": int(row["pass"] == selected)} for row in rows]
     columns = [[row.get(name) for row in marked] for name in LOG_COLUMNS]
-    store.write_text(folder / LOG_FILE, pl.DataFrame(columns, schema=[*LOG_COLUMNS]).write_csv())
+    store.write_text(
+        folder / LOG_FILE, store.table_csv(pl.DataFrame(columns, schema=[*LOG_COLUMNS]))
+    )
 
 
 def write_explanations(
@@ -265,6 +267,5 @@ def write_explanations(
 def write_not_finite(folder: Path, epochs: Iterable[tuple[str, int]]) -> Path:
     """Write not_finite.csv: recording and epoch of a batch whose loss is not finite."""
     path = folder / "not_finite.csv"
-    rows = [f"{recording},{epoch}" for recording, epoch in epochs]
-    store.write_text(path, "\n".join(["recording,epoch", *rows]) + "\n")
+    store.write_text(path, store.csv_text([("recording", "epoch"), *epochs]))
     return path

@@ -6,6 +6,8 @@ memory-mapped on reading), tables parquet, settings TOML, facts JSON. docs/folde
 formats with their versions.
 """
 
+from sleeptools.store.checks import building, check_budget, check_facts
+from sleeptools.store.csv_text import csv_text, safe_cell, table_csv, visible
 from sleeptools.store.files import (
     atomic_path,
     atomic_write,
@@ -55,12 +57,16 @@ __all__ = [
     "Tensors",
     "atomic_path",
     "atomic_write",
+    "building",
+    "check_budget",
+    "check_facts",
     "check_format",
     "check_hash",
     "check_id",
     "check_listed",
     "clear_stale_lock",
     "csv_bytes",
+    "csv_text",
     "environment",
     "fingerprint",
     "listed_hashes",
@@ -76,12 +82,15 @@ __all__ = [
     "read_text",
     "read_toml",
     "refuse_foreign",
+    "safe_cell",
     "scratch",
     "sha256",
     "sweep",
+    "table_csv",
     "unchanged",
     "unlisted",
     "verify",
+    "visible",
     "write_arrays",
     "write_columns",
     "write_folder",

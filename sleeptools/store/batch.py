@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sleeptools import store
 from sleeptools.errors import (
     DataError,
+    OutOfMemoryError,
     OutputError,
     SleeptoolsError,
     Stopped,
     StorageError,
     UnavailableError,
 )
-from sleeptools.store import workers
+from sleeptools.store import causes, workers
 
 BATCH_ERRORS = (StorageError, OutputError, UnavailableError, Stopped)
 """Errors that concern the whole batch, not one recording, and so stop it."""
@@ -137,11 +138,14 @@ class Outcome:
         Message by recording that failed.
     noun
         What was processed: a recording, or a file.
+    codes
+        Stable code of the failure (`sleeptools.errors.codes`) by recording, where it has one.
     """
 
     rows: list[dict[str, Any]]
     failures: dict[str, str]
     noun: str = "recording"
+    codes: Mapping[str, str] = field(default_factory=dict)
 
     def write_failures(self, folder: Path) -> None:
         """List the failures in `folder`/failures.csv; without failures, remove that file."""
@@ -149,10 +153,8 @@ class Outcome:
         if not self.failures:
             path.unlink(missing_ok=True)
             return
-        import polars as pl
-
-        columns = {self.noun: list(self.failures), "error": list(self.failures.values())}
-        store.write_text(path, pl.DataFrame(columns).write_csv())
+        rows = [(name, text, self.codes.get(name, "")) for name, text in self.failures.items()]
+        store.write_text(path, store.csv_text([(self.noun, "error", "code"), *rows]))
 
     def raise_failures(self, folder: Path) -> None:
         """Raise if anything failed, at the end of the batch.
@@ -161,13 +163,20 @@ class Outcome:
         ------
         DataError
             Naming the first failure and where all of them are listed.
+        OutOfMemoryError
+            The same, if memory ran out for any of them.
         """
         if self.failures:
-            name, text = next(iter(self.failures.items()))
-            raise DataError(
+            short = [name for name, code in self.codes.items() if code == causes.MEMORY[1]]
+            name = short[0] if short else next(iter(self.failures))
+            text, first = self.failures[name], next(iter(self.failures))
+            kind: type[SleeptoolsError] = OutOfMemoryError if short else DataError
+            which = "the first of them" if name == first else "one of them"
+            raise kind(
                 f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
-                f"failed, the first of them {name}: {textwrap.shorten(text, LONGEST_MESSAGE)}",
+                f"failed, {which} {name}: {textwrap.shorten(text, LONGEST_MESSAGE)}",
                 hint=f"all of them are listed in {folder / 'failures.csv'}",
+                code=self.codes.get(name, ""),
             )
 
 
@@ -200,28 +209,36 @@ def run(
     work = list(items)
     names, tasks = [name for name, _ in work], [task for _, task in work]
     results: dict[str, tuple[dict[str, Any], str]] = {}
-    problems: dict[str, str] = {}
+    problems: dict[str, SleeptoolsError] = {}
+    texts: dict[str, str] = {}
     with workers.stoppable():
         for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
             name = names[number]
             if isinstance(result, Exception):
-                problems[name] = text = _problem(result, name)
+                problems[name] = _problem(result, name)
+                texts[name] = text = _text(problems[name])
             else:
                 results[name] = result
                 text = result[1]
             on_progress(FinishedItem(name, count, len(names), text, name in problems))
     outcome = Outcome(
         [results[n][0] for n in names if n in results],
-        {n: problems[n] for n in names if n in problems},
+        {n: texts[n] for n in names if n in texts},
+        codes={n: problems[n].code for n in names if n in problems and problems[n].code},
     )
     outcome.write_failures(folder)
     return outcome
 
 
-def _problem(error: Exception, name: str) -> str:
+def _problem(error: Exception, name: str) -> SleeptoolsError:
     """Describe the failure of one recording; an error that concerns all of them is raised."""
-    if isinstance(error, OSError):  # of an input: store turns those of outputs into BATCH_ERRORS
-        return f"{error.filename or name}: cannot be read: {error.strerror}"
-    if isinstance(error, SleeptoolsError) and not isinstance(error, BATCH_ERRORS):
-        return f"{error}; {error.hint}" if error.hint else str(error)
-    raise error
+    problem = causes.from_exception(error, name)
+    if problem is None or (
+        isinstance(problem, BATCH_ERRORS) and not isinstance(problem, OutOfMemoryError)
+    ):
+        raise problem or error
+    return problem
+
+
+def _text(problem: SleeptoolsError) -> str:
+    return f"{problem}; {problem.hint}" if problem.hint else str(problem)

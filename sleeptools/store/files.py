@@ -15,16 +15,25 @@ import os
 import re
 import secrets
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools.errors import DataError, MissingInputError, OutputError, StorageError
+from sleeptools.errors import (
+    DataError,
+    MissingInputError,
+    OutputError,
+    SleeptoolsError,
+    StorageError,
+)
+from sleeptools.store import causes, checks
+from sleeptools.store.csv_text import table_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,6 +48,10 @@ DRAFT_NAME = re.compile(r"\..+\.(\d+)(-[0-9a-f]{8})?\.part")
 """Unfinished files: NAME, process, and letters drawn by chance, which earlier versions lack."""
 SETTLED = 2_000_000_000  # ns after its last change, a file with the same time is the same file
 _hashes: dict[tuple[int, ...], str] = {}
+LARGEST_JSON, LARGEST_TOML = 64 << 20, 1 << 20  # bytes
+CELL_BYTES = 8  # of a table in memory, at least
+_STDERR = threading.Lock()  # held while stderr is turned aside
+HARMFUL = re.compile("[\x7f-\x9f\ud800-\udfff]")  # what json.dumps leaves as it is
 
 
 @contextlib.contextmanager
@@ -99,13 +112,13 @@ def write_errors(path: Path, draft: Path) -> Iterator[None]:
     except OSError as e:
         if e.filename not in (None, str(draft), str(path), str(path.parent)):
             raise  # an input that could not be read
-        if e.errno in DISK_FULL:
+        if e.errno in causes.ERRNO:
+            raise cast(SleeptoolsError, causes.from_exception(e, str(path))) from e
+        if e.errno is None and os.access(path.parent, os.W_OK):  # a library does not say why
             raise StorageError(
-                f"{path}: {e.strerror}", hint="free some space and run the command again"
+                f"{path}: cannot be written to its end: {e}", hint=causes.FULL[2], code="DISK-FULL"
             ) from e
-        if e.errno == errno.EIO:
-            raise StorageError(f"{path}: {e.strerror}") from e
-        raise OutputError(f"{path}: cannot be written: {e.strerror}") from e
+        raise OutputError(f"{path}: cannot be written: {e.strerror or e}", code="OUT-WRITE") from e
 
 
 def move_into_place(draft: Path, path: Path) -> None:
@@ -150,7 +163,9 @@ def scratch(folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.N
         try:  # room beforehand: a mapped file that cannot grow kills the process
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as e:
-            raise StorageError(f"{folder}: no room for a scratch file: {e.strerror}") from e
+            raise StorageError(
+                f"{folder}: no room for a scratch file: {e.strerror}", code="DISK-FULL"
+            ) from e
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
@@ -209,7 +224,8 @@ def write_json(path: Path, value: object) -> None:
 
 def json_text(value: object) -> str:
     """Give the content of a JSON file."""
-    return json.dumps(plain_values(value), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(plain_values(value), indent=2, ensure_ascii=False)
+    return HARMFUL.sub(lambda c: f"\\u{ord(c[0]):04x}", text) + "\n"
 
 
 def plain_values(value: Any) -> Any:
@@ -240,7 +256,7 @@ def write_table(path: Path, table: pl.DataFrame, *, csv: bool = False) -> None:
     with atomic_write(path) as file:
         table.write_parquet(file)
     if csv:
-        write_text(path.with_suffix(".csv"), csv_bytes(table).decode())
+        write_text(path.with_suffix(".csv"), table_csv(table))
 
 
 def parquet_bytes(table: pl.DataFrame) -> bytes:
@@ -252,7 +268,7 @@ def parquet_bytes(table: pl.DataFrame) -> bytes:
 
 def csv_bytes(table: pl.DataFrame) -> bytes:
     """Give the content of a table's .csv file."""
-    return table.write_csv().encode()
+    return table_csv(table).encode()
 
 
 def write_columns(path: Path, table: pl.DataFrame) -> None:
@@ -313,29 +329,100 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
+    """Read a JSON file.
+
+    Raises
+    ------
+    DataError
+        If it is not valid, too large, or nested too deeply.
+    """
     try:
-        return json.loads(read_text(path))
+        facts = json.loads(_text(path, LARGEST_JSON))
     except (ValueError, RecursionError) as e:
-        raise DataError(f"{path}: not valid JSON: {e}") from e
+        raise DataError(f"{path}: not valid JSON: {e}", code="JSON-SYNTAX") from e
+    checks.check_depth(facts, path)
+    return facts
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file."""
+    """Read a TOML file, UTF-8 with or without a byte order mark.
+
+    Raises
+    ------
+    DataError
+        If it is not valid, too large, or nested too deeply.
+    """
     try:
-        return tomllib.loads(read_text(path))
-    except ValueError as e:
+        facts = tomllib.loads(_text(path, LARGEST_TOML))
+    except (ValueError, RecursionError) as e:
         raise DataError(f"{path}: not valid TOML: {e}", code="TOML-SYNTAX") from e
+    checks.check_depth(facts, path)
+    return facts
+
+
+def _text(path: Path, largest: int) -> str:
+    """Read a text file of limited size: a list of lists takes twenty times its bytes in memory."""
+    size = need(path).stat().st_size
+    if size > largest:
+        raise DataError(
+            f"{path}: {size} bytes; such a file has at most {largest}", code="FILE-BUDGET"
+        )
+    return read_text(path)
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """Read a parquet table."""
+    """Read a parquet table.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or would take more memory than its bytes can hold.
+    """
     import polars as pl
 
-    try:
-        return pl.read_parquet(need(path))
-    except pl.exceptions.PolarsError as e:
-        raise DataError(f"{path}: not a readable parquet table: {e}") from e
+    need(path)
+    with _without_panics(path):
+        lazy = pl.scan_parquet(path, cache=False, glob=False)
+        rows = int(lazy.select(pl.len()).collect().item())
+        width = len(lazy.collect_schema())
+        checks.check_budget(path, rows * width * CELL_BYTES, f"its {rows} rows of {width} columns")
+        return pl.read_parquet(path, glob=False)
+
+
+@contextlib.contextmanager
+def _without_panics(path: Path) -> Iterator[None]:
+    """Turn every failure of polars into a DataError; a panic's own report is not shown.
+
+    A panic is no Exception, and polars writes about it to the file descriptor of stderr. What is
+    written there meanwhile is kept, and shown if there is no panic.
+    """
+    import polars as pl
+
+    with _STDERR, contextlib.ExitStack() as stack:
+        report = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            stderr = os.dup(2)
+        except OSError:  # it is closed
+            stderr = -1
+        else:
+            os.dup2(report.fileno(), 2)
+        panic = False
+        try:
+            yield
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
+            panic = isinstance(e, pl.exceptions.PanicException)
+            first = str(e).split("\n", 1)[0]
+            raise DataError(
+                f"{path}: not a readable parquet table: {first}", code="TAB-READ"
+            ) from e
+        finally:
+            if stderr >= 0:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+                report.seek(0)
+                if not panic and (text := report.read()):
+                    with contextlib.suppress(OSError):
+                        os.write(2, text)
 
 
 def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) -> None:
@@ -353,15 +440,22 @@ def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) 
     DataError
         If the format is another one, or the version is newer.
     """
-    if kind and facts.get("format") != kind:
+    if not kind:
+        return
+    if facts.get("format") != kind:
+        name = facts.get("format") or "no format name"
+        found = name if isinstance(name, str) else checks.shown(name)
         raise DataError(
-            f"{path}: expected {kind}, found {facts.get('format') or 'no format name'}",
+            f"{path}: expected {kind}, found {found}",
             hint=FOLDER_HINTS.get(kind),
+            code="FACT-FORMAT",
         )
-    if kind and int(facts.get("version", 0)) > version:
+    checks.check_facts(facts, path, {"version": "whole?", "files": "hashes?"})
+    if facts.get("version", 0) > version:
         raise DataError(
             f"{path}: {kind} version {facts['version']}; this program reads up to {version}",
             hint="install a newer sleeptools",
+            code="FACT-NEWER",
         )
 
 

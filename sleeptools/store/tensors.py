@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.errors import DataError
+from sleeptools.store import checks
 from sleeptools.store.files import atomic_write, check_format, need
 
 Array = npt.NDArray[Any]
@@ -25,6 +27,8 @@ DTYPES = {
     "I64": "<i8",
 }
 CODES = {np.dtype(v): k for k, v in DTYPES.items()}
+LONGEST_HEADER = 16 << 20  # bytes: a thousand times what a night or a model has
+MOST_AXES = 8
 
 
 def write_tensors(
@@ -85,7 +89,7 @@ class Tensors:
 
     def __getitem__(self, name: str) -> Array:
         if name not in self.arrays:
-            raise DataError(f"{self.path}: holds no array {name!r}")
+            raise DataError(f"{self.path}: holds no array {name!r}", code="ARR-MISSING")
         return self.arrays[name]
 
 
@@ -105,34 +109,62 @@ def read_tensors(path: Path, kind: str = "", version: int = 1) -> Tensors:
     size = need(path).stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:  # noqa: PLR2004 - the length field itself
-            raise DataError(f"{path}: not a safetensors file, or cut short")
+        if size < 8 or length > min(size - 8, LONGEST_HEADER):  # noqa: PLR2004 - the length field
+            raise DataError(f"{path}: not a safetensors file, or cut short", code="ARR-CUT")
         try:
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_unique)
             raw = header.pop("__metadata__", {})
             facts = {k: _parse(v) for k, v in raw.items()}
             content = np.memmap(path, np.uint8, "r") if size > 8 + length else np.empty(0, np.uint8)
-            arrays = {k: _view(content, 8 + length, v) for k, v in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise DataError(f"{path}: damaged safetensors header: {e}") from e
+            arrays = {k: _view(content[8 + length :], k, v) for k, v in header.items()}
+            _check_apart(header.values(), size - 8 - length)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            raise DataError(
+                f"{path}: damaged safetensors header: {checks.shown(e.args[0] if e.args else '')}",
+                code="ARR-HEADER",
+            ) from e
+    checks.check_depth(facts, path)
     check_format(facts, path, kind, version)
     return Tensors(path, arrays, facts)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a table of an object's pairs; a name that comes twice is an error."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is there twice")
+    return table
 
 
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return text
+        return text  # of another program: plain texts are allowed
 
 
-def _view(content: Array, base: int, entry: Mapping[str, Any]) -> Array:
-    dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
+def _view(content: Array, name: str, entry: Mapping[str, Any]) -> Array:
+    """Map one array; `content` is what follows the header."""
+    dtype, shape = np.dtype(DTYPES[entry["dtype"]]), entry["shape"]
     start, stop = entry["data_offsets"]
-    count = int(np.prod(shape, dtype=np.int64))
-    if stop - start != count * dtype.itemsize or base + stop > max(len(content), base):
-        raise ValueError("offsets do not fit the file")
+    if not (len(shape) <= MOST_AXES and all(map(checks.is_whole, (start, stop, *shape)))):
+        raise ValueError(f"{name!r}: shape and offsets must be whole numbers")
+    count = math.prod(shape)  # of Python's integers, which do not overflow
+    if min(0, start, *shape) < 0 or stop - start != count * dtype.itemsize or stop > len(content):
+        raise ValueError(f"{name!r}: offsets do not fit the file")
     if not count:
         return np.empty(shape, dtype)
-    view: Array = np.ndarray(shape, dtype, content, base + start)
+    view: Array = np.ndarray(shape, dtype, content, start)
     return view
+
+
+def _check_apart(entries: Iterable[Mapping[str, Any]], size: int) -> None:
+    """Refuse arrays that share bytes, and bytes that belong to no array."""
+    position = 0
+    for start, stop in sorted(tuple(entry["data_offsets"]) for entry in entries):
+        if start != position:
+            raise ValueError("arrays overlap or leave bytes between them")
+        position = stop
+    if position != size:
+        raise ValueError(f"the arrays have {position} bytes, the file {size}")

@@ -16,7 +16,8 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, cast
 
-from sleeptools.errors import DataError, Stopped
+from sleeptools.errors import Stopped
+from sleeptools.store import causes
 
 WorkerTask = Callable[[], Any]
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -25,8 +26,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def run(tasks: Sequence[WorkerTask], jobs: int) -> Iterator[tuple[int, Any]]:
     """Run tasks, and yield the number and the result of each as soon as it is done.
 
-    The result of a task that raises is its exception; that of a task whose process dies is a
-    DataError.
+    The result of a task that raises is its exception; that of a task whose process dies is an
+    error that says so.
 
     Parameters
     ----------
@@ -63,6 +64,11 @@ def _result(task: WorkerTask) -> Any:
         raise
     except Exception as e:  # the parent raises it
         return e
+    except BaseException as e:  # a panic of a library is no Exception
+        error = causes.from_exception(e)
+        if error is None:
+            raise
+        return error
 
 
 @contextlib.contextmanager
@@ -100,16 +106,14 @@ class Worker:
         self.pipe.send(task)
 
     def take(self) -> tuple[int, Any]:
-        """Receive the task's number and its result, or a DataError if the process died."""
+        """Receive the task's number and its result, or an error if the process died."""
         assert self.number is not None
         number, self.number = self.number, None
         try:
             return number, self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self.process.join()
-            code = self.process.exitcode or 0
-            name = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended: {code}"
-            return number, DataError(f"its process {name}")
+            return number, causes.died(self.process.exitcode or 0)
 
 
 def _work(pipe: Connection) -> None:

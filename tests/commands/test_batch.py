@@ -73,7 +73,8 @@ def test_any_number_of_processes_has_one_outcome(tmp_path: Path) -> None:
 
 def test_a_killed_process_fails_its_own_recording_only(tmp_path: Path) -> None:
     outcome = batch.run(items(die), tmp_path, jobs=2)
-    assert outcome.failures["r1"] == "its process was killed by SIGKILL"
+    assert "killed by SIGKILL" in outcome.failures["r1"]
+    assert outcome.codes["r1"] == "MEM-FULL"
     assert [r["recording"] for r in outcome.rows] == ["0", "4", "5"]
 
 

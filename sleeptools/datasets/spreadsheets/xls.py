@@ -16,6 +16,7 @@ from sleeptools.errors import DataError
 STARTS_XLS: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 END_OF_CHAIN: Final = 0xFFFFFFFE
 FREE: Final = 0xFFFFFFFF
+SECTOR_SHIFTS: Final = (9, 12)  # sectors of 512 or of 4,096 bytes
 EOF, FORMULA, FILEPASS, CONTINUE = 0x0A, 0x06, 0x2F, 0x3C
 BOUNDSHEET, MULRK, SST, LABELSST, NUMBER, RK = 0x85, 0xBD, 0xFC, 0xFD, 0x203, 0x27E
 Cells = dict[tuple[int, int], str | float]
@@ -42,12 +43,16 @@ def read_xls(path: Path, data: bytes) -> Cells:
         raise DataError(
             f"{path.name}: not a readable .xls workbook: {e}",
             hint="save it as .xlsx or .csv under the same name",
+            code="SHEET-READ",
         ) from e
 
 
 def _stream(data: bytes) -> bytes:
     """Return the workbook's stream from the container."""
-    size = 1 << struct.unpack_from("<H", data, 30)[0]
+    (shift,) = struct.unpack_from("<H", data, 30)
+    if shift not in SECTOR_SHIFTS:
+        raise ValueError(f"its sectors have 2^{shift} bytes")
+    size = 1 << shift
     first, cutoff, extra = (struct.unpack_from("<I", data, byte)[0] for byte in (48, 56, 68))
     if extra not in (END_OF_CHAIN, FREE):
         raise ValueError("it is too large")
@@ -67,7 +72,7 @@ def _stream(data: bytes) -> bytes:
 def _chain(data: bytes, table: list[int], sector: int, size: int) -> bytes:
     sectors: list[bytes] = []
     while sector != END_OF_CHAIN:
-        if len(sectors) > len(table):
+        if len(sectors) * size > len(data):
             raise ValueError("its sectors run in a circle")
         sectors.append(data[(sector + 1) * size : (sector + 2) * size])
         sector = table[sector]
@@ -116,6 +121,8 @@ def _texts(body: bytes) -> list[str]:
             offset += 4
         length = letters * (1 + (flags & 1))
         encoding = "utf-16-le" if flags & 1 else "latin-1"
+        if offset + length > len(body):
+            raise ValueError("a text is cut short")
         texts.append(body[offset : offset + length].decode(encoding))
         offset += length + 4 * runs + after
     return texts

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
@@ -17,67 +18,195 @@ from sleeptools.errors import DataError
 STARTS_XLSX: Final = b"PK\x03\x04"
 MAIN: Final = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 RELATION: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
-MAX_BYTES: Final = 1 << 26  # of one unpacked member: far more than a data set's table has
+TEXT, VALUE, PHONETIC = f"{MAIN}t", f"{MAIN}v", f"{MAIN}rPh"
+BLOCK: Final = 1 << 16  # bytes unpacked at a time
+LARGEST: Final = 1 << 26  # bytes of one unpacked member
+PACKED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what spreadsheet programs write
+LAST_ROW, LAST_COLUMN = 1 << 20, 1 << 14  # of a sheet, in any program
+MOST_CELLS: Final = 1 << 18  # that hold something: ten times what a data set's table has
+MOST_LETTERS: Final = 1 << 24  # of all texts
+Cells = dict[tuple[int, int], str | float]
 
 
-def read_xlsx(path: Path, data: bytes) -> dict[tuple[int, int], str | float]:
+def read_xlsx(path: Path, data: bytes) -> Cells:
     """Read the cells of the first sheet, by row and column from 0.
+
+    The members are read as a stream of elements, without a tree of them, because a small workbook
+    can unpack to a thousand times its size.
 
     Raises
     ------
     DataError
-        If the workbook is damaged.
+        If the workbook is damaged, or holds more than a data set's table.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             texts = _shared(archive)
-            sheet = _part(archive, _first_sheet(archive))
-        return dict(_cells(sheet, texts))
-    except (zipfile.BadZipFile, KeyError, ET.ParseError, ValueError, IndexError) as e:
-        raise DataError(f"{path.name}: not a readable .xlsx workbook: {e}") from e
+            sheet = _Sheet(texts)
+            _parse(archive, _first_sheet(archive), sheet)
+        return sheet.cells
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        ET.ParseError,
+        ValueError,
+        IndexError,
+        LookupError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,  # an encrypted member
+        OSError,  # a member that begins outside the file
+    ) as e:
+        raise DataError(
+            f"{path.name}: not a readable .xlsx workbook: {e}", code="SHEET-READ"
+        ) from e
 
 
-def _part(archive: zipfile.ZipFile, name: str) -> ET.Element:
-    if archive.getinfo(name).file_size > MAX_BYTES:
-        raise ValueError(f"{name} has {archive.getinfo(name).file_size} bytes")
-    return ET.fromstring(archive.read(name))
+def _parse(archive: zipfile.ZipFile, name: str, target: _Elements) -> None:
+    """Send the elements of a member to `target`, in blocks, up to `LARGEST` bytes."""
+    info = archive.getinfo(name)
+    if info.compress_type not in PACKED:
+        raise ValueError(f"{name} is packed by method {info.compress_type}")
+    parser = ET.XMLParser(target=target)
+    done = 0
+    with archive.open(info) as member:
+        while block := member.read(BLOCK):
+            done += len(block)
+            if done > LARGEST:
+                raise ValueError(f"{name} has more than {LARGEST >> 20} MiB")
+            parser.feed(block)
+    parser.close()
+
+
+class _Elements:
+    """Elements of a member as they come; document types, and so entities, are refused."""
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> Never:
+        raise ValueError("it declares a document type")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """Take the start of an element."""
+
+    def end(self, tag: str) -> None:
+        """Take the end of an element."""
+
+    def data(self, text: str) -> None:
+        """Take a piece of text."""
+
+    def close(self) -> None:
+        """Take the end of the member."""
+
+
+class _Tags(_Elements):
+    """The attributes of every element of one name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.found: list[dict[str, str]] = []
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag.rpartition("}")[2] == self.name and len(self.found) < LAST_COLUMN:
+            self.found.append(attributes)
+
+
+class _Texts(_Elements):
+    """Texts: the runs of each `item`, joined, without its phonetic guide."""
+
+    def __init__(self, item: str) -> None:
+        self.item = item
+        self.texts: list[str] = []
+        self._pieces: list[str] = []
+        self._listening = self._phonetic = False
+        self._letters = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == self.item:
+            self._pieces = []
+        self._phonetic |= tag == PHONETIC
+        self._listening = tag == TEXT and not self._phonetic
+
+    def data(self, text: str) -> None:
+        if self._listening:
+            self._letters += len(text)
+            if self._letters > MOST_LETTERS:
+                raise ValueError("its texts are too long")
+            self._pieces.append(text)
+
+    def end(self, tag: str) -> None:
+        self._listening = False
+        self._phonetic &= tag != PHONETIC
+        if tag == self.item:
+            if len(self.texts) >= MOST_CELLS:
+                raise ValueError("it holds too many texts")
+            self.texts.append("".join(self._pieces))
+
+
+class _Sheet(_Texts):
+    """Cells of a sheet."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__(f"{MAIN}is")
+        self.cells: Cells = {}
+        self._shared = texts
+        self._cell: dict[str, str] = {}
+        self._number: list[str] | None = None
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        super().start(tag, attributes)
+        if tag == f"{MAIN}c":
+            self._cell, self._number = attributes, None
+            self.texts = []
+        if tag == VALUE:
+            self._number, self._pieces, self._listening = [], [], True
+
+    def end(self, tag: str) -> None:
+        super().end(tag)
+        if tag == VALUE:
+            self._number = self._pieces
+        if tag == f"{MAIN}c":
+            self._add()
+
+    def _add(self) -> None:
+        if len(self.cells) >= MOST_CELLS:
+            raise ValueError(f"it has more than {MOST_CELLS} cells")
+        kind = self._cell.get("t", "n")
+        cell_index = _place(self._cell.get("r", ""))
+        if self.texts:
+            self.cells[cell_index] = self.texts[0]
+        elif self._number is not None:
+            value = "".join(self._number)
+            number = _text_number(value, len(self._shared)) if kind == "s" else 0
+            self.cells[cell_index] = (
+                self._shared[number] if kind == "s" else float(value) if kind == "n" else value
+            )
+
+
+def _text_number(value: str, count: int) -> int:
+    number = int(value)
+    if not 0 <= number < count:
+        raise ValueError(f"text {number} of {count}")
+    return number
 
 
 def _first_sheet(archive: zipfile.ZipFile) -> str:
-    sheets = _part(archive, "xl/workbook.xml").find(f"{MAIN}sheets")
-    if sheets is None or not len(sheets):
+    sheets, relations = _Tags("sheet"), _Tags("Relationship")
+    _parse(archive, "xl/workbook.xml", sheets)
+    if not sheets.found:
         raise ValueError("no sheets")
-    relation_id = sheets[0].get(RELATION)
-    relations = _part(archive, "xl/_rels/workbook.xml.rels")
-    target = next(r.get("Target", "") for r in relations if r.get("Id") == relation_id)
-    return target.lstrip("/") if target.startswith("/") else f"xl/{target}"
+    relation_id = sheets.found[0].get(RELATION)
+    _parse(archive, "xl/_rels/workbook.xml.rels", relations)
+    targets = [r.get("Target", "") for r in relations.found if r.get("Id") == relation_id]
+    if not targets:
+        raise ValueError("its first sheet has no file")
+    return targets[0].lstrip("/") if targets[0].startswith("/") else f"xl/{targets[0]}"
 
 
 def _shared(archive: zipfile.ZipFile) -> list[str]:
-    if "xl/sharedStrings.xml" not in archive.namelist():
-        return []
-    return [_text(item) for item in _part(archive, "xl/sharedStrings.xml")]
-
-
-def _text(item: ET.Element) -> str:
-    """Join the runs of a text, without its phonetic guide."""
-    runs = [*item.findall(f"{MAIN}t"), *item.findall(f"{MAIN}r/{MAIN}t")]
-    return "".join(run.text or "" for run in runs)
-
-
-def _cells(
-    sheet: ET.Element, texts: Sequence[str]
-) -> Iterable[tuple[tuple[int, int], str | float]]:
-    for cell in sheet.iter(f"{MAIN}c"):
-        kind, value = cell.get("t", "n"), cell.findtext(f"{MAIN}v")
-        inline = cell.find(f"{MAIN}is")
-        cell_index = _place(cell.get("r", ""))
-        if inline is not None:
-            yield cell_index, _text(inline)
-        elif value is not None and kind == "s":
-            yield cell_index, texts[int(value)]
-        elif value is not None:
-            yield cell_index, float(value) if kind == "n" else value
+    texts = _Texts(f"{MAIN}si")
+    if "xl/sharedStrings.xml" in archive.namelist():
+        _parse(archive, "xl/sharedStrings.xml", texts)
+    return texts.texts
 
 
 def _place(reference: str) -> tuple[int, int]:
@@ -87,7 +216,10 @@ def _place(reference: str) -> tuple[int, int]:
     column = 0
     for letter in match[1]:
         column = 26 * column + ord(letter) - ord("A") + 1
-    return int(match[2]) - 1, column - 1
+    row = int(match[2])
+    if not (0 < row <= LAST_ROW and column <= LAST_COLUMN):
+        raise ValueError(f"cell {reference}, which no sheet has")
+    return row - 1, column - 1
 
 
 # --- writing, for simulated data sets -------------------------------------------------------------

@@ -9,11 +9,13 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, time
 from pathlib import Path
+from typing import overload
 
 from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
 
 LARGEST = 64 << 20  # bytes; a week of 1-s epochs at 100 bytes a line
+MOST_LINES, MOST_TABLE_CELLS = 1 << 20, 1 << 23
 BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -53,7 +55,10 @@ def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
     """
     size = store.need(path).stat().st_size
     if size > LARGEST:
-        raise DataError(f"{path.name}: {size >> 20} MiB; a hypnogram has at most {LARGEST >> 20}")
+        raise DataError(
+            f"{path.name}: {size >> 20} MiB; a hypnogram has at most {LARGEST >> 20}",
+            code="FILE-BUDGET",
+        )
     raw = path.read_bytes()
     try:
         text = raw.decode(_encoding(raw))
@@ -62,24 +67,46 @@ def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
             raise DataError(
                 f"{path.name}: byte {raw[e.start]:#04x} at {e.start} is not {e.encoding}",
                 hint="save the file as UTF-8",
+                code="TEXT-CODE",
             ) from e
         text = raw.decode(fallback)
     if "\0" in text:
-        raise DataError(f"{path.name}: holds zero bytes; it is not a text file")
+        raise DataError(f"{path.name}: holds zero bytes; it is not a text file", code="TEXT-ZERO")
     text = text.rstrip()
     if not text:
-        raise NoStagesError(f"{path.name}: holds no lines")
+        raise NoStagesError(f"{path.name}: holds no lines", code="TEXT-EMPTY")
+    if text.count("\n") + text.count("\r") > MOST_LINES:
+        raise DataError(f"{path.name}: more than {MOST_LINES} lines", code="FILE-BUDGET")
     return text.splitlines()
 
 
 def header_cells(head: bytes, separator: str) -> list[str]:
     """Column names of a table, in lower case, from the start of its file; [""] if not text."""
     first = "".join(head_lines(head)[:1])
-    return [c.strip().lower() for c in _cells(first, separator)]
+    return [c.strip().lower() for c in split_line(first, separator, "line 1")]
 
 
-def read_table(path: Path, separator: str) -> list[dict[str, str]]:
-    """Read a table with a header into one dict per row; column names are in lower case.
+class TableRows(Sequence[dict[str, str]]):
+    """Rows of a table, each a dict when it is asked for; kept as tuples, which are small."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+        self._columns, self._rows = columns, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> TableRows: ...
+    def __getitem__(self, index: int | slice) -> dict[str, str] | TableRows:
+        if isinstance(index, slice):
+            return TableRows(self._columns, self._rows[index])
+        return dict(zip(self._columns, self._rows[index], strict=True))
+
+
+def read_table(path: Path, separator: str) -> TableRows:
+    """Read a table with a header, a dict for each row; column names are in lower case.
 
     Raises
     ------
@@ -87,25 +114,38 @@ def read_table(path: Path, separator: str) -> list[dict[str, str]]:
         If a row has another number of cells than the header; the message has the line.
     """
     lines = read_lines(path)
-    columns = [c.strip().lower() for c in _cells(lines[0], separator)]
+    columns = [c.strip().lower() for c in split_line(lines[0], separator, f"{path.name}: line 1")]
+    if len(columns) * len(lines) > MOST_TABLE_CELLS:
+        raise DataError(
+            f"{path.name}: {len(lines)} rows of {len(columns)} columns", code="FILE-BUDGET"
+        )
     rows = []
     for i, line in enumerate(lines[1:], 2):
-        cells = [c.strip() for c in _cells(line, separator)]
+        cells = [c.strip() for c in split_line(line, separator, f"{path.name}: line {i}")]
         if len(cells) != len(columns):
             raise DataError(
                 f"{path.name}: line {i} has {len(cells)} cells, the header {len(columns)}: "
-                f"{line[:60]!r}"
+                f"{line[:60]!r}",
+                code="TEXT-CELLS",
             )
-        rows.append(dict(zip(columns, cells, strict=True)))
-    return rows
+        rows.append(tuple(cells))
+    return TableRows(columns, rows)
 
 
-def _cells(line: str, separator: str) -> list[str]:
-    return (
-        next(csv.reader([line], delimiter=separator), [""])
-        if '"' in line
-        else line.split(separator)
-    )
+def split_line(line: str, separator: str, location: str) -> list[str]:
+    """Split a line of a table at its separators that are not in quotes.
+
+    Raises
+    ------
+    DataError
+        If a cell has more than 131,072 letters.
+    """
+    if '"' not in line:
+        return line.split(separator)
+    try:
+        return next(csv.reader([line], delimiter=separator), [""])
+    except csv.Error as e:
+        raise DataError(f"{location}: {line[:30]!r}...: {e}", code="TEXT-CELLS") from e
 
 
 def decimal_text(value: float) -> str:
@@ -133,7 +173,7 @@ def parse_number(text: str, location: str) -> float:
     if NUMBER.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
     hint = "decimal comma? write a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else None
-    raise DataError(f"{location}: {text[:40]!r} is not a number", hint=hint)
+    raise DataError(f"{location}: {text[:40]!r} is not a number", hint=hint, code="TEXT-NUMBER")
 
 
 def parse_clock(text: str) -> time | None:
@@ -163,7 +203,10 @@ def parse_moments(texts: Sequence[str], location: str) -> list[datetime]:
     """
     readings = [r for form in DATES if (r := _moments(texts, form)) is not None]
     if not readings:
-        raise DataError(f"{location}: {texts[0][:40]!r} and what follows are no dates with times")
+        raise DataError(
+            f"{location}: {texts[0][:40]!r} and what follows are no dates with times",
+            code="TEXT-DATE",
+        )
     return min(readings, key=lambda r: max(r) - min(r))
 
 

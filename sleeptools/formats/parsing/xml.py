@@ -12,6 +12,7 @@ from sleeptools.errors import DataError
 from sleeptools.formats.parsing import text_files
 
 LARGEST = 16 << 20  # bytes; a tree takes many times as much memory
+MOST_ELEMENTS, DEEPEST = 300_000, 100  # of a tree; a scored night has a few thousand
 
 
 def starts_with(head: bytes, root: str) -> bool:
@@ -30,22 +31,43 @@ def parse(path: Path) -> Element:
     """
     size = store.need(path).stat().st_size
     if size > LARGEST:
-        raise DataError(f"{path.name}: {size >> 20} MiB; a hypnogram has at most {LARGEST >> 20}")
+        raise DataError(
+            f"{path.name}: {size >> 20} MiB; a hypnogram has at most {LARGEST >> 20}",
+            code="FILE-BUDGET",
+        )
 
     def refuse(*_: object) -> Never:
-        raise DataError(f"{path.name}: declares XML entities, which are not read")
+        raise DataError(
+            f"{path.name}: declares XML entities, which are not read", code="XML-ENTITY"
+        )
 
     builder = TreeBuilder()
+    counts = {"elements": 0, "depth": 0}
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        counts["elements"] += 1
+        counts["depth"] += 1
+        if counts["elements"] > MOST_ELEMENTS or counts["depth"] > DEEPEST:
+            raise DataError(
+                f"{path.name}: more than {MOST_ELEMENTS} elements, or {DEEPEST} in each other",
+                code="FILE-BUDGET",
+            )
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        counts["depth"] -= 1
+        builder.end(name)
+
     parser = expat.ParserCreate()
     parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
     parser.buffer_text = True
     try:
         parser.Parse(path.read_bytes(), True)
     except (expat.ExpatError, LookupError, ValueError) as e:  # the second: an unknown encoding
-        raise DataError(f"{path.name}: not well-formed XML: {e}") from e
+        raise DataError(f"{path.name}: not well-formed XML: {e}", code="XML-SYNTAX") from e
     return builder.close()
 
 

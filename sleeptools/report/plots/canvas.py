@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sleeptools import store
 from sleeptools.report import colours, markup
 from sleeptools.report.markup import Markup
 
@@ -83,7 +84,7 @@ class Plot:
             Name of the figure, which makes its internal ids unique on the page.
         """
         with _styled(PAGE, **{"svg.fonttype": "none", "svg.hashsalt": ident}):
-            return _adopt(_saved(self, PAGE, "svg").decode(), self.size, self.description)
+            return _adopt(_printed(_saved(self, PAGE, "svg")), self.size, self.description)
 
     def pdf(self) -> bytes:
         """Draw the plot as a PDF of one page."""
@@ -127,11 +128,26 @@ def _saved(plot: Plot, palette: Palette, kind: str) -> bytes:
     figure = Figure(figsize=(plot.size[0] * 100 / 72, plot.size[1] * 100 / 72), dpi=72)
     figure.set_layout_engine("constrained")
     plot.draw(figure, palette)
+    _without_formulas(figure)
     buffer = io.BytesIO()
     keys = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("CreationDate", "Creator")
     nothing = dict.fromkeys(keys)
     figure.savefig(buffer, format=kind, transparent=kind == "svg", metadata=nothing)
     return buffer.getvalue()
+
+
+def _without_formulas(figure: Any) -> None:
+    """Show texts as they are: a $ in a label begins no formula, and control characters are seen."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(store.visible(text.get_text()))
+
+
+def _printed(svg: bytes) -> str:
+    """Decode an SVG; the control characters that labels of axes had are written as escapes."""
+    return "\n".join(map(store.visible, svg.decode(errors="backslashreplace").split("\n")))
 
 
 def _adopt(drawn: str, size: tuple[float, float], description: str) -> Markup:
