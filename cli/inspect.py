@@ -74,7 +74,7 @@ def _show(facts: dict[str, Any]) -> None:
         kinds = [kind for kind, present in counted.items() if present]
         if kinds:
             rows = [[s["label"], *(s["quality"][k] for k in kinds)] for s in facts["signals"]]
-            emit_table("Signal quality: epochs that are", ["signal", *kinds], rows)
+            emit_table("Epochs by signal quality", ["signal", *kinds], rows)
         rows = [[channel, match or "none"] for channel, match in facts["montage"].items()]
         emit_table("Montage", ["channel", "made of"], rows)
     for problem in facts["problems"]:

@@ -240,12 +240,12 @@ def _recording_facts(
 
 
 def _poor_signals(signals: Sequence[dict[str, Any]], epochs: int) -> list[str]:
-    """Say how many epochs of each signal are flat, railed, and so on."""
+    """Say in how many epochs each signal was not there."""
     return [
         f"{s['label']}: {n} of {epochs} epochs {kind}"
         for s in signals
         for kind, n in s["quality"].items()
-        if n
+        if n and kind in quality.EXCLUDING
     ]
 
 

@@ -36,7 +36,7 @@ class CutEpochs:
     values
         (epochs, channels, samples) float32.
     reasons
-        Of every epoch that was asked for: why it has no signal, one of `quality.EXCLUDING`, or "".
+        Why each epoch that was asked for has no signal, one of `quality.EXCLUDING`, or "".
     kept
         (all epochs that were asked for,) whether `values` has it.
     counts

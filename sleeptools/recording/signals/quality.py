@@ -30,7 +30,7 @@ EXCLUDING: Final = (GAP, NOT_FINITE, OUT_OF_RANGE, RAILED, FLAT)
 
 FLAT_RANGE: Final = 0.1  # uV from the lowest to the highest sample of an epoch
 FINEST_STEP: Final = 1.0  # uV; a signal that moves by one such step of its numbers is flat too
-FLAT_RATE: Final = 10.0  # Hz; slower signals, such as temperature or an envelope, may stand still
+FLAT_RATE: Final = 10.0  # Hz; slower signals, such as an envelope of EMG, may stand still
 RAIL_SHARE: Final = 0.01  # of the samples of an epoch
 RAIL_SAMPLES: Final = 3  # at least: in 1-Hz signals one sample is more than RAIL_SHARE
 STUCK_SHARE: Final = 0.5
@@ -125,7 +125,7 @@ def touch(gaps: Sequence[tuple[float, float]], onsets: Onsets, epoch_seconds: fl
     gaps
         Onset and duration of each, s from the start of the recording.
     """
-    mask = np.zeros(len(onsets), bool)
+    mask: Mask = np.zeros(len(onsets), bool)
     for onset, duration in gaps:
         mask |= (onsets < onset + duration - 1e-6) & (onsets + epoch_seconds > onset + 1e-6)
     return mask
@@ -231,7 +231,8 @@ def _judge_stored(signal: Signal, stored: Stored, first: npt.NDArray[np.int64], 
     masks[OUT_OF_RANGE] = (low < bottom) | (high > top)
     if not _is_voltage(signal) or not finite.any():
         return masks
-    still = finite & _is_still(signal, high - low)
+    slow = signal.sample_rate < FLAT_RATE
+    still = finite & _is_still(signal, high - low) & (not slow)
     lowest = max(bottom, float(low[finite].min()))
     highest = min(top, float(high[finite].max()))
     for edge, limit, side in ((lowest, bottom, -1), (highest, top, 1)):
@@ -243,11 +244,10 @@ def _judge_stored(signal: Signal, stored: Stored, first: npt.NDArray[np.int64], 
         numbers = np.flatnonzero(finite & reached & ~still)
         samples = _count_at(stored, first[numbers], size, edge, side)
         often = samples >= max(RAIL_SAMPLES, np.floor(RAIL_SHARE * size) + 1)
-        stays = often if value >= AMPLIFIER_RAIL else samples > STUCK_SHARE * size
+        stays = often if value >= AMPLIFIER_RAIL else (samples > STUCK_SHARE * size) & (not slow)
         masks[RAILED][numbers[stays]] = True
         masks[CLIPPED][numbers[often]] = True
-    if signal.sample_rate >= FLAT_RATE:
-        masks[FLAT] = still & ~masks[RAILED]
+    masks[FLAT] = still & ~masks[RAILED]
     return masks
 
 
