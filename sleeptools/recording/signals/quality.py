@@ -181,11 +181,12 @@ def mains(epochs: Stored, rate: float) -> Mask:
     used = epochs.shape[-1] // length * length
     for start in range(0, len(epochs), max(1, BLOCK // used)):
         block = epochs[start : start + max(1, BLOCK // used), :used].astype(np.float32)
-        block -= block.mean(1, keepdims=True)
-        power = np.einsum("es,es->e", block, block)
-        waves = (block.reshape(-1, length) @ np.concatenate(bases, 1)) ** 2
-        per_frequency = waves.reshape(len(block), -1, len(bases), 2).sum((1, 3))
-        mask[start : start + len(block)] = per_frequency.max(1) > MAINS_SHARE * power
+        with np.errstate(invalid="ignore", over="ignore"):  # not finite is counted apart
+            block -= block.mean(1, keepdims=True)
+            power = np.einsum("es,es->e", block, block)
+            waves = (block.reshape(-1, length) @ np.concatenate(bases, 1)) ** 2
+            per_frequency = waves.reshape(len(block), -1, len(bases), 2).sum((1, 3))
+            mask[start : start + len(block)] = per_frequency.max(1) > MAINS_SHARE * power
     return mask
 
 
@@ -213,7 +214,7 @@ def _blocks(
     for start in range(0, len(first), step):
         numbers = first[start : start + step]
         epochs = slice(start, start + len(numbers))
-        if numbers[-1] - numbers[0] == (len(numbers) - 1) * size:
+        if (np.diff(numbers) == size).all():
             yield epochs, stored[numbers[0] : numbers[-1] + size].reshape(-1, size)
         else:
             yield epochs, windows[numbers]
@@ -237,8 +238,8 @@ def _judge_stored(signal: Signal, stored: Stored, first: npt.NDArray[np.int64], 
     highest = min(top, float(high[finite].max()))
     for edge, limit, side in ((lowest, bottom, -1), (highest, top, 1)):
         value = abs(edge * signal.gain + signal.offset)
-        if value <= FLAT_RANGE:  # rectified, or flat throughout: zero is no rail
-            continue
+        if value <= FLAT_RANGE or (slow and edge != limit):
+            continue  # zero is no rail of what is rectified; what is slow stays at its extremes
         reached = (low <= edge) if side < 0 else (high >= edge)
         masks[RAILED] |= still & reached & (edge == limit)
         numbers = np.flatnonzero(finite & reached & ~still)
@@ -274,10 +275,9 @@ def _count_at(
 
 def _is_still(signal: Signal, span: npt.NDArray[np.float64]) -> Mask:
     """Return where the range of stored numbers is too small for a signal; one step is noise."""
-    if signal.unit != "uV":
-        return span == 0
+    known = signal.unit == "uV"
     step = abs(signal.gain)
     whole = np.issubdtype(np.dtype(signal.dtype), np.integer)
-    noise = 1.0 if whole and step <= FINEST_STEP else 0.0
-    still: Mask = (span * step < FLAT_RANGE) | (span <= noise)
-    return still
+    noise = 1.0 if known and whole and step <= FINEST_STEP else 0.0
+    still: Mask = span <= noise
+    return still | (span * step < FLAT_RANGE) if known else still
