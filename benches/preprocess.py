@@ -80,7 +80,7 @@ def ours(source: RecordingFiles, labels: list[str], out: Path) -> Callable[[], o
         assert recording.hypnogram is not None
         signals = montage.pick(recording, preset.montage)
         onsets = 30.0 * np.arange(len(recording.hypnogram))
-        return epoching.cut_epochs(preset, recording.id, signals, onsets, out)[0]
+        return epoching.cut_epochs(preset, recording, signals, onsets, out).values
 
     return run
 

@@ -9,6 +9,8 @@ import typer
 
 from ._console import emit_json, emit_table, printable, talk
 
+QUALITY = ("not finite", "out of range", "railed", "flat", "clipped", "mains")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -70,6 +72,11 @@ def _show(facts: dict[str, Any]) -> None:
         keys = ["label", "modality", "sample_rate", "unit", "minimum", "maximum", "samples"]
         columns = ["signal", "modality", "rate (Hz)", "unit", "minimum", "maximum", "samples"]
         emit_table("Signals", columns, [[s[k] for k in keys] for s in facts["signals"]])
+        counted = {kind: any(s["quality"][kind] for s in facts["signals"]) for kind in QUALITY}
+        kinds = [kind for kind, present in counted.items() if present]
+        if kinds:
+            rows = [[s["label"], *(s["quality"][k] for k in kinds)] for s in facts["signals"]]
+            emit_table("Epochs by signal quality", ["signal", *kinds], rows)
         rows = [[channel, match or "none"] for channel, match in facts["montage"].items()]
         emit_table("Montage", ["channel", "made of"], rows)
     for problem in facts["problems"]:

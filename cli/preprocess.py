@@ -46,6 +46,13 @@ def command(
     assume_unit: Annotated[
         str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
     ] = None,
+    quality: Annotated[
+        str | None,
+        typer.Option(
+            help="Epochs whose signal was not there (flat, at the rail): count keeps them, exclude "
+            "leaves them out; the preset's if left out."
+        ),
+    ] = None,
     jobs: Jobs = 1,
 ) -> None:
     """Make epochs of recordings, by a preset.
@@ -61,6 +68,7 @@ def command(
         margin_minutes=margin,
         scorer=scorer,
         assume_unit=assume_unit,
+        quality=quality,
     )
     with batch_progress("preprocessing") as on_progress:
         preprocess(settings, recordings, epochs, on_progress, subset=subset, jobs=jobs)
@@ -75,6 +83,14 @@ def _show(folder: Path) -> None:
     rows = [[name, "kept", n] for name, n in facts["counts"].items()]
     rows += [[name, "dropped", n] for name, n in facts["excluded"].items()]
     emit_table("Epochs", ["stage or reason", "", "epochs"], rows)
+    counted = [
+        [name, channel, kind, n]
+        for name, channels in facts["quality"].items()
+        for channel, kinds in channels.items()
+        for kind, n in kinds.items()
+    ]
+    if counted:
+        emit_table("Signal quality", ["recording", "channel", "", "epochs"], counted)
     simulated = "simulated " if epochs.simulated else ""
     recordings = plural(len(epochs.files), f"{simulated}recording")
     for name, why in facts["failed"].items():

@@ -24,9 +24,11 @@ from sleeptools.recording.recording import (
     read_recording,
     write_recording,
 )
+from sleeptools.recording.signals import quality
 from sleeptools.store import batch
 
 FOLDER_VERSION = 1
+EPOCH_SECONDS = 30.0  # of a recording without a hypnogram
 ENDS = (before_fact(1), past_fact(1), "epochs past the labels")
 
 
@@ -106,9 +108,23 @@ def _convert_one(
         inputs = {name: store.fingerprint(f) for name, f in source.inputs.items()}
         write_recording(path, replace(recording, signals=usable), inputs)
     recording = read_recording(path)
+    counts = _quality(recording)
+    row = _row(recording, path) | {"quality": quality.counts_text(counts)}
     text = f"{len(recording.signals)} signals, {recording.seconds / 3600:.1f} h"
-    notes = [text, state, str(recording.facts.get("notes", ""))]
-    return _row(recording, path), "; ".join(n for n in notes if n)
+    poor = f"signal quality: {row['quality']}" if row["quality"] else ""
+    notes = [text, state, str(recording.facts.get("notes", "")), poor]
+    return row | {"signal_quality": counts}, "; ".join(n for n in notes if n)
+
+
+def _quality(recording: Recording) -> dict[str, dict[str, int]]:
+    """Count the epochs of every signal that are flat, railed, ..., before any filter."""
+    scoring = recording.hypnogram
+    length, onset = (scoring.epoch_seconds, scoring.onset) if scoring else (EPOCH_SECONDS, 0.0)
+    counts = {
+        label: quality.counts(quality.judge_whole(signal, signal.read(), length, onset))
+        for label, signal in recording.signals.items()
+    }
+    return {label: kinds for label, kinds in counts.items() if kinds}
 
 
 def _is_current(path: Path, source: RecordingFiles) -> bool:
@@ -154,8 +170,9 @@ def _write_index(
     import polars as pl
 
     rows = outcome.rows
+    flat = [{k: v for k, v in r.items() if k != "signal_quality"} for r in rows]
     store.write_table(
-        folder / "index.parquet", pl.DataFrame(rows, infer_schema_length=None), csv=True
+        folder / "index.parquet", pl.DataFrame(flat, infer_schema_length=None), csv=True
     )
     manifest.facts |= {
         "data_set": module.__name__.rsplit(".", 1)[-1].replace("_", "-"),
@@ -165,6 +182,7 @@ def _write_index(
         "subjects": len({r["subject"] for r in rows}),
         "failed": outcome.failures,
         **{name: sum(r[name] for r in rows) for name in ENDS},
+        "quality": {r["recording"]: r["signal_quality"] for r in rows if r["signal_quality"]},
     }
     names = ("index.parquet", "index.csv", *(r["file"] for r in rows))
     manifest.write(folder, [folder / name for name in names])

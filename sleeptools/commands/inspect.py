@@ -18,10 +18,11 @@ from sleeptools.errors import (
     SleeptoolsError,
 )
 from sleeptools.formats import edf
-from sleeptools.preprocessing import presets
+from sleeptools.preprocessing import epoching, presets
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import RECORDING_KIND, Recording, Signal, read_recording
+from sleeptools.recording.signals import quality
 
 EPOCH_SECONDS = 30.0
 DEFAULT_PRESET = "sleep-edf"
@@ -67,9 +68,11 @@ def inspect(
     -------
     facts
         JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
-        `simulated`, `signals` (a list), `montage` (the signals from which each channel is derived,
-        or None), `problems` (missing channels, implausible amplitudes, annotations that are no
-        stages), `epochs` (number of whole epochs), `epoch_seconds` and `stages` (epochs per stage
+        `simulated`, `signals` (a list; `quality` counts the epochs of a signal that are flat,
+        railed, and so on, before any filter), `montage` (the signals from which each channel is
+        derived, or None), `problems` (missing channels, implausible amplitudes, epochs without a
+        signal, annotations that are no stages), `epochs` (number of whole epochs),
+        `epoch_seconds` and `stages` (epochs per stage
         and per reason for being unscored).
 
     Raises
@@ -254,35 +257,51 @@ def _recording_facts(
     recording: Recording, hypnogram: Hypnogram | None, preset: presets.Preset
 ) -> dict[str, Any]:
     length = hypnogram.epoch_seconds if hypnogram else preset.epoch_seconds
+    onset = hypnogram.onset if hypnogram else 0.0
+    signals = [_signal_facts(s, length, onset) for s in recording.signals.values()]
+    channels, problems = _mapping(recording, preset)
     return {
         "kind": "recording",
         "start": recording.start.isoformat() if recording.start else None,
         "seconds": recording.seconds,
         "notes": str(recording.facts.get("notes", "")),
         "simulated": bool(recording.facts.get("simulated", False)),
-        "signals": [_signal_facts(s) for s in recording.signals.values()],
-        **_mapping(recording, preset),
+        "signals": signals,
+        "montage": channels,
+        "problems": problems + _poor_signals(signals, int(recording.seconds // length)),
         "epochs": int(recording.seconds // length),
         "epoch_seconds": length,
     }
 
 
-def _mapping(recording: Recording, preset: presets.Preset) -> dict[str, Any]:
+def _poor_signals(signals: Sequence[dict[str, Any]], epochs: int) -> list[str]:
+    """Say in how many epochs each signal was not there."""
+    return [
+        f"{s['label']}: {n} of {epochs} epochs {kind}"
+        for s in signals
+        for kind, n in s["quality"].items()
+        if n and kind in quality.EXCLUDING
+    ]
+
+
+def _mapping(
+    recording: Recording, preset: presets.Preset
+) -> tuple[dict[str, str | None], list[str]]:
     channels: dict[str, str | None] = {}
     problems = []
     for channel in preset.montage:
         try:
             (signal,) = montage.pick(recording, [channel], preset.assume_unit)
             channels[channel.name] = str(montage.match(recording, channel))
-            if doubt := montage.suspicion(signal.samples(), signal.modality):
+            if doubt := epoching.amplitude_doubt(signal, preset.epoch_seconds):
                 problems.append(f"{channel.name}: {doubt}")
         except DataError as e:
             channels[channel.name] = None
             problems.append(str(e))
-    return {"montage": channels, "problems": problems}
+    return channels, problems
 
 
-def _signal_facts(signal: Signal) -> dict[str, Any]:
+def _signal_facts(signal: Signal, epoch_seconds: float, onset: float) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "label": signal.label,
         "sample_rate": signal.sample_rate,
@@ -291,8 +310,12 @@ def _signal_facts(signal: Signal) -> dict[str, Any]:
         "samples": signal.size,
         "minimum": None,
         "maximum": None,
+        "quality": dict.fromkeys(quality.KINDS, 0),
     }
     if math.isfinite(signal.gain) and signal.size:
-        values = signal.samples()
+        stored = signal.read()
+        masks = quality.judge_whole(signal, stored, epoch_seconds, onset)
+        facts["quality"] |= quality.counts(masks)
+        values = signal.decode(stored)
         facts |= {"minimum": float(values.min()), "maximum": float(values.max())}
     return facts

@@ -139,14 +139,17 @@ def _preprocess_one(
     state = batch.state(path, hashes, lambda: read_made_by(path) == made_by)
     if state != batch.DONE:
         write_recording_epochs(preset, read(), path, made_by)
-    row = index_row(read_epoch_file(path), preset)
+    file = read_epoch_file(path)
+    row = index_row(file, preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
     texts = [
         f"{row['epochs']} epochs kept",
         f"dropped: {dropped}" if dropped else "",
         state,
         f"warning: {row['warnings']}" if row["warnings"] else "",
+        f"signal quality: {row['quality']}" if row["quality"] else "",
     ]
+    row["channel_quality"] = file.facts.get("quality", {})
     return row, "; ".join(t for t in texts if t)
 
 
@@ -165,7 +168,12 @@ def _write_index(
         excluded.update(row["excluded"])
     settings = preset.model_dump(mode="json")
     store.write_toml(out / "epochs.toml", {"format": EPOCHS_KIND, "version": 1} | settings)
-    flat = [{**{k: v for k, v in r.items() if k != "excluded"}, **r["excluded"]} for r in rows]
+    nested = ("excluded", "channel_quality")
+    flat = [
+        {**{k: v for k, v in r.items() if k not in nested}, **dict.fromkeys(excluded, 0)}
+        | r["excluded"]
+        for r in rows
+    ]
     store.write_table(out / "index.parquet", pl.DataFrame(flat, infer_schema_length=None), csv=True)
     manifest.facts |= {
         "preset": settings,
@@ -181,6 +189,7 @@ def _write_index(
         "simulated": any(r["simulated"] for r in rows),
         "failed": {**failed, **outcome.failures},
         "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
+        "quality": {r["recording"]: r["channel_quality"] for r in rows if r["channel_quality"]},
     }
     names = [f"{r['recording']}.safetensors" for r in rows]
     manifest.write(out, [out / n for n in ("epochs.toml", "index.parquet", "index.csv", *names)])

@@ -21,8 +21,10 @@ from sleeptools.inference.engine import Engine
 from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.native import Floats, Precision
 from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.epoching import CutEpochs
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.signals import quality
 from sleeptools.store import batch
 
 SCORES_KIND = "sleeptools-scores"
@@ -156,28 +158,39 @@ def _score_recording(
         return dict(before), batch.DONE
     store.check_listed(path)
     recording = formats.read_any(path)
-    density, warnings = hypnodensity(engine, preset, recording, out)
-    if notes := str(recording.facts.get("notes", "")):
-        warnings = [*warnings, notes]
+    density, cut = hypnodensity(engine, preset, recording, out)
+    file_notes = str(recording.facts.get("notes", ""))
+    warnings = [*cut.warnings, *([file_notes] if file_notes else [])]
     hypnogram = hypnogram_from(engine, recording, density)
     formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM_SUFFIX), to="edf")
-    _write_density(path.stem, density, hypnogram, out / (path.stem + HYPNODENSITY_SUFFIX))
+    _write_density(path.stem, density, hypnogram, cut, out / (path.stem + HYPNODENSITY_SUFFIX))
     counts = {name: n for name, n in hypnogram.counts().items() if n}
+    left_out = {kind: n for kind, n in cut.left_out.items() if n}
     row = {
         "recording": path.stem,
         "input": fingerprint,
         "epochs": len(density),
         "counts": counts,
         "warnings": warnings,
+        "quality": cut.counts,
+        "unscored": left_out,
         "simulated": hypnogram.scorer == "simulated",
         "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
     }
     stages = ", ".join(f"{name} {n}" for name, n in counts.items())
-    doubts = "".join(f"; warning: {w}" for w in warnings)
-    return row, f"{len(density)} epochs: {stages}{doubts}"
+    notes = [f"{len(density)} epochs: {stages}"]
+    if left_out:
+        why = ", ".join(f"{n} {kind}" for kind, n in left_out.items())
+        notes.append(f"left unscored, without a signal: {why}")
+    if cut.counts:
+        notes.append(f"signal quality: {quality.counts_text(cut.counts)}")
+    return row, "; ".join([*notes, *(f"warning: {w}" for w in warnings)])
 
 
-def _write_density(name: str, density: Floats, hypnogram: Hypnogram, path: Path) -> None:
+def _write_density(
+    name: str, density: Floats, hypnogram: Hypnogram, cut: CutEpochs, path: Path
+) -> None:
+    """Write the table of probabilities; where epochs were left out, also why."""
     number = np.arange(len(density), dtype=np.int32)
     columns: dict[str, Any] = {
         "recording": [name] * len(density),
@@ -186,4 +199,7 @@ def _write_density(name: str, density: Floats, hypnogram: Hypnogram, path: Path)
         "predicted": hypnogram.stages,
     }
     columns |= {f"p_{stage}": density[:, i] for i, stage in enumerate(hypnogram.names)}
+    if not cut.kept.all():
+        reasons = zip(cut.reasons, cut.kept.tolist(), strict=True)
+        columns["unscored"] = ["" if kept else reason for reason, kept in reasons]
     store.write_table(path, pl.DataFrame(columns))

@@ -130,6 +130,10 @@ def _signal(header: Header, signal: SignalHeader, name: str) -> Signal:
         gain=gain * factor,
         offset=offset * factor,
         dtype=np.int16 if header.sample_bytes == 2 else np.int32,  # noqa: PLR2004 - EDF
+        stored_range=(
+            min(signal.digital_min, signal.digital_max),
+            max(signal.digital_min, signal.digital_max),
+        ),
     )
 
 

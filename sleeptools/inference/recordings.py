@@ -10,6 +10,7 @@ from sleeptools.errors import DataError
 from sleeptools.inference.engine import Engine
 from sleeptools.native import Floats
 from sleeptools.preprocessing import epoching, presets
+from sleeptools.preprocessing.epoching import CutEpochs
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording
@@ -18,8 +19,11 @@ from sleeptools.recording.stages import UNSCORED
 
 def hypnodensity(
     engine: Engine, preset: presets.Preset, recording: Recording, folder: Path
-) -> tuple[Floats, list[str]]:
+) -> tuple[Floats, CutEpochs]:
     """Score every whole epoch of a recording, from its first sample on.
+
+    Under a preset that excludes epochs without a signal, these have no probability, and no other
+    epoch is judged by them.
 
     Parameters
     ----------
@@ -29,9 +33,9 @@ def hypnodensity(
     Returns
     -------
     density
-        (epochs, stages) float32.
-    warnings
-        Amplitudes that cannot be right.
+        (epochs, stages) float32; NaN for an epoch that was left out.
+    cut
+        What the epochs were made from: `kept` and `reasons` say which were left out and why.
 
     Raises
     ------
@@ -46,8 +50,13 @@ def hypnodensity(
             f"{recording.id}: lasts {recording.seconds:.0f} s, less than an epoch of {seconds:g} s"
         )
     onset = np.arange(count, dtype=np.float64) * seconds
-    epochs, warnings = epoching.cut_epochs(preset, recording.id, chosen, onset, folder)
-    return engine.hypnodensity(epochs), warnings
+    cut = epoching.cut_epochs(preset, recording, chosen, onset, folder)
+    if cut.kept.all():
+        return engine.hypnodensity(cut.values), cut
+    density = np.full((count, len(engine.stages)), np.nan, np.float32)
+    if cut.kept.any():
+        density[cut.kept] = engine.hypnodensity(cut.values, onset[cut.kept])
+    return density, cut
 
 
 def hypnogram_from(engine: Engine, recording: Recording, density: Floats) -> Hypnogram:

@@ -8,7 +8,8 @@ share a sample with the next.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,42 @@ from sleeptools.errors import DataError
 from sleeptools.preprocessing.presets import Preset
 from sleeptools.preprocessing.steps import run_steps
 from sleeptools.recording import montage
-from sleeptools.recording.recording import Samples, Signal
+from sleeptools.recording.recording import Recording, Samples, Signal
+from sleeptools.recording.signals import quality
+from sleeptools.recording.signals.quality import Onsets
 
-Onsets = npt.NDArray[np.float64]
+MOST_SAMPLES = 20_000  # of a channel, to judge its amplitude by
+
+
+@dataclass(frozen=True)
+class CutEpochs:
+    """The epochs of a montage, and what was wrong with them.
+
+    Parameters
+    ----------
+    values
+        (epochs, channels, samples) float32.
+    reasons
+        Why each epoch that was asked for has no signal, one of `quality.EXCLUDING`, or "".
+    kept
+        (all epochs that were asked for,) whether `values` has it.
+    counts
+        Number of those epochs by channel and by kind of `quality.KINDS`.
+    warnings
+        One text for each channel whose amplitudes are implausible.
+    """
+
+    values: npt.NDArray[np.float32]
+    reasons: list[str]
+    kept: quality.Mask
+    counts: dict[str, dict[str, int]]
+    warnings: list[str]
+
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        """Number of epochs that were left out, by each of `quality.EXCLUDING`."""
+        absent = [r for r, kept in zip(self.reasons, self.kept, strict=True) if not kept]
+        return {kind: absent.count(kind) for kind in quality.EXCLUDING}
 
 
 def cut_signal(samples: Samples, rate: float, onsets: Onsets, size: int) -> Samples:
@@ -84,16 +118,17 @@ def scorable_seconds(preset: Preset, signals: Sequence[Signal]) -> float:
 
 
 def cut_epochs(
-    preset: Preset, recording: str, signals: Sequence[Signal], onsets: Onsets, folder: Path
-) -> tuple[npt.NDArray[np.float32], list[str]]:
+    preset: Preset, recording: Recording, signals: Sequence[Signal], onsets: Onsets, folder: Path
+) -> CutEpochs:
     """Process the channels of a montage and cut them into epochs.
 
     Parameters
     ----------
     preset
-        Says which steps are applied, and the sample rate of the epochs.
+        Says which steps are applied, the sample rate of the epochs, and whether epochs without a
+        signal are left out. Those that touch an interruption of the recording always are.
     recording
-        Id of the recording, for messages.
+        The recording, for its interruptions, and its id in messages.
     signals
         One for each channel of the montage, as `montage.pick` returns them.
     onsets
@@ -101,28 +136,60 @@ def cut_epochs(
     folder
         Where an unnamed temporary file holds the epochs, so that they need not fit in memory.
 
-    Returns
-    -------
-    epochs
-        (epochs, channels, samples) float32.
-    warnings
-        One text for each channel whose amplitudes are implausible.
-
     Raises
     ------
     DataError
-        If a value is not finite, or a step leaves another number of samples per epoch.
+        If a value is not finite and the preset keeps it, or a step leaves another number of samples
+        per epoch.
     """
     out = store.scratch(folder, (len(onsets), len(signals), preset.samples), np.float32)
+    excludes = preset.quality == "exclude"
     warnings = []
+    masks = []
     for i, signal in enumerate(signals):  # one at a time: memory for one whole channel
-        samples = signal.samples()
-        if doubt := montage.suspicion(samples, signal.modality):
+        stored = signal.read()
+        judged = quality.judge(signal, stored, onsets, preset.epoch_seconds)
+        samples = signal.decode(stored)
+        del stored
+        if judged[quality.NOT_FINITE].any() and not excludes:
+            raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
+        samples = quality.bridged(samples) if excludes else samples
+        if doubt := _doubt(signal, samples, onsets, judged):
             warnings.append(f"{signal.label}: {doubt}")
-        out[:, i] = _channel_epochs(preset, recording, signal, samples, onsets)
+        out[:, i] = _channel_epochs(preset, recording.id, signal, samples, onsets)
         if not np.isfinite(out[:, i]).all():
-            raise DataError(f"{recording}: signal {signal.label!r} is not finite")
-    return out, warnings
+            raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
+        masks.append(judged | {quality.MAINS: quality.mains(out[:, i], preset.sample_rate)})
+    gap = quality.touch(getattr(recording, "gaps", ()), onsets, preset.epoch_seconds)
+    reasons = quality.reasons(masks, gap)
+    kept = ~gap & np.array([not (excludes and reason) for reason in reasons], bool)
+    counts = {s.label: quality.counts(m) for s, m in zip(signals, masks, strict=True)}
+    counts = {label: kinds for label, kinds in counts.items() if kinds}
+    return CutEpochs(_compact(out, kept), reasons, kept, counts, warnings)
+
+
+def amplitude_doubt(signal: Signal, epoch_seconds: float) -> str:
+    """Describe an implausible amplitude of a whole signal; "" if it is plausible."""
+    stored = signal.read()
+    onsets = quality.whole_epochs(signal, epoch_seconds)
+    judged = quality.judge(signal, stored, onsets, epoch_seconds)
+    return _doubt(signal, signal.decode(stored), onsets, judged)
+
+
+def _doubt(signal: Signal, samples: Samples, onsets: Onsets, judged: quality.Masks) -> str:
+    """Describe an implausible amplitude of the epochs that have a signal."""
+    bad = np.any([judged[kind] for kind in quality.EXCLUDING if kind in judged], axis=0)
+    heard = quality.with_signal(samples, signal.sample_rate, onsets, bad, MOST_SAMPLES)
+    return montage.suspicion(heard, signal.modality)
+
+
+def _compact(epochs: npt.NDArray[np.float32], kept: quality.Mask) -> npt.NDArray[np.float32]:
+    """Move the kept epochs to the front, in place: they need not fit in memory."""
+    numbers = np.flatnonzero(kept)
+    if len(numbers) < len(epochs):
+        for target, number in enumerate(numbers.tolist()):
+            epochs[target] = epochs[number]
+    return epochs[: len(numbers)]
 
 
 def _channel_epochs(

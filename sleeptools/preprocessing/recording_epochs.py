@@ -14,6 +14,7 @@ from sleeptools.preprocessing.trimming import select_epochs
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import SUBJECT_FACTS, Recording, before_fact, past_fact
+from sleeptools.recording.signals import quality
 
 
 def write_recording_epochs(
@@ -36,7 +37,7 @@ def write_recording_epochs(
     ------
     DataError
         If the preset's scorer is missing, a hypnogram has other stages or epochs than the preset,
-        a channel of the montage is missing, or no epoch is scored.
+        a channel of the montage is missing, no epoch is scored, or none has a signal.
     """
     scorings = _scorings(preset, recording)
     scoring = scorings.pop(preset.scorer)
@@ -51,10 +52,20 @@ def write_recording_epochs(
     if len(selected) == 0:
         raise DataError(f"{recording.id}: no scored epochs")
     onsets = np.asarray(hypnogram.onset + selected * preset.epoch_seconds, np.float64)
-    values, warnings = epoching.cut_epochs(preset, recording.id, signals, onsets, path.parent)
+    cut = epoching.cut_epochs(preset, recording, signals, onsets, path.parent)
+    if preset.quality == "exclude" or any(cut.left_out.values()):
+        excluded |= cut.left_out
+    if not cut.kept.any():
+        raise DataError(
+            f"{recording.id}: no epoch has a signal in every channel: "
+            f"{quality.counts_text(cut.counts)} of {len(selected)}",
+            hint="`quality=count` keeps such epochs",
+            code="SIG-NONE",
+        )
+    selected, onsets = selected[cut.kept], onsets[cut.kept]
     write_epoch_file(
         path,
-        signals=values,
+        signals=cut.values,
         stages=hypnogram.stages[selected],
         onset=onsets,
         hypnogram=hypnogram.stages,
@@ -71,7 +82,8 @@ def write_recording_epochs(
             "made_by": made_by,
             **{k: recording.facts.get(k) for k in SUBJECT_FACTS},
             "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
-            "warnings": warnings,
+            "warnings": cut.warnings,
+            "quality": cut.counts,
         },
     )
 
@@ -125,5 +137,6 @@ def index_row(file: EpochFile, preset: presets.Preset) -> dict[str, Any]:
         **{k: file.facts[k] for k in SUBJECT_FACTS},
         "excluded": file.facts["excluded"],
         "warnings": "; ".join(file.facts.get("warnings", [])),
+        "quality": quality.counts_text(file.facts.get("quality", {})),
         **{name: int(n) for name, n in zip(preset.stages, per_stage, strict=True)},
     }

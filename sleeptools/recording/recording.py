@@ -50,6 +50,10 @@ class Signal:
         Stored number * gain + offset = value in `unit`.
     dtype
         Type of the stored numbers.
+    stored_range
+        The smallest and the largest stored number that the file declares, if it does.
+    parts
+        The signals that it is a weighted sum of; none if it was recorded as it is.
     """
 
     label: str
@@ -61,6 +65,8 @@ class Signal:
     gain: float = 1.0
     offset: float = 0.0
     dtype: npt.DTypeLike = np.float32
+    stored_range: tuple[float, float] | None = None
+    parts: tuple[Signal, ...] = field(default=(), repr=False)
 
     @property
     def seconds(self) -> float:
@@ -69,7 +75,11 @@ class Signal:
 
     def samples(self) -> Samples:
         """Read and decode the whole signal: (size,) float32 in `unit`."""
-        values = self.read().astype(np.float32)
+        return self.decode(self.read())
+
+    def decode(self, stored: Stored) -> Samples:
+        """Turn stored numbers, which stay as they are, into float32 in `unit`."""
+        values = stored.astype(np.float32)
         values *= np.float32(self.gain)
         values += np.float32(self.offset)
         return values
@@ -210,6 +220,7 @@ def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, obje
         "night": recording.night,
         "start": recording.start.isoformat() if recording.start else None,
         "signals": [{k: getattr(s, k) for k in keep} for s in recording.signals.values()],
+        "ranges": {n: s.stored_range for n, s in recording.signals.items() if s.stored_range},
         "hypnogram": scorings[0] if scorings else None,
         "others": scorings[1:],
         "facts": dict(recording.facts),
@@ -227,8 +238,10 @@ def read_recording(path: Path) -> Recording:
     """
     tensors = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
     facts = tensors.facts
+    ranges = facts.get("ranges", {})  # not of recordings that older versions wrote
     signals = {
-        s["label"]: _mapped_signal(tensors[SIGNAL_PREFIX + s["label"]], s) for s in facts["signals"]
+        s["label"]: _mapped_signal(tensors[SIGNAL_PREFIX + s["label"]], s, ranges.get(s["label"]))
+        for s in facts["signals"]
     }
     grids = [facts["hypnogram"], *facts.get("others", [])] if facts["hypnogram"] else []
     scorings = [_scoring(tensors, i, g) for i, g in enumerate(grids, start=1)]
@@ -254,5 +267,14 @@ def _scoring(tensors: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hy
     )
 
 
-def _mapped_signal(samples: Stored, facts: Mapping[str, Any]) -> Signal:
-    return Signal(**facts, size=len(samples), read=lambda: samples, dtype=samples.dtype)
+def _mapped_signal(
+    samples: Stored, facts: Mapping[str, Any], stored_range: Sequence[float] | None
+) -> Signal:
+    low_high = (stored_range[0], stored_range[1]) if stored_range else None
+    return Signal(
+        **facts,
+        size=len(samples),
+        read=lambda: samples,
+        dtype=samples.dtype,
+        stored_range=low_high,
+    )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 TrimRule = Literal["drop-then-trim", "trim-then-drop", "drop-last", "none"]
+Quality = Literal["count", "exclude"]
 TRIMS_WAKE = ("drop-then-trim", "trim-then-drop")
 
 
@@ -81,6 +82,9 @@ class Preset(BaseModel):
         Which epochs are kept.
     processing
         Steps between recording and epochs, in order.
+    quality
+        What becomes of epochs whose signal was not there (flat, at the rail, out of range, not
+        finite): "count" keeps and counts them, as published sets do, "exclude" leaves them out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,6 +100,7 @@ class Preset(BaseModel):
     scorer: int = Field(1, ge=1)
     trim: Trim = Trim()
     processing: tuple[ProcessingStep, ...] = ()
+    quality: Quality = "count"
 
     def steps(self, label: str, modality: str) -> tuple[ProcessingStep, ...]:
         """Return the steps that apply to a channel."""
@@ -172,6 +177,8 @@ def names() -> list[str]:
 def load(name: str) -> Preset:
     """Load a preset of the package by name, or one from a TOML file by path.
 
+    A TOML file that says nothing of `quality` excludes epochs without a signal.
+
     Raises
     ------
     UsageError
@@ -187,7 +194,10 @@ def load(name: str) -> Preset:
             f"unknown preset {name!r}; there are: {', '.join(names())}",
             hint="or give a TOML file of your own",
         )
-    return resolve(store.read_toml(path), source=str(path))
+    values = store.read_toml(path)
+    if "format" not in values:  # epochs.toml of an older version kept all epochs
+        values = {"quality": "exclude"} | values
+    return resolve(values, source=str(path))
 
 
 def resolve(values: Mapping[str, Any], *, source: str) -> Preset:
@@ -196,7 +206,8 @@ def resolve(values: Mapping[str, Any], *, source: str) -> Preset:
     Parameters
     ----------
     values
-        As read from a TOML file; the format and version of epochs.toml are ignored.
+        As read from a TOML file; the format and version of epochs.toml are ignored. Those of an
+        older version have no `quality`, and count.
     source
         Where the settings come from, for messages.
 
@@ -238,6 +249,7 @@ def changed(
     margin_minutes: float | None = None,
     scorer: int | None = None,
     assume_unit: str | None = None,
+    quality: str | None = None,
 ) -> Preset:
     """Return the preset with some settings replaced; None keeps the preset's own.
 
@@ -253,6 +265,8 @@ def changed(
         Number of the scorer whose hypnogram counts, from 1.
     assume_unit
         Unit of voltages whose file names none.
+    quality
+        What becomes of epochs whose signal was not there.
 
     Raises
     ------
@@ -262,7 +276,7 @@ def changed(
     values = preset.model_dump()
     trimming = {"rule": trim, "margin_minutes": margin_minutes}
     values["trim"] |= {k: v for k, v in trimming.items() if v is not None}
-    settings = {"scorer": scorer, "assume_unit": assume_unit}
+    settings = {"scorer": scorer, "assume_unit": assume_unit, "quality": quality}
     values |= {k: v for k, v in settings.items() if v is not None}
     try:
         return Preset(**values)

@@ -184,6 +184,8 @@ def _derived_signal(recording: Recording, match: Match, assumed_unit: str) -> Si
         gain=1.0,
         offset=0.0,
         dtype=np.float32,
+        stored_range=None,
+        parts=tuple(signals),
         read=lambda: _sum(signals, weights),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from sleeptools.runs import logs
 from sleeptools.runs.folds import NAMED
 
 SPLITS: Final = {"train": "training", "val": "validation", "test": "test"}
-SHOWN_APART: Final = ("counts", "excluded", "environment", "files")
+SHOWN_APART: Final = ("counts", "excluded", "quality", "environment", "files")
 """Facts about the epochs that are shown in tables of their own, or not at all."""
 RUN_FACTS_APART: Final = ("data", "environment", "files", "model_config", "recipe")
 """The same of the facts about the run."""
@@ -37,9 +38,31 @@ def data_section(page: Page) -> Iterator[Block]:
         tables.append(_epoch_counts("excluded", "Reason", rows, "Epochs left out, and why"))
     if tables:
         yield SideBySide(tables)
+    yield from _signal_quality(facts)
     yield from _stage_shares(page)
     listed = {k: v for k, v in facts.items() if k not in SHOWN_APART}
     yield _facts("data", listed or {"data": "unknown"}, "Manifest of the epochs")
+
+
+def _signal_quality(facts: Mapping[str, Any]) -> Iterator[Block]:
+    """Count the epochs of each channel that are flat, railed, and so on, over all recordings."""
+    quality = facts.get("quality")  # unknown of epochs that older versions made
+    if not isinstance(quality, Mapping):
+        return
+    totals: Counter[tuple[str, str]] = Counter()
+    for channels in quality.values():
+        totals.update({(c, kind): n for c, kinds in channels.items() for kind, n in kinds.items()})
+    if not totals:
+        yield Text(
+            "Signal quality: no epoch is flat, railed, clipped, out of range, or mostly mains."
+        )
+        return
+    preset = facts.get("preset")
+    excludes = isinstance(preset, Mapping) and preset.get("quality") == "exclude"
+    fate = "left out, but for clipped and mains" if excludes else "counted and kept"
+    rows = [(channel, kind, value_text(n)) for (channel, kind), n in sorted(totals.items())]
+    caption = f"Epochs of poor signal quality by channel: {fate}"
+    yield Table("quality", ("Channel", "Signal", "Epochs"), rows, caption, texts=2, narrow=True)
 
 
 def _epoch_counts(name: str, head: str, rows: Sequence[tuple[str, Any]], caption: str) -> Table:
