@@ -45,6 +45,8 @@ def inspect(
     *,
     scheme: str | None = None,
     epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
+    scorer: str | None = None,
 ) -> dict[str, Any]:
     """Describe a file: a recording, a hypnogram, or both in one.
 
@@ -55,7 +57,7 @@ def inspect(
     preset
         The preset to whose montage the signals are mapped; if left out, the first one of the
         package all of whose channels are found, or else Sleep-EDF's.
-    scheme, epoch_seconds
+    scheme, epoch_seconds, epoch_from_onsets, scorer
         As in `formats.read_hypnogram`.
 
     Returns
@@ -87,8 +89,17 @@ def inspect(
         "epoch_seconds": EPOCH_SECONDS,
         "stages": {},
     }
-    facts["format"], recording, hypnogram = _read(path, scheme, epoch_seconds)
+    scored = partial(
+        formats.read_hypnogram,
+        path,
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        epoch_from_onsets=epoch_from_onsets,
+        scorer=scorer,
+    )
+    facts["format"], recording, hypnogram = _read(path, scored)
     if hypnogram is not None:
+        facts["notes"] = "; ".join(hypnogram.notes)
         length = hypnogram.epoch_seconds
         facts |= {"seconds": len(hypnogram) * length, "epochs": len(hypnogram)}
         facts |= {"epoch_seconds": length, "stages": hypnogram.counts()}
@@ -105,6 +116,8 @@ def inspect_all(
     *,
     scheme: str | None = None,
     epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
+    scorer: str | None = None,
     log: Callable[[str], None],
 ) -> tuple[list[dict[str, Any]], list[SleeptoolsError]]:
     """Describe files, and all files in folders; a file that cannot be read does not stop the rest.
@@ -115,7 +128,7 @@ def inspect_all(
         Files and folders.
     preset
         Name or TOML file of the preset for `inspect`.
-    scheme, epoch_seconds
+    scheme, epoch_seconds, epoch_from_onsets, scorer
         As in `formats.read_hypnogram`.
     log
         Called with a line for each data set that a folder holds, and for each error.
@@ -137,7 +150,14 @@ def inspect_all(
     for path in files:
         try:
             descriptions.append(
-                inspect(path, montage_preset, scheme=scheme, epoch_seconds=epoch_seconds)
+                inspect(
+                    path,
+                    montage_preset,
+                    scheme=scheme,
+                    epoch_seconds=epoch_seconds,
+                    epoch_from_onsets=epoch_from_onsets,
+                    scorer=scorer,
+                )
             )
         except SleeptoolsError as e:
             if len(files) == 1:
@@ -159,14 +179,13 @@ def _fitting_preset(recording: Recording) -> presets.Preset:
 
 
 def _read(
-    path: Path, scheme: str | None, epoch_seconds: float | None
+    path: Path, scored: Callable[[], Hypnogram]
 ) -> tuple[str, Recording | None, Hypnogram | None]:
     """Read a recording of this package, or a file of any known format; also return its format."""
     if path.suffix == ".safetensors":
         ours = read_recording(path)
         return RECORDING_KIND, ours, ours.hypnogram
     name = formats.find(path).__name__.rsplit(".", 1)[-1]
-    scored = partial(formats.read_hypnogram, path, scheme=scheme, epoch_seconds=epoch_seconds)
     try:
         recording = formats.read(path)
     except AnnotationsOnlyError:
@@ -220,11 +239,12 @@ def _recording_facts(
     recording: Recording, hypnogram: Hypnogram | None, preset: presets.Preset
 ) -> dict[str, Any]:
     length = hypnogram.epoch_seconds if hypnogram else preset.epoch_seconds
+    notes = [str(recording.facts.get("notes", "")), *(hypnogram.notes if hypnogram else ())]
     return {
         "kind": "recording",
         "start": recording.start.isoformat() if recording.start else None,
         "seconds": recording.seconds,
-        "notes": str(recording.facts.get("notes", "")),
+        "notes": "; ".join(n for n in notes if n),
         "simulated": bool(recording.facts.get("simulated", False)),
         "signals": [_signal_facts(s) for s in recording.signals.values()],
         **_mapping(recording, preset),

@@ -1,13 +1,15 @@
 """Read and write the file formats of the field, one module each, recognised by their content.
 
 A format module has `accepts(path, head)` and one or both of `read(path)` and
-`read_hypnogram(path, scheme, epoch_seconds)`. A format that can be written has
+`read_hypnogram(path, scheme, epoch_seconds)`, which may also take `epoch_from_onsets`, where a
+stage has a duration, and `scorer`, where a row has one. A format that can be written has
 `write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file endings that mean this format only, and
 `sidecar(path)` if it writes a second file.
 """
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import ModuleType
 
@@ -62,7 +64,12 @@ def read_any(path: Path) -> Recording:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | Scheme | None = None, epoch_seconds: float | None = None
+    path: Path,
+    *,
+    scheme: str | Scheme | None = None,
+    epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
+    scorer: str | None = None,
 ) -> Hypnogram:
     """Read a hypnogram of any known format.
 
@@ -73,18 +80,32 @@ def read_hypnogram(
         numbers.
     epoch_seconds
         Length of an epoch, 1 to 60 s, if the file does not say it.
+    epoch_from_onsets
+        Let stages without a duration last to the next one, and the last for one epoch.
+    scorer
+        Whose rows to read from a table with a column `scorer`.
 
     Raises
     ------
     UsageError
-        For an unknown scheme, or a length of an epoch outside 1 to 60 s.
+        For an unknown scheme, a length of an epoch outside 1 to 60 s, or a setting that does not
+        fit the format.
     DataError
         If the format is unknown, or the file is damaged, ambiguous, or without stages.
     """
     if epoch_seconds is not None and not 1 <= epoch_seconds <= 60:  # noqa: PLR2004 - s
         raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to 60 s")
     read = _reader(path, "read_hypnogram")
-    hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds)
+    asked = {"epoch_from_onsets": epoch_from_onsets, "scorer": scorer}
+    settings = {name: value for name, value in asked.items() if value}
+    for name in settings:
+        if name not in inspect.signature(read).parameters:
+            kind = find(path).__name__.rsplit(".", 1)[-1]
+            raise UsageError(
+                f"{path}: a {kind} file has no {'durations' if name != 'scorer' else 'scorers'} "
+                f"to choose; `{name}` is for other formats"
+            )
+    hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds, **settings)
     return hypnogram
 
 
