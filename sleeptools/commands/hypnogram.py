@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, Unpack
 
 from sleeptools import formats
 from sleeptools.errors import DataError, OutputError, UsageError
@@ -32,13 +32,10 @@ def convert_hypnogram(
     target: Path,
     *,
     to: str | None = None,
-    scheme: str | None = None,
-    epoch_seconds: float | None = None,
-    epoch_from_onsets: bool = False,
-    scorer: str | None = None,
     start: Start | None = None,
     recording: Path | None = None,
     force: bool = False,
+    **settings: Unpack[Settings],
 ) -> tuple[Hypnogram, list[str]]:
     """Read a hypnogram of any known format and write it in another.
 
@@ -50,8 +47,6 @@ def convert_hypnogram(
         File to write.
     to
         Format to write; by the target's ending if left out.
-    scheme, epoch_seconds, epoch_from_onsets, scorer
-        As in `formats.read_hypnogram`.
     start
         Start of the first epoch; if left out, as in the file, or computed from its clock times and
         the recording's start.
@@ -59,6 +54,9 @@ def convert_hypnogram(
         The recording of that night, which has its start and length.
     force
         Replace an existing target.
+    settings
+        `scheme`, `epoch_seconds`, `epoch_from_onsets` and `scorer`, as `formats.read_hypnogram`
+        takes them.
 
     Returns
     -------
@@ -81,12 +79,6 @@ def convert_hypnogram(
     for path in written:
         if path.exists() and (not force or path.samefile(source)):
             raise OutputError(f"{path}: exists", hint="give `force` to replace it, or another name")
-    settings = Settings(
-        scheme=scheme,
-        epoch_seconds=epoch_seconds,
-        epoch_from_onsets=epoch_from_onsets,
-        scorer=scorer,
-    )
     hypnogram = _place(_read(source, settings), start, recording, source.name)
     return hypnogram, [*hypnogram.notes, *formats.write_hypnogram(hypnogram, target, to=to)]
 

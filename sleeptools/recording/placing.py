@@ -18,7 +18,7 @@ from sleeptools.recording.recording import Recording, before_fact, past_fact
 Way = Literal["clock", "start", "number"]
 """How a scoring is placed: by the clock, as it stands from the recording's start, or by the
 numbers of its epochs."""
-START_TIME: Final = "start time"
+START_TIME: Final = "time_of_day"
 """Fact of a recording of whose start only the time of day is known: "22:00:00"."""
 SPARE_EPOCHS: Final = 2  # labels without times may differ from the signals by so many epochs
 EPOCHS_OF_THE_FIELD: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 8.0, 10.0, 15.0, 16.0, 20.0, 30.0, 60.0)  # s

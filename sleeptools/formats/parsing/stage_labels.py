@@ -146,17 +146,17 @@ def _lasting(
     events: Sequence[Event], epoch_seconds: float | None, source: str, *, from_onsets: bool
 ) -> tuple[list[Event], list[str]]:
     """Return the events that last, and notes; where asked, let those without duration last."""
-    lasting = [e for e in events if e[1] > 0]
+    lasting = [e for e in events if e[1] != 0]
     if len(lasting) == len(events):
         return lasting, []
     latest = max(onset for onset, _, _ in events)
-    brief = [e for e in events if e[1] <= 0]
+    brief = [e for e in events if e[1] == 0]
     if from_onsets:
         onsets = sorted({onset for onset, _, _ in events})
         steps = [round(b - a, 3) for a, b in itertools.pairwise(onsets)]
         last = epoch_seconds or (min(steps) if steps else HUMAN_EPOCH)
         following = dict(zip(onsets, [*onsets[1:], onsets[-1] + last], strict=True))
-        made = [(o, d if d > 0 else following[o] - o, t) for o, d, t in events]
+        made = [(o, d or following[o] - o, t) for o, d, t in events]
         note = f"{len(brief)} stages without a duration last to the next one, the last {last:g} s"
         return made, [note]
     if lasting and len(brief) == 1 and brief[0][0] >= latest:
@@ -225,7 +225,7 @@ def from_mixed(
     )
     rest = Counter(events) - Counter(used)
     words = set(staged)
-    _refuse_unstaged_marks([e for e in rest if e in words and e[1] <= 0], scoring, source)
+    _refuse_unstaged_marks([e for e in rest if e in words and e[1] == 0], scoring, source)
     _refuse_lost([e for e in rest if e not in words], scoring, source)
     unused = Counter(text for (_, _, text), n in rest.items() for _ in range(n))
     shown = [f"{text[:40]!r} {n}" for text, n in unused.most_common(SHOWN)]
@@ -242,7 +242,7 @@ def _without_marks(staged: Sequence[Event]) -> list[Event]:
     if not any(d > 0 for _, d, _ in staged):
         return list(staged)
     latest = max(o for o, _, _ in staged)
-    return [e for e in staged if e[1] > 0 or _is_formal(e[2]) or e[0] >= latest]
+    return [e for e in staged if e[1] != 0 or _is_formal(e[2]) or e[0] >= latest]
 
 
 def _without_movements(
@@ -316,8 +316,8 @@ def _refuse_lost(events: Sequence[Event], scoring: Hypnogram, source: str) -> No
     for text, found in lost.items():
         epochs = sum(round(d / scoring.epoch_seconds) for _, d, _ in found)
         raise DataError(
-            f"{source}: event {text[:40]!r} fills whole epochs without a stage, {epochs} in all, "
-            f"the first at {found[0][0]:g} s; it may be a stage of an unknown name",
+            f"{source}: event {text[:40]!r} at {found[0][0]:g} s fills whole epochs without a "
+            f"stage, {epochs} in all; it may be a stage of an unknown name",
             hint="`scheme` or [labels] of edf.toml can define it; if it is no stage, take its "
             f"rows out; known names: {', '.join(label_schemes.EDF_TEXTS)} and more",
             code="HYP-TEXT",
