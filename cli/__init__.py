@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import sys
 import traceback
 from typing import Annotated, Final
@@ -24,6 +25,7 @@ PURPOSE: Final = (
     "The commands chain through files: convert, preprocess, train, evaluate, report. "
     "Research software; not a medical device; not for diagnosis."
 )
+USAGE: Final = 2  # exit code
 COMMANDS: Final = (
     "simulate",
     "fetch",
@@ -84,13 +86,16 @@ def root(
 
 def main() -> None:
     """Run the command line and exit with the code a shell script branches on."""
+    for stream in (sys.stdout, sys.stderr):  # a locale without "µ" must not end a command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = [EARLIER_SPELLINGS.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug=debug))
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
-    """Run one command line and return its exit code; every failure is one line and a hint."""
+    """Run one command line and return its exit code; a failure is a line and perhaps a hint."""
     try:
         result = typer.main.get_command(app).main(arguments, "sleeptools", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -128,7 +133,9 @@ def _usage_hint(error: BaseException) -> str:
 def _fail(message: str, hint: str | None, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    hint = hint or "'sleeptools COMMAND --help' shows what a command takes"
+    if code == USAGE:
+        hint = hint or "'sleeptools COMMAND --help' shows what a command takes"
     talk(f"error: {' '.join(message.split())}")
-    talk(f"hint: {' '.join(hint.split())}")
+    if hint:
+        talk(f"hint: {' '.join(hint.split())}")
     return code

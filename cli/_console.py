@@ -38,7 +38,8 @@ def plural(count: int, noun: str) -> str:
 
 def emit_json(value: object) -> None:
     """Print data as JSON on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=plain, default=str))
 
 
 def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

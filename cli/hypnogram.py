@@ -44,6 +44,12 @@ def command(
     scorer: Annotated[
         str | None, typer.Option(help="Whose rows to read, where a file has several scorers'.")
     ] = None,
+    ignore_bad_annotations: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-bad-annotations", help="Pass over malformed annotations of an EDF file."
+        ),
+    ] = False,
     start: Annotated[
         str | None,
         typer.Option(
@@ -72,6 +78,7 @@ def command(
         epoch_seconds=epoch_seconds,
         epoch_from_onsets=epoch_from_onsets,
         scorer=scorer,
+        ignore_bad_annotations=ignore_bad_annotations,
         start=None if start is None else _parse_start(start),
         recording=recording,
         force=force,

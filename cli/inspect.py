@@ -40,6 +40,12 @@ def command(
     scorer: Annotated[
         str | None, typer.Option(help="Whose rows to read, where a file has several scorers'.")
     ] = None,
+    ignore_bad_annotations: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-bad-annotations", help="Pass over malformed annotations of an EDF file."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of files.")] = False,
 ) -> None:
     """Show what recordings and hypnograms hold.
@@ -47,7 +53,7 @@ def command(
     Signals with their rates, units and mapping to the montage; stages with their counts.
     Exits with 65 if a file is damaged; the others are shown all the same.
     """
-    from sleeptools.commands.inspect import inspect_all
+    from sleeptools.commands.inspect import StagesRefusedError, inspect_all
     from sleeptools.errors import DataError
 
     descriptions, errors = inspect_all(
@@ -57,6 +63,7 @@ def command(
         epoch_seconds=epoch_seconds,
         epoch_from_onsets=epoch_from_onsets,
         scorer=scorer,
+        ignore_bad_annotations=ignore_bad_annotations,
         log=talk,
     )
     if as_json:
@@ -64,8 +71,10 @@ def command(
     else:
         for facts in descriptions:
             _show(facts)
+    count = len(descriptions) + sum(not isinstance(e, StagesRefusedError) for e in errors)
+    if errors and count == 1:
+        raise errors[0]
     if errors:
-        count = len(descriptions) + len(errors)
         raise DataError(f"{len(errors)} of {count} files cannot be read")
 
 

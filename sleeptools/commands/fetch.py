@@ -149,7 +149,7 @@ def _sums(published: str, address: str, dest: Path, server: Server) -> str:
     """Return the publisher's list of sums; the folder's own copy if it is the published one."""
     path = dest / datasets.SUMS
     if not server.trust_sums and path.is_file() and store.sha256(path) == published:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     url = address + datasets.SUMS
     data = http.fetch_bytes(url, server.policy)
     if not server.trust_sums and hashlib.sha256(data).hexdigest() != published:

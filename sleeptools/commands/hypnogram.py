@@ -5,23 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from sleeptools import formats
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram, add_seconds
 from sleeptools.recording.recording import read_recording
-
-
-class Settings(TypedDict, total=False):
-    """How a hypnogram is read, as in `formats.read_hypnogram`."""
-
-    scheme: str | None
-    epoch_seconds: float | None
-    epoch_from_onsets: bool
-    scorer: str | None
-
 
 Start = float | time | datetime
 """Start of a hypnogram: seconds from the recording's start, or a clock time."""
@@ -35,7 +25,7 @@ def convert_hypnogram(
     start: Start | None = None,
     recording: Path | None = None,
     force: bool = False,
-    **settings: Unpack[Settings],
+    **settings: Unpack[formats.ReadSettings],
 ) -> tuple[Hypnogram, list[str]]:
     """Read a hypnogram of any known format and write it in another.
 
@@ -55,8 +45,7 @@ def convert_hypnogram(
     force
         Replace an existing target.
     settings
-        `scheme`, `epoch_seconds`, `epoch_from_onsets` and `scorer`, as `formats.read_hypnogram`
-        takes them.
+        As `formats.read_hypnogram` takes them.
 
     Returns
     -------
@@ -83,7 +72,7 @@ def convert_hypnogram(
     return hypnogram, [*hypnogram.notes, *formats.write_hypnogram(hypnogram, target, to=to)]
 
 
-def _read(path: Path, settings: Settings) -> Hypnogram:
+def _read(path: Path, settings: formats.ReadSettings) -> Hypnogram:
     if path.suffix != ".safetensors":
         return formats.read_hypnogram(path, **settings)
     recording = read_recording(path)

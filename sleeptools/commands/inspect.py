@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sleeptools import datasets, formats, registry
 from sleeptools.errors import (
@@ -17,6 +17,7 @@ from sleeptools.errors import (
     NoStagesError,
     SleeptoolsError,
 )
+from sleeptools.formats import edf
 from sleeptools.preprocessing import presets
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
@@ -39,14 +40,14 @@ ENDINGS = (
 )
 
 
+class StagesRefusedError(DataError):
+    """Stages that cannot be read in a file whose signals can be."""
+
+
 def inspect(
     path: Path,
     preset: presets.Preset | None = None,
-    *,
-    scheme: str | None = None,
-    epoch_seconds: float | None = None,
-    epoch_from_onsets: bool = False,
-    scorer: str | None = None,
+    **settings: Unpack[formats.ReadSettings],
 ) -> dict[str, Any]:
     """Describe a file: a recording, a hypnogram, or both in one.
 
@@ -57,23 +58,31 @@ def inspect(
     preset
         The preset to whose montage the signals are mapped; if left out, the first one of the
         package all of whose channels are found, or else Sleep-EDF's.
-    scheme, epoch_seconds, epoch_from_onsets, scorer
-        As in `formats.read_hypnogram`.
+    settings
+        As `formats.read_hypnogram` takes them.
 
     Returns
     -------
     facts
         JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
         `simulated`, `signals` (a list), `montage` (the signals from which each channel is derived,
-        or None), `problems` (missing channels and implausible amplitudes), `epochs` (number of
-        whole epochs), `epoch_seconds` and `stages` (epochs per stage and per reason for being
-        unscored).
+        or None), `problems` (missing channels, implausible amplitudes, annotations that are no
+        stages), `epochs` (number of whole epochs), `epoch_seconds` and `stages` (epochs per stage
+        and per reason for being unscored).
 
     Raises
     ------
     DataError
-        If the file is damaged or its format is unknown.
+        If the file is damaged or its format is unknown. Stages that cannot be read beside signals
+        that can are a problem among the facts.
     """
+    return _describe(path, preset, settings)[0]
+
+
+def _describe(
+    path: Path, preset: presets.Preset | None, settings: formats.ReadSettings
+) -> tuple[dict[str, Any], StagesRefusedError | None]:
+    """Return the facts of `inspect`, and why stages beside readable signals cannot be read."""
     facts: dict[str, Any] = {
         "path": str(path),
         "format": "",
@@ -89,15 +98,8 @@ def inspect(
         "epoch_seconds": EPOCH_SECONDS,
         "stages": {},
     }
-    scored = partial(
-        formats.read_hypnogram,
-        path,
-        scheme=scheme,
-        epoch_seconds=epoch_seconds,
-        epoch_from_onsets=epoch_from_onsets,
-        scorer=scorer,
-    )
-    facts["format"], recording, hypnogram = _read(path, scored)
+    scored = partial(formats.read_hypnogram, path, **settings)
+    facts["format"], recording, hypnogram, doubt = _read(path, scored)
     if hypnogram is not None:
         facts["notes"] = "; ".join(hypnogram.notes)
         length = hypnogram.epoch_seconds
@@ -107,18 +109,19 @@ def inspect(
         facts["start"] = hypnogram.begin.isoformat() if hypnogram.begin else None
     if recording is not None:
         facts |= _recording_facts(recording, hypnogram, preset or _fitting_preset(recording))
-    return facts
+    if doubt is not None:
+        facts["problems"].append(f"{doubt} ({doubt.hint})" if doubt.hint else str(doubt))
+    if doubt is None or isinstance(doubt, NoStagesError):
+        return facts, None
+    return facts, StagesRefusedError(str(doubt), hint=doubt.hint, code=doubt.code)
 
 
 def inspect_all(
     paths: Sequence[Path],
     preset: str | None = None,
     *,
-    scheme: str | None = None,
-    epoch_seconds: float | None = None,
-    epoch_from_onsets: bool = False,
-    scorer: str | None = None,
     log: Callable[[str], None],
+    **settings: Unpack[formats.ReadSettings],
 ) -> tuple[list[dict[str, Any]], list[SleeptoolsError]]:
     """Describe files, and all files in folders; a file that cannot be read does not stop the rest.
 
@@ -128,8 +131,8 @@ def inspect_all(
         Files and folders.
     preset
         Name or TOML file of the preset for `inspect`.
-    scheme, epoch_seconds, epoch_from_onsets, scorer
-        As in `formats.read_hypnogram`.
+    settings
+        As `formats.read_hypnogram` takes them.
     log
         Called with a line for each data set that a folder holds, and for each error.
 
@@ -138,7 +141,8 @@ def inspect_all(
     descriptions
         The facts of `inspect` for every file that can be read.
     errors
-        The error of every other file; if there is only one file, its error is raised.
+        The error of every file of which signals or stages cannot be read; if there is only one
+        file and nothing of it can be read, its error is raised.
     """
     montage_preset = presets.load(preset) if preset else None
     for folder in (path for path in paths if path.is_dir()):
@@ -149,16 +153,12 @@ def inspect_all(
     errors: list[SleeptoolsError] = []
     for path in files:
         try:
-            descriptions.append(
-                inspect(
-                    path,
-                    montage_preset,
-                    scheme=scheme,
-                    epoch_seconds=epoch_seconds,
-                    epoch_from_onsets=epoch_from_onsets,
-                    scorer=scorer,
-                )
-            )
+            facts, refused = _describe(path, montage_preset, settings)
+            descriptions.append(facts)
+            if refused is not None:
+                errors.append(refused)
+                if len(files) > 1:
+                    log(f"error: {refused}")
         except SleeptoolsError as e:
             if len(files) == 1:
                 raise
@@ -180,19 +180,32 @@ def _fitting_preset(recording: Recording) -> presets.Preset:
 
 def _read(
     path: Path, scored: Callable[[], Hypnogram]
-) -> tuple[str, Recording | None, Hypnogram | None]:
-    """Read a recording of this package, or a file of any known format; also return its format."""
+) -> tuple[str, Recording | None, Hypnogram | None, DataError | None]:
+    """Read a recording of this package, or a file of any known format.
+
+    Returns
+    -------
+    format, recording, hypnogram
+        What the file is and holds.
+    doubt
+        Why signals that can be read have no stages: those of the file cannot be read, or its
+        annotations are no stages.
+    """
     if path.suffix == ".safetensors":
         ours = read_recording(path)
-        return RECORDING_KIND, ours, ours.hypnogram
+        return RECORDING_KIND, ours, ours.hypnogram, None
     name = formats.find(path).__name__.rsplit(".", 1)[-1]
     try:
         recording = formats.read(path)
     except AnnotationsOnlyError:
-        return name, None, scored()
-    with contextlib.suppress(NoStagesError):
-        return name, recording, scored()
-    return name, recording, None
+        return name, None, scored(), None
+    try:
+        return name, recording, scored(), None
+    except NoStagesError as e:
+        annotated = name == "edf" and edf.read_annotations(path, ignore_bad_annotations=True)
+        return name, recording, None, e if annotated else None
+    except DataError as e:
+        return name, recording, None, e
 
 
 def data_sets(folder: Path) -> list[str]:

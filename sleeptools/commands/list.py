@@ -66,7 +66,7 @@ def _presets() -> list[dict[str, Any]]:
 def _module_facts(drawer: str, name: str) -> dict[str, Any]:
     """Read a module's first line and `ABOUT` without importing it; a model would import torch."""
     path = registry.ROOT / drawer / f"{name.replace('-', '_')}.py"
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     facts = {"about": (ast.get_docstring(tree) or "").split("\n", 1)[0]}
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ABOUT":

@@ -155,6 +155,8 @@ def _score_recording(
         return dict(before), batch.DONE
     recording = formats.read_any(path)
     density, warnings = hypnodensity(engine, preset, recording, out)
+    if notes := str(recording.facts.get("notes", "")):
+        warnings = [*warnings, notes]
     hypnogram = hypnogram_from(engine, recording, density)
     formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM_SUFFIX), to="edf")
     _write_density(path.stem, density, hypnogram, out / (path.stem + HYPNODENSITY_SUFFIX))

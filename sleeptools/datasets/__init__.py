@@ -226,7 +226,7 @@ def check_sums(source: RecordingFiles) -> None:
     """
     published: Mapping[str, str] = {}
     for table in (f for f in source.files if f.name == SUMS):
-        sums = read_sums(table.read_text(), str(table))
+        sums = read_sums(store.read_text(table), str(table))
         published = {Path(name).name: digest for name, digest in sums.items()}
     for path in source.files:
         if path.name in published and store.sha256(path) != published[path.name]:

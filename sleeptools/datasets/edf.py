@@ -260,7 +260,8 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     stored = edf.read(path, allow_truncated=allow_truncated)
     signals = _renamed(stored, settings, path.name)
     scorings = [
-        _scoring(file, stored, settings, number) for number, file in enumerate(scored, start=1)
+        _scoring(file, stored, settings, number, is_own=file == path)
+        for number, file in enumerate(scored, start=1)
     ]
     recording = replace(
         stored,
@@ -307,8 +308,13 @@ def _scaled(signal: Signal, channel: RenamedChannel, name: str) -> Signal:
     )
 
 
-def _scoring(path: Path, recording: Recording, settings: EdfSettings, number: int) -> Hypnogram:
-    """Read one scorer's hypnogram and place it in the recording by the clock, or at its start."""
+def _scoring(
+    path: Path, recording: Recording, settings: EdfSettings, number: int, *, is_own: bool
+) -> Hypnogram:
+    """Read one scorer's hypnogram and place it in the recording by the clock, or at its start.
+
+    Stages in the file of the signals lie where it says.
+    """
     hypnogram = formats.read_hypnogram(
         path,
         scheme=settings.meaning(),
@@ -316,7 +322,8 @@ def _scoring(path: Path, recording: Recording, settings: EdfSettings, number: in
         epoch_from_onsets=settings.epoch_from_onsets,
         scorer=settings.scorer or None,
     )
-    placed = placing.place(recording, hypnogram, way=settings.align, source=path.name)
+    way = "start" if is_own else settings.align  # one file has one clock
+    placed = placing.place(recording, hypnogram, way=way, source=path.name)
     inside = placed.clipped(recording.seconds)
     covered = len(inside) * inside.epoch_seconds / recording.seconds
     if covered < settings.least_overlap or not len(inside):

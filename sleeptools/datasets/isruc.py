@@ -167,10 +167,10 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     ]
     for scoring in scorings:
         covered = len(scoring) * EPOCH_SECONDS / signals.seconds
-        if covered < LEAST_OVERLAP:
+        if not LEAST_OVERLAP <= covered <= 1 / LEAST_OVERLAP:
             raise DataError(
-                f"{source.id}: {scoring.scorer} scored only {covered:.0%} of it: "
-                f"{placing.span_text(signals, scoring)}",
+                f"{source.id}: {scoring.scorer} scored {'only ' * (covered < 1)}{covered:.0%} of "
+                f"it: {placing.span_text(signals, scoring)}",
                 code="HYP-SPAN",
             )
     provenance = {"data_set": "isruc", "scoring_rules": "AASM", "notes": "; ".join(notes)}

@@ -94,7 +94,7 @@ def find(root: Path) -> list[RecordingFiles]:
 def absent(root: Path, sources: Iterable[RecordingFiles]) -> list[str]:
     """Return the recordings that RECORDS lists and `root` lacks, of the studies in `root`."""
     records = find_table(root, "RECORDS")
-    names = [Path(line).name[:6] for line in records.read_text().split()] if records else []
+    names = [Path(line).name[:6] for line in store.read_text(records).split()] if records else []
     ids = {s.id for s in sources}
     studies = {id_[:2] for id_ in ids}
     return [name for name in names if name not in ids and name[:2] in studies]

@@ -6,6 +6,7 @@ whereas some other readers bring all channels to the highest one.
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools import store
-from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError
+from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, StorageError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
 from sleeptools.formats.parsing.edf_annotations import read_tals
 from sleeptools.formats.parsing.edf_header import (
@@ -29,7 +30,7 @@ from sleeptools.formats.parsing.edf_header import (
     starts_like_edf,
 )
 from sleeptools.recording import label_schemes, montage
-from sleeptools.recording.hypnogram import Event, Hypnogram
+from sleeptools.recording.hypnogram import Event, Hypnogram, add_seconds
 from sleeptools.recording.recording import Recording, Signal, Stored
 
 SUFFIXES: Final = (".edf",)
@@ -56,7 +57,9 @@ def read(path: Path, *, allow_truncated: bool = False) -> Recording:
     """Read a recording; samples stay on the disk until they are used.
 
     The patient's name and birthday in the header are not read. `facts["notes"]` lists deviations
-    from the standard that could be read nevertheless.
+    from the standard that could be read nevertheless, malformed annotations among them. The start
+    includes the first record's time stamp; where only the time of day is known, `start` is None and
+    `facts["time_of_day"]` has it.
 
     Parameters
     ----------
@@ -76,22 +79,38 @@ def read(path: Path, *, allow_truncated: bool = False) -> Recording:
         raise AnnotationsOnlyError(
             f"{path.name}: holds annotations only", hint="read it as a hypnogram"
         )
-    _, notes = read_tals(header)
-    signals = {n: _signal(header, s, n) for n, s in _names(sampled)}
+    annotations = read_tals(header)
+    names = unique_names([s.label for s in sampled])
+    signals = {n: _signal(header, s, n) for n, s in zip(names, sampled, strict=True)}
     facts: dict[str, str | int | float | bool] = {"kind": header.kind}
-    if header.notes or notes:
-        facts["notes"] = "; ".join([*header.notes, *notes])
+    notes = [*header.notes, *annotations.all_notes()]
+    notes += [
+        f"a further signal {s.label!r} is called {n!r}"
+        for n, s in zip(names, sampled, strict=True)
+        if n != s.label
+    ]
+    if notes:
+        facts["notes"] = "; ".join(notes)
     if header.simulated:
         facts["simulated"] = True
-    return Recording(path.stem, path.stem, 1, signals, None, header.start, facts)
+    clock = _clock(header, annotations.first)
+    if isinstance(clock, time):
+        facts["time_of_day"] = clock.isoformat()
+    start = clock if isinstance(clock, datetime) else None
+    return Recording(path.stem, path.stem, 1, signals, None, start, facts)
 
 
-def _names(signals: list[SignalHeader]) -> Iterable[tuple[str, SignalHeader]]:
-    """Rename the second signal of a label to `LABEL#2`, and so on, so that labels are unique."""
-    counts: dict[str, int] = {}
-    for s in signals:
-        counts[s.label] = counts.get(s.label, 0) + 1
-        yield (s.label if counts[s.label] == 1 else f"{s.label}#{counts[s.label]}"), s
+def unique_names(labels: Sequence[str]) -> list[str]:
+    """Name signals by their labels; a further one of a label is the first free `LABEL#2`, ..."""
+    taken = set(labels)
+    names: list[str] = []
+    for number, label in enumerate(labels):
+        name = label
+        if label in labels[:number]:
+            name = next(n for k in itertools.count(2) if (n := f"{label}#{k}") not in taken)
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def _signal(header: Header, signal: SignalHeader, name: str) -> Signal:
@@ -135,9 +154,16 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
     return values.reshape(-1)
 
 
-def read_annotations(path: Path) -> list[Event]:
-    """Read all annotations of a file: (onset, duration, text), s."""
-    return read_tals(read_header(store.need(path)))[0]
+def read_annotations(path: Path, *, ignore_bad_annotations: bool = False) -> list[Event]:
+    """Read all annotations of a file: (onset, duration, text), s.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or an annotation malformed unless `ignore_bad_annotations`.
+    """
+    annotations = read_tals(read_header(store.need(path)))
+    return (annotations if ignore_bad_annotations else annotations.sound(path.name)).events
 
 
 def read_hypnogram(
@@ -146,6 +172,7 @@ def read_hypnogram(
     scheme: str | label_schemes.Scheme | None = None,
     epoch_seconds: float | None = None,
     epoch_from_onsets: bool = False,
+    ignore_bad_annotations: bool = False,
 ) -> Hypnogram:
     """Read the sleep stages among a file's annotations.
 
@@ -162,7 +189,8 @@ def read_hypnogram(
     """
     header = read_header(store.need(path))
     known = label_schemes.label_scheme(scheme).labels if scheme else {}
-    annotations = read_tals(header)[0]
+    tals = read_tals(header)
+    annotations = (tals if ignore_bad_annotations else tals.sound(path.name)).events
     texts = list(dict.fromkeys(text for _, _, text in annotations))
     if texts and not any(
         t in known or label_schemes.word_meaning(t) or t.lower().startswith("sleep stage")
@@ -178,24 +206,26 @@ def read_hypnogram(
         scheme=scheme,
         epoch_seconds=epoch_seconds,
         source=path.name,
-        begin=_begin(header),
+        begin=_clock(header, tals.first),
         epoch_from_onsets=epoch_from_onsets,
     )
-    return replace(hypnogram, scorer="simulated") if header.simulated else hypnogram
+    return replace(
+        hypnogram,
+        scorer="simulated" if header.simulated else "",
+        lost_start=header.clock is None and any("start time" in n for n in header.notes),
+    )
 
 
-def _begin(header: Header) -> datetime | time | None:
-    """Start of the first record; only a time if the date is "X", None if the time is 0:00 too."""
-    if header.start is None or header.recording_field.split()[:2] != ["Startdate", "X"]:
-        return header.start
-    clock = header.start.time()
-    return None if clock == time.min else clock
+def _clock(header: Header, first: float) -> datetime | time | None:
+    """Start of the first record, `first` s after the header's; a time if the date is unknown."""
+    return add_seconds(header.clock, first)
 
 
 def read_start(path: Path) -> datetime | None:
-    """Read date and time of the start of a file's first record; None if the header has none."""
+    """Read date and time of the start of a file's first record; None if they are unknown."""
     header = read_header(store.need(path))
-    return None if _begin(header) is None else header.start
+    clock = _clock(header, read_tals(header).first)
+    return clock if isinstance(clock, datetime) else None
 
 
 SHOWN = 8  # texts in a message
@@ -263,6 +293,31 @@ def write(
             writer.writeSamples(blocks, digital=True)
         finally:
             writer.close()
+        _check_written(draft, path, blocks)
+
+
+def _check_written(draft: Path, path: Path, blocks: Sequence[npt.NDArray[np.int32]]) -> None:
+    """Compare a file with what was to be written: pyedflib reports no write that failed.
+
+    Raises
+    ------
+    StorageError
+        If the file is cut short or holds other samples, as on a full disk.
+    """
+    try:
+        header = read_header(draft)
+        sampled = [s for s in header.signals if not s.is_annotations]
+        same = len(sampled) == len(blocks) and all(
+            np.array_equal(_digital(header, s), block)
+            for s, block in zip(sampled, blocks, strict=True)
+        )
+    except DataError:
+        same = False
+    if not same:
+        raise StorageError(
+            f"{path}: what was written does not read back the same: the disk may be full",
+            code="OUT-READBACK",
+        )
 
 
 def _fields(head: SignalHeader, signal: Signal) -> dict[str, str | int | float | None]:

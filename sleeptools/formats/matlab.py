@@ -130,7 +130,6 @@ def read_hypnogram(
         epoch_seconds or EPOCH_SECONDS,
         0.0,
         resolved[index, 1],
-        timing="length",
     )
 
 

@@ -63,6 +63,8 @@ class Hypnogram:
         What the file says of its epochs; where it has no times, their number must fit the signals.
     first_epoch
         Number of the first epoch as the file counts them, from 1.
+    lost_start
+        The file has the start that its onsets count from, and it cannot be read.
     notes
         What the file holds that was not used, or is no whole epoch, for people to read.
     """
@@ -76,6 +78,7 @@ class Hypnogram:
     begin: datetime | time | None = None
     timing: Timing = "times"
     first_epoch: int = 1
+    lost_start: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -72,6 +72,8 @@ def place(
         placed = replace(hypnogram, onset=(hypnogram.first_epoch - 1) * hypnogram.epoch_seconds)
     elif way == "clock" and hypnogram.begin is not None:
         placed = replace(hypnogram, onset=_by_clock(recording, hypnogram, hypnogram.begin, source))
+    elif way == "clock" and hypnogram.lost_start:
+        raise _start_error("its start cannot be read", "its times count from there", source)
     if not any_length:
         _check_length(recording, placed, source)
     if _overlap(recording, placed) <= 0:
@@ -94,11 +96,8 @@ def _by_clock(
     """
     start = start_of(recording)
     if start is None:
-        raise DataError(
-            f"{source}: begins at {_clock_text(begin)}, and {recording.id} does not say when it "
-            "began",
-            hint='give `start` in seconds, or align = "start" in edf.toml if both begin together',
-            code="HYP-START",
+        raise _start_error(
+            f"begins at {_clock_text(begin)}", f"{recording.id} does not say when it began", source
         )
     near = clock_onset(start, begin)
     if isinstance(start, datetime) and isinstance(begin, datetime):
@@ -106,6 +105,14 @@ def _by_clock(
     other = near - DAY_SECONDS if near >= 0 else near + DAY_SECONDS
     overlaps = [_overlap(recording, replace(hypnogram, onset=onset)) for onset in (near, other)]
     return near if overlaps[0] > 0 or overlaps[1] <= 0 else other
+
+
+def _start_error(scoring: str, recording: str, source: str) -> DataError:
+    return DataError(
+        f"{source}: {scoring}, and {recording}",
+        hint='give `start` in seconds, or align = "start" in edf.toml if both begin together',
+        code="HYP-START",
+    )
 
 
 def clock_onset(start: datetime | time, begin: datetime | time) -> float:

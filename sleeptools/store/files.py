@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -12,7 +13,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -197,10 +198,39 @@ def need(path: Path, noun: str = "file") -> Path:
     )
 
 
+BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8, or UTF-16 with a byte order mark, whatever the locale is.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    DataError
+        If it is in another encoding.
+    """
+    raw = need(path).read_bytes()
+    encoding = next((name for mark, name in BOMS if raw.startswith(mark)), "utf-8")
+    try:
+        return raw.decode(encoding).replace("\r\n", "\n")
+    except UnicodeDecodeError as e:
+        raise DataError(
+            f"{path}: byte {raw[e.start]:#04x} at {e.start} is not {e.encoding}",
+            hint="save the file as UTF-8",
+            code="TEXT-ENCODING",
+        ) from e
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     try:
-        return json.loads(need(path).read_text())
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as e:
         raise DataError(f"{path}: not valid JSON: {e}") from e
 
@@ -208,9 +238,9 @@ def read_json(path: Path) -> Any:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file."""
     try:
-        return tomllib.loads(need(path).read_text())
+        return tomllib.loads(read_text(path))
     except ValueError as e:
-        raise DataError(f"{path}: not valid TOML: {e}") from e
+        raise DataError(f"{path}: not valid TOML: {e}", code="TOML-SYNTAX") from e
 
 
 def read_table(path: Path) -> pl.DataFrame:

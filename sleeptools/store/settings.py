@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sleeptools.errors import DataError, MissingInputError, UsageError, did_you_mean
+from sleeptools.errors import MissingInputError, UsageError, did_you_mean
+from sleeptools.store.files import read_toml
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -54,11 +55,9 @@ def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> Nested:
 
 def _file(path: Path) -> Nested:
     try:
-        return tomllib.loads(path.read_text())
+        return read_toml(path)
     except OSError as e:
         raise MissingInputError(f"{path}: {e.strerror}") from e
-    except ValueError as e:
-        raise DataError(f"{path}: not valid TOML: {e}") from e
 
 
 def _value(text: str) -> Any:

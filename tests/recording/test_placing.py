@@ -102,7 +102,9 @@ def test_labels_without_times_fit_the_signals(epochs: int, timing: str, fits: bo
     if fits:
         assert placing.place(recording, labels).onset == 0
         return
-    with pytest.raises(DataError, match=rf"{epochs} labels x 30 s .* signals last 7200 s") as caught:
+    with pytest.raises(
+        DataError, match=rf"{epochs} labels x 30 s .* signals last 7200 s"
+    ) as caught:
         placing.place(recording, labels)
     assert caught.value.code == "HYP-LENGTH"
 

@@ -11,15 +11,24 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 from sleeptools.errors import DataError
 
 HEADER_BYTES: Final = 256  # bytes of the header before the signals' headers, and of each of these
+VERSION_BYTES: Final = 8
 INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+DATE: Final = re.compile(r"(\d{1,2}) *[./:-] *(\d{1,2}) *[./:-] *(\d{1,2}|\d{4})")
+TIME: Final = re.compile(r"(\d{1,2}) *[./:-] *(\d{1,2}) *[./:-] *(\d{1,2})")
+STARTDATE: Final = re.compile(r"Startdate (\d{1,2})-([A-Z]{3})-(\d{4})\b", re.IGNORECASE)
+MONTHS: Final = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+NO_DATE: Final = date(1985, 1, 1)
+"""What EDF+ writes where the date is unknown, with "Startdate X"."""
+ROUNDED: Final = 7  # characters of the 8 of a field from which on a decimal is taken as rounded
 RATES: Final = (0.01, 1e5)  # Hz; physiological signals have no rates outside this range
 WIDTHS: Final = (
     ("label", 16),
@@ -75,8 +84,12 @@ class Header:
         Bytes before the first data record.
     records, record_seconds
         Number of data records in the file, and the length of one, s (0 only without signals).
-    start
-        Date and time of the start; None if they are impossible.
+    record_error
+        Largest rounding error of `record_seconds`, s: half a unit of its last digit where the
+        number fills its field, otherwise 0.
+    clock
+        Date and time in the header; a time of day where the date is unknown or cannot be read,
+        None where the time cannot.
     recording_field
         The local recording identification; that of the patient is never read.
     signals
@@ -91,7 +104,8 @@ class Header:
     size: int
     records: int
     record_seconds: float
-    start: datetime | None
+    record_error: float
+    clock: datetime | time | None
     recording_field: str
     signals: tuple[SignalHeader, ...]
     notes: tuple[str, ...]
@@ -112,8 +126,10 @@ class Header:
 
 
 def starts_like_edf(head: bytes) -> bool:
-    """Recognise an EDF or BDF file by its first bytes."""
-    return head[:8] == b"0       " or head[:8] == b"\xffBIOSEMI"
+    """Recognise an EDF or BDF file by its first bytes; some pad "0" with NUL or 0xA0."""
+    return head[:8] == b"\xffBIOSEMI" or (
+        len(head) >= VERSION_BYTES and head[:1] == b"0" and not head[1:8].strip(b" \0\xa0")
+    )
 
 
 def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
@@ -133,7 +149,9 @@ def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
         if not starts_like_edf(head) or len(head) < HEADER_BYTES:
-            raise DataError(f"{path.name}: not an EDF or BDF file (starts with {head[:16]!r})")
+            raise DataError(
+                f"{path.name}: not an EDF or BDF file (starts with {head[:16]!r})", code="EDF-FORM"
+            )
         count = _integer(path, head, "number of signals", 252, 256, least=1)
         head += file.read(HEADER_BYTES * count)
     if len(head) < HEADER_BYTES * (count + 1):
@@ -143,7 +161,7 @@ def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
         raise DataError(
             f"{path.name}: header size is {size} (bytes 184-191); {count} signals need {len(head)}"
         )
-    notes: list[str] = []
+    notes = _version_notes(head)
     signals = _signals(path, head, count, notes)
     sample_bytes = 3 if head[:1] == b"\xff" else 2
     duration = _duration(path, head, signals)
@@ -156,7 +174,8 @@ def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
         size,
         records,
         duration,
-        _start(head, notes),
+        _rounding_error(_text(head, 244, 252)),
+        _clock(head, notes),
         _text(head, 88, 168),
         signals,
         tuple(notes),
@@ -314,13 +333,67 @@ def _kind(head: bytes, sample_bytes: int, signals: Sequence[SignalHeader], notes
     return family + plus
 
 
-def _start(head: bytes, notes: list[str]) -> datetime | None:
-    date, time = _text(head, 168, 176), _text(head, 176, 184)
+def _rounding_error(text: str) -> float:
+    """Half a unit of the last digit of a decimal that fills its field; such a one was rounded."""
+    if len(text) < ROUNDED or "." not in text:
+        return 0.0
+    return 0.5 * 10.0 ** int(Decimal(text).as_tuple().exponent)
+
+
+def _version_notes(head: bytes) -> list[str]:
+    version = head[:VERSION_BYTES]
+    if version in (b"0       ", b"\xffBIOSEMI"):
+        return []
+    return [f'version field is {version!r} (bytes 0-7); expected "0" and 7 blanks']
+
+
+def _clock(head: bytes, notes: list[str]) -> datetime | time | None:
+    """Read the start: "." separates by the standard; ":", "/" and "-" are read with a note."""
+    day_text, time_text = _text(head, 168, 176), _text(head, 176, 184)
+    day, clock = _date(day_text, _text(head, 88, 168), notes), _time(time_text)
+    if clock is None:
+        notes.append(f"start time {time_text!r} (bytes 176-183) is no time; the start is unknown")
+        return None
+    if re.search("[/:-]", day_text + time_text):
+        shown = day.strftime("%d.%m.%Y ") if day else ""
+        notes.append(f"start {day_text!r} {time_text!r} is read as {shown}{clock:%H.%M.%S}")
+    if day is not None:
+        return datetime.combine(day, clock)
+    return None if clock == time.min else clock  # 0:00 without a date was written for "unknown"
+
+
+def _date(text: str, recording: str, notes: list[str]) -> date | None:
+    """Read the header's date; where it is none, that of EDF+'s recording field, or None."""
+    stated = _startdate(recording)
     try:
-        day, month, year = (int(p) for p in date.split("."))
-        hour, minute, second = (int(p) for p in time.split("."))
-        century = 1900 if year >= 85 else 2000  # noqa: PLR2004 - EDF's clipping date
-        return datetime(century + year, month, day, hour, minute, second)
+        match = DATE.fullmatch(text)
+        day, month, year = (int(p) for p in match.groups()) if match else (0, 0, 0)
+        century = 0 if year > 99 else 1900 if year >= 85 else 2000  # noqa: PLR2004 - EDF's clipping date
+        found = date(century + year, month, day)
     except ValueError:
-        notes.append(f"start {date!r} {time!r} is not a date and time; the start is unknown")
+        known = f"{stated:%d-%b-%Y} of the recording field is taken" if stated else "it is unknown"
+        notes.append(f"start date {text!r} (bytes 168-175) is no date; {known}")
+        return stated
+    if found == NO_DATE and recording.split()[:2] == ["Startdate", "X"]:
+        return None
+    if stated and stated != found:
+        notes.append(f"start date is {text} (bytes 168-175), but {stated:%d-%b-%Y} in bytes 88-167")
+    return found
+
+
+def _startdate(recording: str) -> date | None:
+    match = STARTDATE.match(recording)
+    if match is None or match[2].upper() not in MONTHS:
+        return None
+    try:
+        return date(int(match[3]), MONTHS.index(match[2].upper()) + 1, int(match[1]))
+    except ValueError:
+        return None
+
+
+def _time(text: str) -> time | None:
+    match = TIME.fullmatch(text)
+    try:
+        return time(int(match[1]), int(match[2]), int(match[3])) if match else None
+    except ValueError:
         return None
