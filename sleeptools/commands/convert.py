@@ -13,6 +13,7 @@ from typing import Any
 from sleeptools import datasets, registry, store
 from sleeptools.datasets import RecordingFiles
 from sleeptools.datasets.simulation import true_stages
+from sleeptools.recording import placing
 from sleeptools.recording.recording import (
     RECORDING_KIND,
     RECORDING_VERSION,
@@ -112,7 +113,8 @@ def _convert_one(
     row = _row(recording, path) | {"quality": quality.counts_text(counts)}
     text = f"{len(recording.signals)} signals, {recording.seconds / 3600:.1f} h"
     poor = f"signal quality: {row['quality']}" if row["quality"] else ""
-    notes = [text, state, str(recording.facts.get("notes", "")), poor]
+    span = placing.span_text(recording)
+    notes = [text, span, state, str(recording.facts.get("notes", "")), poor]
     return row | {"signal_quality": counts}, "; ".join(n for n in notes if n)
 
 

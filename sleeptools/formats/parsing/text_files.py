@@ -115,6 +115,10 @@ def read_table(path: Path, separator: str) -> TableRows:
     """
     lines = read_lines(path)
     columns = [c.strip().lower() for c in split_line(lines[0], separator, f"{path.name}: line 1")]
+    while len(columns) > 1 and not columns[-1]:  # a separator at the end, as spreadsheets write it
+        columns.pop()
+    if twice := next((c for c in columns if columns.count(c) > 1), None):
+        raise DataError(f"{path.name}: two columns are named {twice!r}")
     if len(columns) * len(lines) > MOST_TABLE_CELLS:
         raise DataError(
             f"{path.name}: {len(lines)} rows of {len(columns)} columns", code="FILE-BUDGET"
@@ -122,6 +126,8 @@ def read_table(path: Path, separator: str) -> TableRows:
     rows = []
     for i, line in enumerate(lines[1:], 2):
         cells = [c.strip() for c in split_line(line, separator, f"{path.name}: line {i}")]
+        while len(cells) > len(columns) and not cells[-1]:
+            cells.pop()
         if len(cells) != len(columns):
             raise DataError(
                 f"{path.name}: line {i} has {len(cells)} cells, the header {len(columns)}: "
