@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import Jobs, batch_progress, emit_table, plural, talk
+from ._console import IgnoreUnmatched, Jobs, batch_progress, emit_table, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +46,7 @@ def command(
     assume_unit: Annotated[
         str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
     ] = None,
+    ignore_unmatched: IgnoreUnmatched = False,
     jobs: Jobs = 1,
 ) -> None:
     """Make epochs of recordings, by a preset.
@@ -63,7 +64,15 @@ def command(
         assume_unit=assume_unit,
     )
     with batch_progress("preprocessing") as on_progress:
-        preprocess(settings, recordings, epochs, on_progress, subset=subset, jobs=jobs)
+        preprocess(
+            settings,
+            recordings,
+            epochs,
+            on_progress,
+            subset=subset,
+            ignore_unmatched=ignore_unmatched,
+            jobs=jobs,
+        )
     _show(epochs)
 
 

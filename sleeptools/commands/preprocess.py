@@ -32,6 +32,7 @@ def preprocess(
     on_progress: batch.OnProgress = batch.ignore,
     *,
     subset: str | None = None,
+    ignore_unmatched: bool = False,
     jobs: int = 1,
 ) -> Path:
     """Make epochs of every recording of a folder; finished recordings are skipped.
@@ -48,6 +49,8 @@ def preprocess(
         Called after every recording.
     subset
         Only the recordings of a subset that the data set names, for example "20"; None for all.
+    ignore_unmatched
+        Pass over files beside raw recordings that end like data and belong to none of them.
     jobs
         Number of worker processes, each with one recording at a time.
 
@@ -59,7 +62,7 @@ def preprocess(
         If `out` holds epochs of another preset.
     """
     store.need(recordings, "folder")
-    readers, failed = _readers(preset, recordings, subset)
+    readers, failed = _readers(preset, recordings, subset, ignore_unmatched=ignore_unmatched)
     _refuse_other_preset(preset, out)
     batch.refuse_mixing(recordings, out, EPOCHS_KIND, readers)
     manifest = store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, {"subset": subset})
@@ -97,7 +100,7 @@ Reader = tuple[Mapping[str, Path], Callable[[], Recording]]
 
 
 def _readers(
-    preset: presets.Preset, folder: Path, subset: str | None
+    preset: presets.Preset, folder: Path, subset: str | None, *, ignore_unmatched: bool
 ) -> tuple[dict[str, Reader], dict[str, str]]:
     """Find the recordings, and why others of the folder could not be converted."""
     module = registry.load("datasets", preset.data_set)
@@ -114,7 +117,9 @@ def _readers(
             f"{folder}: holds recordings but no index",
             hint="'sleeptools convert' was interrupted: run it again",
         )
-    sources = datasets.find_recordings(module, folder, subset=subset)
+    sources = datasets.find_recordings(
+        module, folder, subset=subset, ignore_unmatched=ignore_unmatched
+    )
     read = partial(true_stages.read_recording, module.read, folder)
     return {s.id: (s.inputs, partial(read, s)) for s in sources}, {}
 
