@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a process.")]
 
 
+IgnoreUnmatched = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-unmatched", help="Pass over files like data that belong to no recording."
+    ),
+]
+
+
 def talk(text: str) -> None:
     """Print a line on stderr, with settings written as options and control characters escaped.
 

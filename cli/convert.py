@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import Jobs, batch_progress, plural, talk
+from ._console import IgnoreUnmatched, Jobs, batch_progress, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +31,7 @@ def command(
         Path | None,
         typer.Option(help="What the files of data set edf are called; RAW/edf.toml if left out."),
     ] = None,
+    ignore_unmatched: IgnoreUnmatched = False,
     jobs: Jobs = 1,
 ) -> None:
     """Convert raw files to recordings.
@@ -52,6 +53,8 @@ def command(
             allow_truncated=allow_truncated,
             subset=subset,
             settings=config,
+            ignore_unmatched=ignore_unmatched,
+            log=talk,
             jobs=jobs,
         )
     missing = store.read_manifest(recordings, RECORDINGS_KIND)["absent"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import Jobs, batch_progress, emit_table, plural, talk
+from ._console import IgnoreUnmatched, Jobs, batch_progress, emit_table, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +53,7 @@ def command(
             "leaves them out; the preset's if left out."
         ),
     ] = None,
+    ignore_unmatched: IgnoreUnmatched = False,
     jobs: Jobs = 1,
 ) -> None:
     """Make epochs of recordings, by a preset.
@@ -71,7 +72,15 @@ def command(
         quality=quality,
     )
     with batch_progress("preprocessing") as on_progress:
-        preprocess(settings, recordings, epochs, on_progress, subset=subset, jobs=jobs)
+        preprocess(
+            settings,
+            recordings,
+            epochs,
+            on_progress,
+            subset=subset,
+            ignore_unmatched=ignore_unmatched,
+            jobs=jobs,
+        )
     _show(epochs)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sleeptools import datasets, registry, store
 from sleeptools.datasets import RecordingFiles
+from sleeptools.datasets.shared.subjects import TABLE, look_alike
 from sleeptools.datasets.simulation import true_stages
 from sleeptools.recording import placing
 from sleeptools.recording.recording import (
@@ -30,10 +31,11 @@ from sleeptools.store import batch
 
 FOLDER_VERSION = 1
 EPOCH_SECONDS = 30.0  # of a recording without a hypnogram
+SHOWN = 20  # files in a message
 ENDS = (before_fact(1), past_fact(1), "epochs past the labels")
 
 
-def convert(
+def convert(  # noqa: PLR0913 - one for each option of the command
     dataset: str,
     raw: Path,
     recordings: Path,
@@ -42,7 +44,9 @@ def convert(
     allow_truncated: bool = False,
     subset: str | None = None,
     settings: Path | None = None,
+    ignore_unmatched: bool = False,
     jobs: int = 1,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Convert every recording of a data set below `raw`; finished recordings are skipped.
 
@@ -62,8 +66,13 @@ def convert(
         Only the recordings of a subset that the data set names, for example "20"; None for all.
     settings
         File that names the files of the data set `edf`; `raw`/edf.toml if left out.
+    ignore_unmatched
+        Pass over files beside the recordings that end like data and belong to none of them.
     jobs
         Number of worker processes, each with one recording at a time.
+    log
+        Called with lines on which file is whose, where the files' names tell it, and on files that
+        are passed over.
 
     Raises
     ------
@@ -75,11 +84,26 @@ def convert(
         `raw` does not.
     """
     module = registry.load("datasets", dataset)
-    sources = datasets.find_recordings(module, raw, subset=subset, settings=settings)
+    sources = datasets.find_recordings(
+        module, raw, subset=subset, settings=settings, ignore_unmatched=ignore_unmatched
+    )
+    passed_over = [
+        p.relative_to(raw).as_posix()
+        for p in datasets.unmatched_files(
+            module,
+            raw,
+            datasets.find_recordings(module, raw, settings=settings, ignore_unmatched=True),
+            settings,
+        )
+    ]
+    for text in (*_who_is_who(module, raw, sources), *_passed_over(raw, passed_over)):
+        log(text)
     ids = [store.check_id(s.id, raw) for s in sources]
     missing = datasets.absent_recordings(module, raw, sources, subset)
     manifest = store.Manifest(
-        RECORDINGS_KIND, FOLDER_VERSION, {"subset": subset, "absent": missing}
+        RECORDINGS_KIND,
+        FOLDER_VERSION,
+        {"subset": subset, "absent": missing, "passed over": passed_over},
     )
     reader = partial(module.read, allow_truncated=allow_truncated)
     read = partial(true_stages.read_recording, reader, raw)
@@ -93,6 +117,30 @@ def convert(
             _write_index(recordings, manifest, module, outcome)
     outcome.raise_failures(recordings)
     return recordings
+
+
+def _who_is_who(module: ModuleType, raw: Path, sources: list[RecordingFiles]) -> list[str]:
+    """List files and subjects where the names of the files, which anybody may choose, tell them."""
+    if not getattr(module, "FREE_NAMES", False):
+        return []
+    lines = [
+        f"{s.files[0].relative_to(raw).as_posix()}: subject {s.subject}, night {s.night}"
+        for s in sources
+    ]
+    if not (raw / TABLE).exists():
+        lines += [
+            f"warning: {' and '.join(names)} may be one subject: {raw / TABLE} (columns "
+            "file,subject,night) would say so"
+            for names in look_alike([s.subject for s in sources])
+        ]
+    return lines
+
+
+def _passed_over(raw: Path, files: list[str]) -> list[str]:
+    if not files:
+        return []
+    shown = ", ".join(files[:SHOWN]) + (", ..." if len(files) > SHOWN else "")
+    return [f"{raw}: {len(files)} files belong to no recording and are passed over: {shown}"]
 
 
 def _convert_one(
@@ -131,7 +179,10 @@ def _quality(recording: Recording) -> dict[str, dict[str, int]]:
 
 def _is_current(path: Path, source: RecordingFiles) -> bool:
     """Return whether a recording was converted from the present files."""
-    fingerprints = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION).facts["inputs"]
+    facts = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION).facts
+    if (facts["subject"], facts["night"]) != (source.subject, source.night):
+        return False
+    fingerprints = facts["inputs"]
     return set(fingerprints) == set(source.inputs) and all(
         store.unchanged(f, fingerprints[name]) for name, f in source.inputs.items()
     )

@@ -217,7 +217,7 @@ def data_sets(folder: Path) -> list[str]:
     for name in registry.names("datasets"):
         module = registry.load("datasets", name)
         try:
-            sources = datasets.find_recordings(module, folder)
+            sources = datasets.find_recordings(module, folder, ignore_unmatched=True)
         except SleeptoolsError:
             continue
         people = len({s.subject for s in sources})
@@ -226,6 +226,10 @@ def data_sets(folder: Path) -> list[str]:
             f"{people} subject{'s' * (people != 1)}"
         )
         lines += [f"{name}: {s.problem}" for s in sources if s.problem]
+        lines += [
+            f"{name}: {p.relative_to(folder)} belongs to no recording"
+            for p in datasets.unmatched_files(module, folder, sources)
+        ]
     return lines
 
 

@@ -33,6 +33,7 @@ def preprocess(
     on_progress: batch.OnProgress = batch.ignore,
     *,
     subset: str | None = None,
+    ignore_unmatched: bool = False,
     jobs: int = 1,
 ) -> Path:
     """Make epochs of every recording of a folder; finished recordings are skipped.
@@ -49,6 +50,8 @@ def preprocess(
         Called after every recording.
     subset
         Only the recordings of a subset that the data set names, for example "20"; None for all.
+    ignore_unmatched
+        Pass over files beside raw recordings that end like data and belong to none of them.
     jobs
         Number of worker processes, each with one recording at a time.
 
@@ -60,7 +63,7 @@ def preprocess(
         If `out` is the input, or holds other files or epochs of another preset.
     """
     store.need(recordings, "folder")
-    readers, failed = _readers(preset, recordings, subset)
+    readers, failed = _readers(preset, recordings, subset, ignore_unmatched=ignore_unmatched)
     manifest = store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, {"subset": subset})
     batch.refuse_input(recordings, out)
     with store.lock(out):
@@ -99,7 +102,7 @@ Reader = tuple[Mapping[str, Path], Callable[[], Recording]]
 
 
 def _readers(
-    preset: presets.Preset, folder: Path, subset: str | None
+    preset: presets.Preset, folder: Path, subset: str | None, *, ignore_unmatched: bool
 ) -> tuple[dict[str, Reader], dict[str, str]]:
     """Find the recordings, and why others of the folder could not be converted."""
     module = registry.load("datasets", preset.data_set)
@@ -119,7 +122,9 @@ def _readers(
             f"{folder}: holds recordings but no index",
             hint="'sleeptools convert' was interrupted: run it again",
         )
-    sources = datasets.find_recordings(module, folder, subset=subset)
+    sources = datasets.find_recordings(
+        module, folder, subset=subset, ignore_unmatched=ignore_unmatched
+    )
     read = partial(true_stages.read_recording, module.read, folder)
     return {store.check_id(s.id, folder): (s.inputs, partial(read, s)) for s in sources}, {}
 

@@ -2,10 +2,12 @@
 
 A data set module has `CITATION` (how to cite it, with its licence), `PATTERN` (its file names, for
 messages), `find(root)` and `read(source)`; and, where it has them, `SUBSETS` (a test of a
-recording's id by name of the subset) and `absent(root, sources)` (recordings that the set's own
-list names and the folder lacks). A set that can be simulated has `plan(subjects, nights, subset)`
-and `write(recording, root, events)`. A set that can be fetched has `ADDRESS`, `SUMS_SHA256` and
-`published(names, subset)`; any other set says in `HOW_TO_GET` how a person obtains it.
+recording's id by name of the subset), `absent(root, sources)` (recordings that the set's own list
+names and the folder lacks), `ENDINGS` (of its files, beside those of EDF and BDF) and `FREE_NAMES`
+(true where the laboratory's own names of files tell the subjects). A set that can be simulated has
+`plan(subjects, nights, subset)` and `write(recording, root, events)`. A set that can be fetched has
+`ADDRESS`, `SUMS_SHA256` and `published(names, subset)`; any other set says in `HOW_TO_GET` how a
+person obtains it.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from pathlib import Path
 from types import ModuleType
 
 from sleeptools import store
+from sleeptools.datasets.shared.subjects import assigned
+from sleeptools.datasets.shared.unmatched import unmatched
 from sleeptools.errors import DataError, UsageError
 
 SUMS = "SHA256SUMS.txt"
+NAMED = 20  # files in a message
 SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S.*?)\s*")
 
 
@@ -116,9 +121,16 @@ class PlannedRecording:
 
 
 def find_recordings(
-    module: ModuleType, root: Path, *, subset: str | None = None, settings: Path | None = None
+    module: ModuleType,
+    root: Path,
+    *,
+    subset: str | None = None,
+    settings: Path | None = None,
+    ignore_unmatched: bool = False,
 ) -> list[RecordingFiles]:
     """Find a data set's recordings, or those of a subset.
+
+    A table subjects.csv in the folder says who is who, instead of the files' names.
 
     Parameters
     ----------
@@ -130,13 +142,16 @@ def find_recordings(
         One of the module's `SUBSETS`; None for all recordings.
     settings
         File that names the recordings' files, for the data set `edf`.
+    ignore_unmatched
+        Pass over files that end like signals or scorings and belong to no recording.
 
     Raises
     ------
     UsageError
         For a subset or settings that the data set does not have.
     DataError
-        If there are no recordings, or two with the same id.
+        If there are no recordings, two with the same id, or files beside them that end like
+        signals or scorings and belong to none.
     """
     name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
     if settings is not None and not hasattr(module, "SETTINGS"):
@@ -146,10 +161,43 @@ def find_recordings(
     if duplicate := next((s for s in sources if count[s.id] > 1), None):
         paths = ", ".join(str(s.files[0]) for s in sources if s.id == duplicate.id)
         raise DataError(f"{root}: two recordings would be called {duplicate.id}: {paths}")
+    if not ignore_unmatched:
+        _refuse_unmatched(module, root, sources, settings)
+    sources = assigned(root, sources)
     selected = [s for s in sources if in_subset(module, s.id, subset)]
     if not selected:
         raise DataError(f"{root}: holds no recordings of the subset {subset!r} of {name}")
     return selected
+
+
+def unmatched_files(
+    module: ModuleType, root: Path, sources: list[RecordingFiles], settings: Path | None = None
+) -> list[Path]:
+    """List the files below a folder that end like data and belong to none of the recordings."""
+    endings: Collection[str] = getattr(module, "ENDINGS", ())
+    if hasattr(module, "endings"):
+        endings = module.endings(root, settings)
+    return unmatched(root, (f for s in sources for f in s.files), endings)
+
+
+def _refuse_unmatched(
+    module: ModuleType, root: Path, sources: list[RecordingFiles], settings: Path | None
+) -> None:
+    """Refuse files that lie beside those of recordings, end like them, and belong to none."""
+    folders = {f.parent for s in sources for f in s.files if f.suffix != ".toml"}
+    files = [
+        p.relative_to(root).as_posix()
+        for p in unmatched_files(module, root, sources, settings)
+        if p.parent in folders
+    ]
+    if files:
+        shown = ", ".join(files[:NAMED]) + (", ..." if len(files) > NAMED else "")
+        raise DataError(
+            f"{root}: {len(files)} file{'s' * (len(files) != 1)} beside the recordings belong to "
+            f"none of them: {shown}",
+            hint="rename them, mend the pattern, or pass over them by `ignore_unmatched`",
+            code="SET-UNMATCHED",
+        )
 
 
 def in_subset(module: ModuleType, id_: str, subset: str | None) -> bool:

@@ -8,15 +8,17 @@ of stages, of people or of animals.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sleeptools import formats, store
 from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChannel, check_plan
+from sleeptools.datasets.shared.subjects import TABLE
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
@@ -34,8 +36,9 @@ These are your own files: EDF, EDF+ or BDF, a hypnogram beside each.
 PATTERN: Final = f"the files that {SETTINGS} names"
 TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
 TOKEN: Final = re.compile(r"\{(\w+)\}|(\*\*|\*)|([^{*]+|\{)")
-PLACEHOLDERS: Final = {"subject": r"[A-Za-z0-9][A-Za-z0-9._-]*?", "night": r"\d{1,6}"}
+PLACEHOLDERS: Final = {"subject": r"[^\W_](?:[\w. -]*?[\w.-])??", "night": r"[0-9]{1,6}"}
 LONGEST_ID: Final = 64  # letters: it becomes a file name
+FREE_NAMES: Final = True
 Modality = Literal["eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event", "other"]
 
 
@@ -142,7 +145,8 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
             hint=f"begin with: printf '{TEMPLATE}' > {path}; all settings: docs/edf.md",
         )
     patterns = load_settings(path)
-    names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    names = [name for name in files if name != TABLE]
     hypnograms = [_matching(pattern, names, path) for pattern in patterns.hypnograms]
     scored = {
         name
@@ -158,6 +162,13 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
             hint=f"signals in {path.name} names them; there are: {', '.join(names[:6])}",
         )
     return [_source(root, key, signals[key], hypnograms, path) for key in sorted(signals)]
+
+
+def endings(root: Path, settings: Path | None = None) -> set[str]:
+    """Return the endings of the files that the settings name, in lower case."""
+    patterns = load_settings(settings or root / SETTINGS)
+    named = (patterns.signals, *patterns.hypnograms)
+    return {end for p in named if (end := PurePosixPath(p).suffix.lower()) and "{" not in end}
 
 
 def load_settings(path: Path) -> EdfSettings:
@@ -186,16 +197,22 @@ def _matching(pattern: str, names: Iterable[str], path: Path) -> dict[Key, list[
     expression = _expression(pattern, path)
     groups: dict[Key, list[str]] = {}
     for name in names:
-        if match := expression.fullmatch(name):
+        if match := expression.fullmatch(unicodedata.normalize("NFC", name)):
             fields = match.groupdict("")
             groups.setdefault((fields["subject"], fields.get("night", "")), []).append(name)
     return groups
 
 
 def _expression(pattern: str, path: Path) -> re.Pattern[str]:
-    """Turn "{subject}/*_{night}.edf" into a regular expression; * stays within a folder."""
+    """Turn "{subject}/*_{night}.edf" into a regular expression; * stays within a folder.
+
+    The ending may stand in capitals or not: some programs write .EDF.
+    """
+    pattern = unicodedata.normalize("NFC", pattern)
     text, names = "", set()
-    for field, star, literal in TOKEN.findall(pattern):
+    end = PurePosixPath(pattern).suffix
+    end = "" if set(end) & {"{", "*"} else end
+    for field, star, literal in TOKEN.findall(pattern[: len(pattern) - len(end)]):
         if literal:
             text += re.escape(literal)
         elif star:
@@ -210,14 +227,14 @@ def _expression(pattern: str, path: Path) -> re.Pattern[str]:
             names.add(field)
     if "subject" not in names:
         raise DataError(f"{path}: {pattern!r} does not say where {{subject}} stands")
-    return re.compile(text)
+    return re.compile(text + (f"(?i:{re.escape(end)})" if end else ""))
 
 
 def _source(
     root: Path, key: Key, signals: list[str], hypnograms: Sequence[dict[Key, list[str]]], path: Path
 ) -> RecordingFiles:
     subject, night = key
-    id_ = f"{subject}-{night}" if night else subject
+    id_ = _safe(f"{subject}-{night}" if night else subject)
     scored = [groups.get(key) or groups.get((subject, ""), []) for groups in hypnograms]
     problem = ""
     if len(signals) > 1:
@@ -232,6 +249,13 @@ def _source(
     return RecordingFiles(
         id_, subject, int(night or 1), (*(root / n for n in names), path), problem
     )
+
+
+def _safe(name: str) -> str:
+    """Write a name with letters, digits, ".", "_" and "-" only: "Jürgen 2" is Jurgen_2."""
+    plain = (c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    text = "".join("_" if c == " " else c for c in plain)
+    return re.sub(r"[^A-Za-z0-9._-]", lambda m: f"u{ord(m[0]):x}", text)
 
 
 # --- reading --------------------------------------------------------------------------------------

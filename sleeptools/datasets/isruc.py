@@ -56,6 +56,7 @@ GROUP: Final = re.compile(
 )
 """Folder names that give the subgroup, such as "subgroupIII", "ISRUC_S3" or "Subgroup_1"."""
 SCORERS: Final = (1, 2)
+ENDINGS: Final = tuple(f"_{k}{end}" for k in SCORERS for end in (".txt", ".xlsx"))
 SCHEME: Final = "isruc"
 EPOCH_SECONDS: Final = 30.0
 LEAST_OVERLAP: Final = 0.5  # fraction of the signals that each hypnogram must cover
@@ -114,7 +115,8 @@ def _source(rec: Path, root: Path) -> RecordingFiles:
     subject = f"{group}-{int(number):03d}"
     id_ = f"{subject}-{night}" if group == "II" else subject
     names = [f"{rec.stem}_{k}{end}" for k in SCORERS for end in (".txt", ".xlsx")]
-    scorings = [folder / name for name in names if (folder / name).is_file()]
+    present = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_file()}
+    scorings = [present[name.lower()] for name in names if name.lower() in present]
     problem = "" if scorings else f"{folder}: holds no {rec.stem}_1.txt or {rec.stem}_1.xlsx"
     details = _details(root, group)
     return RecordingFiles(id_, subject, night, (rec, *scorings, *details), problem)
@@ -183,7 +185,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
 
 def _read_scorer(source: RecordingFiles, scorer: int, notes: list[str]) -> Hypnogram | None:
     """Read one scorer's hypnogram; where the text and the workbook differ, note it."""
-    files = {f.suffix: f for f in source.files if f.stem.endswith(f"_{scorer}")}
+    files = {f.suffix.lower(): f for f in source.files if f.stem.endswith(f"_{scorer}")}
     if not files and scorer == 1:
         raise DataError(f"{source.id}: holds no scoring of scorer 1")
     if not files:

@@ -31,6 +31,8 @@ https://doi.org/10.1038/s41593-022-01102-9, under their terms.
 1. Put one NAME.mat an animal into a folder, with eeg, emg, eeg_frequency and sleep_scores.
 2. Files of MATLAB version 7.3 need h5py: pip install 'sleeptools[mat73]'."""
 PATTERN: Final = "NAME.mat with eeg, emg, eeg_frequency and sleep_scores"
+ENDINGS: Final = (".mat",)
+FREE_NAMES: Final = True
 SAMPLE_RATE: Final = 511.95964
 HOURS: Final = 4.0
 
@@ -46,7 +48,8 @@ def find(root: Path) -> list[RecordingFiles]:
         If it holds no MATLAB file.
     """
     groups: dict[str, list[Path]] = {}
-    for path in sorted(store.need(root, "folder").rglob("*.mat"), key=lambda p: p.stem):
+    files = [p for p in store.need(root, "folder").rglob("*") if p.suffix.lower() == ENDINGS[0]]
+    for path in sorted(files, key=lambda p: p.stem):
         groups.setdefault(path.stem, []).append(path)
     if not groups:
         raise DataError(f"{root}: holds no MATLAB files", hint=f"expected {PATTERN}")

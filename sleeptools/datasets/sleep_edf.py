@@ -69,7 +69,7 @@ def find(root: Path) -> list[RecordingFiles]:
         If no file in it is named like this data set's.
     """
     groups: dict[str, dict[str, list[Path]]] = {}
-    for path in sorted(store.need(root, "folder").rglob("*.edf")):
+    for path in sorted(store.need(root, "folder").rglob("*")):
         if match := FILE_NAME.fullmatch(path.name):
             pair = groups.setdefault(path.name[:7].upper(), {"psg": [], "hypnogram": []})
             pair[match[4].lower()].append(path)

@@ -33,6 +33,8 @@ In a browser, from Zenodo: https://doi.org/10.5281/zenodo.7899654 (record 789965
 2. What is read: the pairs STEM-256Hz.txt (EEG and EMG) and STEM...sco.txt (scoring)."""
 PATTERN: Final = "STEM-256Hz.txt with STEM*sco.txt"
 SIGNALS, SCORING = "-256Hz.txt", "sco.txt"
+ENDINGS: Final = ("hz.txt", "sco.txt")
+FREE_NAMES: Final = True
 LETTERS: Final = ("W", "N", "R", "M")  # the last, an artefact, is stage -1
 EPOCH_SECONDS: Final = 4.0
 SAMPLE_RATE: Final = 256.0
@@ -51,18 +53,17 @@ def find(root: Path) -> list[RecordingFiles]:
     DataError
         If no file in it is named like this data set's.
     """
-    texts = sorted(store.need(root, "folder").rglob("*.txt"))
-    stems = [p.name.removesuffix(SIGNALS) for p in texts if p.name.endswith(SIGNALS)]
+    texts = sorted(p for p in store.need(root, "folder").rglob("*") if _ends(p, SIGNALS, SCORING))
+    stems = [p.name[: -len(SIGNALS)] for p in texts if _ends(p, SIGNALS)]
     groups: dict[str, list[Path]] = {stem: [] for stem in sorted(stems)}
     for path in texts:
-        if path.name.endswith((SIGNALS, SCORING)):
-            groups.setdefault(_stem(path.name, stems), []).append(path)
+        groups.setdefault(_stem(path.name, stems), []).append(path)
     if not groups:
         raise DataError(
             f"{root}: holds no SlumberNet recordings", hint=f"expected files named {PATTERN}"
         )
     return number_nights(
-        (stem, sorted(files, key=lambda p: not p.name.endswith(SIGNALS)), _problem(stem, files))
+        (stem, sorted(files, key=lambda p: not _ends(p, SIGNALS)), _problem(stem, files))
         for stem, files in groups.items()
     )
 
@@ -70,11 +71,16 @@ def find(root: Path) -> list[RecordingFiles]:
 def _stem(name: str, stems: Iterable[str]) -> str:
     """Return the stem that a file belongs to: the longest one that its name begins with."""
     owners = [stem for stem in stems if name.startswith(stem)]
-    return max(owners, key=len) if owners else name.removesuffix(SCORING)
+    return max(owners, key=len) if owners else name[: -len(SCORING)]
+
+
+def _ends(path: Path, *endings: str) -> bool:
+    """Return whether a file's name has one of these endings, in any case."""
+    return path.name.lower().endswith(tuple(end.lower() for end in endings))
 
 
 def _problem(stem: str, files: list[Path]) -> str:
-    signals = sum(p.name.endswith(SIGNALS) for p in files)
+    signals = sum(_ends(p, SIGNALS) for p in files)
     if signals == 1 and len(files) == 2:  # noqa: PLR2004 - signals and scoring
         return ""
     return (

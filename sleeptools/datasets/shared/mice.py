@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChannel, check_plan
+from sleeptools.datasets.shared.subjects import same_subject, subject_of
 from sleeptools.errors import DataError, UsageError
 from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import Hypnogram
@@ -71,28 +72,18 @@ def with_hypnogram(
 def number_nights(groups: Iterable[tuple[str, Sequence[Path], str]]) -> list[RecordingFiles]:
     """Make recordings' files of (stem, files, problem), where only the stem names the subject.
 
-    A subject's nights are numbered in the order of the stems; see `subject_of`.
+    A subject's nights are numbered in the order of the stems; see `subjects.subject_of`.
     """
+    first: dict[str, str] = {}
     nights: Counter[str] = Counter()
     sources = []
     for stem, files, problem in groups:
-        subject = subject_of(stem)
+        subject = first.setdefault(same_subject(stem), subject_of(stem))
         nights[subject] += 1
         invalid = f"{stem!r} cannot be the name of a recording; expected {ID.pattern}"
         reason = problem if ID.fullmatch(stem) else invalid
         sources.append(RecordingFiles(stem, subject, nights[subject], tuple(files), reason))
     return sources
-
-
-def subject_of(stem: str) -> str:
-    """Return the animal's name: a file's stem up to its first number.
-
-    `chr2_590_freq` and `chr2_590_base` are recordings of one animal, `chr2_590`; a stem without a
-    number is an animal of its own. Where the rule errs, it joins two animals rather than place one
-    animal on both sides of a split.
-    """
-    match = re.match(r"(?:.*?[_ -])??\d{1,5}(?=[_ -]|$)", stem)  # longer numbers are dates
-    return match[0] if match else stem
 
 
 def refuse_subset(subset: str | None) -> None:
