@@ -41,6 +41,9 @@ def report(
     partial: Annotated[
         bool, typer.Option("--partial", help="Take a run that lacks folds, and say so.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a page that this command did not write.")
+    ] = False,
 ) -> None:
     """Write a report, one HTML file.
 
@@ -48,7 +51,7 @@ def report(
     """
     from sleeptools.commands.report import ReportOptions, write_report
 
-    options = ReportOptions(kind, epochs, recordings, figures, partial)
+    options = ReportOptions(kind, epochs, recordings, figures, partial, force)
     written = write_report(
         runs or [DEFAULT_RUN], out or DEFAULT_OUT.get(kind, DEFAULT_OUT["html"]), options
     )

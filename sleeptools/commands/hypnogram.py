@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
 from typing import Unpack
 
-from sleeptools import formats
-from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools import formats, store
+from sleeptools.errors import (
+    AnnotationsOnlyError,
+    DataError,
+    OutputError,
+    SleeptoolsError,
+    UsageError,
+)
 from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram, add_seconds
 from sleeptools.recording.recording import read_recording
 
+TEXT_SUFFIXES = (".tsv", ".csv", ".txt", ".eannot", ".annot", ".json", ".xml")
 Start = float | time | datetime
 """Start of a hypnogram: seconds from the recording's start, or a clock time."""
 
@@ -65,11 +73,45 @@ def convert_hypnogram(
     """
     module = formats.writer(target, to)
     written = [target, *([module.sidecar(target)] if hasattr(module, "sidecar") else [])]
-    for path in written:
-        if path.exists() and (not force or path.samefile(source)):
-            raise OutputError(f"{path}: exists", hint="give `force` to replace it, or another name")
-    hypnogram = _place(_read(source, settings), start, recording, source.name)
-    return hypnogram, [*hypnogram.notes, *formats.write_hypnogram(hypnogram, target, to=to)]
+    if target.exists() and target.samefile(store.need(source)):
+        raise OutputError(f"{target}: exists, and is what is read", hint="give another name")
+    with store.lock_file(target):
+        hypnogram = _place(_read(source, settings), start, recording, source.name)
+        there = [path for path in written if path.exists()]
+        with tempfile.TemporaryDirectory() as folder:
+            draft = Path(folder) / target.name
+            notes = formats.write_hypnogram(hypnogram, draft, to=to)
+            # what an interrupted command left, or finished, is not in its own way
+            other = [p for p in there if not _same_content(p, draft.with_name(p.name))]
+        for path in other:
+            if not force or path.samefile(source) or not _is_scoring(path, target):
+                raise OutputError(
+                    f"{path}: exists",
+                    hint="give `force` to replace it, or another name"
+                    if _is_scoring(path, target) and not path.samefile(source)
+                    else "give another name: it is not a scoring, or the one that is read",
+                    code="OUT-EXISTS",
+                )
+        if other or len(there) < len(written):
+            formats.write_hypnogram(hypnogram, target, to=to)
+        return hypnogram, [*hypnogram.notes, *notes]
+
+
+def _same_content(path: Path, other: Path) -> bool:
+    return path.is_file() and path.read_bytes() == other.read_bytes()
+
+
+def _is_scoring(path: Path, target: Path) -> bool:
+    """Tell whether a file is a scoring, or the description beside one, and no recording."""
+    if path != target:  # its description
+        return path.suffix == ".json" and path.is_file()
+    try:
+        formats.read_any(path)
+    except AnnotationsOnlyError:
+        return True
+    except (SleeptoolsError, OSError):
+        return path.is_file() and path.suffix.lower() in TEXT_SUFFIXES
+    return False
 
 
 def _read(path: Path, settings: formats.ReadSettings) -> Hypnogram:

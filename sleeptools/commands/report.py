@@ -17,7 +17,7 @@ from typing import Final
 from sleeptools import store
 from sleeptools.errors import MissingInputError, UsageError
 from sleeptools.evaluation import caveats
-from sleeptools.report import html, markup, plain
+from sleeptools.report import html, markup, outputs, plain
 from sleeptools.report.blocks import Block
 from sleeptools.report.html import Section
 from sleeptools.report.markup import Markup
@@ -61,6 +61,8 @@ class ReportOptions:
         Folder for each figure as a file of its own: SVG, and PDF where matplotlib draws it.
     partial
         Take incomplete runs; the report says so.
+    force
+        Replace a page, a text or tables that this command did not write.
     """
 
     kind: str = "html"
@@ -68,6 +70,7 @@ class ReportOptions:
     recordings: Path | None = None
     figures: Path | None = None
     partial: bool = False
+    force: bool = False
 
 
 def write_report(
@@ -103,33 +106,41 @@ def write_report(
     """
     options = options or ReportOptions()
     _check(run_folders, options)
-    pages = [
-        gather_page(
-            folder,
-            number,
-            partial=options.partial,
-            epochs=options.epochs,
-            recordings=options.recordings,
-        )
-        for number, folder in enumerate(run_folders, 1)
-    ]
+    with outputs.holding(out, options.kind, options.figures, force=options.force):
+        pages = [
+            gather_page(
+                folder,
+                number,
+                partial=options.partial,
+                epochs=options.epochs,
+                recordings=options.recordings,
+            )
+            for number, folder in enumerate(run_folders, 1)
+        ]
+        return _write(pages, out, options)
+
+
+def _write(pages: Sequence[Page], out: Path, options: ReportOptions) -> list[Path]:
+    """Write what is asked for, and return the paths."""
     sections = [_sections(page) for page in pages]
     common = [Section("runs", "All runs", tuple(overview_section(pages)))] * (len(pages) > 1)
     names = (plain.safe_filename(page.run.name) for page in pages)
     prefixes = [f"{i}-{name}-" if common else "" for i, name in enumerate(names, 1)]
     groups = [(common, ""), *zip(sections, prefixes, strict=True)]
-    written = []
+    tables: list[Path] = []
+    figures: list[Path] = []
     if options.kind == "html":
         store.write_text(out, _html(pages, sections, common))
     elif options.kind == "md":
         store.write_text(out, _markdown(pages, groups, options))
     else:
         for group, prefix in groups:
-            written += plain.write_tables(group, prefix, out)
+            tables += plain.write_tables(group, prefix, out)
     if options.figures is not None:
         for group, prefix in groups:
-            written += plain.write_figures(group, prefix, options.figures)
-    return [out, *written] if options.kind != "csv" else written
+            figures += plain.write_figures(group, prefix, options.figures)
+    outputs.write_manifests(tables + figures)
+    return tables + figures if options.kind == "csv" else [out, *figures]
 
 
 def _check(run_folders: Sequence[Path], options: ReportOptions) -> None:

@@ -51,6 +51,7 @@ def write_evaluation(evaluation: Evaluation) -> Path:
             contents[f"{name}.csv"] = store.csv_bytes(table)
     facts = {
         "run": run.name,
+        "simulated": run.simulated,
         "complete": not run.missing,
         "inputs": {str(p.relative_to(run.folder)): store.sha256(p) for p in _inputs(run)},
     }

@@ -1,11 +1,14 @@
-"""A trained model's folder, read without torch: `config.json` and `model.safetensors`.
+"""A trained model's folder, without torch: `config.json` and `model.safetensors`.
 
 config.json (format sleeptools-model, version 1) has the model, its settings, and the signals it was
-trained on; model.safetensors its weights, float32 under PyTorch's names (docs/folders.md).
+trained on; model.safetensors its weights, float32 under PyTorch's names (docs/folders.md). Each has
+the SHA-256 of the other's content, so that a changed bit in either shows, and weights are never
+used with the stages or the montage of other ones. Folders written before have no sums.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,33 @@ KIND = "sleeptools-model"
 WEIGHTS_KIND = "sleeptools-weights"
 VERSION = 1
 NEEDED = ("montage", "sample_rate", "epoch_seconds", "stages", "preprocessing")
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS_SUM = "weights_sha256"
+"""Entry of config.json: SHA-256 of the arrays of model.safetensors."""
+CONFIG_SUM = "config_sha256"
+"""Entry of the metadata of model.safetensors: SHA-256 of the facts in config.json."""
+
+
+def write_model_folder(
+    folder: Path, facts: Mapping[str, Any], arrays: Mapping[str, store.Array]
+) -> None:
+    """Write a model folder; the settings first, so that there are never weights without them.
+
+    Parameters
+    ----------
+    facts
+        `model`, `config`, those in `NEEDED`, and any other facts that belong to the model.
+    arrays
+        The weights by PyTorch's names.
+    """
+    head = {"format": KIND, "version": VERSION, **facts, WEIGHTS_SUM: store.digest(arrays)}
+    store.write_json(folder / CONFIG, head)
+    bound = {"format": WEIGHTS_KIND, "version": VERSION, CONFIG_SUM: _config_sum(head)}
+    store.write_arrays(folder / WEIGHTS, arrays, bound)
+
+
+def _config_sum(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(store.digest_text(store.plain_values(facts)).encode()).hexdigest()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -25,9 +55,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises
     ------
     MissingInputError, DataError
-        If the folder or the file is missing, is not a model's, or is of a newer version.
+        If the folder or the file is missing, is not a model's, is of a newer version, or is not the
+        one that the weights beside it were written with.
     """
-    path = store.need(folder, "model folder") / "config.json"
+    path = store.need(folder, "model folder") / CONFIG
     facts = store.read_json(path)
     if not isinstance(facts, dict):
         raise DataError(f"{path}: expected an object")
@@ -35,6 +66,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     missing = [key for key in ("model", "config", *NEEDED) if key not in facts]
     if missing:
         raise DataError(f"{path}: lacks {', '.join(missing)}")
+    if (folder / WEIGHTS).exists():
+        bound = store.read_tensors(folder / WEIGHTS).facts.get(CONFIG_SUM)
+        if (bound is not None or WEIGHTS_SUM in facts) and bound != _config_sum(facts):
+            raise DataError(
+                f"{path}: is not the file that {WEIGHTS} beside it was written with: it was "
+                "changed or damaged since",
+                hint="take the folder from where it was trained, or train again",
+                code="MODEL-CONFIG",
+            )
     return facts
 
 
@@ -46,4 +86,14 @@ def read_weights(folder: Path) -> Mapping[str, store.Array]:
     MissingInputError, DataError
         If the file is missing, is damaged, or is not a file of weights.
     """
-    return store.read_tensors(folder / "model.safetensors").arrays
+    path = folder / WEIGHTS
+    arrays = store.read_tensors(path).arrays
+    expected = read_config(folder).get(WEIGHTS_SUM)
+    if expected is not None and store.digest(arrays) != expected:
+        raise DataError(
+            f"{path}: the weights are not those that config.json was written with: the file was "
+            "changed or damaged since",
+            hint="take the folder from where it was trained, or train again",
+            code="MODEL-WEIGHTS",
+        )
+    return arrays

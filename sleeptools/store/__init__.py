@@ -47,7 +47,15 @@ from sleeptools.store.folders import (
 )
 from sleeptools.store.lock import clear_stale_lock, lock, lock_file
 from sleeptools.store.partial_file import PartialFile
-from sleeptools.store.tensors import Array, Tensors, read_tensors, write_arrays, write_tensors
+from sleeptools.store.tensors import (
+    Array,
+    Tensors,
+    digest,
+    digest_text,
+    read_tensors,
+    write_arrays,
+    write_tensors,
+)
 
 __all__ = [
     "MANIFEST",
@@ -67,6 +75,8 @@ __all__ = [
     "clear_stale_lock",
     "csv_bytes",
     "csv_text",
+    "digest",
+    "digest_text",
     "environment",
     "fingerprint",
     "listed_hashes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -77,6 +78,21 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, ob
     """Write named arrays that are in memory; `facts` as in `write_tensors`."""
     layout = {name: (a.dtype, a.shape) for name, a in arrays.items()}
     write_tensors(path, layout, lambda name: [arrays[name]], facts)
+
+
+def digest(arrays: Mapping[str, Array], facts: Mapping[str, object] | None = None) -> str:
+    """Compute a SHA-256 of named arrays, their types and shapes, and of facts beside them."""
+    whole = hashlib.sha256(digest_text(facts or {}).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        whole.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        whole.update(array.data.cast("B") if array.size else b"")
+    return whole.hexdigest()
+
+
+def digest_text(facts: Mapping[str, object]) -> str:
+    """Write facts in one way, however a JSON file with them is laid out."""
+    return json.dumps(json.loads(json.dumps(dict(facts))), sort_keys=True)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from sleeptools.errors import DataError
 
 KIND = "sleeptools-training-state"
 VERSION = 1
+SUM = "sha256"
+"""Entry of the metadata: SHA-256 of the arrays and of the other entries."""
 
 
 @dataclass
@@ -86,8 +88,8 @@ def save(path: Path, state: State) -> None:
         tensors |= {f"optimiser.{i}.{k}": v for k, v in values.items()}
     arrays = {k: v.detach().cpu().numpy() for k, v in tensors.items()}
     arrays["best_score"] = np.array([state.best_score])  # JSON knows no infinity
-    facts = {name: getattr(state, name) for name in FACTS}
-    store.write_arrays(path, arrays, {"format": KIND, "version": VERSION, **facts})
+    facts = {"format": KIND, "version": VERSION, **{name: getattr(state, name) for name in FACTS}}
+    store.write_arrays(path, arrays, facts | {SUM: store.digest(arrays, facts)})
 
 
 def restore(path: Path, state: State) -> None:
@@ -99,6 +101,14 @@ def restore(path: Path, state: State) -> None:
         If the file is damaged or belongs to another model.
     """
     file = store.read_tensors(path, KIND, VERSION)
+    facts = {name: value for name, value in file.facts.items() if name != SUM}
+    if file.facts.get(SUM) != store.digest(file.arrays, facts):
+        raise DataError(
+            f"{path}: the checkpoint is not as it was written: it is damaged, or of an earlier "
+            "version",
+            hint=f"'rm {path}', then run the same command again: this training begins anew",
+            code="CKPT-HASH",
+        )
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
     for name, array in file.arrays.items():
         group, _, key = name.partition(".")
@@ -110,7 +120,10 @@ def restore(path: Path, state: State) -> None:
         for name in FACTS:
             setattr(state, name, file.facts[name])
     except (RuntimeError, ValueError, KeyError) as e:
-        raise DataError(f"{path}: does not fit this training: {e}", hint="remove it") from e
+        raise DataError(
+            f"{path}: does not fit this training: {e}",
+            hint=f"'rm {path}', then run the same command again: this training begins anew",
+        ) from e
     state.best_score = float(file["best_score"][0])
     state.best = groups["best"] or None
 

@@ -116,6 +116,7 @@ def test_every_manifest_says_simulated(chain: Path) -> None:
         "sleeptools-simulated",
         "sleeptools-epochs",
         "sleeptools-run",
+        "sleeptools-evaluation",
     }
     assert all(m["simulated"] is True for m in found)
 

@@ -137,6 +137,7 @@ def test_refuses_another_night(nox: Path, tmp_path: Path) -> None:
 def test_nothing_is_replaced_unasked(nox: Path, tmp_path: Path) -> None:
     convert_hypnogram(nox, tmp_path / "a_events.tsv")
     (tmp_path / "a_events.tsv").rename(tmp_path / "kept.tsv")  # the sidecar still stands there
+    (tmp_path / "a_events.json").write_text("{}")
     with pytest.raises(OutputError, match=r"a_events.json: exists"):
         convert_hypnogram(nox, tmp_path / "a_events.tsv")
     convert_hypnogram(nox, tmp_path / "a_events.tsv", force=True)

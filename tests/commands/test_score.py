@@ -21,6 +21,7 @@ from sleeptools.inference.engine import Engine
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
+from sleeptools.runs import model_folder
 
 NIGHT = "SC4001E0-PSG"
 
@@ -217,8 +218,9 @@ def test_wrong_use(command, raw: Path, model: Path, tmp_path: Path) -> None:
 
 def test_a_model_that_does_not_know_its_preprocessing(raw: Path, tmp_path: Path) -> None:
     folder = make(tmp_path / "model")
-    facts = store.read_json(folder / "config.json")
-    store.write_json(folder / "config.json", facts | {"preprocessing": {}})
+    facts = model_folder.read_config(folder) | {"preprocessing": {}}
+    arrays = {k: np.array(v) for k, v in model_folder.read_weights(folder).items()}
+    model_folder.write_model_folder(folder, facts, arrays)
     with pytest.raises(DataError, match="does not say how its signals were preprocessed"):
         score.score(folder, [raw / f"{NIGHT}.edf"], tmp_path / "out")
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sleeptools import native, store
+from sleeptools import native
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.inference.engine import CHUNK, Engine
 from sleeptools.models.folder import build_model, load_model, save_model
@@ -250,9 +250,7 @@ def test_wrong_settings(folder: Path, tmp_path: Path) -> None:
 def test_weights_that_do_not_fit(folder: Path, tmp_path: Path, change: Any, message: str) -> None:
     arrays = {k: np.array(v) for k, v in model_folder.read_weights(folder).items()}
     change(arrays)
-    store.write_json(tmp_path / "config.json", model_folder.read_config(folder))
-    head = {"format": model_folder.WEIGHTS_KIND, "version": model_folder.VERSION}
-    store.write_arrays(tmp_path / "model.safetensors", arrays, head)
+    model_folder.write_model_folder(tmp_path, model_folder.read_config(folder), arrays)
     with pytest.raises(DataError, match=message):
         Engine.load(tmp_path)
 

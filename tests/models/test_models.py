@@ -21,6 +21,7 @@ from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.models.recipe.recipe import Recipe, resolve_recipe
 from sleeptools.models.recipe.schedule import Position, Schedule, rate_at
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
+from sleeptools.runs import model_folder
 from sleeptools.training import tsne
 from sleeptools.training.loss import stage_loss
 from sleeptools.training.optimisation import adjust_optimiser, make_optimiser
@@ -393,7 +394,10 @@ def test_round_trip(name, tmp_path):
 
 
 def change(path, **facts):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+    """Write a model folder whose files fit each other, with other facts."""
+    weights = store.read_tensors(path.parent / "model.safetensors").arrays
+    arrays = {name: np.array(array) for name, array in weights.items()}
+    model_folder.write_model_folder(path.parent, {**json.loads(path.read_text()), **facts}, arrays)
 
 
 @pytest.mark.parametrize(
@@ -428,7 +432,7 @@ def test_weights_that_are_not_finite(folder):
     t = store.read_tensors(folder / "model.safetensors")
     arrays = {k: np.array(v) for k, v in t.arrays.items()}
     arrays["linear1.bias"][3] = np.nan
-    store.write_arrays(folder / "model.safetensors", arrays, {})
+    model_folder.write_model_folder(folder, store.read_json(folder / "config.json"), arrays)
     with pytest.raises(DataError, match=r"linear1\.bias holds values that are not finite"):
         load_model(folder)
 

@@ -43,7 +43,7 @@ def build_model(name: str, config: Mapping[str, Any] | None = None) -> nn.Module
 
 
 def save_model(model: nn.Module, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write a model folder; the settings first, so that there are never weights without them.
+    """Write a model folder.
 
     Parameters
     ----------
@@ -54,19 +54,9 @@ def save_model(model: nn.Module, folder: Path, facts: Mapping[str, Any]) -> None
     missing = [key for key in model_folder.NEEDED if key not in facts]
     assert not missing, f"a model folder needs {missing}"
     config: Any = model.config
-    head = {
-        "format": model_folder.KIND,
-        "version": model_folder.VERSION,
-        "model": model.name,
-        "config": config.model_dump(),
-    }
-    store.write_json(folder / "config.json", {**head, **facts})
+    head = {"model": model.name, "config": config.model_dump(), **facts}
     arrays = {k: v.detach().cpu().numpy() for k, v in model.state_dict().items()}
-    store.write_arrays(
-        folder / "model.safetensors",
-        arrays,
-        {"format": model_folder.WEIGHTS_KIND, "version": model_folder.VERSION},
-    )
+    model_folder.write_model_folder(folder, head, arrays)
 
 
 def load_model(folder: Path) -> nn.Module:
