@@ -87,12 +87,21 @@ def root(
 
 def main() -> None:
     """Run the command line and exit with the code a shell script branches on."""
-    for stream in (sys.stdout, sys.stderr):  # a locale without "µ" must not end a command
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     arguments = [EARLIER_SPELLINGS.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug=debug))
+
+
+def _prepare_streams() -> None:
+    """Let a closed stream, or a letter that the terminal's encoding lacks, end no work."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # the system's number of it must be taken by something
+            handle = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(handle, "r" if name == "stdin" else "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
@@ -104,8 +113,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             result = typer.main.get_command(app).main(
                 arguments, "sleeptools", standalone_mode=False
             )
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except BrokenPipeError:  # whoever read the output has read enough
         _discard_output()
@@ -118,8 +126,10 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
 
 
 def _discard_output() -> None:
-    """Send what stdout still holds to nowhere, so that Python does not try to write it at exit."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    """Write what stdout holds, or send it to nowhere, so that Python does not try again at exit."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
