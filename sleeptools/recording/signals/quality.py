@@ -198,7 +198,7 @@ def _mains_share(pieces: npt.NDArray[Any], basis: Samples) -> Samples:
         block -= block.mean((1, 2), keepdims=True)
         power = np.einsum("eps,eps->e", block, block)
         waves = (block.reshape(-1, block.shape[-1]) @ basis) ** 2
-        per_frequency = waves.reshape(len(block), block.shape[1], -1, 2).sum((1, 3))
+        per_frequency = waves.reshape(*block.shape[:2], basis.shape[1] // 2, 2).sum((1, 3))
         share: Samples = per_frequency.max(1) / np.maximum(power, np.float32(1e-20))
         return share
 
