@@ -253,3 +253,22 @@ def test_epochs_that_touch_a_gap_are_left_out_always(
     file = read_epoch_file(tmp_path / "a.safetensors")
     assert file.onset.tolist() == [30.0 * i for i in range(10) if i != 3]
     assert file.facts["excluded"]["gap"] == 1
+
+
+def test_the_command_line_shows_the_counts_and_has_an_option(
+    command, raw: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text(OWN)
+    path = raw / f"{NIGHT}.edf"
+    table = command("inspect", path, cwd=tmp_path).out
+    assert "Epochs by signal quality" in table
+    assert "problem: EEG Pz-Oz: 4 of 72 epochs flat" in table
+    left_out = command("preprocess", "own.toml", raw, "a", cwd=tmp_path)
+    assert "flat" in left_out.out
+    assert "4 flat, 2 railed" in left_out.err or "2 railed, 4 flat" in left_out.err
+    kept = command("preprocess", "own.toml", raw, "b", "--quality", "count", cwd=tmp_path)
+    assert "EEG Pz-Oz: 4 flat" in kept.err
+    assert "dropped: 2 railed" not in kept.err
+    wrong = command("preprocess", "own.toml", raw, "c", "--quality", "none", cwd=tmp_path)
+    assert wrong.code == 2
+    assert "'count' or 'exclude'" in wrong.err
