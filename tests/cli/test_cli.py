@@ -231,7 +231,10 @@ def test_inspect_json_has_stable_keys(command, raw: Path) -> None:
         "samples",
         "minimum",
         "maximum",
+        "quality",
     }
+    kinds = {"not finite", "out of range", "railed", "flat", "clipped", "mains"}
+    assert set(psg["signals"][0]["quality"]) == kinds
     assert psg["simulated"] is True
     assert psg["epochs"] == 120
     assert scoring["signals"] == []

@@ -282,6 +282,27 @@ def test_hostile_names_do_nothing(tmp_path):
     assert "${body} 4" in plain(out)
 
 
+@pytest.mark.parametrize(
+    ("quality", "fate"), [("count", "counted and kept"), ("exclude", "left out")]
+)
+def test_epochs_without_a_signal_are_counted_by_channel(tmp_path, quality, fate):
+    run = synthetic_run.write(tmp_path / "run")
+    facts = store.read_json(run / "manifest.json")
+    eeg = {"EEG Fpz-Cz": {"flat": 40, "clipped": 3}}
+    facts["data"]["quality"] = {"A1": eeg, "B1": eeg | {"EMG <b>": {"railed": 7}}}
+    facts["data"]["preset"]["quality"] = quality
+    store.write_json(run / "manifest.json", facts)
+    text = plain(report([run], tmp_path / "r.html"))
+    assert f"Epochs of poor signal quality by channel: {fate}" in text
+    assert "EEG Fpz-Cz clipped 6 EEG Fpz-Cz flat 80 EMG <b> railed 7" in text
+    facts["data"]["quality"] = {}
+    store.write_json(run / "manifest.json", facts)
+    assert "no epoch is flat, railed" in plain(report([run], tmp_path / "s.html"))
+    del facts["data"]["quality"]  # a run of an older version
+    store.write_json(run / "manifest.json", facts)
+    assert "railed" not in plain(report([run], tmp_path / "t.html"))
+
+
 def test_several_runs_on_one_page(tmp_path):
     folders = [
         synthetic_run.write(tmp_path / "a"),

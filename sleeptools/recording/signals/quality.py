@@ -38,6 +38,8 @@ AMPLIFIER_RAIL: Final = 500.0  # uV; a limit below cuts off the tips of waves th
 MAINS_HZ: Final = (50.0, 60.0)
 MAINS_SHARE: Final = 0.5  # of the power
 MAINS_SECONDS: Final = 0.5  # s; mains within 1 Hz of its frequency counts
+SCREENED: Final = 8  # pieces of an epoch that are looked at first
+SCREEN_SHARE: Final = 0.1  # of their power, below which the whole epoch is not looked at
 BLOCK: Final = 1 << 18  # samples at a time, so that they stay in the cache
 
 
@@ -175,19 +177,30 @@ def mains(epochs: Stored, rate: float) -> Mask:
     """
     mask = np.zeros(len(epochs), bool)
     length = min(round(MAINS_SECONDS * rate), epochs.shape[-1])
-    bases = [_mains_basis(hz, length, rate) for hz in _mains_below(rate)]
-    if not bases or not length:
+    frequencies = _mains_below(rate)
+    if not frequencies or not length:
         return mask
+    basis = np.concatenate([_mains_basis(hz, length, rate) for hz in frequencies], 1)
     used = epochs.shape[-1] // length * length
-    for start in range(0, len(epochs), max(1, BLOCK // used)):
-        block = epochs[start : start + max(1, BLOCK // used), :used].astype(np.float32)
-        with np.errstate(invalid="ignore", over="ignore"):  # not finite is counted apart
-            block -= block.mean(1, keepdims=True)
-            power = np.einsum("es,es->e", block, block)
-            waves = (block.reshape(-1, length) @ np.concatenate(bases, 1)) ** 2
-            per_frequency = waves.reshape(len(block), -1, len(bases), 2).sum((1, 3))
-            mask[start : start + len(block)] = per_frequency.max(1) > MAINS_SHARE * power
+    step = max(1, BLOCK // used)
+    for start in range(0, len(epochs), step):
+        pieces = epochs[start : start + step, :used].reshape(-1, used // length, length)
+        sparse = max(1, pieces.shape[1] // SCREENED)  # most epochs are far from it
+        loud = np.flatnonzero(_mains_share(pieces[:, ::sparse], basis) > SCREEN_SHARE)
+        mask[start + loud] = _mains_share(pieces[loud], basis) > MAINS_SHARE
     return mask
+
+
+def _mains_share(pieces: npt.NDArray[Any], basis: Samples) -> Samples:
+    """Return the share of the power that is mains: (epochs,) of (epochs, pieces, samples)."""
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted apart
+        block = pieces.astype(np.float32)
+        block -= block.mean((1, 2), keepdims=True)
+        power = np.einsum("eps,eps->e", block, block)
+        waves = (block.reshape(-1, block.shape[-1]) @ basis) ** 2
+        per_frequency = waves.reshape(*block.shape[:2], basis.shape[1] // 2, 2).sum((1, 3))
+        share: Samples = per_frequency.max(1) / np.maximum(power, np.float32(1e-20))
+        return share
 
 
 def _mains_below(rate: float) -> list[float]:
