@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from sleeptools import formats
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import DataError, NoStagesError, UsageError
 from sleeptools.formats import edf
 from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Event, Hypnogram
@@ -160,6 +160,17 @@ def test_a_stage_without_duration_among_others(tmp_path: Path) -> None:
     for lost in ([*night(10), (330, 0, "N2"), (360, 30, "W")], [(0, 0, "Sleep stage R"), *night()]):
         with pytest.raises(DataError, match=r"stages have no duration"):
             formats.read_hypnogram(write_edf(tmp_path, lost))
+
+
+def test_remarks_are_no_scoring(tmp_path: Path) -> None:
+    """A technician's notes on a recording without stages, and on one with."""
+    notes = [(12.0, 0.0, "awake"), (50.0, 0.0, "Movement"), (80.0, 3.0, "M"), (95.0, 0.0, "gap")]
+    with pytest.raises(NoStagesError, match="4 annotation texts: 'awake', 'Movement', 'M', 'gap'"):
+        formats.read_hypnogram(write_edf(tmp_path, notes))
+    scored = [(600 + o, d, t) for o, d, t in night(120)]
+    found = formats.read_hypnogram(write_edf(tmp_path, [*notes, *scored]))
+    assert found.counts()["W"] == 120
+    assert all(any(f"{t!r} 1" in note for note in found.notes) for _, _, t in notes)
 
 
 def test_options_for_other_formats_are_refused(tmp_path: Path) -> None:
