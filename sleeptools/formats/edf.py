@@ -196,10 +196,7 @@ def read_hypnogram(
     tals = read_tals(header)
     annotations = (tals if ignore_bad_annotations else tals.sound(path.name)).events
     texts = list(dict.fromkeys(text for _, _, text in annotations))
-    if texts and not any(
-        t in known or label_schemes.word_meaning(t) or t.lower().startswith("sleep stage")
-        for t in texts
-    ):
+    if texts and not stage_labels.hold_stages(annotations, known, from_onsets=epoch_from_onsets):
         raise NoStagesError(
             f"{path.name}: no sleep stages among its {len(texts)} annotation texts: "
             + ", ".join([*(repr(t) for t in texts[:SHOWN]), *["..."] * (len(texts) > SHOWN)]),

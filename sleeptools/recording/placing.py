@@ -84,7 +84,19 @@ def place(
             'align = "start" in edf.toml passes over the times of day',
             code="HYP-SPAN",
         )
-    return placed
+    return placed if any_length else _noting_what_lacks(recording, placed)
+
+
+def _noting_what_lacks(recording: Recording, hypnogram: Hypnogram) -> Hypnogram:
+    """Note where labels without times end before the signals do."""
+    lacking = int((recording.seconds - hypnogram.end + 1e-6) // hypnogram.epoch_seconds)
+    if hypnogram.timing == "times" or lacking <= SPARE_EPOCHS:
+        return hypnogram
+    note = (
+        f"{len(hypnogram)} labels x {hypnogram.epoch_seconds:g} s end {lacking} epochs before the "
+        f"signals of {recording.seconds:g} s"
+    )
+    return replace(hypnogram, notes=(*hypnogram.notes, note))
 
 
 def _by_clock(

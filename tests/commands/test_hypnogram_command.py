@@ -219,3 +219,45 @@ def test_inspect_takes_a_scheme(command, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     assert '"NREM": 2' in ran.out
     assert '"epoch_seconds": 2.5' in ran.out
+
+
+def test_options_for_onsets_and_scorers(command, tmp_path: Path) -> None:
+    edf.write_annotations(tmp_path / "n.edf", [(30.0 * i, 0, "W") for i in range(4)], None)
+    ran = command("hypnogram", "n.edf", "o.ids")
+    assert ran.code == 65
+    assert "--epoch-from-onsets lets each last to the next" in ran.err
+    ran = command("hypnogram", "n.edf", "o.ids", "--epoch-from-onsets")
+    assert ran.code == 0
+    assert (tmp_path / "o.ids").read_text() == "0,30,W\n30,30,W\n60,30,W\n90,30,W\n"
+    rows = ["onset\tduration\ttrial_type\tscorer", "0\t30\tW\ta", "0\t30\tN1\tb", ""]
+    (tmp_path / "x_events.tsv").write_text("\n".join(rows))
+    for name in ("hypnogram", "inspect"):
+        rest = ["y.ids"] if name == "hypnogram" else []
+        ran = command(name, "x_events.tsv", *rest)
+        assert ran.code == 65
+        assert "2 scorers: a, b" in ran.err
+        assert command(name, "x_events.tsv", *rest, "--scorer", "b").code == 0
+    assert (tmp_path / "y.ids").read_text() == "0,30,N1\n"
+
+
+def test_labels_that_do_not_fit_the_recording(command, tmp_path: Path) -> None:
+    recording = night(tmp_path, datetime(2020, 1, 1, 22), 7200)
+    (tmp_path / "h.txt").write_text("W\n" * 360)
+    ran = command("hypnogram", "h.txt", "o.ids", "--recording", recording)
+    assert ran.code == 65
+    assert "360 labels x 30 s = 10800 s, but the signals last 7200 s" in ran.err
+    assert "hint: give --epoch-seconds 20" in ran.err
+    ran = command("hypnogram", "h.txt", "o.ids", "--recording", recording, "--epoch-seconds", 20)
+    assert ran.code == 0
+
+
+def test_clock_times_on_a_recording_of_unknown_start(command, nox: Path, tmp_path: Path) -> None:
+    recording = night(tmp_path, datetime(2016, 1, 15, 23, 57), 600)
+    raw = bytearray(recording.read_bytes())
+    raw[176:184] = b"25.61.61"
+    recording.write_bytes(raw)
+    ran = command("hypnogram", nox, "o.ids", "--recording", recording)
+    assert ran.code == 65
+    assert "does not say when it began" in ran.err
+    assert command("hypnogram", nox, "o.ids", "--recording", recording, "--at", 60).code == 0
+    assert (tmp_path / "o.ids").read_text().startswith("60,30,W")

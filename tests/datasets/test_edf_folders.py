@@ -1,6 +1,7 @@
 """One's own folder of EDF files: names by pattern, channels, units, stages, clocks, and errors."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -318,3 +319,26 @@ def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
     assert blocks[0] == TEMPLATE.replace(r"\n", "\n")
     assert load_settings(tmp_path / "1.toml").model_fields_set == set(EdfSettings.model_fields)
     assert presets.load(str(tmp_path / "2.toml")).labels[2] == "EMG neck"
+
+
+def test_the_spans_are_shown_and_a_missing_start_is_no_zero(command, tmp_path: Path) -> None:
+    psg(tmp_path / "raw/a.edf")
+    scored(tmp_path / "raw/s/a.edf", late=60)
+    settings(tmp_path / "raw", signals="{subject}.edf", hypnograms="s/{subject}.edf")
+    ran = command("convert", "edf", "raw", "rec")
+    assert ran.code == 0, ran.err
+    assert re.search(r"scoring \d\d:\d\d-\d\d:\d\d on signals \d\d:\d\d-\d\d:\d\d", ran.err)
+    for file in ("raw/a.edf", "raw/s/a.edf"):
+        raw = (tmp_path / file).read_bytes()
+        (tmp_path / file).write_bytes(raw[:168] + b"99.99.9925.61.61" + raw[184:])
+        ran = command("convert", "edf", "raw", f"rec-{file[4]}")
+        assert ran.code == 65
+        assert "HYP" not in ran.err
+        assert "does not say when it began" in ran.err or "start cannot be read" in ran.err
+        (tmp_path / file).write_bytes(raw)
+    raw = (tmp_path / "raw/a.edf").read_bytes()  # the day alone is unknown: the time places
+    (tmp_path / "raw/a.edf").write_bytes(raw[:168] + b"00.00.00" + raw[176:])
+    assert command("convert", "edf", "raw", "rec-day").code == 0
+    night = read_recording(tmp_path / "rec-day/a.safetensors")
+    assert night.hypnogram is not None
+    assert night.hypnogram.onset == 60

@@ -340,3 +340,20 @@ def test_the_whole_chain(command, raw: Path, tmp_path: Path) -> None:
     assert np.sum(result["confusion"]) == 3 * (120 - 30)
     assert command("report").code == 0
     assert "simulated" in (tmp_path / "report.html").read_text()
+
+
+def test_a_workbook_is_placed_by_its_numbers_and_may_hold_a_stray_label(tmp_path: Path) -> None:
+    written(tmp_path, "III-001")
+    folder = tmp_path / "subgroupIII/1"
+    for scorer in (1, 2):
+        (folder / f"1_{scorer}.txt").unlink()
+    rows = [[float(k), "2" if k != 30 else "xx"] for k in range(5, 41)]
+    spreadsheets.write_xlsx(folder / "1_1.xlsx", rows)
+    with pytest.raises(DataError, match="unknown stage text 'xx'"):  # 1 of 36 is no slip
+        isruc.read(isruc.find(tmp_path)[0])
+    rows[25][1] = "5"
+    spreadsheets.write_xlsx(folder / "1_1.xlsx", rows)
+    found = isruc.read(isruc.find(tmp_path)[0])
+    assert found.scorings[0].onset == 120
+    assert len(found.scorings[0]) == 36
+    assert "number 5, counted from 1" in str(found.facts["notes"])

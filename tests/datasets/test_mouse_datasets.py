@@ -596,3 +596,18 @@ def test_the_chain_of_a_mouse_model(command, tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     for word in ("Wake", "NREM", "simulated"):
         assert word in page
+
+
+@pytest.mark.parametrize("first", [1, 5, 9])
+def test_a_scoring_lies_at_the_numbers_of_its_epochs(first: int, tmp_path: Path) -> None:
+    rows = "".join(
+        f"01/02/2021 10:{4 * k // 60:02d}:{4 * k % 60:02d},{k},W,0,\r\n" for k in range(first, 31)
+    )
+    (tmp_path / "m1-sco.txt").write_text("Key,v\r\n" * 19 + rows)
+    samples = np.random.default_rng(0).normal(0, 30, (256 * 4 * 30, 2))
+    np.savetxt(tmp_path / "m1-256Hz.txt", samples, "%.1f", "\t")
+    (source,) = slumbernet.find(tmp_path)
+    night = slumbernet.read(source)
+    assert night.hypnogram is not None
+    assert night.hypnogram.onset == 4 * (first - 1)
+    assert len(night.hypnogram) == 31 - first

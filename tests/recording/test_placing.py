@@ -100,7 +100,9 @@ def test_labels_without_times_fit_the_signals(epochs: int, timing: str, fits: bo
     recording, labels = night(seconds=7200), scoring(epochs, timing=timing)
     assert placing.place(recording, labels, any_length=True).onset == 0
     if fits:
-        assert placing.place(recording, labels).onset == 0
+        placed = placing.place(recording, labels)
+        assert placed.onset == 0
+        assert len(placed.notes) == (timing == "length")
         return
     with pytest.raises(
         DataError, match=rf"{epochs} labels x 30 s .* signals last 7200 s"

@@ -213,6 +213,7 @@ def from_mixed(
             (t for _, _, t in events if label_schemes.is_number(t)), by=scheme, source=source
         )
     used = staged if epoch_from_onsets else _without_marks(staged)
+    reasons = {t for (_, _, t), (_, _, n) in zip(events, named, strict=True) if n in stages.REASONS}
     movement = {t for (_, _, t), (_, _, n) in zip(events, named, strict=True) if n == "movement"}
     used = _without_movements(used, movement, epoch_seconds, source)
     scoring = from_events(
@@ -225,7 +226,8 @@ def from_mixed(
     )
     rest = Counter(events) - Counter(used)
     words = set(staged)
-    _refuse_unstaged_marks([e for e in rest if e in words and e[1] == 0], scoring, source)
+    marks = [e for e in rest if e in words and e[1] == 0 and e[2] not in reasons]
+    _refuse_unstaged_marks(marks, len(used), scoring, source)
     _refuse_lost([e for e in rest if e not in words], scoring, source)
     unused = Counter(text for (_, _, text), n in rest.items() for _ in range(n))
     shown = [f"{text[:40]!r} {n}" for text, n in unused.most_common(SHOWN)]
@@ -276,9 +278,34 @@ def _numbers(event: Event, grid: float, length: float) -> range:
     return range(first, first + min(round(event[1] / length), int(LONGEST_RECORDING)))
 
 
+def hold_stages(events: Sequence[Event], known: Collection[str], *, from_onsets: bool) -> bool:
+    """Tell whether some annotations are stages, and not only a remark such as "awake" or "M".
+
+    Parameters
+    ----------
+    events
+        (onset, duration, text), s.
+    known
+        Texts that the user has defined.
+    from_onsets
+        Whether words without a duration are stages; else only many of them are.
+    """
+    brief = 0
+    for _, duration, text in events:
+        is_stage = label_schemes.word_meaning(text) not in ("", *stages.REASONS)
+        if text in known or _is_formal(text) or (is_stage and (duration > 0 or from_onsets)):
+            return True
+        brief += is_stage
+    return brief >= FEW
+
+
 def _is_formal(text: str) -> bool:
     """Tell whether a text can be nothing but a stage of EDF+."""
-    return "stage" in text.lower() or text in label_schemes.EDF_TEXTS
+    plain = text.lower()
+    return plain.startswith("sleep stage") or (
+        ("stage" in plain or text in label_schemes.EDF_TEXTS)
+        and bool(label_schemes.word_meaning(text))
+    )
 
 
 def _is_whole(seconds: float, length: float) -> bool:
@@ -294,13 +321,18 @@ def _fills(event: Event, grid: float, length: float) -> bool:
     )
 
 
-def _refuse_unstaged_marks(marks: Sequence[Event], scoring: Hypnogram, source: str) -> None:
-    """Refuse words of stages without duration in epochs that have no stage."""
+def _refuse_unstaged_marks(
+    marks: Sequence[Event], count: int, scoring: Hypnogram, source: str
+) -> None:
+    """Refuse words of stages without duration in epochs without a stage, unless they are few."""
+    lost = []
     for event in marks:
         number = int((event[0] - scoring.onset) // scoring.epoch_seconds)
         inside = 0 <= number < len(scoring)
         if not inside or scoring.reasons[number] == stages.UNANNOTATED:
-            raise _no_durations([event], len(marks), source)
+            lost.append(event)
+    if len(lost) > label_schemes.STRAY * count:
+        raise _no_durations(lost, count + len(lost), source)
 
 
 def _refuse_lost(events: Sequence[Event], scoring: Hypnogram, source: str) -> None:
