@@ -35,6 +35,21 @@ def command(
     epoch_seconds: Annotated[
         float | None, typer.Option(help="Length of an epoch where IN does not tell it, s.")
     ] = None,
+    epoch_from_onsets: Annotated[
+        bool,
+        typer.Option(
+            "--epoch-from-onsets", help="Let stages without duration last to the next one."
+        ),
+    ] = False,
+    scorer: Annotated[
+        str | None, typer.Option(help="Whose rows to read, where a file has several scorers'.")
+    ] = None,
+    ignore_bad_annotations: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-bad-annotations", help="Pass over malformed annotations of an EDF file."
+        ),
+    ] = False,
     start: Annotated[
         str | None,
         typer.Option(
@@ -61,6 +76,9 @@ def command(
         to=to,
         scheme=scheme,
         epoch_seconds=epoch_seconds,
+        epoch_from_onsets=epoch_from_onsets,
+        scorer=scorer,
+        ignore_bad_annotations=ignore_bad_annotations,
         start=None if start is None else _parse_start(start),
         recording=recording,
         force=force,

@@ -31,6 +31,21 @@ def command(
     epoch_seconds: Annotated[
         float | None, typer.Option(help="Length of an epoch where a hypnogram does not tell it, s.")
     ] = None,
+    epoch_from_onsets: Annotated[
+        bool,
+        typer.Option(
+            "--epoch-from-onsets", help="Let stages without duration last to the next one."
+        ),
+    ] = False,
+    scorer: Annotated[
+        str | None, typer.Option(help="Whose rows to read, where a file has several scorers'.")
+    ] = None,
+    ignore_bad_annotations: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-bad-annotations", help="Pass over malformed annotations of an EDF file."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of files.")] = False,
 ) -> None:
     """Show what recordings and hypnograms hold.
@@ -42,7 +57,14 @@ def command(
     from sleeptools.errors import DataError
 
     descriptions, errors = inspect_all(
-        paths, preset, scheme=scheme, epoch_seconds=epoch_seconds, log=talk
+        paths,
+        preset,
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        epoch_from_onsets=epoch_from_onsets,
+        scorer=scorer,
+        ignore_bad_annotations=ignore_bad_annotations,
+        log=talk,
     )
     if as_json:
         emit_json(descriptions)

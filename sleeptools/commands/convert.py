@@ -14,6 +14,7 @@ from sleeptools import datasets, registry, store
 from sleeptools.datasets import RecordingFiles
 from sleeptools.datasets.shared.subjects import TABLE, look_alike
 from sleeptools.datasets.simulation import true_stages
+from sleeptools.recording import placing
 from sleeptools.recording.recording import (
     RECORDING_KIND,
     RECORDING_VERSION,
@@ -154,7 +155,7 @@ def _convert_one(
         write_recording(path, replace(recording, signals=usable), inputs)
     recording = read_recording(path)
     text = f"{len(recording.signals)} signals, {recording.seconds / 3600:.1f} h"
-    notes = [text, state, str(recording.facts.get("notes", ""))]
+    notes = [text, placing.span_text(recording), state, str(recording.facts.get("notes", ""))]
     return _row(recording, path), "; ".join(n for n in notes if n)
 
 

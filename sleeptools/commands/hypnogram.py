@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
+from typing import Unpack
 
 from sleeptools import formats
 from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram, add_seconds
-from sleeptools.recording.recording import Recording, read_recording
+from sleeptools.recording.recording import read_recording
 
 Start = float | time | datetime
 """Start of a hypnogram: seconds from the recording's start, or a clock time."""
@@ -20,11 +22,10 @@ def convert_hypnogram(
     target: Path,
     *,
     to: str | None = None,
-    scheme: str | None = None,
-    epoch_seconds: float | None = None,
     start: Start | None = None,
     recording: Path | None = None,
     force: bool = False,
+    **settings: Unpack[formats.ReadSettings],
 ) -> tuple[Hypnogram, list[str]]:
     """Read a hypnogram of any known format and write it in another.
 
@@ -36,8 +37,6 @@ def convert_hypnogram(
         File to write.
     to
         Format to write; by the target's ending if left out.
-    scheme, epoch_seconds
-        As in `formats.read_hypnogram`.
     start
         Start of the first epoch; if left out, as in the file, or computed from its clock times and
         the recording's start.
@@ -45,13 +44,15 @@ def convert_hypnogram(
         The recording of that night, which has its start and length.
     force
         Replace an existing target.
+    settings
+        As `formats.read_hypnogram` takes them.
 
     Returns
     -------
     hypnogram
         The hypnogram that was written.
     notes
-        What the format cannot represent, and is merged or left out.
+        What was not read from the source, and what the format cannot represent.
 
     Raises
     ------
@@ -67,13 +68,13 @@ def convert_hypnogram(
     for path in written:
         if path.exists() and (not force or path.samefile(source)):
             raise OutputError(f"{path}: exists", hint="give `force` to replace it, or another name")
-    hypnogram = _place(_read(source, scheme, epoch_seconds), start, recording)
-    return hypnogram, formats.write_hypnogram(hypnogram, target, to=to)
+    hypnogram = _place(_read(source, settings), start, recording, source.name)
+    return hypnogram, [*hypnogram.notes, *formats.write_hypnogram(hypnogram, target, to=to)]
 
 
-def _read(path: Path, scheme: str | None, epoch_seconds: float | None) -> Hypnogram:
+def _read(path: Path, settings: formats.ReadSettings) -> Hypnogram:
     if path.suffix != ".safetensors":
-        return formats.read_hypnogram(path, scheme=scheme, epoch_seconds=epoch_seconds)
+        return formats.read_hypnogram(path, **settings)
     recording = read_recording(path)
     if recording.hypnogram is None:
         raise DataError(f"{path}: has no hypnogram")
@@ -81,43 +82,40 @@ def _read(path: Path, scheme: str | None, epoch_seconds: float | None) -> Hypnog
     return replace(recording.hypnogram, begin=begin)
 
 
-def _place(hypnogram: Hypnogram, start: Start | None, path: Path | None) -> Hypnogram:
-    recording = formats.read_any(path) if path else None
-    began = recording.start if recording else hypnogram.recording_start()
-    if isinstance(start, int | float):
-        placed = replace(hypnogram, onset=float(start), begin=None)
-    elif start is not None:
-        if began is None:
-            raise UsageError(
-                "a clock time needs the recording's start",
-                hint="`recording` names the file that has it, or give `start` in seconds",
-            )
-        placed = replace(hypnogram, begin=start).placed(began)
-        if recording is None and abs(placed.onset) > DAY_SECONDS:
-            days = abs(placed.onset) / DAY_SECONDS
-            raise UsageError(
-                f"`start={start}` lies {days:.0f} days from {began}, when the recording began "
-                "according to the hypnogram",
-                hint="`recording` names a file whose start counts, or give `start` in seconds",
-            )
-    else:
-        placed = hypnogram.placed(began) if recording and began else hypnogram
-    if recording:
-        _check_overlap(placed, recording, has_clock=began is not None)
-    return replace(placed, begin=add_seconds(began, placed.onset) or placed.begin)
+def _place(hypnogram: Hypnogram, start: Start | None, path: Path | None, source: str) -> Hypnogram:
+    if path is not None:
+        recording = formats.read_any(path)
+        if isinstance(start, int | float):
+            hypnogram = replace(hypnogram, onset=float(start), begin=None)
+        elif start is not None:
+            _need_start(placing.start_of(recording))
+            hypnogram = replace(hypnogram, begin=start)
+        placed = placing.place(recording, hypnogram, source=source)
+        return replace(placed, begin=add_seconds(recording.start, placed.onset) or placed.begin)
+    if start is None:
+        return hypnogram
+    began = hypnogram.recording_start()
+    onset = float(start) if isinstance(start, int | float) else _clock_onset(began, start)
+    return replace(hypnogram, onset=onset, begin=add_seconds(began, onset))
 
 
-def _check_overlap(hypnogram: Hypnogram, recording: Recording, *, has_clock: bool) -> None:
-    if hypnogram.begin is not None and not has_clock:
-        raise DataError(
-            f"{recording.id}: does not say when it began, and the hypnogram has clock times",
-            hint="give `start` in seconds",
+def _need_start(began: datetime | time | None) -> None:
+    if began is None:
+        raise UsageError(
+            "a clock time needs the recording's start",
+            hint="`recording` names the file that has it, or give `start` in seconds",
         )
-    end = hypnogram.onset + len(hypnogram) * hypnogram.epoch_seconds
-    if end <= 0 or hypnogram.onset >= recording.seconds:
-        begin = f" ({recording.start:%F %T})" if recording.start else ""
-        raise DataError(
-            f"the hypnogram begins {hypnogram.onset:.0f} s and ends {end:.0f} s after the start of "
-            f"{recording.id}{begin}, which lasts {recording.seconds:.0f} s: they do not overlap",
-            hint="is it the recording of that night? `start` gives another place",
+
+
+def _clock_onset(began: datetime | None, start: time | datetime) -> float:
+    """Compute the onset, s, where only the hypnogram says when its recording began."""
+    _need_start(began)
+    assert began is not None
+    onset = placing.clock_onset(began, start)
+    if abs(onset) > DAY_SECONDS:
+        raise UsageError(
+            f"`start={start}` lies {abs(onset) / DAY_SECONDS:.0f} days from {began}, when the "
+            "recording began according to the hypnogram",
+            hint="`recording` names a file whose start counts, or give `start` in seconds",
         )
+    return onset

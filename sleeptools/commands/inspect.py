@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sleeptools import datasets, formats, registry
 from sleeptools.errors import (
@@ -47,9 +47,7 @@ class StagesRefusedError(DataError):
 def inspect(
     path: Path,
     preset: presets.Preset | None = None,
-    *,
-    scheme: str | None = None,
-    epoch_seconds: float | None = None,
+    **settings: Unpack[formats.ReadSettings],
 ) -> dict[str, Any]:
     """Describe a file: a recording, a hypnogram, or both in one.
 
@@ -60,8 +58,8 @@ def inspect(
     preset
         The preset to whose montage the signals are mapped; if left out, the first one of the
         package all of whose channels are found, or else Sleep-EDF's.
-    scheme, epoch_seconds
-        As in `formats.read_hypnogram`.
+    settings
+        As `formats.read_hypnogram` takes them.
 
     Returns
     -------
@@ -78,11 +76,11 @@ def inspect(
         If the file is damaged or its format is unknown. Stages that cannot be read beside signals
         that can are a problem among the facts.
     """
-    return _describe(path, preset, scheme, epoch_seconds)[0]
+    return _describe(path, preset, settings)[0]
 
 
 def _describe(
-    path: Path, preset: presets.Preset | None, scheme: str | None, epoch_seconds: float | None
+    path: Path, preset: presets.Preset | None, settings: formats.ReadSettings
 ) -> tuple[dict[str, Any], StagesRefusedError | None]:
     """Return the facts of `inspect`, and why stages beside readable signals cannot be read."""
     facts: dict[str, Any] = {
@@ -100,8 +98,10 @@ def _describe(
         "epoch_seconds": EPOCH_SECONDS,
         "stages": {},
     }
-    facts["format"], recording, hypnogram, doubt = _read(path, scheme, epoch_seconds)
+    scored = partial(formats.read_hypnogram, path, **settings)
+    facts["format"], recording, hypnogram, doubt = _read(path, scored)
     if hypnogram is not None:
+        facts["notes"] = "; ".join(hypnogram.notes)
         length = hypnogram.epoch_seconds
         facts |= {"seconds": len(hypnogram) * length, "epochs": len(hypnogram)}
         facts |= {"epoch_seconds": length, "stages": hypnogram.counts()}
@@ -120,9 +120,8 @@ def inspect_all(
     paths: Sequence[Path],
     preset: str | None = None,
     *,
-    scheme: str | None = None,
-    epoch_seconds: float | None = None,
     log: Callable[[str], None],
+    **settings: Unpack[formats.ReadSettings],
 ) -> tuple[list[dict[str, Any]], list[SleeptoolsError]]:
     """Describe files, and all files in folders; a file that cannot be read does not stop the rest.
 
@@ -132,8 +131,8 @@ def inspect_all(
         Files and folders.
     preset
         Name or TOML file of the preset for `inspect`.
-    scheme, epoch_seconds
-        As in `formats.read_hypnogram`.
+    settings
+        As `formats.read_hypnogram` takes them.
     log
         Called with a line for each data set that a folder holds, and for each error.
 
@@ -154,7 +153,7 @@ def inspect_all(
     errors: list[SleeptoolsError] = []
     for path in files:
         try:
-            facts, refused = _describe(path, montage_preset, scheme, epoch_seconds)
+            facts, refused = _describe(path, montage_preset, settings)
             descriptions.append(facts)
             if refused is not None:
                 errors.append(refused)
@@ -180,7 +179,7 @@ def _fitting_preset(recording: Recording) -> presets.Preset:
 
 
 def _read(
-    path: Path, scheme: str | None, epoch_seconds: float | None
+    path: Path, scored: Callable[[], Hypnogram]
 ) -> tuple[str, Recording | None, Hypnogram | None, DataError | None]:
     """Read a recording of this package, or a file of any known format.
 
@@ -196,7 +195,6 @@ def _read(
         ours = read_recording(path)
         return RECORDING_KIND, ours, ours.hypnogram, None
     name = formats.find(path).__name__.rsplit(".", 1)[-1]
-    scored = partial(formats.read_hypnogram, path, scheme=scheme, epoch_seconds=epoch_seconds)
     try:
         recording = formats.read(path)
     except AnnotationsOnlyError:
@@ -258,11 +256,12 @@ def _recording_facts(
     recording: Recording, hypnogram: Hypnogram | None, preset: presets.Preset
 ) -> dict[str, Any]:
     length = hypnogram.epoch_seconds if hypnogram else preset.epoch_seconds
+    notes = [str(recording.facts.get("notes", "")), *(hypnogram.notes if hypnogram else ())]
     return {
         "kind": "recording",
         "start": recording.start.isoformat() if recording.start else None,
         "seconds": recording.seconds,
-        "notes": str(recording.facts.get("notes", "")),
+        "notes": "; ".join(n for n in notes if n),
         "simulated": bool(recording.facts.get("simulated", False)),
         "signals": [_signal_facts(s) for s in recording.signals.values()],
         **_mapping(recording, preset),

@@ -21,6 +21,7 @@ from sleeptools.preprocessing.recording_epochs import (
     read_made_by,
     write_recording_epochs,
 )
+from sleeptools.recording import placing
 from sleeptools.recording.recording import RECORDINGS_KIND, Recording, read_recording
 from sleeptools.store import batch
 
@@ -132,12 +133,16 @@ def _preprocess_one(
     inputs = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
     made_by: dict[str, Any] = {"inputs": inputs, "preset": preset.model_dump(mode="json")}
     state = batch.state(path, hashes, lambda: read_made_by(path) == made_by)
+    span = ""
     if state != batch.DONE:
-        write_recording_epochs(preset, read(), path, made_by)
+        recording = read()
+        write_recording_epochs(preset, recording, path, made_by)
+        span = placing.span_text(recording)
     row = index_row(read_epoch_file(path), preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
     texts = [
         f"{row['epochs']} epochs kept",
+        span,
         f"dropped: {dropped}" if dropped else "",
         state,
         f"warning: {row['warnings']}" if row["warnings"] else "",

@@ -22,7 +22,7 @@ from sleeptools.datasets.shared.subjects import TABLE
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import label_schemes, stages
+from sleeptools.recording import label_schemes, placing, stages
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.montage import MICROVOLTS, in_microvolts
 from sleeptools.recording.recording import Recording, Signal
@@ -68,6 +68,8 @@ class EdfSettings(BaseModel):
     align: Literal["clock", "start"] = "clock"
     least_overlap: float = Field(0.5, ge=0, le=1)
     epoch_seconds: float | None = Field(None, ge=1, le=60)
+    epoch_from_onsets: bool = False
+    scorer: str = ""
     stages: tuple[str, ...] = ()
     scheme: str = ""
     labels: dict[str, str] = {}
@@ -282,7 +284,8 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     stored = edf.read(path, allow_truncated=allow_truncated)
     signals = _renamed(stored, settings, path.name)
     scorings = [
-        _scoring(file, stored, settings, number) for number, file in enumerate(scored, start=1)
+        _scoring(file, stored, settings, number, is_own=file == path)
+        for number, file in enumerate(scored, start=1)
     ]
     recording = replace(
         stored,
@@ -329,22 +332,33 @@ def _scaled(signal: Signal, channel: RenamedChannel, name: str) -> Signal:
     )
 
 
-def _scoring(path: Path, recording: Recording, settings: EdfSettings, number: int) -> Hypnogram:
-    """Read one scorer's hypnogram and place it in the recording by the clock, or at its start."""
+def _scoring(
+    path: Path, recording: Recording, settings: EdfSettings, number: int, *, is_own: bool
+) -> Hypnogram:
+    """Read one scorer's hypnogram and place it in the recording by the clock, or at its start.
+
+    Stages in the file of the signals lie where it says.
+    """
     hypnogram = formats.read_hypnogram(
-        path, scheme=settings.meaning(), epoch_seconds=settings.epoch_seconds
+        path,
+        scheme=settings.meaning(),
+        epoch_seconds=settings.epoch_seconds,
+        epoch_from_onsets=settings.epoch_from_onsets,
+        scorer=settings.scorer or None,
     )
-    if settings.align == "clock" and hypnogram.begin and recording.start:
-        hypnogram = hypnogram.placed(recording.start)
-    inside = hypnogram.clipped(recording.seconds)
+    way = "start" if is_own else settings.align  # one file has one clock
+    placed = placing.place(recording, hypnogram, way=way, source=path.name)
+    inside = placed.clipped(recording.seconds)
     covered = len(inside) * inside.epoch_seconds / recording.seconds
     if covered < settings.least_overlap or not len(inside):
         raise DataError(
-            f"{path.name}: covers {covered:.0%} of the signals, from {hypnogram.onset:g} s on",
+            f"{path.name}: covers {covered:.0%} of the signals, from {placed.onset:g} s on: "
+            f"{placing.span_text(recording, placed)}",
             hint='align = "start" in edf.toml passes over the times of day; least_overlap is '
             f"{settings.least_overlap:g}",
+            code="HYP-SPAN",
         )
-    return replace(hypnogram, scorer=hypnogram.scorer or f"scorer {number}")
+    return replace(placed, scorer=placed.scorer or f"scorer {number}")
 
 
 # --- an example, simulated ------------------------------------------------------------------------

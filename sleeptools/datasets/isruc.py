@@ -30,7 +30,7 @@ from sleeptools.errors import DataError
 from sleeptools.formats import edf, labels
 from sleeptools.formats.parsing import stage_labels
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import label_schemes
+from sleeptools.recording import label_schemes, placing
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.recording import Recording, Samples, Signal
 
@@ -162,11 +162,19 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         raise DataError(source.problem, hint=_unpack(source.files[0]) if packed else None)
     signals = edf.read(source.files[0], allow_truncated=allow_truncated)
     notes = [str(signals.facts["notes"])] if "notes" in signals.facts else []
-    scorings = [h for k in SCORERS if (h := _read_scorer(source, k, notes))]
+    scorings = [
+        placing.place(signals, h, source=f"{source.id}: {h.scorer}", any_length=True)
+        for k in SCORERS
+        if (h := _read_scorer(source, k, notes))
+    ]
     for scoring in scorings:
         covered = len(scoring) * EPOCH_SECONDS / signals.seconds
-        if covered < LEAST_OVERLAP:
-            raise DataError(f"{source.id}: {scoring.scorer} scored only {covered:.0%} of it")
+        if not LEAST_OVERLAP <= covered <= 1 / LEAST_OVERLAP:
+            raise DataError(
+                f"{source.id}: {scoring.scorer} scored {'only ' * (covered < 1)}{covered:.0%} of "
+                f"it: {placing.span_text(signals, scoring)}",
+                code="HYP-SPAN",
+            )
     provenance = {"data_set": "isruc", "scoring_rules": "AASM", "notes": "; ".join(notes)}
     facts = {**signals.facts, **_subject(source), **{k: v for k, v in provenance.items() if v}}
     recording = replace(
@@ -197,11 +205,13 @@ def _differences(scoring: Hypnogram, workbook: Path, scorer: int) -> list[str]:
         second = _workbook(workbook, scorer)
     except DataError as e:
         return [str(e)]
-    shared = min(len(scoring), len(second))
-    count = int((scoring.stages[:shared] != second.stages[:shared]).sum())
+    ahead = second.first_epoch - scoring.first_epoch
+    shared = max(0, min(len(scoring) - ahead, len(second)))
+    theirs = second.stages[:shared]
+    count = int((scoring.stages[ahead : ahead + shared] != theirs).sum())
     notes = [f"{workbook.name} differs in {count} of {shared} epochs"] if count else []
-    if len(second) != len(scoring):
-        notes.append(f"{workbook.name} has {len(second)} epochs, the text {len(scoring)}")
+    if len(second) + ahead != len(scoring):
+        notes.append(f"{workbook.name} has {len(second) + ahead} epochs, the text {len(scoring)}")
     return notes
 
 
@@ -221,13 +231,17 @@ def _workbook(path: Path, scorer: int) -> Hypnogram:
     pairs = [(row[0], str(row[1] or "")) for row in rows if len(row) > 1]
     while pairs and not pairs[-1][1]:
         pairs.pop()
-    for due, (number, _) in enumerate(pairs, start=1):
+    first = next((int(n) - i for i, (n, _) in enumerate(pairs) if isinstance(n, float)), 1)
+    for due, (number, _) in enumerate(pairs, start=first):
         if number not in (None, due):
-            raise DataError(f"{path.name}: epoch {due} is numbered {number}")
+            raise DataError(f"{path.name}: epoch {due} is numbered {number}", code="HYP-NUMBER")
+    if first < 1:
+        raise DataError(f"{path.name}: the first epoch is numbered {first}", code="HYP-NUMBER")
     names = [stage or "unannotated" for _, stage in pairs]
     scoring = stage_labels.from_labels(
         names, scheme=SCHEME, epoch_seconds=EPOCH_SECONDS, source=path.name
     )
+    scoring = stage_labels.numbered(scoring, range(first, first + len(pairs)), path.name)
     return replace(scoring, scorer=f"scorer {scorer}")
 
 

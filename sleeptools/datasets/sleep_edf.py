@@ -30,6 +30,7 @@ from sleeptools.datasets import (
 from sleeptools.errors import DataError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
+from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import Event
 from sleeptools.recording.recording import Recording
 
@@ -152,7 +153,9 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         raise DataError(
             f"{scoring.name}: starts at {scored:%F %T}, but {psg.name} at {begin:%F %T}",
             hint="the two belong to different nights, or one was cut",
+            code="HYP-SPAN",
         )
+    hypnogram = placing.place(signals, hypnogram, source=scoring.name)
     facts = {
         **signals.facts,
         **edf.read_sex_and_age(psg),
@@ -166,7 +169,11 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     (clipped,) = recording.scorings
     covered = len(clipped) * clipped.epoch_seconds / recording.seconds
     if covered < LEAST_OVERLAP:
-        raise DataError(f"{scoring.name}: covers only {covered:.0%} of {psg.name}")
+        raise DataError(
+            f"{scoring.name}: covers only {covered:.0%} of {psg.name}: "
+            f"{placing.span_text(recording)}",
+            code="HYP-SPAN",
+        )
     return recording
 
 

@@ -1,15 +1,18 @@
 """Read and write the file formats of the field, one module each, recognised by their content.
 
 A format module has `accepts(path, head)` and one or both of `read(path)` and
-`read_hypnogram(path, scheme, epoch_seconds)`. A format that can be written has
+`read_hypnogram(path, scheme, epoch_seconds)`, which may also take `epoch_from_onsets`, where a
+stage has a duration, and `scorer`, where a row has one (`ASKED`). A format that can be written has
 `write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file endings that mean this format only, and
 `sidecar(path)` if it writes a second file.
 """
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import Final, TypedDict, Unpack
 
 from sleeptools import registry, store
 from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
@@ -61,30 +64,53 @@ def read_any(path: Path) -> Recording:
     return read_recording(path) if path.suffix == ".safetensors" else read(path)
 
 
-def read_hypnogram(
-    path: Path, *, scheme: str | Scheme | None = None, epoch_seconds: float | None = None
-) -> Hypnogram:
+class ReadSettings(TypedDict, total=False):
+    """How a hypnogram is read: the settings of `read_hypnogram`."""
+
+    scheme: str | Scheme | None
+    epoch_seconds: float | None
+    epoch_from_onsets: bool
+    scorer: str | None
+    ignore_bad_annotations: bool
+
+
+ASKED: Final = {
+    "epoch_from_onsets": "stages with durations",
+    "scorer": "a column of scorers",
+    "ignore_bad_annotations": "EDF annotations",
+}
+"""Settings that are for some formats only, and what these formats have."""
+
+
+def read_hypnogram(path: Path, **settings: Unpack[ReadSettings]) -> Hypnogram:
     """Read a hypnogram of any known format.
 
     Parameters
     ----------
-    scheme
-        What the labels mean: a scheme, or a name in `label_schemes.SCHEMES`; needed for bare
-        numbers.
-    epoch_seconds
-        Length of an epoch, 1 to 60 s, if the file does not say it.
+    settings
+        `scheme`: what the labels mean, a scheme, or a name in `label_schemes.SCHEMES`; needed for
+        bare numbers. `epoch_seconds`: length of an epoch, 1 to 60 s, if the file does not say it.
+        `epoch_from_onsets`: let stages without a duration last to the next one, and the last for
+        one epoch. `scorer`: whose rows to read from a table with a column `scorer`.
+        `ignore_bad_annotations`: pass over malformed annotations of an EDF file.
 
     Raises
     ------
     UsageError
-        For an unknown scheme, or a length of an epoch outside 1 to 60 s.
+        For an unknown scheme, a length of an epoch outside 1 to 60 s, or a setting that does not
+        fit the format.
     DataError
         If the format is unknown, or the file is damaged, ambiguous, or without stages.
     """
-    if epoch_seconds is not None and not 1 <= epoch_seconds <= 60:  # noqa: PLR2004 - s
-        raise UsageError(f"an epoch of {epoch_seconds:g} s; expected 1 to 60 s")
+    seconds = settings.get("epoch_seconds")
+    if seconds is not None and not 1 <= seconds <= 60:  # noqa: PLR2004 - s
+        raise UsageError(f"an epoch of {seconds:g} s; expected 1 to 60 s")
     read = _reader(path, "read_hypnogram")
-    hypnogram: Hypnogram = read(path, scheme=scheme, epoch_seconds=epoch_seconds)
+    taken = inspect.signature(read).parameters
+    for name in ASKED:
+        if settings.get(name) and name not in taken:
+            raise UsageError(f"{path}: its format has no {ASKED[name]}; leave out `{name}`")
+    hypnogram: Hypnogram = read(path, **{k: v for k, v in settings.items() if k in taken})
     return hypnogram
 
 

@@ -7,6 +7,7 @@ alone does not say: the length of an epoch and the stage list (`EpochLength`, `S
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from typing import Any, Final
 from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
-from sleeptools.recording import stages
+from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Hypnogram
 
 SUFFIXES: Final = ("_events.tsv",)
@@ -49,7 +50,12 @@ def sidecar(path: Path) -> Path:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+    path: Path,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
+    scorer: str | None = None,
 ) -> Hypnogram:
     """Read stages with their onsets; entries of `trial_type` that are not stages are ignored.
 
@@ -58,25 +64,43 @@ def read_hypnogram(
     DataError
         For a malformed row, an unknown stage, or stages that overlap or are off the epoch grid.
     """
-    rows = text_files.read_table(path, "\t")
+    table = text_files.read_table(path, "\t")
     facts = _facts(sidecar(path))
-    column = next(c for c in STAGE_COLUMNS if not rows or c in rows[0])
-    events = [
-        (
-            text_files.parse_number(row["onset"], f"{path.name}: line {i}: onset"),
-            text_files.parse_number(row["duration"], f"{path.name}: line {i}: duration"),
-            row[column],
-        )
-        for i, row in enumerate(rows, 2)
-    ]
-    read = stage_labels.from_mixed if column == "trial_type" else stage_labels.from_events
+    column = next(c for c in STAGE_COLUMNS if not table or c in table[0])
     if scheme is None and facts.get("StageNames") == list(stages.MOUSE_STAGES):
         scheme = "mouse"
     if epoch_seconds is None:
         epoch_seconds = facts.get("EpochLength")
-    hypnogram = read(events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name)
-    scorers = {row.get("scorer", "") for row in rows} - {"", "n/a"}
-    return replace(hypnogram, scorer=scorers.pop()) if len(scorers) == 1 else hypnogram
+    lines: list[Mapping[str, str]] = [
+        row | {"": f"{path.name}: line {i}"} for i, row in enumerate(table, 2)
+    ]
+    rows, name = stage_labels.choose_scorer(lines, scorer, path.name)
+    known = label_schemes.label_scheme(scheme).labels if scheme else {}
+    events, timeless = [], 0
+    for row in rows:
+        text, location = row[column], row[""]
+        is_stage = bool(known.get(text) or label_schemes.word_meaning(text)) and text != "n/a"
+        if is_stage or column != "trial_type":
+            is_stage = text != "n/a"
+        if not is_stage and "n/a" in (row["onset"], row["duration"]):
+            timeless += 1
+            continue
+        onset = text_files.parse_number(row["onset"], f"{location}: onset")
+        if row["duration"] == "n/a" and epoch_from_onsets:
+            duration = 0.0
+        else:
+            duration = text_files.parse_number(row["duration"], f"{location}: duration")
+        events.append((onset, duration, text))
+    read = stage_labels.from_mixed if column == "trial_type" else stage_labels.from_events
+    hypnogram = read(
+        events,
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        source=path.name,
+        epoch_from_onsets=epoch_from_onsets,
+    )
+    notes = [f"{timeless} rows without onset or duration are no stages"] if timeless else []
+    return replace(hypnogram, scorer=name, notes=(*hypnogram.notes, *notes))
 
 
 def _facts(path: Path) -> dict[str, Any]:

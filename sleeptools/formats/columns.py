@@ -7,6 +7,7 @@ only: `NAME-256Hz.txt`. A day at 256 Hz has 22 million lines, so the text is rea
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -51,6 +52,13 @@ def read(path: Path) -> Recording:
         used, for the first line that is not two numbers.
     """
     match = RATE.search(store.need(path).stem)
+    if match is None and _is_scoring(path):
+        raise DataError(
+            f"{path.name}: two columns of whole numbers 0..5 (the first may count the epochs): a "
+            "scoring?",
+            hint="write the column of stages alone, one a line, and name their `scheme`",
+            code="TXT-SCORING",
+        )
     if match is None or float(match[1]) == 0:
         raise DataError(
             f"{path.name}: the name does not say the sample rate", hint="expected NAME-256Hz.txt"
@@ -70,6 +78,25 @@ def read(path: Path) -> Recording:
         for column, label in enumerate(LABELS)
     }
     return Recording(path.stem, path.stem, 1, signals)
+
+
+def _is_scoring(path: Path) -> bool:
+    """Tell whether a text is more likely epoch numbers or times and stages, or two scorings."""
+    with path.open("rb") as file:
+        lines = file.read(BLOCK // 16).splitlines()[:LOOKED_AT]
+    try:
+        rows = [[float(x) for x in line.split()] for line in lines]
+        first, second = zip(*rows, strict=True)
+    except ValueError:  # a line cut by the end of the block, or samples that are malformed
+        return False
+    stages = all(x in LIKE_STAGES for x in second)
+    steps = {round(b - a, 6) for a, b in itertools.pairwise(first)}
+    counted = len(steps) <= 1 and min(steps, default=1) > 0
+    return stages and (counted or all(x in LIKE_STAGES for x in first))
+
+
+LIKE_STAGES: Final = (-1, *range(10))  # numbers that programs write for stages
+LOOKED_AT: Final = 1000  # lines
 
 
 def write(path: Path, samples: Sequence[Samples]) -> None:

@@ -171,43 +171,49 @@ def read_hypnogram(
     *,
     scheme: str | label_schemes.Scheme | None = None,
     epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
     ignore_bad_annotations: bool = False,
 ) -> Hypnogram:
     """Read the sleep stages among a file's annotations.
 
-    Other annotations ("Lights off", limb movements) are ignored, but an unknown text that begins
-    with "Sleep stage" is an error. The labels of a `scheme` are read as stages in addition.
+    Other annotations ("Lights off", limb movements) are named in the notes, but an unknown text
+    that begins with "Sleep stage", or fills epochs that have no stage, is an error. The labels of a
+    `scheme` are read as stages in addition.
 
     Raises
     ------
     DataError
-        If the file is damaged, or the stages overlap or are off the epoch grid.
+        If the file is damaged, or the stages overlap, are off the epoch grid, or have no durations.
     NoStagesError
         If no annotation is a stage.
     """
     header = read_header(store.need(path))
-    meanings = {
-        **label_schemes.EDF_TEXTS,
-        **(label_schemes.label_scheme(scheme).labels if scheme else {}),
-    }
+    known = label_schemes.label_scheme(scheme).labels if scheme else {}
     tals = read_tals(header)
     annotations = (tals if ignore_bad_annotations else tals.sound(path.name)).events
-    events = [e for e in annotations if e[2] in meanings or e[2].lower().startswith("sleep stage")]
-    if annotations and not events:
-        texts = list(dict.fromkeys(repr(e[2]) for e in annotations))
+    texts = list(dict.fromkeys(text for _, _, text in annotations))
+    if texts and not any(
+        t in known or label_schemes.word_meaning(t) or t.lower().startswith("sleep stage")
+        for t in texts
+    ):
         raise NoStagesError(
             f"{path.name}: no sleep stages among its {len(texts)} annotation texts: "
-            + ", ".join([*texts[:SHOWN], *["..."] * (len(texts) > SHOWN)]),
+            + ", ".join([*(repr(t) for t in texts[:SHOWN]), *["..."] * (len(texts) > SHOWN)]),
             hint="other names of stages can be defined: [labels] of the data set edf, docs/edf.md",
         )
-    hypnogram = stage_labels.from_events(
-        events,
+    hypnogram = stage_labels.from_mixed(
+        annotations,
         scheme=scheme,
         epoch_seconds=epoch_seconds,
         source=path.name,
         begin=_clock(header, tals.first),
+        epoch_from_onsets=epoch_from_onsets,
     )
-    return replace(hypnogram, scorer="simulated") if header.simulated else hypnogram
+    return replace(
+        hypnogram,
+        scorer="simulated" if header.simulated else "",
+        lost_start=header.clock is None and any("start time" in n for n in header.notes),
+    )
 
 
 def _clock(header: Header, first: float) -> datetime | time | None:

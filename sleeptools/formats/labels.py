@@ -13,17 +13,15 @@ from sleeptools.formats.parsing import stage_labels, text_files
 from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Hypnogram
 
-KNOWN = {
-    *label_schemes.STAGE_WORDS,
-    *(t.lower() for s in label_schemes.SCHEMES.values() for t in s.labels),
-}
+KNOWN = {t.lower() for s in label_schemes.SCHEMES.values() for t in s.labels}
 
 
 def accepts(path: Path, head: bytes) -> bool:
     """Recognise the format by a first line that is a known label and nothing else."""
     del path
     lines = text_files.head_lines(head)
-    return bool(lines) and " ".join(lines[0].lower().split()) in KNOWN
+    first = " ".join(lines[0].lower().split()) if lines else ""
+    return first in KNOWN or bool(label_schemes.word_meaning(first))
 
 
 def read_hypnogram(

@@ -9,6 +9,7 @@ one label per line and is read by `formats.labels`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,6 @@ CLASSES: Final = {
     "unknown": "?",
 }
 LABELS: Final = {**CLASSES, "unannotated": "?"}
-EARLIER: Final = 6 * 3600.0  # s; clock times up to this long before the first stage precede it
 TIME: Final = r"(-?\d+(\.\d+)?|(0\+)?\d{1,2}[:.]\d\d[:.]\d\d(\.\d+)?|e:\d+(:[\d.]+){0,2})"
 ROW: Final = re.compile(rf"\S[^\t]*\t([^\t]*\t){{0,2}}{TIME}\t(\.|\.\.\.|\+?{TIME})(\t.*)?")
 
@@ -55,18 +55,22 @@ def _is_header(line: str) -> bool:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+    path: Path,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
 ) -> Hypnogram:
     """Read the annotations whose class is a stage, and ignore those of other classes.
 
-    If the file has clock times, `begin` of the hypnogram is that of the first stage, and earlier
-    times of day are past midnight.
+    If the file has clock times, `begin` of the hypnogram is that of the first stage. Its rows are
+    in order, so that a clock that goes back, by more than half a day, has passed midnight.
 
     Raises
     ------
     DataError
-        For a malformed row, clock times mixed with seconds, or stages that overlap or are off the
-        epoch grid.
+        For a malformed row, clock times mixed with seconds, stages that overlap or are off the
+        epoch grid, or a night in which the clock was changed.
     NoStagesError
         If there are no annotations.
     """
@@ -77,16 +81,37 @@ def read_hypnogram(
     ]
     if not rows:
         raise NoStagesError(f"{path.name}: holds no annotations")
-    first = next((r for r in rows if r.name.lower() in label_schemes.STAGE_WORDS), rows[0])
+    known = label_schemes.label_scheme(scheme).labels if scheme else {}
+    staged = [bool(known.get(r.name) or label_schemes.word_meaning(r.name)) for r in rows]
+    first = next((r for r, is_stage in zip(rows, staged, strict=True) if is_stage), rows[0])
     begin = text_files.parse_clock(first.start)
+    events = _events(rows, begin)
+    if begin is not None:
+        _check_order([e for e, is_stage in zip(events, staged, strict=True) if is_stage], path.name)
     hypnogram = stage_labels.from_mixed(
-        _events(rows, begin),
+        events,
         scheme=scheme,
         epoch_seconds=epoch_seconds,
         source=path.name,
         begin=begin,
+        epoch_from_onsets=epoch_from_onsets,
     )
     return replace(hypnogram, onset=0.0) if begin else hypnogram
+
+
+def _check_order(staged: Sequence[Event], source: str) -> None:
+    """Refuse clock times that do not tell the day, and a night in which the clock was changed."""
+    stage_labels.check_clock(staged, source)
+    if not staged:
+        return
+    span = max(o + d for o, d, _ in staged) - min(o for o, _, _ in staged)
+    if span > DAY_SECONDS / 2 and sum(d for _, d, _ in staged) < span / 2:
+        raise DataError(
+            f"{source}: by the clock its stages cover less than half of {span / 3600:.1f} h; its "
+            "rows are not in the order of time",
+            hint="sort its rows, or write times from the recording's start",
+            code="HYP-ORDER",
+        )
 
 
 @dataclass(frozen=True)
@@ -110,6 +135,8 @@ def _interval(line: str, location: str) -> AnnotationRow:
 def _events(rows: Sequence[AnnotationRow], begin: time | None) -> list[Event]:
     """Convert the rows to events, s; clock times count from `begin`."""
     starts = [_seconds(r.start, begin, r.location) for r in rows]
+    if begin is not None:
+        starts = _in_order(starts, starts.index(0.0))
     events: list[Event] = []
     for row, start, following in zip(rows, starts, [*starts[1:], None], strict=True):
         if row.stop.startswith("+"):
@@ -122,12 +149,30 @@ def _events(rows: Sequence[AnnotationRow], begin: time | None) -> list[Event]:
             stop = sum(_epoch(row.stop, row.location))
         else:
             stop = _seconds(row.stop, begin, row.location)
-            stop += DAY_SECONDS if begin and stop < start else 0.0
+            stop += 0.0 if begin is None else math.ceil((start - stop) / DAY_SECONDS) * DAY_SECONDS
         events.append((start, stop - start, row.name))
     return events
 
 
+def _in_order(clocks: Sequence[float], first: int) -> list[float]:
+    """Add days to clock times, s, so that each lies within 12 h of the one before it.
+
+    Parameters
+    ----------
+    first
+        Index of the time that is right as it stands; those before it lie within 12 h of it.
+    """
+    half = DAY_SECONDS / 2
+    times = [(t + half) % DAY_SECONDS - half for t in clocks[:first]]
+    previous = 0.0
+    for clock in clocks[first:]:
+        previous += (clock - previous + half) % DAY_SECONDS - half
+        times.append(previous)
+    return times
+
+
 def _seconds(text: str, begin: time | None, location: str) -> float:
+    """Seconds from the start, or by the clock within a day from `begin`."""
     clock = text_files.parse_clock(text.removeprefix("0+"))
     if (clock is not None and not text.startswith("0+")) != (begin is not None):
         raise DataError(
@@ -141,7 +186,7 @@ def _seconds(text: str, begin: time | None, location: str) -> float:
         return text_files.parse_number(text, location)
     if begin is None:
         return _seconds_of_day(clock)
-    return (_seconds_of_day(clock) - _seconds_of_day(begin) + EARLIER) % DAY_SECONDS - EARLIER
+    return (_seconds_of_day(clock) - _seconds_of_day(begin)) % DAY_SECONDS
 
 
 def _seconds_of_day(clock: time) -> float:

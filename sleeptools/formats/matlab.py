@@ -125,7 +125,11 @@ def read_hypnogram(
     )
     resolved = np.array([stages.stage_number(meaning[f"{v:g}"], names) for v in values], np.int8)
     return Hypnogram(
-        resolved[index, 0], names, epoch_seconds or EPOCH_SECONDS, 0.0, resolved[index, 1]
+        resolved[index, 0],
+        names,
+        epoch_seconds or EPOCH_SECONDS,
+        0.0,
+        resolved[index, 1],
     )
 
 

@@ -14,33 +14,11 @@ from typing import Final
 
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, text_files
-from sleeptools.recording import label_schemes
+from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Hypnogram
 
 UNITS: Final = re.compile(r"\[[^\]]*\]([,;\t]\[[^\]]*\]){2,}[,;\t]*")
-AWAKE: Final = (
-    "wake",
-    "éveil",
-    "eveil",
-    "wach",
-    "vigilia",
-    "veglia",
-    "vigília",
-    "vaka",
-    "vaken",
-    "våken",
-    "vågen",
-    "wakker",
-    "czuwanie",
-    "hereillä",
-)
-WORDS: Final = {
-    **dict.fromkeys(AWAKE, "W"),
-    **{
-        t: label_schemes.STAGE_WORDS[t]
-        for t in ("w", "n1", "n2", "n3", "r", "rem", "?", "unknown", "unscored")
-    },
-}
+SLEEP: Final = (*stages.HUMAN_STAGES, "NREM", "unknown")
 HEADS: Final = 2  # lines before the first row
 DURATION: Final = 3  # index of the column
 CUT: Final = 1.5  # s; start, end and duration may each be truncated to whole seconds
@@ -53,7 +31,11 @@ def accepts(path: Path, head: bytes) -> bool:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+    path: Path,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
 ) -> Hypnogram:
     """Read the stages among the events; `begin` is the time of the first epoch.
 
@@ -80,19 +62,24 @@ def read_hypnogram(
     for i, (row, start, end) in enumerate(zip(rows, starts, ends, strict=True), HEADS + 1):
         _check_duration(row, (end - start).total_seconds(), f"{path.name}: line {i}")
     texts = [row[2].strip() for row in rows]
-    staged = [s for s, t in zip(starts, texts, strict=True) if t.lower() in WORDS]
+    staged = [
+        s for s, t in zip(starts, texts, strict=True) if label_schemes.word_meaning(t) in SLEEP
+    ]
     first = min(staged or starts)
     events = [
         ((s - first).total_seconds(), (e - s).total_seconds(), t)
         for s, e, t in zip(starts, ends, texts, strict=True)
     ]
+    stage_labels.check_clock(
+        [e for e in events if label_schemes.word_meaning(e[2]) in SLEEP], path.name
+    )
     return stage_labels.from_mixed(
         events,
         scheme=scheme,
         epoch_seconds=epoch_seconds,
         source=path.name,
         begin=first,
-        words=WORDS,
+        epoch_from_onsets=epoch_from_onsets,
     )
 
 

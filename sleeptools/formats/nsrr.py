@@ -20,7 +20,11 @@ def accepts(path: Path, head: bytes) -> bool:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+    path: Path,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
 ) -> Hypnogram:
     """Read the scored events that are stages; `begin` is the recording's start, if the file has it.
 
@@ -46,7 +50,12 @@ def read_hypnogram(
     if epoch_seconds is None:
         epoch_seconds = xml.epoch_length(root, path.name)
     return stage_labels.from_events(
-        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name, begin=begin
+        events,
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        source=path.name,
+        begin=begin,
+        epoch_from_onsets=epoch_from_onsets,
     )
 
 

@@ -77,7 +77,7 @@ def read_hypnogram(
     scored = hypnogram.from_events(
         events, meaning, names=names, epoch_seconds=length, source=path.name
     )
-    return replace(scored, begin=times[0])
+    return replace(scored, begin=times[0], first_epoch=numbers[0])
 
 
 def _epoch_seconds(times: list[datetime], numbers: list[int], source: str) -> float:

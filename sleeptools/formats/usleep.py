@@ -43,7 +43,11 @@ def _columns(line: str) -> list[str]:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+    path: Path,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+    epoch_from_onsets: bool = False,
 ) -> Hypnogram:
     """Read stages with their onsets from the recording's start.
 
@@ -64,7 +68,11 @@ def read_hypnogram(
         onset, duration = (text_files.parse_number(p, location) for p in cells[:2])
         events.append((onset, duration, cells[2]))
     return stage_labels.from_events(
-        events, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
+        events,
+        scheme=scheme,
+        epoch_seconds=epoch_seconds,
+        source=path.name,
+        epoch_from_onsets=epoch_from_onsets,
     )
 
 

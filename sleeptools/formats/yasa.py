@@ -39,7 +39,11 @@ def accepts(path: Path, head: bytes) -> bool:
 
 
 def read_hypnogram(
-    path: Path, *, scheme: str | None = None, epoch_seconds: float | None = None
+    path: Path,
+    *,
+    scheme: str | None = None,
+    epoch_seconds: float | None = None,
+    scorer: str | None = None,
 ) -> Hypnogram:
     """Read the stage of every epoch; a column `Time` gives `begin` and the length of an epoch.
 
@@ -49,12 +53,10 @@ def read_hypnogram(
         For a malformed row, a missing or repeated epoch, a number without a scheme, or an unknown
         label.
     """
-    rows = text_files.read_table(path, ",")
+    rows, name = stage_labels.choose_scorer(text_files.read_table(path, ","), scorer, path.name)
     if not rows:
         raise NoStagesError(f"{path.name}: holds no stages")
     begin = None
-    if "epoch" in rows[0]:
-        _check_consecutive([r["epoch"] for r in rows], path.name)
     if "time" in rows[0]:
         times = text_files.parse_moments([r["time"] for r in rows], path.name)
         steps = {(b - a).total_seconds() for a, b in itertools.pairwise(times)}
@@ -65,14 +67,11 @@ def read_hypnogram(
     hypnogram = stage_labels.from_labels(
         labels, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )
-    return replace(hypnogram, begin=begin)
-
-
-def _check_consecutive(epochs: list[str], source: str) -> None:
-    first = text_files.parse_number(epochs[0], f"{source}: epoch")
-    for i, text in enumerate(epochs):
-        if text_files.parse_number(text, f"{source}: epoch") != first + i:
-            raise DataError(f"{source}: epoch {text} follows {epochs[i - 1]}")
+    if "epoch" in rows[0]:
+        hypnogram = stage_labels.numbered(hypnogram, [r["epoch"] for r in rows], path.name)
+    return replace(
+        hypnogram, begin=begin, scorer=name, timing=hypnogram.timing if begin is None else "times"
+    )
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,9 @@ from sleeptools.recording.stages import (
 Stages = npt.NDArray[np.int8]
 Event = tuple[float, float, str]
 """Onset and duration in seconds from the start of the recording, and the annotation's text."""
+
+Timing = Literal["times", "length", "none"]
+"""What a file says of its epochs: when each begins; only how long one is; or neither."""
 
 GRID_TOLERANCE = 0.05  # s; largest distance of an annotation from the epoch grid
 DAY_SECONDS = 86400.0  # s
@@ -53,7 +58,15 @@ class Hypnogram:
         Name of the scorer, if known; "simulated" for a simulated hypnogram.
     begin
         Clock time of the first epoch if the file has one: a datetime, or a time if it has no date.
-        In a file that has clock times only, `onset` is 0 until `placed` sets it.
+        In a file that has clock times only, `onset` is 0 until `placing.place` sets it.
+    timing
+        What the file says of its epochs; where it has no times, their number must fit the signals.
+    first_epoch
+        Number of the first epoch as the file counts them, from 1.
+    lost_start
+        The file has the start that its onsets count from, and it cannot be read.
+    notes
+        What the file holds that was not used, or is no whole epoch, for people to read.
     """
 
     stages: Stages
@@ -63,6 +76,10 @@ class Hypnogram:
     reasons: Stages = field(default_factory=lambda: np.empty(0, np.int8))
     scorer: str = ""
     begin: datetime | time | None = None
+    timing: Timing = "times"
+    first_epoch: int = 1
+    lost_start: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in the reasons if they are left out: unscored epochs are unknown."""
@@ -73,6 +90,11 @@ class Hypnogram:
 
     def __len__(self) -> int:
         return len(self.stages)
+
+    @property
+    def end(self) -> float:
+        """End of the last epoch, s from the start of the recording."""
+        return self.onset + len(self) * self.epoch_seconds
 
     def counts(self) -> dict[str, int]:
         """Count epochs per stage name and per reason for being unscored; all keys are present."""
@@ -94,21 +116,6 @@ class Hypnogram:
             onset=self.onset + first * self.epoch_seconds,
             begin=add_seconds(self.begin, first * self.epoch_seconds),
         )
-
-    def placed(self, start: datetime) -> Hypnogram:
-        """Return the hypnogram with `onset` computed from `begin` and the recording's start.
-
-        A clock time without a date is taken to lie within 12 h of the start.
-        """
-        match self.begin:
-            case datetime():
-                return replace(self, onset=(self.begin - start).total_seconds())
-            case time():
-                ahead = (datetime.combine(start, self.begin) - start).total_seconds()
-                return replace(
-                    self, onset=(ahead + DAY_SECONDS / 2) % DAY_SECONDS - DAY_SECONDS / 2
-                )
-        return self
 
     def recording_start(self) -> datetime | None:
         """Compute the start of the recording; None unless `begin` has a date."""
@@ -210,8 +217,9 @@ def from_events(
 
     The epoch grid starts with the recording, or less than an epoch later if the first annotation
     requires it, or with an annotation from before the recording. Every annotation must cover whole
-    epochs; epochs that none covers are unannotated. A text that the scheme does not know is an
-    error, so that no label is lost.
+    epochs, except that the first may begin and the last may end within one: such an epoch has no
+    stage and is noted. Epochs that none covers are unannotated. A text that the scheme does not
+    know is an error, so that no label is lost.
 
     Parameters
     ----------
@@ -238,53 +246,99 @@ def from_events(
     for onset, duration, text in events:
         if not max(abs(onset), abs(onset + duration)) <= LONGEST_RECORDING:
             raise DataError(f"{source}: {text[:40]!r} lasts from {onset:g} s for {duration:g} s")
-    origin = _origin(events, epoch_seconds)
-    spans = [_span(event, scheme, origin, epoch_seconds, source) for event in events]
-    if not spans:
+    if not events:
         raise NoStagesError(
             f"{source}: no sleep stage annotations",
             hint=f"known texts: {', '.join(sorted(scheme))}",
         )
-    count = max(stop for _, stop, _ in spans)
+    origin = _origin(events, epoch_seconds, source)
+    ends = min(events, key=lambda e: e[0]), max(events, key=lambda e: e[0] + e[1])
+    spans = [_span(event, scheme, origin, epoch_seconds, source, ends) for event in events]
+    count = max(last for _, _, last, _ in spans)
     stages = np.full(count, UNSCORED, np.int8)
     reasons = np.full(count, UNANNOTATED, np.int8)
-    for start, stop, name in spans:
+    for start, stop, _, name in spans:
         stage, reason = stage_number(name, names)
         span = slice(start, stop)
         annotated = reasons[span] != UNANNOTATED
         if np.any(annotated & ((stages[span] != stage) | (reasons[span] != reason))):
             raise DataError(
                 f"{source}: two different stages on the epochs from "
-                f"{origin + start * epoch_seconds:g} s to {origin + stop * epoch_seconds:g} s"
+                f"{origin + start * epoch_seconds:g} s to {origin + stop * epoch_seconds:g} s",
+                code="HYP-TWO",
             )
         stages[span], reasons[span] = stage, reason
-    return Hypnogram(stages, tuple(names), epoch_seconds, origin, reasons)
+    partial = [e for e in dict.fromkeys(ends) if _is_partial(e, origin, epoch_seconds)]
+    notes = tuple(_partial_note(e, epoch_seconds) for e in partial)
+    return Hypnogram(stages, tuple(names), epoch_seconds, origin, reasons, notes=notes)
 
 
-def _origin(events: Sequence[Event], epoch_seconds: float) -> float:
-    """Start of the epoch grid, s: that of the first annotation, less the whole epochs before it."""
-    first = min((onset for onset, _, _ in events), default=0.0)
-    epochs = round(first / epoch_seconds)
-    if abs(first - epochs * epoch_seconds) <= GRID_TOLERANCE:
-        return min(epochs, 0) * epoch_seconds
-    return first - max(first // epoch_seconds, 0) * epoch_seconds
+def _origin(events: Sequence[Event], epoch_seconds: float, source: str) -> float:
+    """Start of the epoch grid, s: less than an epoch after the recording's, or before it.
+
+    The first annotation that lasts whole epochs has its onset on the grid.
+    """
+    ordered = sorted(events, key=lambda e: e[0])
+    whole = next((e for e in ordered if e[1] > 0 and _is_whole(e[1], epoch_seconds)), None)
+    if whole is None:
+        raise _off_grid(ordered[0], 0.0, epoch_seconds, source)
+    ahead = (whole[0] - ordered[0][0] + GRID_TOLERANCE) // epoch_seconds
+    begin = whole[0] - ahead * epoch_seconds
+    if _is_whole(begin, epoch_seconds):
+        return min(round(begin / epoch_seconds), 0) * epoch_seconds
+    return begin - max(begin // epoch_seconds, 0) * epoch_seconds
+
+
+def _off_grid(event: Event, origin: float, epoch_seconds: float, source: str) -> DataError:
+    onset, duration, text = event
+    return DataError(
+        f"{source}: annotation {text[:40]!r} at {onset:g} s lasts {duration:g} s, which is not a "
+        f"whole number of {epoch_seconds:g}-s epochs on the grid from {origin:g} s on",
+        hint="`epoch_seconds` gives another length of an epoch",
+        code="HYP-GRID",
+    )
+
+
+def _is_whole(seconds: float, epoch_seconds: float) -> bool:
+    off = seconds - round(seconds / epoch_seconds) * epoch_seconds
+    return abs(off) <= GRID_TOLERANCE
+
+
+def _is_partial(event: Event, origin: float, epoch_seconds: float) -> bool:
+    """Tell whether an annotation begins or ends within an epoch."""
+    bounds = (event[0] - origin, event[0] + event[1] - origin)
+    return not all(_is_whole(t, epoch_seconds) for t in bounds)
+
+
+def _partial_note(event: Event, epoch_seconds: float) -> str:
+    onset, duration, text = event
+    return (
+        f"1 partial epoch has no stage: {text[:40]!r} at {onset:g} s lasts {duration:g} s, no "
+        f"whole number of {epoch_seconds:g}-s epochs"
+    )
 
 
 def _span(
-    event: Event, scheme: Mapping[str, str], origin: float, epoch_seconds: float, source: str
-) -> tuple[int, int, str]:
+    event: Event,
+    scheme: Mapping[str, str],
+    origin: float,
+    epoch_seconds: float,
+    source: str,
+    ends: Sequence[Event],
+) -> tuple[int, int, int, str]:
+    """First and last whole epoch of an annotation, the last that it touches, and its meaning."""
     onset, duration, text = event
     if text not in scheme:
         raise DataError(
             f"{source}: unknown stage text {text[:40]!r} at {onset:g} s",
             hint=f"known texts: {', '.join(sorted(scheme))}",
+            code="HYP-TEXT",
         )
-    start, length = (onset - origin) / epoch_seconds, duration / epoch_seconds
-    off = max(abs(start - round(start)), abs(length - round(length))) * epoch_seconds
-    if duration <= 0 or off > GRID_TOLERANCE:
-        raise DataError(
-            f"{source}: annotation {text!r} at {onset:g} s lasts {duration:g} s, which is not a "
-            f"whole number of {epoch_seconds:g}-s epochs on the grid from {origin:g} s on",
-            hint="`epoch_seconds` gives another length of an epoch",
-        )
-    return round(start), round(start) + round(length), scheme[text]
+    start, stop = onset - origin, onset + duration - origin
+    begins, stops = _is_whole(start, epoch_seconds), _is_whole(stop, epoch_seconds)
+    if (not begins and event != ends[0]) or (not stops and event != ends[1]) or duration <= 0:
+        raise _off_grid(event, origin, epoch_seconds, source)
+    start, stop = start / epoch_seconds, stop / epoch_seconds
+    first = max(round(start) if begins else math.ceil(start), 0)
+    last = round(stop) if stops else math.floor(stop)
+    return first, max(first, last), round(stop) if stops else math.ceil(stop), scheme[text]

@@ -5,12 +5,16 @@ A bare number means nothing without a scheme: 4 is REM in one program and deep s
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sleeptools.errors import DataError, UsageError
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS
+
+SEPARATORS: Final = re.compile(r"[\s_-]+")
 
 EDF_TEXTS: Final = {
     "Sleep stage W": "W",
@@ -29,21 +33,47 @@ EDF_TEXTS: Final = {
 """Stage, or reason for being unscored, by annotation text of EDF+ hypnograms (R&K and AASM)."""
 
 
-STAGE_WORDS: Final[Mapping[str, str]] = {
-    **{text.lower(): name for text, name in EDF_TEXTS.items()},
-    **dict.fromkeys(("w", "wake", "awake", "stage w"), "W"),
+_BASES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("w", "wake", "awake", "s0", "wk"), "W"),
+    **{form.format(i): f"N{min(i, 3)}" for i in (1, 2, 3, 4) for form in ("n{}", "s{}", "nrem{}")},
     **{
         form.format(i): f"N{min(i, 3)}"
         for i in (1, 2, 3, 4)
-        for form in ("n{}", "s{}", "nrem{}", "stage {}", "stage n{}", "stage {} sleep", "stage{}")
+        for form in ("nrem {}", "n {}", "s {}")
     },
-    **dict.fromkeys(("r", "rem", "stage r", "stage rem", "rem sleep"), "REM"),
-    **dict.fromkeys(("nr", "nrem", "non rem", "non-rem", "sleep stage n"), "NREM"),
+    **dict.fromkeys(("r", "rem"), "REM"),
+    **dict.fromkeys(("nr", "nrem", "non rem", "n rem"), "NREM"),
     **dict.fromkeys(("?", "u", "uns", "unscored", "not scored", "unknown", "undefined"), "unknown"),
     **dict.fromkeys(("m", "mt", "movement", "art", "artefact", "artifact"), "movement"),
-    **dict.fromkeys(("unannotated", "out_of_bounds", "n/a", "l", "g", "gap"), "unannotated"),
 }
-"""Stage, or reason for being unscored, by the names that programs use, in lower case."""
+"""Stage, or reason for being unscored, by the words that may follow "stage" or "sleep stage"."""
+_AWAKE: Final = (
+    *("éveil", "eveil", "éveillé", "wach", "vigilia", "veglia", "vigília", "vaka", "vaken"),
+    *("våken", "vågen", "wakker", "czuwanie", "hereillä", "wakefulness"),
+)
+"""Being awake in other languages; the names of the other stages are alike in all of them."""
+
+STAGE_WORDS: Final[Mapping[str, str]] = {
+    **{
+        form.format(word): name
+        for form in ("{}", "stage {}", "stage{}", "sleep stage {}", "sleep {}", "stage {} sleep")
+        for word, name in (*_BASES.items(), *((str(i), f"N{min(i, 3)}") for i in (1, 2, 3, 4)))
+        if form != "{}" or not word.isdecimal()
+    },
+    **dict.fromkeys(_AWAKE, "W"),
+    **dict.fromkeys(("rem sleep", "paradoxical sleep"), "REM"),
+    **dict.fromkeys(("nrem sleep", "non rem sleep", "sleep stage n"), "NREM"),
+    **dict.fromkeys(("movement time", "movement epoch"), "movement"),
+    **dict.fromkeys(("unannotated", "out of bounds", "n/a", "l", "g", "gap"), "unannotated"),
+}
+"""Stage, or reason for being unscored, by the names that programs use: one table for every reader.
+
+The words are in lower case, with a blank for each row of blanks, hyphens and underscores."""
+
+
+def word_meaning(text: str) -> str:
+    """Return the stage, or reason for being unscored, that a word names; "" if it names none."""
+    return STAGE_WORDS.get(" ".join(SEPARATORS.sub(" ", text.lower()).split()), "")
 
 
 @dataclass(frozen=True)
@@ -163,14 +193,10 @@ def translate_labels(
         For a number without a scheme, an unknown label, or stages of mice and humans in one file.
     """
     labels = list(labels)
-    distinct = list(dict.fromkeys(labels))
-    meanings, default = (label_scheme(by).labels, label_scheme(by).default) if by else ({}, "")
-    meaning = {
-        t: meanings.get(t) or default or STAGE_WORDS.get(" ".join(t.lower().split()))
-        for t in distinct
-    }
-    unknown = [t for t in distinct if meaning[t] is None]
+    meaning = _meanings(labels, by)
+    unknown = [t for t in meaning if not meaning[t]]
     if unknown:
+        meanings = label_scheme(by).labels if by else {}
         raise _unknown(unknown, meanings, by, f"{source}: label {labels.index(unknown[0]) + 1}")
     present = {m for m in meaning.values() if m} - set(REASONS)
     names = label_scheme(by).names if by else MOUSE_STAGES if "NREM" in present else HUMAN_STAGES
@@ -181,8 +207,39 @@ def translate_labels(
         raise DataError(
             f"{source}: stage {', '.join(sorted(strange))} is none of {', '.join(names)}",
             hint=f"`scheme` names another; there are: {', '.join(SCHEMES)}",
+            code="HYP-SCHEME",
         )
     return stages, names
+
+
+def _meanings(labels: Iterable[str], by: str | Scheme | None) -> dict[str, str]:
+    """Stage, or reason for being unscored, of each distinct label; "" of an unknown one."""
+    meanings, default = (label_scheme(by).labels, label_scheme(by).default) if by else ({}, "")
+    return {t: meanings.get(t) or default or word_meaning(t) for t in dict.fromkeys(labels)}
+
+
+def stray_labels(labels: Sequence[str], by: str | Scheme | None) -> dict[str, int]:
+    """Count the unknown labels if they can only be slips of the pen; else return none.
+
+    They can if at most 1 % of the labels are unknown, and none of these could be a stage of
+    another scheme: a number, a letter with a number, or a name that some scheme knows.
+    """
+    known = _meanings(labels, by)
+    unknown = Counter(t for t in labels if not known[t])
+    few = unknown.total() <= STRAY * len(labels)
+    return dict(unknown) if few and not any(map(_could_be_stage, unknown)) else {}
+
+
+STRAY: Final = 0.01  # of the labels
+OTHER_STAGES: Final = ("d", "sws", "ds", "ps", "as", "qs", "is", "deep", "light", "tst", "twt")
+NUMBERED: Final = re.compile(r"\W*([a-z&]{0,5}|sleep|stage|sleep stage)\W*\d\W*", re.IGNORECASE)
+
+
+def _could_be_stage(text: str) -> bool:
+    plain = text.strip().lower()
+    lettered = any(plain == t.lower() for s in SCHEMES.values() for t in s.labels)
+    named = plain in OTHER_STAGES or plain.startswith(("stage", "sleep"))
+    return named or lettered or is_number(text) or bool(NUMBERED.fullmatch(text)) or not plain
 
 
 def _unknown(
@@ -195,13 +252,15 @@ def _unknown(
             f"{location}: stages are numbers ({examples}), which mean different stages in "
             "different programs",
             hint=f"say which with `scheme=NAME`; it could be: {', '.join(fitting or SCHEMES)}",
+            code="HYP-SCHEME",
         )
     long = unknown[0].lower().startswith("sleep stage")
-    alike = [text for text in STAGE_WORDS if text.startswith("sleep stage") == long]
+    alike = list(EDF_TEXTS) if long else [*_BASES, "n/a"]
     return DataError(
         f"{location}: unknown stage text {examples}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
         hint=f"known texts: {', '.join([*meanings, *alike])}; `scheme`: {', '.join(SCHEMES)}",
+        code="HYP-TEXT",
     )
 
 

@@ -118,7 +118,7 @@ class Recording:
         """Return the recording with these hypnograms, cut to the length of the signals.
 
         The facts count the epochs of each that lay before the start and past the end of the
-        signals.
+        signals, and take over the notes of each.
         """
         clipped = [h.clipped(self.seconds) for h in scorings]
         facts = dict(self.facts)
@@ -126,6 +126,9 @@ class Recording:
             before = min(len(h), round((k.onset - h.onset) / h.epoch_seconds))
             facts[before_fact(number)] = before
             facts[past_fact(number)] = len(h) - len(k) - before
+        notes = [str(facts.get("notes", "")), *(n for h in scorings for n in h.notes)]
+        if any(notes):
+            facts["notes"] = "; ".join(dict.fromkeys(n for n in notes if n))
         first = clipped[0] if clipped else None
         return replace(self, hypnogram=first, other_hypnograms=tuple(clipped[1:]), facts=facts)
 

@@ -12,6 +12,7 @@ from typing import Final
 from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChannel, check_plan
 from sleeptools.datasets.shared.subjects import same_subject, subject_of
 from sleeptools.errors import DataError, UsageError
+from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording
 
@@ -30,6 +31,8 @@ def with_hypnogram(
 ) -> Recording:
     """Return a recording with its hypnogram, cut to the signals, and with the source's names.
 
+    Epoch k of the scoring is the k-th of the signals, whatever the clock says.
+
     Parameters
     ----------
     source
@@ -39,29 +42,31 @@ def with_hypnogram(
     hypnogram
         The scoring; it may outlast the signals.
     facts
-        Facts that are added to the recording's own, beside "epochs past the signals", the number of
-        epochs that were cut.
+        Facts that are added to the recording's own, beside the numbers of epochs that were cut.
 
     Raises
     ------
     DataError
         If the hypnogram covers less than half of the signals.
     """
-    clipped = hypnogram.clipped(recording.seconds)
-    covered = len(clipped) * clipped.epoch_seconds / recording.seconds
-    if covered < LEAST_OVERLAP:
-        raise DataError(
-            f"{source.files[-1].name}: covers only {covered:.0%} of {source.files[0].name}"
-        )
-    past = {"epochs past the signals": len(hypnogram) - len(clipped)}
-    return replace(
+    name = source.files[-1].name
+    placed = placing.place(recording, hypnogram, way="number", source=name, any_length=True)
+    scored = replace(
         recording,
         id=source.id,
         subject=source.subject,
         night=source.night,
-        hypnogram=clipped,
-        facts={**recording.facts, **facts, **past},
-    )
+        facts={**recording.facts, **facts},
+    ).scored([placed])
+    (clipped,) = scored.scorings
+    covered = len(clipped) * clipped.epoch_seconds / recording.seconds
+    if covered < LEAST_OVERLAP:
+        raise DataError(
+            f"{name}: covers only {covered:.0%} of {source.files[0].name}: "
+            f"{placing.span_text(recording, placed)}",
+            code="HYP-SPAN",
+        )
+    return scored
 
 
 def number_nights(groups: Iterable[tuple[str, Sequence[Path], str]]) -> list[RecordingFiles]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, time
+from typing import Final
 
 import numpy as np
 
 from sleeptools.errors import DataError, NoStagesError
+from sleeptools.formats.parsing import text_files
 from sleeptools.recording import hypnogram, label_schemes, stages
-from sleeptools.recording.hypnogram import GRID_TOLERANCE, Event, Hypnogram
+from sleeptools.recording.hypnogram import (
+    GRID_TOLERANCE,
+    LONGEST_RECORDING,
+    Event,
+    Hypnogram,
+)
 from sleeptools.recording.label_schemes import Scheme
 
 HUMAN_EPOCH = 30.0  # s, AASM manual
@@ -34,16 +43,53 @@ def from_labels(
     DataError
         For an unknown label, or stages of mice without `epoch_seconds`.
     """
-    meaning, names = label_schemes.translate_labels(labels, by=scheme, source=source)
+    stray = label_schemes.stray_labels(labels, scheme)
+    meaning, names = label_schemes.translate_labels(
+        [t for t in labels if t not in stray], by=scheme, source=source
+    )
+    meaning |= dict.fromkeys(stray, "unknown")
     if epoch_seconds is None and names != stages.HUMAN_STAGES:
         raise DataError(
-            f"{source}: does not tell how long an epoch is", hint="give `epoch_seconds`, such as 4"
+            f"{source}: does not tell how long an epoch is",
+            hint="give `epoch_seconds`, such as 4",
+            code="HYP-EPOCH",
         )
     seconds = check_epoch(HUMAN_EPOCH if epoch_seconds is None else epoch_seconds, source)
     code = {label: stages.stage_number(name, names) for label, name in meaning.items()}
     numbers = np.array([code[label] for label in labels], np.int8).reshape(-1, 2)
-    reasons = np.ascontiguousarray(numbers[:, 1])
-    return Hypnogram(np.ascontiguousarray(numbers[:, 0]), names, seconds, 0.0, reasons)
+    return Hypnogram(
+        np.ascontiguousarray(numbers[:, 0]),
+        names,
+        seconds,
+        0.0,
+        np.ascontiguousarray(numbers[:, 1]),
+        timing="none" if epoch_seconds is None else "length",
+        notes=tuple(f"unknown label {t[:40]!r}: {n} epochs are unscored" for t, n in stray.items()),
+    )
+
+
+def numbered(hypnogram: Hypnogram, numbers: Sequence[str | float], source: str) -> Hypnogram:
+    """Place labels by the numbers of their epochs, which count from 1, or from 0 if one is 0.
+
+    Raises
+    ------
+    DataError
+        If a number is none, or does not follow the one before it.
+    """
+    counted = [text_files.parse_number(f"{n}", f"{source}: epoch") for n in numbers]
+    first = counted[0]
+    for i, number in enumerate(counted):
+        if number != first + i:
+            raise DataError(
+                f"{source}: epoch {number:g} follows {counted[max(i - 1, 0)]:g}", code="HYP-NUMBER"
+            )
+    if first < 0 or first != int(first):
+        raise DataError(f"{source}: the first epoch is number {first:g}", code="HYP-NUMBER")
+    if first <= 1:
+        return hypnogram
+    onset = (first - 1) * hypnogram.epoch_seconds
+    note = f"the first epoch is number {first:.0f}, counted from 1: it begins at {onset:g} s"
+    return replace(hypnogram, onset=onset, first_epoch=int(first), notes=(*hypnogram.notes, note))
 
 
 def from_events(
@@ -53,14 +99,15 @@ def from_events(
     epoch_seconds: float | None,
     source: str,
     begin: datetime | time | None = None,
+    epoch_from_onsets: bool = False,
 ) -> Hypnogram:
     """Make a hypnogram of stages with onset and duration.
 
     Parameters
     ----------
     events
-        (onset, duration, label), s.
-    scheme, epoch_seconds
+        (onset, duration, label), s; the duration is 0 where the file has none.
+    scheme, epoch_seconds, epoch_from_onsets
         As in `formats.read_hypnogram`.
     source
         File name for messages.
@@ -70,7 +117,8 @@ def from_events(
     Raises
     ------
     DataError
-        As `hypnogram.from_events`, and if the length of an epoch cannot be determined.
+        As `hypnogram.from_events`, if the length of an epoch cannot be determined, and if stages
+        have no durations.
     NoStagesError
         If there are no events.
     """
@@ -80,13 +128,51 @@ def from_events(
     meaning, names = label_schemes.translate_labels(
         (t for _, _, t in events), by=scheme, source=source
     )
+    events, notes = _lasting(events, epoch_seconds, source, from_onsets=epoch_from_onsets)
     if epoch_seconds is None:
         epoch_seconds = _epoch_seconds(events, names, source)
     length = check_epoch(epoch_seconds, source)
     scoring = hypnogram.from_events(
         events, meaning, names=names, epoch_seconds=length, source=source
     )
-    return replace(scoring, begin=hypnogram.add_seconds(begin, scoring.onset))
+    return replace(
+        scoring,
+        begin=hypnogram.add_seconds(begin, scoring.onset),
+        notes=(*notes, *scoring.notes),
+    )
+
+
+def _lasting(
+    events: Sequence[Event], epoch_seconds: float | None, source: str, *, from_onsets: bool
+) -> tuple[list[Event], list[str]]:
+    """Return the events that last, and notes; where asked, let those without duration last."""
+    lasting = [e for e in events if e[1] != 0]
+    if len(lasting) == len(events):
+        return lasting, []
+    latest = max(onset for onset, _, _ in events)
+    brief = [e for e in events if e[1] == 0]
+    if from_onsets:
+        onsets = sorted({onset for onset, _, _ in events})
+        steps = [round(b - a, 3) for a, b in itertools.pairwise(onsets)]
+        last = epoch_seconds or (min(steps) if steps else HUMAN_EPOCH)
+        following = dict(zip(onsets, [*onsets[1:], onsets[-1] + last], strict=True))
+        made = [(o, d or following[o] - o, t) for o, d, t in events]
+        note = f"{len(brief)} stages without a duration last to the next one, the last {last:g} s"
+        return made, [note]
+    if lasting and len(brief) == 1 and brief[0][0] >= latest:
+        text = f"the last stage, {brief[0][2][:40]!r} at {latest:g} s, has no duration: 1 partial "
+        return lasting, [text + "epoch has no stage"]
+    raise _no_durations(brief, len(events), source)
+
+
+def _no_durations(brief: Sequence[Event], count: int, source: str) -> DataError:
+    onset, _, text = brief[0]
+    return DataError(
+        f"{source}: {len(brief)} of {count} stages have no duration (the first: {text[:40]!r} at "
+        f"{onset:g} s)",
+        hint="`epoch_from_onsets` lets each last to the next",
+        code="HYP-DURATION",
+    )
 
 
 def from_mixed(
@@ -96,19 +182,18 @@ def from_mixed(
     epoch_seconds: float | None,
     source: str,
     begin: datetime | time | None = None,
-    words: Mapping[str, str] = label_schemes.STAGE_WORDS,
+    epoch_from_onsets: bool = False,
 ) -> Hypnogram:
     """Make a hypnogram of the stages among events of other kinds.
 
-    Movements that do not cover whole epochs are not stages. An event of unknown text is an error
-    if it covers whole epochs that have no stage: it may be a stage in a language that is not known
-    here, and would be lost.
+    Movements that do not cover whole epochs are not stages, nor is a short word without a duration
+    ("R", "wake") within an epoch that has a stage. An event of unknown text is an error if it
+    covers whole epochs that have no stage: it may be a stage in a language that is not known here,
+    and would be lost. The notes name the texts that are not used.
 
     Parameters
     ----------
-    words
-        Stage by text in lower case.
-    scheme, epoch_seconds, source, begin
+    events, scheme, epoch_seconds, source, begin, epoch_from_onsets
         As in `from_events`.
 
     Raises
@@ -116,50 +201,183 @@ def from_mixed(
     DataError
         As `from_events`, and for an unknown event that may be a stage.
     """
-    if scheme is None and any(label_schemes.is_number(t) for _, _, t in events):
-        label_schemes.translate_labels(
-            (t for _, _, t in events if label_schemes.is_number(t)), by=None, source=source
-        )
     meanings = label_schemes.label_scheme(scheme).labels if scheme else {}
-    named = [(o, d, meanings.get(t) or words.get(t.lower(), "")) for o, d, t in events]
-    staged = [e for e in named if e[2]]
-    sure = [e for e in staged if e[2] != "movement"] or staged
-    length = epoch_seconds
-    if length is None:
-        length = _epoch_seconds(sure, (), source) if sure else HUMAN_EPOCH
-    check_epoch(length, source)
+    named = [(o, d, meanings.get(t) or label_schemes.word_meaning(t)) for o, d, t in events]
+    staged = [
+        e
+        for e, (_, _, name) in zip(events, named, strict=True)
+        if name or e[2].lower().startswith("sleep stage")
+    ]
+    if not staged and any(label_schemes.is_number(t) for _, _, t in events):
+        label_schemes.translate_labels(
+            (t for _, _, t in events if label_schemes.is_number(t)), by=scheme, source=source
+        )
+    used = staged if epoch_from_onsets else _without_marks(staged)
+    movement = {t for (_, _, t), (_, _, n) in zip(events, named, strict=True) if n == "movement"}
+    used = _without_movements(used, movement, epoch_seconds, source)
     scoring = from_events(
-        [e for e in staged if e[2] != "movement" or _fills(e, sure, length)],
+        used,
         scheme=scheme,
         epoch_seconds=epoch_seconds,
         source=source,
         begin=begin,
+        epoch_from_onsets=epoch_from_onsets,
     )
-    for event, (_, _, name) in zip(events, named, strict=True):
-        if not name:
-            _refuse_lost(event, scoring, words, source)
-    return scoring
+    rest = Counter(events) - Counter(used)
+    words = set(staged)
+    _refuse_unstaged_marks([e for e in rest if e in words and e[1] == 0], scoring, source)
+    _refuse_lost([e for e in rest if e not in words], scoring, source)
+    unused = Counter(text for (_, _, text), n in rest.items() for _ in range(n))
+    shown = [f"{text[:40]!r} {n}" for text, n in unused.most_common(SHOWN)]
+    more = [f"and {len(unused) - SHOWN} more"] if len(unused) > SHOWN else []
+    notes = [f"texts that are no stages: {', '.join([*shown, *more])}"] if shown else []
+    return replace(scoring, notes=(*scoring.notes, *notes))
 
 
-def _fills(event: Event, grid: Sequence[Event], length: float) -> bool:
-    """Tell whether an event covers whole epochs of the grid on which `grid[0]` lies."""
-    start, count = (event[0] - grid[0][0]) / length, event[1] / length
-    off = max(abs(start - round(start)), abs(count - round(count)))
-    return round(count) > 0 and off * length < GRID_TOLERANCE
+SHOWN = 8  # texts in a note
 
 
-def _refuse_lost(event: Event, scoring: Hypnogram, words: Mapping[str, str], source: str) -> None:
-    onset, duration, text = event
-    if not _fills(event, [(scoring.onset, 0.0, "")], scoring.epoch_seconds):
-        return
-    first = round((onset - scoring.onset) / scoring.epoch_seconds)
-    stop = first + round(duration / scoring.epoch_seconds)
-    if np.all(scoring.reasons[max(first, 0) : max(stop, 0)] == stages.UNANNOTATED):
-        raise DataError(
-            f"{source}: event {text[:40]!r} at {onset:g} s fills whole epochs without a stage; "
-            "it may be a stage of an unknown name",
-            hint=f"known names: {', '.join(words)}; if it is no stage, take its rows out",
+def _without_marks(staged: Sequence[Event]) -> list[Event]:
+    """Leave out short words without duration, unless no stage has one or it is the last."""
+    if not any(d > 0 for _, d, _ in staged):
+        return list(staged)
+    latest = max(o for o, _, _ in staged)
+    return [e for e in staged if e[1] != 0 or _is_formal(e[2]) or e[0] >= latest]
+
+
+def _without_movements(
+    staged: Sequence[Event], movement: Collection[str], epoch_seconds: float | None, source: str
+) -> list[Event]:
+    """Leave out movements that do not fill epochs of their own."""
+    if not movement:
+        return list(staged)
+    sure = [e for e in staged if e[2] not in movement] or list(staged)
+    lasting = [e for e in sure if e[1] > 0]
+    if not lasting:
+        return list(staged)
+    length = epoch_seconds or _epoch_seconds(lasting, (), source)
+    check_epoch(length, source)
+    grid = next((o for o, d, _ in lasting if _is_whole(d, length)), lasting[0][0])
+    taken = {k for e in sure if e[2] not in movement for k in _numbers(e, grid, length)}
+    return [
+        e
+        for e in staged
+        if e[2] not in movement
+        or (
+            _fills(e, grid, length)
+            and (_is_formal(e[2]) or not taken >= set(_numbers(e, grid, length)))
         )
+    ]
+
+
+def _numbers(event: Event, grid: float, length: float) -> range:
+    """Numbers of the epochs that an event covers, counted from the grid's begin."""
+    first = round((event[0] - grid) / length)
+    return range(first, first + min(round(event[1] / length), int(LONGEST_RECORDING)))
+
+
+def _is_formal(text: str) -> bool:
+    """Tell whether a text can be nothing but a stage of EDF+."""
+    return "stage" in text.lower() or text in label_schemes.EDF_TEXTS
+
+
+def _is_whole(seconds: float, length: float) -> bool:
+    return abs(seconds - round(seconds / length) * length) < GRID_TOLERANCE
+
+
+def _fills(event: Event, grid: float, length: float) -> bool:
+    """Tell whether an event covers whole epochs of the grid on which `grid` lies, s."""
+    return (
+        round(event[1] / length) > 0
+        and _is_whole(event[0] - grid, length)
+        and _is_whole(event[1], length)
+    )
+
+
+def _refuse_unstaged_marks(marks: Sequence[Event], scoring: Hypnogram, source: str) -> None:
+    """Refuse words of stages without duration in epochs that have no stage."""
+    for event in marks:
+        number = int((event[0] - scoring.onset) // scoring.epoch_seconds)
+        inside = 0 <= number < len(scoring)
+        if not inside or scoring.reasons[number] == stages.UNANNOTATED:
+            raise _no_durations([event], len(marks), source)
+
+
+def _refuse_lost(events: Sequence[Event], scoring: Hypnogram, source: str) -> None:
+    """Refuse a text that fills whole epochs which no stage fills."""
+    lost: dict[str, list[Event]] = {}
+    for event in events:
+        if not _fills(event, scoring.onset, scoring.epoch_seconds):
+            continue
+        first = round((event[0] - scoring.onset) / scoring.epoch_seconds)
+        stop = first + round(event[1] / scoring.epoch_seconds)
+        if np.all(scoring.reasons[max(first, 0) : max(stop, 0)] == stages.UNANNOTATED):
+            lost.setdefault(event[2], []).append(event)
+    for text, found in lost.items():
+        epochs = sum(round(d / scoring.epoch_seconds) for _, d, _ in found)
+        raise DataError(
+            f"{source}: event {text[:40]!r} at {found[0][0]:g} s fills whole epochs without a "
+            f"stage, {epochs} in all; it may be a stage of an unknown name",
+            hint="`scheme` or [labels] of edf.toml can define it; if it is no stage, take its "
+            f"rows out; known names: {', '.join(label_schemes.EDF_TEXTS)} and more",
+            code="HYP-TEXT",
+        )
+
+
+def check_clock(events: Sequence[Event], source: str) -> None:
+    """Refuse stages by the clock in a night in which the clock was changed.
+
+    Forward, it leaves a hole of an hour, or one row that is an hour longer than its neighbours;
+    back, it lets two rows overlap.
+
+    Parameters
+    ----------
+    events
+        (onset, duration, text) of the stages, s, by the clock.
+
+    Raises
+    ------
+    DataError
+        If a stage is far longer than all others, two overlap, or an hour has no row.
+    """
+    ordered = sorted(e for e in events if e[1] > 0)
+    durations = Counter(round(d, 3) for _, d, _ in ordered)
+    common, count = durations.most_common(1)[0] if durations else (0.0, 0)
+    single = count >= MOSTLY * len(ordered) and len(ordered) > FEW
+    for onset, duration, text in ordered:
+        if single and duration >= common + HALF_HOUR:
+            raise _clock_error(
+                f"{text[:40]!r} at {onset:g} s from the first row lasts {duration:g} s by the "
+                f"clock, where rows last {common:g} s",
+                source,
+            )
+    for before, after in itertools.pairwise(ordered):
+        hole = after[0] - before[0] - before[1]
+        if hole < -GRID_TOLERANCE:
+            raise _clock_error(
+                f"{after[2][:40]!r} at {after[0]:g} s from the first row begins {-hole:g} s before "
+                f"{before[2][:40]!r} ends",
+                source,
+            )
+        if abs(hole - CLOCK_CHANGE) <= GRID_TOLERANCE and len(ordered) > FEW:
+            raise _clock_error(
+                f"no row for {hole:g} s, one hour, from {before[0] + before[1]:g} s after the "
+                "first row on",
+                source,
+            )
+
+
+MOSTLY, FEW = 0.9, 10  # share and number of rows that show how long one lasts
+HALF_HOUR, CLOCK_CHANGE = 1800.0, 3600.0  # s
+
+
+def _clock_error(what: str, source: str) -> DataError:
+    return DataError(
+        f"{source}: {what}: was the clock changed that night?",
+        hint="export it with times from the recording's start, or in a time without summer time; "
+        "epochs that nobody scored can be written as '?'",
+        code="HYP-CLOCK",
+    )
 
 
 def check_epoch(seconds: float, source: str) -> float:
@@ -171,13 +389,57 @@ def check_epoch(seconds: float, source: str) -> float:
     return seconds
 
 
+def choose_scorer(
+    rows: Sequence[Mapping[str, str]], scorer: str | None, source: str
+) -> tuple[list[Mapping[str, str]], str]:
+    """Take the rows of one scorer from a table that may have a column `scorer`.
+
+    Parameters
+    ----------
+    rows
+        The table's rows by column name.
+    scorer
+        The scorer whose rows are taken; if left out, the table must have one only.
+
+    Returns
+    -------
+    rows, scorer
+        The rows of that scorer and those of nobody, and the scorer's name, "" if there is none.
+
+    Raises
+    ------
+    DataError
+        If there are several scorers and none is chosen, or the chosen one is not there.
+    """
+    names = list(dict.fromkeys(r.get("scorer", "") for r in rows))
+    named = [n for n in names if n.lower() not in NOBODY]
+    if scorer is None and len(named) > 1:
+        raise DataError(
+            f"{source}: rows of {len(named)} scorers: {', '.join(n[:40] for n in named[:8])}",
+            hint=f"choose one, for example `scorer={named[0]}`",
+            code="HYP-SCORER",
+        )
+    if scorer is not None and scorer not in named:
+        raise DataError(
+            f"{source}: no rows of a scorer {scorer!r}",
+            hint=f"there are: {', '.join(named) or 'no named ones'}",
+            code="HYP-SCORER",
+        )
+    chosen = scorer or "".join(named)
+    return [r for r in rows if r.get("scorer", "") in (chosen, *set(names) - {*named})], chosen
+
+
+NOBODY: Final = ("", "n/a")
+
+
 def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -> float:
-    """Length of an epoch: 30 s for humans if the durations allow it, else the common duration."""
+    """Length of an epoch: 30 s for humans if the durations allow it, else the common duration.
+
+    A first and a last stage that do not fit are partial epochs, where most rows are single ones.
+    """
     durations = {round(d, 3) for _, d, _ in events}
     human = tuple(names) == stages.HUMAN_STAGES or not names
-    if human and all(
-        abs(d - HUMAN_EPOCH * round(d / HUMAN_EPOCH)) < GRID_TOLERANCE for d in durations
-    ):
+    if human and all(_is_whole(d, HUMAN_EPOCH) for d in durations):
         return HUMAN_EPOCH
     if (
         len(durations) == 1
@@ -185,8 +447,16 @@ def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -
         and SHORTEST_EPOCH <= max(durations) <= LONGEST_EPOCH
     ):
         return durations.pop()
+    ordered = sorted(events)
+    inner = Counter(round(d, 3) for _, d, _ in ordered[1:-1])
+    common, count = inner.most_common(1)[0] if inner else (0.0, 0)
+    single = 2 * count > len(events) and all(_is_whole(d, common) for d in inner)
+    if single and SHORTEST_EPOCH <= common <= LONGEST_EPOCH:
+        return common
     lengths = ", ".join(f"{d:g}" for d in sorted(durations)[:5])
+    likely = HUMAN_EPOCH if human else common or 4
     raise DataError(
         f"{source}: does not tell how long an epoch is; its stages last {lengths} s",
-        hint="give `epoch_seconds`, such as 4",
+        hint=f"give `epoch_seconds`, such as `epoch_seconds={likely:g}`",
+        code="HYP-EPOCH",
     )

@@ -88,9 +88,15 @@ def read_table(path: Path, separator: str) -> list[dict[str, str]]:
     """
     lines = read_lines(path)
     columns = [c.strip().lower() for c in _cells(lines[0], separator)]
+    while len(columns) > 1 and not columns[-1]:  # a separator at the end, as spreadsheets write it
+        columns.pop()
+    if twice := next((c for c in columns if columns.count(c) > 1), None):
+        raise DataError(f"{path.name}: two columns are named {twice!r}")
     rows = []
     for i, line in enumerate(lines[1:], 2):
         cells = [c.strip() for c in _cells(line, separator)]
+        while len(cells) > len(columns) and not cells[-1]:
+            cells.pop()
         if len(cells) != len(columns):
             raise DataError(
                 f"{path.name}: line {i} has {len(cells)} cells, the header {len(columns)}: "

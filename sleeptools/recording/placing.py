@@ -1,0 +1,213 @@
+"""Where a scoring lies on its recording: the one place that decides when its first epoch begins.
+
+A scoring has dates and clock times, a time of day alone, epoch numbers, or only an order; a
+recording has a start, or only the time of day of it, or neither. Where what is known of both does
+not say where the scoring lies, it is refused: no missing fact becomes second 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, time, timedelta
+from typing import Final, Literal
+
+from sleeptools.errors import DataError
+from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram
+from sleeptools.recording.recording import Recording, before_fact, past_fact
+
+Way = Literal["clock", "start", "number"]
+"""How a scoring is placed: by the clock, as it stands from the recording's start, or by the
+numbers of its epochs."""
+START_TIME: Final = "time_of_day"
+"""Fact of a recording of whose start only the time of day is known: "22:00:00"."""
+SPARE_EPOCHS: Final = 2  # labels without times may differ from the signals by so many epochs
+EPOCHS_OF_THE_FIELD: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 8.0, 10.0, 15.0, 16.0, 20.0, 30.0, 60.0)  # s
+
+
+def start_of(recording: Recording) -> datetime | time | None:
+    """Return what is known of a recording's start: date and time, a time of day, or nothing."""
+    text = recording.facts.get(START_TIME)
+    return time.fromisoformat(text) if isinstance(text, str) and text else recording.start
+
+
+def place(
+    recording: Recording,
+    hypnogram: Hypnogram,
+    *,
+    way: Way = "clock",
+    source: str = "the scoring",
+    any_length: bool = False,
+) -> Hypnogram:
+    """Place a scoring on its recording.
+
+    Parameters
+    ----------
+    recording
+        The signals, with their start if it is known, and their length.
+    hypnogram
+        The scoring as its file has it.
+    way
+        "clock": dates and clock times count where the scoring has them, and a time of day without
+        a date lies within 12 h of the recording's start; "start": the times of day are passed
+        over, and the scoring lies as it stands from the recording's start; "number": the epochs
+        are counted from the recording's first one.
+    source
+        Name of the scoring's file, for messages.
+    any_length
+        The data set is known for scorings that are longer or shorter than their signals.
+
+    Returns
+    -------
+    placed
+        The scoring with its onset in s from the recording's start; it may reach beyond the signals.
+
+    Raises
+    ------
+    DataError
+        If the scoring has clock times and the recording's start is unknown, the two do not
+        overlap, or labels without times do not fit the length of the signals.
+    """
+    placed = hypnogram
+    if way == "number":
+        placed = replace(hypnogram, onset=(hypnogram.first_epoch - 1) * hypnogram.epoch_seconds)
+    elif way == "clock" and hypnogram.begin is not None:
+        placed = replace(hypnogram, onset=_by_clock(recording, hypnogram, hypnogram.begin, source))
+    elif way == "clock" and hypnogram.lost_start:
+        raise _start_error("its start cannot be read", "its times count from there", source)
+    if not any_length:
+        _check_length(recording, placed, source)
+    if _overlap(recording, placed) <= 0:
+        raise DataError(
+            f"{source}: covers 0% of the signals, from {placed.onset:g} s on: they do not overlap: "
+            f"{span_text(recording, placed)}",
+            hint="is it the recording of that night? `start` gives another place, and "
+            'align = "start" in edf.toml passes over the times of day',
+            code="HYP-SPAN",
+        )
+    return placed if any_length else _noting_what_lacks(recording, placed)
+
+
+def _noting_what_lacks(recording: Recording, hypnogram: Hypnogram) -> Hypnogram:
+    """Note where labels without times end before the signals do."""
+    lacking = int((recording.seconds - hypnogram.end + 1e-6) // hypnogram.epoch_seconds)
+    if hypnogram.timing == "times" or lacking <= SPARE_EPOCHS:
+        return hypnogram
+    note = (
+        f"{len(hypnogram)} labels x {hypnogram.epoch_seconds:g} s end {lacking} epochs before the "
+        f"signals of {recording.seconds:g} s"
+    )
+    return replace(hypnogram, notes=(*hypnogram.notes, note))
+
+
+def _by_clock(
+    recording: Recording, hypnogram: Hypnogram, begin: datetime | time, source: str
+) -> float:
+    """Compute the onset, s, from the clock times of both.
+
+    A scoring a day off the signals is taken as of the other day that a time of day allows.
+    """
+    start = start_of(recording)
+    if start is None:
+        raise _start_error(
+            f"begins at {_clock_text(begin)}", f"{recording.id} does not say when it began", source
+        )
+    near = clock_onset(start, begin)
+    if isinstance(start, datetime) and isinstance(begin, datetime):
+        return near
+    other = near - DAY_SECONDS if near >= 0 else near + DAY_SECONDS
+    overlaps = [_overlap(recording, replace(hypnogram, onset=onset)) for onset in (near, other)]
+    return near if overlaps[0] > 0 or overlaps[1] <= 0 else other
+
+
+def _start_error(scoring: str, recording: str, source: str) -> DataError:
+    return DataError(
+        f"{source}: {scoring}, and {recording}",
+        hint='give `start` in seconds, or align = "start" in edf.toml if both begin together',
+        code="HYP-START",
+    )
+
+
+def clock_onset(start: datetime | time, begin: datetime | time) -> float:
+    """Seconds from a start to a begin; within 12 h of it if either is a time of day alone."""
+    if isinstance(start, datetime) and isinstance(begin, datetime):
+        return (begin - start).total_seconds()
+    ahead = (_seconds_of_day(begin) - _seconds_of_day(start)) % DAY_SECONDS
+    return ahead if ahead < DAY_SECONDS / 2 else ahead - DAY_SECONDS
+
+
+def _seconds_of_day(moment: datetime | time) -> float:
+    return moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6
+
+
+def _overlap(recording: Recording, hypnogram: Hypnogram) -> float:
+    """Length of the part that both cover, s; not above 0 if there is none."""
+    return min(hypnogram.end, recording.seconds) - max(hypnogram.onset, 0.0)
+
+
+def _check_length(recording: Recording, hypnogram: Hypnogram, source: str) -> None:
+    """Refuse labels without times whose number does not fit the signals."""
+    length, seconds = hypnogram.epoch_seconds, recording.seconds
+    spare = SPARE_EPOCHS * length + 1e-6
+    too_long = hypnogram.timing != "times" and hypnogram.end > seconds + spare
+    too_short = hypnogram.timing == "none" and hypnogram.end < seconds - spare
+    if not too_long and not too_short:
+        return
+    lead = hypnogram.onset / length
+    fitting = [
+        e for e in EPOCHS_OF_THE_FIELD if abs((lead + len(hypnogram)) * e - seconds) <= 2 * e
+    ]
+    hints = [f"`epoch_seconds={e:g}`" for e in fitting if e != length]
+    if too_short:
+        hints.append(f"`epoch_seconds={length:g}` if only a part is scored")
+    raise DataError(
+        f"{source}: {len(hypnogram)} labels x {length:g} s = {len(hypnogram) * length:g} s"
+        + (f" from {hypnogram.onset:g} s on" if hypnogram.onset else "")
+        + f", but the signals last {seconds:g} s"
+        + (f"; {fitting[0]:g} s an epoch would fit" if fitting else "")
+        + f" ({span_text(recording, hypnogram)})",
+        hint=f"give {' or '.join(hints)}" if hints else "is it the scoring of that night?",
+        code="HYP-LENGTH",
+    )
+
+
+# --- the two spans, for people --------------------------------------------------------------------
+
+
+def span_text(recording: Recording, hypnogram: Hypnogram | None = None) -> str:
+    """Say where a scoring lies: "scoring 22:20-05:58 on signals 22:00-06:00".
+
+    Parameters
+    ----------
+    recording
+        The signals.
+    hypnogram
+        The scoring; the recording's own, with the epochs that were cut off, if left out.
+
+    Returns
+    -------
+    text
+        Clock times, with dates where scoring and signals lie more than a day apart; seconds from
+        the start of the signals where their start is unknown; empty without a scoring.
+    """
+    scoring = hypnogram or recording.hypnogram
+    if scoring is None:
+        return ""
+    begin, end = scoring.onset, scoring.end
+    if hypnogram is None:
+        begin -= float(recording.facts.get(before_fact(1), 0)) * scoring.epoch_seconds
+        end += float(recording.facts.get(past_fact(1), 0)) * scoring.epoch_seconds
+    times = (begin, end, 0.0, recording.seconds)
+    start = start_of(recording)
+    if start is None:
+        texts = [f"{t:.10g}" for t in times]
+        return f"scoring {texts[0]}-{texts[1]} s on signals {texts[2]}-{texts[3]} s"
+    first = start if isinstance(start, datetime) else datetime.combine(datetime(2000, 1, 1), start)
+    moments = [first + timedelta(seconds=t) for t in times]
+    dated = isinstance(start, datetime) and max(abs(begin), end) > 2 * DAY_SECONDS
+    form = "%F " * dated + ("%H:%M:%S" if any(m.second for m in moments) else "%H:%M")
+    texts = [f"{m:{form}}" for m in moments]
+    return f"scoring {texts[0]}-{texts[1]} on signals {texts[2]}-{texts[3]}"
+
+
+def _clock_text(moment: datetime | time) -> str:
+    return f"{moment:%F %T}" if isinstance(moment, datetime) else f"{moment:%T}"
