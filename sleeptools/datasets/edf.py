@@ -69,6 +69,7 @@ class EdfSettings(BaseModel):
     least_overlap: float = Field(0.5, ge=0, le=1)
     epoch_seconds: float | None = Field(None, ge=1, le=60)
     epoch_from_onsets: bool = False
+    ignore_bad_annotations: bool = False
     scorer: str = ""
     stages: tuple[str, ...] = ()
     scheme: str = ""
@@ -345,6 +346,7 @@ def _scoring(
         epoch_seconds=settings.epoch_seconds,
         epoch_from_onsets=settings.epoch_from_onsets,
         scorer=settings.scorer or None,
+        ignore_bad_annotations=settings.ignore_bad_annotations and formats.find(path) is edf,
     )
     way = "start" if is_own else settings.align  # one file has one clock
     placed = placing.place(recording, hypnogram, way=way, source=path.name)
