@@ -70,6 +70,7 @@ class EdfSettings(BaseModel):
     epoch_seconds: float | None = Field(None, ge=1, le=60)
     epoch_from_onsets: bool = False
     ignore_bad_annotations: bool = False
+    ignore_channels: tuple[str, ...] = ()
     scorer: str = ""
     stages: tuple[str, ...] = ()
     scheme: str = ""
@@ -282,7 +283,9 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         raise DataError(source.problem)
     path, *scored, settings_path = source.files
     settings = load_settings(settings_path)
-    stored = edf.read(path, allow_truncated=allow_truncated)
+    stored = edf.read(
+        path, allow_truncated=allow_truncated, ignore_channels=settings.ignore_channels
+    )
     signals = _renamed(stored, settings, path.name)
     scorings = [
         _scoring(file, stored, settings, number, is_own=file == path)

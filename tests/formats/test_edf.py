@@ -8,11 +8,12 @@ import numpy as np
 import pyedflib
 import pytest
 
-from sleeptools import formats, registry
+from sleeptools import formats, registry, store
 from sleeptools.datasets import sleep_edf
 from sleeptools.errors import DataError, NoStagesError, StorageError
 from sleeptools.formats import edf
 from sleeptools.recording.recording import Recording, Signal
+from sleeptools.store.settings import read_settings
 
 READ_BY_BOTH = (
     "edf-samples/edfio__short_psg.bdf",
@@ -564,3 +565,31 @@ def test_a_failed_write_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(StorageError, match="does not read back"):
         sleep_edf.write(sine_night(), tmp_path, [(0, 90, "Sleep stage W")])
     assert not list(tmp_path.glob("*PSG*"))
+
+
+def test_a_bad_channel_that_nobody_uses_is_left_out_on_request(
+    night: tuple[Recording, Path],
+) -> None:
+    path = patched(night[1], 256 + 7 * 104, b"-204,8  ")
+    label = sleep_edf.SIGNALS[0].label
+    with pytest.raises(DataError, match="physical minimum") as caught:
+        formats.read(path)
+    assert caught.value.code == "EDF-RANGE"
+    found = edf.read(path, ignore_channels=[label])
+    assert list(found.signals) == [h.label for h in sleep_edf.SIGNALS[1:]]
+    assert "left out as asked" in str(found.facts["notes"])
+    with pytest.raises(DataError, match="no signal 'X' to be left out"):
+        edf.read(path, ignore_channels=[label, "X"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_settings_in_any_marked_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes('unit = "µV"\r\n'.encode(encoding))
+    assert store.read_toml(path) == read_settings(path) == {"unit": "µV"}
+
+
+def test_settings_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes('unit = "µV"'.encode("latin-1"))
+    with pytest.raises(DataError, match="byte 0xb5 at 8 is not utf-8"):
+        store.read_toml(tmp_path / "a.toml")
