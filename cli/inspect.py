@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ._console import emit_json, emit_table, printable, talk
+from ._options import as_options
 
 QUALITY = ("not finite", "out of range", "railed", "flat", "clipped", "mains")
 
@@ -102,7 +103,7 @@ def _show(facts: dict[str, Any]) -> None:
         rows = [[channel, match or "none"] for channel, match in facts["montage"].items()]
         emit_table("Montage", ["channel", "made of"], rows)
     for problem in facts["problems"]:
-        typer.echo(f"problem: {printable(problem)}")
+        typer.echo(f"problem: {printable(as_options(problem))}")
     if facts["stages"]:
         rows = [[name, count] for name, count in facts["stages"].items()]
         emit_table("Epochs per stage", ["stage", "epochs"], rows)

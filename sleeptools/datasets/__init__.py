@@ -41,6 +41,8 @@ class RecordingFiles:
         Signals first, then hypnograms, then tables and settings about the recording.
     problem
         Why the recording cannot be read although files of it exist; empty if it can.
+    subjects
+        The table that says whose the recording is, if not the files' names do.
     """
 
     id: str
@@ -48,14 +50,14 @@ class RecordingFiles:
     night: int
     files: tuple[Path, ...]
     problem: str = ""
+    subjects: Path | None = None
 
     @property
     def inputs(self) -> dict[str, Path]:
         """The files by name, or by folder and name where two have one name."""
-        count = Counter(f.name for f in set(self.files))
-        return {
-            (f.name if count[f.name] == 1 else f"{f.parent.name}/{f.name}"): f for f in self.files
-        }
+        files = [*self.files, *([self.subjects] if self.subjects else [])]
+        count = Counter(f.name for f in set(files))
+        return {(f.name if count[f.name] == 1 else f"{f.parent.name}/{f.name}"): f for f in files}
 
 
 @dataclass(frozen=True)

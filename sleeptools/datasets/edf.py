@@ -69,6 +69,8 @@ class EdfSettings(BaseModel):
     least_overlap: float = Field(0.5, ge=0, le=1)
     epoch_seconds: float | None = Field(None, ge=1, le=60)
     epoch_from_onsets: bool = False
+    ignore_bad_annotations: bool = False
+    ignore_channels: tuple[str, ...] = ()
     scorer: str = ""
     stages: tuple[str, ...] = ()
     scheme: str = ""
@@ -281,7 +283,9 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         raise DataError(source.problem)
     path, *scored, settings_path = source.files
     settings = load_settings(settings_path)
-    stored = edf.read(path, allow_truncated=allow_truncated)
+    stored = edf.read(
+        path, allow_truncated=allow_truncated, ignore_channels=settings.ignore_channels
+    )
     signals = _renamed(stored, settings, path.name)
     scorings = [
         _scoring(file, stored, settings, number, is_own=file == path)
@@ -345,6 +349,7 @@ def _scoring(
         epoch_seconds=settings.epoch_seconds,
         epoch_from_onsets=settings.epoch_from_onsets,
         scorer=settings.scorer or None,
+        ignore_bad_annotations=settings.ignore_bad_annotations and formats.find(path) is edf,
     )
     way = "start" if is_own else settings.align  # one file has one clock
     placed = placing.place(recording, hypnogram, way=way, source=path.name)

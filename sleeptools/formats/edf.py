@@ -53,7 +53,9 @@ def accepts(path: Path, head: bytes) -> bool:
     return starts_like_edf(head)
 
 
-def read(path: Path, *, allow_truncated: bool = False) -> Recording:
+def read(
+    path: Path, *, allow_truncated: bool = False, ignore_channels: Sequence[str] = ()
+) -> Recording:
     """Read a recording; samples stay on the disk until they are used.
 
     The patient's name and birthday in the header are not read. `facts["notes"]` lists deviations
@@ -65,16 +67,27 @@ def read(path: Path, *, allow_truncated: bool = False) -> Recording:
     ----------
     allow_truncated
         Take the complete data records of a file that is shorter than its header says.
+    ignore_channels
+        Labels of signals to leave out, whose ranges in the header may be unreadable.
 
     Raises
     ------
     DataError
-        If the file is damaged.
+        If the file is damaged, or has no signal of a label to be left out.
     AnnotationsOnlyError
         If it holds annotations only.
     """
-    header = read_header(store.need(path), allow_truncated=allow_truncated)
-    sampled = [s for s in header.signals if not s.is_annotations]
+    header = read_header(
+        store.need(path), allow_truncated=allow_truncated, ignore_channels=ignore_channels
+    )
+    labels = [s.label for s in header.signals]
+    if absent := [label for label in ignore_channels if label not in labels]:
+        raise DataError(
+            f"{path.name}: no signal {absent[0]!r} to be left out",
+            hint=f"there are: {', '.join(labels)}",
+            code="EDF-CHANNEL",
+        )
+    sampled = [s for s in header.signals if not s.is_annotations and s.label not in ignore_channels]
     if not sampled:
         raise AnnotationsOnlyError(
             f"{path.name}: holds annotations only", hint="read it as a hypnogram"
@@ -84,6 +97,7 @@ def read(path: Path, *, allow_truncated: bool = False) -> Recording:
     signals = {n: _signal(header, s, n) for n, s in zip(names, sampled, strict=True)}
     facts: dict[str, str | int | float | bool] = {"kind": header.kind}
     notes = [*header.notes, *annotations.all_notes()]
+    notes += [f"signal {label!r} is left out as asked" for label in ignore_channels]
     notes += [
         f"a further signal {s.label!r} is called {n!r}"
         for n, s in zip(names, sampled, strict=True)

@@ -1,18 +1,19 @@
 """EDF and BDF files: real ones equal to pyedflib's reading, damaged ones refused by name."""
 
 import struct
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyedflib
 import pytest
 
-from sleeptools import formats, registry
+from sleeptools import formats, registry, store
 from sleeptools.datasets import sleep_edf
-from sleeptools.errors import DataError, NoStagesError
+from sleeptools.errors import DataError, NoStagesError, StorageError
 from sleeptools.formats import edf
 from sleeptools.recording.recording import Recording, Signal
+from sleeptools.store.settings import read_settings
 
 READ_BY_BOTH = (
     "edf-samples/edfio__short_psg.bdf",
@@ -408,3 +409,187 @@ def test_bdf_is_told_by_content_not_by_name(real_data: Path, tmp_path: Path) -> 
     assert renamed.suffix == ".edf"
     for a, b in zip(ours.signals.values(), theirs.signals.values(), strict=True):
         assert np.array_equal(a.samples(), b.samples())
+
+
+# --- starts, records' times, bad notes, labels ----------------------------------------------------
+
+
+def patched(path: Path, at: int, value: bytes) -> Path:
+    data = bytearray(path.read_bytes())
+    data[at : at + len(value)] = value
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("field", "start", "time_of_day", "note"),
+    [
+        (b"02.03.1222.00.00", datetime(2012, 3, 2, 22), None, ""),
+        (b"02.03.1222:00:00", datetime(2012, 3, 2, 22), None, "read as 02.03.2012 22.00.00"),
+        (b"02/03/1222.00.00", datetime(2012, 3, 2, 22), None, "read as 02.03.2012"),
+        (b"02-03-1222-00-00", datetime(2012, 3, 2, 22), None, "read as 02.03.2012"),
+        (b"2.3.201222.00.00", datetime(2012, 3, 2, 22), None, ""),
+        (b"02.03.8522.01.00", datetime(1985, 3, 2, 22, 1), None, ""),
+        (b"00.00.0022.00.00", None, time(22), "start date '00.00.00'"),
+        (b"31.02.9923:59:59", None, time(23, 59, 59), "start date '31.02.99'"),
+        (b"        22.00.00", None, time(22), "start date ''"),
+        (b"02.03.1225.61.61", None, None, "start time '25.61.61'"),
+        (b"02.03.12        ", None, None, "start time ''"),
+        (b"00.00.0000.00.00", None, None, "start date '00.00.00'"),
+    ],
+)
+def test_start_as_it_plainly_stands(
+    night: tuple[Recording, Path],
+    field: bytes,
+    start: datetime | None,
+    time_of_day: time | None,
+    note: str,
+) -> None:
+    plain = patched(night[1], 88, b" " * 80)
+    found = formats.read(patched(plain, 168, field))
+    assert found.start == start
+    assert found.facts.get("time_of_day") == (time_of_day and time_of_day.isoformat())
+    assert note in str(found.facts.get("notes", ""))
+
+
+def test_start_date_of_the_recording_field(night: tuple[Recording, Path]) -> None:
+    path = patched(night[1], 168, b"24.04.yy22.00.00")
+    patched(path, 88, b"Startdate 24-APR-2089 X X X".ljust(80))
+    assert formats.read(path).start == datetime(2089, 4, 24, 22)
+    patched(path, 168, b"01.01.8522.00.00")
+    assert "24-Apr-2089 in bytes 88-167" in str(formats.read(path).facts["notes"])
+    patched(path, 88, b"Startdate X X X X".ljust(80))
+    found = formats.read(path)
+    assert found.start is None
+    assert found.facts["time_of_day"] == "22:00:00"
+
+
+@pytest.mark.parametrize("kind", [b"EDF+C", b"EDF+D"])
+@pytest.mark.parametrize("first", [0.0, 0.75, 600.0])
+def test_first_record_belongs_to_the_start(tmp_path: Path, kind: bytes, first: float) -> None:
+    clocks = [b"+%g" % (first + k) for k in range(3)]
+    found = formats.read(plus_file(tmp_path / "a.edf", clocks, kind))
+    assert found.start == datetime(2000, 1, 1) + timedelta(seconds=first)
+    assert ("first record begins" in str(found.facts.get("notes"))) == (first > 0)
+
+
+def test_annotations_count_from_the_first_record(tmp_path: Path) -> None:
+    tals = b"+0.5\x14\x14\0+30.5\x1530\x14Sleep stage W\x14\0"
+    path = annotation_file(tmp_path / "h.edf", tals)
+    assert edf.read_annotations(path) == [(30.0, 30.0, "Sleep stage W")]
+
+
+def rounded_file(path: Path, seconds: float, text: bytes, count: int, decimals: int) -> Path:
+    clocks = [f"+{k * seconds:.{decimals}f}".encode() for k in range(count)]
+    return patched(plus_file(path, clocks), 244, text.ljust(8))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (512 / 511.95964, b"1.000079"),
+        (0.1953125, b"0.195313"),
+        (512 / 512.03, b"0.999941"),
+        (1 / 3, b"0.333333"),
+        (0.1, b"0.1"),
+    ],
+)
+def test_rounding_of_a_record_adds_up(tmp_path: Path, seconds: float, text: bytes) -> None:
+    path = rounded_file(tmp_path / "a.edf", seconds, text, 30000, 6)
+    assert formats.read(path).signals["EEG Cz"].size == 300_000
+    late = [f"+{k * seconds + 2 * (k > 20000):.6f}".encode() for k in range(30000)]
+    gap = patched(plus_file(tmp_path / "b.edf", late), 244, text.ljust(8))
+    with pytest.raises(DataError, match=r"1 gap: (2(\.0000\d\d)?|1\.9999\d\d) s at") as caught:
+        formats.read(gap)
+    assert caught.value.code == "EDF-GAP"
+
+
+def test_a_length_that_was_not_rounded_allows_no_drift(tmp_path: Path) -> None:
+    path = rounded_file(tmp_path / "a.edf", 1.001, b"1", 3000, 3)
+    with pytest.raises(DataError, match=r"records last 1\.001 s, by the header 1 s"):
+        formats.read(path)
+
+
+def test_unstamped_records(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1 of 3 records have no time stamp"):
+        formats.read(plus_file(tmp_path / "d.edf", [b"+0", b"", b"+2"]))
+    found = formats.read(plus_file(tmp_path / "c.edf", [b"+0", b"", b"+2"], b"EDF+C"))
+    assert "no time-keeping" in str(found.facts["notes"])
+
+
+@pytest.mark.parametrize(
+    "tal", [b"+1,5\x14a\x14\0", b"   ", b"+1\x15\x14a\x14\0", b"+1\x14a", b"1\x14a\x14\0"]
+)
+def test_a_bad_note_keeps_nobody_from_the_signals(tmp_path: Path, tal: bytes) -> None:
+    path = plus_file(tmp_path / "a.edf", [b"+0", b"+1"], b"EDF+C")
+    at = path.stat().st_size - 16
+    patched(path, at, b"+1\x14\x14\0" + tal)
+    found = formats.read(path)
+    assert found.signals["EEG Cz"].size == 20
+    assert "1 malformed annotation is passed over: annotation b" in str(found.facts["notes"])
+    with pytest.raises(DataError, match="in record 2") as caught:
+        edf.read_annotations(path)
+    assert caught.value.code == "EDF-TAL"
+    assert edf.read_annotations(path, ignore_bad_annotations=True) == []
+
+
+def test_two_labels_never_become_one_signal() -> None:
+    for labels in (
+        ["EEG", "EEG", "EEG#2", "EMG"],
+        ["EEG#2", "EEG", "EEG"],
+        ["EEG", "EEG", "EEG", "EEG#3", "EEG#2", "EEG#2"],
+        ["", "", "#2"],
+    ):
+        names = edf.unique_names(labels)
+        assert len(set(names)) == len(labels)
+        assert set(labels) <= set(names)
+    assert edf.unique_names(["EEG", "eeg", "EEG"]) == ["EEG", "eeg", "EEG#2"]
+
+
+@pytest.mark.parametrize("padding", [b"\0" * 7, b"\xa0" * 7, b" \0 \xa0   "])
+def test_padded_version_is_read_with_a_note(night: tuple[Recording, Path], padding: bytes) -> None:
+    found = formats.read(patched(night[1], 1, padding))
+    assert "version field is b'0" in str(found.facts["notes"])
+
+
+def test_a_failed_write_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = pyedflib.EdfWriter.close
+
+    def cut(writer: pyedflib.EdfWriter) -> None:
+        close(writer)
+        draft = Path(writer.path)
+        if draft.exists():
+            draft.write_bytes(draft.read_bytes()[:-500])
+
+    monkeypatch.setattr(pyedflib.EdfWriter, "close", cut)
+    with pytest.raises(StorageError, match="does not read back"):
+        sleep_edf.write(sine_night(), tmp_path, [(0, 90, "Sleep stage W")])
+    assert not list(tmp_path.glob("*PSG*"))
+
+
+def test_a_bad_channel_that_nobody_uses_is_left_out_on_request(
+    night: tuple[Recording, Path],
+) -> None:
+    path = patched(night[1], 256 + 7 * 104, b"-204,8  ")
+    label = sleep_edf.SIGNALS[0].label
+    with pytest.raises(DataError, match="physical minimum") as caught:
+        formats.read(path)
+    assert caught.value.code == "EDF-RANGE"
+    found = edf.read(path, ignore_channels=[label])
+    assert list(found.signals) == [h.label for h in sleep_edf.SIGNALS[1:]]
+    assert "left out as asked" in str(found.facts["notes"])
+    with pytest.raises(DataError, match="no signal 'X' to be left out"):
+        edf.read(path, ignore_channels=[label, "X"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_settings_in_any_marked_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes('unit = "µV"\r\n'.encode(encoding))
+    assert store.read_toml(path) == read_settings(path) == {"unit": "µV"}
+
+
+def test_settings_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes('unit = "µV"'.encode("latin-1"))
+    with pytest.raises(DataError, match="byte 0xb5 at 8 is not utf-8"):
+        store.read_toml(tmp_path / "a.toml")

@@ -167,5 +167,6 @@ def _with_nights(
     who = []
     for source, (subject, night) in zip(sources, pairs, strict=True):
         last[subject] += not night
-        who.append(replace(source, subject=subject, night=night or last[subject]))
+        number = night or last[subject]
+        who.append(replace(source, subject=subject, night=number, subjects=path))
     return who

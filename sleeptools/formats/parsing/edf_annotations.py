@@ -60,7 +60,8 @@ class Annotations:
             raise DataError(
                 f"{source}: {self.faults[0]}; expected +onset, an optional duration, and texts, "
                 "in EDF+ form",
-                hint="`ignore_bad_annotations` reads the others",
+                hint="`ignore_bad_annotations` reads the others (data set edf: "
+                "ignore_bad_annotations = true in edf.toml)",
                 code="EDF-TAL",
             )
         return self

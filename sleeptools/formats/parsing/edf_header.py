@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -132,13 +132,17 @@ def starts_like_edf(head: bytes) -> bool:
     )
 
 
-def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
+def read_header(
+    path: Path, *, allow_truncated: bool = False, ignore_channels: Collection[str] = ()
+) -> Header:
     """Read and check a header.
 
     Parameters
     ----------
     allow_truncated
         Take the complete data records of a file that is shorter than its header says.
+    ignore_channels
+        Labels of signals whose ranges may be unreadable.
 
     Raises
     ------
@@ -162,7 +166,7 @@ def read_header(path: Path, *, allow_truncated: bool = False) -> Header:
             f"{path.name}: header size is {size} (bytes 184-191); {count} signals need {len(head)}"
         )
     notes = _version_notes(head)
-    signals = _signals(path, head, count, notes)
+    signals = _signals(path, head, count, notes, ignore_channels)
     sample_bytes = 3 if head[:1] == b"\xff" else 2
     duration = _duration(path, head, signals)
     record_bytes = sample_bytes * sum(s.samples_per_record for s in signals)
@@ -218,7 +222,9 @@ def _decimal(path: Path, head: bytes, field: str, start: int, stop: int) -> floa
     return float(text)
 
 
-def _signals(path: Path, head: bytes, count: int, notes: list[str]) -> tuple[SignalHeader, ...]:
+def _signals(
+    path: Path, head: bytes, count: int, notes: list[str], ignore_channels: Collection[str]
+) -> tuple[SignalHeader, ...]:
     signals: list[SignalHeader] = []
     offset = 0
     for i in range(count):
@@ -228,22 +234,43 @@ def _signals(path: Path, head: bytes, count: int, notes: list[str]) -> tuple[Sig
         spr = _integer(
             path, head, f"{name} samples per record", *columns["samples_per_record"], least=1
         )
+        ranges = (0.0, 0.0, 0, 0)  # cannot be calibrated
+        if label not in ignore_channels:
+            ranges = _ranges(path, head, name, columns)
         signal = SignalHeader(
             label,
             _text(head, *columns["transducer"]),
             _text(head, *columns["unit"]),
-            _decimal(path, head, f"{name} physical minimum", *columns["physical_min"]),
-            _decimal(path, head, f"{name} physical maximum", *columns["physical_max"]),
-            _integer(path, head, f"{name} digital minimum", *columns["digital_min"]),
-            _integer(path, head, f"{name} digital maximum", *columns["digital_max"]),
+            *ranges,
             _text(head, *columns["prefilter"]),
             spr,
             offset,
         )
-        _check_range(path, head, signal, name, notes)
+        if label not in ignore_channels:
+            _check_range(path, head, signal, name, notes)
         signals.append(signal)
         offset += spr
     return tuple(signals)
+
+
+def _ranges(
+    path: Path, head: bytes, name: str, columns: dict[str, tuple[int, int]]
+) -> tuple[float, float, int, int]:
+    """Read the physical and the digital range of a signal."""
+    try:
+        return (
+            _decimal(path, head, f"{name} physical minimum", *columns["physical_min"]),
+            _decimal(path, head, f"{name} physical maximum", *columns["physical_max"]),
+            _integer(path, head, f"{name} digital minimum", *columns["digital_min"]),
+            _integer(path, head, f"{name} digital maximum", *columns["digital_max"]),
+        )
+    except DataError as e:
+        e.code = "EDF-RANGE"
+        label = _text(head, *columns["label"])
+        e.hint = (
+            e.hint or f'data set edf: ignore_channels = ["{label}"] in edf.toml does without it'
+        )
+        raise
 
 
 def _columns(count: int, signal: int) -> dict[str, tuple[int, int]]:
