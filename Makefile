@@ -3,6 +3,7 @@
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
+# make fuzz   every command killed, and its disk full, at each of its write operations
 # make sanitize   the native kernels under ASan and UBSan
 # make accessibility   the report under axe-core, which npm brings, in headless Chromium
 #
@@ -24,7 +25,7 @@ YASA := $(VENV)-bench/bin/python
 TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-all lint format bench judge sanitize accessibility clean
+.PHONY: demo test test-all lint format bench judge fuzz sanitize accessibility clean
 
 demo: $(READY)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
@@ -87,6 +88,9 @@ $(READY): pyproject.toml constraints.txt $(CORE)
 	fi; \
 	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev]'
 	@touch $@
+
+fuzz: $(READY)
+	$(PYTEST) -m slow --time-box $(TIME_BOX) tests/store/test_faults.py
 
 sanitize: $(READY)
 	SLEEPTOOLS_SANITIZE=ON SLEEPTOOLS_CUDA=OFF $(BIN)/python -m pip install . -q --no-build-isolation \

@@ -75,26 +75,35 @@ def convert_hypnogram(
     written = [target, *([module.sidecar(target)] if hasattr(module, "sidecar") else [])]
     if target.exists() and target.samefile(store.need(source)):
         raise OutputError(f"{target}: exists, and is what is read", hint="give another name")
-    with store.lock_file(target):
+    with store.lock_file(*written):
         hypnogram = _place(_read(source, settings), start, recording, source.name)
-        there = [path for path in written if path.exists()]
-        with tempfile.TemporaryDirectory() as folder:
-            draft = Path(folder) / target.name
-            notes = formats.write_hypnogram(hypnogram, draft, to=to)
-            # what an interrupted command left, or finished, is not in its own way
-            other = [p for p in there if not _same_content(p, draft.with_name(p.name))]
-        for path in other:
-            if not force or path.samefile(source) or not _is_scoring(path, target):
+        for path in _different(hypnogram, [p for p in written if p.exists()], target, to):
+            replaceable = not path.samefile(source) and _is_scoring(path, target)
+            if not (force and replaceable):
                 raise OutputError(
                     f"{path}: exists",
                     hint="give `force` to replace it, or another name"
-                    if _is_scoring(path, target) and not path.samefile(source)
-                    else "give another name: it is not a scoring, or the one that is read",
+                    if replaceable
+                    else "give another name: it is not a scoring",
                     code="OUT-EXISTS",
                 )
-        if other or len(there) < len(written):
-            formats.write_hypnogram(hypnogram, target, to=to)
+        notes = formats.write_hypnogram(hypnogram, target, to=to)
         return hypnogram, [*hypnogram.notes, *notes]
+
+
+def _different(
+    hypnogram: Hypnogram, existing: list[Path], target: Path, to: str | None
+) -> list[Path]:
+    """List the existing files that differ from what will be written.
+
+    What an interrupted command left, or finished, is not in the way of the same command.
+    """
+    if not existing:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / target.name
+        formats.write_hypnogram(hypnogram, draft, to=to)
+        return [p for p in existing if not _same_content(p, draft.with_name(p.name))]
 
 
 def _same_content(path: Path, other: Path) -> bool:

@@ -59,13 +59,19 @@ def lock(folder: Path, *subfolders: str, wait: float = 0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lock_file(path: Path) -> Iterator[None]:
+def lock_file(path: Path, *companions: Path) -> Iterator[None]:
     """Lock a single output file, such as a report, in a folder that may be anybody's.
 
     Raises as `lock`.
+
+    Parameters
+    ----------
+    companions
+        Files that the same holder writes beside it.
     """
     with _holding(path.with_name(f".{path.name}.lock"), path):
-        sweep(path.parent, path.name)
+        for written in (path, *companions):
+            sweep(written.parent, written.name)
         yield
 
 
