@@ -1,5 +1,6 @@
 # make demo   the whole chain on simulated nights, ends with a report
 # make test   the quick tests            make test-all   the long ones too
+# make fuzz   mutated files for every reader, for ten minutes
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
@@ -24,7 +25,7 @@ YASA := $(VENV)-bench/bin/python
 TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-all lint format bench judge sanitize accessibility clean
+.PHONY: demo test test-all fuzz lint format bench judge sanitize accessibility clean
 
 demo: $(READY)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
@@ -34,6 +35,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(PYTEST) -m "$(MARK)" --time-box $(TIME_BOX)
+
+fuzz: $(READY)
+	SLEEPTOOLS_FUZZ_SECONDS=$${SLEEPTOOLS_FUZZ_SECONDS:-600} $(PYTEST) -s -m slow tests/fuzz
 
 lint: $(READY)
 	$(BIN)/ruff check .
