@@ -1,4 +1,4 @@
-"""Mutated files of every reader: the data, or a clean error; never more (`tests/helpers/fuzzed.py`).
+"""Mutated files of every reader: the data, or a clean error (`tests/helpers/fuzzed.py`).
 
 SLEEPTOOLS_FUZZ_SECONDS is the time for all readers together (20), SLEEPTOOLS_FUZZ_SEED the seed.
 """

@@ -9,7 +9,7 @@ from sleeptools.errors import UsageError
 from sleeptools.store.codes import CODES, explain_code
 
 PACKAGE = Path(__file__).parents[2] / "sleeptools"
-CODE = re.compile(r'(?:code=|Error, )"([A-Z0-9]+-[A-Z0-9]+)"')
+CODE = re.compile(r'(?:code=|Error,\s+)"([A-Z0-9]+-[A-Z0-9]+)"')
 
 
 def raised() -> set[str]:
