@@ -1,5 +1,6 @@
 # make demo   the whole chain on simulated nights, ends with a report
 # make test   the quick tests            make test-all   the long ones too
+# make fuzz   mutated files for every reader, for ten minutes
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
@@ -35,6 +36,10 @@ test: $(READY)
 
 test-all: $(READY)
 	$(PYTEST) -m "$(MARK)" --time-box $(TIME_BOX)
+
+fuzz: $(READY)
+	SLEEPTOOLS_FUZZ_SECONDS=$${SLEEPTOOLS_FUZZ_SECONDS:-600} $(PYTEST) -s -m slow tests/fuzz
+	$(PYTEST) -m slow --time-box $(TIME_BOX) tests/store/test_faults.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -88,9 +93,6 @@ $(READY): pyproject.toml constraints.txt $(CORE)
 	fi; \
 	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev]'
 	@touch $@
-
-fuzz: $(READY)
-	$(PYTEST) -m slow --time-box $(TIME_BOX) tests/store/test_faults.py
 
 sanitize: $(READY)
 	SLEEPTOOLS_SANITIZE=ON SLEEPTOOLS_CUDA=OFF $(BIN)/python -m pip install . -q --no-build-isolation \

@@ -22,8 +22,8 @@ def register(app: typer.Typer) -> None:
 
 def command(
     paths: Annotated[
-        list[Path], typer.Argument(help="Recordings, hypnograms, or folders of them.")
-    ],
+        list[Path] | None, typer.Argument(help="Recordings, hypnograms, or folders of them.")
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="Preset whose montage the signals are mapped to; one that fits if none."),
@@ -50,6 +50,10 @@ def command(
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of files.")] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="Say what the code of an error means, and exit."),
+    ] = None,
 ) -> None:
     """Show what recordings and hypnograms hold.
 
@@ -57,8 +61,15 @@ def command(
     Exits with 65 if a file is damaged; the others are shown all the same.
     """
     from sleeptools.commands.inspect import StagesRefusedError, inspect_all
-    from sleeptools.errors import DataError
+    from sleeptools.errors import DataError, UsageError
 
+    if explain is not None:
+        from sleeptools.store.codes import explain_code
+
+        typer.echo(explain_code(explain))
+        return
+    if not paths:
+        raise UsageError("inspect: no file is given", hint="sleeptools inspect raw/")
     descriptions, errors = inspect_all(
         paths,
         preset,

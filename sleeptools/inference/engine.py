@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sleeptools import native, registry
+from sleeptools import native, registry, store
 from sleeptools.errors import UsageError
 from sleeptools.inference.weights import Weights
 from sleeptools.native import PRECISIONS, Floats, Precision
@@ -119,7 +119,8 @@ class Engine:
         module = registry.load("networks", name)
         used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
         weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
-        native_network = module.Network(facts["config"], weights, used)
+        with store.building(folder / "config.json"):
+            native_network = module.Network(facts["config"], weights, used)
         weights.finish()
         return cls(
             facts, native_network, precision=used, threads=count, backend="native", span=InputSpan()

@@ -214,11 +214,14 @@ def read_epoch_file(path: Path) -> EpochFile:
     """
     tensors = store.read_tensors(path, FILE_KIND, EPOCHS_VERSION)
     facts = dict(tensors.facts)
-    other_stages = {
-        int(name.removeprefix(OTHER_STAGES)): np.asarray(tensors[name])
-        for name in tensors.arrays
-        if name.startswith(OTHER_STAGES)
-    }
+    store.check_facts(facts, path, {"recording": "text", "subject": "text", "night": "whole"})
+    with store.building(path):
+        other_stages = {
+            int(name.removeprefix(OTHER_STAGES)): np.asarray(tensors[name])
+            for name in tensors.arrays
+            if name.startswith(OTHER_STAGES)
+        }
+    _check_arrays(tensors)
     return EpochFile(
         str(facts["recording"]),
         str(facts["subject"]),
@@ -232,6 +235,31 @@ def read_epoch_file(path: Path) -> EpochFile:
     )
 
 
+def _check_arrays(tensors: store.Tensors) -> None:
+    """Check the axes and types of an epoch file's arrays."""
+    axes = {"signals": 3, "stages": 1, "onset": 1, "hypnogram": 1}
+    wrong = [name for name, count in axes.items() if tensors[name].ndim != count]
+    count = len(tensors["signals"])
+    wrong += [name for name in ("stages", "onset") if not wrong and len(tensors[name]) != count]
+    wrong += [name for name in ("stages", "hypnogram") if tensors[name].dtype != np.int8]
+    wrong += [name for name in ("signals", "onset") if tensors[name].dtype.kind != "f"]
+    if wrong:
+        raise DataError(
+            f"{tensors.path}: array {wrong[0]!r} is {tensors[wrong[0]].dtype} "
+            f"{tensors[wrong[0]].shape}; that is none of these epochs",
+            code="ARR-SHAPE",
+        )
+
+
+EPOCHS_FACTS = {
+    "recordings": "texts",
+    "montage": "texts",
+    "sample_rate": "positive",
+    "epoch_seconds": "positive",
+    "stages": "texts",
+}
+
+
 def open_epochs(folder: Path) -> EpochSet:
     """Open a folder that `preprocess` wrote.
 
@@ -243,6 +271,7 @@ def open_epochs(folder: Path) -> EpochSet:
         If the folder holds no epochs of ours, or files of different shapes.
     """
     manifest = store.read_manifest(folder, EPOCHS_KIND, EPOCHS_VERSION)
+    store.check_facts(manifest, folder / "manifest.json", EPOCHS_FACTS)
     files = tuple(
         read_epoch_file(folder / f"{name}.safetensors") for name in manifest["recordings"]
     )

@@ -241,14 +241,16 @@ def read_recording(path: Path) -> Recording:
     """
     tensors = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
     facts = tensors.facts
+    _check_recording(facts, path)
     ranges = facts.get("ranges", {})  # not of recordings that older versions wrote
     signals = {
         s["label"]: _mapped_signal(tensors[SIGNAL_PREFIX + s["label"]], s, ranges.get(s["label"]))
         for s in facts["signals"]
     }
-    grids = [facts["hypnogram"], *facts.get("others", [])] if facts["hypnogram"] else []
-    scorings = [_scoring(tensors, i, g) for i, g in enumerate(grids, start=1)]
-    start = datetime.fromisoformat(facts["start"]) if facts["start"] else None
+    grids = [facts.get("hypnogram"), *(facts.get("others") or [])] if facts.get("hypnogram") else []
+    with store.building(path):
+        scorings = [_scoring(tensors, i, g) for i, g in enumerate(grids, start=1)]
+        start = datetime.fromisoformat(facts["start"]) if facts.get("start") else None
     return Recording(
         facts["id"],
         facts["subject"],
@@ -259,6 +261,43 @@ def read_recording(path: Path) -> Recording:
         facts["facts"],
         tuple(scorings[1:]),
     )
+
+
+RECORDING_FACTS = {
+    "id": "text",
+    "subject": "text",
+    "night": "whole",
+    "start": "text?",
+    "signals": "tables",
+    "hypnogram": "table?",
+    "others": "tables?",
+    "facts": "table",
+    "inputs": "table?",
+}
+SIGNAL_FACTS = {
+    "label": "text",
+    "sample_rate": "positive",
+    "unit": "text",
+    "modality": "text",
+    "gain": "number",
+    "offset": "number",
+}
+SCORING_FACTS = {
+    "names": "texts",
+    "epoch_seconds": "positive",
+    "onset": "number",
+    "scorer": "text",
+}
+
+
+def _check_recording(facts: Mapping[str, Any], path: Path) -> None:
+    """Check the kinds of a recording's facts."""
+    store.check_facts(facts, path, RECORDING_FACTS)
+    for i, signal in enumerate(facts["signals"]):
+        store.check_facts(signal, path, SIGNAL_FACTS, place=f"signals[{i}]")
+    for i, scoring in enumerate([facts.get("hypnogram"), *(facts.get("others") or [])]):
+        if scoring is not None:
+            store.check_facts(scoring, path, SCORING_FACTS, place=f"hypnogram {i + 1}")
 
 
 def _scoring(tensors: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hypnogram:
@@ -273,9 +312,10 @@ def _scoring(tensors: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hy
 def _mapped_signal(
     samples: Stored, facts: Mapping[str, Any], stored_range: Sequence[float] | None
 ) -> Signal:
+    stored = {key: facts[key] for key in SIGNAL_FACTS}
     low_high = (stored_range[0], stored_range[1]) if stored_range else None
     return Signal(
-        **facts,
+        **stored,
         size=len(samples),
         read=lambda: samples,
         dtype=samples.dtype,

@@ -43,7 +43,7 @@ def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
     for trained in run.done:
         path = trained.folder(run.folder) / AUDIT_FILE
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()[1:]
+            lines = path.read_text("utf-8", "replace").splitlines()[1:]
             read = sum(watching or not line.endswith(f",{WATCH}") for line in lines)
             counts[trained.protocol] = max(counts.get(trained.protocol, 0), read)
     return counts

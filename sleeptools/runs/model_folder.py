@@ -19,6 +19,15 @@ from sleeptools.errors import DataError
 KIND = "sleeptools-model"
 WEIGHTS_KIND = "sleeptools-weights"
 VERSION = 1
+MOST_SAMPLES = 1 << 24  # of an epoch
+CONFIG_FACTS = {
+    "model": "text",
+    "config": "table",
+    "montage": "texts",
+    "sample_rate": "positive",
+    "epoch_seconds": "positive",
+    "stages": "texts",
+}
 NEEDED = ("montage", "sample_rate", "epoch_seconds", "stages", "preprocessing")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WEIGHTS_SUM = "weights_sha256"
@@ -65,7 +74,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     store.check_format(facts, path, KIND, VERSION)
     missing = [key for key in ("model", "config", *NEEDED) if key not in facts]
     if missing:
-        raise DataError(f"{path}: lacks {', '.join(missing)}")
+        raise DataError(f"{path}: lacks {', '.join(missing)}", code="FACT-MISSING")
+    store.check_facts(facts, path, CONFIG_FACTS)
+    if not 1 <= facts["sample_rate"] * facts["epoch_seconds"] <= MOST_SAMPLES:
+        raise DataError(
+            f"{path}: sample_rate {facts['sample_rate']} and epoch_seconds "
+            f"{facts['epoch_seconds']} make no epoch",
+            code="FACT-KIND",
+        )
     if (folder / WEIGHTS).exists():
         bound = store.read_tensors(folder / WEIGHTS).facts.get(CONFIG_SUM)
         if (bound is not None or WEIGHTS_SUM in facts) and bound != _config_sum(facts):

@@ -244,6 +244,7 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
         )
     config = store.read_toml(path)
     store.check_format(config, path, RUN_KIND, RUN_VERSION)
+    store.check_facts(config, path, {"protocols": "texts?", "model": "table?", "recipe": "table?"})
     return config
 
 
@@ -256,7 +257,10 @@ def _expected_trainings(
     pairs = table.select("protocol", "fold").unique().sort("protocol", "fold").rows()
     protocols = config.get("protocols") or sorted({p for p, _ in pairs})
     seeds = config.get("seeds") or [0]
-    trainings = [TrainingId(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols]
+    with store.building(folder / CONFIG_FILE):
+        trainings = [
+            TrainingId(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols
+        ]
     if not trainings:
         raise DataError(f"{folder}: folds.parquet and config.toml name no fold of any protocol")
     return sorted(trainings, key=lambda t: (protocols.index(t.protocol), t.seed, t.fold))

@@ -451,7 +451,7 @@ def check_format(facts: Mapping[str, Any], path: Path, kind: str, version: int) 
             code="FACT-FORMAT",
         )
     checks.check_facts(facts, path, {"version": "whole?", "files": "hashes?"})
-    if facts.get("version", 0) > version:
+    if (facts.get("version") or 0) > version:
         raise DataError(
             f"{path}: {kind} version {facts['version']}; this program reads up to {version}",
             hint="install a newer sleeptools",
