@@ -125,7 +125,11 @@ def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     if not (out / "manifest.json").exists():
         return {}
     facts = store.read_manifest(out, SCORES_KIND, SCORES_VERSION)
-    if facts.get("made_by") != made_by:
+    stored = dict(facts.get("made_by", {}))
+    if isinstance(stored.get("preset"), dict):  # settings that an older version did not have
+        preset = presets.resolve(stored["preset"], source=str(out / "manifest.json"))
+        stored["preset"] = preset.model_dump(mode="json")
+    if stored != made_by:
         raise OutputError(
             f"{out}: holds what another model, preset or precision scored",
             hint="give another folder, or remove this one",

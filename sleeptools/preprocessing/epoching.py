@@ -150,10 +150,11 @@ def cut_epochs(
         stored = signal.read()
         judged = quality.judge(signal, stored, onsets, preset.epoch_seconds)
         samples = signal.decode(stored)
+        bridges = excludes and stored.dtype.kind == "f"
         del stored
         if judged[quality.NOT_FINITE].any() and not excludes:
             raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
-        samples = quality.bridged(samples) if excludes else samples
+        samples = quality.bridged(samples) if bridges else samples
         if doubt := _doubt(signal, samples, onsets, judged):
             warnings.append(f"{signal.label}: {doubt}")
         out[:, i] = _channel_epochs(preset, recording.id, signal, samples, onsets)

@@ -198,6 +198,13 @@ def test_a_model_of_an_older_version_scores_every_epoch(
     row = store.read_json(out / "manifest.json")["recordings"][NIGHT]
     assert row["unscored"] == {}
     assert row["quality"]["EEG Pz-Oz"]["flat"] == 4
+    manifest = store.read_json(out / "manifest.json")
+    del manifest["made_by"]["preset"]["quality"]
+    store.write_json(out / "manifest.json", manifest)  # as an older version wrote it
+    lines: list[str] = []
+    path = raw / f"{NIGHT}.edf"
+    score.score(trained, [path], out, lambda *told: lines.append(str(told)))
+    assert "as before" in "".join(lines)
 
 
 def short_night(samples: np.ndarray) -> Recording:
