@@ -1,10 +1,10 @@
 # make demo   the whole chain on simulated nights, ends with a report
 # make test   the quick tests            make test-all   the long ones too
-# make fuzz   mutated files for every reader, for ten minutes
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
-# make fuzz   every command killed, and its disk full, at each of its write operations
+# make fuzz   mutated files for every reader for ten minutes; every command killed, and its disk
+#             full, at each of its write operations
 # make sanitize   the native kernels under ASan and UBSan
 # make accessibility   the report under axe-core, which npm brings, in headless Chromium
 #
