@@ -195,8 +195,7 @@ def _refuse_unmatched(
     if files:
         shown = ", ".join(files[:NAMED]) + (", ..." if len(files) > NAMED else "")
         raise DataError(
-            f"{root}: {len(files)} file{'s' * (len(files) != 1)} beside the recordings belong to "
-            f"none of them: {shown}",
+            f"{root}: of the files beside the recordings, {len(files)} belong to none: {shown}",
             hint="rename them, mend the pattern, or pass over them by `ignore_unmatched`",
             code="SET-UNMATCHED",
         )

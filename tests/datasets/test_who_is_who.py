@@ -76,7 +76,7 @@ def test_a_file_that_no_pattern_took_is_named(tmp_path: Path, name: str) -> None
     (root / name).write_text("W\nN2\n")
     (root / "README.txt").write_text("What this is.\n")
     (root / "._P1.edf").write_text("a resource fork")
-    with pytest.raises(DataError, match=f"1 file beside .*: {name}$") as caught:
+    with pytest.raises(DataError, match=f"1 belong to none: {name}$") as caught:
         convert.convert("edf", root, tmp_path / "rec")
     assert caught.value.code == "SET-UNMATCHED"
     said: list[str] = []
