@@ -18,6 +18,7 @@ from sleeptools.errors import (
     UnavailableError,
 )
 from sleeptools.store import workers
+from sleeptools.store.files import DISK_FULL
 
 BATCH_ERRORS = (StorageError, OutputError, UnavailableError, Stopped)
 """Errors that concern the whole batch, not one recording, and so stop it."""
@@ -220,6 +221,8 @@ def run(
 
 def _problem(error: Exception, name: str) -> str:
     """Describe the failure of one recording; an error that concerns all of them is raised."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        raise StorageError(f"{error.filename or name}: {error.strerror}") from error
     if isinstance(error, OSError):  # of an input: store turns those of outputs into BATCH_ERRORS
         return f"{error.filename or name}: cannot be read: {error.strerror}"
     if isinstance(error, SleeptoolsError) and not isinstance(error, BATCH_ERRORS):
