@@ -18,12 +18,13 @@ DEFAULT_RUN = Path("runs/mmasleepnet")
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
+        "evaluate",
         epilog="Example: sleeptools evaluate runs/mmasleepnet --json; sleeptools evaluate "
-        "runs/mmasleepnet/final --on isruc/epochs --out runs/to-isruc"
-    )(evaluate)
+        "runs/mmasleepnet/final --on isruc/epochs --out runs/to-isruc",
+    )(command)
 
 
-def evaluate(
+def command(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(help="Run folders, or with --on a model; runs/mmasleepnet if left out."),
@@ -63,7 +64,12 @@ def evaluate(
     metrics.csv, review.csv and the folder evaluation into each run. With --on, a model is tested
     on epochs of another data set first.
     """
-    from sleeptools.commands import evaluate as command
+    from sleeptools.commands.evaluate import (
+        compare_evaluations,
+        evaluate,
+        evaluation_json,
+        score_external,
+    )
     from sleeptools.errors import UsageError
 
     folders = runs or [DEFAULT_RUN]
@@ -75,19 +81,19 @@ def evaluate(
             "allow_shared_subject_ids": allow_shared_subject_ids,
             "log": talk,
         }
-        folders = [command.score_external(folders[0], on, out or Path("runs/external"), **options)]
+        folders = [score_external(folders[0], on, out or Path("runs/external"), **options)]
     elif out or match_channels_by_order or allow_shared_subject_ids:
         raise UsageError(
             "--out, --match-channels-by-order and --allow-shared-subject-ids go with --on EPOCHS"
         )
     log = _not_written if as_json else None  # which prints all numbers: a read-only run will do
-    evaluations = [command.evaluate(run, partial=partial, on_read_only=log) for run in folders]
-    table = command.compare_evaluations(evaluations) if len(evaluations) > 1 else None
+    evaluations = [evaluate(run, partial=partial, on_read_only=log) for run in folders]
+    table = compare_evaluations(evaluations) if len(evaluations) > 1 else None
     if as_json:
         rows = [] if table is None else table.to_dicts()
         emit_json(
             [
-                command.evaluation_json(evaluation)
+                evaluation_json(evaluation)
                 | {"comparison": [row for row in rows if _compares(row, evaluation)]}
                 for evaluation in evaluations
             ]

@@ -18,7 +18,14 @@ import numpy.typing as npt
 from sleeptools import store
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.runs import nights
-from sleeptools.runs.folds import EpochFold, Numbers, Split, folds_table
+from sleeptools.runs.folds import (
+    EXTERNAL,
+    FOLD_PROTOCOLS,
+    EpochFold,
+    Numbers,
+    Split,
+    folds_table,
+)
 from sleeptools.runs.logs import AUDIT_FILE, LOG_COLUMNS, LOG_FILE
 from sleeptools.runs.run import (
     CONFIG_FILE,
@@ -150,7 +157,7 @@ def refuse_foreign(run: Path) -> None:
         manifest of another kind of folder.
     """
     if (run / store.MANIFEST).exists() or not (run / CONFIG_FILE).exists():
-        store.refuse_foreign(run, RUN_KIND, RUN_FILES)
+        store.refuse_foreign(run, RUN_KIND, {*RUN_FILES, *FOLD_PROTOCOLS, FINAL, EXTERNAL})
 
 
 def finished_files(run: Path) -> list[Path]:

@@ -45,7 +45,7 @@ from sleeptools.store.folders import (
     verify,
     write_folder,
 )
-from sleeptools.store.lock import clear_stale_lock, lock, lock_file
+from sleeptools.store.locks import clear_stale_lock, lock, lock_file
 from sleeptools.store.partial_file import PartialFile
 from sleeptools.store.tensors import (
     Array,

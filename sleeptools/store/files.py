@@ -81,7 +81,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # what was wrong before is what counts
             draft.unlink(missing_ok=True)
-        os.close(handle)
+        with contextlib.suppress(OSError):  # nothing was written through it
+            os.close(handle)
 
 
 def draft_path(path: Path) -> Path:

@@ -48,6 +48,11 @@ static int fault(void) {
   return 1;
 }
 
+// Removing something succeeds on a full disk; a process may be killed there.
+static void removal(void) {
+  if (mode == KILL || mode == COUNT) fault();
+}
+
 #define REAL(name) \
   static __typeof__(&name) real; \
   if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
@@ -148,7 +153,14 @@ ON_PATH(rename, to, (const char* from, const char* to), (from, to))
 ON_PATH(renameat, to, (int a, const char* from, int b, const char* to), (a, from, b, to))
 ON_PATH(link, to, (const char* from, const char* to), (from, to))
 ON_PATH(linkat, to, (int a, const char* from, int b, const char* to, int f), (a, from, b, to, f))
-ON_PATH(unlink, path, (const char* path), (path))
-ON_PATH(unlinkat, path, (int folder, const char* path, int flags), (folder, path, flags))
 ON_PATH(mkdir, path, (const char* path, mode_t permissions), (path, permissions))
-ON_PATH(rmdir, path, (const char* path), (path))
+
+#define REMOVAL(name, parameters, arguments) \
+  int name parameters { \
+    REAL(name); \
+    if (is_below(path)) removal(); \
+    return real arguments; \
+  }
+REMOVAL(unlink, (const char* path), (path))
+REMOVAL(unlinkat, (int folder, const char* path, int flags), (folder, path, flags))
+REMOVAL(rmdir, (const char* path), (path))

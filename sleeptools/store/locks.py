@@ -149,7 +149,8 @@ def _claim(path: Path) -> int | None:
             return None
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # `sweep` knows it
+            draft.unlink(missing_ok=True)
     return handle
 
 
