@@ -143,8 +143,7 @@ def _explain(error: BaseException) -> tuple[str, str | None, int]:
         raise error
     known = causes.from_exception(error)
     if known is not None:
-        code = f" [{known.code}]" if known.code else ""
-        return f"{known}{code}", known.hint, known.exit_code
+        return str(known), known.hint, known.exit_code
     if hasattr(error, "format_message"):  # typer's own: a usage error
         return error.format_message(), _usage_hint(error), 2
     hint = "this is a bug of ours: run it again with --debug and report what it shows"

@@ -46,9 +46,9 @@ def test_a_far_cell_is_refused(cell: str, tmp_path: Path) -> None:
 
 def test_bombs_in_a_workbook_are_refused(tmp_path: Path) -> None:
     many = '<c r="A1"><v>1</v></c>' * 10
-    blank = b"<a>" + b" " * (80 << 20)
+    blank = b"<a>" + b" " * (20 << 20)
     document = b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
-    for content in (blank, document, f"<row>{many}</row>" * 400_000):
+    for content in (blank, document, f"<row>{many}</row>" * 30_000):
         with pytest.raises(DataError):
             spreadsheets.read_table(workbook(tmp_path / "t.xlsx", content))
 
@@ -159,7 +159,7 @@ def test_a_panic_of_polars_is_an_error_of_two_lines(tmp_path: Path) -> None:
         "import sys\nfrom pathlib import Path\nfrom sleeptools import store\n"
         "from sleeptools.errors import DataError\np, n = Path(sys.argv[1]), 0\n"
         "right = p.read_bytes()\n"
-        "for i in range(0, len(right), 3):\n"
+        "for i in range(0, len(right), 9):\n"
         "    wrong = bytearray(right); wrong[i] ^= 0x80; p.write_bytes(wrong)\n"
         "    try: store.read_table(p)\n"
         "    except DataError as e: n += 1\n"
@@ -171,7 +171,7 @@ def test_a_panic_of_polars_is_an_error_of_two_lines(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert int(done.stdout) > len(right) // 30
+    assert int(done.stdout) > len(right) // 90
     assert not done.stderr
 
 

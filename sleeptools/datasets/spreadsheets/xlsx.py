@@ -20,7 +20,7 @@ MAIN: Final = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 RELATION: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 TEXT, VALUE, PHONETIC = f"{MAIN}t", f"{MAIN}v", f"{MAIN}rPh"
 BLOCK: Final = 1 << 16  # bytes unpacked at a time
-LARGEST: Final = 1 << 26  # bytes of one unpacked member
+LARGEST: Final = 1 << 24  # bytes of one unpacked member
 PACKED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what spreadsheet programs write
 LAST_ROW, LAST_COLUMN = 1 << 20, 1 << 14  # of a sheet, in any program
 MOST_CELLS: Final = 1 << 18  # that hold something: ten times what a data set's table has
@@ -150,6 +150,7 @@ class _Sheet(_Texts):
         self.cells: Cells = {}
         self._shared = texts
         self._cell: dict[str, str] = {}
+        self._count = 0
         self._number: list[str] | None = None
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -168,7 +169,8 @@ class _Sheet(_Texts):
             self._add()
 
     def _add(self) -> None:
-        if len(self.cells) >= MOST_CELLS:
+        self._count += 1  # of one cell written many times, too
+        if self._count > MOST_CELLS:
             raise ValueError(f"it has more than {MOST_CELLS} cells")
         kind = self._cell.get("t", "n")
         cell_index = _place(self._cell.get("r", ""))
