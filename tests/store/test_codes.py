@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sleeptools.errors import UsageError
-from sleeptools.store.codes import CODES, explain_code
+from sleeptools.store.codes import code_meanings, explain_code
 
 PACKAGE = Path(__file__).parents[2] / "sleeptools"
 CODE = re.compile(r'(?:code=|Error,\s+)"([A-Z0-9]+-[A-Z0-9]+)"')
@@ -18,11 +18,11 @@ def raised() -> set[str]:
 
 
 def test_every_code_is_explained() -> None:
-    assert raised() == set(CODES)
+    assert raised() == set(code_meanings())
 
 
 def test_explanations_are_sentences() -> None:
-    for code, meaning in CODES.items():
+    for code, meaning in code_meanings().items():
         assert meaning.explanation.endswith("."), code
         assert meaning.cure.endswith("."), code
         assert explain_code(code.lower()).startswith(f"{code}: {meaning.title}")
