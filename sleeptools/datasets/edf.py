@@ -343,16 +343,19 @@ def _scoring(
 
     Stages in the file of the signals lie where it says.
     """
-    hypnogram = formats.read_hypnogram(
-        path,
-        scheme=settings.meaning(),
-        epoch_seconds=settings.epoch_seconds,
-        epoch_from_onsets=settings.epoch_from_onsets,
-        scorer=settings.scorer or None,
-        ignore_bad_annotations=settings.ignore_bad_annotations and formats.find(path) is edf,
-    )
     way = "start" if is_own else settings.align  # one file has one clock
-    placed = placing.place(recording, hypnogram, way=way, source=path.name)
+    try:
+        hypnogram = formats.read_hypnogram(
+            path,
+            scheme=settings.meaning(),
+            epoch_seconds=settings.epoch_seconds,
+            epoch_from_onsets=settings.epoch_from_onsets,
+            scorer=settings.scorer or None,
+            ignore_bad_annotations=settings.ignore_bad_annotations and formats.find(path) is edf,
+        )
+        placed = placing.place(recording, hypnogram, way=way, source=path.name)
+    except DataError as e:
+        raise type(e)(str(e), hint=e.hint and _as_setting(e.hint), code=e.code) from e
     inside = placed.clipped(recording.seconds)
     covered = len(inside) * inside.epoch_seconds / recording.seconds
     if covered < settings.least_overlap or not len(inside):
@@ -364,6 +367,22 @@ def _scoring(
             code="HYP-SPAN",
         )
     return replace(placed, scorer=placed.scorer or f"scorer {number}")
+
+
+def _as_setting(hint: str) -> str:
+    """Write the settings that a hint names as lines of edf.toml."""
+
+    def line(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name == "start":
+            return f'align = "start" in {SETTINGS}'
+        if name not in EdfSettings.model_fields:
+            return match[0]
+        text = value or ("true" if name == "epoch_from_onsets" else "...")
+        quoted = f'"{text}"' if name in ("scheme", "scorer") else text
+        return f"{name} = {quoted} in {SETTINGS}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", line, hint)
 
 
 # --- an example, simulated ------------------------------------------------------------------------

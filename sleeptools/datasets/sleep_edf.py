@@ -155,7 +155,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
             hint="the two belong to different nights, or one was cut",
             code="HYP-SPAN",
         )
-    hypnogram = placing.place(signals, hypnogram, source=scoring.name)
+    hypnogram = placing.place(signals, hypnogram, source=scoring.name, any_length=True)
     facts = {
         **signals.facts,
         **edf.read_sex_and_age(psg),

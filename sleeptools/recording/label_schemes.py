@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sleeptools.errors import DataError, UsageError
@@ -71,6 +72,7 @@ STAGE_WORDS: Final[Mapping[str, str]] = {
 The words are in lower case, with a blank for each row of blanks, hyphens and underscores."""
 
 
+@lru_cache(4096)
 def word_meaning(text: str) -> str:
     """Return the stage, or reason for being unscored, that a word names; "" if it names none."""
     return STAGE_WORDS.get(" ".join(SEPARATORS.sub(" ", text.lower()).split()), "")

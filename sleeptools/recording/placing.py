@@ -54,7 +54,8 @@ def place(
     source
         Name of the scoring's file, for messages.
     any_length
-        The data set is known for scorings that are longer or shorter than their signals.
+        A published data set, whose scorings are longer or shorter than their signals, and of
+        which the user can set nothing.
 
     Returns
     -------
@@ -71,17 +72,22 @@ def place(
     if way == "number":
         placed = replace(hypnogram, onset=(hypnogram.first_epoch - 1) * hypnogram.epoch_seconds)
     elif way == "clock" and hypnogram.begin is not None:
-        placed = replace(hypnogram, onset=_by_clock(recording, hypnogram, hypnogram.begin, source))
+        placed = replace(
+            hypnogram,
+            onset=_by_clock(recording, hypnogram, hypnogram.begin, source, movable=not any_length),
+        )
     elif way == "clock" and hypnogram.lost_start:
-        raise _start_error("its start cannot be read", "its times count from there", source)
+        raise _start_error(
+            "its start cannot be read", "its times count from there", source, movable=not any_length
+        )
     if not any_length:
         _check_length(recording, placed, source)
     if _overlap(recording, placed) <= 0:
         raise DataError(
             f"{source}: covers 0% of the signals, from {placed.onset:g} s on: they do not overlap: "
             f"{span_text(recording, placed)}",
-            hint="is it the recording of that night? `start` gives another place, and "
-            'align = "start" in edf.toml passes over the times of day',
+            hint="is it the recording of that night?"
+            + ("" if any_length else " `start` gives another place"),
             code="HYP-SPAN",
         )
     return placed if any_length else _noting_what_lacks(recording, placed)
@@ -100,7 +106,12 @@ def _noting_what_lacks(recording: Recording, hypnogram: Hypnogram) -> Hypnogram:
 
 
 def _by_clock(
-    recording: Recording, hypnogram: Hypnogram, begin: datetime | time, source: str
+    recording: Recording,
+    hypnogram: Hypnogram,
+    begin: datetime | time,
+    source: str,
+    *,
+    movable: bool,
 ) -> float:
     """Compute the onset, s, from the clock times of both.
 
@@ -109,7 +120,10 @@ def _by_clock(
     start = start_of(recording)
     if start is None:
         raise _start_error(
-            f"begins at {_clock_text(begin)}", f"{recording.id} does not say when it began", source
+            f"begins at {_clock_text(begin)}",
+            f"{recording.id} does not say when it began",
+            source,
+            movable=movable,
         )
     near = clock_onset(start, begin)
     if isinstance(start, datetime) and isinstance(begin, datetime):
@@ -119,10 +133,10 @@ def _by_clock(
     return near if overlaps[0] > 0 or overlaps[1] <= 0 else other
 
 
-def _start_error(scoring: str, recording: str, source: str) -> DataError:
+def _start_error(scoring: str, recording: str, source: str, *, movable: bool) -> DataError:
     return DataError(
         f"{source}: {scoring}, and {recording}",
-        hint='give `start` in seconds, or align = "start" in edf.toml if both begin together',
+        hint="`start` places it" if movable else None,
         code="HYP-START",
     )
 

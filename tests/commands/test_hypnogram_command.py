@@ -222,7 +222,9 @@ def test_inspect_takes_a_scheme(command, tmp_path: Path) -> None:
 
 
 def test_options_for_onsets_and_scorers(command, tmp_path: Path) -> None:
-    edf.write_annotations(tmp_path / "n.edf", [(30.0 * i, 0, "W") for i in range(4)], None)
+    edf.write_annotations(
+        tmp_path / "n.edf", [(30.0 * i, 0, "Sleep stage W") for i in range(4)], None
+    )
     ran = command("hypnogram", "n.edf", "o.ids")
     assert ran.code == 65
     assert "--epoch-from-onsets lets each last to the next" in ran.err

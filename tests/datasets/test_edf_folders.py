@@ -342,3 +342,17 @@ def test_the_spans_are_shown_and_a_missing_start_is_no_zero(command, tmp_path: P
     night = read_recording(tmp_path / "rec-day/a.safetensors")
     assert night.hypnogram is not None
     assert night.hypnogram.onset == 60
+
+
+def test_hints_name_lines_of_the_settings(tmp_path: Path) -> None:
+    psg(tmp_path / "a.edf")
+    root = settings(tmp_path, signals="{subject}.edf", hypnograms="{subject}.txt")
+    for labels, hint in (
+        ("W\n" * 30, "epoch_seconds = 20 in edf.toml"),
+        ("0\n" * 20, 'scheme = "NAME" in edf.toml'),
+        ("W\nNREM\n" * 10, "epoch_seconds = ... in edf.toml, such as 4"),
+    ):
+        (tmp_path / "a.txt").write_text(labels)
+        with pytest.raises(DataError) as caught:
+            read(find(root)[0])
+        assert hint in str(caught.value.hint)
