@@ -106,10 +106,10 @@ def _prepare_streams() -> None:
 
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit code; a failure is a line and perhaps a hint."""
-    from sleeptools.store import workers
+    from sleeptools.errors import stoppable
 
     try:
-        with workers.stoppable():
+        with stoppable():
             result = typer.main.get_command(app).main(
                 arguments, "sleeptools", standalone_mode=False
             )

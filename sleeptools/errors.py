@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str | None:
@@ -85,3 +91,33 @@ class Stopped(SleeptoolsError):  # noqa: N818 - not a fault: the user or the sch
     """A command stopped by a signal, with its work so far on disk; running it again continues."""
 
     exit_code = 75
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise `Stopped` at a stop signal (SIGINT, SIGTERM, SIGUSR1); only in the main thread.
+
+    Raises
+    ------
+    Stopped
+        When a signal arrives.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    for stop_signal in STOP_SIGNALS:  # a second signal must not interrupt the clean-up
+        signal.signal(stop_signal, signal.SIG_IGN)
+    raise Stopped(
+        f"stopped by {signal.Signals(number).name}; what is done is kept",
+        hint="run the same command again to continue",
+    )

@@ -18,8 +18,7 @@ from sleeptools import datasets, registry, store
 from sleeptools.datasets.download import http, transfer
 from sleeptools.datasets.download.http import RetryPolicy
 from sleeptools.datasets.download.transfer import DONE, OnProgress, RemoteFile
-from sleeptools.errors import DataError, UnavailableError
-from sleeptools.store import workers
+from sleeptools.errors import DataError, UnavailableError, stoppable
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def fetch(
         At a stop signal; what has been received is kept.
     """
     server = server or Server()
-    with workers.stoppable():
+    with stoppable():
         address, files, sums = _source(dataset, dest, server, subset)
         with store.lock(dest):
             store.write_text(dest / datasets.SUMS, sums)

@@ -17,6 +17,7 @@ from sleeptools.errors import (
     Stopped,
     StorageError,
     UnavailableError,
+    stoppable,
 )
 from sleeptools.store import causes, workers
 
@@ -211,7 +212,7 @@ def run(
     results: dict[str, tuple[dict[str, Any], str]] = {}
     problems: dict[str, SleeptoolsError] = {}
     texts: dict[str, str] = {}
-    with workers.stoppable():
+    with stoppable():
         for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
             name = names[number]
             if isinstance(result, Exception):

@@ -13,14 +13,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from types import FrameType
 from typing import Any, cast
 
 from sleeptools.errors import Stopped
 from sleeptools.store import causes
 
 WorkerTask = Callable[[], Any]
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def run(tasks: Sequence[WorkerTask], jobs: int) -> Iterator[tuple[int, Any]]:
@@ -122,33 +120,3 @@ def _work(pipe: Connection) -> None:
     with contextlib.suppress(EOFError):  # the parent is gone
         while True:
             pipe.send(_result(pipe.recv()))
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Raise `Stopped` at a stop signal (SIGINT, SIGTERM, SIGUSR1); only in the main thread.
-
-    Raises
-    ------
-    Stopped
-        When a signal arrives.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    del frame
-    for stop_signal in STOP_SIGNALS:  # a second signal must not interrupt the clean-up
-        signal.signal(stop_signal, signal.SIG_IGN)
-    raise Stopped(
-        f"stopped by {signal.Signals(number).name}; what is done is kept",
-        hint="run the same command again to continue",
-    )
