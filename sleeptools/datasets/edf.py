@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -163,7 +164,11 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
             f"{root}: no file is named {patterns.signals!r}",
             hint=f"signals in {path.name} names them; there are: {', '.join(names[:6])}",
         )
-    return [_source(root, key, signals[key], hypnograms, path) for key in sorted(signals)]
+    nights = Counter(subject for subject, _ in signals)
+    return [
+        _source(root, key, signals[key], hypnograms, path, nights[key[0]])
+        for key in sorted(signals)
+    ]
 
 
 def endings(root: Path, settings: Path | None = None) -> set[str]:
@@ -233,7 +238,12 @@ def _expression(pattern: str, path: Path) -> re.Pattern[str]:
 
 
 def _source(
-    root: Path, key: Key, signals: list[str], hypnograms: Sequence[dict[Key, list[str]]], path: Path
+    root: Path,
+    key: Key,
+    signals: list[str],
+    hypnograms: Sequence[dict[Key, list[str]]],
+    path: Path,
+    nights: int,
 ) -> RecordingFiles:
     subject, night = key
     id_ = _safe(f"{subject}-{night}" if night else subject)
@@ -244,6 +254,12 @@ def _source(
     elif any(len(files) != 1 for files in scored):
         number, files = next((i, f) for i, f in enumerate(scored, start=1) if len(f) != 1)
         problem = f"scorer {number} has {len(files)} hypnograms; expected one"
+    elif nights > 1 and any(key not in groups for groups in hypnograms):
+        number = next(i for i, groups in enumerate(hypnograms, start=1) if key not in groups)
+        problem = (
+            f"{scored[number - 1][0]} is the only hypnogram of scorer {number} for {nights} nights "
+            f"of {subject}: its name must say which night it is of"
+        )
     elif len(id_) > LONGEST_ID:
         problem = f"its name has more than {LONGEST_ID} letters"
     names = [signals[0], *(files[0] for files in scored if files)]
@@ -357,8 +373,9 @@ def _scoring(
     except DataError as e:
         raise type(e)(str(e), hint=e.hint and _as_setting(e.hint), code=e.code) from e
     inside = placed.clipped(recording.seconds)
-    covered = len(inside) * inside.epoch_seconds / recording.seconds
-    if covered < settings.least_overlap or not len(inside):
+    first, last = inside.annotated_span()
+    covered = (last - first) / recording.seconds
+    if covered < settings.least_overlap or last <= first:
         raise DataError(
             f"{path.name}: covers {covered:.0%} of the signals, from {placed.onset:g} s on: "
             f"{placing.span_text(recording, placed)}",

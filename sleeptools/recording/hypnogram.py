@@ -96,6 +96,14 @@ class Hypnogram:
         """End of the last epoch, s from the start of the recording."""
         return self.onset + len(self) * self.epoch_seconds
 
+    def annotated_span(self) -> tuple[float, float]:
+        """Start of the first and end of the last annotated epoch, s; both the onset if none is."""
+        numbers = np.flatnonzero(self.reasons != UNANNOTATED)
+        if not len(numbers):
+            return self.onset, self.onset
+        first, last = int(numbers[0]), int(numbers[-1]) + 1
+        return self.onset + first * self.epoch_seconds, self.onset + last * self.epoch_seconds
+
     def counts(self) -> dict[str, int]:
         """Count epochs per stage name and per reason for being unscored; all keys are present."""
         per_stage = {n: int((self.stages == i).sum()) for i, n in enumerate(self.names)}

@@ -154,8 +154,12 @@ def _seconds_of_day(moment: datetime | time) -> float:
 
 
 def _overlap(recording: Recording, hypnogram: Hypnogram) -> float:
-    """Length of the part that both cover, s; not above 0 if there is none."""
-    return min(hypnogram.end, recording.seconds) - max(hypnogram.onset, 0.0)
+    """Length of the part that both cover, s; not above 0 if there is none.
+
+    Epochs that nobody annotated, which fill the grid up to its ends, do not count.
+    """
+    begin, end = hypnogram.annotated_span()
+    return min(end, recording.seconds) - max(begin, 0.0)
 
 
 def _check_length(recording: Recording, hypnogram: Hypnogram, source: str) -> None:
@@ -206,10 +210,12 @@ def span_text(recording: Recording, hypnogram: Hypnogram | None = None) -> str:
     scoring = hypnogram or recording.hypnogram
     if scoring is None:
         return ""
-    begin, end = scoring.onset, scoring.end
+    begin, end = scoring.annotated_span()
     if hypnogram is None:
-        begin -= float(recording.facts.get(before_fact(1), 0)) * scoring.epoch_seconds
-        end += float(recording.facts.get(past_fact(1), 0)) * scoring.epoch_seconds
+        if before := float(recording.facts.get(before_fact(1), 0)):
+            begin = scoring.onset - before * scoring.epoch_seconds
+        if past := float(recording.facts.get(past_fact(1), 0)):
+            end = scoring.end + past * scoring.epoch_seconds
     times = (begin, end, 0.0, recording.seconds)
     start = start_of(recording)
     if start is None:

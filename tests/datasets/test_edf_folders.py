@@ -356,3 +356,15 @@ def test_hints_name_lines_of_the_settings(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read(find(root)[0])
         assert hint in str(caught.value.hint)
+
+
+def test_one_scoring_is_not_laid_on_several_nights(tmp_path: Path) -> None:
+    for night in (1, 2):
+        psg(tmp_path / f"p1_{night}.edf", 60)
+    psg(tmp_path / "p2_1.edf", 60)
+    for subject in ("p1", "p2"):
+        (tmp_path / f"{subject}.csv").write_text("Epoch,Stage\n0,WAKE\n1,N2\n")
+    found = find(settings(tmp_path, signals="{subject}_{night}.edf", hypnograms="{subject}.csv"))
+    assert [bool(s.problem) for s in found] == [True, True, False]
+    with pytest.raises(DataError, match=r"p1.csv is the only hypnogram .* for 2 nights of p1"):
+        read(found[0])

@@ -378,3 +378,13 @@ def test_rows_sorted_by_class(tmp_path: Path) -> None:
     (tmp_path / "l.annot").write_text("".join(long[::3] + long[1::3] + long[2::3]))
     with pytest.raises(DataError):
         formats.read_hypnogram(tmp_path / "l.annot")
+
+
+@pytest.mark.parametrize("column", ["annotator", "rater", "reader", "Annotator"])
+def test_scorers_by_other_names_of_their_column_are_not_mixed(column: str, tmp_path: Path) -> None:
+    path = tmp_path / "x_events.tsv"
+    rows = [f"{30 * i}\t30\t{'N2' if i % 2 else 'W'}\t{'AB'[i % 2]}\n" for i in range(20)]
+    path.write_text(f"onset\tduration\ttrial_type\t{column}\n" + "".join(rows))
+    with pytest.raises(DataError, match="2 scorers: A, B"):
+        formats.read_hypnogram(path)
+    assert formats.read_hypnogram(path, scorer="B").counts()["N2"] == 10

@@ -12,6 +12,7 @@ from sleeptools.errors import DataError
 from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal
+from sleeptools.recording.stages import SCORED, UNANNOTATED
 
 START = datetime(2024, 3, 30, 22, 0)
 
@@ -128,3 +129,18 @@ def test_spans_for_people() -> None:
     assert placing.span_text(night()) == ""
     cut = night().scored([scoring(1000, onset=-60.0)])
     assert placing.span_text(cut) == "scoring 21:59-06:19 on signals 22:00-06:00"
+
+
+@pytest.mark.parametrize("first", [1200, 960])
+def test_epochs_that_nobody_annotated_cover_nothing(first: int) -> None:
+    """A grid filled up to stages beyond the signals does not overlap with them."""
+    stages = np.full(first + 80, -1, np.int8)
+    stages[first:] = 0
+    reasons = np.where(stages < 0, UNANNOTATED, SCORED).astype(np.int8)
+    late = Hypnogram(stages, reasons=reasons)
+    with pytest.raises(DataError, match="do not overlap") as caught:
+        placing.place(night(seconds=first * 30), late)
+    begin = START + timedelta(seconds=first * 30)
+    assert f"scoring {begin:%H:%M}-" in str(caught.value)
+    placed = placing.place(night(seconds=first * 30 + 3600), late)
+    assert placing.span_text(night(), placed).startswith(f"scoring {begin:%H:%M}-")

@@ -424,7 +424,7 @@ def check_epoch(seconds: float, source: str) -> float:
 def choose_scorer(
     rows: Sequence[Mapping[str, str]], scorer: str | None, source: str
 ) -> tuple[list[Mapping[str, str]], str]:
-    """Take the rows of one scorer from a table that may have a column `scorer`.
+    """Take the rows of one scorer from a table that may have a column of scorers, `SCORER_COLUMNS`.
 
     Parameters
     ----------
@@ -443,7 +443,8 @@ def choose_scorer(
     DataError
         If there are several scorers and none is chosen, or the chosen one is not there.
     """
-    names = list(dict.fromkeys(r.get("scorer", "") for r in rows))
+    column = next((c for c in SCORER_COLUMNS if rows and c in rows[0]), "scorer")
+    names = list(dict.fromkeys(r.get(column, "") for r in rows))
     named = [n for n in names if n.lower() not in NOBODY]
     if scorer is None and len(named) > 1:
         raise DataError(
@@ -458,10 +459,12 @@ def choose_scorer(
             code="HYP-SCORER",
         )
     chosen = scorer or "".join(named)
-    return [r for r in rows if r.get("scorer", "") in (chosen, *set(names) - {*named})], chosen
+    return [r for r in rows if r.get(column, "") in (chosen, *set(names) - {*named})], chosen
 
 
 NOBODY: Final = ("", "n/a")
+SCORER_COLUMNS: Final = ("scorer", "annotator", "rater", "reader", "expert")
+"""What tables call the column that says who scored a row."""
 
 
 def _epoch_seconds(events: Sequence[Event], names: Sequence[str], source: str) -> float:
