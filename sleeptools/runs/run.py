@@ -244,7 +244,7 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
         )
     config = store.read_toml(path)
     store.check_format(config, path, RUN_KIND, RUN_VERSION)
-    store.check_facts(config, path, {"protocols": "texts?", "model": "table?", "recipe": "table?"})
+    store.check_facts(config, path, {"protocols": "texts?", "recipe": "table?"})
     return config
 
 

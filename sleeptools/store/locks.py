@@ -98,7 +98,6 @@ def _holding(path: Path, target: Path, wait: float = 0) -> Iterator[None]:
     """Hold a lock file; `target` is what it stands for, in messages."""
     until = time.monotonic() + wait
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         while (handle := _claim(path)) is None:
             try:
                 _remove_dead(path, target)
@@ -135,17 +134,21 @@ def _claim(path: Path) -> int | None:
     Returns
     -------
     handle
-        Its open descriptor; None if there is a lock already.
+        Its open descriptor; None if there is a lock already, or the folder was just removed.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_path(path)
-    handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    except FileNotFoundError:  # the holder before took the empty folder with it
+        return None
     try:
         lock_descriptor(handle)
         os.write(handle, json.dumps(_process()).encode())
         os.link(draft, path)
     except BaseException as e:
         os.close(handle)
-        if isinstance(e, FileExistsError):
+        if isinstance(e, FileExistsError | FileNotFoundError):  # or swept before it was locked
             return None
         raise
     finally:

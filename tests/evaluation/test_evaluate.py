@@ -520,11 +520,13 @@ def test_verify_finds_a_number_that_does_not_follow(command, run):
     table = store.read_table(path)
     kappa = (pl.col("metric") == "kappa") & (pl.col("level") == "pooled") & pl.col("seed").is_null()
     changed = pl.when(kappa).then(pl.col("value") + 1e-4).otherwise("value").alias("value")
-    store.write_table(path, table.with_columns(changed))
+    store.write_table(path, table.with_columns(changed), csv=True)
+    assert "metrics.parquet: content differs from the manifest" in command("verify", run).out
+    (run / "evaluation/manifest.json").unlink()  # as in a run of an older version
     ran = command("verify", run)
     assert ran.code == 65
     assert "pooled kappa: value" in ran.out
-    store.write_table(path, table.head(len(table) - 3))
+    store.write_table(path, table.head(len(table) - 3), csv=True)
     assert "lacks 3 numbers" in command("verify", run).out
     evaluate(run)
     spoil(run, lambda t: t.with_columns(predicted=pl.col("stage")))
@@ -539,9 +541,11 @@ def test_verify_reads_the_numbers_of_version_1(command, run):
         .drop("level", "low", "high", "seed_sd")
     )
     old = old.filter(~pl.col("metric").is_in(["stage_kappa", "explained_variance"]))
-    store.write_table(run / "metrics.parquet", old)
+    (run / "evaluation/manifest.json").unlink()
+    store.write_table(run / "metrics.parquet", old, csv=True)
     assert command("verify", run).code == 0
-    store.write_table(run / "metrics.parquet", old.with_columns(value=pl.col("value") + 0.01))
+    changed = old.with_columns(value=pl.col("value") + 0.01)
+    store.write_table(run / "metrics.parquet", changed, csv=True)
     assert command("verify", run).code == 65
 
 

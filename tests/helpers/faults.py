@@ -62,8 +62,10 @@ def fault_server(folder: Path) -> Iterator[FaultServer]:
         yield server
     finally:
         assert server.process.stdin
+        assert server.process.stdout
         server.process.stdin.close()
         server.process.wait(LONGEST)
+        server.process.stdout.close()
 
 
 def _serve(library: str) -> None:

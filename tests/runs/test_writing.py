@@ -16,7 +16,7 @@ from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PACKAGE = Path(sleeptools.__file__).parent
-WRITERS = {"runs/writing.py", "training/checkpoint.py", "models/folder/__init__.py"}
+WRITERS = {"runs/writing.py", "training/checkpoint.py", "runs/model_folder.py"}
 ROOMS = ["runs", "training", "models", "commands/train.py", "commands/external_test.py"]
 FILES = {
     "FOLDS_FILE": "folds.parquet",
