@@ -47,7 +47,8 @@ class Evaluation:
     run
         The run folder.
     predictions
-        Predictions of the validation and the test epochs, as `predictions.read_predictions` gives them.
+        Predictions of the validation and the test epochs, as `predictions.read_predictions`
+        gives them.
     confusions
         Confusion matrices of the test epochs at every level of `confusion.LEVEL_COLUMNS`.
     leakage
