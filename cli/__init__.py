@@ -27,6 +27,7 @@ PURPOSE: Final = (
     "Research software; not a medical device; not for diagnosis."
 )
 USAGE: Final = 2  # exit code
+M_ARENA_MAX: Final = -8  # of glibc's malloc.h
 COMMANDS: Final = (
     "simulate",
     "fetch",
@@ -88,6 +89,7 @@ def root(
 def main() -> None:
     """Run the command line and exit with the code a shell script branches on."""
     _prepare_streams()
+    _spare_address_space()
     arguments = [EARLIER_SPELLINGS.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug=debug))
@@ -102,6 +104,23 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _spare_address_space() -> None:
+    """Reserve little where addresses are limited, as by `ulimit -v` or the h_vmem of a cluster.
+
+    Every thread that allocates reserves 64 MiB, of which it uses next to nothing; polars, which
+    serves small tables here, starts as many threads as there are cores.
+    """
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        return
+    import ctypes
+
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def run(arguments: list[str], *, debug: bool = False) -> int:

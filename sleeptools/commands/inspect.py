@@ -319,6 +319,6 @@ def _signal_facts(signal: Signal, epoch_seconds: float, onset: float) -> dict[st
         stored = signal.read()
         masks = quality.judge_whole(signal, stored, epoch_seconds, onset)
         facts["quality"] |= quality.counts(masks)
-        values = signal.decode(stored)
-        facts |= {"minimum": float(values.min()), "maximum": float(values.max())}
+        ends = signal.decode(stored[[stored.argmin(), stored.argmax()]])
+        facts |= {"minimum": float(ends.min()), "maximum": float(ends.max())}
     return facts

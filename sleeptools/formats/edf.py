@@ -29,6 +29,7 @@ from sleeptools.formats.parsing.edf_header import (
     read_header,
     starts_like_edf,
 )
+from sleeptools.formats.parsing.edf_records import read_signal_bytes
 from sleeptools.recording import label_schemes, montage
 from sleeptools.recording.hypnogram import Event, Hypnogram, add_seconds
 from sleeptools.recording.recording import Recording, Signal, Stored
@@ -158,18 +159,15 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
             f"{signal.digital_min} to {signal.digital_max} and physical range "
             f"{signal.physical_min:g} to {signal.physical_max:g}; it cannot be calibrated"
         )
-    first, count = signal.offset, signal.samples_per_record
-    shape = (header.records, header.record_samples)
+    raw = read_signal_bytes(header, signal)
     if header.sample_bytes == 2:  # noqa: PLR2004 - EDF
-        samples = np.memmap(header.path, "<i2", "r", header.size, shape)
-        return samples[:, first : first + count].reshape(-1)
-    raw = np.memmap(header.path, np.uint8, "r", header.size, (*shape, 3))
-    triples = raw[:, first : first + count]
-    values = triples[..., 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
+        return raw.view("<i2").reshape(-1)
+    triples = raw.reshape(-1, 3)
+    values = triples[:, 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
     for byte in (1, 0):  # in place: a day at 512 Hz is 180 MB
         values <<= 8
-        values |= triples[..., byte]
-    return values.reshape(-1)
+        values |= triples[:, byte]
+    return values
 
 
 def read_annotations(path: Path, *, ignore_bad_annotations: bool = False) -> list[Event]:

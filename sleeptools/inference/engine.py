@@ -126,14 +126,14 @@ class Engine:
             facts, native_network, precision=used, threads=count, backend="native", span=InputSpan()
         )
 
-    def hypnodensity(self, x: ArrayLike, onsets: ArrayLike | None = None) -> Floats:
+    def hypnodensity(self, x: ArrayLike | store.Scratch, onsets: ArrayLike | None = None) -> Floats:
         """Score the epochs of a recording.
 
         Parameters
         ----------
         x
-            (epochs, channels, samples) float32 in the montage's order and unit; may be a memory
-            map, of which a piece at a time is read.
+            (epochs, channels, samples) float32 in the montage's order and unit; of a memory map or
+            a scratch file a piece at a time is read.
         onsets
             (epochs,) s from the start of the recording, ascending. They matter to a model that
             looks at several epochs: it never looks past a gap. None for epochs without one.
@@ -150,8 +150,8 @@ class Engine:
         ValueError
             For another shape or a type that is not real numbers.
         """
-        epochs = x if isinstance(x, np.ndarray) else np.asarray(x)
-        if epochs.ndim == 0 or epochs.shape[1:] != self.size:
+        epochs = x if isinstance(x, np.ndarray | store.Scratch) else np.asarray(x)
+        if not epochs.shape or epochs.shape[1:] != self.size:
             channels, samples = self.size
             raise ValueError(
                 f"x has shape {epochs.shape}; expected (epochs, {channels}, {samples})"
@@ -164,18 +164,18 @@ class Engine:
         finally:
             set_threads_here(before)
 
-    def _score(self, epochs: NDArray[Any], onsets: ArrayLike | None) -> Floats:
+    def _score(self, epochs: NDArray[Any] | store.Scratch, onsets: ArrayLike | None) -> Floats:
         if self.span.several:
             return self._score_windows(epochs, self._windows(len(epochs), onsets))
         if 0 < len(epochs) <= CHUNK:
-            return self.network(np.ascontiguousarray(epochs, np.float32))
+            return self.network(np.ascontiguousarray(epochs[:], np.float32))
         out = np.empty((len(epochs), len(self.stages)), np.float32)
         for start in range(0, len(epochs), CHUNK):
             chunk = np.ascontiguousarray(epochs[start : start + CHUNK], np.float32)
             out[start : start + CHUNK] = self.network(chunk)
         return out
 
-    def _score_windows(self, epochs: NDArray[Any], windows: Windows) -> Floats:
+    def _score_windows(self, epochs: NDArray[Any] | store.Scratch, windows: Windows) -> Floats:
         out = np.empty((len(epochs), len(self.stages)), np.float32)
         chunk_size = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
         for start in range(0, len(windows), chunk_size):

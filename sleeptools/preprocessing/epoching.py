@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError
@@ -45,7 +44,7 @@ class CutEpochs:
         One text for each channel whose amplitudes are implausible.
     """
 
-    values: npt.NDArray[np.float32]
+    values: store.Scratch
     reasons: list[str]
     kept: quality.Mask
     counts: dict[str, dict[str, int]]
@@ -142,64 +141,55 @@ def cut_epochs(
         If a value is not finite and the preset keeps it, or a step leaves another number of samples
         per epoch.
     """
-    out = store.scratch(folder, (len(onsets), len(signals), preset.samples), np.float32)
+    values = store.Scratch(folder, (len(onsets), len(signals), preset.samples))
     excludes = preset.quality == "exclude"
     warnings = []
     masks = []
-    for i, signal in enumerate(signals):  # one at a time: memory for one whole channel
-        stored = signal.read()
-        judged = quality.judge(signal, stored, onsets, preset.epoch_seconds)
-        samples = signal.decode(stored)
-        bridges = excludes and stored.dtype.kind == "f"
-        del stored
+    for i, signal in enumerate(signals):
+        judged, doubt = _judge_channel(signal, onsets, preset.epoch_seconds)
         if judged[quality.NOT_FINITE].any() and not excludes:
             raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
-        samples = quality.bridged(samples) if bridges else samples
-        if doubt := _doubt(signal, samples, onsets, judged):
+        if doubt:
             warnings.append(f"{signal.label}: {doubt}")
-        out[:, i] = _channel_epochs(preset, recording.id, signal, samples, onsets)
-        if not np.isfinite(out[:, i]).all():
-            raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
-        masks.append(judged | {quality.MAINS: quality.mains(out[:, i], preset.sample_rate)})
+        epochs = _channel_epochs(preset, recording.id, signal, onsets, bridge=excludes)
+        values.put(i, epochs)
+        masks.append(judged | {quality.MAINS: quality.mains(epochs, preset.sample_rate)})
+        del epochs  # the next channel finds its memory free
     gap = quality.touch(getattr(recording, "gaps", ()), onsets, preset.epoch_seconds)
     reasons = quality.reasons(masks, gap)
     kept = ~gap & np.array([not (excludes and reason) for reason in reasons], bool)
     counts = {s.label: quality.counts(m) for s, m in zip(signals, masks, strict=True)}
     counts = {label: kinds for label, kinds in counts.items() if kinds}
-    return CutEpochs(_compact(out, kept), reasons, kept, counts, warnings)
+    values.keep(kept)
+    return CutEpochs(values, reasons, kept, counts, warnings)
 
 
 def amplitude_doubt(signal: Signal, epoch_seconds: float) -> str:
     """Describe an implausible amplitude of a whole signal; "" if it is plausible."""
+    return _judge_channel(signal, quality.whole_epochs(signal, epoch_seconds), epoch_seconds)[1]
+
+
+def _judge_channel(
+    signal: Signal, onsets: Onsets, epoch_seconds: float
+) -> tuple[quality.Masks, str]:
+    """Judge the epochs of a channel, and the amplitude of those that have a signal."""
     stored = signal.read()
-    onsets = quality.whole_epochs(signal, epoch_seconds)
     judged = quality.judge(signal, stored, onsets, epoch_seconds)
-    return _doubt(signal, signal.decode(stored), onsets, judged)
-
-
-def _doubt(signal: Signal, samples: Samples, onsets: Onsets, judged: quality.Masks) -> str:
-    """Describe an implausible amplitude of the epochs that have a signal."""
     bad = np.any([judged[kind] for kind in quality.EXCLUDING if kind in judged], axis=0)
-    heard = quality.with_signal(samples, signal.sample_rate, onsets, bad, MOST_SAMPLES)
-    return montage.suspicion(heard, signal.modality)
-
-
-def _compact(epochs: npt.NDArray[np.float32], kept: quality.Mask) -> npt.NDArray[np.float32]:
-    """Move the kept epochs to the front, in place: they need not fit in memory."""
-    numbers = np.flatnonzero(kept)
-    if len(numbers) < len(epochs):
-        for target, number in enumerate(numbers.tolist()):
-            epochs[target] = epochs[number]
-    return epochs[: len(numbers)]
+    heard = quality.with_signal(stored, signal.sample_rate, onsets, bad, MOST_SAMPLES)
+    return judged, montage.suspicion(signal.decode(heard), signal.modality)
 
 
 def _channel_epochs(
-    preset: Preset, recording: str, signal: Signal, samples: Samples, onsets: Onsets
+    preset: Preset, recording: str, signal: Signal, onsets: Onsets, *, bridge: bool
 ) -> Samples:
-    """Run a preset's steps on one channel: (epochs, samples) float32."""
+    """Run a preset's steps on one channel: (epochs, samples) float32.
+
+    The signal is read once more for it, so that nothing here holds what the steps replace.
+    """
     epochs = run_steps(
         preset.steps(signal.label, signal.modality),
-        samples,
+        quality.bridged(signal.samples()) if bridge else signal.samples(),
         signal.sample_rate,
         preset.rate_of(signal.sample_rate),
         partial(_cut_at, preset, onsets),
@@ -210,6 +200,8 @@ def _channel_epochs(
             f"{epochs.shape[-1]} samples; expected {preset.samples}",
             hint="resample over the recording, not over each epoch",
         )
+    if not np.isfinite([epochs.min(), epochs.max()]).all():
+        raise DataError(f"{recording}: signal {signal.label!r} is not finite")
     return epochs
 
 

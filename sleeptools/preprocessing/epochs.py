@@ -6,7 +6,7 @@ size costs no memory and is shared by all processes that read it. Format: docs/f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,8 +36,8 @@ class EpochFile:
     ----------
     recording, subject, night
         As in `Recording`.
-    signals
-        (epochs, channels, samples) float32, mapped.
+    tensors
+        The file.
     stages
         (epochs,) int8, index into the set's stage names; every kept epoch is scored.
     onset
@@ -55,7 +55,7 @@ class EpochFile:
     recording: str
     subject: str
     night: int
-    signals: npt.NDArray[np.float32] = field(repr=False)
+    tensors: store.Tensors = field(repr=False)
     stages: Stages = field(repr=False)
     onset: npt.NDArray[np.float64] = field(repr=False)
     hypnogram: Stages = field(repr=False)
@@ -64,6 +64,16 @@ class EpochFile:
 
     def __len__(self) -> int:
         return len(self.stages)
+
+    @cached_property
+    def signals(self) -> npt.NDArray[np.float32]:
+        """(epochs, channels, samples) float32, mapped when it is first used."""
+        return self.tensors["signals"]
+
+    @property
+    def epoch_shape(self) -> tuple[int, ...]:
+        """Channels and samples of an epoch."""
+        return self.tensors.layout("signals").shape[1:]
 
 
 @dataclass(frozen=True)
@@ -137,7 +147,7 @@ class EpochSet:
         signals
             (*numbers.shape, channels, samples) float32.
         """
-        shape = (*numbers.shape, *self.files[0].signals.shape[1:])
+        shape = (*numbers.shape, *self.files[0].epoch_shape)
         out = np.empty(shape, np.float32)
         owner = self._owner(numbers)
         for i in np.unique(owner):
@@ -184,7 +194,7 @@ class EpochSet:
 def write_epoch_file(
     path: Path,
     *,
-    signals: npt.NDArray[np.float32],
+    signals: store.Scratch | npt.NDArray[np.float32],
     stages: Stages,
     onset: npt.NDArray[np.float64],
     hypnogram: Stages,
@@ -194,14 +204,19 @@ def write_epoch_file(
     """Write one recording's epochs; arguments as the fields of `EpochFile`."""
     assert len(signals) == len(stages) == len(onset)
     assert (stages >= 0).all()
-    arrays: dict[str, store.Array] = {
-        "signals": signals,
-        "stages": stages,
-        "onset": onset,
-        "hypnogram": hypnogram,
-    }
+    arrays: dict[str, store.Array] = {"stages": stages, "onset": onset, "hypnogram": hypnogram}
     arrays |= {f"{OTHER_STAGES}{number}": array for number, array in (other_stages or {}).items()}
-    store.write_arrays(path, arrays, {"format": FILE_KIND, "version": EPOCHS_VERSION, **facts})
+    layout = {"signals": (signals.dtype, signals.shape)}
+    layout |= {name: (array.dtype, array.shape) for name, array in arrays.items()}
+
+    def fill(name: str) -> Iterable[store.Array]:
+        if name != "signals":
+            return [arrays[name]]
+        return signals.pieces() if isinstance(signals, store.Scratch) else [signals]
+
+    store.write_tensors(
+        path, layout, fill, {"format": FILE_KIND, "version": EPOCHS_VERSION, **facts}
+    )
 
 
 def read_epoch_file(path: Path) -> EpochFile:
@@ -226,7 +241,7 @@ def read_epoch_file(path: Path) -> EpochFile:
         str(facts["recording"]),
         str(facts["subject"]),
         int(facts["night"]),
-        tensors["signals"],
+        tensors,
         np.asarray(tensors["stages"]),
         np.asarray(tensors["onset"]),
         np.asarray(tensors["hypnogram"]),
@@ -238,15 +253,16 @@ def read_epoch_file(path: Path) -> EpochFile:
 def _check_arrays(tensors: store.Tensors) -> None:
     """Check the axes and types of an epoch file's arrays."""
     axes = {"signals": 3, "stages": 1, "onset": 1, "hypnogram": 1}
-    wrong = [name for name, count in axes.items() if tensors[name].ndim != count]
-    count = len(tensors["signals"])
-    wrong += [name for name in ("stages", "onset") if not wrong and len(tensors[name]) != count]
-    wrong += [name for name in ("stages", "hypnogram") if tensors[name].dtype != np.int8]
-    wrong += [name for name in ("signals", "onset") if tensors[name].dtype.kind != "f"]
+    arrays = {name: tensors.layout(name) for name in axes}
+    wrong = [name for name, count in axes.items() if len(arrays[name].shape) != count]
+    count = arrays["signals"].shape[:1]
+    wrong += [name for name in ("stages", "onset") if arrays[name].shape != count]
+    wrong += [name for name in ("stages", "hypnogram") if arrays[name].dtype != np.int8]
+    wrong += [name for name in ("signals", "onset") if arrays[name].dtype.kind != "f"]
     if wrong:
         raise DataError(
-            f"{tensors.path}: array {wrong[0]!r} is {tensors[wrong[0]].dtype} "
-            f"{tensors[wrong[0]].shape}; that is none of these epochs",
+            f"{tensors.path}: array {wrong[0]!r} is {arrays[wrong[0]].dtype} "
+            f"{arrays[wrong[0]].shape}; that is none of these epochs",
             code="ARR-SHAPE",
         )
 
@@ -277,7 +293,7 @@ def open_epochs(folder: Path) -> EpochSet:
     )
     if not files:
         raise DataError(f"{folder}: holds no recordings")
-    shapes = {f.signals.shape[1:] for f in files}
+    shapes = {f.epoch_shape for f in files}
     if len(shapes) > 1:
         raise DataError(f"{folder}: epochs of different shapes {sorted(shapes)}")
     return EpochSet(

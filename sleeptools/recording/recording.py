@@ -78,7 +78,9 @@ class Signal:
         return self.decode(self.read())
 
     def decode(self, stored: Stored) -> Samples:
-        """Turn stored numbers, which stay as they are, into float32 in `unit`."""
+        """Turn stored numbers into float32 in `unit`; no copy is made of what is so already."""
+        if stored.dtype == np.float32 and (self.gain, self.offset) == (1.0, 0.0):
+            return np.asarray(stored, np.float32)
         values = stored.astype(np.float32)
         values *= np.float32(self.gain)
         values += np.float32(self.offset)
@@ -244,8 +246,7 @@ def read_recording(path: Path) -> Recording:
     _check_recording(facts, path)
     ranges = facts.get("ranges", {})  # not of recordings that older versions wrote
     signals = {
-        s["label"]: _mapped_signal(tensors[SIGNAL_PREFIX + s["label"]], s, ranges.get(s["label"]))
-        for s in facts["signals"]
+        s["label"]: _mapped_signal(tensors, s, ranges.get(s["label"])) for s in facts["signals"]
     }
     grids = [facts.get("hypnogram"), *(facts.get("others") or [])] if facts.get("hypnogram") else []
     with store.building(path):
@@ -310,14 +311,20 @@ def _scoring(tensors: store.Tensors, scorer: int, grid: Mapping[str, Any]) -> Hy
 
 
 def _mapped_signal(
-    samples: Stored, facts: Mapping[str, Any], stored_range: Sequence[float] | None
+    tensors: store.Tensors, facts: Mapping[str, Any], stored_range: Sequence[float] | None
 ) -> Signal:
+    name = SIGNAL_PREFIX + facts["label"]
+    layout = tensors.layout(name)
+    if len(layout.shape) != 1:
+        raise DataError(
+            f"{tensors.path}: array {name!r} has shape {layout.shape}", code="ARR-SHAPE"
+        )
     stored = {key: facts[key] for key in SIGNAL_FACTS}
     low_high = (stored_range[0], stored_range[1]) if stored_range else None
     return Signal(
         **stored,
-        size=len(samples),
-        read=lambda: samples,
-        dtype=samples.dtype,
+        size=layout.shape[0],
+        read=lambda: tensors[name],
+        dtype=layout.dtype,
         stored_range=low_high,
     )

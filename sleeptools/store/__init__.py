@@ -21,7 +21,6 @@ from sleeptools.store.files import (
     read_table,
     read_text,
     read_toml,
-    scratch,
     sha256,
     sweep,
     unchanged,
@@ -47,6 +46,7 @@ from sleeptools.store.folders import (
 )
 from sleeptools.store.locks import clear_stale_lock, lock, lock_file
 from sleeptools.store.partial_file import PartialFile
+from sleeptools.store.scratch import Scratch
 from sleeptools.store.tensors import (
     Array,
     Tensors,
@@ -62,6 +62,7 @@ __all__ = [
     "Array",
     "Manifest",
     "PartialFile",
+    "Scratch",
     "Tensors",
     "atomic_path",
     "atomic_write",
@@ -93,7 +94,6 @@ __all__ = [
     "read_toml",
     "refuse_foreign",
     "safe_cell",
-    "scratch",
     "sha256",
     "sweep",
     "table_csv",

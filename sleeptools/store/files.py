@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from sleeptools.errors import (
     DataError,
@@ -42,7 +41,6 @@ FOLDER_HINTS = {
     f"sleeptools-{kind}": f"give the folder that 'sleeptools {command}' wrote"
     for kind, command in (("recordings", "convert"), ("epochs", "preprocess"), ("run", "train"))
 }
-IN_MEMORY = 256 << 20  # bytes; larger scratch arrays lie in a file, which is slower
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DRAFT_NAME = re.compile(r"\..+\.(\d+)(-[0-9a-f]{8})?\.part")
 """Unfinished files: NAME, process, and letters drawn by chance, which earlier versions lack."""
@@ -147,27 +145,6 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     with atomic_path(path) as draft, draft.open("wb") as file:
         yield file
         file.flush()
-
-
-def scratch(folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Make an uninitialised array; a large one lies in a nameless file instead of in memory.
-
-    Raises
-    ------
-    StorageError
-        If the disk has no room for it.
-    """
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if size <= IN_MEMORY:
-        return np.empty(shape, dtype)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:  # room beforehand: a mapped file that cannot grow kills the process
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as e:
-            raise StorageError(
-                f"{folder}: no room for a scratch file: {e.strerror}", code="DISK-FULL"
-            ) from e
-        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,17 +98,57 @@ def digest_text(facts: Mapping[str, object]) -> str:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where an array lies in a safetensors file: `start` is its first byte, from the file's."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+
+
+class MappedArrays(Mapping[str, Array]):
+    """The arrays of a safetensors file, each mapped by itself whenever it is asked for.
+
+    A file of any size takes no more address space than the arrays that are in use. It is held open,
+    so that all arrays are of one file even if another takes its name.
+    """
+
+    def __init__(self, file: IO[bytes], layouts: Mapping[str, Layout]) -> None:
+        self.layouts = layouts
+        self._handle = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._handle)
+
+    def __getitem__(self, name: str) -> Array:
+        layout = self.layouts[name]
+        if not math.prod(layout.shape):
+            return np.empty(layout.shape, layout.dtype)
+        with open(self._handle, "rb", closefd=False) as file:
+            return np.memmap(file, layout.dtype, "r", layout.start, layout.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layouts)
+
+    def __len__(self) -> int:
+        return len(self.layouts)
+
+
+@dataclass(frozen=True)
 class Tensors:
     """A safetensors file: its arrays, memory-mapped, and the facts in its header."""
 
     path: Path
-    arrays: Mapping[str, Array] = field(repr=False)
+    arrays: MappedArrays = field(repr=False)
     facts: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> Array:
-        if name not in self.arrays:
-            raise DataError(f"{self.path}: holds no array {name!r}", code="ARR-MISSING")
+        self.layout(name)
         return self.arrays[name]
+
+    def layout(self, name: str) -> Layout:
+        """Return where an array lies, its type and its shape; `DataError` if there is none."""
+        if name not in self.arrays.layouts:
+            raise DataError(f"{self.path}: holds no array {name!r}", code="ARR-MISSING")
+        return self.arrays.layouts[name]
 
 
 def read_tensors(path: Path, kind: str = "", version: int = 1) -> Tensors:
@@ -131,17 +173,16 @@ def read_tensors(path: Path, kind: str = "", version: int = 1) -> Tensors:
             header = json.loads(file.read(length), object_pairs_hook=_unique)
             raw = header.pop("__metadata__", {})
             facts = {k: _parse(v) for k, v in raw.items()}
-            content = np.memmap(path, np.uint8, "r") if size > 8 + length else np.empty(0, np.uint8)
-            arrays = {k: _view(content[8 + length :], k, v) for k, v in header.items()}
+            layouts = {k: _layout(k, v, size, 8 + length) for k, v in header.items()}
             _check_apart(header.values(), size - 8 - length)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise DataError(
                 f"{path}: damaged safetensors header: {checks.shown(e.args[0] if e.args else '')}",
                 code="ARR-HEADER",
             ) from e
-    checks.check_depth(facts, path)
-    check_format(facts, path, kind, version)
-    return Tensors(path, arrays, facts)
+        checks.check_depth(facts, path)
+        check_format(facts, path, kind, version)
+        return Tensors(path, MappedArrays(file, layouts), facts)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -160,19 +201,17 @@ def _parse(text: str) -> Any:
         return text  # of another program: plain texts are allowed
 
 
-def _view(content: Array, name: str, entry: Mapping[str, Any]) -> Array:
-    """Map one array; `content` is what follows the header."""
+def _layout(name: str, entry: Mapping[str, Any], size: int, begin: int) -> Layout:
+    """Check where one array lies in a file of `size` bytes, whose arrays begin at byte `begin`."""
     dtype, shape = np.dtype(DTYPES[entry["dtype"]]), entry["shape"]
     start, stop = entry["data_offsets"]
     if not (len(shape) <= MOST_AXES and all(map(checks.is_whole, (start, stop, *shape)))):
         raise ValueError(f"{name!r}: shape and offsets must be whole numbers")
     count = math.prod(shape)  # of Python's integers, which do not overflow
-    if min(0, start, *shape) < 0 or stop - start != count * dtype.itemsize or stop > len(content):
+    fits = stop - start == count * dtype.itemsize and stop <= size - begin
+    if min(0, start, *shape) < 0 or not fits:
         raise ValueError(f"{name!r}: offsets do not fit the file")
-    if not count:
-        return np.empty(shape, dtype)
-    view: Array = np.ndarray(shape, dtype, content, start)
-    return view
+    return Layout(dtype, tuple(shape), begin + start)
 
 
 def _check_apart(entries: Iterable[Mapping[str, Any]], size: int) -> None:

@@ -593,3 +593,13 @@ def test_settings_in_another_encoding_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes('unit = "µV"'.encode("latin-1"))
     with pytest.raises(DataError, match="byte 0xb5 at 8 is not utf-8"):
         store.read_toml(tmp_path / "a.toml")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(night: tuple[Recording, Path]) -> None:
+    path = night[1]
+    signal = next(iter(edf.read(path).signals.values()))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    with pytest.raises(DataError, match="became shorter while it was read") as caught:
+        signal.samples()
+    assert caught.value.code == "EDF-SHRANK"

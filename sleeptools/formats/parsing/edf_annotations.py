@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.errors import DataError
-from sleeptools.formats.parsing.edf_header import Header
+from sleeptools.formats.parsing.edf_header import Header, SignalHeader
+from sleeptools.formats.parsing.edf_records import read_signal_bytes
 from sleeptools.recording.hypnogram import Event
 
 TAL: Final = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14(.*)", re.DOTALL)
@@ -91,7 +92,7 @@ def read_tals(header: Header) -> Annotations:
     events: list[Event] = []
     notes: list[str] = []
     faults: list[str] = []
-    blocks = [_blocks(header, s.offset, s.samples_per_record) for s in signals]
+    blocks = [_blocks(header, s) for s in signals]
     for record, raws in enumerate(zip(*blocks, strict=True), start=1):
         for number, raw in enumerate(raws):
             tals, bad = _tals(raw, record)
@@ -105,14 +106,9 @@ def read_tals(header: Header) -> Annotations:
     return Annotations(events, first, tuple(dict.fromkeys(notes)), tuple(faults))
 
 
-def _blocks(header: Header, offset: int, samples: int) -> Iterator[bytes]:
+def _blocks(header: Header, signal: SignalHeader) -> Iterator[bytes]:
     """Yield the bytes of an annotation signal, record by record."""
-    width = header.record_samples * header.sample_bytes
-    data = np.memmap(header.path, np.uint8, "r", header.size, (header.records, width))
-    size = samples * header.sample_bytes
-    start = offset * header.sample_bytes
-    raw = data[:, start : start + size].tobytes()
-    return (raw[k : k + size] for k in range(0, len(raw), size))
+    return (row.tobytes() for row in read_signal_bytes(header, signal))
 
 
 def _tals(raw: bytes, record: int) -> tuple[list[Parsed], list[str]]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
 from sleeptools.errors import DataError
 from sleeptools.recording.montage import names, units
 from sleeptools.recording.recording import Recording, Samples, Signal
+
+BLOCK: Final = 1 << 20  # samples at a time
 
 
 @dataclass(frozen=True)
@@ -191,9 +193,12 @@ def _derived_signal(recording: Recording, match: Match, assumed_unit: str) -> Si
 
 
 def _sum(signals: Sequence[Signal], weights: Sequence[float]) -> Samples:
-    """Compute a weighted sum of signals, with two of them in memory at a time."""
-    out = signals[0].samples()[: min(s.size for s in signals)]
-    out *= np.float32(weights[0])
-    for signal, weight in zip(signals[1:], weights[1:], strict=True):
-        out += np.float32(weight) * signal.samples()[: len(out)]
+    """Compute a weighted sum, with the stored numbers of one signal in memory at a time."""
+    out = np.zeros(min(s.size for s in signals), np.float32)
+    for signal, weight in zip(signals, weights, strict=True):
+        stored = signal.read()
+        for start in range(0, len(out), BLOCK):
+            block = out[start : start + BLOCK]
+            block += np.float32(weight) * signal.decode(stored[start : start + len(block)])
+        del stored  # the next signal finds its memory free
     return out

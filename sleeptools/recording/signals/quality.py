@@ -133,19 +133,20 @@ def touch(gaps: Sequence[tuple[float, float]], onsets: Onsets, epoch_seconds: fl
     return mask
 
 
-def with_signal(samples: Samples, rate: float, onsets: Onsets, bad: Mask, most: int) -> Samples:
-    """Draw at most about `most` samples evenly from the epochs that have a signal.
+def with_signal(stored: Stored, rate: float, onsets: Onsets, bad: Mask, most: int) -> Stored:
+    """Draw about `most` finite stored numbers at most, evenly from the epochs that have a signal.
 
-    All samples are returned if no epoch is bad, or every one.
+    They are drawn from the whole signal if no epoch is bad, or every one.
     """
     if not bad.any() or bad.all():
-        return samples
-    first = np.ceil(onsets[~bad] * rate - 1e-6).astype(np.int64)
-    size = int(np.diff(onsets).min(initial=1.0) * rate) if len(onsets) > 1 else int(rate)
-    step = max(1, len(first) * size // most)
-    numbers = (first[:, None] + np.arange(0, max(1, size), step)).ravel()
-    drawn: Samples = samples[numbers[numbers < len(samples)]]
-    return drawn
+        drawn = stored[:: max(1, -(-len(stored) // most))]
+    else:
+        first = np.ceil(onsets[~bad] * rate - 1e-6).astype(np.int64)
+        size = int(np.diff(onsets).min(initial=1.0) * rate) if len(onsets) > 1 else int(rate)
+        step = max(1, len(first) * size // most)
+        numbers = (first[:, None] + np.arange(0, max(1, size), step)).ravel()
+        drawn = stored[numbers[numbers < len(stored)]]
+    return drawn[np.isfinite(drawn)]
 
 
 def bridged(samples: Samples) -> Samples:

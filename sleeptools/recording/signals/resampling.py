@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal
@@ -18,6 +19,7 @@ PADDING: Final[dict[Beyond, Literal["edge", "constant"]]] = {"hold": "edge", "ze
 LARGEST_FACTOR = 100_000  # largest denominator of a resampling ratio
 MOST_DRIFT = 0.5  # output samples by which the time of the last one may be wrong
 TAPS, BETA = 10, 5.0  # taps per phase on each side of the centre; shape of the Kaiser window
+BLOCK: Final = 1 << 20  # samples of a piece
 PANEL = 16  # Polyphase::kPanel of csrc/ops.h
 
 
@@ -69,24 +71,38 @@ def resample(samples: Samples, rate: float, to: float, *, beyond: Beyond = "hold
 
 
 def _polyphase(samples: Samples, up: int, down: int, size: int, beyond: Beyond) -> Samples:
+    """Resample piece by piece, so that no second copy of a long channel is made to pad it.
+
+    A piece is many whole rows, or some of the outputs of one row, which begin at phase 0.
+    """
     taps, reach = _taps(up, down)
     rows = samples.reshape(-1, samples.shape[-1])
-    ends = taps.shape[1] + reach  # the last outputs may start where the input ends
-    padded = np.pad(rows, ((0, 0), (reach, ends)), PADDING[beyond])
     out = np.empty((len(rows), size), np.float32)
-    native.launch_on_cpu(
-        "polyphase",
-        x=padded,
-        taps=taps,
-        out=out,
-        rows=padded.shape[0],
-        padded=padded.shape[1],
-        size=size,
-        up=up,
-        down=down,
-        width=taps.shape[1],
-    )
+    height = max(1, BLOCK // rows.shape[-1])
+    width = max(1, BLOCK // max(up, down)) * up if height == 1 else max(1, size)
+    for row, start in itertools.product(range(0, len(rows), height), range(0, size, width)):
+        piece = out[row : row + height, start : start + width]
+        first = start // up * down - reach  # of the inputs
+        last = first + (piece.shape[1] - 1) * down // up + taps.shape[1] + 1
+        native.launch_on_cpu(
+            "polyphase",
+            x=_padded(rows[row : row + height], first, last, beyond),
+            taps=taps,
+            out=piece,
+            rows=piece.shape[0],
+            padded=last - first,
+            size=piece.shape[1],
+            up=up,
+            down=down,
+            width=taps.shape[1],
+        )
     return out.reshape(*samples.shape[:-1], size)
+
+
+def _padded(rows: Samples, first: int, last: int, beyond: Beyond) -> Samples:
+    """Copy the samples from `first` to `last` of every row, which may lie beyond its ends."""
+    begin, end = max(0, first), min(last, rows.shape[-1])
+    return np.pad(rows[:, begin:end], ((0, 0), (begin - first, last - end)), PADDING[beyond])
 
 
 @lru_cache(4)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sleeptools.recording.recording import Samples
 
-BLOCK: Final = 256  # epochs in float64 at a time
+BLOCK: Final = 1 << 18  # samples in float64 at a time
 
 
 def z_score(samples: Samples) -> Samples:
@@ -62,9 +62,11 @@ def without_baseline(samples: Samples, degree: int) -> Samples:
     rows = samples.reshape(-1, samples.shape[-1])
     basis = _basis(rows.shape[-1], degree)
     out = np.empty_like(rows)
-    for i in range(0, len(rows), BLOCK):
-        epochs = rows[i : i + BLOCK].astype(np.float64)
-        out[i : i + BLOCK] = epochs - (epochs @ basis) @ basis.T
+    step = max(1, BLOCK // rows.shape[-1])
+    for i in range(0, len(rows), step):
+        epochs = rows[i : i + step].astype(np.float64)
+        epochs -= (epochs @ basis) @ basis.T
+        out[i : i + step] = epochs
     return out.reshape(samples.shape)
 
 
