@@ -395,10 +395,16 @@ def plus_file(path: Path, clocks: list[bytes], kind: bytes = b"EDF+D") -> Path:
 def test_a_gap_is_never_closed_silently(tmp_path: Path) -> None:
     whole = plus_file(tmp_path / "a.edf", [b"+0", b"+1", b"+2"])
     assert formats.read(whole).seconds == 3
-    for kind in (b"EDF+D", b"EDF+C"):
-        gap = plus_file(tmp_path / "b.edf", [b"+0", b"+1", b"+3601"], kind)
-        with pytest.raises(DataError, match="record 3 starts at 3601 s, expected 2 s"):
-            formats.read(gap)
+    assert formats.read(whole).gaps == ()
+    gap = plus_file(tmp_path / "c.edf", [b"+0", b"+1", b"+3601"], b"EDF+C")
+    with pytest.raises(DataError, match="record 3 starts at 3601 s, expected 2 s") as caught:
+        formats.read(gap)
+    assert "export it as EDF+D" in str(caught.value.hint)
+    night = formats.read(plus_file(tmp_path / "d.edf", [b"+0", b"+1", b"+3601"]))
+    assert night.gaps == ((2.0, 3601.0),)
+    assert night.seconds == 3602
+    assert night.signals["EEG Cz"].size == 30
+    assert "interrupted by 1 gap: 3599 s at 2 s" in str(night.facts["notes"])
 
 
 def test_bdf_is_told_by_content_not_by_name(real_data: Path, tmp_path: Path) -> None:
@@ -498,10 +504,13 @@ def test_rounding_of_a_record_adds_up(tmp_path: Path, seconds: float, text: byte
     path = rounded_file(tmp_path / "a.edf", seconds, text, 30000, 6)
     assert formats.read(path).signals["EEG Cz"].size == 300_000
     late = [f"+{k * seconds + 2 * (k > 20000):.6f}".encode() for k in range(30000)]
-    gap = patched(plus_file(tmp_path / "b.edf", late), 244, text.ljust(8))
+    gap = patched(plus_file(tmp_path / "b.edf", late, b"EDF+C"), 244, text.ljust(8))
     with pytest.raises(DataError, match=r"1 gap: (2(\.0000\d\d)?|1\.9999\d\d) s at") as caught:
         formats.read(gap)
     assert caught.value.code == "EDF-GAP"
+    ((begin, end),) = formats.read(patched(gap, 192, b"EDF+D")).gaps
+    assert end - begin == pytest.approx(2, abs=seconds / 10)
+    assert end == pytest.approx(20001 * seconds + 2, abs=seconds / 10 + 20001 * 5e-7)
 
 
 def test_a_length_that_was_not_rounded_allows_no_drift(tmp_path: Path) -> None:
