@@ -132,7 +132,9 @@ def _by_length(
     start, seconds = start_of(recording), recording.seconds
     begin, end = hypnogram.annotated_span()
     spare = SPARE_EPOCHS * hypnogram.epoch_seconds + 1e-6
-    anonymised = hypnogram.lost_start == PLACEHOLDER or bool(recording.facts.get(ANONYMISED))
+    anonymised = hypnogram.lost_start == PLACEHOLDER
+    if hypnogram.begin is not None:
+        anonymised = bool(recording.facts.get(ANONYMISED))
     if anonymised and abs(begin) <= spare and abs(end - seconds) <= spare:
         note = f"placed by its length: {doubt}"
         return replace(hypnogram, notes=(*hypnogram.notes, note))

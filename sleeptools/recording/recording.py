@@ -268,7 +268,7 @@ def read_recording(path: Path) -> Recording:
     tensors = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
     facts = tensors.facts
     _check_recording(facts, path)
-    ranges = facts.get("ranges", {})  # not of recordings that older versions wrote
+    ranges = facts.get("ranges") or {}  # not of recordings that older versions wrote
     gaps = tuple((float(begin), float(end)) for begin, end in facts.get("gaps") or ())
     signals = {
         s["label"]: replace(
@@ -302,6 +302,7 @@ RECORDING_FACTS = {
     "start": "text?",
     "signals": "tables",
     "gaps": "spans?",
+    "ranges": "spans by name?",
     "hypnogram": "table?",
     "others": "tables?",
     "facts": "table",

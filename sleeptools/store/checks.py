@@ -57,6 +57,10 @@ KINDS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "number": (is_number, "a finite number"),
     "positive": (_is_positive, "a number above 0"),
     "spans": (_is_spans, "a list of pairs of finite numbers"),
+    "spans by name": (
+        lambda value: isinstance(value, dict) and _is_spans([*value.values()]),
+        "a table of pairs of finite numbers",
+    ),
     "table": (lambda value: isinstance(value, dict), "a table"),
     "tables": (
         lambda value: isinstance(value, list) and all(isinstance(v, dict) for v in value),

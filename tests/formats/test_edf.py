@@ -12,6 +12,7 @@ from sleeptools import formats, registry, store
 from sleeptools.datasets import sleep_edf
 from sleeptools.errors import DataError, NoStagesError, StorageError
 from sleeptools.formats import edf
+from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal
 from sleeptools.store.settings import read_settings
 
@@ -436,6 +437,8 @@ def patched(path: Path, at: int, value: bytes) -> Path:
         (b"02-03-1222-00-00", datetime(2012, 3, 2, 22), None, "read as 02.03.2012"),
         (b"2.3.201222.00.00", datetime(2012, 3, 2, 22), None, ""),
         (b"02.03.8522.01.00", datetime(1985, 3, 2, 22, 1), None, ""),
+        (b"01.01.8522.00.00", None, time(22), ""),
+        (b"01.01.8500.00.00", None, None, ""),
         (b"00.00.0022.00.00", None, time(22), "start date '00.00.00'"),
         (b"31.02.9923:59:59", None, time(23, 59, 59), "start date '31.02.99'"),
         (b"        22.00.00", None, time(22), "start date ''"),
@@ -456,6 +459,34 @@ def test_start_as_it_plainly_stands(
     assert found.start == start
     assert found.facts.get("time_of_day") == (time_of_day and time_of_day.isoformat())
     assert note in str(found.facts.get("notes", ""))
+
+
+@pytest.mark.parametrize("field", ["", "Startdate X X X X", "Startdate 01-JAN-1985 X X X"])
+@pytest.mark.parametrize(("clock", "known"), [("00.00.00", None), ("22.20.00", time(22, 20))])
+def test_a_placeholder_is_no_start(
+    night: tuple[Recording, Path], field: str, clock: str, known: time | None, tmp_path: Path
+) -> None:
+    """As EDF+ anonymises, in signals and in scorings."""
+    scored = tmp_path / "h.edf"
+    edf.write_annotations(scored, [(0.0, 30.0, "Sleep stage W")], datetime(2020, 1, 1, 22, 20))
+    for path in (night[1], scored):
+        patched(patched(path, 88, field.encode().ljust(80)), 168, f"01.01.85{clock}".encode())
+    found, hypnogram = formats.read(night[1]), formats.read_hypnogram(scored)
+    assert found.start is None
+    assert found.facts.get("anonymised", False) == (known is None)
+    assert found.facts.get("time_of_day") == (known and known.isoformat())
+    assert hypnogram.begin == known
+    assert hypnogram.lost_start == ("" if known else "is a placeholder")
+
+
+def test_a_time_of_day_is_written_without_a_date(tmp_path: Path) -> None:
+    scored = Hypnogram(np.zeros(4, np.int8), begin=time(22, 20, 30), onset=30.0)
+    formats.write_hypnogram(scored, tmp_path / "a.edf")
+    assert b"Startdate X" in (tmp_path / "a.edf").read_bytes()[88:168]
+    again = formats.read_hypnogram(tmp_path / "a.edf")
+    assert again.begin == time(22, 20)
+    assert again.onset == 0.0
+    assert again.annotated_span() == (30.0, 150.0)
 
 
 def test_start_date_of_the_recording_field(night: tuple[Recording, Path]) -> None:
