@@ -142,7 +142,7 @@ def _by_length(
     raise DataError(
         f"{source}: {doubt}: nothing says where its {begin:.10g}-{end:.10g} s lie on the signals' "
         f"0-{seconds:.10g} s{known}",
-        hint="`start` places it" if movable else None,
+        hint="`start=0` lays it at the start of the signals" if movable else None,
         code="HYP-START",
     )
 

@@ -92,7 +92,9 @@ def test_a_placeholder_is_placed_by_length_or_not_at_all(
     with pytest.raises(DataError, match=f"{reason}.*{spans}") as caught:
         placing.place(*pair, source="a.edf", any_length=any_length)
     assert caught.value.code == "HYP-START"
-    assert caught.value.hint == (None if any_length else "`start` places it")
+    assert caught.value.hint == (
+        None if any_length else "`start=0` lays it at the start of the signals"
+    )
     assert placing.place(*pair, way="start").onset == 30 * first
 
 
