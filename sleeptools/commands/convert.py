@@ -161,20 +161,26 @@ def _convert_one(
     row = _row(recording, path) | {"quality": quality.counts_text(counts)}
     text = f"{len(recording.signals)} signals, {recording.seconds / 3600:.1f} h"
     poor = f"signal quality: {row['quality']}" if row["quality"] else ""
+    interrupted = f"{row[quality.GAP]} epochs touch a gap" if row[quality.GAP] else ""
     span = placing.span_text(recording)
-    notes = [text, span, state, str(recording.facts.get("notes", "")), poor]
+    notes = [text, span, state, str(recording.facts.get("notes", "")), interrupted, poor]
     return row | {"signal_quality": counts}, "; ".join(n for n in notes if n)
 
 
 def _quality(recording: Recording) -> dict[str, dict[str, int]]:
     """Count the epochs of every signal that are flat, railed, ..., before any filter."""
-    scoring = recording.hypnogram
-    length, onset = (scoring.epoch_seconds, scoring.onset) if scoring else (EPOCH_SECONDS, 0.0)
+    length, onset = _grid(recording)
     counts = {
         label: quality.counts(quality.judge_whole(signal, signal.read(), length, onset))
         for label, signal in recording.signals.items()
     }
     return {label: kinds for label, kinds in counts.items() if kinds}
+
+
+def _grid(recording: Recording) -> tuple[float, float]:
+    """Return the length of an epoch and the onset of one, s: the scoring's, if there is one."""
+    scoring = recording.hypnogram
+    return (scoring.epoch_seconds, scoring.onset) if scoring else (EPOCH_SECONDS, 0.0)
 
 
 def _is_current(path: Path, source: RecordingFiles) -> bool:
@@ -202,6 +208,7 @@ def _row(recording: Recording, path: Path) -> dict[str, Any]:
         **{name: recording.facts.get(name) for name in SUBJECT_FACTS},
         "simulated": bool(recording.facts.get("simulated", False)),
         **_ends(recording),
+        quality.GAP: quality.count_in_gaps(recording.signals.values(), *_grid(recording)),
         **(scoring.counts() if scoring else {}),
     }
 
@@ -234,7 +241,7 @@ def _write_index(
         "recordings": [r["recording"] for r in rows],
         "subjects": len({r["subject"] for r in rows}),
         "failed": outcome.failures,
-        **{name: sum(r[name] for r in rows) for name in ENDS},
+        **{name: sum(r[name] for r in rows) for name in (*ENDS, quality.GAP)},
         "quality": {r["recording"]: r["signal_quality"] for r in rows if r["signal_quality"]},
     }
     names = ("index.parquet", "index.csv", *(r["file"] for r in rows))

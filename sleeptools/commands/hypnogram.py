@@ -137,7 +137,7 @@ def _place(hypnogram: Hypnogram, start: Start | None, path: Path | None, source:
     if path is not None:
         recording = formats.read_any(path)
         if isinstance(start, int | float):
-            hypnogram = replace(hypnogram, onset=float(start), begin=None)
+            hypnogram = replace(hypnogram, onset=float(start), begin=None, lost_start="")
         elif start is not None:
             _need_start(placing.start_of(recording))
             hypnogram = replace(hypnogram, begin=start)

@@ -68,10 +68,10 @@ def inspect(
         JSON-serialisable, with the keys `path`, `format`, `kind`, `start`, `seconds`, `notes`,
         `simulated`, `signals` (a list; `quality` counts the epochs of a signal that are flat,
         railed, and so on, before any filter), `montage` (the signals from which each channel is
-        derived, or None), `problems` (missing channels, implausible amplitudes, epochs without a
-        signal, annotations that are no stages), `epochs` (number of whole epochs),
-        `epoch_seconds` and `stages` (epochs per stage
-        and per reason for being unscored).
+        derived, or None), `gaps` (begin and end of each interruption, s), `problems` (missing
+        channels, implausible amplitudes, epochs that touch a gap or have no signal, annotations
+        that are no stages), `epochs` (number of whole epochs), `epoch_seconds` and `stages`
+        (epochs per stage and per reason for being unscored).
 
     Raises
     ------
@@ -96,6 +96,7 @@ def _describe(
         "simulated": False,
         "signals": [],
         "montage": {},
+        "gaps": (),
         "problems": [],
         "epochs": 0,
         "epoch_seconds": EPOCH_SECONDS,
@@ -262,6 +263,9 @@ def _recording_facts(
     onset = hypnogram.onset if hypnogram else 0.0
     signals = [_signal_facts(s, length, onset) for s in recording.signals.values()]
     channels, problems = _mapping(recording, preset)
+    epochs = int(recording.seconds // length)
+    if gaps := quality.count_in_gaps(recording.signals.values(), length, onset):
+        problems.append(f"{gaps} of {epochs} epochs touch a gap")
     notes = [str(recording.facts.get("notes", "")), *(hypnogram.notes if hypnogram else ())]
     return {
         "kind": "recording",
@@ -271,8 +275,9 @@ def _recording_facts(
         "simulated": bool(recording.facts.get("simulated", False)),
         "signals": signals,
         "montage": channels,
-        "problems": problems + _poor_signals(signals, int(recording.seconds // length)),
-        "epochs": int(recording.seconds // length),
+        "problems": problems + _poor_signals(signals, epochs),
+        "gaps": recording.gaps,
+        "epochs": epochs,
         "epoch_seconds": length,
     }
 

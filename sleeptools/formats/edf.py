@@ -24,6 +24,7 @@ from sleeptools.formats.parsing import stage_labels, stage_words, text_files
 from sleeptools.formats.parsing.edf_annotations import read_tals
 from sleeptools.formats.parsing.edf_header import (
     HEADER_BYTES,
+    NO_DATE,
     Header,
     SignalHeader,
     read_header,
@@ -31,7 +32,13 @@ from sleeptools.formats.parsing.edf_header import (
 )
 from sleeptools.formats.parsing.edf_records import read_signal_bytes
 from sleeptools.recording import label_schemes, montage
-from sleeptools.recording.hypnogram import Event, Hypnogram, add_seconds
+from sleeptools.recording.hypnogram import (
+    PLACEHOLDER,
+    UNREADABLE,
+    Event,
+    Hypnogram,
+    add_seconds,
+)
 from sleeptools.recording.recording import Recording, Signal, Stored
 
 SUFFIXES: Final = (".edf",)
@@ -62,7 +69,7 @@ def read(
     The patient's name and birthday in the header are not read. `facts["notes"]` lists deviations
     from the standard that could be read nevertheless, malformed annotations among them. The start
     includes the first record's time stamp; where only the time of day is known, `start` is None and
-    `facts["time_of_day"]` has it.
+    `facts["time_of_day"]` has it; where it is a placeholder, `facts["anonymised"]` is true.
 
     Parameters
     ----------
@@ -95,7 +102,10 @@ def read(
         )
     annotations = read_tals(header)
     names = unique_names([s.label for s in sampled])
-    signals = {n: _signal(header, s, n) for n, s in zip(names, sampled, strict=True)}
+    signals = {
+        n: replace(_signal(header, s, n), gaps=annotations.gaps)
+        for n, s in zip(names, sampled, strict=True)
+    }
     facts: dict[str, str | int | float | bool] = {"kind": header.kind}
     notes = [*header.notes, *annotations.all_notes()]
     notes += [f"signal {label!r} is left out as asked" for label in ignore_channels]
@@ -111,6 +121,8 @@ def read(
     clock = _clock(header, annotations.first)
     if isinstance(clock, time):
         facts["time_of_day"] = clock.isoformat()
+    if _lost_start(header) == PLACEHOLDER:
+        facts["anonymised"] = True
     start = clock if isinstance(clock, datetime) else None
     return Recording(path.stem, path.stem, 1, signals, None, start, facts)
 
@@ -225,8 +237,15 @@ def read_hypnogram(
     return replace(
         hypnogram,
         scorer="simulated" if header.simulated else "",
-        lost_start=header.clock is None and any("start time" in n for n in header.notes),
+        lost_start=_lost_start(header),
     )
+
+
+def _lost_start(header: Header) -> str:
+    """Say why a file's start is unknown: anonymised files have 01.01.85 00.00.00."""
+    if header.clock is not None:
+        return ""
+    return UNREADABLE if any("start time" in n for n in header.notes) else PLACEHOLDER
 
 
 def _clock(header: Header, first: float) -> datetime | time | None:
@@ -288,6 +307,7 @@ def write(
     """
     import pyedflib
 
+    assert not recording.gaps, "plain EDF has no gaps"
     records = int(recording.seconds // record_seconds)
     with store.atomic_path(path) as draft, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that long records alter rates: they do not
@@ -355,7 +375,7 @@ def _quantised(samples: npt.NDArray[np.float32], head: SignalHeader) -> npt.NDAr
 
 
 def write_annotations(
-    path: Path, events: Iterable[Event], begin: datetime | None, *, note: str = ""
+    path: Path, events: Iterable[Event], begin: datetime | time | None, *, note: str = ""
 ) -> None:
     """Write annotations as an EDF+ file of one data record without signals, as Sleep-EDF does.
 
@@ -364,7 +384,7 @@ def write_annotations(
     events
         (onset, duration, text), s.
     begin
-        Start of the recording, or None if unknown.
+        Start of the recording: a time of day if its date is unknown, None if it is unknown.
     note
         Last subfield of the recording identification, for example "simulated".
     """
@@ -375,8 +395,9 @@ def write_annotations(
         for onset, duration, text in events
     )
     tals += b"\0" * (len(tals) % 2)
-    day = f"{begin:%d-%b-%Y}".upper() if begin else "X"
-    begin = begin or datetime(1985, 1, 1)
+    day = f"{begin:%d-%b-%Y}".upper() if isinstance(begin, datetime) else "X"
+    if not isinstance(begin, datetime):
+        begin = datetime.combine(NO_DATE, begin or time.min)
     fixed = (
         f"{'0':8}{'X X X X':80}{f'Startdate {day} X X X {note}'.strip():80}"
         f"{begin:%d.%m.%y%H.%M.%S}{2 * HEADER_BYTES:<8}{'EDF+C':44}{1:<8}{0:<8}{1:<4}"
@@ -393,7 +414,7 @@ def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write one annotation per epoch; return notes on what the format cannot represent."""
     events, notes = stage_words.stage_events(hypnogram, TEXTS, "edf")
     note = "simulated" if hypnogram.scorer == "simulated" else ""
-    start = hypnogram.recording_start()
+    start = add_seconds(hypnogram.begin, -hypnogram.onset)
     if start and start.microsecond:
         notes.append(f"edf: the recording's start, {start:%T.%f}, is written in whole seconds")
     write_annotations(path, events, start, note=note)

@@ -11,7 +11,7 @@ from sleeptools.inference.engine import Engine
 from sleeptools.native import Floats
 from sleeptools.preprocessing import epoching, presets
 from sleeptools.preprocessing.epoching import CutEpochs
-from sleeptools.recording import montage
+from sleeptools.recording import montage, placing
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording
 from sleeptools.recording.stages import UNSCORED
@@ -69,5 +69,5 @@ def hypnogram_from(engine: Engine, recording: Recording, density: Floats) -> Hyp
         engine.stages,
         float(engine.facts["epoch_seconds"]),
         scorer="simulated" if simulated else f"sleeptools {engine.facts['model']}",
-        begin=recording.start,
+        begin=placing.start_of(recording),
     )

@@ -7,7 +7,7 @@ share a sample with the next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,12 +18,14 @@ from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.preprocessing.presets import Preset
 from sleeptools.preprocessing.steps import run_steps
-from sleeptools.recording import montage
+from sleeptools.recording import montage, timeline
 from sleeptools.recording.recording import Recording, Samples, Signal
 from sleeptools.recording.signals import quality
-from sleeptools.recording.signals.quality import Onsets
+from sleeptools.recording.timeline import Onsets
 
 MOST_SAMPLES = 20_000  # of a channel, to judge its amplitude by
+IN_GAP = -1
+"""Instead of the number of a stretch, of epochs that touch an interruption."""
 
 
 @dataclass(frozen=True)
@@ -76,27 +78,10 @@ def cut_signal(samples: Samples, rate: float, onsets: Onsets, size: int) -> Samp
     epochs
         (epochs, size) float32.
     """
-    first = np.ceil(onsets * rate - 1e-6).astype(np.int64)
+    first = timeline.sample_numbers(onsets, rate)
     assert len(first) == 0 or first[-1] + size <= len(samples)
     windows = np.lib.stride_tricks.sliding_window_view(samples, size)
     return np.ascontiguousarray(windows[first])
-
-
-def covered_seconds(count: int, rate: float, size: int, epoch_seconds: float) -> float:
-    """Return the time up to which one channel can be cut into whole epochs, s from its start.
-
-    Parameters
-    ----------
-    count
-        Number of samples of the channel.
-    rate
-        Sample rate, Hz.
-    size
-        Number of samples per epoch.
-    epoch_seconds
-        Length of an epoch, s.
-    """
-    return (count - size) / rate + epoch_seconds
 
 
 def scorable_seconds(preset: Preset, signals: Sequence[Signal]) -> float:
@@ -104,16 +89,33 @@ def scorable_seconds(preset: Preset, signals: Sequence[Signal]) -> float:
 
     A channel must reach that far both at its own sample rate and at the preset's.
     """
-    rates = [(s, rate) for s in signals for rate in (s.sample_rate, preset.rate_of(s.sample_rate))]
     return min(
-        covered_seconds(
-            round(signal.size * rate / signal.sample_rate),
-            rate,
-            preset.samples_at(rate),
-            preset.epoch_seconds,
-        )
-        for signal, rate in rates
+        float(signal.stretches.begins[-1])
+        + (int(counts[-1]) - preset.samples_at(rate)) / rate
+        + preset.epoch_seconds
+        for signal, rate, counts in _rates(preset, signals)
     )
+
+
+def _rates(
+    preset: Preset, signals: Sequence[Signal]
+) -> Iterator[tuple[Signal, float, timeline.Counts]]:
+    """Yield each signal at its own rate and at the preset's, with the samples of its stretches."""
+    for signal in signals:
+        for rate in (signal.sample_rate, preset.rate_of(signal.sample_rate)):
+            counts = np.rint(signal.stretches.sizes * rate / signal.sample_rate)
+            yield signal, rate, counts.astype(np.int64)
+
+
+def _stretch_of(preset: Preset, signals: Sequence[Signal], onsets: Onsets) -> timeline.Counts:
+    """Return in which stretch of the recording each epoch lies, whole: (epochs,); or IN_GAP."""
+    stretches = signals[0].stretches
+    number = stretches.holding(onsets)
+    whole = np.ones(len(onsets), bool)
+    for _, rate, counts in _rates(preset, signals):
+        first = timeline.sample_numbers(onsets - stretches.begins[number], rate)
+        whole &= first + preset.samples_at(rate) <= counts[number]
+    return np.where(whole, number, IN_GAP)
 
 
 def cut_epochs(
@@ -127,11 +129,11 @@ def cut_epochs(
         Says which steps are applied, the sample rate of the epochs, and whether epochs without a
         signal are left out. Those that touch an interruption of the recording always are.
     recording
-        The recording, for its interruptions, and its id in messages.
+        The recording, for its id in messages.
     signals
         One for each channel of the montage, as `montage.pick` returns them.
     onsets
-        (epochs,) s from the start of the recording; all within `scorable_seconds`.
+        (epochs,) s from the start of the recording, ascending; all within `scorable_seconds`.
     folder
         Where an unnamed temporary file holds the epochs, so that they need not fit in memory.
 
@@ -141,6 +143,10 @@ def cut_epochs(
         If a value is not finite and the preset keeps it, or a step leaves another number of samples
         per epoch.
     """
+    stretch = _stretch_of(preset, signals, onsets)
+    recorded = stretch != IN_GAP
+    reasons = np.where(recorded, "", quality.GAP).astype(object)
+    onsets, stretch = onsets[recorded], stretch[recorded]
     values = store.Scratch(folder, (len(onsets), len(signals), preset.samples))
     excludes = preset.quality == "exclude"
     warnings = []
@@ -151,17 +157,16 @@ def cut_epochs(
             raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
         if doubt:
             warnings.append(f"{signal.label}: {doubt}")
-        epochs = _channel_epochs(preset, recording.id, signal, onsets, bridge=excludes)
+        epochs = _channel_epochs(preset, recording.id, signal, onsets, stretch)
         values.put(i, epochs)
         masks.append(judged | {quality.MAINS: quality.mains(epochs, preset.sample_rate)})
         del epochs  # the next channel finds its memory free
-    gap = quality.touch(getattr(recording, "gaps", ()), onsets, preset.epoch_seconds)
-    reasons = quality.reasons(masks, gap)
-    kept = ~gap & np.array([not (excludes and reason) for reason in reasons], bool)
+    reasons[recorded] = quality.reasons(masks)
+    kept = recorded & ((reasons == "") | (not excludes))
     counts = {s.label: quality.counts(m) for s, m in zip(signals, masks, strict=True)}
     counts = {label: kinds for label, kinds in counts.items() if kinds}
-    values.keep(kept)
-    return CutEpochs(values, reasons, kept, counts, warnings)
+    values.keep(kept[recorded])
+    return CutEpochs(values, reasons.tolist(), kept, counts, warnings)
 
 
 def amplitude_doubt(signal: Signal, epoch_seconds: float) -> str:
@@ -176,23 +181,28 @@ def _judge_channel(
     stored = signal.read()
     judged = quality.judge(signal, stored, onsets, epoch_seconds)
     bad = np.any([judged[kind] for kind in quality.EXCLUDING if kind in judged], axis=0)
-    heard = quality.with_signal(stored, signal.sample_rate, onsets, bad, MOST_SAMPLES)
+    heard = quality.with_signal(signal, stored, onsets, bad, MOST_SAMPLES)
     return judged, montage.suspicion(signal.decode(heard), signal.modality)
 
 
 def _channel_epochs(
-    preset: Preset, recording: str, signal: Signal, onsets: Onsets, *, bridge: bool
+    preset: Preset, recording: str, signal: Signal, onsets: Onsets, stretch: timeline.Counts
 ) -> Samples:
     """Run a preset's steps on one channel: (epochs, samples) float32.
 
-    The signal is read once more for it, so that nothing here holds what the steps replace.
+    Stretches in which no epoch lies are passed over. The signal is read once more for it, so that
+    nothing here holds what the steps replace.
     """
+    if not len(onsets):
+        return np.empty((0, preset.samples), np.float32)
+    numbers, first = np.unique(stretch, return_index=True)
+    since = np.split(onsets - signal.stretches.begins[stretch], first[1:])
     epochs = run_steps(
         preset.steps(signal.label, signal.modality),
-        quality.bridged(signal.samples()) if bridge else signal.samples(),
+        _stretches(signal, numbers, bridge=preset.quality == "exclude"),
         signal.sample_rate,
         preset.rate_of(signal.sample_rate),
-        partial(_cut_at, preset, onsets),
+        partial(_cut_at, preset, since),
     )
     if epochs.shape[-1] != preset.samples:
         raise DataError(
@@ -205,5 +215,17 @@ def _channel_epochs(
     return epochs
 
 
-def _cut_at(preset: Preset, onsets: Onsets, samples: Samples, rate: float) -> Samples:
-    return cut_signal(samples, rate, onsets, preset.samples_at(rate))
+def _stretches(signal: Signal, numbers: timeline.Counts, *, bridge: bool) -> list[Samples]:
+    """Read some stretches of a signal; with `bridge`, values that are not finite are bridged."""
+    pieces = np.split(signal.samples(), signal.stretches.firsts[1:])
+    bridges = bridge and np.dtype(signal.dtype).kind == "f"
+    return [quality.bridged(pieces[n]) if bridges else pieces[n] for n in numbers]
+
+
+def _cut_at(
+    preset: Preset, onsets: Sequence[Onsets], stretches: Sequence[Samples], rate: float
+) -> Samples:
+    """Cut stretches into epochs, with the onsets of each from its own begin, s."""
+    size = preset.samples_at(rate)
+    epochs = [cut_signal(s, rate, o, size) for s, o in zip(stretches, onsets, strict=True)]
+    return epochs[0] if len(epochs) == 1 else np.concatenate(epochs)

@@ -56,10 +56,12 @@ def write_recording_epochs(
     if preset.quality == "exclude" or any(cut.left_out.values()):
         excluded |= cut.left_out
     if not cut.kept.any():
+        gaps = cut.left_out[quality.GAP]
+        counts = {"recording": {quality.GAP: gaps}} if gaps else {}
         raise DataError(
             f"{recording.id}: no epoch has a signal in every channel: "
-            f"{quality.counts_text(cut.counts)} of {len(selected)}",
-            hint="`quality=count` keeps such epochs",
+            f"{quality.counts_text(counts | cut.counts)} of {len(selected)}",
+            hint="`quality=count` keeps such epochs" if gaps < len(selected) else None,
             code="SIG-NONE",
         )
     selected, onsets = selected[cut.kept], onsets[cut.kept]

@@ -2,7 +2,8 @@
 
 A preset lists the steps; this is their schema, with units, and the order in which they run. A whole
 channel is resampled first, unless `resample` stands elsewhere in the list; then come the steps over
-the recording, then the channel is cut into epochs, and then come the steps over each epoch.
+the recording, then the channel is cut into epochs, and then come the steps over each epoch. What
+lies on either side of an interruption of the recording is filtered and resampled by itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, get_args
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from sleeptools.recording.recording import Samples
@@ -54,6 +56,13 @@ class BaseStep(BaseModel):
         """Process (..., n) float32 samples of a rate in Hz along the last axis."""
         raise NotImplementedError
 
+    def apply_to_stretches(self, stretches: Sequence[Samples], rate: float) -> list[Samples]:
+        """Process the stretches of an interrupted channel as one: with one scale for all."""
+        if len(stretches) == 1:
+            return [self.apply(stretches[0], rate)]
+        bounds = np.cumsum([s.shape[-1] for s in stretches[:-1]])
+        return np.split(self.apply(np.concatenate(stretches), rate), bounds)
+
 
 class Filter(BaseStep):
     """A filter by second-order sections; zero-phase unless `causal`."""
@@ -68,6 +77,10 @@ class Filter(BaseStep):
         """Filter."""
         run = filters.causal if self.causal else filters.zero_phase
         return run(samples, self.sections(rate))
+
+    def apply_to_stretches(self, stretches: Sequence[Samples], rate: float) -> list[Samples]:
+        """Filter each stretch by itself, so that nothing rings over a gap."""
+        return [self.apply(s, rate) for s in stretches]
 
 
 Order = Annotated[int, Field(ge=1, le=12)]
@@ -234,10 +247,10 @@ def check_steps(steps: Sequence[ProcessingStep], rate: float) -> None:
 
 def run_steps(
     steps: Sequence[ProcessingStep],
-    samples: Samples,
+    stretches: Sequence[Samples],
     rate: float,
     target_rate: float,
-    cut: Callable[[Samples, float], Samples],
+    cut: Callable[[Sequence[Samples], float], Samples],
 ) -> Samples:
     """Make the epochs of one channel.
 
@@ -245,12 +258,12 @@ def run_steps(
     ----------
     steps
         The steps that apply to the channel.
-    samples
-        (n,) float32, uV.
+    stretches
+        The channel, in pieces (n,) float32, uV, between which the recording was interrupted.
     rate, target_rate
         Sample rate of the channel, and that of the epochs, Hz.
     cut
-        Cuts samples of a rate in Hz into epochs.
+        Cuts stretches of a rate in Hz into epochs.
 
     Returns
     -------
@@ -260,10 +273,12 @@ def run_steps(
     is_cut = False
     for step in ordered_steps(steps):
         if step.over == "epoch" and not is_cut:
-            samples, is_cut = cut(samples, rate), True
+            stretches, is_cut = [cut(stretches, rate)], True
         if isinstance(step, Resample):
-            samples = resampling.resample(samples, rate, target_rate, beyond=step.beyond)
+            stretches = [
+                resampling.resample(s, rate, target_rate, beyond=step.beyond) for s in stretches
+            ]
             rate = target_rate
         else:
-            samples = step.apply(samples, rate)
-    return samples if is_cut else cut(samples, rate)
+            stretches = step.apply_to_stretches(stretches, rate)
+    return stretches[0] if is_cut else cut(stretches, rate)

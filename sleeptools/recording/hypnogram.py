@@ -34,6 +34,8 @@ GRID_TOLERANCE = 0.05  # s; largest distance of an annotation from the epoch gri
 DAY_SECONDS = 86400.0  # s
 LONGEST_RECORDING = 31 * DAY_SECONDS
 """Longest recording, s; a larger onset is a damaged one, and would fill the memory."""
+UNREADABLE, PLACEHOLDER = "cannot be read", "is a placeholder"
+"""Why the start that a scoring's times count from is unknown."""
 GENERATOR_SCORER = "generator"
 """Scorer of a simulated recording's true stages, the stages that generated its signals."""
 
@@ -64,7 +66,8 @@ class Hypnogram:
     first_epoch
         Number of the first epoch as the file counts them, from 1.
     lost_start
-        The file has the start that its onsets count from, and it cannot be read.
+        Why the start that the onsets count from is unknown, `UNREADABLE` or `PLACEHOLDER`, where
+        the file should have it; empty otherwise.
     notes
         What the file holds that was not used, or is no whole epoch, for people to read.
     """
@@ -78,7 +81,7 @@ class Hypnogram:
     begin: datetime | time | None = None
     timing: Timing = "times"
     first_epoch: int = 1
-    lost_start: bool = False
+    lost_start: str = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

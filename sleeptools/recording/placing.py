@@ -12,7 +12,8 @@ from datetime import datetime, time, timedelta
 from typing import Final, Literal
 
 from sleeptools.errors import DataError
-from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram
+from sleeptools.recording import timeline
+from sleeptools.recording.hypnogram import DAY_SECONDS, PLACEHOLDER, Hypnogram
 from sleeptools.recording.recording import Recording, before_fact, past_fact
 
 Way = Literal["clock", "start", "number"]
@@ -20,6 +21,8 @@ Way = Literal["clock", "start", "number"]
 numbers of its epochs."""
 START_TIME: Final = "time_of_day"
 """Fact of a recording of whose start only the time of day is known: "22:00:00"."""
+ANONYMISED: Final = "anonymised"
+"""Fact of a recording whose file has a placeholder for its start: true."""
 SPARE_EPOCHS: Final = 2  # labels without times may differ from the signals by so many epochs
 EPOCHS_OF_THE_FIELD: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 8.0, 10.0, 15.0, 16.0, 20.0, 30.0, 60.0)  # s
 
@@ -65,21 +68,16 @@ def place(
     Raises
     ------
     DataError
-        If the scoring has clock times and the recording's start is unknown, the two do not
-        overlap, or labels without times do not fit the length of the signals.
+        If the start of only one of the two is known and the scoring does not cover the signals,
+        the two do not overlap, or labels without times do not fit the length of the signals.
     """
     placed = hypnogram
     if way == "number":
         placed = replace(hypnogram, onset=(hypnogram.first_epoch - 1) * hypnogram.epoch_seconds)
+    elif way == "clock" and (doubt := _lost_clock(recording, hypnogram)):
+        placed = _by_length(recording, hypnogram, doubt, source, movable=not any_length)
     elif way == "clock" and hypnogram.begin is not None:
-        placed = replace(
-            hypnogram,
-            onset=_by_clock(recording, hypnogram, hypnogram.begin, source, movable=not any_length),
-        )
-    elif way == "clock" and hypnogram.lost_start:
-        raise _start_error(
-            "its start cannot be read", "its times count from there", source, movable=not any_length
-        )
+        placed = replace(hypnogram, onset=_by_clock(recording, hypnogram, hypnogram.begin))
     if not any_length:
         _check_length(recording, placed, source)
     if _overlap(recording, placed) <= 0:
@@ -105,40 +103,63 @@ def _noting_what_lacks(recording: Recording, hypnogram: Hypnogram) -> Hypnogram:
     return replace(hypnogram, notes=(*hypnogram.notes, note))
 
 
-def _by_clock(
-    recording: Recording,
-    hypnogram: Hypnogram,
-    begin: datetime | time,
-    source: str,
-    *,
-    movable: bool,
-) -> float:
+def _lost_clock(recording: Recording, hypnogram: Hypnogram) -> str:
+    """Say why the clocks of scoring and recording cannot be compared; "" if they can, or need not.
+
+    Where both have a placeholder for their start, they agree on it.
+    """
+    start = start_of(recording)
+    if hypnogram.begin is not None:
+        begins = f"begins at {_clock_text(hypnogram.begin)}"
+        return "" if start else f"{begins}, and {recording.id} does not say when it began"
+    lost = hypnogram.lost_start
+    if lost and (start or lost != PLACEHOLDER):
+        return f"its start {lost}, and its times count from there"
+    return ""
+
+
+def _by_length(
+    recording: Recording, hypnogram: Hypnogram, doubt: str, source: str, *, movable: bool
+) -> Hypnogram:
+    """Lay a scoring at the recording's start if one of the two is anonymised and they are as long.
+
+    Raises
+    ------
+    DataError
+        If it covers less or more, or the lost start is no placeholder; the message has both
+        spans.
+    """
+    start, seconds = start_of(recording), recording.seconds
+    begin, end = hypnogram.annotated_span()
+    spare = SPARE_EPOCHS * hypnogram.epoch_seconds + 1e-6
+    anonymised = hypnogram.lost_start == PLACEHOLDER
+    if hypnogram.begin is not None:
+        anonymised = bool(recording.facts.get(ANONYMISED))
+    if anonymised and abs(begin) <= spare and abs(end - seconds) <= spare:
+        note = f"placed by its length: {doubt}"
+        return replace(hypnogram, notes=(*hypnogram.notes, note))
+    known = f" from {_clock_text(start)} on" if start else ""
+    raise DataError(
+        f"{source}: {doubt}: nothing says where its {begin:.10g}-{end:.10g} s lie on the signals' "
+        f"0-{seconds:.10g} s{known}",
+        hint="`start=0` lays it at the start of the signals" if movable else None,
+        code="HYP-START",
+    )
+
+
+def _by_clock(recording: Recording, hypnogram: Hypnogram, begin: datetime | time) -> float:
     """Compute the onset, s, from the clock times of both.
 
     A scoring a day off the signals is taken as of the other day that a time of day allows.
     """
     start = start_of(recording)
-    if start is None:
-        raise _start_error(
-            f"begins at {_clock_text(begin)}",
-            f"{recording.id} does not say when it began",
-            source,
-            movable=movable,
-        )
+    assert start is not None
     near = clock_onset(start, begin)
     if isinstance(start, datetime) and isinstance(begin, datetime):
         return near
     other = near - DAY_SECONDS if near >= 0 else near + DAY_SECONDS
     overlaps = [_overlap(recording, replace(hypnogram, onset=onset)) for onset in (near, other)]
     return near if overlaps[0] > 0 or overlaps[1] <= 0 else other
-
-
-def _start_error(scoring: str, recording: str, source: str, *, movable: bool) -> DataError:
-    return DataError(
-        f"{source}: {scoring}, and {recording}",
-        hint="`start` places it" if movable else None,
-        code="HYP-START",
-    )
 
 
 def clock_onset(start: datetime | time, begin: datetime | time) -> float:
@@ -167,9 +188,18 @@ def _check_length(recording: Recording, hypnogram: Hypnogram, source: str) -> No
     length, seconds = hypnogram.epoch_seconds, recording.seconds
     spare = SPARE_EPOCHS * length + 1e-6
     too_long = hypnogram.timing != "times" and hypnogram.end > seconds + spare
-    too_short = hypnogram.timing == "none" and hypnogram.end < seconds - spare
+    dense = hypnogram.timing == "none" or (hypnogram.timing == "length" and recording.gaps)
+    too_short = dense and hypnogram.end < seconds - spare
     if not too_long and not too_short:
         return
+    if recording.gaps:
+        raise DataError(
+            f"{source}: {len(hypnogram)} labels x {length:g} s without times, and signals of "
+            f"{seconds:g} s that were interrupted by {timeline.gaps_text(recording.gaps)}: nothing "
+            f"says whether the labels count the epochs in gaps ({span_text(recording, hypnogram)})",
+            hint="export the scoring with the time of each epoch",
+            code="HYP-LENGTH",
+        )
     lead = hypnogram.onset / length
     fitting = [
         e for e in EPOCHS_OF_THE_FIELD if abs((lead + len(hypnogram)) * e - seconds) <= 2 * e

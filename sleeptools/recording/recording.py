@@ -1,8 +1,9 @@
-"""A recording: one continuous night of one subject, with each signal at its own sample rate.
+"""A recording: one night of one subject, with each signal at its own sample rate.
 
 Samples are decoded on request, one signal at a time, so that a recording of any length needs the
-memory of one signal. `write_recording` and `read_recording` store it in the format of this
-package, which docs/folders.md describes.
+memory of one signal. Where it was interrupted, the samples of a signal lie one after the other all
+the same, and `gaps` says when they were not recorded. `write_recording` and `read_recording` store
+it in the format of this package, which docs/folders.md describes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError
+from sleeptools.recording import timeline
 from sleeptools.recording.hypnogram import Hypnogram, Stages
+from sleeptools.recording.timeline import Gap, Stretches
 
 Samples = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.int16] | npt.NDArray[np.int32] | Samples
@@ -54,6 +58,8 @@ class Signal:
         The smallest and the largest stored number that the file declares, if it does.
     parts
         The signals that it is a weighted sum of; none if it was recorded as it is.
+    gaps
+        Interruptions of the recording, for which there are no samples.
     """
 
     label: str
@@ -67,11 +73,25 @@ class Signal:
     dtype: npt.DTypeLike = np.float32
     stored_range: tuple[float, float] | None = None
     parts: tuple[Signal, ...] = field(default=(), repr=False)
+    gaps: tuple[Gap, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def stretches(self) -> Stretches:
+        """The stretches without interruption."""
+        return timeline.split(self.gaps, self.size, self.sample_rate)
 
     @property
     def seconds(self) -> float:
-        """Duration, s."""
-        return self.size / self.sample_rate
+        """Duration, gaps included, s."""
+        begins, _, sizes = self.stretches
+        return float(begins[-1] + sizes[-1] / self.sample_rate)
+
+    def sample_numbers(self, onsets: timeline.Onsets) -> timeline.Counts:
+        """Return the first sample not before each time, s from the start of the recording."""
+        begins, firsts, sizes = self.stretches
+        stretch = self.stretches.holding(onsets)
+        numbers = timeline.sample_numbers(onsets - begins[stretch], self.sample_rate)
+        return firsts[stretch] + np.minimum(numbers, sizes[stretch])
 
     def samples(self) -> Samples:
         """Read and decode the whole signal: (size,) float32 in `unit`."""
@@ -89,7 +109,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Recording:
-    """One continuous night of one subject.
+    """One night of one subject.
 
     Parameters
     ----------
@@ -145,8 +165,13 @@ class Recording:
         return replace(self, hypnogram=first, other_hypnograms=tuple(clipped[1:]), facts=facts)
 
     @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """Interruptions, which all signals share, in order of time."""
+        return next((s.gaps for s in self.signals.values()), ())
+
+    @property
     def seconds(self) -> float:
-        """Duration of the shortest signal, s."""
+        """Duration of the shortest signal, gaps included, s."""
         return min((s.seconds for s in self.signals.values()), default=0.0)
 
     def signal(self, label: str) -> Signal:
@@ -178,7 +203,7 @@ def past_fact(scorer: int) -> str:
 
 RECORDING_KIND = "sleeptools-recording"
 RECORDINGS_KIND = "sleeptools-recordings"
-RECORDING_VERSION = 2
+RECORDING_VERSION = 3
 HYPNOGRAM = "hypnogram"
 SIGNAL_PREFIX = "signal "
 
@@ -226,6 +251,7 @@ def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, obje
         "start": recording.start.isoformat() if recording.start else None,
         "signals": [{k: getattr(s, k) for k in keep} for s in recording.signals.values()],
         "ranges": {n: s.stored_range for n, s in recording.signals.items() if s.stored_range},
+        "gaps": recording.gaps,
         "hypnogram": scorings[0] if scorings else None,
         "others": scorings[1:],
         "facts": dict(recording.facts),
@@ -244,10 +270,14 @@ def read_recording(path: Path) -> Recording:
     tensors = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION)
     facts = tensors.facts
     _check_recording(facts, path)
-    ranges = facts.get("ranges", {})  # not of recordings that older versions wrote
+    ranges = facts.get("ranges") or {}  # not of recordings that older versions wrote
+    gaps = tuple((float(begin), float(end)) for begin, end in facts.get("gaps") or ())
     signals = {
-        s["label"]: _mapped_signal(tensors, s, ranges.get(s["label"])) for s in facts["signals"]
+        s["label"]: replace(_mapped_signal(tensors, s, ranges.get(s["label"])), gaps=gaps)
+        for s in facts["signals"]
     }
+    recorded = min((s.size / s.sample_rate for s in signals.values()), default=0.0)
+    timeline.check_gaps(gaps, recorded, str(path))
     grids = [facts.get("hypnogram"), *(facts.get("others") or [])] if facts.get("hypnogram") else []
     with store.building(path):
         scorings = [_scoring(tensors, i, g) for i, g in enumerate(grids, start=1)]
@@ -270,6 +300,8 @@ RECORDING_FACTS = {
     "night": "whole",
     "start": "text?",
     "signals": "tables",
+    "gaps": "spans?",
+    "ranges": "spans by name?",
     "hypnogram": "table?",
     "others": "tables?",
     "facts": "table",

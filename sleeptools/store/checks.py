@@ -43,12 +43,24 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(is_text, value))
 
 
+def _is_spans(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(v, list) and len(v) == 2 and all(map(is_number, v))  # noqa: PLR2004 - its ends
+        for v in value
+    )
+
+
 KINDS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "text": (is_text, "a text"),
     "texts": (_is_texts, "a list of texts"),
     "whole": (is_whole, "a whole number"),
     "number": (is_number, "a finite number"),
     "positive": (_is_positive, "a number above 0"),
+    "spans": (_is_spans, "a list of pairs of finite numbers"),
+    "spans by name": (
+        lambda value: isinstance(value, dict) and _is_spans([*value.values()]),
+        "a table of pairs of finite numbers",
+    ),
     "table": (lambda value: isinstance(value, dict), "a table"),
     "tables": (
         lambda value: isinstance(value, list) and all(isinstance(v, dict) for v in value),

@@ -250,17 +250,29 @@ def test_a_night_without_any_signal(own: presets.Preset, tmp_path: Path) -> None
 def test_epochs_that_touch_a_gap_are_left_out_always(
     own: presets.Preset, tmp_path: Path, quality: str
 ) -> None:
-    class Interrupted(Recording):
-        gaps = ((100.0, 10.0),)
-
     samples = np.random.default_rng(1).normal(0, 20, 30000).astype(np.float32)
     night = short_night(samples)
-    night = Interrupted(**{k: getattr(night, k) for k in night.__dataclass_fields__})
+    gaps = ((100.0, 110.0),)
+    night = replace(night, signals={n: replace(s, gaps=gaps) for n, s in night.signals.items()})
     preset = presets.changed(own, quality=quality)
-    write_recording_epochs(preset, replace(night), tmp_path / "a.safetensors", {})
+    write_recording_epochs(preset, night, tmp_path / "a.safetensors", {})
     file = read_epoch_file(tmp_path / "a.safetensors")
     assert file.onset.tolist() == [30.0 * i for i in range(10) if i != 3]
     assert file.facts["excluded"]["gap"] == 1
+    assert np.array_equal(file.signals[3, 2], samples[11000:14000])
+
+
+def test_a_night_that_is_all_gaps(own: presets.Preset, tmp_path: Path) -> None:
+    """Stretches shorter than an epoch: nothing to score, and nothing that `count` would keep."""
+    night = short_night(np.ones(30000, np.float32))
+    gaps = tuple((k * 40 + 25.0, k * 40 + 40.0) for k in range(11))
+    night = replace(night, signals={n: replace(s, gaps=gaps) for n, s in night.signals.items()})
+    with pytest.raises(DataError, match="recording: 10 gap of 10") as caught:
+        write_recording_epochs(own, night, tmp_path / "a.safetensors", {})
+    assert caught.value.hint is None
+    density, cut = hypnodensity(Engine.load(model(tmp_path / "model", own)), own, night, tmp_path)
+    assert np.isnan(density).all()
+    assert set(cut.reasons) == {"gap"}
 
 
 def test_the_command_line_shows_the_counts_and_has_an_option(

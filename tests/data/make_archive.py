@@ -22,7 +22,11 @@ ARCHIVE = Path(__file__).parent / "archive"
 
 def recording(path: Path) -> None:
     samples = (np.arange(60) * 7 % 50).astype(np.int16)
-    signal = Signal("EEG Fpz-Cz", 1.0, "uV", "eeg", 60, lambda: samples, 0.5, -3.0, np.int16)
+    signal = Signal(
+        *("EEG Fpz-Cz", 1.0, "uV", "eeg", 60, lambda: samples, 0.5, -3.0, np.int16),
+        stored_range=(-2000, 2000),
+        gaps=((20.0, 50.5), (70.5, 90.0)),
+    )
     scoring = Hypnogram(np.array([0, -1], np.int8), scorer="simulated")
     start = datetime(1989, 4, 24, 16, 13)
     other = Hypnogram(np.array([4, 1], np.int8), onset=30.0, scorer="scorer 2")
@@ -103,7 +107,7 @@ def hypnograms(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    recording(ARCHIVE / "recording-2.safetensors")
+    recording(ARCHIVE / "recording-3.safetensors")
     epoch_set(ARCHIVE / "epochs-1")
     model(ARCHIVE / "model-1")
     hypnograms(ARCHIVE / "hypnograms-1")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sleeptools import datasets, store
+from sleeptools import datasets, formats, store
 from sleeptools.commands import convert, preprocess
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import isruc
@@ -342,6 +342,43 @@ def test_the_spans_are_shown_and_a_missing_start_is_no_zero(command, tmp_path: P
     night = read_recording(tmp_path / "rec-day/a.safetensors")
     assert night.hypnogram is not None
     assert night.hypnogram.onset == 60
+
+
+@pytest.mark.parametrize("file", ["raw/a.edf", "raw/s/a.edf"])
+def test_an_anonymised_file_is_placed_by_length_or_refused_with_a_cure(
+    command, file: str, tmp_path: Path
+) -> None:
+    psg(tmp_path / "raw/a.edf")
+    settings(tmp_path / "raw", signals="{subject}.edf", hypnograms="s/{subject}.edf")
+    for seconds in (600, 420):
+        (tmp_path / "raw/s").mkdir(exist_ok=True)
+        scored(tmp_path / "raw/s/a.edf", seconds)
+        patch(tmp_path / file, 88, b"Startdate X X X X".ljust(80) + b"01.01.8500.00.00")
+        ran = command("convert", "edf", "raw", f"rec-{seconds}")
+        whole = seconds == 600
+        assert ran.code == (0 if whole else 65), ran.err
+        assert (
+            "placed by its length" if whole else "its 0-420 s lie on the signals' 0-600"
+        ) in ran.err
+    assert 'align = "start" in edf.toml' in ran.err
+    at_start = command(
+        "hypnogram", "raw/s/a.edf", "h.edf", "--recording", "raw/a.edf", "--at", "60"
+    )
+    assert at_start.code == 0, at_start.err
+    assert formats.read_hypnogram(tmp_path / "h.edf").annotated_span() == (60.0, 480.0)
+    refused = command("hypnogram", "raw/s/a.edf", "i.edf", "--recording", "raw/a.edf")
+    assert refused.code == 65
+    assert "hint: --at 0 lays it at the start of the signals" in refused.err
+    cure = ("hypnogram", "raw/s/a.edf", "i.edf", "--recording", "raw/a.edf", "--at", "0")
+    assert command(*cure).code == 0
+    text = (tmp_path / "raw/edf.toml").read_text()
+    (tmp_path / "raw/edf.toml").write_text('align = "start"\n' + text)
+    assert command("convert", "edf", "raw", "rec-start").code == 0
+
+
+def patch(path: Path, at: int, value: bytes) -> None:
+    raw = path.read_bytes()
+    path.write_bytes(raw[:at] + value + raw[at + len(value) :])
 
 
 def test_hints_name_lines_of_the_settings(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from sleeptools import formats, registry, store
 from sleeptools.datasets import sleep_edf
 from sleeptools.errors import DataError, NoStagesError, StorageError
 from sleeptools.formats import edf
+from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal
 from sleeptools.store.settings import read_settings
 
@@ -395,10 +396,16 @@ def plus_file(path: Path, clocks: list[bytes], kind: bytes = b"EDF+D") -> Path:
 def test_a_gap_is_never_closed_silently(tmp_path: Path) -> None:
     whole = plus_file(tmp_path / "a.edf", [b"+0", b"+1", b"+2"])
     assert formats.read(whole).seconds == 3
-    for kind in (b"EDF+D", b"EDF+C"):
-        gap = plus_file(tmp_path / "b.edf", [b"+0", b"+1", b"+3601"], kind)
-        with pytest.raises(DataError, match="record 3 starts at 3601 s, expected 2 s"):
-            formats.read(gap)
+    assert formats.read(whole).gaps == ()
+    gap = plus_file(tmp_path / "c.edf", [b"+0", b"+1", b"+3601"], b"EDF+C")
+    with pytest.raises(DataError, match="record 3 starts at 3601 s, expected 2 s") as caught:
+        formats.read(gap)
+    assert "export it as EDF+D" in str(caught.value.hint)
+    night = formats.read(plus_file(tmp_path / "d.edf", [b"+0", b"+1", b"+3601"]))
+    assert night.gaps == ((2.0, 3601.0),)
+    assert night.seconds == 3602
+    assert night.signals["EEG Cz"].size == 30
+    assert "interrupted by 1 gap: 3599 s at 2 s" in str(night.facts["notes"])
 
 
 def test_bdf_is_told_by_content_not_by_name(real_data: Path, tmp_path: Path) -> None:
@@ -430,6 +437,8 @@ def patched(path: Path, at: int, value: bytes) -> Path:
         (b"02-03-1222-00-00", datetime(2012, 3, 2, 22), None, "read as 02.03.2012"),
         (b"2.3.201222.00.00", datetime(2012, 3, 2, 22), None, ""),
         (b"02.03.8522.01.00", datetime(1985, 3, 2, 22, 1), None, ""),
+        (b"01.01.8522.00.00", None, time(22), ""),
+        (b"01.01.8500.00.00", None, None, ""),
         (b"00.00.0022.00.00", None, time(22), "start date '00.00.00'"),
         (b"31.02.9923:59:59", None, time(23, 59, 59), "start date '31.02.99'"),
         (b"        22.00.00", None, time(22), "start date ''"),
@@ -450,6 +459,34 @@ def test_start_as_it_plainly_stands(
     assert found.start == start
     assert found.facts.get("time_of_day") == (time_of_day and time_of_day.isoformat())
     assert note in str(found.facts.get("notes", ""))
+
+
+@pytest.mark.parametrize("field", ["", "Startdate X X X X", "Startdate 01-JAN-1985 X X X"])
+@pytest.mark.parametrize(("clock", "known"), [("00.00.00", None), ("22.20.00", time(22, 20))])
+def test_a_placeholder_is_no_start(
+    night: tuple[Recording, Path], field: str, clock: str, known: time | None, tmp_path: Path
+) -> None:
+    """As EDF+ anonymises, in signals and in scorings."""
+    scored = tmp_path / "h.edf"
+    edf.write_annotations(scored, [(0.0, 30.0, "Sleep stage W")], datetime(2020, 1, 1, 22, 20))
+    for path in (night[1], scored):
+        patched(patched(path, 88, field.encode().ljust(80)), 168, f"01.01.85{clock}".encode())
+    found, hypnogram = formats.read(night[1]), formats.read_hypnogram(scored)
+    assert found.start is None
+    assert found.facts.get("anonymised", False) == (known is None)
+    assert found.facts.get("time_of_day") == (known and known.isoformat())
+    assert hypnogram.begin == known
+    assert hypnogram.lost_start == ("" if known else "is a placeholder")
+
+
+def test_a_time_of_day_is_written_without_a_date(tmp_path: Path) -> None:
+    scored = Hypnogram(np.zeros(4, np.int8), begin=time(22, 20, 30), onset=30.0)
+    formats.write_hypnogram(scored, tmp_path / "a.edf")
+    assert b"Startdate X" in (tmp_path / "a.edf").read_bytes()[88:168]
+    again = formats.read_hypnogram(tmp_path / "a.edf")
+    assert again.begin == time(22, 20)
+    assert again.onset == 0.0
+    assert again.annotated_span() == (30.0, 150.0)
 
 
 def test_start_date_of_the_recording_field(night: tuple[Recording, Path]) -> None:
@@ -498,10 +535,13 @@ def test_rounding_of_a_record_adds_up(tmp_path: Path, seconds: float, text: byte
     path = rounded_file(tmp_path / "a.edf", seconds, text, 30000, 6)
     assert formats.read(path).signals["EEG Cz"].size == 300_000
     late = [f"+{k * seconds + 2 * (k > 20000):.6f}".encode() for k in range(30000)]
-    gap = patched(plus_file(tmp_path / "b.edf", late), 244, text.ljust(8))
+    gap = patched(plus_file(tmp_path / "b.edf", late, b"EDF+C"), 244, text.ljust(8))
     with pytest.raises(DataError, match=r"1 gap: (2(\.0000\d\d)?|1\.9999\d\d) s at") as caught:
         formats.read(gap)
     assert caught.value.code == "EDF-GAP"
+    ((begin, end),) = formats.read(patched(gap, 192, b"EDF+D")).gaps
+    assert end - begin == pytest.approx(2, abs=seconds / 10)
+    assert end == pytest.approx(20001 * seconds + 2, abs=seconds / 10 + 20001 * 5e-7)
 
 
 def test_a_length_that_was_not_rounded_allows_no_drift(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edf_plus import write_records
 from mutations import mutate
 from sleeptools import formats, store
 from sleeptools.commands.inspect import inspect
@@ -119,6 +120,12 @@ def _xlsx(folder: Path) -> Path:
     return path
 
 
+def _discontinuous(folder: Path) -> Path:
+    signals = {"EEG": np.arange(640).reshape(10, 64), "Temp": np.arange(10)[:, None]}
+    stamps = [f"{k + 60.5 * (k > 3) + 0.25 * (k > 7):g}" for k in range(10)]
+    return write_records(folder / "d.edf", signals, stamps, events=[(0, 2, "Sleep stage W")])
+
+
 def _mat(folder: Path, *, packed: bool) -> Path:
     from scipy.io import savemat
 
@@ -170,11 +177,13 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
         f"hypnogram {path.name}": (_copy(path), _inspect)
         for path in sorted((ARCHIVE / "hypnograms-1").iterdir())
     },
-    "recording": (_copy(ARCHIVE / "recording-2.safetensors"), _recording),
+    "recording": (_copy(ARCHIVE / "recording-3.safetensors"), _recording),
+    "recording 2": (_copy(ARCHIVE / "recording-2.safetensors"), _recording),
     "recording 1": (_copy(ARCHIVE / "recording-1.safetensors"), _recording),
     "epochs": (_copy(ARCHIVE / "epochs-1"), _epochs),
     "run": (_copy(ARCHIVE / "run-1"), _run),
     "model": (_model_folder, _model),
+    "edf+d": (_discontinuous, _read_samples),
     "xlsx": (_xlsx, spreadsheets.read_table),
     "mat": (lambda folder: _mat(folder, packed=False), _read_samples),
     "mat packed": (lambda folder: _mat(folder, packed=True), _read_samples),

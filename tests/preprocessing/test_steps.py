@@ -1,6 +1,7 @@
 """The steps of a preset: their order, what they are done to, and what a wrong file is told."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,19 @@ def preset(**changes: object) -> presets.Preset:
     return presets.resolve(BASE | changes, source="own.toml")
 
 
-def cut(samples: np.ndarray, rate: float) -> np.ndarray:
-    return epoching.cut_signal(samples, rate, np.array([0.0, 30.0, 60.0]), round(30 * rate))
+def cut(stretches: Sequence[np.ndarray], rate: float) -> np.ndarray:
+    onsets, size = np.array([0.0, 30.0, 60.0]), round(30 * rate)
+    return np.concatenate([epoching.cut_signal(s, rate, onsets, size) for s in stretches])
 
 
 def test_steps_run_in_the_order_of_the_file() -> None:
     noise = np.random.default_rng(0).normal(5, 30, 20_000).astype(np.float32)
     steps = preset().steps("EEG Fpz-Cz", "eeg")
-    found = run_steps(steps, noise, 200.0, 100.0, cut)
+    found = run_steps(steps, [noise], 200.0, 100.0, cut)
     channel = resampling.resample(noise, 200, 100)
     band = filters.butterworth("bandpass", (0.3, 35), 4, 100)
     channel = scaling.clip(scaling.robust(filters.zero_phase(channel, band)), 2)
-    assert np.array_equal(found, scaling.without_baseline(cut(channel, 100), 2))
+    assert np.array_equal(found, scaling.without_baseline(cut([channel], 100), 2))
 
 
 def test_a_step_is_done_to_what_it_names() -> None:
@@ -53,8 +55,8 @@ def test_a_step_is_done_to_what_it_names() -> None:
 
 def test_without_steps_a_channel_is_resampled_and_cut() -> None:
     noise = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
-    found = run_steps((), noise, 200.0, 100.0, cut)
-    assert np.array_equal(found, cut(resampling.resample(noise, 200, 100), 100))
+    found = run_steps((), [noise], 200.0, 100.0, cut)
+    assert np.array_equal(found, cut([resampling.resample(noise, 200, 100)], 100))
 
 
 def test_the_authors_way_of_slumbernet_can_be_written() -> None:
@@ -70,7 +72,7 @@ def test_the_authors_way_of_slumbernet_can_be_written() -> None:
         ],
     ).processing
     noise = np.random.default_rng(0).normal(size=256 * 90).astype(np.float32)
-    found = run_steps(steps, noise, 256.0, 64.0, cut)
+    found = run_steps(steps, [noise], 256.0, 64.0, cut)
     epoch = sosfilt(butter(4, 16, fs=256, output="sos"), noise[256 * 30 : 256 * 60])
     epoch = resample_poly(epoch, 1, 4, padtype="edge")
     wanted = scaling.without_baseline(epoch[None].astype(np.float32), 12)[0]
@@ -82,8 +84,23 @@ def test_a_scale_over_the_recording_is_not_one_over_epochs() -> None:
     loud[3000:6000] *= 10
     for over, ratio in (("recording", 10), ("epoch", 1)):
         steps = preset(processing=[{"do": "z-score", "over": over}]).processing
-        spread = run_steps(steps, loud, 100.0, 100.0, cut).std(-1)
+        spread = run_steps(steps, [loud], 100.0, 100.0, cut).std(-1)
         assert spread[1] / spread[0] == pytest.approx(ratio, rel=0.1)
+
+
+def test_stretches_are_filtered_by_themselves_and_scaled_as_one() -> None:
+    """What lies beyond a gap changes no filter and no resampling, but it does the scale."""
+    rng = np.random.default_rng(0)
+    quiet, loud = (rng.normal(0, s, 20_000).astype(np.float32) for s in (1, 50))
+    filtering = preset(processing=[{"do": "band-pass", "low_hz": 0.3, "high_hz": 35}]).processing
+    together = run_steps(filtering, [quiet, loud], 200.0, 100.0, cut)
+    alone = [run_steps(filtering, [s], 200.0, 100.0, cut) for s in (quiet, loud)]
+    assert np.array_equal(together, np.concatenate(alone))
+    for do, scale in (("z-score", scaling.z_score), ("robust-scale", scaling.robust)):
+        steps = preset(processing=[{"do": do}]).processing
+        scaled = run_steps(steps, [quiet, loud], 100.0, 100.0, cut)
+        whole = scale(np.concatenate([quiet, loud]))
+        assert np.array_equal(scaled, cut(np.split(whole, 2), 100))
 
 
 def test_resolved_settings_make_the_same_preset() -> None:

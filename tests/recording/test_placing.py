@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 
 from sleeptools.errors import DataError
 from sleeptools.recording import placing
-from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.hypnogram import PLACEHOLDER, UNREADABLE, Hypnogram
 from sleeptools.recording.recording import Recording, Signal
 from sleeptools.recording.stages import SCORED, UNANNOTATED
 
@@ -66,6 +66,58 @@ def test_an_unknown_start_is_no_zero() -> None:
         placed = placing.place(night(None), scoring(begin=begin), way="start")
         assert placed.onset == 0
     assert placing.place(night(None), scoring(onset=60.0)).onset == 60
+
+
+@pytest.mark.parametrize("any_length", [False, True])
+@pytest.mark.parametrize("told", ["recording", "scoring"])
+@given(first=some.integers(-5, 5), lacking=some.integers(-5, 5))
+def test_a_placeholder_is_placed_by_length_or_not_at_all(
+    told: str, any_length: bool, first: int, lacking: int
+) -> None:
+    """An anonymised file has no clock: it lies on the other where it covers all of it."""
+    epochs = 100 - first - lacking
+    if told == "recording":
+        anonymous = replace(night(None, 3000), facts={placing.ANONYMISED: True})
+        pair = anonymous, scoring(epochs, onset=30.0 * first, begin=START)
+        reason = "does not say when it began"
+    else:
+        pair = night(seconds=3000), scoring(epochs, onset=30.0 * first, lost_start=PLACEHOLDER)
+        reason = "its start is a placeholder"
+    if abs(first) <= 2 and abs(lacking) <= 2:
+        placed = placing.place(*pair, any_length=any_length)
+        assert placed.onset == 30 * first
+        assert "placed by its length" in placed.notes[0]
+        return
+    spans = f"its {30 * first}-{3000 - 30 * lacking} s lie on the signals' 0-3000 s"
+    with pytest.raises(DataError, match=f"{reason}.*{spans}") as caught:
+        placing.place(*pair, source="a.edf", any_length=any_length)
+    assert caught.value.code == "HYP-START"
+    assert caught.value.hint == (
+        None if any_length else "`start=0` lays it at the start of the signals"
+    )
+    assert placing.place(*pair, way="start").onset == 30 * first
+
+
+def test_two_placeholders_agree() -> None:
+    anonymous = replace(night(None), facts={placing.ANONYMISED: True})
+    assert placing.place(anonymous, scoring(onset=600, lost_start=PLACEHOLDER)).onset == 600
+    for recording in (night(), anonymous):
+        with pytest.raises(DataError, match="its start cannot be read"):
+            placing.place(recording, scoring(960, lost_start=UNREADABLE))
+
+
+@pytest.mark.parametrize("timing", ["none", "length"])
+def test_labels_without_times_count_the_epochs_in_gaps(timing: str) -> None:
+    """A program that joined what was recorded has labels for that only."""
+    whole = night(seconds=2400)
+    gaps = ((1200.0, 1800.0),)
+    interrupted = replace(whole, signals={"EEG": replace(whole.signals["EEG"], gaps=gaps)})
+    assert interrupted.seconds == 3000
+    assert placing.place(interrupted, scoring(100, timing=timing)).onset == 0
+    with pytest.raises(DataError, match="interrupted by 1 gap: 600 s at 1200 s") as caught:
+        placing.place(interrupted, scoring(80, timing=timing))
+    assert caught.value.code == "HYP-LENGTH"
+    assert placing.place(interrupted, scoring(80)).onset == 0
 
 
 def test_no_overlap_names_both_spans() -> None:

@@ -1,6 +1,7 @@
 """Epochs whose signal was not there: flat, railed, out of range; and those that only look so."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,15 +184,26 @@ def test_epochs_off_the_grid_and_at_odd_rates() -> None:
     assert counted(short) == {}
 
 
-def test_the_gravest_reason_counts_and_a_gap_before_all() -> None:
+def test_the_gravest_reason_counts() -> None:
     masks = [{k: np.zeros(4, bool) for k in quality.KINDS} for _ in range(2)]
-    masks[0]["flat"][:] = True
+    masks[0]["flat"][:3] = True
     masks[1]["railed"][1] = masks[1]["clipped"][:] = True
-    gap = quality.touch([(59.0, 5.0)], np.array([0.0, 30.0, 60.0, 90.0]), 30.0)
-    assert gap.tolist() == [False, True, True, False]
-    assert quality.reasons(masks, gap) == ["flat", "gap", "gap", "flat"]
-    assert quality.reasons(masks, np.zeros(4, bool)) == ["flat", "railed", "flat", "flat"]
-    assert not quality.touch([(30.0, 30.0)], np.array([0.0, 60.0]), 30.0).any()
+    assert quality.reasons(masks).tolist() == ["flat", "railed", "flat", ""]
+
+
+def test_epochs_that_touch_a_gap_are_not_judged() -> None:
+    samples = noise()
+    samples[8000:11000] = 0  # 90 to 120 s, after gaps of 10 s
+    night = replace(signal(samples), gaps=((59.0, 64.0), (85.0, 90.0)))
+    onsets = np.arange(0.0, 150.0, 30.0)
+    assert quality.touch_gap(night, onsets, 30.0).tolist() == [False, True, True, False, False]
+    assert quality.whole_epochs(night, 30.0).tolist() == [0.0, *np.arange(90.0, 300.0, 30.0)]
+    masks = quality.judge_whole(night, night.read(), 30.0)
+    assert masks["flat"].tolist() == [False, True, *[False] * 6]
+    assert quality.count_in_gaps([night], 30.0) == 2
+    assert quality.count_in_gaps([], 30.0) == 0
+    exact = replace(night, gaps=((30.0, 60.0),))
+    assert quality.touch_gap(exact, onsets, 30.0).tolist() == [False, True, False, False, False]
 
 
 def test_our_own_recordings_keep_the_declared_limits(tmp_path) -> None:

@@ -15,7 +15,7 @@ from sleeptools.recording.recording import read_recording
 ARCHIVE = Path(__file__).parents[1] / "data" / "archive"
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_recording(version: int) -> None:
     found = read_recording(ARCHIVE / f"recording-{version}.safetensors")
     assert (found.id, found.subject, found.night) == ("SC4001", "SC400", 1)
@@ -29,6 +29,9 @@ def test_recording(version: int) -> None:
     assert found.facts["age"] == 33
     others = [(h.scorer, h.onset, h.stages.tolist()) for h in found.other_hypnograms]
     assert others == ([("scorer 2", 30.0, [4, 1])] if version > 1 else [])
+    gaps = ((20.0, 50.5), (70.5, 90.0))
+    assert found.gaps == (gaps if version > 2 else ())
+    assert found.seconds == (110 if version > 2 else 60)
 
 
 def test_epochs_1() -> None:

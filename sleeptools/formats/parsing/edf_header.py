@@ -27,7 +27,7 @@ TIME: Final = re.compile(r"(\d{1,2}) *[./:-] *(\d{1,2}) *[./:-] *(\d{1,2})")
 STARTDATE: Final = re.compile(r"Startdate (\d{1,2})-([A-Z]{3})-(\d{4})\b", re.IGNORECASE)
 MONTHS: Final = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 NO_DATE: Final = date(1985, 1, 1)
-"""What EDF+ writes where the date is unknown, with "Startdate X"."""
+"""What EDF+ writes where the date is unknown; nobody recorded sleep on that day."""
 ROUNDED: Final = 7  # characters of the 8 of a field from which on a decimal is taken as rounded
 RATES: Final = (0.01, 1e5)  # Hz; physiological signals have no rates outside this range
 WIDTHS: Final = (
@@ -401,7 +401,7 @@ def _date(text: str, recording: str, notes: list[str]) -> date | None:
         known = f"{stated:%d-%b-%Y} of the recording field is taken" if stated else "it is unknown"
         notes.append(f"start date {text!r} (bytes 168-175) is no date; {known}")
         return stated
-    if found == NO_DATE and recording.split()[:2] == ["Startdate", "X"]:
+    if found == NO_DATE and stated in (None, NO_DATE):
         return None
     if stated and stated != found:
         notes.append(f"start date is {text} (bytes 168-175), but {stated:%d-%b-%Y} in bytes 88-167")

@@ -7,7 +7,7 @@ not, and no stage can be told from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from sleeptools.recording.montage.units import VOLTAGE_MODALITIES
 from sleeptools.recording.recording import Samples, Signal, Stored
+from sleeptools.recording.timeline import Onsets
 
 Mask = npt.NDArray[np.bool_]
 Masks = dict[str, Mask]
 """(epochs,) of each kind."""
-Onsets = npt.NDArray[np.float64]
 
 NOT_FINITE, OUT_OF_RANGE, RAILED, FLAT = "not finite", "out of range", "railed", "flat"
 CLIPPED, MAINS, GAP = "clipped", "mains", "gap"
@@ -53,7 +53,7 @@ def judge(signal: Signal, stored: Stored, onsets: Onsets, epoch_seconds: float) 
     stored
         (size,) what `signal.read` returns.
     onsets
-        (epochs,) s from the start of the signal.
+        (epochs,) s from the start of the recording, of epochs that touch no gap.
     epoch_seconds
         Length of an epoch, s.
 
@@ -63,7 +63,7 @@ def judge(signal: Signal, stored: Stored, onsets: Onsets, epoch_seconds: float) 
         By kind, all of `KINDS` but mains: (epochs,).
     """
     size = round(epoch_seconds * signal.sample_rate)
-    first = np.ceil(onsets * signal.sample_rate - 1e-6).astype(np.int64)
+    first = signal.sample_numbers(onsets)
     masks = _judge_stored(signal, stored, np.clip(first, 0, max(0, len(stored) - size)), size)
     for part in signal.parts:
         for kind, mask in judge(part, part.read(), onsets, epoch_seconds).items():
@@ -72,11 +72,35 @@ def judge(signal: Signal, stored: Stored, onsets: Onsets, epoch_seconds: float) 
     return masks
 
 
-def whole_epochs(signal: Signal, epoch_seconds: float, onset: float = 0.0) -> Onsets:
-    """Return the onsets of a signal's whole epochs on a grid, s; `onset` is on the grid."""
+def epoch_grid(signal: Signal, epoch_seconds: float, onset: float = 0.0) -> Onsets:
+    """Return the onsets of all epochs from begin to end of a signal, s; `onset` is one of them."""
     begin = onset % epoch_seconds
     count = int((signal.seconds - begin + 1e-6) // epoch_seconds)
     return begin + epoch_seconds * np.arange(max(0, count), dtype=np.float64)
+
+
+def touch_gap(signal: Signal, onsets: Onsets, epoch_seconds: float) -> Mask:
+    """Return which epochs touch an interruption of the recording: (epochs,)."""
+    begins, _, sizes = signal.stretches
+    stretch = signal.stretches.holding(onsets)
+    ends = begins + sizes / signal.sample_rate
+    mask: Mask = (onsets < begins[stretch] - 1e-6) | (onsets + epoch_seconds > ends[stretch] + 1e-6)
+    return mask
+
+
+def count_in_gaps(signals: Iterable[Signal], epoch_seconds: float, onset: float = 0.0) -> int:
+    """Count the epochs on a grid that touch an interruption of the recording of the signals."""
+    shortest = min(signals, key=lambda s: s.seconds, default=None)
+    if shortest is None:
+        return 0
+    onsets = epoch_grid(shortest, epoch_seconds, onset)
+    return int(touch_gap(shortest, onsets, epoch_seconds).sum())
+
+
+def whole_epochs(signal: Signal, epoch_seconds: float, onset: float = 0.0) -> Onsets:
+    """Return the onsets of the epochs of `epoch_grid` that touch no gap, s."""
+    onsets = epoch_grid(signal, epoch_seconds, onset)
+    return onsets[~touch_gap(signal, onsets, epoch_seconds)]
 
 
 def judge_whole(signal: Signal, stored: Stored, epoch_seconds: float, onset: float = 0.0) -> Masks:
@@ -86,7 +110,7 @@ def judge_whole(signal: Signal, stored: Stored, epoch_seconds: float, onset: flo
     masks[MAINS] = np.zeros(len(onsets), bool)
     if _is_voltage(signal) and _mains_below(signal.sample_rate):
         size = round(epoch_seconds * signal.sample_rate)
-        first = np.ceil(onsets * signal.sample_rate - 1e-6).astype(np.int64)
+        first = signal.sample_numbers(onsets)
         for epochs, rows in _blocks(stored, np.minimum(first, len(stored) - size), size):
             masks[MAINS][epochs] = mains(rows, signal.sample_rate)
     return masks
@@ -103,37 +127,19 @@ def counts_text(channels: Mapping[str, Mapping[str, int]]) -> str:
     return "; ".join(f"{channel}: {text}" for channel, text in listed if text)
 
 
-def reasons(masks: Sequence[Mapping[str, Mask]], gap: Mask) -> list[str]:
-    """Say of every epoch why it has no signal; "" if all channels have one.
+def reasons(masks: Sequence[Mapping[str, Mask]]) -> npt.NDArray[np.str_]:
+    """Say of every epoch why it has no signal: (epochs,); "" if all channels have one.
 
     Parameters
     ----------
     masks
         By kind, of each channel.
-    gap
-        (epochs,) whether the recording was interrupted.
     """
-    merged = {kind: np.any([m[kind] for m in masks], axis=0) for kind in EXCLUDING[1:]}
-    merged[GAP] = gap
-    texts: list[str] = np.select([merged[k] for k in EXCLUDING], EXCLUDING, "").tolist()
-    return texts
+    kinds = [kind for kind in EXCLUDING if kind != GAP]
+    return np.select([np.any([m[kind] for m in masks], axis=0) for kind in kinds], kinds, "")
 
 
-def touch(gaps: Sequence[tuple[float, float]], onsets: Onsets, epoch_seconds: float) -> Mask:
-    """Return which epochs touch an interruption of the recording.
-
-    Parameters
-    ----------
-    gaps
-        Onset and duration of each, s from the start of the recording.
-    """
-    mask: Mask = np.zeros(len(onsets), bool)
-    for onset, duration in gaps:
-        mask |= (onsets < onset + duration - 1e-6) & (onsets + epoch_seconds > onset + 1e-6)
-    return mask
-
-
-def with_signal(stored: Stored, rate: float, onsets: Onsets, bad: Mask, most: int) -> Stored:
+def with_signal(signal: Signal, stored: Stored, onsets: Onsets, bad: Mask, most: int) -> Stored:
     """Draw about `most` finite stored numbers at most, evenly from the epochs that have a signal.
 
     They are drawn from the whole signal if no epoch is bad, or every one.
@@ -141,7 +147,8 @@ def with_signal(stored: Stored, rate: float, onsets: Onsets, bad: Mask, most: in
     if not bad.any() or bad.all():
         drawn = stored[:: max(1, -(-len(stored) // most))]
     else:
-        first = np.ceil(onsets[~bad] * rate - 1e-6).astype(np.int64)
+        rate = signal.sample_rate
+        first = signal.sample_numbers(onsets[~bad])
         size = int(np.diff(onsets).min(initial=1.0) * rate) if len(onsets) > 1 else int(rate)
         step = max(1, len(first) * size // most)
         numbers = (first[:, None] + np.arange(0, max(1, size), step)).ravel()

@@ -14,7 +14,13 @@ import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.preprocessing.epochs import EpochFile, EpochSet
-from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Samples, read_recording
+from sleeptools.recording.recording import (
+    RECORDINGS_KIND,
+    Recording,
+    Samples,
+    Signal,
+    read_recording,
+)
 from sleeptools.report.blocks import Block, Figure, Text
 from sleeptools.report.page import Page
 from sleeptools.report.plots.signals import Trace, plot_spectra, plot_waveforms
@@ -98,14 +104,15 @@ def _recorded(page: Page, data: EpochSet, choices: list[Choice]) -> Pieces:
         return {}
     store.read_manifest(page.recordings, RECORDINGS_KIND)
     pieces: Pieces = {}
-    opened: dict[str, Mapping[str, tuple[float, Samples]]] = {}
+    opened: dict[str, Mapping[str, tuple[Signal, Samples]]] = {}
     for file, index, stage in sorted(choices, key=lambda choice: choice[0].recording):
         if file.recording not in opened:  # one at a time: a night of signals takes memory
             path = store.need(page.recordings / f"{file.recording}.safetensors")
             store.check_listed(path)
             opened = {file.recording: _channels(read_recording(path), file, data)}
-        for channel, (rate, samples) in opened[file.recording].items():
-            start = round(float(file.onset[index]) * rate)
+        for channel, (signal, samples) in opened[file.recording].items():
+            rate = signal.sample_rate
+            (start,) = signal.sample_numbers(file.onset[index : index + 1])
             piece = (rate, samples[start : start + round(data.epoch_seconds * rate)])
             pieces.setdefault(stage, {}).setdefault(channel, []).append(piece)
     return pieces
@@ -113,9 +120,9 @@ def _recorded(page: Page, data: EpochSet, choices: list[Choice]) -> Pieces:
 
 def _channels(
     recording: Recording, file: EpochFile, data: EpochSet
-) -> Mapping[str, tuple[float, Samples]]:
+) -> Mapping[str, tuple[Signal, Samples]]:
     """Give the signals behind the channels: one, or the difference of two, as the file says."""
-    channels: dict[str, tuple[float, Samples]] = {}
+    channels: dict[str, tuple[Signal, Samples]] = {}
     sources = file.facts.get("channels", {})
     for channel in data.montage[:CHANNELS]:
         source = str(sources.get(channel, channel))
@@ -126,7 +133,7 @@ def _channels(
         samples = first.samples()
         for reference in references:
             samples = samples - reference.samples()
-        channels[channel] = (first.sample_rate, samples)
+        channels[channel] = (first, samples)
     return channels
 
 
