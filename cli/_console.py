@@ -21,6 +21,38 @@ if TYPE_CHECKING:
 Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a process.")]
 
 
+AllowTruncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="Take the whole records of files cut short.")
+]
+
+
+EpochFromOnsets = Annotated[
+    bool,
+    typer.Option("--epoch-from-onsets", help="Let stages without duration last to the next one."),
+]
+
+
+Scorer = Annotated[
+    str | None, typer.Option(help="Whose rows to read, where a file has several scorers'.")
+]
+
+
+IgnoreBadAnnotations = Annotated[
+    bool,
+    typer.Option("--ignore-bad-annotations", help="Pass over malformed annotations of EDF files."),
+]
+
+
+IgnoreChannels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore-channel",
+        metavar="LABEL",
+        help="Leave out the signal of this label; can be given several times.",
+    ),
+]
+
+
 IgnoreUnmatched = Annotated[
     bool,
     typer.Option(

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import emit_json, emit_table, printable, talk
+from ._console import (
+    EpochFromOnsets,
+    IgnoreBadAnnotations,
+    Scorer,
+    emit_json,
+    emit_table,
+    printable,
+    talk,
+)
 from ._options import as_options
 
 QUALITY = ("not finite", "out of range", "railed", "flat", "clipped", "mains")
@@ -34,21 +42,9 @@ def command(
     epoch_seconds: Annotated[
         float | None, typer.Option(help="Length of an epoch where a hypnogram does not tell it, s.")
     ] = None,
-    epoch_from_onsets: Annotated[
-        bool,
-        typer.Option(
-            "--epoch-from-onsets", help="Let stages without duration last to the next one."
-        ),
-    ] = False,
-    scorer: Annotated[
-        str | None, typer.Option(help="Whose rows to read, where a file has several scorers'.")
-    ] = None,
-    ignore_bad_annotations: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-bad-annotations", help="Pass over malformed annotations of an EDF file."
-        ),
-    ] = False,
+    epoch_from_onsets: EpochFromOnsets = False,
+    scorer: Scorer = None,
+    ignore_bad_annotations: IgnoreBadAnnotations = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list of files.")] = False,
     explain: Annotated[
         str | None,

@@ -299,9 +299,10 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         raise DataError(source.problem)
     path, *scored, settings_path = source.files
     settings = load_settings(settings_path)
-    stored = edf.read(
-        path, allow_truncated=allow_truncated, ignore_channels=settings.ignore_channels
+    ignored = dict.fromkeys(
+        (*settings.ignore_channels, *edf.present_channels(path, source.ignore_channels))
     )
+    stored = edf.read(path, allow_truncated=allow_truncated, ignore_channels=[*ignored])
     signals = _renamed(stored, settings, path.name)
     scorings = [
         _scoring(file, stored, settings, number, is_own=file == path)

@@ -160,7 +160,9 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     if source.problem:
         packed = source.files[0].suffix.lower() == ".rar"
         raise DataError(source.problem, hint=_unpack(source.files[0]) if packed else None)
-    signals = edf.read(source.files[0], allow_truncated=allow_truncated)
+    rec = source.files[0]
+    ignored = edf.present_channels(rec, source.ignore_channels)
+    signals = edf.read(rec, allow_truncated=allow_truncated, ignore_channels=ignored)
     notes = [str(signals.facts["notes"])] if "notes" in signals.facts else []
     scorings = [
         placing.place(signals, h, source=f"{source.id}: {h.scorer}", any_length=True)

@@ -145,7 +145,8 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     if not allow_truncated:
         check_sums(source)
     psg, scoring, *tables = source.files
-    signals = edf.read(psg, allow_truncated=allow_truncated)
+    ignored = edf.present_channels(psg, source.ignore_channels)
+    signals = edf.read(psg, allow_truncated=allow_truncated, ignore_channels=ignored)
     hypnogram = edf.read_hypnogram(scoring)
     hypnogram = replace(hypnogram, scorer=hypnogram.scorer or scoring.name[7].upper())
     begin, scored = signals.start, edf.read_start(scoring)

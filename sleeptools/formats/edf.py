@@ -31,7 +31,7 @@ from sleeptools.formats.parsing.edf_header import (
 )
 from sleeptools.recording import label_schemes, montage
 from sleeptools.recording.hypnogram import Event, Hypnogram, add_seconds
-from sleeptools.recording.recording import Recording, Signal, Stored
+from sleeptools.recording.recording import Recording, Signal, Stored, ignored_facts, none_left
 
 SUFFIXES: Final = (".edf",)
 TEXTS: Final = {
@@ -73,14 +73,15 @@ def read(
     Raises
     ------
     DataError
-        If the file is damaged, or has no signal of a label to be left out.
+        If the file is damaged, or has no signal of a label to be left out; `present_channels` tells
+        which of several it has.
     AnnotationsOnlyError
         If it holds annotations only.
     """
     header = read_header(
         store.need(path), allow_truncated=allow_truncated, ignore_channels=ignore_channels
     )
-    labels = [s.label for s in header.signals]
+    labels = [s.label for s in header.signals if not s.is_annotations]
     if absent := [label for label in ignore_channels if label not in labels]:
         raise DataError(
             f"{path.name}: no signal {absent[0]!r} to be left out",
@@ -88,6 +89,8 @@ def read(
             code="EDF-CHANNEL",
         )
     sampled = [s for s in header.signals if not s.is_annotations and s.label not in ignore_channels]
+    if not sampled and ignore_channels:
+        raise none_left(path.name)
     if not sampled:
         raise AnnotationsOnlyError(
             f"{path.name}: holds annotations only", hint="read it as a hypnogram"
@@ -97,7 +100,6 @@ def read(
     signals = {n: _signal(header, s, n) for n, s in zip(names, sampled, strict=True)}
     facts: dict[str, str | int | float | bool] = {"kind": header.kind}
     notes = [*header.notes, *annotations.all_notes()]
-    notes += [f"signal {label!r} is left out as asked" for label in ignore_channels]
     notes += [
         f"a further signal {s.label!r} is called {n!r}"
         for n, s in zip(names, sampled, strict=True)
@@ -111,7 +113,23 @@ def read(
     if isinstance(clock, time):
         facts["time_of_day"] = clock.isoformat()
     start = clock if isinstance(clock, datetime) else None
+    facts = dict(ignored_facts(facts, ignore_channels))
     return Recording(path.stem, path.stem, 1, signals, None, start, facts)
+
+
+def present_channels(path: Path, labels: Sequence[str]) -> list[str]:
+    """Return those of some labels that a file has a signal of.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged; the ranges of the signals of these labels may be unreadable.
+    """
+    if not labels:
+        return []
+    header = read_header(store.need(path), allow_truncated=True, ignore_channels=labels)
+    there = {s.label for s in header.signals if not s.is_annotations}
+    return [label for label in dict.fromkeys(labels) if label in there]
 
 
 def unique_names(labels: Sequence[str]) -> list[str]:
@@ -180,7 +198,7 @@ def read_annotations(path: Path, *, ignore_bad_annotations: bool = False) -> lis
     DataError
         If the file is damaged, or an annotation malformed unless `ignore_bad_annotations`.
     """
-    annotations = read_tals(read_header(store.need(path)))
+    annotations = read_tals(read_header(store.need(path), annotations_only=True))
     return (annotations if ignore_bad_annotations else annotations.sound(path.name)).events
 
 
@@ -205,7 +223,7 @@ def read_hypnogram(
     NoStagesError
         If no annotation is a stage.
     """
-    header = read_header(store.need(path))
+    header = read_header(store.need(path), annotations_only=True)
     known = label_schemes.label_scheme(scheme).labels if scheme else {}
     tals = read_tals(header)
     annotations = (tals if ignore_bad_annotations else tals.sound(path.name)).events
@@ -238,7 +256,7 @@ def _clock(header: Header, first: float) -> datetime | time | None:
 
 def read_start(path: Path) -> datetime | None:
     """Read date and time of the start of a file's first record; None if they are unknown."""
-    header = read_header(store.need(path))
+    header = read_header(store.need(path), annotations_only=True)
     clock = _clock(header, read_tals(header).first)
     return clock if isinstance(clock, datetime) else None
 
