@@ -105,6 +105,35 @@ def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     console().print(table)
 
 
+def emit_rows(columns: list[str], rows: list[list[Any]]) -> None:
+    """Print rows on stdout: a table as wide as the terminal, or in a pipe a line for each row."""
+    from rich import box
+    from rich.cells import cell_len
+    from rich.markup import render
+    from rich.table import Table
+
+    numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(columns))]
+    texts = [[cell(value or ("-" if value == "" else value)) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for name, right in zip(columns, numeric, strict=True):
+            table.add_column(name, justify="right" if right else "left", overflow="fold")
+        for row in texts:
+            table.add_row(*row)
+        console().print(table)
+        return
+    lines = [columns, *([render(text).plain for text in row] for row in texts)]
+    widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        cells = [
+            " " * (width - cell_len(text)) + text
+            if right
+            else text + " " * (width - cell_len(text))
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        typer.echo("  ".join(cells).rstrip())
+
+
 def cell(value: object) -> str:
     """Format a value for a table: three digits, and a dash for what is undefined."""
     from rich.markup import escape

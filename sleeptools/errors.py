@@ -51,6 +51,10 @@ class DataError(SleeptoolsError):
     exit_code = 65
 
 
+class NoRecordingsError(DataError):
+    """A folder that holds no files of a data set."""
+
+
 class AnnotationsOnlyError(DataError):
     """A file without signals was read as a recording."""
 

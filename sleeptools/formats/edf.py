@@ -176,13 +176,26 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
             f"{signal.digital_min} to {signal.digital_max} and physical range "
             f"{signal.physical_min:g} to {signal.physical_max:g}; it cannot be calibrated"
         )
+    return read_digital(header, signal)
+
+
+def read_digital(
+    header: Header, signal: SignalHeader, records: slice = slice(None)
+) -> npt.NDArray[np.int16] | npt.NDArray[np.int32]:
+    """Read the stored numbers of a signal, in all data records or some of them.
+
+    Parameters
+    ----------
+    records
+        Numbers of the data records, from 0.
+    """
     first, count = signal.offset, signal.samples_per_record
     shape = (header.records, header.record_samples)
     if header.sample_bytes == 2:  # noqa: PLR2004 - EDF
         samples = np.memmap(header.path, "<i2", "r", header.size, shape)
-        return samples[:, first : first + count].reshape(-1)
+        return samples[records, first : first + count].reshape(-1)
     raw = np.memmap(header.path, np.uint8, "r", header.size, (*shape, 3))
-    triples = raw[:, first : first + count]
+    triples = raw[records, first : first + count]
     values = triples[..., 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
     for byte in (1, 0):  # in place: a day at 512 Hz is 180 MB
         values <<= 8
