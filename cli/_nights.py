@@ -114,7 +114,8 @@ def _show_texts(noun: str, texts: list[tuple[str, str, str]]) -> None:
     """Print texts with the nights that each is about; a text of many nights once."""
     nights: dict[tuple[str, str], list[str]] = {}
     for name, text, cure in texts:
-        nights.setdefault((text.removeprefix(f"{name}: "), cure), []).append(name)
+        plain = text.removeprefix(f"{name}: ").removeprefix(f"{name.rsplit('/', 1)[-1]}: ")
+        nights.setdefault((plain, cure), []).append(name)
     for (text, cure), names in list(nights.items())[:LONGEST_LIST]:
         typer.echo(f"{noun}: {printable(listing(names))}: {printable(as_options(text))}")
         if cure:

@@ -61,6 +61,10 @@ def command(
         bool,
         typer.Option("--cross-check", help="Read EDF and BDF files with pyedflib, too; compare."),
     ] = False,
+    draft: Annotated[
+        bool,
+        typer.Option("--draft", help="Print an edf.toml for a folder of EDF files, with comments."),
+    ] = False,
     jobs: Jobs = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, a list of files and folders.")
@@ -87,6 +91,9 @@ def command(
         return
     if not paths:
         raise UsageError("inspect: no file is given", hint="sleeptools inspect raw/")
+    if draft:
+        _draft(paths)
+        return
     folders = not (details or cross_check) and any(path.is_dir() for path in paths)
     with batch_progress("inspecting") if folders else nullcontext(None) as on_progress:
         descriptions, errors = inspect_all(
@@ -119,12 +126,24 @@ def command(
         _raise(descriptions, errors)
 
 
+def _draft(paths: list[Path]) -> None:
+    from sleeptools.commands.inspect import draft_settings
+    from sleeptools.errors import UsageError
+
+    if len(paths) != 1 or paths[0].is_file():
+        raise UsageError(
+            "--draft is for one folder", hint="sleeptools inspect raw --draft > draft.toml"
+        )
+    typer.echo(draft_settings(paths[0]), nl=False)
+
+
 def _raise(descriptions: list[dict[str, Any]], errors: list[SleeptoolsError]) -> None:
     """Raise what failed: the error itself if nothing else was looked at, or else their number."""
     from sleeptools.commands.inspect import FaultyFileError
     from sleeptools.errors import DataError, OutOfMemoryError
 
-    nights = [n for d in descriptions if d["kind"] == "folder" for n in d["nights"]]
+    folders = [d for d in descriptions if d["kind"] == "folder"]
+    nights = [n for d in folders for n in d["nights"]]
     files = sum(d["kind"] != "folder" for d in descriptions)
     unread = sum(not n["readable"] for n in nights)
     lost = len(errors) - unread - sum(isinstance(e, FaultyFileError) for e in errors)
@@ -132,7 +151,7 @@ def _raise(descriptions: list[dict[str, Any]], errors: list[SleeptoolsError]) ->
     if count == 1:
         raise errors[0]
     short = next((e for e in errors if isinstance(e, OutOfMemoryError)), None)
-    noun = "nights" if nights and not files else "files"
+    noun = "nights" if not files and all(d["data_set"] for d in folders) else "files"
     message = f"{len(errors)} of {count} {noun} cannot be read"
     raise OutOfMemoryError(f"{message}: {short}") if short else DataError(message)
 

@@ -150,7 +150,7 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
     patterns = load_settings(path)
     files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
     names = [name for name in files if name != TABLE]
-    hypnograms = [_matching(pattern, names, path) for pattern in patterns.hypnograms]
+    hypnograms = [match_names(pattern, names, path) for pattern in patterns.hypnograms]
     scored = {
         name
         for pattern, groups in zip(patterns.hypnograms, hypnograms, strict=True)
@@ -158,7 +158,7 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
         for files in groups.values()
         for name in files
     }
-    signals = _matching(patterns.signals, (n for n in names if n not in scored), path)
+    signals = match_names(patterns.signals, (n for n in names if n not in scored), path)
     if not signals:
         raise DataError(
             f"{root}: no file is named {patterns.signals!r}",
@@ -199,8 +199,23 @@ Key = tuple[str, str]
 """Subject and night; the night is empty where a pattern has none."""
 
 
-def _matching(pattern: str, names: Iterable[str], path: Path) -> dict[Key, list[str]]:
-    """Return the files that match a pattern, by subject and night."""
+def match_names(pattern: str, names: Iterable[str], path: Path) -> dict[Key, list[str]]:
+    """Return the files that match a pattern, by subject and night.
+
+    Parameters
+    ----------
+    pattern
+        As `signals` and `hypnograms` of edf.toml have it.
+    names
+        Paths of the files from their folder on.
+    path
+        The file of settings, for messages.
+
+    Raises
+    ------
+    DataError
+        If the pattern has an unknown placeholder, or none for the subject.
+    """
     expression = _expression(pattern, path)
     groups: dict[Key, list[str]] = {}
     for name in names:

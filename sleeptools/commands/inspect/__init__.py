@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from sleeptools import formats
 from sleeptools.commands.inspect.cross_check import cross_check_file, second_opinion
+from sleeptools.commands.inspect.draft import draft_settings
 from sleeptools.commands.inspect.files import (
     FaultyFileError,
     Problem,
@@ -26,6 +27,7 @@ __all__ = [
     "FaultyFileError",
     "Problem",
     "cross_check_file",
+    "draft_settings",
     "files_to_inspect",
     "inspect",
     "inspect_all",
@@ -83,6 +85,9 @@ def inspect_all(
         For a file to cross-check that is no EDF or BDF file.
     """
     details = details or cross_check
+    for path in paths if cross_check else ():
+        if path.is_file() and not _is_edf(path):
+            raise UsageError(f"{path}: `cross_check` is for EDF and BDF files")
     montage_preset = presets.load(preset) if preset else None
     sources = files_to_inspect(paths) if details else [*paths]
     descriptions: list[dict[str, Any]] = []
@@ -109,10 +114,8 @@ def inspect_all(
             descriptions.append(facts)
             ignored += ignored_channels(content.recording.facts) if content.recording else []
             if cross_check:
-                facts["cross_check"] = _cross_check(path, content.format, explicit=path in paths)
+                facts["cross_check"] = cross_check_file(path) if _is_edf(path) else None
             error: SleeptoolsError | None = content.refused or _disagreement(facts)
-        except UsageError:
-            raise
         except SleeptoolsError as e:
             if cross_check and isinstance(e, DataError) and _is_edf(path):
                 log(f"{path}: {second_opinion(path)}")
@@ -126,15 +129,6 @@ def inspect_all(
     if not errors:
         check_ignored(ignore_channels, ignored)
     return descriptions, errors
-
-
-def _cross_check(path: Path, name: str, *, explicit: bool) -> dict[str, Any] | None:
-    """Cross-check an EDF or BDF file; a file of another format of a folder has nothing to check."""
-    if name == "edf":
-        return cross_check_file(path)
-    if explicit:
-        raise UsageError(f"{path}: `cross_check` is for EDF and BDF files; this is a {name} file")
-    return None
 
 
 def _disagreement(facts: dict[str, Any]) -> FaultyFileError | None:
