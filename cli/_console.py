@@ -105,8 +105,11 @@ def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     console().print(table)
 
 
-def emit_rows(columns: list[str], rows: list[list[Any]]) -> None:
-    """Print rows on stdout: a table as wide as the terminal, or in a pipe a line for each row."""
+def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str]) -> None:
+    """Print rows on stdout: a table as wide as the terminal, or in a pipe a line for each row.
+
+    Columns of these names may be folded to fit the terminal.
+    """
     from rich import box
     from rich.cells import cell_len
     from rich.markup import render
@@ -117,7 +120,13 @@ def emit_rows(columns: list[str], rows: list[list[Any]]) -> None:
     if sys.stdout.isatty():
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for name, right in zip(columns, numeric, strict=True):
-            table.add_column(name, justify="right" if right else "left", overflow="fold")
+            table.add_column(
+                name,
+                justify="right" if right else "left",
+                overflow="fold",
+                no_wrap=name not in folding,
+                min_width=7 if name == folding[-1] else None,  # a word such as "clipped"
+            )
         for row in texts:
             table.add_row(*row)
         console().print(table)

@@ -25,11 +25,11 @@ def show_folder(facts: dict[str, Any]) -> None:
     if len(nights) > 1:
         rows.append(_total_row(facts["totals"], stages))
     noun = "night" if facts["data_set"] else "file"
-    emit_rows([noun, "signals", "scoring", "ch", *stages, "?", "quality", "problems"], rows)
-    _show_texts(
-        "problem", [(n["recording"], p["text"], p["cure"]) for n in nights for p in n["problems"]]
-    )
-    _show_texts("note", [(n["recording"], n["notes"], "") for n in nights if n["notes"]])
+    columns = [noun, "signals", "scoring", "ch", *stages, "?", "quality", "!"]
+    emit_rows(columns, rows, folding=(noun, "quality"))
+    problems = [(n["recording"], p["text"], p["cure"]) for n in nights for p in n["problems"]]
+    _show_texts("problem", problems, facts["path"])
+    _show_texts("note", [(n["recording"], n["notes"], "") for n in nights if n["notes"]], "")
     for path in facts["unmatched"]:
         typer.echo(f"belongs to no night: {printable(path)}")
     if facts["absent"]:
@@ -110,11 +110,13 @@ def _quality(night: dict[str, Any]) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in worst.items() if n) or "ok"
 
 
-def _show_texts(noun: str, texts: list[tuple[str, str, str]]) -> None:
+def _show_texts(noun: str, texts: list[tuple[str, str, str]], folder: str) -> None:
     """Print texts with the nights that each is about; a text of many nights once."""
     nights: dict[tuple[str, str], list[str]] = {}
     for name, text, cure in texts:
-        plain = text.removeprefix(f"{name}: ").removeprefix(f"{name.rsplit('/', 1)[-1]}: ")
+        plain = text
+        for prefix in (f"{folder}/{name}", name, name.rsplit("/", 1)[-1]):
+            plain = plain.removeprefix(f"{prefix}: ")
         nights.setdefault((plain, cure), []).append(name)
     for (text, cure), names in list(nights.items())[:LONGEST_LIST]:
         typer.echo(f"{noun}: {printable(listing(names))}: {printable(as_options(text))}")

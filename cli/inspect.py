@@ -92,7 +92,18 @@ def command(
     if not paths:
         raise UsageError("inspect: no file is given", hint="sleeptools inspect raw/")
     if draft:
-        _draft(paths)
+        further: dict[str, object] = {
+            "--json": as_json,
+            "--details": details,
+            "--cross-check": cross_check,
+            "--preset": preset,
+            "--scheme": scheme,
+            "--epoch-seconds": epoch_seconds,
+            "--epoch-from-onsets": epoch_from_onsets,
+            "--scorer": scorer,
+            "--ignore-bad-annotations": ignore_bad_annotations,
+        }
+        _draft(paths, ignore_channels or [], [name for name, value in further.items() if value])
         return
     folders = not (details or cross_check) and any(path.is_dir() for path in paths)
     with batch_progress("inspecting") if folders else nullcontext(None) as on_progress:
@@ -126,7 +137,7 @@ def command(
         _raise(descriptions, errors)
 
 
-def _draft(paths: list[Path]) -> None:
+def _draft(paths: list[Path], ignore_channels: list[str], further: list[str]) -> None:
     from sleeptools.commands.inspect import draft_settings
     from sleeptools.errors import UsageError
 
@@ -134,7 +145,11 @@ def _draft(paths: list[Path]) -> None:
         raise UsageError(
             "--draft is for one folder", hint="sleeptools inspect raw --draft > draft.toml"
         )
-    typer.echo(draft_settings(paths[0]), nl=False)
+    if further:
+        raise UsageError(
+            f"--draft goes without {further[0]}", hint="it finds out itself how scorings are read"
+        )
+    typer.echo(draft_settings(paths[0], ignore_channels), nl=False)
 
 
 def _raise(descriptions: list[dict[str, Any]], errors: list[SleeptoolsError]) -> None:

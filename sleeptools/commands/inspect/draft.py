@@ -7,6 +7,7 @@ can know is a comment with "?". The draft is the same for the same files.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -29,20 +30,22 @@ from sleeptools.errors import AnnotationsOnlyError, DataError, SleeptoolsError
 from sleeptools.formats import edf
 from sleeptools.preprocessing import presets
 from sleeptools.recording import montage
-from sleeptools.recording.recording import Recording
+from sleeptools.recording.recording import Recording, check_ignored, ignored_channels
 from sleeptools.recording.stages import HUMAN_STAGES, REASONS
 
 SHOWN: Final = 3  # files in a comment
-EPOCH: Final = 30.0  # s, where nothing else is said
+SETTING: Final = re.compile(r"`(\w+)=([^`]*)`")
 
 
-def draft_settings(folder: Path) -> str:
+def draft_settings(folder: Path, ignore_channels: Sequence[str] = ()) -> str:
     """Draft an edf.toml for a folder, as text.
 
     Parameters
     ----------
     folder
         Files of EDF, EDF+ or BDF, with scorings of any known format beside them.
+    ignore_channels
+        Labels of signals to leave out, which the draft then says.
 
     Returns
     -------
@@ -57,13 +60,15 @@ def draft_settings(folder: Path) -> str:
         If it holds no EDF or BDF file with signals that can be read, or no pattern of names with a
         subject takes them.
     """
-    contents = _Contents(store.need(folder, "folder"))
+    contents = _Contents(store.need(folder, "folder"), ignore_channels)
     signals = name_recordings([*contents.recordings], contents.scorings)
     if signals is None:
         raise DataError(
             f"{folder}: no EDF or BDF file with signals has a name that can tell a subject",
             hint="; ".join(f"{n}: {t}" for n, t in list(contents.refused.items())[:SHOWN]) or None,
         )
+    recordings = [contents.recordings[n] for n in signals.recordings.values()]
+    check_ignored(ignore_channels, (n for r in recordings for n in ignored_channels(r.facts)))
     text = "\n".join([*_lines(contents, signals), ""])
     EdfSettings(**tomllib.loads(text))
     return text
@@ -72,8 +77,8 @@ def draft_settings(folder: Path) -> str:
 class _Contents:
     """The files of a folder, told apart by what they hold; all paths from the folder on."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, ignore_channels: Sequence[str]) -> None:
+        self.folder, self.ignore_channels = folder, ignore_channels
         self.recordings: dict[str, Recording] = {}
         self.scorings: list[str] = []
         self.others: list[str] = []
@@ -95,11 +100,11 @@ class _Contents:
                 scored = hasattr(module, "read_hypnogram") and not hasattr(module, "read")
                 (self.scorings if scored else self.others).append(name)
                 return
-            self.recordings[name] = edf.read(path)
+            self.recordings[name] = formats.read(path, ignore_channels=self.ignore_channels)
         except AnnotationsOnlyError:
             self.scorings.append(name)
         except SleeptoolsError as e:
-            self.refused[name] = str(e)
+            self.refused[name] = f"{e} ({e.hint})" if e.hint else str(e)
 
 
 def _lines(contents: _Contents, signals: SignalsPattern) -> Iterator[str]:
@@ -110,6 +115,8 @@ def _lines(contents: _Contents, signals: SignalsPattern) -> Iterator[str]:
     yield "# Comments are what was seen; a ? in a comment stands for what only you can know."
     yield ""
     yield from _signal_lines(contents, signals)
+    if contents.ignore_channels:
+        yield f"ignore_channels = [{', '.join(map(_quoted, contents.ignore_channels))}]"
     scorings = [n for n in contents.scorings if n not in signals.recordings.values()]
     patterns = name_scorings(signals, scorings)
     own = _scored_themselves(contents, signals) if not patterns else []
@@ -199,7 +206,10 @@ def _reading_lines(survey: Survey) -> Iterator[str]:
         (length, count), *further = survey.lengths.most_common()
         mark = "# " if further else ""
         yield ""
-        yield f"# guess: {_count(count, 'scoring')} of {survey.files} would fit the signals so"
+        yield (
+            f"# guess: with it {_count(count, 'scoring')} of {survey.files} fit the length of "
+            "their signals"
+        )
         yield f"{mark}epoch_seconds = {length}"
         for other, n in further:
             yield f"# epoch_seconds = {other}  # {_count(n, 'scoring')}"
@@ -228,7 +238,7 @@ def _refused_lines(contents: _Contents, survey: Survey) -> Iterator[str]:
     if refused:
         yield ""
     for text in list(refused.values())[: 2 * SHOWN]:
-        yield f"# cannot be read: {_plain(text)}"
+        yield f"# cannot be read: {_plain(SETTING.sub(_setting, text))}"
     if len(refused) > 2 * SHOWN:
         yield f"# cannot be read: {len(refused) - 2 * SHOWN} more"
 
@@ -250,7 +260,7 @@ def _label_lines(survey: Survey) -> Iterator[str]:
         yield f"scheme = {_quoted(fitting[0])}"
     elif fitting:
         yield f"# numbers mean different stages in different programs: {', '.join(fitting)}"
-        yield '# scheme = "?"'
+        yield '# scheme = "?"  # or say below what each means'
     meanings = ", ".join([*survey.names, *REASONS[1:]])
     if len(fitting) != 1:
         yield ""
@@ -305,6 +315,12 @@ def _quoted(text: str) -> str:
 def _plain(text: str) -> str:
     """Write a message as a comment: without control characters."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _setting(match: re.Match[str]) -> str:
+    """Write a setting that a hint names as a line of edf.toml."""
+    name, value = match.groups()
+    return f"{name} = [{_quoted(value)}]" if name == "ignore_channels" else match[0]
 
 
 def _some(names: Sequence[str], shown: int = SHOWN) -> str:
