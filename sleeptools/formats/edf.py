@@ -187,15 +187,17 @@ def read_digital(
     Parameters
     ----------
     records
-        Numbers of the data records, from 0.
+        Numbers of the data records, from 0; only these are mapped into memory.
     """
     first, count = signal.offset, signal.samples_per_record
-    shape = (header.records, header.record_samples)
+    start, stop, _ = records.indices(header.records)
+    shape = (max(0, stop - start), header.record_samples)
+    offset = header.size + start * header.record_samples * header.sample_bytes
     if header.sample_bytes == 2:  # noqa: PLR2004 - EDF
-        samples = np.memmap(header.path, "<i2", "r", header.size, shape)
-        return samples[records, first : first + count].reshape(-1)
-    raw = np.memmap(header.path, np.uint8, "r", header.size, (*shape, 3))
-    triples = raw[records, first : first + count]
+        samples = np.memmap(header.path, "<i2", "r", offset, shape)
+        return samples[:, first : first + count].reshape(-1)
+    raw = np.memmap(header.path, np.uint8, "r", offset, (*shape, 3))
+    triples = raw[:, first : first + count]
     values = triples[..., 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
     for byte in (1, 0):  # in place: a day at 512 Hz is 180 MB
         values <<= 8
