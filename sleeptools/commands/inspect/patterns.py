@@ -92,7 +92,9 @@ def name_scorings(signals: SignalsPattern, scorings: Sequence[str]) -> list[str]
     tried: set[str] = set()
     for key, name in itertools.islice(signals.recordings.items(), 0, None, _step(signals)):
         for scoring in scorings:
-            for pattern in {*_scoring_patterns(signals, key, name, scoring)} - tried:
+            for pattern in _scoring_patterns(signals, key, name, scoring):
+                if pattern in tried:
+                    continue
                 tried.add(pattern)
                 files = _scored(pattern, signals, scorings)
                 before = patterns.get(files)
