@@ -1,4 +1,4 @@
-"""`inspect --draft`: from the names and contents of a folder to settings that `convert edf` takes."""
+"""`inspect --draft`: from names and contents of files to settings that `convert edf` takes."""
 
 import random
 import re
@@ -96,7 +96,7 @@ LAYOUTS: dict[str, tuple[list[str], list[str], str, list[str]]] = {
         ["S01_N1.EDF", "S02_N1.edf"],
         ["S01_N1.CSV", "S02_N1.csv"],
         "{subject}_N{night}.edf",
-        ["{subject}_N{night}.CSV"],
+        ["{subject}_N{night}.csv"],
     ),
     "letters and blanks": (
         ["Jürgen Nacht 2.edf", "Änne Müller Nacht 1.edf"],
@@ -164,8 +164,6 @@ def test_patterns_from_names(layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_order_of_the_files_changes_nothing(layout: str) -> None:
     signals, scorings, *_ = LAYOUTS[layout]
-    if "capitals" in layout:  # the ending is the first file's
-        return
     for seed in range(3):
         mixed = random.Random(seed).sample(signals, len(signals))
         found = name_recordings(sorted(mixed), sorted(scorings))
@@ -193,7 +191,7 @@ def test_names_that_are_patterns_themselves_are_no_subjects() -> None:
         [("S01/night1.EDF", "S01/night1.txt"), ("S02/night1.EDF", "S02/night1.txt")],
         [
             ("Jürgen Nacht 2.edf", "Jürgen Nacht 2.txt"),
-            ("Änne M Nacht 1.edf", "Änne M Nacht 1.txt"),
+            ("Änne Nacht 1.edf", "Änne Nacht 1.txt"),
         ],
         [("cage 7/m1.EDF", "cage 7/m1.CSV"), ("cage 7/m2.edf", "cage 7/m2.csv")],
     ],
@@ -369,13 +367,13 @@ def test_a_bad_channel_is_named_and_can_be_left_out(command, tmp_path: Path) -> 
 
 
 def test_channels_are_mapped_only_where_that_is_sure(tmp_path: Path) -> None:
-    psg(tmp_path / "raw/S1.edf", ("C4-A1", "EEG1", "Chin"))
-    psg(tmp_path / "raw/S2.edf", ("C4-A1", "EEG1", "Jaw"))
+    psg(tmp_path / "raw/S1.edf", ("C4-A1", "Front", "Chin"))
+    psg(tmp_path / "raw/S2.edf", ("C4-A1", "Front", "Jaw"))
     text = draft_settings(tmp_path / "raw")
     settings = drafted(tmp_path / "raw", tmp_path)
     assert [(k, v.label) for k, v in settings.channels.items()] == [("EEG C4-M1", "C4-A1")]
     assert "32 Hz, uV, in 1 of 2 files" in text
-    assert re.search(r'^# "EEG \?" = "EEG1"|^# "\?" = "EEG1"', text, re.MULTILINE)
+    assert '# "?" = "Front"  # 32 Hz, uV, in 2 of 2 files\n' in text
     convert("edf", tmp_path / "raw", tmp_path / "out", settings=tmp_path / "draft.toml")
 
 

@@ -138,9 +138,9 @@ def _signals_patterns(name: str) -> Iterator[tuple[str, bool]]:
         if text is None:
             continue
         for form in (text, *_with_prefix(text)):
-            yield form + end, False
+            yield form + end.lower(), False
             for pattern, word in _with_night(form):
-                yield pattern + end, word
+                yield pattern + end.lower(), word
 
 
 def _subjects(body: str) -> list[str]:
@@ -232,16 +232,16 @@ def _scoring_patterns(signals: SignalsPattern, key: Key, name: str, scoring: str
     stem = unicodedata.normalize("NFC", str(PurePosixPath(name).with_suffix("")))
     if body.startswith(stem):
         head = signals.pattern[: len(signals.pattern) - len(PurePosixPath(name).suffix)]
-        yield head + body[len(stem) :] + end
+        yield head + body[len(stem) :] + end.lower()
     text = _replaced(body, subject, "{subject}")
     if text is None:
         return
     for form in (text, *_with_prefix(text)):
-        yield form + end
+        yield form + end.lower()
         if night:
             for pattern, _ in _with_night(form):
                 if f"{night}" in form:
-                    yield pattern + end
+                    yield pattern + end.lower()
 
 
 def _scored(pattern: str, signals: SignalsPattern, scorings: Sequence[str]) -> tuple[str, ...]:
