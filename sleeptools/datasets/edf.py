@@ -32,7 +32,7 @@ CITATION: Final = "Your own data: cite, and use under the licence of, where they
 SETTINGS: Final = "edf.toml"
 HOW_TO_GET: Final = f"""\
 These are your own files: EDF, EDF+ or BDF, a hypnogram beside each.
-1. Put a small {SETTINGS} into their folder; docs/edf.md explains it.
+1. Put a small {SETTINGS} into their folder; docs/edf.md explains it, and how to have it drafted.
 2. 'sleeptools simulate edf raw' writes a folder with one to look at."""
 PATTERN: Final = f"the files that {SETTINGS} names"
 TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
@@ -145,7 +145,8 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
     if not path.is_file():
         raise MissingInputError(
             f"{path}: no such file; it says what the files of {root} are called",
-            hint=f"begin with: printf '{TEMPLATE}' > {path}; all settings: docs/edf.md",
+            hint=f"begin with: printf '{TEMPLATE}' > {path}; or see what 'sleeptools inspect "
+            f"{root} `draft`' drafts from its files; all settings: docs/edf.md",
         )
     patterns = load_settings(path)
     files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
