@@ -171,7 +171,7 @@ def _hypnogram_lines(
         name, scored = next((n, s) for n, s in nights if all(s))
         yield f"# {_quoted(name)} is scored in {', '.join(_quoted(f) for fs in scored for f in fs)}"
     if len(patterns) > 1:
-        yield f"# {len(patterns)} scorers: the first counts, unless preprocess is told to take another"
+        yield f"# {len(patterns)} scorers: the first counts unless preprocess is told otherwise"
     if not patterns:
         yield '# hypnograms = "?"  # no scoring could be paired with the signals by its name'
     lacking = [name for name, scored in nights if patterns and not all(scored)]
