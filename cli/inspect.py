@@ -128,7 +128,8 @@ def command(
         for facts in descriptions:
             show_folder(facts) if facts["kind"] == "folder" else _show(facts)
     for facts in descriptions:
-        if facts["kind"] == "folder" and facts["data_set"] is None:
+        drafts = facts["kind"] == "folder" and facts["data_set"] is None
+        if drafts and any(night["signals"] for night in facts["nights"]):
             talk(
                 f"hint: {facts['path']} is no data set: 'sleeptools inspect {facts['path']} "
                 "--draft' drafts the edf.toml that makes it one"

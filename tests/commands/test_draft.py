@@ -411,4 +411,11 @@ def test_draft_is_for_one_folder_with_signals(command, tmp_path: Path) -> None:
         assert ran.code == 2, words
         assert ran.out == ""
     shutil.move(path, tmp_path / "raw/{x}.edf")
-    assert command("inspect", "raw", "--draft").code == 65
+    ran = command("inspect", "raw", "--draft")
+    assert ran.code == 65
+    assert "has a name that can tell a subject, such as {x}.edf" in ran.err
+    (tmp_path / "raw/{x}.edf").write_bytes(b"nonsense")
+    ran = command("inspect", "raw", "--draft")
+    assert ran.code == 65
+    assert "holds no EDF or BDF file with signals that can be read" in ran.err
+    assert "--draft" not in command("inspect", "raw").err

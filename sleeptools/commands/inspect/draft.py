@@ -61,11 +61,17 @@ def draft_settings(folder: Path, ignore_channels: Sequence[str] = ()) -> str:
         subject takes them.
     """
     contents = _Contents(store.need(folder, "folder"), ignore_channels)
+    if not contents.recordings:
+        raise DataError(
+            f"{folder}: holds no EDF or BDF file with signals that can be read",
+            hint="; ".join([*contents.refused.values()][:SHOWN]) or None,
+        )
     signals = name_recordings([*contents.recordings], contents.scorings)
     if signals is None:
         raise DataError(
-            f"{folder}: no EDF or BDF file with signals has a name that can tell a subject",
-            hint="; ".join(f"{n}: {t}" for n, t in list(contents.refused.items())[:SHOWN]) or None,
+            f"{folder}: no file with signals has a name that can tell a subject, such as "
+            f"{next(iter(contents.recordings))}",
+            hint="letters, digits, blanks, '.', '_' and '-' can stand for a subject: rename them",
         )
     recordings = [contents.recordings[n] for n in signals.recordings.values()]
     check_ignored(ignore_channels, (n for r in recordings for n in ignored_channels(r.facts)))
