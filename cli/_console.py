@@ -21,6 +21,38 @@ if TYPE_CHECKING:
 Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a process.")]
 
 
+AllowTruncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="Take the whole records of files cut short.")
+]
+
+
+EpochFromOnsets = Annotated[
+    bool,
+    typer.Option("--epoch-from-onsets", help="Let stages without duration last to the next one."),
+]
+
+
+Scorer = Annotated[
+    str | None, typer.Option(help="Whose rows to read, where a file has several scorers'.")
+]
+
+
+IgnoreBadAnnotations = Annotated[
+    bool,
+    typer.Option("--ignore-bad-annotations", help="Pass over malformed annotations of EDF files."),
+]
+
+
+IgnoreChannels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore-channel",
+        metavar="LABEL",
+        help="Leave out the signal of this label; can be given several times.",
+    ),
+]
+
+
 IgnoreUnmatched = Annotated[
     bool,
     typer.Option(
@@ -71,6 +103,44 @@ def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     for row in rows:
         table.add_row(*(cell(v) for v in row))
     console().print(table)
+
+
+def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str]) -> None:
+    """Print rows on stdout: a table as wide as the terminal, or in a pipe a line for each row.
+
+    Columns of these names may be folded to fit the terminal.
+    """
+    from rich import box
+    from rich.cells import cell_len
+    from rich.markup import render
+    from rich.table import Table
+
+    numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(columns))]
+    texts = [[cell(value or ("-" if value == "" else value)) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for name, right in zip(columns, numeric, strict=True):
+            table.add_column(
+                name,
+                justify="right" if right else "left",
+                overflow="fold",
+                no_wrap=name not in folding,
+                min_width=7 if name == folding[-1] else None,  # a word such as "clipped"
+            )
+        for row in texts:
+            table.add_row(*row)
+        console().print(table)
+        return
+    lines = [columns, *([render(text).plain for text in row] for row in texts)]
+    widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        cells = [
+            " " * (width - cell_len(text)) + text
+            if right
+            else text + " " * (width - cell_len(text))
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        typer.echo("  ".join(cells).rstrip())
 
 
 def cell(value: object) -> str:

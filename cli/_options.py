@@ -7,6 +7,7 @@ Messages name settings as a Python caller writes them, in backticks: `device=cpu
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Final
 
 SETTING: Final = re.compile(r"`([a-z_]\w*(?:\.\w+)*)(?:=([^`]*))?`")
@@ -16,6 +17,7 @@ SPELLED: Final = {
     "settings": "set",
     "kind": "format",
     "start": "at",
+    "ignore_channels": "ignore-channel",
 }
 """Option by setting, where their names differ."""
 EARLIER_SPELLINGS: Final = {
@@ -35,4 +37,6 @@ def _option(match: re.Match[str]) -> str:
     if "." in name:
         return f"--set {name}" + (f"={value}" if value else "")
     option = f"--{SPELLED.get(name, name).replace('_', '-')}"
+    if value and " " in value:
+        value = shlex.quote(value)
     return f"{option} {value}" if value else option

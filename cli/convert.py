@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ._console import IgnoreUnmatched, Jobs, batch_progress, plural, talk
+from ._console import (
+    AllowTruncated,
+    IgnoreChannels,
+    IgnoreUnmatched,
+    Jobs,
+    batch_progress,
+    plural,
+    talk,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -19,10 +27,7 @@ def command(
     dataset: Annotated[str, typer.Argument(help="Data set, for example sleep-edf.")],
     raw: Annotated[Path, typer.Argument(help="Folder of raw files; only read.")],
     recordings: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("recordings"),
-    allow_truncated: Annotated[
-        bool,
-        typer.Option("--allow-truncated", help="Take the whole records of files cut short."),
-    ] = False,
+    allow_truncated: AllowTruncated = False,
     subset: Annotated[
         str | None,
         typer.Option(help="Only these: 20, 78 or telemetry of sleep-edf; I, II or III of isruc."),
@@ -32,6 +37,7 @@ def command(
         typer.Option(help="What the files of data set edf are called; RAW/edf.toml if left out."),
     ] = None,
     ignore_unmatched: IgnoreUnmatched = False,
+    ignore_channels: IgnoreChannels = None,
     jobs: Jobs = 1,
 ) -> None:
     """Convert raw files to recordings.
@@ -54,6 +60,7 @@ def command(
             subset=subset,
             settings=config,
             ignore_unmatched=ignore_unmatched,
+            ignore_channels=ignore_channels or (),
             log=talk,
             jobs=jobs,
         )

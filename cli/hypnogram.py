@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._console import plural, talk
+from ._console import EpochFromOnsets, IgnoreBadAnnotations, Scorer, plural, talk
 
 if TYPE_CHECKING:
     from sleeptools.commands.hypnogram import Start
@@ -35,21 +35,9 @@ def command(
     epoch_seconds: Annotated[
         float | None, typer.Option(help="Length of an epoch where IN does not tell it, s.")
     ] = None,
-    epoch_from_onsets: Annotated[
-        bool,
-        typer.Option(
-            "--epoch-from-onsets", help="Let stages without duration last to the next one."
-        ),
-    ] = False,
-    scorer: Annotated[
-        str | None, typer.Option(help="Whose rows to read, where a file has several scorers'.")
-    ] = None,
-    ignore_bad_annotations: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-bad-annotations", help="Pass over malformed annotations of an EDF file."
-        ),
-    ] = False,
+    epoch_from_onsets: EpochFromOnsets = False,
+    scorer: Scorer = None,
+    ignore_bad_annotations: IgnoreBadAnnotations = False,
     start: Annotated[
         str | None,
         typer.Option(

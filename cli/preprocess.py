@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ._console import IgnoreUnmatched, Jobs, batch_progress, emit_table, plural, talk
+from ._console import (
+    IgnoreChannels,
+    IgnoreUnmatched,
+    Jobs,
+    batch_progress,
+    emit_table,
+    plural,
+    talk,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -54,6 +62,7 @@ def command(
         ),
     ] = None,
     ignore_unmatched: IgnoreUnmatched = False,
+    ignore_channels: IgnoreChannels = None,
     jobs: Jobs = 1,
 ) -> None:
     """Make epochs of recordings, by a preset.
@@ -79,6 +88,7 @@ def command(
             on_progress,
             subset=subset,
             ignore_unmatched=ignore_unmatched,
+            ignore_channels=ignore_channels or (),
             jobs=jobs,
         )
     _show(epochs)

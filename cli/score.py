@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ._console import batch_progress, plural, talk
+from ._console import IgnoreChannels, batch_progress, plural, talk
 
 if TYPE_CHECKING:
     from sleeptools.native import Precision
@@ -29,6 +29,7 @@ def command(
     assume_unit: Annotated[
         str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
     ] = None,
+    ignore_channels: IgnoreChannels = None,
     precision: Annotated[
         str, typer.Option(help="fp32, or bf16 where the CPU and the model have it.")
     ] = "fp32",
@@ -50,6 +51,7 @@ def command(
             out,
             on_progress,
             assume_unit=assume_unit,
+            ignore_channels=ignore_channels or (),
             precision=cast("Precision", precision),
             threads=threads,
         )

@@ -51,8 +51,33 @@ class DataError(SleeptoolsError):
     exit_code = 65
 
 
+class NoRecordingsError(DataError):
+    """A folder that holds no files of a data set."""
+
+
 class AnnotationsOnlyError(DataError):
     """A file without signals was read as a recording."""
+
+
+class UndecidedError(DataError):
+    """Labels or scorers of a scoring about which only a person can decide.
+
+    Parameters
+    ----------
+    texts
+        The labels or the scorers.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        code: str = "",
+        texts: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.texts = tuple(texts)
 
 
 class NoStagesError(DataError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,15 @@ from sleeptools.datasets.shared.subjects import TABLE, look_alike
 from sleeptools.datasets.simulation import true_stages
 from sleeptools.recording import placing
 from sleeptools.recording.recording import (
+    IGNORED,
     RECORDING_KIND,
     RECORDING_VERSION,
     RECORDINGS_KIND,
     SUBJECT_FACTS,
     Recording,
     before_fact,
+    check_ignored,
+    ignored_channels,
     past_fact,
     read_recording,
     write_recording,
@@ -45,6 +48,7 @@ def convert(  # noqa: PLR0913 - one for each option of the command
     subset: str | None = None,
     settings: Path | None = None,
     ignore_unmatched: bool = False,
+    ignore_channels: Sequence[str] = (),
     jobs: int = 1,
     log: Callable[[str], None] = lambda _: None,
 ) -> Path:
@@ -68,6 +72,9 @@ def convert(  # noqa: PLR0913 - one for each option of the command
         File that names the files of the data set `edf`; `raw`/edf.toml if left out.
     ignore_unmatched
         Pass over files beside the recordings that end like data and belong to none of them.
+    ignore_channels
+        Labels of signals to leave out of the recordings that have them; noted, and listed in the
+        manifest.
     jobs
         Number of worker processes, each with one recording at a time.
     log
@@ -78,14 +85,19 @@ def convert(  # noqa: PLR0913 - one for each option of the command
     ------
     DataError
         If `raw` holds none of the data set's files, or, after all others are done, if any recording
-        failed.
+        failed, or none has a signal to be left out.
     OutputError
         If the two folders are the same, or `recordings` holds other files, or recordings that
         `raw` does not.
     """
     module = registry.load("datasets", dataset)
     sources = datasets.find_recordings(
-        module, raw, subset=subset, settings=settings, ignore_unmatched=ignore_unmatched
+        module,
+        raw,
+        subset=subset,
+        settings=settings,
+        ignore_unmatched=ignore_unmatched,
+        ignore_channels=ignore_channels,
     )
     passed_over = [
         p.relative_to(raw).as_posix()
@@ -116,6 +128,7 @@ def convert(  # noqa: PLR0913 - one for each option of the command
         if outcome.rows:
             _write_index(recordings, manifest, module, outcome)
     outcome.raise_failures(recordings)
+    check_ignored(ignore_channels, (n for r in outcome.rows for n in r[IGNORED]))
     return recordings
 
 
@@ -155,7 +168,8 @@ def _convert_one(
         recording = read(source)
         usable = {n: s for n, s in recording.signals.items() if math.isfinite(s.gain)}
         inputs = {name: store.fingerprint(f) for name, f in source.inputs.items()}
-        write_recording(path, replace(recording, signals=usable), inputs)
+        settings = {"ignore_channels": source.ignore_channels} if source.ignore_channels else {}
+        write_recording(path, replace(recording, signals=usable), inputs, settings)
     recording = read_recording(path)
     counts = _quality(recording)
     row = _row(recording, path) | {"quality": quality.counts_text(counts)}
@@ -164,7 +178,8 @@ def _convert_one(
     interrupted = f"{row[quality.GAP]} epochs touch a gap" if row[quality.GAP] else ""
     span = placing.span_text(recording)
     notes = [text, span, state, str(recording.facts.get("notes", "")), interrupted, poor]
-    return row | {"signal_quality": counts}, "; ".join(n for n in notes if n)
+    nested = {"signal_quality": counts, IGNORED: ignored_channels(recording.facts)}
+    return row | nested, "; ".join(n for n in notes if n)
 
 
 def _quality(recording: Recording) -> dict[str, dict[str, int]]:
@@ -187,6 +202,8 @@ def _is_current(path: Path, source: RecordingFiles) -> bool:
     """Return whether a recording was converted from the present files."""
     facts = store.read_tensors(path, RECORDING_KIND, RECORDING_VERSION).facts
     if (facts["subject"], facts["night"]) != (source.subject, source.night):
+        return False
+    if facts.get("settings", {}).get("ignore_channels", []) != [*source.ignore_channels]:
         return False
     fingerprints = facts["inputs"]
     return set(fingerprints) == set(source.inputs) and all(
@@ -230,7 +247,8 @@ def _write_index(
     import polars as pl
 
     rows = outcome.rows
-    flat = [{k: v for k, v in r.items() if k != "signal_quality"} for r in rows]
+    nested = ("signal_quality", IGNORED)
+    flat = [{k: v for k, v in r.items() if k not in nested} for r in rows]
     store.write_table(
         folder / "index.parquet", pl.DataFrame(flat, infer_schema_length=None), csv=True
     )
@@ -243,6 +261,7 @@ def _write_index(
         "failed": outcome.failures,
         **{name: sum(r[name] for r in rows) for name in (*ENDS, quality.GAP)},
         "quality": {r["recording"]: r["signal_quality"] for r in rows if r["signal_quality"]},
+        IGNORED: {r["recording"]: r[IGNORED] for r in rows if r[IGNORED]},
     }
     names = ("index.parquet", "index.csv", *(r["file"] for r in rows))
     manifest.write(folder, [folder / name for name in names])

@@ -6,14 +6,14 @@ The work on one recording is `preprocessing.recording_epochs`; here are the fold
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sleeptools import datasets, registry, store
 from sleeptools.datasets.simulation import true_stages
-from sleeptools.errors import DataError, OutputError
+from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import EPOCHS_KIND, EPOCHS_VERSION, read_epoch_file
 from sleeptools.preprocessing.recording_epochs import (
@@ -21,8 +21,13 @@ from sleeptools.preprocessing.recording_epochs import (
     read_made_by,
     write_recording_epochs,
 )
-from sleeptools.recording import placing
-from sleeptools.recording.recording import RECORDINGS_KIND, Recording, read_recording
+from sleeptools.recording.recording import (
+    IGNORED,
+    RECORDINGS_KIND,
+    Recording,
+    check_ignored,
+    read_recording,
+)
 from sleeptools.store import batch
 
 
@@ -34,6 +39,7 @@ def preprocess(
     *,
     subset: str | None = None,
     ignore_unmatched: bool = False,
+    ignore_channels: Sequence[str] = (),
     jobs: int = 1,
 ) -> Path:
     """Make epochs of every recording of a folder; finished recordings are skipped.
@@ -52,18 +58,29 @@ def preprocess(
         Only the recordings of a subset that the data set names, for example "20"; None for all.
     ignore_unmatched
         Pass over files beside raw recordings that end like data and belong to none of them.
+    ignore_channels
+        Labels of signals to leave out of raw recordings; listed in the manifest.
     jobs
         Number of worker processes, each with one recording at a time.
 
     Raises
     ------
     DataError
-        If there are no recordings, or, after all others are done, if any recording failed.
+        If there are no recordings, or, after all others are done, if any recording failed, or none
+        has a signal to be left out.
+    UsageError
+        For `ignore_channels` of recordings that were converted before.
     OutputError
         If `out` is the input, or holds other files or epochs of another preset.
     """
     store.need(recordings, "folder")
-    readers, failed = _readers(preset, recordings, subset, ignore_unmatched=ignore_unmatched)
+    readers, failed = _readers(
+        preset,
+        recordings,
+        subset,
+        ignore_unmatched=ignore_unmatched,
+        ignore_channels=ignore_channels,
+    )
     manifest = store.Manifest(EPOCHS_KIND, EPOCHS_VERSION, {"subset": subset})
     batch.refuse_input(recordings, out)
     with store.lock(out):
@@ -71,13 +88,19 @@ def preprocess(
         _refuse_other_preset(preset, out)
         hashes = store.listed_hashes(out, EPOCHS_KIND)
         items = [
-            (n, partial(_preprocess_one, preset, r, out / f"{n}.safetensors", hashes))
+            (
+                n,
+                partial(
+                    _preprocess_one, preset, r, out / f"{n}.safetensors", hashes, ignore_channels
+                ),
+            )
             for n, r in readers.items()
         ]
         outcome = batch.run(items, out, on_progress, jobs=jobs)
         if outcome.rows:
             _write_index(preset, out, manifest, outcome, failed)
     outcome.raise_failures(out)
+    check_ignored(ignore_channels, (n for r in outcome.rows for n in r[IGNORED]))
     return out
 
 
@@ -102,11 +125,22 @@ Reader = tuple[Mapping[str, Path], Callable[[], Recording]]
 
 
 def _readers(
-    preset: presets.Preset, folder: Path, subset: str | None, *, ignore_unmatched: bool
+    preset: presets.Preset,
+    folder: Path,
+    subset: str | None,
+    *,
+    ignore_unmatched: bool,
+    ignore_channels: Sequence[str],
 ) -> tuple[dict[str, Reader], dict[str, str]]:
     """Find the recordings, and why others of the folder could not be converted."""
     module = registry.load("datasets", preset.data_set)
     if (folder / "index.parquet").exists():
+        if ignore_channels:
+            raise UsageError(
+                f"{folder}: holds recordings; `ignore_channels={ignore_channels[0]}` is for raw "
+                "files",
+                hint=f"'sleeptools convert' takes it; {preset.name} uses its own channels only",
+            )
         facts = store.read_manifest(folder, RECORDINGS_KIND)
         names = [n for n in facts["recordings"] if datasets.in_subset(module, n, subset)]
         if not names:
@@ -123,7 +157,11 @@ def _readers(
             hint="'sleeptools convert' was interrupted: run it again",
         )
     sources = datasets.find_recordings(
-        module, folder, subset=subset, ignore_unmatched=ignore_unmatched
+        module,
+        folder,
+        subset=subset,
+        ignore_unmatched=ignore_unmatched,
+        ignore_channels=ignore_channels,
     )
     read = partial(true_stages.read_recording, module.read, folder)
     return {store.check_id(s.id, folder): (s.inputs, partial(read, s)) for s in sources}, {}
@@ -136,30 +174,34 @@ def _read_listed(path: Path, expected: str | None) -> Recording:
 
 
 def _preprocess_one(
-    preset: presets.Preset, reader: Reader, path: Path, hashes: Mapping[str, str]
+    preset: presets.Preset,
+    reader: Reader,
+    path: Path,
+    hashes: Mapping[str, str],
+    ignore_channels: Sequence[str],
 ) -> tuple[dict[str, Any], str]:
     files, read = reader
     stats = {name: file.stat() for name, file in files.items()}
     inputs = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
     made_by: dict[str, Any] = {"inputs": inputs, "preset": preset.model_dump(mode="json")}
+    if ignore_channels:
+        made_by["ignore_channels"] = [*ignore_channels]
     state = batch.state(path, hashes, lambda: read_made_by(path) == made_by)
-    span = ""
     if state != batch.DONE:
-        recording = read()
-        write_recording_epochs(preset, recording, path, made_by)
-        span = placing.span_text(recording)
+        write_recording_epochs(preset, read(), path, made_by)
     file = read_epoch_file(path)
     row = index_row(file, preset)
     dropped = ", ".join(f"{n} {k}" for k, n in row["excluded"].items() if n)
     texts = [
         f"{row['epochs']} epochs kept",
-        span,
+        file.facts.get("spans", ""),
         f"dropped: {dropped}" if dropped else "",
         state,
         f"warning: {row['warnings']}" if row["warnings"] else "",
         f"signal quality: {row['quality']}" if row["quality"] else "",
     ]
     row["channel_quality"] = file.facts.get("quality", {})
+    row[IGNORED] = file.facts.get(IGNORED, [])
     return row, "; ".join(t for t in texts if t)
 
 
@@ -178,7 +220,7 @@ def _write_index(
         excluded.update(row["excluded"])
     settings = preset.model_dump(mode="json")
     store.write_toml(out / "epochs.toml", {"format": EPOCHS_KIND, "version": 1} | settings)
-    nested = ("excluded", "channel_quality")
+    nested = ("excluded", "channel_quality", IGNORED)
     flat = [
         {**{k: v for k, v in r.items() if k not in nested}, **dict.fromkeys(excluded, 0)}
         | r["excluded"]
@@ -200,6 +242,7 @@ def _write_index(
         "failed": {**failed, **outcome.failures},
         "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
         "quality": {r["recording"]: r["channel_quality"] for r in rows if r["channel_quality"]},
+        IGNORED: {r["recording"]: r[IGNORED] for r in rows if r[IGNORED]},
     }
     names = [f"{r['recording']}.safetensors" for r in rows]
     manifest.write(out, [out / n for n in ("epochs.toml", "index.parquet", "index.csv", *names)])

@@ -22,8 +22,9 @@ from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.native import Floats, Precision
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epoching import CutEpochs
-from sleeptools.recording import montage
+from sleeptools.recording import montage, placing
 from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.recording import IGNORED, check_ignored, ignored_channels
 from sleeptools.recording.signals import quality
 from sleeptools.store import batch
 
@@ -39,6 +40,7 @@ def score(
     on_progress: batch.OnProgress = batch.ignore,
     *,
     assume_unit: str | None = None,
+    ignore_channels: Sequence[str] = (),
     precision: Precision = "fp32",
     threads: int | None = None,
 ) -> Path:
@@ -57,6 +59,8 @@ def score(
         Called after every recording.
     assume_unit
         Unit of voltages for which the file gives none; the preset's if left out.
+    ignore_channels
+        Labels of signals to leave out of the recordings that have them; listed in the manifest.
     precision, threads
         As in `Engine.load`.
 
@@ -68,7 +72,8 @@ def score(
     Raises
     ------
     DataError
-        If the model's folder has no preset; at the end, if any recording failed.
+        If the model's folder has no preset; at the end, if any recording failed, or none has a
+        signal to be left out.
     UsageError
         If two recordings have the same name.
     OutputError
@@ -87,7 +92,18 @@ def score(
         manifest.facts["recordings"] = done
         _write(manifest, out)  # marks the folder as ours, if the command is interrupted
         items = [
-            (path.stem, partial(_score_recording, engine, preset, path, out, done.get(path.stem)))
+            (
+                path.stem,
+                partial(
+                    _score_recording,
+                    engine,
+                    preset,
+                    path,
+                    out,
+                    done.get(path.stem),
+                    ignore_channels,
+                ),
+            )
             for path in sources
         ]
         outcome = batch.run(items, out, on_progress)
@@ -95,6 +111,7 @@ def score(
         manifest.facts["failed"] = outcome.failures
         _write(manifest, out)
     outcome.raise_failures(out)
+    check_ignored(ignore_channels, (n for r in outcome.rows for n in r.get(IGNORED, [])))
     return out
 
 
@@ -153,15 +170,20 @@ def _write(manifest: store.Manifest, out: Path) -> None:
 
 
 def _score_recording(
-    engine: Engine, preset: presets.Preset, path: Path, out: Path, before: Mapping[str, Any] | None
+    engine: Engine,
+    preset: presets.Preset,
+    path: Path,
+    out: Path,
+    before: Mapping[str, Any] | None,
+    ignore_channels: Sequence[str],
 ) -> tuple[dict[str, Any], str]:
     """Score one recording, unless the row `before` shows that this file has been scored."""
     stat = store.need(path, "recording").stat()
-    fingerprint = [stat.st_size, stat.st_mtime_ns]
+    fingerprint = [stat.st_size, stat.st_mtime_ns, *ignore_channels]
     if before and before["input"] == fingerprint:
-        return dict(before), batch.DONE
+        return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
     store.check_listed(path)
-    recording = formats.read_any(path)
+    recording = formats.read_any(path, ignore_channels=ignore_channels)
     density, cut = hypnodensity(engine, preset, recording, out)
     file_notes = str(recording.facts.get("notes", ""))
     warnings = [*cut.warnings, *([file_notes] if file_notes else [])]
@@ -170,6 +192,7 @@ def _score_recording(
     _write_density(path.stem, density, hypnogram, cut, out / (path.stem + HYPNODENSITY_SUFFIX))
     counts = {name: n for name, n in hypnogram.counts().items() if n}
     left_out = {kind: n for kind, n in cut.left_out.items() if n}
+    spans = placing.span_text(recording)
     row = {
         "recording": path.stem,
         "input": fingerprint,
@@ -179,10 +202,12 @@ def _score_recording(
         "quality": cut.counts,
         "unscored": left_out,
         "simulated": hypnogram.scorer == "simulated",
+        "spans": spans,
+        IGNORED: ignored_channels(recording.facts),
         "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
     }
     stages = ", ".join(f"{name} {n}" for name, n in counts.items())
-    notes = [f"{len(density)} epochs: {stages}"]
+    notes = [f"{len(density)} epochs: {stages}", spans]
     if left_out:
         why = ", ".join(f"{n} {kind}" for kind, n in left_out.items())
         notes.append(f"left unscored, without a signal: {why}")

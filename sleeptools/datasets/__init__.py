@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -43,6 +43,8 @@ class RecordingFiles:
         Why the recording cannot be read although files of it exist; empty if it can.
     subjects
         The table that says whose the recording is, if not the files' names do.
+    ignore_channels
+        Labels of signals to leave out, as far as the files have them.
     """
 
     id: str
@@ -51,6 +53,7 @@ class RecordingFiles:
     files: tuple[Path, ...]
     problem: str = ""
     subjects: Path | None = None
+    ignore_channels: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -129,6 +132,7 @@ def find_recordings(
     subset: str | None = None,
     settings: Path | None = None,
     ignore_unmatched: bool = False,
+    ignore_channels: Sequence[str] = (),
 ) -> list[RecordingFiles]:
     """Find a data set's recordings, or those of a subset.
 
@@ -146,6 +150,8 @@ def find_recordings(
         File that names the recordings' files, for the data set `edf`.
     ignore_unmatched
         Pass over files that end like signals or scorings and belong to no recording.
+    ignore_channels
+        Labels of signals that the recordings are read without.
 
     Raises
     ------
@@ -166,7 +172,11 @@ def find_recordings(
     if not ignore_unmatched:
         _refuse_unmatched(module, root, sources, settings)
     sources = assigned(root, sources)
-    selected = [s for s in sources if in_subset(module, s.id, subset)]
+    selected = [
+        replace(s, ignore_channels=tuple(ignore_channels))
+        for s in sources
+        if in_subset(module, s.id, subset)
+    ]
     if not selected:
         raise DataError(f"{root}: holds no recordings of the subset {subset!r} of {name}")
     return selected

@@ -32,7 +32,7 @@ CITATION: Final = "Your own data: cite, and use under the licence of, where they
 SETTINGS: Final = "edf.toml"
 HOW_TO_GET: Final = f"""\
 These are your own files: EDF, EDF+ or BDF, a hypnogram beside each.
-1. Put a small {SETTINGS} into their folder; docs/edf.md explains it.
+1. Put a small {SETTINGS} into their folder; docs/edf.md explains it, and how to have it drafted.
 2. 'sleeptools simulate edf raw' writes a folder with one to look at."""
 PATTERN: Final = f"the files that {SETTINGS} names"
 TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
@@ -145,12 +145,13 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
     if not path.is_file():
         raise MissingInputError(
             f"{path}: no such file; it says what the files of {root} are called",
-            hint=f"begin with: printf '{TEMPLATE}' > {path}; all settings: docs/edf.md",
+            hint=f"begin with: printf '{TEMPLATE}' > {path}; or see what 'sleeptools inspect "
+            f"{root} `draft`' drafts from its files; all settings: docs/edf.md",
         )
     patterns = load_settings(path)
     files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
     names = [name for name in files if name != TABLE]
-    hypnograms = [_matching(pattern, names, path) for pattern in patterns.hypnograms]
+    hypnograms = [match_names(pattern, names, path) for pattern in patterns.hypnograms]
     scored = {
         name
         for pattern, groups in zip(patterns.hypnograms, hypnograms, strict=True)
@@ -158,7 +159,7 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
         for files in groups.values()
         for name in files
     }
-    signals = _matching(patterns.signals, (n for n in names if n not in scored), path)
+    signals = match_names(patterns.signals, (n for n in names if n not in scored), path)
     if not signals:
         raise DataError(
             f"{root}: no file is named {patterns.signals!r}",
@@ -199,8 +200,23 @@ Key = tuple[str, str]
 """Subject and night; the night is empty where a pattern has none."""
 
 
-def _matching(pattern: str, names: Iterable[str], path: Path) -> dict[Key, list[str]]:
-    """Return the files that match a pattern, by subject and night."""
+def match_names(pattern: str, names: Iterable[str], path: Path) -> dict[Key, list[str]]:
+    """Return the files that match a pattern, by subject and night.
+
+    Parameters
+    ----------
+    pattern
+        As `signals` and `hypnograms` of edf.toml have it.
+    names
+        Paths of the files from their folder on.
+    path
+        The file of settings, for messages.
+
+    Raises
+    ------
+    DataError
+        If the pattern has an unknown placeholder, or none for the subject.
+    """
     expression = _expression(pattern, path)
     groups: dict[Key, list[str]] = {}
     for name in names:
@@ -299,9 +315,10 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         raise DataError(source.problem)
     path, *scored, settings_path = source.files
     settings = load_settings(settings_path)
-    stored = edf.read(
-        path, allow_truncated=allow_truncated, ignore_channels=settings.ignore_channels
+    ignored = dict.fromkeys(
+        (*settings.ignore_channels, *edf.present_channels(path, source.ignore_channels))
     )
+    stored = edf.read(path, allow_truncated=allow_truncated, ignore_channels=[*ignored])
     signals = _renamed(stored, settings, path.name)
     scorings = [
         _scoring(file, stored, settings, number, is_own=file == path)

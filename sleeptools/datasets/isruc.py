@@ -26,7 +26,7 @@ from sleeptools.datasets import (
     check_plan,
     spreadsheets,
 )
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoRecordingsError
 from sleeptools.formats import edf, labels
 from sleeptools.formats.parsing import stage_labels
 from sleeptools.formats.parsing.edf_header import SignalHeader
@@ -83,7 +83,7 @@ def find(root: Path) -> list[RecordingFiles]:
     if not recorded and packed:
         raise DataError(f"{packed[0]}: is still packed", hint=_unpack(packed[0]))
     if not recorded:
-        raise DataError(f"{root}: holds no ISRUC recordings", hint=f"expected {PATTERN}")
+        raise NoRecordingsError(f"{root}: holds no ISRUC recordings", hint=f"expected {PATTERN}")
     sources = [_source(p, root) for p in recorded] + [_packed(p) for p in packed]
     return sorted(sources, key=lambda s: s.id)
 
@@ -160,7 +160,9 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     if source.problem:
         packed = source.files[0].suffix.lower() == ".rar"
         raise DataError(source.problem, hint=_unpack(source.files[0]) if packed else None)
-    signals = edf.read(source.files[0], allow_truncated=allow_truncated)
+    rec = source.files[0]
+    ignored = edf.present_channels(rec, source.ignore_channels)
+    signals = edf.read(rec, allow_truncated=allow_truncated, ignore_channels=ignored)
     notes = [str(signals.facts["notes"])] if "notes" in signals.facts else []
     scorings = [
         placing.place(signals, h, source=f"{source.id}: {h.scorer}", any_length=True)

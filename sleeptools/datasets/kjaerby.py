@@ -15,7 +15,7 @@ from sleeptools import store
 from sleeptools.datasets import PlannedRecording, RecordingFiles
 from sleeptools.datasets.shared import mice
 from sleeptools.datasets.shared.mice import LEAST_OVERLAP, number_nights, with_hypnogram
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoRecordingsError
 from sleeptools.formats import matlab
 from sleeptools.recording.hypnogram import Event
 from sleeptools.recording.recording import Recording
@@ -52,7 +52,7 @@ def find(root: Path) -> list[RecordingFiles]:
     for path in sorted(files, key=lambda p: p.stem):
         groups.setdefault(path.stem, []).append(path)
     if not groups:
-        raise DataError(f"{root}: holds no MATLAB files", hint=f"expected {PATTERN}")
+        raise NoRecordingsError(f"{root}: holds no MATLAB files", hint=f"expected {PATTERN}")
     return number_nights((stem, files, _problem(stem, files)) for stem, files in groups.items())
 
 

@@ -27,7 +27,7 @@ from sleeptools.datasets import (
     find_table,
     spreadsheets,
 )
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoRecordingsError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
 from sleeptools.recording import placing
@@ -65,7 +65,7 @@ def find(root: Path) -> list[RecordingFiles]:
     ------
     MissingInputError
         If there is no such folder.
-    DataError
+    NoRecordingsError
         If no file in it is named like this data set's.
     """
     groups: dict[str, dict[str, list[Path]]] = {}
@@ -74,7 +74,7 @@ def find(root: Path) -> list[RecordingFiles]:
             pair = groups.setdefault(path.name[:7].upper(), {"psg": [], "hypnogram": []})
             pair[match[4].lower()].append(path)
     if not groups:
-        raise DataError(
+        raise NoRecordingsError(
             f"{root}: holds no Sleep-EDF recordings", hint=f"expected files named {PATTERN}"
         )
     tables = {
@@ -145,7 +145,8 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     if not allow_truncated:
         check_sums(source)
     psg, scoring, *tables = source.files
-    signals = edf.read(psg, allow_truncated=allow_truncated)
+    ignored = edf.present_channels(psg, source.ignore_channels)
+    signals = edf.read(psg, allow_truncated=allow_truncated, ignore_channels=ignored)
     hypnogram = edf.read_hypnogram(scoring)
     hypnogram = replace(hypnogram, scorer=hypnogram.scorer or scoring.name[7].upper())
     begin, scored = signals.start, edf.read_start(scoring)

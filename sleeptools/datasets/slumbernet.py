@@ -16,7 +16,7 @@ from sleeptools import formats, store
 from sleeptools.datasets import PlannedRecording, RecordingFiles
 from sleeptools.datasets.shared import mice
 from sleeptools.datasets.shared.mice import number_nights, with_hypnogram
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, NoRecordingsError
 from sleeptools.formats import columns, sleepsign
 from sleeptools.recording.hypnogram import Event
 from sleeptools.recording.recording import Recording
@@ -50,7 +50,7 @@ def find(root: Path) -> list[RecordingFiles]:
     ------
     MissingInputError
         If there is no such folder.
-    DataError
+    NoRecordingsError
         If no file in it is named like this data set's.
     """
     texts = sorted(p for p in store.need(root, "folder").rglob("*") if _ends(p, SIGNALS, SCORING))
@@ -59,7 +59,7 @@ def find(root: Path) -> list[RecordingFiles]:
     for path in texts:
         groups.setdefault(_stem(path.name, stems), []).append(path)
     if not groups:
-        raise DataError(
+        raise NoRecordingsError(
             f"{root}: holds no SlumberNet recordings", hint=f"expected files named {PATTERN}"
         )
     return number_nights(

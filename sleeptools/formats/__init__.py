@@ -1,6 +1,7 @@
 """Read and write the file formats of the field, one module each, recognised by their content.
 
-A format module has `accepts(path, head)` and one or both of `read(path)` and
+A format module has `accepts(path, head)` and one or both of `read(path)`, which may also take
+`ignore_channels` if the module has `present_channels`, and
 `read_hypnogram(path, scheme, epoch_seconds)`, which may also take `epoch_from_onsets`, where a
 stage has a duration, and `scorer`, where a row has one (`ASKED`). A format that can be written has
 `write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file endings that mean this format only, and
@@ -10,6 +11,7 @@ stage has a duration, and `scorer`, where a row has one (`ASKED`). A format that
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Final, TypedDict, Unpack
@@ -45,8 +47,13 @@ def find(path: Path) -> ModuleType:
     )
 
 
-def read(path: Path) -> Recording:
+def read(path: Path, *, ignore_channels: Sequence[str] = ()) -> Recording:
     """Read a recording of any known format; samples stay on the disk until they are used.
+
+    Parameters
+    ----------
+    ignore_channels
+        Labels of signals to leave out, as far as the file has them.
 
     Raises
     ------
@@ -55,13 +62,19 @@ def read(path: Path) -> Recording:
     DataError
         If the format is unknown, or the file is damaged.
     """
-    recording: Recording = _reader(path, "read")(path)
-    return recording
+    reader = _reader(path, "read")
+    there: dict[str, list[str]] = {}
+    if "ignore_channels" in inspect.signature(reader).parameters:
+        there = {"ignore_channels": find(path).present_channels(path, ignore_channels)}
+    recording: Recording = reader(path, **there)
+    return recording if there else recording.without(ignore_channels)
 
 
-def read_any(path: Path) -> Recording:
+def read_any(path: Path, *, ignore_channels: Sequence[str] = ()) -> Recording:
     """Read a recording of this package (.safetensors), or one of any known format as `read`."""
-    return read_recording(path) if path.suffix == ".safetensors" else read(path)
+    if path.suffix == ".safetensors":
+        return read_recording(path).without(ignore_channels)
+    return read(path, ignore_channels=ignore_channels)
 
 
 class ReadSettings(TypedDict, total=False):

@@ -30,7 +30,7 @@ from sleeptools.formats.parsing.edf_header import (
     read_header,
     starts_like_edf,
 )
-from sleeptools.formats.parsing.edf_records import read_signal_bytes
+from sleeptools.formats.parsing.edf_records import read_digital
 from sleeptools.recording import label_schemes, montage
 from sleeptools.recording.hypnogram import (
     PLACEHOLDER,
@@ -39,7 +39,7 @@ from sleeptools.recording.hypnogram import (
     Hypnogram,
     add_seconds,
 )
-from sleeptools.recording.recording import Recording, Signal, Stored
+from sleeptools.recording.recording import Recording, Signal, Stored, ignored_facts, none_left
 
 SUFFIXES: Final = (".edf",)
 TEXTS: Final = {
@@ -81,14 +81,15 @@ def read(
     Raises
     ------
     DataError
-        If the file is damaged, or has no signal of a label to be left out.
+        If the file is damaged, or has no signal of a label to be left out; `present_channels` tells
+        which of several it has.
     AnnotationsOnlyError
         If it holds annotations only.
     """
     header = read_header(
         store.need(path), allow_truncated=allow_truncated, ignore_channels=ignore_channels
     )
-    labels = [s.label for s in header.signals]
+    labels = [s.label for s in header.signals if not s.is_annotations]
     if absent := [label for label in ignore_channels if label not in labels]:
         raise DataError(
             f"{path.name}: no signal {absent[0]!r} to be left out",
@@ -96,6 +97,8 @@ def read(
             code="EDF-CHANNEL",
         )
     sampled = [s for s in header.signals if not s.is_annotations and s.label not in ignore_channels]
+    if not sampled and ignore_channels:
+        raise none_left(path.name)
     if not sampled:
         raise AnnotationsOnlyError(
             f"{path.name}: holds annotations only", hint="read it as a hypnogram"
@@ -108,7 +111,6 @@ def read(
     }
     facts: dict[str, str | int | float | bool] = {"kind": header.kind}
     notes = [*header.notes, *annotations.all_notes()]
-    notes += [f"signal {label!r} is left out as asked" for label in ignore_channels]
     notes += [
         f"a further signal {s.label!r} is called {n!r}"
         for n, s in zip(names, sampled, strict=True)
@@ -124,7 +126,23 @@ def read(
     if _lost_start(header) == PLACEHOLDER:
         facts["anonymised"] = True
     start = clock if isinstance(clock, datetime) else None
+    facts = dict(ignored_facts(facts, ignore_channels))
     return Recording(path.stem, path.stem, 1, signals, None, start, facts)
+
+
+def present_channels(path: Path, labels: Sequence[str]) -> list[str]:
+    """Return those of some labels that a file has a signal of.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged; the ranges of the signals of these labels may be unreadable.
+    """
+    if not labels:
+        return []
+    header = read_header(store.need(path), allow_truncated=True, ignore_channels=labels)
+    there = {s.label for s in header.signals if not s.is_annotations}
+    return [label for label in dict.fromkeys(labels) if label in there]
 
 
 def unique_names(labels: Sequence[str]) -> list[str]:
@@ -171,15 +189,7 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
             f"{signal.digital_min} to {signal.digital_max} and physical range "
             f"{signal.physical_min:g} to {signal.physical_max:g}; it cannot be calibrated"
         )
-    raw = read_signal_bytes(header, signal)
-    if header.sample_bytes == 2:  # noqa: PLR2004 - EDF
-        return raw.view("<i2").reshape(-1)
-    triples = raw.reshape(-1, 3)
-    values = triples[:, 2].astype(np.int8).astype(np.int32)  # with the sign of 24 bits
-    for byte in (1, 0):  # in place: a day at 512 Hz is 180 MB
-        values <<= 8
-        values |= triples[:, byte]
-    return values
+    return read_digital(header, signal)
 
 
 def read_annotations(path: Path, *, ignore_bad_annotations: bool = False) -> list[Event]:
@@ -190,7 +200,7 @@ def read_annotations(path: Path, *, ignore_bad_annotations: bool = False) -> lis
     DataError
         If the file is damaged, or an annotation malformed unless `ignore_bad_annotations`.
     """
-    annotations = read_tals(read_header(store.need(path)))
+    annotations = read_tals(read_header(store.need(path), annotations_only=True))
     return (annotations if ignore_bad_annotations else annotations.sound(path.name)).events
 
 
@@ -215,7 +225,7 @@ def read_hypnogram(
     NoStagesError
         If no annotation is a stage.
     """
-    header = read_header(store.need(path))
+    header = read_header(store.need(path), annotations_only=True)
     known = label_schemes.label_scheme(scheme).labels if scheme else {}
     tals = read_tals(header)
     annotations = (tals if ignore_bad_annotations else tals.sound(path.name)).events
@@ -255,7 +265,7 @@ def _clock(header: Header, first: float) -> datetime | time | None:
 
 def read_start(path: Path) -> datetime | None:
     """Read date and time of the start of a file's first record; None if they are unknown."""
-    header = read_header(store.need(path))
+    header = read_header(store.need(path), annotations_only=True)
     clock = _clock(header, read_tals(header).first)
     return clock if isinstance(clock, datetime) else None
 

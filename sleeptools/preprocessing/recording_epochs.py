@@ -11,9 +11,16 @@ from sleeptools.errors import DataError
 from sleeptools.preprocessing import epoching, presets
 from sleeptools.preprocessing.epochs import EpochFile, read_epoch_file, write_epoch_file
 from sleeptools.preprocessing.trimming import select_epochs
-from sleeptools.recording import montage
+from sleeptools.recording import montage, placing
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import SUBJECT_FACTS, Recording, before_fact, past_fact
+from sleeptools.recording.recording import (
+    IGNORED,
+    SUBJECT_FACTS,
+    Recording,
+    before_fact,
+    ignored_channels,
+    past_fact,
+)
 from sleeptools.recording.signals import quality
 
 
@@ -84,6 +91,8 @@ def write_recording_epochs(
             "made_by": made_by,
             **{k: recording.facts.get(k) for k in SUBJECT_FACTS},
             "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
+            "spans": placing.span_text(recording),
+            IGNORED: ignored_channels(recording.facts),
             "warnings": cut.warnings,
             "quality": cut.counts,
         },

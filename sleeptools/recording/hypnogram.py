@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools.errors import DataError, NoStagesError
+from sleeptools.errors import DataError, NoStagesError, UndecidedError
 from sleeptools.recording.stages import (
     HUMAN_STAGES,
     REASONS,
@@ -340,10 +340,11 @@ def _span(
     """First and last whole epoch of an annotation, the last that it touches, and its meaning."""
     onset, duration, text = event
     if text not in scheme:
-        raise DataError(
+        raise UndecidedError(
             f"{source}: unknown stage text {text[:40]!r} at {onset:g} s",
             hint=f"known texts: {', '.join(sorted(scheme))}",
             code="HYP-TEXT",
+            texts=[text],
         )
     start, stop = onset - origin, onset + duration - origin
     begins, stops = _is_whole(start, epoch_seconds), _is_whole(stop, epoch_seconds)

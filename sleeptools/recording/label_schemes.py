@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import DataError, UndecidedError, UsageError
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS
 
 SEPARATORS: Final = re.compile(r"[\s_-]+")
@@ -246,23 +246,25 @@ def _could_be_stage(text: str) -> bool:
 
 def _unknown(
     unknown: Sequence[str], meanings: Mapping[str, str], by: str | Scheme | None, location: str
-) -> DataError:
+) -> UndecidedError:
     examples = ", ".join(repr(t[:40]) for t in unknown[:5])
     if by is None and all(is_number(t) for t in unknown):
         fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
-        return DataError(
+        return UndecidedError(
             f"{location}: stages are numbers ({examples}), which mean different stages in "
             "different programs",
             hint=f"say which with `scheme=NAME`; it could be: {', '.join(fitting or SCHEMES)}",
             code="HYP-SCHEME",
+            texts=unknown,
         )
     long = unknown[0].lower().startswith("sleep stage")
     alike = list(EDF_TEXTS) if long else [*_BASES, "n/a"]
-    return DataError(
+    return UndecidedError(
         f"{location}: unknown stage text {examples}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
         hint=f"known texts: {', '.join([*meanings, *alike])}; `scheme`: {', '.join(SCHEMES)}",
         code="HYP-TEXT",
+        texts=unknown,
     )
 
 

@@ -7,6 +7,7 @@ not say where the scoring lies, it is refused: no missing fact becomes second 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import Final, Literal
@@ -224,6 +225,15 @@ def _check_length(recording: Recording, hypnogram: Hypnogram, source: str) -> No
 def span_text(recording: Recording, hypnogram: Hypnogram | None = None) -> str:
     """Say where a scoring lies: "scoring 22:20-05:58 on signals 22:00-06:00".
 
+    Without a scoring, the text is "signals 22:00-06:00"; see `spans`.
+    """
+    scoring, signals = spans(recording, hypnogram)
+    return f"scoring {scoring} on signals {signals}" if scoring else f"signals {signals}"
+
+
+def spans(recording: Recording, hypnogram: Hypnogram | None = None) -> tuple[str, str]:
+    """Write the times that a scoring and the signals cover: "22:20-05:58" and "22:00-06:00".
+
     Parameters
     ----------
     recording
@@ -233,30 +243,33 @@ def span_text(recording: Recording, hypnogram: Hypnogram | None = None) -> str:
 
     Returns
     -------
-    text
+    scoring, signals
         Clock times, with dates where scoring and signals lie more than a day apart; seconds from
-        the start of the signals where their start is unknown; empty without a scoring.
+        the start of the signals where their start is unknown; empty for a scoring that is not
+        there.
     """
     scoring = hypnogram or recording.hypnogram
-    if scoring is None:
-        return ""
-    begin, end = scoring.annotated_span()
-    if hypnogram is None:
+    begin, end = scoring.annotated_span() if scoring else (0.0, recording.seconds)
+    if scoring is not None and hypnogram is None:
         if before := float(recording.facts.get(before_fact(1), 0)):
             begin = scoring.onset - before * scoring.epoch_seconds
         if past := float(recording.facts.get(past_fact(1), 0)):
             end = scoring.end + past * scoring.epoch_seconds
     times = (begin, end, 0.0, recording.seconds)
-    start = start_of(recording)
+    texts, unit = _time_texts(start_of(recording), times)
+    signals = f"{texts[2]}-{texts[3]}{unit}"
+    return (f"{texts[0]}-{texts[1]}{unit}" if scoring else ""), signals
+
+
+def _time_texts(start: datetime | time | None, times: Sequence[float]) -> tuple[list[str], str]:
+    """Write times, s from a start, by the clock, or as they are with their unit."""
     if start is None:
-        texts = [f"{t:.10g}" for t in times]
-        return f"scoring {texts[0]}-{texts[1]} s on signals {texts[2]}-{texts[3]} s"
+        return [f"{t:.10g}" for t in times], " s"
     first = start if isinstance(start, datetime) else datetime.combine(datetime(2000, 1, 1), start)
     moments = [first + timedelta(seconds=t) for t in times]
-    dated = isinstance(start, datetime) and max(abs(begin), end) > 2 * DAY_SECONDS
+    dated = isinstance(start, datetime) and max(map(abs, times)) > 2 * DAY_SECONDS
     form = "%F " * dated + ("%H:%M:%S" if any(m.second for m in moments) else "%H:%M")
-    texts = [f"{m:{form}}" for m in moments]
-    return f"scoring {texts[0]}-{texts[1]} on signals {texts[2]}-{texts[3]}"
+    return [f"{m:{form}}" for m in moments], ""
 
 
 def _clock_text(moment: datetime | time) -> str:

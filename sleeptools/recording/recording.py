@@ -8,7 +8,8 @@ it in the format of this package, which docs/folders.md describes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -164,6 +165,22 @@ class Recording:
         first = clipped[0] if clipped else None
         return replace(self, hypnogram=first, other_hypnograms=tuple(clipped[1:]), facts=facts)
 
+    def without(self, labels: Sequence[str]) -> Recording:
+        """Return the recording without the signals of these labels, as far as it has them.
+
+        Raises
+        ------
+        DataError
+            If none is left.
+        """
+        signals = {n: s for n, s in self.signals.items() if n not in labels}
+        dropped = [n for n in self.signals if n not in signals]
+        if not dropped:
+            return self
+        if not signals:
+            raise none_left(self.id)
+        return replace(self, signals=signals, facts=ignored_facts(self.facts, dropped))
+
     @property
     def gaps(self) -> tuple[Gap, ...]:
         """Interruptions, which all signals share, in order of time."""
@@ -189,6 +206,56 @@ class Recording:
         return self.signals[label]
 
 
+Facts = Mapping[str, str | int | float | bool]
+IGNORED = "ignored_channels"
+"""Fact that names the signals which were left out as asked, as a JSON list."""
+
+
+def ignored_facts(facts: Facts, labels: Sequence[str]) -> Facts:
+    """Return a recording's facts with a note that signals are left out as asked."""
+    if not labels:
+        return facts
+    notes = [str(facts["notes"])] if facts.get("notes") else []
+    notes += [f"signal {label!r} is left out as asked" for label in labels]
+    ignored = [*ignored_channels(facts), *labels]
+    return {**facts, "notes": "; ".join(notes), IGNORED: json.dumps(ignored, ensure_ascii=False)}
+
+
+def ignored_channels(facts: Facts) -> list[str]:
+    """Return the labels of the signals that were left out as asked."""
+    labels: list[str] = json.loads(str(facts.get(IGNORED, "[]")))
+    return labels
+
+
+def none_left(name: str) -> DataError:
+    """Make the error for a recording all of whose signals are to be left out."""
+    return DataError(f"{name}: no signal is left of it", hint="leave out fewer", code="EDF-CHANNEL")
+
+
+def check_ignored(asked: Sequence[str], ignored: Iterable[str], hint: str = "") -> None:
+    """Refuse labels of signals to be left out that none of several recordings has.
+
+    Parameters
+    ----------
+    asked
+        The labels that were given.
+    ignored
+        The labels of the signals that were left out.
+
+    Raises
+    ------
+    DataError
+        For the first label that no recording has.
+    """
+    present = set(ignored)
+    if absent := [label for label in asked if label not in present]:
+        raise DataError(
+            f"no recording has a signal {absent[0]!r} to be left out",
+            hint=hint or "'sleeptools inspect FILE' lists a file's signals",
+            code="EDF-CHANNEL",
+        )
+
+
 def before_fact(scorer: int) -> str:
     """Name of the fact that counts a scorer's epochs before the start of the signals."""
     return "epochs before the signals" + (f" {scorer}" if scorer > 1 else "")
@@ -208,13 +275,20 @@ HYPNOGRAM = "hypnogram"
 SIGNAL_PREFIX = "signal "
 
 
-def write_recording(path: Path, recording: Recording, inputs: Mapping[str, object]) -> None:
+def write_recording(
+    path: Path,
+    recording: Recording,
+    inputs: Mapping[str, object],
+    settings: Mapping[str, object] | None = None,
+) -> None:
     """Write a recording as safetensors, each signal with its stored numbers and at its own rate.
 
     Parameters
     ----------
     inputs
         Fingerprint of every file that the recording was read from, by file name.
+    settings
+        How it was read, where that is not by default, such as `ignore_channels`.
     """
     scored: dict[str, Stages] = {}
     for number, scoring in enumerate(recording.scorings, start=1):
@@ -230,7 +304,7 @@ def write_recording(path: Path, recording: Recording, inputs: Mapping[str, objec
             return [scored[name]]
         return [recording.signals[name.removeprefix(SIGNAL_PREFIX)].read()]
 
-    store.write_tensors(path, layout, fill, _facts(recording, inputs))
+    store.write_tensors(path, layout, fill, _facts(recording, inputs, settings))
 
 
 def _hypnogram_name(scorer: int) -> str:
@@ -238,7 +312,9 @@ def _hypnogram_name(scorer: int) -> str:
     return HYPNOGRAM if scorer == 1 else f"{HYPNOGRAM} {scorer}"
 
 
-def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, object]:
+def _facts(
+    recording: Recording, inputs: Mapping[str, object], settings: Mapping[str, object] | None
+) -> dict[str, object]:
     keep = ("label", "sample_rate", "unit", "modality", "gain", "offset")
     grid = ("names", "epoch_seconds", "onset", "scorer")
     scorings = [{k: getattr(h, k) for k in grid} for h in recording.scorings]
@@ -256,6 +332,7 @@ def _facts(recording: Recording, inputs: Mapping[str, object]) -> dict[str, obje
         "others": scorings[1:],
         "facts": dict(recording.facts),
         "inputs": inputs,
+        **({"settings": settings} if settings else {}),
     }
 
 
@@ -306,6 +383,7 @@ RECORDING_FACTS = {
     "others": "tables?",
     "facts": "table",
     "inputs": "table?",
+    "settings": "table?",
 }
 SIGNAL_FACTS = {
     "label": "text",

@@ -216,7 +216,7 @@ def run(
         for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
             name = names[number]
             if isinstance(result, Exception):
-                problems[name] = _problem(result, name)
+                problems[name] = failure_of(result, name)
                 texts[name] = text = _text(problems[name])
             else:
                 results[name] = result
@@ -231,8 +231,16 @@ def run(
     return outcome
 
 
-def _problem(error: Exception, name: str) -> SleeptoolsError:
-    """Describe the failure of one recording; an error that concerns all of them is raised."""
+def failure_of(error: Exception, name: str) -> SleeptoolsError:
+    """Describe the failure of one recording; an error that concerns all of them is raised.
+
+    Parameters
+    ----------
+    error
+        What its processing raised.
+    name
+        Name of the recording, for an error that does not name its file.
+    """
     problem = causes.from_exception(error, name)
     if problem is None or (
         isinstance(problem, BATCH_ERRORS) and not isinstance(problem, OutOfMemoryError)

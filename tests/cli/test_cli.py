@@ -217,6 +217,7 @@ def test_inspect_json_has_stable_keys(command, raw: Path) -> None:
         | {
             "montage",
             "problems",
+            "gaps",
             "epochs",
             "epoch_seconds",
             "stages",
@@ -272,8 +273,10 @@ def test_inspect_takes_folders_and_our_own_recordings(command, raw: Path) -> Non
     assert command("convert", "sleep-edf", raw, "recordings").code == 0
     ran = command("inspect", "--json", raw, "recordings/SC4001.safetensors")
     assert ran.code == 0, ran.err
-    *files, ours = json.loads(ran.out)
-    assert len(files) == 6
+    folder, ours = json.loads(ran.out)
+    assert [n["recording"] for n in folder["nights"]] == ["SC4001", "SC4011", "SC4021"]
+    detailed = command("inspect", "--json", "--details", raw)
+    assert len(json.loads(detailed.out)) == 6
     assert ours["format"] == "sleeptools-recording"
     assert len(ours["signals"]) == 7
     assert ours["epochs"] == 120

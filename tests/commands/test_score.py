@@ -116,6 +116,39 @@ def test_our_own_recordings_are_scored_to_the_same(
     assert a.drop("recording").equals(b.drop("recording"))
 
 
+def test_the_scoring_of_a_recording_is_placed_in_what_is_said(
+    raw: Path, model: Path, tmp_path: Path
+) -> None:
+    recordings = convert.convert("sleep-edf", raw, tmp_path / "recordings")
+    lines: list[str] = []
+    for _ in range(2):
+        path = recordings / "SC4001.safetensors"
+        score.score(model, [path], tmp_path / "a", lambda step: lines.append(step.text))
+    start = formats.read(raw / f"{NIGHT}.edf").start
+    assert all(f"scoring {start:%H:%M}-" in line and " on signals " in line for line in lines)
+    said: list[str] = []
+    for _ in range(2):
+        preset = presets.load("sleep-edf")
+        preprocess.preprocess(preset, raw, tmp_path / "e", lambda step: said.append(step.text))
+    assert len(said) == 4
+    assert all("; scoring " in line and " on signals " in line for line in said)
+
+
+def test_a_bad_channel_is_left_out_by_name(raw: Path, model: Path, tmp_path: Path) -> None:
+    data = bytearray((raw / f"{NIGHT}.edf").read_bytes())
+    start = 256 + 7 * 104 + 8 * 3  # the physical minimum of the fourth of seven signals
+    data[start : start + 8] = b"-204,8  "
+    path = tmp_path / "night.edf"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="physical minimum"):
+        score.score(model, [path], tmp_path / "out")
+    score.score(model, [path], tmp_path / "out", ignore_channels=["Resp oro-nasal"])
+    facts = store.read_json(tmp_path / "out/manifest.json")["recordings"]["night"]
+    assert facts["ignored_channels"] == ["Resp oro-nasal"]
+    with pytest.raises(DataError, match="no recording has a signal 'X'"):
+        score.score(model, [path], tmp_path / "new", ignore_channels=["Resp oro-nasal", "X"])
+
+
 def test_what_is_done_is_skipped_and_what_changed_is_made_again(
     raw: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -126,9 +159,13 @@ def test_what_is_done_is_skipped_and_what_changed_is_made_again(
         score.score(model, [path], tmp_path / "out", lambda step: said.append(step.text))
         return said[-1]
 
-    assert again().startswith("72 epochs: ")
+    spans = f"signals {formats.read(path).start:%H:%M}-"
+    text = again()
+    assert text.startswith("72 epochs: ")
+    assert f"; {spans}" in text
     first = (tmp_path / "out/night-hypnogram.edf").read_bytes()
-    assert again() == "as before"
+    assert again().startswith(spans)
+    assert again().endswith("; as before")
     (tmp_path / "out/night-hypnogram.edf").write_bytes(first[:-100])  # damaged
     assert again().startswith("72 epochs: ")
     assert (tmp_path / "out/night-hypnogram.edf").read_bytes() == first

@@ -241,8 +241,9 @@ def test_from_simulated_nights_to_inspect(
     assert "raw: done; next: sleeptools preprocess sleep-edf raw" in ran.err
     seen = command("inspect", "raw", "--json")
     assert seen.code == 0
-    assert len(json.loads(seen.out)) == 4
-    assert "raw: sleep-edf: 2 recordings of 2 subjects" in seen.err
+    (folder,) = json.loads(seen.out)
+    assert folder["data_set"] == "sleep-edf"
+    assert folder["totals"]["subjects"] == len(folder["nights"]) == 2
     assert command("convert", "sleep-edf", "raw").code == 0  # checks the sums again
 
 

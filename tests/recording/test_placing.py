@@ -178,7 +178,7 @@ def test_spans_for_people() -> None:
     assert placing.span_text(night(time(22, 0)), scored).startswith("scoring 22:20-")
     half = replace(scored, onset=1200.5)
     assert placing.span_text(night(), half).startswith("scoring 22:20")
-    assert placing.span_text(night()) == ""
+    assert placing.span_text(night()) == "signals 22:00-06:00"
     cut = night().scored([scoring(1000, onset=-60.0)])
     assert placing.span_text(cut) == "scoring 21:59-06:19 on signals 22:00-06:00"
 

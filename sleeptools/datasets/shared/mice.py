@@ -51,12 +51,13 @@ def with_hypnogram(
     """
     name = source.files[-1].name
     placed = placing.place(recording, hypnogram, way="number", source=name, any_length=True)
+    kept = recording.without(source.ignore_channels)
     scored = replace(
-        recording,
+        kept,
         id=source.id,
         subject=source.subject,
         night=source.night,
-        facts={**recording.facts, **facts},
+        facts={**kept.facts, **facts},
     ).scored([placed])
     (clipped,) = scored.scorings
     covered = len(clipped) * clipped.epoch_seconds / recording.seconds

@@ -133,7 +133,11 @@ def starts_like_edf(head: bytes) -> bool:
 
 
 def read_header(
-    path: Path, *, allow_truncated: bool = False, ignore_channels: Collection[str] = ()
+    path: Path,
+    *,
+    allow_truncated: bool = False,
+    ignore_channels: Collection[str] = (),
+    annotations_only: bool = False,
 ) -> Header:
     """Read and check a header.
 
@@ -143,6 +147,8 @@ def read_header(
         Take the complete data records of a file that is shorter than its header says.
     ignore_channels
         Labels of signals whose ranges may be unreadable.
+    annotations_only
+        Leave the ranges of all signals unread: annotations need none.
 
     Raises
     ------
@@ -166,7 +172,8 @@ def read_header(
             f"{path.name}: header size is {size} (bytes 184-191); {count} signals need {len(head)}"
         )
     notes = _version_notes(head)
-    signals = _signals(path, head, count, notes, ignore_channels)
+    unread = _labels(head, count) if annotations_only else ignore_channels
+    signals = _signals(path, head, count, notes, unread)
     sample_bytes = 3 if head[:1] == b"\xff" else 2
     duration = _duration(path, head, signals)
     record_bytes = sample_bytes * sum(s.samples_per_record for s in signals)
@@ -222,6 +229,10 @@ def _decimal(path: Path, head: bytes, field: str, start: int, stop: int) -> floa
     return float(text)
 
 
+def _labels(head: bytes, count: int) -> list[str]:
+    return [_text(head, *_columns(count, i)["label"]) for i in range(count)]
+
+
 def _signals(
     path: Path, head: bytes, count: int, notes: list[str], ignore_channels: Collection[str]
 ) -> tuple[SignalHeader, ...]:
@@ -265,12 +276,13 @@ def _ranges(
             _integer(path, head, f"{name} digital maximum", *columns["digital_max"]),
         )
     except DataError as e:
-        e.code = "EDF-RANGE"
-        label = _text(head, *columns["label"])
-        e.hint = (
-            e.hint or f'data set edf: ignore_channels = ["{label}"] in edf.toml does without it'
-        )
-        raise
+        without = _without_hint(_text(head, *columns["label"]))
+        hint = f"{e.hint}, or {without}" if e.hint else without
+        raise DataError(str(e), hint=hint, code="EDF-RANGE") from e
+
+
+def _without_hint(label: str) -> str:
+    return f"if the signal is not needed, `ignore_channels={label}` does without it"
 
 
 def _columns(count: int, signal: int) -> dict[str, tuple[int, int]]:
@@ -288,7 +300,9 @@ def _check_range(
     if not (-limit <= signal.digital_min < limit and -limit <= signal.digital_max < limit):
         raise DataError(
             f"{path.name}: {name} has digital range {signal.digital_min} to {signal.digital_max}; "
-            f"expected within {-limit} to {limit - 1}"
+            f"expected within {-limit} to {limit - 1}",
+            hint=_without_hint(signal.label),
+            code="EDF-RANGE",
         )
     if not signal.calibrated and not signal.is_annotations:
         notes.append(f"{name} has an empty digital or physical range and cannot be used")

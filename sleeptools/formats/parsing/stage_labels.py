@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from sleeptools.errors import DataError, NoStagesError
+from sleeptools.errors import DataError, NoStagesError, UndecidedError
 from sleeptools.formats.parsing import text_files
 from sleeptools.recording import hypnogram, label_schemes, stages
 from sleeptools.recording.hypnogram import (
@@ -347,12 +347,13 @@ def _refuse_lost(events: Sequence[Event], scoring: Hypnogram, source: str) -> No
             lost.setdefault(event[2], []).append(event)
     for text, found in lost.items():
         epochs = sum(round(d / scoring.epoch_seconds) for _, d, _ in found)
-        raise DataError(
+        raise UndecidedError(
             f"{source}: event {text[:40]!r} at {found[0][0]:g} s fills whole epochs without a "
             f"stage, {epochs} in all; it may be a stage of an unknown name",
             hint="`scheme` or [labels] of edf.toml can define it; if it is no stage, take its "
             f"rows out; known names: {', '.join(label_schemes.EDF_TEXTS)} and more",
             code="HYP-TEXT",
+            texts=[text],
         )
 
 
@@ -447,10 +448,11 @@ def choose_scorer(
     names = list(dict.fromkeys(r.get(column, "") for r in rows))
     named = [n for n in names if n.lower() not in NOBODY]
     if scorer is None and len(named) > 1:
-        raise DataError(
+        raise UndecidedError(
             f"{source}: rows of {len(named)} scorers: {', '.join(n[:40] for n in named[:8])}",
             hint=f"choose one, for example `scorer={named[0]}`",
             code="HYP-SCORER",
+            texts=named,
         )
     if scorer is not None and scorer not in named:
         raise DataError(

@@ -8,7 +8,7 @@ from typing import Final
 
 from sleeptools import formats, store
 from sleeptools.datasets import RecordingFiles
-from sleeptools.errors import DataError
+from sleeptools.errors import NoRecordingsError
 from sleeptools.formats import edf
 from sleeptools.recording.recording import Recording
 
@@ -21,7 +21,7 @@ def find(root: Path) -> list[RecordingFiles]:
     """Find every recording of a folder, sorted."""
     paths = sorted(store.need(root, "folder").glob("*.edf"))
     if not paths:
-        raise DataError(f"{root}: holds no EDF files", hint=f"expected {PATTERN}")
+        raise NoRecordingsError(f"{root}: holds no EDF files", hint=f"expected {PATTERN}")
     return [RecordingFiles(p.stem, p.stem, 1, (p, p.with_suffix(".dummy"))) for p in paths]
 
 
@@ -29,7 +29,8 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """Read one recording with its hypnogram, cut to its signals."""
     del allow_truncated
     signals, stages = source.files
-    recording = edf.read(signals)
+    ignored = edf.present_channels(signals, source.ignore_channels)
+    recording = edf.read(signals, ignore_channels=ignored)
     hypnogram = formats.read_hypnogram(stages, epoch_seconds=30.0).clipped(recording.seconds)
     return replace(
         recording, id=source.id, subject=source.subject, night=source.night, hypnogram=hypnogram
