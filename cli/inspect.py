@@ -69,7 +69,9 @@ def command(
         typer.echo(explain_code(explain))
         return
     if not paths:
-        raise UsageError("inspect: no file is given", hint="sleeptools inspect raw/")
+        raise UsageError(
+            "inspect: no file is given", hint="sleeptools inspect raw/", code="USE-LINE"
+        )
     descriptions, errors = inspect_all(
         paths,
         preset,
@@ -89,7 +91,7 @@ def command(
     if errors and count == 1:
         raise errors[0]
     if errors:
-        raise DataError(f"{len(errors)} of {count} files cannot be read")
+        raise DataError(f"{len(errors)} of {count} files cannot be read", code=errors[0].code)
 
 
 def _show(facts: dict[str, Any]) -> None:

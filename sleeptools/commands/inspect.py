@@ -249,7 +249,9 @@ def files_to_inspect(paths: Sequence[Path]) -> list[Path]:
         inside = sorted(p for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
         if not inside:
             raise MissingInputError(
-                f"{path}: holds no file to inspect", hint=f"known: {', '.join(sorted(ENDINGS))}"
+                f"{path}: holds no file to inspect",
+                hint=f"known: {', '.join(sorted(ENDINGS))}",
+                code="FILE-NONE",
             )
         files += inside
     return files

@@ -52,7 +52,9 @@ def find(root: Path) -> list[RecordingFiles]:
     for path in sorted(files, key=lambda p: p.stem):
         groups.setdefault(path.stem, []).append(path)
     if not groups:
-        raise DataError(f"{root}: holds no MATLAB files", hint=f"expected {PATTERN}")
+        raise DataError(
+            f"{root}: holds no MATLAB files", hint=f"expected {PATTERN}", code="SET-EMPTY"
+        )
     return number_nights((stem, files, _problem(stem, files)) for stem, files in groups.items())
 
 
@@ -77,13 +79,14 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """
     del allow_truncated
     if source.problem:
-        raise DataError(source.problem)
+        raise DataError(source.problem, code="SET-PAIR")
     (path,) = source.files
     recording, hypnogram = matlab.read(path), matlab.read_hypnogram(path)
     if recording.seconds < LEAST_OVERLAP * len(hypnogram) * hypnogram.epoch_seconds:
         raise DataError(
             f"{path.name}: signals of {recording.seconds:g} s for {len(hypnogram)} scored seconds",
             hint="the recording was cut short when the file was written",
+            code="HYP-LENGTH",
         )
     return with_hypnogram(source, recording, hypnogram, {"data_set": "kjaerby"})
 

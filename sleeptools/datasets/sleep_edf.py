@@ -75,7 +75,9 @@ def find(root: Path) -> list[RecordingFiles]:
             pair[match[4].lower()].append(path)
     if not groups:
         raise DataError(
-            f"{root}: holds no Sleep-EDF recordings", hint=f"expected files named {PATTERN}"
+            f"{root}: holds no Sleep-EDF recordings",
+            hint=f"expected files named {PATTERN}",
+            code="SET-EMPTY",
         )
     tables = {
         study: [
@@ -141,7 +143,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         times, or the hypnogram covers less than half of the signals.
     """
     if source.problem:
-        raise DataError(source.problem)
+        raise DataError(source.problem, code="SET-PAIR")
     if not allow_truncated:
         check_sums(source)
     psg, scoring, *tables = source.files

@@ -60,7 +60,9 @@ def find(root: Path) -> list[RecordingFiles]:
         groups.setdefault(_stem(path.name, stems), []).append(path)
     if not groups:
         raise DataError(
-            f"{root}: holds no SlumberNet recordings", hint=f"expected files named {PATTERN}"
+            f"{root}: holds no SlumberNet recordings",
+            hint=f"expected files named {PATTERN}",
+            code="SET-EMPTY",
         )
     return number_nights(
         (stem, sorted(files, key=lambda p: not _ends(p, SIGNALS)), _problem(stem, files))
@@ -106,7 +108,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """
     del allow_truncated
     if source.problem:
-        raise DataError(source.problem)
+        raise DataError(source.problem, code="SET-PAIR")
     signals, scoring = source.files
     recording = columns.read(signals)
     hypnogram = sleepsign.read_hypnogram(scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS)

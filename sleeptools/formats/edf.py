@@ -156,7 +156,8 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
         raise DataError(
             f"{header.path.name}: signal {signal.label!r} has digital range "
             f"{signal.digital_min} to {signal.digital_max} and physical range "
-            f"{signal.physical_min:g} to {signal.physical_max:g}; it cannot be calibrated"
+            f"{signal.physical_min:g} to {signal.physical_max:g}; it cannot be calibrated",
+            code="EDF-RANGE",
         )
     first, count = signal.offset, signal.samples_per_record
     shape = (header.records, header.record_samples)

@@ -153,13 +153,17 @@ def cut_epochs(
         bridges = excludes and stored.dtype.kind == "f"
         del stored
         if judged[quality.NOT_FINITE].any() and not excludes:
-            raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
+            raise DataError(
+                f"{recording.id}: signal {signal.label!r} is not finite", code="SIG-FINITE"
+            )
         samples = quality.bridged(samples) if bridges else samples
         if doubt := _doubt(signal, samples, onsets, judged):
             warnings.append(f"{signal.label}: {doubt}")
         out[:, i] = _channel_epochs(preset, recording.id, signal, samples, onsets)
         if not np.isfinite(out[:, i]).all():
-            raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
+            raise DataError(
+                f"{recording.id}: signal {signal.label!r} is not finite", code="SIG-FINITE"
+            )
         masks.append(judged | {quality.MAINS: quality.mains(out[:, i], preset.sample_rate)})
     gap = quality.touch(getattr(recording, "gaps", ()), onsets, preset.epoch_seconds)
     reasons = quality.reasons(masks, gap)
@@ -209,6 +213,7 @@ def _channel_epochs(
             f"{recording}: epochs of {signal.label!r} at {signal.sample_rate:g} Hz become "
             f"{epochs.shape[-1]} samples; expected {preset.samples}",
             hint="resample over the recording, not over each epoch",
+            code="SIG-SAMPLES",
         )
     return epochs
 

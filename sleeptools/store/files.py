@@ -296,7 +296,9 @@ def need(path: Path, noun: str = "file") -> Path:
     parent = next(p for p in path.absolute().parents if p.is_dir())
     near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))[:8]
     raise MissingInputError(
-        f"{path}: no such {noun}", hint=f"{parent} holds: {', '.join(near) or 'nothing'}"
+        f"{path}: no such {noun}",
+        hint=f"{parent} holds: {', '.join(near) or 'nothing'}",
+        code="FILE-MISSING",
     )
 
 

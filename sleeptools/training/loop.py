@@ -277,6 +277,7 @@ class Training:
             f"loss is {value} at step {self.state.step} of pass {self.pass_number}; epochs of the "
             f"batch: {listing}, ... ({why})",
             hint=f"{path} lists them all; 'sleeptools inspect' looks at the files",
+            code="LOSS-FINITE",
         )
 
 

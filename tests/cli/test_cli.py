@@ -135,7 +135,7 @@ WRONG: list[tuple[list[str], int, str, str]] = [
     (["verify", "listed"], 65, "is no manifest", ""),
     (["list", "things"], 2, "things", "--help"),
     (["list", "presets", "empty"], 2, "presets are not in a folder", "sleeptools list presets"),
-    (["bogus"], 2, "bogus", "--help"),
+    (["bogus"], 2, "bogus", "the commands are: simulate, fetch"),
     (["train", "--bogus"], 2, "--bogus", "sleeptools train --help"),
 ]
 

@@ -416,7 +416,9 @@ def check_epoch(seconds: float, source: str) -> float:
     """Return the length of an epoch, s, if it is between 1 and 60 s; else raise DataError."""
     if not SHORTEST_EPOCH <= seconds <= LONGEST_EPOCH:
         raise DataError(
-            f"{source}: an epoch of {seconds:g} s; expected {SHORTEST_EPOCH:g} to {LONGEST_EPOCH:g}"
+            f"{source}: an epoch of {seconds:g} s; expected {SHORTEST_EPOCH:g} to "
+            f"{LONGEST_EPOCH:g}",
+            code="HYP-EPOCH",
         )
     return seconds
 
