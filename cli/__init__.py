@@ -162,9 +162,9 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
 
     message, _, similar = error.format_message().partition(" Did you mean ")
     hint = f"did you mean {similar}" if similar else None
-    if option := getattr(error, "option_name", None):
+    if hasattr(error, "possibilities"):  # an unknown option
         message = error.message
-        hint = did_you_mean(option, [o for p in error.cmd.params for o in p.opts])
+        hint = did_you_mean(error.option_name, [o for p in error.cmd.params for o in p.opts])
     return UsageError(message, hint=hint or _example(arguments), code="USE-LINE")
 
 

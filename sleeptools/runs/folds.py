@@ -186,7 +186,7 @@ def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
     if len(all_subjects) < 2:  # noqa: PLR2004
         raise DataError(
             f"needs >= 2 subjects to train on one and test on another, found {len(all_subjects)}",
-            hint="`final` trains without a test",
+            hint="`final`, without `folds`, trains without a test",
             code="FOLD-SUBJECTS",
         )
     if not 2 <= folds <= len(all_subjects):  # noqa: PLR2004
