@@ -415,7 +415,7 @@ def _without_panics(path: Path) -> Iterator[None]:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
             panic = isinstance(e, pl.exceptions.PanicException)
             first = str(e).split("\n", 1)[0]
-            raise DataError(
+            raise causes.from_words(e, str(path)) or DataError(
                 f"{path}: not a readable parquet table: {first}", code="TAB-READ"
             ) from e
         finally:

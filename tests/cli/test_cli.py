@@ -161,6 +161,47 @@ def test_wrong_input(
     assert ran.out == ""
 
 
+def test_an_error_has_its_code_and_under_json_is_json(command, raw: Path, tmp_path: Path) -> None:
+    for words in (["status", "nowhere"], ["evaluate", "nowhere"], ["inspect", "nowhere"]):
+        ran = command(*words, "--json")
+        assert ran.code == 66
+        assert ran.err.splitlines()[0].endswith(" [FILE-MISSING]")
+        error = json.loads(ran.out)["error"]
+        assert error["code"] == "FILE-MISSING"
+        assert error["message"].startswith("nowhere: no such")
+        assert error["hint"].endswith("holds: nothing")
+    (tmp_path / "bad.edf").write_bytes(b"x")
+    ran = command("inspect", raw / "SC4001E0-PSG.edf", tmp_path / "bad.edf", "--json")
+    assert ran.code == 65
+    assert len(json.loads(ran.out)) == 1  # one document: what could be read
+    assert ran.err.rstrip().endswith("[FILE-FORMAT]")
+
+
+def test_settings_in_an_error_are_options_in_its_json_too(command, epochs: Path) -> None:
+    (epochs.parent / "h.txt").write_text("0\n4\n")
+    ran = command("inspect", epochs.parent / "h.txt", "--json")
+    assert "--scheme NAME" in json.loads(ran.out)["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        (["nonsense"], "the commands are: simulate, fetch, inspect, convert"),
+        (["train", "--fodls", "3"], "did you mean '--folds'?"),
+        (["train", "--model"], "for example 'sleeptools train epochs runs/mmasleepnet --folds 20"),
+        (["convert"], "for example 'sleeptools convert sleep-edf raw recordings'"),
+        (["list", "modles"], "for example 'sleeptools list models --json'"),
+        (["simulate", "sleep-edf", "x", "--hours", "99"], "for example 'sleeptools simulate"),
+        (["--verion"], "did you mean '--version'?"),
+    ],
+)
+def test_a_hint_on_a_wrong_line_is_a_right_one(command, arguments: list[str], hint: str) -> None:
+    ran = command(*arguments)
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith(f"hint: {hint}")
+
+
 def test_more_folds_than_subjects(command, epochs: Path) -> None:
     ran = command("train", epochs, "--folds", 4, "--passes", 1)
     assert ran.code == 65

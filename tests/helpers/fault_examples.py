@@ -2,8 +2,8 @@
 
 An example of `fault_examples.toml` has `script`, whose last line ends with the code; `exit`, its
 exit code; and `mend`, lines after which that last line, or a `sleeptools` line at their own end,
-succeeds. `then` is the code of a later cause that may be left, `shell` says that the script needs a
-shell of its own. In a script `$STOCK` is a folder of sound files and `spoil` is `spoil.py`.
+succeeds. `slow` says that it takes seconds. In a script `$STOCK` is a folder of sound files and
+`spoil` is `spoil.py`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ class Example:
     script: str
     exit: int = 65
     mend: str = ""
-    then: str = ""
-    shell: bool = False
+    slow: bool = False
 
     @property
     def mending(self) -> list[str]:
@@ -195,6 +194,9 @@ def proposals(hint: str, command: str) -> list[list[str]]:
     failed; another spelling for one of its words. A word in capitals stands for one's own.
     """
     proposed: list[list[str]] = []
+    hint = re.sub(r"for example '[^']*'", "", hint)  # of other files than one's own
+    if first := re.search(r"begin with: (printf '[^']*' > \S+);", hint):
+        proposed.append([first[1], command])
     for quoted in re.findall(r"'(sleeptools \w+ [^']+|rm [^']+)'", hint):
         if re.search(r"\b[A-Z]{4,}\b", quoted):
             continue

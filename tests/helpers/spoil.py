@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -40,7 +39,7 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, Any]]:
 
 def edf(path: Path, *words: str) -> None:
     """Write noise as EDF: `seconds=` `labels=A,B` `rates=64,64` `unit=uV` `flat=1`."""
-    from sleeptools.formats import edf as format_
+    import sleeptools.formats.edf
     from sleeptools.formats.parsing.edf_header import SignalHeader
     from sleeptools.recording.recording import Recording, Signal
 
@@ -61,19 +60,19 @@ def edf(path: Path, *words: str) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     night = Recording("x", "x", 1, signals, start=BEGAN)
-    format_.write(path, night, heads, record_seconds=1.0)
+    sleeptools.formats.edf.write(path, night, heads, record_seconds=1.0)
 
 
 def scoring(path: Path, *words: str) -> None:
     """Write annotations `ONSET:DURATION:TEXT` as EDF+; "Sleep stage " goes without saying."""
-    from sleeptools.formats import edf as format_
+    import sleeptools.formats.edf
 
     events = [
         (float(onset), float(duration), text if " " in text else f"Sleep stage {text}")
         for onset, duration, text in (w.split(":") for w in words)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    format_.write_annotations(path, events, BEGAN)
+    sleeptools.formats.edf.write_annotations(path, events, BEGAN)
 
 
 def records(path: Path, kind: str, *clocks: str) -> None:
@@ -163,7 +162,9 @@ def table(path: Path, *words: str) -> None:
             content = pl.concat([content, tests.cast(dict(content.schema))])
         elif name == "double":  # the first fold again, under this number
             first = content.filter(fold=0)
-            content = pl.concat([first, first.with_columns(fold=pl.lit(value, content["fold"].dtype))])
+            content = pl.concat(
+                [first, first.with_columns(fold=pl.lit(value, content["fold"].dtype))]
+            )
         elif value == "":
             content = content.drop(name)
         else:
@@ -172,11 +173,14 @@ def table(path: Path, *words: str) -> None:
 
 
 def arrays(path: Path, *words: str) -> None:
-    """Change arrays of a safetensors file: `NAME=nan`, `NAME=cut`, `NAME=` without it."""
+    """Change arrays of a safetensors file: `NAME=nan`, `NAME=zeros`, `NAME=cut`, `NAME=` without.
+
+    `*` is the first array.
+    """
     file = store.read_tensors(path)
     content = {name: np.array(array) for name, array in file.arrays.items()}
-    for name, value in _pairs(words):
-        name = name if name != "*" else next(iter(content))
+    for word, value in _pairs(words):
+        name = next(iter(content)) if word == "*" else word
         if value == "":
             del content[name]
         elif value == "nan":
@@ -218,12 +222,12 @@ def rebound(folder: Path, *words: str) -> None:
 def checkpoint(folder: Path, kind: str) -> None:
     """Write the state of an unfinished training: of another model (`other`), or `damaged`."""
     from sleeptools.runs.run import STATE
-    from sleeptools.training import checkpoint as state
+    from sleeptools.training.checkpoint import KIND, SUM, VERSION
 
     arrays = {"model.x": np.zeros(2, np.float32), "best_score": np.zeros(1)}
-    facts: dict[str, Any] = {"format": state.KIND, "version": state.VERSION}
+    facts: dict[str, Any] = {"format": KIND, "version": VERSION}
     total = store.digest(arrays, facts) if kind == "other" else ""
-    store.write_arrays(folder / STATE, arrays, facts | {state.SUM: total})
+    store.write_arrays(folder / STATE, arrays, facts | {SUM: total})
 
 
 # --- commands in a bad world ----------------------------------------------------------------------
@@ -287,15 +291,19 @@ def call(place: Path, *words: str) -> None:
 
 def _run(words: Sequence[str]) -> None:
     path = f".:{os.environ.get('PYTHONPATH', '')}"
-    done = subprocess.run(words, check=False, env=os.environ | {"PYTHONPATH": path, "no_proxy": "*"})
+    done = subprocess.run(
+        words, check=False, env=os.environ | {"PYTHONPATH": path, "no_proxy": "*"}
+    )
     raise SystemExit(done.returncode)
 
 
 VERBS: dict[str, Callable[..., None]] = {
-    f.__name__: f
-    for f in (edf, scoring, records, annotations, mat, mat73, sheet)
-    + (put, facts, table, arrays, sums, bound, rebound, checkpoint)
-    + (served, held, call)
+    verb.__name__: verb
+    for verb in (
+        *(edf, scoring, records, annotations, mat, mat73, sheet),
+        *(put, facts, table, arrays, sums, bound, rebound, checkpoint),
+        *(served, held, call),
+    )
 }
 
 
@@ -306,6 +314,4 @@ def main(words: Sequence[str], folder: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    if shutil.which("sleeptools") is None:
-        raise SystemExit("sleeptools is not on the PATH")
     main(sys.argv[1:])
