@@ -59,7 +59,7 @@ def write_recording_epochs(
         raise DataError(
             f"{recording.id}: no epoch has a signal in every channel: "
             f"{quality.counts_text(cut.counts)} of {len(selected)}",
-            hint="`quality=count` keeps such epochs",
+            hint="such epochs are kept with `quality=count`",
             code="SIG-NONE",
         )
     selected, onsets = selected[cut.kept], onsets[cut.kept]

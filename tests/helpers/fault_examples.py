@@ -30,6 +30,7 @@ SCRIPTS = Path(sys.executable).parent
 PRELUDE = 'spoil() { python -m tests.helpers.spoil "$@"; }\n'
 SHELL_WORDS = re.compile(r"[|&;<>()`*]|\$(?!STOCK)|^\w+=")
 CODE = re.compile(r"^error: .* \[([A-Z0-9]+-[A-Z0-9]+)\]$", re.MULTILINE)
+BATCH = re.compile(r"^error: .* failed, (?:the first|one) of them .*?; (.*) \[", re.MULTILINE)
 HINT = re.compile(r"^hint: (.*)$", re.MULTILINE)
 
 
@@ -92,9 +93,10 @@ class Ran:
 
     @property
     def hint(self) -> str:
-        """The hint; empty if there is none."""
+        """The hint; empty if there is none. A batch tells that of its first failure before it."""
         hints = HINT.findall(self.err)
-        return hints[-1] if hints else ""
+        failures = BATCH.findall(self.err)
+        return "; ".join([*failures[-1:], *hints[-1:]])
 
 
 class Folder:

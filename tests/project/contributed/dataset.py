@@ -21,7 +21,7 @@ def find(root: Path) -> list[RecordingFiles]:
     """Find every recording of a folder, sorted."""
     paths = sorted(store.need(root, "folder").glob("*.edf"))
     if not paths:
-        raise DataError(f"{root}: holds no EDF files", hint=f"expected {PATTERN}")
+        raise DataError(f"{root}: holds no EDF files", hint=f"expected {PATTERN}", code="SET-EMPTY")
     return [RecordingFiles(p.stem, p.stem, 1, (p, p.with_suffix(".dummy"))) for p in paths]
 
 
