@@ -87,7 +87,7 @@ def _epoch_seconds(times: list[datetime], numbers: list[int], source: str) -> fl
     if steps <= 0:
         raise DataError(
             f"{source}: one epoch does not tell how long it is",
-            hint="give `epoch_seconds`, such as `epoch_seconds=4`",
+            hint="give the length of an epoch, such as `epoch_seconds=4`",
             code="HYP-EPOCH",
         )
     length = (times[-1] - times[0]).total_seconds() / steps

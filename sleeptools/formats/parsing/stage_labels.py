@@ -51,7 +51,7 @@ def from_labels(
     if epoch_seconds is None and names != stages.HUMAN_STAGES:
         raise DataError(
             f"{source}: does not tell how long an epoch is",
-            hint="give `epoch_seconds`, such as `epoch_seconds=4`",
+            hint="give the length of an epoch, such as `epoch_seconds=4`",
             code="HYP-EPOCH",
         )
     seconds = check_epoch(HUMAN_EPOCH if epoch_seconds is None else epoch_seconds, source)
