@@ -121,7 +121,7 @@ def _not_writable(target: Path, error: OSError) -> SleeptoolsError:
         return StorageError(
             f"{target}: {error.strerror}",
             hint="free some space and run the command again",
-            code="DISK-FULL",
+            code="DISK-ERROR" if error.errno == errno.EIO else "DISK-FULL",
         )
     return OutputError(
         f"{target}: cannot be written: {error.strerror}",
