@@ -14,19 +14,21 @@ import io
 import os
 import sys
 import traceback
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ._console import talk
+from ._console import STATE, emit_failure, talk
 from ._options import EARLIER_SPELLINGS
+
+if TYPE_CHECKING:
+    from sleeptools.errors import SleeptoolsError, UsageError
 
 PURPOSE: Final = (
     "Automatic sleep staging, for people and for mice.\n\n"
     "The commands chain through files: convert, preprocess, train, evaluate, report. "
     "Research software; not a medical device; not for diagnosis."
 )
-USAGE: Final = 2  # exit code
 M_ARENA_MAX: Final = -8  # of glibc's malloc.h
 COMMANDS: Final = (
     "simulate",
@@ -127,6 +129,7 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit code; a failure is a line and perhaps a hint."""
     from sleeptools.errors import stoppable
 
+    STATE["has_printed_json"] = False
     try:
         with stoppable():
             result = typer.main.get_command(app).main(
@@ -138,10 +141,10 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         _discard_output()
         return 0
     except BaseException as e:  # a traceback is shown only on request; panics are no Exception
-        message, hint, code = _explain(e)
+        failure = _failure(e, arguments)
         if isinstance(e, OSError):
             _discard_output()
-        return _fail(message, hint, code, debug=debug)
+        return _fail(failure, as_json="--json" in arguments, debug=debug)
 
 
 def _discard_output() -> None:
@@ -152,36 +155,57 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _explain(error: BaseException) -> tuple[str, str | None, int]:
-    """Turn any exception into a message, a hint and an exit code."""
+def _failure(error: BaseException, arguments: list[str]) -> SleeptoolsError:
+    """Turn any exception into an error for people, with a hint and a code."""
+    from sleeptools.errors import SleeptoolsError, Stopped, UsageError
     from sleeptools.store import causes
 
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "stopped", "run the same command again to continue", 75
+        return Stopped("stopped", hint="run the same command again to continue")
     if isinstance(error, SystemExit):
         raise error
     known = causes.from_exception(error)
+    if isinstance(known, UsageError) and not known.hint:
+        known.hint = _example(arguments)
     if known is not None:
-        return str(known), known.hint, known.exit_code
-    if hasattr(error, "format_message"):  # typer's own: a usage error
-        return error.format_message(), _usage_hint(error), 2
+        return known
+    if hasattr(error, "format_message"):  # typer's own
+        return _usage_error(error, arguments)
     hint = "this is a bug of ours: run it again with --debug and report what it shows"
-    return f"{type(error).__name__}: {error}", hint, 1
+    return SleeptoolsError(f"{type(error).__name__}: {error}", hint=hint)
 
 
-def _usage_hint(error: BaseException) -> str:
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "sleeptools"
-    return f"try '{path} --help'"
+def _usage_error(error: Any, arguments: list[str]) -> UsageError:
+    """Turn typer's error into ours; the hint is what was meant, or a line that can be taken."""
+    from sleeptools.errors import UsageError, did_you_mean
+
+    message, _, similar = error.format_message().partition(" Did you mean ")
+    hint = f"did you mean {similar}" if similar else None
+    if hasattr(error, "possibilities"):  # an unknown option
+        message = error.message
+        hint = did_you_mean(error.option_name, [o for p in error.cmd.params for o in p.opts])
+    return UsageError(message, hint=hint or _example(arguments), code="USE-LINE")
 
 
-def _fail(message: str, hint: str | None, code: int, *, debug: bool) -> int:
+def _example(arguments: list[str]) -> str:
+    """Hint for a line that cannot be taken: one that can, of the same command if there is one."""
+    name = next((a for a in arguments if a in COMMANDS), "")
+    if not name:
+        return f"the commands are: {', '.join(COMMANDS)}"
+    command: Any = typer.main.get_command(app)
+    example = command.commands[name].epilog.removeprefix("Example: ")
+    return f"for example '{example}'; 'sleeptools {name} --help' lists all options"
+
+
+def _fail(failure: SleeptoolsError, *, as_json: bool, debug: bool) -> int:
+    """Print an error, under --json also on stdout, where nothing else is; return its exit code."""
     if debug:
         with contextlib.suppress(OSError, ValueError):
             traceback.print_exc()
-    if code == USAGE:
-        hint = hint or "'sleeptools COMMAND --help' shows what a command takes"
-    talk(f"error: {' '.join(message.split())}")
-    if hint:
-        talk(f"hint: {' '.join(hint.split())}")
-    return code
+    code = f" [{failure.code}]" if failure.code else ""
+    talk(f"error: {' '.join(str(failure).split())}{code}")
+    if failure.hint:
+        talk(f"hint: {' '.join(failure.hint.split())}")
+    if as_json:
+        emit_failure(failure)
+    return failure.exit_code

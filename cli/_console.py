@@ -15,6 +15,7 @@ from ._options import as_options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sleeptools.errors import SleeptoolsError
     from sleeptools.store.batch import FinishedItem, OnProgress
 
 
@@ -86,10 +87,23 @@ def listing(names: Sequence[str], shown: int = 6) -> str:
     return ", ".join(names[:shown]) + more
 
 
+STATE = {"has_printed_json": False}
+"""Of the command that runs."""
+
+
 def emit_json(value: object) -> None:
     """Print data as JSON on stdout."""
+    STATE["has_printed_json"] = True
     plain = not (sys.stdout.encoding or "").lower().startswith("utf")
     typer.echo(json.dumps(value, indent=2, ensure_ascii=plain, default=str))
+
+
+def emit_failure(failure: SleeptoolsError) -> None:
+    """Print an error as the JSON of a command that has printed none: stdout is one document."""
+    if not STATE["has_printed_json"]:
+        with contextlib.suppress(OSError, ValueError):
+            facts = failure.facts()
+            emit_json({"error": {name: text and as_options(text) for name, text in facts.items()}})
 
 
 def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

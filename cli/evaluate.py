@@ -75,7 +75,9 @@ def command(
     folders = runs or [DEFAULT_RUN]
     if on is not None:
         if len(folders) != 1 or not runs:
-            raise UsageError("--on tests one model: give its folder, for example RUN/final")
+            raise UsageError(
+                "--on tests one model: give its folder, for example RUN/final", code="USE-TOGETHER"
+            )
         options: dict[str, Any] = {
             "match_channels_by_order": match_channels_by_order,
             "allow_shared_subject_ids": allow_shared_subject_ids,
@@ -84,7 +86,8 @@ def command(
         folders = [score_external(folders[0], on, out or Path("runs/external"), **options)]
     elif out or match_channels_by_order or allow_shared_subject_ids:
         raise UsageError(
-            "--out, --match-channels-by-order and --allow-shared-subject-ids go with --on EPOCHS"
+            "--out, --match-channels-by-order and --allow-shared-subject-ids go with --on EPOCHS",
+            code="USE-TOGETHER",
         )
     log = _not_written if as_json else None  # which prints all numbers: a read-only run will do
     evaluations = [evaluate(run, partial=partial, on_read_only=log) for run in folders]

@@ -90,7 +90,9 @@ def command(
         typer.echo(explain_code(explain))
         return
     if not paths:
-        raise UsageError("inspect: no file is given", hint="sleeptools inspect raw/")
+        raise UsageError(
+            "inspect: no file is given", hint="sleeptools inspect raw/", code="USE-LINE"
+        )
     if draft:
         further: dict[str, object] = {
             "--json": as_json,
@@ -123,10 +125,13 @@ def command(
             ignore_bad_annotations=ignore_bad_annotations,
         )
     if as_json:
-        emit_json(descriptions)
+        emit_json([_with_options(facts) for facts in descriptions])
     else:
         for facts in descriptions:
-            show_folder(facts) if facts["kind"] == "folder" else _show(facts)
+            if facts["kind"] == "folder":
+                show_folder(facts)
+            elif facts["kind"] != "unreadable":
+                _show(facts)
     for facts in descriptions:
         drafts = facts["kind"] == "folder" and facts["data_set"] is None
         if drafts and any(night["signals"] for night in facts["nights"]):
@@ -153,6 +158,14 @@ def _draft(paths: list[Path], ignore_channels: list[str], further: list[str]) ->
     typer.echo(draft_settings(paths[0], ignore_channels), nl=False)
 
 
+def _with_options(facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the settings in the error of a file that cannot be read as options."""
+    if facts["kind"] != "unreadable":
+        return facts
+    error = {key: text and as_options(text) for key, text in facts["error"].items()}
+    return facts | {"error": error}
+
+
 def _raise(descriptions: list[dict[str, Any]], errors: list[SleeptoolsError]) -> None:
     """Raise what failed: the error itself if nothing else was looked at, or else their number."""
     from sleeptools.commands.inspect import FaultyFileError
@@ -160,7 +173,7 @@ def _raise(descriptions: list[dict[str, Any]], errors: list[SleeptoolsError]) ->
 
     folders = [d for d in descriptions if d["kind"] == "folder"]
     nights = [n for d in folders for n in d["nights"]]
-    files = sum(d["kind"] != "folder" for d in descriptions)
+    files = sum(d["kind"] not in ("folder", "unreadable") for d in descriptions)
     unread = sum(not n["readable"] for n in nights)
     lost = len(errors) - unread - sum(isinstance(e, FaultyFileError) for e in errors)
     count = files + len(nights) + max(0, lost)
@@ -169,7 +182,11 @@ def _raise(descriptions: list[dict[str, Any]], errors: list[SleeptoolsError]) ->
     short = next((e for e in errors if isinstance(e, OutOfMemoryError)), None)
     noun = "nights" if not files and all(d["data_set"] for d in folders) else "files"
     message = f"{len(errors)} of {count} {noun} cannot be read"
-    raise OutOfMemoryError(f"{message}: {short}") if short else DataError(message)
+    raise (
+        OutOfMemoryError(f"{message}: {short}", code=short.code)
+        if short
+        else DataError(message, code=errors[0].code)
+    )
 
 
 def _show(facts: dict[str, Any]) -> None:

@@ -96,6 +96,7 @@ def command(
 
 def _show(folder: Path) -> None:
     from sleeptools.preprocessing.epochs import open_epochs
+    from sleeptools.store import batch
 
     epochs = open_epochs(folder)
     facts = epochs.manifest
@@ -112,8 +113,8 @@ def _show(folder: Path) -> None:
         emit_table("Signal quality", ["recording", "channel", "", "epochs"], counted)
     simulated = "simulated " if epochs.simulated else ""
     recordings = plural(len(epochs.files), f"{simulated}recording")
-    for name, why in facts["failed"].items():
-        talk(f"left out: {name}: {why}")
+    for name, failure in facts["failed"].items():
+        talk(f"left out: {name}: {batch.listed_failure(failure)['message']}")
     talk(
         f"{folder}: {plural(len(epochs), 'epoch')} of {recordings}, "
         f"{plural(len(epochs.subjects), 'subject')}"

@@ -28,21 +28,29 @@ class SleeptoolsError(Exception):
     hint
         What to do about it; printed on a line of its own.
     code
-        Stable name of the fault, such as "EDF-NREC", for programs that read messages.
+        Stable name of the fault, such as "EDF-NREC", for programs that read messages; that of the
+        class if left out. `sleeptools.store.codes` explains each.
     """
 
     exit_code = 1
+    code = ""
 
     def __init__(self, message: str, *, hint: str | None = None, code: str = "") -> None:
         super().__init__(message)
         self.hint = hint
-        self.code = code
+        if code:
+            self.code = code
+
+    def facts(self) -> dict[str, str | None]:
+        """Describe the error for a file of facts: `code`, `message` and `hint`."""
+        return {"code": self.code, "message": str(self), "hint": self.hint}
 
 
 class UsageError(SleeptoolsError):
     """An unknown option, command, model or data set."""
 
     exit_code = 2
+    code = "USE-VALUE"
 
 
 class DataError(SleeptoolsError):
@@ -54,9 +62,13 @@ class DataError(SleeptoolsError):
 class NoRecordingsError(DataError):
     """A folder that holds no files of a data set."""
 
+    code = "SET-EMPTY"
+
 
 class AnnotationsOnlyError(DataError):
     """A file without signals was read as a recording."""
+
+    code = "REC-NONE"
 
 
 class UndecidedError(DataError):
@@ -82,6 +94,8 @@ class UndecidedError(DataError):
 
 class NoStagesError(DataError):
     """A file without sleep stages was read as a hypnogram."""
+
+    code = "HYP-NONE"
 
 
 class MissingInputError(SleeptoolsError):
@@ -116,6 +130,7 @@ class Stopped(SleeptoolsError):  # noqa: N818 - not a fault: the user or the sch
     """A command stopped by a signal, with its work so far on disk; running it again continues."""
 
     exit_code = 75
+    code = "SYS-STOP"
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ def load(drawer: str, name: str) -> ModuleType:
         raise UsageError(
             f"unknown {SINGULAR.get(drawer, drawer)} {name!r}; there are: {', '.join(choices)}",
             hint=did_you_mean(name, choices) or f"try 'sleeptools list {drawer}'",
+            code="USE-NAME",
         )
     folder = FOLDERS.get(drawer, drawer).replace("/", ".")
     return importlib.import_module(f"sleeptools.{folder}.{name.replace('-', '_')}")

@@ -258,7 +258,7 @@ def _write_index(
         "simulated": any(r["simulated"] for r in rows),
         "recordings": [r["recording"] for r in rows],
         "subjects": len({r["subject"] for r in rows}),
-        "failed": outcome.failures,
+        "failed": outcome.failure_facts(),
         **{name: sum(r[name] for r in rows) for name in (*ENDS, quality.GAP)},
         "quality": {r["recording"]: r["signal_quality"] for r in rows if r["signal_quality"]},
         IGNORED: {r["recording"]: r[IGNORED] for r in rows if r[IGNORED]},

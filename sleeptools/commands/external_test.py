@@ -129,6 +129,7 @@ def _check_fit(
             hint="`match_channels_by_order` takes these channels for the model's, in this order"
             if may
             else "preprocess the recordings with a preset of the model's montage, rate and stages",
+            code="MODEL-FIT",
         )
 
 
@@ -160,6 +161,7 @@ def _check_subjects(
         f"{data.folder}: subjects that trained the model: {', '.join(shared[:SHOWN])}"
         f"{', ...' if len(shared) > SHOWN else ''} ({len(shared)} of {len(data.subjects)})",
         hint="give other subjects' epochs; `allow_shared_subject_ids` if only the ids are the same",
+        code="LEAK-SUBJECTS",
     )
 
 
@@ -187,7 +189,9 @@ def _refuse_other(out: Path, config: Mapping[str, Any]) -> None:
         return
     if lines := settings.difference(store.read_toml(path), config):
         raise OutputError(
-            f"{out}: holds another run: {'; '.join(lines)}", hint="give another folder with `out`"
+            f"{out}: holds another run: {'; '.join(lines)}",
+            hint="give another folder with `out`",
+            code="OUT-SETTINGS",
         )
 
 
@@ -209,6 +213,7 @@ def _hypnodensity(engine: Engine, file: EpochFile, data: EpochSet) -> npt.NDArra
         raise DataError(
             f"{file.recording}: {len(bad)} epochs, the first {bad[0]}, have no finite score",
             hint=f"'sleeptools verify {data.folder}' tells whether the file is damaged",
+            code="MODEL-SCORES",
         )
     return p
 

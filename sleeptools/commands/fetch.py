@@ -138,6 +138,7 @@ def _source(
         raise UnavailableError(
             f"{dataset} cannot be fetched by a command",
             hint=f"once its files are there: sleeptools preprocess {dataset} FOLDER",
+            code="SET-FETCH",
         )
     address = http.check_address(server.base_url or module.ADDRESS)
     sums = _sums(module.SUMS_SHA256, address, dest, server)
@@ -155,6 +156,7 @@ def _sums(published: str, address: str, dest: Path, server: Server) -> str:
         raise DataError(
             f"{url}: is not the list that the publisher gives out (SHA-256 {published})",
             hint="files from there could be anything; `trust_sums` takes them by the server's list",
+            code="SUM-LIST",
         )
     return data.decode(errors="replace")
 
@@ -163,8 +165,12 @@ def _remote_files(module: ModuleType, sums: str, subset: str | None) -> list[Rem
     digests = datasets.read_sums(sums, datasets.SUMS)
     for name in digests:
         if PurePosixPath(name).is_absolute() or {"..", "."} & set(name.split("/")):
-            raise DataError(f"{datasets.SUMS}: {name!r} would be written outside of the folder")
+            raise DataError(
+                f"{datasets.SUMS}: {name!r} would be written outside of the folder", code="SUM-LINE"
+            )
     names = module.published(digests, subset)
     if not names:
-        raise DataError(f"{datasets.SUMS}: names no files of the subset {subset!r}")
+        raise DataError(
+            f"{datasets.SUMS}: names no files of the subset {subset!r}", code="SET-SUBSET"
+        )
     return [RemoteFile(name, digests[name]) for name in names]

@@ -74,7 +74,9 @@ def convert_hypnogram(
     module = formats.writer(target, to)
     written = [target, *([module.sidecar(target)] if hasattr(module, "sidecar") else [])]
     if target.exists() and target.samefile(store.need(source)):
-        raise OutputError(f"{target}: exists, and is what is read", hint="give another name")
+        raise OutputError(
+            f"{target}: exists, and is what is read", hint="give another name", code="OUT-INPUT"
+        )
     with store.lock_file(*written):
         hypnogram = _place(_read(source, settings), start, recording, source.name)
         for path in _different(hypnogram, [p for p in written if p.exists()], target, to):
@@ -128,7 +130,7 @@ def _read(path: Path, settings: formats.ReadSettings) -> Hypnogram:
         return formats.read_hypnogram(path, **settings)
     recording = read_recording(path)
     if recording.hypnogram is None:
-        raise DataError(f"{path}: has no hypnogram")
+        raise DataError(f"{path}: has no hypnogram", code="HYP-NONE")
     begin = add_seconds(recording.start, recording.hypnogram.onset)
     return replace(recording.hypnogram, begin=begin)
 
@@ -155,6 +157,7 @@ def _need_start(began: datetime | time | None) -> None:
         raise UsageError(
             "a clock time needs the recording's start",
             hint="`recording` names the file that has it, or give `start` in seconds",
+            code="USE-TOGETHER",
         )
 
 

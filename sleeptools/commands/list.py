@@ -36,7 +36,9 @@ def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]
     """
     if folder is not None and drawer != "models":
         raise UsageError(
-            f"{drawer} are not in a folder", hint=f"sleeptools list {drawer}, without {folder}"
+            f"{drawer} are not in a folder",
+            hint=f"sleeptools list {drawer}, without {folder}",
+            code="USE-TOGETHER",
         )
     if folder is not None:
         return _trained_models(folder)

@@ -117,6 +117,7 @@ def _refuse_other_preset(preset: presets.Preset, out: Path) -> None:
         raise OutputError(
             f"{out}: holds epochs of another preset ({'; '.join(differences)})",
             hint="give another folder, or remove this one",
+            code="OUT-SETTINGS",
         )
 
 
@@ -131,7 +132,7 @@ def _readers(
     *,
     ignore_unmatched: bool,
     ignore_channels: Sequence[str],
-) -> tuple[dict[str, Reader], dict[str, str]]:
+) -> tuple[dict[str, Reader], dict[str, batch.FailureFacts]]:
     """Find the recordings, and why others of the folder could not be converted."""
     module = registry.load("datasets", preset.data_set)
     if (folder / "index.parquet").exists():
@@ -144,9 +145,15 @@ def _readers(
         facts = store.read_manifest(folder, RECORDINGS_KIND)
         names = [n for n in facts["recordings"] if datasets.in_subset(module, n, subset)]
         if not names:
-            raise DataError(f"{folder}: holds no recordings of the subset {subset!r}")
+            raise DataError(
+                f"{folder}: holds no recordings of the subset {subset!r}", code="SET-SUBSET"
+            )
         paths = {name: folder / f"{name}.safetensors" for name in names}
-        failed = {n: w for n, w in facts["failed"].items() if datasets.in_subset(module, n, subset)}
+        failed = {
+            n: batch.listed_failure(e)
+            for n, e in facts["failed"].items()
+            if datasets.in_subset(module, n, subset)
+        }
         sums = facts.get("files", {})
         return {
             n: ({p.name: p}, partial(_read_listed, p, sums.get(p.name))) for n, p in paths.items()
@@ -155,6 +162,7 @@ def _readers(
         raise DataError(
             f"{folder}: holds recordings but no index",
             hint="'sleeptools convert' was interrupted: run it again",
+            code="MAN-MISSING",
         )
     sources = datasets.find_recordings(
         module,
@@ -210,7 +218,7 @@ def _write_index(
     out: Path,
     manifest: store.Manifest,
     outcome: batch.Outcome,
-    failed: Mapping[str, str],
+    failed: dict[str, batch.FailureFacts],
 ) -> None:
     import polars as pl
 
@@ -239,7 +247,7 @@ def _write_index(
         "counts": {name: sum(r[name] for r in rows) for name in preset.stages},
         "excluded": dict(excluded),
         "simulated": any(r["simulated"] for r in rows),
-        "failed": {**failed, **outcome.failures},
+        "failed": failed | outcome.failure_facts(),
         "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
         "quality": {r["recording"]: r["channel_quality"] for r in rows if r["channel_quality"]},
         IGNORED: {r["recording"]: r[IGNORED] for r in rows if r[IGNORED]},

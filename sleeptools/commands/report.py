@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import store
-from sleeptools.errors import MissingInputError, UsageError
+from sleeptools.errors import UsageError
 from sleeptools.evaluation import caveats
 from sleeptools.report import html, markup, outputs, plain
 from sleeptools.report.blocks import Block
@@ -145,14 +145,18 @@ def _write(pages: Sequence[Page], out: Path, options: ReportOptions) -> list[Pat
 
 def _check(run_folders: Sequence[Path], options: ReportOptions) -> None:
     if not run_folders:
-        raise MissingInputError("no run to report on", hint="for example runs/mmasleepnet")
+        raise UsageError("no run to report on", hint="for example runs/mmasleepnet")
     if options.kind not in REPORT_FORMATS:
         raise UsageError(
-            f"unknown format {options.kind!r}", hint=f"there are: {', '.join(REPORT_FORMATS)}"
+            f"unknown format {options.kind!r}",
+            hint=f"there are: {', '.join(REPORT_FORMATS)}",
+            code="USE-NAME",
         )
     if options.recordings and not options.epochs:
         raise UsageError(
-            "recordings are shown beside the epochs made of them", hint="give `epochs`, too"
+            "recordings are shown beside the epochs made of them",
+            hint="give `epochs`, too",
+            code="USE-TOGETHER",
         )
 
 

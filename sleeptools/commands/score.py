@@ -108,7 +108,7 @@ def score(
         ]
         outcome = batch.run(items, out, on_progress)
         manifest.facts["recordings"] = done | {r["recording"]: r for r in outcome.rows}
-        manifest.facts["failed"] = outcome.failures
+        manifest.facts["failed"] = outcome.failure_facts()
         _write(manifest, out)
     outcome.raise_failures(out)
     check_ignored(ignore_channels, (n for r in outcome.rows for n in r.get(IGNORED, [])))
@@ -118,7 +118,9 @@ def score(
 def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
     settings = facts["preprocessing"].get("preset")
     if not isinstance(settings, dict):
-        raise DataError(f"{model}: does not say how its signals were preprocessed")
+        raise DataError(
+            f"{model}: does not say how its signals were preprocessed", code="MODEL-PRESET"
+        )
     return presets.resolve(settings, source=str(model / "config.json"))
 
 
@@ -150,6 +152,7 @@ def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
         raise OutputError(
             f"{out}: holds what another model, preset or precision scored",
             hint="give another folder, or remove this one",
+            code="OUT-SETTINGS",
         )
     rows: dict[str, Any] = facts["recordings"]
     return {n: r for n, r in rows.items() if _is_intact(out, n, facts["files"])}

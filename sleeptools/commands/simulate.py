@@ -64,7 +64,9 @@ def simulate(
     if not hasattr(module, "plan"):
         simulated = [n for n in registry.names("datasets") if hasattr(_module(n), "plan")]
         raise UsageError(
-            f"data set {dataset!r} cannot be simulated", hint=f"there are: {', '.join(simulated)}"
+            f"data set {dataset!r} cannot be simulated",
+            hint=f"there are: {', '.join(simulated)}",
+            code="USE-NAME",
         )
     _check_numbers(hours, seed)
     planned: list[PlannedRecording] = module.plan(subjects, nights, subset)
@@ -121,6 +123,7 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
         raise OutputError(
             f"{out}: holds another simulation ({'; '.join(different)})",
             hint="give another folder, or remove this one",
+            code="OUT-SETTINGS",
         )
     return (out / "manifest.json").exists() and not store.verify(out)
 

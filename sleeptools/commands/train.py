@@ -205,6 +205,7 @@ def _device_memory(batch: int) -> Iterator[None]:
         raise UnavailableError(
             f"the device's memory is too small for a batch of {batch} epochs",
             hint=f"`recipe.batch={max(1, batch // 2)}` (it changes the results), or `device=cpu`",
+            code="MEM-DEVICE",
         ) from e
 
 

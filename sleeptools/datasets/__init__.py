@@ -163,12 +163,17 @@ def find_recordings(
     """
     name = module.__name__.rsplit(".", 1)[-1].replace("_", "-")
     if settings is not None and not hasattr(module, "SETTINGS"):
-        raise UsageError(f"`config` is for the data set edf; the file names of {name} are fixed")
+        raise UsageError(
+            f"`config` is for the data set edf; the file names of {name} are fixed",
+            code="USE-TOGETHER",
+        )
     sources: list[RecordingFiles] = module.find(root, settings) if settings else module.find(root)
     count = Counter(s.id for s in sources)
     if duplicate := next((s for s in sources if count[s.id] > 1), None):
         paths = ", ".join(str(s.files[0]) for s in sources if s.id == duplicate.id)
-        raise DataError(f"{root}: two recordings would be called {duplicate.id}: {paths}")
+        raise DataError(
+            f"{root}: two recordings would be called {duplicate.id}: {paths}", code="SET-TWICE"
+        )
     if not ignore_unmatched:
         _refuse_unmatched(module, root, sources, settings)
     sources = assigned(root, sources)
@@ -178,7 +183,9 @@ def find_recordings(
         if in_subset(module, s.id, subset)
     ]
     if not selected:
-        raise DataError(f"{root}: holds no recordings of the subset {subset!r} of {name}")
+        raise DataError(
+            f"{root}: holds no recordings of the subset {subset!r} of {name}", code="SET-SUBSET"
+        )
     return selected
 
 
@@ -223,7 +230,9 @@ def in_subset(module: ModuleType, id_: str, subset: str | None) -> bool:
         return True
     subsets = getattr(module, "SUBSETS", {})
     if subset not in subsets:
-        raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(subsets) or 'none'}")
+        raise UsageError(
+            f"unknown subset {subset!r}; there are: {', '.join(subsets) or 'none'}", code="USE-NAME"
+        )
     return bool(subsets[subset](id_))
 
 
@@ -269,7 +278,9 @@ def read_sums(text: str, list_name: str) -> dict[str, str]:
             continue
         if not (match := SUMS_LINE.fullmatch(line)):
             raise DataError(
-                f"{list_name}: line {number} is {line[:60]!r}; expected a SHA-256 and a file's name"
+                f"{list_name}: line {number} is {line[:60]!r}; expected a SHA-256 and a "
+                "file's name",
+                code="SUM-LINE",
             )
         sums[match[2]] = match[1].lower()
     return sums
@@ -292,6 +303,7 @@ def check_sums(source: RecordingFiles) -> None:
             raise DataError(
                 f"{path.name}: its SHA-256 is not the one in {SUMS}",
                 hint="it was cut or changed on the way here: fetch it again",
+                code="SUM-HASH",
             )
 
 
@@ -311,7 +323,9 @@ def check_plan(
         For an unknown subset, or a number that the data set's file names have no room for.
     """
     if subset is not None and subset not in subsets:
-        raise UsageError(f"unknown subset {subset!r}; there are: {', '.join(subsets) or 'none'}")
+        raise UsageError(
+            f"unknown subset {subset!r}; there are: {', '.join(subsets) or 'none'}", code="USE-NAME"
+        )
     if not 1 <= subjects <= max_subjects:
         raise UsageError(f"`subjects={subjects}`; expected 1 to {max_subjects}")
     if not 1 <= nights <= max_nights:

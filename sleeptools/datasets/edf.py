@@ -147,6 +147,7 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
             f"{path}: no such file; it says what the files of {root} are called",
             hint=f"begin with: printf '{TEMPLATE}' > {path}; or see what 'sleeptools inspect "
             f"{root} `draft`' drafts from its files; all settings: docs/edf.md",
+            code="SET-CONFIG",
         )
     patterns = load_settings(path)
     files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
@@ -164,6 +165,7 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
         raise DataError(
             f"{root}: no file is named {patterns.signals!r}",
             hint=f"signals in {path.name} names them; there are: {', '.join(names[:6])}",
+            code="SET-EMPTY",
         )
     nights = Counter(subject for subject, _ in signals)
     return [
@@ -192,7 +194,9 @@ def load_settings(path: Path) -> EdfSettings:
     except ValidationError as e:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
         raise DataError(
-            f"{path}: {problems}", hint=f"there are: {', '.join(EdfSettings.model_fields)}"
+            f"{path}: {problems}",
+            hint=f"there are: {', '.join(EdfSettings.model_fields)}",
+            code="SET-VALUE",
         ) from e
 
 
@@ -244,12 +248,15 @@ def _expression(pattern: str, path: Path) -> re.Pattern[str]:
             raise DataError(
                 f"{path}: unknown part {{{field}}} in {pattern!r}",
                 hint=f"there are: {', '.join(f'{{{p}}}' for p in PLACEHOLDERS)}, * and **",
+                code="SET-PATTERN",
             )
         else:
             text += f"(?P={field})" if field in names else f"(?P<{field}>{PLACEHOLDERS[field]})"
             names.add(field)
     if "subject" not in names:
-        raise DataError(f"{path}: {pattern!r} does not say where {{subject}} stands")
+        raise DataError(
+            f"{path}: {pattern!r} does not say where {{subject}} stands", code="SET-PATTERN"
+        )
     return re.compile(text + (f"(?i:{re.escape(end)})" if end else ""))
 
 
@@ -312,7 +319,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         of the signals than the settings require.
     """
     if source.problem:
-        raise DataError(source.problem)
+        raise DataError(source.problem, code="SET-PAIR")
     path, *scored, settings_path = source.files
     settings = load_settings(settings_path)
     ignored = dict.fromkeys(
@@ -344,12 +351,15 @@ def _renamed(recording: Recording, settings: EdfSettings, name: str) -> dict[str
             raise DataError(
                 f"{name}: no signal {channel.label!r} to be {label!r}",
                 hint=f"there are: {', '.join(n for n in signals if n not in new)}",
+                code="EDF-CHANNEL",
             )
         new[channel.label] = label
         signals[channel.label] = _scaled(signals[channel.label], channel, name)
     renamed = {new.get(n, n): replace(s, label=new.get(n, n)) for n, s in signals.items()}
     if len(renamed) < len(signals):
-        raise DataError(f"{name}: two signals of one name after {SETTINGS} has named them")
+        raise DataError(
+            f"{name}: two signals of one name after {SETTINGS} has named them", code="SIG-TWICE"
+        )
     return renamed
 
 
@@ -359,6 +369,7 @@ def _scaled(signal: Signal, channel: RenamedChannel, name: str) -> Signal:
             raise DataError(
                 f"{name}: signal {signal.label!r} has a unit already ({signal.unit})",
                 hint="scale multiplies where it is wrong; unit is for files that name none",
+                code="SIG-UNIT",
             )
         signal = in_microvolts(signal, channel.unit)
     return replace(

@@ -81,7 +81,7 @@ def find(root: Path) -> list[RecordingFiles]:
     unpacked = {parent for p in recorded for parent in p.parents}
     packed = [p for p in files if p.suffix.lower() == ".rar" and p.with_suffix("") not in unpacked]
     if not recorded and packed:
-        raise DataError(f"{packed[0]}: is still packed", hint=_unpack(packed[0]))
+        raise DataError(f"{packed[0]}: is still packed", hint=_unpack(packed[0]), code="SET-PACKED")
     if not recorded:
         raise NoRecordingsError(f"{root}: holds no ISRUC recordings", hint=f"expected {PATTERN}")
     sources = [_source(p, root) for p in recorded] + [_packed(p) for p in packed]
@@ -103,6 +103,7 @@ def _group(folder: Path) -> str:
     raise DataError(
         f"{folder}: no folder's name tells the subgroup",
         hint="name the folder around it subgroupI, subgroupII or subgroupIII",
+        code="SET-GROUP",
     )
 
 
@@ -159,7 +160,9 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """
     if source.problem:
         packed = source.files[0].suffix.lower() == ".rar"
-        raise DataError(source.problem, hint=_unpack(source.files[0]) if packed else None)
+        raise DataError(
+            source.problem, hint=_unpack(source.files[0]) if packed else None, code="SET-PAIR"
+        )
     rec = source.files[0]
     ignored = edf.present_channels(rec, source.ignore_channels)
     signals = edf.read(rec, allow_truncated=allow_truncated, ignore_channels=ignored)
@@ -189,7 +192,7 @@ def _read_scorer(source: RecordingFiles, scorer: int, notes: list[str]) -> Hypno
     """Read one scorer's hypnogram; where the text and the workbook differ, note it."""
     files = {f.suffix.lower(): f for f in source.files if f.stem.endswith(f"_{scorer}")}
     if not files and scorer == 1:
-        raise DataError(f"{source.id}: holds no scoring of scorer 1")
+        raise DataError(f"{source.id}: holds no scoring of scorer 1", code="HYP-SCORER")
     if not files:
         notes.append(f"no scoring of scorer {scorer}")
         return None

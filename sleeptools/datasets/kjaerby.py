@@ -77,13 +77,14 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """
     del allow_truncated
     if source.problem:
-        raise DataError(source.problem)
+        raise DataError(source.problem, code="SET-PAIR")
     (path,) = source.files
     recording, hypnogram = matlab.read(path), matlab.read_hypnogram(path)
     if recording.seconds < LEAST_OVERLAP * len(hypnogram) * hypnogram.epoch_seconds:
         raise DataError(
             f"{path.name}: signals of {recording.seconds:g} s for {len(hypnogram)} scored seconds",
             hint="the recording was cut short when the file was written",
+            code="HYP-LENGTH",
         )
     return with_hypnogram(source, recording, hypnogram, {"data_set": "kjaerby"})
 

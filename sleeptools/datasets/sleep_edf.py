@@ -141,7 +141,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         times, or the hypnogram covers less than half of the signals.
     """
     if source.problem:
-        raise DataError(source.problem)
+        raise DataError(source.problem, code="SET-PAIR")
     if not allow_truncated:
         check_sums(source)
     psg, scoring, *tables = source.files

@@ -106,7 +106,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """
     del allow_truncated
     if source.problem:
-        raise DataError(source.problem)
+        raise DataError(source.problem, code="SET-PAIR")
     signals, scoring = source.files
     recording = columns.read(signals)
     hypnogram = sleepsign.read_hypnogram(scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS)

@@ -39,6 +39,7 @@ def check_leakage(run: Run) -> str:
         raise DataError(
             f"{run.folder / 'folds.parquet'}: subjects on two sides of a fold: {'; '.join(leaks)}",
             hint="train again: every fold must be divided by subject",
+            code="LEAK-FOLDS",
         )
     if leaks:
         return f"LEAKY: subjects on two sides of a fold, by request: {'; '.join(leaks)}"

@@ -44,6 +44,7 @@ def find(path: Path) -> ModuleType:
     raise DataError(
         f"{path}: not a file of a known format (starts with {head[:16]!r})",
         hint=f"known formats: {', '.join(registry.names('formats'))}",
+        code="FILE-FORMAT",
     )
 
 
@@ -122,7 +123,9 @@ def read_hypnogram(path: Path, **settings: Unpack[ReadSettings]) -> Hypnogram:
     taken = inspect.signature(read).parameters
     for name in ASKED:
         if settings.get(name) and name not in taken:
-            raise UsageError(f"{path}: its format has no {ASKED[name]}; leave out `{name}`")
+            raise UsageError(
+                f"{path}: its format has no {ASKED[name]}; leave out `{name}`", code="USE-TOGETHER"
+            )
     hypnogram: Hypnogram = read(path, **{k: v for k, v in settings.items() if k in taken})
     return hypnogram
 
@@ -149,7 +152,9 @@ def writer(path: Path, to: str | None = None) -> ModuleType:
     names = writers()
     if to is not None and to not in names:
         raise UsageError(
-            f"hypnograms are not written as {to!r}", hint=f"they are as: {', '.join(names)}"
+            f"hypnograms are not written as {to!r}",
+            hint=f"they are as: {', '.join(names)}",
+            code="USE-NAME",
         )
     for name in [to] if to else names:
         module = registry.load("formats", name)

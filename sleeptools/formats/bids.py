@@ -107,7 +107,10 @@ def _facts(path: Path) -> dict[str, Any]:
     facts = store.read_json(path) if path.exists() else {}
     length = facts.get("EpochLength", 1) if isinstance(facts, dict) else None
     if isinstance(length, bool) or not isinstance(length, int | float):
-        raise DataError(f"{path.name}: expected an object whose EpochLength is a number of seconds")
+        raise DataError(
+            f"{path.name}: expected an object whose EpochLength is a number of seconds",
+            code="HYP-EPOCH",
+        )
     return facts
 
 

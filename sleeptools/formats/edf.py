@@ -187,7 +187,8 @@ def _digital(header: Header, signal: SignalHeader) -> Stored:
         raise DataError(
             f"{header.path.name}: signal {signal.label!r} has digital range "
             f"{signal.digital_min} to {signal.digital_max} and physical range "
-            f"{signal.physical_min:g} to {signal.physical_max:g}; it cannot be calibrated"
+            f"{signal.physical_min:g} to {signal.physical_max:g}; it cannot be calibrated",
+            code="EDF-RANGE",
         )
     return read_digital(header, signal)
 

@@ -43,7 +43,9 @@ def read_hypnogram(
     """
     labels = [t.strip() for t in text_files.read_lines(path)]
     if "" in labels:
-        raise DataError(f"{path.name}: line {labels.index('') + 1} is blank; expected a label")
+        raise DataError(
+            f"{path.name}: line {labels.index('') + 1} is blank; expected a label", code="HYP-ROW"
+        )
     return stage_labels.from_labels(
         labels, scheme=scheme, epoch_seconds=epoch_seconds, source=path.name
     )

@@ -127,7 +127,7 @@ class AnnotationRow:
 def _interval(line: str, location: str) -> AnnotationRow:
     cells = [c.strip() for c in (line.split("\t") if "\t" in line else line.split())]
     if len(cells) not in START_COLUMN:
-        raise DataError(f"{location} has {len(cells)} columns; expected 6, 4 or 3")
+        raise DataError(f"{location} has {len(cells)} columns; expected 6, 4 or 3", code="HYP-ROW")
     start = START_COLUMN[len(cells)]
     return AnnotationRow(cells[0], cells[start], cells[start + 1], location)
 
@@ -179,6 +179,7 @@ def _seconds(text: str, begin: time | None, location: str) -> float:
             f"{location}: {text[:40]!r} where other rows have "
             f"{'clock times' if begin else 'times from the start'}",
             hint="write all times in one way",
+            code="HYP-TIMES",
         )
     if text.startswith("e:"):
         return _epoch(text, location)[0]

@@ -55,7 +55,8 @@ def read_hypnogram(
     for i, row in enumerate(rows, HEADS + 1):
         if len(row) < 3:  # noqa: PLR2004 - start, end, event
             raise DataError(
-                f"{path.name}: line {i} is {str(row)[:60]}; expected start, end and event"
+                f"{path.name}: line {i} is {str(row)[:60]}; expected start, end and event",
+                code="HYP-ROW",
             )
     if not rows:
         raise NoStagesError(f"{path.name}: holds no events")
@@ -93,4 +94,5 @@ def _check_duration(row: list[str], seconds: float, location: str) -> None:
             raise DataError(
                 f"{location}: {row[2]!r} lasts {duration:g} s, but {seconds:g} s from start to end",
                 hint="was the clock changed that night? export it in a time without summer time",
+                code="HYP-CLOCK",
             )

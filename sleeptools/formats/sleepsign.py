@@ -63,7 +63,8 @@ def read_hypnogram(
         if row is None:
             raise DataError(
                 f"{path.name}: line {i} is {lines[i - 1][:60]!r}; "
-                "expected a date and time, an epoch number and a stage"
+                "expected a date and time, an epoch number and a stage",
+                code="HYP-ROW",
             )
     cells = [row.groups() for row in rows if row]
     times = text_files.parse_moments([t for t, _, _ in cells], path.name)
@@ -85,7 +86,9 @@ def _epoch_seconds(times: list[datetime], numbers: list[int], source: str) -> fl
     steps = numbers[-1] - numbers[0]
     if steps <= 0:
         raise DataError(
-            f"{source}: one epoch does not tell how long it is", hint="give `epoch_seconds`"
+            f"{source}: one epoch does not tell how long it is",
+            hint="give the length of an epoch, such as `epoch_seconds=4`",
+            code="HYP-EPOCH",
         )
     length = (times[-1] - times[0]).total_seconds() / steps
     rounded = round(2 * length) / 2  # whole seconds in SleepSign, 2.5 s in a few programs
@@ -100,11 +103,14 @@ def _events(
     for i, (moment, n, label) in enumerate(zip(times, numbers, labels, strict=True)):
         onset = (n - numbers[0]) * length
         if i and n <= numbers[i - 1]:
-            raise DataError(f"{source}: epoch {n} follows epoch {numbers[i - 1]}")
+            raise DataError(
+                f"{source}: epoch {n} follows epoch {numbers[i - 1]}", code="HYP-NUMBER"
+            )
         if abs((moment - times[0]).total_seconds() - onset) >= STAMP:
             raise DataError(
                 f"{source}: epoch {n} is at {moment:%F %T}, expected {onset:g} s after the first, "
-                f"{times[0]:%F %T}, for epochs of {length:g} s"
+                f"{times[0]:%F %T}, for epochs of {length:g} s",
+                code="HYP-CLOCK",
             )
         events.append((onset, length, label))
     return events
@@ -145,7 +151,9 @@ def read(path: Path) -> Recording:
 def _units(lines: list[str], source: str) -> list[str]:
     head = next((t for t in lines if re.match(r"Time\s*[,\t]", t)), None)
     if head is None:
-        raise DataError(f"{source}: has no line 'Time,UNIT,...' before the signals")
+        raise DataError(
+            f"{source}: has no line 'Time,UNIT,...' before the signals", code="COL-HEADER"
+        )
     return [c for c in re.split(r"[,\t]", head)[1:] if c.strip()]
 
 
@@ -158,7 +166,8 @@ def _values(lines: list[str], columns: int, before: int, source: str) -> Samples
         except ValueError as e:
             raise DataError(
                 f"{source}: line {before + i + 1} is {line[:60]!r}; expected a time and "
-                f"{columns} values"
+                f"{columns} values",
+                code="COL-NUMBERS",
             ) from e
     return values
 
@@ -167,7 +176,10 @@ def _sample_rate(times: list[datetime], count: int, source: str) -> float:
     """Sample rate, Hz, from the first and last time, truncated to ms; rounded if that fits."""
     span = (times[-1] - times[0]).total_seconds()
     if span <= 0:
-        raise DataError(f"{source}: the last sample is at {times[-1]}, the first at {times[0]}")
+        raise DataError(
+            f"{source}: the last sample is at {times[-1]}, the first at {times[0]}",
+            code="COL-TIMES",
+        )
     rate = (count - 1) / span
     return float(round(rate)) if abs(round(rate) - rate) / rate * span < 2e-3 else rate  # noqa: PLR2004
 

@@ -64,7 +64,9 @@ def read_hypnogram(
         cells = [p.strip() for p in line.split(mark)]
         location = f"{path.name}: line {i}"
         if len(cells) != len(COLUMNS):
-            raise DataError(f"{location} is {line[:60]!r}; expected init, duration and stage")
+            raise DataError(
+                f"{location} is {line[:60]!r}; expected init, duration and stage", code="HYP-ROW"
+            )
         onset, duration = (text_files.parse_number(p, location) for p in cells[:2])
         events.append((onset, duration, cells[2]))
     return stage_labels.from_events(

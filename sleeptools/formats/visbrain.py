@@ -41,15 +41,18 @@ def read_hypnogram(
         if line.startswith("*Duration_sec"):
             length = text_files.parse_number(value, location)
             if length > LONGEST_RECORDING:
-                raise DataError(f"{location}: a recording of {length:g} s")
+                raise DataError(f"{location}: a recording of {length:g} s", code="HYP-ROW")
         if line.startswith("*"):
             continue
         if not name:
-            raise DataError(f"{location} is {line[:60]!r}; expected a stage, a tab and its end")
+            raise DataError(
+                f"{location} is {line[:60]!r}; expected a stage, a tab and its end", code="HYP-ROW"
+            )
         end = text_files.parse_number(value, location)
         if not begin < end <= length + GRID_TOLERANCE:
             raise DataError(
-                f"{location}: the stage ends at {end:g} s, expected {begin:g} to {length:g}"
+                f"{location}: the stage ends at {end:g} s, expected {begin:g} to {length:g}",
+                code="HYP-ROW",
             )
         events.append((begin, end - begin, name))
         begin = end

@@ -61,7 +61,7 @@ def read_hypnogram(
         times = text_files.parse_moments([r["time"] for r in rows], path.name)
         steps = {(b - a).total_seconds() for a, b in itertools.pairwise(times)}
         if len(steps) > 1 or min(steps, default=1) <= 0:
-            raise DataError(f"{path.name}: the times are not one epoch apart")
+            raise DataError(f"{path.name}: the times are not one epoch apart", code="HYP-GRID")
         begin, epoch_seconds = times[0], epoch_seconds or next(iter(steps), None)
     labels = [r["stage"] for r in rows]
     hypnogram = stage_labels.from_labels(

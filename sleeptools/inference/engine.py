@@ -105,7 +105,7 @@ class Engine:
             For another precision or fewer than one thread.
         """
         if precision not in PRECISIONS:
-            raise UsageError(f"precision {precision!r}; there are: fp32, bf16")
+            raise UsageError(f"precision {precision!r}; there are: fp32, bf16", code="USE-NAME")
         folder = Path(folder)
         facts = model_folder.read_config(folder)
         count = requested_threads(threads) or usable_cpus()

@@ -47,7 +47,8 @@ def hypnodensity(
     count = int((epoching.scorable_seconds(preset, chosen) + 1e-6) // seconds)
     if count < 1:
         raise DataError(
-            f"{recording.id}: lasts {recording.seconds:.0f} s, less than an epoch of {seconds:g} s"
+            f"{recording.id}: lasts {recording.seconds:.0f} s, less than an epoch of {seconds:g} s",
+            code="REC-SHORT",
         )
     onset = np.arange(count, dtype=np.float64) * seconds
     cut = epoching.cut_epochs(preset, recording, chosen, onset, folder)

@@ -41,13 +41,19 @@ class Weights(Mapping[str, Floats]):
             If there is none, it is not float32, or holds values that are not finite.
         """
         if name not in self.arrays:
-            raise DataError(f"{self.path}: weights do not fit the model: missing {name}")
+            raise DataError(
+                f"{self.path}: weights do not fit the model: missing {name}", code="MODEL-SHAPES"
+            )
         self.unused.discard(name)
         array = self.arrays[name]
         if array.dtype != np.float32:
-            raise DataError(f"{self.path}: {name} is {array.dtype}; expected float32")
+            raise DataError(
+                f"{self.path}: {name} is {array.dtype}; expected float32", code="MODEL-SHAPES"
+            )
         if not np.isfinite(array).all():
-            raise DataError(f"{self.path}: {name} holds values that are not finite")
+            raise DataError(
+                f"{self.path}: {name} holds values that are not finite", code="MODEL-FINITE"
+            )
         return array
 
     def __iter__(self) -> Iterator[str]:
@@ -66,7 +72,9 @@ class Weights(Mapping[str, Floats]):
         """
         array = self[name]
         if array.shape != shape:
-            raise DataError(f"{self.path}: {name} is {array.shape}; expected {shape}")
+            raise DataError(
+                f"{self.path}: {name} is {array.shape}; expected {shape}", code="MODEL-SHAPES"
+            )
         return array
 
     def linear(self, name: str, outputs: int, inputs: int) -> tuple[Floats, Floats]:
@@ -106,4 +114,6 @@ class Weights(Mapping[str, Floats]):
         """
         if self.unused:
             names = ", ".join(sorted(self.unused)[:3])
-            raise DataError(f"{self.path}: weights do not fit the model: unknown {names}")
+            raise DataError(
+                f"{self.path}: weights do not fit the model: unknown {names}", code="MODEL-SHAPES"
+            )

@@ -64,6 +64,7 @@ class _Core:
             raise UsageError(
                 f"{source} {name!r}: this CPU and this build can do {', '.join(self.variants())}",
                 hint="" if self.module else f"the native core is off ({self.why})",
+                code="USE-NAME",
             )
         if name != "reference":
             self.module.select(name)
@@ -171,7 +172,9 @@ def launch(op: str, fields: Fields) -> None:
     try:
         run(**fields)
     except module(op).Unavailable as error:
-        raise UnavailableError(str(error), hint="run on the CPU with `device=cpu`") from None
+        raise UnavailableError(
+            str(error), hint="run on the CPU with `device=cpu`", code="DEVICE-NONE"
+        ) from None
 
 
 @functools.cache
@@ -191,6 +194,7 @@ def module(op: str) -> Any:
         raise UnavailableError(
             f"{op}: the native core is off ({core.why})",
             hint="install with a C++ compiler and without SLEEPTOOLS_NATIVE=0",
+            code="NATIVE-OFF",
         )
     return core.module
 

@@ -154,7 +154,9 @@ def cut_epochs(
     for i, signal in enumerate(signals):
         judged, doubt = _judge_channel(signal, onsets, preset.epoch_seconds)
         if judged[quality.NOT_FINITE].any() and not excludes:
-            raise DataError(f"{recording.id}: signal {signal.label!r} is not finite")
+            raise DataError(
+                f"{recording.id}: signal {signal.label!r} is not finite", code="SIG-FINITE"
+            )
         if doubt:
             warnings.append(f"{signal.label}: {doubt}")
         epochs = _channel_epochs(preset, recording.id, signal, onsets, stretch)
@@ -209,9 +211,10 @@ def _channel_epochs(
             f"{recording}: epochs of {signal.label!r} at {signal.sample_rate:g} Hz become "
             f"{epochs.shape[-1]} samples; expected {preset.samples}",
             hint="resample over the recording, not over each epoch",
+            code="SIG-SAMPLES",
         )
     if not np.isfinite([epochs.min(), epochs.max()]).all():
-        raise DataError(f"{recording}: signal {signal.label!r} is not finite")
+        raise DataError(f"{recording}: signal {signal.label!r} is not finite", code="SIG-FINITE")
     return epochs
 
 

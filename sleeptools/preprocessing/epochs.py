@@ -292,10 +292,10 @@ def open_epochs(folder: Path) -> EpochSet:
         read_epoch_file(folder / f"{name}.safetensors") for name in manifest["recordings"]
     )
     if not files:
-        raise DataError(f"{folder}: holds no recordings")
+        raise DataError(f"{folder}: holds no recordings", code="SET-EMPTY")
     shapes = {f.epoch_shape for f in files}
     if len(shapes) > 1:
-        raise DataError(f"{folder}: epochs of different shapes {sorted(shapes)}")
+        raise DataError(f"{folder}: epochs of different shapes {sorted(shapes)}", code="ARR-SHAPE")
     return EpochSet(
         folder,
         tuple(manifest["montage"]),
@@ -320,4 +320,5 @@ def check_epochs(folder: Path) -> None:
         raise DataError(
             f"{folder}: damaged since it was written: {'; '.join(problems)}",
             hint="'sleeptools preprocess' with the same settings makes again what is damaged",
+            code="MAN-HASH",
         )

@@ -57,7 +57,7 @@ def write_recording_epochs(
     excluded["before the signals"] = int(recording.facts.get(before_fact(preset.scorer), 0))
     excluded["past the signals"] = past
     if len(selected) == 0:
-        raise DataError(f"{recording.id}: no scored epochs")
+        raise DataError(f"{recording.id}: no scored epochs", code="HYP-UNSCORED")
     onsets = np.asarray(hypnogram.onset + selected * preset.epoch_seconds, np.float64)
     cut = epoching.cut_epochs(preset, recording, signals, onsets, path.parent)
     if preset.quality == "exclude" or any(cut.left_out.values()):
@@ -68,7 +68,7 @@ def write_recording_epochs(
         raise DataError(
             f"{recording.id}: no epoch has a signal in every channel: "
             f"{quality.counts_text(counts | cut.counts)} of {len(selected)}",
-            hint="`quality=count` keeps such epochs" if gaps < len(selected) else None,
+            hint="such epochs are kept with `quality=count`" if gaps < len(selected) else None,
             code="SIG-NONE",
         )
     selected, onsets = selected[cut.kept], onsets[cut.kept]
@@ -106,13 +106,15 @@ def _scorings(preset: presets.Preset, recording: Recording) -> dict[int, Hypnogr
         raise DataError(
             f"{recording.id}: has no hypnogram of scorer {preset.scorer}",
             hint=f"scorers: {', '.join(map(str, scorings)) or 'none'}",
+            code="HYP-SCORER",
         )
     for scoring in scorings.values():
         if scoring.names != preset.stages or scoring.epoch_seconds != preset.epoch_seconds:
             raise DataError(
                 f"{recording.id}: scored in {', '.join(scoring.names)} per "
                 f"{scoring.epoch_seconds:g} s; the preset wants {', '.join(preset.stages)} per "
-                f"{preset.epoch_seconds:g} s"
+                f"{preset.epoch_seconds:g} s",
+                code="PRE-STAGES",
             )
     return scorings
 

@@ -170,7 +170,8 @@ class Hypnogram:
         if np.any(np.abs(position - number) * self.epoch_seconds > GRID_TOLERANCE):
             raise DataError(
                 f"scorer {self.scorer!r}: epochs start at {self.onset:g} s and last "
-                f"{self.epoch_seconds:g} s; the other scorer's lie on another grid"
+                f"{self.epoch_seconds:g} s; the other scorer's lie on another grid",
+                code="HYP-GRID",
             )
         inside = (number >= 0) & (number < len(self))
         stages = np.full(len(onsets), UNSCORED, np.int8)
@@ -256,7 +257,9 @@ def from_events(
     events = list(events)
     for onset, duration, text in events:
         if not max(abs(onset), abs(onset + duration)) <= LONGEST_RECORDING:
-            raise DataError(f"{source}: {text[:40]!r} lasts from {onset:g} s for {duration:g} s")
+            raise DataError(
+                f"{source}: {text[:40]!r} lasts from {onset:g} s for {duration:g} s", code="HYP-ROW"
+            )
     if not events:
         raise NoStagesError(
             f"{source}: no sleep stage annotations",

@@ -162,7 +162,9 @@ def label_scheme(name: str | Scheme) -> Scheme:
     if isinstance(name, Scheme):
         return name
     if name not in SCHEMES:
-        raise UsageError(f"unknown scheme {name!r}", hint=f"there are: {', '.join(SCHEMES)}")
+        raise UsageError(
+            f"unknown scheme {name!r}", hint=f"there are: {', '.join(SCHEMES)}", code="USE-NAME"
+        )
     return SCHEMES[name]
 
 

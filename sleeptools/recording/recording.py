@@ -201,7 +201,9 @@ class Recording:
         """
         if label not in self.signals:
             raise DataError(
-                f"{self.id}: no signal {label!r}", hint=f"there are: {', '.join(self.signals)}"
+                f"{self.id}: no signal {label!r}",
+                hint=f"there are: {', '.join(self.signals)}",
+                code="SIG-MISSING",
             )
         return self.signals[label]
 

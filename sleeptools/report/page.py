@@ -104,6 +104,7 @@ def _open_training_epochs(run: Run, tested: pl.DataFrame, folder: Path) -> Epoch
         raise DataError(
             f"{folder}: not the epochs that {run.folder} was trained on",
             hint="give the folder that the run was trained on with `epochs`, or leave it out",
+            code="RUN-EPOCHS",
         )
     return data
 

@@ -186,12 +186,14 @@ def make_folds(subjects: Iterable[str], folds: int, seed: int) -> list[Fold]:
     if len(all_subjects) < 2:  # noqa: PLR2004
         raise DataError(
             f"needs >= 2 subjects to train on one and test on another, found {len(all_subjects)}",
-            hint="`final` trains without a test",
+            hint="`final`, without `folds`, trains without a test",
+            code="FOLD-SUBJECTS",
         )
     if not 2 <= folds <= len(all_subjects):  # noqa: PLR2004
         raise DataError(
             f"`folds={folds}` of {len(all_subjects)} subjects: expected 2 to {len(all_subjects)}",
             hint=f"`folds={len(all_subjects)}` tests every subject in a fold of its own",
+            code="FOLD-COUNT",
         )
     order = np.random.default_rng([seed, folds]).permutation(all_subjects)
     return _fill(all_subjects, [group.tolist() for group in np.array_split(order, folds)])
@@ -219,7 +221,10 @@ def stratified_folds(
         With more folds than epochs, or fewer than two.
     """
     if not 2 <= folds <= len(stages):  # noqa: PLR2004
-        raise DataError(f"`folds={folds}` of {len(stages)} epochs: expected 2 to {len(stages)}")
+        raise DataError(
+            f"`folds={folds}` of {len(stages)} epochs: expected 2 to {len(stages)}",
+            code="FOLD-COUNT",
+        )
     test_fold = _stratify(stages, folds, np.random.default_rng([seed, folds]))
     test, train = ROLES.index("test"), ROLES.index("train")
     all_subjects = tuple(sorted(set(subjects)))
@@ -263,12 +268,14 @@ def published_folds(subjects: Iterable[str]) -> list[Fold]:
             "the published folds of ISRUC's subgroup I were made by a permutation that was not "
             "released",
             hint="`folds=5` assigns the subjects by seed to as many folds as the publication",
+            code="FOLD-PUBLISHED",
         )
     raise DataError(
         f"published folds are for the 20 or 78 subjects of Sleep-EDF, or the 10 of ISRUC's "
         f"subgroup III; found {len(all_subjects)}: "
         f"{', '.join(all_subjects[:4])}{', ...' if len(all_subjects) > 4 else ''}",  # noqa: PLR2004
         hint="leave `folds_from` out to assign the subjects by seed",
+        code="FOLD-PUBLISHED",
     )
 
 

@@ -85,7 +85,7 @@ def _read_log(path: Path, trained: TrainingId) -> pl.DataFrame:
             for c in LOGGED_VALUES
         ]
     except (pl.exceptions.PolarsError, OSError) as e:
-        raise DataError(f"{path}: not a readable training log: {e}") from e
+        raise DataError(f"{path}: not a readable training log: {e}", code="RUN-LOG") from e
     chosen = (
         raw["selected"] if "selected" in raw.columns else pl.Series("selected", [""] * len(raw))
     )

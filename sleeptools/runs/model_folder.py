@@ -70,7 +70,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = store.need(folder, "model folder") / CONFIG
     facts = store.read_json(path)
     if not isinstance(facts, dict):
-        raise DataError(f"{path}: expected an object")
+        raise DataError(f"{path}: expected an object", code="FACT-KIND")
     store.check_format(facts, path, KIND, VERSION)
     missing = [key for key in ("model", "config", *NEEDED) if key not in facts]
     if missing:

@@ -47,7 +47,8 @@ def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
     twice = tested.group_by(keys).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
     if len(twice):
         raise DataError(
-            f"{run.folder}: tested in more than one fold: {_listed(twice, 'recording')}"
+            f"{run.folder}: tested in more than one fold: {_listed(twice, 'recording')}",
+            code="RUN-TWICE",
         )
     if role is not None:
         table = table.filter(pl.col("role") == role)
@@ -65,16 +66,17 @@ def _read_checked(run: Run, trained: TrainingId) -> pl.DataFrame:
     table = store.read_table(path)
     columns = [*COLUMNS, *(f"p_{name}" for name in run.stages)]
     if lacking := [c for c in columns if c not in table.columns]:
-        raise DataError(f"{path}: lacks column {', '.join(lacking)}")
+        raise DataError(f"{path}: lacks column {', '.join(lacking)}", code="TAB-COLUMNS")
     for problem in _problems(table, run.stages):
-        raise DataError(f"{path}: {problem}")
+        raise DataError(f"{path}: {problem}", code="TAB-VALUES")
     if run.mixed:
         _check_held_out(run, trained, table, path)
     tested = set(table.filter(pl.col("role") == "test")["subject"])
     expected = tested if run.mixed else set(_subjects(run, trained, "test"))
     if tested != expected:
         raise DataError(
-            f"{path}: tested subjects {_names(tested)}; folds.parquet says {_names(expected)}"
+            f"{path}: tested subjects {_names(tested)}; folds.parquet says {_names(expected)}",
+            code="RUN-FOLDS",
         )
     whose = [pl.lit(trained.protocol).alias("protocol"), pl.lit(trained.seed).alias("seed")]
     return table.select(*whose, pl.lit(trained.fold).alias("fold"), *columns).sort(
@@ -91,7 +93,7 @@ def _check_held_out(run: Run, trained: TrainingId, table: pl.DataFrame, path: Pa
     expected = run.held_out.filter(in_fold).select(columns)
     scored = table.select(pl.col("recording"), pl.col("epoch").cast(pl.Int32), pl.col("role"))
     if len(scored.join(expected, on=columns, how="semi")) != max(len(scored), len(expected)):
-        raise DataError(f"{path}: other epochs than {FOLDS_EPOCHS} says")
+        raise DataError(f"{path}: other epochs than {FOLDS_EPOCHS} says", code="RUN-FOLDS")
 
 
 def _problems(table: pl.DataFrame, stages: Sequence[str]) -> Iterator[str]:

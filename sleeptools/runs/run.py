@@ -136,9 +136,11 @@ class Run:
         )
         table = store.read_table(path)
         if lacking := set(columns) - set(table.columns):
-            raise DataError(f"{path}: lacks column {', '.join(sorted(lacking))}")
+            raise DataError(
+                f"{path}: lacks column {', '.join(sorted(lacking))}", code="TAB-COLUMNS"
+            )
         if len(table) != len(table.unique(columns[:-1])):
-            raise DataError(f"{path}: an epoch has two roles in one fold")
+            raise DataError(f"{path}: an epoch has two roles in one fold", code="RUN-FOLDS")
         return table
 
     @property
@@ -199,7 +201,9 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
     """
     config = _read_run_config(store.need(folder, "run folder"))
     if not (folder / FOLDS_FILE).exists():
-        raise DataError(f"{folder}: no folds.parquet: this run tests no subjects")
+        raise DataError(
+            f"{folder}: no folds.parquet: this run tests no subjects", code="RUN-UNTESTED"
+        )
     table = store.read_table(folder / FOLDS_FILE)
     expected = _expected_trainings(folder, config, table)
     done = tuple(t for t in expected if is_done(t.folder(folder)))
@@ -209,6 +213,7 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
             f"{folder}: incomplete, {len(missing)} of {len(expected)} trainings without "
             f"predictions: {_listing(missing)}",
             hint="'sleeptools train' with the same settings continues where it stopped",
+            code="RUN-INCOMPLETE",
         )
     manifest = folder / "manifest.json"
     facts = store.read_manifest(folder, RUN_KIND, RUN_VERSION) if manifest.exists() else {}
@@ -241,6 +246,7 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder}: not a {RUN_KIND} folder (no config.toml)",
             hint="give the folder that 'sleeptools train' wrote, for example runs/mmasleepnet",
+            code="FACT-FORMAT",
         )
     config = store.read_toml(path)
     store.check_format(config, path, RUN_KIND, RUN_VERSION)
@@ -253,7 +259,9 @@ def _expected_trainings(
 ) -> list[TrainingId]:
     lacking = {"protocol", "fold", "subject", "role"} - set(table.columns)
     if lacking:
-        raise DataError(f"{folder / FOLDS_FILE}: lacks column {', '.join(sorted(lacking))}")
+        raise DataError(
+            f"{folder / FOLDS_FILE}: lacks column {', '.join(sorted(lacking))}", code="TAB-COLUMNS"
+        )
     pairs = table.select("protocol", "fold").unique().sort("protocol", "fold").rows()
     protocols = config.get("protocols") or sorted({p for p, _ in pairs})
     seeds = config.get("seeds") or [0]
@@ -262,7 +270,10 @@ def _expected_trainings(
             TrainingId(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols
         ]
     if not trainings:
-        raise DataError(f"{folder}: folds.parquet and config.toml name no fold of any protocol")
+        raise DataError(
+            f"{folder}: folds.parquet and config.toml name no fold of any protocol",
+            code="RUN-FOLDS",
+        )
     return sorted(trainings, key=lambda t: (protocols.index(t.protocol), t.seed, t.fold))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ class FinishedItem:
     text: str = ""
     failed: bool = False
 
+
+FailureFacts = dict[str, str | None]
+"""A failure in a manifest: `code`, `message` and `hint`."""
 
 OnProgress = Callable[[FinishedItem], None]
 
@@ -136,17 +139,18 @@ class Outcome:
     rows
         A row of the index for each recording that succeeded.
     failures
-        Message by recording that failed.
+        Error by recording that failed.
     noun
         What was processed: a recording, or a file.
-    codes
-        Stable code of the failure (`sleeptools.errors.codes`) by recording, where it has one.
     """
 
     rows: list[dict[str, Any]]
-    failures: dict[str, str]
+    failures: dict[str, SleeptoolsError]
     noun: str = "recording"
-    codes: Mapping[str, str] = field(default_factory=dict)
+
+    def failure_facts(self) -> dict[str, FailureFacts]:
+        """Describe the failures for a manifest: `code`, `message` and `hint` by recording."""
+        return {name: error.facts() for name, error in self.failures.items()}
 
     def write_failures(self, folder: Path) -> None:
         """List the failures in `folder`/failures.csv; without failures, remove that file."""
@@ -154,7 +158,7 @@ class Outcome:
         if not self.failures:
             path.unlink(missing_ok=True)
             return
-        rows = [(name, text, self.codes.get(name, "")) for name, text in self.failures.items()]
+        rows = [(name, _text(error), error.code) for name, error in self.failures.items()]
         store.write_text(path, store.csv_text([(self.noun, "error", "code"), *rows]))
 
     def raise_failures(self, folder: Path) -> None:
@@ -168,16 +172,16 @@ class Outcome:
             The same, if memory ran out for any of them.
         """
         if self.failures:
-            short = [name for name, code in self.codes.items() if code == causes.MEMORY[1]]
+            short = [n for n, e in self.failures.items() if isinstance(e, OutOfMemoryError)]
             name = short[0] if short else next(iter(self.failures))
-            text, first = self.failures[name], next(iter(self.failures))
+            error, first = self.failures[name], next(iter(self.failures))
             kind: type[SleeptoolsError] = OutOfMemoryError if short else DataError
             which = "the first of them" if name == first else "one of them"
             raise kind(
                 f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
-                f"failed, {which} {name}: {textwrap.shorten(text, LONGEST_MESSAGE)}",
+                f"failed, {which} {name}: {textwrap.shorten(_text(error), LONGEST_MESSAGE)}",
                 hint=f"all of them are listed in {folder / 'failures.csv'}",
-                code=self.codes.get(name, ""),
+                code=error.code,
             )
 
 
@@ -211,21 +215,19 @@ def run(
     names, tasks = [name for name, _ in work], [task for _, task in work]
     results: dict[str, tuple[dict[str, Any], str]] = {}
     problems: dict[str, SleeptoolsError] = {}
-    texts: dict[str, str] = {}
     with stoppable():
         for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
             name = names[number]
             if isinstance(result, Exception):
                 problems[name] = failure_of(result, name)
-                texts[name] = text = _text(problems[name])
+                text = _text(problems[name])
             else:
                 results[name] = result
                 text = result[1]
             on_progress(FinishedItem(name, count, len(names), text, name in problems))
     outcome = Outcome(
         [results[n][0] for n in names if n in results],
-        {n: texts[n] for n in names if n in texts},
-        codes={n: problems[n].code for n in names if n in problems and problems[n].code},
+        {n: problems[n] for n in names if n in problems},
     )
     outcome.write_failures(folder)
     return outcome
@@ -247,6 +249,11 @@ def failure_of(error: Exception, name: str) -> SleeptoolsError:
     ):
         raise problem or error
     return problem
+
+
+def listed_failure(entry: str | FailureFacts) -> FailureFacts:
+    """Describe a failure that a manifest lists; those of earlier versions have only a text."""
+    return entry if isinstance(entry, dict) else {"code": "", "message": entry, "hint": None}
 
 
 def _text(problem: SleeptoolsError) -> str:

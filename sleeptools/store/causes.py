@@ -51,8 +51,9 @@ TEXTS: Final[dict[str, Cause]] = {
     "out of memory": MEMORY,  # torch, of a device
     "unexpected pos": FULL,  # torch, of a file that could not be written
     "No space left on device": FULL,
+    "Too many open files": HANDLES,
 }
-"""By words of a RuntimeError, which is all that some libraries raise."""
+"""By words of a RuntimeError or a panic, which is all that some libraries raise."""
 
 
 def from_exception(error: BaseException, source: str = "") -> SleeptoolsError | None:
@@ -72,12 +73,22 @@ def from_exception(error: BaseException, source: str = "") -> SleeptoolsError | 
         case OSError():
             return _of_system(error, source)
         case RuntimeError():
-            cause = next((c for words, c in TEXTS.items() if words in str(error)), None)
-            return _made(cause, _before(source) + str(error)) if cause else None
+            return from_words(error, source)
         case _ if type(error).__name__ == "PanicException":  # of polars, and no Exception
-            first = str(error).split("\n", 1)[0]
-            return DataError(f"{_before(source)}not a readable table: {first}", code="TAB-READ")
+            return from_words(error, source) or DataError(
+                f"{_before(source)}not a readable table: {_first_line(error)}", code="TAB-READ"
+            )
     return None
+
+
+def from_words(error: BaseException, source: str) -> SleeptoolsError | None:
+    """Turn an error of a library that names its cause in words only; None if it names none."""
+    cause = next((c for words, c in TEXTS.items() if words in str(error)), None)
+    return _made(cause, _before(source) + _first_line(error)) if cause else None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0]
 
 
 def _of_system(error: OSError, source: str) -> SleeptoolsError:

@@ -55,6 +55,7 @@ def explain_code(code: str) -> str:
         raise UsageError(
             f"no error code {code!r}",
             hint=did_you_mean(name, [*meanings]) or f"there are: {', '.join(meanings)}",
+            code="USE-NAME",
         )
     meaning = meanings[name]
     return f"{name}: {meaning.title}\n{meaning.explanation}\nWhat to do: {meaning.cure}"

@@ -273,7 +273,9 @@ def need(path: Path, noun: str = "file") -> Path:
     parent = next(p for p in path.absolute().parents if p.is_dir())
     near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))[:8]
     raise MissingInputError(
-        f"{path}: no such {noun}", hint=f"{parent} holds: {', '.join(near) or 'nothing'}"
+        f"{path}: no such {noun}",
+        hint=f"{parent} holds: {', '.join(near) or 'nothing'}",
+        code="FILE-MISSING",
     )
 
 
@@ -390,7 +392,7 @@ def _without_panics(path: Path) -> Iterator[None]:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
             panic = isinstance(e, pl.exceptions.PanicException)
             first = str(e).split("\n", 1)[0]
-            raise DataError(
+            raise causes.from_words(e, str(path)) or DataError(
                 f"{path}: not a readable parquet table: {first}", code="TAB-READ"
             ) from e
         finally:

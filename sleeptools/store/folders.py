@@ -144,6 +144,7 @@ def read_manifest(folder: Path, kind: str, version: int = 1) -> dict[str, Any]:
         raise DataError(
             f"{folder}: not a {kind} folder (no manifest.json)",
             hint="an interrupted command leaves none: run it again",
+            code="MAN-MISSING",
         )
     facts = _facts(path)
     check_format(facts, path, kind, version)
@@ -283,7 +284,11 @@ def check_listed(path: Path) -> None:
 def verify(folder: Path, manifest: str = MANIFEST) -> list[str]:
     """Compare the files of a folder with its manifest; return a line for each that differs."""
     if need(folder, "folder").is_file():
-        raise DataError(f"{folder}: is a file", hint="give the folder with its manifest.json")
+        raise DataError(
+            f"{folder}: is a file",
+            hint="give the folder with its manifest.json",
+            code="FACT-FORMAT",
+        )
     problems = []
     for name, expected in _facts(folder / manifest).get("files", {}).items():
         path = folder / name

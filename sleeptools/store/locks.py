@@ -119,7 +119,9 @@ def _holding(path: Path, target: Path, wait: float = 0) -> Iterator[None]:
 def _not_writable(target: Path, error: OSError) -> SleeptoolsError:
     if error.errno in DISK_FULL or error.errno == errno.EIO:
         return StorageError(
-            f"{target}: {error.strerror}", hint="free some space and run the command again"
+            f"{target}: {error.strerror}",
+            hint="free some space and run the command again",
+            code="DISK-ERROR" if error.errno == errno.EIO else "DISK-FULL",
         )
     return OutputError(
         f"{target}: cannot be written: {error.strerror}",

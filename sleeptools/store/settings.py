@@ -57,7 +57,7 @@ def _file(path: Path) -> Nested:
     try:
         return read_toml(path)
     except OSError as e:
-        raise MissingInputError(f"{path}: {e.strerror}") from e
+        raise MissingInputError(f"{path}: {e.strerror}", code="FILE-READ") from e
 
 
 def _value(text: str) -> Any:
@@ -145,6 +145,7 @@ def check_keys(values: Iterable[str], names: Iterable[str], *, section: str) -> 
             raise UsageError(
                 f"{section}: unknown setting {key!r}; there are: {', '.join(choices)}",
                 hint=did_you_mean(key, choices),
+                code="USE-NAME",
             )
 
 

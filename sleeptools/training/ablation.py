@@ -34,7 +34,9 @@ def variants(run: Path, options: TrainOptions, names: Sequence[str]) -> dict[Pat
     if not ablations:
         models = ", ".join(name for name in registry.names("models") if _ablations(name))
         raise UsageError(
-            f"`ablation`: {options.model} has no ablations", hint=f"have some: {models}"
+            f"`ablation`: {options.model} has no ablations",
+            hint=f"have some: {models}",
+            code="USE-NAME",
         )
     settings.check_keys(names, ablations, section="`ablation`")
     model = settings.settings_table(options.settings, "model")
@@ -43,6 +45,7 @@ def variants(run: Path, options: TrainOptions, names: Sequence[str]) -> dict[Pat
             f"`ablation` with `model.{conflicts[0]}`: the ablations of {options.model} set "
             f"{'that' if len(conflicts) == 1 else ', '.join(conflicts)}",
             hint="leave it out, also in the file of `config`, or train without `ablation`",
+            code="USE-TOGETHER",
         )
     return {
         run / name: replace(

@@ -123,6 +123,7 @@ def restore(path: Path, state: State) -> None:
         raise DataError(
             f"{path}: does not fit this training: {e}",
             hint=f"'rm {path}', then run the same command again: this training begins anew",
+            code="CKPT-FIT",
         ) from e
     state.best_score = float(file["best_score"][0])
     state.best = groups["best"] or None

@@ -19,11 +19,13 @@ def choose_device(name: str) -> torch.device:
         If CUDA is asked for and not available.
     """
     if name not in {"auto", "cpu", "cuda"}:
-        raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda")
+        raise UsageError(f"unknown device {name!r}; there are: auto, cpu, cuda", code="USE-NAME")
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise UnavailableError(
-            "`device=cuda`: no CUDA device is available to PyTorch", hint="use `device=cpu`"
+            "`device=cuda`: no CUDA device is available to PyTorch",
+            hint="use `device=cpu`",
+            code="DEVICE-NONE",
         )
     if name == "cpu" or not available:
         return torch.device("cpu")

@@ -273,10 +273,14 @@ class Training:
         path = writing.write_not_finite(self.task.folder, epochs)
         listing = ", ".join(f"{recording} epoch {index}" for recording, index in epochs[:SHOWN])
         why = "signals that are not finite among them" if not finite.all() else "signals all finite"
+        mend = f"'sleeptools verify {data.folder}' tells whether the epochs are damaged"
+        if finite.all():
+            mend = "a lower `recipe.learning_rate` may keep it finite"
         raise DataError(
             f"loss is {value} at step {self.state.step} of pass {self.pass_number}; epochs of the "
             f"batch: {listing}, ... ({why})",
-            hint=f"{path} lists them all; 'sleeptools inspect' looks at the files",
+            hint=f"{path} lists them all; {mend}",
+            code="LOSS-FINITE",
         )
 
 

@@ -250,12 +250,14 @@ def _check_fit(data: EpochSet, model: Any, recipe: Recipe) -> None:
             f"{data.folder}: the model expects {quantity} {getattr(model, wrong[0]):g}, the epochs "
             f"have {value:g}",
             hint=f"montage {', '.join(data.montage)}; stages {' '.join(data.names)}; {mend}",
+            code="MODEL-FIT",
         )
     if recipe.class_weights and len(recipe.class_weights) != len(data.names):
         raise DataError(
             f"{data.folder}: {len(data.names)} stages, but recipe.class_weights has "
             f"{len(recipe.class_weights)} values",
             hint="`recipe.class_weights=[]` weighs all stages alike",
+            code="MODEL-FIT",
         )
 
 

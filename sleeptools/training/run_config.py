@@ -114,6 +114,7 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
         raise OutputError(
             f"{run}: this run exists with other settings: {'; '.join(lines)}",
             hint="give another run folder, or the same settings to continue it",
+            code="OUT-SETTINGS",
         )
     return merged
 

@@ -37,7 +37,8 @@ def choose_folds(data: EpochSet, options: TrainOptions) -> Sequence[Split]:
         if options.folds not in {None, len(folds)}:
             raise UsageError(
                 f"`folds={options.folds}`: the published partition of these subjects has "
-                f"{len(folds)} folds"
+                f"{len(folds)} folds",
+                code="USE-TOGETHER",
             )
     elif options.cross_validates:
         count = options.count_folds(len(data.subjects))
@@ -56,7 +57,8 @@ def _check_options(options: TrainOptions) -> None:
     settings.check_keys([options.split], SPLITS, section="`split`")
     if options.split != SUBJECTS and options.folds_from == PUBLISHED:
         raise UsageError(
-            f"`split={options.split}` with `folds_from=published`: those folds are of subjects"
+            f"`split={options.split}` with `folds_from=published`: those folds are of subjects",
+            code="USE-TOGETHER",
         )
     if not options.seeds or min(options.seeds) < 0 or options.folds_seed < 0:
         raise UsageError(f"`seed={options.seeds}`: expected whole numbers >= 0")
@@ -64,6 +66,7 @@ def _check_options(options: TrainOptions) -> None:
         raise UsageError(
             f"`final` with `fold={options.fold}`: the final model has no folds",
             hint="leave `final` out, and train it with a command of its own",
+            code="USE-TOGETHER",
         )
 
 
@@ -80,4 +83,5 @@ def check_split(options: TrainOptions, model: Any) -> None:
             f"`split={options.split}`: {options.model} looks at several epochs at once, and those "
             "beside a training epoch are tested",
             hint="`split=subjects`, or a model that looks at one epoch",
+            code="USE-TOGETHER",
         )

@@ -135,7 +135,7 @@ WRONG: list[tuple[list[str], int, str, str]] = [
     (["verify", "listed"], 65, "is no manifest", ""),
     (["list", "things"], 2, "things", "--help"),
     (["list", "presets", "empty"], 2, "presets are not in a folder", "sleeptools list presets"),
-    (["bogus"], 2, "bogus", "--help"),
+    (["bogus"], 2, "bogus", "the commands are: simulate, fetch"),
     (["train", "--bogus"], 2, "--bogus", "sleeptools train --help"),
 ]
 
@@ -159,6 +159,50 @@ def test_wrong_input(
     assert last.startswith("hint: ")
     assert hint in last
     assert ran.out == ""
+
+
+def test_an_error_has_its_code_and_under_json_is_json(command, raw: Path, tmp_path: Path) -> None:
+    for words in (["status", "nowhere"], ["evaluate", "nowhere"], ["inspect", "nowhere"]):
+        ran = command(*words, "--json")
+        assert ran.code == 66
+        assert ran.err.splitlines()[0].endswith(" [FILE-MISSING]")
+        error = json.loads(ran.out)["error"]
+        assert error["code"] == "FILE-MISSING"
+        assert error["message"].startswith("nowhere: no such")
+        assert error["hint"].endswith("holds: nothing")
+    (tmp_path / "bad.edf").write_bytes(b"x")
+    ran = command("inspect", raw / "SC4001E0-PSG.edf", tmp_path / "bad.edf", "--json")
+    assert ran.code == 65
+    night, bad = json.loads(ran.out)  # one document
+    assert night["kind"] == "recording"
+    assert (bad["kind"], bad["error"]["code"]) == ("unreadable", "FILE-FORMAT")
+    assert "`" not in f"{bad['error']}"
+    assert ran.err.rstrip().endswith("[FILE-FORMAT]")
+
+
+def test_settings_in_an_error_are_options_in_its_json_too(command, epochs: Path) -> None:
+    (epochs.parent / "h.txt").write_text("0\n4\n")
+    ran = command("inspect", epochs.parent / "h.txt", "--json")
+    assert "--scheme NAME" in json.loads(ran.out)["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["trian"], "did you mean 'train'?"),
+        (["nonsense"], "the commands are: simulate, fetch, inspect, convert"),
+        (["train", "--fodls", "3"], "did you mean '--folds'?"),
+        (["train", "--model"], "for example 'sleeptools train epochs runs/mmasleepnet --folds 20"),
+        (["convert"], "for example 'sleeptools convert sleep-edf raw recordings'"),
+        (["list", "modles"], "for example 'sleeptools list models --json'"),
+        (["simulate", "sleep-edf", "x", "--hours", "99"], "for example 'sleeptools simulate"),
+        (["--verion"], "did you mean '--version'?"),
+    ],
+)
+def test_a_hint_on_a_wrong_line_is_a_right_one(command, arguments: list[str], hint: str) -> None:
+    ran = command(*arguments)
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith(f"hint: {hint}")
 
 
 def test_more_folds_than_subjects(command, epochs: Path) -> None:
@@ -296,7 +340,7 @@ def test_one_bad_file_among_good_ones(command, raw: Path, tmp_path: Path) -> Non
     (tmp_path / "bad.edf").write_bytes(b"nonsense")
     ran = command("inspect", "bad.edf", raw / "SC4001EC-Hypnogram.edf", "--json")
     assert ran.code == 65
-    assert len(json.loads(ran.out)) == 1
+    assert [d["kind"] for d in json.loads(ran.out)] == ["unreadable", "hypnogram"]
     assert "bad.edf: not a file of a known format (starts with b'nonsense')" in ran.err
 
 

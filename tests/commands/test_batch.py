@@ -66,15 +66,16 @@ def test_any_number_of_processes_has_one_outcome(tmp_path: Path) -> None:
             "r5": "5 done",
         }
         assert {s.id for s in steps if s.failed} == {"r2", "r3"}
-    assert outcomes[0] == outcomes[1]
+    assert outcomes[0].rows == outcomes[1].rows
+    assert outcomes[0].failure_facts() == outcomes[1].failure_facts()
     assert [r["recording"] for r in outcomes[0].rows] == ["0", "1", "4", "5"]
     assert listed[0] == listed[1]
 
 
 def test_a_killed_process_fails_its_own_recording_only(tmp_path: Path) -> None:
     outcome = batch.run(items(die), tmp_path, jobs=2)
-    assert "killed by SIGKILL" in outcome.failures["r1"]
-    assert outcome.codes["r1"] == "MEM-FULL"
+    assert "killed by SIGKILL" in str(outcome.failures["r1"])
+    assert outcome.failures["r1"].code == "MEM-FULL"
     assert [r["recording"] for r in outcome.rows] == ["0", "4", "5"]
 
 
@@ -109,10 +110,11 @@ def test_a_failure_is_told_with_what_to_do_about_it(tmp_path: Path) -> None:
     long = "there are: " + ", ".join(f"channel {n}" for n in range(200))
 
     def fail() -> tuple[dict[str, Any], str]:
-        raise DataError("no signal 'EEG'", hint=long)
+        raise DataError("no signal 'EEG'", hint=long, code="SIG-MISSING")
 
     outcome = batch.run([("a", fail)], tmp_path)
-    assert outcome.failures == {"a": f"no signal 'EEG'; {long}"}
+    facts = {"code": "SIG-MISSING", "message": "no signal 'EEG'", "hint": long}
+    assert outcome.failure_facts() == {"a": facts}
     assert "channel 199" in (tmp_path / "failures.csv").read_text()
     with pytest.raises(DataError, match=r"first of them a: no signal 'EEG'; there are: .*\[...\]$"):
         outcome.raise_failures(tmp_path)

@@ -409,7 +409,7 @@ def test_draft_is_for_one_folder_with_signals(command, tmp_path: Path) -> None:
     for words in ([path], ["raw", "empty"], ["raw", "--json"], ["raw", "--scheme", "yasa"]):
         ran = command("inspect", *words, "--draft")
         assert ran.code == 2, words
-        assert ran.out == ""
+        assert "signals =" not in ran.out
     shutil.move(path, tmp_path / "raw/{x}.edf")
     ran = command("inspect", "raw", "--draft")
     assert ran.code == 65

@@ -295,7 +295,7 @@ def test_a_full_disk(served: http_server.Served, tmp_path: Path) -> None:
         assert process.stderr is not None
         rest = process.stderr.read()
         assert process.wait() == 74, rest
-    assert "-PSG.edf: File too large\nhint: free some space" in rest
+    assert "-PSG.edf: File too large [DISK-FULL]\nhint: free some space" in rest
     parts = list((tmp_path / "raw").rglob("*.part"))
     assert parts
     assert (

@@ -642,4 +642,4 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(night: tuple[Recording
         file.truncate(path.stat().st_size - 1)
     with pytest.raises(DataError, match="became shorter while it was read") as caught:
         signal.samples()
-    assert caught.value.code == "EDF-SHRANK"
+    assert caught.value.code == "EDF-CUT"

@@ -375,7 +375,19 @@ def test_what_convert_lost_is_said_by_preprocess(raw: Path, tmp_path: Path) -> N
     with pytest.raises(DataError, match="SC4011"):
         convert.convert("sleep-edf", tmp_path / "raw", tmp_path / "rec")
     out = preprocess.preprocess(presets.load("sleep-edf"), tmp_path / "rec", tmp_path / "epochs")
-    assert "cut short" in open_epochs(out).manifest["failed"]["SC4011"]
+    failure = open_epochs(out).manifest["failed"]["SC4011"]
+    assert failure["code"] == "EDF-CUT"
+    assert "cut short" in failure["message"]
+    assert "`allow_truncated`" in failure["hint"]
+    manifest = tmp_path / "rec/manifest.json"
+    facts = store.read_json(manifest)
+    store.write_json(manifest, facts | {"failed": {"SC4011": "it was cut short"}})  # as before
+    preprocess.preprocess(presets.load("sleep-edf"), tmp_path / "rec", out)
+    assert open_epochs(out).manifest["failed"]["SC4011"] == {
+        "code": "",
+        "message": "it was cut short",
+        "hint": None,
+    }
     taken = convert.convert("sleep-edf", tmp_path / "raw", tmp_path / "taken", allow_truncated=True)
     assert "the file holds" in read_recording(taken / "SC4011.safetensors").facts["notes"]
 

@@ -21,7 +21,7 @@ import synthetic_epochs
 import synthetic_run
 from sleeptools import store
 from sleeptools.commands.report import SECTIONS, ReportOptions, write_report
-from sleeptools.errors import DataError, MissingInputError, UsageError
+from sleeptools.errors import DataError, UsageError
 from sleeptools.evaluation.evaluation import compute_evaluation
 from sleeptools.evaluation.subject_metrics import find_interval
 from sleeptools.evaluation.uncertain_epochs import share_of_errors
@@ -263,7 +263,7 @@ def test_incomplete_run_is_refused_or_labelled(tmp_path):
 
 
 def test_no_run_at_all(tmp_path):
-    with pytest.raises(MissingInputError):
+    with pytest.raises(UsageError):
         report([], tmp_path / "r.html")
 
 

@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+UNREADABLE = "unreadable"
+
+
 def inspect_all(
     paths: Sequence[Path],
     preset: str | None = None,
@@ -74,7 +77,8 @@ def inspect_all(
     Returns
     -------
     descriptions
-        The facts of `inspect` for every file that can be read, and those of `inspect_folder`.
+        The facts of `inspect` for every file that can be read, and those of `inspect_folder`; of
+        any other file its `path`, the `kind` "unreadable" and the facts of the `error`.
     errors
         The error of every file and night of which signals or stages cannot be read; if there is
         only one file and nothing of it can be read, its error is raised.
@@ -122,6 +126,8 @@ def inspect_all(
             if len(sources) == 1:
                 raise
             error = e
+            unread = {"path": str(path), "kind": UNREADABLE, "error": e.facts()}
+            descriptions = [d for d in descriptions if d["path"] != str(path)] + [unread]
         if error is not None:
             errors.append(error)
             if len(sources) > 1:

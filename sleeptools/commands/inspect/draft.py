@@ -65,6 +65,7 @@ def draft_settings(folder: Path, ignore_channels: Sequence[str] = ()) -> str:
         raise DataError(
             f"{folder}: holds no EDF or BDF file with signals that can be read",
             hint="; ".join([*contents.refused.values()][:SHOWN]) or None,
+            code="SET-EMPTY",
         )
     signals = name_recordings([*contents.recordings], contents.scorings)
     if signals is None:
@@ -72,6 +73,7 @@ def draft_settings(folder: Path, ignore_channels: Sequence[str] = ()) -> str:
             f"{folder}: no file with signals has a name that can tell a subject, such as "
             f"{next(iter(contents.recordings))}",
             hint="letters, digits, blanks, '.', '_' and '-' can stand for a subject: rename them",
+            code="SET-DRAFT",
         )
     recordings = [contents.recordings[n] for n in signals.recordings.values()]
     check_ignored(ignore_channels, (n for r in recordings for n in ignored_channels(r.facts)))

@@ -58,6 +58,7 @@ def files_to_inspect(paths: Sequence[Path]) -> list[Path]:
                 f"{path}: holds no file to inspect",
                 hint=f"known: {', '.join(sorted((*ENDINGS, *OTHER_ENDINGS)))}, and texts that hold "
                 "a scoring",
+                code="FILE-NONE",
             )
         files += inside
     return files

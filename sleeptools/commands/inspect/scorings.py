@@ -126,13 +126,13 @@ class _Reading:
         SleeptoolsError
             If no setting helps.
         """
-        for _ in range(MOST_TRIES):
+        for tries_left in reversed(range(MOST_TRIES)):
             try:
                 return self._placed(self._read(self.epoch_seconds))
             except DataError as e:
-                if not self._mends(e):
+                if not tries_left or not self._mends(e):
                     raise
-        raise DataError(f"{self.path.name}: cannot be read with any settings")
+        raise AssertionError("the last try returns or raises")
 
     def counts(self, hypnogram: Hypnogram) -> dict[str, int]:
         """Count the epochs of each stage, reason and unknown word of what has been read."""

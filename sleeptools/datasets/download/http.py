@@ -98,7 +98,10 @@ def fetch_bytes(url: str, policy: RetryPolicy) -> bytes:
             data = _read_body(answer, LIST_LIMIT + 1)
             _check_length(answer, len(data))
         if len(data) > LIST_LIMIT:
-            raise DataError(f"{url}: more than {LIST_LIMIT >> 20} MiB; expected a list of files")
+            raise DataError(
+                f"{url}: more than {LIST_LIMIT >> 20} MiB; expected a list of files",
+                code="SUM-LIST",
+            )
         return data
 
     return _with_retries(url, attempt, lambda: 0, policy)
@@ -163,6 +166,7 @@ def fetch_file(url: str, path: Path, sha256: str, on_bytes: OnBytes, policy: Ret
             raise DataError(
                 f"{url}: its SHA-256 is not {sha256}, {MAX_WRONG_FILES} times",
                 hint="the server has another file, or something on the way changes it",
+                code="SUM-HASH",
             )
         raise _AttemptFailed(f"what came ({length} bytes) is not the file")
 
@@ -212,8 +216,10 @@ def _with_retries(
             longest = max(longest, received())
             if failures >= policy.attempts:
                 hint = "run the same command again to continue where it stopped"
-                kind = UnavailableError if e.concerns_all else DataError
-                raise kind(f"{url}: {e}, {failures} times", hint=hint) from e
+                text = f"{url}: {e}, {failures} times"
+                if e.concerns_all:
+                    raise UnavailableError(text, hint=hint, code="NET-REACH") from e
+                raise DataError(text, hint=hint, code="NET-BROKEN") from e
             wait = policy.wait or time.sleep
             wait(min(MAX_WAIT, max(e.after, policy.seconds * 2 ** (failures - 1))))
 
@@ -234,7 +240,9 @@ def _open(url: str, begin: int, policy: RetryPolicy, method: str = "GET") -> Ans
         raise AssertionError from e  # _raise_for_status raises
     except urllib.error.URLError as e:
         if isinstance(e.reason, ssl.SSLCertVerificationError):
-            raise UnavailableError(f"{url}: its certificate is not to be trusted") from e
+            raise UnavailableError(
+                f"{url}: its certificate is not to be trusted", code="NET-CERT"
+            ) from e
         raise _AttemptFailed(f"cannot be reached: {e.reason}", concerns_all=True) from e
     except (OSError, http.client.HTTPException) as e:
         raise _AttemptFailed(f"no answer: {_error_text(e)}", concerns_all=True) from e
@@ -245,7 +253,9 @@ def _raise_for_status(url: str, error: urllib.error.HTTPError) -> None:
     """Raise what an answer without the file means: a lasting error, or a failed attempt."""
     status = f"{error.code} {error.reason}"
     if error.code not in TEMPORARY:
-        raise DataError(f"{url}: the server says {status}", hint="is the address right?") from error
+        raise DataError(
+            f"{url}: the server says {status}", hint="is the address right?", code="NET-STATUS"
+        ) from error
     after = error.headers.get("Retry-After", "")
     raise _AttemptFailed(
         f"the server says {status}",

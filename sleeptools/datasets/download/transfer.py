@@ -119,7 +119,7 @@ def fetch_files(
     threads = _Threads(files, partial(_fetch, address, dest, policy))
     tally = _Tally(files)
     results: dict[str, str] = {}
-    failures: dict[str, str] = {}
+    failures: dict[str, SleeptoolsError] = {}
     with threads.running(jobs):
         while len(results) + len(failures) < len(files):
             file, event = threads.events.get()
@@ -127,10 +127,15 @@ def fetch_files(
                 on_progress(tally.add(file, event))
                 continue
             failed = isinstance(event, BaseException)
-            text = _problem(event) if isinstance(event, BaseException) else str(event)
-            (failures if failed else results)[file.name] = text
+            if failed and not _concerns_one(event):
+                raise event
+            if failed:
+                failures[file.name] = event
+            else:
+                results[file.name] = event
             count = len(results) + len(failures)
-            on_progress(tally.now(batch.FinishedItem(file.name, count, len(files), text, failed)))
+            finished = batch.FinishedItem(file.name, count, len(files), str(event), failed)
+            on_progress(tally.now(finished))
     ordered = {f.name: failures[f.name] for f in files if f.name in failures}
     rows = [{"file": f.name} for f in files if f.name in results]
     return batch.Outcome(rows, ordered, "file")
@@ -176,13 +181,6 @@ def _fetch(
 
 def _bytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"  # noqa: PLR2004
-
-
-def _problem(error: BaseException) -> str:
-    """Return why one file failed; raise an error that concerns all files."""
-    if _concerns_one(error):
-        return str(error)
-    raise error
 
 
 def _concerns_one(error: BaseException) -> bool:

@@ -96,7 +96,7 @@ def refuse_subset(subset: str | None) -> None:
         If a subset is given.
     """
     if subset is not None:
-        raise UsageError(f"`subset={subset}`; the data set has no subsets")
+        raise UsageError(f"`subset={subset}`; the data set has no subsets", code="USE-TOGETHER")
 
 
 def plan(

@@ -20,6 +20,7 @@ from sleeptools.errors import DataError
 
 HEADER_BYTES: Final = 256  # bytes of the header before the signals' headers, and of each of these
 VERSION_BYTES: Final = 8
+RECORDS_BYTES: Final = (236, 244)  # of the number of data records
 INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 DATE: Final = re.compile(r"(\d{1,2}) *[./:-] *(\d{1,2}) *[./:-] *(\d{1,2}|\d{4})")
@@ -165,11 +166,15 @@ def read_header(
         count = _integer(path, head, "number of signals", 252, 256, least=1)
         head += file.read(HEADER_BYTES * count)
     if len(head) < HEADER_BYTES * (count + 1):
-        raise DataError(f"{path.name}: header of {count} signals is cut short at {len(head)} bytes")
+        raise DataError(
+            f"{path.name}: header of {count} signals is cut short at {len(head)} bytes",
+            code="EDF-HEADER",
+        )
     size = _integer(path, head, "header size", 184, 192)
     if size != len(head):
         raise DataError(
-            f"{path.name}: header size is {size} (bytes 184-191); {count} signals need {len(head)}"
+            f"{path.name}: header size is {size} (bytes 184-191); {count} signals need {len(head)}",
+            code="EDF-HEADER",
         )
     notes = _version_notes(head)
     unread = _labels(head, count) if annotations_only else ignore_channels
@@ -209,6 +214,7 @@ def _field_error(
     return DataError(
         f'{path.name}: {field} is "{text}" (bytes {start}-{stop - 1}); expected {expected}',
         hint=hint,
+        code="EDF-NREC" if start == RECORDS_BYTES[0] else "EDF-FIELD",
     )
 
 
@@ -327,7 +333,8 @@ def _duration(path: Path, head: bytes, signals: Sequence[SignalHeader]) -> float
         if not RATES[0] <= rate <= RATES[1]:
             raise DataError(
                 f"{path.name}: signal {s.label!r} has {s.samples_per_record} samples in a record "
-                f"of {duration:g} s, {rate:g} Hz; expected {RATES[0]:g} to {RATES[1]:g} Hz"
+                f"of {duration:g} s, {rate:g} Hz; expected {RATES[0]:g} to {RATES[1]:g} Hz",
+                code="EDF-RATE",
             )
     return duration
 
@@ -335,18 +342,19 @@ def _duration(path: Path, head: bytes, signals: Sequence[SignalHeader]) -> float
 def _records(
     path: Path, head: bytes, size: int, record_bytes: int, allow_truncated: bool, notes: list[str]
 ) -> int:
-    declared = _integer(path, head, "number of data records", 236, 244, least=-1)
+    declared = _integer(path, head, "number of data records", *RECORDS_BYTES, least=-1)
     complete, excess = divmod(path.stat().st_size - size, record_bytes)
     if declared in (-1, 0) and complete:
         notes.append(f"number of data records is {declared}; the file holds {complete}")
         return complete
     if declared <= 0:
-        raise DataError(f"{path.name}: holds a header and no data records")
+        raise DataError(f"{path.name}: holds a header and no data records", code="EDF-EMPTY")
     if complete > declared:
         raise DataError(
             f"{path.name}: number of data records is {declared} (bytes 236-243), but the file "
             f"holds {complete}",
             hint="header and file contradict each other: export the file again",
+            code="EDF-NREC",
         )
     if complete == declared and excess:
         notes.append(f"{excess} bytes after the last data record are passed over")
@@ -357,6 +365,7 @@ def _records(
                 f"{path.name}: {message}: it is cut short",
                 hint="fetch or export it again"
                 + ("; `allow_truncated` takes what is there" if complete else ""),
+                code="EDF-CUT",
             )
         notes.append(message)
     return min(declared, complete)

@@ -79,7 +79,7 @@ def read_signal_bytes(
                     f"{header.path.name}: ends in record {begin + start + got // width + 1} of "
                     f"{header.records}: it became shorter while it was read",
                     hint="is another program writing it? run the command again when it is done",
-                    code="EDF-SHRANK",
+                    code="EDF-CUT",
                 )
             content[start : start + len(rows)] = rows[:, first:last]
     return content

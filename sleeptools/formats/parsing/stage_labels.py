@@ -51,7 +51,7 @@ def from_labels(
     if epoch_seconds is None and names != stages.HUMAN_STAGES:
         raise DataError(
             f"{source}: does not tell how long an epoch is",
-            hint="give `epoch_seconds`, such as 4",
+            hint="give the length of an epoch, such as `epoch_seconds=4`",
             code="HYP-EPOCH",
         )
     seconds = check_epoch(HUMAN_EPOCH if epoch_seconds is None else epoch_seconds, source)
@@ -417,7 +417,9 @@ def check_epoch(seconds: float, source: str) -> float:
     """Return the length of an epoch, s, if it is between 1 and 60 s; else raise DataError."""
     if not SHORTEST_EPOCH <= seconds <= LONGEST_EPOCH:
         raise DataError(
-            f"{source}: an epoch of {seconds:g} s; expected {SHORTEST_EPOCH:g} to {LONGEST_EPOCH:g}"
+            f"{source}: an epoch of {seconds:g} s; expected {SHORTEST_EPOCH:g} to "
+            f"{LONGEST_EPOCH:g}",
+            code="HYP-EPOCH",
         )
     return seconds
 

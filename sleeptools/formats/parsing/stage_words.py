@@ -52,7 +52,9 @@ def stage_events(
         if name in words
     ]
     if not events:
-        raise DataError(f"the hypnogram is unannotated throughout; {to} has no word for that")
+        raise DataError(
+            f"the hypnogram is unannotated throughout; {to} has no word for that", code="OUT-WORDS"
+        )
     notes = _merged(names, words, to)
     tail = next((i for i, name in enumerate(reversed(names)) if name in words), 0)
     if tail:
@@ -104,12 +106,15 @@ def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
             f"number of {hypnogram.epoch_seconds:g}-s epochs; {to} has no times to say so",
             hint="write a format with times (edf, bids, luna .annot, usleep .ids), "
             "or give `start=0`",
+            code="OUT-WORDS",
         )
     names, first = stage_names(hypnogram), round(ahead)
     if first >= 0:
         return ["unannotated"] * first + names, []
     if -first >= len(names):
-        raise DataError(f"the hypnogram ends before the recording begins; {to} cannot say so")
+        raise DataError(
+            f"the hypnogram ends before the recording begins; {to} cannot say so", code="OUT-WORDS"
+        )
     seconds = -first * hypnogram.epoch_seconds
     return names[-first:], [f"{to} has no times: {seconds:g} s before the recording are left out"]
 
@@ -120,6 +125,7 @@ def _check_names(hypnogram: Hypnogram, words: Mapping[str, str], to: str) -> Non
         raise DataError(
             f"{to} has no stage {', '.join(lacking)}",
             hint=f"its stages: {', '.join(n for n in words if n not in stages.REASONS)}",
+            code="OUT-WORDS",
         )
 
 

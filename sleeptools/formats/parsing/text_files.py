@@ -67,7 +67,7 @@ def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
             raise DataError(
                 f"{path.name}: byte {raw[e.start]:#04x} at {e.start} is not {e.encoding}",
                 hint="save the file as UTF-8",
-                code="TEXT-CODE",
+                code="TEXT-ENCODING",
             ) from e
         text = raw.decode(fallback)
     if "\0" in text:
@@ -118,7 +118,7 @@ def read_table(path: Path, separator: str) -> TableRows:
     while len(columns) > 1 and not columns[-1]:  # a separator at the end, as spreadsheets write it
         columns.pop()
     if twice := next((c for c in columns if columns.count(c) > 1), None):
-        raise DataError(f"{path.name}: two columns are named {twice!r}")
+        raise DataError(f"{path.name}: two columns are named {twice!r}", code="TEXT-COLUMNS")
     if len(columns) * len(lines) > MOST_TABLE_CELLS:
         raise DataError(
             f"{path.name}: {len(lines)} rows of {len(columns)} columns", code="FILE-BUDGET"

@@ -42,7 +42,9 @@ class Network:
         self.channels = int(config["channels"])
         for name, shape in ulw_sleepnet.arrays(self.channels, config["stages"]).items():
             if weights[name].shape != shape:
-                raise DataError(f"{name} is {weights[name].shape}; expected {shape}")
+                raise DataError(
+                    f"{name} is {weights[name].shape}; expected {shape}", code="MODEL-SHAPES"
+                )
         self.weights = np.concatenate(
             separable_stream.fold_separable(weights, names, ulw_sleepnet.NORM_EPS)
         )

@@ -78,7 +78,7 @@ def load_model(folder: Path) -> nn.Module:
     try:
         model = build_model(facts["model"], facts["config"])
     except SleeptoolsError as e:
-        raise DataError(f"{folder / 'config.json'}: {e}", hint=e.hint) from e
+        raise DataError(f"{folder / 'config.json'}: {e}", hint=e.hint, code="MODEL-CONFIG") from e
     path = folder / "model.safetensors"
     arrays = model_folder.read_weights(folder)
     check_weights(arrays, model, path)
@@ -101,16 +101,18 @@ def check_weights(arrays: Mapping[str, store.Array], model: nn.Module, path: Pat
     if missing or extra:
         raise DataError(
             f"{path}: weights do not fit the model: {_listed('missing', missing)}"
-            f"{'; ' if missing and extra else ''}{_listed('unknown', extra)}"
+            f"{'; ' if missing and extra else ''}{_listed('unknown', extra)}",
+            code="MODEL-SHAPES",
         )
     for name, (shape, dtype) in expected.items():
         array = arrays[name]
         if array.shape != shape or str(array.dtype) != dtype:
             raise DataError(
-                f"{path}: {name} is {array.dtype} {array.shape}; expected {dtype} {shape}"
+                f"{path}: {name} is {array.dtype} {array.shape}; expected {dtype} {shape}",
+                code="MODEL-SHAPES",
             )
         if not np.isfinite(array).all():
-            raise DataError(f"{path}: {name} holds values that are not finite")
+            raise DataError(f"{path}: {name} holds values that are not finite", code="MODEL-FINITE")
 
 
 def _listed(word: str, names: Iterable[str]) -> str:

@@ -193,6 +193,7 @@ def load(name: str) -> Preset:
         raise UsageError(
             f"unknown preset {name!r}; there are: {', '.join(names())}",
             hint="or give a TOML file of your own",
+            code="USE-NAME",
         )
     values = store.read_toml(path)
     if "format" not in values:  # epochs.toml of an older version kept all epochs
@@ -220,9 +221,11 @@ def resolve(values: Mapping[str, Any], *, source: str) -> Preset:
         preset = Preset(**{k: v for k, v in values.items() if k not in ("format", "version")})
         check_steps(preset.processing, preset.sample_rate)
     except ValidationError as e:
-        raise DataError(f"{source}: {'; '.join(map(_problem, e.errors()))}") from e
+        raise DataError(
+            f"{source}: {'; '.join(map(_problem, e.errors()))}", code="PRE-VALUE"
+        ) from e
     except DataError as e:
-        raise DataError(f"{source}: {e}", hint=e.hint) from e
+        raise DataError(f"{source}: {e}", hint=e.hint, code=e.code) from e
     return preset
 
 

@@ -89,12 +89,13 @@ def match(recording: Recording, channel: MontageChannel) -> Match:
             if terms := _direct(canonical, candidate) or _difference(canonical, candidate):
                 return Match(channel.name, terms)
     except DataError as e:
-        raise DataError(f"{recording.id}: {channel.name!r} {e}", hint=e.hint) from e
+        raise DataError(f"{recording.id}: {channel.name!r} {e}", hint=e.hint, code=e.code) from e
     tried = [w for w in channel.candidates if w != channel.name]
     raise DataError(
         f"{recording.id}: no signal {channel.name!r}"
         + (f" (nor {', '.join(tried)})" if tried else ""),
         hint=_close_names_hint(canonical, channel) + f"there are: {', '.join(canonical)}",
+        code="SIG-MISSING",
     )
 
 
@@ -104,6 +105,7 @@ def _single_label(labels: Sequence[str]) -> str:
         raise DataError(
             f"could be any of {', '.join(labels)}",
             hint=f'name the one to take in the preset: any_of = ["{first}"]',
+            code="SIG-AMBIGUOUS",
         )
     return labels[0]
 
@@ -172,10 +174,10 @@ def _derived_signal(recording: Recording, match: Match, assumed_unit: str) -> Si
         if modality in units.VOLTAGE_MODALITIES:
             signals = [units.in_microvolts(s, assumed_unit) for s in signals]
     except DataError as e:
-        raise DataError(f"{recording.id}: {e}", hint=e.hint) from e
+        raise DataError(f"{recording.id}: {e}", hint=e.hint, code=e.code) from e
     if len({s.sample_rate for s in signals}) > 1:
         rates = ", ".join(f"{s.label} {s.sample_rate:g} Hz" for s in signals)
-        raise DataError(f"{recording.id}: {match} mixes sample rates: {rates}")
+        raise DataError(f"{recording.id}: {match} mixes sample rates: {rates}", code="SIG-RATES")
     first = replace(signals[0], label=match.name, modality=modality)
     if match.terms[0][1] == 1 and len(signals) == 1:
         return first

@@ -48,7 +48,9 @@ def in_microvolts(signal: Signal, assumed: str = "") -> Signal:
         unit = f"unit {signal.unit!r}" if signal.unit else "no unit"
         hint = f"known units: {', '.join(CHANNEL_TABLE['units'])}"
         hint += "" if signal.unit else "; `assume_unit=uV` takes it as microvolts"
-        raise DataError(f"signal {signal.label!r} has {unit}; expected a voltage", hint=hint)
+        raise DataError(
+            f"signal {signal.label!r} has {unit}; expected a voltage", hint=hint, code="SIG-UNIT"
+        )
     factor = MICROVOLTS[assumed]
     return replace(signal, unit="uV", gain=signal.gain * factor, offset=signal.offset * factor)
 

@@ -40,6 +40,7 @@ def check(corners: tuple[float, ...], rate: float) -> None:
             f"filter at {' to '.join(f'{c:g}' for c in corners)} Hz: expected rising frequencies "
             f"below {rate / 2:g} Hz, half the sample rate",
             hint="resampling has removed what is above half the sample rate",
+            code="SIG-FILTER",
         )
 
 

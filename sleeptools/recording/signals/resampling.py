@@ -60,6 +60,7 @@ def resample(samples: Samples, rate: float, to: float, *, beyond: Beyond = "hold
             f"cannot resample from {rate!r} Hz to {to!r} Hz: by the nearest fraction, {ratio}, the "
             f"end would lie {drift / to:.3g} s beside its time",
             hint="is the sample rate in the file right?",
+            code="SIG-RESAMPLE",
         )
     if native.available():
         return _polyphase(samples, ratio.numerator, ratio.denominator, size, beyond)
