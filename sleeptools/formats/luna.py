@@ -21,7 +21,7 @@ from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
 from sleeptools.recording import label_schemes
-from sleeptools.recording.hypnogram import DAY_SECONDS, Event, Hypnogram
+from sleeptools.recording.hypnogram import DAY_SECONDS, Event, Hypnogram, seconds_of_day
 
 SUFFIXES: Final = (".annot", ".eannot")
 HEADER: Final = ("class", "instance", "channel", "start", "stop", "meta")
@@ -186,12 +186,8 @@ def _seconds(text: str, begin: time | None, location: str) -> float:
     if clock is None:
         return text_files.parse_number(text, location)
     if begin is None:
-        return _seconds_of_day(clock)
-    return (_seconds_of_day(clock) - _seconds_of_day(begin)) % DAY_SECONDS
-
-
-def _seconds_of_day(clock: time) -> float:
-    return clock.hour * 3600 + clock.minute * 60 + clock.second + clock.microsecond / 1e6
+        return seconds_of_day(clock)
+    return (seconds_of_day(clock) - seconds_of_day(begin)) % DAY_SECONDS
 
 
 def _epoch(text: str, location: str) -> tuple[float, float]:

@@ -205,6 +205,12 @@ class Hypnogram:
         return events
 
 
+def seconds_of_day(moment: datetime | time) -> float:
+    """Return the time since midnight, s."""
+    whole = moment.hour * 3600 + moment.minute * 60 + moment.second
+    return whole + moment.microsecond / 1e6
+
+
 def add_seconds(begin: datetime | time | None, seconds: float) -> datetime | time | None:
     """Add seconds to a clock time; one without a date wraps around at midnight."""
     match begin:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from sleeptools.errors import DataError
 from sleeptools.recording import timeline
-from sleeptools.recording.hypnogram import DAY_SECONDS, PLACEHOLDER, Hypnogram
+from sleeptools.recording.hypnogram import DAY_SECONDS, PLACEHOLDER, Hypnogram, seconds_of_day
 from sleeptools.recording.recording import Recording, before_fact, past_fact
 
 Way = Literal["clock", "start", "number"]
@@ -167,12 +167,8 @@ def clock_onset(start: datetime | time, begin: datetime | time) -> float:
     """Seconds from a start to a begin; within 12 h of it if either is a time of day alone."""
     if isinstance(start, datetime) and isinstance(begin, datetime):
         return (begin - start).total_seconds()
-    ahead = (_seconds_of_day(begin) - _seconds_of_day(start)) % DAY_SECONDS
+    ahead = (seconds_of_day(begin) - seconds_of_day(start)) % DAY_SECONDS
     return ahead if ahead < DAY_SECONDS / 2 else ahead - DAY_SECONDS
-
-
-def _seconds_of_day(moment: datetime | time) -> float:
-    return moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6
 
 
 def _overlap(recording: Recording, hypnogram: Hypnogram) -> float:

@@ -196,12 +196,12 @@ BAD = {  # name: content, message
     "seconds among clocks": ("W\t22:00:00\t22:00:30\nN1\t30\t60\n", "rows have clock times"),
     "last ellipsis": ("W\t0\t...\n", "'...' is not a number"),
     "cells": ("onset\tduration\ttrial_type\n0\t30\n", "line 2 has 2 cells, the header 3"),
-    "gap in epochs": ("Epoch,Stage\n0,WAKE\n2,N1\n", "epoch 2 follows 0"),
+    "epochs in disorder": ("Epoch,Stage\n0,WAKE\n2,N1\n1,N1\n", "epoch 1 follows 2"),
     "epoch twice": ("Epoch,Stage\n0,WAKE\n0,WAKE\n", "epoch 0 follows 0"),
     "uneven times": (
         "Time,Stage\n2020-01-01 22:00:00,WAKE\n2020-01-01 22:00:30,WAKE\n"
-        "2020-01-01 22:02:00,WAKE\n",
-        "not one epoch apart",
+        "2020-01-01 22:02:10,WAKE\n",
+        "no whole number of epochs of 30 s",
     ),
     "end before": (VISBRAIN.replace("N1\t90", "N1\t30"), "line 4: the stage ends at 30 s"),
     "past the end": (VISBRAIN.replace("270", "330"), "ends at 330 s, expected 240 to 300"),

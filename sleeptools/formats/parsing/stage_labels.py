@@ -71,25 +71,57 @@ def from_labels(
 def numbered(hypnogram: Hypnogram, numbers: Sequence[str | float], source: str) -> Hypnogram:
     """Place labels by the numbers of their epochs, which count from 1, or from 0 if one is 0.
 
+    Epochs whose numbers are left out are unannotated.
+
     Raises
     ------
     DataError
-        If a number is none, or does not follow the one before it.
+        If a number is not whole, or not above the one before it.
     """
     counted = [text_files.parse_number(f"{n}", f"{source}: epoch") for n in numbers]
-    first = counted[0]
     for i, number in enumerate(counted):
-        if number != first + i:
+        if number < 0 or number != int(number):
+            raise DataError(f"{source}: {number:g} is no number of an epoch", code="HYP-NUMBER")
+        if i and number <= counted[i - 1]:
             raise DataError(
-                f"{source}: epoch {number:g} follows {counted[max(i - 1, 0)]:g}", code="HYP-NUMBER"
+                f"{source}: epoch {number:g} follows {counted[i - 1]:g}", code="HYP-NUMBER"
             )
-    if first < 0 or first != int(first):
-        raise DataError(f"{source}: the first epoch is number {first:g}", code="HYP-NUMBER")
+    first = counted[0]
+    spaced = with_holes(hypnogram, [int(n - first) for n in counted], source)
     if first <= 1:
-        return hypnogram
+        return spaced
     onset = (first - 1) * hypnogram.epoch_seconds
     note = f"the first epoch is number {first:.0f}, counted from 1: it begins at {onset:g} s"
-    return replace(hypnogram, onset=onset, first_epoch=int(first), notes=(*hypnogram.notes, note))
+    return replace(spaced, onset=onset, first_epoch=int(first), notes=(*spaced.notes, note))
+
+
+def with_holes(hypnogram: Hypnogram, places: Sequence[int], source: str) -> Hypnogram:
+    """Put each label at its place, in epochs from the first; epochs between are unannotated.
+
+    Parameters
+    ----------
+    places
+        Ascending, the first one 0.
+
+    Raises
+    ------
+    DataError
+        If the last one lies beyond the longest recording.
+    """
+    count = places[-1] + 1
+    if count == len(hypnogram):
+        return hypnogram
+    if count * hypnogram.epoch_seconds > LONGEST_RECORDING:
+        raise DataError(
+            f"{source}: the last epoch begins {places[-1] * hypnogram.epoch_seconds:g} s after the "
+            f"first; expected at most {LONGEST_RECORDING:g} s",
+            code="HYP-ROW",
+        )
+    values = np.full(count, stages.UNSCORED, np.int8)
+    reasons = np.full(count, stages.UNANNOTATED, np.int8)
+    values[places], reasons[places] = hypnogram.stages, hypnogram.reasons
+    note = f"{count - len(hypnogram)} epochs between the rows have none and are unscored"
+    return replace(hypnogram, stages=values, reasons=reasons, notes=(*hypnogram.notes, note))
 
 
 def from_events(
