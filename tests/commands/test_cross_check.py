@@ -10,6 +10,7 @@ import numpy as np
 import pyedflib
 import pytest
 
+from edf_plus import write_records
 from sleeptools.commands import inspect
 from sleeptools.commands.inspect import cross_check, cross_check_file
 from sleeptools.commands.simulate import simulate
@@ -183,3 +184,18 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     words = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_annotations_of_a_file_that_is_not_marked_are_a_signal_to_pyedflib(tmp_path: Path) -> None:
+    path = write_records(
+        tmp_path / "n.edf",
+        {"EEG": np.arange(640).reshape(10, 64)},
+        [str(k) for k in range(10)],
+        kind="EDF C",
+        events=[(0.0, 2.0, "Sleep stage W")],
+    )
+    facts = cross_check_file(path)
+    assert {d["what"]: d["in_data"] for d in facts["differences"]} == {
+        "kind": False,
+        "number of annotations": False,
+    }

@@ -24,6 +24,7 @@ from edf_plus import write_records
 from mutations import mutate
 from sleeptools import formats, store
 from sleeptools.commands.inspect import inspect
+from sleeptools.commands.inspect.cross_check import cross_check_file
 from sleeptools.datasets import spreadsheets
 from sleeptools.errors import SleeptoolsError
 from sleeptools.preprocessing import presets
@@ -63,6 +64,14 @@ def _read_samples(path: Path) -> None:
     for signal_ in recording.signals.values():
         signal_.samples()
     inspect(path)
+
+
+def _read_as_pyedflib(path: Path) -> None:
+    """Read an EDF file; where pyedflib takes it too, its data must be the same."""
+    _read_samples(path)
+    facts = cross_check_file(path)
+    wrong = [d for d in facts["differences"] if d["in_data"]]
+    assert not wrong, wrong[:3]
 
 
 def _epochs(folder: Path) -> None:
@@ -126,6 +135,14 @@ def _discontinuous(folder: Path) -> Path:
     return write_records(folder / "d.edf", signals, stamps, events=[(0, 2, "Sleep stage W")])
 
 
+def _edf(folder: Path, kind: str) -> Path:
+    signals = {"EEG": np.arange(640).reshape(10, 64) % 500, "Temp": np.arange(10)[:, None]}
+    stamps = [f"{k}" for k in range(10)]
+    events = [(0.0, 2.0, "Sleep stage W"), (2.0, 0.0, "Lights off")]
+    name = folder / f"n.{kind[:3].lower()}"
+    return write_records(name, signals, stamps, kind=kind, events=events)
+
+
 def _mat(folder: Path, *, packed: bool) -> Path:
     from scipy.io import savemat
 
@@ -184,6 +201,8 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "run": (_copy(ARCHIVE / "run-1"), _run),
     "model": (_model_folder, _model),
     "edf+d": (_discontinuous, _read_samples),
+    "edf": (lambda folder: _edf(folder, "EDF+C"), _read_as_pyedflib),
+    "bdf": (lambda folder: _edf(folder, "BDF+C"), _read_as_pyedflib),
     "xlsx": (_xlsx, spreadsheets.read_table),
     "mat": (lambda folder: _mat(folder, packed=False), _read_samples),
     "mat packed": (lambda folder: _mat(folder, packed=True), _read_samples),

@@ -134,15 +134,19 @@ def _differences(
         yield Difference("kind", header.kind, kind, in_data=False)
     yield from _start(header, annotations, reader)
     sampled = [s for s in header.signals if not s.is_annotations]
-    if len(sampled) != reader.signals_in_file:
-        yield Difference("number of signals", str(len(sampled)), str(reader.signals_in_file))
     # to EDFlib a signal of annotations is one like others in a file that is not marked EDF+
     signals = sampled if "+" in kind else header.signals
+    if len(signals) != reader.signals_in_file:
+        yield Difference("number of signals", str(len(sampled)), str(reader.signals_in_file))
     for number, signal in enumerate(signals[: reader.signals_in_file]):
         yield from _texts(signal, number, reader)
         yield from _numbers(header, signal, number, reader)
         yield from _samples(header, signal, number, reader)
-    yield from _annotations(annotations, reader)
+    if annotations.events and "+" not in kind:
+        count = str(len(annotations.events))
+        yield Difference("number of annotations", count, "0", in_data=False)
+    else:
+        yield from _annotations(annotations, reader)
 
 
 def _start(header: Header, annotations: Annotations, reader: EdfReader) -> Iterator[Difference]:
