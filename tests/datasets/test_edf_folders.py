@@ -269,7 +269,7 @@ def test_the_whole_chain(command, tmp_path: Path) -> None:
     assert ran.code == 0, ran.err
     file = open_epochs(tmp_path / "epochs").files[0]
     assert file.signals.shape[1:] == (4, 3000)
-    assert list(file.other_stages) == [1]
+    assert list(file.other_stages) == [1, 3]  # the other scorer, and the generator
     quick = ("--passes", 1, "--set", "recipe.batch=32")
     ran = command("train", "--folds", 3, *quick)
     assert ran.code == 0, ran.err
