@@ -52,5 +52,6 @@ def command(
             assume_unit=assume_unit,
             precision=cast("Precision", precision),
             threads=threads,
+            log=talk,
         )
     talk(f"{out}: {plural(len(recordings), 'recording')} scored")

@@ -7,7 +7,7 @@ recording is scored from its first sample on, whether or not it has a hypnogram.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from sleeptools.preprocessing.epoching import CutEpochs
 from sleeptools.recording import montage
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.signals import quality
+from sleeptools.runs import model_folder
 from sleeptools.store import batch
 
 SCORES_KIND = "sleeptools-scores"
@@ -41,6 +42,7 @@ def score(
     assume_unit: str | None = None,
     precision: Precision = "fp32",
     threads: int | None = None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Score recordings; those that are already scored are skipped.
 
@@ -59,6 +61,8 @@ def score(
         Unit of voltages for which the file gives none; the preset's if left out.
     precision, threads
         As in `Engine.load`.
+    log
+        Called with a warning of a model folder that nothing has the sums of.
 
     Returns
     -------
@@ -80,6 +84,8 @@ def score(
     for path in sources:
         store.check_id(path.stem, path)
     engine = Engine.load(model, precision=precision, threads=threads)
+    if unverified := model_folder.unverified(model):
+        log(f"warning: {unverified}")
     preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
     manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
     with store.lock(out):
