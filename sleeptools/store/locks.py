@@ -67,10 +67,12 @@ def lock_file(path: Path, *companions: Path) -> Iterator[None]:
     Parameters
     ----------
     companions
-        Files that the same holder writes beside it.
+        Files that the same holder writes beside it, each with a lock of its own: other files may
+        have the same companion.
     """
-    with _holding(path.with_name(f".{path.name}.lock"), path):
+    with contextlib.ExitStack() as stack:
         for written in (path, *companions):
+            stack.enter_context(_holding(written.with_name(f".{written.name}.lock"), written))
             sweep(written.parent, written.name)
         yield
 

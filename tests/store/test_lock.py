@@ -100,6 +100,16 @@ def test_a_single_file_leaves_the_rest_of_its_folder_alone(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == [".b.html.9999999.part"]
 
 
+def test_a_companion_of_two_files_has_one_writer(tmp_path: Path) -> None:
+    with (
+        lock_file(tmp_path / "a.tsv", tmp_path / "a.json"),
+        pytest.raises(OutputError, match=r"a\.json: in use by process"),
+        lock_file(tmp_path / "a.txt", tmp_path / "a.json"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "facts",
     [
