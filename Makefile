@@ -1,5 +1,6 @@
 # make demo   the whole chain on simulated nights, ends with a report
-# make test   the quick tests            make test-all   the long ones too
+# make test   the quick tests            make test-all   the long ones too; TIME_BOX=120 begins none
+#             after 120 s, in an order that every day, or SLEEPTOOLS_SEED, has of its own
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour

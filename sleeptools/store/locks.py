@@ -146,7 +146,8 @@ def _claim(path: Path) -> int | None:
         return None
     try:
         lock_descriptor(handle)
-        os.write(handle, json.dumps(_process()).encode())
+        with os.fdopen(handle, "wb", closefd=False) as file:  # all of it: a disk may take a part
+            file.write(json.dumps(_process()).encode())
         os.link(draft, path)
     except BaseException as e:
         os.close(handle)
