@@ -21,7 +21,7 @@ PASSING = {"created", "wall_seconds", "peak_memory_mib", "command", "environment
 WRITTEN = re.compile(rb"Written by sleeptools on [^<]*")
 SECONDS = re.compile(rb",[0-9.]+,([01]?)$", re.M)
 """The columns seconds and selected of log.csv."""
-TIMED = (".json", ".toml", "log.csv")
+TIMED = (".json", ".toml", "log.csv", "state.safetensors")
 """Files that may hold the time of a command that was disturbed, or its settings before an error."""
 TRAIN = "--model ulw-sleepnet --folds 2 --passes 1"
 HELD = 73  # exit code of a command that another one keeps out
