@@ -1,10 +1,11 @@
 # make demo   the whole chain on simulated nights, ends with a report
-# make test   the quick tests            make test-all   the long ones too
+# make test   the quick tests            make test-all   the long ones too; TIME_BOX=120 begins none
+#             after 120 s, in an order that every day, or SLEEPTOOLS_SEED, has of its own
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
 # make fuzz   mutated files for every reader for ten minutes; every command killed, and its disk
-#             full, at each of its write operations
+#             full, at each of its write operations; and run twice at once, 50 times
 # make sanitize   the native kernels under ASan and UBSan
 # make accessibility   the report under axe-core, which npm brings, in headless Chromium
 #
@@ -39,7 +40,8 @@ test-all: $(READY)
 
 fuzz: $(READY)
 	SLEEPTOOLS_FUZZ_SECONDS=$${SLEEPTOOLS_FUZZ_SECONDS:-600} $(PYTEST) -s -m slow tests/fuzz
-	$(PYTEST) -m slow --time-box $(TIME_BOX) tests/store/test_faults.py
+	SLEEPTOOLS_RACES=$${SLEEPTOOLS_RACES:-50} $(PYTEST) -m slow --time-box $(TIME_BOX) \
+	  tests/store/test_faults.py tests/store/test_two_writers.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -54,5 +54,6 @@ def command(
             ignore_channels=ignore_channels or (),
             precision=cast("Precision", precision),
             threads=threads,
+            log=talk,
         )
     talk(f"{out}: {plural(len(recordings), 'recording')} scored")

@@ -16,7 +16,14 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder with a manifest.json.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with a manifest.json, or of a model.")],
+    add_sums: Annotated[
+        bool,
+        typer.Option(
+            "--add-sums",
+            help="List the files of a model folder that has no sums, as they are.",
+        ),
+    ] = False,
 ) -> None:
     """Compare a folder with its manifest, and a run's numbers with its predictions.
 
@@ -25,12 +32,16 @@ def command(
     """
     from sleeptools.commands.verify import verify
     from sleeptools.errors import DataError
+    from sleeptools.runs import model_folder
 
+    if add_sums:
+        added = model_folder.add_sums(folder)
+        talk(f"{folder}: {'its sums are in manifest.json' if added else 'has sums of its files'}")
     verified = verify(folder)
     for problem in verified.problems:
         typer.echo(problem)
     if verified.unchecked:
-        talk(f"not checked, for no manifest lists them: {listing(verified.unchecked)}")
+        talk(f"not checked, for nothing has their sums: {listing(verified.unchecked)}")
     if verified.problems:
         raise DataError(
             f"{folder}: {plural(len(verified.problems), 'thing')} not as it should be",
@@ -38,4 +49,5 @@ def command(
             code="MAN-VERIFY",
         )
     addition = ", and every number follows from the predictions" if verified.has_numbers else ""
-    talk(f"{folder}: every file is as its manifest says{addition}")
+    other = "other " if verified.unchecked else ""
+    talk(f"{folder}: every {other}file is as its manifest says{addition}")

@@ -16,6 +16,8 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+import rotation
+
 # no test depends on how fast the machine is
 settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any")
@@ -28,7 +30,10 @@ BEGUN = time.monotonic()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--time-box", type=float, default=0, help="start no slow test after so many seconds"
+        "--time-box",
+        type=float,
+        default=0,
+        help="start no slow test after so many seconds; SLEEPTOOLS_SEED says which come first",
     )
 
 
@@ -38,13 +43,30 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{VARIABLE} is set to {folder}, which is no folder")
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"SLEEPTOOLS_SEED={rotation.SEED}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the slow tests, if time is limited, into an order that every seed has of its own."""
+    if config.getoption("--time-box"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        quick = [item for item in items if not item.get_closest_marker("slow")]
+        items[:] = quick + rotation.rotated(slow, [item.path for item in slow])
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     box = item.config.getoption("--time-box")
     if box and item.get_closest_marker("slow") and time.monotonic() - BEGUN > box:
         pytest.skip(f"the time box of {box:g} s is over")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.getoption("--time-box"):
+        terminalreporter.write_line(f"slow tests in the order of SLEEPTOOLS_SEED={rotation.SEED}")
     if SKIPPED_REAL:
         terminalreporter.write_line(
             f"{len(SKIPPED_REAL)} tests on real files skipped: {VARIABLE} is not set", yellow=True

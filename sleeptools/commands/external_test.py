@@ -55,7 +55,8 @@ def score(
     threads
         CPU threads.
     log
-        Called with a line of text for each recording.
+        Called with a line of text for each recording, and with a warning of a model folder that
+        nothing has the sums of.
 
     Raises
     ------
@@ -79,6 +80,8 @@ def score(
         writing.write_folds(out, data, {EXTERNAL: [Fold(0, (), (), data.subjects)]})
         writing.write_nights(out, data)
         engine = Engine.load(model, threads=threads)
+        if unverified := model_folder.unverified(model):
+            log(f"warning: {unverified}")
         _score(engine, data, training.folder(out), log)
         manifest.facts = _facts(facts, data, model, leakage) | {
             "engine": engine.backend,

@@ -7,7 +7,7 @@ recording is scored from its first sample on, whether or not it has a hypnogram.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sleeptools.recording import montage, placing
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import IGNORED, check_ignored, ignored_channels
 from sleeptools.recording.signals import quality
+from sleeptools.runs import model_folder
 from sleeptools.store import batch
 
 SCORES_KIND = "sleeptools-scores"
@@ -33,7 +34,7 @@ SCORES_VERSION = 1
 HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX = "-hypnogram.edf", "-hypnodensity.parquet"
 
 
-def score(
+def score(  # noqa: PLR0913 - one for each option of the command
     model: Path,
     sources: Sequence[Path],
     out: Path,
@@ -43,6 +44,7 @@ def score(
     ignore_channels: Sequence[str] = (),
     precision: Precision = "fp32",
     threads: int | None = None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Score recordings; those that are already scored are skipped.
 
@@ -63,6 +65,8 @@ def score(
         Labels of signals to leave out of the recordings that have them; listed in the manifest.
     precision, threads
         As in `Engine.load`.
+    log
+        Called with a warning of a model folder that nothing has the sums of.
 
     Returns
     -------
@@ -85,6 +89,8 @@ def score(
     for path in sources:
         store.check_id(path.stem, path)
     engine = Engine.load(model, precision=precision, threads=threads)
+    if unverified := model_folder.unverified(model):
+        log(f"warning: {unverified}")
     preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
     manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
     with store.lock(out):

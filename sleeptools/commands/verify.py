@@ -11,6 +11,7 @@ from sleeptools import store
 from sleeptools.commands.evaluate import evaluate_only
 from sleeptools.evaluation.confusion import KEY_COLUMNS, VALUE_COLUMNS
 from sleeptools.evaluation.output import EVALUATION_FOLDER, EVALUATION_MANIFEST
+from sleeptools.runs import model_folder
 from sleeptools.runs.run import run_progress
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def verify(folder: Path) -> Verification:
     """
     if (folder.parent / EVALUATION_MANIFEST).is_file() and folder.name == EVALUATION_FOLDER:
         folder = folder.parent  # the evaluation is part of its run
+    if model_folder.is_model_folder(folder):
+        return verify_model(folder)
     problems = store.verify(folder)
     evaluated = (folder / EVALUATION_MANIFEST).is_file()
     if evaluated:
@@ -65,6 +68,31 @@ def verify(folder: Path) -> Verification:
     has_numbers = (folder / "metrics.parquet").exists()
     csv = {"metrics.parquet", "metrics.csv"} | {n for n in unchecked if _has_table(folder, n)}
     return Verification(problems, [n for n in unchecked if n not in csv], has_numbers)
+
+
+def verify_model(folder: Path) -> Verification:
+    """Compare the files of a model folder with the sums that they, or a manifest, have of them.
+
+    That is what happens whenever they are used: a file that differs is an error.
+
+    Raises
+    ------
+    DataError
+        If they differ.
+    """
+    model_folder.read_weights(folder)
+    own = [model_folder.CONFIG, model_folder.WEIGHTS]
+    listed = [] if model_folder.unverified(folder) else own
+    names = [p.name for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "."]
+    return Verification(
+        [],
+        [
+            n
+            for n in names
+            if n not in {*listed, store.MANIFEST}
+            and not store.check_listed(folder / n, model_folder.LEVELS)
+        ],
+    )
 
 
 def _torn(run: Path) -> Iterator[str]:

@@ -337,21 +337,25 @@ def write(
             writer.writeSamples(blocks, digital=True)
         finally:
             writer.close()
-        _check_written(draft, path, blocks)
+        _check_written(draft, path, [head.label for head in heads], blocks)
 
 
-def _check_written(draft: Path, path: Path, blocks: Sequence[npt.NDArray[np.int32]]) -> None:
+def _check_written(
+    draft: Path, path: Path, labels: Sequence[str], blocks: Sequence[npt.NDArray[np.int32]]
+) -> None:
     """Compare a file with what was to be written: pyedflib reports no write that failed.
 
     Raises
     ------
     StorageError
-        If the file is cut short or holds other samples, as on a full disk.
+        If the file is cut short, holds other signals or samples, or deviates from the standard, as
+        on a full disk: the number of records, the last that is written, would be missing.
     """
     try:
         header = read_header(draft)
         sampled = [s for s in header.signals if not s.is_annotations]
-        same = len(sampled) == len(blocks) and all(
+        same = not header.notes and [s.label for s in sampled] == list(labels)
+        same = same and all(
             np.array_equal(_digital(header, s), block)
             for s, block in zip(sampled, blocks, strict=True)
         )

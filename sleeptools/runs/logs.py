@@ -32,7 +32,7 @@ WATCH = "watch"
 def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
     """Count the readings of a test fold, per protocol the highest, from audit.csv; once is right.
 
-    A protocol without such files is left out.
+    A protocol without such files is left out. Raises as `training_logs`.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
     for trained in run.done:
         path = trained.folder(run.folder) / AUDIT_FILE
         if path.exists():
-            lines = path.read_text("utf-8", "replace").splitlines()[1:]
+            lines = run.check_listed(path).read_text("utf-8", "replace").splitlines()[1:]
             read = sum(watching or not line.endswith(f",{WATCH}") for line in lines)
             counts[trained.protocol] = max(counts.get(trained.protocol, 0), read)
     return counts
@@ -58,6 +58,11 @@ def training_logs(run: Run) -> pl.DataFrame:
         protocol, seed, fold (int), pass (int), and float64 loss, train_accuracy, val_accuracy,
         val_kappa, val_macro_f1, test_accuracy, test_kappa, test_macro_f1, seconds (null where not
         logged), and selected (bool: the pass that was kept).
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, or not the one that `train` wrote.
     """
     import polars as pl
 
@@ -70,7 +75,7 @@ def training_logs(run: Run) -> pl.DataFrame:
     for trained in run.done:
         path = trained.folder(run.folder) / LOG_FILE
         if path.exists():
-            tables.append(_read_log(path, trained))
+            tables.append(_read_log(run.check_listed(path), trained))
     return pl.concat(tables)
 
 

@@ -3,7 +3,8 @@
 config.json (format sleeptools-model, version 1) has the model, its settings, and the signals it was
 trained on; model.safetensors its weights, float32 under PyTorch's names (docs/folders.md). Each has
 the SHA-256 of the other's content, so that a changed bit in either shows, and weights are never
-used with the stages or the montage of other ones. Folders written before have no sums.
+used with the stages or the montage of other ones. Folders written before have no sums: they are
+compared with the manifest of their run, or with one that `add_sums` gives them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ WEIGHTS_SUM = "weights_sha256"
 """Entry of config.json: SHA-256 of the arrays of model.safetensors."""
 CONFIG_SUM = "config_sha256"
 """Entry of the metadata of model.safetensors: SHA-256 of the facts in config.json."""
+LEVELS = 4
+"""A fold's files lie so deep in their run, which may list them."""
 
 
 def write_model_folder(
@@ -91,6 +94,8 @@ def read_config(folder: Path) -> dict[str, Any]:
                 hint="take the folder from where it was trained, or train again",
                 code="MODEL-CONFIG",
             )
+    if WEIGHTS_SUM not in facts:
+        store.check_listed(path, LEVELS)
     return facts
 
 
@@ -105,7 +110,9 @@ def read_weights(folder: Path) -> Mapping[str, store.Array]:
     path = folder / WEIGHTS
     arrays = store.read_tensors(path).arrays
     expected = read_config(folder).get(WEIGHTS_SUM)
-    if expected is not None and store.digest(arrays) != expected:
+    if expected is None:
+        store.check_listed(path, LEVELS)
+    elif store.digest(arrays) != expected:
         raise DataError(
             f"{path}: the weights are not those that config.json was written with: the file was "
             "changed or damaged since",
@@ -113,3 +120,46 @@ def read_weights(folder: Path) -> Mapping[str, store.Array]:
             code="MODEL-WEIGHTS",
         )
     return arrays
+
+
+def unverified(folder: Path) -> str:
+    """Warn of a model folder that nothing has the sums of; empty if its files were compared.
+
+    Raises as `read_weights`.
+    """
+    if WEIGHTS_SUM in read_config(folder):
+        return ""
+    if all(store.check_listed(folder / name, LEVELS) for name in (CONFIG, WEIGHTS)):
+        return ""
+    return (
+        f"{folder}: of an earlier version, and without the sums of its files: a changed weight "
+        f"would not show; 'sleeptools verify {folder}' with `add_sums` keeps them from now on"
+    )
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Tell whether a folder holds a model and no more than that."""
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def add_sums(folder: Path) -> bool:
+    """List the files of a model folder in a manifest of its own, unless they are verified already.
+
+    Returns
+    -------
+    added
+        Whether there were none.
+
+    Raises
+    ------
+    MissingInputError, DataError
+        If the folder is no model's, or is damaged.
+    OutputError
+        If it cannot be written to.
+    """
+    read_weights(folder)
+    if not unverified(folder):
+        return False
+    with store.lock(folder):
+        store.Manifest(KIND).write(folder, [folder / CONFIG, folder / WEIGHTS])
+    return True

@@ -61,8 +61,7 @@ def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
 def _read_checked(run: Run, trained: TrainingId) -> pl.DataFrame:
     import polars as pl
 
-    path = trained.folder(run.folder) / PREDICTIONS_FILE
-    store.check_hash(path, run.facts.get("files", {}).get(str(path.relative_to(run.folder))))
+    path = run.check_listed(trained.folder(run.folder) / PREDICTIONS_FILE)
     table = store.read_table(path)
     columns = [*COLUMNS, *(f"p_{name}" for name in run.stages)]
     if lacking := [c for c in columns if c not in table.columns]:

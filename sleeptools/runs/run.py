@@ -96,6 +96,18 @@ class Run:
         """Table [recipe] of config.toml: how the model was trained."""
         return settings.settings_table(self.config, "recipe")
 
+    def check_listed(self, path: Path) -> Path:
+        """Return a file of the run after a comparison with the manifest, where that lists it.
+
+        Raises
+        ------
+        DataError
+            If the file is not the one that `train` wrote.
+        """
+        listed = self.facts.get("files", {}).get(str(path.relative_to(self.folder)))
+        store.check_hash(path, listed)
+        return path
+
     def unchosen(self, protocol: str) -> tuple[int, ...]:
         """Folds of a protocol in which nothing selects the pass, so that the last one is kept."""
         if protocol in {BEST_ON_TEST, EXTERNAL}:

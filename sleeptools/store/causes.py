@@ -35,6 +35,8 @@ HANDLES: Final[Cause] = (UnavailableError, "SYS-HANDLES", "'ulimit -n 4096' allo
 UNREAD: Final[Cause] = (MissingInputError, "FILE-READ", None)
 READ_ONLY: Final[Cause] = (OutputError, "OUT-WRITE", None)
 
+AGAIN: Final = "make it again with the command that wrote it; what is intact is skipped"
+"""What to do about a damaged file of ours."""
 ERRNO: Final[dict[int, Cause]] = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
@@ -76,7 +78,9 @@ def from_exception(error: BaseException, source: str = "") -> SleeptoolsError | 
             return from_words(error, source)
         case _ if type(error).__name__ == "PanicException":  # of polars, and no Exception
             return from_words(error, source) or DataError(
-                f"{_before(source)}not a readable table: {_first_line(error)}", code="TAB-READ"
+                f"{_before(source)}not a readable table: {_first_line(error)}",
+                hint=AGAIN,
+                code="TAB-READ",
             )
     return None
 

@@ -393,7 +393,9 @@ def _without_panics(path: Path) -> Iterator[None]:
             panic = isinstance(e, pl.exceptions.PanicException)
             first = str(e).split("\n", 1)[0]
             raise causes.from_words(e, str(path)) or DataError(
-                f"{path}: not a readable parquet table: {first}", code="TAB-READ"
+                f"{path}: not a readable parquet table: {first}",
+                hint=causes.AGAIN,
+                code="TAB-READ",
             ) from e
         finally:
             if stderr >= 0:

@@ -266,19 +266,35 @@ def check_hash(path: Path, expected: str | None) -> None:
         )
 
 
-def check_listed(path: Path) -> None:
+def check_listed(path: Path, levels: int = 1) -> bool:
     """Compare a file with the manifest of its folder, if that is one of ours and lists it.
+
+    Parameters
+    ----------
+    levels
+        Number of folders above the file that may have the manifest.
+
+    Returns
+    -------
+    listed
+        Whether a manifest lists it.
 
     Raises
     ------
     DataError
         If they differ.
     """
-    manifest = path.parent / MANIFEST
-    if path.is_file() and manifest.is_file():
-        facts = read_json(manifest)
-        if isinstance(facts, dict) and str(facts.get("format")).startswith(FORMATS):
-            check_hash(path, _facts(manifest).get("files", {}).get(path.name))
+    path = path.absolute()
+    for folder in path.parents[:levels]:
+        if path.is_file() and (folder / MANIFEST).is_file():
+            facts = read_json(folder / MANIFEST)
+            if isinstance(facts, dict) and str(facts.get("format")).startswith(FORMATS):
+                name = path.relative_to(folder).as_posix()
+                expected = _facts(folder / MANIFEST).get("files", {}).get(name)
+                if expected is not None:
+                    check_hash(path, expected)
+                    return True
+    return False
 
 
 def verify(folder: Path, manifest: str = MANIFEST) -> list[str]:

@@ -67,10 +67,12 @@ def lock_file(path: Path, *companions: Path) -> Iterator[None]:
     Parameters
     ----------
     companions
-        Files that the same holder writes beside it.
+        Files that the same holder writes beside it, each with a lock of its own: other files may
+        have the same companion.
     """
-    with _holding(path.with_name(f".{path.name}.lock"), path):
+    with contextlib.ExitStack() as stack:
         for written in (path, *companions):
+            stack.enter_context(_holding(written.with_name(f".{written.name}.lock"), written))
             sweep(written.parent, written.name)
         yield
 
@@ -146,7 +148,8 @@ def _claim(path: Path) -> int | None:
         return None
     try:
         lock_descriptor(handle)
-        os.write(handle, json.dumps(_process()).encode())
+        with os.fdopen(handle, "wb", closefd=False) as file:  # all of it: a disk may take a part
+            file.write(json.dumps(_process()).encode())
         os.link(draft, path)
     except BaseException as e:
         os.close(handle)

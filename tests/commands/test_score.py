@@ -262,6 +262,27 @@ def test_a_model_that_does_not_know_its_preprocessing(raw: Path, tmp_path: Path)
         score.score(folder, [raw / f"{NIGHT}.edf"], tmp_path / "out")
 
 
+def test_a_model_without_sums_is_used_with_a_warning(
+    command, raw: Path, model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    words = ("score", folder, raw / f"{NIGHT}.edf", "--out", "scores")
+    facts = store.read_json(folder / "config.json")
+    store.write_json(
+        folder / "config.json", {k: v for k, v in facts.items() if k != "weights_sha256"}
+    )
+    weights = store.read_tensors(folder / "model.safetensors")
+    arrays = {k: np.array(v) for k, v in weights.arrays.items()}
+    store.write_arrays(
+        folder / "model.safetensors", arrays, {"format": "sleeptools-weights", "version": 1}
+    )
+    ran = command(*words)
+    assert ran.code == 0
+    assert "without the sums of its files" in ran.err
+    assert command("verify", folder, "--add-sums").code == 0
+    assert "without the sums" not in command(*words).err
+
+
 @pytest.mark.skipif(not native.available(), reason=native.describe())
 def test_torch_is_not_needed(raw: Path, model: Path, tmp_path: Path) -> None:
     code = (

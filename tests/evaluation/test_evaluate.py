@@ -533,6 +533,18 @@ def test_verify_finds_a_number_that_does_not_follow(command, run):
     assert command("verify", run).code == 65
 
 
+@pytest.mark.parametrize("name", ["audit.csv", "log.csv"])
+def test_a_changed_log_or_audit_is_not_used(command, run, name):
+    path = next(run.glob(f"leak-free/*/*/{name}"))
+    store.Manifest("sleeptools-run").write(run, [path])
+    assert command("evaluate", run).code == 0
+    path.write_text(path.read_text().replace("leak-free,0,score\n", "") + "\n")
+    assert f"{path.relative_to(run)}: content differs" in command("verify", run).out
+    ran = command("evaluate", run)
+    assert ran.code == 65
+    assert f"{name}: its content is not what the manifest" in ran.err
+
+
 def test_verify_reads_the_numbers_of_version_1(command, run):
     evaluation = evaluate(run)
     old = (

@@ -1,6 +1,7 @@
 """EDF and BDF files: real ones equal to pyedflib's reading, damaged ones refused by name."""
 
 import struct
+from collections.abc import Callable
 from datetime import datetime, time, timedelta
 from pathlib import Path
 
@@ -592,16 +593,28 @@ def test_padded_version_is_read_with_a_note(night: tuple[Recording, Path], paddi
     assert "version field is b'0" in str(found.facts["notes"])
 
 
-def test_a_failed_write_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-500],
+        lambda content: content[:-500] + bytes(500),
+        lambda content: content[:236] + b"-1      " + content[244:],  # written last, by close
+        lambda content: content[:256] + b" " * 16 + content[272:],
+    ],
+    ids=["cut", "no samples", "no number of records", "no label"],
+)
+def test_a_failed_write_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
     close = pyedflib.EdfWriter.close
 
-    def cut(writer: pyedflib.EdfWriter) -> None:
+    def damaged(writer: pyedflib.EdfWriter) -> None:
         close(writer)
         draft = Path(writer.path)
         if draft.exists():
-            draft.write_bytes(draft.read_bytes()[:-500])
+            draft.write_bytes(damage(draft.read_bytes()))
 
-    monkeypatch.setattr(pyedflib.EdfWriter, "close", cut)
+    monkeypatch.setattr(pyedflib.EdfWriter, "close", damaged)
     with pytest.raises(StorageError, match="does not read back"):
         sleep_edf.write(sine_night(), tmp_path, [(0, 90, "Sleep stage W")])
     assert not list(tmp_path.glob("*PSG*"))

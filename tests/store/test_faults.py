@@ -1,118 +1,69 @@
 """A command killed at any write operation is continued by the same command; a full disk is 74.
 
-The quick tests take a few operations of each command, spread; the slow ones take all of them.
+The quick tests take a few operations of each command, others with every SLEEPTOOLS_SEED; the slow
+ones take all of them, or `MOST` spread ones of the commands that have more.
 """
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+import errno
+from collections.abc import Sequence
 
 import pytest
 
-from sleeptools.commands import convert, preprocess, train
-from sleeptools.commands.simulate import simulate
-from sleeptools.preprocessing import presets
-from tests.helpers import faults
-from tests.helpers.faults import FaultServer
+from tests.helpers import faults, rotation
+from tests.helpers.fault_chain import COMMANDS, Chain
+from tests.helpers.faults import Ended
 
 QUICK = 3  # operations of each command
-SLOW = {"report", "tables", "evaluate"}  # they compute for seconds
-PASSING = {"created", "wall_seconds", "peak_memory_mib", "command", "environment"}
-COMMANDS = {
-    "convert": ("convert", "sleep-edf", "{source}/raw", "{out}/recordings"),
-    "preprocess": ("preprocess", "sleep-edf", "{source}/recordings", "{out}/epochs"),
-    "evaluate": ("evaluate", "{out}/run"),
-    "report": ("report", "{source}/run", "--out", "{out}/report.html"),
-    "tables": ("report", "{source}/run", "--format", "csv", "--out", "{out}/tables"),
-    "score": (
-        *("score", "{source}/run/leak-free/seed-0/fold-00", "{source}/raw/SC4001E0-PSG.edf"),
-        *("--out", "{out}/scores"),
-    ),
-    "hypnogram": ("hypnogram", "{source}/raw/SC4001EC-Hypnogram.edf", "{out}/SC4001_events.tsv"),
+SLOW = {"report", "report again", "tables", "figures", "evaluate", "evaluate again", "train"}
+"""Commands that compute for a second."""
+MOST = 200  # operations of a command
+SHARES = 8  # in which a command's operations are divided, so that each test is short
+FLUSHES = {"fsync", "close", "ftruncate"}
+FAULTS = {
+    "killed": (faults.KILL, 0, None),
+    "disk full once": (faults.FAIL, errno.ENOSPC, None),
+    "disk full from there on": (faults.FAIL_ON, errno.ENOSPC, None),
+    "flush fails": (faults.FAIL, errno.EIO, FLUSHES),
+    "short write": (faults.SHORT, 0, {"write"}),
 }
+"""What goes wrong: mode, error, and the names of the operations; None for all."""
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the commands read: a chain of tiny nights."""
-    folder = tmp_path_factory.mktemp("source")
-    raw = simulate("sleep-edf", folder / "raw", subjects=2, hours=0.5)
-    convert.convert("sleep-edf", raw, folder / "recordings")
-    epochs = preprocess.preprocess(
-        presets.load("sleep-edf"), folder / "recordings", folder / "epochs"
-    )
-    options = train.TrainOptions(model="ulw-sleepnet", folds=2, passes=1, explain=False)
-    train.train(epochs, folder / "run", options)
-    return folder
+def operations(ended: Ended, fault: str) -> list[int]:
+    """Numbers of the operations at which something can go wrong in this way."""
+    names = FAULTS[fault][2]
+    numbers = [n for n, (name, _) in enumerate(ended.operations, 1) if not names or name in names]
+    return spread(numbers, MOST)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
-    with faults.fault_server(tmp_path_factory.mktemp("server")) as started:
-        yield started
-
-
-def prepared(folder: Path, source: Path, name: str) -> tuple[Path, list[str]]:
-    """Make the folder that a command writes to; return it and the command's words."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    if name == "evaluate":
-        shutil.copytree(source / "run", folder / "run")
-    return folder, [word.format(source=source, out=folder) for word in COMMANDS[name]]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Files by path, without those that tell the time."""
-    files = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
-    timed = ("manifest.json", "report.html", "failures.csv")
-    return {n: b"" if p.name in timed else p.read_bytes() for n, p in files.items()}
-
-
-def operations(count: int, share: int | None) -> list[int]:
-    if share is None or count <= share:
-        return list(range(1, count + 1))
-    return sorted({1 + i * (count - 1) // (share - 1) for i in range(share)})
-
-
-def sweep(
-    server: FaultServer, source: Path, folder: Path, name: str, mode: int, share: int | None
-) -> None:
-    out, words = prepared(folder, source, name)
-    code, count, text = server.run(words, out)
-    assert code == 0, text
-    assert count > 5
-    undisturbed = contents(out)
-    for at in operations(count, share):
-        out, words = prepared(folder, source, name)
-        before = contents(out)
-        code, _, text = server.run(words, out, at, mode)
-        if mode == faults.KILL:
-            assert code == faults.KILLED, (name, at, code, text)
-        else:
-            assert code in {0, 74}, (name, at, code, text)
-            assert "Traceback" not in text
-            left = contents(out)
-            assert before.items() <= left.items(), (name, at)
-            assert not [n for n in left if n.endswith(".part")], (name, at)
-        code, _, text = server.run(words, out)
-        assert code == 0, (name, at, text)
-        assert contents(out) == undisturbed, (name, at)
+def spread(numbers: Sequence[int], count: int) -> list[int]:
+    if len(numbers) <= count:
+        return list(numbers)
+    return [numbers[i * (len(numbers) - 1) // (count - 1)] for i in range(count)]
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - SLOW))
-@pytest.mark.parametrize("mode", [faults.KILL, faults.FAIL], ids=["killed", "disk full"])
-def test_a_few_operations(
-    server: FaultServer, source: Path, tmp_path: Path, name: str, mode: int
-) -> None:
-    sweep(server, source, tmp_path / "out", name, mode, QUICK)
+@pytest.mark.parametrize("fault", ["killed", "disk full from there on"])
+def test_a_few_operations(chain: Chain, name: str, fault: str) -> None:
+    numbers = operations(chain.undisturbed(name)[0], fault)
+    for at in rotation.sample(numbers, QUICK, name, fault):
+        chain.check_fault(name, at, *FAULTS[fault][:2])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize(
-    "mode", [faults.KILL, faults.FAIL, faults.FAIL_ON], ids=["killed", "once", "from there on"]
-)
-def test_every_operation(
-    server: FaultServer, source: Path, tmp_path: Path, name: str, mode: int
-) -> None:
-    sweep(server, source, tmp_path / "out", name, mode, None)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_operation(chain: Chain, name: str, fault: str, share: int) -> None:
+    for at in operations(chain.undisturbed(name)[0], fault)[share::SHARES]:
+        chain.check_fault(name, at, *FAULTS[fault][:2])
+
+
+def test_no_operation_is_overlooked(chain: Chain) -> None:
+    """What is opened is closed, what is renamed was flushed, and so was its folder."""
+    names = [name for name, _ in chain.undisturbed("hypnogram")[0].operations]
+    assert names.count("rename") == 2
+    assert names.count("link") == 2
+    assert names.count("write") == 4
+    assert names.count("fsync") == 4
+    assert names.count("open") == names.count("close")

@@ -74,6 +74,13 @@ def test_without_flock_the_text_decides(tmp_path: Path, monkeypatch: pytest.Monk
         assert store.clear_stale_lock(tmp_path) is free
 
 
+def test_the_text_of_a_lock_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where a disk that is nearly full takes a part of what is written at a time."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[: len(data) // 2]))
+    assert held_text(tmp_path)["pid"] == os.getpid()
+
+
 def test_only_ones_own_lock_is_removed(tmp_path: Path) -> None:
     with store.lock(tmp_path):
         (tmp_path / ".lock").unlink()
@@ -98,6 +105,16 @@ def test_a_single_file_leaves_the_rest_of_its_folder_alone(tmp_path: Path) -> No
     with lock_file(tmp_path / "a.html"), store.lock(tmp_path / "sub"):
         pass
     assert [p.name for p in tmp_path.iterdir()] == [".b.html.9999999.part"]
+
+
+def test_a_companion_of_two_files_has_one_writer(tmp_path: Path) -> None:
+    with (
+        lock_file(tmp_path / "a.tsv", tmp_path / "a.json"),
+        pytest.raises(OutputError, match=r"a\.json: in use by process"),
+        lock_file(tmp_path / "a.txt", tmp_path / "a.json"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def _read_explanations(page: Page) -> list[tuple[int, Tensors]]:
     for training in page.run.done:
         path = training.folder(page.run.folder) / EXPLAIN
         if (training.protocol, training.seed) == (page.protocol, page.seed) and path.exists():
-            explanations.append((training.fold, store.read_tensors(path, "sleeptools-explain")))
+            tensors = store.read_tensors(page.run.check_listed(path), "sleeptools-explain")
+            explanations.append((training.fold, tensors))
     return explanations
 
 
