@@ -208,8 +208,12 @@ static ssize_t stream_read(void* fd, char* data, size_t size) {
   return read((int)(long)fd, data, size);
 }
 static ssize_t stream_write(void* fd, const char* data, size_t size) {
-  ssize_t written = write((int)(long)fd, data, size);
-  return written < 0 ? 0 : written;  // 0 is an error here
+  size_t sum = 0;  // fewer than `size` are an error here; stdio's own streams go on, too
+  for (ssize_t written; sum < size; sum += (size_t)written) {
+    written = write((int)(long)fd, data + sum, size - sum);
+    if (written < 0) break;
+  }
+  return (ssize_t)sum;
 }
 static int stream_seek(void* fd, off64_t* place, int from) {
   *place = lseek64((int)(long)fd, *place, from);
