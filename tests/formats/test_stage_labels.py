@@ -222,6 +222,45 @@ def test_an_unknown_text_that_fills_epochs_is_refused(
     assert caught.value.code == "HYP-TEXT"
 
 
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        [(300 + 30 * i, 29.9, "Foo") for i in range(12)],
+        [(302 + 30 * i, 26, "Foo") for i in range(12)],
+        [(300 + 30 * i, 0, "Foo") for i in range(12)],
+        [(300.5, 359, "Foo")],
+        [(270, 390, "Foo")],
+    ],
+    ids=["a little short", "within epochs", "marks", "off the grid", "over a stage"],
+)
+def test_an_unknown_text_off_the_grid_is_refused_where_it_is_like_a_stage(
+    unknown: list[Event], tmp_path: Path
+) -> None:
+    events = [*night(10), *unknown, *((660 + 30 * i, 30, "W") for i in range(30))]
+    for write in (write_edf, write_bids):
+        with pytest.raises(DataError, match=r"'Foo' at .* without a stage, 1[0-2] in all"):
+            formats.read_hypnogram(write(tmp_path, events))
+
+
+@pytest.mark.parametrize(
+    "remarks",
+    [
+        [(0, 1200, "Supine")],
+        [(-100, 95, "Upright")],
+        [(1003, 200, "Lights on")],
+        [(300 + 31 * i, 9, "Apnea") for i in range(12)],
+        [(310, 0, "Button"), (340, 0, "Button")],
+    ],
+    ids=["all night", "before", "after", "apneas", "few marks"],
+)
+def test_remarks_between_stages_are_no_stages(remarks: list[Event], tmp_path: Path) -> None:
+    """The ten epochs from 300 s on have no stage."""
+    events = [*night(10), *remarks, *((600 + 30 * i, 30, "W") for i in range(13))]
+    found = formats.read_hypnogram(write_edf(tmp_path, events))
+    assert (found.counts()["W"], found.counts()["unannotated"]) == (23, 10)
+    assert any(repr(remarks[0][2]) in note for note in found.notes)
+
+
 @pytest.mark.parametrize("write", MIXED)
 def test_texts_that_are_not_used_are_named(write: Writer, tmp_path: Path) -> None:
     events = [*night(10), (12, 3, "Arousal"), (72, 3, "Arousal"), (0, 60, "Supine")]
