@@ -22,6 +22,7 @@ from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChann
 from sleeptools.datasets.shared.subjects import TABLE
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
+from sleeptools.formats.parsing import text_files
 from sleeptools.formats.parsing.edf_header import SignalHeader
 from sleeptools.recording import label_schemes, placing, stages
 from sleeptools.recording.hypnogram import Event, Hypnogram
@@ -89,6 +90,11 @@ class EdfSettings(BaseModel):
     @classmethod
     def _several(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("labels")
+    @classmethod
+    def _composed(cls, labels: dict[str, str]) -> dict[str, str]:
+        return {text_files.composed(label): name for label, name in labels.items()}
 
     @field_validator("channels", mode="before")
     @classmethod

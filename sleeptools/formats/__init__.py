@@ -1,6 +1,7 @@
 """Read and write the file formats of the field, one module each, recognised by their content.
 
-A format module has `accepts(path, head)` and one or both of `read(path)`, which may also take
+A format module has `accepts(path, head)`, or in addition
+`resembles(path, head)`, which is asked where nothing accepts a file, and one or both of `read(path)`, which may also take
 `ignore_channels` if the module has `present_channels`, and
 `read_hypnogram(path, scheme, epoch_seconds)`, which may also take `epoch_from_onsets`, where a
 stage has a duration, and `scorer`, where a row has one (`ASKED`). A format that can be written has
@@ -37,10 +38,11 @@ def find(path: Path) -> ModuleType:
     """
     with store.need(path).open("rb") as file:
         head = file.read(HEAD_BYTES)
-    for name in registry.names("formats"):
-        module = registry.load("formats", name)
-        if module.accepts(path, head):
-            return module
+    modules = [registry.load("formats", name) for name in registry.names("formats")]
+    for question in ("accepts", "resembles"):
+        for module in modules:
+            if hasattr(module, question) and getattr(module, question)(path, head):
+                return module
     raise DataError(
         f"{path}: not a file of a known format (starts with {head[:16]!r})",
         hint=f"known formats: {', '.join(registry.names('formats'))}",

@@ -1,5 +1,6 @@
 """Stage labels of every reader: nothing recognised is lost, nothing unknown becomes a stage."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from sleeptools import formats
+from sleeptools.datasets.edf import EdfSettings
 from sleeptools.errors import DataError, NoStagesError, UsageError
 from sleeptools.formats import edf
 from sleeptools.recording import label_schemes
@@ -427,3 +429,56 @@ def test_scorers_by_other_names_of_their_column_are_not_mixed(column: str, tmp_p
     with pytest.raises(DataError, match="2 scorers: A, B"):
         formats.read_hypnogram(path)
     assert formats.read_hypnogram(path, scorer="B").counts()["N2"] == 10
+
+
+# --- letters and words of the user's own ----------------------------------------------------------
+
+DECOMPOSED = unicodedata.normalize("NFD", "Éveil")
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("text", [DECOMPOSED, "Ｗ", "ＳＴＡＧＥ　Ｗ"])
+def test_letters_that_look_alike_mean_the_same(write: Writer, text: str, tmp_path: Path) -> None:
+    found = formats.read_hypnogram(write(tmp_path, [*night(6, "N2"), (180, 150, text)]))
+    assert found.counts()["W"] == 5
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_words_of_the_settings_may_be_composed_or_not(write: Writer, tmp_path: Path) -> None:
+    word = "rêverie"
+    for known, written in ((word, "NFD"), (unicodedata.normalize("NFD", word), "NFC")):
+        labels = EdfSettings(signals="{subject}.edf", labels={known: "REM"}).meaning()
+        path = write(tmp_path, [*night(), (600, 60, unicodedata.normalize(written, word))])
+        assert formats.read_hypnogram(path, scheme=labels).counts()["REM"] == 2
+
+
+@pytest.mark.parametrize("ending", ["txt", "csv", "hyp"])
+def test_a_list_of_words_of_the_users_own(ending: str, tmp_path: Path) -> None:
+    """What the first line says decides nothing: [labels] can define every word."""
+    path = tmp_path / f"a.{ending}"
+    path.write_text("quiet wake\n" * 10 + "zz2\n" * 10 + "dreaming\n" * 10)
+    with pytest.raises(DataError, match="unknown stage text 'quiet wake', 'zz2', 'dreaming'"):
+        formats.read_hypnogram(path)
+    words = {"quiet wake": "W", "zz2": "N2", "dreaming": "REM"}
+    scheme = label_schemes.Scheme(label_schemes.HUMAN_STAGES, words)
+    found = formats.read_hypnogram(path, scheme=scheme)
+    assert [found.counts()[n] for n in ("W", "N2", "REM")] == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one\ntwo\nthree\n" * 2,
+        "".join(f"a remark of line {i}\n" for i in range(40)),
+        "12.5\n" * 40,
+        "key: value\n" * 40,
+        "a,b\n" * 40,
+        "\n" * 40,
+        "\0\1" * 40,
+    ],
+)
+def test_other_texts_are_no_lists_of_words(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(DataError) as caught:
+        formats.find(tmp_path / "a.txt")
+    assert caught.value.code == "FILE-FORMAT"
