@@ -1,12 +1,11 @@
 """Read and write the file formats of the field, one module each, recognised by their content.
 
-A format module has `accepts(path, head)`, or in addition
-`resembles(path, head)`, which is asked where nothing accepts a file, and one or both of `read(path)`, which may also take
-`ignore_channels` if the module has `present_channels`, and
-`read_hypnogram(path, scheme, epoch_seconds)`, which may also take `epoch_from_onsets`, where a
-stage has a duration, and `scorer`, where a row has one (`ASKED`). A format that can be written has
-`write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file endings that mean this format only, and
-`sidecar(path)` if it writes a second file.
+A format module has `accepts(path, head)`, or in addition `resembles(path, head)`, which is asked
+where nothing accepts a file, and one or both of `read(path)`, which may also take `ignore_channels`
+if the module has `present_channels`, and `read_hypnogram(path, scheme, epoch_seconds)`, which may
+also take `epoch_from_onsets`, where a stage has a duration, and `scorer`, where a row has one
+(`ASKED`). A format that can be written has `write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file
+endings that mean this format only, and `sidecar(path)` if it writes a second file.
 """
 
 from __future__ import annotations

@@ -318,6 +318,36 @@ def test_scorers_are_not_mixed(column: str, tmp_path: Path) -> None:
         formats.read_hypnogram(path, scorer="me")
 
 
+def test_scorers_of_a_column_of_any_name_are_not_mixed(tmp_path: Path) -> None:
+    """They agree where both have scored, so that only the further column tells them apart."""
+    path = tmp_path / "x_events.tsv"
+    rows = [f"{30 * i}\t30\tW\t{who}\n" for who, n in (("A", 10), ("B", 15)) for i in range(n)]
+    path.write_text("onset\tduration\ttrial_type\twho\n" + "".join(rows))
+    with pytest.raises(
+        DataError, match=r"line 12: a second row at 0 s, whose who is 'B'"
+    ) as caught:
+        formats.read_hypnogram(path)
+    assert caught.value.code == "HYP-SCORER"
+    same = [r.replace("\tB", "\tA") for r in rows]
+    path.write_text("onset\tduration\ttrial_type\twho\n" + "".join(same))
+    assert formats.read_hypnogram(path).counts()["W"] == 15
+
+
+def test_stages_in_two_columns(tmp_path: Path) -> None:
+    """The one that holds stages is read; two that differ are two scorers."""
+    path = tmp_path / "x_events.tsv"
+
+    def write(stage: str, trial_type: str) -> Path:
+        rows = [f"{30 * i}\t30\t{stage}\t{trial_type}\n" for i in range(10)]
+        path.write_text("onset\tduration\tstage\ttrial_type\n" + "".join(rows))
+        return path
+
+    for stage, trial_type in (("n/a", "N2"), ("N2", "epoch"), ("N2", "N2"), ("N2", "artifact")):
+        assert formats.read_hypnogram(write(stage, trial_type)).counts()["N2"] == 10
+    with pytest.raises(DataError, match="stages that differ: stage 'N2', trial_type 'N3'"):
+        formats.read_hypnogram(write("N2", "N3"))
+
+
 def test_scorers_of_a_csv(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("Epoch,Stage,Scorer\n1,W,a\n2,W,a\n1,N1,b\n2,N1,b\n")
@@ -333,11 +363,11 @@ def test_scorers_of_a_csv(tmp_path: Path) -> None:
 def test_n_a_and_empty_cells(header: str, tmp_path: Path) -> None:
     path = tmp_path / "x_events.tsv"
     rows = [f"{30 * i}\t30\tN2\n" for i in range(20)]
-    extra = ["12\tn/a\tbutton\n", "n/a\tn/a\tremark\n", "600\tn/a\tn/a\n"]
+    extra = ["12\tn/a\tbutton\n", "n/a\tN/A\tremark\n", "600\tNaN\tn/a\n", "\t\tnote\n"]
     path.write_text(f"onset\tduration\t{header}\n" + "".join(rows + extra))
     found = formats.read_hypnogram(path)
     assert (found.counts()["N2"], len(found)) == (20, 20)
-    assert any("3 rows without onset or duration" in note for note in found.notes)
+    assert any("4 rows without onset or duration" in note for note in found.notes)
     for bad in ("300\tn/a\tN2", "n/a\t30\tN2"):
         path.write_text(path.read_text().replace("300\t30\tN2", bad))
         with pytest.raises(DataError, match="'n/a' is not a number"):
@@ -421,7 +451,9 @@ def test_rows_sorted_by_class(tmp_path: Path) -> None:
         formats.read_hypnogram(tmp_path / "l.annot")
 
 
-@pytest.mark.parametrize("column", ["annotator", "rater", "reader", "Annotator"])
+@pytest.mark.parametrize(
+    "column", ["annotator", "rater", "reader", "Annotator", "Scored_by", "rater id", "Technician"]
+)
 def test_scorers_by_other_names_of_their_column_are_not_mixed(column: str, tmp_path: Path) -> None:
     path = tmp_path / "x_events.tsv"
     rows = [f"{30 * i}\t30\t{'N2' if i % 2 else 'W'}\t{'AB'[i % 2]}\n" for i in range(20)]
@@ -437,7 +469,9 @@ DECOMPOSED = unicodedata.normalize("NFD", "Éveil")
 
 
 @pytest.mark.parametrize("write", WRITERS)
-@pytest.mark.parametrize("text", [DECOMPOSED, "Ｗ", "ＳＴＡＧＥ　Ｗ"])
+@pytest.mark.parametrize(
+    "text", [DECOMPOSED, "\uff37", "\uff33\uff34\uff21\uff27\uff25\u3000\uff37"]
+)
 def test_letters_that_look_alike_mean_the_same(write: Writer, text: str, tmp_path: Path) -> None:
     found = formats.read_hypnogram(write(tmp_path, [*night(6, "N2"), (180, 150, text)]))
     assert found.counts()["W"] == 5

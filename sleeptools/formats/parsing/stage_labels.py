@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -491,7 +492,7 @@ def check_epoch(seconds: float, source: str) -> float:
 def choose_scorer(
     rows: Sequence[Mapping[str, str]], scorer: str | None, source: str
 ) -> tuple[list[Mapping[str, str]], str]:
-    """Take the rows of one scorer from a table that may have a column of scorers, `SCORER_COLUMNS`.
+    """Take the rows of one scorer from a table that may have a column of scorers.
 
     Parameters
     ----------
@@ -510,7 +511,8 @@ def choose_scorer(
     DataError
         If there are several scorers and none is chosen, or the chosen one is not there.
     """
-    column = next((c for c in SCORER_COLUMNS if rows and c in rows[0]), "scorer")
+    columns = sorted(c for c in (rows[0] if rows else ()) if SCORER_COLUMN.fullmatch(c))
+    column = next((c for c in columns if c == "scorer"), columns[0] if columns else "scorer")
     names = list(dict.fromkeys(r.get(column, "") for r in rows))
     named = [n for n in names if n.lower() not in NOBODY]
     if scorer is None and len(named) > 1:
@@ -531,7 +533,10 @@ def choose_scorer(
 
 
 NOBODY: Final = ("", "n/a")
-SCORER_COLUMNS: Final = ("scorer", "annotator", "rater", "reader", "expert")
+SCORER_COLUMN: Final = re.compile(
+    "(scorer|annotator|rater|reader|expert|coder|observer|technician|(scored|rated|annotated) by)"
+    "( (id|name))?".replace(" ", "[ _]")
+)
 """What tables call the column that says who scored a row."""
 
 

@@ -82,7 +82,7 @@ def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
 
 
 def composed(text: str) -> str:
-    """Write letters with accents as one character each: some systems write two, which look alike."""
+    """Write a letter with its accent as one character: some systems write two, which look alike."""
     return unicodedata.normalize("NFC", text)
 
 
