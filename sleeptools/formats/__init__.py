@@ -17,7 +17,13 @@ from types import ModuleType
 from typing import Final, TypedDict, Unpack
 
 from sleeptools import registry, store
-from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
+from sleeptools.errors import (
+    AnnotationsOnlyError,
+    DataError,
+    MissingInputError,
+    NoStagesError,
+    UsageError,
+)
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.recording import Recording, read_recording
@@ -31,11 +37,15 @@ def find(path: Path) -> ModuleType:
     Raises
     ------
     MissingInputError
-        If the file does not exist.
+        If the file does not exist, or is a pipe or a device, which cannot be read twice.
     DataError
         If its format is unknown; the message shows how the file starts.
     """
-    with store.need(path).open("rb") as file:
+    if not (store.need(path).is_file() or path.is_dir()):
+        raise MissingInputError(
+            f"{path}: is a pipe or a device", hint="write it to a file first", code="FILE-READ"
+        )
+    with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     modules = [registry.load("formats", name) for name in registry.names("formats")]
     for question in ("accepts", "resembles"):
