@@ -7,6 +7,7 @@ of stages, of people or of animals.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -22,6 +23,7 @@ from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChann
 from sleeptools.datasets.shared.subjects import TABLE
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
+from sleeptools.formats.parsing import text_files
 from sleeptools.formats.parsing.edf_header import SignalHeader
 from sleeptools.recording import label_schemes, placing, stages
 from sleeptools.recording.hypnogram import Event, Hypnogram
@@ -89,6 +91,11 @@ class EdfSettings(BaseModel):
     @classmethod
     def _several(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("labels")
+    @classmethod
+    def _composed(cls, labels: dict[str, str]) -> dict[str, str]:
+        return {text_files.composed(label): name for label, name in labels.items()}
 
     @field_validator("channels", mode="before")
     @classmethod
@@ -224,10 +231,15 @@ def match_names(pattern: str, names: Iterable[str], path: Path) -> dict[Key, lis
     expression = _expression(pattern, path)
     groups: dict[Key, list[str]] = {}
     for name in names:
-        if match := expression.fullmatch(unicodedata.normalize("NFC", name)):
+        if match := expression.fullmatch(text_files.composed(_utf8(name))):
             fields = match.groupdict("")
             groups.setdefault((fields["subject"], fields.get("night", "")), []).append(name)
     return groups
+
+
+def _utf8(name: str) -> str:
+    """Read a file's name as UTF-8, also where the locale says that it is something else."""
+    return os.fsencode(name).decode(errors="surrogateescape")
 
 
 def _expression(pattern: str, path: Path) -> re.Pattern[str]:
@@ -235,7 +247,7 @@ def _expression(pattern: str, path: Path) -> re.Pattern[str]:
 
     The ending may stand in capitals or not: some programs write .EDF.
     """
-    pattern = unicodedata.normalize("NFC", pattern)
+    pattern = text_files.composed(pattern)
     text, names = "", set()
     end = PurePosixPath(pattern).suffix
     end = "" if set(end) & {"{", "*"} else end

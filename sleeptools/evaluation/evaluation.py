@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from sleeptools import store
 from sleeptools.evaluation import (
     calibration,
     caveats,
@@ -28,9 +29,11 @@ from sleeptools.evaluation.calibration import CalibrationTables
 from sleeptools.evaluation.confusion import LevelConfusions, PooledConfusions
 from sleeptools.evaluation.subject_metrics import ComparedRun, SubjectConfusions
 from sleeptools.runs.folds import LEAK_FREE
+from sleeptools.runs.logs import AUDIT_FILE, LOG_FILE
 from sleeptools.runs.nights import read_nights
 from sleeptools.runs.predictions import read_predictions
-from sleeptools.runs.run import Run
+from sleeptools.runs.run import EXPLAIN, Run
+from sleeptools.runs.writing import RUN_FILES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -152,15 +155,36 @@ def compute_evaluation(run: Run) -> Evaluation:
 
     Raises
     ------
+    MissingInputError
+        If a file that the manifest lists is gone.
     DataError
-        If predictions are damaged or do not fit the folds, or a subject is on two sides of a fold.
+        If settings, folds, logs or predictions are not what the manifest says, are damaged or do
+        not fit the folds, or a subject is on two sides of a fold.
     """
+    _check_used(run)
     leakage = caveats.check_leakage(run)
     table = read_predictions(run, role=None)
     tested = table.filter(role="test")
     confusions = confusion.count_confusions(tested, len(run.stages), mixed=run.mixed)
     notes = tuple(caveats.all_notes(run, tested, confusions))
     return Evaluation(run, table, confusions, leakage, notes)
+
+
+def _check_used(run: Run) -> None:
+    """Compare what tells how a run was trained with its manifest; predictions are when read.
+
+    Settings and folds of a run that is being extended are listed when it is complete.
+    """
+    listed = run.facts.get("files", {})
+    of_run = () if run.missing else RUN_FILES
+    of_trainings = [
+        str((training.folder(run.folder) / name).relative_to(run.folder))
+        for training in run.done
+        for name in (AUDIT_FILE, LOG_FILE, EXPLAIN, "config.json")
+    ]
+    for name in (*of_run, *of_trainings):
+        if name in listed:
+            store.check_hash(run.folder / name, listed[name])
 
 
 def compare_evaluations(evaluations: Sequence[Evaluation]) -> pl.DataFrame:

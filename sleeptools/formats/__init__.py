@@ -1,11 +1,11 @@
 """Read and write the file formats of the field, one module each, recognised by their content.
 
-A format module has `accepts(path, head)` and one or both of `read(path)`, which may also take
-`ignore_channels` if the module has `present_channels`, and
-`read_hypnogram(path, scheme, epoch_seconds)`, which may also take `epoch_from_onsets`, where a
-stage has a duration, and `scorer`, where a row has one (`ASKED`). A format that can be written has
-`write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file endings that mean this format only, and
-`sidecar(path)` if it writes a second file.
+A format module has `accepts(path, head)`, or in addition `resembles(path, head)`, which is asked
+where nothing accepts a file, and one or both of `read(path)`, which may also take `ignore_channels`
+if the module has `present_channels`, and `read_hypnogram(path, scheme, epoch_seconds)`, which may
+also take `epoch_from_onsets`, where a stage has a duration, and `scorer`, where a row has one
+(`ASKED`). A format that can be written has `write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file
+endings that mean this format only, and `sidecar(path)` if it writes a second file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from types import ModuleType
 from typing import Final, TypedDict, Unpack
 
 from sleeptools import registry, store
-from sleeptools.errors import AnnotationsOnlyError, DataError, NoStagesError, UsageError
+from sleeptools.errors import (
+    AnnotationsOnlyError,
+    DataError,
+    MissingInputError,
+    NoStagesError,
+    UsageError,
+)
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.recording import Recording, read_recording
@@ -31,16 +37,21 @@ def find(path: Path) -> ModuleType:
     Raises
     ------
     MissingInputError
-        If the file does not exist.
+        If the file does not exist, or is a pipe or a device, which cannot be read twice.
     DataError
         If its format is unknown; the message shows how the file starts.
     """
-    with store.need(path).open("rb") as file:
+    if not (store.need(path).is_file() or path.is_dir()):
+        raise MissingInputError(
+            f"{path}: is a pipe or a device", hint="write it to a file first", code="FILE-READ"
+        )
+    with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    for name in registry.names("formats"):
-        module = registry.load("formats", name)
-        if module.accepts(path, head):
-            return module
+    modules = [registry.load("formats", name) for name in registry.names("formats")]
+    for question in ("accepts", "resembles"):
+        for module in modules:
+            if hasattr(module, question) and getattr(module, question)(path, head):
+                return module
     raise DataError(
         f"{path}: not a file of a known format (starts with {head[:16]!r})",
         hint=f"known formats: {', '.join(registry.names('formats'))}",

@@ -7,7 +7,7 @@ alone does not say: the length of an epoch and the stage list (`EpochLength`, `S
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 
 SUFFIXES: Final = ("_events.tsv",)
 STAGE_COLUMNS: Final = ("stage", "sleep_stage", "trial_type")
+MISSING: Final = ("n/a", "na", "nan", "")
 WORDS: Final = {
     **{n: n for n in (*stages.HUMAN_STAGES, *stages.MOUSE_STAGES, "unknown", "movement")},
     "unannotated": "n/a",
@@ -66,7 +67,6 @@ def read_hypnogram(
     """
     table = text_files.read_table(path, "\t")
     facts = _facts(sidecar(path))
-    column = next(c for c in STAGE_COLUMNS if not table or c in table[0])
     if scheme is None and facts.get("StageNames") == list(stages.MOUSE_STAGES):
         scheme = "mouse"
     if epoch_seconds is None:
@@ -76,17 +76,21 @@ def read_hypnogram(
     ]
     rows, name = stage_labels.choose_scorer(lines, scorer, path.name)
     known = label_schemes.label_scheme(scheme).labels if scheme else {}
+
+    def meaning(text: str) -> str:
+        return "" if _is_missing(text) else known.get(text) or label_schemes.word_meaning(text)
+
+    column = _stage_column(rows, meaning)
+    _refuse_two_rows([r for r in rows if meaning(r[column]) not in stages.REASONS], column)
     events, timeless = [], 0
     for row in rows:
         text, location = row[column], row[""]
-        is_stage = bool(known.get(text) or label_schemes.word_meaning(text)) and text != "n/a"
-        if is_stage or column != "trial_type":
-            is_stage = text != "n/a"
-        if not is_stage and "n/a" in (row["onset"], row["duration"]):
+        staged = bool(meaning(text)) if column == "trial_type" else not _is_missing(text)
+        if not staged and (_is_missing(row["onset"]) or _is_missing(row["duration"])):
             timeless += 1
             continue
         onset = text_files.parse_number(row["onset"], f"{location}: onset")
-        if row["duration"] == "n/a" and epoch_from_onsets:
+        if _is_missing(row["duration"]) and epoch_from_onsets:
             duration = 0.0
         else:
             duration = text_files.parse_number(row["duration"], f"{location}: duration")
@@ -101,6 +105,49 @@ def read_hypnogram(
     )
     notes = [f"{timeless} rows without onset or duration are no stages"] if timeless else []
     return replace(hypnogram, scorer=name, notes=(*hypnogram.notes, *notes))
+
+
+def _is_missing(text: str) -> bool:
+    """Tell whether a cell is BIDS' "n/a", or what spreadsheets and programs write for it."""
+    return text.lower() in MISSING
+
+
+def _stage_column(rows: Sequence[Mapping[str, str]], meaning: Callable[[str], str]) -> str:
+    """Choose the column that holds stages.
+
+    Raises
+    ------
+    DataError
+        If two columns hold stages, and not the same.
+    """
+    columns = [c for c in STAGE_COLUMNS if not rows or c in rows[0]]
+    staged = [c for c in columns if any(meaning(row[c]) for row in rows)]
+    for row in rows if len(staged) > 1 else ():
+        texts = {c: row[c] for c in staged if meaning(row[c]) not in ("", *stages.REASONS)}
+        if len({meaning(t) for t in texts.values()}) > 1:
+            raise DataError(
+                f"{row['']}: two columns hold stages that differ: "
+                + ", ".join(f"{c} {t[:40]!r}" for c, t in texts.items()),
+                hint="keep the column of one scorer",
+                code="HYP-SCORER",
+            )
+    return (staged or columns)[0]
+
+
+def _refuse_two_rows(rows: Sequence[Mapping[str, str]], column: str) -> None:
+    """Refuse two rows of a stage from one onset on that differ in a further column: two scorers."""
+    first: dict[str, Mapping[str, str]] = {}
+    for row in rows:
+        other = first.setdefault(row["onset"], row)
+        differing = [c for c in row if c not in ("", "duration", column) and row[c] != other[c]]
+        if differing:
+            c = differing[0]
+            raise DataError(
+                f"{row['']}: a second row at {row['onset'][:40]} s, whose {c} is {row[c][:40]!r} "
+                f"and not {other[c][:40]!r}: rows of two scorers?",
+                hint="keep the rows of one",
+                code="HYP-SCORER",
+            )
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ and numbers need a `scheme`. Blank lines at the end, as in ISRUC's files, are ig
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from sleeptools.errors import DataError
 from sleeptools.formats.parsing import stage_labels, text_files
@@ -22,6 +23,22 @@ def accepts(path: Path, head: bytes) -> bool:
     lines = text_files.head_lines(head)
     first = " ".join(lines[0].lower().split()) if lines else ""
     return first in KNOWN or bool(label_schemes.word_meaning(first))
+
+
+def resembles(path: Path, head: bytes) -> bool:
+    """Recognise words of the user's own: many lines of few different short texts, no numbers."""
+    del path
+    lines = [t.strip() for t in text_files.head_lines(head)]
+    texts = set(lines)
+    return len(lines) >= max(LEAST_LINES, LINES_OF_A_TEXT * len(texts)) and all(
+        0 < len(t) <= LONGEST and not set(t) & set("\t,;=:") and not label_schemes.is_number(t)
+        for t in texts
+    )
+
+
+LEAST_LINES: Final = 10
+LINES_OF_A_TEXT: Final = 3  # on average
+LONGEST: Final = 32  # letters
 
 
 def read_hypnogram(

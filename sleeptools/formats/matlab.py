@@ -8,7 +8,7 @@ h5py. Only vectors of plain numbers are read, no objects, functions or links.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -94,8 +94,21 @@ def read(path: Path) -> Recording:
         )
         for label, name in SIGNALS.items()
     }
-    facts = {SIMULATED: True} if SIMULATED in variables else {}
+    facts: dict[str, str | int | float | bool] = {}
+    if SIMULATED in variables:
+        facts[SIMULATED] = True
+    if note := _unequal_note(signals.values()):
+        facts["notes"] = note
     return Recording(path.stem, path.stem, 1, signals, facts=facts)
+
+
+def _unequal_note(signals: Iterable[Signal]) -> str:
+    """Say which signal ends before the other, whose rest then belongs to no epoch; or ""."""
+    shortest, longest = sorted(signals, key=lambda s: s.size)
+    lacking = longest.seconds - shortest.seconds
+    if not lacking:
+        return ""
+    return f"{shortest.label} ends {lacking:.6g} s before {longest.label}, which is cut there"
 
 
 def _volts(path: Path, name: str, variables: Variables) -> Samples:
@@ -140,6 +153,7 @@ def read_hypnogram(
         epoch_seconds or EPOCH_SECONDS,
         0.0,
         resolved[index, 1],
+        timing="length",
     )
 
 

@@ -6,6 +6,7 @@ A bare number means nothing without a scheme: 4 is REM in one program and deep s
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ The words are in lower case, with a blank for each row of blanks, hyphens and un
 @lru_cache(4096)
 def word_meaning(text: str) -> str:
     """Return the stage, or reason for being unscored, that a word names; "" if it names none."""
-    return STAGE_WORDS.get(" ".join(SEPARATORS.sub(" ", text.lower()).split()), "")
+    plain = unicodedata.normalize("NFKC", text).lower()
+    return STAGE_WORDS.get(" ".join(SEPARATORS.sub(" ", plain).split()), "")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ START_TIME: Final = "time_of_day"
 ANONYMISED: Final = "anonymised"
 """Fact of a recording whose file has a placeholder for its start: true."""
 SPARE_EPOCHS: Final = 2  # labels without times may differ from the signals by so many epochs
+LONGEST_SCORING: Final = 20.0  # times as long as the signals: a night that has an hour of them
 EPOCHS_OF_THE_FIELD: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 8.0, 10.0, 15.0, 16.0, 20.0, 30.0, 60.0)  # s
 
 
@@ -70,7 +71,8 @@ def place(
     ------
     DataError
         If the start of only one of the two is known and the scoring does not cover the signals,
-        the two do not overlap, or labels without times do not fit the length of the signals.
+        the two do not overlap, the scoring lasts more than 20 times as long, or labels without
+        times do not fit the length of the signals.
     """
     placed = hypnogram
     if way == "number":
@@ -81,6 +83,7 @@ def place(
         placed = replace(hypnogram, onset=_by_clock(recording, hypnogram, hypnogram.begin))
     if not any_length:
         _check_length(recording, placed, source)
+        _check_unit(recording, placed, source)
     if _overlap(recording, placed) <= 0:
         raise DataError(
             f"{source}: covers 0% of the signals, from {placed.onset:g} s on: they do not overlap: "
@@ -213,6 +216,18 @@ def _check_length(recording: Recording, hypnogram: Hypnogram, source: str) -> No
         hint=f"give {' or '.join(hints)}" if hints else "is it the scoring of that night?",
         code="HYP-LENGTH",
     )
+
+
+def _check_unit(recording: Recording, hypnogram: Hypnogram, source: str) -> None:
+    """Refuse a scoring that lasts many times as long as its signals: its unit is no second."""
+    begin, end = hypnogram.annotated_span()
+    if end - begin > LONGEST_SCORING * recording.seconds:
+        raise DataError(
+            f"{source}: lasts {end - begin:.10g} s, and the signals {recording.seconds:.10g} s: "
+            f"{span_text(recording, hypnogram)}",
+            hint="are its times in samples or milliseconds? write them in seconds",
+            code="HYP-SPAN",
+        )
 
 
 # --- the two spans, for people --------------------------------------------------------------------

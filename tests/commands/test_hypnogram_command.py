@@ -1,5 +1,6 @@
 """`sleeptools hypnogram`: formats by name and ending, clock times placed in their recording."""
 
+import os
 from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
@@ -10,7 +11,7 @@ from sleeptools.cli import run
 
 from sleeptools import formats
 from sleeptools.commands.hypnogram import convert_hypnogram
-from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.errors import DataError, MissingInputError, OutputError, UsageError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
 from sleeptools.recording.hypnogram import Hypnogram
@@ -263,3 +264,14 @@ def test_clock_times_on_a_recording_of_unknown_start(command, nox: Path, tmp_pat
     assert "does not say when it began" in ran.err
     assert command("hypnogram", nox, "o.ids", "--recording", recording, "--at", 60).code == 0
     assert (tmp_path / "o.ids").read_text().startswith("60,30,W")
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Neither read, which would wait for ever, nor replaced."""
+    os.mkfifo(tmp_path / "pipe.edf")
+    (tmp_path / "a.txt").write_text("W\nN1\n")
+    for read in (formats.read, formats.read_hypnogram):
+        with pytest.raises(MissingInputError, match="is a pipe or a device"):
+            read(tmp_path / "pipe.edf")
+    with pytest.raises(OutputError, match="exists"):
+        convert_hypnogram(tmp_path / "a.txt", tmp_path / "pipe.edf")

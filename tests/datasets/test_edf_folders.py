@@ -1,7 +1,10 @@
 """One's own folder of EDF files: names by pattern, channels, units, stages, clocks, and errors."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -405,3 +408,14 @@ def test_one_scoring_is_not_laid_on_several_nights(tmp_path: Path) -> None:
     assert [bool(s.problem) for s in found] == [True, True, False]
     with pytest.raises(DataError, match=r"p1.csv is the only hypnogram .* for 2 nights of p1"):
         read(found[0])
+
+
+def test_names_of_files_are_utf8_in_every_locale(tmp_path: Path) -> None:
+    """Under LC_ALL=C, Python has "Jü" as a letter and two bytes that are none."""
+    psg(tmp_path / "raw" / "Jü 2.edf")
+    scored(tmp_path / "raw" / "Jü 2_h.edf")
+    settings(tmp_path / "raw", signals="{subject}.edf", hypnograms="{subject}_h.edf")
+    command = [sys.executable, "-m", "sleeptools.cli", "convert", "edf", "raw", "recordings"]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, **plain}, check=True)
+    assert read_recording(tmp_path / "recordings" / "Ju_2.safetensors").subject == "Jü 2"

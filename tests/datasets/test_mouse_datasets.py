@@ -23,7 +23,7 @@ from sleeptools.formats import columns, matlab
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import EpochFile, open_epochs, read_epoch_file
 from sleeptools.preprocessing.recording_epochs import write_recording_epochs
-from sleeptools.recording import stages
+from sleeptools.recording import placing, stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal, read_recording, write_recording
 
@@ -408,6 +408,26 @@ def test_scores_past_the_signals_are_cut_and_counted(mat: Path, tmp_path: Path) 
     file = only(preprocess.preprocess(presets.load("kjaerby"), mat.parent, tmp_path / "epochs"))
     assert file.facts["excluded"]["past the signals"] == 29
     assert len(file) + sum(file.facts["excluded"].values()) == 120
+
+
+def test_scores_are_counted_from_the_signals_start(mat: Path) -> None:
+    """Scores have no times: more of them than seconds of signals are not cut off unsaid."""
+    scores = matlab.read_hypnogram(mat)
+    recording = matlab.read(mat)
+    assert scores.timing == "length"
+    longer = replace(scores, stages=np.tile(scores.stages, 2), reasons=np.tile(scores.reasons, 2))
+    with pytest.raises(DataError, match="labels x 1 s"):
+        placing.place(recording, longer)
+    half = scores.clipped(recording.seconds / 2)
+    assert any("epochs before the signals" in n for n in placing.place(recording, half).notes)
+
+
+def test_signals_of_different_lengths_are_noted(mat: Path) -> None:
+    assert "notes" not in matlab.read(mat).facts
+    content = loadmat(mat)
+    content["emg"] = content["emg"][:, : content["emg"].size // 2]
+    savemat(mat, {k: v for k, v in content.items() if not k.startswith("__")})
+    assert "before EEG, which is cut there" in str(matlab.read(mat).facts["notes"])
 
 
 def test_nan_samples_are_refused(mat: Path, tmp_path: Path) -> None:

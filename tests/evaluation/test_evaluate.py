@@ -17,9 +17,11 @@ from sleeptools.evaluation.output import evaluation_json
 from sleeptools.evaluation.selection import protocol_difference
 from sleeptools.evaluation.subject_metrics import find_interval
 from sleeptools.recording.stages import MOUSE_STAGES
+from sleeptools.report.page import gather_page
+from sleeptools.runs import writing
 from sleeptools.runs.folds import FOLD_PROTOCOLS
 from sleeptools.runs.logs import training_logs
-from sleeptools.runs.run import open_run, run_progress
+from sleeptools.runs.run import RUN_KIND, open_run, run_progress
 from sleeptools.training.options import options_from_settings
 
 
@@ -699,3 +701,38 @@ def test_a_broken_log_is_refused(run):
 
 def test_kind_and_version_of_the_json():
     assert (output.METRICS_FORMAT, output.METRICS_VERSION) == ("sleeptools-metrics", 2)
+
+
+FOLD = "leak-free/seed-0/fold-01/"
+
+
+@pytest.mark.parametrize(
+    "name", ["config.toml", "folds.parquet", f"{FOLD}log.csv", f"{FOLD}audit.csv"]
+)
+def test_what_tells_how_a_run_was_trained_is_as_its_manifest_says(run, name):
+    """Edited by hand, it would hide a leak or the readings of a test fold."""
+    store.write_text(run / FOLD / "audit.csv", "protocol,pass,purpose\nleak-free,1,score\n")
+    writing.write_manifest(run, store.Manifest(RUN_KIND))
+    evaluate(run)
+    path = run / name
+    original = path.read_bytes()
+    if path.suffix == ".parquet":
+        store.write_table(path, store.read_table(path).sample(fraction=1, shuffle=True, seed=1))
+    else:
+        path.write_bytes(original + b"\n")
+    for command in (evaluate, lambda run: gather_page(run, 0)):
+        with pytest.raises(DataError, match=rf"{path.name}: its content is not what") as caught:
+            command(run)
+        assert caught.value.code == "MAN-HASH"
+    path.unlink()
+    with pytest.raises((DataError, MissingInputError)):
+        evaluate(run)
+    path.write_bytes(original)
+    evaluate(run)
+
+
+def test_the_settings_of_a_run_that_is_being_extended_are_not_listed_yet(run):
+    writing.write_manifest(run, store.Manifest(RUN_KIND))
+    (run / "config.toml").write_text((run / "config.toml").read_text() + "\n")
+    (run / FOLD / "predictions.parquet").unlink()
+    assert evaluate(run, partial=True).run.missing

@@ -1,5 +1,6 @@
 """Stage labels of every reader: nothing recognised is lost, nothing unknown becomes a stage."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from sleeptools import formats
+from sleeptools.datasets.edf import EdfSettings
 from sleeptools.errors import DataError, NoStagesError, UsageError
 from sleeptools.formats import edf
 from sleeptools.recording import label_schemes
@@ -222,6 +224,45 @@ def test_an_unknown_text_that_fills_epochs_is_refused(
     assert caught.value.code == "HYP-TEXT"
 
 
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        [(300 + 30 * i, 29.9, "Foo") for i in range(12)],
+        [(302 + 30 * i, 26, "Foo") for i in range(12)],
+        [(300 + 30 * i, 0, "Foo") for i in range(12)],
+        [(300.5, 359, "Foo")],
+        [(270, 390, "Foo")],
+    ],
+    ids=["a little short", "within epochs", "marks", "off the grid", "over a stage"],
+)
+def test_an_unknown_text_off_the_grid_is_refused_where_it_is_like_a_stage(
+    unknown: list[Event], tmp_path: Path
+) -> None:
+    events = [*night(10), *unknown, *((660 + 30 * i, 30, "W") for i in range(30))]
+    for write in (write_edf, write_bids):
+        with pytest.raises(DataError, match=r"'Foo' at .* without a stage, 1[0-2] in all"):
+            formats.read_hypnogram(write(tmp_path, events))
+
+
+@pytest.mark.parametrize(
+    "remarks",
+    [
+        [(0, 1200, "Supine")],
+        [(-100, 95, "Upright")],
+        [(1003, 200, "Lights on")],
+        [(300 + 31 * i, 9, "Apnea") for i in range(12)],
+        [(310, 0, "Button"), (340, 0, "Button")],
+    ],
+    ids=["all night", "before", "after", "apneas", "few marks"],
+)
+def test_remarks_between_stages_are_no_stages(remarks: list[Event], tmp_path: Path) -> None:
+    """The ten epochs from 300 s on have no stage."""
+    events = [*night(10), *remarks, *((600 + 30 * i, 30, "W") for i in range(13))]
+    found = formats.read_hypnogram(write_edf(tmp_path, events))
+    assert (found.counts()["W"], found.counts()["unannotated"]) == (23, 10)
+    assert any(repr(remarks[0][2]) in note for note in found.notes)
+
+
 @pytest.mark.parametrize("write", MIXED)
 def test_texts_that_are_not_used_are_named(write: Writer, tmp_path: Path) -> None:
     events = [*night(10), (12, 3, "Arousal"), (72, 3, "Arousal"), (0, 60, "Supine")]
@@ -277,6 +318,36 @@ def test_scorers_are_not_mixed(column: str, tmp_path: Path) -> None:
         formats.read_hypnogram(path, scorer="me")
 
 
+def test_scorers_of_a_column_of_any_name_are_not_mixed(tmp_path: Path) -> None:
+    """They agree where both have scored, so that only the further column tells them apart."""
+    path = tmp_path / "x_events.tsv"
+    rows = [f"{30 * i}\t30\tW\t{who}\n" for who, n in (("A", 10), ("B", 15)) for i in range(n)]
+    path.write_text("onset\tduration\ttrial_type\twho\n" + "".join(rows))
+    with pytest.raises(
+        DataError, match=r"line 12: a second row at 0 s, whose who is 'B'"
+    ) as caught:
+        formats.read_hypnogram(path)
+    assert caught.value.code == "HYP-SCORER"
+    same = [r.replace("\tB", "\tA") for r in rows]
+    path.write_text("onset\tduration\ttrial_type\twho\n" + "".join(same))
+    assert formats.read_hypnogram(path).counts()["W"] == 15
+
+
+def test_stages_in_two_columns(tmp_path: Path) -> None:
+    """The one that holds stages is read; two that differ are two scorers."""
+    path = tmp_path / "x_events.tsv"
+
+    def write(stage: str, trial_type: str) -> Path:
+        rows = [f"{30 * i}\t30\t{stage}\t{trial_type}\n" for i in range(10)]
+        path.write_text("onset\tduration\tstage\ttrial_type\n" + "".join(rows))
+        return path
+
+    for stage, trial_type in (("n/a", "N2"), ("N2", "epoch"), ("N2", "N2"), ("N2", "artifact")):
+        assert formats.read_hypnogram(write(stage, trial_type)).counts()["N2"] == 10
+    with pytest.raises(DataError, match="stages that differ: stage 'N2', trial_type 'N3'"):
+        formats.read_hypnogram(write("N2", "N3"))
+
+
 def test_scorers_of_a_csv(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("Epoch,Stage,Scorer\n1,W,a\n2,W,a\n1,N1,b\n2,N1,b\n")
@@ -292,11 +363,11 @@ def test_scorers_of_a_csv(tmp_path: Path) -> None:
 def test_n_a_and_empty_cells(header: str, tmp_path: Path) -> None:
     path = tmp_path / "x_events.tsv"
     rows = [f"{30 * i}\t30\tN2\n" for i in range(20)]
-    extra = ["12\tn/a\tbutton\n", "n/a\tn/a\tremark\n", "600\tn/a\tn/a\n"]
+    extra = ["12\tn/a\tbutton\n", "n/a\tN/A\tremark\n", "600\tNaN\tn/a\n", "\t\tnote\n"]
     path.write_text(f"onset\tduration\t{header}\n" + "".join(rows + extra))
     found = formats.read_hypnogram(path)
     assert (found.counts()["N2"], len(found)) == (20, 20)
-    assert any("3 rows without onset or duration" in note for note in found.notes)
+    assert any("4 rows without onset or duration" in note for note in found.notes)
     for bad in ("300\tn/a\tN2", "n/a\t30\tN2"):
         path.write_text(path.read_text().replace("300\t30\tN2", bad))
         with pytest.raises(DataError, match="'n/a' is not a number"):
@@ -380,7 +451,9 @@ def test_rows_sorted_by_class(tmp_path: Path) -> None:
         formats.read_hypnogram(tmp_path / "l.annot")
 
 
-@pytest.mark.parametrize("column", ["annotator", "rater", "reader", "Annotator"])
+@pytest.mark.parametrize(
+    "column", ["annotator", "rater", "reader", "Annotator", "Scored_by", "rater id", "Technician"]
+)
 def test_scorers_by_other_names_of_their_column_are_not_mixed(column: str, tmp_path: Path) -> None:
     path = tmp_path / "x_events.tsv"
     rows = [f"{30 * i}\t30\t{'N2' if i % 2 else 'W'}\t{'AB'[i % 2]}\n" for i in range(20)]
@@ -388,3 +461,58 @@ def test_scorers_by_other_names_of_their_column_are_not_mixed(column: str, tmp_p
     with pytest.raises(DataError, match="2 scorers: A, B"):
         formats.read_hypnogram(path)
     assert formats.read_hypnogram(path, scorer="B").counts()["N2"] == 10
+
+
+# --- letters and words of the user's own ----------------------------------------------------------
+
+DECOMPOSED = unicodedata.normalize("NFD", "Éveil")
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize(
+    "text", [DECOMPOSED, "\uff37", "\uff33\uff34\uff21\uff27\uff25\u3000\uff37"]
+)
+def test_letters_that_look_alike_mean_the_same(write: Writer, text: str, tmp_path: Path) -> None:
+    found = formats.read_hypnogram(write(tmp_path, [*night(6, "N2"), (180, 150, text)]))
+    assert found.counts()["W"] == 5
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_words_of_the_settings_may_be_composed_or_not(write: Writer, tmp_path: Path) -> None:
+    word = "rêverie"
+    for known, written in ((word, "NFD"), (unicodedata.normalize("NFD", word), "NFC")):
+        labels = EdfSettings(signals="{subject}.edf", labels={known: "REM"}).meaning()
+        path = write(tmp_path, [*night(), (600, 60, unicodedata.normalize(written, word))])
+        assert formats.read_hypnogram(path, scheme=labels).counts()["REM"] == 2
+
+
+@pytest.mark.parametrize("ending", ["txt", "csv", "hyp"])
+def test_a_list_of_words_of_the_users_own(ending: str, tmp_path: Path) -> None:
+    """What the first line says decides nothing: [labels] can define every word."""
+    path = tmp_path / f"a.{ending}"
+    path.write_text("quiet wake\n" * 10 + "zz2\n" * 10 + "dreaming\n" * 10)
+    with pytest.raises(DataError, match="unknown stage text 'quiet wake', 'zz2', 'dreaming'"):
+        formats.read_hypnogram(path)
+    words = {"quiet wake": "W", "zz2": "N2", "dreaming": "REM"}
+    scheme = label_schemes.Scheme(label_schemes.HUMAN_STAGES, words)
+    found = formats.read_hypnogram(path, scheme=scheme)
+    assert [found.counts()[n] for n in ("W", "N2", "REM")] == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one\ntwo\nthree\n" * 2,
+        "".join(f"a remark of line {i}\n" for i in range(40)),
+        "12.5\n" * 40,
+        "key: value\n" * 40,
+        "a,b\n" * 40,
+        "\n" * 40,
+        "\0\1" * 40,
+    ],
+)
+def test_other_texts_are_no_lists_of_words(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(DataError) as caught:
+        formats.find(tmp_path / "a.txt")
+    assert caught.value.code == "FILE-FORMAT"

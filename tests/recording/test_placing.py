@@ -196,3 +196,18 @@ def test_epochs_that_nobody_annotated_cover_nothing(first: int) -> None:
     assert f"scoring {begin:%H:%M}-" in str(caught.value)
     placed = placing.place(night(seconds=first * 30 + 3600), late)
     assert placing.span_text(night(), placed).startswith(f"scoring {begin:%H:%M}-")
+
+
+@pytest.mark.parametrize("unit", [1000, 256, 100])
+def test_times_in_another_unit_than_seconds_are_refused(unit: int) -> None:
+    """Milliseconds and sample numbers make whole epochs of 30 s, too: all of them the first."""
+    stages = np.repeat(np.arange(80) // 20, unit).astype(np.int8)
+    for onset in (0.0, 60.0):
+        with pytest.raises(DataError, match=r"lasts \d{6,7} s, and the signals 2400 s") as caught:
+            placing.place(night(seconds=2400), Hypnogram(stages, onset=onset), source="a.tsv")
+        assert "milliseconds" in str(caught.value.hint)
+    assert placing.place(night(seconds=2400), Hypnogram(stages), any_length=True).onset == 0
+
+
+def test_an_excerpt_of_a_scored_night_is_placed() -> None:
+    assert placing.place(night(seconds=3600), scoring(960, onset=-7200.0)).onset == -7200

@@ -139,6 +139,9 @@ def test_not_finite() -> None:
     samples[5], samples[SIZE + 5], samples[SIZE + 6] = np.nan, np.inf, -np.inf
     floats = signal(samples, dtype=np.float32, gain=1.0, stored_range=None)
     assert counted(floats) == {"not finite": 2}
+    infinite = noise()
+    infinite[SIZE : 2 * SIZE] = np.inf  # less itself it is no number
+    assert counted(signal(infinite, dtype=np.float32, stored_range=None)) == {"not finite": 1}
     every = signal(np.full(SIZE, np.nan), dtype=np.float32, stored_range=None)
     assert counted(every) == {"not finite": 1}
     bridged = quality.bridged(np.array([np.nan, 1, np.inf, 3], np.float32))

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.errors import DataError
+from sleeptools.formats.parsing import text_files
 from sleeptools.formats.parsing.edf_header import Header, SignalHeader
 from sleeptools.formats.parsing.edf_records import read_signal_bytes
 from sleeptools.recording import timeline
@@ -145,7 +146,7 @@ def _stamp(raw: bytes) -> bytes:
 
 def _decode(text: bytes, notes: list[str]) -> str:
     try:
-        return text.decode("utf-8")
+        return text_files.composed(text.decode("utf-8"))
     except UnicodeDecodeError:
         notes.append("an annotation is not UTF-8; read as Latin-1")
         return text.decode("latin-1")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +12,7 @@ from datetime import datetime, time
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from sleeptools.errors import DataError, NoStagesError, UndecidedError
 from sleeptools.formats.parsing import text_files
@@ -368,25 +371,87 @@ def _refuse_unstaged_marks(
 
 
 def _refuse_lost(events: Sequence[Event], scoring: Hypnogram, source: str) -> None:
-    """Refuse a text that fills whole epochs which no stage fills."""
-    lost: dict[str, list[Event]] = {}
+    """Refuse a text that fills whole epochs which no stage fills, or marks a row of such epochs."""
+    texts: dict[str, list[Event]] = {}
     for event in events:
-        if not _fills(event, scoring.onset, scoring.epoch_seconds):
+        texts.setdefault(event[2], []).append(event)
+    staged = np.concatenate([[0], np.cumsum(scoring.reasons != stages.UNANNOTATED)])
+    for text, of_text in texts.items():
+        filled = _lost_on_grid(of_text, scoring, staged) or _lost_in_holes(of_text, scoring, staged)
+        lost = filled or _lost_in_row(of_text, scoring, staged)
+        if not lost:
             continue
-        first = round((event[0] - scoring.onset) / scoring.epoch_seconds)
-        stop = first + round(event[1] / scoring.epoch_seconds)
-        if np.all(scoring.reasons[max(first, 0) : max(stop, 0)] == stages.UNANNOTATED):
-            lost.setdefault(event[2], []).append(event)
-    for text, found in lost.items():
-        epochs = sum(round(d / scoring.epoch_seconds) for _, d, _ in found)
+        does = "fills whole epochs" if filled else "stands in a row of epochs"
         raise UndecidedError(
-            f"{source}: event {text[:40]!r} at {found[0][0]:g} s fills whole epochs without a "
-            f"stage, {epochs} in all; it may be a stage of an unknown name",
+            f"{source}: event {text[:40]!r} at {lost[0][0]:g} s {does} without a stage, "
+            f"{sum(epochs for _, epochs in lost)} in all; it may be a stage of an unknown name",
             hint="`scheme` or [labels] of edf.toml can define it; if it is no stage, take its "
             f"rows out; known names: {', '.join(label_schemes.EDF_TEXTS)} and more",
             code="HYP-TEXT",
             texts=[text],
         )
+
+
+Lost = list[tuple[float, int]]
+"""Onset, s, and number of epochs of events that may be stages."""
+Counts = npt.NDArray[np.int64]
+
+
+def _staged(counts: Counts, first: int, stop: int) -> int:
+    """Count the staged epochs from `first` to before `stop`; there is none outside the scoring."""
+    low, high = np.clip((first, stop), 0, len(counts) - 1)
+    return int(counts[high] - counts[low])
+
+
+def _lost_on_grid(events: Sequence[Event], scoring: Hypnogram, staged: Counts) -> Lost:
+    """Return the events that cover epochs of the grid, none of which has a stage."""
+    length = scoring.epoch_seconds
+    lost: Lost = []
+    for onset, duration, text in events:
+        first = round((onset - scoring.onset) / length)
+        epochs = round(duration / length)
+        if _fills((onset, duration, text), scoring.onset, length) and not _staged(
+            staged, first, first + epochs
+        ):
+            lost.append((onset, epochs))
+    return lost
+
+
+def _lost_in_holes(events: Sequence[Event], scoring: Hypnogram, staged: Counts) -> Lost:
+    """Return the events that lie off the grid between stages, if most of theirs has no stage."""
+    length = scoring.epoch_seconds
+    begin, end = scoring.annotated_span()
+    lost: Lost = []
+    with_stage = 0
+    for onset, duration, _ in events:
+        first = math.ceil((onset - scoring.onset) / length - SLIP)
+        stop = math.floor((onset + duration - scoring.onset) / length + SLIP)
+        if stop <= first or onset < begin or onset + duration > end:
+            continue
+        taken = _staged(staged, first, stop)
+        with_stage += taken
+        if stop - first > taken:
+            lost.append((onset, stop - first - taken))
+    return lost if sum(epochs for _, epochs in lost) > with_stage else []
+
+
+def _lost_in_row(events: Sequence[Event], scoring: Hypnogram, staged: Counts) -> Lost:
+    """Return the events that follow each other an epoch apart where no epoch has a stage."""
+    length = scoring.epoch_seconds
+    row: Lost = []
+    for onset, _, _ in sorted(events):
+        number = math.floor((onset - scoring.onset) / length + SLIP)
+        if _staged(staged, number, number + 1):
+            continue
+        if row and abs(onset - row[-1][0] - length) > GRID_TOLERANCE:
+            if len(row) >= FEW:
+                break
+            row = []
+        row.append((onset, 1))
+    return row if len(row) >= FEW else []
+
+
+SLIP: Final = 0.05  # of an epoch, that an event may lack to fill it
 
 
 def check_clock(events: Sequence[Event], source: str) -> None:
@@ -459,7 +524,7 @@ def check_epoch(seconds: float, source: str) -> float:
 def choose_scorer(
     rows: Sequence[Mapping[str, str]], scorer: str | None, source: str
 ) -> tuple[list[Mapping[str, str]], str]:
-    """Take the rows of one scorer from a table that may have a column of scorers, `SCORER_COLUMNS`.
+    """Take the rows of one scorer from a table that may have a column of scorers.
 
     Parameters
     ----------
@@ -478,7 +543,8 @@ def choose_scorer(
     DataError
         If there are several scorers and none is chosen, or the chosen one is not there.
     """
-    column = next((c for c in SCORER_COLUMNS if rows and c in rows[0]), "scorer")
+    columns = sorted(c for c in (rows[0] if rows else ()) if SCORER_COLUMN.fullmatch(c))
+    column = next((c for c in columns if c == "scorer"), columns[0] if columns else "scorer")
     names = list(dict.fromkeys(r.get(column, "") for r in rows))
     named = [n for n in names if n.lower() not in NOBODY]
     if scorer is None and len(named) > 1:
@@ -499,7 +565,10 @@ def choose_scorer(
 
 
 NOBODY: Final = ("", "n/a")
-SCORER_COLUMNS: Final = ("scorer", "annotator", "rater", "reader", "expert")
+SCORER_COLUMN: Final = re.compile(
+    "(scorer|annotator|rater|reader|expert|coder|observer|technician|(scored|rated|annotated) by)"
+    "( (id|name))?".replace(" ", "[ _]")
+)
 """What tables call the column that says who scored a row."""
 
 

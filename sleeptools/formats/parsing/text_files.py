@@ -6,6 +6,7 @@ import codecs
 import csv
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, time
 from pathlib import Path
@@ -31,7 +32,7 @@ FIRST_YEAR, LAST_YEAR = 1900, 2200
 def head_lines(head: bytes) -> list[str]:
     """Decode the start of a file to its complete lines; empty if it is not text."""
     encoding = _encoding(head)
-    text = head.decode(encoding, errors="ignore")
+    text = composed(head.decode(encoding, errors="ignore"))
     if "\0" in text:
         return []
     lines = text.splitlines()
@@ -77,7 +78,12 @@ def read_lines(path: Path, *, fallback: str | None = None) -> list[str]:
         raise NoStagesError(f"{path.name}: holds no lines", code="TEXT-EMPTY")
     if text.count("\n") + text.count("\r") > MOST_LINES:
         raise DataError(f"{path.name}: more than {MOST_LINES} lines", code="FILE-BUDGET")
-    return text.splitlines()
+    return composed(text).splitlines()
+
+
+def composed(text: str) -> str:
+    """Write a letter with its accent as one character: some systems write two, which look alike."""
+    return unicodedata.normalize("NFC", text)
 
 
 def header_cells(head: bytes, separator: str) -> list[str]:

@@ -85,4 +85,4 @@ def epoch_length(root: Element, source: str) -> float | None:
 
 def text_of(element: Element, name: str) -> str:
     """Return the text of a child element, stripped; "" if it is missing or empty."""
-    return (element.findtext(name) or "").strip()
+    return text_files.composed(element.findtext(name) or "").strip()

@@ -254,7 +254,8 @@ def _judge_stored(signal: Signal, stored: Stored, first: npt.NDArray[np.int64], 
     if not _is_voltage(signal) or not finite.any():
         return masks
     slow = signal.sample_rate < FLAT_RATE
-    still = finite & _is_still(signal, high - low) & (not slow)
+    span = np.subtract(high, low, out=np.zeros_like(high), where=finite)
+    still = finite & _is_still(signal, span) & (not slow)
     lowest = max(bottom, float(low[finite].min()))
     highest = min(top, float(high[finite].max()))
     for edge, limit, side in ((lowest, bottom, -1), (highest, top, 1)):
