@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, time
 from typing import Final
@@ -295,22 +296,43 @@ def _without_movements(
     length = epoch_seconds or _epoch_seconds(lasting, (), source)
     check_epoch(length, source)
     grid = next((o for o, d, _ in lasting if _is_whole(d, length)), lasting[0][0])
-    taken = {k for e in sure if e[2] not in movement for k in _numbers(e, grid, length)}
+    taken = _merged([_numbers(e, grid, length) for e in sure if e[2] not in movement])
     return [
         e
         for e in staged
         if e[2] not in movement
         or (
             _fills(e, grid, length)
-            and (_is_formal(e[2]) or not taken >= set(_numbers(e, grid, length)))
+            and (_is_formal(e[2]) or not _covered(_numbers(e, grid, length), taken))
         )
     ]
 
 
-def _numbers(event: Event, grid: float, length: float) -> range:
-    """Numbers of the epochs that an event covers, counted from the grid's begin."""
+Span = tuple[int, int]
+"""Numbers of the first epoch and of the first one after the last."""
+
+
+def _numbers(event: Event, grid: float, length: float) -> Span:
+    """Return the epochs that an event covers, counted from the grid's begin."""
     first = round((event[0] - grid) / length)
-    return range(first, first + min(round(event[1] / length), int(LONGEST_RECORDING)))
+    return first, first + round(event[1] / length)
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """Join spans that touch or overlap, in order."""
+    joined: list[Span] = []
+    for first, stop in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
+        else:
+            joined.append((first, stop))
+    return joined
+
+
+def _covered(span: Span, merged: Sequence[Span]) -> bool:
+    """Tell whether one of the merged spans holds all of a span."""
+    k = bisect.bisect_right(merged, span[0], key=lambda m: m[0]) - 1
+    return span[0] == span[1] or (k >= 0 and merged[k][1] >= span[1])
 
 
 def hold_stages(events: Sequence[Event], known: Collection[str], *, from_onsets: bool) -> bool:
