@@ -65,13 +65,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be created or written to.
     """
-    draft = draft_path(path)
-    with write_errors(path, draft):
+    with write_errors(path, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        draft, handle = create_draft(path)
     try:
         with write_errors(path, draft):
-            lock_descriptor(handle)  # as long as it is held, `sweep` leaves the file alone
             yield draft
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
@@ -81,6 +79,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # nothing was written through it
             os.close(handle)
+
+
+def create_draft(path: Path, mode: int = 0o666) -> tuple[Path, int]:
+    """Create a temporary file beside `path`, locked: until it is closed, `sweep` leaves it alone.
+
+    Returns
+    -------
+    draft, handle
+        Its path and its descriptor, open for reading and writing.
+
+    Raises
+    ------
+    OSError
+        If it cannot be created; the error names `path`.
+    """
+    while True:
+        draft = draft_path(path)
+        try:
+            handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, str(path)) from e
+        if lock_descriptor(handle) is not False and draft.exists():
+            return draft, handle
+        os.close(handle)  # `sweep` came between, and removes it
 
 
 def draft_path(path: Path) -> Path:
@@ -164,24 +186,28 @@ def sweep(folder: Path, name: str = "") -> None:
         Only those of the file of this name; all if empty.
     """
     for draft in folder.glob(f".{glob.escape(name) or '*'}.*.part"):
-        if _is_abandoned(draft):
-            with contextlib.suppress(OSError):  # it harms nobody
-                draft.unlink()
+        with contextlib.suppress(OSError):  # it harms nobody
+            _remove_abandoned(draft)
 
 
-def _is_abandoned(draft: Path) -> bool:
-    """Tell whether the process that was writing an unfinished file has ended."""
-    name = DRAFT_NAME.fullmatch(draft.name)
-    if name is None:
-        return False
-    try:
+def _remove_abandoned(draft: Path) -> None:
+    """Remove an unfinished file if the process that was writing it has ended.
+
+    It is removed while it is locked, so that a process that has just created it notices.
+    """
+    if DRAFT_NAME.fullmatch(draft.name):
         handle = os.open(draft, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        is_free = lock_descriptor(handle)
-    finally:
-        os.close(handle)
+        try:
+            if _is_abandoned(draft, lock_descriptor(handle)):
+                draft.unlink()
+        finally:
+            os.close(handle)
+
+
+def _is_abandoned(draft: Path, is_free: bool | None) -> bool:
+    """Tell whether nobody writes an unfinished file; `is_free` is what its flock says."""
+    name = DRAFT_NAME.fullmatch(draft.name)
+    assert name
     pid, token = name.groups()
     if is_free is not None and token:
         return is_free

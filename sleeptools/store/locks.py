@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools.errors import OutputError, SleeptoolsError, StorageError
-from sleeptools.store.files import DISK_FULL, draft_path, lock_descriptor, sweep
+from sleeptools.store.files import DISK_FULL, create_draft, draft_path, lock_descriptor, sweep
 
 LOCK_FILE = ".lock"
 RETRY = 0.05  # s between two looks at a lock that another process holds
@@ -141,19 +141,17 @@ def _claim(path: Path) -> int | None:
         Its open descriptor; None if there is a lock already, or the folder was just removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = draft_path(path)
     try:
-        handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        draft, handle = create_draft(path, 0o644)
     except FileNotFoundError:  # the holder before took the empty folder with it
         return None
     try:
-        lock_descriptor(handle)
         with os.fdopen(handle, "wb", closefd=False) as file:  # all of it: a disk may take a part
             file.write(json.dumps(_process()).encode())
         os.link(draft, path)
     except BaseException as e:
         os.close(handle)
-        if isinstance(e, FileExistsError | FileNotFoundError):  # or swept before it was locked
+        if isinstance(e, FileExistsError | FileNotFoundError):  # or the folder went meanwhile
             return None
         raise
     finally:

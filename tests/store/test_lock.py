@@ -10,6 +10,7 @@ import pytest
 
 from sleeptools import store
 from sleeptools.errors import DataError, OutputError
+from sleeptools.store import files, locks
 from sleeptools.store.locks import lock_file
 
 HOLDER = """
@@ -97,6 +98,37 @@ def test_unfinished_files_of_living_writers_stay(tmp_path: Path) -> None:
         assert draft.exists()
         draft.write_text("y")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".notes.part", "y"]
+
+
+def test_a_file_that_is_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = files.lock_descriptor
+    moments = ["sweep"]
+
+    def late(handle: int) -> bool | None:
+        if moments:
+            moments.pop()
+            store.sweep(tmp_path)  # of another process
+        return real(handle)
+
+    monkeypatch.setattr(files, "lock_descriptor", late)
+    with store.atomic_write(tmp_path / "x") as file:
+        file.write(b"content")
+        store.sweep(tmp_path)
+    assert (tmp_path / "x").read_bytes() == b"content"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_lock_that_is_not_held_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that sweeps may hold the file for a moment before it becomes the lock."""
+    real, answers = files.lock_descriptor, [False]
+    for module in (files, locks):
+        monkeypatch.setattr(
+            module, "lock_descriptor", lambda handle: answers.pop() if answers else real(handle)
+        )
+    with store.lock(tmp_path):
+        assert not store.clear_stale_lock(tmp_path)
 
 
 def test_a_single_file_leaves_the_rest_of_its_folder_alone(tmp_path: Path) -> None:
