@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import socket
@@ -23,6 +24,7 @@ from sleeptools.store.files import DISK_FULL, create_draft, draft_path, lock_des
 
 LOCK_FILE = ".lock"
 RETRY = 0.05  # s between two looks at a lock that another process holds
+MOST_TRIES = 100  # of claiming a lock that nobody holds and that goes away again
 
 
 @contextlib.contextmanager
@@ -99,13 +101,17 @@ def clear_stale_lock(folder: Path) -> bool:
 def _holding(path: Path, target: Path, wait: float = 0) -> Iterator[None]:
     """Hold a lock file; `target` is what it stands for, in messages."""
     until = time.monotonic() + wait
+    tries = itertools.count()
     try:
         while (handle := _claim(path)) is None:
+            if next(tries) > MOST_TRIES:  # as in /proc, where a folder is there and takes no file
+                raise FileNotFoundError(errno.ENOENT, "no file can be made there")
             try:
                 _remove_dead(path, target)
             except OutputError:
                 if time.monotonic() >= until:
                     raise
+                tries = itertools.count()  # somebody holds it, and may let it go
                 time.sleep(RETRY)
     except OSError as e:
         raise _not_writable(target, e) from e

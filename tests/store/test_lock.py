@@ -196,3 +196,10 @@ def test_a_changed_file_is_named(tmp_path: Path) -> None:
     assert store.unlisted(tmp_path) == []
     (tmp_path / "b").touch()
     assert store.unlisted(tmp_path) == ["b"]
+
+
+def test_a_folder_that_takes_no_file_is_refused_at_once() -> None:
+    held = store.lock_file(Path("/proc/night.edf"))
+    with pytest.raises(OutputError, match="no file can be made there") as caught, held:
+        pass
+    assert caught.value.code == "OUT-WRITE"
