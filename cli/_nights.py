@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -111,15 +112,17 @@ def _quality(night: dict[str, Any]) -> str:
 
 
 def _show_texts(noun: str, texts: list[tuple[str, str, str]], folder: str) -> None:
-    """Print texts with the nights that each is about; a text of many nights once."""
+    """Print texts with the nights that each is about; a text of many nights once, cures as well."""
     nights: dict[tuple[str, str], list[str]] = {}
     for name, text, cure in texts:
         plain = text
         for prefix in (f"{folder}/{name}", name, name.rsplit("/", 1)[-1]):
             plain = plain.removeprefix(f"{prefix}: ")
         nights.setdefault((plain, cure), []).append(name)
-    for (text, cure), names in list(nights.items())[:LONGEST_LIST]:
-        typer.echo(f"{noun}: {printable(listing(names))}: {printable(as_options(text))}")
+    shown = list(nights.items())[:LONGEST_LIST]
+    for cure, group in itertools.groupby(shown, key=lambda entry: entry[0][1]):
+        for (text, _), names in group:
+            typer.echo(f"{noun}: {printable(listing(names))}: {printable(as_options(text))}")
         if cure:
             typer.echo(f"  cure: {printable(as_options(cure))}")
     if len(nights) > LONGEST_LIST:

@@ -303,3 +303,13 @@ def test_no_signal_of_a_name_is_not_said_of_a_folder_that_failed(raw: Path) -> N
     _, errors = inspect_folder(raw, ignore_channels=["X"])
     assert len(errors) == 2
     assert all(isinstance(e, DataError) for e in errors)
+
+
+def test_a_cure_of_many_problems_is_told_once(command, tmp_path: Path) -> None:
+    for subject in (0, 1, 2):
+        (tmp_path / f"raw/SC40{subject}1EC-Hypnogram.edf").parent.mkdir(exist_ok=True)
+        (tmp_path / f"raw/SC40{subject}1EC-Hypnogram.edf").write_bytes(b"x")
+    ran = command("inspect", "raw")
+    assert ran.code == 65
+    assert ran.out.count("problem: ") == 3
+    assert ran.out.count("  cure: expected SC4ssNE0-PSG.edf") == 1
