@@ -14,7 +14,7 @@ from sleeptools import datasets, registry, store
 from sleeptools.datasets import RecordingFiles
 from sleeptools.datasets.shared.subjects import TABLE, look_alike
 from sleeptools.datasets.simulation import true_stages
-from sleeptools.recording import placing
+from sleeptools.recording import placing, simulators
 from sleeptools.recording.recording import (
     IGNORED,
     RECORDING_KIND,
@@ -224,6 +224,7 @@ def _row(recording: Recording, path: Path) -> dict[str, Any]:
         "scorer": ", ".join(h.scorer for h in recording.scorings),
         **{name: recording.facts.get(name) for name in SUBJECT_FACTS},
         "simulated": bool(recording.facts.get("simulated", False)),
+        "simulator": simulators.simulator_of(recording.facts),
         **_ends(recording),
         quality.GAP: quality.count_in_gaps(recording.signals.values(), *_grid(recording)),
         **(scoring.counts() if scoring else {}),
@@ -256,6 +257,7 @@ def _write_index(
         "data_set": module.__name__.rsplit(".", 1)[-1].replace("_", "-"),
         "citation": module.CITATION,
         "simulated": any(r["simulated"] for r in rows),
+        "simulators": simulators.simulators_of(rows),
         "recordings": [r["recording"] for r in rows],
         "subjects": len({r["subject"] for r in rows}),
         "failed": outcome.failure_facts(),

@@ -21,6 +21,7 @@ from sleeptools.preprocessing.recording_epochs import (
     read_made_by,
     write_recording_epochs,
 )
+from sleeptools.recording import simulators
 from sleeptools.recording.recording import (
     IGNORED,
     RECORDINGS_KIND,
@@ -247,6 +248,7 @@ def _write_index(
         "counts": {name: sum(r[name] for r in rows) for name in preset.stages},
         "excluded": dict(excluded),
         "simulated": any(r["simulated"] for r in rows),
+        "simulators": simulators.simulators_of(rows),
         "failed": failed | outcome.failure_facts(),
         "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
         "quality": {r["recording"]: r["channel_quality"] for r in rows if r["channel_quality"]},

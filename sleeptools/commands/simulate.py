@@ -15,6 +15,7 @@ from sleeptools.datasets import PlannedRecording
 from sleeptools.datasets.simulation import true_stages
 from sleeptools.datasets.simulation.recordings import simulate_recording
 from sleeptools.errors import OutputError, UsageError
+from sleeptools.recording import simulators
 from sleeptools.store import batch
 
 SIMULATION_KIND = "sleeptools-simulated"
@@ -71,6 +72,7 @@ def simulate(
     _check_numbers(hours, seed)
     planned: list[PlannedRecording] = module.plan(subjects, nights, subset)
     settings = {
+        "simulator": simulators.SIMULATOR,
         "data_set": dataset,
         "subjects": subjects,
         "nights": nights,
@@ -115,9 +117,9 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
             hint="give a folder of its own",
             code="OUT-OURS",
         )
-    stored = store.read_toml(out / SETTINGS)
+    there = {"simulator": 1} | store.read_toml(out / SETTINGS)  # which did not say so
     different = [
-        f"{k}: {stored.get(k)} there, {v} now" for k, v in settings.items() if stored.get(k) != v
+        f"{k}: {there.get(k)} there, {v} now" for k, v in settings.items() if there.get(k) != v
     ]
     if different:
         raise OutputError(

@@ -25,7 +25,7 @@ from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing import text_files
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import label_schemes, placing, stages
+from sleeptools.recording import label_schemes, placing, simulators, stages
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.montage import MICROVOLTS, in_microvolts
 from sleeptools.recording.recording import Recording, Signal
@@ -513,7 +513,7 @@ def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Pa
     """
     del events
     paths = tuple(root / name for name in _files(recording.subject, recording.night))
-    note = "simulated" if recording.facts.get("simulated") else ""
+    note = simulators.note(recording.facts)
     heads = [
         SignalHeader(c.label, "", c.unit, c.low, c.high, -32768, 32767, "", int(RATE), 0)
         for c in CHANNELS

@@ -30,7 +30,7 @@ from sleeptools.errors import DataError, NoRecordingsError
 from sleeptools.formats import edf, labels
 from sleeptools.formats.parsing import stage_labels
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import label_schemes, placing
+from sleeptools.recording import label_schemes, placing, simulators
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.recording import Recording, Samples, Signal
 
@@ -349,7 +349,7 @@ def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Pa
         SignalHeader(label, "", "uV", -RANGE, RANGE, -32768, 32767, "", int(RATE), 0)
         for label in variant.signals
     ]
-    note = "simulated" if recording.facts.get("simulated") else ""
+    note = simulators.note(recording.facts)
     edf.write(rec, variant, heads, record_seconds=1.0, note=note)
     for i, scoring in enumerate(recording.scorings):
         _write_labels(scoring, label_paths[2 * i], label_paths[2 * i + 1])

@@ -30,7 +30,7 @@ from sleeptools.datasets import (
 from sleeptools.errors import DataError, NoRecordingsError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import placing
+from sleeptools.recording import placing, simulators
 from sleeptools.recording.hypnogram import Event
 from sleeptools.recording.recording import Recording
 
@@ -379,7 +379,7 @@ def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Pa
         Paths of the two files.
     """
     facts = recording.facts
-    note = "simulated" if facts.get("simulated") else ""
+    note = simulators.note(facts)
     patient = f"{'Female' if facts.get('sex') == 'F' else 'Male'}_{facts.get('age', 0)}yr"
     psg, scoring = (root / name for name in _files(recording.id))
     heads = TELEMETRY if recording.id.startswith("ST") else SIGNALS

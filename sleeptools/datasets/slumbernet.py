@@ -18,6 +18,7 @@ from sleeptools.datasets.shared import mice
 from sleeptools.datasets.shared.mice import number_nights, with_hypnogram
 from sleeptools.errors import DataError, NoRecordingsError
 from sleeptools.formats import columns, sleepsign
+from sleeptools.recording import simulators
 from sleeptools.recording.hypnogram import Event
 from sleeptools.recording.recording import Recording
 
@@ -110,10 +111,12 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     signals, scoring = source.files
     recording = columns.read(signals)
     hypnogram = sleepsign.read_hypnogram(scoring, scheme="slumbernet", epoch_seconds=EPOCH_SECONDS)
-    facts: dict[str, str | bool] = {"data_set": "slumbernet"}
+    facts: dict[str, str | int | bool] = {"data_set": "slumbernet"}
     with scoring.open("rb") as file:
-        if SIMULATED.encode() in file.read(formats.HEAD_BYTES):
-            facts["simulated"] = True
+        head = file.read(formats.HEAD_BYTES).decode("latin-1")
+    memo = next((line for line in head.splitlines() if SIMULATED in line), "")
+    if memo:
+        facts |= simulators.facts_of_note(memo)
     return with_hypnogram(source, recording, hypnogram, facts)
 
 
@@ -150,7 +153,7 @@ def write(recording: Recording, root: Path, events: Iterable[Event]) -> tuple[Pa
 
 def _head(recording: Recording) -> list[str]:
     """Return the lines before the table, as many as SleepSign writes."""
-    note = SIMULATED if recording.facts.get("simulated") else ""
+    note = simulators.note(recording.facts).replace("simulated", SIMULATED)
     facts = [f"File name,{recording.id}.kcd", f"Subject,{recording.subject}", f"Memo,{note}"]
     comments = [f"Free comment {i}," for i in range(1, HEAD_LINES - len(facts))]
     return [*facts, *comments, "Time,Epoch No.,Stage,"]

@@ -10,6 +10,7 @@ import numpy as np
 from sleeptools.errors import DataError
 from sleeptools.evaluation import bootstrap, metrics, scorers, sleep_agreement
 from sleeptools.evaluation.confusion import LevelConfusions
+from sleeptools.recording.simulators import SIMULATOR
 from sleeptools.runs import logs, nights, predictions
 from sleeptools.runs.folds import BEST_ON_TEST, LEAK_FREE
 from sleeptools.runs.run import Run
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 SIMULATED_DATA = (
     "The data is simulated: these numbers say nothing about sleep in people or animals."
+)
+OLD_SIMULATOR = (
+    "The data is of simulator {versions}, today's is {today}: numbers on nights of different "
+    "simulators do not compare."
 )
 UNKNOWN_ORIGIN = "No file of the run says whether its data is simulated."
 
@@ -61,6 +66,9 @@ def run_notes(run: Run) -> Iterator[str]:
     """Say of a run whether it is simulated, incomplete, tested repeatedly or optimistic."""
     if run.simulated:
         yield SIMULATED_DATA
+        if run.simulators != [SIMULATOR]:
+            versions = " and ".join(map(str, run.simulators))
+            yield OLD_SIMULATOR.format(versions=versions, today=SIMULATOR)
     elif run.simulated is None:
         yield UNKNOWN_ORIGIN
     if run.missing:

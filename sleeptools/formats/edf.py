@@ -31,7 +31,7 @@ from sleeptools.formats.parsing.edf_header import (
     starts_like_edf,
 )
 from sleeptools.formats.parsing.edf_records import read_digital
-from sleeptools.recording import label_schemes, montage
+from sleeptools.recording import label_schemes, montage, simulators
 from sleeptools.recording.hypnogram import (
     PLACEHOLDER,
     UNREADABLE,
@@ -119,7 +119,7 @@ def read(
     if notes:
         facts["notes"] = "; ".join(notes)
     if header.simulated:
-        facts["simulated"] = True
+        facts |= simulators.facts_of_note(header.recording_field)
     clock = _clock(header, annotations.first)
     if isinstance(clock, time):
         facts["time_of_day"] = clock.isoformat()

@@ -20,13 +20,14 @@ import numpy.typing as npt
 from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError, SleeptoolsError, UnavailableError
 from sleeptools.formats.parsing import matlab5
-from sleeptools.recording import label_schemes, montage, stages
+from sleeptools.recording import label_schemes, montage, simulators, stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Samples, Signal
 
 SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"
-SIMULATED: Final = "simulated"  # a variable that only simulated files have
+LATEST_SIMULATOR: Final = 1000  # a version beyond is damage
+SIMULATED: Final = "simulated"  # a variable that only simulated files have: the simulator's version
 LOWEST_RATE, HIGHEST_RATE = 0.01, 1e5  # Hz
 EPOCH_SECONDS: Final = 1.0
 HEAD: Final = b"MATLAB 5.0 MAT-file, written by sleeptools"
@@ -96,7 +97,7 @@ def read(path: Path) -> Recording:
     }
     facts: dict[str, str | int | float | bool] = {}
     if SIMULATED in variables:
-        facts[SIMULATED] = True
+        facts |= simulators.made_by(_simulator(path, variables))
     if note := _unequal_note(signals.values()):
         facts["notes"] = note
     return Recording(path.stem, path.stem, 1, signals, facts=facts)
@@ -109,6 +110,17 @@ def _unequal_note(signals: Iterable[Signal]) -> str:
     if not lacking:
         return ""
     return f"{shortest.label} ends {lacking:.6g} s before {longest.label}, which is cut there"
+
+
+def _simulator(path: Path, variables: Variables) -> int:
+    """Read the version of the simulator."""
+    version = _vector(path, SIMULATED, variables)
+    if len(version) != 1 or not 1 <= version[0] < LATEST_SIMULATOR or version[0] % 1:
+        raise DataError(
+            f"{path.name}: variable {SIMULATED!r} is {version}; expected one version, 1 or more",
+            code="MAT-VECTOR",
+        )
+    return int(version[0])
 
 
 def _volts(path: Path, name: str, variables: Variables) -> Samples:
@@ -173,8 +185,9 @@ def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> 
         for label, name in SIGNALS.items()
     }
     content |= {RATE: np.array([[rate]]), SCORES: scores[None]}
-    if recording.facts.get("simulated"):
-        content[SIMULATED] = np.array([[1.0]])
+    version = simulators.simulator_of(recording.facts)
+    if version is not None:
+        content[SIMULATED] = np.array([[float(version)]])
     with store.atomic_write(path) as file:
         savemat(file, content)
         file.seek(0)

@@ -20,6 +20,7 @@ from sleeptools.errors import DataError
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import Windows
 from sleeptools.recording.hypnogram import Stages
+from sleeptools.recording.simulators import simulators_of
 
 EPOCHS_KIND = "sleeptools-epochs"
 FILE_KIND = "sleeptools-epochs-file"
@@ -129,6 +130,11 @@ class EpochSet:
     def simulated(self) -> bool:
         """Whether any of the recordings is simulated."""
         return any(f.facts.get("simulated") for f in self.files)
+
+    @property
+    def simulators(self) -> list[int]:
+        """Versions of the simulators that made recordings."""
+        return simulators_of(f.facts for f in self.files)
 
     def numbers_of(self, subjects: set[str]) -> npt.NDArray[np.int64]:
         """Return the numbers of all epochs of these subjects."""

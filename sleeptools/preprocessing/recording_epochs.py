@@ -11,7 +11,7 @@ from sleeptools.errors import DataError
 from sleeptools.preprocessing import epoching, presets
 from sleeptools.preprocessing.epochs import EpochFile, read_epoch_file, write_epoch_file
 from sleeptools.preprocessing.trimming import select_epochs
-from sleeptools.recording import montage, placing
+from sleeptools.recording import montage, placing, simulators
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import (
     IGNORED,
@@ -88,6 +88,7 @@ def write_recording_epochs(
             "excluded": excluded,
             "others": {number: scoring.scorer for number, scoring in scorings.items()},
             "simulated": bool(recording.facts.get("simulated", False)),
+            "simulator": simulators.simulator_of(recording.facts),
             "made_by": made_by,
             **{k: recording.facts.get(k) for k in SUBJECT_FACTS},
             "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
@@ -146,6 +147,7 @@ def index_row(file: EpochFile, preset: presets.Preset) -> dict[str, Any]:
         "night": file.night,
         "epochs": len(file),
         "simulated": bool(file.facts["simulated"]),
+        "simulator": simulators.simulator_of(file.facts),
         "scorer": file.facts["scorer"],
         **{k: file.facts[k] for k in SUBJECT_FACTS},
         "excluded": file.facts["excluded"],

@@ -102,9 +102,10 @@ class Signal:
         """Turn stored numbers into float32 in `unit`; no copy is made of what is so already."""
         if stored.dtype == np.float32 and (self.gain, self.offset) == (1.0, 0.0):
             return np.asarray(stored, np.float32)
-        values = stored.astype(np.float32)
-        values *= np.float32(self.gain)
-        values += np.float32(self.offset)
+        with np.errstate(over="ignore", invalid="ignore"):  # damage; counted as not finite
+            values = stored.astype(np.float32)
+            values *= np.float32(self.gain)
+            values += np.float32(self.offset)
         return values
 
 

@@ -181,6 +181,13 @@ class Run:
         answers = [facts["simulated"] for facts in sources if "simulated" in facts]
         return any(answers) if answers else None
 
+    @property
+    def simulators(self) -> list[int]:
+        """Versions of the simulators that made the data; those of version 1 did not say so."""
+        sources = (self.facts, self.data, self.model_facts)
+        versions = {v for facts in sources for v in facts.get("simulators", ())}
+        return sorted(versions or ({1} if self.simulated else ()))
+
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """Stage names, in the order of the predictions' columns."""

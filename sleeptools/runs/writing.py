@@ -81,6 +81,7 @@ def data_facts(data: EpochSet) -> dict[str, Any]:
     """Repeat, for a run's manifest, how its epochs were made and what was excluded."""
     return {
         "simulated": data.simulated,
+        "simulators": data.simulators,
         "data": {k: v for k, v in data.manifest.items() if k not in OMITTED_FACTS},
     }
 

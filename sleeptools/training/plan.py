@@ -83,6 +83,7 @@ class Plan:
         facts = writing.signal_facts(self.data) | {
             "preprocessing": _preprocessing(self.data),
             "simulated": self.data.simulated,
+            "simulators": self.data.simulators,
             "protocol": protocol,
             "seed": seed,
             "fold": None if final else fold.number,

@@ -10,6 +10,7 @@ from scipy.signal import welch
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from sleeptools.datasets.simulation import architecture, scorer
+from sleeptools.datasets.simulation.calibration import calibrated
 from sleeptools.datasets.simulation.night import EXTRAS, SimulatedNight, simulate_night
 from sleeptools.datasets.simulation.traits import draw_traits
 from sleeptools.datasets.sleep_edf import CASSETTE_CHANNELS
@@ -31,7 +32,7 @@ def hypnograms() -> list[tuple[np.ndarray, np.ndarray]]:
     nights = []
     for seed in range(NIGHTS):
         rng = np.random.default_rng([seed, 5])
-        habits = draw_traits(rng).habits
+        habits = draw_traits(rng, calibrated()).habits
         truth = architecture.simulate_codes(rng, architecture.recording_epochs(rng, None), habits)
         nights.append((truth, scorer.score(rng, truth).codes))
     return nights
@@ -107,7 +108,8 @@ def test_a_whole_recording_lasts_about_22_hours_and_its_scoring_24():
 def test_every_stage_occurs_in_a_short_recording(hours):
     for seed in range(30):
         rng = np.random.default_rng([seed, 6])
-        codes = architecture.simulate_codes(rng, round(hours * 120), draw_traits(rng).habits)
+        habits = draw_traits(rng, calibrated()).habits
+        codes = architecture.simulate_codes(rng, round(hours * 120), habits)
         assert set(architecture.HUMAN_OF_CODE[codes].tolist()) == {0, 1, 2, 3, 4}
         assert codes[0] == codes[-1] == architecture.WAKE
 
@@ -134,17 +136,19 @@ def test_deep_sleep_comes_early_and_rem_late():
     assert rem[0] < rem[1] < rem[2]
 
 
-def test_the_scorer_agrees_with_the_truth_as_two_scorers_do():
-    truths, writtens = [], []
-    for truth, written in hypnograms():
+def test_two_scorers_agree_as_human_ones_do_and_least_on_n1():
+    pairs = []
+    for seed, (truth, first) in enumerate(hypnograms()):
+        second = scorer.score(np.random.default_rng([seed, 7]), truth).codes
         asleep = np.flatnonzero(truth)
         night = slice(asleep[0] - 60, asleep[-1] + 61)  # 30 min of wake on either side
-        scored = written[night] <= architecture.REM
-        truths.append(architecture.HUMAN_OF_CODE[truth[night][scored]])
-        writtens.append(architecture.HUMAN_OF_CODE[written[night][scored]])
-    truth, written = np.concatenate(truths), np.concatenate(writtens)
-    assert 0.80 <= cohen_kappa_score(truth, written) <= 0.85
-    f1 = f1_score(truth, written, average=None)
+        scored = np.maximum(first, second)[night] <= architecture.REM
+        codes = np.stack([truth, first, second])[:, night][:, scored]
+        pairs.append(architecture.HUMAN_OF_CODE[codes])
+    truth, first, second = np.concatenate(pairs, axis=1)
+    assert 0.74 <= cohen_kappa_score(first, second) <= 0.82
+    assert cohen_kappa_score(truth, first) > cohen_kappa_score(first, second) + 0.03
+    f1 = f1_score(first, second, average=None)
     assert f1.argmin() == stages.HUMAN_STAGES.index("N1")
 
 
@@ -190,7 +194,7 @@ def test_rhythms_are_ordered_by_stage(label):
     assert power["sigma"][1:].argmax() == n2 - 1  # in wake, alpha reaches into this band
     sleep = power["alpha"][[n1, rem]].max()
     assert power["alpha"][w] > sleep
-    assert power["theta"][rem] > power["theta"][w] or power["theta"][n1] > power["theta"][w]
+    assert power["theta"][n3] > power["theta"][n2] > power["theta"][rem] > power["theta"][n1]
 
 
 def test_amplitudes_are_those_of_a_sleep_eeg():
@@ -198,7 +202,7 @@ def test_amplitudes_are_those_of_a_sleep_eeg():
     epochs = np.concatenate([per_epoch(night, "EEG Fpz-Cz") for night in nights])
     truth = np.concatenate([night.truth for night in nights])
     rms = [float(np.median(epochs[truth == stage].std(axis=1))) for stage in range(5)]
-    assert all(6.0 < value < 60.0 for value in rms), rms
+    assert all(5.0 < value < 60.0 for value in rms), rms
     assert rms[3] > 1.5 * rms[2] > 1.5 * rms[4]
 
 

@@ -221,6 +221,7 @@ def test_json_has_stable_keys_and_no_nan(run):
 def test_notes_are_honest(tmp_path):
     evaluation = evaluate(synthetic_run.write(tmp_path / "a"))
     assert any("simulated" in note for note in evaluation.notes)
+    assert not any("do not compare" in note for note in evaluation.notes)
     assert any("optimistic" in note for note in evaluation.notes)
     real = synthetic_run.write(tmp_path / "b", simulated=False, protocols=("leak-free",))
     (note,) = evaluate(real).notes

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from sleeptools import store
+from sleeptools.recording.simulators import SIMULATOR
 from sleeptools.recording.stages import HUMAN_STAGES
 
 BOTH = ("leak-free", "best-on-test")
@@ -132,6 +133,7 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
                         "stages": list(names),
                         "epoch_seconds": epoch_seconds,
                         "simulated": simulated,
+                        "simulators": [SIMULATOR] if simulated else [],
                         "preprocessing": {"preset": {"name": preset}},
                     },
                 )
@@ -154,6 +156,7 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
         "counts": dict.fromkeys(names, subjects * nights * epochs // len(names)),
         "excluded": {"unknown": 12, "movement": 7, "wake trimmed": 430},
         "simulated": simulated,
+        "simulators": [SIMULATOR] if simulated else [],
     }
     facts = {
         "model": model,

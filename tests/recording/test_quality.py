@@ -226,3 +226,9 @@ def test_a_night_of_four_channels_is_quick() -> None:
             quality.judge(night, night.read(), onsets, 30.0)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.05
+
+
+def test_a_sample_beyond_what_float32_holds_is_not_finite():
+    stored = np.array([1e38, -1e38, 1.0], np.float32)
+    signal = Signal("EEG", 1.0, "uV", "eeg", 3, lambda: stored, gain=1e6)
+    assert signal.samples().tolist() == [np.inf, -np.inf, 1e6]

@@ -67,3 +67,5 @@ def test_run_1(tmp_path: Path) -> None:
     found = evaluate(folder)
     assert found.table("subjects")["subject"].unique().sort().to_list() == ["SC400", "SC401"]
     assert found.run.simulated
+    assert found.run.simulators == [1]  # which it does not say: there was no other
+    assert any("simulator 1, today's is 2" in note for note in found.notes)

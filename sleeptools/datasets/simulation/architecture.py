@@ -41,11 +41,11 @@ BOUTS: Final = {
     WAKE: (1.45, 1.15),
     S1: (1.15, 0.65),
     S2: (2.55, 0.90),
-    S3: (1.45, 0.60),
-    S4: (1.95, 0.75),
-    REM: (3.55, 0.80),
+    S3: (1.30, 0.60),
+    S4: (1.80, 0.70),
+    REM: (3.75, 0.80),
 }
-DEEP_BY_HOUR: Final = (1.15, 3.8)  # deep pressure at sleep onset, and its time constant in hours
+DEEP_BY_HOUR: Final = (2.1, 3.8)  # deep pressure at sleep onset, and its time constant in hours
 DEEP_PHASE: Final = (0.15, 0.8)  # range of the NREM part of a cycle
 OPENING_PARTS: Final = 6  # a bout while falling asleep takes at most a sixth of the first NREM
 REM_SHARE: Final = (0.12, 0.23, 0.25, 0.27, 0.28)  # share of a cycle spent in its REM episode
@@ -167,8 +167,8 @@ def _next_nrem(
         WAKE: {S1: 0.88, S2: 0.12},
         S1: {S2: 0.82, WAKE: 0.16 * habits.restless},
         S2: {S3: deep, S1: light, WAKE: wake},
-        S3: {S4: 0.62 * min(1.3, deep), S2: 0.45, WAKE: 0.02 * habits.restless, S1: 0.02},
-        S4: {S3: 0.88, S2: 0.06, WAKE: 0.03, S1: 0.02},
+        S3: {S4: 0.62 * min(1.3, deep), S2: 1.0, WAKE: 0.02 * habits.restless, S1: 0.02},
+        S4: {S3: 0.55, S2: 0.39, WAKE: 0.03, S1: 0.02},
     }
     return _draw(rng, chances[state])
 
@@ -178,7 +178,7 @@ def _rem(rng: np.random.Generator, epochs: int, habits: Habits, scale: float) ->
     walk: list[int] = []
     state = S1
     while len(walk) < epochs:
-        breaks = {S1: 0.45 * habits.light, WAKE: 0.22 * habits.restless, S2: 0.25}
+        breaks = {S1: 0.45 * habits.light, WAKE: 0.22 * habits.restless, S2: 0.12}
         state = _draw(rng, breaks) if state == REM else REM
         length = _bout(rng, state, habits, scale)
         walk += [state] * (length if state == REM else min(length, 8))

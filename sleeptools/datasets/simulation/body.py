@@ -12,25 +12,31 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.datasets.simulation import waves
+from sleeptools.datasets.simulation.calibration import Floats
 from sleeptools.datasets.simulation.traits import (
     ACTIVE_MUSCLE,
     BLINKS_CLOSED,
     BLINKS_OPEN,
+    EOG_FLOOR_UV,
+    FRONTAL,
     MUSCLE_UV,
     ROLLING,
     SACCADES,
     SACCADES_OPEN,
     TWITCHES,
-    Floats,
     Traits,
 )
 from sleeptools.datasets.simulation.waves import Signal32, Spectra
 
 SECONDS: Final = 30  # length of an epoch
-LEAK: Final = 0.35  # fraction of the frontal EEG in the EOG
+# Eye leakage and EOG floor, after the one stretch of real wake at hand (the first 300 s of SC4001):
+# Fpz-Cz and horizontal EOG are correlated there at 0.04, and the EOG's median rms is 95 uV.
+LEAK: Final = 0.08  # fraction of the frontal EEG in the EOG
+BLINK_LEAK: Final = 0.03  # fraction of a blink in the horizontal EOG
+BLINK_SPREAD, BLINK_MEMORY = 1.0, 0.6  # log spread of the number of blinks, and from epoch to epoch
 EYES_IN_EEG: Final = {
-    "EEG Fpz-Cz": (0.45, 0.06),
-    "EEG Pz-Oz": (0.04, 0.02),
+    "EEG Fpz-Cz": (0.50, 0.01),
+    "EEG Pz-Oz": (0.04, 0.01),
     "EEG C4-M1": (0.08, 0.03),
     "EEG C3-M2": (0.08, 0.03),
     "EEG F3-M2": (0.30, 0.10),
@@ -39,6 +45,7 @@ EYES_IN_EEG: Final = {
     "EEG O2-M1": (0.03, 0.02),
 }
 """Share of blinks and of horizontal eye movements that reaches an EEG lead."""
+TONE_SPREAD: Final = 0.02  # log spread of muscle tone from second to second; steady in real wake
 HIGH_PASS_S: Final = 0.32  # time constant of the recorder's 0.5-Hz high-pass
 
 
@@ -61,7 +68,7 @@ def simulate_eyes(
     eyes_open
         (epochs,) 0 or 1.
     amplitude
-        (frames, 5) uV of the frontal EEG's rhythms.
+        (3 regions, frames, 6 rhythms) uV.
     source
         (frames, BINS) spectra that the EEG leads have in common.
     traits
@@ -82,19 +89,31 @@ def simulate_eyes(
     movements *= np.float32(traits.eyes)
     per_epoch = awake * BLINKS_OPEN + (weights[:, 0] - awake) * BLINKS_CLOSED
     blinks = np.zeros(samples, np.float32)
-    onsets = waves.draw_events(rng, per_epoch)
+    onsets = waves.draw_events(rng, per_epoch * _bursts(rng, len(weights)))
     waves.add_events(blinks, onsets, traits.blinks * _blinks(rng, len(onsets)))
-    return _background(rng, amplitude, source, traits) + movements + 0.5 * blinks, movements, blinks
+    floor = waves.to_frames((weights @ np.log(EOG_FLOOR_UV))[:, None])
+    background = _background(rng, amplitude[FRONTAL], np.exp(floor), source, traits)
+    return background + movements + np.float32(BLINK_LEAK) * blinks, movements, blinks
+
+
+def _bursts(rng: np.random.Generator, epochs: int) -> Floats:
+    """Draw how much more or less than usual a person blinks: (epochs,) factors of mean one."""
+    from scipy import signal
+
+    steps = BLINK_SPREAD * rng.standard_normal(epochs)
+    steps[1:] *= np.sqrt(1.0 - BLINK_MEMORY**2)
+    drift: Floats = signal.lfilter([1.0], [1.0, -BLINK_MEMORY], steps)
+    return np.exp(drift - 0.5 * BLINK_SPREAD**2)
 
 
 def _background(
-    rng: np.random.Generator, amplitude: Floats, source: Spectra, traits: Traits
+    rng: np.random.Generator, amplitude: Floats, floor: Floats, source: Spectra, traits: Traits
 ) -> Signal32:
-    """Simulate the EOG without eye movements: EEG and drift."""
+    """Simulate the EOG without eye movements: EEG, muscle and electrodes, and drift."""
     from sleeptools.datasets.simulation.eeg import spectra_of
 
     shapes = spectra_of(traits)
-    variances = np.concatenate([(LEAK * amplitude) ** 2, np.full((len(amplitude), 1), 1.5)], axis=1)
+    variances = np.concatenate([LEAK * amplitude, floor], axis=1) ** 2
     power = variances.astype(np.float32) @ shapes.astype(np.float32)
     spectra = np.float32(np.sqrt(0.5)) * waves.white(rng, len(amplitude))
     spectra += np.float32(np.sqrt(0.5)) * source
@@ -109,7 +128,7 @@ def _saccades(rng: np.random.Generator, per_epoch: Floats, samples: int) -> Sign
     onsets = waves.draw_events(rng, per_epoch)
     impulses = np.zeros(samples, np.float32)
     sign = rng.choice((-1.0, 1.0), len(onsets))
-    size = 70.0 * np.exp(0.45 * rng.standard_normal(len(onsets))) * sign
+    size = 110.0 * np.exp(0.45 * rng.standard_normal(len(onsets))) * sign
     rise = 4  # samples; a saccade takes about 40 ms
     waves.add_events(impulses, onsets, np.repeat(size[:, None] / rise, rise, 1).astype(np.float32))
     decay = np.float32(np.exp(-1.0 / (HIGH_PASS_S * waves.RATE)))
@@ -143,9 +162,9 @@ def simulate_tone(
     level += 0.15 * rng.standard_normal(len(level))
     epoch_position = (np.arange(len(level) * SECONDS) + 0.5) / SECONDS - 0.5
     tone = traits.muscle * np.exp(np.interp(epoch_position, np.arange(len(level)), level))
-    tone *= np.exp(0.10 * rng.standard_normal(len(tone)))
+    tone *= np.exp(TONE_SPREAD * rng.standard_normal(len(tone)))
     onsets = waves.draw_events(rng, weights @ TWITCHES, 1)
-    size = traits.muscle * rng.gamma(1.5, 1.0, (len(onsets), 1))
+    size = 0.3 * traits.muscle * rng.gamma(1.5, 1.0, (len(onsets), 1))
     burst = tone.astype(np.float32)
     waves.add_events(burst, onsets, (size * np.array([0.4, 1.0, 0.5, 0.15])).astype(np.float32))
     return np.asarray(burst, np.float64)

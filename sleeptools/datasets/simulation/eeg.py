@@ -1,7 +1,7 @@
 """Simulated EEG of a human night: rhythms by stage, spindles, K-complexes and sawtooth waves.
 
-Amplitudes and rates are in `traits`; the shapes follow the AASM manual's definitions (spindle
-0.5-1.5 s, K-complex at least 0.5 s, sawtooth 2-6 Hz).
+Levels are in `calibration`, rates in `traits`; the shapes follow the AASM manual's definitions
+(spindle 0.5-1.5 s, K-complex at least 0.5 s, sawtooth 2-6 Hz).
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ from typing import Final
 import numpy as np
 
 from sleeptools.datasets.simulation import waves
+from sleeptools.datasets.simulation.calibration import Calibration, Floats
 from sleeptools.datasets.simulation.traits import (
+    CENTRAL,
     EYES_OPEN,
+    FRONTAL,
     K_COMPLEXES,
+    POSTERIOR,
     SAWTOOTHS,
     SPINDLES,
-    SPREAD_EPOCH,
-    SPREAD_FRAME,
-    SPREAD_NIGHT,
-    STAGE_UV,
-    Floats,
     Traits,
+    deviations,
+    with_central,
 )
 from sleeptools.datasets.simulation.waves import Signal32, Spectra
 
 SHARED: Final = 0.6  # fraction of the EEG's power that all leads have in common
 BLUR: Final = (0.12, 0.76, 0.12)  # how far an epoch resembles those before and after it
+REGIONAL: Final = 0.4  # fraction of the variance between epochs that a region has alone
+MUSCLE_HZ: Final = 14.0  # from where on scalp muscle is as strong as above
+SPREAD_FRAME: Final = 0.30  # log standard deviation of a rhythm within an epoch
+SPREAD_ELECTRODE: Final = 0.06  # and of a lead's gain from night to night
 EVENT_GAIN: Final = {
     "EEG Fpz-Cz": (1.0, 1.0),
     "EEG Pz-Oz": (0.65, 0.35),
@@ -38,7 +43,6 @@ EVENT_GAIN: Final = {
     "EEG O2-M1": (0.6, 0.5),
 }
 """Factors on spindles and on K-complexes."""
-FRONTAL, POSTERIOR, CENTRAL = range(3)
 REGION: Final = {
     "Fpz": FRONTAL,
     "F3": FRONTAL,
@@ -61,7 +65,11 @@ def stage_weights(codes: np.ndarray[tuple[int], np.dtype[np.int8]]) -> Floats:
 
 
 def amplitudes(
-    rng: np.random.Generator, weights: Floats, eyes_open: Floats, traits: Traits
+    rng: np.random.Generator,
+    weights: Floats,
+    eyes_open: Floats,
+    traits: Traits,
+    calibration: Calibration,
 ) -> Floats:
     """Draw the amplitude of every rhythm along the night.
 
@@ -75,22 +83,43 @@ def amplitudes(
         (epochs,) 0 or 1.
     traits
         The subject.
+    calibration
+        How nights and epochs differ.
 
     Returns
     -------
     amplitudes
-        (frames, 5) uV.
+        (3 regions, frames, 6 rhythms) uV.
     """
-    level = np.log(STAGE_UV * traits.rhythms * traits.overall)
-    open_eyes = (weights[:, 0] * eyes_open)[:, None] * np.log(EYES_OPEN)
-    drift = SPREAD_EPOCH * rng.standard_normal((len(weights), 5))
-    frames = waves.to_frames(weights @ level + open_eyes + drift)
-    frames += SPREAD_FRAME * rng.standard_normal(frames.shape)
-    return np.exp(frames)
+    night = with_central(calibration.night_spread) * deviations(rng, 3)
+    level = weights @ (np.log(traits.levels_uv) + night[:, None])
+    level += (weights[:, 0] * eyes_open)[:, None] * np.log(EYES_OPEN)
+    spread = weights @ with_central(calibration.epoch_spread)
+    share = (weights @ calibration.slow_share)[:, None]
+    slow = _regional(rng, len(weights), memory=calibration.slow_memory)
+    quick = _regional(rng, len(weights), memory=0.0)
+    within = SPREAD_FRAME * rng.standard_normal((waves.frames_of(len(weights)), slow.shape[-1]))
+    level += spread * np.sqrt(share) * slow
+    sudden = spread * np.sqrt(1.0 - share) * quick
+    epoch = np.minimum(np.arange(len(within)) // waves.FRAMES_PER_EPOCH, len(weights) - 1)
+    frames = [waves.to_frames(level[i]) + sudden[i, epoch] + within for i in range(len(level))]
+    amplitude: Floats = np.exp(np.stack(frames))
+    return amplitude
+
+
+def _regional(rng: np.random.Generator, epochs: int, *, memory: float) -> Floats:
+    """Draw deviations of unit variance that regions share in part: (3, epochs, rhythms)."""
+    from scipy import signal
+
+    together, alone = deviations(rng, 1, epochs), deviations(rng, 3, epochs)
+    steps = np.sqrt(1.0 - REGIONAL) * together + np.sqrt(REGIONAL) * alone
+    steps[:, 1:] *= np.sqrt(1.0 - memory**2)
+    drifting: Floats = signal.lfilter([1.0], [1.0, -memory], steps, axis=1)
+    return drifting
 
 
 def spectra_of(traits: Traits) -> Floats:
-    """Return the power spectra of the rhythms and of electrode noise: (6, BINS)."""
+    """Return the power spectra of the rhythms and of electrode noise: (7, BINS)."""
     f = np.maximum(waves.FREQUENCIES, 0.25)
     return np.stack(
         [
@@ -99,6 +128,7 @@ def spectra_of(traits: Traits) -> Floats:
             waves.peak(traits.theta_hz, 1.1),
             waves.peak(traits.alpha_hz, 0.8),
             waves.normalised(np.exp(-0.5 * ((f - 20.0) / 6.0) ** 2)),
+            waves.normalised(1.0 / (1.0 + (MUSCLE_HZ / f) ** 4)),
             waves.band(0.5, 49.5),
         ]
     )
@@ -121,7 +151,7 @@ def simulate_eeg(
     weights
         (epochs, 6) share of every stage.
     amplitude
-        (frames, 5) uV, from `amplitudes`.
+        (3 regions, frames, 6 rhythms) uV, from `amplitudes`.
     traits
         Traits of the subject.
     leads
@@ -134,18 +164,18 @@ def simulate_eeg(
     source
         (frames, BINS) spectra of unit power that the leads have in common.
     """
+    frames = amplitude.shape[1]
     shapes = spectra_of(traits)
-    source = waves.white(rng, len(amplitude))
-    gains = {FRONTAL: np.ones(5), POSTERIOR: traits.posterior, CENTRAL: traits.central}
+    source = waves.white(rng, frames)
     signals = {}
     for lead in leads:
         region = REGION[lead.removeprefix("EEG ").split("-")[0]]
-        spectra = waves.white(rng, len(amplitude))
+        spectra = waves.white(rng, frames)
         spectra *= np.float32(np.sqrt(1.0 - SHARED))
         spectra += np.float32(np.sqrt(SHARED)) * source
-        variances = np.full((len(amplitude), 6), traits.noise_uv[region] ** 2)
-        electrode = np.exp(SPREAD_NIGHT * rng.standard_normal())
-        variances[:, :5] = (amplitude * gains[region] * electrode) ** 2
+        variances = np.full((frames, len(shapes)), traits.noise_uv[region] ** 2)
+        electrode = np.exp(SPREAD_ELECTRODE * rng.standard_normal())
+        variances[:, :-1] = (amplitude[region] * electrode) ** 2
         power = variances.astype(np.float32) @ shapes.astype(np.float32)
         signals[lead] = waves.synthesise(spectra, power)
     _add_sleep_events(rng, signals, weights, traits)

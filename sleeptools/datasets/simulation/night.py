@@ -15,8 +15,9 @@ import numpy as np
 
 from sleeptools.datasets import SimulatedChannel, sleep_edf
 from sleeptools.datasets.simulation import architecture, body, eeg, scorer, traits, waves
-from sleeptools.datasets.simulation.traits import Floats, Traits
-from sleeptools.recording import montage
+from sleeptools.datasets.simulation.calibration import Calibration, Floats, calibrated
+from sleeptools.datasets.simulation.traits import Traits
+from sleeptools.recording import montage, simulators
 from sleeptools.recording.hypnogram import Event, Hypnogram, Stages
 from sleeptools.recording.recording import Recording, Samples, Signal
 from sleeptools.recording.signals import resampling
@@ -67,6 +68,7 @@ def simulate_night(
     seed: int = 0,
     channels: Sequence[SimulatedChannel] = sleep_edf.CASSETTE_CHANNELS,
     scorers: int = 1,
+    calibration: Calibration | None = None,
 ) -> SimulatedNight:
     """Simulate one night.
 
@@ -84,8 +86,11 @@ def simulate_night(
         The signals to record; those of Sleep-Cassette if left out.
     scorers
         Number of scorers, each with errors of their own.
+    calibration
+        Levels and spreads of the EEG; those that ship with the package if left out.
     """
-    person = traits.draw_traits(_stream(seed, subject, 0, _SUBJECT))
+    calibration = calibration or calibrated()
+    person = traits.draw_traits(_stream(seed, subject, 0, _SUBJECT), calibration)
     rng = _stream(seed, subject, night, _NIGHT)
     codes = architecture.simulate_codes(
         rng, architecture.recording_epochs(rng, hours), person.habits
@@ -93,7 +98,8 @@ def simulate_night(
     scorings = [
         scorer.score(_stream(seed, subject, night, _SCORER + i), codes) for i in range(scorers)
     ]
-    sources = _sources(rng, codes, scorings[0].codes == scorer.MOVEMENT_CODE, person, channels)
+    moving = scorings[0].codes == scorer.MOVEMENT_CODE
+    sources = _sources(rng, codes, moving, person, calibration, channels)
     recording = Recording(
         id=f"SC4{subject:02d}{night}",
         subject=f"SC4{subject:02d}",
@@ -101,7 +107,11 @@ def simulate_night(
         signals={c.label: _signal(c, sources[c.source]) for c in channels},
         hypnogram=scorings[0].hypnogram(),
         start=_start(codes, subject, night),
-        facts={"simulated": True, "age": person.age, "sex": "F" if person.female else "M"},
+        facts={
+            **simulators.made_by(simulators.SIMULATOR),
+            "age": person.age,
+            "sex": "F" if person.female else "M",
+        },
         other_hypnograms=tuple(s.hypnogram() for s in scorings[1:]),
     )
     return SimulatedNight(recording, scorings[0].events(), architecture.HUMAN_OF_CODE[codes])
@@ -117,6 +127,7 @@ def _sources(
     codes: architecture.Codes,
     moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
     person: Traits,
+    calibration: Calibration,
     channels: Sequence[SimulatedChannel],
 ) -> dict[str, Samples]:
     """Simulate the sources of `channels`, by name: at 100 Hz, those of `SLOW` at 1 Hz."""
@@ -124,7 +135,7 @@ def _sources(
     weights = eeg.stage_weights(codes)
     eyes_open = _eyes_open(rng, codes)
     eyes_open[moving] = 1.0
-    amplitude = eeg.amplitudes(rng, weights, eyes_open, person)
+    amplitude = eeg.amplitudes(rng, weights, eyes_open, person, calibration)
     leads = tuple(lead for lead in eeg.LEADS if lead in names)
     sources, common = eeg.simulate_eeg(rng, weights, amplitude, person, leads=leads)
     eog, movements, blinks = body.simulate_eyes(rng, weights, eyes_open, amplitude, common, person)

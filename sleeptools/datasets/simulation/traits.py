@@ -1,9 +1,9 @@
 """Traits of simulated subjects: how they sleep, and the amplitudes and rates of their signals.
 
-Amplitudes are root-mean-square microvolts at Fpz-Cz before a subject's gains; the size of a single
-wave is given with its shape in `eeg` and `body`. They were chosen on seed 100 so that, on other
-seeds, YASA stages the nights about as well as real ones and a network improves with more training
-subjects (benches/judge_yasa.py, benches/learning_gap.py).
+Levels of the EEG's rhythms and their spreads are in `calibration`; the size of a single wave is
+given with its shape in `eeg` and `body`. Rates and the spreads here were chosen on seeds 100 and
+303 so that, on other seeds, YASA stages the nights about as well as real ones and a network
+improves with more training subjects (benches/judge_yasa.py, benches/learning_gap.py).
 """
 
 from __future__ import annotations
@@ -12,25 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from sleeptools.datasets.simulation.architecture import Habits
+from sleeptools.datasets.simulation.calibration import Calibration, Floats
 
-Floats = npt.NDArray[np.float64]
-
-RHYTHMS: Final = ("background", "delta", "theta", "alpha", "beta")
-STAGE_UV: Final = np.array(
-    [
-        [9.0, 3.5, 2.5, 8.5, 4.0],  # wake with eyes closed
-        [8.0, 5.0, 6.0, 3.2, 2.6],  # stage 1
-        [9.0, 10.5, 6.0, 2.5, 1.7],  # stage 2
-        [9.0, 25.0, 7.0, 2.5, 1.4],  # stage 3
-        [9.0, 40.0, 7.0, 2.5, 1.3],  # stage 4
-        [7.5, 5.0, 5.5, 2.1, 2.1],  # REM
-    ]
-)
-"""(6 codes, rhythms): uV."""
-EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.4, 1.2])  # factor on wake's rhythms
+EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.5, 1.2, 1.2])  # factor on wake's rhythms
 EYES_CLOSED_ASLEEP, EYES_CLOSED_DAY = 0.65, 0.25  # share of wake with eyes closed
 
 # Number of events per epoch, by code: wake, 1, 2, 3, 4, REM.
@@ -42,15 +28,20 @@ SACCADES_OPEN, BLINKS_OPEN, BLINKS_CLOSED = 28.0, 8.0, 0.5
 ROLLING: Final = np.array([0.9, 3.5, 0.15, 0.0, 0.0, 0.1])  # slow eye movements
 TWITCHES: Final = np.array([1.5, 0.3, 0.1, 0.05, 0.05, 0.8])
 MUSCLE_UV: Final = np.array([3.2, 2.1, 1.7, 1.5, 1.4, 0.8])  # tone, envelope
+EOG_FLOOR_UV: Final = np.array([9.0, 4.0, 2.5, 2.0, 2.0, 2.5])  # muscle and electrodes, 0.5-49.5 Hz
 ACTIVE_MUSCLE: Final = 1.3  # factor with eyes open
 
-# Standard deviations of the logarithm.
-SPREAD_RHYTHM, SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS = 0.13, 0.12, 0.22, 0.22
-SPREAD_STAGE: Final = 0.06  # a subject's rhythm in one stage
-SPREAD_NIGHT: Final = 0.06  # electrodes put on anew
-SPREAD_EPOCH: Final = 0.20  # a rhythm from epoch to epoch
-SPREAD_FRAME: Final = 0.30  # and within an epoch
+# Standard deviations of the logarithm; `calibration` has those of the rhythms.
+SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS, SPREAD_NOISE = 0.10, 0.22, 0.40, 0.15
+SPREAD_STAGE: Final = 0.10  # a subject's rhythm in one stage
 SPREAD_HABITS: Final = (0.35, 0.35, 0.30, 0.15)
+
+FRONTAL, POSTERIOR, CENTRAL = range(3)
+CENTRAL_GAIN: Final = np.ones((6, 6))  # (codes, rhythms) of leads to the other mastoid
+CENTRAL_GAIN[0, 3] = 1.35  # which lies near the alpha of wake; and stage 1 is largest at the vertex
+CENTRAL_GAIN[1, :3] = 1.7, 1.7, 1.8  # no such lead was fitted to: chosen so that YASA sees stage 1
+_OCTAVES: Final = np.array([0.5, 0.0, 1.0, 2.0, 3.0, 4.0])  # where a rhythm lies among the others
+ALIKE: Final = 0.8  # correlation of a subject's deviations in rhythms an octave apart
 
 
 @dataclass(frozen=True)
@@ -63,18 +54,16 @@ class Traits:
         Age in years and sex, for the file's header.
     habits
         How the subject sleeps.
-    rhythms
-        (6, 5) factor on `STAGE_UV`.
+    levels_uv
+        (3 regions, 6 codes, 6 rhythms) root mean square, uV.
     overall
-        Factor on all EEG.
+        Factor on all EEG, in `levels_uv` already.
     slope
         Exponent of the background's power spectrum, f to the power of -slope.
     alpha_hz, spindle_hz, theta_hz
         Peak frequencies, Hz.
     noise_uv
-        (3,) white noise of the electrodes at Fpz-Cz, Pz-Oz and C4-M1, uV.
-    posterior, central
-        (5,) factors on the rhythms at Pz-Oz and C4-M1.
+        (3 regions,) white noise of the electrodes, uV.
     spindles, k_complexes, blinks, eyes
         Factors on the number of spindles and K-complexes and the size of blinks and eye movements.
     muscle, atonia
@@ -86,15 +75,13 @@ class Traits:
     age: int
     female: bool
     habits: Habits
-    rhythms: Floats
+    levels_uv: Floats
     overall: float
     slope: float
     alpha_hz: float
     spindle_hz: float
     theta_hz: float
     noise_uv: Floats
-    posterior: Floats
-    central: Floats
     spindles: float
     k_complexes: float
     blinks: float
@@ -104,26 +91,47 @@ class Traits:
     muscle_floor: float
 
 
-def draw_traits(rng: np.random.Generator) -> Traits:
-    """Draw the traits of a person."""
+def with_central(values: Floats) -> Floats:
+    """Add the central region, half-way between the frontal and the posterior: (3, ...).
+
+    Where there are codes, (2, codes, rhythms), it is in wake as the posterior one: the frontal
+    lead's slow waves are then those of the eyes.
+    """
+    central = values.mean(0, keepdims=True)
+    if values.ndim == 3:  # noqa: PLR2004 - regions, codes, rhythms
+        central[:, 0] = values[POSTERIOR, 0]
+    return np.concatenate([values, central])
+
+
+def deviations(rng: np.random.Generator, *size: int) -> Floats:
+    """Draw deviations of unit variance, alike in neighbouring rhythms: (*size, rhythms)."""
+    apart = np.abs(_OCTAVES[:, None] - _OCTAVES)
+    mixed: Floats = rng.standard_normal((*size, len(_OCTAVES))) @ np.linalg.cholesky(ALIKE**apart).T
+    return mixed
+
+
+def draw_traits(rng: np.random.Generator, calibration: Calibration) -> Traits:
+    """Draw the traits of a person, around the levels of a calibration."""
 
     def around(spread: float, size: int | tuple[int, ...] | None = None) -> Floats:
         return np.exp(spread * np.asarray(rng.standard_normal(size)))
 
-    rhythms = around(SPREAD_RHYTHM, 5) * around(SPREAD_STAGE, (6, 5))
+    overall = float(around(SPREAD_OVERALL))
+    spread = with_central(calibration.subject_spread) * deviations(rng, 3)
+    levels = with_central(np.log(calibration.levels_uv)) + spread[:, None]
+    levels[CENTRAL] += np.log(CENTRAL_GAIN)
+    levels += SPREAD_STAGE * rng.standard_normal(levels.shape)
     return Traits(
         age=int(rng.integers(25, 35)),
         female=bool(rng.integers(2)),
         habits=Habits(*np.exp(np.array(SPREAD_HABITS) * rng.standard_normal(4)).tolist()),
-        rhythms=rhythms,
-        overall=float(around(SPREAD_OVERALL)),
-        slope=float(np.clip(rng.normal(1.4, 0.15), 0.8, 2.2)),
+        levels_uv=overall * np.exp(levels),
+        overall=overall,
+        slope=float(np.clip(rng.normal(calibration.background_slope, 0.15), 0.8, 3.0)),
         alpha_hz=float(np.clip(rng.normal(9.9, 0.8), 8.2, 11.8)),
         spindle_hz=float(np.clip(rng.normal(13.1, 0.6), 11.8, 14.6)),
         theta_hz=float(np.clip(rng.normal(5.6, 0.5), 4.6, 6.8)),
-        noise_uv=1.2 * around(0.3, 3),
-        posterior=np.array([0.75, 0.50, 0.75, 1.15, 0.75]) * around(0.11, 5),
-        central=np.array([0.85, 0.85, 0.95, 0.90, 0.90]) * around(0.08, 5),
+        noise_uv=with_central(calibration.noise_uv) * around(SPREAD_NOISE, 3),
         spindles=float(around(SPREAD_EVENTS)),
         k_complexes=float(around(SPREAD_EVENTS)),
         blinks=float(around(0.22)),

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from sleeptools import store
+from sleeptools.recording import simulators
 from sleeptools.recording.hypnogram import GENERATOR_SCORER, Hypnogram
 from sleeptools.recording.recording import Recording
 
@@ -33,6 +34,7 @@ def write(root: Path, recording: str, true_stages: Hypnogram) -> Path:
     facts = {
         "format": TRUE_STAGES_KIND,
         "version": TRUE_STAGES_VERSION,
+        "simulator": simulators.SIMULATOR,
         "names": true_stages.names,
         "epoch_seconds": true_stages.epoch_seconds,
         "onset": true_stages.onset,

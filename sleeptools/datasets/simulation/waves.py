@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools.datasets.simulation.traits import Floats
+from sleeptools.datasets.simulation.calibration import Floats
 
 Signal32 = npt.NDArray[np.float32]
 Spectra = npt.NDArray[np.complex64]

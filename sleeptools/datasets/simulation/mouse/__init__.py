@@ -16,7 +16,7 @@ import numpy as np
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation.mouse import architecture, scorer, signals, traits
 from sleeptools.datasets.simulation.night import SimulatedNight
-from sleeptools.recording import montage
+from sleeptools.recording import montage, simulators
 from sleeptools.recording.recording import Recording, Samples, Signal
 
 HOURS: Final = 24.0
@@ -68,7 +68,7 @@ def simulate_night(
         {c.label: _signal(c, samples[c.source]) for c in channels},
         hypnogram,
         LIGHTS_ON + timedelta(days=7 * animal + night - 1),
-        {"simulated": True},
+        simulators.made_by(simulators.SIMULATOR),
     )
     truth = architecture.majority(codes, int(epoch_seconds))
     return SimulatedNight(recording, hypnogram.events(), truth)

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from sleeptools.datasets.simulation import waves
+from sleeptools.datasets.simulation.calibration import Floats
 from sleeptools.datasets.simulation.mouse.architecture import WAKE, Codes
 from sleeptools.datasets.simulation.mouse.traits import (
     ACTIVE_MUSCLE,
@@ -23,7 +24,6 @@ from sleeptools.datasets.simulation.mouse.traits import (
     STAGE_UV,
     MouseTraits,
 )
-from sleeptools.datasets.simulation.traits import Floats
 from sleeptools.datasets.simulation.waves import Framing, Signal32
 
 GAMMA_HZ: Final = (30.0, 80.0)

@@ -1,0 +1,140 @@
+"""How near simulated nights are to real ones: the spectra of ten Sleep-Cassette nights beside them.
+
+`sleep_cassette_spectra.csv` holds aggregate statistics of the nights of SC400 to SC404 of Sleep-EDF
+Expanded 1.0.0 (Kemp et al. 2000, IEEE Trans Biomed Eng 47:1185; PhysioNet; Open Data Commons
+Attribution License 1.0), computed by benches/calibrate_simulator.py from the features of each
+epoch that matteo-omizzolo/sleep-EDF published (MIT). No epoch of a person is in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools.datasets.simulation.calibration import Floats
+from sleeptools.recording.recording import Recording
+from sleeptools.recording.stages import HUMAN_STAGES
+
+SPECTRA: Final = Path(__file__).with_name("sleep_cassette_spectra.csv")
+LEADS: Final = ("EEG Fpz-Cz", "EEG Pz-Oz")
+BANDS: Final = {
+    "delta": (0.5, 4.0),
+    "theta": (4.0, 8.0),
+    "alpha": (8.0, 13.0),
+    "beta": (13.0, 30.0),
+    "gamma": (30.0, 50.0),
+}
+"""Hz, both ends included."""
+RATE, SAMPLES = 100.0, 3000  # of the leads, Hz, and of an epoch
+WAKE_EPOCHS: Final = 60  # wake before and after sleep that counts
+LEAST_EPOCHS: Final = 10  # a night with fewer of a stage has no median of it
+NORMAL_QUARTILES: Final = (
+    1.349  # distance of a normal distribution's quartiles, in standard deviations
+)
+MIDDLES: Final = {name: float(np.sqrt(low * high)) for name, (low, high) in BANDS.items()}  # Hz
+FEATURES: Final = len(BANDS) + 2
+
+
+def band_levels(epochs: npt.NDArray[np.float32]) -> Floats:
+    """Return levels of one lead: (epochs, 7) mean power in each of `BANDS`, variance, mobility.
+
+    Parameters
+    ----------
+    epochs
+        (epochs, samples) uV, at 100 Hz.
+
+    Returns
+    -------
+    levels
+        Mean power density in dB re 1 uV^2/Hz (Welch's method, 256 samples, Hann, half overlapping),
+        variance in dB re 1 uV^2, and Hjorth's mobility.
+    """
+    from scipy import signal
+
+    hertz, density = signal.welch(epochs, RATE, nperseg=256, axis=-1)
+    bands = [
+        10 * np.log10(density[:, (hertz >= low) & (hertz <= high)].mean(1) + 1e-6)
+        for low, high in BANDS.values()
+    ]
+    variance, steps = epochs.var(1), np.diff(epochs, axis=1).var(1)
+    mobility = np.sqrt(steps / (variance + 1e-6))
+    return np.stack([*bands, 10 * np.log10(variance + 1e-3), mobility], 1).astype(float)
+
+
+def night_levels(recording: Recording) -> tuple[Floats, npt.NDArray[np.int8]]:
+    """Return the levels of both leads, (epochs, 14), and the scored stages of the same epochs.
+
+    From half an hour before sleep to half an hour after it, without what is unscored.
+    """
+    assert recording.hypnogram is not None
+    stages = recording.hypnogram.stages
+    scored = np.flatnonzero(stages >= 0)
+    asleep = np.flatnonzero(stages[scored] > 0)
+    kept = scored[max(0, asleep[0] - WAKE_EPOCHS) : asleep[-1] + WAKE_EPOCHS + 1]
+    leads = [recording.signal(lead).samples() for lead in LEADS]
+    levels = [
+        band_levels(lead[: len(stages) * SAMPLES].reshape(-1, SAMPLES)[kept]) for lead in leads
+    ]
+    return np.hstack(levels), stages[kept]
+
+
+def bands_only(levels: Floats) -> Floats:
+    """Leave out variance and mobility: (epochs, 14) to (epochs, leads, bands)."""
+    return levels.reshape(len(levels), len(LEADS), FEATURES)[:, :, : len(BANDS)]
+
+
+def statistics(
+    levels: Floats, stages: npt.NDArray[np.int8], nights: npt.NDArray[np.integer]
+) -> dict[str, Floats]:
+    """Describe each stage, lead and band of some nights: (stages, leads, bands) dB.
+
+    Parameters
+    ----------
+    levels, stages, nights
+        (epochs, 14) from `night_levels`, and of the same epochs the stage and the number of the
+        night; of each stage at least two nights have `LEAST_EPOCHS`.
+
+    Returns
+    -------
+    statistics
+        `median` (of the nights' medians), `between` (their standard deviation), `within` (median
+        over nights of the standard deviation, from quartiles), `lower` and `upper` (quartiles of
+        all epochs).
+    """
+    bands = bands_only(levels)
+    rows: dict[str, list[Floats]] = {
+        k: [] for k in ("median", "between", "within", "lower", "upper")
+    }
+    for stage in range(len(HUMAN_STAGES)):
+        of_nights = [bands[(stages == stage) & (nights == night)] for night in np.unique(nights)]
+        of_nights = [epochs for epochs in of_nights if len(epochs) >= LEAST_EPOCHS]
+        medians = np.array([np.median(epochs, axis=0) for epochs in of_nights])
+        spans = [np.subtract(*np.percentile(epochs, [75, 25], axis=0)) for epochs in of_nights]
+        lower, upper = np.percentile(bands[stages == stage], [25, 75], axis=0)
+        rows["median"].append(np.median(medians, axis=0))
+        rows["between"].append(np.std(medians, axis=0, ddof=1))
+        rows["within"].append(np.median(spans, axis=0) / NORMAL_QUARTILES)
+        rows["lower"].append(lower)
+        rows["upper"].append(upper)
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def exponents(medians: Floats, low: str = "theta", high: str = "gamma") -> Floats:
+    """Return the exponents of 1/f between the middles of two bands: (stages, leads)."""
+    names = list(BANDS)
+    drop = medians[..., names.index(low)] - medians[..., names.index(high)]
+    slope: Floats = drop / (10 * np.log10(MIDDLES[high] / MIDDLES[low]))
+    return slope
+
+
+def read_spectra() -> dict[str, Floats]:
+    """Read the statistics of the real nights: (stages, leads, bands) of each."""
+    import polars as pl
+
+    table = pl.read_csv(SPECTRA, comment_prefix="#")
+    shape = (len(HUMAN_STAGES), len(LEADS), len(BANDS))
+    names = [name for name in table.columns if name not in ("stage", "lead", "band")]
+    return {name: table[name].to_numpy().reshape(shape) for name in names}

@@ -1,0 +1,48 @@
+"""Which simulator made a recording: the facts `simulated` and `simulator`, and the notes of files.
+
+A file's note is "simulated simulator_2"; nights of simulator 1 say "simulated" alone. The same seed
+gives the same night within one version only, and numbers on nights of two do not compare.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+SIMULATOR: Final = 2
+"""Version of the simulator."""
+SIMULATED, VERSION = "simulated", "simulator"  # facts of a recording
+
+_NOTE: Final = re.compile(r"simulator[ _](\d{1,6})")
+
+
+def simulator_of(facts: Mapping[str, object]) -> int | None:
+    """Return the version of the simulator that made a recording; None for a real one."""
+    version = facts.get(VERSION) or 1
+    return int(str(version)) if facts.get(SIMULATED) else None
+
+
+def simulators_of(rows: Iterable[Mapping[str, object]]) -> list[int]:
+    """Return the versions of the simulators among the facts of recordings, in order."""
+    versions = {simulator_of(facts) for facts in rows}
+    return sorted(version for version in versions if version is not None)
+
+
+def made_by(version: int) -> dict[str, int | bool]:
+    """Return the facts of a recording that this version made."""
+    return {SIMULATED: True, VERSION: version}
+
+
+def note(facts: Mapping[str, object]) -> str:
+    """Return the note of a file in which a recording is written; empty for a real one."""
+    version = simulator_of(facts)
+    if version is None:
+        return ""
+    return SIMULATED if version == 1 else f"{SIMULATED} {VERSION}_{version}"
+
+
+def facts_of_note(text: str) -> dict[str, int | bool]:
+    """Return the facts that a simulated file's note tells."""
+    match = _NOTE.search(text.lower())
+    return made_by(int(match[1]) if match else 1)
