@@ -146,6 +146,23 @@ def bidirectional_lstm(inputs: int, layers: int) -> nn.LSTM:
     return nn.LSTM(inputs, HIDDEN, layers, batch_first=True, bidirectional=True)
 
 
+def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
+    """Run an LSTM; in float32 on CPUs without AVX-512, for which torch has none in bfloat16.
+
+    Returns
+    -------
+    steps
+        (B, steps, 256).
+    """
+    is_half = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if is_half and "AVX512" not in torch.backends.cpu.get_cpu_capability():
+        with torch.autocast("cpu", enabled=False):
+            steps: Tensor = lstm(x.float())[0]
+    else:
+        steps = lstm(x)[0]
+    return steps
+
+
 class Model(nn.Module):
     """MASleepNet; see the head of the module.
 
@@ -204,10 +221,10 @@ class Model(nn.Module):
 
     def attend(self, weighed: Tensor, x: Tensor) -> Tensor:
         """Give what the classifier takes, (B, 256) or (B, L, 256); `x` as in `forward`."""
-        steps, _ = self.steps(weighed.transpose(1, 2))  # (B, 80, 256)
+        steps = run_lstm(self.steps, weighed.transpose(1, 2))  # (B, 80, 256)
         pooled: Tensor = self.pool(self.dropout(steps))  # (B, 256); of sequences (B L, 256)
         if self.config.sequence > 1:
-            pooled, _ = self.epochs(pooled.view(*x.shape[:2], -1))  # (B, L, 256)
+            pooled = run_lstm(self.epochs, pooled.view(*x.shape[:2], -1))  # (B, L, 256)
         return pooled
 
     def explain(self, x: Tensor) -> Explained:

@@ -171,15 +171,26 @@ def test_a_subject_is_counted_once(leaky):
     assert table.filter(pl.col("fold").is_not_null())["value"].to_list() == [21.0] * 6
 
 
+def sign(run, name):
+    """Write a file's present sum into the manifest, as a program that made both would."""
+    manifest = store.read_json(run / "manifest.json")
+    manifest["files"][name] = store.sha256(run / name)
+    store.write_json(run / "manifest.json", manifest)
+
+
 def test_other_epochs_than_dealt_out(leaky, tmp_path):
     run = shutil.copytree(leaky, tmp_path / "run")
     table = store.read_table(run / FOLDS_EPOCHS)
     store.write_table(run / FOLDS_EPOCHS, table[1:])
+    with pytest.raises(DataError, match=r"folds_epochs\.parquet: its content is not what"):
+        evaluate_only(run)
+    sign(run, FOLDS_EPOCHS)
     with pytest.raises(DataError, match=r"other epochs than folds_epochs\.parquet says"):
         evaluate_only(run)
     other = "val" if table["role"][0] == "test" else "test"
     twice = pl.concat([table, table[:1].with_columns(role=pl.lit(other))])
     store.write_table(run / FOLDS_EPOCHS, twice)
+    sign(run, FOLDS_EPOCHS)
     with pytest.raises(DataError, match="an epoch has two roles in one fold"):
         evaluate_only(run)
 
