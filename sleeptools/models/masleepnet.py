@@ -154,12 +154,13 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
     steps
         (B, steps, 256).
     """
-    lacks_half = x.device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
-    if not (lacks_half and torch.is_autocast_enabled("cpu")):
-        steps: Tensor = lstm(x)[0]
-        return steps
-    with torch.autocast("cpu", enabled=False):
-        return lstm(x.float())[0]
+    is_half = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if is_half and "AVX512" not in torch.backends.cpu.get_cpu_capability():
+        with torch.autocast("cpu", enabled=False):
+            steps: Tensor = lstm(x.float())[0]
+    else:
+        steps = lstm(x)[0]
+    return steps
 
 
 class Model(nn.Module):
