@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,9 +39,7 @@ HALVES = ((0, 1, 2), (3, 4))  # subjects
 FIT_SEED, JUDGE_SEED = 303, 404
 DB = np.log(10) / 20  # of an amplitude's logarithm
 BAND_RHYTHMS = [RHYTHMS.index(name) for name in ("delta", "theta", "alpha", "beta", "muscle")]
-BACKGROUND, DELTA, THETA, MUSCLE = (
-    RHYTHMS.index(name) for name in ("background", "delta", "theta", "muscle")
-)
+BACKGROUND, DELTA = (RHYTHMS.index(name) for name in ("background", "delta"))
 WAKE, N1, REM = 0, 1, 4
 BACKGROUND_SHARE = 0.5  # of the power of the band that has the least beside it
 DEEPER = 1.12  # stage 4's delta against the level of N3, and the inverse of stage 3's
@@ -477,6 +474,8 @@ def judge(real: Nights, options: argparse.Namespace) -> dict[str, object]:
     whole["transfer_kappa"] = round(float(np.mean(kappa)), 3)
     return {
         "nights": options.nights,
+        "fit_nights": options.fit_nights,
+        "rounds": options.rounds,
         "seed": JUDGE_SEED,
         "simulator": SIMULATOR,
         "commit": provenance.commit(),
@@ -542,7 +541,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("features", type=Path)
     parser.add_argument("--judge", action="store_true", help="keep the constants as they are")
-    parser.add_argument("--nights", type=int, default=16, help="simulated nights to judge by")
+    parser.add_argument("--nights", type=int, default=24, help="simulated nights to judge by")
     parser.add_argument("--fit-nights", type=int, default=8, help="and to fit by")
     parser.add_argument("--rounds", type=int, default=5, help="of simulating and correcting")
     options = parser.parse_args()
@@ -551,7 +550,7 @@ def main() -> None:
         constants = fit(real, nights=options.fit_nights, rounds=options.rounds)
         write_constants(constants, real)
         calibrated.cache_clear()
-    report = json.loads(json.dumps(judge(real, options)))
+    report = judge(real, options)
     store.write_json(RESULTS / "calibrate_simulator.json", report)
     store.write_text(RESULTS / "calibrate_simulator.md", markdown(report))
     print(markdown(report))

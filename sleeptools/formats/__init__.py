@@ -47,9 +47,9 @@ def find(path: Path) -> ModuleType:
         )
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    modules = [registry.load("formats", name) for name in registry.names("formats")]
     for question in ("accepts", "resembles"):
-        for module in modules:
+        for name in registry.names("formats"):  # loaded one by one: most files are of an early one
+            module = registry.load("formats", name)
             if hasattr(module, question) and getattr(module, question)(path, head):
                 return module
     raise DataError(
@@ -74,12 +74,14 @@ def read(path: Path, *, ignore_channels: Sequence[str] = ()) -> Recording:
     DataError
         If the format is unknown, or the file is damaged.
     """
-    reader = _reader(path, "read")
-    there: dict[str, list[str]] = {}
-    if "ignore_channels" in inspect.signature(reader).parameters:
-        there = {"ignore_channels": find(path).present_channels(path, ignore_channels)}
-    recording: Recording = reader(path, **there)
-    return recording if there else recording.without(ignore_channels)
+    module = _with_function(path, "read")
+    recording: Recording
+    if hasattr(module, "present_channels"):
+        labels = module.present_channels(path, ignore_channels)
+        recording = module.read(path, ignore_channels=labels)
+        return recording
+    recording = module.read(path)
+    return recording.without(ignore_channels)
 
 
 def read_any(path: Path, *, ignore_channels: Sequence[str] = ()) -> Recording:
@@ -130,7 +132,7 @@ def read_hypnogram(path: Path, **settings: Unpack[ReadSettings]) -> Hypnogram:
     seconds = settings.get("epoch_seconds")
     if seconds is not None and not 1 <= seconds <= 60:  # noqa: PLR2004 - s
         raise UsageError(f"an epoch of {seconds:g} s; expected 1 to 60 s")
-    read = _reader(path, "read_hypnogram")
+    read = _with_function(path, "read_hypnogram").read_hypnogram
     taken = inspect.signature(read).parameters
     for name in ASKED:
         if settings.get(name) and name not in taken:
@@ -201,11 +203,12 @@ def write_hypnogram(hypnogram: Hypnogram, path: Path, *, to: str | None = None) 
     return notes
 
 
-def _reader(path: Path, function: str):  # type: ignore[no-untyped-def]  # a module's function
+def _with_function(path: Path, function: str) -> ModuleType:
+    """Find the module of a file's format, which must have `read` or `read_hypnogram`."""
     module = find(path)
     if not hasattr(module, function):
         name = module.__name__.rsplit(".", 1)[-1]
         if function == "read":
             raise AnnotationsOnlyError(f"{path}: a {name} file holds no signals")
         raise NoStagesError(f"{path}: a {name} file holds no stages")
-    return getattr(module, function)
+    return module

@@ -26,7 +26,7 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 
 SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"
-LATEST_SIMULATOR: Final = 1000  # a version beyond is damage
+MOST_VERSIONS: Final = 1000  # of the simulator; a version beyond is damage
 SIMULATED: Final = "simulated"  # a variable that only simulated files have: the simulator's version
 LOWEST_RATE, HIGHEST_RATE = 0.01, 1e5  # Hz
 EPOCH_SECONDS: Final = 1.0
@@ -115,7 +115,7 @@ def _unequal_note(signals: Iterable[Signal]) -> str:
 def _simulator(path: Path, variables: Variables) -> int:
     """Read the version of the simulator."""
     version = _vector(path, SIMULATED, variables)
-    if len(version) != 1 or not 1 <= version[0] < LATEST_SIMULATOR or version[0] % 1:
+    if len(version) != 1 or not 1 <= version[0] < MOST_VERSIONS or version[0] % 1:
         raise DataError(
             f"{path.name}: variable {SIMULATED!r} is {version}; expected one version, 1 or more",
             code="MAT-VECTOR",

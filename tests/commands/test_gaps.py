@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from edf_plus import write_records
+from preset_model import save_preset_model
 from sleeptools import formats, store
-from sleeptools.models.folder import build_model, save_model
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
 from sleeptools.recording.recording import read_recording
@@ -79,14 +79,7 @@ def test_a_gap_is_counted_by_every_command(command, folder: Path) -> None:
 @pytest.mark.parametrize("quality", ["count", "exclude"])
 def test_score_leaves_a_gap_unscored(command, folder: Path, quality: str) -> None:
     wanted = presets.changed(presets.load(str(folder / "own.toml")), quality=quality)
-    facts = {
-        "montage": list(wanted.labels),
-        "sample_rate": wanted.sample_rate,
-        "epoch_seconds": wanted.epoch_seconds,
-        "stages": list(wanted.stages),
-        "preprocessing": {"preset": wanted.model_dump(mode="json")},
-    }
-    save_model(build_model("ulw-sleepnet", {}), folder / "model", facts)
+    save_preset_model(folder / "model", wanted)
     ran = command("score", "model", "raw/p1.edf", "--out", "scores", cwd=folder)
     assert ran.code == 0, ran.err
     assert f"left unscored, without a signal: {len(IN_GAP)} gap" in ran.err

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 
+from preset_model import model_facts
 from sleeptools import formats, native, store
 from sleeptools.commands import convert, preprocess, score
 from sleeptools.commands.simulate import simulate
@@ -40,14 +41,7 @@ def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") ->
     with torch.no_grad():
         model.train()(noise)
         [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1].weight *= 30
-    facts = {
-        "montage": list(settings.labels),
-        "sample_rate": settings.sample_rate,
-        "epoch_seconds": settings.epoch_seconds,
-        "stages": list(settings.stages),
-        "preprocessing": {"preset": settings.model_dump(mode="json")},
-    }
-    save_model(model, folder, facts)
+    save_model(model, folder, model_facts(settings))
     return folder
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from preset_model import model_facts
 from sleeptools import formats, store
 from sleeptools.commands import convert, preprocess, score
 from sleeptools.commands.inspect import inspect
@@ -67,13 +68,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> presets.Preset:
 def model(folder: Path, preset: presets.Preset | dict) -> Path:
     settings = preset if isinstance(preset, dict) else preset.model_dump(mode="json")
     known = presets.resolve(settings, source="test")
-    facts = {
-        "montage": list(known.labels),
-        "sample_rate": known.sample_rate,
-        "epoch_seconds": known.epoch_seconds,
-        "stages": list(known.stages),
-        "preprocessing": {"preset": settings},
-    }
+    facts = model_facts(known) | {"preprocessing": {"preset": settings}}
     save_model(build_model("ulw-sleepnet", {}), folder, facts)
     return folder
 

@@ -1,6 +1,5 @@
 """EDF and BDF files: real ones equal to pyedflib's reading, damaged ones refused by name."""
 
-import struct
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pyedflib
 import pytest
 
+from edf_plus import annotation_file, plus_file
 from sleeptools import formats, registry, store
 from sleeptools.datasets import sleep_edf
 from sleeptools.errors import DataError, NoStagesError, StorageError
@@ -328,15 +328,6 @@ def test_the_patient_is_never_read(night: tuple[Recording, Path]) -> None:
     assert "Jane" not in repr(formats.read(night[1]))
 
 
-def annotation_file(path: Path, tals: bytes) -> Path:
-    edf.write_annotations(path, [(0, 30, "Sleep stage W")], None)
-    head = bytearray(path.read_bytes()[:512])
-    tals += b"\0" * (len(tals) % 2)
-    head[256 + 216 : 256 + 224] = f"{len(tals) // 2:<8}".encode()
-    path.write_bytes(bytes(head) + tals)
-    return path
-
-
 START = b"+0\x14\x14\0"
 
 
@@ -371,27 +362,6 @@ def test_other_annotations_are_passed_over_but_unknown_stages_are_not(tmp_path: 
     unknown = START + b"+0\x1530\x14Sleep stage X\x14\0"
     with pytest.raises(DataError, match="unknown stage text 'Sleep stage X'"):
         formats.read_hypnogram(annotation_file(tmp_path / "b.edf", unknown))
-
-
-def plus_file(path: Path, clocks: list[bytes], kind: bytes = b"EDF+D") -> Path:
-    """Write one signal of 10 Hz in records of 1 s, each stamped with its time."""
-
-    def field(*texts: bytes, width: int) -> bytes:
-        return b"".join(t.ljust(width) for t in texts)
-
-    head = field(b"0", width=8) + field(b"X", b"X", width=80) + b"01.01.0000.00.00"
-    head += field(b"768", width=8) + field(kind, width=44)
-    head += field(str(len(clocks)).encode(), b"1", width=8) + b"2   "
-    head += field(b"EEG Cz", b"EDF Annotations", width=16) + field(b"", b"", width=80)
-    for pair in ((b"uV", b""), (b"-100", b"-1"), (b"100", b"1")):
-        head += field(*pair, width=8)
-    head += field(b"-32768", b"-32768", b"32767", b"32767", width=8)
-    head += field(b"", b"", width=80) + field(b"10", b"8", width=8) + field(b"", b"", width=32)
-    body = b"".join(
-        struct.pack("<10h", *range(10)) + (c + b"\x14\x14\0").ljust(16, b"\0") for c in clocks
-    )
-    path.write_bytes(head + body)
-    return path
 
 
 def test_a_gap_is_never_closed_silently(tmp_path: Path) -> None:

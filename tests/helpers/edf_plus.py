@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from sleeptools.formats import edf
 
 Event = tuple[float, float, str]
 MARK = "EDF Annotations"
@@ -68,4 +71,35 @@ def write_records(
             body += numbers[:, :width].tobytes()
         body += text.encode().ljust(size * width, b"\0")
     path.write_bytes(version + head.encode() + body)
+    return path
+
+
+def annotation_file(path: Path, tals: bytes) -> Path:
+    """Write an EDF+ file of one record with these bytes as its annotations."""
+    edf.write_annotations(path, [(0, 30, "Sleep stage W")], None)
+    head = bytearray(path.read_bytes()[:512])
+    tals += b"\0" * (len(tals) % 2)
+    head[256 + 216 : 256 + 224] = f"{len(tals) // 2:<8}".encode()
+    path.write_bytes(bytes(head) + tals)
+    return path
+
+
+def plus_file(path: Path, clocks: list[bytes], kind: bytes = b"EDF+D") -> Path:
+    """Write one signal of 10 Hz in records of 1 s, each stamped with its time."""
+
+    def field(*texts: bytes, width: int) -> bytes:
+        return b"".join(t.ljust(width) for t in texts)
+
+    head = field(b"0", width=8) + field(b"X", b"X", width=80) + b"01.01.0000.00.00"
+    head += field(b"768", width=8) + field(kind, width=44)
+    head += field(str(len(clocks)).encode(), b"1", width=8) + b"2   "
+    head += field(b"EEG Cz", b"EDF Annotations", width=16) + field(b"", b"", width=80)
+    for pair in ((b"uV", b""), (b"-100", b"-1"), (b"100", b"1")):
+        head += field(*pair, width=8)
+    head += field(b"-32768", b"-32768", b"32767", b"32767", width=8)
+    head += field(b"", b"", width=80) + field(b"10", b"8", width=8) + field(b"", b"", width=32)
+    body = b"".join(
+        struct.pack("<10h", *range(10)) + (c + b"\x14\x14\0").ljust(16, b"\0") for c in clocks
+    )
+    path.write_bytes(head + body)
     return path

@@ -77,14 +77,14 @@ def scoring(path: Path, *words: str) -> None:
 
 def records(path: Path, kind: str, *clocks: str) -> None:
     """Write EDF+ in records of 1 s with these time stamps: `EDF+D +0 +1 +9`."""
-    from tests.formats.test_edf import plus_file
+    from tests.helpers.edf_plus import plus_file
 
     plus_file(path, [c.encode() for c in clocks], kind.encode())
 
 
 def annotations(path: Path, tals: str) -> None:
     r"""Write EDF+ with these bytes as its annotations: `+0\x14\x14\0`."""
-    from tests.formats.test_edf import annotation_file
+    from tests.helpers.edf_plus import annotation_file
 
     annotation_file(path, tals.encode().decode("unicode_escape").encode("latin-1"))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from preset_model import save_preset_model
 from sleeptools.formats import edf
-from sleeptools.models.folder import build_model, save_model
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
 
@@ -102,19 +102,6 @@ def run_under(limit: int | None, folder: Path, *words: str, **settings: str) -> 
     return peak * 1024.0
 
 
-def save_native_model(folder: Path) -> None:
-    """Save a model of random weights whose montage the day has."""
-    preset = presets.load(str(folder / "few.toml"))
-    facts = {
-        "montage": list(preset.labels),
-        "sample_rate": preset.sample_rate,
-        "epoch_seconds": preset.epoch_seconds,
-        "stages": list(preset.stages),
-        "preprocessing": {"preset": preset.model_dump(mode="json")},
-    }
-    save_model(build_model("mmasleepnet", {}), folder / "model", facts)
-
-
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("day")
@@ -122,7 +109,8 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_day(folder / "raw")
     (folder / "day.toml").write_text(PRESET)
     (folder / "few.toml").write_text(FEW)
-    save_native_model(folder)
+    few = presets.load(str(folder / "few.toml"))  # its montage the day has
+    save_preset_model(folder / "model", few, "mmasleepnet")
     yield folder
     shutil.rmtree(folder)  # 6 GB, which pytest would keep
 

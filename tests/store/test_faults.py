@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.helpers import faults, rotation
+import rotation
+from tests.helpers import faults
 from tests.helpers.fault_chain import COMMANDS, Chain
 from tests.helpers.faults import Ended
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools.datasets.simulation import waves
-from sleeptools.datasets.simulation.calibration import Floats
 from sleeptools.datasets.simulation.traits import (
     ACTIVE_MUSCLE,
     BLINKS_CLOSED,
@@ -26,7 +25,7 @@ from sleeptools.datasets.simulation.traits import (
     TWITCHES,
     Traits,
 )
-from sleeptools.datasets.simulation.waves import Signal32, Spectra
+from sleeptools.datasets.simulation.waves import Floats, Signal32, Spectra
 
 SECONDS: Final = 30  # length of an epoch
 # Eye leakage and EOG floor, after the one stretch of real wake at hand (the first 300 s of SC4001):

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from sleeptools import store
-
-Floats = npt.NDArray[np.float64]
+from sleeptools.datasets.simulation.waves import Floats
 
 FILE: Final = Path(__file__).with_name("human.toml")
 

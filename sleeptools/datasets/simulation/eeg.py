@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from sleeptools.datasets.simulation import waves
-from sleeptools.datasets.simulation.calibration import Calibration, Floats
+from sleeptools.datasets.simulation.calibration import Calibration
 from sleeptools.datasets.simulation.traits import (
     CENTRAL,
     EYES_OPEN,
@@ -24,7 +24,7 @@ from sleeptools.datasets.simulation.traits import (
     deviations,
     with_central,
 )
-from sleeptools.datasets.simulation.waves import Signal32, Spectra
+from sleeptools.datasets.simulation.waves import Floats, Signal32, Spectra
 
 SHARED: Final = 0.6  # fraction of the EEG's power that all leads have in common
 BLUR: Final = (0.12, 0.76, 0.12)  # how far an epoch resembles those before and after it

@@ -15,8 +15,9 @@ import numpy as np
 
 from sleeptools.datasets import SimulatedChannel, sleep_edf
 from sleeptools.datasets.simulation import architecture, body, eeg, scorer, traits, waves
-from sleeptools.datasets.simulation.calibration import Calibration, Floats, calibrated
+from sleeptools.datasets.simulation.calibration import Calibration, calibrated
 from sleeptools.datasets.simulation.traits import Traits
+from sleeptools.datasets.simulation.waves import Floats
 from sleeptools.recording import montage, simulators
 from sleeptools.recording.hypnogram import Event, Hypnogram, Stages
 from sleeptools.recording.recording import Recording, Samples, Signal

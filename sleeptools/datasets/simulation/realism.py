@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools.datasets.simulation.calibration import Floats
+from sleeptools.datasets.simulation.waves import Floats
 from sleeptools.recording.recording import Recording
 from sleeptools.recording.stages import HUMAN_STAGES
 

@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 
 from sleeptools.datasets.simulation.architecture import Habits
-from sleeptools.datasets.simulation.calibration import Calibration, Floats
+from sleeptools.datasets.simulation.calibration import Calibration
+from sleeptools.datasets.simulation.waves import Floats
 
 EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.5, 1.2, 1.2])  # factor on wake's rhythms
 EYES_CLOSED_ASLEEP, EYES_CLOSED_DAY = 0.65, 0.25  # share of wake with eyes closed

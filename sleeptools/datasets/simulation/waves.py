@@ -13,8 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sleeptools.datasets.simulation.calibration import Floats
-
+Floats = npt.NDArray[np.float64]
 Signal32 = npt.NDArray[np.float32]
 Spectra = npt.NDArray[np.complex64]
 

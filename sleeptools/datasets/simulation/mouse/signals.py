@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 
 from sleeptools.datasets.simulation import waves
-from sleeptools.datasets.simulation.calibration import Floats
 from sleeptools.datasets.simulation.mouse.architecture import WAKE, Codes
 from sleeptools.datasets.simulation.mouse.traits import (
     ACTIVE_MUSCLE,
@@ -24,7 +23,7 @@ from sleeptools.datasets.simulation.mouse.traits import (
     STAGE_UV,
     MouseTraits,
 )
-from sleeptools.datasets.simulation.waves import Framing, Signal32
+from sleeptools.datasets.simulation.waves import Floats, Framing, Signal32
 
 GAMMA_HZ: Final = (30.0, 80.0)
 MUSCLE_HZ: Final = (25.0, 240.0)  # up to what the rate allows

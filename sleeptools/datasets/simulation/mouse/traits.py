@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from sleeptools.datasets.simulation.calibration import Floats
 from sleeptools.datasets.simulation.mouse.architecture import MouseHabits
+from sleeptools.datasets.simulation.waves import Floats
 
 RHYTHMS: Final = ("background", "delta", "theta", "sigma", "gamma")
 STAGE_UV: Final = np.array(
