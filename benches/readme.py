@@ -26,8 +26,10 @@ def lines() -> list[str]:
     gap, judged = read("learning_gap"), read("judge_yasa")
     best, ours = ceiling["ceiling"]["kappa"], ceiling["leak_free"]["kappa"]
     return [
-        "What the simulated nights are worth, measured "
-        "([benches/results](benches/results)); none of it is a result on people:",
+        "What nights of simulator 1 were worth, measured ([benches/results](benches/results)); "
+        "those of simulator 2, which `simulate` writes now, are judged beside real ones in "
+        "[calibrate_simulator.md](benches/results/calibrate_simulator.md). None of it is a result "
+        "on people:",
         "",
         "| question | kappa against the simulated scorer |",
         "|---|---|",

@@ -130,7 +130,7 @@ def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str])
     from rich.table import Table
 
     numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(columns))]
-    texts = [[cell(value or ("-" if value == "" else value)) for value in row] for row in rows]
+    texts = [[cell("-" if value == "" else value) for value in row] for row in rows]
     if sys.stdout.isatty():
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for name, right in zip(columns, numeric, strict=True):

@@ -180,7 +180,7 @@ def _raise(descriptions: list[dict[str, Any]], errors: list[SleeptoolsError]) ->
     if count == 1:
         raise errors[0]
     short = next((e for e in errors if isinstance(e, OutOfMemoryError)), None)
-    noun = "nights" if not files and all(d["data_set"] for d in folders) else "files"
+    noun = "nights" if folders and not files and all(d["data_set"] for d in folders) else "files"
     message = f"{len(errors)} of {count} {noun} cannot be read"
     raise (
         OutOfMemoryError(f"{message}: {short}", code=short.code)

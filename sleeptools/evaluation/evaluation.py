@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from sleeptools import store
 from sleeptools.evaluation import (
     calibration,
     caveats,
@@ -175,16 +174,14 @@ def _check_used(run: Run) -> None:
 
     Settings and folds of a run that is being extended are listed when it is complete.
     """
-    listed = run.facts.get("files", {})
-    of_run = () if run.missing else RUN_FILES
+    of_run = [] if run.missing else [run.folder / name for name in RUN_FILES]
     of_trainings = [
-        str((training.folder(run.folder) / name).relative_to(run.folder))
+        training.folder(run.folder) / name
         for training in run.done
         for name in (AUDIT_FILE, LOG_FILE, EXPLAIN, "config.json")
     ]
-    for name in (*of_run, *of_trainings):
-        if name in listed:
-            store.check_hash(run.folder / name, listed[name])
+    for path in (*of_run, *of_trainings):
+        run.check_listed(path)
 
 
 def compare_evaluations(evaluations: Sequence[Evaluation]) -> pl.DataFrame:

@@ -72,7 +72,9 @@ def read_hypnogram(
     if epoch_seconds is None:
         epoch_seconds = facts.get("EpochLength")
     lines: list[Mapping[str, str]] = [
-        row | {"": f"{path.name}: line {i}"} for i, row in enumerate(table, 2)
+        {k: "" if k == "scorer" and _is_missing(v) else v for k, v in row.items()}
+        | {"": f"{path.name}: line {i}"}
+        for i, row in enumerate(table, 2)
     ]
     rows, name = stage_labels.choose_scorer(lines, scorer, path.name)
     known = label_schemes.label_scheme(scheme).labels if scheme else {}
@@ -81,7 +83,8 @@ def read_hypnogram(
         return "" if _is_missing(text) else known.get(text) or label_schemes.word_meaning(text)
 
     column = _stage_column(rows, meaning)
-    _refuse_two_rows([r for r in rows if meaning(r[column]) not in stages.REASONS], column)
+    staged_rows = [r for r in rows if meaning(r[column]) not in ("", *stages.REASONS)]
+    _refuse_two_rows(staged_rows, column)
     events, timeless = [], 0
     for row in rows:
         text, location = row[column], row[""]

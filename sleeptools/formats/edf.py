@@ -31,7 +31,7 @@ from sleeptools.formats.parsing.edf_header import (
     starts_like_edf,
 )
 from sleeptools.formats.parsing.edf_records import read_digital
-from sleeptools.recording import label_schemes, montage, simulators
+from sleeptools.recording import label_schemes, montage, placing, simulators
 from sleeptools.recording.hypnogram import (
     PLACEHOLDER,
     UNREADABLE,
@@ -122,9 +122,9 @@ def read(
         facts |= simulators.facts_of_note(header.recording_field)
     clock = _clock(header, annotations.first)
     if isinstance(clock, time):
-        facts["time_of_day"] = clock.isoformat()
+        facts[placing.START_TIME] = clock.isoformat()
     if _lost_start(header) == PLACEHOLDER:
-        facts["anonymised"] = True
+        facts[placing.ANONYMISED] = True
     start = clock if isinstance(clock, datetime) else None
     facts = dict(ignored_facts(facts, ignore_channels))
     return Recording(path.stem, path.stem, 1, signals, None, start, facts)

@@ -73,9 +73,12 @@ def read_hypnogram(
         labels, scheme=scheme, epoch_seconds=length, source=path.name
     )
     places = _places(rows, onsets, hypnogram.epoch_seconds, path.name)
-    spaced = stage_labels.with_holes(hypnogram, places, path.name)
     if "epoch" in rows[0]:
-        _check_numbers([r["epoch"] for r in rows], places, path.name)
+        numbers = [r["epoch"] for r in rows]
+        _check_numbers(numbers, places, path.name)
+        spaced = stage_labels.numbered(hypnogram, numbers, path.name)
+    else:
+        spaced = stage_labels.with_holes(hypnogram, places, path.name)
     return replace(spaced, begin=begin, scorer=name, timing="times")
 
 

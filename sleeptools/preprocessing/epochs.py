@@ -69,7 +69,7 @@ class EpochFile:
     @cached_property
     def signals(self) -> npt.NDArray[np.float32]:
         """(epochs, channels, samples) float32, mapped when it is first used."""
-        return self.tensors["signals"]
+        return self.tensors.arrays.take_last("signals")
 
     @property
     def epoch_shape(self) -> tuple[int, ...]:

@@ -70,9 +70,9 @@ def place(
     Raises
     ------
     DataError
-        If the start of only one of the two is known and the scoring does not cover the signals,
-        the two do not overlap, the scoring lasts more than 20 times as long, or labels without
-        times do not fit the length of the signals.
+        If the start of only one of the two is known, unless the other is a placeholder and the
+        scoring as long as the signals; if the two do not overlap, the scoring lasts more than 20
+        times as long, or labels without times do not fit the length of the signals.
     """
     placed = hypnogram
     if way == "number":

@@ -195,20 +195,17 @@ def _remove_abandoned(draft: Path) -> None:
 
     It is removed while it is locked, so that a process that has just created it notices.
     """
-    if DRAFT_NAME.fullmatch(draft.name):
+    if name := DRAFT_NAME.fullmatch(draft.name):
         handle = os.open(draft, os.O_RDWR | os.O_NOFOLLOW)
         try:
-            if _is_abandoned(draft, lock_descriptor(handle)):
+            if _is_abandoned(name[1], name[2], lock_descriptor(handle)):
                 draft.unlink()
         finally:
             os.close(handle)
 
 
-def _is_abandoned(draft: Path, is_free: bool | None) -> bool:
+def _is_abandoned(pid: str, token: str | None, is_free: bool | None) -> bool:
     """Tell whether nobody writes an unfinished file; `is_free` is what its flock says."""
-    name = DRAFT_NAME.fullmatch(draft.name)
-    assert name
-    pid, token = name.groups()
     if is_free is not None and token:
         return is_free
     ours = not token and int(pid) == os.getpid()  # of an earlier process with our number

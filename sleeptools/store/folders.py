@@ -152,7 +152,11 @@ def read_manifest(folder: Path, kind: str, version: int = 1) -> dict[str, Any]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    facts = read_json(path)
+    return _checked(read_json(path), path)
+
+
+def _checked(facts: Any, path: Path) -> dict[str, Any]:
+    """Check the facts of a manifest that has been read."""
     if not isinstance(facts, dict) or not isinstance(facts.get("files", {}), dict):
         raise DataError(f"{path}: is no manifest", hint="make the folder again", code="MAN-TEXT")
     for name in facts.get("files", {}):
@@ -285,12 +289,15 @@ def check_listed(path: Path, levels: int = 1) -> bool:
         If they differ.
     """
     path = path.absolute()
+    if not path.is_file():
+        return False
     for folder in path.parents[:levels]:
-        if path.is_file() and (folder / MANIFEST).is_file():
-            facts = read_json(folder / MANIFEST)
+        manifest = folder / MANIFEST
+        if manifest.is_file():
+            facts = read_json(manifest)
             if isinstance(facts, dict) and str(facts.get("format")).startswith(FORMATS):
                 name = path.relative_to(folder).as_posix()
-                expected = _facts(folder / MANIFEST).get("files", {}).get(name)
+                expected = _checked(facts, manifest).get("files", {}).get(name)
                 if expected is not None:
                     check_hash(path, expected)
                     return True

@@ -32,6 +32,7 @@ DTYPES = {
 CODES = {np.dtype(v): k for k, v in DTYPES.items()}
 LONGEST_HEADER = 16 << 20  # bytes: a thousand times what a night or a model has
 MOST_AXES = 8
+MAPPED = 1 << 20  # bytes; smaller arrays are read, since every mapped one holds the file open
 
 
 def write_tensors(
@@ -107,23 +108,33 @@ class Layout:
 
 
 class MappedArrays(Mapping[str, Array]):
-    """The arrays of a safetensors file, each mapped by itself whenever it is asked for.
+    """The arrays of a safetensors file; a large one is mapped whenever it is asked for.
 
-    A file of any size takes no more address space than the arrays that are in use. It is held open,
-    so that all arrays are of one file even if another takes its name.
+    A file of any size takes no more address space than the arrays that are in use, and one open
+    file. It is held open, so that all arrays are of one file even if another takes its name.
     """
 
     def __init__(self, file: IO[bytes], layouts: Mapping[str, Layout]) -> None:
         self.layouts = layouts
         self._handle = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._handle)
+        self._close = weakref.finalize(self, os.close, self._handle)
 
     def __getitem__(self, name: str) -> Array:
         layout = self.layouts[name]
-        if not math.prod(layout.shape):
-            return np.empty(layout.shape, layout.dtype)
-        with open(self._handle, "rb", closefd=False) as file:
-            return np.memmap(file, layout.dtype, "r", layout.start, layout.shape)
+        assert self._close.alive, f"{name}: the file was let go"
+        size = math.prod(layout.shape) * layout.dtype.itemsize
+        if size > MAPPED:
+            with open(self._handle, "rb", closefd=False) as file:
+                return np.memmap(file, layout.dtype, "r", layout.start, layout.shape)
+        content = os.pread(self._handle, size, layout.start)
+        array: Array = np.frombuffer(content, layout.dtype).reshape(layout.shape)
+        return array
+
+    def take_last(self, name: str) -> Array:
+        """Return an array and let the file go: a mapped one needs no second open file."""
+        array = self[name]
+        self._close()
+        return array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layouts)

@@ -336,6 +336,12 @@ def test_inspect_names_what_is_wrong_with_a_hypnogram(command, tmp_path: Path) -
     assert "unknown stage text 'Sleep stage 7'" in ran.err
 
 
+def test_bad_files_alone_are_no_nights(command, tmp_path: Path) -> None:
+    for name in ("a.edf", "b.edf"):
+        (tmp_path / name).write_bytes(b"nonsense")
+    assert "error: 2 of 2 files cannot be read" in command("inspect", "a.edf", "b.edf").err
+
+
 def test_one_bad_file_among_good_ones(command, raw: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.edf").write_bytes(b"nonsense")
     ran = command("inspect", "bad.edf", raw / "SC4001EC-Hypnogram.edf", "--json")

@@ -419,3 +419,24 @@ def test_draft_is_for_one_folder_with_signals(command, tmp_path: Path) -> None:
     assert ran.code == 65
     assert "holds no EDF or BDF file with signals that can be read" in ran.err
     assert "--draft" not in command("inspect", "raw").err
+
+
+def test_a_scoring_without_a_night_is_of_no_subject_with_several(command, tmp_path: Path) -> None:
+    for name in ("S01_N1", "S01_N2", "S02_N1", "S03_N1", "S04_N1"):
+        psg(tmp_path / f"raw/{name}.edf")
+    for subject in ("S01", "S02", "S03", "S04"):
+        (tmp_path / f"raw/{subject}_h.txt").write_text("W\nN1\nN2\nN2\n" * 3)
+    ran = command("inspect", "raw", "--draft")
+    assert ran.code == 0, ran.err
+    assert '"S02_N1.edf" is scored in "S02_h.txt"' in ran.out
+    assert '"S01_N1.edf" is scored' not in ran.out
+
+
+def test_a_draft_does_not_look_into_hidden_folders(command, tmp_path: Path) -> None:
+    psg(tmp_path / "raw/S01.edf")
+    for name in ("raw/.cache/x.txt", "raw/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("to be asked: who scored this?\n")
+    ran = command("inspect", "raw", "--draft")
+    assert "notes.txt" in ran.out
+    assert ".cache" not in ran.out

@@ -159,3 +159,15 @@ def test_epochs_left_out_are_counted(tmp_path: Path) -> None:
     }
     assert found.onset == 60
     assert "2 epochs between the rows have none and are unscored" in found.notes
+
+
+def test_numbers_count_beside_times(tmp_path: Path) -> None:
+    rows = [f"{41 + i},2020-01-01 22:0{i // 2}:{30 * (i % 2):02d},N2" for i in range(4)]
+    (tmp_path / "h.csv").write_text("\n".join(["Epoch,Time,Stage", *rows, ""]))
+    found = formats.read_hypnogram(tmp_path / "h.csv")
+    assert (found.first_epoch, found.onset) == (41, 1200)
+    assert placing.place(night(None), found, way="start").onset == 1200
+    assert any("number 41" in note for note in found.notes)
+    (tmp_path / "h.csv").write_text("Epoch,Time,Stage\n1.5,22:00:00,W\n2.5,22:00:30,W\n")
+    with pytest.raises(DataError, match=r"1\.5 is no number of an epoch"):
+        formats.read_hypnogram(tmp_path / "h.csv")

@@ -531,3 +531,13 @@ def test_a_stage_of_ages_takes_no_memory(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("row", ["30\t3\tarousal\tC3\tn/a", "0\t0\tlights off\t99\tNaN"])
+def test_an_event_at_the_onset_of_an_epoch_is_no_second_scorer(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "n_events.tsv"
+    stages = "".join(f"{30 * i}\t30\t{s}\tn/a\ta\n" for i, s in enumerate(("W", "N1", "N2", "N2")))
+    path.write_text(f"onset\tduration\ttrial_type\tchannel\tscorer\n{stages}{row}\n")
+    found = formats.read_hypnogram(path)
+    assert found.stages.tolist() == [0, 1, 2, 2]
+    assert found.scorer == "a"

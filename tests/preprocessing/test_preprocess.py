@@ -17,7 +17,12 @@ from sleeptools.datasets import sleep_edf
 from sleeptools.errors import DataError, MissingInputError, OutputError
 from sleeptools.formats import edf
 from sleeptools.preprocessing import presets, trimming
-from sleeptools.preprocessing.epochs import EpochFile, open_epochs, read_epoch_file
+from sleeptools.preprocessing.epochs import (
+    EpochFile,
+    open_epochs,
+    read_epoch_file,
+    write_epoch_file,
+)
 from sleeptools.preprocessing.recording_epochs import write_recording_epochs
 from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Hypnogram
@@ -473,3 +478,28 @@ def test_a_signal_without_unit_is_refused(raw: Path) -> None:
     with pytest.raises(DataError) as caught:
         montage.pick(night, [montage.MontageChannel("EEG C4-A1")])
     assert "EEG Pz-Oz" in str(caught.value.hint)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_an_epoch_file_holds_one_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set of a thousand recordings must fit the usual limit of open files."""
+    from sleeptools.store import tensors
+
+    values = np.zeros((3, 2, 8), np.float32)
+    write_epoch_file(
+        tmp_path / "e.safetensors",
+        signals=values,
+        stages=np.zeros(3, np.int8),
+        onset=np.arange(3.0),
+        hypnogram=np.zeros(3, np.int8),
+        facts={"recording": "a", "subject": "a", "night": 1},
+    )
+    monkeypatch.setattr(tensors, "MAPPED", values.nbytes - 1)  # as if they were large
+    before = open_files()
+    files = [read_epoch_file(tmp_path / "e.safetensors") for _ in range(10)]
+    assert open_files() == before + 10
+    assert all(isinstance(f.signals, np.memmap) for f in files)
+    assert open_files() == before + 10

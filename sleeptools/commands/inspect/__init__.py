@@ -115,10 +115,10 @@ def inspect_all(
         try:
             content = read_content(path, settings, ignore_channels)
             facts = describe(path, content, montage_preset)
-            descriptions.append(facts)
             ignored += ignored_channels(content.recording.facts) if content.recording else []
             if cross_check:
                 facts["cross_check"] = cross_check_file(path) if _is_edf(path) else None
+            descriptions.append(facts)
             error: SleeptoolsError | None = content.refused or _disagreement(facts)
         except SleeptoolsError as e:
             if cross_check and isinstance(e, DataError) and _is_edf(path):
@@ -126,8 +126,7 @@ def inspect_all(
             if len(sources) == 1:
                 raise
             error = e
-            unread = {"path": str(path), "kind": UNREADABLE, "error": e.facts()}
-            descriptions = [d for d in descriptions if d["path"] != str(path)] + [unread]
+            descriptions.append({"path": str(path), "kind": UNREADABLE, "error": e.facts()})
         if error is not None:
             errors.append(error)
             if len(sources) > 1:

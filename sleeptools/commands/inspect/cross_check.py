@@ -137,7 +137,7 @@ def _differences(
     # to EDFlib a signal of annotations is one like others in a file that is not marked EDF+
     signals = sampled if "+" in kind else header.signals
     if len(signals) != reader.signals_in_file:
-        yield Difference("number of signals", str(len(sampled)), str(reader.signals_in_file))
+        yield Difference("number of signals", str(len(signals)), str(reader.signals_in_file))
     for number, signal in enumerate(signals[: reader.signals_in_file]):
         yield from _texts(signal, number, reader)
         yield from _numbers(header, signal, number, reader)

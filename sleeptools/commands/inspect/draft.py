@@ -20,12 +20,12 @@ from sleeptools.commands.inspect.patterns import (
     SignalsPattern,
     name_recordings,
     name_scorings,
-    scorings_of,
+    pair,
 )
 from sleeptools.commands.inspect.scorings import Survey
 from sleeptools.datasets.edf import EdfSettings
 from sleeptools.datasets.shared.subjects import TABLE, look_alike
-from sleeptools.datasets.shared.unmatched import TEXTS
+from sleeptools.datasets.shared.unmatched import TEXTS, unmatched
 from sleeptools.errors import AnnotationsOnlyError, DataError, SleeptoolsError
 from sleeptools.formats import edf
 from sleeptools.preprocessing import presets
@@ -93,13 +93,9 @@ class _Contents:
         self.refused: dict[str, str] = {}
         for path in files_to_inspect([folder]):
             self._add(path, path.relative_to(folder).as_posix())
-        data = {*self.recordings, *self.scorings, *self.others, *self.refused}
-        self.unknown = [
-            name
-            for p in sorted(folder.rglob("*"))
-            if p.suffix.lower() in TEXTS and p.name != TABLE
-            if (name := p.relative_to(folder).as_posix()) not in data and p.is_file()
-        ]
+        data = (*self.recordings, *self.scorings, *self.others, *self.refused)
+        rest = unmatched(folder, (folder / name for name in data), TEXTS)
+        self.unknown = [p.relative_to(folder).as_posix() for p in rest if p.suffix.lower() in TEXTS]
 
     def _add(self, path: Path, name: str) -> None:
         try:
@@ -108,7 +104,8 @@ class _Contents:
                 scored = hasattr(module, "read_hypnogram") and not hasattr(module, "read")
                 (self.scorings if scored else self.others).append(name)
                 return
-            self.recordings[name] = formats.read(path, ignore_channels=self.ignore_channels)
+            labels = edf.present_channels(path, self.ignore_channels)
+            self.recordings[name] = edf.read(path, ignore_channels=labels)
         except AnnotationsOnlyError:
             self.scorings.append(name)
         except SleeptoolsError as e:
@@ -131,8 +128,9 @@ def _lines(contents: _Contents, signals: SignalsPattern) -> Iterator[str]:
     patterns = [signals.pattern] if own else patterns
     survey = Survey()
     nights: list[tuple[str, list[list[str]]]] = []
+    pairs = [pair(p, signals, scorings) for p in patterns]
     for key, name in signals.recordings.items():
-        scored = [[name] if own else scorings_of(p, key, scorings) for p in patterns]
+        scored = [[name]] if own else [p[key] for p in pairs]
         nights.append((name, scored))
         for files in scored:
             for file in files:

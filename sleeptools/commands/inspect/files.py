@@ -152,12 +152,7 @@ def describe(path: Path, content: FileContent, preset: presets.Preset | None) ->
     }
     recording, hypnogram = content.recording, content.hypnogram
     if hypnogram is not None:
-        facts["notes"] = "; ".join(hypnogram.notes)
-        length = hypnogram.epoch_seconds
-        facts |= {"seconds": len(hypnogram) * length, "epochs": len(hypnogram)}
-        facts |= {"epoch_seconds": length, "stages": hypnogram.counts()}
-        facts["simulated"] = hypnogram.scorer == "simulated"
-        facts["start"] = hypnogram.begin.isoformat() if hypnogram.begin else None
+        facts |= hypnogram_facts(hypnogram)
     problems: list[Problem] = []
     if recording is not None:
         preset = preset or fitting_preset(recording) or presets.load(DEFAULT_PRESET)
@@ -206,6 +201,19 @@ def read_content(
         return FileContent(name, recording, None, e if annotated else None)
     except DataError as e:
         return FileContent(name, recording, None, e)
+
+
+def hypnogram_facts(hypnogram: Hypnogram) -> dict[str, Any]:
+    """Describe a scoring by itself."""
+    return {
+        "start": hypnogram.begin.isoformat() if hypnogram.begin else None,
+        "seconds": len(hypnogram) * hypnogram.epoch_seconds,
+        "epochs": len(hypnogram),
+        "epoch_seconds": hypnogram.epoch_seconds,
+        "stages": hypnogram.counts(),
+        "simulated": hypnogram.scorer == "simulated",
+        "notes": "; ".join(hypnogram.notes),
+    }
 
 
 def recording_facts(

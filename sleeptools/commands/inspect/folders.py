@@ -201,15 +201,13 @@ def _run(
     for count, (number, result) in enumerate(workers.run([*tasks.values()], jobs), start=1):
         name = names[number]
         if isinstance(result, Exception):
-            failure: SleeptoolsError | None = batch.failure_of(result, name)
-            facts[name] = unreadable(empty_facts(name), batch.failure_of(result, name))
+            errors[name] = failure = batch.failure_of(result, name)
+            facts[name] = unreadable(empty_facts(name), failure)
         else:
-            facts[name], failure = result
-        if failure is not None:
-            errors[name] = failure
-        on_progress(
-            batch.FinishedItem(name, count, len(names), _line(facts[name]), failure is not None)
-        )
+            facts[name], error = result
+            if error is not None:
+                errors[name] = error
+        on_progress(batch.FinishedItem(name, count, len(names), _line(facts[name]), name in errors))
     return [facts[n] for n in names], [errors[n] for n in names if n in errors]
 
 

@@ -12,6 +12,7 @@ from sleeptools import formats, registry, store
 from sleeptools.commands.inspect.files import (
     Problem,
     fitting_preset,
+    hypnogram_facts,
     read_content,
     recording_facts,
 )
@@ -155,7 +156,7 @@ def _recording(
         "scorers": scorers or ([hypnogram.scorer] if hypnogram else []),
         "ignored_channels": ignored_channels(recording.facts),
     }
-    return _with_problems(facts | {"problems": []}, [*doubts, *problems])
+    return _with_problems(facts, [*doubts, *problems])
 
 
 def _signals_alone(source: RecordingFiles, preset: presets.Preset | None) -> Facts:
@@ -170,16 +171,9 @@ def _signals_alone(source: RecordingFiles, preset: presets.Preset | None) -> Fac
 
 
 def _scoring_alone(hypnogram: Hypnogram) -> Facts:
-    return {
-        "start": hypnogram.begin.isoformat() if hypnogram.begin else None,
-        "seconds": len(hypnogram) * hypnogram.epoch_seconds,
+    return hypnogram_facts(hypnogram) | {
         "spans": {"signals": "", "scoring": _scoring_span(hypnogram)},
-        "epochs": len(hypnogram),
-        "epoch_seconds": hypnogram.epoch_seconds,
-        "stages": hypnogram.counts(),
         "scorers": [hypnogram.scorer],
-        "simulated": hypnogram.scorer == "simulated",
-        "notes": "; ".join(hypnogram.notes),
     }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sleeptools.datasets.edf import SETTINGS, Key, match_names
+from sleeptools.formats.parsing import text_files
 
 TOKEN: Final = re.compile(r"[ _.-]+|[^ _.-]+")
 NIGHT_WORDS: Final = (
@@ -110,10 +110,16 @@ def name_scorings(signals: SignalsPattern, scorings: Sequence[str]) -> list[str]
     return chosen
 
 
-def scorings_of(pattern: str, key: Key, scorings: Iterable[str]) -> list[str]:
-    """Return the files that a pattern names as the scoring of a recording."""
-    groups = match_names(pattern, scorings, Path(SETTINGS))
-    return groups.get(key) or groups.get((key[0], ""), [])
+def pair(pattern: str, signals: SignalsPattern, scorings: Iterable[str]) -> dict[Key, list[str]]:
+    """Return the files that a pattern names as the scoring of each recording.
+
+    A scoring without a night belongs to nobody where the subject has several.
+    """
+    groups, nights = match_names(pattern, scorings, Path(SETTINGS)), signals.nights
+    return {
+        key: groups.get(key) or (groups.get((key[0], ""), []) if nights[key[0]] == 1 else [])
+        for key in signals.recordings
+    }
 
 
 def _step(signals: SignalsPattern) -> int:
@@ -128,7 +134,7 @@ def _sample(names: Sequence[str]) -> list[str]:
 
 def _signals_patterns(name: str) -> Iterator[tuple[str, bool]]:
     """Yield patterns that could name a file, and whether a word tells the night."""
-    plain = unicodedata.normalize("NFC", name)
+    plain = text_files.composed(name)
     end = PurePosixPath(plain).suffix
     body = plain[: len(plain) - len(end)]
     if set(body) & set("{}*"):
@@ -200,10 +206,8 @@ def _is_plausible(candidate: SignalsPattern) -> bool:
 
 def _rank(candidate: SignalsPattern, scorings: Sequence[str]) -> tuple[object, ...]:
     patterns = name_scorings(candidate, scorings)
-    paired = sum(
-        all(len(scorings_of(p, key, scorings)) == 1 for p in patterns) and bool(patterns)
-        for key in candidate.recordings
-    )
+    pairs = [pair(p, candidate, scorings) for p in patterns]
+    paired = sum(all(len(p[key]) == 1 for p in pairs) for key in candidate.recordings if pairs)
     subjects = [*candidate.nights]
     return (
         paired,
@@ -224,12 +228,12 @@ def _order(pattern: str) -> tuple[int, int, str]:
 def _scoring_patterns(signals: SignalsPattern, key: Key, name: str, scoring: str) -> Iterator[str]:
     """Yield patterns that could name a file as the scoring of a recording."""
     subject, night = key
-    plain = unicodedata.normalize("NFC", scoring)
+    plain = text_files.composed(scoring)
     end = PurePosixPath(plain).suffix
     body = plain[: len(plain) - len(end)]
     if set(body) & set("{}*"):
         return
-    stem = unicodedata.normalize("NFC", str(PurePosixPath(name).with_suffix("")))
+    stem = text_files.composed(str(PurePosixPath(name).with_suffix("")))
     if body.startswith(stem):
         head = signals.pattern[: len(signals.pattern) - len(PurePosixPath(name).suffix)]
         yield head + body[len(stem) :] + end.lower()
@@ -245,16 +249,8 @@ def _scoring_patterns(signals: SignalsPattern, key: Key, name: str, scoring: str
 
 
 def _scored(pattern: str, signals: SignalsPattern, scorings: Sequence[str]) -> tuple[str, ...]:
-    """Return the scorings that a pattern gives to the recordings; none if one gets two.
-
-    A scoring without a night belongs to nobody where the subject has several.
-    """
-    groups = match_names(pattern, scorings, Path(SETTINGS))
-    files = []
-    for key in signals.recordings:
-        alone = signals.nights[key[0]] == 1
-        named = groups.get(key) or (groups.get((key[0], ""), []) if alone else [])
-        if len(named) > 1:
-            return ()
-        files += named
-    return tuple(files)
+    """Return the scorings that a pattern gives to the recordings; none if one gets two."""
+    pairs = pair(pattern, signals, scorings).values()
+    if any(len(files) > 1 for files in pairs):
+        return ()
+    return tuple(itertools.chain.from_iterable(pairs))

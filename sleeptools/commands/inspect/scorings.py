@@ -205,7 +205,9 @@ class _Reading:
 
 def _filling_epochs(events: Sequence[Event]) -> list[str]:
     """List the unknown texts that last whole epochs and together most of the time."""
-    texts = {t: [d for _, d, text in events if text == t] for _, _, t in events}
+    texts: dict[str, list[float]] = {}
+    for _, duration, text in events:
+        texts.setdefault(text, []).append(duration)
     for length in sorted(EPOCHS_OF_THE_FIELD, reverse=True):
         filling = [t for t, ds in texts.items() if all(_is_whole(d, length) for d in ds)]
         if 2 * sum(sum(texts[t]) for t in filling) > sum(d for _, d, _ in events):

@@ -20,7 +20,6 @@ from sleeptools.errors import DataError
 
 HEADER_BYTES: Final = 256  # bytes of the header before the signals' headers, and of each of these
 VERSION_BYTES: Final = 8
-RECORDS_BYTES: Final = (236, 244)  # of the number of data records
 INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
 DATE: Final = re.compile(r"(\d{1,2}) *[./:-] *(\d{1,2}) *[./:-] *(\d{1,2}|\d{4})")
@@ -208,30 +207,37 @@ def _text(head: bytes, start: int, stop: int) -> str:
 
 
 def _field_error(
-    path: Path, field: str, text: str, start: int, stop: int, expected: str
+    path: Path, field: str, text: str, start: int, stop: int, expected: str, *, code: str
 ) -> DataError:
     hint = "decimal comma: write a point" if re.fullmatch(r"[+-]?\d+,\d+", text) else None
     return DataError(
         f'{path.name}: {field} is "{text}" (bytes {start}-{stop - 1}); expected {expected}',
         hint=hint,
-        code="EDF-NREC" if start == RECORDS_BYTES[0] else "EDF-FIELD",
+        code=code,
     )
 
 
 def _integer(
-    path: Path, head: bytes, field: str, start: int, stop: int, *, least: int | None = None
+    path: Path,
+    head: bytes,
+    field: str,
+    start: int,
+    stop: int,
+    *,
+    least: int | None = None,
+    code: str = "EDF-FIELD",
 ) -> int:
     text = _text(head, start, stop)
     if not INTEGER.fullmatch(text) or (least is not None and int(text) < least):
         expected = "a whole number" if least is None else f"a whole number >= {least}"
-        raise _field_error(path, field, text, start, stop, expected)
+        raise _field_error(path, field, text, start, stop, expected, code=code)
     return int(text)
 
 
 def _decimal(path: Path, head: bytes, field: str, start: int, stop: int) -> float:
     text = _text(head, start, stop)
     if not DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
-        raise _field_error(path, field, text, start, stop, "a finite number")
+        raise _field_error(path, field, text, start, stop, "a finite number", code="EDF-FIELD")
     return float(text)
 
 
@@ -326,7 +332,13 @@ def _duration(path: Path, head: bytes, signals: Sequence[SignalHeader]) -> float
         return duration
     if duration <= 0:
         raise _field_error(
-            path, "duration of a record", _text(head, 244, 252), 244, 252, "seconds > 0"
+            path,
+            "duration of a record",
+            _text(head, 244, 252),
+            244,
+            252,
+            "seconds > 0",
+            code="EDF-FIELD",
         )
     for s in sampled:
         rate = s.samples_per_record / duration
@@ -342,7 +354,7 @@ def _duration(path: Path, head: bytes, signals: Sequence[SignalHeader]) -> float
 def _records(
     path: Path, head: bytes, size: int, record_bytes: int, allow_truncated: bool, notes: list[str]
 ) -> int:
-    declared = _integer(path, head, "number of data records", *RECORDS_BYTES, least=-1)
+    declared = _integer(path, head, "number of data records", 236, 244, least=-1, code="EDF-NREC")
     complete, excess = divmod(path.stat().st_size - size, record_bytes)
     if declared in (-1, 0) and complete:
         notes.append(f"number of data records is {declared}; the file holds {complete}")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sleeptools.recording.montage.units import VOLTAGE_MODALITIES
 from sleeptools.recording.recording import Samples, Signal, Stored
-from sleeptools.recording.timeline import Onsets
+from sleeptools.recording.timeline import SLACK, Onsets
 
 Mask = npt.NDArray[np.bool_]
 Masks = dict[str, Mask]
@@ -75,7 +75,7 @@ def judge(signal: Signal, stored: Stored, onsets: Onsets, epoch_seconds: float) 
 def epoch_grid(signal: Signal, epoch_seconds: float, onset: float = 0.0) -> Onsets:
     """Return the onsets of all epochs from begin to end of a signal, s; `onset` is one of them."""
     begin = onset % epoch_seconds
-    count = int((signal.seconds - begin + 1e-6) // epoch_seconds)
+    count = int((signal.seconds - begin + SLACK) // epoch_seconds)
     return begin + epoch_seconds * np.arange(max(0, count), dtype=np.float64)
 
 
@@ -84,7 +84,9 @@ def touch_gap(signal: Signal, onsets: Onsets, epoch_seconds: float) -> Mask:
     begins, _, sizes = signal.stretches
     stretch = signal.stretches.holding(onsets)
     ends = begins + sizes / signal.sample_rate
-    mask: Mask = (onsets < begins[stretch] - 1e-6) | (onsets + epoch_seconds > ends[stretch] + 1e-6)
+    mask: Mask = (onsets < begins[stretch] - SLACK) | (
+        onsets + epoch_seconds > ends[stretch] + SLACK
+    )
     return mask
 
 
