@@ -19,9 +19,10 @@ from sleeptools.recording.stages import HUMAN_STAGES
 
 FIT_SEED = 303
 DB = np.log(10) / 20  # of an amplitude's logarithm
-BAND_RHYTHMS = [RHYTHMS.index(name) for name in ("delta", "theta", "alpha", "beta", "muscle")]
+BAND_RHYTHMS = [RHYTHMS.index(name) for name in ("delta", "theta", "alpha", "beta", "muscle", "drift")]
 BACKGROUND, DELTA = (RHYTHMS.index(name) for name in ("background", "delta"))
 WAKE, N1, REM = 0, 1, 4
+GAMMA = list(realism.BANDS).index("gamma")
 BACKGROUND_SHARE = 0.5  # of the power of the band that has the least beside it
 DEEPER = 1.12  # stage 4's delta against the level of N3, and the inverse of stage 3's
 LEVEL_LIMITS, SPREAD_LIMITS = (0.1, 60.0), (0.02, 1.5)  # uV, and log
@@ -48,6 +49,11 @@ class Nights:
     def statistics(self) -> dict[str, np.ndarray]:
         """Describe each stage, lead and band."""
         return realism.statistics(self.levels, self.stages, self.nights)
+
+    def bands(self) -> np.ndarray:
+        """Levels of the bands and of the drift, as `BAND_RHYTHMS`: (epochs, leads, 6) dB."""
+        drift = realism.drift(self.levels)[..., None]
+        return np.concatenate([realism.bands_only(self.levels), drift], -1)
 
 
 def read(path: Path) -> Nights:
@@ -95,7 +101,7 @@ def alike(constants: Calibration) -> Calibration:
 
 def to_fit(nights: Nights) -> dict[str, np.ndarray]:
     """Return statistics, the levels half-way between the nights' medians and `stage_levels`."""
-    statistics = nights.statistics()
+    statistics = realism.describe(nights.bands(), nights.stages, nights.nights)
     return statistics | {"median": 0.5 * (statistics["median"] + stage_levels(nights))}
 
 
@@ -133,19 +139,21 @@ def first_guess(real: Nights, wanted: dict[str, np.ndarray]) -> Calibration:
 
 
 def band_gains(constants: Calibration) -> np.ndarray:
-    """Mean power density in each band of a rhythm of 1 uV: (rhythms and noise, bands)."""
+    """Mean power density in each band, and power below them, of 1 uV: (rhythms and noise, 6)."""
     person = replace(
         draw_traits(np.random.default_rng(0), constants),
         slope=constants.background_slope,
         alpha_hz=9.9,
         theta_hz=5.6,
     )
-    density = eeg.spectra_of(person) / (waves.FREQUENCIES[1] - waves.FREQUENCIES[0])
+    power = eeg.spectra_of(person)
+    density = power / (waves.FREQUENCIES[1] - waves.FREQUENCIES[0])
     inside = [
         (low <= waves.FREQUENCIES) & (high >= waves.FREQUENCIES)
         for low, high in realism.BANDS.values()
     ]
-    return np.stack([density[:, band].mean(1) for band in inside], 1)
+    below = power[:, waves.FREQUENCIES < realism.BANDS["delta"][0]].sum(1)
+    return np.stack([*(density[:, band].mean(1) for band in inside), below], 1)
 
 
 def by_code(of_stages: np.ndarray) -> np.ndarray:
@@ -179,7 +187,7 @@ def corrected(
 
 def night_medians(nights: Nights) -> np.ndarray:
     """Median levels of each stage and night: (stages, nights, leads, bands) dB, or NaN."""
-    bands = realism.bands_only(nights.levels)
+    bands = nights.bands()
     numbers = np.unique(nights.nights)
     medians = np.full((len(HUMAN_STAGES), len(numbers), *bands.shape[1:]), np.nan)
     for stage in range(len(HUMAN_STAGES)):
@@ -208,12 +216,12 @@ def stage_levels(nights: Nights) -> np.ndarray:
 def night_deviations(real: Nights) -> tuple[np.ndarray, np.ndarray]:
     """Deviation of each night from the median night, mean over sleep: (nights, leads, bands).
 
-    The last band, of muscle, is taken from wake. Also the subject of each night.
+    The band of muscle is taken from wake. Also the subject of each night.
     """
     medians, numbers = night_medians(real), np.unique(real.nights)
     apart = medians - np.nanmedian(medians, axis=1, keepdims=True)
     common = np.nanmean(apart[1:], axis=0)
-    common[..., -1] = apart[WAKE, ..., -1]
+    common[..., GAMMA] = apart[WAKE, ..., GAMMA]
     subjects = np.array([real.subjects[real.nights == night][0] for night in numbers])
     return common, subjects
 
@@ -236,7 +244,7 @@ def spreads_between(real: Nights) -> tuple[np.ndarray, np.ndarray]:
 
 def quietest(real: Nights) -> np.ndarray:
     """Level at 30-50 Hz of the quietest stage and night of each lead, (2,) dB: electrodes only."""
-    bands = realism.bands_only(real.levels)[..., -1]
+    bands = realism.bands_only(real.levels)[..., GAMMA]
     cells = [(real.stages == s) & (real.nights == n) for s in range(1, 5) for n in set(real.nights)]
     medians = [np.median(bands[c], axis=0) for c in cells if c.sum() >= realism.LEAST_EPOCHS]
     return np.min(medians, axis=0) - 0.5

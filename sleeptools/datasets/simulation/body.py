@@ -67,7 +67,7 @@ def simulate_eyes(
     eyes_open
         (epochs,) 0 or 1.
     amplitude
-        (3 regions, frames, 6 rhythms) uV.
+        (3 regions, frames, 7 rhythms) uV.
     source
         (frames, BINS) spectra that the EEG leads have in common.
     traits

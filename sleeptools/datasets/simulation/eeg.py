@@ -30,6 +30,7 @@ SHARED: Final = 0.6  # fraction of the EEG's power that all leads have in common
 BLUR: Final = (0.12, 0.76, 0.12)  # how far an epoch resembles those before and after it
 REGIONAL: Final = 0.4  # fraction of the variance between epochs that a region has alone
 MUSCLE_HZ: Final = 14.0  # from where on scalp muscle is as strong as above
+DRIFT_HZ: Final = 0.2  # width of slow potentials: sweat, electrodes, breath, eyes
 SPREAD_FRAME: Final = 0.30  # log standard deviation of a rhythm within an epoch
 SPREAD_ELECTRODE: Final = 0.06  # and of a lead's gain from night to night
 EVENT_GAIN: Final = {
@@ -89,7 +90,7 @@ def amplitudes(
     Returns
     -------
     amplitudes
-        (3 regions, frames, 6 rhythms) uV.
+        (3 regions, frames, 7 rhythms) uV.
     """
     night = with_central(calibration.night_spread) * deviations(rng, 3)
     level = weights @ (np.log(traits.levels_uv) + night[:, None])
@@ -119,7 +120,7 @@ def _regional(rng: np.random.Generator, epochs: int, *, memory: float) -> Floats
 
 
 def spectra_of(traits: Traits) -> Floats:
-    """Return the power spectra of the rhythms and of electrode noise: (7, BINS)."""
+    """Return the power spectra of the rhythms and of electrode noise: (8, BINS)."""
     f = np.maximum(waves.FREQUENCIES, 0.25)
     return np.stack(
         [
@@ -129,6 +130,7 @@ def spectra_of(traits: Traits) -> Floats:
             waves.peak(traits.alpha_hz, 0.8),
             waves.normalised(np.exp(-0.5 * ((f - 20.0) / 6.0) ** 2)),
             waves.normalised(1.0 / (1.0 + (MUSCLE_HZ / f) ** 4)),
+            waves.drift(DRIFT_HZ),
             waves.band(0.5, 49.5),
         ]
     )

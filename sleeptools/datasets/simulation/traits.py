@@ -17,7 +17,7 @@ from sleeptools.datasets.simulation.architecture import Habits
 from sleeptools.datasets.simulation.calibration import Calibration
 from sleeptools.datasets.simulation.waves import Floats
 
-EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.5, 1.2, 1.2])  # factor on wake's rhythms
+EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.5, 1.2, 1.2, 1.2])  # factor on wake's rhythms
 EYES_CLOSED_ASLEEP, EYES_CLOSED_DAY = 0.65, 0.25  # share of wake with eyes closed
 
 # Number of events per epoch, by code: wake, 1, 2, 3, 4, REM.
@@ -38,10 +38,10 @@ SPREAD_STAGE: Final = 0.10  # a subject's rhythm in one stage
 SPREAD_HABITS: Final = (0.35, 0.35, 0.30, 0.15)
 
 FRONTAL, POSTERIOR, CENTRAL = range(3)
-CENTRAL_GAIN: Final = np.ones((6, 6))  # (codes, rhythms) of leads to the other mastoid
+CENTRAL_GAIN: Final = np.ones((6, 7))  # (codes, rhythms) of leads to the other mastoid
 CENTRAL_GAIN[0, 3] = 1.35  # which lies near the alpha of wake; and stage 1 is largest at the vertex
 CENTRAL_GAIN[1, :3] = 1.7, 1.7, 1.8  # no such lead was fitted to: chosen so that YASA sees stage 1
-_OCTAVES: Final = np.array([0.5, 0.0, 1.0, 2.0, 3.0, 4.0])  # where a rhythm lies among the others
+_OCTAVES: Final = np.array([0.5, 0.0, 1.0, 2.0, 3.0, 4.0, -1.0])  # where a rhythm lies among the others
 ALIKE: Final = 0.8  # correlation of a subject's deviations in rhythms an octave apart
 
 
@@ -56,7 +56,7 @@ class Traits:
     habits
         How the subject sleeps.
     levels_uv
-        (3 regions, 6 codes, 6 rhythms) root mean square, uV.
+        (3 regions, 6 codes, 7 rhythms) root mean square, uV.
     overall
         Factor on all EEG, in `levels_uv` already.
     slope
