@@ -23,6 +23,7 @@ BAND_RHYTHMS = [RHYTHMS.index(name) for name in ("delta", "theta", "alpha", "bet
 BACKGROUND, DELTA = (RHYTHMS.index(name) for name in ("background", "delta"))
 WAKE, N1, REM = 0, 1, 4
 GAMMA = list(realism.BANDS).index("gamma")
+CONTRAST_ROUNDS = 3
 BACKGROUND_SHARE = 0.5  # of the power of the band that has the least beside it
 DEEPER = 1.12  # stage 4's delta against the level of N3, and the inverse of stage 3's
 LEVEL_LIMITS, SPREAD_LIMITS = (0.1, 60.0), (0.02, 1.5)  # uV, and log
@@ -90,7 +91,31 @@ def fit(real: Nights, *, nights: int, rounds: int, seed: int = FIT_SEED) -> Cali
         error = ours["median"] - wanted["median"]
         print(f"round {number}: {rms(error):.2f} dB, worst {abs(error).max():.2f}", flush=True)
         constants = corrected(constants, wanted, ours)
+    for number in range(CONTRAST_ROUNDS):
+        of_ours = stage_levels(simulate(2 * nights, constants, seed=seed + 1 + number))
+        error = contrasts(of_ours - stage_levels(real))
+        print(f"contrasts {number}: {rms(error):.2f} dB, worst {abs(error).max():.2f}", flush=True)
+        constants = replace(constants, levels_uv=moved(constants.levels_uv, -error))
     return constants
+
+
+def contrasts(levels: np.ndarray) -> np.ndarray:
+    """Leave out what the stages have in common: (stages, leads, bands) dB.
+
+    Where subjects and nights differ in rhythms that share a band, a stage that has little of it
+    gains more than one that has much: levels fitted to nights that are `alike` are off by that.
+    """
+    return levels - levels.mean(0)
+
+
+def moved(levels_uv: np.ndarray, decibel: np.ndarray) -> np.ndarray:
+    """Move each rhythm's level by most of what its band is to move, (stages, leads, bands) dB."""
+    levels = levels_uv.copy()
+    of_codes = np.clip(decibel, -4, 4).swapaxes(0, 1)[:, architecture.HUMAN_OF_CODE]
+    levels[..., BAND_RHYTHMS] *= np.exp(0.8 * DB * of_codes)
+    crowded = ((levels[..., BAND_RHYTHMS] < 2 * LEVEL_LIMITS[0]) & (of_codes < -0.5)).any(-1)
+    levels[..., BACKGROUND] *= np.where(crowded, 0.85, 1.0)
+    return np.clip(levels, *LEVEL_LIMITS)
 
 
 def alike(constants: Calibration) -> Calibration:
@@ -170,17 +195,11 @@ def corrected(
     constants: Calibration, wanted: dict[str, np.ndarray], ours: dict[str, np.ndarray]
 ) -> Calibration:
     """Move each rhythm's level and spread by what its band is off."""
-    off = np.clip((wanted["median"] - ours["median"]).swapaxes(0, 1), -4, 4)
-    levels = constants.levels_uv.copy()
-    of_codes = off[:, architecture.HUMAN_OF_CODE]
-    levels[..., BAND_RHYTHMS] *= np.exp(0.8 * DB * of_codes)
-    crowded = ((levels[..., BAND_RHYTHMS] < 2 * LEVEL_LIMITS[0]) & (of_codes < -0.5)).any(-1)
-    levels[..., BACKGROUND] *= np.where(crowded, 0.85, 1.0)
     ratio = (wanted["within"] / ours["within"]).swapaxes(0, 1)
     spread = constants.epoch_spread * by_code(with_background(np.clip(ratio, 0.5, 2.0) ** 0.7))
     return replace(
         constants,
-        levels_uv=np.clip(levels, *LEVEL_LIMITS),
+        levels_uv=moved(constants.levels_uv, wanted["median"] - ours["median"]),
         epoch_spread=np.clip(spread, *SPREAD_LIMITS),
     )
 
