@@ -19,8 +19,8 @@ from sleeptools.recording.stages import HUMAN_STAGES
 
 FIT_SEED = 303
 DB = np.log(10) / 20  # of an amplitude's logarithm
-BAND_RHYTHMS = [RHYTHMS.index(name) for name in ("delta", "theta", "alpha", "beta", "muscle", "drift")]
 BACKGROUND, DELTA = (RHYTHMS.index(name) for name in ("background", "delta"))
+BAND_RHYTHMS = [i for i in range(len(RHYTHMS)) if i != BACKGROUND]  # of each band, and drift
 WAKE, N1, REM = 0, 1, 4
 GAMMA = list(realism.BANDS).index("gamma")
 CONTRAST_ROUNDS = 3
@@ -177,7 +177,7 @@ def band_gains(constants: Calibration) -> np.ndarray:
         (low <= waves.FREQUENCIES) & (high >= waves.FREQUENCIES)
         for low, high in realism.BANDS.values()
     ]
-    below = power[:, waves.FREQUENCIES < realism.BANDS["delta"][0]].sum(1)
+    below = power[:, realism.BANDS["delta"][0] > waves.FREQUENCIES].sum(1)
     return np.stack([*(density[:, band].mean(1) for band in inside), below], 1)
 
 

@@ -23,6 +23,7 @@ EYES_CLOSED_ASLEEP, EYES_CLOSED_DAY = 0.65, 0.25  # share of wake with eyes clos
 # Number of events per epoch, by code: wake, 1, 2, 3, 4, REM.
 SPINDLES: Final = np.array([0.0, 0.15, 3.0, 0.9, 0.3, 0.0])
 K_COMPLEXES: Final = np.array([0.0, 0.1, 0.9, 0.4, 0.0, 0.0])
+AROUSALS: Final = np.array([0.0, 0.35, 0.03, 0.02, 0.02, 0.02])  # most of them in stage 1
 SAWTOOTHS: Final = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5])
 SACCADES: Final = np.array([4.0, 1.0, 0.3, 0.2, 0.2, 7.0])  # wake: eyes closed
 SACCADES_OPEN, BLINKS_OPEN, BLINKS_CLOSED = 28.0, 8.0, 0.5
@@ -41,7 +42,7 @@ FRONTAL, POSTERIOR, CENTRAL = range(3)
 CENTRAL_GAIN: Final = np.ones((6, 7))  # (codes, rhythms) of leads to the other mastoid
 CENTRAL_GAIN[0, 3] = 1.35  # which lies near the alpha of wake; and stage 1 is largest at the vertex
 CENTRAL_GAIN[1, :3] = 1.7, 1.7, 1.8  # no such lead was fitted to: chosen so that YASA sees stage 1
-_OCTAVES: Final = np.array([0.5, 0.0, 1.0, 2.0, 3.0, 4.0, -1.0])  # where a rhythm lies among the others
+_OCTAVES: Final = np.array([0.5, 0.0, 1.0, 2.0, 3.0, 4.0, -1.0])  # place of a rhythm
 ALIKE: Final = 0.8  # correlation of a subject's deviations in rhythms an octave apart
 
 
