@@ -35,7 +35,7 @@ ACTIVE_MUSCLE: Final = 1.3  # factor with eyes open
 
 # Standard deviations of the logarithm; `calibration` has those of the rhythms.
 SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS, SPREAD_NOISE = 0.10, 0.22, 0.40, 0.15
-SPREAD_STAGE: Final = 0.10  # a subject's rhythm in one stage
+SPREAD_STAGE: Final = 0.15  # a subject's rhythm in one stage
 SPREAD_HABITS: Final = (0.35, 0.35, 0.30, 0.15)
 
 FRONTAL, POSTERIOR, CENTRAL = range(3)
