@@ -27,10 +27,10 @@ AROUSALS: Final = np.array([0.0, 0.35, 0.03, 0.02, 0.02, 0.02])  # most of them 
 SAWTOOTHS: Final = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5])
 SACCADES: Final = np.array([4.0, 1.0, 0.3, 0.2, 0.2, 7.0])  # wake: eyes closed
 SACCADES_OPEN, BLINKS_OPEN, BLINKS_CLOSED = 28.0, 8.0, 0.5
-ROLLING: Final = np.array([0.9, 3.5, 0.15, 0.0, 0.0, 0.1])  # slow eye movements
+ROLLING: Final = np.array([0.9, 5.0, 0.15, 0.0, 0.0, 0.1])  # slow eye movements
 TWITCHES: Final = np.array([1.5, 0.3, 0.1, 0.05, 0.05, 0.8])
 MUSCLE_UV: Final = np.array([3.2, 2.1, 1.7, 1.5, 1.4, 0.8])  # tone, envelope
-EOG_FLOOR_UV: Final = np.array([9.0, 4.0, 2.5, 2.0, 2.0, 2.5])  # muscle and electrodes, 0.5-49.5 Hz
+EOG_FLOOR_UV: Final = np.array([9.0, 3.0, 2.5, 2.0, 2.0, 2.5])  # muscle and electrodes, 0.5-49.5 Hz
 ACTIVE_MUSCLE: Final = 1.3  # factor with eyes open
 
 # Standard deviations of the logarithm; `calibration` has those of the rhythms.
