@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from datetime import datetime, time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ._console import EpochFromOnsets, IgnoreBadAnnotations, Scorer, plural, talk
-
-if TYPE_CHECKING:
-    from sleeptools.commands.hypnogram import Start
+from ._times import parse_time
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +63,7 @@ def command(
         epoch_from_onsets=epoch_from_onsets,
         scorer=scorer,
         ignore_bad_annotations=ignore_bad_annotations,
-        start=None if start is None else _parse_start(start),
+        start=None if start is None else parse_time(start, "--at"),
         recording=recording,
         force=force,
     )
@@ -76,26 +72,3 @@ def command(
     talk(f"{target}: {epochs} of {written.epoch_seconds:g} s from {written.onset:g} s on: {counts}")
     for note in notes:
         talk(f"note: {note}")
-
-
-def _parse_start(text: str) -> Start:
-    """Parse seconds, a clock time, or a date and time."""
-    from sleeptools.errors import UsageError
-
-    for read in (_seconds, time.fromisoformat, datetime.fromisoformat):
-        try:
-            start = read(text)
-        except ValueError:
-            continue
-        if isinstance(start, float) or start.tzinfo is None:
-            return start
-    raise UsageError(
-        f"--at {text!r} is no time", hint="seconds, hh:mm:ss, or yyyy-mm-ddThh:mm:ss without zone"
-    )
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
