@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ._console import EpochFromOnsets, IgnoreBadAnnotations, Scorer, plural, talk
 from ._times import parse_time
+
+if TYPE_CHECKING:
+    from sleeptools.recording.hypnogram import Hypnogram
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +22,10 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Hypnogram of any known format.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="Hypnogram of any known format, or a folder of scores."),
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
     to: Annotated[
         str | None,
@@ -52,8 +58,18 @@ def command(
 
     Stages are matched by name; what OUT's format cannot carry is said on stderr.
     """
-    from sleeptools.commands.hypnogram import convert_hypnogram
+    from sleeptools.commands.hypnogram import convert_hypnogram, convert_scores
+    from sleeptools.errors import UsageError
 
+    if source.is_dir():
+        if to is None or scheme or epoch_seconds or start or recording or scorer:
+            raise UsageError(
+                f"{source}: a folder of scores takes --to and --force, and no other option",
+                hint=f"for example --to bids, and for OUT a folder: {target}",
+            )
+        for file, hypnogram, notes in convert_scores(source, target, to=to, force=force):
+            _tell(file, hypnogram, notes)
+        return
     written, notes = convert_hypnogram(
         source,
         target,
@@ -67,6 +83,11 @@ def command(
         recording=recording,
         force=force,
     )
+    _tell(target, written, notes)
+
+
+def _tell(target: Path, written: Hypnogram, notes: list[str]) -> None:
+    """Say what was written, and what the format could not represent."""
     counts = ", ".join(f"{name} {count}" for name, count in written.counts().items() if count)
     epochs = plural(len(written), "epoch")
     talk(f"{target}: {epochs} of {written.epoch_seconds:g} s from {written.onset:g} s on: {counts}")

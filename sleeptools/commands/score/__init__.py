@@ -16,6 +16,7 @@ from typing import Any
 from sleeptools import store
 from sleeptools.commands.score import files, sleep_table
 from sleeptools.commands.score.expected_agreement import expected_agreement
+from sleeptools.commands.score.folder import SCORES_KIND, SCORES_VERSION
 from sleeptools.commands.score.montage import check_names
 from sleeptools.commands.score.night import score_night, summary
 from sleeptools.commands.score.night_page import NightPage
@@ -29,10 +30,6 @@ from sleeptools.runs import model_folder
 from sleeptools.store import batch
 
 __all__ = ["ScoreOptions", "score"]
-
-SCORES_KIND = "sleeptools-scores"
-SCORES_VERSION = 2
-"""Version 1 had a table of probabilities as .parquet, and neither page nor sleep.csv."""
 
 
 def score(

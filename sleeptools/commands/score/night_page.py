@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.commands.score.night import ScoredNight
-from sleeptools.commands.score.sleep_table import BIN_HOURS
+from sleeptools.commands.score.sleep_table import BIN_HOURS, sleep_column
 from sleeptools.evaluation.sleep_statistics import DEFINITIONS
+from sleeptools.native import Floats
 from sleeptools.preprocessing.presets import Preset
 from sleeptools.recording import montage
-from sleeptools.recording.hypnogram import add_seconds
+from sleeptools.recording.hypnogram import Hypnogram, add_seconds
 from sleeptools.recording.recording import Samples, Signal
 from sleeptools.recording.signals.spectrogram import spectrogram
 from sleeptools.recording.stages import UNSCORED
@@ -89,7 +90,7 @@ class NightPage:
         header = [
             markup.element("h1", markup.escape(f"Scored night: {night.name}")),
             markup.paragraph(_lead(night), class_="lead"),
-            *(_banner(head, text) for head, text in self._banners(night)),
+            *(banner(head, text) for head, text in self._banners(night)),
             markup.paragraph(PURPOSE, class_="purpose"),
         ]
         body = [html.section_html(section, 1, "h2") for section in sections]
@@ -103,22 +104,10 @@ class NightPage:
             yield "WARNING", warning
 
     def _night(self, night: ScoredNight) -> Iterator[Block]:
-        scored = np.flatnonzero(night.hypnogram.stages != UNSCORED)
-        if not len(scored):
+        if not np.any(night.hypnogram.stages != UNSCORED):
             yield Text("No epoch has a signal.")
             return
-        seconds = night.hypnogram.epoch_seconds
-        span = (night.hypnogram.onset, night.hypnogram.end)
-        drawn = HypnogramNight(
-            night.name,
-            night.hypnogram.names,
-            None,
-            night.hypnogram.stages[scored].astype(np.int64),
-            night.density[scored],
-            np.asarray(night.hypnogram.onset + scored * seconds, np.float64),
-            seconds,
-            span,
-        )
+        drawn = as_drawn(night.name, night.hypnogram, night.density)
         pictures = [_picture(signal, drawn) for signal in self._eeg(night)]
         caption = (
             "The likeliest stage of every epoch, over the probability of every stage, stacked, "
@@ -161,13 +150,29 @@ def _lead(night: ScoredNight) -> str:
     return f"{since}{hours:.1f} h in {len(hypnogram)} epochs of {hypnogram.epoch_seconds:g} s"
 
 
-def _banner(head: str, text: str) -> markup.Markup:
+def banner(head: str, text: str) -> markup.Markup:
+    """Write what must be seen first."""
     return markup.element(
         "div",
         markup.element("strong", markup.escape(head)),
         markup.paragraph(text),
         class_="banner",
         role="note",
+    )
+
+
+def as_drawn(name: str, hypnogram: Hypnogram, density: Floats) -> HypnogramNight:
+    """Lay out a scored night for a figure; epochs without a stage are left open."""
+    scored = np.flatnonzero(hypnogram.stages != UNSCORED)
+    return HypnogramNight(
+        name,
+        hypnogram.names,
+        None,
+        hypnogram.stages[scored].astype(np.int64),
+        density[scored],
+        np.asarray(hypnogram.onset + scored * hypnogram.epoch_seconds, np.float64),
+        hypnogram.epoch_seconds,
+        (hypnogram.onset, hypnogram.end),
     )
 
 
@@ -222,19 +227,31 @@ def _statistics(night: ScoredNight) -> Iterator[Block]:
                 ("wake after sleep onset", _minutes(sleep["waso_min"]), "WASO"),
             ]
         )
-    names = {**DEFINITIONS, **{name: f"{name}" for name in night.hypnogram.names}}
-    rows = []
-    for column, value in sleep.items():
-        stem, _, unit = column.rpartition("_")
-        if unit not in ("min", "percent") and column != "transitions":
-            continue
-        name = stem or column
-        meaning = names.get(name, "")
-        if name in night.hypnogram.names:
-            meaning = DEFINITIONS["minutes" if unit == "min" else "share"]
-        shown = f"{value:.1f}" if isinstance(value, float) else "undefined"
-        rows.append([column, shown, meaning])
-    yield Table("sleep", ["statistic", "value", "definition"], rows, "Sleep statistics", texts=1)
+    yield Table(
+        "sleep",
+        ["statistic", "definition", "value"],
+        [
+            [column.rpartition("_")[0] or column, DEFINITIONS[key], _shown(column, sleep[column])]
+            for key in DEFINITIONS
+            if (column := sleep_column(key)) in sleep
+        ],
+        "Sleep statistics",
+        texts=2,
+    )
+    yield Table(
+        "stages",
+        ["stage", "minutes", "share"],
+        [
+            [
+                name,
+                _shown("", sleep[f"{name}_min"]),
+                _percent(sleep[share]) if (share := f"{name}_percent") in sleep else "",
+            ]
+            for name in night.hypnogram.names
+        ],
+        f"Minutes of each stage; share {DEFINITIONS['share']}",
+        narrow=True,
+    )
     if sleep["undefined"]:
         yield Text(sleep["undefined"], bold="Undefined:")
     if row["bins"]:
@@ -242,6 +259,11 @@ def _statistics(night: ScoredNight) -> Iterator[Block]:
         cells = [[f"{value:g}" for value in values.values()] for values in row["bins"]]
         caption = f"Minutes of each stage in bins of {BIN_HOURS:g} h"
         yield Table("bins", head, cells, caption)
+
+
+def _shown(column: str, value: float | None) -> str:
+    unit = {"min": " min", "percent": " %"}.get(column.rpartition("_")[2], "")
+    return "undefined" if value is None else f"{value:.1f}{unit}".replace(".0 ", " ")
 
 
 def _minutes(value: float | None) -> str:

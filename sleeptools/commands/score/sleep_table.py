@@ -62,14 +62,13 @@ def sleep_row(hypnogram: Hypnogram, lights: Lights) -> dict[str, Any]:
         "lights_on": _clock_text(hypnogram, lights.on),
         "lights_from": " / ".join(dict.fromkeys(filter(None, lights.sources))),
     }
-    row |= {_column(key): _value(key, value) for key, value in values.items()}
+    row |= {sleep_column(*key): _value(key, value) for key, value in values.items()}
     row["undefined"] = _undefined(values, hypnogram, lights)
     return row
 
 
-def _column(key: StatisticKey) -> str:
+def sleep_column(statistic: str, stage: str | None = None) -> str:
     """Name a column, with its unit: `tst_min`, `se_percent`, `N2_min`, `transitions`."""
-    statistic, stage = key
     unit = {"min": "_min", "fraction": "_percent", "count": ""}[UNITS[statistic]]
     return f"{stage or statistic}{unit}"
 
@@ -104,7 +103,7 @@ def _undefined(values: Mapping[StatisticKey, float], hypnogram: Hypnogram, light
             why = "no REM"
         else:
             why = "not scored from lights off on"
-        reasons.setdefault(why, []).append(_column((statistic, stage)))
+        reasons.setdefault(why, []).append(sleep_column(statistic, stage))
     return "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
 
 
