@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.formats.parsing import text_files
-from sleeptools.native import Floats
 from sleeptools.recording.hypnogram import Hypnogram, add_seconds, from_events
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS, UNKNOWN, UNSCORED
+
+Floats = npt.NDArray[np.float32]
 
 COLUMNS: Final = ("epoch", "onset", "duration", "time", "stage", "confidence")
 PROBABILITY: Final = "p_"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ class ScoredNight:
     recording: Recording = field(repr=False)
     hypnogram: Hypnogram = field(repr=False)
     density: Floats = field(repr=False)
-    left_out: Sequence[str] = field(repr=False)
+    left_out: list[str] = field(repr=False)
     quality: Mapping[str, Mapping[str, int]]
     lights: Lights
     montage: ChosenMontage
@@ -82,7 +81,7 @@ class ScoredNight:
             "confidence": _mean(self.confidence),
             "warnings": list(self.warnings),
             "quality": {name: dict(kinds) for name, kinds in self.quality.items()},
-            "unscored": dict(Counter(filter(None, self.left_out))),
+            "unscored": {k: n for k in quality.EXCLUDING if (n := self.left_out.count(k))},
             "simulated": bool(self.recording.facts.get("simulated")),
             "spans": placing.span_text(self.recording),
             IGNORED: ignored_channels(self.recording.facts),
