@@ -16,7 +16,7 @@ from sleeptools.recording.recording import Samples, Signal
 from sleeptools.recording.timeline import Onsets, sample_numbers
 
 WINDOW_SECONDS: Final = 6.0
-TAPERS: Final = 5  # half a bandwidth of 0.5 Hz
+TAPERS: Final = 3  # a bandwidth of 2/3 Hz
 HIGHEST_HZ: Final = 30.0
 FLOOR: Final = 1e-6  # uV^2/Hz
 BLOCK: Final = 64  # epochs at a time, to save memory
