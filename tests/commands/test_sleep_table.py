@@ -106,36 +106,36 @@ def recording_file(path: Path, *events: tuple[float, str]) -> Path:
 )
 def test_annotations_tell_the_lights(tmp_path: Path, off: str, on: str) -> None:
     path = recording_file(tmp_path / "n.edf", (60, off), (540, on))
-    lights = lights_of(formats.read(path), path, None, None)
+    lights = lights_of(formats.read(path), None, None, path)
     assert lights.off == 60
     assert lights.on == (None if on == "x" else 540)
-    asked = lights_of(formats.read(path), path, 30.0, None)
+    asked = lights_of(formats.read(path), 30.0, None, path)
     assert (asked.off, asked.sources[0]) == (30, "option")
 
 
 def test_two_annotations_that_differ_tell_nothing(tmp_path: Path) -> None:
     path = recording_file(tmp_path / "n.edf", (60, "Lights off"), (90, "Lights off"))
-    lights = lights_of(formats.read(path), path, None, None)
+    lights = lights_of(formats.read(path), None, None, path)
     assert (lights.off, lights.sources[0]) == (None, "2 annotations differ")
 
 
 def test_clock_times_are_placed_by_the_recordings_start(tmp_path: Path) -> None:
     path = recording_file(tmp_path / "n.edf")
     recording = dataclasses.replace(formats.read(path), start=datetime(2024, 3, 1, 23, 55))
-    lights = lights_of(recording, path, time(23, 56), datetime(2024, 3, 2, 0, 1))
+    lights = lights_of(recording, time(23, 56), datetime(2024, 3, 2, 0, 1), path)
     assert (lights.off, lights.on) == (60, 360)
-    assert lights_of(recording, path, time(0, 1), None).off == 360
+    assert lights_of(recording, time(0, 1), None, path).off == 360
     for off, on in [(time(22, 0), None), (601.0, None), (-1.0, None), (360.0, 60.0)]:
         with pytest.raises(DataError) as caught:
-            lights_of(recording, path, off, on)
+            lights_of(recording, off, on, path)
         assert caught.value.code == "REC-LIGHTS"
     unknown = dataclasses.replace(recording, start=None)
     with pytest.raises(DataError, match="does not say when it began"):
-        lights_of(unknown, path, time(23, 56), None)
+        lights_of(unknown, time(23, 56), None, path)
 
 
 def test_a_data_set_tells_the_lights(tmp_path: Path) -> None:
     path = recording_file(tmp_path / "n.edf")
     recording = dataclasses.replace(formats.read(path), facts={"lights_off": 120})
-    lights = lights_of(recording, path, None, None)
+    lights = lights_of(recording, None, None, path)
     assert (lights.off, lights.on, lights.sources) == (120.0, None, ("data set", ""))

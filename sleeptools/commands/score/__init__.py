@@ -18,10 +18,10 @@ from sleeptools.commands.score import files, sleep_table
 from sleeptools.commands.score.expected_agreement import expected_agreement
 from sleeptools.commands.score.folder import SCORES_KIND, SCORES_VERSION
 from sleeptools.commands.score.montage import check_names
-from sleeptools.commands.score.night import score_night, summary
 from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.commands.score.paths import recordings_among
+from sleeptools.commands.score.scoring import score_file, summary
 from sleeptools.errors import DataError, OutputError
 from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing import presets
@@ -81,11 +81,9 @@ def score(
     recordings, scorings = recordings_among(sources)
     if scorings:
         log(f"left out, without signals: {', '.join(path.name for path in scorings)}")
-    engine = Engine.load(model, precision=options.precision, threads=options.threads)
+    engine, preset = open_model(model, options)
     if unverified := model_folder.unverified(model):
         log(f"warning: {unverified}")
-    preset = presets.changed(_preset(engine.facts, model), assume_unit=options.assume_unit)
-    check_names(preset.montage, options.channels)
     page = NightPage(str(model), engine.facts, preset, expected_agreement(model, engine.facts))
     manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
     scorer = _Scorer(engine, preset, page, kinds, out, options)
@@ -121,10 +119,26 @@ class _Scorer:
         names = files.file_names(path.stem, self.kinds)
         if before and before["input"] == fingerprint and set(names) <= set(before["files"]):
             return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
-        night = score_night(self.engine, self.preset, path, self.out, self.options)
+        night = score_file(self.engine, self.preset, path, self.out, self.options)
         files.write_files(night, self.page, self.kinds, self.out)
         row = night.row() | {"input": fingerprint, "files": names}
         return row, summary(row)
+
+
+def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Preset]:
+    """Load a model and the preset by which its signals are preprocessed.
+
+    Raises
+    ------
+    DataError
+        If the model's folder has no preset.
+    UsageError
+        If a channel is named that the model has not.
+    """
+    engine = Engine.load(model, precision=options.precision, threads=options.threads)
+    preset = presets.changed(_preset(engine.facts, model), assume_unit=options.assume_unit)
+    check_names(preset.montage, options.channels)
+    return engine, preset
 
 
 def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:

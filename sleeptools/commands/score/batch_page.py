@@ -10,15 +10,13 @@ import numpy as np
 
 from sleeptools import formats
 from sleeptools.commands.score.folder import read_scores
-from sleeptools.commands.score.night_page import PURPOSE, as_drawn, banner
+from sleeptools.commands.score.night_page import PURPOSE, banner
 from sleeptools.formats import hypnodensity
-from sleeptools.native import Floats
-from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.stages import UNSCORED
 from sleeptools.report import html, markup
 from sleeptools.report.blocks import Block, Collapsible, Figure, Table, Text
 from sleeptools.report.html import ZOOM_HELP, Section
-from sleeptools.report.svg import hypnogram_svg
+from sleeptools.report.hypnogram_figure import plot
 
 MOST_NIGHTS: Final = 200
 """Largest number of hypnograms; more would make the page slow."""
@@ -79,15 +77,8 @@ def _figures(hypnograms: Mapping[str, Path]) -> Iterator[Block]:
         if not np.any(hypnogram.stages != UNSCORED):
             yield Text("No epoch has a signal.", bold=name)
             continue
-        night = hypnogram_svg(as_drawn(name, hypnogram, _density(path, hypnogram)))
+        density = hypnodensity.read_density(path) if path.suffix == ".csv" else None
+        night = plot(hypnogram, density, name).svg
         caption = f"{name}. {ZOOM_HELP}" if number == 0 else ""
         figure = Figure(f"hypnogram-{name}", night, f"Hypnogram {name}", caption, zoom=True)
         yield Collapsible(name, figure) if number else figure
-
-
-def _density(path: Path, hypnogram: Hypnogram) -> Floats:
-    """Return the probabilities of a table; of another format, certainty."""
-    if path.suffix == ".csv":
-        return hypnodensity.read_density(path)
-    certain: Floats = np.eye(len(hypnogram.names), dtype=np.float32)[hypnogram.stages]
-    return certain

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import formats
-from sleeptools.commands.score.night import ScoredNight
 from sleeptools.commands.score.night_page import NightPage
+from sleeptools.commands.score.scoring import Scoring
 from sleeptools.errors import UsageError
 from sleeptools.formats import bids, hypnodensity
 
@@ -30,7 +30,7 @@ def file_names(name: str, kinds: Sequence[str]) -> list[str]:
     return [file for kind in kinds for file in every[kind]]
 
 
-def write_files(night: ScoredNight, page: NightPage, kinds: Sequence[str], out: Path) -> None:
+def write_files(night: Scoring, page: NightPage, kinds: Sequence[str], out: Path) -> None:
     """Write the files of a night, those of some `KINDS`."""
     for kind in kinds:
         path = out / file_names(night.name, [kind])[-1]
@@ -39,7 +39,7 @@ def write_files(night: ScoredNight, page: NightPage, kinds: Sequence[str], out: 
         elif kind == "bids":
             bids.write_hypnogram(night.hypnogram, path, night.confidence.tolist())
         elif kind == "csv":
-            hypnodensity.write_table(path, night.hypnogram, night.density, night.left_out)
+            hypnodensity.write_table(path, night.hypnogram, night.hypnodensity, night.left_out)
         else:
             page.write(night, path)
 

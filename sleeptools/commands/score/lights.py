@@ -40,16 +40,19 @@ class Lights:
 
 
 def lights_of(
-    recording: Recording, path: Path, off: LightsTime | None, on: LightsTime | None
+    recording: Recording,
+    off: LightsTime | None = None,
+    on: LightsTime | None = None,
+    path: Path | None = None,
 ) -> Lights:
     """Find when the lights went off and on.
 
     Parameters
     ----------
-    path
-        The recording's file, whose annotations may tell.
     off, on
         What the user says; it goes before annotations, and these before the data set.
+    path
+        The recording's file, whose annotations may tell.
 
     Raises
     ------
@@ -117,8 +120,8 @@ def _by_clock(recording: Recording, moment: time | datetime) -> float:
     return (seconds_of_day(moment) - seconds_of_day(start)) % DAY_SECONDS
 
 
-def _annotations(path: Path) -> list[Event]:
-    if path.suffix.lower() not in EDF_SUFFIXES:
+def _annotations(path: Path | None) -> list[Event]:
+    if path is None or path.suffix.lower() not in EDF_SUFFIXES:
         return []
     try:
         return edf.read_annotations(path, ignore_bad_annotations=True)

@@ -11,19 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools import store
-from sleeptools.commands.score.night import ScoredNight
+from sleeptools.commands.score.scoring import Scoring
 from sleeptools.commands.score.sleep_table import BIN_HOURS, sleep_column
 from sleeptools.evaluation.sleep_statistics import DEFINITIONS
-from sleeptools.native import Floats
 from sleeptools.preprocessing.presets import Preset
 from sleeptools.recording import montage
-from sleeptools.recording.hypnogram import Hypnogram, add_seconds
+from sleeptools.recording.hypnogram import add_seconds
 from sleeptools.recording.recording import Samples, Signal
 from sleeptools.recording.signals.spectrogram import spectrogram
 from sleeptools.recording.stages import UNSCORED
 from sleeptools.report import html, markup, png
 from sleeptools.report.blocks import Block, BulletList, Figure, Table, Text, Tiles
 from sleeptools.report.html import ZOOM_HELP, Section
+from sleeptools.report.hypnogram_figure import as_drawn
 from sleeptools.report.svg import HypnogramNight, SpectrogramPicture, hypnogram_svg
 
 PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
@@ -75,11 +75,11 @@ class NightPage:
     expected: str = ""
     calibration: str = "probabilities as the model gives them"
 
-    def write(self, night: ScoredNight, path: Path) -> None:
+    def write(self, night: Scoring, path: Path) -> None:
         """Write the page of a night."""
         store.write_text(path, self._html(night))
 
-    def _html(self, night: ScoredNight) -> str:
+    def _html(self, night: Scoring) -> str:
         sections = [
             Section("night", "The night", tuple(self._night(night))),
             Section("sleep", "Sleep statistics", tuple(_statistics(night))),
@@ -97,17 +97,17 @@ class NightPage:
         footer = markup.paragraph(f"{PURPOSE} Written by sleeptools.")
         return html.page_html(f"Scored night: {night.name}", markup.join(header), body, footer)
 
-    def _banners(self, night: ScoredNight) -> Iterator[tuple[str, str]]:
+    def _banners(self, night: Scoring) -> Iterator[tuple[str, str]]:
         if night.recording.facts.get("simulated"):
             yield "SIMULATED DATA", "This night comes from generated signals, not from a sleeper."
         for warning in night.warnings:
             yield "WARNING", warning
 
-    def _night(self, night: ScoredNight) -> Iterator[Block]:
+    def _night(self, night: Scoring) -> Iterator[Block]:
         if not np.any(night.hypnogram.stages != UNSCORED):
             yield Text("No epoch has a signal.")
             return
-        drawn = as_drawn(night.name, night.hypnogram, night.density)
+        drawn = as_drawn(night.name, night.hypnogram, night.hypnodensity)
         pictures = [_picture(signal, drawn) for signal in self._eeg(night)]
         caption = (
             "The likeliest stage of every epoch, over the probability of every stage, stacked, "
@@ -117,7 +117,7 @@ class NightPage:
         drawing = hypnogram_svg(drawn, pictures)
         yield Figure(f"hypnogram-{night.name}", drawing, "Hypnogram", caption, zoom=True)
 
-    def _eeg(self, night: ScoredNight) -> list[Signal]:
+    def _eeg(self, night: Scoring) -> list[Signal]:
         signals = montage.pick(night.recording, night.montage.channels, self.preset.assume_unit)
         return [signal for signal in signals if signal.modality == "eeg"]
 
@@ -141,7 +141,7 @@ class NightPage:
         return f"{data}, {'SIMULATED nights only' if simulated else 'real recordings'}"
 
 
-def _lead(night: ScoredNight) -> str:
+def _lead(night: Scoring) -> str:
     hypnogram = night.hypnogram
     begin = hypnogram.begin
     hours = len(hypnogram) * hypnogram.epoch_seconds / 3600
@@ -158,21 +158,6 @@ def banner(head: str, text: str) -> markup.Markup:
         markup.paragraph(text),
         class_="banner",
         role="note",
-    )
-
-
-def as_drawn(name: str, hypnogram: Hypnogram, density: Floats) -> HypnogramNight:
-    """Lay out a scored night for a figure; epochs without a stage are left open."""
-    scored = np.flatnonzero(hypnogram.stages != UNSCORED)
-    return HypnogramNight(
-        name,
-        hypnogram.names,
-        None,
-        hypnogram.stages[scored].astype(np.int64),
-        density[scored],
-        np.asarray(hypnogram.onset + scored * hypnogram.epoch_seconds, np.float64),
-        hypnogram.epoch_seconds,
-        (hypnogram.onset, hypnogram.end),
     )
 
 
@@ -215,7 +200,7 @@ def _palette() -> npt.NDArray[np.uint8]:
     return np.concatenate([np.zeros((1, 3)), np.stack(shades, 1)]).round().astype(np.uint8)
 
 
-def _statistics(night: ScoredNight) -> Iterator[Block]:
+def _statistics(night: Scoring) -> Iterator[Block]:
     row = night.row()
     sleep = row["sleep"]
     if "tst_min" in sleep:
@@ -274,18 +259,18 @@ def _percent(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.1f} %"
 
 
-def _doubtful(night: ScoredNight) -> Iterator[Block]:
+def _doubtful(night: Scoring) -> Iterator[Block]:
     """List the epochs in which the two likeliest stages lie closest together."""
     names = night.hypnogram.names
-    ranked = np.sort(night.density, axis=1)
+    ranked = np.sort(night.hypnodensity, axis=1)
     margin = np.where(np.isfinite(ranked[:, -1]), ranked[:, -1] - ranked[:, -2], np.inf)
     order = np.argsort(margin, kind="stable")[:LISTED]
     rows = []
     for number in order[np.isfinite(margin[order])].tolist():
-        best, second = np.argsort(-night.density[number], kind="stable")[:2].tolist()
+        best, second = np.argsort(-night.hypnodensity[number], kind="stable")[:2].tolist()
         seconds = number * night.hypnogram.epoch_seconds
         begin = add_seconds(night.hypnogram.begin, seconds)
-        p = night.density[number]
+        p = night.hypnodensity[number]
         rows.append(
             [
                 number,
@@ -301,7 +286,7 @@ def _doubtful(night: ScoredNight) -> Iterator[Block]:
     yield Table("doubtful", head, rows, "Epochs most worth a second look", texts=4, narrow=True)
 
 
-def _signals(night: ScoredNight) -> Iterator[Block]:
+def _signals(night: Scoring) -> Iterator[Block]:
     rows = [
         [name, source, ", ".join(f"{n} {kind}" for kind, n in night.quality.get(name, {}).items())]
         for name, source in night.montage.made_of.items()

@@ -67,6 +67,28 @@ def sleep_row(hypnogram: Hypnogram, lights: Lights) -> dict[str, Any]:
     return row
 
 
+def statistics(
+    hypnogram: Hypnogram, lights_off: float | None = None, lights_on: float | None = None
+) -> dict[str, float]:
+    """Compute the sleep statistics of a hypnogram.
+
+    Parameters
+    ----------
+    lights_off, lights_on
+        s from the start of the recording; what needs them is NaN where they are not known.
+
+    Returns
+    -------
+    statistics
+        By name with its unit, as the columns of sleep.csv: `tst_min`, `se_percent`, `N2_min`, ...;
+        docs/metrics.md has the definitions.
+    """
+    row = sleep_row(hypnogram, Lights(lights_off, lights_on))
+    first = list(row).index("lights_from") + 1
+    values = [(name, row[name]) for name in list(row)[first:] if name != "undefined"]
+    return {name: math.nan if value is None else value for name, value in values}
+
+
 def sleep_column(statistic: str, stage: str | None = None) -> str:
     """Name a column, with its unit: `tst_min`, `se_percent`, `N2_min`, `transitions`."""
     unit = {"min": "_min", "fraction": "_percent", "count": ""}[UNITS[statistic]]

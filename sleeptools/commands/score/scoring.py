@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sleeptools import formats, store
-from sleeptools.commands.score import lights, sleep_table
-from sleeptools.commands.score.lights import Lights
+from sleeptools.commands.score import sleep_table
+from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import ChosenMontage, choose_montage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.inference.engine import Engine
@@ -31,7 +31,7 @@ SIMULATED_TRAINING = (
 
 
 @dataclass(frozen=True)
-class ScoredNight:
+class Scoring:
     """A scored recording.
 
     Parameters
@@ -42,8 +42,8 @@ class ScoredNight:
         The recording.
     hypnogram
         A stage for every whole epoch from the first sample on.
-    density
-        (epochs, stages) probabilities; NaN where an epoch was left out.
+    hypnodensity
+        (epochs, stages) float32 probabilities; NaN where an epoch was left out.
     left_out
         (epochs,) why an epoch was left out, or "".
     quality
@@ -59,7 +59,7 @@ class ScoredNight:
     name: str
     recording: Recording = field(repr=False)
     hypnogram: Hypnogram = field(repr=False)
-    density: Floats = field(repr=False)
+    hypnodensity: Floats = field(repr=False)
     left_out: list[str] = field(repr=False)
     quality: Mapping[str, Mapping[str, int]]
     lights: Lights
@@ -69,14 +69,24 @@ class ScoredNight:
     @property
     def confidence(self) -> Floats:
         """(epochs,) probability of each epoch's stage; NaN where it has none."""
-        best = self.density.max(1)
+        best = self.hypnodensity.max(1)
         return np.where(self.hypnogram.stages == UNSCORED, np.float32(np.nan), best)
+
+    def statistics(self) -> dict[str, float]:
+        """Return the night's sleep statistics, as `sleep_table.statistics`."""
+        return sleep_table.statistics(self.hypnogram, self.lights.off, self.lights.on)
+
+    def _repr_html_(self) -> str:
+        """Show the night in a notebook: hypnogram over hypnodensity."""
+        from sleeptools.report.hypnogram_figure import plot
+
+        return plot(self.hypnogram, self.hypnodensity, self.name)._repr_html_()
 
     def row(self) -> dict[str, Any]:
         """Describe the night for the manifest."""
         return {
             "recording": self.name,
-            "epochs": len(self.density),
+            "epochs": len(self.hypnodensity),
             "counts": {name: n for name, n in self.hypnogram.counts().items() if n},
             "confidence": _mean(self.confidence),
             "warnings": list(self.warnings),
@@ -97,10 +107,10 @@ def _mean(values: Floats) -> float | None:
     return round(float(known.mean()), 4) if len(known) else None
 
 
-def score_night(
+def score_file(
     engine: Engine, preset: Preset, path: Path, folder: Path, options: ScoreOptions
-) -> ScoredNight:
-    """Score one recording.
+) -> Scoring:
+    """Score the recording in a file.
 
     Parameters
     ----------
@@ -114,7 +124,27 @@ def score_night(
     """
     store.check_listed(path)
     recording = formats.read_any(path, ignore_channels=options.ignore_channels)
-    when = lights.lights_of(recording, path, options.lights_off, options.lights_on)
+    when = lights_of(recording, options.lights_off, options.lights_on, path)
+    return replace(
+        score_recording(engine, preset, recording, folder, options, when), name=path.stem
+    )
+
+
+def score_recording(
+    engine: Engine,
+    preset: Preset,
+    recording: Recording,
+    folder: Path,
+    options: ScoreOptions,
+    lights: Lights,
+) -> Scoring:
+    """Score a recording; as `score_file`.
+
+    Parameters
+    ----------
+    lights
+        When the lights went off and on.
+    """
     chosen = choose_montage(
         recording, preset.montage, options.channels, by_order=options.match_channels_by_order
     )
@@ -125,14 +155,14 @@ def score_night(
         notes.insert(0, f"{chosen.made_of[name]} serves as {name} ({how}): the model never saw it")
     if engine.facts.get("simulated") and not recording.facts.get("simulated"):
         notes.insert(0, SIMULATED_TRAINING)
-    return ScoredNight(
-        path.stem,
+    return Scoring(
+        recording.id,
         recording,
         hypnogram_from(engine, recording, density),
         density,
         ["" if kept else why for why, kept in zip(cut.reasons, cut.kept.tolist(), strict=True)],
         cut.counts,
-        when,
+        lights,
         chosen,
         (*notes, *cut.warnings),
     )
