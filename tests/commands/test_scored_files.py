@@ -1,6 +1,9 @@
 """What comes of scoring: which recordings, from which signals, and the folder in other commands."""
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -248,3 +251,64 @@ def test_the_folder_is_verified(command: Callable, scores: Path, tmp_path: Path)
     assert ran.code == 65
     assert "1 stages are not the likeliest, the first of epoch 0" in ran.out + ran.err
     assert "tst_min is" in ran.out + ran.err
+
+
+# --- other programs read what was written ---------------------------------------------------------
+
+
+def test_edfio_and_mne_read_the_same_stages(scores: Path) -> None:
+    edfio, mne = pytest.importorskip("edfio"), pytest.importorskip("mne")
+    for name in NIGHTS:
+        table = pl.read_csv(scores / f"{name}.csv")
+        path = scores / f"{name}-hypnogram.edf"
+        texts = [f"Sleep stage {'R' if s == 'REM' else s}" for s in table["stage"]]
+        theirs = edfio.read_edf(path).annotations
+        assert [(a.onset, a.duration, a.text) for a in theirs] == [
+            (onset, 30.0, text) for onset, text in zip(table["onset"], texts, strict=True)
+        ]
+        annotations = mne.read_annotations(path)
+        assert annotations.description.tolist() == texts
+        assert annotations.onset.tolist() == table["onset"].to_list()
+        began = mne.io.read_raw_edf(path, preload=False, verbose="error").info[
+            "meas_date"
+        ]  # the recording's start, so that the stages fall on its signals
+        assert began.replace(tzinfo=None).isoformat() == table["time"][0]
+
+
+@pytest.mark.slow
+def test_bids_events_pass_the_validator(raw: Path, model: Path, tmp_path: Path) -> None:
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    if not validator.exists():
+        pytest.skip(f"{validator} is not installed")
+    eeg = tmp_path / "set/sub-01/eeg"
+    eeg.mkdir(parents=True)
+    stem = "sub-01_task-sleep"
+    shutil.copy(raw / f"{NIGHTS[0]}.edf", eeg / f"{stem}_eeg.edf")
+    out = score(model, [eeg], tmp_path / "out", options=ScoreOptions(only=["bids"]))
+    for end in ("tsv", "json"):
+        shutil.copy(out / f"{stem}_events.{end}", eeg)
+    store.write_json(
+        eeg / f"{stem}_eeg.json",
+        {
+            "TaskName": "sleep",
+            "SamplingFrequency": 100,
+            "EEGReference": "n/a",
+            "PowerLineFrequency": 50,
+            "SoftwareFilters": "n/a",
+        },
+    )
+    channels = ["name\ttype\tunits"]
+    for signal in formats.read(eeg / f"{stem}_eeg.edf").signals.values():
+        kind = signal.modality.upper() if signal.modality in ("eeg", "eog", "emg") else "MISC"
+        channels.append(f"{signal.label}\t{kind}\t{signal.unit or 'n/a'}")
+    store.write_text(eeg / f"{stem}_channels.tsv", "\n".join(channels) + "\n")
+    facts = {"Name": "a night", "BIDSVersion": "1.10.0", "License": "CC0", "Authors": ["a", "b"]}
+    store.write_json(tmp_path / "set/dataset_description.json", facts)
+    (tmp_path / "set/README").write_text("A simulated night, for a test of its events.\n" * 5)
+    done = subprocess.run(
+        [validator, tmp_path / "set", "--json"], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert not [issue for issue in issues if issue.get("severity") == "error"]
+    ours = {i.get("subCode") for i in issues if "events" in str(i.get("location", ""))}
+    assert ours <= {"StimulusPresentation"}  # a recommendation that means nothing asleep
