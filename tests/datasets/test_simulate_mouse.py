@@ -72,7 +72,7 @@ def test_sleep_is_broken_into_bouts_of_minutes() -> None:
     stages, lengths = zip(*map(bouts, days()), strict=True)
     stage, length = np.concatenate(stages), np.concatenate(lengths)
     assert 90 <= length[stage == NREM].mean() <= 180
-    assert 50 <= length[stage == REM].mean() <= 80
+    assert 60 <= length[stage == REM].mean() <= 95  # as scored, those published: about 64
     assert 60 <= (stage == REM).sum() / DAYS <= 130
     assert np.median(length[stage == WAKE]) < 20
     assert length[stage == WAKE].max() > 3600
