@@ -22,7 +22,7 @@ DELTA: Final = RHYTHMS.index("delta")
 STAGE_UV: Final = np.array(
     [
         [22.0, 9.0, 15.0, 12.0, 10.0],  # wake
-        [34.0, 44.0, 26.0, 34.0, 8.0],  # NREM
+        [34.0, 44.0, 26.0, 29.0, 8.0],  # NREM
         [15.0, 8.0, 28.0, 12.0, 8.0],  # REM
     ]
 )
