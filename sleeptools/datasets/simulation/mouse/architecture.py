@@ -3,7 +3,7 @@
 A semi-Markov walk without a main sleep period: bouts of NREM of a few minutes broken by short
 awakenings, REM only out of NREM and rarely in the evening, long wake mostly in the dark. Shares,
 numbers and lengths of bouts follow what is published of C57BL/6 mice (`realism`); over 24 h 45 to
-50 % wake, 42 to 47 % NREM, 6 to 8 % REM.
+50 % wake, 42 to 47 % NREM, about 6 % REM.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STAY_AWAKE: Final = (0.15, 0.15, 0.15, 0.25, 0.22, 0.21)  # that an awakening be
 TO_REM: Final = (0.30, 0.41, 0.41, 0.10, 0.31, 0.33)  # chance that NREM goes on to REM
 REM_NEEDS: Final = 30  # s of NREM before it
 REM_ENDS_AWAKE: Final = 0.9
-LONGEST_PART: Final = 10  # a bout takes at most this part of a recording: short ones show all stages
+LONGEST_PART: Final = 10  # a bout is at most this part of a recording: short ones show all stages
 
 
 @dataclass(frozen=True)
