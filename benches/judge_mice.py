@@ -2,8 +2,8 @@
 
 `python benches/judge_mice.py` compares simulated days, as scored, and their signals with what is
 published of C57BL/6 mice (sleeptools/datasets/simulation/mouse/published_sleep.csv), and writes
-benches/results/judge_mice.json and .md. The simulator was tuned with the same table, on seed 303;
-a look at seed 7 brought two values nearer to the middle of their goals there.
+benches/results/judge_mice.json and .md. The simulator was tuned with the same table, on seed 303,
+and after a look at seed 7; the results are of a seed that was not looked at before.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sleeptools.datasets.simulation import mouse
 from sleeptools.datasets.simulation.mouse import architecture, realism, scorer, traits
 
 RESULTS = Path(__file__).parent / "results"
+SEED = 11
 RATE, HOURS, EPOCH_SECONDS = 256.0, 24.0, 4
 CHANNELS = tuple(SimulatedChannel(n, n, RATE, -4000, 4000) for n in ("EEG", "EMG"))
 UNCHECKED = (
@@ -129,7 +130,7 @@ def markdown(report: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=provenance.HELD_OUT_SEED)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--mice", type=int, default=60)
     parser.add_argument("--recorded", type=int, default=8)
     parser.add_argument("--out", type=Path, default=RESULTS, help="'-' writes nothing")
