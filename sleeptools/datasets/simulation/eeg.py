@@ -191,7 +191,7 @@ def simulate_eeg(
     weights
         (epochs, 6) share of every stage.
     amplitude
-        (3 regions, frames, 6 rhythms) uV, from `amplitudes`.
+        (3 regions, frames, 7 rhythms) uV, from `amplitudes`.
     traits
         Traits of the subject.
     places
