@@ -1,4 +1,4 @@
-"""Four simulated nights inside generous bounds around real ones, and the measures themselves.
+"""Eight simulated nights inside generous bounds around real ones, and the measures themselves.
 
 benches/calibrate_simulator.py judges more nights, more strictly.
 """
@@ -24,7 +24,7 @@ W, N1, N2, N3, REM = range(5)
 @cache
 def nights() -> list[SimulatedNight]:
     channels = CASSETTE_CHANNELS[:3]  # both leads and the EOG
-    return [simulate_night(s, 1, hours=6.0, seed=SEED, channels=channels) for s in range(4)]
+    return [simulate_night(s, 1, hours=4.0, seed=SEED, channels=channels) for s in range(8)]
 
 
 @cache
@@ -36,7 +36,7 @@ def simulated() -> dict[str, np.ndarray]:
 
 def test_levels_are_those_of_real_nights():
     error = simulated()["median"] - realism.read_spectra()["median"]
-    assert np.sqrt(np.mean(error**2)) < 3.5  # a night is 3 dB off another, four of them 1.5
+    assert np.sqrt(np.mean(error**2)) < 3.5  # a night is 3 dB off another, eight of them 1
     assert abs(error).max() < 7.0
     contrast = error - error.mean(0)  # what a night's stages have in common aside
     assert np.sqrt(np.mean(contrast**2)) < 1.8
