@@ -89,6 +89,26 @@ def test_levels_of_a_known_signal():
     assert realism.band_levels(noise)[:, :5].mean(0) == pytest.approx(density, abs=0.3)
 
 
+def test_drift_is_the_variance_below_the_bands():
+    time = np.arange(3000) / realism.RATE
+    for hertz, above in ((0.1, 19.5), (10.0, 0.0)):
+        epoch = (10 * np.sqrt(2) * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+        levels = np.tile(realism.band_levels(epoch[None]), (1, 2))
+        drift = realism.drift(levels)
+        assert drift.shape == (1, 2)
+        assert ((above < drift) & (drift < above + 10.0)).all()  # dB; the variance is 20
+
+
+def test_stage_1_has_arousals():
+    """In real nights the 95th percentile of 30-50 Hz is 10 dB above the median."""
+    tails = []
+    for night in nights():
+        levels, stages = realism.night_levels(night.recording)
+        gamma = realism.bands_only(levels)[stages == N1][..., BANDS.index("gamma")]
+        tails.append(np.subtract(*np.percentile(gamma, [95, 50], axis=0)))
+    assert (np.median(tails, axis=0) > 5.0).all()
+
+
 def test_statistics_leave_out_nights_that_lack_a_stage():
     stages = np.tile(np.repeat(range(5), 20), 3).astype(np.int8)
     night = np.repeat(range(3), 100)

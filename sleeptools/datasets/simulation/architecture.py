@@ -48,7 +48,8 @@ BOUTS: Final = {
 DEEP_BY_HOUR: Final = (3.0, 3.4)  # deep pressure at sleep onset, and its time constant in hours
 DEEP_PHASE: Final = (0.1, 0.9)  # range of the NREM part of a cycle
 OPENING_PARTS: Final = 6  # a bout while falling asleep takes at most a sixth of the first NREM
-AFTER_REM: Final = {WAKE: 0.35, S1: 0.40, S2: 0.25}  # what an episode of REM ends with
+# After the scored transitions of ten of the nights: W to N2 is rare, REM ends in wake or N1.
+AFTER_REM: Final = {WAKE: 0.35, S1: 0.40, S2: 0.25}  # what follows an episode of REM
 AFTER_WAKE: Final = {S1: 0.4, REM: 0.6}  # what follows wake within such an episode
 REM_SHARE: Final = (0.12, 0.23, 0.25, 0.27, 0.28)  # share of a cycle spent in its REM episode
 

@@ -23,11 +23,15 @@ EYES_CLOSED_ASLEEP, EYES_CLOSED_DAY = 0.65, 0.25  # share of wake with eyes clos
 # Number of events per epoch, by code: wake, 1, 2, 3, 4, REM.
 SPINDLES: Final = np.array([0.0, 0.15, 3.0, 0.9, 0.3, 0.0])
 K_COMPLEXES: Final = np.array([0.0, 0.1, 0.9, 0.4, 0.0, 0.0])
-AROUSALS: Final = np.array([0.0, 0.35, 0.03, 0.02, 0.02, 0.02])  # most of them in stage 1
+AROUSALS: Final = np.array(
+    [0.0, 0.35, 0.03, 0.02, 0.02, 0.02]
+)  # stage 1: after its upper tail in ten real nights
 SAWTOOTHS: Final = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5])
 SACCADES: Final = np.array([4.0, 1.0, 0.3, 0.2, 0.2, 7.0])  # wake: eyes closed
 SACCADES_OPEN, BLINKS_OPEN, BLINKS_CLOSED = 28.0, 8.0, 0.5
-ROLLING: Final = np.array([0.9, 5.0, 0.15, 0.0, 0.0, 0.1])  # slow eye movements
+ROLLING: Final = np.array(
+    [0.9, 5.0, 0.15, 0.0, 0.0, 0.1]
+)  # slow eye movements, of sleep onset; YASA looks for them
 TWITCHES: Final = np.array([1.5, 0.3, 0.1, 0.05, 0.05, 0.8])
 MUSCLE_UV: Final = np.array([3.2, 2.1, 1.7, 1.5, 1.4, 0.8])  # tone, envelope
 EOG_FLOOR_UV: Final = np.array([9.0, 3.0, 2.5, 2.0, 2.0, 2.5])  # muscle and electrodes, 0.5-49.5 Hz
