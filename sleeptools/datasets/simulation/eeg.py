@@ -292,4 +292,5 @@ def _arousals(rng: np.random.Generator, count: int) -> Signal32:
     hertz = np.exp(rng.uniform(np.log(0.2), np.log(1.5), (count, 1)))
     sway = 25.0 * np.sin(2 * np.pi * (hertz * t + rng.random((count, 1))))
     sizes = np.exp(AROUSAL_SPREAD * rng.standard_normal((2, count, 1)))
-    return (envelope * (sizes[0] * muscle + sizes[1] * sway)).astype(np.float32)
+    arousals: Signal32 = (envelope * (sizes[0] * muscle + sizes[1] * sway)).astype(np.float32)
+    return arousals
