@@ -36,6 +36,14 @@ def command(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; OMP_NUM_THREADS or Slurm's if left out.")
     ] = None,
+    uncalibrated: Annotated[
+        bool,
+        typer.Option(
+            "--uncalibrated",
+            help="Raw probabilities, not divided by the temperature that the model learnt on its "
+            "validation subjects; the stages are the same.",
+        ),
+    ] = False,
 ) -> None:
     """Score new recordings with a trained model.
 
@@ -54,6 +62,7 @@ def command(
             ignore_channels=ignore_channels or (),
             precision=cast("Precision", precision),
             threads=threads,
+            calibrated=not uncalibrated,
             log=talk,
         )
     talk(f"{out}: {plural(len(recordings), 'recording')} scored")

@@ -44,6 +44,7 @@ def score(  # noqa: PLR0913 - one for each option of the command
     ignore_channels: Sequence[str] = (),
     precision: Precision = "fp32",
     threads: int | None = None,
+    calibrated: bool = True,
     log: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Score recordings; those that are already scored are skipped.
@@ -63,10 +64,11 @@ def score(  # noqa: PLR0913 - one for each option of the command
         Unit of voltages for which the file gives none; the preset's if left out.
     ignore_channels
         Labels of signals to leave out of the recordings that have them; listed in the manifest.
-    precision, threads
+    precision, threads, calibrated
         As in `Engine.load`.
     log
-        Called with a warning of a model folder that nothing has the sums of.
+        Called with how the probabilities are calibrated, and with a warning of a model folder that
+        nothing has the sums of.
 
     Returns
     -------
@@ -88,7 +90,8 @@ def score(  # noqa: PLR0913 - one for each option of the command
         raise UsageError(f"two recordings are named {twice[0]}: their scores would have one name")
     for path in sources:
         store.check_id(path.stem, path)
-    engine = Engine.load(model, precision=precision, threads=threads)
+    engine = Engine.load(model, precision=precision, threads=threads, calibrated=calibrated)
+    log(f"probabilities are {engine.calibration}")
     if unverified := model_folder.unverified(model):
         log(f"warning: {unverified}")
     preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
@@ -140,7 +143,13 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
         "epoch_seconds": preset.epoch_seconds,
         "how": engine.backend,
         "threads": engine.threads,
-        "made_by": {"model": files, "preset": settings, "precision": engine.precision},
+        "calibration": engine.calibration.facts(),
+        "made_by": {
+            "model": files,
+            "preset": settings,
+            "precision": engine.precision,
+            "temperature": engine.temperature,
+        },
     }
 
 
@@ -150,13 +159,14 @@ def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     if not (out / "manifest.json").exists():
         return {}
     facts = store.read_manifest(out, SCORES_KIND, SCORES_VERSION)
-    stored = dict(facts.get("made_by", {}))
+    # older scores are raw, and say nothing of it
+    stored: dict[str, Any] = {"temperature": 1.0, **facts.get("made_by", {})}
     if isinstance(stored.get("preset"), dict):  # settings that an older version did not have
         preset = presets.resolve(stored["preset"], source=str(out / "manifest.json"))
         stored["preset"] = preset.model_dump(mode="json")
     if stored != made_by:
         raise OutputError(
-            f"{out}: holds what another model, preset or precision scored",
+            f"{out}: holds what another model, preset, precision or temperature scored",
             hint="give another folder, or remove this one",
             code="OUT-SETTINGS",
         )
