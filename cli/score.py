@@ -44,6 +44,14 @@ def command(
             "validation subjects; the stages are the same.",
         ),
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY",
+            help="Score without EMG, for example, whatever the recordings have; may be repeated. "
+            "Only for a model trained with --modality-dropout.",
+        ),
+    ] = None,
 ) -> None:
     """Score new recordings with a trained model.
 
@@ -63,6 +71,7 @@ def command(
             precision=cast("Precision", precision),
             threads=threads,
             calibrated=not uncalibrated,
+            without=without or (),
             log=talk,
         )
     talk(f"{out}: {plural(len(recordings), 'recording')} scored")

@@ -45,6 +45,7 @@ def score(  # noqa: PLR0913 - one for each option of the command
     precision: Precision = "fp32",
     threads: int | None = None,
     calibrated: bool = True,
+    without: Sequence[str] = (),
     log: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Score recordings; those that are already scored are skipped.
@@ -64,7 +65,7 @@ def score(  # noqa: PLR0913 - one for each option of the command
         Unit of voltages for which the file gives none; the preset's if left out.
     ignore_channels
         Labels of signals to leave out of the recordings that have them; listed in the manifest.
-    precision, threads, calibrated
+    precision, threads, calibrated, without
         As in `Engine.load`.
     log
         Called with how the probabilities are calibrated, and with a warning of a model folder that
@@ -90,8 +91,12 @@ def score(  # noqa: PLR0913 - one for each option of the command
         raise UsageError(f"two recordings are named {twice[0]}: their scores would have one name")
     for path in sources:
         store.check_id(path.stem, path)
-    engine = Engine.load(model, precision=precision, threads=threads, calibrated=calibrated)
+    engine = Engine.load(
+        model, precision=precision, threads=threads, calibrated=calibrated, without=without
+    )
     log(f"probabilities are {engine.calibration}")
+    if without:
+        log(f"scored without {', '.join(engine.facts['without'])}: zeros stand in")
     if unverified := model_folder.unverified(model):
         log(f"warning: {unverified}")
     preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
@@ -144,6 +149,7 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
         "how": engine.backend,
         "threads": engine.threads,
         "calibration": engine.calibration.facts(),
+        "without": engine.facts.get("without", []),
         "made_by": {
             "model": files,
             "preset": settings,

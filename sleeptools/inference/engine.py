@@ -6,9 +6,9 @@ other model, and every model where the core is off, runs through torch behind th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sleeptools import native, registry, store
 from sleeptools.errors import UsageError
 from sleeptools.evaluation.calibration import scale_density
+from sleeptools.inference.missing import filled, reduced_facts
 from sleeptools.inference.weights import Weights
 from sleeptools.native import PRECISIONS, Floats, Precision
 from sleeptools.native.bfloat16 import uses_bf16
@@ -95,6 +96,7 @@ class Engine:
         precision: Precision = "fp32",
         threads: int | None = None,
         calibrated: bool = True,
+        without: Sequence[str] = (),
     ) -> Engine:
         """Load a model folder.
 
@@ -112,15 +114,19 @@ class Engine:
             Divide the logits by the temperature that the folder keeps, if it does: the stages are
             the same, their probabilities closer to how often they are right. `calibration` says
             what is applied.
+        without
+            Modalities whose channels are not there, for example "emg", of a model that was trained
+            with modality dropout: `facts` and `size` are without them.
 
         Raises
         ------
         MissingInputError
             If the folder or a file is not there.
         DataError
-            If the files are damaged or do not fit each other.
+            If the files are damaged or do not fit each other, or the model was not trained to do
+            without a modality.
         UsageError
-            For another precision or fewer than one thread.
+            For another precision, fewer than one thread, or a modality that the model has not.
         """
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16", code="USE-NAME")
@@ -128,37 +134,33 @@ class Engine:
         facts = model_folder.read_config(folder)
         count = requested_threads(threads) or usable_cpus()
         calibration = ModelCalibration.of_model(facts, folder / model_folder.CONFIG)
-        if not calibrated:
-            calibration = RAW
+        reduced = reduced_facts(facts, without, folder) if without else facts
         name = str(facts["model"])
+        span, used, backend = InputSpan(), "fp32", "native"
+        network: Network
         if not native.available() or name not in registry.names("networks"):
             from sleeptools.inference import torch_network
 
-            network = torch_network.TorchNetwork(folder)
+            network, backend = torch_network.TorchNetwork(folder), "torch"
             span = network.input_span
-            return cls(
-                facts,
-                network,
-                precision="fp32",
-                threads=count,
-                backend="torch",
-                span=span,
-                calibration=calibration,
-            )
-        module = registry.load("networks", name)
-        used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
-        weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
-        with store.building(folder / "config.json"):
-            native_network = module.Network(facts["config"], weights, used)
-        weights.finish()
+        else:
+            module = registry.load("networks", name)
+            used = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
+            weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
+            with store.building(folder / "config.json"):
+                network = module.Network(facts["config"], weights, used)
+            weights.finish()
+        if without:
+            network = filled(network, facts["montage"], reduced["without"])
+            calibration = calibration.elsewhere("of the whole montage")
         return cls(
-            facts,
-            native_network,
-            precision=used,
+            reduced,
+            network,
+            precision=cast("Precision", used),
             threads=count,
-            backend="native",
-            span=InputSpan(),
-            calibration=calibration,
+            backend=backend,
+            span=span,
+            calibration=calibration if calibrated else RAW,
         )
 
     def hypnodensity(self, x: ArrayLike | store.Scratch, onsets: ArrayLike | None = None) -> Floats:

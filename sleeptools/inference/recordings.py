@@ -8,12 +8,13 @@ import numpy as np
 
 from sleeptools.errors import DataError
 from sleeptools.inference.engine import Engine
+from sleeptools.inference.missing import can_miss
 from sleeptools.native import Floats
 from sleeptools.preprocessing import epoching, presets
 from sleeptools.preprocessing.epoching import CutEpochs
 from sleeptools.recording import montage, placing
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import Recording
+from sleeptools.recording.recording import Recording, Signal
 from sleeptools.recording.stages import UNSCORED
 
 
@@ -42,7 +43,7 @@ def hypnodensity(
     DataError
         If a channel of the montage is not there, or no epoch is whole.
     """
-    chosen = montage.pick(recording, preset.montage, preset.assume_unit)
+    chosen = _pick(engine, preset, recording)
     seconds = preset.epoch_seconds
     count = int((epoching.scorable_seconds(preset, chosen) + 1e-6) // seconds)
     if count < 1:
@@ -58,6 +59,17 @@ def hypnodensity(
     if cut.kept.any():
         density[cut.kept] = engine.hypnodensity(cut.values, onset[cut.kept])
     return density, cut
+
+
+def _pick(engine: Engine, preset: presets.Preset, recording: Recording) -> list[Signal]:
+    """Derive the montage; of a lack that the model was trained for, the hint says so."""
+    try:
+        return montage.pick(recording, preset.montage, preset.assume_unit)
+    except DataError as e:
+        if e.code == "SIG-MISSING" and can_miss(engine.facts):
+            hint = "the model was trained to do without a modality: name it with `without`"
+            raise DataError(str(e), hint=f"{hint}; {e.hint}", code=e.code) from e
+        raise
 
 
 def hypnogram_from(engine: Engine, recording: Recording, density: Floats) -> Hypnogram:

@@ -7,7 +7,7 @@ A fold's is fitted on its validation subjects when its training ends (Guo et al.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, Self
@@ -61,6 +61,11 @@ class ModelCalibration:
         if self.temperature is None:
             return f"uncalibrated: {self.origin}"
         return f"calibrated by T = {self.temperature:.2f} ({self.origin})"
+
+    def elsewhere(self, where: str) -> ModelCalibration:
+        """Say that the temperature was fitted under other conditions than those of its use."""
+        fitted = self.temperature is not None
+        return replace(self, origin=f"{self.origin}, {where}") if fitted else self
 
     def facts(self) -> dict[str, Any]:
         """Facts for the manifest of what was scored with it."""

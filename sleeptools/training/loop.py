@@ -31,7 +31,7 @@ from sleeptools.runs.folds import BEST_ON_TEST
 from sleeptools.runs.logs import WATCH
 from sleeptools.runs.temperature import CALIBRATION
 from sleeptools.training import checkpoint
-from sleeptools.training.augmentation import augment
+from sleeptools.training.augmentation import augment, vary_montage
 from sleeptools.training.batches import EpochSource, Numbers, probabilities, windows
 from sleeptools.training.calibration import calibrate
 from sleeptools.training.checkpoint import State
@@ -179,8 +179,9 @@ class Training:
     def augmented(self, x: Tensor, numbers: Numbers) -> Tensor:
         """Augment a batch as the recipe says; a cached augmentation is that of the first pass."""
         augmentation = self.recipe.augmentation
-        drawn = 1 if augmentation.cached else self.pass_number
-        return augment(x, numbers, augmentation, self.task.seeds(0, 0, drawn))
+        seeds = self.task.seeds(0, 0, 1 if augmentation.cached else self.pass_number)
+        x = augment(x, numbers, augmentation, seeds)
+        return vary_montage(x, numbers, augmentation, seeds, self.source.epochs.modalities)
 
     def finish_pass(self, since: float) -> float | None:
         """Judge a pass, keep it if it is the best, write the log; return the kappa."""
