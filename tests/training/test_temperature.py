@@ -92,8 +92,9 @@ def test_final_has_the_median_of_the_folds_done_before_it(
     assert facts["temperature"] == median(temperatures)
     assert facts["range"] == [min(temperatures), max(temperatures)]
     assert facts["folds"] == 3
-    alone = tmp_path / "alone"
-    train(epochs, alone, options(folds=None, final=True))
+    alone, said = tmp_path / "alone", []
+    train(epochs, alone, options(folds=None, final=True), log=said.append)
+    assert said == ["final: " + str(Engine.load(alone / "final").calibration)]
     before = (alone / "final/config.json").read_bytes()
     assert str(Engine.load(alone / "final").calibration).startswith("uncalibrated: the run had no")
     train(epochs, alone, options(fold=0))
