@@ -8,13 +8,12 @@ import numpy as np
 
 from sleeptools.errors import DataError
 from sleeptools.inference.engine import Engine
-from sleeptools.inference.missing import can_miss
 from sleeptools.native import Floats
 from sleeptools.preprocessing import epoching, presets
 from sleeptools.preprocessing.epoching import CutEpochs
 from sleeptools.recording import montage, placing
 from sleeptools.recording.hypnogram import Hypnogram
-from sleeptools.recording.recording import Recording, Signal
+from sleeptools.recording.recording import Recording
 from sleeptools.recording.stages import UNSCORED
 
 
@@ -43,7 +42,7 @@ def hypnodensity(
     DataError
         If a channel of the montage is not there, or no epoch is whole.
     """
-    chosen = _pick(engine, preset, recording)
+    chosen = montage.pick(recording, preset.montage, preset.assume_unit)
     seconds = preset.epoch_seconds
     count = int((epoching.scorable_seconds(preset, chosen) + 1e-6) // seconds)
     if count < 1:
@@ -61,22 +60,15 @@ def hypnodensity(
     return density, cut
 
 
-def _pick(engine: Engine, preset: presets.Preset, recording: Recording) -> list[Signal]:
-    """Derive the montage; of a lack that the model was trained for, the hint says so."""
-    try:
-        return montage.pick(recording, preset.montage, preset.assume_unit)
-    except DataError as e:
-        if e.code == "SIG-MISSING" and can_miss(engine.facts):
-            hint = "the model was trained to do without a modality: name it with `without`"
-            raise DataError(str(e), hint=f"{hint}; {e.hint}", code=e.code) from e
-        raise
-
-
 def hypnogram_from(engine: Engine, recording: Recording, density: Floats) -> Hypnogram:
-    """Take the most probable stage of every epoch; none where there is no probability."""
+    """Take the most probable stage of every epoch; none where there is no probability.
+
+    Stages of a simulated recording have the scorer "simulated"; those of a real one never, whatever
+    the model has learnt from.
+    """
     scored = np.isfinite(density).all(1)
     best = np.where(scored, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
-    simulated = recording.facts.get("simulated") or engine.facts.get("simulated")
+    simulated = recording.facts.get("simulated")
     return Hypnogram(
         best,
         engine.stages,

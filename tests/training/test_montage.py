@@ -230,7 +230,7 @@ def test_a_night_without_a_channel_is_scored_where_asked_for(command: Any, tmp_p
     ran = command("score", folder, night, "--out", "refused", *lacks)
     assert ran.code == 65
     assert "no signal 'EMG submental'" in ran.err
-    assert "trained to do without a modality" in ran.err
+    assert "--without emg scores without, as the model has learnt" in ran.err
     ran = command("score", folder, night, "--out", "scores", "--without", "EMG", *lacks)
     assert ran.code == 0, ran.err
     assert "of fold 1, of the whole montage)" in ran.err
@@ -238,6 +238,7 @@ def test_a_night_without_a_channel_is_scored_where_asked_for(command: Any, tmp_p
     assert facts["without"] == ["emg"]
     (row,) = facts["recordings"].values()
     assert list(row["channels"]) == MONTAGE[:3]
+    assert "scored without emg: zeros stand in, as in training" in row["warnings"]
     again = command("score", folder, night, "--out", "scores")
     assert again.code == 73, "scores of another montage are not mixed with these"
 
