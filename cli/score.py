@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="Model folder: a fold's, or RUN/final.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model folder (a fold's, or RUN/final), or an ONNX file.")
+    ],
     recordings: Annotated[list[Path], typer.Argument(help="Recordings of any known format.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     assume_unit: Annotated[

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from sleeptools import formats, store
-from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.errors import OutputError, UsageError
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.native import Floats, Precision
@@ -51,7 +51,7 @@ def score(  # noqa: PLR0913 - one for each option of the command
     Parameters
     ----------
     model
-        Model folder of a fold, or `final`.
+        Model folder of a fold, or `final`, or an ONNX file with its card.
     sources
         Recordings of any known format, with distinct file names.
     out
@@ -89,10 +89,10 @@ def score(  # noqa: PLR0913 - one for each option of the command
     for path in sources:
         store.check_id(path.stem, path)
     engine = Engine.load(model, precision=precision, threads=threads)
-    if unverified := model_folder.unverified(model):
+    if model.is_dir() and (unverified := model_folder.unverified(model)):
         log(f"warning: {unverified}")
-    preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
-    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
+    preset = presets.changed(presets.of_model(engine.facts, str(model)), assume_unit=assume_unit)
+    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, preset))
     with store.lock(out):
         done = _scored_before(out, manifest.facts["made_by"])
         manifest.facts["recordings"] = done
@@ -121,18 +121,9 @@ def score(  # noqa: PLR0913 - one for each option of the command
     return out
 
 
-def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
-    settings = facts["preprocessing"].get("preset")
-    if not isinstance(settings, dict):
-        raise DataError(
-            f"{model}: does not say how its signals were preprocessed", code="MODEL-PRESET"
-        )
-    return presets.resolve(settings, source=str(model / "config.json"))
-
-
-def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:
+def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
     """Describe the engine for the manifest; `made_by` has what the scores depend on."""
-    files = {name: store.sha256(model / name) for name in ("config.json", "model.safetensors")}
+    files = {path.name: store.sha256(path) for path in engine.files}
     settings = preset.model_dump(mode="json")
     return {
         "model": engine.facts["model"],

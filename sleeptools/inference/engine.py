@@ -6,7 +6,7 @@ other model, and every model where the core is off, runs through torch behind th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,11 @@ class Engine:
     threads
         CPU threads.
     backend
-        "native" or "torch".
+        "native", "torch" or "onnx".
     span
         Epochs that the network takes at once; one with kernels takes single epochs.
+    files
+        What it was loaded from; the scores depend on their content.
 
     Attributes
     ----------
@@ -67,6 +69,7 @@ class Engine:
         threads: int,
         backend: str,
         span: InputSpan,
+        files: Sequence[Path] = (),
     ) -> None:
         self.facts = dict(facts)
         self.network = network
@@ -74,6 +77,7 @@ class Engine:
         self.threads = threads
         self.backend = backend
         self.span = span
+        self.files = tuple(files)
         self.stages: tuple[str, ...] = tuple(facts["stages"])
         samples = round(facts["sample_rate"] * facts["epoch_seconds"])
         self.size = len(facts["montage"]), samples
@@ -82,12 +86,12 @@ class Engine:
     def load(
         cls, folder: Path | str, *, precision: Precision = "fp32", threads: int | None = None
     ) -> Engine:
-        """Load a model folder.
+        """Load a model folder, or a network in an ONNX file.
 
         Parameters
         ----------
         folder
-            As `models.save_model` writes it.
+            As `models.save_model` writes it, or a file NAME.onnx with its card.
         precision
             "bf16" multiplies in bfloat16 where the CPU has the arithmetic and the model kernels for
             it; the attribute `precision` tells what came of it.
@@ -101,21 +105,33 @@ class Engine:
             If the folder or a file is not there.
         DataError
             If the files are damaged or do not fit each other.
+        UnavailableError
+            If ONNX Runtime is needed and not installed.
         UsageError
             For another precision or fewer than one thread.
         """
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16", code="USE-NAME")
         folder = Path(folder)
-        facts = model_folder.read_config(folder)
         count = requested_threads(threads) or usable_cpus()
+        if folder.suffix == ".onnx" and not folder.is_dir():
+            return cls._load_onnx(folder, count)
+        facts = model_folder.read_config(folder)
+        files = [folder / name for name in (model_folder.CONFIG, model_folder.WEIGHTS)]
         name = str(facts["model"])
         if not native.available() or name not in registry.names("networks"):
             from sleeptools.inference import torch_network
 
             network = torch_network.TorchNetwork(folder)
-            span = network.input_span
-            return cls(facts, network, precision="fp32", threads=count, backend="torch", span=span)
+            return cls(
+                facts,
+                network,
+                precision="fp32",
+                threads=count,
+                backend="torch",
+                span=network.input_span,
+                files=files,
+            )
         module = registry.load("networks", name)
         used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
         weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
@@ -123,7 +139,28 @@ class Engine:
             native_network = module.Network(facts["config"], weights, used)
         weights.finish()
         return cls(
-            facts, native_network, precision=used, threads=count, backend="native", span=InputSpan()
+            facts,
+            native_network,
+            precision=used,
+            threads=count,
+            backend="native",
+            span=InputSpan(),
+            files=files,
+        )
+
+    @classmethod
+    def _load_onnx(cls, path: Path, threads: int) -> Engine:
+        from sleeptools.inference.onnx_network import OnnxNetwork
+
+        network = OnnxNetwork(path, threads)
+        return cls(
+            network.facts,
+            network,
+            precision="fp32",
+            threads=threads,
+            backend="onnx",
+            span=network.input_span,
+            files=network.files,
         )
 
     def hypnodensity(self, x: ArrayLike | store.Scratch, onsets: ArrayLike | None = None) -> Floats:
