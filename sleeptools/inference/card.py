@@ -62,7 +62,7 @@ def make_card(facts: Mapping[str, Any], span: InputSpan) -> dict[str, Any]:
 
 def card_text(card: Mapping[str, Any]) -> str:
     """Write a card as it stands in a file's metadata: JSON in ASCII."""
-    return json.dumps(store.plain_values(card), separators=(",", ":"), sort_keys=True)
+    return json.dumps(store.plain_values(card), sort_keys=True)
 
 
 def parse_card(text: str, path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import ctypes
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +36,7 @@ FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-pedantic", "-Wdouble-pr
 CORTEX_M4: Final = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 ARM: Final = "arm-none-eabi-gcc"
 RAM: Final = 256 << 10  # bytes that four signals may take
-WIDE: Final = 98  # characters of a line
+WIDE: Final = 96  # characters of a line
 
 
 def export(engine: Engine, folder: Path, out: Path) -> None:
@@ -68,7 +69,12 @@ def export(engine: Engine, folder: Path, out: Path) -> None:
         "NAMES": ", ".join(map(c_text, engine.stages)),
         "WORKSPACE": workspace(engine.size[0]),
         "COUNT": len(weights),
-        "WEIGHTS": _wrapped([f"{literal(w)}," for w in weights], "    "),
+        "WEIGHTS": textwrap.indent(
+            textwrap.fill(
+                " ".join(f"{literal(w)}," for w in weights), WIDE, break_on_hyphens=False
+            ),
+            "    ",
+        ),
         "ABOUT": _about(engine),
     }
     for suffix in SUFFIXES:
@@ -174,18 +180,8 @@ def _folded_weights(engine: Engine, folder: Path) -> Floats:
 def _about(engine: Engine) -> str:
     """Write the card as the inside of a comment, which JSON without a slash cannot end."""
     words = card_text(make_card(engine.facts, engine.span)).replace("/", "\\u002f")
-    lines = [words[i : i + WIDE - 3] for i in range(0, len(words), WIDE - 3)]
+    lines = textwrap.wrap(words, WIDE - 3, break_on_hyphens=False)
     return "\n".join(f" * {line}" for line in ["The card of the model, as JSON:", *lines])
-
-
-def _wrapped(words: Sequence[str], indent: str) -> str:
-    lines, line = [], indent.rstrip("\n")
-    for word in words:
-        if len(line) + 1 + len(word) > WIDE:
-            lines.append(line.rstrip())
-            line = indent
-        line += word + " "
-    return "\n".join([*lines, line.rstrip()])
 
 
 def literal(value: np.float32) -> str:
