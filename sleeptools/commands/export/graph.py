@@ -40,14 +40,13 @@ def export_graph(engine: Engine, folder: Path) -> torch.export.ExportedProgram:
     several = (engine.span.sequence, 1 + 2 * engine.span.context)
     size = (EXAMPLES, *(n for n in several if n > 1), *engine.size)
     with quiet(), native.using_variant("reference"):
-        model = Probabilities(load_model(folder)).eval()
+        model = Probabilities(load_model(folder)).eval().requires_grad_(False)
         program = torch.export.export(
             model, (torch.zeros(size),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
         ours = {str(n.target) for n in program.graph.nodes if "sleeptools" in str(n.target)}
         assert not ours, f"the graph holds {ours}"
-        decomposed: torch.export.ExportedProgram = program.run_decompositions()
-    return decomposed
+    return program
 
 
 @contextlib.contextmanager
