@@ -20,7 +20,7 @@ from sleeptools.commands import export
 from sleeptools.commands.export import comparison
 from sleeptools.commands.export.formats import c
 from sleeptools.commands.simulate import simulate
-from sleeptools.errors import DataError, UnavailableError
+from sleeptools.errors import DataError, OutputError, UnavailableError
 from sleeptools.inference.card import METADATA
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.onnx_file import read_onnx
@@ -191,6 +191,23 @@ def test_c_scores_as_the_engine(ulw: Path, tmp_path: Path, command) -> None:
 
 
 @compiler
+def test_an_interrupted_export_is_written_again(ulw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.c"
+    export.export(ulw, out, kind="c", epochs=EPOCHS)
+    source = out.read_text()
+    out.unlink()  # the header gets its name first
+    export.export(ulw, out, kind="c", epochs=EPOCHS)
+    assert out.read_text() == source
+    out.unlink()
+    out.with_suffix(".h").write_text("mine")
+    with pytest.raises(OutputError, match=r"net.h: exists"):
+        export.export(ulw, out, kind="c", epochs=EPOCHS)
+    assert not out.exists()
+    export.export(ulw, out, kind="c", epochs=EPOCHS, force=True)
+    assert "NET_STAGES" in out.with_suffix(".h").read_text()
+
+
+@compiler
 def test_no_fact_of_a_folder_becomes_code(ulw: Path, tmp_path: Path) -> None:
     hostile = ['"; int x;', "*/ int y; /*", "??/", "\\", "é"]
     facts = model_folder.read_config(ulw) | {"stages": hostile, "note": "*/ #error /* ??/\n\\"}
@@ -284,6 +301,7 @@ def test_wrong_use(ulw: Path, command, tmp_path: Path) -> None:
     ran = command("export", ulw, ulw / "x.c", "--format", "c")
     assert (ran.code, "the model's folder" in ran.err) == (73, True)
     assert (tmp_path / "there.c").read_text() == "mine"
+    assert not (tmp_path / "there.h").exists()
     assert sorted(p.name for p in ulw.iterdir()) == ["config.json", "model.safetensors"]
     (ulw.parent / "damaged").mkdir()
     shutil.copy(ulw / "config.json", ulw.parent / "damaged")

@@ -95,30 +95,33 @@ def export(
     if unverified := model_folder.unverified(model):
         log(f"warning: {unverified}")
     exporter = registry.load(DRAWER, kind)
-    with store.lock_file(out), tempfile.TemporaryDirectory(prefix="sleeptools-") as scratch:
+    targets = [out.with_suffix(suffix) for suffix in exporter.SUFFIXES]
+    with store.lock_file(*targets), tempfile.TemporaryDirectory(prefix="sleeptools-") as scratch:
         draft = Path(scratch) / out.name
-        _check_target(model, [out.with_suffix(s) for s in exporter.SUFFIXES], force=force)
+        _check_target(model, out, force=force)
         exporter.export(engine, model, draft)
         agreement = compare(engine, exporter.load(draft, engine), epochs, Path(scratch))
         about = exporter.about(draft, engine)
-        files = [draft.with_suffix(suffix) for suffix in exporter.SUFFIXES]
-        write_together({out.with_name(file.name): file.read_bytes() for file in files})
-    return Export([out.with_name(file.name) for file in files], agreement, about)
+        contents = {path: (Path(scratch) / path.name).read_bytes() for path in targets}
+        for path in targets[1:]:  # one that an interrupted command left is the same
+            if not (path.is_file() and path.read_bytes() == contents[path]):
+                _check_target(model, path, force=force)
+        write_together(contents)
+    return Export(targets, agreement, about)
 
 
-def _check_target(model: Path, files: list[Path], *, force: bool) -> None:
-    for path in files:
-        if path.resolve().is_relative_to(model.resolve()):
-            raise OutputError(
-                f"{path}: lies in the model's folder, which stays as it was trained",
-                hint="give a name elsewhere",
-                code="OUT-INPUT",
-            )
-        if path.exists() and not (force and path.is_file()):
-            raise OutputError(
-                f"{path}: exists",
-                hint="give `force` to replace it, or another name"
-                if path.is_file()
-                else "give another name: it is a folder",
-                code="OUT-EXISTS",
-            )
+def _check_target(model: Path, path: Path, *, force: bool) -> None:
+    if path.resolve().is_relative_to(model.resolve()):
+        raise OutputError(
+            f"{path}: lies in the model's folder, which stays as it was trained",
+            hint="give a name elsewhere",
+            code="OUT-INPUT",
+        )
+    if path.exists() and not (force and path.is_file()):
+        raise OutputError(
+            f"{path}: exists",
+            hint="give `force` to replace it, or another name"
+            if path.is_file()
+            else "give another name: it is a folder",
+            code="OUT-EXISTS",
+        )
