@@ -96,7 +96,10 @@ class OnnxNetwork:
         options.log_severity_level = FATAL
         with self._naming_faults():
             return onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
+                str(self.path),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it would print on stdout, and try the same again
             )
 
     def _checked_shape(self) -> list[Any]:

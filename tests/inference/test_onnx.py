@@ -127,9 +127,18 @@ def test_a_card_in_the_file_is_checked_too(tmp_path):
         ({"channels": "C", "samples": "T"}, {"montage": ["EEG Fpz-Cz"]}, "ONNX-RUN"),
     ],
 )
-def test_a_network_that_does_not_fit(tmp_path, settings, card, code):
+def test_a_network_that_does_not_fit(tmp_path, settings, card, code, capfd):
     path = onnx_bytes.write(tmp_path / "net.onnx", {"licence": "CC0-1.0", **card}, **settings)
     refused(path, code)
+    assert capfd.readouterr() == ("", "")  # ONNX Runtime is silent
+
+
+@runs
+def test_an_operator_whose_name_is_no_text(tmp_path, capfd):
+    path = onnx_bytes.write(tmp_path / "net.onnx")
+    path.write_bytes(path.read_bytes().replace(b"Softmax", b"Soft\xff\xffx"))
+    refused(path, "ONNX-RUN")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "link.bin", "a/../../x"])
