@@ -61,10 +61,14 @@ def hypnodensity(
 
 
 def hypnogram_from(engine: Engine, recording: Recording, density: Floats) -> Hypnogram:
-    """Take the most probable stage of every epoch; none where there is no probability."""
+    """Take the most probable stage of every epoch; none where there is no probability.
+
+    Stages of a simulated recording have the scorer "simulated"; those of a real one never, whatever
+    the model has learnt from.
+    """
     scored = np.isfinite(density).all(1)
     best = np.where(scored, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
-    simulated = recording.facts.get("simulated") or engine.facts.get("simulated")
+    simulated = recording.facts.get("simulated")
     return Hypnogram(
         best,
         engine.stages,
