@@ -19,13 +19,15 @@ from sleeptools import formats, registry
 from sleeptools.commands import export
 from sleeptools.commands.export import comparison
 from sleeptools.commands.export.formats import c
+from sleeptools.commands.export.graph import export_graph
 from sleeptools.commands.simulate import simulate
-from sleeptools.errors import DataError, OutputError, UnavailableError
+from sleeptools.errors import DataError, OutputError, UnavailableError, UsageError
 from sleeptools.inference.card import METADATA
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.onnx_file import read_onnx
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.sequences import InputSpan
 from sleeptools.runs import model_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -306,6 +308,13 @@ def test_wrong_use(ulw: Path, command, tmp_path: Path) -> None:
     (ulw.parent / "damaged").mkdir()
     shutil.copy(ulw / "config.json", ulw.parent / "damaged")
     assert command("export", ulw.parent / "damaged", "x.c", "--format", "c").code == 66
+
+
+def test_a_graph_takes_the_epochs_that_its_engine_takes(ulw: Path) -> None:
+    engine = Engine.load(ulw)
+    engine.span = InputSpan(sequence=3)
+    with pytest.raises(UsageError, match="looks at a night as a whole"):
+        export_graph(engine, ulw)
 
 
 @compiler

@@ -7,12 +7,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from sleeptools import native
+from sleeptools.errors import UsageError
 from sleeptools.inference.engine import Engine
 from sleeptools.models.folder import load_model
 
@@ -36,11 +37,23 @@ def export_graph(engine: Engine, folder: Path) -> torch.export.ExportedProgram:
     """Trace a model folder's model without native ops; the batch may be of any size.
 
     The input is called `signals`, the output `probabilities` by the formats that have names.
+
+    Raises
+    ------
+    UsageError
+        If the engine asks the model for more or fewer epochs at once than a graph would take.
     """
     several = (engine.span.sequence, 1 + 2 * engine.span.context)
     size = (EXAMPLES, *(n for n in several if n > 1), *engine.size)
     with quiet(), native.using_variant("reference"):
-        model = Probabilities(load_model(folder)).eval().requires_grad_(False)
+        loaded = load_model(folder)
+        config: Any = loaded.config
+        if config.input_span != engine.span:
+            raise UsageError(
+                f"{folder}: {engine.facts['model']} looks at a night as a whole, which a graph of "
+                "a fixed number of epochs cannot"
+            )
+        model = Probabilities(loaded).eval().requires_grad_(False)
         program = torch.export.export(
             model, (torch.zeros(size),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
