@@ -235,6 +235,29 @@ def resolve(values: Mapping[str, Any], *, source: str) -> Preset:
     return preset
 
 
+def of_model(facts: Mapping[str, Any], source: str) -> Preset:
+    """Resolve the preset by which a trained model's epochs were made.
+
+    Parameters
+    ----------
+    facts
+        As in the model folder's config.json.
+    source
+        Where they come from, for messages.
+
+    Raises
+    ------
+    DataError
+        If there is none, or as `resolve`.
+    """
+    settings = facts["preprocessing"].get("preset")
+    if not isinstance(settings, dict):
+        raise DataError(
+            f"{source}: does not say how its signals were preprocessed", code="MODEL-PRESET"
+        )
+    return resolve(settings, source=source)
+
+
 def _problem(error: ErrorDetails) -> str:
     """Describe what is wrong with a setting; for an unknown one, list those that there are."""
     loc = error["loc"]
