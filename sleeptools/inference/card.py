@@ -49,10 +49,12 @@ def make_card(facts: Mapping[str, Any], span: InputSpan) -> dict[str, Any]:
     span
         Epochs that the model takes at once.
     """
+    preset = facts["preprocessing"].get("preset", {})
     return {
         **facts,
         "format": CARD_KIND,
         "version": VERSION,
+        "scaling": preset.get("processing", []),
         "sequence": span.sequence,
         "context": span.context,
         "output": "probabilities",

@@ -157,6 +157,7 @@ def test_the_card_has_every_fact_of_the_folder(ulw: Path, ulw_onnx: Path, tmp_pa
         k: v for k, v in facts.items() if k not in ("format", "version")
     }
     assert card["temperature"] == 1.25
+    assert card["scaling"] == facts["preprocessing"]["preset"]["processing"]
     assert (card["output"], card["sequence"], card["licence"]) == ("probabilities", 1, "not stated")
     assert [p.name for p in Engine.load(out).files] == ["ulw.onnx"]
     assert b"org.pytorch.aten" not in out.read_bytes()  # no function but ONNX's operators
