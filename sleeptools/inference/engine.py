@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sleeptools import native, registry, store
 from sleeptools.errors import UsageError
+from sleeptools.evaluation.calibration import scale_density
+from sleeptools.inference.missing import filled, reduced_facts
 from sleeptools.inference.weights import Weights
 from sleeptools.native import PRECISIONS, Floats, Precision
 from sleeptools.native.bfloat16 import uses_bf16
@@ -23,6 +25,7 @@ from sleeptools.native.threads import requested_threads, set_threads_here, usabl
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import NONE, InputSpan, Windows
 from sleeptools.runs import model_folder
+from sleeptools.runs.temperature import RAW, ModelCalibration
 
 Network = Callable[[Floats], Floats]
 
@@ -51,6 +54,8 @@ class Engine:
         Epochs that the network takes at once; one with kernels takes single epochs.
     files
         What it was loaded from; the scores depend on their content.
+    calibration
+        Whose temperature is applied, if any.
 
     Attributes
     ----------
@@ -58,6 +63,8 @@ class Engine:
         Names of the hypnodensity's columns.
     size
         Channels and samples of an epoch.
+    temperature
+        The logits are divided by it; 1 leaves the probabilities as the network gives them.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class Engine:
         backend: str,
         span: InputSpan,
         files: Sequence[Path] = (),
+        calibration: ModelCalibration = RAW,
     ) -> None:
         self.facts = dict(facts)
         self.network = network
@@ -78,13 +86,21 @@ class Engine:
         self.backend = backend
         self.span = span
         self.files = tuple(files)
+        self.calibration = calibration
+        self.temperature = calibration.temperature or 1.0
         self.stages: tuple[str, ...] = tuple(facts["stages"])
         samples = round(facts["sample_rate"] * facts["epoch_seconds"])
         self.size = len(facts["montage"]), samples
 
     @classmethod
     def load(
-        cls, folder: Path | str, *, precision: Precision = "fp32", threads: int | None = None
+        cls,
+        folder: Path | str,
+        *,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        calibrated: bool = True,
+        without: Sequence[str] = (),
     ) -> Engine:
         """Load a model folder, or a network in an ONNX file.
 
@@ -98,69 +114,46 @@ class Engine:
         threads
             CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all that the process may
             use.
+        calibrated
+            Divide the logits by the temperature that the folder keeps, if it does: the stages are
+            the same, their probabilities closer to how often they are right. `calibration` says
+            what is applied.
+        without
+            Modalities whose channels are not there, for example "emg", of a model that was trained
+            with modality dropout: `facts` and `size` are without them.
 
         Raises
         ------
         MissingInputError
             If the folder or a file is not there.
         DataError
-            If the files are damaged or do not fit each other.
+            If the files are damaged or do not fit each other, or the model was not trained to do
+            without a modality.
         UnavailableError
             If ONNX Runtime is needed and not installed.
         UsageError
-            For another precision or fewer than one thread.
+            For another precision, fewer than one thread, or a modality that the model has not.
         """
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16", code="USE-NAME")
         folder = Path(folder)
         count = requested_threads(threads) or usable_cpus()
-        if folder.suffix == ".onnx" and not folder.is_dir():
-            return cls._load_onnx(folder, count)
-        facts = model_folder.read_config(folder)
-        files = [folder / name for name in (model_folder.CONFIG, model_folder.WEIGHTS)]
-        name = str(facts["model"])
-        if not native.available() or name not in registry.names("networks"):
-            from sleeptools.inference import torch_network
-
-            network = torch_network.TorchNetwork(folder)
-            return cls(
-                facts,
-                network,
-                precision="fp32",
-                threads=count,
-                backend="torch",
-                span=network.input_span,
-                files=files,
-            )
-        module = registry.load("networks", name)
-        used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
-        weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
-        with store.building(folder / "config.json"):
-            native_network = module.Network(facts["config"], weights, used)
-        weights.finish()
+        loaded = _load_network(Path(folder), precision, count)
+        facts, network = loaded.facts, loaded.network
+        calibration = ModelCalibration.of_model(facts, loaded.files[0])
+        if without:
+            facts = reduced_facts(facts, without, Path(folder))
+            network = filled(network, loaded.facts["montage"], facts["without"])
+            calibration = calibration.elsewhere("of the whole montage")
         return cls(
             facts,
-            native_network,
-            precision=used,
-            threads=count,
-            backend="native",
-            span=InputSpan(),
-            files=files,
-        )
-
-    @classmethod
-    def _load_onnx(cls, path: Path, threads: int) -> Engine:
-        from sleeptools.inference.onnx_network import OnnxNetwork
-
-        network = OnnxNetwork(path, threads)
-        return cls(
-            network.facts,
             network,
-            precision="fp32",
-            threads=threads,
-            backend="onnx",
-            span=network.input_span,
-            files=network.files,
+            precision=loaded.precision,
+            threads=count,
+            backend=loaded.backend,
+            span=loaded.span,
+            files=loaded.files,
+            calibration=calibration if calibrated else RAW,
         )
 
     def hypnodensity(self, x: ArrayLike | store.Scratch, onsets: ArrayLike | None = None) -> Floats:
@@ -178,9 +171,9 @@ class Engine:
         Returns
         -------
         ndarray
-            (epochs, stages) float32: the probability of each stage. An epoch with a value that is
-            not finite has NaN in every stage, and no other epoch is touched by it, but for those
-            that a model looks at together with it.
+            (epochs, stages) float32: the probability of each stage, by `temperature`. An epoch with
+            a value that is not finite has NaN in every stage, and no other epoch is touched by it,
+            but for those that a model looks at together with it.
 
         Raises
         ------
@@ -197,9 +190,10 @@ class Engine:
             raise ValueError(f"x holds {epochs.dtype}; expected float32")
         before = set_threads_here(self.threads)
         try:
-            return self._score(epochs, onsets)
+            density = self._score(epochs, onsets)
         finally:
             set_threads_here(before)
+        return density if self.temperature == 1 else scale_density(density, self.temperature)
 
     def _score(self, epochs: NDArray[Any] | store.Scratch, onsets: ArrayLike | None) -> Floats:
         if self.span.several:
@@ -234,3 +228,38 @@ class Engine:
         return sequences.arrange_windows(
             segments, sequence=self.span.sequence, context=self.span.context
         )
+
+
+class LoadedNetwork(NamedTuple):
+    """A network, what is known of it, and the files that it was loaded from."""
+
+    facts: Mapping[str, Any]
+    network: Network
+    files: Sequence[Path]
+    backend: str
+    span: InputSpan = InputSpan()
+    precision: Precision = "fp32"
+
+
+def _load_network(path: Path, precision: Precision, threads: int) -> LoadedNetwork:
+    """Load a model folder for the native core, or else for torch, or a network in an ONNX file."""
+    if path.suffix == ".onnx" and not path.is_dir():
+        from sleeptools.inference.onnx_network import OnnxNetwork
+
+        onnx = OnnxNetwork(path, threads)
+        return LoadedNetwork(onnx.facts, onnx, onnx.files, "onnx", onnx.input_span)
+    facts = model_folder.read_config(path)
+    files = [path / name for name in (model_folder.CONFIG, model_folder.WEIGHTS)]
+    name = str(facts["model"])
+    if not native.available() or name not in registry.names("networks"):
+        from sleeptools.inference.torch_network import TorchNetwork
+
+        network = TorchNetwork(path)
+        return LoadedNetwork(facts, network, files, "torch", network.input_span)
+    module = registry.load("networks", name)
+    used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
+    weights = Weights(model_folder.read_weights(path), files[-1])
+    with store.building(files[0]):
+        native_network: Network = module.Network(facts["config"], weights, used)
+    weights.finish()
+    return LoadedNetwork(facts, native_network, files, "native", precision=used)

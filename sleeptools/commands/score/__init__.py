@@ -56,8 +56,8 @@ def score(
     options
         What to write of each night, and how to read its recording.
     log
-        Called with what was left out, and with a warning of a model folder that nothing has the
-        sums of.
+        Called with what was left out, how the probabilities are calibrated, and a warning of a
+        model folder that nothing has the sums of.
 
     Returns
     -------
@@ -84,7 +84,9 @@ def score(
     engine, preset = open_model(model, options)
     if model.is_dir() and (unverified := model_folder.unverified(model)):
         log(f"warning: {unverified}")
-    page = NightPage(str(model), engine.facts, preset, expected_agreement(model, engine.facts))
+    log(f"probabilities are {engine.calibration}")
+    expected = expected_agreement(model, engine.facts)
+    page = NightPage(str(model), engine.facts, preset, expected, str(engine.calibration))
     manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, preset))
     scorer = _Scorer(engine, preset, page, kinds, out, options)
     with store.lock(out):
@@ -135,7 +137,13 @@ def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Pres
     UsageError
         If a channel is named that the model has not.
     """
-    engine = Engine.load(model, precision=options.precision, threads=options.threads)
+    engine = Engine.load(
+        model,
+        precision=options.precision,
+        threads=options.threads,
+        calibrated=options.calibrated,
+        without=options.without,
+    )
     preset = presets.of_model(engine.facts, str(model))
     preset = presets.changed(preset, assume_unit=options.assume_unit)
     check_names(preset.montage, options.channels)
@@ -152,7 +160,14 @@ def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
         "epoch_seconds": preset.epoch_seconds,
         "how": engine.backend,
         "threads": engine.threads,
-        "made_by": {"model": files, "preset": settings, "precision": engine.precision},
+        "calibration": engine.calibration.facts(),
+        "without": engine.facts.get("without", []),
+        "made_by": {
+            "model": files,
+            "preset": settings,
+            "precision": engine.precision,
+            "temperature": engine.temperature,
+        },
     }
 
 
@@ -162,13 +177,14 @@ def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     if not (out / "manifest.json").exists():
         return {}
     facts = store.read_manifest(out, SCORES_KIND, SCORES_VERSION)
-    stored = dict(facts.get("made_by", {}))
+    # older scores are raw, and say nothing of it
+    stored: dict[str, Any] = {"temperature": 1.0, **facts.get("made_by", {})}
     if isinstance(stored.get("preset"), dict):  # settings that an older version did not have
         preset = presets.resolve(stored["preset"], source=str(out / "manifest.json"))
         stored["preset"] = preset.model_dump(mode="json")
     if stored != made_by:
         raise OutputError(
-            f"{out}: holds what another model, preset or precision scored",
+            f"{out}: holds what another model, preset, precision or temperature scored",
             hint="give another folder, or remove this one",
             code="OUT-SETTINGS",
         )

@@ -56,6 +56,7 @@ def choose_montage(
     said: Mapping[str, str],
     *,
     by_order: bool = False,
+    may_miss: bool = False,
 ) -> ChosenMontage:
     """Choose the signals of a recording for a model's channels.
 
@@ -65,6 +66,8 @@ def choose_montage(
         Label, name or pair of electrodes for some of the channels.
     by_order
         For a channel that is not there, take the first signal of its modality that is left.
+    may_miss
+        Whether the model can do without a modality, for the hint.
 
     Raises
     ------
@@ -92,7 +95,10 @@ def choose_montage(
                 del lacking[name]
     if lacking:
         name, error = next(iter(lacking.items()))
-        raise DataError(str(error), hint=_cure(recording, name, error), code=error.code)
+        hint = _cure(recording, name, error)
+        if may_miss:
+            hint += f"; `without={montage.modality(name)}` scores without, as the model has learnt"
+        raise DataError(str(error), hint=hint, code=error.code)
     chosen = []
     for channel in channels:
         label = matches[channel.name].terms[0][0]
