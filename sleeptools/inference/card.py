@@ -16,7 +16,7 @@ from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.sequences import InputSpan
-from sleeptools.runs import model_folder
+from sleeptools.runs import model_folder, temperature
 
 CARD_KIND: Final = "sleeptools-card"
 VERSION: Final = 1
@@ -49,10 +49,12 @@ def make_card(facts: Mapping[str, Any], span: InputSpan) -> dict[str, Any]:
     span
         Epochs that the model takes at once.
     """
+    preset = facts["preprocessing"].get("preset", {})
     return {
         **facts,
         "format": CARD_KIND,
         "version": VERSION,
+        "scaling": preset.get("processing", []),
         "sequence": span.sequence,
         "context": span.context,
         "output": "probabilities",
@@ -113,6 +115,7 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
         )
     if "preset" not in facts["preprocessing"]:
         facts["preprocessing"] = {"preset": _preset(facts, path).model_dump(mode="json")}
+        facts.setdefault(temperature.CALIBRATION, temperature.uncalibrated("its card has none"))
     return facts
 
 

@@ -115,33 +115,33 @@ def _entries(
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Give the number and the bytes of every field of a message that has a length."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
+    offset = 0
+    while offset < len(message):
+        key, offset = _varint(message, offset)
         match key & 7:
             case 0:  # a number
-                _, position = _varint(message, position)
+                _, offset = _varint(message, offset)
             case 1:  # 8 bytes
-                position += 8
+                offset += 8
             case 2:  # a length and so many bytes
-                size, position = _varint(message, position)
-                if position + size > len(message):
-                    raise ValueError(f"cut short: {size} bytes at {position} of {len(message)}")
-                yield key >> 3, message[position : position + size]
-                position += size
+                size, offset = _varint(message, offset)
+                if offset + size > len(message):
+                    raise ValueError(f"cut short: {size} bytes at {offset} of {len(message)}")
+                yield key >> 3, message[offset : offset + size]
+                offset += size
             case 5:  # 4 bytes
-                position += 4
+                offset += 4
             case wire:
-                raise ValueError(f"wire type {wire} at byte {position}")
-    if position > len(message):
+                raise ValueError(f"wire type {wire} at byte {offset}")
+    if offset > len(message):
         raise ValueError("cut short")
 
 
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
+def _varint(message: memoryview, offset: int) -> tuple[int, int]:
     """Read a number of 7 bits a byte; also where the next field begins."""
     value = 0
-    for i, byte in enumerate(message[position : position + LONGEST_VARINT]):
+    for i, byte in enumerate(message[offset : offset + LONGEST_VARINT]):
         value |= (byte & 0x7F) << 7 * i
         if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follow
-            return value, position + i + 1
-    raise ValueError(f"no number at byte {position}")
+            return value, offset + i + 1
+    raise ValueError(f"no number at byte {offset}")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -39,6 +40,7 @@ SMALL = {
     "slumbernet": {"blocks": 5, "filters": 4, "sample_rate": 64.0, "epoch_seconds": 4.0},
     "salientsleepnet": {"sequence": 11, "filters": 4},
 }
+CALIBRATION = {"temperature": 1.25, "fitted_on": "validation", "subjects": 2, "epochs": 9}
 CORTEX_M4 = Path(__file__).parents[1] / "helpers" / "cortex_m4"
 onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(n) is None for n in ("onnxruntime", "onnxscript")),
@@ -77,7 +79,7 @@ def make(folder: Path, name: str = "ulw-sleepnet", **facts: object) -> Path:
 
 @pytest.fixture(scope="module")
 def ulw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("model") / "final", simulated=True, temperature=1.25)
+    return make(tmp_path_factory.mktemp("model") / "final", simulated=True, calibration=CALIBRATION)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,10 @@ def test_an_onnx_file_scores_the_same_stages_as_its_folder(
     assert np.array_equal(a.stages, b.stages)
     assert len(np.unique(a.stages)) > 1
     assert a.scorer == b.scorer == "simulated"
+    tables = [pl.read_csv(tmp_path / d / f"{night.stem}.csv") for d in ("a", "b")]
+    p, q = (t.select(pl.col("^p_.*$")).to_numpy() for t in tables)
+    assert p.shape[1] == 5
+    assert abs(p - q).max() < 2e-5  # both by the temperature
 
 
 @onnx
@@ -156,7 +162,8 @@ def test_the_card_has_every_fact_of_the_folder(ulw: Path, ulw_onnx: Path, tmp_pa
     assert {k: card[k] for k in facts if k not in ("format", "version")} == {
         k: v for k, v in facts.items() if k not in ("format", "version")
     }
-    assert card["temperature"] == 1.25
+    assert card["calibration"] == CALIBRATION
+    assert card["scaling"] == facts["preprocessing"]["preset"]["processing"]
     assert (card["output"], card["sequence"], card["licence"]) == ("probabilities", 1, "not stated")
     assert [p.name for p in Engine.load(out).files] == ["ulw.onnx"]
     assert b"org.pytorch.aten" not in out.read_bytes()  # no function but ONNX's operators
@@ -176,7 +183,7 @@ def test_c_scores_as_the_engine(ulw: Path, tmp_path: Path, command) -> None:
     assert (ran.code, ran.out) == (0, "my-net.c\nmy-net.h\n"), ran.err
     assert "RAM" in ran.err
     assert "simulated night of 960 epochs: probabilities within" in ran.err
-    engine = Engine.load(ulw)
+    engine = Engine.load(ulw, calibrated=False)
     x = np.random.default_rng(5).normal(0, 30, (6, 4, 3000)).astype(np.float32)
     x[2, 3, 2999] = np.nan
     density = c.load(tmp_path / "my-net.c", engine).hypnodensity(x)
@@ -266,7 +273,7 @@ def test_c_on_a_cortex_m4(ulw: Path, tmp_path: Path, arm: None) -> None:
     flags = ["-std=gnu11", "-O2", "-Wall", "-Werror", f"-I{tmp_path}", "--specs=rdimon.specs"]
     words = [c.ARM, *c.CORTEX_M4, *flags, "-T", CORTEX_M4 / "memory.ld", *parts, "-lm"]
     subprocess.run([*words, "-o", tmp_path / "model.elf"], check=True)
-    engine = Engine.load(ulw)
+    engine = Engine.load(ulw, calibrated=False)
     preset = presets.load("sleep-edf")
     recording = comparison.simulated_night(preset, EPOCHS)
     x = np.stack([recording.signals[n].read() for n in preset.labels])[:, : 12 * 3000]
@@ -311,7 +318,7 @@ def test_wrong_use(ulw: Path, command, tmp_path: Path) -> None:
 
 
 def test_a_graph_takes_the_epochs_that_its_engine_takes(ulw: Path) -> None:
-    engine = Engine.load(ulw)
+    engine = Engine.load(ulw, calibrated=False)
     engine.span = InputSpan(sequence=3)
     with pytest.raises(UsageError, match="looks at a night as a whole"):
         export_graph(engine, ulw)

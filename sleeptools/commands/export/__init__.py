@@ -91,7 +91,7 @@ def export(
             hint=f"for example {out.with_suffix(f'.{kind}')}",
             code="USE-VALUE",
         )
-    engine = Engine.load(model)
+    engine = Engine.load(model, calibrated=False)
     if unverified := model_folder.unverified(model):
         log(f"warning: {unverified}")
     exporter = registry.load(DRAWER, kind)

@@ -64,14 +64,14 @@ def compare(engine: Engine, exported: Engine, epochs: int, folder: Path) -> Agre
     expected, density = (hypnodensity(e, preset, recording, folder)[0] for e in (engine, exported))
     difference = largest_difference(expected, density)
     if not difference <= TOLERANCE:
-        what = (
+        reason = (
             f"a probability differs by {difference:.2g}, more than {TOLERANCE:g}"
             if difference < np.inf
             else "not the same epochs have a finite probability"
         )
         raise DataError(
             f"{exported.files[0].name}: scores a simulated night otherwise than the model, so "
-            f"nothing was written: {what}",
+            f"nothing was written: {reason}",
             hint="its weights are so large that single precision does not settle a stage: train "
             "the model longer, or with another seed",
             code="EXPORT-DIFFERS",

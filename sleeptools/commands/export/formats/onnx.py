@@ -52,8 +52,8 @@ def export(engine: Engine, folder: Path, out: Path) -> None:
 
 
 def load(path: Path, engine: Engine) -> Engine:
-    """Load the file as `score` does."""
-    return Engine.load(path, threads=engine.threads)
+    """Load the file as `score` does, without a temperature."""
+    return Engine.load(path, threads=engine.threads, calibrated=False)
 
 
 def about(path: Path, engine: Engine) -> list[str]:
