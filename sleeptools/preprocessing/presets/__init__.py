@@ -301,8 +301,8 @@ def changed(
     quality
         What becomes of epochs whose signal was not there.
     robust_scale
-        Scale each channel of a recording to median 0 and quartile distance 1, after the other
-        steps over the recording, so that the gain of an amplifier does not matter.
+        Divide each channel of a recording by its median magnitude, after the other steps over the
+        recording, so that the gain of an amplifier does not matter.
 
     Raises
     ------
@@ -317,7 +317,7 @@ def changed(
     if robust_scale:
         steps = list(preset.processing)
         over_recording = [s for s in steps if s.over == "recording"]
-        steps.insert(len(over_recording), RobustScale(do="robust-scale"))
+        steps.insert(len(over_recording), RobustScale(do="robust-scale", centre=False))
         values["processing"] = [s.model_dump() for s in steps]
     try:
         return Preset(**values)
