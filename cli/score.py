@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="Model folder: a fold's, or RUN/final.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model folder (a fold's, or RUN/final), or an ONNX file.")
+    ],
     recordings: Annotated[
         list[Path],
         typer.Argument(metavar="RECORDING...", help="Recordings, folders of them, or patterns."),

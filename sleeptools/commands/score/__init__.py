@@ -22,7 +22,7 @@ from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.commands.score.paths import recordings_among
 from sleeptools.commands.score.scoring import score_file, summary
-from sleeptools.errors import DataError, OutputError
+from sleeptools.errors import OutputError
 from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing import presets
 from sleeptools.recording.recording import IGNORED, check_ignored
@@ -46,7 +46,7 @@ def score(
     Parameters
     ----------
     model
-        Model folder of a fold, or `final`.
+        Model folder of a fold, or `final`, or an ONNX file with its card.
     sources
         Recordings of any known format, folders of them, and patterns; hypnograms are left out.
     out
@@ -82,12 +82,12 @@ def score(
     if scorings:
         log(f"left out, without signals: {', '.join(path.name for path in scorings)}")
     engine, preset = open_model(model, options)
-    if unverified := model_folder.unverified(model):
+    if model.is_dir() and (unverified := model_folder.unverified(model)):
         log(f"warning: {unverified}")
     log(f"probabilities are {engine.calibration}")
     expected = expected_agreement(model, engine.facts)
     page = NightPage(str(model), engine.facts, preset, expected, str(engine.calibration))
-    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
+    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, preset))
     scorer = _Scorer(engine, preset, page, kinds, out, options)
     with store.lock(out):
         done = _scored_before(out, manifest.facts["made_by"])
@@ -144,23 +144,15 @@ def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Pres
         calibrated=options.calibrated,
         without=options.without,
     )
-    preset = presets.changed(_preset(engine.facts, model), assume_unit=options.assume_unit)
+    preset = presets.of_model(engine.facts, str(model))
+    preset = presets.changed(preset, assume_unit=options.assume_unit)
     check_names(preset.montage, options.channels)
     return engine, preset
 
 
-def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
-    settings = facts["preprocessing"].get("preset")
-    if not isinstance(settings, dict):
-        raise DataError(
-            f"{model}: does not say how its signals were preprocessed", code="MODEL-PRESET"
-        )
-    return presets.resolve(settings, source=str(model / "config.json"))
-
-
-def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:
+def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
     """Describe the engine for the manifest; `made_by` has what the scores depend on."""
-    files = {name: store.sha256(model / name) for name in ("config.json", "model.safetensors")}
+    files = {path.name: store.sha256(path) for path in engine.files}
     settings = preset.model_dump(mode="json")
     return {
         "model": engine.facts["model"],
