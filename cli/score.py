@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="Model folder: a fold's, or RUN/final.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model folder (a fold's, or RUN/final), or an ONNX file.")
+    ],
     recordings: Annotated[
         list[Path],
         typer.Argument(metavar="RECORDING...", help="Recordings, folders of them, or patterns."),
@@ -64,6 +66,22 @@ def command(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; OMP_NUM_THREADS or Slurm's if left out.")
     ] = None,
+    uncalibrated: Annotated[
+        bool,
+        typer.Option(
+            "--uncalibrated",
+            help="Raw probabilities, not divided by the temperature that the model learnt on its "
+            "validation subjects; the stages are the same.",
+        ),
+    ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY",
+            help="Score without EMG, for example, whatever the recordings have; may be repeated. "
+            "Only for a model trained with --modality-dropout.",
+        ),
+    ] = None,
 ) -> None:
     """Score new recordings with a trained model.
 
@@ -83,6 +101,8 @@ def command(
         lights_on=None if lights_on is None else parse_time(lights_on, "--lights-on"),
         precision=cast("Precision", precision),
         threads=threads,
+        calibrated=not uncalibrated,
+        without=tuple(without or ()),
     )
     with batch_progress("scoring") as on_progress:
         counted = 0

@@ -6,25 +6,24 @@ other model, and every model where the core is off, runs through torch behind th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sleeptools import native, registry, store
+from sleeptools import store
 from sleeptools.errors import UsageError
-from sleeptools.inference.weights import Weights
+from sleeptools.evaluation.calibration import scale_density
+from sleeptools.inference.loading import Network, load_network
+from sleeptools.inference.missing import filled, reduced_facts
 from sleeptools.native import PRECISIONS, Floats, Precision
-from sleeptools.native.bfloat16 import uses_bf16
 from sleeptools.native.check import check_shape
 from sleeptools.native.threads import requested_threads, set_threads_here, usable_cpus
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import NONE, InputSpan, Windows
-from sleeptools.runs import model_folder
-
-Network = Callable[[Floats], Floats]
+from sleeptools.runs.temperature import RAW, ModelCalibration
 
 CHUNK = 64  # epochs at a time: their features stay in the L2 and L3 caches
 
@@ -46,9 +45,13 @@ class Engine:
     threads
         CPU threads.
     backend
-        "native" or "torch".
+        "native", "torch" or "onnx".
     span
         Epochs that the network takes at once; one with kernels takes single epochs.
+    calibration
+        Whose temperature is applied, if any.
+    files
+        What it was loaded from; the scores depend on their content.
 
     Attributes
     ----------
@@ -56,6 +59,8 @@ class Engine:
         Names of the hypnodensity's columns.
     size
         Channels and samples of an epoch.
+    temperature
+        The logits are divided by it; 1 leaves the probabilities as the network gives them.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Engine:
         threads: int,
         backend: str,
         span: InputSpan,
+        calibration: ModelCalibration = RAW,
+        files: Sequence[Path] = (),
     ) -> None:
         self.facts = dict(facts)
         self.network = network
@@ -74,56 +81,75 @@ class Engine:
         self.threads = threads
         self.backend = backend
         self.span = span
+        self.calibration = calibration
+        self.temperature = calibration.temperature or 1.0
+        self.files = tuple(files)
         self.stages: tuple[str, ...] = tuple(facts["stages"])
         samples = round(facts["sample_rate"] * facts["epoch_seconds"])
         self.size = len(facts["montage"]), samples
 
     @classmethod
     def load(
-        cls, folder: Path | str, *, precision: Precision = "fp32", threads: int | None = None
+        cls,
+        folder: Path | str,
+        *,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        calibrated: bool = True,
+        without: Sequence[str] = (),
     ) -> Engine:
-        """Load a model folder.
+        """Load a model folder, or a network in an ONNX file.
 
         Parameters
         ----------
         folder
-            As `models.save_model` writes it.
+            As `models.save_model` writes it, or a file NAME.onnx with its card.
         precision
             "bf16" multiplies in bfloat16 where the CPU has the arithmetic and the model kernels for
             it; the attribute `precision` tells what came of it.
         threads
             CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all that the process may
             use.
+        calibrated
+            Divide the logits by the temperature that the folder keeps, if it does: the stages are
+            the same, their probabilities closer to how often they are right. `calibration` says
+            what is applied.
+        without
+            Modalities whose channels are not there, for example "emg", of a model that was trained
+            with modality dropout: `facts` and `size` are without them.
 
         Raises
         ------
         MissingInputError
             If the folder or a file is not there.
         DataError
-            If the files are damaged or do not fit each other.
+            If the files are damaged or do not fit each other, or the model was not trained to do
+            without a modality.
+        UnavailableError
+            If ONNX Runtime is needed and not installed.
         UsageError
-            For another precision or fewer than one thread.
+            For another precision, fewer than one thread, or a modality that the model has not.
         """
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16", code="USE-NAME")
         folder = Path(folder)
-        facts = model_folder.read_config(folder)
         count = requested_threads(threads) or usable_cpus()
-        name = str(facts["model"])
-        if not native.available() or name not in registry.names("networks"):
-            from sleeptools.inference import torch_network
-
-            network = torch_network.TorchNetwork(folder)
-            span = network.input_span
-            return cls(facts, network, precision="fp32", threads=count, backend="torch", span=span)
-        module = registry.load("networks", name)
-        used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
-        weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
-        with store.building(folder / "config.json"):
-            native_network = module.Network(facts["config"], weights, used)
-        weights.finish()
+        loaded = load_network(folder, precision, count)
+        facts, network = loaded.facts, loaded.network
+        calibration = ModelCalibration.of_model(facts, loaded.files[0])
+        if without:
+            facts = reduced_facts(facts, without, folder)
+            network = filled(network, loaded.facts["montage"], facts["without"])
+            calibration = calibration.elsewhere("of the whole montage")
         return cls(
-            facts, native_network, precision=used, threads=count, backend="native", span=InputSpan()
+            facts,
+            network,
+            precision=loaded.precision,
+            threads=count,
+            backend=loaded.backend,
+            span=loaded.span,
+            calibration=calibration if calibrated else RAW,
+            files=loaded.files,
         )
 
     def hypnodensity(self, x: ArrayLike | store.Scratch, onsets: ArrayLike | None = None) -> Floats:
@@ -141,9 +167,9 @@ class Engine:
         Returns
         -------
         ndarray
-            (epochs, stages) float32: the probability of each stage. An epoch with a value that is
-            not finite has NaN in every stage, and no other epoch is touched by it, but for those
-            that a model looks at together with it.
+            (epochs, stages) float32: the probability of each stage, by `temperature`. An epoch with
+            a value that is not finite has NaN in every stage, and no other epoch is touched by it,
+            but for those that a model looks at together with it.
 
         Raises
         ------
@@ -160,9 +186,10 @@ class Engine:
             raise ValueError(f"x holds {epochs.dtype}; expected float32")
         before = set_threads_here(self.threads)
         try:
-            return self._score(epochs, onsets)
+            density = self._score(epochs, onsets)
         finally:
             set_threads_here(before)
+        return density if self.temperature == 1 else scale_density(density, self.temperature)
 
     def _score(self, epochs: NDArray[Any] | store.Scratch, onsets: ArrayLike | None) -> Floats:
         if self.span.several:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ from sleeptools.commands import convert, preprocess, score
 from sleeptools.commands.score import ScoreOptions
 from sleeptools.commands.simulate import simulate
 from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.evaluation.calibration import scale_by_temperature
 from sleeptools.inference import recordings
 from sleeptools.inference.engine import Engine
 from sleeptools.models.folder import build_model, save_model
@@ -35,7 +37,9 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate("sleep-edf", tmp_path_factory.mktemp("raw"), subjects=2, hours=0.6, seed=4)
 
 
-def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") -> Path:
+def make(
+    folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf", **facts: object
+) -> Path:
     """Save a model of random weights that tells epochs apart, and knows its preprocessing."""
     torch.manual_seed(1)
     model = build_model(name, {})
@@ -44,7 +48,7 @@ def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") ->
     with torch.no_grad():
         model.train()(noise)
         [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1].weight *= 30
-    save_model(model, folder, model_facts(settings))
+    save_model(model, folder, model_facts(settings) | facts)
     return folder
 
 
@@ -96,6 +100,43 @@ def test_a_night_is_scored_as_its_epochs_would_be(
     assert facts["recordings"][NIGHT]["simulated"] is True
     assert facts["recordings"][NIGHT]["channels"]["EEG Fpz-Cz"] == "EEG Fpz-Cz"
     assert set(facts["made_by"]["model"]) == {"config.json", "model.safetensors"}
+
+
+def test_scores_are_calibrated_and_say_so(
+    raw: Path, tmp_path: Path, one_cpu: None, command: Any
+) -> None:
+    model = make(tmp_path / "model", calibration={"temperature": 1.31, "fitted_on": "fold 3"})
+    night, said = nights(raw)[0], "calibrated by T = 1.31 (fold 3)"
+    ran = command("score", model, night, "--out", "warm")
+    assert ran.code == 0, ran.err
+    assert said in ran.err
+    assert (
+        "uncalibrated: as asked"
+        in command("score", model, night, "--out", "raw", "--uncalibrated").err
+    )
+    a, b = (pl.read_csv(tmp_path / out / f"{NIGHT}.csv") for out in ("warm", "raw"))
+    p, q = (t.select(pl.selectors.starts_with("p_")).to_numpy() for t in (a, b))
+    np.testing.assert_allclose(p, scale_by_temperature(q, 1.31), atol=1e-5)
+    np.testing.assert_allclose(a["confidence"], p.max(1))
+    assert a["stage"].equals(b["stage"])
+    assert a["confidence"].mean() < b["confidence"].mean() - 0.01
+    facts = store.read_json(tmp_path / "warm/manifest.json")
+    assert facts["calibration"] == {"temperature": 1.31, "says": said}
+    assert facts["recordings"][NIGHT]["confidence"] == pytest.approx(
+        a["confidence"].mean(), abs=1e-4
+    )
+    assert said in (tmp_path / f"warm/{NIGHT}.html").read_text()
+    ran = command("score", model, night, "--out", "warm", "--uncalibrated")
+    assert ran.code == 73
+    assert "temperature" in ran.err
+    # scores of before there were temperatures are raw ones, and are continued as such
+    manifest = tmp_path / "raw/manifest.json"
+    facts = store.read_json(manifest)
+    del facts["made_by"]["temperature"]
+    store.write_json(manifest, facts)
+    ran = command("score", model, night, "--out", "raw", "--uncalibrated")
+    assert ran.code == 0, ran.err
+    assert "as before" in ran.err
 
 
 def test_our_own_recordings_are_scored_to_the_same(

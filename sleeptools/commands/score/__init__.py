@@ -22,7 +22,7 @@ from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.commands.score.paths import recordings_among
 from sleeptools.commands.score.scoring import score_file, summary
-from sleeptools.errors import DataError, OutputError
+from sleeptools.errors import OutputError
 from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing import presets
 from sleeptools.recording.recording import IGNORED, check_ignored
@@ -46,7 +46,7 @@ def score(
     Parameters
     ----------
     model
-        Model folder of a fold, or `final`.
+        Model folder of a fold, or `final`, or an ONNX file with its card.
     sources
         Recordings of any known format, folders of them, and patterns; hypnograms are left out.
     out
@@ -56,8 +56,8 @@ def score(
     options
         What to write of each night, and how to read its recording.
     log
-        Called with what was left out, and with a warning of a model folder that nothing has the
-        sums of.
+        Called with what was left out, how the probabilities are calibrated, and a warning of a
+        model folder that nothing has the sums of.
 
     Returns
     -------
@@ -82,10 +82,12 @@ def score(
     if scorings:
         log(f"left out, without signals: {', '.join(path.name for path in scorings)}")
     engine, preset = open_model(model, options)
-    if unverified := model_folder.unverified(model):
+    if model.is_dir() and (unverified := model_folder.unverified(model)):
         log(f"warning: {unverified}")
-    page = NightPage(str(model), engine.facts, preset, expected_agreement(model, engine.facts))
-    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
+    log(f"probabilities are {engine.calibration}")
+    expected = expected_agreement(model, engine.facts)
+    page = NightPage(str(model), engine.facts, preset, expected, str(engine.calibration))
+    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, preset))
     scorer = _Scorer(engine, preset, page, kinds, out, options)
     with store.lock(out):
         done = _scored_before(out, manifest.facts["made_by"])
@@ -135,24 +137,22 @@ def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Pres
     UsageError
         If a channel is named that the model has not.
     """
-    engine = Engine.load(model, precision=options.precision, threads=options.threads)
-    preset = presets.changed(_preset(engine.facts, model), assume_unit=options.assume_unit)
+    engine = Engine.load(
+        model,
+        precision=options.precision,
+        threads=options.threads,
+        calibrated=options.calibrated,
+        without=options.without,
+    )
+    preset = presets.of_model(engine.facts, str(model))
+    preset = presets.changed(preset, assume_unit=options.assume_unit)
     check_names(preset.montage, options.channels)
     return engine, preset
 
 
-def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
-    settings = facts["preprocessing"].get("preset")
-    if not isinstance(settings, dict):
-        raise DataError(
-            f"{model}: does not say how its signals were preprocessed", code="MODEL-PRESET"
-        )
-    return presets.resolve(settings, source=str(model / "config.json"))
-
-
-def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:
+def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
     """Describe the engine for the manifest; `made_by` has what the scores depend on."""
-    files = {name: store.sha256(model / name) for name in ("config.json", "model.safetensors")}
+    files = {path.name: store.sha256(path) for path in engine.files}
     settings = preset.model_dump(mode="json")
     return {
         "model": engine.facts["model"],
@@ -160,7 +160,14 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
         "epoch_seconds": preset.epoch_seconds,
         "how": engine.backend,
         "threads": engine.threads,
-        "made_by": {"model": files, "preset": settings, "precision": engine.precision},
+        "calibration": engine.calibration.facts(),
+        "without": engine.facts.get("without", []),
+        "made_by": {
+            "model": files,
+            "preset": settings,
+            "precision": engine.precision,
+            "temperature": engine.temperature,
+        },
     }
 
 
@@ -170,13 +177,14 @@ def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     if not (out / "manifest.json").exists():
         return {}
     facts = store.read_manifest(out, SCORES_KIND, SCORES_VERSION)
-    stored = dict(facts.get("made_by", {}))
+    # older scores are raw, and say nothing of it
+    stored: dict[str, Any] = {"temperature": 1.0, **facts.get("made_by", {})}
     if isinstance(stored.get("preset"), dict):  # settings that an older version did not have
         preset = presets.resolve(stored["preset"], source=str(out / "manifest.json"))
         stored["preset"] = preset.model_dump(mode="json")
     if stored != made_by:
         raise OutputError(
-            f"{out}: holds what another model, preset or precision scored",
+            f"{out}: holds what another model, preset, precision or temperature scored",
             hint="give another folder, or remove this one",
             code="OUT-SETTINGS",
         )

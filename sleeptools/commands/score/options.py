@@ -29,7 +29,7 @@ class ScoreOptions:
         Unit of voltages for which the file gives none; the preset's if left out.
     lights_off, lights_on
         When the lights went off and on; None for what annotations or the data set say.
-    precision, threads
+    precision, threads, calibrated, without
         As in `Engine.load`.
     """
 
@@ -42,6 +42,8 @@ class ScoreOptions:
     lights_on: LightsTime | None = None
     precision: Precision = "fp32"
     threads: int | None = None
+    calibrated: bool = True
+    without: Sequence[str] = ()
 
     def night_facts(self) -> list[str]:
         """List what the score of a night depends on beside its file and the model."""

@@ -15,6 +15,7 @@ from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import ChosenMontage, choose_montage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.inference.engine import Engine
+from sleeptools.inference.missing import can_miss
 from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.native import Floats
 from sleeptools.preprocessing.presets import Preset
@@ -146,13 +147,19 @@ def score_recording(
         When the lights went off and on.
     """
     chosen = choose_montage(
-        recording, preset.montage, options.channels, by_order=options.match_channels_by_order
+        recording,
+        preset.montage,
+        options.channels,
+        by_order=options.match_channels_by_order,
+        may_miss=can_miss(engine.facts),
     )
     preset = preset.model_copy(update={"montage": chosen.channels})
     density, cut = hypnodensity(engine, preset, recording, folder)
     notes = [str(recording.facts["notes"])] if recording.facts.get("notes") else []
     for name, how in chosen.substitutes.items():
         notes.insert(0, f"{chosen.made_of[name]} serves as {name} ({how}): the model never saw it")
+    if absent := engine.facts.get("without"):
+        notes.insert(0, f"scored without {', '.join(absent)}: zeros stand in, as in training")
     if engine.facts.get("simulated") and not recording.facts.get("simulated"):
         notes.insert(0, SIMULATED_TRAINING)
     return Scoring(

@@ -19,7 +19,13 @@ from pydantic import (
 
 from sleeptools import store
 from sleeptools.errors import DataError, UsageError
-from sleeptools.preprocessing.steps import STEP_KINDS, ProcessingStep, check_steps, ordered_steps
+from sleeptools.preprocessing.steps import (
+    STEP_KINDS,
+    ProcessingStep,
+    RobustScale,
+    check_steps,
+    ordered_steps,
+)
 from sleeptools.recording import stages
 from sleeptools.recording.montage import MICROVOLTS, MODALITIES, MontageChannel
 
@@ -229,6 +235,29 @@ def resolve(values: Mapping[str, Any], *, source: str) -> Preset:
     return preset
 
 
+def of_model(facts: Mapping[str, Any], source: str) -> Preset:
+    """Resolve the preset by which a trained model's epochs were made.
+
+    Parameters
+    ----------
+    facts
+        As in the model folder's config.json.
+    source
+        Where they come from, for messages.
+
+    Raises
+    ------
+    DataError
+        If there is none, or as `resolve`.
+    """
+    settings = facts["preprocessing"].get("preset")
+    if not isinstance(settings, dict):
+        raise DataError(
+            f"{source}: does not say how its signals were preprocessed", code="MODEL-PRESET"
+        )
+    return resolve(settings, source=source)
+
+
 def _problem(error: ErrorDetails) -> str:
     """Describe what is wrong with a setting; for an unknown one, list those that there are."""
     loc = error["loc"]
@@ -253,6 +282,7 @@ def changed(
     scorer: int | None = None,
     assume_unit: str | None = None,
     quality: str | None = None,
+    robust_scale: bool = False,
 ) -> Preset:
     """Return the preset with some settings replaced; None keeps the preset's own.
 
@@ -270,6 +300,9 @@ def changed(
         Unit of voltages whose file names none.
     quality
         What becomes of epochs whose signal was not there.
+    robust_scale
+        Divide each channel of a recording by its median magnitude, after the other steps over the
+        recording, so that the gain of an amplifier does not matter.
 
     Raises
     ------
@@ -281,6 +314,11 @@ def changed(
     values["trim"] |= {k: v for k, v in trimming.items() if v is not None}
     settings = {"scorer": scorer, "assume_unit": assume_unit, "quality": quality}
     values |= {k: v for k, v in settings.items() if v is not None}
+    if robust_scale:
+        steps = list(preset.processing)
+        over_recording = [s for s in steps if s.over == "recording"]
+        steps.insert(len(over_recording), RobustScale(do="robust-scale", centre=False))
+        values["processing"] = [s.model_dump() for s in steps]
     try:
         return Preset(**values)
     except ValidationError as e:
