@@ -8,7 +8,6 @@ the model (neighbouring epochs).
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,11 +47,19 @@ class FollowedEpoch:
         s from the start of the recording.
     density
         (stages,) probabilities; NaN where the epoch has no signal.
+    stages
+        Stage names.
     """
 
     number: int
     onset: float
     density: Floats
+    stages: tuple[str, ...]
+
+    @property
+    def stage(self) -> str | None:
+        """The likeliest stage; None where the epoch has no signal."""
+        return self.stages[int(self.density.argmax())] if np.isfinite(self.density).all() else None
 
 
 OnEpoch = Callable[[FollowedEpoch], None]
@@ -103,7 +110,7 @@ def follow(
 
 def _grown(path: Path, idle: float | None) -> Iterator[Header]:
     """Yield the header of a file each time that it has grown, and end with it."""
-    stat = os.stat(store.need(path, "recording"))
+    stat = store.need(path, "recording").stat()
     file_id, size, since = (stat.st_dev, stat.st_ino), 0, time.monotonic()
     while True:
         try:
@@ -166,7 +173,7 @@ def _score_epoch(
         first = max(0, first - memory)
         piece, preset = _piece(preset, header, slice(first, last), options)
     density, _ = hypnodensity(engine, preset, piece, folder, begin=onset - first * length)
-    return FollowedEpoch(number, onset, density[0])
+    return FollowedEpoch(number, onset, density[0], engine.stages)
 
 
 def _piece(
@@ -193,12 +200,9 @@ def _memory_seconds(preset: Preset, piece: Recording) -> float:
         rate = signal.sample_rate
         steps = preset.steps(signal.label, signal.modality)
         over_recording = [step for step in steps if step.over == "recording"]
-        ahead = [s.do for s in over_recording if not (isinstance(s, Clip) or _is_causal(s))]
-        if (
-            not ahead
-            and preset.rate_of(rate) != rate
-            and not any(s.do == "resample" for s in steps)
-        ):
+        ahead: list[str] = [s.do for s in over_recording if not _is_causal(s)]
+        resampled = preset.rate_of(rate) != rate and all(s.do != "resample" for s in steps)
+        if resampled and not ahead:
             ahead = [f"resampling from {rate:g} to {preset.sample_rate:g} Hz"]
         if ahead:
             raise UsageError(
@@ -214,7 +218,7 @@ def _memory_seconds(preset: Preset, piece: Recording) -> float:
 
 
 def _is_causal(step: ProcessingStep) -> bool:
-    return isinstance(step, Filter) and step.causal
+    return isinstance(step, Clip) or (isinstance(step, Filter) and step.causal)
 
 
 def _ringing_seconds(step: Filter, rate: float) -> float:
