@@ -104,7 +104,11 @@ def follow(
     for header in _grown(path, idle):
         ready = math.floor(header.records * header.record_seconds / preset.epoch_seconds + SLACK)
         for number in range(done, ready):
-            on_epoch(_score_epoch(engine, preset, header, number, folder, options))
+            try:
+                epoch = _score_epoch(engine, preset, header, number, folder, options)
+            except FileNotFoundError as e:
+                raise _changed(path, "was removed") from e
+            on_epoch(epoch)
         done = max(done, ready)
 
 
