@@ -18,7 +18,12 @@ from sleeptools.recording.stages import UNSCORED
 
 
 def hypnodensity(
-    engine: Engine, preset: presets.Preset, recording: Recording, folder: Path
+    engine: Engine,
+    preset: presets.Preset,
+    recording: Recording,
+    folder: Path,
+    *,
+    begin: float = 0.0,
 ) -> tuple[Floats, CutEpochs]:
     """Score every whole epoch of a recording, from its first sample on.
 
@@ -29,6 +34,8 @@ def hypnodensity(
     ----------
     folder
         Where the epochs lie meanwhile, in a file without a name.
+    begin
+        Start of the first epoch, s from the start of the recording.
 
     Returns
     -------
@@ -44,13 +51,13 @@ def hypnodensity(
     """
     chosen = montage.pick(recording, preset.montage, preset.assume_unit)
     seconds = preset.epoch_seconds
-    count = int((epoching.scorable_seconds(preset, chosen) + 1e-6) // seconds)
+    count = int((epoching.scorable_seconds(preset, chosen) - begin + 1e-6) // seconds)
     if count < 1:
         raise DataError(
             f"{recording.id}: lasts {recording.seconds:.0f} s, less than an epoch of {seconds:g} s",
             code="REC-SHORT",
         )
-    onset = np.arange(count, dtype=np.float64) * seconds
+    onset = begin + np.arange(count, dtype=np.float64) * seconds
     cut = epoching.cut_epochs(preset, recording, chosen, onset, folder)
     if cut.kept.all():
         return engine.hypnodensity(cut.values), cut
