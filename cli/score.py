@@ -23,7 +23,14 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="Model folder: a fold's, or RUN/final.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model folder: a fold's, or RUN/final. `default` is the model of the package, for "
+            "nights of people with any usual EEG lead; it learnt from simulated nights alone. A "
+            "folder of that name is ./default."
+        ),
+    ],
     recordings: Annotated[list[Path], typer.Argument(help="Recordings of any known format.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     assume_unit: Annotated[
@@ -46,7 +53,7 @@ def command(
 
     with batch_progress("scoring") as on_progress:
         score(
-            model,
+            model if model == "default" else Path(model),
             recordings,
             out,
             on_progress,

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sleeptools import formats, store
+from sleeptools import formats, inference, store
 from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.inference import leads
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.native import Floats, Precision
@@ -31,11 +32,13 @@ from sleeptools.store import batch
 
 SCORES_KIND = "sleeptools-scores"
 SCORES_VERSION = 1
+DEFAULT = "default"
+DEFAULT_FOLDER = Path(inference.__file__).with_name("default_model")
 HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX = "-hypnogram.edf", "-hypnodensity.parquet"
 
 
 def score(  # noqa: PLR0913 - one for each option of the command
-    model: Path,
+    model: Path | str,
     sources: Sequence[Path],
     out: Path,
     on_progress: batch.OnProgress = batch.ignore,
@@ -51,7 +54,8 @@ def score(  # noqa: PLR0913 - one for each option of the command
     Parameters
     ----------
     model
-        Model folder of a fold, or `final`.
+        Model folder of a fold, or `final`; the text "default" is the one of the package, which
+        learnt from simulated nights alone, and a folder of that name is `Path("default")`.
     sources
         Recordings of any known format, with distinct file names.
     out
@@ -66,7 +70,8 @@ def score(  # noqa: PLR0913 - one for each option of the command
     precision, threads
         As in `Engine.load`.
     log
-        Called with a warning of a model folder that nothing has the sums of.
+        Called with a warning of a model folder that nothing has the sums of, and with what a model
+        says of itself.
 
     Returns
     -------
@@ -88,9 +93,12 @@ def score(  # noqa: PLR0913 - one for each option of the command
         raise UsageError(f"two recordings are named {twice[0]}: their scores would have one name")
     for path in sources:
         store.check_id(path.stem, path)
+    model = DEFAULT_FOLDER if model == DEFAULT else Path(model)
     engine = Engine.load(model, precision=precision, threads=threads)
     if unverified := model_folder.unverified(model):
         log(f"warning: {unverified}")
+    if card := engine.facts.get("card"):
+        log(f"{engine.facts['model']}: {card['summary']}")
     preset = presets.changed(_preset(engine.facts, model), assume_unit=assume_unit)
     manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
     with store.lock(out):
@@ -140,6 +148,7 @@ def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, A
         "epoch_seconds": preset.epoch_seconds,
         "how": engine.backend,
         "threads": engine.threads,
+        **({"card": engine.facts["card"]} if "card" in engine.facts else {}),
         "made_by": {"model": files, "preset": settings, "precision": engine.precision},
     }
 
@@ -173,7 +182,9 @@ def _write(manifest: store.Manifest, out: Path) -> None:
     names = [
         n + end
         for n in manifest.facts["recordings"]
-        for end in (HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX)
+        for end in (DEFAULT = "default"
+DEFAULT_FOLDER = Path(inference.__file__).with_name("default_model")
+HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX)
     ]
     manifest.write(out, [out / name for name in names])
 
@@ -193,15 +204,17 @@ def _score_recording(
         return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
     store.check_listed(path)
     recording = formats.read_any(path, ignore_channels=ignore_channels)
+    preset = leads.choose(engine.facts, preset, recording)
     density, cut = hypnodensity(engine, preset, recording, out)
     file_notes = str(recording.facts.get("notes", ""))
     warnings = [*cut.warnings, *([file_notes] if file_notes else [])]
-    hypnogram = hypnogram_from(engine, recording, density)
+    hypnogram = hypnogram_from(engine, preset, recording, density)
     formats.write_hypnogram(hypnogram, out / (path.stem + HYPNOGRAM_SUFFIX), to="edf")
     _write_density(path.stem, density, hypnogram, cut, out / (path.stem + HYPNODENSITY_SUFFIX))
     counts = {name: n for name, n in hypnogram.counts().items() if n}
     left_out = {kind: n for kind, n in cut.left_out.items() if n}
     spans = placing.span_text(recording)
+    channels = {c.name: str(montage.match(recording, c)) for c in preset.montage}
     row = {
         "recording": path.stem,
         "input": fingerprint,
@@ -213,10 +226,12 @@ def _score_recording(
         "simulated": hypnogram.scorer == "simulated",
         "spans": spans,
         IGNORED: ignored_channels(recording.facts),
-        "channels": {c.name: str(montage.match(recording, c)) for c in preset.montage},
+        "channels": channels,
     }
     stages = ", ".join(f"{name} {n}" for name, n in counts.items())
     notes = [f"{len(density)} epochs: {stages}", spans]
+    if leads.LEADS in engine.facts:
+        notes.append(f"scored from {' and '.join(channels.values())}")
     if left_out:
         why = ", ".join(f"{n} {kind}" for kind, n in left_out.items())
         notes.append(f"left unscored, without a signal: {why}")

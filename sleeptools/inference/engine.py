@@ -1,7 +1,8 @@
 """Whole-model inference on NumPy arrays: a model folder in, the hypnodensity of epochs out.
 
-A model with a file in this package runs in the native core, and torch is never imported. Every
-other model, and every model where the core is off, runs through torch behind the same interface.
+A model with a file in `networks` runs in the native core, and torch is never imported. Every other
+model, and every model where the core is off, runs through torch behind the same interface;
+`spectral`, which looks at a night as a whole, in NumPy.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sleeptools import native, registry, store
 from sleeptools.errors import UsageError
+from sleeptools.inference import spectral
 from sleeptools.inference.weights import Weights
 from sleeptools.native import PRECISIONS, Floats, Precision
 from sleeptools.native.bfloat16 import uses_bf16
@@ -40,13 +42,13 @@ class Engine:
         From epochs (B, channels, samples) to their hypnodensity (B, stages), NaN where an epoch or
         what is computed from it is not finite; epochs of a model that looks at several are
         (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Any
-        number of threads may call it.
+        number of threads may call it. Of `spectral.Network` the whole night is asked at once.
     precision
         Precision of the products, in use.
     threads
         CPU threads.
     backend
-        "native" or "torch".
+        "native", "numpy" or "torch".
     span
         Epochs that the network takes at once; one with kernels takes single epochs.
 
@@ -61,7 +63,7 @@ class Engine:
     def __init__(
         self,
         facts: Mapping[str, Any],
-        network: Network,
+        network: Network | spectral.Network,
         *,
         precision: Precision,
         threads: int,
@@ -110,6 +112,11 @@ class Engine:
         facts = model_folder.read_config(folder)
         count = requested_threads(threads) or usable_cpus()
         name = str(facts["model"])
+        if name == spectral.NAME:
+            night = spectral.Network(facts["config"], _weights(folder))
+            return cls(
+                facts, night, precision="fp32", threads=count, backend="numpy", span=InputSpan()
+            )
         if not native.available() or name not in registry.names("networks"):
             from sleeptools.inference import torch_network
 
