@@ -34,6 +34,13 @@ def command(
         str | None,
         typer.Option(help="sleep-edf: 20, 78 or telemetry; isruc: I, II or III (the default)."),
     ] = None,
+    randomise: Annotated[
+        bool,
+        typer.Option(
+            "--randomise",
+            help="For training sets: gain, leads, filters and noise drawn anew for each night.",
+        ),
+    ] = False,
 ) -> None:
     """Write simulated nights in a data set's form.
 
@@ -50,6 +57,7 @@ def command(
             hours=hours,
             seed=seed,
             subset=subset,
+            randomise=randomise,
             on_progress=on_progress,
         )
     talk(f"{out}: {plural(subjects * nights, 'simulated recording')}")

@@ -5,6 +5,7 @@ They contain nothing recorded from a person; every file and manifest says that i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from typing import Any
 from sleeptools import registry, store
 from sleeptools.datasets import PlannedRecording
 from sleeptools.datasets.simulation import true_stages
+from sleeptools.datasets.simulation.night import SimulatedNight
 from sleeptools.datasets.simulation.recordings import simulate_recording
 from sleeptools.errors import OutputError, UsageError
 from sleeptools.recording import simulators
@@ -24,7 +26,7 @@ SETTINGS = "simulation.toml"
 HOURS = (0.5, 24.0)
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - one for each option of the command
     dataset: str,
     out: Path,
     *,
@@ -33,6 +35,7 @@ def simulate(
     hours: float | None = None,
     seed: int = 0,
     subset: str | None = None,
+    randomise: bool = False,
     on_progress: batch.OnProgress = batch.ignore,
 ) -> Path:
     """Write simulated raw files of a data set.
@@ -51,6 +54,9 @@ def simulate(
         Seed of the simulation, 0 or more; the same seed gives the same files.
     subset
         One of the data set's subsets, for example "telemetry".
+    randomise
+        Whether to draw what is not known of a recording (gain, leads, filters, noise) anew for each
+        night, for training sets; the stages are the same without it.
     on_progress
         Called after every recording.
 
@@ -79,6 +85,7 @@ def simulate(
         "hours": hours,
         "seed": seed,
         "subset": subset,
+        "randomise": randomise,
     }
     manifest = store.Manifest(SIMULATION_KIND, SIMULATION_VERSION, {"simulated": True, **settings})
     with store.lock(out, "*"):
@@ -86,8 +93,9 @@ def simulate(
             return out
         fresh = not (out / "manifest.json").exists()  # else something in it is damaged
         _write_settings(out, settings)
+        simulate_it = partial(simulate_recording, hours=hours, seed=seed, randomise=randomise)
         items = [
-            (p.id, partial(_simulate_one, module, p, hours, seed, out, skip=fresh)) for p in planned
+            (p.id, partial(_simulate_one, module, p, simulate_it, out, skip=fresh)) for p in planned
         ]
         outcome = batch.run(items, out, on_progress)
         manifest.write(out, [out / SETTINGS, *(p for row in outcome.rows for p in row["files"])])
@@ -117,7 +125,9 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
             hint="give a folder of its own",
             code="OUT-OURS",
         )
-    there = {"simulator": 1} | store.read_toml(out / SETTINGS)  # which did not say so
+    there = {"simulator": 1, "randomise": False} | store.read_toml(
+        out / SETTINGS
+    )  # which did not say so
     different = [
         f"{k}: {there.get(k)} there, {v} now" for k, v in settings.items() if there.get(k) != v
     ]
@@ -141,8 +151,7 @@ def _write_settings(out: Path, settings: dict[str, Any]) -> None:
 def _simulate_one(
     module: ModuleType,
     planned: PlannedRecording,
-    hours: float | None,
-    seed: int,
+    simulate_it: Callable[[PlannedRecording], SimulatedNight],
     out: Path,
     *,
     skip: bool,
@@ -150,7 +159,7 @@ def _simulate_one(
     expected = [*(out / name for name in planned.files), true_stages.path_of(out, planned.id)]
     if skip and all(path.exists() for path in expected):  # no file exists in part
         return {"files": expected}, "as before"
-    simulated = simulate_recording(planned, hours=hours, seed=seed)
+    simulated = simulate_it(planned)
     paths = [
         *module.write(simulated.recording, out, simulated.events),
         true_stages.write(out, planned.id, simulated.true_hypnogram()),

@@ -25,6 +25,10 @@ OLD_SIMULATOR = (
     "The data is of simulator {versions}, today's is {today}: numbers on nights of different "
     "simulators do not compare."
 )
+RANDOMISED = (
+    "The nights are those of a training set: levels, leads and recorders were drawn anew for each "
+    "(`randomise`), wider than real nights of one laboratory differ."
+)
 UNKNOWN_ORIGIN = "No file of the run says whether its data is simulated."
 
 
@@ -69,6 +73,8 @@ def run_notes(run: Run) -> Iterator[str]:
         if run.simulators != [SIMULATOR]:
             versions = " and ".join(map(str, run.simulators))
             yield OLD_SIMULATOR.format(versions=versions, today=SIMULATOR)
+        if run.randomised:
+            yield RANDOMISED
     elif run.simulated is None:
         yield UNKNOWN_ORIGIN
     if run.missing:

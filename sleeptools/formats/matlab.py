@@ -28,6 +28,7 @@ SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"
 MOST_VERSIONS: Final = 1000  # of the simulator; a version beyond is damage
 SIMULATED: Final = "simulated"  # a variable that only simulated files have: the simulator's version
+RANDOMISED: Final = "randomised"  # and one of those with randomised signals: 1
 LOWEST_RATE, HIGHEST_RATE = 0.01, 1e5  # Hz
 EPOCH_SECONDS: Final = 1.0
 HEAD: Final = b"MATLAB 5.0 MAT-file, written by sleeptools"
@@ -97,7 +98,7 @@ def read(path: Path) -> Recording:
     }
     facts: dict[str, str | int | float | bool] = {}
     if SIMULATED in variables:
-        facts |= simulators.made_by(_simulator(path, variables))
+        facts |= simulators.made_by(_simulator(path, variables), randomised=RANDOMISED in variables)
     if note := _unequal_note(signals.values()):
         facts["notes"] = note
     return Recording(path.stem, path.stem, 1, signals, facts=facts)
@@ -188,6 +189,8 @@ def write(path: Path, recording: Recording, scores: npt.NDArray[np.float64]) -> 
     version = simulators.simulator_of(recording.facts)
     if version is not None:
         content[SIMULATED] = np.array([[float(version)]])
+    if simulators.is_randomised(recording.facts):
+        content[RANDOMISED] = np.ones((1, 1))
     with store.atomic_write(path) as file:
         savemat(file, content)
         file.seek(0)

@@ -20,7 +20,7 @@ from sleeptools.errors import DataError
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import Windows
 from sleeptools.recording.hypnogram import Stages
-from sleeptools.recording.simulators import simulators_of
+from sleeptools.recording.simulators import is_randomised, simulators_of
 
 EPOCHS_KIND = "sleeptools-epochs"
 FILE_KIND = "sleeptools-epochs-file"
@@ -135,6 +135,11 @@ class EpochSet:
     def simulators(self) -> list[int]:
         """Versions of the simulators that made recordings."""
         return simulators_of(f.facts for f in self.files)
+
+    @property
+    def randomised(self) -> bool:
+        """Whether any of the recordings was simulated with randomised signals."""
+        return any(is_randomised(f.facts) for f in self.files)
 
     def numbers_of(self, subjects: set[str]) -> npt.NDArray[np.int64]:
         """Return the numbers of all epochs of these subjects."""

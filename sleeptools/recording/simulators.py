@@ -1,7 +1,8 @@
-"""Which simulator made a recording: the facts `simulated` and `simulator`, and the notes of files.
+"""Which simulator made a recording: the facts `simulated`, `simulator`, `randomised`, and notes.
 
-A file's note is "simulated simulator_2"; nights of simulator 1 say "simulated" alone. The same seed
-gives the same night within one version only, and numbers on nights of two do not compare.
+A file's note is "simulated simulator_2", with "randomised" at its end for nights of a training set
+(`randomise`); nights of simulator 1 say "simulated" alone. The same seed gives the same
+night within one version only, and numbers on nights of two do not compare.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 SIMULATOR: Final = 2
 """Version of the simulator."""
-SIMULATED, VERSION = "simulated", "simulator"  # facts of a recording
+SIMULATED, VERSION, RANDOMISED = "simulated", "simulator", "randomised"  # facts of a recording
 
 _NOTE: Final = re.compile(r"simulator[ _](\d{1,6})")
 
@@ -29,9 +30,14 @@ def simulators_of(rows: Iterable[Mapping[str, object]]) -> list[int]:
     return sorted(version for version in versions if version is not None)
 
 
-def made_by(version: int) -> dict[str, int | bool]:
+def is_randomised(facts: Mapping[str, object]) -> bool:
+    """Return whether a recording was simulated with randomised leads, recorder and levels."""
+    return bool(facts.get(SIMULATED)) and bool(facts.get(RANDOMISED))
+
+
+def made_by(version: int, *, randomised: bool = False) -> dict[str, int | bool]:
     """Return the facts of a recording that this version made."""
-    return {SIMULATED: True, VERSION: version}
+    return {SIMULATED: True, VERSION: version} | ({RANDOMISED: True} if randomised else {})
 
 
 def note(facts: Mapping[str, object]) -> str:
@@ -39,10 +45,11 @@ def note(facts: Mapping[str, object]) -> str:
     version = simulator_of(facts)
     if version is None:
         return ""
-    return SIMULATED if version == 1 else f"{SIMULATED} {VERSION}_{version}"
+    words = [SIMULATED] if version == 1 else [SIMULATED, f"{VERSION}_{version}"]
+    return " ".join([*words, RANDOMISED] if is_randomised(facts) else words)
 
 
 def facts_of_note(text: str) -> dict[str, int | bool]:
     """Return the facts that a simulated file's note tells."""
     match = _NOTE.search(text.lower())
-    return made_by(int(match[1]) if match else 1)
+    return made_by(int(match[1]) if match else 1, randomised=RANDOMISED in text.lower().split())

@@ -188,6 +188,11 @@ class Run:
         versions = {v for facts in sources for v in facts.get("simulators", ())}
         return sorted(versions or ({1} if self.simulated else ()))
 
+    @property
+    def randomised(self) -> bool:
+        """Whether any of the data was simulated with randomised signals."""
+        return any(f.get("randomised") for f in (self.facts, self.data, self.model_facts))
+
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """Stage names, in the order of the predictions' columns."""

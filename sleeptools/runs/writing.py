@@ -82,6 +82,7 @@ def data_facts(data: EpochSet) -> dict[str, Any]:
     return {
         "simulated": data.simulated,
         "simulators": data.simulators,
+        "randomised": data.randomised,
         "data": {k: v for k, v in data.manifest.items() if k not in OMITTED_FACTS},
     }
 

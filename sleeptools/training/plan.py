@@ -84,6 +84,7 @@ class Plan:
             "preprocessing": _preprocessing(self.data),
             "simulated": self.data.simulated,
             "simulators": self.data.simulators,
+            "randomised": self.data.randomised,
             "protocol": protocol,
             "seed": seed,
             "fold": None if final else fold.number,

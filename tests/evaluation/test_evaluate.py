@@ -229,6 +229,15 @@ def test_notes_are_honest(tmp_path):
     assert "no subject trains or validates and is tested" in evaluation.leakage
 
 
+def test_a_run_on_randomised_nights_says_so(run):
+    assert not any("training set" in note for note in evaluate(run).notes)
+    facts = store.read_json(run / "manifest.json")
+    facts["data"]["randomised"] = True
+    store.write_json(run / "manifest.json", facts)
+    (note,) = [note for note in evaluate(run).notes if "training set" in note]
+    assert "`randomise`" in note
+
+
 def test_difference_needs_the_same_folds(run):
     (run / "best-on-test/seed-0/fold-01/predictions.parquet").unlink()
     assert difference(evaluate(run, partial=True)) == {}

@@ -19,6 +19,7 @@ from sleeptools.preprocessing.epochs import open_epochs
 from sleeptools.recording import simulators
 from sleeptools.recording.recording import read_recording
 from sleeptools.recording.simulators import SIMULATOR, simulator_of
+from sleeptools.runs import writing
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,7 @@ from sleeptools.recording.simulators import SIMULATOR, simulator_of
         ({"simulated": True, "simulator": None}, 1, "simulated"),
         ({"simulated": True, "simulator": 2}, 2, "simulated simulator_2"),
         ({"simulated": True, "simulator": 13}, 13, "simulated simulator_13"),
+        ({"randomised": True}, None, ""),
     ],
 )
 def test_a_note_tells_the_version(facts, version, note):
@@ -43,28 +45,45 @@ def test_a_note_tells_the_version(facts, version, note):
         }
 
 
+def test_a_note_tells_that_a_night_was_randomised():
+    facts = simulators.made_by(2, randomised=True)
+    assert simulators.note(facts) == "simulated simulator_2 randomised"
+    assert simulators.facts_of_note(simulators.note(facts)) == facts
+    assert simulators.is_randomised(facts)
+    assert not simulators.is_randomised(simulators.made_by(2))
+
+
+@pytest.mark.parametrize("randomise", [False, True])
 @pytest.mark.parametrize("name", ["sleep-edf", "isruc", "slumbernet", "kjaerby", "edf"])
-def test_every_set_says_which_simulator_made_it(name: str, tmp_path: Path):
-    raw = simulate.simulate(name, tmp_path, subjects=1, hours=1)
+def test_every_set_says_which_simulator_made_it(name: str, randomise: bool, tmp_path: Path):
+    raw = simulate.simulate(name, tmp_path, subjects=1, hours=1, randomise=randomise)
     module = registry.load("datasets", name)
     facts = module.read(module.find(raw)[0]).facts
     assert simulator_of(facts) == facts["simulator"] == SIMULATOR
+    assert simulators.is_randomised(facts) == randomise
 
 
-def test_files_and_manifests_from_raw_to_epochs(tmp_path: Path):
-    raw = simulate.simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=1)
+@pytest.mark.parametrize("randomise", [False, True])
+def test_files_and_manifests_from_raw_to_a_run(randomise: bool, tmp_path: Path):
+    raw = simulate.simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=1, randomise=randomise)
     assert store.read_json(raw / "manifest.json")["simulator"] == SIMULATOR
     assert tomllib.loads((raw / "simulation.toml").read_text())["simulator"] == SIMULATOR
     (truth,) = (raw / "generator").iterdir()
     assert store.read_json(truth)["simulator"] == SIMULATOR
     for file in raw.glob("*.edf"):
-        assert b"simulated simulator_2 " in file.read_bytes()[:256]
+        head = file.read_bytes()[:256]
+        assert b"simulated simulator_2 " in head
+        assert (b"randomised" in head) == randomise
     recordings = convert.convert("sleep-edf", raw, tmp_path / "recordings")
     assert store.read_json(recordings / "manifest.json")["simulators"] == [SIMULATOR]
     assert read_recording(recordings / "SC4001.safetensors").facts["simulator"] == SIMULATOR
     epochs = preprocess.preprocess(presets.load("sleep-edf"), recordings, tmp_path / "epochs")
     assert store.read_json(epochs / "manifest.json")["simulators"] == [SIMULATOR]
-    assert open_epochs(epochs).simulators == [SIMULATOR]
+    data = open_epochs(epochs)
+    assert data.simulators == [SIMULATOR]
+    for folder in (recordings, epochs):
+        assert store.read_json(folder / "manifest.json")["randomised"] == randomise
+    assert data.randomised == writing.data_facts(data)["randomised"] == randomise
 
 
 def test_a_night_of_simulator_1_is_read(tmp_path: Path):

@@ -6,12 +6,13 @@ Levels are in `calibration`, rates in `traits`; the shapes follow the AASM manua
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from sleeptools.datasets.simulation import waves
-from sleeptools.datasets.simulation.calibration import Calibration
+from sleeptools.datasets.simulation import body, waves
+from sleeptools.datasets.simulation.calibration import RHYTHMS, Calibration
 from sleeptools.datasets.simulation.traits import (
     CENTRAL,
     EYES_OPEN,
@@ -29,6 +30,7 @@ from sleeptools.datasets.simulation.waves import Floats, Signal32, Spectra
 SHARED: Final = 0.6  # fraction of the EEG's power that all leads have in common
 BLUR: Final = (0.12, 0.76, 0.12)  # how far an epoch resembles those before and after it
 REGIONAL: Final = 0.4  # fraction of the variance between epochs that a region has alone
+MUSCLE: Final = RHYTHMS.index("muscle")
 MUSCLE_HZ: Final = 14.0  # from where on scalp muscle is as strong as above
 SPREAD_FRAME: Final = 0.30  # log standard deviation of a rhythm within an epoch
 SPREAD_ELECTRODE: Final = 0.06  # and of a lead's gain from night to night
@@ -55,6 +57,40 @@ REGION: Final = {
 }
 """Where the first electrode of a lead sits, which decides its share of every rhythm."""
 LEADS: Final = tuple(EVENT_GAIN)
+
+
+class Place(NamedTuple):
+    """What a lead sees.
+
+    Parameters
+    ----------
+    frontal, posterior, central
+        Share of each region in its power; they add up to 1.
+    spindles, k_complexes
+        Factors on these, of `EVENT_GAIN`.
+    blinks, movements
+        Share of the eyes, of `body.EYES_IN_EEG`.
+    muscle
+        Factor on the scalp's muscle.
+    """
+
+    frontal: float
+    posterior: float
+    central: float
+    spindles: float
+    k_complexes: float
+    blinks: float
+    movements: float
+    muscle: float
+
+
+def _place(lead: str) -> Place:
+    region = REGION[lead.removeprefix("EEG ").split("-")[0]]
+    shares = [float(region == r) for r in (FRONTAL, POSTERIOR, CENTRAL)]
+    return Place._make([*shares, *EVENT_GAIN[lead], *body.EYES_IN_EEG[lead], 1.0])
+
+
+PLACES: Final = {lead: _place(lead) for lead in LEADS}
 
 
 def stage_weights(codes: np.ndarray[tuple[int], np.dtype[np.int8]]) -> Floats:
@@ -140,7 +176,7 @@ def simulate_eeg(
     amplitude: Floats,
     traits: Traits,
     *,
-    leads: tuple[str, ...] = LEADS[:2],
+    places: Mapping[str, Place],
 ) -> tuple[dict[str, Signal32], Spectra]:
     """Simulate the EEG of a night.
 
@@ -154,8 +190,8 @@ def simulate_eeg(
         (3 regions, frames, 6 rhythms) uV, from `amplitudes`.
     traits
         Traits of the subject.
-    leads
-        The leads to simulate, of `LEADS`.
+    places
+        The leads to simulate, by name.
 
     Returns
     -------
@@ -168,22 +204,28 @@ def simulate_eeg(
     shapes = spectra_of(traits)
     source = waves.white(rng, frames)
     signals = {}
-    for lead in leads:
-        region = REGION[lead.removeprefix("EEG ").split("-")[0]]
+    for lead, place in places.items():
+        regions = np.array(place[:3])
         spectra = waves.white(rng, frames)
         spectra *= np.float32(np.sqrt(1.0 - SHARED))
         spectra += np.float32(np.sqrt(SHARED)) * source
-        variances = np.full((frames, len(shapes)), traits.noise_uv[region] ** 2)
+        variances = np.full((frames, len(shapes)), regions @ traits.noise_uv**2)
+        seen = np.sqrt(np.tensordot(regions, amplitude**2, 1))
+        seen[:, MUSCLE] *= place.muscle
         electrode = np.exp(SPREAD_ELECTRODE * rng.standard_normal())
-        variances[:, :-1] = (amplitude[region] * electrode) ** 2
+        variances[:, :-1] = (seen * electrode) ** 2
         power = variances.astype(np.float32) @ shapes.astype(np.float32)
         signals[lead] = waves.synthesise(spectra, power)
-    _add_sleep_events(rng, signals, weights, traits)
+    _add_sleep_events(rng, signals, places, weights, traits)
     return signals, source
 
 
 def _add_sleep_events(
-    rng: np.random.Generator, signals: dict[str, Signal32], weights: Floats, traits: Traits
+    rng: np.random.Generator,
+    signals: dict[str, Signal32],
+    places: Mapping[str, Place],
+    weights: Floats,
+    traits: Traits,
 ) -> None:
     """Add spindles, K-complexes and sawtooth waves to all leads at the same times."""
     spindles = waves.draw_events(rng, traits.spindles * (weights @ SPINDLES))
@@ -193,7 +235,7 @@ def _add_sleep_events(
     teeth = waves.draw_events(rng, weights @ SAWTOOTHS)
     sawtooth = traits.overall * _sawtooths(rng, len(teeth))
     for lead, signal in signals.items():
-        on_spindle, on_k = (np.float32(g) for g in EVENT_GAIN[lead])
+        on_spindle, on_k = map(np.float32, (places[lead].spindles, places[lead].k_complexes))
         waves.add_events(signal, spindles, on_spindle * spindle)
         waves.add_events(signal, complexes, on_k * k_complex)
         waves.add_events(signal, teeth, on_k * sawtooth)

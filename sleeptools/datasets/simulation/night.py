@@ -6,15 +6,24 @@ only and a night on (seed, subject, night), so any night can be simulated alone,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from sleeptools.datasets import SimulatedChannel, sleep_edf
-from sleeptools.datasets.simulation import architecture, body, eeg, scorer, traits, waves
+from sleeptools.datasets.simulation import (
+    architecture,
+    body,
+    eeg,
+    randomisation,
+    scorer,
+    traits,
+    waves,
+)
 from sleeptools.datasets.simulation.calibration import Calibration, calibrated
 from sleeptools.datasets.simulation.traits import Traits
 from sleeptools.datasets.simulation.waves import Floats
@@ -34,6 +43,7 @@ SLOW: Final = ("breath", "EMG envelope", "temperature", "marker")
 EYES_CHANGE: Final = 0.3  # chance per epoch that the eyes may open or close
 
 _SUBJECT, _NIGHT, _SCORER = 1, 2, 3  # purposes of random streams; further scorers from 4 on
+_UNKNOWN = 1000  # what a randomised night draws
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ def simulate_night(
     channels: Sequence[SimulatedChannel] = sleep_edf.CASSETTE_CHANNELS,
     scorers: int = 1,
     calibration: Calibration | None = None,
+    randomise: bool = False,
 ) -> SimulatedNight:
     """Simulate one night.
 
@@ -89,6 +100,9 @@ def simulate_night(
         Number of scorers, each with errors of their own.
     calibration
         Levels and spreads of the EEG; those that ship with the package if left out.
+    randomise
+        Whether to draw what is not known of a recording, for training sets (`randomisation`); the
+        stages and their scorings are the same without it.
     """
     calibration = calibration or calibrated()
     person = traits.draw_traits(_stream(seed, subject, 0, _SUBJECT), calibration)
@@ -100,16 +114,24 @@ def simulate_night(
         scorer.score(_stream(seed, subject, night, _SCORER + i), codes) for i in range(scorers)
     ]
     moving = scorings[0].codes == scorer.MOVEMENT_CODE
-    sources = _sources(rng, codes, moving, person, calibration, channels)
+    unknown = _stream(seed, subject, night, _UNKNOWN)
+    drawn = randomisation.draw(unknown) if randomise else None
+    if drawn:
+        person = drawn.of_person(person)
+    places = drawn.places if drawn else eeg.PLACES
+    sources = _sources(rng, codes, moving, person, calibration, channels, places)
+    if drawn:
+        drawn.rereference(unknown, sources)
+    record = partial(drawn.recorder.record, unknown) if drawn else _as_it_is
     recording = Recording(
         id=f"SC4{subject:02d}{night}",
         subject=f"SC4{subject:02d}",
         night=night,
-        signals={c.label: _signal(c, sources[c.source]) for c in channels},
+        signals={c.label: _signal(c, sources[c.source], record) for c in channels},
         hypnogram=scorings[0].hypnogram(),
         start=_start(codes, subject, night),
         facts={
-            **simulators.made_by(simulators.SIMULATOR),
+            **simulators.made_by(simulators.SIMULATOR, randomised=randomise),
             "age": person.age,
             "sex": "F" if person.female else "M",
         },
@@ -130,6 +152,7 @@ def _sources(
     person: Traits,
     calibration: Calibration,
     channels: Sequence[SimulatedChannel],
+    places: Mapping[str, eeg.Place],
 ) -> dict[str, Samples]:
     """Simulate the sources of `channels`, by name: at 100 Hz, those of `SLOW` at 1 Hz."""
     names = [c.source for c in channels]
@@ -137,11 +160,11 @@ def _sources(
     eyes_open = _eyes_open(rng, codes)
     eyes_open[moving] = 1.0
     amplitude = eeg.amplitudes(rng, weights, eyes_open, person, calibration)
-    leads = tuple(lead for lead in eeg.LEADS if lead in names)
-    sources, common = eeg.simulate_eeg(rng, weights, amplitude, person, leads=leads)
+    places = {lead: place for lead, place in places.items() if lead in names}
+    sources, common = eeg.simulate_eeg(rng, weights, amplitude, person, places=places)
     eog, movements, blinks = body.simulate_eyes(rng, weights, eyes_open, amplitude, common, person)
-    for lead in leads:
-        blink_gain, movement_gain = map(np.float32, body.EYES_IN_EEG[lead])
+    for lead, place in places.items():
+        blink_gain, movement_gain = np.float32(place.blinks), np.float32(place.movements)
         sources[lead] += blink_gain * blinks + movement_gain * movements
     tone = body.simulate_tone(rng, weights, eyes_open, person)
     tone[np.repeat(moving, body.SECONDS)] *= 4.0
@@ -190,10 +213,19 @@ def _shake(
                 signal[samples] += artefact * np.float32(rng.uniform(0.5, 1.5))
 
 
-def _signal(channel: SimulatedChannel, values: Samples) -> Signal:
-    """Resample a source to a channel's rate and clip it to the recorder's range."""
+def _as_it_is(source: str, values: Samples, rate: float) -> Samples:
+    """Record a source (its name, samples and rate) without a randomised recorder."""
+    del source, rate
+    return values
+
+
+def _signal(
+    channel: SimulatedChannel, values: Samples, record: Callable[[str, Samples, float], Samples]
+) -> Signal:
+    """Resample a source to a channel's rate, record it and clip it to the recorder's range."""
     rate = SLOW_RATE if channel.source in SLOW else float(waves.RATE)
     samples = resampling.resample(values, rate, channel.sample_rate)
+    samples = record(channel.source, samples, channel.sample_rate)
     clipped = np.clip(samples, channel.low, channel.high)
     modality = montage.modality(channel.label)
     return Signal(

@@ -10,7 +10,11 @@ from sleeptools.datasets.simulation.night import SimulatedNight
 
 
 def simulate_recording(
-    planned: PlannedRecording, *, hours: float | None = None, seed: int = 0
+    planned: PlannedRecording,
+    *,
+    hours: float | None = None,
+    seed: int = 0,
+    randomise: bool = False,
 ) -> SimulatedNight:
     """Simulate a planned recording, with the plan's id, subject and night.
 
@@ -22,6 +26,8 @@ def simulate_recording(
         Length of the recording, h; the planned length if left out.
     seed
         Seed of the whole simulated data set, 0 or more.
+    randomise
+        Whether to draw what is not known of a recording, for training sets (`randomisation`).
     """
     if planned.animal == "mouse":
         simulated = mouse.simulate_night(
@@ -31,6 +37,7 @@ def simulate_recording(
             epoch_seconds=planned.epoch_seconds,
             hours=hours or planned.hours,
             seed=seed,
+            randomise=randomise,
         )
     else:
         simulated = night.simulate_night(
@@ -38,6 +45,7 @@ def simulate_recording(
             planned.night,
             hours=hours or planned.hours,
             seed=seed,
+            randomise=randomise,
             channels=planned.channels,
             scorers=planned.scorers,
         )

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from sleeptools.datasets import SimulatedChannel
+from sleeptools.datasets.simulation import randomisation
 from sleeptools.datasets.simulation.mouse import architecture, scorer, signals, traits
 from sleeptools.datasets.simulation.night import SimulatedNight
 from sleeptools.recording import montage, simulators
@@ -22,7 +23,9 @@ from sleeptools.recording.recording import Recording, Samples, Signal
 HOURS: Final = 24.0
 LIGHTS_ON: Final = datetime(2020, 6, 1, 7)
 
-_ANIMAL, _RECORDING, _SCORER = 11, 12, 13  # purposes of random streams
+LOW_PASS_HZ: Final = (60.0, 100.0)  # of randomised recordings, as of mouse amplifiers
+
+_ANIMAL, _RECORDING, _SCORER, _UNKNOWN = 11, 12, 13, 1000  # purposes of random streams
 
 
 def simulate_night(
@@ -33,6 +36,7 @@ def simulate_night(
     epoch_seconds: float,
     hours: float | None = None,
     seed: int = 0,
+    randomise: bool = False,
 ) -> SimulatedNight:
     """Simulate one recording, which begins when the light goes on.
 
@@ -50,6 +54,9 @@ def simulate_night(
         Length of the recording, h; 24 if left out.
     seed
         Seed of the whole simulated data set, 0 or more.
+    randomise
+        Whether to draw what is not known of a recording, for training sets (`randomisation`); the
+        stages and their scoring are the same without it.
     """
     assert epoch_seconds == int(epoch_seconds)
     mouse = traits.draw_traits(np.random.default_rng([seed, animal, 0, _ANIMAL]))
@@ -57,7 +64,16 @@ def simulate_night(
     seconds = int((hours or HOURS) * 3600)
     codes = architecture.simulate_codes(rng, seconds, mouse.habits)
     artefacts = scorer.draw_artefacts(rng, codes)
-    samples = _sources(rng, codes, artefacts, mouse, channels[0].sample_rate)
+    rate = channels[0].sample_rate
+    unknown = np.random.default_rng([seed, animal, night, _UNKNOWN])
+    drawn = randomisation.draw(unknown, low_pass_hz=LOW_PASS_HZ) if randomise else None
+    if drawn:
+        mouse = traits.randomised(mouse, drawn)
+    samples = _sources(rng, codes, artefacts, mouse, rate)
+    if drawn:
+        samples["EEG"] *= drawn.eeg_sign
+        record = drawn.recorder.record
+        samples = {name: record(unknown, name, s, rate) for name, s in samples.items()}
     judge = np.random.default_rng([seed, animal, night, _SCORER])
     hypnogram = scorer.score(judge, codes, artefacts, int(epoch_seconds))
     id_ = f"mouse-{animal:02d}-{night}"
@@ -68,7 +84,7 @@ def simulate_night(
         {c.label: _signal(c, samples[c.source]) for c in channels},
         hypnogram,
         LIGHTS_ON + timedelta(days=7 * animal + night - 1),
-        simulators.made_by(simulators.SIMULATOR),
+        simulators.made_by(simulators.SIMULATOR, randomised=randomise),
     )
     truth = architecture.majority(codes, int(epoch_seconds))
     return SimulatedNight(recording, hypnogram.events(), truth)

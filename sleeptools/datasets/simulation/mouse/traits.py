@@ -8,12 +8,13 @@ to 9 Hz in REM and weaker in active wake, low-voltage mixed activity otherwise (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from sleeptools.datasets.simulation.mouse.architecture import MouseHabits
+from sleeptools.datasets.simulation.randomisation import Randomisation
 from sleeptools.datasets.simulation.waves import Floats
 
 RHYTHMS: Final = ("background", "delta", "theta", "sigma", "gamma")
@@ -85,4 +86,17 @@ def draw_traits(rng: np.random.Generator) -> MouseTraits:
         noise_uv=(2.0 * float(around(0.3)), 2.5 * float(around(0.3))),
         muscle=float(around(SPREAD_MUSCLE)),
         atonia=float(around(0.15)),
+    )
+
+
+def randomised(traits: MouseTraits, drawn: Randomisation) -> MouseTraits:
+    """Return a mouse's traits as a randomised recording has them; how it sleeps stays."""
+    eeg_uv, emg_uv = traits.noise_uv
+    return replace(
+        traits,
+        rhythms=drawn.gain * traits.rhythms * drawn.rhythms[: len(RHYTHMS)],
+        slope=traits.slope + drawn.slope,
+        noise_uv=(drawn.noise * eeg_uv, drawn.noise * emg_uv),
+        muscle=drawn.muscle * traits.muscle,
+        atonia=drawn.atonia * traits.atonia,
     )
