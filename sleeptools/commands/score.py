@@ -182,9 +182,7 @@ def _write(manifest: store.Manifest, out: Path) -> None:
     names = [
         n + end
         for n in manifest.facts["recordings"]
-        for end in (DEFAULT = "default"
-DEFAULT_FOLDER = Path(inference.__file__).with_name("default_model")
-HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX)
+        for end in (HYPNOGRAM_SUFFIX, HYPNODENSITY_SUFFIX)
     ]
     manifest.write(out, [out / name for name in names])
 

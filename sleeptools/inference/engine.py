@@ -113,7 +113,10 @@ class Engine:
         count = requested_threads(threads) or usable_cpus()
         name = str(facts["model"])
         if name == spectral.NAME:
-            night = spectral.Network(facts["config"], _weights(folder))
+            weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
+            with store.building(folder / "config.json"):
+                night = spectral.Network(facts["config"], weights)
+            weights.finish()
             return cls(
                 facts, night, precision="fp32", threads=count, backend="numpy", span=InputSpan()
             )
@@ -172,8 +175,10 @@ class Engine:
             set_threads_here(before)
 
     def _score(self, epochs: NDArray[Any] | store.Scratch, onsets: ArrayLike | None) -> Floats:
+        if isinstance(self.network, spectral.Network):
+            return self._score_night(self.network, epochs, onsets)
         if self.span.several:
-            return self._score_windows(epochs, self._windows(len(epochs), onsets))
+            return self._score_windows(self.network, epochs, self._windows(len(epochs), onsets))
         if 0 < len(epochs) <= CHUNK:
             return self.network(np.ascontiguousarray(epochs[:], np.float32))
         out = np.empty((len(epochs), len(self.stages)), np.float32)
@@ -182,24 +187,41 @@ class Engine:
             out[start : start + CHUNK] = self.network(chunk)
         return out
 
-    def _score_windows(self, epochs: NDArray[Any] | store.Scratch, windows: Windows) -> Floats:
+    def _score_night(
+        self,
+        network: spectral.Network,
+        epochs: NDArray[Any] | store.Scratch,
+        onsets: ArrayLike | None,
+    ) -> Floats:
+        levels = [
+            network.levels(np.ascontiguousarray(epochs[start : start + CHUNK], np.float32))
+            for start in range(0, len(epochs), CHUNK)
+        ]
+        numbers = np.rint(self._start_times(len(epochs), onsets) / self.facts["epoch_seconds"])
+        return network.score_night(np.concatenate(levels), numbers.astype(np.int64))
+
+    def _score_windows(
+        self, network: Network, epochs: NDArray[Any] | store.Scratch, windows: Windows
+    ) -> Floats:
         out = np.empty((len(epochs), len(self.stages)), np.float32)
         chunk_size = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
         for start in range(0, len(windows), chunk_size):
             chunk = windows.pick(slice(start, start + chunk_size))
-            density = self.network(np.ascontiguousarray(epochs[chunk.inputs], np.float32))
+            density = network(np.ascontiguousarray(epochs[chunk.inputs], np.float32))
             scored = chunk.targets != NONE
             out[chunk.targets[scored]] = density[scored]
         return out
 
+    def _start_times(self, count: int, onsets: ArrayLike | None) -> NDArray[np.float64]:
+        seconds = self.facts["epoch_seconds"]
+        times = np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
+        check_shape("hypnodensity", "onsets", times.shape, (count,))
+        return times
+
     def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
         seconds = self.facts["epoch_seconds"]
-        start_times = (
-            np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
-        )
-        check_shape("hypnodensity", "onsets", start_times.shape, (count,))
         segments = sequences.split_segments(
-            np.arange(count), np.zeros(count, np.int64), start_times, seconds
+            np.arange(count), np.zeros(count, np.int64), self._start_times(count, onsets), seconds
         )
         return sequences.arrange_windows(
             segments, sequence=self.span.sequence, context=self.span.context

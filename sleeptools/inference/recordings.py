@@ -96,11 +96,9 @@ def _joined(scored: Sequence[tuple[Floats, CutEpochs]]) -> tuple[Floats, CutEpoc
     """Join what a model says of several leads: the geometric mean of those that have a signal."""
     count = min(len(density) for density, _ in scored)
     densities = np.stack([density[:count] for density, _ in scored])  # (leads, epochs, stages)
-    heard = np.isfinite(densities).all(2, keepdims=True)
-    logs = np.log(np.where(heard, densities, 1.0) + LEAST_PROBABILITY).sum(0) / heard.sum(0).clip(1)
-    joined = np.exp(logs)
+    logs = np.ma.masked_invalid(np.log(densities + LEAST_PROBABILITY)).mean(0)
+    joined = np.exp(logs.filled(np.nan))
     joined /= joined.sum(1, keepdims=True)
-    joined[~heard.any(0)[:, 0]] = np.nan
     cuts = [cut for _, cut in scored]
     kept = np.any([cut.kept[:count] for cut in cuts], axis=0)
     return joined.astype(np.float32), replace(

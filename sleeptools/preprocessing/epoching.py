@@ -182,8 +182,8 @@ def _scale_doubt(preset: Preset, signal: Signal) -> str:
     if seconds >= LEAST_SCALED or not any(step.scales_recording for step in steps):
         return ""
     return (
-        f"scaled over {seconds / 60:.3g} min; a scale of less than {LEAST_SCALED / 3600:g} h is not "
-        "that of a night, by which a model's recordings were scaled"
+        f"scaled over {seconds / 60:.3g} min, less than {LEAST_SCALED / 3600:g} h: not the scale "
+        "of a night, and a model that learnt from nights may stage it wrongly"
     )
 
 

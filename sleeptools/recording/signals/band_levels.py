@@ -1,4 +1,4 @@
-"""Levels of an EEG's bands in each epoch: what `spectral` sees of a night, and nights are judged by.
+"""Levels of an EEG's bands in each epoch: what `spectral` sees, and simulated nights are judged by.
 
 Welch's method as scipy.signal.welch has it (256 samples, Hann, half overlapping, each piece less
 its mean), in NumPy alone, because scipy takes longer to import than a night takes here.
