@@ -483,8 +483,8 @@ def markdown(report: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("features", type=Path)
-    parser.add_argument("--nights", type=int, default=80, help="simulated nights to learn from")
-    parser.add_argument("--steps", type=int, default=150, help="of a member's training")
+    parser.add_argument("--nights", type=int, default=60, help="simulated nights to learn from")
+    parser.add_argument("--steps", type=int, default=120, help="of a member's training")
     parser.add_argument("--test-nights", type=int, default=10, help="simulated, to compare YASA on")
     parser.add_argument("--fit-nights", type=int, default=8, help="simulated nights to fit by")
     parser.add_argument("--rounds", type=int, default=5, help="of simulating and correcting")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sleeptools.inference.weights import Weights
 from sleeptools.native import Floats
-from sleeptools.recording.signals.band_levels import BANDS, band_levels
+from sleeptools.recording.signals.band_levels import BANDS, band_powers
 
 NAME: Final = "spectral"
 NIGHT: Final = 960  # epochs, the eight hours
@@ -63,7 +63,7 @@ class Network:
 
     def levels(self, x: Floats) -> Doubles:
         """Return the levels of epochs (B, 1, 3000), uV: (B, bands) dB, NaN if not finite."""
-        return band_levels(x[:, 0])[:, : len(BANDS)]
+        return band_powers(x[:, 0])
 
     def score_night(self, levels: Doubles, numbers: Numbers) -> Floats:
         """Score the epochs of a night.

@@ -46,24 +46,30 @@ def band_levels(epochs: Samples) -> Floats:
         Mean power density in each band in dB re 1 uV^2/Hz, variance in dB re 1 uV^2, and Hjorth's
         mobility. Of an epoch with a value that is not finite, NaN.
     """
-    epochs = np.asarray(epochs, np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
-        blocks = [_levels(epochs[i : i + BLOCK]) for i in range(0, len(epochs), BLOCK)]
-    return np.concatenate(blocks) if blocks else np.empty((0, len(LEVELS)))
+        variance, steps = epochs.var(1), np.diff(epochs, axis=1).var(1)
+        mobility = np.sqrt(steps / (variance + 1e-6))
+        return np.hstack(
+            [band_powers(epochs), 10 * np.log10(variance + 1e-3)[:, None], mobility[:, None]]
+        )
 
 
-def _levels(epochs: Samples) -> Floats:
-    pieces = np.lib.stride_tricks.sliding_window_view(epochs, PIECE, axis=1)[:, :: PIECE // 2]
-    windowed = (pieces - pieces.mean(-1, keepdims=True)) * HANN  # (epochs, pieces, PIECE)
-    spectra = np.fft.rfft(windowed)
-    power = (spectra.real**2 + spectra.imag**2).mean(1)
-    power[:, 1:-1] *= 2.0  # of negative frequencies, which 0 and half the rate do not have
-    density = power / (RATE * np.square(HANN, dtype=np.float64).sum())
+def band_powers(epochs: Samples) -> Floats:
+    """Return the first of the levels alone, those of `BANDS`: (epochs, 5); see `band_levels`."""
+    powers = np.empty((len(epochs), len(BANDS)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for first in range(0, len(epochs), BLOCK):
+            powers[first : first + BLOCK] = _powers(np.asarray(epochs[first : first + BLOCK]))
+    return powers
+
+
+def _powers(epochs: Samples) -> Floats:
+    centred = epochs - epochs.mean(1, keepdims=True, dtype=np.float32)
+    pieces = np.lib.stride_tricks.sliding_window_view(centred, PIECE, axis=1)[:, :: PIECE // 2]
+    spectra = np.fft.rfft(pieces * HANN)  # a piece's own mean lies below the lowest band
+    density = (spectra.real**2 + spectra.imag**2).mean(1)  # (epochs, frequencies)
+    density[:, 1:-1] *= 2.0  # of negative frequencies, which 0 and half the rate do not have
+    density /= RATE * np.square(HANN, dtype=np.float64).sum()
     hertz = np.fft.rfftfreq(PIECE, 1 / RATE)
-    bands = [
-        10 * np.log10(density[:, (hertz >= low) & (hertz <= high)].mean(1) + 1e-6)
-        for low, high in BANDS.values()
-    ]
-    variance, steps = epochs.var(1), np.diff(epochs, axis=1).var(1)
-    mobility = np.sqrt(steps / (variance + 1e-6))
-    return np.stack([*bands, 10 * np.log10(variance + 1e-3), mobility], 1).astype(float)
+    inside = [(hertz >= low) & (hertz <= high) for low, high in BANDS.values()]
+    return 10 * np.log10(np.stack([density[:, band].mean(1) for band in inside], 1) + 1e-6)
