@@ -32,15 +32,14 @@ from instruments import provenance
 from night import whole_process
 from sleeptools import store
 from sleeptools.commands.score import DEFAULT_FOLDER
-from sleeptools.commands.simulate import simulate as simulate_files
+from sleeptools.commands import simulate
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation import realism
 from sleeptools.datasets.simulation.calibration import Calibration, calibrated
 from sleeptools.datasets.simulation.night import EXTRAS, SimulatedNight, simulate_night
 from sleeptools.datasets.sleep_edf import CASSETTE_CHANNELS
 from sleeptools.evaluation.bootstrap import bootstrap_interval
-from sleeptools.inference import spectral
-from sleeptools.inference.leads import LEADS as LEADS_FACT
+from sleeptools.inference import leads, spectral
 from sleeptools.inference.recordings import LEAST_SECONDS
 from sleeptools.inference.weights import Weights
 from sleeptools.models.folder import build_model
@@ -346,7 +345,7 @@ def seconds_to_score(hours: float = 8.0, turns: int = 5) -> dict[str, float]:
     """Median seconds of `score default` on a night, as whole processes that start anew."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        simulate_files("sleep-edf", folder / "raw", subjects=1, hours=hours, seed=TEST_SEED)
+        simulate.simulate("sleep-edf", folder / "raw", subjects=1, hours=hours, seed=TEST_SEED)
         (psg,) = (folder / "raw").glob("*-PSG.edf")
         score = [sys.executable, "-m", "sleeptools.cli", "score", "default", str(psg), "--out"]
         environment = provenance.environment(folder / "python") | {"OMP_NUM_THREADS": "1"}
@@ -411,7 +410,7 @@ def ship(members: Sequence[Member], facts: dict[str, object]) -> None:
         "epoch_seconds": preset.epoch_seconds,
         "stages": list(HUMAN_STAGES),
         "preprocessing": {"preset": preset.model_dump(mode="json")},
-        LEADS_FACT: {"wanted": list(WANTED), "most": 2},
+        leads.LEADS: {"wanted": list(WANTED), "most": 2},
         LEAST_SECONDS: 7200.0,
         "card": facts,
     }

@@ -7,7 +7,7 @@ takes at most. Its montage has one channel, so that each lead is scored by itsel
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sleeptools.errors import DataError
@@ -28,7 +28,7 @@ def choose(facts: Mapping[str, Any], preset: Preset, recording: Recording) -> Pr
     Parameters
     ----------
     facts
-        Of the model; see `LEADS`.
+        The model's facts; see `LEADS`.
 
     Raises
     ------
@@ -42,32 +42,30 @@ def choose(facts: Mapping[str, Any], preset: Preset, recording: Recording) -> Pr
             f"{recording.id}: is scored as {', '.join(recording.hypnogram.names)}, which are no "
             "stages of people's sleep",
             hint="train a model on recordings of the same kind",
-            code="REC-ANIMAL",
+            code="MODEL-FIT",
         )
-    leads = [
-        channel
-        for name in [*facts[LEADS]["wanted"], *_others(recording)]
-        if _is_there(recording, channel := MontageChannel(name))
-    ]
+    leads = _there(recording, facts[LEADS]["wanted"]) or _there(recording, _others(recording))
     if not leads:
         raise DataError(
             f"{recording.id}: no EEG lead whose electrode is known, such as C4-M1 or Fpz-Cz",
             hint=f"there are: {', '.join(recording.signals)}",
             code="SIG-MISSING",
         )
-    distinct = list({str(montage.match(recording, c)): c for c in leads}.values())
-    return preset.model_copy(update={"montage": tuple(distinct[: facts[LEADS]["most"]])})
+    return preset.model_copy(update={"montage": tuple(leads[: facts[LEADS]["most"]])})
 
 
-def _is_there(recording: Recording, channel: MontageChannel) -> bool:
-    with contextlib.suppress(DataError):
-        montage.match(recording, channel)
-        return True
-    return False
+def _there(recording: Recording, names: Iterable[str]) -> list[MontageChannel]:
+    """Return those of some leads that the recording has, or that can be derived."""
+    found = []
+    for name in names:
+        with contextlib.suppress(DataError):
+            montage.match(recording, channel := MontageChannel(name))
+            found.append(channel)
+    return found
 
 
 def _others(recording: Recording) -> list[str]:
-    """Canonical names of the recording's further leads: an EEG electrode to whatever reference."""
+    """Canonical names of the recording's other leads: an EEG electrode to whatever reference."""
     pairs = {n: montage.electrodes(n) for n in montage.canonical_names(recording.signals).values()}
     return [
         name

@@ -55,7 +55,8 @@ def hypnodensity(
     if LEADS not in engine.facts:
         return _hypnodensity(engine, preset, recording, folder)
     alone = [preset.model_copy(update={"montage": (lead,)}) for lead in preset.montage]
-    return _joined([_hypnodensity(engine, lead, recording, folder) for lead in alone])
+    scored = [_hypnodensity(engine, lead, recording, folder) for lead in alone]
+    return scored[0] if len(scored) == 1 else _joined(scored)
 
 
 def _hypnodensity(
@@ -121,7 +122,7 @@ def hypnogram_from(
     best = np.where(scored, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
     scorer = f"sleeptools {engine.facts['model']}"
     if LEADS in engine.facts:
-        scorer += f" of {' and '.join(c.name for c in preset.montage)}"
+        scorer += f" of {' and '.join(c.name.removeprefix('EEG ') for c in preset.montage)}"
     simulated = recording.facts.get("simulated") or engine.facts.get("simulated")
     return Hypnogram(
         best,
