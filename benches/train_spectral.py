@@ -31,8 +31,8 @@ from calibrate_simulator import HALVES, fit, read
 from instruments import provenance
 from night import whole_process
 from sleeptools import store
-from sleeptools.commands.score import DEFAULT_FOLDER
 from sleeptools.commands import simulate
+from sleeptools.commands.score import DEFAULT_FOLDER
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation import realism
 from sleeptools.datasets.simulation.calibration import Calibration, calibrated
