@@ -97,8 +97,9 @@ def _joined(scored: Sequence[tuple[Floats, CutEpochs]]) -> tuple[Floats, CutEpoc
     """Join what a model says of several leads: the geometric mean of those that have a signal."""
     count = min(len(density) for density, _ in scored)
     densities = np.stack([density[:count] for density, _ in scored])  # (leads, epochs, stages)
-    logs = np.ma.masked_invalid(np.log(densities + LEAST_PROBABILITY)).mean(0)
-    joined = np.exp(logs.filled(np.nan))
+    logs = np.log(densities + LEAST_PROBABILITY)
+    with np.errstate(invalid="ignore"):  # of an epoch that no lead has
+        joined = np.exp(np.nansum(logs, axis=0) / np.isfinite(logs).sum(0))
     joined /= joined.sum(1, keepdims=True)
     cuts = [cut for _, cut in scored]
     kept = np.any([cut.kept[:count] for cut in cuts], axis=0)
