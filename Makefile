@@ -68,6 +68,7 @@ judge: $(READY) $(YASA)
 	$(BIN)/python benches/ceiling.py
 	$(BIN)/python benches/learning_gap.py
 	$(BIN)/python benches/selection.py
+	$(BIN)/python benches/judge_mice.py
 	PYTHONPATH=. $(YASA) benches/judge_yasa.py
 	$(BIN)/python benches/readme.py
 

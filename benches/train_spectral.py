@@ -32,7 +32,7 @@ from instruments import provenance
 from night import whole_process
 from sleeptools import store
 from sleeptools.commands import simulate
-from sleeptools.commands.score import DEFAULT_FOLDER
+from sleeptools.commands.score.paths import DEFAULT_FOLDER
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation import realism
 from sleeptools.datasets.simulation.calibration import Calibration, calibrated
@@ -364,9 +364,12 @@ def card(report: dict, options: argparse.Namespace, recipe: Recipe) -> dict[str,
     """Say what the model is; the messages of `score` print the summary."""
     both = report["real"]["leads"]["both"]
     mean, low, high = both["mean"]
+    of_real = f"kappa {mean:.2f} [{low:.2f}, {high:.2f}]"
     return {
-        "summary": f"learnt from simulated nights only; on features of ten real nights kappa "
-        f"{mean:.2f} [{low:.2f}, {high:.2f}]; not validated on whole waveforms; not for diagnosis",
+        "summary": f"learnt from simulated nights only; on features of ten real nights "
+        f"{of_real}; not validated on whole waveforms; not for diagnosis",
+        "expected_agreement": f"{of_real} on features of ten real nights of five people; not known "
+        "for whole waveforms, other leads, older people or patients",
         "learnt_from": {
             "simulator": SIMULATOR,
             "nights": options.nights,
@@ -412,6 +415,7 @@ def ship(members: Sequence[Member], facts: dict[str, object]) -> None:
         "preprocessing": {"preset": preset.model_dump(mode="json")},
         leads.LEADS: {"wanted": list(WANTED), "most": 2},
         LEAST_SECONDS: 7200.0,
+        "simulated": True,  # all that it learnt from
         "card": facts,
     }
     model_folder.write_model_folder(DEFAULT_FOLDER, head, arrays_of(members))

@@ -18,6 +18,7 @@ SPELLED: Final = {
     "kind": "format",
     "start": "at",
     "ignore_channels": "ignore-channel",
+    "channels": "channel",
 }
 """Option by setting, where their names differ."""
 EARLIER_SPELLINGS: Final = {

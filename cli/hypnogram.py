@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ._console import EpochFromOnsets, IgnoreBadAnnotations, Scorer, plural, talk
+from ._times import parse_time
 
 if TYPE_CHECKING:
-    from sleeptools.commands.hypnogram import Start
+    from sleeptools.recording.hypnogram import Hypnogram
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +22,10 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Hypnogram of any known format.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="Hypnogram of any known format, or a folder of scores."),
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write.")],
     to: Annotated[
         str | None,
@@ -56,8 +58,18 @@ def command(
 
     Stages are matched by name; what OUT's format cannot carry is said on stderr.
     """
-    from sleeptools.commands.hypnogram import convert_hypnogram
+    from sleeptools.commands.hypnogram import convert_hypnogram, convert_scores
+    from sleeptools.errors import UsageError
 
+    if source.is_dir():
+        if to is None or scheme or epoch_seconds or start or recording or scorer:
+            raise UsageError(
+                f"{source}: a folder of scores takes --to and --force, and no other option",
+                hint=f"for example --to bids, and for OUT a folder: {target}",
+            )
+        for file, hypnogram, notes in convert_scores(source, target, to=to, force=force):
+            _tell(file, hypnogram, notes)
+        return
     written, notes = convert_hypnogram(
         source,
         target,
@@ -67,35 +79,17 @@ def command(
         epoch_from_onsets=epoch_from_onsets,
         scorer=scorer,
         ignore_bad_annotations=ignore_bad_annotations,
-        start=None if start is None else _parse_start(start),
+        start=None if start is None else parse_time(start, "--at"),
         recording=recording,
         force=force,
     )
+    _tell(target, written, notes)
+
+
+def _tell(target: Path, written: Hypnogram, notes: list[str]) -> None:
+    """Say what was written, and what the format could not represent."""
     counts = ", ".join(f"{name} {count}" for name, count in written.counts().items() if count)
     epochs = plural(len(written), "epoch")
     talk(f"{target}: {epochs} of {written.epoch_seconds:g} s from {written.onset:g} s on: {counts}")
     for note in notes:
         talk(f"note: {note}")
-
-
-def _parse_start(text: str) -> Start:
-    """Parse seconds, a clock time, or a date and time."""
-    from sleeptools.errors import UsageError
-
-    for read in (_seconds, time.fromisoformat, datetime.fromisoformat):
-        try:
-            start = read(text)
-        except ValueError:
-            continue
-        if isinstance(start, float) or start.tzinfo is None:
-            return start
-    raise UsageError(
-        f"--at {text!r} is no time", hint="seconds, hh:mm:ss, or yyyy-mm-ddThh:mm:ss without zone"
-    )
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value

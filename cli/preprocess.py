@@ -61,6 +61,15 @@ def command(
             "leaves them out; the preset's if left out."
         ),
     ] = None,
+    robust_scale: Annotated[
+        bool,
+        typer.Option(
+            "--robust-scale",
+            help="Scale each channel by the median and the quartiles of its recording, after the "
+            "preset's other steps, so that an amplifier's gain does not matter; no microvolts any "
+            "more.",
+        ),
+    ] = False,
     ignore_unmatched: IgnoreUnmatched = False,
     ignore_channels: IgnoreChannels = None,
     jobs: Jobs = 1,
@@ -79,6 +88,7 @@ def command(
         scorer=scorer,
         assume_unit=assume_unit,
         quality=quality,
+        robust_scale=robust_scale,
     )
     with batch_progress("preprocessing") as on_progress:
         preprocess(

@@ -106,6 +106,22 @@ def train(
             "or the GPU has them. Part of the recipe.  [default: fp32]"
         ),
     ] = None,
+    modality_dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability, 0 to 1, that a modality (EEG, EOG, EMG) is zero in what the model "
+            "sees at once; never all. The model can then score without one: 'score --without'. "
+            "Part of the recipe."
+        ),
+    ] = None,
+    gain_augmentation: Annotated[
+        bool,
+        typer.Option(
+            "--gain-augmentation",
+            help="Multiply each channel by a random number from 1/4 to 4, so that the gain of an "
+            "amplifier does not matter; other than 4 by --set recipe.augmentation.gain_factor=N.",
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
         int | None,
@@ -150,6 +166,8 @@ def train(
         settings or (),
         recipe=recipe,
         precision=precision,
+        modality_dropout=modality_dropout,
+        gain_augmentation=gain_augmentation,
         model=model,
         split=split,
         folds=folds,

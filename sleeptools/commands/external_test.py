@@ -79,7 +79,7 @@ def score(
         writing.write_config(out, config)
         writing.write_folds(out, data, {EXTERNAL: [Fold(0, (), (), data.subjects)]})
         writing.write_nights(out, data)
-        engine = Engine.load(model, threads=threads)
+        engine = Engine.load(model, threads=threads, calibrated=False)
         if unverified := model_folder.unverified(model):
             log(f"warning: {unverified}")
         _score(engine, data, training.folder(out), log)

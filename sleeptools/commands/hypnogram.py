@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from sleeptools import formats, store
+from sleeptools.commands.score.folder import read_scores
 from sleeptools.errors import (
     AnnotationsOnlyError,
     DataError,
@@ -21,6 +22,8 @@ from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram, add_seconds
 from sleeptools.recording.recording import read_recording
 
 TEXT_SUFFIXES = (".tsv", ".csv", ".txt", ".eannot", ".annot", ".json", ".xml")
+ENDINGS_OF_FORMATS = {"edf": "-hypnogram.edf", "yasa": ".csv", "accusleepy": ".csv"}
+"""Endings of files of formats whose own endings do not do."""
 Start = float | time | datetime
 """Start of a hypnogram: seconds from the recording's start, or a clock time."""
 
@@ -91,6 +94,36 @@ def convert_hypnogram(
                 )
         notes = formats.write_hypnogram(hypnogram, target, to=to)
         return hypnogram, [*hypnogram.notes, *notes]
+
+
+def convert_scores(
+    folder: Path, target: Path, *, to: str, force: bool = False
+) -> list[tuple[Path, Hypnogram, list[str]]]:
+    """Write the hypnogram of every night of a folder of scores in another format.
+
+    Parameters
+    ----------
+    folder
+        Folder that `score` wrote.
+    target
+        Folder to write, NAME with the format's ending.
+    to
+        Format to write.
+    force
+        Replace existing files.
+
+    Returns
+    -------
+    written
+        File, hypnogram and notes of every night, as of `convert_hypnogram`.
+    """
+    ending = ENDINGS_OF_FORMATS.get(to) or str(formats.writer(target, to).SUFFIXES[0])
+    _, hypnograms = read_scores(folder)
+    written = []
+    for name, path in hypnograms.items():
+        file = target / f"{name}{ending}"
+        written.append((file, *convert_hypnogram(path, file, to=to, force=force)))
+    return written
 
 
 def _different(

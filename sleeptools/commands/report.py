@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import store
+from sleeptools.commands.score.batch_page import batch_html
+from sleeptools.commands.score.folder import is_scores_folder
 from sleeptools.errors import UsageError
 from sleeptools.evaluation import caveats
 from sleeptools.report import html, markup, outputs, plain
@@ -81,7 +83,7 @@ def write_report(
     Parameters
     ----------
     run_folders
-        Run folders; nothing is written into them.
+        Run folders, or one folder of scores; nothing is written into them.
     out
         The file; a folder for CSV files.
     options
@@ -106,6 +108,8 @@ def write_report(
     """
     options = options or ReportOptions()
     _check(run_folders, options)
+    if len(run_folders) == 1 and is_scores_folder(run_folders[0]):
+        return _write_scores(run_folders[0], out, options)
     with outputs.holding(out, options.kind, options.figures, force=options.force):
         pages = [
             gather_page(
@@ -118,6 +122,19 @@ def write_report(
             for number, folder in enumerate(run_folders, 1)
         ]
         return _write(pages, out, options)
+
+
+def _write_scores(folder: Path, out: Path, options: ReportOptions) -> list[Path]:
+    """Write the page of a folder of scores."""
+    if options.kind != "html" or options.epochs or options.recordings or options.figures:
+        raise UsageError(
+            f"{folder}: of scores there is one page, without epochs, recordings or figures",
+            hint="sleep.csv in it has the numbers",
+            code="USE-TOGETHER",
+        )
+    with outputs.holding(out, "html", None, force=options.force):
+        store.write_text(out, batch_html(folder))
+    return [out]
 
 
 def _write(pages: Sequence[Page], out: Path, options: ReportOptions) -> list[Path]:

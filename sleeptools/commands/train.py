@@ -21,9 +21,10 @@ import torch
 from sleeptools import native, store
 from sleeptools.errors import UnavailableError
 from sleeptools.preprocessing.epochs import check_epochs
-from sleeptools.runs import writing
+from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import LEAK_FREE
-from sleeptools.runs.run import RUN_KIND
+from sleeptools.runs.run import FINAL, RUN_KIND
+from sleeptools.runs.temperature import ModelCalibration
 from sleeptools.training.ablation import variants
 from sleeptools.training.batches import EpochSource
 from sleeptools.training.device import choose_device, set_cpu_threads
@@ -176,6 +177,9 @@ def _work(
                     _keep_threads(training, plan.options.threads, log)
                     clock.follow(training)
                     training.run(clock.report)
+                    if task.protocol == FINAL:
+                        facts = model_folder.read_config(task.folder)
+                        log(f"{task}: {ModelCalibration.of_model(facts, task.folder)}")
 
 
 def _keep_threads(training: Training, threads: int | None, log: Log) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sleeptools import store
 from sleeptools.commands.evaluate import evaluate_only
+from sleeptools.commands.score.check import score_differences
+from sleeptools.commands.score.folder import is_scores_folder
 from sleeptools.evaluation.confusion import KEY_COLUMNS, VALUE_COLUMNS
 from sleeptools.evaluation.output import EVALUATION_FOLDER, EVALUATION_MANIFEST
 from sleeptools.runs import model_folder
@@ -43,7 +45,10 @@ class Verification:
 
 
 def verify(folder: Path) -> Verification:
-    """Compare a folder with its manifest, and a run's evaluation with its predictions.
+    """Compare a folder with its manifest, and numbers with what they follow from.
+
+    An evaluation follows from a run's predictions; stages and sleep statistics of scores from the
+    probabilities.
 
     Raises
     ------
@@ -56,6 +61,9 @@ def verify(folder: Path) -> Verification:
     if model_folder.is_model_folder(folder):
         return verify_model(folder)
     problems = store.verify(folder)
+    if is_scores_folder(folder):
+        numbers = [] if problems else score_differences(folder)
+        return Verification(problems + numbers, store.unlisted(folder), not problems)
     evaluated = (folder / EVALUATION_MANIFEST).is_file()
     if evaluated:
         problems += store.verify(folder, EVALUATION_MANIFEST)

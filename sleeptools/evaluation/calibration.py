@@ -47,11 +47,27 @@ def negative_log_likelihood(p: npt.NDArray[Any], truth: Stages) -> Values:
 
 
 def scale_by_temperature(p: npt.NDArray[Any], temperature: float | npt.NDArray[Any]) -> Values:
-    """Divide the logits by a temperature, or by one for each epoch (epochs, 1)."""
-    logits = np.log(p.astype(np.float64).clip(SMALLEST_PROBABILITY, None)) / temperature
+    """Divide the logits by a temperature, or by one for each epoch (epochs, 1).
+
+    p^(1/T) with the sum 1, which is the softmax of logits / T. NaN stays NaN.
+    """
+    logits = np.log(p.astype(np.float64).clip(np.finfo(np.float64).tiny, None)) / temperature
     e = np.exp(logits - logits.max(1, keepdims=True))
     probabilities: Values = e / e.sum(1, keepdims=True)
     return probabilities
+
+
+def scale_density(p: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
+    """Scale a hypnodensity (epochs, stages) by a temperature; no epoch changes its stage.
+
+    Two probabilities that are the same number after scaling would: the one that was above stays so
+    by one step of float32.
+    """
+    scaled = scale_by_temperature(p, temperature).astype(np.float32)
+    rows, best = np.arange(len(p)), p.argmax(1)
+    tied = rows[scaled.argmax(1) != best]
+    scaled[tied, best[tied]] = np.nextafter(scaled[tied].max(1), np.float32(1))
+    return scaled
 
 
 def fit_temperature(p: npt.NDArray[Any], truth: Stages) -> float:

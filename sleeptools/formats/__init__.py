@@ -84,8 +84,9 @@ def read(path: Path, *, ignore_channels: Sequence[str] = ()) -> Recording:
     return recording.without(ignore_channels)
 
 
-def read_any(path: Path, *, ignore_channels: Sequence[str] = ()) -> Recording:
+def read_any(path: Path | str, *, ignore_channels: Sequence[str] = ()) -> Recording:
     """Read a recording of this package (.safetensors), or one of any known format as `read`."""
+    path = Path(path)
     if path.suffix == ".safetensors":
         return read_recording(path).without(ignore_channels)
     return read(path, ignore_channels=ignore_channels)
@@ -109,7 +110,7 @@ ASKED: Final = {
 """Settings that are for some formats only, and what these formats have."""
 
 
-def read_hypnogram(path: Path, **settings: Unpack[ReadSettings]) -> Hypnogram:
+def read_hypnogram(path: Path | str, **settings: Unpack[ReadSettings]) -> Hypnogram:
     """Read a hypnogram of any known format.
 
     Parameters
@@ -129,6 +130,7 @@ def read_hypnogram(path: Path, **settings: Unpack[ReadSettings]) -> Hypnogram:
     DataError
         If the format is unknown, or the file is damaged, ambiguous, or without stages.
     """
+    path = Path(path)
     seconds = settings.get("epoch_seconds")
     if seconds is not None and not 1 <= seconds <= 60:  # noqa: PLR2004 - s
         raise UsageError(f"an epoch of {seconds:g} s; expected 1 to 60 s")
@@ -181,7 +183,7 @@ def writer(path: Path, to: str | None = None) -> ModuleType:
     )
 
 
-def write_hypnogram(hypnogram: Hypnogram, path: Path, *, to: str | None = None) -> list[str]:
+def write_hypnogram(hypnogram: Hypnogram, path: Path | str, *, to: str | None = None) -> list[str]:
     """Write a hypnogram; an existing file is replaced.
 
     Parameters
@@ -201,6 +203,7 @@ def write_hypnogram(hypnogram: Hypnogram, path: Path, *, to: str | None = None) 
     DataError
         If the format has no word for a stage, or cannot represent when the epochs begin.
     """
+    path = Path(path)
     notes: list[str] = writer(path, to).write_hypnogram(hypnogram, path)
     return notes
 

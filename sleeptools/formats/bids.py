@@ -7,6 +7,7 @@ alone does not say: the length of an epoch and the stage list (`EpochLength`, `S
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -164,16 +165,32 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write the table and its sidecar; return notes on what the format cannot represent."""
+def write_hypnogram(
+    hypnogram: Hypnogram, path: Path, confidence: Sequence[float] | None = None
+) -> list[str]:
+    """Write the table and its sidecar; return notes on what the format cannot represent.
+
+    Parameters
+    ----------
+    confidence
+        (epochs,) probability of each stage, for a further column; NaN becomes "n/a".
+    """
     events, notes = stage_words.stage_events(hypnogram, WORDS, "bids")
     scorer = " ".join(hypnogram.scorer.split()) or "n/a"
-    lines = [
-        "\t".join((text_files.decimal_text(onset), text_files.decimal_text(duration), word, scorer))
+    columns = ["onset", "duration", "trial_type", "scorer"]
+    rows = [
+        [text_files.decimal_text(onset), text_files.decimal_text(duration), word, scorer]
         for onset, duration, word in events
     ]
-    store.write_json(sidecar(path), _description(hypnogram))
-    store.write_text(path, "\n".join(["onset\tduration\ttrial_type\tscorer", *lines, ""]))
+    description = _description(hypnogram)
+    if confidence is not None:
+        columns.append("confidence")
+        description["confidence"] = {"Description": "Probability of the stage"}
+        for (onset, _, _), row in zip(events, rows, strict=True):
+            p = confidence[round((onset - hypnogram.onset) / hypnogram.epoch_seconds)]
+            row.append("n/a" if math.isnan(p) else f"{p:.4f}")
+    store.write_json(sidecar(path), description)
+    store.write_text(path, "\n".join(["\t".join(row) for row in (columns, *rows)] + [""]))
     return notes
 
 

@@ -7,16 +7,18 @@ model, and every model where the core is off, runs through torch behind the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sleeptools import native, registry, store
 from sleeptools.errors import UsageError
+from sleeptools.evaluation.calibration import scale_density
 from sleeptools.inference import spectral
+from sleeptools.inference.missing import filled, reduced_facts
 from sleeptools.inference.weights import Weights
 from sleeptools.native import PRECISIONS, Floats, Precision
 from sleeptools.native.bfloat16 import uses_bf16
@@ -25,6 +27,7 @@ from sleeptools.native.threads import requested_threads, set_threads_here, usabl
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import NONE, InputSpan, Windows
 from sleeptools.runs import model_folder
+from sleeptools.runs.temperature import RAW, ModelCalibration
 
 Network = Callable[[Floats], Floats]
 
@@ -51,6 +54,8 @@ class Engine:
         "native", "numpy" or "torch".
     span
         Epochs that the network takes at once; one with kernels takes single epochs.
+    calibration
+        Whose temperature is applied, if any.
 
     Attributes
     ----------
@@ -58,6 +63,8 @@ class Engine:
         Names of the hypnodensity's columns.
     size
         Channels and samples of an epoch.
+    temperature
+        The logits are divided by it; 1 leaves the probabilities as the network gives them.
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class Engine:
         threads: int,
         backend: str,
         span: InputSpan,
+        calibration: ModelCalibration = RAW,
     ) -> None:
         self.facts = dict(facts)
         self.network = network
@@ -76,13 +84,21 @@ class Engine:
         self.threads = threads
         self.backend = backend
         self.span = span
+        self.calibration = calibration
+        self.temperature = calibration.temperature or 1.0
         self.stages: tuple[str, ...] = tuple(facts["stages"])
         samples = round(facts["sample_rate"] * facts["epoch_seconds"])
         self.size = len(facts["montage"]), samples
 
     @classmethod
     def load(
-        cls, folder: Path | str, *, precision: Precision = "fp32", threads: int | None = None
+        cls,
+        folder: Path | str,
+        *,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        calibrated: bool = True,
+        without: Sequence[str] = (),
     ) -> Engine:
         """Load a model folder.
 
@@ -96,44 +112,63 @@ class Engine:
         threads
             CPU threads; None for OMP_NUM_THREADS, SLURM_CPUS_PER_TASK or all that the process may
             use.
+        calibrated
+            Divide the logits by the temperature that the folder keeps, if it does: the stages are
+            the same, their probabilities closer to how often they are right. `calibration` says
+            what is applied.
+        without
+            Modalities whose channels are not there, for example "emg", of a model that was trained
+            with modality dropout: `facts` and `size` are without them.
 
         Raises
         ------
         MissingInputError
             If the folder or a file is not there.
         DataError
-            If the files are damaged or do not fit each other.
+            If the files are damaged or do not fit each other, or the model was not trained to do
+            without a modality.
         UsageError
-            For another precision or fewer than one thread.
+            For another precision, fewer than one thread, or a modality that the model has not.
         """
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16", code="USE-NAME")
         folder = Path(folder)
         facts = model_folder.read_config(folder)
         count = requested_threads(threads) or usable_cpus()
+        calibration = ModelCalibration.of_model(facts, folder / model_folder.CONFIG)
+        reduced = reduced_facts(facts, without, folder) if without else facts
         name = str(facts["model"])
+        span, used, backend = InputSpan(), "fp32", "native"
+        network: Network | spectral.Network
         if name == spectral.NAME:
             weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
             with store.building(folder / "config.json"):
-                night = spectral.Network(facts["config"], weights)
+                network, backend = spectral.Network(facts["config"], weights), "numpy"
             weights.finish()
-            return cls(
-                facts, night, precision="fp32", threads=count, backend="numpy", span=InputSpan()
-            )
-        if not native.available() or name not in registry.names("networks"):
+        elif not native.available() or name not in registry.names("networks"):
             from sleeptools.inference import torch_network
 
-            network = torch_network.TorchNetwork(folder)
+            network, backend = torch_network.TorchNetwork(folder), "torch"
             span = network.input_span
-            return cls(facts, network, precision="fp32", threads=count, backend="torch", span=span)
-        module = registry.load("networks", name)
-        used: Precision = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
-        weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
-        with store.building(folder / "config.json"):
-            native_network = module.Network(facts["config"], weights, used)
-        weights.finish()
+        else:
+            module = registry.load("networks", name)
+            used = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
+            weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
+            with store.building(folder / "config.json"):
+                network = module.Network(facts["config"], weights, used)
+            weights.finish()
+        if without:
+            assert not isinstance(network, spectral.Network)  # it has no modality to spare
+            network = filled(network, facts["montage"], reduced["without"])
+            calibration = calibration.elsewhere("of the whole montage")
         return cls(
-            facts, native_network, precision=used, threads=count, backend="native", span=InputSpan()
+            reduced,
+            network,
+            precision=cast("Precision", used),
+            threads=count,
+            backend=backend,
+            span=span,
+            calibration=calibration if calibrated else RAW,
         )
 
     def hypnodensity(self, x: ArrayLike | store.Scratch, onsets: ArrayLike | None = None) -> Floats:
@@ -151,9 +186,9 @@ class Engine:
         Returns
         -------
         ndarray
-            (epochs, stages) float32: the probability of each stage. An epoch with a value that is
-            not finite has NaN in every stage, and no other epoch is touched by it, but for those
-            that a model looks at together with it.
+            (epochs, stages) float32: the probability of each stage, by `temperature`. An epoch with
+            a value that is not finite has NaN in every stage, and no other epoch is touched by it,
+            but for those that a model looks at together with it.
 
         Raises
         ------
@@ -170,9 +205,10 @@ class Engine:
             raise ValueError(f"x holds {epochs.dtype}; expected float32")
         before = set_threads_here(self.threads)
         try:
-            return self._score(epochs, onsets)
+            density = self._score(epochs, onsets)
         finally:
             set_threads_here(before)
+        return density if self.temperature == 1 else scale_density(density, self.temperature)
 
     def _score(self, epochs: NDArray[Any] | store.Scratch, onsets: ArrayLike | None) -> Floats:
         if isinstance(self.network, spectral.Network):

@@ -117,14 +117,15 @@ def hypnogram_from(
 ) -> Hypnogram:
     """Take the most probable stage of every epoch; none where there is no probability.
 
-    Its scorer is the model, and the leads if it takes any lead.
+    Stages of a simulated recording have the scorer "simulated"; those of a real one the model, with
+    the leads if it takes any lead.
     """
     scored = np.isfinite(density).all(1)
     best = np.where(scored, np.nan_to_num(density).argmax(1), UNSCORED).astype(np.int8)
     scorer = f"sleeptools {engine.facts['model']}"
     if LEADS in engine.facts:
         scorer += f" of {' and '.join(c.name.removeprefix('EEG ') for c in preset.montage)}"
-    simulated = recording.facts.get("simulated") or engine.facts.get("simulated")
+    simulated = recording.facts.get("simulated")
     return Hypnogram(
         best,
         engine.stages,

@@ -20,6 +20,7 @@ from sleeptools.errors import DataError
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import Windows
 from sleeptools.recording.hypnogram import Stages
+from sleeptools.recording.montage import modality
 from sleeptools.recording.simulators import is_randomised, simulators_of
 
 EPOCHS_KIND = "sleeptools-epochs"
@@ -125,6 +126,11 @@ class EpochSet:
     def stages(self) -> Stages:
         """(epochs,) int8 of the whole set."""
         return np.concatenate([f.stages for f in self.files])
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modality of each channel of the montage."""
+        return tuple(map(modality, self.montage))
 
     @property
     def simulated(self) -> bool:

@@ -35,41 +35,77 @@ class HypnogramNight:
     names
         Stage names.
     truth, predicted
-        (epochs,) int, index into `names`.
+        (epochs,) int, index into `names`; no truth where nobody scored the night.
     probabilities
         (epochs, stages) float.
     onset
         (epochs,) float, s from the start of the recording; gaps are left open.
     epoch_seconds
         Length of an epoch, s.
+    span
+        Begin and end of what is drawn, s; from the first to the last epoch if left out.
     """
 
     label: str
     names: tuple[str, ...]
-    truth: npt.NDArray[Any] = field(repr=False)
+    truth: npt.NDArray[Any] | None = field(repr=False)
     predicted: npt.NDArray[Any] = field(repr=False)
     probabilities: npt.NDArray[Any] = field(repr=False)
     onset: npt.NDArray[np.float64] = field(repr=False)
     epoch_seconds: float = 30.0
+    span: tuple[float, float] | None = None
+
+    @property
+    def begin(self) -> float:
+        """Begin of what is drawn, s from the start of the recording."""
+        return float(self.onset[0]) if self.span is None else self.span[0]
 
     @property
     def slots(self) -> npt.NDArray[np.int64]:
-        """(epochs,) index of each epoch on the regular grid that starts with the first."""
-        slots = np.rint((self.onset - self.onset[0]) / self.epoch_seconds)
+        """(epochs,) index of each epoch on the regular grid of what is drawn."""
+        slots = np.rint((self.onset - self.begin) / self.epoch_seconds)
         return np.asarray(slots, np.int64)
+
+    @property
+    def count(self) -> int:
+        """Number of epochs on the grid."""
+        if self.span is None:
+            return int(self.slots[-1]) + 1
+        return round((self.span[1] - self.span[0]) / self.epoch_seconds)
+
+
+@dataclass(frozen=True)
+class SpectrogramPicture:
+    """A spectrogram below a hypnogram.
+
+    Parameters
+    ----------
+    label
+        Name of the signal.
+    uri
+        The picture, a column per epoch of what is drawn, as a data URI.
+    highest
+        Frequency at its top, Hz; 0 Hz is at its bottom.
+    """
+
+    label: str
+    uri: str = field(repr=False)
+    highest: float
 
 
 # --- hypnogram ------------------------------------------------------------------------------------
 
 WIDTH, LEFT, RIGHT = 960, 52, 8  # user units of the SVG
-ROW, TOP, GAP, DENSITY = 26, 24, 16, 104
+ROW, TOP, GAP, DENSITY, PICTURE = 26, 24, 22, 104, 90
 HOUR_STEPS: Final = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48)  # h between labels
 MOST_TICKS: Final = 13
 FIXED: Final = "non-scaling-stroke"  # lines keep their width while time is stretched
 
 
-def hypnogram_svg(night: HypnogramNight) -> Markup:
-    """Draw one night: truth and prediction as step lines, disagreement, and the hypnodensity.
+def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPicture] = ()) -> Markup:
+    """Draw one night: the stages as step lines, the hypnodensity, and spectrograms below.
+
+    Where there is a truth, it is drawn beside the prediction, with the epochs that differ.
 
     Returns
     -------
@@ -81,23 +117,44 @@ def hypnogram_svg(night: HypnogramNight) -> Markup:
     row = np.array([order.index(name) for name in night.names])
     slots = night.slots
     strip = TOP + ROW * len(order) + 6
-    density = strip + 8 + GAP
-    height = density + DENSITY + 34
-    wrong = np.flatnonzero(night.truth != night.predicted)
-    timed = [
-        *_steps(slots, row[night.predicted], ACCENT, 4.0),
-        *_steps(slots, row[night.truth], INK, 0.0),
-        markup.element("path", d=_ticks(slots[wrong], strip, 8), style=f"fill:{WRONG}"),
-        _density(night, order, slots, density),
-    ]
-    content = [
-        *_rows(order),
-        _hours(night, density + DENSITY),
-        *_legend(),
-        _label(LEFT - 6, strip + 7, "differs", anchor="end"),
+    density = strip + GAP + (8 if night.truth is not None else 0)
+    pictures = density + DENSITY + GAP
+    bottom = density + DENSITY + len(spectrograms) * (GAP + PICTURE)
+    height = bottom + 34
+    offset = 0.0 if night.truth is None else 4.0
+    timed = _steps(slots, row[night.predicted], ACCENT, offset)
+    labels = [
         _label(LEFT - 6, density + 10, "100 %", anchor="end"),
         _label(LEFT - 6, density + DENSITY, "0 %", anchor="end"),
         _label(WIDTH - RIGHT, height - 3, "h:min from the start of the recording", anchor="end"),
+    ]
+    if night.truth is not None:
+        wrong = np.flatnonzero(night.truth != night.predicted)
+        timed += _steps(slots, row[night.truth], INK, 0.0)
+        timed.append(
+            markup.element("path", d=_ticks(slots[wrong], strip, 8), style=f"fill:{WRONG}")
+        )
+        labels += [*_legend(), _label(LEFT - 6, strip + 7, "differs", anchor="end")]
+        agreed = 1 - len(wrong) / len(slots)
+        told = f"scored and predicted stage agree in {agreed:.1%}"
+    else:
+        told = ", ".join(
+            f"{name} {share:.1%}"
+            for name, share in zip(
+                night.names,
+                np.bincount(night.predicted, minlength=len(night.names)) / len(slots),
+                strict=True,
+            )
+        )
+    timed.append(_density(night, order, slots, density))
+    for number, picture in enumerate(spectrograms):
+        top = pictures + number * (GAP + PICTURE)
+        timed.append(_picture(picture, night.count, top))
+        labels += _picture_labels(picture, top)
+    content = [
+        *_rows(order),
+        _hours(night, bottom),
+        *labels,
         markup.element(
             "svg",
             *timed,
@@ -106,17 +163,37 @@ def hypnogram_svg(night: HypnogramNight) -> Markup:
             y=0,
             width=WIDTH - LEFT - RIGHT,
             height=height,
-            viewBox=f"0 0 {slots[-1] + 1} {height}",
+            viewBox=f"0 0 {night.count} {height}",
             preserveAspectRatio="none",
         ),
     ]
-    agreed = 1 - len(wrong) / len(slots)
     description = (
-        f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; "
-        f"scored and predicted stage agree in {agreed:.1%}"
+        f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; {told}"
     )
-    attributes = {"data_start": f"{night.onset[0]:g}", "data_epoch": f"{night.epoch_seconds:g}"}
+    attributes = {"data_start": f"{night.begin:g}", "data_epoch": f"{night.epoch_seconds:g}"}
     return markup.svg_element(content, WIDTH, height, description, class_="night", **attributes)
+
+
+def _picture(picture: SpectrogramPicture, width: int, top: float) -> Markup:
+    return markup.element(
+        "image",
+        href=picture.uri,
+        x=0,
+        y=f"{top:g}",
+        width=width,
+        height=PICTURE,
+        preserveAspectRatio="none",
+    )
+
+
+def _picture_labels(picture: SpectrogramPicture, top: float) -> list[Markup]:
+    """Frequencies on the left of a spectrogram, and its signal above it."""
+    labels = [_label(LEFT + 2, top - 4, f"{picture.label}, Hz", fill=INK)]
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if picture.highest / s <= 4)  # noqa: PLR2004
+    for hertz in range(0, int(picture.highest) + 1, step):
+        y = top + PICTURE * (1 - hertz / picture.highest)
+        labels.append(_label(LEFT - 6, y + 4, f"{hertz}", anchor="end"))
+    return labels
 
 
 def _label(x: float, y: float, value: str, *, anchor: str = "start", fill: str = MUTED) -> Markup:
@@ -154,8 +231,8 @@ def _rows(order: Sequence[str]) -> Iterator[Markup]:
 
 def _hours(night: HypnogramNight, bottom: float) -> Markup:
     """Grid lines and labels on whole hours of the recording, or parts of them."""
-    start = night.onset[0] / 3600
-    span = (night.slots[-1] + 1) * night.epoch_seconds / 3600
+    start = night.begin / 3600
+    span = night.count * night.epoch_seconds / 3600
     step = next((s for s in HOUR_STEPS if span / s <= MOST_TICKS), HOUR_STEPS[-1])
     content: list[Markup] = []
     for hour in np.arange(np.ceil(start / step) * step, start + span + 1e-9, step):
@@ -182,7 +259,7 @@ def _runs(slots: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> Iterator[tu
 
 def _steps(
     slots: npt.NDArray[np.int64], rows: npt.NDArray[Any], stroke: str, lower: float
-) -> Iterator[Markup]:
+) -> list[Markup]:
     """Draw stages as bold lines and the changes between them as fine ones; gaps stay open."""
     bold, fine, end = [], [], -1
     for start, stop, row in _runs(slots, rows):
@@ -192,8 +269,11 @@ def _steps(
         bold.append(f"M{start} {y:g}H{stop}")
         end = stop
     style = f"stroke:{stroke};fill:none"
-    for path, width in ((fine, "stroke-width:.7;stroke-opacity:.55"), (bold, "stroke-width:2.4")):
-        yield markup.element("path", d="".join(path), style=f"{style};{width}", vector_effect=FIXED)
+    widths = ((fine, "stroke-width:.7;stroke-opacity:.55"), (bold, "stroke-width:2.4"))
+    return [
+        markup.element("path", d="".join(path), style=f"{style};{width}", vector_effect=FIXED)
+        for path, width in widths
+    ]
 
 
 def _ticks(slots: npt.NDArray[np.int64], top: float, height: float) -> str:

@@ -1,4 +1,8 @@
-"""Augmentation of training epochs: the random draws of an epoch and what they do to its signals."""
+"""Augmentation of training epochs: the random draws of an epoch and what they do to its signals.
+
+Gains and noise are drawn for each epoch, what becomes of a montage for each sequence of epochs that
+a model takes at once: an amplifier and its electrodes do not change from epoch to epoch.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,9 @@ from torch import Tensor
 
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.native import Floats
+
+MONTAGE = 1
+"""Last seed of the draws for a montage, so that they are others than those of an epoch."""
 
 
 class Draw(NamedTuple):
@@ -81,3 +88,54 @@ def draw_augmentation(
         int(rng.integers(-furthest, furthest + 1)),
         rng.standard_normal((channels, samples if augmentation.noise else 0), np.float32),
     )
+
+
+def vary_montage(
+    x: Tensor,
+    numbers: npt.NDArray[np.int64],
+    augmentation: Augmentation,
+    seeds: Sequence[int],
+    modalities: Sequence[str],
+) -> Tensor:
+    """Multiply channels by a gain, or modalities by zero, alike in all epochs of a sequence.
+
+    Parameters
+    ----------
+    x
+        (B, C, T) epochs or (B, L, C, T) sequences, float32.
+    numbers
+        (B,) or (B, L) index of each epoch within the set; the first of a sequence decides.
+    augmentation
+        Augmentation of the recipe.
+    seeds
+        Seeds of the training and of the pass.
+    modalities
+        Modality of each channel.
+
+    Returns
+    -------
+    changed
+        As `x`; the same tensor where nothing is to be changed.
+    """
+    if not augmentation.montage:
+        return x
+    factors = [
+        draw_factors([*seeds, int(n), MONTAGE], augmentation, modalities)
+        for n in numbers.reshape(len(x), -1)[:, 0]
+    ]
+    shape = (len(x), *(1,) * (x.ndim - 3), len(modalities), 1)
+    return x * torch.from_numpy(np.stack(factors)).to(x.device).reshape(shape)
+
+
+def draw_factors(
+    seeds: Sequence[int], augmentation: Augmentation, modalities: Sequence[str]
+) -> Floats:
+    """Draw (C,) factors of the channels of one sequence; never all of them zero."""
+    rng = np.random.default_rng(list(seeds))
+    gains = augmentation.gain_factor ** rng.uniform(-1, 1, len(modalities))
+    kinds = list(dict.fromkeys(modalities))
+    dropped = rng.random(len(kinds)) < augmentation.modality_dropout
+    if dropped.all():
+        dropped[rng.integers(len(kinds))] = False
+    silent = [dropped[kinds.index(modality)] for modality in modalities]
+    return np.where(silent, 0, gains).astype(np.float32)

@@ -29,9 +29,11 @@ from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.runs import writing
 from sleeptools.runs.folds import BEST_ON_TEST
 from sleeptools.runs.logs import WATCH
+from sleeptools.runs.temperature import CALIBRATION
 from sleeptools.training import checkpoint
-from sleeptools.training.augmentation import augment
+from sleeptools.training.augmentation import augment, vary_montage
 from sleeptools.training.batches import EpochSource, Numbers, probabilities, windows
+from sleeptools.training.calibration import calibrate
 from sleeptools.training.checkpoint import State
 from sleeptools.training.explain import ScoredEpochs, compute_explanations
 from sleeptools.training.loss import stage_loss
@@ -43,6 +45,8 @@ SCORES = {"accuracy": metrics.accuracy, "kappa": metrics.kappa, "macro_f1": metr
 SHOWN = 4  # epochs named in a message
 OnStep = Callable[[int, float | None], None]
 """Called with the epochs just trained on, and the kappa of a pass just finished."""
+Scored = tuple[Numbers, npt.NDArray[np.float32], str]
+"""Indices of epochs within the whole set, their hypnodensity, and their role."""
 
 
 class Training:
@@ -175,8 +179,9 @@ class Training:
     def augmented(self, x: Tensor, numbers: Numbers) -> Tensor:
         """Augment a batch as the recipe says; a cached augmentation is that of the first pass."""
         augmentation = self.recipe.augmentation
-        drawn = 1 if augmentation.cached else self.pass_number
-        return augment(x, numbers, augmentation, self.task.seeds(0, 0, drawn))
+        seeds = self.task.seeds(0, 0, 1 if augmentation.cached else self.pass_number)
+        x = augment(x, numbers, augmentation, seeds)
+        return vary_montage(x, numbers, augmentation, seeds, self.source.epochs.modalities)
 
     def finish_pass(self, since: float) -> float | None:
         """Judge a pass, keep it if it is the best, write the log; return the kappa."""
@@ -223,31 +228,32 @@ class Training:
 
     def finish(self) -> None:
         """Write the kept weights, and the predictions last: they mark the training as done."""
-        state, folder = self.state, self.task.folder
+        state, folder, data = self.state, self.task.folder, self.source.epochs
         if state.best is not None:
             state.model.load_state_dict(state.best)
+        validation = self.numbers("val")
+        density = np.empty((0, len(data.names)), np.float32)
+        if len(validation):
+            density = self.probabilities(validation, "score")
         facts = {
             **self.task.facts,
             "selection": self.task.selection,
             "pass": self.selected_pass,
             "threads": state.threads,
+            CALIBRATION: calibrate(self.task, density, data.stages[validation]),
         }
         save_model(state.model, folder, facts)
         if self.task.protocol != FINAL:
-            self.predict(folder)
+            self.predict(folder, [(validation, density, "val")] if len(validation) else [])
         self.saved.unlink(missing_ok=True)
 
-    def predict(self, folder: Path) -> None:
-        """Score the validation and the test epochs with the kept weights."""
-        tables = []
-        for role in writing.HELD_OUT_ROLES:
-            if len(numbers := self.numbers(role)):
-                density = self.probabilities(numbers, "score")
-                data = self.source.epochs
-                tables.append(writing.predictions_table(data, numbers, density, role))
+    def predict(self, folder: Path, validation: list[Scored]) -> None:
+        """Score the test epochs with the kept weights, and write what is predicted of all."""
+        tested = self.test, self.probabilities(self.test, "score"), "test"
+        data = self.source.epochs
+        tables = [writing.predictions_table(data, *scored) for scored in (*validation, tested)]
         if self.task.explain:
-            tested = ScoredEpochs(self.test, tables[-1]["predicted"].to_numpy())
-            self.explain(folder, tested)
+            self.explain(folder, ScoredEpochs(self.test, tables[-1]["predicted"].to_numpy()))
         writing.write_audit(folder, self.task.protocol, self.state.audit)
         writing.write_predictions(folder, tables)
 

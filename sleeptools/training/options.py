@@ -20,6 +20,8 @@ from sleeptools.store import settings
 BY_SEED, PUBLISHED = "seed", "published"
 FOLDS = {SUBJECTS: 20, STRATIFIED: 5}
 """Default number of folds; of subjects at most one fold each, of epochs as SlumberNet's paper."""
+GAIN_FACTOR = 4.0
+"""Of `gain_augmentation`: a channel is taken for up to four times as strong or as weak as it is."""
 CONFIG_OPTIONS: Mapping[str, tuple[type, str]] = {
     "split": (str, "a text"),
     "folds": (int, "a whole number"),
@@ -110,6 +112,8 @@ def merge_options(
     *,
     recipe: str | None = None,
     precision: str | None = None,
+    modality_dropout: float | None = None,
+    gain_augmentation: bool = False,
     **options: Any,
 ) -> TrainOptions:
     """Join the options of a settings file with those given beside it, which prevail.
@@ -124,6 +128,10 @@ def merge_options(
         Name of a recipe of the model; it replaces the recipe of a run's config.toml.
     precision
         "fp32" or "bf16", part of the recipe.
+    modality_dropout
+        The setting of this name of the recipe's augmentation.
+    gain_augmentation
+        Whether its `gain_factor` is `GAIN_FACTOR`, unless the settings have another.
     **options
         Fields of `TrainOptions`; None where not given.
 
@@ -142,6 +150,17 @@ def merge_options(
         values["recipe"] = settings.settings_table(source, "recipe") | {"variant": recipe}
     if precision is not None:
         values["recipe"] = settings.settings_table(values, "recipe") | {"precision": precision}
+    augmentation = settings.settings_table(
+        settings.settings_table(values, "recipe"), "augmentation"
+    )
+    if modality_dropout is not None:
+        augmentation["modality_dropout"] = modality_dropout
+    if gain_augmentation and augmentation.get("gain_factor", 1) == 1:
+        augmentation["gain_factor"] = GAIN_FACTOR
+    if augmentation:
+        values["recipe"] = settings.settings_table(values, "recipe") | {
+            "augmentation": augmentation
+        }
     overrides = {name: value for name, value in options.items() if value is not None}
     from_file = options_from_settings(values)
     before = from_file.get("split", SUBJECTS)

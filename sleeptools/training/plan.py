@@ -93,6 +93,8 @@ class Plan:
         }
         if isinstance(fold, EpochFold):
             facts |= LEAKY
+        if varied := self.recipe.augmentation.montage:
+            facts |= {"recipe": varied}
         folder = TrainingId(protocol, seed, fold.number).folder(self.run)
         return Task(
             protocol=protocol,
@@ -259,6 +261,13 @@ def _check_fit(data: EpochSet, model: Any, recipe: Recipe) -> None:
             f"{data.folder}: {len(data.names)} stages, but recipe.class_weights has "
             f"{len(recipe.class_weights)} values",
             hint="`recipe.class_weights=[]` weighs all stages alike",
+            code="MODEL-FIT",
+        )
+    if recipe.augmentation.modality_dropout and len({*data.modalities}) == 1:
+        raise DataError(
+            f"{data.folder}: all channels are one modality, {data.modalities[0]}: none can be left "
+            "out",
+            hint="`recipe.augmentation.modality_dropout=0` leaves none out",
             code="MODEL-FIT",
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from sleeptools import store
 from sleeptools.errors import OutputError
+from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.runs import writing
@@ -97,9 +98,12 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
         If the two differ in anything that changes a result.
     """
     path = run / CONFIG_FILE
-    old = {"split": SUBJECTS} | store.read_toml(path)  # older runs lack it, as the precision
+    old = {"split": SUBJECTS} | store.read_toml(path)  # older runs lack it, as others below
     store.check_format(old, path, RUN_KIND, RUN_VERSION)
-    old["recipe"] = {"precision": "fp32"} | settings.settings_table(old, "recipe")
+    recipe: dict[str, Any] = {"precision": "fp32"} | settings.settings_table(old, "recipe")
+    augmentation = settings.settings_table(recipe, "augmentation")
+    recipe["augmentation"] = Augmentation().model_dump(mode="json") | augmentation
+    old["recipe"] = recipe
     merged = dict(request)
     if not request["folds"] or not old.get("folds"):  # one of the two has only `final`
         divided = old if old.get("folds") else request

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,13 +17,16 @@ import torch
 from preset_model import model_facts
 from sleeptools import formats, native, store
 from sleeptools.commands import convert, preprocess, score
+from sleeptools.commands.score import ScoreOptions
 from sleeptools.commands.simulate import simulate
 from sleeptools.errors import DataError, OutputError, UsageError
+from sleeptools.evaluation.calibration import scale_by_temperature
 from sleeptools.inference import recordings
 from sleeptools.inference.engine import Engine
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
+from sleeptools.recording.stages import HUMAN_STAGES
 from sleeptools.runs import model_folder
 
 NIGHT = "SC4001E0-PSG"
@@ -32,7 +37,9 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate("sleep-edf", tmp_path_factory.mktemp("raw"), subjects=2, hours=0.6, seed=4)
 
 
-def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") -> Path:
+def make(
+    folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf", **facts: object
+) -> Path:
     """Save a model of random weights that tells epochs apart, and knows its preprocessing."""
     torch.manual_seed(1)
     model = build_model(name, {})
@@ -41,7 +48,7 @@ def make(folder: Path, name: str = "ulw-sleepnet", preset: str = "sleep-edf") ->
     with torch.no_grad():
         model.train()(noise)
         [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1].weight *= 30
-    save_model(model, folder, model_facts(settings))
+    save_model(model, folder, model_facts(settings) | facts)
     return folder
 
 
@@ -68,28 +75,24 @@ def test_a_night_is_scored_as_its_epochs_would_be(
     made = open_epochs(preprocess.preprocess(preset, raw, tmp_path / "epochs"))
     engine = Engine.load(model)
     for file, path in zip(made.files, nights(raw), strict=True):
-        table = store.read_table(out / f"{path.stem}-hypnodensity.parquet")
+        table = pl.read_csv(out / f"{path.stem}.csv")
         assert table.columns == [
-            "recording",
-            "epoch",
-            "onset",
-            "predicted",
-            "p_W",
-            "p_N1",
-            "p_N2",
-            "p_N3",
-            "p_REM",
+            *["epoch", "onset", "duration", "time", "stage", "confidence"],
+            *["p_W", "p_N1", "p_N2", "p_N3", "p_REM", "unscored"],
         ]
-        assert table["onset"].to_list() == [30.0 * n for n in range(72)]  # 0.6 h, nothing left out
+        assert table["onset"].to_list() == [30 * n for n in range(72)]  # 0.6 h, nothing left out
+        assert table["time"][2] == (formats.read(path).start + timedelta(minutes=1)).isoformat()
         density = table.select(pl.selectors.starts_with("p_")).to_numpy()
+        assert table["confidence"].to_list() == density.max(1).tolist()
+        stages = [HUMAN_STAGES.index(name) for name in table["stage"]]
         numbers = np.rint(file.onset / 30).astype(int)
         assert len(numbers) > 40
         # a batch of other epochs moves the last bits
         np.testing.assert_allclose(density[numbers], engine.hypnodensity(file.signals), atol=1e-6)
-        assert table["predicted"].to_list() == density.argmax(1).tolist()
-        assert len(set(table["predicted"])) > 1
+        assert stages == density.argmax(1).tolist()
+        assert len(set(stages)) > 1
         hypnogram = formats.read_hypnogram(out / f"{path.stem}-hypnogram.edf")
-        assert hypnogram.stages.tolist() == table["predicted"].to_list()
+        assert hypnogram.stages.tolist() == stages
         assert (hypnogram.onset, hypnogram.scorer) == (0.0, "simulated")
         assert hypnogram.recording_start() == formats.read(path).start
     assert store.verify(out) == []
@@ -99,15 +102,50 @@ def test_a_night_is_scored_as_its_epochs_would_be(
     assert set(facts["made_by"]["model"]) == {"config.json", "model.safetensors"}
 
 
+def test_scores_are_calibrated_and_say_so(
+    raw: Path, tmp_path: Path, one_cpu: None, command: Any
+) -> None:
+    model = make(tmp_path / "model", calibration={"temperature": 1.31, "fitted_on": "fold 3"})
+    night, said = nights(raw)[0], "calibrated by T = 1.31 (fold 3)"
+    ran = command("score", model, night, "--out", "warm")
+    assert ran.code == 0, ran.err
+    assert said in ran.err
+    assert (
+        "uncalibrated: as asked"
+        in command("score", model, night, "--out", "raw", "--uncalibrated").err
+    )
+    a, b = (pl.read_csv(tmp_path / out / f"{NIGHT}.csv") for out in ("warm", "raw"))
+    p, q = (t.select(pl.selectors.starts_with("p_")).to_numpy() for t in (a, b))
+    np.testing.assert_allclose(p, scale_by_temperature(q, 1.31), atol=1e-5)
+    np.testing.assert_allclose(a["confidence"], p.max(1))
+    assert a["stage"].equals(b["stage"])
+    assert a["confidence"].mean() < b["confidence"].mean() - 0.01
+    facts = store.read_json(tmp_path / "warm/manifest.json")
+    assert facts["calibration"] == {"temperature": 1.31, "says": said}
+    assert facts["recordings"][NIGHT]["confidence"] == pytest.approx(
+        a["confidence"].mean(), abs=1e-4
+    )
+    assert said in (tmp_path / f"warm/{NIGHT}.html").read_text()
+    ran = command("score", model, night, "--out", "warm", "--uncalibrated")
+    assert ran.code == 73
+    assert "temperature" in ran.err
+    # scores of before there were temperatures are raw ones, and are continued as such
+    manifest = tmp_path / "raw/manifest.json"
+    facts = store.read_json(manifest)
+    del facts["made_by"]["temperature"]
+    store.write_json(manifest, facts)
+    ran = command("score", model, night, "--out", "raw", "--uncalibrated")
+    assert ran.code == 0, ran.err
+    assert "as before" in ran.err
+
+
 def test_our_own_recordings_are_scored_to_the_same(
     raw: Path, model: Path, tmp_path: Path, one_cpu: None
 ) -> None:
     recordings = convert.convert("sleep-edf", raw, tmp_path / "recordings")
     ours = score.score(model, [recordings / "SC4001.safetensors"], tmp_path / "a")
     theirs = score.score(model, [raw / f"{NIGHT}.edf"], tmp_path / "b")
-    a = store.read_table(ours / "SC4001-hypnodensity.parquet")
-    b = store.read_table(theirs / f"{NIGHT}-hypnodensity.parquet")
-    assert a.drop("recording").equals(b.drop("recording"))
+    assert (ours / "SC4001.csv").read_text() == (theirs / f"{NIGHT}.csv").read_text()
 
 
 def test_the_scoring_of_a_recording_is_placed_in_what_is_said(
@@ -136,11 +174,14 @@ def test_a_bad_channel_is_left_out_by_name(raw: Path, model: Path, tmp_path: Pat
     path.write_bytes(data)
     with pytest.raises(DataError, match="physical minimum"):
         score.score(model, [path], tmp_path / "out")
-    score.score(model, [path], tmp_path / "out", ignore_channels=["Resp oro-nasal"])
+    score.score(
+        model, [path], tmp_path / "out", options=ScoreOptions(ignore_channels=["Resp oro-nasal"])
+    )
     facts = store.read_json(tmp_path / "out/manifest.json")["recordings"]["night"]
     assert facts["ignored_channels"] == ["Resp oro-nasal"]
+    wrong = ScoreOptions(ignore_channels=["Resp oro-nasal", "X"])
     with pytest.raises(DataError, match="no recording has a signal 'X'"):
-        score.score(model, [path], tmp_path / "new", ignore_channels=["Resp oro-nasal", "X"])
+        score.score(model, [path], tmp_path / "new", options=wrong)
 
 
 def test_what_is_done_is_skipped_and_what_changed_is_made_again(
@@ -172,19 +213,21 @@ def test_what_is_done_is_skipped_and_what_changed_is_made_again(
 def test_one_bad_recording_stops_no_other(command, raw: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.edf").write_bytes((raw / f"{NIGHT}.edf").read_bytes()[:-5000])
     (tmp_path / "text.edf").write_text("no recording")
-    ran = command(
-        "score", model, "cut.edf", raw / f"{NIGHT}.edf", "text.edf", "absent.edf", "--out", "scores"
-    )
+    ran = command("score", model, "cut.edf", raw / f"{NIGHT}.edf", "text.edf", "--out", "scores")
     assert ran.code == 65
-    assert "3 of 4 recordings failed, the first of them cut: " in ran.err
+    assert "2 of 3 recordings failed, the first of them cut: " in ran.err
     failures = pl.read_csv(tmp_path / "scores/failures.csv")
-    assert failures["recording"].to_list() == ["cut", "text", "absent"]
+    assert failures["recording"].to_list() == ["cut", "text"]
     assert (tmp_path / f"scores/{NIGHT}-hypnogram.edf").exists()
     assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == [
-        f"{NIGHT}-hypnodensity.parquet",
         f"{NIGHT}-hypnogram.edf",
+        f"{NIGHT}.csv",
+        f"{NIGHT}.html",
+        f"{NIGHT}_events.json",
+        f"{NIGHT}_events.tsv",
         "failures.csv",
         "manifest.json",
+        "sleep.csv",
     ]
     ran = command("score", model, raw / f"{NIGHT}.edf", "--out", "scores")
     assert ran.code == 0, ran.err
@@ -225,14 +268,20 @@ def test_a_mouse_is_scored_in_its_own_stages_and_length(tmp_path: Path) -> None:
     assert hypnogram.names == ("Wake", "NREM", "REM")
     assert hypnogram.epoch_seconds == 1
     assert len(hypnogram) >= 1790
-    table = store.read_table(out / f"{path.stem}-hypnodensity.parquet")
-    assert table["predicted"].to_list() == hypnogram.stages.tolist()
+    assert formats.read_hypnogram(out / f"{path.stem}.csv").stages.tolist() == (
+        hypnogram.stages.tolist()
+    )
+    bins = pl.read_csv(out / "sleep_bins.csv")
+    minutes = bins.select("Wake_min", "NREM_min", "REM_min").to_numpy().sum()
+    assert minutes == pytest.approx((hypnogram.stages >= 0).sum() / 60)
 
 
 def test_wrong_use(command, raw: Path, model: Path, tmp_path: Path) -> None:
     night = raw / f"{NIGHT}.edf"
+    (tmp_path / "elsewhere").mkdir()
+    twin = Path(shutil.copy(night, tmp_path / "elsewhere"))
     with pytest.raises(UsageError, match=f"two recordings are named {NIGHT}"):
-        score.score(model, [night, Path("elsewhere") / night.name], tmp_path / "out")
+        score.score(model, [night, twin], tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / f"{NIGHT}-hypnogram.edf").write_text("scored by hand")
     with pytest.raises(OutputError, match="holds other files"):
@@ -242,6 +291,11 @@ def test_wrong_use(command, raw: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="another model"):
         score.score(other, [night], tmp_path / "out")
     assert command("score", "nothing", night, "--out", "x").code == 66
+    assert command("score", model, night, "absent.edf", "--out", "x").code == 66
+    assert command("score", model, night, "--out", "x", "--only", "csv,pdf").code == 2
+    assert command("score", model, night, "--out", "x", "--channel", "EEG X=C3").code == 2
+    assert command("score", model, night, "--out", "x", "--channel", "EEG Fpz-Cz").code == 2
+    assert command("score", model, night, "--out", "x", "--lights-off", "late").code == 2
     assert command("score", model, night).code == 2
     assert command("score", model, night, "--out", "x", "--precision", "fp64").code == 2
     assert not (tmp_path / "x").exists()

@@ -60,6 +60,28 @@ def test_a_temperature_changes_no_stage():
     np.testing.assert_array_equal(calibration.scale_by_temperature(p, 3.0).argmax(1), p.argmax(1))
 
 
+@pytest.mark.parametrize("temperature", [0.3, 1.7, 20.0])
+def test_a_scaled_density_is_the_softmax_of_divided_logits_with_the_same_stages(temperature):
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 8, (2000, 5))
+
+    def softmax(x):
+        e = np.exp(x - x.max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True)
+
+    p = softmax(logits).astype(np.float32)
+    assert p.min() < calibration.SMALLEST_PROBABILITY  # nothing is cut off
+    q = calibration.scale_density(p, temperature)
+    np.testing.assert_allclose(q, softmax(logits / temperature), rtol=1e-5, atol=1e-7)
+    # neighbours in float32, the larger one last: alike after scaling, but for their order
+    low = np.float32(0.4)
+    close = np.array([[0.2, low, np.nextafter(low, np.float32(1))], [np.nan] * 3], np.float32)
+    near = calibration.scale_density(close, temperature)
+    assert near[0].argmax() == 2
+    assert np.isnan(near[1]).all()
+    assert (q.argmax(1) == p.argmax(1)).all()
+
+
 def test_a_perfect_and_an_empty_validation():
     p = np.full((50, 3), 0.1)
     p[:, 0] = 0.8

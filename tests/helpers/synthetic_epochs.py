@@ -20,6 +20,7 @@ def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
     epoch_seconds=30.0,
     gaps=(),
     prefix="S",
+    montage=None,
 ):
     """Write a set of epochs and return its folder; before each of `gaps` an epoch is left out."""
     rng = np.random.default_rng(seed)
@@ -41,7 +42,7 @@ def write_epochs(  # noqa: PLR0913 - every one of them is a case to test
                 facts={"recording": name, "subject": name[:-1], "night": night, "simulated": True},
             )
             recordings.append(name)
-    montage = [f"channel {i}" for i in range(channels)]
+    montage = montage or [f"channel {i}" for i in range(channels)]
     facts = {
         "montage": montage,
         "sample_rate": sample_rate,

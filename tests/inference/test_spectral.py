@@ -14,8 +14,10 @@ import pytest
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from sleeptools import formats, store
-from sleeptools.commands.score import DEFAULT_FOLDER, score
+import sleeptools
+from sleeptools import store
+from sleeptools.commands.score import ScoreOptions, score
+from sleeptools.commands.score.paths import DEFAULT_FOLDER
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation.night import SimulatedNight, simulate_night
@@ -78,7 +80,7 @@ def test_what_ships_is_small_and_says_what_it_is() -> None:
     facts = model_folder.read_config(DEFAULT_FOLDER)
     card = facts["card"]
     assert facts["stages"] == list(HUMAN_STAGES)
-    assert "simulated" not in facts  # its scores of real nights are of real nights
+    assert facts["simulated"] is True
     real = card["real_nights"]
     low, high = real["interval_over_nights"]
     assert real["kappa"] >= REAL_NIGHTS_KAPPA
@@ -298,6 +300,9 @@ def test_the_command_scores_a_night_and_says_what_it_is(command, tmp_path: Path)
     assert ran.code == 0, ran.err
     assert f"spectral: {engine().facts['card']['summary']}" in ran.err.replace("\n", " ")
     assert "scored from EEG Fpz-Cz and EEG Pz-Oz" in ran.err
+    page = (tmp_path / f"scores/{psg.stem}.html").read_text()
+    assert engine().facts["card"]["expected_agreement"] in page
+    assert "SIMULATED nights only" in page
     facts = store.read_json(tmp_path / "scores/manifest.json")
     assert facts["recordings"][psg.stem]["channels"] == {
         "EEG Fpz-Cz": "EEG Fpz-Cz",
@@ -305,29 +310,29 @@ def test_the_command_scores_a_night_and_says_what_it_is(command, tmp_path: Path)
     }
     assert facts["card"]["for_diagnosis"] is False
     assert facts["how"] == "numpy"
+    assert facts["recordings"][psg.stem]["leads"] == ["EEG Fpz-Cz", "EEG Pz-Oz"]
     ran = command("score", "./default", psg, "--out", "other")
     assert ran.code == 66
     assert "config.json" in ran.err
 
 
-def test_the_hypnogram_of_a_real_night_names_model_and_leads(tmp_path: Path) -> None:
-    recording = night().recording
-    recording = replace(recording, facts={})
-    found = recordings.hypnogram_from(
-        engine(),
-        leads.choose(
-            engine().facts,
-            presets.resolve(engine().facts["preprocessing"]["preset"], source=""),
-            recording,
-        ),
-        recording,
-        np.full((10, 5), 0.2, np.float32),
-    )
-    assert found.scorer == "sleeptools spectral of C4-M1 and F4-M1"
-    formats.write_hypnogram(found, tmp_path / "h.edf", to="edf")
+def test_a_real_night_is_scored_by_the_model_and_warned_of(tmp_path: Path) -> None:
+    recording = replace(night().recording, facts={}, hypnogram=None)
+    scoring = sleeptools.score(recording, "default")
+    assert scoring.hypnogram.scorer == "sleeptools spectral of C4-M1 and F4-M1"
+    assert scoring.warnings[0] == engine().facts["card"]["summary"]
+    sleeptools.write_hypnogram(scoring.hypnogram, tmp_path / "h.edf")
     field = (tmp_path / "h.edf").read_bytes()[88:168].decode()
     assert field.rstrip().endswith("sleeptools_spectral_of_C4-M1_and_F4-M1")
     assert edf.read_hypnogram(tmp_path / "h.edf").scorer == ""
+
+
+def test_a_lead_is_chosen_by_hand() -> None:
+    recording = night().recording
+    scoring = sleeptools.score(recording, "default", ScoreOptions(channels={"EEG": "C3-A2"}))
+    assert scoring.montage.made_of == {"EEG": "EEG C3-M2"}
+    expected = sleeptools.score(only(recording, "EEG C3-M2"), "default")
+    np.testing.assert_array_equal(scoring.hypnodensity, expected.hypnodensity)
 
 
 def test_less_than_two_hours_are_refused(command, real_data: Path) -> None:
@@ -355,9 +360,9 @@ def test_the_same_again_whatever_the_threads(tmp_path: Path) -> None:
     raw = simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=2.5, seed=6)
     (psg,) = raw.glob("*-PSG.edf")
     tables = [
-        score("default", [psg], tmp_path / f"scores{n}", threads=n)
-        / f"{psg.stem}-hypnodensity.parquet"
+        score("default", [psg], tmp_path / f"{n}", options=ScoreOptions(only=["csv"], threads=n))
+        / f"{psg.stem}.csv"
         for n in (1, 2)
     ]
-    first, second = (store.read_table(table) for table in tables)
-    assert first.equals(second)
+    first, second = (table.read_bytes() for table in tables)
+    assert first == second

@@ -166,3 +166,29 @@ def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(timing, tmp_path, mo
 def test_the_benches_start(name: str) -> None:
     command = [sys.executable, str(BENCHES / f"{name}.py"), "--help"]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def test_a_lost_channel_costs_the_difference_of_the_same_nights(monkeypatch) -> None:
+    """A model that knows nothing has nothing to lose, and meets no goal by that."""
+    monkeypatch.syspath_prepend(BENCHES)
+    import montage
+
+    rng = np.random.default_rng(0)
+    nights, seeds, size = 6, 2, len(montage.CONDITIONS)
+    right = np.eye(5, dtype=int) * rng.integers(80, 120, (nights, 1, seeds, 5, 1))
+    wrong = rng.integers(0, 3, (nights, size, seeds, 5, 5))
+    wrong[:, -1] *= 6
+    rows = montage.losses(right + wrong)
+    pooled = montage.metrics.kappa((right + wrong).sum(0)).mean(-1)
+    assert [row["kappa"] for row in rows] == pytest.approx(pooled.tolist())
+    assert [row["loss"] for row in rows] == pytest.approx((pooled[0] - pooled).tolist())
+    assert rows[0]["met"]
+    assert rows[1]["met"]
+    assert 0 < rows[-1]["interval"][0] < rows[-1]["loss"] < rows[-1]["interval"][1]
+    ignorant = montage.losses(np.ones_like(right + wrong))
+    assert [row["loss"] for row in ignorant] == [0] * size
+    assert not any(row["met"] for row in ignorant)
+    for night in range(20):
+        drawn = montage.factors("gains", 4, np.random.default_rng([night, 1]))
+        assert {first for first, _ in drawn} == {0.5, 2.0}
+    assert montage.factors("step", 2, rng) == [(1.0, 2.0)] * 2

@@ -12,7 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "sleeptools").rglob("*.py"), *(ROOT / "cli").glob("*.py")])
 WRITERS = {"write_text", "write_bytes", "write_parquet", "write_csv", "tofile", "savetxt", "dump"}
-BY_NAME = {ROOT / "sleeptools/registry.py", ROOT / "cli/__init__.py"}  # drawers, and commands
+BY_NAME = {
+    ROOT / "sleeptools/__init__.py",
+    ROOT / "sleeptools/registry.py",
+    ROOT / "cli/__init__.py",
+}  # drawers, and commands
 IMPORTERS = {"import_module", "__import__", "exec", "eval", "spec_from_file_location"}
 
 

@@ -21,6 +21,7 @@ from sleeptools.commands.inspect.nights import (
     empty_facts,
     unreadable,
 )
+from sleeptools.commands.score.folder import SCORES_KIND, is_scores_folder, read_scores
 from sleeptools.datasets import RecordingFiles
 from sleeptools.datasets.shared.unmatched import ENDINGS, unmatched
 from sleeptools.errors import (
@@ -79,7 +80,8 @@ def inspect_folder(
     Parameters
     ----------
     folder
-        Raw files of a data set, recordings that `convert` wrote, or files of any known format.
+        Raw files of a data set, recordings that `convert` or scores that `score` wrote, or files
+        of any known format.
     preset
         The preset to whose montage the signals are mapped; if left out, the data set's own, or the
         first one that fits.
@@ -119,6 +121,13 @@ def inspect_folder(
         tasks = {p.stem: partial(describe_recording, p, preset, ignore_channels) for p in files}
         nights, errors = _run(tasks, on_progress, jobs)
         descriptions = [_described(folder, RECORDINGS_KIND, nights)]
+    elif is_scores_folder(folder):
+        tasks = {
+            name: partial(describe_file, p, folder, preset, settings or {}, ignore_channels)
+            for name, p in read_scores(folder)[1].items()
+        }
+        nights, errors = _run(tasks, on_progress, jobs)
+        descriptions = [_described(folder, SCORES_KIND, nights)]
     elif sets := _data_sets(folder, ignore_channels, log):
         _refuse_settings(folder, sets, settings or {})
         descriptions, errors = _by_data_sets(folder, sets, preset, on_progress, jobs)

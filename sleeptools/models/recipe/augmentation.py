@@ -1,4 +1,4 @@
-"""Random changes of training epochs: gains, a shift in time, noise.
+"""Random changes of training epochs: gains, a shift in time, noise, modalities left out.
 
 What an epoch gets depends on the training's seeds, the pass and the epoch's number, not on its
 place in a batch, so that a continued training sees the same as one without a break.
@@ -32,6 +32,12 @@ class Augmentation(BaseModel):
     interleaved
         Act on every second sample of both signals laid end to end as if it were a channel: what
         that program does after its reshape (`layout = "authors"`).
+    gain_factor
+        Each channel of what the model takes at once is multiplied by one number between 1 /
+        gain_factor and gain_factor, uniform on a logarithmic scale: amplifiers of any gain.
+    modality_dropout
+        Probability that all channels of a modality are zero in what the model takes at once;
+        one modality is always left. A model so trained can score without a modality.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -42,8 +48,16 @@ class Augmentation(BaseModel):
     noise: float = Field(default=0.0, ge=0)
     cached: bool = False
     interleaved: bool = False
+    gain_factor: float = Field(default=1.0, ge=1, le=1000)
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @property
     def nothing(self) -> bool:
-        """Whether epochs stay as they are."""
+        """Whether `gains`, `shift` and `noise` leave epochs as they are."""
         return not (any(self.gains) or self.shift or self.noise)
+
+    @property
+    def montage(self) -> dict[str, float]:
+        """What it does to a montage, for a model's facts; empty if nothing."""
+        values = {"gain_factor": self.gain_factor, "modality_dropout": self.modality_dropout}
+        return {} if values == {"gain_factor": 1, "modality_dropout": 0} else values

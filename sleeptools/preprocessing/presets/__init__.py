@@ -19,7 +19,13 @@ from pydantic import (
 
 from sleeptools import store
 from sleeptools.errors import DataError, UsageError
-from sleeptools.preprocessing.steps import STEP_KINDS, ProcessingStep, check_steps, ordered_steps
+from sleeptools.preprocessing.steps import (
+    STEP_KINDS,
+    ProcessingStep,
+    RobustScale,
+    check_steps,
+    ordered_steps,
+)
 from sleeptools.recording import stages
 from sleeptools.recording.montage import MICROVOLTS, MODALITIES, MontageChannel
 
@@ -253,6 +259,7 @@ def changed(
     scorer: int | None = None,
     assume_unit: str | None = None,
     quality: str | None = None,
+    robust_scale: bool = False,
 ) -> Preset:
     """Return the preset with some settings replaced; None keeps the preset's own.
 
@@ -270,6 +277,9 @@ def changed(
         Unit of voltages whose file names none.
     quality
         What becomes of epochs whose signal was not there.
+    robust_scale
+        Scale each channel of a recording to median 0 and quartile distance 1, after the other
+        steps over the recording, so that the gain of an amplifier does not matter.
 
     Raises
     ------
@@ -281,6 +291,11 @@ def changed(
     values["trim"] |= {k: v for k, v in trimming.items() if v is not None}
     settings = {"scorer": scorer, "assume_unit": assume_unit, "quality": quality}
     values |= {k: v for k, v in settings.items() if v is not None}
+    if robust_scale:
+        steps = list(preset.processing)
+        over_recording = [s for s in steps if s.over == "recording"]
+        steps.insert(len(over_recording), RobustScale(do="robust-scale"))
+        values["processing"] = [s.model_dump() for s in steps]
     try:
         return Preset(**values)
     except ValidationError as e:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from sleeptools.report.blocks import Block, Collapsible, Figure, Heading, Text
 from sleeptools.report.html import ZOOM_HELP
 from sleeptools.report.page import Page
@@ -22,7 +24,7 @@ def hypnograms_section(page: Page) -> Iterator[Block]:
     """Draw one night at full width, and the others to be opened."""
     tables = page.tested.partition_by("recording", maintain_order=True)
     nights = sorted((_night(page, table) for table in tables), key=lambda night: night.label)
-    agreement = {night.label: float((night.truth == night.predicted).mean()) for night in nights}
+    agreement = {n.label: float(np.mean(n.truth == n.predicted)) for n in nights}
     median = sorted(nights, key=lambda night: agreement[night.label])[len(nights) // 2]
     caption = (
         f"{median.label}, the night of median agreement ({agreement[median.label]:.1%}). "

@@ -1,9 +1,9 @@
 """Simulated sleep architecture of a mouse: the true stage of every second of a recording.
 
 A semi-Markov walk without a main sleep period: bouts of NREM of a few minutes broken by short
-awakenings, REM only out of NREM, long wake mostly in the dark. Shares and lengths of bouts follow
-what is reported for C57BL/6 mice (Franken et al. 1998, Am J Physiol 275:R1127; Mochizuki et al.
-2004, J Neurosci 24:6291): over 24 h 45 to 50 % wake, 42 to 47 % NREM, 6 to 8 % REM.
+awakenings, REM only out of NREM and rarely in the evening, long wake mostly in the dark. Shares,
+numbers and lengths of bouts follow what is published of C57BL/6 mice (`realism`); over 24 h 45 to
+50 % wake, 42 to 47 % NREM, about 6 % REM.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ LIGHT_SECONDS: Final = 12 * 3600  # light, then as long dark
 # Bouts in seconds: median, and standard deviation of the logarithm.
 BRIEF: Final = (9.0, 0.8)  # an awakening between two bouts of sleep
 ACTIVE: Final = (420.0, 0.8)  # wake in the light
-NREM_BOUT: Final = (100.0, 0.75)
-REM_BOUT: Final = (58.0, 0.5)
-DARK_ACTIVE: Final = 2.6  # factor on active bouts in the dark
+NREM_BOUT: Final = (84.0, 1.15)
+REM_BOUT: Final = (72.0, 0.5)
 SHORTEST: Final = 3  # s
 
-STAY_AWAKE: Final = (0.13, 0.17)  # chance that an awakening becomes an active bout: light, dark
-TO_REM: Final = (0.38, 0.27)  # chance that NREM goes on to REM, by light
+# By sixths of the day, from the light's going on: light, light, light, dark, dark, dark.
+PART_SECONDS: Final = 4 * 3600
+MORE_ACTIVE: Final = (1.0, 1.0, 1.0, 3.0, 2.4, 2.1)  # factor on active bouts
+STAY_AWAKE: Final = (0.15, 0.15, 0.15, 0.25, 0.22, 0.21)  # that an awakening becomes an active bout
+TO_REM: Final = (0.30, 0.41, 0.41, 0.10, 0.31, 0.33)  # chance that NREM goes on to REM
 REM_NEEDS: Final = 30  # s of NREM before it
-REM_ENDS_AWAKE: Final = 0.8
-LONGEST_PART: Final = 8  # a bout takes at most this part of a recording: short ones show all stages
+REM_ENDS_AWAKE: Final = 0.9
+LONGEST_PART: Final = 10  # a bout is at most this part of a recording: short ones show all stages
 
 
 @dataclass(frozen=True)
@@ -74,35 +76,35 @@ def simulate_codes(rng: np.random.Generator, seconds: int, habits: MouseHabits) 
     codes = np.empty(seconds, np.int8)
     state, second, active = WAKE, 0, True
     while second < seconds:
-        dark = second // LIGHT_SECONDS % 2
-        bout = min(_bout(rng, state, habits, dark, active=active), seconds // LONGEST_PART)
+        part = second // PART_SECONDS % len(TO_REM)
+        bout = min(_bout(rng, state, habits, part, active=active), seconds // LONGEST_PART)
         codes[second : second + bout] = state
         second += bout
-        state = _next(rng, state, bout, habits, dark)
-        active = bool(rng.random() < STAY_AWAKE[dark])
+        state = _next(rng, state, bout, habits, part)
+        active = bool(rng.random() < STAY_AWAKE[part])
     return codes
 
 
 def _bout(
-    rng: np.random.Generator, state: int, habits: MouseHabits, dark: int, *, active: bool
+    rng: np.random.Generator, state: int, habits: MouseHabits, part: int, *, active: bool
 ) -> int:
     """Draw the length of a bout, s."""
     median, spread = {WAKE: ACTIVE if active else BRIEF, NREM: NREM_BOUT, REM: REM_BOUT}[state]
     if state == NREM:
         median /= habits.restless
     elif state == WAKE and active:
-        median *= habits.active * DARK_ACTIVE**dark
+        median *= habits.active * MORE_ACTIVE[part]
     return max(SHORTEST, round(median * float(np.exp(spread * rng.standard_normal()))))
 
 
-def _next(rng: np.random.Generator, state: int, bout: int, habits: MouseHabits, dark: int) -> int:
+def _next(rng: np.random.Generator, state: int, bout: int, habits: MouseHabits, part: int) -> int:
     """Draw the stage after a bout."""
     chance = float(rng.random())
     if state == WAKE:
         return NREM
     if state == REM:
         return WAKE if chance < REM_ENDS_AWAKE else NREM
-    return REM if bout >= REM_NEEDS and chance < habits.rem * TO_REM[dark] else WAKE
+    return REM if bout >= REM_NEEDS and chance < habits.rem * TO_REM[part] else WAKE
 
 
 def majority(codes: Codes, epoch_seconds: int) -> Codes:

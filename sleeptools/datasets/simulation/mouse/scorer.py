@@ -24,8 +24,8 @@ SLIPS: Final = {
     (WAKE, REM): (0.5, 8.0),
     (NREM, WAKE): (4.0, 5.0),
     (NREM, REM): (0.8, 9.0),
-    (REM, NREM): (14.0, 9.0),
-    (REM, WAKE): (6.0, 6.0),
+    (REM, NREM): (9.0, 9.0),
+    (REM, WAKE): (4.0, 6.0),
 }
 ARTEFACTS_PER_HOUR: Final = 6.0  # of wake
 ARTEFACT_SECONDS: Final = (4, 16)

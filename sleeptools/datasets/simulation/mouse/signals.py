@@ -11,11 +11,12 @@ from typing import Final
 import numpy as np
 
 from sleeptools.datasets.simulation import waves
-from sleeptools.datasets.simulation.mouse.architecture import WAKE, Codes
+from sleeptools.datasets.simulation.mouse.architecture import NREM, WAKE, Codes
 from sleeptools.datasets.simulation.mouse.traits import (
     ACTIVE_MUSCLE,
     ACTIVE_UV,
     BURSTS,
+    DELTA,
     MUSCLE_UV,
     SPREAD_FRAME,
     SPREAD_NIGHT,
@@ -30,6 +31,8 @@ MUSCLE_HZ: Final = (25.0, 240.0)  # up to what the rate allows
 STEPS_PER_SECOND: Final = 32  # of the EMG's envelope
 MINUTE: Final = 60
 ACTIVITY_SECONDS: Final = 15.0  # time constant of activity in wake
+NEED_RISES, NEED_FALLS = 8 * 60.0, 2.5 * 60.0  # min; time constants of the need for sleep
+NEED_AT_FIRST, USUAL_NEED = 0.6, 0.45  # when the light goes on, and over the day
 ARTEFACTS: Final = {"EEG": (350.0, 0.05), "EMG": (250.0, 0.004)}  # uV, and smoothness in s
 Span = tuple[int, int]
 
@@ -57,6 +60,20 @@ def activity(rng: np.random.Generator, frames: int) -> Floats:
     return np.asarray(signal.lfilter([1.0], [1.0, -keep], drive))
 
 
+def sleep_need(weights: Floats) -> Floats:
+    """Return the need for sleep relative to its usual size: (frames,).
+
+    It rises in wake and REM and falls in NREM, whose slow waves follow it (the two-process model;
+    of mice, Franken et al. 2001, J Neurosci 21:2610).
+    """
+    minutes = np.add.reduceat(weights[:, NREM], np.arange(0, len(weights), MINUTE)) / MINUTE
+    need, along = NEED_AT_FIRST, []
+    for asleep in minutes.tolist():
+        along.append(need)
+        need += (1 - asleep) * (1 - need) / NEED_RISES - asleep * need / NEED_FALLS
+    return np.interp(np.arange(len(weights)) / MINUTE, np.arange(len(along)), along) / USUAL_NEED
+
+
 def simulate_eeg(
     rng: np.random.Generator, weights: Floats, active: Floats, traits: MouseTraits, framing: Framing
 ) -> Signal32:
@@ -64,6 +81,7 @@ def simulate_eeg(
     frames = len(weights)
     level = weights @ np.log(STAGE_UV * traits.rhythms)
     level += (weights[:, WAKE] * active)[:, None] * np.log(ACTIVE_UV)
+    level[:, DELTA] += 0.5 * np.log(sleep_need(weights))  # power is proportional to it
     level += SPREAD_NIGHT * rng.standard_normal(5)
     minutes = SPREAD_SLOW * rng.standard_normal((frames // MINUTE + 2, 5))
     minute = np.arange(frames) / MINUTE

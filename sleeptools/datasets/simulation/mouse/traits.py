@@ -18,11 +18,12 @@ from sleeptools.datasets.simulation.randomisation import Randomisation
 from sleeptools.datasets.simulation.waves import Floats
 
 RHYTHMS: Final = ("background", "delta", "theta", "sigma", "gamma")
+DELTA: Final = RHYTHMS.index("delta")
 STAGE_UV: Final = np.array(
     [
-        [22.0, 14.0, 13.0, 7.0, 10.0],  # wake
-        [24.0, 62.0, 19.0, 17.0, 5.0],  # NREM
-        [16.0, 9.0, 30.0, 7.0, 8.0],  # REM
+        [22.0, 9.0, 15.0, 12.0, 10.0],  # wake
+        [34.0, 44.0, 26.0, 29.0, 8.0],  # NREM
+        [15.0, 8.0, 28.0, 12.0, 8.0],  # REM
     ]
 )
 """(stages, rhythms): uV."""
@@ -80,9 +81,9 @@ def draw_traits(rng: np.random.Generator) -> MouseTraits:
     return MouseTraits(
         habits=MouseHabits(*np.exp(np.array(SPREAD_HABITS) * rng.standard_normal(3)).tolist()),
         rhythms=rhythms,
-        slope=float(np.clip(rng.normal(1.3, 0.12), 0.9, 1.8)),
+        slope=float(np.clip(rng.normal(1.0, 0.12), 0.7, 1.4)),
         delta_hz=float(np.clip(rng.normal(2.4, 0.25), 1.8, 3.2)),
-        theta_hz=float(np.clip(rng.normal(7.4, 0.35), 6.4, 8.4)),
+        theta_hz=float(np.clip(rng.normal(7.2, 0.35), 6.2, 8.2)),
         noise_uv=(2.0 * float(around(0.3)), 2.5 * float(around(0.3))),
         muscle=float(around(SPREAD_MUSCLE)),
         atonia=float(around(0.15)),

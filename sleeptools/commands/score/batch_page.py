@@ -1,0 +1,84 @@
+"""The page of a folder of scores: every night's statistics in one table, and its hypnogram."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from sleeptools import formats
+from sleeptools.commands.score.folder import read_scores
+from sleeptools.commands.score.night_page import PURPOSE, banner
+from sleeptools.formats import hypnodensity
+from sleeptools.recording.stages import UNSCORED
+from sleeptools.report import html, markup
+from sleeptools.report.blocks import Block, Collapsible, Figure, Table, Text
+from sleeptools.report.html import ZOOM_HELP, Section
+from sleeptools.report.hypnogram_figure import plot
+
+MOST_NIGHTS: Final = 200
+"""Largest number of hypnograms; more would make the page slow."""
+LEFT_OUT: Final = ("lights_off_s", "lights_on_s", "undefined")
+"""Columns of sleep.csv that the page has no room for."""
+
+
+def batch_html(folder: Path) -> str:
+    """Make the page of a folder of scores.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or changed.
+    """
+    facts, hypnograms = read_scores(folder)
+    rows: Mapping[str, Any] = facts["recordings"]
+    sections = [
+        Section("nights", "Nights", tuple(_table(rows))),
+        Section("hypnograms", "Hypnograms", tuple(_figures(hypnograms))),
+    ]
+    simulated = [name for name, row in rows.items() if row.get("simulated")]
+    banners = []
+    if simulated:
+        banners.append(banner("SIMULATED DATA", f"Generated signals: {', '.join(simulated)}."))
+    for warning in dict.fromkeys(w for row in rows.values() for w in row["warnings"]):
+        nights = [name for name, row in rows.items() if warning in row["warnings"]]
+        banners.append(banner("WARNING", f"{', '.join(nights)}: {warning}"))
+    title = f"Scored nights: {folder.name}"
+    header = [
+        markup.element("h1", markup.escape(title)),
+        markup.paragraph(f"{len(rows)} nights, scored by {facts.get('model')}", class_="lead"),
+        *banners,
+        markup.paragraph(PURPOSE, class_="purpose"),
+    ]
+    body = [html.section_html(section, 1, "h2") for section in sections]
+    return html.page_html(title, markup.join(header), body, markup.paragraph(PURPOSE))
+
+
+def _table(rows: Mapping[str, Any]) -> Iterator[Block]:
+    columns = list(dict.fromkeys(c for row in rows.values() for c in row.get("sleep", {})))
+    columns = [c for c in columns if c not in LEFT_OUT]
+    cells = [[name, *(_cell(row["sleep"].get(c)) for c in columns)] for name, row in rows.items()]
+    caption = "Sleep statistics, as in sleep.csv, where the undefined ones have their reasons"
+    yield Table("sleep", ["recording", *columns], cells, caption)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _figures(hypnograms: Mapping[str, Path]) -> Iterator[Block]:
+    for number, (name, path) in enumerate(hypnograms.items()):
+        if number == MOST_NIGHTS:
+            yield Text(f"{len(hypnograms) - MOST_NIGHTS} more nights are not drawn here.")
+            return
+        hypnogram = formats.read_hypnogram(path)
+        if not np.any(hypnogram.stages != UNSCORED):
+            yield Text("No epoch has a signal.", bold=name)
+            continue
+        density = hypnodensity.read_density(path) if path.suffix == ".csv" else None
+        night = plot(hypnogram, density, name).svg
+        caption = f"{name}. {ZOOM_HELP}" if number == 0 else ""
+        figure = Figure(f"hypnogram-{name}", night, f"Hypnogram {name}", caption, zoom=True)
+        yield Collapsible(name, figure) if number else figure

@@ -1,0 +1,62 @@
+"""The files of a scored night: one function for each kind that can be asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sleeptools import formats
+from sleeptools.commands.score.night_page import NightPage
+from sleeptools.commands.score.scoring import Scoring
+from sleeptools.errors import UsageError
+from sleeptools.formats import bids, hypnodensity
+
+BIDS_SUFFIX: Final = re.compile(r"_(?:eeg|ieeg|meg|nirs|psg)$", re.IGNORECASE)
+"""Ending of a recording's name that its events do not share."""
+KINDS: Final = ("edf", "bids", "csv", "html")
+
+
+def file_names(name: str, kinds: Sequence[str]) -> list[str]:
+    """List the files of a night of that name."""
+    events = f"{BIDS_SUFFIX.sub('', name)}_events"
+    every = {
+        "edf": [f"{name}-hypnogram.edf"],
+        "bids": [f"{events}.json", f"{events}.tsv"],
+        "csv": [f"{name}.csv"],
+        "html": [f"{name}.html"],
+    }
+    return [file for kind in kinds for file in every[kind]]
+
+
+def write_files(night: Scoring, page: NightPage, kinds: Sequence[str], out: Path) -> None:
+    """Write the files of a night, those of some `KINDS`."""
+    for kind in kinds:
+        path = out / file_names(night.name, [kind])[-1]
+        if kind == "edf":
+            formats.write_hypnogram(night.hypnogram, path, to="edf")
+        elif kind == "bids":
+            bids.write_hypnogram(night.hypnogram, path, night.confidence.tolist())
+        elif kind == "csv":
+            hypnodensity.write_table(path, night.hypnogram, night.hypnodensity, night.left_out)
+        else:
+            page.write(night, path)
+
+
+def chosen_kinds(only: Sequence[str]) -> tuple[str, ...]:
+    """Check which kinds of files are asked for; all of them if none is.
+
+    Raises
+    ------
+    UsageError
+        For an unknown kind.
+    """
+    for kind in only:
+        if kind not in KINDS:
+            raise UsageError(
+                f"no file {kind!r} is written of a night",
+                hint=f"there are: {', '.join(KINDS)}",
+                code="USE-NAME",
+            )
+    return tuple(kind for kind in KINDS if kind in only) if only else KINDS

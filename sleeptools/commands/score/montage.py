@@ -1,0 +1,122 @@
+"""Which signals of a recording a model takes for its channels: by name, as said, or by order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sleeptools.errors import DataError, UsageError, did_you_mean
+from sleeptools.recording import montage
+from sleeptools.recording.montage import MontageChannel
+from sleeptools.recording.recording import Recording
+
+SAID, BY_ORDER = "as said", "by order"
+
+
+@dataclass(frozen=True)
+class ChosenMontage:
+    """The montage of a model on one recording.
+
+    Parameters
+    ----------
+    channels
+        As the model's, each with the signals that were chosen for it.
+    made_of
+        What each channel is made of, by name.
+    substitutes
+        Channels that were not chosen by their names, and how they were chosen instead.
+    """
+
+    channels: tuple[MontageChannel, ...]
+    made_of: dict[str, str]
+    substitutes: dict[str, str]
+
+
+def check_names(channels: Sequence[MontageChannel], said: Mapping[str, str]) -> None:
+    """Check that what is said of channels is said of a model's.
+
+    Raises
+    ------
+    UsageError
+        If the model has no channel of a name.
+    """
+    names = [channel.name for channel in channels]
+    for name in said:
+        if name not in names:
+            raise UsageError(
+                f"the model has no channel {name!r}; there are: {', '.join(names)}",
+                hint=did_you_mean(name, names),
+                code="USE-NAME",
+            )
+
+
+def choose_montage(
+    recording: Recording,
+    channels: Sequence[MontageChannel],
+    said: Mapping[str, str],
+    *,
+    by_order: bool = False,
+    may_miss: bool = False,
+) -> ChosenMontage:
+    """Choose the signals of a recording for a model's channels.
+
+    Parameters
+    ----------
+    said
+        Label, name or pair of electrodes for some of the channels.
+    by_order
+        For a channel that is not there, take the first signal of its modality that is left.
+    may_miss
+        Whether the model can do without a modality, for the hint.
+
+    Raises
+    ------
+    DataError
+        If a channel cannot be had; the hint tells how another signal can serve as it.
+    """
+    matches: dict[str, montage.Match] = {}
+    substitutes: dict[str, str] = {}
+    lacking: dict[str, DataError] = {}
+    for channel in channels:
+        name = channel.name
+        source = MontageChannel(name, (said[name],)) if name in said else channel
+        try:
+            matches[name] = montage.match(recording, source)
+            if name in said and str(matches[name]) != name:
+                substitutes[name] = SAID
+        except DataError as e:
+            lacking[name] = e
+    if by_order:
+        for name in [n for n in lacking if n not in said]:
+            used = {label for match in matches.values() for label, _ in match.terms}
+            if label := _next_of_modality(recording, name, used):
+                matches[name] = montage.Match(name, ((label, 1.0),))
+                substitutes[name] = BY_ORDER
+                del lacking[name]
+    if lacking:
+        name, error = next(iter(lacking.items()))
+        hint = _cure(recording, name, error)
+        if may_miss:
+            hint += f"; `without={montage.modality(name)}` scores without, as the model has learnt"
+        raise DataError(str(error), hint=hint, code=error.code)
+    chosen = []
+    for channel in channels:
+        label = matches[channel.name].terms[0][0]
+        taken = said.get(channel.name) or (label if channel.name in substitutes else "")
+        chosen.append(MontageChannel(channel.name, (taken,)) if taken else channel)
+    made_of = {channel.name: str(matches[channel.name]) for channel in channels}
+    return ChosenMontage(tuple(chosen), made_of, substitutes)
+
+
+def _next_of_modality(recording: Recording, name: str, taken: set[str]) -> str:
+    """Return the first signal of a channel's modality that no other channel takes; "" if none."""
+    wanted = montage.modality(name)
+    free = (s.label for s in recording.signals.values() if s.modality == wanted)
+    return next((label for label in free if label not in taken), "")
+
+
+def _cure(recording: Recording, name: str, error: DataError) -> str:
+    """Say how another signal can serve as a channel."""
+    label = _next_of_modality(recording, name, set())
+    example = f"; `channels={name}={label}` takes it, and says so" if label else ""
+    return f"{error.hint or ''}{example}"
