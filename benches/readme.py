@@ -81,7 +81,8 @@ def of_selection(measured: dict) -> list[str]:
 
 def of_yasa(judged: dict) -> list[str]:
     kappa = judged["results"][0]["yasa"]["kappa"]
-    return [f"| YASA {judged['yasa_version']}, which learnt from real nights | {kappa:.3f} |"]
+    nights = "which learnt from real nights, on nights of simulator 2"
+    return [f"| YASA {judged['yasa_version']}, {nights} | {kappa:.3f} |"]
 
 
 def of_gap(gap: dict) -> list[str]:

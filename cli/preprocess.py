@@ -65,9 +65,8 @@ def command(
         bool,
         typer.Option(
             "--robust-scale",
-            help="Scale each channel by the median and the quartiles of its recording, after the "
-            "preset's other steps, so that an amplifier's gain does not matter; no microvolts any "
-            "more.",
+            help="Divide each channel by its median magnitude in the recording, after the preset's "
+            "other steps, so that an amplifier's gain does not matter; no microvolts any more.",
         ),
     ] = False,
     ignore_unmatched: IgnoreUnmatched = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,6 +12,7 @@ from ._console import IgnoreChannels, batch_progress, plural, talk
 from ._times import parse_time
 
 if TYPE_CHECKING:
+    from sleeptools.commands.score import ScoreOptions
     from sleeptools.native import Precision
     from sleeptools.store.batch import FinishedItem
 
@@ -27,16 +29,16 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="Model folder: a fold's, or RUN/final. `default` is the model of the package, for "
-            "nights of people with any usual EEG lead; it learnt from simulated nights alone. A "
-            "folder of that name is ./default."
+            help="Model folder (a fold's, or RUN/final), or an ONNX file. `default` is the model "
+            "of the package, for nights of people with any usual EEG lead; it learnt from "
+            "simulated nights alone. A folder of that name is ./default."
         ),
     ],
-    recordings: Annotated[
-        list[Path],
-        typer.Argument(metavar="RECORDING...", help="Recordings, folders of them, or patterns."),
-    ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
+    recordings: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RECORDING...", help="Recordings, folders of them, or patterns."),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(help="Files to write of a night, of: edf,bids,csv,html.")
     ] = None,
@@ -65,6 +67,21 @@ def command(
         str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
     ] = None,
     ignore_channels: IgnoreChannels = None,
+    following: Annotated[
+        Path | None,
+        typer.Option(
+            "--follow",
+            metavar="FILE",
+            help="Instead of RECORDING: an EDF or BDF file that is being recorded; each epoch is a "
+            "line on stdout as soon as it is complete.",
+        ),
+    ] = None,
+    idle: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="With --follow: end when nothing was written for so many seconds."
+        ),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="fp32, or bf16 where the CPU and the model have it.")
     ] = "fp32",
@@ -95,6 +112,7 @@ def command(
     the signals that the model was trained on is done to these.
     """
     from sleeptools.commands.score import ScoreOptions, score
+    from sleeptools.errors import UsageError
 
     options = ScoreOptions(
         only=tuple(filter(None, (only or "").split(","))),
@@ -109,6 +127,11 @@ def command(
         calibrated=not uncalibrated,
         without=tuple(without or ()),
     )
+    if (following is None) != bool(recordings):
+        raise UsageError("give recordings, or --follow and one file that is being recorded")
+    if following is not None:
+        _follow(model, following, out, options, idle)
+        return
     with batch_progress("scoring") as on_progress:
         counted = 0
 
@@ -117,8 +140,25 @@ def command(
             counted = finished.number
             on_progress(finished)
 
-        score(model, recordings, out, progress, options=options, log=talk)
+        score(model, recordings or [], out, progress, options=options, log=talk)
     talk(f"{out}: {plural(counted, 'recording')} scored")
+
+
+def _follow(model: str, path: Path, out: Path, options: ScoreOptions, idle: float | None) -> None:
+    """Print a row of CSV for every epoch, as soon as it is complete."""
+    from sleeptools.commands.score import follow_recording
+    from sleeptools.commands.score.follow import FollowedEpoch
+
+    def show(epoch: FollowedEpoch) -> None:
+        if not epoch.number:
+            typer.echo(",".join(["epoch", "onset", "stage", *(f"p_{s}" for s in epoch.stages)]))
+        values = "," * len(epoch.stages) if epoch.stage is None else ""
+        values = values or "".join(f",{p:.6g}" for p in epoch.density.tolist())
+        typer.echo(f"{epoch.number},{epoch.onset:g},{epoch.stage or ''}{values}")
+        sys.stdout.flush()
+
+    follow_recording(model, path, out, show, options=options, idle=idle, log=talk)
+    talk(f"{out}: {path.name} scored to its end")
 
 
 def _channel(text: str) -> tuple[str, str]:

@@ -42,7 +42,7 @@ svg { color-scheme: light dark; font-family: system-ui, "DejaVu Sans", sans-seri
 def contracts() -> tuple[list[list[str]], set[str], set[str]]:
     """Rows of rooms from top to bottom, the rooms that may import torch, those that may talk."""
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    by_type = {"layers": [], "torch": [], "typer": []}
+    by_type = {"layers": [], "torch": [], "onnxruntime": [], "typer": []}
     for contract in table["contracts"]:
         key = "layers" if contract["type"] == "layers" else contract["forbidden_modules"][0]
         by_type[key].append(contract)

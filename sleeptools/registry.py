@@ -13,7 +13,11 @@ from types import ModuleType
 from sleeptools.errors import UsageError, did_you_mean
 
 ROOT = Path(__file__).parent
-FOLDERS = {"ops": "models/ops", "networks": "inference/networks"}
+FOLDERS = {
+    "ops": "models/ops",
+    "networks": "inference/networks",
+    "exporters": "commands/export/formats",
+}
 SINGULAR = {"models": "model", "datasets": "data set", "formats": "format", "ops": "op"}
 
 
@@ -29,7 +33,7 @@ def load(drawer: str, name: str) -> ModuleType:
     Parameters
     ----------
     drawer
-        "models", "datasets", "formats", "ops" or "networks".
+        "models", "datasets", "formats", "ops", "networks" or "exporters".
     name
         As written on the command line, for example "sleep-edf".
 

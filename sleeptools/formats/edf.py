@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -128,6 +129,24 @@ def read(
     start = clock if isinstance(clock, datetime) else None
     facts = dict(ignored_facts(facts, ignore_channels))
     return Recording(path.stem, path.stem, 1, signals, None, start, facts)
+
+
+def read_records(header: Header, records: slice) -> Recording:
+    """Read some data records of a file that may still grow, as a recording by itself.
+
+    Annotations are not read. Parameters and errors as of `read_digital`.
+    """
+    count = len(range(*records.indices(header.records)))
+    sampled = [s for s in header.signals if not s.is_annotations]
+    signals = {}
+    for name, s in zip(unique_names([s.label for s in sampled]), sampled, strict=True):
+        signals[name] = replace(
+            _signal(header, s, name),
+            size=count * s.samples_per_record,
+            read=partial(read_digital, header, s, records),
+        )
+    facts = simulators.facts_of_note(header.recording_field) if header.simulated else {}
+    return Recording(header.path.stem, header.path.stem, 1, signals, facts=facts)
 
 
 def present_channels(path: Path, labels: Sequence[str]) -> list[str]:

@@ -7,29 +7,25 @@ model, and every model where the core is off, runs through torch behind the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sleeptools import native, registry, store
+from sleeptools import store
 from sleeptools.errors import UsageError
 from sleeptools.evaluation.calibration import scale_density
 from sleeptools.inference import spectral
+from sleeptools.inference.loading import Network, load_network
 from sleeptools.inference.missing import filled, reduced_facts
-from sleeptools.inference.weights import Weights
 from sleeptools.native import PRECISIONS, Floats, Precision
-from sleeptools.native.bfloat16 import uses_bf16
 from sleeptools.native.check import check_shape
 from sleeptools.native.threads import requested_threads, set_threads_here, usable_cpus
 from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import NONE, InputSpan, Windows
-from sleeptools.runs import model_folder
 from sleeptools.runs.temperature import RAW, ModelCalibration
-
-Network = Callable[[Floats], Floats]
 
 CHUNK = 64  # epochs at a time: their features stay in the L2 and L3 caches
 
@@ -51,11 +47,13 @@ class Engine:
     threads
         CPU threads.
     backend
-        "native", "numpy" or "torch".
+        "native", "numpy", "torch" or "onnx".
     span
         Epochs that the network takes at once; one with kernels takes single epochs.
     calibration
         Whose temperature is applied, if any.
+    files
+        What it was loaded from; the scores depend on their content.
 
     Attributes
     ----------
@@ -70,13 +68,14 @@ class Engine:
     def __init__(
         self,
         facts: Mapping[str, Any],
-        network: Network | spectral.Network,
+        network: Network,
         *,
         precision: Precision,
         threads: int,
         backend: str,
         span: InputSpan,
         calibration: ModelCalibration = RAW,
+        files: Sequence[Path] = (),
     ) -> None:
         self.facts = dict(facts)
         self.network = network
@@ -86,6 +85,7 @@ class Engine:
         self.span = span
         self.calibration = calibration
         self.temperature = calibration.temperature or 1.0
+        self.files = tuple(files)
         self.stages: tuple[str, ...] = tuple(facts["stages"])
         samples = round(facts["sample_rate"] * facts["epoch_seconds"])
         self.size = len(facts["montage"]), samples
@@ -100,12 +100,12 @@ class Engine:
         calibrated: bool = True,
         without: Sequence[str] = (),
     ) -> Engine:
-        """Load a model folder.
+        """Load a model folder, or a network in an ONNX file.
 
         Parameters
         ----------
         folder
-            As `models.save_model` writes it.
+            As `models.save_model` writes it, or a file NAME.onnx with its card.
         precision
             "bf16" multiplies in bfloat16 where the CPU has the arithmetic and the model kernels for
             it; the attribute `precision` tells what came of it.
@@ -127,48 +127,31 @@ class Engine:
         DataError
             If the files are damaged or do not fit each other, or the model was not trained to do
             without a modality.
+        UnavailableError
+            If ONNX Runtime is needed and not installed.
         UsageError
             For another precision, fewer than one thread, or a modality that the model has not.
         """
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r}; there are: fp32, bf16", code="USE-NAME")
         folder = Path(folder)
-        facts = model_folder.read_config(folder)
         count = requested_threads(threads) or usable_cpus()
-        calibration = ModelCalibration.of_model(facts, folder / model_folder.CONFIG)
-        reduced = reduced_facts(facts, without, folder) if without else facts
-        name = str(facts["model"])
-        span, used, backend = InputSpan(), "fp32", "native"
-        network: Network | spectral.Network
-        if name == spectral.NAME:
-            weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
-            with store.building(folder / "config.json"):
-                network, backend = spectral.Network(facts["config"], weights), "numpy"
-            weights.finish()
-        elif not native.available() or name not in registry.names("networks"):
-            from sleeptools.inference import torch_network
-
-            network, backend = torch_network.TorchNetwork(folder), "torch"
-            span = network.input_span
-        else:
-            module = registry.load("networks", name)
-            used = "bf16" if module.HALF and uses_bf16(precision) else "fp32"
-            weights = Weights(model_folder.read_weights(folder), folder / "model.safetensors")
-            with store.building(folder / "config.json"):
-                network = module.Network(facts["config"], weights, used)
-            weights.finish()
+        loaded = load_network(folder, precision, count)
+        facts, network = loaded.facts, loaded.network
+        calibration = ModelCalibration.of_model(facts, loaded.files[0])
         if without:
-            assert not isinstance(network, spectral.Network)  # it has no modality to spare
-            network = filled(network, facts["montage"], reduced["without"])
+            facts = reduced_facts(facts, without, folder)
+            network = filled(network, loaded.facts["montage"], facts["without"])
             calibration = calibration.elsewhere("of the whole montage")
         return cls(
-            reduced,
+            facts,
             network,
-            precision=cast("Precision", used),
+            precision=loaded.precision,
             threads=count,
-            backend=backend,
-            span=span,
+            backend=loaded.backend,
+            span=loaded.span,
             calibration=calibration if calibrated else RAW,
+            files=loaded.files,
         )
 
     def hypnodensity(self, x: ArrayLike | store.Scratch, onsets: ArrayLike | None = None) -> Floats:

@@ -26,7 +26,12 @@ LEAST_PROBABILITY: Final = 1e-6
 
 
 def hypnodensity(
-    engine: Engine, preset: presets.Preset, recording: Recording, folder: Path
+    engine: Engine,
+    preset: presets.Preset,
+    recording: Recording,
+    folder: Path,
+    *,
+    begin: float = 0.0,
 ) -> tuple[Floats, CutEpochs]:
     """Score every whole epoch of a recording, from its first sample on.
 
@@ -38,6 +43,8 @@ def hypnodensity(
     ----------
     folder
         Where the epochs lie meanwhile, in a file without a name.
+    begin
+        Start of the first epoch, s from the start of the recording.
 
     Returns
     -------
@@ -53,25 +60,25 @@ def hypnodensity(
         with the night around them gets too few.
     """
     if LEADS not in engine.facts:
-        return _hypnodensity(engine, preset, recording, folder)
+        return _hypnodensity(engine, preset, recording, folder, begin)
     alone = [preset.model_copy(update={"montage": (lead,)}) for lead in preset.montage]
-    scored = [_hypnodensity(engine, lead, recording, folder) for lead in alone]
+    scored = [_hypnodensity(engine, lead, recording, folder, begin) for lead in alone]
     return scored[0] if len(scored) == 1 else _joined(scored)
 
 
 def _hypnodensity(
-    engine: Engine, preset: presets.Preset, recording: Recording, folder: Path
+    engine: Engine, preset: presets.Preset, recording: Recording, folder: Path, begin: float
 ) -> tuple[Floats, CutEpochs]:
     chosen = montage.pick(recording, preset.montage, preset.assume_unit)
     seconds = preset.epoch_seconds
-    count = int((epoching.scorable_seconds(preset, chosen) + 1e-6) // seconds)
+    count = int((epoching.scorable_seconds(preset, chosen) - begin + 1e-6) // seconds)
     if count < 1:
         raise DataError(
             f"{recording.id}: lasts {recording.seconds:.0f} s, less than an epoch of {seconds:g} s",
             code="REC-SHORT",
         )
     _check_night(engine, recording, count * seconds)
-    onset = np.arange(count, dtype=np.float64) * seconds
+    onset = begin + np.arange(count, dtype=np.float64) * seconds
     cut = epoching.cut_epochs(preset, recording, chosen, onset, folder)
     if cut.kept.all():
         return engine.hypnodensity(cut.values), cut

@@ -61,6 +61,10 @@ class Network:
         self.inputs = both("weight_ih", 3 * width, width), both("bias_ih", 3 * width)
         self.states = both("weight_hh", 3 * width, width), both("bias_hh", 3 * width)
 
+    def __call__(self, x: Floats) -> Floats:
+        """Score the epochs of a night, (epochs, 1, 3000) uV: (epochs, stages)."""
+        return self.score_night(self.levels(x), np.arange(len(x)))
+
     def levels(self, x: Floats) -> Doubles:
         """Return the levels of epochs (B, 1, 3000), uV: (B, bands) dB, NaN if not finite."""
         return band_powers(x[:, 0])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sleeptools.inference.density import finite_density, softmax
 from sleeptools.models.folder import load_model
 from sleeptools.native import Floats, threads
 from sleeptools.preprocessing.sequences import InputSpan
@@ -33,13 +34,7 @@ class TorchNetwork:
         A model that looks at several epochs takes (B, epochs, channels, samples), and a sequence
         model gives (B, epochs, stages).
         """
-        with np.errstate(invalid="ignore", over="ignore"):
-            # the sum of an epoch is finite only if all of it is; a maximum could hide a value
-            finite = np.isfinite(x.sum(tuple(range(1, x.ndim))))
-            density = _softmax(self._logits(x))
-        density[~finite] = np.nan
-        density[~np.isfinite(density).all(-1)] = np.nan
-        return density
+        return finite_density(x, lambda epochs: softmax(self._logits(epochs)))
 
     @torch.inference_mode()
     def _logits(self, x: Floats) -> Floats:
@@ -51,9 +46,3 @@ class TorchNetwork:
         finally:
             torch.set_num_threads(before)
         return logits
-
-
-def _softmax(logits: Floats) -> Floats:
-    e = np.exp(logits - logits.max(-1, keepdims=True, initial=-np.inf))
-    density: Floats = e / e.sum(-1, keepdims=True)
-    return density

@@ -210,7 +210,7 @@ def _mix(conv: nn.Conv2d, f: Tensor) -> Tensor:
         mixed: Tensor = conv(f)
         return mixed
     weight, bias = _matrix(conv)
-    return torch.baddbmm(bias[:, None], weight.expand(len(f), -1, -1), f.flatten(2)).view_as(f)
+    return torch.baddbmm(bias[:, None], weight.expand(f.shape[0], -1, -1), f.flatten(2)).view_as(f)
 
 
 def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
@@ -298,15 +298,15 @@ class Model(nn.Module):
     def fuse(self, x: Tensor) -> Tensor:
         """Run the branches: (B, channels, 3000) to (B, M, 64, 24)."""
         if not self.training and self.folded.serves(x):
-            return self.folded(x, self.precision).view(len(x), -1, MAPS, STEPS)
+            return self.folded(x, self.precision).view(x.shape[0], -1, MAPS, STEPS)
         maps = [
             streams(x[:, shape.channel : shape.channel + shape.channels])
             for shape, streams in zip(self.shapes, self.branches.values(), strict=True)
         ]
-        return torch.cat(maps, 1).view(len(x), -1, MAPS, STEPS)
+        return torch.cat(maps, 1).view(x.shape[0], -1, MAPS, STEPS)
 
     def tokenise(self, f: Tensor) -> Tensor:
         """(B, M, 64, 24) to (B, 64, 24 M), or as the paper writes it to (B, 24 M, 64)."""
         if self.config.tokens == "paper":
             return f.transpose(2, 3).flatten(1, 2)
-        return f.reshape(len(f), MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps
+        return f.reshape(f.shape[0], MAPS, -1)  # M = 4: token t is modality t // 16, 4 of its maps

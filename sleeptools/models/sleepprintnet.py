@@ -248,7 +248,7 @@ class SpectralMap(nn.Module):
             deviation, mean = torch.std_mean(power, (1, 2), correction=0, keepdim=True)
             power = (power - mean) / deviation.clamp_min(1e-6)
         spread = power.transpose(1, 2) @ self.pixel_weights.flatten(1)  # (B, 5, 256)
-        return spread.view(len(x), -1, PIXELS, PIXELS)
+        return spread.view(x.shape[0], -1, PIXELS, PIXELS)
 
 
 class MapNetwork(nn.Module):

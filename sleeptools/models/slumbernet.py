@@ -123,7 +123,7 @@ class SameConv(nn.Module):
             return self.reference(x)
         weight, bias = self.dense(width)
         x = functional.pad(x.flatten(1, 2), (0, TIME - 1))  # (B, inputs W, T + 1)
-        x = functional.conv1d(x, weight, bias).view(len(x), -1, width, samples)
+        x = functional.conv1d(x, weight, bias).view(x.shape[0], -1, width, samples)
         out: Tensor = self.norm(x)
         return out
 
@@ -198,7 +198,7 @@ class Model(nn.Module):
             (B, stages); their softmax is the hypnodensity.
         """
         if self.config.layout == "authors":
-            x = x.reshape(len(x), x.shape[2], x.shape[1]).transpose(1, 2)
+            x = x.reshape(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
         maps = self.blocks(x[:, None])  # (B, 256, signals, T)
         logits: Tensor = self.linear(maps.mean((2, 3)))  # (B, stages)
         return logits

@@ -165,14 +165,19 @@ class ZScore(BaseStep):
 
 
 class RobustScale(BaseStep):
-    """Scale to median 0 and interquartile range 1."""
+    """Scale to median 0 and interquartile range 1.
+
+    Not `centre`d, to a median magnitude of 1 with nothing subtracted: a channel that is never
+    negative, such as an envelope of the EMG, keeps its ratios.
+    """
 
     do: Literal["robust-scale"]
+    centre: bool = True
 
     def apply(self, samples: Samples, rate: float) -> Samples:
         """Scale."""
         del rate
-        return scaling.robust(samples)
+        return scaling.robust(samples) if self.centre else scaling.magnitude(samples)
 
 
 class Baseline(BaseStep):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sleeptools.errors import UnavailableError, UsageError
+from sleeptools.errors import UsageError
 from sleeptools.recording.recording import Recording, Samples, Signal
 from sleeptools.recording.signals import resampling
 from sleeptools.recording.stages import UNSCORED
@@ -73,15 +73,13 @@ def to_mne(recording: Recording, sample_rate: float | None = None) -> BaseRaw:
 
     Raises
     ------
-    UnavailableError
+    ImportError
         If MNE is not installed.
     UsageError
         If the signals have different rates and no `sample_rate` is given.
     """
-    try:
-        import mne
-    except ImportError as e:
-        raise UnavailableError("MNE is not installed", hint="pip install sleeptools[mne]") from e
+    import mne
+
     rates = {s.sample_rate for s in recording.signals.values()}
     if sample_rate is None and len(rates) > 1:
         listed = ", ".join(f"{s.label} {s.sample_rate:g} Hz" for s in recording.signals.values())

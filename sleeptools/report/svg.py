@@ -136,9 +136,9 @@ def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPictu
         )
         labels += [*_legend(), _label(LEFT - 6, strip + 7, "differs", anchor="end")]
         agreed = 1 - len(wrong) / len(slots)
-        told = f"scored and predicted stage agree in {agreed:.1%}"
+        summary = f"scored and predicted stage agree in {agreed:.1%}"
     else:
-        told = ", ".join(
+        summary = ", ".join(
             f"{name} {share:.1%}"
             for name, share in zip(
                 night.names,
@@ -168,7 +168,7 @@ def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPictu
         ),
     ]
     description = (
-        f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; {told}"
+        f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; {summary}"
     )
     attributes = {"data_start": f"{night.begin:g}", "data_epoch": f"{night.epoch_seconds:g}"}
     return markup.svg_element(content, WIDTH, height, description, class_="night", **attributes)

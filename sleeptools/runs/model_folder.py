@@ -79,12 +79,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if missing:
         raise DataError(f"{path}: lacks {', '.join(missing)}", code="FACT-MISSING")
     store.check_facts(facts, path, CONFIG_FACTS)
-    if not 1 <= facts["sample_rate"] * facts["epoch_seconds"] <= MOST_SAMPLES:
-        raise DataError(
-            f"{path}: sample_rate {facts['sample_rate']} and epoch_seconds "
-            f"{facts['epoch_seconds']} make no epoch",
-            code="FACT-KIND",
-        )
+    check_epoch_size(facts, path)
     if (folder / WEIGHTS).exists():
         bound = store.read_tensors(folder / WEIGHTS).facts.get(CONFIG_SUM)
         if (bound is not None or WEIGHTS_SUM in facts) and bound != _config_sum(facts):
@@ -97,6 +92,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     if WEIGHTS_SUM not in facts:
         store.check_listed(path, LEVELS)
     return facts
+
+
+def check_epoch_size(facts: Mapping[str, Any], path: Path) -> None:
+    """Check that sample rate and length make an epoch.
+
+    Raises
+    ------
+    DataError
+        If it has no sample, or very many.
+    """
+    if not 1 <= facts["sample_rate"] * facts["epoch_seconds"] <= MOST_SAMPLES:
+        raise DataError(
+            f"{path}: sample_rate {facts['sample_rate']} and epoch_seconds "
+            f"{facts['epoch_seconds']} make no epoch",
+            code="FACT-KIND",
+        )
 
 
 def read_weights(folder: Path) -> Mapping[str, store.Array]:

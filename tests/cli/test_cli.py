@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "score",
+    "export",
     "hypnogram",
     "list",
     "status",

@@ -18,6 +18,7 @@ from sleeptools import store
 from sleeptools.commands import simulate
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation import eeg, mouse, randomisation, realism
+from sleeptools.datasets.simulation.calibration import RHYTHMS
 from sleeptools.datasets.simulation.night import EXTRAS, SimulatedNight, simulate_night
 from sleeptools.datasets.sleep_edf import CASSETTE_CHANNELS
 from sleeptools.errors import OutputError
@@ -75,7 +76,7 @@ def test_a_randomisation_of_nothing_changes_no_sample(monkeypatch: pytest.Monkey
     neutral = randomisation.Randomisation(
         **ones
         | {
-            "rhythms": np.ones(6),
+            "rhythms": np.ones(len(RHYTHMS)),
             "slope": 0.0,
             "places": eeg.PLACES,
             "eeg_sign": 1,
@@ -103,7 +104,7 @@ def test_amplitudes_stay_those_of_a_sleep_eeg():
 def test_nights_differ_more_than_without():
     between = []
     for randomise in (False, True):
-        nights = [night(s, randomise=randomise) for s in range(8)]
+        nights = [night(s, randomise=randomise) for s in range(16)]
         levels, stages = zip(*(realism.night_levels(n.recording) for n in nights), strict=True)
         n2 = [
             np.median(realism.bands_only(x[s == N2]), 0)

@@ -1,4 +1,4 @@
-"""Four simulated nights inside generous bounds around real ones, and the measures themselves.
+"""Eight simulated nights inside generous bounds around real ones, and the measures themselves.
 
 benches/calibrate_simulator.py judges more nights, more strictly.
 """
@@ -24,7 +24,7 @@ W, N1, N2, N3, REM = range(5)
 @cache
 def nights() -> list[SimulatedNight]:
     channels = CASSETTE_CHANNELS[:3]  # both leads and the EOG
-    return [simulate_night(s, 1, hours=6.0, seed=SEED, channels=channels) for s in range(4)]
+    return [simulate_night(s, 1, hours=4.0, seed=SEED, channels=channels) for s in range(8)]
 
 
 @cache
@@ -36,7 +36,7 @@ def simulated() -> dict[str, np.ndarray]:
 
 def test_levels_are_those_of_real_nights():
     error = simulated()["median"] - realism.read_spectra()["median"]
-    assert np.sqrt(np.mean(error**2)) < 3.5  # a night is 3 dB off another, four of them 1.5
+    assert np.sqrt(np.mean(error**2)) < 3.5  # a night is 3 dB off another, eight of them 1
     assert abs(error).max() < 7.0
     contrast = error - error.mean(0)  # what a night's stages have in common aside
     assert np.sqrt(np.mean(contrast**2)) < 1.8
@@ -87,6 +87,26 @@ def test_levels_of_a_known_signal():
     noise = np.random.default_rng(0).standard_normal((40, 3000)).astype(np.float32)
     density = 10 * np.log10(1 / 50)  # uV^2/Hz of white noise of 1 uV
     assert realism.band_levels(noise)[:, :5].mean(0) == pytest.approx(density, abs=0.3)
+
+
+def test_drift_is_the_variance_below_the_bands():
+    time = np.arange(3000) / realism.RATE
+    for hertz, above in ((0.1, 19.5), (10.0, 0.0)):
+        epoch = (10 * np.sqrt(2) * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+        levels = np.tile(realism.band_levels(epoch[None]), (1, 2))
+        drift = realism.drift(levels)
+        assert drift.shape == (1, 2)
+        assert ((above < drift) & (drift < above + 10.0)).all()  # dB; the variance is 20
+
+
+def test_stage_1_has_arousals():
+    """In real nights the 95th percentile of 30-50 Hz is 10 dB above the median."""
+    tails = []
+    for night in nights():
+        levels, stages = realism.night_levels(night.recording)
+        gamma = realism.bands_only(levels)[stages == N1][..., BANDS.index("gamma")]
+        tails.append(np.subtract(*np.percentile(gamma, [95, 50], axis=0)))
+    assert (np.median(tails, axis=0) > 5.0).all()
 
 
 def test_statistics_leave_out_nights_that_lack_a_stage():

@@ -128,6 +128,19 @@ def test_bouts_last_about_as_long_as_in_real_nights():
         assert lengths[stages == stage].mean() == pytest.approx(real, rel=0.35), name
 
 
+def test_stages_follow_each_other_as_in_real_nights():
+    """Of ten scored nights, 87 % of what follows wake is N1 and 18 % of what follows REM is N2."""
+    next_of = np.zeros((5, 5))
+    for _, written in hypnograms():
+        stages, _ = bouts(sleep_period(written))
+        np.add.at(next_of, (stages[:-1], stages[1:]), 1)
+    shares = next_of / next_of.sum(1, keepdims=True)
+    wake, n1, n2, n3, rem = range(5)
+    assert shares[wake, n1] > 0.62
+    assert shares[rem, n2] < 0.35
+    assert shares[n3, n2] > 0.8
+
+
 def test_deep_sleep_comes_early_and_rem_late():
     nights = [sleep_period(written) for _, written in hypnograms()]
     thirds = [np.concatenate(p) for p in zip(*(np.array_split(n, 3) for n in nights), strict=True)]

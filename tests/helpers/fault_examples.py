@@ -2,8 +2,8 @@
 
 An example of `fault_examples.toml` has `script`, whose last line ends with the code; `exit`, its
 exit code; and `mend`, lines after which that last line, or a `sleeptools` line at their own end,
-succeeds. `slow` says that it takes seconds. In a script `$STOCK` is a folder of sound files and
-`spoil` is `spoil.py`.
+succeeds. `slow` says that it takes seconds, `needs` names an optional library. In a script `$STOCK`
+is a folder of sound files and `spoil` is `spoil.py`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Example:
     exit: int = 65
     mend: str = ""
     slow: bool = False
+    needs: str = ""
 
     @property
     def mending(self) -> list[str]:

@@ -6,6 +6,7 @@ with the data read or a clean error: with an exception, a signal, too much memor
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+import onnx_bytes
 from edf_plus import write_records
 from mutations import mutate
 from sleeptools import formats, store
@@ -27,6 +29,8 @@ from sleeptools.commands.inspect import inspect
 from sleeptools.commands.inspect.cross_check import cross_check_file
 from sleeptools.datasets import spreadsheets
 from sleeptools.errors import SleeptoolsError
+from sleeptools.inference.card import METADATA, parse_card
+from sleeptools.inference.onnx_file import read_onnx
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
 from sleeptools.recording.recording import Recording, read_recording
@@ -86,6 +90,11 @@ def _model(folder: Path) -> None:
 
     model_folder.read_weights(folder)
     Engine.load(folder)
+
+
+def _onnx(path: Path) -> None:
+    content = read_onnx(path)
+    parse_card(content.metadata.get(METADATA, ""), path)
 
 
 def _run(folder: Path) -> None:
@@ -188,6 +197,12 @@ def _model_folder(folder: Path) -> Path:
     return folder / "model"
 
 
+def _onnx_file(folder: Path) -> Path:
+    path = folder / "net.onnx"
+    path.write_bytes(onnx_bytes.network(metadata={METADATA: json.dumps(onnx_bytes.CARD)}))
+    return path
+
+
 READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     **{f"text {name}": (_text(name, text), _inspect) for name, text in TEXTS.items()},
     **{
@@ -200,6 +215,7 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "epochs": (_copy(ARCHIVE / "epochs-1"), _epochs),
     "run": (_copy(ARCHIVE / "run-1"), _run),
     "model": (_model_folder, _model),
+    "onnx": (_onnx_file, _onnx),
     "edf+d": (_discontinuous, _read_samples),
     "edf": (lambda folder: _edf(folder, "EDF+C"), _read_as_pyedflib),
     "bdf": (lambda folder: _edf(folder, "BDF+C"), _read_as_pyedflib),

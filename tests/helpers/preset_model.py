@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sleeptools.models.folder import build_model, save_model
@@ -19,7 +20,12 @@ def model_facts(preset: Preset) -> dict[str, object]:
     }
 
 
-def save_preset_model(folder: Path, preset: Preset, name: str = "ulw-sleepnet") -> Path:
+def save_preset_model(
+    folder: Path,
+    preset: Preset,
+    name: str = "ulw-sleepnet",
+    config: Mapping[str, object] | None = None,
+) -> Path:
     """Save a model of random weights for the signals of a preset."""
-    save_model(build_model(name, {}), folder, model_facts(preset))
+    save_model(build_model(name, dict(config or {})), folder, model_facts(preset))
     return folder

@@ -104,6 +104,14 @@ def mat(path: Path, *words: str) -> None:
     savemat(path, {n: v for n, v in values.items() if v is not None})
 
 
+def onnx(path: Path, *words: str) -> None:
+    """Write a small network as ONNX with its card; `card=` without, `op=NAME` `location=PATH`."""
+    from tests.helpers import onnx_bytes
+
+    asked = dict(_pairs(words))
+    onnx_bytes.write(path, {} if asked.pop("card", None) == "" else None, **asked)
+
+
 def mat73(path: Path) -> None:
     """Write the first bytes of a MATLAB file of version 7.3."""
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n" + bytes(512))
@@ -175,7 +183,7 @@ def table(path: Path, *words: str) -> None:
 def arrays(path: Path, *words: str) -> None:
     """Change arrays of a safetensors file: `NAME=nan`, `NAME=zeros`, `NAME=cut`, `NAME=` without.
 
-    `*` is the first array.
+    `NAME=0.5` is a factor, `*` the first array.
     """
     file = store.read_tensors(path)
     content = {name: np.array(array) for name, array in file.arrays.items()}
@@ -187,6 +195,8 @@ def arrays(path: Path, *words: str) -> None:
             content[name].flat[0] = np.nan
         elif value == "zeros":
             content[name][:] = 0
+        elif isinstance(value, float):
+            content[name] *= value
         else:
             content[name] = content[name][..., :1]
     store.write_arrays(path, content, dict(file.facts))
@@ -300,7 +310,7 @@ def _run(words: Sequence[str]) -> None:
 VERBS: dict[str, Callable[..., None]] = {
     verb.__name__: verb
     for verb in (
-        *(edf, scoring, records, annotations, mat, mat73, sheet),
+        *(edf, scoring, records, annotations, mat, mat73, onnx, sheet),
         *(put, facts, table, arrays, sums, bound, rebound, checkpoint),
         *(served, held, call),
     )

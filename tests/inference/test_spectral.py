@@ -366,3 +366,11 @@ def test_the_same_again_whatever_the_threads(tmp_path: Path) -> None:
     ]
     first, second = (table.read_bytes() for table in tables)
     assert first == second
+
+
+def test_a_night_that_is_not_over_cannot_be_followed(command, tmp_path: Path) -> None:
+    raw = simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=2.5, seed=6)
+    (psg,) = raw.glob("*-PSG.edf")
+    ran = command("score", "default", "--follow", psg, "--out", "scores")
+    assert ran.code == 2
+    assert "looks at neighbouring epochs" in ran.err

@@ -103,6 +103,16 @@ QUESTIONS = [  # question, path, regular expressions that the first line must ma
         ["inference", "model"],
     ),
     (
+        "Where is a network in an ONNX file run?",
+        "sleeptools/inference/onnx_network.py",
+        ["onnx", "network"],
+    ),
+    (
+        "Where is a model exported to other formats?",
+        "sleeptools/commands/export/__init__.py",
+        ["export", "format"],
+    ),
+    (
         "Where are files of Sleep-EDF paired?",
         "sleeptools/datasets/sleep_edf.py",
         ["sleep-edf"],

@@ -91,6 +91,11 @@ def test_a_baseline_is_of_each_epoch_alone() -> None:
 def test_an_input_is_never_changed() -> None:
     wave = noise(2, 100)
     before = wave.copy()
-    for do in (scaling.z_score, scaling.robust, lambda x: scaling.without_baseline(x, 3)):
+    for do in (
+        scaling.z_score,
+        scaling.robust,
+        scaling.magnitude,
+        lambda x: scaling.without_baseline(x, 3),
+    ):
         do(wave)
         assert np.array_equal(wave, before)

@@ -41,6 +41,8 @@ def test_every_code_has_an_example() -> None:
 
 @pytest.mark.parametrize("example", BY_SPEED)
 def test_example(example: Example, stock: Path, tmp_path: Path) -> None:
+    if example.needs:
+        pytest.importorskip(example.needs)
     here = Folder(tmp_path / "here", stock)
     ran = here.run(lines(example.script))
     assert (ran.code, ran.exit) == (example.code, example.exit), ran.err
@@ -65,5 +67,7 @@ def follow(example: Example, hint: str, here: Folder) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 def test_example_in_a_shell(example: Example, stock: Path, tmp_path: Path) -> None:
+    if example.needs:
+        pytest.importorskip(example.needs)
     ran = Folder(tmp_path / "here", stock).shell(example.script)
     assert (ran.code, ran.exit) == (example.code, example.exit), ran.err

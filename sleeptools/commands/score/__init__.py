@@ -17,19 +17,25 @@ from sleeptools import store
 from sleeptools.commands.score import files, sleep_table
 from sleeptools.commands.score.expected_agreement import CARD, expected_agreement
 from sleeptools.commands.score.folder import SCORES_KIND, SCORES_VERSION
+from sleeptools.commands.score.follow import OnEpoch, follow
+from sleeptools.commands.score.lights import lights_of
 from sleeptools.commands.score.montage import check_names
 from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.commands.score.paths import model_at, recordings_among
-from sleeptools.commands.score.scoring import score_file, summary
-from sleeptools.errors import DataError, OutputError
+from sleeptools.commands.score.scoring import Scoring, score_file, score_recording, summary
+from sleeptools.errors import DataError, OutputError, Stopped, stoppable
+from sleeptools.formats import edf
 from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing import presets
 from sleeptools.recording.recording import IGNORED, check_ignored
 from sleeptools.runs import model_folder
 from sleeptools.store import batch
 
-__all__ = ["ScoreOptions", "score"]
+NOTHING_YET = ("EDF-FORM", "EDF-HEADER", "EDF-EMPTY", "EDF-CUT", "REC-SHORT")
+"""Codes of the errors of a recording that has not one epoch yet."""
+
+__all__ = ["ScoreOptions", "follow_recording", "score"]
 
 
 def score(
@@ -46,8 +52,8 @@ def score(
     Parameters
     ----------
     model
-        Model folder of a fold, or `final`; the text "default" is the one of the package, which
-        learnt from simulated nights alone.
+        Model folder of a fold, or `final`, or an ONNX file with its card; the text "default" is the
+        one of the package, which learnt from simulated nights alone.
     sources
         Recordings of any known format, folders of them, and patterns; hypnograms are left out.
     out
@@ -78,25 +84,13 @@ def score(
         If `out` holds other files, or the scores of another model.
     """
     options = options or ScoreOptions()
-    kinds = files.chosen_kinds(options.only)
     recordings, scorings = recordings_among(sources)
     if scorings:
         log(f"left out, without signals: {', '.join(path.name for path in scorings)}")
-    model = model_at(model)
-    engine, preset = open_model(model, options)
-    if card := engine.facts.get(CARD):
-        log(f"{engine.facts['model']}: {card['summary']}")
-    if unverified := model_folder.unverified(model):
-        log(f"warning: {unverified}")
-    log(f"probabilities are {engine.calibration}")
-    expected = expected_agreement(model, engine.facts)
-    page = NightPage(str(model), engine.facts, preset, expected, str(engine.calibration))
-    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, model, preset))
-    scorer = _Scorer(engine, preset, page, kinds, out, options)
+    scorer = _open_scorer(model, out, options, log)
+    manifest = scorer.manifest
     with store.lock(out):
-        done = _scored_before(out, manifest.facts["made_by"])
-        manifest.facts["recordings"] = done
-        _write(manifest, out)  # marks the folder as ours, if the command is interrupted
+        done = scorer.begin()
         items = [(p.stem, partial(scorer.score, p, done.get(p.stem))) for p in recordings]
         outcome = batch.run(items, out, on_progress)
         manifest.facts["recordings"] = done | {r["recording"]: r for r in outcome.rows}
@@ -104,6 +98,54 @@ def score(
         _write(manifest, out)
     outcome.raise_failures(out)
     check_ignored(options.ignore_channels, (n for r in outcome.rows for n in r.get(IGNORED, [])))
+    return out
+
+
+def follow_recording(
+    model: Path | str,
+    path: Path,
+    out: Path,
+    on_epoch: OnEpoch,
+    *,
+    options: ScoreOptions | None = None,
+    idle: float | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Score the epochs of a recording while its file grows; at the end, write what `score` writes.
+
+    Parameters
+    ----------
+    path
+        EDF or BDF file that a recorder is writing.
+    on_epoch
+        Called with every epoch as soon as it is complete.
+    idle
+        End after so many seconds in which nothing was written; only at the header's number of
+        records if left out.
+    model, out, options, log
+        As of `score`.
+
+    Raises
+    ------
+    UsageError
+        If the model or its preset looks ahead.
+    Stopped
+        At a stop signal, with the epochs so far written.
+    SleeptoolsError
+        As `score`.
+    """
+    options = options or ScoreOptions()
+    store.need(path, "recording")
+    scorer = _open_scorer(model, out, options, log)
+    with store.lock(out):
+        done = scorer.begin()
+        try:
+            with stoppable():
+                follow(scorer.engine, scorer.preset, path, out, options, on_epoch, idle=idle)
+        except Stopped:
+            scorer.keep_complete(path, done)
+            raise
+        scorer.keep_complete(path, done)
     return out
 
 
@@ -117,6 +159,14 @@ class _Scorer:
     kinds: tuple[str, ...]
     out: Path
     options: ScoreOptions
+    manifest: store.Manifest
+
+    def begin(self) -> dict[str, Any]:
+        """Mark the folder as ours; return the rows of the recordings that were scored before."""
+        done = _scored_before(self.out, self.manifest.facts["made_by"])
+        self.manifest.facts["recordings"] = done
+        _write(self.manifest, self.out)
+        return done
 
     def score(self, path: Path, before: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
         """Score one recording, unless the row `before` shows that this file has been scored."""
@@ -126,9 +176,50 @@ class _Scorer:
         if before and before["input"] == fingerprint and set(names) <= set(before["files"]):
             return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
         night = score_file(self.engine, self.preset, path, self.out, self.options)
-        files.write_files(night, self.page, self.kinds, self.out)
-        row = night.row() | {"input": fingerprint, "files": names}
+        row = self._keep(night, fingerprint)
         return row, summary(row)
+
+    def keep_complete(self, path: Path, done: Mapping[str, Any]) -> None:
+        """Score and keep what is complete of a file that may be cut short, if any epoch is."""
+        stat = path.stat()
+        try:
+            recording = edf.read(path, allow_truncated=True)
+            lights = lights_of(recording, self.options.lights_off, self.options.lights_on, path)
+            night = score_recording(
+                self.engine, self.preset, recording, self.out, self.options, lights
+            )
+        except DataError as e:
+            if e.code in NOTHING_YET:
+                return
+            raise
+        fingerprint = [stat.st_size, stat.st_mtime_ns, *self.options.night_facts()]
+        row = self._keep(night, fingerprint)
+        self.manifest.facts["recordings"] = {**done, path.stem: row}
+        _write(self.manifest, self.out)
+
+    def _keep(self, night: Scoring, fingerprint: Sequence[object]) -> dict[str, Any]:
+        """Write the files of a night, and return its row of the manifest."""
+        files.write_files(night, self.page, self.kinds, self.out)
+        names = files.file_names(night.name, self.kinds)
+        return night.row() | {"input": list(fingerprint), "files": names}
+
+
+def _open_scorer(
+    model: Path | str, out: Path, options: ScoreOptions, log: Callable[[str], None]
+) -> _Scorer:
+    """Load what a batch needs, and say what is to be known of the model."""
+    kinds = files.chosen_kinds(options.only)
+    model = model_at(model)
+    engine, preset = open_model(model, options)
+    if card := engine.facts.get(CARD):
+        log(f"{engine.facts['model']}: {card['summary']}")
+    if model.is_dir() and (unverified := model_folder.unverified(model)):
+        log(f"warning: {unverified}")
+    log(f"probabilities are {engine.calibration}")
+    expected = expected_agreement(model, engine.facts)
+    page = NightPage(str(model), engine.facts, preset, expected, str(engine.calibration))
+    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, preset))
+    return _Scorer(engine, preset, page, kinds, out, options, manifest)
 
 
 def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Preset]:
@@ -148,23 +239,15 @@ def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Pres
         calibrated=options.calibrated,
         without=options.without,
     )
-    preset = presets.changed(_preset(engine.facts, model), assume_unit=options.assume_unit)
+    preset = presets.of_model(engine.facts, str(model))
+    preset = presets.changed(preset, assume_unit=options.assume_unit)
     check_names(preset.montage, options.channels)
     return engine, preset
 
 
-def _preset(facts: Mapping[str, Any], model: Path) -> presets.Preset:
-    settings = facts["preprocessing"].get("preset")
-    if not isinstance(settings, dict):
-        raise DataError(
-            f"{model}: does not say how its signals were preprocessed", code="MODEL-PRESET"
-        )
-    return presets.resolve(settings, source=str(model / "config.json"))
-
-
-def _made_by(engine: Engine, model: Path, preset: presets.Preset) -> dict[str, Any]:
+def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
     """Describe the engine for the manifest; `made_by` has what the scores depend on."""
-    files = {name: store.sha256(model / name) for name in ("config.json", "model.safetensors")}
+    files = {path.name: store.sha256(path) for path in engine.files}
     settings = preset.model_dump(mode="json")
     return {
         "model": engine.facts["model"],

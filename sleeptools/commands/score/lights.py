@@ -1,4 +1,4 @@
-"""When the lights of a night went off and on: as asked, as annotated, or as the data set says."""
+"""When the lights of a night went off and on: as said, as annotated, or by the data set."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def lights_of(
     events = _annotations(path) if off is None or on is None else []
     values: list[float | None] = []
     sources: list[str] = []
-    for asked, pattern, key in ((off, OFF, "lights_off"), (on, ON, "lights_on")):
-        value, source = _first_known(recording, asked, events, pattern, key)
+    for requested, pattern, key in ((off, OFF, "lights_off"), (on, ON, "lights_on")):
+        value, source = _first_known(recording, requested, events, pattern, key)
         values.append(value)
         sources.append(source)
     if values[0] is not None and values[1] is not None and values[1] <= values[0]:
@@ -79,13 +79,13 @@ def lights_of(
 
 def _first_known(
     recording: Recording,
-    asked: LightsTime | None,
+    requested: LightsTime | None,
     events: Sequence[Event],
     pattern: re.Pattern[str],
     key: str,
 ) -> tuple[float | None, str]:
-    if asked is not None:
-        return _inside(recording, asked, key), "option"
+    if requested is not None:
+        return _inside(recording, requested, key), "option"
     marks = [onset for onset, _, text in events if pattern.search(text)]
     if len(set(marks)) == 1:
         return marks[0], "annotation"

@@ -32,7 +32,7 @@ class ChosenMontage:
     substitutes: dict[str, str]
 
 
-def check_names(channels: Sequence[MontageChannel], said: Mapping[str, str]) -> None:
+def check_names(channels: Sequence[MontageChannel], assigned: Mapping[str, str]) -> None:
     """Check that what is said of channels is said of a model's.
 
     Raises
@@ -41,7 +41,7 @@ def check_names(channels: Sequence[MontageChannel], said: Mapping[str, str]) -> 
         If the model has no channel of a name.
     """
     names = [channel.name for channel in channels]
-    for name in said:
+    for name in assigned:
         if name not in names:
             raise UsageError(
                 f"the model has no channel {name!r}; there are: {', '.join(names)}",
@@ -53,7 +53,7 @@ def check_names(channels: Sequence[MontageChannel], said: Mapping[str, str]) -> 
 def choose_montage(
     recording: Recording,
     channels: Sequence[MontageChannel],
-    said: Mapping[str, str],
+    assigned: Mapping[str, str],
     *,
     by_order: bool = False,
     may_miss: bool = False,
@@ -62,7 +62,7 @@ def choose_montage(
 
     Parameters
     ----------
-    said
+    assigned
         Label, name or pair of electrodes for some of the channels.
     by_order
         For a channel that is not there, take the first signal of its modality that is left.
@@ -79,15 +79,15 @@ def choose_montage(
     lacking: dict[str, DataError] = {}
     for channel in channels:
         name = channel.name
-        source = MontageChannel(name, (said[name],)) if name in said else channel
+        source = MontageChannel(name, (assigned[name],)) if name in assigned else channel
         try:
             matches[name] = montage.match(recording, source)
-            if name in said and str(matches[name]) != name:
+            if name in assigned and str(matches[name]) != name:
                 substitutes[name] = SAID
         except DataError as e:
             lacking[name] = e
     if by_order:
-        for name in [n for n in lacking if n not in said]:
+        for name in [n for n in lacking if n not in assigned]:
             used = {label for match in matches.values() for label, _ in match.terms}
             if label := _next_of_modality(recording, name, used):
                 matches[name] = montage.Match(name, ((label, 1.0),))
@@ -102,17 +102,17 @@ def choose_montage(
     chosen = []
     for channel in channels:
         label = matches[channel.name].terms[0][0]
-        taken = said.get(channel.name) or (label if channel.name in substitutes else "")
-        chosen.append(MontageChannel(channel.name, (taken,)) if taken else channel)
+        substitute = assigned.get(channel.name) or (label if channel.name in substitutes else "")
+        chosen.append(MontageChannel(channel.name, (substitute,)) if substitute else channel)
     made_of = {channel.name: str(matches[channel.name]) for channel in channels}
     return ChosenMontage(tuple(chosen), made_of, substitutes)
 
 
-def _next_of_modality(recording: Recording, name: str, taken: set[str]) -> str:
+def _next_of_modality(recording: Recording, name: str, used_labels: set[str]) -> str:
     """Return the first signal of a channel's modality that no other channel takes; "" if none."""
     wanted = montage.modality(name)
     free = (s.label for s in recording.signals.values() if s.modality == wanted)
-    return next((label for label in free if label not in taken), "")
+    return next((label for label in free if label not in used_labels), "")
 
 
 def _cure(recording: Recording, name: str, error: DataError) -> str:

@@ -45,9 +45,12 @@ BOUTS: Final = {
     S4: (1.80, 0.70),
     REM: (3.75, 0.80),
 }
-DEEP_BY_HOUR: Final = (2.1, 3.8)  # deep pressure at sleep onset, and its time constant in hours
-DEEP_PHASE: Final = (0.15, 0.8)  # range of the NREM part of a cycle
+DEEP_BY_HOUR: Final = (3.0, 3.4)  # deep pressure at sleep onset, and its time constant in hours
+DEEP_PHASE: Final = (0.1, 0.9)  # range of the NREM part of a cycle
 OPENING_PARTS: Final = 6  # a bout while falling asleep takes at most a sixth of the first NREM
+# After the scored transitions of ten of the nights: W to N2 is rare, REM ends in wake or N1.
+AFTER_REM: Final = {WAKE: 0.35, S1: 0.40, S2: 0.25}  # what follows an episode of REM
+AFTER_WAKE: Final = {S1: 0.4, REM: 0.6}  # what follows wake within such an episode
 REM_SHARE: Final = (0.12, 0.23, 0.25, 0.27, 0.28)  # share of a cycle spent in its REM episode
 
 
@@ -137,7 +140,7 @@ def _nrem(
     first: bool,
 ) -> list[int]:
     """Draw the NREM part of a cycle; the first one passes through the stages in order."""
-    opening = _falling_asleep(rng, habits, scale) if first else [S2]
+    opening = _falling_asleep(rng, habits, scale) if first else [_draw(rng, AFTER_REM)]
     walk: list[int] = []
     state = WAKE
     while len(walk) < epochs:
@@ -162,9 +165,9 @@ def _next_nrem(
 ) -> int:
     """Draw the stage after a bout; deep sleep lies in the middle of a cycle."""
     deep = pressure * (1.0 if DEEP_PHASE[0] < phase < DEEP_PHASE[1] else 0.15)
-    wake, light = 0.18 * habits.restless, 0.26 * habits.light
+    wake, light = 0.20 * habits.restless, 0.30 * habits.light
     chances: Mapping[int, Mapping[int, float]] = {
-        WAKE: {S1: 0.88, S2: 0.12},
+        WAKE: {S1: 0.98, S2: 0.02},
         S1: {S2: 0.82, WAKE: 0.16 * habits.restless},
         S2: {S3: deep, S1: light, WAKE: wake},
         S3: {S4: 0.62 * min(1.3, deep), S2: 1.0, WAKE: 0.02 * habits.restless, S1: 0.02},
@@ -178,8 +181,8 @@ def _rem(rng: np.random.Generator, epochs: int, habits: Habits, scale: float) ->
     walk: list[int] = []
     state = S1
     while len(walk) < epochs:
-        breaks = {S1: 0.45 * habits.light, WAKE: 0.22 * habits.restless, S2: 0.12}
-        state = _draw(rng, breaks) if state == REM else REM
+        breaks = {S1: 0.40 * habits.light, WAKE: 0.35 * habits.restless, S2: 0.06}
+        state = _draw(rng, {REM: breaks, WAKE: AFTER_WAKE}.get(state, {REM: 1.0}))
         length = _bout(rng, state, habits, scale)
         walk += [state] * (length if state == REM else min(length, 8))
     return walk[:epochs]

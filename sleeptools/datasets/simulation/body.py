@@ -67,7 +67,7 @@ def simulate_eyes(
     eyes_open
         (epochs,) 0 or 1.
     amplitude
-        (3 regions, frames, 6 rhythms) uV.
+        (3 regions, frames, 7 rhythms) uV.
     source
         (frames, BINS) spectra that the EEG leads have in common.
     traits
@@ -139,7 +139,7 @@ def _rolling(rng: np.random.Generator, count: int) -> Signal32:
     """Draw slow rolling eye movements: (count, 8 s) of 0.2 to 0.45 Hz."""
     t = np.arange(800) / waves.RATE
     hertz = rng.uniform(0.2, 0.45, (count, 1))
-    size = 55.0 * np.exp(0.35 * rng.standard_normal((count, 1)))
+    size = 75.0 * np.exp(0.35 * rng.standard_normal((count, 1)))
     phase = 2 * np.pi * rng.random((count, 1))
     return (size * np.hanning(800) * np.sin(2 * np.pi * hertz * t + phase)).astype(np.float32)
 

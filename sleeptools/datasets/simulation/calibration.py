@@ -21,8 +21,8 @@ FILE: Final = Path(__file__).with_name("human.toml")
 
 REGIONS: Final = ("frontal", "posterior")
 CODES: Final = ("wake", "stage 1", "stage 2", "stage 3", "stage 4", "REM")
-RHYTHMS: Final = ("background", "delta", "theta", "alpha", "beta", "muscle")
-"""What the EEG is made of; `muscle` is that of the scalp and the face."""
+RHYTHMS: Final = ("background", "delta", "theta", "alpha", "beta", "muscle", "drift")
+"""What the EEG is made of: `muscle` is of the scalp and the face, `drift` lies below 0.5 Hz."""
 
 
 @dataclass(frozen=True)

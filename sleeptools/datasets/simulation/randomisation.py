@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from sleeptools.datasets.simulation import body, eeg
+from sleeptools.datasets.simulation.calibration import RHYTHMS
 from sleeptools.datasets.simulation.eeg import Place
 from sleeptools.datasets.simulation.traits import Traits
 from sleeptools.datasets.simulation.waves import Floats, Signal32
@@ -145,7 +146,7 @@ class Randomisation:
     gain
         On all EEG.
     rhythms
-        (6,) on each rhythm of `calibration.RHYTHMS`.
+        (7,) on each rhythm of `calibration.RHYTHMS`.
     slope
         Added to the exponent of the background's power spectrum.
     noise
@@ -211,7 +212,7 @@ def draw(
     """Draw what is not known of a recording; `low_pass_hz` is the range of that corner."""
     return Randomisation(
         gain=_one(rng, GAIN),
-        rhythms=_factor(rng, RHYTHM, 6),
+        rhythms=_factor(rng, RHYTHM, len(RHYTHMS)),
         slope=float(rng.uniform(-SLOPE, SLOPE)),
         noise=_one(rng, NOISE),
         spindles=_one(rng, EVENTS),

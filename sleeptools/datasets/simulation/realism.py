@@ -53,6 +53,18 @@ def bands_only(levels: Floats) -> Floats:
     return levels.reshape(len(levels), len(LEADS), FEATURES)[:, :, : len(BANDS)]
 
 
+def drift(levels: Floats) -> Floats:
+    """Return the variance that the bands leave, which is mostly below 0.5 Hz: (epochs, leads) dB.
+
+    Of (epochs, 14) as `night_levels` gives them; at least a fiftieth of the variance.
+    """
+    power = 10 ** (levels.reshape(len(levels), len(LEADS), FEATURES)[..., :-1] / 10)
+    widths = np.array([high - low for low, high in BANDS.values()])
+    rest = power[..., -1] - power[..., :-1] @ widths
+    decibel: Floats = 10 * np.log10(np.maximum(rest, 0.02 * power[..., -1]))
+    return decibel
+
+
 def statistics(
     levels: Floats, stages: npt.NDArray[np.int8], nights: npt.NDArray[np.integer]
 ) -> dict[str, Floats]:
@@ -71,7 +83,13 @@ def statistics(
         over nights of the standard deviation, from quartiles), `lower` and `upper` (quartiles of
         all epochs).
     """
-    bands = bands_only(levels)
+    return describe(bands_only(levels), stages, nights)
+
+
+def describe(
+    bands: Floats, stages: npt.NDArray[np.int8], nights: npt.NDArray[np.integer]
+) -> dict[str, Floats]:
+    """Describe levels of any bands, (epochs, leads, bands) dB, as `statistics` does."""
     rows: dict[str, list[Floats]] = {
         k: [] for k in ("median", "between", "within", "lower", "upper")
     }

@@ -43,16 +43,23 @@ TEXTS: Final = (
 
 # Standard deviation of where a bout is scored to begin, in epochs, by the stages that it separates.
 BOUNDARY_SPREAD: Final = 1.6  # of all others
-BOUNDARIES: Final = {(S1, S2): 1.0, (S2, S3): 0.9, (S1, REM): 2.0}
+BOUNDARIES: Final = {
+    (WAKE, S1): 0.9,
+    (WAKE, S2): 0.7,
+    (WAKE, REM): 0.7,
+    (S1, S2): 1.0,
+    (S2, S3): 0.9,
+    (S1, REM): 1.6,
+}
 
 # Probability per epoch that a run scored as another stage begins.
 SLIPS: Final = {
     WAKE: {S1: 0.025},
-    S1: {WAKE: 0.06, S2: 0.05, REM: 0.05},
+    S1: {WAKE: 0.03, S2: 0.05, REM: 0.03},
     S2: {S1: 0.007, S3: 0.007, REM: 0.001},
     S3: {S2: 0.03, S4: 0.10},
     S4: {S3: 0.10, S2: 0.006},
-    REM: {S1: 0.015, S2: 0.001, WAKE: 0.002},
+    REM: {S1: 0.010, S2: 0.001, WAKE: 0.002},
 }
 SLIP_LENGTHS: Final = ((1, 2, 3, 5), (0.45, 0.25, 0.15, 0.15))
 MOVEMENTS: Final = 0.9  # movement epochs per night, on average

@@ -17,31 +17,36 @@ from sleeptools.datasets.simulation.architecture import Habits
 from sleeptools.datasets.simulation.calibration import Calibration
 from sleeptools.datasets.simulation.waves import Floats
 
-EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.5, 1.2, 1.2])  # factor on wake's rhythms
+EYES_OPEN: Final = np.array([1.0, 1.2, 1.0, 0.5, 1.2, 1.2, 1.2])  # factor on wake's rhythms
 EYES_CLOSED_ASLEEP, EYES_CLOSED_DAY = 0.65, 0.25  # share of wake with eyes closed
 
 # Number of events per epoch, by code: wake, 1, 2, 3, 4, REM.
 SPINDLES: Final = np.array([0.0, 0.15, 3.0, 0.9, 0.3, 0.0])
 K_COMPLEXES: Final = np.array([0.0, 0.1, 0.9, 0.4, 0.0, 0.0])
+AROUSALS: Final = np.array(
+    [0.0, 0.35, 0.03, 0.02, 0.02, 0.02]
+)  # stage 1: after its upper tail in ten real nights
 SAWTOOTHS: Final = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.5])
 SACCADES: Final = np.array([4.0, 1.0, 0.3, 0.2, 0.2, 7.0])  # wake: eyes closed
 SACCADES_OPEN, BLINKS_OPEN, BLINKS_CLOSED = 28.0, 8.0, 0.5
-ROLLING: Final = np.array([0.9, 3.5, 0.15, 0.0, 0.0, 0.1])  # slow eye movements
+ROLLING: Final = np.array(
+    [0.9, 5.0, 0.15, 0.0, 0.0, 0.1]
+)  # slow eye movements, of sleep onset; YASA looks for them
 TWITCHES: Final = np.array([1.5, 0.3, 0.1, 0.05, 0.05, 0.8])
 MUSCLE_UV: Final = np.array([3.2, 2.1, 1.7, 1.5, 1.4, 0.8])  # tone, envelope
-EOG_FLOOR_UV: Final = np.array([9.0, 4.0, 2.5, 2.0, 2.0, 2.5])  # muscle and electrodes, 0.5-49.5 Hz
+EOG_FLOOR_UV: Final = np.array([9.0, 3.0, 2.5, 2.0, 2.0, 2.5])  # muscle and electrodes, 0.5-49.5 Hz
 ACTIVE_MUSCLE: Final = 1.3  # factor with eyes open
 
 # Standard deviations of the logarithm; `calibration` has those of the rhythms.
 SPREAD_OVERALL, SPREAD_MUSCLE, SPREAD_EVENTS, SPREAD_NOISE = 0.10, 0.22, 0.40, 0.15
-SPREAD_STAGE: Final = 0.10  # a subject's rhythm in one stage
+SPREAD_STAGE: Final = 0.15  # a subject's rhythm in one stage
 SPREAD_HABITS: Final = (0.35, 0.35, 0.30, 0.15)
 
 FRONTAL, POSTERIOR, CENTRAL = range(3)
-CENTRAL_GAIN: Final = np.ones((6, 6))  # (codes, rhythms) of leads to the other mastoid
+CENTRAL_GAIN: Final = np.ones((6, 7))  # (codes, rhythms) of leads to the other mastoid
 CENTRAL_GAIN[0, 3] = 1.35  # which lies near the alpha of wake; and stage 1 is largest at the vertex
 CENTRAL_GAIN[1, :3] = 1.7, 1.7, 1.8  # no such lead was fitted to: chosen so that YASA sees stage 1
-_OCTAVES: Final = np.array([0.5, 0.0, 1.0, 2.0, 3.0, 4.0])  # where a rhythm lies among the others
+_OCTAVES: Final = np.array([0.5, 0.0, 1.0, 2.0, 3.0, 4.0, -1.0])  # place of a rhythm
 ALIKE: Final = 0.8  # correlation of a subject's deviations in rhythms an octave apart
 
 
@@ -56,7 +61,7 @@ class Traits:
     habits
         How the subject sleeps.
     levels_uv
-        (3 regions, 6 codes, 6 rhythms) root mean square, uV.
+        (3 regions, 6 codes, 7 rhythms) root mean square, uV.
     overall
         Factor on all EEG, in `levels_uv` already.
     slope

@@ -73,6 +73,14 @@ def peak(centre: float, width: float, framing: Framing = HUMAN) -> Floats:
     return normalised(np.exp(-0.5 * ((framing.frequencies - centre) / width) ** 2), framing)
 
 
+def drift(width: float, framing: Framing = HUMAN) -> Floats:
+    """Return the power spectrum of slow drift: (bins,), half a bell at 0 Hz, without its mean."""
+    power = np.exp(-0.5 * (framing.frequencies / width) ** 2)
+    power[0] = 0.0
+    scaled: Floats = power / power.sum()
+    return scaled
+
+
 def band(low: float, high: float, framing: Framing = HUMAN) -> Floats:
     """Return a power spectrum that is flat between two frequencies in Hz: (bins,)."""
     inside = (low <= framing.frequencies) & (high >= framing.frequencies)

@@ -84,6 +84,8 @@ class Header:
         Bytes before the first data record.
     records, record_seconds
         Number of data records in the file, and the length of one, s (0 only without signals).
+    declared
+        Number of data records that the header says, -1 while a recorder writes the file.
     record_error
         Largest rounding error of `record_seconds`, s: half a unit of its last digit where the
         number fills its field, otherwise 0.
@@ -109,6 +111,7 @@ class Header:
     recording_field: str
     signals: tuple[SignalHeader, ...]
     notes: tuple[str, ...]
+    declared: int = -1
 
     @property
     def record_samples(self) -> int:
@@ -194,6 +197,7 @@ def read_header(
         _text(head, 88, 168),
         signals,
         tuple(notes),
+        int(_text(head, 236, 244)),
     )
 
 

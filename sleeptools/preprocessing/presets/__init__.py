@@ -235,6 +235,29 @@ def resolve(values: Mapping[str, Any], *, source: str) -> Preset:
     return preset
 
 
+def of_model(facts: Mapping[str, Any], source: str) -> Preset:
+    """Resolve the preset by which a trained model's epochs were made.
+
+    Parameters
+    ----------
+    facts
+        As in the model folder's config.json.
+    source
+        Where they come from, for messages.
+
+    Raises
+    ------
+    DataError
+        If there is none, or as `resolve`.
+    """
+    settings = facts["preprocessing"].get("preset")
+    if not isinstance(settings, dict):
+        raise DataError(
+            f"{source}: does not say how its signals were preprocessed", code="MODEL-PRESET"
+        )
+    return resolve(settings, source=source)
+
+
 def _problem(error: ErrorDetails) -> str:
     """Describe what is wrong with a setting; for an unknown one, list those that there are."""
     loc = error["loc"]
@@ -278,8 +301,8 @@ def changed(
     quality
         What becomes of epochs whose signal was not there.
     robust_scale
-        Scale each channel of a recording to median 0 and quartile distance 1, after the other
-        steps over the recording, so that the gain of an amplifier does not matter.
+        Divide each channel of a recording by its median magnitude, after the other steps over the
+        recording, so that the gain of an amplifier does not matter.
 
     Raises
     ------
@@ -294,7 +317,7 @@ def changed(
     if robust_scale:
         steps = list(preset.processing)
         over_recording = [s for s in steps if s.over == "recording"]
-        steps.insert(len(over_recording), RobustScale(do="robust-scale"))
+        steps.insert(len(over_recording), RobustScale(do="robust-scale", centre=False))
         values["processing"] = [s.model_dump() for s in steps]
     try:
         return Preset(**values)

@@ -34,6 +34,15 @@ def robust(samples: Samples) -> Samples:
     return _divided(samples - middle[..., None].astype(np.float32), high - low)
 
 
+def magnitude(samples: Samples) -> Samples:
+    """Divide by the median of the absolute values; nothing is subtracted.
+
+    Where a gain changes on the way, both parts are within its square root of what they would be,
+    or nearly so, while a range of quartiles around the median would be that of the change.
+    """
+    return _divided(samples.copy(), np.median(np.abs(samples), axis=-1))
+
+
 def _divided(samples: Samples, by: npt.NDArray[np.float64]) -> Samples:
     by = np.asarray(by)[..., None]
     inverse = np.divide(1.0, by, out=np.zeros(by.shape), where=by > 0)

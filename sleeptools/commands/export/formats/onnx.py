@@ -1,0 +1,65 @@
+"""ONNX: one file with the weights, the card in its metadata, and operators of ONNX alone.
+
+The input `signals` is float32 (batch, channels, samples) as the card says, (batch, epochs, ...) for
+a model that takes several epochs; the output `probabilities` is (batch, stages).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from sleeptools.commands.export.graph import export_graph, quiet
+from sleeptools.errors import UnavailableError
+from sleeptools.inference.card import METADATA, card_text, make_card
+from sleeptools.inference.engine import Engine
+
+SUFFIXES: Final = (".onnx",)
+
+
+def export(engine: Engine, folder: Path, out: Path) -> None:
+    """Write the file.
+
+    Raises
+    ------
+    UnavailableError
+        If a library is missing.
+    """
+    try:
+        import onnxscript  # noqa: F401 - torch's exporter writes with it
+    except ImportError as e:
+        raise UnavailableError(
+            f"{out.name}: the libraries onnx and onnxscript are needed to write ONNX",
+            hint="pip install 'sleeptools[export]'",
+            code="EXPORT-LIBRARY",
+        ) from e
+    with quiet(), contextlib.redirect_stdout(io.StringIO()):
+        program: Any = torch.onnx.export(
+            export_graph(engine, folder),
+            (),
+            dynamo=True,
+            verbose=False,
+            input_names=["signals"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: "batch"},),
+        )
+    program.model.metadata_props[METADATA] = card_text(make_card(engine.facts, engine.span))
+    program.save(out, external_data=False)
+
+
+def load(path: Path, engine: Engine) -> Engine:
+    """Load the file as `score` does, without a temperature."""
+    return Engine.load(path, threads=engine.threads, calibrated=False)
+
+
+def about(path: Path, engine: Engine) -> list[str]:
+    """Say how large it is and how it is used."""
+    del engine
+    return [
+        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score {path.name}', or in "
+        "any program with ONNX Runtime"
+    ]

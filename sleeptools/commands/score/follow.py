@@ -1,0 +1,233 @@
+"""`score --follow`: the epochs of an EDF or BDF file that a recorder is writing, as they come.
+
+Each epoch is scored when its last data record is complete, exactly as the whole file will be: so
+nothing may look ahead, neither the preset (a filter or a scale over the recording, resampling) nor
+the model (neighbouring epochs).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sleeptools import store
+from sleeptools.commands.score.montage import choose_montage
+from sleeptools.commands.score.options import ScoreOptions
+from sleeptools.errors import DataError, UsageError
+from sleeptools.formats import edf
+from sleeptools.formats.parsing.edf_header import HEADER_BYTES, Header, read_header
+from sleeptools.inference import spectral
+from sleeptools.inference.engine import Engine
+from sleeptools.inference.recordings import hypnodensity
+from sleeptools.native import Floats
+from sleeptools.preprocessing.presets import Preset
+from sleeptools.preprocessing.steps import Clip, Filter, ProcessingStep
+from sleeptools.recording import montage
+from sleeptools.recording.recording import Recording
+
+POLL_SECONDS: Final = 0.01
+FORGOTTEN: Final = 1e-9
+SLACK: Final = 1e-6  # s
+
+
+@dataclass(frozen=True)
+class FollowedEpoch:
+    """One epoch of a growing recording.
+
+    Parameters
+    ----------
+    number
+        From 0.
+    onset
+        s from the start of the recording.
+    density
+        (stages,) probabilities; NaN where the epoch has no signal.
+    stages
+        Stage names.
+    """
+
+    number: int
+    onset: float
+    density: Floats
+    stages: tuple[str, ...]
+
+    @property
+    def stage(self) -> str | None:
+        """The likeliest stage; None where the epoch has no signal."""
+        return self.stages[int(self.density.argmax())] if np.isfinite(self.density).all() else None
+
+
+OnEpoch = Callable[[FollowedEpoch], None]
+
+
+def follow(
+    engine: Engine,
+    preset: Preset,
+    path: Path,
+    folder: Path,
+    options: ScoreOptions,
+    on_epoch: OnEpoch,
+    *,
+    idle: float | None = None,
+) -> None:
+    """Score the epochs of a file while it grows, until its header's records are there.
+
+    Parameters
+    ----------
+    folder
+        Where the samples of an epoch lie meanwhile, in a file without a name.
+    on_epoch
+        Called with every epoch.
+    idle
+        Stop after so many seconds in which nothing was written; never if left out.
+
+    Raises
+    ------
+    UsageError
+        If the model or the preset looks ahead.
+    DataError
+        If the file is damaged, became shorter, or was replaced by another.
+    Stopped
+        At a stop signal.
+    """
+    if engine.span.several or isinstance(engine.network, spectral.Network):
+        raise UsageError(
+            f"{engine.facts['model']} looks at neighbouring epochs, which are not there yet",
+            hint="a model without context can follow: ulw-sleepnet, mmasleepnet",
+        )
+    done = 0
+    for header in _grown(path, idle):
+        ready = math.floor(header.records * header.record_seconds / preset.epoch_seconds + SLACK)
+        for number in range(done, ready):
+            try:
+                epoch = _score_epoch(engine, preset, header, number, folder, options)
+            except FileNotFoundError as e:
+                raise _changed(path, "was removed") from e
+            on_epoch(epoch)
+        done = max(done, ready)
+
+
+def _grown(path: Path, idle: float | None) -> Iterator[Header]:
+    """Yield the header of a file each time that it has grown, and end with it."""
+    stat = store.need(path, "recording").stat()
+    file_id, size, since = (stat.st_dev, stat.st_ino), 0, time.monotonic()
+    while True:
+        try:
+            stat = path.stat()
+        except FileNotFoundError as e:
+            raise _changed(path, "was removed") from e
+        if (stat.st_dev, stat.st_ino) != file_id:
+            raise _changed(path, "was replaced by another file")
+        if stat.st_size < size:
+            raise _changed(path, f"became shorter: {stat.st_size} bytes after {size}")
+        if stat.st_size > size:
+            size, since = stat.st_size, time.monotonic()
+            if (header := _header(path, size)) is not None:
+                yield header
+                if 0 < header.declared <= header.records:
+                    return
+        if idle is not None and time.monotonic() - since >= idle:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _changed(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path}: {what} while it was followed",
+        hint="follow the file that the recorder writes now",
+        code="FILE-CHANGED",
+    )
+
+
+def _header(path: Path, size: int) -> Header | None:
+    """Read the header; None while it, or the first data record, is not complete."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+    count = head[252:256].strip()
+    if len(head) < HEADER_BYTES or not count.isdigit() or size < HEADER_BYTES * (1 + int(count)):
+        return None
+    try:
+        header = read_header(path, allow_truncated=True)
+    except DataError as e:
+        if e.code in ("EDF-EMPTY", "EDF-CUT"):  # no complete record yet
+            return None
+        raise
+    if header.kind.endswith("+D"):
+        raise UsageError(
+            f"{path.name}: is interrupted ({header.kind}); only continuous recordings are followed"
+        )
+    return header
+
+
+def _score_epoch(
+    engine: Engine, preset: Preset, header: Header, number: int, folder: Path, options: ScoreOptions
+) -> FollowedEpoch:
+    """Score one epoch from the data records that hold it, and those that filters still remember."""
+    onset, length = number * preset.epoch_seconds, header.record_seconds
+    last = min(math.ceil((onset + preset.epoch_seconds) / length - SLACK), header.records)
+    first = math.floor(onset / length + SLACK)
+    piece, preset = _piece(preset, header, slice(first, last), options)
+    memory = math.ceil(_memory_seconds(preset, piece) / length)
+    if memory and first:
+        first = max(0, first - memory)
+        piece, preset = _piece(preset, header, slice(first, last), options)
+    density, _ = hypnodensity(engine, preset, piece, folder, begin=onset - first * length)
+    return FollowedEpoch(number, onset, density[0], engine.stages)
+
+
+def _piece(
+    preset: Preset, header: Header, records: slice, options: ScoreOptions
+) -> tuple[Recording, Preset]:
+    """Read some records, and choose the model's channels among their signals."""
+    piece = edf.read_records(header, records).without(options.ignore_channels)
+    chosen = choose_montage(
+        piece, preset.montage, options.channels, by_order=options.match_channels_by_order
+    )
+    return piece, preset.model_copy(update={"montage": chosen.channels})
+
+
+def _memory_seconds(preset: Preset, piece: Recording) -> float:
+    """Return for how long the filters over the recording remember, s.
+
+    Raises
+    ------
+    UsageError
+        If the result for an epoch depends on what comes later.
+    """
+    longest = 0.0
+    for signal in montage.pick(piece, preset.montage, preset.assume_unit):
+        rate = signal.sample_rate
+        steps = preset.steps(signal.label, signal.modality)
+        over_recording = [step for step in steps if step.over == "recording"]
+        ahead: list[str] = [s.do for s in over_recording if not _is_causal(s)]
+        resampled = preset.rate_of(rate) != rate and all(s.do != "resample" for s in steps)
+        if resampled and not ahead:
+            ahead = [f"resampling from {rate:g} to {preset.sample_rate:g} Hz"]
+        if ahead:
+            raise UsageError(
+                f"{signal.label}: {', '.join(ahead)} over the recording needs what is not recorded "
+                "yet",
+                hint="a model can follow whose preset filters causally or over each epoch only, at "
+                "the recorder's own rate",
+            )
+        for step in over_recording:
+            if isinstance(step, Filter):
+                longest = max(longest, _ringing_seconds(step, rate))
+    return longest
+
+
+def _is_causal(step: ProcessingStep) -> bool:
+    return isinstance(step, Clip) or (isinstance(step, Filter) and step.causal)
+
+
+def _ringing_seconds(step: Filter, rate: float) -> float:
+    """Return the time in which a filter forgets all but `FORGOTTEN` of what it had, s."""
+    roots = [np.roots(section[3:]) for section in np.asarray(step.sections(rate))]
+    slowest = float(np.abs(np.concatenate(roots)).max())
+    return math.log(FORGOTTEN) / math.log(slowest) / rate if slowest > 0 else 0.0
