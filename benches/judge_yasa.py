@@ -53,8 +53,10 @@ def agreement(truth: np.ndarray, stages: np.ndarray) -> dict[str, object]:
     }
 
 
-def judge(subjects: range, *, seed: int, hours: float, eeg: str) -> dict[str, object]:
-    scored, predicted, truth = [], [], []
+def judge(
+    subjects: range, *, seed: int, hours: float, eeg: str, keep: Path | None = None
+) -> dict[str, object]:
+    scored, predicted, truth, whole = [], [], [], []
     for subject in subjects:
         night = simulate_night(
             subject, 1, hours=hours, seed=seed, channels=(*CASSETTE_CHANNELS, *EXTRAS)
@@ -63,10 +65,13 @@ def judge(subjects: range, *, seed: int, hours: float, eeg: str) -> dict[str, ob
         stages = night.recording.hypnogram.stages
         is_scored = stages != UNSCORED
         scored.append(stages[is_scored])
-        predicted.append(yasa_stages(night, eeg)[is_scored])
+        whole.append(yasa_stages(night, eeg))
+        predicted.append(whole[-1][is_scored])
         truth.append(night.truth[is_scored])
     yasa_result = agreement(np.concatenate(scored), np.concatenate(predicted))
     ceiling = agreement(np.concatenate(scored), np.concatenate(truth))
+    if keep is not None:
+        keep.write_text(json.dumps([stages.tolist() for stages in whole]))
     per_night = [
         round(float(cohen_kappa_score(s, f)), 3) for s, f in zip(scored, predicted, strict=True)
     ]
@@ -126,10 +131,11 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=8.0)
     parser.add_argument("--eeg", default="EEG C4-M1,EEG Fpz-Cz")
     parser.add_argument("--out", type=Path, default=RESULTS, help="'-' writes nothing")
+    parser.add_argument("--stages", type=Path, help="JSON to write: YASA's stages of each night")
     args = parser.parse_args()
     began = time.perf_counter()
     results = [
-        judge(range(args.subjects), seed=args.seed, hours=args.hours, eeg=eeg)
+        judge(range(args.subjects), seed=args.seed, hours=args.hours, eeg=eeg, keep=args.stages)
         for eeg in args.eeg.split(",")
     ]
     report: dict[str, object] = {

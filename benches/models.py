@@ -60,6 +60,7 @@ class Kind(NamedTuple):
 
 
 MICE = ("mouse-cnn", "mouse-cnn-attention", "mouse-transformer", "slumbernet")
+ALONE = "spectral"  # takes one channel, and is measured by train_spectral.py
 ONE_SECOND = {"sample_rate": 512.0, "epoch_seconds": 1.0}
 KINDS = {
     "human": Kind(
@@ -67,7 +68,7 @@ KINDS = {
         "sleep-edf",
         10,
         8.0,
-        {name: {} for name in registry.names("models") if name not in MICE},
+        {name: {} for name in registry.names("models") if name not in (*MICE, ALONE)},
     ),
     "mouse": Kind(
         "Mice: 1-s epochs, three stages",

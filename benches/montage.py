@@ -142,14 +142,14 @@ def losses(counts: np.ndarray) -> list[dict[str, Any]]:
     size = counts.shape[1]
     rows = []
     for i, (name, (_, _, goal)) in enumerate(CONDITIONS.items()):
-        loss, low, high = (float(b[size + i]) for b in bounds)
+        loss, *ends = (float(b[size + i]) for b in bounds)
+        low, high = (loss if np.isnan(end) else end for end in ends)  # alike in all draws
         met = None
         if goal:
             met = bool(loss <= goal[0] and (goal[1] is None or high <= goal[1]))
             met = met and bool(bounds.value[0] >= PLAIN_GOAL)  # who knows nothing loses nothing
         kappa = float(bounds.value[i])
-        interval = [None, None] if np.isnan(low) else [low, high]
-        rows.append({"condition": name, "kappa": kappa, "loss": loss, "interval": interval})
+        rows.append({"condition": name, "kappa": kappa, "loss": loss, "interval": [low, high]})
         rows[-1]["met"] = bool(kappa >= PLAIN_GOAL) if name == "whole" else met
     return rows
 
@@ -178,7 +178,7 @@ def markdown(r: dict[str, Any]) -> str:
         for row in rows:
             words, _, goal = CONDITIONS[row["condition"]]
             low, high = row["interval"]
-            lost = "" if low is None else f"{row['loss']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            lost = f"{row['loss']:+.3f} [{low:+.3f}, {high:+.3f}]" if goal else ""
             aim = f"kappa >= {PLAIN_GOAL:g}" if goal is None else f"<= {goal[0]:g}"
             aim += f", upper <= {goal[1]:g}" if goal and goal[1] else ""
             met = "yes" if row["met"] else "no"

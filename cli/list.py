@@ -57,5 +57,5 @@ def _model(facts: dict[str, Any]) -> list[str]:
         f"{facts['macs'] / 1e6:,.1f} M",
         f"{facts['montage']}; {facts['epoch_seconds']:g} s at {facts['sample_rate']:g} Hz",
         str(facts["stages"]),
-        "native" if facts["native"] else "torch",
+        facts.get("engine", "native" if facts["native"] else "torch"),
     ]

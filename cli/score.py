@@ -27,7 +27,12 @@ def register(app: typer.Typer) -> None:
 
 def command(
     model: Annotated[
-        Path, typer.Argument(help="Model folder (a fold's, or RUN/final), or an ONNX file.")
+        str,
+        typer.Argument(
+            help="Model folder (a fold's, or RUN/final), or an ONNX file. `default` is the model "
+            "of the package, for nights of people with any usual EEG lead; it learnt from "
+            "simulated nights alone. A folder of that name is ./default."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     recordings: Annotated[
@@ -139,7 +144,7 @@ def command(
     talk(f"{out}: {plural(counted, 'recording')} scored")
 
 
-def _follow(model: Path, path: Path, out: Path, options: ScoreOptions, idle: float | None) -> None:
+def _follow(model: str, path: Path, out: Path, options: ScoreOptions, idle: float | None) -> None:
     """Print a row of CSV for every epoch, as soon as it is complete."""
     from sleeptools.commands.score import follow_recording
     from sleeptools.commands.score.follow import FollowedEpoch

@@ -164,16 +164,18 @@ def writer(path: Path, to: str | None = None) -> ModuleType:
     UsageError
         For a format that cannot be written, or an ending that does not determine the format.
     """
+    if to in registry.names("formats") and hasattr(registry.load("formats", to), "write_hypnogram"):
+        return registry.load("formats", to)  # and none of the others, which take a while
     names = writers()
-    if to is not None and to not in names:
+    if to is not None:
         raise UsageError(
             f"hypnograms are not written as {to!r}",
             hint=f"they are as: {', '.join(names)}",
             code="USE-NAME",
         )
-    for name in [to] if to else names:
+    for name in names:
         module = registry.load("formats", name)
-        if to or path.name.lower().endswith(tuple(getattr(module, "SUFFIXES", ()))):
+        if path.name.lower().endswith(tuple(getattr(module, "SUFFIXES", ()))):
             return module
     raise UsageError(
         f"{path.name}: the ending does not tell the format",

@@ -291,6 +291,7 @@ def read_start(path: Path) -> datetime | None:
 
 
 SHOWN = 8  # texts in a message
+MOST_NOTE: Final = 48  # characters that the recording identification has room for
 PATIENT = re.compile(rb"\S+ \S+ \S+ (Female|Male)_(\d{1,3})yr *")
 
 
@@ -420,7 +421,8 @@ def write_annotations(
     begin
         Start of the recording: a time of day if its date is unknown, None if it is unknown.
     note
-        Last subfield of the recording identification, for example "simulated".
+        Last subfield of the recording identification, for example "simulated"; ASCII, of at most
+        `MOST_NOTE` characters.
     """
     tals = b"+0\x14\x14\0" + b"".join(
         f"{'' if onset < 0 else '+'}{text_files.decimal_text(onset)}"
@@ -447,7 +449,8 @@ def write_annotations(
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
     """Write one annotation per epoch; return notes on what the format cannot represent."""
     events, notes = stage_words.stage_events(hypnogram, TEXTS, "edf")
-    note = "simulated" if hypnogram.scorer == "simulated" else ""
+    ours = hypnogram.scorer == "simulated" or hypnogram.scorer.startswith("sleeptools ")
+    note = hypnogram.scorer.replace(" ", "_")[:MOST_NOTE] if ours else ""  # no person's name
     start = add_seconds(hypnogram.begin, -hypnogram.onset)
     if start and start.microsecond:
         notes.append(f"edf: the recording's start, {start:%T.%f}, is written in whole seconds")

@@ -1,7 +1,8 @@
 """Whole-model inference on NumPy arrays: a model folder in, the hypnodensity of epochs out.
 
-A model with a file in this package runs in the native core, and torch is never imported. Every
-other model, and every model where the core is off, runs through torch behind the same interface.
+A model with a file in `networks` runs in the native core, and torch is never imported. Every other
+model, and every model where the core is off, runs through torch behind the same interface;
+`spectral`, which looks at a night as a whole, in NumPy.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sleeptools import store
 from sleeptools.errors import UsageError
 from sleeptools.evaluation.calibration import scale_density
+from sleeptools.inference import spectral
 from sleeptools.inference.loading import Network, load_network
 from sleeptools.inference.missing import filled, reduced_facts
 from sleeptools.native import PRECISIONS, Floats, Precision
@@ -39,13 +41,13 @@ class Engine:
         From epochs (B, channels, samples) to their hypnodensity (B, stages), NaN where an epoch or
         what is computed from it is not finite; epochs of a model that looks at several are
         (B, epochs, channels, samples), and the result of a sequence model (B, epochs, stages). Any
-        number of threads may call it.
+        number of threads may call it. Of `spectral.Network` the whole night is asked at once.
     precision
         Precision of the products, in use.
     threads
         CPU threads.
     backend
-        "native", "torch" or "onnx".
+        "native", "numpy", "torch" or "onnx".
     span
         Epochs that the network takes at once; one with kernels takes single epochs.
     calibration
@@ -192,8 +194,10 @@ class Engine:
         return density if self.temperature == 1 else scale_density(density, self.temperature)
 
     def _score(self, epochs: NDArray[Any] | store.Scratch, onsets: ArrayLike | None) -> Floats:
+        if isinstance(self.network, spectral.Network):
+            return self._score_night(self.network, epochs, onsets)
         if self.span.several:
-            return self._score_windows(epochs, self._windows(len(epochs), onsets))
+            return self._score_windows(self.network, epochs, self._windows(len(epochs), onsets))
         if 0 < len(epochs) <= CHUNK:
             return self.network(np.ascontiguousarray(epochs[:], np.float32))
         out = np.empty((len(epochs), len(self.stages)), np.float32)
@@ -202,24 +206,41 @@ class Engine:
             out[start : start + CHUNK] = self.network(chunk)
         return out
 
-    def _score_windows(self, epochs: NDArray[Any] | store.Scratch, windows: Windows) -> Floats:
+    def _score_night(
+        self,
+        network: spectral.Network,
+        epochs: NDArray[Any] | store.Scratch,
+        onsets: ArrayLike | None,
+    ) -> Floats:
+        levels = [
+            network.levels(np.ascontiguousarray(epochs[start : start + CHUNK], np.float32))
+            for start in range(0, len(epochs), CHUNK)
+        ]
+        numbers = np.rint(self._start_times(len(epochs), onsets) / self.facts["epoch_seconds"])
+        return network.score_night(np.concatenate(levels), numbers.astype(np.int64))
+
+    def _score_windows(
+        self, network: Network, epochs: NDArray[Any] | store.Scratch, windows: Windows
+    ) -> Floats:
         out = np.empty((len(epochs), len(self.stages)), np.float32)
         chunk_size = max(1, CHUNK * len(windows) // max(1, windows.inputs.size))
         for start in range(0, len(windows), chunk_size):
             chunk = windows.pick(slice(start, start + chunk_size))
-            density = self.network(np.ascontiguousarray(epochs[chunk.inputs], np.float32))
+            density = network(np.ascontiguousarray(epochs[chunk.inputs], np.float32))
             scored = chunk.targets != NONE
             out[chunk.targets[scored]] = density[scored]
         return out
 
+    def _start_times(self, count: int, onsets: ArrayLike | None) -> NDArray[np.float64]:
+        seconds = self.facts["epoch_seconds"]
+        times = np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
+        check_shape("hypnodensity", "onsets", times.shape, (count,))
+        return times
+
     def _windows(self, count: int, onsets: ArrayLike | None) -> Windows:
         seconds = self.facts["epoch_seconds"]
-        start_times = (
-            np.arange(count) * seconds if onsets is None else np.asarray(onsets, np.float64)
-        )
-        check_shape("hypnodensity", "onsets", start_times.shape, (count,))
         segments = sequences.split_segments(
-            np.arange(count), np.zeros(count, np.int64), start_times, seconds
+            np.arange(count), np.zeros(count, np.int64), self._start_times(count, onsets), seconds
         )
         return sequences.arrange_windows(
             segments, sequence=self.span.sequence, context=self.span.context

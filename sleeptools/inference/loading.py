@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sleeptools import native, registry, store
+from sleeptools.inference import spectral
 from sleeptools.inference.weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.native.bfloat16 import uses_bf16
@@ -28,7 +29,7 @@ class LoadedNetwork(NamedTuple):
     precision
         Precision of the products, in use.
     backend
-        "native", "torch" or "onnx".
+        "native", "numpy", "torch" or "onnx".
     span
         Epochs that the network takes at once.
     files
@@ -69,6 +70,12 @@ def load_network(path: Path, precision: Precision, threads: int) -> LoadedNetwor
     facts = model_folder.read_config(path)
     files = (path / model_folder.CONFIG, path / model_folder.WEIGHTS)
     name = str(facts["model"])
+    if name == spectral.NAME:
+        weights = Weights(model_folder.read_weights(path), path / model_folder.WEIGHTS)
+        with store.building(path / model_folder.CONFIG):
+            night = spectral.Network(facts["config"], weights)
+        weights.finish()
+        return LoadedNetwork(facts, night, "fp32", "numpy", InputSpan(), files)
     if not native.available() or name not in registry.names("networks"):
         from sleeptools.inference.torch_network import TorchNetwork
 

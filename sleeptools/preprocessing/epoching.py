@@ -24,6 +24,7 @@ from sleeptools.recording.signals import quality
 from sleeptools.recording.timeline import Onsets
 
 MOST_SAMPLES = 20_000  # of a channel, to judge its amplitude by
+LEAST_SCALED = 7200.0  # s of a recording, from which a scale is that of a night
 IN_GAP = -1
 """Instead of the number of a stretch, of epochs that touch an interruption."""
 
@@ -43,7 +44,7 @@ class CutEpochs:
     counts
         Number of those epochs by channel and by kind of `quality.KINDS`.
     warnings
-        One text for each channel whose amplitudes are implausible.
+        Texts about channels whose amplitudes are implausible, or scaled over a short recording.
     """
 
     values: store.Scratch
@@ -76,10 +77,12 @@ def cut_signal(samples: Samples, rate: float, onsets: Onsets, size: int) -> Samp
     Returns
     -------
     epochs
-        (epochs, size) float32.
+        (epochs, size) float32; a view where epochs lie side by side.
     """
     first = timeline.sample_numbers(onsets, rate)
     assert len(first) == 0 or first[-1] + size <= len(samples)
+    if len(first) and (np.diff(first) == size).all():  # side by side, as most are
+        return samples[first[0] : first[-1] + size].reshape(-1, size)
     windows = np.lib.stride_tricks.sliding_window_view(samples, size)
     return np.ascontiguousarray(windows[first])
 
@@ -157,8 +160,8 @@ def cut_epochs(
             raise DataError(
                 f"{recording.id}: signal {signal.label!r} is not finite", code="SIG-FINITE"
             )
-        if doubt:
-            warnings.append(f"{signal.label}: {doubt}")
+        doubts = filter(None, [doubt, _scale_doubt(preset, signal)])
+        warnings += [f"{signal.label}: {text}" for text in doubts]
         epochs = _channel_epochs(preset, recording.id, signal, onsets, stretch)
         values.put(i, epochs)
         masks.append(judged | {quality.MAINS: quality.mains(epochs, preset.sample_rate)})
@@ -169,6 +172,21 @@ def cut_epochs(
     counts = {label: kinds for label, kinds in counts.items() if kinds}
     values.keep(kept[recorded])
     return CutEpochs(values, reasons.tolist(), kept, counts, warnings)
+
+
+def _scale_doubt(preset: Preset, signal: Signal) -> str:
+    """Describe a scale that is not that of a night; "" if no step takes one, or the signal is long.
+
+    An hour of wake, scaled by itself, looks to a model like a night that it does not know.
+    """
+    seconds = signal.size / signal.sample_rate
+    steps = preset.steps(signal.label, signal.modality)
+    if seconds >= LEAST_SCALED or not any(step.scales_recording for step in steps):
+        return ""
+    return (
+        f"scaled over {seconds / 60:.3g} min, less than {LEAST_SCALED / 3600:g} h: not the scale "
+        "of a night, and a model that learnt from nights may stage it wrongly"
+    )
 
 
 def amplitude_doubt(signal: Signal, epoch_seconds: float) -> str:

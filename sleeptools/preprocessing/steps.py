@@ -39,6 +39,11 @@ class BaseStep(BaseModel):
         """List the values of `do` that select this step."""
         return get_args(cls.model_fields["do"].annotation)
 
+    @property
+    def scales_recording(self) -> bool:
+        """Whether the step takes its scale from the whole channel."""
+        return isinstance(self, ZScore | RobustScale) and self.over == "recording"
+
     def concerns(self, label: str, modality: str) -> bool:
         """Return whether the step applies to a channel."""
         return not self.of or label in self.of or modality in self.of

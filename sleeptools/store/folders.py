@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -107,7 +108,8 @@ def _peak(processes: int) -> int:
     return resource.getrusage(processes).ru_maxrss // 1024
 
 
-def environment() -> dict[str, object]:
+@cache
+def environment() -> Mapping[str, object]:
     """Versions of Python and of the libraries, machine and git commit, for the manifest."""
     facts: dict[str, object] = {"python": platform.python_version(), "machine": platform.machine()}
     for name in ("sleeptools", "numpy", "scipy", "torch", "polars", "pyedflib"):

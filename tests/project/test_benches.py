@@ -178,6 +178,7 @@ def test_a_lost_channel_costs_the_difference_of_the_same_nights(monkeypatch) -> 
     right = np.eye(5, dtype=int) * rng.integers(80, 120, (nights, 1, seeds, 5, 1))
     wrong = rng.integers(0, 3, (nights, size, seeds, 5, 5))
     wrong[:, -1] *= 6
+    wrong[:, 1] = wrong[:, 0]  # a gain that is scaled away
     rows = montage.losses(right + wrong)
     pooled = montage.metrics.kappa((right + wrong).sum(0)).mean(-1)
     assert [row["kappa"] for row in rows] == pytest.approx(pooled.tolist())
@@ -185,6 +186,7 @@ def test_a_lost_channel_costs_the_difference_of_the_same_nights(monkeypatch) -> 
     assert rows[0]["met"]
     assert rows[1]["met"]
     assert 0 < rows[-1]["interval"][0] < rows[-1]["loss"] < rows[-1]["interval"][1]
+    assert rows[1]["interval"] == [0, 0]
     ignorant = montage.losses(np.ones_like(right + wrong))
     assert [row["loss"] for row in ignorant] == [0] * size
     assert not any(row["met"] for row in ignorant)

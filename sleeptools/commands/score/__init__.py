@@ -15,14 +15,14 @@ from typing import Any
 
 from sleeptools import store
 from sleeptools.commands.score import files, sleep_table
-from sleeptools.commands.score.expected_agreement import expected_agreement
+from sleeptools.commands.score.expected_agreement import CARD, expected_agreement
 from sleeptools.commands.score.folder import SCORES_KIND, SCORES_VERSION
 from sleeptools.commands.score.follow import OnEpoch, follow
 from sleeptools.commands.score.lights import lights_of
 from sleeptools.commands.score.montage import check_names
 from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.options import ScoreOptions
-from sleeptools.commands.score.paths import recordings_among
+from sleeptools.commands.score.paths import model_at, recordings_among
 from sleeptools.commands.score.scoring import Scoring, score_file, score_recording, summary
 from sleeptools.errors import DataError, OutputError, Stopped, stoppable
 from sleeptools.formats import edf
@@ -39,7 +39,7 @@ __all__ = ["ScoreOptions", "follow_recording", "score"]
 
 
 def score(
-    model: Path,
+    model: Path | str,
     sources: Sequence[Path],
     out: Path,
     on_progress: batch.OnProgress = batch.ignore,
@@ -52,7 +52,8 @@ def score(
     Parameters
     ----------
     model
-        Model folder of a fold, or `final`, or an ONNX file with its card.
+        Model folder of a fold, or `final`, or an ONNX file with its card; the text "default" is the
+        one of the package, which learnt from simulated nights alone.
     sources
         Recordings of any known format, folders of them, and patterns; hypnograms are left out.
     out
@@ -62,8 +63,8 @@ def score(
     options
         What to write of each night, and how to read its recording.
     log
-        Called with what was left out, how the probabilities are calibrated, and a warning of a
-        model folder that nothing has the sums of.
+        Called with what was left out, what the model says of itself, how the probabilities are
+        calibrated, and a warning of a model folder that nothing has the sums of.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def score(
 
 
 def follow_recording(
-    model: Path,
+    model: Path | str,
     path: Path,
     out: Path,
     on_epoch: OnEpoch,
@@ -204,11 +205,14 @@ class _Scorer:
 
 
 def _open_scorer(
-    model: Path, out: Path, options: ScoreOptions, log: Callable[[str], None]
+    model: Path | str, out: Path, options: ScoreOptions, log: Callable[[str], None]
 ) -> _Scorer:
     """Load what a batch needs, and say what is to be known of the model."""
     kinds = files.chosen_kinds(options.only)
+    model = model_at(model)
     engine, preset = open_model(model, options)
+    if card := engine.facts.get(CARD):
+        log(f"{engine.facts['model']}: {card['summary']}")
     if model.is_dir() and (unverified := model_folder.unverified(model)):
         log(f"warning: {unverified}")
     log(f"probabilities are {engine.calibration}")
@@ -253,6 +257,7 @@ def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
         "threads": engine.threads,
         "calibration": engine.calibration.facts(),
         "without": engine.facts.get("without", []),
+        **({CARD: engine.facts[CARD]} if CARD in engine.facts else {}),
         "made_by": {
             "model": files,
             "preset": settings,

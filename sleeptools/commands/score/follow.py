@@ -22,6 +22,7 @@ from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import HEADER_BYTES, Header, read_header
+from sleeptools.inference import spectral
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.recordings import hypnodensity
 from sleeptools.native import Floats
@@ -95,7 +96,7 @@ def follow(
     Stopped
         At a stop signal.
     """
-    if engine.span.several:
+    if engine.span.several or isinstance(engine.network, spectral.Network):
         raise UsageError(
             f"{engine.facts['model']} looks at neighbouring epochs, which are not there yet",
             hint="a model without context can follow: ulw-sleepnet, mmasleepnet",

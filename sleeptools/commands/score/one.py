@@ -8,6 +8,7 @@ from pathlib import Path
 from sleeptools.commands.score import open_model
 from sleeptools.commands.score.lights import lights_of
 from sleeptools.commands.score.options import ScoreOptions
+from sleeptools.commands.score.paths import model_at
 from sleeptools.commands.score.scoring import Scoring, score_file, score_recording
 from sleeptools.recording.recording import Recording
 
@@ -22,7 +23,7 @@ def score_one(
     recording
         A recording, or the path of one.
     model
-        What the command line takes: a model folder, a fold's or a run's `final`.
+        What the command line takes: a model folder, a fold's or a run's `final`, or "default".
     options
         As for the command; `only` has no meaning here.
 
@@ -38,7 +39,7 @@ def score_one(
         If the model or the recording is not there, is damaged, or they do not fit each other.
     """
     options = options or ScoreOptions()
-    engine, preset = open_model(Path(model), options)
+    engine, preset = open_model(model_at(model), options)
     folder = Path(tempfile.gettempdir())
     if not isinstance(recording, Recording):
         return score_file(engine, preset, Path(recording), folder, options)

@@ -1,4 +1,4 @@
-"""Which recordings the paths of a command mean: files, folders and patterns like "nights/*.edf"."""
+"""What paths of a command mean: recordings by file, folder or pattern, and the model `default`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from sleeptools import formats, store
+from sleeptools import formats, inference, store
 from sleeptools.errors import AnnotationsOnlyError, MissingInputError, SleeptoolsError, UsageError
 
 PATTERN: Final = frozenset("*?[")
 RECORDING_SUFFIXES: Final = (".edf", ".bdf", ".rec", ".safetensors")
 """Files of a folder that are recordings even if they are too damaged to be recognised."""
+
+DEFAULT: Final = "default"
+DEFAULT_FOLDER: Final = Path(inference.__file__).with_name("default_model")
+"""The model that ships."""
+
+
+def model_at(model: Path | str) -> Path:
+    """Return a model's folder; the text "default" is the one that ships."""
+    return DEFAULT_FOLDER if model == DEFAULT else Path(model)
 
 
 def recordings_among(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

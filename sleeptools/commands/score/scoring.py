@@ -11,9 +11,11 @@ import numpy as np
 
 from sleeptools import formats, store
 from sleeptools.commands.score import sleep_table
+from sleeptools.commands.score.expected_agreement import CARD
 from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import ChosenMontage, choose_montage
 from sleeptools.commands.score.options import ScoreOptions
+from sleeptools.inference import leads
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.missing import can_miss
 from sleeptools.inference.recordings import hypnodensity, hypnogram_from
@@ -55,6 +57,8 @@ class Scoring:
         What each channel of the model is made of.
     warnings
         Texts, for people.
+    leads
+        Channels from each of which a model of any lead has scored; empty for another model.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Scoring:
     lights: Lights
     montage: ChosenMontage
     warnings: tuple[str, ...]
+    leads: tuple[str, ...] = ()
 
     @property
     def confidence(self) -> Floats:
@@ -98,6 +103,7 @@ class Scoring:
             IGNORED: ignored_channels(self.recording.facts),
             "channels": self.montage.made_of,
             "substitutes": self.montage.substitutes,
+            "leads": list(self.leads),
             "sleep": sleep_table.sleep_row(self.hypnogram, self.lights),
             "bins": sleep_table.bin_rows(self.hypnogram),
         }
@@ -146,6 +152,8 @@ def score_recording(
     lights
         When the lights went off and on.
     """
+    if not options.channels:
+        preset = leads.choose(engine.facts, preset, recording)
     chosen = choose_montage(
         recording,
         preset.montage,
@@ -161,17 +169,18 @@ def score_recording(
     if absent := engine.facts.get("without"):
         notes.insert(0, f"scored without {', '.join(absent)}: zeros stand in, as in training")
     if engine.facts.get("simulated") and not recording.facts.get("simulated"):
-        notes.insert(0, SIMULATED_TRAINING)
+        notes.insert(0, engine.facts.get(CARD, {}).get("summary", SIMULATED_TRAINING))
     return Scoring(
         recording.id,
         recording,
-        hypnogram_from(engine, recording, density),
+        hypnogram_from(engine, preset, recording, density),
         density,
         ["" if kept else why for why, kept in zip(cut.reasons, cut.kept.tolist(), strict=True)],
         cut.counts,
         lights,
         chosen,
         (*notes, *cut.warnings),
+        leads=tuple(chosen.made_of) if leads.LEADS in engine.facts else (),
     )
 
 
@@ -182,6 +191,8 @@ def summary(row: dict[str, Any]) -> str:
     others = {name: source for name, source in row["channels"].items() if source != name}
     if others:
         notes.append(", ".join(f"{name} = {source}" for name, source in others.items()))
+    if row["leads"]:
+        notes.append(f"scored from {' and '.join(row['leads'])}")
     if row["unscored"]:
         why = ", ".join(f"{n} {kind}" for kind, n in row["unscored"].items())
         notes.append(f"left unscored, without a signal: {why}")

@@ -16,52 +16,19 @@ import numpy.typing as npt
 
 from sleeptools.datasets.simulation.waves import Floats
 from sleeptools.recording.recording import Recording
+from sleeptools.recording.signals.band_levels import BANDS, LEVELS, RATE, band_levels
 from sleeptools.recording.stages import HUMAN_STAGES
 
 SPECTRA: Final = Path(__file__).with_name("sleep_cassette_spectra.csv")
 LEADS: Final = ("EEG Fpz-Cz", "EEG Pz-Oz")
-BANDS: Final = {
-    "delta": (0.5, 4.0),
-    "theta": (4.0, 8.0),
-    "alpha": (8.0, 13.0),
-    "beta": (13.0, 30.0),
-    "gamma": (30.0, 50.0),
-}
-"""Hz, both ends included."""
-RATE, SAMPLES = 100.0, 3000  # of the leads, Hz, and of an epoch
+SAMPLES: Final = round(30 * RATE)  # of an epoch
 WAKE_EPOCHS: Final = 60  # wake before and after sleep that counts
 LEAST_EPOCHS: Final = 10  # a night with fewer of a stage has no median of it
 NORMAL_QUARTILES: Final = (
     1.349  # distance of a normal distribution's quartiles, in standard deviations
 )
 MIDDLES: Final = {name: float(np.sqrt(low * high)) for name, (low, high) in BANDS.items()}  # Hz
-FEATURES: Final = len(BANDS) + 2
-
-
-def band_levels(epochs: npt.NDArray[np.float32]) -> Floats:
-    """Return levels of one lead: (epochs, 7) mean power in each of `BANDS`, variance, mobility.
-
-    Parameters
-    ----------
-    epochs
-        (epochs, samples) uV, at 100 Hz.
-
-    Returns
-    -------
-    levels
-        Mean power density in dB re 1 uV^2/Hz (Welch's method, 256 samples, Hann, half overlapping),
-        variance in dB re 1 uV^2, and Hjorth's mobility.
-    """
-    from scipy import signal
-
-    hertz, density = signal.welch(epochs, RATE, nperseg=256, axis=-1)
-    bands = [
-        10 * np.log10(density[:, (hertz >= low) & (hertz <= high)].mean(1) + 1e-6)
-        for low, high in BANDS.values()
-    ]
-    variance, steps = epochs.var(1), np.diff(epochs, axis=1).var(1)
-    mobility = np.sqrt(steps / (variance + 1e-6))
-    return np.stack([*bands, 10 * np.log10(variance + 1e-3), mobility], 1).astype(float)
+FEATURES: Final = len(LEVELS)
 
 
 def night_levels(recording: Recording) -> tuple[Floats, npt.NDArray[np.int8]]:

@@ -1,7 +1,13 @@
 """Channels of a recording: canonical names, modalities and units, and the montage of a model."""
 
 from sleeptools.recording.montage.channels import Match, MontageChannel, match, pick
-from sleeptools.recording.montage.names import MODALITIES, canonical, canonical_names, modality
+from sleeptools.recording.montage.names import (
+    MODALITIES,
+    canonical,
+    canonical_names,
+    electrodes,
+    modality,
+)
 from sleeptools.recording.montage.units import (
     MICROVOLTS,
     VOLTAGE_MODALITIES,
@@ -19,6 +25,7 @@ __all__ = [
     "canonical",
     "canonical_names",
     "decoded_unit",
+    "electrodes",
     "in_microvolts",
     "match",
     "modality",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from sleeptools.errors import DataError
 from sleeptools.recording.montage.names import CHANNEL_TABLE
@@ -72,7 +73,7 @@ def suspicion(samples: Samples, modality: str) -> str:
         return ""
     low, high = CHANNEL_TABLE["amplitudes"][modality]
     subset = samples[:: -(-len(samples) // MOST_SAMPLES)].astype(np.float64)
-    amplitude = float(np.median(np.abs(subset - np.median(subset))))
+    amplitude = _median(np.abs(subset - _median(subset)))
     if low <= amplitude <= high or not np.isfinite(amplitude):
         return ""
     text = f"median amplitude {amplitude:.3g} uV; expected {low:g} to {high:g} uV"
@@ -83,3 +84,10 @@ def suspicion(samples: Samples, modality: str) -> str:
         return text
     deviation = f"{factor:,.0f}x too small" if factor > 1 else f"{1 / factor:,.0f}x too large"
     return f"{text}: perhaps {deviation} (a wrong unit in the file?)"
+
+
+def _median(values: npt.NDArray[np.float64]) -> float:
+    """As numpy.median, without the masked arrays that it imports."""
+    ordered = np.sort(values)
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return float(np.mean(middle))
