@@ -1,9 +1,9 @@
 """What a network that has learnt from simulated nights is worth on others, and on a real one.
 
-ULW-SleepNet, and MMASleepNet with the best training, learn from plain or randomised nights, scaled
-per night or not. Each is judged on new nights of both kinds; on 300 s of real wake (Sleep-EDF
-SC4001; Kemp et al. 2000, ODC-By) alone and laid into simulated nights; and on nights of other
-constants (`instruments.other_constants`) by its agreement with the scorer and with YASA.
+ULW-SleepNet and MMASleepNet learn from plain or randomised nights, scaled per night or not. Each is
+judged on new nights of both kinds; on 300 s of real wake (Sleep-EDF SC4001; Kemp et al. 2000,
+ODC-By) alone and laid into simulated nights; and on nights of other constants
+(`instruments.other_constants`) by its agreement with the scorer, the default model and YASA.
 `python benches/network_transfer.py`, half an hour on one core; networks of the same settings are
 taken from `--networks`. Without the real piece or YASA, what they would judge stays empty.
 """
@@ -30,8 +30,12 @@ from torch.nn import functional
 
 from instruments import provenance
 from instruments.other_constants import moved_night
+from sleeptools.commands.score.paths import DEFAULT_FOLDER
 from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.formats import edf
+from sleeptools.inference import leads
+from sleeptools.inference.engine import Engine
+from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.models.folder import build_model
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.preprocessing import presets
@@ -76,6 +80,16 @@ TRAININGS = {
     "mma-both": Training("half plain, half randomised, scaled", "mmasleepnet", BOTH),
     "mma-plain": Training("plain nights, scaled", "mmasleepnet"),
 }
+
+CHANGES = {
+    "scaling per night": ("plain", "plain-scaled"),
+    "randomised nights instead of plain ones": ("plain-scaled", "randomised"),
+    "half of each instead of plain ones": ("plain-scaled", "both"),
+    "half of each instead of randomised ones": ("randomised", "both"),
+    "gains in training": ("both", "both-gains"),
+    "half of each instead of plain ones, MMASleepNet": ("mma-plain", "mma-both"),
+}
+"""What is changed from one training to another."""
 
 
 def cut(recording: Recording) -> Epochs:
@@ -215,11 +229,28 @@ def agreement(ours: Sequence[Stages], judges: dict) -> dict[str, float]:
 def gather_judges(args: argparse.Namespace) -> dict:
     """Gather the real piece, the nights of other constants, and what others say of them."""
     nights = [moved_night(n, hours=args.hours) for n in range(args.moved_nights)]
-    others = {"scorer": [n.recording.hypnogram.stages for n in nights]}
+    others = {
+        "scorer": [n.recording.hypnogram.stages for n in nights],
+        "truth": [n.truth for n in nights],
+        "default": default_stages([n.recording for n in nights]),
+    }
     if args.yasa.is_file():
         others["YASA"] = yasa_stages(args)
     piece = cut(edf.read(args.piece)) if args.piece.is_file() else None
     return {"piece": piece, "moved": [cut(n.recording) for n in nights], "others": others}
+
+
+def default_stages(recordings: Sequence[Recording]) -> list[Stages]:
+    """Stage recordings as `score default` does."""
+    engine = Engine.load(DEFAULT_FOLDER)
+    preset = presets.of_model(engine.facts, str(DEFAULT_FOLDER))
+    stages = []
+    with tempfile.TemporaryDirectory() as folder:
+        for recording in recordings:
+            of_leads = leads.choose(engine.facts, preset, recording)
+            density, _ = hypnodensity(engine, of_leads, recording, Path(folder))
+            stages.append(hypnogram_from(engine, of_leads, recording, density).stages)
+    return stages
 
 
 def yasa_stages(args: argparse.Namespace) -> list[Stages]:
@@ -268,6 +299,19 @@ def markdown(report: dict) -> str:
                 if name != "scorer"
             ],
             "",
+            "What each change did to kappa, and to the epochs called W. Every row is one training, "
+            "so that differences of some hundredths mean nothing:",
+            "",
+            "| change | plain nights | randomised | other constants | "
+            + " | ".join(f"W laid in, {name}" for name in LAID)
+            + " |",
+            "|---|" + "---|" * 5,
+            *[
+                change_line(change, report["rows"][before], report["rows"][after])
+                for change, (before, after) in CHANGES.items()
+                if before in report["rows"] and after in report["rows"]
+            ],
+            "",
         ]
     )
 
@@ -281,6 +325,16 @@ def transfer_line(row: dict) -> str:
         *[counts(pieces[name]) if name in pieces else "-" for name in ("alone", *LAID)],
         str(row["seconds"]),
     ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def change_line(change: str, before: dict, after: dict) -> str:
+    values = [after[f"kappa, {kind}"] - before[f"kappa, {kind}"] for kind in BOTH]
+    values.append(after["agreement"]["scorer"] - before["agreement"]["scorer"])
+    cells = [change, *[f"{value:+.3f}" for value in values]]
+    for name in LAID:
+        both = "piece" in before and "piece" in after
+        cells.append(f"{after['piece'][name][0] - before['piece'][name][0]:+d}" if both else "-")
     return "| " + " | ".join(cells) + " |"
 
 
