@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
+from torch import nn
 from torch.nn import functional
 
 from instruments import provenance
@@ -54,6 +55,7 @@ BATCH = 32
 LEARNING_RATE = 3e-3  # at first; down to nothing along half a cosine
 FIRST_TEST_SUBJECT, FIRST_WAKE_SUBJECT = 50, 80
 WAKE_NIGHTS = 3
+SETTLING = 40  # batches
 
 Epochs = NDArray[np.float32]  # (epochs, channels, samples)
 Stages = NDArray[np.int8]  # (epochs,)
@@ -129,11 +131,18 @@ def laid_in(epochs: Epochs, stages: Stages, piece: Epochs, channels: Sequence[in
     return laid
 
 
-def learn(training: Training, args: argparse.Namespace) -> torch.nn.Module:
+def gather(training: Training, args: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gather the epochs of all training nights, as the network gets them, and their stages."""
     kinds = [training.kinds[s % len(training.kinds)] for s in range(args.subjects)]
     nights = [night(s, kind, args.seed, args.hours) for s, kind in enumerate(kinds)]
     x = torch.from_numpy(np.concatenate([scaled(e) if training.scaled else e for e, _ in nights]))
     y = torch.from_numpy(np.concatenate([stages for _, stages in nights]).astype(np.int64))
+    return x, y
+
+
+def learn(
+    training: Training, x: torch.Tensor, y: torch.Tensor, args: argparse.Namespace
+) -> nn.Module:
     torch.manual_seed(args.seed)
     model = build_model(training.model, {})
     optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
@@ -155,7 +164,24 @@ def learn(training: Training, args: argparse.Namespace) -> torch.nn.Module:
     return model
 
 
-def trained(training: Training, args: argparse.Namespace) -> tuple[torch.nn.Module, float]:
+def settle(model: nn.Module, x: torch.Tensor, seed: int) -> None:
+    """Take BatchNorm's statistics anew, from batches that each hold epochs of all nights.
+
+    Those that Keras' momentum of 0.99 gathers in some hundred steps still hold the 0 and 1 that
+    they began with.
+    """
+    torch.manual_seed(seed)  # of dropout
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    model.train()
+    with torch.no_grad():
+        for first in range(SETTLING):
+            model(x[first :: len(x) // BATCH])
+
+
+def trained(training: Training, args: argparse.Namespace) -> tuple[nn.Module, float]:
     """Return a network, and the seconds that its training took; trained before or now."""
     settings = asdict(training) | {"batch": BATCH, "learning_rate": LEARNING_RATE}
     settings |= {name: getattr(args, name) for name in ("seed", "subjects", "hours", "steps")}
@@ -164,7 +190,9 @@ def trained(training: Training, args: argparse.Namespace) -> tuple[torch.nn.Modu
     path = args.networks / f"{training.model}-{key}.pt"
     if not path.is_file():
         began = time.perf_counter()
-        model = learn(training, args)
+        x, y = gather(training, args)
+        model = learn(training, x, y, args)
+        settle(model, x, args.seed)
         seconds = time.perf_counter() - began
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"state": model.state_dict(), "seconds": seconds}, path)
@@ -174,7 +202,7 @@ def trained(training: Training, args: argparse.Namespace) -> tuple[torch.nn.Modu
     return model.eval(), kept["seconds"]
 
 
-def predict(model: torch.nn.Module, epochs: Epochs, *, scale: bool) -> Stages:
+def predict(model: nn.Module, epochs: Epochs, *, scale: bool) -> Stages:
     """Score a whole night, scaled by itself if the network has learnt from such."""
     x = torch.from_numpy(scaled(epochs) if scale else epochs)
     with torch.inference_mode():
@@ -270,7 +298,8 @@ def markdown(report: dict) -> str:
             "",
             f"{report['subjects']} subjects with one night of {report['hours']:g} h, seed "
             f"{report['seed']}; {report['steps']} steps of {BATCH} epochs, Adam {LEARNING_RATE:g} "
-            "down to nothing along half a cosine, the same for every row. New nights: "
+            "down to nothing along half a cosine, the same for every row, then BatchNorm's "
+            f"statistics anew from {SETTLING} batches. New nights: "
             f"{report['test_subjects']} of each kind; {report['moved_nights']} of other constants "
             "(each rhythm's level and the background's slope moved as far as `randomise` moves "
             f"them, seed apart). {report['machine']}, {report['commit']}.",
