@@ -55,6 +55,7 @@ BATCH = 32
 LEARNING_RATE = 3e-3  # at first; down to nothing along half a cosine
 FIRST_TEST_SUBJECT, FIRST_WAKE_SUBJECT = 50, 80
 WAKE_NIGHTS = 3
+SCALINGS = {"robust": scaling.robust, "magnitude": scaling.magnitude}
 SETTLING = 40  # batches
 
 Epochs = NDArray[np.float32]  # (epochs, channels, samples)
@@ -68,18 +69,23 @@ class Training:
     label: str
     model: str = "ulw-sleepnet"
     kinds: tuple[str, ...] = ("plain",)  # of the nights, in turn
-    scaled: bool = True
+    scaling: str = "robust"
     gain_factor: float = 1.0
 
 
 BOTH = ("plain", "randomised")
 TRAININGS = {
-    "plain": Training("plain nights, microvolts", scaled=False),
+    "plain": Training("plain nights, microvolts", scaling="none"),
     "plain-scaled": Training("plain nights, scaled"),
     "randomised": Training("randomised nights, scaled", kinds=("randomised",)),
-    "both": Training("half plain, half randomised, scaled", kinds=BOTH),
-    "both-gains": Training("the same, channels times 1/2 to 2", kinds=BOTH, gain_factor=2.0),
-    "mma-both": Training("half plain, half randomised, scaled", "mmasleepnet", BOTH),
+    "both": Training("half of each, scaled", kinds=BOTH),
+    "both-magnitude": Training(
+        "half of each, scaled without centring", kinds=BOTH, scaling="magnitude"
+    ),
+    "both-gains": Training(
+        "half of each, scaled, channels times 1/2 to 2", kinds=BOTH, gain_factor=2.0
+    ),
+    "mma-both": Training("half of each, scaled", "mmasleepnet", BOTH),
     "mma-plain": Training("plain nights, scaled", "mmasleepnet"),
 }
 
@@ -88,6 +94,7 @@ CHANGES = {
     "randomised nights instead of plain ones": ("plain-scaled", "randomised"),
     "half of each instead of plain ones": ("plain-scaled", "both"),
     "half of each instead of randomised ones": ("randomised", "both"),
+    "scaling without centring": ("both", "both-magnitude"),
     "gains in training": ("both", "both-gains"),
     "half of each instead of plain ones, MMASleepNet": ("mma-plain", "mma-both"),
 }
@@ -114,10 +121,12 @@ def night(subject: int, kind: str, seed: int, hours: float) -> tuple[Epochs, Sta
     return cut(simulated.recording)[scored], stages[scored]
 
 
-def scaled(epochs: Epochs) -> Epochs:
-    """Scale each channel by median and interquartile range of the night."""
+def scaled(epochs: Epochs, how: str) -> Epochs:
+    """Scale each channel over the night: as `scaling.robust` or `scaling.magnitude` do, or not."""
+    if how == "none":
+        return epochs
     channels = np.ascontiguousarray(epochs.swapaxes(0, 1)).reshape(epochs.shape[1], -1)
-    values = scaling.robust(channels).reshape(epochs.shape[1], len(epochs), -1)
+    values = SCALINGS[how](channels).reshape(epochs.shape[1], len(epochs), -1)
     return np.ascontiguousarray(values.swapaxes(0, 1))
 
 
@@ -135,7 +144,7 @@ def gather(training: Training, args: argparse.Namespace) -> tuple[torch.Tensor, 
     """Gather the epochs of all training nights, as the network gets them, and their stages."""
     kinds = [training.kinds[s % len(training.kinds)] for s in range(args.subjects)]
     nights = [night(s, kind, args.seed, args.hours) for s, kind in enumerate(kinds)]
-    x = torch.from_numpy(np.concatenate([scaled(e) if training.scaled else e for e, _ in nights]))
+    x = torch.from_numpy(np.concatenate([scaled(e, training.scaling) for e, _ in nights]))
     y = torch.from_numpy(np.concatenate([stages for _, stages in nights]).astype(np.int64))
     return x, y
 
@@ -202,9 +211,9 @@ def trained(training: Training, args: argparse.Namespace) -> tuple[nn.Module, fl
     return model.eval(), kept["seconds"]
 
 
-def predict(model: nn.Module, epochs: Epochs, *, scale: bool) -> Stages:
-    """Score a whole night, scaled by itself if the network has learnt from such."""
-    x = torch.from_numpy(scaled(epochs) if scale else epochs)
+def predict(model: nn.Module, epochs: Epochs, *, how: str) -> Stages:
+    """Score a whole night, scaled by itself as those that the network has learnt from."""
+    x = torch.from_numpy(scaled(epochs, how))
     with torch.inference_mode():
         stages = torch.cat([model(batch).argmax(1) for batch in x.split(256)])
     return stages.numpy().astype(np.int8)
@@ -219,7 +228,7 @@ def kappa(pairs: Sequence[tuple[Stages, Stages]]) -> float:
 def judge(training: Training, judges: dict, args: argparse.Namespace) -> dict[str, object]:
     """Judge one network; a row of the table."""
     model, seconds = trained(training, args)
-    score = partial(predict, model, scale=training.scaled)
+    score = partial(predict, model, how=training.scaling)
     row: dict[str, object] = {**asdict(training), "seconds": round(seconds)}
     test = range(FIRST_TEST_SUBJECT, FIRST_TEST_SUBJECT + args.test_subjects)
     for kind in BOTH:

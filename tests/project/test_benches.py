@@ -211,11 +211,11 @@ def test_a_piece_is_laid_over_the_wake_before_sleep(monkeypatch) -> None:
     assert np.array_equal(laid[1:4, [0, 3]], piece[:, [0, 3]])
     assert np.array_equal(laid[1:4, [1, 2]], night[1:4, [1, 2]])
     assert np.array_equal(laid[[0, 4, 5, 6]], night[[0, 4, 5, 6]])
-    scaled = network_transfer.scaled(laid)
+    scaled = network_transfer.scaled(laid, "robust")
     channel = scaled[:, 3].ravel()
     assert np.ptp(np.percentile(channel, [25, 75])) == pytest.approx(1, abs=1e-5)
-    assert scaled[2, 1] == pytest.approx(network_transfer.scaled(night)[2, 1])
-    assert not np.allclose(scaled[0, 3], network_transfer.scaled(night)[0, 3])
+    assert scaled[2, 1] == pytest.approx(network_transfer.scaled(night, "robust")[2, 1])
+    assert not np.allclose(scaled[0, 3], network_transfer.scaled(night, "robust")[0, 3])
     with pytest.raises(ValueError, match="4 epochs of wake before sleep"):
         network_transfer.laid_in(night, stages, np.tile(piece, (2, 1, 1)), [0])
 
