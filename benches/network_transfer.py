@@ -31,6 +31,7 @@ from torch.nn import functional
 
 from instruments import provenance
 from instruments.other_constants import moved_night
+from sleeptools import native
 from sleeptools.commands.score.paths import DEFAULT_FOLDER
 from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.formats import edf
@@ -185,7 +186,7 @@ def settle(model: nn.Module, x: torch.Tensor, seed: int) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
     model.train()
-    with torch.no_grad():
+    with torch.no_grad(), native.using_variant("reference"):  # whose layers need no momentum
         for first in range(SETTLING):
             model(x[first :: len(x) // BATCH])
 
