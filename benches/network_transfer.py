@@ -174,18 +174,19 @@ def learn(
     return model
 
 
-def settle(model: nn.Module, x: torch.Tensor, seed: int) -> None:
-    """Take BatchNorm's statistics anew, from batches that each hold epochs of all nights.
+def settle(model: nn.Module, x: torch.Tensor) -> None:
+    """Take BatchNorm's statistics anew, without dropout, from batches of epochs of all nights.
 
-    Those that Keras' momentum of 0.99 gathers in some hundred steps still hold the 0 and 1 that
-    they began with.
+    In training dropout adds to the variances, which it does not when a night is scored; a network
+    that has learnt for some hundred steps suffers much from that (Li et al. 2019, CVPR:2682).
     """
-    torch.manual_seed(seed)  # of dropout
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean of all batches
     model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the mean of all batches
     with torch.no_grad(), native.using_variant("reference"):  # whose layers need no momentum
         for first in range(SETTLING):
             model(x[first :: len(x) // BATCH])
@@ -202,7 +203,7 @@ def trained(training: Training, args: argparse.Namespace) -> tuple[nn.Module, fl
         began = time.perf_counter()
         x, y = gather(training, args)
         model = learn(training, x, y, args)
-        settle(model, x, args.seed)
+        settle(model, x)
         seconds = time.perf_counter() - began
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"state": model.state_dict(), "seconds": seconds}, path)
@@ -309,7 +310,7 @@ def markdown(report: dict) -> str:
             f"{report['subjects']} subjects with one night of {report['hours']:g} h, seed "
             f"{report['seed']}; {report['steps']} steps of {BATCH} epochs, Adam {LEARNING_RATE:g} "
             "down to nothing along half a cosine, the same for every row, then BatchNorm's "
-            f"statistics anew from {SETTLING} batches. New nights: "
+            f"statistics anew from {SETTLING} batches without dropout. New nights: "
             f"{report['test_subjects']} of each kind; {report['moved_nights']} of other constants "
             "(each rhythm's level and the background's slope moved as far as `randomise` moves "
             f"them, seed apart). {report['machine']}, {report['commit']}.",
