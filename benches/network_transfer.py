@@ -31,7 +31,6 @@ from torch.nn import functional
 
 from instruments import provenance
 from instruments.other_constants import moved_night
-from sleeptools import native
 from sleeptools.commands.score.paths import DEFAULT_FOLDER
 from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.formats import edf
@@ -57,7 +56,7 @@ LEARNING_RATE = 3e-3  # at first; down to nothing along half a cosine
 FIRST_TEST_SUBJECT, FIRST_WAKE_SUBJECT = 50, 80
 WAKE_NIGHTS = 3
 SCALINGS = {"robust": scaling.robust, "magnitude": scaling.magnitude}
-SETTLING = 40  # batches
+SETTLED, SETTLING = "ulw-sleepnet", 4 * 960  # epochs of four nights
 
 Epochs = NDArray[np.float32]  # (epochs, channels, samples)
 Stages = NDArray[np.int8]  # (epochs,)
@@ -80,9 +79,6 @@ TRAININGS = {
     "plain-scaled": Training("plain nights, scaled"),
     "randomised": Training("randomised nights, scaled", kinds=("randomised",)),
     "both": Training("half of each, scaled", kinds=BOTH),
-    "both-magnitude": Training(
-        "half of each, scaled without centring", kinds=BOTH, scaling="magnitude"
-    ),
     "both-gains": Training(
         "half of each, scaled, channels times 1/2 to 2", kinds=BOTH, gain_factor=2.0
     ),
@@ -95,7 +91,6 @@ CHANGES = {
     "randomised nights instead of plain ones": ("plain-scaled", "randomised"),
     "half of each instead of plain ones": ("plain-scaled", "both"),
     "half of each instead of randomised ones": ("randomised", "both"),
-    "scaling without centring": ("both", "both-magnitude"),
     "gains in training": ("both", "both-gains"),
     "half of each instead of plain ones, MMASleepNet": ("mma-plain", "mma-both"),
 }
@@ -175,21 +170,22 @@ def learn(
 
 
 def settle(model: nn.Module, x: torch.Tensor) -> None:
-    """Take BatchNorm's statistics anew, without dropout, from batches of epochs of all nights.
+    """Take BatchNorm's statistics anew, without dropout, from batches that are spread over `x`.
 
-    In training dropout adds to the variances, which it does not when a night is scored; a network
-    that has learnt for some hundred steps suffers much from that (Li et al. 2019, CVPR:2682).
+    In training dropout adds to the variances, which it does not when a night is scored; after some
+    hundred steps much is lost by that (Li et al. 2019, arXiv:1801.05134).
     """
     model.train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm1d):
             module.reset_running_stats()
             module.momentum = None  # the mean of all batches
-    with torch.no_grad(), native.using_variant("reference"):  # whose layers need no momentum
-        for first in range(SETTLING):
-            model(x[first :: len(x) // BATCH])
+    apart = len(x) // BATCH
+    with torch.no_grad():
+        for first in range(0, apart, 3):
+            model(x[first::apart])
 
 
 def trained(training: Training, args: argparse.Namespace) -> tuple[nn.Module, float]:
@@ -203,7 +199,8 @@ def trained(training: Training, args: argparse.Namespace) -> tuple[nn.Module, fl
         began = time.perf_counter()
         x, y = gather(training, args)
         model = learn(training, x, y, args)
-        settle(model, x)
+        if training.model == SETTLED:
+            settle(model, x[:SETTLING])
         seconds = time.perf_counter() - began
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"state": model.state_dict(), "seconds": seconds}, path)
@@ -309,8 +306,8 @@ def markdown(report: dict) -> str:
             "",
             f"{report['subjects']} subjects with one night of {report['hours']:g} h, seed "
             f"{report['seed']}; {report['steps']} steps of {BATCH} epochs, Adam {LEARNING_RATE:g} "
-            "down to nothing along half a cosine, the same for every row, then BatchNorm's "
-            f"statistics anew from {SETTLING} batches without dropout. New nights: "
+            f"down to nothing along half a cosine, the same for every row; of {SETTLED} "
+            "BatchNorm's statistics anew, without dropout. New nights: "
             f"{report['test_subjects']} of each kind; {report['moved_nights']} of other constants "
             "(each rhythm's level and the background's slope moved as far as `randomise` moves "
             f"them, seed apart). {report['machine']}, {report['commit']}.",
