@@ -17,7 +17,7 @@ from sklearn.metrics import cohen_kappa_score
 import sleeptools
 from sleeptools import store
 from sleeptools.commands.score import ScoreOptions, score
-from sleeptools.commands.score.paths import DEFAULT_FOLDER
+from sleeptools.commands.score.paths import DEFAULT, SHIPPED
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation.night import SimulatedNight, simulate_night
@@ -46,7 +46,7 @@ def night(subject: int = 3, hours: float | None = 8.0) -> SimulatedNight:
 
 @cache
 def engine() -> Engine:
-    return Engine.load(DEFAULT_FOLDER)
+    return Engine.load(SHIPPED[DEFAULT])
 
 
 def only(recording: Recording, *labels: str) -> Recording:
@@ -76,8 +76,8 @@ def kappa(truth: np.ndarray, density: np.ndarray) -> float:
 
 
 def test_what_ships_is_small_and_says_what_it_is() -> None:
-    assert sum(p.stat().st_size for p in DEFAULT_FOLDER.iterdir()) < 500_000
-    facts = model_folder.read_config(DEFAULT_FOLDER)
+    assert sum(p.stat().st_size for p in SHIPPED[DEFAULT].iterdir()) < 500_000
+    facts = model_folder.read_config(SHIPPED[DEFAULT])
     card = facts["card"]
     assert facts["stages"] == list(HUMAN_STAGES)
     assert facts["simulated"] is True
@@ -125,7 +125,7 @@ def test_scores_the_real_nights_features(real_data: Path) -> None:
 
 
 def test_the_network_is_that_of_pytorch() -> None:
-    model: Any = load_model(DEFAULT_FOLDER)
+    model: Any = load_model(SHIPPED[DEFAULT])
     scaled = np.random.default_rng(0).standard_normal((90, 5))
     network = engine().network
     assert isinstance(network, spectral.Network)
@@ -153,7 +153,7 @@ def test_what_train_would_train_is_what_scores(tmp_path: Path) -> None:
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     facts = dict(engine().facts)
-    arrays = dict(model_folder.read_weights(DEFAULT_FOLDER))
+    arrays = dict(model_folder.read_weights(SHIPPED[DEFAULT]))
     arrays["members.0.enter.weight"] = arrays["members.0.enter.weight"][:, :4]
     model_folder.write_model_folder(tmp_path, facts, arrays)
     with pytest.raises(DataError, match=r"enter.weight is \(32, 4\); expected \(32, 5\)"):

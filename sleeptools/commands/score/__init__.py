@@ -22,11 +22,12 @@ from sleeptools.commands.score.lights import lights_of
 from sleeptools.commands.score.montage import check_names
 from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.options import ScoreOptions
-from sleeptools.commands.score.paths import model_at, recordings_among
+from sleeptools.commands.score.paths import SHIPPED, model_at, recordings_among
 from sleeptools.commands.score.scoring import Scoring, score_file, score_recording, summary
 from sleeptools.errors import DataError, OutputError, Stopped, stoppable
 from sleeptools.formats import edf
 from sleeptools.inference.engine import Engine
+from sleeptools.inference.yasa_network import RELEASE
 from sleeptools.preprocessing import presets
 from sleeptools.recording.recording import IGNORED, check_ignored
 from sleeptools.runs import model_folder
@@ -213,7 +214,8 @@ def _open_scorer(
     engine, preset = open_model(model, options)
     if card := engine.facts.get(CARD):
         log(f"{engine.facts['model']}: {card['summary']}")
-    if model.is_dir() and (unverified := model_folder.unverified(model)):
+    ships = model in SHIPPED.values()
+    if model.is_dir() and not ships and (unverified := model_folder.unverified(model)):
         log(f"warning: {unverified}")
     log(f"probabilities are {engine.calibration}")
     expected = expected_agreement(model, engine.facts)
@@ -263,6 +265,7 @@ def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
             "preset": settings,
             "precision": engine.precision,
             "temperature": engine.temperature,
+            **({RELEASE: engine.facts[RELEASE]} if RELEASE in engine.facts else {}),
         },
     }
 

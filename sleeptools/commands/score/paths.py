@@ -17,13 +17,16 @@ RECORDING_SUFFIXES: Final = (".edf", ".bdf", ".rec", ".safetensors")
 """Files of a folder that are recordings even if they are too damaged to be recognised."""
 
 DEFAULT: Final = "default"
-DEFAULT_FOLDER: Final = Path(inference.__file__).with_name("default_model")
-"""The model that ships."""
+SHIPPED: Final = {
+    DEFAULT: Path(inference.__file__).with_name("default_model"),
+    "yasa": Path(inference.__file__).with_name("yasa_model"),
+}
+"""Folder by name of the models that need no folder of the user's."""
 
 
 def model_at(model: Path | str) -> Path:
-    """Return a model's folder; the text "default" is the one that ships."""
-    return DEFAULT_FOLDER if model == DEFAULT else Path(model)
+    """Return a model's folder; the texts "default" and "yasa" are those that ship."""
+    return SHIPPED.get(str(model), Path(model)) if isinstance(model, str) else model
 
 
 def recordings_among(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

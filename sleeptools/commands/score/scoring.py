@@ -27,6 +27,8 @@ from sleeptools.recording.recording import IGNORED, Recording, ignored_channels
 from sleeptools.recording.signals import quality
 from sleeptools.recording.stages import UNSCORED
 
+OPTIONAL = "optional"
+"""Fact of a model: channels that it can do without."""
 SIMULATED_TRAINING = (
     "the model has learnt from simulated nights only and was never tested on a real one: its "
     "stages of this real recording may be wrong throughout"
@@ -160,12 +162,16 @@ def score_recording(
         options.channels,
         by_order=options.match_channels_by_order,
         may_miss=can_miss(engine.facts),
+        optional=engine.facts.get(OPTIONAL, ()),
     )
+    lacking = [c.name for c in preset.montage if c.name not in chosen.made_of]
     preset = preset.model_copy(update={"montage": chosen.channels})
     density, cut = hypnodensity(engine, preset, recording, folder)
     notes = [str(recording.facts["notes"])] if recording.facts.get("notes") else []
     for name, how in chosen.substitutes.items():
         notes.insert(0, f"{chosen.made_of[name]} serves as {name} ({how}): the model never saw it")
+    if lacking:
+        notes.insert(0, f"scored without {', '.join(lacking)}: no such signal")
     if absent := engine.facts.get("without"):
         notes.insert(0, f"scored without {', '.join(absent)}: zeros stand in, as in training")
     if engine.facts.get("simulated") and not recording.facts.get("simulated"):
