@@ -17,7 +17,7 @@ ROLES: Final = {"EOG": "eog_name", "EMG": "emg_name"}
 
 def main() -> None:
     """Read a line of JSON (rate, names) and volts (signals, samples); write (epochs, 5) float32."""
-    result = os.fdopen(os.dup(1), "wb")
+    result = os.dup(1)
     os.dup2(2, 1)  # what YASA and MNE print is no result
     head = json.loads(sys.stdin.buffer.readline())
     volts = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
@@ -32,8 +32,9 @@ def main() -> None:
     hypnogram = yasa.SleepStaging(raw, eeg_name=head["names"][0], **roles).predict()
     content = io.BytesIO()
     np.save(content, hypnogram.proba[list(COLUMNS)].to_numpy().astype(np.float32))
-    with result:
-        result.write(content.getvalue())
+    left = content.getbuffer()
+    while left:
+        left = left[os.write(result, left) :]
 
 
 if __name__ == "__main__":

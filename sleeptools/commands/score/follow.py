@@ -1,4 +1,4 @@
-"""`score --follow`: the epochs of an EDF or BDF file that a recorder is writing, as they come.
+"""Following a recording: the epochs of an EDF or BDF file that a recorder is writing, as they come.
 
 Each epoch is scored when its last data record is complete, exactly as the whole file will be: so
 nothing may look ahead, neither the preset (a filter or a scale over the recording, resampling) nor
