@@ -178,7 +178,7 @@ class _Scorer:
             return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
         night = score_file(self.engine, self.preset, path, self.out, self.options)
         row = self._keep(night, fingerprint)
-        return row, summary(row)
+        return row, summary(row, self.engine.facts.get(CARD, {}).get("summary", ""))
 
     def keep_complete(self, path: Path, done: Mapping[str, Any]) -> None:
         """Score and keep what is complete of a file that may be cut short, if any epoch is."""
@@ -210,11 +210,11 @@ def _open_scorer(
 ) -> _Scorer:
     """Load what a batch needs, and say what is to be known of the model."""
     kinds = files.chosen_kinds(options.only)
-    model = model_at(model)
+    name, model = str(model), model_at(model)
     engine, preset = open_model(model, options)
-    if card := engine.facts.get(CARD):
-        log(f"{engine.facts['model']}: {card['summary']}")
     ships = model in SHIPPED.values()
+    if card := engine.facts.get(CARD):
+        log(f"{name if ships else engine.facts['model']}: {card['summary']}")
     if model.is_dir() and not ships and (unverified := model_folder.unverified(model)):
         log(f"warning: {unverified}")
     log(f"probabilities are {engine.calibration}")

@@ -41,11 +41,12 @@ def check_names(channels: Sequence[MontageChannel], assigned: Mapping[str, str])
         If the model has no channel of a name.
     """
     names = [channel.name for channel in channels]
-    for name in assigned:
+    for name, source in assigned.items():
         if name not in names:
+            example = f"the model's name comes first: `channels={names[0]}={source}`"
             raise UsageError(
                 f"the model has no channel {name!r}; there are: {', '.join(names)}",
-                hint=did_you_mean(name, names),
+                hint=did_you_mean(name, names) or example,
                 code="USE-NAME",
             )
 

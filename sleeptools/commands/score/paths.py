@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import formats, inference, store
-from sleeptools.errors import AnnotationsOnlyError, MissingInputError, SleeptoolsError, UsageError
+from sleeptools.errors import (
+    AnnotationsOnlyError,
+    MissingInputError,
+    SleeptoolsError,
+    UsageError,
+    did_you_mean,
+)
 
 PATTERN: Final = frozenset("*?[")
 RECORDING_SUFFIXES: Final = (".edf", ".bdf", ".rec", ".safetensors")
@@ -25,8 +31,26 @@ SHIPPED: Final = {
 
 
 def model_at(model: Path | str) -> Path:
-    """Return a model's folder; the texts "default" and "yasa" are those that ship."""
-    return SHIPPED.get(str(model), Path(model)) if isinstance(model, str) else model
+    """Return a model's folder or file; the texts "default" and "yasa" are those that ship.
+
+    Raises
+    ------
+    MissingInputError
+        If there is none.
+    UsageError
+        If it is a file of another kind, such as a recording.
+    """
+    if isinstance(model, str) and model in SHIPPED:
+        return SHIPPED[model]
+    try:
+        path = store.need(Path(model), "model")
+    except MissingInputError as e:
+        shipped = f"{e.hint}; models that need no folder: {', '.join(SHIPPED)}"
+        hint = did_you_mean(str(model), [*SHIPPED]) or shipped
+        raise MissingInputError(str(e), hint=hint, code=e.code) from None
+    if path.is_file() and path.suffix != ".onnx":
+        raise UsageError(f"{path}: is no model; the model comes before the recordings")
+    return path
 
 
 def recordings_among(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

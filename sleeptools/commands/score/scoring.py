@@ -155,7 +155,8 @@ def score_recording(
         When the lights went off and on.
     """
     if not options.channels:
-        preset = leads.choose(engine.facts, preset, recording)
+        by_order = options.match_channels_by_order
+        preset = leads.choose(engine.facts, preset, recording, by_order=by_order)
     chosen = choose_montage(
         recording,
         preset.montage,
@@ -190,8 +191,8 @@ def score_recording(
     )
 
 
-def summary(row: dict[str, Any]) -> str:
-    """Write a night's row as one line for people."""
+def summary(row: dict[str, Any], said: str = "") -> str:
+    """Write a night's row as one line for people, without the warning `said` of all nights."""
     stages = ", ".join(f"{name} {n}" for name, n in row["counts"].items())
     notes = [f"{row['epochs']} epochs: {stages}", row["spans"]]
     others = {name: source for name, source in row["channels"].items() if source != name}
@@ -204,4 +205,5 @@ def summary(row: dict[str, Any]) -> str:
         notes.append(f"left unscored, without a signal: {why}")
     if row["quality"]:
         notes.append(f"signal quality: {quality.counts_text(row['quality'])}")
-    return "; ".join([*filter(None, notes), *(f"warning: {w}" for w in row["warnings"])])
+    warnings = [w for w in row["warnings"] if w != said]
+    return "; ".join([*filter(None, notes), *(f"warning: {w}" for w in warnings)])
