@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.recording.hypnogram import Hypnogram, add_seconds
+from sleeptools.recording.hypnogram import Hypnogram, add_seconds, seconds_of_day
 from sleeptools.recording.stages import UNSCORED
 from sleeptools.report import markup
 from sleeptools.report.markup import Markup
@@ -66,12 +65,8 @@ def as_drawn(
         np.asarray(hypnogram.onset + scored * hypnogram.epoch_seconds, np.float64),
         hypnogram.epoch_seconds,
         (hypnogram.onset, hypnogram.end),
-        _seconds_of_day(start) if start and is_short else None,
+        seconds_of_day(start) if start and is_short else None,
     )
-
-
-def _seconds_of_day(moment: datetime) -> float:
-    return 3600 * moment.hour + 60 * moment.minute + moment.second + moment.microsecond / 1e6
 
 
 def plot(

@@ -129,6 +129,9 @@ def test_clock_times_are_placed_by_the_recordings_start(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             lights_of(recording, off, on, path)
         assert caught.value.code == "REC-LIGHTS"
+    with pytest.raises(DataError) as caught:
+        lights_of(recording, time(22, 0), None, path)
+    assert caught.value.hint == "score this night by itself, with its own times or without"
     unknown = dataclasses.replace(recording, start=None)
     with pytest.raises(DataError, match="does not say when it began"):
         lights_of(unknown, time(23, 56), None, path)

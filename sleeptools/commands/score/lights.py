@@ -101,6 +101,7 @@ def _inside(recording: Recording, moment: LightsTime, key: str) -> float:
         raise DataError(
             f"{recording.id}: `{key}={moment}` is not within the recording: "
             f"{placing.span_text(recording) or f'{recording.seconds:g} s'}",
+            hint="score this night by itself, with its own times or without",
             code="REC-LIGHTS",
         )
     return seconds
