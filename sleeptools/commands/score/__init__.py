@@ -169,7 +169,7 @@ class _Scorer:
         asked = {}
         for path in recordings:
             name = store.check_id(path.stem, path)
-            asked[name] = files.file_names(name, self._kinds(name, done.get(name)))
+            asked[name] = files.file_names(name, self._kinds(name))
         files.check_apart({name: row["files"] for name, row in done.items()} | asked)
         self.manifest.facts["recordings"] = done
         _write(self.manifest, self.out)
@@ -183,7 +183,7 @@ class _Scorer:
         if before and before.get("input") == fingerprint and set(names) <= set(before["files"]):
             return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
         night = score_file(self.engine, self.preset, path, self.out, self.options)
-        row = self._keep(night, fingerprint, before)
+        row = self._keep(night, fingerprint)
         return row, summary(row)
 
     def keep_complete(self, path: Path, done: Mapping[str, Any]) -> None:
@@ -200,7 +200,7 @@ class _Scorer:
                 return
             raise
         fingerprint = [stat.st_size, stat.st_mtime_ns, *self.options.night_facts()]
-        row = self._keep(night, fingerprint, done.get(path.stem))
+        row = self._keep(night, fingerprint)
         self.manifest.facts["recordings"] = {**done, path.stem: row}
         _write(self.manifest, self.out)
         check_ignored(self.options.ignore_channels, ignored_channels(recording.facts))
@@ -216,20 +216,19 @@ class _Scorer:
             self.log(f"warning: {e}; no time of lights off and on is known")
             return Lights()
 
-    def _kinds(self, name: str, before: Mapping[str, Any] | None) -> list[str]:
+    def _kinds(self, name: str) -> list[str]:
         """List the kinds asked for, and those there, so that none is left of another scoring."""
-        there = set(before["files"] if before else ())
+        of_kind = {kind: {*files.file_names(name, [kind])} for kind in files.KINDS}
         return [
             kind
-            for kind in files.KINDS
-            if kind in self.kinds or there.issuperset(files.file_names(name, [kind]))
+            for kind, names in of_kind.items()
+            if kind in self.kinds
+            or any((self.out / n).exists() for n in names.difference(files.BATCH_FILES))
         ]
 
-    def _keep(
-        self, night: Scoring, fingerprint: Sequence[object], before: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
+    def _keep(self, night: Scoring, fingerprint: Sequence[object]) -> dict[str, Any]:
         """Write the files of a night, and return its row of the manifest."""
-        kinds = self._kinds(night.name, before)
+        kinds = self._kinds(night.name)
         files.write_files(night, self.page, kinds, self.out)
         names = files.file_names(night.name, kinds)
         return night.row() | {"input": list(fingerprint), "files": names}
