@@ -242,7 +242,7 @@ def _statistics(night: Scoring) -> Iterator[Block]:
     if sleep["undefined"]:
         yield Text(sleep["undefined"], bold="Undefined:")
         if "lights" in sleep["undefined"]:
-            yield Text("Score with --lights-off 23:00 --lights-on 06:30 (the night's own times).")
+            yield Text("They can be given when the night is scored, as times of day.")
     if row["bins"]:
         head = [*row["bins"][0]]
         cells = [[f"{value:g}" for value in values.values()] for values in row["bins"]]
