@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from instruments import provenance
 from instruments.other_constants import moved_night
-from sleeptools.commands.score.paths import DEFAULT_FOLDER
+from sleeptools.commands.score.paths import DEFAULT, SHIPPED
 from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.formats import edf
 from sleeptools.inference import leads
@@ -278,8 +278,8 @@ def gather_judges(args: argparse.Namespace) -> dict:
 
 def default_stages(recordings: Sequence[Recording]) -> list[Stages]:
     """Stage recordings as `score default` does."""
-    engine = Engine.load(DEFAULT_FOLDER)
-    preset = presets.of_model(engine.facts, str(DEFAULT_FOLDER))
+    engine = Engine.load(SHIPPED[DEFAULT])
+    preset = presets.of_model(engine.facts, DEFAULT)
     stages = []
     with tempfile.TemporaryDirectory() as folder:
         for recording in recordings:
