@@ -33,7 +33,7 @@ from instruments import provenance
 from night import whole_process
 from sleeptools import store
 from sleeptools.commands import simulate
-from sleeptools.commands.score.paths import DEFAULT_FOLDER
+from sleeptools.commands.score.paths import DEFAULT, SHIPPED
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation import realism
 from sleeptools.datasets.simulation.calibration import Calibration, calibrated
@@ -421,7 +421,7 @@ def ship(members: Sequence[Member], facts: dict[str, object]) -> None:
         "calibration": uncalibrated("no whole night that a person scored was there to fit one on"),
         "card": facts,
     }
-    model_folder.write_model_folder(DEFAULT_FOLDER, head, arrays_of(members))
+    model_folder.write_model_folder(SHIPPED[DEFAULT], head, arrays_of(members))
 
 
 def markdown(report: dict) -> str:
@@ -518,7 +518,7 @@ def main() -> None:
     report["ships"] = both["mean"][0] >= LEAST_KAPPA and both["worst"] >= LEAST_NIGHT
     if report["ships"]:
         ship(members, card(report, options, recipe))
-        report["bytes"] = sum(p.stat().st_size for p in DEFAULT_FOLDER.iterdir())
+        report["bytes"] = sum(p.stat().st_size for p in SHIPPED[DEFAULT].iterdir())
         report["score"] = seconds_to_score("--only", "edf,csv")
         report["score_with_page"] = seconds_to_score()
         report["load"] = round(os.getloadavg()[0], 2)

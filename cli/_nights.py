@@ -43,11 +43,9 @@ def show_folder(facts: dict[str, Any]) -> None:
 def _headline(facts: dict[str, Any]) -> str:
     totals, nights = facts["totals"], facts["nights"]
     name = facts["data_set"] or "no data set"
-    count = (
-        f"{plural(totals['nights'], 'night')} of {plural(totals['subjects'], 'subject')}"
-        if facts["data_set"]
-        else plural(totals["nights"], "file")
-    )
+    count = plural(totals["nights"], "night" if facts["data_set"] else "file")
+    if facts["data_set"] and totals["subjects"]:  # scores are of no known subjects
+        count += f" of {plural(totals['subjects'], 'subject')}"
     bad = totals["nights"] - totals["readable"]
     texts = [
         f"{printable(facts['path'])}: {name}",

@@ -209,7 +209,10 @@ def _show(facts: dict[str, Any]) -> None:
             rows = [[s["label"], *(s["quality"][k] for k in kinds)] for s in facts["signals"]]
             emit_table("Epochs by signal quality", ["signal", *kinds], rows)
         rows = [[channel, match or "none"] for channel, match in facts["montage"].items()]
-        emit_table("Montage", ["channel", "made of"], rows)
+        if rows:
+            emit_table("Montage", ["channel", "made of"], rows)
+        else:
+            typer.echo("montage: of no preset; 'sleeptools score default' takes any usual EEG lead")
     for problem in facts["problems"]:
         typer.echo(f"problem: {printable(as_options(problem))}")
     if facts["stages"]:

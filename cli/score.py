@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         "score",
-        epilog="Example: sleeptools score runs/mmasleepnet/final nights/ --out scores",
+        epilog="Example: sleeptools score default nights/ --out scores",
     )(command)
 
 
@@ -29,9 +29,9 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="Model folder (a fold's, or RUN/final), or an ONNX file. `default` is the model "
-            "of the package, for nights of people with any usual EEG lead; it learnt from "
-            "simulated nights alone. A folder of that name is ./default."
+            help="`default` is the model of the package, for nights of people with any usual EEG "
+            "lead; it learnt from simulated nights alone. `yasa` is YASA's classifier. Or a model "
+            "folder (a fold's, or RUN/final; ./default if that is its name), or an ONNX file."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -60,9 +60,15 @@ def command(
     ] = False,
     lights_off: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Lights off: 22:30, a day and time, or seconds."),
+        typer.Option(
+            metavar="TIME",
+            help="Lights off: 22:30, a day and time, or seconds. Sleep latency and efficiency "
+            "need it.",
+        ),
     ] = None,
-    lights_on: Annotated[str | None, typer.Option(metavar="TIME", help="Lights on.")] = None,
+    lights_on: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Lights on, likewise.")
+    ] = None,
     assume_unit: Annotated[
         str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
     ] = None,
@@ -128,7 +134,10 @@ def command(
         without=tuple(without or ()),
     )
     if (following is None) != bool(recordings):
-        raise UsageError("give recordings, or --follow and one file that is being recorded")
+        raise UsageError(
+            f"give recordings after the model, for which {model} is taken, or --follow and one "
+            "file that is being recorded"
+        )
     if following is not None:
         _follow(model, following, out, options, idle)
         return
@@ -141,7 +150,9 @@ def command(
             on_progress(finished)
 
         score(model, recordings or [], out, progress, options=options, log=talk)
-    talk(f"{out}: {plural(counted, 'recording')} scored")
+    pages = f"; NAME.html is a night's page, 'sleeptools report {out}' makes one of all"
+    shown = pages if not options.only or "html" in options.only else ""
+    talk(f"{out}: {plural(counted, 'recording')} scored{shown}")
 
 
 def _follow(model: str, path: Path, out: Path, options: ScoreOptions, idle: float | None) -> None:

@@ -22,13 +22,17 @@ LEADS = "leads"
 REFERENCES = ("M1", "M2")
 
 
-def choose(facts: Mapping[str, Any], preset: Preset, recording: Recording) -> Preset:
+def choose(
+    facts: Mapping[str, Any], preset: Preset, recording: Recording, *, by_order: bool = False
+) -> Preset:
     """Return the preset with the recording's leads as its montage; as it is for other models.
 
     Parameters
     ----------
     facts
         The model's facts; see `LEADS`.
+    by_order
+        Leave the montage as it is where no lead is known by its name, for the first EEG to take.
 
     Raises
     ------
@@ -46,9 +50,14 @@ def choose(facts: Mapping[str, Any], preset: Preset, recording: Recording) -> Pr
         )
     leads = _there(recording, facts[LEADS]["wanted"]) or _there(recording, _others(recording))
     if not leads:
+        eeg = [s.label for s in recording.signals.values() if s.modality == "eeg"]
+        if by_order and eeg:
+            return preset
+        channel = preset.montage[0].name
+        cure = f"; `channels={channel}={eeg[0]}` takes it, if it is a person's" if eeg else ""
         raise DataError(
             f"{recording.id}: no EEG lead whose electrode is known, such as C4-M1 or Fpz-Cz",
-            hint=f"there are: {', '.join(recording.signals)}",
+            hint=f"there are: {', '.join(recording.signals)}{cure}",
             code="SIG-MISSING",
         )
     return preset.model_copy(update={"montage": tuple(leads[: facts[LEADS]["most"]])})

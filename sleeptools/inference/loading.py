@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sleeptools import native, registry, store
-from sleeptools.inference import spectral
+from sleeptools.inference import spectral, yasa_network
 from sleeptools.inference.weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.native.bfloat16 import uses_bf16
@@ -29,7 +29,7 @@ class LoadedNetwork(NamedTuple):
     precision
         Precision of the products, in use.
     backend
-        "native", "numpy", "torch" or "onnx".
+        "native", "numpy", "torch", "onnx" or "yasa".
     span
         Epochs that the network takes at once.
     files
@@ -76,6 +76,9 @@ def load_network(path: Path, precision: Precision, threads: int) -> LoadedNetwor
             night = spectral.Network(facts["config"], weights)
         weights.finish()
         return LoadedNetwork(facts, night, "fp32", "numpy", InputSpan(), files)
+    if name == yasa_network.NAME:
+        yasa = yasa_network.YasaNetwork(facts)
+        return LoadedNetwork(yasa.facts, yasa, "fp32", "yasa", InputSpan(), files[:1])
     if not native.available() or name not in registry.names("networks"):
         from sleeptools.inference.torch_network import TorchNetwork
 

@@ -10,8 +10,10 @@ from typing import Final
 import numpy as np
 
 from sleeptools.errors import DataError
+from sleeptools.inference import yasa_network
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.leads import LEADS
+from sleeptools.inference.yasa_network import YasaNetwork
 from sleeptools.native import Floats
 from sleeptools.preprocessing import epoching, presets
 from sleeptools.preprocessing.epoching import CutEpochs
@@ -59,6 +61,8 @@ def hypnodensity(
         If a channel of the montage is not there, no epoch is whole, or a model that compares epochs
         with the night around them gets too few.
     """
+    if isinstance(engine.network, YasaNetwork):
+        return _by_yasa(engine.network, preset, recording, folder)
     if LEADS not in engine.facts:
         return _hypnodensity(engine, preset, recording, folder, begin)
     alone = [preset.model_copy(update={"montage": (lead,)}) for lead in preset.montage]
@@ -88,12 +92,27 @@ def _hypnodensity(
     return density, cut
 
 
+def _by_yasa(
+    network: YasaNetwork, preset: presets.Preset, recording: Recording, folder: Path
+) -> tuple[Floats, CutEpochs]:
+    """Score a recording by YASA, at the rate of its EEG; the epochs are cut to judge them only."""
+    signals, notes = yasa_network.usable(
+        montage.pick(recording, preset.montage, preset.assume_unit)
+    )
+    rate = signals[0].sample_rate
+    preset = preset.model_copy(update={"sample_rate": rate, "montage": preset.montage[:1]})
+    density = network.score(recording, signals)
+    onset = np.arange(len(density), dtype=np.float64) * preset.epoch_seconds
+    cut = epoching.cut_epochs(preset, recording, signals[:1], onset, folder)
+    return density, replace(cut, warnings=[*notes, *cut.warnings])
+
+
 def _check_night(engine: Engine, recording: Recording, seconds: float) -> None:
     """Refuse less than the piece of a night that a model compares each epoch with."""
     least = engine.facts.get(LEAST_SECONDS, 0.0)
     if seconds < least:
         raise DataError(
-            f"{recording.id}: lasts {seconds / 60:.3g} min; {engine.facts['model']} compares every "
+            f"{recording.id}: lasts {seconds / 60:.3g} min; the model compares every "
             f"epoch with the night around it, and takes {least / 3600:g} h at least",
             hint="give the whole night",
             code="REC-NIGHT",

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.hypnogram import Hypnogram, add_seconds, seconds_of_day
 from sleeptools.recording.stages import UNSCORED
 from sleeptools.report import markup
 from sleeptools.report.markup import Markup
 from sleeptools.report.svg import HypnogramNight, hypnogram_svg
+
+LONGEST_CLOCK: Final = 48 * 3600.0
+"""Longest night, s, with times of day below it; beyond, hours since the start tell days apart."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def as_drawn(
     """
     scored = np.flatnonzero(hypnogram.stages != UNSCORED)
     stages = hypnogram.stages[scored].astype(np.int64)
+    start = None if hypnogram.begin is None else add_seconds(hypnogram.begin, -hypnogram.onset)
+    is_short = hypnogram.end - hypnogram.onset <= LONGEST_CLOCK
     certain = np.eye(len(hypnogram.names))[stages]
     return HypnogramNight(
         name,
@@ -60,6 +65,7 @@ def as_drawn(
         np.asarray(hypnogram.onset + scored * hypnogram.epoch_seconds, np.float64),
         hypnogram.epoch_seconds,
         (hypnogram.onset, hypnogram.end),
+        seconds_of_day(start) if start and is_short else None,
     )
 
 

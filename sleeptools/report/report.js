@@ -11,7 +11,9 @@ for (const region of document.querySelectorAll(".zooms")) {
   const steps = [10, 30, 60, 300, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800];
   let from = 0, span = all, grip = null;
 
-  const clock = (s, fine) => Math.floor(s / 3600) + ":" + String(Math.floor(s / 60) % 60)
+  const day = +night.dataset.day || Infinity;
+  const clock = (s, fine) => timeText(s % day, fine);
+  const timeText = (s, fine) => Math.floor(s / 3600) + ":" + String(Math.floor(s / 60) % 60)
     .padStart(2, "0") + (fine ? ":" + String(Math.round(s % 60)).padStart(2, "0") : "");
   const make = (name, attributes, text = "") => {
     const made = document.createElementNS(night.namespaceURI, name);

@@ -44,6 +44,9 @@ class HypnogramNight:
         Length of an epoch, s.
     span
         Begin and end of what is drawn, s; from the first to the last epoch if left out.
+    clock
+        Time of day at which the recording starts, s after midnight, to write times of day below
+        the figure; hours since the start if None.
     """
 
     label: str
@@ -54,6 +57,7 @@ class HypnogramNight:
     onset: npt.NDArray[np.float64] = field(repr=False)
     epoch_seconds: float = 30.0
     span: tuple[float, float] | None = None
+    clock: float | None = None
 
     @property
     def begin(self) -> float:
@@ -95,7 +99,7 @@ class SpectrogramPicture:
 
 # --- hypnogram ------------------------------------------------------------------------------------
 
-WIDTH, LEFT, RIGHT = 960, 52, 8  # user units of the SVG
+WIDTH, LEFT, RIGHT = 960, 52, 16  # user units of the SVG
 ROW, TOP, GAP, DENSITY, PICTURE = 26, 24, 22, 104, 90
 HOUR_STEPS: Final = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48)  # h between labels
 MOST_TICKS: Final = 13
@@ -110,7 +114,7 @@ def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPictu
     Returns
     -------
     svg
-        Stages from W at the top to N3, time in hours from the start of the recording.
+        Stages from W at the top to N3, time in hours from the start of the recording, or of day.
     """
     order = [name for name in STAGE_ORDER if name in night.names]
     order += [name for name in night.names if name not in order]
@@ -123,10 +127,11 @@ def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPictu
     height = bottom + 34
     offset = 0.0 if night.truth is None else 4.0
     timed = _steps(slots, row[night.predicted], ACCENT, offset)
+    axis = "h:min from the start of the recording" if night.clock is None else "time of day"
     labels = [
         _label(LEFT - 6, density + 10, "100 %", anchor="end"),
         _label(LEFT - 6, density + DENSITY, "0 %", anchor="end"),
-        _label(WIDTH - RIGHT, height - 3, "h:min from the start of the recording", anchor="end"),
+        _label(WIDTH - RIGHT, height - 3, axis, anchor="end"),
     ]
     if night.truth is not None:
         wrong = np.flatnonzero(night.truth != night.predicted)
@@ -170,7 +175,11 @@ def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPictu
     description = (
         f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; {summary}"
     )
-    attributes = {"data_start": f"{night.begin:g}", "data_epoch": f"{night.epoch_seconds:g}"}
+    attributes = {
+        "data_start": f"{night.begin + (night.clock or 0):.9g}",
+        "data_epoch": f"{night.epoch_seconds:g}",
+        "data_day": "" if night.clock is None else "86400",
+    }
     return markup.svg_element(content, WIDTH, height, description, class_="night", **attributes)
 
 
@@ -230,14 +239,16 @@ def _rows(order: Sequence[str]) -> Iterator[Markup]:
 
 
 def _hours(night: HypnogramNight, bottom: float) -> Markup:
-    """Grid lines and labels on whole hours of the recording, or parts of them."""
-    start = night.begin / 3600
+    """Grid lines and labels on whole hours of the recording or the day, or parts of them."""
+    start = (night.begin + (night.clock or 0)) / 3600
     span = night.count * night.epoch_seconds / 3600
     step = next((s for s in HOUR_STEPS if span / s <= MOST_TICKS), HOUR_STEPS[-1])
     content: list[Markup] = []
     for hour in np.arange(np.ceil(start / step) * step, start + span + 1e-9, step):
         x = LEFT + (hour - start) / span * (WIDTH - LEFT - RIGHT)
         minutes = round(60 * hour)
+        if night.clock is not None:
+            minutes %= 24 * 60
         clock = f"{minutes // 60}:{minutes % 60:02d}"
         content += [_line(x, TOP, x, bottom + 4), _label(x, bottom + 17, clock, anchor="middle")]
     attributes = {"data_left": LEFT, "data_top": TOP, "data_bottom": f"{bottom:g}"}

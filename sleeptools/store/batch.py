@@ -176,11 +176,17 @@ class Outcome:
             name = short[0] if short else next(iter(self.failures))
             error, first = self.failures[name], next(iter(self.failures))
             kind: type[SleeptoolsError] = OutOfMemoryError if short else DataError
+            listed = f"all that failed are listed in {folder / 'failures.csv'}"
+            if len(self.failures) + len(self.rows) == 1:
+                message = str(error).removeprefix(f"{name}: ")
+                message = textwrap.shorten(f"{name}: {message}", LONGEST_MESSAGE)
+                raise kind(message, hint=error.hint or listed, code=error.code)
+            text = _text(error).removeprefix(f"{name}: ")
             which = "the first of them" if name == first else "one of them"
             raise kind(
                 f"{len(self.failures)} of {len(self.failures) + len(self.rows)} {self.noun}s "
-                f"failed, {which} {name}: {textwrap.shorten(_text(error), LONGEST_MESSAGE)}",
-                hint=f"all of them are listed in {folder / 'failures.csv'}",
+                f"failed, {which} {name}: {textwrap.shorten(text, LONGEST_MESSAGE)}",
+                hint=listed,
                 code=error.code,
             )
 
@@ -220,7 +226,7 @@ def run(
             name = names[number]
             if isinstance(result, Exception):
                 problems[name] = failure_of(result, name)
-                text = _text(problems[name])
+                text = _text(problems[name]).removeprefix(f"{name}: ")
             else:
                 results[name] = result
                 text = result[1]

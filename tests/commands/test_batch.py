@@ -112,7 +112,11 @@ def test_a_failure_is_told_with_what_to_do_about_it(tmp_path: Path) -> None:
     def fail() -> tuple[dict[str, Any], str]:
         raise DataError("no signal 'EEG'", hint=long, code="SIG-MISSING")
 
-    outcome = batch.run([("a", fail)], tmp_path)
+    alone = batch.run([("a", fail)], tmp_path)
+    with pytest.raises(DataError, match=r"^a: no signal 'EEG'$") as e:
+        alone.raise_failures(tmp_path)
+    assert e.value.hint == long
+    outcome = batch.run([("a", fail), ("b", lambda: ({}, ""))], tmp_path)
     facts = {"code": "SIG-MISSING", "message": "no signal 'EEG'", "hint": long}
     assert outcome.failure_facts() == {"a": facts}
     assert "channel 199" in (tmp_path / "failures.csv").read_text()

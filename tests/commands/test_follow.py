@@ -1,6 +1,7 @@
 """Following a recording while it is written: the same stages, at once, and what ends it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,3 +198,54 @@ def test_a_model_with_context_is_refused(night: Path, tmp_path: Path) -> None:
         follow_recording(
             model, night, tmp_path / "out", lambda _: None, options=ScoreOptions(only=["csv"])
         )
+
+
+def test_a_header_that_is_completed_in_place_ends_it(
+    night: Path, model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "night.edf"
+    content = night.read_bytes()
+    path.write_bytes(content[:236] + b"-1      " + content[244:])
+
+    def on_epoch(epoch: FollowedEpoch) -> None:
+        if epoch.number == EPOCHS - 1:
+            with path.open("r+b") as file:  # the recorder closes it: its size stays
+                file.seek(236)
+                file.write(content[236:244])
+
+    began = time.monotonic()
+    follow_recording(model, path, tmp_path / "out", on_epoch, idle=20)
+    assert time.monotonic() - began < 10
+
+
+def test_what_cannot_be_followed_is_said_at_once(night: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "night.edf").write_bytes(b"\0" * 3000)
+    with pytest.raises(DataError, match="neither EDF nor BDF"):
+        follow_recording(model, tmp_path / "night.edf", tmp_path / "out", lambda _: None)
+    long = tmp_path / f"{'x' * 181}.edf"
+    shutil.copy(night, long)
+    with pytest.raises(DataError, match="cannot be the id"):
+        follow_recording(model, long, tmp_path / "other", lambda _: None)
+    assert not (tmp_path / "other/manifest.json").exists()
+
+
+def test_lights_that_are_not_yet_on_do_not_lose_the_epochs(
+    night: Path, model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "night.edf"
+    path.write_bytes(night.read_bytes()[: night.stat().st_size // 2])
+    options, said = ScoreOptions(only=["csv"], lights_on=1790.0), []
+    out = follow_recording(
+        model, path, tmp_path / "out", lambda _: None, options=options, idle=0, log=said.append
+    )
+    assert len(formats.read_hypnogram(out / "night.csv")) == EPOCHS // 2 - 1
+    assert any("lights_on=1790" in line for line in said)
+
+
+def test_a_label_that_is_not_there_is_said_once_the_epochs_are_kept(
+    night: Path, model: Path, tmp_path: Path
+) -> None:
+    options = ScoreOptions(only=["csv"], ignore_channels=["EKG"])
+    with pytest.raises(DataError, match="EKG"):
+        follow_recording(model, night, tmp_path / "out", lambda _: None, options=options)
+    assert store.verify(tmp_path / "out") == []

@@ -19,7 +19,8 @@ from sleeptools.commands.score import ScoreOptions, score
 from sleeptools.commands.score.montage import choose_montage
 from sleeptools.commands.score.paths import recordings_among
 from sleeptools.commands.simulate import simulate
-from sleeptools.errors import DataError
+from sleeptools.commands.verify import verify
+from sleeptools.errors import DataError, SleeptoolsError, UsageError
 from sleeptools.formats import bids
 from sleeptools.preprocessing import presets
 from sleeptools.recording.montage import modality
@@ -312,3 +313,78 @@ def test_bids_events_pass_the_validator(raw: Path, model: Path, tmp_path: Path) 
     assert not [issue for issue in issues if issue.get("severity") == "error"]
     ours = {i.get("subCode") for i in issues if "events" in str(i.get("location", ""))}
     assert ours <= {"StimulusPresentation"}  # a recommendation that means nothing asleep
+
+
+# --- folders that fit together --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "file"),
+    [(["sleep"], "sleep.csv"), (["failures"], "failures.csv"), (["x", "x_eeg"], "x_events.json")],
+)
+def test_no_two_nights_share_a_file(
+    raw: Path, model: Path, tmp_path: Path, names: list[str], file: str
+) -> None:
+    paths = [tmp_path / f"{name}.edf" for name in names]
+    for path in paths:
+        shutil.copy(raw / f"{NIGHTS[0]}.edf", path)
+    with pytest.raises(UsageError, match=f"would both be {file}"):
+        score(model, paths, tmp_path / "out")
+    for path in paths[:-1]:  # nor one of an earlier call
+        score(model, [path], tmp_path / "out")
+    with pytest.raises(UsageError, match=f"would both be {file}"):
+        score(model, paths[-1:], tmp_path / "out")
+
+
+def test_no_file_is_left_of_other_options(raw: Path, model: Path, tmp_path: Path) -> None:
+    night = raw / f"{NIGHTS[0]}.edf"
+    out = score(model, [night], tmp_path / "out", options=ScoreOptions(only=["csv", "html"]))
+    page = (out / f"{NIGHTS[0]}.html").read_bytes()
+    score(model, [night], out, options=ScoreOptions(only=["edf"], lights_off=60.0))
+    assert store.unlisted(out) == []
+    assert store.verify(out) == []
+    assert (out / f"{NIGHTS[0]}.html").read_bytes() != page
+
+
+def _spoil(key: str, value: object) -> Callable[[dict], None]:
+    return lambda facts: facts["recordings"][NIGHTS[0]].__setitem__(key, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda facts: facts.pop("recordings"), "lacks recordings"),
+        (lambda facts: facts.update(recordings=[]), "recordings is"),
+        (lambda facts: facts["recordings"].update({NIGHTS[0]: None}), "expected a table"),
+        (lambda facts: facts.update(made_by="me"), "made_by is 'me'"),
+        (_spoil("files", 5), "files is 5"),
+        (_spoil("files", ["../x.csv"]), "no such file|no sum of"),
+        (_spoil("sleep", 5), "sleep is 5"),
+        (_spoil("sleep", {"lights_off_s": "a"}), "lights_off_s is 'a'"),
+        (_spoil("bins", 5), "bins is 5"),
+        (_spoil("warnings", 5), "warnings is 5"),
+        (lambda facts: facts.update(version=1), "an earlier sleeptools"),
+        (lambda facts: facts.pop("version"), "an earlier sleeptools"),
+    ],
+)
+def test_a_damaged_or_old_manifest_is_said(
+    scores: Path, tmp_path: Path, change: Callable[[dict], object], message: str
+) -> None:
+    folder = tmp_path / "scores"
+    shutil.copytree(scores, folder)
+    shutil.copy(scores / f"{NIGHTS[0]}.csv", tmp_path / "x.csv")
+    facts = json.loads((folder / "manifest.json").read_text())
+    change(facts)
+    (folder / "manifest.json").write_text(json.dumps(facts))
+    with pytest.raises(SleeptoolsError, match=message):
+        verify(folder)
+
+
+def test_a_changed_statistic_is_found_whatever_it_is(scores: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scores"
+    shutil.copytree(scores, folder)
+    facts = json.loads((folder / "manifest.json").read_text())
+    for value in ("a", None, 1e9):
+        facts["recordings"][NIGHTS[0]]["sleep"]["W_min"] = value
+        (folder / "manifest.json").write_text(json.dumps(facts))
+        assert len(verify(folder).problems) == 1

@@ -119,6 +119,19 @@ def test_two_annotations_that_differ_tell_nothing(tmp_path: Path) -> None:
     assert (lights.off, lights.sources[0]) == (None, "2 annotations differ")
 
 
+@pytest.mark.parametrize(
+    ("off", "on", "why"),
+    [(540, 60, ["on before off, so not taken"] * 2), (-60, 9e5, ["outside the recording"] * 2)],
+)
+def test_annotations_that_cannot_be_tell_nothing(
+    tmp_path: Path, off: float, on: float, why: list[str]
+) -> None:
+    path = recording_file(tmp_path / "n.edf", (off, "Lights off"), (on, "Lights on"))
+    lights = lights_of(formats.read(path), None, None, path)
+    assert (lights.off, lights.on) == (None, None)
+    assert all(text in source for text, source in zip(why, lights.sources, strict=True))
+
+
 def test_clock_times_are_placed_by_the_recordings_start(tmp_path: Path) -> None:
     path = recording_file(tmp_path / "n.edf")
     recording = dataclasses.replace(formats.read(path), start=datetime(2024, 3, 1, 23, 55))
@@ -129,6 +142,9 @@ def test_clock_times_are_placed_by_the_recordings_start(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             lights_of(recording, off, on, path)
         assert caught.value.code == "REC-LIGHTS"
+    with pytest.raises(DataError) as caught:
+        lights_of(recording, time(22, 0), None, path)
+    assert caught.value.hint == "score this night by itself, with its own times or without"
     unknown = dataclasses.replace(recording, start=None)
     with pytest.raises(DataError, match="does not say when it began"):
         lights_of(unknown, time(23, 56), None, path)

@@ -55,6 +55,11 @@ def _converted(out: Path, source: Path) -> None:
     shutil.copytree(source / "earlier recordings", out / "recordings")
 
 
+def _scored(out: Path, source: Path) -> None:
+    """Leave scores by other options, of more kinds: all of them are to be replaced."""
+    shutil.copytree(source / "scores", out / "scores")
+
+
 def _reported(out: Path, source: Path) -> None:
     shutil.copy(source / "report.html", out / "report.html")
 
@@ -72,6 +77,11 @@ COMMANDS = {
     "score": Command(
         "score {source}/run/leak-free/seed-0/fold-00 {source}/raw/SC4001E0-PSG.edf "
         "{source}/raw/SC4011E0-PSG.edf --out {out}/scores"
+    ),
+    "score again": Command(
+        "score {source}/run/leak-free/seed-0/fold-00 {source}/raw/SC4001E0-PSG.edf "
+        "--out {out}/scores --only edf --lights-off 60",
+        _scored,
     ),
     "convert": Command("convert sleep-edf {source}/raw {out}/recordings"),
     "convert again": Command("convert sleep-edf {source}/raw {out}/recordings", _converted),
@@ -123,6 +133,7 @@ class Chain:
             "preprocess sleep-edf {0}/recordings {0}/epochs",
             "train {0}/epochs {0}/run " + TRAIN,
             "report {0}/run --out {0}/report.html",
+            "score {0}/run/leak-free/seed-0/fold-00 {0}/raw/SC4001E0-PSG.edf --out {0}/scores",
             "simulate sleep-edf {0}/earlier --subjects 2 --hours 0.5",
             "convert sleep-edf {0}/earlier {0}/earlier-recordings",
         ):

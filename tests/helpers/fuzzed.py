@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,14 @@ from sleeptools.commands.inspect import inspect
 from sleeptools.commands.inspect.cross_check import cross_check_file
 from sleeptools.datasets import spreadsheets
 from sleeptools.errors import SleeptoolsError
+from sleeptools.formats import hypnodensity
 from sleeptools.inference.card import METADATA, parse_card
 from sleeptools.inference.onnx_file import read_onnx
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
+from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, read_recording
+from sleeptools.recording.stages import UNKNOWN
 from sleeptools.runs import model_folder
 from sleeptools.runs.run import open_run
 
@@ -197,6 +201,23 @@ def _model_folder(folder: Path) -> Path:
     return folder / "model"
 
 
+def _hypnodensity(folder: Path) -> Path:
+    names = ("W", "N1", "N2", "N3", "REM")
+    stages = np.arange(-1, 11, dtype=np.int8) % 6 - 1
+    begin = datetime(1989, 12, 31, 23, 58)
+    reasons = (stages < 0) * np.int8(UNKNOWN)
+    scored = Hypnogram(stages, names, 30.0, 0.0, begin=begin, reasons=reasons)
+    density = np.where(stages[:, None] < 0, np.nan, np.eye(5)[stages]).astype(np.float32)
+    hypnodensity.write_table(folder / "n.csv", scored, density)
+    return folder / "n.csv"
+
+
+def _read_hypnodensity(path: Path) -> None:
+    _inspect(path)
+    hypnodensity.read_hypnogram(path)
+    hypnodensity.read_density(path)
+
+
 def _onnx_file(folder: Path) -> Path:
     path = folder / "net.onnx"
     path.write_bytes(onnx_bytes.network(metadata={METADATA: json.dumps(onnx_bytes.CARD)}))
@@ -216,6 +237,7 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "run": (_copy(ARCHIVE / "run-1"), _run),
     "model": (_model_folder, _model),
     "onnx": (_onnx_file, _onnx),
+    "hypnodensity": (_hypnodensity, _read_hypnodensity),
     "edf+d": (_discontinuous, _read_samples),
     "edf": (lambda folder: _edf(folder, "EDF+C"), _read_as_pyedflib),
     "bdf": (lambda folder: _edf(folder, "BDF+C"), _read_as_pyedflib),

@@ -17,17 +17,20 @@ from sklearn.metrics import cohen_kappa_score
 import sleeptools
 from sleeptools import store
 from sleeptools.commands.score import ScoreOptions, score
-from sleeptools.commands.score.paths import DEFAULT_FOLDER
+from sleeptools.commands.score.montage import check_names
+from sleeptools.commands.score.paths import DEFAULT, SHIPPED
+from sleeptools.commands.score.scoring import summary
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import SimulatedChannel
 from sleeptools.datasets.simulation.night import SimulatedNight, simulate_night
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
 from sleeptools.inference import leads, recordings, spectral
 from sleeptools.inference.engine import Engine
 from sleeptools.models.folder import build_model, load_model
 from sleeptools.preprocessing import presets
+from sleeptools.recording.montage import MontageChannel
 from sleeptools.recording.recording import Recording, Signal
 from sleeptools.recording.signals import resampling
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
@@ -46,7 +49,7 @@ def night(subject: int = 3, hours: float | None = 8.0) -> SimulatedNight:
 
 @cache
 def engine() -> Engine:
-    return Engine.load(DEFAULT_FOLDER)
+    return Engine.load(SHIPPED[DEFAULT])
 
 
 def only(recording: Recording, *labels: str) -> Recording:
@@ -76,8 +79,8 @@ def kappa(truth: np.ndarray, density: np.ndarray) -> float:
 
 
 def test_what_ships_is_small_and_says_what_it_is() -> None:
-    assert sum(p.stat().st_size for p in DEFAULT_FOLDER.iterdir()) < 500_000
-    facts = model_folder.read_config(DEFAULT_FOLDER)
+    assert sum(p.stat().st_size for p in SHIPPED[DEFAULT].iterdir()) < 500_000
+    facts = model_folder.read_config(SHIPPED[DEFAULT])
     card = facts["card"]
     assert facts["stages"] == list(HUMAN_STAGES)
     assert facts["simulated"] is True
@@ -125,7 +128,7 @@ def test_scores_the_real_nights_features(real_data: Path) -> None:
 
 
 def test_the_network_is_that_of_pytorch() -> None:
-    model: Any = load_model(DEFAULT_FOLDER)
+    model: Any = load_model(SHIPPED[DEFAULT])
     scaled = np.random.default_rng(0).standard_normal((90, 5))
     network = engine().network
     assert isinstance(network, spectral.Network)
@@ -153,7 +156,7 @@ def test_what_train_would_train_is_what_scores(tmp_path: Path) -> None:
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     facts = dict(engine().facts)
-    arrays = dict(model_folder.read_weights(DEFAULT_FOLDER))
+    arrays = dict(model_folder.read_weights(SHIPPED[DEFAULT]))
     arrays["members.0.enter.weight"] = arrays["members.0.enter.weight"][:, :4]
     model_folder.write_model_folder(tmp_path, facts, arrays)
     with pytest.raises(DataError, match=r"enter.weight is \(32, 4\); expected \(32, 5\)"):
@@ -243,12 +246,14 @@ def test_epochs_without_a_signal(tmp_path: Path) -> None:
 
 
 def test_the_leads_that_are_chosen() -> None:
-    def chosen(*labels: str) -> list[str]:
+    def chosen(*labels: str, by_order: bool = False) -> list[str]:
         recording = night().recording
         signal = recording.signal("EEG C4-M1")
-        signals = {label: replace(signal, label=label) for label in labels}
+        kinds = {label: "eog" if "EOG" in label else "eeg" for label in labels}
+        signals = {n: replace(signal, label=n, modality=kind) for n, kind in kinds.items()}
         preset = presets.resolve(engine().facts["preprocessing"]["preset"], source="")
-        preset = leads.choose(engine().facts, preset, replace(recording, signals=signals))
+        recording = replace(recording, signals=signals)
+        preset = leads.choose(engine().facts, preset, recording, by_order=by_order)
         return list(preset.labels)
 
     assert chosen("O2-A1", "C3-A2", "F4-A1", "C4-A1") == ["EEG C4-M1", "EEG F4-M1"]
@@ -259,7 +264,16 @@ def test_the_leads_that_are_chosen() -> None:
     with pytest.raises(DataError, match="no EEG lead") as e:
         chosen("EEG1", "EOG horizontal", "M1")
     assert e.value.code == "SIG-MISSING"
-    assert e.value.hint == "there are: EEG1, EOG horizontal, M1"
+    assert e.value.hint == (
+        "there are: EEG1, EOG horizontal, M1; `channels=EEG=EEG1` takes it, if it is a person's"
+    )
+    with pytest.raises(DataError, match="no EEG lead") as e:
+        chosen("EOG horizontal")
+    assert e.value.hint == "there are: EOG horizontal"
+    assert chosen("EEG1", "EEG2", by_order=True) == ["EEG"]
+    assert chosen("EEG1", "C4-M1", by_order=True) == ["EEG C4-M1"]
+    with pytest.raises(DataError, match="no EEG lead"):
+        chosen("EOG horizontal", by_order=True)
 
 
 def test_mice_are_refused() -> None:
@@ -298,11 +312,16 @@ def test_the_command_scores_a_night_and_says_what_it_is(command, tmp_path: Path)
     (tmp_path / "default").mkdir()  # another thing of that name
     ran = command("score", "default", psg, "--out", "scores")
     assert ran.code == 0, ran.err
-    assert f"spectral: {engine().facts['card']['summary']}" in ran.err.replace("\n", " ")
+    assert f"default: {engine().facts['card']['summary']}" in ran.err.replace("\n", " ")
+    assert "scores: 1 recording scored; NAME.html is a night's page" in ran.err
     assert "scored from EEG Fpz-Cz and EEG Pz-Oz" in ran.err
     page = (tmp_path / f"scores/{psg.stem}.html").read_text()
     assert engine().facts["card"]["expected_agreement"] in page
     assert "SIMULATED nights only" in page
+    assert "Score with --lights-off 23:00" in page
+    heads = [page.index(f">{head}</th>") for head in ("statistic", "value", "definition")]
+    assert heads == sorted(heads)
+    assert ">REM latency from sleep onset<" in page
     facts = store.read_json(tmp_path / "scores/manifest.json")
     assert facts["recordings"][psg.stem]["channels"] == {
         "EEG Fpz-Cz": "EEG Fpz-Cz",
@@ -314,6 +333,49 @@ def test_the_command_scores_a_night_and_says_what_it_is(command, tmp_path: Path)
     ran = command("score", "./default", psg, "--out", "other")
     assert ran.code == 66
     assert "config.json" in ran.err
+
+
+def test_what_is_no_model_is_told_apart(command, tmp_path: Path) -> None:
+    (tmp_path / "night.edf").touch()
+    ran = command("score", "defalt", "night.edf", "--out", "scores")
+    assert ran.code == 66
+    assert "did you mean 'default'?" in ran.err
+    ran = command("score", "runs/none/final", "night.edf", "--out", "scores")
+    assert ran.code == 66
+    assert "models that need no folder: default, yasa" in ran.err
+    ran = command("score", "night.edf", "night.edf", "--out", "scores")
+    assert ran.code == 2
+    assert "night.edf: is no model; the model comes before the recordings" in ran.err
+    ran = command("score", "night.edf", "--out", "scores")
+    assert ran.code == 2
+    assert "for which night.edf is taken" in ran.err
+
+
+def test_the_channel_of_the_model_is_named_where_another_is_asked_for() -> None:
+    with pytest.raises(UsageError) as e:
+        check_names([MontageChannel("EEG")], {"C3-M2": "EEG_C3_ref"})
+    assert e.value.hint == "the model's name comes first: `channels=EEG=EEG_C3_ref`"
+
+
+def test_what_is_said_of_all_nights_is_not_said_of_each() -> None:
+    scoring = sleeptools.score(replace(night().recording, facts={}, hypnogram=None), "default")
+    said = engine().facts["card"]["summary"]
+    assert f"warning: {said}" in summary(scoring.row())
+    assert "warning" not in summary(scoring.row(), said)
+
+
+def test_a_figure_tells_the_time_of_day() -> None:
+    scoring = sleeptools.score(replace(night().recording, hypnogram=None), "default")
+    drawing = sleeptools.plot(scoring.hypnogram, scoring.hypnodensity).svg
+    start = scoring.recording.start
+    assert start is not None
+    clock = 3600 * start.hour + 60 * start.minute + start.second
+    assert f'data-start="{clock}"' in drawing
+    assert ">time of day<" in drawing
+    assert ">0:00<" in drawing  # midnight, not 24:00
+    assert ">24:00<" not in drawing
+    undated = sleeptools.plot(replace(scoring.hypnogram, begin=None)).svg
+    assert ">h:min from the start of the recording<" in undated
 
 
 def test_a_real_night_is_scored_by_the_model_and_warned_of(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,22 @@ def test_a_gap_is_a_skip_of_mne() -> None:
     assert np.flatnonzero(data == 0).tolist() == list(range(1000, 2500))
     (gap,) = raw.annotations
     assert (gap["description"], gap["onset"], gap["duration"]) == ("BAD_ACQ_SKIP", 10.0, 15.0)
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=2.5, seed=3)
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "docs/night.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names: dict[str, object] = {}
+    for text in code:
+        *statements, last = ast.parse(text).body
+        exec(compile(ast.Module(statements, []), "night.ipynb", "exec"), names)
+        if isinstance(last, ast.Expr):  # as a notebook shows it
+            shown = eval(compile(ast.Expression(last.value), "night.ipynb", "eval"), names)
+            assert shown is None or "<svg" in shown._repr_html_()
+        else:
+            exec(compile(ast.Module([last], []), "night.ipynb", "exec"), names)
+    assert float(names["agreement"]) > 0.6  # type: ignore[arg-type]
+    assert (tmp_path / "night.svg").read_text().startswith("<svg")
+    assert sleeptools.read_hypnogram("night-hypnogram.edf").stages.shape == (300,)

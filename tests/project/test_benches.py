@@ -162,7 +162,9 @@ def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(timing, tmp_path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["forward", "training", "night", "instructions", "peak", "models"])
+@pytest.mark.parametrize(
+    "name", ["forward", "training", "night", "instructions", "peak", "models", "network_transfer"]
+)
 def test_the_benches_start(name: str) -> None:
     command = [sys.executable, str(BENCHES / f"{name}.py"), "--help"]
     subprocess.run(command, check=True, capture_output=True)
@@ -194,3 +196,41 @@ def test_a_lost_channel_costs_the_difference_of_the_same_nights(monkeypatch) -> 
         drawn = montage.factors("gains", 4, np.random.default_rng([night, 1]))
         assert {first for first, _ in drawn} == {0.5, 2.0}
     assert montage.factors("step", 2, rng) == [(1.0, 2.0)] * 2
+
+
+def test_a_piece_is_laid_over_the_wake_before_sleep(monkeypatch) -> None:
+    """Before scaling, in the channels given, and where the scorer saw wake."""
+    monkeypatch.syspath_prepend(BENCHES)
+    import network_transfer
+
+    stages = np.array([0, 0, 0, 0, 2, 0, 2], np.int8)
+    rng = np.random.default_rng(0)
+    night = rng.standard_normal((7, 4, 50), np.float32)
+    piece = 100 * rng.standard_normal((3, 4, 50), np.float32)
+    laid = network_transfer.laid_in(night, stages, piece, [0, 3])
+    assert np.array_equal(laid[1:4, [0, 3]], piece[:, [0, 3]])
+    assert np.array_equal(laid[1:4, [1, 2]], night[1:4, [1, 2]])
+    assert np.array_equal(laid[[0, 4, 5, 6]], night[[0, 4, 5, 6]])
+    scaled = network_transfer.scaled(laid, "robust")
+    channel = scaled[:, 3].ravel()
+    assert np.ptp(np.percentile(channel, [25, 75])) == pytest.approx(1, abs=1e-5)
+    assert scaled[2, 1] == pytest.approx(network_transfer.scaled(night, "robust")[2, 1])
+    assert not np.allclose(scaled[0, 3], network_transfer.scaled(night, "robust")[0, 3])
+    with pytest.raises(ValueError, match="4 epochs of wake before sleep"):
+        network_transfer.laid_in(night, stages, np.tile(piece, (2, 1, 1)), [0])
+
+
+def test_nights_of_other_constants_are_the_same_everywhere_and_differ(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(BENCHES)
+    from instruments import other_constants
+    from sleeptools.datasets.simulation.calibration import calibrated
+
+    first, second = (other_constants.moved_constants(n) for n in (0, 1))
+    assert np.array_equal(first.levels_uv, other_constants.moved_constants(0).levels_uv)
+    moves = [np.log(c.levels_uv / calibrated().levels_uv) for c in (first, second)]
+    assert abs(moves[0] - moves[1]).max() > 0.1
+    for move in moves:  # a stage against another stays as it was
+        assert move.std(1) == pytest.approx(0, abs=1e-12)
+        assert 0.1 < move[:, 0].std() < 0.6
+    night = other_constants.moved_night(0, hours=2.0)
+    assert {"EEG C4-M1", "EMG chin", "EOG horizontal"} <= set(night.recording.signals)

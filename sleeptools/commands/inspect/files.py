@@ -106,7 +106,7 @@ def inspect(
         A file of a known format.
     preset
         The preset to whose montage the signals are mapped; if left out, the first one of the
-        package all of whose channels are found, or else Sleep-EDF's.
+        package all of whose channels are found, or else Sleep-EDF's if one of its channels is.
     ignore_channels
         Labels of signals to leave out, as far as the file has them.
     settings
@@ -155,7 +155,7 @@ def describe(path: Path, content: FileContent, preset: presets.Preset | None) ->
         facts |= hypnogram_facts(hypnogram)
     problems: list[Problem] = []
     if recording is not None:
-        preset = preset or fitting_preset(recording) or presets.load(DEFAULT_PRESET)
+        preset = preset or fitting_preset(recording) or _resembled_preset(recording)
         signal_facts, problems = recording_facts(recording, hypnogram, preset)
         facts |= signal_facts
     facts["problems"] = [p.text for p in problems]
@@ -172,6 +172,16 @@ def fitting_preset(recording: Recording) -> presets.Preset | None:
             first, *_ = montage.pick(recording, preset.montage, preset.assume_unit)
             if preset.rate_of(first.sample_rate) <= first.sample_rate:
                 return preset
+    return None
+
+
+def _resembled_preset(recording: Recording) -> presets.Preset | None:
+    """Return Sleep-EDF's preset if at least one of its channels is there."""
+    preset = presets.load(DEFAULT_PRESET)
+    for channel in preset.montage:
+        with contextlib.suppress(DataError):
+            montage.match(recording, channel)
+            return preset
     return None
 
 

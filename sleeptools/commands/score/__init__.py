@@ -16,19 +16,20 @@ from typing import Any
 from sleeptools import store
 from sleeptools.commands.score import files, sleep_table
 from sleeptools.commands.score.expected_agreement import CARD, expected_agreement
-from sleeptools.commands.score.folder import SCORES_KIND, SCORES_VERSION
+from sleeptools.commands.score.folder import SCORES_KIND, SCORES_VERSION, read_scores_manifest
 from sleeptools.commands.score.follow import OnEpoch, follow
-from sleeptools.commands.score.lights import lights_of
+from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import check_names
 from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.options import ScoreOptions
-from sleeptools.commands.score.paths import model_at, recordings_among
+from sleeptools.commands.score.paths import SHIPPED, model_at, recordings_among
 from sleeptools.commands.score.scoring import Scoring, score_file, score_recording, summary
 from sleeptools.errors import DataError, OutputError, Stopped, stoppable
 from sleeptools.formats import edf
 from sleeptools.inference.engine import Engine
+from sleeptools.inference.yasa_network import RELEASE
 from sleeptools.preprocessing import presets
-from sleeptools.recording.recording import IGNORED, check_ignored
+from sleeptools.recording.recording import IGNORED, Recording, check_ignored, ignored_channels
 from sleeptools.runs import model_folder
 from sleeptools.store import batch
 
@@ -90,7 +91,7 @@ def score(
     scorer = _open_scorer(model, out, options, log)
     manifest = scorer.manifest
     with store.lock(out):
-        done = scorer.begin()
+        done = scorer.begin(recordings)
         items = [(p.stem, partial(scorer.score, p, done.get(p.stem))) for p in recordings]
         outcome = batch.run(items, out, on_progress)
         manifest.facts["recordings"] = done | {r["recording"]: r for r in outcome.rows}
@@ -138,7 +139,7 @@ def follow_recording(
     store.need(path, "recording")
     scorer = _open_scorer(model, out, options, log)
     with store.lock(out):
-        done = scorer.begin()
+        done = scorer.begin([path])
         try:
             with stoppable():
                 follow(scorer.engine, scorer.preset, path, out, options, on_epoch, idle=idle)
@@ -160,10 +161,16 @@ class _Scorer:
     out: Path
     options: ScoreOptions
     manifest: store.Manifest
+    log: Callable[[str], None]
 
-    def begin(self) -> dict[str, Any]:
+    def begin(self, recordings: Sequence[Path]) -> dict[str, Any]:
         """Mark the folder as ours; return the rows of the recordings that were scored before."""
         done = _scored_before(self.out, self.manifest.facts["made_by"])
+        asked = {}
+        for path in recordings:
+            name = store.check_id(path.stem, path)
+            asked[name] = files.file_names(name, self._kinds(name))
+        files.check_apart({name: row["files"] for name, row in done.items()} | asked)
         self.manifest.facts["recordings"] = done
         _write(self.manifest, self.out)
         return done
@@ -173,18 +180,18 @@ class _Scorer:
         stat = store.need(path, "recording").stat()
         fingerprint = [stat.st_size, stat.st_mtime_ns, *self.options.night_facts()]
         names = files.file_names(path.stem, self.kinds)
-        if before and before["input"] == fingerprint and set(names) <= set(before["files"]):
+        if before and before.get("input") == fingerprint and set(names) <= set(before["files"]):
             return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
         night = score_file(self.engine, self.preset, path, self.out, self.options)
         row = self._keep(night, fingerprint)
-        return row, summary(row)
+        return row, summary(row, self.engine.facts.get(CARD, {}).get("summary", ""))
 
     def keep_complete(self, path: Path, done: Mapping[str, Any]) -> None:
         """Score and keep what is complete of a file that may be cut short, if any epoch is."""
         stat = path.stat()
         try:
             recording = edf.read(path, allow_truncated=True)
-            lights = lights_of(recording, self.options.lights_off, self.options.lights_on, path)
+            lights = self._lights_so_far(recording, path)
             night = score_recording(
                 self.engine, self.preset, recording, self.out, self.options, lights
             )
@@ -196,11 +203,34 @@ class _Scorer:
         row = self._keep(night, fingerprint)
         self.manifest.facts["recordings"] = {**done, path.stem: row}
         _write(self.manifest, self.out)
+        check_ignored(self.options.ignore_channels, ignored_channels(recording.facts))
+
+    def _lights_so_far(self, recording: Recording, path: Path) -> Lights:
+        """Find the lights' times; one that the recording has not reached is not known."""
+        off, on = self.options.lights_off, self.options.lights_on
+        try:
+            return lights_of(recording, off, on, path)
+        except DataError as e:
+            if e.code != "REC-LIGHTS":
+                raise
+            self.log(f"warning: {e}; no time of lights off and on is known")
+            return Lights()
+
+    def _kinds(self, name: str) -> list[str]:
+        """List the kinds asked for, and those there, so that none is left of another scoring."""
+        of_kind = {kind: {*files.file_names(name, [kind])} for kind in files.KINDS}
+        return [
+            kind
+            for kind, names in of_kind.items()
+            if kind in self.kinds
+            or any((self.out / n).exists() for n in names.difference(files.BATCH_FILES))
+        ]
 
     def _keep(self, night: Scoring, fingerprint: Sequence[object]) -> dict[str, Any]:
         """Write the files of a night, and return its row of the manifest."""
-        files.write_files(night, self.page, self.kinds, self.out)
-        names = files.file_names(night.name, self.kinds)
+        kinds = self._kinds(night.name)
+        files.write_files(night, self.page, kinds, self.out)
+        names = files.file_names(night.name, kinds)
         return night.row() | {"input": list(fingerprint), "files": names}
 
 
@@ -209,17 +239,18 @@ def _open_scorer(
 ) -> _Scorer:
     """Load what a batch needs, and say what is to be known of the model."""
     kinds = files.chosen_kinds(options.only)
-    model = model_at(model)
+    name, model = str(model), model_at(model)
     engine, preset = open_model(model, options)
+    ships = model in SHIPPED.values()
     if card := engine.facts.get(CARD):
-        log(f"{engine.facts['model']}: {card['summary']}")
-    if model.is_dir() and (unverified := model_folder.unverified(model)):
+        log(f"{name if ships else engine.facts['model']}: {card['summary']}")
+    if model.is_dir() and not ships and (unverified := model_folder.unverified(model)):
         log(f"warning: {unverified}")
     log(f"probabilities are {engine.calibration}")
     expected = expected_agreement(model, engine.facts)
     page = NightPage(str(model), engine.facts, preset, expected, str(engine.calibration))
     manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, preset))
-    return _Scorer(engine, preset, page, kinds, out, options, manifest)
+    return _Scorer(engine, preset, page, kinds, out, options, manifest, log)
 
 
 def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Preset]:
@@ -263,6 +294,7 @@ def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
             "preset": settings,
             "precision": engine.precision,
             "temperature": engine.temperature,
+            **({RELEASE: engine.facts[RELEASE]} if RELEASE in engine.facts else {}),
         },
     }
 
@@ -272,7 +304,7 @@ def _scored_before(out: Path, made_by: Mapping[str, Any]) -> dict[str, Any]:
     store.refuse_foreign(out, SCORES_KIND)
     if not (out / "manifest.json").exists():
         return {}
-    facts = store.read_manifest(out, SCORES_KIND, SCORES_VERSION)
+    facts = read_scores_manifest(out, oldest=SCORES_VERSION)
     # older scores are raw, and say nothing of it
     stored: dict[str, Any] = {"temperature": 1.0, **facts.get("made_by", {})}
     if isinstance(stored.get("preset"), dict):  # settings that an older version did not have

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from sleeptools import formats
-from sleeptools.commands.score.folder import read_scores
+from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
 from sleeptools.commands.score.night_page import PURPOSE, banner
 from sleeptools.formats import hypnodensity
 from sleeptools.recording.stages import UNSCORED
@@ -30,9 +30,9 @@ def batch_html(folder: Path) -> str:
     Raises
     ------
     DataError
-        If a file is missing or changed.
+        If a file is missing or changed, or an earlier version wrote the folder.
     """
-    facts, hypnograms = read_scores(folder)
+    facts, hypnograms = read_scores(folder, oldest=SCORES_VERSION)
     rows: Mapping[str, Any] = facts["recordings"]
     sections = [
         Section("nights", "Nights", tuple(_table(rows))),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from sleeptools import formats
-from sleeptools.commands.score.folder import read_scores
+from sleeptools import formats, store
+from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
 from sleeptools.commands.score.lights import Lights
 from sleeptools.commands.score.sleep_table import sleep_row
 from sleeptools.formats import hypnodensity
 from sleeptools.recording.stages import UNSCORED
 
+LIGHTS_FACTS: Final = {"lights_off_s": "number?", "lights_on_s": "number?"}
 TOLERANCE: Final = 1e-9
 """Largest relative difference of a number computed again."""
 
@@ -27,7 +29,7 @@ def score_differences(folder: Path) -> list[str]:
     problems
         A line for each that does not follow.
     """
-    facts, hypnograms = read_scores(folder)
+    facts, hypnograms = read_scores(folder, oldest=SCORES_VERSION)
     rows = facts["recordings"]
     return [text for name, path in hypnograms.items() for text in _of_night(path, rows[name])]
 
@@ -42,11 +44,12 @@ def _of_night(path: Path, row: dict[str, Any]) -> Iterator[str]:
             epoch = int(np.flatnonzero(scored)[wrong[0]])
             yield f"{path}: {len(wrong)} stages are not the likeliest, the first of epoch {epoch}"
     stored = row["sleep"]
-    lights = Lights(stored["lights_off_s"], stored["lights_on_s"])
+    store.check_facts(stored, path, LIGHTS_FACTS, place="sleep")
+    lights = Lights(stored.get("lights_off_s"), stored.get("lights_on_s"))
     for column, value in sleep_row(hypnogram, lights).items():
-        if (
-            isinstance(value, float)
-            and not np.isclose(value, stored.get(column) or np.nan, rtol=TOLERANCE, atol=0)
-            and value != stored.get(column)
-        ):
+        if isinstance(value, float) and not _is_close(value, stored.get(column)):
             yield f"{path}: {column} is {value:g}; manifest.json has {stored.get(column)}"
+
+
+def _is_close(value: float, stored: object) -> bool:
+    return isinstance(stored, int | float) and math.isclose(value, stored, rel_tol=TOLERANCE)

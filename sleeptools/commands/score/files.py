@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from sleeptools import formats
+from sleeptools.commands.score import sleep_table
 from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.scoring import Scoring
 from sleeptools.errors import UsageError
@@ -16,6 +17,7 @@ from sleeptools.formats import bids, hypnodensity
 BIDS_SUFFIX: Final = re.compile(r"_(?:eeg|ieeg|meg|nirs|psg)$", re.IGNORECASE)
 """Ending of a recording's name that its events do not share."""
 KINDS: Final = ("edf", "bids", "csv", "html")
+BATCH_FILES: Final = (sleep_table.SLEEP, sleep_table.SLEEP_BINS, "failures.csv")
 
 
 def file_names(name: str, kinds: Sequence[str]) -> list[str]:
@@ -28,6 +30,29 @@ def file_names(name: str, kinds: Sequence[str]) -> list[str]:
         "html": [f"{name}.html"],
     }
     return [file for kind in kinds for file in every[kind]]
+
+
+def check_apart(nights: Mapping[str, Sequence[str]]) -> None:
+    """Check that no file of a night is one of another night or of the batch.
+
+    Parameters
+    ----------
+    nights
+        Files by the night's name.
+
+    Raises
+    ------
+    UsageError
+        Naming the first two that share a file.
+    """
+    owners = dict.fromkeys(BATCH_FILES, "the whole batch")
+    for name, files in nights.items():
+        for file in files:
+            if (other := owners.setdefault(file, name)) != name:
+                raise UsageError(
+                    f"{name}: its scores and those of {other} would both be {file}",
+                    hint="give the recording another name, or score it into another folder",
+                )
 
 
 def write_files(night: Scoring, page: NightPage, kinds: Sequence[str], out: Path) -> None:

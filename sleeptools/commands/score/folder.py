@@ -15,6 +15,17 @@ HYPNOGRAM_ENDINGS: Final = (".csv", ".edf", ".tsv")
 """Endings of a night's files that hold its stages, the one that holds most first."""
 
 
+SCORES_FACTS: Final = {"recordings": "table", "files": "hashes", "made_by": "table?"}
+NIGHT_FACTS: Final = {
+    "files": "texts",
+    "warnings": "texts",
+    "spans": "text",
+    "sleep": "table",
+    "bins": "tables",
+}
+"""Kinds of the facts of a manifest, and of a night in it."""
+
+
 def is_scores_folder(folder: Path) -> bool:
     """Tell whether `score` wrote a folder."""
     path = folder / store.MANIFEST
@@ -24,8 +35,41 @@ def is_scores_folder(folder: Path) -> bool:
     return isinstance(facts, dict) and facts.get("format") == SCORES_KIND
 
 
-def read_scores(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+def read_scores_manifest(folder: Path, *, oldest: int = 1) -> dict[str, Any]:
+    """Read the manifest of a folder of scores, and check what others take from it.
+
+    Parameters
+    ----------
+    oldest
+        The oldest version that will do.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or older.
+    """
+    facts = store.read_manifest(folder, SCORES_KIND, SCORES_VERSION)
+    path, version = folder / store.MANIFEST, facts.get("version", 1)
+    if version < oldest:
+        raise DataError(
+            f"{folder}: an earlier sleeptools wrote these scores (version {version}), "
+            "without sleep statistics",
+            hint="score the recordings again, into another folder",
+            code="FACT-OLDER",
+        )
+    store.check_facts(facts, path, SCORES_FACTS)
+    for name, row in facts["recordings"].items():
+        store.check_facts(row, path, NIGHT_FACTS if version > 1 else {}, place=name)
+    return facts
+
+
+def read_scores(folder: Path, *, oldest: int = 1) -> tuple[dict[str, Any], dict[str, Path]]:
     """Read a folder of scores.
+
+    Parameters
+    ----------
+    oldest
+        As of `read_scores_manifest`.
 
     Returns
     -------
@@ -37,9 +81,9 @@ def read_scores(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     Raises
     ------
     DataError
-        If it is of an earlier version, or a file is missing or changed.
+        If it is older or damaged, or a file is missing, changed or not of the folder.
     """
-    facts = store.read_manifest(folder, SCORES_KIND, SCORES_VERSION)
+    facts = read_scores_manifest(folder, oldest=oldest)
     hypnograms: dict[str, Path] = {}
     for name, row in facts["recordings"].items():
         files = row.get("files", [f"{name}-hypnogram.edf"])  # which version 1 did not list
@@ -51,5 +95,8 @@ def read_scores(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
                 code="HYP-NONE",
             )
         hypnograms[name] = store.need(folder / staged[0])
-        store.check_listed(hypnograms[name])
+        if not store.check_listed(hypnograms[name]):
+            raise DataError(
+                f"{folder / store.MANIFEST}: has no sum of {staged[0]}", code="FACT-MISSING"
+            )
     return facts, hypnograms

@@ -1,4 +1,4 @@
-"""`score --follow`: the epochs of an EDF or BDF file that a recorder is writing, as they come.
+"""Following a recording: the epochs of an EDF or BDF file that a recorder is writing, as they come.
 
 Each epoch is scored when its last data record is complete, exactly as the whole file will be: so
 nothing may look ahead, neither the preset (a filter or a scale over the recording, resampling) nor
@@ -21,7 +21,13 @@ from sleeptools.commands.score.montage import choose_montage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import edf
-from sleeptools.formats.parsing.edf_header import HEADER_BYTES, Header, read_header
+from sleeptools.formats.parsing.edf_header import (
+    HEADER_BYTES,
+    VERSION_BYTES,
+    Header,
+    read_header,
+    starts_like_edf,
+)
 from sleeptools.inference import spectral
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.recordings import hypnodensity
@@ -117,6 +123,7 @@ def _grown(path: Path, idle: float | None) -> Iterator[Header]:
     """Yield the header of a file each time that it has grown, and end with it."""
     stat = store.need(path, "recording").stat()
     file_id, size, since = (stat.st_dev, stat.st_ino), 0, time.monotonic()
+    changed = 0
     while True:
         try:
             stat = path.stat()
@@ -126,8 +133,10 @@ def _grown(path: Path, idle: float | None) -> Iterator[Header]:
             raise _changed(path, "was replaced by another file")
         if stat.st_size < size:
             raise _changed(path, f"became shorter: {stat.st_size} bytes after {size}")
-        if stat.st_size > size:
-            size, since = stat.st_size, time.monotonic()
+        if stat.st_size > size or stat.st_mtime_ns != changed:  # a header is changed in place
+            if stat.st_size > size:
+                since = time.monotonic()
+            size, changed = stat.st_size, stat.st_mtime_ns
             if (header := _header(path, size)) is not None:
                 yield header
                 if 0 < header.declared <= header.records:
@@ -149,6 +158,12 @@ def _header(path: Path, size: int) -> Header | None:
     """Read the header; None while it, or the first data record, is not complete."""
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
+    if len(head) >= VERSION_BYTES and not starts_like_edf(head):
+        raise DataError(
+            f"{path}: is neither EDF nor BDF",
+            hint="only files of these formats are followed",
+            code="FILE-FORMAT",
+        )
     count = head[252:256].strip()
     if len(head) < HEADER_BYTES or not count.isdigit() or size < HEADER_BYTES * (1 + int(count)):
         return None

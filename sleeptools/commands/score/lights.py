@@ -19,6 +19,7 @@ LightsTime = float | time | datetime
 """Seconds from the start of the recording, a time of day, or a day and time."""
 OFF: Final = re.compile(r"\blights?[ _-]*(?:are |were )?(?:off|out)\b", re.IGNORECASE)
 ON: Final = re.compile(r"\blights?[ _-]*(?:are |were )?on\b", re.IGNORECASE)
+CONTRADICTION: Final = "on before off, so not taken"
 EDF_SUFFIXES: Final = (".edf", ".bdf", ".rec")
 
 
@@ -31,7 +32,8 @@ class Lights:
     off, on
         s from the start of the recording; None where nothing says it.
     sources
-        Who says so, for off and on: "option", "annotation", "data set" or "".
+        Who says so, for off and on: "option", "annotation", "data set" or ""; or why what is said
+        is not taken.
     """
 
     off: float | None = None
@@ -58,7 +60,7 @@ def lights_of(
     ------
     DataError
         If a time that was given lies outside the recording, or needs a start that it does not have,
-        or the lights go on before they are off.
+        or by such a time the lights go on before they are off.
     """
     events = _annotations(path) if off is None or on is None else []
     values: list[float | None] = []
@@ -68,6 +70,8 @@ def lights_of(
         values.append(value)
         sources.append(source)
     if values[0] is not None and values[1] is not None and values[1] <= values[0]:
+        if "option" not in sources:
+            return Lights(sources=(CONTRADICTION, CONTRADICTION))
         raise DataError(
             f"{recording.id}: lights on ({sources[1]}) at {values[1]:g} s, off ({sources[0]}) at "
             f"{values[0]:g} s",
@@ -88,7 +92,9 @@ def _first_known(
         return _inside(recording, requested, key), "option"
     marks = [onset for onset, _, text in events if pattern.search(text)]
     if len(set(marks)) == 1:
-        return marks[0], "annotation"
+        if 0 <= marks[0] <= recording.seconds:
+            return marks[0], "annotation"
+        return None, "annotation outside the recording"
     fact = recording.facts.get(key)
     if isinstance(fact, int | float) and not isinstance(fact, bool):
         return float(fact), "data set"
@@ -101,6 +107,7 @@ def _inside(recording: Recording, moment: LightsTime, key: str) -> float:
         raise DataError(
             f"{recording.id}: `{key}={moment}` is not within the recording: "
             f"{placing.span_text(recording) or f'{recording.seconds:g} s'}",
+            hint="score this night by itself, with its own times or without",
             code="REC-LIGHTS",
         )
     return seconds

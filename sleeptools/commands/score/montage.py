@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sleeptools.errors import DataError, UsageError, did_you_mean
@@ -41,11 +41,12 @@ def check_names(channels: Sequence[MontageChannel], assigned: Mapping[str, str])
         If the model has no channel of a name.
     """
     names = [channel.name for channel in channels]
-    for name in assigned:
+    for name, source in assigned.items():
         if name not in names:
+            example = f"the model's name comes first: `channels={names[0]}={source}`"
             raise UsageError(
                 f"the model has no channel {name!r}; there are: {', '.join(names)}",
-                hint=did_you_mean(name, names),
+                hint=did_you_mean(name, names) or example,
                 code="USE-NAME",
             )
 
@@ -57,6 +58,7 @@ def choose_montage(
     *,
     by_order: bool = False,
     may_miss: bool = False,
+    optional: Collection[str] = (),
 ) -> ChosenMontage:
     """Choose the signals of a recording for a model's channels.
 
@@ -68,6 +70,8 @@ def choose_montage(
         For a channel that is not there, take the first signal of its modality that is left.
     may_miss
         Whether the model can do without a modality, for the hint.
+    optional
+        Channels that the model can do without, which are then left out.
 
     Raises
     ------
@@ -93,6 +97,9 @@ def choose_montage(
                 matches[name] = montage.Match(name, ((label, 1.0),))
                 substitutes[name] = BY_ORDER
                 del lacking[name]
+    for name in [n for n in lacking if n in optional and n not in assigned]:
+        del lacking[name]
+        channels = [channel for channel in channels if channel.name != name]
     if lacking:
         name, error = next(iter(lacking.items()))
         hint = _cure(recording, name, error)

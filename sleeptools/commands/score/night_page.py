@@ -41,6 +41,7 @@ COLOURS: Final = (  # from dark blue over green to yellow; brightness rises even
     (146, 196, 84),
     (250, 226, 96),
 )
+ABBREVIATIONS: Final = ("tib", "spt", "tst", "se", "sme", "sol", "waso")
 MODEL_FACTS: Final = {
     "model": "model",
     "selection": "chosen by",
@@ -203,6 +204,7 @@ def _palette() -> npt.NDArray[np.uint8]:
 def _statistics(night: Scoring) -> Iterator[Block]:
     row = night.row()
     sleep = row["sleep"]
+    shares = DEFINITIONS["share"].split(";")
     if "tst_min" in sleep:
         yield Tiles(
             [
@@ -214,14 +216,14 @@ def _statistics(night: Scoring) -> Iterator[Block]:
         )
     yield Table(
         "sleep",
-        ["statistic", "definition", "value"],
+        ["statistic", "value", "definition"],
         [
-            [column.rpartition("_")[0] or column, DEFINITIONS[key], _shown(column, sleep[column])]
+            [_title(column), _shown(column, sleep[column]), DEFINITIONS[key]]
             for key in DEFINITIONS
             if (column := sleep_column(key)) in sleep
         ],
-        "Sleep statistics",
-        texts=2,
+        "Sleep statistics, as in sleep.csv",
+        texts=3,
     )
     yield Table(
         "stages",
@@ -234,11 +236,13 @@ def _statistics(night: Scoring) -> Iterator[Block]:
             ]
             for name in night.hypnogram.names
         ],
-        f"Minutes of each stage; share {DEFINITIONS['share']}",
+        f"Minutes of each stage; share {shares[0] if 'tst_min' in sleep else 'of the scored time'}",
         narrow=True,
     )
     if sleep["undefined"]:
         yield Text(sleep["undefined"], bold="Undefined:")
+        if "lights" in sleep["undefined"]:
+            yield Text("They can be given when the night is scored, as times of day.")
     if row["bins"]:
         head = [*row["bins"][0]]
         cells = [[f"{value:g}" for value in values.values()] for values in row["bins"]]
@@ -246,17 +250,27 @@ def _statistics(night: Scoring) -> Iterator[Block]:
         yield Table("bins", head, cells, caption)
 
 
+def _title(column: str) -> str:
+    """Write a column of sleep.csv for people: "rem latency from lights off", "TST"."""
+    name = column.rpartition("_")[0] or column
+    return name.upper() if name in ABBREVIATIONS else name.replace("_", " ").replace("rem", "REM")
+
+
 def _shown(column: str, value: float | None) -> str:
-    unit = {"min": " min", "percent": " %"}.get(column.rpartition("_")[2], "")
-    return "undefined" if value is None else f"{value:.1f}{unit}".replace(".0 ", " ")
+    if column == "transitions" and value is not None:
+        return f"{value:.0f}"
+    unit = {"min": "\N{NO-BREAK SPACE}min", "percent": "\N{NO-BREAK SPACE}%"}.get(
+        column.rpartition("_")[2], ""
+    )
+    return "unknown" if value is None else f"{value:.1f}{unit}"
 
 
 def _minutes(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.1f} min"
+    return "unknown" if value is None else f"{value:.1f} min"
 
 
 def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.1f} %"
+    return "unknown" if value is None else f"{value:.1f} %"
 
 
 def _doubtful(night: Scoring) -> Iterator[Block]:

@@ -49,4 +49,5 @@ class ScoreOptions:
         """List what the score of a night depends on beside its file and the model."""
         chosen = [f"{name}={source}" for name, source in self.channels.items()]
         order = ["by order"] if self.match_channels_by_order else []
-        return [*self.ignore_channels, *chosen, *order, f"{self.lights_off}", f"{self.lights_on}"]
+        ignored = [f"ignore {label}" for label in self.ignore_channels]
+        return [*ignored, *chosen, *order, f"{self.lights_off}", f"{self.lights_on}"]

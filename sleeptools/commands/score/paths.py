@@ -10,20 +10,47 @@ from pathlib import Path
 from typing import Final
 
 from sleeptools import formats, inference, store
-from sleeptools.errors import AnnotationsOnlyError, MissingInputError, SleeptoolsError, UsageError
+from sleeptools.errors import (
+    AnnotationsOnlyError,
+    MissingInputError,
+    SleeptoolsError,
+    UsageError,
+    did_you_mean,
+)
 
 PATTERN: Final = frozenset("*?[")
 RECORDING_SUFFIXES: Final = (".edf", ".bdf", ".rec", ".safetensors")
 """Files of a folder that are recordings even if they are too damaged to be recognised."""
 
 DEFAULT: Final = "default"
-DEFAULT_FOLDER: Final = Path(inference.__file__).with_name("default_model")
-"""The model that ships."""
+SHIPPED: Final = {
+    DEFAULT: Path(inference.__file__).with_name("default_model"),
+    "yasa": Path(inference.__file__).with_name("yasa_model"),
+}
+"""Folder by name of the models that need no folder of the user's."""
 
 
 def model_at(model: Path | str) -> Path:
-    """Return a model's folder; the text "default" is the one that ships."""
-    return DEFAULT_FOLDER if model == DEFAULT else Path(model)
+    """Return a model's folder or file; the texts "default" and "yasa" are those that ship.
+
+    Raises
+    ------
+    MissingInputError
+        If there is none.
+    UsageError
+        If it is a file of another kind, such as a recording.
+    """
+    if isinstance(model, str) and model in SHIPPED:
+        return SHIPPED[model]
+    try:
+        path = store.need(Path(model), "model")
+    except MissingInputError as e:
+        shipped = f"{e.hint}; models that need no folder: {', '.join(SHIPPED)}"
+        hint = did_you_mean(str(model), [*SHIPPED]) or shipped
+        raise MissingInputError(str(e), hint=hint, code=e.code) from None
+    if path.is_file() and path.suffix != ".onnx":
+        raise UsageError(f"{path}: is no model; the model comes before the recordings")
+    return path
 
 
 def recordings_among(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

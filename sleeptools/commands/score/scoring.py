@@ -27,6 +27,8 @@ from sleeptools.recording.recording import IGNORED, Recording, ignored_channels
 from sleeptools.recording.signals import quality
 from sleeptools.recording.stages import UNSCORED
 
+OPTIONAL = "optional"
+"""Fact of a model: channels that it can do without."""
 SIMULATED_TRAINING = (
     "the model has learnt from simulated nights only and was never tested on a real one: its "
     "stages of this real recording may be wrong throughout"
@@ -153,19 +155,24 @@ def score_recording(
         When the lights went off and on.
     """
     if not options.channels:
-        preset = leads.choose(engine.facts, preset, recording)
+        by_order = options.match_channels_by_order
+        preset = leads.choose(engine.facts, preset, recording, by_order=by_order)
     chosen = choose_montage(
         recording,
         preset.montage,
         options.channels,
         by_order=options.match_channels_by_order,
         may_miss=can_miss(engine.facts),
+        optional=engine.facts.get(OPTIONAL, ()),
     )
+    lacking = [c.name for c in preset.montage if c.name not in chosen.made_of]
     preset = preset.model_copy(update={"montage": chosen.channels})
     density, cut = hypnodensity(engine, preset, recording, folder)
     notes = [str(recording.facts["notes"])] if recording.facts.get("notes") else []
     for name, how in chosen.substitutes.items():
         notes.insert(0, f"{chosen.made_of[name]} serves as {name} ({how}): the model never saw it")
+    if lacking:
+        notes.insert(0, f"scored without {', '.join(lacking)}: no such signal")
     if absent := engine.facts.get("without"):
         notes.insert(0, f"scored without {', '.join(absent)}: zeros stand in, as in training")
     if engine.facts.get("simulated") and not recording.facts.get("simulated"):
@@ -184,8 +191,8 @@ def score_recording(
     )
 
 
-def summary(row: dict[str, Any]) -> str:
-    """Write a night's row as one line for people."""
+def summary(row: dict[str, Any], said: str = "") -> str:
+    """Write a night's row as one line for people, without the warning `said` of all nights."""
     stages = ", ".join(f"{name} {n}" for name, n in row["counts"].items())
     notes = [f"{row['epochs']} epochs: {stages}", row["spans"]]
     others = {name: source for name, source in row["channels"].items() if source != name}
@@ -198,4 +205,5 @@ def summary(row: dict[str, Any]) -> str:
         notes.append(f"left unscored, without a signal: {why}")
     if row["quality"]:
         notes.append(f"signal quality: {quality.counts_text(row['quality'])}")
-    return "; ".join([*filter(None, notes), *(f"warning: {w}" for w in row["warnings"])])
+    warnings = [w for w in row["warnings"] if w != said]
+    return "; ".join([*filter(None, notes), *(f"warning: {w}" for w in warnings)])

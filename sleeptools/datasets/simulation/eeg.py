@@ -1,4 +1,4 @@
-"""Simulated EEG of a human night: rhythms by stage, and single waves and arousals.
+"""Simulated EEG of a human night: rhythms by stage, spindles and other single waves, arousals.
 
 Levels are in `calibration`, rates in `traits`; the shapes follow the AASM manual's definitions
 (spindle 0.5-1.5 s, K-complex at least 0.5 s, sawtooth 2-6 Hz, arousal at least 3 s).
