@@ -318,7 +318,7 @@ def test_the_command_scores_a_night_and_says_what_it_is(command, tmp_path: Path)
     page = (tmp_path / f"scores/{psg.stem}.html").read_text()
     assert engine().facts["card"]["expected_agreement"] in page
     assert "SIMULATED nights only" in page
-    assert "Score with --lights-off 23:00" in page
+    assert "They can be given when the night is scored" in page
     heads = [page.index(f">{head}</th>") for head in ("statistic", "value", "definition")]
     assert heads == sorted(heads)
     assert ">REM latency from sleep onset<" in page
