@@ -247,11 +247,13 @@ def test_the_folder_is_verified(command: Callable, scores: Path, tmp_path: Path)
     facts = store.read_json(copy / "manifest.json")
     facts["files"][path.name] = store.sha256(path)
     facts["recordings"][NIGHTS[1]]["sleep"]["tst_min"] = 1e3
+    facts["recordings"][NIGHTS[1]]["epochs"] = 1
     store.write_json(copy / "manifest.json", facts)
     ran = command("verify", copy)
     assert ran.code == 65
     assert "1 stages are not the likeliest, the first of epoch 0" in ran.out + ran.err
     assert "tst_min is" in ran.out + ran.err
+    assert "epochs is 72; manifest.json has 1" in ran.out + ran.err
 
 
 # --- other programs read what was written ---------------------------------------------------------

@@ -43,6 +43,10 @@ def _of_night(path: Path, row: dict[str, Any]) -> Iterator[str]:
         if len(wrong):
             epoch = int(np.flatnonzero(scored)[wrong[0]])
             yield f"{path}: {len(wrong)} stages are not the likeliest, the first of epoch {epoch}"
+    counts = {name: count for name, count in hypnogram.counts().items() if count}
+    for name, value in (("epochs", len(hypnogram)), ("counts", counts)):
+        if row.get(name) != value:
+            yield f"{path}: {name} is {value}; manifest.json has {row.get(name)}"
     stored = row["sleep"]
     store.check_facts(stored, path, LIGHTS_FACTS, place="sleep")
     lights = Lights(stored.get("lights_off_s"), stored.get("lights_on_s"))
