@@ -230,7 +230,8 @@ def test_the_folder_has_a_page(command: Callable, scores: Path, tmp_path: Path) 
     assert ran.code == 0, ran.err
     page = (tmp_path / "nights.html").read_text()
     assert page.count('class="night"') == 2
-    assert "tst_min" in page
+    assert "TST, min" in page
+    assert "2 nights, scored by" in page
     assert command("report", scores, "--format", "csv", "--out", "x").code == 2
 
 

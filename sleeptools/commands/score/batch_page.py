@@ -12,16 +12,25 @@ from sleeptools import formats
 from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
 from sleeptools.commands.score.night_page import PURPOSE, banner
 from sleeptools.formats import hypnodensity
-from sleeptools.recording.stages import UNSCORED
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED
 from sleeptools.report import html, markup
 from sleeptools.report.blocks import Block, Collapsible, Figure, Table, Text
 from sleeptools.report.html import ZOOM_HELP, Section
 from sleeptools.report.hypnogram_figure import plot
+from sleeptools.report.numbers import count_text
 
 MOST_NIGHTS: Final = 200
 """Largest number of hypnograms; more would make the page slow."""
-LEFT_OUT: Final = ("lights_off_s", "lights_on_s", "undefined")
-"""Columns of sleep.csv that the page has no room for."""
+COLUMNS: Final = {
+    "tib_min": "TIB, min",
+    "tst_min": "TST, min",
+    "se_percent": "SE, %",
+    "sol_min": "SOL, min",
+    "rem_latency_from_sleep_onset_min": "REM latency, min",
+    "waso_min": "WASO, min",
+    **{f"{name}_min": f"{name}, min" for name in (*HUMAN_STAGES, *MOUSE_STAGES)},
+}
+"""Columns of sleep.csv that the page has room for, and their headings."""
 
 
 def batch_html(folder: Path) -> str:
@@ -48,7 +57,9 @@ def batch_html(folder: Path) -> str:
     title = f"Scored nights: {folder.name}"
     header = [
         markup.element("h1", markup.escape(title)),
-        markup.paragraph(f"{len(rows)} nights, scored by {facts.get('model')}", class_="lead"),
+        markup.paragraph(
+            f"{count_text(len(rows), 'night')}, scored by {facts.get('model')}", class_="lead"
+        ),
         *banners,
         markup.paragraph(PURPOSE, class_="purpose"),
     ]
@@ -57,15 +68,14 @@ def batch_html(folder: Path) -> str:
 
 
 def _table(rows: Mapping[str, Any]) -> Iterator[Block]:
-    columns = list(dict.fromkeys(c for row in rows.values() for c in row.get("sleep", {})))
-    columns = [c for c in columns if c not in LEFT_OUT]
+    columns = [c for c in COLUMNS if any(c in row["sleep"] for row in rows.values())]
     cells = [[name, *(_cell(row["sleep"].get(c)) for c in columns)] for name, row in rows.items()]
-    caption = "Sleep statistics, as in sleep.csv, where the undefined ones have their reasons"
-    yield Table("sleep", ["recording", *columns], cells, caption)
+    caption = "Sleep statistics; sleep.csv has all, and why some are unknown"
+    yield Table("sleep", ["recording", *(COLUMNS[c] for c in columns)], cells, caption)
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+    return f"{value:.1f}" if isinstance(value, int | float) else "unknown"
 
 
 def _figures(hypnograms: Mapping[str, Path]) -> Iterator[Block]:
