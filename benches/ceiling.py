@@ -25,6 +25,7 @@ from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.evaluation import metrics
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
+from sleeptools.recording.simulators import SIMULATOR
 
 RESULTS = Path(__file__).parent / "results"
 GOAL = 0.9  # of the ceiling
@@ -74,6 +75,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "folds": options.folds,
         "passes": options.passes,
         "recipe": recipe,
+        "simulator": SIMULATOR,
         "commit": provenance.commit(),
         "machine": provenance.machine("torch"),
         "training_seconds": round(seconds),

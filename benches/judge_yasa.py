@@ -20,6 +20,7 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 from instruments import provenance
 from sleeptools.datasets.simulation.night import EXTRAS, SimulatedNight, simulate_night
 from sleeptools.datasets.sleep_edf import CASSETTE_CHANNELS
+from sleeptools.recording.simulators import SIMULATOR
 from sleeptools.recording.stages import HUMAN_STAGES, UNSCORED
 
 RESULTS = Path(__file__).parent / "results"
@@ -143,6 +144,7 @@ def main() -> None:
         "nights": args.subjects,
         "hours": args.hours,
         "yasa_version": yasa.__version__,
+        "simulator": SIMULATOR,
         "commit": provenance.commit(),
         "machine": provenance.machine("numpy"),
         "seconds": round(time.perf_counter() - began, 1),

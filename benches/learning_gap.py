@@ -22,6 +22,7 @@ from instruments import provenance
 from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.models.mmasleepnet import Config, Model
 from sleeptools.recording.signals import resampling
+from sleeptools.recording.simulators import SIMULATOR
 from sleeptools.recording.stages import HUMAN_STAGES, UNSCORED
 
 RESULTS = Path(__file__).parent / "results"
@@ -158,6 +159,7 @@ def main() -> None:
         "hours": args.hours,
         "steps": args.steps,
         "test_subjects": args.test_subjects,
+        "simulator": SIMULATOR,
         "commit": provenance.commit(),
         "machine": provenance.machine("torch"),
         "ceiling": round(float(cohen_kappa_score(test[1], test[2])), 4),

@@ -36,6 +36,7 @@ from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.sequences import Windows
+from sleeptools.recording.simulators import SIMULATOR
 from sleeptools.runs.folds import LEAK_FREE
 from sleeptools.training import batches
 from sleeptools.training.loop import Training
@@ -187,6 +188,7 @@ def learn(epochs: Path, folder: Path, name: str, settings: dict[str, Any], row: 
             "passes": fits,
             "cost": estimate._asdict(),
             "cpu": {},
+            "simulator": SIMULATOR,
             "commit": provenance.commit(),
         }
         store.write_json(folder / "row.json", row)

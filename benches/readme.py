@@ -27,23 +27,30 @@ def lines() -> list[str]:
     gap, judged = read("learning_gap"), read("judge_yasa")
     best, ours = ceiling["ceiling"]["kappa"], ceiling["leak_free"]["kappa"]
     return [
-        "What nights of simulator 1 were worth, measured ([benches/results](benches/results)); "
-        "those of simulator 2, which `simulate` writes now, are judged beside real ones in "
+        "What simulated nights are worth, measured ([benches/results](benches/results)). Numbers "
+        "of two simulators do not compare; `simulate` writes nights of simulator 2, which are "
+        "judged beside real ones in "
         "[calibrate_simulator.md](benches/results/calibrate_simulator.md). None of it is a result "
         "on people:",
         "",
-        "| question | kappa against the simulated scorer |",
-        "|---|---|",
-        f"| the generating stages themselves: the ceiling | {best:.3f} |",
+        "| question | simulator | kappa against the simulated scorer |",
+        "|---|---|---|",
+        f"| the generating stages themselves: the ceiling | {version(ceiling)} | {best:.3f} |",
         f"| MMASleepNet, leak-free, {ceiling['nights']} nights of {ceiling['hours']:g} h, "
         f"{ceiling['folds']} folds, {ceiling['passes']} passes, "
-        f"{ceiling['training_seconds'] / 60:.0f} min on 2 cores | {ours:.3f} |",
+        f"{ceiling['training_seconds'] / 60:.0f} min on 2 cores | {version(ceiling)} "
+        f"| {ours:.3f} |",
         *of_yasa(judged),
         *of_gap(gap),
         *of_selection(read("selection")),
         "",
         *of_models(read("models")),
     ]
+
+
+def version(measured: dict) -> int:
+    """Tell the simulator of a result; the first one did not say so."""
+    return measured.get("simulator", 1)
 
 
 def of_models(measured: dict) -> list[str]:
@@ -55,7 +62,8 @@ def of_models(measured: dict) -> list[str]:
         for pair in zip_longest(*both)
     ]
     return [
-        f"What each model learns in {minutes:.0f} min of one core for five folds, leak-free; most "
+        f"What each model learns of nights of simulator {version(measured)} in {minutes:.0f} min "
+        "of one core for five folds, leak-free; most "
         "recipes are made for a hundred passes or more, so this is about how fast a model learns, "
         "not about how well it stages sleep; below one pass, the time did not suffice for one "
         "([all columns](benches/results/models.md)):",
@@ -73,22 +81,25 @@ def of_selection(measured: dict) -> list[str]:
     gain = next(row for row in measured["gain"] if row["metric"] == "kappa")
     what = f"{measured['nights']} nights of {measured['hours']:g} h, {measured['passes']} passes"
     return [
-        f"| MMASleepNet, {what}: leak-free | {honest:.3f} |",
+        f"| MMASleepNet, {what}: leak-free | {version(measured)} | {honest:.3f} |",
         f"| the same, best-on-test (optimistic): {gain['value']:+.3f} [{gain['low']:+.3f}, "
-        f"{gain['high']:+.3f}] | {optimistic:.3f} |",
+        f"{gain['high']:+.3f}] | {version(measured)} | {optimistic:.3f} |",
     ]
 
 
 def of_yasa(judged: dict) -> list[str]:
     kappa = judged["results"][0]["yasa"]["kappa"]
-    nights = "which learnt from real nights, on nights of simulator 2"
-    return [f"| YASA {judged['yasa_version']}, {nights} | {kappa:.3f} |"]
+    return [
+        f"| YASA {judged['yasa_version']}, which learnt from real nights | {version(judged)} "
+        f"| {kappa:.3f} |"
+    ]
 
 
 def of_gap(gap: dict) -> list[str]:
     return [
         f"| MMASleepNet from {n} subjects, {gap['steps']} steps, on {gap['test_subjects']} others "
-        f"(ceiling {gap['ceiling']:.3f}) | {(rows[-2]['kappa'] + rows[-1]['kappa']) / 2:.3f} |"
+        f"(ceiling {gap['ceiling']:.3f}) | {version(gap)} "
+        f"| {(rows[-2]['kappa'] + rows[-1]['kappa']) / 2:.3f} |"
         for n, rows in gap["rows"].items()
     ]
 

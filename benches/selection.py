@@ -23,6 +23,7 @@ from sleeptools.commands import preprocess
 from sleeptools.commands.evaluate import evaluate
 from sleeptools.commands.simulate import simulate
 from sleeptools.preprocessing import presets
+from sleeptools.recording.simulators import SIMULATOR
 from sleeptools.runs.folds import FOLD_PROTOCOLS, LEAK_FREE
 
 RESULTS = Path(__file__).parent / "results"
@@ -64,6 +65,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "passes": options.passes,
         "seeds": options.seeds,
         "recipe": recipe,
+        "simulator": SIMULATOR,
         "commit": provenance.commit(),
         "machine": provenance.machine("torch"),
         "cpu_seconds": round(seconds),
