@@ -21,7 +21,7 @@ from sleeptools.errors import UsageError
 from sleeptools.evaluation import caveats
 from sleeptools.report import html, markup, outputs, plain
 from sleeptools.report.blocks import Block
-from sleeptools.report.html import Section
+from sleeptools.report.html import PURPOSE, Section, banner
 from sleeptools.report.markup import Markup
 from sleeptools.report.page import Page, gather_page
 from sleeptools.report.sections.calibration import calibration_section
@@ -43,7 +43,6 @@ from sleeptools.report.sections.sleep import day_section, scorers_section, sleep
 from sleeptools.report.sections.training import training_section
 from sleeptools.report.sections.uncertain_epochs import uncertain_epochs_section
 
-PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
 REPORT_FORMATS: Final = ("html", "md", "csv")
 IN_BANNERS: Final = {caveats.SIMULATED_DATA, caveats.UNKNOWN_ORIGIN}
 
@@ -222,7 +221,7 @@ def _header(pages: Sequence[Page], by_run: Sequence[Sequence[Section]]) -> Marku
         [
             markup.element("h1", markup.escape(f"Sleep staging report: {_run_names(pages)}")),
             markup.paragraph(f"Written by sleeptools on {time}", class_="lead"),
-            *(_banner(head, text) for head, text in _warnings(pages)),
+            *(banner(head, text) for head, text in _warnings(pages)),
             markup.paragraph(PURPOSE, class_="purpose"),
             markup.bullet_list(note for note in notes if note not in IN_BANNERS),
             _contents(pages, by_run),
@@ -249,16 +248,6 @@ def _warnings(pages: Sequence[Page]) -> Iterator[tuple[str, str]]:
             yield f"INCOMPLETE: {run.name}", f"Not trained yet: {missing}"
         if page.evaluation.leakage.startswith("LEAKY"):
             yield "LEAKY SPLIT", page.evaluation.leakage
-
-
-def _banner(head: str, text: str) -> Markup:
-    return markup.element(
-        "div",
-        markup.element("strong", markup.escape(head)),
-        markup.paragraph(text),
-        class_="banner",
-        role="note",
-    )
 
 
 def _contents(pages: Sequence[Page], by_run: Sequence[Sequence[Section]]) -> Markup:

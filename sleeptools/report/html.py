@@ -25,6 +25,7 @@ from sleeptools.report.blocks import (
 from sleeptools.report.markup import Markup
 from sleeptools.report.plots.canvas import Plot
 
+PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
 ZOOM_HELP: Final = (
     "Zoom: click into the figure, then turn the wheel, drag, or press + and -, the arrows, and 0."
 )
@@ -120,6 +121,17 @@ def _figure(figure: Figure, number: int) -> Markup:
         return markup.element("figure", region)
     caption = markup.element("figcaption", markup.escape(figure.caption))
     return markup.element("figure", region, caption)
+
+
+def banner(head: str, text: str) -> Markup:
+    """Write what must be seen first."""
+    return markup.element(
+        "div",
+        markup.element("strong", markup.escape(head)),
+        markup.paragraph(text),
+        class_="banner",
+        role="note",
+    )
 
 
 def page_html(title: str, header: Markup, body: Sequence[Markup], footer: Markup) -> str:

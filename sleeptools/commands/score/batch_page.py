@@ -10,12 +10,11 @@ import numpy as np
 
 from sleeptools import formats
 from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
-from sleeptools.commands.score.night_page import PURPOSE, banner
 from sleeptools.formats import hypnodensity
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED
 from sleeptools.report import html, markup
 from sleeptools.report.blocks import Block, Collapsible, Figure, Table, Text
-from sleeptools.report.html import ZOOM_HELP, Section
+from sleeptools.report.html import PURPOSE, ZOOM_HELP, Section, banner
 from sleeptools.report.hypnogram_figure import plot
 from sleeptools.report.numbers import count_text
 

@@ -22,11 +22,10 @@ from sleeptools.recording.signals.spectrogram import spectrogram
 from sleeptools.recording.stages import UNSCORED
 from sleeptools.report import html, markup, png
 from sleeptools.report.blocks import Block, BulletList, Figure, Table, Text, Tiles
-from sleeptools.report.html import ZOOM_HELP, Section
+from sleeptools.report.html import PURPOSE, ZOOM_HELP, Section, banner
 from sleeptools.report.hypnogram_figure import as_drawn
 from sleeptools.report.svg import HypnogramNight, SpectrogramPicture, hypnogram_svg
 
-PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
 LISTED: Final = 25
 """Number of doubtful epochs in the table."""
 COLUMNS: Final = 1440
@@ -149,17 +148,6 @@ def _lead(night: Scoring) -> str:
     since = "" if begin is None else f"from {begin.isoformat(timespec='minutes')} on, "
     since = since.replace("T", " ")
     return f"{since}{hours:.1f} h in {len(hypnogram)} epochs of {hypnogram.epoch_seconds:g} s"
-
-
-def banner(head: str, text: str) -> markup.Markup:
-    """Write what must be seen first."""
-    return markup.element(
-        "div",
-        markup.element("strong", markup.escape(head)),
-        markup.paragraph(text),
-        class_="banner",
-        role="note",
-    )
 
 
 def _picture(signal: Signal, night: HypnogramNight) -> SpectrogramPicture:
