@@ -22,6 +22,8 @@ from ._console import STATE, emit_failure, talk
 from ._options import EARLIER_SPELLINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sleeptools.errors import SleeptoolsError, UsageError
 
 PURPOSE: Final = (
@@ -52,19 +54,6 @@ EXAMPLE: Final = (
     "sleeptools train --folds 4 --passes 5 && sleeptools report"
 )
 
-app = typer.Typer(
-    name="sleeptools",
-    help=PURPOSE,
-    epilog=EXAMPLE,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in COMMANDS:
-    importlib.import_module(f"{__name__}.{command}").register(app)
-
-
 def _print_version(value: bool) -> None:
     if value:
         from importlib.metadata import version
@@ -75,7 +64,6 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool,
@@ -87,6 +75,23 @@ def root(
 ) -> None:
     """Take the options that stand before a command."""
     del version, debug  # --debug is taken from anywhere in the line by main()
+
+
+def build_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
+    """Build the application with some of its commands: typer takes 5 ms to prepare each."""
+    app = typer.Typer(
+        name="sleeptools",
+        help=PURPOSE,
+        epilog=EXAMPLE,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    for name in names:
+        importlib.import_module(f"{__name__}.{name}").register(app)
+    return app
 
 
 def main() -> None:
@@ -133,9 +138,8 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
     STATE["has_printed_json"] = False
     try:
         with stoppable():
-            result = typer.main.get_command(app).main(
-                arguments, "sleeptools", standalone_mode=False
-            )
+            command = typer.main.get_command(build_app(_commands_needed(arguments)))
+            result = command.main(arguments, "sleeptools", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except BrokenPipeError:  # whoever read the output has read enough
@@ -146,6 +150,12 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
         if isinstance(e, OSError):
             _discard_output()
         return _fail(failure, as_json="--json" in arguments, debug=debug)
+
+
+def _commands_needed(arguments: list[str]) -> Sequence[str]:
+    """Name the command that the line calls, or all of them where it calls none."""
+    first = next((a for a in arguments if not a.startswith("-")), "")
+    return (first,) if first in COMMANDS else COMMANDS
 
 
 def _discard_output() -> None:
@@ -193,7 +203,7 @@ def _example(arguments: list[str]) -> str:
     name = next((a for a in arguments if a in COMMANDS), "")
     if not name:
         return f"the commands are: {', '.join(COMMANDS)}"
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(build_app((name,)))
     example = command.commands[name].epilog.removeprefix("Example: ")
     return f"for example '{example}'; 'sleeptools {name} --help' lists all options"
 

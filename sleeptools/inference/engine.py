@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sleeptools import store
-from sleeptools.errors import UsageError
+from sleeptools.errors import DataError, UsageError
 from sleeptools.evaluation.calibration import scale_density
 from sleeptools.inference import spectral
 from sleeptools.inference.loading import Network, load_network
@@ -192,6 +192,26 @@ class Engine:
         finally:
             set_threads_here(before)
         return density if self.temperature == 1 else scale_density(density, self.temperature)
+
+    def check_input(self, source: str) -> None:
+        """Score an epoch of zeros, so that a model that cannot take its own epochs is told at once.
+
+        Raises
+        ------
+        DataError
+            If the weights are those of epochs with other channels or another number of samples.
+        """
+        if self.backend == "yasa":  # takes signals of any length, in a process of its own
+            return
+        channels, samples = self.size
+        try:
+            self.hypnodensity(np.zeros((1, channels, samples), np.float32))
+        except (ValueError, RuntimeError) as e:
+            raise DataError(
+                f"{source}: the network does not take its preset's epochs, {channels} channels of "
+                f"{samples} samples: {str(e).splitlines()[0]}",
+                code="MODEL-FIT",
+            ) from e
 
     def _score(self, epochs: NDArray[Any] | store.Scratch, onsets: ArrayLike | None) -> Floats:
         if isinstance(self.network, spectral.Network):

@@ -48,7 +48,7 @@ def ours(commands: list[list[str]]) -> list[list[str]]:
 
 def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
     """Parse a command line as the program does, without doing anything."""
-    app = typer.main.get_command(cli.app)
+    app = typer.main.get_command(cli.build_app())
     context = app.make_context("sleeptools", list(words))
     name, command, arguments = app.resolve_command(context, list(words))
     return str(name), command.make_context(name, arguments, parent=context).params

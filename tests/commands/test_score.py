@@ -310,6 +310,28 @@ def test_a_model_that_does_not_know_its_preprocessing(raw: Path, tmp_path: Path)
         score.score(folder, [raw / f"{NIGHT}.edf"], tmp_path / "out")
 
 
+@pytest.mark.parametrize("core", ["0", "1"])
+@pytest.mark.parametrize("other", [{"sample_rate": 50.0}, {"epoch_seconds": 20.0}])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_model_that_does_not_take_its_own_epochs(
+    command,
+    raw: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    core: str,
+    other: dict[str, float],
+    named: bool,
+) -> None:
+    """The network was built for 30 s at 100 Hz; its facts name other epochs, its preset also."""
+    monkeypatch.setenv("SLEEPTOOLS_NATIVE", core)
+    settings = presets.load("sleep-edf").model_dump(mode="json") | other
+    facts = {"preprocessing": {"preset": settings}} | (other if named else {})
+    folder = make(tmp_path / "model", "mmasleepnet", **facts)
+    ran = command("score", folder, raw / f"{NIGHT}.edf", "--out", tmp_path / "out")
+    assert (ran.code, "MODEL-FIT" in ran.err) == (65, True), ran.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_without_sums_is_used_with_a_warning(
     command, raw: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -247,7 +247,7 @@ def takes(command: str, words: Sequence[str]) -> list[str]:
 
     from sleeptools import cli
 
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(cli.build_app())
     name = shlex.split(command)[1]
     for parameter in group.commands[name].params:
         if words[0] in parameter.opts:

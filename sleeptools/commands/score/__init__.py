@@ -259,7 +259,7 @@ def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Pres
     Raises
     ------
     DataError
-        If the model's folder has no preset.
+        If the model's folder has no preset, or one whose epochs its network does not take.
     UsageError
         If a channel is named that the model has not.
     """
@@ -273,7 +273,20 @@ def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Pres
     preset = presets.of_model(engine.facts, str(model))
     preset = presets.changed(preset, assume_unit=options.assume_unit)
     check_names(preset.montage, options.channels)
+    _check_epochs(engine, preset, str(model))
     return engine, preset
+
+
+def _check_epochs(engine: Engine, preset: presets.Preset, source: str) -> None:
+    """Check that the epochs that the preset makes are those that the network takes."""
+    made = len(preset.montage), preset.samples
+    if made != engine.size:
+        raise DataError(
+            f"{source}: its preset makes epochs of {made[0]} channels and {made[1]} samples, its "
+            f"network takes {engine.size[0]} and {engine.size[1]}",
+            code="MODEL-FIT",
+        )
+    engine.check_input(source)
 
 
 def _made_by(engine: Engine, preset: presets.Preset) -> dict[str, Any]:
