@@ -54,6 +54,7 @@ EXAMPLE: Final = (
     "sleeptools train --folds 4 --passes 5 && sleeptools report"
 )
 
+
 def _print_version(value: bool) -> None:
     if value:
         from importlib.metadata import version

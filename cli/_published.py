@@ -22,9 +22,6 @@ def show_published(evaluation: Evaluation) -> None:
     rows = [[n.label, n.data, n.split, n.selection, *map(n.values.get, names)] for n in lines]
     head = ["result", "data", "divided", "pass chosen on", *(n.replace("_", " ") for n in names)]
     emit_table("Beside the publications", head, rows)
-    if verdict.comparable:
-        talk(f"comparable with {verdict.printed}: data, split and selection agree")
-    else:
-        talk(f"not directly comparable with {verdict.printed}: {'; '.join(verdict.differences)}")
+    talk(verdict.text)
     if "N1" in evaluation.run.stages:
         talk(comparison.scorer_agreement_text())

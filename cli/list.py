@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import emit_json, emit_table
+from ._console import emit_json, emit_rows, emit_table, talk
 
 MODEL = ["name", "paper", "parameters", "MACs an epoch", "input", "stages", "scores with"]
 
@@ -19,6 +19,7 @@ class Drawer(StrEnum):
     MODELS = "models"
     DATASETS = "datasets"
     PRESETS = "presets"
+    PUBLISHED = "published"
 
 
 def register(app: typer.Typer) -> None:
@@ -27,25 +28,60 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    drawer: Annotated[Drawer, typer.Argument(metavar="what", help="models, datasets or presets.")],
-    folder: Annotated[
-        Path | None, typer.Argument(help="List the trained models below this folder instead.")
+    drawer: Annotated[
+        Drawer, typer.Argument(metavar="what", help="models, datasets, presets or published.")
+    ],
+    of: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FOLDER|ITEM",
+            help="models: list the trained ones below this folder. published: every number of this "
+            "table or figure.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List models, data sets or presets.
+    """List models, data sets, presets, or the tables and figures of the papers.
 
-    With a folder, the trained models below it.
+    With a folder, the trained models below it; with a table or figure, its numbers.
     """
-    from sleeptools.commands.list import list_drawer
+    from sleeptools.commands.list import list_drawer, list_published
 
-    entries = list_drawer(drawer.value, folder)
+    if drawer is Drawer.PUBLISHED:
+        _show_published(list_published(of), of, as_json=as_json)
+        return
+    entries = list_drawer(drawer.value, None if of is None else Path(of))
     if as_json:
         emit_json(entries)
-    elif drawer is Drawer.MODELS and folder is None:
+    elif drawer is Drawer.MODELS and of is None:
         emit_table("models", MODEL, [_model(f) for f in entries])
     else:
         emit_table(drawer.value, ["name", "about"], [[f["name"], f["about"]] for f in entries])
+
+
+def _show_published(entries: list[dict[str, Any]], item: str | None, *, as_json: bool) -> None:
+    if as_json:
+        emit_json(entries)
+    elif item is None:
+        columns = ["item", "paper", "shows", "numbers"]
+        emit_rows(columns, [[e[c] for c in columns] for e in entries], ["shows", "numbers"])
+    else:
+        columns = ["model", "dataset", "about", "metric", "stage", "value", "unit", "place"]
+        rows = [[e[c] or "" for c in columns] for e in entries]
+        for row, entry in zip(rows, entries, strict=True):
+            row[columns.index("value")] = f"{entry['value']:.12g}"  # as printed
+        if rows:
+            emit_rows(columns, rows, ["metric"])
+        for note in dict.fromkeys(e["note"] for e in entries if e["note"]):
+            talk(f"note: {note}")
+        talk(f"{item}: numbers {_item_numbers(item)}")
+
+
+def _item_numbers(item: str) -> str:
+    """Say whether the numbers of a table or figure are at hand."""
+    from sleeptools.commands.list import list_published
+
+    return str(next(e["numbers"] for e in list_published() if e["item"] == item))
 
 
 def _model(facts: dict[str, Any]) -> list[str]:

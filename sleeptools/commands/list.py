@@ -1,4 +1,4 @@
-"""`list`: the models, data sets and presets of the package, and the model folders in a folder.
+"""`list`: models, data sets, presets, printed results, and the model folders in a folder.
 
 Listing models and data sets takes only the standard library: numpy and pydantic, which the store
 and the presets import, would take most of the time.
@@ -45,6 +45,72 @@ def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]
     if drawer == "presets":
         return _presets()
     return [{"name": n, **_module_facts(drawer, n)} for n in registry.names(drawer)]
+
+
+def list_published(item: str | None = None) -> list[dict[str, Any]]:
+    """List the tables and figures of the papers, or every number that one of them prints.
+
+    Parameters
+    ----------
+    item
+        For example "s0-table-3"; all items if left out, without their numbers.
+
+    Returns
+    -------
+    entries
+        A dict for each item, with the columns of `published_items`; or for each number: source,
+        place, kind, model, dataset, subjects, about (fold, subject and statistic), metric, stage,
+        value, unit and note.
+
+    Raises
+    ------
+    UsageError
+        If there is no such item.
+    """
+    from sleeptools.errors import did_you_mean
+    from sleeptools.evaluation import published
+
+    items = published.published_items()
+    if item is None:
+        return items.to_dicts()
+    if item not in items["item"]:
+        names = items["item"].to_list()
+        raise UsageError(
+            f"no item {item!r} of the papers is known",
+            hint=did_you_mean(item, names) or f"there are: {', '.join(names)}",
+            code="USE-NAME",
+        )
+    return [*map(_published_value, _of_item(item)), *_published_facts(item)]
+
+
+def _of_item(item: str) -> list[dict[str, Any]]:
+    from sleeptools.evaluation import published
+
+    rows = published.published_values().to_dicts()
+    return [row for row in rows if item in row["items"].split()]
+
+
+def _published_value(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("source", "place", "kind", "dataset", "subjects", "metric", "stage", "value", "note")
+    fold = f"fold {row['fold']}" if row["fold"] is not None else None
+    about = " ".join(filter(None, [fold, row["subject"], row["statistic"]]))
+    counted = row["metric"].startswith("predicted ")
+    unit = "epochs" if counted else "h" if row["metric"].startswith("hours") else "fraction"
+    return {n: row[n] for n in names} | {
+        "model": row["printed_model"],
+        "about": about,
+        "unit": unit,
+    }
+
+
+def _published_facts(item: str) -> list[dict[str, Any]]:
+    from sleeptools.evaluation import published
+
+    names = ("source", "place", "kind", "model", "dataset", "stage", "value", "unit", "note")
+    return [
+        {n: row[n] for n in names} | {"metric": row["quantity"], "about": "", "subjects": None}
+        for row in published.published_facts().filter(item=item).to_dicts()
+    ]
 
 
 def _trained_models(folder: Path) -> list[dict[str, Any]]:

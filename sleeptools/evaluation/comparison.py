@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from statistics import fmean
+from typing import Any, Final
 
+from sleeptools.evaluation import metrics
 from sleeptools.evaluation.evaluation import Evaluation
 from sleeptools.evaluation.published import (
-    RESULT_METRICS,
-    StudyDesign,
-    list_differences,
     nearest_results,
     scorer_kappas,
 )
+from sleeptools.evaluation.published.study_design import StudyDesign, compare_designs
 from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL
+from sleeptools.runs.run import Run
+
+MEANS: Final = {"mean of folds": "fold", "mean of subjects": "subject"}
+"""How printed numbers are averaged, and the level of ours that is averaged likewise."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +64,34 @@ class Verdict:
     protocol
         The run's protocol that comes nearest to that of the publication.
     differences
-        What differs, in words; empty if no difference is known.
+        What differs, in words, the heaviest first; empty if no difference is known.
+    unknown
+        What one of the two does not say, in words.
     """
 
     printed: str
     protocol: str
     differences: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
     @property
     def comparable(self) -> bool:
-        """Whether data, split and selection agree with the printed result's."""
-        return bool(self.printed) and not self.differences
+        """Whether data, folds, selection, model, training and aggregation are known and agree."""
+        return bool(self.printed) and not self.differences and not self.unknown
+
+    @property
+    def text(self) -> str:
+        """The verdict in a sentence."""
+        if self.comparable:
+            return (
+                f"comparable with {self.printed}: data, folds, selection, model, training and "
+                "aggregation agree"
+            )
+        text = f"nothing is known that forbids a comparison with {self.printed}"
+        if self.differences:
+            listed = "; ".join(self.differences)
+            text = f"not directly comparable with {self.printed}: {listed}"
+        return f"{text}; not known: {', '.join(self.unknown)}" if self.unknown else text
 
 
 def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
@@ -92,8 +114,17 @@ def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
             settings=run.settings,
             recipe=run.recipe,
             split="epochs" if run.mixed else "subjects",
+            members=() if run.mixed else _members(run, protocol),
+            aggregates=frozenset({"pooled", *MEANS}),
         )
     return designs
+
+
+def _members(run: Run, protocol: str) -> tuple[frozenset[str], ...]:
+    """Give the test subjects of each fold of a protocol."""
+    tested = run.folds.filter(protocol=protocol, role="test").sort("fold")
+    groups = tested.partition_by("fold", maintain_order=True)
+    return tuple(frozenset(group["subject"].to_list()) for group in groups)
 
 
 def judge_comparability(evaluation: Evaluation) -> Verdict:
@@ -104,7 +135,8 @@ def judge_comparability(evaluation: Evaluation) -> Verdict:
     if not rows:
         return Verdict("", protocol, ())
     printed = f"{rows[0]['printed_model']} on {rows[0]['dataset']}"
-    return Verdict(printed, protocol, tuple(list_differences(designs[protocol], rows[0])))
+    compared = compare_designs(designs[protocol], rows[0])
+    return Verdict(printed, protocol, compared.differences, compared.unknown)
 
 
 def published_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -115,37 +147,56 @@ def published_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def result_lines(evaluation: Evaluation) -> list[ResultLine]:
     """Our results, one line per protocol, then the printed ones.
 
-    Where a printed number is a mean of subjects, our mean of subjects is there, too.
+    Where a printed number is a mean of folds or of subjects, ours is there, too.
     """
     designs, rows = study_designs(evaluation), published_rows(evaluation)
-    averaged = any(row["aggregate"] == "mean of subjects" for row in rows)
+    printed = {row["aggregate"] for row in rows}
+    means = [means for means in MEANS if means in printed]
     ours = [
         line
         for protocol, design in designs.items()
-        for line in _our_lines(evaluation, protocol, design, averaged=averaged)
+        for line in _our_lines(evaluation, protocol, design, means)
     ]
     return [*ours, *map(_printed_line, rows)]
 
 
 def _our_lines(
-    evaluation: Evaluation, protocol: str, design: StudyDesign, *, averaged: bool
+    evaluation: Evaluation, protocol: str, design: StudyDesign, means: Sequence[str]
 ) -> list[ResultLine]:
-    """Give the pooled line of a protocol and, if `averaged`, the mean of its subjects."""
+    """Give the pooled line of a protocol, then those of some `MEANS`."""
     preset = f"{design.preset or 'unknown'}{', SIMULATED' if design.simulated else ''}"
     split = "subjects" if design.split == "subjects" else "epochs (LEAKY)"
     chosen = selection_text(evaluation, protocol)
     origin = (f"{preset}, {_count(design.subjects)}", str(design.folds), split, chosen)
-    names = [f"f1_{name}" for name in evaluation.run.stages]
     pooled = evaluation.pooled[protocol]
-    f1 = dict(zip(names, pooled.stage_metrics()["f1"].tolist(), strict=True))
+    scores = pooled.overall_metrics() | _f1_by_stage(pooled.stage_metrics(), evaluation.run.stages)
     label = f"ours, {design.model}"
-    lines = [ResultLine(label, *origin, pooled.overall_metrics() | f1, ours=True)]
-    if averaged:
-        subjects = evaluation.table("subjects").filter(protocol=protocol)
-        columns = [name for name in (*RESULT_METRICS, *names) if name in subjects.columns]
-        means = {name: subjects[name].drop_nans().mean() for name in columns}
-        lines.append(ResultLine(f"{label}, mean of subjects", *origin, means, ours=True))
+    lines = [ResultLine(label, *origin, scores, ours=True)]
+    for aggregate in means:
+        averaged = _mean_metrics(evaluation, protocol, MEANS[aggregate])
+        lines.append(ResultLine(f"{label}, {aggregate}", *origin, averaged, ours=True))
     return lines
+
+
+def _mean_metrics(evaluation: Evaluation, protocol: str, level: str) -> dict[str, float]:
+    """Average each metric over the folds or the subjects of a protocol where it is defined."""
+    confusions, stages = evaluation.confusions[level], evaluation.run.stages
+    matrices = [
+        matrix
+        for key, matrix in zip(confusions.keys, confusions.matrices, strict=True)
+        if key[0] == protocol
+    ]
+    scores = [
+        metrics.overall_metrics(m) | _f1_by_stage(metrics.stage_metrics(m), stages)
+        for m in matrices
+    ]
+    each = {name: [s[name] for s in scores if not math.isnan(s[name])] for name in scores[0]}
+    return {name: fmean(values) if values else math.nan for name, values in each.items()}
+
+
+def _f1_by_stage(values: Mapping[str, Any], stages: Sequence[str]) -> dict[str, float]:
+    names = [f"f1_{name}" for name in stages]
+    return dict(zip(names, values["f1"].tolist(), strict=True))
 
 
 def _count(subjects: int) -> str:

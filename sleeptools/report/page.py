@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sleeptools.errors import DataError
 from sleeptools.evaluation.comparison import study_designs
 from sleeptools.evaluation.evaluation import Evaluation, compute_evaluation
-from sleeptools.evaluation.published import StudyDesign
+from sleeptools.evaluation.published.study_design import StudyDesign
 from sleeptools.preprocessing.epochs import EpochSet, check_epochs, open_epochs
 from sleeptools.runs import writing
 from sleeptools.runs.logs import training_logs

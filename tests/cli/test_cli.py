@@ -369,3 +369,17 @@ def test_settings_are_written_as_options(capsys) -> None:
     cli.talk(text)
     cli.talk("`settings=batch`, `seeds=-1`")
     assert capsys.readouterr().err.splitlines() == [expected, "--set batch, --seed -1"]
+
+
+def test_printed_numbers_are_listed_as_printed(command):
+    items = json.loads(command("list", "published", "--json").out)
+    assert {"s0-table-3", "s2-table-i", "s3-headline", "s4-fig-5a"} <= {i["item"] for i in items}
+    shown = command("list", "published", "s4-table-1")
+    assert "0.9765" in shown.out  # fold 1, wake: 97.65 per cent
+    assert "fold 5" in shown.out
+    assert "in the figure only" in command("list", "published", "s4-fig-2a").err
+    numbers = json.loads(command("list", "published", "s2-fig-6", "--json").out)
+    counts = [n["value"] for n in numbers if n["metric"].startswith("predicted ") and n["stage"]]
+    assert sum(counts[:9]) == 111_254
+    wrong = command("list", "published", "s0-tabel-3")
+    assert (wrong.code, "did you mean 's0-table-3'" in wrong.err) == (2, True)

@@ -1,7 +1,12 @@
 """Printed results: the shipped figures are the papers', and comparison says what differs."""
 
 import dataclasses
+import json
+import os
+from pathlib import Path
+from statistics import fmean, stdev
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -9,7 +14,11 @@ import synthetic_run
 from sleeptools import registry
 from sleeptools.evaluation import comparison, published
 from sleeptools.evaluation.evaluation import compute_evaluation
+from sleeptools.evaluation.metrics import stage_metrics
+from sleeptools.evaluation.published import study_design
+from sleeptools.evaluation.published.study_design import compare_designs
 from sleeptools.recording.stages import MOUSE_STAGES
+from sleeptools.runs.folds import make_folds, published_folds
 from sleeptools.runs.run import open_run
 
 STAGES = ("W", "N1", "N2", "N3", "REM")
@@ -81,8 +90,8 @@ def test_slumbernet_and_the_scorers():
     mice = published.published_results("mouse").filter(id="slumbernet-mice").to_dicts()[0]
     assert [mice[f"f1_{s}"] for s in ("Wake", "NREM", "REM")] == [0.9791, 0.963, 0.8874]
     assert mice["split"] == "epochs"  # the paper's folds have epochs of one mouse on both sides
-    kappa = published.published_values().filter(id="slumbernet-unseen", metric="kappa")
-    assert kappa["value"].to_list() == [0.9542, 0.9401, 0.8894]
+    kappa = stage_values("slumbernet-unseen", "stage_kappa")
+    assert kappa == {"Wake": 0.9542, "NREM": 0.9401, "REM": 0.8894}
     kappas = published.scorer_kappas()
     assert kappas["all"] == (0.76, 0.71, 0.81)
     assert kappas["N1"] == 0.24
@@ -90,12 +99,11 @@ def test_slumbernet_and_the_scorers():
 
 def test_no_number_travels_without_source_and_protocol():
     table = published.published_values()
-    assert len(table) == 296
-    for column in ("source", "place", "kind", "species"):
+    for column in ("source", "place", "kind", "species", "items"):
         assert table[column].null_count() == 0
     for species in ("human", "mouse"):
         rows = published.published_results(species)
-        for column in ("split", "selection", "aggregate", "dataset", "subjects"):
+        for column in ("split", "members", "selection", "aggregate", "dataset", "subjects"):
             assert rows[column].null_count() == 0
     hours = table.filter(metric="hours_per_100_passes")
     assert dict(zip(hours["model"], hours["value"], strict=True))["salientsleepnet"] == 7
@@ -103,7 +111,76 @@ def test_no_number_travels_without_source_and_protocol():
     assert shares["value"].to_list() == pytest.approx([1] * 4, abs=2e-4)
 
 
+def test_every_number_belongs_to_an_item_and_every_result_to_a_design():
+    items = set(published.published_items()["item"])
+    named = {item for row in published.published_values()["items"] for item in row.split()}
+    assert named | set(published.published_facts()["item"]) <= items
+    drawn = {
+        row["item"]
+        for row in published.published_items().to_dicts()
+        if row["numbers"].startswith("all printed") and row["item"] != "s0-table-2"
+    }  # Table 2 of S0 is the network's layers
+    assert drawn <= named | set(published.published_facts()["item"])
+    results = [r for s in ("human", "mouse") for r in published.published_results(s).to_dicts()]
+    used = {name for row in results for name in (row["designs"] or "").split()}
+    assert used == set(study_design.printed_designs())
+
+
+def stage_values(result, metric, **where):
+    columns = ("fold", "subject", "statistic")
+    table = published.published_values().filter(id=result, metric=metric)
+    for column in columns:
+        value = where.get(column)
+        table = table.filter(pl.col(column).is_null() if value is None else pl.col(column) == value)
+    return dict(zip(table["stage"], table["value"], strict=True))
+
+
+MEASURES = ("stage_accuracy", "precision", "recall", "f1", "stage_kappa")
+
+
+@pytest.mark.parametrize("metric", MEASURES)
+def test_the_folds_of_slumbernet_give_its_printed_means(metric):
+    """The printed SEM is that of six values: the mean was counted as one more fold."""
+    folds = [stage_values("slumbernet-mice", metric, fold=i) for i in range(1, 6)]
+    means = stage_values("slumbernet-mice", metric)
+    errors = stage_values("slumbernet-mice", metric, statistic="sem")
+    for stage in MOUSE_STAGES:
+        values = [fold[stage] for fold in folds]
+        assert fmean(values) == pytest.approx(means[stage], abs=1e-4)
+        assert stdev([*values, fmean(values)]) / 6**0.5 == pytest.approx(errors[stage], abs=1.1e-4)
+
+
+@pytest.mark.parametrize("metric", MEASURES)
+def test_the_unseen_mice_give_their_printed_means_and_errors(metric):
+    mice = [stage_values("slumbernet-unseen", metric, subject=f"mouse {i}") for i in (1, 2, 3)]
+    means = stage_values("slumbernet-unseen", metric)
+    errors = stage_values("slumbernet-unseen", metric, statistic="sem")
+    for stage in MOUSE_STAGES:
+        values = [mouse[stage] for mouse in mice]
+        assert fmean(values) == pytest.approx(means[stage], abs=1.1e-4)
+        assert stdev(values) / 3**0.5 == pytest.approx(errors[stage], abs=1.1e-4)
+
+
+@pytest.mark.parametrize("model", ["mouse-cnn", "mouse-cnn-attention"])
+def test_the_matrices_of_the_mouse_report_give_its_scores(model):
+    matrix = np.array(
+        [
+            [stage_values(f"{model}-pooled", f"predicted {p}")[t] for p in MOUSE_STAGES]
+            for t in MOUSE_STAGES
+        ]
+    )
+    scores = stage_metrics(matrix)
+    for metric in ("precision", "recall", "f1"):
+        printed = stage_values(f"{model}-pooled", metric)
+        assert scores[metric] == pytest.approx([printed[s] for s in MOUSE_STAGES], abs=6e-5)
+
+
+TWENTY = published_folds([f"SC4{i:02d}" for i in range(20)])
+
+
 def ours(**changed):
+    """A result that agrees with the printed MMASleepNet on Sleep-EDF-20."""
+    mmasleepnet = study_design.printed_designs()["mmasleepnet-released"]
     design = {
         "preset": "sleep-edf",
         "simulated": False,
@@ -113,8 +190,11 @@ def ours(**changed):
         "rules": "R&K, stages 3 and 4 are N3",
         "optimistic": True,
         "model": "mmasleepnet",
+        "settings": mmasleepnet["settings"],
+        "recipe": mmasleepnet["recipe"],
+        "members": tuple(frozenset(fold.test) for fold in TWENTY),
     }
-    return published.StudyDesign(**(design | changed))
+    return study_design.StudyDesign(**(design | changed))
 
 
 def test_the_nearest_data_set_and_the_own_model_come_first():
@@ -141,15 +221,47 @@ def test_mice_are_set_beside_mice():
     assert three["id"][0] == "slumbernet-unseen"
 
 
-def test_differences_are_named():
+def test_differences_are_named_the_heaviest_first():
     row = published.nearest_results(ours()).to_dicts()[0]
-    assert published.list_differences(ours(), row) == []
-    differences = published.list_differences(
-        ours(simulated=True, subjects=4, epochs=3200, folds=2, rules="AASM", optimistic=False), row
+    assert compare_designs(ours(), row).comparable
+    few = tuple(frozenset(fold.test) for fold in TWENTY[:2])
+    compared = compare_designs(
+        ours(
+            simulated=True,
+            subjects=4,
+            epochs=3200,
+            folds=2,
+            rules="AASM",
+            optimistic=False,
+            recipe=ours().recipe | {"passes": 2},
+            settings=ours().settings | {"fusion": "mbfe"},
+            members=few,
+        ),
+        row,
     )
-    assert len(differences) == 6
-    assert "simulated" in differences[0]
-    assert "best pass on the test fold" in differences[-1]
+    starts = ["ours is simulated", "4 subjects", "3,200 epochs", "scoring rules", "pass chosen"]
+    starts += ["2 folds", "setting fusion mbfe", "recipe passes 2"]
+    assert [d[: len(s)] for d, s in zip(compared.differences, starts, strict=True)] == starts
+    assert compared.unknown == ()
+
+
+def test_folds_are_compared_by_who_is_in_them():
+    row = published.nearest_results(ours()).to_dicts()[0]
+    each = ours().members
+    shuffled = ours(members=tuple(reversed(each)))
+    assert compare_designs(shuffled, row).comparable  # the number of a fold says nothing
+    pairs = tuple(a | b for a, b in zip(each[::2], each[1::2], strict=True))
+    (ten,) = compare_designs(ours(members=pairs, folds=10), row).differences
+    assert ten == "10 folds against 20"
+    large = published.nearest_results(ours(subjects=78)).to_dicts()[0]
+    people = [f"SC4{n:02d}" for n in range(83) if n not in (39, 68, 69, 78, 79)]
+    groups = tuple(frozenset(fold.test) for fold in published_folds(people))
+    whole = {"subjects": 78, "epochs": 195_479, "folds": 10}
+    assert compare_designs(ours(**whole, members=groups), large).comparable
+    drawn = tuple(frozenset(fold.test) for fold in make_folds(people, 10, seed=0))
+    (other,) = compare_designs(ours(**whole, members=drawn), large).differences
+    assert other == "other subjects are tested together in a fold"
+    assert not compare_designs(ours(members=()), row).comparable
 
 
 def test_a_split_by_epochs_is_named():
@@ -157,40 +269,109 @@ def test_a_split_by_epochs_is_named():
         ours(preset="slumbernet", subjects=9, model="slumbernet")
     ).to_dicts()[0]
     design = ours(preset="slumbernet", subjects=9, folds=5, model="slumbernet", rules=row["rules"])
-    differences = published.list_differences(design, row)
+    compared = compare_designs(dataclasses.replace(design, aggregates=frozenset({"pooled"})), row)
     assert any(
-        "theirs epochs, so that it is tested on the subjects" in line for line in differences
+        "theirs epochs, so that it is tested on the subjects" in line
+        for line in compared.differences
     )
-    assert any("theirs the mean of folds" in line for line in differences)
-    without = published.list_differences(dataclasses.replace(design, split="epochs"), row)
-    assert not any("divides" in line for line in without)
+    assert any("theirs the mean of folds" in line for line in compared.differences)
+    without = compare_designs(dataclasses.replace(design, split="epochs"), row)
+    assert not any("divides" in line for line in without.differences)
 
 
 def test_settings_and_recipes_that_differ_are_named():
     row = published.nearest_results(ours()).to_dicts()[0]
-    paper = {"settings": {"modalities": "all", "eeg": 6}, "recipe": {"variant": "authors"}}
-    assert published.list_differences(ours(**paper), row) == []
-    differences = published.list_differences(
-        ours(settings={"modalities": "eeg"}, recipe={"variant": "paper", "passes": 2}), row
+    compared = compare_designs(
+        ours(
+            settings=ours().settings | {"modalities": "eeg", "eeg": 6},
+            recipe=ours().recipe | {"passes": 2},
+        ),
+        row,
     )
-    assert differences == [
+    assert compared.differences == (
         "setting modalities eeg against all of the paper",
         "recipe passes 2 against 150 of the paper",
-    ]
-    (differences,) = published.list_differences(
-        ours(recipe={"variant": "default", "passes": 150}), row
     )
-    assert differences == "recipe variant default, neither of paper and authors"
+    silent = compare_designs(ours(settings={}, recipe={}), row)
+    assert silent.unknown == ("with which settings and training ours was made",)
 
 
-def test_printed_settings_are_those_of_the_model():
-    module = registry.load("models", "mmasleepnet")
-    defaults = module.Config().model_dump()
-    for name, value in published.PRINTED_SETTINGS["mmasleepnet"].items():
-        assert defaults[name] == value
-    for variant, recipe in published.PRINTED_RECIPES["mmasleepnet"].items():
-        settings = module.RECIPES[variant].model_dump()
-        assert {name: settings[name] for name in recipe} == recipe
+@pytest.mark.parametrize("reading", ["printed", "released", "mixed", "mixed-paper"])
+def test_no_reading_of_the_paper_differs_from_itself(reading):
+    row = published.nearest_results(ours()).to_dicts()[0]
+    assert f"mmasleepnet-{reading}" in row["designs"].split()
+    assert compare_designs(ours(**study_design.printed_designs()[f"mmasleepnet-{reading}"]), row)
+
+
+def result_rows():
+    return [
+        row
+        for species in ("human", "mouse")
+        for row in published.published_results(species).to_dicts()
+    ]
+
+
+def best_case(row, model, settings, recipe):
+    """The design of a run on the row's own data, with its folds, whatever its model."""
+    family = next(
+        (p for p, name in published.DATASET_FAMILIES.items() if row["dataset"].startswith(name)), ""
+    )
+    members = ()
+    if row["split"] != "epochs":
+        members = tuple(frozenset({f"s{i}"}) for i in range(row["subjects"]))
+    if row["members"] == "published":
+        people = {
+            20: [f"SC4{i:02d}" for i in range(20)],
+            78: [f"SC4{n:02d}" for n in range(83) if n not in (39, 68, 69, 78, 79)],
+            10: [f"III-{i:03d}" for i in range(1, 11)],
+        }[row["subjects"]]
+        members = tuple(frozenset(fold.test) for fold in published_folds(people))
+    return study_design.StudyDesign(
+        preset=family,
+        simulated=False,
+        subjects=row["subjects"],
+        epochs=row["epochs"] or 1,
+        folds=row["folds"] or 1,
+        rules=row["rules"] or "",
+        optimistic=row["selection"].startswith("best pass on the test fold"),
+        model=model,
+        settings=settings,
+        recipe=recipe,
+        split=row["split"] if row["split"] != "unknown" else "subjects",
+        members=members,
+    )
+
+
+def named_variants(model):
+    """Settings and recipe of every named recipe of a model, on the S0 settings and on its own."""
+    module = registry.load("models", model)
+    recipes = getattr(module, "RECIPES", {"default": module.RECIPE})
+    fields = module.Config.model_fields
+    defaults = module.Config().model_dump(mode="json")
+    for name, recipe in recipes.items():
+        for of, design in (("own", {}), *study_design.printed_designs().items()):
+            printed = design.get("settings", {})
+            if of == "own" or (of.startswith(model) and set(printed) <= set(fields)):
+                yield name, of, defaults | printed, recipe.model_dump(mode="json")
+
+
+def test_every_verdict_is_the_one_that_was_agreed():
+    """Every printed result, every model, every recipe: who may stand beside whom."""
+    comparable, undecided = [], []
+    for row in result_rows():
+        for model in registry.names("models"):
+            for recipe, of, settings, values in named_variants(model):
+                compared = compare_designs(best_case(row, model, settings, values), row)
+                name = f"{row['id']}: {model} {recipe}, settings {of}"
+                if compared.comparable:
+                    comparable.append(name)
+                elif not compared.differences:
+                    undecided.append(name)
+    golden = Path(__file__).parents[1] / "data" / "verdicts.json"
+    if os.environ.get("SLEEPTOOLS_REDRAW"):
+        text = json.dumps({"comparable": comparable, "undecided": undecided}, indent=1)
+        golden.write_text(text + "\n")
+    assert {"comparable": comparable, "undecided": undecided} == json.loads(golden.read_text())
 
 
 def test_a_run_is_set_beside_the_papers(tmp_path):

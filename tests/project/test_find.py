@@ -84,7 +84,7 @@ QUESTIONS = [  # question, path, regular expressions that the first line must ma
     ),
     (
         "Where are the published values?",
-        "sleeptools/evaluation/published.py",
+        "sleeptools/evaluation/published/__init__.py",
         ["papers|publication|published", "print|value"],
     ),
     (

@@ -204,7 +204,6 @@ def test_settings_of_the_model_are_shown_and_compared(tmp_path):
     assert "setting modalities eeg against all of the paper" in text
     assert "setting fusion mbfe against full of the paper" in text
     assert "setting kernels" not in text
-    assert "recipe variant default, neither of paper and authors" in text
     assert "recipe batch 64 against 256 of the paper" in text
 
 

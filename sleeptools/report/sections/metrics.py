@@ -81,14 +81,15 @@ def _verdict(page: Page) -> Iterator[Block]:
     verdict = judge_comparability(page.evaluation)
     if not verdict.printed:
         text = "Nothing printed is known for data of this kind: no comparison is made."
-    elif verdict.comparable:
-        text = f"Comparable with the printed {verdict.printed}: data, folds and selection agree."
-    else:
+    elif verdict.differences:
         protocol = NAMED[verdict.protocol]
         text = f"Not directly comparable with the printed {verdict.printed}; ours {protocol}:"
+    else:
+        text = f"{verdict.text[0].upper()}{verdict.text[1:]}."
     yield Text(text, kind="verdict")
     if verdict.differences:
-        yield BulletList(verdict.differences)
+        unknown = [f"not known: {', '.join(verdict.unknown)}"] if verdict.unknown else []
+        yield BulletList([*verdict.differences, *unknown])
 
 
 def metrics_section(page: Page) -> Iterator[Block]:
