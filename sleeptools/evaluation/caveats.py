@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -30,6 +30,8 @@ RANDOMISED = (
     "(`randomise`), wider than real nights of one laboratory differ."
 )
 UNKNOWN_ORIGIN = "No file of the run says whether its data is simulated."
+CEILING: Final = "The ceiling"
+"""Beginning of the note on what a perfect model would reach."""
 
 
 def check_leakage(run: Run) -> str:
@@ -105,7 +107,7 @@ def ceiling_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
     kappa = scorers.scoring_ceiling(tested, nights.read_nights(run.folder), run.stages)
     if kappa is not None:
         yield (
-            f"The ceiling: the simulated scorer agrees with the stages that made the signals with "
+            f"{CEILING}: the simulated scorer agrees with the stages that made the signals with "
             f"kappa {kappa:.3f} on these epochs; no model can be expected to agree with it better."
         )
 

@@ -18,7 +18,7 @@ OURS: Final = {
     "md": b"# Sleep staging report: ",
 }
 """What the beginning of a page or a text of ours has."""
-SUFFIXES: Final = (".csv", ".svg", ".pdf")
+SUFFIXES: Final = (".csv", ".svg", ".pdf", ".png")
 """Files of a folder of tables or figures."""
 
 

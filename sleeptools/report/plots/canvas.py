@@ -91,6 +91,11 @@ class Plot:
         with _styled(PAPER, **{"pdf.fonttype": 42}):
             return _saved(self, PAPER, "pdf")
 
+    def png(self) -> bytes:
+        """Draw the plot as a PNG picture, for slides."""
+        with _styled(PAPER):
+            return _saved(self, PAPER, "png")
+
 
 @contextmanager
 def _styled(palette: Palette, **settings: object) -> Iterator[None]:
