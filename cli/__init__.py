@@ -40,6 +40,7 @@ COMMANDS: Final = (
     "evaluate",
     "report",
     "score",
+    "review",
     "export",
     "hypnogram",
     "list",
