@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -42,9 +43,9 @@ def need_browser() -> str:
 class Page:
     """A page in a browser of its own."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], to_browser: int, from_browser: int
-    ) -> None:
+    def __init__(self, folder: Path, to_browser: int, from_browser: int) -> None:
+        self.downloads, self.empty = folder / "downloads", folder / "empty.html"
+        self.empty.write_text("<title>empty</title>")
         self._out, self._in = to_browser, from_browser
         self._buffer, self._number, self.session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
@@ -95,7 +96,7 @@ class Page:
     def open(self, path: Path) -> None:
         """Open a file, and wait until its signals are there."""
         self.call("Page.navigate", url=path.as_uri())
-        self.wait("document.documentElement.dataset.state === 'open'")
+        self.wait("document.documentElement?.dataset.state === 'open'")
 
     def press(self, key: str, *, ctrl: bool = False, shift: bool = False) -> None:
         """Press a key as a keyboard does."""
@@ -134,6 +135,25 @@ class Page:
         node = self.call("DOM.querySelector", nodeId=document, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
+    def open_anew(self, path: Path) -> None:
+        """Open a file as in a browser that has never seen it."""
+        self.call("Page.navigate", url=self.empty.as_uri())  # all files share one storage
+        self.wait("document.title === 'empty'")
+        self.evaluate("localStorage.clear()")
+        self.events.clear()
+        self.open(path)
+        for file in self.downloads.iterdir():
+            file.unlink()
+
+    def downloaded(self, name: str) -> Path:
+        """Wait for a file that the page hands out."""
+        path = self.downloads / name
+        deadline = time.monotonic() + PATIENCE
+        while not path.exists() or list(self.downloads.glob("*.crdownload")):
+            assert time.monotonic() < deadline, f"{name} was not downloaded"
+            time.sleep(0.005)
+        return path
+
     def complaints(self) -> list[str]:
         """Return what the page wrote on the console or threw, and what it tried to fetch."""
         self.evaluate("0")
@@ -159,8 +179,9 @@ def browsing(folder: Path) -> Iterator[Page]:
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context((folder / "chromium.log").open("wb"))
         process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{from_us} 4>&{to_us}', "sh", *command],
-            pass_fds=(from_us, to_us),
+            command,
+            pass_fds=(3, 4),
+            preexec_fn=lambda: _as_3_and_4(from_us, to_us),  # noqa: PLW1509 - no threads here
             stdout=errors,
             stderr=errors,
             start_new_session=True,
@@ -168,17 +189,24 @@ def browsing(folder: Path) -> Iterator[Page]:
         os.close(from_us)
         os.close(to_us)
         stack.callback(_end, process, to_browser, from_browser)
-        page = Page(to_browser, from_browser)
+        page = Page(folder, to_browser, from_browser)
         targets = page.call("Target.getTargets")["targetInfos"]
         target = next(t["targetId"] for t in targets if t["type"] == "page")
         attached = page.call("Target.attachToTarget", targetId=target, flatten=True)
-        downloads = folder / "downloads"
-        downloads.mkdir(exist_ok=True)
-        page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
+        page.downloads.mkdir(exist_ok=True)
+        where = str(page.downloads)
+        page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=where)
         page.session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             page.call(f"{domain}.enable")
         yield page
+
+
+def _as_3_and_4(*pipes: int) -> None:
+    """Give a process its pipes under the numbers that Chromium expects."""
+    high = [fcntl.fcntl(pipe, fcntl.F_DUPFD, 60) for pipe in pipes]
+    for number, pipe in enumerate(high, 3):
+        os.dup2(pipe, number)
 
 
 def _end(process: subprocess.Popen[bytes], *pipes: int) -> None:
@@ -187,13 +215,3 @@ def _end(process: subprocess.Popen[bytes], *pipes: int) -> None:
     process.wait()
     for pipe in pipes:
         os.close(pipe)
-
-
-def downloaded(folder: Path, name: str) -> Path:
-    """Wait for a file of `folder`/downloads."""
-    path = folder / "downloads" / name
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists() or list(path.parent.glob("*.crdownload")):
-        assert time.monotonic() < deadline, f"{name} was not downloaded"
-        time.sleep(0.01)
-    return path

@@ -34,9 +34,8 @@ HEAD_BYTES: Final = 4096
 
 def stage_codes(stages: Stages, reasons: Stages) -> list[int]:
     """Return a whole number for each epoch: the stage's, or minus that of the reason for none."""
-    return [
-        s if r == SCORED else -r for s, r in zip(stages.tolist(), reasons.tolist(), strict=True)
-    ]
+    codes: list[int] = np.where(reasons == SCORED, stages, -reasons).tolist()
+    return codes
 
 
 def page_bytes(

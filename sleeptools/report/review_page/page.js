@@ -387,8 +387,7 @@ function listen() {
   });
 }
 
-function takeUp(kept, facts) {
-  review.replace(facts, view.epoch);
+function showKept(kept) {
   byId("scorer").value = review.scorer;
   goTo(Number.isInteger(kept.epoch) ? kept.epoch : 0);
 }
@@ -400,14 +399,15 @@ function continueKept() {
   const date = String(kept.saved).slice(0, 16).replace("T", " ");
   if (kept.page === night.fingerprint) {
     review.load(facts);
-    takeUp(kept, facts);
+    showKept(kept);
     notice(`Goes on with the edits that this browser kept at ${date} (UTC).`, "Start over", () => {
       review.replace(night, view.epoch);
       edited("Started over; undo takes it back");
     });
   } else {
     notice(`This browser has edits of this night from ${date} (UTC), made on another page of it.`, "Load them", () => {
-      takeUp(kept, facts);
+      review.replace(facts, view.epoch);
+      showKept(kept);
       edited("Loaded; undo takes it back");
     });
   }
