@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from browser import Page, browsing, need_browser
+from instruments.browser import Page, browsing, need_browser
 from reviews import assert_same, random_hypnogram
 from sleeptools import cli, formats
 from sleeptools.commands.hypnogram import convert_hypnogram

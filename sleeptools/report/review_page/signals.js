@@ -4,17 +4,35 @@
 
 const FIRST_CHARACTER = 0x4000, BITS = 15, SHIFT = 12;
 
+// 8 characters are 15 bytes; the rest of the text goes bit by bit.
 function bytesOf(text) {
   const size = text.length - 1, fill = text.charCodeAt(0) - FIRST_CHARACTER;
   const bytes = new Uint8Array(Math.floor((size * BITS - fill) / 8));
-  let held = 0, bits = 0, place = 0;
-  for (let i = 1; i <= size; i++) {
-    held = (held << BITS) | (text.charCodeAt(i) - FIRST_CHARACTER);
+  const at = i => text.charCodeAt(i) - FIRST_CHARACTER;
+  let place = 0, i = 1;
+  for (; i + 8 <= size; i += 8, place += 15) {
+    const a = at(i), b = at(i + 1), c = at(i + 2), d = at(i + 3);
+    const e = at(i + 4), f = at(i + 5), g = at(i + 6), h = at(i + 7);
+    bytes[place] = a >> 7;
+    bytes[place + 1] = a << 1 | b >> 14;
+    bytes[place + 2] = b >> 6;
+    bytes[place + 3] = b << 2 | c >> 13;
+    bytes[place + 4] = c >> 5;
+    bytes[place + 5] = c << 3 | d >> 12;
+    bytes[place + 6] = d >> 4;
+    bytes[place + 7] = d << 4 | e >> 11;
+    bytes[place + 8] = e >> 3;
+    bytes[place + 9] = e << 5 | f >> 10;
+    bytes[place + 10] = f >> 2;
+    bytes[place + 11] = f << 6 | g >> 9;
+    bytes[place + 12] = g >> 1;
+    bytes[place + 13] = g << 7 | h >> 8;
+    bytes[place + 14] = h;
+  }
+  for (let held = 0, bits = 0; i <= size; i++) {
+    held = held << BITS | at(i);
     bits += BITS;
-    while (bits >= 8 && place < bytes.length) {
-      bits -= 8;
-      bytes[place++] = held >>> bits;
-    }
+    for (; bits >= 8 && place < bytes.length; bits -= 8) bytes[place++] = held >>> bits - 8;
     held &= (1 << bits) - 1;
   }
   return bytes;
@@ -25,32 +43,14 @@ async function inflate(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Turns residuals into codes, in place. The loop for the usual order keeps the codes before in
-// variables: it goes over a night of 23 million samples while the page opens.
-function restore(codes, block, coefficients) {
+// Turns the residuals of one block into codes, in place.
+function restore(codes, coefficients) {
   const order = coefficients.length, half = 1 << (SHIFT - 1);
-  for (let start = 0; start < codes.length; start += block) {
-    const end = Math.min(codes.length, start + block), steady = Math.min(end, start + order);
-    for (let i = start + 1; i < steady; i++) codes[i] += codes[i - 1];
-    if (order === 8) {
-      const [a, b, c, d, e, f, g, h] = coefficients;
-      let p1 = codes[steady - 1] - 128, p2 = codes[steady - 2] - 128, p3 = codes[steady - 3] - 128;
-      let p4 = codes[steady - 4] - 128, p5 = codes[steady - 5] - 128, p6 = codes[steady - 6] - 128;
-      let p7 = codes[steady - 7] - 128, p8 = codes[steady - 8] - 128;
-      for (let i = steady; i < end; i++) {
-        const total = half + a * p1 + b * p2 + c * p3 + d * p4 + e * p5 + f * p6 + g * p7 + h * p8;
-        p8 = p7; p7 = p6; p6 = p5; p5 = p4; p4 = p3; p3 = p2; p2 = p1;
-        const code = (codes[i] + (total >> SHIFT) + 128) & 255;
-        codes[i] = code;
-        p1 = code - 128;
-      }
-      continue;
-    }
-    for (let i = steady; i < end; i++) {
-      let total = half;
-      for (let k = 0; k < order; k++) total += coefficients[k] * (codes[i - 1 - k] - 128);
-      codes[i] += (total >> SHIFT) + 128;
-    }
+  for (let i = 1; i < Math.min(order, codes.length); i++) codes[i] += codes[i - 1];
+  for (let i = order; i < codes.length; i++) {
+    let total = half;
+    for (let k = 0; k < order; k++) total += coefficients[k] * (codes[i - 1 - k] - 128);
+    codes[i] += (total >> SHIFT) + 128;
   }
 }
 
@@ -71,14 +71,23 @@ class NightSignal {
     this.step = Float32Array.from({length: blocks}, (_, i) => float(blocks + i));
     this.codes = data.subarray(8 * blocks, 8 * blocks + this.size);
     if (this.codes.length !== this.size) throw new Error(`${this.label}: the page is cut short`);
-    restore(this.codes, this.block, this.coefficients);
+    this.restored = new Uint8Array(blocks);
+  }
+
+  // A block is restored when it is first looked at, so that a night opens at once.
+  restoreBlock(number) {
+    if (this.restored[number]) return;
+    this.restored[number] = 1;
+    restore(this.codes.subarray(number * this.block, (number + 1) * this.block), this.coefficients);
   }
 
   // Samples first to last - 1, which may lie outside the night; NaN where there is none.
   values(first, last) {
     const out = new Float32Array(last - first).fill(NaN);
     for (let i = Math.max(0, first); i < Math.min(last, this.size);) {
-      const number = Math.floor(i / this.block), low = this.low[number], step = this.step[number];
+      const number = Math.floor(i / this.block);
+      this.restoreBlock(number);
+      const low = this.low[number], step = this.step[number];
       const end = Math.min(last, this.size, (number + 1) * this.block);
       for (; i < end; i++) if (this.codes[i]) out[i - first] = low + step * (this.codes[i] - 1);
     }

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 OPTIONS = (
@@ -34,6 +32,8 @@ PATIENCE = 60.0  # s
 def need_browser() -> str:
     """Return Chromium's path; skip the test without one, or fail where one is required."""
     if CHROMIUM is None:
+        import pytest
+
         if os.environ.get("SLEEPTOOLS_REQUIRE_BROWSER") == "1":
             pytest.fail("SLEEPTOOLS_REQUIRE_BROWSER=1 and no Chromium was found")
         pytest.skip("no Chromium was found: the page was not opened in a browser")
