@@ -1,4 +1,4 @@
-"""How large is the page of `review`, how soon is it open, how long does an epoch take to draw?
+"""The page of `review`: how large it is, how soon it is open, how long an epoch takes to draw.
 
 Two simulated nights of 8 h, the sizes that the page is made for: 4 channels at 200 Hz and 8 at
 100 Hz. Headless Chromium opens each page from the disk, several times, and pages through the night

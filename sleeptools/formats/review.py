@@ -136,24 +136,24 @@ def read_review(path: Path) -> Review:
     rows = [{k: "" if v == MISSING else v for k, v in row.items()} for row in table]
     stage = "trial_type" if tabbed else "stage"
     _check_columns(rows, BIDS_HEAD if tabbed else CSV_HEAD, path)
-    places = [f"{path.name}: line {i}" for i in range(2, len(rows) + 2)]
-    epochs = [(r, p) for r, p in zip(rows, places, strict=True) if r["epoch"]]
+    locations = [f"{path.name}: line {i}" for i in range(2, len(rows) + 2)]
+    epochs = [(r, p) for r, p in zip(rows, locations, strict=True) if r["epoch"]]
     if not epochs:
         raise DataError(f"{path.name}: has no epochs", code="HYP-ROW")
     return _checked_hands(_review(epochs, stage, path), [r["hand"] for r, _ in epochs], path)
 
 
 def _check_columns(rows: Sequence[Mapping[str, str]], head: Sequence[str], path: Path) -> None:
-    there = rows[0] if rows else {}
-    lacking = [c for c in (*head, *FACTS, "review_version") if c not in there]
+    first = rows[0] if rows else {}
+    lacking = [c for c in (*head, *FACTS, "review_version") if c not in first]
     if lacking:
         raise DataError(
             f"{path.name}: is no review: it lacks {', '.join(lacking)}",
-            hint="it is what the page of `sleeptools review` exports, with all its columns",
+            hint="give what the page of the command review exports, with all its columns",
             code="TEXT-COLUMNS",
         )
     store.check_format(
-        {"format": REVIEW_KIND, "version": _whole(there["review_version"], path)},
+        {"format": REVIEW_KIND, "version": _whole(first["review_version"], path)},
         path,
         REVIEW_KIND,
         REVIEW_VERSION,
@@ -167,8 +167,8 @@ def _check_columns(rows: Sequence[Mapping[str, str]], head: Sequence[str], path:
                 hint="export each night from its own page",
                 code="HYP-ROW",
             )
-    if not SHA256.fullmatch(there["sha256"]):
-        raise DataError(f"{path.name}: {there['sha256'][:70]!r} is no SHA-256", code="HYP-ROW")
+    if not SHA256.fullmatch(first["sha256"]):
+        raise DataError(f"{path.name}: {first['sha256'][:70]!r} is no SHA-256", code="HYP-ROW")
 
 
 REVIEW_KIND: Final = "review"
@@ -181,31 +181,31 @@ def _whole(text: str, path: Path) -> int:
 
 
 def _review(epochs: Sequence[tuple[Mapping[str, str], str]], stage: str, path: Path) -> Review:
-    first, place = epochs[0]
+    first, line = epochs[0]
     names = _names(first, path)
     number = text_files.parse_number
-    onset = number(first["onset"], f"{place}: onset")
-    seconds = number(first["duration"], f"{place}: duration")
-    for i, (row, at) in enumerate(epochs):
-        begins, lasts = (number(row[c], f"{at}: {c}") for c in ("onset", "duration"))
+    onset = number(first["onset"], f"{line}: onset")
+    seconds = number(first["duration"], f"{line}: duration")
+    for i, (row, location) in enumerate(epochs):
+        begins, lasts = (number(row[c], f"{location}: {c}") for c in ("onset", "duration"))
         due = onset + i * seconds
         if row["epoch"] != str(i) or max(abs(begins - due), abs(lasts - seconds)) > GRID_SLACK:
             raise DataError(
-                f"{at}: epoch {row['epoch'][:20]!r} at {begins:g} s of {lasts:g} s; expected epoch "
-                f"{i} at {due:g} s of {seconds:g} s",
+                f"{location}: epoch {row['epoch'][:20]!r} at {begins:g} s of {lasts:g} s; expected "
+                f"epoch {i} at {due:g} s of {seconds:g} s",
                 code="HYP-ROW",
             )
     rows = [row for row, _ in epochs]
-    begin = _moment(first["time"], place)
+    begin = _moment(first["time"], line)
     template = Hypnogram(np.empty(0, np.int8), names, seconds, onset, begin=begin)
-    lights = [number(first[c], f"{place}: {c}") if first[c] else None for c in LIGHTS]
+    lights = [number(first[c], f"{line}: {c}") if first[c] else None for c in LIGHTS]
     return Review(
         first["recording"],
         first["sha256"],
         replace(_staged(template, epochs, stage), scorer=first["scorer"]),
         _staged(template, epochs, "proposed"),
         np.array([row["hand"] != PROPOSED for row in rows]),
-        np.array([_flag(row["artefact"], at) for row, at in epochs]),
+        np.array([_flag(row["artefact"], spot) for row, spot in epochs]),
         _density(rows, names, path),
         lights[0],
         lights[1],
@@ -214,12 +214,12 @@ def _review(epochs: Sequence[tuple[Mapping[str, str], str]], stage: str, path: P
 
 
 def _names(row: Mapping[str, str], path: Path) -> tuple[str, ...]:
-    there = [column for column in row if column.startswith(PROBABILITY)]
+    present = [column for column in row if column.startswith(PROBABILITY)]
     for names in (HUMAN_STAGES, MOUSE_STAGES):
-        if there == [PROBABILITY + name.lower() for name in names]:
+        if present == [PROBABILITY + name.lower() for name in names]:
             return names
     raise DataError(
-        f"{path.name}: columns of probabilities are {', '.join(there)[:80] or 'none'}",
+        f"{path.name}: columns of probabilities are {', '.join(present)[:80] or 'none'}",
         hint="expected those of W N1 N2 N3 REM, or of Wake NREM REM",
         code="TEXT-COLUMNS",
     )
@@ -229,13 +229,13 @@ def _staged(
     template: Hypnogram, epochs: Sequence[tuple[Mapping[str, str], str]], column: str
 ) -> Hypnogram:
     """Read a column of stages, in which an empty cell is an unannotated epoch."""
-    known = (*template.names, *REASONS[1:])
+    words = (*template.names, *REASONS[1:])
     pairs = []
-    for row, place in epochs:
+    for row, location in epochs:
         word = row[column] or REASONS[-1]
-        if word not in known:
+        if word not in words:
             raise DataError(
-                f"{place}: {column} {word[:40]!r}; expected one of {', '.join(known)}",
+                f"{location}: {column} {word[:40]!r}; expected one of {', '.join(words)}",
                 code="HYP-ROW",
             )
         pairs.append(stage_number(word, template.names))
@@ -243,9 +243,9 @@ def _staged(
     return replace(template, stages=numbers[:, 0].copy(), reasons=numbers[:, 1].copy())
 
 
-def _flag(text: str, place: str) -> bool:
+def _flag(text: str, location: str) -> bool:
     if text not in ("0", "1"):
-        raise DataError(f"{place}: artefact {text[:20]!r}; expected 0 or 1", code="HYP-ROW")
+        raise DataError(f"{location}: artefact {text[:20]!r}; expected 0 or 1", code="HYP-ROW")
     return text == "1"
 
 
@@ -257,13 +257,13 @@ def _density(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path
         raise DataError(f"{path.name}: a probability is no number: {e}", code="HYP-ROW") from e
 
 
-def _moment(text: str, place: str) -> datetime | time | None:
+def _moment(text: str, location: str) -> datetime | time | None:
     try:
         if not text:
             return None
         return datetime.fromisoformat(text) if "T" in text else time.fromisoformat(text)
     except ValueError as e:
-        raise DataError(f"{place}: {text[:30]!r} is no time", code="HYP-ROW") from e
+        raise DataError(f"{location}: {text[:30]!r} is no time", code="HYP-ROW") from e
 
 
 def _checked_hands(review: Review, hands: Sequence[str], path: Path) -> Review:
@@ -274,7 +274,7 @@ def _checked_hands(review: Review, hands: Sequence[str], path: Path) -> Review:
             raise DataError(
                 f"{path.name}: epoch {i}: hand is {hand[:20]!r}, and {old[i]} was proposed where "
                 f"the stage is {new[i]}",
-                hint=f"`{CHANGED}` where the two differ, `{CONFIRMED}` where a hand agreed",
+                hint=f"write {CHANGED!r} where the two differ, {CONFIRMED!r} where a hand agreed",
                 code="HYP-ROW",
             )
     return review
@@ -367,9 +367,9 @@ def _bids_rows(review: Review) -> list[list[str]]:
     names, facts = review.hypnogram.names, _facts(review)
     head = [*BIDS_HEAD, *(PROBABILITY + n for n in names), *FACTS, "review_version"]
     rows = []
-    for (epoch, onset, duration, moment, stage, *rest), p in _epoch_rows(review):
+    for (epoch, onset, duration, moment, stage, *cells), p in _epoch_rows(review):
         word = MISSING if stage == REASONS[-1] else stage
-        rows.append([onset, duration, word, epoch, moment, *rest, *p, *facts])
+        rows.append([onset, duration, word, epoch, moment, *cells, *p, *facts])
     gap = [""] * (len(BIDS_HEAD) - 3 + len(names))
     for seconds, text in zip(_lights(review), LIGHTS.values(), strict=True):
         if seconds is not None:

@@ -41,7 +41,7 @@ class PackedSignal:
     block
         Samples of a block.
     coefficients
-        Of the prediction, in units of 2**-12, that of the code before first.
+        Weights of the prediction in units of 2**-12, that of the code before first.
     steps
         (blocks,) float32 size of a code in the signal's unit; half of it is the largest error.
     """
@@ -100,14 +100,14 @@ def _quantised(
     blocks = -(-len(samples) // block)
     padded = np.full((blocks, block), np.nan, np.float32)
     padded.reshape(-1)[: len(samples)] = samples
-    there = np.isfinite(padded)
-    low = np.where(there, padded, np.inf).min(1, initial=np.inf)
-    high = np.where(there, padded, -np.inf).max(1, initial=-np.inf)
+    finite = np.isfinite(padded)
+    low = np.where(finite, padded, np.inf).min(1, initial=np.inf)
+    high = np.where(finite, padded, -np.inf).max(1, initial=-np.inf)
     low, high = (np.where(np.isfinite(v), v, 0).astype(np.float32) for v in (low, high))
     step = np.maximum((high - low) / STEPS, finest).astype(np.float32)
     step[step == 0] = 1
-    codes = np.rint((np.where(there, padded, 0) - low[:, None]) / step[:, None]) + 1
-    return np.where(there, codes.clip(1, 255), 0).astype(np.int32), low, step
+    codes = np.rint((np.where(finite, padded, 0) - low[:, None]) / step[:, None]) + 1
+    return np.where(finite, codes.clip(1, 255), 0).astype(np.int32), low, step
 
 
 def _coefficients(codes: npt.NDArray[np.int32]) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ def review(
     out
         The page to write; one that this command wrote is replaced.
     log
-        Called with what is not shown, and why.
+        Called with what is not signals_shown, and why.
 
     Returns
     -------
@@ -57,23 +57,28 @@ def review(
         _check_out(out, force=options.force)
         store.check_listed(path)
         recording = replace(formats.read_any(path), id=path.stem)
-        sha256 = store.sha256(path)
-        proposal = propose(recording, path, sha256, options)
-        night, remarks = _begin(proposal, recording, sha256, options)
-        unit = options.assume_unit or proposal.assume_unit
-        signals, notes = choose_signals(recording, options.channels, proposal.montage, unit)
-        check_gains(options.gains, signals)
-        mouse = night.hypnogram.names == MOUSE_STAGES
-        shown = [show(s, recording.seconds, mouse=mouse, gains=options.gains) for s in signals]
-        notes = [*remarks, *notes, *(s.note for s in shown if s.note)]
-        for note in notes:
-            log(note)
-        banners = _banners(recording, proposal, notes)
-        texts = [s.packed.text for s in shown]
-        page = review_page.page_bytes(page_facts(night, shown), texts, banners)
+        page = _page(recording, path, options, log)
         with store.atomic_write(out) as file:
             file.write(page)
     return out
+
+
+def _page(
+    recording: Recording, path: Path, options: ReviewOptions, log: Callable[[str], None]
+) -> bytes:
+    sha256 = store.sha256(path)
+    proposal = propose(recording, path, sha256, options)
+    night, remarks = _begin(proposal, recording, sha256, options)
+    unit = options.assume_unit or proposal.assume_unit
+    signals, lacking = choose_signals(recording, options.channels, proposal.montage, unit)
+    check_gains(options.gains, signals)
+    mouse = night.hypnogram.names == MOUSE_STAGES
+    drawn = [show(s, recording.seconds, mouse=mouse, gains=options.gains) for s in signals]
+    notes = [*remarks, *lacking, *(s.note for s in drawn if s.note)]
+    for note in notes:
+        log(note)
+    banners = _banners(recording, proposal, notes)
+    return review_page.page_bytes(page_facts(night, drawn), [s.packed.text for s in drawn], banners)
 
 
 def _check_out(out: Path, *, force: bool) -> None:

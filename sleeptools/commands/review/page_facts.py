@@ -21,7 +21,7 @@ EPOCH_OF_PYTHON: Final = datetime(1970, 1, 1)
 MOUSE_EPOCHS_SHOWN: Final = 5  # a mouse's epoch is too short to be judged without its neighbours
 
 
-def page_facts(review: Review, shown: Sequence[ShownSignal]) -> dict[str, Any]:
+def page_facts(review: Review, signals: Sequence[ShownSignal]) -> dict[str, Any]:
     """Gather the facts of a night; their names are those of the scripts."""
     h = review.hypnogram
     mouse = h.names == MOUSE_STAGES
@@ -48,7 +48,7 @@ def page_facts(review: Review, shown: Sequence[ShownSignal]) -> dict[str, Any]:
     }
     facts["fingerprint"] = _fingerprint(facts)
     facts["sidecar"] = json.dumps(sidecar_facts(review), indent=2) + "\n"
-    facts["channels"] = [signal.facts for signal in shown]
+    facts["channels"] = [signal.facts for signal in signals]
     return facts
 
 
@@ -66,8 +66,8 @@ def _density(review: Review) -> list[int]:
     """Return ten-thousandths, -1 where there is no probability; empty if there is none at all."""
     if not np.isfinite(review.density).any():
         return []
-    whole = np.rint(review.density.astype(np.float64) * 1e4)
-    return np.where(np.isfinite(whole), whole, -1).astype(np.int64).reshape(-1).tolist()
+    numbers = np.rint(review.density.astype(np.float64) * 1e4)
+    return np.where(np.isfinite(numbers), numbers, -1).astype(np.int64).reshape(-1).tolist()
 
 
 def _flags(values: np.typing.NDArray[np.bool_]) -> str:

@@ -102,10 +102,10 @@ def propose(recording: Recording, path: Path, sha256: str, options: ReviewOption
         )
     lights = lights_of(recording, path=path)
     if options.scores is None:
-        own = recording.hypnogram
-        if own is None:
+        stored = recording.hypnogram
+        if stored is None:
             return Proposal(*_on_recording(_empty(options), None, recording), lights=lights)
-        return Proposal(*_on_recording(own, None, recording), own.scorer, lights=lights)
+        return Proposal(*_on_recording(stored, None, recording), stored.scorer, lights=lights)
     if options.scores.is_dir():
         return _of_folder(recording, path, options.scores, lights)
     return _of_file(recording, store.need(options.scores, "scoring"), sha256, options, lights)
@@ -123,7 +123,7 @@ def _of_folder(recording: Recording, path: Path, folder: Path, lights: Lights) -
     if name not in hypnograms:
         raise DataError(
             f"{folder}: holds no scores of {name}",
-            hint=f"it has: {', '.join([*hypnograms][:6])}; 'sleeptools score' adds others",
+            hint=f"it has: {', '.join([*hypnograms][:6])}; score this one into it as well",
             code="REV-NIGHT",
         )
     row = facts["recordings"][name]
@@ -227,13 +227,13 @@ def _on_recording(
         reasons=np.concatenate([np.full(lead, UNANNOTATED, np.int8), clipped.reasons]),
         onset=max(0.0, clipped.onset - lead * seconds),
     )
-    whole = ahead.padded(recording.seconds)
-    if not len(whole):
+    extended = ahead.padded(recording.seconds)
+    if not len(extended):
         raise DataError(
             f"{recording.id}: {recording.seconds:g} s hold no epoch of {seconds:g} s",
             code="REC-SHORT",
         )
-    rows: npt.NDArray[np.float32] = np.full((len(whole), len(names)), np.nan, np.float32)
+    rows: npt.NDArray[np.float32] = np.full((len(extended), len(names)), np.nan, np.float32)
     rows[lead : lead + len(clipped)] = density[first : first + len(clipped)]
-    begin = add_seconds(placing.start_of(recording), whole.onset)
-    return replace(whole, begin=begin or whole.begin, scorer="", notes=()), np.round(rows, 4)
+    begin = add_seconds(placing.start_of(recording), extended.onset)
+    return replace(extended, begin=begin or extended.begin, scorer="", notes=()), np.round(rows, 4)

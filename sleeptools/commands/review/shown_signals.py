@@ -102,8 +102,8 @@ def choose_signals(
             hint="`channels` names those to show, `assume_unit=uV` the unit of voltages",
             code="SIG-MISSING",
         )
-    shown = {s.label for s in chosen} | used
-    hidden = [label for label in recording.signals if label not in shown]
+    visible = {s.label for s in chosen} | used
+    hidden = [label for label in recording.signals if label not in visible]
     if hidden:
         notes.append(f"signals not shown: {', '.join(hidden)}; `channels` shows any")
     return chosen, notes
@@ -205,12 +205,12 @@ def check_gains(gains: Mapping[str, float], signals: Sequence[Signal]) -> None:
     UsageError
         Naming it.
     """
-    known = {s.label for s in signals} | {s.modality for s in signals}
+    names = {s.label for s in signals} | {s.modality for s in signals}
     for name, value in gains.items():
-        if name not in known:
+        if name not in names:
             raise UsageError(
                 f"`gains`: no channel or modality {name!r} is shown",
-                hint=f"there are: {', '.join(sorted(known))}",
+                hint=f"there are: {', '.join(sorted(names))}",
                 code="USE-NAME",
             )
         if not (np.isfinite(value) and value > 0):

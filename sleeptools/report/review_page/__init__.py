@@ -113,7 +113,7 @@ def _stage_buttons(names: Sequence[str]) -> Markup:
             data_stage=code,
             aria_pressed="false",
             aria_label=name if code >= 0 else f"no stage: {REASONS[UNKNOWN]}",
-            style=f"--colour:var(--stage-{name if code >= 0 else 'none'})",
+            class_=f"stage-{name if code >= 0 else 'none'}",
         )
         for code, name in codes
     )
