@@ -95,6 +95,7 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Open a file, and wait until its signals are there."""
+        self.evaluate("document.documentElement?.setAttribute('data-state', 'left')")
         self.call("Page.navigate", url=path.as_uri())
         self.wait("document.documentElement?.dataset.state === 'open'")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sleeptools.formats.review import read_review, write_review
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.stages import HUMAN_STAGES
 
+AXE = os.environ.get("SLEEPTOOLS_AXE")  # axe.min.js of axe-core, where it is to be run
 KEYS = {"w": "W", "1": "N1", "2": "N2", "3": "N3", "r": "REM", "?": "unknown", "m": "movement"}
 
 
@@ -412,3 +414,21 @@ def test_a_page_without_a_name_asks_before_it_exports(
     assert read.hypnogram.scorer == "Bo, B"
     assert stage_names(read.hypnogram)[:3] == ["N2", "N3", "unannotated"]
     assert read.hypnogram.names == HUMAN_STAGES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing(dark: bool, browser: Page, skip_loudly: Callable[[str], None]) -> None:
+    if AXE is None:
+        skip_loudly("SLEEPTOOLS_AXE names no axe.min.js: the page was not audited")
+    browser.resize(1366, 768, dark=dark)
+    browser.type("2a")
+    for opening in ("", "h"):  # without and with the help
+        browser.type(opening)
+        browser.evaluate(Path(str(AXE)).read_text() + "; 0")
+        audit = browser.evaluate(
+            "axe.run(document).then(({violations, passes}) => [passes.length, "
+            "violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 200)])])"
+        )
+        assert audit[0] > 15
+        assert audit[1] == []

@@ -25,7 +25,8 @@ GAINS: Final = {"eeg": 100.0, "eog": 100.0, "emg": 50.0, "ecg": 1000.0}
 """uV that half a lane stands for, of people."""
 SLOWEST_BAND: Final = 50.0  # Hz; slower signals are envelopes or trends, and shown as they are
 ROUND_GAINS: Final = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0)
-ROOM: Final = 1.2  # what the usual block takes of a lane
+USUAL: Final = 80  # percentile of the blocks' ranges that fits into a lane
+ROOM: Final = 1.2  # times that range are a lane
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _gain(
     usual = GAINS.get(signal.modality)
     if usual and signal.unit == "uV" and not mouse and signal.sample_rate >= SLOWEST_BAND:
         return usual
-    half = float(np.median(packed.steps)) * 127 * ROOM
+    half = float(np.percentile(packed.steps, USUAL)) * 127 * ROOM
     if not np.isfinite(half) or half <= 0:
         return 1.0
     ten = 10.0 ** np.floor(np.log10(half))

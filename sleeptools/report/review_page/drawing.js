@@ -150,7 +150,8 @@ function trace(d, frame, middle, lane, channel, view) {
   const c = d.context;
   c.save();
   c.beginPath();
-  c.rect(frame.left, frame.top, width, frame.bottom - frame.top);
+  const top = Math.max(frame.top, middle - lane), bottom = Math.min(frame.bottom, middle + lane);
+  c.rect(frame.left, top, width, bottom - top);  // half of each neighbour's lane, and no more
   c.clip();
   c.beginPath();
   c.strokeStyle = d.colour(channel.colour);
@@ -245,7 +246,8 @@ function drawOverview(d, view, review) {
   d.begin();
   const {night} = review, frame = overviewFrame(d), words = night.names;
   const lines = [...new Set(words.map(w => STAGE_ROWS[w]))].sort();
-  const curve = Math.round((frame.bottom - frame.top) * 0.6), strip = 5;
+  const share = review.density.length ? 0.6 : 0.9, strip = 5;
+  const curve = Math.round((frame.bottom - frame.top) * share);
   const density = {top: frame.top + curve + 4, bottom: frame.bottom - strip - 2};
   const row = w => frame.top + (lines.indexOf(STAGE_ROWS[w]) + 0.5) * curve / lines.length;
   for (const w of words) {

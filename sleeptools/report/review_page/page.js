@@ -164,6 +164,7 @@ function showEpoch() {
   stage.textContent = review.word(review.stages[i]);
   byId("stage").replaceChildren(stage, ` ${review.hand(i) === "changed"
     ? `changed, was ${review.word(review.proposed[i])}` : review.hand(i) || "not reviewed"}`);
+  byId("odds").hidden = !review.density.length;
   byId("odds").replaceChildren(...night.names.map((name, k) => oddsItem(name, review.p(i, k))));
   for (const button of document.querySelectorAll("[data-stage]")) {
     button.setAttribute("aria-pressed", String(+button.dataset.stage === review.stages[i]));
