@@ -22,6 +22,7 @@ STEPS: Final = 254  # codes 1 to 255
 SHIFT: Final = 12  # bits behind the point of a coefficient
 ORDER: Final = 8
 SHORTEST_BLOCK: Final = 64  # samples; shorter ones are predicted by the code before alone
+FITTED: Final = 500  # blocks at most to which the prediction is fitted
 LARGEST_SUM: Final = 1 << 22  # of the coefficients' sizes: 127 times it is within 31 bits
 BITS: Final = 15
 FIRST_CHARACTER: Final = 0x4000  # of a range without surrogates or line ends
@@ -111,8 +112,8 @@ def _quantised(
 
 
 def _coefficients(codes: npt.NDArray[np.int32]) -> tuple[int, ...]:
-    """Fit the prediction to all blocks by their autocorrelation (Makhoul 1975)."""
-    centred = codes.astype(np.float32) - np.float32(128)
+    """Fit the prediction to the autocorrelation of blocks from all over the signal (Makhoul 1975)."""
+    centred = codes[:: -(-len(codes) // FITTED)].astype(np.float32) - np.float32(128)
     n = codes.shape[1]
     lags = [float((centred[:, : n - k] * centred[:, k:]).mean()) for k in range(ORDER + 1)]
     matrix = np.array([[lags[abs(i - j)] for j in range(ORDER)] for i in range(ORDER)])
@@ -133,8 +134,9 @@ def _prediction(
         predicted[:, i] = _predicted(codes[:, :i], coefficients)
     if codes.shape[1] > order:
         total = np.full((len(codes), codes.shape[1] - order), 1 << (SHIFT - 1), np.int32)
+        centred = codes - 128
         for k, c in enumerate(coefficients, 1):
-            total += c * (codes[:, order - k : codes.shape[1] - k] - 128)
+            total += c * centred[:, order - k : codes.shape[1] - k]
         predicted[:, order:] = (total >> SHIFT) + 128
     return predicted
 
@@ -152,14 +154,18 @@ def _predicted(
 
 def _as_text(data: bytes) -> str:
     """Write bytes as characters of 15 bits; the first is the number of bits that fill the last."""
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    fill = -len(bits) % BITS
-    groups = np.pad(bits, (1, fill)).astype(np.uint8)  # a bit in front makes room for 16
-    groups = groups[1:].reshape(-1, BITS)
-    wide = np.packbits(np.pad(groups, ((0, 0), (1, 0))), axis=1)
-    values = wide[:, 0].astype(np.uint16) << 8 | wide[:, 1]
-    numbers = np.concatenate([[fill], values]) + FIRST_CHARACTER
-    return numbers.astype("<u2").tobytes().decode("utf-16-le")
+    count = -(-len(data) * 8 // BITS)
+    groups = np.zeros((-(-len(data) // BITS), BITS + 1), np.uint32)  # 15 bytes are 8 characters
+    padded = np.zeros((len(groups), BITS), np.uint8)
+    padded.reshape(-1)[: len(data)] = np.frombuffer(data, np.uint8)
+    groups[:, :BITS] = padded
+    values = np.empty((len(groups), 8), np.uint32)
+    for k in range(8):
+        byte, bit = divmod(BITS * k, 8)
+        three = groups[:, byte] << 16 | groups[:, byte + 1] << 8 | groups[:, byte + 2]
+        values[:, k] = three >> (24 - BITS - bit) & (1 << BITS) - 1
+    numbers = np.concatenate([[count * BITS - len(data) * 8], values.reshape(-1)[:count]])
+    return (numbers + FIRST_CHARACTER).astype("<u2").tobytes().decode("utf-16-le")
 
 
 def _from_text(text: str) -> bytes:
