@@ -21,9 +21,9 @@ import numpy.typing as npt
 from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.formats import bids
-from sleeptools.formats.parsing import text_files
+from sleeptools.formats.parsing import stage_labels, text_files
 from sleeptools.formats.parsing.stage_words import stage_names
-from sleeptools.recording.hypnogram import Hypnogram, add_seconds
+from sleeptools.recording.hypnogram import LONGEST_RECORDING, Hypnogram, add_seconds
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS, stage_number
 
 Floats = npt.NDArray[np.float32]
@@ -185,7 +185,9 @@ def _review(epochs: Sequence[tuple[Mapping[str, str], str]], stage: str, path: P
     names = _names(first, path)
     number = text_files.parse_number
     onset = number(first["onset"], f"{line}: onset")
-    seconds = number(first["duration"], f"{line}: duration")
+    seconds = stage_labels.check_epoch(number(first["duration"], f"{line}: duration"), path.name)
+    if not abs(onset) + len(epochs) * seconds <= LONGEST_RECORDING:
+        raise DataError(f"{line}: the first epoch begins at {onset:g} s", code="HYP-ROW")
     for i, (row, location) in enumerate(epochs):
         begins, lasts = (number(row[c], f"{location}: {c}") for c in ("onset", "duration"))
         due = onset + i * seconds
@@ -252,9 +254,12 @@ def _flag(text: str, location: str) -> bool:
 def _density(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) -> Floats:
     columns = [PROBABILITY + name.lower() for name in names]
     try:
-        return np.array([[row[c] or "nan" for c in columns] for row in rows], np.float32)
+        density = np.array([[row[c] or "nan" for c in columns] for row in rows], np.float32)
     except ValueError as e:
         raise DataError(f"{path.name}: a probability is no number: {e}", code="HYP-ROW") from e
+    if np.any((density < 0) | (density > 1)):
+        raise DataError(f"{path.name}: a probability is not within 0 to 1", code="HYP-ROW")
+    return density
 
 
 def _moment(text: str, location: str) -> datetime | time | None:

@@ -112,7 +112,7 @@ def _quantised(
 
 
 def _coefficients(codes: npt.NDArray[np.int32]) -> tuple[int, ...]:
-    """Fit the prediction to the autocorrelation of blocks from all over the signal (Makhoul 1975)."""
+    """Fit the prediction to the autocorrelation of blocks from all over it (Makhoul 1975)."""
     centred = codes[:: -(-len(codes) // FITTED)].astype(np.float32) - np.float32(128)
     n = codes.shape[1]
     lags = [float((centred[:, : n - k] * centred[:, k:]).mean()) for k in range(ORDER + 1)]

@@ -64,6 +64,8 @@ def test_every_reader_of_hypnograms_takes_the_file(name: str, grid: dict, tmp_pa
         ("5e5e,1\n", "5e5f,1\n", "rows of two nights"),
         (",sha256,", ",sum,", "it lacks sha256"),
         (",p_W,", ",p_X,", "columns of probabilities"),
+        (",30,2026", ",-30,2026", "-30"),
+        ("0,0,30", "0,1e9,30", "begins at 1e+09 s"),
         ("2026-03-28T22:31:17.250000", "half past ten", "is no time"),
     ],
 )
