@@ -42,6 +42,7 @@ COMMANDS: Final = (
     "evaluate",
     "report",
     "score",
+    "review",
     "export",
     "hypnogram",
     "list",

@@ -182,7 +182,7 @@ def write_hypnogram(
         [text_files.decimal_text(onset), text_files.decimal_text(duration), word, scorer]
         for onset, duration, word in events
     ]
-    description = _description(hypnogram)
+    description = describe(hypnogram)
     if confidence is not None:
         columns.append("confidence")
         description["confidence"] = {"Description": "Probability of the stage"}
@@ -194,7 +194,8 @@ def write_hypnogram(
     return notes
 
 
-def _description(hypnogram: Hypnogram) -> dict[str, Any]:
+def describe(hypnogram: Hypnogram) -> dict[str, Any]:
+    """Describe the columns of the table, with the length of an epoch and the stage list."""
     levels = (*hypnogram.names, "unknown", "movement")
     return {
         "onset": {
