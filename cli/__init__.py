@@ -40,6 +40,7 @@ COMMANDS: Final = (
     "evaluate",
     "report",
     "score",
+    "agree",
     "export",
     "hypnogram",
     "list",

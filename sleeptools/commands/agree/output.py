@@ -1,0 +1,150 @@
+"""What `agree` writes: a page, tables, a consensus for each night, and all numbers as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from sleeptools import formats, store
+from sleeptools.commands.agree.compare import Comparison
+from sleeptools.commands.agree.page import agreement_html
+from sleeptools.errors import OutputError
+from sleeptools.evaluation.agreement import Agreement
+from sleeptools.report.plain import safe_filename
+from sleeptools.store import batch
+
+AGREEMENT_KIND: Final = "sleeptools-agreement"
+AGREEMENT_VERSION: Final = 1
+PAGE, FACTS = "agreement.html", "agreement.json"
+CONSENSUS: Final = "-consensus.edf"
+
+
+def check_out(out: Path, sources: Sequence[Path]) -> None:
+    """Refuse a folder that holds something else, or what is compared.
+
+    Raises
+    ------
+    OutputError
+        If it does.
+    """
+    store.refuse_foreign(out, AGREEMENT_KIND)
+    for source in sources:
+        if source.exists() and out.resolve() in (source.resolve(), *source.resolve().parents):
+            raise OutputError(
+                f"{out}: holds what is compared", hint="give another folder", code="OUT-INPUT"
+            )
+
+
+def tables(agreement: Agreement) -> dict[str, pl.DataFrame]:
+    """Give every table by the name of its file."""
+    return {
+        "agreement": agreement.metrics(),
+        "nights": agreement.by_night(),
+        "confusion": _confusion(agreement),
+        "sleep": agreement.sleep(),
+        "bland_altman": agreement.bland_altman(),
+        "hours": agreement.hours(),
+        "differing": agreement.differing(),
+    }
+
+
+def _confusion(agreement: Agreement) -> pl.DataFrame:
+    """Count the epochs of each pair of stages: pair, reference, other, epochs."""
+    rows = [
+        (pair, reference, other, int(matrix[i, j]))
+        for pair, matrix in zip(agreement.pairs, agreement.confusions, strict=True)
+        for i, reference in enumerate(agreement.names)
+        for j, other in enumerate(agreement.names)
+    ]
+    return pl.DataFrame(rows, ["pair", "reference", "other", "epochs"], orient="row")
+
+
+def agreement_json(comparison: Comparison) -> dict[str, Any]:
+    """Turn a comparison into plain values, for JSON; the keys are stable, NaN is null."""
+    agreement = comparison.agreement
+    facts = {
+        "format": AGREEMENT_KIND,
+        "version": AGREEMENT_VERSION,
+        "scorings": list(agreement.scorings),
+        "stages": list(agreement.names),
+        "pairs": agreement.pairs,
+        "notes": list(agreement.notes),
+        "nights": [
+            {
+                "night": night.night,
+                "files": [str(path) for path in comparison.files.get(night.night, [])],
+                "epoch_seconds": night.aligned.epoch_seconds,
+                "notes": list(night.notes),
+                "shifts": {
+                    pair: {"epochs": s.epochs, "kappa": s.kappa, "unshifted": s.unshifted}
+                    | {"doubtful": s.is_doubtful}
+                    for pair, s in zip(agreement.pairs, night.shifts, strict=True)
+                },
+                "consensus": {
+                    name: getattr(night.consensus, name)
+                    for name in ("unanimous", "majority", "by_probability", "by_order")
+                },
+            }
+            for night in agreement.nights
+        ],
+        "failed": {name: error.facts() for name, error in comparison.failures.items()},
+        "confusions": {
+            pair: matrix.tolist()
+            for pair, matrix in zip(agreement.pairs, agreement.confusions, strict=True)
+        },
+        **{
+            name: table.to_dicts()
+            for name, table in tables(agreement).items()
+            if name not in ("confusion", "nights", "sleep")
+        },
+        "by_night": agreement.by_night().to_dicts(),
+    }
+    plain: dict[str, Any] = store.plain_values(facts)
+    return plain
+
+
+def write_agreement(comparison: Comparison, out: Path) -> None:
+    """Write the folder of a comparison; what an earlier one left in it is replaced."""
+    agreement = comparison.agreement
+    out.mkdir(parents=True, exist_ok=True)
+    with store.lock(out):
+        files = []
+        for name, table in tables(agreement).items():
+            files.append(out / f"{name}.csv")
+            store.write_text(files[-1], store.table_csv(table))
+        for night in agreement.nights:
+            name = store.check_id(safe_filename(night.night), out)
+            files.append(out / f"{name}{CONSENSUS}")
+            formats.write_hypnogram(night.consensus_hypnogram(), files[-1], to="edf")
+        facts = agreement_json(comparison)
+        files += [out / FACTS, out / PAGE]
+        store.write_json(out / FACTS, facts)
+        store.write_text(out / PAGE, agreement_html(comparison))
+        rows = [{"night": night.night} for night in agreement.nights]
+        batch.Outcome(rows, dict(comparison.failures), "night").write_failures(out)
+        _remove_earlier(out, files)
+        manifest = store.Manifest(AGREEMENT_KIND, AGREEMENT_VERSION, _facts(comparison))
+        manifest.write(out, files)
+
+
+def _remove_earlier(out: Path, files: Sequence[Path]) -> None:
+    """Remove the files that an earlier comparison listed and this one has not."""
+    for name in store.listed_hashes(out, AGREEMENT_KIND):
+        if out / name not in files:
+            (out / name).unlink(missing_ok=True)
+
+
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    agreement = comparison.agreement
+    inputs = {str(p) for paths in comparison.files.values() for p in paths if p.is_file()}
+    return {
+        "scorings": list(agreement.scorings),
+        "stages": list(agreement.names),
+        "nights": [night.night for night in agreement.nights],
+        "notes": list(agreement.notes),
+        "inputs": {path: store.sha256(Path(path)) for path in sorted(inputs)},
+        "failed": {name: error.facts() for name, error in comparison.failures.items()},
+    }
