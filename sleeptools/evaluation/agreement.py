@@ -21,7 +21,7 @@ from sleeptools.evaluation.consensus import Consensus, Values, consensus
 from sleeptools.evaluation.shift import Shift, find_shift
 from sleeptools.evaluation.sleep_agreement import bland_altman_table
 from sleeptools.evaluation.sleep_statistics import UNITS, Clock, measure_night
-from sleeptools.recording.common_grid import AlignedScorings
+from sleeptools.recording.common_grid import MOUSE_EPOCH, AlignedScorings
 from sleeptools.recording.hypnogram import Hypnogram, add_seconds
 from sleeptools.recording.stages import REASONS, SCORED, UNANNOTATED, UNSCORED
 
@@ -45,7 +45,8 @@ BY_STAGE: Final[Mapping[str, Callable[[metrics.Matrix], Values]]] = {
 POOLED: Final = "pooled"
 NIGHT_MEAN: Final = "night mean"
 HOUR: Final = 3600.0  # s
-ALONE: Final = 2  # scorings
+NREM: Final = "NREM"
+MERGED: Final = "N1+N2+N3"
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,8 @@ class Agreement:
         -------
         table
             night, pair, epochs, differ, kappa, accuracy, macro_f1, shift (epochs by which the
-            other must be laid later to agree best; 0 where none is found), shifted_kappa.
+            other must be laid later to agree best; 0 where none is found), shifted_kappa,
+            doubtful (whether the shift may be chance); null without a shift.
         """
         import polars as pl
 
@@ -318,12 +320,13 @@ class Agreement:
                     float(OVERALL[name](matrix)) for name in ("kappa", "accuracy", "macro_f1")
                 ]
                 differ = total - int(np.trace(matrix))
-                moved = shift.kappa if shift.epochs else None
-                rows.append((night.night, pair, total, differ, *values, shift.epochs, moved))
-        columns = ["night", "pair", "epochs", "differ", "kappa", "accuracy", "macro_f1"]
-        schema = dict.fromkeys([*columns, "shift", "shifted_kappa"], pl.Float64)
-        schema |= {"night": pl.String, "pair": pl.String}  # type: ignore[dict-item]
-        schema |= dict.fromkeys(("epochs", "differ", "shift"), pl.Int64)  # type: ignore[arg-type]
+                moved = (shift.kappa, shift.is_doubtful) if shift.epochs else (None, None)
+                rows.append((night.night, pair, total, differ, *values, shift.epochs, *moved))
+        schema = {
+            **{"night": pl.String, "pair": pl.String, "epochs": pl.Int64, "differ": pl.Int64},
+            **dict.fromkeys(("kappa", "accuracy", "macro_f1"), pl.Float64),
+            **{"shift": pl.Int64, "shifted_kappa": pl.Float64, "doubtful": pl.Boolean},
+        }
         table = pl.DataFrame(rows, schema, orient="row")
         return table.with_columns(pl.col(pl.Float64).fill_nan(None))
 
@@ -358,16 +361,18 @@ def _sleep_rows(night: NightAgreement) -> Iterator[tuple[Any, ...]]:
     scored = np.flatnonzero(aligned.scored)
     onset = np.asarray(aligned.onset + scored * aligned.epoch_seconds, np.float64)
     clock = Clock(aligned.epoch_seconds)
+    is_mouse = aligned.epoch_seconds <= MOUSE_EPOCH
+    # NREM, merged from a person's stages, is not that of a mouse, which sleeps around the clock
+    names = [n if is_mouse or n != NREM else MERGED for n in aligned.names]
     measured = [
-        measure_night(row[scored].astype(np.int64), onset, aligned.names, clock)
-        for row in aligned.stages
+        measure_night(row[scored].astype(np.int64), onset, names, clock) for row in aligned.stages
     ]
     pairs = pairs_of(len(aligned.scorings))
     for pair, (i, j) in zip(pair_names(aligned.scorings), pairs, strict=True):
         for (statistic, stage), reference in measured[i].items():
             other = measured[j][statistic, stage]
-            unit = UNITS[statistic]
-            yield pair, night.night, statistic, stage, unit, reference, other, other - reference
+            values = UNITS[statistic], reference, other, other - reference
+            yield pair, night.night, statistic, NREM if stage == MERGED else stage, *values
 
 
 def _hourly(night: NightAgreement, number: int) -> Iterator[tuple[int, metrics.Counts]]:

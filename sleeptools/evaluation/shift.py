@@ -12,7 +12,7 @@ there is hardly better than as the scorings lie. benches/shift_detection.py has 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -44,7 +44,7 @@ class Shift:
     kappa, unshifted
         Cohen's kappa there, and as the scorings lie.
     sharpness
-        Sharpness of the highest peak; NaN where the scorings are too short to tell.
+        Sharpness of the highest peak; NaN where the scorings are too short to tell, or constant.
     gain
         Agreement there less agreement unshifted, in standard errors.
     """
@@ -69,9 +69,7 @@ class Shift:
         way = "later" if self.epochs > 0 else "earlier"
         if self.is_doubtful:
             values = f"kappa {self.kappa:.3f} against {self.unshifted:.3f}"
-            return (
-                f"{name} may lie {count} {noun} off, and agree best {way}: {values}, as by chance"
-            )
+            return f"{name} may fit best {count} {noun} {way} ({values}), but it may be chance"
         return (
             f"{name} agrees best {count} {noun} {way}: {self.kappa:.2f} against "
             f"{self.unshifted:.2f}"
@@ -89,22 +87,26 @@ def find_shift(first: Stages, second: Stages, count: int) -> Shift:
         Number of stages.
     """
     unshifted = _kappa(first, second, count)
+    nothing = Shift(0, unshifted, unshifted, math.nan)
     reach = min(BACKGROUND, int((first >= 0).sum()) // 3, int((second >= 0).sum()) // 3)
+    if 2 * (reach - 3 * WIDTH) < LEAST_SHIFTS:
+        return nothing
     lags = np.arange(-reach - WIDTH, reach + WIDTH + 1)
     pairs = _pairs_by_lag(first, second, count, lags)
     total = pairs.sum((1, 2))
     alike = np.trace(pairs, axis1=1, axis2=2)
     sharp = 2 * alike[WIDTH:-WIDTH] - alike[: -2 * WIDTH] - alike[2 * WIDTH :]
-    kappa = np.nan_to_num(metrics.kappa(pairs), nan=-1.0)
     enough = total >= max(LEAST_OVERLAP * total[len(lags) // 2], 1)
-    smooth = np.convolve(np.where(enough, kappa, -1.0), [0.25, 0.5, 0.25], "same")
+    told = np.where(enough, _mutual_information(pairs), 0.0)
+    smooth = np.convolve(told, [0.25, 0.5, 0.25], "same")  # changes of stage jitter by an epoch
     inside = np.abs(lags) <= min(FARTHEST, reach // 2)
-    best = int(np.argmax(np.where(inside, smooth, -2.0)))
+    best = int(np.argmax(np.where(inside, smooth, -1.0)))
     sharpness = _sharpness(sharp, best - WIDTH)
     lag = int(lags[best])
-    gain = _gain(first, second, lag)
-    epochs = -lag if sharpness >= SHARPNESS and gain > 0 else 0
-    return Shift(epochs, float(kappa[best]) if epochs else unshifted, unshifted, sharpness, gain)
+    if not lag or not sharpness >= SHARPNESS:
+        return replace(nothing, sharpness=sharpness)
+    kappa = float(metrics.kappa(pairs[best]))
+    return Shift(-lag, kappa, unshifted, sharpness, _gain(first, second, lag))
 
 
 def _kappa(first: Stages, second: Stages, count: int) -> float:
@@ -124,11 +126,23 @@ def _pairs_by_lag(first: Stages, second: Stages, count: int, lags: npt.NDArray[A
     return np.rint(np.moveaxis(counts[..., lags], -1, 0))
 
 
+def _mutual_information(pairs: Values) -> Values:
+    """(lags,) how much one scoring tells of the other, nats, from counts (lags, stages, stages).
+
+    It finds the place of a peak better than the share of equal stages: mistakes that a scorer
+    makes again and again tell of it as well.
+    """
+    share = pairs / np.maximum(pairs.sum((1, 2), keepdims=True), 1)
+    chance = share.sum(2, keepdims=True) * share.sum(1, keepdims=True)
+    logarithm = np.zeros_like(share)
+    np.log(share / np.where(chance > 0, chance, 1), out=logarithm, where=share > 0)
+    total: Values = (share * logarithm).sum((1, 2))
+    return total
+
+
 def _sharpness(sharp: Values, peak: int) -> float:
-    """Height of a peak in root mean squares of what lies beside it; NaN if too little does."""
+    """Height of a peak in root mean squares of what lies beside it; NaN if that is nothing."""
     beside = np.concatenate([sharp[: max(peak - 3 * WIDTH, 0)], sharp[peak + 3 * WIDTH + 1 :]])
-    if len(beside) < LEAST_SHIFTS:
-        return math.nan
     noise = math.sqrt(float(np.mean(beside**2)))
     return float(sharp[peak]) / noise if noise else math.nan
 

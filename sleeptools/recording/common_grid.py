@@ -107,9 +107,9 @@ def align(
     onsets, start, notes = _onsets(scorings, names, recording, same_start=same_start)
     _check_overlap(scorings, onsets, start, names)
     step, more = _step(scorings, onsets, names)
-    first = math.floor((min(onsets) - onsets[0]) / step + SLACK)
+    first = math.ceil((min(onsets) - onsets[0]) / step - 0.5 - SLACK)
     ends = [o + len(h) * h.epoch_seconds for o, h in zip(onsets, scorings, strict=True)]
-    stop = math.ceil((max(ends) - onsets[0]) / step - SLACK)
+    stop = math.ceil((max(ends) - onsets[0]) / step - 0.5 - SLACK)
     middles = onsets[0] + (np.arange(first, stop, dtype=np.float64) + 0.5) * step
     places = np.stack([_places(h, o, middles) for h, o in zip(scorings, onsets, strict=True)])
     laid = [np.append(s, np.int8(UNSCORED))[p] for s, p in zip(stages[1], places, strict=True)]

@@ -39,6 +39,8 @@ SLEEP_EDF: Final = re.compile(r"(s[ct]4\d{3})[a-z][a-z0-9]", re.IGNORECASE)
 """SC4001E0 and SC4001EC are one night: the last letter is the scorer's."""
 LEFT_ALONE: Final = frozenset({"sleep.csv", "sleep_bins.csv", "failures.csv", "participants.tsv"})
 SKIPPED_ENDINGS: Final = (".json", ".html", ".md", ".pdf", ".png", ".svg", ".toml", ".parquet")
+TAKEN: Final = frozenset({"night", "epoch", "onset", "time"})
+"""Columns of differing.csv beside those of the scorings."""
 SHOWN: Final = 8  # names in a message
 
 
@@ -131,27 +133,31 @@ def find_scorings(paths: Sequence[Path], options: AgreeOptions) -> list[ScoringS
                 f"`names`: {len(options.names)} for {len(sets)} scorings ({', '.join(names)})"
             )
         names = list(options.names)
-    if len({*names}) < len(names):
-        raise UsageError(f"two scorings are named {next(n for n in names if names.count(n) > 1)}")
+    _check_names(names)
     return [
         ScoringSet(name, entry.nights, entry.twice, entry.is_file)
         for name, entry in zip(names, sets, strict=True)
     ]
 
 
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse names of scorings that are equal, or that a table has for another column."""
+    twice = [name for name in names if names.count(name) > 1]
+    if twice or {*names} & TAKEN:
+        text = f"two scorings are named {twice[0]}" if twice else "a scoring cannot have that name"
+        raise UsageError(f"{', '.join(names)}: {text}", hint="`names` gives each a name of its own")
+
+
 def _short_names(paths: Sequence[Path]) -> list[str]:
     """Name each by the last parts of its path that tell it from the others."""
     plain = [path.resolve() for path in paths]
-    texts = [path.stem if path.is_file() else path.name for path in plain]
-    if len({*texts}) < len(texts):
-        texts = [path.name for path in plain]
-    for depth in range(2, 8):
+    stems = [path.stem if path.is_file() else path.name for path in plain]
+    texts = stems if len({*stems}) == len(stems) else [path.name for path in plain]
+    for depth in range(2, 2 + max(len(path.parts) for path in plain)):
         if len({*texts}) == len(texts):
-            break
+            return texts
         texts = ["/".join(path.parts[-depth:]) for path in plain]
-    if len({*texts}) < len(texts):  # the same one twice
-        texts = [f"{text} {number}" for number, text in enumerate(texts, 1)]
-    return texts
+    return [f"{stem} {number}" for number, stem in enumerate(stems, 1)]  # the same one twice
 
 
 def _of_file(path: Path, name: str, options: AgreeOptions) -> list[ScoringSet]:
@@ -358,6 +364,7 @@ def read_pairs(path: Path) -> MatchedNights:
             hint="for example the lines: night,human,model / n1,scored/n1.edf,scores/n1.csv",
             code="HYP-NIGHTS",
         )
+    _check_names(names)
     nights: dict[str, tuple[ScoringFile, ...]] = {}
     for line, row in enumerate(rows[1:], 2):
         if len(row) != len(head) or not all(row[number] for number in columns):

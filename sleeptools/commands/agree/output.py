@@ -12,14 +12,18 @@ from sleeptools import formats, store
 from sleeptools.commands.agree.compare import Comparison
 from sleeptools.commands.agree.page import agreement_html
 from sleeptools.errors import OutputError
-from sleeptools.evaluation.agreement import Agreement
+from sleeptools.evaluation.agreement import Agreement, NightAgreement
+from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED
 from sleeptools.report.plain import safe_filename
 from sleeptools.store import batch
 
 AGREEMENT_KIND: Final = "sleeptools-agreement"
 AGREEMENT_VERSION: Final = 1
 PAGE, FACTS = "agreement.html", "agreement.json"
-CONSENSUS: Final = "-consensus.edf"
+CONSENSUS, CONSENSUS_TABLE = "-consensus.edf", "-consensus.csv"
+EDF_STAGES: Final = (*HUMAN_STAGES, *MOUSE_STAGES)
+LONGEST_NAME: Final = 150  # letters
 
 
 def check_out(out: Path, sources: Sequence[Path]) -> None:
@@ -115,10 +119,8 @@ def write_agreement(comparison: Comparison, out: Path) -> None:
         for name, table in tables(agreement).items():
             files.append(out / f"{name}.csv")
             store.write_text(files[-1], store.table_csv(table))
-        for night in agreement.nights:
-            name = store.check_id(safe_filename(night.night), out)
-            files.append(out / f"{name}{CONSENSUS}")
-            formats.write_hypnogram(night.consensus_hypnogram(), files[-1], to="edf")
+        for name, night in _file_names(agreement).items():
+            files.append(_write_consensus(night.consensus_hypnogram(), out / name))
         facts = agreement_json(comparison)
         files += [out / FACTS, out / PAGE]
         store.write_json(out / FACTS, facts)
@@ -128,6 +130,36 @@ def write_agreement(comparison: Comparison, out: Path) -> None:
         _remove_earlier(out, files)
         manifest = store.Manifest(AGREEMENT_KIND, AGREEMENT_VERSION, _facts(comparison))
         manifest.write(out, files)
+
+
+def _file_names(agreement: Agreement) -> dict[str, NightAgreement]:
+    """Name the files of the nights, with a number where two would be the same."""
+    named: dict[str, NightAgreement] = {}
+    for night in agreement.nights:
+        name = safe_filename(night.night)[:LONGEST_NAME]
+        if name in named:
+            name = f"{name}-{len(named) + 1}"
+        named[name] = night
+    return named
+
+
+def _write_consensus(hypnogram: Hypnogram, path: Path) -> Path:
+    """Write a consensus, as EDF+ or, where that has no word for a merged stage, as a table."""
+    if set(hypnogram.names) <= {*EDF_STAGES}:
+        file = path.with_name(f"{path.name}{CONSENSUS}")
+        formats.write_hypnogram(hypnogram, file, to="edf")
+        return file
+    file = path.with_name(f"{path.name}{CONSENSUS_TABLE}")
+    rows = [
+        (
+            hypnogram.onset + number * hypnogram.epoch_seconds,
+            hypnogram.epoch_seconds,
+            hypnogram.names[stage] if stage != UNSCORED else "n/a",
+        )
+        for number, stage in enumerate(hypnogram.stages.tolist())
+    ]
+    store.write_text(file, store.csv_text([("onset", "duration", "stage"), *rows]))
+    return file
 
 
 def _remove_earlier(out: Path, files: Sequence[Path]) -> None:

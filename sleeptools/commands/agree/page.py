@@ -162,6 +162,11 @@ def _cell(metric: str, bounds: Bounds) -> str:
     return interval_text(metric, *bounds)
 
 
+def _stage_cell(metric: str, bounds: Bounds) -> str:
+    """Write a metric of a stage; the two that say which way they differ have no interval here."""
+    return _number(metric, bounds) if metric in ("precision", "recall") else _cell(metric, bounds)
+
+
 def _number(metric: str, bounds: Bounds) -> str:
     return interval_text(metric, bounds[0], None, None)
 
@@ -176,7 +181,7 @@ def _by_stage(agreement: Agreement) -> Iterator[Block]:
         drawing = confusion_svg(matrix, agreement.names, f"Confusion matrix, {pair}", sides)
         figures.append(Figure(f"confusion-{pair}", drawing, f"Confusion {pair}", pair))
         rows = [
-            (stage, int(count), *(_cell(name, values[name]) for name in BY_STAGE))
+            (stage, f"{count:,}", *(_stage_cell(name, values[name]) for name in BY_STAGE))
             for stage, count in zip(agreement.names, matrix.sum(1), strict=True)
             for values in [_row_values(table, pair, stage)]
         ]
@@ -331,7 +336,7 @@ def _nights(agreement: Agreement) -> Iterator[Block]:
             row["differ"],
             interval_text("kappa", row["kappa"], None, None),
             interval_text("accuracy", row["accuracy"], None, None),
-            f"{row['shift']:+d}: {row['shifted_kappa']:.3f}" if row["shift"] else "none",
+            _shift_cell(row),
         )
         for row in agreement.by_night().to_dicts()
     ]
@@ -346,6 +351,12 @@ def _nights(agreement: Agreement) -> Iterator[Block]:
         yield Collapsible(night.night, figure) if number else figure
     if len(agreement.nights) > MOST_NIGHTS:
         yield Text(f"{len(agreement.nights) - MOST_NIGHTS} more nights are not drawn here.")
+
+
+def _shift_cell(row: Mapping[str, Any]) -> str:
+    if not row["shift"]:
+        return "none"
+    return f"{row['shift']:+d}: {row['shifted_kappa']:.3f}" + ", by chance?" * row["doubtful"]
 
 
 def _how(comparison: Comparison) -> Iterator[Block]:
