@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -78,7 +79,7 @@ class NightAgreement:
 
     def consensus_hypnogram(self) -> Hypnogram:
         """Return the consensus as a hypnogram; an epoch that nobody covers is unannotated."""
-        stages, covered = self.consensus.stages, (self.aligned.places >= 0).any(0)
+        stages, covered = self.consensus.stages, (self.aligned.epoch_numbers >= 0).any(0)
         reasons = np.where(covered, REASONS.index("unknown"), UNANNOTATED)
         reasons = np.where(stages != UNSCORED, SCORED, reasons).astype(np.int8)
         aligned = self.aligned
@@ -151,12 +152,12 @@ def compare_night(
         if shift.epochs
     ]
     agreed = consensus(aligned.stages, count, probabilities)
-    said = (*texts, *aligned.notes, *notes)
-    return NightAgreement(night, aligned, np.stack(confusions), shifts, agreed, said)
+    all_notes = (*texts, *aligned.notes, *notes)
+    return NightAgreement(night, aligned, np.stack(confusions), shifts, agreed, all_notes)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ScoringAgreement:
     """Scorings compared over nights.
 
     Parameters
@@ -201,6 +202,10 @@ class Agreement:
             pair, level ("pooled" epochs, or "night mean"), metric, stage (null over all), value,
             low, high (null where there is no interval), nights, epochs.
         """
+        return self._metrics
+
+    @cached_property
+    def _metrics(self) -> pl.DataFrame:
         import polars as pl
 
         rows = [
@@ -210,9 +215,9 @@ class Agreement:
                 pair, np.stack([night.confusions[number] for night in self.nights]), self.names
             )
         ]
-        text, real, whole = pl.String, pl.Float64, pl.Int64
+        text, real, count = pl.String, pl.Float64, pl.Int64
         names = ["pair", "level", "metric", "stage", "value", "low", "high", "nights", "epochs"]
-        kinds = [text, text, text, text, real, real, real, whole, whole]
+        kinds = [text, text, text, text, real, real, real, count, count]
         schema = dict(zip(names, kinds, strict=True))
         return pl.DataFrame(rows, schema, orient="row").with_columns(pl.col(real).fill_nan(None))
 
@@ -225,6 +230,10 @@ class Agreement:
             pair, night, statistic, stage, unit, reference, other, difference (other less
             reference); null where undefined, as where lights off is not known.
         """
+        return self._sleep
+
+    @cached_property
+    def _sleep(self) -> pl.DataFrame:
         import polars as pl
 
         rows = [row for night in self.nights for row in _sleep_rows(night)]
@@ -241,6 +250,10 @@ class Agreement:
         table
             pair, then as `sleep_agreement.bland_altman_table`; intervals are over nights.
         """
+        return self._bland_altman
+
+    @cached_property
+    def _bland_altman(self) -> pl.DataFrame:
         import polars as pl
 
         measured = self.sleep().select(
@@ -323,9 +336,14 @@ class Agreement:
                 moved = (shift.kappa, shift.is_doubtful) if shift.epochs else (None, None)
                 rows.append((night.night, pair, total, differ, *values, shift.epochs, *moved))
         schema = {
-            **{"night": pl.String, "pair": pl.String, "epochs": pl.Int64, "differ": pl.Int64},
+            "night": pl.String,
+            "pair": pl.String,
+            "epochs": pl.Int64,
+            "differ": pl.Int64,
             **dict.fromkeys(("kappa", "accuracy", "macro_f1"), pl.Float64),
-            **{"shift": pl.Int64, "shifted_kappa": pl.Float64, "doubtful": pl.Boolean},
+            "shift": pl.Int64,
+            "shifted_kappa": pl.Float64,
+            "doubtful": pl.Boolean,
         }
         table = pl.DataFrame(rows, schema, orient="row")
         return table.with_columns(pl.col(pl.Float64).fill_nan(None))
@@ -334,7 +352,7 @@ class Agreement:
 def _metric_rows(
     pair: str, counts: metrics.Counts, names: Sequence[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows of `Agreement.metrics` of a pair from its matrices (nights, stages, stages)."""
+    """Rows of `ScoringAgreement.metrics` of a pair from its matrices (nights, stages, stages)."""
     keys = [(name, None) for name in OVERALL]
     keys += [(name, stage) for name in BY_STAGE for stage in names]  # type: ignore[misc]
     epochs = counts.sum((1, 2))
@@ -369,9 +387,9 @@ def _sleep_rows(night: NightAgreement) -> Iterator[tuple[Any, ...]]:
     ]
     pairs = pairs_of(len(aligned.scorings))
     for pair, (i, j) in zip(pair_names(aligned.scorings), pairs, strict=True):
-        for (statistic, stage), reference in measured[i].items():
-            other = measured[j][statistic, stage]
-            values = UNITS[statistic], reference, other, other - reference
+        for (statistic, stage), first in measured[i].items():
+            second = measured[j][statistic, stage]
+            values = UNITS[statistic], first, second, second - first
             yield pair, night.night, statistic, NREM if stage == MERGED else stage, *values
 
 

@@ -58,26 +58,26 @@ def consensus(
     """
     votes = np.eye(count + 1)[stages][..., :count]  # -1 is the last row, which is cut off
     weights = votes.copy()
-    for number, known in enumerate(probabilities):
-        if known is not None:
-            scored = (stages[number] != UNSCORED) & ~np.isnan(known).any(1)
-            weights[number, scored] = known[scored]
+    for number, density in enumerate(probabilities):
+        if density is not None:
+            scored = (stages[number] != UNSCORED) & ~np.isnan(density).any(1)
+            weights[number, scored] = density[scored]
     number_of_votes, weight = votes.sum(0), weights.sum(0)
-    most = number_of_votes.max(1, keepdims=True)
-    tied = (number_of_votes == most) & (most > 0)
+    highest = number_of_votes.max(1, keepdims=True)
+    tied = (number_of_votes == highest) & (highest > 0)
     heaviest = np.where(tied, weight, -np.inf)
-    left = tied & (heaviest >= heaviest.max(1, keepdims=True) - EXACT)
+    winning = tied & (heaviest >= heaviest.max(1, keepdims=True) - EXACT)
     winner = np.full(stages.shape[1], UNSCORED, np.int8)
     for row in stages[::-1]:  # the first scoring has the last word
         epochs = np.flatnonzero(row != UNSCORED)
-        mine = epochs[left[epochs, row[epochs]]]
-        winner[mine] = row[mine]
+        decided = epochs[winning[epochs, row[epochs]]]
+        winner[decided] = row[decided]
     voters = number_of_votes.sum(1)
-    ties, rest = tied.sum(1), left.sum(1)
+    ties, winners = tied.sum(1), winning.sum(1)
     return Consensus(
         winner,
-        int(np.count_nonzero((voters > 0) & (most[:, 0] == voters))),
-        int(np.count_nonzero((ties == 1) & (most[:, 0] < voters))),
-        int(np.count_nonzero((ties > 1) & (rest == 1))),
-        int(np.count_nonzero((ties > 1) & (rest > 1))),
+        int(np.count_nonzero((voters > 0) & (highest[:, 0] == voters))),
+        int(np.count_nonzero((ties == 1) & (highest[:, 0] < voters))),
+        int(np.count_nonzero((ties > 1) & (winners == 1))),
+        int(np.count_nonzero((ties > 1) & (winners > 1))),
     )

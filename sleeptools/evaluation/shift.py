@@ -27,6 +27,7 @@ FARTHEST: Final = 150
 """Largest shift, epochs: an hour of 30-s epochs, which a clock may be off by, and 15 minutes."""
 BACKGROUND: Final = 240  # epochs on either side, in which sharpness off the peak is measured
 WIDTH: Final = 6  # epochs; scorers place a change of stage differently by one or two
+SMOOTHING: Final = (0.25, 0.5, 0.25)  # over lags: changes of stage jitter by an epoch
 SHARPNESS: Final = 10.0  # root mean squares
 SURE: Final = 2.0  # standard errors by which agreement is better than unshifted; below is doubtful
 LEAST_SHIFTS: Final = 200  # off the peak, for a background
@@ -97,8 +98,8 @@ def find_shift(first: Stages, second: Stages, count: int) -> Shift:
     alike = np.trace(pairs, axis1=1, axis2=2)
     sharp = 2 * alike[WIDTH:-WIDTH] - alike[: -2 * WIDTH] - alike[2 * WIDTH :]
     enough = total >= max(LEAST_OVERLAP * total[len(lags) // 2], 1)
-    told = np.where(enough, _mutual_information(pairs), 0.0)
-    smooth = np.convolve(told, [0.25, 0.5, 0.25], "same")  # changes of stage jitter by an epoch
+    information = np.where(enough, _mutual_information(pairs), 0.0)
+    smooth = np.convolve(information, SMOOTHING, "same")
     inside = np.abs(lags) <= min(FARTHEST, reach // 2)
     best = int(np.argmax(np.where(inside, smooth, -1.0)))
     sharpness = _sharpness(sharp, best - WIDTH)
@@ -121,8 +122,10 @@ def _pairs_by_lag(first: Stages, second: Stages, count: int, lags: npt.NDArray[A
     """
     size = 1 << (2 * max(len(first), len(second)) - 1).bit_length()
     codes = np.arange(count)[:, None]
-    one, two = (np.fft.rfft((stages == codes).astype(float), size) for stages in (first, second))
-    counts = np.fft.irfft(np.conj(one)[:, None] * two[None], size)
+    reference, moved = (
+        np.fft.rfft((stages == codes).astype(float), size) for stages in (first, second)
+    )
+    counts = np.fft.irfft(np.conj(reference)[:, None] * moved[None], size)
     return np.rint(np.moveaxis(counts[..., lags], -1, 0))
 
 
@@ -152,7 +155,7 @@ def _gain(first: Stages, second: Stages, lag: int) -> float:
     moved = np.full(len(first), -1, second.dtype)
     begin, stop = max(0, -lag), min(len(first), len(second) - lag)
     moved[begin:stop] = second[begin + lag : stop + lag]
-    both = (first >= 0) & (second >= 0) & (moved >= 0)
-    better = int(np.count_nonzero(both & (moved == first) & (second != first)))
-    worse = int(np.count_nonzero(both & (moved != first) & (second == first)))
+    scored = (first >= 0) & (second >= 0) & (moved >= 0)
+    better = int(np.count_nonzero(scored & (moved == first) & (second != first)))
+    worse = int(np.count_nonzero(scored & (moved != first) & (second == first)))
     return (better - worse) / math.sqrt(better + worse) if better + worse else 0.0

@@ -54,7 +54,7 @@ class AlignedScorings:
         Start of the first epoch, s from the start of the recording.
     begin
         Clock time of the first epoch, if known.
-    places
+    epoch_numbers
         (scorings, epochs) number of the scoring's own epoch, -1 outside it.
     notes
         What was done to match them, for people.
@@ -66,7 +66,7 @@ class AlignedScorings:
     stages: Stages = field(repr=False)
     onset: float
     begin: datetime | time | None
-    places: npt.NDArray[np.int64] = field(repr=False)
+    epoch_numbers: npt.NDArray[np.int64] = field(repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -106,17 +106,28 @@ def align(
     stages = _common_stages(scorings, names, groups)
     onsets, start, notes = _onsets(scorings, names, recording, same_start=same_start)
     _check_overlap(scorings, onsets, start, names)
-    step, more = _step(scorings, onsets, names)
+    step, grid_notes = _step(scorings, onsets, names)
     first = math.ceil((min(onsets) - onsets[0]) / step - 0.5 - SLACK)
     ends = [o + len(h) * h.epoch_seconds for o, h in zip(onsets, scorings, strict=True)]
     stop = math.ceil((max(ends) - onsets[0]) / step - 0.5 - SLACK)
     middles = onsets[0] + (np.arange(first, stop, dtype=np.float64) + 0.5) * step
-    places = np.stack([_places(h, o, middles) for h, o in zip(scorings, onsets, strict=True)])
-    laid = [np.append(s, np.int8(UNSCORED))[p] for s, p in zip(stages[1], places, strict=True)]
+    epoch_numbers = np.stack(
+        [_epoch_numbers(h, o, middles) for h, o in zip(scorings, onsets, strict=True)]
+    )
+    laid = [
+        np.append(s, np.int8(UNSCORED))[p] for s, p in zip(stages[1], epoch_numbers, strict=True)
+    ]
     onset = onsets[0] + first * step
     begin = add_seconds(start, onset)
     return AlignedScorings(
-        tuple(names), stages[0], step, np.stack(laid), onset, begin, places, (*notes, *more)
+        tuple(names),
+        stages[0],
+        step,
+        np.stack(laid),
+        onset,
+        begin,
+        epoch_numbers,
+        (*notes, *grid_notes),
     )
 
 
@@ -175,8 +186,8 @@ def _onsets(
     if not clocked:
         note = f"no clock: {', '.join(timeless)} are taken to count from one start, as asked"
         return [h.onset for h in scorings], None, [note]
-    known = scorings[clocked[0]]
-    dated = next((h for h in scorings if isinstance(h.begin, datetime)), known)
+    first = scorings[clocked[0]]
+    dated = next((h for h in scorings if isinstance(h.begin, datetime)), first)
     start = add_seconds(dated.begin, -dated.onset)
     onsets = [h.onset if h.begin is None else _by_clock(h, dated) for h in scorings]
     notes = []
@@ -234,11 +245,11 @@ def _check_overlap(
         tuple(onset - h.onset + t for t in h.annotated_span())
         for h, onset in zip(scorings, onsets, strict=True)
     ]
-    for (a, one), (b, two) in itertools.combinations(zip(names, spans, strict=True), 2):
-        if min(one[1], two[1]) - max(one[0], two[0]) <= 0:
+    for (a, first), (b, second) in itertools.combinations(zip(names, spans, strict=True), 2):
+        if min(first[1], second[1]) - max(first[0], second[0]) <= 0:
             raise DataError(
-                f"{a} lasts {_span_text(one, start)}, {b} {_span_text(two, start)}: they do not "
-                "overlap",
+                f"{a} lasts {_span_text(first, start)}, {b} {_span_text(second, start)}: they do "
+                "not overlap",
                 hint="are both of that night?",
                 code="HYP-SPAN",
             )
@@ -286,7 +297,7 @@ def _step(
     return step, notes
 
 
-def _places(
+def _epoch_numbers(
     hypnogram: Hypnogram, onset: float, middles: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int64]:
     """(epochs,) number of the scoring's epoch at each time, s; -1 outside."""

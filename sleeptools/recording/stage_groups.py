@@ -60,7 +60,7 @@ def parse_groups(text: str) -> tuple[StageGroup, ...]:
 
 
 def _group(entry: str) -> StageGroup:
-    name, equals, listed = (part.strip() for part in entry.partition("="))
+    name, equals, listed = (word.strip() for word in entry.partition("="))
     stages = tuple(stage.strip() for stage in (listed if equals else name).split("+"))
     for stage in stages:
         if stage not in KNOWN:

@@ -12,7 +12,7 @@ import pytest
 
 from sleeptools.errors import DataError
 from sleeptools.evaluation import metrics
-from sleeptools.evaluation.agreement import Agreement, compare_night
+from sleeptools.evaluation.agreement import ScoringAgreement, compare_night
 from sleeptools.recording.common_grid import align
 from sleeptools.recording.hypnogram import Hypnogram
 from yasa_agreement import scored_nights
@@ -35,17 +35,19 @@ def compared(*scorings: list[int], night: str = "n", names: str = "ABC"):
 
 
 @pytest.fixture(scope="module")
-def agreement() -> Agreement:
+def agreement() -> ScoringAgreement:
     nights = [compared(a, b, night=name) for name, (a, b) in scored_nights().items()]
-    return Agreement(("A", "B"), nights[0].aligned.names, tuple(nights))
+    return ScoringAgreement(("A", "B"), nights[0].aligned.names, tuple(nights))
 
 
-def value(agreement: Agreement, metric: str, stage: str | None = None, level: str = "pooled"):
+def value(
+    agreement: ScoringAgreement, metric: str, stage: str | None = None, level: str = "pooled"
+):
     rows = agreement.metrics().filter(metric=metric, level=level).to_dicts()
     return next(row for row in rows if row["stage"] == stage)
 
 
-def test_numbers_are_those_of_scikit_learn(agreement: Agreement) -> None:
+def test_numbers_are_those_of_scikit_learn(agreement: ScoringAgreement) -> None:
     sk = pytest.importorskip("sklearn.metrics")
     pairs = scored_nights().values()
     a = np.concatenate([stages for stages, _ in pairs])
@@ -72,17 +74,17 @@ def test_pabak_is_kappa_where_stages_are_equally_frequent() -> None:
     assert metrics.stage_pabak(np.array([[90, 5, 0], [5, 0, 0], [0, 0, 0]]))[2] != 1  # not in truth
 
 
-def test_intervals_are_over_nights(agreement: Agreement) -> None:
+def test_intervals_are_over_nights(agreement: ScoringAgreement) -> None:
     row = value(agreement, "kappa")
     assert row["low"] < row["value"] < row["high"]
     assert (row["nights"], row["epochs"]) == (6, 6 * 900)
     mean = value(agreement, "kappa", level="night mean")
     assert mean["value"] == pytest.approx(agreement.by_night()["kappa"].mean())
-    single = Agreement(("A", "B"), agreement.names, agreement.nights[:1])
+    single = ScoringAgreement(("A", "B"), agreement.names, agreement.nights[:1])
     assert value(single, "kappa")["low"] is None
 
 
-def test_epochs_and_stages_are_those_of_yasa(agreement: Agreement) -> None:
+def test_epochs_and_stages_are_those_of_yasa(agreement: ScoringAgreement) -> None:
     stored = json.loads(STORED.read_text())
     assert agreement.confusions[0].tolist() == stored["confusion"]
     by_night = agreement.by_night().to_dicts()
@@ -98,7 +100,7 @@ def test_epochs_and_stages_are_those_of_yasa(agreement: Agreement) -> None:
             assert 100 * computed == pytest.approx(theirs[name]), theirs
 
 
-def test_bias_and_limits_are_those_of_yasa(agreement: Agreement) -> None:
+def test_bias_and_limits_are_those_of_yasa(agreement: ScoringAgreement) -> None:
     stored = {row["sleep_stat"]: row for row in json.loads(STORED.read_text())["sleep"]}
     table = {(r["statistic"], r["stage"]): r for r in agreement.bland_altman().to_dicts()}
     ours = {name: (name.lower(), None, 1) for name in ("TST", "SPT", "WASO")}
@@ -129,7 +131,7 @@ def test_the_stored_numbers_are_what_yasa_says(skip_loudly) -> None:
 
 def test_three_scorings_are_compared_on_the_same_epochs() -> None:
     night = compared([0, 1, 2, -1, 4, 4], [0, 1, 3, 3, 4, -1], [0, 2, 1, 3, 4, 4])
-    three = Agreement(("A", "B", "C"), night.aligned.names, (night,))
+    three = ScoringAgreement(("A", "B", "C"), night.aligned.names, (night,))
     assert three.pairs == ["B - A", "C - A", "C - B"]
     assert three.confusions.sum((1, 2)).tolist() == [4, 4, 4]
     assert three.differing().to_dicts() == [
@@ -147,7 +149,7 @@ def test_agreement_over_the_night_is_by_hours() -> None:
     first = [0] * 120 + [2] * 120 + [4] * 60
     other = [0] * 120 + [2] * 60 + [3] * 60 + [4] * 60
     night = compared(first, other)
-    hours = Agreement(("A", "B"), night.aligned.names, (night,)).hours()
+    hours = ScoringAgreement(("A", "B"), night.aligned.names, (night,)).hours()
     assert hours["hour"].to_list() == [0, 1, 2]
     assert hours["epochs"].to_list() == [120, 120, 60]
     assert hours["accuracy"].to_list() == [1, 0.5, 1]
@@ -166,6 +168,6 @@ def test_merged_sleep_of_a_person_has_its_statistics() -> None:
     groups = parse_groups("3")
     aligned = align([hypnogram([0, 1, 2, 4, 0])] * 2, ["A", "B"], groups=groups)
     night = compare_night("n", aligned, [None, None])
-    sleep = Agreement(("A", "B"), aligned.names, (night,)).sleep()
+    sleep = ScoringAgreement(("A", "B"), aligned.names, (night,)).sleep()
     assert sleep.filter(statistic="tst")["reference"].to_list() == [1.5]
     assert sleep.filter(statistic="share", stage="NREM")["other"].to_list() == [2 / 3]

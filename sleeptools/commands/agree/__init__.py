@@ -22,7 +22,7 @@ from sleeptools.commands.agree.options import AgreeOptions
 from sleeptools.commands.agree.output import agreement_json, check_out, write_agreement
 from sleeptools.commands.agree.reading import ReadScoring, ScoringFile, read_scoring
 from sleeptools.errors import DataError, UsageError
-from sleeptools.evaluation.agreement import Agreement
+from sleeptools.evaluation.agreement import ScoringAgreement
 from sleeptools.recording import stage_groups
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording
@@ -116,7 +116,7 @@ def agree(
     *scorings: Compared | Mapping[str, Compared],
     recording: Recording | Path | str | None = None,
     options: AgreeOptions | None = None,
-) -> Agreement:
+) -> ScoringAgreement:
     """Compare scorings of one night, or of many.
 
     Parameters
@@ -125,8 +125,7 @@ def agree(
         Two or more; the first is the reference. Each is a hypnogram, the path of a file or of a
         folder of nights, or a mapping from the name of a night to either.
     recording
-        Of one night given as hypnograms or files: the recording, whose start places them; of
-        folders: a folder of recordings.
+        The recording, whose start places hypnograms or files; for folders, a folder of recordings.
     options
         As for the command: groups of stages, names, how files are read, and `same_start` for
         scorings without a clock.
@@ -145,8 +144,8 @@ def agree(
     options = options or AgreeOptions()
     if all(isinstance(scoring, str | Path) for scoring in scorings):
         paths = [Path(scoring) for scoring in scorings if isinstance(scoring, str | Path)]
-        place = None if recording is None or isinstance(recording, Recording) else Path(recording)
-        comparison = agree_files(paths, recording=place, options=options)
+        source = None if recording is None or isinstance(recording, Recording) else Path(recording)
+        comparison = agree_files(paths, recording=source, options=options)
         for failure in comparison.failures.values():
             raise failure
         return comparison.agreement
@@ -157,7 +156,7 @@ def _agree_given(
     scorings: Sequence[Compared | Mapping[str, Compared]],
     recording: Recording | Path | str | None,
     options: AgreeOptions,
-) -> Agreement:
+) -> ScoringAgreement:
     """Compare scorings of which some are hypnograms, or mappings of nights."""
     from sleeptools import formats
 
@@ -176,7 +175,7 @@ def _agree_given(
     for title in titles:
         read = [_read(s[title], n, options) for s, n in zip(by_night, names, strict=True)]
         nights.append(compare_scorings(title, read, names, groups, options, recording=signals))
-    return Agreement(tuple(names), nights[0].aligned.names, tuple(nights))
+    return ScoringAgreement(tuple(names), nights[0].aligned.names, tuple(nights))
 
 
 def _read(scoring: Compared, name: str, options: AgreeOptions) -> ReadScoring:

@@ -14,7 +14,7 @@ from sleeptools.commands.agree.options import AgreeOptions
 from sleeptools.commands.agree.reading import ReadScoring, read_scoring
 from sleeptools.commands.score.paths import recordings_among
 from sleeptools.errors import DataError, SleeptoolsError
-from sleeptools.evaluation.agreement import Agreement, NightAgreement, compare_night
+from sleeptools.evaluation.agreement import ScoringAgreement, NightAgreement, compare_night
 from sleeptools.evaluation.consensus import Values
 from sleeptools.recording import stage_groups
 from sleeptools.recording.common_grid import AlignedScorings, align
@@ -39,7 +39,7 @@ class Comparison:
         Files of each night, in the order of the scorings.
     """
 
-    agreement: Agreement
+    agreement: ScoringAgreement
     failures: Mapping[str, SleeptoolsError] = field(default_factory=dict)
     files: Mapping[str, Sequence[Path]] = field(default_factory=dict, repr=False)
 
@@ -84,7 +84,7 @@ def compare_nights(
         on_progress(batch.FinishedItem(title, number, len(matched.nights), text, failed))
     if not nights:
         raise _none_compared(failures)
-    agreement = Agreement(matched.scorings, names, tuple(nights), matched.notes)
+    agreement = ScoringAgreement(matched.scorings, names, tuple(nights), matched.notes)
     paths = {title: [file.path for file in files] for title, files in matched.nights.items()}
     return Comparison(agreement, failures, paths)
 
@@ -108,7 +108,7 @@ def _check_same(title: str, names: tuple[str, ...], first: tuple[str, ...]) -> N
 
 
 def _summary(night: NightAgreement) -> str:
-    pooled = Agreement(night.aligned.scorings, night.aligned.names, (night,))
+    pooled = ScoringAgreement(night.aligned.scorings, night.aligned.names, (night,))
     values = [f"{pair} {pooled.kappa(pair):.3f}" for pair in pooled.pairs]
     return f"{int(night.confusions[0].sum())} epochs, kappa {', '.join(values)}"
 
@@ -152,8 +152,8 @@ def compare_scorings(
         hypnograms, names, recording=recording, same_start=options.same_start, groups=groups
     )
     laid = [
-        None if known.probabilities is None else _laid(known, aligned, number, groups)
-        for number, known in enumerate(scorings)
+        None if scoring.probabilities is None else _laid(scoring, aligned, number, groups)
+        for number, scoring in enumerate(scorings)
     ]
     notes = [
         f"{name}: {note}" for h, name in zip(hypnograms, names, strict=True) for note in h.notes
@@ -165,11 +165,11 @@ def _laid(
     scoring: ReadScoring, aligned: AlignedScorings, number: int, groups: Sequence[StageGroup]
 ) -> Values:
     """Lay the probabilities of a scoring on the common grid, those of a group's stages added."""
-    known = scoring.probabilities
-    assert known is not None
+    density = scoring.probabilities
+    assert density is not None
     names = scoring.hypnogram.names
     if groups:
         member = [[stage in group.stages for group in groups] for stage in names]
-        known = known @ np.array(member, np.float64)
-    padded = np.concatenate([known, np.full((1, known.shape[1]), np.nan)])
-    return np.asarray(padded[aligned.places[number]], np.float64)
+        density = density @ np.array(member, np.float64)
+    padded = np.concatenate([density, np.full((1, density.shape[1]), np.nan)])
+    return np.asarray(padded[aligned.epoch_numbers[number]], np.float64)

@@ -193,7 +193,7 @@ def _of_folder(folder: Path, name: str, options: AgreeOptions) -> list[ScoringSe
         _gathered(
             folder,
             label if len(labels) > 1 and label else name,
-            [(title, file) for title, of, file in files if of == label],
+            [(title, file) for title, scorer, file in files if scorer == label],
         )
         for label in labels
     ]
@@ -226,10 +226,10 @@ def _text_beside(path: Path) -> bool:
 
 def _files(folder: Path) -> Iterator[Path]:
     """Give the files of a folder that are scorings by their content, those of ISRUC by name."""
-    for place, folders, names in os.walk(folder):
+    for directory, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for name in sorted(names):
-            path = Path(place) / name
+            path = Path(directory) / name
             skipped = name[0] == "." or name.lower() in LEFT_ALONE
             if skipped or name.lower().endswith(SKIPPED_ENDINGS):
                 continue
@@ -248,11 +248,11 @@ def _gathered(folder: Path, name: str, files: Sequence[tuple[str, ScoringFile]])
     nights: dict[str, ScoringFile] = {}
     twice: dict[str, list[Path]] = {}
     for title, several in by_title.items():
-        places = [file.path.relative_to(folder).parent for file in several]
-        if len({*places}) == len(several) > 1:
+        parents = [file.path.relative_to(folder).parent for file in several]
+        if len({*parents}) == len(several) > 1:
             nights |= {
-                "-".join([*place.parts, title]): file
-                for place, file in zip(places, several, strict=True)
+                "-".join([*parent.parts, title]): file
+                for parent, file in zip(parents, several, strict=True)
             }
         elif len(several) > 1:
             twice[title] = [file.path for file in several]
@@ -320,11 +320,11 @@ def _lacking(
 
 
 def _no_match(sets: Sequence[ScoringSet]) -> DataError:
-    first, *others = sets
+    first, second, *_ = sets
     close = [
         f"{title} like {similar[0]}"
         for title in first.nights
-        if (similar := difflib.get_close_matches(title, [*others[0].nights], 1))
+        if (similar := difflib.get_close_matches(title, [*second.nights], 1))
     ]
     alike = f"; names that are similar: {_listing(close[:3])}" if close else ""
     listed = "; ".join(f"{entry.name} has {_listing(entry.nights)}" for entry in sets)
@@ -338,8 +338,8 @@ def _no_match(sets: Sequence[ScoringSet]) -> DataError:
 
 def _listing(names: Iterable[str]) -> str:
     listed = list(names)
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more
+    rest_text = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + rest_text
 
 
 def read_pairs(path: Path) -> MatchedNights:

@@ -12,7 +12,7 @@ from sleeptools import formats, store
 from sleeptools.commands.agree.compare import Comparison
 from sleeptools.commands.agree.page import agreement_html
 from sleeptools.errors import OutputError
-from sleeptools.evaluation.agreement import Agreement, NightAgreement
+from sleeptools.evaluation.agreement import ScoringAgreement, NightAgreement
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED
 from sleeptools.report.plain import safe_filename
@@ -42,7 +42,7 @@ def check_out(out: Path, sources: Sequence[Path]) -> None:
             )
 
 
-def tables(agreement: Agreement) -> dict[str, pl.DataFrame]:
+def tables(agreement: ScoringAgreement) -> dict[str, pl.DataFrame]:
     """Give every table by the name of its file."""
     return {
         "agreement": agreement.metrics(),
@@ -55,13 +55,13 @@ def tables(agreement: Agreement) -> dict[str, pl.DataFrame]:
     }
 
 
-def _confusion(agreement: Agreement) -> pl.DataFrame:
+def _confusion(agreement: ScoringAgreement) -> pl.DataFrame:
     """Count the epochs of each pair of stages: pair, reference, other, epochs."""
     rows = [
-        (pair, reference, other, int(matrix[i, j]))
+        (pair, row, column, int(matrix[i, j]))
         for pair, matrix in zip(agreement.pairs, agreement.confusions, strict=True)
-        for i, reference in enumerate(agreement.names)
-        for j, other in enumerate(agreement.names)
+        for i, row in enumerate(agreement.names)
+        for j, column in enumerate(agreement.names)
     ]
     return pl.DataFrame(rows, ["pair", "reference", "other", "epochs"], orient="row")
 
@@ -132,7 +132,7 @@ def write_agreement(comparison: Comparison, out: Path) -> None:
         manifest.write(out, files)
 
 
-def _file_names(agreement: Agreement) -> dict[str, NightAgreement]:
+def _file_names(agreement: ScoringAgreement) -> dict[str, NightAgreement]:
     """Name the files of the nights, with a number where two would be the same."""
     named: dict[str, NightAgreement] = {}
     for night in agreement.nights:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sleeptools.commands.agree.compare import Comparison
-from sleeptools.evaluation.agreement import NIGHT_MEAN, POOLED, Agreement, NightAgreement, pairs_of
+from sleeptools.evaluation.agreement import (
+    NIGHT_MEAN,
+    POOLED,
+    ScoringAgreement,
+    NightAgreement,
+    pairs_of,
+)
 from sleeptools.evaluation.sleep_statistics import DEFINITIONS
 from sleeptools.report import html, markup
 from sleeptools.report.blocks import (
@@ -101,15 +107,15 @@ def _banners(comparison: Comparison) -> Iterator[tuple[str, str]]:
         yield "NOTE", note
 
 
-def _listing(texts: Sequence[str], shown: int = 8) -> str:
-    more = f"; and {len(texts) - shown} more" if len(texts) > shown else ""
-    return "; ".join(texts[:shown]) + more
+def _listing(texts: Sequence[str], count: int = 8) -> str:
+    rest_text = f"; and {len(texts) - count} more" if len(texts) > count else ""
+    return "; ".join(texts[:count]) + rest_text
 
 
 # --- agreement ------------------------------------------------------------------------------------
 
 
-def _agreement(agreement: Agreement) -> Iterator[Block]:
+def _agreement(agreement: ScoringAgreement) -> Iterator[Block]:
     table = agreement.metrics()
     first = _row_values(table, agreement.pairs[0], None)
     yield Tiles(
@@ -151,8 +157,8 @@ def _row_values(
 ) -> Mapping[str, Bounds]:
     import polars as pl
 
-    wanted = pl.col("stage").eq_missing(pl.lit(stage, pl.String))
-    rows = table.filter(wanted, pair=pair, level=level).to_dicts()
+    is_stage = pl.col("stage").eq_missing(pl.lit(stage, pl.String))
+    rows = table.filter(is_stage, pair=pair, level=level).to_dicts()
     return {row["metric"]: (row["value"], row["low"], row["high"]) for row in rows}
 
 
@@ -171,7 +177,7 @@ def _number(metric: str, bounds: Bounds) -> str:
     return interval_text(metric, bounds[0], None, None)
 
 
-def _by_stage(agreement: Agreement) -> Iterator[Block]:
+def _by_stage(agreement: ScoringAgreement) -> Iterator[Block]:
     table = agreement.metrics()
     figures, tables = [], []
     for (i, j), pair, matrix in zip(
@@ -196,7 +202,7 @@ def _by_stage(agreement: Agreement) -> Iterator[Block]:
 # --- sleep ----------------------------------------------------------------------------------------
 
 
-def _sleep(agreement: Agreement) -> Iterator[Block]:
+def _sleep(agreement: ScoringAgreement) -> Iterator[Block]:
     table, measured = agreement.bland_altman(), agreement.sleep()
     for (i, j), pair in zip(pairs_of(len(agreement.scorings)), agreement.pairs, strict=True):
         sides = agreement.scorings[i], agreement.scorings[j]
@@ -242,10 +248,10 @@ def _panels(rows: Sequence[Mapping[str, Any]], measured: pl.DataFrame) -> Iterat
             factor * nights[side].cast(float).fill_null(float("nan")).to_numpy()
             for side in ("reference", "other")
         )
-        reference, other = values
+        first, second = values
         bounds = (_bounds(row, name, factor) for name in ("bias", "lower", "upper"))
         unit = "" if stage else _unit(row["unit"])
-        yield AgreementPanel(_title(statistic, stage), unit, reference, other, *bounds)
+        yield AgreementPanel(_title(statistic, stage), unit, first, second, *bounds)
 
 
 def _bounds(row: Mapping[str, Any], name: str, factor: float) -> tuple[float, float, float]:
@@ -284,7 +290,7 @@ def _bias_table(pair: str, sides: tuple[str, str], rows: Sequence[Mapping[str, A
 # --- where, when ----------------------------------------------------------------------------------
 
 
-def _hours(agreement: Agreement) -> Iterator[Block]:
+def _hours(agreement: ScoringAgreement) -> Iterator[Block]:
     table = agreement.hours()
     shares = {}
     for pair in agreement.pairs:
@@ -307,7 +313,7 @@ def _hours(agreement: Agreement) -> Iterator[Block]:
     yield Collapsible("Hour by hour", Table("hours", head, cells, "Agreement by hour"))
 
 
-def _differing(agreement: Agreement) -> Iterator[Block]:
+def _differing(agreement: ScoringAgreement) -> Iterator[Block]:
     table = agreement.differing()
     total = int(agreement.confusions[0].sum())
     of_two = len(agreement.scorings) == 2  # noqa: PLR2004
@@ -327,7 +333,7 @@ def _differing(agreement: Agreement) -> Iterator[Block]:
         yield Collapsible("Epoch by epoch", listed)
 
 
-def _nights(agreement: Agreement) -> Iterator[Block]:
+def _nights(agreement: ScoringAgreement) -> Iterator[Block]:
     rows = [
         (
             row["night"],
@@ -356,7 +362,8 @@ def _nights(agreement: Agreement) -> Iterator[Block]:
 def _shift_cell(row: Mapping[str, Any]) -> str:
     if not row["shift"]:
         return "none"
-    return f"{row['shift']:+d}: {row['shifted_kappa']:.3f}" + ", by chance?" * row["doubtful"]
+    doubt = ", by chance?" if row["doubtful"] else ""
+    return f"{row['shift']:+d}: {row['shifted_kappa']:.3f}{doubt}"
 
 
 def _how(comparison: Comparison) -> Iterator[Block]:

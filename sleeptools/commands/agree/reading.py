@@ -139,21 +139,21 @@ def _given(source: ScoringFile, scoring: str, options: AgreeOptions) -> dict[str
     return {name: value for name, value in settings.items() if value}
 
 
-def _read_with(path: Path, given: dict[str, Any]) -> Hypnogram:
+def _read_with(path: Path, settings: dict[str, Any]) -> Hypnogram:
     """Read a file, adding the settings that it turns out to need."""
     used: dict[str, Any] = {}
     while True:
         try:
             hypnogram = formats.read_hypnogram(path, **used)
         except DataError as e:
-            lacking = [n for n in LACKING.get(e.code, ()) if n in given and n not in used]
+            lacking = [n for n in LACKING.get(e.code, ()) if n in settings and n not in used]
             if not lacking:
                 raise
-            used |= {name: given[name] for name in lacking}
+            used |= {name: settings[name] for name in lacking}
             continue
-        if hypnogram.timing != "none" or "epoch_seconds" not in {*given} - {*used}:
+        if hypnogram.timing != "none" or "epoch_seconds" not in {*settings} - {*used}:
             return hypnogram
-        used["epoch_seconds"] = given["epoch_seconds"]
+        used["epoch_seconds"] = settings["epoch_seconds"]
 
 
 def _probabilities(path: Path, hypnogram: Hypnogram) -> Values | None:
@@ -167,6 +167,6 @@ def _probabilities(path: Path, hypnogram: Hypnogram) -> Values | None:
     confidence = module.read_confidence(path, hypnogram)
     if confidence is None:
         return None
-    own = hypnogram.stages[:, None] == np.arange(len(hypnogram.names))
+    is_scored = hypnogram.stages[:, None] == np.arange(len(hypnogram.names))
     unknown = np.isnan(confidence) | (hypnogram.stages == UNSCORED)
-    return np.where(unknown[:, None], np.nan, own * confidence[:, None])
+    return np.where(unknown[:, None], np.nan, is_scored * confidence[:, None])
