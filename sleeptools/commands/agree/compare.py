@@ -14,7 +14,7 @@ from sleeptools.commands.agree.options import AgreeOptions
 from sleeptools.commands.agree.reading import ReadScoring, read_scoring
 from sleeptools.commands.score.paths import recordings_among
 from sleeptools.errors import DataError, SleeptoolsError
-from sleeptools.evaluation.agreement import ScoringAgreement, NightAgreement, compare_night
+from sleeptools.evaluation.agreement import NightAgreement, ScoringAgreement, compare_night
 from sleeptools.evaluation.consensus import Values
 from sleeptools.recording import stage_groups
 from sleeptools.recording.common_grid import AlignedScorings, align

@@ -12,7 +12,7 @@ from sleeptools import formats, store
 from sleeptools.commands.agree.compare import Comparison
 from sleeptools.commands.agree.page import agreement_html
 from sleeptools.errors import OutputError
-from sleeptools.evaluation.agreement import ScoringAgreement, NightAgreement
+from sleeptools.evaluation.agreement import NightAgreement, ScoringAgreement
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED
 from sleeptools.report.plain import safe_filename

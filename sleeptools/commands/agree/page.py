@@ -11,8 +11,8 @@ from sleeptools.commands.agree.compare import Comparison
 from sleeptools.evaluation.agreement import (
     NIGHT_MEAN,
     POOLED,
-    ScoringAgreement,
     NightAgreement,
+    ScoringAgreement,
     pairs_of,
 )
 from sleeptools.evaluation.sleep_statistics import DEFINITIONS
