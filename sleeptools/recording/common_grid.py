@@ -156,10 +156,17 @@ def _common_stages(
             raise DataError(
                 f"{names[0]} has the stages {', '.join(scorings[0].names)}, {names[number]} has "
                 f"{', '.join(scorings[number].names)}",
-                hint="`stages=3` merges N1, N2 and N3 into NREM, if both are of one person",
+                hint=_merging(lists),
                 code="HYP-STAGES",
             )
     return scorings[0].names, [h.stages for h in scorings]
+
+
+def _merging(lists: Sequence[tuple[str, ...]]) -> str:
+    """Hint for lists of stages that differ: the most stages into which all can be merged."""
+    if any("NREM" in listed for listed in lists):
+        return "`stages=3` merges N1, N2 and N3 into NREM, if both are of one person"
+    return "`stages=4` merges N1 and N2 into light sleep"
 
 
 # --- when each begins -----------------------------------------------------------------------------

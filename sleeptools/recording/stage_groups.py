@@ -14,13 +14,15 @@ from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED, WA
 Stages = npt.NDArray[np.int8]
 
 GROUPS: Final = {
-    "2": "Wake,Sleep=N1+N2+N3+NREM+REM",
-    "3": "Wake,NREM=N1+N2+N3+NREM,REM",
-    "4": "Wake,Light=N1+N2,Deep=N3,REM",
+    "2": "Wake,Sleep=N1+N2+N3+Light+Deep+NREM+REM",
+    "3": "Wake,NREM=N1+N2+N3+Light+Deep+NREM,REM",
+    "4": "Wake,Light=N1+N2+Light,Deep=N3+Deep,REM",
     "5": "W,N1,N2,N3,REM",
 }
 """Groups by how many there are: wake and sleep; REM apart; light and deep sleep; all stages."""
-KNOWN: Final = tuple(dict.fromkeys((*HUMAN_STAGES, *MOUSE_STAGES)))
+LIGHT_AND_DEEP: Final = ("W", "Light", "Deep", "REM")
+"""Stages of a scoring that tells light from deep sleep only, as those of wearables do."""
+KNOWN: Final = tuple(dict.fromkeys((*HUMAN_STAGES, *LIGHT_AND_DEEP, *MOUSE_STAGES)))
 
 
 class StageGroup(NamedTuple):

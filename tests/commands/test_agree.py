@@ -214,6 +214,22 @@ def test_stages_are_merged_on_request(command: Callable, tmp_path: Path) -> None
     assert command("agree", a, b, "--stages", "light").code == 2
 
 
+def test_light_and_deep_sleep_are_read_and_merged(command: Callable, tmp_path: Path) -> None:
+    """As wearables and YASA's four stages have them."""
+    five = scoring(begin=None)
+    words = ["WAKE", "LIGHT", "LIGHT", "DEEP", "REM"]
+    lines = [f"{i},{words[s]}" for i, s in enumerate(five.stages)]
+    (tmp_path / "four.csv").write_text("\n".join(["Epoch,Stage", *lines, ""]))
+    a = write(five, tmp_path / "a.csv", "yasa")
+    options = ["--same-start", "--epoch-seconds", "30"]
+    ran = command("agree", a, "four.csv", *options)
+    assert (ran.code, "HYP-STAGES" in ran.err, "--stages 4" in ran.err) == (65, True, True)
+    for stages in ("4", "3", "2", "W,Light=N1+N2+Light,Deep=N3+Deep,REM"):
+        facts = result(command, a, "four.csv", *options, "--stages", stages)
+        assert facts["by_night"][0]["kappa"] == 1, stages
+    assert "HYP-EPOCH" in command("agree", a, "four.csv", "--same-start").err
+
+
 # --- which nights ---------------------------------------------------------------------------------
 
 

@@ -14,10 +14,15 @@ from sleeptools.datasets import isruc
 from sleeptools.errors import DataError, UndecidedError
 from sleeptools.evaluation.consensus import Values
 from sleeptools.formats import ReadSettings
+from sleeptools.recording import stage_groups
 from sleeptools.recording.hypnogram import Hypnogram, add_seconds
+from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.recording import read_recording
 from sleeptools.recording.stages import UNSCORED
 
+LIGHT_AND_DEEP: Final = {
+    form.format(name.lower()): name for name in ("Light", "Deep") for form in ("{}", "{} sleep")
+}
 RECORDING: Final = ".safetensors"
 WORKBOOK: Final = ".xlsx"
 LACKING: Final = {
@@ -146,6 +151,9 @@ def _read_with(path: Path, settings: dict[str, Any]) -> Hypnogram:
         try:
             hypnogram = formats.read_hypnogram(path, **used)
         except DataError as e:
+            if (words := _light_and_deep(e)) and "scheme" not in used:
+                used["scheme"] = Scheme(stage_groups.LIGHT_AND_DEEP, words)
+                continue
             lacking = [n for n in LACKING.get(e.code, ()) if n in settings and n not in used]
             if not lacking:
                 raise
@@ -154,6 +162,14 @@ def _read_with(path: Path, settings: dict[str, Any]) -> Hypnogram:
         if hypnogram.timing != "none" or "epoch_seconds" not in {*settings} - {*used}:
             return hypnogram
         used["epoch_seconds"] = settings["epoch_seconds"]
+
+
+def _light_and_deep(error: DataError) -> dict[str, str]:
+    """Meaning of the words that could not be read, if they are of light and deep sleep alone."""
+    if not isinstance(error, UndecidedError) or error.code != "HYP-TEXT":
+        return {}
+    words = {text: LIGHT_AND_DEEP.get(text.strip().lower(), "") for text in error.texts}
+    return words if all(words.values()) else {}
 
 
 def _probabilities(path: Path, hypnogram: Hypnogram) -> Values | None:
