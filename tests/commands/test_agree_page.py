@@ -14,6 +14,7 @@ import pytest
 
 from sleeptools import formats
 from sleeptools.commands.agree import AgreeOptions, agree_files
+from sleeptools.commands.simulate import simulate
 from sleeptools.recording.hypnogram import Hypnogram
 from tests.report import test_report
 from tests.report.test_report import AUDIT, AXE, browse, console, probe
@@ -64,10 +65,20 @@ def test_the_page_says_what_matters(page: Path) -> None:
     assert "nothing was shifted" in text
     assert text.index("SHIFTED") < text.index("Two by two")
     assert "not a medical device" in text
+    assert "SIMULATED" not in text
     assert "4 nights, 2,398 epochs that all scored; scorer 1 is the reference" in text
     ids = Ids()
     ids.feed(page.read_text())
     assert len(ids.ids) == len({*ids.ids})
+
+
+def test_simulated_nights_are_called_so(tmp_path: Path) -> None:
+    raw = simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=0.5)
+    (scored,) = raw.glob("*-Hypnogram.edf")
+    agree_files([scored, scored], tmp_path / "out")
+    assert "SIMULATED DATA" in (tmp_path / "out/agreement.html").read_text()
+    consensus = formats.read_hypnogram(tmp_path / "out/SC4001-consensus.edf")
+    assert consensus.scorer == "simulated"
 
 
 def test_a_name_is_text_everywhere(page: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -19,9 +20,11 @@ from sleeptools.evaluation.consensus import Values
 from sleeptools.recording import stage_groups
 from sleeptools.recording.common_grid import AlignedScorings, align
 from sleeptools.recording.recording import Recording
+from sleeptools.recording.simulators import SIMULATED
 from sleeptools.recording.stage_groups import StageGroup
 from sleeptools.store import batch
 
+SIMULATED_NIGHT: Final = "simulated data: generated signals, no sleeper"
 OnNight = Callable[[batch.FinishedItem], None]
 
 
@@ -75,6 +78,8 @@ def compare_nights(
             )
             names = names or night.aligned.names
             _check_same(title, night.aligned.names, names)
+            if any(file.is_simulated for file in files) or _is_simulated(scorings, signals):
+                night = replace(night, notes=(SIMULATED_NIGHT, *night.notes))
             nights.append(night)
             text = "; ".join([_summary(night), *night.notes])
         except Exception as e:
@@ -87,6 +92,12 @@ def compare_nights(
     agreement = ScoringAgreement(matched.scorings, names, tuple(nights), matched.notes)
     paths = {title: [file.path for file in files] for title, files in matched.nights.items()}
     return Comparison(agreement, failures, paths)
+
+
+def _is_simulated(scorings: Sequence[ReadScoring], recording: Recording | None) -> bool:
+    """Tell whether a scoring or the recording says that the night was simulated."""
+    by_scorer = any(SIMULATED in scoring.hypnogram.scorer for scoring in scorings)
+    return by_scorer or (recording is not None and bool(recording.facts.get(SIMULATED)))
 
 
 def _none_compared(failures: Mapping[str, SleeptoolsError]) -> SleeptoolsError:

@@ -182,8 +182,12 @@ def _title(path: Path) -> tuple[str, str]:
 
 def _of_folder(folder: Path, name: str, options: AgreeOptions) -> list[ScoringSet]:
     if is_scores_folder(folder):
-        _, hypnograms = read_scores(folder)
-        files = [(night_key(night)[0], "", ScoringFile(p)) for night, p in hypnograms.items()]
+        facts, hypnograms = read_scores(folder)
+        simulated = {n for n, row in facts["recordings"].items() if row.get("simulated")}
+        files = [
+            (night_key(night)[0], "", ScoringFile(path, is_simulated=night in simulated))
+            for night, path in hypnograms.items()
+        ]
     else:
         files = list(_scorings_below(folder, name, options))
     if not files:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from sleeptools import formats, store
-from sleeptools.commands.agree.compare import Comparison
+from sleeptools.commands.agree.compare import SIMULATED_NIGHT, Comparison
 from sleeptools.commands.agree.page import agreement_html
 from sleeptools.errors import OutputError
 from sleeptools.evaluation.agreement import NightAgreement, ScoringAgreement
 from sleeptools.recording.hypnogram import Hypnogram
+from sleeptools.recording.simulators import SIMULATED
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED
 from sleeptools.report.plain import safe_filename
 from sleeptools.store import batch
@@ -120,7 +122,10 @@ def write_agreement(comparison: Comparison, out: Path) -> None:
             files.append(out / f"{name}.csv")
             store.write_text(files[-1], store.table_csv(table))
         for name, night in _file_names(agreement).items():
-            files.append(_write_consensus(night.consensus_hypnogram(), out / name))
+            hypnogram = night.consensus_hypnogram()
+            if SIMULATED_NIGHT in night.notes:  # which its readers are to say, too
+                hypnogram = replace(hypnogram, scorer=SIMULATED)
+            files.append(_write_consensus(hypnogram, out / name))
         facts = agreement_json(comparison)
         files += [out / FACTS, out / PAGE]
         store.write_json(out / FACTS, facts)

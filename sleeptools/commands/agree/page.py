@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sleeptools.commands.agree.compare import Comparison
+from sleeptools.commands.agree.compare import SIMULATED_NIGHT, Comparison
 from sleeptools.evaluation.agreement import (
     NIGHT_MEAN,
     POOLED,
@@ -15,6 +15,7 @@ from sleeptools.evaluation.agreement import (
     ScoringAgreement,
     pairs_of,
 )
+from sleeptools.evaluation.bootstrap import FEW_SUBJECTS
 from sleeptools.evaluation.sleep_statistics import DEFINITIONS
 from sleeptools.report import html, markup
 from sleeptools.report.blocks import (
@@ -86,6 +87,9 @@ def agreement_html(comparison: Comparison) -> str:
 
 
 def _banners(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    nights = comparison.agreement.nights
+    if simulated := [night.night for night in nights if SIMULATED_NIGHT in night.notes]:
+        yield "SIMULATED DATA", f"Generated signals, not from sleepers: {_listing(simulated)}."
     shifted = [
         f"{night.night}: {shift.text(comparison.agreement.scorings[j])}"
         for night in comparison.agreement.nights
@@ -136,6 +140,8 @@ def _agreement(agreement: ScoringAgreement) -> Iterator[Block]:
         "nights, where there are two or more"
     )
     yield Table("pairs", ["Pair", *OVERALL.values()], rows, caption)
+    if 1 < len(agreement.nights) < FEW_SUBJECTS:
+        yield Text(f"Fewer than {FEW_SUBJECTS} nights: the intervals are too narrow.", kind="muted")
     if len(agreement.nights) > 1:
         means = [
             (pair, *(_cell(name, values[name]) for name in OVERALL))

@@ -47,10 +47,13 @@ class ScoringFile:
         The file; of this package's recordings, the one with the signals.
     scorer
         Whose stages of it, where it has those of several.
+    is_simulated
+        Whether the folder that it is in says that the night was simulated.
     """
 
     path: Path
     scorer: str = ""
+    is_simulated: bool = False
 
 
 @dataclass(frozen=True)
