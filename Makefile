@@ -109,7 +109,8 @@ sanitize: $(READY)
 accessibility: $(READY)
 	npm install --silent --no-save --no-fund --no-audit --prefix build/axe axe-core
 	SLEEPTOOLS_AXE=build/axe/node_modules/axe-core/axe.min.js SLEEPTOOLS_REQUIRE_BROWSER=1 \
-	  $(PYTEST) -m slow tests/report/test_report.py tests/commands/test_review_page.py -k axe
+	  $(PYTEST) -m slow tests/report/test_report.py tests/commands/test_agree_page.py \
+	  tests/commands/test_review_page.py -k axe
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench build demo

@@ -42,6 +42,7 @@ COMMANDS: Final = (
     "evaluate",
     "report",
     "score",
+    "agree",
     "review",
     "export",
     "hypnogram",

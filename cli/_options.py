@@ -20,6 +20,7 @@ SPELLED: Final = {
     "ignore_channels": "ignore-channel",
     "channels": "channel",
     "gains": "gain",
+    "names": "name",
 }
 """Option by setting, where their names differ."""
 EARLIER_SPELLINGS: Final = {

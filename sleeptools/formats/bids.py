@@ -13,6 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
@@ -109,6 +112,41 @@ def read_hypnogram(
     )
     notes = [f"{timeless} rows without onset or duration are no stages"] if timeless else []
     return replace(hypnogram, scorer=name, notes=(*hypnogram.notes, *notes))
+
+
+def read_confidence(path: Path, hypnogram: Hypnogram) -> npt.NDArray[np.float64] | None:
+    """Read the probability of each epoch's stage.
+
+    Parameters
+    ----------
+    hypnogram
+        What was read from the table: its epochs, and whose rows they are.
+
+    Returns
+    -------
+    confidence
+        (epochs,) NaN where there is none; None without a column `confidence`.
+
+    Raises
+    ------
+    DataError
+        If an entry is no number.
+    """
+    table = text_files.read_table(path, "\t")
+    if "confidence" not in (table[0] if table else {}):
+        return None
+    values = np.full(len(hypnogram), np.nan)
+    rows, _ = stage_labels.choose_scorer(table, hypnogram.scorer or None, path.name)
+    for number, row in enumerate(rows, 2):
+        cells = [row[column] for column in ("onset", "duration", "confidence")]
+        if any(map(_is_missing, cells)):
+            continue
+        place = f"{path.name}: line {number}"
+        onset, duration, confidence = (text_files.parse_number(cell, place) for cell in cells)
+        ends = ((t - hypnogram.onset) / hypnogram.epoch_seconds for t in (onset, onset + duration))
+        first, stop = (max(round(end), 0) for end in ends)
+        values[first:stop] = confidence
+    return values
 
 
 def _is_missing(text: str) -> bool:

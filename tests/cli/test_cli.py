@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "score",
+    "agree",
     "export",
     "hypnogram",
     "list",
