@@ -46,6 +46,7 @@ _PAPER = Recipe(
     learning_rate=0.1,
     schedule=Schedule(kind="one_cycle"),
     selection="macro_f1",
+    selection_on_test="macro_f1",
 )
 RECIPES = {"default": _PAPER.model_copy(update={"variant": "default"}), "paper": _PAPER}
 RECIPE = RECIPES["default"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from sleeptools import registry, store
 from sleeptools.errors import UsageError
+from sleeptools.models.recipe.recipe import brought_settings
 from sleeptools.runs.folds import LEAK_FREE, STRATIFIED, SUBJECTS
 from sleeptools.runs.run import RUN_KIND, RUN_VERSION, model_table
 from sleeptools.store import settings
@@ -148,6 +149,11 @@ def merge_options(
         # a run's config.toml holds a whole recipe, which would hide the one asked for
         source = settings.read_settings(None, assignments) if "format" in values else values
         values["recipe"] = settings.settings_table(source, "recipe") | {"variant": recipe}
+        if "format" in values:  # nor may its network hide the one that the recipe brings along
+            table = model_table(values)
+            name = options.get("model") or table.get("name", TrainOptions.model)
+            brought = brought_settings(registry.load("models", str(name)), recipe)
+            values["model"] = table | brought | settings.settings_table(source, "model")
     if precision is not None:
         values["recipe"] = settings.settings_table(values, "recipe") | {"precision": precision}
     augmentation = settings.settings_table(
