@@ -100,6 +100,19 @@ def run_notes(run: Run) -> Iterator[str]:
     yield from run.facts.get("external_notes", [])
 
 
+def overlap_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
+    """Say what overlapping splits mean for the numbers: how often an epoch counts."""
+    if run.overlapping:
+        keys = ["protocol", "seed", "recording", "epoch"]
+        once = len(tested.unique(keys))
+        yield (
+            f"The splits were drawn independently of one another (stratified-shuffle): the test "
+            f"epochs of all of them, {len(tested):,}, are {once:,} different ones, of which some "
+            "count several times, and other epochs were never tested. What is told of a night or "
+            "of single epochs takes each epoch once, from the first split that tested it."
+        )
+
+
 def ceiling_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
     """Say how well a simulated scorer agrees with the stages that made the signals."""
     kappa = scorers.scoring_ceiling(tested, nights.read_nights(run.folder), run.stages)

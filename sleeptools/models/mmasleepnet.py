@@ -199,9 +199,10 @@ class ModalSE(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         """(B, M, 64, 24) to the same; with fixed statistics by the native op, if it has one."""
-        if not self.has_kernel or self.training or torch.compiler.is_compiling() or f.dtype != self.conv1.weight.dtype:
-            return self.reference(f)
-        return modal_se(f, *self.folded(), kind=self.kind)
+        folds = not (self.training or torch.compiler.is_compiling())
+        if self.has_kernel and folds and f.dtype == self.conv1.weight.dtype:
+            return modal_se(f, *self.folded(), kind=self.kind)
+        return self.reference(f)
 
     def reference(self, f: Tensor) -> Tensor:
         """Compute the same layer by layer, from the statistics of the batch in training mode."""
@@ -257,7 +258,7 @@ def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return conv.weight.flatten(1), conv.bias
 
 
-def make_encoder(width: int, config: Config) -> nn.Module:
+def make_encoder(width: int, config: Config) -> nn.TransformerEncoderLayer | PrintedEncoderLayer:
     """Make the encoder layer: PyTorch's, or where the settings differ from it as printed."""
     if config.scale == "head" and config.projection:
         return nn.TransformerEncoderLayer(width, HEADS, HIDDEN, 0.1, batch_first=True)
@@ -323,8 +324,7 @@ class Model(nn.Module):
         tokens = self.tokenise(weighed)
         if self.config.fusion == "mbfe":
             return Features(fused, weighed, tokens, tokens)
-        by_kernels = isinstance(self.encoder, nn.TransformerEncoderLayer)
-        encoded = encode(self.encoder, tokens) if by_kernels else self.encoder(tokens)  # (B, T, D)
+        encoded = encode(self.encoder, tokens)  # (B, T, D)
         gated = tokens * encoded if self.config.fusion == "full" else encoded
         return Features(fused, weighed, tokens, gated)
 

@@ -19,8 +19,8 @@ padding  Kernels of 8 and 6 are padded by one more on either side in turn, where
          on the right: features are at most a step (62 ms) from where they are in Keras.
 map      The program interpolates between 20 electrodes; electrodes that are not recorded are zero
          here. The MMASleepNet authors set Sleep-EDF's two EEG channels at F3 and C3, as the recipe
-         "mmasleepnet" does; the default is where they were recorded. The band-pass filter before the spectra is left out: no band
-         reaches beyond it.
+         "mmasleepnet" does; the default is where they were recorded. The band-pass filter before
+         the spectra is left out: no band reaches beyond it.
 recipe   "authors": Adam, 1e-3, batches of 64; its L2 terms are here one weight decay of 2e-4, that
          of the convolutions (0.1 on the linear layers is left out), and nothing stops it early.
          "mmasleepnet": the variant of this name, 1e-5, unweighted, a decay of 1e-2, amsgrad;

@@ -14,12 +14,12 @@ from typing import Any
 from sleeptools import registry, store
 from sleeptools.errors import UsageError
 from sleeptools.models.recipe.recipe import brought_settings
-from sleeptools.runs.folds import LEAK_FREE, STRATIFIED, SUBJECTS
+from sleeptools.runs.folds import LEAK_FREE, SHUFFLED, STRATIFIED, SUBJECTS
 from sleeptools.runs.run import RUN_KIND, RUN_VERSION, model_table
 from sleeptools.store import settings
 
 BY_SEED, PUBLISHED = "seed", "published"
-FOLDS = {SUBJECTS: 20, STRATIFIED: 5}
+FOLDS = {SUBJECTS: 20, STRATIFIED: 5, SHUFFLED: 5}
 """Default number of folds; of subjects at most one fold each, of epochs as SlumberNet's paper."""
 GAIN_FACTOR = 4.0
 """Of `gain_augmentation`: a channel is taken for up to four times as strong or as weak as it is."""
@@ -44,7 +44,8 @@ class TrainOptions:
     model
         Name of the model.
     split
-        What is divided into folds: "subjects", or "stratified-epochs", which is leaky.
+        What is divided into folds: "subjects", or epochs, which is leaky: "stratified-epochs", or
+        "stratified-shuffle", whose tests overlap.
     folds
         Number of folds; None for the published folds where `folds_from` says so, for no folds with
         `final`, and else for the default: 20 or the number of subjects if smaller, and 5 of epochs.
@@ -102,8 +103,8 @@ class TrainOptions:
         """Give the number of folds by seed of so many subjects."""
         if self.folds is not None:
             return self.folds
-        if self.split == STRATIFIED:
-            return FOLDS[STRATIFIED]
+        if self.split != SUBJECTS:
+            return FOLDS[self.split]
         return min(FOLDS[SUBJECTS], max(2, subjects))
 
 

@@ -19,7 +19,6 @@ from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
     LEAK_FREE,
-    LEAKY,
     EpochFold,
     Fold,
     Split,
@@ -92,7 +91,7 @@ class Plan:
             "validation_subjects": list(fold.subjects("val")),
         }
         if isinstance(fold, EpochFold):
-            facts |= LEAKY
+            facts |= {"split": self.options.split, "leaky": True}
         if varied := self.recipe.augmentation.montage:
             facts |= {"recipe": varied}
         folder = TrainingId(protocol, seed, fold.number).folder(self.run)

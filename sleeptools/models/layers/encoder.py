@@ -36,7 +36,7 @@ class PrintedEncoderLayer(nn.Module):
         Dropout probability of the attention's weights and of each part's output.
     """
 
-    def __init__(  # noqa: PLR0913 - what a layer consists of
+    def __init__(
         self,
         width: int,
         heads: int,
@@ -51,9 +51,8 @@ class PrintedEncoderLayer(nn.Module):
         self.project = nn.Linear(width, 3 * width)
         nn.init.xavier_uniform_(self.project.weight)
         nn.init.zeros_(self.project.bias)
-        self.out = nn.Identity()
-        if projection:
-            self.out = nn.Linear(width, width)
+        self.out = nn.Linear(width, width) if projection else nn.Identity()
+        if isinstance(self.out, nn.Linear):
             nn.init.zeros_(self.out.bias)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
@@ -75,9 +74,9 @@ class PrintedEncoderLayer(nn.Module):
         return attended
 
 
-def encode(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
+def encode(layer: nn.TransformerEncoderLayer | PrintedEncoderLayer, z: Tensor) -> Tensor:
     """Run a layer (batch first, norm last, ReLU): (B, T, D) to the same."""
-    if not trains_native(z):
+    if isinstance(layer, PrintedEncoderLayer) or not trains_native(z):
         encoded: Tensor = layer(z)
         return encoded
     z = _attend(layer, to_float32(z))
