@@ -11,6 +11,7 @@ import typer
 from ._console import emit_json, emit_table
 
 MODEL = ["name", "paper", "parameters", "MACs an epoch", "input", "stages", "scores with"]
+RECIPES = ["name", "recipes, with the parameters of the network that each trains"]
 
 
 class Drawer(StrEnum):
@@ -44,8 +45,19 @@ def command(
         emit_json(entries)
     elif drawer is Drawer.MODELS and folder is None:
         emit_table("models", MODEL, [_model(f) for f in entries])
+        emit_table("train --recipe", RECIPES, [_recipes(f) for f in entries])
     else:
         emit_table(drawer.value, ["name", "about"], [[f["name"], f["about"]] for f in entries])
+
+
+def _recipes(facts: dict[str, Any]) -> list[str]:
+    """Give a model's recipes; those that train the same network together."""
+    recipes: dict[str, int] = facts.get("recipes", {"default": facts["parameters"]})
+    together: dict[int, list[str]] = {}
+    for name, parameters in recipes.items():
+        together.setdefault(parameters, []).append(name)
+    listed = (f"{', '.join(names)}: {parameters:,}" for parameters, names in together.items())
+    return [facts["name"], "; ".join(listed)]
 
 
 def _model(facts: dict[str, Any]) -> list[str]:

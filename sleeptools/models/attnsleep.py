@@ -47,6 +47,12 @@ from sleeptools.native.layer_tables.attnsleep import STEPS
 ABOUT = {
     "paper": "Eldele et al. 2021, doi:10.1109/TNSRE.2021.3076234",
     "parameters": 522_805,
+    "recipes": {
+        "default": 522_805,
+        "authors": 522_805,
+        "mmasleepnet": 522_805,
+        "mmasleepnet-isruc": 522_805,
+    },
     "macs": 63_717_340,
     "montage": "EEG, one of the channels given",
     "sample_rate": 100.0,

@@ -108,6 +108,13 @@ ABLATIONS = {
 ABOUT = {
     "paper": "Zheng et al. 2022, doi:10.3389/fnins.2022.973761",
     "parameters": 1_581_637,
+    "recipes": {
+        "default": 1_581_637,
+        "paper": 1_581_637,
+        "authors": 1_581_637,
+        "printed": 1_425_619,
+        "released": 1_604_229,
+    },
     "macs": 65_613_632,
     "montage": "2 EEG, EOG, EMG",
     "sample_rate": 100.0,

@@ -25,6 +25,7 @@ __all__ = ["ABOUT", "MODEL_SETTINGS", "RECIPE", "RECIPES", "Config", "Model"]
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
     "parameters": 338_435,
+    "recipes": {"default": 338_435, "paper": 338_438},
     "macs": 7_208_352,
     "montage": "EEG, EMG",
     "sample_rate": 512.0,

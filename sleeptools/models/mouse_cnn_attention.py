@@ -22,6 +22,7 @@ from sleeptools.models.layers.mouse_cnn import MouseCNN
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
     "parameters": 494_211,
+    "recipes": {"default": 494_211, "paper": 494_214},
     "macs": 23_922_784,
     "montage": "EEG, EMG",
     "sample_rate": 512.0,

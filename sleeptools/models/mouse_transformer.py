@@ -27,6 +27,7 @@ from sleeptools.models.recipe.schedule import Schedule
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
     "parameters": 2_425_091,
+    "recipes": {"default": 2_425_091, "paper": 2_425_091},
     "macs": 78_807_424,
     "montage": "EEG, EMG",
     "sample_rate": 512.0,

@@ -43,6 +43,12 @@ from sleeptools.models.recipe.recipe import Recipe
 ABOUT = {
     "paper": "Jia et al. 2021, arXiv:2105.13864",
     "parameters": 939_479,
+    "recipes": {
+        "default": 939_479,
+        "authors": 939_479,
+        "mmasleepnet": 1_184_371,
+        "mmasleepnet-isruc": 1_184_371,
+    },
     "macs": 427_884_198.2,
     "montage": "EEG, EOG; 20 epochs at once",
     "sample_rate": 100.0,

@@ -50,6 +50,12 @@ from sleeptools.native.layer_tables import mmasleepnet
 ABOUT = {
     "paper": "Jia et al. 2020, SleepPrintNet, IEEE Trans. Artif. Intell. 1(3)",
     "parameters": 3_450_757,
+    "recipes": {
+        "default": 3_450_757,
+        "authors": 3_450_757,
+        "mmasleepnet": 3_372_517,
+        "mmasleepnet-isruc": 3_519_973,
+    },
     "macs": 141_087_010,
     "montage": "2 EEG, EOG, EMG; an epoch and its neighbours",
     "sample_rate": 100.0,

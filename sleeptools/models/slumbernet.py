@@ -54,6 +54,7 @@ from sleeptools.models.recipe.schedule import Schedule
 ABOUT = {
     "paper": "Jha et al. 2024, doi:10.1038/s41598-024-54727-0",
     "parameters": 5_338_931,
+    "recipes": {"default": 5_338_931, "paper": 1_935_931, "authors": 5_338_931},
     "macs": 894_591_744,
     "montage": "EEG, EMG",
     "sample_rate": 64.0,

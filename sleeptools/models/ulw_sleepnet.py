@@ -65,6 +65,7 @@ RECIPE = RECIPES["default"]
 ABOUT = {
     "paper": "Wang et al. 2026, arXiv 2602.23852",
     "parameters": 13_337,
+    "recipes": {"default": 13_337, "authors": 13_337},
     "macs": 3_498_352,
     "montage": "2 EEG, EOG, EMG; any signals",
     "sample_rate": 100.0,

@@ -203,7 +203,7 @@ def test_the_authors_variant_is_what_their_steps_give(texts: Path, tmp_path: Pat
 
 
 def test_the_texts_variant_is_what_its_steps_give(texts: Path, tmp_path: Path) -> None:
-    """Each epoch alone: polyphase first, then a 0.5-Hz high-pass of the EMG, then the polynomial."""
+    """Each epoch alone: polyphase, then a 0.5-Hz high-pass of the EMG, then the polynomial."""
     preset = presets.load("slumbernet-paper")
     file = only(preprocess.preprocess(preset, texts, tmp_path / "epochs"))
     recording = slumbernet.read(slumbernet.find(texts)[0])
