@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from sleeptools import registry, store
 from sleeptools.errors import UsageError
 from sleeptools.models.recipe.recipe import brought_settings
@@ -146,15 +148,17 @@ def merge_options(
     """
     assignments = list(assignments)
     values = settings.read_settings(config, assignments)
+    by_run = "format" in values
+    if by_run:
+        values["model"] = complete_model(values)
     if recipe is not None:
         # a run's config.toml holds a whole recipe, which would hide the one asked for
-        source = settings.read_settings(None, assignments) if "format" in values else values
+        source = settings.read_settings(None, assignments) if by_run else values
         values["recipe"] = settings.settings_table(source, "recipe") | {"variant": recipe}
-        if "format" in values:  # nor may its network hide the one that the recipe brings along
-            table = model_table(values)
-            name = options.get("model") or table.get("name", TrainOptions.model)
+        if by_run:  # nor may its network hide the one that the recipe brings along
+            name = options.get("model") or values["model"].get("name", TrainOptions.model)
             brought = brought_settings(registry.load("models", str(name)), recipe)
-            values["model"] = table | brought | settings.settings_table(source, "model")
+            values["model"] |= brought | settings.settings_table(source, "model")
     if precision is not None:
         values["recipe"] = settings.settings_table(values, "recipe") | {"precision": precision}
     augmentation = settings.settings_table(
@@ -179,6 +183,19 @@ def merge_options(
     if merged.model not in registry.names("models"):
         registry.load("models", merged.model)  # raises, before torch is loaded
     return merged
+
+
+def complete_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the table [model] of a run's config.toml with the settings that there are by now.
+
+    A run from before there was a setting was trained with what is its default.
+    """
+    table = model_table(values)
+    name = table.get("name")
+    if name not in registry.names("models"):
+        return table
+    defaults: BaseModel = registry.load("models", str(name)).Config()
+    return defaults.model_dump(mode="json", exclude_none=True) | table
 
 
 def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:

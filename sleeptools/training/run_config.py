@@ -12,9 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from sleeptools import registry, store
+from sleeptools import store
 from sleeptools.errors import OutputError
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.recipe import Recipe
@@ -28,10 +26,9 @@ from sleeptools.runs.run import (
     RUN_KIND,
     RUN_VERSION,
     STATE,
-    model_table,
 )
 from sleeptools.store import settings
-from sleeptools.training.options import TrainOptions
+from sleeptools.training.options import TrainOptions, complete_model
 
 SPLIT_KEYS = ("split", "folds", "folds_from", "leaky")
 """Keys that say who is tested: a run that holds only `final` takes those of a later command."""
@@ -112,7 +109,7 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
     path = run / CONFIG_FILE
     old = {"split": SUBJECTS} | store.read_toml(path)  # older runs lack it, as others below
     store.check_format(old, path, RUN_KIND, RUN_VERSION)
-    old["model"] = _complete_model(old, str(request["model"]["name"]))
+    old["model"] = complete_model(old)
     recipe: dict[str, Any] = OLDER_RECIPE | settings.settings_table(old, "recipe")
     augmentation = settings.settings_table(recipe, "augmentation")
     recipe["augmentation"] = Augmentation().model_dump(mode="json") | augmentation
@@ -134,15 +131,6 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
             code="OUT-SETTINGS",
         )
     return merged
-
-
-def _complete_model(old: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Give the model of an older run with the settings that there are by now, at their defaults."""
-    table = model_table(old)
-    if table.get("name") != name:
-        return table
-    defaults: BaseModel = registry.load("models", name).Config()
-    return defaults.model_dump(mode="json", exclude_none=True) | table
 
 
 @contextlib.contextmanager
