@@ -1,15 +1,20 @@
 """Recipes that bring a network along, what prevails over them, and what keeps the best pass."""
 
+import numpy as np
+import polars as pl
 import pytest
 
-from sleeptools import registry, store
+from sleeptools import native, registry, store
 from sleeptools.commands.evaluate import evaluate
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import OutputError
+from sleeptools.inference.engine import Engine
+from sleeptools.preprocessing.epochs import open_epochs
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs import model_folder
 from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import open_run
+from sleeptools.training import tsne
 from sleeptools.training.loop import Training
 from sleeptools.training.options import merge_options
 from sleeptools.training.plan import make_plan
@@ -64,6 +69,31 @@ def test_one_name_brings_the_network(people, tmp_path, model, recipe, wanted):
     assert plan.recipe == registry.load("models", model).RECIPES[recipe]
     by_set = planned(people, tmp_path / "run", f"recipe.variant={recipe}", model=model)
     assert by_set.model_config == plan.model_config
+
+
+@pytest.mark.parametrize("recipe", ["printed", "released"])
+def test_mmasleepnet_as_printed_and_as_released(people, tmp_path, monkeypatch, recipe):
+    """Trained, scored, explained: an E for each element gives one weight a modality."""
+    monkeypatch.setattr(tsne, "STEPS", 20)
+    options = merge_options(
+        None, ["recipe.batch=4"], recipe=recipe, folds=2, fold=0, passes=1, threads=1
+    )
+    train(people, tmp_path / "run", options)
+    folder = tmp_path / "run/leak-free/seed-0/fold-00"
+    facts = model_folder.read_config(folder)
+    module = registry.load("models", "mmasleepnet")
+    assert module.MODEL_SETTINGS[recipe].items() <= facts["config"].items()
+    weights = store.read_tensors(folder / "explain.safetensors")["modality weights"]
+    assert weights.shape == (6, 4)
+    assert ((weights > 0) & (weights < 1)).all()
+    engine = Engine.load(folder)
+    wanted = "native" if recipe == "released" and native.available() else "torch"
+    assert engine.backend == wanted
+    epochs = open_epochs(people)
+    predicted = pl.read_parquet(folder / "predictions.parquet").filter(role="test")
+    tested = epochs.gather(epochs.numbers_of(set(predicted["subject"])))
+    found = predicted.select(f"p_{stage}" for stage in engine.stages).to_numpy()
+    assert np.abs(engine.hypnodensity(tested) - found).max() < 1e-3
 
 
 def test_what_is_given_prevails(people, tmp_path):

@@ -233,6 +233,7 @@ def test_splits_that_overlap(shuffled, mice, command, tmp_path):
     found = evaluate(shuffled)
     assert found.leakage.startswith("LEAKY")
     assert any(f"{2 * len(tests)}, are {2 * len(once)} different ones" in n for n in found.notes)
+    assert not any("left out before the model saw it" in n for n in found.notes)
     pooled = found.pooled["best-on-test"].matrices
     assert pooled.sum() == len(tests)
     mine = found.tested.filter(protocol="best-on-test")
@@ -242,7 +243,7 @@ def test_splits_that_overlap(shuffled, mice, command, tmp_path):
     subjects = found.table("subjects").filter(protocol="best-on-test")
     assert subjects["epochs"].sum() == len(tests)
     sleep = found.table("sleep")
-    assert not sleep.select("protocol", "recording", "statistic").is_duplicated().any()
+    assert not sleep.select("protocol", "recording", "statistic", "stage").is_duplicated().any()
     assert sleep.n_unique(["protocol", "recording"]) == 6
     assert "LEAKY SPLIT" in write_report([shuffled], tmp_path / "report.html")[0].read_text()
     assert store.verify(shuffled) == []
