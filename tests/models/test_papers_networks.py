@@ -107,7 +107,7 @@ def pair(request):
     """A recipe's model and the rebuilt network with its weights, in float64, and their input."""
     name, recipe = request.param
     model = golden_models.fill(trained(name, recipe, SMALL.get(name))).double()
-    x = golden_models.signals(model.config, 1 if name == "salientsleepnet" else 4).double()
+    x = golden_models.signals(model.config, 2 if name == "salientsleepnet" else 4).double()
     if name.startswith("mouse"):
         x = x / 40
     for module in model.modules():
