@@ -11,6 +11,7 @@ import typer
 from ._console import emit_json, emit_rows, emit_table, talk
 
 MODEL = ["name", "paper", "parameters", "MACs an epoch", "input", "stages", "scores with"]
+RECIPES = ["name", "recipes, with the parameters of the network that each trains"]
 
 
 class Drawer(StrEnum):
@@ -55,10 +56,12 @@ def command(
         emit_json(entries)
     elif drawer is Drawer.MODELS and of is None:
         emit_table("models", MODEL, [_model(f) for f in entries])
+        emit_table("train --recipe", RECIPES, [_recipes(f) for f in entries])
     else:
         emit_table(drawer.value, ["name", "about"], [[f["name"], f["about"]] for f in entries])
 
 
+<<<<<<< HEAD
 def _show_published(entries: list[dict[str, Any]], item: str | None, *, as_json: bool) -> None:
     if as_json:
         emit_json(entries)
@@ -82,6 +85,16 @@ def _item_numbers(item: str) -> str:
     from sleeptools.commands.list import list_published
 
     return str(next(e["numbers"] for e in list_published() if e["item"] == item))
+=======
+def _recipes(facts: dict[str, Any]) -> list[str]:
+    """Give a model's recipes; those that train the same network together."""
+    recipes: dict[str, int] = facts.get("recipes", {"default": facts["parameters"]})
+    together: dict[int, list[str]] = {}
+    for name, parameters in recipes.items():
+        together.setdefault(parameters, []).append(name)
+    listed = (f"{', '.join(names)}: {parameters:,}" for parameters, names in together.items())
+    return [facts["name"], "; ".join(listed)]
+>>>>>>> wt-models
 
 
 def _model(facts: dict[str, Any]) -> list[str]:

@@ -39,15 +39,17 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="How to train: default, authors (as their program does), paper, or what else the "
-            "model has by name.  [default: default]"
+            help="How to train, and where a publication's network differs, which network: default, "
+            "authors (as their program does), paper, or what else 'sleeptools list models' has for "
+            "the model; --set goes before it.  [default: default]"
         ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="What is divided into folds: subjects, or stratified-epochs as in SlumberNet's "
-            "paper, by which subjects train and are tested at once: LEAKY.  [default: subjects]"
+            help="What is divided into folds: subjects, or epochs, by which subjects train and "
+            "are tested at once: LEAKY. stratified-epochs tests each once; stratified-shuffle "
+            "draws a fifth again and again, as SlumberNet's authors did.  [default: subjects]"
         ),
     ] = None,
     ablation: Annotated[

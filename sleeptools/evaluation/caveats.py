@@ -65,7 +65,8 @@ def all_notes(
     yield from ceiling_note(run, tested)
     yield from few_subjects_note(confusions["subject"])
     yield from absent_stage_notes(confusions["pooled"], run.stages)
-    yield from unpredicted_sleep_note(run, tested)
+    if not run.overlapping:  # where epochs that no split drew for its test were trained on
+        yield from unpredicted_sleep_note(run, tested)
 
 
 def run_notes(run: Run) -> Iterator[str]:
@@ -100,6 +101,19 @@ def run_notes(run: Run) -> Iterator[str]:
             "comparison with publications that do the same."
         )
     yield from run.facts.get("external_notes", [])
+
+
+def overlap_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
+    """Say what overlapping splits mean for the numbers: how often an epoch counts."""
+    if run.overlapping:
+        keys = ["protocol", "seed", "recording", "epoch"]
+        once = len(tested.unique(keys))
+        yield (
+            f"The splits were drawn independently of one another (stratified-shuffle): the test "
+            f"epochs of all of them, {len(tested):,}, are {once:,} different ones, of which some "
+            "count several times, and other epochs were never tested. What is told of a night or "
+            "of single epochs takes each epoch once, from the first split that tested it."
+        )
 
 
 def ceiling_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:

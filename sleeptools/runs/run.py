@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, MIXED
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, MIXED, SHUFFLED
 from sleeptools.store import settings
 
 if TYPE_CHECKING:
@@ -132,6 +132,11 @@ class Run:
     def mixed(self) -> bool:
         """Whether epochs and not subjects were divided into folds."""
         return MIXED in self.folds["role"]
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether an epoch may be tested in several folds, as in shuffled splits."""
+        return any(f.get("split") == SHUFFLED for f in (self.config, self.facts, self.model_facts))
 
     @cached_property
     def held_out(self) -> pl.DataFrame:

@@ -4,8 +4,9 @@ A step depends on the state before it and on seed, protocol, fold and its own nu
 the order of the epochs and the dropout masks come from generators seeded with these. (The number
 of CPU threads decides the order of sums, and so the last bits.) Under
 `leak-free` the validation subjects choose the pass and the test fold is read once, at the end;
-under `best-on-test` the test fold itself chooses the pass by accuracy, as the papers' programs do,
-which makes the result optimistic. Every reading of the test fold goes into audit.csv.
+under `best-on-test` the test fold itself chooses the pass, as the papers' programs do (by the
+recipe's `selection_on_test`), which makes the result optimistic. Every reading of the test fold
+goes into audit.csv.
 """
 
 from __future__ import annotations

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from sleeptools import registry, store
 from sleeptools.errors import UsageError
-from sleeptools.runs.folds import LEAK_FREE, STRATIFIED, SUBJECTS
+from sleeptools.models.recipe.recipe import brought_settings
+from sleeptools.runs.folds import LEAK_FREE, SHUFFLED, STRATIFIED, SUBJECTS
 from sleeptools.runs.run import RUN_KIND, RUN_VERSION, model_table
 from sleeptools.store import settings
 
 BY_SEED, PUBLISHED = "seed", "published"
-FOLDS = {SUBJECTS: 20, STRATIFIED: 5}
+FOLDS = {SUBJECTS: 20, STRATIFIED: 5, SHUFFLED: 5}
 """Default number of folds; of subjects at most one fold each, of epochs as SlumberNet's paper."""
 GAIN_FACTOR = 4.0
 """Of `gain_augmentation`: a channel is taken for up to four times as strong or as weak as it is."""
@@ -43,7 +46,8 @@ class TrainOptions:
     model
         Name of the model.
     split
-        What is divided into folds: "subjects", or "stratified-epochs", which is leaky.
+        What is divided into folds: "subjects", or epochs, which is leaky: "stratified-epochs", or
+        "stratified-shuffle", whose tests overlap.
     folds
         Number of folds; None for the published folds where `folds_from` says so, for no folds with
         `final`, and else for the default: 20 or the number of subjects if smaller, and 5 of epochs.
@@ -101,8 +105,8 @@ class TrainOptions:
         """Give the number of folds by seed of so many subjects."""
         if self.folds is not None:
             return self.folds
-        if self.split == STRATIFIED:
-            return FOLDS[STRATIFIED]
+        if self.split != SUBJECTS:
+            return FOLDS[self.split]
         return min(FOLDS[SUBJECTS], max(2, subjects))
 
 
@@ -144,10 +148,17 @@ def merge_options(
     """
     assignments = list(assignments)
     values = settings.read_settings(config, assignments)
+    by_run = "format" in values
+    if by_run:
+        values["model"] = complete_model(values)
     if recipe is not None:
         # a run's config.toml holds a whole recipe, which would hide the one asked for
-        source = settings.read_settings(None, assignments) if "format" in values else values
+        source = settings.read_settings(None, assignments) if by_run else values
         values["recipe"] = settings.settings_table(source, "recipe") | {"variant": recipe}
+        if by_run:  # nor may its network hide the one that the recipe brings along
+            name = options.get("model") or values["model"].get("name", TrainOptions.model)
+            brought = brought_settings(registry.load("models", str(name)), recipe)
+            values["model"] |= brought | settings.settings_table(source, "model")
     if precision is not None:
         values["recipe"] = settings.settings_table(values, "recipe") | {"precision": precision}
     augmentation = settings.settings_table(
@@ -172,6 +183,19 @@ def merge_options(
     if merged.model not in registry.names("models"):
         registry.load("models", merged.model)  # raises, before torch is loaded
     return merged
+
+
+def complete_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the table [model] of a run's config.toml with the settings that there are by now.
+
+    A run from before there was a setting was trained with what is its default.
+    """
+    table = model_table(values)
+    name = table.get("name")
+    if name not in registry.names("models"):
+        return table
+    defaults: BaseModel = registry.load("models", str(name)).Config()
+    return defaults.model_dump(mode="json", exclude_none=True) | table
 
 
 def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:

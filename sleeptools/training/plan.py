@@ -13,13 +13,12 @@ import torch
 from sleeptools import registry, store
 from sleeptools.errors import DataError, UsageError
 from sleeptools.models.folder import build_model
-from sleeptools.models.recipe.recipe import Recipe, resolve_recipe
+from sleeptools.models.recipe.recipe import Recipe, brought_settings, resolve_recipe
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
     LEAK_FREE,
-    LEAKY,
     EpochFold,
     Fold,
     Split,
@@ -92,7 +91,7 @@ class Plan:
             "validation_subjects": list(fold.subjects("val")),
         }
         if isinstance(fold, EpochFold):
-            facts |= LEAKY
+            facts |= {"split": self.options.split, "leaky": True}
         if varied := self.recipe.augmentation.montage:
             facts |= {"recipe": varied}
         folder = TrainingId(protocol, seed, fold.number).folder(self.run)
@@ -207,13 +206,14 @@ def make_plan(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     """Resolve the options, and check everything that can be checked before the first step."""
     module = registry.load("models", options.model)
     settings.check_keys(options.settings, ("model", "recipe"), section="settings")
-    model = settings.resolve(
-        module.Config, settings.settings_table(options.settings, "model"), section="model"
-    )
     changes = settings.settings_table(options.settings, "recipe")
     if options.passes is not None:
         changes["passes"] = options.passes
     recipe = resolve_recipe(module, changes)
+    given = settings.settings_table(options.settings, "model")
+    model = settings.resolve(
+        module.Config, brought_settings(module, recipe.variant) | given, section="model"
+    )
     settings.check_keys(options.protocols, FOLD_PROTOCOLS, section="`protocol`")
     data = open_epochs(epochs)
     _check_fit(data, model, recipe)

@@ -67,7 +67,7 @@ class Task:
     def selection(self) -> str:
         """Metric that selects the pass; "last" where nothing does."""
         if self.protocol == BEST_ON_TEST:
-            return "accuracy"
+            return self.recipe.selection_on_test
         return self.recipe.selection if self.fold.validated else "last"
 
     @property

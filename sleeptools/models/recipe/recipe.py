@@ -20,6 +20,7 @@ from sleeptools.store import settings
 
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
+SelectionOnTest = Literal["kappa", "accuracy", "macro_f1"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -57,6 +58,8 @@ class Recipe(BaseModel):
         Random changes of the training epochs.
     selection
         Metric of the validation epochs by which the best pass is kept; `last` keeps the last one.
+    selection_on_test
+        Metric of the test epochs by which the protocol best-on-test keeps a pass, as the papers do.
     precision
         `fp32`, or `bf16`: the products of a step take operands rounded to bfloat16 and add in
         float32 (torch.autocast). Weights, optimiser and scoring are float32 with either.
@@ -79,7 +82,17 @@ class Recipe(BaseModel):
     loss: Loss = "weighted_ce"
     augmentation: Augmentation = Augmentation()
     selection: Selection = "kappa"
+    selection_on_test: SelectionOnTest = "accuracy"
     precision: Precision = "fp32"
+
+
+def brought_settings(module: ModuleType, variant: str) -> dict[str, Any]:
+    """Give the settings of the model that one of its recipes brings along, by `MODEL_SETTINGS`.
+
+    A publication trains a network of its own: what is given for the model prevails over these, and
+    these over the defaults. Empty for a recipe that trains the default network.
+    """
+    return dict(getattr(module, "MODEL_SETTINGS", {}).get(variant, {}))
 
 
 def resolve_recipe(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
