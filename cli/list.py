@@ -61,7 +61,6 @@ def command(
         emit_table(drawer.value, ["name", "about"], [[f["name"], f["about"]] for f in entries])
 
 
-<<<<<<< HEAD
 def _show_published(entries: list[dict[str, Any]], item: str | None, *, as_json: bool) -> None:
     if as_json:
         emit_json(entries)
@@ -85,7 +84,8 @@ def _item_numbers(item: str) -> str:
     from sleeptools.commands.list import list_published
 
     return str(next(e["numbers"] for e in list_published() if e["item"] == item))
-=======
+
+
 def _recipes(facts: dict[str, Any]) -> list[str]:
     """Give a model's recipes; those that train the same network together."""
     recipes: dict[str, int] = facts.get("recipes", {"default": facts["parameters"]})
@@ -94,7 +94,6 @@ def _recipes(facts: dict[str, Any]) -> list[str]:
         together.setdefault(parameters, []).append(name)
     listed = (f"{', '.join(names)}: {parameters:,}" for parameters, names in together.items())
     return [facts["name"], "; ".join(listed)]
->>>>>>> wt-models
 
 
 def _model(facts: dict[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ CITED: Final = {
     "mouse-cnn-attention": "mouse-report",
     "mouse-transformer": "mouse-report",
     "slumbernet-authors": "slumbernet",
+    "slumbernet-paper": "slumbernet",
 }
 """Models and data sets whose entry has another key."""
 LIBRARIES: Final = ("torch", "numpy", "scipy", "polars")
