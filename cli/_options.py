@@ -19,6 +19,7 @@ SPELLED: Final = {
     "start": "at",
     "ignore_channels": "ignore-channel",
     "channels": "channel",
+    "parent": "from",
 }
 """Option by setting, where their names differ."""
 EARLIER_SPELLINGS: Final = {

@@ -81,6 +81,14 @@ RECIPES = {
 }
 RECIPE = RECIPES["default"]
 
+GROUPS = {
+    "encoder": ("streams", "afr", "encoders", "norm"),
+    "streams": ("streams", "afr"),
+    "attention": ("encoders", "norm"),
+    "classifier": ("linear",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanConfig):
     """Settings of AttnSleep.

@@ -88,6 +88,14 @@ ABOUT = {
     "native": ["two_stream_conv", "modal_se", "feed_forward"],
 }
 
+GROUPS = {
+    "encoder": ("branches", "se", "encoder"),
+    "streams": ("branches",),
+    "fusion": ("se", "encoder"),
+    "classifier": ("linear1", "linear2"),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanEpochs):
     """Settings of MMASleepNet.

@@ -17,7 +17,7 @@ from __future__ import annotations
 from sleeptools.models.layers import mouse_cnn
 from sleeptools.models.layers.mouse_cnn import Config, MouseCNN
 
-__all__ = ["ABOUT", "RECIPE", "RECIPES", "Config", "Model"]
+__all__ = ["ABOUT", "GROUPS", "RECIPE", "RECIPES", "Config", "Model"]
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
@@ -32,6 +32,7 @@ ABOUT = {
 
 RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]
+GROUPS = mouse_cnn.GROUPS
 
 
 class Model(MouseCNN):

@@ -29,6 +29,7 @@ ABOUT = {
 
 RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]
+GROUPS = mouse_cnn.GROUPS
 
 
 class Config(mouse_cnn.Config):

@@ -83,6 +83,14 @@ RECIPES = {
 }
 RECIPE = RECIPES["default"]
 
+GROUPS = {
+    "encoder": ("eeg", "eog", "squeeze", "excite", "mix"),
+    "streams": ("eeg", "eog"),
+    "fusion": ("squeeze", "excite", "mix"),
+    "classifier": ("classify",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanConfig):
     """Settings of SalientSleepNet.

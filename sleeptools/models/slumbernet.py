@@ -86,6 +86,9 @@ RECIPES = {
 }
 RECIPE = RECIPES["default"]
 
+GROUPS = {"encoder": ("blocks",), "classifier": ("linear",)}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(MouseConfig):
     """Settings of SlumberNet, beside those of `MouseConfig`.

@@ -47,6 +47,13 @@ RECIPE = Recipe(
     schedule=Schedule(kind="one_cycle"),
 )
 
+GROUPS = {
+    "encoder": ("members.*.enter", "members.*.recur"),
+    "recurrent": ("members.*.recur",),
+    "classifier": ("members.*.leave",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanConfig):
     """Settings of `spectral`.

@@ -28,6 +28,9 @@ RECIPES = {
     "paper": _PAPER,
 }
 
+GROUPS = {"encoder": ("spectrum", "branches"), "classifier": ("classifier",)}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(MouseConfig):
     """Settings of the mouse CNN, beside those of `MouseConfig`.
