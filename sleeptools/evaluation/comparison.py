@@ -92,6 +92,7 @@ def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
             settings=run.settings,
             recipe=run.recipe,
             split="epochs" if run.mixed else "subjects",
+            fine_tuned=bool(run.parent),
         )
     return designs
 

@@ -93,6 +93,8 @@ class StudyDesign:
         Settings of the model and of its training; empty where unknown.
     split
         "subjects", or "epochs" where a subject's epochs are in training and test.
+    fine_tuned
+        Whether the trainings began with another model's weights.
     """
 
     preset: str
@@ -106,6 +108,7 @@ class StudyDesign:
     settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     split: str = "subjects"
+    fine_tuned: bool = False
 
 
 def published_values() -> pl.DataFrame:
@@ -225,6 +228,8 @@ def list_differences(ours: StudyDesign, row: dict[str, object]) -> list[str]:
         differences.append(f"model {ours.model} against {row['printed_model']}")
     else:
         differences += _setting_differences(ours)
+    if ours.fine_tuned:
+        differences.append("ours is fine-tuned, and has learnt from other subjects, too")
     for noun in ("subjects", "epochs", "folds"):
         count, printed = getattr(ours, noun), row[noun]
         if printed is None:
