@@ -1,6 +1,6 @@
 """What fine-tuning on two subjects of another laboratory is worth.
 
-ULW-SleepNet learns from simulated nights of one laboratory, the parent, and is judged on nights of
+MMASleepNet learns from simulated nights of one laboratory, the parent, and is judged on nights of
 another (`instruments.laboratory`: other gains, spectra and habits of the scorer). Then two subjects
 of the other laboratory are at hand: the parent fine-tuned on them, all of it or with its encoder
 frozen, beside a model that learns from them alone in as many steps. Each seed has its own two
@@ -32,8 +32,8 @@ from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing.epochs import open_epochs
 
 RESULTS = Path(__file__).parent / "results"
-MODEL = "ulw-sleepnet"
-SCRATCH_RATE = 3e-3  # in one cycle: three times the recipe's, which learns faster in few steps
+MODEL = "mmasleepnet"
+SCRATCH_RATE = 1e-3  # in one cycle: ten times the recipe's, which learns faster in few steps
 ARMS = {
     "parent": "the parent as it is",
     "scratch": "from scratch, as many steps",
@@ -128,14 +128,14 @@ def markdown(r: dict[str, Any]) -> str:
     lines = [
         "# Fine-tuning on two subjects of another laboratory",
         "",
-        f"ULW-SleepNet from {r['subjects']} simulated subjects, {r['parent_passes']} passes; one "
+        f"MMASleepNet from {r['subjects']} simulated subjects, {r['parent_passes']} passes; one "
         f"night of {r['hours']:g} h each. Kappa against the simulated scorer: "
         f"{r['home']:.3f} on {r['home_subjects']} others of the same laboratory, "
         f"{r['rows']['parent']['kappa']:.3f} on {r['away_subjects']} of the other one, "
         f"{r['lost']:.3f} less (wanted: {LOST[0]:g} to {LOST[1]:g}). The other laboratory, fixed "
         f"before any fine-tuning: {r['laboratory']}.",
         "",
-        f"{r['seeds']} seeds, each with two subjects of its own, {r['passes']} passes of batches "
+        f"{r['seeds']} seeds, each with two subjects of its own, {r['pair_hours']:g} h each, {r['passes']} passes of batches "
         f"of 32, about {r['steps']} steps; the nights that are tested are the same. From scratch: "
         f"learning rate {SCRATCH_RATE:g} in one cycle; fine-tuned: the recipe `fine-tuning`. Mean "
         f"over seeds, intervals over nights. {r['machine']}, {r['commit']}.",
@@ -184,8 +184,11 @@ def data(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
     }
     for seed in range(options.seeds):
         parts[f"pair-{seed}"] = (AWAY, subjects_of(FIRST_PAIR + 2 * seed, 2), AWAY_SEED)
+    hours = {name: options.pair_hours for name in parts if name.startswith("pair")}
     return {
-        name: make_epochs(folder / name, laboratory, numbers, hours=options.hours, seed=seed)
+        name: make_epochs(
+            folder / name, laboratory, numbers, hours=hours.get(name, options.hours), seed=seed
+        )
         for name, (laboratory, numbers, seed) in parts.items()
     }
 
@@ -196,8 +199,9 @@ def main() -> None:
     parser.add_argument("--home-subjects", type=int, default=4)
     parser.add_argument("--away-subjects", type=int, default=8)
     parser.add_argument("--hours", type=float, default=6.0)
-    parser.add_argument("--parent-passes", type=int, default=4)
-    parser.add_argument("--passes", type=int, default=6)
+    parser.add_argument("--pair-hours", type=float, default=4.0)
+    parser.add_argument("--parent-passes", type=int, default=3)
+    parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="keep the data and the runs here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="'-' writes nothing")

@@ -223,8 +223,8 @@ def _parent(facts: Mapping[str, Any]) -> dict[str, Any]:
     parent = facts.get("parent")
     if not parent:
         return {}
-    told = {key: parent.get(key) for key in ("model", "weights", "trained_as")}
-    return {"parent": told, "learnt_subjects": len(learnt_subjects(facts))}
+    facts_of_parent = {key: parent.get(key) for key in ("model", "weights", "trained_as")}
+    return {"parent": facts_of_parent, "learnt_subjects": len(learnt_subjects(facts))}
 
 
 def _notes(facts: Mapping[str, Any], data: EpochSet) -> Iterator[str]:

@@ -47,8 +47,8 @@ def _marks(file: EpochFile, data: EpochSet) -> list[str]:
 def learnt_subjects(facts: Mapping[str, Any]) -> set[str]:
     """List who trained or validated a model or its parents, from the facts of its config.json."""
     parent = facts.get("parent") or {}
-    own = {*facts.get("train_subjects", ()), *facts.get("validation_subjects", ())}
-    return own | {*parent.get("subjects", ())}
+    learnt = {*facts.get("train_subjects", ()), *facts.get("validation_subjects", ())}
+    return learnt | {*parent.get("subjects", ())}
 
 
 def learnt_marks(facts: Mapping[str, Any]) -> Marks:

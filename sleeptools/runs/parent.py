@@ -50,13 +50,15 @@ class Parent:
     @cached_property
     def table(self) -> dict[str, Any]:
         """Table `parent` of a model's config.json and of a run's manifest."""
-        own = {k: self.facts[k] for k in ("protocol", "seed", "fold", "pass") if k in self.facts}
+        trained_as = {
+            k: self.facts[k] for k in ("protocol", "seed", "fold", "pass") if k in self.facts
+        }
         grand = self.facts.get("parent")
         return {
             "model": str(self.folder),
             "name": self.model,
             "weights": self.weights,
-            "trained_as": own,
+            "trained_as": trained_as,
             "montage": list(self.facts["montage"]),
             "preset": preset_of(self.facts),
             "subjects": sorted(learnt_subjects(self.facts)),
@@ -71,8 +73,8 @@ class Parent:
         simulators = {*data.simulators, *self.facts.get("simulators", ())}
         simulated = True if data.simulated else self.facts.get("simulated")
         randomised = data.randomised or bool(self.facts.get("randomised"))
-        known = {} if simulated is None else {"simulated": simulated}
-        return known | {"simulators": sorted(simulators), "randomised": randomised}
+        stated = {} if simulated is None else {"simulated": simulated}
+        return stated | {"simulators": sorted(simulators), "randomised": randomised}
 
     def notes(self, data: EpochSet) -> Iterator[str]:
         """Tell what of these epochs is not as the parent learnt it; one sentence each."""
@@ -80,11 +82,11 @@ class Parent:
         if pairs := [f"{new} for {old}" for old, new in channels if new != old]:
             yield f"Channels stand in for the parent's: {', '.join(pairs)}."
         theirs, ours = preset_of(self.facts), preset_of({"preprocessing": data.manifest})
-        before, now = (preset.get("processing", []) for preset in (theirs, ours))
-        if before != now:
+        before, after = (preset.get("processing", []) for preset in (theirs, ours))
+        if before != after:
             yield (
                 "The signals are not processed as the parent's were: "
-                f"{_steps(now)} now, {_steps(before)} there."
+                f"{_steps(after)} now, {_steps(before)} there."
             )
         rules = [preset.get("rules") or "unknown" for preset in (theirs, ours)]
         if rules[0] != rules[1]:
@@ -127,16 +129,18 @@ def read_parent(folder: Path) -> Parent:
 def describe(parent: Mapping[str, Any]) -> str:
     """Describe the parent in words, from the table `parent`."""
     trained = parent.get("trained_as", {})
-    how = ", ".join(
+    training = ", ".join(
         f"{k} {v}" if k != "protocol" else str(v) for k, v in trained.items() if v is not None
     )
     count = len(parent.get("subjects", ()))
-    who = f"{count} subject{'' if count == 1 else 's'}" if count else "subjects it does not name"
+    subjects = (
+        f"{count} subject{'' if count == 1 else 's'}" if count else "subjects it does not name"
+    )
     preset = parent.get("preset", {}).get("name")
     simulated = ", SIMULATED" if parent.get("simulated") else ""
     return (
-        f"{parent.get('name')} ({f'{how}; ' if how else ''}weights "
-        f"{str(parent.get('weights'))[:SHOWN]}), which learnt from {who}"
+        f"{parent.get('name')} ({f'{training}; ' if training else ''}weights "
+        f"{str(parent.get('weights'))[:SHOWN]}), which learnt from {subjects}"
         f"{f' of {preset}' if preset else ''}{simulated}"
     )
 

@@ -177,10 +177,10 @@ class Run:
     @property
     def _origins(self) -> tuple[Mapping[str, Any], ...]:
         """Facts that say whether the data is simulated; not those of a parent's data."""
-        own: Mapping[str, Any] = self.model_facts
-        if "parent" in own and isinstance(own.get("epochs"), Mapping):
-            own = own["epochs"]
-        return self.facts, self.data, own
+        facts: Mapping[str, Any] = self.model_facts
+        if "parent" in facts and isinstance(facts.get("epochs"), Mapping):
+            facts = facts["epochs"]
+        return self.facts, self.data, facts
 
     @property
     def simulated(self) -> bool | None:

@@ -69,11 +69,11 @@ def group_modules(model: nn.Module) -> dict[str, Modules]:
     groups: Mapping[str, Sequence[str]] = getattr(
         registry.load("models", str(model.name)), "GROUPS", {}
     )
-    found = {
+    by_group = {
         group: [m for pattern in patterns for m in _named(model, pattern)]
         for group, patterns in groups.items()
     }
-    return {group: modules for group, modules in found.items() if modules}
+    return {group: modules for group, modules in by_group.items() if modules}
 
 
 def _named(model: nn.Module, pattern: str) -> Modules:
@@ -94,15 +94,15 @@ def frozen_parts(model: nn.Module, recipe: Recipe) -> Modules:
     if recipe.freeze and not groups:
         raise UsageError(f"`freeze`: {model.name} has no groups to freeze", code="USE-NAME")
     settings.check_keys(recipe.freeze, groups, section="`freeze`")
-    parts = [module for group in recipe.freeze for module in groups[group]]
-    frozen = {id(p) for part in parts for p in part.parameters()}
+    modules = [module for group in recipe.freeze for module in groups[group]]
+    frozen = {id(p) for module in modules for p in module.parameters()}
     if not any(p.requires_grad and id(p) not in frozen for p in model.parameters()):
         raise UsageError(
             f"`freeze={','.join(recipe.freeze)}`: nothing would be left to train",
             hint=f"groups of {model.name}: {', '.join(groups)}",
             code="USE-TOGETHER",
         )
-    return parts
+    return modules
 
 
 class Tuned:
@@ -118,14 +118,14 @@ class Tuned:
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.model = model
-        self.frozen = [m for part in frozen_parts(model, recipe) for m in part.modules()]
+        self.frozen = [m for top in frozen_parts(model, recipe) for m in top.modules()]
         for module in self.frozen:
             module.requires_grad_(False)
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         still = {id(m) for m in self.frozen if recipe.batch_norm != "all"}
-        kept = recipe.batch_norm == "kept"
-        self.fixed = norms if kept else []
-        self.renewed = [] if kept else [m for m in norms if id(m) not in still]
+        as_before = recipe.batch_norm == "kept"
+        self.fixed = norms if as_before else []
+        self.renewed = [] if as_before else [m for m in norms if id(m) not in still]
 
     def train(self) -> nn.Module:
         """Set the model to training, and its frozen parts and fixed statistics to scoring."""

@@ -125,7 +125,7 @@ def _shape_of(model: Any, parent: Parent, wrong: dict[str, float]) -> str:
         return f"{parent.model} has no setting for {', '.join(fixed)}"
     try:
         with torch.device("meta"):
-            other = build_model(parent.model, model.model_dump() | wrong)
+            candidate = build_model(parent.model, model.model_dump() | wrong)
     except SleeptoolsError as e:
         return str(e)
-    return weights_mismatch(model_folder.read_weights(parent.folder), other)
+    return weights_mismatch(model_folder.read_weights(parent.folder), candidate)

@@ -203,11 +203,11 @@ class Training:
     def _spread_batches(self) -> Iterator[Tensor]:
         """Give batches of training epochs that are spread over all of them, each of one size."""
         count = max(1, len(self.windows) // self.recipe.batch)
-        whole = count * (len(self.windows) // count)
+        length = count * (len(self.windows) // count)
         epochs = self.windows.inputs.size // len(self.windows)
-        for first in range(0, count, math.ceil(whole * epochs / ESTIMATED)):
+        for first in range(0, count, math.ceil(length * epochs / ESTIMATED)):
             self.stop.check()
-            yield self.source.take(self.windows.pick(np.arange(first, whole, count)))[0]
+            yield self.source.take(self.windows.pick(np.arange(first, length, count)))[0]
 
     def finish_pass(self, since: float) -> float | None:
         """Judge a pass, keep it if it is the best, write the log; return the kappa."""

@@ -135,10 +135,10 @@ class Plan:
             return []
         notes = [*self.parent.notes(self.data)]
         validated = {s for task in self.tasks() for s in task.fold.subjects("val")}
-        known = sorted(validated & learnt_subjects(self.parent.facts))
-        if known and not self.options.allow_shared_subject_ids:
+        shared = sorted(validated & learnt_subjects(self.parent.facts))
+        if shared and not self.options.allow_shared_subject_ids:
             notes.append(
-                f"{len(known)} validation subjects trained the parent: the pass they choose, and "
+                f"{len(shared)} validation subjects trained the parent: the pass they choose, and "
                 "the temperature, lean on what it has learnt."
             )
         return notes
@@ -289,9 +289,9 @@ def _resolve_recipe(module: ModuleType, options: TrainOptions, parent: Parent | 
     if parent is not None:
         changes = {"variant": FINE_TUNING, **changes}
         varied = parent.facts.get("recipe") or {}
-        given = settings.settings_table(changes, "augmentation")
+        requested = settings.settings_table(changes, "augmentation")
         if varied and changes["variant"] == FINE_TUNING:
-            changes |= {"augmentation": {**varied, **given}}
+            changes |= {"augmentation": {**varied, **requested}}
         return resolve_recipe(module, changes)
     recipe = resolve_recipe(module, changes)
     fresh = Recipe()

@@ -187,7 +187,10 @@ def test_the_recipe_for_fine_tuning(name):
     module = registry.load("models", name)
     recipe = fine_tuning_recipe(module)
     assert recipe.variant == FINE_TUNING
-    assert recipe.learning_rate == pytest.approx(module.RECIPE.learning_rate / 10)
+    changes = getattr(module, "FINE_TUNING", {})
+    expected = changes.get("learning_rate", module.RECIPE.learning_rate / 10)
+    assert recipe.learning_rate == pytest.approx(expected)
+    assert recipe.batch <= 32
     assert recipe.schedule.kind == "one_cycle"
     assert recipe.class_weights == module.RECIPE.class_weights
 

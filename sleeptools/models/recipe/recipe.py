@@ -21,6 +21,7 @@ from sleeptools.store import settings
 FINE_TUNING: Final = "fine-tuning"
 """Recipe of every model for a training that begins with a parent."""
 TUNING_PASSES: Final = 20
+TUNING_BATCH: Final = 32  # at most: own nights are few
 TUNING_RATE: Final = 0.1  # of the default recipe's learning rate
 TUNING_SETTINGS: Final = ("freeze", "batch_norm")
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
@@ -110,14 +111,15 @@ class Recipe(BaseModel):
 def fine_tuning_recipe(module: ModuleType) -> Recipe:
     """Give a model's recipe for fine-tuning.
 
-    The default recipe at a tenth of its learning rate, in one cycle that ends at nearly nothing, so
-    that the last pass is good where no validation subject chooses one; the model's `FINE_TUNING`
-    says what else is different.
+    The default recipe in small batches, at a tenth of its learning rate, in one cycle that ends at
+    nearly nothing, so that the last pass is good where no validation subject chooses one; the
+    model's `FINE_TUNING` says what else is different.
     """
     base: Recipe = module.RECIPE
     changes = {
         "variant": FINE_TUNING,
         "passes": TUNING_PASSES,
+        "batch": min(TUNING_BATCH, base.batch),
         "learning_rate": TUNING_RATE * base.learning_rate,
         "schedule": Schedule(kind="one_cycle"),
     }
