@@ -1,13 +1,14 @@
 """What correcting the least certain epochs of some nights is worth, and learning from it.
 
-A weak model scores ten simulated nights as `score` does. The simulated scorer corrects the quarter
+A weak model, `spectral` after little training, scores ten simulated nights as `score` does, from
+one EEG lead. The simulated scorer corrects the quarter
 of each night's epochs in which the model is least certain (by the margin between its two likeliest
 stages), or a quarter at random; the corrected scorings are written as files, read back as one's own
 recordings are, and the model is fine-tuned on the ten whole nights, the epochs that nobody looked
 at by the model's own stages. Ten other nights show what that is worth. Seeds draw the random
 quarter and the order of the training. Intervals are over nights.
-`python benches/correction_loop.py` (a quarter of an hour of one core; what is trained is kept in
---folder and not trained again) writes benches/results/correction_loop.json and .md.
+`python benches/correction_loop.py` (some minutes of one core; what is trained is kept in --folder
+and not trained again) writes benches/results/correction_loop.json and .md.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch
 import numpy as np
 
 import sleeptools
-from fine_tuning import confusions, from_scratch, trained
+from fine_tuning import confusions, trained
 from instruments import provenance
 from instruments.laboratory import HOME, make_epochs, write_night
 from sleeptools import store
@@ -36,6 +37,7 @@ from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.stages import UNSCORED
 
 RESULTS = Path(__file__).parent / "results"
+MODEL, LEAD = "spectral", "EEG Fpz-Cz"
 SHARE = 0.25  # of a night's epochs that are corrected
 ARMS = {"certain": "the least certain quarter", "random": "a quarter at random"}
 SEED = provenance.HELD_OUT_SEED + 3
@@ -50,6 +52,14 @@ GOALS = {"errors": 0.45, "corrected": 0.85, "gain": 0.03}
 def write_corrected(hypnogram: Hypnogram, folder: Path, night: str) -> None:
     """Write a corrected night as the file from which it is learnt."""
     sleeptools.write_hypnogram(hypnogram, folder / f"{night}_events.tsv")
+
+
+def preset_of(data_set: str) -> presets.Preset:
+    """Give the preset of one EEG lead."""
+    preset = presets.load("sleep-edf").model_dump(mode="json")
+    return presets.resolve(
+        preset | {"data_set": data_set, "montage": [LEAD]}, source="one lead of sleep-edf"
+    )
 
 
 class Night:
@@ -132,8 +142,7 @@ def correct(
         write_corrected(hypnogram, raw, night.name)
     store.write_text(raw / "edf.toml", EDF_TOML)
     if not (epochs / "manifest.json").exists():
-        preset = presets.load("sleep-edf").model_copy(update={"data_set": "edf"})
-        preprocess.preprocess(preset, raw, epochs)
+        preprocess.preprocess(preset_of("edf"), raw, epochs)
     return epochs, np.array(agreement), np.array(errors)
 
 
@@ -167,7 +176,7 @@ def markdown(r: dict[str, Any]) -> str:
     lines = [
         "# Correcting the least certain epochs, and learning from it",
         "",
-        f"MMASleepNet from {r['subjects']} simulated subjects, {r['weak_passes']} passes: kappa "
+        f"`{MODEL}` from {r['subjects']} simulated subjects, {r['weak_passes']} passes: kappa "
         f"{shown(r['before'])} on {r['nights']} nights of {r['hours']:g} h of others, which are "
         f"corrected, and {shown(r['others'])} on {r['test_nights']} further nights. "
         f"{100 * SHARE:g} % of each night's epochs are corrected. Fine-tuned on the whole nights, "
@@ -223,11 +232,12 @@ def main() -> None:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    make = partial(make_epochs, laboratory=HOME, hours=options.hours, seed=SEED)
+    preset = preset_of("sleep-edf")
+    make = partial(make_epochs, laboratory=HOME, hours=options.hours, seed=SEED, preset=preset)
     train = make(folder / "train", subjects=range(TRAINED, TRAINED + options.subjects))
     test = make(folder / "test", subjects=range(TESTED, TESTED + options.test_nights))
     runs = folder / "runs"
-    weak = trained(runs / "weak", train, 0, options.weak_passes, settings=from_scratch())
+    weak = trained(runs / "weak", train, 0, options.weak_passes, model=MODEL)
     raw = folder / "raw"
     numbers = range(CORRECTED, CORRECTED + options.nights)
     nights = [Night(raw, subject, weak, options.hours) for subject in numbers]

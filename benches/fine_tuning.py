@@ -57,7 +57,7 @@ def trained(run: Path, epochs: Path, seed: int, passes: int, **options: Any) -> 
         epochs,
         run,
         TrainOptions(
-            model=MODEL, final=True, passes=passes, seeds=(seed,), explain=False, **options
+            **{"model": MODEL} | options, final=True, passes=passes, seeds=(seed,), explain=False
         ),
     )
     print(f"{run.name}: trained in {time.monotonic() - since:.0f} s", flush=True)
@@ -135,8 +135,9 @@ def markdown(r: dict[str, Any]) -> str:
         f"{r['lost']:.3f} less (wanted: {LOST[0]:g} to {LOST[1]:g}). The other laboratory, fixed "
         f"before any fine-tuning: {r['laboratory']}.",
         "",
-        f"{r['seeds']} seeds, each with two subjects of its own, {r['pair_hours']:g} h each, {r['passes']} passes of batches "
-        f"of 32, about {r['steps']} steps; the nights that are tested are the same. From scratch: "
+        f"{r['seeds']} seeds, each with two subjects of its own, {r['pair_hours']:g} h each, "
+        f"{r['passes']} passes of batches of 32, about {r['steps']} steps; "
+        "the nights that are tested are the same. From scratch: "
         f"learning rate {SCRATCH_RATE:g} in one cycle; fine-tuned: the recipe `fine-tuning`. Mean "
         f"over seeds, intervals over nights. {r['machine']}, {r['commit']}.",
         "",
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--pair-hours", type=float, default=4.0)
     parser.add_argument("--parent-passes", type=int, default=3)
-    parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--passes", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="keep the data and the runs here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="'-' writes nothing")

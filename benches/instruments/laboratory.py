@@ -92,12 +92,18 @@ def write_night(
 
 
 def make_epochs(
-    folder: Path, laboratory: Laboratory, subjects: Iterable[int], *, hours: float, seed: int
+    folder: Path,
+    laboratory: Laboratory,
+    subjects: Iterable[int],
+    *,
+    hours: float,
+    seed: int,
+    preset: presets.Preset | None = None,
 ) -> Path:
     """Write the nights of subjects as Sleep-EDF files and preprocess them, unless that is done."""
     raw, epochs = folder / "raw", folder / "epochs"
     if not (epochs / "manifest.json").exists():
         for subject in subjects:
             write_night(raw, laboratory, subject, hours=hours, seed=seed)
-        preprocess.preprocess(presets.load("sleep-edf"), raw, epochs)
+        preprocess.preprocess(preset or presets.load("sleep-edf"), raw, epochs)
     return epochs
