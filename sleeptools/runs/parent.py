@@ -145,6 +145,13 @@ def describe(parent: Mapping[str, Any]) -> str:
     )
 
 
+def tuned_on_real(facts: Mapping[str, Any]) -> bool:
+    """Tell whether a model of simulated nights was fine-tuned on real ones, from its facts."""
+    epochs = facts.get("epochs")
+    real = isinstance(epochs, Mapping) and epochs.get("simulated") is False
+    return bool(facts.get("simulated") and "parent" in facts and real)
+
+
 def preset_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Give the preset of a model's epochs from the facts of its config.json, as far as known."""
     preprocessing = facts.get("preprocessing")

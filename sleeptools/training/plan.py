@@ -294,6 +294,12 @@ def _resolve_recipe(module: ModuleType, options: TrainOptions, parent: Parent | 
             changes |= {"augmentation": {**varied, **requested}}
         return resolve_recipe(module, changes)
     recipe = resolve_recipe(module, changes)
+    if recipe.variant == FINE_TUNING:
+        raise UsageError(
+            "`recipe.variant=fine-tuning` without `parent`: there is nothing trained yet to tune",
+            hint="`parent=MODEL` begins with a trained model",
+            code="USE-TOGETHER",
+        )
     fresh = Recipe()
     for name in TUNING_SETTINGS:
         if getattr(recipe, name) != getattr(fresh, name):

@@ -1,5 +1,6 @@
 """Fine-tuning: what stays to the bit, what is estimated anew, what fits, and who is not tested."""
 
+import dataclasses
 import itertools
 import os
 import shutil
@@ -9,16 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+import sleeptools
 from sleeptools import registry, store
 from sleeptools.commands.evaluate import evaluate
+from sleeptools.commands.score.paths import model_at
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.commands.verify import verify
 from sleeptools.errors import DataError, MissingInputError, OutputError, Stopped, UsageError
 from sleeptools.models.folder import build_model, load_model, save_model
 from sleeptools.models.recipe.recipe import FINE_TUNING, Recipe, fine_tuning_recipe
+from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs, read_epoch_file, write_epoch_file
 from sleeptools.runs import model_folder
 from sleeptools.runs.leakage import learnt_subjects, night_marks
+from sleeptools.runs.parent import tuned_on_real
 from sleeptools.runs.run import open_run, run_progress
 from sleeptools.training.fine_tuning import Tuned, group_modules
 from sleeptools.training.options import merge_options, options_from_settings
@@ -239,7 +244,9 @@ def test_wrong_parts(small, tmp_path, recipe, words, hint):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("recipe", [{"freeze": ["encoder"]}, {"batch_norm": "all"}])
+@pytest.mark.parametrize(
+    "recipe", [{"freeze": ["encoder"]}, {"batch_norm": "all"}, {"variant": FINE_TUNING}]
+)
 def test_nothing_is_frozen_without_a_parent(small, tmp_path, recipe):
     options = TrainOptions("ulw-sleepnet", folds=2, passes=1, settings={"recipe": recipe})
     with pytest.raises(UsageError, match="without `parent`"):
@@ -386,9 +393,36 @@ def test_a_model_stays_simulated(small, tmp_path, said, stays):
     model_folder.write_model_folder(parent, facts, model_folder.read_weights(parent))
     train(data, tmp_path / "run", tuning(parent, fold=None))
     assert model_folder.read_config(tmp_path / "run" / FOLD).get("simulated") is stays
+    assert tuned_on_real(model_folder.read_config(tmp_path / "run" / FOLD)) is bool(said)
     assert open_run(tmp_path / "run").simulated is False
     (tmp_path / "run/manifest.json").unlink()
     assert open_run(tmp_path / "run").simulated is False
+
+
+def test_what_score_says_of_a_model_of_simulated_parents(small, tmp_path):
+    from sleeptools.commands.score.scoring import SIMULATED_PARENT, SIMULATED_TRAINING
+    from sleeptools.datasets.simulation.night import simulate_night
+
+    simulated = simulate_night(0, 1, hours=0.1).recording
+    facts = {k: v for k, v in simulated.facts.items() if k != "simulated"}
+    night = dataclasses.replace(simulated, facts=facts)
+    preset = presets.load("sleep-edf").model_dump(mode="json")
+    own = {"preprocessing": {"preset": preset}, "simulated": True}
+    model = parent_of("ulw-sleepnet", tmp_path / "plain", open_epochs(small[1]), **own)
+    assert SIMULATED_TRAINING in sleeptools.score(night, model).warnings
+    own |= {"parent": {"simulated": True}, "epochs": {"simulated": False}}
+    model = parent_of("ulw-sleepnet", tmp_path / "tuned", open_epochs(small[1]), **own)
+    assert SIMULATED_PARENT in sleeptools.score(night, model).warnings
+
+
+def test_from_the_model_that_ships(tmp_path):
+    """One lead of any name; nothing is known of who trained it, but that they were simulated."""
+    data = real(tmp_path / "real", subjects=2, count=20, channels=1, montage=["EEG F3-M2"])
+    said = []
+    train(data, tmp_path / "run", tuning(model_at("default")), log=said.append)
+    assert any("does not say who trained it" in line for line in said)
+    facts = model_folder.read_config(tmp_path / "run" / FOLD)
+    assert (facts["model"], facts["config"]["members"], facts["simulated"]) == ("spectral", 3, True)
 
 
 # --- leakage --------------------------------------------------------------------------------------
