@@ -47,6 +47,8 @@ RECIPE = Recipe(
     schedule=Schedule(kind="one_cycle"),
 )
 
+FINE_TUNING = {"learning_rate": 3e-3}
+"""Half of the recipe's rate: a night is one sequence or some, so that steps are few."""
 GROUPS = {
     "encoder": ("members.*.enter", "members.*.recur"),
     "recurrent": ("members.*.recur",),
