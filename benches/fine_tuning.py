@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--pair-hours", type=float, default=4.0)
     parser.add_argument("--parent-passes", type=int, default=3)
-    parser.add_argument("--passes", type=int, default=4)
+    parser.add_argument("--passes", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="keep the data and the runs here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="'-' writes nothing")

@@ -53,7 +53,7 @@ class Parent:
         trained_as = {
             k: self.facts[k] for k in ("protocol", "seed", "fold", "pass") if k in self.facts
         }
-        grand = self.facts.get("parent")
+        grand, marks = self.facts.get("parent"), learnt_marks(self.facts)
         return {
             "model": str(self.folder),
             "name": self.model,
@@ -62,9 +62,9 @@ class Parent:
             "montage": list(self.facts["montage"]),
             "preset": preset_of(self.facts),
             "subjects": sorted(learnt_subjects(self.facts)),
-            "night_marks": learnt_marks(self.facts),
+            "night_marks": marks,
+            "nights": {"count": len(marks), "sha256": store.digest({}, {"night_marks": marks})},
             **{key: self.facts[key] for key in ORIGIN if key in self.facts},
-            **({"epochs": self.facts["epochs"]} if "epochs" in self.facts else {}),
             **({"parent": _without_lists(grand)} if grand else {}),
         }
 
@@ -147,7 +147,7 @@ def describe(parent: Mapping[str, Any]) -> str:
 
 def tuned_on_real(facts: Mapping[str, Any]) -> bool:
     """Tell whether a model of simulated nights was fine-tuned on real ones, from its facts."""
-    epochs = facts.get("epochs")
+    epochs = facts.get("trained_on")
     real = isinstance(epochs, Mapping) and epochs.get("simulated") is False
     return bool(facts.get("simulated") and "parent" in facts and real)
 

@@ -178,8 +178,8 @@ class Run:
     def _origins(self) -> tuple[Mapping[str, Any], ...]:
         """Facts that say whether the data is simulated; not those of a parent's data."""
         facts: Mapping[str, Any] = self.model_facts
-        if "parent" in facts and isinstance(facts.get("epochs"), Mapping):
-            facts = facts["epochs"]
+        if "parent" in facts and isinstance(facts.get("trained_on"), Mapping):
+            facts = facts["trained_on"]
         return self.facts, self.data, facts
 
     @property

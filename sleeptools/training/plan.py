@@ -96,7 +96,7 @@ class Plan:
         final = protocol == FINAL
         facts = writing.signal_facts(self.data) | {
             "preprocessing": _preprocessing(self.data),
-            "epochs": writing.epochs_fingerprint(self.data) | writing.origin_facts(self.data),
+            "trained_on": writing.origin_facts(self.data),
             **self.origin(),
             "protocol": protocol,
             "seed": seed,

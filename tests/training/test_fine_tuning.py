@@ -274,6 +274,7 @@ def test_the_parent_is_in_every_file(small, run):
     assert config["recipe"]["variant"] == FINE_TUNING
     manifest = store.read_manifest(folder, "sleeptools-run")["parent"]
     assert manifest["subjects"] == ["P00", "P01"]
+    assert manifest["nights"]["count"] == 0  # it was made by hand
     assert manifest["leakage"] == "none of the 4 tested subjects trained or validated the model"
     for model in (FOLD, "final"):
         facts = model_folder.read_config(folder / model)
@@ -410,7 +411,7 @@ def test_what_score_says_of_a_model_of_simulated_parents(small, tmp_path):
     own = {"preprocessing": {"preset": preset}, "simulated": True}
     model = parent_of("ulw-sleepnet", tmp_path / "plain", open_epochs(small[1]), **own)
     assert SIMULATED_TRAINING in sleeptools.score(night, model).warnings
-    own |= {"parent": {"simulated": True}, "epochs": {"simulated": False}}
+    own |= {"parent": {"simulated": True}, "trained_on": {"simulated": False}}
     model = parent_of("ulw-sleepnet", tmp_path / "tuned", open_epochs(small[1]), **own)
     assert SIMULATED_PARENT in sleeptools.score(night, model).warnings
 
