@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--test-nights", type=int, default=10)
     parser.add_argument("--hours", type=float, default=6.0)
     parser.add_argument("--weak-passes", type=int, default=20)
-    parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--passes", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="keep the data and the runs here")
     parser.add_argument("--out", type=Path, default=RESULTS, help="'-' writes nothing")
