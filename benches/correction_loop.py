@@ -32,6 +32,7 @@ from instruments.laboratory import HOME, make_epochs, write_night
 from sleeptools import store
 from sleeptools.commands import preprocess
 from sleeptools.evaluation import bootstrap, metrics
+from sleeptools.formats.review import Review, write_review
 from sleeptools.preprocessing import presets
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.stages import UNSCORED
@@ -39,7 +40,11 @@ from sleeptools.recording.stages import UNSCORED
 RESULTS = Path(__file__).parent / "results"
 MODEL, LEAD = "spectral", "EEG Fpz-Cz"
 SHARE = 0.25  # of a night's epochs that are corrected
-ARMS = {"certain": "the least certain quarter", "random": "a quarter at random"}
+ARMS = {
+    "certain": "the least certain quarter",
+    "random": "a quarter at random",
+    "nothing": "nothing: the model learns from its own stages",
+}
 SEED = provenance.HELD_OUT_SEED + 3
 TRAINED, CORRECTED, TESTED = 0, 20, 40  # first subject of each part
 EDF_TOML = """
@@ -47,11 +52,6 @@ signals = "{subject}E0-PSG.edf"
 hypnograms = "{subject}_events.tsv"
 """
 GOALS = {"errors": 0.45, "corrected": 0.85, "gain": 0.03}
-
-
-def write_corrected(hypnogram: Hypnogram, folder: Path, night: str) -> None:
-    """Write a corrected night as the file from which it is learnt."""
-    sleeptools.write_hypnogram(hypnogram, folder / f"{night}_events.tsv")
 
 
 def preset_of(data_set: str) -> presets.Preset:
@@ -79,12 +79,13 @@ class Night:
 
     def __init__(self, raw: Path, subject: int, model: Path, hours: float) -> None:
         self.name = f"SC4{subject:02d}1"
-        signals, scoring = write_night(raw, HOME, subject, hours=hours, seed=SEED)
-        recording = sleeptools.read(signals)
+        self.signals, scoring = write_night(raw, HOME, subject, hours=hours, seed=SEED)
+        recording = sleeptools.read(self.signals)
         self.true = sleeptools.read_hypnogram(scoring).clipped(recording.seconds).stages
         scoring.unlink()  # what is learnt from is corrected, not scored from the start
         scored = sleeptools.score(recording, model)
         self.proposed = scored.hypnogram
+        self.density = scored.hypnodensity
         density = np.sort(scored.hypnodensity, axis=1)
         self.margin = density[:, -1] - density[:, -2]
         count = min(len(self.true), len(self.proposed.stages))
@@ -99,6 +100,8 @@ class Night:
         order = np.argsort(self.margin) if arm == "certain" else rng.permutation(len(self.margin))
         order = order[self.known[order]]
         mask = np.zeros(len(self.known), bool)
+        if arm == "nothing":
+            return mask
         mask[order[: round(SHARE * len(order))]] = True
         return mask
 
@@ -106,6 +109,20 @@ class Night:
         """Give these epochs the scorer's stage; the others keep the proposed one."""
         stages = np.where(chosen, self.true, self.proposed.stages).astype(np.int8)
         return replace(self.proposed, stages=stages, scorer="corrected")
+
+    def write(self, chosen: np.ndarray) -> None:
+        """Write the corrected night as `review` exports it: the file from which it is learnt."""
+        review = Review(
+            recording=self.name,
+            sha256=store.sha256(self.signals),
+            hypnogram=self.corrected(chosen),
+            proposed=self.proposed,
+            touched=chosen,
+            artefact=np.zeros(len(chosen), bool),
+            density=self.density,
+            model="spectral",
+        )
+        write_review(review, self.signals.with_name(f"{self.name}_events.tsv"))
 
     def agreement(self, stages: np.ndarray) -> np.ndarray:
         """Confusion with the scorer."""
@@ -139,7 +156,7 @@ def correct(
         hypnogram = night.corrected(chosen)
         agreement.append(night.agreement(hypnogram.stages))
         errors.append(night.errors_among(chosen))
-        write_corrected(hypnogram, raw, night.name)
+        night.write(chosen)
     store.write_text(raw / "edf.toml", EDF_TOML)
     if not (epochs / "manifest.json").exists():
         preprocess.preprocess(preset_of("edf"), raw, epochs)
@@ -192,7 +209,8 @@ def markdown(r: dict[str, Any]) -> str:
             for arm, row in r["rows"].items()
         ),
         "",
-        f"The least certain gain more than random ones by {shown(r['more'], '+')}.",
+        f"The least certain gain more than random ones by {shown(r['more'], '+')}, and more than "
+        f"no correction at all by {shown(r['more_than_nothing'], '+')}.",
         "",
         "| goal | met |",
         "|---|---|",
@@ -265,6 +283,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "by_night": metrics.kappa(tuned[arm].sum(1)).round(4).tolist(),
         }
     more = interval(partial(difference, tuned["certain"], tuned["random"]), options.test_nights)
+    nothing = interval(partial(difference, tuned["certain"], tuned["nothing"]), options.test_nights)
     certain = rows["certain"]
     return {k: v for k, v in vars(options).items() if k not in ("folder", "out")} | {
         "commit": provenance.commit(),
@@ -273,6 +292,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "others": interval(partial(kappa_of, unchanged), options.test_nights),
         "rows": rows,
         "more": more,
+        "more_than_nothing": nothing,
         "met": {
             "errors": certain["errors"]["value"] >= GOALS["errors"],
             "corrected": certain["corrected"]["value"] >= GOALS["corrected"],
