@@ -295,7 +295,7 @@ class _Lines:
 
 
 def _where(p: TrainingProgress) -> str:
-    fold = "" if p.protocol == "final" else f" fold {p.fold} of 0-{p.folds - 1}"
+    fold = "" if p.protocol == "final" else f" fold {p.fold + 1} of {p.folds} (fold-{p.fold:02d})"
     return f"{p.protocol} seed {p.seed}{fold} pass {p.pass_number}/{p.passes}"
 
 
