@@ -204,7 +204,7 @@ def markdown(r: dict[str, Any]) -> str:
         "fine-tuned | gained |",
         "|---|---|---|---|---|",
         *(
-            f"| {ARMS[arm]} | {shown(row['errors'])} | {shown(row['corrected'])} | "
+            f"| {ARMS[arm]} | {shown(row['errors']) if arm != 'nothing' else 'none'} | {shown(row['corrected'])} | "
             f"{shown(row['tuned'])} | {shown(row['gain'], '+')} |"
             for arm, row in r["rows"].items()
         ),
@@ -275,7 +275,9 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             print(f"{arm} seed {seed}: {metrics.kappa(counts[-1].sum(0)):.3f}", flush=True)
         tuned[arm] = np.stack(counts, 1)  # (nights, seeds, S, S)
         rows[arm] = {
-            "errors": interval(partial(share_of, np.stack(errors, 1)), options.nights),
+            "errors": None
+            if arm == "nothing"
+            else interval(partial(share_of, np.stack(errors, 1)), options.nights),
             "corrected": interval(partial(kappa_of, np.stack(agreements, 1)), options.nights),
             "tuned": interval(partial(kappa_of, tuned[arm]), options.test_nights),
             "gain": interval(partial(difference, tuned[arm], unchanged), options.test_nights),
