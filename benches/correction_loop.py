@@ -204,7 +204,8 @@ def markdown(r: dict[str, Any]) -> str:
         "fine-tuned | gained |",
         "|---|---|---|---|---|",
         *(
-            f"| {ARMS[arm]} | {shown(row['errors']) if arm != 'nothing' else 'none'} | {shown(row['corrected'])} | "
+            f"| {ARMS[arm]} | {shown(row['errors']) if row['errors'] else 'none'} | "
+            f"{shown(row['corrected'])} | "
             f"{shown(row['tuned'])} | {shown(row['gain'], '+')} |"
             for arm, row in r["rows"].items()
         ),
