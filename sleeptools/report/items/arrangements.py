@@ -61,19 +61,21 @@ HUMAN, MOUSE = "people", "mice"
 ABLATED: Final[Mapping[str, Mapping[str, object]]] = {
     "MBFE": {"fusion": "mbfe"},
     "MBFE + encoder": {"fusion": "mbfe+te"},
-    "MMASleepNet3": {"fusion": "full", "modalities": "all"},
+    "MMASleepNet3": {},
 }
 SIGNALS: Final[Mapping[str, Mapping[str, object]]] = {
     "MMASleepNet1 (EEG)": {"modalities": "eeg"},
     "MMASleepNet2 (EEG, EOG)": {"modalities": "eeg+eog"},
-    "MMASleepNet3 (EEG, EOG, EMG)": {"modalities": "all", "fusion": "full"},
+    "MMASleepNet3 (EEG, EOG, EMG)": {},
 }
+MMASLEEPNET_PARTS: Final = {"fusion": "full", "modalities": "all"}
 MASLEEPNET: Final[Mapping[str, Mapping[str, object]]] = {
     "No-MSConv": {"streams": "small"},
     "EEG-Only": {"modalities": "eeg"},
     "No-SE": {"excitation": False},
-    "MASleepNet": {"streams": "both", "modalities": "all", "excitation": True},
+    "MASleepNet": {},
 }
+MASLEEPNET_PARTS: Final = {"streams": "both", "modalities": "all", "excitation": True}
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,7 @@ ARRANGEMENTS: Final[Mapping[str, Arrangement]] = {
         partial(
             variant_bars,
             variants=ABLATED,
+            defaults=MMASLEEPNET_PARTS,
             full="MMASleepNet3",
             caption="What the parts of the fusion add, per cent",
         ),
@@ -270,6 +273,7 @@ ARRANGEMENTS: Final[Mapping[str, Arrangement]] = {
         partial(
             variant_bars,
             variants=SIGNALS,
+            defaults=MMASLEEPNET_PARTS,
             full="MMASleepNet3 (EEG, EOG, EMG)",
             caption="What the signals add, per cent",
         ),
@@ -293,6 +297,7 @@ ARRANGEMENTS: Final[Mapping[str, Arrangement]] = {
         partial(
             variant_bars,
             variants=MASLEEPNET,
+            defaults=MASLEEPNET_PARTS,
             full="MASleepNet",
             caption="Ablations of MASleepNet, per cent",
         ),

@@ -234,7 +234,7 @@ def _times(source: RunSource | None, person: float) -> Iterator[ItemRow]:
         return
     run = source.evaluation.run
     wall, scored = run.facts.get("wall_seconds"), len(source.evaluation.tested)
-    if source.protocol != "external" or not isinstance(wall, int | float) or not scored:
+    if source.protocol != "external" or not isinstance(wall, int | float) or not scored * wall:
         raise refuse(
             source.name,
             "s4-scoring-time",

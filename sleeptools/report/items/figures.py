@@ -19,7 +19,7 @@ from sleeptools.report.items.item_table import (
     ItemRow,
     ItemTable,
 )
-from sleeptools.report.items.matching import match_by, match_results
+from sleeptools.report.items.matching import match_results, match_variants
 from sleeptools.report.items.printed_numbers import printed_number, scaled
 from sleeptools.report.items.results import (
     ScoreColumn,
@@ -201,6 +201,7 @@ def variant_bars(
     request: ItemRequest,
     *,
     variants: Mapping[str, Mapping[str, Any]],
+    defaults: Mapping[str, Any],
     full: str,
     caption: str,
 ) -> ItemContent:
@@ -208,12 +209,12 @@ def variant_bars(
 
     Parameters
     ----------
-    variants
-        Name of a variant to the settings that make it.
+    variants, defaults
+        As in `match_variants`.
     full
         The variant that is the model of the printed results.
     """
-    sources = match_by(request.runs, variants, request.name)
+    sources = match_variants(request.runs, variants, defaults, request.name)
     results = {str(row["dataset"]): row for row in request.results}
     dataset = _dataset(sources, request) if sources else next(iter(results))
     result = results[dataset]

@@ -119,11 +119,19 @@ def _summary(
         ]
         yield ItemRow((label,), PRINTED, tuple(shown))
         again = [function(list(column)) for column in _columns(printed)]
-        if any(
-            value is not None and format(number, c.column.form) != format(value, c.column.form)
-            for number, value, c in zip(again, shown, SCORES, strict=True)
-        ):
+        if not _same(again, shown, tolerant=statistic is None):
             yield ItemRow((label,), f"{RECOMPUTED} from the printed numbers", tuple(again))
+
+
+def _same(again: Sequence[float], shown: Sequence[float | None], *, tolerant: bool) -> bool:
+    """Whether recomputed numbers are the printed ones; a mean may be one off in the last digit."""
+    for number, value, column in zip(again, shown, SCORES, strict=True):
+        digits = int(column.column.form[1])
+        if value is not None:
+            off = round(abs(round(number, digits) - value) * 10**digits)
+            if off > int(tolerant):
+                return False
+    return True
 
 
 def _columns(rows: Mapping[str, Sequence[float | None]]) -> list[list[float]]:

@@ -9,7 +9,7 @@ from typing import Any
 from sleeptools.report import html, markup
 from sleeptools.report.html import PURPOSE, banner, block_html
 from sleeptools.report.items.content import ItemContent
-from sleeptools.report.items.item_table import ItemTable
+from sleeptools.report.items.item_table import ItemRow, ItemTable
 from sleeptools.report.items.item_text import TITLE, item_title, sections
 from sleeptools.report.markup import Markup
 
@@ -109,6 +109,14 @@ def _head(table: ItemTable) -> Iterator[Markup]:
     yield markup.element("tr", *second)
 
 
+def _origin(row: ItemRow) -> Iterator[Markup]:
+    """Write whose line it is: "ours: RUN" or "printed", and what is to be added below."""
+    head, _, marks = row.origin.partition(", ")
+    yield markup.escape(f"{head}: {row.run}" if row.run else head)
+    if marks:
+        yield markup.element("small", markup.escape(marks))
+
+
 def _row(table: ItemTable, number: int) -> Markup:
     row, bold = table.rows[number], table.bold()
     cells = []
@@ -120,8 +128,7 @@ def _row(table: ItemTable, number: int) -> Markup:
             cells.append(
                 markup.element("th", markup.escape(label), scope=scope, rowspan=rows, class_="t")
             )
-    origin = row.origin + (f": {row.run}" if row.run else "")
-    cells.append(markup.element("td", markup.escape(origin), class_="t"))
+    cells.append(markup.element("td", *_origin(row), class_="t origin"))
     if row.remark:
         remark = markup.escape(row.remark)
         cells.append(markup.element("td", remark, colspan=len(table.columns), class_="t remark"))

@@ -46,11 +46,11 @@ def print_notes(item: Mapping[str, Any]) -> list[str]:
     """Say what is known of the print: its arrangement, aggregation and contradictions."""
     notes = []
     if item["aggregate"]:
-        notes.append(f"Taken over, in print: {item['aggregate']}.")
+        notes.append(f"Aggregation in print: {item['aggregate']}.")
     if item["numbers"]:
-        notes.append(f"Numbers: {item['numbers']}.")
+        notes.append(f"Numbers of the print: {item['numbers']}.")
     if item["note"]:
-        notes.append(f"Of the print: {item['note']}.")
+        notes.append(f"Note: {item['note']}.")
     return notes
 
 

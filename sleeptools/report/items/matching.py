@@ -118,26 +118,35 @@ def _of_data(source: RunSource, rows: Sequence[Mapping[str, Any]], item: str) ->
     return next(row for row in rows if row["dataset"] == dataset)
 
 
-def match_by(
-    runs: Sequence[RunSource], names: Mapping[str, Mapping[str, Any]], item: str
+def match_variants(
+    runs: Sequence[RunSource],
+    variants: Mapping[str, Mapping[str, Any]],
+    defaults: Mapping[str, Any],
+    item: str,
 ) -> dict[str, RunSource]:
     """Find the variant of its model that each run is.
 
     Parameters
     ----------
-    names
-        Name of each variant to the settings that make it; the first that agrees is taken. A setting
-        that a run does not have counts as agreeing where it is the model's default, None.
+    variants
+        Name of each variant to the settings that differ from `defaults`.
+    defaults
+        The settings that make a variant, as the model has them if nothing is set.
+
+    Raises
+    ------
+    DataError
+        If a run is none of the variants.
+    UsageError
+        If two runs are the same one.
     """
     sources: dict[str, RunSource] = {}
     for source in runs:
         settings = source.evaluation.run.settings
-        fits = (
-            n for n, s in names.items() if all(settings.get(k) in (v, None) for k, v in s.items())
-        )
-        name = next(fits, "")
+        chosen = {key: settings.get(key, value) for key, value in defaults.items()}
+        name = next((n for n, s in variants.items() if {**defaults, **s} == chosen), "")
         if not name:
-            asked = "; ".join(f"{k} {v}" for k, v in settings.items())
+            asked = ", ".join(f"{key} {value}" for key, value in chosen.items())
             raise refuse(source.name, item, f"no row has its settings ({asked})")
         if name in sources:
             raise taken_twice(sources[name].name, source.name, name)

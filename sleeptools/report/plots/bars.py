@@ -10,6 +10,7 @@ import numpy as np
 from sleeptools.report.numbers import is_missing
 from sleeptools.report.plots.canvas import Palette, Plot
 
+MOST_NUMBERS: Final = 16  # of bars that have their numbers over them
 HATCHES: Final = ("", "//", "..", "xx", "--")
 """Patterns of the series, so that these do not differ in colour alone."""
 
@@ -44,7 +45,9 @@ def plot_bars(
             axes.set_title(title)
             width = 0.8 / max(len(series), 1)
             for k, (name, values) in enumerate(series.items()):
-                _bars(axes, palette, values, k, width, (groups if by_stage else (), name))
+                _bars(axes, palette, values, (k, width), (groups if by_stage else (), name))
+                if len(series) * len(groups) * len(panels) <= MOST_NUMBERS:
+                    _numbers(axes, palette, values, np.arange(len(values)) + k * width)
             middle = np.arange(len(groups)) + 0.4 - width / 2
             axes.set_xticks(middle, list(groups))
             axes.grid(visible=False, axis="x")
@@ -62,17 +65,15 @@ def _bars(
     axes: Any,
     palette: Palette,
     values: Sequence[float | None],
-    number: int,
-    width: float,
+    place: tuple[int, float],
     names: tuple[Sequence[str], str],
 ) -> None:
-    """Draw one series, with each number over its bar."""
-    stages, label = names
+    """Draw one series: its number and the width of a bar; its stages, and its name."""
+    (stages, label), (number, width) = names, place
     heights = [0.0 if value is None or is_missing(value) else value for value in values]
-    place = np.arange(len(values)) + number * width
     colour = [palette.stage(s) for s in stages] if stages else palette.series(number)
     axes.bar(
-        place,
+        np.arange(len(values)) + number * width,
         heights,
         width * 0.92,
         color=colour,
@@ -81,6 +82,10 @@ def _bars(
         label=label,
         linewidth=0.5,
     )
+
+
+def _numbers(axes: Any, palette: Palette, values: Sequence[float | None], place: Any) -> None:
+    """Write each number over its bar."""
     for x, value in zip(place, values, strict=True):
         if value is not None and not is_missing(value):
             text = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"  # noqa: PLR2004

@@ -13,6 +13,7 @@ from sleeptools.report.plots.canvas import Palette, Plot
 Counts = npt.NDArray[Any]
 DARK: Final = 0.55  # share from which light text reads better on the shade
 PER_ROW: Final = 5  # panels
+SIDE: Final = 0.66  # of a cell, in the unit of `Plot.size`
 
 
 def plot_matrices(panels: Mapping[str, Counts | None], stages: Sequence[str]) -> Plot:
@@ -44,9 +45,9 @@ def plot_matrices(panels: Mapping[str, Counts | None], stages: Sequence[str]) ->
         figure.supxlabel("predicted stage", fontsize=11, color=palette["muted"])
         figure.supylabel("true stage", fontsize=11, color=palette["muted"])
 
-    side = min(9.0 / columns, 4.5)
-    width = 9.0 if columns > 1 else 4.8
-    return Plot(draw, (width, 0.5 + rows * (side * 0.92 + 0.25)), _described(panels, stages))
+    side = 0.6 + SIDE * len(stages)  # of a panel
+    size = (0.3 + side * columns, 0.4 + side * rows)
+    return Plot(draw, size, _described(panels, stages))
 
 
 def _frame(axes: Any, stages: Sequence[str]) -> None:
@@ -64,15 +65,8 @@ def _fill(axes: Any, palette: Palette, matrix: Counts) -> None:
     for (i, j), part in np.ndenumerate(share):
         _box(axes, (j - 0.5, i - 0.5), palette["accent"], 0.04 + 0.96 * part)
         ink = palette["sheet"] if part > DARK else palette["ink"]
-        axes.text(
-            j,
-            i,
-            f"{100 * part:.1f} %\n{int(matrix[i, j]):,}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color=ink,
-        )
+        for text, offset in ((f"{100 * part:.1f} %", -0.14), (f"{int(matrix[i, j]):,}", 0.14)):
+            axes.text(j, i + offset, text, ha="center", va="center", fontsize=8.5, color=ink)
 
 
 def _box(axes: Any, corner: tuple[float, float], colour: str, opacity: float) -> None:
@@ -117,7 +111,7 @@ def plot_margin_matrices(panels: Mapping[str, Counts], stages: Sequence[str]) ->
                 inside = i < len(stages) and j < len(stages)
                 colour = palette["third"] if inside and i == j else palette["second"]
                 _box(axes, (j - 0.48, i - 0.48), colour if inside else palette["line"], 0.3)
-                _lines(axes, palette, (j, i), lines, margin=not inside)
+                _lines(axes, palette, (j, i), lines, (not inside, 10 if len(panels) == 1 else 7.5))
 
     size = (9.0 if len(panels) > 1 else 5.2, 4.6)
     texts = [
@@ -152,9 +146,14 @@ def _margin(total: int, right: int) -> tuple[str, ...]:
 
 
 def _lines(
-    axes: Any, palette: Palette, place: tuple[int, int], lines: Sequence[str], *, margin: bool
+    axes: Any,
+    palette: Palette,
+    place: tuple[int, int],
+    lines: Sequence[str],
+    kind: tuple[bool, float],
 ) -> None:
     """Write the lines of a cell; in a margin the right share in green, the wrong one in orange."""
+    margin, size = kind
     step = 0.22
     top = place[1] - step * (len(lines) - 1) / 2
     colours = ("ink", "third", "second") if margin else ("ink", "ink")
@@ -165,6 +164,6 @@ def _lines(
             text,
             ha="center",
             va="center",
-            fontsize=7.5,
+            fontsize=size,
             color=palette[colours[k]],
         )

@@ -62,8 +62,10 @@ def plot_day_bins(
 
     def draw(figure: Any, palette: Palette) -> None:
         grid = figure.subplots(len(days), len(stages), squeeze=False, sharex=True)
+        for axes, stage in zip(grid[0], stages, strict=True):
+            axes.set_title(stage)
         for row, day in zip(grid, days, strict=True):
-            for i, (axes, stage) in enumerate(zip(row, stages, strict=True)):
+            for i, axes in enumerate(row):
                 middle = day.hours + width / 2
                 axes.plot(middle, day.truth[:, i], "-", color=palette["ink"], label="True")
                 axes.plot(
@@ -71,9 +73,7 @@ def plot_day_bins(
                 )
                 axes.set_ylim(0, 60 * width)
                 _days(axes, palette, day, width, axis)
-                if row is grid[0]:
-                    axes.set_title(stage)
-            row[0].set_ylabel(f"{day.label}\nmin")
+            row[0].set_ylabel(f"{day.label}, min")
         for axes in grid[-1]:
             axes.set_xlabel(axis.title)
         handles, names = grid[0, 0].get_legend_handles_labels()
@@ -145,7 +145,8 @@ def plot_amounts(
                 )
             correlation = correlations[day.label]
             note = correlation.text if correlation else "no correlation"
-            axes.set_title(f"{day.label}\n{note}", fontsize=10)
+            axes.set_title(day.label)
+            axes.text(0.04, 0.92, note, transform=axes.transAxes, fontsize=9)
             axes.set(xlabel="true, min", ylabel="predicted, min", aspect="equal")
         for axes in grid[len(days) :]:
             axes.set_visible(False)
@@ -175,8 +176,9 @@ def plot_time_line(hours: float, shaded: Sequence[tuple[str, float, float]], lig
         for day in np.arange(0, hours, 24):
             axes.axvspan(day, min(day + light, hours), 0.1, 0.45, color=palette["stage W"])
             axes.axvspan(day + light, min(day + 24, hours), 0.1, 0.45, color=palette["ink"])
-        for name, begin, end in shaded:
-            axes.axvspan(begin, end, 0.5, 0.75, color=palette["third"], alpha=0.45, linewidth=0)
+        for i, (name, begin, end) in enumerate(shaded):
+            colour = palette.series(i)
+            axes.axvspan(begin, end, 0.5, 0.75, color=colour, alpha=0.55, linewidth=0)
             axes.text((begin + end) / 2, 0.82, name, ha="center", fontsize=9, color=palette["ink"])
         axes.set(xlim=(0, hours), ylim=(0, 1), yticks=[], xlabel="zeitgeber time, h")
         axes.set_xticks(np.arange(0, hours + 1, 6))
