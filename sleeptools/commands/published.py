@@ -150,12 +150,14 @@ def gather_request(
     ]
     runs: list[RunSource] = []
     epochs: list[EpochSet] = []
+    rows: dict[Path, str] = {}
     folders = [_named(text) for text in sources]
     folders += [("", options.epochs)] if options.epochs else []
     for row, folder in folders:
         if _holds_epochs(folder):
             check_epochs(folder)
             epochs.append(open_epochs(folder))
+            rows[folder] = row
         else:
             runs.append(_run(folder, row, results, options))
     return ItemRequest(
@@ -165,6 +167,7 @@ def gather_request(
         epochs,
         options.recordings,
         read_phases(options.phases) if options.phases else None,
+        rows,
         {facts["name"]: facts for facts in list_drawer("models")},
     )
 

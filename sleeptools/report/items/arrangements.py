@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from sleeptools.recording.stages import HUMAN_STAGES
 from sleeptools.report.items.content import Builder, ItemContent, ItemRequest
 from sleeptools.report.items.costs import (
     headline_table,
@@ -167,18 +168,17 @@ def _list(caption: str) -> Arrangement:
 def human_inputs(request: ItemRequest) -> ItemContent:
     """Show what the mouse network does on recordings of people, which the paper only proposes."""
     content = stage_scores_table(
-        ItemRequest(request.item, (), request.runs), caption="SlumberNet on people, by stage"
+        request, caption="SlumberNet on people, by stage, fractions", stages=HUMAN_STAGES
     )
     notes = []
     for source in request.runs:
-        montage = source.evaluation.run.facts.get("montage") or []
-        rate = float(source.evaluation.run.facts.get("sample_rate") or 0)
-        samples = round(rate * source.evaluation.run.epoch_seconds)
+        facts = source.evaluation.run.facts
+        samples = round(float(facts.get("sample_rate") or 0) * source.evaluation.run.epoch_seconds)
         notes.append(
-            f"{source.name}: an epoch of {samples} samples of {len(montage)} signals; the paper "
-            "proposes (256, n) and reports nothing on people."
+            f"{source.name}: an epoch of {samples} samples of {len(facts.get('montage') or [])} "
+            "signals; the paper proposes (256, n) and reports nothing on people."
         )
-    return ItemContent(content.tables, content.figures, notes)
+    return ItemContent(content.tables, notes=notes)
 
 
 def _by_dataset(request: ItemRequest) -> ItemContent:

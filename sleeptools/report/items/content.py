@@ -32,6 +32,8 @@ class ItemRequest:
         Folder of the recordings behind the epochs.
     phases
         Which hours of a mouse's recording are which.
+    rows
+        Folder of a set of epochs to the data set that the caller said it is.
     models
         Facts of our models, by name.
     """
@@ -42,6 +44,7 @@ class ItemRequest:
     epochs: Sequence[EpochSet] = ()
     recordings: Path | None = None
     phases: PhaseTable | None = None
+    rows: Mapping[Path, str] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @property

@@ -75,7 +75,7 @@ def _datasets(request: ItemRequest) -> dict[str, Described]:
             str(preset.get("name", "")),
             len(data.subjects),
             str(data.manifest.get("subset") or ""),
-            "",
+            request.rows.get(data.folder, ""),
             names,
         )
         facts = {

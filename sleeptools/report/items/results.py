@@ -168,10 +168,18 @@ STAGE_SCORES = tuple(
 """Figures 5 and 7 of the mouse report, as fractions."""
 
 
-def stage_scores_table(request: ItemRequest, *, caption: str) -> ItemContent:
-    """Show the scores of each stage of one model, pooled, ours above the printed ones."""
+def stage_scores_table(
+    request: ItemRequest, *, caption: str, stages: Sequence[str] = MOUSE_STAGES
+) -> ItemContent:
+    """Show the scores of each stage of one model, pooled, ours above the printed ones.
+
+    Parameters
+    ----------
+    stages
+        Stages where there is no run.
+    """
     source, result = single_source(request)
-    stages = source.stages if source else MOUSE_STAGES
+    stages = source.stages if source else stages
     return ItemContent(
         [
             ItemTable(
