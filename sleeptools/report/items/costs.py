@@ -63,8 +63,8 @@ def headline_table(request: ItemRequest, *, caption: str) -> ItemContent:
         scaled(printed.get("floating-point operations of an epoch"), 1e-6),
         printed.get("fewer parameters than the compared model, at most"),
     ]
-    shown = [scaled(printed_number(by_set[n]["id"], "accuracy"), 100) for n in names]
-    rows.append(ItemRow(label, PRINTED, (*shown, *cost)))
+    printed_accuracies = [scaled(printed_number(by_set[n]["id"], "accuracy"), 100) for n in names]
+    rows.append(ItemRow(label, PRINTED, (*printed_accuracies, *cost)))
     notes = [
         f"Ours has {parameters:,} parameters and {operations:,} operations for an epoch of "
         f"{signals} signals; a multiply-accumulate counts two, as the paper counts.",

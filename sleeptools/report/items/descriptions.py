@@ -34,7 +34,7 @@ def dataset_table(request: ItemRequest, *, caption: str) -> ItemContent:
 
     Ours is from a set of epochs, or from a run on it, which knows the number of folds, too.
     """
-    found = _datasets(request)
+    datasets = _datasets(request)
     columns = (
         ItemColumn("Subjects"),
         ItemColumn("Epochs"),
@@ -45,8 +45,8 @@ def dataset_table(request: ItemRequest, *, caption: str) -> ItemContent:
     rows: list[ItemRow] = []
     for result in request.results:
         name = (str(result["dataset"]),)
-        if name[0] in found:
-            origin, run, values = found[name[0]]
+        if name[0] in datasets:
+            origin, run, values = datasets[name[0]]
             rows.append(ItemRow(name, origin, values, run))
         elif request.runs or request.epochs:
             rows.append(ItemRow(name, OURS, remark="no data given"))
@@ -62,7 +62,7 @@ Described = tuple[str, str, tuple[Value, ...]]
 
 def _datasets(request: ItemRequest) -> dict[str, Described]:
     names = [str(row["dataset"]) for row in request.results]
-    found: dict[str, Described] = {}
+    datasets: dict[str, Described] = {}
     sources: list[tuple[str, str, Described]] = []
     for source in request.runs:
         run = source.evaluation.run
@@ -89,10 +89,10 @@ def _datasets(request: ItemRequest) -> dict[str, Described]:
         if not row:
             why = f"its data is none of {', '.join(names)}"
             raise refuse(name, request.name, why)
-        if row in found:
-            raise taken_twice(found[row][1], name, row)
-        found[row] = described
-    return found
+        if row in datasets:
+            raise taken_twice(datasets[row][1], name, row)
+        datasets[row] = described
+    return datasets
 
 
 def _mark(simulated: bool | None) -> str:
@@ -128,13 +128,13 @@ def division_counts(request: ItemRequest, *, caption: str) -> ItemContent:
     predictions = source.evaluation.predictions.filter(
         protocol=source.protocol, seed=source.seed, fold=0
     )
-    parts: dict[str, list[float | None]] = {}
+    by_role: dict[str, list[float | None]] = {}
     for role in ("test", "val"):
         of_role = predictions.filter(role=role)["stage"]
-        parts[role] = [float((of_role == i).sum()) for i in range(len(stages))]
-    rest = zip(stages, parts["test"], parts["val"], strict=True)
-    training: list[float | None] = [float(counts[s]) - (t or 0) - (v or 0) for s, t, v in rest]
-    panels = {"a: training set": {"": training}, "b: test set": {"": parts["test"]}}
+        by_role[role] = [float((of_role == i).sum()) for i in range(len(stages))]
+    triples = zip(stages, by_role["test"], by_role["val"], strict=True)
+    training: list[float | None] = [float(counts[s]) - (t or 0) - (v or 0) for s, t, v in triples]
+    panels = {"a: training set": {"": training}, "b: test set": {"": by_role["test"]}}
     plot = plot_bars(panels, stages, unit="epochs", by_stage=True)
     test = sorted(set(predictions.filter(role="test")["subject"]))
     text = f"{caption}: the first fold of {source.name}, tested on {', '.join(test)}."
@@ -144,7 +144,7 @@ def division_counts(request: ItemRequest, *, caption: str) -> ItemContent:
     ]
     table = ItemTable("", caption, heads, columns, tuple(rows))
     notes = []
-    if any(parts["val"]):
+    if any(by_role["val"]):
         notes = ["Epochs of the validation animals are in neither part."]
     return ItemContent([table], [Figure(request.name, plot, caption, text)], notes)
 
@@ -206,10 +206,10 @@ def weight_table(request: ItemRequest, *, caption: str) -> ItemContent:
     if source is None:
         return ItemContent([ItemTable("", caption, ("Array",), columns, (printed,))])
     run = source.evaluation.run
-    place = next(t for t in run.done if t.protocol == source.protocol).folder(run.folder)
-    path = place / "model.safetensors"
+    folder = next(t for t in run.done if t.protocol == source.protocol).folder(run.folder)
+    path = folder / "model.safetensors"
     if not path.exists():
-        raise refuse(source.name, request.name, f"{place} holds no model.safetensors")
+        raise refuse(source.name, request.name, f"{folder} holds no model.safetensors")
     arrays = store.read_tensors(run.check_listed(path)).arrays
     shapes = {name: arrays[name].shape for name in arrays}
     rows = [

@@ -224,8 +224,8 @@ def variant_bars(
             rows.append(_variant_row(name, sources[name], result if name == full else None))
         elif request.runs:
             rows.append(ItemRow((name,), OURS, remark=NO_RUN))
-        shown = [c.of_print(result["id"]) if name == full else None for c in OVERALL]
-        rows.append(printed_row((name,), shown))
+        printed = [c.of_print(result["id"]) if name == full else None for c in OVERALL]
+        rows.append(printed_row((name,), printed))
     table = ItemTable("", caption, ("Variant",), _heads(OVERALL), tuple(rows))
     bars: dict[str, list[float | None]] = {
         name: [c.shown(sources[name].score("pooled", c.metric)) for c in OVERALL]
@@ -335,8 +335,8 @@ def training_accuracy_curve(request: ItemRequest, *, caption: str) -> ItemConten
     if source is None:
         return figure_only(request, "It is drawn from the training log of a run.")
     curves = list(_curves(source, "train_accuracy", "training", dashed=False))[:1]
-    shown = [PassCurve("", 0, c.passes, [100 * v for v in c.values]) for c in curves]
-    plot = plot_passes({"Accuracy on the training set, %": shown})
+    drawn = [PassCurve("", 0, c.passes, [100 * v for v in c.values]) for c in curves]
+    plot = plot_passes({"Accuracy on the training set, %": drawn})
     figure = Figure(request.name, plot, caption, f"{caption}: the first fold of {source.name}.")
     return ItemContent([_pass_table(source, caption)], [figure])
 

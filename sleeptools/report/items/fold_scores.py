@@ -53,18 +53,20 @@ def fold_scores_table(request: ItemRequest, *, level: str, caption: str) -> Item
     printed = dict(_printed(str(result["id"]), level))
     ours = _ours(source, level) if source else {}
     count = max(len(printed), len(ours))
-    who = list(ours)
+    names = list(ours)  # of our folds or subjects
     rows: list[ItemRow] = []
     verdict = source.verdict(result) if source else ("", "")
     for i in range(count):
-        name = f"{i + 1} ({who[i]})" if level == "subject" and i < len(who) else str(i + 1)
-        rows += _pair((name,), ours.get(who[i]) if i < len(who) else None, source, verdict, request)
-        if str(i + 1) in printed:
-            rows.append(printed_row((name,), printed[str(i + 1)]))
+        number = str(i + 1)
+        values = ours[names[i]] if i < len(names) else None
+        label = (f"{number} ({names[i]})" if level == "subject" and values else number,)
+        rows += _pair(label, values, source, verdict, request)
+        if number in printed:
+            rows.append(printed_row(label, printed[number]))
     rows += _summary(request, source, ours, printed, str(result["id"]), verdict)
     columns = tuple(c.column for c in SCORES)
     notes = []
-    if level == "subject" and who:
+    if level == "subject" and names:
         notes.append("Which of ours is which printed mouse means nothing: they are other animals.")
     table = ItemTable("", caption, (noun,), columns, tuple(rows))
     return ItemContent([table], notes=notes)
@@ -113,19 +115,19 @@ def _summary(
     for label, statistic, function in (("Mean", None, mean), ("SEM", "sem", standard_error)):
         computed = [function(list(column)) for column in _columns(ours)] if ours else None
         yield from _pair((label,), computed, source, verdict, request)
-        shown = [
+        stated = [
             scaled(printed_number(result, c.metric, c.stage, statistic=statistic), c.factor)
             for c in SCORES
         ]
-        yield ItemRow((label,), PRINTED, tuple(shown))
+        yield ItemRow((label,), PRINTED, tuple(stated))
         again = [function(list(column)) for column in _columns(printed)]
-        if not _same(again, shown, tolerant=statistic is None):
+        if not _same(again, stated, tolerant=statistic is None):
             yield ItemRow((label,), f"{RECOMPUTED} from the printed numbers", tuple(again))
 
 
-def _same(again: Sequence[float], shown: Sequence[float | None], *, tolerant: bool) -> bool:
+def _same(again: Sequence[float], stated: Sequence[float | None], *, tolerant: bool) -> bool:
     """Whether recomputed numbers are the printed ones; a mean may be one off in the last digit."""
-    for number, value, column in zip(again, shown, SCORES, strict=True):
+    for number, value, column in zip(again, stated, SCORES, strict=True):
         digits = int(column.column.form[1])
         if value is not None:
             off = round(abs(round(number, digits) - value) * 10**digits)
@@ -207,7 +209,7 @@ def _averages(
     if sources:
         values = [scaled(mean([*ours[m].values()]), 100) if m in ours else None for m in models]
         yield ItemRow(("Avg",), _origin(sources), tuple(values), _names(sources))
-    shown = [scaled(printed_number(ids[m], "accuracy"), 100) for m in models]
-    yield ItemRow(("Avg",), PRINTED, tuple(shown))
+    stated = [scaled(printed_number(ids[m], "accuracy"), 100) for m in models]
+    yield ItemRow(("Avg",), PRINTED, tuple(stated))
     again = [mean([v for v in printed[m] if v is not None]) for m in models]
     yield ItemRow(("Avg",), f"{RECOMPUTED} from the printed mice", tuple(again))

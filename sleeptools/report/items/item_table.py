@@ -142,10 +142,10 @@ class ItemTable:
         """Labels of a line; "" where the line above has the same, and the same before it."""
         labels = self.rows[number].labels
         above = self.rows[number - 1].labels if number else ()
-        same = 0
-        while same < len(above) and above[same] == labels[same]:
-            same += 1
-        return ("",) * same + labels[same:]
+        equal = 0
+        while equal < len(above) and above[equal] == labels[equal]:
+            equal += 1
+        return ("",) * equal + labels[equal:]
 
     def span(self, number: int, label: int) -> int:
         """Count the lines that a label stands for, from the line where it stands."""

@@ -31,12 +31,12 @@ def verdict_lines(content: ItemContent) -> list[str]:
     """Say of each of our lines whether it can be compared with the print."""
     lines: dict[str, None] = {}
     for table in content.tables:
-        found: dict[tuple[str, str, str], list[str]] = {}
+        by_verdict: dict[tuple[str, str, str], list[str]] = {}
         for row in table.rows:
             if row.comparable:
                 key = (row.run, row.comparable, row.differences)
-                found.setdefault(key, []).append(", ".join(filter(None, row.labels)))
-        for (run, comparable, why), labels in found.items():
+                by_verdict.setdefault(key, []).append(", ".join(filter(None, row.labels)))
+        for (run, comparable, why), labels in by_verdict.items():
             rows = f" ({labels[0]})" if len(labels) == 1 else ""
             lines[f"{run}{rows}: {verdict_words(comparable)}: {why}"] = None
     return [*lines, *content.verdicts]

@@ -146,8 +146,8 @@ def match_variants(
         chosen = {key: settings.get(key, value) for key, value in defaults.items()}
         name = next((n for n, s in variants.items() if {**defaults, **s} == chosen), "")
         if not name:
-            asked = ", ".join(f"{key} {value}" for key, value in chosen.items())
-            raise refuse(source.name, item, f"no row has its settings ({asked})")
+            wording = ", ".join(f"{key} {value}" for key, value in chosen.items())
+            raise refuse(source.name, item, f"no row has its settings ({wording})")
         if name in sources:
             raise taken_twice(sources[name].name, source.name, name)
         sources[name] = source

@@ -155,15 +155,15 @@ def stage_amount_scatter(request: ItemRequest) -> ItemContent:
     figures, verdicts = [], []
     if source is not None:
         days = day_bins(source, request.phases)
-        found = {day.label: correlate(day) for day in days}
-        for label, c in found.items():
+        correlations = {day.label: correlate(day) for day in days}
+        for label, c in correlations.items():
             values = (c.bins, c.r, c.p) if c else (None, None, None)
             rows.append(ItemRow((label,), source.origin, values, source.name))
-        defined = [c.r for c in found.values() if c]
+        defined = [c.r for c in correlations.values() if c]
         spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
         for label, value in (("Mean", mean(defined)), ("SD", spread)):
             rows.append(ItemRow((label,), source.origin, (None, value, None), source.name))
-        plot = plot_amounts(days, source.stages, BIN_HOURS, found)
+        plot = plot_amounts(days, source.stages, BIN_HOURS, correlations)
         text = f"{caption}; the dotted line is identity."
         figures = [Figure(request.name, plot, "Predicted over true", text)]
         verdicts = [source.verdict_text(result)] if result else []
@@ -183,8 +183,8 @@ def correlate(day: DayBins) -> DayCorrelation | None:
     truth, predicted = day.truth.ravel(), day.predicted.ravel()
     if len(day.hours) < FEWEST_BINS or not (np.ptp(truth) and np.ptp(predicted)):
         return None
-    found = pearsonr(truth, predicted)
-    return DayCorrelation(float(found.statistic), float(found.pvalue), truth.size)
+    correlations = pearsonr(truth, predicted)
+    return DayCorrelation(float(correlations.statistic), float(correlations.pvalue), truth.size)
 
 
 # --- the experiment -------------------------------------------------------------------------------

@@ -139,8 +139,8 @@ def our_row(
     aggregate: str,
 ) -> ItemRow:
     """Give our line of a result, with the verdict."""
-    said = result["aggregate"]
-    over = said if said not in (None, "", "unknown") else aggregate
+    stated = result["aggregate"]
+    over = stated if stated not in (None, "", "unknown") else aggregate
     values = [c.shown(source.score(over, c.metric, c.stage)) for c in columns]
     comparable, why = source.verdict(result)
     return ItemRow(labels, source.origin, tuple(values), source.name, "", comparable, why)

@@ -49,10 +49,10 @@ def _single_set(request: ItemRequest) -> EpochSet | None:
 
 def _first_channels(data: EpochSet, kinds: Sequence[str], item: str) -> dict[str, int]:
     """Find the first channel of each modality, by the modality's name in capitals."""
-    found = {kind: data.modalities.index(kind) for kind in kinds if kind in data.modalities}
-    if missing := set(kinds) - set(found):
+    channels = {kind: data.modalities.index(kind) for kind in kinds if kind in data.modalities}
+    if missing := set(kinds) - set(channels):
         raise refuse(str(data.folder), item, f"it has no {', '.join(sorted(missing)).upper()}")
-    return {kind.upper(): found[kind] for kind in kinds}
+    return {kind.upper(): channels[kind] for kind in kinds}
 
 
 def _examples(data: EpochSet, count: int = 1) -> dict[str, list[tuple[EpochFile, int]]]:
@@ -62,10 +62,10 @@ def _examples(data: EpochSet, count: int = 1) -> dict[str, list[tuple[EpochFile,
         scored = np.flatnonzero(data.stages == number)
         if not len(scored):
             continue
-        places = [len(scored) // 2]
+        indices = [len(scored) // 2]
         if count > 1:
-            places = np.linspace(0, len(scored) - 1, min(count, len(scored))).astype(int).tolist()
-        chosen[stage] = [data.find_epoch(int(scored[i])) for i in places]
+            indices = np.linspace(0, len(scored) - 1, min(count, len(scored))).astype(int).tolist()
+        chosen[stage] = [data.find_epoch(int(scored[i])) for i in indices]
     return chosen
 
 

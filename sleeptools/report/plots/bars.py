@@ -65,11 +65,11 @@ def _bars(
     axes: Any,
     palette: Palette,
     values: Sequence[float | None],
-    place: tuple[int, float],
+    position: tuple[int, float],
     names: tuple[Sequence[str], str],
 ) -> None:
     """Draw one series: its number and the width of a bar; its stages, and its name."""
-    (stages, label), (number, width) = names, place
+    (stages, label), (number, width) = names, position
     heights = [0.0 if value is None or is_missing(value) else value for value in values]
     colour = [palette.stage(s) for s in stages] if stages else palette.series(number)
     axes.bar(
@@ -84,9 +84,9 @@ def _bars(
     )
 
 
-def _numbers(axes: Any, palette: Palette, values: Sequence[float | None], place: Any) -> None:
+def _numbers(axes: Any, palette: Palette, values: Sequence[float | None], position: Any) -> None:
     """Write each number over its bar."""
-    for x, value in zip(place, values, strict=True):
+    for x, value in zip(position, values, strict=True):
         if value is not None and not is_missing(value):
             text = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"  # noqa: PLR2004
             axes.annotate(

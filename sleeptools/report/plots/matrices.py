@@ -62,10 +62,10 @@ def _frame(axes: Any, stages: Sequence[str]) -> None:
 
 def _fill(axes: Any, palette: Palette, matrix: Counts) -> None:
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    for (i, j), part in np.ndenumerate(share):
-        _box(axes, (j - 0.5, i - 0.5), palette["accent"], 0.04 + 0.96 * part)
-        ink = palette["sheet"] if part > DARK else palette["ink"]
-        for text, offset in ((f"{100 * part:.1f} %", -0.14), (f"{int(matrix[i, j]):,}", 0.14)):
+    for (i, j), value in np.ndenumerate(share):
+        _box(axes, (j - 0.5, i - 0.5), palette["accent"], 0.04 + 0.96 * value)
+        ink = palette["sheet"] if value > DARK else palette["ink"]
+        for text, offset in ((f"{100 * value:.1f} %", -0.14), (f"{int(matrix[i, j]):,}", 0.14)):
             axes.text(j, i + offset, text, ha="center", va="center", fontsize=8.5, color=ink)
 
 
@@ -148,18 +148,18 @@ def _margin(total: int, right: int) -> tuple[str, ...]:
 def _lines(
     axes: Any,
     palette: Palette,
-    place: tuple[int, int],
+    position: tuple[int, int],
     lines: Sequence[str],
     kind: tuple[bool, float],
 ) -> None:
     """Write the lines of a cell; in a margin the right share in green, the wrong one in orange."""
     margin, size = kind
     step = 0.22
-    top = place[1] - step * (len(lines) - 1) / 2
+    top = position[1] - step * (len(lines) - 1) / 2
     colours = ("ink", "third", "second") if margin else ("ink", "ink")
     for k, text in enumerate(lines):
         axes.text(
-            place[0],
+            position[0],
             top + step * k,
             text,
             ha="center",
