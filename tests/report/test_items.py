@@ -5,6 +5,7 @@ import dataclasses
 import io
 import math
 import re
+import shutil
 from statistics import fmean, stdev
 
 import numpy as np
@@ -23,7 +24,7 @@ from sleeptools.report.items.arrangements import ARRANGEMENTS
 from sleeptools.report.items.content import ItemContent
 from sleeptools.report.items.item_page import item_html
 from sleeptools.report.items.item_table import ItemColumn, ItemRow, ItemTable
-from sleeptools.report.items.item_text import csv_rows, item_latex, item_markdown
+from sleeptools.report.items.item_text import csv_rows, item_latex, item_markdown, item_title
 from sleeptools.report.items.latex import latex_table, latex_text
 from sleeptools.report.items.printed_numbers import printed_number
 from sleeptools.report.items.run_source import RunSource, standard_error
@@ -503,6 +504,27 @@ def test_table_3_stands_pooled_and_in_per_cent(home):
     assert {r.remark for r in missing} == {"no run given"}
 
 
+def test_scores_are_means_over_the_seeds_and_matrices_of_the_first(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", seeds=(3, 5), protocols=("leak-free",))
+    arrangement = ARRANGEMENTS["s0-fig-3"]
+    (source,) = gather_request("s0-fig-3", arrangement, [str(run)], ItemOptions()).runs
+    pooled = source.evaluation.pooled["leak-free"]
+    assert pooled.seeds == (3, 5)
+    assert source.score("pooled", "kappa") == pytest.approx(pooled.overall_metrics()["kappa"])
+    np.testing.assert_array_equal(source.matrices("pooled")[""], pooled.matrices[0])
+    np.testing.assert_array_equal(sum(source.matrices("fold").values()), pooled.matrices[0])
+    np.testing.assert_array_equal(sum(source.matrices("subject").values()), pooled.matrices[0])
+
+
+def test_an_incomplete_run_is_taken_on_request(tmp_path):
+    run = synthetic_run.write(tmp_path / "run")
+    shutil.rmtree(run / "best-on-test" / "seed-0" / "fold-01")
+    with pytest.raises(DataError, match="incomplete"):
+        write_item("s0-table-3", [str(run)], tmp_path / "out")
+    write_item("s0-table-3", [str(run)], tmp_path / "out", ItemOptions(partial=True))
+    assert "INCOMPLETE: run" in (tmp_path / "out" / "s0-table-3.html").read_text()
+
+
 def test_the_headline_of_ulw_is_computed_from_the_model(home):
     (table,) = build("s3-headline", home).tables
     ours = lines(table, "ours")["ULW-SleepNet",]
@@ -514,6 +536,26 @@ def test_the_headline_of_ulw_is_computed_from_the_model(home):
 def test_the_layers_are_the_printed_ones(home):
     (table,) = build("s0-table-2", home, "mmasleepnet").tables
     assert lines(table, "ours") == lines(table, "printed")
+
+
+def test_the_layers_of_slumbernet_are_those_of_the_runs_model(tmp_path):
+    run = synthetic_run.write(tmp_path / "run", **SLUMBERNET)
+    arrays = {
+        "block.0.conv.weight": np.zeros((8, 1, 2, 1), np.float32),
+        "block.0.conv.bias": np.zeros(8, np.float32),
+        "block.0.norm.weight": np.zeros(8, np.float32),
+        "block.0.norm.running_mean": np.zeros(8, np.float32),
+        "linear.weight": np.zeros((3, 8), np.float32),
+    }
+    folder = run / "leak-free" / "seed-0" / "fold-00"
+    store.write_arrays(folder / "model.safetensors", arrays, {})
+    (table,) = build("s4-table-s1", tmp_path, "run").tables
+    assert lines(table, "ours") == {
+        ("block.0.conv",): ("8x1x2x1", 24),
+        ("block.0.norm",): ("8", 8),
+        ("linear",): ("3x8", 24),
+        ("all",): ("", 56),
+    }
 
 
 def test_the_data_sets_have_counts_and_shares(home):
@@ -799,6 +841,20 @@ def test_latex_has_the_headings_over_the_columns():
         r"\end{tabular}",
         r"\end{table}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("item", "title"),
+    [
+        ("s0-table-3", "Table 3 of MMASleepNet's paper"),
+        ("s2-fig-6", "Fig. 6 of the mouse report"),
+        ("s3-headline", "ULW-SleepNet's paper: abstract, headline"),
+        ("scorers", "Kappa of two human scorers"),
+    ],
+)
+def test_titles(item, title):
+    (row,) = published.published_items().filter(item=item).to_dicts()
+    assert item_title(row) == title
 
 
 def test_labels_span_their_lines():

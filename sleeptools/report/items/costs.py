@@ -215,7 +215,7 @@ def scoring_time(request: ItemRequest, *, caption: str) -> ItemContent:
     ]
     columns = (
         ItemColumn(f"Hours of a {RECORDING_HOURS:g}-h recording", "", ".3g"),
-        ItemColumn("Times faster than the printed human", "", ".3g"),
+        ItemColumn("Times faster than the printed human", "", ".0f"),
     )
     notes = [
         "Printed numbers are rounded (about). Of calendar time the paper says "

@@ -198,31 +198,37 @@ def _layers(modality: str, stream: str, kernels: str) -> tuple[Value, ...]:
     return (cells[0], pools[0], *cells[1:], pools[1], layers[-1].outputs)
 
 
+STATISTICS: Final = ("running_mean", "running_var", "num_batches_tracked")
+"""Arrays of a BatchNorm that are not trained."""
+
+
 def weight_table(request: ItemRequest, *, caption: str) -> ItemContent:
-    """Show the arrays of a run's model, with shape and number of weights, from input to output."""
+    """Show the layers of a run's model in their order, with shape and number of weights."""
     source, _ = single_source(request)
-    columns = (ItemColumn("Shape"), ItemColumn("Weights"))
+    columns = (ItemColumn("Shape of the weight"), ItemColumn("Trainable parameters"))
     printed = ItemRow(("all",), PRINTED, remark=NOT_AT_HAND)
     if source is None:
-        return ItemContent([ItemTable("", caption, ("Array",), columns, (printed,))])
+        return ItemContent([ItemTable("", caption, ("Layer",), columns, (printed,))])
     run = source.evaluation.run
     folder = next(t for t in run.done if t.protocol == source.protocol).folder(run.folder)
     path = folder / "model.safetensors"
     if not path.exists():
         raise refuse(source.name, request.name, f"{folder} holds no model.safetensors")
     arrays = store.read_tensors(run.check_listed(path)).arrays
-    shapes = {name: arrays[name].shape for name in arrays}
-    rows = [
-        ItemRow((name,), source.origin, ("x".join(map(str, s)) or "1", math.prod(s)), source.name)
-        for name, s in shapes.items()
-    ]
-    total = sum(math.prod(shape) for shape in shapes.values())
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name in arrays:
+        layer, _, weight = name.rpartition(".")
+        if weight not in STATISTICS:
+            layers.setdefault(layer, {})[weight] = arrays[name].shape
+    rows = []
+    for layer, weights in layers.items():
+        shape = "x".join(map(str, weights.get("weight", next(iter(weights.values())))))
+        count = sum(map(math.prod, weights.values()))
+        rows.append(ItemRow((layer,), source.origin, (shape, count), source.name))
+    total = sum(math.prod(shape) for weights in layers.values() for shape in weights.values())
     rows.append(ItemRow(("all",), source.origin, ("", total), source.name))
-    notes = [
-        "Of the layers, the arrays of weights are shown, with running statistics, which are not "
-        "trained; lengths of the outputs are not in a model's file."
-    ]
-    table = ItemTable("", caption, ("Array",), columns, (*rows, printed))
+    notes = ["A model's file holds no lengths of the outputs; the weights' shapes stand for them."]
+    table = ItemTable("", caption, ("Layer",), columns, (*rows, printed))
     return ItemContent([table], notes=notes)
 
 

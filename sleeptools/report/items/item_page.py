@@ -10,7 +10,7 @@ from sleeptools.report import html, markup
 from sleeptools.report.html import PURPOSE, banner, block_html
 from sleeptools.report.items.content import ItemContent
 from sleeptools.report.items.item_table import ItemRow, ItemTable
-from sleeptools.report.items.item_text import TITLE, item_title, sections
+from sleeptools.report.items.item_text import TITLE, capitalised, item_title, sections
 from sleeptools.report.markup import Markup
 
 
@@ -31,7 +31,7 @@ def item_html(
         [
             markup.element("h1", markup.escape(title)),
             markup.paragraph(
-                f"{shows[:1].upper()}{shows[1:]}. Written by sleeptools on {time}", class_="lead"
+                f"{capitalised(shows)}. Written by sleeptools on {time}", class_="lead"
             ),
             *(banner(head, text) for head, text in banners),
             markup.paragraph(PURPOSE, class_="purpose"),

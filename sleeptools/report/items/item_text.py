@@ -16,15 +16,25 @@ from sleeptools.report.plain import markdown_text
 TITLE: Final = "Sleep staging report: "
 """How the texts begin, by which a later command knows them as ours."""
 DIGITS: Final = 10
+NUMBERED: Final = ("Table", "Fig", "Supplementary Table")
+"""Beginnings of the places that have a number."""
 
 
 def item_title(item: Mapping[str, Any]) -> str:
     """Name an item: "Table 3 of MMASleepNet's paper"."""
     if item["paper"] in ("", "several") or item["source"] == "several":
-        return str(item["shows"])
+        return capitalised(str(item["shows"]))
     paper = str(item["paper"])
     paper = "the mouse report" if paper == "Mouse report" else f"{paper}'s paper"
-    return f"{item['place']} of {paper}"
+    place = str(item["place"])
+    if place.startswith(NUMBERED):
+        return f"{place} of {paper}"
+    return f"{capitalised(paper)}: {place}"
+
+
+def capitalised(text: str) -> str:
+    """Write the first letter large, and leave the others."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def verdict_lines(content: ItemContent) -> list[str]:
@@ -92,7 +102,7 @@ def item_markdown(
     lines = [
         f"# {TITLE}{markdown_text(item_title(item))}",
         "",
-        f"{markdown_text(item['shows']).capitalize()}.",
+        f"{capitalised(markdown_text(item['shows']))}.",
         "",
     ]
     lines += [f"> **{markdown_text(head)}** {markdown_text(text)}\n" for head, text in banners]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from sleeptools.report.plots.canvas import Palette, Plot
 from sleeptools.report.plots.signals import Trace, limits, thin_trace
+
+RANGE: Final = 50.0
+"""Range of a spectrum, dB: what a filter takes out lies below it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,9 @@ def plot_stage_spectra(
             for i, (name, trace) in enumerate(curves.items()):
                 axes.plot(*trace, "-:"[i % 2], color=palette.series(i), label=name, linewidth=1.5)
             axes.set(title=stage, xlim=(0, highest), xlabel="Hz")
+        levels = [trace[1].max() for curves in panels.values() for trace in curves.values()]
+        low, high = grid[0].get_ylim()
+        grid[0].set_ylim(max(low, float(max(levels)) - RANGE), high)
         grid[0].set_ylabel("power density, dB")
         handles, names = grid[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=max(len(names), 1))
