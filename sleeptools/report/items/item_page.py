@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,7 +50,8 @@ def _section(key: str, title: str, content: Sequence[Markup]) -> Markup:
 def _shown(content: ItemContent) -> Iterator[Markup]:
     """Give the figures, which are seen first, and the tables."""
     if content.figures:
-        figures = [block_html(figure, 1) for figure in content.figures]
+        named = (replace(f, label=f"Figure: {f.label}") for f in content.figures)
+        figures = [block_html(figure, 1) for figure in named]  # a table may have the same label
         yield _section("figures", "Figures" if len(figures) > 1 else "Figure", figures)
     if content.tables:
         tables = [table_html(table) for table in content.tables]
@@ -110,9 +112,12 @@ def _head(table: ItemTable) -> Iterator[Markup]:
 
 
 def _origin(row: ItemRow) -> Iterator[Markup]:
-    """Write whose line it is: "ours: RUN" or "printed", and what is to be added below."""
+    """Write whose line it is: "ours: RUN" or "printed", and what is to be added below.
+
+    Where the columns are of several runs, their headings tell them apart.
+    """
     head, _, marks = row.origin.partition(", ")
-    yield markup.escape(f"{head}: {row.run}" if row.run else head)
+    yield markup.escape(f"{head}: {row.run}" if row.run and ", " not in row.run else head)
     if marks:
         yield markup.element("small", markup.escape(marks))
 
