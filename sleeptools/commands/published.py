@@ -18,7 +18,8 @@ from sleeptools.evaluation import published
 from sleeptools.evaluation.evaluation import compute_evaluation
 from sleeptools.preprocessing.epochs import EPOCHS_KIND, EpochSet, check_epochs, open_epochs
 from sleeptools.report import markup, outputs
-from sleeptools.report.items.arrangements import ARRANGEMENTS, Arrangement
+from sleeptools.report.items.arrangement import Arrangement
+from sleeptools.report.items.arrangements import ARRANGEMENTS
 from sleeptools.report.items.content import ItemContent, ItemRequest
 from sleeptools.report.items.item_page import item_html
 from sleeptools.report.items.item_text import csv_rows, item_latex, item_markdown

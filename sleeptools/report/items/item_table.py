@@ -72,6 +72,12 @@ class ItemRow:
     comparable: str = ""
     differences: str = ""
 
+    @property
+    def whose(self) -> str:
+        """Whose line it is, with the name of the run: "ours: RUN, best-on-test (optimistic)"."""
+        head, comma, marks = self.origin.partition(", ")
+        return f"{head}: {self.run}{comma}{marks}" if self.run else self.origin
+
 
 @dataclass(frozen=True)
 class ItemTable:

@@ -135,7 +135,7 @@ def _table(table: ItemTable) -> Iterator[str]:
     yield f"|{'|'.join(['---'] * texts + ['---:'] * len(table.columns))}|"
     bold = table.bold()
     for i, row in enumerate(table.rows):
-        cells = [markdown_text(text) for text in (*table.labels_of(i), row.origin)]
+        cells = [markdown_text(text) for text in (*table.labels_of(i), row.whose)]
         if row.remark:
             cells += [markdown_text(row.remark), *[""] * (len(table.columns) - 1)]
         else:

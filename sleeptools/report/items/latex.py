@@ -84,7 +84,7 @@ def _rows(table: ItemTable, count: int) -> Iterator[str]:
         labels = table.labels_of(i)
         if i and labels[0]:
             yield r"\addlinespace"
-        texts = [latex_text(label) for label in (*labels, row.origin)]
+        texts = [latex_text(label) for label in (*labels, row.whose)]
         if row.remark:
             width = len(table.columns)
             yield _line([*texts, rf"\multicolumn{{{width}}}{{l}}{{{latex_text(row.remark)}}}"])
