@@ -4,11 +4,12 @@
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
-#             (benches/network_transfer.py, half an hour more, is run by hand)
+#             (benches/network_transfer.py, half an hour more, fine_tuning.py and
+#             correction_loop.py, as long together, are run by hand)
 # make fuzz   mutated files for every reader for ten minutes; every command killed, and its disk
 #             full, at each of its write operations; and run twice at once, 50 times
 # make sanitize   the native kernels under ASan and UBSan
-# make accessibility   the report under axe-core, which npm brings, in headless Chromium
+# make accessibility   report and review under axe-core, which npm brings, in headless Chromium
 #
 # Each target sets up what it needs in .venv. A torch that the active python3 has is used as it is;
 # otherwise constraints.txt chooses one of modest size. SLEEPTOOLS_NATIVE=0 builds no native core.
@@ -109,7 +110,8 @@ sanitize: $(READY)
 accessibility: $(READY)
 	npm install --silent --no-save --no-fund --no-audit --prefix build/axe axe-core
 	SLEEPTOOLS_AXE=build/axe/node_modules/axe-core/axe.min.js SLEEPTOOLS_REQUIRE_BROWSER=1 \
-	  $(PYTEST) -m slow tests/report/test_report.py -k axe
+	  $(PYTEST) -m slow tests/report/test_report.py tests/commands/test_agree_page.py \
+	  tests/commands/test_review_page.py -k axe
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench build demo

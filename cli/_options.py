@@ -19,6 +19,9 @@ SPELLED: Final = {
     "start": "at",
     "ignore_channels": "ignore-channel",
     "channels": "channel",
+    "gains": "gain",
+    "names": "name",
+    "parent": "from",
 }
 """Option by setting, where their names differ."""
 EARLIER_SPELLINGS: Final = {

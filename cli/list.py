@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from ._console import emit_json, emit_rows, emit_table, talk
 
 MODEL = ["name", "paper", "parameters", "MACs an epoch", "input", "stages", "scores with"]
+RECIPES = ["name", "recipes, with the parameters of the network that each trains"]
 
 
 class Drawer(StrEnum):
@@ -55,6 +57,7 @@ def command(
         emit_json(entries)
     elif drawer is Drawer.MODELS and of is None:
         emit_table("models", MODEL, [_model(f) for f in entries])
+        emit_table("train --recipe", RECIPES, [_recipes(f) for f in entries])
     else:
         emit_table(drawer.value, ["name", "about"], [[f["name"], f["about"]] for f in entries])
 
@@ -84,11 +87,21 @@ def _item_numbers(item: str) -> str:
     return str(next(e["numbers"] for e in list_published() if e["item"] == item))
 
 
+def _recipes(facts: dict[str, Any]) -> list[str]:
+    """Give a model's recipes; those that train the same network together."""
+    recipes: dict[str, int] = facts.get("recipes", {"default": facts["parameters"]})
+    together: dict[int, list[str]] = {}
+    for name, parameters in recipes.items():
+        together.setdefault(parameters, []).append(name)
+    listed = (f"{', '.join(names)}: {parameters:,}" for parameters, names in together.items())
+    return [facts["name"], "; ".join(listed)]
+
+
 def _model(facts: dict[str, Any]) -> list[str]:
     """Give a model's row of the table; all of it, and more, is in the JSON."""
     return [
         facts["name"],
-        facts["paper"].partition(", doi:")[0],
+        re.split(", |; ", facts["paper"])[0],
         f"{facts['parameters']:,}",
         f"{facts['macs'] / 1e6:,.1f} M",
         f"{facts['montage']}; {facts['epoch_seconds']:g} s at {facts['sample_rate']:g} Hz",

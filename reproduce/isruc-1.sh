@@ -11,11 +11,10 @@ step preprocess isruc recordings epochs --jobs "$JOBS"
 folds 5
 train mmasleepnet epochs mmasleepnet --recipe authors --set model.eeg=6
 train mmasleepnet-paper epochs mmasleepnet --recipe paper --set model.eeg=6
-train attnsleep epochs attnsleep --recipe mmasleepnet --set model.channels=8 \
-  --set recipe.learning_rate=1e-5 --set recipe.passes=700
-train sleepprintnet epochs sleepprintnet --recipe mmasleepnet --set model.variant=mmasleepnet \
-  --set 'model.electrodes=["F3", "C3", "O1", "F4", "C4", "O2"]' --set recipe.passes=150
-train salientsleepnet epochs salientsleepnet --recipe mmasleepnet --set model.variant=mmasleepnet \
-  --set model.channels=8 --set model.eeg=1 --set model.eog=6 --set recipe.passes=150
+train mmasleepnet-printed epochs mmasleepnet --recipe printed --set model.eeg=6
+train mmasleepnet-released epochs mmasleepnet --recipe released --set model.eeg=6
+train attnsleep epochs attnsleep --recipe mmasleepnet-isruc
+train sleepprintnet epochs sleepprintnet --recipe mmasleepnet-isruc
+train salientsleepnet epochs salientsleepnet --recipe mmasleepnet-isruc
 
 report

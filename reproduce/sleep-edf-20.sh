@@ -11,10 +11,11 @@ step preprocess sleep-edf recordings epochs --jobs "$JOBS"
 published_folds 20
 train mmasleepnet epochs mmasleepnet --recipe authors
 train mmasleepnet-paper epochs mmasleepnet --recipe paper
+train mmasleepnet-printed epochs mmasleepnet --recipe printed
+train mmasleepnet-released epochs mmasleepnet --recipe released
 train attnsleep epochs attnsleep --recipe mmasleepnet
-train sleepprintnet epochs sleepprintnet --recipe mmasleepnet --set model.variant=mmasleepnet
-train salientsleepnet epochs salientsleepnet --recipe mmasleepnet --set model.variant=mmasleepnet \
-  --set model.eeg=1 # Pz-Oz
+train sleepprintnet epochs sleepprintnet --recipe mmasleepnet
+train salientsleepnet epochs salientsleepnet --recipe mmasleepnet
 train masleepnet epochs masleepnet
 
 report

@@ -9,8 +9,8 @@ raw slumbernet
 unseen slumbernet --subjects 3 --seed 1
 step convert slumbernet "$DATA" recordings --jobs "$JOBS"
 step convert slumbernet "$UNSEEN" recordings-unseen --jobs "$JOBS"
-step preprocess slumbernet recordings epochs --jobs "$JOBS"
-step preprocess slumbernet recordings-unseen epochs-unseen --jobs "$JOBS"
+step preprocess slumbernet-paper recordings epochs --jobs "$JOBS"
+step preprocess slumbernet-paper recordings-unseen epochs-unseen --jobs "$JOBS"
 
 train_final slumbernet epochs slumbernet --recipe paper
 external_test slumbernet epochs-unseen unseen

@@ -11,6 +11,7 @@ _PLACES = {
     "Hypnogram": "recording.hypnogram.Hypnogram",
     "Recording": "recording.recording.Recording",
     "Scoring": "commands.score.scoring.Scoring",
+    "agree": "commands.agree.agree",
     "from_mne": "recording.mne.from_mne",
     "plot": "report.hypnogram_figure.plot",
     "read": "formats.read_any",

@@ -1,3 +1,4 @@
+from sleeptools.commands.agree import agree as agree
 from sleeptools.commands.score.one import score_one as score
 from sleeptools.commands.score.scoring import Scoring as Scoring
 from sleeptools.commands.score.sleep_table import statistics as statistics
@@ -17,6 +18,7 @@ __all__ = [
     "Hypnogram",
     "Recording",
     "Scoring",
+    "agree",
     "from_mne",
     "plot",
     "read",

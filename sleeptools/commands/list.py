@@ -27,7 +27,8 @@ def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]
     Returns
     -------
     entries
-        Dicts with the keys `name` and `about`; models have further facts.
+        Dicts with the keys `name` and `about`; models have further facts, among them `recipes`: by
+        which names they can be trained, and the parameters of the network that each trains.
 
     Raises
     ------

@@ -27,6 +27,7 @@ from sleeptools.report.page import Page, gather_page
 from sleeptools.report.sections.calibration import calibration_section
 from sleeptools.report.sections.explanations import explanations_section
 from sleeptools.report.sections.hypnograms import hypnograms_section
+from sleeptools.report.sections.methods import methods_section
 from sleeptools.report.sections.metrics import (
     confusion_section,
     metrics_section,
@@ -223,7 +224,11 @@ def _header(pages: Sequence[Page], by_run: Sequence[Sequence[Section]]) -> Marku
             markup.paragraph(f"Written by sleeptools on {time}", class_="lead"),
             *(banner(head, text) for head, text in _warnings(pages)),
             markup.paragraph(PURPOSE, class_="purpose"),
-            markup.bullet_list(note for note in notes if note not in IN_BANNERS),
+            markup.bullet_list(
+                note
+                for note in notes
+                if note not in IN_BANNERS and not note.startswith(caveats.CEILING)
+            ),
             _contents(pages, by_run),
         ]
     )
@@ -290,5 +295,6 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Page], Iterator[Block]]]]] = {
     "optimism": ("What choosing on the test fold gains", selection_section),
     "data": ("Data", data_section),
     "provenance": ("How it was made", provenance_section),
+    "methods": ("For a methods section", methods_section),
 }
 """Anchor to heading and function, in the order of the page."""

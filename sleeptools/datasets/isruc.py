@@ -59,6 +59,8 @@ SCORERS: Final = (1, 2)
 ENDINGS: Final = tuple(f"_{k}{end}" for k in SCORERS for end in (".txt", ".xlsx"))
 SCHEME: Final = "isruc"
 EPOCH_SECONDS: Final = 30.0
+SCORED_BY: Final = re.compile(r"(\d+)_([12])\.(?:txt|xlsx)", re.IGNORECASE)
+"""Names of scorings: number of the recording, and of the scorer."""
 LEAST_OVERLAP: Final = 0.5  # fraction of the signals that each hypnogram must cover
 
 
@@ -121,6 +123,20 @@ def _source(rec: Path, root: Path) -> RecordingFiles:
     problem = "" if scorings else f"{folder}: holds no {rec.stem}_1.txt or {rec.stem}_1.xlsx"
     details = _details(root, group)
     return RecordingFiles(id_, subject, night, (rec, *scorings, *details), problem)
+
+
+def scorer_of(path: Path) -> tuple[str, int] | None:
+    """Tell recording and scorer of a file named as this set's scorings; None for another file.
+
+    Beside it lie the recording, or the same scorer's other file, or the other scorer's.
+    """
+    match = SCORED_BY.fullmatch(path.name)
+    if not match:
+        return None
+    number, scorer = match[1], int(match[2])
+    names = {f"{number}.rec", *(f"{number}{end}" for end in ENDINGS)} - {path.name.lower()}
+    beside = {p.name.lower() for p in path.parent.iterdir()}
+    return (number, scorer) if names & beside else None
 
 
 def _packed(archive: Path) -> RecordingFiles:
@@ -227,9 +243,18 @@ def _text(path: Path, scorer: int) -> Hypnogram:
 
 
 def _workbook(path: Path, scorer: int) -> Hypnogram:
+    return replace(read_workbook(path), scorer=f"scorer {scorer}")
+
+
+def read_workbook(path: Path) -> Hypnogram:
     """Read a workbook's rows of epoch number and stage, up to the last row that has a stage.
 
     The row of headings and the epoch numbers are optional; a number must be that of its row.
+
+    Raises
+    ------
+    DataError
+        If the workbook is damaged, a number is not that of its row, or a label is unknown.
     """
     rows = spreadsheets.read_table(path)
     rows = rows[1:] if rows and isinstance(rows[0][0], str) else rows
@@ -246,8 +271,7 @@ def _workbook(path: Path, scorer: int) -> Hypnogram:
     scoring = stage_labels.from_labels(
         names, scheme=SCHEME, epoch_seconds=EPOCH_SECONDS, source=path.name
     )
-    scoring = stage_labels.numbered(scoring, range(first, first + len(pairs)), path.name)
-    return replace(scoring, scorer=f"scorer {scorer}")
+    return stage_labels.numbered(scoring, range(first, first + len(pairs)), path.name)
 
 
 def _subject(source: RecordingFiles) -> dict[str, str | int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from sleeptools.evaluation.confusion import LevelConfusions
 from sleeptools.recording.simulators import SIMULATOR
 from sleeptools.runs import logs, nights, predictions
 from sleeptools.runs.folds import BEST_ON_TEST, LEAK_FREE
+from sleeptools.runs.parent import describe
 from sleeptools.runs.run import Run
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ RANDOMISED = (
     "(`randomise`), wider than real nights of one laboratory differ."
 )
 UNKNOWN_ORIGIN = "No file of the run says whether its data is simulated."
+CEILING: Final = "The ceiling"
+"""Beginning of the note on what a perfect model would reach."""
 
 
 def check_leakage(run: Run) -> str:
@@ -52,7 +55,31 @@ def check_leakage(run: Run) -> str:
         )
     if leaks:
         return f"LEAKY: subjects on two sides of a fold, by request: {'; '.join(leaks)}"
-    return f"no subject trains or validates and is tested in the same fold ({checked} checked)"
+    checks = f"no subject trains or validates and is tested in the same fold ({checked} checked)"
+    return f"{checks}{_check_parent(run)}"
+
+
+def _check_parent(run: Run) -> str:
+    """Look for tested subjects that the parent of a fine-tuned run has learnt from.
+
+    Raises
+    ------
+    DataError
+        If there are any, and their ids were not said to be those of others.
+    """
+    if not run.parent:
+        return ""
+    learnt = predictions.tested_subjects(run) & {*run.parent.get("subjects", ())}
+    if learnt and not run.parent.get("shared_subject_ids_allowed"):
+        raise DataError(
+            f"{run.folder}: tested subjects trained the parent: {', '.join(sorted(learnt))}",
+            hint="train again, from a model that has not learnt from them",
+            code="LEAK-FOLDS",
+        )
+    leakage = run.parent.get("leakage")
+    if leakage is None:
+        return "; none of the tested subjects trained or validated the parent"
+    return f"; the parent: {leakage}"
 
 
 def all_notes(
@@ -63,7 +90,8 @@ def all_notes(
     yield from ceiling_note(run, tested)
     yield from few_subjects_note(confusions["subject"])
     yield from absent_stage_notes(confusions["pooled"], run.stages)
-    yield from unpredicted_sleep_note(run, tested)
+    if not run.overlapping:  # where epochs that no split drew for its test were trained on
+        yield from unpredicted_sleep_note(run, tested)
 
 
 def run_notes(run: Run) -> Iterator[str]:
@@ -97,7 +125,23 @@ def run_notes(run: Run) -> Iterator[str]:
             "best-on-test keeps the pass that is best on the scored fold: optimistic, only for "
             "comparison with publications that do the same."
         )
+    if run.parent:
+        yield f"Fine-tuned from {describe(run.parent)}."
+        yield from run.parent.get("notes", [])
     yield from run.facts.get("external_notes", [])
+
+
+def overlap_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
+    """Say what overlapping splits mean for the numbers: how often an epoch counts."""
+    if run.overlapping:
+        keys = ["protocol", "seed", "recording", "epoch"]
+        once = len(tested.unique(keys))
+        yield (
+            f"The splits were drawn independently of one another (stratified-shuffle): the test "
+            f"epochs of all of them, {len(tested):,}, are {once:,} different ones, of which some "
+            "count several times, and other epochs were never tested. What is told of a night or "
+            "of single epochs takes each epoch once, from the first split that tested it."
+        )
 
 
 def ceiling_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
@@ -105,7 +149,7 @@ def ceiling_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
     kappa = scorers.scoring_ceiling(tested, nights.read_nights(run.folder), run.stages)
     if kappa is not None:
         yield (
-            f"The ceiling: the simulated scorer agrees with the stages that made the signals with "
+            f"{CEILING}: the simulated scorer agrees with the stages that made the signals with "
             f"kappa {kappa:.3f} on these epochs; no model can be expected to agree with it better."
         )
 

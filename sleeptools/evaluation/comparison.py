@@ -116,6 +116,7 @@ def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
             split="epochs" if run.mixed else "subjects",
             members=() if run.mixed else _members(run, protocol),
             aggregates=frozenset({"pooled", *MEANS}),
+            fine_tuned=bool(run.parent),
         )
     return designs
 

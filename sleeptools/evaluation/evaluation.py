@@ -30,7 +30,7 @@ from sleeptools.evaluation.subject_metrics import ComparedRun, SubjectConfusions
 from sleeptools.runs.folds import LEAK_FREE
 from sleeptools.runs.logs import AUDIT_FILE, LOG_FILE
 from sleeptools.runs.nights import read_nights
-from sleeptools.runs.predictions import read_predictions
+from sleeptools.runs.predictions import first_of_each, read_predictions
 from sleeptools.runs.run import EXPLAIN, Run
 from sleeptools.runs.writing import RUN_FILES
 
@@ -50,7 +50,7 @@ class Evaluation:
         The run folder.
     predictions
         Predictions of the validation and the test epochs, as `predictions.read_predictions`
-        gives them.
+        gives them; of splits that overlap, each epoch once.
     confusions
         Confusion matrices of the test epochs at every level of `confusion.LEVEL_COLUMNS`.
     leakage
@@ -165,7 +165,10 @@ def compute_evaluation(run: Run) -> Evaluation:
     table = read_predictions(run, role=None)
     tested = table.filter(role="test")
     confusions = confusion.count_confusions(tested, len(run.stages), mixed=run.mixed)
-    notes = tuple(caveats.all_notes(run, tested, confusions))
+    once = first_of_each(tested) if run.overlapping else tested
+    notes = (*caveats.overlap_note(run, tested), *caveats.all_notes(run, once, confusions))
+    if run.overlapping:
+        table = first_of_each(table)
     return Evaluation(run, table, confusions, leakage, notes)
 
 

@@ -172,6 +172,11 @@ def _weighted(values: Values, weights: Matrix) -> Values:
     return _divide((np.where(defined, values, 0) * weights).sum(-1), weights.sum(-1))
 
 
+def stage_pabak(matrix: Matrix) -> Values:
+    """PABAK of a stage against all others; NaN where the stage is not in the truth."""
+    return _where_true(pabak(_against_rest(matrix)), matrix)
+
+
 # --- over all stages: (...,) float64 --------------------------------------------------------------
 
 
@@ -191,6 +196,17 @@ def kappa(matrix: Matrix) -> Values:
     expected = (true * predicted).sum(-1)
     single = ((matrix.sum(-1) + matrix.sum(-2)) > 0).sum(-1) == 1
     return _divide(observed - expected, np.where(single, 0, 1 - expected))
+
+
+def pabak(matrix: Matrix) -> Values:
+    """Prevalence- and bias-adjusted kappa, (k po - 1) / (k - 1) with k stages.
+
+    It is kappa as if every stage were as frequent as any other (Byrt et al. 1993,
+    10.1016/0895-4356(93)90018-V: 2 po - 1 for two), and so the accuracy on another scale.
+    """
+    stages = matrix.shape[-1]
+    adjusted: Values = (stages * accuracy(matrix) - 1) / (stages - 1)
+    return adjusted
 
 
 def macro_f1(matrix: Matrix) -> Values:

@@ -23,9 +23,10 @@ def pass_selection(run: Run) -> pl.DataFrame:
     -------
     table
         protocol, seed, fold, metric (accuracy, kappa, macro_f1), passes, chosen_by, best_pass
-        (of the highest test accuracy, as the papers' programs choose), chosen_pass, best,
-        chosen, last (the metric on the test fold at that pass), optimism (best less chosen;
-        null under best-on-test, which chooses the best itself), against_last (best less last).
+        (of the highest test accuracy, or what else the recipe chooses by on the test fold),
+        chosen_pass, best, chosen, last (the metric on the test fold at that pass), optimism (best
+        less chosen; null under best-on-test, which chooses the best itself), against_last (best
+        less last).
         A row per training whose test fold was judged after every pass: under best-on-test
         always, under leak-free with `watch_test`.
     """
@@ -34,11 +35,12 @@ def pass_selection(run: Run) -> pl.DataFrame:
     rows = []
     keys = ["protocol", "seed", "fold"]
     logs = training_logs(run).sort(*keys, "pass")
+    criterion = f"test_{run.recipe.get('selection_on_test', 'accuracy')}"
     for key, log in logs.partition_by(keys, as_dict=True, maintain_order=True).items():
-        if not len(log) or log["test_accuracy"].null_count():
+        if not len(log) or log[criterion].null_count():
             continue
         protocol, _, fold = key
-        best, last = int(log["test_accuracy"].arg_max() or 0), len(log) - 1
+        best, last = int(log[criterion].arg_max() or 0), len(log) - 1
         chosen = int(log["selected"].arg_max() or 0) if log["selected"].any() else last
         by = "test" if protocol == BEST_ON_TEST else "validation"
         by = "last" if fold in run.unchosen(str(protocol)) else by

@@ -5,7 +5,8 @@ where nothing accepts a file, and one or both of `read(path)`, which may also ta
 if the module has `present_channels`, and `read_hypnogram(path, scheme, epoch_seconds)`, which may
 also take `epoch_from_onsets`, where a stage has a duration, and `scorer`, where a row has one
 (`ASKED`). A format that can be written has `write_hypnogram(hypnogram, path)`, `SUFFIXES`, the file
-endings that mean this format only, and `sidecar(path)` if it writes a second file.
+endings that mean this format only, and `sidecar(path)` if it writes a second file. One that may
+hold how sure a stage is has `read_density(path)` or `read_confidence(path, hypnogram)`.
 """
 
 from __future__ import annotations

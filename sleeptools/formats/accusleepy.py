@@ -9,8 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from sleeptools import store
-from sleeptools.errors import NoStagesError
+from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
 from sleeptools.recording.hypnogram import Hypnogram
 
@@ -59,6 +62,26 @@ def read_hypnogram(
         epoch_seconds=epoch_seconds,
         source=path.name,
     )
+
+
+def read_confidence(path: Path, hypnogram: Hypnogram) -> npt.NDArray[np.float64] | None:
+    """Read the confidence in each epoch's stage: (epochs,), NaN where there is none.
+
+    None if the file has no column of it; parameters as of `bids.read_confidence`.
+
+    Raises
+    ------
+    DataError
+        If an entry is no number.
+    """
+    rows = text_files.read_table(path, ",")
+    if "confidence_score" not in (rows[0] if rows else {}):
+        return None
+    cells = [row["confidence_score"] or "nan" for row in rows[: len(hypnogram)]]
+    try:
+        return np.array(cells, np.float64)
+    except ValueError as e:
+        raise DataError(f"{path.name}: a confidence is no number: {e}", code="HYP-ROW") from e
 
 
 def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:

@@ -13,6 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
@@ -111,6 +114,41 @@ def read_hypnogram(
     return replace(hypnogram, scorer=name, notes=(*hypnogram.notes, *notes))
 
 
+def read_confidence(path: Path, hypnogram: Hypnogram) -> npt.NDArray[np.float64] | None:
+    """Read the probability of each epoch's stage.
+
+    Parameters
+    ----------
+    hypnogram
+        What was read from the table: its epochs, and whose rows they are.
+
+    Returns
+    -------
+    confidence
+        (epochs,) NaN where there is none; None without a column `confidence`.
+
+    Raises
+    ------
+    DataError
+        If an entry is no number.
+    """
+    table = text_files.read_table(path, "\t")
+    if "confidence" not in (table[0] if table else {}):
+        return None
+    values = np.full(len(hypnogram), np.nan)
+    rows, _ = stage_labels.choose_scorer(table, hypnogram.scorer or None, path.name)
+    for number, row in enumerate(rows, 2):
+        cells = [row[column] for column in ("onset", "duration", "confidence")]
+        if any(map(_is_missing, cells)):
+            continue
+        place = f"{path.name}: line {number}"
+        onset, duration, confidence = (text_files.parse_number(cell, place) for cell in cells)
+        ends = ((t - hypnogram.onset) / hypnogram.epoch_seconds for t in (onset, onset + duration))
+        first, stop = (max(round(end), 0) for end in ends)
+        values[first:stop] = confidence
+    return values
+
+
 def _is_missing(text: str) -> bool:
     """Tell whether a cell is BIDS' "n/a", or what spreadsheets and programs write for it."""
     return text.lower() in MISSING
@@ -182,7 +220,7 @@ def write_hypnogram(
         [text_files.decimal_text(onset), text_files.decimal_text(duration), word, scorer]
         for onset, duration, word in events
     ]
-    description = _description(hypnogram)
+    description = describe(hypnogram)
     if confidence is not None:
         columns.append("confidence")
         description["confidence"] = {"Description": "Probability of the stage"}
@@ -194,7 +232,8 @@ def write_hypnogram(
     return notes
 
 
-def _description(hypnogram: Hypnogram) -> dict[str, Any]:
+def describe(hypnogram: Hypnogram) -> dict[str, Any]:
+    """Describe the columns of the table, with the length of an epoch and the stage list."""
     levels = (*hypnogram.names, "unknown", "movement")
     return {
         "onset": {

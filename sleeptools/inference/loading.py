@@ -44,6 +44,14 @@ class LoadedNetwork(NamedTuple):
     files: tuple[Path, ...]
 
 
+def _has_kernels(name: str, config: Mapping[str, Any]) -> bool:
+    """Tell whether the native core has kernels for a model with these settings."""
+    if name not in registry.names("networks"):
+        return False
+    needed: Mapping[str, Any] = getattr(registry.load("networks", name), "KERNELS_FOR", {})
+    return all(config.get(key, value) == value for key, value in needed.items())
+
+
 def load_network(path: Path, precision: Precision, threads: int) -> LoadedNetwork:
     """Load the network of a model folder, or of an ONNX file.
 
@@ -79,7 +87,7 @@ def load_network(path: Path, precision: Precision, threads: int) -> LoadedNetwor
     if name == yasa_network.NAME:
         yasa = yasa_network.YasaNetwork(facts)
         return LoadedNetwork(yasa.facts, yasa, "fp32", "yasa", InputSpan(), files[:1])
-    if not native.available() or name not in registry.names("networks"):
+    if not native.available() or not _has_kernels(name, facts["config"]):
         from sleeptools.inference.torch_network import TorchNetwork
 
         by_torch = TorchNetwork(path)

@@ -19,8 +19,9 @@ weights  The paper's class-aware loss, max(1, log(mu M / M_k)) mu_k from the num
          each stage, uses the counts of training and test epochs together; here its values for
          Sleep-EDF-20 are fixed weights.
 recipe   "authors": Adam with amsgrad, 1e-3 and after ten passes 1e-4, the pass kept by accuracy.
-         "mmasleepnet": as the MMASleepNet authors trained it as their baseline (unweighted, 1e-4;
-         far below the original on the same data); their initial weights are `init = "pytorch"`.
+         "mmasleepnet": as the MMASleepNet authors trained it as their baseline (unweighted, 1e-4,
+         a decay of 1e-2, amsgrad; far below the original on the same data), with their initial
+         weights, `init = "pytorch"`; "mmasleepnet-isruc": 1e-5 and 700 passes on ISRUC.
          "default": as the authors, but the pass is kept by kappa.
 
 Input is microvolts as recorded.
@@ -46,6 +47,12 @@ from sleeptools.native.layer_tables.attnsleep import STEPS
 ABOUT = {
     "paper": "Eldele et al. 2021, doi:10.1109/TNSRE.2021.3076234",
     "parameters": 522_805,
+    "recipes": {
+        "default": 522_805,
+        "authors": 522_805,
+        "mmasleepnet": 522_805,
+        "mmasleepnet-isruc": 522_805,
+    },
     "macs": 63_717_340,
     "montage": "EEG, one of the channels given",
     "sample_rate": 100.0,
@@ -72,14 +79,37 @@ _AUTHORS = Recipe(
     class_weights=(0.30, 0.72, 0.30, 0.20, 0.30),
     selection="accuracy",
 )
+_MMASLEEPNET = Recipe(
+    variant="mmasleepnet",
+    passes=150,
+    batch=256,
+    weight_decay=1e-2,
+    amsgrad=True,
+    selection="accuracy",
+)
 RECIPES = {
     "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
     "authors": _AUTHORS,
-    "mmasleepnet": Recipe(
-        variant="mmasleepnet", passes=150, batch=256, weight_decay=1e-2, selection="accuracy"
+    "mmasleepnet": _MMASLEEPNET,
+    "mmasleepnet-isruc": _MMASLEEPNET.model_copy(
+        update={"variant": "mmasleepnet-isruc", "passes": 700, "learning_rate": 1e-5}
     ),
 }
 RECIPE = RECIPES["default"]
+
+MODEL_SETTINGS = {
+    "mmasleepnet": {"init": "pytorch"},
+    "mmasleepnet-isruc": {"init": "pytorch", "channels": 8},
+}
+"""Settings of the model that a recipe brings along."""
+
+GROUPS = {
+    "encoder": ("streams", "afr", "encoders", "norm"),
+    "streams": ("streams", "afr"),
+    "attention": ("encoders", "norm"),
+    "classifier": ("linear",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(HumanConfig):

@@ -16,11 +16,22 @@ kernels  "paper": 50/500 samples for EEG, 25/250 for EOG and EMG. "authors": 64/
 tokens   "authors": 64 tokens of 4 maps x 24 steps each. "paper": 96 tokens (modality, step) x 64.
 se       "authors": relu(F + F' * E), F' two 1x1 convolutions of F, E its excitation.
          "paper" (Eq. 5): F + F * E.
+E        `se_reduction`: the program's excitation keeps the four modalities in its hidden layer, the
+         text says that they become fewer. `gate`: one E for a modality, from its mean ("modality",
+         the program), or one for each element of F' ("element", as Eq. 4 is printed).
+heads    `scale`: products of queries and keys are divided by the root of a head's width ("head",
+         the program) or of a token's ("token", Eq. 7). `projection`: whether a linear layer follows
+         the joined heads (the program) or not (Eq. 8).
 recipe   "paper": weight decay 1e-3; cross-entropy divided by the number of epochs (Eq. 13).
          "authors": weight decay 1e-2, amsgrad, and a softmax before the cross-entropy, which keeps
          the loss above 0.905 and its gradients small; the pass is kept by accuracy.
          "default": the paper's, with the cross-entropy divided by the summed weights, so that the
          step size does not depend on a batch's mix of stages; the pass is kept by kappa.
+         "printed": "paper", and every setting above as the paper prints it.
+         "released": "authors", and the kernels of the program that was released.
+
+A reduction to half, where the paper gives no number, is ours. The kernels of the native core are
+for the program's E and heads; the others are scored by PyTorch.
 
 Input is microvolts as recorded; there is no normalisation but the first BatchNorm.
 """
@@ -36,7 +47,7 @@ from torch.nn import functional
 
 from sleeptools.models.layers.config import HumanEpochs
 from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, TwoStreams
-from sleeptools.models.layers.encoder import encode
+from sleeptools.models.layers.encoder import PrintedEncoderLayer, encode
 from sleeptools.models.layers.explain import Explained
 from sleeptools.models.layers.native_training import trains_native
 from sleeptools.models.ops.modal_se import modal_se
@@ -53,20 +64,39 @@ _PAPER = Recipe(
     class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
     loss="weighted_ce_n",
 )
+_AUTHORS = _PAPER.model_copy(
+    update={
+        "variant": "authors",
+        "weight_decay": 1e-2,
+        "amsgrad": True,
+        "loss": "softmax_ce",
+        "selection": "accuracy",
+    }
+)
 RECIPES = {
     "default": _PAPER.model_copy(update={"variant": "default", "loss": "weighted_ce"}),
     "paper": _PAPER,
-    "authors": _PAPER.model_copy(
-        update={
-            "variant": "authors",
-            "weight_decay": 1e-2,
-            "amsgrad": True,
-            "loss": "softmax_ce",
-            "selection": "accuracy",
-        }
-    ),
+    "authors": _AUTHORS,
+    "printed": _PAPER.model_copy(update={"variant": "printed"}),
+    "released": _AUTHORS.model_copy(update={"variant": "released"}),
 }
 RECIPE = RECIPES["default"]
+FINE_TUNING = {"learning_rate": 3e-4}
+"""Three times the paper's rate, which is for 25,000 steps; fine-tuning takes some hundred."""
+
+MODEL_SETTINGS = {
+    "printed": {
+        "kernels": "paper",
+        "tokens": "paper",
+        "se": "paper",
+        "se_reduction": 2,
+        "gate": "element",
+        "scale": "token",
+        "projection": False,
+    },
+    "released": {"kernels": "authors"},
+}
+"""Settings of the model that a recipe brings along."""
 
 ABLATIONS = {
     "mbfe": {"fusion": "mbfe"},
@@ -80,6 +110,13 @@ ABLATIONS = {
 ABOUT = {
     "paper": "Zheng et al. 2022, doi:10.3389/fnins.2022.973761",
     "parameters": 1_581_637,
+    "recipes": {
+        "default": 1_581_637,
+        "paper": 1_581_637,
+        "authors": 1_581_637,
+        "printed": 1_425_619,
+        "released": 1_604_229,
+    },
     "macs": 65_613_632,
     "montage": "2 EEG, EOG, EMG",
     "sample_rate": 100.0,
@@ -87,6 +124,14 @@ ABOUT = {
     "stages": 5,
     "native": ["two_stream_conv", "modal_se", "feed_forward"],
 }
+
+GROUPS = {
+    "encoder": ("branches", "se", "encoder"),
+    "streams": ("branches",),
+    "fusion": ("se", "encoder"),
+    "classifier": ("linear1", "linear2"),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(HumanEpochs):
@@ -98,7 +143,7 @@ class Config(HumanEpochs):
         EEG channels, 2 for Sleep-EDF and 6 for ISRUC; one EOG and one EMG channel follow them.
     stages
         Number of stages.
-    kernels, tokens, se
+    kernels, tokens, se, se_reduction, gate, scale, projection
         See the head of the module.
     dropout
         Dropout probability after each stream's first pool and after the streams are joined.
@@ -114,6 +159,10 @@ class Config(HumanEpochs):
     kernels: Literal["paper", "authors"] = "paper"
     tokens: Literal["authors", "paper"] = "authors"
     se: Literal["authors", "paper"] = "authors"
+    se_reduction: Literal[1, 2, 4] = 1
+    gate: Literal["modality", "element"] = "modality"
+    scale: Literal["head", "token"] = "head"
+    projection: bool = True
     dropout: float = Field(default=0.5, ge=0, lt=1)
     modalities: Literal["all", "eeg+eog", "eeg"] = "all"
     fusion: Literal["full", "mbfe+te", "mbfe"] = "full"
@@ -151,21 +200,26 @@ FoldedModalSE = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Te
 class ModalSE(nn.Module):
     """Residual squeeze-and-excitation over the modalities; 96 parameters for four."""
 
-    def __init__(self, modalities: int, kind: str) -> None:
+    def __init__(
+        self, modalities: int, kind: str, reduction: int = 1, gate: str = "modality"
+    ) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.gate = kind, gate
+        hidden = max(1, modalities // reduction)
+        self.has_kernel = hidden == modalities and gate == "modality"
         self.conv1 = nn.Conv2d(modalities, modalities, 1)
         self.norm1 = nn.BatchNorm2d(modalities)
         self.conv2 = nn.Conv2d(modalities, modalities, 1)
         self.norm2 = nn.BatchNorm2d(modalities)
-        self.squeeze = nn.Conv2d(modalities, modalities, 1)
-        self.excite = nn.Conv2d(modalities, modalities, 1)
+        self.squeeze = nn.Conv2d(modalities, hidden, 1)
+        self.excite = nn.Conv2d(hidden, modalities, 1)
 
     def forward(self, f: Tensor) -> Tensor:
-        """(B, M, 64, 24) to the same; with fixed statistics by the native op."""
-        if self.training or torch.compiler.is_compiling() or f.dtype != self.conv1.weight.dtype:
-            return self.reference(f)
-        return modal_se(f, *self.folded(), kind=self.kind)
+        """(B, M, 64, 24) to the same; with fixed statistics by the native op, if it has one."""
+        folds = not (self.training or torch.compiler.is_compiling())
+        if self.has_kernel and folds and f.dtype == self.conv1.weight.dtype:
+            return modal_se(f, *self.folded(), kind=self.kind)
+        return self.reference(f)
 
     def reference(self, f: Tensor) -> Tensor:
         """Compute the same layer by layer, from the statistics of the batch in training mode."""
@@ -182,8 +236,10 @@ class ModalSE(nn.Module):
         return out
 
     def excitation(self, g: Tensor) -> Tensor:
-        """E, (B, M, 1, 1), of F'."""
-        e = functional.relu(self.squeeze(g.mean((2, 3), keepdim=True)))
+        """E, (B, M, 1, 1), of F'; (B, M, 64, 24) where each element has its own."""
+        if self.gate == "modality":
+            g = g.mean((2, 3), keepdim=True)
+        e = functional.relu(self.squeeze(g))
         return torch.sigmoid(self.excite(e))
 
     def folded(self) -> FoldedModalSE:
@@ -219,6 +275,16 @@ def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return conv.weight.flatten(1), conv.bias
 
 
+def make_encoder(width: int, config: Config) -> nn.TransformerEncoderLayer | PrintedEncoderLayer:
+    """Make the encoder layer: PyTorch's, or where the settings differ from it as printed."""
+    if config.scale == "head" and config.projection:
+        return nn.TransformerEncoderLayer(width, HEADS, HIDDEN, 0.1, batch_first=True)
+    divided = width if config.scale == "token" else width // HEADS
+    return PrintedEncoderLayer(
+        width, HEADS, HIDDEN, divisor=divided**0.5, projection=config.projection
+    )
+
+
 class Model(nn.Module):
     """MMASleepNet; see the head of the module.
 
@@ -242,9 +308,9 @@ class Model(nn.Module):
         }
         self.branches = nn.ModuleDict(branches)
         if config.fusion == "full":
-            self.se = ModalSE(count, config.se)
+            self.se = ModalSE(count, config.se, config.se_reduction, config.gate)
         if config.fusion != "mbfe":
-            self.encoder = nn.TransformerEncoderLayer(width, HEADS, HIDDEN, 0.1, batch_first=True)
+            self.encoder = make_encoder(width, config)
         self.linear1 = nn.Linear(count_tokens * width, UNITS)
         self.linear2 = nn.Linear(UNITS, config.stages)
         self.precision = "fp32"  # of the native streams in evaluation
@@ -290,7 +356,7 @@ class Model(nn.Module):
         )
         if self.config.fusion == "mbfe+te":
             return explained
-        weights = self.se.excitation(self.se.mixed(features.fused)).flatten(1)  # (B, M)
+        weights = self.se.excitation(self.se.mixed(features.fused)).mean((2, 3))  # (B, M)
         halves = ("EEG, first half of the maps", "EEG, second half of the maps")
         names = (branch.modality.upper() for branch in self.shapes[1:])
         return explained._replace(weights=weights, modalities=(*halves, *names))

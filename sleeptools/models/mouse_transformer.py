@@ -27,6 +27,7 @@ from sleeptools.models.recipe.schedule import Schedule
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
     "parameters": 2_425_091,
+    "recipes": {"default": 2_425_091, "paper": 2_425_091},
     "macs": 78_807_424,
     "montage": "EEG, EMG",
     "sample_rate": 512.0,
@@ -46,9 +47,13 @@ _PAPER = Recipe(
     learning_rate=0.1,
     schedule=Schedule(kind="one_cycle"),
     selection="macro_f1",
+    selection_on_test="macro_f1",
 )
 RECIPES = {"default": _PAPER.model_copy(update={"variant": "default"}), "paper": _PAPER}
 RECIPE = RECIPES["default"]
+
+GROUPS = {"encoder": ("encoders",), "classifier": ("linear1", "linear2")}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(MouseConfig):

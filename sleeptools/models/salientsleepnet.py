@@ -20,7 +20,9 @@ input    "original" standardises each epoch and channel; here the model does it.
 recipe   "authors": the program's; the cross-entropy is divided by the number of epochs. It also
          stops when the training accuracy stays for 5 passes, which is not done here. Windows are
          cut from groups of 40 epochs and the rest of a night is dropped; here every epoch is used.
-         "mmasleepnet": a softmax before the cross-entropy, 1e-4.
+         "mmasleepnet": the variant of this name from Pz-Oz, a softmax before the weighted
+         cross-entropy, 1e-4, a decay of 1e-2, amsgrad; "mmasleepnet-isruc": the same with 150
+         passes, on ISRUC (which EEG channel they took is not known: C3-M2 here).
          "default": as the authors, but the pass is kept by kappa.
 """
 
@@ -41,6 +43,12 @@ from sleeptools.models.recipe.recipe import Recipe
 ABOUT = {
     "paper": "Jia et al. 2021, arXiv:2105.13864",
     "parameters": 939_479,
+    "recipes": {
+        "default": 939_479,
+        "authors": 939_479,
+        "mmasleepnet": 1_184_371,
+        "mmasleepnet-isruc": 1_184_371,
+    },
     "macs": 427_884_198.2,
     "montage": "EEG, EOG; 20 epochs at once",
     "sample_rate": 100.0,
@@ -59,29 +67,50 @@ DILATIONS = (1, 2, 3, 4)
 MSE = {"original": (32, 24, 16, 8, 5), "mmasleepnet": (32, 24, 46, 8, 5)}
 REDUCTION = 4  # of the squeeze
 
+CLASS_WEIGHTS = (1.0, 1.8, 1.0, 1.25, 1.2)
 _AUTHORS = Recipe(
     variant="authors",
     passes=60,
     batch=8,
     learning_rate=1e-3,
     eps=ADAM_EPS,
-    class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
+    class_weights=CLASS_WEIGHTS,
     loss="weighted_ce_n",
+    selection="accuracy",
+)
+_MMASLEEPNET = Recipe(
+    variant="mmasleepnet",
+    passes=75,
+    batch=8,
+    weight_decay=1e-2,
+    amsgrad=True,
+    class_weights=CLASS_WEIGHTS,
+    loss="softmax_ce",
     selection="accuracy",
 )
 RECIPES = {
     "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
     "authors": _AUTHORS,
-    "mmasleepnet": Recipe(
-        variant="mmasleepnet",
-        passes=75,
-        batch=8,
-        weight_decay=1e-2,
-        loss="softmax_ce",
-        selection="accuracy",
+    "mmasleepnet": _MMASLEEPNET,
+    "mmasleepnet-isruc": _MMASLEEPNET.model_copy(
+        update={"variant": "mmasleepnet-isruc", "passes": 150}
     ),
 }
 RECIPE = RECIPES["default"]
+
+MODEL_SETTINGS = {
+    "mmasleepnet": {"variant": "mmasleepnet", "eeg": 1},
+    "mmasleepnet-isruc": {"variant": "mmasleepnet", "channels": 8, "eeg": 1, "eog": 6},
+}
+"""Settings of the model that a recipe brings along."""
+
+GROUPS = {
+    "encoder": ("eeg", "eog", "squeeze", "excite", "mix"),
+    "streams": ("eeg", "eog"),
+    "fusion": ("squeeze", "excite", "mix"),
+    "classifier": ("classify",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(HumanConfig):

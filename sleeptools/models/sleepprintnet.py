@@ -18,12 +18,13 @@ count    3,617,381 at 128 Hz with 6 EEG, 2 EOG and 3 EMG, as Keras counts: 3,612
 padding  Kernels of 8 and 6 are padded by one more on either side in turn, where Keras always pads
          on the right: features are at most a step (62 ms) from where they are in Keras.
 map      The program interpolates between 20 electrodes; electrodes that are not recorded are zero
-         here. The MMASleepNet authors set Sleep-EDF's two EEG channels at F3 and C3; the default
-         is where they were recorded. The band-pass filter before the spectra is left out: no band
-         reaches beyond it.
+         here. The MMASleepNet authors set Sleep-EDF's two EEG channels at F3 and C3, as the recipe
+         "mmasleepnet" does; the default is where they were recorded. The band-pass filter before
+         the spectra is left out: no band reaches beyond it.
 recipe   "authors": Adam, 1e-3, batches of 64; its L2 terms are here one weight decay of 2e-4, that
          of the convolutions (0.1 on the linear layers is left out), and nothing stops it early.
-         "mmasleepnet": 1e-5, unweighted.
+         "mmasleepnet": the variant of this name, 1e-5, unweighted, a decay of 1e-2, amsgrad;
+         "mmasleepnet-isruc": the same with 150 passes and ISRUC's six EEG channels.
          "default": as the authors, but the pass is kept by kappa.
 
 Input is microvolts as recorded.
@@ -49,6 +50,12 @@ from sleeptools.native.layer_tables import mmasleepnet
 ABOUT = {
     "paper": "Jia et al. 2020, SleepPrintNet, IEEE Trans. Artif. Intell. 1(3)",
     "parameters": 3_450_757,
+    "recipes": {
+        "default": 3_450_757,
+        "authors": 3_450_757,
+        "mmasleepnet": 3_372_517,
+        "mmasleepnet-isruc": 3_519_973,
+    },
     "macs": 141_087_010,
     "montage": "2 EEG, EOG, EMG; an epoch and its neighbours",
     "sample_rate": 100.0,
@@ -84,18 +91,32 @@ _AUTHORS = Recipe(
     weight_decay=2e-4,
     selection="accuracy",
 )
+_MMASLEEPNET = Recipe(
+    variant="mmasleepnet",
+    passes=230,
+    learning_rate=1e-5,
+    weight_decay=1e-2,
+    amsgrad=True,
+    selection="accuracy",
+)
 RECIPES = {
     "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
     "authors": _AUTHORS,
-    "mmasleepnet": Recipe(
-        variant="mmasleepnet",
-        passes=230,
-        learning_rate=1e-5,
-        weight_decay=1e-2,
-        selection="accuracy",
+    "mmasleepnet": _MMASLEEPNET,
+    "mmasleepnet-isruc": _MMASLEEPNET.model_copy(
+        update={"variant": "mmasleepnet-isruc", "passes": 150}
     ),
 }
 RECIPE = RECIPES["default"]
+
+MODEL_SETTINGS = {
+    "mmasleepnet": {"variant": "mmasleepnet", "electrodes": ("F3", "C3")},
+    "mmasleepnet-isruc": {
+        "variant": "mmasleepnet",
+        "electrodes": ("F3", "C3", "O1", "F4", "C4", "O2"),
+    },
+}
+"""Settings of the model that a recipe brings along."""
 
 Electrode = Literal[
     "Fp1",
@@ -120,6 +141,14 @@ Electrode = Literal[
     "Oz",
     "O2",
 ]
+
+GROUPS = {
+    "encoder": ("eeg", "eog", "emg", "spatial"),
+    "streams": ("eeg", "eog", "emg"),
+    "map": ("spatial",),
+    "classifier": ("linear1", "linear2"),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(ModelConfig):

@@ -11,18 +11,23 @@ The paper and its authors' program differ; this follows the program where the pa
 published 5,345,011 parameters decide (Keras's count: 5,338,931 weights and 6,080 statistics of
 BatchNorm):
 
-kernels  Program: 2 samples x 8, 5 and 3 signals, the shortcut 2 x 1, the last block 2 x 8 thrice
-         with BatchNorm alone as the shortcut. Paper: "(2, 1)" for all.
-widths   Program: 8 to 256, and 256 again. Paper: doubled seven times.
+network  "authors": kernels of 2 samples x 8, 5 and 3 signals, the shortcut 2 x 1, and widths of 8
+         to 256; the last block has 256 again, kernels 2 x 8 thrice, and BatchNorm alone as the
+         shortcut. "paper": kernels 2 x 1 in all seven blocks, which double from 8 to 512; the
+         shortcut, of which it does not give the kernel, is 1 x 1 (1,944,059 by Keras's count).
+dropout  After the first two BatchNorms of a block and after its sum; 0 in paper and program.
 layout   "proper": the plane is (time, signals). "authors": the program reshapes (signals, time) to
          (time, signals) without transposing, so that a column holds every second sample of the EEG
          and then of the EMG. The published results rest on this.
-augment  Paper: in each pass anew, each signal by one gain, both shifted together; it also mentions
-         noise (`recipe.augmentation.noise`). Program: a gain for every sample, on the reshaped
-         plane, and the first pass's draw is cached for all later ones.
-recipe   "paper" and "authors" train with 1e-6, halved when the loss stays; "default" with 1e-3,
-         because 50 passes at 1e-6 hardly move the weights. The batch is that of the paper's one
-         GPU; it used three.
+augment  Paper: in each pass anew, a gain for every sample of each signal, both shifted together,
+         and Gaussian noise, whose size it does not give: 5 % of a signal's deviation here. Program:
+         the same gains and shifts on the reshaped plane, no noise, and the first pass's draw is
+         cached for all later ones. Default: in each pass anew, each signal by one gain.
+recipe   "paper" and "authors" train with 1e-6, halved when the loss stays, and bring along their
+         network and layout; "default" with 1e-3, because 50 passes at 1e-6 hardly move the weights.
+         The batch is that of the paper's one GPU; it used three.
+data     Both divided epochs five times at random, by stage: `split = "stratified-shuffle"`. The
+         presets are `slumbernet-paper` and `slumbernet-authors`.
 
 Of two signals a kernel 8 wide meets at most two; the rest is padding with zeros. `dense` leaves
 these taps out: the same sums in 0.895 instead of 2.729 G multiply-accumulates. The paper's human
@@ -31,6 +36,7 @@ adaptation is `channels`, `sample_rate`, `epoch_seconds` and `stages`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -48,6 +54,7 @@ from sleeptools.models.recipe.schedule import Schedule
 ABOUT = {
     "paper": "Jha et al. 2024, doi:10.1038/s41598-024-54727-0",
     "parameters": 5_338_931,
+    "recipes": {"default": 5_338_931, "paper": 1_935_931, "authors": 5_338_931},
     "macs": 894_591_744,
     "montage": "EEG, EMG",
     "sample_rate": 64.0,
@@ -56,35 +63,49 @@ ABOUT = {
     "native": [],
 }
 
-TIME = 2  # samples of every kernel
+TIME = 2  # samples of every kernel, but for the shortcut of the paper's text
 WIDTHS = (8, 5, 3)  # signals of a block's three kernels
 LAST_WIDTHS = (8, 8, 8)
+PRINTED_WIDTHS = (1, 1, 1)
+GAINS = (0.3, 0.05)  # of EEG and EMG
+NOISE = 0.05
 
-_PAPER = Recipe(
-    variant="paper",
+_DEFAULT = Recipe(
     passes=50,
     batch=128,
-    learning_rate=1e-6,
+    learning_rate=1e-3,
     eps=ADAM_EPS,
     schedule=Schedule(kind="plateau", passes=3, factor=0.5, lowest=0.1),
-    augmentation=Augmentation(gains=(0.3, 0.05), shift=1.0),
-    selection="accuracy",
+    augmentation=Augmentation(gains=GAINS, shift=1.0),
 )
 RECIPES = {
-    "default": _PAPER.model_copy(
-        update={"variant": "default", "learning_rate": 1e-3, "selection": "kappa"}
+    "default": _DEFAULT,
+    "paper": _DEFAULT.model_copy(
+        update={
+            "variant": "paper",
+            "learning_rate": 1e-6,
+            "selection": "accuracy",
+            "augmentation": Augmentation(gains=GAINS, per_sample=True, shift=1.0, noise=NOISE),
+        }
     ),
-    "paper": _PAPER,
-    "authors": _PAPER.model_copy(
+    "authors": _DEFAULT.model_copy(
         update={
             "variant": "authors",
+            "learning_rate": 1e-6,
+            "selection": "accuracy",
             "augmentation": Augmentation(
-                gains=(0.3, 0.05), per_sample=True, shift=1.0, cached=True, interleaved=True
+                gains=GAINS, per_sample=True, shift=1.0, cached=True, interleaved=True
             ),
         }
     ),
 }
 RECIPE = RECIPES["default"]
+
+MODEL_SETTINGS = {"paper": {"network": "paper"}, "authors": {"layout": "authors"}}
+"""Settings of the model that a recipe brings along."""
+
+GROUPS = {"encoder": ("blocks",), "classifier": ("linear",)}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(MouseConfig):
@@ -96,8 +117,10 @@ class Config(MouseConfig):
         Residual blocks.
     filters
         Maps of the first block.
-    layout
+    layout, network
         See the head of the module.
+    dropout
+        Dropout probability after the first two convolutions of a block and after its sum.
     """
 
     sample_rate: float = Field(default=64.0, gt=0, le=10_000)
@@ -105,16 +128,18 @@ class Config(MouseConfig):
     blocks: int = Field(default=7, ge=5, le=9)
     filters: int = Field(default=8, ge=1, le=64)
     layout: Literal["proper", "authors"] = "proper"
+    network: Literal["authors", "paper"] = "authors"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class SameConv(nn.Module):
     """Convolution over (signals, time) with Keras's "same" padding, and BatchNorm."""
 
-    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int, time: int = TIME) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, (width, TIME))
+        self.conv = nn.Conv2d(inputs, outputs, (width, time))
         self.norm = nn.BatchNorm2d(outputs, EPS, MOMENTUM)
-        self.before = (width - 1) // 2
+        self.before, self.later = (width - 1) // 2, time - 1
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, W, T) to (B, outputs, W, T), without the taps that meet no signal."""
@@ -122,7 +147,7 @@ class SameConv(nn.Module):
         if width > self.conv.kernel_size[0]:
             return self.reference(x)
         weight, bias = self.dense(width)
-        x = functional.pad(x.flatten(1, 2), (0, TIME - 1))  # (B, inputs W, T + 1)
+        x = functional.pad(x.flatten(1, 2), (0, self.later))  # (B, inputs W, T + 1)
         x = functional.conv1d(x, weight, bias).view(x.shape[0], -1, width, samples)
         out: Tensor = self.norm(x)
         return out
@@ -130,7 +155,7 @@ class SameConv(nn.Module):
     def reference(self, x: Tensor) -> Tensor:
         """Compute the same with all taps: the definition."""
         after = self.conv.kernel_size[0] - 1 - self.before
-        out: Tensor = self.norm(self.conv(functional.pad(x, (0, TIME - 1, self.before, after))))
+        out: Tensor = self.norm(self.conv(functional.pad(x, (0, self.later, self.before, after))))
         return out
 
     def dense(self, width: int) -> tuple[Tensor, Tensor]:
@@ -148,22 +173,43 @@ class SameConv(nn.Module):
 class ResidualBlock(nn.Module):
     """Three convolutions and a shortcut past them."""
 
-    def __init__(self, inputs: int, outputs: int, *, last: bool) -> None:
+    def __init__(
+        self, sizes: tuple[int, int], widths: Sequence[int], shortcut: nn.Module, dropout: float
+    ) -> None:
         super().__init__()
-        widths = LAST_WIDTHS if last else WIDTHS
-        sizes = (inputs, outputs, outputs)
+        inputs, outputs = sizes
         self.convs = nn.ModuleList(
-            [SameConv(i, outputs, w) for i, w in zip(sizes, widths, strict=True)]
+            [
+                SameConv(i, outputs, w)
+                for i, w in zip((inputs, outputs, outputs), widths, strict=True)
+            ]
         )
-        self.shortcut = (
-            nn.BatchNorm2d(inputs, EPS, MOMENTUM) if last else SameConv(inputs, outputs, 1)
-        )
+        self.shortcut = shortcut
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, W, T) to (B, outputs, W, T)."""
         first, second, third = self.convs
-        y = third(functional.relu(second(functional.relu(first(x)))))
-        return functional.relu(y + self.shortcut(x))
+        y = functional.relu(self.dropout(first(x)))
+        y = third(functional.relu(self.dropout(second(y))))
+        return functional.relu(self.dropout(y + self.shortcut(x)))
+
+
+def make_blocks(config: Config) -> list[ResidualBlock]:
+    """Make the blocks of the program, or of the paper's text."""
+    if config.network == "paper":
+        sizes = [1, *(config.filters << i for i in range(config.blocks))]
+        return [
+            ResidualBlock(s, PRINTED_WIDTHS, SameConv(*s, 1, time=1), config.dropout)
+            for s in pairwise(sizes)
+        ]
+    sizes = [1, *(config.filters << i for i in range(config.blocks - 1))]
+    widest = sizes[-1]
+    last = nn.BatchNorm2d(widest, EPS, MOMENTUM)
+    return [
+        *(ResidualBlock(s, WIDTHS, SameConv(*s, 1), config.dropout) for s in pairwise(sizes)),
+        ResidualBlock((widest, widest), LAST_WIDTHS, last, config.dropout),
+    ]
 
 
 class Model(nn.Module):
@@ -178,10 +224,9 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        sizes = [1, *(config.filters << i for i in range(config.blocks - 1))]
-        blocks = [ResidualBlock(i, o, last=False) for i, o in pairwise(sizes)]
-        self.blocks = nn.Sequential(*blocks, ResidualBlock(sizes[-1], sizes[-1], last=True))
-        self.linear = nn.Linear(sizes[-1], config.stages)
+        self.blocks = nn.Sequential(*make_blocks(config))
+        doublings = config.blocks - (1 if config.network == "paper" else 2)
+        self.linear = nn.Linear(config.filters << doublings, config.stages)
         self.apply(init_glorot)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -199,6 +244,6 @@ class Model(nn.Module):
         """
         if self.config.layout == "authors":
             x = x.reshape(x.shape[0], x.shape[2], x.shape[1]).transpose(1, 2)
-        maps = self.blocks(x[:, None])  # (B, 256, signals, T)
+        maps = self.blocks(x[:, None])  # (B, 256 or 512, signals, T)
         logits: Tensor = self.linear(maps.mean((2, 3)))  # (B, stages)
         return logits

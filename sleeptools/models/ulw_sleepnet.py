@@ -15,9 +15,10 @@ default. What the authors' program does otherwise:
 
 signals    10 channels of ISRUC group 3; its training on Sleep-EDF was not published.
 recipe     the learning rate falls along half a cosine and starts again after 10, 30, 70, 150, ...
-           steps, not passes. The same in both recipes here, as the paper's abstract gives none.
-           "authors": the pass is kept by accuracy (theirs, on the test fold: `best-on-test`).
-           "default": by kappa.
+           steps, not passes. The same in both recipes, as the paper's abstract gives none.
+           "authors": the pass is kept by accuracy (theirs, on the test fold: `best-on-test`),
+           and Adam adds Keras's 1e-7.
+           "default": by kappa, and Adam adds PyTorch's 1e-8.
 decay      an L2 penalty of 1e-3 is written down, but its Keras layer ignores that: there is none.
 folds      by recording, which puts the nights of a subject into different folds and drops some.
            Here by subject, in both recipes.
@@ -36,6 +37,7 @@ from torch.nn import functional
 
 from sleeptools.models.layers.config import HumanConfig
 from sleeptools.models.layers.folded_weights import FoldedWeights
+from sleeptools.models.layers.keras_defaults import ADAM_EPS
 from sleeptools.models.ops.separable_stream import separable_stream
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
@@ -47,12 +49,15 @@ _AUTHORS = Recipe(
     passes=50,
     batch=32,
     learning_rate=1e-3,
+    eps=ADAM_EPS,
     amsgrad=True,
     schedule=Schedule(kind="cosine_restarts", steps=10, growth=2.0),
     selection="accuracy",
 )
 RECIPES = {
-    "default": _AUTHORS.model_copy(update={"variant": "default", "selection": "kappa"}),
+    "default": _AUTHORS.model_copy(
+        update={"variant": "default", "eps": 1e-8, "selection": "kappa"}
+    ),
     "authors": _AUTHORS,
 }
 RECIPE = RECIPES["default"]
@@ -60,6 +65,7 @@ RECIPE = RECIPES["default"]
 ABOUT = {
     "paper": "Wang et al. 2026, arXiv 2602.23852",
     "parameters": 13_337,
+    "recipes": {"default": 13_337, "authors": 13_337},
     "macs": 3_498_352,
     "montage": "2 EEG, EOG, EMG; any signals",
     "sample_rate": 100.0,
@@ -67,6 +73,15 @@ ABOUT = {
     "stages": 5,
     "native": ["separable_stream"],
 }
+
+GROUPS = {
+    "encoder": ("extractor",),
+    "block1": ("extractor.0",),
+    "block2": ("extractor.1",),
+    "block3": ("extractor.2",),
+    "classifier": ("linear1", "linear2"),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(HumanConfig):

@@ -18,7 +18,7 @@ class Text:
     text
         Plain text, as every text in a block.
     kind
-        "muted", "lead", "verdict" or "".
+        "muted", "lead" or "".
     bold
         Text in bold type before it.
     tag
@@ -132,4 +132,11 @@ class Collapsible:
     block: Block
 
 
-Block = Text | Heading | BulletList | Tiles | Table | Figure | SideBySide | Collapsible
+@dataclass(frozen=True)
+class Code:
+    """Text to be copied as it is, such as a BibTeX entry."""
+
+    text: str
+
+
+Block = Text | Code | Heading | BulletList | Tiles | Table | Figure | SideBySide | Collapsible

@@ -14,6 +14,7 @@ from sleeptools.report import markup
 from sleeptools.report.blocks import (
     Block,
     BulletList,
+    Code,
     Collapsible,
     Figure,
     Heading,
@@ -66,6 +67,8 @@ def block_html(block: Block, number: int, level: str = "h3") -> Markup:  # noqa:
     match block:
         case Text():
             return _text(block)
+        case Code(text):
+            return markup.scrolled(markup.element("pre", markup.escape(text)), label="To copy")
         case Heading(text):
             return markup.element(level, markup.escape(text))
         case BulletList(values):

@@ -14,7 +14,7 @@ from sleeptools.report import colours
 
 Markup = NewType("Markup", str)
 """A string of HTML or SVG in which every text is escaped."""
-DENSE_COLUMNS = 7
+DENSE_COLUMNS = 6
 """Largest number of columns in type of normal size."""
 VOID_ELEMENTS = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", "meta"})
 

@@ -24,6 +24,27 @@ SMALLEST_P: Final = 0.001
 LONGEST_LIST: Final = 12
 
 
+class NumberText(str):
+    """A number as text, for people, with the numbers themselves, for tables of data.
+
+    Parameters
+    ----------
+    text
+        As it is shown.
+    numbers
+        The value in the shown unit, or value, low and high.
+    """
+
+    __slots__ = ("numbers",)
+    numbers: tuple[float, ...]
+
+    def __new__(cls, text: str, *numbers: float) -> NumberText:
+        """Make the text, and keep its numbers."""
+        made = super().__new__(cls, text)
+        made.numbers = numbers
+        return made
+
+
 def is_missing(value: object) -> bool:
     """Tell whether there is no number: None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
@@ -50,9 +71,16 @@ def interval_number(
     """
     if value is None or is_missing(value):
         return missing
-    if is_missing(low) or is_missing(high):
-        return format(value, form)
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    if low is None or high is None or is_missing(low) or is_missing(high):
+        return NumberText(format(value, form), value)
+    return NumberText(f"{value:{form}} [{low:{form}}, {high:{form}}]", value, low, high)
+
+
+def decimals_of(low: float | None, high: float | None, most: int) -> int:
+    """Count the decimals that an interval allows: two digits of its half width, at most `most`."""
+    if low is None or high is None or is_missing(low) or is_missing(high) or high <= low:
+        return most
+    return max(0, min(most, 1 - math.floor(math.log10((high - low) / 2))))
 
 
 def metric_text(name: str, value: float | None, *, signed: bool = False) -> str:
@@ -63,9 +91,13 @@ def metric_text(name: str, value: float | None, *, signed: bool = False) -> str:
 def interval_text(
     name: str, value: float | None, low: float | None, high: float | None, *, signed: bool = False
 ) -> str:
-    """Write a metric as `metric_text`, with the ends of its interval, where it has one."""
-    factor, form = (1, ".3f") if name == "kappa" else (100, ".2f")
+    """Write a metric as `metric_text`, with the ends of its interval, where it has one.
+
+    The interval decides how many decimals there are.
+    """
+    factor, most = (1, 3) if name == "kappa" else (100, 2)
     value, low, high = (None if x is None else factor * x for x in (value, low, high))
+    form = f".{decimals_of(low, high, most)}f"
     return interval_number(value, low, high, "+" * signed + form)
 
 
@@ -74,6 +106,11 @@ def p_text(p: float | None) -> str:
     if p is None or is_missing(p):
         return DASH
     return f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}"
+
+
+def number_text(number: float, form: str = ",") -> str:
+    """Write a count, or a number in another format."""
+    return NumberText(format(number, form), number)
 
 
 def count_text(number: int, noun: str) -> str:

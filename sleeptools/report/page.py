@@ -68,7 +68,12 @@ class Page:
     @property
     def subject_noun(self) -> str:
         """What a subject is: "subject", or "animal" where the stages are those of mice."""
-        return "animal" if "NREM" in self.run.stages else "subject"
+        return "animal" if self.species == "mouse" else "subject"
+
+    @property
+    def species(self) -> str:
+        """Whose sleep it is: "human", or "mouse" where the stages are those of mice."""
+        return "mouse" if "NREM" in self.run.stages else "human"
 
 
 def gather_page(

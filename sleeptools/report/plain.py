@@ -12,6 +12,7 @@ from sleeptools.report import markup
 from sleeptools.report.blocks import (
     Block,
     BulletList,
+    Code,
     Collapsible,
     Figure,
     Heading,
@@ -21,6 +22,7 @@ from sleeptools.report.blocks import (
     Tiles,
 )
 from sleeptools.report.html import Section
+from sleeptools.report.numbers import DASH, NumberText
 from sleeptools.report.plots.canvas import Plot
 
 MARKDOWN_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>|])")
@@ -50,6 +52,8 @@ def _lines(block: Block, prefix: str, figures: str) -> Iterator[str]:
             bold = f"**{markdown_text(block.bold)}**" if block.bold else ""
             tag = f"({markdown_text(block.tag)})" if block.tag else ""
             yield " ".join(filter(None, (bold, markdown_text(block.text), tag)))
+        case Code(text):
+            yield from ("```", "\n".join(map(store.visible, text.split("\n"))), "```")
         case Heading(text):
             yield f"### {markdown_text(text)}"
         case BulletList(values):
@@ -108,12 +112,39 @@ def write_tables(sections: Sequence[Section], prefix: str, folder: Path) -> list
     for block in all_blocks(sections):
         if isinstance(block, Table):
             written.append(folder / f"{prefix}{safe_filename(block.name)}.csv")
-            store.write_text(written[-1], store.csv_text([block.head, *block.rows]))
+            store.write_text(written[-1], store.csv_text(_data_rows(block)))
     return written
 
 
+def _data_rows(table: Table) -> list[list[object]]:
+    """Give head and rows of numbers; the ends of intervals are columns of their own."""
+    with_interval = [
+        any(isinstance(cell, NumberText) and len(cell.numbers) > 1 for cell in column)
+        for column in zip(*table.rows, strict=True)
+    ]
+    head: list[object] = []
+    for i, title in enumerate(table.head):
+        ends = (f"{title}, low", f"{title}, high") if i < len(with_interval) else ()
+        head += [title, *(ends if ends and with_interval[i] else ())]
+    rows = [
+        [c for cell, wide in zip(row, with_interval, strict=True) for c in _data_cells(cell, wide)]
+        for row in table.rows
+    ]
+    return [head, *rows]
+
+
+def _data_cells(cell: object, with_interval: bool) -> list[object]:
+    """Give a cell's number, with the ends of its interval where the column has such."""
+    if isinstance(cell, NumberText):
+        numbers: list[object] = [
+            float(f"{n:.10g}") if isinstance(n, float) else n for n in cell.numbers
+        ]
+        return numbers + [""] * (3 * with_interval - len(numbers))
+    return ["" if cell == DASH else cell] + ["", ""] * with_interval
+
+
 def write_figures(sections: Sequence[Section], prefix: str, folder: Path) -> list[Path]:
-    """Write every figure as SVG, and those drawn by matplotlib also as PDF."""
+    """Write every figure as SVG, and those drawn by matplotlib also as PDF and PNG."""
     written = []
     for block in all_blocks(sections):
         if isinstance(block, Figure):
@@ -126,6 +157,9 @@ def write_figures(sections: Sequence[Section], prefix: str, folder: Path) -> lis
                 written.append(path.with_suffix(".pdf"))
                 with store.atomic_write(written[-1]) as file:
                     file.write(plot.pdf())
+                written.append(path.with_suffix(".png"))
+                with store.atomic_write(written[-1]) as file:
+                    file.write(plot.png())
     return written
 
 

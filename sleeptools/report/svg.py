@@ -126,20 +126,20 @@ def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPictu
     bottom = density + DENSITY + len(spectrograms) * (GAP + PICTURE)
     height = bottom + 34
     offset = 0.0 if night.truth is None else 4.0
-    timed = _steps(slots, row[night.predicted], ACCENT, offset)
+    timed = step_lines(slots, row[night.predicted], ACCENT, offset)
     axis = "h:min from the start of the recording" if night.clock is None else "time of day"
     labels = [
-        _label(LEFT - 6, density + 10, "100 %", anchor="end"),
-        _label(LEFT - 6, density + DENSITY, "0 %", anchor="end"),
-        _label(WIDTH - RIGHT, height - 3, axis, anchor="end"),
+        text_label(LEFT - 6, density + 10, "100 %", anchor="end"),
+        text_label(LEFT - 6, density + DENSITY, "0 %", anchor="end"),
+        text_label(WIDTH - RIGHT, height - 3, axis, anchor="end"),
     ]
     if night.truth is not None:
         wrong = np.flatnonzero(night.truth != night.predicted)
-        timed += _steps(slots, row[night.truth], INK, 0.0)
+        timed += step_lines(slots, row[night.truth], INK, 0.0)
         timed.append(
-            markup.element("path", d=_ticks(slots[wrong], strip, 8), style=f"fill:{WRONG}")
+            markup.element("path", d=boxes_over(slots[wrong], strip, 8), style=f"fill:{WRONG}")
         )
-        labels += [*_legend(), _label(LEFT - 6, strip + 7, "differs", anchor="end")]
+        labels += [*_legend(), text_label(LEFT - 6, strip + 7, "differs", anchor="end")]
         agreed = 1 - len(wrong) / len(slots)
         summary = f"scored and predicted stage agree in {agreed:.1%}"
     else:
@@ -158,7 +158,7 @@ def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPictu
         labels += _picture_labels(picture, top)
     content = [
         *_rows(order),
-        _hours(night, bottom),
+        hour_axis(night, bottom),
         *labels,
         markup.element(
             "svg",
@@ -197,15 +197,18 @@ def _picture(picture: SpectrogramPicture, width: int, top: float) -> Markup:
 
 def _picture_labels(picture: SpectrogramPicture, top: float) -> list[Markup]:
     """Frequencies on the left of a spectrogram, and its signal above it."""
-    labels = [_label(LEFT + 2, top - 4, f"{picture.label}, Hz", fill=INK)]
+    labels = [text_label(LEFT + 2, top - 4, f"{picture.label}, Hz", fill=INK)]
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if picture.highest / s <= 4)  # noqa: PLR2004
     for hertz in range(0, int(picture.highest) + 1, step):
         y = top + PICTURE * (1 - hertz / picture.highest)
-        labels.append(_label(LEFT - 6, y + 4, f"{hertz}", anchor="end"))
+        labels.append(text_label(LEFT - 6, y + 4, f"{hertz}", anchor="end"))
     return labels
 
 
-def _label(x: float, y: float, value: str, *, anchor: str = "start", fill: str = MUTED) -> Markup:
+def text_label(
+    x: float, y: float, value: str, *, anchor: str = "start", fill: str = MUTED
+) -> Markup:
+    """Write a text in small type."""
     return markup.element(
         "text",
         markup.escape(value),
@@ -217,7 +220,8 @@ def _label(x: float, y: float, value: str, *, anchor: str = "start", fill: str =
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float) -> Markup:
+def grid_line(x1: float, y1: float, x2: float, y2: float) -> Markup:
+    """Draw a line of the grid."""
     return markup.element("path", d=f"M{x1:.4g} {y1:.4g}L{x2:.4g} {y2:.4g}", style=f"stroke:{GRID}")
 
 
@@ -225,8 +229,8 @@ def _rows(order: Sequence[str]) -> Iterator[Markup]:
     """Stage names with a line and a swatch of their colour each."""
     for i, name in enumerate(order):
         y = TOP + ROW * (i + 0.5)
-        yield _line(LEFT, y, WIDTH - RIGHT, y)
-        yield _label(LEFT - 16, y + 4, name, anchor="end", fill=INK)
+        yield grid_line(LEFT, y, WIDTH - RIGHT, y)
+        yield text_label(LEFT - 16, y + 4, name, anchor="end", fill=INK)
         yield markup.element(
             "rect",
             x=LEFT - 12,
@@ -238,7 +242,7 @@ def _rows(order: Sequence[str]) -> Iterator[Markup]:
         )
 
 
-def _hours(night: HypnogramNight, bottom: float) -> Markup:
+def hour_axis(night: HypnogramNight, bottom: float) -> Markup:
     """Grid lines and labels on whole hours of the recording or the day, or parts of them."""
     start = (night.begin + (night.clock or 0)) / 3600
     span = night.count * night.epoch_seconds / 3600
@@ -250,7 +254,10 @@ def _hours(night: HypnogramNight, bottom: float) -> Markup:
         if night.clock is not None:
             minutes %= 24 * 60
         clock = f"{minutes // 60}:{minutes % 60:02d}"
-        content += [_line(x, TOP, x, bottom + 4), _label(x, bottom + 17, clock, anchor="middle")]
+        content += [
+            grid_line(x, TOP, x, bottom + 4),
+            text_label(x, bottom + 17, clock, anchor="middle"),
+        ]
     attributes = {"data_left": LEFT, "data_top": TOP, "data_bottom": f"{bottom:g}"}
     return markup.element("g", *content, class_="hours", **attributes)
 
@@ -258,7 +265,7 @@ def _hours(night: HypnogramNight, bottom: float) -> Markup:
 def _legend() -> Iterator[Markup]:
     for x, fill, name in ((LEFT, INK, "scored (truth)"), (LEFT + 110, ACCENT, "predicted")):
         yield markup.element("path", d=f"M{x} 9h18", style=f"stroke:{fill};stroke-width:2.5")
-        yield _label(x + 23, 13, name, fill=INK)
+        yield text_label(x + 23, 13, name, fill=INK)
 
 
 def _runs(slots: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> Iterator[tuple[int, int, Any]]:
@@ -268,13 +275,29 @@ def _runs(slots: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> Iterator[tu
         yield int(slots[start]), int(slots[stop - 1]) + 1, values[start]
 
 
-def _steps(
-    slots: npt.NDArray[np.int64], rows: npt.NDArray[Any], stroke: str, lower: float
+def step_lines(
+    slots: npt.NDArray[np.int64],
+    rows: npt.NDArray[Any],
+    stroke: str,
+    lower: float,
+    *,
+    top: float = TOP,
+    height: float = ROW,
 ) -> list[Markup]:
-    """Draw stages as bold lines and the changes between them as fine ones; gaps stay open."""
+    """Draw stages as bold lines and the changes between them as fine ones; gaps stay open.
+
+    Parameters
+    ----------
+    slots, rows
+        (epochs,) place on the grid, and the row of the stage.
+    lower
+        How far below the middle of its row a line lies.
+    top, height
+        Top of the first row, and height of each.
+    """
     bold, fine, end = [], [], -1
     for start, stop, row in _runs(slots, rows):
-        y = TOP + ROW * (row + 0.5) + lower
+        y = top + height * (row + 0.5) + lower
         fine.append(f"V{y:g}" if start == end else f"M{start} {y:g}")
         fine.append(f"H{stop}")
         bold.append(f"M{start} {y:g}H{stop}")
@@ -287,7 +310,7 @@ def _steps(
     ]
 
 
-def _ticks(slots: npt.NDArray[np.int64], top: float, height: float) -> str:
+def boxes_over(slots: npt.NDArray[np.int64], top: float, height: float) -> str:
     """Boxes over stretches of slots."""
     if not len(slots):
         return f"M0 {top}"
@@ -351,7 +374,12 @@ def _flat(values: npt.NDArray[np.float64]) -> Iterator[tuple[float, int]]:
 CELL, SIDE, HEAD = 74, 84, 50
 
 
-def confusion_svg(matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -> Markup:
+def confusion_svg(
+    matrix: npt.NDArray[np.int64],
+    names: Sequence[str],
+    title: str,
+    sides: tuple[str, str] = ("scored (truth)", "predicted"),
+) -> Markup:
     """Draw a confusion matrix: share of the true stage in colour and per cent, and the count.
 
     Parameters
@@ -362,15 +390,17 @@ def confusion_svg(matrix: npt.NDArray[np.int64], names: Sequence[str], title: st
         Stage names.
     title
         Text for those who cannot see the figure; the numbers are added to it.
+    sides
+        Who has the rows, and who the columns.
     """
     total = matrix.sum(axis=1, keepdims=True)
     share = matrix / np.maximum(total, 1)
     size = CELL * len(names)
     content = [
-        _label(SIDE + size / 2, 16, "predicted", anchor="middle"),
+        text_label(SIDE + size / 2, 16, sides[1], anchor="middle"),
         markup.element(
             "text",
-            markup.escape("scored (truth)"),
+            markup.escape(sides[0]),
             text_anchor="middle",
             font_size=11,
             transform=f"translate(14 {HEAD + size / 2:g}) rotate(-90)",
@@ -379,9 +409,9 @@ def confusion_svg(matrix: npt.NDArray[np.int64], names: Sequence[str], title: st
     ]
     for i, name in enumerate(names):
         middle = CELL * (i + 0.5)
-        content.append(_label(SIDE + middle, HEAD - 10, name, anchor="middle", fill=INK))
-        content.append(_label(SIDE - 10, HEAD + middle, name, anchor="end", fill=INK))
-        content.append(_label(SIDE - 10, HEAD + middle + 14, f"{total[i, 0]:,}", anchor="end"))
+        content.append(text_label(SIDE + middle, HEAD - 10, name, anchor="middle", fill=INK))
+        content.append(text_label(SIDE - 10, HEAD + middle, name, anchor="end", fill=INK))
+        content.append(text_label(SIDE - 10, HEAD + middle + 14, f"{total[i, 0]:,}", anchor="end"))
         content += [_cell(i, j, share[i, j], int(matrix[i, j])) for j in range(len(names))]
     shares = "; ".join(
         f"{name}: " + ", ".join(f"{share[i, j]:.0%} {column}" for j, column in enumerate(names))

@@ -4,11 +4,11 @@
 MMASleepNet and AttnSleep papers for Sleep-EDF-20 (20 folds), Sleep-EDF-78 (10) and ISRUC's subgroup
 III (10). Two nights of one subject are never in two roles.
 
-`stratified_folds` is the exception, for comparison with SlumberNet's paper
-(10.1038/s41598-024-54727-0): it divides epochs, with the same share of each stage in every fold, so
-that epochs of one night train and are tested. Its results are leaky, and every file says so. The
-paper writes of a k-fold, which this is; its program drew five random splits of 80 to 20 per cent,
-whose test sets overlap.
+`stratified_folds` and `shuffled_splits` are the exceptions, for comparison with SlumberNet's paper
+(10.1038/s41598-024-54727-0): they divide epochs, with the same share of each stage in every fold,
+so that epochs of one night train and are tested. Their results are leaky, and every file says so.
+The paper writes of a k-fold in one place, which the first is, and of a stratified shuffle-split in
+another, as its program drew: five random splits of 80 to 20 per cent, whose test sets overlap.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ VALIDATION = 0.2
 """Share of the training subjects that validate under the leak-free protocol."""
 SUBJECTS = "subjects"
 STRATIFIED = "stratified-epochs"
-SPLITS = (SUBJECTS, STRATIFIED)
+SHUFFLED = "stratified-shuffle"
+SPLITS = (SUBJECTS, STRATIFIED, SHUFFLED)
 """What is divided into folds; all but subjects is leaky."""
-LEAKY = {"split": STRATIFIED, "leaky": True}
-"""Facts in every file of a result whose training and test epochs share subjects."""
+TEST_PART = 5
+"""One part in so many of the epochs is tested in a shuffled split."""
 ROLES = ("train", "val", "test")
 MIXED = "mixed"
 """Role of a subject whose epochs have different roles."""
@@ -231,6 +232,46 @@ def stratified_folds(
     return [
         EpochFold(i, all_subjects, stages, np.where(test_fold == i, test, train).astype(np.int8))
         for i in range(folds)
+    ]
+
+
+def shuffled_splits(
+    stages: Codes, subjects: Iterable[str], splits: int, seed: int
+) -> list[EpochFold]:
+    """Draw a fifth of the epochs for the test again and again, alike in stages: leaky.
+
+    Each split is drawn from all epochs, so that some are tested in several and others in none; a
+    split does not depend on how many there are.
+
+    Parameters
+    ----------
+    stages
+        (epochs,) stage of each epoch of the set.
+    subjects
+        All subjects of the set.
+    splits
+        Number of splits, 2 or more.
+    seed
+        Seed of the random draws.
+
+    Raises
+    ------
+    DataError
+        With fewer than two splits, or too few epochs.
+    """
+    if splits < 2 or len(stages) < TEST_PART:  # noqa: PLR2004
+        raise DataError(
+            f"`folds={splits}` of {len(stages)} epochs: expected 2 or more, of at least "
+            f"{TEST_PART} epochs",
+            code="FOLD-COUNT",
+        )
+    test, train = ROLES.index("test"), ROLES.index("train")
+    all_subjects = tuple(sorted(set(subjects)))
+    rngs = (np.random.default_rng([seed, i, TEST_PART, 1]) for i in range(splits))
+    tested = (_stratify(stages, TEST_PART, rng) == 0 for rng in rngs)
+    return [
+        EpochFold(i, all_subjects, stages, np.where(drawn, test, train).astype(np.int8))
+        for i, drawn in enumerate(tested)
     ]
 
 

@@ -37,7 +37,8 @@ def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
     ------
     DataError
         If a file lacks a column, holds an impossible value or the wrong subjects, or a
-        recording (an epoch, if mixed) is tested twice under one protocol and seed.
+        recording (an epoch, if mixed) is tested twice under one protocol and seed, unless the
+        run's splits overlap.
     """
     import polars as pl
 
@@ -45,7 +46,7 @@ def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
     tested = table.filter(pl.col("role") == "test")
     keys = ["protocol", "seed", "recording", *(["epoch"] if run.mixed else [])]
     twice = tested.group_by(keys).agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)
-    if len(twice):
+    if len(twice) and not run.overlapping:
         raise DataError(
             f"{run.folder}: tested in more than one fold: {_listed(twice, 'recording')}",
             code="RUN-TWICE",
@@ -56,6 +57,14 @@ def read_predictions(run: Run, *, role: str | None = "test") -> pl.DataFrame:
         trainings = table.partition_by("protocol", "seed", maintain_order=True)
         table = pl.concat([scored.sort("recording", "onset") for scored in trainings])
     return table
+
+
+def first_of_each(table: pl.DataFrame) -> pl.DataFrame:
+    """Keep one prediction of an epoch in a role, that of the first fold; the order stays."""
+    import polars as pl
+
+    keys = ["protocol", "seed", "role", "recording", "epoch"]
+    return table.filter(pl.col("fold") == pl.col("fold").min().over(keys))
 
 
 def _read_checked(run: Run, trained: TrainingId) -> pl.DataFrame:
@@ -128,6 +137,11 @@ def _names(values: set[Any]) -> str:
 
 def _listed(table: pl.DataFrame, column: str) -> str:
     return _names(set(table[column].head(8)))
+
+
+def tested_subjects(run: Run) -> set[str]:
+    """List who is tested in the trainings that are done."""
+    return {s for trained in run.done for s in _subjects(run, trained, "test", MIXED)}
 
 
 def leaks(run: Run) -> list[str]:

@@ -19,14 +19,24 @@ from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.runs import writing
 from sleeptools.runs.folds import SUBJECTS, Split
-from sleeptools.runs.run import CONFIG_FILE, FINAL, PREDICTIONS_FILE, RUN_KIND, RUN_VERSION, STATE
+from sleeptools.runs.parent import Parent
+from sleeptools.runs.run import (
+    CONFIG_FILE,
+    FINAL,
+    PREDICTIONS_FILE,
+    RUN_KIND,
+    RUN_VERSION,
+    STATE,
+)
 from sleeptools.store import settings
-from sleeptools.training.options import TrainOptions
+from sleeptools.training.options import TrainOptions, complete_model
 
 SPLIT_KEYS = ("split", "folds", "folds_from", "leaky")
 """Keys that say who is tested: a run that holds only `final` takes those of a later command."""
 TRAINED_FILES = (STATE, "model.safetensors", PREDICTIONS_FILE)
 """Files of which one exists as soon as anything of a run is worth keeping."""
+OLDER_RECIPE = {"precision": "fp32", "selection_on_test": "accuracy"}
+"""Settings of a recipe that runs from before there were these do not have."""
 LOCK_WAIT = 30.0  # s for another process to write the files of the run as a whole
 
 
@@ -36,6 +46,7 @@ def request_config(
     model: Mapping[str, Any],
     recipe: Recipe,
     folds: Sequence[Split],
+    parent: Parent | None = None,
 ) -> dict[str, Any]:
     """Give the content of config.toml for a command.
 
@@ -51,6 +62,8 @@ def request_config(
         The complete recipe.
     folds
         The folds without validation; empty where only `final` is trained.
+    parent
+        The model that the training begins with.
     """
     return {
         "format": RUN_KIND,
@@ -63,8 +76,9 @@ def request_config(
         "seeds": list(options.seeds),
         "final": options.final,
         "model": {"name": options.model, **model},
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "recipe": recipe.table(fine_tuned=parent is not None),
         "epochs": writing.epochs_fingerprint(data),
+        **({"parent": {"name": parent.model, "weights": parent.weights}} if parent else {}),
         **({"leaky": True} if folds and options.split != SUBJECTS else {}),
     }
 
@@ -100,7 +114,8 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
     path = run / CONFIG_FILE
     old = {"split": SUBJECTS} | store.read_toml(path)  # older runs lack it, as others below
     store.check_format(old, path, RUN_KIND, RUN_VERSION)
-    recipe: dict[str, Any] = {"precision": "fp32"} | settings.settings_table(old, "recipe")
+    old["model"] = complete_model(old)
+    recipe: dict[str, Any] = OLDER_RECIPE | settings.settings_table(old, "recipe")
     augmentation = settings.settings_table(recipe, "augmentation")
     recipe["augmentation"] = Augmentation().model_dump(mode="json") | augmentation
     old["recipe"] = recipe

@@ -8,16 +8,21 @@ from typing import Any
 from sleeptools.errors import UsageError
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.runs.folds import (
+    SHUFFLED,
     SPLITS,
     STRATIFIED,
     SUBJECTS,
     Split,
     make_folds,
     published_folds,
+    shuffled_splits,
     stratified_folds,
 )
 from sleeptools.store import settings
 from sleeptools.training.options import BY_SEED, PUBLISHED, TrainOptions
+
+BY_EPOCH = {STRATIFIED: stratified_folds, SHUFFLED: shuffled_splits}
+"""How epochs are divided, by the name of the split."""
 
 
 def choose_folds(data: EpochSet, options: TrainOptions) -> Sequence[Split]:
@@ -42,8 +47,9 @@ def choose_folds(data: EpochSet, options: TrainOptions) -> Sequence[Split]:
             )
     elif options.cross_validates:
         count = options.count_folds(len(data.subjects))
-        if options.split == STRATIFIED:
-            folds = stratified_folds(data.stages, data.subjects, count, options.folds_seed)
+        if options.split in BY_EPOCH:
+            divide = BY_EPOCH[options.split]
+            folds = divide(data.stages, data.subjects, count, options.folds_seed)
         else:
             folds = make_folds(data.subjects, count, options.folds_seed)
     if options.fold is not None and not 0 <= options.fold < len(folds):
@@ -78,7 +84,7 @@ def check_split(options: TrainOptions, model: Any) -> None:
     UsageError
         For such a model.
     """
-    if options.split == STRATIFIED and model.input_span.several:
+    if options.split in BY_EPOCH and model.input_span.several:
         raise UsageError(
             f"`split={options.split}`: {options.model} looks at several epochs at once, and those "
             "beside a training epoch are tested",

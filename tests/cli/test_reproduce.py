@@ -12,7 +12,7 @@ import typer
 
 from sleeptools import cli, registry
 from sleeptools.evaluation import published
-from sleeptools.models.recipe.recipe import resolve_recipe
+from sleeptools.models.recipe.recipe import brought_settings, resolve_recipe
 from sleeptools.preprocessing import presets
 from sleeptools.report.items.arrangements import ARRANGEMENTS
 from sleeptools.runs.run import run_progress
@@ -152,7 +152,7 @@ def test_every_command_of_a_script_is_understood(
     assert [command for command, _ in commands if command != "train"] == [
         *(["simulate"] * twice if simulate else []),
         *["convert"] * twice,
-        *["preprocess"] * (2 if name in {"slumbernet", "ulw", UNSEEN} else 1),
+        *["preprocess"] * {"slumbernet": 3, "ulw": 2, UNSEEN: 2}.get(name, 1),
         *["evaluate"] * twice,
         "report",
     ]
@@ -182,16 +182,52 @@ def understood(options: dict[str, object], preset: presets.Preset) -> None:
         "variant": options["recipe"] or "default",
         **settings.settings_table(values, "recipe"),
     }
-    resolve_recipe(module, recipe)
-    model = settings.resolve(
-        module.Config, settings.settings_table(values, "model"), section="model"
-    )
+    variant = resolve_recipe(module, recipe).variant
+    given = brought_settings(module, variant) | settings.settings_table(values, "model")
+    model = settings.resolve(module.Config, given, section="model")
     assert (model.channels, model.sample_rate, model.epoch_seconds, model.stages) == (
         len(preset.montage),
         preset.sample_rate,
         preset.epoch_seconds,
         len(preset.stages),
     )
+
+
+TABLE_3 = {
+    "attnsleep": "mmasleepnet",
+    "sleepprintnet": "mmasleepnet",
+    "salientsleepnet": "mmasleepnet",
+}
+
+
+@pytest.mark.parametrize("name", ["sleep-edf-20", "sleep-edf-78", "isruc-1", "isruc-3"])
+def test_the_baselines_are_trained_as_the_paper_trained_them(name: str, tmp_path: Path) -> None:
+    commands = [parsed(w) for w in ours(planned(name, tmp_path, DATA=FOLDER))]
+    recipes: dict[object, list[object]] = {}
+    for command, options in commands:
+        if command == "train":
+            recipes.setdefault(options["model"], []).append(options["recipe"])
+    isruc = "-isruc" if name.startswith("isruc") else ""
+    for model, recipe in TABLE_3.items():
+        assert recipes[model] == [recipe + isruc]
+    assert recipes["mmasleepnet"] == ["authors", "paper", "printed", "released"]
+
+
+def test_slumbernet_is_tested_as_paper_and_program_did(tmp_path: Path) -> None:
+    commands = [parsed(w) for w in ours(planned("slumbernet", tmp_path, DATA=FOLDER))]
+    presets_of = {str(o["epochs"]): o["preset"] for c, o in commands if c == "preprocess"}
+    found = [
+        (presets_of[str(o["epochs"])], o["recipe"], o["split"], o["protocol"], o["folds"])
+        for c, o in commands
+        if c == "train"
+    ]
+    both = "leak-free,best-on-test"
+    assert found == [
+        ("slumbernet-authors", "authors", "stratified-shuffle", "best-on-test", 5),
+        ("slumbernet-paper", "paper", "stratified-shuffle", "best-on-test", 5),
+        ("slumbernet-paper", "paper", None, both, 5),
+        ("slumbernet", None, None, both, 5),
+    ]
 
 
 @pytest.mark.parametrize("name", HUMAN)

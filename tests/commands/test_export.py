@@ -27,6 +27,7 @@ from sleeptools.inference.card import METADATA
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.onnx_file import read_onnx
 from sleeptools.models.folder import build_model, save_model
+from sleeptools.models.recipe.recipe import brought_settings
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.sequences import InputSpan
 from sleeptools.runs import model_folder
@@ -63,10 +64,11 @@ def _one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def make(folder: Path, name: str = "ulw-sleepnet", **facts: object) -> Path:
+def make(folder: Path, name: str = "ulw-sleepnet", recipe: str = "", **facts: object) -> Path:
     """Save a model of random weights with running statistics of noise as slow as an EEG."""
     torch.manual_seed(1)
-    model = build_model(name, SMALL.get(name, {}))
+    brought = brought_settings(registry.load("models", name), recipe)
+    model = build_model(name, brought | SMALL.get(name, {}))
     preset = presets.load(PRESETS.get(name, "sleep-edf"))
     with torch.no_grad():
         count = 16 if name == "ulw-sleepnet" else 4
@@ -108,6 +110,20 @@ def test_a_graph_scores_as_its_model_where_sleeptools_is_not(
     assert density.shape == engine.network(x).shape
     assert comparison.largest_difference(engine.network(x), density) <= 2e-5
     assert abs(density.sum(-1) - 1).max() < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [pytest.param("onnx", marks=onnx), "pt2"])
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [("mmasleepnet", "printed"), ("slumbernet", "paper"), ("mouse-cnn-attention", "paper")],
+)
+def test_a_network_that_a_recipe_brings_along_is_exported(
+    name: str, recipe: str, kind: str, tmp_path: Path
+) -> None:
+    folder = make(tmp_path / "model", name, recipe)
+    exported = export.export(folder, tmp_path / f"model.{kind}", kind=kind, epochs=EPOCHS)
+    assert exported.agreement.difference <= 1e-5
 
 
 def loaded_elsewhere(path: Path, x: np.ndarray) -> np.ndarray:

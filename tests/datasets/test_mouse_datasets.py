@@ -172,7 +172,7 @@ def test_kjaerby_is_scaled_by_recording(mat: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(file.signals[7, channel], wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["slumbernet", "slumbernet-authors"])
+@pytest.mark.parametrize("name", ["slumbernet", "slumbernet-paper", "slumbernet-authors"])
 def test_a_pulse_lands_in_its_epoch_of_slumbernet(tmp_path: Path, name: str) -> None:
     eeg = np.zeros(200 * 1024, np.float32)
     marked = [2, 57, 199]
@@ -198,6 +198,23 @@ def test_the_authors_variant_is_what_their_steps_give(texts: Path, tmp_path: Pat
             wave = recording.signal(label).samples()[part].astype(np.float64)
             wave = dsp.lfilter(b, a, wave) if label == "EMG" else wave
             wave = dsp.resample_poly(wave, 256, 1024)
+            fit = np.polynomial.Legendre.fit(x, wave, 12)(x)
+            np.testing.assert_allclose(file.signals[k, channel], wave - fit, atol=2e-3)
+
+
+def test_the_texts_variant_is_what_its_steps_give(texts: Path, tmp_path: Path) -> None:
+    """Each epoch alone: polyphase, then a 0.5-Hz high-pass of the EMG, then the polynomial."""
+    preset = presets.load("slumbernet-paper")
+    file = only(preprocess.preprocess(preset, texts, tmp_path / "epochs"))
+    recording = slumbernet.read(slumbernet.find(texts)[0])
+    sos = dsp.butter(4, 0.5, "highpass", fs=64, output="sos")
+    x = np.linspace(-1, 1, 256)
+    for k, onset in enumerate(file.onset):
+        part = slice(int(onset * 256), int(onset * 256) + 1024)
+        for channel, label in enumerate(("EEG", "EMG")):
+            wave = recording.signal(label).samples()[part].astype(np.float64)
+            wave = dsp.resample_poly(wave, 1, 4)
+            wave = dsp.sosfilt(sos, wave) if label == "EMG" else wave
             fit = np.polynomial.Legendre.fit(x, wave, 12)(x)
             np.testing.assert_allclose(file.signals[k, channel], wave - fit, atol=2e-3)
 

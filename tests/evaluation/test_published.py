@@ -296,11 +296,16 @@ def test_settings_and_recipes_that_differ_are_named():
     assert silent.unknown == ("with which settings and training ours was made",)
 
 
-@pytest.mark.parametrize("reading", ["printed", "released", "mixed", "mixed-paper"])
+@pytest.mark.parametrize(
+    "reading", ["printed", "printed-tokens", "released", "mixed", "mixed-paper"]
+)
 def test_no_reading_of_the_paper_differs_from_itself(reading):
     row = published.nearest_results(ours()).to_dicts()[0]
     assert f"mmasleepnet-{reading}" in row["designs"].split()
-    assert compare_designs(ours(**study_design.printed_designs()[f"mmasleepnet-{reading}"]), row)
+    design = study_design.printed_designs()[f"mmasleepnet-{reading}"]
+    assert compare_designs(
+        ours(settings=design["settings"], recipe=design["recipe"]), row
+    ).comparable
 
 
 def result_rows():
@@ -343,16 +348,18 @@ def best_case(row, model, settings, recipe):
 
 
 def named_variants(model):
-    """Settings and recipe of every named recipe of a model, on the S0 settings and on its own."""
+    """Each named recipe of a model with the network that it trains, and each printed design."""
     module = registry.load("models", model)
-    recipes = getattr(module, "RECIPES", {"default": module.RECIPE})
-    fields = module.Config.model_fields
-    defaults = module.Config().model_dump(mode="json")
-    for name, recipe in recipes.items():
-        for of, design in (("own", {}), *study_design.printed_designs().items()):
-            printed = design.get("settings", {})
-            if of == "own" or (of.startswith(model) and set(printed) <= set(fields)):
-                yield name, of, defaults | printed, recipe.model_dump(mode="json")
+    for name, recipe in getattr(module, "RECIPES", {"default": module.RECIPE}).items():
+        brought = getattr(module, "MODEL_SETTINGS", {}).get(name, {})
+        settings = module.Config(**brought).model_dump(mode="json")
+        yield f"recipe {name}", settings, recipe.model_dump(mode="json")
+    for name, design in study_design.printed_designs().items():
+        if set(design.get("settings", {})) <= set(module.Config.model_fields) and (
+            name.startswith(f"{model}-") or name == model
+        ):
+            settings = module.Config().model_dump(mode="json") | design.get("settings", {})
+            yield f"design {name}", settings, design["recipe"]
 
 
 def test_every_verdict_is_the_one_that_was_agreed():
@@ -360,9 +367,9 @@ def test_every_verdict_is_the_one_that_was_agreed():
     comparable, undecided = [], []
     for row in result_rows():
         for model in registry.names("models"):
-            for recipe, of, settings, values in named_variants(model):
+            for variant, settings, values in named_variants(model):
                 compared = compare_designs(best_case(row, model, settings, values), row)
-                name = f"{row['id']}: {model} {recipe}, settings {of}"
+                name = f"{row['id']}: {model}, {variant}"
                 if compared.comparable:
                     comparable.append(name)
                 elif not compared.differences:

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import onnx_bytes
+import reviews
 from edf_plus import write_records
 from mutations import mutate
 from sleeptools import formats, store
@@ -30,7 +31,7 @@ from sleeptools.commands.inspect import inspect
 from sleeptools.commands.inspect.cross_check import cross_check_file
 from sleeptools.datasets import spreadsheets
 from sleeptools.errors import SleeptoolsError
-from sleeptools.formats import hypnodensity
+from sleeptools.formats import hypnodensity, review
 from sleeptools.inference.card import METADATA, parse_card
 from sleeptools.inference.onnx_file import read_onnx
 from sleeptools.preprocessing import presets
@@ -212,6 +213,13 @@ def _hypnodensity(folder: Path) -> Path:
     return folder / "n.csv"
 
 
+def _review(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    fresh = reviews.untouched(rng, reviews.random_hypnogram(rng, epochs=20))
+    review.write_review(reviews.edited(rng, fresh, 20), folder / "n-review.csv")
+    return folder / "n-review.csv"
+
+
 def _read_hypnodensity(path: Path) -> None:
     _inspect(path)
     hypnodensity.read_hypnogram(path)
@@ -238,6 +246,7 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "model": (_model_folder, _model),
     "onnx": (_onnx_file, _onnx),
     "hypnodensity": (_hypnodensity, _read_hypnodensity),
+    "review": (_review, review.read_review),
     "edf+d": (_discontinuous, _read_samples),
     "edf": (lambda folder: _edf(folder, "EDF+C"), _read_as_pyedflib),
     "bdf": (lambda folder: _edf(folder, "BDF+C"), _read_as_pyedflib),

@@ -315,3 +315,62 @@ x[1, 0, 0] = np.inf
 print(engine.backend, engine.precision, np.isnan(engine.hypnodensity(x)).all(1).tolist())
 """
     assert run(code, folder, SLEEPTOOLS_NATIVE="0") == "torch fp32 [False, True]\n"
+
+
+# --- models that the kernels are not for ----------------------------------------------------------
+
+UNUSUAL: list[dict[str, Any]] = [
+    {"se_reduction": 2},
+    {"gate": "element"},
+    {"scale": "token"},
+    {"projection": False},
+    {"gate": "element", "se": "paper", "eeg": 6, "stages": 3},
+    {"scale": "token", "tokens": "paper", "fusion": "mbfe+te", "modalities": "eeg+eog"},
+    {
+        "kernels": "paper",
+        "tokens": "paper",
+        "se": "paper",
+        "se_reduction": 2,
+        "gate": "element",
+        "scale": "token",
+        "projection": False,
+    },
+]
+
+
+@needs_core
+@pytest.mark.parametrize("config", UNUSUAL, ids=str)
+def test_a_network_without_kernels_is_scored_by_torch(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = make(tmp_path / "m", **config)
+    model: Any = load_model(folder)
+    x = signals(70, model.config.channels)
+    for precision in ("fp32", "bf16"):
+        engine = Engine.load(folder, precision=precision, threads=1)  # type: ignore[arg-type]
+        assert (engine.backend, engine.precision) == ("torch", "fp32")
+        with torch.no_grad():
+            expected = model.double()(torch.from_numpy(x).double()).softmax(1).numpy()
+        density = engine.hypnodensity(x)
+        assert np.abs(density - expected).max() < 2e-5
+        assert np.ptp(density, 0).max() > 0.01
+
+
+@needs_core
+def test_the_kernels_are_for_the_other_networks(any_folder: Path) -> None:
+    assert Engine.load(any_folder).backend == "native"
+
+
+@needs_core
+def test_a_folder_from_before_the_settings_has_kernels(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m", tokens="paper")
+    facts, arrays = model_folder.read_config(folder), model_folder.read_weights(folder)
+    for name in ("se_reduction", "gate", "scale", "projection"):
+        del facts["config"][name]
+    model_folder.write_model_folder(folder, facts, {k: np.array(v) for k, v in arrays.items()})
+    engine = Engine.load(folder)
+    assert engine.backend == "native"
+    model: Any = load_model(folder)
+    x = signals(3)
+    expected = model.double()(torch.from_numpy(x).double()).softmax(1).detach().numpy()
+    assert np.abs(engine.hypnodensity(x) - expected).max() < 2e-5

@@ -28,6 +28,7 @@ from sleeptools.evaluation.uncertain_epochs import share_of_errors
 from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Signal, write_recording
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.report import markup
+from sleeptools.report.numbers import interval_text
 from sleeptools.report.plots.canvas import Plot
 from sleeptools.report.sections import signals
 from sleeptools.runs.run import open_run
@@ -52,6 +53,7 @@ def _undrawn(request, monkeypatch):
             Plot, "svg", lambda plot, _: markup.svg_element([], 900, 300, plot.description)
         )
         monkeypatch.setattr(Plot, "pdf", lambda _: b"%PDF-")
+        monkeypatch.setattr(Plot, "png", lambda _: b"PNG")
 
 
 def report(folders, out, **options):
@@ -109,7 +111,8 @@ def test_report_is_well_formed_with_unique_ids_and_working_links(page):
     assert len(ids) == len(set(ids))
     targets = {a["href"][1:] for t, a in tags if t == "a" and a["href"].startswith("#")}
     assert targets <= set(ids)
-    assert {f"{key}-1" for key in SECTIONS} - NOT_FOR_PEOPLE == targets - {"content"}
+    absent = NOT_FOR_PEOPLE | {"signals-1"}  # no epochs are given: there is nothing to draw
+    assert {f"{key}-1" for key in SECTIONS} - absent == targets - {"content"}
 
 
 def test_report_fetches_nothing(page):
@@ -371,8 +374,70 @@ def test_sleep_calibration_and_review_are_shown(page, run):
     assert f"hold {100 * share_of_errors(evaluation.ranking):.2f} % of its errors" in text
 
 
-def test_without_epochs_the_report_says_how_to_see_signals(page):
-    assert "A run holds no signals. With the folders of its epochs" in plain(page)
+def test_the_result_and_its_ceiling_come_before_what_forbids_a_comparison(page):
+    text = plain(page)
+    order = ["Summary Metrics", "95 % interval", "Leakage check", "Not directly comparable"]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    folded = [a for tag, a in read(page) if tag == "details"]
+    assert all("open" not in attributes for attributes in folded)
+
+
+def test_no_section_is_empty_and_no_key_is_raw(page):
+    text = page.read_text()
+    for body in re.findall(r"<section[^>]*>(.*?)</section>", text, flags=re.S):
+        assert re.search(r"<(p|ul|dl|table|figure|details)", body)
+    for raw in ("wall_seconds", "peak memory mib", "None", "with the folders of its epochs"):
+        assert raw not in plain(page)
+
+
+def test_the_methods_can_be_pasted(page, tmp_path):
+    text = plain(page)
+    start = text.index("We staged 4 simulated recordings")
+    paragraph = text[start : text.index("To be cited", start)]
+    for words in (
+        "epochs of 30 s",
+        "The model was mmasleepnet",
+        "folds over subjects",
+        "sleeptools",
+    ):
+        assert words in paragraph
+    assert "@article{mmasleepnet," in text
+    mice = synthetic_run.write(
+        tmp_path / "m", names=("Wake", "NREM", "REM"), preset="kjaerby", model="mouse-cnn"
+    )
+    text = plain(report([mice], tmp_path / "m.html"))
+    assert "@misc{mouse-report," in text
+    assert "bootstrap over animals" in text
+    for of_people in ("G-mean go", "Two human scorers", "Table 3 of the MMASleepNet"):
+        assert of_people not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.517123, 0.42, 0.69, "52 [42, 69]"),
+        (0.517123, 0.481, 0.552, "51.7 [48.1, 55.2]"),
+        (0.517123, 0.5151, 0.5192, "51.71 [51.51, 51.92]"),
+        (0.517123, 0.517123, 0.517123, "51.71 [51.71, 51.71]"),
+        (0.517123, None, None, "51.71"),
+    ],
+)
+def test_the_interval_decides_the_decimals(value, low, high, text):
+    shown = interval_text("accuracy", value, low, high)
+    assert shown == text
+    assert shown.numbers == pytest.approx(tuple(100 * n for n in (value, low, high) if n))
+
+
+def test_cells_of_csv_files_are_numbers(tmp_path, run):
+    write_report([run], tmp_path / "tables", ReportOptions(kind="csv"))
+    metrics = pl.read_csv(tmp_path / "tables" / "metrics.csv")
+    assert metrics.columns[1:4] == ["leak-free", "leak-free, low", "leak-free, high"]
+    for name in ("metrics", "subjects", "folds-leak-free", "stages-leak-free", "published"):
+        table = pl.read_csv(tmp_path / "tables" / f"{name}.csv")
+        for column in table.columns:
+            if re.search(r"Accuracy|Kappa|kappa|F1|Epochs|low$|high$", column):
+                assert table[column].dtype.is_numeric(), (name, column)
 
 
 def test_an_external_test_says_so(tmp_path):

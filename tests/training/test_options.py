@@ -6,7 +6,7 @@ import pytest
 from sleeptools import store
 from sleeptools.commands.train import TrainOptions, train
 from sleeptools.errors import UsageError
-from sleeptools.runs.folds import STRATIFIED
+from sleeptools.runs.folds import SHUFFLED, STRATIFIED
 from sleeptools.training.loop import Training
 from sleeptools.training.options import merge_options
 from synthetic_epochs import write_epochs
@@ -55,6 +55,7 @@ def test_python_and_the_command_line_write_the_same_run(command, tiny, tmp_path,
         ({"folds": 4}, 30, 4),
         ({"split": STRATIFIED}, 30, 5),
         ({"split": STRATIFIED, "folds": 3}, 30, 3),
+        ({"split": SHUFFLED}, 30, 5),
     ],
 )
 def test_number_of_folds(options, subjects, folds):

@@ -26,10 +26,12 @@ from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
     LEAK_FREE,
     ROLES,
+    SHUFFLED,
     SPLITS,
     STRATIFIED,
     SUBJECTS,
     protocol_folds,
+    shuffled_splits,
     stratified_folds,
 )
 from sleeptools.runs.run import FOLDS_EPOCHS, RUN_KIND, open_run
@@ -98,6 +100,45 @@ def test_the_seed_decides():
 def test_wrong_numbers(count):
     with pytest.raises(DataError, match="of 6 epochs: expected 2 to 6"):
         stratified_folds(np.zeros(6, np.int8), "a", count, 0)
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=5, max_size=200),
+    st.integers(2, 7),
+    st.integers(0, 9),
+    st.sampled_from(FOLD_PROTOCOLS),
+)
+def test_every_shuffled_split_tests_a_fifth_alike_in_stages(stages, count, seed, protocol):
+    stages = np.array(stages, np.int8)
+    splits = shuffled_splits(stages, "ba", count, seed)
+    assert [fold.number for fold in splits] == list(range(count))
+    for fold in protocol_folds(protocol, splits, seed):
+        parts = {role: fold.numbers(role, None) for role in ROLES}
+        assert sorted(np.concatenate(list(parts.values()))) == list(range(len(stages)))
+        assert abs(len(parts["test"]) - len(stages) / 5) < 1
+        for stage in range(5):
+            share = (stages == stage).sum() / 5
+            assert abs((stages[parts["test"]] == stage).sum() - share) < 1
+        assert fold.validated is (protocol == LEAK_FREE and len(stages) - len(parts["test"]) >= 5)
+
+
+def test_shuffled_splits_are_drawn_apart():
+    """Five of sklearn's kind: an epoch is tested 0 to 5 times, as often as five draws would."""
+    stages = np.arange(5000, dtype=np.int8) % 3
+    splits = shuffled_splits(stages, "a", 5, 0)
+    times = sum((fold.codes == ROLES.index("test")).astype(int) for fold in splits)
+    expected = 5000 * np.array([0.8**5, 5 * 0.2 * 0.8**4, 10 * 0.2**2 * 0.8**3])
+    assert np.abs(np.bincount(times)[:3] - expected).max() < 150
+    again = shuffled_splits(stages, "a", 3, 0)
+    assert all((a.codes == b.codes).all() for a, b in zip(splits, again, strict=False))
+    other = shuffled_splits(stages, "a", 5, 1)
+    assert (splits[0].codes != other[0].codes).any()
+
+
+@pytest.mark.parametrize(("epochs", "count"), [(6, 1), (4, 2)])
+def test_too_few_shuffled_splits_or_epochs(epochs, count):
+    with pytest.raises(DataError, match="expected 2 or more, of at least 5 epochs"):
+        shuffled_splits(np.zeros(epochs, np.int8), "a", count, 0)
 
 
 # --- a run of it ----------------------------------------------------------------------------------
@@ -171,6 +212,44 @@ def test_a_subject_is_counted_once(leaky):
     assert table.filter(pl.col("fold").is_not_null())["value"].to_list() == [21.0] * 6
 
 
+@pytest.fixture(scope="module")
+def shuffled(mice, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "shuffled"
+    train(mice, run, options(split=SHUFFLED, folds=None, protocols=FOLD_PROTOCOLS))
+    return run
+
+
+def test_splits_that_overlap(shuffled, mice, command, tmp_path):
+    """Every test counts in the numbers; of an epoch and of a night each epoch is told once."""
+    config = store.read_toml(shuffled / "config.toml")
+    assert (config["split"], config["leaky"], config["folds"]) == (SHUFFLED, True, 5)
+    for trained in open_run(shuffled).done:
+        facts = model_folder.read_config(trained.folder(shuffled))
+        assert (facts["split"], facts["leaky"]) == (SHUFFLED, True)
+    tests = predictions.read_predictions(open_run(shuffled)).filter(protocol="best-on-test")
+    assert len(tests) == 5 * 13  # of 63
+    once = tests.unique(["recording", "epoch"])
+    assert len(once) < len(tests)
+    found = evaluate(shuffled)
+    assert found.leakage.startswith("LEAKY")
+    assert any(f"{2 * len(tests)}, are {2 * len(once)} different ones" in n for n in found.notes)
+    assert not any("left out before the model saw it" in n for n in found.notes)
+    pooled = found.pooled["best-on-test"].matrices
+    assert pooled.sum() == len(tests)
+    mine = found.tested.filter(protocol="best-on-test")
+    assert mine.sort("recording", "epoch").equals(
+        tests.sort("fold").unique(["recording", "epoch"], keep="first").sort("recording", "epoch")
+    )
+    subjects = found.table("subjects").filter(protocol="best-on-test")
+    assert subjects["epochs"].sum() == len(tests)
+    sleep = found.table("sleep")
+    assert not sleep.select("protocol", "recording", "statistic", "stage").is_duplicated().any()
+    assert sleep.n_unique(["protocol", "recording"]) == 6
+    assert "LEAKY SPLIT" in write_report([shuffled], tmp_path / "report.html")[0].read_text()
+    assert store.verify(shuffled) == []
+    assert json.loads(command("status", shuffled, "--json").out)["leaky"] is True
+
+
 def sign(run, name):
     """Write a file's present sum into the manifest, as a program that made both would."""
     manifest = store.read_json(run / "manifest.json")
@@ -222,7 +301,7 @@ def test_a_run_goes_on_with_its_own_split(mice, leaky, tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"split": "epochs"}, "there are: subjects, stratified-epochs"),
+        ({"split": "epochs"}, "there are: subjects, stratified-epochs, stratified-shuffle"),
         ({"split": STRATIFIED, "folds_from": "published"}, "those folds are of subjects"),
     ],
 )
@@ -247,7 +326,7 @@ def test_on_the_command_line(command, mice):
     sets = [f"--set=model.{k}={v}" for k, v in SMALL["model"].items()]
     ran = command("train", mice, "run", "--model", "mouse-cnn", "--split", "epochs", *sets)
     assert ran.code == 2
-    assert "there are: subjects, stratified-epochs" in ran.err
+    assert "there are: subjects, stratified-epochs, stratified-shuffle" in ran.err
     split = ("--split", "stratified-epochs", "--passes", 1, "--fold", 4, "--threads", 1)
     ran = command("train", mice, "run", "--model", "mouse-cnn", *split, *sets)
     assert ran.code == 0, ran.err
@@ -302,5 +381,5 @@ def test_the_leak_shows(fingerprints, tmp_path):
         train(fingerprints, tmp_path / split, options(split=split, folds=2, passes=12))
         pooled = evaluate(tmp_path / split).pooled["leak-free"]
         found[split] = pooled.overall_metrics()["kappa"]
-    assert found[STRATIFIED] > 0.9
+    assert min(found[STRATIFIED], found[SHUFFLED]) > 0.9
     assert found[SUBJECTS] < 0.1  # below 0: what is tested is rarer among the trained on

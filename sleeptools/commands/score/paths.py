@@ -82,7 +82,7 @@ def recordings_among(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     for path in paths:
         for file, is_named in _files(path):
             files[file] = files.get(file, False) or is_named
-    kinds = {file: _kind(file, is_named=is_named) for file, is_named in files.items()}
+    kinds = {file: file_kind(file, is_named=is_named) for file, is_named in files.items()}
     scorings = [file for file, kind in kinds.items() if kind == "scoring"]
     recordings = [file for file, kind in kinds.items() if kind == "recording"]
     if len(files) == 1 and scorings:
@@ -110,8 +110,14 @@ def _files(path: Path) -> Iterator[tuple[Path, bool]]:
         yield store.need(path, "recording"), True
 
 
-def _kind(path: Path, *, is_named: bool) -> str:
-    """Tell a "recording" from a "scoring" and an "other" file."""
+def file_kind(path: Path, *, is_named: bool) -> str:
+    """Tell a "recording" from a "scoring" and an "other" file.
+
+    Parameters
+    ----------
+    is_named
+        Whether the file itself was named, and not a folder or pattern: then it is no "other" one.
+    """
     unknown = "recording" if is_named or path.suffix.lower() in RECORDING_SUFFIXES else "other"
     if path.suffix == ".safetensors":
         return unknown

@@ -25,6 +25,7 @@ DATASET_FAMILIES = {
     "isruc": "ISRUC-Sleep",
     "slumbernet": "SlumberNet",
     "slumbernet-authors": "SlumberNet",
+    "slumbernet-paper": "SlumberNet",
     "kjaerby": "Kjaerby",
 }
 """Preset to the first word of the data sets' names in the papers."""

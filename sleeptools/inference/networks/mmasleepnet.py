@@ -28,6 +28,8 @@ from sleeptools.native.layer_tables import mmasleepnet
 from sleeptools.native.prepared import NetworkPool, PreparedOp
 
 HALF = True  # multiplies in bfloat16 where asked to
+KERNELS_FOR = {"se_reduction": 1, "gate": "modality", "scale": "head", "projection": True}
+"""Settings that the kernels are for: a model with others runs through torch."""
 SE = ("conv1", "conv2", "squeeze", "excite")
 
 

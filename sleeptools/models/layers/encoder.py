@@ -1,4 +1,4 @@
-"""PyTorch's Transformer encoder layer, computed by the native ops on the CPU."""
+"""PyTorch's Transformer encoder layer, computed by the native ops on the CPU; and as printed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,66 @@ from sleeptools.models.ops.attention import attention
 from sleeptools.models.ops.feed_forward import feed_forward
 
 
-def encode(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
+class PrintedEncoderLayer(nn.Module):
+    """An encoder layer that normalises last, its attention as MMASleepNet's paper writes it.
+
+    `nn.TransformerEncoderLayer`, batch first, but for what the scores are divided by (Eq. 7) and
+    for the heads' projection, without which they are only joined (Eq. 8). Initial weights are
+    PyTorch's.
+
+    Parameters
+    ----------
+    width, heads, hidden
+        Width of a token, attention heads, and units of the feed-forward.
+    divisor
+        What the products of queries and keys are divided by.
+    projection
+        Whether a linear layer follows the joined heads.
+    dropout
+        Dropout probability of the attention's weights and of each part's output.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        divisor: float,
+        projection: bool,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.heads, self.divisor = heads, divisor
+        self.project = nn.Linear(width, 3 * width)
+        nn.init.xavier_uniform_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        self.out = nn.Linear(width, width) if projection else nn.Identity()
+        if isinstance(self.out, nn.Linear):
+            nn.init.zeros_(self.out.bias)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, T, D) to the same."""
+        z = self.norm1(z + self.dropout(self.attend(z)))
+        changed = self.linear2(self.dropout(functional.relu(self.linear1(z))))
+        out: Tensor = self.norm2(z + self.dropout(changed))
+        return out
+
+    def attend(self, z: Tensor) -> Tensor:
+        """Let the tokens attend to each other: (B, T, D) to the same."""
+        qkv = self.project(z).unflatten(2, (3, self.heads, -1))  # (B, T, 3, heads, D / heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, D / heads)
+        weights = self.dropout((q @ k.mT / self.divisor).softmax(-1))  # (B, heads, T, T)
+        attended: Tensor = self.out((weights @ v).transpose(1, 2).flatten(2))
+        return attended
+
+
+def encode(layer: nn.TransformerEncoderLayer | PrintedEncoderLayer, z: Tensor) -> Tensor:
     """Run a layer (batch first, norm last, ReLU): (B, T, D) to the same."""
-    if not trains_native(z):
+    if isinstance(layer, PrintedEncoderLayer) or not trains_native(z):
         encoded: Tensor = layer(z)
         return encoded
     z = _attend(layer, to_float32(z))

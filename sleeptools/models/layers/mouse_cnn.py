@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -22,11 +25,17 @@ _PAPER = Recipe(
     learning_rate=0.01,
     schedule=Schedule(kind="one_cycle"),
     selection="macro_f1",
+    selection_on_test="macro_f1",
 )
 RECIPES = {
     "default": _PAPER.model_copy(update={"variant": "default"}),
     "paper": _PAPER,
 }
+MODEL_SETTINGS = {"paper": {"classifier": "two-blocks"}}
+"""Settings of the model that a recipe brings along."""
+
+GROUPS = {"encoder": ("spectrum", "branches"), "classifier": ("classifier",)}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(MouseConfig):
@@ -38,10 +47,14 @@ class Config(MouseConfig):
         Dropout probability after each block.
     dropout_flat
         Dropout probability before the linear layer of a branch.
+    classifier
+        "plain": linear, PReLU, linear. "two-blocks": as the report writes it, linear and activation
+        twice, so that the stages' values go through a PReLU, too.
     """
 
     dropout: float = Field(default=0.1, ge=0, lt=1)
     dropout_flat: float = Field(default=0.5, ge=0, lt=1)
+    classifier: Literal["plain", "two-blocks"] = "plain"
 
 
 class Spectrum(nn.Module):
@@ -109,20 +122,20 @@ class MouseCNN(nn.Module):
     config
         Settings of the model.
     heads
-        Heads of the attention after each block; 0 for no attention.
+        Heads of the attention after each block of a branch, the signals' branches first and then
+        the spectra's; 0 for no attention.
     """
 
-    def __init__(self, config: Config, heads: int = 0) -> None:
+    def __init__(self, config: Config, heads: Sequence[int]) -> None:
         super().__init__()
         self.config = config
         self.spectrum = Spectrum(config.channels, config.samples)
-        self.branches = nn.ModuleList(
-            [SignalBranch(config, heads) for _ in range(2 * config.channels)]
-        )
+        self.branches = nn.ModuleList([SignalBranch(config, count) for count in heads])
         self.classifier = nn.Sequential(
-            nn.Linear(2 * config.channels * FEATURES, 64),
+            nn.Linear(len(heads) * FEATURES, 64),
             nn.PReLU(64),
             nn.Linear(64, config.stages),
+            *([nn.PReLU(config.stages)] if config.classifier == "two-blocks" else []),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from sleeptools.report.plots.canvas import MARKERS, Palette, Plot
 
+LEAST_EPOCHS = 20
+"""Bins with fewer epochs are not drawn: a share of so few is chance."""
 Values = npt.NDArray[np.float64]
 
 
@@ -44,7 +46,7 @@ def plot_reliability(bins: Mapping[str, ReliabilityBins]) -> Plot:
         shares, counts = figure.subplots(1, 2, width_ratios=(1, 1.25))
         shares.plot([0, 1], [0, 1], ":", color=palette["muted"], linewidth=1.2, label="perfect")
         for i, (name, b) in enumerate(bins.items()):
-            filled, shade = b.count > 0, palette.series(i)
+            filled, shade = b.count >= LEAST_EPOCHS, palette.series(i)
             style = {"marker": MARKERS[i], "markersize": 5, "color": shade, "linewidth": 1.6}
             shares.plot(b.confidence[filled], b.accuracy[filled], label=name, **style)
             edges = np.linspace(0, 1, len(b.count) + 1)

@@ -38,8 +38,16 @@ class AgreementPanel:
     high: tuple[float, float, float]
 
 
-def plot_bland_altman(panels: Sequence[AgreementPanel]) -> Plot:
-    """Draw difference over mean of truth and prediction (Bland and Altman), a panel each."""
+def plot_bland_altman(
+    panels: Sequence[AgreementPanel], sides: tuple[str, str] = ("scored", "predicted")
+) -> Plot:
+    """Draw difference over mean of truth and prediction (Bland and Altman), a panel each.
+
+    Parameters
+    ----------
+    sides
+        What truth and prediction are called below the figure.
+    """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
 
@@ -56,8 +64,8 @@ def plot_bland_altman(panels: Sequence[AgreementPanel]) -> Plot:
             axes.set_title(f"{p.name}, {p.unit}" if p.unit else p.name)
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
-        figure.supxlabel("mean of scored and predicted", fontsize=11, color=palette["muted"])
-        figure.supylabel("predicted - scored", fontsize=11, color=palette["muted"])
+        figure.supxlabel(f"mean of {sides[0]} and {sides[1]}", fontsize=11, color=palette["muted"])
+        figure.supylabel(f"{sides[1]} - {sides[0]}", fontsize=11, color=palette["muted"])
 
     biases = "; ".join(f"{p.name}: bias {p.bias[0]:.3g} {p.unit}" for p in panels)
     return Plot(draw, (9.0, 0.5 + 2.1 * rows), f"Bland-Altman plots. {biases}")

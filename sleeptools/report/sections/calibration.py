@@ -11,7 +11,7 @@ from sleeptools.evaluation.calibration import RELIABILITY_BINS
 from sleeptools.report.blocks import Block, Figure, Table, Text
 from sleeptools.report.numbers import interval_number
 from sleeptools.report.page import Page
-from sleeptools.report.plots.calibration import ReliabilityBins, plot_reliability
+from sleeptools.report.plots.calibration import LEAST_EPOCHS, ReliabilityBins, plot_reliability
 from sleeptools.runs.folds import NAMED
 
 VARIANTS: Final = {"raw": "as predicted", "scaled": "with a fitted temperature"}
@@ -33,7 +33,7 @@ def calibration_section(page: Page) -> Iterator[Block]:
         bins[VARIANTS.get(variant, variant)] = ReliabilityBins(confidence, accuracy, count)
     caption = (
         f"{NAMED[page.protocol]}: above the dotted line the model is less sure than it could be, "
-        "below it is too sure."
+        f"below it is too sure. Bins of fewer than {LEAST_EPOCHS} epochs are not drawn."
     )
     yield Figure("reliability", plot_reliability(bins), "Reliability diagram", caption)
     rows: list[tuple[object, ...]] = []
@@ -42,7 +42,9 @@ def calibration_section(page: Page) -> Iterator[Block]:
         name, variant = MEASURES.get(row["measure"], row["measure"]), VARIANTS[row["variant"]]
         rows.append((name, NAMED[row["protocol"]], variant, value, f"{low} to {high}"))
     head = ("Measure", "Protocol", "Probabilities", "Value", "95 % interval")
-    yield Table("calibration", head, rows, "Calibration; intervals over subjects", texts=3)
+    yield Table(
+        "calibration", head, rows, f"Calibration; intervals over {page.subject_noun}s", texts=3
+    )
     yield Text(
         "The temperature of a fold is fitted on its validation epochs alone; where a protocol has "
         "none, there is none.",

@@ -27,7 +27,7 @@ def hypnograms_section(page: Page) -> Iterator[Block]:
     agreement = {n.label: float(np.mean(n.truth == n.predicted)) for n in nights}
     median = sorted(nights, key=lambda night: agreement[night.label])[len(nights) // 2]
     caption = (
-        f"{median.label}, the night of median agreement ({agreement[median.label]:.1%}). "
+        f"{median.label}, the night of median agreement ({100 * agreement[median.label]:.1f} %). "
         f"Protocol {NAMED[page.protocol]}, first seed. Red marks are epochs where prediction "
         "and scoring differ. Below, the hypnodensity: the predicted probability of every stage, "
         f"stacked. {ZOOM_HELP}"
@@ -37,7 +37,7 @@ def hypnograms_section(page: Page) -> Iterator[Block]:
     if remaining:
         yield Heading("The other nights")
     for night in remaining[: MOST_NIGHTS - 1]:
-        title = f"{night.label}, {agreement[night.label]:.1%} agreement"
+        title = f"{night.label}, {100 * agreement[night.label]:.1f} % agreement"
         yield Collapsible(title, _figure(night, ""))
     if len(nights) > MOST_NIGHTS:
         yield Text(f"{len(nights) - MOST_NIGHTS} more nights are not drawn here.")

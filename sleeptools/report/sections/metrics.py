@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from sleeptools.evaluation.caveats import CEILING
 from sleeptools.evaluation.comparison import judge_comparability
 from sleeptools.evaluation.metrics import PER_STAGE
 from sleeptools.evaluation.selection import protocol_difference
 from sleeptools.evaluation.subject_metrics import SUBJECT_MEAN, SUBJECT_MEDIAN, find_interval
-from sleeptools.report.blocks import Block, BulletList, Figure, SideBySide, Table, Text, Tiles
+from sleeptools.report.blocks import (
+    Block,
+    BulletList,
+    Collapsible,
+    Figure,
+    SideBySide,
+    Table,
+    Text,
+    Tiles,
+)
 from sleeptools.report.numbers import (
     HEADLINE_METRICS,
     METRIC_LABELS,
@@ -18,6 +28,7 @@ from sleeptools.report.numbers import (
     is_missing,
     metric_label,
     metric_text,
+    number_text,
 )
 from sleeptools.report.page import Page
 from sleeptools.report.plots.metrics import plot_subjects
@@ -51,9 +62,8 @@ def _protocol_text(page: Page, protocol: str) -> str:
 
 
 def summary_section(page: Page) -> Iterator[Block]:
-    """Say first whether the run can be compared with printed results, then show the headline."""
+    """Show the headline and what limits it, then whether printed results can be compared."""
     evaluation, design = page.evaluation, page.designs[page.protocol]
-    yield from _verdict(page)
     pooled = evaluation.pooled[page.protocol].overall_metrics()
     subjects = evaluation.table("subjects").filter(protocol=page.protocol)
     tiles = []
@@ -63,33 +73,39 @@ def summary_section(page: Page) -> Iterator[Block]:
         _, low, high = find_interval(evaluation.intervals[page.protocol], name)
         interval = ""
         if not is_missing(low):
-            interval = f"95 % interval {metric_text(name, low)} to {metric_text(name, high)}; "
-        tiles.append((metric_label(name), metric_text(name, pooled[name]), interval + median))
+            value, _, ends = interval_text(name, pooled[name], low, high).partition(" ")
+            interval = f"95 % interval {ends.strip('[]').replace(', ', ' to ')}; "
+        else:
+            value = metric_text(name, pooled[name])
+        tiles.append((metric_label(name), value, interval + median))
     data = (
-        f"on {count_text(design.subjects, 'subject')}, "
+        f"on {count_text(design.subjects, page.subject_noun)}, "
         f"{count_text(design.epochs, 'scored epoch')}, {count_text(design.folds, 'fold')}"
         f"{', simulated data' if design.simulated else ''};"
     )
     optimistic = page.protocol == BEST_ON_TEST
     yield Text(data, bold=page.run.model, tag=NAMED[page.protocol], warn=optimistic)
     yield Tiles(tiles)
+    for note in evaluation.notes:
+        if note.startswith(CEILING):
+            yield Text(note)
     yield Text(f"Leakage check: {evaluation.leakage}.")
+    yield _verdict(page)
 
 
-def _verdict(page: Page) -> Iterator[Block]:
+def _verdict(page: Page) -> Block:
     """Say whether our result and the printed one can be compared."""
     verdict = judge_comparability(page.evaluation)
     if not verdict.printed:
-        text = "Nothing printed is known for data of this kind: no comparison is made."
-    elif verdict.differences:
-        protocol = NAMED[verdict.protocol]
-        text = f"Not directly comparable with the printed {verdict.printed}; ours {protocol}:"
-    else:
-        text = f"{verdict.text[0].upper()}{verdict.text[1:]}."
-    yield Text(text, kind="verdict")
-    if verdict.differences:
-        unknown = [f"not known: {', '.join(verdict.unknown)}"] if verdict.unknown else []
-        yield BulletList([*verdict.differences, *unknown])
+        return Text("Nothing printed is known for data of this kind: no comparison is made.")
+    if not verdict.differences:
+        return Text(f"{verdict.text[0].upper()}{verdict.text[1:]}.")
+    unknown = [f"not known: {', '.join(verdict.unknown)}"] if verdict.unknown else []
+    title = f"Not directly comparable with the printed {verdict.printed}"
+    title += (
+        f", ours {NAMED[verdict.protocol]}: {count_text(len(verdict.differences), 'difference')}"
+    )
+    return Collapsible(title, BulletList([*verdict.differences, *unknown]))
 
 
 def metrics_section(page: Page) -> Iterator[Block]:
@@ -114,11 +130,12 @@ def metrics_section(page: Page) -> Iterator[Block]:
     yield Table("metrics", head, rows, caption, strong)
     yield _subject_means(page)
     yield BulletList([_protocol_text(page, protocol) for protocol in evaluation.protocols])
-    yield Text(
-        "Two quantities go by the name G-mean: the geometric mean of the recalls, which Table 3 of "
-        "the MMASleepNet paper reports, and Eq. 17 of that paper, which comes out higher.",
-        kind="muted",
-    )
+    if page.species == "human":
+        yield Text(
+            "Two quantities go by the name G-mean: the geometric mean of the recalls, which Table "
+            "3 of the MMASleepNet paper reports, and Eq. 17 of that paper, which comes out higher.",
+            kind="muted",
+        )
 
 
 def _subject_means(page: Page) -> Table:
@@ -126,6 +143,7 @@ def _subject_means(page: Page) -> Table:
     import polars as pl
 
     rows = []
+    several = any(len(pooled.seeds) > 1 for pooled in page.evaluation.pooled.values())
     for protocol, table in page.evaluation.intervals.items():
         for k in HEADLINE_METRICS:
             mean = find_interval(table, k, level=SUBJECT_MEAN)
@@ -138,12 +156,13 @@ def _subject_means(page: Page) -> Table:
                     NAMED[protocol],
                     interval_text(k, *mean),
                     metric_text(k, median),
-                    metric_text(k, spread),
+                    *([metric_text(k, spread)] if several else []),
                 )
             )
     noun = page.subject_noun
-    head = ("Metric", "Protocol", f"Mean of the {noun}s", "Median", "SD over seeds, pooled")
-    caption = f"Of the {noun}s, each as one; 95 % intervals; seeds apart"
+    head = ["Metric", "Protocol", f"Mean of the {noun}s", "Median"]
+    head += ["SD over seeds, pooled"] * several
+    caption = f"Of the {noun}s, each as one; 95 % intervals" + "; seeds apart" * several
     return Table("means", head, rows, caption, texts=2)
 
 
@@ -169,7 +188,7 @@ def stages_section(page: Page) -> Iterator[Block]:
             (
                 stage,
                 *(interval_text(k, *find_interval(table, k, stage=stage)) for k in PER_STAGE),
-                f"{support[i]:,}",
+                number_text(int(support[i])),
             )
             for i, stage in enumerate(page.run.stages)
         ]
@@ -225,7 +244,7 @@ def _folds(page: Page) -> Iterator[Block]:
             names = sorted(set(tested.filter(fold=row["fold"])["subject"]))
             subjects = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")
             numbers = (metric_text(k, row[k]) for k in HEADLINE_METRICS[:3])
-            rows.append((row["fold"], subjects, f"{row['epochs']:,.0f}", *numbers))
+            rows.append((row["fold"], subjects, number_text(int(row["epochs"])), *numbers))
         head = ("Fold", "Tested", "Epochs", *(METRIC_LABELS[k] for k in HEADLINE_METRICS[:3]))
         caption = f"{NAMED[protocol]}: every fold's test epochs pooled, per cent but for kappa"
         yield Table(f"folds-{protocol}", head, rows, caption, texts=2)
@@ -244,7 +263,7 @@ def _subject(row: dict[str, Any], columns: Sequence[str], stages: int) -> tuple[
         row["subject"],
         "all" if row["fold"] is None else row["fold"],
         row["nights"],
-        f"{row['epochs']:,}",
+        number_text(row["epochs"]),
         f"{row['stages']} of {stages}",
         *(metric_text(c, row[c]) for c in columns),
     )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from sleeptools.report.blocks import Block, Figure, SideBySide, Table, Text
+from sleeptools.report.blocks import Block, Collapsible, Figure, SideBySide, Table, Text
 from sleeptools.report.numbers import value_text
 from sleeptools.report.page import Page
 from sleeptools.report.plots.provenance import plot_stage_shares
@@ -21,6 +21,22 @@ SHOWN_APART: Final = ("counts", "excluded", "quality", "environment", "files")
 RUN_FACTS_APART: Final = ("data", "environment", "files", "model_config", "recipe")
 """The same of the facts about the run."""
 
+OPTIMISERS: Final = {"adam": "Adam", "sgd": "SGD"}
+FACT_LABELS: Final = {
+    "wall_seconds": "time taken, s",
+    "peak_memory_mib": "peak memory, MiB",
+    "sample_rate": "sample rate, Hz",
+    "epoch_seconds": "epoch, s",
+    "preset, sample_rate": "preset, sample rate, Hz",
+    "preset, epoch_seconds": "preset, epoch, s",
+    "preset, trim, margin_minutes": "preset, wake kept on either side, min",
+    "preset, trim, last_epochs": "preset, last epochs left out",
+    "preset, assume_unit": "preset, unit of signals that name none",
+    "eps": "epsilon of Adam",
+    "betas": "betas of Adam",
+    "amsgrad": "AMSGrad",
+}
+"""Names of facts that cannot be read as they are stored."""
 StageCounts = dict[str, dict[int, list[int]]]
 """Split to fold to epochs per stage."""
 
@@ -34,14 +50,18 @@ def data_section(page: Page) -> Iterator[Block]:
         rows = [*counts.items(), ("all", sum(counts.values()))]
         tables.append(_epoch_counts("kept", "Stage", rows, "Epochs kept, by scored stage"))
     if isinstance(excluded, Mapping):
-        rows = list(excluded.items()) or [("nothing", 0)]
+        rows = [(reason, count) for reason, count in excluded.items() if count]
+        rows = rows or [("nothing", 0)]
         tables.append(_epoch_counts("excluded", "Reason", rows, "Epochs left out, and why"))
     if tables:
         yield SideBySide(tables)
     yield from _signal_quality(facts)
     yield from _stage_shares(page)
     listed = {k: v for k, v in facts.items() if k not in SHOWN_APART}
-    yield _facts("data", listed or {"data": "unknown"}, "Manifest of the epochs")
+    if not facts:
+        yield Text("Nothing is known of the epochs.")
+    if listed:
+        yield _facts("data", listed, "How the epochs were made")
 
 
 def _signal_quality(facts: Mapping[str, Any]) -> Iterator[Block]:
@@ -116,6 +136,8 @@ def _count_stages(page: Page) -> StageCounts:
 def provenance_section(page: Page) -> Iterator[Block]:
     """Show how the run was made: settings, versions, machine, readings of the test folds."""
     run = page.run
+    if run.recipe:
+        yield Text(recipe_text(run.recipe))
     if run.settings:
         yield _facts("settings", run.settings, f"Settings of the model {run.model}")
     if run.recipe:
@@ -132,9 +154,34 @@ def provenance_section(page: Page) -> Iterator[Block]:
         yield _facts("readings", readings, "How often a test fold was read")
 
 
-def _facts(name: str, values: Mapping[str, Any], caption: str) -> Table:
-    rows = [(key.replace("_", " "), value_text(value)) for key, value in _flat(values)]
-    return Table(name, ("Fact", "Value"), rows, caption, texts=2)
+def recipe_text(recipe: Mapping[str, Any]) -> str:
+    """Write the main settings of a training as a sentence."""
+    optimiser = OPTIMISERS.get(str(recipe.get("optimiser")), str(recipe.get("optimiser", "")))
+    clauses = [
+        f"{recipe['passes']} passes" if "passes" in recipe else "",
+        f"batches of {recipe['batch']}" if "batch" in recipe else "",
+        f"{optimiser} at a learning rate of {recipe['learning_rate']:g}"
+        if "learning_rate" in recipe
+        else "",
+        f"weight decay {recipe['weight_decay']:g}" if recipe.get("weight_decay") else "",
+        f"stages weighted {value_text(recipe['class_weights'])}"
+        if recipe.get("class_weights")
+        else "",
+    ]
+    return f"Training: {', '.join(filter(None, clauses)) or 'unknown'}."
+
+
+def _facts(name: str, values: Mapping[str, Any], caption: str) -> Block:
+    """Show facts in a table that is folded away, under readable names."""
+    rows = [
+        (FACT_LABELS.get(key, key.replace("_", " ")), _fact_text(value))
+        for key, value in _flat(values)
+    ]
+    return Collapsible(caption, Table(name, ("Setting", "Value"), rows, caption, texts=2))
+
+
+def _fact_text(value: object) -> str:
+    return "none" if value in (None, "") else value_text(value)
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

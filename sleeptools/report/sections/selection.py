@@ -28,7 +28,7 @@ def _protocol_gain(page: Page) -> Iterator[Block]:
             rows.append((METRIC_LABELS[metric], text))
     caption = (
         "best-on-test (optimistic) less leak-free, per cent but for kappa; 95 % intervals over "
-        "subjects. Two things differ: what chose the pass, and how many subjects train"
+        f"{page.subject_noun}s. Two things differ: what chose the pass, and how many train"
     )
     yield Table("gain", ("Metric", "Difference"), rows, caption, narrow=True)
 

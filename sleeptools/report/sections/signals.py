@@ -44,10 +44,6 @@ def signals_section(page: Page) -> Iterator[Block]:
     """Draw an epoch of every stage, and the power spectra."""
     data = page.epochs
     if data is None:
-        yield Text(
-            "A run holds no signals. With the folders of its epochs and recordings, the command "
-            "draws example waveforms and power spectra here, before and after preprocessing."
-        )
         return
     choices = list(_choose(data))
     after = _processed(data, choices)
@@ -72,8 +68,6 @@ def signals_section(page: Page) -> Iterator[Block]:
     yield Figure("spectra", plot, "Power spectra per stage", caption)
     if len(data.montage) > CHANNELS:
         yield Text(f"Drawn are the first {CHANNELS} of {len(data.montage)} channels.")
-    if not before:
-        yield Text("Given the recordings, the report also shows the signals before preprocessing.")
 
 
 def _choose(data: EpochSet) -> Iterator[Choice]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sleeptools.evaluation.sleep_statistics import DEFINITIONS
+from sleeptools.recording.hypnogram import GENERATOR_SCORER
 from sleeptools.report.blocks import Block, BulletList, Collapsible, Figure, Table, Text
 from sleeptools.report.numbers import (
     DASH,
@@ -15,6 +16,7 @@ from sleeptools.report.numbers import (
     interval_number,
     interval_text,
     metric_text,
+    number_text,
 )
 from sleeptools.report.page import Page
 from sleeptools.report.plots.sleep import AgreementPanel, plot_bland_altman, plot_day
@@ -74,7 +76,8 @@ def sleep_section(page: Page) -> Iterator[Block]:
     if panels:
         caption = (
             f"{NAMED[page.protocol]}: a dot is a night; the line is the bias, dashed the limits of "
-            "agreement (1.96 SD), shaded their 95 % intervals, over subjects."
+            "agreement (1.96 SD), shaded their 95 % intervals, "
+            f"over {page.subject_noun}s."
         )
         plot = plot_bland_altman(panels[:MOST_PANELS])
         yield Figure("bland-altman", plot, "Bland-Altman plots", caption)
@@ -152,7 +155,8 @@ def _agreement(page: Page, agreement: pl.DataFrame) -> Table:
         "Changes with size",
     )
     caption = (
-        f"{NAMED[page.protocol]}: predicted less scored, with 95 % intervals over subjects; "
+        f"{NAMED[page.protocol]}: predicted less scored, with 95 % intervals over "
+        f"{page.subject_noun}s; "
         "undefined where lights-off is not known, or a night has no such sleep; bias or spread may "
         "change with the size of what is measured"
     )
@@ -192,9 +196,11 @@ def scorers_section(page: Page) -> Iterator[Block]:
             cells = (
                 interval_text(k, r["value"], r["low"], r["high"]) for k, r in by_metric.items()
             )
-            rows.append((pair, NAMED[protocol], first["subjects"], f"{first['epochs']:,}", *cells))
+            named = pair.replace(GENERATOR_SCORER, "true stages")
+            counts = number_text(first["subjects"]), number_text(first["epochs"])
+            rows.append((named, NAMED[protocol], *counts, *cells))
     labels = (METRIC_LABELS[name] for name in dict.fromkeys(table["metric"]))
-    head = ("Pair", "Protocol", "Subjects", "Epochs", *labels)
+    head = ("Pair", "Protocol", f"{page.subject_noun.capitalize()}s", "Epochs", *labels)
     caption = "On the test epochs that all of them scored; per cent but for kappa; 95 % intervals"
     yield Table("scorers", head, rows, caption, texts=2)
     yield Text(

@@ -21,8 +21,8 @@ def uncertain_epochs_section(page: Page) -> Iterator[Block]:
         return
     errors = metric_text("accuracy", share_of_errors(page.evaluation.ranking))
     yield Text(
-        f"The {LISTED_SHARE:.0%} of the epochs ({len(table):,}) in which the model is least sure "
-        f"hold {errors} % of its errors. The command evaluate writes the whole list."
+        f"The {100 * LISTED_SHARE:.0f} % of the epochs ({len(table):,}) in which the model is "
+        f"least sure hold {errors} % of its errors."
     )
     rows = [
         (

@@ -1,0 +1,191 @@
+"""Reading a scoring to be compared: its stages, and how sure they are where its file says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from sleeptools import formats
+from sleeptools.commands.agree.options import AgreeOptions
+from sleeptools.datasets import isruc
+from sleeptools.errors import DataError, UndecidedError
+from sleeptools.evaluation.consensus import Values
+from sleeptools.formats import ReadSettings
+from sleeptools.recording import stage_groups
+from sleeptools.recording.hypnogram import Hypnogram, add_seconds
+from sleeptools.recording.label_schemes import Scheme
+from sleeptools.recording.recording import read_recording
+from sleeptools.recording.stages import UNSCORED
+
+LIGHT_AND_DEEP: Final = {
+    form.format(name.lower()): name for name in ("Light", "Deep") for form in ("{}", "{} sleep")
+}
+RECORDING: Final = ".safetensors"
+WORKBOOK: Final = ".xlsx"
+LACKING: Final = {
+    "HYP-SCHEME": ("scheme",),
+    "HYP-TEXT": ("scheme",),
+    "HYP-EPOCH": ("epoch_seconds",),
+    "HYP-GRID": ("epoch_seconds",),
+    "HYP-SCORER": ("scorer",),
+    "HYP-DURATION": ("epoch_from_onsets",),
+    "EDF-TAL": ("ignore_bad_annotations",),
+}
+"""Settings that mend an error, by its code: each is used only for the files that need it."""
+
+
+@dataclass(frozen=True)
+class ScoringFile:
+    """Where the stages of a night are.
+
+    Parameters
+    ----------
+    path
+        The file; of this package's recordings, the one with the signals.
+    scorer
+        Whose stages of it, where it has those of several.
+    is_simulated
+        Whether the folder that it is in says that the night was simulated.
+    """
+
+    path: Path
+    scorer: str = ""
+    is_simulated: bool = False
+
+
+@dataclass(frozen=True)
+class ReadScoring:
+    """A scoring as it was read.
+
+    Parameters
+    ----------
+    hypnogram
+        Stages.
+    probabilities
+        (epochs, stages), NaN where not known; None if the file has none.
+    """
+
+    hypnogram: Hypnogram
+    probabilities: Values | None = None
+
+
+def scorers_in(path: Path, scoring: str, options: AgreeOptions) -> list[str]:
+    """List the scorers whose stages a file has; [""] if it does not name several.
+
+    Raises
+    ------
+    SleeptoolsError
+        If it cannot be read.
+    """
+    if path.suffix.lower() == RECORDING:
+        scorings = read_recording(path).scorings
+        if not scorings:
+            raise DataError(f"{path}: has no hypnogram", code="HYP-NONE")
+        return _scorer_names(scorings) if len(scorings) > 1 else [""]
+    try:
+        read_scoring(ScoringFile(path), scoring, options)
+    except UndecidedError as e:
+        if e.code != "HYP-SCORER":
+            raise
+        return list(e.texts)
+    return [""]
+
+
+def _scorer_names(scorings: tuple[Hypnogram, ...]) -> list[str]:
+    named = [h.scorer for h in scorings]
+    unique = all(named) and len({*named}) == len(named)
+    return named if unique else [f"scorer {k}" for k in range(1, len(named) + 1)]
+
+
+def read_scoring(source: ScoringFile, scoring: str, options: AgreeOptions) -> ReadScoring:
+    """Read a scoring; settings are used only where the file needs them.
+
+    Parameters
+    ----------
+    scoring
+        Name of the scoring, by which its scheme is chosen.
+
+    Raises
+    ------
+    SleeptoolsError
+        If the file cannot be read so.
+    """
+    path = source.path
+    if path.suffix.lower() == RECORDING:
+        return ReadScoring(_of_recording(source))
+    if path.suffix.lower() == WORKBOOK:
+        return ReadScoring(isruc.read_workbook(path))
+    if isruc.scorer_of(path):
+        settings: ReadSettings = {"scheme": isruc.SCHEME, "epoch_seconds": isruc.EPOCH_SECONDS}
+        return ReadScoring(formats.read_hypnogram(path, **settings))
+    hypnogram = _read_with(path, _given(source, scoring, options))
+    return ReadScoring(hypnogram, _probabilities(path, hypnogram))
+
+
+def _of_recording(source: ScoringFile) -> Hypnogram:
+    recording = read_recording(source.path)
+    scorings = recording.scorings
+    number = _scorer_names(scorings).index(source.scorer) if source.scorer else 0
+    if not scorings:
+        raise DataError(f"{source.path}: has no hypnogram", code="HYP-NONE")
+    begin = add_seconds(recording.start, scorings[number].onset)
+    return replace(scorings[number], begin=begin)
+
+
+def _given(source: ScoringFile, scoring: str, options: AgreeOptions) -> dict[str, Any]:
+    """Gather the settings that are given."""
+    settings = {
+        "scheme": options.scheme_of(scoring),
+        "epoch_seconds": options.epoch_seconds,
+        "scorer": source.scorer or options.scorer,
+        "epoch_from_onsets": options.epoch_from_onsets,
+        "ignore_bad_annotations": options.ignore_bad_annotations,
+    }
+    return {name: value for name, value in settings.items() if value}
+
+
+def _read_with(path: Path, settings: dict[str, Any]) -> Hypnogram:
+    """Read a file, adding the settings that it turns out to need."""
+    used: dict[str, Any] = {}
+    while True:
+        try:
+            hypnogram = formats.read_hypnogram(path, **used)
+        except DataError as e:
+            if (words := _light_and_deep(e)) and "scheme" not in used:
+                used["scheme"] = Scheme(stage_groups.LIGHT_AND_DEEP, words)
+                continue
+            lacking = [n for n in LACKING.get(e.code, ()) if n in settings and n not in used]
+            if not lacking:
+                raise
+            used |= {name: settings[name] for name in lacking}
+            continue
+        if hypnogram.timing != "none" or "epoch_seconds" not in {*settings} - {*used}:
+            return hypnogram
+        used["epoch_seconds"] = settings["epoch_seconds"]
+
+
+def _light_and_deep(error: DataError) -> dict[str, str]:
+    """Meaning of the words that could not be read, if they are of light and deep sleep alone."""
+    if not isinstance(error, UndecidedError) or error.code != "HYP-TEXT":
+        return {}
+    words = {text: LIGHT_AND_DEEP.get(text.strip().lower(), "") for text in error.texts}
+    return words if all(words.values()) else {}
+
+
+def _probabilities(path: Path, hypnogram: Hypnogram) -> Values | None:
+    """(epochs, stages) probabilities; of the own stage alone, the others are 0."""
+    module = formats.find(path)
+    if hasattr(module, "read_density"):
+        density: Values = module.read_density(path).astype(np.float64)
+        return density if len(density) == len(hypnogram) else None
+    if not hasattr(module, "read_confidence"):
+        return None
+    confidence = module.read_confidence(path, hypnogram)
+    if confidence is None:
+        return None
+    is_scored = hypnogram.stages[:, None] == np.arange(len(hypnogram.names))
+    unknown = np.isnan(confidence) | (hypnogram.stages == UNSCORED)
+    return np.where(unknown[:, None], np.nan, is_scored * confidence[:, None])

@@ -1,0 +1,49 @@
+"""What can be asked for when a page of review is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ReviewOptions:
+    """What can be asked for when a page of review is made.
+
+    Parameters
+    ----------
+    scores
+        Folder that `score` wrote, or a scoring of any known format; the recording's own scoring, or
+        none, if left out.
+    edits
+        Exported review to go on with.
+    channels
+        Signals to show, from the top: labels, names or pairs of electrodes to be subtracted; those
+        of the scores and the EOG and EMG if empty.
+    gains
+        What half a lane stands for, by the name of a channel or of a modality.
+    scorer
+        Name of who will correct.
+    species
+        "human" or "mouse": the stage list where no scoring has one.
+    epoch_seconds
+        Length of an epoch where no scoring says it, s.
+    scheme
+        What the labels of a scoring mean, as in `formats.read_hypnogram`.
+    assume_unit
+        Unit of voltages for which the file gives none.
+    force
+        Replace a page that this command did not write.
+    """
+
+    scores: Path | None = None
+    edits: Path | None = None
+    channels: Sequence[str] = ()
+    gains: Mapping[str, float] = field(default_factory=dict)
+    scorer: str = ""
+    species: str = "human"
+    epoch_seconds: float | None = None
+    scheme: str | None = None
+    assume_unit: str | None = None
+    force: bool = False

@@ -1,0 +1,239 @@
+"""What is proposed for a night before a person corrects it: by scores, a scoring, or nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sleeptools import formats, store
+from sleeptools.commands.review.options import ReviewOptions
+from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
+from sleeptools.commands.score.lights import Lights, lights_of
+from sleeptools.errors import DataError, UsageError
+from sleeptools.formats import hypnodensity, review
+from sleeptools.formats.review import Floats, Review
+from sleeptools.recording import placing
+from sleeptools.recording.hypnogram import Hypnogram, add_seconds
+from sleeptools.recording.label_schemes import label_scheme
+from sleeptools.recording.recording import Recording
+from sleeptools.recording.stages import UNANNOTATED, UNSCORED
+
+HUMAN_EPOCH, MOUSE_EPOCH = 30.0, 4.0  # s
+SPECIES: Final = ("human", "mouse")
+SLACK: Final = 1e-6  # s
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The stages that a page begins with, and what is known of where they come from.
+
+    Parameters
+    ----------
+    hypnogram
+        On the whole of the recording; unannotated where nothing is proposed.
+    density
+        (epochs, stages) probabilities; NaN where there are none.
+    model
+        Who or what proposed.
+    montage
+        What each channel of the model was made of; empty if not known.
+    assume_unit
+        Unit that the model took voltages without one in.
+    warnings
+        Texts, for people.
+    lights
+        When the lights went off and on.
+    """
+
+    hypnogram: Hypnogram
+    density: Floats = field(repr=False)
+    model: str = ""
+    montage: Mapping[str, str] = field(default_factory=dict)
+    assume_unit: str = ""
+    warnings: tuple[str, ...] = ()
+    lights: Lights = field(default_factory=Lights)
+
+    def as_review(self, recording: str, sha256: str, scorer: str) -> Review:
+        """Return the review in which no hand has touched an epoch yet."""
+        untouched = np.zeros(len(self.hypnogram), bool)
+        named = replace(self.hypnogram, scorer=review.plain_name(scorer))
+        return Review(
+            review.plain_name(recording),
+            sha256,
+            named,
+            self.hypnogram,
+            untouched,
+            untouched,
+            self.density,
+            self.lights.off,
+            self.lights.on,
+            review.plain_name(self.model),
+        )
+
+
+def propose(recording: Recording, path: Path, sha256: str, options: ReviewOptions) -> Proposal:
+    """Read what is proposed for a recording.
+
+    Parameters
+    ----------
+    path
+        The recording's file.
+    sha256
+        Its SHA-256.
+
+    Raises
+    ------
+    DataError
+        If the scores are of another recording, or do not fit it.
+    UsageError
+        For an unknown species.
+    """
+    if options.species not in SPECIES:
+        raise UsageError(
+            f"no species {options.species!r}",
+            hint=f"there are: {', '.join(SPECIES)}",
+            code="USE-NAME",
+        )
+    lights = lights_of(recording, path=path)
+    if options.scores is None:
+        stored = recording.hypnogram
+        if stored is None:
+            return Proposal(*_on_recording(_empty(options), None, recording), lights=lights)
+        return Proposal(*_on_recording(stored, None, recording), stored.scorer, lights=lights)
+    if options.scores.is_dir():
+        return _of_folder(recording, path, options.scores, lights)
+    return _of_file(recording, store.need(options.scores, "scoring"), sha256, options, lights)
+
+
+def _empty(options: ReviewOptions) -> Hypnogram:
+    names = label_scheme(options.species).names
+    usual = HUMAN_EPOCH if options.species == "human" else MOUSE_EPOCH
+    return Hypnogram(np.empty(0, np.int8), names, options.epoch_seconds or usual)
+
+
+def _of_folder(recording: Recording, path: Path, folder: Path, lights: Lights) -> Proposal:
+    facts, hypnograms = read_scores(folder, oldest=SCORES_VERSION)
+    name = path.stem
+    if name not in hypnograms:
+        raise DataError(
+            f"{folder}: holds no scores of {name}",
+            hint=f"it has: {', '.join([*hypnograms][:6])}; score this one into it as well",
+            code="REV-NIGHT",
+        )
+    row = facts["recordings"][name]
+    scored_size = (row.get("input") or [None])[0]
+    if isinstance(scored_size, int) and scored_size != path.stat().st_size:
+        raise DataError(
+            f"{folder}: scored a recording {name} of {scored_size} bytes; {path} has "
+            f"{path.stat().st_size}: another night of that name?",
+            hint="score the recording again, into another folder",
+            code="REV-NIGHT",
+        )
+    scored, density = _read(hypnograms[name])
+    sleep = row.get("sleep", {})
+    times = [sleep.get(key) for key in ("lights_off_s", "lights_on_s")]
+    if any(t is not None for t in times):
+        lights = Lights(*times)
+    made_by = facts.get("made_by") or {}
+    return Proposal(
+        *_on_recording(placing.place(recording, scored, source=str(folder)), density, recording),
+        model=_model_name(facts, made_by),
+        montage=_texts(row.get("channels")),
+        assume_unit=str((made_by.get("preset") or {}).get("assume_unit", "")),
+        warnings=tuple(row["warnings"]),
+        lights=lights,
+    )
+
+
+def _model_name(facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> str:
+    """Name a model with the beginning of its weights' SHA-256."""
+    hashes = made_by.get("model") or {}
+    weights = [h for file, h in hashes.items() if not file.endswith(".json")]
+    return " ".join([str(facts.get("model", "a model")), *(str(h)[:12] for h in weights[:1])])
+
+
+def _texts(table: object) -> dict[str, str]:
+    return {str(k): str(v) for k, v in table.items()} if isinstance(table, dict) else {}
+
+
+def _read(path: Path) -> tuple[Hypnogram, Floats | None]:
+    """Read a night of a folder of scores, with its probabilities where its file has them."""
+    if formats.find(path) is hypnodensity:
+        return hypnodensity.read_hypnogram(path), hypnodensity.read_density(path)
+    return formats.read_hypnogram(path), None
+
+
+def _of_file(
+    recording: Recording, path: Path, sha256: str, options: ReviewOptions, lights: Lights
+) -> Proposal:
+    module = formats.find(path)
+    density = None
+    if module is review:
+        earlier = review.read_review(path)
+        check_night(earlier, recording.id, sha256, path)
+        scoring, density = earlier.hypnogram, earlier.density
+    elif module is hypnodensity:
+        scoring, density = _read(path)
+    else:
+        scoring = formats.read_hypnogram(
+            path, scheme=options.scheme, epoch_seconds=options.epoch_seconds
+        )
+    placed = placing.place(recording, scoring, source=path.name)
+    return Proposal(
+        *_on_recording(placed, density, recording),
+        model=scoring.scorer or path.name,
+        warnings=scoring.notes,
+        lights=lights,
+    )
+
+
+def check_night(edits: Review, recording: str, sha256: str, path: Path) -> None:
+    """Refuse a review of another recording than the one with this SHA-256.
+
+    Raises
+    ------
+    DataError
+        Naming both.
+    """
+    if edits.sha256 != sha256:
+        raise DataError(
+            f"{path}: holds edits of {edits.recording}, SHA-256 {edits.sha256[:12]}...; that of "
+            f"{recording} is {sha256[:12]}...",
+            hint="give the recording that was reviewed, unchanged",
+            code="REV-NIGHT",
+        )
+
+
+def _on_recording(
+    scoring: Hypnogram, density: Floats | None, recording: Recording
+) -> tuple[Hypnogram, Floats]:
+    """Extend or cut a scoring to the recording, on its own grid; with probabilities likewise."""
+    seconds = scoring.epoch_seconds
+    names = scoring.names
+    if density is None or len(density) != len(scoring):
+        density = np.full((len(scoring), len(names)), np.nan, np.float32)
+    first = max(0, math.ceil((-scoring.onset - SLACK) / seconds))
+    clipped = scoring.clipped(recording.seconds)
+    lead = max(0, int((clipped.onset + SLACK) // seconds))
+    ahead = replace(
+        clipped,
+        stages=np.concatenate([np.full(lead, UNSCORED, np.int8), clipped.stages]),
+        reasons=np.concatenate([np.full(lead, UNANNOTATED, np.int8), clipped.reasons]),
+        onset=max(0.0, clipped.onset - lead * seconds),
+    )
+    extended = ahead.padded(recording.seconds)
+    if not len(extended):
+        raise DataError(
+            f"{recording.id}: {recording.seconds:g} s hold no epoch of {seconds:g} s",
+            code="REC-SHORT",
+        )
+    rows: npt.NDArray[np.float32] = np.full((len(extended), len(names)), np.nan, np.float32)
+    rows[lead : lead + len(clipped)] = density[first : first + len(clipped)]
+    begin = add_seconds(placing.start_of(recording), extended.onset)
+    return replace(extended, begin=begin or extended.begin, scorer="", notes=()), np.round(rows, 4)
