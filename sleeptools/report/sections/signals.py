@@ -6,7 +6,7 @@ that these were made of, where their folders are given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -103,7 +103,7 @@ def _recorded(page: Page, data: EpochSet, choices: list[Choice]) -> Pieces:
         if file.recording not in opened:  # one at a time: a night of signals takes memory
             path = store.need(page.recordings / f"{file.recording}.safetensors")
             store.check_listed(path)
-            opened = {file.recording: _channels(read_recording(path), file, data)}
+            opened = {file.recording: recorded_channels(read_recording(path), file, data)}
         for channel, (signal, samples) in opened[file.recording].items():
             rate = signal.sample_rate
             (start,) = signal.sample_numbers(file.onset[index : index + 1])
@@ -112,7 +112,7 @@ def _recorded(page: Page, data: EpochSet, choices: list[Choice]) -> Pieces:
     return pieces
 
 
-def _channels(
+def recorded_channels(
     recording: Recording, file: EpochFile, data: EpochSet
 ) -> Mapping[str, tuple[Signal, Samples]]:
     """Give the signals behind the channels: one, or the difference of two, as the file says."""
@@ -166,11 +166,11 @@ def _spectra(pieces: Pieces) -> dict[str, dict[str, Trace]]:
     spectra: dict[str, dict[str, Trace]] = {}
     for stage, by_channel in pieces.items():
         for channel, epochs in by_channel.items():
-            spectra.setdefault(channel, {})[stage] = _power_density(epochs)
+            spectra.setdefault(channel, {})[stage] = power_density(epochs)
     return spectra
 
 
-def _power_density(epochs: list[tuple[float, Samples]]) -> Trace:
+def power_density(epochs: Sequence[tuple[float, Samples]]) -> Trace:
     """Frequency in Hz, without 0, and mean power density of the epochs in dB (uV^2 / Hz)."""
     from scipy.signal import welch
 
