@@ -23,14 +23,15 @@ SCRIPT: Final = "slurm.sh"
 REPORT_SCRIPT: Final = "report.sh"
 
 TRAIN: Final = """\
-# {tasks} tasks of {folder}, {pack} of them an element of the array; tasks.csv beside this file
-# lists them. Made by 'sleeptools train --plan', submitted by '--submit', or by hand:
+# {tasks} tasks of {folder}, {pack} of them an element of the array; tasks.csv beside this lists
+# them. Made by 'sleeptools train --plan', submitted by '--submit', or by hand:
 {by_hand}
 # What is done is skipped, so that elements can be submitted again: 'sleeptools status' says which.
 set -uo pipefail
 cd {work} || exit 66
-first=$(((${{1:-0}} + SLURM_ARRAY_TASK_ID) * {pack})) # $1: where this array begins, if it was split
-last=$((first + {pack} - 1 < {last} ? first + {pack} - 1 : {last}))
+element=$((${{1:-0}} + SLURM_ARRAY_TASK_ID)) # $1: where this array begins, if it was split
+first=$((element * {pack})) last=$((element * {pack} + {pack} - 1))
+if [ "$last" -gt {last} ]; then last={last}; fi
 job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID # the number alone would mean the whole array
 {setup}
 # At USR1 (the time limit is near, or a more urgent job wants the node) sleeptools writes a
@@ -65,8 +66,7 @@ REPORT: Final = """\
 # Evaluation and report of {folder}, once all its tasks are done. Made by 'sleeptools train --plan'.
 set -euo pipefail
 cd {work}
-{setup}
-{command} evaluate {runs}
+{setup}{command} evaluate {runs}
 {command} report {runs} --out {out}
 """
 
@@ -123,7 +123,7 @@ class ScriptFacts:
         return {
             "folder": one_line(self.run),
             "work": quoted(Path.cwd()),
-            "setup": "\n".join(["", *slurm.setup, ""]) if slurm.setup else "",
+            "setup": "".join(f"{line}\n" for line in slurm.setup),
             "command": shlex.join(command),
             "epochs": quoted(self.epochs),
             "run": quoted(self.run),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sleeptools.runs.progress import TaskProgress
 
 
+LISTED = 10  # tasks of which nothing is known, a line each
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("status", epilog="Example: sleeptools status runs/mmasleepnet")(command)
@@ -61,12 +64,15 @@ def _facts(run: Path, progress: list[TaskProgress]) -> dict[str, Any]:
     from sleeptools.runs.run import CONFIG_FILE, run_progress
     from sleeptools.runs.task_table import ranges
 
-    facts: dict[str, Any] = {"leaky": False}
     if (run / CONFIG_FILE).exists():
         facts = run_progress(run)
-    else:
-        facts |= {"done": [_path(p) for p in progress if p.state == DONE]}
-        facts |= {"missing": [_path(p) for p in progress if p.state != DONE]}
+    else:  # several runs that were planned together
+        runs = [run / name for name in {p.run for p in progress}]
+        facts = {
+            "done": [_path(p) for p in progress if p.state == DONE],
+            "missing": [_path(p) for p in progress if p.state != DONE],
+            "leaky": any(run_progress(run)["leaky"] for run in runs),
+        }
     return facts | {
         "resubmit": ranges(open_tasks(progress)),
         "trainings": [asdict(p) for p in progress],
@@ -74,7 +80,8 @@ def _facts(run: Path, progress: list[TaskProgress]) -> dict[str, Any]:
 
 
 def _print(run: Path, progress: list[TaskProgress], facts: dict[str, Any]) -> None:
-    from sleeptools.runs.progress import DONE, MISSING, STATES
+    from sleeptools.runs.progress import DONE, MISSING, QUEUED, STATES
+    from sleeptools.runs.task_table import ranges
 
     count = Counter(p.state for p in progress)
     shown = [f"{count[s]} {s}" for s in STATES if count[s] or s in {DONE, MISSING}]
@@ -83,9 +90,16 @@ def _print(run: Path, progress: list[TaskProgress], facts: dict[str, Any]) -> No
         typer.echo("LEAKY: subjects train and are tested in the same folds, by request")
     if parent := facts.get("parent"):
         typer.echo(f"fine-tuned from {parent.get('name')}, weights {parent.get('weights')}")
+    folded = {
+        state: [p.task for p in progress if p.state == state and p.task is not None]
+        for state in (QUEUED, MISSING)
+    }
+    folded = {state: tasks for state, tasks in folded.items() if len(tasks) > LISTED}
     for p in progress:
-        if p.state != DONE:
+        if p.state != DONE and (p.task is None or p.state not in folded):
             typer.echo(_line(p))
+    for state, tasks in folded.items():
+        typer.echo(f"{state}: tasks {ranges(tasks)}")
     if facts["resubmit"]:
         typer.echo(f"tasks to submit again (--resubmit does it): {facts['resubmit']}")
     elif facts.get("array") and all(p.task is None for p in progress):
