@@ -1,8 +1,8 @@
 """The text of a plan's job scripts: slurm.sh, which trains, and report.sh, which comes after it.
 
-They are written to be read and changed by hand. Paths and words are quoted for the shell; on the
-#SBATCH lines, which Slurm reads by rules of its own, every letter that could mean something bears a
-backslash.
+They are written to be read and changed by hand. Paths and words are quoted for the shell, and on
+the #SBATCH lines as Slurm reads them: in double quotes, within which a backslash goes before a
+double quote or another backslash.
 """
 
 from __future__ import annotations
@@ -102,10 +102,9 @@ class ScriptFacts:
             ("account", slurm.account),
             ("qos", slurm.qos),
             *options,
-            ("chdir", (self.plan / "logs").absolute()),
-            ("output", log),
+            ("output", f"{pattern_text((self.plan / 'logs').absolute())}/{log}"),
         ]
-        texts = [f"--{name}={escaped(str(value))}" for name, value in lines if value]
+        texts = [f"--{name}={header_value(str(value))}" for name, value in lines if value]
         return "#!/usr/bin/env bash\n" + "".join(f"#SBATCH {line}\n" for line in [*texts, *more])
 
     @property
@@ -187,19 +186,29 @@ def quoted(path: Path) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
-def escaped(text: str) -> str:
-    """Escape a value for an #SBATCH line.
+def header_value(text: str) -> str:
+    """Quote a value for an #SBATCH line."""
+    if re.fullmatch(r"[\w@%+=:,./~-]+", text):
+        return text
+    escaped = re.sub(r'(["\\])', r"\\\1", text)
+    return f'"{escaped}"'
+
+
+def pattern_text(path: Path) -> str:
+    """Write a path into the pattern of a log's name.
 
     Raises
     ------
     UsageError
-        For a path with a line break or the like, which no such line can hold.
+        For a path with a line break, which no #SBATCH line can hold, or with a backslash, at which
+        Slurm takes the pattern for a plain name.
     """
     from sleeptools.errors import UsageError
 
-    if not text.isprintable():
+    text = str(path)
+    if not text.isprintable() or "\\" in text:
         raise UsageError(f"{text!r}: a job script cannot hold this path", hint="rename the folder")
-    return re.sub(r"([^\w@%+=:,./~-])", r"\\\1", text)
+    return text.replace("%", "%%")
 
 
 def one_line(value: object) -> str:

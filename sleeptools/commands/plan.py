@@ -16,7 +16,7 @@ from typing import Any
 
 from sleeptools import store
 from sleeptools.commands.train import Log, OnProgress, train
-from sleeptools.errors import OutputError, SleeptoolsError, Stopped
+from sleeptools.errors import SleeptoolsError, Stopped
 from sleeptools.runs.run import CONFIG_FILE, FINAL, PLAN_FOLDER
 from sleeptools.runs.slurm_settings import SlurmSettings
 from sleeptools.runs.task_table import (
@@ -184,14 +184,20 @@ def _train_one(
     except (Stopped, KeyboardInterrupt):
         path.unlink(missing_ok=True)
         raise
+    except SleeptoolsError as e:
+        if e.code != "OUT-LOCK":  # another process is at it
+            _keep_failure(path, e.facts())
+        raise
     except Exception as e:
-        error = e if isinstance(e, SleeptoolsError) else SleeptoolsError(f"{type(e).__name__}: {e}")
-        if not isinstance(e, OutputError):  # another process is at it, or these are other settings
-            path.parent.mkdir(exist_ok=True)
-            job = os.environ.get("SLURM_JOB_ID")
-            store.write_json(path, error.facts() | {"when": time.strftime("%F %T"), "job": job})
+        _keep_failure(path, {"code": "", "message": f"{type(e).__name__}: {e}"})
         raise
     path.unlink(missing_ok=True)
+
+
+def _keep_failure(path: Path, facts: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    job = os.environ.get("SLURM_JOB_ID")
+    store.write_json(path, {**facts, "when": time.strftime("%F %T"), "job": job})
 
 
 def task_options(folder: Path, row: TaskRow, values: Mapping[str, Any]) -> TrainOptions:

@@ -145,4 +145,4 @@ def _error(path: Path) -> str:
         return ""
     facts = store.read_json(path)
     store.check_facts(facts, path, {"code": "text", "message": "text"})
-    return f"{facts['message']} [{facts['code']}]"
+    return f"{facts['message']} [{facts['code']}]" if facts["code"] else str(facts["message"])

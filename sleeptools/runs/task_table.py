@@ -97,7 +97,7 @@ def read_tasks(folder: Path) -> list[TaskRow]:
     if not path.exists():
         raise MissingInputError(
             f"{path}: no such file: {folder} was not planned",
-            hint="'sleeptools train' with `plan` and what is to be trained writes it",
+            hint="plan first what is to be trained: docs/cluster.md tells how",
             code="PLAN-NONE",
         )
     lines = store.read_text(path).splitlines()
