@@ -94,7 +94,7 @@ def plan(
         talk(f"next: the same with --submit, or without Slurm: {line}")
 
 
-def resubmit(folder: Path, tasks: Iterable[int]) -> None:
+def submit_again(folder: Path, tasks: Iterable[int]) -> None:
     """Submit tasks of a plan once more, by its scripts as they are."""
     from sleeptools.runs.task_table import ranges, read_plan
 

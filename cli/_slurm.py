@@ -26,7 +26,7 @@ def without_slurm(epochs: Path, folder: Path, tasks: str) -> str:
     low, _, high = tasks.partition("-")
     numbers = f"seq {low} {high or low}" if "," not in tasks else f"echo {tasks} | tr , '\\n'"
     paths = shlex.join(["sleeptools", "train", str(epochs), str(folder), "--task"])
-    return f"{numbers} | xargs -P 4 -I{{}} {paths} {{}}"
+    return f"{numbers} | OMP_NUM_THREADS=1 xargs -P 4 -I{{}} {paths} {{}}"
 
 
 def max_array_size(settings: SlurmSettings) -> int:

@@ -44,7 +44,7 @@ def command(
     """
     from sleeptools.runs.progress import open_tasks, task_progress
 
-    from ._plan import resubmit as resubmit_tasks
+    from ._plan import submit_again
     from ._slurm import queued_tasks
 
     progress = task_progress(run, queued_tasks(run))
@@ -55,7 +55,7 @@ def command(
     else:
         _print(run, progress, facts)
     if resubmit:
-        resubmit_tasks(run, remaining)
+        submit_again(run, remaining)
 
 
 def _facts(run: Path, progress: list[TaskProgress]) -> dict[str, Any]:

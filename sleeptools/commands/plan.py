@@ -138,9 +138,9 @@ def train_tasks(
     numbers
         Numbers of tasks in tasks.csv.
     changes
-        Of the options that no result depends on but in its last bits: `device`, `threads`.
+        Options on which no result depends but in its last bits: `device`, `threads`.
     on_progress, log
-        As of `train`.
+        As `train` takes them.
 
     Raises
     ------

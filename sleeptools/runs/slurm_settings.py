@@ -48,7 +48,7 @@ class SlurmSettings(BaseModel):
     cpus_per_task
         CPU cores, which are the threads, too.
     memory
-        Of a task, such as "16G".
+        Memory of a task, such as "16G".
     gres
         Devices, such as "gpu:1".
     throttle
@@ -66,7 +66,7 @@ class SlurmSettings(BaseModel):
     command
         The program; None for the one that plans.
     options
-        Further options of `sbatch` for the tasks, each a text such as "--exclusive".
+        Further options of `sbatch` for the tasks, each a text with its dashes.
     report_options
         The same for the job of evaluation and report.
     """

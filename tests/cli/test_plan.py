@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,8 @@ def test_twenty_folds_three_seeds_and_two_protocols_are_120_tasks(
     assert len({(row.protocol, row.seed, row.fold) for row in rows}) == 120
     assert {row.protocol for row in rows} == {"leak-free", "best-on-test"}
     assert header(tmp_path / "run/plan/slurm.sh")["array"] == "0-119"
-    assert f"seq 0 119 | xargs -P 4 -I{{}} sleeptools train {epochs} run --task {{}}" in ran.err
+    assert f"xargs -P 4 -I{{}} sleeptools train {epochs} run --task {{}}" in ran.err
+    assert "without Slurm: seq 0 119 |" in ran.err
     assert not list((tmp_path / "run").glob("*/seed-*"))  # nothing was trained
 
 
@@ -330,7 +332,7 @@ def test_without_slurm_the_plan_is_written_and_says_what_to_do(
 ) -> None:
     ran = command("train", few, "run", *TWO_FOLDS, "--submit")
     assert (ran.code, "[SLURM-NONE]" in ran.err) == (69, True), ran.err
-    assert f"hint: without Slurm: 'seq 0 1 | xargs -P 4 -I{{}} sleeptools train {few}" in ran.err
+    assert "hint: without Slurm: 'seq 0 1 | OMP_NUM_THREADS=1 xargs -P 4 -I{} " in ran.err
     assert len(read_tasks(tmp_path / "run")) == 2
     assert command("status", "run", "--resubmit").code == 69
 
@@ -393,6 +395,22 @@ def test_tasks_one_by_one_are_the_run_in_one_process(command, few: Path, tmp_pat
     assert "plan/" not in command("verify", "run").out
     ran = command("train", few, "run", *words, "--submit")
     assert "nothing is left to train" in ran.err
+
+
+@pytest.mark.slow
+def test_the_line_without_slurm_trains_all_at_once(command, few: Path, tmp_path: Path) -> None:
+    words = (*TWO_FOLDS, "--protocol", "leak-free,best-on-test")
+    told = command("train", few, "run", *words, "--plan").err
+    line = told.partition("without Slurm: ")[2].strip()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        line, shell=True, cwd=tmp_path, env=os.environ | {"PATH": path}, check=False
+    )
+    assert done.returncode == 0
+    assert command("status", "run").out == "run: 4 done, 0 missing\n"
+    assert command("train", few, "local", *words).code == 0
+    assert weights(tmp_path / "run") == weights(tmp_path / "local")
+    assert command("verify", "run").code == 0
 
 
 @pytest.mark.parametrize(

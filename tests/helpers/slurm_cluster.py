@@ -48,7 +48,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
 
     def do(self, *words: object, **settings: object) -> str:
