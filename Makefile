@@ -1,6 +1,8 @@
 # make demo   the whole chain on simulated nights, ends with a report
 # make test   the quick tests            make test-all   the long ones too; TIME_BOX=120 begins none
 #             after 120 s, in an order that every day, or SLEEPTOOLS_SEED, has of its own
+# make test-slurm   trainings as jobs of a Slurm that the tests start on this machine; needs
+#             Debian's slurm-wlm and munge
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
@@ -29,7 +31,7 @@ YASA := $(VENV)-bench/bin/python
 TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-all lint format bench judge fuzz sanitize accessibility clean
+.PHONY: demo test test-all lint format test-slurm bench judge fuzz sanitize accessibility clean
 
 demo: $(READY)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
@@ -39,6 +41,10 @@ test: $(READY)
 
 test-all: $(READY)
 	$(PYTEST) -m "$(MARK)" --time-box $(TIME_BOX)
+
+test-slurm: $(READY)
+	$(PYTEST) -m "slow or not slow" tests/cli/test_plan.py tests/cli/test_slurm_plan.py \
+	  tests/cli/test_slurm.py
 
 fuzz: $(READY)
 	SLEEPTOOLS_FUZZ_SECONDS=$${SLEEPTOOLS_FUZZ_SECONDS:-600} $(PYTEST) -s -m slow tests/fuzz

@@ -29,6 +29,15 @@ def parse_time(text: str, option: str) -> float | time | datetime:
     )
 
 
+def hours_minutes_seconds(seconds: float) -> str:
+    """Write a duration as h:mm:ss; "?" where it is unknown."""
+    if math.isnan(seconds):
+        return "?"
+    minutes, whole_seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{whole_seconds:02d}"
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):

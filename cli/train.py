@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ._console import console, talk
+from ._times import hours_minutes_seconds
 
 if TYPE_CHECKING:
     from sleeptools.commands.train import TrainingProgress
@@ -31,11 +32,15 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
+    context: typer.Context,
     epochs: Annotated[Path, typer.Argument(help="Epochs that preprocess wrote.")] = Path("epochs"),
     run: Annotated[Path | None, typer.Argument(help="Run folder; runs/MODEL if left out.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model; see 'sleeptools list models'.  [default: mmasleepnet]"),
+        typer.Option(
+            help="Model; see 'sleeptools list models'. Several with commas: a run each, in "
+            "RUN/MODEL.  [default: mmasleepnet]"
+        ),
     ] = None,
     parent: Annotated[
         str | None,
@@ -164,6 +169,34 @@ def train(
             help="Write features and modality weights of the test epochs for the report.",
         ),
     ] = True,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Train nothing, but number what is to be trained: every fold, seed, protocol, "
+            "model and ablation a task in RUN/plan/tasks.csv, and slurm.sh to train them.",
+        ),
+    ] = False,
+    submit: Annotated[
+        bool,
+        typer.Option(
+            "--submit",
+            help="Plan, and submit to Slurm what is not done, with evaluation and report after it; "
+            "--set slurm.NAME=VALUE, or [slurm] in the file of --config, says what of a node.",
+        ),
+    ] = False,
+    pack: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --plan: so many tasks one after the other in one job."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I",
+            help="Train this task of RUN's plan, or several: 7 or 0-3,7; what is done "
+            "is skipped. All else comes from the plan, but --device and --threads.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -187,9 +220,24 @@ def train(
     """
     from sleeptools.errors import UsageError
     from sleeptools.runs.folds import SUBJECTS
+    from sleeptools.runs.slurm_settings import read_slurm_settings
     from sleeptools.training.options import merge_options
 
-    options = merge_options(
+    from . import _plan
+
+    _plan.check_options(context, task=task, pack=pack, planned=plan or submit)
+    # GNU OpenMP's threads wait a moment, not for long: on a shared node a step is otherwise up to
+    # twice as slow (measured: 76 against 122 epochs/s with one core taken), alone as fast
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    if task is not None:
+        changes = {} if device == "auto" else {"device": device}
+        with _progress() as on_progress:
+            folder = run or Path("runs") / "mmasleepnet"
+            _plan.train_task(epochs, folder, task, {**changes, "threads": threads}, on_progress)
+        return
+    slurm = read_slurm_settings(config, settings or ())
+    merge = partial(
+        merge_options,
         config,
         settings or (),
         recipe=recipe,
@@ -199,7 +247,6 @@ def train(
         freeze=_names(freeze),
         modality_dropout=modality_dropout,
         gain_augmentation=gain_augmentation,
-        model=model,
         split=split,
         folds=folds,
         folds_from=folds_from,
@@ -213,9 +260,8 @@ def train(
         threads=threads,
         explain=explain,
     )
-    # GNU OpenMP's threads wait a moment, not for long: on a shared node a step is otherwise up to
-    # twice as slow (measured: 76 against 122 epochs/s with one core taken), alone as fast
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    by_model = [merge(model=name) for name in _names(model) or (None,)]
+    options = by_model[0]
     from sleeptools.commands import train
 
     if parent is not None and ablation is not None:
@@ -223,18 +269,24 @@ def train(
     if parent is None and allow_shared_subject_ids:
         raise UsageError("--allow-shared-subject-ids goes with --from", code="USE-TOGETHER")
     kind = "" if ablation is None else "-ablation"
-    out = run or Path("runs") / f"{options.model}{kind if parent is None else '-fine-tuned'}"
-    variants = {out: options}
+    own = f"{options.model}{kind if parent is None else '-fine-tuned'}"
+    out = run or (Path("runs") / own if len(by_model) == 1 else Path("runs"))
+    variants = {out if len(by_model) == 1 else out / o.model: o for o in by_model}
     if (names := _names(ablation)) is not None:
-        variants = train.variants(out, options, names)
+        variants = {
+            r: o for f, m in variants.items() for r, o in train.variants(f, m, names).items()
+        }
+    if plan or submit:
+        _plan.plan(epochs, out, variants, slurm, pack=pack or 1, submitted=submit)
+        return
     for folder, variant in variants.items():
-        if names is not None:
+        if len(variants) > 1:
             talk(f"{folder}:")
         with _progress() as on_progress:
             train.train(epochs, folder, variant, on_progress=on_progress, log=talk)
     if options.cross_validates and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
-    trained = out if names is None else f"{out}/*"
+    trained = f"{out}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
     evaluate = f"; next: sleeptools evaluate {trained}" if options.cross_validates else ""
     talk(f"{out}: done{evaluate}")
 
@@ -306,14 +358,5 @@ def _state(p: TrainingProgress) -> str:
     kappa = "" if p.val_kappa is None else f" {judge} kappa {p.val_kappa:.3f}"
     return (
         f"step {p.step}/{p.steps} loss {p.loss:.3f}{kappa} "
-        f"{p.epochs_per_second:.0f} epochs/s {_left(p.seconds_left)} left"
+        f"{p.epochs_per_second:.0f} epochs/s {hours_minutes_seconds(p.seconds_left)} left"
     )
-
-
-def _left(seconds: float) -> str:
-    """Write a time as h:mm:ss; "?" where it is unknown, at the very end of a pass."""
-    if math.isnan(seconds):
-        return "?"
-    minutes, whole_seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{whole_seconds:02d}"

@@ -14,7 +14,7 @@ from sleeptools.commands.score.folder import is_scores_folder
 from sleeptools.evaluation.confusion import KEY_COLUMNS, VALUE_COLUMNS
 from sleeptools.evaluation.output import EVALUATION_FOLDER, EVALUATION_MANIFEST
 from sleeptools.runs import model_folder
-from sleeptools.runs.run import run_progress
+from sleeptools.runs.run import PLAN_FOLDER, run_progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,7 +68,7 @@ def verify(folder: Path) -> Verification:
     if evaluated:
         problems += store.verify(folder, EVALUATION_MANIFEST)
     tables = [EVALUATION_MANIFEST] if evaluated else []
-    unchecked = store.unlisted(folder, *tables)
+    unchecked = [n for n in store.unlisted(folder, *tables) if not n.startswith(f"{PLAN_FOLDER}/")]
     is_run = (folder / "config.toml").exists() and (folder / "folds.parquet").exists()
     if problems or not is_run or not run_progress(folder)["done"]:
         return Verification(problems, unchecked)

@@ -31,6 +31,8 @@ EXPLAIN = "explain.safetensors"
 """Features and modality weights of a fold's test epochs; optional."""
 CONFIG_FILE, FOLDS_FILE = "config.toml", "folds.parquet"
 PREDICTIONS_FILE = "predictions.parquet"
+PLAN_FOLDER = "plan"
+"""Folder of the tasks of a run that was planned for a cluster (`task_table`)."""
 FOLDS_EPOCHS = "folds_epochs.parquet"
 """Which epochs validate and are tested, where epochs and not subjects are divided into folds."""
 

@@ -33,6 +33,7 @@ from sleeptools.runs.run import (
     FINAL,
     FOLDS_EPOCHS,
     FOLDS_FILE,
+    PLAN_FOLDER,
     PREDICTIONS_FILE,
     RUN_KIND,
     is_done,
@@ -164,7 +165,9 @@ def refuse_foreign(run: Path) -> None:
         manifest of another kind of folder.
     """
     if (run / store.MANIFEST).exists() or not (run / CONFIG_FILE).exists():
-        store.refuse_foreign(run, RUN_KIND, {*RUN_FILES, *FOLD_PROTOCOLS, FINAL, EXTERNAL})
+        store.refuse_foreign(
+            run, RUN_KIND, {*RUN_FILES, *FOLD_PROTOCOLS, FINAL, EXTERNAL, PLAN_FOLDER}
+        )
 
 
 def finished_files(run: Path) -> list[Path]:

@@ -44,7 +44,7 @@ from sleeptools.store.folders import (
     verify,
     write_folder,
 )
-from sleeptools.store.locks import clear_stale_lock, lock, lock_file
+from sleeptools.store.locks import clear_stale_lock, is_locked, lock, lock_file
 from sleeptools.store.partial_file import PartialFile
 from sleeptools.store.scratch import Scratch
 from sleeptools.store.tensors import (
@@ -80,6 +80,7 @@ __all__ = [
     "digest_text",
     "environment",
     "fingerprint",
+    "is_locked",
     "listed_hashes",
     "lock",
     "lock_file",

@@ -97,6 +97,17 @@ def clear_stale_lock(folder: Path) -> bool:
     return True
 
 
+def is_locked(folder: Path) -> bool:
+    """Tell whether a living process holds a folder, and change nothing."""
+    try:
+        handle = _open(folder / LOCK_FILE)
+    except OSError:
+        return False
+    with os.fdopen(handle, "rb") as file:
+        is_free = lock_descriptor(handle)
+        return is_free is False or not _has_ended(_owner(file.read()), is_free=bool(is_free))
+
+
 @contextlib.contextmanager
 def _holding(path: Path, target: Path, wait: float = 0) -> Iterator[None]:
     """Hold a lock file; `target` is what it stands for, in messages."""

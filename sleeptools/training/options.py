@@ -235,8 +235,8 @@ def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     ----------
     values
         Tables [model] and [recipe]; `model` may also be just a name; and the other keys of a
-        config.toml. Which epochs the run was trained on (`epochs`), and the
-        weights that it began with (`parent`), are not options.
+        config.toml. Which epochs the run was trained on (`epochs`), the weights that it began with
+        (`parent`), and how tasks are submitted ([slurm]) are not options.
 
     Returns
     -------
@@ -249,7 +249,7 @@ def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     UsageError
         For an unknown key, or a value of the wrong kind.
     """
-    keys = ("model", "recipe", *CONFIG_OPTIONS)
+    keys = ("model", "recipe", *CONFIG_OPTIONS, "slurm")
     settings.check_keys(
         values, [*keys, "format", "version", "epochs", "leaky", "parent"], section="settings"
     )

@@ -28,6 +28,7 @@ from sleeptools.runs.run import (
     RUN_VERSION,
     STATE,
 )
+from sleeptools.runs.task_table import in_plan
 from sleeptools.store import settings
 from sleeptools.training.options import TrainOptions, complete_model
 
@@ -86,7 +87,8 @@ def request_config(
 def merge_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Give the settings of an existing run together with what a command adds.
 
-    A run in which nothing was trained yet takes the new settings, whatever it had.
+    A run in which nothing was trained yet takes the new settings, whatever it had, unless tasks of
+    it were planned: jobs that wait would train with others than they were submitted with.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def merge_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
     try:
         return extend_config(run, request)
     except OutputError:
-        if any(any(run.rglob(name)) for name in TRAINED_FILES) or _in_use(run):
+        if any(any(run.rglob(name)) for name in TRAINED_FILES) or _in_use(run) or in_plan(run):
             raise
         return request
 

@@ -1,12 +1,7 @@
 """A reproduction script as a Slurm array, on a one-node Slurm that the tests start on loopback."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -14,56 +9,22 @@ import pytest
 
 from sleeptools import store
 from sleeptools.runs.run import run_progress
+from tests.helpers.slurm_cluster import SLEEPTOOLS, Cluster
 
-HERE = Path(__file__).parent
-CLUSTER = HERE.parent / "helpers" / "slurm_one_node.sh"
-SCRIPT = HERE.parents[1] / "reproduce" / "sleep-edf-20.sh"
-SLEEPTOOLS = Path(sys.executable).with_name("sleeptools")
+SCRIPT = Path(__file__).parents[2] / "reproduce" / "sleep-edf-20.sh"
 PASSES = 12  # long enough to be interrupted
 TRAIN = ("train", "epochs", "runs/mmasleepnet")
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str] | None]:
-    """Environment in which jobs are submitted; None where Slurm is not installed."""
-    programs = ("sbatch", "slurmctld", "slurmd", "munged", "mungekey")
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    if not all(shutil.which(program, path=path) for program in programs):
-        yield None
-        return
-    folder = tmp_path_factory.mktemp("slurm")
-    try:
-        subprocess.run([CLUSTER, "up", folder], check=True, capture_output=True, timeout=90)
-        settings = {"SLURM_CONF": f"{folder}/slurm.conf", "SLEEPTOOLS": str(SLEEPTOOLS)}
-        yield {**os.environ, **settings, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-    finally:
-        subprocess.run([CLUSTER, "down", folder], check=True, timeout=90)
-
-
-class Cluster:
-    """What a person types on a cluster, in one working folder."""
+class Scripts(Cluster):
+    """What a person types on a cluster to run a script."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        self.environment, self.folder = environment, folder
-        self.work = folder / "work" / "sleep-edf-20-simulated"
+        super().__init__(environment, folder / "work" / "sleep-edf-20-simulated")
+        self.folder = folder
         self.run = self.work / "runs" / "mmasleepnet"
-
-    def do(self, *words: object, **settings: object) -> str:
-        """Run a command in the script's folder; give what it printed."""
-        given = {k: str(v) for k, v in settings.items()}
-        done = subprocess.run(
-            list(map(str, words)),
-            cwd=self.work if self.work.exists() else self.folder,
-            env=self.environment | given,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-        return done.stdout
 
     def submit(self, **settings: object) -> None:
         """Submit the script's jobs; their numbers are those that did not exist before."""
@@ -80,31 +41,6 @@ class Cluster:
             found[kind if task == "N/A" else f"{kind}_{task}"] = number
         return found
 
-    def of(self, job: str, what: str) -> str:
-        """A field of a job as scontrol shows it."""
-        shown = self.do("scontrol", "show", "job", job).split()
-        return next((w.split("=", 1)[1] for w in shown if w.startswith(f"{what}=")), "")
-
-    def until(self, *, over: Callable[[], bool]) -> None:
-        """Wait until something is so; looks are counted, because the machine itself may pause."""
-        for _ in range(1500):
-            if over():
-                return
-            time.sleep(0.2)
-        pytest.fail(self.do("squeue", "-a") + self.logs())
-
-    def all_over(self) -> bool:
-        return self.do("squeue", "-h") == ""
-
-    def again(self, job: str) -> None:
-        """Let a requeued task begin: Slurm holds it for two minutes, and needs two seconds."""
-        self.until(over=lambda: self.of(job, "JobState") == "PENDING")
-        time.sleep(3)
-        self.do("scontrol", "update", f"jobid={job}", "starttime=now")
-
-    def logs(self) -> str:
-        return "\n".join(f"{p.name}: {p.read_text()}" for p in self.work.glob("logs/*"))
-
     def log(self, task: str) -> str:
         """What every attempt at a task of the array wrote."""
         (path,) = self.work.glob(f"logs/sleep-edf-20-mmasleepnet-{task}.out")
@@ -117,14 +53,13 @@ class Cluster:
 
 
 @pytest.fixture
-def slurm(cluster, tmp_path: Path, skip_loudly) -> Iterator[Cluster]:
+def slurm(cluster, tmp_path: Path, skip_loudly) -> Iterator[Scripts]:
     """The cluster and an empty working folder; what is left is cancelled."""
     if cluster is None:
         skip_loudly("scripts as Slurm arrays not checked: apt-get install slurm-wlm munge")
-    found = Cluster(cluster, tmp_path)
-    yield found
-    found.do("scancel", "--user", str(os.getuid()))
-    found.until(over=found.all_over)
+    scripts = Scripts(cluster, tmp_path)
+    yield scripts
+    scripts.cancel_all()
 
 
 def weights(run: Path) -> dict[str, str]:
@@ -133,7 +68,7 @@ def weights(run: Path) -> dict[str, str]:
     }
 
 
-def test_a_script_is_an_array_with_its_evaluation_after_it(slurm: Cluster) -> None:
+def test_a_script_is_an_array_with_its_evaluation_after_it(slurm: Scripts) -> None:
     slurm.submit()
     jobs = slurm.jobs()
     assert set(jobs) == {
@@ -162,7 +97,7 @@ def test_a_script_is_an_array_with_its_evaluation_after_it(slurm: Cluster) -> No
     assert weights(local) == weights(slurm.run)  # and so the tasks wrote what one process writes
 
 
-def test_a_task_told_to_stop_queues_itself_again_and_continues(slurm: Cluster) -> None:
+def test_a_task_told_to_stop_queues_itself_again_and_continues(slurm: Scripts) -> None:
     slurm.submit(PASSES=PASSES)
     job = slurm.jobs()["mmasleepnet_1"]
     slurm.until(over=lambda: slurm.training("*_1"))
@@ -191,7 +126,7 @@ def test_a_task_told_to_stop_queues_itself_again_and_continues(slurm: Cluster) -
     assert expected.items() <= weights(slurm.run).items()  # to the bit as without a break
 
 
-def test_a_task_that_makes_way_for_a_more_urgent_job_continues(slurm: Cluster) -> None:
+def test_a_task_that_makes_way_for_a_more_urgent_job_continues(slurm: Scripts) -> None:
     slurm.submit(PASSES=PASSES, ARRAY="0")
     task = slurm.jobs()["mmasleepnet_0"]
     slurm.until(over=lambda: slurm.training("*_0"))
@@ -216,7 +151,7 @@ def test_a_task_that_makes_way_for_a_more_urgent_job_continues(slurm: Cluster) -
     assert (slurm.work / "report.html").exists()
 
 
-def test_a_cancelled_task_stays_away_with_a_checkpoint(slurm: Cluster) -> None:
+def test_a_cancelled_task_stays_away_with_a_checkpoint(slurm: Scripts) -> None:
     slurm.submit(PASSES=PASSES)
     slurm.until(over=lambda: slurm.training("*_0"))
     slurm.do("scancel", slurm.jobs()["mmasleepnet_0"])
@@ -227,7 +162,7 @@ def test_a_cancelled_task_stays_away_with_a_checkpoint(slurm: Cluster) -> None:
     assert len(list(slurm.run.rglob("fold-00/state.safetensors"))) == 1
 
 
-def test_two_tasks_never_train_the_same_fold(slurm: Cluster) -> None:
+def test_two_tasks_never_train_the_same_fold(slurm: Scripts) -> None:
     passes = 25  # the second must come while the first is at it
     slurm.submit(PASSES=passes, ARRAY="0")
     first = slurm.jobs()["mmasleepnet_0"]

@@ -1,0 +1,150 @@
+"""`train --plan`, `--submit` and `--task`: a training as numbered tasks, for a cluster or xargs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ._console import plural, talk
+
+if TYPE_CHECKING:
+    from sleeptools.commands.plan import PlannedTasks
+    from sleeptools.commands.train import OnProgress
+    from sleeptools.runs.slurm_settings import SlurmSettings
+    from sleeptools.training.options import TrainOptions
+
+BESIDE_TASK = frozenset({"epochs", "run", "task", "device", "threads"})
+
+
+def check_options(
+    context: typer.Context, *, task: str | None, pack: int | None, planned: bool
+) -> None:
+    """Refuse options that mean nothing together.
+
+    Raises
+    ------
+    UsageError
+        For options of what is trained with a task, which has them from its plan; for a pack of
+        tasks without a plan.
+    """
+    from sleeptools.errors import UsageError
+
+    if pack is not None and not planned:
+        raise UsageError("--pack goes with --plan or --submit", code="USE-TOGETHER")
+    if task is None:
+        return
+    source = context.get_parameter_source
+    named = [n for n in context.params if getattr(source(n), "name", "") == "COMMANDLINE"]
+    spelled = {p.name: p.opts[0] for p in context.command.params}
+    if others := [spelled[name] for name in named if name not in BESIDE_TASK]:
+        raise UsageError(
+            f"--task with {others[0]}: what a task trains, and how, stands in its plan",
+            hint=f"leave {' and '.join(others)} out, or plan again with --plan",
+            code="USE-TOGETHER",
+        )
+
+
+def train_task(
+    epochs: Path, folder: Path, task: str, changes: Mapping[str, Any], on_progress: OnProgress
+) -> None:
+    """Train one task, or several, of a plan."""
+    from sleeptools.runs.task_table import parse_ranges, read_tasks
+
+    numbers = parse_ranges(task, len(read_tasks(folder)))
+    from sleeptools.commands.plan import train_tasks
+
+    changes = {name: value for name, value in changes.items() if value is not None}
+    train_tasks(epochs, folder, numbers, changes=changes, on_progress=on_progress, log=talk)
+
+
+def plan(
+    epochs: Path,
+    folder: Path,
+    runs: Mapping[Path, TrainOptions],
+    settings: SlurmSettings,
+    *,
+    pack: int,
+    submitted: bool,
+) -> None:
+    """Write a plan with its scripts, and submit it if asked."""
+    from sleeptools.commands.plan import plan
+
+    from ._slurm import submit, without_slurm
+
+    planned = plan(epochs, folder, runs, slurm=settings, pack=pack)
+    elements = _open_elements(planned, pack)
+    tested = [run for run, options in runs.items() if options.cross_validates]
+    _write_scripts(epochs, planned, tested, settings, pack)
+    count, tasks = len(planned.tasks), planned.open
+    talk(
+        f"{folder}: {plural(count, 'task')}, {count - len(tasks)} done; {folder}/plan has slurm.sh"
+    )
+    if not elements:
+        talk("nothing is left to train")
+        return
+    from sleeptools.runs.task_table import ranges
+
+    line = without_slurm(epochs, folder, ranges(tasks))
+    if submitted:
+        submit(folder, elements, hint=f"without Slurm: '{line}'")
+    else:
+        talk(f"next: the same with --submit, or without Slurm: {line}")
+
+
+def submit_again(folder: Path, tasks: Iterable[int]) -> None:
+    """Submit tasks of a plan once more, by its scripts as they are."""
+    from sleeptools.runs.task_table import ranges, read_plan
+
+    from ._slurm import submit, without_slurm
+
+    values = read_plan(folder)
+    numbers = sorted(tasks)
+    if not numbers:
+        talk(f"{folder}: nothing to submit")
+        return
+    line = without_slurm(Path(values.get("epochs", "epochs")), folder, ranges(numbers))
+    elements = sorted({task // values["pack"] for task in numbers})
+    submit(folder, elements, hint=f"without Slurm: '{line}'")
+
+
+def _open_elements(planned: PlannedTasks, pack: int) -> list[int]:
+    """List the elements with a task of this command that nobody works on or waits for."""
+    from sleeptools.runs.progress import open_tasks, task_progress
+
+    from ._slurm import queued_tasks
+
+    progress = task_progress(planned.folder, queued_tasks(planned.folder))
+    wanted = {row.task for row in planned.tasks}
+    return sorted({task // pack for task in open_tasks(progress) if task in wanted})
+
+
+def _write_scripts(
+    epochs: Path,
+    planned: PlannedTasks,
+    tested: Sequence[Path],
+    settings: SlurmSettings,
+    pack: int,
+) -> None:
+    from sleeptools import store
+    from sleeptools.runs.run import PLAN_FOLDER
+    from sleeptools.runs.task_table import read_tasks
+
+    from ._slurm import arrays
+    from ._slurm_script import REPORT_SCRIPT, SCRIPT, ScriptFacts, report_script, train_script
+
+    folder = planned.folder
+    facts = ScriptFacts(epochs, folder, folder / PLAN_FOLDER, folder.absolute().name, settings)
+    elements = sorted({task // pack for task in planned.open}) or [0]
+    count, divided = len(read_tasks(folder)), [*arrays(elements, settings)]
+    text = train_script(facts, tasks=count, pack=pack, arrays=divided)
+    store.write_text(facts.plan / SCRIPT, text)
+    report = facts.plan / REPORT_SCRIPT
+    if tested:
+        place = folder if folder.name else folder.absolute()
+        out = place.with_name(f"{place.name}-report.html")
+        store.write_text(report, report_script(facts, tested, out))
+    else:
+        report.unlink(missing_ok=True)

@@ -1,0 +1,226 @@
+"""`sleeptools train` as numbered tasks: the plan of one or several runs, and a task of it.
+
+A plan (sleeptools/runs/task_table.py) makes every fold, seed, protocol, model and ablation a task
+of its own. Tasks may be trained in any order, on any machine, several at once, and again: what is
+done is skipped, what was stopped continues.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sleeptools import store
+from sleeptools.commands.train import Log, OnProgress, train
+from sleeptools.errors import SleeptoolsError, Stopped
+from sleeptools.runs.run import CONFIG_FILE, FINAL, PLAN_FOLDER
+from sleeptools.runs.slurm_settings import SlurmSettings
+from sleeptools.runs.task_table import (
+    LOGS,
+    TaskRow,
+    add_tasks,
+    failure_path,
+    read_plan,
+    read_tasks,
+    write_plan,
+)
+from sleeptools.training.options import BY_SEED, TrainOptions, merge_options
+from sleeptools.training.plan import make_plan
+from sleeptools.training.run_config import LOCK_WAIT
+
+KEPT_OPTIONS = ("device", "threads", "explain", "watch_test", "allow_shared_subject_ids")
+"""Options of a training that no run's config.toml has."""
+
+
+@dataclass(frozen=True)
+class PlannedTasks:
+    """What a command planned.
+
+    Parameters
+    ----------
+    folder
+        The run, or the folder of several runs.
+    tasks
+        Every task that the command asks for, done or not.
+    """
+
+    folder: Path
+    tasks: Sequence[TaskRow]
+
+    @property
+    def open(self) -> list[int]:
+        """Numbers of the tasks that are not done."""
+        return [row.task for row in self.tasks if not row.done(self.folder)]
+
+
+def plan(
+    epochs: Path,
+    folder: Path,
+    runs: Mapping[Path, TrainOptions],
+    *,
+    slurm: SlurmSettings | None = None,
+    pack: int = 1,
+) -> PlannedTasks:
+    """Write the task table of one or several runs, and what the runs are, and train nothing.
+
+    Parameters
+    ----------
+    epochs
+        Folder that `preprocess` wrote.
+    folder
+        The run, or the folder in which all runs are.
+    runs
+        Options of each run, by its folder.
+    slurm
+        Settings of the jobs.
+    pack
+        Tasks of one element of the array.
+
+    Raises
+    ------
+    OutputError
+        If a run exists with other settings.
+    SleeptoolsError
+        As `train`, for whatever can be known before the first step.
+    """
+    plans = {run: make_plan(epochs, run, options) for run, options in runs.items()}
+    rows = []
+    for run, made in plans.items():
+        with made.holding():
+            made.write()
+        name = str(run.relative_to(folder))
+        rows += [
+            TaskRow(0, name, made.options.model, task.protocol, task.seed, task.fold.number)
+            for task in made.tasks()
+        ]
+    options = next(iter(runs.values()))
+    values = {
+        "epochs": str(epochs.absolute()),
+        "pack": pack,
+        "options": _kept_options(options),
+        "slurm": (slurm or SlurmSettings()).model_dump(mode="json", exclude_defaults=True),
+    }
+    with store.lock(folder / PLAN_FOLDER, wait=LOCK_WAIT):
+        write_plan(folder, values)
+        (folder / PLAN_FOLDER / LOGS).mkdir(exist_ok=True)
+        return PlannedTasks(folder, add_tasks(folder, rows))
+
+
+def _kept_options(options: TrainOptions) -> dict[str, Any]:
+    values = {name: getattr(options, name) for name in KEPT_OPTIONS}
+    values["parent"] = None if options.parent is None else str(options.parent.absolute())
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def train_tasks(
+    epochs: Path,
+    folder: Path,
+    numbers: Iterable[int],
+    *,
+    changes: Mapping[str, Any] | None = None,
+    on_progress: OnProgress = lambda _: None,
+    log: Log = lambda _: None,
+) -> None:
+    """Train tasks of a plan, one after the other; what is done is skipped.
+
+    One that fails keeps its error in the plan (`failures/`), and stops no other.
+
+    Parameters
+    ----------
+    epochs
+        Folder that `preprocess` wrote.
+    folder
+        The run, or the folder of several runs.
+    numbers
+        Numbers of tasks in tasks.csv.
+    changes
+        Options on which no result depends but in its last bits: `device`, `threads`.
+    on_progress, log
+        As `train` takes them.
+
+    Raises
+    ------
+    Stopped
+        After a stop signal, with a checkpoint written; tasks behind it are not begun.
+    SleeptoolsError
+        That of the first task that failed.
+    """
+    rows, values = read_tasks(folder), read_plan(folder)
+    first: SleeptoolsError | None = None
+    for number in numbers:
+        row = rows[number]
+        log(f"task {number}: {row.model} {'' if row.run == '.' else f'{row.run} '}{row.name}")
+        if row.done(folder):
+            failure_path(folder, number).unlink(missing_ok=True)
+            continue
+        options = task_options(folder, row, {**values["options"], **(changes or {})})
+        try:
+            _train_one(epochs, folder, row, options, on_progress, log)
+        except Stopped:
+            raise
+        except SleeptoolsError as e:
+            log(f"task {number}: {e} [{e.code}]")
+            first = first or e
+    if first is not None:
+        raise first
+
+
+def _train_one(
+    epochs: Path,
+    folder: Path,
+    row: TaskRow,
+    options: TrainOptions,
+    on_progress: OnProgress,
+    log: Log,
+) -> None:
+    """Train a task; with its error in `failures/` if it fails, and without one if it does not."""
+    path = failure_path(folder, row.task)
+    try:
+        train(epochs, folder / row.run, options, on_progress=on_progress, log=log)
+    except (Stopped, KeyboardInterrupt):
+        path.unlink(missing_ok=True)
+        raise
+    except SleeptoolsError as e:
+        if e.code != "OUT-LOCK":  # another process is at it
+            _keep_failure(path, e.facts())
+        raise
+    except Exception as e:
+        _keep_failure(path, {"code": "", "message": f"{type(e).__name__}: {e}"})
+        raise
+    path.unlink(missing_ok=True)
+
+
+def _keep_failure(path: Path, facts: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    job = os.environ.get("SLURM_JOB_ID")
+    store.write_json(path, {**facts, "when": time.strftime("%F %T"), "job": job})
+
+
+def task_options(folder: Path, row: TaskRow, values: Mapping[str, Any]) -> TrainOptions:
+    """Give the options with which `train` trains one task: those of its run, of one fold.
+
+    Parameters
+    ----------
+    folder
+        The planned folder.
+    row
+        The task.
+    values
+        Options that the run's config.toml does not have.
+    """
+    parent = values.get("parent")
+    kept = {name: value for name, value in values.items() if name != "parent"}
+    options = merge_options(
+        folder / row.run / CONFIG_FILE, parent=None if parent is None else Path(parent), **kept
+    )
+    if row.protocol == FINAL:
+        return replace(
+            options, final=True, folds=None, folds_from=BY_SEED, fold=None, seeds=(row.seed,)
+        )
+    return replace(
+        options, final=False, protocols=(row.protocol,), seeds=(row.seed,), fold=row.fold
+    )
