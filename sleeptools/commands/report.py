@@ -60,7 +60,7 @@ class ReportOptions:
         Folders of the epochs that the runs were trained on, and of the recordings behind them, for
         the section on the signals.
     figures
-        Folder for each figure as a file of its own: SVG, and PDF where matplotlib draws it.
+        Folder for each figure as a file of its own: SVG, PDF and PNG.
     partial
         Take incomplete runs; the report says so.
     force

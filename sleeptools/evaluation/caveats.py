@@ -53,8 +53,11 @@ def check_leakage(run: Run) -> str:
             code="LEAK-FOLDS",
         )
     if leaks:
-        return f"LEAKY: subjects on two sides of a fold, by request: {'; '.join(leaks)}"
-    return f"no subject trains or validates and is tested in the same fold ({checked} checked)"
+        return f"LEAKY: {run.subject_noun}s on two sides of a fold, by request: {'; '.join(leaks)}"
+    return (
+        f"no {run.subject_noun} trains or validates and is tested in the same fold "
+        f"({checked} checked)"
+    )
 
 
 def all_notes(
@@ -63,7 +66,7 @@ def all_notes(
     """Collect all notes on a run, its predictions of test epochs and its confusion matrices."""
     yield from run_notes(run)
     yield from ceiling_note(run, tested)
-    yield from few_subjects_note(confusions["subject"])
+    yield from few_subjects_note(confusions["subject"], run.subject_noun)
     yield from absent_stage_notes(confusions["pooled"], run.stages)
     if not run.overlapping:  # where epochs that no split drew for its test were trained on
         yield from unpredicted_sleep_note(run, tested)
@@ -126,12 +129,12 @@ def ceiling_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
         )
 
 
-def few_subjects_note(by_subject: LevelConfusions) -> Iterator[str]:
+def few_subjects_note(by_subject: LevelConfusions, noun: str = "subject") -> Iterator[str]:
     """Say where there are too few subjects for an interval."""
     count = len({subject for *_, subject in by_subject.keys})
     if count < bootstrap.FEW_SUBJECTS:
         yield (
-            f"The intervals are over {count} subject{'' if count == 1 else 's'}: with fewer than "
+            f"The intervals are over {count} {noun}{'' if count == 1 else 's'}: with fewer than "
             f"{bootstrap.FEW_SUBJECTS} a bootstrap is known to be too narrow."
         )
 

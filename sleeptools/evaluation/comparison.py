@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Final
 
-from sleeptools.evaluation import metrics
+from sleeptools.evaluation import metrics, published
 from sleeptools.evaluation.evaluation import Evaluation
 from sleeptools.evaluation.published import (
     nearest_results,
     scorer_kappas,
 )
 from sleeptools.evaluation.published.study_design import StudyDesign, compare_designs
+from sleeptools.evaluation.subject_metrics import find_interval
 from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL
 from sleeptools.runs.run import Run
 
@@ -42,6 +43,8 @@ class ResultLine:
         Fractions of 1: the metrics over all stages, and f1_STAGE.
     ours
         Whether the result is ours.
+    intervals
+        Low and high end of the intervals of ours, where there are such.
     """
 
     label: str
@@ -51,6 +54,9 @@ class ResultLine:
     selection: str
     values: Mapping[str, Any] = field(repr=False)
     ours: bool = False
+    intervals: Mapping[str, tuple[float | None, float | None]] = field(
+        default_factory=dict, repr=False
+    )
 
 
 @dataclass(frozen=True)
@@ -165,17 +171,30 @@ def _our_lines(
 ) -> list[ResultLine]:
     """Give the pooled line of a protocol, then those of some `MEANS`."""
     preset = f"{design.preset or 'unknown'}{', SIMULATED' if design.simulated else ''}"
-    split = "subjects" if design.split == "subjects" else "epochs (LEAKY)"
+    noun = evaluation.run.subject_noun
+    split = f"{noun}s" if design.split == "subjects" else "epochs (LEAKY)"
     chosen = selection_text(evaluation, protocol)
     origin = (f"{preset}, {_count(design.subjects)}", str(design.folds), split, chosen)
     pooled = evaluation.pooled[protocol]
     scores = pooled.overall_metrics() | _f1_by_stage(pooled.stage_metrics(), evaluation.run.stages)
     label = f"ours, {design.model}"
-    lines = [ResultLine(label, *origin, scores, ours=True)]
+    intervals = _intervals(evaluation, protocol)
+    lines = [ResultLine(label, *origin, scores, ours=True, intervals=intervals)]
     for aggregate in means:
+        named = aggregate.replace("subject", noun)
         averaged = _mean_metrics(evaluation, protocol, MEANS[aggregate])
-        lines.append(ResultLine(f"{label}, {aggregate}", *origin, averaged, ours=True))
+        lines.append(ResultLine(f"{label}, {named}", *origin, averaged, True, intervals))
     return lines
+
+
+def _intervals(
+    evaluation: Evaluation, protocol: str
+) -> dict[str, tuple[float | None, float | None]]:
+    """Ends of the intervals of the pooled metrics, and of F1 by stage."""
+    table = evaluation.intervals[protocol]
+    found = {name: find_interval(table, name) for name in published.RESULT_METRICS}
+    found |= {f"f1_{s}": find_interval(table, "f1", stage=s) for s in evaluation.run.stages}
+    return {name: (interval.low, interval.high) for name, interval in found.items()}
 
 
 def _mean_metrics(evaluation: Evaluation, protocol: str, level: str) -> dict[str, float]:
@@ -213,15 +232,17 @@ def selection_text(evaluation: Evaluation, protocol: str) -> str:
         return "the test fold (optimistic)"
     if protocol == EXTERNAL:
         return "other data"
-    return "validation subjects" + ", or nothing" * bool(unchosen)
+    return f"validation {run.subject_noun}s" + ", or nothing" * bool(unchosen)
 
 
 def _printed_line(row: Mapping[str, Any]) -> ResultLine:
     selection = str(row["selection"]).removeprefix("best pass on ")
     selection += " (optimistic)" if selection != row["selection"] else ""
     count = "" if row["kind"] == "rival" else f", {_count(row['subjects'])}"
-    split = "epochs (leaks)" if row["split"] == "epochs" else row["split"]
-    label = row["printed_model"] + (", mean of mice" if "subjects" in row["aggregate"] else "")
+    noun = "animals" if row["species"] == "mouse" else "subjects"
+    split = {"epochs": "epochs (leaks)", "subjects": noun}.get(row["split"], row["split"])
+    label = row["printed_model"]
+    label += f", mean of {noun}" if "subjects" in row["aggregate"] else ""
     folds = str(row["folds"] or "unknown")
     return ResultLine(label, f"{row['dataset']}{count}", folds, split, selection, row)
 

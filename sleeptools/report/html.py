@@ -59,7 +59,8 @@ def section_html(section: Section, number: int, level: str) -> Markup:
     )
     sublevel = f"h{int(level[1]) + 1}"
     content = markup.join([heading, *(block_html(b, number, sublevel) for b in section.blocks)])
-    return markup.element("section", content, id=anchor, aria_labelledby=f"{anchor}-h")
+    names = f"run-{number} {anchor}-h" if level != "h2" else f"{anchor}-h"
+    return markup.element("section", content, id=anchor, aria_labelledby=names)
 
 
 def block_html(block: Block, number: int, level: str = "h3") -> Markup:  # noqa: PLR0911 - one each
@@ -89,9 +90,10 @@ def block_html(block: Block, number: int, level: str = "h3") -> Markup:  # noqa:
         case SideBySide(blocks):
             content = (block_html(b, number, level) for b in blocks)
             return markup.element("div", *content, class_="pair")
-        case Collapsible(title, content):
+        case Collapsible(title, content, printed):
             summary = markup.element("summary", markup.escape(title))
-            return markup.element("details", summary, block_html(content, number, level))
+            inner = block_html(content, number, level)
+            return markup.element("details", summary, inner, class_="printed" if printed else None)
 
 
 def _text(block: Text) -> Markup:
@@ -122,7 +124,10 @@ def _figure(figure: Figure, number: int) -> Markup:
     region = markup.scrolled(drawing, label=figure.label, class_="zooms" if figure.zoom else None)
     if not figure.caption:
         return markup.element("figure", region)
-    caption = markup.element("figcaption", markup.escape(figure.caption))
+    content = [markup.escape(figure.caption)]
+    if figure.zoom:
+        content.append(markup.element("span", markup.escape(f" {ZOOM_HELP}"), class_="screen"))
+    caption = markup.element("figcaption", *content)
     return markup.element("figure", region, caption)
 
 

@@ -16,6 +16,8 @@ Markup = NewType("Markup", str)
 """A string of HTML or SVG in which every text is escaped."""
 DENSE_COLUMNS = 6
 """Largest number of columns in type of normal size."""
+LONGEST_WORD = 20
+"""Largest number of letters that a cell never breaks."""
 VOID_ELEMENTS = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", "meta"})
 
 
@@ -113,7 +115,9 @@ def table_element(
 
 
 def _cell(name: str, value: object, is_text: bool, *, scope: str | None) -> Markup:
-    return element(name, escape(value), scope=scope, class_="t" if is_text else None)
+    words = str(value).split()
+    kinds = ["t"] * is_text + ["long"] * any(len(word) > LONGEST_WORD for word in words)
+    return element(name, escape(value), scope=scope, class_=" ".join(kinds) or None)
 
 
 def scrolled(content: Markup, *, label: str, class_: str | None = None) -> Markup:

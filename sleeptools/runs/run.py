@@ -123,6 +123,16 @@ class Run:
         """Count the folds of a protocol and seed that are done."""
         return sum((t.protocol, t.seed) == (protocol, seed) for t in self.done)
 
+    @cached_property
+    def species(self) -> str:
+        """Whose sleep it is: "human", or "mouse" where the stages are those of mice."""
+        return "mouse" if "NREM" in self.stages else "human"
+
+    @property
+    def subject_noun(self) -> str:
+        """What a subject is called: "subject", or "animal" in runs of mice."""
+        return "animal" if self.species == "mouse" else "subject"
+
     @property
     def leaky(self) -> bool:
         """Whether subjects train and are tested at once, by request."""

@@ -83,9 +83,10 @@ def _signals(page: Page) -> str:
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    values = {k: v for k, v in step.items() if k != "kind" and v not in (None, "", [], {})}
+    values = {k: v for k, v in step.items() if k != "do" and v not in (None, "", [], {})}
     listed = ", ".join(f"{k.replace('_', ' ')} {value_text(v)}" for k, v in values.items())
-    return f"{step.get('kind', 'a step')} ({listed})" if listed else str(step.get("kind", "a step"))
+    name = str(step.get("do", "a step"))
+    return f"{name} ({listed})" if listed else name
 
 
 def _training(page: Page) -> str:

@@ -94,7 +94,7 @@ def _stage_shares(page: Page) -> Iterator[Block]:
     """Draw the share of every stage in training, validation and test of every fold."""
     if page.run.mixed:
         yield Text(
-            "Epochs were dealt out, not subjects, and each stage alike: its share is the same in "
+            f"Epochs were dealt out, not {page.subject_noun}s, and each stage alike: its share is the same in "
             "every fold."
         )
         return
