@@ -179,7 +179,11 @@ def _check(run_folders: Sequence[Path], options: ReportOptions) -> None:
 
 def _sections(page: Page) -> list[Section]:
     """Make every section of a run that has something to show."""
-    sections = [Section(k, title, tuple(blocks(page))) for k, (title, blocks) in SECTIONS.items()]
+    noun = page.subject_noun
+    sections = [
+        Section(k, title.format(subject=noun), tuple(blocks(page)))
+        for k, (title, blocks) in SECTIONS.items()
+    ]
     return [section for section in sections if section.blocks]
 
 
@@ -282,7 +286,7 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Page], Iterator[Block]]]]] = {
     "published": ("Beside the publications", published_section),
     "confusion": ("Confusion matrix", confusion_section),
     "stages": ("Per stage", stages_section),
-    "subjects": ("Per subject and fold", subjects_section),
+    "subjects": ("Per {subject} and fold", subjects_section),
     "hypnograms": ("Hypnogram", hypnograms_section),
     "sleep": ("Sleep statistics", sleep_section),
     "day": ("Minutes over the day", day_section),

@@ -30,6 +30,8 @@ PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
 ZOOM_HELP: Final = (
     "Zoom: click into the figure, then turn the wheel, drag, or press + and -, the arrows, and 0."
 )
+WITHIN_RUN: Final = "h4"
+"""Level of a heading within a section where a page has several runs."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ def section_html(section: Section, number: int, level: str) -> Markup:
 
 def block_html(block: Block, number: int, level: str = "h3") -> Markup:  # noqa: PLR0911 - one each
     """Write one block; `number` is that of the run, `level` the element of a heading within."""
+    which = f", run {number}" if level == WITHIN_RUN else ""
     match block:
         case Text():
             return _text(block)
         case Code(text):
-            return markup.scrolled(markup.element("pre", markup.escape(text)), label="To copy")
+            copied = markup.element("pre", markup.escape(text))
+            return markup.scrolled(copied, label=f"To copy{which}")
         case Heading(text):
             return markup.element(level, markup.escape(text))
         case BulletList(values):
@@ -84,9 +88,10 @@ def block_html(block: Block, number: int, level: str = "h3") -> Markup:  # noqa:
                 strong=block.strong,
                 texts=block.texts,
                 narrow=block.narrow,
+                label=f"{block.caption}{which}",
             )
         case Figure():
-            return _figure(block, number)
+            return _figure(block, number, which)
         case SideBySide(blocks):
             content = (block_html(b, number, level) for b in blocks)
             return markup.element("div", *content, class_="pair")
@@ -118,10 +123,11 @@ def _tight(cell: object) -> object:
     return cell.replace("n = ", "n\u00a0=\u00a0") if isinstance(cell, str) else cell
 
 
-def _figure(figure: Figure, number: int) -> Markup:
+def _figure(figure: Figure, number: int, which: str) -> Markup:
     plot = figure.drawing
     drawing = plot.svg(f"{figure.name}-{number}") if isinstance(plot, Plot) else plot
-    region = markup.scrolled(drawing, label=figure.label, class_="zooms" if figure.zoom else None)
+    kind = "zooms" if figure.zoom else None
+    region = markup.scrolled(drawing, label=f"{figure.label}{which}", class_=kind)
     if not figure.caption:
         return markup.element("figure", region)
     content = [markup.escape(figure.caption)]

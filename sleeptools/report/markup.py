@@ -72,6 +72,7 @@ def table_element(
     strong: frozenset[int] = frozenset(),
     texts: int = 1,
     narrow: bool = False,
+    label: str = "",
 ) -> Markup:
     """Write a table that can be scrolled sideways, by keyboard as well.
 
@@ -89,6 +90,8 @@ def table_element(
         Number of leading columns that are text, aligned left; the others are numbers.
     narrow
         Whether it is only as wide as its content.
+    label
+        What tells its region from others on the page; the caption if left out.
     """
     headings = element("tr", *(_cell("th", h, i < texts, scope="col") for i, h in enumerate(head)))
     body = [
@@ -110,7 +113,7 @@ def table_element(
             element("tbody", *body),
             class_="narrow" if narrow else "dense" if len(head) > DENSE_COLUMNS else None,
         ),
-        label=caption,
+        label=label or caption,
     )
 
 

@@ -271,7 +271,7 @@ def test_a_split_by_epochs_is_named():
     design = ours(preset="slumbernet", subjects=9, folds=5, model="slumbernet", rules=row["rules"])
     compared = compare_designs(dataclasses.replace(design, aggregates=frozenset({"pooled"})), row)
     assert any(
-        "theirs epochs, so that it is tested on the subjects" in line
+        "theirs epochs, so that it is tested on the animals" in line
         for line in compared.differences
     )
     assert any("theirs the mean of folds" in line for line in compared.differences)
@@ -389,7 +389,7 @@ def test_a_run_is_set_beside_the_papers(tmp_path):
     lines = comparison.result_lines(evaluation)
     assert [line.label for line in lines if line.ours] == [
         "ours, mouse-cnn",
-        "ours, mouse-cnn, mean of subjects",
+        "ours, mouse-cnn, mean of animals",
     ] * 2
     mean = evaluation.table("subjects").filter(protocol="leak-free")["accuracy"].mean()
     assert lines[1].values["accuracy"] == pytest.approx(mean)

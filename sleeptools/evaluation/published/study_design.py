@@ -141,20 +141,27 @@ def _data(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDifferenc
         yield DesignDifference(Weight.DATA, f"scoring rules {ours.rules} against {row['rules']}")
 
 
+def _subjects(row: Mapping[str, Any]) -> str:
+    """What the subjects of a printed result are called."""
+    return "animals" if row["species"] == "mouse" else "subjects"
+
+
 def _counts(
     ours: StudyDesign, row: Mapping[str, Any], noun: str, weight: Weight
 ) -> Iterator[DesignDifference]:
     count, printed = getattr(ours, noun), row[noun]
     if printed is not None and count != printed:
-        name = noun[:-1] if count == 1 else noun
+        name = _subjects(row) if noun == "subjects" else noun
+        name = name[:-1] if count == 1 else name
         yield DesignDifference(weight, f"{count:,} {name} against {printed:,}")
 
 
 def _protocol(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDifference]:
     """Say what differs in how data were divided, passes chosen, and numbers put together."""
+    noun = _subjects(row)
     splits = {
-        "subjects": "whole subjects",
-        "epochs": "epochs, so that it is tested on the subjects that it was trained on",
+        "subjects": f"whole {noun}",
+        "epochs": f"epochs, so that it is tested on the {noun} that it was trained on",
     }
     if row["split"] in splits and row["split"] != ours.split:
         text = f"ours divides {splits[ours.split]}; theirs {splits[str(row['split'])]}"
@@ -167,9 +174,11 @@ def _protocol(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDiffe
             yield DesignDifference(Weight.PROTOCOL, text)
     yield from _counts(ours, row, "folds", Weight.PROTOCOL)
     if ours.members and ours.folds == row["folds"] and not _same_folds(ours, row):
-        yield DesignDifference(Weight.PROTOCOL, "other subjects are tested together in a fold")
+        yield DesignDifference(Weight.PROTOCOL, f"other {noun} are tested together in a fold")
     if row["aggregate"] not in (*NOT_SAID, *ours.aggregates):
-        text = f"ours is {' and '.join(sorted(ours.aggregates))}, theirs the {row['aggregate']}"
+        text = f"ours is {' and '.join(sorted(ours.aggregates))}, theirs the {row['aggregate']}".replace(
+            "subjects", noun
+        )
         yield DesignDifference(Weight.PROTOCOL, text)
 
 
@@ -229,9 +238,9 @@ def _unknown(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[str]:
         yield "whether ours is simulated data"
     for noun in ("subjects", "epochs", "folds"):
         if row[noun] is None:
-            yield f"their number of {noun}"
+            yield f"their number of {_subjects(row) if noun == 'subjects' else noun}"
     if row["split"] in NOT_SAID:
-        yield "whether they kept subjects apart"
+        yield f"whether they kept {_subjects(row)} apart"
     if row["members"] in NOT_SAID:
         yield "who is in which of their folds"
     if row["selection"] in NOT_SAID:

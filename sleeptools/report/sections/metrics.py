@@ -213,7 +213,14 @@ def subjects_section(page: Page) -> Iterator[Block]:
     dots = plot_subjects(values, stages=stages, title=title)
     caption = f"How much one {noun} differs from another: {count_text(len(means), noun)}."
     yield Figure("subjects", dots, f"A dot per {noun}", caption)
-    head = (noun.capitalize(), "Fold", f"{page.night_noun.capitalize()}s", "Epochs", "Stages", *columns.values())
+    head = (
+        noun.capitalize(),
+        "Fold",
+        f"{page.night_noun.capitalize()}s",
+        "Epochs",
+        "Stages",
+        *columns.values(),
+    )
     rows = [_subject(row, list(columns), len(stages)) for row in means.sort("subject").to_dicts()]
     for name, average in (("Mean", pl.Series.mean), ("Median", pl.Series.median)):
         cells = (metric_text(c, average(means[c].drop_nulls())) for c in columns)  # type: ignore[arg-type]

@@ -57,7 +57,8 @@ def data_section(page: Page) -> Iterator[Block]:
         yield SideBySide(tables)
     yield from _signal_quality(facts)
     yield from _stage_shares(page)
-    listed = {k: v for k, v in facts.items() if k not in SHOWN_APART}
+    names = {"subjects": f"{page.subject_noun}s"}
+    listed = {names.get(k, k): v for k, v in facts.items() if k not in SHOWN_APART}
     if not facts:
         yield Text("Nothing is known of the epochs.")
     if listed:

@@ -44,10 +44,7 @@ def _stages(page: Page, lines: list[comparison.ResultLine]) -> Table:
     """Show F1 per stage of the results for which it is known."""
     names = [f"f1_{name}" for name in page.run.stages]
     lines = [line for line in lines if any(line.values.get(name) is not None for name in names)]
-    rows = [
-        (n.label, n.selection, *(_cell(n, name) for name in names))
-        for n in lines
-    ]
+    rows = [(n.label, n.selection, *(_cell(n, name) for name in names)) for n in lines]
     head = ("Result", "Pass chosen on", *page.run.stages)
     caption = "F1 per stage, per cent"
     return Table("published-stages", head, rows, caption, _ours(lines), texts=2)

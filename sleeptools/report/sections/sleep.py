@@ -84,8 +84,13 @@ def sleep_section(page: Page) -> Iterator[Block]:
     yield _agreement(page, agreement)
     yield Collapsible(f"Sleep statistics of every {page.night_noun}", _nights(page, nights))
     statistics = (name for name in dict.fromkeys(agreement["statistic"]) if name in DEFINITIONS)
-    definitions = [f"{_title(name)}: {DEFINITIONS[name]}" for name in statistics]
+    definitions = [f"{_title(name)}: {_definition(page, name)}" for name in statistics]
     yield Collapsible("How each is defined", BulletList(definitions))
+
+
+def _definition(page: Page, statistic: str) -> str:
+    of_people, _, of_mice = DEFINITIONS[statistic].partition("; in mice, ")
+    return of_mice if of_mice and page.species == "mouse" else of_people
 
 
 def _title(statistic: str, stage: str | None = None) -> str:
@@ -172,7 +177,11 @@ def _nights(page: Page, nights: pl.DataFrame) -> Table:
     for recording in dict.fromkeys(nights["recording"]):
         cells = (_night_cell(values.get((recording, *key), {}), key[0]) for key in columns)
         rows.append((recording, *cells))
-    head = (page.night_noun.capitalize(), *SHORT_TITLES.values(), *(f"min {stage}" for stage in stages))
+    head = (
+        page.night_noun.capitalize(),
+        *SHORT_TITLES.values(),
+        *(f"min {stage}" for stage in stages),
+    )
     return Table("sleep", head, rows, "Scored / predicted, in min; SE in per cent")
 
 
