@@ -31,6 +31,7 @@ PURPOSE: Final = (
     "The commands chain through files: convert, preprocess, train, evaluate, report. "
     "Research software; not a medical device; not for diagnosis."
 )
+COMPLETING: Final = "_SLEEPTOOLS_COMPLETE"  # set by a shell that asks how a word goes on
 M_ARENA_MAX: Final = -8  # of glibc's malloc.h
 COMMANDS: Final = (
     "simulate",
@@ -55,6 +56,28 @@ EXAMPLE: Final = (
     "Example: sleeptools simulate sleep-edf raw && sleeptools preprocess sleep-edf raw && "
     "sleeptools train --folds 4 --passes 5 && sleeptools report"
 )
+START: Final = """\
+sleeptools: automatic sleep staging, for people and for mice
+
+Score your own recordings (EDF, BDF; a folder of them):
+  sleeptools score default nights/ --out scores
+Try everything on simulated nights, from signals to a report:
+  sleeptools simulate sleep-edf raw
+  sleeptools preprocess sleep-edf raw epochs
+  sleeptools train epochs run --model ulw-sleepnet --folds 4 --passes 5
+  sleeptools report run
+
+See what a folder holds; compare two scorings; correct a scored night by hand:
+  sleeptools inspect nights/
+  sleeptools agree A.edf B.csv
+  sleeptools review NIGHT.edf --scores scores --out review.html
+
+`default` learnt from simulated nights alone, `yasa` from real ones; all other
+models you train.
+Research software; not a medical device; not for diagnosis.
+All commands: sleeptools --help. One of them: sleeptools score --help.
+"""
+"""What `sleeptools` alone prints."""
 
 
 def _print_version(value: bool) -> None:
@@ -87,7 +110,7 @@ def build_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
         help=PURPOSE,
         epilog=EXAMPLE,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -102,6 +125,9 @@ def main() -> None:
     _prepare_streams()
     _spare_address_space()
     arguments = [EARLIER_SPELLINGS.get(a, a) for a in sys.argv[1:] if a != "--debug"]
+    if not arguments and COMPLETING not in os.environ:
+        typer.echo(START, nl=False)
+        sys.exit(0)
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug=debug))
 

@@ -107,13 +107,28 @@ def emit_failure(failure: SleeptoolsError) -> None:
 
 
 def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print a table on stdout, with numbers aligned to the right."""
+    """Print a table on stdout, with numbers aligned to the right.
+
+    Names and numbers are never cut: columns of several words are folded first.
+    """
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for i, name in enumerate(columns):
-        numeric = all(isinstance(r[i], int | float) for r in rows)
-        table.add_column(name, justify="right" if numeric else "left")
+        values = [row[i] for row in rows]
+        numeric = all(isinstance(value, int | float) for value in values)
+        single = i == 0 or not any(" " in str(value) for value in values)
+        table.add_column(
+            name, justify="right" if numeric else "left", no_wrap=single, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(cell(v) for v in row))
     console().print(table)

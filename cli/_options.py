@@ -21,6 +21,7 @@ SPELLED: Final = {
     "channels": "channel",
     "gains": "gain",
     "names": "name",
+    "parent": "from",
 }
 """Option by setting, where their names differ."""
 EARLIER_SPELLINGS: Final = {

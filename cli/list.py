@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,7 +101,7 @@ def _model(facts: dict[str, Any]) -> list[str]:
     """Give a model's row of the table; all of it, and more, is in the JSON."""
     return [
         facts["name"],
-        facts["paper"].partition(", doi:")[0],
+        re.split(", |; ", facts["paper"])[0],
         f"{facts['parameters']:,}",
         f"{facts['macs'] / 1e6:,.1f} M",
         f"{facts['montage']}; {facts['epoch_seconds']:g} s at {facts['sample_rate']:g} Hz",

@@ -18,11 +18,37 @@ def register(app: typer.Typer) -> None:
 
 def report(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders; runs/mmasleepnet if left out.")
+        list[Path] | None,
+        typer.Argument(
+            help="Run folders; runs/mmasleepnet if left out. With --published, runs or epochs that "
+            "feed the item, or ROW=RUN (Sleep-EDF-78=runs/a); without any, the print stands alone."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="What to write: report.html, report.md or the folder report-tables."),
+        typer.Option(
+            help="What to write: report.html, report.md or the folder report-tables; with "
+            "--published a folder (its default is ITEM), or a .html, .md or .tex file."
+        ),
+    ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ITEM",
+            help="Draw a table or figure of the papers from the runs, in its own arrangement and "
+            "beside the printed numbers; 'sleeptools list published' has the items.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="--published: the protocol to show; the print's if left out."),
+    ] = None,
+    phases: Annotated[
+        Path | None,
+        typer.Option(
+            help="--published s4-fig-5a: a TOML that says when recordings begin and which hours "
+            "are baseline, deprivation and recovery (docs/published.md)."
+        ),
     ] = None,
     kind: Annotated[
         str,
@@ -45,10 +71,27 @@ def report(
         bool, typer.Option("--force", help="Replace a page that this command did not write.")
     ] = False,
 ) -> None:
-    """Write a report, one HTML file.
+    """Write a report, one HTML file; or a table or figure of the papers.
 
     It opens offline: metrics, figures that zoom, data, and the published rows beside ours.
     """
+    from sleeptools.errors import UsageError
+
+    if published is not None:
+        if figures or kind != "html":
+            raise UsageError(
+                "--published writes every format into its folder; --format and --figures go "
+                "without it",
+                code="USE-TOGETHER",
+            )
+        from sleeptools.commands.published import ItemOptions, write_item
+
+        chosen = ItemOptions(epochs, recordings, phases, protocol, partial, force)
+        written = write_item(published, list(map(str, runs or [])), out or Path(published), chosen)
+        typer.echo("\n".join(map(str, written)))
+        return
+    if protocol or phases:
+        raise UsageError("--protocol and --phases go with --published ITEM", code="USE-TOGETHER")
     from sleeptools.commands.report import ReportOptions, write_report
 
     options = ReportOptions(kind, epochs, recordings, figures, partial, force)

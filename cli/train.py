@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog="Example: sleeptools train epochs runs/mmasleepnet --folds 20 "
-        "--protocol leak-free,best-on-test --set recipe.learning_rate=0.001"
+        "--protocol leak-free,best-on-test --set recipe.learning_rate=0.001; sleeptools train "
+        "lab/epochs runs/lab --from runs/mmasleepnet/final --freeze streams"
     )(train)
 
 
@@ -36,12 +37,36 @@ def train(
         str | None,
         typer.Option(help="Model; see 'sleeptools list models'.  [default: mmasleepnet]"),
     ] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Fine-tune this model: the folder of a fold, a run's final, or default. Channels "
+            "may bear other labels, if their modalities are the same in the same order.",
+        ),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="With --from: parts that stay as they are, with commas: encoder, classifier, or "
+            "what else the model has by name; weights and statistics, to the bit."
+        ),
+    ] = None,
+    allow_shared_subject_ids: Annotated[
+        bool,
+        typer.Option(
+            "--allow-shared-subject-ids",
+            help="With --from: tested subjects named as ones that trained it are other people.",
+        ),
+    ] = False,
     recipe: Annotated[
         str | None,
         typer.Option(
             help="How to train, and where a publication's network differs, which network: default, "
-            "authors (as their program does), paper, or what else 'sleeptools list models' has for "
-            "the model; --set goes before it.  [default: default]"
+            "authors (as their program does), paper, fine-tuning, or what else 'sleeptools list "
+            "models' has for the model; --set goes before it.  [default: default, or fine-tuning "
+            "with --from]"
         ),
     ] = None,
     split: Annotated[
@@ -160,6 +185,7 @@ def train(
     What is done is skipped, so run the same command again to continue. SIGINT, SIGTERM and
     SIGUSR1 write a checkpoint and exit with 75.
     """
+    from sleeptools.errors import UsageError
     from sleeptools.runs.folds import SUBJECTS
     from sleeptools.training.options import merge_options
 
@@ -168,6 +194,9 @@ def train(
         settings or (),
         recipe=recipe,
         precision=precision,
+        parent=_parent(parent),
+        allow_shared_subject_ids=allow_shared_subject_ids or None,
+        freeze=_names(freeze),
         modality_dropout=modality_dropout,
         gain_augmentation=gain_augmentation,
         model=model,
@@ -189,7 +218,12 @@ def train(
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     from sleeptools.commands import train
 
-    out = run or Path("runs") / (options.model if ablation is None else f"{options.model}-ablation")
+    if parent is not None and ablation is not None:
+        raise UsageError("--ablation with --from: the parent is one variant", code="USE-TOGETHER")
+    if parent is None and allow_shared_subject_ids:
+        raise UsageError("--allow-shared-subject-ids goes with --from", code="USE-TOGETHER")
+    kind = "" if ablation is None else "-ablation"
+    out = run or Path("runs") / f"{options.model}{kind if parent is None else '-fine-tuned'}"
     variants = {out: options}
     if (names := _names(ablation)) is not None:
         variants = train.variants(out, options, names)
@@ -203,6 +237,13 @@ def train(
     trained = out if names is None else f"{out}/*"
     evaluate = f"; next: sleeptools evaluate {trained}" if options.cross_validates else ""
     talk(f"{out}: done{evaluate}")
+
+
+def _parent(model: str | None) -> Path | None:
+    """Find the model to begin with, by the words that `score` takes."""
+    from sleeptools.commands.score.paths import model_at
+
+    return None if model is None else model_at(model)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -254,7 +295,7 @@ class _Lines:
 
 
 def _where(p: TrainingProgress) -> str:
-    fold = "" if p.protocol == "final" else f" fold {p.fold} of 0-{p.folds - 1}"
+    fold = "" if p.protocol == "final" else f" fold {p.fold + 1} of {p.folds} (fold-{p.fold:02d})"
     return f"{p.protocol} seed {p.seed}{fold} pass {p.pass_number}/{p.passes}"
 
 

@@ -23,7 +23,7 @@ die() {
 
 # begin: find the command, make the folder of this script and go there.
 begin() {
-  local names run
+  local names run folder
   names=$(sed -n 's/^train \([^ ]*\).*/\1/p' "$0")
   for run in ${MODELS:-}; do
     grep -qxF -- "$run" <<<"$names" || die "MODELS: $NAME has no run $run" "there are: ${names//$'\n'/ }"
@@ -33,10 +33,12 @@ begin() {
   fi
   SLEEPTOOLS=$(command -v "$SLEEPTOOLS") || die "sleeptools: not found" "SLEEPTOOLS=PATH" 69
   SLEEPTOOLS=$(realpath "$SLEEPTOOLS")
-  if [ -n "${DATA:-}" ]; then
-    [ -d "$DATA" ] || die "no folder $DATA" "DATA=FOLDER of the raw files" 66
-    DATA=$(realpath "$DATA")
-  fi
+  for folder in DATA UNSEEN; do
+    if [ -n "${!folder:-}" ]; then
+      [ -d "${!folder}" ] || die "no folder ${!folder}" "$folder=FOLDER of the raw files" 66
+      printf -v "$folder" %s "$(realpath "${!folder}")"
+    fi
+  done
   FOLDER=$(realpath -m "${WORK:-work}/$NAME")
   if on SIMULATE; then FOLDER+=-simulated; fi
   on DRY && return
@@ -81,6 +83,7 @@ published_folds() {
 
 # train RUN EPOCHS MODEL OPTIONS...: every fold of one run, with Slurm a fold a task.
 train() {
+  if on PREPARE; then return 0; fi
   [[ -z "${MODELS:-}" || " $MODELS " = *" $1 "* ]] || return 0
   local job words=(train "$2" "runs/$1" --model "$3" "${SPLIT[@]}"
     --protocol "$PROTOCOL" --seed "$SEEDS" "${@:4}")
@@ -100,6 +103,43 @@ train() {
   fi
 }
 
+# unseen DATASET OPTIONS...: the files of the subjects that are only tested: those in UNSEEN, or
+# simulated ones, which have the ids of those that train.
+unseen() {
+  if on SIMULATE; then
+    UNSEEN=raw-unseen
+    step simulate "$1" raw-unseen --hours "${HOURS:-1}" "${@:2}"
+    OTHERS=--allow-shared-subject-ids
+  elif [ -z "${UNSEEN:-}" ]; then
+    die "UNSEEN is not set" "UNSEEN=FOLDER of the raw files of the subjects that are only tested" 66
+  fi
+}
+
+# train_final RUN EPOCHS MODEL OPTIONS...: one model on all subjects of the epochs.
+train_final() {
+  if on PREPARE; then return 0; fi
+  local words=(train "$2" "runs/$1" --model "$3" --final --seed "${SEEDS%%,*}" "${@:4}")
+  if on SIMULATE; then
+    narrow "$3"
+    words+=(--passes "${PASSES:-1}")
+  elif [ -n "${PASSES:-}" ]; then
+    words+=(--passes "$PASSES")
+  fi
+  if on SLURM; then
+    READY=$(submit "$1" "$READY" --output="logs/%x-%j.out" "${SBATCH_TRAINING[@]}" -- "${words[@]}")
+  else
+    run "$SLEEPTOOLS" "${words[@]}"
+  fi
+}
+
+# external_test RUN EPOCHS OUT: the final model of a run on other epochs, which becomes a run.
+external_test() {
+  if on PREPARE; then return 0; fi
+  step evaluate "runs/$1/final" --on "$2" --out "runs/$3" ${OTHERS:+"$OTHERS"}
+  RUNS+=("runs/$3")
+  TRAINING=$READY
+}
+
 # narrow MODEL: make a heavy model small, or a batch of human epochs, as a simulation has few.
 narrow() {
   case $1 in
@@ -113,6 +153,7 @@ narrow() {
 
 # report: the numbers and the page of all runs, once every fold is there.
 report() {
+  if on PREPARE; then return 0; fi
   READY=$TRAINING
   step evaluate "${RUNS[@]}"
   step report "${RUNS[@]}" --out report.html

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,10 @@ from sleeptools.preprocessing.epochs import EpochFile, EpochSet, check_epochs, o
 from sleeptools.recording import montage
 from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import EXTERNAL, Fold
+from sleeptools.runs.leakage import check_unseen, learnt_subjects
+from sleeptools.runs.parent import describe, preset_of
 from sleeptools.runs.run import RUN_KIND, RUN_VERSION, TrainingId
 from sleeptools.store import settings
-
-SHOWN: Final = 4
 
 
 def score(
@@ -70,7 +70,9 @@ def score(
     manifest = store.Manifest(RUN_KIND, RUN_VERSION)
     facts, data = model_folder.read_config(model), open_epochs(epochs)
     _check_fit(facts, data, model, match_channels_by_order=match_channels_by_order)
-    leakage = _check_subjects(facts, data, allow_shared_subject_ids=allow_shared_subject_ids)
+    leakage = check_unseen(
+        facts, data, data.subjects, allow_shared_subject_ids=allow_shared_subject_ids
+    )
     check_epochs(epochs)
     training = TrainingId(EXTERNAL, int(facts.get("seed") or 0), 0)
     config = _config(facts, data, model, training.seed)
@@ -140,34 +142,6 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _check_subjects(
-    facts: Mapping[str, Any], data: EpochSet, *, allow_shared_subject_ids: bool
-) -> str:
-    """Describe the check for tested subjects that trained the model.
-
-    Raises
-    ------
-    DataError
-        If there are any, unless their ids are said to be those of others.
-    """
-    trained = {*facts.get("train_subjects", []), *facts.get("validation_subjects", [])}
-    shared = sorted(trained & {*data.subjects})
-    if not trained:
-        return "the model's folder does not say who trained it: nothing could be checked"
-    if not shared:
-        return f"none of the {len(data.subjects)} tested subjects trained or validated the model"
-    if allow_shared_subject_ids:
-        return (
-            f"{len(shared)} tested subjects are named as ones that trained, and said to be others"
-        )
-    raise DataError(
-        f"{data.folder}: subjects that trained the model: {', '.join(shared[:SHOWN])}"
-        f"{', ...' if len(shared) > SHOWN else ''} ({len(shared)} of {len(data.subjects)})",
-        hint="give other subjects' epochs; `allow_shared_subject_ids` if only the ids are the same",
-        code="LEAK-SUBJECTS",
-    )
-
-
 def _config(facts: Mapping[str, Any], data: EpochSet, model: Path, seed: int) -> dict[str, Any]:
     """Give the content of config.toml, which tells one external test from another."""
     chosen = {k: v for k, v in facts["config"].items() if v is not None}
@@ -233,25 +207,29 @@ def _facts(facts: Mapping[str, Any], data: EpochSet, model: Path, leakage: str) 
         "external": {
             "model": str(model),
             "weights": store.sha256(model / "model.safetensors"),
-            "trained_on": _preset(facts.get("preprocessing")),
+            "trained_on": preset_of(facts),
             "leakage": leakage,
             "trained_as": {k: facts.get(k) for k in ("protocol", "seed", "fold", "pass")},
             "train_subjects": len(facts.get("train_subjects", [])),
+            **_parent(facts),
             "model_montage": list(facts["montage"]),
         },
         "external_notes": list(_notes(facts, data)),
     }
 
 
-def _preset(preprocessing: Any) -> dict[str, Any]:
-    """Preset of a model's or a set's epochs, as far as it is known."""
-    preset = preprocessing.get("preset") if isinstance(preprocessing, Mapping) else None
-    return dict(preset) if isinstance(preset, Mapping) else {"name": preset} if preset else {}
+def _parent(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the parent of a fine-tuned model, and how many subjects trained one or the other."""
+    parent = facts.get("parent")
+    if not parent:
+        return {}
+    facts_of_parent = {key: parent.get(key) for key in ("model", "weights", "trained_as")}
+    return {"parent": facts_of_parent, "learnt_subjects": len(learnt_subjects(facts))}
 
 
 def _notes(facts: Mapping[str, Any], data: EpochSet) -> Iterator[str]:
     """Give notes for the report: where the two data sets and their processing differ."""
-    theirs, ours = _preset(facts.get("preprocessing")), _preset(data.manifest)
+    theirs, ours = preset_of(facts), preset_of({"preprocessing": data.manifest})
     count = len(facts.get("train_subjects", []))
     yield (
         f"External test: trained on {count} subjects of {_named(theirs)}, tested on "
@@ -263,6 +241,8 @@ def _notes(facts: Mapping[str, Any], data: EpochSet) -> Iterator[str]:
             f"The rules of scoring differ ({rules[0]} against {rules[1]}): part of the "
             "disagreement is theirs, not the model's."
         )
+    if parent := facts.get("parent"):
+        yield f"The model was fine-tuned from {describe(parent)}."
     if facts.get("simulated"):
         yield "The model was trained on simulated data."
     if list(facts["montage"]) != list(data.montage):

@@ -23,6 +23,7 @@ from sleeptools.errors import UnavailableError
 from sleeptools.preprocessing.epochs import check_epochs
 from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import LEAK_FREE
+from sleeptools.runs.parent import describe
 from sleeptools.runs.run import FINAL, RUN_KIND
 from sleeptools.runs.temperature import ModelCalibration
 from sleeptools.training.ablation import variants
@@ -137,12 +138,25 @@ def train(
         plan.write()
         writing.unlist(run, [task.folder for task in pending])
     if pending:
+        _log_parent(plan, log)
         _log_unselected(pending, log)
         _work(plan, pending, trainer, device, on_progress, log)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
         manifest.facts |= {"native": native.describe(), "torch": _flags()}
         writing.write_manifest(run, manifest)
+
+
+def _log_parent(plan: Plan, log: Log) -> None:
+    """Log which model the trainings begin with, and what is not as it learnt it."""
+    if plan.parent is None:
+        return
+    log(f"fine-tuned from {describe(plan.parent.table)}")
+    if plan.recipe.freeze:
+        log(f"frozen: {', '.join(plan.recipe.freeze)}")
+    log(f"the parent: {plan.leakage}")
+    for note in plan.notes():
+        log(f"warning: {note}" if "not processed" in note else note)
 
 
 def _log_unselected(pending: list[Task], log: Log) -> None:

@@ -72,7 +72,7 @@ def verify(folder: Path) -> Verification:
     is_run = (folder / "config.toml").exists() and (folder / "folds.parquet").exists()
     if problems or not is_run or not run_progress(folder)["done"]:
         return Verification(problems, unchecked)
-    problems = [*verify_numbers(folder), *_torn(folder)]
+    problems = [*_other_parents(folder), *verify_numbers(folder), *_torn(folder)]
     has_numbers = (folder / "metrics.parquet").exists()
     csv = {"metrics.parquet", "metrics.csv"} | {n for n in unchecked if _has_table(folder, n)}
     return Verification(problems, [n for n in unchecked if n not in csv], has_numbers)
@@ -101,6 +101,18 @@ def verify_model(folder: Path) -> Verification:
             and not store.check_listed(folder / n, model_folder.LEVELS)
         ],
     )
+
+
+def _other_parents(run: Path) -> Iterator[str]:
+    """Name the models that began with other weights than the run's config.toml says."""
+    progress = run_progress(run)
+    expected = progress.get("parent", {}).get("weights")
+    for name in progress["done"]:
+        if not (run / name / model_folder.CONFIG).exists():
+            continue  # an external test has no model
+        began = (model_folder.read_config(run / name).get("parent") or {}).get("weights")
+        if began != expected:
+            yield f"{name}: began with weights {began}; config.toml says {expected}"
 
 
 def _torn(run: Path) -> Iterator[str]:

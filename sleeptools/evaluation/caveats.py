@@ -13,6 +13,7 @@ from sleeptools.evaluation.confusion import LevelConfusions
 from sleeptools.recording.simulators import SIMULATOR
 from sleeptools.runs import logs, nights, predictions
 from sleeptools.runs.folds import BEST_ON_TEST, LEAK_FREE
+from sleeptools.runs.parent import describe
 from sleeptools.runs.run import Run
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def check_leakage(run: Run) -> str:
     """
     if "external" in run.facts:
         return str(run.facts["external"]["leakage"])
-    leaks = predictions.leaks(run)
+    leaks, noun = predictions.leaks(run), run.subject_noun
     checked = len({(training.protocol, training.fold) for training in run.done})
     if leaks and not run.leaky:
         raise DataError(
@@ -53,11 +54,32 @@ def check_leakage(run: Run) -> str:
             code="LEAK-FOLDS",
         )
     if leaks:
-        return f"LEAKY: {run.subject_noun}s on two sides of a fold, by request: {'; '.join(leaks)}"
-    return (
-        f"no {run.subject_noun} trains or validates and is tested in the same fold "
-        f"({checked} checked)"
-    )
+        return f"LEAKY: {noun}s on two sides of a fold, by request: {'; '.join(leaks)}"
+    checks = f"no {noun} trains or validates and is tested in the same fold ({checked} checked)"
+    return f"{checks}{_check_parent(run)}"
+
+
+def _check_parent(run: Run) -> str:
+    """Look for tested subjects that the parent of a fine-tuned run has learnt from.
+
+    Raises
+    ------
+    DataError
+        If there are any, and their ids were not said to be those of others.
+    """
+    if not run.parent:
+        return ""
+    learnt = predictions.tested_subjects(run) & {*run.parent.get("subjects", ())}
+    if learnt and not run.parent.get("shared_subject_ids_allowed"):
+        raise DataError(
+            f"{run.folder}: tested subjects trained the parent: {', '.join(sorted(learnt))}",
+            hint="train again, from a model that has not learnt from them",
+            code="LEAK-FOLDS",
+        )
+    leakage = run.parent.get("leakage")
+    if leakage is None:
+        return f"; none of the tested {run.subject_noun}s trained or validated the parent"
+    return f"; the parent: {leakage}"
 
 
 def all_notes(
@@ -103,6 +125,9 @@ def run_notes(run: Run) -> Iterator[str]:
             "best-on-test keeps the pass that is best on the scored fold: optimistic, only for "
             "comparison with publications that do the same."
         )
+    if run.parent:
+        yield f"Fine-tuned from {describe(run.parent)}."
+        yield from run.parent.get("notes", [])
     yield from run.facts.get("external_notes", [])
 
 

@@ -122,6 +122,7 @@ def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
             split="epochs" if run.mixed else "subjects",
             members=() if run.mixed else _members(run, protocol),
             aggregates=frozenset({"pooled", *MEANS}),
+            fine_tuned=bool(run.parent),
         )
     return designs
 
@@ -190,7 +191,7 @@ def _our_lines(
 def _intervals(
     evaluation: Evaluation, protocol: str
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Ends of the intervals of the pooled metrics, and of F1 by stage."""
+    """Give the ends of the intervals of the pooled metrics, and of F1 by stage."""
     table = evaluation.intervals[protocol]
     found = {name: find_interval(table, name) for name in published.RESULT_METRICS}
     found |= {f"f1_{s}": find_interval(table, "f1", stage=s) for s in evaluation.run.stages}

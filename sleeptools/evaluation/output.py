@@ -26,6 +26,7 @@ EVALUATION_VERSION: Final = 1
 EVALUATION_FOLDER: Final = "evaluation"
 EVALUATION_MANIFEST: Final = f"{EVALUATION_FOLDER}/manifest.json"
 """Manifest of an evaluation; the files in it are named from the run's folder."""
+PARENT_FACTS: Final = ("name", "weights", "trained_as")
 LEFT_OUT_OF_JSON: Final = {"sleep", "day"}
 """Tables with a row per night and statistic, which are long; they are in `evaluation/`."""
 
@@ -83,6 +84,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "simulated": run.simulated,
         "complete": not run.missing,
         "missing": [str(training) for training in run.missing],
+        **({"parent": {k: run.parent.get(k) for k in PARENT_FACTS}} if run.parent else {}),
         "leakage": evaluation.leakage,
         "notes": evaluation.notes,
         "results": [

@@ -103,6 +103,14 @@ MODEL_SETTINGS = {
 }
 """Settings of the model that a recipe brings along."""
 
+GROUPS = {
+    "encoder": ("streams", "afr", "encoders", "norm"),
+    "streams": ("streams", "afr"),
+    "attention": ("encoders", "norm"),
+    "classifier": ("linear",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanConfig):
     """Settings of AttnSleep.

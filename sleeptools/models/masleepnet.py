@@ -67,6 +67,14 @@ RECIPE = Recipe(
     class_weights=(1.0, 1.8, 1.0, 1.25, 1.2),
 )
 
+GROUPS = {
+    "encoder": ("streams", "excitations", "steps", "pool", "epochs"),
+    "streams": ("streams", "excitations"),
+    "recurrent": ("steps", "pool", "epochs"),
+    "classifier": ("linear",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanConfig):
     """Settings of MASleepNet.

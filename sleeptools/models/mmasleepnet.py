@@ -81,6 +81,8 @@ RECIPES = {
     "released": _AUTHORS.model_copy(update={"variant": "released"}),
 }
 RECIPE = RECIPES["default"]
+FINE_TUNING = {"learning_rate": 3e-4}
+"""Three times the paper's rate, which is for 25,000 steps; fine-tuning takes some hundred."""
 
 MODEL_SETTINGS = {
     "printed": {
@@ -122,6 +124,14 @@ ABOUT = {
     "stages": 5,
     "native": ["two_stream_conv", "modal_se", "feed_forward"],
 }
+
+GROUPS = {
+    "encoder": ("branches", "se", "encoder"),
+    "streams": ("branches",),
+    "fusion": ("se", "encoder"),
+    "classifier": ("linear1", "linear2"),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
 
 
 class Config(HumanEpochs):

@@ -20,7 +20,7 @@ from __future__ import annotations
 from sleeptools.models.layers import mouse_cnn
 from sleeptools.models.layers.mouse_cnn import Config, MouseCNN
 
-__all__ = ["ABOUT", "MODEL_SETTINGS", "RECIPE", "RECIPES", "Config", "Model"]
+__all__ = ["ABOUT", "GROUPS", "MODEL_SETTINGS", "RECIPE", "RECIPES", "Config", "Model"]
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
@@ -37,6 +37,7 @@ ABOUT = {
 RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]
 MODEL_SETTINGS = mouse_cnn.MODEL_SETTINGS
+GROUPS = mouse_cnn.GROUPS
 
 
 class Model(MouseCNN):

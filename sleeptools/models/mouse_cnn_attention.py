@@ -34,6 +34,7 @@ ABOUT = {
 RECIPES = mouse_cnn.RECIPES
 RECIPE = RECIPES["default"]
 MODEL_SETTINGS = mouse_cnn.MODEL_SETTINGS
+GROUPS = mouse_cnn.GROUPS
 
 Heads = Literal[1, 2, 4, 8, 16]
 

@@ -52,6 +52,9 @@ _PAPER = Recipe(
 RECIPES = {"default": _PAPER.model_copy(update={"variant": "default"}), "paper": _PAPER}
 RECIPE = RECIPES["default"]
 
+GROUPS = {"encoder": ("encoders",), "classifier": ("linear1", "linear2")}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(MouseConfig):
     """Settings of the mouse Transformer, beside those of `MouseConfig`.

@@ -104,6 +104,14 @@ MODEL_SETTINGS = {
 }
 """Settings of the model that a recipe brings along."""
 
+GROUPS = {
+    "encoder": ("eeg", "eog", "squeeze", "excite", "mix"),
+    "streams": ("eeg", "eog"),
+    "fusion": ("squeeze", "excite", "mix"),
+    "classifier": ("classify",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanConfig):
     """Settings of SalientSleepNet.

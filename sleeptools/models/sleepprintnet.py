@@ -142,6 +142,14 @@ Electrode = Literal[
     "O2",
 ]
 
+GROUPS = {
+    "encoder": ("eeg", "eog", "emg", "spatial"),
+    "streams": ("eeg", "eog", "emg"),
+    "map": ("spatial",),
+    "classifier": ("linear1", "linear2"),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(ModelConfig):
     """Settings of SleepPrintNet.

@@ -104,6 +104,9 @@ RECIPE = RECIPES["default"]
 MODEL_SETTINGS = {"paper": {"network": "paper"}, "authors": {"layout": "authors"}}
 """Settings of the model that a recipe brings along."""
 
+GROUPS = {"encoder": ("blocks",), "classifier": ("linear",)}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(MouseConfig):
     """Settings of SlumberNet, beside those of `MouseConfig`.

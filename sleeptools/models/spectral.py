@@ -47,6 +47,15 @@ RECIPE = Recipe(
     schedule=Schedule(kind="one_cycle"),
 )
 
+FINE_TUNING = {"learning_rate": 3e-3}
+"""Half of the recipe's rate: a night is one sequence or some, so that steps are few."""
+GROUPS = {
+    "encoder": ("members.*.enter", "members.*.recur"),
+    "recurrent": ("members.*.recur",),
+    "classifier": ("members.*.leave",),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanConfig):
     """Settings of `spectral`.

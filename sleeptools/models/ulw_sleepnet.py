@@ -74,6 +74,15 @@ ABOUT = {
     "native": ["separable_stream"],
 }
 
+GROUPS = {
+    "encoder": ("extractor",),
+    "block1": ("extractor.0",),
+    "block2": ("extractor.1",),
+    "block3": ("extractor.2",),
+    "classifier": ("linear1", "linear2"),
+}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(HumanConfig):
     """Settings of ULW-SleepNet.

@@ -16,9 +16,10 @@ HEAD_BYTES: Final = 4096
 OURS: Final = {
     "html": b'<meta name="generator" content="sleeptools">',
     "md": b"# Sleep staging report: ",
+    "tex": b"% Sleep staging report: ",
 }
 """What the beginning of a page or a text of ours has."""
-SUFFIXES: Final = (".csv", ".svg", ".pdf", ".png")
+SUFFIXES: Final = (".csv", ".html", ".md", ".pdf", ".png", ".svg", ".tex")
 """Files of a folder of tables or figures."""
 
 
@@ -31,7 +32,7 @@ def holding(out: Path, kind: str, figures: Path | None, *, force: bool) -> Itera
     out
         The file, or for "csv" the folder.
     kind
-        "html", "md" or "csv".
+        "html", "md", "tex" or "csv".
     figures
         Folder of the figures.
     force
@@ -90,7 +91,8 @@ def _is_alike(path: Path, kind: str, head: bytes) -> bool:
     """Tell whether a file is a page or a text at all."""
     if kind == "html":
         return head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
-    return path.suffix.lower() in {".md", ".markdown"} and b"\0" not in head
+    suffixes = {".tex"} if kind == "tex" else {".md", ".markdown"}
+    return path.suffix.lower() in suffixes and b"\0" not in head
 
 
 def _check_folder(folder: Path, *, force: bool) -> None:

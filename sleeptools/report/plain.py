@@ -41,7 +41,7 @@ def markdown(sections: Sequence[Section], prefix: str, figures: str) -> str:
     """
     lines: list[str] = []
     for section in sections:
-        lines += [f"## {_safe(section.title)}", ""]
+        lines += [f"## {markdown_text(section.title)}", ""]
         for block in section.blocks:
             lines += [*_lines(block, prefix, figures), ""]
     return "\n".join(lines)
@@ -50,44 +50,45 @@ def markdown(sections: Sequence[Section], prefix: str, figures: str) -> str:
 def _lines(block: Block, prefix: str, figures: str) -> Iterator[str]:
     match block:
         case Text():
-            bold = f"**{_safe(block.bold)}**" if block.bold else ""
-            tag = f"({_safe(block.tag)})" if block.tag else ""
-            yield " ".join(filter(None, (bold, _safe(block.text), tag)))
+            bold = f"**{markdown_text(block.bold)}**" if block.bold else ""
+            tag = f"({markdown_text(block.tag)})" if block.tag else ""
+            yield " ".join(filter(None, (bold, markdown_text(block.text), tag)))
         case Code(text):
             yield from ("```", "\n".join(map(store.visible, text.split("\n"))), "```")
         case Heading(text):
-            yield f"### {_safe(text)}"
+            yield f"### {markdown_text(text)}"
         case BulletList(values):
-            yield from (f"- {_safe(value)}" for value in values)
+            yield from (f"- {markdown_text(value)}" for value in values)
         case Tiles(values):
-            rows = [list(map(_safe, v)) for v in values]
+            rows = [list(map(markdown_text, v)) for v in values]
             yield from (f"- {name}: **{value}** ({below})" for name, value, below in rows)
         case Table():
             yield from _table(block)
         case Figure() if figures:
-            yield f"![{_safe(block.label)}](<{figures}/{prefix}{safe_filename(block.name)}.svg>)"
-            yield f"\n{_safe(block.caption)}"
+            file = f"{figures}/{prefix}{safe_filename(block.name)}.svg"
+            yield f"![{markdown_text(block.label)}](<{file}>)"
+            yield f"\n{markdown_text(block.caption)}"
         case Figure():
-            yield f"*{_safe(block.label)} (a figure): {_safe(block.caption)}*"
+            yield f"*{markdown_text(block.label)} (a figure): {markdown_text(block.caption)}*"
         case SideBySide(blocks):
             for inner in blocks:
                 yield from (*_lines(inner, prefix, figures), "")
         case Collapsible(title, inner, _):
-            yield from (f"**{_safe(title)}**", "", *_lines(inner, prefix, figures))
+            yield from (f"**{markdown_text(title)}**", "", *_lines(inner, prefix, figures))
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield from (f"{_safe(table.caption)}:", "")
+    yield from (f"{markdown_text(table.caption)}:", "")
     rule = ["---" if i < table.texts else "---:" for i in range(len(table.head))]
     for row in (table.head, rule, *table.rows):
         yield f"| {' | '.join(map(_cell, row))} |"
 
 
 def _cell(value: object) -> str:
-    return value if value in ("---", "---:") and isinstance(value, str) else _safe(value)
+    return value if value in ("---", "---:") and isinstance(value, str) else markdown_text(value)
 
 
-def _safe(value: object) -> str:
+def markdown_text(value: object) -> str:
     """Escape characters that have a meaning in Markdown, or in HTML within it."""
     return MARKDOWN_SPECIAL.sub(r"\\\1", store.visible(" ".join(str(value).split())))
 

@@ -139,6 +139,11 @@ def _listed(table: pl.DataFrame, column: str) -> str:
     return _names(set(table[column].head(8)))
 
 
+def tested_subjects(run: Run) -> set[str]:
+    """List who is tested in the trainings that are done."""
+    return {s for trained in run.done for s in _subjects(run, trained, "test", MIXED)}
+
+
 def leaks(run: Run) -> list[str]:
     """List the subjects that train or validate and are also tested in a fold; there must be none.
 

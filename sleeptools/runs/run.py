@@ -190,23 +190,35 @@ class Run:
         return preset if isinstance(preset, dict) else {"name": preset} if preset else {}
 
     @property
+    def _origins(self) -> tuple[Mapping[str, Any], ...]:
+        """Facts that say whether the data is simulated; not those of a parent's data."""
+        facts: Mapping[str, Any] = self.model_facts
+        if "parent" in facts and isinstance(facts.get("trained_on"), Mapping):
+            facts = facts["trained_on"]
+        return self.facts, self.data, facts
+
+    @property
     def simulated(self) -> bool | None:
         """Whether any of the data is simulated; None if no file says."""
-        sources = (self.facts, self.data, self.model_facts)
-        answers = [facts["simulated"] for facts in sources if "simulated" in facts]
+        answers = [facts["simulated"] for facts in self._origins if "simulated" in facts]
         return any(answers) if answers else None
 
     @property
     def simulators(self) -> list[int]:
         """Versions of the simulators that made the data; those of version 1 did not say so."""
-        sources = (self.facts, self.data, self.model_facts)
-        versions = {v for facts in sources for v in facts.get("simulators", ())}
+        versions = {v for facts in self._origins for v in facts.get("simulators", ())}
         return sorted(versions or ({1} if self.simulated else ()))
 
     @property
     def randomised(self) -> bool:
         """Whether any of the data was simulated with randomised signals."""
-        return any(f.get("randomised") for f in (self.facts, self.data, self.model_facts))
+        return any(facts.get("randomised") for facts in self._origins)
+
+    @property
+    def parent(self) -> dict[str, Any]:
+        """Facts of the model that the trainings began with; empty if they began with none."""
+        parent = self.facts.get("parent", self.model_facts.get("parent"))
+        return parent if isinstance(parent, dict) else {}
 
     @cached_property
     def stages(self) -> tuple[str, ...]:
@@ -289,7 +301,7 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
         )
     config = store.read_toml(path)
     store.check_format(config, path, RUN_KIND, RUN_VERSION)
-    store.check_facts(config, path, {"protocols": "texts?", "recipe": "table?"})
+    store.check_facts(config, path, {"protocols": "texts?", "recipe": "table?", "parent": "table?"})
     return config
 
 
@@ -328,8 +340,9 @@ def run_progress(folder: Path) -> dict[str, Any]:
     -------
     progress
         `done` and `missing` (names of trainings, "final" among them where it was asked for),
-        `array`: the folds still to train, as Slurm's array jobs take them, and `leaky`: whether
-        subjects train and are tested at once.
+        `array`: the folds still to train, as Slurm's array jobs take them, `leaky`: whether
+        subjects train and are tested at once, and of a fine-tuned run `parent`: the model's name,
+        and SHA-256 of the weights that it began with.
     """
     config = _read_run_config(store.need(folder, "run folder"))
     path, expected = folder / FOLDS_FILE, []
@@ -343,4 +356,5 @@ def run_progress(folder: Path) -> dict[str, Any]:
         "missing": [name for name, done in status.items() if not done],
         "array": ",".join(map(str, sorted({t.fold for t in expected if not status[str(t)]}))),
         "leaky": bool(config.get("leaky")),
+        **({"parent": dict(config["parent"])} if config.get("parent") else {}),
     }

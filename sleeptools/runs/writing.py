@@ -77,14 +77,19 @@ def signal_facts(data: EpochSet) -> dict[str, Any]:
     }
 
 
-def data_facts(data: EpochSet) -> dict[str, Any]:
-    """Repeat, for a run's manifest, how its epochs were made and what was excluded."""
+def origin_facts(data: EpochSet) -> dict[str, Any]:
+    """Tell whether the epochs are simulated, and by what."""
     return {
         "simulated": data.simulated,
         "simulators": data.simulators,
         "randomised": data.randomised,
-        "data": {k: v for k, v in data.manifest.items() if k not in OMITTED_FACTS},
     }
+
+
+def data_facts(data: EpochSet) -> dict[str, Any]:
+    """Repeat, for a run's manifest, how its epochs were made and what was excluded."""
+    facts = {k: v for k, v in data.manifest.items() if k not in OMITTED_FACTS}
+    return origin_facts(data) | {"data": facts}
 
 
 # --- the run as a whole ---------------------------------------------------------------------------

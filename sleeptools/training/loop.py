@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from sleeptools.models.recipe.schedule import Position
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.runs import writing
 from sleeptools.runs.folds import BEST_ON_TEST
+from sleeptools.runs.leakage import night_marks
 from sleeptools.runs.logs import WATCH
 from sleeptools.runs.temperature import CALIBRATION
 from sleeptools.training import checkpoint
@@ -37,6 +38,7 @@ from sleeptools.training.batches import EpochSource, Numbers, probabilities, win
 from sleeptools.training.calibration import calibrate
 from sleeptools.training.checkpoint import State
 from sleeptools.training.explain import ScoredEpochs, compute_explanations
+from sleeptools.training.fine_tuning import ESTIMATED, Tuned, read_parent_weights
 from sleeptools.training.loss import stage_loss
 from sleeptools.training.optimisation import adjust_optimiser, make_optimiser
 from sleeptools.training.stop import Stop
@@ -77,8 +79,15 @@ class Training:
     def _start(self) -> State:
         # without the protocol, so that both protocols start from the same weights
         torch.manual_seed(_number([self.task.seed, self.task.fold.number]))
-        model = build_model(self.task.model, self.task.config).to(self.source.device)
-        state = State(model, make_optimiser(list(model.parameters()), self.recipe))
+        model = build_model(self.task.model, self.task.config)
+        self.tuned: Tuned | None = None
+        parameters = list(model.parameters())
+        if self.task.parent is not None:
+            model.load_state_dict(read_parent_weights(self.task.parent))
+            self.tuned = Tuned(model, self.recipe)
+            parameters = [p for p in parameters if p.requires_grad]
+        model.to(self.source.device)
+        state = State(model, make_optimiser(parameters, self.recipe))
         if self.saved.exists():
             checkpoint.restore(self.saved, state)
         return state
@@ -123,6 +132,8 @@ class Training:
         """
         since = time.monotonic() - self.state.seconds
         try:
+            if not self.state.step:
+                self.estimate_statistics()
             while self.pass_number <= self.recipe.passes:
                 if self.state.step < self.pass_number * self.steps:
                     on_step(self.step(), None)
@@ -158,7 +169,8 @@ class Training:
         torch.manual_seed(_number(self.task.seeds(0, state.step)))
         half = self.recipe.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            logits = state.model.train()(x).flatten(0, -2).float()  # (B or B L, S)
+            model = state.model.train() if self.tuned is None else self.tuned.train()
+            logits = model(x).flatten(0, -2).float()  # (B or B L, S)
         stages = stages.flatten()
         loss = stage_loss(logits, stages, self.weights, self.recipe.loss)
         adjust_optimiser(state.optimiser, self.recipe, self.schedule_place)
@@ -184,9 +196,24 @@ class Training:
         x = augment(x, numbers, augmentation, seeds)
         return vary_montage(x, numbers, augmentation, seeds, self.source.epochs.modalities)
 
+    def estimate_statistics(self) -> None:
+        """Give BatchNorm the statistics of the training epochs, in fine-tuning."""
+        if self.tuned is not None:
+            self.tuned.estimate(self._spread_batches)
+
+    def _spread_batches(self) -> Iterator[Tensor]:
+        """Give batches of training epochs that are spread over all of them, each of one size."""
+        count = max(1, len(self.windows) // self.recipe.batch)
+        length = count * (len(self.windows) // count)
+        epochs = self.windows.inputs.size // len(self.windows)
+        for first in range(0, count, math.ceil(length * epochs / ESTIMATED)):
+            self.stop.check()
+            yield self.source.take(self.windows.pick(np.arange(first, length, count)))[0]
+
     def finish_pass(self, since: float) -> float | None:
         """Judge a pass, keep it if it is the best, write the log; return the kappa."""
         state, selection = self.state, self.task.selection
+        self.estimate_statistics()
         prefix, numbers = self.held_out
         scores = self.judge(numbers) if len(numbers) else {}
         score = scores.get(selection, float("nan"))
@@ -236,8 +263,10 @@ class Training:
         density = np.empty((0, len(data.names)), np.float32)
         if len(validation):
             density = self.probabilities(validation, "score")
+        learnt = {*self.task.fold.subjects("train"), *self.task.fold.subjects("val")}
         facts = {
             **self.task.facts,
+            "night_marks": night_marks(data, learnt),
             "selection": self.task.selection,
             "pass": self.selected_pass,
             "threads": state.threads,

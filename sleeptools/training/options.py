@@ -7,7 +7,7 @@ wrong options are refused before it is loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sleeptools import registry, store
 from sleeptools.errors import UsageError
 from sleeptools.models.recipe.recipe import brought_settings
 from sleeptools.runs.folds import LEAK_FREE, SHUFFLED, STRATIFIED, SUBJECTS
+from sleeptools.runs.parent import read_parent
 from sleeptools.runs.run import RUN_KIND, RUN_VERSION, model_table
 from sleeptools.store import settings
 
@@ -76,6 +77,11 @@ class TrainOptions:
     watch_test
         Under leak-free, also judge the test fold after every pass, to measure what selecting the
         pass on it would gain. It is logged and audited, and changes no result.
+    parent
+        Model folder to begin with: fine-tuning. Model and settings are the parent's, `model` is not
+        used, and the recipe is "fine-tuning" unless the settings name another.
+    allow_shared_subject_ids
+        Accept tested subjects with the ids of subjects that trained the parent: they are others.
     settings
         Tables "model" and "recipe": what differs from the defaults of the model and its recipe.
     """
@@ -94,6 +100,8 @@ class TrainOptions:
     threads: int | None = None
     explain: bool = True
     watch_test: bool = False
+    parent: Path | None = None
+    allow_shared_subject_ids: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -118,6 +126,7 @@ def merge_options(
     precision: str | None = None,
     modality_dropout: float | None = None,
     gain_augmentation: bool = False,
+    freeze: Sequence[str] | None = None,
     **options: Any,
 ) -> TrainOptions:
     """Join the options of a settings file with those given beside it, which prevail.
@@ -136,6 +145,8 @@ def merge_options(
         The setting of this name of the recipe's augmentation.
     gain_augmentation
         Whether its `gain_factor` is `GAIN_FACTOR`, unless the settings have another.
+    freeze
+        Parts of the parent that stay as they are, part of the recipe.
     **options
         Fields of `TrainOptions`; None where not given.
 
@@ -159,19 +170,18 @@ def merge_options(
             name = options.get("model") or values["model"].get("name", TrainOptions.model)
             brought = brought_settings(registry.load("models", str(name)), recipe)
             values["model"] |= brought | settings.settings_table(source, "model")
-    if precision is not None:
-        values["recipe"] = settings.settings_table(values, "recipe") | {"precision": precision}
-    augmentation = settings.settings_table(
-        settings.settings_table(values, "recipe"), "augmentation"
-    )
+    changes = {"freeze": freeze and list(freeze), "precision": precision}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    table = settings.settings_table(values, "recipe") | changes
+    augmentation = settings.settings_table(table, "augmentation")
     if modality_dropout is not None:
         augmentation["modality_dropout"] = modality_dropout
     if gain_augmentation and augmentation.get("gain_factor", 1) == 1:
         augmentation["gain_factor"] = GAIN_FACTOR
     if augmentation:
-        values["recipe"] = settings.settings_table(values, "recipe") | {
-            "augmentation": augmentation
-        }
+        table["augmentation"] = augmentation
+    if table:
+        values["recipe"] = table
     overrides = {name: value for name, value in options.items() if value is not None}
     from_file = options_from_settings(values)
     before = from_file.get("split", SUBJECTS)
@@ -180,6 +190,14 @@ def merge_options(
     if "fold" in overrides:
         from_file.pop("final", None)
     merged = TrainOptions(**from_file | overrides)
+    if merged.parent is not None:
+        return _of_parent(merged, merged.parent, {**from_file, **overrides}.get("model"))
+    if "parent" in values:
+        raise UsageError(
+            f"{config}: of a run that was fine-tuned from a model",
+            hint="`parent=MODEL` gives it",
+            code="USE-TOGETHER",
+        )
     if merged.model not in registry.names("models"):
         registry.load("models", merged.model)  # raises, before torch is loaded
     return merged
@@ -198,6 +216,18 @@ def complete_model(values: Mapping[str, Any]) -> dict[str, Any]:
     return defaults.model_dump(mode="json", exclude_none=True) | table
 
 
+def _of_parent(options: TrainOptions, parent: Path, model: str | None) -> TrainOptions:
+    """Name the parent's model, after a comparison with the one that was asked for."""
+    name = read_parent(parent).model
+    if model not in {None, name}:
+        raise UsageError(
+            f"`model={model}` with `parent={parent}`: the parent is {name}",
+            hint="leave `model` out: it is the parent's",
+            code="USE-TOGETHER",
+        )
+    return replace(options, model=name)
+
+
 def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a settings file, or a run's own config.toml, into fields of `TrainOptions`.
 
@@ -205,7 +235,8 @@ def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     ----------
     values
         Tables [model] and [recipe]; `model` may also be just a name; and the other keys of a
-        config.toml. Which epochs the run was trained on (`epochs`) is not an option.
+        config.toml. Which epochs the run was trained on (`epochs`), and the
+        weights that it began with (`parent`), are not options.
 
     Returns
     -------
@@ -219,7 +250,9 @@ def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         For an unknown key, or a value of the wrong kind.
     """
     keys = ("model", "recipe", *CONFIG_OPTIONS)
-    settings.check_keys(values, [*keys, "format", "version", "epochs", "leaky"], section="settings")
+    settings.check_keys(
+        values, [*keys, "format", "version", "epochs", "leaky", "parent"], section="settings"
+    )
     if "format" in values:
         store.check_format(values, Path("config"), RUN_KIND, RUN_VERSION)
     model = model_table(values)

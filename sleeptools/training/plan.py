@@ -6,14 +6,21 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from sleeptools import registry, store
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import UsageError
 from sleeptools.models.folder import build_model
-from sleeptools.models.recipe.recipe import Recipe, brought_settings, resolve_recipe
+from sleeptools.models.recipe.recipe import (
+    FINE_TUNING,
+    TUNING_SETTINGS,
+    Recipe,
+    brought_settings,
+    resolve_recipe,
+)
 from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import (
@@ -24,9 +31,11 @@ from sleeptools.runs.folds import (
     Split,
     protocol_folds,
 )
+from sleeptools.runs.leakage import check_unseen, learnt_subjects
+from sleeptools.runs.parent import Parent, read_parent
 from sleeptools.runs.run import CONFIG_FILE, TrainingId
 from sleeptools.store import settings
-from sleeptools.training import run_config, splits
+from sleeptools.training import fine_tuning, fitting, run_config, splits
 from sleeptools.training.optimisation import make_optimiser
 from sleeptools.training.options import TrainOptions
 from sleeptools.training.task import FINAL, Task
@@ -52,6 +61,10 @@ class Plan:
         The folds without validation; empty where only `final` is trained.
     parameters
         Number of the model's parameters.
+    parent
+        The model that every training begins with; None for fresh weights.
+    leakage
+        How tested subjects were compared with those that the parent has learnt from.
     config
         Content of config.toml: what the folder holds and what this command adds.
     """
@@ -63,6 +76,8 @@ class Plan:
     recipe: Recipe
     folds: Sequence[Split]
     parameters: int
+    parent: Parent | None = None
+    leakage: str = ""
     config: dict[str, Any] = field(default_factory=dict)
 
     def tasks(self) -> Iterator[Task]:
@@ -81,9 +96,8 @@ class Plan:
         final = protocol == FINAL
         facts = writing.signal_facts(self.data) | {
             "preprocessing": _preprocessing(self.data),
-            "simulated": self.data.simulated,
-            "simulators": self.data.simulators,
-            "randomised": self.data.randomised,
+            "trained_on": writing.origin_facts(self.data),
+            **self.origin(),
             "protocol": protocol,
             "seed": seed,
             "fold": None if final else fold.number,
@@ -92,6 +106,8 @@ class Plan:
         }
         if isinstance(fold, EpochFold):
             facts |= {"split": self.options.split, "leaky": True}
+        if self.parent:
+            facts |= {"parent": self.parent.table}
         if varied := self.recipe.augmentation.montage:
             facts |= {"recipe": varied}
         folder = TrainingId(protocol, seed, fold.number).folder(self.run)
@@ -106,12 +122,31 @@ class Plan:
             facts=facts,
             explain=self.options.explain,
             watch_test=self.options.watch_test and protocol == LEAK_FREE,
+            parent=self.parent,
         )
+
+    def origin(self) -> dict[str, Any]:
+        """Tell whether anything that a model of this run has learnt from is simulated."""
+        return self.parent.origin(self.data) if self.parent else writing.origin_facts(self.data)
+
+    def notes(self) -> list[str]:
+        """Tell what of these epochs is not as the parent learnt it; one sentence each."""
+        if self.parent is None:
+            return []
+        notes = [*self.parent.notes(self.data)]
+        validated = {s for task in self.tasks() for s in task.fold.subjects("val")}
+        shared = sorted(validated & learnt_subjects(self.parent.facts))
+        if shared and not self.options.allow_shared_subject_ids:
+            notes.append(
+                f"{len(shared)} validation subjects trained the parent: the pass they choose, and "
+                "the temperature, lean on what it has learnt."
+            )
+        return notes
 
     def request(self) -> dict[str, Any]:
         """Content of config.toml as this command alone would write it."""
         return run_config.request_config(
-            self.options, self.data, self.model_config, self.recipe, self.folds
+            self.options, self.data, self.model_config, self.recipe, self.folds, self.parent
         )
 
     def written(self) -> bool:
@@ -170,9 +205,20 @@ class Plan:
             "final": self.config["final"],
             **{k: self.config[k] for k in ("split", "leaky") if self.config.get("leaky")},
             "selection": self.selection(),
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.table(fine_tuned=self.parent is not None),
+            **({"parent": self._parent_facts(self.parent)} if self.parent else {}),
             **({"threads_changed": changed} if changed else {}),
         }
+
+    def _parent_facts(self, parent: Parent) -> dict[str, Any]:
+        """Facts of the parent for the manifest; the marks of its nights are in every model."""
+        table = {k: v for k, v in parent.table.items() if k != "night_marks"}
+        allowed = {"shared_subject_ids_allowed": True}
+        return (
+            table
+            | {"leakage": self.leakage, "notes": self.notes()}
+            | (allowed if self.options.allow_shared_subject_ids else {})
+        )
 
     def threads_changed(self) -> dict[str, list[int]]:
         """Trainings that were continued with another number of CPU threads, and the numbers."""
@@ -204,72 +250,82 @@ class Plan:
 
 def make_plan(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     """Resolve the options, and check everything that can be checked before the first step."""
+    parent = None if options.parent is None else read_parent(options.parent)
+    if parent is not None:
+        options = replace(options, model=parent.model)
     module = registry.load("models", options.model)
     settings.check_keys(options.settings, ("model", "recipe"), section="settings")
-    changes = settings.settings_table(options.settings, "recipe")
-    if options.passes is not None:
-        changes["passes"] = options.passes
-    recipe = resolve_recipe(module, changes)
-    given = settings.settings_table(options.settings, "model")
-    model = settings.resolve(
-        module.Config, brought_settings(module, recipe.variant) | given, section="model"
-    )
+    recipe = _resolve_recipe(module, options, parent)
+    begun = brought_settings(module, recipe.variant) if parent is None else parent.facts["config"]
+    changes = settings.settings_table(options.settings, "model")
+    model = settings.resolve(module.Config, {**begun, **changes}, section="model")
     settings.check_keys(options.protocols, FOLD_PROTOCOLS, section="`protocol`")
     data = open_epochs(epochs)
-    _check_fit(data, model, recipe)
+    if parent is not None:
+        fitting.check_parent_fit(data, model, parent)
+    fitting.check_fit(data, model, recipe)
     splits.check_split(options, model)
     folds = splits.choose_folds(data, options)
     model_config = model.model_dump(mode="json", exclude_none=True)
-    parameters = _count_parameters(options.model, model_config, recipe)
+    parameters = _count_parameters(model_config, recipe, options.model, parent)
     writing.refuse_foreign(run)
-    plan = Plan(run, options, data, model_config, recipe, folds, parameters)
+    plan = Plan(run, options, data, model_config, recipe, folds, parameters, parent)
+    plan.leakage = _check_tested(plan)
     plan.config = run_config.merge_config(run, plan.request())
     return plan
 
 
-def _check_fit(data: EpochSet, model: Any, recipe: Recipe) -> None:
-    """Compare a set of epochs with the input and output of a model.
+def _resolve_recipe(module: ModuleType, options: TrainOptions, parent: Parent | None) -> Recipe:
+    """Resolve the recipe; with a parent the one for fine-tuning, with the parent's augmentation.
+
+    Raises
+    ------
+    UsageError
+        For settings of fine-tuning without a parent, and as `resolve_recipe`.
+    """
+    changes = settings.settings_table(options.settings, "recipe")
+    if options.passes is not None:
+        changes["passes"] = options.passes
+    if parent is not None:
+        changes = {"variant": FINE_TUNING, **changes}
+        varied = parent.facts.get("recipe") or {}
+        requested = settings.settings_table(changes, "augmentation")
+        if varied and changes["variant"] == FINE_TUNING:
+            changes |= {"augmentation": {**varied, **requested}}
+        return resolve_recipe(module, changes)
+    recipe = resolve_recipe(module, changes)
+    if recipe.variant == FINE_TUNING:
+        raise UsageError(
+            "`recipe.variant=fine-tuning` without `parent`: there is nothing trained yet to tune",
+            hint="`parent=MODEL` begins with a trained model",
+            code="USE-TOGETHER",
+        )
+    fresh = Recipe()
+    for name in TUNING_SETTINGS:
+        if getattr(recipe, name) != getattr(fresh, name):
+            raise UsageError(
+                f"`recipe.{name}` without `parent`: there is nothing trained yet to keep",
+                hint="`parent=MODEL` begins with a trained model",
+                code="USE-TOGETHER",
+            )
+    return recipe
+
+
+def _check_tested(plan: Plan) -> str:
+    """Compare the subjects that this command tests with those that the parent has learnt from.
 
     Raises
     ------
     DataError
-        With what differs first, expected and found.
+        If it has learnt from any of them, and their ids are not said to be those of others.
     """
-    epochs = {
-        "channels": ("channels", len(data.montage)),
-        "sample_rate": ("a sample rate in Hz of", data.sample_rate),
-        "epoch_seconds": ("seconds an epoch", data.epoch_seconds),
-        "stages": ("stages", len(data.names)),
-    }
-    wrong = [key for key, (_, value) in epochs.items() if getattr(model, key) != value]
-    if wrong:
-        quantity, value = epochs[wrong[0]]
-        fields = type(model).model_fields
-        if all(key in fields for key in wrong):
-            mend = " ".join(f"`model.{key}={epochs[key][1]:g}`" for key in wrong)
-            mend = f"{mend} makes it fit"
-        else:
-            mend = f"`model.NAME=VALUE` changes {', '.join(fields)}"
-        raise DataError(
-            f"{data.folder}: the model expects {quantity} {getattr(model, wrong[0]):g}, the epochs "
-            f"have {value:g}",
-            hint=f"montage {', '.join(data.montage)}; stages {' '.join(data.names)}; {mend}",
-            code="MODEL-FIT",
-        )
-    if recipe.class_weights and len(recipe.class_weights) != len(data.names):
-        raise DataError(
-            f"{data.folder}: {len(data.names)} stages, but recipe.class_weights has "
-            f"{len(recipe.class_weights)} values",
-            hint="`recipe.class_weights=[]` weighs all stages alike",
-            code="MODEL-FIT",
-        )
-    if recipe.augmentation.modality_dropout and len({*data.modalities}) == 1:
-        raise DataError(
-            f"{data.folder}: all channels are one modality, {data.modalities[0]}: none can be left "
-            "out",
-            hint="`recipe.augmentation.modality_dropout=0` leaves none out",
-            code="MODEL-FIT",
-        )
+    if plan.parent is None:
+        return ""
+    tested = sorted({s for task in plan.tasks() for s in task.fold.subjects("test")})
+    if not tested:
+        return "nobody is tested"
+    allowed = plan.options.allow_shared_subject_ids
+    return check_unseen(plan.parent.facts, plan.data, tested, allow_shared_subject_ids=allowed)
 
 
 def _preprocessing(data: EpochSet) -> Any:
@@ -278,10 +334,18 @@ def _preprocessing(data: EpochSet) -> Any:
     return {k: data.manifest[k] for k in keys if k in data.manifest}
 
 
-def _count_parameters(name: str, config: Mapping[str, Any], recipe: Recipe) -> int:
-    """Count a model's parameters without making them; what its optimiser refuses shows here."""
+def _count_parameters(
+    config: Mapping[str, Any], recipe: Recipe, name: str, parent: Parent | None
+) -> int:
+    """Count a model's parameters without making them; what its optimiser refuses shows here.
+
+    So do a parent's weights that do not fit, and parts to freeze that there are not.
+    """
     with torch.device("meta"):
         model = build_model(name, config)
+    if parent is not None:
+        fine_tuning.check_parent(parent, model)
+        fine_tuning.frozen_parts(model, recipe)
     try:
         make_optimiser(list(model.parameters()), recipe)
     except ValueError as e:

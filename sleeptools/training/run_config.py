@@ -19,6 +19,7 @@ from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.runs import writing
 from sleeptools.runs.folds import SUBJECTS, Split
+from sleeptools.runs.parent import Parent
 from sleeptools.runs.run import (
     CONFIG_FILE,
     FINAL,
@@ -45,6 +46,7 @@ def request_config(
     model: Mapping[str, Any],
     recipe: Recipe,
     folds: Sequence[Split],
+    parent: Parent | None = None,
 ) -> dict[str, Any]:
     """Give the content of config.toml for a command.
 
@@ -60,6 +62,8 @@ def request_config(
         The complete recipe.
     folds
         The folds without validation; empty where only `final` is trained.
+    parent
+        The model that the training begins with.
     """
     return {
         "format": RUN_KIND,
@@ -72,8 +76,9 @@ def request_config(
         "seeds": list(options.seeds),
         "final": options.final,
         "model": {"name": options.model, **model},
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "recipe": recipe.table(fine_tuned=parent is not None),
         "epochs": writing.epochs_fingerprint(data),
+        **({"parent": {"name": parent.model, "weights": parent.weights}} if parent else {}),
         **({"leaky": True} if folds and options.split != SUBJECTS else {}),
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.runs.folds import BEST_ON_TEST, FOLD_PROTOCOLS, Split
+from sleeptools.runs.parent import Parent
 from sleeptools.runs.run import FINAL, STATE, TrainingId, is_done
 
 __all__ = ["FINAL", "PROTOCOLS", "STATE", "Task"]
@@ -40,6 +41,8 @@ class Task:
         Whether to write explain.safetensors for the test epochs.
     watch_test
         Also judge the test fold after every pass, for the log alone: it selects nothing.
+    parent
+        The model that it begins with; None for fresh weights.
     """
 
     protocol: str
@@ -52,6 +55,7 @@ class Task:
     facts: Mapping[str, Any] = field(repr=False)
     explain: bool = True
     watch_test: bool = False
+    parent: Parent | None = None
 
     @property
     def done(self) -> bool:

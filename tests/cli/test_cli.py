@@ -1,12 +1,15 @@
 """The command line as a person meets it: help, errors with their exit codes, start-up."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from sleeptools import cli
 from sleeptools.commands.simulate import simulate
 
 HEAVY = ("torch", "polars", "scipy", "numpy", "matplotlib", "pydantic", "rich", "pyedflib")
@@ -384,3 +387,33 @@ def test_printed_numbers_are_listed_as_printed(command):
     assert sum(counts[:9]) == 111_254
     wrong = command("list", "published", "s0-tabel-3")
     assert (wrong.code, "did you mean 's0-table-3'" in wrong.err) == (2, True)
+
+
+def test_the_start_page_fits_a_terminal_and_its_lines_run(tmp_path):
+    shown = subprocess.run(
+        [sys.executable, "-m", "sleeptools.cli"], capture_output=True, text=True, check=True
+    ).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    lines = [line.split()[1:] for line in shown.splitlines() if line.startswith("  sleeptools ")]
+    assert {"score", "simulate", "preprocess", "train", "report", "agree", "review"} <= {
+        words[0] for words in lines
+    }
+    group = typer.main.get_command(cli.build_app())
+    for words in lines:
+        group.commands[words[0]].make_context(words[0], words[1:])  # the line can be taken
+
+
+def test_words_are_completed():
+    def completed(words: str, place: int) -> list[str]:
+        asked = {"_SLEEPTOOLS_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        ran = subprocess.run(
+            [sys.executable, "-m", "sleeptools.cli"],
+            env={**os.environ, **asked, "COMP_CWORD": str(place)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ran.stdout.split()
+
+    assert completed("sleeptools sc", 1) == ["score"]
+    assert "--match-channels-by-order" in completed("sleeptools score --m", 2)

@@ -11,31 +11,54 @@ import pytest
 import typer
 
 from sleeptools import cli, registry
+from sleeptools.evaluation import published
 from sleeptools.models.recipe.recipe import brought_settings, resolve_recipe
 from sleeptools.preprocessing import presets
+from sleeptools.report.items.arrangements import ARRANGEMENTS
 from sleeptools.runs.run import run_progress
 from sleeptools.store import settings
 
 FOLDER = Path(__file__).parents[2] / "reproduce"
-SCRIPTS = {p.stem: p for p in sorted(FOLDER.glob("[!_]*.sh"))}
+ITEM = FOLDER / "item.sh"
+SCRIPTS = {p.stem: p for p in sorted(FOLDER.glob("[!_]*.sh")) if p != ITEM}
 SLEEPTOOLS = Path(sys.executable).with_name("sleeptools")
-HUMAN = ("sleep-edf-20", "sleep-edf-78", "ablations", "ulw")
+HUMAN = (
+    "sleep-edf-20",
+    "sleep-edf-78",
+    "ablations",
+    "ulw",
+    "masleepnet-ablations",
+    "slumbernet-people",
+)
 """Scripts that fetch their data."""
 
 
-def start(name: str, folder: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+VARIANTS = ("ablations", "masleepnet-ablations")
+"""Scripts that train variants of one model in one command."""
+UNSEEN = "slumbernet-unseen"
+"""The script that tests a final model on other animals."""
+
+
+def start(
+    name: str, folder: Path, *words: str, **settings: object
+) -> subprocess.CompletedProcess[str]:
     """Run a script from a folder, with its settings."""
     variables = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "TMPDIR"}}
     overrides = {k: str(v) for k, v in settings.items()}
     environment = variables | {"SLEEPTOOLS": str(SLEEPTOOLS), "OMP_NUM_THREADS": "1"} | overrides
     return subprocess.run(
-        [SCRIPTS[name]], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [FOLDER / f"{name}.sh", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-def planned(name: str, folder: Path, **settings: object) -> list[list[str]]:
+def planned(name: str, folder: Path, *words: str, **settings: object) -> list[list[str]]:
     """List the words of every command that a script would run, without running one."""
-    done = start(name, folder, DRY=1, **settings)
+    done = start(name, folder, *words, DRY=1, **settings)
     assert done.returncode == 0, done.stderr
     assert list(folder.iterdir()) == []
     return [shlex.split(line)[1:] for line in done.stderr.splitlines() if line.startswith("+ ")]
@@ -76,6 +99,9 @@ def test_there_is_a_script_for_every_published_table_and_a_row_for_every_script(
         "slumbernet",
         "mouse",
         "ulw",
+        "masleepnet-ablations",
+        "slumbernet-people",
+        "slumbernet-unseen",
     }
     rows = [row for row in (FOLDER / "README.md").read_text().splitlines() if row.startswith("| `")]
     table = {row.split("`")[1].removesuffix(".sh"): row.strip("| ").split(" | ") for row in rows}
@@ -90,6 +116,8 @@ def test_every_setting_is_in_the_readme() -> None:
     text = (FOLDER / "README.md").read_text()
     for name in (
         "DATA",
+        "UNSEEN",
+        "PREPARE",
         "WORK",
         "MODELS",
         "PROTOCOL",
@@ -116,14 +144,16 @@ def test_every_setting_is_in_the_readme() -> None:
 def test_every_command_of_a_script_is_understood(
     name: str, simulate: int, slurm: int, tmp_path: Path
 ) -> None:
-    settings = {"SIMULATE": simulate, "SLURM": slurm} | ({} if simulate else {"DATA": FOLDER})
+    folders = {} if simulate else {"DATA": FOLDER, "UNSEEN": FOLDER}
+    settings = {"SIMULATE": simulate, "SLURM": slurm} | folders
     words = ours(planned(name, tmp_path, **settings))
     commands = [parsed(w) for w in words]
+    twice = 2 if name == UNSEEN else 1
     assert [command for command, _ in commands if command != "train"] == [
-        *(["simulate"] if simulate else []),
-        "convert",
-        *["preprocess"] * {"slumbernet": 3, "ulw": 2}.get(name, 1),
-        "evaluate",
+        *(["simulate"] * twice if simulate else []),
+        *["convert"] * twice,
+        *["preprocess"] * {"slumbernet": 3, "ulw": 2, UNSEEN: 2}.get(name, 1),
+        *["evaluate"] * twice,
         "report",
     ]
     montages = {str(o["epochs"]): o["preset"] for command, o in commands if command == "preprocess"}
@@ -131,13 +161,16 @@ def test_every_command_of_a_script_is_understood(
     for options in trainings:
         understood(options, presets.load(str(montages[str(options["epochs"])])))
         assert (options["folds_from"] == "published") == (
-            not simulate and name not in {"isruc-1", "slumbernet", "mouse"}
+            not simulate and name not in {"isruc-1", "slumbernet", "mouse", UNSEEN}
         )
-    assert [o["runs"] for command, o in commands if command == "evaluate"] == [
-        o["runs"] for command, o in commands if command == "report"
-    ]
-    if name != "ablations":
-        (evaluated,) = [o["runs"] for command, o in commands if command == "evaluate"]
+    evaluated = [o for command, o in commands if command == "evaluate"][-1]["runs"]
+    assert [o["runs"] for command, o in commands if command == "report"] == [evaluated]
+    if name == UNSEEN:
+        (tested,) = [o for command, o in commands if command == "evaluate" and o["on"]]
+        assert tested["runs"] == [Path(str(o["run"])) / "final" for o in trainings]
+        assert evaluated == [tested["out"]]
+        assert [o["final"] for o in trainings] == [True]
+    elif name not in VARIANTS:
         assert evaluated == [o["run"] for o in trainings]
 
 
@@ -202,7 +235,7 @@ def test_sleep_edf_is_fetched(name: str, tmp_path: Path) -> None:
     first = planned(name, tmp_path)[0]
     command, options = parsed(first[1:])
     assert command == "fetch"
-    assert options["subset"] == ("20" if name in {"sleep-edf-20", "ablations"} else "78")
+    assert options["subset"] == ("78" if name in {"sleep-edf-78", "ulw"} else "20")
 
 
 def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
@@ -257,6 +290,49 @@ def test_a_step_that_fails_ends_a_script_with_its_code(tmp_path: Path) -> None:
     assert done.stderr.count("\n+ ") == 0  # nothing after the first
 
 
+# --- a table or figure at a time ------------------------------------------------------------------
+
+ITEMS = published.published_items()["item"].to_list()
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_every_item_is_drawn_from_runs_that_the_scripts_make(item: str, tmp_path: Path) -> None:
+    commands = [parsed(words) for words in ours(planned("item", tmp_path, item, SIMULATE=1))]
+    name, options = commands[-1]
+    assert (name, options["published"]) == ("report", item)
+    assert options["out"] == tmp_path / "work" / "item-simulated" / item
+    arrangement = ARRANGEMENTS[item]
+    made = {
+        str(o.get("run") or o.get("out") or o.get("epochs"))
+        for command, o in commands
+        if command in {"train", "preprocess", "evaluate"}
+    }
+    fed = [str(source).rpartition("=")[2] for source in options["runs"] or []]  # type: ignore[attr-defined]
+    assert bool(fed) == (not arrangement.reason and item != "s0-table-2")
+    for source in fed:
+        relative = Path(source).relative_to(tmp_path / "work")
+        assert relative.parts[0].removesuffix("-simulated") in SCRIPTS
+        path = Path(*relative.parts[1:])
+        assert str(path) in made or str(path.parent) in made  # a variant is in its training's run
+        assert arrangement.takes_epochs or path.parts[0] == "runs"
+
+
+def test_an_item_is_drawn_from_one_data_set_or_several(tmp_path: Path) -> None:
+    done = start("item", tmp_path, "s0-fig-3", DRY=1, DATA_SLEEP_EDF=FOLDER)
+    assert done.returncode == 66
+    assert "DATA is not set" in done.stderr
+    words = planned("item", tmp_path, "s0-fig-3", DATA_SLEEP_EDF=FOLDER, DATA_ISRUC=FOLDER)
+    raws = [o["raw"] for command, o in map(parsed, ours(words)) if command == "convert"]
+    assert raws == [FOLDER] * 4
+
+
+def test_an_item_is_not_drawn_by_jobs(tmp_path: Path) -> None:
+    done = start("item", tmp_path, "s0-table-3", SLURM=1, DRY=1)
+    assert done.returncode == 2
+    assert "with SLURM=1" in done.stderr
+    assert start("item", tmp_path).returncode != 0
+
+
 # --- in deed --------------------------------------------------------------------------------------
 
 
@@ -272,11 +348,11 @@ def test_a_script_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> 
     assert done.stdout.splitlines()[-1] == f"report: {folder / 'report.html'}"
     page = (folder / "report.html").read_text()
     assert "simulated" in page.lower()
-    (evaluated,) = [
+    evaluated = [
         options["runs"]
         for command, options in map(parsed, ours(planned(name, folder / "logs", **settings)))
         if command == "evaluate"
-    ]
+    ][-1]
     for run in evaluated:  # type: ignore[attr-defined]
         assert run_progress(folder / run)["missing"] == []
         assert run.name in page
@@ -289,3 +365,14 @@ def test_a_script_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> 
     assert again.returncode == 0
     assert "loss" not in again.stderr  # nothing is trained twice
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("predictions.parquet")} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item", ["s0-table-1", "s3-headline", "s4-table-3", "s4-fig-5a"])
+def test_an_item_is_drawn_from_nothing(item: str, tmp_path: Path) -> None:
+    done = start("item", tmp_path, item, SIMULATE=1, HOURS=0.5, JOBS=1)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "work" / "item-simulated" / item
+    assert "SIMULATED DATA" in (folder / f"{item}.html").read_text()
+    table = pl.read_csv(folder / f"{item}.csv", infer_schema_length=None)
+    assert table["result"].str.starts_with("ours").any()

@@ -152,8 +152,8 @@ def test_a_script_is_an_array_with_its_evaluation_after_it(slurm: Cluster) -> No
         assert slurm.of(job, "JobState") == "COMPLETED", (name, slurm.logs())
     assert starts["evaluate"] >= max(ends["mmasleepnet_0"], ends["mmasleepnet_1"])
     for task in (0, 1):
-        assert f"fold {task} of 0-1" in slurm.log(f"*_{task}")
-        assert f"fold {1 - task} of 0-1" not in slurm.log(f"*_{task}")
+        assert f"(fold-0{task})" in slurm.log(f"*_{task}")
+        assert f"(fold-0{1 - task})" not in slurm.log(f"*_{task}")
     assert run_progress(slurm.run)["missing"] == []
     assert "simulated" in (slurm.work / "report.html").read_text()
     assert (slurm.run / "metrics.csv").exists()

@@ -112,7 +112,20 @@ def test_subjects_that_trained_the_model_are_refused(model, tmp_path):
     with pytest.raises(DataError, match=r"subjects that trained the model: S0[01] \(1 of 2\)"):
         evaluate.score_external(model, data, tmp_path / "out")
     out = evaluate.score_external(model, data, tmp_path / "out", allow_shared_subject_ids=True)
+    assert "LEAKY: nights whose signals trained" in evaluate.evaluate_only(out).leakage
+    others = write_epochs(tmp_path / "others", subjects=2, channels=2, count=10, seed=3)
+    stamped(others, montage=["EEG Fpz-Cz", "EMG chin"])
+    out = evaluate.score_external(model, others, tmp_path / "new", allow_shared_subject_ids=True)
     assert "said to be others" in evaluate.evaluate_only(out).leakage
+
+
+def test_a_night_under_another_name_is_refused(model, tmp_path):
+    """The model says by which signals it was trained, whoever they are said to be of."""
+    data = write_epochs(tmp_path / "epochs", subjects=2, channels=2, count=10, prefix="X")
+    stamped(data, montage=["EEG Fpz-Cz", "EMG chin"])
+    with pytest.raises(DataError, match=r"nights whose signals trained the model: X0[01]1") as e:
+        evaluate.score_external(model, data, tmp_path / "out")
+    assert e.value.code == "LEAK-SUBJECTS"
 
 
 def test_another_run_is_not_overwritten(model, tmp_path):

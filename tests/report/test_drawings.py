@@ -13,7 +13,10 @@ from sleeptools.report.svg import HypnogramNight, confusion_svg, hypnogram_svg
 def pixels(plot):
     from matplotlib.image import imread
 
-    return 255 * imread(io.BytesIO(plot.png()))[..., :3]
+    drawn = 255 * imread(io.BytesIO(plot.png()))[..., :3]
+    height, width = (round(100 * n) for n in plot.size[::-1])  # one for each unit of the drawing
+    rows, columns = (np.arange(n) * m // n for n, m in zip((height, width), drawn.shape, strict=False))
+    return drawn[rows][:, columns]
 
 
 def test_a_path_of_straight_lines_is_followed():

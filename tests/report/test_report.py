@@ -545,7 +545,7 @@ def test_signals_before_and_after(tmp_path):
 def test_spectra_peak_where_the_wave_is():
     time = np.arange(3000) / 100
     waves = [(100.0, (20 * np.sin(2 * np.pi * f * time)).astype(np.float32)) for f in (8, 8)]
-    frequency, density = signals._power_density(waves)
+    frequency, density = signals.power_density(waves)
     assert frequency[density.argmax()] == pytest.approx(8, abs=0.13)
     power = np.sum(10 ** (density / 10)) * (frequency[1] - frequency[0])
     assert power == pytest.approx(20**2 / 2, rel=0.02)  # Parseval

@@ -726,7 +726,7 @@ def test_lines_and_repetition(command, tiny, tmp_path, whole):
     assert ran.code == 0, ran.err
     lines = [line for line in ran.err.splitlines() if " pass " in line]
     assert len(lines) == len({line.split(" loss ")[0] for line in lines}) == 4 * 3
-    assert lines[0].startswith("leak-free seed 0 fold 0 of 0-1 pass 1/2 step 1/")
+    assert lines[0].startswith("leak-free seed 0 fold 1 of 2 (fold-00) pass 1/2 step 1/")
     judged = [line for line in lines if "kappa" in line]
     assert len(judged) == 8
     for line in judged:

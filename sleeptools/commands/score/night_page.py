@@ -25,6 +25,7 @@ from sleeptools.report.blocks import Block, BulletList, Figure, Table, Text, Til
 from sleeptools.report.html import PURPOSE, ZOOM_HELP, Section, banner
 from sleeptools.report.hypnogram_figure import as_drawn
 from sleeptools.report.svg import HypnogramNight, SpectrogramPicture, hypnogram_svg
+from sleeptools.runs.parent import tuned_on_real
 
 LISTED: Final = 25
 """Number of doubtful epochs in the table."""
@@ -138,6 +139,8 @@ class NightPage:
         simulated = self.facts.get("simulated")
         if simulated is None:
             return f"{data}; whether simulated is not known"
+        if tuned_on_real(self.facts):
+            return f"{data}, SIMULATED nights, then fine-tuned on real recordings"
         return f"{data}, {'SIMULATED nights only' if simulated else 'real recordings'}"
 
 

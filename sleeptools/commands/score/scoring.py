@@ -26,12 +26,18 @@ from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import IGNORED, Recording, ignored_channels
 from sleeptools.recording.signals import quality
 from sleeptools.recording.stages import UNSCORED
+from sleeptools.runs.parent import tuned_on_real
 
 OPTIONAL = "optional"
 """Fact of a model: channels that it can do without."""
 SIMULATED_TRAINING = (
     "the model has learnt from simulated nights only and was never tested on a real one: its "
     "stages of this real recording may be wrong throughout"
+)
+
+SIMULATED_PARENT = (
+    "the model began with one of simulated nights and was fine-tuned on real ones: its stages of "
+    "recordings unlike these may be wrong throughout"
 )
 
 
@@ -176,7 +182,8 @@ def score_recording(
     if absent := engine.facts.get("without"):
         notes.insert(0, f"scored without {', '.join(absent)}: zeros stand in, as in training")
     if engine.facts.get("simulated") and not recording.facts.get("simulated"):
-        notes.insert(0, engine.facts.get(CARD, {}).get("summary", SIMULATED_TRAINING))
+        origin = SIMULATED_PARENT if tuned_on_real(engine.facts) else SIMULATED_TRAINING
+        notes.insert(0, engine.facts.get(CARD, {}).get("summary", origin))
     return Scoring(
         recording.id,
         recording,

@@ -47,6 +47,8 @@ class StudyDesign:
         Test subjects of each fold; empty where unknown, or where epochs are divided.
     aggregates
         Over what our numbers are there, of `AGGREGATES`.
+    fine_tuned
+        Whether the trainings began with another model's weights.
     """
 
     preset: str
@@ -62,6 +64,7 @@ class StudyDesign:
     split: str = "subjects"
     members: tuple[frozenset[str], ...] = ()
     aggregates: frozenset[str] = AGGREGATES
+    fine_tuned: bool = False
 
 
 class Weight(IntEnum):
@@ -142,7 +145,7 @@ def _data(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDifferenc
 
 
 def _subjects(row: Mapping[str, Any]) -> str:
-    """What the subjects of a printed result are called."""
+    """Name the subjects of a printed result."""
     return "animals" if row["species"] == "mouse" else "subjects"
 
 
@@ -196,6 +199,9 @@ def _same_folds(ours: StudyDesign, row: Mapping[str, Any]) -> bool:
 
 def _model(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDifference]:
     """Say what differs from the design that ours is nearest to, of those behind the print."""
+    if ours.fine_tuned:
+        text = "ours is fine-tuned, and has learnt from other subjects, too"
+        yield DesignDifference(Weight.DATA, text)
     if row["model"] != ours.model:
         text = f"model {ours.model} against {row['printed_model']}"
         yield DesignDifference(Weight.MODEL, text)

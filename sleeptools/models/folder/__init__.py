@@ -96,23 +96,27 @@ def check_weights(arrays: Mapping[str, store.Array], model: nn.Module, path: Pat
     DataError
         If a name, a shape or a type differs, or a value is not finite.
     """
+    if mismatch := weights_mismatch(arrays, model):
+        raise DataError(f"{path}: {mismatch}", code="MODEL-SHAPES")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(f"{path}: {name} holds values that are not finite", code="MODEL-FINITE")
+
+
+def weights_mismatch(arrays: Mapping[str, store.Array], model: nn.Module) -> str:
+    """Say which name, shape or type of stored weights is not the model's; empty if they fit."""
     expected = {k: (tuple(v.shape), str(v.dtype)[6:]) for k, v in model.state_dict().items()}
     missing, extra = set(expected) - set(arrays), set(arrays) - set(expected)
     if missing or extra:
-        raise DataError(
-            f"{path}: weights do not fit the model: {_listed('missing', missing)}"
-            f"{'; ' if missing and extra else ''}{_listed('unknown', extra)}",
-            code="MODEL-SHAPES",
+        return (
+            f"weights do not fit the model: {_listed('missing', missing)}"
+            f"{'; ' if missing and extra else ''}{_listed('unknown', extra)}"
         )
     for name, (shape, dtype) in expected.items():
         array = arrays[name]
         if array.shape != shape or str(array.dtype) != dtype:
-            raise DataError(
-                f"{path}: {name} is {array.dtype} {array.shape}; expected {dtype} {shape}",
-                code="MODEL-SHAPES",
-            )
-        if not np.isfinite(array).all():
-            raise DataError(f"{path}: {name} holds values that are not finite", code="MODEL-FINITE")
+            return f"{name} is {array.dtype} {array.shape}; expected {dtype} {shape}"
+    return ""
 
 
 def _listed(word: str, names: Iterable[str]) -> str:

@@ -34,6 +34,9 @@ RECIPES = {
 MODEL_SETTINGS = {"paper": {"classifier": "two-blocks"}}
 """Settings of the model that a recipe brings along."""
 
+GROUPS = {"encoder": ("spectrum", "branches"), "classifier": ("classifier",)}
+"""Parts that fine-tuning may freeze, by the names of their modules."""
+
 
 class Config(MouseConfig):
     """Settings of the mouse CNN, beside those of `MouseConfig`.

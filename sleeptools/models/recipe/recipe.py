@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,14 @@ from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.native import Precision
 from sleeptools.store import settings
 
+FINE_TUNING: Final = "fine-tuning"
+"""Recipe of every model for a training that begins with a parent."""
+TUNING_PASSES: Final = 20
+TUNING_BATCH: Final = 32  # at most: own nights are few
+TUNING_RATE: Final = 0.1  # of the default recipe's learning rate
+TUNING_SETTINGS: Final = ("freeze", "batch_norm")
 Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
+BatchNorms = Literal["new", "all", "kept"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
 SelectionOnTest = Literal["kappa", "accuracy", "macro_f1"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -63,6 +70,12 @@ class Recipe(BaseModel):
     precision
         `fp32`, or `bf16`: the products of a step take operands rounded to bfloat16 and add in
         float32 (torch.autocast). Weights, optimiser and scoring are float32 with either.
+    freeze
+        Groups of the model's `GROUPS` that do not change in fine-tuning: no weight, and no
+        statistic of BatchNorm; without dropout.
+    batch_norm
+        Statistics of BatchNorm in fine-tuning. `new`: estimated anew from the training epochs after
+        every pass, but for frozen groups; `all`: in frozen groups, too; `kept`: the parent's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -84,6 +97,37 @@ class Recipe(BaseModel):
     selection: Selection = "kappa"
     selection_on_test: SelectionOnTest = "accuracy"
     precision: Precision = "fp32"
+    freeze: tuple[str, ...] = ()
+    batch_norm: BatchNorms = "new"
+
+    def table(self, *, fine_tuned: bool) -> dict[str, Any]:
+        """Give the settings as in a run's files; those of fine-tuning only where there is a parent.
+
+        Parameters
+        ----------
+        fine_tuned
+            Whether the training begins with a parent.
+        """
+        left_out = set() if fine_tuned else {*TUNING_SETTINGS}
+        return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
+
+
+def fine_tuning_recipe(module: ModuleType) -> Recipe:
+    """Give a model's recipe for fine-tuning.
+
+    The default recipe in small batches, at a tenth of its learning rate, in one cycle that ends at
+    nearly nothing, so that the last pass is good where no validation subject chooses one; the
+    model's `FINE_TUNING` says what else is different.
+    """
+    base: Recipe = module.RECIPE
+    changes = {
+        "variant": FINE_TUNING,
+        "passes": TUNING_PASSES,
+        "batch": min(TUNING_BATCH, base.batch),
+        "learning_rate": TUNING_RATE * base.learning_rate,
+        "schedule": Schedule(kind="one_cycle"),
+    }
+    return base.model_copy(update=changes | getattr(module, "FINE_TUNING", {}))
 
 
 def brought_settings(module: ModuleType, variant: str) -> dict[str, Any]:
@@ -103,7 +147,8 @@ def resolve_recipe(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
     UsageError
         For an unknown variant or setting, or a value that is not allowed.
     """
-    recipes: dict[str, Recipe] = getattr(module, "RECIPES", {"default": module.RECIPE})
+    recipes: dict[str, Recipe] = {**getattr(module, "RECIPES", {"default": module.RECIPE})}
+    recipes[FINE_TUNING] = fine_tuning_recipe(module)
     variant = str(values.get("variant", "default"))
     settings.check_keys([variant], recipes, section="recipe.variant")
     base = recipes[variant].model_dump() if variant != "default" else module.RECIPE.model_dump()

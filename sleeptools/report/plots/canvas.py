@@ -33,6 +33,15 @@ SENTINELS: Final[Mapping[str, str]] = {
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 """Markers of the series, so that these do not differ in colour alone."""
 
+PIXELS: Final = 200
+"""Pixels an inch of a plot as a picture."""
+MADE_BY: Final = {
+    "svg": ("Date", "Creator", "Format", "Type"),
+    "pdf": ("CreationDate", "Creator"),
+    "png": ("Software",),
+}
+"""What matplotlib says of itself in a file, and is left out: the same plot is the same file."""
+
 
 @dataclass(frozen=True)
 class Palette:
@@ -92,7 +101,7 @@ class Plot:
             return _saved(self, PAPER, "pdf")
 
     def png(self) -> bytes:
-        """Draw the plot as a PNG picture, for slides."""
+        """Draw the plot as a picture of `PIXELS` pixels an inch."""
         with _styled(PAPER):
             return _saved(self, PAPER, "png")
 
@@ -135,9 +144,9 @@ def _saved(plot: Plot, palette: Palette, kind: str) -> bytes:
     plot.draw(figure, palette)
     _without_formulas(figure)
     buffer = io.BytesIO()
-    keys = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("CreationDate", "Creator")
-    nothing = dict.fromkeys(keys)
-    figure.savefig(buffer, format=kind, transparent=kind == "svg", metadata=nothing)
+    nothing = dict.fromkeys(MADE_BY[kind])
+    dpi = PIXELS if kind == "png" else "figure"
+    figure.savefig(buffer, format=kind, transparent=kind == "svg", metadata=nothing, dpi=dpi)
     return buffer.getvalue()
 
 

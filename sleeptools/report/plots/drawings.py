@@ -82,8 +82,8 @@ def _joined(outer: Affine, inner: Affine) -> Affine:
 
 
 def _style(element: Element) -> Mapping[str, str]:
-    pairs = (part.split(":") for part in element.get("style", "").split(";") if part)
-    return dict(pair for pair in pairs)  # type: ignore[misc]
+    parts = (part.partition(":") for part in element.get("style", "").split(";") if part)
+    return {name: value for name, _, value in parts}
 
 
 def _painted(element: Element) -> dict[str, Any]:

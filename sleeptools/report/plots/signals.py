@@ -33,7 +33,7 @@ def plot_waveforms(
     longest = max(
         (time[-1] for by_channel in traces.values() for time, _ in by_channel.values()), default=1.0
     )
-    scale = {c: _scale([t[c][1] for t in traces.values() if c in t]) for c in channels}
+    scale = {c: limits([t[c][1] for t in traces.values() if c in t]) for c in channels}
 
     def draw(figure: Any, palette: Palette) -> None:
         grid = figure.subplots(len(traces), len(channels), squeeze=False, sharex="col")
@@ -58,7 +58,7 @@ def plot_waveforms(
     return Plot(draw, (9.0, 0.6 + 0.8 * len(traces)), title)
 
 
-def _scale(values: Sequence[npt.NDArray[np.float32]]) -> tuple[float, float]:
+def limits(values: Sequence[npt.NDArray[np.float32]]) -> tuple[float, float]:
     """Limits that nearly all of the values lie within, the same for all stages."""
     samples = np.concatenate(values) if values else np.zeros(1)
     samples = samples[np.isfinite(samples)]

@@ -12,7 +12,7 @@ from sleeptools.report.blocks import Block, Figure, Table
 from sleeptools.report.page import Page
 from sleeptools.report.plots.explanations import plot_embedding, plot_modality_weights
 from sleeptools.runs.folds import NAMED
-from sleeptools.runs.run import EXPLAIN
+from sleeptools.runs.run import EXPLAIN, Run
 from sleeptools.store import Tensors
 
 MOST_DOTS: Final = 700
@@ -22,7 +22,7 @@ METHODS: Final = {"t-sne": "t-SNE", "pca": "the first two principal components"}
 
 def explanations_section(page: Page) -> Iterator[Block]:
     """Draw the embedding before and after the fusion, and the weights of the modalities."""
-    explanations = _read_explanations(page)
+    explanations = read_explanations(page.run, page.protocol, page.seed)
     if not explanations:
         return
     fold, first = explanations[0]
@@ -30,13 +30,13 @@ def explanations_section(page: Page) -> Iterator[Block]:
     yield from _modality_weights(page, [tensors for _, tensors in explanations])
 
 
-def _read_explanations(page: Page) -> list[tuple[int, Tensors]]:
-    """Read what `train` wrote about the model of every fold, of the first seed."""
+def read_explanations(run: Run, protocol: str, seed: int) -> list[tuple[int, Tensors]]:
+    """Read what `train` wrote about the model of every fold: its number, and the arrays."""
     explanations = []
-    for training in page.run.done:
-        path = training.folder(page.run.folder) / EXPLAIN
-        if (training.protocol, training.seed) == (page.protocol, page.seed) and path.exists():
-            tensors = store.read_tensors(page.run.check_listed(path), "sleeptools-explain")
+    for training in run.done:
+        path = training.folder(run.folder) / EXPLAIN
+        if (training.protocol, training.seed) == (protocol, seed) and path.exists():
+            tensors = store.read_tensors(run.check_listed(path), "sleeptools-explain")
             explanations.append((training.fold, tensors))
     return explanations
 

@@ -69,7 +69,7 @@ def _pooled(page: Page, protocol: str, name: str) -> str:
 
 
 def common_noun(pages: Sequence[Page]) -> str:
-    """What the subjects of all runs are called: "animal" where all are mice."""
+    """Name the subjects of all runs: "animal" where all are mice."""
     nouns = {page.subject_noun for page in pages}
     return nouns.pop() if len(nouns) == 1 else "subject"
 

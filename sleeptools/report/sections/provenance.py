@@ -95,8 +95,8 @@ def _stage_shares(page: Page) -> Iterator[Block]:
     """Draw the share of every stage in training, validation and test of every fold."""
     if page.run.mixed:
         yield Text(
-            f"Epochs were dealt out, not {page.subject_noun}s, and each stage alike: its share is the same in "
-            "every fold."
+            f"Epochs were dealt out, not {page.subject_noun}s, and each stage alike: its share is "
+            "the same in every fold."
         )
         return
     counts = _count_stages(page)

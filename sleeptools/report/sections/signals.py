@@ -6,7 +6,7 @@ that these were made of, where their folders are given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -67,8 +67,8 @@ def signals_section(page: Page) -> Iterator[Block]:
     oscillating = [c for c in channels if c not in envelopes]
     if oscillating:
         unit = "dB re 1 µV²/Hz" if raw else "dB re 1/Hz, of the processed signal"
-        spectra = (_spectra(pieces, oscillating) for pieces in (before if raw else {}, after))
-        plot = plot_spectra(*spectra, oscillating, stages, highest, unit)
+        dotted, solid = _spectra(before if raw else {}, oscillating), _spectra(after, oscillating)
+        plot = plot_spectra(dotted, solid, oscillating, stages, highest, unit)
         caption = (
             f"Mean power density of up to {EPOCHS} epochs per stage, spread over all recordings, "
             f"by Welch's method (Hann window, half overlapping), in {unit}"
@@ -120,7 +120,7 @@ def _recorded(page: Page, data: EpochSet, choices: list[Choice]) -> Pieces:
         if file.recording not in opened:  # one at a time: a night of signals takes memory
             path = store.need(page.recordings / f"{file.recording}.safetensors")
             store.check_listed(path)
-            opened = {file.recording: _channels(read_recording(path), file, data)}
+            opened = {file.recording: recorded_channels(read_recording(path), file, data)}
         for channel, (signal, samples) in opened[file.recording].items():
             rate = signal.sample_rate
             (start,) = signal.sample_numbers(file.onset[index : index + 1])
@@ -129,7 +129,7 @@ def _recorded(page: Page, data: EpochSet, choices: list[Choice]) -> Pieces:
     return pieces
 
 
-def _channels(
+def recorded_channels(
     recording: Recording, file: EpochFile, data: EpochSet
 ) -> Mapping[str, tuple[Signal, Samples]]:
     """Give the signals behind the channels: one, or the difference of two, as the file says."""
@@ -183,7 +183,7 @@ def _is_envelope(pieces: Pieces, channel: str) -> bool:
     slow = power = 0.0
     for by_channel in pieces.values():
         if channel in by_channel:
-            frequency, level = _power_density(by_channel[channel])
+            frequency, level = power_density(by_channel[channel])
             density = 10 ** (level.astype(np.float64) / 10) - FLOOR
             power += float(density.sum())
             slow += float(density[frequency <= SLOW].sum())
@@ -196,11 +196,11 @@ def _spectra(pieces: Pieces, channels: list[str]) -> dict[str, dict[str, Trace]]
     for stage, by_channel in pieces.items():
         for channel in channels:
             if channel in by_channel:
-                spectra.setdefault(channel, {})[stage] = _power_density(by_channel[channel])
+                spectra.setdefault(channel, {})[stage] = power_density(by_channel[channel])
     return spectra
 
 
-def _power_density(epochs: list[tuple[float, Samples]]) -> Trace:
+def power_density(epochs: Sequence[tuple[float, Samples]]) -> Trace:
     """Frequency in Hz, without 0, and mean power density of the epochs in dB (uV^2 / Hz)."""
     from scipy.signal import welch
 

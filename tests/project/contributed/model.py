@@ -27,6 +27,7 @@ class Config(HumanConfig):
 
 
 RECIPE = Recipe(variant="default", passes=2, batch=16)
+GROUPS = {"encoder": ("pool",), "classifier": ("linear",)}
 
 
 class Model(nn.Module):

@@ -1,0 +1,100 @@
+"""Tables as LaTeX for papers: booktabs, every text escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from sleeptools import store
+from sleeptools.report.items.item_table import ItemTable
+from sleeptools.report.numbers import DASH
+
+SPECIAL: Final = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    DASH: "--",
+    "µ": r"\textmu{}",
+    "²": r"\textsuperscript{2}",
+}
+"""Characters that have a meaning in LaTeX, or none in its older engines."""
+ONE_OF: Final = re.compile("[" + re.escape("".join(SPECIAL)) + "]")
+BRACKET: Final = "{[}"
+
+
+def latex_text(value: object) -> str:
+    """Escape a text; an opening bracket too, which behind a line's end would be an option."""
+    plain = store.visible(" ".join(str(value).split()))
+    return ONE_OF.sub(lambda c: SPECIAL[c[0]], plain).replace("[", BRACKET)
+
+
+def latex_table(table: ItemTable, label: str) -> str:
+    """Write a table as an environment `table` with `tabular` in it; it needs booktabs."""
+    count = len(table.labels) + 1
+    letters = "l" * count + "r" * len(table.columns)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(table.caption)}}}",
+        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', label)}}}",
+        rf"\begin{{tabular}}{{{letters}}}",
+        r"\toprule",
+        *_head(table, count),
+        r"\midrule",
+        *_rows(table, count),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(table: ItemTable, count: int) -> Iterator[str]:
+    if any(name for name, _ in table.groups):
+        cells, rules, first = [""] * count, [], count + 1
+        for name, width in table.groups:
+            over = rf"\multicolumn{{{width}}}{{c}}{{{latex_text(name)}}}"
+            cells += [over] if name else [""] * width
+            if name:
+                rules.append(rf"\cmidrule(lr){{{first}-{first + width - 1}}}")
+            first += width
+        yield f"{' & '.join(cells)} \\\\"
+        yield "".join(rules)
+    heads = [*table.labels, "Result", *(column.heading for column in table.columns)]
+    yield _line(map(latex_text, heads))
+
+
+def _rows(table: ItemTable, count: int) -> Iterator[str]:
+    bold = table.bold()
+    for i, row in enumerate(table.rows):
+        labels = table.labels_of(i)
+        if i and labels[0]:
+            yield r"\addlinespace"
+        texts = [latex_text(label) for label in (*labels, row.whose)]
+        if row.remark:
+            width = len(table.columns)
+            yield _line([*texts, rf"\multicolumn{{{width}}}{{l}}{{{latex_text(row.remark)}}}"])
+            continue
+        for j in range(len(table.columns)):
+            text = latex_text(table.text(row, j))
+            texts.append(rf"\textbf{{{text}}}" if (i, j) in bold else text)
+        assert len(texts) == count + len(table.columns)
+        yield _line(texts)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
