@@ -29,6 +29,8 @@ def command(
     typer.echo(f"{run}: {len(progress['done'])} done, {len(progress['missing'])} missing")
     if progress["leaky"]:
         typer.echo("LEAKY: subjects train and are tested in the same folds, by request")
+    if unseen := progress.get("hold_out"):
+        typer.echo(f"held out of every training: {', '.join(unseen)}")
     if parent := progress.get("parent"):
         typer.echo(f"fine-tuned from {parent.get('name')}, weights {parent.get('weights')}")
     for name in progress["missing"]:

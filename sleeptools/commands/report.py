@@ -26,6 +26,7 @@ from sleeptools.report.markup import Markup
 from sleeptools.report.page import Page, gather_page
 from sleeptools.report.sections.calibration import calibration_section
 from sleeptools.report.sections.explanations import explanations_section
+from sleeptools.report.sections.held_out import held_out_section
 from sleeptools.report.sections.hypnograms import hypnograms_section
 from sleeptools.report.sections.methods import methods_section
 from sleeptools.report.sections.metrics import (
@@ -287,6 +288,7 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Page], Iterator[Block]]]]] = {
     "confusion": ("Confusion matrix", confusion_section),
     "stages": ("Per stage", stages_section),
     "subjects": ("Per {subject} and fold", subjects_section),
+    "unseen": ("Unseen {subject}s", held_out_section),
     "hypnograms": ("Hypnogram", hypnograms_section),
     "sleep": ("Sleep statistics", sleep_section),
     "day": ("Minutes over the day", day_section),

@@ -56,6 +56,8 @@ def check_leakage(run: Run) -> str:
     if leaks:
         return f"LEAKY: {noun}s on two sides of a fold, by request: {'; '.join(leaks)}"
     checks = f"no {noun} trains or validates and is tested in the same fold ({checked} checked)"
+    if run.unseen:
+        checks += f"; none of the {len(run.unseen)} held-out {noun}s trains or validates anywhere"
     return f"{checks}{_check_parent(run)}"
 
 

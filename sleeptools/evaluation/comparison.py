@@ -16,11 +16,14 @@ from sleeptools.evaluation.published import (
 )
 from sleeptools.evaluation.published.study_design import StudyDesign, compare_designs
 from sleeptools.evaluation.subject_metrics import find_interval
-from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, HELD_OUT
 from sleeptools.runs.run import Run
 
 MEANS: Final = {"mean of folds": "fold", "mean of subjects": "subject"}
 """How printed numbers are averaged, and the level of ours that is averaged likewise."""
+
+UNSEEN: Final = frozenset({EXTERNAL, HELD_OUT})
+"""Protocols that test subjects whom no training of the study has seen."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
     for protocol in evaluation.protocols:
         subjects = evaluation.table("subjects").filter(pl.col("protocol") == protocol)
         first = subjects.filter(pl.col("seed") == subjects["seed"][0])
+        by_epoch = run.mixed and protocol not in UNSEEN
         designs[protocol] = StudyDesign(
             preset=str(run.preset.get("name", "")),
             simulated=run.simulated,
@@ -119,8 +123,9 @@ def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
             model=run.model,
             settings=run.settings,
             recipe=run.recipe,
-            split="epochs" if run.mixed else "subjects",
-            members=() if run.mixed else _members(run, protocol),
+            split="epochs" if by_epoch else "subjects",
+            members=() if by_epoch else _members(run, protocol),
+            unseen=protocol in UNSEEN,
             aggregates=frozenset({"pooled", *MEANS}),
             fine_tuned=bool(run.parent),
         )
@@ -138,6 +143,12 @@ def judge_comparability(evaluation: Evaluation) -> Verdict:
     """Compare a run with the printed result that is nearest to it."""
     designs = study_designs(evaluation)
     protocol = BEST_ON_TEST if BEST_ON_TEST in designs else next(iter(designs))
+    return judge_protocol(evaluation, protocol)
+
+
+def judge_protocol(evaluation: Evaluation, protocol: str) -> Verdict:
+    """Compare a run under a protocol with the printed result that is nearest to it."""
+    designs = study_designs(evaluation)
     rows = nearest_results(designs[protocol]).to_dicts()
     if not rows:
         return Verdict("", protocol, ())
@@ -147,8 +158,15 @@ def judge_comparability(evaluation: Evaluation) -> Verdict:
 
 
 def published_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Rows of `published.published_results` to show beside a run; the nearest first."""
-    return nearest_results(next(iter(study_designs(evaluation).values()))).to_dicts()
+    """Rows of `published.published_results` to show beside a run; the nearest first.
+
+    Behind those of the folds stand those of unseen subjects, where the run has tested such, too.
+    """
+    designs = study_designs(evaluation)
+    first = next(iter(designs))
+    tested = [designs[p] for p in dict.fromkeys([first, *(UNSEEN & designs.keys())])]
+    rows = [row for design in tested for row in nearest_results(design).to_dicts()]
+    return list({row["id"]: row for row in rows}.values())
 
 
 def result_lines(evaluation: Evaluation) -> list[ResultLine]:
@@ -178,7 +196,7 @@ def _our_lines(
     origin = (f"{preset}, {_count(design.subjects)}", str(design.folds), split, chosen)
     pooled = evaluation.pooled[protocol]
     scores = pooled.overall_metrics() | _f1_by_stage(pooled.stage_metrics(), evaluation.run.stages)
-    label = f"ours, {design.model}"
+    label = f"ours, {design.model}" + ", held out" * (protocol == HELD_OUT)
     intervals = _intervals(evaluation, protocol)
     lines = [ResultLine(label, *origin, scores, ours=True, intervals=intervals)]
     for aggregate in means:

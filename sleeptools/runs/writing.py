@@ -21,6 +21,7 @@ from sleeptools.runs import nights
 from sleeptools.runs.folds import (
     EXTERNAL,
     FOLD_PROTOCOLS,
+    HELD_OUT,
     EpochFold,
     Numbers,
     Split,
@@ -164,7 +165,9 @@ def refuse_foreign(run: Path) -> None:
         manifest of another kind of folder.
     """
     if (run / store.MANIFEST).exists() or not (run / CONFIG_FILE).exists():
-        store.refuse_foreign(run, RUN_KIND, {*RUN_FILES, *FOLD_PROTOCOLS, FINAL, EXTERNAL})
+        store.refuse_foreign(
+            run, RUN_KIND, {*RUN_FILES, *FOLD_PROTOCOLS, FINAL, EXTERNAL, HELD_OUT}
+        )
 
 
 def finished_files(run: Path) -> list[Path]:

@@ -15,7 +15,8 @@ def pixels(plot):
 
     drawn = 255 * imread(io.BytesIO(plot.png()))[..., :3]
     height, width = (round(100 * n) for n in plot.size[::-1])  # one for each unit of the drawing
-    rows, columns = (np.arange(n) * m // n for n, m in zip((height, width), drawn.shape, strict=False))
+    rows = np.arange(height) * len(drawn) // height
+    columns = np.arange(width) * drawn.shape[1] // width
     return drawn[rows][:, columns]
 
 

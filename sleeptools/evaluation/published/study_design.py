@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Final
 
 from sleeptools.evaluation.published import DATASET_FAMILIES
-from sleeptools.runs.folds import published_folds
+from sleeptools.runs.folds import HELD_OUT, published_folds
 
 NOT_SAID: Final = (None, "", "unknown")
 AGGREGATES: Final = frozenset({"pooled", "mean of folds", "mean of subjects"})
@@ -47,6 +47,8 @@ class StudyDesign:
         Test subjects of each fold; empty where unknown, or where epochs are divided.
     aggregates
         Over what our numbers are there, of `AGGREGATES`.
+    unseen
+        Whether the subjects are ones that no training of the study has seen, not folds of it.
     fine_tuned
         Whether the trainings began with another model's weights.
     """
@@ -64,6 +66,7 @@ class StudyDesign:
     split: str = "subjects"
     members: tuple[frozenset[str], ...] = ()
     aggregates: frozenset[str] = AGGREGATES
+    unseen: bool = False
     fine_tuned: bool = False
 
 
@@ -169,6 +172,10 @@ def _protocol(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDiffe
     if row["split"] in splits and row["split"] != ours.split:
         text = f"ours divides {splits[ours.split]}; theirs {splits[str(row['split'])]}"
         yield DesignDifference(Weight.PROTOCOL, text)
+    if (row["members"] == HELD_OUT) != ours.unseen:
+        kinds = f"{noun} of the folds", f"{noun} that no training of the study has seen"
+        tested, printed = kinds if row["members"] == HELD_OUT else kinds[::-1]
+        yield DesignDifference(Weight.PROTOCOL, f"tested on {tested} against {printed}")
     if row["selection"] not in NOT_SAID:
         optimistic = str(row["selection"]).startswith("best pass on the test fold")
         if optimistic != ours.optimistic:
@@ -179,9 +186,8 @@ def _protocol(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDiffe
     if ours.members and ours.folds == row["folds"] and not _same_folds(ours, row):
         yield DesignDifference(Weight.PROTOCOL, f"other {noun} are tested together in a fold")
     if row["aggregate"] not in (*NOT_SAID, *ours.aggregates):
-        text = f"ours is {' and '.join(sorted(ours.aggregates))}, theirs the {row['aggregate']}".replace(
-            "subjects", noun
-        )
+        averaged = " and ".join(sorted(ours.aggregates))
+        text = f"ours is {averaged}, theirs the {row['aggregate']}".replace("subjects", noun)
         yield DesignDifference(Weight.PROTOCOL, text)
 
 

@@ -33,7 +33,7 @@ from sleeptools.report.numbers import (
 from sleeptools.report.page import Page
 from sleeptools.report.plots.metrics import plot_subjects
 from sleeptools.report.svg import confusion_svg
-from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, LEAK_FREE, NAMED
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, HELD_OUT, LEAK_FREE, NAMED
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,6 +45,8 @@ PROTOCOL_TEXTS: Final = {
     "code does; optimistic, for comparison with the publication only.",
     EXTERNAL: "external test: a model that was trained on other data, tested on everybody of "
     "this set; nothing is trained or chosen here.",
+    HELD_OUT: "held out: the final model, its last pass, tested on {noun}s that no training of "
+    "this run has seen.",
 }
 
 
@@ -52,7 +54,7 @@ def _protocol_text(page: Page, protocol: str) -> str:
     """Say how a protocol chose the pass, in this run."""
     text = PROTOCOL_TEXTS[protocol].format(noun=page.subject_noun)
     unchosen = page.run.unchosen(protocol)
-    if not unchosen:
+    if not unchosen or protocol == HELD_OUT:
         return text
     if len(unchosen) == page.designs[protocol].folds:
         return (
@@ -69,7 +71,7 @@ def summary_section(page: Page) -> Iterator[Block]:
     subjects = evaluation.table("subjects").filter(protocol=page.protocol)
     tiles = []
     for name in HEADLINE_METRICS:
-        values = _over_seeds(subjects, [name])[name].drop_nulls()
+        values = average_seeds(subjects, [name])[name].drop_nulls()
         _, low, high = find_interval(evaluation.intervals[page.protocol], name)
         value = metric_text(name, pooled[name], within=(low, high))
         median = metric_text(name, values.median(), within=(low, high))  # type: ignore[arg-type]
@@ -207,7 +209,7 @@ def subjects_section(page: Page) -> Iterator[Block]:
     columns = {k: METRIC_LABELS[k] for k in HEADLINE_METRICS[:3]}
     columns |= {f"f1_{name}": f"F1 {name}" for name in stages}
     subjects = page.evaluation.table("subjects").filter(protocol=page.protocol)
-    means = _over_seeds(subjects, list(columns))
+    means = average_seeds(subjects, list(columns))
     values = {name: means[c].fill_null(float("nan")).to_list() for c, name in columns.items()}
     title = f"{NAMED[page.protocol]}, fraction of 1; one dot per {noun}, the bar the median"
     dots = plot_subjects(values, stages=stages, title=title)
@@ -258,7 +260,7 @@ def _folds(page: Page) -> Iterator[Block]:
         yield Table(f"folds-{protocol}", head, rows, caption, texts=2)
 
 
-def _over_seeds(subjects: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+def average_seeds(subjects: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Average each subject over the seeds; null where there is no number."""
     import polars as pl
 

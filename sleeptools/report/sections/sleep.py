@@ -75,8 +75,8 @@ def sleep_section(page: Page) -> Iterator[Block]:
     panels = list(_panels(agreement, nights))
     if panels:
         caption = (
-            f"{NAMED[page.protocol]}: a dot is a {page.night_noun}; the line is the bias, dashed the "
-            "limits of agreement (1.96 SD), shaded their 95 % intervals, "
+            f"{NAMED[page.protocol]}: a dot is a {page.night_noun}; the line is the bias, dashed "
+            "the limits of agreement (1.96 SD), shaded their 95 % intervals, "
             f"over {page.subject_noun}s."
         )
         plot = plot_bland_altman(panels[:MOST_PANELS])
