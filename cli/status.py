@@ -88,6 +88,8 @@ def _print(run: Path, progress: list[TaskProgress], facts: dict[str, Any]) -> No
     typer.echo(f"{run}: {', '.join(shown)}")
     if facts["leaky"]:
         typer.echo("LEAKY: subjects train and are tested in the same folds, by request")
+    if unseen := facts.get("hold_out"):
+        typer.echo(f"held out of every training: {', '.join(unseen)}")
     if parent := facts.get("parent"):
         typer.echo(f"fine-tuned from {parent.get('name')}, weights {parent.get('weights')}")
     folded = {

@@ -116,6 +116,14 @@ def train(
             "else, with --folds or --folds-from also the folds; not with --fold.",
         ),
     ] = False,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUBJECTS",
+            help="Subjects, with commas, that no training sees: neither of a fold nor the final "
+            "model, which is tested on them. In config.toml: hold_out = ['m10', 'm11'].",
+        ),
+    ] = None,
     watch_test: Annotated[
         bool,
         typer.Option(
@@ -254,6 +262,7 @@ def train(
         protocols=_names(protocol),
         seeds=_seeds(seed),
         final=final or None,
+        hold_out=_names(hold_out),
         watch_test=watch_test or None,
         passes=passes,
         device=device,

@@ -26,6 +26,7 @@ from sleeptools.report.markup import Markup
 from sleeptools.report.page import Page, gather_page
 from sleeptools.report.sections.calibration import calibration_section
 from sleeptools.report.sections.explanations import explanations_section
+from sleeptools.report.sections.held_out import held_out_section
 from sleeptools.report.sections.hypnograms import hypnograms_section
 from sleeptools.report.sections.methods import methods_section
 from sleeptools.report.sections.metrics import (
@@ -60,7 +61,7 @@ class ReportOptions:
         Folders of the epochs that the runs were trained on, and of the recordings behind them, for
         the section on the signals.
     figures
-        Folder for each figure as a file of its own: SVG, and PDF where matplotlib draws it.
+        Folder for each figure as a file of its own: SVG, PDF and PNG.
     partial
         Take incomplete runs; the report says so.
     force
@@ -179,7 +180,11 @@ def _check(run_folders: Sequence[Path], options: ReportOptions) -> None:
 
 def _sections(page: Page) -> list[Section]:
     """Make every section of a run that has something to show."""
-    sections = [Section(k, title, tuple(blocks(page))) for k, (title, blocks) in SECTIONS.items()]
+    noun = page.subject_noun
+    sections = [
+        Section(k, title.format(subject=noun), tuple(blocks(page)))
+        for k, (title, blocks) in SECTIONS.items()
+    ]
     return [section for section in sections if section.blocks]
 
 
@@ -282,7 +287,8 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Page], Iterator[Block]]]]] = {
     "published": ("Beside the publications", published_section),
     "confusion": ("Confusion matrix", confusion_section),
     "stages": ("Per stage", stages_section),
-    "subjects": ("Per subject and fold", subjects_section),
+    "subjects": ("Per {subject} and fold", subjects_section),
+    "unseen": ("Unseen {subject}s", held_out_section),
     "hypnograms": ("Hypnogram", hypnograms_section),
     "sleep": ("Sleep statistics", sleep_section),
     "day": ("Minutes over the day", day_section),

@@ -136,7 +136,8 @@ def train(
     check_epochs(epochs)
     with plan.holding():
         plan.write()
-        writing.unlist(run, [task.folder for task in pending])
+        folders = [f for t in pending for f in (t.folder, t.tested_in) if f is not None]
+        writing.unlist(run, folders)
     if pending:
         _log_parent(plan, log)
         _log_unselected(pending, log)

@@ -45,7 +45,7 @@ def check_leakage(run: Run) -> str:
     """
     if "external" in run.facts:
         return str(run.facts["external"]["leakage"])
-    leaks = predictions.leaks(run)
+    leaks, noun = predictions.leaks(run), run.subject_noun
     checked = len({(training.protocol, training.fold) for training in run.done})
     if leaks and not run.leaky:
         raise DataError(
@@ -54,8 +54,10 @@ def check_leakage(run: Run) -> str:
             code="LEAK-FOLDS",
         )
     if leaks:
-        return f"LEAKY: subjects on two sides of a fold, by request: {'; '.join(leaks)}"
-    checks = f"no subject trains or validates and is tested in the same fold ({checked} checked)"
+        return f"LEAKY: {noun}s on two sides of a fold, by request: {'; '.join(leaks)}"
+    checks = f"no {noun} trains or validates and is tested in the same fold ({checked} checked)"
+    if run.unseen:
+        checks += f"; none of the {len(run.unseen)} held-out {noun}s trains or validates anywhere"
     return f"{checks}{_check_parent(run)}"
 
 
@@ -78,7 +80,7 @@ def _check_parent(run: Run) -> str:
         )
     leakage = run.parent.get("leakage")
     if leakage is None:
-        return "; none of the tested subjects trained or validated the parent"
+        return f"; none of the tested {run.subject_noun}s trained or validated the parent"
     return f"; the parent: {leakage}"
 
 
@@ -88,7 +90,7 @@ def all_notes(
     """Collect all notes on a run, its predictions of test epochs and its confusion matrices."""
     yield from run_notes(run)
     yield from ceiling_note(run, tested)
-    yield from few_subjects_note(confusions["subject"])
+    yield from few_subjects_note(confusions["subject"], run.subject_noun)
     yield from absent_stage_notes(confusions["pooled"], run.stages)
     if not run.overlapping:  # where epochs that no split drew for its test were trained on
         yield from unpredicted_sleep_note(run, tested)
@@ -154,12 +156,12 @@ def ceiling_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
         )
 
 
-def few_subjects_note(by_subject: LevelConfusions) -> Iterator[str]:
+def few_subjects_note(by_subject: LevelConfusions, noun: str = "subject") -> Iterator[str]:
     """Say where there are too few subjects for an interval."""
     count = len({subject for *_, subject in by_subject.keys})
     if count < bootstrap.FEW_SUBJECTS:
         yield (
-            f"The intervals are over {count} subject{'' if count == 1 else 's'}: with fewer than "
+            f"The intervals are over {count} {noun}{'' if count == 1 else 's'}: with fewer than "
             f"{bootstrap.FEW_SUBJECTS} a bootstrap is known to be too narrow."
         )
 

@@ -8,18 +8,22 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Final
 
-from sleeptools.evaluation import metrics
+from sleeptools.evaluation import metrics, published
 from sleeptools.evaluation.evaluation import Evaluation
 from sleeptools.evaluation.published import (
     nearest_results,
     scorer_kappas,
 )
 from sleeptools.evaluation.published.study_design import StudyDesign, compare_designs
-from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL
+from sleeptools.evaluation.subject_metrics import find_interval
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, HELD_OUT
 from sleeptools.runs.run import Run
 
 MEANS: Final = {"mean of folds": "fold", "mean of subjects": "subject"}
 """How printed numbers are averaged, and the level of ours that is averaged likewise."""
+
+UNSEEN: Final = frozenset({EXTERNAL, HELD_OUT})
+"""Protocols that test subjects whom no training of the study has seen."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class ResultLine:
         Fractions of 1: the metrics over all stages, and f1_STAGE.
     ours
         Whether the result is ours.
+    intervals
+        Low and high end of the intervals of ours, where there are such.
     """
 
     label: str
@@ -51,6 +57,9 @@ class ResultLine:
     selection: str
     values: Mapping[str, Any] = field(repr=False)
     ours: bool = False
+    intervals: Mapping[str, tuple[float | None, float | None]] = field(
+        default_factory=dict, repr=False
+    )
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
     for protocol in evaluation.protocols:
         subjects = evaluation.table("subjects").filter(pl.col("protocol") == protocol)
         first = subjects.filter(pl.col("seed") == subjects["seed"][0])
+        by_epoch = run.mixed and protocol not in UNSEEN
         designs[protocol] = StudyDesign(
             preset=str(run.preset.get("name", "")),
             simulated=run.simulated,
@@ -113,8 +123,9 @@ def study_designs(evaluation: Evaluation) -> dict[str, StudyDesign]:
             model=run.model,
             settings=run.settings,
             recipe=run.recipe,
-            split="epochs" if run.mixed else "subjects",
-            members=() if run.mixed else _members(run, protocol),
+            split="epochs" if by_epoch else "subjects",
+            members=() if by_epoch else _members(run, protocol),
+            unseen=protocol in UNSEEN,
             aggregates=frozenset({"pooled", *MEANS}),
             fine_tuned=bool(run.parent),
         )
@@ -132,6 +143,12 @@ def judge_comparability(evaluation: Evaluation) -> Verdict:
     """Compare a run with the printed result that is nearest to it."""
     designs = study_designs(evaluation)
     protocol = BEST_ON_TEST if BEST_ON_TEST in designs else next(iter(designs))
+    return judge_protocol(evaluation, protocol)
+
+
+def judge_protocol(evaluation: Evaluation, protocol: str) -> Verdict:
+    """Compare a run under a protocol with the printed result that is nearest to it."""
+    designs = study_designs(evaluation)
     rows = nearest_results(designs[protocol]).to_dicts()
     if not rows:
         return Verdict("", protocol, ())
@@ -141,8 +158,15 @@ def judge_comparability(evaluation: Evaluation) -> Verdict:
 
 
 def published_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Rows of `published.published_results` to show beside a run; the nearest first."""
-    return nearest_results(next(iter(study_designs(evaluation).values()))).to_dicts()
+    """Rows of `published.published_results` to show beside a run; the nearest first.
+
+    Behind those of the folds stand those of unseen subjects, where the run has tested such, too.
+    """
+    designs = study_designs(evaluation)
+    first = next(iter(designs))
+    tested = [designs[p] for p in dict.fromkeys([first, *(UNSEEN & designs.keys())])]
+    rows = [row for design in tested for row in nearest_results(design).to_dicts()]
+    return list({row["id"]: row for row in rows}.values())
 
 
 def result_lines(evaluation: Evaluation) -> list[ResultLine]:
@@ -166,17 +190,30 @@ def _our_lines(
 ) -> list[ResultLine]:
     """Give the pooled line of a protocol, then those of some `MEANS`."""
     preset = f"{design.preset or 'unknown'}{', SIMULATED' if design.simulated else ''}"
-    split = "subjects" if design.split == "subjects" else "epochs (LEAKY)"
+    noun = evaluation.run.subject_noun
+    split = f"{noun}s" if design.split == "subjects" else "epochs (LEAKY)"
     chosen = selection_text(evaluation, protocol)
     origin = (f"{preset}, {_count(design.subjects)}", str(design.folds), split, chosen)
     pooled = evaluation.pooled[protocol]
     scores = pooled.overall_metrics() | _f1_by_stage(pooled.stage_metrics(), evaluation.run.stages)
-    label = f"ours, {design.model}"
-    lines = [ResultLine(label, *origin, scores, ours=True)]
+    label = f"ours, {design.model}" + ", held out" * (protocol == HELD_OUT)
+    intervals = _intervals(evaluation, protocol)
+    lines = [ResultLine(label, *origin, scores, ours=True, intervals=intervals)]
     for aggregate in means:
+        named = aggregate.replace("subject", noun)
         averaged = _mean_metrics(evaluation, protocol, MEANS[aggregate])
-        lines.append(ResultLine(f"{label}, {aggregate}", *origin, averaged, ours=True))
+        lines.append(ResultLine(f"{label}, {named}", *origin, averaged, True, intervals))
     return lines
+
+
+def _intervals(
+    evaluation: Evaluation, protocol: str
+) -> dict[str, tuple[float | None, float | None]]:
+    """Give the ends of the intervals of the pooled metrics, and of F1 by stage."""
+    table = evaluation.intervals[protocol]
+    found = {name: find_interval(table, name) for name in published.RESULT_METRICS}
+    found |= {f"f1_{s}": find_interval(table, "f1", stage=s) for s in evaluation.run.stages}
+    return {name: (interval.low, interval.high) for name, interval in found.items()}
 
 
 def _mean_metrics(evaluation: Evaluation, protocol: str, level: str) -> dict[str, float]:
@@ -214,15 +251,17 @@ def selection_text(evaluation: Evaluation, protocol: str) -> str:
         return "the test fold (optimistic)"
     if protocol == EXTERNAL:
         return "other data"
-    return "validation subjects" + ", or nothing" * bool(unchosen)
+    return f"validation {run.subject_noun}s" + ", or nothing" * bool(unchosen)
 
 
 def _printed_line(row: Mapping[str, Any]) -> ResultLine:
     selection = str(row["selection"]).removeprefix("best pass on ")
     selection += " (optimistic)" if selection != row["selection"] else ""
     count = "" if row["kind"] == "rival" else f", {_count(row['subjects'])}"
-    split = "epochs (leaks)" if row["split"] == "epochs" else row["split"]
-    label = row["printed_model"] + (", mean of mice" if "subjects" in row["aggregate"] else "")
+    noun = "animals" if row["species"] == "mouse" else "subjects"
+    split = {"epochs": "epochs (leaks)", "subjects": noun}.get(row["split"], row["split"])
+    label = row["printed_model"]
+    label += f", mean of {noun}" if "subjects" in row["aggregate"] else ""
     folds = str(row["folds"] or "unknown")
     return ResultLine(label, f"{row['dataset']}{count}", folds, split, selection, row)
 

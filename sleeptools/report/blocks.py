@@ -126,10 +126,21 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Collapsible:
-    """A block that is hidden until its title is clicked."""
+    """A block that is hidden until its title is clicked.
+
+    Parameters
+    ----------
+    title
+        What is seen of it before.
+    block
+        What is hidden.
+    printed
+        Whether it is on paper, too, where nothing can be clicked.
+    """
 
     title: str
     block: Block
+    printed: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ PURPOSE: Final = "Research software, not a medical device; not for diagnosis."
 ZOOM_HELP: Final = (
     "Zoom: click into the figure, then turn the wheel, drag, or press + and -, the arrows, and 0."
 )
+WITHIN_RUN: Final = "h4"
+"""Level of a heading within a section where a page has several runs."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,19 @@ def section_html(section: Section, number: int, level: str) -> Markup:
     )
     sublevel = f"h{int(level[1]) + 1}"
     content = markup.join([heading, *(block_html(b, number, sublevel) for b in section.blocks)])
-    return markup.element("section", content, id=anchor, aria_labelledby=f"{anchor}-h")
+    names = f"run-{number} {anchor}-h" if level != "h2" else f"{anchor}-h"
+    return markup.element("section", content, id=anchor, aria_labelledby=names)
 
 
 def block_html(block: Block, number: int, level: str = "h3") -> Markup:  # noqa: PLR0911 - one each
     """Write one block; `number` is that of the run, `level` the element of a heading within."""
+    which = f", run {number}" if level == WITHIN_RUN else ""
     match block:
         case Text():
             return _text(block)
         case Code(text):
-            return markup.scrolled(markup.element("pre", markup.escape(text)), label="To copy")
+            copied = markup.element("pre", markup.escape(text))
+            return markup.scrolled(copied, label=f"To copy{which}")
         case Heading(text):
             return markup.element(level, markup.escape(text))
         case BulletList(values):
@@ -83,15 +88,17 @@ def block_html(block: Block, number: int, level: str = "h3") -> Markup:  # noqa:
                 strong=block.strong,
                 texts=block.texts,
                 narrow=block.narrow,
+                label=f"{block.caption}{which}",
             )
         case Figure():
-            return _figure(block, number)
+            return _figure(block, number, which)
         case SideBySide(blocks):
             content = (block_html(b, number, level) for b in blocks)
             return markup.element("div", *content, class_="pair")
-        case Collapsible(title, content):
+        case Collapsible(title, content, printed):
             summary = markup.element("summary", markup.escape(title))
-            return markup.element("details", summary, block_html(content, number, level))
+            inner = block_html(content, number, level)
+            return markup.element("details", summary, inner, class_="printed" if printed else None)
 
 
 def _text(block: Text) -> Markup:
@@ -116,13 +123,17 @@ def _tight(cell: object) -> object:
     return cell.replace("n = ", "n\u00a0=\u00a0") if isinstance(cell, str) else cell
 
 
-def _figure(figure: Figure, number: int) -> Markup:
+def _figure(figure: Figure, number: int, which: str) -> Markup:
     plot = figure.drawing
     drawing = plot.svg(f"{figure.name}-{number}") if isinstance(plot, Plot) else plot
-    region = markup.scrolled(drawing, label=figure.label, class_="zooms" if figure.zoom else None)
+    kind = "zooms" if figure.zoom else None
+    region = markup.scrolled(drawing, label=f"{figure.label}{which}", class_=kind)
     if not figure.caption:
         return markup.element("figure", region)
-    caption = markup.element("figcaption", markup.escape(figure.caption))
+    content = [markup.escape(figure.caption)]
+    if figure.zoom:
+        content.append(markup.element("span", markup.escape(f" {ZOOM_HELP}"), class_="screen"))
+    caption = markup.element("figcaption", *content)
     return markup.element("figure", region, caption)
 
 

@@ -16,6 +16,8 @@ Markup = NewType("Markup", str)
 """A string of HTML or SVG in which every text is escaped."""
 DENSE_COLUMNS = 6
 """Largest number of columns in type of normal size."""
+LONGEST_WORD = 20
+"""Largest number of letters that a cell never breaks."""
 VOID_ELEMENTS = frozenset({"br", "hr", "col", "path", "rect", "line", "circle", "meta"})
 
 
@@ -70,6 +72,7 @@ def table_element(
     strong: frozenset[int] = frozenset(),
     texts: int = 1,
     narrow: bool = False,
+    label: str = "",
 ) -> Markup:
     """Write a table that can be scrolled sideways, by keyboard as well.
 
@@ -87,6 +90,8 @@ def table_element(
         Number of leading columns that are text, aligned left; the others are numbers.
     narrow
         Whether it is only as wide as its content.
+    label
+        What tells its region from others on the page; the caption if left out.
     """
     headings = element("tr", *(_cell("th", h, i < texts, scope="col") for i, h in enumerate(head)))
     body = [
@@ -108,12 +113,14 @@ def table_element(
             element("tbody", *body),
             class_="narrow" if narrow else "dense" if len(head) > DENSE_COLUMNS else None,
         ),
-        label=caption,
+        label=label or caption,
     )
 
 
 def _cell(name: str, value: object, is_text: bool, *, scope: str | None) -> Markup:
-    return element(name, escape(value), scope=scope, class_="t" if is_text else None)
+    words = str(value).split()
+    kinds = ["t"] * is_text + ["long"] * any(len(word) > LONGEST_WORD for word in words)
+    return element(name, escape(value), scope=scope, class_=" ".join(kinds) or None)
 
 
 def scrolled(content: Markup, *, label: str, class_: str | None = None) -> Markup:

@@ -83,9 +83,23 @@ def decimals_of(low: float | None, high: float | None, most: int) -> int:
     return max(0, min(most, 1 - math.floor(math.log10((high - low) / 2))))
 
 
-def metric_text(name: str, value: float | None, *, signed: bool = False) -> str:
-    """Write a metric in per cent, and kappa as a number; a dash where there is none."""
-    return interval_text(name, value, None, None, signed=signed)
+def metric_text(
+    name: str,
+    value: float | None,
+    *,
+    within: tuple[float | None, float | None] = (None, None),
+    signed: bool = False,
+) -> str:
+    """Write a metric in per cent, and kappa as a number; a dash where there is none.
+
+    The interval that it lies `within` decides the decimals, and is not written.
+    """
+    if value is None or is_missing(value):
+        return DASH
+    factor, most = _shown_as(name)
+    low, high = (None if x is None else factor * x for x in within)
+    form = "+" * signed + f".{decimals_of(low, high, most)}f"
+    return NumberText(format(factor * value, form), factor * value)
 
 
 def interval_text(
@@ -95,8 +109,20 @@ def interval_text(
 
     The interval decides how many decimals there are.
     """
-    factor, most = (1, 3) if name == "kappa" else (100, 2)
+    factor, most = _shown_as(name)
     value, low, high = (None if x is None else factor * x for x in (value, low, high))
+    return rounded_interval(value, low, high, most=most, signed=signed)
+
+
+def _shown_as(name: str) -> tuple[int, int]:
+    """Factor of a metric's unit, and its most decimals: kappa is a number, the others per cent."""
+    return (1, 3) if name == "kappa" else (100, 2)
+
+
+def rounded_interval(
+    value: float | None, low: float | None, high: float | None, *, most: int, signed: bool = False
+) -> str:
+    """Write a value and its interval with as many decimals as this allows, at most `most`."""
     form = f".{decimals_of(low, high, most)}f"
     return interval_number(value, low, high, "+" * signed + form)
 

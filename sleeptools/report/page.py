@@ -67,13 +67,18 @@ class Page:
 
     @property
     def subject_noun(self) -> str:
-        """What a subject is: "subject", or "animal" where the stages are those of mice."""
-        return "animal" if self.species == "mouse" else "subject"
+        """What a subject is called: "subject", or "animal" in runs of mice."""
+        return self.run.subject_noun
+
+    @property
+    def night_noun(self) -> str:
+        """What a recording is called: "night", or "recording" in runs of mice."""
+        return "recording" if self.species == "mouse" else "night"
 
     @property
     def species(self) -> str:
         """Whose sleep it is: "human", or "mouse" where the stages are those of mice."""
-        return "mouse" if "NREM" in self.run.stages else "human"
+        return self.run.species
 
 
 def gather_page(

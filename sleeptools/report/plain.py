@@ -24,6 +24,7 @@ from sleeptools.report.blocks import (
 from sleeptools.report.html import Section
 from sleeptools.report.numbers import DASH, NumberText
 from sleeptools.report.plots.canvas import Plot
+from sleeptools.report.plots.drawings import drawing_plot
 
 MARKDOWN_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>|])")
 
@@ -72,7 +73,7 @@ def _lines(block: Block, prefix: str, figures: str) -> Iterator[str]:
         case SideBySide(blocks):
             for inner in blocks:
                 yield from (*_lines(inner, prefix, figures), "")
-        case Collapsible(title, inner):
+        case Collapsible(title, inner, _):
             yield from (f"**{markdown_text(title)}**", "", *_lines(inner, prefix, figures))
 
 
@@ -100,7 +101,7 @@ def all_blocks(sections: Iterable[Section]) -> Iterator[Block]:
         match block:
             case SideBySide(inner):
                 queue = [*inner, *queue]
-            case Collapsible(_, content):
+            case Collapsible(_, content, _):
                 queue = [content, *queue]
             case _:
                 yield block
@@ -144,22 +145,22 @@ def _data_cells(cell: object, with_interval: bool) -> list[object]:
 
 
 def write_figures(sections: Sequence[Section], prefix: str, folder: Path) -> list[Path]:
-    """Write every figure as SVG, and those drawn by matplotlib also as PDF and PNG."""
+    """Write every figure as SVG, PDF and PNG."""
     written = []
     for block in all_blocks(sections):
         if isinstance(block, Figure):
             path = folder / f"{prefix}{safe_filename(block.name)}.svg"
             plot = block.drawing
-            drawing = plot.svg(block.name) if isinstance(plot, Plot) else plot
+            if isinstance(plot, Plot):
+                drawing = plot.svg(block.name)
+            else:
+                drawing, plot = plot, drawing_plot(plot)
             store.write_text(path, markup.standalone(drawing))
             written.append(path)
-            if isinstance(plot, Plot):
-                written.append(path.with_suffix(".pdf"))
+            for suffix, content in ((".pdf", plot.pdf()), (".png", plot.png())):
+                written.append(path.with_suffix(suffix))
                 with store.atomic_write(written[-1]) as file:
-                    file.write(plot.pdf())
-                written.append(path.with_suffix(".png"))
-                with store.atomic_write(written[-1]) as file:
-                    file.write(plot.png())
+                    file.write(content)
     return written
 
 

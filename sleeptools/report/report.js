@@ -1,6 +1,10 @@
-// Zooming of the hypnograms: the inner drawing of each has the epoch as its unit, so a change of
+// What is printed though it is folded away; and zooming of the hypnograms: the inner drawing of each has the epoch as its unit, so a change of
 // its viewBox is all it takes; the labels of the hours are set anew.
 "use strict";
+addEventListener("beforeprint", () => document.querySelectorAll("details.printed:not([open])")
+  .forEach(d => { d.open = true; d.dataset.shut = ""; }));
+addEventListener("afterprint", () => document.querySelectorAll("details[data-shut]")
+  .forEach(d => { d.open = false; delete d.dataset.shut; }));
 for (const region of document.querySelectorAll(".zooms")) {
   const night = region.querySelector("svg.night"), time = night.querySelector(".time");
   const hours = night.querySelector(".hours"), all = time.viewBox.baseVal.width;

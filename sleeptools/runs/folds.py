@@ -26,11 +26,14 @@ LEAK_FREE = "leak-free"
 BEST_ON_TEST = "best-on-test"
 EXTERNAL = "external"
 """A model trained elsewhere, tested on all subjects of a set of epochs; nothing is trained."""
+HELD_OUT = "held-out"
+"""The final model, tested on subjects of the set that no training of the run has seen."""
 FOLD_PROTOCOLS = (LEAK_FREE, BEST_ON_TEST)
 NAMED = {
     LEAK_FREE: LEAK_FREE,
     BEST_ON_TEST: f"{BEST_ON_TEST} (optimistic)",
     EXTERNAL: f"{EXTERNAL} test",
+    HELD_OUT: "held out",
 }
 """Names of the protocols in tables and figures; the optimistic one always says so."""
 VALIDATION = 0.2
@@ -43,6 +46,8 @@ SPLITS = (SUBJECTS, STRATIFIED, SHUFFLED)
 TEST_PART = 5
 """One part in so many of the epochs is tested in a shuffled split."""
 ROLES = ("train", "val", "test")
+NO_ROLE = -1
+"""In place of a role's index: of the epochs of subjects that are held out of all folds."""
 MIXED = "mixed"
 """Role of a subject whose epochs have different roles."""
 
@@ -126,7 +131,7 @@ class EpochFold:
     stages
         (epochs,) stage of each epoch of the set.
     codes
-        (epochs,) role of each epoch, as an index of `ROLES`.
+        (epochs,) role of each epoch, as an index of `ROLES`, or `NO_ROLE`.
     """
 
     number: int
@@ -145,6 +150,12 @@ class EpochFold:
     def numbers(self, role: str, owned: Owned) -> Numbers:
         """Give the indices of the epochs that have a role."""
         return np.flatnonzero(self.codes == ROLES.index(role))
+
+    def spread_over(self, stages: Codes, kept: Numbers) -> EpochFold:
+        """Give the fold for a whole set of which it has divided `kept`; others have no role."""
+        codes = np.full(len(stages), NO_ROLE, np.int8)
+        codes[kept] = self.codes
+        return replace(self, stages=stages, codes=codes)
 
     @property
     def validated(self) -> bool:
@@ -318,6 +329,23 @@ def published_folds(subjects: Iterable[str]) -> list[Fold]:
         hint="leave `folds_from` out to assign the subjects by seed",
         code="FOLD-PUBLISHED",
     )
+
+
+def published_members(subjects: Iterable[str]) -> int | None:
+    """Give the number of subjects of the smallest published partition that has all of these.
+
+    Returns
+    -------
+    count
+        20 or 78 of Sleep-EDF, 10 of ISRUC's subgroup III; None where none has them all.
+    """
+    wanted = set(subjects)
+    sizes = [
+        sum(map(len, tests))
+        for tests in _partitions()
+        if wanted <= {s for test in tests for s in test}
+    ]
+    return min(sizes) if wanted and sizes else None
 
 
 def _partitions() -> list[list[list[str]]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.runs.folds import MIXED
-from sleeptools.runs.run import FOLDS_EPOCHS, PREDICTIONS_FILE, Run, TrainingId
+from sleeptools.runs.folds import HELD_OUT, MIXED
+from sleeptools.runs.run import FINAL, FOLDS_EPOCHS, PREDICTIONS_FILE, Run, TrainingId
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,10 +77,11 @@ def _read_checked(run: Run, trained: TrainingId) -> pl.DataFrame:
         raise DataError(f"{path}: lacks column {', '.join(lacking)}", code="TAB-COLUMNS")
     for problem in _problems(table, run.stages):
         raise DataError(f"{path}: {problem}", code="TAB-VALUES")
-    if run.mixed:
+    by_epoch = run.mixed and trained.protocol != HELD_OUT
+    if by_epoch:
         _check_held_out(run, trained, table, path)
     tested = set(table.filter(pl.col("role") == "test")["subject"])
-    expected = tested if run.mixed else set(_subjects(run, trained, "test"))
+    expected = tested if by_epoch else set(_subjects(run, trained, "test"))
     if tested != expected:
         raise DataError(
             f"{path}: tested subjects {_names(tested)}; folds.parquet says {_names(expected)}",
@@ -158,4 +159,28 @@ def leaks(run: Run) -> list[str]:
         learned = set(_subjects(run, trained, "train", "val", MIXED))
         if leaked := learned & set(_subjects(run, trained, "test", MIXED)):
             lines.append(f"{protocol} fold {fold}: {_names(leaked)}")
-    return lines
+    return lines + unseen_leaks(run)
+
+
+def unseen_leaks(run: Run) -> list[str]:
+    """List the held-out subjects that train or validate anywhere in a run; there must be none.
+
+    Returns
+    -------
+    lines
+        "leak-free fold 3: held-out M10", one per fold, and one for the final model.
+    """
+    unseen, path = {*run.unseen}, run.folder / FINAL / "config.json"
+    learned = {
+        f"{protocol} fold {fold}": set(
+            _subjects(run, TrainingId(protocol, 0, fold), "train", "val", MIXED)
+        )
+        for protocol, fold in sorted(run.folds.select("protocol", "fold").unique().rows())
+    }
+    if unseen and path.exists():
+        learned[FINAL] = {*store.read_json(path).get("train_subjects", ())}
+    return [
+        f"{name}: held-out {_names(unseen & subjects)}"
+        for name, subjects in learned.items()
+        if unseen & subjects
+    ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sleeptools import store
 from sleeptools.errors import DataError
-from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, MIXED, SHUFFLED
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, HELD_OUT, MIXED, SHUFFLED
 from sleeptools.store import settings
 
 if TYPE_CHECKING:
@@ -124,6 +124,21 @@ class Run:
     def count(self, protocol: str, seed: int) -> int:
         """Count the folds of a protocol and seed that are done."""
         return sum((t.protocol, t.seed) == (protocol, seed) for t in self.done)
+
+    @cached_property
+    def species(self) -> str:
+        """Whose sleep it is: "human", or "mouse" where the stages are those of mice."""
+        return "mouse" if "NREM" in self.stages else "human"
+
+    @property
+    def subject_noun(self) -> str:
+        """What a subject is called: "subject", or "animal" in runs of mice."""
+        return "animal" if self.species == "mouse" else "subject"
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Subjects that are held out of every training, sorted; empty in most runs."""
+        return tuple(map(str, self.config.get("hold_out", ())))
 
     @property
     def leaky(self) -> bool:
@@ -293,7 +308,8 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
         )
     config = store.read_toml(path)
     store.check_format(config, path, RUN_KIND, RUN_VERSION)
-    store.check_facts(config, path, {"protocols": "texts?", "recipe": "table?", "parent": "table?"})
+    kinds = {"protocols": "texts?", "hold_out": "texts?", "recipe": "table?", "parent": "table?"}
+    store.check_facts(config, path, kinds)
     return config
 
 
@@ -312,12 +328,23 @@ def _expected_trainings(
         trainings = [
             TrainingId(p, int(s), int(f)) for p, f in pairs for s in seeds if p in protocols
         ]
+        if config.get("final") and (HELD_OUT, 0) in pairs:
+            trainings = [t for t in trainings if t.protocol != HELD_OUT]
+            trainings.append(TrainingId(HELD_OUT, _final_seed(folder, seeds), 0))
+            protocols = [*protocols, HELD_OUT]
     if not trainings:
         raise DataError(
             f"{folder}: folds.parquet and config.toml name no fold of any protocol",
             code="RUN-FOLDS",
         )
     return sorted(trainings, key=lambda t: (protocols.index(t.protocol), t.seed, t.fold))
+
+
+def _final_seed(folder: Path, seeds: Sequence[Any]) -> int:
+    """Seed of the final model: of the first command that trained one."""
+    tested = sorted(folder.glob(f"{HELD_OUT}/seed-*/fold-00/{PREDICTIONS_FILE}"))
+    names = [path.parents[1].name.removeprefix("seed-") for path in tested]
+    return int(names[0] if names and names[0].isdigit() else seeds[0])
 
 
 def _listing(trained: Sequence[TrainingId]) -> str:
@@ -333,7 +360,8 @@ def run_progress(folder: Path) -> dict[str, Any]:
     progress
         `done` and `missing` (names of trainings, "final" among them where it was asked for),
         `array`: the folds still to train, as Slurm's array jobs take them, `leaky`: whether
-        subjects train and are tested at once, and of a fine-tuned run `parent`: the model's name,
+        subjects train and are tested at once, `hold_out`: the subjects that no training sees, where
+        there are such, and of a fine-tuned run `parent`: the model's name,
         and SHA-256 of the weights that it began with.
     """
     config = _read_run_config(store.need(folder, "run folder"))
@@ -346,7 +374,13 @@ def run_progress(folder: Path) -> dict[str, Any]:
     return {
         "done": [name for name, done in status.items() if done],
         "missing": [name for name, done in status.items() if not done],
-        "array": ",".join(map(str, sorted({t.fold for t in expected if not status[str(t)]}))),
+        "array": ",".join(
+            map(
+                str,
+                sorted({t.fold for t in expected if t.protocol != HELD_OUT and not status[str(t)]}),
+            )
+        ),
         "leaky": bool(config.get("leaky")),
+        **({"hold_out": list(config["hold_out"])} if config.get("hold_out") else {}),
         **({"parent": dict(config["parent"])} if config.get("parent") else {}),
     }

@@ -21,6 +21,7 @@ from sleeptools.runs import nights
 from sleeptools.runs.folds import (
     EXTERNAL,
     FOLD_PROTOCOLS,
+    HELD_OUT,
     EpochFold,
     Numbers,
     Split,
@@ -166,7 +167,9 @@ def refuse_foreign(run: Path) -> None:
     """
     if (run / store.MANIFEST).exists() or not (run / CONFIG_FILE).exists():
         store.refuse_foreign(
-            run, RUN_KIND, {*RUN_FILES, *FOLD_PROTOCOLS, FINAL, EXTERNAL, PLAN_FOLDER}
+            run,
+            RUN_KIND,
+            {*RUN_FILES, *FOLD_PROTOCOLS, FINAL, EXTERNAL, HELD_OUT, PLAN_FOLDER},
         )
 
 

@@ -28,7 +28,7 @@ from sleeptools.models.folder import build_model, save_model
 from sleeptools.models.recipe.schedule import Position
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.runs import writing
-from sleeptools.runs.folds import BEST_ON_TEST
+from sleeptools.runs.folds import BEST_ON_TEST, HELD_OUT
 from sleeptools.runs.leakage import night_marks
 from sleeptools.runs.logs import WATCH
 from sleeptools.runs.temperature import CALIBRATION
@@ -275,6 +275,8 @@ class Training:
         save_model(state.model, folder, facts)
         if self.task.protocol != FINAL:
             self.predict(folder, [(validation, density, "val")] if len(validation) else [])
+        elif self.task.tested_in is not None:
+            self.predict(self.task.tested_in, [])
         self.saved.unlink(missing_ok=True)
 
     def predict(self, folder: Path, validation: list[Scored]) -> None:
@@ -282,9 +284,10 @@ class Training:
         tested = self.test, self.probabilities(self.test, "score"), "test"
         data = self.source.epochs
         tables = [writing.predictions_table(data, *scored) for scored in (*validation, tested)]
-        if self.task.explain:
+        if self.task.explain and self.task.protocol != FINAL:
             self.explain(folder, ScoredEpochs(self.test, tables[-1]["predicted"].to_numpy()))
-        writing.write_audit(folder, self.task.protocol, self.state.audit)
+        protocol = HELD_OUT if self.task.protocol == FINAL else self.task.protocol
+        writing.write_audit(folder, protocol, self.state.audit)
         writing.write_predictions(folder, tables)
 
     def explain(self, folder: Path, tested: ScoredEpochs) -> None:

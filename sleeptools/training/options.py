@@ -34,6 +34,7 @@ CONFIG_OPTIONS: Mapping[str, tuple[type, str]] = {
     "protocols": (list, "a list"),
     "seeds": (list, "a list"),
     "final": (bool, "true or false"),
+    "hold_out": (list, "a list"),
 }
 """Keys of config.toml that are options of a training run, and their types."""
 
@@ -64,6 +65,8 @@ class TrainOptions:
         Seeds of the weights, the order of the epochs and the dropout; `final` takes the first.
     final
         Train the final model on all subjects, for a number of passes fixed beforehand.
+    hold_out
+        Subjects that no training sees, of a fold or `final`; the final model is tested on them.
     passes
         Passes through the training epochs; None for the recipe's.
     device
@@ -95,6 +98,7 @@ class TrainOptions:
     protocols: Sequence[str] = (LEAK_FREE,)
     seeds: Sequence[int] = (0,)
     final: bool = False
+    hold_out: Sequence[str] = ()
     passes: int | None = None
     device: str = "auto"
     threads: int | None = None
@@ -242,7 +246,7 @@ def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     -------
     options
         Those of model, settings (tables model and recipe), split, folds, folds_from, folds_seed,
-        protocols, seeds and final that the file sets.
+        protocols, seeds, final and hold_out that the file sets.
 
     Raises
     ------

@@ -25,9 +25,9 @@ from sleeptools.preprocessing.epochs import EpochSet, open_epochs
 from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import (
     FOLD_PROTOCOLS,
+    HELD_OUT,
     LEAK_FREE,
     EpochFold,
-    Fold,
     Split,
     protocol_folds,
 )
@@ -89,7 +89,8 @@ class Plan:
                     if self.options.fold in {None, fold.number}:
                         yield self.task(protocol, seed, fold)
         if self.options.final:
-            yield self.task(FINAL, self.options.seeds[0], Fold(0, self.data.subjects, (), ()))
+            fold = splits.final_fold(self.data, self.options)
+            yield self.task(FINAL, self.options.seeds[0], fold)
 
     def task(self, protocol: str, seed: int, fold: Split) -> Task:
         """Make one training."""
@@ -175,6 +176,8 @@ class Plan:
         if self.folds or not self.config["folds"]:
             seed = self.options.folds_seed
             folds = {p: protocol_folds(p, self.folds, seed) for p in FOLD_PROTOCOLS}
+            if self.options.hold_out:
+                folds[HELD_OUT] = [splits.final_fold(self.data, self.options)]
             writing.write_folds(self.run, self.data, folds)
         writing.write_nights(self.run, self.data)
         writing.write_config(self.run, self.config)
@@ -203,6 +206,7 @@ class Plan:
             "protocols": self.config["protocols"],
             "seeds": self.config["seeds"],
             "final": self.config["final"],
+            **{k: self.config[k] for k in ("hold_out",) if k in self.config},
             **{k: self.config[k] for k in ("split", "leaky") if self.config.get("leaky")},
             "selection": self.selection(),
             "recipe": self.recipe.table(fine_tuned=self.parent is not None),

@@ -76,6 +76,7 @@ def request_config(
         "protocols": list(options.protocols) if folds else [],
         "seeds": list(options.seeds),
         "final": options.final,
+        **({"hold_out": sorted(options.hold_out)} if options.hold_out else {}),
         "model": {"name": options.model, **model},
         "recipe": recipe.table(fine_tuned=parent is not None),
         "epochs": writing.epochs_fingerprint(data),

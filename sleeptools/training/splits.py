@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sleeptools.errors import UsageError
+from sleeptools.errors import UsageError, did_you_mean
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.runs.folds import (
     SHUFFLED,
     SPLITS,
     STRATIFIED,
     SUBJECTS,
+    Fold,
     Split,
     make_folds,
     published_folds,
@@ -21,6 +22,7 @@ from sleeptools.runs.folds import (
 from sleeptools.store import settings
 from sleeptools.training.options import BY_SEED, PUBLISHED, TrainOptions
 
+LISTED = 12  # subjects in a message
 BY_EPOCH = {STRATIFIED: stratified_folds, SHUFFLED: shuffled_splits}
 """How epochs are divided, by the name of the split."""
 
@@ -36,9 +38,10 @@ def choose_folds(data: EpochSet, options: TrainOptions) -> Sequence[Split]:
         If there are too few subjects, or not those of the published folds.
     """
     _check_options(options)
+    subjects = training_subjects(data, options)
     folds: Sequence[Split] = ()
     if options.folds_from == PUBLISHED:
-        folds = published_folds(data.subjects)
+        folds = published_folds(subjects)
         if options.folds not in {None, len(folds)}:
             raise UsageError(
                 f"`folds={options.folds}`: the published partition of these subjects has "
@@ -46,15 +49,47 @@ def choose_folds(data: EpochSet, options: TrainOptions) -> Sequence[Split]:
                 code="USE-TOGETHER",
             )
     elif options.cross_validates:
-        count = options.count_folds(len(data.subjects))
+        count = options.count_folds(len(subjects))
         if options.split in BY_EPOCH:
             divide = BY_EPOCH[options.split]
-            folds = divide(data.stages, data.subjects, count, options.folds_seed)
+            kept = data.numbers_of(set(subjects))
+            parts = divide(data.stages[kept], subjects, count, options.folds_seed)
+            folds = [fold.spread_over(data.stages, kept) for fold in parts]
         else:
-            folds = make_folds(data.subjects, count, options.folds_seed)
+            folds = make_folds(subjects, count, options.folds_seed)
     if options.fold is not None and not 0 <= options.fold < len(folds):
         raise UsageError(f"`fold={options.fold}`: expected 0 to {len(folds) - 1}")
     return folds
+
+
+def training_subjects(data: EpochSet, options: TrainOptions) -> tuple[str, ...]:
+    """Give the subjects that are not held out.
+
+    Raises
+    ------
+    UsageError
+        If one to be held out is none of the set, or nobody would be left to train on.
+    """
+    unknown = [name for name in options.hold_out if name not in data.subjects]
+    if unknown:
+        raise UsageError(
+            f"`hold_out`: no subject {unknown[0]!r} in {data.folder}; there are: "
+            f"{', '.join(data.subjects[:LISTED])}{', ...' * (len(data.subjects) > LISTED)}",
+            hint=did_you_mean(unknown[0], data.subjects),
+            code="USE-NAME",
+        )
+    subjects = tuple(s for s in data.subjects if s not in options.hold_out)
+    if not subjects:
+        raise UsageError(
+            f"`hold_out` names all {len(data.subjects)} subjects: nobody would train",
+            code="USE-TOGETHER",
+        )
+    return subjects
+
+
+def final_fold(data: EpochSet, options: TrainOptions) -> Fold:
+    """Give the roles for the final model: who is held out is tested, all others train."""
+    return Fold(0, training_subjects(data, options), (), tuple(sorted(options.hold_out)))
 
 
 def _check_options(options: TrainOptions) -> None:

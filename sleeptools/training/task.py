@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools.models.recipe.recipe import Recipe
-from sleeptools.runs.folds import BEST_ON_TEST, FOLD_PROTOCOLS, Split
+from sleeptools.runs.folds import BEST_ON_TEST, FOLD_PROTOCOLS, HELD_OUT, Split
 from sleeptools.runs.parent import Parent
 from sleeptools.runs.run import FINAL, STATE, TrainingId, is_done
 
@@ -24,7 +24,8 @@ class Task:
     Parameters
     ----------
     protocol
-        "leak-free", "best-on-test", or "final" (all subjects train, none is held out).
+        "leak-free", "best-on-test", or "final" (all subjects train but those held out, on
+        which it is tested).
     seed
         Seed of the weights, the order of the epochs and the dropout.
     fold
@@ -59,8 +60,19 @@ class Task:
 
     @property
     def done(self) -> bool:
-        """Whether it has its last file, and no checkpoint."""
-        return is_done(self.folder, final=self.protocol == FINAL)
+        """Whether it has its last files, and no checkpoint."""
+        tested = self.tested_in is None or is_done(self.tested_in)
+        return is_done(self.folder, final=self.protocol == FINAL) and tested
+
+    @property
+    def tested_in(self) -> Path | None:
+        """Folder of what the final model predicts of held-out subjects; None where there are none.
+
+        The predictions of a fold are in its own folder.
+        """
+        if self.protocol != FINAL or not self.fold.subjects("test"):
+            return None
+        return TrainingId(HELD_OUT, self.seed, 0).folder(self.folder.parent)
 
     def __str__(self) -> str:
         if self.protocol == FINAL:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -12,6 +13,7 @@ import pytest
 
 import synthetic_run
 from sleeptools import registry
+from sleeptools.commands.report import ReportOptions, write_report
 from sleeptools.evaluation import comparison, published
 from sleeptools.evaluation.evaluation import compute_evaluation
 from sleeptools.evaluation.metrics import stage_metrics
@@ -201,10 +203,31 @@ def test_the_nearest_data_set_and_the_own_model_come_first():
     small = published.nearest_results(ours(subjects=4, model="attnsleep"))
     assert set(small["dataset"]) == {"Sleep-EDF-20"}
     assert small["model"].to_list()[:2] == ["attnsleep", "mmasleepnet"]
-    assert published.nearest_results(ours(subjects=70))["dataset"][0] == "Sleep-EDF-78"
-    assert (
-        published.nearest_results(ours(preset="isruc", subjects=9))["dataset"][0] == "ISRUC-Sleep-3"
-    )
+
+
+def each(*subjects):
+    return tuple(frozenset({subject}) for subject in subjects)
+
+
+@pytest.mark.parametrize(
+    ("changed", "dataset"),
+    [
+        ({"members": each("SC400", "SC419")}, "Sleep-EDF-20"),
+        ({"members": each("SC400", "SC420"), "folds": 20, "subjects": 20}, "Sleep-EDF-78"),
+        ({"members": each(*(f"SC4{n:02d}" for n in range(19))), "folds": 10}, "Sleep-EDF-20"),
+        ({"members": (), "folds": 10}, "Sleep-EDF-78"),
+        ({"members": (), "folds": 20, "subjects": 78}, "Sleep-EDF-20"),
+        ({"preset": "isruc", "members": each("III-001"), "folds": 5}, "ISRUC-Sleep-3"),
+        ({"preset": "isruc", "members": each("I-001", "I-002"), "folds": 10}, "ISRUC-Sleep-1"),
+        ({"preset": "slumbernet", "subjects": 3, "members": each("m1")}, "SlumberNet"),
+        ({"preset": "slumbernet", "subjects": 9, "unseen": True}, "SlumberNet unseen mice"),
+    ],
+)
+def test_members_and_protocol_choose_the_data_set_and_no_count(changed, dataset):
+    assert published.nearest_results(ours(**changed))["dataset"][0] == dataset
+
+
+def test_presets_without_a_paper_have_no_rows():
     assert len(published.nearest_results(ours(preset="mine"))) == 0
 
 
@@ -217,7 +240,9 @@ def test_mice_are_set_beside_mice():
     nine = published.nearest_results(ours(preset="slumbernet", subjects=9, model="slumbernet"))
     assert nine["id"].to_list()[:2] == ["slumbernet-mice", "rival-slumbernet-9"]
     assert "MC-SleepNet" in nine["printed_model"].to_list()
-    three = published.nearest_results(ours(preset="slumbernet", subjects=3, model="slumbernet"))
+    three = published.nearest_results(
+        ours(preset="slumbernet", subjects=4, model="slumbernet", unseen=True)
+    )
     assert three["id"][0] == "slumbernet-unseen"
 
 
@@ -253,9 +278,9 @@ def test_folds_are_compared_by_who_is_in_them():
     pairs = tuple(a | b for a, b in zip(each[::2], each[1::2], strict=True))
     (ten,) = compare_designs(ours(members=pairs, folds=10), row).differences
     assert ten == "10 folds against 20"
-    large = published.nearest_results(ours(subjects=78)).to_dicts()[0]
     people = [f"SC4{n:02d}" for n in range(83) if n not in (39, 68, 69, 78, 79)]
     groups = tuple(frozenset(fold.test) for fold in published_folds(people))
+    large = published.nearest_results(ours(subjects=78, members=groups)).to_dicts()[0]
     whole = {"subjects": 78, "epochs": 195_479, "folds": 10}
     assert compare_designs(ours(**whole, members=groups), large).comparable
     drawn = tuple(frozenset(fold.test) for fold in make_folds(people, 10, seed=0))
@@ -271,7 +296,7 @@ def test_a_split_by_epochs_is_named():
     design = ours(preset="slumbernet", subjects=9, folds=5, model="slumbernet", rules=row["rules"])
     compared = compare_designs(dataclasses.replace(design, aggregates=frozenset({"pooled"})), row)
     assert any(
-        "theirs epochs, so that it is tested on the subjects" in line
+        "theirs epochs, so that it is tested on the animals" in line
         for line in compared.differences
     )
     assert any("theirs the mean of folds" in line for line in compared.differences)
@@ -324,6 +349,8 @@ def best_case(row, model, settings, recipe):
     members = ()
     if row["split"] != "epochs":
         members = tuple(frozenset({f"s{i}"}) for i in range(row["subjects"]))
+    if row["members"] == "held-out":
+        members = (frozenset().union(*members),)
     if row["members"] == "published":
         people = {
             20: [f"SC4{i:02d}" for i in range(20)],
@@ -344,6 +371,7 @@ def best_case(row, model, settings, recipe):
         recipe=recipe,
         split=row["split"] if row["split"] != "unknown" else "subjects",
         members=members,
+        unseen=row["members"] == "held-out",
     )
 
 
@@ -381,6 +409,34 @@ def test_every_verdict_is_the_one_that_was_agreed():
     assert {"comparable": comparable, "undecided": undecided} == json.loads(golden.read_text())
 
 
+def test_unseen_mice_stand_beside_the_printed_ones(tmp_path):
+    run = synthetic_run.write(
+        tmp_path / "run",
+        names=MOUSE_STAGES,
+        preset="slumbernet",
+        model="slumbernet",
+        prefix="M",
+        unseen=("X1", "X2", "X3"),
+    )
+    evaluation = compute_evaluation(open_run(run))
+    rows = comparison.published_rows(evaluation)
+    assert [row["id"] for row in rows if row["kind"] == "model"] == [
+        "slumbernet-mice",
+        "slumbernet-unseen",
+    ]
+    verdict = comparison.judge_protocol(evaluation, "held-out")
+    assert verdict.printed == "SlumberNet on SlumberNet unseen mice"
+    assert not any("tested on" in line or "subjects" in line for line in verdict.differences)
+    folds = comparison.judge_protocol(evaluation, "leak-free")
+    assert folds.printed == "SlumberNet on SlumberNet"
+    text = write_report([run], tmp_path / "r.md", ReportOptions(kind="md"))[0].read_text()
+    table = text[text.index("## Unseen animals") :]
+    mean = evaluation.table("subjects").filter(protocol="held-out")["kappa"].mean()
+    assert re.search(rf"ours, mean of animals \| 480 \| .* \| {mean:.3f} \|", table)
+    assert re.search(r"SlumberNet, animal 1 .*\| 98\.63 \| 96\.78 \| 89\.85 \|", table)
+    assert "SlumberNet, mean of animals" in table
+
+
 def test_a_run_is_set_beside_the_papers(tmp_path):
     run = synthetic_run.write(
         tmp_path / "run", names=MOUSE_STAGES, preset="kjaerby", model="mouse-cnn"
@@ -389,7 +445,7 @@ def test_a_run_is_set_beside_the_papers(tmp_path):
     lines = comparison.result_lines(evaluation)
     assert [line.label for line in lines if line.ours] == [
         "ours, mouse-cnn",
-        "ours, mouse-cnn, mean of subjects",
+        "ours, mouse-cnn, mean of animals",
     ] * 2
     mean = evaluation.table("subjects").filter(protocol="leak-free")["accuracy"].mean()
     assert lines[1].values["accuracy"] == pytest.approx(mean)

@@ -90,8 +90,9 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
     passes=8,
     prefix="SC4",
     preset="sleep-edf",
+    unseen=(),
 ):
-    """Write a run folder and return it."""
+    """Write a run folder and return it; its final model was tested on the subjects `unseen`."""
     who = [f"{prefix}{i:02d}" for i in range(subjects)]
     tests = [part.tolist() for part in np.array_split(who, folds)]
     config = {
@@ -137,6 +138,18 @@ def write(  # noqa: PLR0913 - every one of them is a case to test
                         "preprocessing": {"preset": {"name": preset}},
                     },
                 )
+    if unseen:
+        roles += [("held-out", 0, s, "train") for s in who]
+        roles += [("held-out", 0, s, "test") for s in unseen]
+        store.write_toml(
+            folder / "config.toml", config | {"final": True, "hold_out": sorted(unseen)}
+        )
+        rng = np.random.default_rng(7)
+        how = {"epochs": epochs, "epoch_seconds": epoch_seconds, "skill": 1.8}
+        parts = [predict(rng, s, nights, "test", names, **how) for s in unseen]
+        place = folder / "held-out/seed-0/fold-00"
+        store.write_table(place / "predictions.parquet", pl.concat(itertools.chain(*parts)))
+        store.write_text(place / "audit.csv", "protocol,pass,purpose\nheld-out,8,score\n")
     store.write_table(
         folder / "folds.parquet",
         pl.DataFrame(roles, schema=["protocol", "fold", "subject", "role"], orient="row"),

@@ -30,7 +30,7 @@ from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.report import markup
 from sleeptools.report.numbers import interval_text
 from sleeptools.report.plots.canvas import Plot
-from sleeptools.report.sections import signals
+from sleeptools.report.sections import methods, signals
 from sleeptools.runs.run import open_run
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -324,9 +324,10 @@ def test_a_mouse_run_stands_beside_printed_mice(tmp_path):
     text = plain(report([run], tmp_path / "r.html"))
     assert "Not directly comparable with the printed CNN on Kjaerby, 8 mice" in text
     assert re.search(
-        r"CNN Kjaerby, 8 mice, n = 8 8 subjects the test fold \(optimistic\) 85.81", text
+        r"CNN Kjaerby, 8 mice, n = 8 8 animals the test fold \(optimistic\) 85.81", text
     )
     assert "two human scorers" not in text.lower()
+    assert re.search(r"\d+ animals? against 8", text)
     run = synthetic_run.write(tmp_path / "own", preset="mine", **options)
     text = plain(report([run], tmp_path / "r.html"))
     assert "No printed result for data of this kind" in text
@@ -492,7 +493,7 @@ def test_markdown_tables_and_figures(tmp_path, run):
         drawing = ElementTree.parse(link).getroot()
         assert "var(" not in ElementTree.tostring(drawing, "unicode")
     pdfs = [p.read_bytes()[:5] for p in (tmp_path / "figures").glob("*.pdf")]
-    assert pdfs == [b"%PDF-"] * 8  # hypnograms and confusion matrices are not matplotlib's
+    assert pdfs == [b"%PDF-"] * 14
 
 
 def test_csv_tables(tmp_path, run):
@@ -548,6 +549,26 @@ def test_spectra_peak_where_the_wave_is():
     assert frequency[density.argmax()] == pytest.approx(8, abs=0.13)
     power = np.sum(10 ** (density / 10)) * (frequency[1] - frequency[0])
     assert power == pytest.approx(20**2 / 2, rel=0.02)  # Parseval
+
+
+def test_an_envelope_is_not_shown_as_a_spectrum():
+    rng = np.random.default_rng(0)
+    time = np.arange(3000) / 100
+    knots = np.abs(rng.normal(2, 1, 31))
+    envelope = np.interp(time, np.arange(31), knots).astype(np.float32)
+    smooth = np.convolve(envelope, np.hanning(200) / np.hanning(200).sum(), "same")
+    eeg = rng.normal(0, 10, 3000).astype(np.float32)
+    slow_eye = (200 * np.sin(2 * np.pi * 0.4 * time) + rng.normal(0, 5, 3000)).astype(np.float32)
+    flat = np.zeros(3000, np.float32)
+    channels = {"EMG": smooth.astype(np.float32), "EEG": eeg, "EOG": slow_eye, "flat": flat}
+    pieces = {"W": {name: [(100.0, samples)] for name, samples in channels.items()}}
+    found = [name for name in channels if signals._is_envelope(pieces, name)]
+    assert found == ["EMG"]
+
+
+def test_steps_of_a_preset_are_named_in_the_methods():
+    step = {"do": "high-pass", "hz": 0.5, "order": 4, "of": []}
+    assert methods._step(step) == "high-pass (hz 0.5, order 4)"
 
 
 # --- in a browser ---------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ A published number means nothing without its protocol: `study_design` compares o
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
+from sleeptools.runs.folds import HELD_OUT, published_members
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,7 +46,8 @@ def published_values() -> pl.DataFrame:
         cited by the authors of another model; "data", "scorers", "cost"), species, source, place
         (table or figure), dataset, subjects, epochs, rules, printed_model, model (ours), folds,
         split ("subjects", "epochs" or "unknown"), members ("published": the partition of
-        `published_folds`; "each subject" in a fold of its own; "unknown"), selection, aggregate
+        `published_folds`; "each subject" in a fold of its own; "held-out" from all training;
+        "unknown"), selection, aggregate
         ("pooled", "mean of folds", "mean of subjects"), designs (of designs.toml, between blanks),
         note; then fold and subject (null where it is about all), statistic ("sem", "sd"; null for
         the number itself), metric, stage (null where it is over all), value (a fraction of 1;
@@ -132,11 +134,13 @@ def scorer_kappas() -> dict[str, KappaInterval | float]:
 
 
 def nearest_results(ours: StudyDesign) -> pl.DataFrame:
-    """Results to show beside ours: of the printed data set of the same kind and nearest size.
+    """Results to show beside ours: of the printed data set that ours is, tested alike.
 
-    The run's own model comes first, then `REFERENCE_MODELS`, then the others; no rows where nothing
-    is printed for data of this kind, or the kind is unknown. For mice, results that authors cite of
-    other models come last.
+    Of the data sets of one kind, that is the one whose subjects ours are, and then the one that was
+    divided alike, by the protocol and never by how many subjects there are. The run's own model
+    comes first, then `REFERENCE_MODELS`, then the others; no rows where nothing is printed for data
+    of this kind, or the kind is unknown. For mice, results that authors cite of other models come
+    last.
     """
     import polars as pl
 
@@ -145,13 +149,27 @@ def nearest_results(ours: StudyDesign) -> pl.DataFrame:
         return published_results("human").head(0)
     table = published_results("human" if family in ("Sleep-EDF", "ISRUC-Sleep") else "mouse")
     same_family = pl.col("dataset").str.starts_with(family)
-    sizes = table.filter(same_family)["subjects"].unique().to_list()
-    nearest = min(sizes, key=lambda n: abs(math.log(n / max(ours.subjects, 1))))
+    rows = table.filter(same_family, pl.col("kind") == "model").to_dicts()
+    nearest = max(rows, key=lambda row: _likeness(ours, row))["dataset"]
     cited = (pl.col("kind") == "rival") & (family == "SlumberNet")
     first = (
         pl.when(pl.col("model") == ours.model).then(0).when(pl.col("model").is_in(REFERENCE_MODELS))
     )
     order = [(pl.col("kind") == "rival"), first.then(1).otherwise(2), "accuracy"]
-    return table.filter((same_family & (pl.col("subjects") == nearest)) | cited).sort(
+    return table.filter((same_family & (pl.col("dataset") == nearest)) | cited).sort(
         order, descending=[False, False, True], maintain_order=True
+    )
+
+
+def _likeness(ours: StudyDesign, row: Mapping[str, Any]) -> tuple[bool, ...]:
+    """Say in what a printed result was tested as ours, the weightiest first."""
+    subjects = frozenset[str]().union(*ours.members)
+    partition = row["subjects"] if row["members"] == "published" else None
+    is_optimistic = str(row["selection"]).startswith("best pass on the test fold")
+    return (
+        (row["members"] == HELD_OUT) == ours.unseen,
+        not subjects or published_members(subjects) == partition,
+        row["split"] == ours.split,
+        row["folds"] == ours.folds,
+        is_optimistic == ours.optimistic,
     )

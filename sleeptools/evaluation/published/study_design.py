@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Final
 
 from sleeptools.evaluation.published import DATASET_FAMILIES
-from sleeptools.runs.folds import published_folds
+from sleeptools.runs.folds import HELD_OUT, published_folds
 
 NOT_SAID: Final = (None, "", "unknown")
 AGGREGATES: Final = frozenset({"pooled", "mean of folds", "mean of subjects"})
@@ -47,6 +47,8 @@ class StudyDesign:
         Test subjects of each fold; empty where unknown, or where epochs are divided.
     aggregates
         Over what our numbers are there, of `AGGREGATES`.
+    unseen
+        Whether the subjects are ones that no training of the study has seen, not folds of it.
     fine_tuned
         Whether the trainings began with another model's weights.
     """
@@ -64,6 +66,7 @@ class StudyDesign:
     split: str = "subjects"
     members: tuple[frozenset[str], ...] = ()
     aggregates: frozenset[str] = AGGREGATES
+    unseen: bool = False
     fine_tuned: bool = False
 
 
@@ -144,24 +147,35 @@ def _data(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDifferenc
         yield DesignDifference(Weight.DATA, f"scoring rules {ours.rules} against {row['rules']}")
 
 
+def _subjects(row: Mapping[str, Any]) -> str:
+    """Name the subjects of a printed result."""
+    return "animals" if row["species"] == "mouse" else "subjects"
+
+
 def _counts(
     ours: StudyDesign, row: Mapping[str, Any], noun: str, weight: Weight
 ) -> Iterator[DesignDifference]:
     count, printed = getattr(ours, noun), row[noun]
     if printed is not None and count != printed:
-        name = noun[:-1] if count == 1 else noun
+        name = _subjects(row) if noun == "subjects" else noun
+        name = name[:-1] if count == 1 else name
         yield DesignDifference(weight, f"{count:,} {name} against {printed:,}")
 
 
 def _protocol(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDifference]:
     """Say what differs in how data were divided, passes chosen, and numbers put together."""
+    noun = _subjects(row)
     splits = {
-        "subjects": "whole subjects",
-        "epochs": "epochs, so that it is tested on the subjects that it was trained on",
+        "subjects": f"whole {noun}",
+        "epochs": f"epochs, so that it is tested on the {noun} that it was trained on",
     }
     if row["split"] in splits and row["split"] != ours.split:
         text = f"ours divides {splits[ours.split]}; theirs {splits[str(row['split'])]}"
         yield DesignDifference(Weight.PROTOCOL, text)
+    if (row["members"] == HELD_OUT) != ours.unseen:
+        kinds = f"{noun} of the folds", f"{noun} that no training of the study has seen"
+        tested, printed = kinds if row["members"] == HELD_OUT else kinds[::-1]
+        yield DesignDifference(Weight.PROTOCOL, f"tested on {tested} against {printed}")
     if row["selection"] not in NOT_SAID:
         optimistic = str(row["selection"]).startswith("best pass on the test fold")
         if optimistic != ours.optimistic:
@@ -170,9 +184,10 @@ def _protocol(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[DesignDiffe
             yield DesignDifference(Weight.PROTOCOL, text)
     yield from _counts(ours, row, "folds", Weight.PROTOCOL)
     if ours.members and ours.folds == row["folds"] and not _same_folds(ours, row):
-        yield DesignDifference(Weight.PROTOCOL, "other subjects are tested together in a fold")
+        yield DesignDifference(Weight.PROTOCOL, f"other {noun} are tested together in a fold")
     if row["aggregate"] not in (*NOT_SAID, *ours.aggregates):
-        text = f"ours is {' and '.join(sorted(ours.aggregates))}, theirs the {row['aggregate']}"
+        averaged = " and ".join(sorted(ours.aggregates))
+        text = f"ours is {averaged}, theirs the {row['aggregate']}".replace("subjects", noun)
         yield DesignDifference(Weight.PROTOCOL, text)
 
 
@@ -235,9 +250,9 @@ def _unknown(ours: StudyDesign, row: Mapping[str, Any]) -> Iterator[str]:
         yield "whether ours is simulated data"
     for noun in ("subjects", "epochs", "folds"):
         if row[noun] is None:
-            yield f"their number of {noun}"
+            yield f"their number of {_subjects(row) if noun == 'subjects' else noun}"
     if row["split"] in NOT_SAID:
-        yield "whether they kept subjects apart"
+        yield f"whether they kept {_subjects(row)} apart"
     if row["members"] in NOT_SAID:
         yield "who is in which of their folds"
     if row["selection"] in NOT_SAID:

@@ -54,4 +54,4 @@ def plot_subjects(
         f"{name}: median {np.median(v):.2f}, {v.min():.2f} to {v.max():.2f}" if len(v) else name
         for name, v in rows.items()
     )
-    return Plot(draw, (9.0, 0.6 + 0.36 * len(rows)), f"A dot per subject. {medians}")
+    return Plot(draw, (9.0, 0.6 + 0.36 * len(rows)), f"{title}. {medians}")

@@ -88,6 +88,7 @@ def plot_spectra(
     channels: Sequence[str],
     stages: Sequence[str],
     highest: float,
+    unit: str,
 ) -> Plot:
     """Draw the mean power density per stage, a panel per channel.
 
@@ -99,6 +100,8 @@ def plot_spectra(
         Names, in the order in which they are drawn.
     highest
         Largest frequency that is drawn, Hz.
+    unit
+        Unit of the density, with its reference.
     """
     columns = min(2, len(channels))
     rows = -(-len(channels) // columns)
@@ -113,8 +116,8 @@ def plot_spectra(
             axes.set(title=channel, xlim=(0, highest))
         for axes in grid[len(channels) :]:
             axes.set_visible(False)
-        figure.supxlabel("Hz", fontsize=11, color=palette["muted"])
-        figure.supylabel("power density, dB", fontsize=11, color=palette["muted"])
+        figure.supxlabel("frequency, Hz", fontsize=11, color=palette["muted"])
+        figure.supylabel(f"power density, {unit}", fontsize=11, color=palette["muted"])
         figure.legend(
             *_key(palette, stages, with_before=bool(before)), loc="outside upper center", ncols=8
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from sleeptools.evaluation.calibration import RELIABILITY_BINS
 from sleeptools.report.blocks import Block, Figure, Table, Text
-from sleeptools.report.numbers import interval_number
+from sleeptools.report.numbers import rounded_interval
 from sleeptools.report.page import Page
 from sleeptools.report.plots.calibration import LEAST_EPOCHS, ReliabilityBins, plot_reliability
 from sleeptools.runs.folds import NAMED
@@ -38,12 +38,12 @@ def calibration_section(page: Page) -> Iterator[Block]:
     yield Figure("reliability", plot_reliability(bins), "Reliability diagram", caption)
     rows: list[tuple[object, ...]] = []
     for row in page.evaluation.table("calibration").to_dicts():
-        value, low, high = (interval_number(row[k], None, None) for k in ("value", "low", "high"))
+        value = rounded_interval(row["value"], row["low"], row["high"], most=3)
         name, variant = MEASURES.get(row["measure"], row["measure"]), VARIANTS[row["variant"]]
-        rows.append((name, NAMED[row["protocol"]], variant, value, f"{low} to {high}"))
-    head = ("Measure", "Protocol", "Probabilities", "Value", "95 % interval")
+        rows.append((name, NAMED[row["protocol"]], variant, value))
+    head = ("Measure", "Protocol", "Probabilities", "Value")
     yield Table(
-        "calibration", head, rows, f"Calibration; intervals over {page.subject_noun}s", texts=3
+        "calibration", head, rows, f"Calibration; 95 % intervals over {page.subject_noun}s", texts=3
     )
     yield Text(
         "The temperature of a fold is fitted on its validation epochs alone; where a protocol has "

@@ -7,16 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
+from sleeptools.evaluation.comparison import UNSEEN
 from sleeptools.report.blocks import Block, Code, Collapsible, Text
 from sleeptools.report.numbers import count_text, value_text
 from sleeptools.report.page import Page
 from sleeptools.report.sections.provenance import recipe_text
-from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, LEAK_FREE
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, HELD_OUT, LEAK_FREE
 
 PROTOCOLS: Final = {
     LEAK_FREE: "the pass was chosen on validation {noun}s taken from the training {noun}s, and "
     "the test fold was read once",
     BEST_ON_TEST: "the pass was chosen on the scored test fold, which is optimistic",
+    HELD_OUT: "the final model, its last pass, was tested on {noun}s that no training had seen",
     EXTERNAL: "a model that was trained on other data was tested on every {noun}",
 }
 METRICS: Final = (
@@ -83,9 +85,10 @@ def _signals(page: Page) -> str:
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    values = {k: v for k, v in step.items() if k != "kind" and v not in (None, "", [], {})}
+    values = {k: v for k, v in step.items() if k != "do" and v not in (None, "", [], {})}
     listed = ", ".join(f"{k.replace('_', ' ')} {value_text(v)}" for k, v in values.items())
-    return f"{step.get('kind', 'a step')} ({listed})" if listed else str(step.get("kind", "a step"))
+    name = str(step.get("do", "a step"))
+    return f"{name} ({listed})" if listed else name
 
 
 def _training(page: Page) -> str:
@@ -100,14 +103,19 @@ def _protocol(page: Page) -> str:
     chosen = PROTOCOLS[page.protocol].format(noun=noun)
     if len(page.run.unchosen(page.protocol)) == design.folds:
         chosen = "the last pass was kept, and the test fold was read once"
-    if page.protocol == EXTERNAL:
-        return f"In the evaluation {chosen}. {METRICS.format(noun=noun)}"
+    if page.protocol in UNSEEN:
+        tested = PROTOCOLS[page.protocol].format(noun=noun)
+        return f"In the evaluation {tested}. {METRICS.format(noun=noun)}"
     divided = f"{noun}s" if design.split == "subjects" else "epochs (leaky)"
     seeds = page.evaluation.pooled[page.protocol].seeds
+    unseen = ""
+    if page.run.unseen:
+        unseen = f" Apart from that, {PROTOCOLS[HELD_OUT].format(noun=noun)}"
+        unseen += f" ({count_text(len(page.run.unseen), noun)})."
     text = (
         f"In {count_text(design.folds, 'fold')} over {divided} and {count_text(len(seeds), 'seed')}"
     )
-    return f"{text}, {chosen}. {METRICS.format(noun=noun)}"
+    return f"{text}, {chosen}. {METRICS.format(noun=noun)}{unseen}"
 
 
 def _software(page: Page) -> str:

@@ -33,32 +33,35 @@ from sleeptools.report.numbers import (
 from sleeptools.report.page import Page
 from sleeptools.report.plots.metrics import plot_subjects
 from sleeptools.report.svg import confusion_svg
-from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, LEAK_FREE, NAMED
+from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, HELD_OUT, LEAK_FREE, NAMED
 
 if TYPE_CHECKING:
     import polars as pl
 
 PROTOCOL_TEXTS: Final = {
-    LEAK_FREE: "leak-free: the pass is chosen on validation subjects taken from the training "
-    "subjects; the test fold is read once.",
+    LEAK_FREE: "leak-free: the pass is chosen on validation {noun}s taken from the training "
+    "{noun}s; the test fold is read once.",
     BEST_ON_TEST: "best-on-test: the pass is chosen on the scored test fold, as the papers' "
     "code does; optimistic, for comparison with the publication only.",
     EXTERNAL: "external test: a model that was trained on other data, tested on everybody of "
     "this set; nothing is trained or chosen here.",
+    HELD_OUT: "held out: the final model, its last pass, tested on {noun}s that no training of "
+    "this run has seen.",
 }
 
 
 def _protocol_text(page: Page, protocol: str) -> str:
     """Say how a protocol chose the pass, in this run."""
+    text = PROTOCOL_TEXTS[protocol].format(noun=page.subject_noun)
     unchosen = page.run.unchosen(protocol)
-    if not unchosen:
-        return PROTOCOL_TEXTS[protocol]
+    if not unchosen or protocol == HELD_OUT:
+        return text
     if len(unchosen) == page.designs[protocol].folds:
         return (
             f"{protocol}: nothing chooses the pass, the last is kept; the test fold is read once."
         )
     folds = ", ".join(map(str, unchosen))
-    return f"{PROTOCOL_TEXTS[protocol]} In fold {folds} there is none, and the last pass is kept."
+    return f"{text} In fold {folds} there is none, and the last pass is kept."
 
 
 def summary_section(page: Page) -> Iterator[Block]:
@@ -68,15 +71,15 @@ def summary_section(page: Page) -> Iterator[Block]:
     subjects = evaluation.table("subjects").filter(protocol=page.protocol)
     tiles = []
     for name in HEADLINE_METRICS:
-        values = _over_seeds(subjects, [name])[name].drop_nulls()
-        median = f"median {page.subject_noun} {metric_text(name, values.median())}"  # type: ignore[arg-type]
+        values = average_seeds(subjects, [name])[name].drop_nulls()
         _, low, high = find_interval(evaluation.intervals[page.protocol], name)
+        value = metric_text(name, pooled[name], within=(low, high))
+        median = metric_text(name, values.median(), within=(low, high))  # type: ignore[arg-type]
+        median = f"median {page.subject_noun} {median}"
         interval = ""
         if not is_missing(low):
-            value, _, ends = interval_text(name, pooled[name], low, high).partition(" ")
-            interval = f"95 % interval {ends.strip('[]').replace(', ', ' to ')}; "
-        else:
-            value = metric_text(name, pooled[name])
+            ends = (metric_text(name, end, within=(low, high)) for end in (low, high))
+            interval = f"95 % interval {' to '.join(ends)}; "
         tiles.append((metric_label(name), value, interval + median))
     data = (
         f"on {count_text(design.subjects, page.subject_noun)}, "
@@ -105,7 +108,7 @@ def _verdict(page: Page) -> Block:
     title += (
         f", ours {NAMED[verdict.protocol]}: {count_text(len(verdict.differences), 'difference')}"
     )
-    return Collapsible(title, BulletList([*verdict.differences, *unknown]))
+    return Collapsible(title, BulletList([*verdict.differences, *unknown]), printed=True)
 
 
 def metrics_section(page: Page) -> Iterator[Block]:
@@ -147,7 +150,7 @@ def _subject_means(page: Page) -> Table:
     for protocol, table in page.evaluation.intervals.items():
         for k in HEADLINE_METRICS:
             mean = find_interval(table, k, level=SUBJECT_MEAN)
-            median = find_interval(table, k, level=SUBJECT_MEDIAN).value
+            median = find_interval(table, k, level=SUBJECT_MEDIAN)
             pooled = table.filter(level="pooled", metric=k).filter(pl.col("stage").is_null())
             spread = pooled["seed_sd"][0] if len(pooled) else None
             rows.append(
@@ -155,7 +158,7 @@ def _subject_means(page: Page) -> Table:
                     metric_label(k),
                     NAMED[protocol],
                     interval_text(k, *mean),
-                    metric_text(k, median),
+                    metric_text(k, median.value, within=(median.low, median.high)),
                     *([metric_text(k, spread)] if several else []),
                 )
             )
@@ -206,13 +209,20 @@ def subjects_section(page: Page) -> Iterator[Block]:
     columns = {k: METRIC_LABELS[k] for k in HEADLINE_METRICS[:3]}
     columns |= {f"f1_{name}": f"F1 {name}" for name in stages}
     subjects = page.evaluation.table("subjects").filter(protocol=page.protocol)
-    means = _over_seeds(subjects, list(columns))
+    means = average_seeds(subjects, list(columns))
     values = {name: means[c].fill_null(float("nan")).to_list() for c, name in columns.items()}
     title = f"{NAMED[page.protocol]}, fraction of 1; one dot per {noun}, the bar the median"
     dots = plot_subjects(values, stages=stages, title=title)
     caption = f"How much one {noun} differs from another: {count_text(len(means), noun)}."
     yield Figure("subjects", dots, f"A dot per {noun}", caption)
-    head = (noun.capitalize(), "Fold", "Nights", "Epochs", "Stages", *columns.values())
+    head = (
+        noun.capitalize(),
+        "Fold",
+        f"{page.night_noun.capitalize()}s",
+        "Epochs",
+        "Stages",
+        *columns.values(),
+    )
     rows = [_subject(row, list(columns), len(stages)) for row in means.sort("subject").to_dicts()]
     for name, average in (("Mean", pl.Series.mean), ("Median", pl.Series.median)):
         cells = (metric_text(c, average(means[c].drop_nulls())) for c in columns)  # type: ignore[arg-type]
@@ -250,7 +260,7 @@ def _folds(page: Page) -> Iterator[Block]:
         yield Table(f"folds-{protocol}", head, rows, caption, texts=2)
 
 
-def _over_seeds(subjects: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+def average_seeds(subjects: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Average each subject over the seeds; null where there is no number."""
     import polars as pl
 

@@ -23,12 +23,13 @@ def overview_section(pages: Sequence[Page]) -> Iterator[Block]:
     """Show all runs of the page in one table and one figure, and compare them."""
     results = [(page, protocol) for page in pages for protocol in page.evaluation.protocols]
     rows = [_row(page, protocol) for page, protocol in results]
+    noun = common_noun(pages)
     head = (
         "Run",
         "Model",
         "Protocol",
         "Simulated",
-        "Subjects",
+        f"{noun.capitalize()}s",
         *(METRIC_LABELS[name] for name in HEADLINE_METRICS),
     )
     caption = "Pooled test epochs, mean over seeds; per cent but for kappa"
@@ -42,8 +43,8 @@ def overview_section(pages: Sequence[Page]) -> Iterator[Block]:
     optimistic = frozenset(name for name in kappas if BEST_ON_TEST in name)
     plot = plot_runs(kappas, title="Cohen's kappa", optimistic=optimistic)
     caption = (
-        "Kappa of every run with its 95 % interval over subjects; hollow: the pass was chosen on "
-        "the scored test fold. Intervals of two runs on the same subjects may overlap where the "
+        f"Kappa of every run with its 95 % interval over {noun}s; hollow: the pass was chosen on "
+        f"the scored test fold. Intervals of two runs on the same {noun}s may overlap where the "
         "paired difference below is clear."
     )
     yield Figure("runs", plot, "Kappa of every run", caption)
@@ -52,19 +53,30 @@ def overview_section(pages: Sequence[Page]) -> Iterator[Block]:
 
 def _row(page: Page, protocol: str) -> tuple[object, ...]:
     simulated = page.run.simulated
-    pooled = page.evaluation.pooled[protocol].overall_metrics()
     return (
         page.run.name,
         page.run.model,
         NAMED[protocol],
         "unknown" if simulated is None else "yes" if simulated else "no",
         page.designs[protocol].subjects,
-        *(metric_text(name, pooled[name]) for name in HEADLINE_METRICS),
+        *(_pooled(page, protocol, name) for name in HEADLINE_METRICS),
     )
+
+
+def _pooled(page: Page, protocol: str, name: str) -> str:
+    value, low, high = find_interval(page.evaluation.intervals[protocol], name)
+    return metric_text(name, value, within=(low, high))
+
+
+def common_noun(pages: Sequence[Page]) -> str:
+    """Name the subjects of all runs: "animal" where all are mice."""
+    nouns = {page.subject_noun for page in pages}
+    return nouns.pop() if len(nouns) == 1 else "subject"
 
 
 def _paired(pages: Sequence[Page]) -> Iterator[Block]:
     """Compare the runs two by two on the subjects that both tested, under the same protocol."""
+    noun = common_noun(pages)
     if len({page.run.name for page in pages}) < len(pages):
         yield Text("Runs of the same name are not compared with each other.")
         return
@@ -83,20 +95,20 @@ def _paired(pages: Sequence[Page]) -> Iterator[Block]:
         for r in table.to_dicts()
     ]
     if not rows:
-        yield Text("No two of the runs have a subject in common: they are not compared.")
+        yield Text(f"No two of the runs have a {noun} in common: they are not compared.")
         return
     head = (
         "Runs",
         "Protocol",
         "Metric",
-        "Subjects",
+        f"{noun.capitalize()}s",
         "Mean difference",
         "Better / worse",
         "p (Holm)",
         "Same epochs",
     )
     caption = (
-        "Paired differences of the subjects that both runs tested, per cent but for kappa, with "
+        f"Paired differences of the {noun}s that both runs tested, per cent but for kappa, with "
         "95 % intervals; Wilcoxon's p, adjusted for all rows"
     )
     yield Table("paired", head, rows, caption, texts=3)

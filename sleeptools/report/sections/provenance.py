@@ -57,7 +57,8 @@ def data_section(page: Page) -> Iterator[Block]:
         yield SideBySide(tables)
     yield from _signal_quality(facts)
     yield from _stage_shares(page)
-    listed = {k: v for k, v in facts.items() if k not in SHOWN_APART}
+    names = {"subjects": f"{page.subject_noun}s"}
+    listed = {names.get(k, k): v for k, v in facts.items() if k not in SHOWN_APART}
     if not facts:
         yield Text("Nothing is known of the epochs.")
     if listed:
@@ -94,8 +95,8 @@ def _stage_shares(page: Page) -> Iterator[Block]:
     """Draw the share of every stage in training, validation and test of every fold."""
     if page.run.mixed:
         yield Text(
-            "Epochs were dealt out, not subjects, and each stage alike: its share is the same in "
-            "every fold."
+            f"Epochs were dealt out, not {page.subject_noun}s, and each stage alike: its share is "
+            "the same in every fold."
         )
         return
     counts = _count_stages(page)

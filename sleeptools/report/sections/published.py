@@ -28,7 +28,7 @@ def published_section(page: Page) -> Iterator[Block]:
             line.folds,
             line.split,
             line.selection,
-            *(metric_text(k, line.values.get(k)) for k in HEADLINE_METRICS),
+            *(_cell(line, k) for k in HEADLINE_METRICS),
         )
         for line in lines
     ]
@@ -44,13 +44,16 @@ def _stages(page: Page, lines: list[comparison.ResultLine]) -> Table:
     """Show F1 per stage of the results for which it is known."""
     names = [f"f1_{name}" for name in page.run.stages]
     lines = [line for line in lines if any(line.values.get(name) is not None for name in names)]
-    rows = [
-        (n.label, n.selection, *(metric_text("f1", n.values.get(name)) for name in names))
-        for n in lines
-    ]
+    rows = [(n.label, n.selection, *(_cell(n, name) for name in names)) for n in lines]
     head = ("Result", "Pass chosen on", *page.run.stages)
     caption = "F1 per stage, per cent"
     return Table("published-stages", head, rows, caption, _ours(lines), texts=2)
+
+
+def _cell(line: comparison.ResultLine, name: str) -> str:
+    """Write a printed number as it is printed, and ours with the decimals of its interval."""
+    within = line.intervals.get(name, (None, None))
+    return metric_text(name, line.values.get(name), within=within)
 
 
 def _ours(lines: list[comparison.ResultLine]) -> frozenset[int]:

@@ -34,6 +34,10 @@ CHANNELS: Final = 4
 HIGHEST: Final = {"human": 35.0, "mouse": 50.0}  # Hz
 WINDOW: Final = 4.0  # s of a periodogram; shorter where the epoch is
 FLOOR: Final = 1e-6  # uV^2 / Hz, -60 dB: the smallest density that is shown
+SLOW: Final = 5.0  # Hz
+ENVELOPE: Final = 1e-4
+"""Largest share of a signal's power above `SLOW` for it to be an envelope, which no oscillation has
+left: a muscle signal that was rectified and smoothed, as of Sleep-EDF's cassettes."""
 Pieces = dict[str, dict[str, list[tuple[float, Samples]]]]
 """Stage to channel to sample rate in Hz and samples, a pair per epoch."""
 Choice = tuple[EpochFile, int, str]
@@ -51,21 +55,34 @@ def signals_section(page: Page) -> Iterator[Block]:
     channels = list(data.montage[:CHANNELS])
     raw = data.manifest.get("preset", {}).get("processing", []) == []
     for pieces, side, unit in (
-        (before, "before", "uV"),
-        (after, "after", "uV" if raw else "processed"),
+        (before, "before", "µV"),
+        (after, "after", "µV" if raw else "processed"),
     ):
         if pieces:
             drawn = (c for c in channels if any(c in by_channel for by_channel in pieces.values()))
             yield _waveforms(data, pieces, side, dict.fromkeys(drawn, unit), choices)
     highest = min(HIGHEST["mouse" if "NREM" in data.names else "human"], data.sample_rate / 2)
     stages = [s for s in data.names if s in after]
-    plot = plot_spectra(_spectra(before), _spectra(after), channels, stages, highest)
-    caption = (
-        f"Mean power density of up to {EPOCHS} epochs per stage, spread over all recordings, by "
-        "Welch's method (Hann window, half overlapping)"
-    )
-    caption += "; dotted, the recordings before preprocessing." if before else "."
-    yield Figure("spectra", plot, "Power spectra per stage", caption)
+    envelopes = [c for c in channels if _is_envelope(before, c) or _is_envelope(after, c)]
+    oscillating = [c for c in channels if c not in envelopes]
+    if oscillating:
+        unit = "dB re 1 µV²/Hz" if raw else "dB re 1/Hz, of the processed signal"
+        dotted, solid = _spectra(before if raw else {}, oscillating), _spectra(after, oscillating)
+        plot = plot_spectra(dotted, solid, oscillating, stages, highest, unit)
+        caption = (
+            f"Mean power density of up to {EPOCHS} epochs per stage, spread over all recordings, "
+            f"by Welch's method (Hann window, half overlapping), in {unit}"
+        )
+        caption += "; dotted, the recordings before preprocessing." if before and raw else "."
+        yield Figure("spectra", plot, "Power spectra per stage", caption)
+    if before and not raw and oscillating:
+        unit = "dB re 1 µV²/Hz"
+        plot = plot_spectra({}, _spectra(before, oscillating), oscillating, stages, highest, unit)
+        caption = f"The same of the recordings before preprocessing, in {unit}."
+        yield Figure("spectra-before", plot, "Power spectra before preprocessing", caption)
+    if envelopes:
+        listed = ", ".join(envelopes)
+        yield Text(f"Without a spectrum: {listed}, an envelope, which has no oscillation to show.")
     if len(data.montage) > CHANNELS:
         yield Text(f"Drawn are the first {CHANNELS} of {len(data.montage)} channels.")
 
@@ -161,12 +178,25 @@ def _first(choices: list[Choice], stage: str, side: str) -> int:
     return sorted(range(len(recordings)), key=lambda i: recordings[i]).index(0)
 
 
-def _spectra(pieces: Pieces) -> dict[str, dict[str, Trace]]:
+def _is_envelope(pieces: Pieces, channel: str) -> bool:
+    """Whether a channel varies and has next to no power above `SLOW`."""
+    slow = power = 0.0
+    for by_channel in pieces.values():
+        if channel in by_channel:
+            frequency, level = power_density(by_channel[channel])
+            density = 10 ** (level.astype(np.float64) / 10) - FLOOR
+            power += float(density.sum())
+            slow += float(density[frequency <= SLOW].sum())
+    return power > 0 and power - slow < ENVELOPE * power
+
+
+def _spectra(pieces: Pieces, channels: list[str]) -> dict[str, dict[str, Trace]]:
     """Channel to stage to frequency and mean power density in dB."""
     spectra: dict[str, dict[str, Trace]] = {}
     for stage, by_channel in pieces.items():
-        for channel, epochs in by_channel.items():
-            spectra.setdefault(channel, {})[stage] = power_density(epochs)
+        for channel in channels:
+            if channel in by_channel:
+                spectra.setdefault(channel, {})[stage] = power_density(by_channel[channel])
     return spectra
 
 

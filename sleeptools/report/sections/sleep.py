@@ -13,10 +13,10 @@ from sleeptools.report.blocks import Block, BulletList, Collapsible, Figure, Tab
 from sleeptools.report.numbers import (
     DASH,
     METRIC_LABELS,
-    interval_number,
     interval_text,
     metric_text,
     number_text,
+    rounded_interval,
 )
 from sleeptools.report.page import Page
 from sleeptools.report.plots.sleep import AgreementPanel, plot_bland_altman, plot_day
@@ -75,17 +75,22 @@ def sleep_section(page: Page) -> Iterator[Block]:
     panels = list(_panels(agreement, nights))
     if panels:
         caption = (
-            f"{NAMED[page.protocol]}: a dot is a night; the line is the bias, dashed the limits of "
-            "agreement (1.96 SD), shaded their 95 % intervals, "
+            f"{NAMED[page.protocol]}: a dot is a {page.night_noun}; the line is the bias, dashed "
+            "the limits of agreement (1.96 SD), shaded their 95 % intervals, "
             f"over {page.subject_noun}s."
         )
         plot = plot_bland_altman(panels[:MOST_PANELS])
         yield Figure("bland-altman", plot, "Bland-Altman plots", caption)
     yield _agreement(page, agreement)
-    yield Collapsible("Every night's sleep statistics", _nights(page, nights))
+    yield Collapsible(f"Sleep statistics of every {page.night_noun}", _nights(page, nights))
     statistics = (name for name in dict.fromkeys(agreement["statistic"]) if name in DEFINITIONS)
-    definitions = [f"{_title(name)}: {DEFINITIONS[name]}" for name in statistics]
+    definitions = [f"{_title(name)}: {_definition(page, name)}" for name in statistics]
     yield Collapsible("How each is defined", BulletList(definitions))
+
+
+def _definition(page: Page, statistic: str) -> str:
+    of_people, _, of_mice = DEFINITIONS[statistic].partition("; in mice, ")
+    return of_mice if of_mice and page.species == "mouse" else of_people
 
 
 def _title(statistic: str, stage: str | None = None) -> str:
@@ -140,14 +145,14 @@ def _agreement(page: Page, agreement: pl.DataFrame) -> Table:
                 _unit(row["unit"]),
                 row["nights"],
                 row["undefined"],
-                *(interval_number(*numbers, ".1f") for numbers in bounds),
+                *(rounded_interval(*numbers, most=1) for numbers in bounds),
                 ", ".join(changes) or "no",
             )
         )
     head = (
         "Statistic",
         "Unit",
-        "Nights",
+        f"{page.night_noun.capitalize()}s",
         "Undefined",
         "Bias",
         "Lower limit",
@@ -157,8 +162,8 @@ def _agreement(page: Page, agreement: pl.DataFrame) -> Table:
     caption = (
         f"{NAMED[page.protocol]}: predicted less scored, with 95 % intervals over "
         f"{page.subject_noun}s; "
-        "undefined where lights-off is not known, or a night has no such sleep; bias or spread may "
-        "change with the size of what is measured"
+        f"undefined where lights-off is not known, or a {page.night_noun} has no such sleep; bias "
+        "or spread may change with the size of what is measured"
     )
     return Table("sleep-agreement", head, rows, caption, texts=2)
 
@@ -172,7 +177,11 @@ def _nights(page: Page, nights: pl.DataFrame) -> Table:
     for recording in dict.fromkeys(nights["recording"]):
         cells = (_night_cell(values.get((recording, *key), {}), key[0]) for key in columns)
         rows.append((recording, *cells))
-    head = ("Night", *SHORT_TITLES.values(), *(f"min {stage}" for stage in stages))
+    head = (
+        page.night_noun.capitalize(),
+        *SHORT_TITLES.values(),
+        *(f"min {stage}" for stage in stages),
+    )
     return Table("sleep", head, rows, "Scored / predicted, in min; SE in per cent")
 
 

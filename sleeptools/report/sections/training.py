@@ -16,6 +16,7 @@ def training_section(page: Page) -> Iterator[Block]:
         return
     caption = (
         "Median over folds and seeds; the band is their range. Under leak-free, kappa is that of "
-        "the validation subjects, under best-on-test that of the scored test fold (optimistic)."
+        f"the validation {page.subject_noun}s, under best-on-test that of the scored test fold "
+        "(optimistic)."
     )
     yield Figure("training", plot_training(page.logs), "Training curves", caption)

@@ -37,8 +37,17 @@ def uncertain_epochs_section(page: Page) -> Iterator[Block]:
         )
         for r in table.head(LISTED).to_dicts()
     ]
-    head = ("Recording", "Epoch", "At", "Predicted", "Probability", "Second", "Margin", "Scored")
-    caption = f"The {len(rows)} least sure epochs, h:min:s from the start of the recording"
+    head = (
+        page.night_noun.capitalize(),
+        "Epoch",
+        "At",
+        "Predicted",
+        "Probability",
+        "Second",
+        "Margin",
+        "Scored",
+    )
+    caption = f"The {len(rows)} least sure epochs, h:min:s from its start"
     yield Collapsible("The least sure epochs", Table("review", head, rows, caption))
 
 
