@@ -16,7 +16,12 @@ from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PACKAGE = Path(sleeptools.__file__).parent
-WRITERS = {"runs/writing.py", "training/checkpoint.py", "runs/model_folder.py"}
+WRITERS = {
+    "runs/writing.py",
+    "training/checkpoint.py",
+    "runs/model_folder.py",
+    "runs/task_table.py",  # of the plan, beside the run
+}
 ROOMS = ["runs", "training", "models", "commands/train.py", "commands/external_test.py"]
 FILES = {
     "FOLDS_FILE": "folds.parquet",
