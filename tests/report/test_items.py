@@ -609,7 +609,7 @@ def test_the_correlation_is_over_the_bins_of_all_stages(home):
         ("s4-table-1", "mmasleepnet", "the item is of mice"),
         ("s0-table-3", "masleepnet", "it is of masleepnet; the rows are of attnsleep"),
         ("s4-table-1", "kjaerby-slumbernet", "data of the preset kjaerby"),
-        ("s4-table-1", "unseen", "it is an external test"),
+        ("s4-table-1", "unseen", "it is a test of unseen subjects"),
         ("s2-fig-6", "mouse-transformer", "it is of mouse-transformer; the item is of mouse-cnn"),
         ("s0-fig-1", "mmasleepnet", "a run holds no signals"),
         ("s0-fig-1", "mouse-epochs", "the item is of people"),

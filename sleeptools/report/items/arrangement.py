@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from sleeptools.evaluation.comparison import UNSEEN
 from sleeptools.report.items.content import Builder, ItemRequest
 from sleeptools.report.items.matching import refuse
 from sleeptools.report.items.run_source import RunSource
-from sleeptools.runs.folds import EXTERNAL
 
 HUMAN: Final = "people"
 MOUSE: Final = "mice"
@@ -72,10 +72,10 @@ class Arrangement:
             return why
         if self.models and source.model not in self.models:
             return f"it is of {source.model}; the item is of {', '.join(sorted(self.models))}"
-        is_external = source.protocol == EXTERNAL
+        is_external = source.protocol in UNSEEN
         if self.external is False and is_external:
-            return "it is an external test, and the item shows the folds of a training"
-        if self.external and source.evaluation.run.mixed:
+            return "it is a test of unseen subjects, and the item shows the folds of a training"
+        if self.external and source.evaluation.run.mixed and not is_external:
             return "animals that it tests were trained on, and the item shows unseen ones"
         return ""
 

@@ -16,7 +16,7 @@ from sleeptools.evaluation.comparison import study_designs
 from sleeptools.evaluation.evaluation import Evaluation
 from sleeptools.evaluation.metrics import Counts
 from sleeptools.evaluation.published.study_design import StudyDesign, compare_designs
-from sleeptools.runs.folds import BEST_ON_TEST, NAMED
+from sleeptools.runs.folds import BEST_ON_TEST, HELD_OUT, NAMED
 from sleeptools.runs.logs import training_logs
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def verdict_words(comparable: str) -> str:
 
 def choose_protocol(evaluation: Evaluation, results: Sequence[Mapping[str, Any]]) -> str:
     """Choose the protocol that the print used, if the run has it; else the one to believe."""
+    if HELD_OUT in evaluation.protocols and any(row["members"] == HELD_OUT for row in results):
+        return HELD_OUT
     optimistic = any(
         str(row["selection"]).startswith("best pass on the test fold") for row in results
     )
