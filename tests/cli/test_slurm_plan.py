@@ -11,7 +11,7 @@ from sleeptools.runs.task_table import read_jobs
 from tests.helpers.slurm_cluster import SLEEPTOOLS, Cluster
 from tests.helpers.synthetic_epochs import write_epochs
 
-PASSES = 15  # long enough to be interrupted
+PASSES = 30  # long enough to be interrupted
 MODEL = ("--model", "ulw-sleepnet", "--folds", 2, "--set", "recipe.batch=16")
 
 pytestmark = pytest.mark.slow
