@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,7 @@ def plan(
     line = without_slurm(epochs, folder, ranges(tasks))
     if submitted:
         submit(folder, elements, hint=f"without Slurm: '{line}'")
+        talk(f"next: sleeptools status {shlex.quote(str(folder))}")
     else:
         talk(f"next: the same with --submit, or without Slurm: {line}")
 

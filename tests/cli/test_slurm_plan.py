@@ -11,7 +11,7 @@ from sleeptools.runs.task_table import read_jobs
 from tests.helpers.slurm_cluster import SLEEPTOOLS, Cluster
 from tests.helpers.synthetic_epochs import write_epochs
 
-PASSES = 15  # long enough to be interrupted
+PASSES = 30  # long enough to be interrupted
 MODEL = ("--model", "ulw-sleepnet", "--folds", 2, "--set", "recipe.batch=16")
 
 pytestmark = pytest.mark.slow
@@ -146,7 +146,7 @@ def test_a_task_that_makes_way_for_a_more_urgent_job_continues(slurm: Plan) -> N
     slurm.train("--passes", PASSES, "--fold", 0, "--submit")
     slurm.until(over=lambda: slurm.begun(0))
     cores = slurm.do("sinfo", "-h", "-p", "high", "-o", "%c").strip()
-    urgent = ("-p", "high", "-n", cores, "-o", "urgent.out", "--wrap", "echo done")
+    urgent = ("-p", "high", "-n", cores, "-o", "/dev/null", "--wrap", "echo done")
     slurm.do("sbatch", "--wait", *urgent)
     assert "restart 0: exit code 75" in slurm.log(0)
     slurm.again(slurm.task(0))
