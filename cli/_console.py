@@ -114,14 +114,7 @@ def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, name in enumerate(columns):
         values = [row[i] for row in rows]
         numeric = all(isinstance(value, int | float) for value in values)
@@ -131,6 +124,7 @@ def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
         )
     for row in rows:
         table.add_row(*(cell(v) for v in row))
+    console().print(title, style="bold", markup=False)
     console().print(table)
 
 

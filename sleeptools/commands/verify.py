@@ -110,7 +110,8 @@ def _other_parents(run: Path) -> Iterator[str]:
     for name in progress["done"]:
         if not (run / name / model_folder.CONFIG).exists():
             continue  # an external test has no model
-        began = (model_folder.read_config(run / name).get("parent") or {}).get("weights")
+        facts = store.read_json(run / name / model_folder.CONFIG)
+        began = (facts.get("parent") or {}).get("weights")
         if began != expected:
             yield f"{name}: began with weights {began}; config.toml says {expected}"
 
