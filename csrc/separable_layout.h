@@ -96,16 +96,20 @@ struct SeparableLayout {
         if (op.drop_below > 0) words += outputs * pooled;
       }
       widest = larger(widest, larger(taps, outputs));
-      rows = larger(rows, 2 * u.pairs() * (taps + outputs));
+      rows = larger(rows, 2 * u.pairs() * apart(taps + outputs));
       const int64_t products = (outputs + taps) * (taps + 1) + (block_inputs + 1) * outputs;
       sums = larger(sums, products);
       partial = larger(partial, products + widest * op.kernel + 2 * taps);
-      back = larger(back, (inputs + 2 * outputs + 2) * inputs);
+      back = larger(back, (inputs + 2 * outputs + 2 + op.kernel) * inputs);
       inputs = outputs;
       steps = pooled;
     }
-    first = (2 * unit[1].pairs() + 2 * margin) * unit[0].outputs;
+    first = (2 * unit[1].pairs() + 2 * margin) * apart(unit[0].outputs);
   }
+
+  // Vectors from a step of some maps to the next in a thread's slot: not the same cache sets, so
+  // that what is written does not look like what is to be read.
+  static int64_t apart(int64_t maps) { return maps % 8 == 0 ? maps + 4 : maps; }
 
   static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -124,7 +128,7 @@ struct SeparableLayout {
 
   // Floats of a thread's slot; see Slot in cpu/separable_blocks.h.
   int64_t slot_floats(int64_t kernel) const {
-    const int64_t around = rows + 3 * first + 2 + 2 * steps() * widest;
+    const int64_t around = rows + 3 * first + 2 + 2 * steps() * apart(widest);
     return whole((around + sums + widest * (kernel + 2)) * lanes);
   }
 

@@ -19,11 +19,11 @@ struct Moments {
 };
 
 // A value near the mean of each depthwise result: the mean of the first steps.
-void set_pilot(const Group& group, int64_t k, const float* rows, int64_t steps) {
+void set_pilot(const Group& group, int64_t k, Steps rows, int64_t steps) {
   const int64_t taps = group.all.unit(k).taps, signals = group.signals();
   for (int64_t i = 0; i < taps; ++i) {
     Vec total = {};
-    for (int64_t t = 0; t < steps; ++t) total += load<Vec>(rows + (t * taps + i) * kLanes);
+    for (int64_t t = 0; t < steps; ++t) total += load<Vec>(rows.data + t * rows.step + i * kLanes);
     group.slot.centre[i] = sum(total) / static_cast<float>(steps * (signals ? signals : 1));
   }
 }
@@ -34,17 +34,16 @@ void add_moments(const Group& group, int64_t k, int64_t first, int64_t last) {
   const Blocks& all = group.all;
   const SeparableUnit& u = all.unit(k);
   const Slot& slot = group.slot;
-  const int64_t step = u.taps * kLanes;
+  const Steps rows = {slot.rows, SeparableLayout::apart(u.taps) * kLanes};
   for (int64_t t = first; t < last; t += 2 * u.pairs()) {
     const int64_t steps = smaller(last - t, 2 * u.pairs());
     const Steps in = input<kMarked>(group, k, t, steps);
     if (t == 0) clear(slot.centre, u.taps);
     for (int turn = t == 0 ? 0 : 1; turn < 2; ++turn) {
-      tapped(all, k, in, slot.centre, steps, slot.rows, step);
-      mask_dead(group, u.taps, steps, slot.rows, step);
-      if (turn == 0) set_pilot(group, k, slot.rows, steps);
+      tapped(all, k, in, slot.centre, steps, slot.rows, rows.step);
+      mask_dead(group, u.taps, steps, slot.rows, rows.step);
+      if (turn == 0) set_pilot(group, k, rows, steps);
     }
-    const Steps rows = {slot.rows, step};
     add_steps(rows, u.taps, steps, slot.totals);
     outer(rows, u.taps, rows, u.taps, steps, true, slot.sums);
   }
@@ -147,15 +146,12 @@ void drop_steps(const Group& group, int64_t block, int64_t first, int64_t count,
   const int64_t maps = op.widths[block];
   const uint64_t seed = op.seed + static_cast<uint64_t>(block);
   Word* const marks = group.marks(group.all.layout.drops[block]) + first * maps;
+  Bits signal;
+  for (int i = 0; i < kLanes; ++i) signal[i] = static_cast<uint32_t>(group.first_signal() + i);
   for (int64_t t = 0; t < count; t += kDrawn) {
     for (int64_t m = 0; m < maps; ++m) {
-      Bits words[kDrawn];
-      words[0] = Bits{} + static_cast<uint32_t>(m);
-      words[1] = Bits{} + static_cast<uint32_t>((first + t) / kDrawn);
-      for (int i = 0; i < kLanes; ++i) {
-        words[2][i] = static_cast<uint32_t>(group.first_signal() + i);
-      }
-      words[3] = Bits{};
+      Bits words[kDrawn] = {Bits{} + static_cast<uint32_t>(m),
+                            Bits{} + static_cast<uint32_t>((first + t) / kDrawn), signal, Bits{}};
       philox(words, seed);
       for (int64_t i = 0; i < smaller(kDrawn, count - t); ++i) {
         float* const at = out + ((t + i) * maps + m) * kLanes;

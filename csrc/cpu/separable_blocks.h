@@ -162,12 +162,26 @@ static void outer(Steps a, int64_t rows, Steps b, int64_t columns, int64_t steps
   }
 }
 
-// sums[a] += a[t] over time.
+// sums[a] += a[t] over time, for M maps.
+struct AddTile {
+  template <int M>
+  static void run(Steps a, int64_t steps, float* sums) {
+    Vec total[M];
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) total[m] = load<Vec>(sums + m * kLanes);
+    for (int64_t t = 0; t < steps; ++t, a.data += a.step) {
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) total[m] += load<Vec>(a.data + m * kLanes);
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) store(sums + m * kLanes, total[m]);
+  }
+};
+
 SLEEPTOOLS_INLINE void add_steps(Steps a, int64_t maps, int64_t steps, float* sums) {
-  for (int64_t m = 0; m < maps; ++m) {
-    Vec total = load<Vec>(sums + m * kLanes);
-    for (int64_t t = 0; t < steps; ++t) total += load<Vec>(a.data + t * a.step + m * kLanes);
-    store(sums + m * kLanes, total);
+  for (int64_t m = 0; m < maps; m += kMaps) {
+    const Steps some = {a.data + m * kLanes, a.step};
+    tile<AddTile, kMaps>(maps - m, some, steps, sums + m * kLanes);
   }
 }
 
@@ -189,21 +203,62 @@ SLEEPTOOLS_INLINE void clear(float* data, int64_t count) {
   __builtin_memset(data, 0, static_cast<size_t>(count) * sizeof(float));
 }
 
-// Depthwise convolution of steps from in.data on, a margin before the first; K is the kernel, or 0
-// where the compiler does not know it. `centre` is taken off.
+constexpr int kDepthwise = kLanes == 16 ? 4 : 2;  // maps whose weights of 3 taps stay in registers
+
+// Depthwise convolution of M maps for steps from in.data on, with `start` added; the taps follow
+// each other by `order`. K is the kernel, or 0 where the compiler does not know it.
 template <int K>
+struct DepthwiseTile {
+  template <int M>
+  static void run(Steps in, const float* w, int64_t kernel, const Vec* start, int64_t steps,
+                  float* out, int64_t out_step) {
+    if constexpr (K > 0) {
+      Vec weights[M][K], from[M];
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) {
+        from[m] = start[m];
+#pragma GCC unroll 4
+        for (int k = 0; k < K; ++k) weights[m][k] = Vec{} + w[m * K + k];
+      }
+      for (int64_t t = 0; t < steps; ++t, in.data += in.step, out += out_step) {
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m) {
+          Vec sum = from[m];
+#pragma GCC unroll 4
+          for (int k = 0; k < K; ++k) {
+            sum += weights[m][k] * load<Vec>(in.data + k * in.step + m * kLanes);
+          }
+          store(out + m * kLanes, sum);
+        }
+      }
+    } else {
+      for (int64_t t = 0; t < steps; ++t, in.data += in.step, out += out_step) {
+        for (int m = 0; m < M; ++m) {
+          Vec sum = start[m];
+          for (int64_t k = 0; k < kernel; ++k) {
+            sum += w[m * kernel + k] * load<Vec>(in.data + k * in.step + m * kLanes);
+          }
+          store(out + m * kLanes, sum);
+        }
+      }
+    }
+  }
+};
+
+// Of all maps, `centre` taken off unless it is null.
 SLEEPTOOLS_INLINE void depthwise(Steps in, int64_t maps, const float* w, int64_t kernel,
                                  const float* centre, int64_t steps, float* out, int64_t out_step) {
-  const int64_t taps = K > 0 ? K : kernel;
-  for (int64_t map = 0; map < maps; ++map, w += taps) {
-    const float* x = in.data + map * kLanes;
-    float* to = out + map * kLanes;
-    const Vec from = Vec{} - centre[map];
-    for (int64_t t = 0; t < steps; ++t, x += in.step, to += out_step) {
-      Vec sum = from;
-      for (int64_t k = 0; k < taps; ++k) sum += w[k] * load<Vec>(x + k * in.step);
-      store(to, sum);
+  for (int64_t map = 0; map < maps; map += kDepthwise) {
+    Vec start[kDepthwise] = {};
+    for (int64_t m = map; centre && m < smaller(maps, map + kDepthwise); ++m) {
+      start[m - map] -= centre[m];
     }
+    const auto run = [&](auto known) {
+      tile<DepthwiseTile<decltype(known)::value>, kDepthwise>(
+          maps - map, Steps{in.data + map * kLanes, in.step}, w + map * kernel, kernel,
+          static_cast<const Vec*>(start), steps, out + map * kLanes, out_step);
+    };
+    kernel == 3 ? run(std::integral_constant<int, 3>{}) : run(std::integral_constant<int, 0>{});
   }
 }
 
@@ -225,8 +280,8 @@ struct Slot {
     first = rows + layout.rows * kLanes;
     line = first + layout.first * kLanes;
     out = line + 2 * (layout.first + 1) * kLanes;
-    grads = out + steps * layout.widest * kLanes;
-    sums = grads + steps * layout.widest * kLanes;
+    grads = out + steps * layout.apart(layout.widest) * kLanes;
+    sums = grads + steps * layout.apart(layout.widest) * kLanes;
     taps = sums + layout.sums * kLanes;
     totals = taps + layout.widest * kernel * kLanes;
     centre = totals + layout.widest * kLanes;
@@ -345,12 +400,7 @@ void pool(const Blocks& all, int64_t k, Steps in, int64_t steps, float* out, int
 SLEEPTOOLS_INLINE void centred(const Blocks& all, int64_t k, Steps in, const float* centre,
                                int64_t steps, float* out, int64_t out_step) {
   const SeparableUnit& u = all.unit(k);
-  const float* w = all.weight(u.weights);
-  if (u.kernel == 3) {
-    depthwise<3>(in, u.inputs, w, 3, centre, steps, out, out_step);
-  } else {
-    depthwise<0>(in, u.inputs, w, u.kernel, centre, steps, out, out_step);
-  }
+  depthwise(in, u.inputs, all.weight(u.weights), u.kernel, centre, steps, out, out_step);
 }
 
 // The first unit's output from step `first` on, zeros before and behind the signal.
@@ -358,7 +408,7 @@ template <bool kMarked>
 Steps first_output(const Group& group, int64_t first, int64_t count) {
   const Blocks& all = group.all;
   const SeparableUnit& u = all.unit(0);
-  const int64_t step = u.outputs * kLanes;
+  const int64_t step = SeparableLayout::apart(u.outputs) * kLanes;
   const int64_t begin = first < 0 ? 0 : first, end = smaller(first + count, u.pooled);
   float* const out = group.slot.first;
   clear(out, (begin - first) * step);

@@ -63,7 +63,7 @@ void add_sums(const Group& group, int64_t k, int64_t first, int64_t last, Steps 
   const SeparableUnit& u = all.unit(k);
   const Slot& slot = group.slot;
   const Places at(all, k);
-  const int64_t step = (u.outputs + u.taps) * kLanes;
+  const int64_t step = SeparableLayout::apart(u.outputs + u.taps) * kLanes;
   const float* const centre = k == 0 ? all.op.moments : all.centre(k);
   const Steps g = {slot.rows, step}, c = {slot.rows + u.outputs * kLanes, step};
   for (int64_t t = first; t < last; t += u.pairs()) {
@@ -117,10 +117,11 @@ void begin_back(const Group& group, const float* grad) {
   add_sums(group, last, 0, u.pooled, {out, u.outputs * kLanes});
 }
 
-// The matrices of a pass: of g and c together, (outputs + inputs, inputs), with a bias; and for the
-// first unit of a block the transposed one of the shortcut, (outputs, inputs), with zeros.
+// The weights of a pass: the matrix of g and c together, (outputs + inputs, inputs), and its bias;
+// for the first unit of a block the transposed one of the shortcut, (outputs, inputs), with zeros;
+// the depthwise weights from the last tap to the first, (inputs, kernel).
 struct Back {
-  float *matrix, *bias, *shortcut, *zeros;
+  float *matrix, *bias, *shortcut, *zeros, *taps;
 
   Back(const Blocks& all, int64_t k) {
     const SeparableUnit& u = all.unit(k);
@@ -128,46 +129,31 @@ struct Back {
     bias = matrix + (u.inputs + u.outputs) * u.inputs;
     shortcut = bias + u.inputs;
     zeros = shortcut + u.outputs * u.inputs;
+    taps = zeros + u.inputs;
   }
 };
 
-// Sums over some steps of the gradients behind a depthwise convolution with its shifted inputs.
-template <int K>
-void add_taps(const SeparableUnit& u, Steps grad, Steps in, int64_t steps, float* sums) {
-  const int64_t taps = K > 0 ? K : u.kernel;
-  for (int64_t map = 0; map < u.inputs; ++map) {
-    for (int64_t tap = 0; tap < taps; tap += 3) {
-      Vec total[3] = {};
-      const int64_t count = smaller(3, taps - tap);
-      const float *g = grad.data + map * kLanes, *x = in.data + tap * in.step + map * kLanes;
-      for (int64_t t = 0; t < steps; ++t, g += grad.step, x += in.step) {
-        const Vec value = load<Vec>(g);
-        for (int64_t i = 0; i < (K == 3 ? 3 : count); ++i) {
-          total[i] += value * load<Vec>(x + i * in.step);
-        }
-      }
-      for (int64_t i = 0; i < count; ++i) {
-        float* const at = sums + (map * taps + tap + i) * kLanes;
-        store(at, load<Vec>(at) + total[i]);
+// Sums over some steps of M maps' gradients behind a depthwise convolution with their inputs.
+struct TapTile {
+  template <int M>
+  static void run(Steps grad, Steps in, int64_t steps, float* sums, int64_t taps) {
+    Vec total[M] = {};
+    for (int64_t t = 0; t < steps; ++t, grad.data += grad.step, in.data += in.step) {
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        total[m] += load<Vec>(grad.data + m * kLanes) * load<Vec>(in.data + m * kLanes);
       }
     }
+    for (int m = 0; m < M; ++m, sums += taps * kLanes) store(sums, load<Vec>(sums) + total[m]);
   }
-}
+};
 
-// Back through a depthwise convolution; `grad` starts a margin before the first step.
-template <int K>
-void depthwise_back(const SeparableUnit& u, const float* w, Steps grad, int64_t steps, float* out,
-                    int64_t out_step) {
-  const int64_t taps = K > 0 ? K : u.kernel;
-  for (int64_t map = 0; map < u.inputs; ++map, w += taps) {
-    const float* g = grad.data + map * kLanes;
-    float* to = out + map * kLanes;
-    for (int64_t t = 0; t < steps; ++t, g += grad.step, to += out_step) {
-      Vec total = {};
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        total += w[taps - 1 - tap] * load<Vec>(g + tap * grad.step);
-      }
-      store(to, total);
+void add_taps(const SeparableUnit& u, Steps grad, Steps in, int64_t steps, float* sums) {
+  for (int64_t map = 0; map < u.inputs; map += kMaps) {
+    for (int64_t tap = 0; tap < u.kernel; ++tap) {
+      tile<TapTile, kMaps>(u.inputs - map, Steps{grad.data + map * kLanes, grad.step},
+                           Steps{in.data + tap * in.step + map * kLanes, in.step}, steps,
+                           sums + (map * u.kernel + tap) * kLanes, u.kernel);
     }
   }
 }
@@ -184,17 +170,18 @@ void add_shortcut_back(const Group& group, int64_t k, int64_t first, int64_t las
 }
 
 // Gradients of unit k before its depthwise convolution for some steps of a pass.
-void unit_back(const Group& group, int64_t k, int64_t first, int64_t steps, Steps in, float* out) {
+void unit_back(const Group& group, int64_t k, int64_t first, int64_t steps, Steps in, float* out,
+               int64_t out_step) {
   const Blocks& all = group.all;
   const SeparableUnit& u = all.unit(k);
   const Back back(all, k);
-  const int64_t width = u.outputs + u.inputs, step = width * kLanes;
+  const int64_t width = u.outputs + u.inputs, step = SeparableLayout::apart(width) * kLanes;
   const Steps grad = {gradients(group, k) + first / 2 * u.outputs * kLanes, u.outputs * kLanes};
   unpool(group, k, first / 2, grad, steps, group.slot.rows, step);
   centred(all, k, in, all.centre(k), steps, group.slot.rows + u.outputs * kLanes, step);
   product<false>(back.matrix, back.bias, {group.slot.rows, step}, width, u.inputs, steps, out,
-                 u.inputs * kLanes);
-  mask_dead(group, u.inputs, steps, out, u.inputs * kLanes);
+                 out_step);
+  mask_dead(group, u.inputs, steps, out, out_step);
 }
 
 // Unit k from the gradient of its output to that of its input, and the sums of the unit before.
@@ -203,25 +190,24 @@ void run_back(const Group& group, int64_t k) {
   const SeparableUnit& u = all.unit(k);
   const Slot& slot = group.slot;
   const int64_t margin = all.layout.margin, step = u.inputs * kLanes;
-  float* const here = slot.out + 2 * margin * step;  // behind the last steps of before
-  const float* const w = all.weight(u.weights);
-  clear(slot.out, 2 * margin * step);
+  const int64_t row = SeparableLayout::apart(u.inputs) * kLanes;
+  float* const here = slot.out + 2 * margin * row;  // behind the last steps of before
+  const Back back(all, k);
+  clear(slot.out, 2 * margin * row);
   clear(slot.taps, u.inputs * u.kernel * kLanes);
   int64_t done = 0;
   for (int64_t t = 0; t < u.steps; t += 2 * u.pairs()) {
     const int64_t steps = smaller(u.steps - t, 2 * u.pairs());
-    const Steps in = input(group, k, t, steps), grad = {here, step};
-    unit_back(group, k, t, steps, in, here);
-    u.kernel == 3 ? add_taps<3>(u, grad, in, steps, slot.taps)
-                  : add_taps<0>(u, grad, in, steps, slot.taps);
+    const Steps in = input(group, k, t, steps), grad = {here, row};
+    unit_back(group, k, t, steps, in, here, row);
+    add_taps(u, grad, in, steps, slot.taps);
     const bool last = t + steps == u.steps;
-    if (last) clear(here + steps * step, margin * step);
+    if (last) clear(here + steps * row, margin * row);
     const int64_t seen = last ? u.steps : t + steps - margin;
     if (seen > done) {
       float* const out = k == 1 ? slot.grads : gradients(group, k - 1) + done * step;
       const Steps around = grad.from(done - t - margin);
-      u.kernel == 3 ? depthwise_back<3>(u, w, around, seen - done, out, step)
-                    : depthwise_back<0>(u, w, around, seen - done, out, step);
+      depthwise(around, u.inputs, back.taps, u.kernel, nullptr, seen - done, out, step);
       if (k % 2 == 0) {
         add_shortcut_back(group, k, done, seen, out);
         drop_back(group, k / 2 - 1, done, seen - done, out);
@@ -229,7 +215,7 @@ void run_back(const Group& group, int64_t k) {
       add_sums(group, k - 1, done, seen, {out, step});
       done = seen;
     }
-    __builtin_memmove(slot.out, slot.out + steps * step, 2 * margin * step * sizeof(float));
+    __builtin_memmove(slot.out, slot.out + steps * row, 2 * margin * row * sizeof(float));
   }
 }
 
@@ -343,6 +329,9 @@ struct Join {
       }
     }
     back.bias[i] = static_cast<float>(bias);
+    for (int64_t tap = 0; tap < u.kernel; ++tap) {
+      back.taps[i * u.kernel + tap] = *all.weight(u.weights + (i + 1) * u.kernel - 1 - tap);
+    }
     if (k % 2 == 1) return;
     const float* const w = all.weight(all.layout.shortcut[k / 2]) + i * u.outputs;
     for (int64_t o = 0; o < u.outputs; ++o) back.shortcut[o * u.inputs + i] = w[o];
