@@ -39,6 +39,7 @@ from sleeptools.models.layers.config import HumanConfig
 from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.layers.native_training import (
     draw_seed,
+    dropout_probability,
     to_float32,
     trains_native,
 )
@@ -176,11 +177,17 @@ class TrainedExtractor:
 
     def serves(self, x: Tensor) -> bool:
         """Whether the native op trains on `x`; not with a layer in evaluation mode, as if frozen."""
-        return trains_native(x) and all(module.training for module in self.extractor.modules())
+        trained = (m.training for m in self.extractor.modules() if not isinstance(m, nn.Dropout))
+        return trains_native(x) and all(trained) and len(set(self.dropouts())) == 1
+
+    def dropouts(self) -> list[float]:
+        """List each block's probability; 0 for one whose layer does not train."""
+        layers = (m for m in self.extractor.modules() if isinstance(m, nn.Dropout))
+        return [dropout_probability(layer) for layer in layers]
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, T) to (B, C, 32), float32 also under autocast."""
-        p = next(m.p for m in self.extractor.modules() if isinstance(m, nn.Dropout))
+        p = self.dropouts()[0]
         with torch.autocast("cpu", enabled=False):
             weights = torch.cat(join_blocks(dict(self.extractor.named_parameters()), self.names))
             return separable_blocks(

@@ -126,7 +126,7 @@ def _run(  # noqa: PLR0913, PLR0917 - as separable_blocks
     dropout: float,
     seed: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The output, and mean and variance of what each BatchNorm sees."""
+    """Compute the output, and mean and variance of what each BatchNorm sees."""
     signals, index = x.flatten(0, 1).unsqueeze(1), 0  # (B C, 1, T)
     means, variances = [], []
 
@@ -143,7 +143,7 @@ def _run(  # noqa: PLR0913, PLR0917 - as separable_blocks
             main = functional.conv1d(main, depthwise, padding=kernel // 2, groups=maps)
             main = functional.conv1d(main, pointwise.transpose(0, 1), bias)  # (B C, width, T)
             means.append(main.mean((0, 2)))
-            variances.append(main.var((0, 2), correction=0))
+            variances.append((main - means[-1][:, None]).square().mean((0, 2)))
             norm = take(width), take(width)
             main = functional.batch_norm(main, None, None, *norm, training=True, eps=eps)
             main = functional.max_pool1d(functional.relu(main), 2, ceil_mode=True)
@@ -199,11 +199,12 @@ def _native(x: Tensor) -> bool:
 
 
 def _forward(x: Tensor, weights: Tensor, *settings: Any) -> Forward:
+    results = _fake(x, weights, *settings)
+    if len(x) == 0 or x.shape[1] == 0:
+        return tuple(t.zero_() for t in results)  # type: ignore[return-value]
     if not _native(x):
         out, mean, variance = _run(x, weights, *settings)
-        _, *kept, _, _ = _fake(x, weights, *settings)
-        return out.contiguous(), *(t.zero_() for t in kept), mean, variance
-    results = _fake(x, weights, *settings)
+        return out.contiguous(), *results[1:4], mean, variance
     names = ("out", "maps", "marks", "moments", "mean", "variance")
     tensors = {"x": x.contiguous(), "weights": weights.contiguous()}
     _launch(OP, tensors | dict(zip(names, results, strict=True)), settings)
@@ -315,8 +316,7 @@ def _fake_gradients(grad: Tensor, x: Tensor, weights: Tensor, *settings: Any) ->
 _SETTINGS = "int[] widths, int kernel, float eps, float dropout, int seed"
 _operator = ops.define(
     OP,
-    f"(Tensor x, Tensor weights, {_SETTINGS}) -> "
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"(Tensor x, Tensor weights, {_SETTINGS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     forward=_forward,
     fake=_fake,
     backward=_backward,
