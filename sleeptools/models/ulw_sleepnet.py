@@ -176,7 +176,7 @@ class TrainedExtractor:
         self.names = [name for name, _ in extractor.named_children()]
 
     def serves(self, x: Tensor) -> bool:
-        """Whether the native op trains on `x`; not with a layer in evaluation mode, as if frozen."""
+        """Whether the native op trains on `x`; not with a layer in evaluation mode, as frozen."""
         trained = (m.training for m in self.extractor.modules() if not isinstance(m, nn.Dropout))
         return trains_native(x) and all(trained) and len(set(self.dropouts())) == 1
 

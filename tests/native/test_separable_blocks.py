@@ -1,4 +1,4 @@
-"""What the sweep of test_ops.py does not ask of separable blocks in training, and of ULW-SleepNet."""
+"""What the sweep of test_ops.py does not ask of separable blocks, and ULW-SleepNet's training."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_second_derivatives_are_those_of_the_reference() -> None:
     assert_close(penalty(separable_blocks.separable_blocks), penalty(separable_blocks.reference))
 
 
-# --- ULW-SleepNet -----------------------------------------------------------------------------------
+# --- ULW-SleepNet ---------------------------------------------------------------------------------
 
 
 def losses(model: Model, steps: int, *, half: bool = False) -> list[float]:

@@ -35,7 +35,7 @@ Forward = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 _check = functools.lru_cache(maxsize=64)(sizes.check_separable_blocks)
 
 
-def separable_blocks(  # noqa: PLR0913, PLR0917 - two arrays and the settings of the layers
+def separable_blocks(
     x: Tensor,
     weights: Tensor,
     widths: Sequence[int],
@@ -104,7 +104,7 @@ def separable_blocks(  # noqa: PLR0913, PLR0917 - two arrays and the settings of
     return out
 
 
-def reference(  # noqa: PLR0913, PLR0917 - as separable_blocks
+def reference(
     x: Tensor,
     weights: Tensor,
     widths: Sequence[int],
@@ -117,7 +117,7 @@ def reference(  # noqa: PLR0913, PLR0917 - as separable_blocks
     return _run(x, weights, widths, kernel, eps, dropout, seed)[0]
 
 
-def _run(  # noqa: PLR0913, PLR0917 - as separable_blocks
+def _run(
     x: Tensor,
     weights: Tensor,
     widths: Sequence[int],
@@ -283,7 +283,7 @@ def _gradients(
     return [next(gradients) if needs else None for needs in needed]
 
 
-def _on_cpu(  # noqa: PLR0913, PLR0917 - as the op and its results
+def _on_cpu(
     grad: Tensor,
     x: Tensor,
     weights: Tensor,
