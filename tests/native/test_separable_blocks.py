@@ -19,8 +19,8 @@ from sleeptools.models.layers import philox
 from sleeptools.models.ops import separable_blocks
 from sleeptools.models.ops.conv_block import Running
 from sleeptools.models.ulw_sleepnet import Config, Model
-from sleeptools.native import separable_blocks as sizes
 from sleeptools.native import threads
+from sleeptools.native.separable_blocks import blocks_weight_count
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
 CPU_VARIANTS = native.variants()[1:] or [
@@ -39,7 +39,7 @@ def example(
     signals: int, samples: int, widths: list[int], kernel: int = 3, *, offset: float = 0.0
 ) -> tuple[Tensor, Tensor, list[int], int]:
     generator = torch.Generator().manual_seed(samples)
-    count = sizes.blocks_weight_count(widths, kernel)
+    count = blocks_weight_count(widths, kernel)
     weights = torch.randn(count, generator=generator) * 0.5
     return offset + torch.randn(1, signals, samples, generator=generator), weights, widths, kernel
 

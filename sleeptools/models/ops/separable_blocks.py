@@ -22,17 +22,25 @@ from torch.nn import functional
 from sleeptools.models import ops
 from sleeptools.models.layers import philox
 from sleeptools.models.ops.conv_block import Running
-from sleeptools.native import separable_blocks as sizes
 from sleeptools.native import threads
 from sleeptools.native.dropout import check_dropout, drop_below
+from sleeptools.native.separable_blocks import (
+    OP,
+    SIGNALS,
+    blocks_work,
+    blocks_workspace,
+    check_separable_blocks,
+    kept_sizes,
+    list_units,
+    width_table,
+)
 
-OP = sizes.OP
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 Example = tuple[Tensor, Tensor, list[int], int, float, float, int]
 Forward = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
-_check = functools.lru_cache(maxsize=64)(sizes.check_separable_blocks)
+_check = functools.lru_cache(maxsize=64)(check_separable_blocks)
 
 
 def separable_blocks(
@@ -84,11 +92,11 @@ def separable_blocks(
         and for a batch with one value per map, as PyTorch does.
     """
     shapes = (tuple(x.shape), tuple(weights.shape))
-    check = sizes.check_separable_blocks if torch.compiler.is_compiling() else _check
+    check = check_separable_blocks if torch.compiler.is_compiling() else _check
     check(*shapes, tuple(widths), kernel)
     ops.check_alike(OP, x, (weights,))
     check_dropout(OP, dropout, seed)
-    units = list(sizes.list_units(widths, x.shape[2]))
+    units = list(list_units(widths, x.shape[2]))
     signals = x.shape[0] * x.shape[1]
     if signals * units[-1].steps == 1:
         raise ValueError(
@@ -98,9 +106,10 @@ def separable_blocks(
     out, *_, mean, variance = _operator(x, weights, widths, kernel, eps, dropout, seed)
     if running and signals:
         counts = [unit.outputs for unit in units]
-        parts = zip(running, units, mean.split(counts), variance.split(counts), strict=True)
-        for statistics, unit, *of_batch in parts:
-            statistics.update(*of_batch, signals * unit.steps)
+        means, variances = torch.split(mean, counts), torch.split(variance, counts)
+        parts = zip(running, units, means, variances, strict=True)
+        for statistics, unit, unit_mean, unit_variance in parts:
+            statistics.update(unit_mean, unit_variance, signals * unit.steps)
     return out
 
 
@@ -217,15 +226,15 @@ def _launch(op: str, tensors: dict[str, Tensor], settings: Sequence[Any]) -> Non
     widths, kernel, eps, dropout, seed = settings
     signals, samples = x.shape[0] * x.shape[1], x.shape[2]
     backward = op != OP
-    work = sizes.blocks_work(widths, kernel, samples) * (2 if backward else 1)
-    slots = threads.threads_for(-(-signals // sizes.SIGNALS), sizes.SIGNALS * work)
+    work = blocks_work(widths, kernel, samples) * (2 if backward else 1)
+    slots = threads.threads_for(-(-signals // SIGNALS), SIGNALS * work)
     size = (signals, samples)
-    floats = sizes.blocks_workspace(tuple(widths), kernel, size, slots, backward=backward)
+    floats = blocks_workspace(tuple(widths), kernel, size, slots, backward=backward)
     ops.launch(
         op,
         x,
         {**tensors, "workspace": x.new_empty(floats)},
-        widths=sizes.width_table(tuple(widths)),
+        widths=width_table(tuple(widths)),
         signals=signals,
         samples=samples,
         blocks=len(widths),
@@ -246,7 +255,7 @@ def _fake(x: Tensor, weights: Tensor, *settings: Any) -> Forward:
     norms = x.new_empty(count), x.new_empty(count)
     if not _native(x):
         return out, x.new_empty(0), x.new_empty(0, dtype=torch.int32), x.new_empty(0), *norms
-    kept = sizes.kept_sizes(widths, kernel, batch * signals, samples, drops=drop_below(dropout) > 0)
+    kept = kept_sizes(widths, kernel, batch * signals, samples, drops=drop_below(dropout) > 0)
     marks = x.new_empty(kept.marks, dtype=torch.int32)
     return out, x.new_empty(kept.maps), marks, x.new_empty(kept.moments), *norms
 
