@@ -12,6 +12,7 @@
 #include "arguments.h"
 #include "cpu/dispatch.h"
 #include "cuda/device.h"
+#include "separable_layout.h"
 
 namespace py = pybind11;
 
@@ -60,6 +61,15 @@ Tasks tasks(const Dropout& op) {
 Tasks tasks(const SeparableStream& op) {
   return {std::min(op.slots, op.batch * op.signals), op.work};
 }
+
+// A group of signals is a task; there are as many as of the widest variant, or more.
+Tasks tasks(const SeparableBlocks& op) {
+  constexpr int64_t kSignals = SeparableBlocks::kSignals;
+  const int64_t groups = (op.signals + kSignals - 1) / kSignals;
+  return {std::min(op.slots, groups), kSignals * op.work};
+}
+
+Tasks tasks(const SeparableBlocksBackward& op) { return tasks(op.blocks); }
 
 Tasks tasks(const SectionFilter&) { return {1, 0}; }
 
@@ -163,6 +173,20 @@ int64_t separable_stream_workspace(Address widths, int64_t samples, int64_t bloc
   return task_floats(op) > SeparableStream::kMaxShared ? task_floats(op) : 0;
 }
 
+// Floats of workspace of separable_blocks, or of its gradients.
+int64_t separable_blocks_workspace(Address widths, int64_t signals, int64_t samples, int64_t blocks,
+                                   int64_t kernel, int64_t slots, bool backward) {
+  SeparableBlocks op{};
+  op.widths = reinterpret_cast<const int64_t*>(widths);
+  op.signals = signals;
+  op.samples = samples;
+  op.blocks = blocks;
+  op.kernel = kernel;
+  op.slots = slots;
+  const SeparableLayout layout(op, SeparableBlocks::kSignals);
+  return backward ? layout.backward_floats(op) : layout.workspace_floats(op);
+}
+
 py::dict fields() {
   py::dict all;
 #define SLEEPTOOLS_KINDS(name, Op) all[#name] = field_kinds<Op>();
@@ -192,6 +216,9 @@ void bind_workspaces(py::module_& m) {
         batch, samples, slots);
   m.def("separable_stream_workspace", separable_stream_workspace, by_name, py::arg("widths"),
         samples, py::arg("blocks"), py::arg("kernel"), py::arg("device"));
+  m.def("separable_blocks_workspace", separable_blocks_workspace, by_name, py::arg("widths"),
+        py::arg("signals"), samples, py::arg("blocks"), py::arg("kernel"), slots,
+        py::arg("backward"));
 }
 
 PyObject* unavailable = nullptr;  // Python's type of cuda::Unavailable

@@ -74,6 +74,15 @@ SLEEPTOOLS_FIELDS(Dropout, x, out, batch, steps, maps, drop_below, seed)
 SLEEPTOOLS_FIELDS(SeparableStream, x, weights, widths, space, out, batch, signals, samples, blocks,
                   kernel, slots, work)
 
+SLEEPTOOLS_FIELDS(SeparableBlocks, x, weights, widths, maps, marks, moments, mean, variance, out,
+                  workspace, signals, samples, blocks, kernel, slots, eps, drop_below, seed, work)
+
+// `blocks.out` is not used.
+SLEEPTOOLS_FIELDS(SeparableBlocksBackward, blocks.x, blocks.weights, blocks.widths, blocks.maps,
+                  blocks.marks, blocks.moments, blocks.mean, blocks.variance, blocks.workspace,
+                  blocks.signals, blocks.samples, blocks.blocks, blocks.kernel, blocks.slots,
+                  blocks.eps, blocks.drop_below, blocks.seed, blocks.work, grad, d_weights)
+
 SLEEPTOOLS_FIELDS(SectionFilter, x, sections, steady, rows, samples, count, memory, backwards,
                   from_rest)
 

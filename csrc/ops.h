@@ -407,6 +407,44 @@ static inline int64_t task_floats(const SeparableStream& op) {
   return largest;
 }
 
+// The blocks of SeparableStream in training: BatchNorm with the statistics of the batch stands
+// before each ReLU, and dropout behind each block. A map of a step is zero where its random word
+// (cpu/dropout.h; the signal is the epoch, and the seed of block i is seed + i) is below
+// drop_below. `separable_layout.h` says what is where; CPU only.
+struct SeparableBlocks {
+  static constexpr int kMaxBlocks = SeparableStream::kMaxBlocks;
+  static constexpr int kMaxUnits = 2 * kMaxBlocks;
+  static constexpr int64_t kSignals = 16;  // that go through the blocks side by side, at most
+
+  const float* x;  // (signals, samples)
+  // Of each block in turn: depthwise (inputs, kernel), pointwise (inputs, outputs), bias, gamma and
+  // beta (outputs) of its two units, then matrix (inputs, outputs) and bias (outputs) of its
+  // shortcut.
+  const float* weights;
+  const int64_t* widths;   // outputs of each block
+  float* maps;             // what the gradients need besides: the signals and the units' outputs,
+  uint32_t* marks;         // which steps the pools and dropout let through,
+  float* moments;          // mean and covariance of each unit's depthwise results
+  float *mean, *variance;  // of what each unit's BatchNorm sees; divided by the count
+  float* out;              // (signals, outputs of the last block)
+  float* workspace;
+  int64_t signals, samples, blocks;
+  int64_t kernel;  // of the depthwise convolutions; odd
+  int64_t slots;   // threads that the workspace is enough for
+  float eps;       // of BatchNorm
+  uint32_t drop_below;
+  uint64_t seed;
+  int64_t work;  // float operations of a signal
+};
+
+// Gradients of SeparableBlocks from its inputs, its results but `out`, and the gradient of `out`;
+// CPU only.
+struct SeparableBlocksBackward {
+  SeparableBlocks blocks;  // `out` is not used; the workspace is for these gradients
+  const float* grad;       // as `out`
+  float* d_weights;        // as the weights
+};
+
 // Second-order sections one after the other along every row, in float64; CPU only.
 struct SectionFilter {
   static constexpr int kMaxSections = 16;
@@ -433,17 +471,19 @@ struct Polyphase {
 }  // namespace sleeptools
 
 // Dispatch, CUDA declarations and the stand-ins for a build without CUDA are made from this list.
-#define SLEEPTOOLS_OPS(OP)                       \
-  OP(modal_se, ModalSe)                          \
-  OP(attention, Attention)                       \
-  OP(feed_forward, FeedForward)                  \
-  OP(feed_forward_backward, FeedForwardBackward) \
-  OP(two_stream_conv, TwoStreamConv)             \
-  OP(classifier, Classifier)                     \
-  OP(hypnodensity, Hypnodensity)                 \
-  OP(conv_block, ConvBlock)                      \
-  OP(conv_block_backward, ConvBlockBackward)     \
-  OP(dropout, Dropout)                           \
-  OP(separable_stream, SeparableStream)          \
-  OP(section_filter, SectionFilter)              \
+#define SLEEPTOOLS_OPS(OP)                               \
+  OP(modal_se, ModalSe)                                  \
+  OP(attention, Attention)                               \
+  OP(feed_forward, FeedForward)                          \
+  OP(feed_forward_backward, FeedForwardBackward)         \
+  OP(two_stream_conv, TwoStreamConv)                     \
+  OP(classifier, Classifier)                             \
+  OP(hypnodensity, Hypnodensity)                         \
+  OP(conv_block, ConvBlock)                              \
+  OP(conv_block_backward, ConvBlockBackward)             \
+  OP(dropout, Dropout)                                   \
+  OP(separable_stream, SeparableStream)                  \
+  OP(separable_blocks, SeparableBlocks)                  \
+  OP(separable_blocks_backward, SeparableBlocksBackward) \
+  OP(section_filter, SectionFilter)                      \
   OP(polyphase, Polyphase)

@@ -93,7 +93,7 @@ OPS = {
     "two_stream_conv": two_stream_conv_calls,
 }
 """Every op that inference calls; a test compares with the drawer."""
-TRAINING = ("conv_block", "dropout")
+TRAINING = ("conv_block", "dropout", "separable_blocks")
 """Ops that only torch calls, which is not run under valgrind."""
 
 

@@ -29,6 +29,7 @@ Input is microvolts as recorded; there is no normalisation before the first laye
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from pydantic import Field
@@ -38,10 +39,19 @@ from torch.nn import functional
 from sleeptools.models.layers.config import HumanConfig
 from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.layers.keras_defaults import ADAM_EPS
+from sleeptools.models.layers.native_training import (
+    draw_seed,
+    dropout_probability,
+    to_float32,
+    trains_native,
+)
+from sleeptools.models.ops.conv_block import Running
+from sleeptools.models.ops.separable_blocks import separable_blocks
 from sleeptools.models.ops.separable_stream import separable_stream
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.native.layer_tables import ulw_sleepnet
+from sleeptools.native.separable_blocks import join_blocks
 from sleeptools.native.separable_stream import fold_separable
 
 _AUTHORS = Recipe(
@@ -71,7 +81,7 @@ ABOUT = {
     "sample_rate": 100.0,
     "epoch_seconds": 30.0,
     "stages": 5,
-    "native": ["separable_stream"],
+    "native": ["separable_blocks", "separable_stream"],
 }
 
 GROUPS = {
@@ -173,6 +183,50 @@ class FoldedExtractor(FoldedWeights):
         return torch.cat(fold_separable(tensors, names, ulw_sleepnet.NORM_EPS))
 
 
+class TrainedExtractor:
+    """All blocks of a model for `separable_blocks`."""
+
+    def __init__(self, extractor: nn.Sequential) -> None:
+        self.extractor = extractor
+        self.names = [name for name, _ in extractor.named_children()]
+
+    def serves(self, x: Tensor) -> bool:
+        """Whether the native op trains on `x`; not with a layer in evaluation mode, as frozen."""
+        trained = (m.training for m in self.extractor.modules() if not isinstance(m, nn.Dropout))
+        return trains_native(x) and all(trained) and len(set(self.dropouts())) == 1
+
+    def dropouts(self) -> list[float]:
+        """List each block's probability; 0 for one whose layer does not train."""
+        layers = (m for m in self.extractor.modules() if isinstance(m, nn.Dropout))
+        return [dropout_probability(layer) for layer in layers]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, T) to (B, C, 32), float32 also under autocast."""
+        p = self.dropouts()[0]
+        with torch.autocast("cpu", enabled=False):
+            weights = torch.cat(join_blocks(dict(self.extractor.named_parameters()), self.names))
+            return separable_blocks(
+                to_float32(x),
+                weights,
+                ulw_sleepnet.WIDTHS,
+                ulw_sleepnet.KERNEL,
+                ulw_sleepnet.NORM_EPS,
+                p,
+                draw_seed(p),
+                running=[*self._running()],
+            )
+
+    def _running(self) -> Iterator[Running]:
+        for norm in self.extractor.modules():
+            if isinstance(norm, nn.BatchNorm1d):
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                assert norm.num_batches_tracked is not None
+                assert norm.momentum is not None
+                norm.num_batches_tracked.add_(1)
+                yield Running(norm.running_mean, norm.running_var, norm.momentum)
+
+
 class Model(nn.Module):
     """ULW-SleepNet; see the head of the module.
 
@@ -195,6 +249,7 @@ class Model(nn.Module):
             _init_uniform(linear.weight, linear.in_features, linear.out_features)
             _init_bias(linear)
         self.folded = FoldedExtractor(self.extractor)
+        self.trained = TrainedExtractor(self.extractor)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score epochs.
@@ -217,6 +272,8 @@ class Model(nn.Module):
         """Run the extractor on every signal: (B, C, T) to (B, C, 32)."""
         if not self.training and self.folded.serves(x):
             return self.folded(x)
+        if self.training and self.trained.serves(x):
+            return self.trained(x)
         maps: Tensor = self.extractor(x.flatten(0, 1).unsqueeze(1))  # (B C, 32, T / 64)
         return maps.mean(2).view(*x.shape[:2], ulw_sleepnet.WIDTHS[-1])
 

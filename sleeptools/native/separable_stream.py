@@ -67,15 +67,28 @@ def check_separable_stream(
         Naming the argument, what it must be and what it is.
     """
     SHAPES.check_shapes(size, weights)
+    check_sizes(OP, size, widths, kernel, MAX_KERNEL)
+    check_shape(OP, "weights", weights, (separable_weight_count(widths, kernel),))
+
+
+def check_sizes(
+    op: str, size: tuple[int, ...], widths: Sequence[int], kernel: int, max_kernel: int
+) -> None:
+    """Check the sizes of blocks for one of the two ops.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, what it must be and what it is.
+    """
     if size[2] < 1:
-        raise ValueError(f"{OP}: x has shape {size}; expected at least 1 sample")
+        raise ValueError(f"{op}: x has shape {size}; expected at least 1 sample")
     if not 1 <= len(widths) <= MAX_BLOCKS or min(widths) < 1:
         raise ValueError(
-            f"{OP}: widths is {list(widths)}; expected 1 to {MAX_BLOCKS} numbers of at least 1"
+            f"{op}: widths is {list(widths)}; expected 1 to {MAX_BLOCKS} numbers of at least 1"
         )
-    if not 1 <= kernel <= MAX_KERNEL or kernel % 2 == 0:
-        raise ValueError(f"{OP}: kernel is {kernel}; expected an odd number up to {MAX_KERNEL}")
-    check_shape(OP, "weights", weights, (separable_weight_count(widths, kernel),))
+    if not 1 <= kernel <= max_kernel or kernel % 2 == 0:
+        raise ValueError(f"{op}: kernel is {kernel}; expected an odd number up to {max_kernel}")
 
 
 def fold_separable(tensors: Mapping[str, Any], names: Iterable[str], eps: float) -> list[Any]:
@@ -102,26 +115,27 @@ def fold_separable(tensors: Mapping[str, Any], names: Iterable[str], eps: float)
     for name in names:
         for unit in ("unit1", "unit2"):
             vectors += _fold_unit(tensors, f"{name}.{unit}", eps)
-        vectors += _fold_shortcut(tensors, name)
+        vectors += fold_shortcut(tensors, name)
     return [vector.reshape(-1) for vector in vectors]
 
 
 def _fold_unit(tensors: Mapping[str, Any], name: str, eps: float) -> list[Any]:
-    depthwise, pointwise, bias = _separable(tensors, name)
+    depthwise, pointwise, bias = separable(tensors, name)
     names = ("running_mean", "running_var", "weight", "bias")
     norm = [tensors[f"{name}.norm.{vector}"] for vector in names]
     pointwise, bias = fold_batch_norm(pointwise, bias, *norm, eps=eps)
     return [depthwise, pointwise.T, bias]
 
 
-def _fold_shortcut(tensors: Mapping[str, Any], name: str) -> list[Any]:
-    depth1, point1, bias1 = _separable(tensors, f"{name}.shortcut1")
-    depth2, point2, bias2 = _separable(tensors, f"{name}.shortcut2")
+def fold_shortcut(tensors: Mapping[str, Any], name: str) -> list[Any]:
+    """Matrix (inputs, outputs) and bias (outputs) of a block's shortcut."""
+    depth1, point1, bias1 = separable(tensors, f"{name}.shortcut1")
+    depth2, point2, bias2 = separable(tensors, f"{name}.shortcut2")
     point2 = point2 * depth2[:, 0]
     return [(point2 @ (point1 * depth1[:, 0])).T, point2 @ bias1 + bias2]
 
 
-def _separable(tensors: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
+def separable(tensors: Mapping[str, Any], name: str) -> tuple[Any, Any, Any]:
     """Depthwise (inputs, kernel), pointwise (outputs, inputs) and bias (outputs)."""
     depthwise, pointwise = tensors[f"{name}.depthwise.weight"], tensors[f"{name}.pointwise.weight"]
     return depthwise[:, 0], pointwise[:, :, 0], tensors[f"{name}.pointwise.bias"]
@@ -132,13 +146,6 @@ def separable_layout(
     widths: tuple[int, ...], kernel: int, samples: int, device: int = native.CPU
 ) -> SeparableLayout:
     """Lay out a call of the core; the sizes are checked before."""
-    work, inputs, steps = 0, 1, samples
-    for width in widths:
-        half = -(-steps // 2)
-        work += 2 * steps * inputs * (kernel + width) + 2 * half * width * (kernel + width)
-        steps = -(-half // 2)
-        work += 2 * steps * inputs * width
-        inputs = width
     table = np.array(widths, np.int64)
     floats = native.module(OP).separable_stream_workspace(
         widths=native.address(table),
@@ -147,7 +154,19 @@ def separable_layout(
         kernel=kernel,
         device=device,
     )
-    return SeparableLayout(table, work, int(floats))
+    return SeparableLayout(table, stream_work(widths, kernel, samples), int(floats))
+
+
+def stream_work(widths: Sequence[int], kernel: int, samples: int) -> int:
+    """Float operations of a signal."""
+    work, inputs, steps = 0, 1, samples
+    for width in widths:
+        half = -(-steps // 2)
+        work += 2 * steps * inputs * (kernel + width) + 2 * half * width * (kernel + width)
+        steps = -(-half // 2)
+        work += 2 * steps * inputs * width
+        inputs = width
+    return work
 
 
 @Op

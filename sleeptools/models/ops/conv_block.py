@@ -41,6 +41,11 @@ class Running(NamedTuple):
     variance: Tensor
     momentum: float = 0.1
 
+    def update(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Add a batch with `count` values, whose variance is divided by their number."""
+        self.mean.lerp_(mean, self.momentum)
+        self.variance.lerp_(variance * (count / (count - 1)), self.momentum)
+
 
 def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five layers
     x: Tensor,
@@ -115,13 +120,8 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
     settings = (sizes, activation, slope, eps, dropout, seed, precision)
     out, _, mean, variance = _operator(x, weight, gamma, beta, *settings)
     if running is not None and len(x):
-        _update(running, mean, variance, len(x) * rows)
+        running.update(mean, variance, len(x) * rows)
     return out
-
-
-def _update(running: Running, mean: Tensor, variance: Tensor, count: int) -> None:
-    running.mean.lerp_(mean, running.momentum)
-    running.variance.lerp_(variance * (count / (count - 1)), running.momentum)
 
 
 def reference(  # noqa: PLR0913, PLR0917 - as conv_block
