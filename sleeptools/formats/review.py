@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from sleeptools import store
 from sleeptools.errors import DataError
 from sleeptools.formats import bids
 from sleeptools.formats.parsing import stage_labels, text_files
+from sleeptools.formats.parsing.review_times import GRID_SLACK, LIGHTS, check_event, first_time
 from sleeptools.formats.parsing.stage_words import stage_names
 from sleeptools.recording.hypnogram import LONGEST_RECORDING, Hypnogram, add_seconds
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS, stage_number
@@ -38,9 +38,7 @@ CSV_HEAD: Final = ("epoch", "onset", "duration", "time", "stage", "hand", "artef
 BIDS_HEAD: Final = (
     *("onset", "duration", "trial_type", "epoch", "time", "hand", "artefact", "proposed"),
 )
-LIGHTS: Final = {"lights_off": "lights off", "lights_on": "lights on"}
 MISSING: Final = "n/a"
-GRID_SLACK: Final = 1e-4  # s
 LONGEST_NAME: Final = 80  # letters of a scorer or a model
 UNSAFE: Final = re.compile(r"^[=+\-@'\s]+")
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -138,6 +136,8 @@ def read_review(path: Path) -> Review:
     _check_columns(rows, BIDS_HEAD if tabbed else CSV_HEAD, path)
     locations = [f"{path.name}: line {i}" for i in range(2, len(rows) + 2)]
     epochs = [(r, p) for r, p in zip(rows, locations, strict=True) if r["epoch"]]
+    for row, location in zip(rows, locations, strict=True):
+        check_event(row, tabbed=tabbed, location=location)
     if not epochs:
         raise DataError(f"{path.name}: has no epochs", code="HYP-ROW")
     return _checked_hands(_review(epochs, stage, path), [r["hand"] for r, _ in epochs], path)
@@ -198,7 +198,7 @@ def _review(epochs: Sequence[tuple[Mapping[str, str], str]], stage: str, path: P
                 code="HYP-ROW",
             )
     rows = [row for row, _ in epochs]
-    begin = _moment(first["time"], line)
+    begin = first_time(epochs, seconds)
     template = Hypnogram(np.empty(0, np.int8), names, seconds, onset, begin=begin)
     lights = [number(first[c], f"{line}: {c}") if first[c] else None for c in LIGHTS]
     return Review(
@@ -260,15 +260,6 @@ def _density(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path
     if np.any((density < 0) | (density > 1)):
         raise DataError(f"{path.name}: a probability is not within 0 to 1", code="HYP-ROW")
     return density
-
-
-def _moment(text: str, location: str) -> datetime | time | None:
-    try:
-        if not text:
-            return None
-        return datetime.fromisoformat(text) if "T" in text else time.fromisoformat(text)
-    except ValueError as e:
-        raise DataError(f"{location}: {text[:30]!r} is no time", code="HYP-ROW") from e
 
 
 def _checked_hands(review: Review, hands: Sequence[str], path: Path) -> Review:

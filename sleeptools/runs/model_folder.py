@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools import store
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, MissingInputError
 
 KIND = "sleeptools-model"
 WEIGHTS_KIND = "sleeptools-weights"
@@ -35,6 +35,7 @@ WEIGHTS_SUM = "weights_sha256"
 """Entry of config.json: SHA-256 of the arrays of model.safetensors."""
 CONFIG_SUM = "config_sha256"
 """Entry of the metadata of model.safetensors: SHA-256 of the facts in config.json."""
+SHOWN = 4  # folders in a message
 LEVELS = 4
 """A fold's files lie so deep in their run, which may list them."""
 
@@ -71,6 +72,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         one that the weights beside it were written with.
     """
     path = store.need(folder, "model folder") / CONFIG
+    if not path.exists() and (models := _models_below(folder)):
+        raise MissingInputError(
+            f"{folder}: holds {len(models)} models, and is none",
+            hint=f"give one of them: {', '.join(map(str, models[:SHOWN]))}",
+            code="FILE-MISSING",
+        )
     facts = store.read_json(path)
     if not isinstance(facts, dict):
         raise DataError(f"{path}: expected an object", code="FACT-KIND")
@@ -92,6 +99,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     if WEIGHTS_SUM not in facts:
         store.check_listed(path, LEVELS)
     return facts
+
+
+def _models_below(folder: Path) -> list[Path]:
+    """List the models of a run, the final one first, or of a protocol of one."""
+    patterns = (f"*/{CONFIG}", f"seed-*/fold-*/{CONFIG}", f"*/seed-*/fold-*/{CONFIG}")
+    return [path.parent for pattern in patterns for path in sorted(folder.glob(pattern))]
 
 
 def check_epoch_size(facts: Mapping[str, Any], path: Path) -> None:

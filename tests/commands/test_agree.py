@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, time, timedelta
@@ -15,7 +16,7 @@ import pytest
 
 import sleeptools
 from sleeptools import formats, store
-from sleeptools.commands.agree import AgreeOptions, agree
+from sleeptools.commands.agree import AgreeOptions, agree, output
 from sleeptools.commands.agree.nights import night_key
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import spreadsheets
@@ -292,6 +293,89 @@ def test_no_night_in_common_names_similar_ones(command: Callable, tmp_path: Path
     assert "--pairs" in ran.err
 
 
+def test_names_that_look_alike_are_one_night(command: Callable, tmp_path: Path) -> None:
+    """Capitals do not count, nor how a file system stores an accent; none of two is dropped."""
+    for name in ("P1.edf", "p1.edf", unicodedata.normalize("NFD", "Müller.edf")):
+        write(scoring(len(name)), tmp_path / "a" / name)
+    for name in ("P1.edf", unicodedata.normalize("NFC", "Müller.edf")):
+        write(scoring(len(name)), tmp_path / "b" / name)
+    ran = command("agree", "a", "b", "--out", "out")
+    assert ran.code == 65
+    (row,) = rows_of(tmp_path / "out/failures.csv")
+    assert "P1.edf, p1.edf" in row["error"]
+    (night,) = json.loads((tmp_path / "out/agreement.json").read_text())["nights"]
+    assert unicodedata.normalize("NFC", night["night"]) == "Müller"
+
+
+DAMAGED = {
+    "P2.csv": b"\x00\xff" * 40,
+    "P2.tsv": b"",
+    "P2-Hypnogram.edf": b"0" + b" " * 300,
+    "P2.xlsx": b"PK\x03\x04 and no more",
+    "P2.txt": b"time;stage\n22:00:00;W\n",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_no_missing_one(name: str, command: Callable, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write(scoring(1), tmp_path / folder / "P1.edf")
+    write(scoring(2), tmp_path / "a/P2.edf")
+    (tmp_path / "b" / name).write_bytes(DAMAGED[name])
+    ran = command("agree", "a", "b", "--out", "out")
+    assert ran.code == 65
+    (row,) = rows_of(tmp_path / "out/failures.csv")
+    assert row["night"] == "p2"
+    assert name in row["error"]
+    assert "lacks it" not in ran.err
+    (tmp_path / "a/P2.edf").unlink()
+    (tmp_path / "a" / name).write_bytes(DAMAGED[name])
+    ran = command("agree", "a", "b")
+    assert f"no scoring can be read there: {name}" in ran.err
+
+
+def test_signals_of_a_night_are_no_damaged_scoring(command: Callable, tmp_path: Path) -> None:
+    simulate("sleep-edf", tmp_path / "b", subjects=1, hours=0.5)
+    next((tmp_path / "b").glob("*Hypnogram.edf")).unlink()
+    for folder, names in (("a", ("P1", "SC4001E0")), ("b", ("P1",))):
+        for name in names:
+            write(scoring(), tmp_path / folder / f"{name}.edf")
+    assert result(command, "a", "b")["notes"] == ["not compared, as b lacks it: sc4001"]
+
+
+def test_a_table_of_pairs_by_a_spreadsheet(command: Callable, tmp_path: Path) -> None:
+    for name in ("x/one.edf", "y/two.edf", "x/three.edf"):
+        write(scoring(), tmp_path / name)
+    table = tmp_path / "p.csv"
+    for separator in ";\t":
+        lines = ["night,human,model", "", "Ü7,x/one.edf,y/two.edf"]
+        text = "\r\n".join(line.replace(",", separator) for line in lines)
+        table.write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert result(command, "--pairs", "p.csv")["nights"][0]["night"] == "Ü7"
+    for rows, says in (
+        ("N1,x/one.edf,y/two.edf\nN2,x/three.edf,y/../y/two.edf", "two.edf is of N1 and of N2"),
+        ("N1,x/one.edf,y/two.edf\nn1,x/three.edf,x/one.edf", "two rows are of the night n1"),
+        ("\n\nN1,x/one.edf,", "line 4 has not"),
+    ):
+        table.write_text(f"night,human,model\n{rows}\n")
+        ran = command("agree", "--pairs", "p.csv")
+        assert (ran.code, says in ran.err) == (65, True), ran.err
+
+
+def test_two_recordings_of_one_night_are_told(command: Callable, tmp_path: Path) -> None:
+    for name in ("SC4001", "P2"):
+        write(scoring(), tmp_path / f"a/{name}.edf")
+        write(scoring(), tmp_path / f"b/{name}.edf")
+    signal = Signal("EEG", 1.0, "uV", "eeg", 12000, lambda: np.zeros(12000, np.float32))
+    (tmp_path / "rec").mkdir()
+    for name in ("SC4001E0", "SC4001F0", "P2"):
+        recording = Recording(name, name, 1, {"EEG": signal}, start=START)
+        write_recording(tmp_path / "rec" / f"{name}.safetensors", recording, {})
+    ran = command("agree", "a", "b", "--recording", "rec")
+    assert ran.code == 65
+    assert "two recordings are of sc4001: SC4001E0.safetensors, SC4001F0.safetensors" in ran.err
+
+
 def test_a_table_of_pairs(command: Callable, tmp_path: Path) -> None:
     write(scoring(), tmp_path / "x/one.edf")
     write(scoring(), tmp_path / "y/two.edf")
@@ -488,6 +572,33 @@ def test_foreign_folders_and_inputs_are_left_alone(command: Callable, tmp_path: 
     assert command("agree", a, b, "--out", "out").code == 0
     ran = command("agree", "out/a-consensus.edf", b, "--out", "out")
     assert (ran.code, "OUT-INPUT" in ran.err) == (73, True)
+
+
+def test_nothing_is_written_into_what_is_compared(command: Callable, tmp_path: Path) -> None:
+    for name in ("a/P1.edf", "b/P1.edf"):
+        write(scoring(), tmp_path / name)
+    ran = command("agree", "a", "b", "--out", "a/agreement")
+    assert (ran.code, "OUT-INPUT" in ran.err) == (73, True)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["P1.edf"]
+
+
+def test_an_interrupted_comparison_is_begun_again(
+    command: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/P1.edf", "b/P1.edf"):
+        write(scoring(), tmp_path / name)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "agreement_html", interrupted)
+        assert command("agree", "a", "b", "--out", "out").code != 0
+    assert (tmp_path / "out/agreement.csv").exists()
+    assert not (tmp_path / "out/agreement.html").exists()
+    ran = command("agree", "a", "b", "--out", "out")
+    assert ran.code == 0, ran.err
+    assert folders.verify(tmp_path / "out") == []
 
 
 def test_hostile_names_are_text(command: Callable, tmp_path: Path) -> None:

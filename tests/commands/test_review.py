@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,31 @@ def test_edits_go_on_where_they_ended(nights: list[Path], scores: Path, tmp_path
     assert again["lights"] == [done.lights_off, done.lights_on]
     assert again["scorer"] == "A. Scorer"
     assert again["fingerprint"] != facts_of(page)["fingerprint"]
+
+
+@pytest.mark.parametrize("what", ["cut", "later", "shorter", "clock", "lights"])
+def test_edits_that_no_page_of_the_night_has_are_refused(
+    what: str, nights: list[Path], scores: Path, tmp_path: Path
+) -> None:
+    """The SHA-256 alone does not say that the rows are those that the page exported."""
+    page, edits = tmp_path / "review.html", tmp_path / "one-review.csv"
+    done = as_corrected(review(nights[0], page, ReviewOptions(scores)), edits, nights[0])
+    h = done.hypnogram
+    size = len(h) // 2 if what == "cut" else len(h)
+    moved = {
+        "later": {"onset": 30.0},
+        "shorter": {"epoch_seconds": 10.0},
+        "clock": {"begin": h.begin + timedelta(hours=1)},
+    }.get(what, {})
+    lights = 1e8 if what == "lights" else None
+    parts = {
+        name: replace(grid, stages=grid.stages[:size], reasons=grid.reasons[:size], **moved)
+        for name, grid in (("hypnogram", h), ("proposed", done.proposed))
+    }
+    flags = {name: getattr(done, name)[:size] for name in ("touched", "artefact", "density")}
+    write_review(replace(done, **parts, **flags, lights_on=lights), edits)
+    with pytest.raises(DataError, match="altered since it was exported"):
+        review(nights[0], page, ReviewOptions(edits=edits))
 
 
 def test_scores_of_another_night_are_refused(

@@ -201,6 +201,50 @@ def test_edits_are_kept_by_the_browser(browser: Page, page: Path, tmp_path: Path
     browser.evaluate("document.querySelector('#notice button')?.click()")
 
 
+def test_another_page_of_the_night_writes_over_no_edits(
+    browser: Page, page: Path, night: Path, tmp_path: Path
+) -> None:
+    """Edits of one page stay, whatever is done on another that begins with other proposals."""
+    browser.type("w12a")
+    browser.wait("localStorage.length === 1")
+    first = read_review(exported(browser))
+    fresh = review(night, tmp_path / "fresh.html", ReviewOptions(scorer="Ada"))
+    browser.open(fresh)
+    notice = "document.getElementById('notice')"
+    assert "made on another page" in browser.evaluate(f"{notice}.textContent")
+    browser.type("rr")
+    browser.wait("localStorage.length === 2")
+    browser.open(page)
+    assert "Goes on with the edits" in browser.evaluate(f"{notice}.textContent")
+    assert_same(read_review(exported(browser)), first)
+    other = review(night, tmp_path / "other.html", ReviewOptions(scores=proposals(tmp_path, 7)))
+    browser.open(other)
+    browser.evaluate(f"{notice}.querySelector('button').click()")
+    loaded = read_review(exported(browser))
+    assert stage_names(loaded.proposed) == ["unannotated"] * 60  # the latest: of the fresh page
+    assert not np.isfinite(loaded.density).any()  # this page's are of other stages
+    browser.evaluate("localStorage.clear()")
+
+
+def proposals(folder: Path, seed: int) -> Path:
+    """Other proposals for the night, with probabilities."""
+    rng = np.random.default_rng(seed)
+    write_density(folder / "other.csv", random_hypnogram(rng, epochs=60, begin=None), rng)
+    return folder / "other.csv"
+
+
+def test_a_kept_night_of_other_stages_is_not_loaded(
+    browser: Page, night: Path, tmp_path: Path
+) -> None:
+    browser.type("ww1")
+    browser.wait("localStorage.length === 1")
+    options = ReviewOptions(species="mouse", epoch_seconds=30.0)
+    browser.open(review(night, tmp_path / "mouse.html", options))
+    assert browser.evaluate("document.getElementById('notice').hidden")
+    assert browser.evaluate("review.count('changed')") == 0
+    browser.evaluate("localStorage.clear()")
+
+
 def test_edits_of_another_night_are_refused(browser: Page, tmp_path: Path) -> None:
     browser.type("w12")
     path = exported(browser)

@@ -1,5 +1,7 @@
 """A corrected night comes back from its file exactly, and from no file that is not its own."""
 
+import re
+from dataclasses import replace
 from datetime import time
 from pathlib import Path
 
@@ -67,6 +69,10 @@ def test_every_reader_of_hypnograms_takes_the_file(name: str, grid: dict, tmp_pa
         (",30,2026", ",-30,2026", "-30"),
         ("0,0,30", "0,1e9,30", "begins at 1e+09 s"),
         ("2026-03-28T22:31:17.250000", "half past ten", "is no time"),
+        ("2026-03-28T22:31:17.250000", "22:31", "line 3: time '2026"),
+        ("2026-03-28T22:32:17.250000", "2026-03-28T21:32:17", "line 4: time '2026-03-28T21:32:17'"),
+        ("2026-03-28T22:32:17.250000", "", "line 4: time ''; expected 2026-03-28T22:32:17.25"),
+        ("\n7,210,", "\n,210,", "has no number of an epoch"),
     ],
 )
 def test_what_was_altered_is_refused(old: str, new: str, says: str, tmp_path: Path) -> None:
@@ -78,6 +84,21 @@ def test_what_was_altered_is_refused(old: str, new: str, says: str, tmp_path: Pa
     with pytest.raises(DataError, match=r".") as caught:
         read_review(path)
     assert says in str(caught.value)
+
+
+def test_lights_moved_in_one_place_alone_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a_events.tsv"
+    write_review(replace(sample(), lights_off=60.0, lights_on=None), path)
+    text = path.read_text()
+    assert "\n60\t0\tlights off\t" in text
+    for new, says in (
+        ("\n90\t0\tlights off\t", "lights off at 90 s, lights_off has '60'"),
+        ("\n60\t0\tlights on\t", "lights on at 60 s, lights_on has ''"),
+        ("\n60\t0\tapnea\t", "has no number of an epoch"),
+    ):
+        path.write_text(text.replace("\n60\t0\tlights off\t", new))
+        with pytest.raises(DataError, match=re.escape(says)):
+            read_review(path)
 
 
 @pytest.mark.parametrize(

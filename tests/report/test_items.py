@@ -456,6 +456,17 @@ def test_standard_error_is_that_of_the_sample():
     assert standard_error([1.0, math.nan, 2.0]) == pytest.approx(stdev([1, 2]) / math.sqrt(2))
 
 
+@pytest.mark.parametrize(
+    "item", ["s2-table-i", "s2-fig-5", "s2-fig-6", "s2-fig-7", "s2-fig-8", "s2-transformer"]
+)
+def test_mice_of_another_data_set_do_not_stand_beside_the_mouse_reports(home, item, tmp_path):
+    model = next(iter(ARRANGEMENTS[item].models & {"mouse-cnn"} or ARRANGEMENTS[item].models))
+    other = {**SLUMBERNET, "model": model}
+    synthetic_run.write(tmp_path / "other", subjects=8, folds=8, **other)
+    with pytest.raises(DataError, match="it is on data of the preset slumbernet"):
+        build(item, home, str(tmp_path / "other"))
+
+
 def test_the_mouse_reports_table_recomputes_its_means(home):
     (table,) = build("s2-table-i", home, "mouse-cnn").tables
     assert lines(table, "printed")["Avg",] == (85.5, 84.65, 76.05)

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sleeptools import store
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, MissingInputError
 from sleeptools.runs import model_folder
 
 FACTS = {
@@ -82,3 +82,15 @@ def test_a_present_folder_needs_nothing_else(command, tmp_path: Path) -> None:
     assert not (tmp_path / "m/manifest.json").exists()
     spoil(tmp_path / "m/model.safetensors")
     assert command("verify", tmp_path / "m").code == 65
+
+
+def test_a_run_where_a_model_is_expected_names_its_models(tmp_path: Path) -> None:
+    for name in ("final", "leak-free/seed-0/fold-00", "leak-free/seed-0/fold-01"):
+        folder = tmp_path / "run" / name
+        model_folder.write_model_folder(folder, FACTS, {"w": np.ones(8, np.float32)})
+    for name, count, first in (("run", 3, "final"), ("run/leak-free", 2, "seed-0/fold-00")):
+        with pytest.raises(MissingInputError, match=f"holds {count} models, and is none") as caught:
+            model_folder.read_config(tmp_path / name)
+        assert str(tmp_path / name / first) in caught.value.hint
+    with pytest.raises(MissingInputError, match=r"config\.json: no such file"):
+        model_folder.read_config(tmp_path)

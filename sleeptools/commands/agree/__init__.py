@@ -17,7 +17,8 @@ from sleeptools.commands.agree.compare import (
     compare_nights,
     compare_scorings,
 )
-from sleeptools.commands.agree.nights import find_scorings, match_nights, read_pairs
+from sleeptools.commands.agree.matching import match_nights, read_pairs
+from sleeptools.commands.agree.nights import find_scorings
 from sleeptools.commands.agree.options import AgreeOptions
 from sleeptools.commands.agree.output import agreement_json, check_out, write_agreement
 from sleeptools.commands.agree.reading import ReadScoring, ScoringFile, read_scoring

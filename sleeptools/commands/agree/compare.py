@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 
 from sleeptools import formats
-from sleeptools.commands.agree.nights import MatchedNights, night_key
+from sleeptools.commands.agree.matching import MatchedNights
+from sleeptools.commands.agree.nights import folded, night_key
 from sleeptools.commands.agree.options import AgreeOptions
 from sleeptools.commands.agree.reading import ReadScoring, read_scoring
 from sleeptools.commands.score.paths import recordings_among
@@ -71,7 +72,7 @@ def compare_nights(
                 read_scoring(file, name, options)
                 for file, name in zip(files, matched.scorings, strict=True)
             ]
-            path = recordings.get(title.lower())
+            path = recordings.get(folded(title))
             signals = None if path is None else formats.read_any(path)
             night = compare_scorings(
                 title, scorings, matched.scorings, groups, options, recording=signals
@@ -130,9 +131,18 @@ def _recordings(path: Path | None, matched: MatchedNights) -> dict[str, Path]:
         return {}
     paths, _ = recordings_among([path])
     if len(paths) == len(matched.nights) == 1:
-        return {title.lower(): paths[0] for title in matched.nights}
-    by_title = {night_key(p.stem)[0].lower(): p for p in paths}
-    lacking = [title for title in matched.nights if title.lower() not in by_title]
+        return {folded(title): paths[0] for title in matched.nights}
+    wanted = {folded(title) for title in matched.nights}
+    by_title: dict[str, Path] = {}
+    for file in paths:
+        key = folded(night_key(file.stem)[0])
+        if key in wanted and by_title.setdefault(key, file) != file:
+            raise DataError(
+                f"{path}: two recordings are of {key}: {by_title[key].name}, {file.name}",
+                hint="keep one, or compare that night alone, with its recording",
+                code="HYP-NIGHTS",
+            )
+    lacking = [title for title in matched.nights if folded(title) not in by_title]
     if lacking:
         raise DataError(
             f"{path}: holds no recording of {', '.join(lacking[:8])}",

@@ -1,19 +1,15 @@
-"""Which files are scorings of one night: by their names, or by a table of pairs.
+"""Which files are scorings, of which night, and by whom: by their names and their content.
 
 Names are compared without what programs add to them: what the file holds ("-Hypnogram", "_events",
-"-PSG"), who scored ("_scorer1"), capitals, endings. Nothing is guessed: a night that not all
-scorings have, or one of them twice, is said and left out.
+"-PSG"), who scored ("_scorer1"), capitals, endings.
 """
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +20,7 @@ from sleeptools.commands.score.folder import is_scores_folder, read_scores
 from sleeptools.commands.score.paths import file_kind
 from sleeptools.datasets import isruc
 from sleeptools.errors import DataError, SleeptoolsError, UsageError
+from sleeptools.formats.parsing.text_files import composed
 
 CONTENT: Final = re.compile(
     r"[-_. ]+(?:hypnograms?|hypno|hyp|psg|events?|scor(?:e|es|ed|ing)|staging|stages?|sleep|"
@@ -41,7 +38,6 @@ LEFT_ALONE: Final = frozenset({"sleep.csv", "sleep_bins.csv", "failures.csv", "p
 SKIPPED_ENDINGS: Final = (".json", ".html", ".md", ".pdf", ".png", ".svg", ".toml", ".parquet")
 TAKEN: Final = frozenset({"night", "epoch", "onset", "time"})
 """Columns of differing.csv beside those of the scorings."""
-SHOWN: Final = 8  # names in a message
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,8 @@ class ScoringSet:
         File of each night.
     twice
         Nights of which it has several files.
+    others
+        A file of its folder that is not a scoring, or a damaged one, by what its name says.
     is_file
         Whether it was given as a single file.
     """
@@ -63,29 +61,8 @@ class ScoringSet:
     name: str
     nights: Mapping[str, ScoringFile] = field(repr=False)
     twice: Mapping[str, Sequence[Path]] = field(default_factory=dict, repr=False)
+    others: Mapping[str, Path] = field(default_factory=dict, repr=False)
     is_file: bool = False
-
-
-@dataclass(frozen=True)
-class MatchedNights:
-    """Nights that all scorings have.
-
-    Parameters
-    ----------
-    scorings
-        Names of the scorings.
-    nights
-        Files of each night, in the order of the scorings.
-    problems
-        Nights that cannot be compared, and why.
-    notes
-        Nights that only some have, for people.
-    """
-
-    scorings: tuple[str, ...]
-    nights: Mapping[str, tuple[ScoringFile, ...]] = field(repr=False)
-    problems: Mapping[str, DataError] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 def night_key(stem: str) -> tuple[str, str]:
@@ -105,6 +82,11 @@ def night_key(stem: str) -> tuple[str, str]:
     if match := SLEEP_EDF.fullmatch(stem):
         stem = match[1]
     return stem, scorer
+
+
+def folded(title: str) -> str:
+    """Write a night's name as it is compared: capitals and how an accent is stored do not count."""
+    return composed(title).lower()
 
 
 # --- what an argument means -----------------------------------------------------------------------
@@ -133,14 +115,11 @@ def find_scorings(paths: Sequence[Path], options: AgreeOptions) -> list[ScoringS
                 f"`names`: {len(options.names)} for {len(sets)} scorings ({', '.join(names)})"
             )
         names = list(options.names)
-    _check_names(names)
-    return [
-        ScoringSet(name, entry.nights, entry.twice, entry.is_file)
-        for name, entry in zip(names, sets, strict=True)
-    ]
+    check_names(names)
+    return [replace(entry, name=name) for name, entry in zip(names, sets, strict=True)]
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
     """Refuse names of scorings that are equal, or that a table has for another column."""
     twice = [name for name in names if names.count(name) > 1]
     if twice or {*names} & TAKEN:
@@ -181,6 +160,7 @@ def _title(path: Path) -> tuple[str, str]:
 
 
 def _of_folder(folder: Path, name: str, options: AgreeOptions) -> list[ScoringSet]:
+    others: dict[str, Path] = {}
     if is_scores_folder(folder):
         facts, hypnograms = read_scores(folder)
         simulated = {n for n, row in facts["recordings"].items() if row.get("simulated")}
@@ -189,7 +169,10 @@ def _of_folder(folder: Path, name: str, options: AgreeOptions) -> list[ScoringSe
             for night, path in hypnograms.items()
         ]
     else:
-        files = list(_scorings_below(folder, name, options))
+        found = list(_files(folder))
+        others = {folded(_title(path)[0]): path for path, is_scoring in found if not is_scoring}
+        paths = [path for path, is_scoring in found if is_scoring]
+        files = list(_scorings_among(paths, name, options))
     if not files:
         raise DataError(f"{folder}: holds no scoring", code="HYP-NONE")
     labels = list(dict.fromkeys(label for _, label, _ in files))
@@ -198,16 +181,17 @@ def _of_folder(folder: Path, name: str, options: AgreeOptions) -> list[ScoringSe
             folder,
             label if len(labels) > 1 and label else name,
             [(title, file) for title, scorer, file in files if scorer == label],
+            others,
         )
         for label in labels
     ]
 
 
-def _scorings_below(
-    folder: Path, name: str, options: AgreeOptions
+def _scorings_among(
+    paths: Sequence[Path], name: str, options: AgreeOptions
 ) -> Iterator[tuple[str, str, ScoringFile]]:
-    """Give night, scorer and file of every scoring below a folder."""
-    for path in _files(folder):
+    """Give night, scorer and file of every scoring of a folder."""
+    for path in paths:
         named = isruc.scorer_of(path)
         if named and path.suffix.lower() == WORKBOOK and _text_beside(path):
             continue  # the same scoring once more
@@ -228,8 +212,8 @@ def _text_beside(path: Path) -> bool:
     return path.with_suffix(".txt").exists() or path.with_suffix(".TXT").exists()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Give the files of a folder that are scorings by their content, those of ISRUC by name."""
+def _files(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Give the files of a folder, and whether they are scorings: by content, ISRUC's by name."""
     for directory, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for name in sorted(names):
@@ -238,148 +222,34 @@ def _files(folder: Path) -> Iterator[Path]:
             if skipped or name.lower().endswith(SKIPPED_ENDINGS):
                 continue
             if path.suffix.lower() == WORKBOOK:
-                if isruc.scorer_of(path):
-                    yield path
-            elif path.suffix.lower() == RECORDING or file_kind(path, is_named=False) == "scoring":
-                yield path
+                yield path, isruc.scorer_of(path) is not None
+            else:
+                is_ours = path.suffix.lower() == RECORDING
+                yield path, is_ours or file_kind(path, is_named=False) == "scoring"
 
 
-def _gathered(folder: Path, name: str, files: Sequence[tuple[str, ScoringFile]]) -> ScoringSet:
+Titled = Sequence[tuple[str, ScoringFile]]
+
+
+def _gathered(folder: Path, name: str, files: Titled, others: Mapping[str, Path]) -> ScoringSet:
     """Gather the files of a scoring; nights of one name in several folders are named by these."""
-    by_title: dict[str, list[ScoringFile]] = {}
+    named: list[tuple[str, ScoringFile]] = []
+    for several in _by_title(files).values():
+        parents = [file.path.relative_to(folder).parent for _, file in several]
+        apart = len({*parents}) == len(several) > 1
+        named += [
+            ("-".join([*parent.parts, title]) if apart else title, file)
+            for parent, (title, file) in zip(parents, several, strict=True)
+        ]
+    by_title = _by_title(named).values()
+    nights = dict(several[0] for several in by_title if len(several) == 1)
+    twice = {v[0][0]: [file.path for _, file in v] for v in by_title if len(v) > 1}
+    return ScoringSet(name, nights, twice, others)
+
+
+def _by_title(files: Titled) -> dict[str, list[tuple[str, ScoringFile]]]:
+    """Gather the files whose names are of one night."""
+    by_title: dict[str, list[tuple[str, ScoringFile]]] = {}
     for title, file in files:
-        by_title.setdefault(title, []).append(file)
-    nights: dict[str, ScoringFile] = {}
-    twice: dict[str, list[Path]] = {}
-    for title, several in by_title.items():
-        parents = [file.path.relative_to(folder).parent for file in several]
-        if len({*parents}) == len(several) > 1:
-            nights |= {
-                "-".join([*parent.parts, title]): file
-                for parent, file in zip(parents, several, strict=True)
-            }
-        elif len(several) > 1:
-            twice[title] = [file.path for file in several]
-        else:
-            nights[title] = several[0]
-    return ScoringSet(name, nights, twice)
-
-
-# --- which belong together ------------------------------------------------------------------------
-
-
-def match_nights(sets: Sequence[ScoringSet]) -> MatchedNights:
-    """Match the nights of scorings by name; single files are taken as they are given.
-
-    Raises
-    ------
-    UsageError
-        If there are fewer than two scorings.
-    DataError
-        If they have no night in common.
-    """
-    names = tuple(entry.name for entry in sets)
-    if len(sets) < 2:  # noqa: PLR2004
-        raise UsageError(
-            f"{', '.join(names)}: is a single scoring", hint="give two or more to compare"
-        )
-    if all(entry.is_file for entry in sets):
-        title = next(iter(sets[0].nights))
-        return MatchedNights(names, {title: tuple(next(iter(s.nights.values())) for s in sets)})
-    keyed = [{title.lower(): file for title, file in entry.nights.items()} for entry in sets]
-    titles = {title.lower(): title for entry in reversed(sets) for title in entry.nights}
-    twice = {
-        title.lower(): (entry.name, paths) for entry in sets for title, paths in entry.twice.items()
-    }
-    shared = [key for key in keyed[0] if all(key in files for files in keyed)]
-    problems = {
-        key: DataError(
-            f"{key}: {name} has {len(paths)} files of it: {_listing(p.name for p in paths)}",
-            hint="keep one, give folders that hold one format each, or name the files in a table "
-            "by `pairs`",
-            code="HYP-NIGHTS",
-        )
-        for key, (name, paths) in twice.items()
-    }
-    if not shared and not problems:
-        raise _no_match(sets)
-    notes = [
-        f"not compared, as {_listing(lacking)} lack{'s' * (len(lacking) == 1)} it: {_listing(keys)}"
-        for lacking, keys in _lacking(names, keyed, {*twice}).items()
-    ]
-    nights = {titles[key]: tuple(files[key] for files in keyed) for key in shared}
-    return MatchedNights(names, nights, problems, tuple(notes))
-
-
-def _lacking(
-    names: Sequence[str], keyed: Sequence[Mapping[str, ScoringFile]], twice: set[str]
-) -> dict[tuple[str, ...], list[str]]:
-    """List the nights that are not everywhere by the scorings that lack them."""
-    by_lacking: dict[tuple[str, ...], list[str]] = {}
-    for key in dict.fromkeys(key for files in keyed for key in files):
-        lacking = tuple(n for n, files in zip(names, keyed, strict=True) if key not in files)
-        if lacking and key not in twice:
-            by_lacking.setdefault(lacking, []).append(key)
-    return by_lacking
-
-
-def _no_match(sets: Sequence[ScoringSet]) -> DataError:
-    first, second, *_ = sets
-    close = [
-        f"{title} like {similar[0]}"
-        for title in first.nights
-        if (similar := difflib.get_close_matches(title, [*second.nights], 1))
-    ]
-    alike = f"; names that are similar: {_listing(close[:3])}" if close else ""
-    listed = "; ".join(f"{entry.name} has {_listing(entry.nights)}" for entry in sets)
-    return DataError(
-        f"no night is in all scorings: {listed}{alike}",
-        hint="name the files that belong together in a table by `pairs`: a column for each "
-        "scoring, a row for each night",
-        code="HYP-NIGHTS",
-    )
-
-
-def _listing(names: Iterable[str]) -> str:
-    listed = list(names)
-    rest_text = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + rest_text
-
-
-def read_pairs(path: Path) -> MatchedNights:
-    """Read a table of nights: a column for each scoring, its name above it, a file in each cell.
-
-    A column `night` names the nights. Paths count from the table's folder.
-
-    Raises
-    ------
-    DataError
-        If a cell is empty, a row too long, or there are fewer than two scorings.
-    """
-    rows = list(csv.reader(io.StringIO(store.read_text(path))))
-    rows = [[cell.strip() for cell in row] for row in rows if any(map(str.strip, row))]
-    head = rows[0] if rows else []
-    columns = [number for number, name in enumerate(head) if name.lower() != "night"]
-    names = tuple(head[number] for number in columns)
-    if len(columns) < 2 or len(rows) < 2 or len({*names}) < len(names) or "" in names:  # noqa: PLR2004
-        raise DataError(
-            f"{path}: expected a header with two or more names of scorings, and a row of files for "
-            "each night",
-            hint="for example the lines: night,human,model / n1,scored/n1.edf,scores/n1.csv",
-            code="HYP-NIGHTS",
-        )
-    _check_names(names)
-    nights: dict[str, tuple[ScoringFile, ...]] = {}
-    for line, row in enumerate(rows[1:], 2):
-        if len(row) != len(head) or not all(row[number] for number in columns):
-            raise DataError(
-                f"{path}: row {line} has not a file for each of {', '.join(names)}",
-                code="HYP-NIGHTS",
-            )
-        files = tuple(ScoringFile(path.parent / row[number]) for number in columns)
-        title = next((c for c, n in zip(row, head, strict=True) if n.lower() == "night"), "")
-        title = title or night_key(files[0].path.stem)[0]
-        if title in nights:
-            raise DataError(f"{path}: two rows are of the night {title}", code="HYP-NIGHTS")
-        nights[title] = files
-    return MatchedNights(names, nights)
+        by_title.setdefault(folded(title), []).append((title, file))
+    return by_title

@@ -29,7 +29,7 @@ LONGEST_NAME: Final = 150  # letters
 
 
 def check_out(out: Path, sources: Sequence[Path]) -> None:
-    """Refuse a folder that holds something else, or what is compared.
+    """Refuse a folder that holds something else, or what is compared, or lies within that.
 
     Raises
     ------
@@ -41,6 +41,13 @@ def check_out(out: Path, sources: Sequence[Path]) -> None:
         if source.exists() and out.resolve() in (source.resolve(), *source.resolve().parents):
             raise OutputError(
                 f"{out}: holds what is compared", hint="give another folder", code="OUT-INPUT"
+            )
+        if source.is_dir() and source.resolve() in out.resolve().parents:
+            raise OutputError(
+                f"{out}: lies in {source}, whose scorings are compared; the consensus would be one "
+                "of them",
+                hint="give a folder beside it",
+                code="OUT-INPUT",
             )
 
 
@@ -117,6 +124,8 @@ def write_agreement(comparison: Comparison, out: Path) -> None:
     agreement = comparison.agreement
     out.mkdir(parents=True, exist_ok=True)
     with store.lock(out):
+        if not (out / store.MANIFEST).exists():  # marks it, if the command is interrupted
+            store.Manifest(AGREEMENT_KIND, AGREEMENT_VERSION).write(out)
         files = []
         for name, table in tables(agreement).items():
             files.append(out / f"{name}.csv")

@@ -9,7 +9,7 @@ from pathlib import Path
 from sleeptools import formats, store
 from sleeptools.commands.review.options import ReviewOptions
 from sleeptools.commands.review.page_facts import page_facts
-from sleeptools.commands.review.proposal import Proposal, check_night, propose
+from sleeptools.commands.review.proposal import Proposal, check_grid, check_night, propose
 from sleeptools.commands.review.shown_signals import check_gains, choose_signals, show
 from sleeptools.errors import OutputError
 from sleeptools.formats.parsing.stage_words import stage_names
@@ -110,6 +110,7 @@ def _begin(
         return fresh, []
     edits = read_review(store.need(options.edits, "exported review"))
     check_night(edits, recording.id, sha256, options.edits)
+    check_grid(edits, fresh, recording, options.edits)
     notes = []
     if edits.recording != fresh.recording:
         notes.append(f"the edits call the recording {edits.recording}; its file is the same")

@@ -17,6 +17,7 @@ from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
 from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import hypnodensity, review
+from sleeptools.formats.parsing.review_times import GRID_SLACK, is_same_time
 from sleeptools.formats.review import Floats, Review
 from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import Hypnogram, add_seconds
@@ -207,6 +208,39 @@ def check_night(edits: Review, recording: str, sha256: str, path: Path) -> None:
             f"{recording} is {sha256[:12]}...",
             hint="give the recording that was reviewed, unchanged",
             code="REV-NIGHT",
+        )
+
+
+def check_grid(edits: Review, fresh: Review, recording: Recording, path: Path) -> None:
+    """Refuse a review whose epochs or times a page of its recording cannot have.
+
+    Every page has all epochs of its recording; what is cut short or moved was altered since.
+
+    Raises
+    ------
+    DataError
+        Naming what differs.
+    """
+    h = edits.hypnogram
+    end, wrong = h.onset + len(h) * h.epoch_seconds, ""
+    if not -GRID_SLACK <= h.onset < h.epoch_seconds:
+        wrong = f"begins at {h.onset:g} s"
+    elif not abs(recording.seconds - end - h.epoch_seconds / 2) <= h.epoch_seconds / 2 + GRID_SLACK:
+        wrong = f"has {len(h)} epochs of {h.epoch_seconds:g} s for {recording.seconds:g} s"
+    start = placing.start_of(recording)
+    due = add_seconds(start, h.onset)
+    if not wrong and start is not None and not is_same_time(h.begin, due):
+        begins = h.begin.isoformat() if h.begin else "at no time"
+        wrong = f"begins {begins}, the recording {due.isoformat() if due else 'at no time'}"
+    own = (fresh.lights_off, fresh.lights_on)
+    for t in (edits.lights_off, edits.lights_on):
+        if not wrong and t is not None and t not in own and not 0 <= t <= recording.seconds:
+            wrong = f"has lights at {t:g} s of {recording.seconds:g} s"
+    if wrong:
+        raise DataError(
+            f"{path}: {wrong}: altered since it was exported?",
+            hint="give the file as the page exported it",
+            code="HYP-ROW",
         )
 
 

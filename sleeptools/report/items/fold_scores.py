@@ -17,7 +17,7 @@ from sleeptools.report.items.item_table import (
     ItemTable,
     Value,
 )
-from sleeptools.report.items.matching import taken_twice
+from sleeptools.report.items.matching import match_results
 from sleeptools.report.items.printed_numbers import printed_number, scaled
 from sleeptools.report.items.results import ScoreColumn, printed_row, single_source
 from sleeptools.report.items.run_source import RunSource, mean, standard_error
@@ -156,12 +156,9 @@ def subject_accuracy_table(
     models
         Name of a model to the heading of its column.
     """
-    sources: dict[str, RunSource] = {}
-    for source in request.runs:
-        if source.model in sources:
-            raise taken_twice(sources[source.model].name, source.name, models[source.model])
-        sources[source.model] = source
     ids = {row["model"]: row for row in request.results}
+    matched = match_results(request.runs, request.results, request.name)
+    sources = {source.model: source for source in matched.values()}
     ours = {name: s.scores("subject", "accuracy") for name, s in sources.items()}
     subjects = sorted({subject for scores in ours.values() for subject in scores})
     printed = {

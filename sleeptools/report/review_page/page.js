@@ -395,7 +395,7 @@ function showKept(kept) {
 
 function continueKept() {
   autosave.begin(night);
-  const kept = autosave.read(), facts = kept && keptFacts(kept, night);
+  const kept = autosave.read(night), facts = kept && keptFacts(kept, night);
   if (!facts) return;
   const date = String(kept.saved).slice(0, 16).replace("T", " ");
   if (kept.page === night.fingerprint) {
