@@ -94,6 +94,8 @@ def _gain(text: str) -> tuple[str, float]:
 
     name, _, value = text.rpartition("=")
     try:
-        return name.strip(), float(value) if name.strip() else float("nan")
+        if not name.strip():
+            raise ValueError
+        return name.strip(), float(value)
     except ValueError:
         raise UsageError(f"--gain {text!r}: expected NAME=VALUE, as in eeg=75") from None

@@ -582,6 +582,30 @@ def test_nothing_is_written_into_what_is_compared(command: Callable, tmp_path: P
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["P1.edf"]
 
 
+def test_a_place_that_cannot_be_written_is_told_first(command: Callable, tmp_path: Path) -> None:
+    for name in ("a/P1.edf", "b/P1.edf"):
+        write(scoring(), tmp_path / name)
+    (tmp_path / "file").write_text("mine")
+    for out in ("file", "file/below"):
+        ran = command("agree", "a", "b", "--out", out)
+        assert ran.code == 73, ran.err
+        assert "[1/1]" not in ran.err
+    assert (tmp_path / "file").read_text() == "mine"
+    assert command("agree", "a", "c", "--out", "out").code == 66
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-30", "nan", "inf", "1e9"])
+def test_a_length_that_no_epoch_has_is_refused(
+    seconds: str, command: Callable, tmp_path: Path
+) -> None:
+    write(scoring(begin=None), tmp_path / "a.txt", "yasa")
+    write(scoring(), tmp_path / "b.edf")
+    for one in ("a.txt", "b.edf"):
+        ran = command("agree", one, "b.edf", "--same-start", "--epoch-seconds", seconds)
+        assert (ran.code, "--epoch-seconds" in ran.err) == (2, True), ran.err
+
+
 def test_an_interrupted_comparison_is_begun_again(
     command: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

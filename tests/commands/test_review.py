@@ -126,6 +126,15 @@ def test_edits_go_on_where_they_ended(nights: list[Path], scores: Path, tmp_path
     assert again["fingerprint"] != facts_of(page)["fingerprint"]
 
 
+@pytest.mark.parametrize("gain", ["eeg", "75", "=75", "eeg=", "eeg=loud"])
+def test_a_gain_without_a_name_or_a_number_is_told(
+    gain: str, nights: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["review", str(nights[0]), "--gain", gain, "--out", str(tmp_path / "a.html")]
+    assert cli.run(words) == 2
+    assert "expected NAME=VALUE" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["cut", "later", "shorter", "clock", "lights"])
 def test_edits_that_no_page_of_the_night_has_are_refused(
     what: str, nights: list[Path], scores: Path, tmp_path: Path
@@ -159,9 +168,12 @@ def test_scores_of_another_night_are_refused(
     with pytest.raises(DataError, match="holds no scores of unscored"):
         review(other, tmp_path / "a.html", ReviewOptions(scores=scores))
     namesake = tmp_path / nights[0].name
-    namesake.write_bytes(nights[1].read_bytes() + b"\0")
-    with pytest.raises(DataError, match="another night of that name"):
-        review(namesake, tmp_path / "a.html", ReviewOptions(scores=scores))
+    content = bytearray(nights[0].read_bytes())
+    content[-1] ^= 1  # as long, and with the same start
+    for other_content in (nights[1].read_bytes() + b"\0", bytes(content)):
+        namesake.write_bytes(other_content)
+        with pytest.raises(DataError, match="another night of that name"):
+            review(namesake, tmp_path / "a.html", ReviewOptions(scores=scores))
 
 
 def test_preprocess_takes_the_corrected_file(

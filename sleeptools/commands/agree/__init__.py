@@ -7,6 +7,7 @@ clock. A shift by whole epochs is detected and told, and never applied.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -76,15 +77,16 @@ def agree_files(
         raise UsageError(
             "give two or more scorings, or `pairs` with a table of them", code="USE-TOGETHER"
         )
-    if out is not None:
-        check_out(out, sources)
-    if pairs is not None:
-        matched = read_pairs(store.need(pairs))
-    else:
-        matched = match_nights(find_scorings(sources, options))
-    comparison = compare_nights(matched, recording, options, on_progress)
-    if out is not None:
-        write_agreement(comparison, out)
+    with contextlib.nullcontext() if out is None else store.lock(out):
+        if out is not None:
+            check_out(out, sources)
+        if pairs is not None:
+            matched = read_pairs(store.need(pairs))
+        else:
+            matched = match_nights(find_scorings(sources, options))
+        comparison = compare_nights(matched, recording, options, on_progress)
+        if out is not None:
+            write_agreement(comparison, out)
     return comparison
 
 

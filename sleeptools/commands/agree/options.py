@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sleeptools.errors import DataError, UsageError
+from sleeptools.formats.parsing.stage_labels import check_epoch
+
 
 @dataclass(frozen=True)
 class AgreeOptions:
@@ -37,6 +40,14 @@ class AgreeOptions:
     scorer: str | None = None
     epoch_from_onsets: bool = False
     ignore_bad_annotations: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a length that no epoch has, also where no file needs it."""
+        if self.epoch_seconds is not None:
+            try:
+                check_epoch(self.epoch_seconds, "`epoch_seconds`")
+            except DataError as e:
+                raise UsageError(str(e), code="USE-VALUE") from e
 
     def scheme_of(self, scoring: str) -> str | None:
         """Return the scheme for the scoring of that name, if one is given."""

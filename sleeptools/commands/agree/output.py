@@ -120,30 +120,28 @@ def agreement_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def write_agreement(comparison: Comparison, out: Path) -> None:
-    """Write the folder of a comparison; what an earlier one left in it is replaced."""
+    """Write the folder of a comparison, which is locked; what an earlier one left is replaced."""
     agreement = comparison.agreement
-    out.mkdir(parents=True, exist_ok=True)
-    with store.lock(out):
-        if not (out / store.MANIFEST).exists():  # marks it, if the command is interrupted
-            store.Manifest(AGREEMENT_KIND, AGREEMENT_VERSION).write(out)
-        files = []
-        for name, table in tables(agreement).items():
-            files.append(out / f"{name}.csv")
-            store.write_text(files[-1], store.table_csv(table))
-        for name, night in _file_names(agreement).items():
-            hypnogram = night.consensus_hypnogram()
-            if SIMULATED_NIGHT in night.notes:  # which its readers are to say, too
-                hypnogram = replace(hypnogram, scorer=SIMULATED)
-            files.append(_write_consensus(hypnogram, out / name))
-        facts = agreement_json(comparison)
-        files += [out / FACTS, out / PAGE]
-        store.write_json(out / FACTS, facts)
-        store.write_text(out / PAGE, agreement_html(comparison))
-        rows = [{"night": night.night} for night in agreement.nights]
-        batch.Outcome(rows, dict(comparison.failures), "night").write_failures(out)
-        _remove_earlier(out, files)
-        manifest = store.Manifest(AGREEMENT_KIND, AGREEMENT_VERSION, _facts(comparison))
-        manifest.write(out, files)
+    if not (out / store.MANIFEST).exists():  # marks it, if the command is interrupted
+        store.Manifest(AGREEMENT_KIND, AGREEMENT_VERSION).write(out)
+    files = []
+    for name, table in tables(agreement).items():
+        files.append(out / f"{name}.csv")
+        store.write_text(files[-1], store.table_csv(table))
+    for name, night in _file_names(agreement).items():
+        hypnogram = night.consensus_hypnogram()
+        if SIMULATED_NIGHT in night.notes:  # which its readers are to say, too
+            hypnogram = replace(hypnogram, scorer=SIMULATED)
+        files.append(_write_consensus(hypnogram, out / name))
+    facts = agreement_json(comparison)
+    files += [out / FACTS, out / PAGE]
+    store.write_json(out / FACTS, facts)
+    store.write_text(out / PAGE, agreement_html(comparison))
+    rows = [{"night": night.night} for night in agreement.nights]
+    batch.Outcome(rows, dict(comparison.failures), "night").write_failures(out)
+    _remove_earlier(out, files)
+    manifest = store.Manifest(AGREEMENT_KIND, AGREEMENT_VERSION, _facts(comparison))
+    manifest.write(out, files)
 
 
 def _file_names(agreement: ScoringAgreement) -> dict[str, NightAgreement]:

@@ -108,7 +108,7 @@ def propose(recording: Recording, path: Path, sha256: str, options: ReviewOption
             return Proposal(*_on_recording(_empty(options), None, recording), lights=lights)
         return Proposal(*_on_recording(stored, None, recording), stored.scorer, lights=lights)
     if options.scores.is_dir():
-        return _of_folder(recording, path, options.scores, lights)
+        return _of_folder(recording, path, sha256, options.scores, lights)
     return _of_file(recording, store.need(options.scores, "scoring"), sha256, options, lights)
 
 
@@ -118,7 +118,9 @@ def _empty(options: ReviewOptions) -> Hypnogram:
     return Hypnogram(np.empty(0, np.int8), names, options.epoch_seconds or usual)
 
 
-def _of_folder(recording: Recording, path: Path, folder: Path, lights: Lights) -> Proposal:
+def _of_folder(
+    recording: Recording, path: Path, sha256: str, folder: Path, lights: Lights
+) -> Proposal:
     facts, hypnograms = read_scores(folder, oldest=SCORES_VERSION)
     name = path.stem
     if name not in hypnograms:
@@ -128,14 +130,7 @@ def _of_folder(recording: Recording, path: Path, folder: Path, lights: Lights) -
             code="REV-NIGHT",
         )
     row = facts["recordings"][name]
-    scored_size = (row.get("input") or [None])[0]
-    if isinstance(scored_size, int) and scored_size != path.stat().st_size:
-        raise DataError(
-            f"{folder}: scored a recording {name} of {scored_size} bytes; {path} has "
-            f"{path.stat().st_size}: another night of that name?",
-            hint="score the recording again, into another folder",
-            code="REV-NIGHT",
-        )
+    _check_scored(row, path, sha256, folder)
     scored, density = _read(hypnograms[name])
     sleep = row.get("sleep", {})
     times = [sleep.get(key) for key in ("lights_off_s", "lights_on_s")]
@@ -150,6 +145,22 @@ def _of_folder(recording: Recording, path: Path, folder: Path, lights: Lights) -
         warnings=tuple(row["warnings"]),
         lights=lights,
     )
+
+
+def _check_scored(row: Mapping[str, Any], path: Path, sha256: str, folder: Path) -> None:
+    """Refuse scores of another recording of that name; those without a sum tell by the size."""
+    scored_size, size = (row.get("input") or [None])[0], path.stat().st_size
+    scored_sum, differs = row.get("sha256"), ""
+    if isinstance(scored_size, int) and scored_size != size:
+        differs = f"of {scored_size} bytes; {path} has {size}"
+    elif isinstance(scored_sum, str) and scored_sum != sha256:
+        differs = f"with SHA-256 {scored_sum[:12]}...; that of {path} is {sha256[:12]}..."
+    if differs:
+        raise DataError(
+            f"{folder}: scored a recording {path.stem} {differs}: another night of that name?",
+            hint="score the recording again, into another folder",
+            code="REV-NIGHT",
+        )
 
 
 def _model_name(facts: Mapping[str, Any], made_by: Mapping[str, Any]) -> str:

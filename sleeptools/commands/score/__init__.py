@@ -183,7 +183,7 @@ class _Scorer:
         if before and before.get("input") == fingerprint and set(names) <= set(before["files"]):
             return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
         night = score_file(self.engine, self.preset, path, self.out, self.options)
-        row = self._keep(night, fingerprint)
+        row = self._keep(night, fingerprint) | {"sha256": store.sha256(path)}
         return row, summary(row, self.engine.facts.get(CARD, {}).get("summary", ""))
 
     def keep_complete(self, path: Path, done: Mapping[str, Any]) -> None:
