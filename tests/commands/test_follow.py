@@ -178,7 +178,7 @@ def test_a_file_that_is_cut_or_replaced(night: Path, model: Path, tmp_path: Path
     [
         ([{"do": "high-pass", "hz": 0.3}], {}, "high-pass"),
         ([{"do": "z-score"}], {}, "z-score"),
-        ([], {"sample_rate": 50}, "resampling from 100 to 50 Hz"),
+        ([], {"sample_rate": 50, "epoch_seconds": 60}, "resampling from 100 to 50 Hz"),
     ],
 )
 def test_a_preset_that_looks_ahead_is_refused(
