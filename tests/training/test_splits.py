@@ -169,7 +169,7 @@ def test_leaky_stands_on_everything(leaky, command, tmp_path):
     assert "leaky" not in model_folder.read_config(leaky / "final")  # it tests nobody
     assert "LEAKY" in command("status", leaky).out
     assert json.loads(command("status", leaky, "--json").out)["leaky"] is True
-    assert "LEAKY: subjects on two sides" in command("evaluate", leaky).err
+    assert "LEAKY: animals on two sides" in command("evaluate", leaky).err
     assert "LEAKY" in json.loads(command("evaluate", leaky, "--json").out)[0]["leakage"]
     assert "LEAKY SPLIT" in write_report([leaky], tmp_path / "report.html")[0].read_text()
     assert store.verify(leaky) == []

@@ -38,8 +38,8 @@ def drawing_plot(drawing: Markup) -> Plot:
         figure.set_layout_engine("none")  # the drawing has its own margins
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        for element, place in _flattened(root, (0.0, 0.0, 1.0, 1.0)):
-            DRAWERS[_name(element)](axes, element, place, palette)
+        for element, frame in _flattened(root, (0.0, 0.0, 1.0, 1.0)):
+            DRAWERS[_name(element)](axes, element, frame, palette)
         axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
 
     return Plot(draw, (width / PIXELS, height / PIXELS), root.attrib.get("aria-label", ""))
@@ -49,31 +49,31 @@ def _name(element: Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _flattened(parent: Element, place: Affine) -> Iterator[tuple[Element, Affine]]:
+def _flattened(parent: Element, frame: Affine) -> Iterator[tuple[Element, Affine]]:
     """Give what is drawn, in its order, each with its place on the page."""
     for element in parent:
         match _name(element):
             case "svg":
-                yield from _flattened(element, _inner(element, place))
+                yield from _flattened(element, _inner(element, frame))
             case "g":
-                yield from _flattened(element, _moved(element.get("transform", ""), place))
+                yield from _flattened(element, _moved(element.get("transform", ""), frame))
             case name if name in DRAWERS:
-                yield element, place
+                yield element, frame
 
 
-def _inner(element: Element, place: Affine) -> Affine:
+def _inner(element: Element, frame: Affine) -> Affine:
     """Place of an inner drawing, which is stretched to its box."""
     x, y, width, height = (float(element.get(k, 0)) for k in ("x", "y", "width", "height"))
     left, top, inner_width, inner_height = map(float, element.attrib["viewBox"].split())
     sx, sy = width / inner_width, height / inner_height
-    return _joined(place, (x - sx * left, y - sy * top, sx, sy))
+    return _joined(frame, (x - sx * left, y - sy * top, sx, sy))
 
 
-def _moved(transform: str, place: Affine) -> Affine:
+def _moved(transform: str, frame: Affine) -> Affine:
     for kind, numbers in re.findall(r"(translate|scale)\(([^)]*)\)", transform):
         x, y = map(float, numbers.split())
-        place = _joined(place, (x, y, 1, 1) if kind == "translate" else (0, 0, x, y))
-    return place
+        frame = _joined(frame, (x, y, 1, 1) if kind == "translate" else (0, 0, x, y))
+    return frame
 
 
 def _joined(outer: Affine, inner: Affine) -> Affine:
@@ -101,14 +101,14 @@ def _painted(element: Element) -> dict[str, Any]:
     }
 
 
-def _path(axes: Any, element: Element, place: Affine, palette: Palette) -> None:
+def _path(axes: Any, element: Element, frame: Affine, palette: Palette) -> None:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
     del palette
     points, codes = path_points(element.attrib["d"])
     if len(points):
-        points = points * place[2:] + place[:2]
+        points = points * frame[2:] + frame[:2]
         axes.add_patch(PathPatch(Path(points, codes), capstyle="butt", **_painted(element)))
 
 
@@ -122,12 +122,12 @@ def path_points(
     x = y = 0.0
     start = (0.0, 0.0)
     tokens = [letter or float(number) for letter, number in TOKENS.findall(outline)]
-    place = 0
-    while place < len(tokens):
-        command = tokens[place]
+    position = 0
+    while position < len(tokens):
+        command = tokens[position]
         count = {"M": 2, "L": 2, "H": 1, "V": 1, "h": 1, "v": 1, "z": 0}[str(command)]
-        numbers = [float(n) for n in tokens[place + 1 : place + 1 + count]]
-        place += 1 + count
+        numbers = [float(n) for n in tokens[position + 1 : position + 1 + count]]
+        position += 1 + count
         match command:
             case "M" | "L":
                 x, y = numbers
@@ -147,25 +147,25 @@ def path_points(
     return np.array(points, np.float64).reshape(-1, 2), np.array(codes, np.uint8)
 
 
-def _rect(axes: Any, element: Element, place: Affine, palette: Palette) -> None:
+def _rect(axes: Any, element: Element, frame: Affine, palette: Palette) -> None:
     from matplotlib.patches import Rectangle
 
     del palette
     x, y, width, height = (float(element.attrib[k]) for k in ("x", "y", "width", "height"))
-    corner = (place[0] + place[2] * x, place[1] + place[3] * y)
-    size = (place[2] * width, place[3] * height)
+    corner = (frame[0] + frame[2] * x, frame[1] + frame[3] * y)
+    size = (frame[2] * width, frame[3] * height)
     axes.add_patch(Rectangle(corner, *size, **_painted(element)))
 
 
-def _text(axes: Any, element: Element, place: Affine, palette: Palette) -> None:
+def _text(axes: Any, element: Element, frame: Affine, palette: Palette) -> None:
     style = _style(element)
     x, y = float(element.get("x", 0)), float(element.get("y", 0))
     turned = re.fullmatch(r"translate\((\S+) (\S+)\) rotate\((\S+)\)", element.get("transform", ""))
     if turned:
         x, y = float(turned[1]), float(turned[2])
     axes.text(
-        place[0] + place[2] * x,
-        place[1] + place[3] * y,
+        frame[0] + frame[2] * x,
+        frame[1] + frame[3] * y,
         element.text or "",
         ha=ANCHORS[element.get("text-anchor", "start")],
         va="baseline",
@@ -177,14 +177,14 @@ def _text(axes: Any, element: Element, place: Affine, palette: Palette) -> None:
     )
 
 
-def _image(axes: Any, element: Element, place: Affine, palette: Palette) -> None:
+def _image(axes: Any, element: Element, frame: Affine, palette: Palette) -> None:
     from matplotlib.image import imread
 
     del palette
     picture = imread(io.BytesIO(base64.b64decode(element.attrib["href"].partition(",")[2])))
     x, y, width, height = (float(element.attrib[k]) for k in ("x", "y", "width", "height"))
-    left, right = (place[0] + place[2] * value for value in (x, x + width))
-    top, bottom = (place[1] + place[3] * value for value in (y, y + height))
+    left, right = (frame[0] + frame[2] * value for value in (x, x + width))
+    top, bottom = (frame[1] + frame[3] * value for value in (y, y + height))
     axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto", interpolation="nearest")
 
 
