@@ -13,6 +13,9 @@ from typing import Any
 from sleeptools import registry
 from sleeptools.errors import UsageError
 
+NUMBERS = frozenset({"kappa", "stage_kappa", "pearson_r"})
+"""Printed metrics that are no fractions of 1."""
+
 
 def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]:
     """List models, data sets or presets, each with its name and a line about it.
@@ -95,8 +98,10 @@ def _published_value(row: dict[str, Any]) -> dict[str, Any]:
     names = ("source", "place", "kind", "dataset", "subjects", "metric", "stage", "value", "note")
     fold = f"fold {row['fold']}" if row["fold"] is not None else None
     about = " ".join(filter(None, [fold, row["subject"], row["statistic"]]))
-    counted = row["metric"].startswith("predicted ")
-    unit = "epochs" if counted else "h" if row["metric"].startswith("hours") else "fraction"
+    metric = row["metric"]
+    counted = metric.startswith("predicted ")
+    unit = "epochs" if counted else "h" if metric.startswith("hours") else "fraction"
+    unit = "" if metric in NUMBERS else unit
     return {n: row[n] for n in names} | {
         "model": row["printed_model"],
         "about": about,

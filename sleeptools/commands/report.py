@@ -221,6 +221,7 @@ def _run_names(pages: Sequence[Page]) -> str:
 
 
 def _header(pages: Sequence[Page], by_run: Sequence[Sequence[Section]]) -> Markup:
+    shown_elsewhere = {*IN_BANNERS, *(page.evaluation.ceiling for page in pages)}
     notes = dict.fromkeys(note for page in pages for note in page.evaluation.notes)
     time = f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC"
     return markup.join(
@@ -229,11 +230,7 @@ def _header(pages: Sequence[Page], by_run: Sequence[Sequence[Section]]) -> Marku
             markup.paragraph(f"Written by sleeptools on {time}", class_="lead"),
             *(banner(head, text) for head, text in _warnings(pages)),
             markup.paragraph(PURPOSE, class_="purpose"),
-            markup.bullet_list(
-                note
-                for note in notes
-                if note not in IN_BANNERS and not note.startswith(caveats.CEILING)
-            ),
+            markup.bullet_list(note for note in notes if note not in shown_elsewhere),
             _contents(pages, by_run),
         ]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,8 +31,6 @@ RANDOMISED = (
     "(`randomise`), wider than real nights of one laboratory differ."
 )
 UNKNOWN_ORIGIN = "No file of the run says whether its data is simulated."
-CEILING: Final = "The ceiling"
-"""Beginning of the note on what a perfect model would reach."""
 
 
 def check_leakage(run: Run) -> str:
@@ -85,11 +83,12 @@ def _check_parent(run: Run) -> str:
 
 
 def all_notes(
-    run: Run, tested: pl.DataFrame, confusions: Mapping[str, LevelConfusions]
+    run: Run, tested: pl.DataFrame, confusions: Mapping[str, LevelConfusions], ceiling: str
 ) -> Iterator[str]:
     """Collect all notes on a run, its predictions of test epochs and its confusion matrices."""
     yield from run_notes(run)
-    yield from ceiling_note(run, tested)
+    if ceiling:
+        yield ceiling
     yield from few_subjects_note(confusions["subject"], run.subject_noun)
     yield from absent_stage_notes(confusions["pooled"], run.stages)
     if not run.overlapping:  # where epochs that no split drew for its test were trained on
@@ -146,14 +145,15 @@ def overlap_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
         )
 
 
-def ceiling_note(run: Run, tested: pl.DataFrame) -> Iterator[str]:
-    """Say how well a simulated scorer agrees with the stages that made the signals."""
+def ceiling_note(run: Run, tested: pl.DataFrame) -> str:
+    """Say how well a simulated scorer agrees with the stages that made the signals, if known."""
     kappa = scorers.scoring_ceiling(tested, nights.read_nights(run.folder), run.stages)
-    if kappa is not None:
-        yield (
-            f"{CEILING}: the simulated scorer agrees with the stages that made the signals with "
-            f"kappa {kappa:.3f} on these epochs; no model can be expected to agree with it better."
-        )
+    if kappa is None:
+        return ""
+    return (
+        "The ceiling: the simulated scorer agrees with the stages that made the signals with "
+        f"kappa {kappa:.3f} on these epochs; no model can be expected to agree with it better."
+    )
 
 
 def few_subjects_note(by_subject: LevelConfusions, noun: str = "subject") -> Iterator[str]:

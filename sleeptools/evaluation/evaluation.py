@@ -57,6 +57,8 @@ class Evaluation:
         One line: how subjects on two sides of a fold were looked for, and with what result.
     notes
         What a reader must know before believing a number; one sentence each.
+    ceiling
+        The one of them on what a perfect model would reach; empty where it is not known.
     """
 
     run: Run
@@ -64,6 +66,7 @@ class Evaluation:
     confusions: Mapping[str, LevelConfusions] = field(repr=False)
     leakage: str
     notes: tuple[str, ...]
+    ceiling: str = ""
     _computed: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False)
 
     def table(self, name: str) -> pl.DataFrame:
@@ -166,10 +169,14 @@ def compute_evaluation(run: Run) -> Evaluation:
     tested = table.filter(role="test")
     confusions = confusion.count_confusions(tested, len(run.stages), mixed=run.mixed)
     once = first_of_each(tested) if run.overlapping else tested
-    notes = (*caveats.overlap_note(run, tested), *caveats.all_notes(run, once, confusions))
+    ceiling = caveats.ceiling_note(run, once)
+    notes = (
+        *caveats.overlap_note(run, tested),
+        *caveats.all_notes(run, once, confusions, ceiling),
+    )
     if run.overlapping:
         table = first_of_each(table)
-    return Evaluation(run, table, confusions, leakage, notes)
+    return Evaluation(run, table, confusions, leakage, notes, ceiling)
 
 
 def _check_used(run: Run) -> None:

@@ -26,6 +26,7 @@ from sleeptools.report.svg import (
     hour_axis,
     step_lines,
     text_label,
+    timed_drawing,
 )
 
 ROW: Final = 13  # user units of the SVG
@@ -61,17 +62,7 @@ def scorings_svg(night: str, aligned: AlignedScorings) -> Markup:
     content += [
         hour_axis(axis, strip + STRIP),
         text_label(WIDTH - RIGHT, height - 3, labels, anchor="end"),
-        markup.element(
-            "svg",
-            *timed,
-            class_="time",
-            x=LEFT,
-            y=0,
-            width=WIDTH - LEFT - RIGHT,
-            height=height,
-            viewBox=f"0 0 {count} {height}",
-            preserveAspectRatio="none",
-        ),
+        timed_drawing(timed, count, height),
     ]
     total = int(aligned.scored.sum())
     description = (

@@ -8,7 +8,7 @@ is the epoch, so that zooming is a change of its `viewBox`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
@@ -160,17 +160,7 @@ def hypnogram_svg(night: HypnogramNight, spectrograms: Sequence[SpectrogramPictu
         *_rows(order),
         hour_axis(night, bottom),
         *labels,
-        markup.element(
-            "svg",
-            *timed,
-            class_="time",
-            x=LEFT,
-            y=0,
-            width=WIDTH - LEFT - RIGHT,
-            height=height,
-            viewBox=f"0 0 {night.count} {height}",
-            preserveAspectRatio="none",
-        ),
+        timed_drawing(timed, night.count, height),
     ]
     description = (
         f"Hypnogram of {night.label}: {len(slots)} epochs of {night.epoch_seconds:g} s; {summary}"
@@ -240,6 +230,21 @@ def _rows(order: Sequence[str]) -> Iterator[Markup]:
             rx=1.5,
             style=f"fill:{colours.stage_colour(name)}",
         )
+
+
+def timed_drawing(shapes: Iterable[Markup], epochs: int, height: float) -> Markup:
+    """Stretch shapes whose x counts epochs over the width of the time axis, which can be zoomed."""
+    return markup.element(
+        "svg",
+        *shapes,
+        class_="time",
+        x=LEFT,
+        y=0,
+        width=WIDTH - LEFT - RIGHT,
+        height=height,
+        viewBox=f"0 0 {epochs} {height}",
+        preserveAspectRatio="none",
+    )
 
 
 def hour_axis(night: HypnogramNight, bottom: float) -> Markup:

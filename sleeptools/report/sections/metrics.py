@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sleeptools.evaluation.caveats import CEILING
 from sleeptools.evaluation.comparison import judge_comparability
 from sleeptools.evaluation.metrics import PER_STAGE
 from sleeptools.evaluation.selection import protocol_difference
@@ -89,9 +88,8 @@ def summary_section(page: Page) -> Iterator[Block]:
     optimistic = page.protocol == BEST_ON_TEST
     yield Text(data, bold=page.run.model, tag=NAMED[page.protocol], warn=optimistic)
     yield Tiles(tiles)
-    for note in evaluation.notes:
-        if note.startswith(CEILING):
-            yield Text(note)
+    if evaluation.ceiling:
+        yield Text(evaluation.ceiling)
     yield Text(f"Leakage check: {evaluation.leakage}.")
     yield _verdict(page)
 
