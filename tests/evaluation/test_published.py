@@ -391,7 +391,10 @@ def named_variants(model):
 
 
 def test_every_verdict_is_the_one_that_was_agreed():
-    """Every printed result, every model, every recipe: who may stand beside whom."""
+    """Every printed result, every model, every recipe: who may stand beside whom.
+
+    SLEEPTOOLS_REDRAW=1 writes the table anew; what changed in it is to be read line by line.
+    """
     comparable, undecided = [], []
     for row in result_rows():
         for model in registry.names("models"):
