@@ -266,7 +266,7 @@ function drawOverview(d, view, review) {
   marksOf(d, review, frame, size, curve);
   hours(d, night, frame);
   const here = frame.left + (view.epoch + 0.5) * size;
-  d.line(here, frame.top, here, frame.bottom, d.colour("accent"), Math.max(2, size));
+  d.line(here, frame.top, here, frame.bottom, d.colour("accent"), 2);
   const c = d.context;
   c.beginPath();
   c.moveTo(here - 6, 0);
