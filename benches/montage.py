@@ -78,8 +78,8 @@ WAYS = {
     "EEG only": Way("plain, a network of EEG", absent=("emg", "eog")),
 }
 NEVER = [
-    "What a model that never had a modality lost is against `plain`: what the other signals tell such "
-    "a network at all.",
+    "What a model that never had a modality lost is against `plain`: what the other signals tell "
+    "such a network at all.",
     "",
 ]
 PLAIN_GOAL = 0.77  # kappa on the nights as they are
