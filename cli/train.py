@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +50,15 @@ def train(
             metavar="MODEL",
             help="Fine-tune this model: the folder of a fold, a run's final, or default. Channels "
             "may bear other labels, if their modalities are the same in the same order.",
+        ),
+    ] = None,
+    continued: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue",
+            metavar="RUN",
+            help="Go on with a finished run to so many --passes in all, in a run folder of its "
+            "own: it ends as one that had these passes from the beginning. All else is RUN's.",
         ),
     ] = None,
     freeze: Annotated[
@@ -113,7 +123,8 @@ def train(
         typer.Option(
             "--final",
             help="Train the final model on all subjects, passes fixed beforehand: alone nothing "
-            "else, with --folds or --folds-from also the folds; not with --fold.",
+            "else, with the settings that RUN has if it exists; with --folds or --folds-from also "
+            "the folds; not with --fold.",
         ),
     ] = False,
     hold_out: Annotated[
@@ -244,9 +255,18 @@ def train(
             _plan.train_task(epochs, folder, task, {**changes, "threads": threads}, on_progress)
         return
     slurm = read_slurm_settings(config, settings or ())
+    if continued is not None and passes is None:
+        raise UsageError(
+            "--continue without --passes: how many are there to be?",
+            hint="--passes is the number of all passes, with those that are done",
+            code="USE-TOGETHER",
+        )
+    divided = folds is not None or folds_from is not None or fold is not None
+    alone = final and not divided and ablation is None and continued is None
+    kept_settings = _own_settings(run, model) if alone and config is None else None
     merge = partial(
         merge_options,
-        config,
+        config or kept_settings or (continued and continued / "config.toml"),
         settings or (),
         recipe=recipe,
         precision=precision,
@@ -265,11 +285,14 @@ def train(
         hold_out=_names(hold_out),
         watch_test=watch_test or None,
         passes=passes,
+        continued=continued,
         device=device,
         threads=threads,
         explain=explain,
     )
     by_model = [merge(model=name) for name in _names(model) or (None,)]
+    if kept_settings is not None:  # its folds are trained, or not, by commands of their own
+        by_model = [replace(o, folds=None, folds_from="seed") for o in by_model]
     options = by_model[0]
     from sleeptools.commands import train
 
@@ -298,6 +321,12 @@ def train(
     trained = f"{out}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
     evaluate = f"; next: sleeptools evaluate {trained}" if options.cross_validates else ""
     talk(f"{out}: done{evaluate}")
+
+
+def _own_settings(run: Path | None, model: str | None) -> Path | None:
+    """Find the config.toml of the run that a final model is to be added to; None for a new one."""
+    path = (run or Path("runs") / (model or "mmasleepnet")) / "config.toml"
+    return path if path.exists() else None
 
 
 def _parent(model: str | None) -> Path | None:

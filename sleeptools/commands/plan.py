@@ -34,6 +34,8 @@ from sleeptools.training.run_config import LOCK_WAIT
 
 KEPT_OPTIONS = ("device", "threads", "explain", "watch_test", "allow_shared_subject_ids")
 """Options of a training that no run's config.toml has."""
+KEPT_FOLDERS = ("parent", "continued")
+"""Folders among them."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ def plan(
 
 def _kept_options(options: TrainOptions) -> dict[str, Any]:
     values = {name: getattr(options, name) for name in KEPT_OPTIONS}
-    values["parent"] = None if options.parent is None else str(options.parent.absolute())
+    for name in KEPT_FOLDERS:
+        folder: Path | None = getattr(options, name)
+        values[name] = None if folder is None else str(folder.absolute())
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -212,11 +216,8 @@ def task_options(folder: Path, row: TaskRow, values: Mapping[str, Any]) -> Train
     values
         Options that the run's config.toml does not have.
     """
-    parent = values.get("parent")
-    kept = {name: value for name, value in values.items() if name != "parent"}
-    options = merge_options(
-        folder / row.run / CONFIG_FILE, parent=None if parent is None else Path(parent), **kept
-    )
+    folders = {name: Path(values[name]) for name in KEPT_FOLDERS if name in values}
+    options = merge_options(folder / row.run / CONFIG_FILE, **{**values, **folders})
     if row.protocol == FINAL:
         return replace(
             options, final=True, folds=None, folds_from=BY_SEED, fold=None, seeds=(row.seed,)

@@ -140,6 +140,8 @@ def train(
         writing.unlist(run, folders)
     if pending:
         _log_parent(plan, log)
+        if plan.continued:
+            log(f"continued from {plan.continued.folder}, after pass {plan.continued.passes}")
         _log_unselected(pending, log)
         _work(plan, pending, trainer, device, on_progress, log)
     with plan.holding():  # another process may have added to the run meanwhile

@@ -31,6 +31,7 @@ from sleeptools.runs import writing
 from sleeptools.runs.folds import BEST_ON_TEST, HELD_OUT
 from sleeptools.runs.leakage import night_marks
 from sleeptools.runs.logs import WATCH
+from sleeptools.runs.run import LAST_STATE
 from sleeptools.runs.temperature import CALIBRATION
 from sleeptools.training import checkpoint
 from sleeptools.training.augmentation import augment, vary_montage
@@ -46,6 +47,7 @@ from sleeptools.training.task import FINAL, STATE, Task
 
 SCORES = {"accuracy": metrics.accuracy, "kappa": metrics.kappa, "macro_f1": metrics.macro_f1}
 SHOWN = 4  # epochs named in a message
+RETRAIN = "take the file from where it was written, or train all passes anew"
 OnStep = Callable[[int, float | None], None]
 """Called with the epochs just trained on, and the kappa of a pass just finished."""
 Scored = tuple[Numbers, npt.NDArray[np.float32], str]
@@ -90,6 +92,10 @@ class Training:
         state = State(model, make_optimiser(parameters, self.recipe))
         if self.saved.exists():
             checkpoint.restore(self.saved, state)
+        elif self.task.continued is not None:
+            checkpoint.restore(self.task.continued, state, RETRAIN)
+            if len(self.test):  # its result was read, and may be why it is continued
+                state.audit.append((len(state.rows), "score"))
         return state
 
     def choose_windows(self) -> Windows:
@@ -277,7 +283,10 @@ class Training:
             self.predict(folder, [(validation, density, "val")] if len(validation) else [])
         elif self.task.tested_in is not None:
             self.predict(self.task.tested_in, [])
-        self.saved.unlink(missing_ok=True)
+        if self.recipe.schedule.depends_on_passes:  # no passes can be added to it
+            self.saved.unlink(missing_ok=True)
+        else:
+            self.saved.rename(folder / LAST_STATE)
 
     def predict(self, folder: Path, validation: list[Scored]) -> None:
         """Score the test epochs with the kept weights, and write what is predicted of all."""

@@ -44,6 +44,8 @@ class Task:
         Also judge the test fold after every pass, for the log alone: it selects nothing.
     parent
         The model that it begins with; None for fresh weights.
+    continued
+        State that it begins with, of a finished training of fewer passes; None for none.
     """
 
     protocol: str
@@ -57,6 +59,7 @@ class Task:
     explain: bool = True
     watch_test: bool = False
     parent: Parent | None = None
+    continued: Path | None = None
 
     @property
     def done(self) -> bool:

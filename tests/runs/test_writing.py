@@ -32,6 +32,7 @@ FILES = {
     "LOG_FILE": "log.csv",
     "EXPLAIN": "explain.safetensors",
     "STATE": "state.safetensors",
+    "LAST_STATE": "last.safetensors",
 }
 """Constants that name the files that only a run has, and their names."""
 
