@@ -72,6 +72,7 @@ def plan(
 ) -> None:
     """Write a plan with its scripts, and submit it if asked."""
     from sleeptools.commands.plan import plan
+    from sleeptools.training.pace import rough
 
     from ._slurm import submit, without_slurm
 
@@ -80,8 +81,10 @@ def plan(
     tested = [run for run, options in runs.items() if options.cross_validates]
     _write_scripts(epochs, planned, tested, settings, pack)
     count, tasks = len(planned.tasks), planned.open
+    long = "" if planned.seconds is None else f", up to {rough(planned.seconds)} each here"
     talk(
-        f"{folder}: {plural(count, 'task')}, {count - len(tasks)} done; {folder}/plan has slurm.sh"
+        f"{folder}: {plural(count, 'task')}{long}, {count - len(tasks)} done; "
+        f"{folder}/plan has slurm.sh"
     )
     if not elements:
         talk("nothing is left to train")

@@ -14,9 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sleeptools import store
 from sleeptools.commands.train import Log, OnProgress, train
 from sleeptools.errors import SleeptoolsError, Stopped
+from sleeptools.runs import logs
+from sleeptools.runs.logs import LOG_FILE
 from sleeptools.runs.run import CONFIG_FILE, FINAL, PLAN_FOLDER
 from sleeptools.runs.slurm_settings import SlurmSettings
 from sleeptools.runs.task_table import (
@@ -28,9 +32,13 @@ from sleeptools.runs.task_table import (
     read_tasks,
     write_plan,
 )
+from sleeptools.training.batches import EpochSource
+from sleeptools.training.device import choose_device, set_cpu_threads
 from sleeptools.training.options import BY_SEED, TrainOptions, merge_options
-from sleeptools.training.plan import make_plan
+from sleeptools.training.pace import measure_pace
+from sleeptools.training.plan import Plan, make_plan
 from sleeptools.training.run_config import LOCK_WAIT
+from sleeptools.training.stop import Stop
 
 KEPT_OPTIONS = ("device", "threads", "explain", "watch_test", "allow_shared_subject_ids")
 """Options of a training that no run's config.toml has."""
@@ -48,10 +56,13 @@ class PlannedTasks:
         The run, or the folder of several runs.
     tasks
         Every task that the command asks for, done or not.
+    seconds
+        How long the longest of them takes, s; None if this machine cannot tell.
     """
 
     folder: Path
     tasks: Sequence[TaskRow]
+    seconds: float | None = None
 
     @property
     def open(self) -> list[int]:
@@ -99,17 +110,39 @@ def plan(
             TaskRow(0, name, made.options.model, task.protocol, task.seed, task.fold.number)
             for task in made.tasks()
         ]
-    options = next(iter(runs.values()))
+    slurm, options = slurm or SlurmSettings(), next(iter(runs.values()))
+    seconds = [_task_seconds(made, slurm) for made in plans.values()]
     values = {
         "epochs": str(epochs.absolute()),
         "pack": pack,
         "options": _kept_options(options),
-        "slurm": (slurm or SlurmSettings()).model_dump(mode="json", exclude_defaults=True),
+        "slurm": slurm.model_dump(mode="json", exclude_defaults=True),
     }
     with store.lock(folder / PLAN_FOLDER, wait=LOCK_WAIT):
         write_plan(folder, values)
         (folder / PLAN_FOLDER / LOGS).mkdir(exist_ok=True)
-        return PlannedTasks(folder, add_tasks(folder, rows))
+        longest = max((s for s in seconds if s is not None), default=None)
+        return PlannedTasks(folder, add_tasks(folder, rows), longest)
+
+
+def _task_seconds(planned: Plan, slurm: SlurmSettings) -> float | None:
+    """Estimate how long a task of a run takes: as one that is done, or as some steps here tell.
+
+    None where the tasks are for another kind of device than this machine has.
+    """
+    tasks = list(planned.tasks())
+    if finished := [t for t in tasks if t.done and (t.folder / LOG_FILE).exists()]:
+        return max(logs.training_seconds(t.folder / LOG_FILE) for t in finished)
+    device = choose_device(planned.options.device)
+    if device.type != "cpu" or "gpu" in slurm.gres:
+        return None
+    before = torch.get_num_threads()
+    set_cpu_threads(planned.options.threads or slurm.cpus_per_task)
+    try:
+        pace = measure_pace(tasks, EpochSource(planned.data, device), Stop())
+    finally:
+        torch.set_num_threads(before)
+    return max(pace.duration(task, planned.data) for task in tasks) if pace and tasks else None
 
 
 def _kept_options(options: TrainOptions) -> dict[str, Any]:

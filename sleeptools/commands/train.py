@@ -30,11 +30,12 @@ from sleeptools.training.ablation import variants
 from sleeptools.training.batches import EpochSource
 from sleeptools.training.device import choose_device, set_cpu_threads
 from sleeptools.training.loop import Training
-from sleeptools.training.options import TrainOptions
+from sleeptools.training.options import BY_SEED, TrainOptions
+from sleeptools.training.pace import estimate_text, measure_pace
 from sleeptools.training.plan import Plan, make_plan
 from sleeptools.training.run_config import clear_stale_locks
 from sleeptools.training.stop import catch_signals
-from sleeptools.training.task import Task
+from sleeptools.training.task import STATE, Task
 
 __all__ = ["TrainOptions", "TrainingProgress", "train", "variants"]
 
@@ -139,10 +140,6 @@ def train(
         folders = [f for t in pending for f in (t.folder, t.tested_in) if f is not None]
         writing.unlist(run, folders)
     if pending:
-        _log_parent(plan, log)
-        if plan.continued:
-            log(f"continued from {plan.continued.folder}, after pass {plan.continued.passes}")
-        _log_unselected(pending, log)
         _work(plan, pending, trainer, device, on_progress, log)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
@@ -150,8 +147,21 @@ def train(
         writing.write_manifest(run, manifest)
 
 
+def smaller_choices(plan: Plan) -> list[str]:
+    """List the settings of which a smaller value would take less time; none once it has begun."""
+    if not plan.folds or any(t.done or (t.folder / STATE).exists() for t in plan.tasks()):
+        return []
+    options = plan.options
+    if options.fold is not None:
+        return ["passes"]
+    by_seed = options.folds_from == BY_SEED and not plan.continued
+    return ["passes", *(["folds"] if by_seed else []), "fold"]
+
+
 def _log_parent(plan: Plan, log: Log) -> None:
-    """Log which model the trainings begin with, and what is not as it learnt it."""
+    """Log what the trainings begin with, and what is not as a parent learnt it."""
+    if plan.continued:
+        log(f"continued from {plan.continued.folder}, after pass {plan.continued.passes}")
     if plan.parent is None:
         return
     log(f"fine-tuned from {describe(plan.parent.table)}")
@@ -184,6 +194,10 @@ def _work(
     threads = torch.get_num_threads()
     with catch_signals() as stop, _device_memory(plan.recipe.batch):
         source = EpochSource(plan.data, device)
+        if pace := measure_pace(pending, source, stop, trainer):
+            log(estimate_text(pace, pending, plan.data, smaller_choices(plan)))
+        _log_parent(plan, log)
+        _log_unselected(pending, log)
         clock = _Clock(plan, pending, on_progress)
         for task in pending:
             with store.lock(task.folder):

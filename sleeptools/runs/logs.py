@@ -79,6 +79,17 @@ def training_logs(run: Run) -> pl.DataFrame:
     return pl.concat(tables)
 
 
+def training_seconds(path: Path) -> float:
+    """Read from a log.csv how long the training took, without breaks, s.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    return float(_read_log(path, TrainingId("", 0, 0))["seconds"].max() or 0)  # type: ignore[arg-type]
+
+
 def _read_log(path: Path, trained: TrainingId) -> pl.DataFrame:
     import polars as pl
 

@@ -28,7 +28,7 @@ from sleeptools.models.folder import build_model, save_model
 from sleeptools.models.recipe.schedule import Position
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.runs import writing
-from sleeptools.runs.folds import BEST_ON_TEST, HELD_OUT
+from sleeptools.runs.folds import HELD_OUT
 from sleeptools.runs.leakage import night_marks
 from sleeptools.runs.logs import WATCH
 from sleeptools.runs.run import LAST_STATE
@@ -125,7 +125,7 @@ class Training:
     @cached_property
     def held_out(self) -> tuple[str, Numbers]:
         """What each pass is judged on: the log's column prefix, and the epochs."""
-        role = "test" if self.task.protocol == BEST_ON_TEST else "val"
+        role = "test" if self.task.selects_on_test else "val"
         return role, self.numbers(role)
 
     def run(self, on_step: OnStep) -> None:

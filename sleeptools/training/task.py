@@ -83,9 +83,14 @@ class Task:
         return str(TrainingId(self.protocol, self.seed, self.fold.number))
 
     @property
+    def selects_on_test(self) -> bool:
+        """Whether a pass is judged on the test fold."""
+        return self.protocol == BEST_ON_TEST
+
+    @property
     def selection(self) -> str:
         """Metric that selects the pass; "last" where nothing does."""
-        if self.protocol == BEST_ON_TEST:
+        if self.selects_on_test:
             return self.recipe.selection_on_test
         return self.recipe.selection if self.fold.validated else "last"
 
