@@ -23,7 +23,7 @@ die() {
 
 # begin: find the command, make the folder of this script and go there.
 begin() {
-  local names run folder
+  local names run
   names=$(sed -n 's/^train \([^ ]*\).*/\1/p' "$0")
   for run in ${MODELS:-}; do
     grep -qxF -- "$run" <<<"$names" || die "MODELS: $NAME has no run $run" "there are: ${names//$'\n'/ }"
@@ -33,12 +33,10 @@ begin() {
   fi
   SLEEPTOOLS=$(command -v "$SLEEPTOOLS") || die "sleeptools: not found" "SLEEPTOOLS=PATH" 69
   SLEEPTOOLS=$(realpath "$SLEEPTOOLS")
-  for folder in DATA UNSEEN; do
-    if [ -n "${!folder:-}" ]; then
-      [ -d "${!folder}" ] || die "no folder ${!folder}" "$folder=FOLDER of the raw files" 66
-      printf -v "$folder" %s "$(realpath "${!folder}")"
-    fi
-  done
+  if [ -n "${DATA:-}" ]; then
+    [ -d "$DATA" ] || die "no folder $DATA" "DATA=FOLDER of the raw files" 66
+    DATA=$(realpath "$DATA")
+  fi
   FOLDER=$(realpath -m "${WORK:-work}/$NAME")
   if on SIMULATE; then FOLDER+=-simulated; fi
   on DRY && return
@@ -103,41 +101,33 @@ train() {
   fi
 }
 
-# unseen DATASET OPTIONS...: the files of the subjects that are only tested: those in UNSEEN, or
-# simulated ones, which have the ids of those that train.
+# unseen: the subjects that nothing is trained on: those that UNSEEN names, or simulated mice.
 unseen() {
   if on SIMULATE; then
-    UNSEEN=raw-unseen
-    step simulate "$1" raw-unseen --hours "${HOURS:-1}" "${@:2}"
-    OTHERS=--allow-shared-subject-ids
+    UNSEEN=mouse-01,mouse-02,mouse-03
   elif [ -z "${UNSEEN:-}" ]; then
-    die "UNSEEN is not set" "UNSEEN=FOLDER of the raw files of the subjects that are only tested" 66
+    die "UNSEEN is not set" "UNSEEN=m10,m11,m12 names the subjects that are only tested" 66
   fi
 }
 
-# train_final RUN EPOCHS MODEL OPTIONS...: one model on all subjects of the epochs.
+# train_final RUN EPOCHS MODEL OPTIONS...: one model on all subjects but those that UNSEEN names,
+# which it is tested on.
 train_final() {
   if on PREPARE; then return 0; fi
-  local words=(train "$2" "runs/$1" --model "$3" --final --seed "${SEEDS%%,*}" "${@:4}")
+  local words=(train "$2" "runs/$1" --model "$3" --final --hold-out "$UNSEEN"
+    --seed "${SEEDS%%,*}" "${@:4}")
   if on SIMULATE; then
     narrow "$3"
     words+=(--passes "${PASSES:-1}")
   elif [ -n "${PASSES:-}" ]; then
     words+=(--passes "$PASSES")
   fi
+  RUNS+=("runs/$1")
   if on SLURM; then
-    READY=$(submit "$1" "$READY" --output="logs/%x-%j.out" "${SBATCH_TRAINING[@]}" -- "${words[@]}")
+    TRAINING=$(submit "$1" "$READY" --output="logs/%x-%j.out" "${SBATCH_TRAINING[@]}" -- "${words[@]}")
   else
     run "$SLEEPTOOLS" "${words[@]}"
   fi
-}
-
-# external_test RUN EPOCHS OUT: the final model of a run on other epochs, which becomes a run.
-external_test() {
-  if on PREPARE; then return 0; fi
-  step evaluate "runs/$1/final" --on "$2" --out "runs/$3" ${OTHERS:+"$OTHERS"}
-  RUNS+=("runs/$3")
-  TRAINING=$READY
 }
 
 # narrow MODEL: make a heavy model small, or a batch of human epochs, as a simulation has few.

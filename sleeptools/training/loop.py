@@ -269,6 +269,12 @@ class Training:
         density = np.empty((0, len(data.names)), np.float32)
         if len(validation):
             density = self.probabilities(validation, "score")
+        scored: list[Scored] = [(validation, density, "val")] if len(validation) else []
+        target = self.task.tested_in if self.task.protocol == FINAL else folder
+        began = time.monotonic()
+        if target is not None:
+            scored.append((self.test, self.probabilities(self.test, "score"), "test"))
+        seconds = time.monotonic() - began
         learnt = {*self.task.fold.subjects("train"), *self.task.fold.subjects("val")}
         facts = {
             **self.task.facts,
@@ -279,20 +285,18 @@ class Training:
             CALIBRATION: calibrate(self.task, density, data.stages[validation]),
         }
         save_model(state.model, folder, facts)
-        if self.task.protocol != FINAL:
-            self.predict(folder, [(validation, density, "val")] if len(validation) else [])
-        elif self.task.tested_in is not None:
-            self.predict(self.task.tested_in, [])
+        if target is not None:
+            if target != folder:
+                writing.write_scoring_time(target, len(self.test), seconds)
+            self.write_predictions(target, scored)
         if self.recipe.schedule.depends_on_passes:  # no passes can be added to it
             self.saved.unlink(missing_ok=True)
         else:
             self.saved.rename(folder / LAST_STATE)
 
-    def predict(self, folder: Path, validation: list[Scored]) -> None:
-        """Score the test epochs with the kept weights, and write what is predicted of all."""
-        tested = self.test, self.probabilities(self.test, "score"), "test"
-        data = self.source.epochs
-        tables = [writing.predictions_table(data, *scored) for scored in (*validation, tested)]
+    def write_predictions(self, folder: Path, scored: list[Scored]) -> None:
+        """Write what the kept weights predict, of the test epochs last."""
+        tables = [writing.predictions_table(self.source.epochs, *entry) for entry in scored]
         if self.task.explain and self.task.protocol != FINAL:
             self.explain(folder, ScoredEpochs(self.test, tables[-1]["predicted"].to_numpy()))
         protocol = HELD_OUT if self.task.protocol == FINAL else self.task.protocol
