@@ -17,6 +17,7 @@ from sleeptools.commands.export.graph import export_graph, quiet
 from sleeptools.errors import UnavailableError
 from sleeptools.inference.card import METADATA, card_text, make_card
 from sleeptools.inference.engine import Engine
+from sleeptools.store.libraries import install_line
 
 SUFFIXES: Final = (".onnx",)
 
@@ -34,7 +35,7 @@ def export(engine: Engine, folder: Path, out: Path) -> None:
     except ImportError as e:
         raise UnavailableError(
             f"{out.name}: the libraries onnx and onnxscript are needed to write ONNX",
-            hint="pip install 'sleeptools[export]'",
+            hint=install_line("onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.2"),
             code="EXPORT-LIBRARY",
         ) from e
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
