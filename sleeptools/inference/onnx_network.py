@@ -19,7 +19,7 @@ from sleeptools import store
 from sleeptools.errors import DataError, UnavailableError
 from sleeptools.inference.card import METADATA, check_card, parse_card
 from sleeptools.inference.density import finite_density, softmax
-from sleeptools.inference.onnx_file import read_onnx
+from sleeptools.inference.onnx_file import check_sum, read_onnx
 from sleeptools.native import Floats
 from sleeptools.preprocessing.sequences import InputSpan
 from sleeptools.store.libraries import install_line
@@ -50,8 +50,8 @@ class OnnxNetwork:
     Raises
     ------
     MissingInputError, DataError
-        If a file is missing, or the file is damaged, has no card, does not fit it, has tensors
-        outside its folder, or operators that ONNX Runtime does not know.
+        If a file is missing, or the file is damaged, has no card, does not fit it, has another sum,
+        tensors outside its folder, or operators that ONNX Runtime does not know.
     UnavailableError
         If ONNX Runtime is not installed.
     """
@@ -73,6 +73,7 @@ class OnnxNetwork:
                 "stages, scaling, licence",
                 code="CARD-NONE",
             )
+        check_sum(path, content, self.facts.get("sha256"))
         self.input_span = InputSpan(self.facts["sequence"], self.facts["context"])
         self.session = self._session(threads)
         self.shape = self._checked_shape()

@@ -25,7 +25,7 @@ from sleeptools.commands.simulate import simulate
 from sleeptools.errors import DataError, OutputError, UnavailableError, UsageError
 from sleeptools.inference.card import METADATA
 from sleeptools.inference.engine import Engine
-from sleeptools.inference.onnx_file import read_onnx
+from sleeptools.inference.onnx_file import SUM, read_onnx
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.models.recipe.recipe import brought_settings
 from sleeptools.preprocessing import presets
@@ -189,6 +189,21 @@ def test_the_card_has_every_fact_of_the_folder(ulw: Path, ulw_onnx: Path, tmp_pa
     with pytest.raises(DataError) as caught:
         Engine.load(out)
     assert caught.value.code == "ONNX-DAMAGED"
+
+
+@onnx
+def test_a_flipped_bit_of_an_onnx_file_is_refused(ulw_onnx: Path, tmp_path: Path) -> None:
+    content = bytearray(ulw_onnx.read_bytes())
+    keys = [content.index(SUM.encode()), content.rindex(SUM.encode())]
+    assert keys[0] < keys[1], "the card says that there is a sum, and the metadata have it"
+    rng = np.random.default_rng(6)
+    for at in (*(8 * key for key in keys), *rng.integers(0, 8 * len(content), 40).tolist()):
+        content[at // 8] ^= 1 << at % 8
+        (tmp_path / "flipped.onnx").write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            Engine.load(tmp_path / "flipped.onnx")
+        assert caught.value.code in ("ONNX-SUM", "ONNX-DAMAGED", "JSON-SYNTAX", "FACT-KIND"), at
+        content[at // 8] ^= 1 << at % 8
 
 
 # --- C --------------------------------------------------------------------------------------------

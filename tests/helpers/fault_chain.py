@@ -66,6 +66,12 @@ def _reported(out: Path, source: Path) -> None:
     shutil.copy(source / "report.html", out / "report.html")
 
 
+def _exported(out: Path, source: Path) -> None:
+    """Leave an export of another fold's model."""
+    for path in source.glob("earlier.[ch]"):
+        shutil.copy(path, out / path.name.replace("earlier", "net"))
+
+
 @dataclass(frozen=True)
 class Command:
     """A command line, and what lies in its folder beforehand."""
@@ -96,6 +102,10 @@ COMMANDS = {
     "figures": Command("report {source}/run --format md --out {out}/a.md --figures {out}/figures"),
     "fetch": Command("fetch sleep-edf {out}/raw --base-url {url} --trust-sums --jobs 1"),
     "simulate": Command("simulate sleep-edf {out}/raw --subjects 2 --hours 0.5"),
+    "export": Command("export {source}/run/leak-free/seed-0/fold-00 {out}/net.c --format c"),
+    "export again": Command(
+        "export {source}/run/leak-free/seed-0/fold-00 {out}/net.c --format c --force", _exported
+    ),
     "train": Command("train {source}/epochs {out}/run " + TRAIN),
 }
 
@@ -138,6 +148,7 @@ class Chain:
             "score {0}/run/leak-free/seed-0/fold-00 {0}/raw/SC4001E0-PSG.edf --out {0}/scores",
             "simulate sleep-edf {0}/earlier --subjects 2 --hours 0.5",
             "convert sleep-edf {0}/earlier {0}/earlier-recordings",
+            "export {0}/run/leak-free/seed-0/fold-01 {0}/earlier.c --format c",
         ):
             self._succeed(line.format(source).split(), source)
         (source / "earlier-recordings").rename(source / "earlier recordings")
