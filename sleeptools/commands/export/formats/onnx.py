@@ -18,8 +18,8 @@ from sleeptools.commands.export.graph import export_graph, quiet
 from sleeptools.errors import UnavailableError
 from sleeptools.inference.card import METADATA, card_text, make_card
 from sleeptools.inference.engine import Engine
-from sleeptools.store.libraries import install_line
 from sleeptools.inference.onnx_file import NO_SUM, SUM, content_sum
+from sleeptools.store.libraries import install_line
 
 SUFFIXES: Final = (".onnx",)
 
