@@ -8,6 +8,7 @@ no copy. On its way through torch a graph is a flat list of whole numbers (`desc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -36,11 +37,11 @@ class Maps(NamedTuple):
 
     signal: int
     first: int
-    count: int
+    width: int
 
-    def pick(self, first: int, count: int) -> Maps:
-        """Pick `count` of them from `first` on."""
-        return Maps(self.signal, self.first + first, count)
+    def pick(self, first: int, width: int) -> Maps:
+        """Pick `width` of them from `first` on."""
+        return Maps(self.signal, self.first + first, width)
 
 
 class GraphLayer(NamedTuple):
@@ -61,10 +62,10 @@ class GraphLayer(NamedTuple):
     @property
     def arrays(self) -> dict[str, tuple[int, ...]]:
         """Shapes of its weights, in their order."""
-        outputs = self.target.count
+        outputs = self.target.width
         shapes: dict[str, tuple[int, ...]] = {}
         if self.kind == "convolve":
-            shapes["weight"] = (outputs, self.source.count, self.kernel)
+            shapes["weight"] = (outputs, self.source.width, self.kernel)
         elif self.kind == "depthwise":
             shapes["weight"] = (outputs, self.kernel)
         vectors = {
@@ -148,14 +149,14 @@ def _parse_layer(numbers: Sequence[int]) -> GraphLayer:
 def graph_weight_count(graph: Graph) -> int:
     """Numbers in the vector of weights."""
     shapes = (shape for layer in graph.layers for shape in layer.arrays.values())
-    return sum(int(np.prod(shape)) for shape in shapes)
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def split_weights(layer: GraphLayer, weights: Any, start: int) -> tuple[dict[str, Any], int]:
     """Take a layer's arrays, NumPy or torch, out of the vector; and where the next one's start."""
     arrays = {}
     for name, shape in layer.arrays.items():
-        end = start + int(np.prod(shape))
+        end = start + math.prod(shape)
         arrays[name] = weights[start:end].reshape(shape)
         start = end
     return arrays, start
@@ -191,7 +192,7 @@ class GraphBuilder:
     def convolve(
         self,
         source: Maps,
-        weight: Floats,
+        weight: NDArray[Any],
         target: Maps | None = None,
         *,
         stride: int = 1,
@@ -203,41 +204,45 @@ class GraphBuilder:
         kernel = weight.shape[2]
         if target is None:
             reach = (kernel - 1) * dilation
-            target = self.signal(len(weight), (self.steps(source) + 2 * pad - reach - 1) // stride + 1)
-        return self._add("convolve", source, target, weight, (kernel, stride, dilation, pad), **after)
+            target = self.signal(
+                len(weight), (self.steps(source) + 2 * pad - reach - 1) // stride + 1
+            )
+        return self._add(
+            "convolve", source, target, weight, (kernel, stride, dilation, pad), **after
+        )
 
-    def scale_maps(self, source: Maps, factors: Floats, target: Maps, **after: Any) -> Maps:
+    def scale_maps(self, source: Maps, factors: NDArray[Any], target: Maps, **after: Any) -> Maps:
         """Multiply each map by a factor (maps,); `pad` of -1 takes the next step in its place."""
         sizes = (1, 1, 1, after.pop("pad", 0))
         return self._add("depthwise", source, target, factors[:, None], sizes, **after)
 
     def pool(self, source: Maps, kernel: int, **after: Any) -> Maps:
         """Take the maximum of every `kernel` steps; what does not fill a window is left out."""
-        target = self.signal(source.count, self.steps(source) // kernel)
+        target = self.signal(source.width, self.steps(source) // kernel)
         return self._add("maximum", source, target, None, (kernel, kernel, 1, 0), **after)
 
     def average(self, source: Maps, steps: int, **after: Any) -> Maps:
         """Take the mean over `steps` windows of nearly equal length."""
-        target = self.signal(source.count, steps)
+        target = self.signal(source.width, steps)
         return self._add("mean", source, target, None, (1, 1, 1, 0), **after)
 
     def resize(self, source: Maps, target: Maps, **after: Any) -> Maps:
         """Interpolate linearly to the steps of the target."""
         return self._add("resize", source, target, None, (1, 1, 1, 0), **after)
 
-    def _add(
+    def _add(  # noqa: PLR0913 - a layer, and what may follow its sums
         self,
         kind: LayerKind,
         source: Maps,
         target: Maps,
-        weight: Floats | None,
+        weight: NDArray[Any] | None,
         sizes: tuple[int, int, int, int],
         *,
-        bias: Floats | None = None,
+        bias: NDArray[Any] | None = None,
         added: Iterable[Maps] = (),
         activation: PlanActivation = "none",
-        slopes: Floats | None = None,
-        scale: tuple[Floats, Floats] | None = None,
+        slopes: NDArray[Any] | None = None,
+        scale: tuple[NDArray[Any], NDArray[Any]] | None = None,
     ) -> Maps:
         places = [number for maps in added for number in (maps.signal, maps.first)]
         places += [INNER, 0] * (2 - len(places) // 2)
@@ -259,4 +264,4 @@ class GraphBuilder:
     @property
     def weights(self) -> Floats:
         """All weights in one vector, in the order of the layers."""
-        return np.concatenate(self.vectors).astype(np.float32)
+        return np.concatenate([np.empty(0), *self.vectors]).astype(np.float32)

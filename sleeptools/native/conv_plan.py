@@ -9,6 +9,7 @@ most networks stays in a core's own caches.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -78,11 +79,14 @@ def check_graph(size: tuple[int, ...], weights: tuple[int, ...], numbers: Sequen
     """
     SHAPES.check_shapes(size, weights)
     graph = parse_graph(numbers)
+    for index, (maps, steps, _) in enumerate(graph.signals):
+        if min(maps, steps) < 1:
+            raise ValueError(
+                f"{OP}: signal {index} is ({maps}, {steps}); expected 1 map and 1 step, or more"
+            )
     check_shape(OP, "x", size, (size[0], graph.values))
     check_shape(OP, "weights", weights, (graph_weight_count(graph),))
-    written = [
-        set(range(signal.maps)) if signal.start >= 0 else set[int]() for signal in graph.signals
-    ]
+    written = [set(range(signal.maps if signal.start >= 0 else 0)) for signal in graph.signals]
     for index, layer in enumerate(graph.layers):
         _check_layer(graph, index, layer, written)
     missing = graph.output.maps - len(written[graph.layers[-1].target.signal])
@@ -98,17 +102,15 @@ check_graph_once = functools.lru_cache(maxsize=64)(check_graph)
 def _check_layer(graph: Graph, index: int, layer: GraphLayer, written: list[set[int]]) -> None:
     name = f"{OP}: layer {index} ({layer.kind})"
     target, source = graph.signals[layer.target.signal], graph.signals[layer.source.signal]
-    outputs = set(range(layer.target.first, layer.target.first + layer.target.count))
+    outputs = set(range(layer.target.first, layer.target.first + layer.target.width))
     sources = [layer.source, *added_maps(layer)]
     for maps in sources:
-        if not set(range(maps.first, maps.first + maps.count)) <= written[maps.signal]:
+        if not set(range(maps.first, maps.first + maps.width)) <= written[maps.signal]:
             raise ValueError(f"{name} reads maps of signal {maps.signal} that are not written")
     if not outputs or max(outputs) >= target.maps or outputs & written[layer.target.signal]:
         raise ValueError(f"{name} writes maps of signal {layer.target.signal} that it may not")
-    if layer.kind != "convolve" and layer.source.count != layer.target.count:
-        raise ValueError(
-            f"{name} makes {layer.target.count} maps; expected {layer.source.count}"
-        )
+    if layer.kind != "convolve" and layer.source.width != layer.target.width:
+        raise ValueError(f"{name} makes {layer.target.width} maps; expected {layer.source.width}")
     if any(graph.signals[maps.signal].steps != target.steps for maps in sources[1:]):
         raise ValueError(f"{name} adds a signal of another length; expected {target.steps} steps")
     if min(layer.kernel, layer.stride, layer.dilation) < 1:
@@ -127,7 +129,7 @@ def added_maps(layer: GraphLayer) -> list[Maps]:
     """List the maps that a layer adds."""
     signals, firsts = layer.added[::2], layer.added[1::2]
     pairs = zip(signals, firsts, strict=True)
-    return [Maps(signal, first, layer.target.count) for signal, first in pairs if signal != INNER]
+    return [Maps(signal, first, layer.target.width) for signal, first in pairs if signal != INNER]
 
 
 def _round_up(count: int, unit: int) -> int:
@@ -213,8 +215,7 @@ def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
         steps.append([*_step(graph, layer, places), *vectors.values()])
         work += layer_work(graph, layer)
     inputs = [
-        [signal.start + m * signal.steps, place.start + m, place.row, signal.steps]
-        + [place.before, place.after]
+        [signal.start + m * signal.steps, place.start + m, place.row, signal.steps, *place[2:]]
         for signal, place in zip(graph.signals, places, strict=True)
         if signal.start >= 0
         for m in range(signal.maps)
@@ -235,11 +236,11 @@ def _step(graph: Graph, layer: GraphLayer, places: list[Place]) -> list[int]:
         source.start + layer.source.first,
         source.row,
         graph.signals[layer.source.signal].steps,
-        layer.source.count,
+        layer.source.width,
         target.start + layer.target.first,
         target.row,
         graph.signals[layer.target.signal].steps,
-        layer.target.count,
+        layer.target.width,
         target.before,
         target.after,
         layer.kernel,
@@ -253,14 +254,14 @@ def _step(graph: Graph, layer: GraphLayer, places: list[Place]) -> list[int]:
 
 def layer_work(graph: Graph, layer: GraphLayer) -> int:
     """Float operations of a layer, two for a product."""
-    values = graph.signals[layer.target.signal].steps * layer.target.count
-    inputs = layer.source.count if layer.kind == "convolve" else 1
+    values = graph.signals[layer.target.signal].steps * layer.target.width
+    inputs = layer.source.width if layer.kind == "convolve" else 1
     return 2 * values * layer.kernel * inputs
 
 
 def packed_size(shape: tuple[int, ...]) -> int:
     """Floats of an array in the core's form: its outputs filled up to whole panels."""
-    return _round_up(shape[0], PANEL) * int(np.prod(shape[1:], dtype=np.int64))
+    return _round_up(shape[0], PANEL) * math.prod(shape[1:])
 
 
 def pack_array(array: Floats) -> Floats:

@@ -60,9 +60,8 @@ def take_block(
     if table.shortcut:
         shape = (table.outputs, table.inputs, 1, table.shortcut)
         return slumbernet.BlockWeights(convs, _take_conv(weights, shortcut, shape))
-    ones, zeros = np.ones(table.outputs, np.float32), np.zeros(table.outputs, np.float32)
-    vectors = weights.fold(ones, zeros, shortcut, slumbernet.NORM_EPS)
-    return slumbernet.BlockWeights(convs, vectors)
+    scale = weights.scale(shortcut, table.outputs, slumbernet.NORM_EPS)
+    return slumbernet.BlockWeights(convs, scale)
 
 
 def _take_conv(

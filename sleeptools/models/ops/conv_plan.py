@@ -2,8 +2,8 @@
 
 `sleeptools.native.conv_graph` says what a graph is and writes it down, and
 `sleeptools.native.conv_plan` compiles it for the core. BatchNorm is folded, or is a scale and shift
-behind the activation, so this is for scoring; models train layer by layer. Arithmetic is float32. On
-a GPU cuDNN has the Tensor Cores, so the reference runs there.
+behind the activation, so this is for scoring; models train layer by layer. Arithmetic is float32.
+On a GPU cuDNN has the Tensor Cores, so the reference runs there.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
     described, start = parse_graph(graph), 0
     written: list[dict[int, Tensor]] = []  # of each signal: what was written, by its first map
     for signal in described.signals:
-        end = signal.start + signal.maps * signal.steps
-        whole = x[:, signal.start : end].reshape(-1, signal.maps, signal.steps)
-        written.append({0: whole} if signal.start >= 0 else {})
+        size, first = (len(x), signal.maps, signal.steps), signal.start
+        whole = x[:, first : first + size[1] * size[2]] if first >= 0 else None
+        written.append({} if whole is None else {0: whole.reshape(size)})
 
     def read(maps: Maps) -> Tensor:
         parts = sorted(written[maps.signal].items())
         joined = torch.cat([tensor for _, tensor in parts], 1)
-        return joined.narrow(1, maps.first - parts[0][0], maps.count)
+        return joined.narrow(1, maps.first - parts[0][0], maps.width)
 
     for layer in described.layers:
         arrays, start = split_weights(layer, weights, start)
@@ -105,7 +105,7 @@ def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
 
 
 def _value(x: Tensor, layer: GraphLayer, arrays: dict[str, Tensor], target: Signal) -> Tensor:
-    """Sums or pool of a layer: (B, inputs, steps) to (B, outputs, steps of the target)."""
+    """Compute the sums or the pool of a layer: (B, inputs, steps) to (B, outputs, steps)."""
     if layer.kind == "mean":
         return functional.adaptive_avg_pool1d(x, target.steps)
     if layer.kind == "resize":
@@ -166,7 +166,7 @@ def _branch(
         vectors = random.standard_normal((4, width))
         maps = builder.convolve(
             maps,
-            _normal(random, width, maps.count, 7),
+            _normal(random, width, maps.width, 7),
             stride=2,
             pad=3,
             bias=vectors[0],

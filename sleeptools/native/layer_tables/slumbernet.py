@@ -13,9 +13,11 @@ Jha, Valekunja, Reddy 2024; the model is `sleeptools.models.slumbernet`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sleeptools.native import Floats
 from sleeptools.native.conv_graph import GraphBuilder, Maps
@@ -26,6 +28,8 @@ LAST_WIDTHS = (8, 8, 8)
 PRINTED_WIDTHS = (1, 1, 1)
 NORM_EPS = 1e-3
 PAIR = 2  # signals, and samples, that share products
+
+Weights = NDArray[Any]  # float64 until all sums of them are taken
 
 
 class BlockTable(NamedTuple):
@@ -51,11 +55,10 @@ def block_tables(blocks: int, filters: int, network: str) -> list[BlockTable]:
     """List the blocks of the authors' program, or of the paper's text."""
     if network == "paper":
         sizes = [1, *(filters << i for i in range(blocks))]
-        return [BlockTable(*s, PRINTED_WIDTHS, 1) for s in zip(sizes, sizes[1:], strict=False)]
+        return [BlockTable(*pair, PRINTED_WIDTHS, 1) for pair in pairwise(sizes)]
     sizes = [1, *(filters << i for i in range(blocks - 1))]
-    pairs = zip(sizes, sizes[1:], strict=False)
     last = BlockTable(sizes[-1], sizes[-1], LAST_WIDTHS, 0)
-    return [*(BlockTable(*s, WIDTHS, TIME) for s in pairs), last]
+    return [*(BlockTable(*pair, WIDTHS, TIME) for pair in pairwise(sizes)), last]
 
 
 class PlaneConv(NamedTuple):
@@ -69,10 +72,10 @@ class PlaneConv(NamedTuple):
         (outputs,).
     """
 
-    weight: Floats
-    bias: Floats
+    weight: Weights
+    bias: Weights
 
-    def tap(self, distance: int) -> Floats:
+    def tap(self, distance: int) -> Weights:
         """Weights (outputs, inputs, time) for the signal so far below the output's; or zeros."""
         width = self.weight.shape[2]
         index = (width - 1) // 2 + distance
@@ -85,7 +88,7 @@ class BlockWeights(NamedTuple):
     """Weights of a block: its convolutions, and the shortcut's, or its scale and shift."""
 
     convs: Sequence[PlaneConv]
-    shortcut: PlaneConv | tuple[Floats, Floats]
+    shortcut: PlaneConv | tuple[Weights, Weights]
 
 
 class Lowering(Protocol):
@@ -96,7 +99,7 @@ class Lowering(Protocol):
 
 
 def slumbernet_graph(
-    blocks: Sequence[BlockWeights], head: tuple[Floats, Floats], signals: int, samples: int
+    blocks: Sequence[BlockWeights], head: tuple[Weights, Weights], signals: int, samples: int
 ) -> GraphBuilder:
     """Write the network down.
 
@@ -146,11 +149,11 @@ class PlainPlane:
         y = self._convolve(y, second)
         return self._convolve(y, third, self._shortcut(x, weights.shortcut))
 
-    def _shortcut(self, x: Maps, shortcut: PlaneConv | tuple[Floats, Floats]) -> Maps:
+    def _shortcut(self, x: Maps, shortcut: PlaneConv | tuple[Weights, Weights]) -> Maps:
         if isinstance(shortcut, PlaneConv):
             return self._convolve(x, shortcut, rectified=False)
         factor, shift = (np.tile(vector, self.signals) for vector in shortcut)
-        target = self.builder.signal(x.count, self.builder.steps(x))
+        target = self.builder.signal(x.width, self.builder.steps(x))
         return self.builder.scale_maps(x, factor, target, bias=shift)
 
     def _convolve(
@@ -182,7 +185,7 @@ class Sums(NamedTuple):
     @property
     def maps(self) -> int:
         """Maps of a signal."""
-        return self.total.count
+        return self.total.width
 
     def signal(self, index: int) -> Maps:
         """Pick a signal."""
@@ -216,7 +219,7 @@ class PairedPlane:
         return self._convolve(self._sums(y), weights.convs[2], residual)
 
     def _sums(self, x: Maps) -> PairSums:
-        half = x.count // PAIR
+        half = x.width // PAIR
         even, odd = x.pick(0, half), x.pick(half, half)
         minus = np.full(half, -1.0)
         falls = self._scaled(odd, minus, added=[even])
@@ -224,12 +227,12 @@ class PairedPlane:
         return PairSums(*(self._total(pair) for pair in (odd, falls, rises)))
 
     def _total(self, pair: Maps) -> Sums:
-        maps = pair.count // PAIR
+        maps = pair.width // PAIR
         total = self._scaled(pair.pick(0, maps), np.ones(maps), added=[pair.pick(maps, maps)])
         return Sums(pair, total)
 
-    def _scaled(self, x: Maps, factors: Floats, added: Sequence[Maps] = (), pad: int = 0) -> Maps:
-        target = self.builder.signal(x.count, self.builder.steps(x))
+    def _scaled(self, x: Maps, factors: Weights, added: Sequence[Maps] = (), pad: int = 0) -> Maps:
+        target = self.builder.signal(x.width, self.builder.steps(x))
         return self.builder.scale_maps(x, factors, target, added=added, pad=pad)
 
     def _convolve(self, sums: PairSums, conv: PlaneConv, residual: Residual | None) -> Maps:
@@ -257,15 +260,16 @@ class PairedPlane:
         return target
 
     @staticmethod
-    def _rest(taps: Floats, signal: int) -> Floats:
+    def _rest(taps: Weights, signal: int) -> Weights:
         """Weights for the other signal, less those that the sum has brought along."""
-        return taps[1 + signal] - taps[0]
+        rest: Weights = taps[1 + signal] - taps[0]
+        return rest
 
-    def _product(self, x: Maps, weight: Floats, target: Maps | None = None, **after: object) -> Maps:
+    def _product(self, x: Maps, weight: Weights, target: Maps | None = None, **after: Any) -> Maps:
         return self.builder.convolve(x, weight[:, :, None], target, **after)
 
     def _residual(
-        self, x: Maps, sums: PairSums, shortcut: PlaneConv | tuple[Floats, Floats]
+        self, x: Maps, sums: PairSums, shortcut: PlaneConv | tuple[Weights, Weights]
     ) -> Residual:
         if not isinstance(shortcut, PlaneConv):
             return lambda sample, signal, added: self._affine(x, shortcut, (sample, signal), added)
@@ -283,9 +287,9 @@ class PairedPlane:
         return residual
 
     def _affine(
-        self, x: Maps, vectors: tuple[Floats, Floats], place: tuple[int, int], added: Maps
+        self, x: Maps, vectors: tuple[Weights, Weights], place: tuple[int, int], added: Maps
     ) -> Maps:
-        maps = x.count // PAIR**2
+        maps = x.width // PAIR**2
         source = x.pick((place[0] * PAIR + place[1]) * maps, maps)
         target = self.builder.signal(maps, self.builder.steps(x))
         return self.builder.scale_maps(source, vectors[0], target, bias=vectors[1], added=[added])
