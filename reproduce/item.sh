@@ -126,7 +126,7 @@ case $item in
     ;;
   s4-fig-5? | s4-table-3 | s4-scoring-time)
     need slumbernet-unseen
-    take slumbernet-unseen runs/unseen
+    take slumbernet-unseen runs/slumbernet
     [ -z "${PHASES:-}" ] || OPTIONS+=(--phases "$PHASES")
     ;;
   s4-fig-6)
