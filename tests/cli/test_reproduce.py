@@ -131,7 +131,6 @@ def test_every_setting_is_in_the_readme() -> None:
         "SLURM",
         "SBATCH",
         "SBATCH_TRAIN",
-        "ARRAY",
         "DRY",
         "SLEEPTOOLS",
     ):
@@ -235,7 +234,7 @@ def test_sleep_edf_is_fetched(name: str, tmp_path: Path) -> None:
     assert options["subset"] == ("78" if name in {"sleep-edf-78", "ulw"} else "20")
 
 
-def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
+def test_trainings_are_planned_and_submitted(tmp_path: Path) -> None:
     commands = planned(
         "sleep-edf-78",
         tmp_path,
@@ -246,18 +245,23 @@ def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
         MODELS="mmasleepnet attnsleep",
         SEEDS="0,1",
     )
-    assert all(words[0] == "sbatch" for words in commands)
     kinds = [w[0] for w in ours(commands)]
     assert kinds == ["convert", "preprocess", "train", "train", "evaluate", "report"]
-    after = [[w for w in words if w.startswith("--dependency")] for words in commands]
-    assert after == [[]] + [["--dependency=afterok:JOB"]] * 3 + [
-        ["--dependency=afterok:JOB:JOB"],
-        ["--dependency=afterok:JOB"],
-    ]
     for words, kind in zip(commands, kinds, strict=True):
-        assert ("--array=0-9" in words) == ("--gres=gpu:1" in words) == (kind == "train")
-        assert words[words.index("-p") + 1 : words.index("-A") + 2] == ["long", "-A", "lab"]
-        assert "--signal=B:USR1@120" in words
+        assert (words[0] == "sbatch") == (kind != "train")
+        if kind == "train":
+            given = parsed(words[1:])[1]
+            assert given["submit"]
+            assert given["seed"] == "0,1"
+            slurm = settings.read_settings(None, given["settings"])["slurm"]  # type: ignore[arg-type]
+            assert slurm["options"] == ["-p long", "-A lab", "--gres=gpu:1"]
+            assert slurm["report_options"] == ["-p long", "-A lab"]
+            assert slurm["job_name"] == f"sleep-edf-78-{given['model']}"
+        else:
+            assert words[words.index("-p") + 1 : words.index("-A") + 2] == ["long", "-A", "lab"]
+            assert ("--wait" in words) == (kind in {"convert", "preprocess"})
+    after = [[w for w in words if w.startswith("--dependency")] for words in commands]
+    assert after == [*4 * [[]], ["--dependency=afterok:JOB:JOB"], ["--dependency=afterok:JOB"]]
 
 
 @pytest.mark.parametrize(
