@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sleeptools.runs.slurm_settings import SlurmSettings
     from sleeptools.training.options import TrainOptions
 
-BESIDE_TASK = frozenset({"epochs", "run", "task", "device", "threads"})
+BESIDE_TASK = frozenset({"epochs", "run", "task", "device", "threads", "devices"})
 
 
 def check_options(
@@ -69,6 +69,7 @@ def plan(
     *,
     pack: int,
     submitted: bool,
+    devices: int | None = None,
 ) -> None:
     """Write a plan with its scripts, and submit it if asked."""
     from sleeptools.commands.plan import plan
@@ -79,7 +80,7 @@ def plan(
     planned = plan(epochs, folder, runs, slurm=settings, pack=pack)
     elements = _open_elements(planned, pack)
     tested = [run for run, options in runs.items() if options.cross_validates]
-    _write_scripts(epochs, planned, tested, settings, pack)
+    _write_scripts(epochs, planned, tested, settings, pack, devices or 1)
     count, tasks = len(planned.tasks), planned.open
     long = "" if planned.seconds is None else f", up to {rough(planned.seconds)} each here"
     talk(
@@ -132,6 +133,7 @@ def _write_scripts(
     tested: Sequence[Path],
     settings: SlurmSettings,
     pack: int,
+    devices: int,
 ) -> None:
     from sleeptools import store
     from sleeptools.runs.run import PLAN_FOLDER
@@ -144,7 +146,7 @@ def _write_scripts(
     facts = ScriptFacts(epochs, folder, folder / PLAN_FOLDER, folder.absolute().name, settings)
     elements = sorted({task // pack for task in planned.open}) or [0]
     count, divided = len(read_tasks(folder)), [*arrays(elements, settings)]
-    text = train_script(facts, tasks=count, pack=pack, arrays=divided)
+    text = train_script(facts, tasks=count, pack=pack, arrays=divided, devices=devices)
     store.write_text(facts.plan / SCRIPT, text)
     report = facts.plan / REPORT_SCRIPT
     if tested:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,8 @@ class Training:
         self.weights = weights if len(weights) else None
         self.state = self._start()
         self.windows = self.choose_windows()
-        self.steps = steps(len(self.windows), self.recipe.batch)
+        self.smallest_step = 2  # windows: BatchNorm needs two
+        self.steps = self.count_steps()
 
     def _start(self) -> State:
         # without the protocol, so that both protocols start from the same weights
@@ -101,6 +103,24 @@ class Training:
     def choose_windows(self) -> Windows:
         """Arrange the training epochs as the model takes them; a pass goes through all of them."""
         return windows(self.state.model, self.source.epochs, self.train)
+
+    def count_steps(self) -> int:
+        """Count the steps of a pass."""
+        return steps(len(self.windows), self.recipe.batch, self.smallest_step)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """What a training step calls: the model."""
+        return self.state.model
+
+    def share(self, rows: Numbers) -> Numbers:
+        """Take the windows of a batch that this process computes: all."""
+        return rows
+
+    @property
+    def salt(self) -> list[int]:
+        """Further numbers of the seed of a step's dropout; none."""
+        return []
 
     def numbers(self, role: str) -> Numbers:
         """Give the indices, within the whole set, of the epochs that have a role here."""
@@ -145,14 +165,18 @@ class Training:
                     on_step(self.step(), None)
                 else:
                     kappa = self.finish_pass(since)
-                    checkpoint.save(self.saved, self.state)
+                    self.save()
                     on_step(0, kappa)
                 self.stop.check()
         except Stopped:
             self.state.seconds = time.monotonic() - since
-            checkpoint.save(self.saved, self.state)
+            self.save()
             raise
         self.finish()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        checkpoint.save(self.saved, self.state)
 
     def order(self, number: int) -> Numbers:
         """Give the order of the training epochs, or of their windows, in a pass."""
@@ -169,31 +193,49 @@ class Training:
         start = size * (state.step - (self.pass_number - 1) * self.steps)
         last = state.step + 1 == self.pass_number * self.steps
         stop = None if last else start + size
-        batch = self.windows.pick(self.order(self.pass_number)[start:stop])
+        batch = self.windows.pick(self.share(self.order(self.pass_number)[start:stop]))
         x, stages = self.source.take(batch)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
         x = self.augmented(x, batch.inputs)
-        torch.manual_seed(_number(self.task.seeds(0, state.step)))
+        torch.manual_seed(_number(self.task.seeds(0, state.step, *self.salt)))
         half = self.recipe.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            model = state.model.train() if self.tuned is None else self.tuned.train()
-            logits = model(x).flatten(0, -2).float()  # (B or B L, S)
+            state.model.train() if self.tuned is None else self.tuned.train()
+            logits = self.network(x).flatten(0, -2).float()  # (B or B L, S)
         stages = stages.flatten()
         loss = stage_loss(logits, stages, self.weights, self.recipe.loss)
         adjust_optimiser(state.optimiser, self.recipe, self.schedule_place)
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimiser.step()
         hits = (logits.detach().argmax(1) == stages).sum()
-        # the one wait for the device in a step
-        value, correct = torch.stack([loss.detach(), hits.to(loss.dtype)]).tolist()
+        scored = int((batch.targets != NONE).sum())
+        sums = torch.stack([loss.detach(), hits.to(loss.dtype), hits.new_tensor(scored).to(loss)])
+        sums = self.descend(loss, stages, sums)
+        state.optimiser.step()
+        value, correct, count = sums.tolist()  # the one wait for the device in a step
         if not math.isfinite(value):
             self.refuse(np.unique(batch.inputs), value)
-        count = int((batch.targets != NONE).sum())
         state.step += 1
         state.loss += value * count
         state.correct += int(correct)
-        state.seen += count
-        return count
+        state.seen += int(count)
+        return int(count)
+
+    def descend(self, loss: Tensor, stages: Tensor, sums: Tensor) -> Tensor:
+        """Compute the gradients of a step.
+
+        Parameters
+        ----------
+        loss, stages
+            Loss of the batch, and the stages of its epochs, -1 for one that does not count.
+        sums
+            The loss, the number of epochs whose stage is right, and of all.
+
+        Returns
+        -------
+        sums
+            The same of the whole step.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
+        return sums
 
     def augmented(self, x: Tensor, numbers: Numbers) -> Tensor:
         """Augment a batch as the recipe says; a cached augmentation is that of the first pass."""
@@ -236,10 +278,14 @@ class Training:
         row |= {f"{prefix}_{k}": v for k, v in scores.items()}
         if self.task.watch_test:  # after the pass is chosen: it cannot have an influence
             row |= {f"test_{k}": v for k, v in self.judge(self.test, WATCH).items()}
-        state.rows.append(row)
-        state.loss, state.correct, state.seen = 0.0, 0, 0
+        self.end_pass(row)
         writing.write_log(self.task.folder, state.rows, self.selected_pass)
         return scores.get("kappa")
+
+    def end_pass(self, row: dict[str, Any]) -> None:
+        """Note a finished pass, and begin the next one."""
+        self.state.rows.append(row)
+        self.state.loss, self.state.correct, self.state.seen = 0.0, 0, 0
 
     def probabilities(self, numbers: Numbers, purpose: str) -> npt.NDArray[np.float32]:
         """Score epochs; every reading of the test fold is noted."""
@@ -336,9 +382,9 @@ class Training:
         )
 
 
-def steps(windows: int, batch: int) -> int:
-    """Count the steps of a pass; one window left over goes along: BatchNorm needs two."""
-    return math.ceil(windows / batch) - (1 < batch < windows and windows % batch == 1)
+def steps(windows: int, batch: int, smallest: int = 2) -> int:
+    """Count the steps of a pass; what is left over goes along if it is less than the smallest."""
+    return math.ceil(windows / batch) - (1 < batch < windows and 0 < windows % batch < smallest)
 
 
 def _number(seeds: list[int]) -> int:
