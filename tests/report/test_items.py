@@ -840,7 +840,9 @@ def test_latex_has_the_headings_over_the_columns():
     rows = (ItemRow(("a", "b"), "ours", (1.0, 2.0, 3)), ItemRow(("a", "c"), "printed", remark="-"))
     columns = (ItemColumn("x", "G"), ItemColumn("y", "G"), ItemColumn("z"))
     lines = latex_table(ItemTable("", "C", ("P", "Q"), columns, rows, best=True), "t").splitlines()
+    assert lines[4].startswith(r"\resizebox{\ifdim\width>\linewidth")
     assert lines[5:] == [
+        r"\begin{tabular}{lllrrr}",
         r"\toprule",
         r" &  &  & \multicolumn{2}{c}{G} &  \\",
         r"\cmidrule(lr){4-5}",
@@ -849,7 +851,8 @@ def test_latex_has_the_headings_over_the_columns():
         r"a & b & ours & 1.00 & 2.00 & 3 \\",
         r" & c & printed & \multicolumn{3}{l}{-} \\",
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}%",
+        "}",
         r"\end{table}",
     ]
 

@@ -34,6 +34,12 @@ SPECIAL: Final = {
 """Characters that have a meaning in LaTeX, or none in its older engines."""
 ONE_OF: Final = re.compile("[" + re.escape("".join(SPECIAL)) + "]")
 BRACKET: Final = "{[}"
+LONG: Final = 30
+"""Characters of a text that is broken into lines."""
+LINE: Final = "14em"
+"""Width of such a column."""
+FITTED: Final = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""What comes before a table: it is drawn smaller where it is wider than the text."""
 
 
 def latex_text(value: object) -> str:
@@ -43,24 +49,44 @@ def latex_text(value: object) -> str:
 
 
 def latex_table(table: ItemTable, label: str) -> str:
-    """Write a table as an environment `table` with `tabular` in it; it needs booktabs."""
+    """Write a table as an environment `table` with `tabular` in it; it needs booktabs, graphicx."""
     count = len(table.labels) + 1
-    letters = "l" * count + "r" * len(table.columns)
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex_text(table.caption)}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', label)}}}",
-        rf"\begin{{tabular}}{{{letters}}}",
+        FITTED,
+        rf"\begin{{tabular}}{{{''.join(_alignments(table))}}}",
         r"\toprule",
         *_head(table, count),
         r"\midrule",
         *_rows(table, count),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}%",
+        "}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _alignments(table: ItemTable) -> Iterator[str]:
+    """Give each column's letter: numbers to the right, long texts in lines."""
+    rows = [row for row in table.rows if not row.remark]
+    labels = [[row.labels[i] for row in table.rows] for i in range(len(table.labels))]
+    for texts in (*labels, [row.whose for row in table.rows]):
+        yield _text_alignment(texts)
+    for j in range(len(table.columns)):
+        values = [row.values[j] for row in rows if row.values[j] not in {None, ""}]
+        if values and all(isinstance(value, str) for value in values):
+            yield _text_alignment(values)
+        else:
+            yield "r"
+
+
+def _text_alignment(texts: Iterable[object]) -> str:
+    longest = max((len(str(text)) for text in texts), default=0)
+    return f"p{{{LINE}}}" if longest > LONG else "l"
 
 
 def _head(table: ItemTable, count: int) -> Iterator[str]:
