@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +71,7 @@ def plan(
 ) -> None:
     """Write a plan with its scripts, and submit it if asked."""
     from sleeptools.commands.plan import plan
+    from sleeptools.errors import quoted
 
     from ._slurm import submit, without_slurm
 
@@ -91,7 +91,7 @@ def plan(
     line = without_slurm(epochs, folder, ranges(tasks))
     if submitted:
         submit(folder, elements, hint=f"without Slurm: '{line}'")
-        talk(f"next: sleeptools status {shlex.quote(str(folder))}")
+        talk(f"next: sleeptools status {quoted(folder)}")
     else:
         talk(f"next: the same with --submit, or without Slurm: {line}")
 
