@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +72,7 @@ def plan(
 ) -> None:
     """Write a plan with its scripts, and submit it if asked."""
     from sleeptools.commands.plan import plan
+    from sleeptools.errors import quoted
     from sleeptools.training.pace import rough
 
     from ._slurm import submit, without_slurm
@@ -95,7 +95,7 @@ def plan(
     line = without_slurm(epochs, folder, ranges(tasks))
     if submitted:
         submit(folder, elements, hint=f"without Slurm: '{line}'")
-        talk(f"next: sleeptools status {shlex.quote(str(folder))}")
+        talk(f"next: sleeptools status {quoted(folder)}")
     else:
         talk(f"next: the same with --submit, or without Slurm: {line}")
 

@@ -245,7 +245,7 @@ def train(
     What is done is skipped, so run the same command again to continue. SIGINT, SIGTERM and
     SIGUSR1 write a checkpoint and exit with 75.
     """
-    from sleeptools.errors import UsageError
+    from sleeptools.errors import UsageError, quoted
     from sleeptools.runs.folds import SUBJECTS
     from sleeptools.runs.slurm_settings import read_slurm_settings
     from sleeptools.training.options import merge_options
@@ -328,9 +328,11 @@ def train(
             train.train(epochs, folder, variant, on_progress=on_progress, log=talk)
     if options.cross_validates and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
-    trained = f"{out}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
-    evaluate = f"; next: sleeptools evaluate {trained}" if options.cross_validates else ""
-    talk(f"{out}: done{evaluate}")
+    trained = f"{quoted(out)}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
+    follows = f"evaluate {trained}" if options.cross_validates else ""
+    if options.final and len(variants) == 1:
+        follows = follows or f"score {quoted(out / 'final')} NIGHT.edf --out scores"
+    talk(f"{out}: done{follows and f'; next: sleeptools {follows}'}")
 
 
 def _own_settings(run: Path | None, model: str | None) -> Path | None:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sleeptools.errors import DataError, Stopped
+from sleeptools.errors import DataError, Stopped, quoted
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.models.recipe.schedule import Position
@@ -371,7 +371,7 @@ class Training:
         path = writing.write_not_finite(self.task.folder, epochs)
         listing = ", ".join(f"{recording} epoch {index}" for recording, index in epochs[:SHOWN])
         why = "signals that are not finite among them" if not finite.all() else "signals all finite"
-        mend = f"'sleeptools verify {data.folder}' tells whether the epochs are damaged"
+        mend = f"'sleeptools verify {quoted(data.folder)}' tells whether the epochs are damaged"
         if finite.all():
             mend = "a lower `recipe.learning_rate` may keep it finite"
         raise DataError(

@@ -15,7 +15,7 @@ import torch
 
 from sleeptools import store
 from sleeptools.commands.export.graph import export_graph, quiet
-from sleeptools.errors import UnavailableError
+from sleeptools.errors import UnavailableError, quoted
 from sleeptools.inference.card import METADATA, card_text, make_card
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.onnx_file import NO_SUM, SUM, content_sum
@@ -68,6 +68,6 @@ def about(path: Path, engine: Engine) -> list[str]:
     """Say how large it is and how it is used."""
     del engine
     return [
-        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score {path.name}', or in "
-        "any program with ONNX Runtime"
+        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score "
+        f"{quoted(path)} NIGHT.edf --out scores', or in any program with ONNX Runtime"
     ]
