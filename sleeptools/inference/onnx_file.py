@@ -127,7 +127,7 @@ def check_sum(path: Path, file: OnnxFile, expected: str | None) -> None:
             f"{path}: its SHA-256 is not the one that its card has: it was changed or damaged "
             "since it was written",
             hint="export it again, or get it anew; of a network that was changed on purpose, "
-            f"correct `sha256` in the card, or leave the metadata {SUM} out",
+            "correct `sha256` in the card, or take it out",
             code="ONNX-SUM",
         )
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sleeptools import formats
 from sleeptools.commands.score import sleep_table
 from sleeptools.commands.score.scoring import Scoring
 from sleeptools.errors import UsageError
-from sleeptools.formats import bids, hypnodensity
+from sleeptools.formats import bids, edf, hypnodensity
 
 if TYPE_CHECKING:
     from sleeptools.commands.score.night_page import NightPage
@@ -64,7 +63,7 @@ def write_files(
     for kind in kinds:
         path = out / file_names(night.name, [kind])[-1]
         if kind == "edf":
-            formats.write_hypnogram(night.hypnogram, path, to="edf")
+            edf.write_hypnogram(night.hypnogram, path, night.confidence.tolist())
         elif kind == "bids":
             bids.write_hypnogram(night.hypnogram, path, night.confidence.tolist())
         elif kind == "csv":
