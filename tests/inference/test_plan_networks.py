@@ -98,9 +98,13 @@ def test_equals_the_model(trained: tuple[Any, Path], variant: str) -> None:
     for count in (1, 9):
         x = signals(count, model.config, count)
         expected = in_double(model, x)
+        with torch.no_grad(), native.using_variant("reference"):
+            by_torch = model(x).softmax(1).numpy()
         result = engine.hypnodensity(x.numpy())
         assert result.dtype == np.float32
-        np.testing.assert_allclose(result, expected, rtol=0, atol=2e-5)
+        # some of these networks make much of small differences: PyTorch's own error says how much
+        tolerance = 2e-6 + 4 * np.abs(by_torch - expected).max()
+        np.testing.assert_allclose(result, expected, rtol=0, atol=tolerance)
     assert np.ptp(expected, 0).max() > 0.05
 
 
