@@ -22,6 +22,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 TIME_BOX ?= 0
 MARK ?= slow or not slow
@@ -38,7 +39,7 @@ PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
 .PHONY: demo test test-all dist wheel docs lint format test-slurm bench judge fuzz sanitize \
   accessibility clean
 
-demo: $(READY)
+demo: $(INSTALLED)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
 
 test: $(READY)
@@ -86,7 +87,7 @@ judge: $(READY) $(YASA)
 	$(BIN)/python benches/readme.py
 
 $(READY)-bench: $(READY)
-	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt --no-build-isolation -e '.[dev,bench]'
 	@touch $@
 
 # YASA pins older versions of what the package uses, so it has an environment of its own.
@@ -97,7 +98,7 @@ $(YASA):
 # A torch of the active python3 is made visible through a .pth file, which serves a plain Python, a
 # virtual environment and conda alike. What builds stays there, too: a builder at another path, as
 # in pip's isolation, would compile everything anew whenever pyproject.toml changes.
-$(READY): pyproject.toml constraints.txt $(CORE)
+$(INSTALLED): pyproject.toml constraints.txt $(CORE)
 	@set -e; \
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "error: sleeptools needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }; \
@@ -108,10 +109,17 @@ $(READY): pyproject.toml constraints.txt $(CORE)
 	  echo "$$found" > $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/torch-of-active-python.pth; \
 	  : > $(VENV)/constraints.txt; \
 	fi; \
-	builders="scikit-build-core>=0.10 pybind11>=2.13"; \
-	for name in cmake ninja; do command -v $$name >/dev/null || builders="$$builders $$name"; done; \
-	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt $$builders; \
-	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt --no-build-isolation -e '.[dev]'
+	install="$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt"; \
+	$$install 'scikit-build-core>=0.10' 'pybind11>=2.13'; \
+	needed=$$($(BIN)/python -c "from scikit_build_core import build; print(*build.get_requires_for_build_editable())"); \
+	test -z "$$needed" || $$install $$needed; \
+	$$install --no-build-isolation -e .
+	@touch $@
+
+# What the tests and linters need, without building the package again.
+$(READY): $(INSTALLED)
+	$(BIN)/python -c "import tomllib; extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*extras['dev'], sep='\n')" >$(VENV)/requirements-dev.txt
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -r $(VENV)/requirements-dev.txt
 	@touch $@
 
 # auditwheel names the oldest glibc that will do; libgomp lies beside the core under its own name.
