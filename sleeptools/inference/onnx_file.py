@@ -56,7 +56,7 @@ class OnnxFile(NamedTuple):
     locations
         Files that hold tensors of it, as it writes them.
     sha256
-        Of its content; of an export of ours, as that counts it.
+        Sum of its content; of an export of ours, as that counts it.
     """
 
     metadata: dict[str, str]
