@@ -140,7 +140,7 @@ def _next(folder: Path, epochs: EpochSet) -> str:
     from sleeptools.errors import quoted
     from sleeptools.recording.stages import HUMAN_STAGES
 
-    model = "" if tuple(epochs.manifest["counts"]) == HUMAN_STAGES else " --model mouse-cnn"
+    model = "" if tuple(epochs.names) == HUMAN_STAGES else " --model mouse-cnn"
     folds = min(FOLDS, len(epochs.subjects))
     how = f"--folds {folds}" if folds > 1 else "--final --passes 10"
     return f"sleeptools train {quoted(folder)}{model} {how}"

@@ -76,12 +76,12 @@ def score(
     check_epochs(epochs)
     training = TrainingId(EXTERNAL, int(facts.get("seed") or 0), 0)
     config = _config(facts, data, model, training.seed)
+    engine = Engine.load(model, threads=threads, calibrated=False)
     with store.lock(out, str(training.folder(Path()))):
         _refuse_other(out, config)
         writing.write_config(out, config)
         writing.write_folds(out, data, {EXTERNAL: [Fold(0, (), (), data.subjects)]})
         writing.write_nights(out, data)
-        engine = Engine.load(model, threads=threads, calibrated=False)
         if unverified := model_folder.unverified(model):
             log(f"warning: {unverified}")
         _score(engine, data, training.folder(out), log)
