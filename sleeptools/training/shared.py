@@ -176,10 +176,9 @@ class SharedTraining(Training):
                 code="USE-TOGETHER",
             )
         devices = [self.ranks.local] if source.device.type == "cuda" else None
+        options: dict[str, Any] = {"device_ids": devices, OWN_BUFFERS: False}
         with lost_processes():
-            self.parallel = DistributedDataParallel(
-                self.state.model, device_ids=devices, **{OWN_BUFFERS: False}
-            )
+            self.parallel = DistributedDataParallel(self.state.model, **options)
         self.smallest_step = LEAST * self.ranks.count
         self.steps = self.count_steps()
 
