@@ -49,8 +49,8 @@ test-all: $(READY)
 	$(PYTEST) -m "$(MARK)" --time-box $(TIME_BOX)
 
 test-slurm: $(READY)
-	$(PYTEST) -m "slow or not slow" tests/cli/test_plan.py tests/cli/test_slurm_plan.py \
-	  tests/cli/test_slurm.py
+	$(PYTEST) -m "slow or not slow" tests/cli/test_plan.py tests/cli/test_submit.py \
+	  tests/cli/test_task.py tests/cli/test_slurm_plan.py tests/cli/test_slurm.py
 
 fuzz: $(READY)
 	SLEEPTOOLS_FUZZ_SECONDS=$${SLEEPTOOLS_FUZZ_SECONDS:-600} $(PYTEST) -s -m slow tests/fuzz

@@ -30,6 +30,11 @@ def is_one() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def is_follower() -> bool:
+    """Whether this process is one of several, and not the one that writes and reports."""
+    return is_one() and os.environ["RANK"] != "0"
+
+
 def run_all(count: int) -> NoReturn:
     """Run this command as so many processes, and end with the code of the one that failed first.
 
@@ -82,9 +87,14 @@ def _start(
         "MASTER_PORT": str(port.getsockname()[1]),
         "GLOO_SOCKET_IFNAME": "lo",
     }
+    cores = int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
+    variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))
     words = [sys.executable, "-m", "sleeptools.cli", *sys.argv[1:]]
     return subprocess.Popen(
-        words, env={**os.environ, **variables}, stderr=errors[rank - 1] if rank else None
+        words,
+        env={**os.environ, **variables},
+        stderr=errors[rank - 1] if rank else None,
+        start_new_session=True,  # Ctrl-C comes once, from here; at a second one a process just ends
     )
 
 

@@ -326,6 +326,8 @@ def train(
             talk(f"{folder}:")
         with _progress() as on_progress:
             train.train(epochs, folder, variant, on_progress=on_progress, log=talk)
+    if _devices.is_follower():
+        return
     if options.cross_validates and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
     trained = f"{quoted(out)}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"

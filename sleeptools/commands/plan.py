@@ -38,6 +38,7 @@ from sleeptools.training.options import BY_SEED, TrainOptions, merge_options
 from sleeptools.training.pace import measure_pace
 from sleeptools.training.plan import Plan, make_plan
 from sleeptools.training.run_config import LOCK_WAIT
+from sleeptools.training.shared import ranks_of_environment
 from sleeptools.training.stop import Stop
 
 KEPT_OPTIONS = ("device", "threads", "explain", "watch_test", "allow_shared_subject_ids")
@@ -232,6 +233,8 @@ def _train_one(
 
 
 def _keep_failure(path: Path, facts: Mapping[str, Any]) -> None:
+    if not ranks_of_environment().writes:
+        return
     path.parent.mkdir(exist_ok=True)
     job = os.environ.get("SLURM_JOB_ID")
     store.write_json(path, {**facts, "when": time.strftime("%F %T"), "job": job})

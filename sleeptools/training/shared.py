@@ -169,17 +169,17 @@ class SharedTraining(Training):
         self.requested, self.lost = stop, False
         task = replace(task, facts={**task.facts, **self.ranks.facts()})
         super().__init__(task, source, Stop())  # all stop after the same step
-        if task.recipe.batch < LEAST * self.ranks.count:
+        fewest = min(task.recipe.batch, len(self.windows))
+        if fewest < LEAST * self.ranks.count:
             raise UsageError(
-                f"`recipe.batch={task.recipe.batch}` for {self.ranks.count} devices: expected at "
-                f"least {LEAST} epochs for each",
+                f"a batch of {fewest} epochs for {self.ranks.count} devices: expected at least "
+                f"{LEAST} for each",
                 code="USE-TOGETHER",
             )
         devices = [self.ranks.local] if source.device.type == "cuda" else None
+        options: dict[str, Any] = {"device_ids": devices, OWN_BUFFERS: False}
         with lost_processes():
-            self.parallel = DistributedDataParallel(
-                self.state.model, device_ids=devices, **{OWN_BUFFERS: False}
-            )
+            self.parallel = DistributedDataParallel(self.state.model, **options)
         self.smallest_step = LEAST * self.ranks.count
         self.steps = self.count_steps()
 
