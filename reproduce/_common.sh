@@ -48,7 +48,7 @@ begin() {
 raw() {
   if on SIMULATE; then
     DATA=raw
-    step simulate "$1" raw --subjects "${SUBJECTS:-4}" --hours "${HOURS:-1}" "${@:2}"
+    step simulate "$1" raw --subjects "${SUBJECTS:-4}" --hours "${HOURS:-0.5}" "${@:2}"
   elif [ -z "${DATA:-}" ]; then
     [ "$1" = sleep-edf ] || die "DATA is not set" \
       "DATA=FOLDER of the raw files (reproduce/README.md says whose); SIMULATE=1 tries it without" 66
