@@ -143,7 +143,7 @@ narrow() {
 
 # report: the numbers and the page of all runs, once every fold is there.
 report() {
-  if on PREPARE; then return 0; fi
+  if on PREPARE || on TRAIN; then return 0; fi
   READY=$TRAINING
   step evaluate "${RUNS[@]}"
   step report "${RUNS[@]}" --out report.html
