@@ -48,7 +48,7 @@ begin() {
 raw() {
   if on SIMULATE; then
     DATA=raw
-    step simulate "$1" raw --subjects "${SUBJECTS:-4}" --hours "${HOURS:-1}" "${@:2}"
+    step simulate "$1" raw --subjects "${SUBJECTS:-4}" --hours "${HOURS:-0.5}" "${@:2}"
   elif [ -z "${DATA:-}" ]; then
     [ "$1" = sleep-edf ] || die "DATA is not set" \
       "DATA=FOLDER of the raw files (reproduce/README.md says whose); SIMULATE=1 tries it without" 66
@@ -170,7 +170,7 @@ narrow() {
 
 # report: the numbers and the page of all runs, once every fold is there.
 report() {
-  if on PREPARE; then return 0; fi
+  if on PREPARE || on TRAIN; then return 0; fi
   step evaluate "${RUNS[@]}"
   step report "${RUNS[@]}" --out report.html
   echo "report: $FOLDER/report.html${WAITING:+, once job $WAITING is done; logs in $FOLDER/logs}"

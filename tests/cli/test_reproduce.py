@@ -119,6 +119,7 @@ def test_every_setting_is_in_the_readme() -> None:
         "DATA",
         "UNSEEN",
         "PREPARE",
+        "TRAIN",
         "WORK",
         "MODELS",
         "PROTOCOL",
@@ -323,6 +324,11 @@ def test_every_item_is_drawn_from_runs_that_the_scripts_make(item: str, tmp_path
         path = Path(*relative.parts[1:])
         assert str(path) in made or str(path.parent) in made  # a variant is in its training's run
         assert arrangement.takes_epochs or path.parts[0] == "runs"
+
+
+def test_an_item_draws_no_page_of_its_runs(tmp_path: Path) -> None:
+    commands = [parsed(w)[0] for w in ours(planned("item", tmp_path, "s0-fig-5", SIMULATE=1))]
+    assert commands == ["simulate", "convert", "preprocess", "train", "report"]
 
 
 def test_an_item_is_drawn_from_one_data_set_or_several(tmp_path: Path) -> None:
