@@ -175,6 +175,12 @@ def test_the_chain_runs_without_compiler_and_torch(
     seconds += time.monotonic() - begun
     print(f"from an empty environment to an evaluation: {seconds:.0f} s")
     assert "kappa" in printed
+    check = subprocess.run(
+        [machine / "bin/pip", "check"], capture_output=True, text=True, check=False
+    )
+    assert re.fullmatch(
+        r"sleeptools \S+ requires torch, which is not installed\.", check.stdout.strip()
+    )
     version = run(["sleeptools", "--version"], env=environment)
     assert f"native: {native.variants()[-1]}" in version
     here = [sys.executable, "-m", "sleeptools.cli", "score"]  # from source, with torch
