@@ -50,8 +50,10 @@ def epochs(count: int, network: nn.Module) -> NDArray[np.float32]:
 
 
 def epoch_size(network: nn.Module) -> tuple[int, int]:
-    """Channels and samples of an epoch."""
-    config: Any = network.config
+    """Channels and samples of an epoch; the night's where the network does not say."""
+    config: Any = getattr(network, "config", None)
+    if config is None:
+        return night().shape[1:]
     return config.channels, round(config.sample_rate * config.epoch_seconds)
 
 
@@ -74,8 +76,8 @@ def model(name: str, **settings: object) -> nn.Module:
 def facts(network: nn.Module) -> dict[str, object]:
     """List the facts of a model folder."""
     preset = presets.load(PRESET)
-    config: Any = network.config
-    if epoch_size(network) != night().shape[1:]:
+    config: Any = getattr(network, "config", None)
+    if config is not None and epoch_size(network) != night().shape[1:]:
         return {
             "montage": [f"signal {i}" for i in range(config.channels)],
             "sample_rate": config.sample_rate,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TypeVar
 
 import torch
 
 from sleeptools.models.recipe import schedule
 from sleeptools.models.recipe.recipe import Recipe
 
+Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
 
-def without_compiler(kind: Any) -> Any:
+
+def without_compiler(kind: type[Kind]) -> type[Kind]:
     """Derive an optimiser whose methods do not import PyTorch's compiler: 1.5 s at every start.
 
     PyTorch wraps them so that the compiler leaves them alone; nothing is compiled here.
@@ -24,7 +26,8 @@ def without_compiler(kind: Any) -> Any:
     }
     if "step" in plain:
         plain["step"] = torch.no_grad()(plain["step"])
-    return type(kind.__name__, (kind,), plain)
+    derived: type[Kind] = type(kind.__name__, (kind,), plain)
+    return derived
 
 
 def make_optimiser(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
