@@ -382,9 +382,24 @@ def test_a_script_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("item", ["s0-table-1", "s3-headline", "s4-table-3", "s4-fig-5a"])
+@pytest.mark.parametrize(
+    "item",
+    [
+        "s0-table-1",
+        "s0-fig-4a",
+        "s1-accuracies",
+        "s1-figures",
+        "s2-fig-5",
+        "s3-headline",
+        "s4-table-1",
+        "s4-table-3",
+        "s4-fig-5a",
+        "s4-scoring-time",
+        "s4-fig-6",
+    ],
+)
 def test_an_item_is_drawn_from_nothing(item: str, tmp_path: Path) -> None:
-    done = start("item", tmp_path, item, SIMULATE=1, HOURS=0.5, JOBS=1)
+    done = start("item", tmp_path, item, SIMULATE=1, JOBS=1, PROTOCOL="best-on-test")
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "work" / "item-simulated" / item
     assert "SIMULATED DATA" in (folder / f"{item}.html").read_text()
