@@ -74,7 +74,7 @@ class GraphLayer(NamedTuple):
             "scale": self.has_scale,
             "shift": self.has_scale,
         }
-        return shapes | {name: (outputs,) for name, there in vectors.items() if there}
+        return shapes | {name: (outputs,) for name, used in vectors.items() if used}
 
     def margins(self, source: Signal, target: Signal) -> tuple[int, int]:
         """Rows that it reads before and after its source; they are zeros."""
@@ -244,16 +244,16 @@ class GraphBuilder:
         slopes: NDArray[Any] | None = None,
         scale: tuple[NDArray[Any], NDArray[Any]] | None = None,
     ) -> Maps:
-        places = [number for maps in added for number in (maps.signal, maps.first)]
-        places += [INNER, 0] * (2 - len(places) // 2)
+        positions = [number for maps in added for number in (maps.signal, maps.first)]
+        positions += [INNER, 0] * (2 - len(positions) // 2)
         has = (bias is not None, scale is not None)
-        added_places = (places[0], places[1], places[2], places[3])
+        added_places = (positions[0], positions[1], positions[2], positions[3])
         layer = GraphLayer(kind, source, target, *sizes, added_places, activation, *has)
         arrays = [weight, bias, slopes, *(scale or ())]
-        there = [np.asarray(array) for array in arrays if array is not None]
-        assert [a.shape for a in there] == list(layer.arrays.values()), layer
+        given = [np.asarray(array) for array in arrays if array is not None]
+        assert [a.shape for a in given] == list(layer.arrays.values()), layer
         self.layers.append(layer)
-        self.vectors += [array.ravel() for array in there]
+        self.vectors += [array.ravel() for array in given]
         return target
 
     @property

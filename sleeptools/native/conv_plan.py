@@ -1,4 +1,4 @@
-"""Graphs of convolutions compiled for the native core: places in memory, packed weights, the op.
+"""Graphs of convolutions compiled for the native core: positions in memory, packed weights, the op.
 
 Compiling is three things: every signal gets a place in an arena, which it leaves to others once its
 last reader is done; rows of zeros lie around it where a convolution reads past its ends; and the
@@ -167,7 +167,7 @@ def arrange_signals(graph: Graph) -> tuple[list[Place], int]:
 
     Returns
     -------
-    places, floats
+    positions, floats
         The place of each signal, and the arena's size.
     """
     lives, margins = _lifetimes(graph), _margins(graph)
@@ -188,11 +188,11 @@ def arrange_signals(graph: Graph) -> tuple[list[Place], int]:
                 break
             start = max(start, last)
         starts[index] = start
-    places = [
+    positions = [
         Place(starts[i] + margins[i][0] * signal.maps, signal.maps, *margins[i])
         for i, signal in enumerate(graph.signals)
     ]
-    return places, max(starts[i] + sizes[i] for i in starts)
+    return positions, max(starts[i] + sizes[i] for i in starts)
 
 
 @functools.lru_cache(maxsize=64)
@@ -205,30 +205,32 @@ def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
         As `describe_graph` writes it.
     """
     graph = parse_graph(numbers)
-    places, arena = arrange_signals(graph)
+    positions, arena = arrange_signals(graph)
     packed, steps, work = 0, [], 0
     for layer in graph.layers:
         vectors = dict.fromkeys(VECTORS, NOTHING)
         for name, shape in layer.arrays.items():
             vectors[name] = packed
             packed += packed_size(shape)
-        steps.append([*_step(graph, layer, places), *vectors.values()])
+        steps.append([*_step(graph, layer, positions), *vectors.values()])
         work += layer_work(graph, layer)
     inputs = [
         [signal.start + m * signal.steps, place.start + m, place.row, signal.steps, *place[2:]]
-        for signal, place in zip(graph.signals, places, strict=True)
+        for signal, place in zip(graph.signals, positions, strict=True)
         if signal.start >= 0
         for m in range(signal.maps)
     ]
-    result = places[graph.layers[-1].target.signal]
+    result = positions[graph.layers[-1].target.signal]
     tables = np.array(inputs, np.int64), np.array(steps, np.int64)
     return PlanLayout(*tables, arena, packed, result.start, result.row, work)
 
 
-def _step(graph: Graph, layer: GraphLayer, places: list[Place]) -> list[int]:
+def _step(graph: Graph, layer: GraphLayer, positions: list[Place]) -> list[int]:
     """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights."""
-    source, target = places[layer.source.signal], places[layer.target.signal]
-    added = [(places[m.signal].start + m.first, places[m.signal].row) for m in added_maps(layer)]
+    source, target = positions[layer.source.signal], positions[layer.target.signal]
+    added = [
+        (positions[m.signal].start + m.first, positions[m.signal].row) for m in added_maps(layer)
+    ]
     added += [(NOTHING, 0)] * (2 - len(added))
     return [
         KINDS.index(layer.kind),

@@ -176,12 +176,13 @@ def test_a_graph_on_its_way_through_torch() -> None:
 
 def test_signals_that_live_together_lie_apart() -> None:
     graph = parse_graph(conv_plan.examples("cpu")[5][2])
-    places, floats = arrange_signals(graph)
-    for i, (signal, place) in enumerate(zip(graph.signals, places, strict=True)):
-        assert place.start - place.before * place.row >= 0, i
-        assert place.start + (signal.steps + place.after) * place.row <= floats, i
+    positions, floats = arrange_signals(graph)
+    for i, (signal, at) in enumerate(zip(graph.signals, positions, strict=True)):
+        assert at.start - at.before * at.row >= 0, i
+        assert at.start + (signal.steps + at.after) * at.row <= floats, i
     held = sum(
-        (s.steps + p.before + p.after) * s.maps for s, p in zip(graph.signals, places, strict=True)
+        (s.steps + p.before + p.after) * s.maps
+        for s, p in zip(graph.signals, positions, strict=True)
     )
     assert floats < held  # some share their place
 

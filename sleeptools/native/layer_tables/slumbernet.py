@@ -164,13 +164,13 @@ class PlainPlane:
         for signal in range(self.signals):
             reach = range(self.signals) if width > 1 else [signal]
             weight = np.concatenate([conv.tap(other - signal) for other in reach], 1)
-            place = target.pick(signal * outputs, outputs)
+            output = target.pick(signal * outputs, outputs)
             self.builder.convolve(
                 x.pick(reach[0] * inputs, len(reach) * inputs),
                 weight,
-                place,
+                output,
                 bias=conv.bias,
-                added=[added.pick(place.first, outputs)] if added else [],
+                added=[added.pick(output.first, outputs)] if added else [],
                 activation="relu" if rectified else "none",
             )
         return target
@@ -237,21 +237,21 @@ class PairedPlane:
 
     def _convolve(self, sums: PairSums, conv: PlaneConv, residual: Residual | None) -> Maps:
         """Convolve, with what `residual(sample, signal, added)` gives added to `added`."""
-        now, later = np.moveaxis(np.stack([conv.tap(d) for d in (0, 1, -1)]), 3, 0)
+        first, later = np.moveaxis(np.stack([conv.tap(d) for d in (0, 1, -1)]), 3, 0)
         outputs = len(conv.bias)
         steps = self.builder.steps(sums.odd.total)
         target = self.builder.signal(PAIR * PAIR * outputs, steps)
-        shared = self._product(sums.odd.total, (now + later)[0], bias=conv.bias)
+        shared = self._product(sums.odd.total, (first + later)[0], bias=conv.bias)
         common = [
-            self._product(sums.odd.signal(1 - s), self._rest(now + later, s), added=[shared])
+            self._product(sums.odd.signal(1 - s), self._rest(first + later, s), added=[shared])
             for s in range(PAIR)
         ]
-        for sample, (part, taps) in enumerate(((sums.falls, now), (sums.rises, -later))):
-            shared = self._product(part.total, taps[0])
+        for sample, (change, taps) in enumerate(((sums.falls, first), (sums.rises, -later))):
+            shared = self._product(change.total, taps[0])
             for signal in range(PAIR):
                 beside = residual(sample, signal, shared) if residual else shared
                 self._product(
-                    part.signal(1 - signal),
+                    change.signal(1 - signal),
                     self._rest(taps, signal),
                     target.pick((sample * PAIR + signal) * outputs, outputs),
                     added=[beside, common[signal]],
@@ -274,22 +274,23 @@ class PairedPlane:
         if not isinstance(shortcut, PlaneConv):
             return lambda sample, signal, added: self._affine(x, shortcut, (sample, signal), added)
         taps = shortcut.tap(0)  # (outputs, inputs, time)
-        now, later = taps[:, :, 0], taps[:, :, 1] if taps.shape[2] > 1 else 0 * taps[:, :, 0]
+        first, later = taps[:, :, 0], taps[:, :, 1] if taps.shape[2] > 1 else 0 * taps[:, :, 0]
         common = [
-            self._product(sums.odd.signal(s), now + later, bias=shortcut.bias) for s in range(PAIR)
+            self._product(sums.odd.signal(s), first + later, bias=shortcut.bias)
+            for s in range(PAIR)
         ]
-        changes = ((sums.falls, now), (sums.rises, -later))
+        changes = ((sums.falls, first), (sums.rises, -later))
 
         def residual(sample: int, signal: int, added: Maps) -> Maps:
-            part, weight = changes[sample]
-            return self._product(part.signal(signal), weight, added=[added, common[signal]])
+            change, weight = changes[sample]
+            return self._product(change.signal(signal), weight, added=[added, common[signal]])
 
         return residual
 
     def _affine(
-        self, x: Maps, vectors: tuple[Weights, Weights], place: tuple[int, int], added: Maps
+        self, x: Maps, vectors: tuple[Weights, Weights], position: tuple[int, int], added: Maps
     ) -> Maps:
         maps = x.width // PAIR**2
-        source = x.pick((place[0] * PAIR + place[1]) * maps, maps)
+        source = x.pick((position[0] * PAIR + position[1]) * maps, maps)
         target = self.builder.signal(maps, self.builder.steps(x))
         return self.builder.scale_maps(source, vectors[0], target, bias=vectors[1], added=[added])
