@@ -8,17 +8,15 @@ takes about a second.
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from sleeptools import store
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.preprocessing.epochs import EpochSet
-from sleeptools.training.batches import EpochSource, probabilities
+from sleeptools.training.batches import EpochSource, Numbers, probabilities
 from sleeptools.training.fine_tuning import ESTIMATED
 from sleeptools.training.loop import Training
 from sleeptools.training.stop import Stop
@@ -86,17 +84,21 @@ def measure_pace(
     Stopped
         If a stop signal has come.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        task = replace(pending[0], folder=Path(folder), continued=None)
-        try:
-            pace = _measure(task, source, stop, trainer, FEW)
-            more = int(SHORT / pace.trained)
-            brief = sum(pace.duration(t, source.epochs) for t in pending) < BRIEF
-            if brief or more < 2 * FEW:
-                return pace
-            return _measure(task, source, stop, trainer, more)
-        except DataError:  # a loss that is no number: the training itself tells
-            return None
+    task = replace(pending[0], folder=pending[0].folder / "copy", continued=None)
+    copied = type("Copy", (trainer,), {"refuse": _give_up})  # it writes nothing
+    try:
+        pace = _measure(task, source, stop, copied, FEW)
+        more = int(SHORT / pace.trained)
+        brief = sum(pace.duration(t, source.epochs) for t in pending) < BRIEF
+        if brief or more < 2 * FEW:
+            return pace
+        return _measure(task, source, stop, copied, more)
+    except (DataError, ArithmeticError):  # a loss that is no number: the training itself tells
+        return None
+
+
+def _give_up(copy: Training, numbers: Numbers, value: float) -> None:
+    raise ArithmeticError(f"loss is {value}")
 
 
 def _measure(
@@ -105,7 +107,7 @@ def _measure(
     """Measure with steps of about so many epochs, but of no more than the recipe's."""
     copy = trainer(task, source, stop)
     length = copy.windows.inputs.size // len(copy.windows)  # epochs of a window
-    batch = min(task.recipe.batch, math.ceil(epochs / length))
+    batch = min(task.recipe.batch, max(2, math.ceil(epochs / length)))  # BatchNorm needs two
     fewer = task.recipe.model_copy(update={"batch": batch})
     copy = trainer(replace(task, recipe=fewer), source, stop)
     numbers = copy.train[: 2 * epochs]
