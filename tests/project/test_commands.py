@@ -88,7 +88,11 @@ def fault(line: Line) -> str:
     app = program()
     name, *words = line.words or ("",)
     if name.startswith("-"):
-        return "" if name in {"--help", "--version", "-h"} else f"unknown option {name}"
+        return (
+            ""
+            if name in {"--help", "--version", "-h", "--install-completion"}
+            else f"unknown option {name}"
+        )
     if name not in app.commands:
         return f"unknown command {name}"
     if {"--help", "-h"} & set(words):
