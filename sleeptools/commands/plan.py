@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sleeptools import store
 from sleeptools.commands.train import Log, OnProgress, train
 from sleeptools.errors import SleeptoolsError, Stopped
@@ -33,13 +31,12 @@ from sleeptools.runs.task_table import (
     write_plan,
 )
 from sleeptools.training.batches import EpochSource
-from sleeptools.training.device import choose_device, set_cpu_threads
+from sleeptools.training.device import choose_device
 from sleeptools.training.options import BY_SEED, TrainOptions, merge_options
-from sleeptools.training.pace import measure_pace
+from sleeptools.training.pace import longest_duration
 from sleeptools.training.plan import Plan, make_plan
 from sleeptools.training.run_config import LOCK_WAIT
 from sleeptools.training.shared import ranks_of_environment
-from sleeptools.training.stop import Stop
 
 KEPT_OPTIONS = ("device", "threads", "explain", "watch_test", "allow_shared_subject_ids")
 """Options of a training that no run's config.toml has."""
@@ -134,16 +131,11 @@ def _task_seconds(planned: Plan, slurm: SlurmSettings) -> float | None:
     tasks = list(planned.tasks())
     if finished := [t for t in tasks if t.done and (t.folder / LOG_FILE).exists()]:
         return max(logs.training_seconds(t.folder / LOG_FILE) for t in finished)
+    threads = planned.options.threads or slurm.cpus_per_task
     device = choose_device(planned.options.device)
     if device.type != "cpu" or "gpu" in slurm.gres:
         return None
-    before = torch.get_num_threads()
-    set_cpu_threads(planned.options.threads or slurm.cpus_per_task)
-    try:
-        pace = measure_pace(tasks, EpochSource(planned.data, device), Stop())
-    finally:
-        torch.set_num_threads(before)
-    return max(pace.duration(task, planned.data) for task in tasks) if pace and tasks else None
+    return longest_duration(tasks, EpochSource(planned.data, device), threads)
 
 
 def _kept_options(options: TrainOptions) -> dict[str, Any]:

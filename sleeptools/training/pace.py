@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import torch
+
 from sleeptools import store
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.training.batches import EpochSource, Numbers, probabilities
+from sleeptools.training.device import set_cpu_threads
 from sleeptools.training.fine_tuning import ESTIMATED
 from sleeptools.training.loop import Training
 from sleeptools.training.stop import Stop
@@ -95,6 +98,29 @@ def measure_pace(
         return _measure(task, source, stop, copied, more)
     except (DataError, ArithmeticError):  # a loss that is no number: the training itself tells
         return None
+
+
+def longest_duration(
+    tasks: Sequence[Task], source: EpochSource, threads: int | None
+) -> float | None:
+    """Estimate how long the longest of some trainings takes here, s; None if it cannot be told.
+
+    Parameters
+    ----------
+    tasks
+        The trainings.
+    source
+        The epochs, on the device.
+    threads
+        CPU threads that each will have.
+    """
+    before = torch.get_num_threads()
+    set_cpu_threads(threads)
+    try:
+        pace = measure_pace(tasks, source, Stop()) if tasks else None
+    finally:
+        torch.set_num_threads(before)
+    return None if pace is None else max(pace.duration(task, source.epochs) for task in tasks)
 
 
 def _give_up(copy: Training, numbers: Numbers, value: float) -> None:
