@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -245,7 +245,7 @@ def train(
     What is done is skipped, so run the same command again to continue. SIGINT, SIGTERM and
     SIGUSR1 write a checkpoint and exit with 75.
     """
-    from sleeptools.errors import UsageError, quoted
+    from sleeptools.errors import quoted
     from sleeptools.runs.folds import SUBJECTS
     from sleeptools.runs.slurm_settings import read_slurm_settings
     from sleeptools.training.options import merge_options
@@ -266,11 +266,14 @@ def train(
         return
     slurm = read_slurm_settings(config, settings or ())
     if continued is not None and passes is None:
-        raise UsageError(
+        _refuse_together(
             "--continue without --passes: how many are there to be?",
-            hint="--passes is the number of all passes, with those that are done",
-            code="USE-TOGETHER",
+            "--passes is the number of all passes, with those that are done",
         )
+    if parent is not None and ablation is not None:
+        _refuse_together("--ablation with --from: the parent is one variant")
+    if parent is None and allow_shared_subject_ids:
+        _refuse_together("--allow-shared-subject-ids goes with --from")
     divided = folds is not None or folds_from is not None or fold is not None
     alone = final and not divided and ablation is None and continued is None
     kept_settings = _own_settings(run, model) if alone and config is None else None
@@ -306,10 +309,6 @@ def train(
     options = by_model[0]
     from sleeptools.commands import train
 
-    if parent is not None and ablation is not None:
-        raise UsageError("--ablation with --from: the parent is one variant", code="USE-TOGETHER")
-    if parent is None and allow_shared_subject_ids:
-        raise UsageError("--allow-shared-subject-ids goes with --from", code="USE-TOGETHER")
     kind = "" if ablation is None else "-ablation"
     own = f"{options.model}{kind if parent is None else '-fine-tuned'}"
     out = run or (Path("runs") / own if len(by_model) == 1 else Path("runs"))
@@ -331,10 +330,19 @@ def train(
     if options.cross_validates and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
     trained = f"{quoted(out)}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
-    follows = f"evaluate {trained}" if options.cross_validates else ""
-    if options.final and len(variants) == 1:
-        follows = follows or f"score {quoted(out / 'final')} NIGHT.edf --out scores"
-    talk(f"{out}: done{follows and f'; next: sleeptools {follows}'}")
+    if options.cross_validates:
+        talk(f"{out}: done; next: sleeptools evaluate {trained}")
+    elif len(variants) == 1:
+        final_model = quoted(out / "final")
+        talk(f"{out}: done; next: sleeptools score {final_model} NIGHT.edf --out scores")
+    else:
+        talk(f"{out}: done")
+
+
+def _refuse_together(message: str, hint: str | None = None) -> NoReturn:
+    from sleeptools.errors import UsageError
+
+    raise UsageError(message, hint=hint, code="USE-TOGETHER")
 
 
 def _own_settings(run: Path | None, model: str | None) -> Path | None:
