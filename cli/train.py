@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -265,15 +265,7 @@ def train(
             _plan.train_task(epochs, folder, task, {**changes, "threads": threads}, on_progress)
         return
     slurm = read_slurm_settings(config, settings or ())
-    if continued is not None and passes is None:
-        _refuse_together(
-            "--continue without --passes: how many are there to be?",
-            "--passes is the number of all passes, with those that are done",
-        )
-    if parent is not None and ablation is not None:
-        _refuse_together("--ablation with --from: the parent is one variant")
-    if parent is None and allow_shared_subject_ids:
-        _refuse_together("--allow-shared-subject-ids goes with --from")
+    _check_together(passes, continued, parent, ablation, allow_shared_subject_ids)
     divided = folds is not None or folds_from is not None or fold is not None
     alone = final and not divided and ablation is None and continued is None
     kept_settings = _own_settings(run, model) if alone and config is None else None
@@ -330,19 +322,33 @@ def train(
     if options.cross_validates and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
     trained = f"{quoted(out)}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
-    if options.cross_validates:
-        talk(f"{out}: done; next: sleeptools evaluate {trained}")
-    elif len(variants) == 1:
-        final_model = quoted(out / "final")
-        talk(f"{out}: done; next: sleeptools score {final_model} NIGHT.edf --out scores")
-    else:
-        talk(f"{out}: done")
+    following = f"evaluate {trained}"
+    if not options.cross_validates:
+        following = f"score {quoted(out / 'final')} NIGHT.edf --out scores"
+    alone = options.cross_validates or len(variants) == 1
+    talk(f"{out}: done{f'; next: sleeptools {following}' if alone else ''}")
 
 
-def _refuse_together(message: str, hint: str | None = None) -> NoReturn:
+def _check_together(
+    passes: int | None,
+    continued: Path | None,
+    parent: str | None,
+    ablation: str | None,
+    shared_ids: bool,
+) -> None:
+    """Refuse options that do not go together."""
     from sleeptools.errors import UsageError
 
-    raise UsageError(message, hint=hint, code="USE-TOGETHER")
+    message, hint = None, None
+    if continued is not None and passes is None:
+        message = "--continue without --passes: how many are there to be?"
+        hint = "--passes is the number of all passes, with those that are done"
+    elif parent is not None and ablation is not None:
+        message = "--ablation with --from: the parent is one variant"
+    elif parent is None and shared_ids:
+        message = "--allow-shared-subject-ids goes with --from"
+    if message is not None:
+        raise UsageError(message, hint=hint, code="USE-TOGETHER")
 
 
 def _own_settings(run: Path | None, model: str | None) -> Path | None:
