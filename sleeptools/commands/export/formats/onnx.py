@@ -61,6 +61,6 @@ def about(path: Path, engine: Engine) -> list[str]:
     """Say how large it is and how it is used."""
     del engine
     return [
-        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score {quoted(path.name)}', "
-        "or in any program with ONNX Runtime"
+        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score "
+        f"{quoted(path.name)}', or in any program with ONNX Runtime"
     ]
