@@ -60,7 +60,7 @@ def race(
     torch.set_num_threads(threads)
     set_threads(threads)
     torch.compiler.reset()  # what was compiled for other shapes and threads
-    x = material.epochs(batch)
+    x = material.epochs(batch, network)
     ready, absent = timing.prepare(contenders.FORWARD, network, x, threads)
     logits = {index: centred(case.logits(case.run())) for index, case in ready.items()}
     timings = timing.in_turn(ready, turns)

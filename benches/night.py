@@ -54,7 +54,8 @@ def commands(folder: Path, options: argparse.Namespace) -> dict[str, list[str]]:
     """Make the night and the model; the command lines by the contenders' names."""
     simulate("sleep-edf", folder / "raw", subjects=1, hours=options.hours, seed=material.SEED)
     psg = next(str(path) for path in (folder / "raw").glob("*-PSG.edf"))
-    save_model(material.model("mmasleepnet"), folder / "model", material.facts())
+    network = material.model("mmasleepnet")
+    save_model(network, folder / "model", material.facts(network))
     score = [sys.executable, "-m", "sleeptools.cli", "score", str(folder / "model"), psg]
     return {
         f"sleeptools score, {precision}": [

@@ -69,7 +69,7 @@ def race(
     torch.set_num_threads(threads)
     set_threads(threads)
     torch.compiler.reset()  # what was compiled for other threads
-    ready, absent = timing.prepare(RACE, network, material.epochs(options.batch))
+    ready, absent = timing.prepare(RACE, network, material.epochs(options.batch, network))
     timings = timing.in_turn(ready, options.turns)
     rows = timing.rows(
         RACE, absent, timings, threads=threads, batch=options.batch, flops=flops, peak=peak
@@ -81,7 +81,7 @@ def race(
 
 def gradient_errors(network: nn.Module, batch: int) -> dict[int, float]:
     """Length of a gradient's difference from plain PyTorch's, relative to its length, by index."""
-    ready, _ = timing.prepare(RACE, without_dropout(network), material.epochs(batch))
+    ready, _ = timing.prepare(RACE, without_dropout(network), material.epochs(batch, network))
     gradients = {index: case.logits(case.run()) for index, case in ready.items()}
     length = np.linalg.norm(gradients[0])
     return {p: float(np.linalg.norm(g - gradients[0]) / length) for p, g in gradients.items()}

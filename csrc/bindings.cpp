@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <climits>
 #include <functional>
 #include <utility>
 
@@ -13,6 +14,9 @@
 #include "cpu/dispatch.h"
 #include "cuda/device.h"
 #include "separable_layout.h"
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace py = pybind11;
 
@@ -52,6 +56,10 @@ Tasks tasks(const TwoStreamConv& op) {
 Tasks tasks(const ConvBlock& op) { return {std::min(op.slots, op.batch), op.work}; }
 
 Tasks tasks(const ConvBlockBackward& op) { return tasks(op.block); }
+
+Tasks tasks(const ConvPlan& op) {
+  return {std::min(op.team, op.batch * ConvPlan::kParts), op.work / ConvPlan::kParts};
+}
 
 Tasks tasks(const Dropout& op) {
   constexpr int64_t kRandomWord = 16;  // operations
@@ -195,6 +203,16 @@ py::dict fields() {
   return all;
 }
 
+// Has the C library keep freed memory, up to 2 GiB, instead of giving every large block back to the
+// system, which then fills it with zeros again, page by page, at the next call. Whether it does.
+bool keep_freed_memory() {
+#if defined(__GLIBC__)
+  return mallopt(M_MMAP_MAX, 0) == 1 && mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1;
+#else
+  return false;
+#endif
+}
+
 std::vector<std::string> variant_names() {
   std::vector<std::string> names;
   for (const auto& variant : cpu::variants()) names.push_back(variant.name);
@@ -295,8 +313,9 @@ void bind_prepared(py::module_& m) {
               SLEEPTOOLS_METHOD(classifier, Classifier, prepared_object)
                   SLEEPTOOLS_METHOD(feed_forward, FeedForward, prepared_object)
                       SLEEPTOOLS_METHOD(two_stream_conv, TwoStreamConv, prepared_object)
-                          SLEEPTOOLS_METHOD(separable_stream, SeparableStream, prepared_object){
-                              nullptr, nullptr, 0, nullptr}};
+                          SLEEPTOOLS_METHOD(separable_stream, SeparableStream, prepared_object)
+                              SLEEPTOOLS_METHOD(conv_plan, ConvPlan, prepared_object){
+                                  nullptr, nullptr, 0, nullptr}};
   py::module_ prepare = m.def_submodule("prepare", "the ops of inference, to be run later");
   if (PyModule_AddFunctions(prepare.ptr(), ops) != 0) throw py::error_already_set();
 }
@@ -311,6 +330,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("variants", variant_names);
   m.def("variant", [] { return cpu::kernels().name; });
   m.def("select", cpu::select);
+  m.def("keep_freed_memory", keep_freed_memory);
   m.def("threads", cpu::threads);
   m.def("set_threads", cpu::set_threads);
   m.def("set_threads_here", cpu::set_threads_here);

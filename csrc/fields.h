@@ -83,6 +83,9 @@ SLEEPTOOLS_FIELDS(SeparableBlocksBackward, blocks.x, blocks.weights, blocks.widt
                   blocks.signals, blocks.samples, blocks.blocks, blocks.kernel, blocks.slots,
                   blocks.eps, blocks.drop_below, blocks.seed, blocks.work, grad, d_weights)
 
+SLEEPTOOLS_FIELDS(ConvPlan, x, packed, inputs, steps, workspace, out, batch, values, input_count,
+                  step_count, arena, result, result_row, maps, length, team, work)
+
 SLEEPTOOLS_FIELDS(SectionFilter, x, sections, steady, rows, samples, count, memory, backwards,
                   from_rest)
 

@@ -445,6 +445,51 @@ struct SeparableBlocksBackward {
   float* d_weights;        // as the weights
 };
 
+// A network of convolutions compiled to steps that follow each other, in an arena of floats where
+// every signal has its place: rows of maps, one for each step in time, with rows of zeros around
+// them where a later step reads such. `sleeptools.native.conv_plan` makes the tables.
+struct ConvPlan {
+  static constexpr int64_t kPanel = TwoStreamConv::kPanel;
+  static constexpr int64_t kParts = 8;  // that an epoch is divided into, where it is alone
+  enum Kind { kConvolve, kDepthwise, kMaximum, kMean, kResize };
+  enum Activation { kNone, kRelu, kGelu, kPrelu };
+
+  // A channel of the input, to a column of a signal's rows.
+  struct Input {
+    int64_t start;        // in the epoch's values; they follow each other
+    int64_t target, row;  // first value in the arena, and from a row to the next
+    int64_t steps, before, after;
+  };
+
+  // One step: out = scale * activate(kind(source) + bias + added signals) + shift, row by row.
+  // Places are in floats from the start of the arena, or of `packed`; -1 where there is nothing.
+  struct Step {
+    int64_t kind, activation;
+    int64_t source, source_row, source_steps, inputs;
+    int64_t target, target_row, steps, outputs;
+    int64_t before, after;  // rows of zeros to be written around the target
+    int64_t kernel, stride, dilation, pad;
+    int64_t added[2], added_row[2];
+    // kConvolve: for each panel of outputs a row of kPanel weights for each (tap, input), tap by
+    // tap. kDepthwise: a row of weights for each tap. The other vectors have a number for each
+    // output. All are filled up with zeros to whole panels.
+    int64_t weight, bias, slopes, scale, shift;
+  };
+
+  const float* x;       // (batch, values)
+  const float* packed;  // all weights
+  const Input* inputs;
+  const Step* steps;
+  float* workspace;  // an arena for each thread, or for each epoch if there are fewer
+  float* out;        // (batch, maps, length)
+  int64_t batch, values, input_count, step_count;
+  int64_t arena;               // floats
+  int64_t result, result_row;  // where the output is in the arena
+  int64_t maps, length;        // of the output
+  int64_t team;                // threads that the workspace is enough for
+  int64_t work;                // float operations of an epoch
+};
+
 // Second-order sections one after the other along every row, in float64; CPU only.
 struct SectionFilter {
   static constexpr int kMaxSections = 16;
@@ -485,5 +530,6 @@ struct Polyphase {
   OP(separable_stream, SeparableStream)                  \
   OP(separable_blocks, SeparableBlocks)                  \
   OP(separable_blocks_backward, SeparableBlocksBackward) \
+  OP(conv_plan, ConvPlan)                                \
   OP(section_filter, SectionFilter)                      \
   OP(polyphase, Polyphase)

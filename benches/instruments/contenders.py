@@ -135,7 +135,7 @@ def onnx_file(network: nn.Module, batch: int) -> Path:
     import onnxscript  # noqa: F401 - the exporter's; named by timing.prepare if it is missing
 
     path = Path(FOLDER.name) / f"{id(network)}-{batch}.onnx"
-    x = torch.from_numpy(material.epochs(batch))
+    x = torch.from_numpy(material.epochs(batch, network))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), native.using_variant("reference"):
         torch.onnx.export(
@@ -154,7 +154,7 @@ def onnx_file(network: nn.Module, batch: int) -> Path:
 def model_folder(network: nn.Module) -> Path:
     folder = Path(FOLDER.name) / str(id(network))
     folder.mkdir()
-    save_model(network, folder, material.facts())
+    save_model(network, folder, material.facts(network))
     return folder
 
 

@@ -1,6 +1,6 @@
 """The program that instructions.py runs under callgrind: one call of every op on every variant.
 
-Batch 1 at MMASleepNet's sizes, NumPy only. usage: counted.py MARKS_LIBRARY
+Batch 1 at the published sizes, NumPy only. usage: counted.py MARKS_LIBRARY
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from functools import partial
 import numpy as np
 
 from sleeptools import native
-from sleeptools.native import bfloat16, conv_streams, separable_stream, two_stream_conv
+from sleeptools.native import (
+    bfloat16,
+    conv_graph,
+    conv_plan,
+    conv_streams,
+    separable_stream,
+    two_stream_conv,
+)
 from sleeptools.native.attention import attention
 from sleeptools.native.classifier import classifier
 from sleeptools.native.conv_streams import ConvLayer, ConvStream
 from sleeptools.native.feed_forward import feed_forward
-from sleeptools.native.layer_tables import ulw_sleepnet
+from sleeptools.native.layer_tables import slumbernet, ulw_sleepnet
 from sleeptools.native.modal_se import modal_se
 
 Calls = dict[str, Callable[[], object]]
@@ -84,9 +91,25 @@ def separable_stream_calls() -> Calls:
     return {"separable_stream fp32": run}
 
 
+def conv_plan_calls() -> Calls:
+    # a pair of signals through three convolutions with a shortcut, as a block of SlumberNet
+    def plane(outputs: int, width: int) -> slumbernet.PlaneConv:
+        return slumbernet.PlaneConv(normal(outputs, 32, width, 2), normal(outputs))
+
+    convs = [slumbernet.PlaneConv(normal(32, 1, 8, 2), normal(32)), plane(32, 5), plane(32, 3)]
+    shortcut = slumbernet.PlaneConv(normal(32, 1, 1, 2), normal(32))
+    blocks = [slumbernet.BlockWeights(convs, shortcut)]
+    builder = slumbernet.slumbernet_graph(blocks, (normal(3, 32), normal(3)), 2, 256)
+    graph, weights = builder.graph, builder.weights
+    packed, numbers = conv_plan.pack_graph(weights, graph), conv_graph.describe_graph(graph)
+    run = partial(conv_plan.conv_plan, normal(1, builder.values), weights, numbers, packed)
+    return {"conv_plan fp32": run}
+
+
 OPS = {
     "attention": attention_calls,
     "classifier": classifier_calls,
+    "conv_plan": conv_plan_calls,
     "feed_forward": feed_forward_calls,
     "modal_se": modal_se_calls,
     "separable_stream": separable_stream_calls,

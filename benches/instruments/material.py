@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +35,26 @@ def night() -> NDArray[np.float32]:
     return np.stack([c[: len(c) // size * size].reshape(-1, size) for c in channels], 1)
 
 
-def epochs(count: int) -> NDArray[np.float32]:
-    """(count, 4, 3000), spread over the night so that all stages are among them."""
-    x = night()
+def epochs(count: int, network: nn.Module) -> NDArray[np.float32]:
+    """(count, channels, samples), spread over the night so that all stages are among them.
+
+    Networks of mice get the night cut to their epochs, each channel by its deviation: only the size
+    matters to a timing.
+    """
+    x, size = night(), epoch_size(network)
+    if size != x.shape[1:]:
+        whole = x.transpose(1, 0, 2).reshape(x.shape[1], -1)[: size[0]]
+        whole = whole[:, : whole.shape[1] // size[1] * size[1]] / whole.std(1, keepdims=True)
+        x = whole.reshape(size[0], -1, size[1]).swapaxes(0, 1)
     return np.ascontiguousarray(x[np.linspace(0, len(x) - 1, count).astype(int)])
+
+
+def epoch_size(network: nn.Module) -> tuple[int, int]:
+    """Channels and samples of an epoch; the night's where the network does not say."""
+    config: Any = getattr(network, "config", None)
+    if config is None:
+        return night().shape[1:]
+    return config.channels, round(config.sample_rate * config.epoch_seconds)
 
 
 def model(name: str, **settings: object) -> nn.Module:
@@ -49,16 +66,25 @@ def model(name: str, **settings: object) -> nn.Module:
     for norm in norms:
         norm.momentum = None  # the mean of all batches, from the first
     with torch.no_grad(), native.using_variant("reference"):
-        for batch in np.array_split(epochs(32 * SETTLING), SETTLING):
+        for batch in np.array_split(epochs(32 * SETTLING, network), SETTLING):
             network(torch.from_numpy(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return network.eval()
 
 
-def facts() -> dict[str, object]:
+def facts(network: nn.Module) -> dict[str, object]:
     """List the facts of a model folder."""
     preset = presets.load(PRESET)
+    config: Any = getattr(network, "config", None)
+    if config is not None and epoch_size(network) != night().shape[1:]:
+        return {
+            "montage": [f"signal {i}" for i in range(config.channels)],
+            "sample_rate": config.sample_rate,
+            "epoch_seconds": config.epoch_seconds,
+            "stages": [f"stage {i}" for i in range(config.stages)],
+            "preprocessing": {},
+        }
     return {
         "montage": [channel.name for channel in preset.montage],
         "sample_rate": preset.sample_rate,
@@ -73,7 +99,7 @@ def flops(network: nn.Module, *, backward: bool = False) -> float:
     training = network.training
     network.train()  # in evaluation PyTorch fuses the encoder layer, which hides its products
     with native.using_variant("reference"), FlopCounterMode(display=False) as counter:
-        logits: Tensor = network(torch.zeros(2, *night().shape[1:]))
+        logits: Tensor = network(torch.zeros(2, *epoch_size(network)))
         if backward:
             logits.sum().backward()
     network.zero_grad()

@@ -101,14 +101,6 @@ constexpr int64_t panel_size(int64_t depth) {
   return (depth + P::kDepth - 1) / P::kDepth * (P::kDepth / P::kJoined) * kPanel;
 }
 
-// Steps that are computed at once for `panels` panels.
-template <class P>
-constexpr int block_rows(int panels) {
-  if (P::kTiled) return 2 * kTileRows;
-  const int rows = kSums / (panels * kPanelVecs);
-  return rows < 12 ? rows : 12;
-}
-
 // Steps that the caller of `multiply` should ask for at most: several blocks share weights in L1.
 template <class P>
 constexpr int kManyRows = P::kTiled ? 2 * kTileRows : 60;
@@ -133,76 +125,106 @@ SLEEPTOOLS_INLINE void write_some(typename P::T* p, Vec v, int64_t count) {
 // --- the matrix product
 // ---------------------------------------------------------------------------
 
-// The weights of a layer, some panels of them, and what they are multiplied with.
+// The weights of a layer, some panels of them, and what they are multiplied with. Where the
+// products of a sum do not lie side by side, those of a tap do.
 template <class P>
 struct StridedProduct {
   const typename P::T* in;
-  int64_t step;    // from the input of a row to the next row's
-  int64_t depth;   // taps times channels
-  const float* w;  // the first panel
-  int64_t panel;   // from a panel to the next
-  float* tile;     // (rows, panels * kPanel)
+  int64_t step;      // from the input of a row to the next row's
+  int64_t depth;     // of a tap: taps times channels where there is but one
+  const float* w;    // the first panel
+  int64_t panel;     // from a panel to the next
+  float* tile;       // (rows, panels * kPanel), or as many columns as were asked for
+  int64_t taps = 1;  // each with weights of its own, one tap after the other
+  int64_t tap = 0;   // from a tap's input to the next
 };
 
 // Sums of kRun products are added up at a time: the rounding errors of one long sum would be twice
 // as large. Their weights, 8 KiB a panel, stay in L1 while all rows have their turn.
 constexpr int64_t kRun = 128;
 
-// Products [start, stop) of each sum, for the first R rows.
-template <class P, int R, int N>
-void dots(const StridedProduct<P>& product, int64_t start, int64_t stop) {
-  constexpr int kVecs = N * kPanelVecs;
-  const auto [in, step, depth, first, panel, tile] = product;
-  const float* w = first + start / P::kJoined * kPanel;
-  Vec sum[R][kVecs] = {};
-  for (int64_t j = start; j < stop; j += P::kDepth, w += kPanel) {
-    Vec weight[kVecs];
+// Products [start, stop) of each of some taps, and whether they are the first ones of a sum.
+struct Run {
+  int64_t taps, start, stop;
+  bool first;
+};
+
+// For the first R rows and V vectors of outputs.
+template <class P, int R, int V>
+void dots(const StridedProduct<P>& product, Run run) {
+  constexpr int kPanels = (V + kPanelVecs - 1) / kPanelVecs;
+  const typename P::T* in = product.in;
+  const int64_t step = product.step, panel = product.panel;
+  const float* w = product.w + run.start / P::kJoined * kPanel;
+  Vec sum[R][V] = {};
+  for (int64_t tap = 0; tap < run.taps; ++tap, in += product.tap) {
+    for (int64_t j = run.start; j < run.stop; j += P::kDepth, w += kPanel) {
+      Vec weight[V];
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) {
-      weight[v] = load<Vec>(w + v / kPanelVecs * panel + v % kPanelVecs * kLanes);
-    }
-    // those of the next run, which come from L3 where there are few rows
+      for (int v = 0; v < V; ++v) {
+        weight[v] = load<Vec>(w + v / kPanelVecs * panel + v % kPanelVecs * kLanes);
+      }
+      // those of the next run, which come from L3 where there are few rows
 #pragma GCC unroll 2
-    for (int n = 0; n < N; ++n) __builtin_prefetch(w + n * panel + kRun / P::kJoined * kPanel);
+      for (int n = 0; n < kPanels; ++n) {
+        __builtin_prefetch(w + n * panel + kRun / P::kJoined * kPanel);
+      }
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
+      for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
+        for (int v = 0; v < V; ++v) sum[r][v] = P::dot(sum[r][v], in + r * step + j, weight[v]);
+      }
     }
   }
-  float* cursor = tile;
+  float* cursor = product.tile;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v, cursor += kLanes) {
-      store(cursor, start == 0 ? sum[r][v] : load<Vec>(cursor) + sum[r][v]);
+    for (int v = 0; v < V; ++v, cursor += kLanes) {
+      store(cursor, run.first ? sum[r][v] : load<Vec>(cursor) + sum[r][v]);
     }
   }
 }
 
 // `rows` is known at run time only: it is compared with R, R - 1, ... 1.
-template <class P, int N, int R = block_rows<P>(N)>
-SLEEPTOOLS_INLINE void block(const StridedProduct<P>& product, int64_t rows, int64_t start,
-                             int64_t stop) {
-  if (rows == R) return dots<P, R, N>(product, start, stop);
-  if constexpr (R > 1) block<P, N, R - 1>(product, rows, start, stop);
+template <class P, int V, int R>
+SLEEPTOOLS_INLINE void block(const StridedProduct<P>& product, int64_t rows, Run run) {
+  if (rows == R) return dots<P, R, V>(product, run);
+  if constexpr (R > 1) block<P, V, R - 1>(product, rows, run);
+}
+
+// Steps that are computed at once for `V` vectors of outputs.
+template <int V>
+constexpr int vector_rows() {
+  return kSums / V < 12 ? kSums / V : 12;
 }
 
 // Any number of rows, in blocks of nearly equal size: a block of few rows wastes loads.
-template <class P, int N>
+template <class P, int V>
+SLEEPTOOLS_INLINE void run_blocks(StridedProduct<P> product, int64_t rows, Run run) {
+  constexpr int kRows = vector_rows<V>();
+  for (int64_t remaining = (rows + kRows - 1) / kRows; remaining > 0; --remaining) {
+    const int64_t rows_now = rows / remaining;
+    block<P, V, kRows>(product, rows_now, run);
+    product.in += rows_now * product.step;
+    product.tile += rows_now * V * kLanes;
+    rows -= rows_now;
+  }
+}
+
+// Short taps share a run, long ones are divided.
+template <class P, int V>
 SLEEPTOOLS_INLINE void blocks(const StridedProduct<P>& product, int64_t rows) {
-  constexpr int kRows = block_rows<P>(N);
-  for (int64_t start = 0; start < product.depth; start += kRun) {
-    const int64_t stop = product.depth - start < kRun ? product.depth : start + kRun;
-    StridedProduct<P> rest = product;
-    int64_t count = rows;
-    for (int64_t remaining = (rows + kRows - 1) / kRows; remaining > 0; --remaining) {
-      const int64_t rows_now = count / remaining;
-      block<P, N>(rest, rows_now, start, stop);
-      rest.in += rows_now * product.step;
-      rest.tile += rows_now * N * kPanel;
-      count -= rows_now;
+  const int64_t fit = product.taps > 1 ? kRun / product.depth : 1, together = fit > 1 ? fit : 1;
+  StridedProduct<P> rest = product;
+  for (int64_t tap = 0; tap < product.taps; tap += together) {
+    const int64_t taps = product.taps - tap < together ? product.taps - tap : together;
+    for (int64_t start = 0; start < product.depth; start += kRun) {
+      const int64_t stop = product.depth - start < kRun ? product.depth : start + kRun;
+      run_blocks<P, V>(rest, rows, {taps, start, stop, tap == 0 && start == 0});
     }
+    rest.in += together * product.tap;
+    rest.w += together * panel_size<P>(product.depth);
   }
 }
 
@@ -226,7 +248,8 @@ SLEEPTOOLS_INLINE void multiply(const StridedProduct<P>& product, int64_t rows, 
   if constexpr (P::kTiled) return panels == 2 ? tiled<2>(product, rows) : tiled<1>(product, rows);
 #endif
   if constexpr (!P::kTiled) {
-    panels == kWidest ? blocks<P, kWidest>(product, rows) : blocks<P, 1>(product, rows);
+    panels == kWidest ? blocks<P, kWidest * kPanelVecs>(product, rows)
+                      : blocks<P, kPanelVecs>(product, rows);
   }
 }
 

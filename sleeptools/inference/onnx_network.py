@@ -22,6 +22,7 @@ from sleeptools.inference.density import finite_density, softmax
 from sleeptools.inference.onnx_file import check_sum, read_onnx
 from sleeptools.native import Floats
 from sleeptools.preprocessing.sequences import InputSpan
+from sleeptools.store.libraries import install_line
 
 FATAL: Final = 4  # level of ONNX Runtime's log: its errors come as exceptions
 OFF: Final = 1e-3  # by which the probabilities of an epoch may not add up to 1
@@ -88,7 +89,7 @@ class OnnxNetwork:
         except ImportError as e:
             raise UnavailableError(
                 f"{self.path}: an ONNX file, for which the library onnxruntime is needed",
-                hint="pip install 'sleeptools[onnx]'",
+                hint=install_line("onnxruntime>=1.20"),
                 code="ONNX-RUNTIME",
             ) from e
         options = onnxruntime.SessionOptions()

@@ -104,6 +104,11 @@ class Weights(Mapping[str, Floats]):
         folded = fold_batch_norm(weight, bias, *vectors, eps=eps)
         return folded[0].astype(np.float32), folded[1].astype(np.float32)
 
+    def scale(self, norm: str, count: int, eps: float) -> tuple[Floats, Floats]:
+        """Give the scale and the shift, (count,) each, of a BatchNorm that stands by itself."""
+        ones, zeros = np.ones(count, np.float32), np.zeros(count, np.float32)
+        return self.fold(ones, zeros, norm, eps)
+
     def finish(self) -> None:
         """Check that every array was taken.
 

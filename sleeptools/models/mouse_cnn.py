@@ -31,7 +31,7 @@ ABOUT = {
     "sample_rate": 512.0,
     "epoch_seconds": 1.0,
     "stages": 3,
-    "native": [],
+    "native": ["conv_plan"],
 }
 
 RECIPES = mouse_cnn.RECIPES

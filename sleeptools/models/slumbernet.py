@@ -36,8 +36,6 @@ adaptation is `channels`, `sample_rate`, `epoch_seconds` and `stages`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -50,6 +48,7 @@ from sleeptools.models.layers.keras_defaults import ADAM_EPS, EPS, MOMENTUM, ini
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
+from sleeptools.native.layer_tables.slumbernet import TIME, BlockTable, block_tables
 
 ABOUT = {
     "paper": "Jha et al. 2024, doi:10.1038/s41598-024-54727-0",
@@ -60,13 +59,9 @@ ABOUT = {
     "sample_rate": 64.0,
     "epoch_seconds": 4.0,
     "stages": 3,
-    "native": [],
+    "native": ["conv_plan"],
 }
 
-TIME = 2  # samples of every kernel, but for the shortcut of the paper's text
-WIDTHS = (8, 5, 3)  # signals of a block's three kernels
-LAST_WIDTHS = (8, 8, 8)
-PRINTED_WIDTHS = (1, 1, 1)
 GAINS = (0.3, 0.05)  # of EEG and EMG
 NOISE = 0.05
 
@@ -173,18 +168,22 @@ class SameConv(nn.Module):
 class ResidualBlock(nn.Module):
     """Three convolutions and a shortcut past them."""
 
-    def __init__(
-        self, sizes: tuple[int, int], widths: Sequence[int], shortcut: nn.Module, dropout: float
-    ) -> None:
+    def __init__(self, table: BlockTable, dropout: float) -> None:
         super().__init__()
-        inputs, outputs = sizes
+        outputs = table.outputs
         self.convs = nn.ModuleList(
             [
-                SameConv(i, outputs, w)
-                for i, w in zip((inputs, outputs, outputs), widths, strict=True)
+                SameConv(inputs, outputs, width)
+                for inputs, width in zip(
+                    (table.inputs, outputs, outputs), table.widths, strict=True
+                )
             ]
         )
-        self.shortcut = shortcut
+        self.shortcut = (
+            SameConv(table.inputs, outputs, 1, table.shortcut)
+            if table.shortcut
+            else nn.BatchNorm2d(outputs, EPS, MOMENTUM)
+        )
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,23 +192,6 @@ class ResidualBlock(nn.Module):
         y = functional.relu(self.dropout(first(x)))
         y = third(functional.relu(self.dropout(second(y))))
         return functional.relu(self.dropout(y + self.shortcut(x)))
-
-
-def make_blocks(config: Config) -> list[ResidualBlock]:
-    """Make the blocks of the program, or of the paper's text."""
-    if config.network == "paper":
-        sizes = [1, *(config.filters << i for i in range(config.blocks))]
-        return [
-            ResidualBlock(s, PRINTED_WIDTHS, SameConv(*s, 1, time=1), config.dropout)
-            for s in pairwise(sizes)
-        ]
-    sizes = [1, *(config.filters << i for i in range(config.blocks - 1))]
-    widest = sizes[-1]
-    last = nn.BatchNorm2d(widest, EPS, MOMENTUM)
-    return [
-        *(ResidualBlock(s, WIDTHS, SameConv(*s, 1), config.dropout) for s in pairwise(sizes)),
-        ResidualBlock((widest, widest), LAST_WIDTHS, last, config.dropout),
-    ]
 
 
 class Model(nn.Module):
@@ -224,9 +206,9 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.Sequential(*make_blocks(config))
-        doublings = config.blocks - (1 if config.network == "paper" else 2)
-        self.linear = nn.Linear(config.filters << doublings, config.stages)
+        tables = block_tables(config.blocks, config.filters, config.network)
+        self.blocks = nn.Sequential(*(ResidualBlock(table, config.dropout) for table in tables))
+        self.linear = nn.Linear(tables[-1].outputs, config.stages)
         self.apply(init_glorot)
 
     def forward(self, x: Tensor) -> Tensor:

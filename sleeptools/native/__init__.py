@@ -4,6 +4,10 @@ The core holds every op once per CPU instruction set (a variant) and, where it w
 compiler, once for the GPU. It is optional: without it `available()` is False and the ops run their
 reference in PyTorch. Environment: `SLEEPTOOLS_NATIVE=0` turns the core off, `SLEEPTOOLS_VARIANT`
 forces a variant.
+
+Loading it also has the C library keep freed memory, up to 2 GiB, for the whole process: otherwise
+every large array goes back to the system when it is freed, and the next one is filled with zeros
+page by page. Where the environment sets the C library's own variables, they are left as they are.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 BF16 = ("avx512-bf16", "amx-bf16")  # variants
 CACHE_LINE = 64  # bytes
+ALLOCATOR = ("MALLOC_", "GLIBC_TUNABLES")  # variables by which glibc's is set
 CPU = -1  # device number that means the CPU
 
 
@@ -55,6 +60,8 @@ class _Core:
         else:
             self.module = _core
             self.variant = _core.variant()
+            if not any(name.startswith(ALLOCATOR) for name in os.environ):
+                _core.keep_freed_memory()
 
     def variants(self) -> list[str]:
         return ["reference", *(self.module.variants() if self.module else [])]

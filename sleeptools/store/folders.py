@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sleeptools.errors import DataError, OutputError
+from sleeptools.errors import DataError, OutputError, quoted
 from sleeptools.store.files import (
     check_format,
     json_text,
@@ -275,8 +275,8 @@ def check_hash(path: Path, expected: str | None) -> None:
         raise DataError(
             f"{path}: its content is not what the manifest beside it says: it was changed or "
             "damaged since it was written",
-            hint=f"'sleeptools verify {path.parent}' lists all such files; run again the command "
-            "that made them",
+            hint=f"'sleeptools verify {quoted(path.parent)}' lists all such files; run again the "
+            "command that made them",
             code="MAN-HASH",
         )
 

@@ -31,6 +31,7 @@ from sleeptools.models.recipe.recipe import brought_settings
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.sequences import InputSpan
 from sleeptools.runs import model_folder
+from sleeptools.store.libraries import install_line
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EPOCHS = 60
@@ -372,7 +373,7 @@ def test_a_missing_library_or_compiler_is_named(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UnavailableError) as caught:
         export.export(ulw, tmp_path / "x.onnx", kind="onnx", epochs=EPOCHS)
-    assert caught.value.hint == "pip install 'sleeptools[export]'"
+    assert caught.value.hint == install_line("onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.2")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="a C compiler is needed") as caught:
         export.export(ulw, tmp_path / "x.c", kind="c", epochs=EPOCHS)

@@ -14,6 +14,7 @@ from sleeptools.errors import DataError, MissingInputError, UnavailableError
 from sleeptools.inference import onnx_file
 from sleeptools.inference.card import METADATA
 from sleeptools.inference.engine import Engine
+from sleeptools.store.libraries import install_line
 
 runs = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed"
@@ -214,7 +215,7 @@ def test_without_onnx_runtime_the_line_to_type_is_named(tmp_path, monkeypatch):
     with pytest.raises(UnavailableError, match="onnxruntime is needed") as caught:
         Engine.load(onnx_bytes.write(tmp_path / "net.onnx"))
     assert caught.value.exit_code == 69
-    assert caught.value.hint == "pip install 'sleeptools[onnx]'"
+    assert caught.value.hint == install_line("onnxruntime>=1.20")
 
 
 def test_the_table_of_messages_leads_to_every_tensor():

@@ -154,3 +154,38 @@ def test_cuda_without_a_device_is_unavailable() -> None:
             | {"device": 0, "stream": 0},
         )
     assert caught.value.exit_code == 69
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from sleeptools import native
+native.loaded_core()
+
+def work():
+    for _ in range(20):
+        np.ones(1 << 24, np.uint8).sum()
+
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_freed_memory_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array of 16 MiB costs no page faults again, unless the environment sets the allocator."""
+    if not native.available() or not os.confstr("CS_GNU_LIBC_VERSION"):
+        pytest.skip("needs the native core and glibc")
+    for name in [n for n in os.environ if n.startswith(native.ALLOCATOR)]:
+        monkeypatch.delenv(name)
+    command = [sys.executable, "-c", FAULTS]
+
+    def faults() -> int:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert faults() < 200
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
+    assert faults() > 2000

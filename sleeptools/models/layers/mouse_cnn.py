@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from sleeptools.models.layers.config import MouseConfig
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
-
-WIDTHS = (16, 32, 64, 64)  # maps of a branch's blocks
-KERNEL, STRIDE = 7, 2
-POOLED = 8  # steps after a branch's pool
-FEATURES = 64  # of a branch
+from sleeptools.native.layer_tables.mouse_cnn import (
+    FEATURES,
+    HIDDEN,
+    KERNEL,
+    POOLED,
+    STRIDE,
+    WIDTHS,
+)
 
 _PAPER = Recipe(
     variant="paper",
@@ -132,9 +135,9 @@ class MouseCNN(nn.Module):
         self.spectrum = Spectrum(config.channels, config.samples)
         self.branches = nn.ModuleList([SignalBranch(config, count) for count in heads])
         self.classifier = nn.Sequential(
-            nn.Linear(len(heads) * FEATURES, 64),
-            nn.PReLU(64),
-            nn.Linear(64, config.stages),
+            nn.Linear(len(heads) * FEATURES, HIDDEN),
+            nn.PReLU(HIDDEN),
+            nn.Linear(HIDDEN, config.stages),
             *([nn.PReLU(config.stages)] if config.classifier == "two-blocks" else []),
         )
 

@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import torch
 
-from sleeptools import store
 from sleeptools.commands.export.graph import export_graph, quiet
-from sleeptools.errors import UnavailableError
+from sleeptools.errors import UnavailableError, quoted
 from sleeptools.inference.card import METADATA, card_text, make_card
 from sleeptools.inference.engine import Engine
-from sleeptools.inference.onnx_file import NO_SUM, SUM, content_sum
+from sleeptools.store.libraries import install_line
 
 SUFFIXES: Final = (".onnx",)
 
@@ -36,7 +35,7 @@ def export(engine: Engine, folder: Path, out: Path) -> None:
     except ImportError as e:
         raise UnavailableError(
             f"{out.name}: the libraries onnx and onnxscript are needed to write ONNX",
-            hint="pip install 'sleeptools[export]'",
+            hint=install_line("onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.2"),
             code="EXPORT-LIBRARY",
         ) from e
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
@@ -49,13 +48,8 @@ def export(engine: Engine, folder: Path, out: Path) -> None:
             output_names=["probabilities"],
             dynamic_shapes=({0: "batch"},),
         )
-    card = make_card(engine.facts, engine.span) | {"sha256": SUM}
-    program.model.metadata_props.update({METADATA: card_text(card), SUM: NO_SUM})
+    program.model.metadata_props[METADATA] = card_text(make_card(engine.facts, engine.span))
     program.save(out, external_data=False)
-    content = out.read_bytes()
-    assert content.count(NO_SUM.encode()) == 1
-    with store.atomic_write(out) as file:
-        file.write(content.replace(NO_SUM.encode(), content_sum(content).encode()))
 
 
 def load(path: Path, engine: Engine) -> Engine:
@@ -67,6 +61,6 @@ def about(path: Path, engine: Engine) -> list[str]:
     """Say how large it is and how it is used."""
     del engine
     return [
-        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score {path.name}', or in "
-        "any program with ONNX Runtime"
+        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score "
+        f"{quoted(path.name)}', or in any program with ONNX Runtime"
     ]

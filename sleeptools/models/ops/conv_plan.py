@@ -1,0 +1,250 @@
+"""A whole network of convolutions as one op: a graph of layers, compiled to a plan.
+
+`sleeptools.native.conv_graph` says what a graph is and writes it down, and
+`sleeptools.native.conv_plan` compiles it for the core. BatchNorm is folded, or is a scale and shift
+behind the activation, so this is for scoring; models train layer by layer. Arithmetic is float32.
+On a GPU cuDNN has the Tensor Cores, so the reference runs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sleeptools.models import ops
+from sleeptools.native.conv_graph import (
+    GraphBuilder,
+    GraphLayer,
+    Maps,
+    Signal,
+    describe_graph,
+    parse_graph,
+    split_weights,
+)
+from sleeptools.native.conv_plan import (
+    OP,
+    added_maps,
+    check_graph,
+    check_graph_once,
+    pack_graph,
+    plan_fields,
+    plan_layout,
+    workspace_floats,
+)
+
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+Example = tuple[Tensor, Tensor, list[int]]
+
+
+def conv_plan(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
+    """Run a graph of convolutions.
+
+    Float32 on the CPU runs natively where the core is built; everything else runs `reference`. Any
+    strides are taken; the output is contiguous. The result does not depend on the number of
+    threads.
+
+    Parameters
+    ----------
+    x
+        Values of each epoch, (B, values): the inputs of the graph, one after the other.
+    weights
+        All weights in one vector, layer by layer.
+    graph
+        As `sleeptools.native.conv_graph.describe_graph` writes it.
+
+    Returns
+    -------
+    Tensor
+        (B, maps, steps): the target of the last layer.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, for a graph that cannot be run, and for weights of another type or device
+        than `x`.
+    """
+    check = check_graph if torch.compiler.is_compiling() else check_graph_once
+    check(tuple(x.shape), tuple(weights.shape), tuple(graph))
+    ops.check_alike(OP, x, (weights,))
+    return _operator(x, weights, graph)
+
+
+def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
+    """As `conv_plan`, in plain PyTorch: the specification."""
+    described, start = parse_graph(graph), 0
+    written: list[dict[int, Tensor]] = []  # of each signal: what was written, by its first map
+    for signal in described.signals:
+        size, first = (len(x), signal.maps, signal.steps), signal.start
+        whole = x[:, first : first + size[1] * size[2]] if first >= 0 else None
+        written.append({} if whole is None else {0: whole.reshape(size)})
+
+    def read(maps: Maps) -> Tensor:
+        parts = sorted(written[maps.signal].items())
+        joined = torch.cat([tensor for _, tensor in parts], 1)
+        return joined.narrow(1, maps.first - parts[0][0], maps.width)
+
+    for layer in described.layers:
+        arrays, start = split_weights(layer, weights, start)
+        y = _value(read(layer.source), layer, arrays, described.signals[layer.target.signal])
+        if "bias" in arrays:
+            y = y + arrays["bias"][:, None]
+        for maps in added_maps(layer):
+            y = y + read(maps)
+        y = _activate(y, layer, arrays)
+        if "scale" in arrays:
+            y = y * arrays["scale"][:, None] + arrays["shift"][:, None]
+        written[layer.target.signal][layer.target.first] = y
+    result = described.layers[-1].target.signal
+    return read(Maps(result, 0, described.signals[result].maps)).contiguous()
+
+
+def _value(x: Tensor, layer: GraphLayer, arrays: dict[str, Tensor], target: Signal) -> Tensor:
+    """Compute the sums or the pool of a layer: (B, inputs, steps) to (B, outputs, steps)."""
+    if layer.kind == "mean":
+        return functional.adaptive_avg_pool1d(x, target.steps)
+    if layer.kind == "resize":
+        return functional.interpolate(x, target.steps, mode="linear")
+    reach = (target.steps - 1) * layer.stride + (layer.kernel - 1) * layer.dilation + 1
+    padding = layer.pad, reach - layer.pad - x.shape[2]  # negative: cut off
+    if layer.kind == "maximum":
+        x = functional.pad(x, padding, value=-torch.inf)
+        return functional.max_pool1d(x, layer.kernel, layer.stride)
+    depthwise = layer.kind == "depthwise"
+    weight = arrays["weight"][:, None] if depthwise else arrays["weight"]
+    groups = len(weight) if depthwise else 1
+    x = functional.pad(x, padding)
+    return functional.conv1d(x, weight, None, layer.stride, 0, layer.dilation, groups)
+
+
+def _activate(y: Tensor, layer: GraphLayer, arrays: dict[str, Tensor]) -> Tensor:
+    if layer.activation == "prelu":
+        return functional.prelu(y, arrays["slopes"])
+    return y if layer.activation == "none" else ops.activate(y, layer.activation, 0.0)
+
+
+def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:
+    """Arguments to try the op with: a mouse CNN's branch at `batch` epochs first, then odd ones."""
+    random = np.random.default_rng(1)
+    cases = [
+        (batch, _branch(random, 512, (16, 32, 64, 64), 8)),
+        (2, _branch(random, 9, (2, 3), 2)),
+        (2, _odd(random, 11, 3, 5)),
+        (3, _odd(random, 6, 1, 2)),
+        (0, _odd(random, 6, 1, 2)),
+        (5, _odd(random, 61, 17, 33)),
+        (1, _odd(random, 130, 140, 40)),
+        (2, _branch(random, 257, (16, 9), 5)),
+    ]
+    return [_example(torch.device(device), random, *case) for case in cases]
+
+
+def _example(
+    device: torch.device, random: np.random.Generator, batch: int, builder: GraphBuilder
+) -> Example:
+    x = random.standard_normal((batch, builder.values)).astype(np.float32)
+    tensors = (torch.from_numpy(a).to(device) for a in (x, builder.weights))
+    return *tensors, describe_graph(builder.graph)  # type: ignore[return-value]
+
+
+def _normal(random: np.random.Generator, outputs: int, inputs: int, kernel: int) -> Any:
+    return random.standard_normal((outputs, inputs, kernel)) * (inputs * kernel) ** -0.5
+
+
+def _branch(
+    random: np.random.Generator, samples: int, widths: tuple[int, ...], steps: int
+) -> GraphBuilder:
+    """Strided convolutions with PReLU and BatchNorm behind it, pooled to `steps`."""
+    builder = GraphBuilder()
+    maps = builder.input(1, samples)
+    for width in widths:
+        vectors = random.standard_normal((4, width))
+        maps = builder.convolve(
+            maps,
+            _normal(random, width, maps.width, 7),
+            stride=2,
+            pad=3,
+            bias=vectors[0],
+            activation="prelu",
+            slopes=vectors[1],
+            scale=(vectors[2], vectors[3]),
+        )
+    builder.average(maps, steps)
+    return builder
+
+
+def _odd(random: np.random.Generator, samples: int, inputs: int, width: int) -> GraphBuilder:
+    """Everything else: dilation, maps side by side, a shortcut, pool, resizing, looking ahead."""
+    builder = GraphBuilder()
+    x = builder.input(inputs, samples)
+    joined = builder.signal(2 * width, samples)
+    left, right = joined.pick(0, width), joined.pick(width, width)
+    weight = _normal(random, width, inputs, 3)
+    builder.convolve(x, weight, left, dilation=2, pad=2, activation="gelu")
+    pooled = builder.pool(left, 2)
+    inner = builder.convolve(
+        pooled, _normal(random, width, width, 2), pad=1, activation="relu", bias=np.ones(width)
+    )
+    builder.resize(inner, right)
+    shortcut = builder.signal(width, samples)
+    builder.scale_maps(right, random.standard_normal(width), shortcut, pad=-1)
+    builder.convolve(
+        joined,
+        _normal(random, width, 2 * width, 4),
+        builder.signal(width, samples),
+        pad=1,
+        added=(shortcut, left),
+        activation="relu",
+    )
+    return builder
+
+
+def _forward(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
+    if x.is_cuda or not ops.runs_native(x):
+        return reference(x, weights, graph)
+    described, layout = parse_graph(graph), plan_layout(tuple(graph))
+    fields = plan_fields(layout, described, len(x))
+    packed = torch.from_numpy(pack_graph(weights.detach().contiguous().numpy(), described))
+    out = _fake(x, weights, graph)
+    workspace = x.new_empty(workspace_floats(layout, fields))
+    tensors = {"x": x.contiguous(), "packed": packed, "workspace": workspace, "out": out}
+    ops.launch(OP, x, tensors, inputs=layout.inputs, steps=layout.steps, **fields)
+    return out
+
+
+def _fake(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
+    output = parse_graph(graph).output
+    return x.new_empty(len(x), output.maps, output.steps)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weights, ctx.graph = inputs
+    ctx.save_for_backward(x, weights)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Run the reference again and differentiate that; only inputs are kept."""
+    x, weights = ctx.saved_tensors
+    again = torch.is_grad_enabled()
+    needed = ctx.needs_input_grad[:2]
+    with torch.enable_grad():
+        x, weights = (t if again else t.detach().requires_grad_() for t in (x, weights))
+        out = reference(x, weights, ctx.graph)
+    inputs = [t for t, needs in zip((x, weights), needed, strict=True) if needs]
+    gradients = iter(torch.autograd.grad(out, inputs, grad, create_graph=again))
+    return (*(next(gradients) if needs else None for needs in needed), None)
+
+
+_operator = ops.define(
+    OP,
+    "(Tensor x, Tensor weights, int[] graph) -> Tensor",
+    forward=_forward,
+    fake=_fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)

@@ -1,0 +1,267 @@
+"""Networks of convolutions in words: signals, the layers between them, and all weights in a vector.
+
+A signal is (maps, steps). A layer makes some neighbouring maps of one signal from those of another:
+its sums or its pool, then a bias, up to two signals added, an activation, a scale and a shift for
+each map, in this order. Networks with branches and shortcuts are written so; maps side by side need
+no copy. On its way through torch a graph is a flat list of whole numbers (`describe_graph`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleeptools.native import Floats
+
+LayerKind = Literal["convolve", "depthwise", "maximum", "mean", "resize"]  # as in csrc/ops.h
+PlanActivation = Literal["none", "relu", "gelu", "prelu"]
+KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
+PLAN_ACTIVATIONS: tuple[PlanActivation, ...] = get_args(PlanActivation)
+INNER = -1  # start of a signal that is not an input
+
+
+class Signal(NamedTuple):
+    """Maps over time; of an input, where it starts among an epoch's values, map after map."""
+
+    maps: int
+    steps: int
+    start: int = INNER
+
+
+class Maps(NamedTuple):
+    """Some neighbouring maps of a signal."""
+
+    signal: int
+    first: int
+    width: int
+
+    def pick(self, first: int, width: int) -> Maps:
+        """Pick `width` of them from `first` on."""
+        return Maps(self.signal, self.first + first, width)
+
+
+class GraphLayer(NamedTuple):
+    """A layer; `added` are the signals and first maps of what is added, INNER for nothing."""
+
+    kind: LayerKind
+    source: Maps
+    target: Maps
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    pad: int = 0  # rows before the source at which the first window starts; negative: after it
+    added: tuple[int, int, int, int] = (INNER, 0, INNER, 0)
+    activation: PlanActivation = "none"
+    has_bias: bool = False
+    has_scale: bool = False
+
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of its weights, in their order."""
+        outputs = self.target.width
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.kind == "convolve":
+            shapes["weight"] = (outputs, self.source.width, self.kernel)
+        elif self.kind == "depthwise":
+            shapes["weight"] = (outputs, self.kernel)
+        vectors = {
+            "bias": self.has_bias,
+            "slopes": self.activation == "prelu",
+            "scale": self.has_scale,
+            "shift": self.has_scale,
+        }
+        return shapes | {name: (outputs,) for name, used in vectors.items() if used}
+
+    def margins(self, source: Signal, target: Signal) -> tuple[int, int]:
+        """Rows that it reads before and after its source; they are zeros."""
+        if self.kind not in {"convolve", "depthwise"}:
+            return 0, 0
+        last = (target.steps - 1) * self.stride + (self.kernel - 1) * self.dilation - self.pad
+        return max(0, self.pad), max(0, last - source.steps + 1)
+
+
+class Graph(NamedTuple):
+    """Signals and the layers between them; the last layer's target is the output."""
+
+    signals: tuple[Signal, ...]
+    layers: tuple[GraphLayer, ...]
+
+    @property
+    def output(self) -> Signal:
+        """The signal that is given out, (maps, steps)."""
+        return self.signals[self.layers[-1].target.signal]
+
+    @property
+    def values(self) -> int:
+        """Values of an epoch that are read."""
+        return max(s.start + s.maps * s.steps for s in self.signals if s.start >= 0)
+
+
+LAYER_NUMBERS = 18
+SIGNAL_NUMBERS = 3
+
+
+def describe_graph(graph: Graph) -> list[int]:
+    """Flatten a graph to whole numbers."""
+    numbers = [len(graph.signals)]
+    for signal in graph.signals:
+        numbers += signal
+    for layer in graph.layers:
+        numbers += [KINDS.index(layer.kind), *layer.source, *layer.target, *layer[3:7]]
+        numbers += [*layer.added, PLAN_ACTIVATIONS.index(layer.activation)]
+        numbers += [int(layer.has_bias), int(layer.has_scale)]
+    return numbers
+
+
+def parse_graph(numbers: Sequence[int]) -> Graph:
+    """Read what `describe_graph` wrote."""
+    end = 1 + SIGNAL_NUMBERS * numbers[0]
+    signals = [Signal(*numbers[i : i + SIGNAL_NUMBERS]) for i in range(1, end, SIGNAL_NUMBERS)]
+    layers = [
+        _parse_layer(numbers[i : i + LAYER_NUMBERS])
+        for i in range(end, len(numbers), LAYER_NUMBERS)
+    ]
+    return Graph(tuple(signals), tuple(layers))
+
+
+def _parse_layer(numbers: Sequence[int]) -> GraphLayer:
+    kind, *rest = numbers
+    kernel, stride, dilation, pad, *added, activation, has_bias, has_scale = rest[6:]
+    return GraphLayer(
+        KINDS[kind],
+        Maps(*rest[:3]),
+        Maps(*rest[3:6]),
+        kernel,
+        stride,
+        dilation,
+        pad,
+        (added[0], added[1], added[2], added[3]),
+        PLAN_ACTIVATIONS[activation],
+        bool(has_bias),
+        bool(has_scale),
+    )
+
+
+def graph_weight_count(graph: Graph) -> int:
+    """Numbers in the vector of weights."""
+    shapes = (shape for layer in graph.layers for shape in layer.arrays.values())
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def split_weights(layer: GraphLayer, weights: Any, start: int) -> tuple[dict[str, Any], int]:
+    """Take a layer's arrays, NumPy or torch, out of the vector; and where the next one's start."""
+    arrays = {}
+    for name, shape in layer.arrays.items():
+        end = start + math.prod(shape)
+        arrays[name] = weights[start:end].reshape(shape)
+        start = end
+    return arrays, start
+
+
+class GraphBuilder:
+    """Writes a graph down, layer by layer with its weights."""
+
+    def __init__(self) -> None:
+        self.signals: list[Signal] = []
+        self.layers: list[GraphLayer] = []
+        self.vectors: list[NDArray[Any]] = []
+        self.values = 0
+
+    def input(self, channels: int, samples: int) -> Maps:
+        """Declare the next `channels` times `samples` values of an epoch as a signal."""
+        maps = self._declare(Signal(channels, samples, self.values))
+        self.values += channels * samples
+        return maps
+
+    def signal(self, maps: int, steps: int) -> Maps:
+        """Declare a signal that layers will write."""
+        return self._declare(Signal(maps, steps))
+
+    def steps(self, maps: Maps) -> int:
+        """Give the number of steps of a signal."""
+        return self.signals[maps.signal].steps
+
+    def _declare(self, signal: Signal) -> Maps:
+        self.signals.append(signal)
+        return Maps(len(self.signals) - 1, 0, signal.maps)
+
+    def convolve(
+        self,
+        source: Maps,
+        weight: NDArray[Any],
+        target: Maps | None = None,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        pad: int = 0,
+        **after: Any,
+    ) -> Maps:
+        """Convolve with a weight (outputs, inputs, kernel); `after` as for `_add`."""
+        kernel = weight.shape[2]
+        if target is None:
+            reach = (kernel - 1) * dilation
+            target = self.signal(
+                len(weight), (self.steps(source) + 2 * pad - reach - 1) // stride + 1
+            )
+        return self._add(
+            "convolve", source, target, weight, (kernel, stride, dilation, pad), **after
+        )
+
+    def scale_maps(self, source: Maps, factors: NDArray[Any], target: Maps, **after: Any) -> Maps:
+        """Multiply each map by a factor (maps,); `pad` of -1 takes the next step in its place."""
+        sizes = (1, 1, 1, after.pop("pad", 0))
+        return self._add("depthwise", source, target, factors[:, None], sizes, **after)
+
+    def pool(self, source: Maps, kernel: int, **after: Any) -> Maps:
+        """Take the maximum of every `kernel` steps; what does not fill a window is left out."""
+        target = self.signal(source.width, self.steps(source) // kernel)
+        return self._add("maximum", source, target, None, (kernel, kernel, 1, 0), **after)
+
+    def average(self, source: Maps, steps: int, **after: Any) -> Maps:
+        """Take the mean over `steps` windows of nearly equal length."""
+        target = self.signal(source.width, steps)
+        return self._add("mean", source, target, None, (1, 1, 1, 0), **after)
+
+    def resize(self, source: Maps, target: Maps, **after: Any) -> Maps:
+        """Interpolate linearly to the steps of the target."""
+        return self._add("resize", source, target, None, (1, 1, 1, 0), **after)
+
+    def _add(  # noqa: PLR0913 - a layer, and what may follow its sums
+        self,
+        kind: LayerKind,
+        source: Maps,
+        target: Maps,
+        weight: NDArray[Any] | None,
+        sizes: tuple[int, int, int, int],
+        *,
+        bias: NDArray[Any] | None = None,
+        added: Iterable[Maps] = (),
+        activation: PlanActivation = "none",
+        slopes: NDArray[Any] | None = None,
+        scale: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    ) -> Maps:
+        positions = [number for maps in added for number in (maps.signal, maps.first)]
+        positions += [INNER, 0] * (2 - len(positions) // 2)
+        has = (bias is not None, scale is not None)
+        added_places = (positions[0], positions[1], positions[2], positions[3])
+        layer = GraphLayer(kind, source, target, *sizes, added_places, activation, *has)
+        arrays = [weight, bias, slopes, *(scale or ())]
+        given = [np.asarray(array) for array in arrays if array is not None]
+        assert [a.shape for a in given] == list(layer.arrays.values()), layer
+        self.layers.append(layer)
+        self.vectors += [array.ravel() for array in given]
+        return target
+
+    @property
+    def graph(self) -> Graph:
+        """What was written down."""
+        return Graph(tuple(self.signals), tuple(self.layers))
+
+    @property
+    def weights(self) -> Floats:
+        """All weights in one vector, in the order of the layers."""
+        return np.concatenate([np.empty(0), *self.vectors]).astype(np.float32)

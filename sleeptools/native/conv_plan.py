@@ -1,0 +1,369 @@
+"""Graphs of convolutions compiled for the native core: positions in memory, packed weights, the op.
+
+Compiling is three things: every signal gets a place in an arena, which it leaves to others once its
+last reader is done; rows of zeros lie around it where a convolution reads past its ends; and the
+weights are packed into panels. The core then runs the steps of an epoch in that arena, which for
+most networks stays in a core's own caches.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleeptools import native
+from sleeptools.native import Floats, as_floats, threads
+from sleeptools.native.check import Shapes, check_shape
+from sleeptools.native.conv_graph import (
+    INNER,
+    KINDS,
+    PLAN_ACTIVATIONS,
+    Graph,
+    GraphLayer,
+    Maps,
+    graph_weight_count,
+    parse_graph,
+    split_weights,
+)
+from sleeptools.native.prepared import Op, PreparedOp, on_cpu
+
+OP = "conv_plan"
+SHAPES = Shapes(OP, x="batch values", weights="count")
+PANEL = 16  # outputs of a panel; csrc/ops.h
+ALIGN = 16  # floats; a cache line
+PARTS = 8  # that an epoch is divided into, where it is alone; csrc/ops.h
+NOTHING = -1
+VECTORS = ("weight", "bias", "slopes", "scale", "shift")
+
+Table = NDArray[np.int64]
+
+
+class PlanLayout(NamedTuple):
+    """The tables of csrc/ops.h and the sizes in floats."""
+
+    inputs: Table
+    steps: Table
+    arena: int
+    packed: int
+    result: int
+    result_row: int
+    work: int
+
+
+class Place(NamedTuple):
+    """Where a signal lies in the arena: its first row, and zeros before and after its rows."""
+
+    start: int
+    row: int
+    before: int
+    after: int
+
+
+def check_graph(size: tuple[int, ...], weights: tuple[int, ...], numbers: Sequence[int]) -> Graph:
+    """Check the arguments of `conv_plan`: the shapes of x and weights, and the graph.
+
+    Returns
+    -------
+    Graph
+        The graph.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument or the layer, what it must be and what it is.
+    """
+    SHAPES.check_shapes(size, weights)
+    graph = parse_graph(numbers)
+    for index, (maps, steps, _) in enumerate(graph.signals):
+        if min(maps, steps) < 1:
+            raise ValueError(
+                f"{OP}: signal {index} is ({maps}, {steps}); expected 1 map and 1 step, or more"
+            )
+    check_shape(OP, "x", size, (size[0], graph.values))
+    check_shape(OP, "weights", weights, (graph_weight_count(graph),))
+    written = [set(range(signal.maps if signal.start >= 0 else 0)) for signal in graph.signals]
+    for index, layer in enumerate(graph.layers):
+        _check_layer(graph, index, layer, written)
+    missing = graph.output.maps - len(written[graph.layers[-1].target.signal])
+    if missing:
+        raise ValueError(f"{OP}: {missing} maps of the output are written by no layer")
+    return graph
+
+
+check_graph_once = functools.lru_cache(maxsize=64)(check_graph)
+"""As `check_graph`, for numbers in a tuple; torch.compile cannot look into it."""
+
+
+def _check_layer(graph: Graph, index: int, layer: GraphLayer, written: list[set[int]]) -> None:
+    name = f"{OP}: layer {index} ({layer.kind})"
+    target, source = graph.signals[layer.target.signal], graph.signals[layer.source.signal]
+    outputs = set(range(layer.target.first, layer.target.first + layer.target.width))
+    sources = [layer.source, *added_maps(layer)]
+    for maps in sources:
+        if not set(range(maps.first, maps.first + maps.width)) <= written[maps.signal]:
+            raise ValueError(f"{name} reads maps of signal {maps.signal} that are not written")
+    if not outputs or max(outputs) >= target.maps or outputs & written[layer.target.signal]:
+        raise ValueError(f"{name} writes maps of signal {layer.target.signal} that it may not")
+    if layer.kind != "convolve" and layer.source.width != layer.target.width:
+        raise ValueError(f"{name} makes {layer.target.width} maps; expected {layer.source.width}")
+    if any(graph.signals[maps.signal].steps != target.steps for maps in sources[1:]):
+        raise ValueError(f"{name} adds a signal of another length; expected {target.steps} steps")
+    if min(layer.kernel, layer.stride, layer.dilation) < 1:
+        raise ValueError(f"{name} has a kernel, stride or dilation below 1")
+    reach = (layer.kernel - 1) * layer.dilation
+    last = (target.steps - 1) * layer.stride - layer.pad
+    windowed = layer.kind in {"convolve", "depthwise", "maximum"}
+    if windowed and (layer.pad > reach or last + reach - source.steps >= reach + layer.stride):
+        raise ValueError(f"{name} has windows outside its {source.steps} steps")
+    if layer.kind == "maximum" and (layer.dilation > 1 or last >= source.steps or layer.pad < 0):
+        raise ValueError(f"{name} has windows outside its {source.steps} steps, or a dilation")
+    written[layer.target.signal] |= outputs
+
+
+def added_maps(layer: GraphLayer) -> list[Maps]:
+    """List the maps that a layer adds."""
+    signals, firsts = layer.added[::2], layer.added[1::2]
+    pairs = zip(signals, firsts, strict=True)
+    return [Maps(signal, first, layer.target.width) for signal, first in pairs if signal != INNER]
+
+
+def _round_up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def _margins(graph: Graph) -> list[tuple[int, int]]:
+    """Rows of zeros that the layers read before and after each signal."""
+    margins = [(0, 0)] * len(graph.signals)
+    for layer in graph.layers:
+        signal = layer.source.signal
+        needed = layer.margins(graph.signals[signal], graph.signals[layer.target.signal])
+        margins[signal] = (
+            max(margins[signal][0], needed[0]),
+            max(margins[signal][1], needed[1]),
+        )
+    return margins
+
+
+def _lifetimes(graph: Graph) -> list[tuple[int, int]]:
+    """First and last layer at which each signal must be in memory."""
+    end = len(graph.layers)
+    lives = [(0, 0) if signal.start >= 0 else (end, 0) for signal in graph.signals]
+    for index, layer in enumerate(graph.layers):
+        for maps in (layer.source, layer.target, *added_maps(layer)):
+            first, last = lives[maps.signal]
+            lives[maps.signal] = min(first, index), max(last, index)
+    result = graph.layers[-1].target.signal
+    lives[result] = lives[result][0], end
+    return lives
+
+
+def arrange_signals(graph: Graph) -> tuple[list[Place], int]:
+    """Place the signals in the arena, the largest first, each where no other one lives meanwhile.
+
+    Returns
+    -------
+    positions, floats
+        The place of each signal, and the arena's size.
+    """
+    lives, margins = _lifetimes(graph), _margins(graph)
+    sizes = [
+        _round_up((signal.steps + sum(margin)) * signal.maps, ALIGN)
+        for signal, margin in zip(graph.signals, margins, strict=True)
+    ]
+    starts: dict[int, int] = {}
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        neighbours = sorted(
+            (starts[i], starts[i] + sizes[i])
+            for i in starts
+            if lives[i][0] <= lives[index][1] and lives[index][0] <= lives[i][1]
+        )
+        start = 0
+        for first, last in neighbours:
+            if start + sizes[index] <= first:
+                break
+            start = max(start, last)
+        starts[index] = start
+    positions = [
+        Place(starts[i] + margins[i][0] * signal.maps, signal.maps, *margins[i])
+        for i, signal in enumerate(graph.signals)
+    ]
+    return positions, max(starts[i] + sizes[i] for i in starts)
+
+
+@functools.lru_cache(maxsize=64)
+def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
+    """Compile a graph that was checked before.
+
+    Parameters
+    ----------
+    numbers
+        As `describe_graph` writes it.
+    """
+    graph = parse_graph(numbers)
+    positions, arena = arrange_signals(graph)
+    packed, steps, work = 0, [], 0
+    for layer in graph.layers:
+        vectors = dict.fromkeys(VECTORS, NOTHING)
+        for name, shape in layer.arrays.items():
+            vectors[name] = packed
+            packed += packed_size(shape)
+        steps.append([*_step(graph, layer, positions), *vectors.values()])
+        work += layer_work(graph, layer)
+    inputs = [
+        [signal.start + m * signal.steps, place.start + m, place.row, signal.steps, *place[2:]]
+        for signal, place in zip(graph.signals, positions, strict=True)
+        if signal.start >= 0
+        for m in range(signal.maps)
+    ]
+    result = positions[graph.layers[-1].target.signal]
+    tables = np.array(inputs, np.int64), np.array(steps, np.int64)
+    return PlanLayout(*tables, arena, packed, result.start, result.row, work)
+
+
+def _step(graph: Graph, layer: GraphLayer, positions: list[Place]) -> list[int]:
+    """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights."""
+    source, target = positions[layer.source.signal], positions[layer.target.signal]
+    added = [
+        (positions[m.signal].start + m.first, positions[m.signal].row) for m in added_maps(layer)
+    ]
+    added += [(NOTHING, 0)] * (2 - len(added))
+    return [
+        KINDS.index(layer.kind),
+        PLAN_ACTIVATIONS.index(layer.activation),
+        source.start + layer.source.first,
+        source.row,
+        graph.signals[layer.source.signal].steps,
+        layer.source.width,
+        target.start + layer.target.first,
+        target.row,
+        graph.signals[layer.target.signal].steps,
+        layer.target.width,
+        target.before,
+        target.after,
+        layer.kernel,
+        layer.stride,
+        layer.dilation,
+        layer.pad,
+        *(start for start, _ in added),
+        *(row for _, row in added),
+    ]
+
+
+def layer_work(graph: Graph, layer: GraphLayer) -> int:
+    """Float operations of a layer, two for a product."""
+    values = graph.signals[layer.target.signal].steps * layer.target.width
+    inputs = layer.source.width if layer.kind == "convolve" else 1
+    return 2 * values * layer.kernel * inputs
+
+
+def packed_size(shape: tuple[int, ...]) -> int:
+    """Floats of an array in the core's form: its outputs filled up to whole panels."""
+    return _round_up(shape[0], PANEL) * math.prod(shape[1:])
+
+
+def pack_array(array: Floats) -> Floats:
+    """Turn an array of a layer to panels, row after row: (outputs, ...) to one vector."""
+    if array.ndim == 3:  # noqa: PLR2004 - (outputs, inputs, kernel)
+        outputs, inputs, kernel = array.shape
+        rows = array.transpose(2, 1, 0).reshape(kernel * inputs, outputs)
+        rows = np.pad(rows, ((0, 0), (0, -outputs % PANEL)))
+        return rows.reshape(len(rows), -1, PANEL).transpose(1, 0, 2).reshape(-1)
+    rows = np.pad(array, [(0, -len(array) % PANEL), *[(0, 0)] * (array.ndim - 1)])
+    return rows.T.reshape(-1)
+
+
+def pack_graph(weights: Floats, graph: Graph) -> Floats:
+    """Pack all weights for the core.
+
+    Parameters
+    ----------
+    weights
+        In the order of the graph's layers, in one vector.
+
+    Returns
+    -------
+    ndarray
+        One vector, from a cache line on.
+    """
+    packed, start = [np.empty(0, np.float32)], 0
+    for layer in graph.layers:
+        arrays, start = split_weights(layer, weights, start)
+        packed += [pack_array(array) for array in arrays.values()]
+    return native.aligned(np.concatenate(packed))
+
+
+def plan_fields(layout: PlanLayout, graph: Graph, batch: int) -> dict[str, Any]:
+    """Give the numbers among the fields of the op."""
+    return {
+        "batch": batch,
+        "values": graph.values,
+        "input_count": len(layout.inputs),
+        "step_count": len(layout.steps),
+        "arena": layout.arena,
+        "result": layout.result,
+        "result_row": layout.result_row,
+        "maps": graph.output.maps,
+        "length": graph.output.steps,
+        "team": threads.threads_for(batch * PARTS, layout.work // PARTS),
+        "work": layout.work,
+    }
+
+
+def workspace_floats(layout: PlanLayout, fields: dict[str, Any]) -> int:
+    """Floats of workspace: an arena for each thread, or one for all where epochs are fewer."""
+    arenas = fields["team"] if fields["batch"] >= fields["team"] else 1
+    return ALIGN + arenas * layout.arena
+
+
+@Op
+def conv_plan(
+    x: Floats, weights: Floats, numbers: Sequence[int], packed: Floats | None = None
+) -> PreparedOp:
+    """Run a graph on NumPy arrays; see `sleeptools.models.ops.conv_plan`.
+
+    Parameters
+    ----------
+    x
+        Values of each epoch, (batch, values).
+    weights
+        All weights in one vector.
+    numbers
+        As `describe_graph` writes the graph.
+    packed
+        `pack_graph(weights, graph)`, if it is at hand.
+
+    Returns
+    -------
+    ndarray
+        (batch, maps, steps) of the last layer's target, float32.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, and for a graph that cannot be run.
+    UnavailableError
+        If the native core is off.
+    """
+    graph = check_graph_once(x.shape, weights.shape, tuple(numbers))
+    layout = plan_layout(tuple(numbers))
+    if packed is None:
+        packed = pack_graph(as_floats(weights), graph)
+    check_shape(OP, "packed", packed.shape, (layout.packed,))
+    fields = plan_fields(layout, graph, len(x))
+    return on_cpu(
+        OP,
+        {
+            "x": as_floats(x),
+            "packed": packed,
+            "inputs": layout.inputs,
+            "steps": layout.steps,
+            "workspace": np.empty(workspace_floats(layout, fields), np.float32),
+        },
+        np.empty((len(x), graph.output.maps, graph.output.steps), np.float32),
+        **fields,
+    )

@@ -1,0 +1,185 @@
+"""Models that score on a plan of the native core: against PyTorch in double, and without torch."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sleeptools import native
+from sleeptools.errors import DataError
+from sleeptools.inference.engine import Engine
+from sleeptools.models.folder import build_model, save_model
+from sleeptools.native import threads
+from sleeptools.runs import model_folder
+
+SMALL = {"blocks": 5, "filters": 3}
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("slumbernet", {}),
+    ("slumbernet", SMALL | {"layout": "authors"}),
+    ("slumbernet", SMALL | {"network": "paper"}),
+    ("slumbernet", SMALL | {"network": "paper", "channels": 1, "stages": 5}),
+    ("slumbernet", SMALL | {"channels": 3, "epoch_seconds": 1.0}),
+    ("slumbernet", SMALL | {"sample_rate": 9.0, "epoch_seconds": 1.0}),
+    ("slumbernet", SMALL | {"blocks": 6, "sample_rate": 2.0, "epoch_seconds": 1.0}),
+    ("slumbernet", SMALL | {"channels": 9, "epoch_seconds": 0.5, "dropout": 0.3}),
+    ("mouse-cnn", {}),
+    ("mouse-cnn", {"classifier": "two-blocks", "channels": 3, "stages": 4}),
+    ("mouse-cnn", {"channels": 1, "sample_rate": 100.0, "epoch_seconds": 4.0}),
+    ("mouse-cnn", {"sample_rate": 33.0, "epoch_seconds": 1.0}),
+]
+needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
+
+
+@pytest.fixture(params=[v for v in native.variants() if v != "reference"] or ["reference"])
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    with native.using_variant(request.param):
+        yield request.param
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[Any, Path]:
+    """A model with settled statistics that tells epochs apart, and its folder."""
+    name, settings = request.param
+    torch.manual_seed(7)
+    model: Any = build_model(name, settings)
+    config = model.config
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.PReLU | torch.nn.modules.batchnorm._BatchNorm):
+                for vector in (v for v in module.parameters() if v is not None):
+                    vector.uniform_(0.2, 1.2)
+        for _ in range(4):
+            model.train()(signals(8, config))
+        last = model.linear if name == "slumbernet" else model.classifier[2]
+        logits = model.eval()(signals(24, config))
+        last.weight *= 2 / logits.std(0).mean()
+        last.bias.copy_(last.bias - model(signals(24, config)).mean(0))
+    folder = tmp_path_factory.mktemp("model")
+    save_model(model, folder, facts(config))
+    return model.eval(), folder
+
+
+def signals(epochs: int, config: Any, seed: int = 0) -> torch.Tensor:
+    """Noise of another size and rate in each epoch."""
+    random = np.random.default_rng(seed)
+    size = (epochs, config.channels, round(config.sample_rate * config.epoch_seconds))
+    waves = np.sin(np.arange(size[2]) * random.uniform(0.05, 2, (epochs, config.channels, 1)))
+    noise = random.standard_normal(size) * random.uniform(0.1, 1, (epochs, config.channels, 1))
+    return torch.from_numpy((waves + noise).astype(np.float32))
+
+
+def facts(config: Any) -> dict[str, Any]:
+    return {
+        "montage": [f"signal {i}" for i in range(config.channels)],
+        "sample_rate": config.sample_rate,
+        "epoch_seconds": config.epoch_seconds,
+        "stages": [f"stage {i}" for i in range(config.stages)],
+        "preprocessing": {},
+    }
+
+
+def in_double(model: Any, x: torch.Tensor) -> Any:
+    with torch.no_grad(), native.using_variant("reference"):
+        return copy.deepcopy(model).double()(x.double()).softmax(1).numpy()
+
+
+def test_equals_the_model(trained: tuple[Any, Path], variant: str) -> None:
+    model, folder = trained
+    engine = Engine.load(folder)
+    assert engine.backend == ("torch" if variant == "reference" else "native")
+    for count in (1, 9):
+        x = signals(count, model.config, count)
+        expected = in_double(model, x)
+        with torch.no_grad(), native.using_variant("reference"):
+            by_torch = model(x).softmax(1).numpy()
+        result = engine.hypnodensity(x.numpy())
+        assert result.dtype == np.float32
+        # some of these networks make much of small differences: PyTorch's own error says how much
+        tolerance = 2e-6 + 4 * np.abs(by_torch - expected).max()
+        np.testing.assert_allclose(result, expected, rtol=0, atol=tolerance)
+    assert np.ptp(expected, 0).max() > 0.05
+
+
+@needs_core
+def test_the_same_stages(trained: tuple[Any, Path]) -> None:
+    model, folder = trained
+    count = 16 if model.config.model_dump().get("filters") == 8 else 300
+    x = signals(count, model.config, 1)
+    stages = Engine.load(folder).hypnodensity(x.numpy()).argmax(1)
+    assert np.array_equal(stages, in_double(model, x).argmax(1))
+    assert len(set(stages.tolist())) > 1
+
+
+@needs_core
+def test_threads_change_nothing(trained: tuple[Any, Path]) -> None:
+    model, folder = trained
+    x = signals(5, model.config).numpy()
+    engine = Engine.load(folder)
+    results = []
+    for count in (1, 2, 3):
+        before = threads.set_threads_here(count)
+        results += [engine.network(x), np.concatenate([engine.network(one[None]) for one in x])]
+        threads.set_threads_here(before)
+    for result in results[1:]:
+        assert np.array_equal(result, results[0])
+
+
+@needs_core
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_a_value_that_is_not_finite_spoils_its_epoch_only(
+    trained: tuple[Any, Path], value: float
+) -> None:
+    model, folder = trained
+    engine, x = Engine.load(folder), signals(4, model.config).numpy()
+    clean = engine.hypnodensity(x)
+    x[2, 0, 1:3] = value
+    result = engine.hypnodensity(x)
+    assert np.isnan(result[2]).all() or np.isfinite(value)
+    others = [0, 1, 3]
+    assert np.array_equal(result[others], clean[others])
+
+
+@needs_core
+@pytest.mark.parametrize("name", ["slumbernet", "mouse-cnn"])
+def test_weights_that_do_not_fit(name: str, tmp_path: Path) -> None:
+    model: Any = build_model(name, {})
+    save_model(model, tmp_path / "m", facts(model.config))
+    read = model_folder.read_config(tmp_path / "m")
+    arrays = {k: np.array(v) for k, v in model_folder.read_weights(tmp_path / "m").items()}
+    first = next(iter(arrays))
+    for index, (change, message) in enumerate(
+        [
+            ({first: arrays[first][:-1]}, f"{first} is .*; expected "),
+            ({"more": arrays[first]}, "unknown more"),
+            ({first: arrays[first] * np.nan}, f"{first} holds values that are not finite"),
+        ]
+    ):
+        folder = tmp_path / str(index)
+        model_folder.write_model_folder(folder, read, arrays | change)
+        with pytest.raises(DataError, match=message):
+            Engine.load(folder)
+
+
+@needs_core
+@pytest.mark.parametrize("name", ["slumbernet", "mouse-cnn"])
+def test_without_torch(name: str, tmp_path: Path) -> None:
+    model: Any = build_model(name, {})
+    save_model(model, tmp_path, facts(model.config))
+    code = """
+import sys, numpy as np
+from sleeptools.inference.engine import Engine
+engine = Engine.load(sys.argv[1])
+density = engine.hypnodensity(np.ones((2, *engine.size), np.float32))
+print(engine.backend, density.shape, "torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "native (2, 3) False\n"
