@@ -3,6 +3,9 @@
 #             after 120 s, in an order that every day, or SLEEPTOOLS_SEED, has of its own
 # make test-slurm   trainings as jobs of a Slurm that the tests start on this machine; needs
 #             Debian's slurm-wlm and munge
+# make dist   wheels and the source archive, into dist/     make wheel   the same, and tries them:
+#             in an environment without compiler and torch, and beside torch
+# make docs   the pages as a web site, into build/site
 # make lint   ruff, mypy, layers, clang-format
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
@@ -19,21 +22,24 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 TIME_BOX ?= 0
 MARK ?= slow or not slow
 CORE := CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 DEMO ?= demo
 YASA := $(VENV)-bench/bin/python
+TOOLS := $(VENV)-tools
 
 # Freed memory stays in the process, in huge pages: in a virtual machine whose host takes free pages
 # back, the tests that train take a third of the time.
 TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-all lint format test-slurm bench judge fuzz sanitize accessibility clean
+.PHONY: demo test test-all dist wheel docs lint format test-slurm bench judge fuzz sanitize \
+  accessibility clean
 
-demo: $(READY)
+demo: $(INSTALLED)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
 
 test: $(READY)
@@ -43,8 +49,8 @@ test-all: $(READY)
 	$(PYTEST) -m "$(MARK)" --time-box $(TIME_BOX)
 
 test-slurm: $(READY)
-	$(PYTEST) -m "slow or not slow" tests/cli/test_plan.py tests/cli/test_slurm_plan.py \
-	  tests/cli/test_slurm.py
+	$(PYTEST) -m "slow or not slow" tests/cli/test_plan.py tests/cli/test_submit.py \
+	  tests/cli/test_task.py tests/cli/test_slurm_plan.py tests/cli/test_slurm.py
 
 fuzz: $(READY)
 	SLEEPTOOLS_FUZZ_SECONDS=$${SLEEPTOOLS_FUZZ_SECONDS:-600} $(PYTEST) -s -m slow tests/fuzz
@@ -81,7 +87,7 @@ judge: $(READY) $(YASA)
 	$(BIN)/python benches/readme.py
 
 $(READY)-bench: $(READY)
-	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt --no-build-isolation -e '.[dev,bench]'
 	@touch $@
 
 # YASA pins older versions of what the package uses, so it has an environment of its own.
@@ -90,8 +96,9 @@ $(YASA):
 	$(VENV)-bench/bin/pip install -q yasa==0.8.1 polars || { rm -rf $(VENV)-bench; exit 1; }
 
 # A torch of the active python3 is made visible through a .pth file, which serves a plain Python, a
-# virtual environment and conda alike.
-$(READY): pyproject.toml constraints.txt $(CORE)
+# virtual environment and conda alike. What builds stays there, too: a builder at another path, as
+# in pip's isolation, would compile everything anew whenever pyproject.toml changes.
+$(INSTALLED): pyproject.toml constraints.txt $(CORE)
 	@set -e; \
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "error: sleeptools needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }; \
@@ -102,7 +109,39 @@ $(READY): pyproject.toml constraints.txt $(CORE)
 	  echo "$$found" > $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/torch-of-active-python.pth; \
 	  : > $(VENV)/constraints.txt; \
 	fi; \
-	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e '.[dev]'
+	install="$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt"; \
+	$$install 'scikit-build-core>=0.10' 'pybind11>=2.13'; \
+	needed=$$($(BIN)/python -c "from scikit_build_core import build; print(*build.get_requires_for_build_editable())"); \
+	test -z "$$needed" || $$install $$needed; \
+	$$install --no-build-isolation -e .
+	@touch $@
+
+# What the tests and linters need, without building the package again.
+$(READY): $(INSTALLED)
+	$(BIN)/python -c "import tomllib; extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*extras['dev'], sep='\n')" >$(VENV)/requirements-dev.txt
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -r $(VENV)/requirements-dev.txt
+	@touch $@
+
+# auditwheel names the oldest glibc that will do; libgomp lies beside the core under its own name.
+dist: $(READY) $(TOOLS)/.ready
+	rm -rf build/dist && mkdir -p build/dist dist
+	rm -f dist/sleeptools-*
+	SLEEPTOOLS_BUNDLE_OPENMP=ON $(BIN)/python -m pip wheel . -q --no-build-isolation --no-deps -w build/dist
+	PATH=$(abspath $(TOOLS))/bin:$$PATH $(TOOLS)/bin/auditwheel repair --exclude libgomp.so.1 \
+	  -w dist build/dist/sleeptools-*.whl 2>build/dist/auditwheel.log
+	SLEEPTOOLS_NATIVE=0 $(BIN)/python -m pip wheel . -q --no-build-isolation --no-deps -w dist
+	$(TOOLS)/bin/python -m build -s --no-isolation --outdir dist . >build/dist/sdist.log
+	$(TOOLS)/bin/twine check --strict dist/sleeptools-*
+
+wheel: dist
+	SLEEPTOOLS_DIST=$(CURDIR)/dist $(PYTEST) -m slow tests/project/test_wheel.py
+
+docs: $(TOOLS)/.ready
+	$(TOOLS)/bin/python docs/build_site.py
+
+$(TOOLS)/.ready: packaging/requirements-tools.txt
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install -q -r $<
 	@touch $@
 
 sanitize: $(READY)
@@ -120,4 +159,4 @@ accessibility: $(READY)
 	  tests/commands/test_review_page.py -k axe
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench build demo
+	rm -rf $(VENV) $(VENV)-bench $(TOOLS) build dist demo

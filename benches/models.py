@@ -8,7 +8,7 @@ Batch, learning rate and schedule are those of the model's recipe.
 
 `python benches/models.py --model attnsleep` trains one model and adds its row to
 benches/results/models.json and .md; without `--model`, all of them, one after the other: with the
-default budget of 900 s three hours of one core. Finished folds are kept and not trained again.
+default budget of 300 s an hour of one core. Finished folds are kept and not trained again.
 """
 
 from __future__ import annotations
@@ -283,13 +283,18 @@ def main() -> None:
     names = [name for kind in KINDS.values() for name in kind.names]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", action="append", choices=names, help="all if left out")
-    parser.add_argument("--budget", type=float, default=900.0, help="CPU seconds a model")
+    parser.add_argument("--budget", type=float, default=300.0, help="CPU seconds a model")
     parser.add_argument("--folder", type=Path, default=Path("build/bench-models"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     path = args.out / "models.json"
-    head = {"budget": args.budget, "folds": FOLDS, "seed": provenance.HELD_OUT_SEED}
+    head = {
+        "budget": args.budget,
+        "folds": FOLDS,
+        "seed": provenance.HELD_OUT_SEED,
+        "simulator": SIMULATOR,
+    }
     for key, kind in KINDS.items():
         chosen = [n for n in kind.names if n in (args.model or names)]
         epochs = data(kind, args.folder / key) if chosen else Path()

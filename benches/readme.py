@@ -37,8 +37,7 @@ def lines() -> list[str]:
         "|---|---|---|",
         f"| the generating stages themselves: the ceiling | {version(ceiling)} | {best:.3f} |",
         f"| MMASleepNet, leak-free, {ceiling['nights']} nights of {ceiling['hours']:g} h, "
-        f"{ceiling['folds']} folds, {ceiling['passes']} passes, "
-        f"{ceiling['training_seconds'] / 60:.0f} min on 2 cores | {version(ceiling)} "
+        f"{ceiling['folds']} folds, {ceiling['passes']} passes | {version(ceiling)} "
         f"| {ours:.3f} |",
         *of_yasa(judged),
         *of_gap(gap),

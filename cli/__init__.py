@@ -124,6 +124,7 @@ def main() -> None:
     """Run the command line and exit with the code a shell script branches on."""
     _prepare_streams()
     _spare_address_space()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")  # none is searched for: 20 ms saved
     arguments = [EARLIER_SPELLINGS.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     if not arguments and COMPLETING not in os.environ:
         typer.echo(START, nl=False)

@@ -22,6 +22,7 @@ SPELLED: Final = {
     "gains": "gain",
     "names": "name",
     "parent": "from",
+    "continued": "continue",
 }
 """Option by setting, where their names differ."""
 EARLIER_SPELLINGS: Final = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from sleeptools.runs.slurm_settings import SlurmSettings
     from sleeptools.training.options import TrainOptions
 
-BESIDE_TASK = frozenset({"epochs", "run", "task", "device", "threads"})
+BESIDE_TASK = frozenset({"epochs", "run", "task", "device", "threads", "devices"})
 
 
 def check_options(
@@ -69,19 +68,24 @@ def plan(
     *,
     pack: int,
     submitted: bool,
+    devices: int | None = None,
 ) -> None:
     """Write a plan with its scripts, and submit it if asked."""
     from sleeptools.commands.plan import plan
+    from sleeptools.errors import quoted
+    from sleeptools.training.pace import rough
 
     from ._slurm import submit, without_slurm
 
     planned = plan(epochs, folder, runs, slurm=settings, pack=pack)
     elements = _open_elements(planned, pack)
     tested = [run for run, options in runs.items() if options.cross_validates]
-    _write_scripts(epochs, planned, tested, settings, pack)
+    _write_scripts(epochs, planned, tested, settings, pack, devices or 1)
     count, tasks = len(planned.tasks), planned.open
+    long = "" if planned.seconds is None else f", up to {rough(planned.seconds)} each here"
     talk(
-        f"{folder}: {plural(count, 'task')}, {count - len(tasks)} done; {folder}/plan has slurm.sh"
+        f"{folder}: {plural(count, 'task')}{long}, {count - len(tasks)} done; "
+        f"{folder}/plan has slurm.sh"
     )
     if not elements:
         talk("nothing is left to train")
@@ -91,7 +95,7 @@ def plan(
     line = without_slurm(epochs, folder, ranges(tasks))
     if submitted:
         submit(folder, elements, hint=f"without Slurm: '{line}'")
-        talk(f"next: sleeptools status {shlex.quote(str(folder))}")
+        talk(f"next: sleeptools status {quoted(folder)}")
     else:
         talk(f"next: the same with --submit, or without Slurm: {line}")
 
@@ -129,6 +133,7 @@ def _write_scripts(
     tested: Sequence[Path],
     settings: SlurmSettings,
     pack: int,
+    devices: int,
 ) -> None:
     from sleeptools import store
     from sleeptools.runs.run import PLAN_FOLDER
@@ -141,7 +146,7 @@ def _write_scripts(
     facts = ScriptFacts(epochs, folder, folder / PLAN_FOLDER, folder.absolute().name, settings)
     elements = sorted({task // pack for task in planned.open}) or [0]
     count, divided = len(read_tasks(folder)), [*arrays(elements, settings)]
-    text = train_script(facts, tasks=count, pack=pack, arrays=divided)
+    text = train_script(facts, tasks=count, pack=pack, arrays=divided, devices=devices)
     store.write_text(facts.plan / SCRIPT, text)
     report = facts.plan / REPORT_SCRIPT
     if tested:

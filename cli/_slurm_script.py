@@ -44,7 +44,7 @@ trap 'caught=yes again=yes; kill -USR1 "$child"' USR1
 trap 'caught=yes; kill -TERM "$child"' TERM
 
 # in the background, because bash lets a signal wait until a command in the foreground has ended
-{command} train {epochs} {run} --task "$first-$last" &
+{command} train {epochs} {run} --task "$first-$last"{devices} &
 child=$!
 while
   caught=
@@ -130,7 +130,12 @@ class ScriptFacts:
 
 
 def train_script(
-    facts: ScriptFacts, *, tasks: int, pack: int, arrays: Sequence[tuple[int, str]]
+    facts: ScriptFacts,
+    *,
+    tasks: int,
+    pack: int,
+    arrays: Sequence[tuple[int, str]],
+    devices: int = 1,
 ) -> str:
     """Write slurm.sh.
 
@@ -142,6 +147,8 @@ def train_script(
         Tasks of one element of the array.
     arrays
         Arrays to submit: the element at which each begins, and its indices, with the throttle.
+    devices
+        Devices that train a task together.
     """
     slurm = facts.settings
     options = [
@@ -158,7 +165,12 @@ def train_script(
     by_hand = [f"sbatch --array={array} {script} {offset or ''}" for offset, array in arrays]
     comment = "\n".join(f"#   {one_line(line.rstrip())}" for line in by_hand)
     return facts.head("%A_%a.out", options, more) + TRAIN.format(
-        tasks=tasks, pack=pack, last=tasks - 1, by_hand=comment, **facts.words
+        tasks=tasks,
+        pack=pack,
+        last=tasks - 1,
+        by_hand=comment,
+        devices=f" --devices {devices}" if devices > 1 else "",
+        **facts.words,
     )
 
 

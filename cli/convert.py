@@ -47,6 +47,7 @@ def command(
     """
     from sleeptools import store
     from sleeptools.commands.convert import convert
+    from sleeptools.errors import quoted
     from sleeptools.preprocessing import presets
     from sleeptools.recording.recording import RECORDINGS_KIND
 
@@ -71,4 +72,4 @@ def command(
             f"such as {missing[0]}"
         )
     preset = dataset if dataset in presets.names() else "PRESET.toml"
-    talk(f"{recordings}: done; next: sleeptools preprocess {preset} {recordings}")
+    talk(f"{recordings}: done; next: sleeptools preprocess {preset} {quoted(recordings)}")

@@ -70,7 +70,7 @@ def command(
         evaluation_json,
         score_external,
     )
-    from sleeptools.errors import UsageError
+    from sleeptools.errors import UsageError, quoted
 
     folders = runs or [DEFAULT_RUN]
     if on is not None:
@@ -108,6 +108,7 @@ def command(
         show_evaluation(evaluation)
     if table is not None:
         show_comparison(table)
+    talk(f"next: sleeptools report {' '.join(map(quoted, folders))}")
 
 
 def _compares(row: dict[str, Any], evaluation: Evaluation) -> bool:

@@ -54,6 +54,7 @@ def command(
     Every file is checked against the publisher's SHA-256. Run it again to continue.
     """
     from sleeptools.commands.fetch import Server, fetch, how_to_get, plan
+    from sleeptools.errors import quoted
 
     if instructions := how_to_get(dataset):
         typer.echo(instructions)
@@ -63,7 +64,7 @@ def command(
         return
     with _progress() as show:
         fetch(dataset, dest, server, show, subset=subset, jobs=jobs)
-    talk(f"{dest}: done; next: sleeptools preprocess {dataset} {dest}")
+    talk(f"{dest}: done; next: sleeptools preprocess {dataset} {quoted(dest)}")
 
 
 def _list(files: list[RemoteFile]) -> None:

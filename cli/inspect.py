@@ -82,7 +82,7 @@ def command(
     shown all the same.
     """
     from sleeptools.commands.inspect import inspect_all
-    from sleeptools.errors import UsageError
+    from sleeptools.errors import UsageError, quoted
 
     if explain is not None:
         from sleeptools.store.codes import explain_code
@@ -136,8 +136,8 @@ def command(
         drafts = facts["kind"] == "folder" and facts["data_set"] is None
         if drafts and any(night["signals"] for night in facts["nights"]):
             talk(
-                f"hint: {facts['path']} is no data set: 'sleeptools inspect {facts['path']} "
-                "--draft' drafts the edf.toml that makes it one"
+                f"hint: {facts['path']} is no data set: 'sleeptools inspect "
+                f"{quoted(facts['path'])} --draft' drafts the edf.toml that makes it one"
             )
     if errors:
         _raise(descriptions, errors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,11 @@ from ._console import (
     plural,
     talk,
 )
+
+if TYPE_CHECKING:
+    from sleeptools.preprocessing.epochs import EpochSet
+
+FOLDS: Final = 20  # at most, as the papers on Sleep-EDF-20 have
 
 
 def register(app: typer.Typer) -> None:
@@ -126,5 +131,16 @@ def _show(folder: Path) -> None:
         talk(f"left out: {name}: {batch.listed_failure(failure)['message']}")
     talk(
         f"{folder}: {plural(len(epochs), 'epoch')} of {recordings}, "
-        f"{plural(len(epochs.subjects), 'subject')}"
+        f"{plural(len(epochs.subjects), 'subject')}; next: {_next(folder, epochs)}"
     )
+
+
+def _next(folder: Path, epochs: EpochSet) -> str:
+    """Write the line that trains a model of this kind of animal, each subject tested once."""
+    from sleeptools.errors import quoted
+    from sleeptools.recording.stages import HUMAN_STAGES
+
+    model = "" if tuple(epochs.names) == HUMAN_STAGES else " --model mouse-cnn"
+    folds = min(FOLDS, len(epochs.subjects))
+    how = f"--folds {folds}" if folds > 1 else "--final --passes 10"
+    return f"sleeptools train {quoted(folder)}{model} {how}"

@@ -118,7 +118,7 @@ def command(
     the signals that the model was trained on is done to these.
     """
     from sleeptools.commands.score import ScoreOptions, score
-    from sleeptools.errors import UsageError
+    from sleeptools.errors import UsageError, quoted
 
     options = ScoreOptions(
         only=tuple(filter(None, (only or "").split(","))),
@@ -150,9 +150,9 @@ def command(
             on_progress(finished)
 
         score(model, recordings or [], out, progress, options=options, log=talk)
-    pages = f"; NAME.html is a night's page, 'sleeptools report {out}' makes one of all"
-    shown = pages if not options.only or "html" in options.only else ""
-    talk(f"{out}: {plural(counted, 'recording')} scored{shown}")
+    page = "; NAME.html is a night's page" if not options.only or "html" in options.only else ""
+    report = f"; next: sleeptools report {quoted(out)}" if not options.only else ""
+    talk(f"{out}: {plural(counted, 'recording')} scored{page}{report}")
 
 
 def _follow(model: str, path: Path, out: Path, options: ScoreOptions, idle: float | None) -> None:

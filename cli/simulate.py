@@ -47,6 +47,7 @@ def command(
     Nothing recorded from a person is in them; every file says that it is simulated.
     """
     from sleeptools.commands.simulate import simulate
+    from sleeptools.errors import quoted
 
     with batch_progress("simulating") as on_progress:
         simulate(
@@ -60,4 +61,8 @@ def command(
             randomise=randomise,
             on_progress=on_progress,
         )
-    talk(f"{out}: {plural(subjects * nights, 'simulated recording')}")
+    from sleeptools.preprocessing import presets
+
+    does = f"preprocess {dataset}" if dataset in presets.names() else "inspect"
+    made = plural(subjects * nights, "simulated recording")
+    talk(f"{out}: {made}; next: sleeptools {does} {quoted(out)}")

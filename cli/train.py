@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +50,15 @@ def train(
             metavar="MODEL",
             help="Fine-tune this model: the folder of a fold, a run's final, or default. Channels "
             "may bear other labels, if their modalities are the same in the same order.",
+        ),
+    ] = None,
+    continued: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue",
+            metavar="RUN",
+            help="Go on with a finished run to so many --passes in all, in a run folder of its "
+            "own: it ends as one that had these passes from the beginning. All else is RUN's.",
         ),
     ] = None,
     freeze: Annotated[
@@ -113,7 +123,8 @@ def train(
         typer.Option(
             "--final",
             help="Train the final model on all subjects, passes fixed beforehand: alone nothing "
-            "else, with --folds or --folds-from also the folds; not with --fold.",
+            "else, with the settings that RUN has if it exists; with --folds or --folds-from also "
+            "the folds; not with --fold.",
         ),
     ] = False,
     hold_out: Annotated[
@@ -197,6 +208,14 @@ def train(
         int | None,
         typer.Option(min=1, help="With --plan: so many tasks one after the other in one job."),
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Train each fold on so many GPUs, or by so many processes on a CPU, each with its "
+            "share of every batch; BatchNorm takes the statistics of the share.",
+        ),
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -226,17 +245,19 @@ def train(
     What is done is skipped, so run the same command again to continue. SIGINT, SIGTERM and
     SIGUSR1 write a checkpoint and exit with 75.
     """
-    from sleeptools.errors import UsageError
+    from sleeptools.errors import quoted
     from sleeptools.runs.folds import SUBJECTS
     from sleeptools.runs.slurm_settings import read_slurm_settings
     from sleeptools.training.options import merge_options
 
-    from . import _plan
+    from . import _devices, _plan
 
     _plan.check_options(context, task=task, pack=pack, planned=plan or submit)
     # GNU OpenMP's threads wait a moment, not for long: on a shared node a step is otherwise up to
     # twice as slow (measured: 76 against 122 epochs/s with one core taken), alone as fast
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    if devices is not None and devices > 1 and not (plan or submit) and not _devices.is_one():
+        _devices.run_all(devices)
     if task is not None:
         changes = {} if device == "auto" else {"device": device}
         with _progress() as on_progress:
@@ -244,9 +265,13 @@ def train(
             _plan.train_task(epochs, folder, task, {**changes, "threads": threads}, on_progress)
         return
     slurm = read_slurm_settings(config, settings or ())
+    _check_together(passes, continued, parent, ablation, allow_shared_subject_ids)
+    divided = folds is not None or folds_from is not None or fold is not None
+    alone = final and not divided and ablation is None and continued is None
+    kept_settings = _own_settings(run, model) if alone and config is None else None
     merge = partial(
         merge_options,
-        config,
+        config or kept_settings or (continued and continued / "config.toml"),
         settings or (),
         recipe=recipe,
         precision=precision,
@@ -265,18 +290,17 @@ def train(
         hold_out=_names(hold_out),
         watch_test=watch_test or None,
         passes=passes,
+        continued=continued,
         device=device,
         threads=threads,
         explain=explain,
     )
     by_model = [merge(model=name) for name in _names(model) or (None,)]
+    if kept_settings is not None:  # its folds are trained, or not, by commands of their own
+        by_model = [replace(o, folds=None, folds_from="seed") for o in by_model]
     options = by_model[0]
     from sleeptools.commands import train
 
-    if parent is not None and ablation is not None:
-        raise UsageError("--ablation with --from: the parent is one variant", code="USE-TOGETHER")
-    if parent is None and allow_shared_subject_ids:
-        raise UsageError("--allow-shared-subject-ids goes with --from", code="USE-TOGETHER")
     kind = "" if ablation is None else "-ablation"
     own = f"{options.model}{kind if parent is None else '-fine-tuned'}"
     out = run or (Path("runs") / own if len(by_model) == 1 else Path("runs"))
@@ -286,18 +310,51 @@ def train(
             r: o for f, m in variants.items() for r, o in train.variants(f, m, names).items()
         }
     if plan or submit:
-        _plan.plan(epochs, out, variants, slurm, pack=pack or 1, submitted=submit)
+        _plan.plan(epochs, out, variants, slurm, pack=pack or 1, submitted=submit, devices=devices)
         return
     for folder, variant in variants.items():
         if len(variants) > 1:
             talk(f"{folder}:")
         with _progress() as on_progress:
             train.train(epochs, folder, variant, on_progress=on_progress, log=talk)
+    if _devices.is_follower():
+        return
     if options.cross_validates and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
-    trained = f"{out}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
-    evaluate = f"; next: sleeptools evaluate {trained}" if options.cross_validates else ""
-    talk(f"{out}: done{evaluate}")
+    trained = f"{quoted(out)}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
+    following = f"evaluate {trained}"
+    if not options.cross_validates:
+        following = f"score {quoted(out / 'final')} NIGHT.edf --out scores"
+    alone = options.cross_validates or len(variants) == 1
+    talk(f"{out}: done{f'; next: sleeptools {following}' if alone else ''}")
+
+
+def _check_together(
+    passes: int | None,
+    continued: Path | None,
+    parent: str | None,
+    ablation: str | None,
+    shared_ids: bool,
+) -> None:
+    """Refuse options that do not go together."""
+    from sleeptools.errors import UsageError
+
+    message, hint = None, None
+    if continued is not None and passes is None:
+        message = "--continue without --passes: how many are there to be?"
+        hint = "--passes is the number of all passes, with those that are done"
+    elif parent is not None and ablation is not None:
+        message = "--ablation with --from: the parent is one variant"
+    elif parent is None and shared_ids:
+        message = "--allow-shared-subject-ids goes with --from"
+    if message is not None:
+        raise UsageError(message, hint=hint, code="USE-TOGETHER")
+
+
+def _own_settings(run: Path | None, model: str | None) -> Path | None:
+    """Find the config.toml of the run that a final model is to be added to; None for a new one."""
+    path = (run or Path("runs") / (model or "mmasleepnet")) / "config.toml"
+    return path if path.exists() else None
 
 
 def _parent(model: str | None) -> Path | None:

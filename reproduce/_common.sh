@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by every script: its settings, and the steps that scripts share. A step is a command of
-# sleeptools that is run at once or, with SLURM=1, a job that waits for those before it.
+# sleeptools that is run at once or, with SLURM=1, a job; the trainings are planned and submitted by
+# 'sleeptools train --submit' (docs/cluster.md).
 # README.md lists the settings.
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,8 +11,7 @@ SEEDS=${SEEDS:-0}
 JOBS=${JOBS:-4}
 read -ra SBATCH_ALL <<<"${SBATCH:-}"
 read -ra SBATCH_TRAINING <<<"${SBATCH_TRAIN:-}"
-READY=    # the last job before the trainings
-TRAINING= # the jobs of the trainings, with colons
+WAITING= # jobs that must have ended well before the report, with colons
 RUNS=()
 
 on() { [ "${!1:-0}" = 1 ]; }
@@ -23,7 +23,7 @@ die() {
 
 # begin: find the command, make the folder of this script and go there.
 begin() {
-  local names run folder
+  local names run
   names=$(sed -n 's/^train \([^ ]*\).*/\1/p' "$0")
   for run in ${MODELS:-}; do
     grep -qxF -- "$run" <<<"$names" || die "MODELS: $NAME has no run $run" "there are: ${names//$'\n'/ }"
@@ -33,12 +33,10 @@ begin() {
   fi
   SLEEPTOOLS=$(command -v "$SLEEPTOOLS") || die "sleeptools: not found" "SLEEPTOOLS=PATH" 69
   SLEEPTOOLS=$(realpath "$SLEEPTOOLS")
-  for folder in DATA UNSEEN; do
-    if [ -n "${!folder:-}" ]; then
-      [ -d "${!folder}" ] || die "no folder ${!folder}" "$folder=FOLDER of the raw files" 66
-      printf -v "$folder" %s "$(realpath "${!folder}")"
-    fi
-  done
+  if [ -n "${DATA:-}" ]; then
+    [ -d "$DATA" ] || die "no folder $DATA" "DATA=FOLDER of the raw files" 66
+    DATA=$(realpath "$DATA")
+  fi
   FOLDER=$(realpath -m "${WORK:-work}/$NAME")
   if on SIMULATE; then FOLDER+=-simulated; fi
   on DRY && return
@@ -50,7 +48,7 @@ begin() {
 raw() {
   if on SIMULATE; then
     DATA=raw
-    step simulate "$1" raw --subjects "${SUBJECTS:-4}" --hours "${HOURS:-1}" "${@:2}"
+    step simulate "$1" raw --subjects "${SUBJECTS:-4}" --hours "${HOURS:-0.5}" "${@:2}"
   elif [ -z "${DATA:-}" ]; then
     [ "$1" = sleep-edf ] || die "DATA is not set" \
       "DATA=FOLDER of the raw files (reproduce/README.md says whose); SIMULATE=1 tries it without" 66
@@ -59,10 +57,18 @@ raw() {
   fi
 }
 
-# step WORDS...: one command of sleeptools, after the steps before it.
+# step WORDS...: one command of sleeptools, after the steps before it; one that has to wait for
+# trainings becomes a job of which nobody waits for the end.
 step() {
   if on SLURM; then
-    READY=$(submit "$1" "$READY" --output="logs/%x-%j.out" -- "$@")
+    local job options=(--parsable --job-name="$NAME-$1" --output="logs/%x-%j.out" "${SBATCH_ALL[@]}")
+    if [ -n "$WAITING" ]; then
+      options+=(--dependency="afterok:$WAITING" --kill-on-invalid-dep=yes)
+    else
+      options+=(--wait)
+    fi
+    job=$(run sbatch "${options[@]}" "$HERE/_step.sh" "$SLEEPTOOLS" "$@")
+    if [ -n "$WAITING" ]; then WAITING=$job; fi
   else
     run "$SLEEPTOOLS" "$@"
   fi
@@ -81,63 +87,74 @@ published_folds() {
   on SIMULATE || SPLIT=(--folds-from published)
 }
 
-# train RUN EPOCHS MODEL OPTIONS...: every fold of one run, with Slurm a fold a task.
+# train RUN EPOCHS MODEL OPTIONS...: every fold of one run; with Slurm every fold, seed and protocol
+# a task.
 train() {
+  trained "$1" train "$2" "runs/$1" --model "$3" "${SPLIT[@]}" --protocol "$PROTOCOL" \
+    --seed "$SEEDS" "${@:4}"
+}
+
+# trained RUN WORDS...: the training of a run, of which MODELS, PASSES and SIMULATE choose how much.
+trained() {
   if on PREPARE; then return 0; fi
   [[ -z "${MODELS:-}" || " $MODELS " = *" $1 "* ]] || return 0
-  local job words=(train "$2" "runs/$1" --model "$3" "${SPLIT[@]}"
-    --protocol "$PROTOCOL" --seed "$SEEDS" "${@:4}")
+  local said job code words=("${@:2}")
   if on SIMULATE; then
-    narrow "$3"
+    narrow "${words[4]}"
     words+=(--passes "${PASSES:-1}")
   elif [ -n "${PASSES:-}" ]; then
     words+=(--passes "$PASSES")
   fi
   RUNS+=("runs/$1")
   if on SLURM; then
-    job=$(submit "$1" "$READY" --array="${ARRAY:-0-$((FOLDS - 1))}" --output="logs/%x-%A_%a.out" \
-      "${SBATCH_TRAINING[@]}" -- "${words[@]}")
-    TRAINING+=${TRAINING:+:}$job
+    said=$(run "$SLEEPTOOLS" "${words[@]}" --submit --set "slurm.job_name=$NAME-$1" \
+      --set "slurm.options=$(listed "${SBATCH_ALL[@]}" "${SBATCH_TRAINING[@]}")" \
+      --set "slurm.report_options=$(listed "${SBATCH_ALL[@]}")" 2>&1) || {
+      code=$?
+      printf '%s\n' "$said" >&2
+      exit "$code"
+    }
+    printf '%s\n' "$said" >&2
+    # the last job of a run: its evaluation, or of a final model its training
+    job=$(sed -n 's/^job \([0-9]*\): .*/\1/p' <<<"$said" | tail -n 1)
+    if on DRY; then job=JOB; fi
+    if [ -n "$job" ]; then WAITING+=${WAITING:+:}$job; fi
   else
     run "$SLEEPTOOLS" "${words[@]}"
   fi
 }
 
-# unseen DATASET OPTIONS...: the files of the subjects that are only tested: those in UNSEEN, or
-# simulated ones, which have the ids of those that train.
+# listed WORDS...: options of sbatch as a list in TOML; a word that is no option belongs to the one
+# before it.
+listed() {
+  local word options=()
+  for word in "$@"; do
+    if [[ "$word" = -* || ${#options[@]} = 0 ]]; then
+      options+=("$word")
+    else
+      options[-1]+=" $word"
+    fi
+  done
+  local text
+  printf -v text '"%s",' "${options[@]//\"/\\\"}"
+  if [ ${#options[@]} = 0 ]; then text=; fi
+  printf '[%s]' "$text"
+}
+
+# unseen: the subjects that nothing is trained on: those that UNSEEN names, or simulated mice.
 unseen() {
   if on SIMULATE; then
-    UNSEEN=raw-unseen
-    step simulate "$1" raw-unseen --hours "${HOURS:-1}" "${@:2}"
-    OTHERS=--allow-shared-subject-ids
+    UNSEEN=mouse-01,mouse-02,mouse-03
   elif [ -z "${UNSEEN:-}" ]; then
-    die "UNSEEN is not set" "UNSEEN=FOLDER of the raw files of the subjects that are only tested" 66
+    die "UNSEEN is not set" "UNSEEN=m10,m11,m12 names the subjects that are only tested" 66
   fi
 }
 
-# train_final RUN EPOCHS MODEL OPTIONS...: one model on all subjects of the epochs.
+# train_final RUN EPOCHS MODEL OPTIONS...: one model on all subjects but those that UNSEEN names,
+# which it is tested on.
 train_final() {
-  if on PREPARE; then return 0; fi
-  local words=(train "$2" "runs/$1" --model "$3" --final --seed "${SEEDS%%,*}" "${@:4}")
-  if on SIMULATE; then
-    narrow "$3"
-    words+=(--passes "${PASSES:-1}")
-  elif [ -n "${PASSES:-}" ]; then
-    words+=(--passes "$PASSES")
-  fi
-  if on SLURM; then
-    READY=$(submit "$1" "$READY" --output="logs/%x-%j.out" "${SBATCH_TRAINING[@]}" -- "${words[@]}")
-  else
-    run "$SLEEPTOOLS" "${words[@]}"
-  fi
-}
-
-# external_test RUN EPOCHS OUT: the final model of a run on other epochs, which becomes a run.
-external_test() {
-  if on PREPARE; then return 0; fi
-  step evaluate "runs/$1/final" --on "$2" --out "runs/$3" ${OTHERS:+"$OTHERS"}
-  RUNS+=("runs/$3")
-  TRAINING=$READY
+  trained "$1" train "$2" "runs/$1" --model "$3" --final --hold-out "$UNSEEN" \
+    --seed "${SEEDS%%,*}" "${@:4}"
 }
 
 # narrow MODEL: make a heavy model small, or a batch of human epochs, as a simulation has few.
@@ -153,25 +170,10 @@ narrow() {
 
 # report: the numbers and the page of all runs, once every fold is there.
 report() {
-  if on PREPARE; then return 0; fi
-  READY=$TRAINING
+  if on PREPARE || on TRAIN; then return 0; fi
   step evaluate "${RUNS[@]}"
   step report "${RUNS[@]}" --out report.html
-  echo "report: $FOLDER/report.html${READY:+, once job $READY is done; logs in $FOLDER/logs}"
-}
-
-# submit NAME AFTER OPTIONS... -- WORDS...: a job once others have ended well; prints its number.
-# USR1 comes two minutes before the time limit, so that a checkpoint is written.
-submit() {
-  local after=$2 options=(--parsable --job-name="$NAME-$1" --requeue --open-mode=append
-    --signal=B:USR1@120 --kill-on-invalid-dep=yes "${SBATCH_ALL[@]}")
-  shift 2
-  if [ -n "$after" ]; then options+=(--dependency="afterok:$after"); fi
-  while [ "$1" != -- ]; do
-    options+=("$1")
-    shift
-  done
-  run sbatch "${options[@]}" "$HERE/_task.sh" "$SLEEPTOOLS" "${@:2}"
+  echo "report: $FOLDER/report.html${WAITING:+, once job $WAITING is done; logs in $FOLDER/logs}"
 }
 
 # run WORDS...: say a command, and run it unless DRY=1.

@@ -23,7 +23,7 @@ need() {
     isruc*) data=${DATA_ISRUC:-} ;;
     sleep-edf* | ablations | ulw | masleepnet* | slumbernet-people) data=${DATA_SLEEP_EDF:-} ;;
   esac
-  WORK=$WORK DATA=${data:-${DATA:-}} MODELS=${*:2} "$HERE/$1.sh" >&2
+  TRAIN=1 WORK=$WORK DATA=${data:-${DATA:-}} MODELS=${*:2} "$HERE/$1.sh" >&2
 }
 
 # epochs SCRIPT: run a script as far as its epochs.
@@ -126,7 +126,7 @@ case $item in
     ;;
   s4-fig-5? | s4-table-3 | s4-scoring-time)
     need slumbernet-unseen
-    take slumbernet-unseen runs/unseen
+    take slumbernet-unseen runs/slumbernet
     [ -z "${PHASES:-}" ] || OPTIONS+=(--phases "$PHASES")
     ;;
   s4-fig-6)

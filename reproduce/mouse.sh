@@ -5,6 +5,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/_common.sh"
 
+if on SIMULATE; then SUBJECTS=${SUBJECTS:-2}; fi # epochs of 1 s are many
 raw kjaerby
 step convert kjaerby "$DATA" recordings --jobs "$JOBS"
 step preprocess kjaerby recordings epochs --jobs "$JOBS"

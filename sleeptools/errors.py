@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,14 @@ def did_you_mean(name: str, choices: Sequence[str]) -> str | None:
     """Hint for a misspelt name: the most similar of the known ones, or None."""
     close = difflib.get_close_matches(name, choices, 1)
     return f"did you mean {close[0]!r}?" if close else None
+
+
+def quoted(path: object) -> str:
+    """Write a path as it can be typed into a shell: in quotes where it has a space or the like."""
+    text = str(path)
+    if shlex.quote(text) == text:
+        return text
+    return f'"{text}"' if not set(text) & set('"$`\\!') else shlex.quote(text)
 
 
 class SleeptoolsError(Exception):

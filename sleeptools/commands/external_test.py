@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sleeptools import store
-from sleeptools.errors import DataError, OutputError
+from sleeptools.errors import DataError, OutputError, quoted
 from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing.epochs import EpochFile, EpochSet, check_epochs, open_epochs
 from sleeptools.recording import montage
@@ -76,12 +76,12 @@ def score(
     check_epochs(epochs)
     training = TrainingId(EXTERNAL, int(facts.get("seed") or 0), 0)
     config = _config(facts, data, model, training.seed)
+    engine = Engine.load(model, threads=threads, calibrated=False)
     with store.lock(out, str(training.folder(Path()))):
         _refuse_other(out, config)
         writing.write_config(out, config)
         writing.write_folds(out, data, {EXTERNAL: [Fold(0, (), (), data.subjects)]})
         writing.write_nights(out, data)
-        engine = Engine.load(model, threads=threads, calibrated=False)
         if unverified := model_folder.unverified(model):
             log(f"warning: {unverified}")
         _score(engine, data, training.folder(out), log)
@@ -189,7 +189,7 @@ def _hypnodensity(engine: Engine, file: EpochFile, data: EpochSet) -> npt.NDArra
     if len(bad := np.flatnonzero(~np.isfinite(p).all(1))):
         raise DataError(
             f"{file.recording}: {len(bad)} epochs, the first {bad[0]}, have no finite score",
-            hint=f"'sleeptools verify {data.folder}' tells whether the file is damaged",
+            hint=f"'sleeptools verify {quoted(data.folder)}' tells whether the file is damaged",
             code="MODEL-SCORES",
         )
     return p

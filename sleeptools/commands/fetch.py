@@ -137,7 +137,7 @@ def _source(
     if not hasattr(module, "ADDRESS"):
         raise UnavailableError(
             f"{dataset} cannot be fetched by a command",
-            hint=f"once its files are there: sleeptools preprocess {dataset} FOLDER",
+            hint=f"once its files are there: 'sleeptools preprocess {dataset} FOLDER'",
             code="SET-FETCH",
         )
     address = http.check_address(server.base_url or module.ADDRESS)

@@ -17,6 +17,8 @@ from typing import Any
 from sleeptools import store
 from sleeptools.commands.train import Log, OnProgress, train
 from sleeptools.errors import SleeptoolsError, Stopped
+from sleeptools.runs import logs
+from sleeptools.runs.logs import LOG_FILE
 from sleeptools.runs.run import CONFIG_FILE, FINAL, PLAN_FOLDER
 from sleeptools.runs.slurm_settings import SlurmSettings
 from sleeptools.runs.task_table import (
@@ -28,12 +30,18 @@ from sleeptools.runs.task_table import (
     read_tasks,
     write_plan,
 )
+from sleeptools.training.batches import EpochSource
+from sleeptools.training.device import choose_device
 from sleeptools.training.options import BY_SEED, TrainOptions, merge_options
-from sleeptools.training.plan import make_plan
+from sleeptools.training.pace import longest_duration
+from sleeptools.training.plan import Plan, make_plan
 from sleeptools.training.run_config import LOCK_WAIT
+from sleeptools.training.shared import ranks_of_environment
 
 KEPT_OPTIONS = ("device", "threads", "explain", "watch_test", "allow_shared_subject_ids")
 """Options of a training that no run's config.toml has."""
+KEPT_FOLDERS = ("parent", "continued")
+"""Folders among them."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,13 @@ class PlannedTasks:
         The run, or the folder of several runs.
     tasks
         Every task that the command asks for, done or not.
+    seconds
+        How long the longest of them takes, s; None if this machine cannot tell.
     """
 
     folder: Path
     tasks: Sequence[TaskRow]
+    seconds: float | None = None
 
     @property
     def open(self) -> list[int]:
@@ -97,22 +108,41 @@ def plan(
             TaskRow(0, name, made.options.model, task.protocol, task.seed, task.fold.number)
             for task in made.tasks()
         ]
-    options = next(iter(runs.values()))
+    slurm, options = slurm or SlurmSettings(), next(iter(runs.values()))
+    seconds = [_task_seconds(made, slurm) for made in plans.values()]
     values = {
         "epochs": str(epochs.absolute()),
         "pack": pack,
         "options": _kept_options(options),
-        "slurm": (slurm or SlurmSettings()).model_dump(mode="json", exclude_defaults=True),
+        "slurm": slurm.model_dump(mode="json", exclude_defaults=True),
     }
     with store.lock(folder / PLAN_FOLDER, wait=LOCK_WAIT):
         write_plan(folder, values)
         (folder / PLAN_FOLDER / LOGS).mkdir(exist_ok=True)
-        return PlannedTasks(folder, add_tasks(folder, rows))
+        longest = max((s for s in seconds if s is not None), default=None)
+        return PlannedTasks(folder, add_tasks(folder, rows), longest)
+
+
+def _task_seconds(planned: Plan, slurm: SlurmSettings) -> float | None:
+    """Estimate how long a task of a run takes: as one that is done, or as some steps here tell.
+
+    None where the tasks are for another kind of device than this machine has.
+    """
+    tasks = list(planned.tasks())
+    if finished := [t for t in tasks if t.done and (t.folder / LOG_FILE).exists()]:
+        return max(logs.training_seconds(t.folder / LOG_FILE) for t in finished)
+    threads = planned.options.threads or slurm.cpus_per_task
+    device = choose_device(planned.options.device)
+    if device.type != "cpu" or "gpu" in slurm.gres:
+        return None
+    return longest_duration(tasks, EpochSource(planned.data, device), threads)
 
 
 def _kept_options(options: TrainOptions) -> dict[str, Any]:
     values = {name: getattr(options, name) for name in KEPT_OPTIONS}
-    values["parent"] = None if options.parent is None else str(options.parent.absolute())
+    for name in KEPT_FOLDERS:
+        folder: Path | None = getattr(options, name)
+        values[name] = None if folder is None else str(folder.absolute())
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -195,6 +225,8 @@ def _train_one(
 
 
 def _keep_failure(path: Path, facts: Mapping[str, Any]) -> None:
+    if not ranks_of_environment().writes:
+        return
     path.parent.mkdir(exist_ok=True)
     job = os.environ.get("SLURM_JOB_ID")
     store.write_json(path, {**facts, "when": time.strftime("%F %T"), "job": job})
@@ -212,11 +244,8 @@ def task_options(folder: Path, row: TaskRow, values: Mapping[str, Any]) -> Train
     values
         Options that the run's config.toml does not have.
     """
-    parent = values.get("parent")
-    kept = {name: value for name, value in values.items() if name != "parent"}
-    options = merge_options(
-        folder / row.run / CONFIG_FILE, parent=None if parent is None else Path(parent), **kept
-    )
+    folders = {name: Path(values[name]) for name in KEPT_FOLDERS if name in values}
+    options = merge_options(folder / row.run / CONFIG_FILE, **{**values, **folders})
     if row.protocol == FINAL:
         return replace(
             options, final=True, folds=None, folds_from=BY_SEED, fold=None, seeds=(row.seed,)

@@ -30,11 +30,13 @@ from sleeptools.training.ablation import variants
 from sleeptools.training.batches import EpochSource
 from sleeptools.training.device import choose_device, set_cpu_threads
 from sleeptools.training.loop import Training
-from sleeptools.training.options import TrainOptions
+from sleeptools.training.options import BY_SEED, TrainOptions
+from sleeptools.training.pace import estimate_text, measure_pace
 from sleeptools.training.plan import Plan, make_plan
 from sleeptools.training.run_config import clear_stale_locks
+from sleeptools.training.shared import Ranks, SharedTraining, ranks_of_environment
 from sleeptools.training.stop import catch_signals
-from sleeptools.training.task import Task
+from sleeptools.training.task import STATE, Task
 
 __all__ = ["TrainOptions", "TrainingProgress", "train", "variants"]
 
@@ -126,30 +128,51 @@ def train(
         After a stop signal.
     """
     manifest = store.Manifest(RUN_KIND)
-    plan = make_plan(epochs, run, options)
+    plan, ranks = make_plan(epochs, run, options), ranks_of_environment()
     device = choose_device(options.device)
     threads = set_cpu_threads(options.threads)
-    clear_stale_locks(run)
-    pending = [task for task in plan.tasks() if not task.done]
-    if not pending and plan.written():
-        return
-    check_epochs(epochs)
-    with plan.holding():
-        plan.write()
-        folders = [f for t in pending for f in (t.folder, t.tested_in) if f is not None]
-        writing.unlist(run, folders)
-    if pending:
-        _log_parent(plan, log)
-        _log_unselected(pending, log)
-        _work(plan, pending, trainer, device, on_progress, log)
+    with ranks.joined(device):
+        if ranks.shared:
+            trainer = SharedTraining
+        if not ranks.writes:
+            names = ranks.agreed(None)
+            pending = [task for task in plan.tasks() if str(task) in names]
+            _work(plan, pending, trainer, device, lambda _: None, lambda _: None, ranks)
+            return
+        clear_stale_locks(run)
+        pending = [task for task in plan.tasks() if not task.done]
+        if not pending and plan.written():
+            ranks.agreed([])
+            return
+        check_epochs(epochs)
+        with plan.holding():
+            plan.write()
+            folders = [f for t in pending for f in (t.folder, t.tested_in) if f is not None]
+            writing.unlist(run, folders)
+        ranks.agreed([str(task) for task in pending])
+        if pending:
+            _work(plan, pending, trainer, device, on_progress, log, ranks)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
-        manifest.facts |= {"native": native.describe(), "torch": _flags()}
+        manifest.facts |= {"native": native.describe(), "torch": _flags(), **ranks.facts()}
         writing.write_manifest(run, manifest)
 
 
+def smaller_choices(plan: Plan) -> list[str]:
+    """List the settings of which a smaller value would take less time; none once it has begun."""
+    if not plan.folds or any(t.done or (t.folder / STATE).exists() for t in plan.tasks()):
+        return []
+    options = plan.options
+    if options.fold is not None:
+        return ["passes"]
+    by_seed = options.folds_from == BY_SEED and not plan.continued
+    return ["passes", *(["folds"] if by_seed else []), "fold"]
+
+
 def _log_parent(plan: Plan, log: Log) -> None:
-    """Log which model the trainings begin with, and what is not as it learnt it."""
+    """Log what the trainings begin with, and what is not as a parent learnt it."""
+    if plan.continued:
+        log(f"continued from {plan.continued.folder}, after pass {plan.continued.passes}")
     if plan.parent is None:
         return
     log(f"fine-tuned from {describe(plan.parent.table)}")
@@ -177,22 +200,28 @@ def _work(
     device: torch.device,
     on_progress: OnProgress,
     log: Log,
+    ranks: Ranks,
 ) -> None:
     """Train one task after the other."""
     threads = torch.get_num_threads()
     with catch_signals() as stop, _device_memory(plan.recipe.batch):
         source = EpochSource(plan.data, device)
+        if not ranks.shared and (pace := measure_pace(pending, source, stop, trainer)):
+            log(estimate_text(pace, pending, plan.data, smaller_choices(plan)))
+        _log_parent(plan, log)
+        _log_unselected(pending, log)
         clock = _Clock(plan, pending, on_progress)
         for task in pending:
-            with store.lock(task.folder):
-                plan.check()
-                if not task.done:  # another process may have been faster
+            with store.lock(task.folder) if ranks.writes else contextlib.nullcontext():
+                if ranks.writes:
+                    plan.check()
+                if ranks.agreed(not task.done):  # another process may have been faster
                     set_cpu_threads(threads)
                     training = trainer(task, source, stop)
                     _keep_threads(training, plan.options.threads, log)
                     clock.follow(training)
                     training.run(clock.report)
-                    if task.protocol == FINAL:
+                    if task.protocol == FINAL and ranks.writes:
                         facts = model_folder.read_config(task.folder)
                         log(f"{task}: {ModelCalibration.of_model(facts, task.folder)}")
 

@@ -29,7 +29,7 @@ HOW_TO_GET: Final = """\
 There is no public download: the recordings come from the authors of the paper,
 https://doi.org/10.1038/s41593-022-01102-9, under their terms.
 1. Put one NAME.mat an animal into a folder, with eeg, emg, eeg_frequency and sleep_scores.
-2. Files of MATLAB version 7.3 need h5py: pip install 'sleeptools[mat73]'."""
+2. Files of MATLAB version 7.3 need h5py: pip install h5py."""
 PATTERN: Final = "NAME.mat with eeg, emg, eeg_frequency and sleep_scores"
 ENDINGS: Final = (".mat",)
 FREE_NAMES: Final = True

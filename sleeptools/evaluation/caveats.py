@@ -30,6 +30,10 @@ RANDOMISED = (
     "The nights are those of a training set: levels, leads and recorders were drawn anew for each "
     "(`randomise`), wider than real nights of one laboratory differ."
 )
+CONTINUED = (
+    "The run goes on with {run} from pass {passes}: that one had tested its folds by then, and "
+    "these numbers come from a second test."
+)
 UNKNOWN_ORIGIN = "No file of the run says whether its data is simulated."
 
 
@@ -109,6 +113,8 @@ def run_notes(run: Run) -> Iterator[str]:
     if run.missing:
         total = len(run.done) + len(run.missing)
         yield f"The run is incomplete: {len(run.missing)} of {total} trainings are missing."
+    if run.continued:
+        yield CONTINUED.format(**{"run": "another run", "passes": "some", **run.continued})
     readings = logs.count_test_readings(run, watching=False).get(LEAK_FREE, 1)
     if readings > 1:
         yield f"A leak-free test fold was read {readings} times; once, at the end, is right."

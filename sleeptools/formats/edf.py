@@ -421,7 +421,7 @@ def write_annotations(
     begin
         Start of the recording: a time of day if its date is unknown, None if it is unknown.
     note
-        Last subfield of the recording identification, for example "simulated"; ASCII, of at most
+        Last subfields of the recording identification, for example "simulated"; ASCII, of at most
         `MOST_NOTE` characters.
     """
     tals = b"+0\x14\x14\0" + b"".join(
@@ -446,13 +446,26 @@ def write_annotations(
         file.write((fixed + signal).encode("ascii") + tals)
 
 
-def write_hypnogram(hypnogram: Hypnogram, path: Path) -> list[str]:
-    """Write one annotation per epoch; return notes on what the format cannot represent."""
+def write_hypnogram(
+    hypnogram: Hypnogram, path: Path, confidence: Sequence[float] | None = None
+) -> list[str]:
+    """Write one annotation per epoch; return notes on what the format cannot represent.
+
+    Parameters
+    ----------
+    confidence
+        (epochs,) probability of each stage, NaN where there is none. The mean becomes a subfield of
+        the recording identification, "confidence_0.87"; no epoch has its own, because programs that
+        know the texts of stages stop at any other annotation.
+    """
     events, notes = stage_words.stage_events(hypnogram, TEXTS, "edf")
     ours = hypnogram.scorer == "simulated" or hypnogram.scorer.startswith("sleeptools ")
-    note = hypnogram.scorer.replace(" ", "_")[:MOST_NOTE] if ours else ""  # no person's name
+    note = hypnogram.scorer.replace(" ", "_") if ours else ""  # no person's name
+    if confidence is not None and np.isfinite(confidence).any():
+        mean = f"confidence_{np.nanmean(confidence):.2f}"
+        note = f"{note[: MOST_NOTE - len(mean) - 1]} {mean}".strip()
     start = add_seconds(hypnogram.begin, -hypnogram.onset)
     if start and start.microsecond:
         notes.append(f"edf: the recording's start, {start:%T.%f}, is written in whole seconds")
-    write_annotations(path, events, start, note=note)
+    write_annotations(path, events, start, note=note[:MOST_NOTE])
     return notes

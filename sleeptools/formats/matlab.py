@@ -23,6 +23,7 @@ from sleeptools.formats.parsing import matlab5
 from sleeptools.recording import label_schemes, montage, simulators, stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Samples, Signal
+from sleeptools.store.libraries import install_line
 
 SIGNALS: Final[Mapping[str, str]] = {"EEG": "eeg", "EMG": "emg"}
 RATE, SCORES = "eeg_frequency", "sleep_scores"
@@ -280,7 +281,7 @@ def _open_hdf5(path: Path) -> Iterator[Any]:
     except ImportError as e:
         raise UnavailableError(
             f"{path.name}: a MATLAB 7.3 file, for which the library h5py is needed",
-            hint="pip install h5py, or in MATLAB: save(..., '-v7')",
+            hint=f"{install_line('h5py>=3.10')}, or in MATLAB: save(..., '-v7')",
             code="MAT-HDF5",
         ) from e
     with _naming_damage(path), h5py.File(path, "r") as h5:

@@ -35,6 +35,7 @@ KINDS: Final = {
     "output": "text?",
     "licence": "text",
     "preprocessing": "table?",
+    "sha256": "text?",
 }
 LARGEST_SPAN: Final = 1000  # epochs at once
 

@@ -53,11 +53,15 @@ def choose(
         eeg = [s.label for s in recording.signals.values() if s.modality == "eeg"]
         if by_order and eeg:
             return preset
+        unnamed = [  # in another language, say
+            s.label for s in recording.signals.values() if s.modality == "other" and s.unit == "uV"
+        ]
+        example = next(iter(eeg or unnamed), "")
         channel = preset.montage[0].name
-        cure = f"; `channels={channel}={eeg[0]}` takes it, if it is a person's" if eeg else ""
+        cure = f"; `channels={channel}={example}` takes it, if it is an EEG of a person"
         raise DataError(
             f"{recording.id}: no EEG lead whose electrode is known, such as C4-M1 or Fpz-Cz",
-            hint=f"there are: {', '.join(recording.signals)}{cure}",
+            hint=f"there are: {', '.join(recording.signals)}{cure if example else ''}",
             code="SIG-MISSING",
         )
     return preset.model_copy(update={"montage": tuple(leads[: facts[LEADS]["most"]])})

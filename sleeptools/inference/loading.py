@@ -44,6 +44,26 @@ class LoadedNetwork(NamedTuple):
     files: tuple[Path, ...]
 
 
+def unverified(path: Path, facts: Mapping[str, Any]) -> str:
+    """Warn of a model that nothing has the sums of; empty if its files were compared.
+
+    Parameters
+    ----------
+    path
+        Model folder, or ONNX file.
+    facts
+        What was loaded from it.
+    """
+    if path.is_dir():
+        return model_folder.unverified(path)
+    if "sha256" in facts:
+        return ""
+    return (
+        f"{path}: its card has no sum of it: a changed weight would not show; `sha256` in the card "
+        "keeps it from now on"
+    )
+
+
 def _has_kernels(name: str, config: Mapping[str, Any]) -> bool:
     """Tell whether the native core has kernels for a model with these settings."""
     if name not in registry.names("networks"):

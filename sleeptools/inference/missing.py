@@ -16,10 +16,12 @@ from sleeptools.native import Floats
 from sleeptools.recording.montage import modality
 
 
-def can_miss(facts: Mapping[str, Any]) -> bool:
-    """Tell whether a model was trained with modality dropout."""
+def dispensable(facts: Mapping[str, Any]) -> set[str]:
+    """Modalities that a model was trained to do without, by modality dropout."""
     recipe = facts.get("recipe")
-    return bool(recipe.get("modality_dropout")) if isinstance(recipe, Mapping) else False
+    if not isinstance(recipe, Mapping) or not recipe.get("modality_dropout"):
+        return set()
+    return {modality(label) for label in facts["montage"]}.difference(recipe.get("always", ()))
 
 
 def reduced_facts(facts: Mapping[str, Any], without: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -56,10 +58,10 @@ def reduced_facts(facts: Mapping[str, Any], without: Sequence[str], folder: Path
         )
     if absent == present:
         raise UsageError(f"without {', '.join(absent)} no channel is left", code="USE-VALUE")
-    if not can_miss(facts):
+    if needed := [name for name in absent if name not in dispensable(facts)]:
         raise DataError(
-            f"{folder}: was trained without modality dropout, so it cannot score without "
-            f"{', '.join(absent)}",
+            f"{folder}: was trained without modality dropout of {', '.join(needed)}, so it cannot "
+            "score without",
             hint="train a model with `modality_dropout`, or give recordings of the whole montage",
             code="MODEL-WITHOUT",
         )

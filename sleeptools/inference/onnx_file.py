@@ -6,6 +6,7 @@ field numbers of onnx.proto3: nothing in the file can make this load or run anyt
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -36,6 +37,10 @@ MESSAGES: Final[Mapping[str, Mapping[int, str]]] = {
     "TensorProto": {13: "StringStringEntryProto"},
 }
 """Messages within messages by field number, as far as they lead to tensors or metadata."""
+SUM: Final = "sleeptools-sha256"
+"""Key of the SHA-256 of an export's bytes, with `NO_SUM` in the place of the sum itself; its card
+has this key as `sha256`, so that no sum can be lost unnoticed."""
+NO_SUM: Final = "0" * 64
 ENTRY: Final = "StringStringEntryProto"
 DEEPEST: Final = 64  # messages in each other
 LONGEST_VARINT: Final = 10  # bytes
@@ -50,10 +55,13 @@ class OnnxFile(NamedTuple):
         Its metadata_props.
     locations
         Files that hold tensors of it, as it writes them.
+    sha256
+        Sum of its content; of an export of ours, as that counts it.
     """
 
     metadata: dict[str, str]
     locations: list[str]
+    sha256: str = ""
 
 
 def read_onnx(path: Path) -> OnnxFile:
@@ -90,7 +98,38 @@ def read_onnx(path: Path) -> OnnxFile:
         )
     for name in file.locations:
         store.need(path.parent / name, "file of tensors")
-    return file
+    return file._replace(sha256=content_sum(content, file.metadata.get(SUM, "")))
+
+
+def content_sum(content: bytes | memoryview, kept: str = "") -> str:
+    """Return the SHA-256 of a file in which the sum `kept` stands, as `SUM` says."""
+    whole = bytes(content).replace(kept.encode(), NO_SUM.encode()) if kept else content
+    return hashlib.sha256(whole).hexdigest()
+
+
+def check_sum(path: Path, file: OnnxFile, expected: str | None) -> None:
+    """Compare a file with its sum.
+
+    Parameters
+    ----------
+    expected
+        The sum, or `SUM` where the file's metadata have it; None, of a card without one, is not
+        compared.
+
+    Raises
+    ------
+    DataError
+        If they differ.
+    """
+    kept = file.metadata.get(SUM) if expected == SUM else expected
+    if expected is not None and file.sha256 != kept:
+        raise DataError(
+            f"{path}: its SHA-256 is not the one that its card has: it was changed or damaged "
+            "since it was written",
+            hint="export it again, or get it anew; of a network that was changed on purpose, "
+            "correct `sha256` in the card, or take it out",
+            code="ONNX-SUM",
+        )
 
 
 def _is_inside(path: Path, location: str) -> bool:

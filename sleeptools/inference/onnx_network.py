@@ -19,9 +19,10 @@ from sleeptools import store
 from sleeptools.errors import DataError, UnavailableError
 from sleeptools.inference.card import METADATA, check_card, parse_card
 from sleeptools.inference.density import finite_density, softmax
-from sleeptools.inference.onnx_file import read_onnx
+from sleeptools.inference.onnx_file import check_sum, read_onnx
 from sleeptools.native import Floats
 from sleeptools.preprocessing.sequences import InputSpan
+from sleeptools.store.libraries import install_line
 
 FATAL: Final = 4  # level of ONNX Runtime's log: its errors come as exceptions
 OFF: Final = 1e-3  # by which the probabilities of an epoch may not add up to 1
@@ -49,8 +50,8 @@ class OnnxNetwork:
     Raises
     ------
     MissingInputError, DataError
-        If a file is missing, or the file is damaged, has no card, does not fit it, has tensors
-        outside its folder, or operators that ONNX Runtime does not know.
+        If a file is missing, or the file is damaged, has no card, does not fit it, has another sum,
+        tensors outside its folder, or operators that ONNX Runtime does not know.
     UnavailableError
         If ONNX Runtime is not installed.
     """
@@ -72,6 +73,7 @@ class OnnxNetwork:
                 "stages, scaling, licence",
                 code="CARD-NONE",
             )
+        check_sum(path, content, self.facts.get("sha256"))
         self.input_span = InputSpan(self.facts["sequence"], self.facts["context"])
         self.session = self._session(threads)
         self.shape = self._checked_shape()
@@ -87,7 +89,7 @@ class OnnxNetwork:
         except ImportError as e:
             raise UnavailableError(
                 f"{self.path}: an ONNX file, for which the library onnxruntime is needed",
-                hint="pip install 'sleeptools[onnx]'",
+                hint=install_line("onnxruntime>=1.20"),
                 code="ONNX-RUNTIME",
             ) from e
         options = onnxruntime.SessionOptions()

@@ -22,6 +22,7 @@ from sleeptools.errors import DataError, UnavailableError
 from sleeptools.native import Floats
 from sleeptools.recording.recording import Recording, Signal
 from sleeptools.recording.stages import HUMAN_STAGES
+from sleeptools.store.libraries import install_line
 
 NAME: Final = "yasa"
 RELEASE: Final = "yasa"
@@ -48,7 +49,7 @@ class YasaNetwork:
     def __init__(self, facts: Mapping[str, Any]) -> None:
         if importlib.util.find_spec("yasa") is None:
             raise UnavailableError(
-                "YASA is not installed", hint="pip install 'sleeptools[yasa]'", code="YASA-NONE"
+                "YASA is not installed", hint=install_line("yasa>=0.7"), code="YASA-NONE"
             )
         self.facts = {**facts, RELEASE: version("yasa")}
 

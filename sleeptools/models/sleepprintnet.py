@@ -17,10 +17,14 @@ count    3,617,381 at 128 Hz with 6 EEG, 2 EOG and 3 EMG, as Keras counts: 3,612
          and which are left out here. 3,372,517 and 3,519,973 (6 EEG) for "mmasleepnet".
 padding  Kernels of 8 and 6 are padded by one more on either side in turn, where Keras always pads
          on the right: features are at most a step (62 ms) from where they are in Keras.
-map      The program interpolates between 20 electrodes; electrodes that are not recorded are zero
-         here. The MMASleepNet authors set Sleep-EDF's two EEG channels at F3 and C3, as the recipe
-         "mmasleepnet" does; the default is where they were recorded. The band-pass filter before
-         the spectra is left out: no band reaches beyond it.
+map      The program interpolates between 20 electrodes, and standardises each band over them;
+         electrodes that are not recorded are zero here, and a band of two would keep its sign
+         alone. The band-pass filter before the spectra is left out: no band reaches beyond it.
+         The MMASleepNet authors set Sleep-EDF's two EEG channels at F3 and C3, as the recipe
+         "mmasleepnet" does; the default is where they were recorded.
+spectrum "multitaper", which the recipes "mmasleepnet" bring along: as the MMASleepNet authors
+         computed the map with MNE's psd_array_multitaper, and at the pixels of their program.
+         "hann": the mean power under one Hann window.
 recipe   "authors": Adam, 1e-3, batches of 64; its L2 terms are here one weight decay of 2e-4, that
          of the convolutions (0.1 on the linear layers is left out), and nothing stops it early.
          "mmasleepnet": the variant of this name, 1e-5, unweighted, a decay of 1e-2, amsgrad;
@@ -34,8 +38,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -79,6 +84,16 @@ BANDS = {  # Hz, both ends included
     "original": ((1, 3), (4, 7), (8, 13), (14, 30), (31, 50)),
     "mmasleepnet": ((0, 4), (4, 8), (8, 13), (13, 30), (30, 50)),
 }
+AUTHORS_PIXELS = {  # row and column in the program of the MMASleepNet authors
+    "F3": (4, 3),
+    "C3": (7, 4),
+    "O1": (14, 5),
+    "F4": (4, 12),
+    "C4": (7, 11),
+    "O2": (14, 10),
+}
+HALF_BANDWIDTH = 4  # of the tapers, in steps of the spectrum
+CONCENTRATION = 0.9  # tapers with less of their energy within the bandwidth are left out
 WIDTHS = (64, 32, 32)  # maps of the first layers: EEG, EOG, EMG
 POOLED = 7  # pixels a side after the map's pool
 
@@ -110,9 +125,14 @@ RECIPES = {
 RECIPE = RECIPES["default"]
 
 MODEL_SETTINGS = {
-    "mmasleepnet": {"variant": "mmasleepnet", "electrodes": ("F3", "C3")},
+    "mmasleepnet": {
+        "variant": "mmasleepnet",
+        "spectrum": "multitaper",
+        "electrodes": ("F3", "C3"),
+    },
     "mmasleepnet-isruc": {
         "variant": "mmasleepnet",
+        "spectrum": "multitaper",
         "electrodes": ("F3", "C3", "O1", "F4", "C4", "O2"),
     },
 }
@@ -166,7 +186,7 @@ class Config(ModelConfig):
         100 or 128 Hz; sets kernels and strides.
     dropout
         Dropout probability after each stream's first pool and on the map's features.
-    variant
+    variant, spectrum
         See the head of the module.
     """
 
@@ -177,6 +197,7 @@ class Config(ModelConfig):
     sample_rate: float = 100.0
     dropout: float = Field(default=0.5, ge=0, lt=1)
     variant: Literal["original", "mmasleepnet"] = "original"
+    spectrum: Literal["hann", "multitaper"] = "hann"
 
     @field_validator("sample_rate")
     @classmethod
@@ -184,6 +205,12 @@ class Config(ModelConfig):
         if value not in RATES:
             raise ValueError(f"expected {' or '.join(f'{rate:g}' for rate in RATES)} Hz")
         return value
+
+    @model_validator(mode="after")
+    def _spectrum_of_its_variant(self) -> Config:
+        if self.spectrum == "multitaper" and self.variant != "mmasleepnet":
+            raise ValueError('spectrum = "multitaper" needs variant = "mmasleepnet"')
+        return self
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -236,22 +263,59 @@ def stream_layers(
     )
 
 
+def multitapers(samples: int) -> np.ndarray:
+    """Tapers whose squared spectra add up to the one-sided power spectrum.
+
+    Discrete prolate spheroidal sequences, weighted by their concentration, as in MNE's
+    `psd_array_multitaper` with its defaults.
+
+    Returns
+    -------
+    tapers
+        (tapers, samples) float64; the power that they give is in uV^2, not divided by the rate.
+    """
+    from scipy.signal.windows import dpss  # takes a second, and only this spectrum needs it
+
+    tapers, ratios = dpss(samples, HALF_BANDWIDTH, 2 * HALF_BANDWIDTH, return_ratios=True)
+    concentrated = ratios > CONCENTRATION
+    tapers, ratios = tapers[concentrated], ratios[concentrated]
+    scaled: np.ndarray = tapers * np.sqrt(2 * ratios / ratios.sum())[:, None]
+    return scaled
+
+
 class SpectralMap(nn.Module):
     """Power of the EEG in five bands over the head; fixed, no parameters."""
 
-    window: Tensor
+    tapers: Tensor
     bands: Tensor
     pixel_weights: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.standardised = config.variant == "original"
-        hertz = torch.fft.rfftfreq(config.samples, 1 / config.sample_rate)
-        inside = [((hertz >= low) & (hertz <= high)).float() for low, high in BANDS[config.variant]]
-        self.register_buffer("window", torch.hann_window(config.samples), persistent=False)
-        bands = torch.stack([band / band.sum() for band in inside], 1)  # (frequencies, 5)
-        self.register_buffer("bands", bands, persistent=False)
+        self.multitaper = config.spectrum == "multitaper"
+        if self.multitaper:
+            tapers = torch.as_tensor(multitapers(config.samples), dtype=torch.get_default_dtype())
+        else:
+            tapers = torch.hann_window(config.samples)[None]
+        self.register_buffer("tapers", tapers, persistent=False)
+        self.register_buffer("bands", self.band_weights(config), persistent=False)
         self.register_buffer("pixel_weights", self.spread_weights(config), persistent=False)
+
+    def band_weights(self, config: Config) -> Tensor:
+        """(frequencies, 5): weight of each frequency in each band: of its mean, or of its sum."""
+        steps = torch.arange(config.samples // 2 + 1)  # of 1/30 Hz: a band's ends are whole ones
+        seconds = round(config.epoch_seconds)
+        inside = [
+            ((steps >= low * seconds) & (steps <= high * seconds)).to(torch.get_default_dtype())
+            for low, high in BANDS[config.variant]
+        ]
+        bands = torch.stack(inside, 1)
+        if not self.multitaper:
+            return bands / bands.sum(0)
+        bands[0] /= 2  # 0 Hz and, as the number of samples is even, half the rate have no twin
+        bands[-1] /= 2
+        return bands
 
     def spread_weights(self, config: Config) -> Tensor:
         """(electrodes, 16, 16): weight of each electrode in each pixel."""
@@ -266,13 +330,16 @@ class SpectralMap(nn.Module):
                 )
                 image.copy_(spread[0, 0])
             else:
-                image[3 * row + 2, 3 * column + 2] = 1
+                pixel = (3 * row + 2, 3 * column + 2)
+                image[AUTHORS_PIXELS.get(name, pixel) if self.multitaper else pixel] = 1
         return images
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, electrodes, T) to (B, 5, 16, 16)."""
-        power: Tensor = torch.fft.rfft(x * self.window).abs().square()
-        power = power @ self.bands  # (B, electrodes, 5)
+        if self.multitaper:
+            x = x - x.mean(-1, keepdim=True)
+        spectra = torch.fft.rfft(x.unsqueeze(2) * self.tapers)  # (B, electrodes, tapers, F)
+        power: Tensor = spectra.abs().square().sum(2) @ self.bands  # (B, electrodes, 5)
         if self.standardised:
             deviation, mean = torch.std_mean(power, (1, 2), correction=0, keepdim=True)
             power = (power - mean) / deviation.clamp_min(1e-6)

@@ -30,7 +30,8 @@ class BaseStep(BaseModel):
         "recording": once over the whole channel; "epoch": over each epoch by itself.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # a preset checks its steps by its own schema; theirs is made where one is made by itself
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     of: tuple[str, ...] = ()
     over: Literal["recording", "epoch"] = "recording"
 

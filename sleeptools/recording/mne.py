@@ -1,4 +1,4 @@
-"""Recordings from and to MNE-Python, where it is installed (`pip install sleeptools[mne]`)."""
+"""Recordings from and to MNE-Python, where it is installed (`pip install mne`)."""
 
 from __future__ import annotations
 

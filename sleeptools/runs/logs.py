@@ -1,18 +1,20 @@
-"""The training logs of a run, and how often each test fold was read."""
+"""The training logs of a run, how often each test fold was read, and how long scoring took."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sleeptools import store
 from sleeptools.errors import DataError
+from sleeptools.runs.folds import HELD_OUT
 from sleeptools.runs.run import Run, TrainingId
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-AUDIT_FILE, LOG_FILE = "audit.csv", "log.csv"
+AUDIT_FILE, LOG_FILE, SCORING_FILE = "audit.csv", "log.csv", "scoring.json"
 LOGGED_VALUES = (
     "loss",
     "train_accuracy",
@@ -49,6 +51,29 @@ def count_test_readings(run: Run, *, watching: bool = True) -> dict[str, int]:
     return counts
 
 
+def scoring_time(run: Run) -> tuple[float, int]:
+    """Tell how long the final model took to score the held-out subjects.
+
+    Returns
+    -------
+    seconds, epochs
+        Time of the network and of what it does to signals, without reading them, s, and number of
+        epochs scored; zeros where no subject is held out, or the run is older than the file.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or not the one that `train` wrote.
+    """
+    for trained in run.done:
+        path = trained.folder(run.folder) / SCORING_FILE
+        if trained.protocol == HELD_OUT and path.exists():
+            facts = store.read_json(run.check_listed(path))
+            store.check_facts(facts, path, {"seconds": "positive", "epochs": "positive"})
+            return float(facts["seconds"]), int(facts["epochs"])
+    return 0.0, 0
+
+
 def training_logs(run: Run) -> pl.DataFrame:
     """Read the training logs of all finished trainings.
 
@@ -77,6 +102,17 @@ def training_logs(run: Run) -> pl.DataFrame:
         if path.exists():
             tables.append(_read_log(run.check_listed(path), trained))
     return pl.concat(tables)
+
+
+def training_seconds(path: Path) -> float:
+    """Read from a log.csv how long the training took, without breaks, s.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    return float(_read_log(path, TrainingId("", 0, 0))["seconds"].max() or 0)  # type: ignore[arg-type]
 
 
 def _read_log(path: Path, trained: TrainingId) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools import store
-from sleeptools.errors import DataError, MissingInputError
+from sleeptools.errors import DataError, MissingInputError, quoted
 
 KIND = "sleeptools-model"
 WEIGHTS_KIND = "sleeptools-weights"
@@ -157,7 +157,8 @@ def unverified(folder: Path) -> str:
         return ""
     return (
         f"{folder}: of an earlier version, and without the sums of its files: a changed weight "
-        f"would not show; 'sleeptools verify {folder}' with `add_sums` keeps them from now on"
+        f"would not show; 'sleeptools verify {quoted(folder)}' with `add_sums` keeps them from now "
+        "on"
     )
 
 

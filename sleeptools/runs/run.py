@@ -27,6 +27,8 @@ FINAL = "final"
 """Folder of the model trained on all subjects, and its protocol."""
 STATE = "state.safetensors"
 """The checkpoint of an unfinished training."""
+LAST_STATE = "last.safetensors"
+"""The checkpoint after the last pass of a finished training, from which another run continues."""
 EXPLAIN = "explain.safetensors"
 """Features and modality weights of a fold's test epochs; optional."""
 CONFIG_FILE, FOLDS_FILE = "config.toml", "folds.parquet"
@@ -227,6 +229,11 @@ class Run:
         parent = self.facts.get("parent", self.model_facts.get("parent"))
         return parent if isinstance(parent, dict) else {}
 
+    @property
+    def continued(self) -> dict[str, Any]:
+        """Table [continued] of config.toml: which run this one goes on with; empty if with none."""
+        return settings.settings_table(self.config, "continued")
+
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """Stage names, in the order of the predictions' columns."""
@@ -270,7 +277,8 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
         raise DataError(
             f"{folder}: incomplete, {len(missing)} of {len(expected)} trainings without "
             f"predictions: {_listing(missing)}",
-            hint="'sleeptools train' with the same settings continues where it stopped",
+            hint=f"'sleeptools train EPOCHS {folder} --config {folder / CONFIG_FILE}' continues "
+            "where it stopped",
             code="RUN-INCOMPLETE",
         )
     manifest = folder / "manifest.json"
@@ -309,6 +317,7 @@ def _read_run_config(folder: Path) -> dict[str, Any]:
     config = store.read_toml(path)
     store.check_format(config, path, RUN_KIND, RUN_VERSION)
     kinds = {"protocols": "texts?", "hold_out": "texts?", "recipe": "table?", "parent": "table?"}
+    kinds["continued"] = "table?"
     store.check_facts(config, path, kinds)
     return config
 

@@ -27,7 +27,7 @@ from sleeptools.runs.folds import (
     Split,
     folds_table,
 )
-from sleeptools.runs.logs import AUDIT_FILE, LOG_COLUMNS, LOG_FILE
+from sleeptools.runs.logs import AUDIT_FILE, LOG_COLUMNS, LOG_FILE, SCORING_FILE
 from sleeptools.runs.run import (
     CONFIG_FILE,
     EXPLAIN,
@@ -264,6 +264,11 @@ def write_audit(folder: Path, protocol: str, readings: Iterable[tuple[int, str]]
     """Write audit.csv: pass and purpose of every reading of the test fold."""
     rows = [f"{protocol},{number},{purpose}" for number, purpose in readings]
     store.write_text(folder / AUDIT_FILE, "\n".join(["protocol,pass,purpose", *rows]) + "\n")
+
+
+def write_scoring_time(folder: Path, epochs: int, seconds: float) -> None:
+    """Write scoring.json: how many epochs were scored in how many seconds."""
+    store.write_json(folder / SCORING_FILE, {"epochs": epochs, "seconds": round(seconds, 6)})
 
 
 def write_log(folder: Path, rows: Sequence[Mapping[str, Any]], selected: int) -> None:

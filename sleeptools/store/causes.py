@@ -20,6 +20,7 @@ from sleeptools.errors import (
     StorageError,
     UnavailableError,
 )
+from sleeptools.store.libraries import TORCH, install_line
 
 Cause = tuple[type[SleeptoolsError], str, str | None]
 """Class of the error, which has the exit code; its stable code; and what to do."""
@@ -69,9 +70,8 @@ def from_exception(error: BaseException, source: str = "") -> SleeptoolsError | 
     match error:
         case SleeptoolsError():
             return error
-        case MemoryError():
-            text = str(error) or f"this process had taken {peak_mib(resource.RUSAGE_SELF)} MiB"
-            return _made(MEMORY, f"{_before(source)}out of memory: {text}")
+        case MemoryError() | ModuleNotFoundError(name="torch"):
+            return _of_python(error, source)
         case OSError():
             return _of_system(error, source)
         case RuntimeError():
@@ -83,6 +83,14 @@ def from_exception(error: BaseException, source: str = "") -> SleeptoolsError | 
                 code="TAB-READ",
             )
     return None
+
+
+def _of_python(error: BaseException, source: str) -> SleeptoolsError:
+    if isinstance(error, MemoryError):
+        text = str(error) or f"this process had taken {peak_mib(resource.RUSAGE_SELF)} MiB"
+        return _made(MEMORY, f"{_before(source)}out of memory: {text}")
+    message = f"{_before(source)}torch is not installed, and this needs it"
+    return UnavailableError(message, hint=install_line(TORCH), code="TORCH-NONE")
 
 
 def from_words(error: BaseException, source: str) -> SleeptoolsError | None:

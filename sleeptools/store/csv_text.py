@@ -28,7 +28,7 @@ def visible(text: str) -> str:
 
 def safe_cell(value: object) -> object:
     """Make a cell that no spreadsheet takes for a formula; what is no text stays as it is."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (value[:1].isalnum() and value.isprintable()):
         return value
     begins = FORMULA.match(value) and not NUMBER.fullmatch(value)
     return f"'{visible(value)}" if begins else visible(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sleeptools.errors import DataError, OutputError
+from sleeptools.errors import DataError, OutputError, quoted
 from sleeptools.store.files import (
     check_format,
     json_text,
@@ -31,6 +32,7 @@ from sleeptools.store.files import (
 MANIFEST = "manifest.json"
 FORMATS = "sleeptools-"
 """How the names of all our formats begin."""
+VERSION = re.compile(r"^Version:(.*)$", re.MULTILINE)
 LONGEST_ID = 180  # bytes; a file name has 255, of which a suffix and a draft's letters take some
 
 
@@ -114,7 +116,7 @@ def environment() -> Mapping[str, object]:
     facts: dict[str, object] = {"python": platform.python_version(), "machine": platform.machine()}
     for name in ("sleeptools", "numpy", "scipy", "torch", "polars", "pyedflib"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            facts[name] = metadata.version(name)
+            facts[name] = _version(name)
     root = Path(__file__).parents[2]
     if (root / ".git").exists():
         with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -123,6 +125,13 @@ def environment() -> Mapping[str, object]:
                 git, capture_output=True, text=True, check=True
             ).stdout.strip()
     return facts
+
+
+def _version(package: str) -> str:
+    """Read the version of an installed package from its first lines, not from all its metadata."""
+    text = metadata.distribution(package).read_text("METADATA") or ""
+    line = VERSION.search(text)
+    return line[1].strip() if line else metadata.version(package)
 
 
 def read_manifest(folder: Path, kind: str, version: int = 1) -> dict[str, Any]:
@@ -266,8 +275,8 @@ def check_hash(path: Path, expected: str | None) -> None:
         raise DataError(
             f"{path}: its content is not what the manifest beside it says: it was changed or "
             "damaged since it was written",
-            hint=f"'sleeptools verify {path.parent}' lists all such files; run again the command "
-            "that made them",
+            hint=f"'sleeptools verify {quoted(path.parent)}' lists all such files; run again the "
+            "command that made them",
             code="MAN-HASH",
         )
 

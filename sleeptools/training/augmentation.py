@@ -135,6 +135,7 @@ def draw_factors(
     gains = augmentation.gain_factor ** rng.uniform(-1, 1, len(modalities))
     kinds = list(dict.fromkeys(modalities))
     dropped = rng.random(len(kinds)) < augmentation.modality_dropout
+    dropped &= [kind not in augmentation.always for kind in kinds]
     if dropped.all():
         dropped[rng.integers(len(kinds))] = False
     silent = [dropped[kinds.index(modality)] for modality in modalities]

@@ -92,8 +92,20 @@ def save(path: Path, state: State) -> None:
     store.write_arrays(path, arrays, facts | {SUM: store.digest(arrays, facts)})
 
 
-def restore(path: Path, state: State) -> None:
+AGAIN = "'rm {path}', then run the same command again: this training begins anew"
+
+
+def restore(path: Path, state: State, hint: str = AGAIN) -> None:
     """Put a saved state into a fresh one.
+
+    Parameters
+    ----------
+    path
+        The checkpoint.
+    state
+        A state of the same model and optimiser.
+    hint
+        What to do where the file cannot be used.
 
     Raises
     ------
@@ -106,7 +118,7 @@ def restore(path: Path, state: State) -> None:
         raise DataError(
             f"{path}: the checkpoint is not as it was written: it is damaged, or of an earlier "
             "version",
-            hint=f"'rm {path}', then run the same command again: this training begins anew",
+            hint=hint.format(path=path),
             code="CKPT-HASH",
         )
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
@@ -122,7 +134,7 @@ def restore(path: Path, state: State) -> None:
     except (RuntimeError, ValueError, KeyError) as e:
         raise DataError(
             f"{path}: does not fit this training: {e}",
-            hint=f"'rm {path}', then run the same command again: this training begins anew",
+            hint=hint.format(path=path),
             code="CKPT-FIT",
         ) from e
     state.best_score = float(file["best_score"][0])

@@ -67,6 +67,12 @@ def check_fit(data: EpochSet, model: Any, recipe: Recipe) -> None:
             hint="`recipe.class_weights=[]` weighs all stages alike",
             code="MODEL-FIT",
         )
+    if unknown := [name for name in recipe.augmentation.always if name not in data.modalities]:
+        raise DataError(
+            f"{data.folder}: no channel is {unknown[0]}, which `recipe.augmentation.always` names; "
+            f"there are: {', '.join(dict.fromkeys(data.modalities))}",
+            code="MODEL-FIT",
+        )
     if recipe.augmentation.modality_dropout and len({*data.modalities}) == 1:
         raise DataError(
             f"{data.folder}: all channels are one modality, {data.modalities[0]}: none can be left "

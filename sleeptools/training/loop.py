@@ -16,21 +16,23 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sleeptools.errors import DataError, Stopped
+from sleeptools.errors import DataError, Stopped, quoted
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.models.recipe.schedule import Position
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.runs import writing
-from sleeptools.runs.folds import BEST_ON_TEST, HELD_OUT
+from sleeptools.runs.folds import HELD_OUT
 from sleeptools.runs.leakage import night_marks
 from sleeptools.runs.logs import WATCH
+from sleeptools.runs.run import LAST_STATE
 from sleeptools.runs.temperature import CALIBRATION
 from sleeptools.training import checkpoint
 from sleeptools.training.augmentation import augment, vary_montage
@@ -46,6 +48,7 @@ from sleeptools.training.task import FINAL, STATE, Task
 
 SCORES = {"accuracy": metrics.accuracy, "kappa": metrics.kappa, "macro_f1": metrics.macro_f1}
 SHOWN = 4  # epochs named in a message
+RETRAIN = "take the file from where it was written, or train all passes anew"
 OnStep = Callable[[int, float | None], None]
 """Called with the epochs just trained on, and the kappa of a pass just finished."""
 Scored = tuple[Numbers, npt.NDArray[np.float32], str]
@@ -74,7 +77,8 @@ class Training:
         self.weights = weights if len(weights) else None
         self.state = self._start()
         self.windows = self.choose_windows()
-        self.steps = steps(len(self.windows), self.recipe.batch)
+        self.smallest_step = 2  # windows: BatchNorm needs two
+        self.steps = self.count_steps()
 
     def _start(self) -> State:
         # without the protocol, so that both protocols start from the same weights
@@ -90,11 +94,33 @@ class Training:
         state = State(model, make_optimiser(parameters, self.recipe))
         if self.saved.exists():
             checkpoint.restore(self.saved, state)
+        elif self.task.continued is not None:
+            checkpoint.restore(self.task.continued, state, RETRAIN)
+            if len(self.test):  # its result was read, and may be why it is continued
+                state.audit.append((len(state.rows), "score"))
         return state
 
     def choose_windows(self) -> Windows:
         """Arrange the training epochs as the model takes them; a pass goes through all of them."""
         return windows(self.state.model, self.source.epochs, self.train)
+
+    def count_steps(self) -> int:
+        """Count the steps of a pass."""
+        return steps(len(self.windows), self.recipe.batch, self.smallest_step)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """What a training step calls: the model."""
+        return self.state.model
+
+    def share(self, rows: Numbers) -> Numbers:
+        """Take the windows of a batch that this process computes: all."""
+        return rows
+
+    @property
+    def salt(self) -> list[int]:
+        """Further numbers of the seed of a step's dropout; none."""
+        return []
 
     def numbers(self, role: str) -> Numbers:
         """Give the indices, within the whole set, of the epochs that have a role here."""
@@ -119,7 +145,7 @@ class Training:
     @cached_property
     def held_out(self) -> tuple[str, Numbers]:
         """What each pass is judged on: the log's column prefix, and the epochs."""
-        role = "test" if self.task.protocol == BEST_ON_TEST else "val"
+        role = "test" if self.task.selects_on_test else "val"
         return role, self.numbers(role)
 
     def run(self, on_step: OnStep) -> None:
@@ -139,14 +165,18 @@ class Training:
                     on_step(self.step(), None)
                 else:
                     kappa = self.finish_pass(since)
-                    checkpoint.save(self.saved, self.state)
+                    self.save()
                     on_step(0, kappa)
                 self.stop.check()
         except Stopped:
             self.state.seconds = time.monotonic() - since
-            checkpoint.save(self.saved, self.state)
+            self.save()
             raise
         self.finish()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        checkpoint.save(self.saved, self.state)
 
     def order(self, number: int) -> Numbers:
         """Give the order of the training epochs, or of their windows, in a pass."""
@@ -163,31 +193,49 @@ class Training:
         start = size * (state.step - (self.pass_number - 1) * self.steps)
         last = state.step + 1 == self.pass_number * self.steps
         stop = None if last else start + size
-        batch = self.windows.pick(self.order(self.pass_number)[start:stop])
+        batch = self.windows.pick(self.share(self.order(self.pass_number)[start:stop]))
         x, stages = self.source.take(batch)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
         x = self.augmented(x, batch.inputs)
-        torch.manual_seed(_number(self.task.seeds(0, state.step)))
+        torch.manual_seed(_number(self.task.seeds(0, state.step, *self.salt)))
         half = self.recipe.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            model = state.model.train() if self.tuned is None else self.tuned.train()
-            logits = model(x).flatten(0, -2).float()  # (B or B L, S)
+            state.model.train() if self.tuned is None else self.tuned.train()
+            logits = self.network(x).flatten(0, -2).float()  # (B or B L, S)
         stages = stages.flatten()
         loss = stage_loss(logits, stages, self.weights, self.recipe.loss)
         adjust_optimiser(state.optimiser, self.recipe, self.schedule_place)
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimiser.step()
         hits = (logits.detach().argmax(1) == stages).sum()
-        # the one wait for the device in a step
-        value, correct = torch.stack([loss.detach(), hits.to(loss.dtype)]).tolist()
+        scored = int((batch.targets != NONE).sum())
+        sums = torch.stack([loss.detach(), hits.to(loss.dtype), hits.new_tensor(scored).to(loss)])
+        sums = self.descend(loss, stages, sums)
+        state.optimiser.step()
+        value, correct, count = sums.tolist()  # the one wait for the device in a step
         if not math.isfinite(value):
             self.refuse(np.unique(batch.inputs), value)
-        count = int((batch.targets != NONE).sum())
         state.step += 1
         state.loss += value * count
         state.correct += int(correct)
-        state.seen += count
-        return count
+        state.seen += int(count)
+        return int(count)
+
+    def descend(self, loss: Tensor, stages: Tensor, sums: Tensor) -> Tensor:
+        """Compute the gradients of a step.
+
+        Parameters
+        ----------
+        loss, stages
+            Loss of the batch, and the stages of its epochs, -1 for one that does not count.
+        sums
+            The loss, the number of epochs whose stage is right, and of all.
+
+        Returns
+        -------
+        sums
+            The same of the whole step.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
+        return sums
 
     def augmented(self, x: Tensor, numbers: Numbers) -> Tensor:
         """Augment a batch as the recipe says; a cached augmentation is that of the first pass."""
@@ -230,10 +278,14 @@ class Training:
         row |= {f"{prefix}_{k}": v for k, v in scores.items()}
         if self.task.watch_test:  # after the pass is chosen: it cannot have an influence
             row |= {f"test_{k}": v for k, v in self.judge(self.test, WATCH).items()}
-        state.rows.append(row)
-        state.loss, state.correct, state.seen = 0.0, 0, 0
+        self.end_pass(row)
         writing.write_log(self.task.folder, state.rows, self.selected_pass)
         return scores.get("kappa")
+
+    def end_pass(self, row: dict[str, Any]) -> None:
+        """Note a finished pass, and begin the next one."""
+        self.state.rows.append(row)
+        self.state.loss, self.state.correct, self.state.seen = 0.0, 0, 0
 
     def probabilities(self, numbers: Numbers, purpose: str) -> npt.NDArray[np.float32]:
         """Score epochs; every reading of the test fold is noted."""
@@ -263,6 +315,12 @@ class Training:
         density = np.empty((0, len(data.names)), np.float32)
         if len(validation):
             density = self.probabilities(validation, "score")
+        scored: list[Scored] = [(validation, density, "val")] if len(validation) else []
+        target = self.task.tested_in if self.task.protocol == FINAL else folder
+        began = time.monotonic()
+        if target is not None:
+            scored.append((self.test, self.probabilities(self.test, "score"), "test"))
+        seconds = time.monotonic() - began
         learnt = {*self.task.fold.subjects("train"), *self.task.fold.subjects("val")}
         facts = {
             **self.task.facts,
@@ -273,17 +331,18 @@ class Training:
             CALIBRATION: calibrate(self.task, density, data.stages[validation]),
         }
         save_model(state.model, folder, facts)
-        if self.task.protocol != FINAL:
-            self.predict(folder, [(validation, density, "val")] if len(validation) else [])
-        elif self.task.tested_in is not None:
-            self.predict(self.task.tested_in, [])
-        self.saved.unlink(missing_ok=True)
+        if target is not None:
+            if target != folder:
+                writing.write_scoring_time(target, len(self.test), seconds)
+            self.write_predictions(target, scored)
+        if self.recipe.schedule.depends_on_passes:  # no passes can be added to it
+            self.saved.unlink(missing_ok=True)
+        else:
+            self.saved.rename(folder / LAST_STATE)
 
-    def predict(self, folder: Path, validation: list[Scored]) -> None:
-        """Score the test epochs with the kept weights, and write what is predicted of all."""
-        tested = self.test, self.probabilities(self.test, "score"), "test"
-        data = self.source.epochs
-        tables = [writing.predictions_table(data, *scored) for scored in (*validation, tested)]
+    def write_predictions(self, folder: Path, scored: list[Scored]) -> None:
+        """Write what the kept weights predict, of the test epochs last."""
+        tables = [writing.predictions_table(self.source.epochs, *entry) for entry in scored]
         if self.task.explain and self.task.protocol != FINAL:
             self.explain(folder, ScoredEpochs(self.test, tables[-1]["predicted"].to_numpy()))
         protocol = HELD_OUT if self.task.protocol == FINAL else self.task.protocol
@@ -312,7 +371,7 @@ class Training:
         path = writing.write_not_finite(self.task.folder, epochs)
         listing = ", ".join(f"{recording} epoch {index}" for recording, index in epochs[:SHOWN])
         why = "signals that are not finite among them" if not finite.all() else "signals all finite"
-        mend = f"'sleeptools verify {data.folder}' tells whether the epochs are damaged"
+        mend = f"'sleeptools verify {quoted(data.folder)}' tells whether the epochs are damaged"
         if finite.all():
             mend = "a lower `recipe.learning_rate` may keep it finite"
         raise DataError(
@@ -323,9 +382,9 @@ class Training:
         )
 
 
-def steps(windows: int, batch: int) -> int:
-    """Count the steps of a pass; one window left over goes along: BatchNorm needs two."""
-    return math.ceil(windows / batch) - (1 < batch < windows and windows % batch == 1)
+def steps(windows: int, batch: int, smallest: int = 2) -> int:
+    """Count the steps of a pass; what is left over goes along if it is less than the smallest."""
+    return math.ceil(windows / batch) - (1 < batch < windows and 0 < windows % batch < smallest)
 
 
 def _number(seeds: list[int]) -> int:

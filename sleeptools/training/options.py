@@ -85,6 +85,9 @@ class TrainOptions:
         used, and the recipe is "fine-tuning" unless the settings name another.
     allow_shared_subject_ids
         Accept tested subjects with the ids of subjects that trained the parent: they are others.
+    continued
+        Finished run to go on with: every training begins with the state that the run's ended with,
+        so that it ends as one of `passes` passes without a break. All other settings are the run's.
     settings
         Tables "model" and "recipe": what differs from the defaults of the model and its recipe.
     """
@@ -106,6 +109,7 @@ class TrainOptions:
     watch_test: bool = False
     parent: Path | None = None
     allow_shared_subject_ids: bool = False
+    continued: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -239,8 +243,8 @@ def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     ----------
     values
         Tables [model] and [recipe]; `model` may also be just a name; and the other keys of a
-        config.toml. Which epochs the run was trained on (`epochs`), the weights that it began with
-        (`parent`), and how tasks are submitted ([slurm]) are not options.
+        config.toml. Which epochs the run was trained on (`epochs`), what it began with (`parent`,
+        `continued`), and how tasks are submitted ([slurm]) are not options.
 
     Returns
     -------
@@ -255,7 +259,9 @@ def options_from_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     keys = ("model", "recipe", *CONFIG_OPTIONS, "slurm")
     settings.check_keys(
-        values, [*keys, "format", "version", "epochs", "leaky", "parent"], section="settings"
+        values,
+        [*keys, "format", "version", "epochs", "leaky", "parent", "continued"],
+        section="settings",
     )
     if "format" in values:
         store.check_format(values, Path("config"), RUN_KIND, RUN_VERSION)

@@ -33,9 +33,10 @@ from sleeptools.runs.folds import (
 )
 from sleeptools.runs.leakage import check_unseen, learnt_subjects
 from sleeptools.runs.parent import Parent, read_parent
-from sleeptools.runs.run import CONFIG_FILE, TrainingId
+from sleeptools.runs.run import CONFIG_FILE, LAST_STATE, TrainingId
 from sleeptools.store import settings
-from sleeptools.training import fine_tuning, fitting, run_config, splits
+from sleeptools.training import continuation, fine_tuning, fitting, run_config, splits
+from sleeptools.training.continuation import ContinuedRun, read_continued
 from sleeptools.training.optimisation import make_optimiser
 from sleeptools.training.options import TrainOptions
 from sleeptools.training.task import FINAL, Task
@@ -63,6 +64,8 @@ class Plan:
         Number of the model's parameters.
     parent
         The model that every training begins with; None for fresh weights.
+    continued
+        The run that every training goes on with; None where they begin anew.
     leakage
         How tested subjects were compared with those that the parent has learnt from.
     config
@@ -77,6 +80,7 @@ class Plan:
     folds: Sequence[Split]
     parameters: int
     parent: Parent | None = None
+    continued: ContinuedRun | None = None
     leakage: str = ""
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -111,12 +115,14 @@ class Plan:
             facts |= {"parent": self.parent.table}
         if varied := self.recipe.augmentation.montage:
             facts |= {"recipe": varied}
-        folder = TrainingId(protocol, seed, fold.number).folder(self.run)
+        name = FINAL if final else str(TrainingId(protocol, seed, fold.number))
+        if self.continued:
+            facts |= {"continued": self.continued.table}
         return Task(
             protocol=protocol,
             seed=seed,
             fold=fold,
-            folder=self.run / FINAL if final else folder,
+            folder=self.run / name,
             model=self.options.model,
             config=self.model_config,
             recipe=self.recipe,
@@ -124,6 +130,7 @@ class Plan:
             explain=self.options.explain,
             watch_test=self.options.watch_test and protocol == LEAK_FREE,
             parent=self.parent,
+            continued=self.continued.folder / name / LAST_STATE if self.continued else None,
         )
 
     def origin(self) -> dict[str, Any]:
@@ -147,7 +154,13 @@ class Plan:
     def request(self) -> dict[str, Any]:
         """Content of config.toml as this command alone would write it."""
         return run_config.request_config(
-            self.options, self.data, self.model_config, self.recipe, self.folds, self.parent
+            self.options,
+            self.data,
+            self.model_config,
+            self.recipe,
+            self.folds,
+            self.parent,
+            self.continued.table if self.continued else None,
         )
 
     def written(self) -> bool:
@@ -211,6 +224,7 @@ class Plan:
             "selection": self.selection(),
             "recipe": self.recipe.table(fine_tuned=self.parent is not None),
             **({"parent": self._parent_facts(self.parent)} if self.parent else {}),
+            **({"continued": self.continued.facts} if self.continued else {}),
             **({"threads_changed": changed} if changed else {}),
         }
 
@@ -274,6 +288,11 @@ def make_plan(epochs: Path, run: Path, options: TrainOptions) -> Plan:
     parameters = _count_parameters(model_config, recipe, options.model, parent)
     writing.refuse_foreign(run)
     plan = Plan(run, options, data, model_config, recipe, folds, parameters, parent)
+    if options.continued is not None:
+        plan.continued = read_continued(options.continued)
+        continuation.check_passes(plan.continued, recipe)
+        continuation.check_settings(plan.continued, plan.request(), run)
+        continuation.check_states(plan.continued, plan.tasks())
     plan.leakage = _check_tested(plan)
     plan.config = run_config.merge_config(run, plan.request())
     return plan

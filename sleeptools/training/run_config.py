@@ -48,6 +48,7 @@ def request_config(
     recipe: Recipe,
     folds: Sequence[Split],
     parent: Parent | None = None,
+    continued: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Give the content of config.toml for a command.
 
@@ -65,6 +66,8 @@ def request_config(
         The folds without validation; empty where only `final` is trained.
     parent
         The model that the training begins with.
+    continued
+        Name and passes of the run that this one goes on with.
     """
     return {
         "format": RUN_KIND,
@@ -81,6 +84,7 @@ def request_config(
         "recipe": recipe.table(fine_tuned=parent is not None),
         "epochs": writing.epochs_fingerprint(data),
         **({"parent": {"name": parent.model, "weights": parent.weights}} if parent else {}),
+        **({"continued": dict(continued)} if continued else {}),
         **({"leaky": True} if folds and options.split != SUBJECTS else {}),
     }
 
@@ -114,6 +118,27 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
     OutputError
         If the two differ in anything that changes a result.
     """
+    merged, lines = compare_config(run, request)
+    if lines:
+        raise OutputError(
+            f"{run}: this run exists with other settings: {'; '.join(lines)}",
+            hint=f"give another run folder; 'sleeptools train EPOCHS {run} --config "
+            f"{run / CONFIG_FILE}' goes on as this one began",
+            code="OUT-SETTINGS",
+        )
+    return merged
+
+
+def compare_config(run: Path, request: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Join what a command requests with the settings in a folder.
+
+    Returns
+    -------
+    merged
+        The settings of both.
+    differences
+        A line for each setting that changes a result and differs; none if they go together.
+    """
     path = run / CONFIG_FILE
     old = {"split": SUBJECTS} | store.read_toml(path)  # older runs lack it, as others below
     store.check_format(old, path, RUN_KIND, RUN_VERSION)
@@ -132,13 +157,7 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
     growing = {"protocols": merged["protocols"], "seeds": merged["seeds"], "final": merged["final"]}
     if not old.get("folds"):
         growing |= {key: merged[key] for key in SPLIT_KEYS if key in merged}
-    if lines := settings.difference({**old, **growing}, merged):
-        raise OutputError(
-            f"{run}: this run exists with other settings: {'; '.join(lines)}",
-            hint="give another run folder, or the same settings to continue it",
-            code="OUT-SETTINGS",
-        )
-    return merged
+    return merged, settings.difference({**old, **growing}, merged)
 
 
 @contextlib.contextmanager

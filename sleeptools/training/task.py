@@ -44,6 +44,8 @@ class Task:
         Also judge the test fold after every pass, for the log alone: it selects nothing.
     parent
         The model that it begins with; None for fresh weights.
+    continued
+        State that it begins with, of a finished training of fewer passes; None for none.
     """
 
     protocol: str
@@ -57,6 +59,7 @@ class Task:
     explain: bool = True
     watch_test: bool = False
     parent: Parent | None = None
+    continued: Path | None = None
 
     @property
     def done(self) -> bool:
@@ -80,9 +83,14 @@ class Task:
         return str(TrainingId(self.protocol, self.seed, self.fold.number))
 
     @property
+    def selects_on_test(self) -> bool:
+        """Whether a pass is judged on the test fold."""
+        return self.protocol == BEST_ON_TEST
+
+    @property
     def selection(self) -> str:
         """Metric that selects the pass; "last" where nothing does."""
-        if self.protocol == BEST_ON_TEST:
+        if self.selects_on_test:
             return self.recipe.selection_on_test
         return self.recipe.selection if self.fold.validated else "last"
 

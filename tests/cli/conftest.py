@@ -1,10 +1,13 @@
-"""The one-node Slurm that long tests share."""
+"""What several files of tests of the command line share: a Slurm of one node, planned trainings."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers.planned import epochs, few, no_slurm, slurm
 from tests.helpers.slurm_cluster import one_node
+
+__all__ = ["cluster", "epochs", "few", "no_slurm", "slurm"]
 
 
 @pytest.fixture(scope="session")

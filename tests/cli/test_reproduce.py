@@ -36,7 +36,8 @@ HUMAN = (
 VARIANTS = ("ablations", "masleepnet-ablations")
 """Scripts that train variants of one model in one command."""
 UNSEEN = "slumbernet-unseen"
-"""The script that tests a final model on other animals."""
+"""The script that tests a final model on animals that it names."""
+MICE = "mouse-01,mouse-02,mouse-03"
 
 
 def start(
@@ -118,6 +119,7 @@ def test_every_setting_is_in_the_readme() -> None:
         "DATA",
         "UNSEEN",
         "PREPARE",
+        "TRAIN",
         "WORK",
         "MODELS",
         "PROTOCOL",
@@ -130,7 +132,6 @@ def test_every_setting_is_in_the_readme() -> None:
         "SLURM",
         "SBATCH",
         "SBATCH_TRAIN",
-        "ARRAY",
         "DRY",
         "SLEEPTOOLS",
     ):
@@ -144,16 +145,15 @@ def test_every_setting_is_in_the_readme() -> None:
 def test_every_command_of_a_script_is_understood(
     name: str, simulate: int, slurm: int, tmp_path: Path
 ) -> None:
-    folders = {} if simulate else {"DATA": FOLDER, "UNSEEN": FOLDER}
+    folders = {} if simulate else {"DATA": FOLDER, "UNSEEN": MICE}
     settings = {"SIMULATE": simulate, "SLURM": slurm} | folders
     words = ours(planned(name, tmp_path, **settings))
     commands = [parsed(w) for w in words]
-    twice = 2 if name == UNSEEN else 1
     assert [command for command, _ in commands if command != "train"] == [
-        *(["simulate"] * twice if simulate else []),
-        *["convert"] * twice,
-        *["preprocess"] * {"slumbernet": 3, "ulw": 2, UNSEEN: 2}.get(name, 1),
-        *["evaluate"] * twice,
+        *(["simulate"] if simulate else []),
+        "convert",
+        *["preprocess"] * {"slumbernet": 3, "ulw": 2}.get(name, 1),
+        "evaluate",
         "report",
     ]
     montages = {str(o["epochs"]): o["preset"] for command, o in commands if command == "preprocess"}
@@ -166,11 +166,8 @@ def test_every_command_of_a_script_is_understood(
     evaluated = [o for command, o in commands if command == "evaluate"][-1]["runs"]
     assert [o["runs"] for command, o in commands if command == "report"] == [evaluated]
     if name == UNSEEN:
-        (tested,) = [o for command, o in commands if command == "evaluate" and o["on"]]
-        assert tested["runs"] == [Path(str(o["run"])) / "final" for o in trainings]
-        assert evaluated == [tested["out"]]
-        assert [o["final"] for o in trainings] == [True]
-    elif name not in VARIANTS:
+        assert [(o["final"], o["hold_out"]) for o in trainings] == [(True, MICE)]
+    if name not in VARIANTS:
         assert evaluated == [o["run"] for o in trainings]
 
 
@@ -238,7 +235,7 @@ def test_sleep_edf_is_fetched(name: str, tmp_path: Path) -> None:
     assert options["subset"] == ("78" if name in {"sleep-edf-78", "ulw"} else "20")
 
 
-def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
+def test_trainings_are_planned_and_submitted(tmp_path: Path) -> None:
     commands = planned(
         "sleep-edf-78",
         tmp_path,
@@ -249,18 +246,23 @@ def test_jobs_wait_for_one_another(tmp_path: Path) -> None:
         MODELS="mmasleepnet attnsleep",
         SEEDS="0,1",
     )
-    assert all(words[0] == "sbatch" for words in commands)
     kinds = [w[0] for w in ours(commands)]
     assert kinds == ["convert", "preprocess", "train", "train", "evaluate", "report"]
-    after = [[w for w in words if w.startswith("--dependency")] for words in commands]
-    assert after == [[]] + [["--dependency=afterok:JOB"]] * 3 + [
-        ["--dependency=afterok:JOB:JOB"],
-        ["--dependency=afterok:JOB"],
-    ]
     for words, kind in zip(commands, kinds, strict=True):
-        assert ("--array=0-9" in words) == ("--gres=gpu:1" in words) == (kind == "train")
-        assert words[words.index("-p") + 1 : words.index("-A") + 2] == ["long", "-A", "lab"]
-        assert "--signal=B:USR1@120" in words
+        assert (words[0] == "sbatch") == (kind != "train")
+        if kind == "train":
+            given = parsed(words[1:])[1]
+            assert given["submit"]
+            assert given["seed"] == "0,1"
+            slurm = settings.read_settings(None, given["settings"])["slurm"]  # type: ignore[arg-type]
+            assert slurm["options"] == ["-p long", "-A lab", "--gres=gpu:1"]
+            assert slurm["report_options"] == ["-p long", "-A lab"]
+            assert slurm["job_name"] == f"sleep-edf-78-{given['model']}"
+        else:
+            assert words[words.index("-p") + 1 : words.index("-A") + 2] == ["long", "-A", "lab"]
+            assert ("--wait" in words) == (kind in {"convert", "preprocess"})
+    after = [[w for w in words if w.startswith("--dependency")] for words in commands]
+    assert after == [*4 * [[]], ["--dependency=afterok:JOB:JOB"], ["--dependency=afterok:JOB"]]
 
 
 @pytest.mark.parametrize(
@@ -280,6 +282,13 @@ def test_wrong_settings_end_a_script_at_once(
     assert message in done.stderr
     assert "hint: " in done.stderr
     assert not list(tmp_path.rglob("raw"))
+
+
+def test_unseen_mice_are_named(tmp_path: Path) -> None:
+    done = start(UNSEEN, tmp_path, DATA=tmp_path, DRY=1)
+    assert done.returncode == 66
+    assert "UNSEEN is not set" in done.stderr
+    assert "UNSEEN=m10,m11,m12" in done.stderr
 
 
 def test_a_step_that_fails_ends_a_script_with_its_code(tmp_path: Path) -> None:
@@ -315,6 +324,11 @@ def test_every_item_is_drawn_from_runs_that_the_scripts_make(item: str, tmp_path
         path = Path(*relative.parts[1:])
         assert str(path) in made or str(path.parent) in made  # a variant is in its training's run
         assert arrangement.takes_epochs or path.parts[0] == "runs"
+
+
+def test_an_item_draws_no_page_of_its_runs(tmp_path: Path) -> None:
+    commands = [parsed(w)[0] for w in ours(planned("item", tmp_path, "s0-fig-5", SIMULATE=1))]
+    assert commands == ["simulate", "convert", "preprocess", "train", "report"]
 
 
 def test_an_item_is_drawn_from_one_data_set_or_several(tmp_path: Path) -> None:
@@ -368,9 +382,24 @@ def test_a_script_runs_from_nothing_to_its_report(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("item", ["s0-table-1", "s3-headline", "s4-table-3", "s4-fig-5a"])
+@pytest.mark.parametrize(
+    "item",
+    [
+        "s0-table-1",
+        "s0-fig-4a",
+        "s1-accuracies",
+        "s1-figures",
+        "s2-fig-5",
+        "s3-headline",
+        "s4-table-1",
+        "s4-table-3",
+        "s4-fig-5a",
+        "s4-scoring-time",
+        "s4-fig-6",
+    ],
+)
 def test_an_item_is_drawn_from_nothing(item: str, tmp_path: Path) -> None:
-    done = start("item", tmp_path, item, SIMULATE=1, HOURS=0.5, JOBS=1)
+    done = start("item", tmp_path, item, SIMULATE=1, JOBS=1, PROTOCOL="best-on-test")
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "work" / "item-simulated" / item
     assert "SIMULATED DATA" in (folder / f"{item}.html").read_text()

@@ -169,3 +169,21 @@ def test_a_cancelled_task_stays_away_until_it_is_submitted_again(slurm: Plan) ->
     expected = slurm.in_one_process("--passes", PASSES, "--fold", 0)
     assert len(expected) == 1
     assert expected.items() <= slurm.weights().items()
+
+
+def test_two_jobs_never_train_the_same_task(slurm: Plan) -> None:
+    slurm.train("--passes", PASSES, "--fold", 0, "--submit")
+    first = slurm.task(0)
+    slurm.until(over=lambda: slurm.begun(0))
+    script = slurm.run / "plan/slurm.sh"
+    second = slurm.do("sbatch", "--parsable", "--array=0", "-o", "second.out", script).strip()
+    slurm.until(over=lambda: slurm.of(f"{second}_0", "JobState") == "FAILED")
+    refused = (slurm.work / "second.out").read_text()
+    assert "exit code 73" in refused
+    assert "in use by process" in refused
+    assert "loss" not in refused
+    slurm.until(over=slurm.all_over)
+    assert slurm.of(first, "JobState") == "COMPLETED"
+    (path,) = slurm.run.rglob("log.csv")
+    assert len(path.read_text().splitlines()) == 1 + PASSES
+    assert slurm.states() == ["done"]

@@ -25,12 +25,13 @@ from sleeptools.commands.simulate import simulate
 from sleeptools.errors import DataError, OutputError, UnavailableError, UsageError
 from sleeptools.inference.card import METADATA
 from sleeptools.inference.engine import Engine
-from sleeptools.inference.onnx_file import read_onnx
+from sleeptools.inference.onnx_file import SUM, read_onnx
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.models.recipe.recipe import brought_settings
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.sequences import InputSpan
 from sleeptools.runs import model_folder
+from sleeptools.store.libraries import install_line
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EPOCHS = 60
@@ -188,6 +189,21 @@ def test_the_card_has_every_fact_of_the_folder(ulw: Path, ulw_onnx: Path, tmp_pa
     with pytest.raises(DataError) as caught:
         Engine.load(out)
     assert caught.value.code == "ONNX-DAMAGED"
+
+
+@onnx
+def test_a_flipped_bit_of_an_onnx_file_is_refused(ulw_onnx: Path, tmp_path: Path) -> None:
+    content = bytearray(ulw_onnx.read_bytes())
+    keys = [content.index(SUM.encode()), content.rindex(SUM.encode())]
+    assert keys[0] < keys[1], "the card says that there is a sum, and the metadata have it"
+    rng = np.random.default_rng(6)
+    for at in (*(8 * key for key in keys), *rng.integers(0, 8 * len(content), 40).tolist()):
+        content[at // 8] ^= 1 << at % 8
+        (tmp_path / "flipped.onnx").write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            Engine.load(tmp_path / "flipped.onnx")
+        assert caught.value.code in ("ONNX-SUM", "ONNX-DAMAGED", "JSON-SYNTAX", "FACT-KIND"), at
+        content[at // 8] ^= 1 << at % 8
 
 
 # --- C --------------------------------------------------------------------------------------------
@@ -357,7 +373,7 @@ def test_a_missing_library_or_compiler_is_named(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UnavailableError) as caught:
         export.export(ulw, tmp_path / "x.onnx", kind="onnx", epochs=EPOCHS)
-    assert caught.value.hint == "pip install 'sleeptools[export]'"
+    assert caught.value.hint == install_line("onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.2")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="a C compiler is needed") as caught:
         export.export(ulw, tmp_path / "x.c", kind="c", epochs=EPOCHS)

@@ -218,8 +218,58 @@ def test_a_header_that_is_completed_in_place_ends_it(
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("blank", ["spaces", "zeros", "half", "ranges", "nothing"])
+def test_a_header_is_waited_for(night: Path, model: Path, tmp_path: Path, blank: str) -> None:
+    """It may be reserved as a whole and filled in later, beside data that are there already."""
+    content, size = night.read_bytes(), read_header(night).size
+    signals = (size - 256) // 256
+    ranges = 256 + signals * 104  # bytes before the physical minima, of which two are there
+    first = {
+        "spaces": b" " * size,
+        "zeros": b"\0" * size,
+        "half": content[:300],
+        "ranges": content[: ranges + 16] + b" " * 16 + content[ranges + 32 : size],
+        "nothing": b"",
+    }[blank]
+    path = tmp_path / "night.edf"
+    path.write_bytes(first)
+    said: list[str] = []
+
+    def fill_in() -> None:
+        time.sleep(0.2)
+        with path.open("r+b") as file:
+            file.write(content[:size])
+            file.flush()
+            time.sleep(0.2)
+            file.write(content[size:])
+
+    thread = threading.Thread(target=fill_in)
+    thread.start()
+    epochs: list[FollowedEpoch] = []
+    follow_recording(model, path, tmp_path / "out", epochs.append, idle=20, log=said.append)
+    thread.join()
+    assert len(epochs) == EPOCHS
+    waits = [line for line in said if line.startswith("waiting for the header of night.edf: ")]
+    expected = {"half": "signal 1 physical min", "ranges": "signal 3 physical min"}
+    assert len(waits) == 1, "said once"
+    assert f"{expected.get(blank, 'version')} is blank" in waits[0]
+
+
+def test_a_header_that_never_comes_is_an_error(
+    command: Callable, night: Path, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "night.edf").write_bytes(b" " * 3000)
+    ran = command("score", model, "--follow", "night.edf", "--idle", 0.2, "--out", "out")
+    assert ran.code == 65
+    assert "its header was never complete: version is blank" in ran.err
+    (tmp_path / "begun.edf").write_bytes(night.read_bytes()[: read_header(night).size])
+    ran = command("score", model, "--follow", "begun.edf", "--idle", 0.2, "--out", "out")
+    assert ran.code == 0
+    assert "warning: not one epoch is complete: begun.edf" in ran.err
+
+
 def test_what_cannot_be_followed_is_said_at_once(night: Path, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "night.edf").write_bytes(b"\0" * 3000)
+    (tmp_path / "night.edf").write_bytes(b"GIF89a" + b"\0" * 3000)
     with pytest.raises(DataError, match="neither EDF nor BDF"):
         follow_recording(model, tmp_path / "night.edf", tmp_path / "out", lambda _: None)
     long = tmp_path / f"{'x' * 181}.edf"

@@ -134,6 +134,8 @@ def test_every_file_of_a_night_has_the_same_stages(scores: Path) -> None:
         table = pl.read_csv(scores / f"{name}.csv")
         with pyedflib.EdfReader(str(scores / files[0])) as edf:
             onsets, durations, texts = edf.readAnnotations()
+            named = edf.getRecordingAdditional()
+        assert named == f"simulated confidence_{table['confidence'].mean():.2f}"
         assert onsets.tolist() == table["onset"].to_list()
         assert set(durations.tolist()) == {30.0}
         named = ["Sleep stage " + {"REM": "R"}.get(stage, stage) for stage in table["stage"]]
@@ -266,7 +268,10 @@ def test_edfio_and_mne_read_the_same_stages(scores: Path) -> None:
         table = pl.read_csv(scores / f"{name}.csv")
         path = scores / f"{name}-hypnogram.edf"
         texts = [f"Sleep stage {'R' if s == 'REM' else s}" for s in table["stage"]]
-        theirs = edfio.read_edf(path).annotations
+        file = edfio.read_edf(path)
+        assert file.recording.additional[0] == "simulated"
+        assert file.recording.additional[1] == f"confidence_{table['confidence'].mean():.2f}"
+        theirs = file.annotations
         assert [(a.onset, a.duration, a.text) for a in theirs] == [
             (onset, 30.0, text) for onset, text in zip(table["onset"], texts, strict=True)
         ]

@@ -286,7 +286,7 @@ def test_without_h5py_the_error_names_it(
     with pytest.raises(UnavailableError, match="h5py") as caught:
         convert.convert("kjaerby", mat.parent, tmp_path / "recordings")
     assert caught.value.exit_code == 69
-    assert "pip install h5py" in str(caught.value.hint)
+    assert "pip install 'h5py>=3.10'" in str(caught.value.hint)
 
 
 # --- what is wrong with a file --------------------------------------------------------------------

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sleeptools import store
+from sleeptools.runs.run import LAST_STATE
 from tests.helpers import faults, http_server
 from tests.helpers.faults import LINKED, Ended, FaultServer, Run
 
@@ -21,7 +23,7 @@ PASSING = {"created", "wall_seconds", "peak_memory_mib", "command", "environment
 WRITTEN = re.compile(rb"Written by sleeptools on [^<]*")
 SECONDS = re.compile(rb",[0-9.]+,([01]?)$", re.M)
 """The columns seconds and selected of log.csv."""
-TIMED = (".json", ".toml", "log.csv", "state.safetensors")
+TIMED = (".json", ".toml", "log.csv", "state.safetensors", LAST_STATE)
 """Files that may hold the time of a command that was disturbed, or its settings before an error."""
 TRAIN = "--model ulw-sleepnet --folds 2 --passes 1"
 HELD = 73  # exit code of a command that another one keeps out
@@ -64,6 +66,12 @@ def _reported(out: Path, source: Path) -> None:
     shutil.copy(source / "report.html", out / "report.html")
 
 
+def _exported(out: Path, source: Path) -> None:
+    """Leave an export of another fold's model."""
+    for path in source.glob("earlier.[ch]"):
+        shutil.copy(path, out / path.name.replace("earlier", "net"))
+
+
 @dataclass(frozen=True)
 class Command:
     """A command line, and what lies in its folder beforehand."""
@@ -94,6 +102,10 @@ COMMANDS = {
     "figures": Command("report {source}/run --format md --out {out}/a.md --figures {out}/figures"),
     "fetch": Command("fetch sleep-edf {out}/raw --base-url {url} --trust-sums --jobs 1"),
     "simulate": Command("simulate sleep-edf {out}/raw --subjects 2 --hours 0.5"),
+    "export": Command("export {source}/run/leak-free/seed-0/fold-00 {out}/net.c --format c"),
+    "export again": Command(
+        "export {source}/run/leak-free/seed-0/fold-00 {out}/net.c --format c --force", _exported
+    ),
     "train": Command("train {source}/epochs {out}/run " + TRAIN),
 }
 
@@ -136,6 +148,7 @@ class Chain:
             "score {0}/run/leak-free/seed-0/fold-00 {0}/raw/SC4001E0-PSG.edf --out {0}/scores",
             "simulate sleep-edf {0}/earlier --subjects 2 --hours 0.5",
             "convert sleep-edf {0}/earlier {0}/earlier-recordings",
+            "export {0}/run/leak-free/seed-0/fold-01 {0}/earlier.c --format c",
         ):
             self._succeed(line.format(source).split(), source)
         (source / "earlier-recordings").rename(source / "earlier recordings")
@@ -265,13 +278,19 @@ def _comparable(path: Path) -> bytes:
             return WRITTEN.sub(b"", content)
         case "log.csv":
             return SECONDS.sub(rb",\1", content)
+        case name if name == LAST_STATE:
+            file = store.read_tensors(path)
+            untimed = {"step", "best_pass", "audit"}
+            facts = {k: v for k, v in file.facts.items() if k in untimed}
+            return store.digest(file.arrays, facts).encode()
     return content
 
 
 def _lasting(facts: Mapping[str, object]) -> dict[str, object]:
     kept = {k: v for k, v in facts.items() if k not in PASSING}
     if isinstance(files := kept.get("files"), dict):
-        kept["files"] = {n: "" if n.endswith("log.csv") else s for n, s in files.items()}
+        timed = ("log.csv", LAST_STATE)
+        kept["files"] = {n: "" if n.endswith(timed) else s for n, s in files.items()}
     return kept
 
 

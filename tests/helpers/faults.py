@@ -32,7 +32,7 @@ LINKED = "linked"
 """Name of a line that says that the operation "link" before it succeeded."""
 NEW_NAMESPACES = 0x20000000 | 0x00020000  # of processes and of mounts
 PRIVATE = 1 << 18 | 1 << 14  # mounts that nobody else sees, and those in them
-COMMANDS = "convert evaluate fetch hypnogram preprocess report score simulate train verify"
+COMMANDS = "convert evaluate export fetch hypnogram preprocess report score simulate train verify"
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ VARIANTS = {
             "sample_rate": 128.0,
         },
         "mmasleepnet": {"variant": "mmasleepnet", "electrodes": ["F3", "C3"]},
+        "multitaper": {
+            "variant": "mmasleepnet",
+            "spectrum": "multitaper",
+            "electrodes": ["F3", "C3"],
+        },
     },
     "mouse-cnn": {"default": {}, "three-channels": {"channels": 3}},
     "mouse-cnn-attention": {"default": {}, "heads-1": {"heads": 1}},

@@ -1,5 +1,6 @@
 """Any network in an ONNX file: what its card must say, and what is refused before it runs."""
 
+import hashlib
 import importlib.util
 import json
 import sys
@@ -13,6 +14,7 @@ from sleeptools.errors import DataError, MissingInputError, UnavailableError
 from sleeptools.inference import onnx_file
 from sleeptools.inference.card import METADATA
 from sleeptools.inference.engine import Engine
+from sleeptools.store.libraries import install_line
 
 runs = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed"
@@ -72,6 +74,26 @@ def test_a_network_of_another_is_scored_from_the_command_line(command, tmp_path)
         "robust-scale",
     ]
     assert command("score", path, raw / "SC4001E0-PSG.edf", "--out", "scores").code == 0
+
+
+@runs
+def test_a_sum_in_the_card_is_compared_and_its_absence_said(command, tmp_path):
+    raw = simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=0.5)
+    words = ("score", tmp_path / "net.onnx", raw / "SC4001E0-PSG.edf", "--out")
+    path = onnx_bytes.write(tmp_path / "net.onnx")
+    ran = command(*words, "unsummed")
+    assert ran.code == 0
+    assert "net.onnx: its card has no sum of it: a changed weight would not show" in ran.err
+    content = path.read_bytes()
+    path = onnx_bytes.write(path, {"sha256": hashlib.sha256(content).hexdigest()})
+    ran = command(*words, "summed")
+    assert ran.code == 0
+    assert "its card has no sum" not in ran.err
+    at = content.index(onnx_bytes.BIAS.tobytes()) + 4
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    refused(path, "ONNX-SUM")
+    onnx_bytes.write(path, {"sha256": "ONNX"})
+    refused(path, "ONNX-SUM")
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -193,7 +215,7 @@ def test_without_onnx_runtime_the_line_to_type_is_named(tmp_path, monkeypatch):
     with pytest.raises(UnavailableError, match="onnxruntime is needed") as caught:
         Engine.load(onnx_bytes.write(tmp_path / "net.onnx"))
     assert caught.value.exit_code == 69
-    assert caught.value.hint == "pip install 'sleeptools[onnx]'"
+    assert caught.value.hint == install_line("onnxruntime>=1.20")
 
 
 def test_the_table_of_messages_leads_to_every_tensor():

@@ -249,8 +249,8 @@ def test_the_leads_that_are_chosen() -> None:
     def chosen(*labels: str, by_order: bool = False) -> list[str]:
         recording = night().recording
         signal = recording.signal("EEG C4-M1")
-        kinds = {label: "eog" if "EOG" in label else "eeg" for label in labels}
-        signals = {n: replace(signal, label=n, modality=kind) for n, kind in kinds.items()}
+        kinds = dict.fromkeys(labels, "eeg") | {"EOG horizontal": "eog", "Kanal 1": "other"}
+        signals = {n: replace(signal, label=n, modality=kinds[n]) for n in labels}
         preset = presets.resolve(engine().facts["preprocessing"]["preset"], source="")
         recording = replace(recording, signals=signals)
         preset = leads.choose(engine().facts, preset, recording, by_order=by_order)
@@ -265,8 +265,12 @@ def test_the_leads_that_are_chosen() -> None:
         chosen("EEG1", "EOG horizontal", "M1")
     assert e.value.code == "SIG-MISSING"
     assert e.value.hint == (
-        "there are: EEG1, EOG horizontal, M1; `channels=EEG=EEG1` takes it, if it is a person's"
+        "there are: EEG1, EOG horizontal, M1; `channels=EEG=EEG1` takes it, if it is an EEG of a "
+        "person"
     )
+    with pytest.raises(DataError, match="no EEG lead") as e:
+        chosen("EOG horizontal", "Kanal 1")
+    assert "`channels=EEG=Kanal 1` takes it, if it is an EEG" in str(e.value.hint)
     with pytest.raises(DataError, match="no EEG lead") as e:
         chosen("EOG horizontal")
     assert e.value.hint == "there are: EOG horizontal"

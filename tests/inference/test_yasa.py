@@ -18,9 +18,10 @@ from sleeptools.inference import yasa_network
 from sleeptools.inference.yasa_network import YasaNetwork, usable
 from sleeptools.recording.recording import Signal
 from sleeptools.runs import model_folder
+from sleeptools.store.libraries import install_line
 
 HAS_YASA = importlib.util.find_spec("yasa") is not None
-needs_yasa = pytest.mark.skipif(not HAS_YASA, reason="YASA is not installed: sleeptools[yasa]")
+needs_yasa = pytest.mark.skipif(not HAS_YASA, reason="YASA is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_without_yasa_the_line_to_type_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(yasa_network.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnavailableError) as caught:
         YasaNetwork({})
-    assert caught.value.hint == "pip install 'sleeptools[yasa]'"
+    assert caught.value.hint == install_line("yasa>=0.7")
     assert caught.value.exit_code == 69
 
 

@@ -6,6 +6,7 @@ import torch
 
 import cost
 import golden_models
+import rebuilt
 from comparing import close, make
 from sleeptools.errors import UsageError
 from sleeptools.models.folder import build_model
@@ -101,3 +102,51 @@ def test_the_map_shows_a_rhythm_where_it_is(hertz, band):
     assert (abs(row - 15), abs(column - 11.25) < 1) == (0, True)
     assert (spread[0, band].abs() > 0.05 * spread.abs().max()).sum() > 9
     close(spread, make("sleepprintnet", {"electrodes": ["F3", "O2"]}).map(9 * x), 1e-4)
+
+
+@pytest.mark.parametrize("sample_rate", [100.0, 128.0])
+def test_the_multitaper_map_is_that_of_its_formula_in_double_precision(sample_rate):
+    settings = MMA | SIX | {"spectrum": "multitaper", "sample_rate": sample_rate}
+    spectral_map = make("sleepprintnet", settings).map
+    noise = np.random.default_rng(5).normal(size=(3, 6, round(30 * sample_rate))).cumsum(-1)
+    noise += 300 * np.random.default_rng(6).normal(size=(3, 6, 1))  # the mean is taken out
+    power = rebuilt.multitaper_bands(torch.from_numpy(noise), sample_rate)
+    pixels = spectral_map(torch.from_numpy(noise).float())
+    rows, columns = zip(*(rebuilt.PIXELS[e] for e in SIX["electrodes"]), strict=True)
+    ours = pixels[:, :, rows, columns].transpose(1, 2)
+    assert ours.shape == power.shape
+    assert ((ours - power).abs() / power).max() < 2e-5
+    pixels[:, :, rows, columns] = 0
+    assert not pixels.any()
+
+
+def test_the_multitaper_map_is_mnes():
+    """As in the program of the MMASleepNet authors; since its version 1.3, MNE cuts the tapers from
+    those of one sample more.
+    """
+    multitaper = pytest.importorskip("mne.time_frequency").psd_array_multitaper
+    noise = np.random.default_rng(7).normal(size=(2, 2, 3000)).cumsum(-1)
+    spectral_map = make("sleepprintnet", MMA | {"spectrum": "multitaper"}).map
+    pixels = spectral_map(torch.from_numpy(noise).float())
+    for band, (low, high) in enumerate(((0, 4), (4, 8), (8, 13), (13, 30), (30, 50))):
+        power, _ = multitaper(noise, 100.0, low, high, verbose=False)
+        ratio = pixels[:, band, [2, 11], [8, 8]] / torch.from_numpy(power.sum(-1))
+        assert (ratio - 1).abs().max() < 3e-3
+
+
+@pytest.mark.parametrize("settings", [{}, MMA, MMA | {"spectrum": "multitaper"}])
+def test_both_ends_of_a_band_belong_to_it(settings):
+    """13 Hz is in alpha and beta, where single precision took it for a little more."""
+    bands = make("sleepprintnet", settings).map.bands
+    at = {hertz: bands[30 * hertz] > 0 for hertz in (3, 4, 7, 8, 13, 30, 50)}
+    if settings:
+        inside = {4: [0, 1], 8: [1, 2], 13: [2, 3], 30: [3, 4], 50: [4]}
+    else:
+        inside = {3: [0], 4: [1], 7: [1], 8: [2], 13: [2], 30: [3], 50: [4]}
+    for hertz, expected in inside.items():
+        assert at[hertz].nonzero().flatten().tolist() == expected
+
+
+def test_multitapers_belong_to_the_variant_that_sums_them():
+    with pytest.raises(UsageError, match='spectrum = "multitaper" needs variant = "mmasleepnet"'):
+        make("sleepprintnet", {"spectrum": "multitaper"})

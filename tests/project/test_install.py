@@ -13,6 +13,11 @@ import pytest
 from sleeptools import native
 
 ROOT = Path(__file__).parents[2]
+ON_AN_INDEX = False
+"""Whether `pip install sleeptools` finds it: to be set on the day of the release."""
+BARE = re.compile(
+    r"(?:pip3?|pipx|uv pip|uv tool) install [^`\n]*?(?<![\w./-])sleeptools(?![\w/-]|\.whl)"
+)
 COMPILERS = ("c++", "g++", "clang++", "cc", "gcc", "clang", "nvcc", "cmake", "ninja", "make")
 
 
@@ -28,6 +33,31 @@ def test_every_command_in_the_documents_exists(command) -> None:
     for name in ("README.md", "CONTRIBUTING.md", "docs/folders.md", "docs/glossary.md"):
         used = re.findall(r"(?:^|`)sleeptools ([a-z]+)", (ROOT / name).read_text(), re.MULTILINE)
         assert set(used) <= known, name
+
+
+def install_lines() -> list[str]:
+    """Every line of pages and program that would install from an index by the name alone."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    code = [
+        p for f in ("sleeptools", "cli", "packaging", "reproduce") for p in (ROOT / f).rglob("*")
+    ]
+    texts = [
+        p for p in [*pages, *code] if p.suffix in {".md", ".py", ".toml", ".txt", ".sh", ".def"}
+    ]
+    return [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in texts
+        for line in path.read_text().splitlines()
+        if BARE.search(line)
+    ]
+
+
+def test_no_line_installs_what_is_on_no_index() -> None:
+    assert BARE.search("pip install 'sleeptools[yasa]'")
+    assert BARE.search("pipx install sleeptools")
+    assert not BARE.search("pip install ./sleeptools-0.1.0-py3-none-any.whl")
+    assert not BARE.search("pip install --no-deps dist/sleeptools-*.whl")
+    assert bool(install_lines()) == ON_AN_INDEX
 
 
 @pytest.mark.skipif(os.environ.get("SLEEPTOOLS_CUDA") != "ON", reason="SLEEPTOOLS_CUDA is not ON")

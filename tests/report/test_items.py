@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import math
 import re
@@ -29,6 +30,7 @@ from sleeptools.report.items.latex import latex_table, latex_text
 from sleeptools.report.items.printed_numbers import printed_number
 from sleeptools.report.items.run_source import RunSource, standard_error
 from sleeptools.report.plots.canvas import Plot
+from typesetting import check_structure, need_latex, typeset
 
 NO_NUMBERS = "printed, not at hand"
 MOUSE = {"names": MOUSE_STAGES, "prefix": "m", "epochs": 300}
@@ -840,6 +842,8 @@ def test_latex_has_the_headings_over_the_columns():
     rows = (ItemRow(("a", "b"), "ours", (1.0, 2.0, 3)), ItemRow(("a", "c"), "printed", remark="-"))
     columns = (ItemColumn("x", "G"), ItemColumn("y", "G"), ItemColumn("z"))
     lines = latex_table(ItemTable("", "C", ("P", "Q"), columns, rows, best=True), "t").splitlines()
+    assert lines[4].startswith(r"\resizebox{\ifdim\width>\linewidth")
+    assert lines[4].endswith(r"{!}{\begin{tabular}{lllrrr}")
     assert lines[5:] == [
         r"\toprule",
         r" &  &  & \multicolumn{2}{c}{G} &  \\",
@@ -849,7 +853,7 @@ def test_latex_has_the_headings_over_the_columns():
         r"a & b & ours & 1.00 & 2.00 & 3 \\",
         r" & c & printed & \multicolumn{3}{l}{-} \\",
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
 
@@ -885,3 +889,51 @@ def test_every_figure_draws(home, drawn):
             svg = figure.drawing.svg(figure.name)
             assert r"\n" not in svg
             assert svg.startswith("<svg")
+
+
+# --- typeset --------------------------------------------------------------------------------------
+
+RARE = (
+    "\u03ba \u2265 \xe9 e\u0301 \u2212 \u6a21 \ufb01 \u0141 \xbf \xbd \xf7 \xd7 \xdf \u201ca\u201d"
+)
+RARE += " \u2026 'a' \"b\""
+"""Characters that a name may have, and pdflatex may not."""
+
+
+@functools.cache
+def latex_of(item, home, *names):
+    (row,) = published.published_items().filter(item=item).to_dicts()
+    return item_latex(row, build(item, home, *names), [(HOSTILE, HOSTILE)], {})
+
+
+@pytest.mark.parametrize("item", ARRANGEMENTS)
+def test_latex_has_its_structure(item, home):
+    text = latex_of(item, home, *OURS.get(item, ([],))[0])
+    check_structure(text)
+    assert not re.search(r"[^\x00-\u00ff\u2013-\u2026]", text)
+
+
+def test_latex_of_every_item_is_typeset_within_the_text(home, tmp_path):
+    need_latex()
+    texts = [latex_of(item, home, *OURS.get(item, ([],))[0]) for item in ARRANGEMENTS]
+    log = typeset(texts, tmp_path)
+    wide = re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\) in paragraph", log)
+    assert [width for width in wide if float(width) > 1] == []
+
+
+def test_latex_of_strange_names_is_typeset(hostile, item, tmp_path):
+    need_latex()
+    rare = ItemTable("", RARE, (RARE,), (ItemColumn(RARE),), (ItemRow((RARE,), RARE, (RARE,)),))
+    typeset([item_latex(item, hostile, [(HOSTILE, HOSTILE)], {}), latex_table(rare, "a")], tmp_path)
+
+
+def test_latex_with_a_figure_is_typeset(tmp_path, drawn):
+    need_latex()
+    write_item("s4-fig-1a", [], tmp_path)
+    log = typeset([(tmp_path / "s4-fig-1a.tex").read_text()], tmp_path)
+    assert "s4-fig-1a-printed.pdf" in log
+
+
+def test_a_character_that_latex_does_not_know_is_a_number():
+    assert latex_text("\u03ba \u6a21") == "{[}U+03BA] {[}U+6A21]"
+    assert latex_text("e\u0301 2 \u2265 1 \u2212 0 'x'") == r"é 2 $\geq$ 1 $-$ 0 'x'"

@@ -30,8 +30,10 @@ FILES = {
     "PREDICTIONS_FILE": "predictions.parquet",
     "AUDIT_FILE": "audit.csv",
     "LOG_FILE": "log.csv",
+    "SCORING_FILE": "scoring.json",
     "EXPLAIN": "explain.safetensors",
     "STATE": "state.safetensors",
+    "LAST_STATE": "last.safetensors",
 }
 """Constants that name the files that only a run has, and their names."""
 
@@ -94,9 +96,11 @@ def test_every_file_of_a_run_comes_from_its_writers(tmp_path, monkeypatch):
     tested = write_epochs(tmp_path / "tested", subjects=2, count=10)
     small = {"model": {"modalities": "eeg", "fusion": "mbfe"}, "recipe": {"batch": 16}}
     monkeypatch.setattr(store.files, "atomic_path", spy)
-    runs = tmp_path / "run", tmp_path / "external"
+    runs = tmp_path / "run", tmp_path / "external", tmp_path / "held-out"
     train(data, runs[0], TrainOptions(folds=2, passes=1, threads=1, fold=0, settings=small))
     score(runs[0] / "leak-free/seed-0/fold-00", tested, runs[1], allow_shared_subject_ids=True)
+    unseen = TrainOptions(final=True, hold_out=("S03",), passes=1, threads=1, settings=small)
+    train(data, runs[2], unseen)
     files = {path for run in runs for path in run.rglob("*") if path.is_file()}
     names = {path.name for path in files}
     assert names >= {*FILES.values()} - {"folds_epochs.parquet", "state.safetensors"}

@@ -15,7 +15,10 @@ from tests.helpers.fault_chain import COMMANDS, Chain
 from tests.helpers.faults import Ended
 
 QUICK = 3  # operations of each command
-SLOW = {"report", "report again", "tables", "figures", "evaluate", "evaluate again", "train"}
+SLOW = {
+    *("report", "report again", "tables", "figures"),
+    *("evaluate", "evaluate again", "train", "export", "export again"),
+}
 """Commands that compute for a second."""
 MOST = 200  # operations of a command
 SHARES = 8  # in which a command's operations are divided, so that each test is short

@@ -14,6 +14,7 @@ from sleeptools.commands.verify import verify
 from sleeptools.errors import DataError, OutputError, Stopped, UsageError
 from sleeptools.inference.engine import Engine
 from sleeptools.preprocessing.epochs import open_epochs
+from sleeptools.runs.logs import scoring_time
 from sleeptools.runs.run import open_run, run_progress
 from synthetic_epochs import write_epochs
 
@@ -65,6 +66,21 @@ def test_the_final_model_is_tested_on_them(whole, tiny):
         scored = table.filter(recording=file.recording).select(names).to_numpy()
         again = engine.hypnodensity(file.signals, file.onset)
         assert np.abs(scored - again).max() < 2e-5
+
+
+def test_the_time_of_scoring_them_is_told(whole, tmp_path):
+    path = whole / "held-out/seed-0/fold-00/scoring.json"
+    facts = store.read_json(path)
+    assert facts["epochs"] == 40
+    assert 0 < facts["seconds"] < 600
+    assert scoring_time(open_run(whole)) == (facts["seconds"], 40)
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    store.write_json(run / path.relative_to(whole), {"epochs": 40, "seconds": 1e-9})
+    with pytest.raises(DataError, match="scoring"):
+        scoring_time(open_run(run))
+    (run / path.relative_to(whole)).unlink()
+    assert scoring_time(open_run(run)) == (0, 0)
 
 
 def test_evaluation_report_status_and_verification_know_them(whole, tmp_path):
@@ -154,7 +170,7 @@ def test_stopped_before_the_test_it_goes_on(whole, tiny, tmp_path, monkeypatch):
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Training, "predict", stop)
+        patch.setattr(loop.Training, "write_predictions", stop)
         with pytest.raises(Stopped):
             train(tiny, run, options(folds=None))
     assert run_progress(run)["missing"] == ["held-out/seed-0/fold-00", "final"]

@@ -56,6 +56,12 @@ def test_gains_are_uniform_on_a_logarithmic_scale_and_never_all_is_silent() -> N
     assert np.abs(logs).max() <= 1
     np.testing.assert_allclose(np.quantile(logs, [0.25, 0.5, 0.75]), [-0.5, 0, 0.5], atol=0.05)
     assert abs(np.corrcoef(logs[:-1], logs[1:])[0, 1]) < 0.05
+    kept = [
+        draw_factors([1, n], Augmentation(modality_dropout=0.5, always=["eeg"]), KINDS) == 0
+        for n in range(400)
+    ]
+    assert not np.stack(kept)[:, :2].any()
+    np.testing.assert_allclose(np.mean(kept, 0)[2:], 0.5, atol=0.08)
     only_gains = draw_factors([1, 7], Augmentation(gain_factor=4), KINDS)
     assert (only_gains > 0).all()
     np.testing.assert_array_equal(only_gains[factors[7] > 0], factors[7][factors[7] > 0])
@@ -80,6 +86,9 @@ def test_off_is_off() -> None:
     x = torch.randn(2, 4, 50)
     assert vary_montage(x, np.arange(2), Augmentation(), [0], KINDS) is x
     assert Augmentation().montage == {}
+    assert Augmentation(**BOTH).montage == BOTH
+    always = BOTH | {"always": ["eeg"]}
+    assert Augmentation(**always).montage == always
 
 
 # --- trainings ------------------------------------------------------------------------------------
@@ -130,7 +139,7 @@ def test_a_run_of_before_goes_on_and_one_modality_cannot_be_dropped(
     train(epochs, run, options({}, folds=2, fold=0, final=False, passes=1))
     path = run / "config.toml"
     text = path.read_text()
-    for line in ("gain_factor = 1.0\n", "modality_dropout = 0.0\n"):
+    for line in ("gain_factor = 1.0\n", "modality_dropout = 0.0\n", "always = []\n"):
         assert line in text
         text = text.replace(line, "")
     path.write_text(text)
@@ -138,6 +147,8 @@ def test_a_run_of_before_goes_on_and_one_modality_cannot_be_dropped(
     same_kind = write_epochs(tmp_path / "one", count=5)
     with pytest.raises(DataError, match="all channels are one modality, other"):
         train(same_kind, tmp_path / "refused", options(BOTH))
+    with pytest.raises(DataError, match="no channel is ecg, which"):
+        train(epochs, tmp_path / "refused", options(BOTH | {"always": ["ecg"]}))
 
 
 def test_options_are_the_recipes() -> None:
@@ -199,6 +210,10 @@ def test_what_cannot_be_left_out(tmp_path: Path) -> None:
     able = model(tmp_path / "able", preset, recipe=BOTH)
     with pytest.raises(UsageError, match="there are: eeg, emg, eog"):
         Engine.load(able, without=("ecg",))
+    never = model(tmp_path / "never", preset, recipe=BOTH | {"always": ["eeg"]})
+    assert Engine.load(never, without=("emg", "eog")).facts["without"] == ["emg", "eog"]
+    with pytest.raises(DataError, match="without modality dropout of eeg, so"):
+        Engine.load(never, without=("eeg", "emg"))
     with pytest.raises(UsageError, match="no channel is left"):
         Engine.load(able, without=("eeg", "emg", "eog"))
 

@@ -76,7 +76,7 @@ def export(
     UnavailableError
         If a library or a compiler is missing.
     OutputError
-        If a file of that name exists, or lies in the model's folder.
+        If another file of that name exists, or it would lie in the model's folder.
     """
     kinds = registry.names(DRAWER)
     if kind not in kinds:
@@ -98,26 +98,29 @@ def export(
     targets = [out.with_suffix(suffix) for suffix in exporter.SUFFIXES]
     with store.lock_file(*targets), tempfile.TemporaryDirectory(prefix="sleeptools-") as scratch:
         draft = Path(scratch) / out.name
-        _check_target(model, out, force=force)
+        _check_place(model, out)
         exporter.export(engine, model, draft)
         agreement = compare(engine, exporter.load(draft, engine), epochs, Path(scratch))
         about = exporter.about(draft, engine)
         contents = {path: (Path(scratch) / path.name).read_bytes() for path in targets}
-        for path in targets[1:]:  # one that an interrupted command left is the same
-            if not (path.is_file() and path.read_bytes() == contents[path]):
-                _check_target(model, path, force=force)
+        for path in targets:
+            _check_target(path, contents[path], force=force)
         write_together(contents)
     return Export(targets, agreement, about)
 
 
-def _check_target(model: Path, path: Path, *, force: bool) -> None:
+def _check_place(model: Path, path: Path) -> None:
     if path.resolve().is_relative_to(model.resolve()):
         raise OutputError(
             f"{path}: lies in the model's folder, which stays as it was trained",
             hint="give a name elsewhere",
             code="OUT-INPUT",
         )
-    if path.exists() and not (force and path.is_file()):
+
+
+def _check_target(path: Path, content: bytes, *, force: bool) -> None:
+    """Check that a file may be written; what an interrupted command left of it is the same."""
+    if path.exists() and not (path.is_file() and (force or path.read_bytes() == content)):
         raise OutputError(
             f"{path}: exists",
             hint="give `force` to replace it, or another name"

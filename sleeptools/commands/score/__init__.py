@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sleeptools import store
 from sleeptools.commands.score import files, sleep_table
@@ -20,20 +20,31 @@ from sleeptools.commands.score.folder import SCORES_KIND, SCORES_VERSION, read_s
 from sleeptools.commands.score.follow import OnEpoch, follow
 from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import check_names
-from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.commands.score.paths import SHIPPED, model_at, recordings_among
 from sleeptools.commands.score.scoring import Scoring, score_file, score_recording, summary
 from sleeptools.errors import DataError, OutputError, Stopped, stoppable
 from sleeptools.formats import edf
 from sleeptools.inference.engine import Engine
+from sleeptools.inference.loading import unverified
 from sleeptools.inference.yasa_network import RELEASE
 from sleeptools.preprocessing import presets
 from sleeptools.recording.recording import IGNORED, Recording, check_ignored, ignored_channels
-from sleeptools.runs import model_folder
 from sleeptools.store import batch
 
-NOTHING_YET = ("EDF-FORM", "EDF-HEADER", "EDF-EMPTY", "EDF-CUT", "REC-SHORT")
+if TYPE_CHECKING:
+    from sleeptools.commands.score.night_page import NightPage
+
+NOTHING_YET = (
+    "EDF-FORM",
+    "EDF-HEADER",
+    "EDF-FIELD",
+    "EDF-RANGE",
+    "EDF-NREC",
+    "EDF-EMPTY",
+    "EDF-CUT",
+    "REC-SHORT",
+)
 """Codes of the errors of a recording that has not one epoch yet."""
 
 __all__ = ["ScoreOptions", "follow_recording", "score"]
@@ -142,7 +153,9 @@ def follow_recording(
         done = scorer.begin([path])
         try:
             with stoppable():
-                follow(scorer.engine, scorer.preset, path, out, options, on_epoch, idle=idle)
+                follow(
+                    scorer.engine, scorer.preset, path, out, options, on_epoch, idle=idle, log=log
+                )
         except Stopped:
             scorer.keep_complete(path, done)
             raise
@@ -156,7 +169,7 @@ class _Scorer:
 
     engine: Engine
     preset: presets.Preset
-    page: NightPage
+    page: Callable[[], NightPage]
     kinds: tuple[str, ...]
     out: Path
     options: ScoreOptions
@@ -197,6 +210,7 @@ class _Scorer:
             )
         except DataError as e:
             if e.code in NOTHING_YET:
+                self.log(f"warning: not one epoch is complete: {e}")
                 return
             raise
         fingerprint = [stat.st_size, stat.st_mtime_ns, *self.options.night_facts()]
@@ -244,13 +258,20 @@ def _open_scorer(
     ships = model in SHIPPED.values()
     if card := engine.facts.get(CARD):
         log(f"{name if ships else engine.facts['model']}: {card['summary']}")
-    if model.is_dir() and not ships and (unverified := model_folder.unverified(model)):
-        log(f"warning: {unverified}")
+    if not ships and (warning := unverified(model, engine.facts)):
+        log(f"warning: {warning}")
     log(f"probabilities are {engine.calibration}")
-    expected = expected_agreement(model, engine.facts)
-    page = NightPage(str(model), engine.facts, preset, expected, str(engine.calibration))
+    page = cache(partial(_night_page, model, engine, preset))
     manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, preset))
     return _Scorer(engine, preset, page, kinds, out, options, manifest, log)
+
+
+def _night_page(model: Path, engine: Engine, preset: presets.Preset) -> NightPage:
+    """Load what draws the pages of nights, which takes longer than to score one."""
+    from sleeptools.commands.score.night_page import NightPage
+
+    expected = expected_agreement(model, engine.facts)
+    return NightPage(str(model), engine.facts, preset, expected, str(engine.calibration))
 
 
 def open_model(model: Path, options: ScoreOptions) -> tuple[Engine, presets.Preset]:

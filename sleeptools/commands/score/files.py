@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sleeptools import formats
 from sleeptools.commands.score import sleep_table
-from sleeptools.commands.score.night_page import NightPage
 from sleeptools.commands.score.scoring import Scoring
 from sleeptools.errors import UsageError
-from sleeptools.formats import bids, hypnodensity
+from sleeptools.formats import bids, edf, hypnodensity
+
+if TYPE_CHECKING:
+    from sleeptools.commands.score.night_page import NightPage
 
 BIDS_SUFFIX: Final = re.compile(r"_(?:eeg|ieeg|meg|nirs|psg)$", re.IGNORECASE)
 """Ending of a recording's name that its events do not share."""
@@ -55,18 +56,20 @@ def check_apart(nights: Mapping[str, Sequence[str]]) -> None:
                 )
 
 
-def write_files(night: Scoring, page: NightPage, kinds: Sequence[str], out: Path) -> None:
-    """Write the files of a night, those of some `KINDS`."""
+def write_files(
+    night: Scoring, page: Callable[[], NightPage], kinds: Sequence[str], out: Path
+) -> None:
+    """Write the files of a night, those of some `KINDS`; `page` makes its page, where asked for."""
     for kind in kinds:
         path = out / file_names(night.name, [kind])[-1]
         if kind == "edf":
-            formats.write_hypnogram(night.hypnogram, path, to="edf")
+            edf.write_hypnogram(night.hypnogram, path, night.confidence.tolist())
         elif kind == "bids":
             bids.write_hypnogram(night.hypnogram, path, night.confidence.tolist())
         elif kind == "csv":
             hypnodensity.write_table(path, night.hypnogram, night.hypnodensity, night.left_out)
         else:
-            page.write(night, path)
+            page().write(night, path)
 
 
 def chosen_kinds(only: Sequence[str]) -> tuple[str, ...]:

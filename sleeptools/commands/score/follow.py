@@ -25,6 +25,7 @@ from sleeptools.formats.parsing.edf_header import (
     HEADER_BYTES,
     VERSION_BYTES,
     Header,
+    blank_field,
     read_header,
     starts_like_edf,
 )
@@ -81,8 +82,11 @@ def follow(
     on_epoch: OnEpoch,
     *,
     idle: float | None = None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Score the epochs of a file while it grows, until its header's records are there.
+
+    A header that is cut short, or blank where it needs something, is waited for.
 
     Parameters
     ----------
@@ -92,13 +96,16 @@ def follow(
         Called with every epoch.
     idle
         Stop after so many seconds in which nothing was written; never if left out.
+    log
+        Called once with what the header lacks, if it is not complete.
 
     Raises
     ------
     UsageError
         If the model or the preset looks ahead.
     DataError
-        If the file is damaged, became shorter, or was replaced by another.
+        If the file is damaged, became shorter, or was replaced by another, or its header was not
+        complete after `idle`.
     Stopped
         At a stop signal.
     """
@@ -108,7 +115,7 @@ def follow(
             hint="a model without context can follow: ulw-sleepnet, mmasleepnet",
         )
     done = 0
-    for header in _grown(path, idle):
+    for header in _grown(path, idle, log):
         ready = math.floor(header.records * header.record_seconds / preset.epoch_seconds + SLACK)
         for number in range(done, ready):
             try:
@@ -119,8 +126,9 @@ def follow(
         done = max(done, ready)
 
 
-def _grown(path: Path, idle: float | None) -> Iterator[Header]:
+def _grown(path: Path, idle: float | None, log: Callable[[str], None]) -> Iterator[Header]:
     """Yield the header of a file each time that it has grown, and end with it."""
+    blank = ""
     stat = store.need(path, "recording").stat()
     file_id, size, since = (stat.st_dev, stat.st_ino), 0, time.monotonic()
     changed = 0
@@ -134,14 +142,21 @@ def _grown(path: Path, idle: float | None) -> Iterator[Header]:
         if stat.st_size < size:
             raise _changed(path, f"became shorter: {stat.st_size} bytes after {size}")
         if stat.st_size > size or stat.st_mtime_ns != changed:  # a header is changed in place
-            if stat.st_size > size:
+            if stat.st_size > size or blank:
                 since = time.monotonic()
             size, changed = stat.st_size, stat.st_mtime_ns
-            if (header := _header(path, size)) is not None:
+            said, blank = blank, _blank_field(path)
+            if blank and not said:
+                log(f"waiting for the header of {path.name}: {blank} is blank")
+            elif not blank and (header := _header(path)) is not None:
                 yield header
                 if 0 < header.declared <= header.records:
                     return
         if idle is not None and time.monotonic() - since >= idle:
+            if blank:
+                raise DataError(
+                    f"{path}: its header was never complete: {blank} is blank", code="EDF-HEADER"
+                )
             return
         time.sleep(POLL_SECONDS)
 
@@ -154,19 +169,24 @@ def _changed(path: Path, what: str) -> DataError:
     )
 
 
-def _header(path: Path, size: int) -> Header | None:
-    """Read the header; None while it, or the first data record, is not complete."""
+def _blank_field(path: Path) -> str:
+    """Name the first field of a header that is still blank, or not there yet; "" if none is."""
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES)
-    if len(head) >= VERSION_BYTES and not starts_like_edf(head):
-        raise DataError(
-            f"{path}: is neither EDF nor BDF",
-            hint="only files of these formats are followed",
-            code="FILE-FORMAT",
-        )
-    count = head[252:256].strip()
-    if len(head) < HEADER_BYTES or not count.isdigit() or size < HEADER_BYTES * (1 + int(count)):
-        return None
+        begins = len(head) >= VERSION_BYTES and head[:VERSION_BYTES].strip(b" \0")
+        if begins and not starts_like_edf(head):
+            raise DataError(
+                f"{path}: is neither EDF nor BDF",
+                hint="only files of these formats are followed",
+                code="FILE-FORMAT",
+            )
+        count = head[252:].strip(b" \0")
+        head += file.read(HEADER_BYTES * int(count)) if count.isdigit() else b""
+    return blank_field(head)
+
+
+def _header(path: Path) -> Header | None:
+    """Read the header; None while the first data record is not complete."""
     try:
         header = read_header(path, allow_truncated=True)
     except DataError as e:

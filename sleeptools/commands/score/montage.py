@@ -57,7 +57,7 @@ def choose_montage(
     assigned: Mapping[str, str],
     *,
     by_order: bool = False,
-    may_miss: bool = False,
+    dispensable: Collection[str] = (),
     optional: Collection[str] = (),
 ) -> ChosenMontage:
     """Choose the signals of a recording for a model's channels.
@@ -68,8 +68,8 @@ def choose_montage(
         Label, name or pair of electrodes for some of the channels.
     by_order
         For a channel that is not there, take the first signal of its modality that is left.
-    may_miss
-        Whether the model can do without a modality, for the hint.
+    dispensable
+        Modalities that the model can do without, for the hint.
     optional
         Channels that the model can do without, which are then left out.
 
@@ -103,7 +103,7 @@ def choose_montage(
     if lacking:
         name, error = next(iter(lacking.items()))
         hint = _cure(recording, name, error)
-        if may_miss:
+        if montage.modality(name) in dispensable:
             hint += f"; `without={montage.modality(name)}` scores without, as the model has learnt"
         raise DataError(str(error), hint=hint, code=error.code)
     chosen = []

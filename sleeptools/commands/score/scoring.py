@@ -17,7 +17,7 @@ from sleeptools.commands.score.montage import ChosenMontage, choose_montage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.inference import leads
 from sleeptools.inference.engine import Engine
-from sleeptools.inference.missing import can_miss
+from sleeptools.inference.missing import dispensable
 from sleeptools.inference.recordings import hypnodensity, hypnogram_from
 from sleeptools.native import Floats
 from sleeptools.preprocessing.presets import Preset
@@ -168,7 +168,7 @@ def score_recording(
         preset.montage,
         options.channels,
         by_order=options.match_channels_by_order,
-        may_miss=can_miss(engine.facts),
+        dispensable=dispensable(engine.facts),
         optional=engine.facts.get(OPTIONAL, ()),
     )
     lacking = [c.name for c in preset.montage if c.name not in chosen.made_of]

@@ -43,6 +43,22 @@ WIDTHS: Final = (
     ("reserved", 32),
 )
 
+NEEDED: Final = (
+    ("version", 0, 8),
+    ("header size", 184, 192),
+    ("number of data records", 236, 244),
+    ("duration of a record", 244, 252),
+    ("number of signals", 252, 256),
+)
+"""Fields that no header can do without, and their bytes."""
+NEEDED_OF_SIGNALS: Final = (
+    "physical_min",
+    "physical_max",
+    "digital_min",
+    "digital_max",
+    "samples_per_record",
+)
+
 
 @dataclass(frozen=True)
 class SignalHeader:
@@ -133,6 +149,26 @@ def starts_like_edf(head: bytes) -> bool:
     return head[:8] == b"\xffBIOSEMI" or (
         len(head) >= VERSION_BYTES and head[:1] == b"0" and not head[1:8].strip(b" \0\xa0")
     )
+
+
+def blank_field(head: bytes) -> str:
+    """Name the first field that a header needs and that is blank or beyond its end; "" if none is.
+
+    Parameters
+    ----------
+    head
+        What there is of a header that a recorder is writing; it may fill in blank fields later.
+    """
+    for name, start, stop in NEEDED:
+        if not _text(head, start, stop):
+            return name
+    text = _text(head, 252, 256)
+    for i in range(int(text) if text.isdecimal() else 0):
+        columns = _columns(int(text), i)
+        for name in NEEDED_OF_SIGNALS:
+            if not _text(head, *columns[name]):
+                return f"signal {i + 1} {name.replace('_', ' ')}"
+    return ""
 
 
 def read_header(

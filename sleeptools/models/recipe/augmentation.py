@@ -6,7 +6,7 @@ place in a batch, so that a continued training sees the same as one without a br
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,6 +38,9 @@ class Augmentation(BaseModel):
     modality_dropout
         Probability that all channels of a modality are zero in what the model takes at once;
         one modality is always left. A model so trained can score without a modality.
+    always
+        Modalities that are never zero, for example "eeg", where no night lacks them: the model then
+        learns nothing of nights without.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -50,6 +53,7 @@ class Augmentation(BaseModel):
     interleaved: bool = False
     gain_factor: float = Field(default=1.0, ge=1, le=1000)
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    always: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -57,7 +61,9 @@ class Augmentation(BaseModel):
         return not (any(self.gains) or self.shift or self.noise)
 
     @property
-    def montage(self) -> dict[str, float]:
+    def montage(self) -> dict[str, Any]:
         """What it does to a montage, for a model's facts; empty if nothing."""
         values = {"gain_factor": self.gain_factor, "modality_dropout": self.modality_dropout}
-        return {} if values == {"gain_factor": 1, "modality_dropout": 0} else values
+        if values == {"gain_factor": 1, "modality_dropout": 0}:
+            return {}
+        return values | ({"always": [*self.always]} if self.always else {})

@@ -52,6 +52,11 @@ class Schedule(BaseModel):
     growth: float = Field(default=2.0, gt=1)
     lowest: float = Field(default=0.0, ge=0, lt=1)
 
+    @property
+    def depends_on_passes(self) -> bool:
+        """Whether a rate follows from the number of all passes, so that none can be added later."""
+        return self.kind == "one_cycle"
+
 
 class Position(NamedTuple):
     """Position in a training.

@@ -12,7 +12,7 @@ from sleeptools.report.items.content import Builder, ItemContent, ItemRequest
 from sleeptools.report.items.costs import (
     headline_table,
     model_costs_table,
-    scoring_time,
+    scoring_time_table,
     training_hours,
 )
 from sleeptools.report.items.descriptions import (
@@ -351,7 +351,7 @@ ARRANGEMENTS: Final[Mapping[str, Arrangement]] = {
         external=False,
     ),
     "s4-scoring-time": Arrangement(
-        partial(scoring_time, caption="Time of scoring"), ("none",), MOUSE, SLUMBERNET
+        partial(scoring_time_table, caption="Time of scoring"), ("none",), MOUSE, SLUMBERNET
     ),
     "s4-text": _list("Numbers of the running text of SlumberNet's paper"),
     "scorers": _list("Agreement of two human scorers"),

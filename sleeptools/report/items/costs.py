@@ -23,7 +23,8 @@ from sleeptools.report.items.printed_numbers import facts_of, printed_number, sc
 from sleeptools.report.items.results import printed_row, single_source
 from sleeptools.report.items.run_source import RunSource, mean
 from sleeptools.report.plots.bars import plot_bars
-from sleeptools.runs.logs import training_logs
+from sleeptools.runs.folds import EXTERNAL, HELD_OUT
+from sleeptools.runs.logs import scoring_time, training_logs
 
 COMPARED: Final = "salientsleepnet"
 """Model whose published size the printed saving agrees with; the paper's abstract names none."""
@@ -198,7 +199,7 @@ def _hours(source: RunSource) -> tuple[Value, ...]:
     )
 
 
-def scoring_time(request: ItemRequest, *, caption: str) -> ItemContent:
+def scoring_time_table(request: ItemRequest, *, caption: str) -> ItemContent:
     """Show the time of scoring a 72-h recording, by model and by hand, and their ratio."""
     source, _ = single_source(request)
     printed = {
@@ -223,8 +224,9 @@ def scoring_time(request: ItemRequest, *, caption: str) -> ItemContent:
     ]
     if source is not None:
         notes.append(
-            "Ours is the wall time of the external test, start of the program and reading of the "
-            f"epochs with it, over the hours scored, times {RECORDING_HOURS:g}."
+            f"Ours is the time of scoring unseen subjects over the hours scored, times "
+            f"{RECORDING_HOURS:g}: of held-out subjects that of the final model alone, of an "
+            "external test with the start of the program and the reading of the epochs."
         )
     return ItemContent([ItemTable("", caption, ("By",), columns, tuple(rows))], notes=notes)
 
@@ -232,14 +234,26 @@ def scoring_time(request: ItemRequest, *, caption: str) -> ItemContent:
 def _times(source: RunSource | None, person: float) -> Iterator[ItemRow]:
     if source is None:
         return
-    run = source.evaluation.run
-    wall, scored = run.facts.get("wall_seconds"), len(source.evaluation.tested)
-    if source.protocol != "external" or not isinstance(wall, int | float) or not scored * wall:
+    seconds, epochs = _scoring_seconds(source)
+    if not seconds * epochs:
         raise refuse(
             source.name,
             "s4-scoring-time",
             "its time is that of a training, not of scoring",
-            "give the run of an external test ('sleeptools evaluate MODEL' on other epochs)",
+            "give a run whose final model was tested on held-out subjects, or the run of an "
+            "external test ('sleeptools evaluate MODEL' on other epochs)",
         )
-    hours = wall / 3600 / (scored * run.epoch_seconds / 3600) * RECORDING_HOURS
+    scored = epochs * source.evaluation.run.epoch_seconds / 3600
+    hours = seconds / 3600 / scored * RECORDING_HOURS
     yield ItemRow(("model",), source.origin, (hours, person / hours), source.name)
+
+
+def _scoring_seconds(source: RunSource) -> tuple[float, int]:
+    """Find how long the scoring of unseen subjects took, s, and of how many epochs; or zeros."""
+    run = source.evaluation.run
+    if source.protocol == HELD_OUT:
+        return scoring_time(run)
+    wall = run.facts.get("wall_seconds")
+    if source.protocol == EXTERNAL and isinstance(wall, int | float):
+        return float(wall), len(source.evaluation.tested)
+    return 0.0, 0

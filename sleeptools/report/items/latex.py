@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -24,43 +25,77 @@ SPECIAL: Final = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
+    '"': r"\symbol{34}",
     "`": r"\textasciigrave{}",
     DASH: "--",
     "µ": r"\textmu{}",
     "²": r"\textsuperscript{2}",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "\N{MINUS SIGN}": "$-$",
 }
 """Characters that have a meaning in LaTeX, or none in its older engines."""
 ONE_OF: Final = re.compile("[" + re.escape("".join(SPECIAL)) + "]")
 BRACKET: Final = "{[}"
+NOT_TYPESET: Final = re.compile(
+    "[^ -~¡-ª¬-º¼-ÏÑ-Ýß-ïñ-ýÿ\u2013\u2014\u2018\u2019\u201c\u201d\u2026]"
+)
+"""Characters that pdflatex does not know without further packages."""
+LONG: Final = 30
+"""Characters of a text that is broken into lines."""
+LINE: Final = "14em"
+"""Width of such a column."""
+FITTED: Final = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
+"""What comes before a table: it is drawn smaller where it is wider than the text."""
 
 
 def latex_text(value: object) -> str:
-    """Escape a text; an opening bracket too, which behind a line's end would be an option."""
-    plain = store.visible(" ".join(str(value).split()))
-    return ONE_OF.sub(lambda c: SPECIAL[c[0]], plain).replace("[", BRACKET)
+    """Escape a text; an opening bracket too, which behind a line's end would be an option.
+
+    A character that pdflatex does not know is written as its number, for example [U+03BA].
+    """
+    plain = unicodedata.normalize("NFC", store.visible(" ".join(str(value).split())))
+    known = NOT_TYPESET.sub(lambda c: c[0] if c[0] in SPECIAL else f"[U+{ord(c[0]):04X}]", plain)
+    return ONE_OF.sub(lambda c: SPECIAL[c[0]], known).replace("[", BRACKET)
 
 
 def latex_table(table: ItemTable, label: str) -> str:
-    """Write a table as an environment `table` with `tabular` in it; it needs booktabs."""
+    """Write a table as an environment `table` with `tabular` in it; it needs booktabs, graphicx."""
     count = len(table.labels) + 1
-    letters = "l" * count + "r" * len(table.columns)
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex_text(table.caption)}}}",
         rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', label)}}}",
-        rf"\begin{{tabular}}{{{letters}}}",
+        rf"{FITTED}\begin{{tabular}}{{{''.join(_alignments(table))}}}",
         r"\toprule",
         *_head(table, count),
         r"\midrule",
         *_rows(table, count),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _alignments(table: ItemTable) -> Iterator[str]:
+    """Give each column's letter: numbers to the right, long texts in lines."""
+    rows = [row for row in table.rows if not row.remark]
+    labels = [[row.labels[i] for row in table.rows] for i in range(len(table.labels))]
+    for texts in (*labels, [row.whose for row in table.rows]):
+        yield _text_alignment(texts)
+    for j in range(len(table.columns)):
+        values = [row.values[j] for row in rows if row.values[j] not in {None, ""}]
+        if values and all(isinstance(value, str) for value in values):
+            yield _text_alignment(values)
+        else:
+            yield "r"
+
+
+def _text_alignment(texts: Iterable[object]) -> str:
+    longest = max((len(str(text)) for text in texts), default=0)
+    return f"p{{{LINE}}}" if longest > LONG else "l"
 
 
 def _head(table: ItemTable, count: int) -> Iterator[str]:

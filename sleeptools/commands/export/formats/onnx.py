@@ -14,9 +14,10 @@ from typing import Any, Final
 import torch
 
 from sleeptools.commands.export.graph import export_graph, quiet
-from sleeptools.errors import UnavailableError
+from sleeptools.errors import UnavailableError, quoted
 from sleeptools.inference.card import METADATA, card_text, make_card
 from sleeptools.inference.engine import Engine
+from sleeptools.store.libraries import install_line
 
 SUFFIXES: Final = (".onnx",)
 
@@ -34,7 +35,7 @@ def export(engine: Engine, folder: Path, out: Path) -> None:
     except ImportError as e:
         raise UnavailableError(
             f"{out.name}: the libraries onnx and onnxscript are needed to write ONNX",
-            hint="pip install 'sleeptools[export]'",
+            hint=install_line("onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.2"),
             code="EXPORT-LIBRARY",
         ) from e
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
@@ -60,6 +61,6 @@ def about(path: Path, engine: Engine) -> list[str]:
     """Say how large it is and how it is used."""
     del engine
     return [
-        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score {path.name}', or in "
-        "any program with ONNX Runtime"
+        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score "
+        f"{quoted(path.name)}', or in any program with ONNX Runtime"
     ]
