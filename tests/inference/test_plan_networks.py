@@ -60,7 +60,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[Any,
             model.train()(signals(8, config))
         last = model.linear if name == "slumbernet" else model.classifier[2]
         logits = model.eval()(signals(24, config))
-        last.weight *= 2 / logits.std(0).mean()
+        gain = 2 / logits.std(0).mean()
+        last.weight *= gain
+        # five units in the seventh digit of the largest logit, as much larger as the differences
+        model.tolerance = 5e-7 * float(gain * logits.abs().max()) + 2e-6
         last.bias.copy_(last.bias - model(signals(24, config)).mean(0))
     folder = tmp_path_factory.mktemp("model")
     save_model(model, folder, facts(config))
@@ -98,13 +101,9 @@ def test_equals_the_model(trained: tuple[Any, Path], variant: str) -> None:
     for count in (1, 9):
         x = signals(count, model.config, count)
         expected = in_double(model, x)
-        with torch.no_grad(), native.using_variant("reference"):
-            by_torch = model(x).softmax(1).numpy()
         result = engine.hypnodensity(x.numpy())
         assert result.dtype == np.float32
-        # some of these networks make much of small differences: PyTorch's own error says how much
-        tolerance = 2e-6 + 4 * np.abs(by_torch - expected).max()
-        np.testing.assert_allclose(result, expected, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=model.tolerance)
     assert np.ptp(expected, 0).max() > 0.05
 
 
