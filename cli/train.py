@@ -316,7 +316,7 @@ def train(
         if len(variants) > 1:
             talk(f"{folder}:")
         with _progress() as on_progress:
-            train.train(epochs, folder, variant, on_progress=on_progress, log=talk)
+            train.train(epochs, folder, variant, on_progress=on_progress, log=talk, estimate=True)
     if _devices.is_follower():
         return
     if options.cross_validates and options.split != SUBJECTS:

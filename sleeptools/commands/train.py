@@ -95,6 +95,7 @@ def train(
     on_progress: OnProgress = lambda _: None,
     log: Log = lambda _: None,
     trainer: type[Training] = Training,
+    estimate: bool = False,
 ) -> None:
     """Train what the options ask for and is not done yet.
 
@@ -112,6 +113,8 @@ def train(
         Called with a line of text for events worth knowing, such as a lack of validation subjects.
     trainer
         Class that does one training; a child of `Training` may choose other epochs for a pass.
+    estimate
+        Whether to measure beforehand, for about a second, how long it will take, and to log that.
 
     Raises
     ------
@@ -151,7 +154,8 @@ def train(
             writing.unlist(run, folders)
         ranks.agreed([str(task) for task in pending])
         if pending:
-            _work(plan, pending, trainer, device, on_progress, log, ranks)
+            estimate = estimate and not ranks.shared
+            _work(plan, pending, trainer, device, on_progress, log, ranks, estimate=estimate)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
         manifest.facts |= {"native": native.describe(), "torch": _flags(), **ranks.facts()}
@@ -201,12 +205,14 @@ def _work(
     on_progress: OnProgress,
     log: Log,
     ranks: Ranks,
+    *,
+    estimate: bool = False,
 ) -> None:
     """Train one task after the other."""
     threads = torch.get_num_threads()
     with catch_signals() as stop, _device_memory(plan.recipe.batch):
         source = EpochSource(plan.data, device)
-        if not ranks.shared and (pace := measure_pace(pending, source, stop, trainer)):
+        if estimate and (pace := measure_pace(pending, source, stop)):
             log(estimate_text(pace, pending, plan.data, smaller_choices(plan)))
         _log_parent(plan, log)
         _log_unselected(pending, log)

@@ -66,9 +66,7 @@ def passes_done(task: Task) -> int:
     return 0
 
 
-def measure_pace(
-    pending: Sequence[Task], source: EpochSource, stop: Stop, trainer: type[Training] = Training
-) -> Pace | None:
+def measure_pace(pending: Sequence[Task], source: EpochSource, stop: Stop) -> Pace | None:
     """Measure how fast the first of some trainings goes here; None if it cannot.
 
     Parameters
@@ -79,8 +77,6 @@ def measure_pace(
         The epochs, on the device.
     stop
         Checked now and then.
-    trainer
-        Class that does a training.
 
     Raises
     ------
@@ -88,14 +84,13 @@ def measure_pace(
         If a stop signal has come.
     """
     task = replace(pending[0], folder=pending[0].folder / "copy", continued=None)
-    copied = type("Copy", (trainer,), {"refuse": _give_up})  # it writes nothing
     try:
-        pace = _measure(task, source, stop, copied, FEW)
+        pace = _measure(task, source, stop, FEW)
         more = int(SHORT / pace.trained)
         brief = sum(pace.duration(t, source.epochs) for t in pending) < BRIEF
         if brief or more < 2 * FEW:
             return pace
-        return _measure(task, source, stop, copied, more)
+        return _measure(task, source, stop, more)
     except (DataError, ArithmeticError):  # a loss that is no number: the training itself tells
         return None
 
@@ -123,19 +118,24 @@ def longest_duration(
     return None if pace is None else max(pace.duration(task, source.epochs) for task in tasks)
 
 
-def _give_up(copy: Training, numbers: Numbers, value: float) -> None:
-    raise ArithmeticError(f"loss is {value}")
+class _Copy(Training):
+    """A training that repeats its first step and writes nothing."""
+
+    def step(self) -> int:
+        self.state.step = 0  # the last one of a pass may be short
+        return super().step()
+
+    def refuse(self, numbers: Numbers, value: float) -> None:
+        raise ArithmeticError(f"loss is {value}")
 
 
-def _measure(
-    task: Task, source: EpochSource, stop: Stop, trainer: type[Training], epochs: int
-) -> Pace:
+def _measure(task: Task, source: EpochSource, stop: Stop, epochs: int) -> Pace:
     """Measure with steps of about so many epochs, but of no more than the recipe's."""
-    copy = trainer(task, source, stop)
+    copy = _Copy(task, source, stop)
     length = copy.windows.inputs.size // len(copy.windows)  # epochs of a window
     batch = min(task.recipe.batch, max(2, math.ceil(epochs / length)))  # BatchNorm needs two
     fewer = task.recipe.model_copy(update={"batch": batch})
-    copy = trainer(replace(task, recipe=fewer), source, stop)
+    copy = _Copy(replace(task, recipe=fewer), source, stop)
     numbers = copy.train[: 2 * epochs]
 
     def score() -> int:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from sleeptools import store
-from sleeptools.commands import train as command_module
 from sleeptools.commands.plan import plan
 from sleeptools.commands.train import TrainOptions, smaller_choices, train
 from sleeptools.runs.slurm_settings import SlurmSettings
@@ -32,12 +31,11 @@ def options(**given):
     return TrainOptions(**({**basis, "explain": False} | given))
 
 
-def test_the_first_line_tells_the_time_and_no_bit_changes(tiny, tmp_path, monkeypatch):
+def test_the_first_line_tells_the_time_and_no_bit_changes(tiny, tmp_path):
     lines = []
-    train(tiny, tmp_path / "a", options(), log=lines.append)
+    train(tiny, tmp_path / "a", options(), log=lines.append, estimate=True)
     assert lines[0].startswith("about ")
     assert lines[0].endswith(" on this machine, for 1 training of 1 passes")
-    monkeypatch.setattr(command_module, "measure_pace", lambda *_: None)
     train(tiny, tmp_path / "b", options(), log=lines.append)
     assert sum(line.startswith("about ") for line in lines) == 1
     name = "leak-free/seed-0/fold-00/model.safetensors"
