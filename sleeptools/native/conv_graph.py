@@ -24,7 +24,7 @@ PLAN_ACTIVATIONS: tuple[PlanActivation, ...] = get_args(PlanActivation)
 INNER = -1  # start of a signal that is not an input
 
 
-class Signal(NamedTuple):
+class GraphSignal(NamedTuple):
     """Maps over time; of an input, where it starts among an epoch's values, map after map."""
 
     maps: int
@@ -76,7 +76,7 @@ class GraphLayer(NamedTuple):
         }
         return shapes | {name: (outputs,) for name, used in vectors.items() if used}
 
-    def margins(self, source: Signal, target: Signal) -> tuple[int, int]:
+    def margins(self, source: GraphSignal, target: GraphSignal) -> tuple[int, int]:
         """Rows that it reads before and after its source; they are zeros."""
         if self.kind not in {"convolve", "depthwise"}:
             return 0, 0
@@ -87,11 +87,11 @@ class GraphLayer(NamedTuple):
 class Graph(NamedTuple):
     """Signals and the layers between them; the last layer's target is the output."""
 
-    signals: tuple[Signal, ...]
+    signals: tuple[GraphSignal, ...]
     layers: tuple[GraphLayer, ...]
 
     @property
-    def output(self) -> Signal:
+    def output(self) -> GraphSignal:
         """The signal that is given out, (maps, steps)."""
         return self.signals[self.layers[-1].target.signal]
 
@@ -120,7 +120,7 @@ def describe_graph(graph: Graph) -> list[int]:
 def parse_graph(numbers: Sequence[int]) -> Graph:
     """Read what `describe_graph` wrote."""
     end = 1 + SIGNAL_NUMBERS * numbers[0]
-    signals = [Signal(*numbers[i : i + SIGNAL_NUMBERS]) for i in range(1, end, SIGNAL_NUMBERS)]
+    signals = [GraphSignal(*numbers[i : i + SIGNAL_NUMBERS]) for i in range(1, end, SIGNAL_NUMBERS)]
     layers = [
         _parse_layer(numbers[i : i + LAYER_NUMBERS])
         for i in range(end, len(numbers), LAYER_NUMBERS)
@@ -166,26 +166,26 @@ class GraphBuilder:
     """Writes a graph down, layer by layer with its weights."""
 
     def __init__(self) -> None:
-        self.signals: list[Signal] = []
+        self.signals: list[GraphSignal] = []
         self.layers: list[GraphLayer] = []
         self.vectors: list[NDArray[Any]] = []
         self.values = 0
 
     def input(self, channels: int, samples: int) -> Maps:
         """Declare the next `channels` times `samples` values of an epoch as a signal."""
-        maps = self._declare(Signal(channels, samples, self.values))
+        maps = self._declare(GraphSignal(channels, samples, self.values))
         self.values += channels * samples
         return maps
 
     def signal(self, maps: int, steps: int) -> Maps:
         """Declare a signal that layers will write."""
-        return self._declare(Signal(maps, steps))
+        return self._declare(GraphSignal(maps, steps))
 
     def steps(self, maps: Maps) -> int:
         """Give the number of steps of a signal."""
         return self.signals[maps.signal].steps
 
-    def _declare(self, signal: Signal) -> Maps:
+    def _declare(self, signal: GraphSignal) -> Maps:
         self.signals.append(signal)
         return Maps(len(self.signals) - 1, 0, signal.maps)
 

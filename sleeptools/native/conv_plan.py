@@ -55,7 +55,7 @@ class PlanLayout(NamedTuple):
     work: int
 
 
-class Place(NamedTuple):
+class ArenaRows(NamedTuple):
     """Where a signal lies in the arena: its first row, and zeros before and after its rows."""
 
     start: int
@@ -162,7 +162,7 @@ def _lifetimes(graph: Graph) -> list[tuple[int, int]]:
     return lives
 
 
-def arrange_signals(graph: Graph) -> tuple[list[Place], int]:
+def arrange_signals(graph: Graph) -> tuple[list[ArenaRows], int]:
     """Place the signals in the arena, the largest first, each where no other one lives meanwhile.
 
     Returns
@@ -189,7 +189,7 @@ def arrange_signals(graph: Graph) -> tuple[list[Place], int]:
             start = max(start, last)
         starts[index] = start
     positions = [
-        Place(starts[i] + margins[i][0] * signal.maps, signal.maps, *margins[i])
+        ArenaRows(starts[i] + margins[i][0] * signal.maps, signal.maps, *margins[i])
         for i, signal in enumerate(graph.signals)
     ]
     return positions, max(starts[i] + sizes[i] for i in starts)
@@ -225,7 +225,7 @@ def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
     return PlanLayout(*tables, arena, packed, result.start, result.row, work)
 
 
-def _step(graph: Graph, layer: GraphLayer, positions: list[Place]) -> list[int]:
+def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows]) -> list[int]:
     """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights."""
     source, target = positions[layer.source.signal], positions[layer.target.signal]
     added = [

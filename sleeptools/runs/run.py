@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sleeptools import store
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, quoted
 from sleeptools.runs.folds import BEST_ON_TEST, EXTERNAL, HELD_OUT, MIXED, SHUFFLED
 from sleeptools.store import settings
 
@@ -277,8 +277,8 @@ def open_run(folder: Path, *, partial: bool = False) -> Run:
         raise DataError(
             f"{folder}: incomplete, {len(missing)} of {len(expected)} trainings without "
             f"predictions: {_listing(missing)}",
-            hint=f"'sleeptools train EPOCHS {folder} --config {folder / CONFIG_FILE}' continues "
-            "where it stopped",
+            hint=f"'sleeptools train EPOCHS {quoted(folder)} `config={folder / CONFIG_FILE}`' "
+            "continues where it stopped",
             code="RUN-INCOMPLETE",
         )
     manifest = folder / "manifest.json"

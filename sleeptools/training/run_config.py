@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools import store
-from sleeptools.errors import OutputError
+from sleeptools.errors import OutputError, quoted
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.preprocessing.epochs import EpochSet
@@ -122,8 +122,8 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
     if lines:
         raise OutputError(
             f"{run}: this run exists with other settings: {'; '.join(lines)}",
-            hint=f"give another run folder; 'sleeptools train EPOCHS {run} --config "
-            f"{run / CONFIG_FILE}' goes on as this one began",
+            hint=f"give another run folder; 'sleeptools train EPOCHS {quoted(run)} "
+            f"`config={run / CONFIG_FILE}`' goes on as this one began",
             code="OUT-SETTINGS",
         )
     return merged

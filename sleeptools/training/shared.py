@@ -1,6 +1,7 @@
 """One training on several devices: a process for each, of which every one takes a share of a batch.
 
-The processes are those of `train --devices N` or of torchrun (RANK, WORLD_SIZE, LOCAL_RANK). A step
+The processes are those of `train` with several `devices` or of torchrun (RANK, WORLD_SIZE,
+LOCAL_RANK). A step
 is that of one process: the shares make up the recipe's batch, and the loss of all is the mean over
 all (Li et al. 2020, arXiv:2006.15704). Two things differ: each process draws dropout of its own,
 and BatchNorm normalises by the statistics of its share alone; those of rank 0 are kept. Rank 0
@@ -19,8 +20,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sleeptools.errors import Stopped, UsageError
@@ -81,11 +81,11 @@ class Ranks:
             torch.cuda.set_device(self.local)
         backend = "nccl" if device.type == "cuda" else "gloo"
         with lost_processes():
-            dist.init_process_group(backend, timeout=WAITING)
+            distributed.init_process_group(backend, timeout=WAITING)
         try:
             yield
         finally:
-            dist.destroy_process_group()
+            distributed.destroy_process_group()
 
     def agreed(self, value: Any) -> Any:
         """Give what rank 0 says; all wait for it."""
@@ -93,7 +93,7 @@ class Ranks:
             return value
         values = [value]
         with lost_processes():
-            dist.broadcast_object_list(values)
+            distributed.broadcast_object_list(values)
         return values[0]
 
     def facts(self) -> dict[str, Any]:
@@ -142,8 +142,9 @@ def lost_processes() -> Iterator[None]:
     """
     try:
         yield
-    except (dist.DistError, RuntimeError) as e:
-        if not isinstance(e, dist.DistError) and not any(word in str(e) for word in TRANSPORTS):
+    except (distributed.DistError, RuntimeError) as e:
+        of_transport = isinstance(e, distributed.DistError)
+        if not (of_transport or any(word in str(e) for word in TRANSPORTS)):
             raise
         raise Stopped(
             f"another process of this training has ended or does not answer: {_first_line(e)}",
@@ -207,7 +208,7 @@ class SharedTraining(Training):
         totals = torch.cat([(loss.detach() * weight)[None], weight[None], sums[1:], stopping])
         try:
             with lost_processes():
-                dist.all_reduce(totals)
+                distributed.all_reduce(totals)
                 (loss * (weight * self.ranks.count / totals[1])).backward()  # type: ignore[no-untyped-call]
         except Stopped:
             self.lost = True

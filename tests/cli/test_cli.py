@@ -224,7 +224,7 @@ def test_one_subject(command, raw: Path, tmp_path: Path) -> None:
         (tmp_path / "one" / path.name).symlink_to(path)
     made = command("preprocess", "sleep-edf", "one")
     assert made.code == 0
-    assert "of 1 simulated recording, 1 subject\n" in made.err
+    assert "of 1 simulated recording, 1 subject; next: sleeptools train" in made.err
     ran = command("train", "--passes", 1)
     assert ran.code == 65
     assert "needs >= 2 subjects" in ran.err

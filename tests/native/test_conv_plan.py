@@ -14,7 +14,13 @@ from golden_ops import reference_in_double
 from sleeptools import native
 from sleeptools.models.ops import conv_plan
 from sleeptools.native import conv_graph, threads
-from sleeptools.native.conv_graph import GraphBuilder, Maps, Signal, describe_graph, parse_graph
+from sleeptools.native.conv_graph import (
+    GraphBuilder,
+    GraphSignal,
+    Maps,
+    describe_graph,
+    parse_graph,
+)
 from sleeptools.native.conv_plan import arrange_signals
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # the shapes are too small for more
@@ -238,14 +244,14 @@ def test_impossible_graphs_are_refused(numbers: list[int], message: str) -> None
 
 def test_a_signal_without_steps_is_refused() -> None:
     graph = parse_graph(changed())
-    numbers = describe_graph(graph._replace(signals=(*graph.signals[:2], Signal(4, 0))))
+    numbers = describe_graph(graph._replace(signals=(*graph.signals[:2], GraphSignal(4, 0))))
     with pytest.raises(ValueError, match=r"signal 2 is \(4, 0\); expected 1 map and"):
         conv_plan.conv_plan(torch.zeros(1, 18), torch.zeros(24), numbers)
 
 
 def test_an_output_with_a_hole_is_refused() -> None:
     graph = parse_graph(changed())
-    signals = (*graph.signals[:2], Signal(5, 4))
+    signals = (*graph.signals[:2], GraphSignal(5, 4))
     numbers = describe_graph(graph._replace(signals=signals))
     with pytest.raises(ValueError, match="1 maps of the output are written by no layer"):
         conv_plan.conv_plan(torch.zeros(1, 18), torch.zeros(24), numbers)

@@ -180,6 +180,7 @@ def test_freed_memory_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("needs the native core and glibc")
     for name in [n for n in os.environ if n.startswith(native.ALLOCATOR)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("NUMPY_MADVISE_HUGEPAGE", "0")  # a huge page is one fault
     command = [sys.executable, "-c", FAULTS]
 
     def faults() -> int:

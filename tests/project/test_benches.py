@@ -181,7 +181,7 @@ def test_a_lost_channel_costs_the_difference_of_the_same_nights(monkeypatch) -> 
     wrong = rng.integers(0, 3, (nights, size, seeds, 5, 5))
     wrong[:, -1] *= 6
     wrong[:, 1] = wrong[:, 0]  # a gain that is scaled away
-    rows = montage.losses(right + wrong)
+    rows = montage.losses(right + wrong, list(montage.CONDITIONS))
     pooled = montage.metrics.kappa((right + wrong).sum(0)).mean(-1)
     assert [row["kappa"] for row in rows] == pytest.approx(pooled.tolist())
     assert [row["loss"] for row in rows] == pytest.approx((pooled[0] - pooled).tolist())
@@ -189,7 +189,7 @@ def test_a_lost_channel_costs_the_difference_of_the_same_nights(monkeypatch) -> 
     assert rows[1]["met"]
     assert 0 < rows[-1]["interval"][0] < rows[-1]["loss"] < rows[-1]["interval"][1]
     assert rows[1]["interval"] == [0, 0]
-    ignorant = montage.losses(np.ones_like(right + wrong))
+    ignorant = montage.losses(np.ones_like(right + wrong), list(montage.CONDITIONS))
     assert [row["loss"] for row in ignorant] == [0] * size
     assert not any(row["met"] for row in ignorant)
     for night in range(20):

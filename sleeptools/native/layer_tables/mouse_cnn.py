@@ -76,7 +76,7 @@ def mouse_cnn_graph(
     classifier
         Its two layers.
     samples
-        Of an epoch; it is followed by its spectra among the values that the graph reads.
+        Length of an epoch; it is followed by its spectra among the values that the graph reads.
     """
     builder = GraphBuilder()
     signals = len(branches) // 2

@@ -110,7 +110,7 @@ def slumbernet_graph(
     head
         Weight (stages, maps) and bias (stages,) of the last layer.
     signals, samples
-        Of an epoch, which `arrange_epochs` turns to the values that the graph reads.
+        Size of an epoch, which `arrange_epochs` turns to the values that the graph reads.
     """
     builder = GraphBuilder()
     copies = signals * PAIR if shares_products(signals, samples) else signals

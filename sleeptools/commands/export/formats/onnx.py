@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import torch
 
+from sleeptools import store
 from sleeptools.commands.export.graph import export_graph, quiet
 from sleeptools.errors import UnavailableError, quoted
 from sleeptools.inference.card import METADATA, card_text, make_card
 from sleeptools.inference.engine import Engine
+from sleeptools.inference.onnx_file import NO_SUM, SUM, content_sum
 from sleeptools.store.libraries import install_line
 
 SUFFIXES: Final = (".onnx",)
@@ -48,8 +50,13 @@ def export(engine: Engine, folder: Path, out: Path) -> None:
             output_names=["probabilities"],
             dynamic_shapes=({0: "batch"},),
         )
-    program.model.metadata_props[METADATA] = card_text(make_card(engine.facts, engine.span))
+    card = make_card(engine.facts, engine.span) | {"sha256": SUM}
+    program.model.metadata_props.update({METADATA: card_text(card), SUM: NO_SUM})
     program.save(out, external_data=False)
+    content = out.read_bytes()
+    assert content.count(NO_SUM.encode()) == 1
+    with store.atomic_write(out) as file:
+        file.write(content.replace(NO_SUM.encode(), content_sum(content).encode()))
 
 
 def load(path: Path, engine: Engine) -> Engine:
@@ -61,6 +68,6 @@ def about(path: Path, engine: Engine) -> list[str]:
     """Say how large it is and how it is used."""
     del engine
     return [
-        f"{path.stat().st_size / 1024:.0f} KiB; scores with 'sleeptools score "
-        f"{quoted(path.name)}', or in any program with ONNX Runtime"
+        f"{path.stat().st_size / 1024:.0f} KiB; scores with "
+        f"'sleeptools score {quoted(path.name)}', or in any program with ONNX Runtime"
     ]
