@@ -42,15 +42,21 @@ def run_all(count: int) -> NoReturn:
     checkpoint.
     """
     errors = [tempfile.TemporaryFile() for _ in range(1, count)]  # noqa: SIM115 - for their lives
-    with _free_port() as port:
-        processes = [_start(rank, count, port, errors) for rank in range(count)]
+    processes: list[subprocess.Popen[bytes]] = []
+    signals: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
         for process in processes:
             process.send_signal(number)
 
-    for number in SIGNALS:
+    for number in SIGNALS:  # before any is started: none may be left without this one
         signal.signal(number, pass_on)
+    with _free_port() as port:
+        for rank in range(count):
+            processes.append(_start(rank, count, port, errors))
+            for number in signals:  # came before this process
+                processes[-1].send_signal(number)
     first = _first_end(processes)
     _end_others(processes)
     rank, code = first

@@ -2,7 +2,8 @@
 
     python -m tests.helpers.one_rank EPOCHS RUN OUT [PARENT] [KILLED_AFTER]
 
-OUT/RANK.json gets the SHA-256 of all parameters of this process, and the loss of every step.
+OUT/RANK.json gets the SHA-256 of all parameters of this process, and the loss of every step. (The
+steps by which `train` tells how long it will take are made again, and count as these.)
 KILLED_AFTER=N in the environment ends rank 1 by SIGKILL after N steps.
 """
 
@@ -22,9 +23,9 @@ SMALL = {"blocks": 5, "filters": 4, "dropout": 0.0}
 RECIPE = {"batch": 16, "schedule": {"kind": "constant"}}
 
 
-def note(self, out: Path, losses: list[float]) -> None:
+def note(self, out: Path, losses: dict[int, float]) -> None:
     parameters = {name: p.detach().numpy() for name, p in self.state.model.named_parameters()}
-    facts = {"parameters": store.digest(parameters), "losses": losses}
+    facts = {"parameters": store.digest(parameters), "losses": list(losses.values())}
     (out / f"{os.environ.get('RANK', '0')}.json").write_text(json.dumps(facts))
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     parent = Path(sys.argv[4]) if len(sys.argv) > 4 else None
     kind = shared.SharedTraining if "RANK" in os.environ else loop.Training
     step, finish = kind.step, kind.finish
-    losses: list[float] = []
+    losses: dict[int, float] = {}
     killed_after = int(os.environ.get("KILLED_AFTER", "0"))
 
     def noted_step(self) -> int:
@@ -41,7 +42,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         before = self.state.loss
         count = step(self)
-        losses.append((self.state.loss - before) / count)
+        losses[self.state.step] = (self.state.loss - before) / count
         return count
 
     def noted_finish(self) -> None:

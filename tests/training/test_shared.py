@@ -104,6 +104,27 @@ def test_only_lost_processes_are_told_as_such():
         raise RuntimeError("shape mismatch")
 
 
+def test_a_signal_while_the_processes_start_reaches_all_of_them(tmp_path):
+    written = """
+import os, signal, subprocess, sys
+from sleeptools.cli import _devices
+pids = open("pids", "w")
+def start(rank, *others):
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    print(process.pid, file=pids, flush=True)
+    if rank == 0:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    return process
+_devices._start = start
+_devices.run_all(3)
+"""
+    said = ended(start((sys.executable, "-c", written), tmp_path), 75)
+    assert "of 3 was ended by SIGUSR1" in said
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 3
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 # --- with them ------------------------------------------------------------------------------------
 
 
