@@ -98,7 +98,7 @@ def metric_text(
         return DASH
     factor, most = _shown_as(name)
     low, high = (None if x is None else factor * x for x in within)
-    form = "+" * signed + f".{decimals_of(low, high, most)}f"
+    form = "+" * signed + f"z.{decimals_of(low, high, most)}f"
     return NumberText(format(factor * value, form), factor * value)
 
 
@@ -123,7 +123,7 @@ def rounded_interval(
     value: float | None, low: float | None, high: float | None, *, most: int, signed: bool = False
 ) -> str:
     """Write a value and its interval with as many decimals as this allows, at most `most`."""
-    form = f".{decimals_of(low, high, most)}f"
+    form = f"z.{decimals_of(low, high, most)}f"  # z: a rounded zero has no sign
     return interval_number(value, low, high, "+" * signed + form)
 
 

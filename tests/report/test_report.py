@@ -340,8 +340,9 @@ def test_run_without_logs_and_data(tmp_path):
     facts = store.read_json(run / "manifest.json")
     del facts["data"]
     store.write_json(run / "manifest.json", facts)
-    text = plain(report([run], tmp_path / "r.html"))
-    assert "no training logs" in text
+    page = report([run], tmp_path / "r.html")
+    assert 'id="training-1"' not in page.read_text()  # no heading over nothing
+    text = plain(page)
     assert "Epochs left out" not in text
 
 
@@ -459,6 +460,14 @@ def test_a_mouse_has_a_day(tmp_path):
     r = correlations.filter(protocol="leak-free", stage="NREM")["r"][0]
     assert f"NREM 4 {r:.3f}" in text
     assert "a dot is a animal" not in text
+
+
+def test_a_mouse_of_one_bin_has_no_course_of_a_day(tmp_path):
+    options = {"names": MOUSE_STAGES, "epoch_seconds": 4.0, "preset": "kjaerby", "prefix": "M"}
+    page = report([synthetic_run.write(tmp_path / "m", **options)], tmp_path / "r.html")
+    assert "Pearson's r of scored and predicted minutes" in plain(page)
+    assert "per 2-h bin" not in plain(page)
+    assert "nan" not in re.findall(r"[a-z]+", page.read_text().split("</style>")[1])
 
 
 @pytest.mark.usefixtures("drawn")
@@ -725,12 +734,17 @@ addEventListener("load", async () => {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [[], ["--blink-settings=preferredColorScheme=0"]])
-def test_axe_finds_nothing(page, tmp_path, monkeypatch, skip_loudly, mode):
+@pytest.mark.parametrize("mice", [False, True], ids=["people", "mice"])
+def test_axe_finds_nothing(page, tmp_path, monkeypatch, skip_loudly, mode, mice):
     if AXE is None:
         skip_loudly("SLEEPTOOLS_AXE names no axe.min.js: the report was not audited")
     monkeypatch.setattr(
         sys.modules[__name__], "PROBE", AUDIT.replace("__AXE__", Path(AXE).read_text())
     )
+    if mice:
+        options = {"names": MOUSE_STAGES, "epoch_seconds": 10.0, "epochs": 3000, "prefix": "M"}
+        run = synthetic_run.write(tmp_path / "m", preset="kjaerby", model="mouse-cnn", **options)
+        page = report([run], tmp_path / "mice.html")
     audit = probe(page, tmp_path, "--virtual-time-budget=60000", *mode)
     assert audit["passes"] > 20
     assert audit["found"] == []

@@ -9,6 +9,7 @@ import pytest
 
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 from sleeptools.report import colours, markup
+from sleeptools.report.numbers import interval_text, metric_text
 from sleeptools.report.plots.calibration import ReliabilityBins, plot_reliability
 from sleeptools.report.plots.canvas import SENTINELS
 from sleeptools.report.plots.signals import thin_trace
@@ -195,13 +196,18 @@ def test_markup_escapes_texts_and_attributes():
     assert 'scope="col"' in table
 
 
+def test_a_rounded_zero_has_no_sign():
+    assert interval_text("kappa", 0.02, -0.0002, 0.04) == "0.020 [0.000, 0.040]"
+    assert interval_text("kappa", -0.0, None, None, signed=True) == "+0.000"
+    assert metric_text("kappa", -0.0004) == "0.000"
+
+
 def test_numbers_are_shortened_in_paths_and_never_in_texts():
     minutes = np.array([[10.0, 20.0], [30.0, 20.0]])
-    plot = plot_day(
-        np.array([0.0, 2.0]), minutes, minutes, MOUSE_STAGES[:2], np.array([0.996, 0.12])
-    )
+    hours, three = np.array([0.0, 2.0]), np.hstack([minutes, minutes[:, :1]])
+    plot = plot_day(hours, three, three, MOUSE_STAGES, [0.996, 0.12, None])
     root = parsed(plot.svg("day"))
-    assert {"Wake, r = 0.996", "NREM, r = 0.120"} <= set(texts(root))
+    assert {"Wake, r = 0.996", "NREM, r = 0.120", "REM"} <= set(texts(root))
     assert not re.search(r"\d\.\d{3}", " ".join(p.get("d", "") for p in root.iter(f"{SVG}path")))
 
 

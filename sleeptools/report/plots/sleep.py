@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sleeptools.report.numbers import interval_number, is_missing
 from sleeptools.report.plots.canvas import Palette, Plot
 
 Values = npt.NDArray[np.float64]
@@ -72,7 +73,11 @@ def plot_bland_altman(
 
 
 def plot_day(
-    hours: Values, truth: Values, predicted: Values, stages: Sequence[str], correlation: Values
+    hours: Values,
+    truth: Values,
+    predicted: Values,
+    stages: Sequence[str],
+    correlation: Sequence[float | None],
 ) -> Plot:
     """Draw minutes of every stage per bin of the recording, scored and predicted (mice).
 
@@ -85,7 +90,7 @@ def plot_day(
     stages
         Stage names.
     correlation
-        (stages,) Pearson's r over all bins.
+        (stages,) Pearson's r over all bins; None where it is undefined.
     """
 
     def draw(figure: Any, palette: Palette) -> None:
@@ -100,9 +105,14 @@ def plot_day(
                 markersize=4,
                 label="predicted",
             )
-            axes.set(title=f"{name}, r = {correlation[i]:.3f}", xlabel="h", ylim=(0, None))
+            r = correlation[i]
+            title = name if is_missing(r) else f"{name}, r = {r:.3f}"
+            axes.set(title=title, xlabel="h", ylim=(0, None))
         panels[0].set_ylabel("min per bin")
         panels[0].legend()
 
-    values = ", ".join(f"{n} {r:.3f}" for n, r in zip(stages, correlation, strict=True))
+    values = ", ".join(
+        f"{name} {interval_number(r, None, None)}"
+        for name, r in zip(stages, correlation, strict=True)
+    )
     return Plot(draw, (9.0, 2.8), f"Minutes per bin, scored and predicted; Pearson's r: {values}")

@@ -235,12 +235,13 @@ def day_section(page: Page) -> Iterator[Block]:
     )
     correlations = page.evaluation.table("day_correlation").filter(protocol=page.protocol)
     by_stage = {row["stage"]: row["r"] for row in correlations.to_dicts()}
-    r = np.array([by_stage.get(stage) or np.nan for stage in stages])
+    r = [by_stage.get(stage) for stage in stages]
     caption = (
         f"Minutes per 2-h bin from the start of the recording, mean over "
         f"{bins['recording'].n_unique()} recordings; r within recordings, then averaged."
     )
-    yield Figure("day", plot_day(hours, truth, predicted, stages, r), "Day", caption)
+    if len(hours) > 1:  # a recording of one bin has no course
+        yield Figure("day", plot_day(hours, truth, predicted, stages, r), "Day", caption)
     rows = [
         (
             row["stage"] or "all together",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sleeptools.report.blocks import Block, Figure, Text
+from sleeptools.report.blocks import Block, Figure
 from sleeptools.report.page import Page
 from sleeptools.report.plots.training import plot_training
 
@@ -12,7 +12,6 @@ from sleeptools.report.plots.training import plot_training
 def training_section(page: Page) -> Iterator[Block]:
     """Draw loss and kappa over the passes."""
     if not len(page.logs):
-        yield Text("This run has no training logs.")
         return
     caption = (
         "Median over folds and seeds; the band is their range. Under leak-free, kappa is that of "
