@@ -55,8 +55,8 @@ def run_all(count: int) -> NoReturn:
     with _free_port() as port:
         for rank in range(count):
             processes.append(_start(rank, count, port, errors))
-            for number in signals:  # came before this process
-                processes[-1].send_signal(number)
+            for earlier in signals:  # came before this process
+                processes[-1].send_signal(earlier)
     first = _first_end(processes)
     _end_others(processes)
     rank, code = first

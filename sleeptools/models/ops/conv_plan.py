@@ -20,8 +20,8 @@ from sleeptools.models import ops
 from sleeptools.native.conv_graph import (
     GraphBuilder,
     GraphLayer,
+    GraphSignal,
     Maps,
-    Signal,
     describe_graph,
     parse_graph,
     split_weights,
@@ -104,7 +104,7 @@ def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
     return read(Maps(result, 0, described.signals[result].maps)).contiguous()
 
 
-def _value(x: Tensor, layer: GraphLayer, arrays: dict[str, Tensor], target: Signal) -> Tensor:
+def _value(x: Tensor, layer: GraphLayer, arrays: dict[str, Tensor], target: GraphSignal) -> Tensor:
     """Compute the sums or the pool of a layer: (B, inputs, steps) to (B, outputs, steps)."""
     if layer.kind == "mean":
         return functional.adaptive_avg_pool1d(x, target.steps)
