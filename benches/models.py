@@ -8,7 +8,7 @@ Batch, learning rate and schedule are those of the model's recipe.
 
 `python benches/models.py --model attnsleep` trains one model and adds its row to
 benches/results/models.json and .md; without `--model`, all of them, one after the other: with the
-default budget of 300 s an hour of one core. Finished folds are kept and not trained again.
+default budget of 240 s three quarters of an hour of one core. Finished folds are kept and not trained again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ KINDS = {
         "People: 30-s epochs, five stages",
         "sleep-edf",
         10,
-        8.0,
+        3.0,
         {name: {} for name in registry.names("models") if name not in (*MICE, ALONE)},
     ),
     "mouse": Kind(
@@ -283,7 +283,7 @@ def main() -> None:
     names = [name for kind in KINDS.values() for name in kind.names]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", action="append", choices=names, help="all if left out")
-    parser.add_argument("--budget", type=float, default=300.0, help="CPU seconds a model")
+    parser.add_argument("--budget", type=float, default=240.0, help="CPU seconds a model")
     parser.add_argument("--folder", type=Path, default=Path("build/bench-models"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
