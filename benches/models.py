@@ -8,7 +8,8 @@ Batch, learning rate and schedule are those of the model's recipe.
 
 `python benches/models.py --model attnsleep` trains one model and adds its row to
 benches/results/models.json and .md; without `--model`, all of them, one after the other: with the
-default budget of 240 s three quarters of an hour of one core. Finished folds are kept and not trained again.
+default budget of 240 s three quarters of an hour of one core. Finished folds are kept and not
+trained again.
 """
 
 from __future__ import annotations

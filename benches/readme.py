@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import zip_longest
 from pathlib import Path
 
 from instruments import timing
@@ -42,37 +41,12 @@ def lines() -> list[str]:
         *of_yasa(judged),
         *of_gap(gap),
         *of_selection(read("selection")),
-        "",
-        *of_models(read("models")),
     ]
 
 
 def version(measured: dict) -> int:
     """Tell the simulator of a result; the first one did not say so."""
     return measured.get("simulator", 1)
-
-
-def of_models(measured: dict) -> list[str]:
-    """Both kinds of subjects side by side, the best first."""
-    minutes = measured["budget"] / 60
-    both = [sorted(rows.values(), key=lambda r: -r["kappa"]) for rows in measured["rows"].values()]
-    cells = [
-        [part for row in pair for part in (row and of_model(row)) or ("", "", "")]
-        for pair in zip_longest(*both)
-    ]
-    return [
-        f"What each model learns of nights of simulator {version(measured)} in {minutes:.0f} min "
-        "of one core for five folds, leak-free; most "
-        "recipes are made for a hundred passes or more, so this is about how fast a model learns, "
-        "not about how well it stages sleep; below one pass, the time did not suffice for one "
-        "([all columns](benches/results/models.md)):",
-        "",
-        *timing.table(["people", "kappa", "passes", "mice", "kappa", "passes"], cells),
-    ]
-
-
-def of_model(row: dict) -> tuple[str, str, str]:
-    return f"`{row['model']}`", f"{row['kappa']:.3f}", f"{row['passes']:.2g}"
 
 
 def of_selection(measured: dict) -> list[str]:

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = "Nächte von Zoë"
 NEXT = re.compile(r"next: (sleeptools .*)$", re.MULTILINE)
 PROPOSED = re.compile(r"""sleeptools [a-z]+ [^'"\n]*?\{(\w+)""")
-NAMES = {"drawer", "dataset", "does", "preset", "item", "name", "command", "kind", "follows"}
-"""What is no path: names of models, data sets, presets, commands."""
+NAMES = {"drawer", "dataset", "does", "preset", "item", "name", "command", "kind", "time"}
+"""What is no path: names of models, data sets, presets, commands, a time."""
 QUOTED = {"quoted", "trained", "line"}
 
 
