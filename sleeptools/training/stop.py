@@ -34,11 +34,15 @@ class Stop:
             )
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Note the first signal; a second one takes its usual course at once."""
-        if self.signal:
+        """Note the first signal; a second Ctrl-C takes its usual course at once.
+
+        Of the others a second one is no other wish: scancel sends TERM to a job's script, which
+        passes it on, and to this process as well.
+        """
+        if self.signal and number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.signal = signal.Signals(number).name
+        self.signal = self.signal or signal.Signals(number).name
 
 
 @contextlib.contextmanager

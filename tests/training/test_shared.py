@@ -162,7 +162,7 @@ def test_a_lost_process_ends_the_other_and_a_restart_continues(mice, tmp_path):
     said = ended(ranks[0], 1)  # the helper has no command line, which makes 75 of it
     assert "Stopped: another process of this training has ended" in said
     assert time.monotonic() - since < 600
-    assert ranks[1].wait() == -signal.SIGKILL
+    ended(ranks[1], -signal.SIGKILL)
     state = tmp_path / "run" / FOLD / "state.safetensors"
     assert store.read_tensors(state).facts["step"] == 10  # after the last pass
     (tmp_path / "run-out").rmdir()
