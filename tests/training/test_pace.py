@@ -36,7 +36,7 @@ def test_the_first_line_tells_the_time_and_no_bit_changes(tiny, tmp_path, monkey
     lines = []
     train(tiny, tmp_path / "a", options(), log=lines.append)
     assert lines[0].startswith("about ")
-    assert lines[0].endswith(" on this machine, for 1 training of 1 passes")
+    assert lines[0].endswith(" on this machine, for 1 training of 1 pass")
     monkeypatch.setattr(command_module, "measure_pace", lambda *_: None)
     train(tiny, tmp_path / "b", options(), log=lines.append)
     assert sum(line.startswith("about ") for line in lines) == 1
