@@ -179,7 +179,8 @@ def estimate_text(
     seconds = [pace.duration(task, data) for task in pending]
     total, passes = sum(seconds), pending[0].recipe.passes
     count = f"{len(pending)} training{'s' * (len(pending) > 1)}"
-    text = f"about {rough(total)} on this machine, for {count} of {passes} passes"
+    each = f"{passes} pass{'es' * (passes > 1)}"
+    text = f"about {rough(total)} on this machine, for {count} of {each}"
     if total < WORTH_LESS:
         return text
     folds = len({task.fold.number for task in pending})

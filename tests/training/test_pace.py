@@ -35,7 +35,7 @@ def test_the_first_line_tells_the_time_and_no_bit_changes(tiny, tmp_path):
     lines = []
     train(tiny, tmp_path / "a", options(), log=lines.append, estimate=True)
     assert lines[0].startswith("about ")
-    assert lines[0].endswith(" on this machine, for 1 training of 1 passes")
+    assert lines[0].endswith(" on this machine, for 1 training of 1 pass")
     train(tiny, tmp_path / "b", options(), log=lines.append)
     assert sum(line.startswith("about ") for line in lines) == 1
     name = "leak-free/seed-0/fold-00/model.safetensors"
