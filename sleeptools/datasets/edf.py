@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sleeptools import formats, store
 from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChannel, check_plan
 from sleeptools.datasets.shared.subjects import TABLE
-from sleeptools.errors import DataError, MissingInputError
+from sleeptools.errors import DataError, MissingInputError, quoted
 from sleeptools.formats import edf
 from sleeptools.formats.parsing import text_files
 from sleeptools.formats.parsing.edf_header import SignalHeader
@@ -152,8 +152,8 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
     if not path.is_file():
         raise MissingInputError(
             f"{path}: no such file; it says what the files of {root} are called",
-            hint=f"begin with: printf '{TEMPLATE}' > {path}; or see what 'sleeptools inspect "
-            f"{root} `draft`' drafts from its files; all settings: docs/edf.md",
+            hint=f"begin with: printf '{TEMPLATE}' > {quoted(path)}; or see what 'sleeptools inspect "
+            f"{quoted(root)} `draft`' drafts from its files; all settings: docs/edf.md",
             code="SET-CONFIG",
         )
     patterns = load_settings(path)

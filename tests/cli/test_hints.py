@@ -14,8 +14,19 @@ ROOT = Path(__file__).parents[2]
 FOLDER = "Nächte von Zoë"
 NEXT = re.compile(r"next: (sleeptools .*)$", re.MULTILINE)
 PROPOSED = re.compile(r"""sleeptools [a-z]+ [^'"\n]*?\{(\w+)""")
-NAMES = {"drawer", "dataset", "does", "preset", "item", "name", "command", "kind", "time"}
-"""What is no path: names of models, data sets, presets, commands, a time."""
+NAMES = {
+    "drawer",
+    "dataset",
+    "does",
+    "preset",
+    "item",
+    "name",
+    "command",
+    "kind",
+    "time",
+    "version",
+}
+"""What is no path: names of models, data sets, presets, commands, a time, a version."""
 QUOTED = {"quoted", "trained", "line"}
 
 
