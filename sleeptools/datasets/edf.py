@@ -152,8 +152,8 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
     if not path.is_file():
         raise MissingInputError(
             f"{path}: no such file; it says what the files of {root} are called",
-            hint=f"begin with: printf '{TEMPLATE}' > {quoted(path)}; or see what 'sleeptools inspect "
-            f"{quoted(root)} `draft`' drafts from its files; all settings: docs/edf.md",
+            hint=f"begin with: printf '{TEMPLATE}' > {quoted(path)}; or see what 'sleeptools "
+            f"inspect {quoted(root)} `draft`' drafts from its files; all settings: docs/edf.md",
             code="SET-CONFIG",
         )
     patterns = load_settings(path)
