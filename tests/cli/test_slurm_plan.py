@@ -176,9 +176,10 @@ def test_two_jobs_never_train_the_same_task(slurm: Plan) -> None:
     first = slurm.task(0)
     slurm.until(over=lambda: slurm.begun(0))
     script = slurm.run / "plan/slurm.sh"
-    second = slurm.do("sbatch", "--parsable", "--array=0", "-o", "second.out", script).strip()
+    log = slurm.work.parent / "second.out"  # Slurm would put the job's number for %j in its folder
+    second = slurm.do("sbatch", "--parsable", "--array=0", "-o", log, script).strip()
     slurm.until(over=lambda: slurm.of(f"{second}_0", "JobState") == "FAILED")
-    refused = (slurm.work / "second.out").read_text()
+    refused = log.read_text()
     assert "exit code 73" in refused
     assert "in use by process" in refused
     assert "loss" not in refused
