@@ -322,11 +322,11 @@ def train(
     if options.cross_validates and options.split != SUBJECTS:
         talk(f"{out}: LEAKY: subjects train and are tested in the same folds, as asked for")
     trained = f"{quoted(out)}{'/*' * (len(by_model) > 1)}{'/*' * (names is not None)}"
-    following = f"evaluate {trained}"
-    if not options.cross_validates:
-        following = f"score {quoted(out / 'final')} NIGHT.edf --out scores"
-    alone = options.cross_validates or len(variants) == 1
-    talk(f"{out}: done{f'; next: sleeptools {following}' if alone else ''}")
+    following = f"; next: sleeptools evaluate {trained}"
+    if not options.cross_validates:  # final models alone: of several, each is its own to score with
+        scored = f"; next: sleeptools score {quoted(out / 'final')} NIGHT.edf --out scores"
+        following = scored if len(variants) == 1 else ""
+    talk(f"{out}: done{following}")
 
 
 def _check_together(

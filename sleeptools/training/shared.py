@@ -1,12 +1,12 @@
 """One training on several devices: a process for each, of which every one takes a share of a batch.
 
 The processes are those of `train` with several `devices` or of torchrun (RANK, WORLD_SIZE,
-LOCAL_RANK). A step
-is that of one process: the shares make up the recipe's batch, and the loss of all is the mean over
-all (Li et al. 2020, arXiv:2006.15704). Two things differ: each process draws dropout of its own,
-and BatchNorm normalises by the statistics of its share alone; those of rank 0 are kept. Rank 0
-judges, writes and reports; all others only compute. When a process is lost, all end, and the same
-command continues from the last checkpoint: a new process cannot join those that are left.
+LOCAL_RANK). A step is that of one process: the shares make up the recipe's batch, and the loss of
+all is the mean over all (Li et al. 2020, arXiv:2006.15704). Two things differ: each process draws
+dropout of its own, and BatchNorm normalises by the statistics of its share alone; those of rank 0
+are kept. Rank 0 judges, writes and reports; all others only compute. When a process is lost, all
+end, and the same command continues from the last checkpoint: a new process cannot join those that
+are left.
 """
 
 from __future__ import annotations
