@@ -271,7 +271,7 @@ def train(
     kept_settings = _own_settings(run, model) if alone and config is None else None
     merge = partial(
         merge_options,
-        config or kept_settings or (continued and continued / "config.toml"),
+        config or kept_settings or (continued and _config_of(continued)),
         settings or (),
         recipe=recipe,
         precision=precision,
@@ -355,6 +355,13 @@ def _own_settings(run: Path | None, model: str | None) -> Path | None:
     """Find the config.toml of the run that a final model is to be added to; None for a new one."""
     path = (run or Path("runs") / (model or "mmasleepnet")) / "config.toml"
     return path if path.exists() else None
+
+
+def _config_of(run: Path) -> Path:
+    """Give the config.toml of a run that must be there."""
+    from sleeptools import store
+
+    return store.need(run, "run folder") / "config.toml"
 
 
 def _parent(model: str | None) -> Path | None:

@@ -133,6 +133,13 @@ def test_without_the_native_core_by_the_command_line(command, tiny, tmp_path):
     assert_same_results(tmp_path / "whole", tmp_path / "more")
 
 
+def test_a_run_that_is_not_there_is_named(command, tiny, tmp_path):
+    done = command("train", tiny, tmp_path / "more", "--continue", tmp_path / "none", "--passes", 2)
+    assert done.code == 66
+    assert f"{tmp_path / 'none'}: no such run folder" in done.err
+    assert not (tmp_path / "more").exists()
+
+
 def test_the_best_pass_may_be_of_the_first_run(tiny, tmp_path):
     train(tiny, tmp_path / "first", options(fold=0, **LIGHT))
     folder = "leak-free/seed-0/fold-00"
