@@ -11,6 +11,7 @@ import multiprocessing
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
@@ -19,6 +20,8 @@ from sleeptools.errors import Stopped
 from sleeptools.store import causes
 
 WorkerTask = Callable[[], Any]
+PATIENCE = 10.0
+"""Seconds that a process has to end in order."""
 
 
 def run(tasks: Sequence[WorkerTask], jobs: int) -> Iterator[tuple[int, Any]]:
@@ -49,9 +52,23 @@ def run(tasks: Sequence[WorkerTask], jobs: int) -> Iterator[tuple[int, Any]]:
                 if waiting:
                     worker.give(*waiting.pop())
     finally:
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
+        _end(workers)
+
+
+def _end(workers: Sequence[Worker]) -> None:
+    """End all processes: at first in order, and what does not end then is killed.
+
+    Python drops what a handler of signals raises in a callback, so that a process can miss the
+    first signal; waiting for a task, it ends because its pipe is closed.
+    """
+    for worker in workers:
+        worker.process.terminate()
+        worker.pipe.close()
+    until = time.monotonic() + PATIENCE
+    for worker in workers:
+        worker.process.join(max(0.0, until - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
             worker.process.join()
 
 
@@ -117,6 +134,6 @@ class Worker:
 def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a scheduler sends it to all; the parent stops
-    with contextlib.suppress(EOFError):  # the parent is gone
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             pipe.send(_result(pipe.recv()))

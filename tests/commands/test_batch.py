@@ -46,6 +46,35 @@ def stop(woken: Path, number: int) -> Row:
     return work(number)
 
 
+class Callback:
+    """Work in a place where Python drops exceptions."""
+
+    def __init__(self, seconds: float, began: Path) -> None:
+        self.seconds, self.began = seconds, began
+
+    def __del__(self) -> None:
+        end = time.monotonic() + self.seconds
+        self.began.touch()
+        while time.monotonic() < end:
+            time.sleep(0.01)
+
+
+def miss(began: Path) -> Row:
+    Callback(0.5, began)
+    return {}, ""
+
+
+def deaf(began: Path) -> Row:
+    Callback(600, began)
+    return {}, ""
+
+
+def bug_once(began: Path) -> Row:
+    while not began.exists():
+        time.sleep(0.01)
+    raise ZeroDivisionError
+
+
 def items(do: Any, count: int = 6) -> list[tuple[str, Any]]:
     return [(f"r{i}", partial(do, i)) for i in range(count)]
 
@@ -96,6 +125,20 @@ def test_a_signal_ends_every_process_at_once(tmp_path: Path) -> None:
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     commands = [Path(f"/proc/{c}/cmdline").read_bytes() for c in children]
     assert not any(b"spawn_main" in c for c in commands)
+
+
+@pytest.mark.parametrize("task", [miss, deaf])
+def test_a_process_that_misses_the_signal_is_not_waited_for(
+    task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python drops what a signal's handler raises in a callback; the end came never, then."""
+    monkeypatch.setattr(workers, "PATIENCE", 2.0)
+    began = tmp_path / "began"
+    tasks = [partial(bug_once, began), partial(task, began)]
+    with pytest.raises(ZeroDivisionError):
+        batch.run([(f"r{i}", task) for i, task in enumerate(tasks)], tmp_path, jobs=2)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert not any(b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes() for c in children)
 
 
 def test_tasks_are_given_only_as_they_are_taken() -> None:
