@@ -450,9 +450,23 @@ struct SeparableBlocksBackward {
 // them where a later step reads such. `sleeptools.native.conv_plan` makes the tables.
 struct ConvPlan {
   static constexpr int64_t kPanel = TwoStreamConv::kPanel;
-  static constexpr int64_t kParts = 8;  // that an epoch is divided into, where it is alone
-  enum Kind { kConvolve, kDepthwise, kMaximum, kMean, kResize };
-  enum Activation { kNone, kRelu, kGelu, kPrelu };
+  static constexpr int64_t kParts = 8;       // that an epoch is divided into, where it is alone
+  static constexpr int64_t kMostMaps = 256;  // of a head, or of an LSTM
+  enum Kind {
+    kConvolve,
+    kDepthwise,
+    kMaximum,
+    kMean,
+    kResize,
+    kMultiply,
+    kTranspose,
+    kLayerNorm,
+    kUnbiasedNorm,
+    kAttend,
+    kLstm,
+    kLstmReversed
+  };
+  enum Activation { kNone, kRelu, kGelu, kPrelu, kTanh, kSigmoid };
 
   // A channel of the input, to a column of a signal's rows.
   struct Input {
@@ -470,9 +484,13 @@ struct ConvPlan {
     int64_t before, after;  // rows of zeros to be written around the target
     int64_t kernel, stride, dilation, pad;
     int64_t added[2], added_row[2];
+    // What the source is joined with. kMultiply: the factor, of as many steps or one. kAttend: keys
+    // and values of `kernel` heads; the source has the queries.
+    int64_t other[2], other_row[2], other_steps;
     // kConvolve: for each panel of outputs a row of kPanel weights for each (tap, input), tap by
-    // tap. kDepthwise: a row of weights for each tap. The other vectors have a number for each
-    // output. All are filled up with zeros to whole panels.
+    // tap. kDepthwise: a row of weights for each tap. kLstm: one for each map of the state, from it
+    // to the gates (input, forget, cell, output), which the source has already. The other vectors
+    // have a number for each output. All are filled up with zeros to whole panels.
     int64_t weight, bias, slopes, scale, shift;
   };
 

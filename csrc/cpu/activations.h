@@ -56,6 +56,18 @@ SLEEPTOOLS_INLINE Vec exponential(Vec x) {
   return x < -87.0f ? Vec{} : p * power;
 }
 
+// 1 / (1 + exp(-x)); NaN stays.
+SLEEPTOOLS_INLINE Vec sigmoid(Vec x) {
+  const Vec e = exponential(x < 0.0f ? x : -x), share = 1.0f / (1.0f + e);
+  return x < 0.0f ? e * share : share;
+}
+
+// Error < 2e-7; NaN stays.
+SLEEPTOOLS_INLINE Vec hyperbolic_tangent(Vec x) {
+  const Vec e = exponential(2.0f * (x < 0.0f ? x : -x)), size = (1.0f - e) / (1.0f + e);
+  return x < 0.0f ? -size : size;
+}
+
 // Derivative of `activate`; a NaN may become anything, the caller's gradient is NaN already.
 SLEEPTOOLS_INLINE Vec slope_at(int64_t activation, float slope, Vec v) {
   const Vec one = Vec{} + 1.0f;

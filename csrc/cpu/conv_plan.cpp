@@ -5,6 +5,7 @@
 #include "lanes.h"
 #include "rows.h"
 #include "strided_rows.h"
+#include "transpose.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
@@ -21,6 +22,9 @@ struct Rows {
   const float* vector(int64_t place) const { return op.packed + place; }
   const float* source(int64_t row) const { return arena + step.source + row * step.source_row; }
   float* target(int64_t row) const { return arena + step.target + row * step.target_row; }
+  const float* other(int which, int64_t row) const {
+    return arena + step.other[which] + row * step.other_row[which];
+  }
 };
 
 SLEEPTOOLS_INLINE Vec activated(const Rows& rows, int64_t o, Vec v) {
@@ -31,6 +35,10 @@ SLEEPTOOLS_INLINE Vec activated(const Rows& rows, int64_t o, Vec v) {
       return activate(TwoStreamConv::kGelu, 0.0f, v);
     case ConvPlan::kPrelu:
       return v > 0.0f ? v : v * load<Vec>(rows.vector(rows.step.slopes) + o);
+    case ConvPlan::kTanh:
+      return hyperbolic_tangent(v);
+    case ConvPlan::kSigmoid:
+      return sigmoid(v);
     default:
       return v;
   }
@@ -160,12 +168,199 @@ SLEEPTOOLS_INLINE Vec resized(const Rows& rows, int64_t t, int64_t o, Lanes lane
   return before * (1.0f - share) + after * share;
 }
 
+template <class Lanes>
+SLEEPTOOLS_INLINE Vec multiplied(const Rows& rows, int64_t t, int64_t o, Lanes lanes) {
+  const int64_t row = rows.step.other_steps == 1 ? 0 : t;
+  return lanes.read(rows.source(t) + o) * lanes.read(rows.other(0, row) + o);
+}
+
+// Steps become maps.
+template <class Lanes>
+SLEEPTOOLS_INLINE Vec transposed(const Rows& rows, int64_t t, int64_t o, Lanes lanes) {
+  Vec v = {};
+  for (int64_t i = 0; i < lanes.count; ++i) v[i] = rows.source(o + i)[t];
+  return v;
+}
+
 // `value(t, o, lanes)` for all rows and maps.
 template <class Value>
 SLEEPTOOLS_INLINE void for_values(const Rows& rows, const Value& value) {
   for (int64_t t = rows.first; t < rows.last; ++t) {
     for_maps(rows.step.outputs,
              [&](int64_t o, auto lanes) { finish(rows, t, o, value(t, o, lanes), lanes); });
+  }
+}
+
+// --- normalisation of each row
+// ----------------------------------------------------------------------------------
+
+void normalise_rows(const Rows& rows) {
+  const int64_t maps = rows.step.outputs;
+  const auto width = static_cast<float>(maps);
+  for (int64_t t = rows.first; t < rows.last; ++t) {
+    const float* const in = rows.source(t);
+    Vec total = {}, squares = {};
+    for_maps(maps, [&](int64_t o, auto lanes) { total += lanes.read(in + o); });
+    const float mean = sum(total) / width;
+    for_maps(maps, [&](int64_t o, auto lanes) {
+      float away[kLanes] = {};
+      lanes.write(away, lanes.read(in + o) - mean);
+      squares += load<Vec>(away) * load<Vec>(away);
+    });
+    const float factor = rows.step.kind == ConvPlan::kLayerNorm
+                             ? 1.0f / __builtin_sqrtf(sum(squares) / width + 1e-5f)
+                             : 1.0f / (__builtin_sqrtf(sum(squares) / (width - 1.0f)) + 1e-6f);
+    for_maps(maps, [&](int64_t o, auto lanes) {
+      finish(rows, t, o, (lanes.read(in + o) - mean) * factor, lanes);
+    });
+  }
+}
+
+// --- attention
+// ----------------------------------------------------------------------------------
+//
+// Queries lie in lanes: their scores are lines, one a key, and what a head gives is lines, too, one
+// a map. A row of keys or values serves kBlock queries. The softmax goes along: a block of keys
+// after another, and what came before is scaled down where a larger score comes.
+
+// sums[m] += w[m] in, over `count` lines of `in`; from a w to the next of a sum, `step`.
+template <int M>
+SLEEPTOOLS_INLINE void multiply_lines(const float* w, int64_t stride, int64_t step, const float* in,
+                                      int64_t count, Sums<M>& sums) {
+  for (int64_t k = 0; k < count; ++k, w += step, in += kBlock) {
+    Vec columns[kColumns];
+#pragma GCC unroll 2
+    for (int c = 0; c < kColumns; ++c) columns[c] = load<Vec>(in + c * kLanes);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
+      for (int c = 0; c < kColumns; ++c) sums[m][c] += w[m * stride] * columns[c];
+    }
+  }
+}
+
+// out[m] = factor * out[m] + w[m] in for M lines.
+struct Lines {
+  template <int M>
+  static void run(const float* w, int64_t stride, int64_t step, const float* in, int64_t count,
+                  const Vec* factor, float* out) {
+    Sums<M> sums;
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
+      for (int c = 0; c < kColumns; ++c) {
+        sums[m][c] = factor ? load<Vec>(out + m * kBlock + c * kLanes) * factor[c] : Vec{};
+      }
+    }
+    multiply_lines<M>(w, stride, step, in, count, sums);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 2
+      for (int c = 0; c < kColumns; ++c) store(out + m * kBlock + c * kLanes, sums[m][c]);
+    }
+  }
+};
+
+SLEEPTOOLS_INLINE void lines(int64_t outputs, const float* w, int64_t stride, int64_t step,
+                             const float* in, int64_t count, const Vec* factor, float* out) {
+  for (int64_t m = 0; m < outputs; m += kTile) {
+    tile<Lines>(outputs - m, w + m * stride, stride, step, in, count, factor, out + m * kBlock);
+  }
+}
+
+// Up to kBlock queries of a head, from row `first` on.
+void attend_block(const Rows& rows, int64_t head, int64_t first) {
+  constexpr int64_t kKeys = 256, kMost = ConvPlan::kMostMaps;
+  alignas(64) float queries[kMost * kBlock], scores[kKeys * kBlock], mixed[kMost * kBlock];
+  const Step& step = rows.step;
+  const int64_t size = step.inputs / step.kernel, maps = step.outputs / step.kernel;
+  const int64_t count = smaller(rows.last - first, kBlock);
+  for (int64_t c = 0; c < kBlock; c += kLanes) {
+    for_columns(rows.source(first + c) + head * size, step.source_row, count - c, size,
+                [&](int64_t j, Vec values) { store(queries + j * kBlock + c, values); });
+  }
+  Vec largest[kColumns], total[kColumns] = {}, factor[kColumns];
+  for (Vec& value : largest) value = Vec{} - __builtin_inff();
+  for (int64_t i = 0; i < maps * kBlock; ++i) mixed[i] = 0.0f;
+  for (int64_t key = 0; key < step.other_steps; key += kKeys) {
+    const int64_t keys = smaller(step.other_steps - key, kKeys);
+    lines(keys, rows.other(0, key) + head * size, step.other_row[0], 1, queries, size, nullptr,
+          scores);
+    for (int c = 0; c < kColumns; ++c) {
+      float* const column = scores + c * kLanes;
+      Vec top = largest[c];
+      for (int64_t j = 0; j < keys; ++j) top = maximum(top, load<Vec>(column + j * kBlock));
+      factor[c] = exponential(largest[c] - top);
+      Vec added = {};
+      for (int64_t j = 0; j < keys; ++j) {
+        const Vec e = exponential(load<Vec>(column + j * kBlock) - top);
+        store(column + j * kBlock, e);
+        added += e;
+      }
+      total[c] = total[c] * factor[c] + added;
+      largest[c] = top;
+    }
+    lines(maps, rows.other(1, key) + head * maps, 1, step.other_row[1], scores, keys, factor,
+          mixed);
+  }
+  for (int c = 0; c < kColumns; ++c) {
+    for (int64_t m = 0; m < maps; ++m) {
+      float* const at = mixed + m * kBlock + c * kLanes;
+      store(at, load<Vec>(at) / total[c]);
+    }
+    if (count > c * kLanes) {
+      write_columns(mixed + c * kLanes, kBlock, count - c * kLanes, maps,
+                    rows.target(first + c * kLanes) + head * maps, step.target_row);
+    }
+  }
+}
+
+void attend(const Rows& rows) {
+  for (int64_t first = rows.first; first < rows.last; first += kBlock) {
+    for (int64_t head = 0; head < rows.step.kernel; ++head) attend_block(rows, head, first);
+  }
+}
+
+// --- LSTM
+// ---------------------------------------------------------------------------------------
+
+// gates = source + weights state, V vectors of them.
+template <int V>
+SLEEPTOOLS_INLINE void add_state(const float* in, const float* w, int64_t row, const float* state,
+                                 int64_t maps, float* gates) {
+  Vec sums[V];
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) sums[v] = load<Vec>(in + v * kLanes);
+  for (int64_t k = 0; k < maps; ++k, w += row) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sums[v] += state[k] * load<Vec>(w + v * kLanes);
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) store(gates + v * kLanes, sums[v]);
+}
+
+// The whole of a signal, step after step, forwards or backwards.
+void recur(const Rows& rows) {
+  constexpr int64_t kMost = ConvPlan::kMostMaps, kWide = 8 * kLanes;
+  alignas(64) float gates[4 * kMost + kPanel] = {}, state[kMost + kPanel] = {};
+  alignas(64) float memory[kMost + kPanel] = {}, in[4 * kMost + kPanel] = {};
+  const Step& step = rows.step;
+  const int64_t maps = step.outputs, row = ConvBlock::whole_panels(4 * maps);
+  const float* const w = rows.vector(step.weight);
+  for (int64_t i = 0; i < step.steps; ++i) {
+    const int64_t t = step.kind == ConvPlan::kLstmReversed ? step.steps - 1 - i : i;
+    __builtin_memcpy(in, rows.source(t), 4 * maps * sizeof(float));
+    int64_t o = 0;
+    for (; o + kWide <= row; o += kWide) add_state<8>(in + o, w + o, row, state, maps, gates + o);
+    for (; o < row; o += kLanes) add_state<1>(in + o, w + o, row, state, maps, gates + o);
+    for (int64_t m = 0; m < maps; m += kLanes) {
+      const float* const gate = gates + m;
+      const Vec cell = sigmoid(load<Vec>(gate + maps)) * load<Vec>(memory + m) +
+                       sigmoid(load<Vec>(gate)) * hyperbolic_tangent(load<Vec>(gate + 2 * maps));
+      store(memory + m, cell);
+      store(state + m, sigmoid(load<Vec>(gate + 3 * maps)) * hyperbolic_tangent(cell));
+    }
+    __builtin_memcpy(rows.target(t), state, maps * sizeof(float));
   }
 }
 
@@ -180,8 +375,22 @@ void run_rows(const Rows& rows) {
       return for_values(rows, [&](int64_t t, int64_t o, auto l) { return highest(rows, t, o, l); });
     case ConvPlan::kMean:
       return for_values(rows, [&](int64_t t, int64_t o, auto l) { return mean(rows, t, o, l); });
-    default:
+    case ConvPlan::kResize:
       return for_values(rows, [&](int64_t t, int64_t o, auto l) { return resized(rows, t, o, l); });
+    case ConvPlan::kMultiply:
+      return for_values(rows,
+                        [&](int64_t t, int64_t o, auto l) { return multiplied(rows, t, o, l); });
+    case ConvPlan::kTranspose:
+      return for_values(rows,
+                        [&](int64_t t, int64_t o, auto l) { return transposed(rows, t, o, l); });
+    case ConvPlan::kAttend:
+      return attend(rows);
+    case ConvPlan::kLstm:
+    case ConvPlan::kLstmReversed:
+      if (rows.last == rows.step.steps) recur(rows);  // the thread of the last rows does all
+      return;
+    default:
+      return normalise_rows(rows);
   }
 }
 

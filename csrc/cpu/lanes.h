@@ -8,6 +8,8 @@ namespace sleeptools::SLEEPTOOLS_VARIANT {
 
 // Some neighbouring maps of a row: all lanes of a vector, or the first few where the row ends.
 struct WholeLanes {
+  static constexpr int64_t count = kLanes;
+
   Vec read(const float* p) const { return load<Vec>(p); }
   void write(float* p, Vec v) const { store(p, v); }
 };

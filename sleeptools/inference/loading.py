@@ -118,4 +118,4 @@ def load_network(path: Path, precision: Precision, threads: int) -> LoadedNetwor
     with store.building(path / model_folder.CONFIG):
         kernels = module.Network(facts["config"], weights, used)
     weights.finish()
-    return LoadedNetwork(facts, kernels, used, "native", InputSpan(), files)
+    return LoadedNetwork(facts, kernels, used, "native", kernels.span, files)

@@ -7,18 +7,26 @@ import numpy as np
 from sleeptools.native import conv_plan, prepared
 from sleeptools.native.conv_graph import GraphBuilder, describe_graph
 from sleeptools.native.prepared import NetworkPool
+from sleeptools.preprocessing.sequences import InputSpan
 
 
 class PlanNetwork:
-    """A network whose graph ends in the logits of an epoch.
+    """A network whose graph ends in logits.
 
     Parameters
     ----------
     builder
-        The graph with its weights.
+        The graph with its weights. Its output is (stages, 1), or of a sequence (epochs, stages).
     stages
-        Maps of its output, which has one step.
+        Number of stages.
+
+    Attributes
+    ----------
+    span
+        Epochs that the network takes at once.
     """
+
+    span = InputSpan()
 
     def __init__(self, builder: GraphBuilder, stages: int) -> None:
         self.weights = builder.weights
@@ -30,5 +38,5 @@ class PlanNetwork:
     def _prepare(self, size: tuple[int, ...]) -> prepared.PreparedNetwork:
         x = np.empty(size, np.float32)
         plan = conv_plan.conv_plan.prepare(x, self.weights, self.graph, self.packed)
-        logits = plan._replace(out=plan.out.reshape(len(x), self.stages))
+        logits = plan._replace(out=plan.out.reshape(-1, self.stages))
         return prepared.PreparedNetwork(x, [logits])

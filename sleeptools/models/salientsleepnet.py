@@ -39,6 +39,18 @@ from sleeptools.models.layers.config import ChannelIndex, HumanConfig
 from sleeptools.models.layers.explain import Explained
 from sleeptools.models.layers.keras_defaults import ADAM_EPS, EPS, MOMENTUM, init_glorot
 from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.native.layer_tables.salientsleepnet import (
+    DEPTH,
+    DILATIONS,
+    FILTERS,
+    INNER,
+    KERNEL,
+    LEVELS,
+    MSE,
+    POOLS,
+    REDUCTION,
+    scaled,
+)
 
 ABOUT = {
     "paper": "Jia et al. 2021, arXiv:2105.13864",
@@ -56,16 +68,6 @@ ABOUT = {
     "stages": 5,
     "native": [],
 }
-
-KERNEL = 5
-LEVELS = 5
-FILTERS = 16  # maps of the first level; each level has twice those of the one before
-POOLS = (10, 8, 6, 4, 4)  # of a level's U-unit, and after all encoders but the last
-DEPTH = 4  # of a U-unit
-INNER = 8  # maps inside a U-unit, of 16 in the first level
-DILATIONS = (1, 2, 3, 4)
-MSE = {"original": (32, 24, 16, 8, 5), "mmasleepnet": (32, 24, 46, 8, 5)}
-REDUCTION = 4  # of the squeeze
 
 CLASS_WEIGHTS = (1.0, 1.8, 1.0, 1.25, 1.2)
 _AUTHORS = Recipe(
@@ -139,7 +141,7 @@ class Config(HumanConfig):
 
     def scaled(self, width: int) -> int:
         """Scale a width that is published for 16 maps in the first level."""
-        return max(1, width * self.filters // FILTERS)
+        return scaled(width, self.filters)
 
 
 class DilatedConv(nn.Module):

@@ -1,27 +1,64 @@
-"""Networks of convolutions in words: signals, the layers between them, and all weights in a vector.
+"""Networks of layers in words: signals, the layers between them, and all weights in a vector.
 
 A signal is (maps, steps). A layer makes some neighbouring maps of one signal from those of another:
 its sums or its pool, then a bias, up to two signals added, an activation, a scale and a shift for
 each map, in this order. Networks with branches and shortcuts are written so; maps side by side need
 no copy. On its way through torch a graph is a flat list of whole numbers (`describe_graph`).
+
+The kinds of layers, `o` a map and `t` a step of the target:
+
+convolve, depthwise, maximum
+    Over windows of the source.
+mean, resize
+    The mean over windows of nearly equal length; linear interpolation.
+multiply
+    source[o, t] * factor[o, t], or factor[o, 0] of a factor with one step.
+transpose
+    source[t, o].
+layer_norm, unbiased_norm
+    Each step less the mean of its maps, divided by sqrt(variance + 1e-5), or by the unbiased
+    standard deviation plus 1e-6.
+attend
+    softmax over the steps s of sum_i queries[i, t] keys[i, s], times values[o, s], in `kernel`
+    heads; nothing comes after it.
+lstm, lstm_reversed
+    The states of an LSTM without projection, from its gates (input, forget, cell, output) less the
+    part of the state before, forwards or backwards; nothing comes after it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleeptools.native import Floats
 
-LayerKind = Literal["convolve", "depthwise", "maximum", "mean", "resize"]  # as in csrc/ops.h
-PlanActivation = Literal["none", "relu", "gelu", "prelu"]
+LayerKind = Literal[  # as in csrc/ops.h
+    "convolve",
+    "depthwise",
+    "maximum",
+    "mean",
+    "resize",
+    "multiply",
+    "transpose",
+    "layer_norm",
+    "unbiased_norm",
+    "attend",
+    "lstm",
+    "lstm_reversed",
+]
+PlanActivation = Literal["none", "relu", "gelu", "prelu", "tanh", "sigmoid"]
 KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 PLAN_ACTIVATIONS: tuple[PlanActivation, ...] = get_args(PlanActivation)
 INNER = -1  # start of a signal that is not an input
+NO_PAIR = (INNER, 0, INNER, 0)
+GATES = 4  # of an LSTM
+BARE: frozenset[LayerKind] = frozenset(["attend", "lstm", "lstm_reversed"])
+"""Kinds that nothing comes after."""
 
 
 class GraphSignal(NamedTuple):
@@ -45,7 +82,15 @@ class Maps(NamedTuple):
 
 
 class GraphLayer(NamedTuple):
-    """A layer; `added` are the signals and first maps of what is added, INNER for nothing."""
+    """A layer.
+
+    Parameters
+    ----------
+    added
+        Signals and first maps of what is added, INNER for nothing.
+    others
+        The same of what the source is joined with: a factor, or keys and values.
+    """
 
     kind: LayerKind
     source: Maps
@@ -54,7 +99,8 @@ class GraphLayer(NamedTuple):
     stride: int = 1
     dilation: int = 1
     pad: int = 0  # rows before the source at which the first window starts; negative: after it
-    added: tuple[int, int, int, int] = (INNER, 0, INNER, 0)
+    added: tuple[int, int, int, int] = NO_PAIR
+    others: tuple[int, int, int, int] = NO_PAIR
     activation: PlanActivation = "none"
     has_bias: bool = False
     has_scale: bool = False
@@ -68,6 +114,8 @@ class GraphLayer(NamedTuple):
             shapes["weight"] = (outputs, self.source.width, self.kernel)
         elif self.kind == "depthwise":
             shapes["weight"] = (outputs, self.kernel)
+        elif self.kind in {"lstm", "lstm_reversed"}:
+            shapes["weight"] = (GATES * outputs, outputs)
         vectors = {
             "bias": self.has_bias,
             "slopes": self.activation == "prelu",
@@ -101,7 +149,7 @@ class Graph(NamedTuple):
         return max(s.start + s.maps * s.steps for s in self.signals if s.start >= 0)
 
 
-LAYER_NUMBERS = 18
+LAYER_NUMBERS = 22
 SIGNAL_NUMBERS = 3
 
 
@@ -112,7 +160,7 @@ def describe_graph(graph: Graph) -> list[int]:
         numbers += signal
     for layer in graph.layers:
         numbers += [KINDS.index(layer.kind), *layer.source, *layer.target, *layer[3:7]]
-        numbers += [*layer.added, PLAN_ACTIVATIONS.index(layer.activation)]
+        numbers += [*layer.added, *layer.others, PLAN_ACTIVATIONS.index(layer.activation)]
         numbers += [int(layer.has_bias), int(layer.has_scale)]
     return numbers
 
@@ -130,7 +178,7 @@ def parse_graph(numbers: Sequence[int]) -> Graph:
 
 def _parse_layer(numbers: Sequence[int]) -> GraphLayer:
     kind, *rest = numbers
-    kernel, stride, dilation, pad, *added, activation, has_bias, has_scale = rest[6:]
+    kernel, stride, dilation, pad, *pairs, activation, has_bias, has_scale = rest[6:]
     return GraphLayer(
         KINDS[kind],
         Maps(*rest[:3]),
@@ -139,7 +187,8 @@ def _parse_layer(numbers: Sequence[int]) -> GraphLayer:
         stride,
         dilation,
         pad,
-        (added[0], added[1], added[2], added[3]),
+        (pairs[0], pairs[1], pairs[2], pairs[3]),
+        (pairs[4], pairs[5], pairs[6], pairs[7]),
         PLAN_ACTIVATIONS[activation],
         bool(has_bias),
         bool(has_scale),
@@ -160,6 +209,23 @@ def split_weights(layer: GraphLayer, weights: Any, start: int) -> tuple[dict[str
         arrays[name] = weights[start:end].reshape(shape)
         start = end
     return arrays, start
+
+
+class LayerWeights(Protocol):
+    """What gives a model's arrays under PyTorch's names, and checks their shapes."""
+
+    def take(self, name: str, *shape: int) -> Floats:
+        """Take an array of a known shape."""
+
+    def scale(self, norm: str, count: int, eps: float) -> tuple[Floats, Floats]:
+        """Give the scale and the shift, (count,) each, of a BatchNorm."""
+
+
+def _pair(signals: Iterable[Maps]) -> tuple[int, int, int, int]:
+    """Signals and first maps of up to two."""
+    numbers = [number for maps in signals for number in (maps.signal, maps.first)]
+    numbers += NO_PAIR[len(numbers) :]
+    return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
 class GraphBuilder:
@@ -216,19 +282,64 @@ class GraphBuilder:
         sizes = (1, 1, 1, after.pop("pad", 0))
         return self._add("depthwise", source, target, factors[:, None], sizes, **after)
 
-    def pool(self, source: Maps, kernel: int, **after: Any) -> Maps:
-        """Take the maximum of every `kernel` steps; what does not fill a window is left out."""
-        target = self.signal(source.width, self.steps(source) // kernel)
-        return self._add("maximum", source, target, None, (kernel, kernel, 1, 0), **after)
+    def pool(
+        self,
+        source: Maps,
+        kernel: int,
+        *,
+        stride: int | None = None,
+        pad: int = 0,
+        target: Maps | None = None,
+        **after: Any,
+    ) -> Maps:
+        """Take the maximum of `kernel` steps, each `stride`, by default as many."""
+        stride = stride or kernel
+        if target is None:
+            steps = (self.steps(source) + 2 * pad - kernel) // stride + 1
+            target = self.signal(source.width, steps)
+        return self._add("maximum", source, target, None, (kernel, stride, 1, pad), **after)
 
     def average(self, source: Maps, steps: int, **after: Any) -> Maps:
         """Take the mean over `steps` windows of nearly equal length."""
         target = self.signal(source.width, steps)
-        return self._add("mean", source, target, None, (1, 1, 1, 0), **after)
+        return self._add("mean", source, target, None, **after)
 
     def resize(self, source: Maps, target: Maps, **after: Any) -> Maps:
         """Interpolate linearly to the steps of the target."""
-        return self._add("resize", source, target, None, (1, 1, 1, 0), **after)
+        return self._add("resize", source, target, None, **after)
+
+    def multiply(
+        self, source: Maps, factor: Maps, target: Maps | None = None, **after: Any
+    ) -> Maps:
+        """Multiply by another signal, or by one step of factors for all steps."""
+        target = target or self.signal(source.width, self.steps(source))
+        return self._add("multiply", source, target, None, others=[factor], **after)
+
+    def transpose(self, source: Maps, **after: Any) -> Maps:
+        """Make maps of the steps, and steps of the maps."""
+        target = self.signal(self.steps(source), source.width)
+        return self._add("transpose", source, target, None, **after)
+
+    def normalise(
+        self, source: Maps, gamma: NDArray[Any], beta: NDArray[Any], *, unbiased: bool = False
+    ) -> Maps:
+        """Normalise each step over its maps, and scale and shift them, (maps,) each."""
+        target = self.signal(source.width, self.steps(source))
+        kind: LayerKind = "unbiased_norm" if unbiased else "layer_norm"
+        return self._add(kind, source, target, None, scale=(gamma, beta))
+
+    def attend(self, queries: Maps, keys: Maps, values: Maps, heads: int) -> Maps:
+        """Mix values by the softmax of queries and keys; the queries are scaled already."""
+        target = self.signal(values.width, self.steps(queries))
+        sizes = (heads, 1, 1, 0)
+        return self._add("attend", queries, target, None, sizes, others=[keys, values])
+
+    def lstm(
+        self, gates: Maps, weight: NDArray[Any], target: Maps, *, is_reversed: bool = False
+    ) -> Maps:
+        """Run an LSTM on the input's part of its gates, with the state's weight (4 H, H)."""
+        kind: LayerKind = "lstm_reversed" if is_reversed else "lstm"
+        return self._add(kind, gates, target, weight)
 
     def _add(  # noqa: PLR0913 - a layer, and what may follow its sums
         self,
@@ -236,19 +347,18 @@ class GraphBuilder:
         source: Maps,
         target: Maps,
         weight: NDArray[Any] | None,
-        sizes: tuple[int, int, int, int],
+        sizes: tuple[int, int, int, int] = (1, 1, 1, 0),
         *,
         bias: NDArray[Any] | None = None,
         added: Iterable[Maps] = (),
+        others: Iterable[Maps] = (),
         activation: PlanActivation = "none",
         slopes: NDArray[Any] | None = None,
         scale: tuple[NDArray[Any], NDArray[Any]] | None = None,
     ) -> Maps:
-        positions = [number for maps in added for number in (maps.signal, maps.first)]
-        positions += [INNER, 0] * (2 - len(positions) // 2)
         has = (bias is not None, scale is not None)
-        added_places = (positions[0], positions[1], positions[2], positions[3])
-        layer = GraphLayer(kind, source, target, *sizes, added_places, activation, *has)
+        pairs = _pair(added), _pair(others)
+        layer = GraphLayer(kind, source, target, *sizes, *pairs, activation, *has)
         arrays = [weight, bias, slopes, *(scale or ())]
         given = [np.asarray(array) for array in arrays if array is not None]
         assert [a.shape for a in given] == list(layer.arrays.values()), layer

@@ -20,6 +20,8 @@ from sleeptools import native
 from sleeptools.native import Floats, as_floats, threads
 from sleeptools.native.check import Shapes, check_shape
 from sleeptools.native.conv_graph import (
+    BARE,
+    GATES,
     INNER,
     KINDS,
     PLAN_ACTIVATIONS,
@@ -37,7 +39,9 @@ SHAPES = Shapes(OP, x="batch values", weights="count")
 PANEL = 16  # outputs of a panel; csrc/ops.h
 ALIGN = 16  # floats; a cache line
 PARTS = 8  # that an epoch is divided into, where it is alone; csrc/ops.h
+MOST_MAPS = 256  # of a head, or of an LSTM; csrc/ops.h
 NOTHING = -1
+SOFTMAX = 10  # products that take as long as an exponential
 VECTORS = ("weight", "bias", "slopes", "scale", "shift")
 
 Table = NDArray[np.int64]
@@ -103,15 +107,18 @@ def _check_layer(graph: Graph, index: int, layer: GraphLayer, written: list[set[
     name = f"{OP}: layer {index} ({layer.kind})"
     target, source = graph.signals[layer.target.signal], graph.signals[layer.source.signal]
     outputs = set(range(layer.target.first, layer.target.first + layer.target.width))
-    sources = [layer.source, *added_maps(layer)]
-    for maps in sources:
+    added, others = added_maps(layer), other_maps(layer)
+    for maps in (layer.source, *added, *others):
         if not set(range(maps.first, maps.first + maps.width)) <= written[maps.signal]:
             raise ValueError(f"{name} reads maps of signal {maps.signal} that are not written")
     if not outputs or max(outputs) >= target.maps or outputs & written[layer.target.signal]:
         raise ValueError(f"{name} writes maps of signal {layer.target.signal} that it may not")
-    if layer.kind != "convolve" and layer.source.width != layer.target.width:
-        raise ValueError(f"{name} makes {layer.target.width} maps; expected {layer.source.width}")
-    if any(graph.signals[maps.signal].steps != target.steps for maps in sources[1:]):
+    expected = _shape_of_target(graph, layer)
+    if expected is not None and expected != (layer.target.width, target.steps):
+        raise ValueError(
+            f"{name} makes {layer.target.width} maps of {target.steps} steps; expected {expected}"
+        )
+    if any(graph.signals[maps.signal].steps != target.steps for maps in added):
         raise ValueError(f"{name} adds a signal of another length; expected {target.steps} steps")
     if min(layer.kernel, layer.stride, layer.dilation) < 1:
         raise ValueError(f"{name} has a kernel, stride or dilation below 1")
@@ -122,14 +129,71 @@ def _check_layer(graph: Graph, index: int, layer: GraphLayer, written: list[set[
         raise ValueError(f"{name} has windows outside its {source.steps} steps")
     if layer.kind == "maximum" and (layer.dilation > 1 or last >= source.steps or layer.pad < 0):
         raise ValueError(f"{name} has windows outside its {source.steps} steps, or a dilation")
+    _check_others(graph, layer, name)
     written[layer.target.signal] |= outputs
+
+
+def _shape_of_target(graph: Graph, layer: GraphLayer) -> tuple[int, int] | None:
+    """Give the maps and steps that a layer must make; None where any number may be asked for."""
+    width, steps = layer.source.width, graph.signals[layer.source.signal].steps
+    target = graph.signals[layer.target.signal].steps
+    match layer.kind:
+        case "convolve":
+            return None
+        case "depthwise" | "maximum" | "mean" | "resize":
+            return width, target
+        case "transpose":
+            return steps, width
+        case "attend":
+            return layer.target.width, steps
+        case "lstm" | "lstm_reversed":
+            return width // GATES, steps
+        case _:
+            return width, steps
+
+
+def _check_others(graph: Graph, layer: GraphLayer, name: str) -> None:
+    others = other_maps(layer)
+    steps = [graph.signals[maps.signal].steps for maps in others]
+    count = {"multiply": 1, "attend": 2}.get(layer.kind, 0)
+    if len(others) != count:
+        raise ValueError(f"{name} is joined with {len(others)} signals; expected {count}")
+    if layer.kind == "multiply" and steps[0] not in {1, graph.signals[layer.source.signal].steps}:
+        raise ValueError(f"{name} has a factor of {steps[0]} steps; expected as many as x, or 1")
+    if layer.kind == "attend":
+        if steps[0] != steps[1]:
+            raise ValueError(f"{name} has {steps[0]} keys and {steps[1]} values")
+        if layer.source.width % layer.kernel or layer.target.width % layer.kernel:
+            raise ValueError(f"{name} has maps that {layer.kernel} heads do not divide")
+    widest = {
+        "attend": max(layer.source.width, layer.target.width) // layer.kernel,
+        "lstm": layer.target.width,
+        "lstm_reversed": layer.target.width,
+    }.get(layer.kind, 0)
+    if widest > MOST_MAPS:
+        raise ValueError(f"{name} has {widest} maps; expected at most {MOST_MAPS}")
+    if layer.kind.startswith("lstm") and layer.source.width % GATES:
+        raise ValueError(f"{name} has {layer.source.width} maps; expected 4 gates of as many")
+    after = layer.activation != "none" or layer.has_bias or layer.has_scale or added_maps(layer)
+    if layer.kind in BARE and after:
+        raise ValueError(f"{name} has something after it")
+    if layer.kind == "unbiased_norm" and layer.source.width == 1:
+        raise ValueError(f"{name} has a single map")
 
 
 def added_maps(layer: GraphLayer) -> list[Maps]:
     """List the maps that a layer adds."""
-    signals, firsts = layer.added[::2], layer.added[1::2]
-    pairs = zip(signals, firsts, strict=True)
-    return [Maps(signal, first, layer.target.width) for signal, first in pairs if signal != INNER]
+    return _listed(layer.added, (layer.target.width, layer.target.width))
+
+
+def other_maps(layer: GraphLayer) -> list[Maps]:
+    """List the maps that a layer's source is joined with: a factor, or keys and values."""
+    return _listed(layer.others, (layer.source.width, layer.target.width))
+
+
+def _listed(pair: tuple[int, int, int, int], widths: tuple[int, int]) -> list[Maps]:
+    places = zip(pair[::2], pair[1::2], widths, strict=True)
+    return [Maps(*place) for place in places if place[0] != INNER]
 
 
 def _round_up(count: int, unit: int) -> int:
@@ -154,7 +218,7 @@ def _lifetimes(graph: Graph) -> list[tuple[int, int]]:
     end = len(graph.layers)
     lives = [(0, 0) if signal.start >= 0 else (end, 0) for signal in graph.signals]
     for index, layer in enumerate(graph.layers):
-        for maps in (layer.source, layer.target, *added_maps(layer)):
+        for maps in (layer.source, layer.target, *added_maps(layer), *other_maps(layer)):
             first, last = lives[maps.signal]
             lives[maps.signal] = min(first, index), max(last, index)
     result = graph.layers[-1].target.signal
@@ -228,10 +292,12 @@ def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
 def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows]) -> list[int]:
     """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights."""
     source, target = positions[layer.source.signal], positions[layer.target.signal]
-    added = [
-        (positions[m.signal].start + m.first, positions[m.signal].row) for m in added_maps(layer)
-    ]
-    added += [(NOTHING, 0)] * (2 - len(added))
+    added, others = (
+        [(positions[m.signal].start + m.first, positions[m.signal].row) for m in maps]
+        + [(NOTHING, 0)] * (2 - len(maps))
+        for maps in (added_maps(layer), other_maps(layer))
+    )
+    other_steps = [graph.signals[m.signal].steps for m in other_maps(layer)]
     return [
         KINDS.index(layer.kind),
         PLAN_ACTIVATIONS.index(layer.activation),
@@ -251,14 +317,26 @@ def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows]) -> list[i
         layer.pad,
         *(start for start, _ in added),
         *(row for _, row in added),
+        *(start for start, _ in others),
+        *(row for _, row in others),
+        *(other_steps[:1] or [0]),
     ]
 
 
 def layer_work(graph: Graph, layer: GraphLayer) -> int:
     """Float operations of a layer, two for a product."""
     values = graph.signals[layer.target.signal].steps * layer.target.width
-    inputs = layer.source.width if layer.kind == "convolve" else 1
-    return 2 * values * layer.kernel * inputs
+    match layer.kind:
+        case "convolve":
+            return 2 * values * layer.kernel * layer.source.width
+        case "attend":
+            keys = graph.signals[layer.others[0]].steps
+            queries = graph.signals[layer.source.signal].steps * layer.source.width
+            return 2 * keys * (queries + values + SOFTMAX * layer.kernel)
+        case "lstm" | "lstm_reversed":
+            return 2 * values * GATES * layer.target.width
+        case _:
+            return 2 * values * layer.kernel
 
 
 def packed_size(shape: tuple[int, ...]) -> int:

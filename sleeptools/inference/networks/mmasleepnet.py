@@ -26,6 +26,7 @@ from sleeptools.native import (
 )
 from sleeptools.native.layer_tables import mmasleepnet
 from sleeptools.native.prepared import NetworkPool, PreparedOp
+from sleeptools.preprocessing.sequences import InputSpan
 
 HALF = True  # multiplies in bfloat16 where asked to
 KERNELS_FOR = {"se_reduction": 1, "gate": "modality", "scale": "head", "projection": True}
@@ -45,6 +46,8 @@ class Network:
     precision
         Precision of the streams and of the encoder's matrices; all sums are float32.
     """
+
+    span = InputSpan()
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
         self.precision: Precision = precision

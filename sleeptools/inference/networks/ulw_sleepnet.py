@@ -13,6 +13,7 @@ from sleeptools.native import Floats, classifier, prepared, separable_stream
 from sleeptools.native.check import check_shape
 from sleeptools.native.layer_tables import ulw_sleepnet
 from sleeptools.native.prepared import NetworkPool
+from sleeptools.preprocessing.sequences import InputSpan
 
 HALF = False  # float32 is the faster one at these widths
 
@@ -34,6 +35,8 @@ class Network:
     DataError
         If an array has another shape than the settings ask for.
     """
+
+    span = InputSpan()
 
     def __init__(
         self, config: Mapping[str, Any], weights: Mapping[str, NDArray[Any]], precision: str

@@ -8,7 +8,7 @@ On a GPU cuDNN has the Tensor Cores, so the reference runs there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from torch.nn import functional
 
 from sleeptools.models import ops
 from sleeptools.native.conv_graph import (
+    GATES,
     GraphBuilder,
     GraphLayer,
     GraphSignal,
+    LayerKind,
     Maps,
     describe_graph,
     parse_graph,
@@ -31,6 +33,7 @@ from sleeptools.native.conv_plan import (
     added_maps,
     check_graph,
     check_graph_once,
+    other_maps,
     pack_graph,
     plan_fields,
     plan_layout,
@@ -91,7 +94,8 @@ def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
 
     for layer in described.layers:
         arrays, start = split_weights(layer, weights, start)
-        y = _value(read(layer.source), layer, arrays, described.signals[layer.target.signal])
+        inputs = [read(maps) for maps in (layer.source, *other_maps(layer))]
+        y = _value(inputs, layer, arrays, described.signals[layer.target.signal])
         if "bias" in arrays:
             y = y + arrays["bias"][:, None]
         for maps in added_maps(layer):
@@ -104,12 +108,68 @@ def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
     return read(Maps(result, 0, described.signals[result].maps)).contiguous()
 
 
-def _value(x: Tensor, layer: GraphLayer, arrays: dict[str, Tensor], target: GraphSignal) -> Tensor:
+def _value(
+    inputs: list[Tensor], layer: GraphLayer, arrays: dict[str, Tensor], target: GraphSignal
+) -> Tensor:
     """Compute the sums or the pool of a layer: (B, inputs, steps) to (B, outputs, steps)."""
+    x, *others = inputs
+    if layer.kind in _SIMPLE:
+        return _SIMPLE[layer.kind](x, *others)
     if layer.kind == "mean":
         return functional.adaptive_avg_pool1d(x, target.steps)
     if layer.kind == "resize":
         return functional.interpolate(x, target.steps, mode="linear")
+    if layer.kind == "attend":
+        return _mix(x, *others, heads=layer.kernel)
+    if layer.kind in {"lstm", "lstm_reversed"}:
+        return _recur(x, arrays["weight"], is_reversed=layer.kind == "lstm_reversed")
+    return _windowed(x, layer, arrays, target)
+
+
+def _transposed(x: Tensor) -> Tensor:
+    return x.mT
+
+
+def _normalised(x: Tensor) -> Tensor:
+    return functional.layer_norm(x.mT, (x.shape[1],)).mT
+
+
+def _unbiased(x: Tensor) -> Tensor:
+    deviation, mean = torch.std_mean(x, 1, keepdim=True)
+    return (x - mean) / (deviation + 1e-6)
+
+
+_SIMPLE: dict[LayerKind, Callable[..., Tensor]] = {
+    "multiply": torch.mul,
+    "transpose": _transposed,
+    "layer_norm": _normalised,
+    "unbiased_norm": _unbiased,
+}
+"""Kinds that need their inputs alone."""
+
+
+def _mix(queries: Tensor, keys: Tensor, values: Tensor, *, heads: int) -> Tensor:
+    """Mix values (B, maps, S) for queries (B, inputs, T): (B, maps, T)."""
+    q, k, v = (t.reshape(len(t), heads, -1, t.shape[2]) for t in (queries, keys, values))
+    return (v @ (k.mT @ q).softmax(2)).flatten(1, 2)  # (B, heads, maps / heads, T) before
+
+
+def _recur(gates: Tensor, weight: Tensor, *, is_reversed: bool) -> Tensor:
+    """Run an LSTM over its gates (B, 4 H, T): its states, (B, H, T)."""
+    state = cell = gates.new_zeros(len(gates), weight.shape[1])
+    steps = gates.unbind(2)
+    states = []
+    for now in steps[::-1] if is_reversed else steps:
+        i, f, g, o = (now + state @ weight.mT).chunk(GATES, 1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        state = o.sigmoid() * cell.tanh()
+        states.append(state)
+    return torch.stack(states[::-1] if is_reversed else states, 2)
+
+
+def _windowed(
+    x: Tensor, layer: GraphLayer, arrays: dict[str, Tensor], target: GraphSignal
+) -> Tensor:
     reach = (target.steps - 1) * layer.stride + (layer.kernel - 1) * layer.dilation + 1
     padding = layer.pad, reach - layer.pad - x.shape[2]  # negative: cut off
     if layer.kind == "maximum":
@@ -125,6 +185,8 @@ def _value(x: Tensor, layer: GraphLayer, arrays: dict[str, Tensor], target: Grap
 def _activate(y: Tensor, layer: GraphLayer, arrays: dict[str, Tensor]) -> Tensor:
     if layer.activation == "prelu":
         return functional.prelu(y, arrays["slopes"])
+    if layer.activation in {"tanh", "sigmoid"}:
+        return y.tanh() if layer.activation == "tanh" else y.sigmoid()
     return y if layer.activation == "none" else ops.activate(y, layer.activation, 0.0)
 
 
@@ -140,6 +202,10 @@ def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Exam
         (5, _odd(random, 61, 17, 33)),
         (1, _odd(random, 130, 140, 40)),
         (2, _branch(random, 257, (16, 9), 5)),
+        (2, _attentive(random, 33, 12, 3)),
+        (1, _attentive(random, 300, 20, 1)),
+        (2, _recurrent(random, 19, 5, 7)),
+        (1, _recurrent(random, 1, 1, 1)),
     ]
     return [_example(torch.device(device), random, *case) for case in cases]
 
@@ -201,6 +267,43 @@ def _odd(random: np.random.Generator, samples: int, inputs: int, width: int) -> 
         added=(shortcut, left),
         activation="relu",
     )
+    return builder
+
+
+def _attentive(random: np.random.Generator, samples: int, width: int, heads: int) -> GraphBuilder:
+    """Attention over the steps with its norms, then over the maps, then one by learned weights."""
+    builder = GraphBuilder()
+    x = builder.input(width, samples)
+    qkv = builder.convolve(x, _normal(random, 4 * width, width, 1))
+    queries, keys = qkv.pick(0, width), qkv.pick(width, width)
+    mixed = builder.attend(queries, keys, qkv.pick(2 * width, 2 * width), heads)
+    vectors = random.standard_normal((4, 2 * width))
+    normal = builder.normalise(mixed, *vectors[:2])
+    factors = builder.convolve(
+        builder.average(normal, 1), _normal(random, 2 * width, 2 * width, 1), activation="sigmoid"
+    )
+    weighed = builder.multiply(normal, factors, activation="tanh")
+    turned = builder.transpose(weighed)  # (samples, 2 width)
+    if samples > 1:
+        turned = builder.normalise(turned, *random.standard_normal((2, samples)), unbiased=True)
+    back = builder.transpose(builder.multiply(turned, turned, added=[turned]))
+    scores = builder.convolve(back, _normal(random, 1, 2 * width, 1))
+    one = builder.convolve(builder.average(scores, 1), np.zeros((1, 1, 1)), bias=np.ones(1))
+    builder.attend(one, scores, back, 1)
+    return builder
+
+
+def _recurrent(random: np.random.Generator, samples: int, inputs: int, width: int) -> GraphBuilder:
+    """Run LSTMs both ways, side by side."""
+    builder = GraphBuilder()
+    x = builder.input(inputs, samples)
+    states = builder.signal(2 * width, samples)
+    for way in range(2):
+        gates = builder.convolve(
+            x, _normal(random, 4 * width, inputs, 1), bias=random.standard_normal(4 * width)
+        )
+        weight = _normal(random, 4 * width, width, 1)[:, :, 0]
+        builder.lstm(gates, weight, states.pick(way * width, width), is_reversed=bool(way))
     return builder
 
 
