@@ -462,6 +462,7 @@ struct ConvPlan {
     kTranspose,
     kLayerNorm,
     kUnbiasedNorm,
+    kPositions,
     kAttend,
     kLstm,
     kLstmReversed
@@ -488,9 +489,10 @@ struct ConvPlan {
     // and values of `kernel` heads; the source has the queries.
     int64_t other[2], other_row[2], other_steps;
     // kConvolve: for each panel of outputs a row of kPanel weights for each (tap, input), tap by
-    // tap. kDepthwise: a row of weights for each tap. kLstm: one for each map of the state, from it
-    // to the gates (input, forget, cell, output), which the source has already. The other vectors
-    // have a number for each output. All are filled up with zeros to whole panels.
+    // tap. kDepthwise: a row of weights for each tap. kPositions: one for each step. kLstm: one for
+    // each map of the state, from it to the gates (input, forget, cell, output), which the source
+    // has already. The other vectors have a number for each output. All are filled up with zeros to
+    // whole panels.
     int64_t weight, bias, slopes, scale, shift;
   };
 

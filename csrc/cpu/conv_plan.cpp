@@ -174,6 +174,12 @@ SLEEPTOOLS_INLINE Vec multiplied(const Rows& rows, int64_t t, int64_t o, Lanes l
   return lanes.read(rows.source(t) + o) * lanes.read(rows.other(0, row) + o);
 }
 
+template <class Lanes>
+SLEEPTOOLS_INLINE Vec placed(const Rows& rows, int64_t t, int64_t o, Lanes lanes) {
+  const float* w = rows.vector(rows.step.weight) + t * ConvBlock::whole_panels(rows.step.outputs);
+  return lanes.read(rows.source(t) + o) + load<Vec>(w + o);
+}
+
 // Steps become maps.
 template <class Lanes>
 SLEEPTOOLS_INLINE Vec transposed(const Rows& rows, int64_t t, int64_t o, Lanes lanes) {
@@ -380,6 +386,8 @@ void run_rows(const Rows& rows) {
     case ConvPlan::kMultiply:
       return for_values(rows,
                         [&](int64_t t, int64_t o, auto l) { return multiplied(rows, t, o, l); });
+    case ConvPlan::kPositions:
+      return for_values(rows, [&](int64_t t, int64_t o, auto l) { return placed(rows, t, o, l); });
     case ConvPlan::kTranspose:
       return for_values(rows,
                         [&](int64_t t, int64_t o, auto l) { return transposed(rows, t, o, l); });

@@ -1,22 +1,90 @@
-"""A network that is one plan of the native core, prepared for each size of its input."""
+"""Networks that are plans of the native core, prepared for each size of their input."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from sleeptools.native import conv_plan, prepared
+from sleeptools.native import (
+    Floats,
+    Precision,
+    conv_plan,
+    conv_streams,
+    prepared,
+    two_stream_conv,
+)
 from sleeptools.native.conv_graph import GraphBuilder, describe_graph
-from sleeptools.native.prepared import NetworkPool
+from sleeptools.native.conv_streams import Activation, ConvStream
+from sleeptools.native.prepared import NetworkPool, PreparedOp
 from sleeptools.preprocessing.sequences import InputSpan
 
 
-class PlanNetwork:
-    """A network whose graph ends in logits.
+class PackedPlan:
+    """A graph with its weights as the core reads them.
 
     Parameters
     ----------
     builder
-        The graph with its weights. Its output is (stages, 1), or of a sequence (epochs, stages).
+        The graph with its weights.
+    """
+
+    def __init__(self, builder: GraphBuilder) -> None:
+        self.weights = builder.weights
+        self.graph = describe_graph(builder.graph)
+        self.values = builder.values
+        self.packed = conv_plan.pack_graph(self.weights, builder.graph)
+
+    def prepare(self, x: Floats) -> PreparedOp:
+        """Prepare the op for `x`, which is divided into rows of the values that the graph reads."""
+        x = x.reshape(-1, self.values)
+        return conv_plan.conv_plan.prepare(x, self.weights, self.graph, self.packed)
+
+
+class PackedStreams:
+    """Convolution streams with their weights as the core reads them.
+
+    Parameters
+    ----------
+    streams
+        The streams.
+    weights
+        Weight and bias of every convolution in turn.
+    activation, slope
+        What comes after each convolution.
+    precision
+        Precision of the products.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[ConvStream],
+        weights: Sequence[Floats],
+        activation: Activation,
+        slope: float,
+        precision: Precision,
+    ) -> None:
+        self.shape = tuple(conv_streams.describe_streams(streams))
+        self.weights = np.concatenate([array.ravel() for array in weights])
+        self.settings = activation, slope, precision
+        self.packed = two_stream_conv.pack_weights(self.weights, self.shape, precision)
+
+    def prepare(self, x: Floats) -> PreparedOp:
+        """Prepare the op for `x`, (..., channels, samples)."""
+        x = x.reshape(-1, *x.shape[-2:])
+        return two_stream_conv.two_stream_conv.prepare(
+            x, self.weights, self.shape, *self.settings, self.packed
+        )
+
+
+class PlanNetwork:
+    """A network of one plan, or of streams and plans one after the other, which ends in logits.
+
+    Parameters
+    ----------
+    parts
+        Streams first, if there are any; the output of one is the input of the next. The last
+        output is (stages, 1), or of a sequence (epochs, stages).
     stages
         Number of stages.
 
@@ -28,15 +96,17 @@ class PlanNetwork:
 
     span = InputSpan()
 
-    def __init__(self, builder: GraphBuilder, stages: int) -> None:
-        self.weights = builder.weights
-        self.graph = describe_graph(builder.graph)
-        self.packed = conv_plan.pack_graph(self.weights, builder.graph)
+    def __init__(self, parts: Sequence[PackedStreams | PackedPlan], stages: int) -> None:
+        self.parts = parts
         self.stages = stages
         self.pool = NetworkPool(self._prepare)
 
     def _prepare(self, size: tuple[int, ...]) -> prepared.PreparedNetwork:
         x = np.empty(size, np.float32)
-        plan = conv_plan.conv_plan.prepare(x, self.weights, self.graph, self.packed)
-        logits = plan._replace(out=plan.out.reshape(-1, self.stages))
-        return prepared.PreparedNetwork(x, [logits])
+        network_ops, values = list[PreparedOp](), x
+        for part in self.parts:
+            network_ops.append(part.prepare(values))
+            values = network_ops[-1].out
+        logits = network_ops.pop()
+        network_ops.append(logits._replace(out=logits.out.reshape(-1, self.stages)))
+        return prepared.PreparedNetwork(x, network_ops)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sleeptools.errors import DataError
 from sleeptools.native import Floats
 from sleeptools.native.batch_norm import fold_batch_norm
+from sleeptools.native.conv_streams import ConvLayer
 
 COUNTER = "num_batches_tracked"  # of a BatchNorm; inference has no use for it
 
@@ -108,6 +109,16 @@ class Weights(Mapping[str, Floats]):
         """Give the scale and the shift, (count,) each, of a BatchNorm that stands by itself."""
         ones, zeros = np.ones(count, np.float32), np.zeros(count, np.float32)
         return self.fold(ones, zeros, norm, eps)
+
+    def fold_stream(self, name: str, channels: int, layers: Iterable[ConvLayer]) -> list[Floats]:
+        """Take a stream's convolutions with their BatchNorms folded: weight and bias in turn."""
+        arrays: list[Floats] = []
+        for number, layer in enumerate(layers, 1):
+            conv = f"{name}.conv{number}"
+            weight = self.take(f"{conv}.conv.weight", layer.outputs, channels, layer.kernel)
+            arrays += self.fold(weight, None, f"{conv}.norm")
+            channels = layer.outputs
+        return arrays
 
     def finish(self) -> None:
         """Check that every array was taken.

@@ -42,7 +42,14 @@ from sleeptools.models.layers.explain import Explained
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.native.layer_tables import attnsleep
-from sleeptools.native.layer_tables.attnsleep import STEPS
+from sleeptools.native.layer_tables.attnsleep import (
+    HEADS,
+    HIDDEN,
+    KERNEL,
+    REDUCTION,
+    STEPS,
+    TOKENS,
+)
 
 ABOUT = {
     "paper": "Eldele et al. 2021, doi:10.1109/TNSRE.2021.3076234",
@@ -61,11 +68,6 @@ ABOUT = {
     "native": ["two_stream_conv"],
 }
 
-TOKENS = 30  # maps after the AFR, each a token of width 80 to the encoder
-HEADS = 5
-HIDDEN = 120  # of the encoder's feed-forward
-KERNEL = 7  # of the causal convolutions
-REDUCTION = 16  # of the squeeze
 DROPOUT = 0.1  # in the encoder
 
 _AUTHORS = Recipe(

@@ -35,6 +35,7 @@ from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.native.layer_tables import attnsleep
 from sleeptools.native.layer_tables.attnsleep import MAPS
+from sleeptools.native.layer_tables.masleepnet import HIDDEN, REDUCTION
 
 ABOUT = {
     "paper": "Wang et al. 2025, doi:10.3390/biomimetics10100642; our reconstruction",
@@ -54,9 +55,6 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "all": {},
 }
 """What each of the paper's ablations changes: No-MSConv, EEG-Only, No-SE, and nothing."""
-
-REDUCTION = 16
-HIDDEN = 128  # of the LSTM, each way
 
 RECIPE = Recipe(
     passes=100,

@@ -23,6 +23,7 @@ from sleeptools.models.layers.config import MouseConfig
 from sleeptools.models.layers.encoder import encode
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
+from sleeptools.native.layer_tables.mouse_transformer import HEADS, HIDDEN, PATCH, WIDTH
 
 ABOUT = {
     "paper": "Mashrur et al., Mice Sleep Staging from EEG and EMG signals; our completion",
@@ -35,9 +36,6 @@ ABOUT = {
     "stages": 3,
     "native": ["feed_forward"],
 }
-
-PATCH = 16  # samples of a token
-WIDTH, HEADS, HIDDEN = 128, 8, 512
 
 _PAPER = Recipe(
     variant="paper",

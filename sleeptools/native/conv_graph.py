@@ -18,6 +18,8 @@ transpose
 layer_norm, unbiased_norm
     Each step less the mean of its maps, divided by sqrt(variance + 1e-5), or by the unbiased
     standard deviation plus 1e-6.
+positions
+    source[o, t] and a weight for each o and t; `kernel` is the number of steps.
 attend
     softmax over the steps s of sum_i queries[i, t] keys[i, s], times values[o, s], in `kernel`
     heads; nothing comes after it.
@@ -47,6 +49,7 @@ LayerKind = Literal[  # as in csrc/ops.h
     "transpose",
     "layer_norm",
     "unbiased_norm",
+    "positions",
     "attend",
     "lstm",
     "lstm_reversed",
@@ -112,7 +115,7 @@ class GraphLayer(NamedTuple):
         shapes: dict[str, tuple[int, ...]] = {}
         if self.kind == "convolve":
             shapes["weight"] = (outputs, self.source.width, self.kernel)
-        elif self.kind == "depthwise":
+        elif self.kind in {"depthwise", "positions"}:
             shapes["weight"] = (outputs, self.kernel)
         elif self.kind in {"lstm", "lstm_reversed"}:
             shapes["weight"] = (GATES * outputs, outputs)
@@ -217,6 +220,14 @@ class LayerWeights(Protocol):
     def take(self, name: str, *shape: int) -> Floats:
         """Take an array of a known shape."""
 
+    def linear(self, name: str, outputs: int, inputs: int) -> tuple[Floats, Floats]:
+        """Take weight and bias of a linear layer."""
+
+    def fold(
+        self, weight: Floats, bias: Floats | None, norm: str, eps: float = 1e-5
+    ) -> tuple[Floats, Floats]:
+        """Fold a BatchNorm with running statistics into the layer before it."""
+
     def scale(self, norm: str, count: int, eps: float) -> tuple[Floats, Floats]:
         """Give the scale and the shift, (count,) each, of a BatchNorm."""
 
@@ -299,9 +310,11 @@ class GraphBuilder:
             target = self.signal(source.width, steps)
         return self._add("maximum", source, target, None, (kernel, stride, 1, pad), **after)
 
-    def average(self, source: Maps, steps: int, **after: Any) -> Maps:
+    def average(
+        self, source: Maps, steps: int, *, target: Maps | None = None, **after: Any
+    ) -> Maps:
         """Take the mean over `steps` windows of nearly equal length."""
-        target = self.signal(source.width, steps)
+        target = target or self.signal(source.width, steps)
         return self._add("mean", source, target, None, **after)
 
     def resize(self, source: Maps, target: Maps, **after: Any) -> Maps:
@@ -327,6 +340,11 @@ class GraphBuilder:
         target = self.signal(source.width, self.steps(source))
         kind: LayerKind = "unbiased_norm" if unbiased else "layer_norm"
         return self._add(kind, source, target, None, scale=(gamma, beta))
+
+    def add_positions(self, source: Maps, weight: NDArray[Any]) -> Maps:
+        """Add a weight (maps, steps) to each value."""
+        target = self.signal(source.width, self.steps(source))
+        return self._add("positions", source, target, weight, (weight.shape[1], 1, 1, 0))
 
     def attend(self, queries: Maps, keys: Maps, values: Maps, heads: int) -> Maps:
         """Mix values by the softmax of queries and keys; the queries are scaled already."""

@@ -177,6 +177,8 @@ def _check_others(graph: Graph, layer: GraphLayer, name: str) -> None:
     after = layer.activation != "none" or layer.has_bias or layer.has_scale or added_maps(layer)
     if layer.kind in BARE and after:
         raise ValueError(f"{name} has something after it")
+    if layer.kind == "positions" and layer.kernel != graph.signals[layer.target.signal].steps:
+        raise ValueError(f"{name} has weights for {layer.kernel} steps")
     if layer.kind == "unbiased_norm" and layer.source.width == 1:
         raise ValueError(f"{name} has a single map")
 
@@ -335,6 +337,8 @@ def layer_work(graph: Graph, layer: GraphLayer) -> int:
             return 2 * keys * (queries + values + SOFTMAX * layer.kernel)
         case "lstm" | "lstm_reversed":
             return 2 * values * GATES * layer.target.width
+        case "positions":
+            return values
         case _:
             return 2 * values * layer.kernel
 

@@ -149,16 +149,12 @@ class Network:
 
 def _convolutions(weights: Weights, branches: list[mmasleepnet.Branch]) -> Floats:
     """Weight and bias of every convolution in turn, BatchNorm folded."""
-    vectors = []
+    arrays: list[Floats] = []
     for branch in branches:
         for stream, chain in branch.chains.items():
-            inputs = chain.channels
-            for name, layer in zip(mmasleepnet.CONVOLUTIONS, chain.layers, strict=True):
-                prefix = f"branches.{branch.modality}.{stream}.{name}"
-                w = weights.take(f"{prefix}.conv.weight", layer.outputs, inputs, layer.kernel)
-                vectors += [array.ravel() for array in weights.fold(w, None, f"{prefix}.norm")]
-                inputs = layer.outputs
-    return np.concatenate(vectors)
+            prefix = f"branches.{branch.modality}.{stream}"
+            arrays += weights.fold_stream(prefix, chain.channels, chain.layers)
+    return np.concatenate([array.ravel() for array in arrays])
 
 
 def _modal_se(weights: Weights, m: int) -> list[Floats]:

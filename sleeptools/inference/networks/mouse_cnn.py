@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from sleeptools.inference.plan_network import PlanNetwork
+from sleeptools.inference.plan_network import PackedPlan, PlanNetwork
 from sleeptools.inference.weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.native.check import check_shape
+from sleeptools.native.conv_graph import GraphBuilder, Maps
 from sleeptools.native.layer_tables import mouse_cnn
 from sleeptools.native.layer_tables.mouse_cnn import PreluLayer
 
 HALF = False  # the core's plans are float32
-BLOCK = 4  # modules of a branch for each of its blocks: convolution, PReLU, BatchNorm, dropout
 LAST = 3  # modules between the blocks and the linear layer: pool, flatten, dropout
 
 
@@ -32,6 +33,9 @@ class Network(PlanNetwork):
         "fp32".
     """
 
+    NAME = "mouse-cnn"
+    MODULES = 4  # of a branch for each block: convolution, PReLU, BatchNorm, dropout
+
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
         self.channels = int(config["channels"])
         self.samples = round(config["sample_rate"] * config["epoch_seconds"])
@@ -42,35 +46,50 @@ class Network(PlanNetwork):
         )
         self.mean, variance = (vector.reshape(self.channels, -1) for vector in statistics)
         self.deviation = np.sqrt(variance + np.float32(mouse_cnn.NORM_EPS))
-        branches = [take_branch(weights, f"branches.{i}") for i in range(2 * self.channels)]
+        branches = [self._take_branch(weights, i) for i in range(2 * self.channels)]
         features = len(branches) * mouse_cnn.FEATURES
         stages, doubled = config["stages"], config["classifier"] == "two-blocks"
         classifier = [
             _take_layer(weights, "classifier", 0, (mouse_cnn.HIDDEN, features, 1)),
             _take_layer(weights, "classifier", 2, (stages, mouse_cnn.HIDDEN, 1), prelu=doubled),
         ]
-        super().__init__(mouse_cnn.mouse_cnn_graph(branches, classifier, self.samples), stages)
+        add_attention = functools.partial(self._add_attention, config, weights)
+        graph = mouse_cnn.mouse_cnn_graph(branches, classifier, self.samples, add_attention)
+        super().__init__([PackedPlan(graph)], stages)
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, channels, samples), standardised: probabilities (B, stages)."""
-        check_shape("mouse-cnn", "x", x.shape, (len(x), self.channels, self.samples))
+        check_shape(self.NAME, "x", x.shape, (len(x), self.channels, self.samples))
         with np.errstate(invalid="ignore", over="ignore"):  # not finite: so is the result
             magnitude = mouse_cnn.log_magnitude(x, self.window)
             spectra = (magnitude - self.mean) / self.deviation
         values = np.concatenate([x.reshape(len(x), -1), spectra.reshape(len(x), -1)], 1)
         return self.pool(values)
 
+    def _add_attention(
+        self,
+        config: Mapping[str, Any],
+        weights: Weights,
+        builder: GraphBuilder,
+        maps: Maps,
+        branch: int,
+        block: int,
+    ) -> Maps:
+        """Add what follows a block of a branch: nothing here."""
+        del config, weights, builder, branch, block
+        return maps
 
-def take_branch(weights: Weights, name: str) -> list[PreluLayer]:
-    """Take the layers of a branch."""
-    layers, inputs = [], 1
-    for i, width in enumerate(mouse_cnn.WIDTHS):
-        shape = (width, inputs, mouse_cnn.KERNEL)
-        layers.append(_take_layer(weights, name, BLOCK * i, shape, norm=True))
-        inputs = width
-    last = BLOCK * len(mouse_cnn.WIDTHS) + LAST
-    shape = (mouse_cnn.FEATURES, inputs, mouse_cnn.POOLED)
-    return [*layers, _take_layer(weights, name, last, shape, norm=True)]
+    def _take_branch(self, weights: Weights, index: int) -> list[PreluLayer]:
+        """Take the layers of a branch."""
+        name, inputs = f"branches.{index}", 1
+        layers: list[PreluLayer] = []
+        for i, width in enumerate(mouse_cnn.WIDTHS):
+            shape = (width, inputs, mouse_cnn.KERNEL)
+            layers.append(_take_layer(weights, name, self.MODULES * i, shape, norm=True))
+            inputs = width
+        last = self.MODULES * len(mouse_cnn.WIDTHS) + LAST
+        shape = (mouse_cnn.FEATURES, inputs, mouse_cnn.POOLED)
+        return [*layers, _take_layer(weights, name, last, shape, norm=True)]
 
 
 def _take_layer(

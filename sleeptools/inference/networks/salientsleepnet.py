@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sleeptools.inference.plan_network import PlanNetwork
+from sleeptools.inference.plan_network import PackedPlan, PlanNetwork
 from sleeptools.inference.weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.native.check import check_shape
@@ -40,7 +40,7 @@ class Network(PlanNetwork):
         for name, shape in salientsleepnet.unused_arrays(*settings, ("eeg", "eog")).items():
             weights.take(name, *shape)
         graph = salientsleepnet.SalientGraph(weights, *settings, config["stages"])
-        super().__init__(graph.write(self.epochs, SAMPLES), config["stages"])
+        super().__init__([PackedPlan(graph.write(self.epochs, SAMPLES))], config["stages"])
         self.span = InputSpan(self.epochs)
 
     def __call__(self, x: Floats) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sleeptools.inference.plan_network import PlanNetwork
+from sleeptools.inference.plan_network import PackedPlan, PlanNetwork
 from sleeptools.inference.weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.native.check import check_shape
@@ -37,7 +37,7 @@ class Network(PlanNetwork):
         blocks = [take_block(weights, f"blocks.{i}", table) for i, table in enumerate(tables)]
         head = weights.linear("linear", config["stages"], tables[-1].outputs)
         graph = slumbernet.slumbernet_graph(blocks, head, self.signals, self.samples)
-        super().__init__(graph, config["stages"])
+        super().__init__([PackedPlan(graph)], config["stages"])
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, signals, samples), uV: the probability of each stage, (B, stages)."""

@@ -8,6 +8,7 @@ On a GPU cuDNN has the Tensor Cores, so the reference runs there.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,11 +115,10 @@ def _value(
     """Compute the sums or the pool of a layer: (B, inputs, steps) to (B, outputs, steps)."""
     x, *others = inputs
     if layer.kind in _SIMPLE:
+        others += [arrays["weight"]] if layer.kind == "positions" else []
         return _SIMPLE[layer.kind](x, *others)
-    if layer.kind == "mean":
-        return functional.adaptive_avg_pool1d(x, target.steps)
-    if layer.kind == "resize":
-        return functional.interpolate(x, target.steps, mode="linear")
+    if layer.kind in _RESAMPLING:
+        return _RESAMPLING[layer.kind](x, target.steps)
     if layer.kind == "attend":
         return _mix(x, *others, heads=layer.kernel)
     if layer.kind in {"lstm", "lstm_reversed"}:
@@ -141,11 +141,18 @@ def _unbiased(x: Tensor) -> Tensor:
 
 _SIMPLE: dict[LayerKind, Callable[..., Tensor]] = {
     "multiply": torch.mul,
+    "positions": torch.add,
     "transpose": _transposed,
     "layer_norm": _normalised,
     "unbiased_norm": _unbiased,
 }
 """Kinds that need their inputs alone."""
+
+
+_RESAMPLING: dict[LayerKind, Callable[[Tensor, int], Tensor]] = {
+    "mean": functional.adaptive_avg_pool1d,
+    "resize": functools.partial(functional.interpolate, mode="linear"),
+}
 
 
 def _mix(queries: Tensor, keys: Tensor, values: Tensor, *, heads: int) -> Tensor:
@@ -273,7 +280,9 @@ def _odd(random: np.random.Generator, samples: int, inputs: int, width: int) -> 
 def _attentive(random: np.random.Generator, samples: int, width: int, heads: int) -> GraphBuilder:
     """Attention over the steps with its norms, then over the maps, then one by learned weights."""
     builder = GraphBuilder()
-    x = builder.input(width, samples)
+    x = builder.add_positions(
+        builder.input(width, samples), random.standard_normal((width, samples))
+    )
     qkv = builder.convolve(x, _normal(random, 4 * width, width, 1))
     queries, keys = qkv.pick(0, width), qkv.pick(width, width)
     mixed = builder.attend(queries, keys, qkv.pick(2 * width, 2 * width), heads)

@@ -6,7 +6,7 @@ which it scores without torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,8 +64,15 @@ class PreluLayer(NamedTuple):
         )
 
 
+AddAttention = Callable[[GraphBuilder, Maps, int, int], Maps]
+"""Adds what follows block `block` of branch `branch` to a graph: builder, maps, branch, block."""
+
+
 def mouse_cnn_graph(
-    branches: Sequence[Sequence[PreluLayer]], classifier: Sequence[PreluLayer], samples: int
+    branches: Sequence[Sequence[PreluLayer]],
+    classifier: Sequence[PreluLayer],
+    samples: int,
+    add_attention: AddAttention,
 ) -> GraphBuilder:
     """Write the network down.
 
@@ -77,6 +84,8 @@ def mouse_cnn_graph(
         Its two layers.
     samples
         Length of an epoch; it is followed by its spectra among the values that the graph reads.
+    add_attention
+        Adds what follows each block of a branch.
     """
     builder = GraphBuilder()
     signals = len(branches) // 2
@@ -85,8 +94,9 @@ def mouse_cnn_graph(
     features = builder.signal(len(branches) * FEATURES, 1)
     for i, (maps, layers) in enumerate(zip(inputs, branches, strict=True)):
         *blocks, last = layers
-        for block in blocks:
+        for j, block in enumerate(blocks):
             maps = block.add_to(builder, maps, None, STRIDE, KERNEL // 2)  # noqa: PLW2901
+            maps = add_attention(builder, maps, i, j)  # noqa: PLW2901
         pooled = builder.average(maps, POOLED)
         last.add_to(builder, pooled, features.pick(i * FEATURES, FEATURES))
     hidden = classifier[0].add_to(builder, features)

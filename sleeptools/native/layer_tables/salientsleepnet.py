@@ -122,7 +122,7 @@ class SalientGraph:
         builder = self.builder
         below = [*(m // 2 for m in self.maps[1:-1]), self.scales[-1]]
         joined: list[Maps] = []
-        scale = x
+        scales: list[Maps] = []
         for level in range(LEVELS):
             if level:
                 x = builder.pool(x, POOLS[level - 1])
@@ -132,8 +132,8 @@ class SalientGraph:
             if level < LEVELS - 1:
                 joined.append(builder.signal(below[level] + width, builder.steps(x)))
                 target = joined[-1].pick(below[level], width)
-            scale = self._multi_scale(f"{name}.scales.{level}", x, width, target)
-        x = scale
+            scales.append(self._multi_scale(f"{name}.scales.{level}", x, width, target))
+        x = scales[-1]
         for level in reversed(range(LEVELS - 1)):
             builder.resize(x, joined[level].pick(0, x.width))
             decoder = f"{name}.decoders.{level}"
@@ -177,8 +177,8 @@ class SalientGraph:
             if depth:
                 builder.resize(x, across.pick(0, inner))
             last = depth == DEPTH - 2
-            target = both.pick(maps, maps) if last else None
-            x = self._dilated(f"{name}.up.{depth}", across, maps if last else inner, target)
+            sides = both.pick(maps, maps) if last else None
+            x = self._dilated(f"{name}.up.{depth}", across, maps if last else inner, sides)
         return first, x
 
     def _multi_scale(self, name: str, x: Maps, width: int, target: Maps | None) -> Maps:
