@@ -38,7 +38,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
@@ -49,8 +48,15 @@ from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, T
 from sleeptools.models.layers.keras_defaults import ADAM_EPS
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.native import conv_streams
-from sleeptools.native.conv_streams import ConvLayer
-from sleeptools.native.layer_tables import mmasleepnet
+from sleeptools.native.layer_tables import sleepprintnet
+from sleeptools.native.layer_tables.sleepprintnet import (
+    BANDS,
+    PIXELS,
+    POOL,
+    POOL_STRIDE,
+    POOLED,
+    WIDTHS,
+)
 
 ABOUT = {
     "paper": "Jia et al. 2020, SleepPrintNet, IEEE Trans. Artif. Intell. 1(3)",
@@ -70,33 +76,6 @@ ABOUT = {
 }
 
 RATES = (100.0, 128.0)  # Hz; strides at other rates do not fit the pools
-GRID = 5
-ROWS = (
-    ("", "Fp1", "Fpz", "Fp2", ""),
-    ("F7", "F3", "Fz", "F4", "F8"),
-    ("T3", "C3", "Cz", "C4", "T4"),
-    ("T5", "P3", "Pz", "P4", "T6"),
-    ("", "O1", "Oz", "O2", ""),
-)
-CELLS = {name: (r, c) for r, row in enumerate(ROWS) for c, name in enumerate(row) if name}
-PIXELS = 16
-BANDS = {  # Hz, both ends included
-    "original": ((1, 3), (4, 7), (8, 13), (14, 30), (31, 50)),
-    "mmasleepnet": ((0, 4), (4, 8), (8, 13), (13, 30), (30, 50)),
-}
-AUTHORS_PIXELS = {  # row and column in the program of the MMASleepNet authors
-    "F3": (4, 3),
-    "C3": (7, 4),
-    "O1": (14, 5),
-    "F4": (4, 12),
-    "C4": (7, 11),
-    "O2": (14, 10),
-}
-HALF_BANDWIDTH = 4  # of the tapers, in steps of the spectrum
-CONCENTRATION = 0.9  # tapers with less of their energy within the bandwidth are left out
-WIDTHS = (64, 32, 32)  # maps of the first layers: EEG, EOG, EMG
-POOLED = 7  # pixels a side after the map's pool
-
 _AUTHORS = Recipe(
     variant="authors",
     passes=100,
@@ -230,57 +209,12 @@ class Config(ModelConfig):
     @property
     def context(self) -> int:
         """Neighbouring epochs on either side that the model takes to score one."""
-        return int(self.variant == "original")
+        return sleepprintnet.context(self.variant)
 
     @property
     def samples(self) -> int:
         """Samples of an epoch."""
         return round(self.sample_rate * self.epoch_seconds)
-
-
-def stream_layers(
-    width: int, config: Config
-) -> tuple[tuple[ConvLayer, ...], tuple[ConvLayer, ...]]:
-    """Layers of the short-kernel and of the long-kernel stream of a modality."""
-    if config.variant == "mmasleepnet":
-        return mmasleepnet.layers(width, (64, 512), 24)
-    rate, wide = int(config.sample_rate), 2 * width
-    first = [(rate // 2, rate // 16), (4 * rate, rate // 2)]  # kernel, stride
-    short, long = ((k, s, (k - s) // 2) for k, s in first)
-    return (
-        (
-            ConvLayer(width, *short, (8, 8, 0)),
-            ConvLayer(wide, 8, 1, 4),
-            ConvLayer(wide, 8, 1, 3),
-            ConvLayer(wide, 8, 1, 4, (4, 4, 0)),
-        ),
-        (
-            ConvLayer(width, *long, (4, 4, 0)),
-            ConvLayer(wide, 6, 1, 3),
-            ConvLayer(wide, 6, 1, 2),
-            ConvLayer(wide, 6, 1, 3, (2, 2, 0)),
-        ),
-    )
-
-
-def multitapers(samples: int) -> np.ndarray:
-    """Tapers whose squared spectra add up to the one-sided power spectrum.
-
-    Discrete prolate spheroidal sequences, weighted by their concentration, as in MNE's
-    `psd_array_multitaper` with its defaults.
-
-    Returns
-    -------
-    tapers
-        (tapers, samples) float64; the power that they give is in uV^2, not divided by the rate.
-    """
-    from scipy.signal.windows import dpss  # takes a second, and only this spectrum needs it
-
-    tapers, ratios = dpss(samples, HALF_BANDWIDTH, 2 * HALF_BANDWIDTH, return_ratios=True)
-    concentrated = ratios > CONCENTRATION
-    tapers, ratios = tapers[concentrated], ratios[concentrated]
-    scaled: np.ndarray = tapers * np.sqrt(2 * ratios / ratios.sum())[:, None]
-    return scaled
 
 
 class SpectralMap(nn.Module):
@@ -294,45 +228,15 @@ class SpectralMap(nn.Module):
         super().__init__()
         self.standardised = config.variant == "original"
         self.multitaper = config.spectrum == "multitaper"
-        if self.multitaper:
-            tapers = torch.as_tensor(multitapers(config.samples), dtype=torch.get_default_dtype())
-        else:
-            tapers = torch.hann_window(config.samples)[None]
-        self.register_buffer("tapers", tapers, persistent=False)
-        self.register_buffer("bands", self.band_weights(config), persistent=False)
-        self.register_buffer("pixel_weights", self.spread_weights(config), persistent=False)
-
-    def band_weights(self, config: Config) -> Tensor:
-        """(frequencies, 5): weight of each frequency in each band: of its mean, or of its sum."""
-        steps = torch.arange(config.samples // 2 + 1)  # of 1/30 Hz: a band's ends are whole ones
-        seconds = round(config.epoch_seconds)
-        inside = [
-            ((steps >= low * seconds) & (steps <= high * seconds)).to(torch.get_default_dtype())
-            for low, high in BANDS[config.variant]
-        ]
-        bands = torch.stack(inside, 1)
-        if not self.multitaper:
-            return bands / bands.sum(0)
-        bands[0] /= 2  # 0 Hz and, as the number of samples is even, half the rate have no twin
-        bands[-1] /= 2
-        return bands
-
-    def spread_weights(self, config: Config) -> Tensor:
-        """(electrodes, 16, 16): weight of each electrode in each pixel."""
-        images = torch.zeros(len(config.electrodes), PIXELS, PIXELS)
-        for image, name in zip(images, config.electrodes, strict=True):
-            row, column = CELLS[name]
-            if self.standardised:
-                grid = torch.zeros(1, 1, GRID, GRID)
-                grid[0, 0, row, column] = 1
-                spread = functional.interpolate(
-                    grid, (PIXELS, PIXELS), mode="bicubic", align_corners=True
-                )
-                image.copy_(spread[0, 0])
-            else:
-                pixel = (3 * row + 2, 3 * column + 2)
-                image[AUTHORS_PIXELS.get(name, pixel) if self.multitaper else pixel] = 1
-        return images
+        variant, spectrum = config.variant, config.spectrum
+        arrays = {
+            "tapers": sleepprintnet.tapers(config.samples, spectrum),
+            "bands": sleepprintnet.band_weights(variant, config.samples, spectrum),
+            "pixel_weights": sleepprintnet.spread_weights(config.electrodes, variant, spectrum),
+        }
+        for name, array in arrays.items():
+            tensor = torch.as_tensor(array, dtype=torch.get_default_dtype())
+            self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, electrodes, T) to (B, 5, 16, 16)."""
@@ -353,9 +257,9 @@ class MapNetwork(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         original = config.variant == "original"
-        width = 16 if original else 32
+        width = sleepprintnet.map_width(config.variant)
         count = len(BANDS[config.variant])
-        self.slope = 0.0 if original else 0.01
+        self.slope = sleepprintnet.map_leak(config.variant)
         self.first = nn.Conv2d(count, width, 1, bias=original)
         self.norm = nn.BatchNorm2d(width)
         self.wide = nn.Conv2d(width, 2 * width, 3, padding=1, bias=original)
@@ -369,7 +273,7 @@ class MapNetwork(nn.Module):
         """(B, 5, 16, 16) to (B, features)."""
         x = functional.leaky_relu(self.norm(self.first(x)), self.slope)
         x = self.wide_norm(self.wide(x)) + self.skip_norm(self.skip(x))  # (B, 32 or 64, 16, 16)
-        x = functional.leaky_relu(functional.max_pool2d(x, 4, 2), self.slope)
+        x = functional.leaky_relu(functional.max_pool2d(x, POOL, POOL_STRIDE), self.slope)
         features: Tensor = self.dropout(x.flatten(1))
         return features
 
@@ -386,9 +290,16 @@ class Model(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        leaky = Nonlinearity("leaky_relu", 0.3 if config.variant == "original" else 0.01)
+        leaky = Nonlinearity("leaky_relu", sleepprintnet.leak(config.variant))
+        rate = config.sample_rate
         eeg, eog, emg = (
-            TwoStreams(n, stream_layers(width, config), leaky, config.dropout, joined=0.0)
+            TwoStreams(
+                n,
+                sleepprintnet.stream_layers(width, config.variant, rate),
+                leaky,
+                config.dropout,
+                joined=0.0,
+            )
             for n, width in zip(config.sizes, WIDTHS, strict=True)
         )
         self.eeg, self.eog, self.emg = eeg, eog, emg
@@ -399,7 +310,7 @@ class Model(nn.Module):
         _, maps, steps = conv_streams.stream_starts(
             conv_streams.parse_streams(self.folded.shape), length
         )
-        hidden = 128 if config.variant == "original" else 256
+        hidden = sleepprintnet.hidden_units(config.variant)
         self.linear1 = nn.Linear(maps * steps + self.spatial.features, hidden)
         self.linear2 = nn.Linear(hidden, config.stages)
 

@@ -84,8 +84,20 @@ def on_cpu(op: str, arrays: Arrays, out: Floats, **numbers: float) -> PreparedOp
 def contiguous(array: Floats) -> PreparedOp:
     """Prepare the copy of an array whose axes were swapped."""
     out = np.empty(array.shape, np.float32)
-    copy = functools.partial(np.copyto, out, array)
-    return PreparedOp(native.module("contiguous").PreparedOp(copy), (array,), out)
+    return by_numpy(functools.partial(np.copyto, out, array), (array,), out)
+
+
+def by_numpy(work: Callable[[], object], arrays: Sequence[Floats], out: Floats) -> PreparedOp:
+    """Prepare work that NumPy does.
+
+    Parameters
+    ----------
+    work
+        Fills `out`.
+    arrays
+        Arrays that must live as long.
+    """
+    return PreparedOp(native.module("by_numpy").PreparedOp(work), tuple(arrays), out)
 
 
 class PreparedNetwork:

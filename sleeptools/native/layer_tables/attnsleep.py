@@ -94,7 +94,7 @@ class AttnGraph:
             builder.convolve(x, factor * weight, target, pad=KERNEL - 1, bias=factor * bias)
             tokens.append(builder.transpose(target))
         weight, bias = weights.linear(f"{name}.out", STEPS, STEPS)
-        mixed = builder.attend(*tokens, HEADS)
+        mixed = builder.attend(tokens[0], tokens[1], tokens[2], HEADS)
         z = builder.convolve(mixed, weight[:, :, None], bias=bias, added=[tokens[0]])
         normal = add_norm(builder, weights, z, f"{name}.norm", unbiased=True)
         first, first_bias = weights.linear(f"{name}.feed_forward.0", HIDDEN, STEPS)
