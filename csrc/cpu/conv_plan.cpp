@@ -132,9 +132,11 @@ template <class Lanes>
 SLEEPTOOLS_INLINE Vec highest(const Rows& rows, int64_t t, int64_t o, Lanes lanes) {
   const Step& step = rows.step;
   const int64_t start = t * step.stride - step.pad, first = start < 0 ? 0 : start;
-  const int64_t last = smaller(start + step.kernel, step.source_steps);
+  // dilated windows lie inside
+  const int64_t last = smaller(start + step.kernel * step.dilation, step.source_steps);
   Vec best = lanes.read(rows.source(first) + o);
-  for (int64_t r = first + 1; r < last; ++r) best = maximum(best, lanes.read(rows.source(r) + o));
+  for (int64_t r = first + step.dilation; r < last; r += step.dilation)
+    best = maximum(best, lanes.read(rows.source(r) + o));
   return best;
 }
 

@@ -299,16 +299,16 @@ class GraphBuilder:
         kernel: int,
         *,
         stride: int | None = None,
+        dilation: int = 1,
         pad: int = 0,
-        target: Maps | None = None,
         **after: Any,
     ) -> Maps:
         """Take the maximum of `kernel` steps, each `stride`, by default as many."""
-        stride = stride or kernel
-        if target is None:
-            steps = (self.steps(source) + 2 * pad - kernel) // stride + 1
-            target = self.signal(source.width, steps)
-        return self._add("maximum", source, target, None, (kernel, stride, 1, pad), **after)
+        stride, reach = stride or kernel, (kernel - 1) * dilation
+        steps = (self.steps(source) + 2 * pad - reach - 1) // stride + 1
+        target = self.signal(source.width, steps)
+        sizes = (kernel, stride, dilation, pad)
+        return self._add("maximum", source, target, None, sizes, **after)
 
     def average(
         self, source: Maps, steps: int, *, target: Maps | None = None, **after: Any

@@ -125,10 +125,12 @@ def _check_layer(graph: Graph, index: int, layer: GraphLayer, written: list[set[
     reach = (layer.kernel - 1) * layer.dilation
     last = (target.steps - 1) * layer.stride - layer.pad
     windowed = layer.kind in {"convolve", "depthwise", "maximum"}
-    if windowed and (layer.pad > reach or last + reach - source.steps >= reach + layer.stride):
+    most = source.steps + reach  # zeros before or after that may be asked for
+    if windowed and (layer.pad > most or last + reach - source.steps >= most + layer.stride):
         raise ValueError(f"{name} has windows outside its {source.steps} steps")
-    if layer.kind == "maximum" and (layer.dilation > 1 or last >= source.steps or layer.pad < 0):
-        raise ValueError(f"{name} has windows outside its {source.steps} steps, or a dilation")
+    inside = 0 <= layer.pad <= reach and last + (reach if layer.dilation > 1 else 0) < source.steps
+    if layer.kind == "maximum" and not (inside and (layer.dilation == 1 or layer.pad == 0)):
+        raise ValueError(f"{name} has windows outside its {source.steps} steps")
     _check_others(graph, layer, name)
     written[layer.target.signal] |= outputs
 

@@ -1,4 +1,4 @@
-"""SleepPrintNet on NumPy arrays: native streams and classifier; the map of the EEG by NumPy."""
+"""SleepPrintNet on NumPy arrays: native streams, map network and classifier; the map by NumPy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sleeptools.inference.plan_network import PackedStreams
+from sleeptools.inference.plan_network import PackedPlan, PackedStreams
 from sleeptools.inference.weights import Weights
 from sleeptools.native import Floats, Precision, as_floats, classifier, prepared
 from sleeptools.native.check import check_shape
 from sleeptools.native.conv_streams import ConvStream, stream_starts
 from sleeptools.native.layer_tables import sleepprintnet
-from sleeptools.native.layer_tables.sleepprintnet import PIXELS, POOL, POOL_STRIDE, POOLED
+from sleeptools.native.layer_tables.sleepprintnet import PIXELS, POOLED
 from sleeptools.native.prepared import NetworkPool
 from sleeptools.preprocessing.sequences import InputSpan
 
@@ -52,10 +52,10 @@ class Network:
         slope = sleepprintnet.leak(variant)
         self.streams = PackedStreams(chains, arrays, "leaky_relu", slope, precision)
         self.map = SpectralMap(config, self.samples)
-        self.spatial = MapNetwork(variant, weights)
+        self.spatial = PackedPlan(sleepprintnet.MapGraph(weights, variant).write())
         _, maps, steps = stream_starts(chains, self.samples * (1 + 2 * self.span.context))
         hidden = sleepprintnet.hidden_units(variant)
-        inputs = maps * steps + self.spatial.features
+        inputs = maps * steps + 2 * sleepprintnet.map_width(variant) * POOLED**2
         self.dense = (
             *weights.linear("linear1", hidden, inputs),
             *weights.linear("linear2", config["stages"], hidden),
@@ -80,20 +80,25 @@ class Network:
     def _prepare(self, size: tuple[int, ...]) -> PreparedSleepPrintNet:
         return PreparedSleepPrintNet(self, size)
 
-    def map_features(self, x: Floats) -> Floats:
-        """Give the map's features (B, features) of epochs (B, channels, samples of all)."""
+    def fill_map(self, x: Floats, rows: Floats) -> None:
+        """Write the map of epochs (B, channels, samples of all) to rows (B, 6, 16, 18)."""
         start = self.span.context * self.samples
         middle = x[:, : self.electrodes, start : start + self.samples]
         with np.errstate(invalid="ignore", over="ignore"):  # not finite: so is the result
-            return self.spatial(self.map(middle))
+            rows[:, :-1, :, :PIXELS] = self.map(middle)
 
 
 class PreparedSleepPrintNet(prepared.PreparedNetwork):
-    """The network for one size of its input; NumPy puts both kinds of features side by side."""
+    """The network for one size of its input; the map's features are computed first."""
 
     def __init__(self, network: Network, size: tuple[int, ...]) -> None:
-        self.map_features = network.map_features
+        self.fill_map = network.fill_map
         x = np.empty(size, np.float32)
+        bands = network.spatial.values // (PIXELS * sleepprintnet.ROW)
+        self.rows = np.zeros((len(x), bands, PIXELS, sleepprintnet.ROW), np.float32)
+        self.rows[:, -1, :, :PIXELS] = 1
+        self.spatial = network.spatial.prepare(self.rows)
+        self.steps = sleepprintnet.pooled_steps()
         streams = network.streams.prepare(x)
         maps = streams.out.reshape(len(x), -1)
         both = np.empty((len(x), network.dense[0].shape[1]), np.float32)
@@ -104,7 +109,8 @@ class PreparedSleepPrintNet(prepared.PreparedNetwork):
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, channels, samples of all): the probability of each stage."""
-        self.target[:] = self.map_features(x)
+        self.fill_map(x, self.rows)
+        self.target[:] = self.spatial()[:, :, self.steps].reshape(self.target.shape)
         return super().__call__(x)
 
 
@@ -121,7 +127,7 @@ class SpectralMap:
         self.pixels = as_floats(spread.reshape(len(spread), -1))
 
     def __call__(self, x: Floats) -> Floats:
-        """(B, electrodes, samples) to (B, 16, 16, 5)."""
+        """(B, electrodes, samples) to (B, 5, 16, 16)."""
         if self.centred:
             x = x - x.mean(2, keepdims=True)
         spectra = np.fft.rfft(x[:, :, None] * self.tapers)  # (B, electrodes, tapers, frequencies)
@@ -130,52 +136,5 @@ class SpectralMap:
         if self.standardised:
             deviation = np.maximum(power.std((1, 2), keepdims=True), np.float32(1e-6))
             power = (power - power.mean((1, 2), keepdims=True)) / deviation
-        spread: Floats = self.pixels.T @ power  # (B, 256, 5)
-        return spread.reshape(len(x), PIXELS, PIXELS, -1)
-
-
-class MapNetwork:
-    """Residual network over the map, maps last."""
-
-    def __init__(self, variant: str, weights: Weights) -> None:
-        width, count = sleepprintnet.map_width(variant), len(sleepprintnet.BANDS[variant])
-        self.slope = np.float32(sleepprintnet.map_leak(variant))
-        self.features = 2 * width * POOLED**2
-        original = variant == "original"
-
-        def take(name: str, norm: str | None, *shape: int) -> tuple[Floats, Floats]:
-            weight = weights.take(f"spatial.{name}.weight", *shape)
-            bias = weights.take(f"spatial.{name}.bias", shape[0]) if original else None
-            if norm:
-                weight, bias = weights.fold(weight, bias, f"spatial.{norm}")
-            assert bias is not None  # the original has one, the other variant its norm
-            return weight.transpose(2, 3, 1, 0), bias  # (rows, columns, inputs, outputs)
-
-        self.first = take("first", "norm", width, count, 1, 1)
-        self.wide = take("wide", "wide_norm", 2 * width, width, 3, 3)
-        self.skip = take("skip", None if original else "skip_norm", 2 * width, width, 1, 1)
-
-    def __call__(self, x: Floats) -> Floats:
-        """(B, 16, 16, 5) to (B, features)."""
-        x = self._rectified(self._convolve(x, *self.first))
-        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        x = self._convolve(padded, *self.wide) + self._convolve(x, *self.skip)
-        pooled = self._rectified(highest(highest(x).swapaxes(1, 2)))  # (B, columns, rows, maps)
-        return pooled.transpose(0, 3, 2, 1).reshape(len(x), -1)
-
-    def _convolve(self, x: Floats, weight: Floats, bias: Floats) -> Floats:
-        rows, columns = (x.shape[i + 1] - weight.shape[i] + 1 for i in range(2))
-        total = np.zeros((len(x) * rows * columns, len(bias)), np.float32) + bias
-        for i, j in np.ndindex(*weight.shape[:2]):
-            seen = x[:, i : i + rows, j : j + columns].reshape(len(total), -1)
-            total += seen @ weight[i, j]
-        return total.reshape(len(x), rows, columns, -1)
-
-    def _rectified(self, x: Floats) -> Floats:
-        return np.maximum(x, 0) + self.slope * np.minimum(x, 0)
-
-
-def highest(x: Floats) -> Floats:
-    """Take the maximum of windows of rows: (B, 16, ...) to (B, 7, ...)."""
-    rows = (x[:, i : x.shape[1] - POOL + 1 + i : POOL_STRIDE] for i in range(POOL))
-    return functools.reduce(np.maximum, rows)
+        spread: Floats = power.swapaxes(1, 2) @ self.pixels  # (B, 5, 256)
+        return spread.reshape(len(x), -1, PIXELS, PIXELS)

@@ -181,7 +181,7 @@ def _windowed(
     padding = layer.pad, reach - layer.pad - x.shape[2]  # negative: cut off
     if layer.kind == "maximum":
         x = functional.pad(x, padding, value=-torch.inf)
-        return functional.max_pool1d(x, layer.kernel, layer.stride)
+        return functional.max_pool1d(x, layer.kernel, layer.stride, 0, layer.dilation)
     depthwise = layer.kind == "depthwise"
     weight = arrays["weight"][:, None] if depthwise else arrays["weight"]
     groups = len(weight) if depthwise else 1

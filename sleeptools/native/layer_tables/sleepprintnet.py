@@ -8,10 +8,13 @@ over 16 x 16 pixels from its place in a grid of 5 x 5.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleeptools.native import Floats
+from sleeptools.native.conv_graph import GraphBuilder, LayerWeights, Maps
 from sleeptools.native.conv_streams import ConvLayer
 from sleeptools.native.layer_tables import mmasleepnet
 
@@ -45,6 +48,8 @@ CONCENTRATION = 0.9  # tapers with less of their energy within the bandwidth are
 WIDTHS = (64, 32, 32)  # maps of the first layers: EEG, EOG, EMG
 POOL, POOL_STRIDE = 4, 2  # of the map
 POOLED = 7  # pixels a side after the map's pool
+GAP = 2  # zeros after a row of the map
+ROW = PIXELS + GAP
 CUBIC = -0.75  # sharpness of the interpolation, as PyTorch's
 
 
@@ -164,3 +169,74 @@ def _cubic(x: float) -> float:
     if x <= 1:
         return ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
     return CUBIC * (((x - 5) * x + 8) * x - 4) if x < 2 else 0.0  # noqa: PLR2004 - its reach
+
+
+class MapGraph:
+    """Writes down the residual network over the map.
+
+    The map's rows follow each other, with `GAP` zeros after each, so that a convolution over two
+    axes is three over one, and a pool two. The graph reads the bands and a last map, 1 in the
+    pixels and 0 between the rows, which the biases come from: (6, 288).
+
+    Parameters
+    ----------
+    weights
+        The model's arrays.
+    variant
+        Setting of the model.
+    """
+
+    def __init__(self, weights: LayerWeights, variant: str) -> None:
+        self.weights = weights
+        self.variant = variant
+        self.width = map_width(variant)
+
+    def write(self) -> GraphBuilder:
+        """Write the graph down; it gives (maps, 116), the pooled map at `pooled_steps()`."""
+        builder, width = GraphBuilder(), self.width
+        x = builder.input(len(BANDS[self.variant]) + 1, PIXELS * ROW)
+        first, bias = self._take("first", "norm", width, x.width - 1, 1)
+        joined = np.concatenate([first[:, :, 0], bias[:, None, None]], 1)
+        slope = map_leak(self.variant)
+        x = builder.convolve(
+            x, joined, activation="prelu", slopes=np.full(width, slope, np.float32)
+        )
+        wide, bias = self._take("wide", "wide_norm", 2 * width, width, 3)
+        original = self.variant == "original"
+        skip, skip_bias = self._take("skip", None if original else "skip_norm", 2 * width, width, 1)
+        wide = wide.copy()
+        wide[:, :, 1, 1] += skip[:, :, 0, 0]
+        rows: list[Maps] = []
+        for row in range(3):
+            target = builder.signal(2 * width, PIXELS * ROW)
+            last: dict[str, Any] = {"bias": bias + skip_bias} if row == 2 else {}  # noqa: PLR2004
+            pad = 1 - (row - 1) * ROW
+            rows = [builder.convolve(x, wide[:, :, row], target, pad=pad, added=rows, **last)]
+        across = builder.pool(rows[0], POOL, stride=POOL_STRIDE)
+        builder.pool(
+            across,
+            POOL,
+            stride=1,
+            dilation=ROW // POOL_STRIDE,
+            activation="prelu",
+            slopes=np.full(2 * width, slope, np.float32),
+        )
+        return builder
+
+    def _take(
+        self, name: str, norm: str | None, outputs: int, inputs: int, kernel: int
+    ) -> tuple[Floats, Floats]:
+        """Take a convolution, the BatchNorm after it folded: (outputs, inputs, rows, columns)."""
+        weight = self.weights.take(f"spatial.{name}.weight", outputs, inputs, kernel, kernel)
+        original = self.variant == "original"
+        bias = self.weights.take(f"spatial.{name}.bias", outputs) if original else None
+        if norm:
+            return self.weights.fold(weight, bias, f"spatial.{norm}")
+        assert bias is not None  # the original has one, the other variant its norm
+        return weight, bias
+
+
+def pooled_steps() -> NDArray[np.intp]:
+    """Give the steps of the map graph's output that are the pooled map, row by row: (49,)."""
+    side = np.arange(POOLED)
+    return np.asarray(ROW * side[:, None] + side).ravel()
