@@ -97,7 +97,7 @@ def engine(network: nn.Module, x: Values, threads: int, *, precision: str) -> Re
 
     def run() -> Values:
         with native.using_variant(variant):
-            return loaded.hypnodensity(x)
+            return loaded.network(x)
 
     return Ready(run, np.log)
 

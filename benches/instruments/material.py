@@ -15,6 +15,7 @@ from sleeptools import native
 from sleeptools.datasets.simulation.night import simulate_night
 from sleeptools.models.folder import build_model
 from sleeptools.preprocessing import presets
+from sleeptools.preprocessing.sequences import InputSpan
 from sleeptools.recording import montage
 from sleeptools.recording.signals import resampling
 
@@ -38,15 +39,27 @@ def night() -> NDArray[np.float32]:
 def epochs(count: int, network: nn.Module) -> NDArray[np.float32]:
     """(count, channels, samples), spread over the night so that all stages are among them.
 
-    Networks of mice get the night cut to their epochs, each channel by its deviation: only the size
-    matters to a timing.
+    Networks that take several epochs at once get so many windows, (count, epochs, channels,
+    samples). Networks of mice get the night cut to their epochs, each channel by its deviation:
+    only the size matters to a timing.
     """
     x, size = night(), epoch_size(network)
     if size != x.shape[1:]:
         whole = x.transpose(1, 0, 2).reshape(x.shape[1], -1)[: size[0]]
         whole = whole[:, : whole.shape[1] // size[1] * size[1]] / whole.std(1, keepdims=True)
         x = whole.reshape(size[0], -1, size[1]).swapaxes(0, 1)
-    return np.ascontiguousarray(x[np.linspace(0, len(x) - 1, count).astype(int)])
+    epochs = together(network)
+    starts = np.linspace(0, len(x) - epochs, count).astype(int)
+    if epochs > 1:
+        return x[starts[:, None] + np.arange(epochs)]
+    return np.ascontiguousarray(x[starts])
+
+
+def together(network: nn.Module) -> int:
+    """Epochs that a network takes as one input, 1 for most."""
+    config: Any = getattr(network, "config", None)
+    span = InputSpan() if config is None else config.input_span
+    return span.sequence if span.sequence > 1 else 1 + 2 * span.context
 
 
 def epoch_size(network: nn.Module) -> tuple[int, int]:
@@ -65,8 +78,9 @@ def model(name: str, **settings: object) -> nn.Module:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the mean of all batches, from the first
+    inputs = epochs(max(32 // together(network), 2) * SETTLING, network)
     with torch.no_grad(), native.using_variant("reference"):
-        for batch in np.array_split(epochs(32 * SETTLING, network), SETTLING):
+        for batch in np.array_split(inputs, SETTLING):
             network(torch.from_numpy(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -95,11 +109,12 @@ def facts(network: nn.Module) -> dict[str, object]:
 
 
 def flops(network: nn.Module, *, backward: bool = False) -> float:
-    """Float operations per epoch of the layers' products, counted from their shapes."""
+    """Float operations of the layers' products per input, an epoch or a window, by their shapes."""
     training = network.training
     network.train()  # in evaluation PyTorch fuses the encoder layer, which hides its products
     with native.using_variant("reference"), FlopCounterMode(display=False) as counter:
-        logits: Tensor = network(torch.zeros(2, *epoch_size(network)))
+        several = (together(network),) if together(network) > 1 else ()
+        logits: Tensor = network(torch.zeros(2, *several, *epoch_size(network)))
         if backward:
             logits.sum().backward()
     network.zero_grad()

@@ -82,7 +82,7 @@ class PlanNetwork:
 
     Parameters
     ----------
-    parts
+    packed_ops
         Streams first, if there are any; the output of one is the input of the next. The last
         output is (stages, 1), or of a sequence (epochs, stages).
     stages
@@ -96,16 +96,16 @@ class PlanNetwork:
 
     span = InputSpan()
 
-    def __init__(self, parts: Sequence[PackedStreams | PackedPlan], stages: int) -> None:
-        self.parts = parts
+    def __init__(self, packed_ops: Sequence[PackedStreams | PackedPlan], stages: int) -> None:
+        self.packed_ops = packed_ops
         self.stages = stages
         self.pool = NetworkPool(self._prepare)
 
     def _prepare(self, size: tuple[int, ...]) -> prepared.PreparedNetwork:
         x = np.empty(size, np.float32)
         network_ops, values = list[PreparedOp](), x
-        for part in self.parts:
-            network_ops.append(part.prepare(values))
+        for packed_op in self.packed_ops:
+            network_ops.append(packed_op.prepare(values))
             values = network_ops[-1].out
         logits = network_ops.pop()
         network_ops.append(logits._replace(out=logits.out.reshape(-1, self.stages)))

@@ -91,7 +91,7 @@ class GraphLayer(NamedTuple):
     ----------
     added
         Signals and first maps of what is added, INNER for nothing.
-    others
+    operands
         The same of what the source is joined with: a factor, or keys and values.
     """
 
@@ -103,7 +103,7 @@ class GraphLayer(NamedTuple):
     dilation: int = 1
     pad: int = 0  # rows before the source at which the first window starts; negative: after it
     added: tuple[int, int, int, int] = NO_PAIR
-    others: tuple[int, int, int, int] = NO_PAIR
+    operands: tuple[int, int, int, int] = NO_PAIR
     activation: PlanActivation = "none"
     has_bias: bool = False
     has_scale: bool = False
@@ -163,7 +163,7 @@ def describe_graph(graph: Graph) -> list[int]:
         numbers += signal
     for layer in graph.layers:
         numbers += [KINDS.index(layer.kind), *layer.source, *layer.target, *layer[3:7]]
-        numbers += [*layer.added, *layer.others, PLAN_ACTIVATIONS.index(layer.activation)]
+        numbers += [*layer.added, *layer.operands, PLAN_ACTIVATIONS.index(layer.activation)]
         numbers += [int(layer.has_bias), int(layer.has_scale)]
     return numbers
 
@@ -326,7 +326,7 @@ class GraphBuilder:
     ) -> Maps:
         """Multiply by another signal, or by one step of factors for all steps."""
         target = target or self.signal(source.width, self.steps(source))
-        return self._add("multiply", source, target, None, others=[factor], **after)
+        return self._add("multiply", source, target, None, operands=[factor], **after)
 
     def transpose(self, source: Maps, **after: Any) -> Maps:
         """Make maps of the steps, and steps of the maps."""
@@ -350,7 +350,7 @@ class GraphBuilder:
         """Mix values by the softmax of queries and keys; the queries are scaled already."""
         target = self.signal(values.width, self.steps(queries))
         sizes = (heads, 1, 1, 0)
-        return self._add("attend", queries, target, None, sizes, others=[keys, values])
+        return self._add("attend", queries, target, None, sizes, operands=[keys, values])
 
     def lstm(
         self, gates: Maps, weight: NDArray[Any], target: Maps, *, is_reversed: bool = False
@@ -369,13 +369,13 @@ class GraphBuilder:
         *,
         bias: NDArray[Any] | None = None,
         added: Iterable[Maps] = (),
-        others: Iterable[Maps] = (),
+        operands: Iterable[Maps] = (),
         activation: PlanActivation = "none",
         slopes: NDArray[Any] | None = None,
         scale: tuple[NDArray[Any], NDArray[Any]] | None = None,
     ) -> Maps:
         has = (bias is not None, scale is not None)
-        pairs = _pair(added), _pair(others)
+        pairs = _pair(added), _pair(operands)
         layer = GraphLayer(kind, source, target, *sizes, *pairs, activation, *has)
         arrays = [weight, bias, slopes, *(scale or ())]
         given = [np.asarray(array) for array in arrays if array is not None]

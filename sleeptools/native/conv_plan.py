@@ -107,8 +107,8 @@ def _check_layer(graph: Graph, index: int, layer: GraphLayer, written: list[set[
     name = f"{OP}: layer {index} ({layer.kind})"
     target, source = graph.signals[layer.target.signal], graph.signals[layer.source.signal]
     outputs = set(range(layer.target.first, layer.target.first + layer.target.width))
-    added, others = added_maps(layer), other_maps(layer)
-    for maps in (layer.source, *added, *others):
+    added, operands = added_maps(layer), operand_maps(layer)
+    for maps in (layer.source, *added, *operands):
         if not set(range(maps.first, maps.first + maps.width)) <= written[maps.signal]:
             raise ValueError(f"{name} reads maps of signal {maps.signal} that are not written")
     if not outputs or max(outputs) >= target.maps or outputs & written[layer.target.signal]:
@@ -125,13 +125,13 @@ def _check_layer(graph: Graph, index: int, layer: GraphLayer, written: list[set[
     reach = (layer.kernel - 1) * layer.dilation
     last = (target.steps - 1) * layer.stride - layer.pad
     windowed = layer.kind in {"convolve", "depthwise", "maximum"}
-    most = source.steps + reach  # zeros before or after that may be asked for
-    if windowed and (layer.pad > most or last + reach - source.steps >= most + layer.stride):
+    margin = source.steps + reach  # zeros before or after that may be asked for
+    if windowed and (layer.pad > margin or last + reach - source.steps >= margin + layer.stride):
         raise ValueError(f"{name} has windows outside its {source.steps} steps")
     inside = 0 <= layer.pad <= reach and last + (reach if layer.dilation > 1 else 0) < source.steps
     if layer.kind == "maximum" and not (inside and (layer.dilation == 1 or layer.pad == 0)):
         raise ValueError(f"{name} has windows outside its {source.steps} steps")
-    _check_others(graph, layer, name)
+    _check_operands(graph, layer, name)
     written[layer.target.signal] |= outputs
 
 
@@ -154,12 +154,12 @@ def _shape_of_target(graph: Graph, layer: GraphLayer) -> tuple[int, int] | None:
             return width, steps
 
 
-def _check_others(graph: Graph, layer: GraphLayer, name: str) -> None:
-    others = other_maps(layer)
-    steps = [graph.signals[maps.signal].steps for maps in others]
+def _check_operands(graph: Graph, layer: GraphLayer, name: str) -> None:
+    operands = operand_maps(layer)
+    steps = [graph.signals[maps.signal].steps for maps in operands]
     count = {"multiply": 1, "attend": 2}.get(layer.kind, 0)
-    if len(others) != count:
-        raise ValueError(f"{name} is joined with {len(others)} signals; expected {count}")
+    if len(operands) != count:
+        raise ValueError(f"{name} is joined with {len(operands)} signals; expected {count}")
     if layer.kind == "multiply" and steps[0] not in {1, graph.signals[layer.source.signal].steps}:
         raise ValueError(f"{name} has a factor of {steps[0]} steps; expected as many as x, or 1")
     if layer.kind == "attend":
@@ -190,14 +190,14 @@ def added_maps(layer: GraphLayer) -> list[Maps]:
     return _listed(layer.added, (layer.target.width, layer.target.width))
 
 
-def other_maps(layer: GraphLayer) -> list[Maps]:
+def operand_maps(layer: GraphLayer) -> list[Maps]:
     """List the maps that a layer's source is joined with: a factor, or keys and values."""
-    return _listed(layer.others, (layer.source.width, layer.target.width))
+    return _listed(layer.operands, (layer.source.width, layer.target.width))
 
 
 def _listed(pair: tuple[int, int, int, int], widths: tuple[int, int]) -> list[Maps]:
-    places = zip(pair[::2], pair[1::2], widths, strict=True)
-    return [Maps(*place) for place in places if place[0] != INNER]
+    triples = zip(pair[::2], pair[1::2], widths, strict=True)
+    return [Maps(*triple) for triple in triples if triple[0] != INNER]
 
 
 def _round_up(count: int, unit: int) -> int:
@@ -222,7 +222,7 @@ def _lifetimes(graph: Graph) -> list[tuple[int, int]]:
     end = len(graph.layers)
     lives = [(0, 0) if signal.start >= 0 else (end, 0) for signal in graph.signals]
     for index, layer in enumerate(graph.layers):
-        for maps in (layer.source, layer.target, *added_maps(layer), *other_maps(layer)):
+        for maps in (layer.source, layer.target, *added_maps(layer), *operand_maps(layer)):
             first, last = lives[maps.signal]
             lives[maps.signal] = min(first, index), max(last, index)
     result = graph.layers[-1].target.signal
@@ -283,8 +283,8 @@ def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
         steps.append([*_step(graph, layer, positions), *vectors.values()])
         work += layer_work(graph, layer)
     inputs = [
-        [signal.start + m * signal.steps, place.start + m, place.row, signal.steps, *place[2:]]
-        for signal, place in zip(graph.signals, positions, strict=True)
+        [signal.start + m * signal.steps, rows.start + m, rows.row, signal.steps, *rows[2:]]
+        for signal, rows in zip(graph.signals, positions, strict=True)
         if signal.start >= 0
         for m in range(signal.maps)
     ]
@@ -296,12 +296,12 @@ def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
 def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows]) -> list[int]:
     """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights."""
     source, target = positions[layer.source.signal], positions[layer.target.signal]
-    added, others = (
+    added, operands = (
         [(positions[m.signal].start + m.first, positions[m.signal].row) for m in maps]
         + [(NOTHING, 0)] * (2 - len(maps))
-        for maps in (added_maps(layer), other_maps(layer))
+        for maps in (added_maps(layer), operand_maps(layer))
     )
-    other_steps = [graph.signals[m.signal].steps for m in other_maps(layer)]
+    operand_steps = [graph.signals[m.signal].steps for m in operand_maps(layer)]
     return [
         KINDS.index(layer.kind),
         PLAN_ACTIVATIONS.index(layer.activation),
@@ -321,9 +321,9 @@ def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows]) -> list[i
         layer.pad,
         *(start for start, _ in added),
         *(row for _, row in added),
-        *(start for start, _ in others),
-        *(row for _, row in others),
-        *(other_steps[:1] or [0]),
+        *(start for start, _ in operands),
+        *(row for _, row in operands),
+        *(operand_steps[:1] or [0]),
     ]
 
 
@@ -334,7 +334,7 @@ def layer_work(graph: Graph, layer: GraphLayer) -> int:
         case "convolve":
             return 2 * values * layer.kernel * layer.source.width
         case "attend":
-            keys = graph.signals[layer.others[0]].steps
+            keys = graph.signals[layer.operands[0]].steps
             queries = graph.signals[layer.source.signal].steps * layer.source.width
             return 2 * keys * (queries + values + SOFTMAX * layer.kernel)
         case "lstm" | "lstm_reversed":

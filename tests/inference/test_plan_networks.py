@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sleeptools import native
+from sleeptools import native, registry
 from sleeptools.errors import DataError
 from sleeptools.inference.engine import Engine
 from sleeptools.models.folder import build_model, save_model
@@ -21,6 +21,14 @@ from sleeptools.native import threads
 from sleeptools.runs import model_folder
 
 SMALL = {"blocks": 5, "filters": 3}
+PRINTED = {"variant": "mmasleepnet"}
+LAST = {  # the layer that gives the logits
+    "mouse-cnn": "classifier.2",
+    "mouse-cnn-attention": "classifier.2",
+    "mouse-transformer": "linear2",
+    "salientsleepnet": "classify",
+    "sleepprintnet": "linear2",
+}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("slumbernet", {}),
     ("slumbernet", SMALL | {"layout": "authors"}),
@@ -34,7 +42,23 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mouse-cnn", {"classifier": "two-blocks", "channels": 3, "stages": 4}),
     ("mouse-cnn", {"channels": 1, "sample_rate": 100.0, "epoch_seconds": 4.0}),
     ("mouse-cnn", {"sample_rate": 33.0, "epoch_seconds": 1.0}),
+    ("mouse-cnn-attention", {}),
+    ("mouse-cnn-attention", {"heads": (1, 2, 8, 16), "epoch_seconds": 0.3, "stages": 4}),
+    ("mouse-transformer", {"layers": 2}),
+    ("mouse-transformer", {"layers": 1, "channels": 1, "epoch_seconds": 2.52}),
+    ("attnsleep", {}),
+    ("attnsleep", {"channels": 2, "channel": 1, "stages": 3}),
+    ("masleepnet", {}),
+    ("masleepnet", {"sequence": 3, "layers": 2, "stages": 4}),
+    ("masleepnet", {"modalities": "eeg", "streams": "small", "excitation": False}),
+    ("salientsleepnet", {"sequence": 11, "filters": 4}),
+    ("salientsleepnet", {"sequence": 13, "filters": 4, "variant": "mmasleepnet", "channels": 5}),
+    ("sleepprintnet", {}),
+    ("sleepprintnet", {"sample_rate": 128.0, "electrodes": ("F3", "C4", "O1"), "eog": 2}),
+    ("sleepprintnet", PRINTED | {"stages": 3}),
+    ("sleepprintnet", PRINTED | {"spectrum": "multitaper", "electrodes": ("F3", "Fz")}),
 ]
+RATES = (100.0, 128.0)  # of people: the networks are larger
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
 
 
@@ -58,24 +82,29 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[Any,
                     vector.uniform_(0.2, 1.2)
         for _ in range(4):
             model.train()(signals(8, config))
-        last = model.linear if name == "slumbernet" else model.classifier[2]
-        logits = model.eval()(signals(24, config))
+        last = model.get_submodule(LAST.get(name, "linear"))
+        logits = model.eval()(signals(24, config)).flatten(0, -2)
         gain = 2 / logits.std(0).mean()
         last.weight *= gain
         # five units in the seventh digit of the largest logit, as much larger as the differences
         model.tolerance = 5e-7 * float(gain * logits.abs().max()) + 2e-6
-        last.bias.copy_(last.bias - model(signals(24, config)).mean(0))
+        last.bias.copy_(last.bias - model(signals(24, config)).flatten(0, -2).mean(0))
     folder = tmp_path_factory.mktemp("model")
     save_model(model, folder, facts(config))
     return model.eval(), folder
 
 
 def signals(epochs: int, config: Any, seed: int = 0) -> torch.Tensor:
-    """Noise of another size and rate in each epoch."""
-    random = np.random.default_rng(seed)
-    size = (epochs, config.channels, round(config.sample_rate * config.epoch_seconds))
-    waves = np.sin(np.arange(size[2]) * random.uniform(0.05, 2, (epochs, config.channels, 1)))
-    noise = random.standard_normal(size) * random.uniform(0.1, 1, (epochs, config.channels, 1))
+    """Noise of another size and rate in each epoch; where a model takes several at once, in each.
+
+    A sequence counts as one epoch here.
+    """
+    random, span = np.random.default_rng(seed), config.input_span
+    together = span.sequence if span.sequence > 1 else 1 + 2 * span.context
+    places = (epochs, together, config.channels) if span.several else (epochs, config.channels)
+    samples = round(config.sample_rate * config.epoch_seconds)
+    waves = np.sin(np.arange(samples) * random.uniform(0.05, 2, (*places, 1)))
+    noise = random.standard_normal((*places, samples)) * random.uniform(0.1, 1, (*places, 1))
     return torch.from_numpy((waves + noise).astype(np.float32))
 
 
@@ -91,7 +120,7 @@ def facts(config: Any) -> dict[str, Any]:
 
 def in_double(model: Any, x: torch.Tensor) -> Any:
     with torch.no_grad(), native.using_variant("reference"):
-        return copy.deepcopy(model).double()(x.double()).softmax(1).numpy()
+        return copy.deepcopy(model).double()(x.double()).softmax(-1).numpy()
 
 
 def test_equals_the_model(trained: tuple[Any, Path], variant: str) -> None:
@@ -101,20 +130,21 @@ def test_equals_the_model(trained: tuple[Any, Path], variant: str) -> None:
     for count in (1, 9):
         x = signals(count, model.config, count)
         expected = in_double(model, x)
-        result = engine.hypnodensity(x.numpy())
+        result = engine.network(x.numpy())
         assert result.dtype == np.float32
         np.testing.assert_allclose(result, expected, rtol=0, atol=model.tolerance)
-    assert np.ptp(expected, 0).max() > 0.05
+    assert np.ptp(expected.reshape(-1, expected.shape[-1]), 0).max() > 0.05
 
 
 @needs_core
 def test_the_same_stages(trained: tuple[Any, Path]) -> None:
     model, folder = trained
-    count = 16 if model.config.model_dump().get("filters") == 8 else 300
-    x = signals(count, model.config, 1)
-    stages = Engine.load(folder).hypnodensity(x.numpy()).argmax(1)
-    assert np.array_equal(stages, in_double(model, x).argmax(1))
-    assert len(set(stages.tolist())) > 1
+    slow = model.config.model_dump().get("filters") == 8 or model.config.sample_rate in RATES
+    count = 16 if slow else 300
+    x = signals(4 if model.config.input_span.sequence > 1 else count, model.config, 1)
+    stages = Engine.load(folder).network(x.numpy()).argmax(-1)
+    assert np.array_equal(stages, in_double(model, x).argmax(-1))
+    assert len(set(stages.ravel().tolist())) > 1
 
 
 @needs_core
@@ -138,16 +168,16 @@ def test_a_value_that_is_not_finite_spoils_its_epoch_only(
 ) -> None:
     model, folder = trained
     engine, x = Engine.load(folder), signals(4, model.config).numpy()
-    clean = engine.hypnodensity(x)
-    x[2, 0, 1:3] = value
-    result = engine.hypnodensity(x)
+    clean = engine.network(x)
+    x[2, ..., :, 1:3] = value
+    result = engine.network(x)
     assert np.isnan(result[2]).all() or np.isfinite(value)
     others = [0, 1, 3]
     assert np.array_equal(result[others], clean[others])
 
 
 @needs_core
-@pytest.mark.parametrize("name", ["slumbernet", "mouse-cnn"])
+@pytest.mark.parametrize("name", registry.names("networks"))
 def test_weights_that_do_not_fit(name: str, tmp_path: Path) -> None:
     model: Any = build_model(name, {})
     save_model(model, tmp_path / "m", facts(model.config))
@@ -168,7 +198,7 @@ def test_weights_that_do_not_fit(name: str, tmp_path: Path) -> None:
 
 
 @needs_core
-@pytest.mark.parametrize("name", ["slumbernet", "mouse-cnn"])
+@pytest.mark.parametrize("name", registry.names("networks"))
 def test_without_torch(name: str, tmp_path: Path) -> None:
     model: Any = build_model(name, {})
     save_model(model, tmp_path, facts(model.config))
@@ -181,4 +211,4 @@ print(engine.backend, density.shape, "torch" in sys.modules)
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "native (2, 3) False\n"
+    assert done.stdout == f"native (2, {model.config.stages}) False\n"

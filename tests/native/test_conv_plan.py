@@ -224,8 +224,14 @@ def changed(layer: int = 0, **fields: Any) -> list[int]:
         (changed(source=Maps(0, 1, 2)), r"layer 0 \(convolve\) reads maps of signal 0"),
         (changed(target=Maps(1, 1, 4)), r"layer 0 \(convolve\) writes maps of signal 1"),
         (changed(target=Maps(0, 0, 4)), r"layer 0 \(convolve\) writes maps of signal 0"),
-        (changed(1, target=Maps(2, 0, 3)), r"layer 1 \(maximum\) makes 3 maps of 4 steps; expected \(4, 4\)"),
-        (changed(1, source=Maps(1, 0, 3)), r"layer 1 \(maximum\) makes 4 maps of 4 steps; expected \(3, 4\)"),
+        (
+            changed(1, target=Maps(2, 0, 3)),
+            r"layer 1 \(maximum\) makes 3 maps of 4 steps; expected \(4, 4\)",
+        ),
+        (
+            changed(1, source=Maps(1, 0, 3)),
+            r"layer 1 \(maximum\) makes 4 maps of 4 steps; expected \(3, 4\)",
+        ),
         (changed(1, added=(1, 0, -1, 0)), r"layer 1 \(maximum\) adds a signal of another length"),
         (changed(stride=0), r"layer 0 \(convolve\) has a kernel, stride or dilation below 1"),
         (changed(stride=4), r"layer 0 \(convolve\) has windows outside its 9 steps"),

@@ -51,7 +51,7 @@ class Network:
             first += count
         slope = sleepprintnet.leak(variant)
         self.streams = PackedStreams(chains, arrays, "leaky_relu", slope, precision)
-        self.map = SpectralMap(config, self.samples)
+        self.map = BandPower(config, self.samples)
         self.spatial = PackedPlan(sleepprintnet.MapGraph(weights, variant).write())
         _, maps, steps = stream_starts(chains, self.samples * (1 + 2 * self.span.context))
         hidden = sleepprintnet.hidden_units(variant)
@@ -101,11 +101,11 @@ class PreparedSleepPrintNet(prepared.PreparedNetwork):
         self.steps = sleepprintnet.pooled_steps()
         streams = network.streams.prepare(x)
         maps = streams.out.reshape(len(x), -1)
-        both = np.empty((len(x), network.dense[0].shape[1]), np.float32)
-        self.target = both[:, maps.shape[1] :]
-        copy = functools.partial(np.copyto, both[:, : maps.shape[1]], maps)
-        dense = classifier.classifier.prepare(both, None, *network.dense)
-        super().__init__(x, [streams, prepared.by_numpy(copy, (maps, both), both), dense])
+        features = np.empty((len(x), network.dense[0].shape[1]), np.float32)
+        self.target = features[:, maps.shape[1] :]
+        copy = functools.partial(np.copyto, features[:, : maps.shape[1]], maps)
+        dense = classifier.classifier.prepare(features, None, *network.dense)
+        super().__init__(x, [streams, prepared.by_numpy(copy, (maps, features), features), dense])
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, channels, samples of all): the probability of each stage."""
@@ -114,7 +114,7 @@ class PreparedSleepPrintNet(prepared.PreparedNetwork):
         return super().__call__(x)
 
 
-class SpectralMap:
+class BandPower:
     """Power of the EEG in five bands over the head."""
 
     def __init__(self, config: Mapping[str, Any], samples: int) -> None:

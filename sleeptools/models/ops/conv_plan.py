@@ -34,7 +34,7 @@ from sleeptools.native.conv_plan import (
     added_maps,
     check_graph,
     check_graph_once,
-    other_maps,
+    operand_maps,
     pack_graph,
     plan_fields,
     plan_layout,
@@ -95,7 +95,7 @@ def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
 
     for layer in described.layers:
         arrays, start = split_weights(layer, weights, start)
-        inputs = [read(maps) for maps in (layer.source, *other_maps(layer))]
+        inputs = [read(maps) for maps in (layer.source, *operand_maps(layer))]
         y = _value(inputs, layer, arrays, described.signals[layer.target.signal])
         if "bias" in arrays:
             y = y + arrays["bias"][:, None]
@@ -113,14 +113,14 @@ def _value(
     inputs: list[Tensor], layer: GraphLayer, arrays: dict[str, Tensor], target: GraphSignal
 ) -> Tensor:
     """Compute the sums or the pool of a layer: (B, inputs, steps) to (B, outputs, steps)."""
-    x, *others = inputs
+    x, *operands = inputs
     if layer.kind in _SIMPLE:
-        others += [arrays["weight"]] if layer.kind == "positions" else []
-        return _SIMPLE[layer.kind](x, *others)
+        operands += [arrays["weight"]] if layer.kind == "positions" else []
+        return _SIMPLE[layer.kind](x, *operands)
     if layer.kind in _RESAMPLING:
         return _RESAMPLING[layer.kind](x, target.steps)
     if layer.kind == "attend":
-        return _mix(x, *others, heads=layer.kernel)
+        return _mix(x, *operands, heads=layer.kernel)
     if layer.kind in {"lstm", "lstm_reversed"}:
         return _recur(x, arrays["weight"], is_reversed=layer.kind == "lstm_reversed")
     return _windowed(x, layer, arrays, target)
@@ -166,8 +166,8 @@ def _recur(gates: Tensor, weight: Tensor, *, is_reversed: bool) -> Tensor:
     state = cell = gates.new_zeros(len(gates), weight.shape[1])
     steps = gates.unbind(2)
     states = []
-    for now in steps[::-1] if is_reversed else steps:
-        i, f, g, o = (now + state @ weight.mT).chunk(GATES, 1)
+    for gates_now in steps[::-1] if is_reversed else steps:
+        i, f, g, o = (gates_now + state @ weight.mT).chunk(GATES, 1)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
         state = o.sigmoid() * cell.tanh()
         states.append(state)
@@ -297,8 +297,8 @@ def _attentive(random: np.random.Generator, samples: int, width: int, heads: int
         turned = builder.normalise(turned, *random.standard_normal((2, samples)), unbiased=True)
     back = builder.transpose(builder.multiply(turned, turned, added=[turned]))
     scores = builder.convolve(back, _normal(random, 1, 2 * width, 1))
-    one = builder.convolve(builder.average(scores, 1), np.zeros((1, 1, 1)), bias=np.ones(1))
-    builder.attend(one, scores, back, 1)
+    query = builder.convolve(builder.average(scores, 1), np.zeros((1, 1, 1)), bias=np.ones(1))
+    builder.attend(query, scores, back, 1)
     return builder
 
 

@@ -74,9 +74,9 @@ class AttnGraph:
         f = builder.convolve(x, weight, bias=bias, activation="relu")
         weight, bias = fold("conv2", "norm2", TOKENS)
         f = builder.convolve(f, weight, bias=bias)
-        few = TOKENS // REDUCTION
-        squeeze = weights.take("afr.squeeze.weight", few, TOKENS)[:, :, None]
-        excite = weights.take("afr.excite.weight", TOKENS, few)[:, :, None]
+        bottleneck = TOKENS // REDUCTION
+        squeeze = weights.take("afr.squeeze.weight", bottleneck, TOKENS)[:, :, None]
+        excite = weights.take("afr.excite.weight", TOKENS, bottleneck)[:, :, None]
         squeezed = builder.convolve(builder.average(f, 1), squeeze, activation="relu")
         shares = builder.convolve(squeezed, excite, activation="sigmoid")
         weight, bias = fold("skip", "skip_norm", MAPS, has_bias=False)

@@ -62,9 +62,9 @@ def _excite(builder: GraphBuilder, weights: LayerWeights, x: Maps, modalities: i
     weighed = builder.signal(x.width, builder.steps(x))
     for i in range(modalities):
         maps, name = x.pick(i * MAPS, MAPS), f"excitations.{i}"
-        few = MAPS // REDUCTION
-        squeeze, squeeze_bias = weights.linear(f"{name}.squeeze", few, MAPS)
-        excite, excite_bias = weights.linear(f"{name}.excite", MAPS, few)
+        bottleneck = MAPS // REDUCTION
+        squeeze, squeeze_bias = weights.linear(f"{name}.squeeze", bottleneck, MAPS)
+        excite, excite_bias = weights.linear(f"{name}.excite", MAPS, bottleneck)
         squeezed = builder.convolve(
             builder.average(maps, 1), squeeze[:, :, None], bias=squeeze_bias, activation="relu"
         )
@@ -83,11 +83,11 @@ def _add_lstm(
     for layer in range(layers):
         states = builder.signal(2 * HIDDEN, builder.steps(x))
         for i, (way, is_reversed) in enumerate(WAYS.items()):
-            place = f"l{layer}{way}"
-            inputs = weights.take(f"{name}.weight_ih_{place}", rows, x.width)
-            state = weights.take(f"{name}.weight_hh_{place}", rows, HIDDEN)
+            suffix = f"l{layer}{way}"
+            inputs = weights.take(f"{name}.weight_ih_{suffix}", rows, x.width)
+            state = weights.take(f"{name}.weight_hh_{suffix}", rows, HIDDEN)
             bias = sum(
-                np.array(weights.take(f"{name}.bias_{kind}_{place}", rows), np.float64)
+                np.array(weights.take(f"{name}.bias_{kind}_{suffix}", rows), np.float64)
                 for kind in ("ih", "hh")
             )
             gates = builder.convolve(x, inputs[:, :, None], bias=bias)
@@ -103,5 +103,5 @@ def _pool(builder: GraphBuilder, weights: LayerWeights, x: Maps) -> Maps:
     score = weights.take("pool.score.weight", 1, HIDDEN)
     inner = builder.convolve(x, hidden[:, :, None], bias=hidden_bias, activation="tanh")
     scores = builder.convolve(inner, score[:, :, None])
-    one = builder.convolve(builder.average(scores, 1), np.zeros((1, 1, 1)), bias=np.ones(1))
-    return builder.attend(one, scores, x, 1)
+    query = builder.convolve(builder.average(scores, 1), np.zeros((1, 1, 1)), bias=np.ones(1))
+    return builder.attend(query, scores, x, 1)

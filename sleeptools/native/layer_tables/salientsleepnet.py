@@ -163,8 +163,8 @@ class SalientGraph:
     def _unit(self, name: str, x: Maps, level: int) -> tuple[Maps, Maps]:
         """Add a U-unit; its output is the sum of two signals' maps, which lie side by side."""
         builder, inner, maps = self.builder, self.inner, self.maps[level]
-        both = builder.signal(2 * maps, builder.steps(x))
-        first = self._dilated(f"{name}.first", x, maps, both.pick(0, maps))
+        pair = builder.signal(2 * maps, builder.steps(x))
+        first = self._dilated(f"{name}.first", x, maps, pair.pick(0, maps))
         x, joined = first, list[Maps]()
         for depth in range(DEPTH - 1):
             if joined:
@@ -177,7 +177,7 @@ class SalientGraph:
             if depth:
                 builder.resize(x, across.pick(0, inner))
             last = depth == DEPTH - 2
-            sides = both.pick(maps, maps) if last else None
+            sides = pair.pick(maps, maps) if last else None
             x = self._dilated(f"{name}.up.{depth}", across, maps if last else inner, sides)
         return first, x
 

@@ -156,12 +156,12 @@ def _cubic_weights() -> Doubles:
     Keys, "Cubic convolution interpolation for digital image processing", 1981; the grid's edge goes
     on outside.
     """
-    places = np.arange(PIXELS) * (GRID - 1) / (PIXELS - 1)
+    positions = np.arange(PIXELS) * (GRID - 1) / (PIXELS - 1)
     weights = np.zeros((PIXELS, GRID))
-    for pixel, place in enumerate(places):
-        below = int(place)
+    for pixel, position in enumerate(positions):
+        below = int(position)
         for cell in range(below - 1, below + 3):
-            weights[pixel, min(max(cell, 0), GRID - 1)] += _cubic(abs(place - cell))
+            weights[pixel, min(max(cell, 0), GRID - 1)] += _cubic(abs(position - cell))
     return weights
 
 
