@@ -1,8 +1,8 @@
 """Contents of explain.safetensors: features and modality weights of the test epochs of a fold.
 
-Features before and after attention fusion, on their principal components and embedded on the plane,
-of epochs drawn evenly over the recordings; and for models that weigh modalities, the weights of all
-test epochs. Format: docs/folders.md.
+Features before and after attention fusion, on their principal components, of epochs drawn evenly
+over the recordings; and for models that weigh modalities, the weights of all test epochs. Format:
+docs/folders.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from sleeptools.models.layers.explain import Explained, explain
 from sleeptools.preprocessing.sequences import NONE, Windows
 from sleeptools.store import Array
-from sleeptools.training import tsne
 from sleeptools.training.batches import EpochSource, Numbers, batches, windows
 from sleeptools.training.stop import Stop
 
@@ -58,7 +57,7 @@ def compute_explanations(
     tested
         The test epochs and their predicted stages.
     seeds
-        Seeds of the draw of epochs and of the embedding.
+        Seeds of the draw of epochs.
     stop
         Checked between two batches.
 
@@ -83,7 +82,7 @@ def compute_explanations(
     for name, description in (("before", explained.before_is), ("after", explained.after_is)):
         features = getattr(explained, name)
         if features is not None and bool(features.isfinite().all()):
-            arrays |= _pictured(name, features, seeds[0])
+            arrays |= _pictured(name, features)
             facts[name] = description
     if explained.weights is not None:
         facts["modalities"] = list(explained.modalities)
@@ -115,13 +114,38 @@ def draw_epochs(owner: Numbers, rng: np.random.Generator) -> Mask:
     return mask
 
 
-def _pictured(name: str, features: Tensor, seed: int) -> Mapping[str, Array]:
-    scores = tsne.components(features, KEPT)
+def _pictured(name: str, features: Tensor) -> Mapping[str, Array]:
+    scores = principal_components(features, KEPT)
     return {
         name: scores.numpy(),
-        f"{name} pca": tsne.plane(scores).numpy(),
-        f"{name} t-sne": tsne.tsne(scores, seed).numpy(),
+        f"{name} pca": nn.functional.pad(scores[:, :2], (0, max(0, 2 - scores.shape[1]))).numpy(),
     }
+
+
+def principal_components(x: Tensor, count: int) -> Tensor:
+    """Project on the first principal components, whichever side of the table is shorter.
+
+    Parameters
+    ----------
+    x
+        (n, features).
+    count
+        Largest number of components.
+
+    Returns
+    -------
+    scores
+        (n, min(count, n, features)) float32, the largest of each in size positive.
+    """
+    x = x.double() - x.double().mean(0)
+    wide = x.shape[0] < x.shape[1]
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)  # ascending
+    vectors = vectors[:, -min(count, *x.shape) :].flip(1)
+    values = values[-vectors.shape[1] :].flip(0).clamp_min(0)
+    scores = vectors * values.sqrt() if wide else x @ vectors
+    largest = scores.gather(0, scores.abs().argmax(0, keepdim=True))
+    signed: Tensor = scores * torch.where(largest < 0, -1.0, 1.0)
+    return signed.float()
 
 
 def _explained(

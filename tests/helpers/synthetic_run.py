@@ -198,7 +198,7 @@ def explain(folder, *, names=HUMAN_STAGES, epochs=300, modalities=("EEG 1", "EEG
         stage = rng.integers(0, len(names), epochs).astype(np.int8)
         index = np.arange(epochs, dtype=np.int32)
         points = rng.normal(0, 1, (4, epochs, 2)) + np.stack([np.sin(stage), np.cos(stage)], 1)
-        ways = ("before pca", "after pca", "before t-sne", "after t-sne")
+        ways = ("before pca", "after pca", "before", "after")
         arrays = {
             "recording": np.zeros(epochs, np.int32),
             "epoch": index,

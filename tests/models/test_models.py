@@ -22,7 +22,6 @@ from sleeptools.models.recipe.recipe import Recipe, resolve_recipe
 from sleeptools.models.recipe.schedule import Position, Schedule, rate_at
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 from sleeptools.runs import model_folder
-from sleeptools.training import tsne
 from sleeptools.training.loss import stage_loss
 from sleeptools.training.optimisation import adjust_optimiser, make_optimiser
 from synthetic_epochs import write_epochs
@@ -219,7 +218,6 @@ def options(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_and_scores_every_epoch_once(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(tsne, "STEPS", 20)
     config = registry.load("models", name).Config(**NARROW.get(name, {}))
     data = epochs_for(config, tmp_path / "epochs")
     train(data, tmp_path / "a", options(name))

@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE, trustworthiness
 
 import golden_models
 from comparing import close, make
@@ -20,12 +19,12 @@ from sleeptools.models.folder import load_model
 from sleeptools.preprocessing.epochs import read_epoch_file
 from sleeptools.runs import predictions
 from sleeptools.runs.run import is_done, open_run
-from sleeptools.training import explain, tsne
+from sleeptools.training import explain
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FOLD = "leak-free/seed-0/fold-00"
-FIGURE = ("{}", "{} pca", "{} t-sne")
+FIGURE = ("{}", "{} pca")
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +168,6 @@ def test_epochs_are_drawn_evenly(monkeypatch):
 def test_few_of_many(tiny, tmp_path, monkeypatch):
     """Weights of all epochs, features of those drawn; sequences, too."""
     monkeypatch.setattr(explain, "DRAWN", 7)
-    monkeypatch.setattr(tsne, "STEPS", 5)
     train(tiny, tmp_path / "a", options(passes=1))
     found = store.read_tensors(tmp_path / "a" / FOLD / "explain.safetensors")
     assert (len(found["after"]), len(found["modality weights"])) == (7, 30)
@@ -245,60 +243,8 @@ def clouds(count=150, features=60):
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 def test_components_are_those_of_scikit_learn(shape):
     x, _ = clouds(*shape)
-    found = tsne.components(torch.from_numpy(x), 20).numpy()
+    found = explain.principal_components(torch.from_numpy(x), 20).numpy()
     expected = PCA(20, svd_solver="full").fit_transform(x.astype(float))
     np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-3, atol=1e-3)
     assert (found[np.abs(found).argmax(0), range(20)] > 0).all()
-    assert tsne.components(torch.zeros(3, 5), 50).tolist() == [[0.0] * 3] * 3
-
-
-def divergence(scores, y):
-    p = tsne.affinities(scores, tsne.PERPLEXITY)
-    q = 1 / (1 + torch.cdist(y, y).square())
-    q = q.fill_diagonal_(0) / q.sum()
-    return float((p * ((p + 1e-12) / (q + 1e-12)).log()).sum())
-
-
-def test_neighbours_stay_as_with_scikit_learn():
-    x, whose = clouds()
-    scores = tsne.components(torch.from_numpy(x), 50)
-    ours = tsne.tsne(scores, 0)
-    theirs = torch.from_numpy(
-        TSNE(init="pca", method="exact", random_state=0).fit_transform(scores.numpy())
-    )
-    assert divergence(scores, ours) < divergence(scores, theirs) * 1.05
-    close_by = [trustworthiness(x, y.numpy(), n_neighbors=10) for y in (ours, theirs)]
-    assert close_by[0] > close_by[1] - 0.01
-    nearest = (torch.cdist(ours, ours) + 1e9 * torch.eye(len(ours))).argmin(1)
-    assert (whose[nearest] == whose).mean() > 0.95
-    assert torch.equal(ours, tsne.tsne(scores, 0))
-
-
-def test_the_slope_is_that_of_the_divergence():
-    x, _ = clouds(12, 6)
-    p = tsne.affinities(torch.from_numpy(x), 3.0)
-    assert p.sum() == pytest.approx(1, abs=1e-5)
-    close(p, p.T)
-    y = torch.from_numpy(golden_models.uniform((12, 2), 1)).double().requires_grad_()
-    q = 1 / (1 + (y[:, None] - y).square().sum(2))
-    q = q * (1 - torch.eye(12, dtype=torch.float64))
-    (-(p.double() * (q / q.sum() + torch.eye(12)).log()).sum()).backward()
-    found = tsne.gradient(y.detach().float(), p, 1.0)
-    close(found.double(), y.grad, 1e-4)
-
-
-def test_neighbourhoods_have_the_size_asked_for():
-    x, _ = clouds(80, 10)
-    p = tsne._neighbours(torch.from_numpy(x), slice(0, 80), 12.0)
-    entropy = torch.special.entr(p).sum(1)
-    close(entropy.exp(), torch.full((80,), 12.0), 1e-3)
-    assert p.diagonal().abs().max() == 0
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
-def test_few_points_and_equal_ones(count):
-    same = tsne.tsne(torch.zeros(count, 3), 0)
-    assert same.isfinite().all()
-    assert same.shape == (count, 2)
-    line = tsne.tsne(torch.arange(float(count))[:, None], 0)
-    assert line.isfinite().all()
+    assert explain.principal_components(torch.zeros(3, 5), 50).tolist() == [[0.0] * 3] * 3

@@ -14,7 +14,6 @@ from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs import model_folder
 from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import open_run
-from sleeptools.training import tsne
 from sleeptools.training.loop import Training
 from sleeptools.training.options import merge_options
 from sleeptools.training.plan import make_plan
@@ -74,7 +73,6 @@ def test_one_name_brings_the_network(people, tmp_path, model, recipe, wanted):
 @pytest.mark.parametrize("recipe", ["printed", "released"])
 def test_mmasleepnet_as_printed_and_as_released(people, tmp_path, monkeypatch, recipe):
     """Trained, scored, explained: an E for each element gives one weight a modality."""
-    monkeypatch.setattr(tsne, "STEPS", 20)
     options = merge_options(
         None, ["recipe.batch=4"], recipe=recipe, folds=2, fold=0, passes=1, threads=1
     )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.preprocessing.epochs import EpochFile, EpochSet
@@ -28,7 +27,7 @@ from sleeptools.report.plots.stage_traces import (
     plot_stage_spectra,
     plot_trace_grid,
 )
-from sleeptools.report.sections.explanations import METHODS, MOST_DOTS, read_explanations
+from sleeptools.report.sections.explanations import METHODS, embed_epochs, read_explanations
 from sleeptools.report.sections.signals import power_density, recorded_channels
 
 STRETCH: Final = 120
@@ -259,20 +258,15 @@ def fused_features(request: ItemRequest) -> ItemContent:
             "train the model with features for the report, which `explain` switches on",
         )
     fold, tensors = explained[0]
-    stage = np.asarray(tensors["stage"])
-    index = np.unique(np.linspace(0, len(stage) - 1, min(MOST_DOTS, len(stage))).astype(int))
     figures = []
     for method, name in METHODS.items():
-        panels: dict[str, npt.NDArray[np.float32]] = {
-            side.capitalize(): np.asarray(tensors[f"{side} {method}"])[index]
-            for side in ("before", "after")
-            if f"{side} {method}" in tensors.arrays
-        }
-        if panels:
-            plot = plot_embedding(panels, stage[index], source.stages)
+        embedding = embed_epochs(tensors, method)
+        if embedding.panels:
+            panels = {side.capitalize(): xy for side, xy in embedding.panels.items()}
+            plot = plot_embedding(panels, embedding.stage, source.stages)
             caption = (
-                f"{len(index):,} test epochs of fold {fold + 1}, reduced by {name}; the paper does "
-                f"not say how it reduced. {source.origin}."
+                f"{len(embedding.stage):,} test epochs of fold {fold + 1}, reduced by {name}; the "
+                f"paper does not say how it reduced. {source.origin}."
             )
             figures.append(Figure(f"{request.name}-{method}", plot, f"Features, {name}", caption))
     return ItemContent(figures=figures)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sleeptools import store
 from sleeptools.report.blocks import Block, Figure, Table
 from sleeptools.report.page import Page
 from sleeptools.report.plots.explanations import plot_embedding, plot_modality_weights
+from sleeptools.report.tsne import tsne
 from sleeptools.runs.folds import NAMED
 from sleeptools.runs.run import EXPLAIN, Run
 from sleeptools.store import Tensors
 
-MOST_DOTS: Final = 700
+MOST_DOTS: Final = 500
 """Largest number of epochs drawn of an embedding."""
 METHODS: Final = {"t-sne": "t-SNE", "pca": "the first two principal components"}
 
@@ -41,19 +43,53 @@ def read_explanations(run: Run, protocol: str, seed: int) -> list[tuple[int, Ten
     return explanations
 
 
+class Embedding(NamedTuple):
+    """Epochs on the plane.
+
+    Parameters
+    ----------
+    panels
+        (epochs, 2) positions, "before" and "after" the fusion, as far as the model has them.
+    stage
+        (epochs,) their scored stages.
+    total
+        Epochs that they were drawn from.
+    """
+
+    panels: dict[str, npt.NDArray[np.float32]]
+    stage: npt.NDArray[np.int8]
+    total: int
+
+
+def embed_epochs(tensors: Tensors, method: str) -> Embedding:
+    """Place epochs of a fold on the plane, at most `MOST_DOTS`.
+
+    Parameters
+    ----------
+    tensors
+        Contents of explain.safetensors.
+    method
+        A key of `METHODS`. t-SNE is computed here, of the epochs that are drawn: a run has many
+        folds, and a report shows one.
+    """
+    stage = np.asarray(tensors["stage"])
+    index = np.unique(np.linspace(0, len(stage) - 1, min(MOST_DOTS, len(stage))).astype(int))
+    panels = {}
+    for side in ("before", "after"):
+        if f"{side} {method}" in tensors.arrays:  # runs of before have t-SNE, too
+            panels[side] = np.asarray(tensors[f"{side} {method}"])[index]
+        elif method == "t-sne" and side in tensors.arrays:
+            panels[side] = tsne(np.asarray(tensors[side], np.float32)[index], seed=0)
+    return Embedding(panels, stage[index], len(stage))
+
+
 def _embedding(page: Page, fold: int, tensors: Tensors) -> Iterator[Block]:
     for method, name in METHODS.items():
-        titles = {side: str(tensors.facts.get(side) or side) for side in ("before", "after")}
-        panels = {
-            titles[side]: np.asarray(tensors[f"{side} {method}"])
-            for side in titles
-            if f"{side} {method}" in tensors.arrays
-        }
-        if not panels:
+        embedding = embed_epochs(tensors, method)
+        if not embedding.panels:
             continue
-        stage = np.asarray(tensors["stage"])
-        index = np.unique(np.linspace(0, len(stage) - 1, min(MOST_DOTS, len(stage))).astype(int))
-        count = f"{len(index):,} of {len(stage):,} test" if len(index) < len(stage) else "Test"
+        shown, total = len(embedding.stage), embedding.total
+        count = f"{shown:,} of {total:,} test" if shown < total else "Test"
         caption = (
             f"{count} epochs of fold {fold}, {NAMED[page.protocol]}, by {name}. Colours are the "
             "scored stages. Each fold has a model and thus an embedding of its own."
@@ -61,8 +97,8 @@ def _embedding(page: Page, fold: int, tensors: Tensors) -> Iterator[Block]:
         caption += " In t-SNE, neither distances between groups nor axes mean anything." * (
             method == "t-sne"
         )
-        drawn = {title: points[index] for title, points in panels.items()}
-        plot = plot_embedding(drawn, stage[index], page.run.stages)
+        drawn = {str(tensors.facts.get(s) or s): xy for s, xy in embedding.panels.items()}
+        plot = plot_embedding(drawn, embedding.stage, page.run.stages)
         yield Figure(f"embedding-{method}", plot, f"Embedding by {name}", caption)
 
 
