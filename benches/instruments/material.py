@@ -25,10 +25,10 @@ PRESET = "sleep-edf"
 
 
 @functools.cache
-def night() -> NDArray[np.float32]:
-    """Make simulated epochs (about 360, 4, 3000), uV, as the preset does."""
+def night(subject: int = 1, hours: float = 3.0) -> NDArray[np.float32]:
+    """Make simulated epochs (about 120 an hour, 4, 3000), uV, as the preset does."""
     preset = presets.load(PRESET)
-    recording = simulate_night(1, 1, hours=3.0, seed=SEED).recording
+    recording = simulate_night(subject, 1, hours=hours, seed=SEED).recording
     chosen = montage.pick(recording, preset.montage)
     rate = preset.sample_rate
     size = round(preset.epoch_seconds * rate)
@@ -43,16 +43,22 @@ def epochs(count: int, network: nn.Module) -> NDArray[np.float32]:
     samples). Networks of mice get the night cut to their epochs, each channel by its deviation:
     only the size matters to a timing.
     """
-    x, size = night(), epoch_size(network)
-    if size != x.shape[1:]:
-        whole = x.transpose(1, 0, 2).reshape(x.shape[1], -1)[: size[0]]
-        whole = whole[:, : whole.shape[1] // size[1] * size[1]] / whole.std(1, keepdims=True)
-        x = whole.reshape(size[0], -1, size[1]).swapaxes(0, 1)
+    x = cut(night(), network)
     epochs = together(network)
     starts = np.linspace(0, len(x) - epochs, count).astype(int)
     if epochs > 1:
         return x[starts[:, None] + np.arange(epochs)]
     return np.ascontiguousarray(x[starts])
+
+
+def cut(x: NDArray[np.float32], network: nn.Module) -> NDArray[np.float32]:
+    """Cut a night (n, 4, 3000) to the epochs of a network, (n, channels, samples)."""
+    size = epoch_size(network)
+    if size != x.shape[1:]:
+        whole = x.transpose(1, 0, 2).reshape(x.shape[1], -1)[: size[0]]
+        whole = whole[:, : whole.shape[1] // size[1] * size[1]] / whole.std(1, keepdims=True)
+        x = whole.reshape(size[0], -1, size[1]).swapaxes(0, 1)
+    return x
 
 
 def together(network: nn.Module) -> int:
