@@ -500,13 +500,14 @@ struct ConvPlan {
   const float* packed;  // all weights
   const Input* inputs;
   const Step* steps;
-  float* workspace;  // an arena for each thread, or for each epoch if there are fewer
+  float* workspace;  // an arena for each epoch at work; one, if fewer epochs than threads
   float* out;        // (batch, maps, length)
   int64_t batch, values, input_count, step_count;
   int64_t arena;               // floats
   int64_t result, result_row;  // where the output is in the arena
   int64_t maps, length;        // of the output
   int64_t team;                // threads that the workspace is enough for
+  int64_t together;            // epochs that a thread takes through a step, for its weights' sake
   int64_t work;                // float operations of an epoch
 };
 

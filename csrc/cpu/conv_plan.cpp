@@ -1,4 +1,4 @@
-// A compiled network of convolutions, step after step, an epoch a task; where there are fewer
+// A compiled network of convolutions, step after step, a few epochs a task; where there are fewer
 // epochs than threads, all threads share the rows of each step. A row's result depends neither on
 // the rows beside it nor on the thread. The convolutions are the products of strided_rows.h.
 #include "activations.h"
@@ -437,11 +437,20 @@ void write_output(const ConvPlan& op, const float* arena, float* out) {
   }
 }
 
-void run_epoch(const ConvPlan& op, int64_t epoch, float* arena) {
-  const float* x = op.x + epoch * op.values;
-  for (int64_t i = 0; i < op.input_count; ++i) read_input(op.inputs[i], x, arena);
-  for (int64_t i = 0; i < op.step_count; ++i) run_step(op, op.steps[i], arena, 0, 1);
-  write_output(op, arena, op.out + epoch * op.maps * op.length);
+// Some epochs, each in its arena, step by step: the weights of a step come from afar once for all.
+void run_epochs(const ConvPlan& op, int64_t first, int64_t count, float* arenas) {
+  for (int64_t e = 0; e < count; ++e) {
+    const float* const x = op.x + (first + e) * op.values;
+    for (int64_t i = 0; i < op.input_count; ++i) {
+      read_input(op.inputs[i], x, arenas + e * op.arena);
+    }
+  }
+  for (int64_t i = 0; i < op.step_count; ++i) {
+    for (int64_t e = 0; e < count; ++e) run_step(op, op.steps[i], arenas + e * op.arena, 0, 1);
+  }
+  for (int64_t e = 0; e < count; ++e) {
+    write_output(op, arenas + e * op.arena, op.out + (first + e) * op.maps * op.length);
+  }
 }
 
 // By all threads of a team together.
@@ -474,8 +483,9 @@ void conv_plan(const ConvPlan& op, int threads) {
       for (int64_t b = 0; b < op.batch; ++b) share_epoch(op, b, arenas, team);
     } else {
 #pragma omp for schedule(dynamic, 1)
-      for (int64_t b = 0; b < op.batch; ++b) {
-        run_epoch(op, b, arenas + thread_number() * op.arena);
+      for (int64_t b = 0; b < op.batch; b += op.together) {
+        const int64_t count = smaller(op.batch - b, op.together);
+        run_epochs(op, b, count, arenas + thread_number() * op.together * op.arena);
       }
     }
   }

@@ -39,6 +39,8 @@ SHAPES = Shapes(OP, x="batch values", weights="count")
 PANEL = 16  # outputs of a panel; csrc/ops.h
 ALIGN = 16  # floats; a cache line
 PARTS = 8  # that an epoch is divided into, where it is alone; csrc/ops.h
+TOGETHER = 1 << 19  # floats of the arenas that a thread goes from one to the other of
+MOST_TOGETHER = 8  # epochs
 MOST_MAPS = 256  # of a head, or of an LSTM; csrc/ops.h
 NOTHING = -1
 SOFTMAX = 10  # products that take as long as an exponential
@@ -383,6 +385,7 @@ def pack_graph(weights: Floats, graph: Graph) -> Floats:
 
 def plan_fields(layout: PlanLayout, graph: Graph, batch: int) -> dict[str, Any]:
     """Give the numbers among the fields of the op."""
+    team = threads.threads_for(batch * PARTS, layout.work // PARTS)
     return {
         "batch": batch,
         "values": graph.values,
@@ -393,14 +396,16 @@ def plan_fields(layout: PlanLayout, graph: Graph, batch: int) -> dict[str, Any]:
         "result_row": layout.result_row,
         "maps": graph.output.maps,
         "length": graph.output.steps,
-        "team": threads.threads_for(batch * PARTS, layout.work // PARTS),
+        "team": team,
+        "together": max(1, min(TOGETHER // layout.arena, MOST_TOGETHER, -(-batch // team))),
         "work": layout.work,
     }
 
 
 def workspace_floats(layout: PlanLayout, fields: dict[str, Any]) -> int:
-    """Floats of workspace: an arena for each thread, or one for all where epochs are fewer."""
-    arenas = fields["team"] if fields["batch"] >= fields["team"] else 1
+    """Floats of workspace: arenas for each thread, or one for all where epochs are fewer."""
+    several = fields["batch"] >= fields["team"]
+    arenas = fields["team"] * fields["together"] if several else 1
     return ALIGN + arenas * layout.arena
 
 
