@@ -64,8 +64,12 @@ def openvino(network: nn.Module, x: Values, threads: int, *, precision: str) -> 
         "NUM_STREAMS": 1,
         "INFERENCE_PRECISION_HINT": hint,
     }
-    request = ov.Core().compile_model(onnx_file(network, len(x)), "CPU", settings)
-    request = request.create_infer_request()
+    try:
+        compiled_model = ov.Core().compile_model(onnx_file(network, len(x)), "CPU", settings)
+    except RuntimeError as error:
+        lines = [line for line in str(error).splitlines() if "failed" in line]
+        raise AbsentError(" ".join(lines[:1]) or "it does not convert the model") from error
+    request = compiled_model.create_infer_request()
     return Ready(lambda: request.infer({"x": x}, share_inputs=True, share_outputs=True)[0])
 
 

@@ -158,18 +158,6 @@ SLEEPTOOLS_INLINE Vec mean(const Rows& rows, int64_t t, int64_t o, Lanes lanes) 
   return sum / static_cast<float>(last - first);
 }
 
-// Linear, between the centres of steps; the first and the last one go on outside.
-template <class Lanes>
-SLEEPTOOLS_INLINE Vec resized(const Rows& rows, int64_t t, int64_t o, Lanes lanes) {
-  const Step& step = rows.step;
-  const int64_t unit = 2 * step.steps, centre = (2 * t + 1) * step.source_steps - step.steps;
-  const int64_t place = centre < 0 ? 0 : centre, row = place / unit;
-  const int64_t next = smaller(row + 1, step.source_steps - 1);
-  const float share = static_cast<float>(place % unit) / static_cast<float>(unit);
-  const Vec before = lanes.read(rows.source(row) + o), after = lanes.read(rows.source(next) + o);
-  return before * (1.0f - share) + after * share;
-}
-
 template <class Lanes>
 SLEEPTOOLS_INLINE Vec multiplied(const Rows& rows, int64_t t, int64_t o, Lanes lanes) {
   const int64_t row = rows.step.other_steps == 1 ? 0 : t;
@@ -196,6 +184,23 @@ SLEEPTOOLS_INLINE void for_values(const Rows& rows, const Value& value) {
   for (int64_t t = rows.first; t < rows.last; ++t) {
     for_maps(rows.step.outputs,
              [&](int64_t o, auto lanes) { finish(rows, t, o, value(t, o, lanes), lanes); });
+  }
+}
+
+// Linear, between the centres of steps; the first and the last one go on outside.
+void resize_rows(const Rows& rows) {
+  const Step& step = rows.step;
+  const int64_t unit = 2 * step.steps;
+  for (int64_t t = rows.first; t < rows.last; ++t) {
+    const int64_t centre = (2 * t + 1) * step.source_steps - step.steps;
+    const int64_t place = centre < 0 ? 0 : centre, row = place / unit;
+    const float share = static_cast<float>(place - row * unit) / static_cast<float>(unit);
+    const float* const before = rows.source(row);
+    const float* const after = rows.source(smaller(row + 1, step.source_steps - 1));
+    for_maps(step.outputs, [&](int64_t o, auto lanes) {
+      const Vec value = lanes.read(before + o) * (1.0f - share) + lanes.read(after + o) * share;
+      finish(rows, t, o, value, lanes);
+    });
   }
 }
 
@@ -384,7 +389,7 @@ void run_rows(const Rows& rows) {
     case ConvPlan::kMean:
       return for_values(rows, [&](int64_t t, int64_t o, auto l) { return mean(rows, t, o, l); });
     case ConvPlan::kResize:
-      return for_values(rows, [&](int64_t t, int64_t o, auto l) { return resized(rows, t, o, l); });
+      return resize_rows(rows);
     case ConvPlan::kMultiply:
       return for_values(rows,
                         [&](int64_t t, int64_t o, auto l) { return multiplied(rows, t, o, l); });
