@@ -42,9 +42,7 @@ def is_fast(facts: Mapping[str, object]) -> bool:
     return bool(facts.get(SIMULATED)) and bool(facts.get(FAST))
 
 
-def made_by(
-    version: int, *, randomised: bool = False, fast: bool = False
-) -> dict[str, int | bool]:
+def made_by(version: int, *, randomised: bool = False, fast: bool = False) -> dict[str, int | bool]:
     """Return the facts of a recording that this version made."""
     how = {RANDOMISED: randomised, FAST: fast}
     return {SIMULATED: True, VERSION: version} | {name: True for name, so in how.items() if so}

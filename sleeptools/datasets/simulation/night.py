@@ -72,7 +72,7 @@ class SimulatedNight:
         return replace(self.recording.hypnogram, stages=self.truth, reasons=np.empty(0, np.int8))
 
 
-def simulate_night(
+def simulate_night(  # noqa: PLR0913 - all that decides a night
     subject: int,
     night: int,
     *,
