@@ -93,7 +93,7 @@ def chain(
 
 
 def growth(sizes: Sequence[int], values: Sequence[float]) -> float:
-    """What a further unit costs in the last step of sizes, over what it costs in the first."""
+    """Divide what a further unit costs in the last step of sizes by what it costs in the first."""
     first, last = (
         (values[i + 1] - values[i]) / (sizes[i + 1] - sizes[i]) for i in (0, len(sizes) - 2)
     )
