@@ -34,9 +34,9 @@ LINEAR = 0.15  # growth may be so far from 1
 CHAIN = {
     "simulate": "simulate sleep-edf raw --subjects {subjects} --nights 2 --fast",
     "preprocess": "preprocess sleep-edf raw epochs",
-    "train": "train epochs run --model ulw-sleepnet --folds 2 --passes 1 --device cpu",
-    "evaluate": "evaluate run",
-    "report": "report run --out report.html",
+    "train": "train epochs run --model ulw-sleepnet --folds 2 --fold 0 --passes 1 --no-explain",
+    "evaluate": "evaluate run --partial",
+    "report": "report run --partial --out report.html",
 }
 WORKERS = "preprocess sleep-edf raw epochs-{jobs} --jobs {jobs}"
 
