@@ -95,7 +95,8 @@ def plan(
     line = without_slurm(epochs, folder, ranges(tasks), devices)
     if submitted:
         submit(folder, elements, hint=f"without Slurm: '{line}'")
-        talk(f"next: sleeptools status {quoted(folder)}")
+        report = f"; at the end: {_report(folder)}" if tested else ""
+        talk(f"next: sleeptools status {quoted(folder)}{report}")
     else:
         talk(f"next: the same with --submit, or without Slurm: {line}")
 
@@ -115,6 +116,12 @@ def submit_again(folder: Path, tasks: Iterable[int]) -> None:
     line = without_slurm(epochs, folder, ranges(numbers), devices)
     elements = sorted({task // values["pack"] for task in numbers})
     submit(folder, elements, hint=f"without Slurm: '{line}'")
+
+
+def _report(folder: Path) -> Path:
+    """Where the job behind all tasks writes its report: beside the run."""
+    place = folder if folder.name else folder.absolute()
+    return place.with_name(f"{place.name}-report.html")
 
 
 def _open_elements(planned: PlannedTasks, pack: int) -> list[int]:
@@ -151,8 +158,6 @@ def _write_scripts(
     store.write_text(facts.plan / SCRIPT, text)
     report = facts.plan / REPORT_SCRIPT
     if tested:
-        place = folder if folder.name else folder.absolute()
-        out = place.with_name(f"{place.name}-report.html")
-        store.write_text(report, report_script(facts, tested, out))
+        store.write_text(report, report_script(facts, tested, _report(folder)))
     else:
         report.unlink(missing_ok=True)
