@@ -133,7 +133,10 @@ def markdown(report: dict[str, Any]) -> str:
             ]
         )
     head = ["command", *map(str, sizes), "a subject", "growth", *(f"{n} " for n in sizes)]
-    jobs = [[str(r["jobs"]), f"{r['wall']:.1f}", f"{r['cpu']:.1f}"] for r in report["workers"]]
+    jobs = [
+        [str(r["jobs"]), f"{r['wall']:.1f}", f"{r['cpu']:.1f}", str(r["memory"])]
+        for r in report["workers"]
+    ]
     texts = [f"{s['subjects']} ({s['epochs']:,} epochs)" for s in report["sizes"]]
     return "\n".join(
         [
@@ -154,7 +157,7 @@ def markdown(report: dict[str, Any]) -> str:
             "",
             f"`{WORKERS.format(jobs='N')}` of the smallest size:",
             "",
-            *timing.table(["jobs", "wall, s", "processor, s"], jobs),
+            *timing.table(["jobs", "wall, s", "processor, s", "memory, MiB"], jobs),
             "",
         ]
     )
