@@ -10,7 +10,8 @@
 # make bench  the native core beside other libraries, into benches/results; a quarter of an hour
 # make judge  what the simulated nights are worth, into benches/results; the better part of an hour
 #             (benches/network_transfer.py, half an hour more, fine_tuning.py and
-#             correction_loop.py, as long together, are run by hand)
+#             correction_loop.py, as long together, are run by hand; so is benches/scale.py, the
+#             whole chain at 4 to 78 subjects, half an hour and 20 GB of disk)
 # make fuzz   mutated files for every reader for ten minutes; every command killed, and its disk
 #             full, at each of its write operations; and run twice at once, 50 times
 # make sanitize   the native kernels under ASan and UBSan

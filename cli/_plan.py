@@ -68,7 +68,7 @@ def plan(
     *,
     pack: int,
     submitted: bool,
-    devices: int | None = None,
+    devices: int = 1,
 ) -> None:
     """Write a plan with its scripts, and submit it if asked."""
     from sleeptools.commands.plan import plan
@@ -77,10 +77,10 @@ def plan(
 
     from ._slurm import submit, without_slurm
 
-    planned = plan(epochs, folder, runs, slurm=settings, pack=pack)
+    planned = plan(epochs, folder, runs, slurm=settings, pack=pack, devices=devices)
     elements = _open_elements(planned, pack)
     tested = [run for run, options in runs.items() if options.cross_validates]
-    _write_scripts(epochs, planned, tested, settings, pack, devices or 1)
+    _write_scripts(epochs, planned, tested, settings, pack, devices)
     count, tasks = len(planned.tasks), planned.open
     long = "" if planned.seconds is None else f", up to {rough(planned.seconds)} each here"
     talk(
@@ -92,10 +92,11 @@ def plan(
         return
     from sleeptools.runs.task_table import ranges
 
-    line = without_slurm(epochs, folder, ranges(tasks))
+    line = without_slurm(epochs, folder, ranges(tasks), devices)
     if submitted:
         submit(folder, elements, hint=f"without Slurm: '{line}'")
-        talk(f"next: sleeptools status {quoted(folder)}")
+        report = f"; at the end: {_report(folder)}" if tested else ""
+        talk(f"next: sleeptools status {quoted(folder)}{report}")
     else:
         talk(f"next: the same with --submit, or without Slurm: {line}")
 
@@ -111,9 +112,16 @@ def submit_again(folder: Path, tasks: Iterable[int]) -> None:
     if not numbers:
         talk(f"{folder}: nothing to submit")
         return
-    line = without_slurm(Path(values.get("epochs", "epochs")), folder, ranges(numbers))
+    epochs, devices = Path(values.get("epochs", "epochs")), values.get("devices", 1)
+    line = without_slurm(epochs, folder, ranges(numbers), devices)
     elements = sorted({task // values["pack"] for task in numbers})
     submit(folder, elements, hint=f"without Slurm: '{line}'")
+
+
+def _report(folder: Path) -> Path:
+    """Where the job behind all tasks writes its report: beside the run."""
+    place = folder if folder.name else folder.absolute()
+    return place.with_name(f"{place.name}-report.html")
 
 
 def _open_elements(planned: PlannedTasks, pack: int) -> list[int]:
@@ -150,8 +158,6 @@ def _write_scripts(
     store.write_text(facts.plan / SCRIPT, text)
     report = facts.plan / REPORT_SCRIPT
     if tested:
-        place = folder if folder.name else folder.absolute()
-        out = place.with_name(f"{place.name}-report.html")
-        store.write_text(report, report_script(facts, tested, out))
+        store.write_text(report, report_script(facts, tested, _report(folder)))
     else:
         report.unlink(missing_ok=True)

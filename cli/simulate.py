@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import batch_progress, plural, talk
+from ._console import Jobs, batch_progress, plural, talk
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +41,15 @@ def command(
             help="For training sets: gain, leads, filters and noise drawn anew for each night.",
         ),
     ] = False,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast",
+            help="To measure time and memory on many human nights: each repeats 20 epochs of every "
+            "stage, in the order of its own stages.",
+        ),
+    ] = False,
+    jobs: Jobs = 1,
 ) -> None:
     """Write simulated nights in a data set's form.
 
@@ -59,6 +68,8 @@ def command(
             seed=seed,
             subset=subset,
             randomise=randomise,
+            fast=fast,
+            jobs=jobs,
             on_progress=on_progress,
         )
     from sleeptools.preprocessing import presets

@@ -81,7 +81,8 @@ def _facts(run: Path, progress: list[TaskProgress]) -> dict[str, Any]:
 
 def _print(run: Path, progress: list[TaskProgress], facts: dict[str, Any]) -> None:
     from sleeptools.runs.progress import DONE, MISSING, QUEUED, STATES
-    from sleeptools.runs.task_table import ranges
+    from sleeptools.runs.run import PLAN_FOLDER
+    from sleeptools.runs.task_table import LOGS, ranges
 
     count = Counter(p.state for p in progress)
     shown = [f"{count[s]} {s}" for s in STATES if count[s] or s in {DONE, MISSING}]
@@ -104,6 +105,8 @@ def _print(run: Path, progress: list[TaskProgress], facts: dict[str, Any]) -> No
         typer.echo(f"{state}: tasks {ranges(tasks)}")
     if facts["resubmit"]:
         typer.echo(f"tasks to submit again (--resubmit does it): {facts['resubmit']}")
+        if any((logs := run / PLAN_FOLDER / LOGS).glob("*.out")):
+            typer.echo(f"what their jobs wrote: {logs}")
     elif facts.get("array") and all(p.task is None for p in progress):
         typer.echo(f"folds still to train: --array={facts['array']}")
 

@@ -310,7 +310,8 @@ def train(
             r: o for f, m in variants.items() for r, o in train.variants(f, m, names).items()
         }
     if plan or submit:
-        _plan.plan(epochs, out, variants, slurm, pack=pack or 1, submitted=submit, devices=devices)
+        count = devices or 1
+        _plan.plan(epochs, out, variants, slurm, pack=pack or 1, submitted=submit, devices=count)
         return
     for folder, variant in variants.items():
         if len(variants) > 1:

@@ -75,6 +75,7 @@ def plan(
     *,
     slurm: SlurmSettings | None = None,
     pack: int = 1,
+    devices: int = 1,
 ) -> PlannedTasks:
     """Write the task table of one or several runs, and what the runs are, and train nothing.
 
@@ -90,6 +91,8 @@ def plan(
         Settings of the jobs.
     pack
         Tasks of one element of the array.
+    devices
+        Devices on which each task is to be trained.
 
     Raises
     ------
@@ -113,6 +116,7 @@ def plan(
     values = {
         "epochs": str(epochs.absolute()),
         "pack": pack,
+        "devices": devices,
         "options": _kept_options(options),
         "slurm": slurm.model_dump(mode="json", exclude_defaults=True),
     }

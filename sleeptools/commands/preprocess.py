@@ -250,6 +250,7 @@ def _write_index(
         "simulated": any(r["simulated"] for r in rows),
         "simulators": simulators.simulators_of(rows),
         "randomised": any(r["randomised"] for r in rows),
+        "fast": any(r["fast"] for r in rows),
         "failed": failed | outcome.failure_facts(),
         "warnings": {r["recording"]: r["warnings"] for r in rows if r["warnings"]},
         "quality": {r["recording"]: r["channel_quality"] for r in rows if r["channel_quality"]},

@@ -36,6 +36,8 @@ def simulate(  # noqa: PLR0913 - one for each option of the command
     seed: int = 0,
     subset: str | None = None,
     randomise: bool = False,
+    fast: bool = False,
+    jobs: int = 1,
     on_progress: batch.OnProgress = batch.ignore,
 ) -> Path:
     """Write simulated raw files of a data set.
@@ -57,13 +59,19 @@ def simulate(  # noqa: PLR0913 - one for each option of the command
     randomise
         Whether to draw what is not known of a recording (gain, leads, filters, noise) anew for each
         night, for training sets; the stages are the same without it.
+    fast
+        Whether to simulate some epochs of each stage only, and repeat them over the night: for
+        measurements of time and memory on many nights. The stages are the same without it.
+    jobs
+        Number of worker processes, each with one recording at a time.
     on_progress
         Called after every recording.
 
     Raises
     ------
     UsageError
-        For a data set without a simulator, or numbers out of range.
+        For a data set without a simulator, numbers out of range, or `fast` for one of mice, whose
+        days take some seconds without it.
     OutputError
         If `out` holds a simulation with other settings, or other files.
     """
@@ -77,6 +85,11 @@ def simulate(  # noqa: PLR0913 - one for each option of the command
         )
     _check_numbers(hours, seed)
     planned: list[PlannedRecording] = module.plan(subjects, nights, subset)
+    if fast and any(p.animal == "mouse" for p in planned):
+        raise UsageError(
+            f"`fast=true`: {dataset} is of mice, which are simulated fast as they are",
+            code="USE-TOGETHER",
+        )
     settings = {
         "simulator": simulators.SIMULATOR,
         "data_set": dataset,
@@ -86,6 +99,7 @@ def simulate(  # noqa: PLR0913 - one for each option of the command
         "seed": seed,
         "subset": subset,
         "randomise": randomise,
+        "fast": fast,
     }
     manifest = store.Manifest(SIMULATION_KIND, SIMULATION_VERSION, {"simulated": True, **settings})
     with store.lock(out, "*"):
@@ -93,11 +107,14 @@ def simulate(  # noqa: PLR0913 - one for each option of the command
             return out
         fresh = not (out / "manifest.json").exists()  # else something in it is damaged
         _write_settings(out, settings)
-        simulate_it = partial(simulate_recording, hours=hours, seed=seed, randomise=randomise)
+        simulate_it = partial(
+            simulate_recording, hours=hours, seed=seed, randomise=randomise, fast=fast
+        )
         items = [
-            (p.id, partial(_simulate_one, module, p, simulate_it, out, skip=fresh)) for p in planned
+            (p.id, partial(_simulate_one, dataset, p, simulate_it, out, skip=fresh))
+            for p in planned
         ]
-        outcome = batch.run(items, out, on_progress)
+        outcome = batch.run(items, out, on_progress, jobs=jobs)
         manifest.write(out, [out / SETTINGS, *(p for row in outcome.rows for p in row["files"])])
     outcome.raise_failures(out)
     return out
@@ -125,9 +142,8 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
             hint="give a folder of its own",
             code="OUT-OURS",
         )
-    there = {"simulator": 1, "randomise": False} | store.read_toml(
-        out / SETTINGS
-    )  # which did not say so
+    earlier = {"simulator": 1, "randomise": False, "fast": False}  # versions that did not say so
+    there = earlier | store.read_toml(out / SETTINGS)
     different = [
         f"{k}: {there.get(k)} there, {v} now" for k, v in settings.items() if there.get(k) != v
     ]
@@ -149,7 +165,7 @@ def _write_settings(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _simulate_one(
-    module: ModuleType,
+    dataset: str,
     planned: PlannedRecording,
     simulate_it: Callable[[PlannedRecording], SimulatedNight],
     out: Path,
@@ -161,7 +177,7 @@ def _simulate_one(
         return {"files": expected}, "as before"
     simulated = simulate_it(planned)
     paths = [
-        *module.write(simulated.recording, out, simulated.events),
+        *_module(dataset).write(simulated.recording, out, simulated.events),
         true_stages.write(out, planned.id, simulated.true_hypnogram()),
     ]
     return {"files": paths}, f"{simulated.recording.seconds / 3600:.1f} h"

@@ -30,6 +30,10 @@ RANDOMISED = (
     "The nights are those of a training set: levels, leads and recorders were drawn anew for each "
     "(`randomise`), wider than real nights of one laboratory differ."
 )
+FAST = (
+    "The nights repeat few epochs of each stage (`fast`), which were made to measure time and "
+    "memory: a model needs only to remember them."
+)
 CONTINUED = (
     "The run goes on with {run} from pass {passes}: that one had tested its folds by then, and "
     "these numbers come from a second test."
@@ -108,6 +112,8 @@ def run_notes(run: Run) -> Iterator[str]:
             yield OLD_SIMULATOR.format(versions=versions, today=SIMULATOR)
         if run.randomised:
             yield RANDOMISED
+        if run.fast:
+            yield FAST
     elif run.simulated is None:
         yield UNKNOWN_ORIGIN
     if run.missing:

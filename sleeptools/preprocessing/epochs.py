@@ -21,7 +21,7 @@ from sleeptools.preprocessing import sequences
 from sleeptools.preprocessing.sequences import Windows
 from sleeptools.recording.hypnogram import Stages
 from sleeptools.recording.montage import modality
-from sleeptools.recording.simulators import is_randomised, simulators_of
+from sleeptools.recording.simulators import is_fast, is_randomised, simulators_of
 
 EPOCHS_KIND = "sleeptools-epochs"
 FILE_KIND = "sleeptools-epochs-file"
@@ -146,6 +146,11 @@ class EpochSet:
     def randomised(self) -> bool:
         """Whether any of the recordings was simulated with randomised signals."""
         return any(is_randomised(f.facts) for f in self.files)
+
+    @property
+    def fast(self) -> bool:
+        """Whether any of the recordings was simulated from few epochs, which it repeats."""
+        return any(is_fast(f.facts) for f in self.files)
 
     def numbers_of(self, subjects: set[str]) -> npt.NDArray[np.int64]:
         """Return the numbers of all epochs of these subjects."""

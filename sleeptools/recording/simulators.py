@@ -1,8 +1,9 @@
-"""Which simulator made a recording: the facts `simulated`, `simulator`, `randomised`, and notes.
+"""Which simulator made a recording, and how: the facts `simulated`, `simulator`, ..., and notes.
 
 A file's note is "simulated simulator_2", with "randomised" at its end for nights of a training set
-(`randomise`); nights of simulator 1 say "simulated" alone. The same seed gives the same
-night within one version only, and numbers on nights of two do not compare.
+(`randomise`), and "fast" for nights that repeat few epochs (`fast`); nights of simulator 1 say
+"simulated" alone. The same seed gives the same night within one version only, and numbers on nights
+of two do not compare.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Final
 
 SIMULATOR: Final = 2
 """Version of the simulator."""
-SIMULATED, VERSION, RANDOMISED = "simulated", "simulator", "randomised"  # facts of a recording
+SIMULATED, VERSION = "simulated", "simulator"  # facts of a recording
+RANDOMISED, FAST = "randomised", "fast"
 
 _NOTE: Final = re.compile(r"simulator[ _](\d{1,6})")
 
@@ -35,9 +37,15 @@ def is_randomised(facts: Mapping[str, object]) -> bool:
     return bool(facts.get(SIMULATED)) and bool(facts.get(RANDOMISED))
 
 
-def made_by(version: int, *, randomised: bool = False) -> dict[str, int | bool]:
+def is_fast(facts: Mapping[str, object]) -> bool:
+    """Return whether a recording was simulated from few epochs, which it repeats."""
+    return bool(facts.get(SIMULATED)) and bool(facts.get(FAST))
+
+
+def made_by(version: int, *, randomised: bool = False, fast: bool = False) -> dict[str, int | bool]:
     """Return the facts of a recording that this version made."""
-    return {SIMULATED: True, VERSION: version} | ({RANDOMISED: True} if randomised else {})
+    how = {RANDOMISED: randomised, FAST: fast}
+    return {SIMULATED: True, VERSION: version} | {name: True for name, so in how.items() if so}
 
 
 def note(facts: Mapping[str, object]) -> str:
@@ -46,10 +54,12 @@ def note(facts: Mapping[str, object]) -> str:
     if version is None:
         return ""
     words = [SIMULATED] if version == 1 else [SIMULATED, f"{VERSION}_{version}"]
-    return " ".join([*words, RANDOMISED] if is_randomised(facts) else words)
+    how = {RANDOMISED: is_randomised(facts), FAST: is_fast(facts)}
+    return " ".join([*words, *(name for name, so in how.items() if so)])
 
 
 def facts_of_note(text: str) -> dict[str, int | bool]:
     """Return the facts that a simulated file's note tells."""
-    match = _NOTE.search(text.lower())
-    return made_by(int(match[1]) if match else 1, randomised=RANDOMISED in text.lower().split())
+    match, words = _NOTE.search(text.lower()), text.lower().split()
+    version = int(match[1]) if match else 1
+    return made_by(version, randomised=RANDOMISED in words, fast=FAST in words)

@@ -20,7 +20,7 @@ from sleeptools.runs import model_folder
 from sleeptools.runs.leakage import learnt_marks, learnt_subjects
 
 SHOWN: Final = 12  # digits of a hash in a text
-ORIGIN: Final = ("simulated", "simulators", "randomised")
+ORIGIN: Final = ("simulated", "simulators", "randomised", "fast")
 """Facts of a model on whether the nights that it has learnt from were simulated."""
 
 
@@ -72,9 +72,12 @@ class Parent:
         """Tell whether anything that a child on these epochs has learnt from was simulated."""
         simulators = {*data.simulators, *self.facts.get("simulators", ())}
         simulated = True if data.simulated else self.facts.get("simulated")
-        randomised = data.randomised or bool(self.facts.get("randomised"))
+        how = {
+            "randomised": data.randomised or bool(self.facts.get("randomised")),
+            "fast": data.fast or bool(self.facts.get("fast")),
+        }
         stated = {} if simulated is None else {"simulated": simulated}
-        return stated | {"simulators": sorted(simulators), "randomised": randomised}
+        return stated | {"simulators": sorted(simulators)} | how
 
     def notes(self, data: EpochSet) -> Iterator[str]:
         """Tell what of these epochs is not as the parent learnt it; one sentence each."""

@@ -224,6 +224,11 @@ class Run:
         return any(facts.get("randomised") for facts in self._origins)
 
     @property
+    def fast(self) -> bool:
+        """Whether any of the data was simulated from few epochs, which its nights repeat."""
+        return any(facts.get("fast") for facts in self._origins)
+
+    @property
     def parent(self) -> dict[str, Any]:
         """Facts of the model that the trainings began with; empty if they began with none."""
         parent = self.facts.get("parent", self.model_facts.get("parent"))

@@ -1,7 +1,7 @@
 """The plan of a run, or of several in one folder: every training a numbered task.
 
 `RUN/plan/` holds tasks.csv (a row a task, whose number is never given to another one), plan.toml
-(what no run's config.toml has: epochs, device, the tasks of one array element, the settings of
+(what no run's config.toml has: epochs, devices, the tasks of one array element, the settings of
 Slurm), jobs.csv (what was submitted), `failures/` and `logs/`. docs/cluster.md tells its use.
 """
 
@@ -145,7 +145,7 @@ def add_tasks(folder: Path, wanted: Iterable[TaskRow]) -> list[TaskRow]:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Read plan.toml: `epochs`, `work`, `pack`, and the tables `options` and `slurm`.
+    """Read plan.toml: `epochs`, `pack`, `devices`, and the tables `options` and `slurm`.
 
     Raises
     ------

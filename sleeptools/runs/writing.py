@@ -85,6 +85,7 @@ def origin_facts(data: EpochSet) -> dict[str, Any]:
         "simulated": data.simulated,
         "simulators": data.simulators,
         "randomised": data.randomised,
+        "fast": data.fast,
     }
 
 

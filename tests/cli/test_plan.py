@@ -149,9 +149,13 @@ def test_what_makes_no_plan(command, few: Path, tmp_path: Path, words, message: 
     assert not (tmp_path / "run").exists()
 
 
-def test_tasks_of_several_devices(command, few: Path, tmp_path: Path) -> None:
+def test_tasks_of_several_devices(command, few: Path, tmp_path: Path, no_slurm: None) -> None:
     words = ("train", few, "run", *TWO_FOLDS, "--plan")
-    assert command(*words, "--devices", 4, "--set", "slurm.gres=gpu:4").code == 0
+    planned = command(*words, "--devices", 4, "--set", "slurm.gres=gpu:4")
+    assert planned.code == 0
+    line = f"seq 0 1 | xargs -P 1 -I{{}} sleeptools train {few} run --task {{}} --devices 4"
+    assert f"without Slurm: {line}\n" in planned.err
+    assert f"without Slurm: '{line}'" in command("status", "run", "--resubmit").err
     script = (tmp_path / "run/plan/slurm.sh").read_text()
     assert '--task "$first-$last" --devices 4 &' in script
     assert header(tmp_path / "run/plan/slurm.sh")["gres"] == "gpu:4"

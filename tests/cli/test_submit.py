@@ -23,6 +23,17 @@ def test_an_array_and_the_report_behind_it(
     assert [(job.job, job.offset, job.pack) for job in read_jobs(tmp_path / "run")] == [
         ("100", 0, 1)
     ]
+    assert "next: sleeptools status run; at the end: run-report.html\n" in ran.err
+
+
+def test_status_says_where_jobs_wrote_that_died_before_they_began(
+    command, few: Path, tmp_path: Path, slurm: Slurm
+) -> None:
+    assert command("train", few, "run", *TWO_FOLDS, "--submit").code == 0
+    assert "wrote" not in command("status", "run").out
+    log = tmp_path / "run/plan/logs/100_0.out"
+    store.write_text(log, "apptainer: command not found\n100_0, restart 0: exit code 127\n")
+    assert command("status", "run").out.endswith(": 0-1\nwhat their jobs wrote: run/plan/logs\n")
 
 
 def test_arrays_past_the_largest_are_split_and_short_tasks_packed(

@@ -53,6 +53,22 @@ def test_the_line_without_slurm_trains_all_at_once(command, few: Path, tmp_path:
     assert command("verify", "run").code == 0
 
 
+@pytest.mark.slow
+def test_the_line_without_slurm_trains_each_task_on_all_devices(
+    command, few: Path, tmp_path: Path
+) -> None:
+    told = command("train", few, "run", *TWO_FOLDS, "--plan", "--devices", 2).err
+    line = told.partition("without Slurm: ")[2].strip()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        line, shell=True, cwd=tmp_path, env=os.environ | {"PATH": path}, check=False
+    )
+    assert done.returncode == 0
+    assert command("status", "run").out == "run: 2 done, 0 missing\n"
+    for folder in (tmp_path / "run/leak-free/seed-0").glob("fold-*"):
+        assert store.read_json(folder / "config.json")["devices"]["count"] == 2
+
+
 @pytest.mark.parametrize(
     ("task", "code", "message"),
     [

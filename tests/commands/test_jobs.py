@@ -12,7 +12,7 @@ import pytest
 from sleeptools import store
 from sleeptools.commands import convert, preprocess
 from sleeptools.commands.simulate import simulate
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.preprocessing import presets
 
 
@@ -48,6 +48,20 @@ def test_folders_are_the_same_for_any_number_of_jobs(raw: Path, tmp_path: Path) 
         assert len(list(one.glob("*.safetensors"))) == 5
         hashes = [store.read_json(f / "manifest.json")["files"] for f in (one, two)]
         assert hashes[0] == hashes[1]
+
+
+def test_nights_are_the_same_for_any_number_of_jobs(tmp_path: Path) -> None:
+    one, two = (
+        simulate("sleep-edf", tmp_path / str(jobs), subjects=2, hours=0.5, fast=True, jobs=jobs)
+        for jobs in (1, 2)
+    )
+    hashes = [store.read_json(folder / "manifest.json")["files"] for folder in (one, two)]
+    assert len(hashes[0]) == 7
+    assert hashes[0] == hashes[1]
+    with pytest.raises(OutputError, match="fast: True there, False now"):
+        simulate("sleep-edf", one, subjects=2, hours=0.5)
+    with pytest.raises(UsageError, match="kjaerby is of mice"):
+        simulate("kjaerby", tmp_path / "mice", subjects=1, fast=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

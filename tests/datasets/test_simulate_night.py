@@ -72,6 +72,26 @@ def test_a_subject_is_the_same_person_every_night():
     assert nights[0].recording.start != nights[1].recording.start
 
 
+def test_a_fast_night_repeats_few_epochs_in_the_order_of_the_same_stages():
+    whole = short(6)
+    fast, other = (
+        simulate_night(s, 1, hours=3.0, seed=11, channels=CHANNELS, fast=True) for s in (6, 7)
+    )
+    np.testing.assert_array_equal(fast.truth, whole.truth)
+    assert fast.events == whole.events
+    assert fast.recording.facts == {"fast": True, **whole.recording.facts}
+    for label in ("EEG Fpz-Cz", "EMG submental"):
+        assert per_epoch(fast, label).shape == per_epoch(whole, label).shape
+    epochs, stages = per_epoch(fast, "EEG Fpz-Cz"), {}
+    for epoch, stage in zip(epochs, fast.truth.tolist(), strict=True):
+        stages.setdefault(epoch.tobytes(), set()).add(stage)
+    assert len(whole.truth) / 3 > len(stages) > 5 * 10
+    assert all(len(of_one) == 1 for of_one in stages.values())
+    assert not stages.keys() & {epoch.tobytes() for epoch in per_epoch(other, "EEG Fpz-Cz")}
+    tone = per_epoch(fast, "EMG submental").mean(1)
+    assert tone[fast.truth == 0].mean() > 2 * tone[fast.truth == 4].mean()
+
+
 def test_extras_leave_the_stages_alone():
     plain, extra = (
         simulate_night(5, 1, hours=1.0, channels=c) for c in (CASSETTE_CHANNELS, CHANNELS)

@@ -238,6 +238,15 @@ def test_a_run_on_randomised_nights_says_so(run):
     assert "`randomise`" in note
 
 
+def test_a_run_on_fast_nights_says_so(run):
+    assert not any("`fast`" in note for note in evaluate(run).notes)
+    facts = store.read_json(run / "manifest.json")
+    facts["data"]["fast"] = True
+    store.write_json(run / "manifest.json", facts)
+    (note,) = [note for note in evaluate(run).notes if "`fast`" in note]
+    assert "repeat few epochs" in note
+
+
 def test_difference_needs_the_same_folds(run):
     (run / "best-on-test/seed-0/fold-01/predictions.parquet").unlink()
     assert difference(evaluate(run, partial=True)) == {}

@@ -170,6 +170,35 @@ def test_the_benches_start(name: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def test_growth_is_what_a_further_subject_costs(monkeypatch, tmp_path) -> None:
+    monkeypatch.syspath_prepend(BENCHES)
+    import scale
+
+    sizes = (4, 20, 78)
+    assert scale.growth(sizes, [7 + 0.5 * n for n in sizes]) == pytest.approx(1)
+    assert scale.growth(sizes, [n**2 for n in sizes]) == pytest.approx(98 / 24)
+    rows = [
+        {
+            "subjects": n,
+            "epochs": 2500 * n,
+            "commands": {c: {"wall": 9.0, "cpu": 1.0 + n, "memory": 100 + n} for c in scale.CHAIN},
+        }
+        for n in sizes
+    ]
+    jobs = [{"jobs": n, "wall": 8.0 / n, "cpu": 8.0, "memory": 100 * n} for n in (1, 2)]
+    page = scale.markdown({**scale.provenance.facts(), "sizes": rows, "workers": jobs})
+    assert "| train | 5.0 | 21.0 | 79.0 | 1.00 | 1.00 | 104 | 120 | 178 |" in page
+    assert "| 2 | 4.0 | 8.0 | 200 |" in page
+    assert "78 (195,000 epochs)" in page
+
+    measured = scale.measure("simulate sleep-edf raw --subjects 1 --hours 0.5 --fast", tmp_path, {})
+    assert measured["wall"] > 0
+    assert 0.1 < measured["cpu"] < 600
+    assert 20 < measured["memory"] < 2000
+    with pytest.raises(RuntimeError, match="unknown data set"):
+        scale.measure("simulate nothing elsewhere", tmp_path, {})
+
+
 def test_a_lost_channel_costs_the_difference_of_the_same_nights(monkeypatch) -> None:
     """A model that knows nothing has nothing to lose, and meets no goal by that."""
     monkeypatch.syspath_prepend(BENCHES)

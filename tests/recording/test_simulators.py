@@ -53,6 +53,16 @@ def test_a_note_tells_that_a_night_was_randomised():
     assert not simulators.is_randomised(simulators.made_by(2))
 
 
+@pytest.mark.parametrize("randomised", [False, True])
+def test_a_note_tells_that_a_night_was_made_fast(randomised: bool):
+    facts = simulators.made_by(2, randomised=randomised, fast=True)
+    assert simulators.note(facts).endswith(" fast")
+    assert simulators.facts_of_note(simulators.note(facts)) == facts
+    assert simulators.is_fast(facts)
+    assert not simulators.is_fast(simulators.made_by(2, randomised=True))
+    assert not simulators.is_fast({"fast": True})  # of a real night
+
+
 @pytest.mark.parametrize("randomise", [False, True])
 @pytest.mark.parametrize("name", ["sleep-edf", "isruc", "slumbernet", "kjaerby", "edf"])
 def test_every_set_says_which_simulator_made_it(name: str, randomise: bool, tmp_path: Path):
@@ -63,9 +73,11 @@ def test_every_set_says_which_simulator_made_it(name: str, randomise: bool, tmp_
     assert simulators.is_randomised(facts) == randomise
 
 
-@pytest.mark.parametrize("randomise", [False, True])
-def test_files_and_manifests_from_raw_to_a_run(randomise: bool, tmp_path: Path):
-    raw = simulate.simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=1, randomise=randomise)
+@pytest.mark.parametrize(("randomise", "fast"), [(False, False), (True, False), (False, True)])
+def test_files_and_manifests_from_raw_to_a_run(randomise: bool, fast: bool, tmp_path: Path):
+    raw = simulate.simulate(
+        "sleep-edf", tmp_path / "raw", subjects=1, hours=1, randomise=randomise, fast=fast
+    )
     assert store.read_json(raw / "manifest.json")["simulator"] == SIMULATOR
     assert tomllib.loads((raw / "simulation.toml").read_text())["simulator"] == SIMULATOR
     (truth,) = (raw / "generator").iterdir()
@@ -74,6 +86,7 @@ def test_files_and_manifests_from_raw_to_a_run(randomise: bool, tmp_path: Path):
         head = file.read_bytes()[:256]
         assert b"simulated simulator_2 " in head
         assert (b"randomised" in head) == randomise
+        assert (b"fast" in head) == fast
     recordings = convert.convert("sleep-edf", raw, tmp_path / "recordings")
     assert store.read_json(recordings / "manifest.json")["simulators"] == [SIMULATOR]
     assert read_recording(recordings / "SC4001.safetensors").facts["simulator"] == SIMULATOR
@@ -83,7 +96,9 @@ def test_files_and_manifests_from_raw_to_a_run(randomise: bool, tmp_path: Path):
     assert data.simulators == [SIMULATOR]
     for folder in (recordings, epochs):
         assert store.read_json(folder / "manifest.json")["randomised"] == randomise
+        assert store.read_json(folder / "manifest.json")["fast"] == fast
     assert data.randomised == writing.data_facts(data)["randomised"] == randomise
+    assert data.fast == writing.data_facts(data)["fast"] == fast
 
 
 def test_a_night_of_simulator_1_is_read(tmp_path: Path):

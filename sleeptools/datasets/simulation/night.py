@@ -41,6 +41,7 @@ SLOW_RATE: Final = 1.0  # Hz
 SLOW: Final = ("breath", "EMG envelope", "temperature", "marker")
 
 EYES_CHANGE: Final = 0.3  # chance per epoch that the eyes may open or close
+STOCK: Final = 20  # epochs of each stage that a fast night repeats
 
 _SUBJECT, _NIGHT, _SCORER = 1, 2, 3  # purposes of random streams; further scorers from 4 on
 _UNKNOWN = 1000  # what a randomised night draws
@@ -71,7 +72,7 @@ class SimulatedNight:
         return replace(self.recording.hypnogram, stages=self.truth, reasons=np.empty(0, np.int8))
 
 
-def simulate_night(
+def simulate_night(  # noqa: PLR0913 - all that decides a night
     subject: int,
     night: int,
     *,
@@ -81,6 +82,7 @@ def simulate_night(
     scorers: int = 1,
     calibration: Calibration | None = None,
     randomise: bool = False,
+    fast: bool = False,
 ) -> SimulatedNight:
     """Simulate one night.
 
@@ -103,6 +105,9 @@ def simulate_night(
     randomise
         Whether to draw what is not known of a recording, for training sets (`randomisation`); the
         stages and their scorings are the same without it.
+    fast
+        Whether to simulate only some epochs of each stage, and repeat them over the night in drawn
+        order; the stages and their scorings are the same without it.
     """
     calibration = calibration or calibrated()
     person = traits.draw_traits(_stream(seed, subject, 0, _SUBJECT), calibration)
@@ -119,7 +124,15 @@ def simulate_night(
     if drawn:
         person = drawn.of_person(person)
     places = drawn.places if drawn else eeg.PLACES
-    sources = _sources(rng, codes, moving, person, calibration, channels, places)
+    simulate = partial(
+        _sources,
+        rng,
+        person=person,
+        calibration=calibration,
+        channels=channels,
+        places=places,
+    )
+    sources = _repeated(rng, codes, moving, simulate) if fast else simulate(codes, moving)
     if drawn:
         drawn.rereference(unknown, sources)
     record = partial(drawn.recorder.record, unknown) if drawn else _as_it_is
@@ -131,7 +144,7 @@ def simulate_night(
         hypnogram=scorings[0].hypnogram(),
         start=_start(codes, subject, night),
         facts={
-            **simulators.made_by(simulators.SIMULATOR, randomised=randomise),
+            **simulators.made_by(simulators.SIMULATOR, randomised=randomise, fast=fast),
             "age": person.age,
             "sex": "F" if person.female else "M",
         },
@@ -145,10 +158,32 @@ def _stream(seed: int, subject: int, night: int, purpose: int) -> np.random.Gene
     return np.random.default_rng([seed, subject, night, purpose])
 
 
+Moving = np.ndarray[tuple[int], np.dtype[np.bool_]]
+"""Whether the person moves, per epoch."""
+
+
+def _repeated(
+    rng: np.random.Generator,
+    codes: architecture.Codes,
+    moving: Moving,
+    simulate: Callable[[architecture.Codes, Moving], dict[str, Samples]],
+) -> dict[str, Samples]:
+    """Simulate `STOCK` epochs of each stage, with and without movement, and make a night of them.
+
+    Epochs are joined as they are; the first and the last of a stage's are left out, because an
+    epoch resembles its neighbours.
+    """
+    kinds, kind = np.unique(2 * codes + moving, return_inverse=True)
+    stock = np.repeat(kinds, STOCK)
+    sources = simulate(stock // 2, stock % 2 == 1)
+    epochs = STOCK * kind + rng.integers(1, STOCK - 1, len(codes))
+    return {n: v.reshape(len(stock), -1)[epochs].reshape(-1) for n, v in sources.items()}
+
+
 def _sources(
     rng: np.random.Generator,
     codes: architecture.Codes,
-    moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    moving: Moving,
     person: Traits,
     calibration: Calibration,
     channels: Sequence[SimulatedChannel],
@@ -199,7 +234,7 @@ def _eyes_open(rng: np.random.Generator, codes: architecture.Codes) -> Floats:
 def _shake(
     rng: np.random.Generator,
     sources: dict[str, Samples],
-    moving: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    moving: Moving,
 ) -> None:
     """Add movement artefacts to EEG and EOG, in place."""
     from scipy import ndimage

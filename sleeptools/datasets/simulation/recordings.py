@@ -15,6 +15,7 @@ def simulate_recording(
     hours: float | None = None,
     seed: int = 0,
     randomise: bool = False,
+    fast: bool = False,
 ) -> SimulatedNight:
     """Simulate a planned recording, with the plan's id, subject and night.
 
@@ -28,6 +29,8 @@ def simulate_recording(
         Seed of the whole simulated data set, 0 or more.
     randomise
         Whether to draw what is not known of a recording, for training sets (`randomisation`).
+    fast
+        Whether to repeat few epochs of each stage over the night; of humans only.
     """
     if planned.animal == "mouse":
         simulated = mouse.simulate_night(
@@ -46,6 +49,7 @@ def simulate_recording(
             hours=hours or planned.hours,
             seed=seed,
             randomise=randomise,
+            fast=fast,
             channels=planned.channels,
             scorers=planned.scorers,
         )
