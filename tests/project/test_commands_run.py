@@ -34,6 +34,8 @@ SMALLER = {
 }
 ALWAYS = {"simulate": ("--hours", "0.6"), "train": ("--passes", "1")}
 """Options that a line gets where it has them not."""
+ON_A_PAGE = {"docs/models.md": {"train": ("--fold", "0")}}
+"""The same, of a page on which a line alone takes minutes."""
 STANDS_FOR = {
     "NIGHT.edf": "night.edf",
     "NIGHT": "night.edf",
@@ -61,6 +63,7 @@ STANDS_FOR_IN = {
     "docs/metrics.md": {"A": "runs/mmasleepnet", "B": "runs/attnsleep"},
     "docs/hypnogram-files.md": {"OUT": "scoring.annot"},
     "docs/edf.md": {"RAW": "described"},
+    "docs/fine-tuning.md": {"nights": "raw"},
     "docs/first-night.md": {"scored": "scores", "byhand/": "scorer1/"},
     "docs/first-mice.md": {"mice": "raw"},
     "docs/first-cluster.md": {"runs/x": "runs/mmasleepnet"},
@@ -96,8 +99,9 @@ def run_small(command: Run, line: Line, folder: Path, world: Path) -> None:
     for word in reads(words):
         bring(word, folder, world / line.source)
         bring(word, folder, world)
+    alone = {"PYTHONUNBUFFERED": "1"} if "--devices" in words else {}  # it ends its process
     for number in ("0", "1") if "{}" in words else ("",):  # of xargs
-        ran = command(*[number if w == "{}" else w for w in words], cwd=folder)
+        ran = command(*[number if w == "{}" else w for w in words], cwd=folder, **alone)
         assert ran.code == 0, f"{line.source}: sleeptools {' '.join(words)}\n{ran.err}"
     if line.written_to:
         (folder / line.written_to).write_text(ran.out)
@@ -111,9 +115,10 @@ def shrunk(line: Line) -> list[str]:
     for size, smaller in SMALLER.items():
         text = re.sub(size.replace(" ", "\0"), smaller.replace(" ", "\0"), text)
     words = text.split("\0")
-    option, value = ALWAYS.get(words[0], ("", ""))
-    if option and option not in words and not {"--task", "--continue"} & {*words}:
-        words += [option, value]
+    for table in (ALWAYS, ON_A_PAGE.get(line.source, {})):
+        option, value = table.get(words[0], ("", ""))
+        if option and option not in words and not {"--task", "--continue"} & {*words}:
+            words += [option, value]
     return words
 
 
@@ -172,6 +177,7 @@ preprocess sleep-edf raw epochs
 score default night.edf --out scores
 hypnogram SC4001EC-Hypnogram.edf A.edf
 preprocess isruc.toml raw isruc/epochs
+preprocess lab.toml raw lab/epochs
 """
 OF_PAGES = """
 simulate slumbernet docs/models.md/raw --subjects 3 --hours 0.5
