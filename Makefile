@@ -18,7 +18,8 @@
 # make accessibility   report and review under axe-core, which npm brings, in headless Chromium
 #
 # Each target sets up what it needs in .venv. A torch that the active python3 has is used as it is;
-# otherwise constraints.txt chooses one of modest size. SLEEPTOOLS_NATIVE=0 builds no native core.
+# otherwise constraints.txt chooses one of modest size. SLEEPTOOLS_NATIVE=0 builds no native core;
+# SLEEPTOOLS_CUDA=ON compiles the CUDA kernels where no GPU is found, too.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -36,6 +37,9 @@ TOOLS := $(VENV)-tools
 # back, the tests that train take a third of the time.
 TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
+
+# A list of pyproject.toml's table of the project, a line each.
+LISTED = import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']$(1), sep='\n')
 
 .PHONY: demo test test-all dist wheel docs lint format test-slurm bench judge fuzz sanitize \
   accessibility clean
@@ -98,7 +102,8 @@ $(YASA):
 
 # A torch of the active python3 is made visible through a .pth file, which serves a plain Python, a
 # virtual environment and conda alike. What builds stays there, too: a builder at another path, as
-# in pip's isolation, would compile everything anew whenever pyproject.toml changes.
+# in pip's isolation, would compile everything anew whenever pyproject.toml changes. The core is
+# compiled while the libraries are unpacked; Python compiles those of their files that are imported.
 $(INSTALLED): pyproject.toml constraints.txt $(CORE)
 	@set -e; \
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
@@ -110,24 +115,30 @@ $(INSTALLED): pyproject.toml constraints.txt $(CORE)
 	  echo "$$found" > $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/torch-of-active-python.pth; \
 	  : > $(VENV)/constraints.txt; \
 	fi; \
-	install="$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt"; \
+	install="$(BIN)/python -m pip install -q --no-compile -c $(VENV)/constraints.txt"; \
 	$$install 'scikit-build-core>=0.10' 'pybind11>=2.13'; \
 	needed=$$($(BIN)/python -c "from scikit_build_core import build; print(*build.get_requires_for_build_editable())"); \
 	test -z "$$needed" || $$install $$needed; \
-	$$install --no-build-isolation -e .
+	$(BIN)/python -c "$(call LISTED,['dependencies'])" >$(VENV)/requirements.txt; \
+	$$install -r $(VENV)/requirements.txt & libraries=$$!; \
+	$$install --no-build-isolation --no-deps -e . || { wait; exit 1; }; \
+	wait $$libraries
 	@touch $@
 
 # What the tests and linters need, without building the package again.
 $(READY): $(INSTALLED)
-	$(BIN)/python -c "import tomllib; extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*extras['dev'], sep='\n')" >$(VENV)/requirements-dev.txt
+	$(BIN)/python -c "$(call LISTED,['optional-dependencies']['dev'])" >$(VENV)/requirements-dev.txt
 	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -r $(VENV)/requirements-dev.txt
 	@touch $@
+
+# With CUDA kernels where a CUDA compiler is, for GPUs elsewhere; SLEEPTOOLS_CUDA=OFF leaves them out.
+WHEEL_CUDA = $(or $(SLEEPTOOLS_CUDA),$(if $(shell command -v nvcc),ON,OFF))
 
 # auditwheel names the oldest glibc that will do; libgomp lies beside the core under its own name.
 dist: $(READY) $(TOOLS)/.ready
 	rm -rf build/dist && mkdir -p build/dist dist
 	rm -f dist/sleeptools-*
-	SLEEPTOOLS_BUNDLE_OPENMP=ON $(BIN)/python -m pip wheel . -q --no-build-isolation --no-deps -w build/dist
+	SLEEPTOOLS_CUDA=$(WHEEL_CUDA) SLEEPTOOLS_BUNDLE_OPENMP=ON $(BIN)/python -m pip wheel . -q --no-build-isolation --no-deps -w build/dist
 	PATH=$(abspath $(TOOLS))/bin:$$PATH $(TOOLS)/bin/auditwheel repair --exclude libgomp.so.1 \
 	  -w dist build/dist/sleeptools-*.whl 2>build/dist/auditwheel.log
 	SLEEPTOOLS_NATIVE=0 $(BIN)/python -m pip wheel . -q --no-build-isolation --no-deps -w dist

@@ -276,12 +276,39 @@ def test_a_mouse_is_scored_in_its_own_stages_and_length(tmp_path: Path) -> None:
     assert minutes == pytest.approx((hypnogram.stages >= 0).sum() / 60)
 
 
+def test_nights_of_one_name_are_named_by_their_folders(
+    command, raw: Path, model: Path, tmp_path: Path
+) -> None:
+    nights = tmp_path / "nights"
+    for subject, file in (("p01", NIGHT), ("p02", "SC4011E0-PSG")):
+        (nights / subject).mkdir(parents=True)
+        shutil.copy(raw / f"{file}.edf", nights / subject / "night1.edf")
+    out = score.score(model, [nights / "p01"], tmp_path / "out")
+    first = (out / "night1.csv").read_bytes()
+    score.score(model, [nights / "p02"], out)  # another night of that name is another night
+    assert (out / "night1.csv").read_bytes() == first
+    assert {p.stem for p in out.glob("*.html")} == {"night1", "p02-night1"}
+    score.score(model, [nights], out)  # what is scored keeps its name
+    assert pl.read_csv(out / "sleep.csv")["recording"].to_list() == ["night1", "p02-night1"]
+    both = score.score(model, [nights], tmp_path / "both")
+    assert pl.read_csv(both / "sleep.csv")["recording"].to_list() == ["p01-night1", "p02-night1"]
+    assert (both / "p01-night1.csv").read_bytes() == first
+    for night, scores in (("p02", both), ("p02", out), ("p01", out)):
+        page = ("review", nights / night / "night1.edf", "--scores", scores)
+        ran = command(*page, "--out", tmp_path / "review.html", "--force")
+        assert ran.code == 0, ran.err
+    ran = command("agree", both, both, "--name", "a", "--name", "b", "--recording", nights)
+    assert ran.code == 0, ran.err
+
+
 def test_wrong_use(command, raw: Path, model: Path, tmp_path: Path) -> None:
     night = raw / f"{NIGHT}.edf"
-    (tmp_path / "elsewhere").mkdir()
-    twin = Path(shutil.copy(night, tmp_path / "elsewhere"))
+    twin = tmp_path / f"{NIGHT}.bdf"
+    twin.write_bytes(night.read_bytes())
+    shutil.copy(night, tmp_path)
+    night_beside = tmp_path / f"{NIGHT}.edf"
     with pytest.raises(UsageError, match=f"two recordings are named {NIGHT}"):
-        score.score(model, [night, twin], tmp_path / "out")
+        score.score(model, [night_beside, twin], tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / f"{NIGHT}-hypnogram.edf").write_text("scored by hand")
     with pytest.raises(OutputError, match="holds other files"):

@@ -14,7 +14,7 @@ from sleeptools.commands.agree.matching import MatchedNights
 from sleeptools.commands.agree.nights import folded, night_key
 from sleeptools.commands.agree.options import AgreeOptions
 from sleeptools.commands.agree.reading import ReadScoring, read_scoring
-from sleeptools.commands.score.paths import recordings_among
+from sleeptools.commands.score.paths import possible_names, recordings_among
 from sleeptools.errors import DataError, SleeptoolsError
 from sleeptools.evaluation.agreement import NightAgreement, ScoringAgreement, compare_night
 from sleeptools.evaluation.consensus import Values
@@ -135,8 +135,9 @@ def _recordings(path: Path | None, matched: MatchedNights) -> dict[str, Path]:
     wanted = {folded(title) for title in matched.nights}
     by_title: dict[str, Path] = {}
     for file in paths:
-        key = folded(night_key(file.stem)[0])
-        if key in wanted and by_title.setdefault(key, file) != file:
+        keys = (folded(night_key(name)[0]) for name in possible_names(file))
+        key = next((key for key in keys if key in wanted), None)
+        if key and by_title.setdefault(key, file) != file:
             raise DataError(
                 f"{path}: two recordings are of {key}: {by_title[key].name}, {file.name}",
                 hint="keep one, or compare that night alone, with its recording",

@@ -15,6 +15,7 @@ from sleeptools import formats, store
 from sleeptools.commands.review.options import ReviewOptions
 from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
 from sleeptools.commands.score.lights import Lights, lights_of
+from sleeptools.commands.score.paths import possible_names
 from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import hypnodensity, review
 from sleeptools.formats.parsing.review_times import GRID_SLACK, is_same_time
@@ -122,14 +123,16 @@ def _of_folder(
     recording: Recording, path: Path, sha256: str, folder: Path, lights: Lights
 ) -> Proposal:
     facts, hypnograms = read_scores(folder, oldest=SCORES_VERSION)
-    name = path.stem
-    if name not in hypnograms:
+    rows = facts["recordings"]
+    names = [name for name in possible_names(path) if name in hypnograms]
+    if not names:
         raise DataError(
-            f"{folder}: holds no scores of {name}",
+            f"{folder}: holds no scores of {path.stem}",
             hint=f"it has: {', '.join([*hypnograms][:6])}; score this one into it as well",
             code="REV-NIGHT",
         )
-    row = facts["recordings"][name]
+    name = next((n for n in names if rows[n].get("sha256") == sha256), names[0])
+    row = rows[name]
     _check_scored(row, path, sha256, folder)
     scored, density = _read(hypnograms[name])
     sleep = row.get("sleep", {})

@@ -8,7 +8,7 @@ are an EDF+ hypnogram, BIDS events, a table and a page; of the batch, sleep.csv 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from sleeptools.commands.score.follow import OnEpoch, follow
 from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import check_names
 from sleeptools.commands.score.options import ScoreOptions
-from sleeptools.commands.score.paths import SHIPPED, model_at, recordings_among
+from sleeptools.commands.score.paths import SHIPPED, model_at, night_names, recordings_among
 from sleeptools.commands.score.scoring import Scoring, score_file, score_recording, summary
 from sleeptools.errors import DataError, OutputError, Stopped, stoppable
 from sleeptools.formats import edf
@@ -91,7 +91,7 @@ def score(
         If the model's folder has no preset; at the end, if any recording failed, or none has a
         signal to be left out.
     UsageError
-        If two recordings have the same name, or for an unknown kind of file.
+        If two recordings differ in nothing but the ending, or for an unknown kind of file.
     OutputError
         If `out` holds other files, or the scores of another model.
     """
@@ -102,8 +102,8 @@ def score(
     scorer = _open_scorer(model, out, options, log)
     manifest = scorer.manifest
     with store.lock(out):
-        done = scorer.begin(recordings)
-        items = [(p.stem, partial(scorer.score, p, done.get(p.stem))) for p in recordings]
+        named, done = scorer.begin(recordings)
+        items = [(n, partial(scorer.score, n, p, done.get(n))) for n, p in named.items()]
         outcome = batch.run(items, out, on_progress)
         manifest.facts["recordings"] = done | {r["recording"]: r for r in outcome.rows}
         manifest.facts["failed"] = outcome.failure_facts()
@@ -150,16 +150,16 @@ def follow_recording(
     store.need(path, "recording")
     scorer = _open_scorer(model, out, options, log)
     with store.lock(out):
-        done = scorer.begin([path])
+        (name,), done = scorer.begin([path])
         try:
             with stoppable():
                 follow(
                     scorer.engine, scorer.preset, path, out, options, on_epoch, idle=idle, log=log
                 )
         except Stopped:
-            scorer.keep_complete(path, done)
+            scorer.keep_complete(name, path, done)
             raise
-        scorer.keep_complete(path, done)
+        scorer.keep_complete(name, path, done)
     return out
 
 
@@ -176,30 +176,31 @@ class _Scorer:
     manifest: store.Manifest
     log: Callable[[str], None]
 
-    def begin(self, recordings: Sequence[Path]) -> dict[str, Any]:
-        """Mark the folder as ours; return the rows of the recordings that were scored before."""
+    def begin(self, recordings: Sequence[Path]) -> tuple[dict[str, Path], dict[str, Any]]:
+        """Mark the folder as ours; return the names of the recordings, and what was scored."""
         done = _scored_before(self.out, self.manifest.facts["made_by"])
-        asked = {}
-        for path in recordings:
-            name = store.check_id(path.stem, path)
-            asked[name] = files.file_names(name, self._kinds(name))
+        named = night_names(recordings, done)
+        asked = {name: files.file_names(name, self._kinds(name)) for name in named}
         files.check_apart({name: row["files"] for name, row in done.items()} | asked)
         self.manifest.facts["recordings"] = done
         _write(self.manifest, self.out)
-        return done
+        return named, done
 
-    def score(self, path: Path, before: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
+    def score(
+        self, name: str, path: Path, before: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], str]:
         """Score one recording, unless the row `before` shows that this file has been scored."""
         stat = store.need(path, "recording").stat()
         fingerprint = [stat.st_size, stat.st_mtime_ns, *self.options.night_facts()]
-        names = files.file_names(path.stem, self.kinds)
+        names = files.file_names(name, self.kinds)
         if before and before.get("input") == fingerprint and set(names) <= set(before["files"]):
             return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
         night = score_file(self.engine, self.preset, path, self.out, self.options)
-        row = self._keep(night, fingerprint) | {"sha256": store.sha256(path)}
+        row = self._keep(replace(night, name=name), path, fingerprint)
+        row["sha256"] = store.sha256(path)
         return row, summary(row, self.engine.facts.get(CARD, {}).get("summary", ""))
 
-    def keep_complete(self, path: Path, done: Mapping[str, Any]) -> None:
+    def keep_complete(self, name: str, path: Path, done: Mapping[str, Any]) -> None:
         """Score and keep what is complete of a file that may be cut short, if any epoch is."""
         stat = path.stat()
         try:
@@ -214,8 +215,8 @@ class _Scorer:
                 return
             raise
         fingerprint = [stat.st_size, stat.st_mtime_ns, *self.options.night_facts()]
-        row = self._keep(night, fingerprint)
-        self.manifest.facts["recordings"] = {**done, path.stem: row}
+        row = self._keep(replace(night, name=name), path, fingerprint)
+        self.manifest.facts["recordings"] = {**done, name: row}
         _write(self.manifest, self.out)
         check_ignored(self.options.ignore_channels, ignored_channels(recording.facts))
 
@@ -240,12 +241,13 @@ class _Scorer:
             or any((self.out / n).exists() for n in names.difference(files.BATCH_FILES))
         ]
 
-    def _keep(self, night: Scoring, fingerprint: Sequence[object]) -> dict[str, Any]:
+    def _keep(self, night: Scoring, path: Path, fingerprint: Sequence[object]) -> dict[str, Any]:
         """Write the files of a night, and return its row of the manifest."""
         kinds = self._kinds(night.name)
         files.write_files(night, self.page, kinds, self.out)
         names = files.file_names(night.name, kinds)
-        return night.row() | {"input": list(fingerprint), "files": names}
+        folder = path.absolute().parent.name
+        return night.row() | {"input": list(fingerprint), "folder": folder, "files": names}
 
 
 def _open_scorer(

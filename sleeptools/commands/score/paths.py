@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sleeptools import formats, inference, store
 from sleeptools.errors import (
@@ -75,8 +75,6 @@ def recordings_among(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     ------
     MissingInputError
         If a path does not exist, or a folder or pattern holds no recording.
-    UsageError
-        If two recordings have the same name.
     """
     files: dict[Path, bool] = {}
     for path in paths:
@@ -93,7 +91,6 @@ def recordings_among(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             hint=f"of {len(files)} files {len(scorings)} are hypnograms",
             code="REC-NONE",
         )
-    _check_names(recordings)
     return recordings, scorings
 
 
@@ -134,14 +131,59 @@ def file_kind(path: Path, *, is_named: bool) -> str:
     return "recording"
 
 
-def _check_names(recordings: Sequence[Path]) -> None:
-    for path in recordings:
-        store.check_id(path.stem, path)
-    names = Counter(path.stem for path in recordings)
-    name, count = names.most_common(1)[0]
-    if count > 1:
-        same = [str(path) for path in recordings if path.stem == name]
-        raise UsageError(
-            f"two recordings are named {name}: their scores would have one name",
-            hint=f"score them into folders of their own: {', '.join(same[:3])}",
-        )
+def night_names(
+    recordings: Sequence[Path], scored: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Path]:
+    """Name each recording: by its file, and by the folders around it where names are equal.
+
+    `p01/night1.edf` and `p02/night1.edf` are `p01-night1` and `p02-night1`. A recording that was
+    scored before keeps the name that it has there.
+
+    Parameters
+    ----------
+    recordings
+        Their files.
+    scored
+        Rows of the recordings that the folder of scores holds, by name.
+
+    Raises
+    ------
+    UsageError
+        If two files differ in nothing but the ending.
+    DataError
+        If a name cannot be that of a file.
+    """
+    scored = scored or {}
+    longer = {path: possible_names(path) for path in recordings}
+    counts = Counter(name for names in longer.values() for name in names)
+    named: dict[str, Path] = {}
+    for path, names in longer.items():
+        kept = [n for n in names if n in scored and n not in named and _is_of(scored[n], path)]
+        free = [n for n in names if counts[n] == 1 and not _is_others(scored.get(n, {}), path)]
+        if not (kept or free):
+            same = [str(other) for other, others in longer.items() if others == names]
+            raise UsageError(
+                f"two recordings are named {path.stem}: their scores would have one name",
+                hint=f"score them into folders of their own: {', '.join(same[:3])}",
+            )
+        named[store.check_id((kept or free)[0], path)] = path
+    return named
+
+
+def possible_names(path: Path) -> list[str]:
+    """List the names that the scores of a recording may have, the shortest first."""
+    parts = [*path.absolute().parts[1:-1], path.stem]
+    return ["-".join(parts[-depth:]) for depth in range(1, len(parts) + 1)]
+
+
+def _is_of(row: Mapping[str, Any], path: Path) -> bool:
+    """Tell whether a row is of this very file, by its size and time."""
+    stat = path.stat()
+    return list(row.get("input", ()))[:2] == [stat.st_size, stat.st_mtime_ns]
+
+
+def _is_others(row: Mapping[str, Any], path: Path) -> bool:
+    """Tell whether a row is of a file in another folder, and of other contents."""
+    return row.get("folder", path.absolute().parent.name) != path.absolute().parent.name and (
+        row.get("sha256") != store.sha256(path)
+    )
