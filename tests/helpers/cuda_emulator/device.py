@@ -55,6 +55,12 @@ class DeviceTensor(Tensor):
         active_device().allow(self.host)
         return self.host.data_ptr()
 
+    def contiguous(self, *, memory_format: Any = torch.contiguous_format) -> Tensor:
+        """Copy, unless it is contiguous; PyTorch's own method asks for a real device first."""
+        if self.is_contiguous(memory_format=memory_format):
+            return self
+        return self.clone(memory_format=memory_format)
+
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise AssertionError(f"{function} outside of an EmulatedDevice")
