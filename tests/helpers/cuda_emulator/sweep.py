@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import rotation
-from cuda_emulator.building import CHECKED, Build
+from cuda_emulator.building import CHECKED, COMPILER, Build
 from cuda_emulator.cases import DRAWN, Case, examples, random_cases
 from cuda_emulator.core import load_core
 from cuda_emulator.device import CUDA, STREAM, EmulatedDevice, FaultError
@@ -54,6 +55,8 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=len(ORDERS), help="that each case runs in")
     parser.add_argument("--seed", default=rotation.SEED)
     options = parser.parse_args()
+    if options.checked == "sanitize":
+        preload_sanitizers()
     begun = time.monotonic()
     path = Build(options.checked).core()
     print(f"built in {time.monotonic() - begun:.1f} s", flush=True)
@@ -69,6 +72,17 @@ def main() -> None:
         print(f"{op}: {len(cases)} cases, {time.process_time() - begun:.1f} s", flush=True)
     print(f"{failures} failed; seed {options.seed}")
     sys.exit(failures > 0)
+
+
+def preload_sanitizers() -> None:
+    """Start this process again with the sanitizers' libraries in front of all others."""
+    if "LD_PRELOAD" in os.environ:
+        return
+    names = [[COMPILER, f"-print-file-name={name}"] for name in ("libasan.so", "libubsan.so")]
+    paths = [subprocess.check_output(command, text=True).strip() for command in names]
+    environment = {"LD_PRELOAD": " ".join(paths), "ASAN_OPTIONS": "detect_leaks=0"}
+    command = [sys.executable, "-m", "cuda_emulator.sweep", *sys.argv[1:]]
+    os.execve(sys.executable, command, os.environ | environment)
 
 
 def op_cases(op: str, seed: object, count: int) -> Iterator[Case]:
