@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cuda_emulator import building
+from cuda_emulator import building, faults
 from cuda_emulator.cases import DRAWN
 from cuda_emulator.rewrite import rewrite
 from sleeptools import registry
@@ -70,7 +70,7 @@ def compiler() -> None:
 
 
 @pytest.fixture
-def _emulator(skip_loudly: Callable[[str], None]) -> None:
+def emulator(skip_loudly: Callable[[str], None]) -> None:
     if building.missing():
         skip_loudly(f"CUDA kernels not emulated: {building.missing()}")
 
@@ -296,7 +296,9 @@ def test_only_one_header_has_assembly() -> None:
     """The emulator has its own version of csrc/cuda/ptx.cuh, a function for each instruction."""
     sources = [p for p in (ROOT / "csrc" / "cuda").glob("*.cu*") if p.name != "ptx.cuh"]
     texts = [re.sub(r"//.*", "", source.read_text()) for source in sources]
-    assert not [s.name for s, text in zip(sources, texts, strict=True) if re.search(r"\basm\b", text)]
+    assert not [
+        s.name for s, text in zip(sources, texts, strict=True) if re.search(r"\basm\b", text)
+    ]
 
 
 def test_every_op_with_a_kernel_is_swept() -> None:
@@ -311,15 +313,97 @@ def test_every_op_with_a_kernel_is_swept() -> None:
 # --- the ops --------------------------------------------------------------------------------------
 
 
-def sweep(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cuda_emulator.sweep", *options]
+def run_module(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"cuda_emulator.{name}", *options]
     environment = os.environ | {"PYTHONPATH": str(building.HERE.parent)}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_every_op_on_the_emulated_device(_emulator: None) -> None:
-    done = sweep("--orders=1", "--random=4")
+@pytest.mark.usefixtures("emulator")
+def test_every_op_on_the_emulated_device() -> None:
+    done = run_module("sweep", "--orders=1", "--random=4")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n0 failed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("emulator")
+def test_every_op_under_the_sanitizers() -> None:
+    done = run_module("sweep", "--checked=sanitize", "--orders=1", "--random=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n0 failed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("touch the last", ""),
+        ("touch beyond", "heap-buffer-overflow"),
+        ("touch beyond shared", "use-after-poison"),
+    ],
+)
+def test_what_the_sanitizers_say(name: str, words: str) -> None:
+    library = building.Build("sanitize").library(TRIALS)
+    program = f"""
+import ctypes
+import numpy
+library, three = ctypes.CDLL({str(library)!r}), ctypes.c_uint * 3
+data = numpy.zeros(4096, numpy.float32)
+address, none = ctypes.c_void_p(data.ctypes.data), ctypes.c_size_t(0)
+library.trial({name.encode()!r}, address, data.size, three(1, 1, 1), three(64, 1, 1), none)
+library.emulator_synchronize()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | building.sanitizer_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == (not words), done.stderr
+    assert words in done.stderr
+
+
+# --- planted faults -------------------------------------------------------------------------------
+
+
+def test_faults_are_found_in_the_sources() -> None:
+    planned = faults.faults()
+    assert len({fault.name for fault in planned}) == len(planned)
+    barriers = [f for f in planned if f.kind == "left out"]
+    texts = [p.read_text() for p in faults.SOURCES.glob("*.cu*")]
+    assert len(barriers) == sum(len(re.findall(r"__sync\w+\(\);", text)) for text in texts) > 0
+    for fault in planned:
+        source = (faults.SOURCES / fault.file).read_text()
+        assert " ".join(source[fault.start : fault.end].split()) == fault.code
+        assert fault.planted(source) != source
+
+
+def test_every_survivor_can_still_be_planted() -> None:
+    names = {fault.name for fault in faults.faults()}
+    assert set(faults.survivors()) <= names
+    assert all(len(reason) > 20 for reason in faults.survivors().values())
+
+
+def test_a_new_survivor_and_one_that_is_none_are_told() -> None:
+    first, *others = faults.faults()
+    known = next(f for f in [first, *others] if f.name in faults.survivors())
+    new = next(f for f in [first, *others] if f.name not in faults.survivors())
+    noticed = [faults.Outcome(known, "", 1.0), faults.Outcome(new, "a race", 1.0)]
+    assert faults.verdict(noticed) == []
+    missed = [faults.Outcome(known, "a race", 1.0), faults.Outcome(new, "", 1.0)]
+    lines = faults.verdict(missed)
+    assert lines[0].startswith("noticed, though survivors.toml says it is no fault: ")
+    assert lines[1] == f"survived: {new.name}"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("emulator")
+def test_planted_faults_are_noticed() -> None:
+    done = run_module("faults", "--sample=16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of 16 noticed" in done.stdout

@@ -56,6 +56,13 @@ def missing() -> str:
     return ""
 
 
+def sanitizer_environment() -> dict[str, str]:
+    """Give the variables that put the sanitizers' libraries in front of all others."""
+    names = [[COMPILER, f"-print-file-name={name}"] for name in ("libasan.so", "libubsan.so")]
+    paths = [subprocess.check_output(command, text=True).strip() for command in names]
+    return {"LD_PRELOAD": " ".join(paths), "ASAN_OPTIONS": "detect_leaks=0"}
+
+
 @dataclass(frozen=True)
 class Build:
     """A core in the making: `csrc` may be a changed copy."""
@@ -71,7 +78,9 @@ class Build:
         for source in self.csrc.rglob("*.[ch]*"):
             _write(target / source.relative_to(self.csrc), source.read_text())
         for source in sorted((self.csrc / "cuda").glob("*.cu*")):
-            name = source.name.removesuffix(".cu") + ".cpp" if source.suffix == ".cu" else source.name
+            name = (
+                source.name.removesuffix(".cu") + ".cpp" if source.suffix == ".cu" else source.name
+            )
             shown = Path("csrc", source.relative_to(self.csrc))
             _write(target / "cuda" / name, rewrite(source.read_text(), str(shown)))
         return target
@@ -105,7 +114,9 @@ class Build:
 
     def _compile(self, source: Path, flags: tuple[str, ...]) -> Path:
         command = [COMPILER, *COMMON, *flags, *_includes(self.sources)]
-        recipe = shlex.join(command).replace(str(self.sources), "") + "".join(_texts(source, self.sources))
+        recipe = shlex.join(command).replace(str(self.sources), "") + "".join(
+            _texts(source, self.sources)
+        )
         return self._made(
             f"{source.stem}.o", recipe, lambda out: [*command, "-c", str(source), "-o", str(out)]
         )

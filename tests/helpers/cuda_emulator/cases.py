@@ -64,7 +64,7 @@ def examples(op: str, *, batch: int = 1) -> Iterator[Case]:
     module = registry.load("ops", op)
     cases = [Case(op, e, module.TOLERANCE) for e in module.examples("cpu", batch=batch)]
     yield from cases
-    small = [case for case in cases if 1 < case.arguments[0].numel() < 5000]  # noqa: PLR2004
+    small = [case for case in cases if 1 < case.arguments[0].numel() < 5000]
     for case in small[:2]:
         x, *others = case.arguments
         yield Case(op, (with_nan(x), *others), case.tolerance, " with a NaN")

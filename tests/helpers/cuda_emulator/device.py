@@ -62,7 +62,9 @@ class DeviceTensor(Tensor):
         return self.clone(memory_format=memory_format)
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         raise AssertionError(f"{function} outside of an EmulatedDevice")
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -130,9 +132,13 @@ class EmulatedDevice(TorchDispatchMode):
 
     def launches(self) -> list[Started]:
         """List the launches since the last call."""
-        lines = [line.split("\t") for line in self.library.emulator_launches().decode().splitlines()]
+        lines = [
+            line.split("\t") for line in self.library.emulator_launches().decode().splitlines()
+        ]
         return [
-            Started(name, tuple(map(int, grid.split(","))), tuple(map(int, block.split(","))), int(s))
+            Started(
+                name, tuple(map(int, grid.split(","))), tuple(map(int, block.split(","))), int(s)
+            )
             for name, grid, block, s in lines
         ]
 
@@ -143,22 +149,26 @@ class EmulatedDevice(TorchDispatchMode):
         _ACTIVE.append(self)
         try:
             with (
-                mock.patch.object(torch.cuda, "_lazy_init", lambda: None),
+                mock.patch.object(torch.cuda, "_lazy_init"),
                 mock.patch.object(torch.cuda, "device", contextlib.nullcontext),
-                mock.patch.object(torch.cuda, "current_stream", lambda: stream),
+                mock.patch.object(torch.cuda, "current_stream", return_value=stream),
                 self,
             ):
                 yield self
         finally:
             _ACTIVE.pop()
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Run one of PyTorch's operations, or one of ours by its CUDA implementation."""
         kwargs = kwargs or {}
         if function.namespace == "sleeptools":
             with self:
                 return _implementation(function)(*args, **kwargs)
-        inputs = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        inputs = [
+            t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)
+        ]
         on_device = any(isinstance(t, DeviceTensor) for t in inputs)
         target = kwargs.get("device")
         if on_device:
@@ -169,7 +179,12 @@ class EmulatedDevice(TorchDispatchMode):
         if moves:
             kwargs = {**kwargs, "device": torch.device("cpu")}
         results = function(*tree_map(_on_host, args), **tree_map(_on_host, kwargs))
-        if function.overloadpacket.__name__ in {"empty", "new_empty", "empty_like", "empty_strided"}:
+        if function.overloadpacket.__name__ in {
+            "empty",
+            "new_empty",
+            "empty_like",
+            "empty_strided",
+        }:
             _spoil(results)
         if moves or (on_device and target is None):
             return tree_map(_on_device, results)

@@ -90,7 +90,8 @@ void make_stacks() {
   stacks = static_cast<char*>(memory);
 }
 
-// --- fibers ---------------------------------------------------------------------------------------
+// --- fibers
+// ---------------------------------------------------------------------------------------
 
 void leave() {
   Fiber* const here = current;
@@ -149,8 +150,9 @@ void wait(State state, unsigned mask, int line) {
 
 int threads() { return static_cast<int>(running->block.x * running->block.y * running->block.z); }
 
-// --- barriers -------------------------------------------------------------------------------------
-// All of these run on the host's stack, where a fault is noted and the launch then ends.
+// --- barriers
+// ------------------------------------------------------------------------------------- All of
+// these run on the host's stack, where a fault is noted and the launch then ends.
 
 void note(const std::string& text) {
   if (!broken) fault_text += std::string(running->kernel) + ": " + text + "\n";
@@ -236,9 +238,9 @@ void run_block() {
       if (fibers[number].state == State::kReady) resume(&fibers[number]);
       if (broken) return;
     }
-    const bool all_returned = std::all_of(
-        fibers.begin(), fibers.begin() + threads(),
-        [](const Fiber& fiber) { return fiber.state == State::kReturned; });
+    const bool all_returned =
+        std::all_of(fibers.begin(), fibers.begin() + threads(),
+                    [](const Fiber& fiber) { return fiber.state == State::kReturned; });
     if (all_returned) return;
     const bool released = release_warps();
     if (!broken && !released && !release_block()) note("threads wait for each other for ever");
@@ -266,7 +268,8 @@ void run(const Launch& launch) {
   running = nullptr;
 }
 
-// --- launches -------------------------------------------------------------------------------------
+// --- launches
+// -------------------------------------------------------------------------------------
 
 bool fits(const dim3& grid, const dim3& block) {
   if (!grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z) return false;
@@ -360,8 +363,9 @@ void check_bounds(unsigned most, unsigned) {
 }
 
 void enqueue(Launch launch) {
-  launch_log += launch.kernel + ("\t" + text_of(launch.grid) + "\t" + text_of(launch.block) + "\t") +
-         std::to_string(reinterpret_cast<uintptr_t>(launch.stream)) + "\n";
+  launch_log += launch.kernel +
+                ("\t" + text_of(launch.grid) + "\t" + text_of(launch.block) + "\t") +
+                std::to_string(reinterpret_cast<uintptr_t>(launch.stream)) + "\n";
   if (!fits(launch.grid, launch.block)) {
     last_error = cudaErrorInvalidConfiguration;
   } else if (launch.shared > most_shared(launch.function)) {

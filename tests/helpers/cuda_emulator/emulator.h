@@ -3,9 +3,9 @@
 // it meets a barrier or a shuffle; `emulator_configure` says which goes first.
 //
 // Where the kernels are compiled with -fsanitize=thread, whose calls memory.cpp answers, each of
-// their accesses is checked: it must lie in memory of the device, and two accesses to the same word,
-// one of which writes, must be ordered by __syncthreads, __syncwarp or the order of launches. A
-// fault ends the launch.
+// their accesses is checked: it must lie in memory of the device, and two accesses to the same
+// word, one of which writes, must be ordered by __syncthreads, __syncwarp or the order of launches.
+// A fault ends the launch.
 #pragma once
 
 #include <cstddef>
@@ -41,14 +41,15 @@ struct dim3 {
 namespace emulator {
 
 constexpr int kWarp = 32;
-constexpr size_t kMaxParameters = 4096;           // bytes of a launch
-constexpr size_t kShared = 48 * 1024;             // of a block that has not asked for more
-constexpr size_t kMostShared = 163 * 1024;        // sm_80; sm_90 has 227 KiB
-constexpr unsigned kMaxThreads = 1024, kMaxDepth = 64;   // of a block, and along its z axis
+constexpr size_t kMaxParameters = 4096;                 // bytes of a launch
+constexpr size_t kShared = 48 * 1024;                   // of a block that has not asked for more
+constexpr size_t kMostShared = 163 * 1024;              // sm_80; sm_90 has 227 KiB
+constexpr unsigned kMaxThreads = 1024, kMaxDepth = 64;  // of a block, and along its z axis
 constexpr unsigned kMaxGrid[3] = {2147483647, 65535, 65535};
 
-// --- what a kernel sees ---------------------------------------------------------------------------
-// Constant, because no fiber changes its place.
+// --- what a kernel sees
+// --------------------------------------------------------------------------- Constant, because no
+// fiber changes its place.
 __attribute__((const)) uint3 thread_index();
 __attribute__((const)) uint3 block_index();
 __attribute__((const)) dim3 block_size();
@@ -87,7 +88,8 @@ void check_bounds(unsigned threads, unsigned blocks_per_processor = 0);
 enum Kind { kRead, kWrite, kAtomic };
 void access(const void* address, size_t bytes, Kind kind);
 
-// --- what the host sees ---------------------------------------------------------------------------
+// --- what the host sees
+// ---------------------------------------------------------------------------
 struct Launch {
   const char* kernel;
   const void* function;
@@ -111,9 +113,11 @@ class Start {
  public:
   Start(const char* name, void (*kernel)(Parameter...), dim3 grid, dim3 block, size_t shared = 0,
         cudaStream_t stream = nullptr)
-      : kernel_(kernel),
-        launch_{name,   reinterpret_cast<const void*>(kernel), grid, block, shared,
-                stream, nullptr, nullptr, 0} {}
+      : kernel_(kernel), launch_{name,    reinterpret_cast<const void*>(kernel),
+                                 grid,    block,
+                                 shared,  stream,
+                                 nullptr, nullptr,
+                                 0} {}
 
   void operator()(Parameter... arguments) {
     static_assert((sizeof(Parameter) + ... + 0) <= kMaxParameters);
@@ -130,8 +134,9 @@ class Start {
   Launch launch_;
 };
 
-// --- between emulator.cpp and memory.cpp ----------------------------------------------------------
-// Where a running thread is, in the order of time.
+// --- between emulator.cpp and memory.cpp
+// ---------------------------------------------------------- Where a running thread is, in the
+// order of time.
 struct Clock {
   uint32_t launch, block;
   uint32_t barrier, warp_barrier;  // of the block and of the warp that it has passed
@@ -150,11 +155,13 @@ void remove_shared();
 
 }  // namespace emulator
 
-// --- for Python, through ctypes -------------------------------------------------------------------
+// --- for Python, through ctypes
+// -------------------------------------------------------------------
 #pragma GCC visibility push(default)
 extern "C" {
 void emulator_configure(int order, unsigned seed);  // 0 forwards, 1 backwards, 2 at random
-void emulator_allow(uintptr_t address, size_t bytes);  // memory of the device, until it is forgotten
+void emulator_allow(uintptr_t address,
+                    size_t bytes);  // memory of the device, until it is forgotten
 void emulator_forget();
 const char* emulator_synchronize();  // runs all launches; null, or what is wrong
 const char* emulator_launches();     // since the last call: kernel, grid, block, stream, in lines

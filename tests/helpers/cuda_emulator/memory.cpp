@@ -165,9 +165,9 @@ void access_from(uintptr_t address, size_t bytes, Kind kind, const void* code) {
 }
 
 void insert(Regions* regions, std::unique_ptr<Region> region) {
-  const auto behind = std::upper_bound(
-      regions->begin(), regions->end(), region,
-      [](const auto& a, const auto& b) { return a->begin < b->begin; });
+  const auto behind =
+      std::upper_bound(regions->begin(), regions->end(), region,
+                       [](const auto& a, const auto& b) { return a->begin < b->begin; });
   regions->insert(behind, std::move(region));
   forget_cache();
 }
@@ -192,7 +192,8 @@ void* place_shared(const char* name, size_t bytes) {
   if (used > kSpace) std::abort();  // more arrays than gaps
   ASAN_UNPOISON_MEMORY_REGION(start, bytes);
   std::memset(start, kFill, bytes);
-  insert(&shared_regions, std::make_unique<Region>(reinterpret_cast<uintptr_t>(start), bytes, name));
+  insert(&shared_regions,
+         std::make_unique<Region>(reinterpret_cast<uintptr_t>(start), bytes, name));
   return start;
 }
 
@@ -225,17 +226,16 @@ void emulator_forget() {
 }
 
 #if !defined(__SANITIZE_ADDRESS__)
-#define EMULATOR_ACCESS(name, bytes, kind)                                         \
-  void name(void* address) {                                                       \
-    access_from(reinterpret_cast<uintptr_t>(address), bytes, kind,                 \
-                __builtin_return_address(0));                                      \
+#define EMULATOR_ACCESS(name, bytes, kind)                                                       \
+  void name(void* address) {                                                                     \
+    access_from(reinterpret_cast<uintptr_t>(address), bytes, kind, __builtin_return_address(0)); \
   }
-#define EMULATOR_ACCESSES(bytes)                                 \
-  EMULATOR_ACCESS(__tsan_read##bytes, bytes, kRead)              \
-  EMULATOR_ACCESS(__tsan_write##bytes, bytes, kWrite)            \
-  EMULATOR_ACCESS(__tsan_unaligned_read##bytes, bytes, kRead)    \
-  EMULATOR_ACCESS(__tsan_unaligned_write##bytes, bytes, kWrite)  \
-  EMULATOR_ACCESS(__tsan_volatile_read##bytes, bytes, kRead)     \
+#define EMULATOR_ACCESSES(bytes)                                \
+  EMULATOR_ACCESS(__tsan_read##bytes, bytes, kRead)             \
+  EMULATOR_ACCESS(__tsan_write##bytes, bytes, kWrite)           \
+  EMULATOR_ACCESS(__tsan_unaligned_read##bytes, bytes, kRead)   \
+  EMULATOR_ACCESS(__tsan_unaligned_write##bytes, bytes, kWrite) \
+  EMULATOR_ACCESS(__tsan_volatile_read##bytes, bytes, kRead)    \
   EMULATOR_ACCESS(__tsan_volatile_write##bytes, bytes, kWrite)
 
 extern "C" {

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import rotation
-from cuda_emulator.building import CHECKED, COMPILER, Build
+from cuda_emulator.building import CHECKED, Build, sanitizer_environment
 from cuda_emulator.cases import DRAWN, Case, examples, random_cases
 from cuda_emulator.core import load_core
 from cuda_emulator.device import CUDA, STREAM, EmulatedDevice, FaultError
@@ -75,14 +75,10 @@ def main() -> None:
 
 
 def preload_sanitizers() -> None:
-    """Start this process again with the sanitizers' libraries in front of all others."""
-    if "LD_PRELOAD" in os.environ:
-        return
-    names = [[COMPILER, f"-print-file-name={name}"] for name in ("libasan.so", "libubsan.so")]
-    paths = [subprocess.check_output(command, text=True).strip() for command in names]
-    environment = {"LD_PRELOAD": " ".join(paths), "ASAN_OPTIONS": "detect_leaks=0"}
-    command = [sys.executable, "-m", "cuda_emulator.sweep", *sys.argv[1:]]
-    os.execve(sys.executable, command, os.environ | environment)
+    """Start this process again with the sanitizers' libraries."""
+    if "LD_PRELOAD" not in os.environ:
+        command = [sys.executable, "-m", "cuda_emulator.sweep", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | sanitizer_environment())
 
 
 def op_cases(op: str, seed: object, count: int) -> Iterator[Case]:
@@ -142,6 +138,7 @@ def problem(device: EmulatedDevice, case: Case, expected: Tensor) -> str:
 
 def located(text: str, core: Path) -> str:
     """Put a file and a line in the place of every address of the core, `+0x...`."""
+
     def line(match: re.Match[str]) -> str:
         address = hex(int(match[1], 16) - 1)  # of the call, not of what follows it
         command = ["addr2line", "-e", str(core), address]

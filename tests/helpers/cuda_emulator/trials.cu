@@ -1,5 +1,5 @@
-// Small kernels by which tests/native/test_cuda_emulator.py tries the emulator: right ones, and each
-// with one fault. `data` holds `count` words.
+// Small kernels by which tests/native/test_cuda_emulator.py tries the emulator: right ones, and
+// each with one fault. `data` holds `count` words.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kThreads = 64;
 
-// --- order ----------------------------------------------------------------------------------------
+// --- order
+// ----------------------------------------------------------------------------------------
 template <bool kBarrier>
 __global__ void reverse(float* data, int) {
   __shared__ float copy[kThreads];
@@ -86,7 +87,8 @@ __global__ void queue_of_blocks(float* data, int) {
 __global__ void twice(float* data, int) { data[threadIdx.x] *= 2.0f; }
 __global__ void plus_one(float* data, int) { data[threadIdx.x] += 1.0f; }
 
-// --- bounds ---------------------------------------------------------------------------------------
+// --- bounds
+// ---------------------------------------------------------------------------------------
 template <int kBeyond>
 __global__ void touch(float* data, int count) {
   if (threadIdx.x == 0) data[kBeyond < 0 ? kBeyond : count - 1 + kBeyond] = 1.0f;
@@ -110,7 +112,8 @@ __global__ void much_shared(float* data, int) {
 }
 __global__ void __launch_bounds__(32) bound(float* data, int) { data[threadIdx.x] = 1.0f; }
 
-// --- barriers and shuffles ------------------------------------------------------------------------
+// --- barriers and shuffles
+// ------------------------------------------------------------------------
 __global__ void forked_barrier(float* data, int) {
   if (threadIdx.x < 32) {
     data[threadIdx.x] = 1.0f;
@@ -124,7 +127,9 @@ __global__ void early_return(float* data, int) {
   __syncthreads();
   data[threadIdx.x] = 1.0f;
 }
-__global__ void left_out(float* data, int) { data[threadIdx.x] = __shfl_sync(0x7fffffffu, 1.0f, 0); }
+__global__ void left_out(float* data, int) {
+  data[threadIdx.x] = __shfl_sync(0x7fffffffu, 1.0f, 0);
+}
 __global__ void absent_source(float* data, int) {
   if (threadIdx.x % 32 >= 16) return;
   data[threadIdx.x] = __shfl_sync(0xffffffffu, 1.0f, 20);
@@ -155,7 +160,8 @@ __global__ void shuffles(float* data, int) {
   data[128 + lane] = __shfl_xor_sync(0xffffffffu, x, 2, kWidth);
 }
 
-// --- arithmetic -----------------------------------------------------------------------------------
+// --- arithmetic
+// -----------------------------------------------------------------------------------
 __global__ void round_to_bf16(float* data, int count) {
   for (int i = threadIdx.x; i < count; i += kThreads) {
     data[i] = static_cast<float>(__nv_bfloat16(data[i]));
@@ -221,7 +227,7 @@ EXPORTED int trial(const char* name, float* data, int count, const unsigned* gri
                    const unsigned* block, size_t shared) {
   const Kernel kernel = kKernels.at(name);
   kernel<<<dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]), shared>>>(data,
-                                                                                         count);
+                                                                                          count);
   return cudaGetLastError();
 }
 

@@ -1,5 +1,5 @@
-// CUDA's language and runtime as far as csrc/cuda uses them, for a C++ compiler; emulator.h runs it.
-// What is not here is not emulated: the compiler says so.
+// CUDA's language and runtime as far as csrc/cuda uses them, for a C++ compiler; emulator.h runs
+// it. What is not here is not emulated: the compiler says so.
 #pragma once
 
 #include <cmath>
@@ -20,7 +20,8 @@
 #define blockDim (emulator::block_size())
 #define gridDim (emulator::grid_size())
 
-// --- barriers and shuffles ------------------------------------------------------------------------
+// --- barriers and shuffles
+// ------------------------------------------------------------------------
 inline void __syncthreads(int line = __builtin_LINE()) { emulator::wait_for_block(line); }
 
 inline void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE()) {
@@ -53,8 +54,9 @@ T __shfl_xor_sync(unsigned mask, T value, int by, int width = 32, int line = __b
   return emulator::shuffle(mask, value, from < first + width ? from : emulator::lane(), line);
 }
 
-// --- atomics --------------------------------------------------------------------------------------
-// Fibers change at barriers only, so that any read and write in between is whole.
+// --- atomics
+// -------------------------------------------------------------------------------------- Fibers
+// change at barriers only, so that any read and write in between is whole.
 template <class T>
 __attribute__((no_sanitize("thread"))) T atomicAdd(T* address, std::common_type_t<T> value) {
   emulator::access(address, sizeof(T), emulator::kAtomic);
@@ -71,7 +73,8 @@ __attribute__((no_sanitize("thread"))) T atomicMax(T* address, std::common_type_
   return before;
 }
 
-// --- arithmetic -----------------------------------------------------------------------------------
+// --- arithmetic
+// -----------------------------------------------------------------------------------
 inline uint32_t __umulhi(uint32_t a, uint32_t b) {
   return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32);
 }
@@ -88,7 +91,8 @@ constexpr T max(T a, T b) {
   return a < b ? b : a;
 }
 
-// --- the runtime ----------------------------------------------------------------------------------
+// --- the runtime
+// ----------------------------------------------------------------------------------
 struct cudaDeviceProp {
   char name[256];
 };
