@@ -14,7 +14,9 @@
 #             whole chain at 4 to 78 subjects, half an hour and 20 GB of disk)
 # make fuzz   mutated files for every reader for ten minutes; every command killed, and its disk
 #             full, at each of its write operations; and run twice at once, 50 times
-# make sanitize   the native kernels under ASan and UBSan
+# make emulate    every CUDA op without a GPU (docs/cuda.md)
+# make plant      one fault after the other in csrc/cuda, which that must notice
+# make sanitize   the native kernels, and the emulated ones, under ASan and UBSan
 # make accessibility   report and review under axe-core, which npm brings, in headless Chromium
 #
 # Each target sets up what it needs in .venv. A torch that the active python3 has is used as it is;
@@ -30,6 +32,7 @@ TIME_BOX ?= 0
 MARK ?= slow or not slow
 CORE := CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 DEMO ?= demo
+CLANG_FILES = $(shell find csrc tests/helpers/cuda_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 YASA := $(VENV)-bench/bin/python
 TOOLS := $(VENV)-tools
 
@@ -41,8 +44,8 @@ PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
 # A list of pyproject.toml's table of the project, a line each.
 LISTED = import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']$(1), sep='\n')
 
-.PHONY: demo test test-all dist wheel docs lint format test-slurm bench judge fuzz sanitize \
-  accessibility clean
+.PHONY: demo test test-all dist wheel docs lint format test-slurm bench judge fuzz emulate plant \
+  sanitize accessibility clean
 
 demo: $(INSTALLED)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
@@ -67,12 +70,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/clang-format --dry-run --Werror $(CLANG_FILES)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/clang-format -i $(CLANG_FILES)
 
 bench: $(READY)-bench $(YASA)
 	$(BIN)/python -m pytest benches/bench_ops.py -q -o addopts= --benchmark-max-time=0.3 \
@@ -156,13 +159,21 @@ $(TOOLS)/.ready: packaging/requirements-tools.txt
 	$(TOOLS)/bin/pip install -q -r $<
 	@touch $@
 
+emulate: $(READY)
+	PYTHONPATH=tests/helpers $(BIN)/python -m cuda_emulator.sweep
+
+plant: $(READY)
+	PYTHONPATH=tests/helpers $(BIN)/python -m cuda_emulator.faults
+
 sanitize: $(READY)
 	SLEEPTOOLS_SANITIZE=ON SLEEPTOOLS_CUDA=OFF $(BIN)/python -m pip install . -q --no-build-isolation \
 	  --no-deps -Cbuild-dir=build/sanitize --upgrade --target build/sanitize-site
 	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize-site:$$site \
-	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/native tests/recording/test_filters.py
+	  $(BIN)/python -S -P -m pytest -q -p no:cacheprovider tests/native tests/recording/test_filters.py \
+	  --ignore tests/native/test_cuda_emulator.py
+	PYTHONPATH=tests/helpers $(BIN)/python -m cuda_emulator.sweep --checked=sanitize
 
 accessibility: $(READY)
 	npm install --silent --no-save --no-fund --no-audit --prefix build/axe axe-core

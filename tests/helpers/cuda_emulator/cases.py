@@ -1,0 +1,192 @@
+"""What the CUDA ops are tried with: the examples of the CPU sweep, and random sizes beside them.
+
+Random sizes lie around those of warps, tiles and panels, where a bound that is off by one shows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golden_ops import reference_in_double
+from sleeptools import registry
+from sleeptools.native import conv_streams
+from sleeptools.native.conv_streams import ConvLayer, ConvStream
+
+EDGES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
+BF16 = {"rtol": 2e-3, "atol": 2e-3}  # half a step of bfloat16, where sums round differently
+SEPARABLE = {"rtol": 2e-5, "atol": 2e-5}  # sums of up to 33 x 31 products one after the other
+HOST = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of an op, with how far its result may lie from the reference's."""
+
+    op: str
+    arguments: tuple[Any, ...]
+    tolerance: dict[str, float]
+    label: str = ""
+
+    @property
+    def module(self) -> Any:
+        """The op's file in sleeptools/models/ops."""
+        return registry.load("ops", self.op)
+
+    @property
+    def name(self) -> str:
+        """Name of the op in Python."""
+        return self.op.replace("-", "_")
+
+    def expected(self) -> Tensor:
+        """Compute the reference: in double precision, but where it rounds to bfloat16."""
+        if "bf16" in self.arguments:
+            result: Tensor = self.module.reference(*self.arguments)
+            return result
+        return reference_in_double(self.module, self.arguments).float()
+
+    def __str__(self) -> str:
+        """Give the op, the shapes and the settings."""
+        words = [
+            "x".join(map(str, a.shape)) if isinstance(a, Tensor) else str(a)[:30]
+            for a in self.arguments
+        ]
+        return f"{self.name}({', '.join(words)}){self.label}"
+
+
+def examples(op: str, *, batch: int = 1) -> Iterator[Case]:
+    """Give the op's own examples, one with a NaN, and one with other strides."""
+    module = registry.load("ops", op)
+    cases = [Case(op, e, module.TOLERANCE) for e in module.examples("cpu", batch=batch)]
+    yield from cases
+    small = [case for case in cases if 1 < case.arguments[0].numel() < 5000]
+    for case in small[:2]:
+        x, *others = case.arguments
+        yield Case(op, (with_nan(x), *others), case.tolerance, " with a NaN")
+    for case in small[:2]:
+        strided = tuple(
+            a.mT.contiguous().mT if isinstance(a, Tensor) and a.dim() > 1 else a
+            for a in case.arguments
+        )
+        yield Case(op, strided, case.tolerance, " with other strides")
+
+
+def with_nan(x: Tensor) -> Tensor:
+    """Copy a tensor, its first value a NaN."""
+    x = x.clone()
+    x.view(-1)[0] = torch.nan
+    return x
+
+
+def random_cases(op: str, seed: object, count: int) -> Iterator[Case]:
+    """Draw calls of an op with odd sizes."""
+    rng = random.Random(f"{op} {seed}")
+    for _ in range(count):
+        generator = torch.Generator().manual_seed(rng.getrandbits(60))
+        yield from DRAWN[op](rng, generator)
+
+
+def _size(rng: random.Random, most: int) -> int:
+    """Draw a size: one of the edges, or any."""
+    edges = [edge for edge in EDGES if edge <= most]
+    return rng.choice(edges) if rng.random() < 0.6 else rng.randint(1, most)
+
+
+def _tolerance(op: str) -> dict[str, float]:
+    tolerance: dict[str, float] = registry.load("ops", op).TOLERANCE
+    return tolerance
+
+
+def _attention(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
+    from sleeptools.models.ops import attention
+
+    heads = rng.choice((1, 2, 3, 4, 8))
+    width = heads * rng.randint(1, 17)
+    sizes = rng.randint(1, 2), _size(rng, 129), width, heads
+    example = attention._example(generator, HOST, *sizes)
+    yield Case("attention", example, _tolerance("attention"))
+    yield Case("attention", (*example[:-1], "bf16"), BF16)
+
+
+def _classifier(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
+    from sleeptools.models.ops import classifier
+
+    sizes = rng.randint(1, 4), _size(rng, 300), _size(rng, 70), rng.choice((1, 2, 5, 257, 300))
+    switches = rng.random() < 0.5, rng.random() < 0.5
+    example = classifier._example(generator, HOST, *sizes, *switches)
+    yield Case("classifier", example, _tolerance("classifier"))
+
+
+def _dropout(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
+    x = torch.randn(rng.randint(1, 5), _size(rng, 40), _size(rng, 70), generator=generator)
+    probability = rng.choice((0.0, 0.1, 0.5, 0.999999))
+    yield Case("dropout", (x, probability, rng.getrandbits(63)), _tolerance("dropout"))
+
+
+def _feed_forward(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
+    from sleeptools.models.ops import feed_forward
+
+    sizes = _size(rng, 70), _size(rng, 129), rng.choice((0, _size(rng, 300)))
+    example = feed_forward._example(generator, HOST, *sizes, rng.choice((0.0, 0.1, 0.5)))
+    yield Case("feed-forward", example, _tolerance("feed-forward"))
+    yield Case("feed-forward", (*example[:5], "bf16", *example[6:]), BF16)
+
+
+def _modal_se(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
+    from sleeptools.models.ops import modal_se
+
+    sizes = rng.randint(1, 3), rng.randint(1, 16), rng.randint(1, 9), _size(rng, 65)
+    example = modal_se._example(generator, HOST, sizes, rng.choice(modal_se.KINDS))
+    yield Case("modal-se", example, _tolerance("modal-se"))
+
+
+def _separable_stream(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
+    from sleeptools.models.ops import separable_stream
+
+    sizes = rng.randint(1, 2), rng.randint(1, 3), _size(rng, 900)
+    widths = [rng.randint(1, 20) for _ in range(rng.randint(1, 8))]
+    kernel = rng.choice((1, 3, 5, 9, 31, 255))
+    example = separable_stream._example(generator, HOST, sizes, widths, kernel)
+    yield Case("separable-stream", example, SEPARABLE)
+
+
+def _two_stream_conv(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
+    from sleeptools.models.ops import two_stream_conv
+
+    channels, samples = rng.randint(1, 4), rng.randint(20, 400)
+    streams = [ConvStream(0, channels, _layers(rng))]
+    while min(map(min, conv_streams.layer_sizes(streams[0], samples))) < 1:
+        streams = [ConvStream(0, channels, _layers(rng))]
+    activation = rng.choice(("leaky_relu", "relu", "gelu"))
+    size = rng.randint(1, 3), channels, samples
+    slope = rng.choice((0.01, -0.5, 0.3))
+    example = two_stream_conv._example(generator, HOST, size, streams, activation, slope)
+    yield Case("two-stream-conv", example, _tolerance("two-stream-conv"))
+
+
+def _layers(rng: random.Random) -> tuple[ConvLayer, ...]:
+    outputs = _size(rng, 40)
+    layers = []
+    for _ in range(rng.randint(1, 3)):
+        pool = rng.choice((1, 2, 3, 5))
+        pools = pool, rng.randint(1, pool), rng.randint(0, pool // 2)
+        shape = outputs, rng.randint(1, 12), rng.randint(1, 4), rng.randint(0, 6)
+        layers.append(ConvLayer(*shape, pools))
+    return tuple(layers)
+
+
+DRAWN: dict[str, Callable[[random.Random, torch.Generator], Iterator[Case]]] = {
+    "attention": _attention,
+    "classifier": _classifier,
+    "dropout": _dropout,
+    "feed-forward": _feed_forward,
+    "modal-se": _modal_se,
+    "separable-stream": _separable_stream,
+    "two-stream-conv": _two_stream_conv,
+}
+"""The ops that have a CUDA kernel."""

@@ -1,0 +1,409 @@
+"""CUDA kernels without a GPU: what the emulator finds, and the sweep of every op."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cuda_emulator import building, faults
+from cuda_emulator.cases import DRAWN
+from cuda_emulator.rewrite import rewrite
+from sleeptools import registry
+
+ROOT = Path(__file__).parents[2]
+TRIALS = building.HERE / "trials.cu"
+INVALID_VALUE, INVALID_CONFIGURATION = 1, 9  # cudaError_t
+KIB = 1024
+
+
+class Trials:
+    """The kernels of trials.cu."""
+
+    def __init__(self, path: Path) -> None:
+        self.library = ctypes.CDLL(str(path))
+        self.library.emulator_synchronize.restype = ctypes.c_char_p
+        self.library.emulator_allow.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+
+    def launch(
+        self,
+        name: str,
+        data: np.ndarray,
+        *,
+        grid: tuple[int, ...] = (1, 1, 1),
+        block: tuple[int, ...] = (64, 1, 1),
+        shared: int = 0,
+    ) -> int:
+        """Enqueue a kernel on float32 data; gives the error of the launch."""
+        self.library.emulator_allow(data.ctypes.data, data.nbytes)
+        sizes = [(ctypes.c_uint * 3)(*size) for size in (grid, block)]
+        address = ctypes.c_void_p(data.ctypes.data)
+        shared_bytes = ctypes.c_size_t(shared)
+        return self.library.trial(name.encode(), address, data.size, *sizes, shared_bytes)
+
+    def wait(self) -> str:
+        """Run what was launched; gives the emulator's words, empty if it has none."""
+        text = self.library.emulator_synchronize()
+        self.library.emulator_forget()
+        return text.decode() if text else ""
+
+    def run(self, name: str, data: np.ndarray, **sizes: tuple[int, ...]) -> str:
+        assert self.launch(name, data, **sizes) == 0
+        return self.wait()
+
+    def order(self, number: int, seed: int = 0) -> None:
+        self.library.emulator_configure(number, seed)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    if building.missing():
+        pytest.skip(building.missing())
+
+
+@pytest.fixture
+def emulator(skip_loudly: Callable[[str], None]) -> None:
+    if building.missing():
+        skip_loudly(f"CUDA kernels not emulated: {building.missing()}")
+
+
+@pytest.fixture(scope="module")
+def library(compiler: None) -> Trials:
+    return Trials(building.Build().library(TRIALS))
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["forwards", "backwards", "random"])
+def trials(library: Trials, request: pytest.FixtureRequest) -> Trials:
+    library.order(request.param, seed=7)
+    return library
+
+
+def numbers(count: int = 64) -> np.ndarray:
+    return np.arange(count, dtype=np.float32)
+
+
+# --- what is right runs ---------------------------------------------------------------------------
+
+
+def test_barriers_order_what_threads_do(trials: Trials) -> None:
+    data = numbers()
+    assert trials.run("reverse", data) == ""
+    assert (data == numbers()[::-1]).all()
+    assert trials.run("reverse warps", data) == ""
+    assert (data == np.concatenate([np.arange(32.0, 64), np.arange(32.0)])).all()
+    assert trials.run("rounds", numbers(100)) == ""
+    data = numbers(100)
+    assert trials.run("sum, then look", data) == ""
+    assert (data[:65] == 64).all()
+
+
+def test_who_has_returned_is_not_waited_for(trials: Trials) -> None:
+    data = numbers()
+    assert trials.run("early return", data) == ""
+    assert (data[:32] == 1).all()
+
+
+def test_two_halves_of_a_word_are_two(trials: Trials) -> None:
+    data = numbers(32)
+    assert trials.run("half words", data) == ""
+    assert (data.view(np.uint16) == 0x3F80).all()
+
+
+def test_atomics(trials: Trials) -> None:
+    data = numbers(1)
+    assert trials.run("sum", data, grid=(3, 2, 1)) == ""
+    assert data[0] == 6 * 64
+    data[0] = 5
+    assert trials.run("largest", data) == ""
+    assert data[0] == 63
+
+
+def test_blocks_with_words_of_their_own(trials: Trials) -> None:
+    data = np.zeros(100, np.float32)
+    assert trials.run("word each", data, grid=(100, 1, 1), block=(1, 1, 1)) == ""
+    assert (data == numbers(100)).all()
+
+
+def test_launches_wait_and_keep_their_order(trials: Trials) -> None:
+    data = numbers()
+    trials.launch("twice", data)
+    trials.launch("plus one", data)
+    assert (data == numbers()).all()
+    assert trials.wait() == ""
+    assert (data == 2 * numbers() + 1).all()
+
+
+@pytest.mark.parametrize("width", [32, 16, 8])
+def test_shuffles_by_their_definition(trials: Trials, width: int) -> None:
+    data = np.zeros(160, np.float32)
+    data[:32] = np.random.default_rng(1).standard_normal(32)
+    assert trials.run(f"shuffles {width}", data, block=(32, 1, 1)) == ""
+    x, results = data[:32], data[32:].reshape(4, 32)
+    for lane in range(32):
+        first = lane - lane % width
+        up, down, across = lane - 3, lane + 3, lane ^ 2
+        assert results[0][lane] == x[first + 5]
+        assert results[1][lane] == x[up if up >= first else lane]
+        assert results[2][lane] == x[down if down < first + width else lane]
+        assert results[3][lane] == x[across]
+
+
+def test_halves_of_a_warp_may_go_different_ways(trials: Trials) -> None:
+    data = numbers()
+    assert trials.run("half warps", data) == ""
+    assert (data == numbers().reshape(32, 2)[:, ::-1].ravel()).all()
+
+
+def test_bfloat16_rounds_as_pytorch(trials: Trials) -> None:
+    words = np.random.default_rng(2).integers(0, 2**32, 4096, dtype=np.uint32)
+    words[:8] = [0, 0x80000000, 0x7F800000, 0x7FC00000, 0x3F808000, 0x3F818000, 0x7F7FFFFF, 1]
+    data = words.view(np.float32)
+    expected = torch.from_numpy(data.copy()).bfloat16().float().numpy()
+    assert trials.run("round to bf16", data) == ""
+    np.testing.assert_array_equal(data, expected)
+
+
+def test_high_half_of_a_product(trials: Trials) -> None:
+    words = np.random.default_rng(3).integers(0, 2**32, (64, 2), dtype=np.uint32)
+    expected = (words.prod(1, dtype=np.uint64) >> 32).astype(np.uint32)
+    assert trials.run("high product", words.view(np.float32)) == ""
+    assert (words[:, 0] == expected).all()
+
+
+def test_threads_and_blocks_go_in_the_order_asked_for(library: Trials) -> None:
+    def order(kernel: str, number: int, seed: int = 0) -> list[int]:
+        library.order(number, seed)
+        data = np.zeros(65, np.float32)
+        sizes = {"block": (64, 1, 1)} if kernel == "queue" else {"grid": (64, 1, 1)}
+        sizes = sizes if kernel == "queue" else sizes | {"block": (1, 1, 1)}
+        assert library.run(kernel, data, **sizes) == ""
+        return [int(n) for n in data[1:]]
+
+    for kernel in ("queue", "queue of blocks"):
+        assert order(kernel, 0) == list(range(64))
+        assert order(kernel, 1) == list(range(63, -1, -1))
+        drawn = [order(kernel, 2, seed) for seed in (1, 2, 1)]
+        assert sorted(drawn[0]) == list(range(64))
+        assert drawn[0] == drawn[2] != drawn[1]
+
+
+# --- what is wrong is said ------------------------------------------------------------------------
+
+RACES = {
+    "reverse without a barrier": {},
+    "reverse warps without a barrier": {},
+    "across warps": {},
+    "rounds with one barrier": {},
+    "one word": {"grid": (2, 1, 1), "block": (1, 1, 1)},
+    "plain sum": {},
+    "sum and look": {},
+}
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_accesses_without_order(trials: Trials, name: str) -> None:
+    assert "without order" in trials.run(name, numbers(100), **RACES[name])
+
+
+FAULTS = {
+    "touch beyond": "writes 4 bytes at .* that are no memory of the device",
+    "touch before": "writes 4 bytes at .* that are no memory of the device",
+    "touch beyond shared": "reads 4 bytes at .* that are no memory of the device",
+    "much shared": "needs more shared memory than it may have, for copy",
+    "bound": r"is one of 64; the kernel is bound to 32",
+    "forked barrier": "threads wait at different barriers, lines",
+    "left out": "is not in the mask of its shuffle",
+    "absent source": "shuffles from lane 20, which takes no part",
+    "source outside": r"shuffles from lane \d+, which takes no part",
+    "forked warp": "threads wait for each other for ever",
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(trials: Trials, name: str) -> None:
+    assert re.search(FAULTS[name], trials.run(name, numbers(100)))
+    assert trials.run("touch the last", numbers(100)) == ""  # the next launch is a new one
+    assert trials.run("touch shared", numbers(100)) == ""
+
+
+def test_memory_that_was_not_handed_over(trials: Trials) -> None:
+    assert trials.launch("touch the last", numbers()) == 0
+    trials.library.emulator_forget()
+    assert "no memory of the device" in trials.wait()
+
+
+def test_what_nobody_wrote_is_not_a_number(trials: Trials) -> None:
+    data = numbers()
+    assert trials.run("unwritten", data, grid=(1, 1, 1)) == ""
+    assert data[0] == 1
+    assert np.isnan(data[1:]).all()
+
+
+def test_shared_memory_on_request(trials: Trials) -> None:
+    data = numbers(12 * KIB + 1)  # 48 KiB and a word
+    assert trials.launch("dynamic", data[:-1], shared=48 * KIB) == 0
+    assert trials.wait() == ""
+    assert data[0] == 12 * KIB - 1
+    assert trials.launch("dynamic", data, shared=48 * KIB + 4) == INVALID_VALUE
+    allow = trials.library.allow_shared
+    assert allow(b"dynamic", 163 * KIB + 1) == INVALID_VALUE
+    assert allow(b"dynamic", 163 * KIB) == 0
+    assert trials.launch("dynamic", data, shared=48 * KIB + 4) == 0
+    assert trials.wait() == ""
+    assert trials.launch("dynamic", data, shared=48 * KIB) == 0
+    assert "no memory of the device" in trials.wait()
+    assert allow(b"dynamic", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("grid", "block"),
+    [
+        ((0, 1, 1), (1, 1, 1)),
+        ((1, 65536, 1), (1, 1, 1)),
+        ((1, 1, 65536), (1, 1, 1)),
+        ((2**31, 1, 1), (1, 1, 1)),
+        ((1, 1, 1), (1025, 1, 1)),
+        ((1, 1, 1), (32, 33, 1)),
+        ((1, 1, 1), (1, 1, 65)),
+        ((1, 1, 1), (0, 1, 1)),
+    ],
+)
+def test_sizes_that_no_launch_has(library: Trials, grid, block) -> None:
+    assert library.launch("sum", numbers(1), grid=grid, block=block) == INVALID_CONFIGURATION
+    assert library.wait() == ""
+
+
+# --- the sources ----------------------------------------------------------------------------------
+
+
+def test_lines_keep_their_numbers() -> None:
+    for source in (ROOT / "csrc" / "cuda").glob("*.cu*"):
+        lines = rewrite(source.read_text(), source.name).split("\n")[1:]
+        assert len(lines) == len(source.read_text().split("\n"))
+        same = [a == b for a, b in zip(lines, source.read_text().split("\n"), strict=True)]
+        assert sum(same) >= len(same) - 20
+
+
+def test_only_one_header_has_assembly() -> None:
+    """The emulator has its own version of csrc/cuda/ptx.cuh, a function for each instruction."""
+    sources = [p for p in (ROOT / "csrc" / "cuda").glob("*.cu*") if p.name != "ptx.cuh"]
+    texts = [re.sub(r"//.*", "", source.read_text()) for source in sources]
+    assert not [
+        s.name for s, text in zip(sources, texts, strict=True) if re.search(r"\basm\b", text)
+    ]
+
+
+def test_every_op_with_a_kernel_is_swept() -> None:
+    with_kernel = {
+        name
+        for name in registry.names("ops")
+        if "<<<" in (ROOT / "csrc" / "cuda" / f"{name.replace('-', '_')}.cu").read_text()
+    }
+    assert with_kernel == set(DRAWN)
+
+
+# --- the ops --------------------------------------------------------------------------------------
+
+
+def run_module(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"cuda_emulator.{name}", *options]
+    environment = os.environ | {"PYTHONPATH": str(building.HERE.parent)}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.usefixtures("emulator")
+def test_every_op_on_the_emulated_device() -> None:
+    done = run_module("sweep", "--orders=1", "--random=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n0 failed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("emulator")
+def test_every_op_under_the_sanitizers() -> None:
+    done = run_module("sweep", "--checked=sanitize", "--orders=1", "--random=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n0 failed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("touch the last", ""),
+        ("touch beyond", "heap-buffer-overflow"),
+        ("touch beyond shared", "use-after-poison"),
+    ],
+)
+def test_what_the_sanitizers_say(name: str, words: str) -> None:
+    library = building.Build("sanitize").library(TRIALS)
+    program = f"""
+import ctypes
+import numpy
+library, three = ctypes.CDLL({str(library)!r}), ctypes.c_uint * 3
+data = numpy.zeros(4096, numpy.float32)
+address, none = ctypes.c_void_p(data.ctypes.data), ctypes.c_size_t(0)
+library.trial({name.encode()!r}, address, data.size, three(1, 1, 1), three(64, 1, 1), none)
+library.emulator_synchronize()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | building.sanitizer_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == (not words), done.stderr
+    assert words in done.stderr
+
+
+# --- planted faults -------------------------------------------------------------------------------
+
+
+def test_faults_are_found_in_the_sources() -> None:
+    planned = faults.faults()
+    assert len({fault.name for fault in planned}) == len(planned)
+    barriers = [f for f in planned if f.kind == "left out"]
+    texts = [p.read_text() for p in faults.SOURCES.glob("*.cu*")]
+    assert len(barriers) == sum(len(re.findall(r"__sync\w+\(\);", text)) for text in texts) > 0
+    for fault in planned:
+        source = (faults.SOURCES / fault.file).read_text()
+        assert " ".join(source[fault.start : fault.end].split()) == fault.code
+        assert fault.planted(source) != source
+
+
+def test_every_survivor_can_still_be_planted() -> None:
+    names = {fault.name for fault in faults.faults()}
+    assert set(faults.survivors()) <= names
+    assert all(len(reason) > 20 for reason in faults.survivors().values())
+
+
+def test_a_new_survivor_and_one_that_is_none_are_told() -> None:
+    first, *others = faults.faults()
+    known = next(f for f in [first, *others] if f.name in faults.survivors())
+    new = next(f for f in [first, *others] if f.name not in faults.survivors())
+    noticed = [faults.Outcome(known, "", 1.0), faults.Outcome(new, "a race", 1.0)]
+    assert faults.verdict(noticed) == []
+    missed = [faults.Outcome(known, "a race", 1.0), faults.Outcome(new, "", 1.0)]
+    lines = faults.verdict(missed)
+    assert lines[0].startswith("noticed, though survivors.toml says it is no fault: ")
+    assert lines[1] == f"survived: {new.name}"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("emulator")
+def test_planted_faults_are_noticed() -> None:
+    done = run_module("faults", "--sample=16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of 16 noticed" in done.stdout
