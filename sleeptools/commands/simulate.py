@@ -142,8 +142,8 @@ def _is_done(out: Path, settings: dict[str, Any]) -> bool:
             hint="give a folder of its own",
             code="OUT-OURS",
         )
-    earlier = {"simulator": 1, "randomise": False, "fast": False}  # versions that did not say so
-    there = earlier | store.read_toml(out / SETTINGS)
+    defaults = {"simulator": 1, "randomise": False, "fast": False}  # versions that did not say so
+    there = defaults | store.read_toml(out / SETTINGS)
     different = [
         f"{k}: {there.get(k)} there, {v} now" for k, v in settings.items() if there.get(k) != v
     ]

@@ -44,8 +44,8 @@ def is_fast(facts: Mapping[str, object]) -> bool:
 
 def made_by(version: int, *, randomised: bool = False, fast: bool = False) -> dict[str, int | bool]:
     """Return the facts of a recording that this version made."""
-    how = {RANDOMISED: randomised, FAST: fast}
-    return {SIMULATED: True, VERSION: version} | {name: True for name, so in how.items() if so}
+    variants = {RANDOMISED: randomised, FAST: fast}
+    return {SIMULATED: True, VERSION: version} | {name: True for name, so in variants.items() if so}
 
 
 def note(facts: Mapping[str, object]) -> str:
@@ -54,8 +54,8 @@ def note(facts: Mapping[str, object]) -> str:
     if version is None:
         return ""
     words = [SIMULATED] if version == 1 else [SIMULATED, f"{VERSION}_{version}"]
-    how = {RANDOMISED: is_randomised(facts), FAST: is_fast(facts)}
-    return " ".join([*words, *(name for name, so in how.items() if so)])
+    variants = {RANDOMISED: is_randomised(facts), FAST: is_fast(facts)}
+    return " ".join([*words, *(name for name, so in variants.items() if so)])
 
 
 def facts_of_note(text: str) -> dict[str, int | bool]:

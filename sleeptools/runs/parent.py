@@ -72,12 +72,12 @@ class Parent:
         """Tell whether anything that a child on these epochs has learnt from was simulated."""
         simulators = {*data.simulators, *self.facts.get("simulators", ())}
         simulated = True if data.simulated else self.facts.get("simulated")
-        how = {
+        variants = {
             "randomised": data.randomised or bool(self.facts.get("randomised")),
             "fast": data.fast or bool(self.facts.get("fast")),
         }
         stated = {} if simulated is None else {"simulated": simulated}
-        return stated | {"simulators": sorted(simulators)} | how
+        return stated | {"simulators": sorted(simulators)} | variants
 
     def notes(self, data: EpochSet) -> Iterator[str]:
         """Tell what of these epochs is not as the parent learnt it; one sentence each."""
