@@ -181,7 +181,8 @@ def _scale_doubt(preset: Preset, signal: Signal) -> str:
     """
     seconds = signal.size / signal.sample_rate
     steps = preset.steps(signal.label, signal.modality)
-    if seconds >= LEAST_SCALED or not any(step.scales_recording for step in steps):
+    is_long = seconds > LEAST_SCALED - 1  # a file may lack its last samples
+    if is_long or not any(step.scales_recording for step in steps):
         return ""
     return (
         f"scaled over {seconds / 60:.3g} min, less than {LEAST_SCALED / 3600:g} h: not the scale "

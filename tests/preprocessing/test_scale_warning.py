@@ -30,6 +30,7 @@ def test_a_scale_over_less_than_two_hours(step: dict[str, Any], tmp_path: Path) 
     (warning,) = warnings_of(0.5, step, tmp_path)
     assert warning.startswith("EEG C4-M1: scaled over 30 min, less than 2 h")
     assert not warnings_of(2.0, step, tmp_path)
+    assert not warnings_of(2.0 - 1 / 36_000, step, tmp_path)  # a sample short
 
 
 @pytest.mark.parametrize("step", OTHERS, ids=str)

@@ -161,10 +161,10 @@ def night_names(
         kept = [n for n in names if n in scored and n not in named and _is_of(scored[n], path)]
         free = [n for n in names if counts[n] == 1 and not _is_others(scored.get(n, {}), path)]
         if not (kept or free):
-            same = [str(other) for other, others in longer.items() if others == names]
+            twins = [str(p) for p, candidates in longer.items() if candidates == names]
             raise UsageError(
                 f"two recordings are named {path.stem}: their scores would have one name",
-                hint=f"score them into folders of their own: {', '.join(same[:3])}",
+                hint=f"score them into folders of their own: {', '.join(twins[:3])}",
             )
         named[store.check_id((kept or free)[0], path)] = path
     return named
