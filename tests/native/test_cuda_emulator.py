@@ -21,7 +21,7 @@ from sleeptools import registry
 
 ROOT = Path(__file__).parents[2]
 TRIALS = building.HERE / "trials.cu"
-INVALID_VALUE, INVALID_CONFIGURATION = 1, 9  # cudaError_t
+INVALID_VALUE, INVALID_CONFIGURATION, INSUFFICIENT_DRIVER, NO_KERNEL_IMAGE = 1, 9, 35, 209
 KIB = 1024
 
 
@@ -217,6 +217,7 @@ FAULTS = {
     "touch beyond": "writes 4 bytes at .* that are no memory of the device",
     "touch before": "writes 4 bytes at .* that are no memory of the device",
     "touch beyond shared": "reads 4 bytes at .* that are no memory of the device",
+    "long index": "takes element 4 of a shorter array at",
     "much shared": "needs more shared memory than it may have, for copy",
     "bound": r"is one of 64; the kernel is bound to 32",
     "forked barrier": "threads wait at different barriers, lines",
@@ -314,8 +315,12 @@ def test_every_op_with_a_kernel_is_swept() -> None:
 
 
 def run_module(name: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"cuda_emulator.{name}", *options]
-    environment = os.environ | {"PYTHONPATH": str(building.HERE.parent)}
+    return run_python("-m", f"cuda_emulator.{name}", *options)
+
+
+def run_python(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(building.HERE.parent)} | variables
+    command = [sys.executable, *options]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -326,6 +331,29 @@ def test_every_op_on_the_emulated_device() -> None:
     done = run_module("sweep", "--orders=1", "--random=4")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n0 failed" in done.stdout
+
+
+@pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize("error", [INSUFFICIENT_DRIVER, NO_KERNEL_IMAGE])
+def test_a_card_that_cannot_run_the_kernels_is_told_from_a_bug(error: int) -> None:
+    program = f"""
+import torch
+from cuda_emulator.building import Build
+from cuda_emulator.core import load_core
+from cuda_emulator.device import CUDA, EmulatedDevice
+from sleeptools.errors import UnavailableError
+from sleeptools.models.ops.dropout import dropout
+library = load_core(Build().core())
+library.emulator_fail({error})
+with EmulatedDevice(library).running():
+    try:
+        dropout(torch.ones(1, 2, 3).to(CUDA), 0.5, 1)
+    except UnavailableError as error:
+        print(error.code, error)
+"""
+    done = run_python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("DEVICE-NONE dropout: "), done.stdout
 
 
 @pytest.mark.slow
@@ -357,13 +385,7 @@ address, none = ctypes.c_void_p(data.ctypes.data), ctypes.c_size_t(0)
 library.trial({name.encode()!r}, address, data.size, three(1, 1, 1), three(64, 1, 1), none)
 library.emulator_synchronize()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | building.sanitizer_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("-c", program, **building.sanitizer_environment())
     assert (done.returncode == 0) == (not words), done.stderr
     assert words in done.stderr
 

@@ -80,11 +80,11 @@ def active_device() -> EmulatedDevice:
 
 @dataclass
 class Started:
-    """A launch: its kernel, grid and block, as they stand in the source."""
+    """A launch: its kernel, as the source names it, how large it was, and on which stream."""
 
     kernel: str
-    grid: tuple[int, ...]
-    block: tuple[int, ...]
+    grid: str
+    block: str
     stream: int
 
 
@@ -94,7 +94,6 @@ class EmulatedDevice(TorchDispatchMode):
 
     library: ctypes.CDLL
     held: list[Tensor] = field(default_factory=list)
-    transfers: int = 0
 
     def __post_init__(self) -> None:
         """Declare the emulator's functions."""
@@ -132,15 +131,9 @@ class EmulatedDevice(TorchDispatchMode):
 
     def launches(self) -> list[Started]:
         """List the launches since the last call."""
-        lines = [
-            line.split("\t") for line in self.library.emulator_launches().decode().splitlines()
-        ]
-        return [
-            Started(
-                name, tuple(map(int, grid.split(","))), tuple(map(int, block.split(","))), int(s)
-            )
-            for name, grid, block, s in lines
-        ]
+        lines = self.library.emulator_launches().decode().splitlines()
+        fields = [line.split("\t") for line in lines]
+        return [Started(kernel, grid, block, int(s)) for kernel, grid, block, s in fields]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[EmulatedDevice]:
@@ -173,8 +166,6 @@ class EmulatedDevice(TorchDispatchMode):
         target = kwargs.get("device")
         if on_device:
             self.synchronize()
-        if on_device and target is not None and torch.device(target).type == "cpu":
-            self.transfers += 1
         moves = target is not None and torch.device(target).type == "cuda"
         if moves:
             kwargs = {**kwargs, "device": torch.device("cpu")}

@@ -360,6 +360,7 @@ def _try(fault: Fault) -> Outcome:
         finally:
             shutil.rmtree(build.sources)
     cases = [task for op in users(fault.file) for task in _TASKS[op]]
+    cases.sort(key=lambda task: _size(task[0]))
     noticed = _in_a_child(lambda: _first_problem(core, cases))
     shutil.rmtree(core.parent)
     return Outcome(fault, noticed, time.monotonic() - begun)

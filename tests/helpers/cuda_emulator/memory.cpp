@@ -1,6 +1,7 @@
 // Memory of the device: which addresses belong to it, and for each word who read and wrote it last.
-// Answers what the compiler puts in front of every access with -fsanitize=thread, in place of that
-// sanitizer's own library, which knows nothing of warps and takes one block's memory for another's.
+// Answers what the compiler puts in front of every access with -fsanitize=thread, and of every
+// index with -fsanitize=bounds, in place of the sanitizers' own libraries, which know nothing of
+// warps and take one block's memory for another's.
 //
 // Two accesses are ordered if one thread makes both, if a launch or, within a block, __syncthreads
 // lies between them, or, within a warp, __syncwarp; nothing orders two blocks of a launch. It is
@@ -249,6 +250,13 @@ void __tsan_read_range(void* address, size_t bytes) {
 }
 void __tsan_write_range(void* address, size_t bytes) {
   access_from(reinterpret_cast<uintptr_t>(address), bytes, kWrite, __builtin_return_address(0));
+}
+// of -fsanitize=bounds; sees the arrays of a thread, too
+void __ubsan_handle_out_of_bounds(void*, uintptr_t index) {
+  if (emulator::clock()) {
+    fault("takes element %td of a shorter array at +0x%x", static_cast<intptr_t>(index),
+          offset(__builtin_return_address(0)));
+  }
 }
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}

@@ -100,6 +100,11 @@ __global__ void touch_shared(float* data, int) {
   __syncthreads();
   if (threadIdx.x == 0) data[0] = left[kThreads - 1 + kBeyond] + right[0];
 }
+__global__ void long_index(float* data, int count) {
+  float own[4] = {};
+  for (int i = 0; i < 4; ++i) own[i] = data[i];
+  data[threadIdx.x] = own[count % 8];
+}
 __global__ void dynamic(float* data, int count) {
   extern __shared__ float copy[];
   for (int i = threadIdx.x; i < count; i += kThreads) copy[i] = data[i];
@@ -201,6 +206,7 @@ const std::map<std::string, Kernel> kKernels = {
     {"touch before", touch<-1>},
     {"touch shared", touch_shared<0>},
     {"touch beyond shared", touch_shared<1>},
+    {"long index", long_index},
     {"dynamic", dynamic},
     {"much shared", much_shared},
     {"bound", bound},
