@@ -51,13 +51,10 @@ def test_folders_are_the_same_for_any_number_of_jobs(raw: Path, tmp_path: Path) 
 
 
 def test_nights_are_the_same_for_any_number_of_jobs(tmp_path: Path) -> None:
-    """In processes of their own: the last bit of a product depends on NumPy's threads."""
-    one, two = tmp_path / "1", tmp_path / "2"
-    for folder in (one, two):
-        line = f"simulate sleep-edf {folder} --subjects 2 --hours 0.5 --fast --jobs {folder.name}"
-        command = [sys.executable, "-m", "sleeptools.cli", *line.split()]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        subprocess.run(command, env=environment, capture_output=True, check=True)
+    one, two = (
+        simulate("sleep-edf", tmp_path / str(jobs), subjects=2, hours=0.5, fast=True, jobs=jobs)
+        for jobs in (1, 2)
+    )
     hashes = [store.read_json(folder / "manifest.json")["files"] for folder in (one, two)]
     assert len(hashes[0]) == 7
     assert hashes[0] == hashes[1]

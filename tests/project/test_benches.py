@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +20,15 @@ from sleeptools.commands.train import TrainOptions, train
 from synthetic_epochs import write_epochs
 
 BENCHES = Path(__file__).parents[2] / "benches"
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Restore the variables: some benches choose the threads of their process as they begin."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture
