@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from sleeptools.inference.weights import Weights
 from sleeptools.native import (
     Floats,
     Precision,
@@ -46,10 +47,10 @@ class PackedStreams:
 
     Parameters
     ----------
-    streams
-        The streams.
     weights
-        Weight and bias of every convolution in turn.
+        The model's arrays.
+    streams
+        The streams, in the order of the output, by their names in the model.
     activation, slope
         What comes after each convolution.
     precision
@@ -58,14 +59,19 @@ class PackedStreams:
 
     def __init__(
         self,
-        streams: Sequence[ConvStream],
-        weights: Sequence[Floats],
+        weights: Weights,
+        streams: Mapping[str, ConvStream],
         activation: Activation,
         slope: float,
         precision: Precision,
     ) -> None:
-        self.shape = tuple(conv_streams.describe_streams(streams))
-        self.weights = np.concatenate([array.ravel() for array in weights])
+        self.shape = tuple(conv_streams.describe_streams(streams.values()))
+        arrays = [
+            array
+            for name, stream in streams.items()
+            for array in weights.fold_stream(name, stream.channels, stream.layers)
+        ]
+        self.weights = np.concatenate([array.ravel() for array in arrays])
         self.settings = activation, slope, precision
         self.packed = two_stream_conv.pack_weights(self.weights, self.shape, precision)
 

@@ -337,8 +337,9 @@ def layer_work(graph: Graph, layer: GraphLayer) -> int:
             return 2 * values * layer.kernel * layer.source.width
         case "attend":
             keys = graph.signals[layer.operands[0]].steps
-            queries = graph.signals[layer.source.signal].steps * layer.source.width
-            return 2 * keys * (queries + values + SOFTMAX * layer.kernel)
+            queries = graph.signals[layer.source.signal].steps
+            scores = queries * (layer.source.width + SOFTMAX * layer.kernel)
+            return 2 * keys * (scores + values)
         case "lstm" | "lstm_reversed":
             return 2 * values * GATES * layer.target.width
         case "positions":

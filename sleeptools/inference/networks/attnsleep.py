@@ -31,13 +31,11 @@ class Network(PlanNetwork):
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
         self.channels = int(config["channels"])
-        chains = [ConvStream(int(config["channel"]), 1, layers) for layers in attnsleep.STREAMS]
-        arrays = [
-            array
-            for name, chain in zip(("small", "large"), chains, strict=True)
-            for array in weights.fold_stream(f"streams.{name}", 1, chain.layers)
-        ]
-        streams = PackedStreams(chains, arrays, "gelu", 0.0, precision)
+        chains = {
+            f"streams.{name}": ConvStream(int(config["channel"]), 1, layers)
+            for name, layers in zip(("small", "large"), attnsleep.STREAMS, strict=True)
+        }
+        streams = PackedStreams(weights, chains, "gelu", 0.0, precision)
         graph = attnsleep.AttnGraph(weights).write(config["stages"])
         super().__init__([streams, PackedPlan(graph)], config["stages"])
 

@@ -38,13 +38,13 @@ class Network(PlanNetwork):
         if config["modalities"] == "eeg":
             del modalities[1:]
         names = ("0",) if config["streams"] == "small" else ("small", "large")
-        chains, arrays = list[ConvStream](), list[Floats]()
-        for i, (first, count) in enumerate(modalities):
-            for name, chain in zip(names, attnsleep.STREAMS, strict=False):
-                chains.append(ConvStream(first, count, chain))
-                arrays += weights.fold_stream(f"streams.{i}.{name}", count, chain)
-        _, _, steps = stream_starts(chains, SAMPLES)
-        streams = PackedStreams(chains, arrays, "gelu", 0.0, precision)
+        chains = {
+            f"streams.{i}.{name}": ConvStream(*channels, layers)
+            for i, channels in enumerate(modalities)
+            for name, layers in zip(names, attnsleep.STREAMS, strict=False)
+        }
+        _, _, steps = stream_starts([*chains.values()], SAMPLES)
+        streams = PackedStreams(weights, chains, "gelu", 0.0, precision)
         epochs = self.span.sequence
         sizes, alone = (len(modalities), steps, layers), epochs == 1
         graphs = [

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sleeptools.inference.plan_network import PackedStreams
 from sleeptools.inference.weights import Weights
 from sleeptools.native import (
     Floats,
@@ -18,11 +19,9 @@ from sleeptools.native import (
     attention,
     bfloat16,
     classifier,
-    conv_streams,
     feed_forward,
     modal_se,
     prepared,
-    two_stream_conv,
 )
 from sleeptools.native.layer_tables import mmasleepnet
 from sleeptools.native.prepared import NetworkPool, PreparedOp
@@ -56,11 +55,13 @@ class Network:
         self.modalities = mmasleepnet.modalities(config["modalities"])
         self.tokens, self.width = mmasleepnet.tokens(config["modalities"], config["tokens"])
         branches = mmasleepnet.branches(config["eeg"], config["kernels"], config["modalities"])
-        self.shape = tuple(
-            conv_streams.describe_streams(c for b in branches for c in b.chains.values())
-        )
-        self.convolutions = _convolutions(weights, branches)
-        self.packed = two_stream_conv.pack_weights(self.convolutions, self.shape, precision)
+        chains = {
+            f"branches.{branch.modality}.{stream}": chain
+            for branch in branches
+            for stream, chain in branch.chains.items()
+        }
+        slope = mmasleepnet.SLOPE
+        self.streams = PackedStreams(weights, chains, "leaky_relu", slope, precision)
         if self.fusion == "full":
             self.se: Any = (*_modal_se(weights, self.modalities), config["se"])
         if self.fusion != "mbfe":
@@ -104,17 +105,7 @@ class Network:
 
     def _prepare(self, size: tuple[int, ...]) -> prepared.PreparedNetwork:
         x = np.empty(size, np.float32)
-        network_ops = [
-            two_stream_conv.two_stream_conv.prepare(
-                x,
-                self.convolutions,
-                self.shape,
-                "leaky_relu",
-                mmasleepnet.SLOPE,
-                self.precision,
-                self.packed,
-            )
-        ]
+        network_ops = [self.streams.prepare(x)]
         network_ops += self._tokenise(network_ops[-1].out)
         flat, gate = network_ops[-1].out.reshape(len(x), self.tokens * self.width), None
         if self.fusion != "mbfe":
@@ -145,16 +136,6 @@ class Network:
             rows, *self.feed_forward, self.precision, norm=self.norm
         )
         return [attended, dense]
-
-
-def _convolutions(weights: Weights, branches: list[mmasleepnet.Branch]) -> Floats:
-    """Weight and bias of every convolution in turn, BatchNorm folded."""
-    arrays: list[Floats] = []
-    for branch in branches:
-        for stream, chain in branch.chains.items():
-            prefix = f"branches.{branch.modality}.{stream}"
-            arrays += weights.fold_stream(prefix, chain.channels, chain.layers)
-    return np.concatenate([array.ravel() for array in arrays])
 
 
 def _modal_se(weights: Weights, m: int) -> list[Floats]:

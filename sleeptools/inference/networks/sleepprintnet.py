@@ -42,18 +42,19 @@ class Network:
         self.channels = sum(sizes)
         self.samples = round(config["sample_rate"] * sleepprintnet.EPOCH_SECONDS)
         self.span = InputSpan(context=sleepprintnet.context(variant))
-        chains, arrays, first = list[ConvStream](), list[Floats](), 0
+        chains, first = dict[str, ConvStream](), 0
         for name, count, width in zip(MODALITIES, sizes, sleepprintnet.WIDTHS, strict=True):
             layers = sleepprintnet.stream_layers(width, variant, config["sample_rate"])
             for stream, chain in zip(("small", "large"), layers, strict=True):
-                chains.append(ConvStream(first, count, chain))
-                arrays += weights.fold_stream(f"{name}.{stream}", count, chain)
+                chains[f"{name}.{stream}"] = ConvStream(first, count, chain)
             first += count
         slope = sleepprintnet.leak(variant)
-        self.streams = PackedStreams(chains, arrays, "leaky_relu", slope, precision)
+        self.streams = PackedStreams(weights, chains, "leaky_relu", slope, precision)
         self.map = BandPower(config, self.samples)
         self.spatial = PackedPlan(sleepprintnet.MapGraph(weights, variant).write())
-        _, maps, steps = stream_starts(chains, self.samples * (1 + 2 * self.span.context))
+        _, maps, steps = stream_starts(
+            [*chains.values()], self.samples * (1 + 2 * self.span.context)
+        )
         hidden = sleepprintnet.hidden_units(variant)
         inputs = maps * steps + 2 * sleepprintnet.map_width(variant) * POOLED**2
         self.dense = (
