@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +11,8 @@ from sleeptools.inference.plan_network import PackedPlan, PlanNetwork
 from sleeptools.inference.weights import Weights
 from sleeptools.native import Floats, Precision
 from sleeptools.native.check import check_shape
-from sleeptools.native.conv_graph import GraphBuilder, Maps
 from sleeptools.native.layer_tables import mouse_cnn
-from sleeptools.native.layer_tables.mouse_cnn import PreluLayer
+from sleeptools.native.layer_tables.mouse_cnn import AddAttention, PreluLayer
 
 HALF = False  # the core's plans are float32
 LAST = 3  # modules between the blocks and the linear layer: pool, flatten, dropout
@@ -53,8 +51,8 @@ class Network(PlanNetwork):
             _take_layer(weights, "classifier", 0, (mouse_cnn.HIDDEN, features, 1)),
             _take_layer(weights, "classifier", 2, (stages, mouse_cnn.HIDDEN, 1), prelu=doubled),
         ]
-        add_attention = functools.partial(self._add_attention, config, weights)
-        graph = mouse_cnn.mouse_cnn_graph(branches, classifier, self.samples, add_attention)
+        attention = self.attention(config, weights)
+        graph = mouse_cnn.mouse_cnn_graph(branches, classifier, self.samples, attention)
         super().__init__([PackedPlan(graph)], stages)
 
     def __call__(self, x: Floats) -> Floats:
@@ -66,18 +64,10 @@ class Network(PlanNetwork):
         values = np.concatenate([x.reshape(len(x), -1), spectra.reshape(len(x), -1)], 1)
         return self.pool(values)
 
-    def _add_attention(
-        self,
-        config: Mapping[str, Any],
-        weights: Weights,
-        builder: GraphBuilder,
-        maps: Maps,
-        branch: int,
-        block: int,
-    ) -> Maps:
-        """Add what follows a block of a branch: nothing here."""
-        del config, weights, builder, branch, block
-        return maps
+    def attention(self, config: Mapping[str, Any], weights: Weights) -> AddAttention | None:
+        """Give what adds the attention after a block to the graph; here there is none."""
+        del config, weights
+        return None
 
     def _take_branch(self, weights: Weights, index: int) -> list[PreluLayer]:
         """Take the layers of a branch."""

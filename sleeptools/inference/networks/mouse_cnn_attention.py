@@ -9,6 +9,7 @@ from sleeptools.inference.networks import mouse_cnn
 from sleeptools.inference.weights import Weights
 from sleeptools.native.conv_graph import GraphBuilder, Maps
 from sleeptools.native.layer_tables import encoder
+from sleeptools.native.layer_tables.mouse_cnn import AddAttention
 
 HALF = False  # the core's plans are float32
 
@@ -19,23 +20,14 @@ class Network(mouse_cnn.Network):
     NAME = "mouse-cnn-attention"
     MODULES = mouse_cnn.Network.MODULES + 1
 
-    def _add_attention(
-        self,
-        config: Mapping[str, Any],
-        weights: Weights,
-        builder: GraphBuilder,
-        maps: Maps,
-        branch: int,
-        block: int,
-    ) -> Maps:
-        """Add self-attention over the steps, the residual and the norm."""
-        heads = config["heads"]
-        name = f"branches.{branch}.{self.MODULES * block + mouse_cnn.Network.MODULES}"
-        return encoder.add_attention(
-            builder,
-            weights,
-            maps,
-            f"{name}.attention",
-            f"{name}.norm",
-            heads if isinstance(heads, int) else heads[branch],
-        )
+    def attention(self, config: Mapping[str, Any], weights: Weights) -> AddAttention:
+        """Give what adds self-attention over the steps, the residual and the norm."""
+        heads, modules, before = config["heads"], self.MODULES, mouse_cnn.Network.MODULES
+
+        def add(builder: GraphBuilder, maps: Maps, branch: int, block: int) -> Maps:
+            name = f"branches.{branch}.{modules * block + before}"
+            count = heads if isinstance(heads, int) else heads[branch]
+            names = f"{name}.attention", f"{name}.norm"
+            return encoder.add_attention(builder, weights, maps, *names, count)
+
+        return add

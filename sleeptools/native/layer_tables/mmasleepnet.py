@@ -18,7 +18,6 @@ SLOPE = 0.01  # of LeakyReLU
 HIDDEN = 2048  # of the encoder's feed-forward; PyTorch's default, the paper gives none
 UNITS = 32  # of the classifier's first layer
 MODALITIES = {"eeg": ("eeg",), "eeg+eog": ("eeg", "eog"), "all": ("eeg", "eog", "emg")}
-CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")
 
 
 class Branch(NamedTuple):

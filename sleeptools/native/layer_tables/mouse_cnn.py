@@ -72,7 +72,7 @@ def mouse_cnn_graph(
     branches: Sequence[Sequence[PreluLayer]],
     classifier: Sequence[PreluLayer],
     samples: int,
-    add_attention: AddAttention,
+    add_attention: AddAttention | None = None,
 ) -> GraphBuilder:
     """Write the network down.
 
@@ -85,7 +85,7 @@ def mouse_cnn_graph(
     samples
         Length of an epoch; it is followed by its spectra among the values that the graph reads.
     add_attention
-        Adds what follows each block of a branch.
+        Adds what follows each block of a branch, if anything does.
     """
     builder = GraphBuilder()
     signals = len(branches) // 2
@@ -96,7 +96,8 @@ def mouse_cnn_graph(
         *blocks, last = layers
         for j, block in enumerate(blocks):
             maps = block.add_to(builder, maps, None, STRIDE, KERNEL // 2)  # noqa: PLW2901
-            maps = add_attention(builder, maps, i, j)  # noqa: PLW2901
+            if add_attention:
+                maps = add_attention(builder, maps, i, j)  # noqa: PLW2901
         pooled = builder.average(maps, POOLED)
         last.add_to(builder, pooled, features.pick(i * FEATURES, FEATURES))
     hidden = classifier[0].add_to(builder, features)
