@@ -45,7 +45,7 @@ def command(
         bool,
         typer.Option(
             "--fast",
-            help="To measure time and memory on many human nights: each repeats 20 epochs of every "
+            help="To measure time and memory on many human nights: each repeats 18 epochs of every "
             "stage, in the order of its own stages.",
         ),
     ] = False,
