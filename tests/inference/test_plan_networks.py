@@ -29,6 +29,9 @@ LAST = {  # the layer that gives the logits
     "salientsleepnet": "classify",
     "sleepprintnet": "linear2",
 }
+# what rounding does to these is larger: their norms divide by small deviations, and PyTorch in
+# single precision is as far from double (0.9 of the tolerance of others with AttnSleep)
+SENSITIVE = {"attnsleep": 3, "sleepprintnet": 2}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("slumbernet", {}),
     ("slumbernet", SMALL | {"layout": "authors"}),
@@ -88,6 +91,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[Any,
         last.weight *= gain
         # five units in the seventh digit of the largest logit, as much larger as the differences
         model.tolerance = 5e-7 * float(gain * logits.abs().max()) + 2e-6
+        model.tolerance *= SENSITIVE.get(name, 1)
         last.bias.copy_(last.bias - model(signals(24, config)).flatten(0, -2).mean(0))
     folder = tmp_path_factory.mktemp("model")
     save_model(model, folder, facts(config))

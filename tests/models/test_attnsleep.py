@@ -130,7 +130,8 @@ def test_logits(core):
     x = golden_models.signals(model.config)
     channel = x[:, 2:3]
     with torch.no_grad():
-        close(model(x), table(channel), 1e-5)
+        # its norms make rounding larger: PyTorch alone is 5e-6 from double, each core up to 1.2e-5
+        close(model(x), table(channel), 3e-5)
         close(model.double()(x.double()), table.double()(channel.double()), 1e-11)
         # statistics of the batch, layer by layer
         ours, theirs = (without_dropout(m) for m in (model, table))
