@@ -1,14 +1,16 @@
 """What the whole chain takes of a data set's size: time and memory at 4, 20 and 78 subjects.
 
 Every command is the real one, a process of its own with one thread, on fast simulated nights in the
-form of Sleep-Cassette, two a subject and 22 h each; 78 subjects are Sleep-EDF-78's 195 thousand
-epochs. Processor time is that of all its processes, which a busy machine hardly changes; memory is
-the most that all of them hold at once, without files that are mapped, looked at 20 times a second.
-Growth compares what a further subject costs in the larger step of sizes with what it costs in the
-smaller one: 1 is linear, whatever a command takes to begin.
+form of Sleep-Cassette, two a subject and 22 h each; 78 subjects are 161 thousand epochs in the set
+(Sleep-EDF-78, whose people lie in bed for longer, has 195 thousand). Processor time is that of all
+its processes, which a busy machine hardly changes; memory is the most that all of them hold at
+once, without files that are mapped, looked at 20 times a second. Growth compares what a further
+subject costs in the larger step of sizes with what it costs in the smaller one: 1 is linear,
+whatever a command takes to begin. Where the smaller step costs less than five seconds, nothing can be
+said.
 
 `python benches/scale.py` writes benches/results/scale.json and .md; it needs 20 GB of disk in
-TMPDIR, which it leaves empty, and half an hour of one core.
+TMPDIR, which it leaves empty, and ten to thirty minutes of one core.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ RESULTS = Path(__file__).parent / "results"
 SIZES = (4, 20, 78)
 LOOK = 0.05  # s
 LINEAR = 0.15  # growth may be so far from 1
+JOBS_AT = 1  # the size, of SIZES, that is preprocessed by one process and by two
+LEAST = 5.0  # s; what a step of sizes must cost to be compared
 CHAIN = {
     "simulate": "simulate sleep-edf raw --subjects {subjects} --nights 2 --fast",
     "preprocess": "preprocess sleep-edf raw epochs",
@@ -128,7 +132,7 @@ def markdown(report: dict[str, Any]) -> str:
                 name,
                 *(f"{seconds:.1f}" for seconds in cpu),
                 f"{each:.2f}",
-                f"{growth(sizes, cpu):.2f}",
+                f"{growth(sizes, cpu):.2f}" if cpu[1] - cpu[0] > LEAST else "-",
                 *(str(one["memory"]) for one in found),
             ]
         )
@@ -147,15 +151,15 @@ def markdown(report: dict[str, Any]) -> str:
             f"{', '.join(texts)} subjects, two fast simulated nights of 22 h each; "
             "`python benches/scale.py`. The first three columns are processor time, s, on one "
             "thread; `a subject` what one more costs, s; `growth` what it costs in the larger step "
-            f"over what it costs in the smaller, 1 is linear, within {LINEAR:g}. The last three "
-            "are the most memory that the command's processes hold at once, MiB, without mapped "
-            "files.",
+            f"over what it costs in the smaller, 1 is linear, within {LINEAR:g}, and not said "
+            f"where the smaller step costs less than {LEAST:g} s. The last three are the most "
+            "memory that the command's processes hold at once, MiB, without mapped files.",
             "",
             *timing.table(head, rows),
             "",
             "Commands: " + "; ".join(f"`{command}`" for command in CHAIN.values()) + ".",
             "",
-            f"`{WORKERS.format(jobs='N')}` of the smallest size:",
+            f"`{WORKERS.format(jobs='N')}` of {sizes[JOBS_AT]} subjects:",
             "",
             *timing.table(["jobs", "wall, s", "processor, s", "memory, MiB"], jobs),
             "",
@@ -173,13 +177,12 @@ def main() -> None:
     more = f" --hours {options.hours}" if options.hours else ""
     with tempfile.TemporaryDirectory() as cache:
         at_size(min(options.sizes), Path(cache), lambda *_: None, " --hours 0.5")  # fills caches
-        sizes, scaling = [], None
-        for subjects in options.sizes:
-            size, more_jobs = at_size(
-                subjects, Path(cache), workers if scaling is None else lambda *_: None, more
-            )
+        sizes, scaling = [], []
+        for place, subjects in enumerate(options.sizes):
+            what = workers if place == JOBS_AT else lambda *_: []
+            size, jobs = at_size(subjects, Path(cache), what, more)
             sizes.append(size)
-            scaling = scaling or more_jobs
+            scaling += jobs
     report = {**facts, "sizes": sizes, "workers": scaling}
     print(markdown(report))
     if str(options.out) != "-":
