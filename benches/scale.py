@@ -6,8 +6,8 @@ form of Sleep-Cassette, two a subject and 22 h each; 78 subjects are 161 thousan
 its processes, which a busy machine hardly changes; memory is the most that all of them hold at
 once, without files that are mapped, looked at 20 times a second. Growth compares what a further
 subject costs in the larger step of sizes with what it costs in the smaller one: 1 is linear,
-whatever a command takes to begin. Where the smaller step costs less than five seconds, nothing can be
-said.
+whatever a command takes to begin. Where the smaller step costs less than five seconds, it is
+not said.
 
 `python benches/scale.py` writes benches/results/scale.json and .md; it needs 20 GB of disk in
 TMPDIR, which it leaves empty, and ten to thirty minutes of one core.
