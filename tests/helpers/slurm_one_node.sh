@@ -84,7 +84,7 @@ PreemptMode=REQUEUE
 # a preempted job gets the signal of its --signal, not only SIGTERM
 SlurmctldParameters=preempt_send_user_signal
 JobRequeue=1
-KillWait=5
+KillWait=30
 MinJobAge=600
 ReturnToService=2
 MessageTimeout=5
