@@ -34,6 +34,7 @@ CORE := CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 DEMO ?= demo
 CLANG_FILES = $(shell find csrc tests/helpers/cuda_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 YASA := $(VENV)-bench/bin/python
+ACCUSLEEPY := $(VENV)-accusleepy
 TOOLS := $(VENV)-tools
 
 # Freed memory stays in the process, in huge pages: in a virtual machine whose host takes free pages
@@ -77,12 +78,13 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CLANG_FILES)
 
-bench: $(READY)-bench $(YASA)
+bench: $(READY)-bench $(YASA) $(ACCUSLEEPY)
 	$(BIN)/python -m pytest benches/bench_ops.py -q -o addopts= --benchmark-max-time=0.3 \
 	  --benchmark-disable-gc --benchmark-json=benches/results/ops.json
 	$(BIN)/python benches/forward.py
 	$(BIN)/python benches/training.py
 	$(BIN)/python benches/night.py --yasa $(YASA)
+	$(BIN)/python benches/mouse_night.py --accusleepy $(ACCUSLEEPY)
 	$(BIN)/python benches/instructions.py
 	$(BIN)/python benches/readme.py
 
@@ -102,6 +104,12 @@ $(READY)-bench: $(READY)
 $(YASA):
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/pip install -q yasa==0.8.1 polars || { rm -rf $(VENV)-bench; exit 1; }
+
+# So does AccuSleePy, whose window and training images would bring Qt and torchvision.
+$(ACCUSLEEPY):
+	$(PYTHON) -m venv $@
+	$@/bin/pip install -q -c constraints.txt torch numpy scipy 'pandas<3' 'pyarrow<26' 'pillow<13' \
+	  platformdirs tqdm && $@/bin/pip install -q --no-deps accusleepy==0.13.0 || { rm -rf $@; exit 1; }
 
 # A torch of the active python3 is made visible through a .pth file, which serves a plain Python, a
 # virtual environment and conda alike. What builds stays there, too: a builder at another path, as
@@ -182,4 +190,4 @@ accessibility: $(READY)
 	  tests/commands/test_review_page.py -k axe
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(TOOLS) build dist demo
+	rm -rf $(VENV) $(VENV)-bench $(ACCUSLEEPY) $(TOOLS) build dist demo

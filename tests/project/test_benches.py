@@ -175,7 +175,17 @@ def test_budgets_are_spent_in_whole_passes_or_a_part_of_one(timing, tmp_path, mo
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["forward", "training", "night", "instructions", "peak", "models", "network_transfer"]
+    "name",
+    [
+        "forward",
+        "training",
+        "night",
+        "mouse_night",
+        "instructions",
+        "peak",
+        "models",
+        "network_transfer",
+    ],
 )
 def test_the_benches_start(name: str) -> None:
     command = [sys.executable, str(BENCHES / f"{name}.py"), "--help"]
