@@ -4,8 +4,8 @@ nvcc compiles csrc/cuda to cubins for each architecture that the core ships, and
 (of the wheel nvidia-cuda-nvdisasm) reads them. Of each kernel: registers, bytes that did not fit
 into them (spills, stack), shared memory, the length of the hot loop, and how many there are of the
 instructions that decide its speed: Tensor Core products (HMMA, HGMMA), scalar ones (FFMA), loads
-from shared memory and copies into it (LDS, LDGSTS) by their width in bits, and calls (64-bit
-divisions are such).
+from shared memory and copies into it (LDS, LDGSTS) by their width in bits, loads of whole matrices
+(LDSM), and calls (64-bit divisions are such).
 
 `python benches/machine_code.py` renews benches/results/machine_code.json and .md, `--check`
 compares with them and ends with 1 where the code is worse, 3 where it cannot tell.
@@ -209,7 +209,7 @@ def count(lines: list[str]) -> dict[str, int]:
 
 def kinds(name: str) -> Iterator[str]:
     first = name.partition(".")[0]
-    if first in PRODUCTS:
+    if first in {*PRODUCTS, "LDSM"}:
         yield first
     elif first in {"LDS", "LDGSTS"}:
         wide = WIDE.search(name)

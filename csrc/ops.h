@@ -97,7 +97,8 @@ struct FeedForward {
 
   const float* x;                      // (rows, width)
   const void *w1, *w2;                 // (hidden, width), (width, hidden): float32; with bf16 set,
-                                       // bfloat16 with both widths rounded up to even by zeros
+                                       // bfloat16 with both widths rounded up by zeros, to even
+                                       // ones on the CPU and to multiples of 8 on CUDA
   const float *b1, *b2;                // (hidden), (width)
   float* workspace;                    // CPU only: slots * workspace_floats(width)
   float* out;                          // as x; must not overlap it
@@ -184,11 +185,14 @@ struct TwoStreamConv {
   const float* x;  // (batch, channels, samples)
   // A layer's biases, filled up with zeros to whole panels; then, for each panel of outputs, a row
   // of kPanel weights for each (tap, input), tap by tap. With bf16, rows 2j and 2j + 1 are joined:
-  // the two weights of an output lie side by side as bfloat16.
+  // the two weights of an output lie side by side as bfloat16. On CUDA, with bf16, a row of
+  // bfloat16 for each output: the weights of all (tap, input), filled up with zeros to a multiple
+  // of 8.
   const float* packed;
   const ConvLayer* layers;
   const ConvStream* streams;
-  float* workspace;  // CPU: slots for each thread's epochs; CUDA: one
+  float* workspace;  // CPU: slots for each thread's epochs; CUDA: for each epoch, twice as many as
+                     // the larger of the sizes below
   float* out;        // (batch, maps, steps)
   int64_t batch, channels, samples, maps, steps;
   int64_t stream_count;

@@ -2,6 +2,7 @@
 // query and head, its scores in shared memory; the projection of the heads; residual and norm with
 // a warp per token.
 #include "product.cuh"
+#include "tensor_product.cuh"
 
 namespace sleeptools::cuda {
 namespace {
@@ -24,16 +25,15 @@ __device__ float warp_all_max(float value) {
 }
 
 // out = x w^T + b for row-major x (rows, depth), w (columns, depth).
-template <class W>
 __global__ void __launch_bounds__(kThreads)
-    affine(const float* x, const W* w, const float* b, float* out, int64_t rows, int64_t columns,
-           int64_t depth, int64_t stride) {
+    affine(const float* x, const float* w, const float* b, float* out, int64_t rows,
+           int64_t columns, int64_t depth) {
   __shared__ Left left;
   __shared__ Right right;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows;
   const int64_t column = static_cast<int64_t>(blockIdx.y) * kColumns;
   Sums sums = {};
-  product<W>(x, w, stride, first, column, rows, columns, depth, left, right, sums);
+  product(x, w, first, column, rows, columns, depth, left, right, sums);
   const int across = threadIdx.x % kAcross, down = threadIdx.x / kAcross;
   for (int i = 0; i < kMyRows; ++i) {
     for (int j = 0; j < kMyColumns; ++j) {
@@ -41,6 +41,31 @@ __global__ void __launch_bounds__(kThreads)
       if (r < rows && c < columns) out[r * columns + c] = sums[i][j] + b[c];
     }
   }
+}
+
+constexpr int kTensorColumns = 96;  // of a block: a third of the published network's
+
+// The same in bfloat16; the rows of w lie `stride` apart.
+__global__ void __launch_bounds__(tensor::kThreads)
+    tensor_affine(const float* x, const __nv_bfloat16* w, const float* b, float* out, int64_t rows,
+                  int64_t columns, int64_t depth, int64_t stride) {
+  __shared__ tensor::Tile<tensor::kRows> left[2];
+  __shared__ tensor::Tile<kTensorColumns> right[2];
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * tensor::kRows;
+  const int64_t column = static_cast<int64_t>(blockIdx.y) * kTensorColumns;
+  tensor::Sums<kTensorColumns> sums = {};
+  tensor::Piece piece;
+  const auto begin = [&](int64_t k, int place) {
+    piece.fetch(x, first, k, rows, depth);
+    tensor::copy<kTensorColumns>(right[place], w, stride, column, k, columns);
+    cp_async_commit();
+  };
+  const auto end = [&](int place) { piece.store(left[place]); };
+  tensor::product<kTensorColumns>(depth, begin, end, left, right, sums);
+  tensor::for_each<kTensorColumns>(sums, [&](int row, int own, float sum) {
+    const int64_t r = first + row, c = column + own;
+    if (r < rows && c < columns) out[r * columns + c] = sum + b[c];
+  });
 }
 
 // Head h of the query `row`: softmax(q k / sqrt(size)) v.
@@ -99,29 +124,33 @@ __global__ void __launch_bounds__(32 * kWarps) add_normalise(const Attention op)
   }
 }
 
-template <class W>
-void project(const float* x, const void* w, const float* b, float* out, int64_t rows,
-             int64_t columns, int64_t depth, cudaStream_t stream) {
-  const int64_t stride = sizeof(W) == 2 ? (depth + 1) / 2 * 2 : depth;
-  const dim3 grid(static_cast<unsigned>((rows + kRows - 1) / kRows),
-                  static_cast<unsigned>((columns + kColumns - 1) / kColumns));
-  affine<W><<<grid, kThreads, 0, stream>>>(x, static_cast<const W*>(w), b, out, rows, columns,
-                                           depth, stride);
+unsigned blocks(int64_t count, int64_t each) {
+  return static_cast<unsigned>((count + each - 1) / each);
 }
 
-template <class W>
+void project(bool bf16, const float* x, const void* w, const float* b, float* out, int64_t rows,
+             int64_t columns, int64_t depth, cudaStream_t stream) {
+  if (bf16) {
+    const dim3 grid(blocks(rows, tensor::kRows), blocks(columns, kTensorColumns));
+    tensor_affine<<<grid, tensor::kThreads, 0, stream>>>(x, static_cast<const __nv_bfloat16*>(w), b,
+                                                         out, rows, columns, depth,
+                                                         tensor::stride(depth));
+  } else {
+    const dim3 grid(blocks(rows, kRows), blocks(columns, kColumns));
+    affine<<<grid, kThreads, 0, stream>>>(x, static_cast<const float*>(w), b, out, rows, columns,
+                                          depth);
+  }
+}
+
 void run(const Attention& op, cudaStream_t stream) {
   const int64_t rows = op.batch * op.tokens;
   float* const qkv = op.workspace;
   float* const result = qkv + rows * 3 * op.width;
-  project<W>(op.x, op.w_in, op.b_in, qkv, rows, 3 * op.width, op.width, stream);
-  const auto blocks = [](int64_t tasks) {
-    return static_cast<unsigned>((tasks + kWarps - 1) / kWarps);
-  };
+  project(op.bf16, op.x, op.w_in, op.b_in, qkv, rows, 3 * op.width, op.width, stream);
   const size_t scores = kWarps * op.tokens * sizeof(float);
-  attend<<<blocks(rows * op.heads), 32 * kWarps, scores, stream>>>(op, qkv, result);
-  project<W>(result, op.w_out, op.b_out, op.out, rows, op.width, op.width, stream);
-  add_normalise<<<blocks(rows), 32 * kWarps, 0, stream>>>(op);
+  attend<<<blocks(rows * op.heads, kWarps), 32 * kWarps, scores, stream>>>(op, qkv, result);
+  project(op.bf16, result, op.w_out, op.b_out, op.out, rows, op.width, op.width, stream);
+  add_normalise<<<blocks(rows, kWarps), 32 * kWarps, 0, stream>>>(op);
 }
 
 }  // namespace
@@ -129,8 +158,7 @@ void run(const Attention& op, cudaStream_t stream) {
 void attention(const Attention& op, int device, void* stream) {
   check("attention", cudaSetDevice(device));
   if (op.batch * op.tokens == 0) return;  // a grid of no blocks is an error
-  op.bf16 ? run<__nv_bfloat16>(op, static_cast<cudaStream_t>(stream))
-          : run<float>(op, static_cast<cudaStream_t>(stream));
+  run(op, static_cast<cudaStream_t>(stream));
   check("attention", cudaGetLastError());
 }
 

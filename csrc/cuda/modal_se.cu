@@ -9,41 +9,42 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 
-// The weights of one block in shared memory, in the order of ModalSe.
+// The weights of one block in shared memory; w2 is transposed, its weights of a hidden number side
+// by side.
 template <int M>
 struct Weights {
   float w1[M * M], b1[M], w2[M * M], b2[M];
 };
 
-template <int M>
-__device__ void mix(const float* w, const float* b, const float (&in)[M], float (&out)[M]) {
-#pragma unroll 8
-  for (int i = 0; i < M; ++i) {
-    out[i] = b[i];
-#pragma unroll 8
-    for (int j = 0; j < M; ++j) out[i] = fmaf(w[i * M + j], in[j], out[i]);
-  }
-}
-
 // Keeps NaN as PyTorch does; fmaxf would drop it.
 __device__ float relu(float v) { return 0.0f > v ? 0.0f : v; }
 
+// The hidden numbers are used up one by one. Where they are many, the loop stays one: unrolled, it
+// would keep all weights in registers that there are not.
 template <int M>
 __device__ void convolve(const Weights<M>& w, const float* x, int64_t samples, float (&in)[M],
                          float (&features)[M]) {
-  float hidden[M];
-#pragma unroll 8
-  for (int m = 0; m < M; ++m) in[m] = x[m * samples];
-  mix<M>(w.w1, w.b1, in, hidden);
-#pragma unroll 8
-  for (int m = 0; m < M; ++m) hidden[m] = relu(hidden[m]);
-  mix<M>(w.w2, w.b2, hidden, features);
+  constexpr int kUnrolled = M > 8 ? 1 : M;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    in[m] = x[m * samples];
+    features[m] = w.b2[m];
+  }
+#pragma unroll kUnrolled
+  for (int i = 0; i < M; ++i) {
+    float hidden = w.b1[i];
+#pragma unroll
+    for (int j = 0; j < M; ++j) hidden = fmaf(w.w1[i * M + j], in[j], hidden);
+    hidden = relu(hidden);
+#pragma unroll
+    for (int m = 0; m < M; ++m) features[m] = fmaf(w.w2[i * M + m], hidden, features[m]);
+  }
 }
 
 // Sums each `total` over the block; the result is valid in `sums` for every thread.
 template <int M>
 __device__ void block_sum(const float (&total)[M], float (&partial)[kWarps][M], float (&sums)[M]) {
-#pragma unroll 8
+#pragma unroll
   for (int m = 0; m < M; ++m) {
     const float value = warp_sum(total[m]);
     if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32][m] = value;
@@ -76,7 +77,10 @@ template <int M>
 __global__ void __launch_bounds__(kThreads) kernel(const ModalSe op) {
   __shared__ Weights<M> w;
   __shared__ float partial[kWarps][M], sums[M], e[M];
-  for (int i = threadIdx.x; i < M * M; i += kThreads) w.w1[i] = op.w1[i], w.w2[i] = op.w2[i];
+  for (int i = threadIdx.x; i < M * M; i += kThreads) {
+    w.w1[i] = op.w1[i];
+    w.w2[i % M * M + i / M] = op.w2[i];
+  }
   if (threadIdx.x < M) {
     w.b1[threadIdx.x] = op.b1[threadIdx.x];
     w.b2[threadIdx.x] = op.b2[threadIdx.x];
@@ -89,14 +93,14 @@ __global__ void __launch_bounds__(kThreads) kernel(const ModalSe op) {
   float in[M], features[M], total[M] = {};
   for (int64_t t = threadIdx.x; t < op.samples; t += kThreads) {
     convolve<M>(w, x + t, op.samples, in, features);
-#pragma unroll 8
+#pragma unroll
     for (int m = 0; m < M; ++m) total[m] += features[m];
   }
   block_sum<M>(total, partial, sums);
   gate<M>(op, sums, e);
   for (int64_t t = threadIdx.x; t < op.samples; t += kThreads) {
     convolve<M>(w, x + t, op.samples, in, features);
-#pragma unroll 8
+#pragma unroll
     for (int m = 0; m < M; ++m) {
       out[m * op.samples + t] =
           op.authors ? relu(in[m] + features[m] * e[m]) : in[m] + in[m] * e[m];

@@ -5,11 +5,13 @@
 
 namespace sleeptools::cuda {
 
-// Word `word` of Philox 4x32-10 with the counter (c0, c1, c2, 0).
-__device__ inline uint32_t random_word(int64_t c0, int64_t c1, int64_t c2, int64_t word,
-                                       uint64_t seed) {
-  uint32_t c[4] = {static_cast<uint32_t>(c0), static_cast<uint32_t>(c1), static_cast<uint32_t>(c2),
-                   0};
+// Philox 4x32-10 of the counter (c0, c1, c2, 0).
+__device__ inline void random_words(int64_t c0, int64_t c1, int64_t c2, uint64_t seed,
+                                    uint32_t (&c)[4]) {
+  c[0] = static_cast<uint32_t>(c0);
+  c[1] = static_cast<uint32_t>(c1);
+  c[2] = static_cast<uint32_t>(c2);
+  c[3] = 0;
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
 #pragma unroll
   for (int round = 0; round < 10; ++round) {
@@ -22,7 +24,15 @@ __device__ inline uint32_t random_word(int64_t c0, int64_t c1, int64_t c2, int64
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
-  return word < 2 ? c[word % 2] : c[2 + word % 2];  // an index known late would cost memory
+}
+
+// One of them.
+__device__ inline uint32_t random_word(int64_t c0, int64_t c1, int64_t c2, int64_t word,
+                                       uint64_t seed) {
+  uint32_t c[4];
+  random_words(c0, c1, c2, seed, c);
+  const uint32_t low = word % 2 ? c[1] : c[0], high = word % 2 ? c[3] : c[2];
+  return word < 2 ? low : high;  // an index known late would cost memory
 }
 
 }  // namespace sleeptools::cuda

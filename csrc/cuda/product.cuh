@@ -1,8 +1,6 @@
-// A product of row-major matrices, x w^T, by a block of kThreads threads: a tile of kRows rows of x
-// by kColumns rows of w, both brought to shared memory kDepth at a time.
+// A product of row-major matrices, x w^T, in float32 by a block of kThreads threads: a tile of
+// kRows rows of x by kColumns rows of w, both brought to shared memory kDepth at a time.
 #pragma once
-
-#include <cuda_bf16.h>
 
 #include "launch.cuh"
 
@@ -21,21 +19,14 @@ using Sums = float[kMyRows][kMyColumns];
 // Keeps NaN as PyTorch does; fmaxf would drop it.
 __device__ inline float relu(float v) { return 0.0f > v ? 0.0f : v; }
 
-// To the precision of the weights.
-template <class W>
-__device__ inline float rounded(float v) {
-  return static_cast<float>(static_cast<W>(v));
-}
-
-// A tile of a row-major matrix from (row, column) on, zeros outside; `columns` <= stride.
-template <class W, int kTileRows, class T>
-__device__ void read(float (&tile)[kTileRows][kDepth + 1], const T* matrix, int64_t stride,
+// A tile of a row-major matrix from (row, column) on, zeros outside.
+template <int kTileRows>
+__device__ void read(float (&tile)[kTileRows][kDepth + 1], const float* matrix, int64_t stride,
                      int64_t row, int64_t column, int64_t rows, int64_t columns) {
   for (int i = threadIdx.x; i < kTileRows * kDepth; i += kThreads) {
     const int64_t r = row + i / kDepth, c = column + i % kDepth;
     const bool inside = r < rows && c < columns;
-    tile[i / kDepth][i % kDepth] =
-        inside ? rounded<W>(static_cast<float>(matrix[r * stride + c])) : 0.0f;
+    tile[i / kDepth][i % kDepth] = inside ? matrix[r * stride + c] : 0.0f;
   }
 }
 
@@ -54,19 +45,18 @@ __device__ inline void multiply(const Left& left, const Right& right, Sums& sums
   }
 }
 
-// Rows from `first` on of x times rows from `column` on of w, `depth` long, w `stride` apart.
-template <class W>
-__device__ inline void product(const float* x, const W* w, int64_t stride, int64_t first,
-                               int64_t column, int64_t rows, int64_t columns, int64_t depth,
-                               Left& left, Right& right, Sums& sums) {
+// Rows from `first` on of x times rows from `column` on of w, both `depth` long. Who reads tiles
+// again has a barrier before.
+__device__ inline void product(const float* x, const float* w, int64_t first, int64_t column,
+                               int64_t rows, int64_t columns, int64_t depth, Left& left,
+                               Right& right, Sums& sums) {
   for (int64_t k = 0; k < depth; k += kDepth) {
     __syncthreads();
-    read<W>(left, x, depth, first, k, rows, depth);
-    read<W>(right, w, stride, column, k, columns, depth);
+    read(left, x, depth, first, k, rows, depth);
+    read(right, w, depth, column, k, columns, depth);
     __syncthreads();
     multiply(left, right, sums);
   }
-  __syncthreads();
 }
 
 }  // namespace sleeptools::cuda

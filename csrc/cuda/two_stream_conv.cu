@@ -1,8 +1,8 @@
 // Convolution streams, layer by layer in global memory: a kernel for the convolution with bias and
 // activation, and one for the pool. Signals between layers are channels-last, (batch, time, map),
-// so that neighbouring threads, which compute neighbouring maps, read and write side by side.
-// Arithmetic is float32 whatever precision is asked for.
-#include "launch.cuh"
+// so that neighbouring threads, which compute neighbouring maps, read and write side by side. In
+// bfloat16 they are so between layers, and the convolutions are matrix products on Tensor Cores.
+#include "tensor_product.cuh"
 
 namespace sleeptools::cuda {
 namespace {
@@ -66,25 +66,41 @@ __global__ void __launch_bounds__(kPanel* kRows)
   }
 }
 
-// A thread computes one (time, map) of the pool over `in` (batch, rows, outputs).
+// A thread computes one (time, map) of the pool over `in` (batch, rows, outputs). A grid is too
+// small for sizes of an epoch that do not fit into 32 bits.
+template <class In, class Out>
 __global__ void __launch_bounds__(kPoolThreads)
-    pool(const float* in, ConvLayer layer, float* out, Strides strides) {
-  const int64_t index = static_cast<int64_t>(blockIdx.y) * kPoolThreads + threadIdx.x;
+    pool(const In* in, ConvLayer layer, Out* out, Strides strides) {
+  const int index = blockIdx.y * kPoolThreads + threadIdx.x;
   if (index >= layer.steps * layer.outputs) return;
-  const int64_t t = index / layer.outputs, map = index % layer.outputs;
+  const int outputs = static_cast<int>(layer.outputs), t = index / outputs, map = index % outputs;
   const int64_t start = t * layer.pool_stride - layer.pool_pad;
   const int64_t stop = min(start + layer.pool_kernel, layer.rows);
-  const float* rows = in + blockIdx.x * layer.rows * layer.outputs + map;
+  const In* rows = in + blockIdx.x * layer.rows * layer.outputs + map;
   float best = -INFINITY;
   for (int64_t r = max(start, int64_t{0}); r < stop; ++r) {
-    const float value = rows[r * layer.outputs];
+    const float value = static_cast<float>(rows[r * layer.outputs]);
     if (value > best || value != value) best = value;  // a NaN stays: nothing is greater
   }
-  out[blockIdx.x * strides.epoch + t * strides.time + map * strides.channel] = best;
+  out[blockIdx.x * strides.epoch + t * strides.time + map * strides.channel] =
+      static_cast<Out>(best);
 }
 
 unsigned blocks(int64_t count, int64_t per_block) {
   return static_cast<unsigned>((count + per_block - 1) / per_block);
+}
+
+// Between layers, and in the output.
+Strides inner(const ConvLayer& layer) { return {layer.steps * layer.outputs, layer.outputs, 1}; }
+Strides outer(const TwoStreamConv& op) { return {op.maps * op.steps, 1, op.steps}; }
+
+template <class In, class Out>
+void run_pool(const TwoStreamConv& op, const In* in, const ConvLayer& layer, Out* out,
+              Strides strides, cudaStream_t queue) {
+  const dim3 grid(static_cast<unsigned>(op.batch),
+                  blocks(layer.steps * layer.outputs, kPoolThreads));
+  pool<In, Out><<<grid, kPoolThreads, 0, queue>>>(in, layer, out, strides);
+  check("two_stream_conv", cudaGetLastError());
 }
 
 void run_stream(const TwoStreamConv& op, const ConvStream& stream, cudaStream_t queue) {
@@ -102,22 +118,154 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, cudaStream_t 
     check("two_stream_conv", cudaGetLastError());
 
     const bool last = i + 1 == stream.layers;
-    const Strides inner = {layer.steps * layer.outputs, layer.outputs, 1};
-    const Strides outer = {op.maps * op.steps, 1, op.steps};
-    pool<<<dim3(batch, blocks(layer.steps * layer.outputs, kPoolThreads)), kPoolThreads, 0,
-           queue>>>(rows, layer, last ? out : pooled, last ? outer : inner);
-    check("two_stream_conv", cudaGetLastError());
-    in = {pooled, inner, layer.steps};
+    run_pool(op, rows, layer, last ? out : pooled, last ? outer(op) : inner(layer), queue);
+    in = {pooled, inner(layer), layer.steps};
   }
 }
 
 }  // namespace
 
+namespace tensor {
+namespace {
+
+using Number = __nv_bfloat16;
+
+constexpr int kColumns = 64;  // maps of a block
+constexpr int kInputThreads = 256;
+
+// A stream's channels of an epoch to (time, channel).
+__global__ void __launch_bounds__(kInputThreads)
+    interleave(const float* x, int64_t epoch, int64_t samples, int64_t channels, Number* out) {
+  const int64_t t = static_cast<int64_t>(blockIdx.y) * kInputThreads + threadIdx.x;
+  if (t >= samples) return;
+  x += blockIdx.x * epoch + t;
+  out += (blockIdx.x * samples + t) * channels;
+  for (int64_t c = 0; c < channels; ++c) out[c] = Number(x[c * samples]);
+}
+
+// A row of the product on the left: a step's window, which lies in one piece in its epoch.
+struct Window {
+  const Number* epoch;
+  int64_t start;  // in the epoch, and before it where padding is
+};
+
+// Brings kChunk numbers of a window from its number k on, zeros outside of the window, which has
+// `depth`, and of the epoch, which has `line`. Where windows begin at whole chunks they are copied
+// as such, but for what lies behind the end.
+template <bool kWhole>
+__device__ void bring(Chunk& chunk, const Window& window, int64_t k, int64_t depth, int64_t line) {
+  const int64_t start = window.start + k, rest = min(depth - k, line - start);
+  if (kWhole) {
+    const int64_t count = start >= 0 && rest > 0 ? min(rest, int64_t{kChunk}) : 0;
+    cp_async(&chunk, window.epoch + start, static_cast<unsigned>(count * sizeof(Number)));
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kChunk / 2; ++i) {
+    float pair[2];
+    for (int j = 0; j < 2; ++j) {
+      const int place = 2 * i + j;
+      const bool there = start + place >= 0 && place < rest;
+      pair[j] = there ? static_cast<float>(window.epoch[start + place]) : 0.0f;
+    }
+    chunk.words[i] = rounded_pair(pair[0], pair[1]);
+  }
+}
+
+// The convolution of all epochs, (batch * rows, kernel * inputs) times the weights, with bias and
+// activation: signals are (batch, time, map).
+template <bool kWhole, class Out>
+__global__ void __launch_bounds__(kThreads)
+    convolve(const Number* in, int64_t steps, ConvLayer layer, const float* packed, int64_t batch,
+             int64_t activation, float slope, Out* out) {
+  __shared__ Tile<kRows> left[2];
+  __shared__ Tile<kColumns> right[2];
+  const Number* w = reinterpret_cast<const Number*>(packed + layer.weight);
+  const int64_t depth = layer.kernel * layer.inputs, line = steps * layer.inputs;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows, rows = batch * layer.rows;
+  const int64_t column = static_cast<int64_t>(blockIdx.y) * kColumns;
+
+  constexpr int kApart = kThreads / kChunks, kMine = kRows / kApart;
+  const int own = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
+  Window windows[kMine];
+#pragma unroll
+  for (int i = 0; i < kMine; ++i) {
+    const int64_t row = first + own + i * kApart;
+    const int64_t epoch = row / layer.rows, step = row % layer.rows;
+    const int64_t start = (step * layer.stride - layer.pad) * layer.inputs;
+    windows[i] = row < rows ? Window{in + epoch * line, start} : Window{in, line};
+  }
+  const auto begin = [&](int64_t k, int place) {
+#pragma unroll
+    for (int i = 0; i < kMine; ++i) {
+      bring<kWhole>(left[place].at(own + i * kApart, chunk), windows[i], k + chunk * kChunk, depth,
+                    line);
+    }
+    copy<kColumns>(right[place], w, stride(depth), column, k, layer.outputs);
+    cp_async_commit();
+  };
+  Sums<kColumns> sums = {};
+  product<kColumns>(depth, begin, [](int) {}, left, right, sums);
+  for_each<kColumns>(sums, [&](int row, int map, float sum) {
+    const int64_t r = first + row, c = column + map;
+    if (r >= rows || c >= layer.outputs) return;
+    const float value = activate(activation, slope, sum + packed[layer.bias + c]);
+    out[r * layer.outputs + c] = static_cast<Out>(value);
+  });
+}
+
+template <class Out>
+void run_layer(const TwoStreamConv& op, const Number* in, int64_t steps, const ConvLayer& layer,
+               Out* out, cudaStream_t queue) {
+  const dim3 grid(blocks(op.batch * layer.rows, kRows), blocks(layer.outputs, kColumns));
+  const bool whole = layer.stride * layer.inputs % kChunk == 0 &&
+                     layer.pad * layer.inputs % kChunk == 0 && steps * layer.inputs % kChunk == 0;
+  const auto kernel = whole ? convolve<true, Out> : convolve<false, Out>;
+  kernel<<<grid, kThreads, 0, queue>>>(in, steps, layer, op.packed, op.batch, op.activation,
+                                       op.slope, out);
+  check("two_stream_conv", cudaGetLastError());
+}
+
+// Each kernel writes where the one before has read.
+void run_stream(const TwoStreamConv& op, const ConvStream& stream, cudaStream_t queue) {
+  const int64_t size = op.batch * max(op.rows_size, op.input_size);
+  Number* in = reinterpret_cast<Number*>(op.workspace);
+  Number* free = reinterpret_cast<Number*>(op.workspace + size);
+  const dim3 grid(static_cast<unsigned>(op.batch), blocks(op.samples, kInputThreads));
+  interleave<<<grid, kInputThreads, 0, queue>>>(op.x + stream.channel * op.samples,
+                                                op.channels * op.samples, op.samples,
+                                                stream.channels, in);
+  check("two_stream_conv", cudaGetLastError());
+  int64_t steps = op.samples;
+  for (int64_t i = 0; i < stream.layers; ++i) {
+    const ConvLayer& layer = op.layers[stream.layer + i];
+    if (i + 1 == stream.layers) {
+      float* const rows = reinterpret_cast<float*>(free);
+      run_layer(op, in, steps, layer, rows, queue);
+      run_pool(op, rows, layer, op.out + stream.map * op.steps + stream.step, outer(op), queue);
+      return;
+    }
+    run_layer(op, in, steps, layer, free, queue);
+    if (layer.pool_kernel > 1 || layer.pool_stride > 1) {
+      run_pool(op, free, layer, in, inner(layer), queue);
+    } else {
+      Number* const rows = free;
+      free = in;
+      in = rows;
+    }
+    steps = layer.steps;
+  }
+}
+
+}  // namespace
+}  // namespace tensor
+
 void two_stream_conv(const TwoStreamConv& op, int device, void* stream) {
   check("two_stream_conv", cudaSetDevice(device));
   if (op.batch == 0) return;  // a grid of no blocks is an error
   for (int64_t i = 0; i < op.stream_count; ++i) {
-    run_stream(op, op.streams[i], static_cast<cudaStream_t>(stream));
+    const auto run = op.bf16 ? tensor::run_stream : run_stream;
+    run(op, op.streams[i], static_cast<cudaStream_t>(stream));
   }
 }
 

@@ -28,6 +28,7 @@ OP = "two_stream_conv"
 SHAPES = Shapes(OP, x="batch channels samples", weights="count")
 PANEL = 16  # outputs of a panel; csrc/ops.h
 TILE_DEPTH = 32  # bfloat16 in a row of a tile register; csrc/cpu/tiles.h
+CHUNK = 8  # bfloat16 that a GPU copies together; csrc/cuda/tensor_product.cuh
 EPOCHS = 8  # that a thread takes through a layer together; csrc/ops.h
 ALIGN = 16  # floats; a cache line
 
@@ -109,8 +110,10 @@ def _check_starts(streams: Sequence[ConvStream], samples: int) -> None:
             raise ValueError(f"{OP}: a stream has {maps} maps; expected {expected} as beside it")
 
 
-def depth_unit(precision: str) -> int:
+def depth_unit(precision: str, *, cuda: bool = False) -> int:
     """Products that the kernel adds at a time; a row of packed weights is filled up to them."""
+    if cuda:
+        return CHUNK if precision == "bf16" else 1
     if not uses_bf16(precision):
         return 1
     return TILE_DEPTH if native.variant() == "amx-bf16" else 2
@@ -168,7 +171,9 @@ def _aligned(count: int) -> int:
     return -(-count // ALIGN) * ALIGN + ALIGN
 
 
-def pack_weights(weights: Floats, shape: Sequence[int], precision: str = "fp32") -> Floats:
+def pack_weights(
+    weights: Floats, shape: Sequence[int], precision: str = "fp32", *, cuda: bool = False
+) -> Floats:
     """Put weights in the order in which the kernel reads them.
 
     Parameters
@@ -178,14 +183,16 @@ def pack_weights(weights: Floats, shape: Sequence[int], precision: str = "fp32")
     shape
         As `describe_streams` writes it.
     precision
-        "bf16" rounds the weights where the CPU can multiply them as such.
+        "bf16" rounds the weights where the CPU can multiply them as such, and for a GPU.
+    cuda
+        For a GPU instead of this CPU.
 
     Returns
     -------
     ndarray
         One vector, from a cache line on. Where weights are bfloat16, two share a float's place.
     """
-    unit = depth_unit(precision)
+    unit = depth_unit(precision, cuda=cuda)
     packed, index = [], 0
     for stream in parse_streams(shape):
         inputs = stream.channels
@@ -206,6 +213,8 @@ def _pack_layer(weight: Floats, unit: int) -> Floats:
     panels = rows.reshape(len(rows), -1, PANEL).transpose(1, 0, 2)  # (panels, depth, PANEL)
     if unit == 1:
         return panels.reshape(-1)
+    if unit == CHUNK:  # a row for each output
+        return bf16_bits(rows.T).view(np.float32).reshape(-1)
     halves = bf16_bits(panels)
     pairs = halves.reshape(len(halves), -1, 2, PANEL).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(pairs).view(np.float32).reshape(-1)

@@ -178,6 +178,48 @@ def test_high_half_of_a_product(trials: Trials) -> None:
     assert (words[:, 0] == expected).all()
 
 
+def test_a_matrix_product_by_its_definition(trials: Trials) -> None:
+    values = torch.randn(512, generator=torch.Generator().manual_seed(4)).bfloat16().float()
+    values[3] = torch.inf
+    data = values.numpy().copy()
+    a, b, d = values[:256].view(16, 16), values[256:384].view(16, 8), values[384:].view(16, 8)
+    assert trials.run("product", data, block=(32, 1, 1)) == ""
+    expected = (a.double() @ b.double() + d).float()
+    torch.testing.assert_close(torch.from_numpy(data[384:]).view(16, 8), expected)
+
+
+def test_matrices_from_shared_memory_by_their_definition(trials: Trials) -> None:
+    data = np.random.default_rng(5).standard_normal(128, np.float32)
+    numbers = data.view(np.uint16).reshape(4, 8, 8).copy()  # matrix, row, column
+    assert trials.run("matrices", data, block=(32, 1, 1)) == ""
+    got = data.view(np.uint16).reshape(4, 32, 2)
+    for matrix in range(4):
+        for lane in range(32):
+            row, column = lane // 4, lane % 4 * 2
+            expected = numbers[matrix, row, column : column + 2]
+            np.testing.assert_array_equal(got[matrix, lane], expected)
+
+
+@pytest.mark.parametrize("name", ["copies", "copies of its own"])
+def test_copies_that_are_waited_for(trials: Trials, name: str) -> None:
+    data = np.random.default_rng(6).standard_normal((64, 4), np.float32)
+    second = data.copy().view(np.uint8).reshape(64, 16)
+    for thread in range(64):
+        second[thread, thread % 17 :] = 0  # so many bytes are copied, and the rest are zeros
+    expected = np.zeros(64, np.float32)
+    for row in (*data.T, *second.view(np.float32).T):
+        expected += row
+    assert trials.run(name, data) == ""
+    np.testing.assert_array_equal(data.ravel()[:64], expected)
+    data = numbers(100)
+    assert trials.run("copy", data) == ""
+    assert data[0] == 4
+    assert trials.run("copy nothing", data) == ""
+    assert data[0] == 0
+    assert trials.run("copy again", data) == ""
+    assert (data[8:72] == 4).all()
+
+
 def test_threads_and_blocks_go_in_the_order_asked_for(library: Trials) -> None:
     def order(kernel: str, number: int, seed: int = 0) -> list[int]:
         library.order(number, seed)
@@ -205,12 +247,15 @@ RACES = {
     "one word": {"grid": (2, 1, 1), "block": (1, 1, 1)},
     "plain sum": {},
     "sum and look": {},
+    "matrices without a barrier": {"block": (32, 1, 1)},
+    "copies without a barrier": {},
+    "copy again without a barrier": {},
 }
 
 
 @pytest.mark.parametrize("name", RACES)
 def test_accesses_without_order(trials: Trials, name: str) -> None:
-    assert "without order" in trials.run(name, numbers(100), **RACES[name])
+    assert "without order" in trials.run(name, numbers(256), **RACES[name])
 
 
 FAULTS = {
@@ -225,12 +270,28 @@ FAULTS = {
     "absent source": "shuffles from lane 20, which takes no part",
     "source outside": r"shuffles from lane \d+, which takes no part",
     "forked warp": "threads wait for each other for ever",
+    "product of some lanes": "lane 31 takes no part in mma, line",
+    "matrices of some lanes": r"lane \d+ takes no part in ldmatrix, line",
+    "matrices between rows": "ldmatrix: an address that is no multiple of 16",
+    "matrices beyond": "ldmatrix: 16 bytes that are no shared memory",
+    "matrices elsewhere": "ldmatrix: 16 bytes that are no shared memory",
+    "copies without a group": "to which thread .* copies at .* and has not waited for it",
+    "copies without a wait": "to which thread .* copies at .* and has not waited for it",
+    "copy beyond": "reads 16 bytes at .* that are no memory of the device",
+    "copy beyond shared": "cp.async: 16 bytes that are no shared memory",
+    "copy to the middle": "cp.async: an address that is no multiple of 16",
+    "copy from the middle": "cp.async: an address that is no multiple of 16",
+    "copy much": "cp.async: reads 17 bytes of 16",
+    "copy to global": "cp.async: 16 bytes that are no shared memory",
+    "copy within shared": "cp.async: copies from shared memory",
+    "copy without end": "returns with a copy under way, begun at",
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults(trials: Trials, name: str) -> None:
-    assert re.search(FAULTS[name], trials.run(name, numbers(100)))
+    threads = 32 if name.startswith(("product", "matrices")) else 64
+    assert re.search(FAULTS[name], trials.run(name, numbers(516), block=(threads, 1, 1)))
     assert trials.run("touch the last", numbers(100)) == ""  # the next launch is a new one
     assert trials.run("touch shared", numbers(100)) == ""
 
@@ -399,7 +460,14 @@ def test_faults_are_found_in_the_sources() -> None:
     assert len({fault.name for fault in planned}) == len(planned)
     barriers = [f for f in planned if f.kind == "left out"]
     texts = [p.read_text() for p in faults.SOURCES.glob("*.cu*")]
-    assert len(barriers) == sum(len(re.findall(r"__sync\w+\(\);", text)) for text in texts) > 0
+    assert (
+        len(barriers)
+        == sum(
+            len(re.findall(r"(?:__sync|cp_async_(?:commit|wait))[\w<>]*\(\);", text))
+            for text in texts
+        )
+        > 0
+    )
     for fault in planned:
         source = (faults.SOURCES / fault.file).read_text()
         assert " ".join(source[fault.start : fault.end].split()) == fault.code

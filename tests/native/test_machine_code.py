@@ -35,6 +35,7 @@ SASS = """\
 .L_x_1:
         /*0020*/                   LDS.U.128 R4, [R0] ;
         /*0030*/                   LDS R8, [R0+0x10] ;
+        /*0038*/                   LDSM.16.M88.4 R12, [R0+0x20] ;
         /*0040*/                   HMMA.16816.F32.BF16 R8, R4, R6, R8 ;
         /*0050*/              @!P0 FFMA R1, R2, R3, R1 ;
         /*0060*/               @P1 BRA `(.L_x_1) ;
@@ -95,9 +96,10 @@ def test_what_nvdisasm_says(machine_code) -> None:
         "LDS 32": 1,
         "LDS 128": 1,
         "LDGSTS 128": 1,
+        "LDSM": 1,
         "calls": 1,
-        "instructions": 11,
-        "loop": 5,
+        "instructions": 12,
+        "loop": 6,
     }
 
 

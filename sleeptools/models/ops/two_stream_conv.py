@@ -64,7 +64,8 @@ def two_stream_conv(
     slope
         Slope of leaky_relu below zero.
     precision
-        "bf16" multiplies in bfloat16 and adds in float32 on a CPU that can; float32 elsewhere.
+        "bf16" multiplies in bfloat16 and adds in float32, natively on a CPU that can and on CUDA;
+        float32 elsewhere.
     packed
         `pack(weights, shape, precision)` if the caller keeps it; otherwise made at each call, at
         the cost of a copy of all weights.
@@ -122,10 +123,11 @@ def join(layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 def pack(weights: Tensor, shape: Sequence[int], precision: str = "fp32") -> Tensor:
     """Put weights in the order in which the kernels of their device read them.
 
-    Holds for the CPU variant in use; not differentiable, and not updated when the weights are.
+    Holds for the device of the weights, on a CPU for the variant in use; not differentiable, and
+    not updated when the weights are.
     """
-    precision = "fp32" if weights.is_cuda else precision
-    packed = pack_weights(weights.detach().cpu().numpy(), shape, precision)
+    array = weights.detach().cpu().numpy()
+    packed = pack_weights(array, shape, precision, cuda=weights.is_cuda)
     return torch.from_numpy(packed).to(weights.device)
 
 
@@ -246,16 +248,17 @@ def _forward(
 ) -> Tensor:
     if not ops.runs_native(x):
         return reference(x, weights, shape, activation, slope).contiguous()
-    bf16 = uses_bf16(precision) and not x.is_cuda
-    unit = 1 if x.is_cuda else depth_unit(precision)
+    bf16 = precision == "bf16" if x.is_cuda else uses_bf16(precision)
+    unit = depth_unit(precision, cuda=x.is_cuda)
     layout = stream_layout(tuple(shape), x.shape[2], unit=unit)
     if packed is None:
         packed = pack(weights, shape, precision)
     check_shape("two_stream_conv", "packed", packed.shape, (layout.packed,))
     ops.check_alike("two_stream_conv", x, (packed,))
-    # on a GPU the rows of all epochs, twice; on a CPU a slot for each thread
+    # on a GPU the signals of all epochs, twice; on a CPU a slot for each thread
     slots = 1 if x.is_cuda else threads.threads_for(len(x) * len(layout.streams), layout.work)
-    size = 2 * len(x) * layout.rows if x.is_cuda else layout.workspace(slots, len(x))
+    signals = 2 * len(x) * max(layout.rows, layout.input)
+    size = signals if x.is_cuda else layout.workspace(slots, len(x))
     workspace = torch.empty(size, dtype=x.dtype, device=x.device)
     out = torch.empty((len(x), layout.maps, layout.steps), dtype=x.dtype, device=x.device)
     ops.launch(

@@ -27,7 +27,8 @@ ROOT = HERE.parents[2]
 FOLDER = ROOT / "build" / "emulator"
 COMPILER = "g++"  # clang calls the sanitizer alike, but was not tried
 INCLUDE = re.compile(r'^#include "(.*?)"', re.MULTILINE)
-EMULATOR = ("emulator.cpp", "memory.cpp")
+EMULATOR = ("emulator.cpp", "instructions.cpp", "memory.cpp")
+ASSEMBLY = "ptx.cuh"  # of which the emulator has its own version
 
 COMMON = ("-std=c++17", "-fPIC", "-g1", "-fvisibility=hidden", "-ffp-contract=off")
 # nvcc, too, includes the runtime by itself
@@ -82,7 +83,9 @@ class Build:
                 source.name.removesuffix(".cu") + ".cpp" if source.suffix == ".cu" else source.name
             )
             shown = Path("csrc", source.relative_to(self.csrc))
-            _write(target / "cuda" / name, rewrite(source.read_text(), str(shown)))
+            own = HERE / "include" / ASSEMBLY
+            text = own.read_text() if name == ASSEMBLY else rewrite(source.read_text(), str(shown))
+            _write(target / "cuda" / name, text)
         return target
 
     def core(self) -> Path:

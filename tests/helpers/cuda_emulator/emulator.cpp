@@ -39,7 +39,7 @@ namespace {
 
 constexpr size_t kStack = 256 * 1024;
 
-enum class State { kReady, kAtBarrier, kAtWarpBarrier, kShuffles, kReturned };
+enum class State { kReady, kAtBarrier, kAtWarpBarrier, kShuffles, kGives, kReturned };
 enum Order { kForwards, kBackwards, kRandom };
 
 struct Fiber {
@@ -48,9 +48,11 @@ struct Fiber {
   uint3 index;
   int number;
   Clock clock;
-  unsigned mask;   // of the warp's barrier or shuffle that it waits at
-  int line;        // where that is
-  uint32_t value;  // that it gives to the others
+  unsigned mask;            // of the warp's barrier or shuffle that it waits at
+  int line;                 // where that is
+  uint32_t value;           // that it gives to the others
+  bool turn;                // which of two places the next words for `gather` have
+  const char* instruction;  // for which it gives them
   void* sanitizer;
 };
 
@@ -69,6 +71,7 @@ const Launch* running = nullptr;
 uint3 block;
 uint32_t launches = 0, block_number = 0;
 std::vector<uint32_t> warp_barriers(kMaxThreads / kWarp);
+Given given[kMaxThreads / kWarp][2];
 std::map<const void*, size_t> most_dynamic;  // by kernel
 std::vector<std::pair<const void*, void*>> shared_arrays;
 size_t static_shared = 0;  // bytes
@@ -110,6 +113,7 @@ void begin() {
   __sanitizer_finish_switch_fiber(nullptr, &host_stack, &host_stack_size);
 #endif
   running->call(running->parameters.get());
+  check_copies();
   current->state = State::kReturned;
   leave();
   std::abort();
@@ -133,6 +137,7 @@ void prepare(Fiber* fiber, int number) {
   fiber->number = number;
   fiber->index = {n % size.x, n / size.x % size.y, n / size.x / size.y};
   fiber->state = State::kReady;
+  fiber->turn = false;
   fiber->clock = {launches, block_number, 0, 0, static_cast<uint16_t>(number)};
   void** top = reinterpret_cast<void**>(stack_of(*fiber) + kStack - 64);
   *--top = nullptr;  // where `begin` would return to; keeps the stack aligned
@@ -167,7 +172,13 @@ bool takes_part(int first, int lane) {
 // Lets those lanes of a warp go on that wait for each other, if all have come.
 bool release_lanes(int first, const Fiber& fiber) {
   for (int lane = 0; lane < kWarp; ++lane) {
-    if (!(fiber.mask >> lane & 1u) || !takes_part(first, lane)) continue;
+    if (!(fiber.mask >> lane & 1u)) continue;
+    if (!takes_part(first, lane)) {
+      if (fiber.state != State::kGives) continue;
+      note("lane " + std::to_string(lane) + " takes no part in " + fiber.instruction + ", line " +
+           std::to_string(fiber.line));
+      return false;
+    }
     const Fiber& other = fibers[first + lane];
     if (other.state != fiber.state || other.mask != fiber.mask) return false;
     if (other.line != fiber.line) {
@@ -192,7 +203,7 @@ bool release_warps() {
   bool released = false;
   for (int i = 0; i < threads(); ++i) {
     const State state = fibers[i].state;
-    if (state == State::kAtWarpBarrier || state == State::kShuffles) {
+    if (state == State::kAtWarpBarrier || state == State::kShuffles || state == State::kGives) {
       released |= release_lanes(i / kWarp * kWarp, fibers[i]);
     }
   }
@@ -340,6 +351,18 @@ uint32_t exchange(unsigned mask, uint32_t value, int source, int line) {
   const uint32_t received = fibers[first + source].value;
   wait(State::kShuffles, mask, line);
   return received;
+}
+
+// Who gives words again has seen that all took part in the time before, and so have read what was
+// given the time before that: two places are enough.
+const Given& gather(const uint32_t* words, int count, const char* instruction, int line) {
+  const int first = current->number / kWarp * kWarp;
+  Given& place = given[first / kWarp][current->turn];
+  current->turn = !current->turn;
+  std::copy(words, words + count, place[lane()]);
+  current->instruction = instruction;
+  wait(State::kGives, ~0u, line);
+  return place;
 }
 
 void* shared_array(const void* key, const char* name, size_t bytes) {

@@ -71,6 +71,19 @@ T shuffle(unsigned mask, T value, int source, int line) {
   return value;
 }
 
+// What all lanes of the warp give to an instruction that none of them may miss: `count` words each.
+// Valid until the next but one.
+constexpr int kMostGiven = 10;
+using Given = uint32_t[kWarp][kMostGiven];
+const Given& gather(const uint32_t* words, int count, const char* instruction, int line);
+
+// The instructions of ptx.cuh.
+void multiply_m16n8k16(float* d, const uint32_t* a, const uint32_t* b, int line);
+void load_matrices(uint32_t* out, int count, const void* row, int line);
+void copy_async(void* shared, const void* global, unsigned bytes);
+void commit_copies();
+void wait_for_copies(unsigned pending);
+
 // A shared array of the running block; `key` is its own. Filled with NaN for every block.
 void* shared_array(const void* key, const char* name, size_t bytes);
 void* dynamic_shared();
@@ -87,6 +100,7 @@ void check_bounds(unsigned threads, unsigned blocks_per_processor = 0);
 
 enum Kind { kRead, kWrite, kAtomic };
 void access(const void* address, size_t bytes, Kind kind);
+void access_from(uintptr_t address, size_t bytes, Kind kind, const void* code);
 
 // --- what the host sees
 // ---------------------------------------------------------------------------
@@ -147,6 +161,11 @@ const Clock* clock();  // of the running thread; null on the host
 bool on_a_stack(uintptr_t address);
 bool is_parameter(uintptr_t address);
 [[noreturn]] void fault(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+// Faults unless 16 bytes at the address, a multiple of 16, are shared memory.
+void check_shared(const void* address, const char* instruction);
+// Faults if the thread has copies under way.
+void check_copies();
 
 // A shared array appears, or is empty again.
 void* place_shared(const char* name, size_t bytes);

@@ -1,8 +1,9 @@
 """Plants faults in csrc/cuda, one at a time, and sees that the sweep fails.
 
-A fault is a barrier left out, a bound that is not asked for, a shuffle's mask with lanes missing, a
-loop or a rounded-up quotient that is one off, or a minimum of which one side is taken. They are
-made from the sources mechanically, so that a new kernel has its faults with it.
+A fault is a barrier, a wait for copies or a group of them left out, a bound that is not asked
+for, a shuffle's mask with lanes missing, a loop or a rounded-up quotient that is one off, or a
+minimum of which one side is taken. They are made from the sources mechanically, so that a new
+kernel has its faults with it.
 
 `PYTHONPATH=tests/helpers python -m cuda_emulator.faults` plants all of them, or those whose
 identifier has one of the words given; what survives, and is not in survivors.toml with the reason
@@ -45,7 +46,7 @@ RANDOM = 25  # random sizes of each op
 LONGEST = 120  # seconds of a CPU; a loop that does not end is a fault that was noticed
 
 COMMENT = re.compile(r"//.*")
-BARRIER = re.compile(r"__sync(?:threads|warp)\(\);")
+BARRIER = re.compile(r"(?:__sync(?:threads|warp)|cp_async_commit|cp_async_wait<\d>)\(\);")
 MASK = re.compile(r"0xffffffffu")
 COMPARISON = re.compile(r" (<|<=|>|>=|==|!=) ")
 ROUNDED_UP = re.compile(r"\(([^()]+) \+ (?:(\w+) - 1\) / \2\b|1\) / 2\b)")

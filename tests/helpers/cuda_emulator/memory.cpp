@@ -42,6 +42,7 @@ struct Access {
   Breadth breadth;
   uint8_t bytes;  // of the word, a bit each
   bool atomic;
+  bool under_way;  // a copy that nobody has waited for
   const void* code;
 };
 
@@ -65,6 +66,16 @@ using Regions = std::vector<std::unique_ptr<Region>>;  // by address
 Regions global_regions, shared_regions;
 constexpr size_t kCached = 256;
 Region* cache[kCached];  // by page
+
+struct Copy {
+  uintptr_t to;
+  const void* from;
+  size_t bytes;  // the rest of kCopied are zeros
+  const void* code;
+};
+constexpr size_t kCopied = 16;
+using Group = std::vector<Copy>;
+std::vector<std::vector<Group>> copies(kMaxThreads);  // of each thread; the last group is open
 char* space = nullptr;
 size_t used = 0;
 
@@ -124,6 +135,11 @@ int offset(const void* code) { return static_cast<const char*>(code) - &__ehdr_s
 
 void check(const Access& old, bool old_writes, const Access& now, bool writes, const char* name,
            size_t place) {
+  if (old.under_way && old.bytes & now.bytes) {
+    fault(
+        "%s byte %zu of %s at +0x%x, to which thread %u copies at +0x%x and has not waited for it",
+        verb(now, writes), place, name, offset(now.code), old.clock.thread, offset(old.code));
+  }
   if (before(old, now.clock) || !(old.bytes & now.bytes) || (old.atomic && now.atomic)) return;
   fault("%s byte %zu of %s at +0x%x, which thread %u of block %u %s at +0x%x without order",
         verb(now, writes), place, name, offset(now.code), old.clock.thread, old.clock.block,
@@ -135,6 +151,25 @@ bool is_constant(uintptr_t address) {
   const auto begin = reinterpret_cast<uintptr_t>(&__ehdr_start);
   return is_parameter(address) || address - begin < reinterpret_cast<uintptr_t>(&_end) - begin;
 }
+
+void insert(Regions* regions, std::unique_ptr<Region> region) {
+  const auto behind =
+      std::upper_bound(regions->begin(), regions->end(), region,
+                       [](const auto& a, const auto& b) { return a->begin < b->begin; });
+  regions->insert(behind, std::move(region));
+  forget_cache();
+}
+
+// The words of a copy; what they hold is written by the thread that runs.
+void mark(const Copy& copy, bool under_way) {
+  Region* const region = region_of(copy.to, kCopied);
+  const Access latest = {*clock(), Breadth::kThread, 0xf, false, under_way, copy.code};
+  for (size_t i = 0; i < kCopied / kWord; ++i) {
+    region->words.get()[(copy.to - region->begin) / kWord + i].write = latest;
+  }
+}
+
+}  // namespace
 
 void access_from(uintptr_t address, size_t bytes, Kind kind, const void* code) {
   const Clock* now = clock();
@@ -149,7 +184,8 @@ void access_from(uintptr_t address, size_t bytes, Kind kind, const void* code) {
   for (size_t i = first / kWord; i <= last / kWord; ++i) {
     const size_t from = std::max(first, i * kWord), to = std::min(last, i * kWord + kWord - 1);
     const unsigned mask = ((2u << (to - from)) - 1) << from % kWord;
-    Access latest = {*now, Breadth::kThread, static_cast<uint8_t>(mask), kind == kAtomic, code};
+    Access latest = {*now, Breadth::kThread, static_cast<uint8_t>(mask), kind == kAtomic, false,
+                     code};
     Word& word = region->words.get()[i];
     check(word.write, true, latest, kind != kRead, region->name, from);
     if (kind == kRead) {
@@ -165,18 +201,63 @@ void access_from(uintptr_t address, size_t bytes, Kind kind, const void* code) {
   }
 }
 
-void insert(Regions* regions, std::unique_ptr<Region> region) {
-  const auto behind =
-      std::upper_bound(regions->begin(), regions->end(), region,
-                       [](const auto& a, const auto& b) { return a->begin < b->begin; });
-  regions->insert(behind, std::move(region));
-  forget_cache();
-}
-
-}  // namespace
-
 void access(const void* address, size_t bytes, Kind kind) {
   access_from(reinterpret_cast<uintptr_t>(address), bytes, kind, __builtin_return_address(0));
+}
+
+void check_shared(const void* address, const char* instruction) {
+  const auto place = reinterpret_cast<uintptr_t>(address);
+  if (place % kCopied) fault("%s: an address that is no multiple of 16", instruction);
+  const Region* const region = search(shared_regions, place);
+  if (!region || place + kCopied > region->end) {
+    fault("%s: 16 bytes that are no shared memory", instruction);
+  }
+}
+
+// The numbers arrive when the thread waits for them, as late as they may.
+void copy_async(void* shared, const void* global, unsigned bytes) {
+  const void* const code = __builtin_return_address(0);
+  check_shared(shared, "cp.async");
+  if (bytes > kCopied) fault("cp.async: reads %u bytes of 16", bytes);
+  const auto from = reinterpret_cast<uintptr_t>(global);
+  if (from % kCopied) fault("cp.async: an address that is no multiple of 16");
+  if (bytes > 0) {
+    if (search(shared_regions, from)) fault("cp.async: copies from shared memory");
+    access_from(from, bytes, kRead, code);
+  }
+  const Copy copy = {reinterpret_cast<uintptr_t>(shared), global, bytes, code};
+  access_from(copy.to, kCopied, kWrite, code);
+  mark(copy, true);
+  auto& groups = copies[clock()->thread];
+  if (groups.empty()) groups.emplace_back();
+  groups.back().push_back(copy);
+}
+
+void commit_copies() {
+  auto& groups = copies[clock()->thread];
+  if (groups.empty()) groups.emplace_back();
+  groups.emplace_back();
+}
+
+void wait_for_copies(unsigned pending) {
+  auto& groups = copies[clock()->thread];
+  while (groups.size() > pending + 1) {
+    for (const Copy& copy : groups.front()) {
+      char* const to = reinterpret_cast<char*>(copy.to);
+      std::memcpy(to, copy.from, copy.bytes);
+      std::memset(to + copy.bytes, 0, kCopied - copy.bytes);
+      mark(copy, false);
+    }
+    groups.erase(groups.begin());
+  }
+}
+
+void check_copies() {
+  for (const Group& group : copies[clock()->thread]) {
+    if (!group.empty()) {
+      fault("returns with a copy under way, begun at +0x%x", offset(group[0].code));
+    }
+  }
 }
 
 // Between two arrays, and after the last, is memory that belongs to nobody.
@@ -199,6 +280,7 @@ void* place_shared(const char* name, size_t bytes) {
 }
 
 void renew_shared() {
+  for (auto& groups : copies) groups.clear();
   for (const auto& region : shared_regions) {
     const size_t bytes = region->end - region->begin;
     std::memset(reinterpret_cast<void*>(region->begin), kFill, bytes);

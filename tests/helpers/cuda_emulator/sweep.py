@@ -130,7 +130,7 @@ def problem(device: EmulatedDevice, case: Case, expected: Tensor) -> str:
             return "no kernel was launched"
         if any(launch.stream != STREAM for launch in launches):
             return f"launched on another stream: {launches}"
-        assert_close(result, expected, equal_nan=True, **case.tolerance)
+        assert_close(result, expected, equal_nan=True, **case.bounds(expected))
     except (FaultError, RuntimeError, AssertionError) as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -8,7 +8,11 @@
 #include <map>
 #include <string>
 
+#include "ptx.cuh"
+
 namespace {
+
+using namespace sleeptools::cuda;
 
 constexpr int kThreads = 64;
 
@@ -179,6 +183,115 @@ __global__ void high_product(float* data, int) {
   std::memcpy(data + 2 * threadIdx.x, words, sizeof words);
 }
 
+// --- instructions of a warp
+// -----------------------------------------------------------------------
+uint32_t pair(float low, float high) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+  uint32_t word;
+  std::memcpy(&word, &both, sizeof word);
+  return word;
+}
+
+// `data` holds a (16, 16), b (16, 8) and d (16, 8), row by row; element i of a lane is where the
+// manual says: "Matrix Fragments for mma.m16n8k16 with floating point type".
+template <int kLanes>
+__global__ void product(float* data, int) {
+  const int lane = threadIdx.x, group = lane / 4, member = lane % 4;
+  const auto row_of_a = [&](int i) { return i < 2 || (i >= 4 && i < 6) ? group : group + 8; };
+  const auto column_of_a = [&](int i) { return member * 2 + (i & 1) + (i >= 4 ? 8 : 0); };
+  const auto row_of_b = [&](int i) { return member * 2 + (i & 1) + (i >= 2 ? 8 : 0); };
+  const auto element_of_d = [&](int i) {
+    return 384 + (i < 2 ? group : group + 8) * 8 + member * 2 + (i & 1);
+  };
+  uint32_t a[4], b[2];
+  float d[4];
+  for (int i = 0; i < 8; i += 2) {
+    const float* row = data + row_of_a(i) * 16;
+    a[i / 2] = pair(row[column_of_a(i)], row[column_of_a(i + 1)]);
+  }
+  for (int i = 0; i < 4; i += 2) {
+    const float* column = data + 256 + group;
+    b[i / 2] = pair(column[row_of_b(i) * 8], column[row_of_b(i + 1) * 8]);
+  }
+  for (int i = 0; i < 4; ++i) d[i] = data[element_of_d(i)];
+  if (lane < kLanes) mma_m16n8k16(d, a, b);
+  for (int i = 0; i < 4; ++i) data[element_of_d(i)] = d[i];
+}
+
+// The four matrices follow each other in `data`; lane l brings row 5 l % 32 and names row l.
+template <bool kBarrier, int kLanes = 32, int kBytes = 0>
+__global__ void matrices(float* data, int) {
+  __shared__ float rows[128];
+  const int lane = threadIdx.x, row = 5 * lane % 32;
+  for (int i = 0; i < 4; ++i) rows[4 * row + i] = data[4 * row + i];
+  if (kBarrier) __syncwarp();
+  uint32_t words[4] = {};
+  if (lane < kLanes) {
+    ldmatrix_x4(words, reinterpret_cast<const char*>(rows + 4 * lane) + kBytes);
+  }
+  for (int i = 0; i < 4; ++i) std::memcpy(data + 32 * i + lane, words + i, sizeof *words);
+}
+__global__ void matrices_elsewhere(float* data, int) {
+  uint32_t words[4];
+  ldmatrix_x4(words, data + 4 * threadIdx.x);
+}
+
+// The emulator's shared arrays begin at multiples of 16. Two rounds of copies; each thread then
+// reads what its neighbour, or it itself, has copied.
+enum Missing { kNothing, kCommit, kWait, kBarrier, kNeighbours };
+template <Missing kMissing>
+__global__ void copies(float* data, int) {
+  __shared__ float rows[2][4 * kThreads];
+  const int i = 4 * threadIdx.x, j = kMissing == kNeighbours ? i : 4 * kThreads - 4 - i;
+  cp_async(rows[0] + i, data + i, 16);
+  cp_async_commit();
+  cp_async(rows[1] + i, data + i, threadIdx.x % 17);
+  if (kMissing != kCommit) cp_async_commit();
+  float sum = 0.0f;
+  for (int round = 0; round < 2; ++round) {
+    if (round == 0) cp_async_wait<1>();
+    if (round == 1 && kMissing != kWait) cp_async_wait<0>();
+    if (kMissing != kBarrier && kMissing != kNeighbours) __syncthreads();
+    for (int k = 0; k < 4; ++k) sum += rows[round][j + k];
+  }
+  __syncthreads();
+  data[j / 4] = sum;
+}
+// The first thread copies over what the others read.
+template <bool kSecond>
+__global__ void copy_again(float* data, int) {
+  __shared__ float row[4];
+  for (int round = 0; round < 2; ++round) {
+    if (threadIdx.x == 0) {
+      cp_async(row, data + 4 * round, 16);
+      cp_async_commit();
+      cp_async_wait<0>();
+    }
+    __syncthreads();
+    data[8 + threadIdx.x] = row[0];
+    if (kSecond) __syncthreads();
+  }
+}
+template <int kTo, int kFrom, unsigned kBytes = 16>
+__global__ void copy(float* data, int) {
+  __shared__ float row[8];
+  if (threadIdx.x == 0) {
+    cp_async(row + kTo, data + kFrom, kBytes);
+    cp_async_commit();
+    cp_async_wait<0>();
+    data[0] = row[kTo];
+  }
+}
+__global__ void copy_to_global(float* data, int) { cp_async(data, data + 4, 16); }
+__global__ void copy_within_shared(float*, int) {
+  __shared__ float row[8];
+  cp_async(row, row + 4, 16);
+}
+__global__ void copy_without_end(float* data, int) {
+  __shared__ float row[4 * kThreads];
+  cp_async(row + 4 * threadIdx.x, data, 16);
+}
+
 using Kernel = void (*)(float*, int);
 const std::map<std::string, Kernel> kKernels = {
     {"reverse", reverse<true>},
@@ -222,6 +335,31 @@ const std::map<std::string, Kernel> kKernels = {
     {"shuffles 8", shuffles<8>},
     {"round to bf16", round_to_bf16},
     {"high product", high_product},
+    {"product", product<32>},
+    {"product of some lanes", product<31>},
+    {"matrices", matrices<true>},
+    {"matrices without a barrier", matrices<false>},
+    {"matrices of some lanes", matrices<true, 16>},
+    {"matrices between rows", matrices<true, 32, 2>},
+    {"matrices beyond", matrices<true, 32, 16>},
+    {"matrices elsewhere", matrices_elsewhere},
+    {"copies", copies<kNothing>},
+    {"copies of its own", copies<kNeighbours>},
+    {"copies without a group", copies<kCommit>},
+    {"copies without a wait", copies<kWait>},
+    {"copies without a barrier", copies<kBarrier>},
+    {"copy again", copy_again<true>},
+    {"copy again without a barrier", copy_again<false>},
+    {"copy", copy<4, 4>},
+    {"copy nothing", copy<4, 4096, 0>},
+    {"copy beyond", copy<0, 4096>},
+    {"copy beyond shared", copy<8, 0>},
+    {"copy to the middle", copy<2, 0>},
+    {"copy from the middle", copy<0, 2>},
+    {"copy much", copy<0, 0, 17>},
+    {"copy to global", copy_to_global},
+    {"copy within shared", copy_within_shared},
+    {"copy without end", copy_without_end},
 };
 
 }  // namespace
