@@ -129,23 +129,46 @@ def emit_failure(failure: SleeptoolsError) -> None:
 def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """Print a table on stdout, with numbers aligned to the right.
 
-    Names and numbers are never cut: columns of several words are folded first.
+    Columns of several words are folded between words; one is cut only where not even the longest
+    words of all columns have room side by side.
     """
     from rich import box
+    from rich.markup import render
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    texts = [[cell(v) for v in row] for row in rows]
+    plain = [columns, *([render(text).plain for text in row] for row in texts)]
+    widths = _word_widths(plain, console().width - 2 * len(columns))
     for i, name in enumerate(columns):
         values = [row[i] for row in rows]
         numeric = all(isinstance(value, int | float) for value in values)
         single = i == 0 or not any(" " in str(value) for value in values)
         table.add_column(
-            name, justify="right" if numeric else "left", no_wrap=single, overflow="fold"
+            name,
+            justify="right" if numeric else "left",
+            no_wrap=single and not widths,
+            overflow="fold",
+            width=widths[i] if widths else None,
         )
-    for row in rows:
-        table.add_row(*(cell(v) for v in row))
+    for row in texts:
+        table.add_row(*row)
     console().print(title, style="bold", markup=False)
     console().print(table)
+
+
+def _word_widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Share out a width among columns so that no word is cut; empty if there is no need or way."""
+    from rich.cells import cell_len
+
+    columns = [*zip(*lines, strict=True)]
+    whole = [max(map(cell_len, texts)) for texts in columns]
+    words = [max(cell_len(w) for text in texts for w in text.split(" ")) for texts in columns]
+    spare = room - sum(words)
+    if sum(whole) <= room or spare < 0:
+        return []
+    wanted = [w - s for w, s in zip(whole, words, strict=True)]
+    return [s + spare * w // sum(wanted) for s, w in zip(words, wanted, strict=True)]
 
 
 def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str]) -> None:

@@ -86,3 +86,26 @@ def test_a_list_whose_first_column_is_whole_is_no_stack(monkeypatch: pytest.Monk
     rows = [["s0-table-3", "a text of many words " * 4]]
     terminal.emit_rows(["item", "shows"], rows, folding=["shows"])
     assert any(re.search(r"s0-table-3 +a text of", line) for line in screen.getvalue().splitlines())
+
+
+def test_a_table_is_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ["result", "data", "divided", "chosen on", "accuracy", "macro f1", "kappa"]
+    rows = [
+        ["ours, ulw-sleepnet", "sleep-edf, SIMULATED, n = 4", "subjects", "validation subjects"],
+        ["SalientSleepNet", "Sleep-EDF-20, n = 20", "subjects", "the test fold (optimistic)"],
+    ]
+    screen = screen_of(monkeypatch)
+    terminal.emit_table("Beside", columns, [[*row, 0.568, 0.35, 0.321] for row in rows])
+    printed = CONTROL.sub("", screen.getvalue())
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    shown = re.split(r"\s+", printed)
+    for word in " ".join([*columns, *(text for row in rows for text in row)]).split():
+        assert word in shown
+    assert "0.568" in shown
+
+
+def test_a_table_that_fits_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(monkeypatch)
+    terminal.emit_table("Two", ["a name", "some value"], [["x y", 1.0], ["z", 2.0]])
+    printed = CONTROL.sub("", screen.getvalue())
+    assert re.search(r"^ *a name +some value *$", printed, re.MULTILINE)
