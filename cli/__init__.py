@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import traceback
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -221,7 +222,10 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
     from sleeptools.errors import UsageError, did_you_mean
 
     message, _, similar = error.format_message().partition(" Did you mean ")
+    message = message.replace(" Value error, ", " ")
     hint = f"did you mean {similar}" if similar else None
+    if unknown := re.search(r"'(.*)' is not one of (.*)\.$", message):
+        hint = did_you_mean(unknown[1], re.findall(r"'([^']*)'", unknown[2]))
     if hasattr(error, "possibilities"):  # an unknown option
         message = error.message
         hint = did_you_mean(error.option_name, [o for p in error.cmd.params for o in p.opts])
@@ -235,7 +239,8 @@ def _example(arguments: list[str]) -> str:
         return f"the commands are: {', '.join(COMMANDS)}"
     command: Any = typer.main.get_command(build_app((name,)))
     example = command.commands[name].epilog.removeprefix("Example: ")
-    return f"for example '{example}'; 'sleeptools {name} --help' lists all options"
+    first = example.partition("; ")[0]
+    return f"for example '{first}'; 'sleeptools {name} --help' lists all options"
 
 
 def _fail(failure: SleeptoolsError, *, as_json: bool, debug: bool) -> int:

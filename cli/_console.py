@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -14,6 +14,7 @@ from ._options import as_options
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from sleeptools.errors import SleeptoolsError
     from sleeptools.store.batch import FinishedItem, OnProgress
@@ -65,10 +66,29 @@ IgnoreUnmatched = Annotated[
 def talk(text: str) -> None:
     """Print a line on stderr, with settings written as options and control characters escaped.
 
-    A terminal or a log that cannot be written ends no work.
+    A bar that is drawn stays below it. A terminal or a log that cannot be written ends no work.
     """
+    line_text = printable(as_options(text))
     with contextlib.suppress(OSError, ValueError):
-        typer.echo(printable(as_options(text)), err=True)
+        if BARS:
+            BARS[-1].print(line_text, markup=False)
+        else:
+            typer.echo(line_text, err=True)
+
+
+BARS: list[Console] = []
+"""Consoles on which a progress bar is drawn, above which lines are to stand."""
+
+
+@contextlib.contextmanager
+def drawn(bar: Progress) -> Iterator[Progress]:
+    """Draw a progress bar, and let `talk` write above it."""
+    with bar:
+        BARS.append(bar.console)
+        try:
+            yield bar
+        finally:
+            BARS.remove(bar.console)
 
 
 def printable(text: str) -> str:
@@ -109,29 +129,53 @@ def emit_failure(failure: SleeptoolsError) -> None:
 def emit_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """Print a table on stdout, with numbers aligned to the right.
 
-    Names and numbers are never cut: columns of several words are folded first.
+    Columns of several words are folded between words; one is cut only where not even the longest
+    words of all columns have room side by side.
     """
     from rich import box
+    from rich.markup import render
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    texts = [[cell(v) for v in row] for row in rows]
+    plain = [columns, *([render(text).plain for text in row] for row in texts)]
+    widths = _word_widths(plain, console().width - 2 * len(columns))
     for i, name in enumerate(columns):
         values = [row[i] for row in rows]
         numeric = all(isinstance(value, int | float) for value in values)
         single = i == 0 or not any(" " in str(value) for value in values)
         table.add_column(
-            name, justify="right" if numeric else "left", no_wrap=single, overflow="fold"
+            name,
+            justify="right" if numeric else "left",
+            no_wrap=single and not widths,
+            overflow="fold",
+            width=widths[i] if widths else None,
         )
-    for row in rows:
-        table.add_row(*(cell(v) for v in row))
+    for row in texts:
+        table.add_row(*row)
     console().print(title, style="bold", markup=False)
     console().print(table)
+
+
+def _word_widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Share out a width among columns so that no word is cut; empty if there is no need or way."""
+    from rich.cells import cell_len
+
+    columns = [*zip(*lines, strict=True)]
+    whole = [max(map(cell_len, texts)) for texts in columns]
+    words = [max(cell_len(w) for text in texts for w in text.split(" ")) for texts in columns]
+    spare = room - sum(words)
+    if sum(whole) <= room or spare < 0:
+        return []
+    wanted = [w - s for w, s in zip(whole, words, strict=True)]
+    return [s + spare * w // sum(wanted) for s, w in zip(words, wanted, strict=True)]
 
 
 def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str]) -> None:
     """Print rows on stdout: a table as wide as the terminal, or in a pipe a line for each row.
 
-    Columns of these names may be folded to fit the terminal.
+    Columns of these names may be folded to fit the terminal. Where the first would be cut into
+    pieces, it stands in a line of its own above the others.
     """
     from rich import box
     from rich.cells import cell_len
@@ -140,7 +184,13 @@ def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str])
 
     numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(columns))]
     texts = [[cell("-" if value == "" else value) for value in row] for row in rows]
+    lines = [columns, *([render(text).plain for text in row] for row in texts)]
+    widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
+    apart = False
     if sys.stdout.isatty():
+        whole = [w + 2 for n, w in zip(columns, widths, strict=True) if n not in folding[1:]]
+        apart = columns[0] == folding[0] and sum(whole) + WORD + 2 > console().width
+    if sys.stdout.isatty() and not apart:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for name, right in zip(columns, numeric, strict=True):
             table.add_column(
@@ -148,22 +198,29 @@ def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str])
                 justify="right" if right else "left",
                 overflow="fold",
                 no_wrap=name not in folding,
-                min_width=7 if name == folding[-1] else None,  # a word such as "clipped"
+                min_width=WORD if name == folding[-1] else None,
             )
         for row in texts:
             table.add_row(*row)
         console().print(table)
         return
-    lines = [columns, *([render(text).plain for text in row] for row in texts)]
-    widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
+    if apart:
+        widths[0] = 0
     for line in lines:
+        if apart:
+            typer.echo(line[0])
         cells = [
             " " * (width - cell_len(text)) + text
             if right
             else text + " " * (width - cell_len(text))
-            for text, width, right in zip(line, widths, numeric, strict=True)
+            for text, width, right in zip(
+                ["", *line[1:]] if apart else line, widths, numeric, strict=True
+            )
         ]
         typer.echo("  ".join(cells).rstrip())
+
+
+WORD: Final = 7  # letters of the longest word of a column that is folded: "clipped"
 
 
 def cell(value: object) -> str:
@@ -203,7 +260,7 @@ def batch_progress(title: str) -> Iterator[OnProgress]:
     )
     hour = 3600.0  # s over which the speed is taken: a night may take minutes
     stderr = console(err=True)
-    with progress.Progress(*columns, console=stderr, speed_estimate_period=hour) as bar:
+    with drawn(progress.Progress(*columns, console=stderr, speed_estimate_period=hour)) as bar:
         task = bar.add_task(title, total=None)
 
         def show(finished: FinishedItem) -> None:

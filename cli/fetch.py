@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._console import console, line, plural, talk
+from ._console import console, drawn, line, plural, talk
 
 if TYPE_CHECKING:
     from sleeptools.datasets.download.transfer import FetchProgress, OnProgress, RemoteFile
@@ -98,7 +98,7 @@ def _progress() -> Iterator[OnProgress]:
     )
     minute = 60.0  # s over which the speed is taken
     stderr = console(err=True)
-    with progress.Progress(*columns, console=stderr, speed_estimate_period=minute) as bar:
+    with drawn(progress.Progress(*columns, console=stderr, speed_estimate_period=minute)) as bar:
         task = bar.add_task("fetching", total=None)
 
         def show(p: FetchProgress) -> None:

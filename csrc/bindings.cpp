@@ -105,7 +105,7 @@ struct Job {
 template <class Op>
 Job<Op> job(const char* name, const Arguments& arguments,
             void (*cpu::Kernels::*on_cpu)(const Op&, int), void (*on_gpu)(const Op&, int, void*)) {
-  const auto [op, launch] = from_arguments<Op, Launch>(name, arguments);
+  const auto [op, launch] = from_arguments<Op>(name, arguments);
   return {op, launch, cpu::kernels().*on_cpu, on_gpu};
 }
 

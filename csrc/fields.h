@@ -2,39 +2,20 @@
 // op goes by its own name. tests/native/test_fields.py compares with the structs of ops.h.
 #pragma once
 
-#include <tuple>
-#include <utility>
-
+#include "field.h"
 #include "ops.h"
 
 namespace sleeptools {
-
-// A pointer that may be left out, and is null then.
-template <class T>
-struct Optional {
-  T*& pointer;
-};
-
-template <class T>
-Optional<T> optional(T*& pointer) {
-  return {pointer};
-}
-
-// References to variables, and Optionals by value.
-template <class... T>
-std::tuple<T...> field_tuple(T&&... fields) {
-  return {std::forward<T>(fields)...};
-}
 
 // An op with its table of fields; derived from the op, so that the table may name them as they are.
 template <class Op>
 struct Fields;
 
-#define SLEEPTOOLS_FIELDS(Op, ...)                         \
-  template <>                                              \
-  struct Fields<Op> : Op {                                 \
-    static constexpr const char* kNames = #__VA_ARGS__;    \
-    auto references() { return field_tuple(__VA_ARGS__); } \
+#define SLEEPTOOLS_FIELDS(Op, ...)                      \
+  template <>                                           \
+  struct Fields<Op> : Op {                              \
+    static constexpr const char* kNames = #__VA_ARGS__; \
+    FieldTable table() { return {__VA_ARGS__}; }        \
   };
 
 SLEEPTOOLS_FIELDS(ModalSe, x, w1, b1, w2, b2, squeeze, squeeze_bias, excite, excite_bias, out,

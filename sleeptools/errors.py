@@ -10,12 +10,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+SHORTEST = 3  # letters by which the beginning of a name is recognised
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str | None:
-    """Hint for a misspelt name: the most similar of the known ones, or None."""
-    close = difflib.get_close_matches(name, choices, 1)
+    """Hint for a misspelt name: the most similar of the known ones, or None.
+
+    A name of three letters and more may also be the beginning of one.
+    """
+    begun = [c for c in choices if len(name) >= SHORTEST and c.startswith(name.lower())]
+    close = difflib.get_close_matches(name, choices, 1) or begun
     return f"did you mean {close[0]!r}?" if close else None
 
 

@@ -7,127 +7,41 @@ of stages, of people or of animals.
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing import Final
 
 from sleeptools import formats, store
 from sleeptools.datasets import PlannedRecording, RecordingFiles, SimulatedChannel, check_plan
+from sleeptools.datasets.shared.edf_settings import (
+    SETTINGS,
+    EdfSettings,
+    Key,
+    load_settings,
+    match_names,
+    renamed,
+)
 from sleeptools.datasets.shared.subjects import TABLE
 from sleeptools.errors import DataError, MissingInputError, quoted
 from sleeptools.formats import edf
-from sleeptools.formats.parsing import text_files
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import label_schemes, placing, simulators, stages
+from sleeptools.recording import placing, simulators
 from sleeptools.recording.hypnogram import Event, Hypnogram
-from sleeptools.recording.montage import MICROVOLTS, in_microvolts
-from sleeptools.recording.recording import Recording, Signal
+from sleeptools.recording.recording import Recording
 
 CITATION: Final = "Your own data: cite, and use under the licence of, where they come from."
-SETTINGS: Final = "edf.toml"
 HOW_TO_GET: Final = f"""\
 These are your own files: EDF, EDF+ or BDF, a hypnogram beside each.
 1. Put a small {SETTINGS} into their folder; docs/edf.md explains it, and how to have it drafted.
 2. 'sleeptools simulate edf raw' writes a folder with one to look at."""
 PATTERN: Final = f"the files that {SETTINGS} names"
 TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
-TOKEN: Final = re.compile(r"\{(\w+)\}|(\*\*|\*)|([^{*]+|\{)")
-PLACEHOLDERS: Final = {"subject": r"[^\W_](?:[\w. -]*?[\w.-])??", "night": r"[0-9]{1,6}"}
 LONGEST_ID: Final = 64  # letters: it becomes a file name
 FREE_NAMES: Final = True
-Modality = Literal["eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event", "other"]
-
-
-class RenamedChannel(BaseModel):
-    """The signal that a channel of the user's own name stands for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    label: str
-    unit: str = ""
-    modality: Modality | None = None
-    scale: float = 1.0
-
-    @field_validator("unit")
-    @classmethod
-    def _is_voltage(cls, unit: str) -> str:
-        if unit and unit not in MICROVOLTS:
-            raise ValueError(f"unknown unit; there are: {', '.join(MICROVOLTS)}")
-        return unit
-
-
-class EdfSettings(BaseModel):
-    """The settings of edf.toml; docs/edf.md explains each of them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    signals: str
-    hypnograms: tuple[str, ...] = ()
-    align: Literal["clock", "start"] = "clock"
-    least_overlap: float = Field(0.5, ge=0, le=1)
-    epoch_seconds: float | None = Field(None, ge=1, le=60)
-    epoch_from_onsets: bool = False
-    ignore_bad_annotations: bool = False
-    ignore_channels: tuple[str, ...] = ()
-    scorer: str = ""
-    stages: tuple[str, ...] = ()
-    scheme: str = ""
-    labels: dict[str, str] = {}
-    channels: dict[str, RenamedChannel] = {}
-
-    @field_validator("scheme")
-    @classmethod
-    def _is_scheme(cls, scheme: str) -> str:
-        if scheme and scheme not in label_schemes.SCHEMES:
-            raise ValueError(f"unknown scheme; there are: {', '.join(label_schemes.SCHEMES)}")
-        return scheme
-
-    @field_validator("hypnograms", mode="before")
-    @classmethod
-    def _several(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("labels")
-    @classmethod
-    def _composed(cls, labels: dict[str, str]) -> dict[str, str]:
-        return {text_files.composed(label): name for label, name in labels.items()}
-
-    @field_validator("channels", mode="before")
-    @classmethod
-    def _labels_alone(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        return {k: {"label": v} if isinstance(v, str) else v for k, v in value.items()}
-
-    @model_validator(mode="after")
-    def _labels_are_stages(self) -> EdfSettings:
-        for label, name in self.labels.items():
-            if name not in (*self.names, *stages.REASONS[1:]):
-                allowed = ", ".join([*self.names, *stages.REASONS[1:]])
-                raise ValueError(f"labels: {label!r} is {name!r}, which is none of {allowed}")
-        return self
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Stage names: those given, or else the scheme's, or else the human ones."""
-        return self.stages or (
-            label_schemes.label_scheme(self.scheme).names if self.scheme else stages.HUMAN_STAGES
-        )
-
-    def meaning(self) -> label_schemes.Scheme | str | None:
-        """Return what labels mean: the scheme, completed by the settings' own labels and stages."""
-        if not self.labels and not self.stages:
-            return self.scheme or None
-        scheme_labels = label_schemes.label_scheme(self.scheme).labels if self.scheme else {}
-        stage_names = {name: name for name in self.names}
-        return label_schemes.Scheme(self.names, {**scheme_labels, **stage_names, **self.labels})
-
-
 # --- finding --------------------------------------------------------------------------------------
 
 
@@ -186,90 +100,6 @@ def endings(root: Path, settings: Path | None = None) -> set[str]:
     patterns = load_settings(settings or root / SETTINGS)
     named = (patterns.signals, *patterns.hypnograms)
     return {end for p in named if (end := PurePosixPath(p).suffix.lower()) and "{" not in end}
-
-
-def load_settings(path: Path) -> EdfSettings:
-    """Read settings from a file like edf.toml.
-
-    Raises
-    ------
-    DataError
-        For an unknown, missing or invalid setting; the message lists all settings.
-    """
-    try:
-        return EdfSettings(**store.read_toml(path))
-    except ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
-        raise DataError(
-            f"{path}: {problems}",
-            hint=f"there are: {', '.join(EdfSettings.model_fields)}",
-            code="SET-VALUE",
-        ) from e
-
-
-Key = tuple[str, str]
-"""Subject and night; the night is empty where a pattern has none."""
-
-
-def match_names(pattern: str, names: Iterable[str], path: Path) -> dict[Key, list[str]]:
-    """Return the files that match a pattern, by subject and night.
-
-    Parameters
-    ----------
-    pattern
-        As `signals` and `hypnograms` of edf.toml have it.
-    names
-        Paths of the files from their folder on.
-    path
-        The file of settings, for messages.
-
-    Raises
-    ------
-    DataError
-        If the pattern has an unknown placeholder, or none for the subject.
-    """
-    expression = _expression(pattern, path)
-    groups: dict[Key, list[str]] = {}
-    for name in names:
-        if match := expression.fullmatch(text_files.composed(_utf8(name))):
-            fields = match.groupdict("")
-            groups.setdefault((fields["subject"], fields.get("night", "")), []).append(name)
-    return groups
-
-
-def _utf8(name: str) -> str:
-    """Read a file's name as UTF-8, also where the locale says that it is something else."""
-    return os.fsencode(name).decode(errors="surrogateescape")
-
-
-def _expression(pattern: str, path: Path) -> re.Pattern[str]:
-    """Turn "{subject}/*_{night}.edf" into a regular expression; * stays within a folder.
-
-    The ending may stand in capitals or not: some programs write .EDF.
-    """
-    pattern = text_files.composed(pattern)
-    text, names = "", set()
-    end = PurePosixPath(pattern).suffix
-    end = "" if set(end) & {"{", "*"} else end
-    for field, star, literal in TOKEN.findall(pattern[: len(pattern) - len(end)]):
-        if literal:
-            text += re.escape(literal)
-        elif star:
-            text += ".*" if star == "**" else "[^/]*"
-        elif field not in PLACEHOLDERS:
-            raise DataError(
-                f"{path}: unknown part {{{field}}} in {pattern!r}",
-                hint=f"there are: {', '.join(f'{{{p}}}' for p in PLACEHOLDERS)}, * and **",
-                code="SET-PATTERN",
-            )
-        else:
-            text += f"(?P={field})" if field in names else f"(?P<{field}>{PLACEHOLDERS[field]})"
-            names.add(field)
-    if "subject" not in names:
-        raise DataError(
-            f"{path}: {pattern!r} does not say where {{subject}} stands", code="SET-PATTERN"
-        )
-    return re.compile(text + (f"(?i:{re.escape(end)})" if end else ""))
 
 
 def _source(
@@ -338,7 +168,7 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         (*settings.ignore_channels, *edf.present_channels(path, source.ignore_channels))
     )
     stored = edf.read(path, allow_truncated=allow_truncated, ignore_channels=[*ignored])
-    signals = _renamed(stored, settings, path.name)
+    signals = renamed(stored, settings, path.name)
     scorings = [
         _scoring(file, stored, settings, number, is_own=file == path)
         for number, file in enumerate(scored, start=1)
@@ -352,44 +182,6 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         facts={**stored.facts, "data_set": "edf"},
     )
     return recording.scored(scorings)
-
-
-def _renamed(recording: Recording, settings: EdfSettings, name: str) -> dict[str, Signal]:
-    """Rename the signals as the settings say; the others keep their labels."""
-    new: dict[str, str] = {}
-    signals = dict(recording.signals)
-    for label, channel in settings.channels.items():
-        if channel.label not in signals or channel.label in new:
-            raise DataError(
-                f"{name}: no signal {channel.label!r} to be {label!r}",
-                hint=f"there are: {', '.join(n for n in signals if n not in new)}",
-                code="EDF-CHANNEL",
-            )
-        new[channel.label] = label
-        signals[channel.label] = _scaled(signals[channel.label], channel, name)
-    renamed = {new.get(n, n): replace(s, label=new.get(n, n)) for n, s in signals.items()}
-    if len(renamed) < len(signals):
-        raise DataError(
-            f"{name}: two signals of one name after {SETTINGS} has named them", code="SIG-TWICE"
-        )
-    return renamed
-
-
-def _scaled(signal: Signal, channel: RenamedChannel, name: str) -> Signal:
-    if channel.unit:
-        if signal.unit:
-            raise DataError(
-                f"{name}: signal {signal.label!r} has a unit already ({signal.unit})",
-                hint="scale multiplies where it is wrong; unit is for files that name none",
-                code="SIG-UNIT",
-            )
-        signal = in_microvolts(signal, channel.unit)
-    return replace(
-        signal,
-        gain=signal.gain * channel.scale,
-        offset=signal.offset * channel.scale,
-        modality=channel.modality or signal.modality,
-    )
 
 
 def _scoring(

@@ -74,7 +74,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = store.need(folder, "model folder") / CONFIG
     if not path.exists() and (models := _models_below(folder)):
         raise MissingInputError(
-            f"{folder}: holds {len(models)} models, and is none",
+            f"{folder}: holds {len(models)} model{'s' * (len(models) > 1)}, and is none",
             hint=f"give one of them: {', '.join(map(str, models[:SHOWN]))}",
             code="FILE-MISSING",
         )

@@ -44,6 +44,7 @@ from sleeptools.store.folders import (
     verify,
     write_folder,
 )
+from sleeptools.store.listing import listing, short_names
 from sleeptools.store.locks import clear_stale_lock, is_locked, lock, lock_file
 from sleeptools.store.partial_file import PartialFile
 from sleeptools.store.scratch import Scratch
@@ -82,6 +83,7 @@ __all__ = [
     "fingerprint",
     "is_locked",
     "listed_hashes",
+    "listing",
     "lock",
     "lock_file",
     "need",
@@ -96,6 +98,7 @@ __all__ = [
     "refuse_foreign",
     "safe_cell",
     "sha256",
+    "short_names",
     "sweep",
     "table_csv",
     "unchanged",

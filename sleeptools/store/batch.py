@@ -23,7 +23,8 @@ from sleeptools.store import causes, workers
 
 BATCH_ERRORS = (StorageError, OutputError, UnavailableError, Stopped)
 """Errors that concern the whole batch, not one recording, and so stop it."""
-FOLDER_FILES = ("index.parquet", "index.csv", "failures.csv", "epochs.toml")
+FAILURES = "failures.csv"
+FOLDER_FILES = ("index.parquet", "index.csv", FAILURES, "epochs.toml")
 """Files of a folder of recordings or epochs beside these."""
 LONGEST_MESSAGE = 400  # letters of a failure in the last line; failures.csv has all of them
 
@@ -154,7 +155,7 @@ class Outcome:
 
     def write_failures(self, folder: Path) -> None:
         """List the failures in `folder`/failures.csv; without failures, remove that file."""
-        path = folder / "failures.csv"
+        path = folder / FAILURES
         if not self.failures:
             path.unlink(missing_ok=True)
             return
@@ -176,7 +177,7 @@ class Outcome:
             name = short[0] if short else next(iter(self.failures))
             error, first = self.failures[name], next(iter(self.failures))
             kind: type[SleeptoolsError] = OutOfMemoryError if short else DataError
-            listed = f"all that failed are listed in {folder / 'failures.csv'}"
+            listed = f"all that failed are listed in {folder / FAILURES}"
             if len(self.failures) + len(self.rows) == 1:
                 message = str(error).removeprefix(f"{name}: ")
                 message = textwrap.shorten(f"{name}: {message}", LONGEST_MESSAGE)

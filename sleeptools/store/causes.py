@@ -108,6 +108,12 @@ def _of_system(error: OSError, source: str) -> SleeptoolsError:
         cause = ERRNO.get(inner.errno or 0)
         if cause is not None:
             return _made(cause, f"{_name(inner, source)}{inner.strerror}")
+    if isinstance(error, IsADirectoryError):
+        return MissingInputError(
+            f"{_name(error, source)}is a folder, and one file is expected",
+            hint="give a file of it",
+            code="FILE-READ",
+        )
     text = error.strerror or str(error) or type(error).__name__
     return _made(UNREAD, f"{_name(error, source)}cannot be read: {text}")
 

@@ -15,7 +15,7 @@ from sleeptools.commands.convert import convert
 from sleeptools.commands.inspect import draft_settings
 from sleeptools.commands.inspect.patterns import name_recordings, name_scorings
 from sleeptools.commands.simulate import simulate
-from sleeptools.datasets.edf import EdfSettings, load_settings
+from sleeptools.datasets.shared.edf_settings import EdfSettings, load_settings
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader

@@ -15,7 +15,8 @@ from sleeptools import datasets, formats, store
 from sleeptools.commands import convert, preprocess
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import isruc
-from sleeptools.datasets.edf import TEMPLATE, EdfSettings, find, load_settings, read
+from sleeptools.datasets.edf import TEMPLATE, find, read
+from sleeptools.datasets.shared.edf_settings import EdfSettings, load_settings
 from sleeptools.errors import DataError, MissingInputError, UsageError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader

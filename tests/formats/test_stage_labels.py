@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from sleeptools import formats
-from sleeptools.datasets.edf import EdfSettings
+from sleeptools.datasets.shared.edf_settings import EdfSettings
 from sleeptools.errors import DataError, NoStagesError, UsageError
 from sleeptools.formats import edf
 from sleeptools.recording import label_schemes

@@ -161,7 +161,7 @@ def _agree_given(
     options: AgreeOptions,
 ) -> ScoringAgreement:
     """Compare scorings of which some are hypnograms, or mappings of nights."""
-    from sleeptools import formats
+    from sleeptools.datasets.shared.edf_settings import read_named
 
     by_night = [s if isinstance(s, Mapping) else {"night": s} for s in scorings]
     names = options.names or tuple(f"scoring {k}" for k in range(1, len(by_night) + 1))
@@ -172,7 +172,7 @@ def _agree_given(
         raise UsageError("the scorings are of different nights", code="USE-TOGETHER")
     signals = recording
     if isinstance(signals, str | Path):
-        signals = formats.read_any(signals)
+        signals = read_named(Path(signals))
     groups = stage_groups.parse_groups(options.stages) if options.stages else ()
     nights = []
     for title in titles:

@@ -9,12 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from sleeptools import formats
 from sleeptools.commands.agree.matching import MatchedNights
 from sleeptools.commands.agree.nights import folded, night_key
 from sleeptools.commands.agree.options import AgreeOptions
 from sleeptools.commands.agree.reading import ReadScoring, read_scoring
 from sleeptools.commands.score.paths import possible_names, recordings_among
+from sleeptools.datasets.shared.edf_settings import read_named
 from sleeptools.errors import DataError, SleeptoolsError
 from sleeptools.evaluation.agreement import NightAgreement, ScoringAgreement, compare_night
 from sleeptools.evaluation.consensus import Values
@@ -73,7 +73,7 @@ def compare_nights(
                 for file, name in zip(files, matched.scorings, strict=True)
             ]
             path = recordings.get(folded(title))
-            signals = None if path is None else formats.read_any(path)
+            signals = None if path is None else read_named(path)
             night = compare_scorings(
                 title, scorings, matched.scorings, groups, options, recording=signals
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from sleeptools import formats, store
 from sleeptools.commands.agree.nights import ScoringSet, check_names, folded, night_key
 from sleeptools.commands.agree.reading import ScoringFile
 from sleeptools.errors import DataError, SleeptoolsError, UsageError
+from sleeptools.store.listing import listing
 
 SCORING_ENDINGS: Final = (
     *(".csv", ".tsv", ".txt", ".xml", ".edf", ".rec", ".annot", ".eannot", ".ids", ".hyp"),
@@ -25,7 +26,6 @@ SCORING_ENDINGS: Final = (
 )
 """Endings of files that are missed as scorings where they cannot be read."""
 SEPARATORS: Final = ",;\t"  # of a table; spreadsheets of some countries write ";"
-SHOWN: Final = 8  # names in a message
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def match_nights(sets: Sequence[ScoringSet]) -> MatchedNights:
     shared = [key for key in keyed[0] if all(key in files for files in keyed)]
     problems: dict[str, SleeptoolsError] = {
         key: DataError(
-            f"{key}: {name} has {len(paths)} files of it: {_listing(p.name for p in paths)}",
+            f"{key}: {name} has {len(paths)} files of it: {listing(p.name for p in paths)}",
             hint="keep one, give folders that hold one format each, or name the files in a table "
             "by `pairs`",
             code="HYP-NIGHTS",
@@ -87,11 +87,11 @@ def match_nights(sets: Sequence[ScoringSet]) -> MatchedNights:
     if not shared and not problems:
         raise _no_match(sets)
     notes = [
-        f"not compared, as {_listing(lacking)} lack{'s' * (len(lacking) == 1)} it: {_listing(keys)}"
+        f"not compared, as {listing(lacking)} lack{'s' * (len(lacking) == 1)} it: {listing(keys)}"
         for lacking, keys in _lacking(names, keyed, {*problems}).items()
     ]
     if unread := _read_by_none(sets, keyed):
-        notes.append(f"not compared, as no scoring can be read there: {_listing(unread)}")
+        notes.append(f"not compared, as no scoring can be read there: {listing(unread)}")
     nights = {titles[key]: tuple(files[key] for files in keyed) for key in shared}
     return MatchedNights(names, nights, problems, tuple(notes))
 
@@ -152,20 +152,14 @@ def _no_match(sets: Sequence[ScoringSet]) -> DataError:
         for title in first.nights
         if (similar := difflib.get_close_matches(title, [*second.nights], 1))
     ]
-    alike = f"; names that are similar: {_listing(close[:3])}" if close else ""
-    listed = "; ".join(f"{entry.name} has {_listing(entry.nights)}" for entry in sets)
+    alike = f"; names that are similar: {listing(close[:3])}" if close else ""
+    listed = "; ".join(f"{entry.name} has {listing(entry.nights)}" for entry in sets)
     return DataError(
         f"no night is in all scorings: {listed}{alike}",
         hint="name the files that belong together in a table by `pairs`: a column for each "
         "scoring, a row for each night",
         code="HYP-NIGHTS",
     )
-
-
-def _listing(names: Iterable[str]) -> str:
-    listed = list(names)
-    rest_text = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + rest_text
 
 
 def read_pairs(path: Path) -> MatchedNights:

@@ -23,7 +23,7 @@ from sleeptools.commands.inspect.patterns import (
     pair,
 )
 from sleeptools.commands.inspect.scorings import Survey
-from sleeptools.datasets.edf import EdfSettings
+from sleeptools.datasets.shared.edf_settings import EdfSettings
 from sleeptools.datasets.shared.subjects import TABLE, look_alike
 from sleeptools.datasets.shared.unmatched import TEXTS, unmatched
 from sleeptools.errors import AnnotationsOnlyError, DataError, SleeptoolsError

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from sleeptools.datasets.edf import SETTINGS, Key, match_names
+from sleeptools.datasets.shared.edf_settings import SETTINGS, Key, match_names
 from sleeptools.formats.parsing import text_files
 
 TOKEN: Final = re.compile(r"[ _.-]+|[^ _.-]+")

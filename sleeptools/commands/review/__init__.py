@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from sleeptools import formats, store
+from sleeptools import store
 from sleeptools.commands.review.options import ReviewOptions
 from sleeptools.commands.review.page_facts import page_facts
 from sleeptools.commands.review.proposal import Proposal, check_grid, check_night, propose
 from sleeptools.commands.review.shown_signals import check_gains, choose_signals, show
+from sleeptools.datasets.shared.edf_settings import read_named, settings_of
 from sleeptools.errors import OutputError
 from sleeptools.formats.parsing.stage_words import stage_names
 from sleeptools.formats.review import Review, plain_name, read_review
@@ -56,7 +57,7 @@ def review(
     with store.lock_file(out):
         _check_out(out, force=options.force)
         store.check_listed(path)
-        recording = replace(formats.read_any(path), id=path.stem)
+        recording = replace(read_named(path), id=path.stem)
         page = _page(recording, path, options, log)
         with store.atomic_write(out) as file:
             file.write(page)
@@ -67,10 +68,13 @@ def _page(
     recording: Recording, path: Path, options: ReviewOptions, log: Callable[[str], None]
 ) -> bytes:
     sha256 = store.sha256(path)
+    names = settings_of(path).names
+    options = options.called(names)
     proposal = propose(recording, path, sha256, options)
     night, remarks = _begin(proposal, recording, sha256, options)
     unit = options.assume_unit or proposal.assume_unit
-    signals, lacking = choose_signals(recording, options.channels, proposal.montage, unit)
+    made_of = {channel: names.get(source, source) for channel, source in proposal.montage.items()}
+    signals, lacking = choose_signals(recording, options.channels, made_of, unit)
     check_gains(options.gains, signals)
     mouse = night.hypnogram.names == MOUSE_STAGES
     drawn = [show(s, recording.seconds, mouse=mouse, gains=options.gains) for s in signals]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -47,3 +47,9 @@ class ReviewOptions:
     scheme: str | None = None
     assume_unit: str | None = None
     force: bool = False
+
+    def called(self, names: Mapping[str, str]) -> ReviewOptions:
+        """Return the options for signals that have new names, by their labels in the file."""
+        channels = [names.get(channel, channel) for channel in self.channels]
+        gains = {names.get(channel, channel): gain for channel, gain in self.gains.items()}
+        return replace(self, channels=channels, gains=gains)

@@ -23,6 +23,7 @@ from sleeptools.commands.score.montage import check_names
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.commands.score.paths import SHIPPED, model_at, night_names, recordings_among
 from sleeptools.commands.score.scoring import Scoring, score_file, score_recording, summary
+from sleeptools.datasets.shared.edf_settings import settings_of
 from sleeptools.errors import DataError, OutputError, Stopped, stoppable
 from sleeptools.formats import edf
 from sleeptools.inference.engine import Engine
@@ -98,7 +99,11 @@ def score(
     options = options or ScoreOptions()
     recordings, scorings = recordings_among(sources)
     if scorings:
-        log(f"left out, without signals: {', '.join(path.name for path in scorings)}")
+        names = store.short_names([*recordings, *scorings])[len(recordings) :]
+        log(f"left out, without signals: {store.listing(names)}")
+    for text in dict.fromkeys(settings_of(path).text for path in recordings):
+        if text:
+            log(text)
     scorer = _open_scorer(model, out, options, log)
     manifest = scorer.manifest
     with store.lock(out):
@@ -190,8 +195,7 @@ class _Scorer:
         self, name: str, path: Path, before: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any], str]:
         """Score one recording, unless the row `before` shows that this file has been scored."""
-        stat = store.need(path, "recording").stat()
-        fingerprint = [stat.st_size, stat.st_mtime_ns, *self.options.night_facts()]
+        fingerprint = self._fingerprint(store.need(path, "recording"))
         names = files.file_names(name, self.kinds)
         if before and before.get("input") == fingerprint and set(names) <= set(before["files"]):
             return dict(before), "; ".join(filter(None, [before.get("spans", ""), batch.DONE]))
@@ -202,23 +206,36 @@ class _Scorer:
 
     def keep_complete(self, name: str, path: Path, done: Mapping[str, Any]) -> None:
         """Score and keep what is complete of a file that may be cut short, if any epoch is."""
-        stat = path.stat()
+        fingerprint = self._fingerprint(path)
+        settings = settings_of(path)
         try:
-            recording = edf.read(path, allow_truncated=True)
+            ignored = edf.present_channels(path, settings.ignore_channels)
+            recording = edf.read(path, allow_truncated=True, ignore_channels=ignored)
+            recording = settings.named(recording)
             lights = self._lights_so_far(recording, path)
             night = score_recording(
-                self.engine, self.preset, recording, self.out, self.options, lights
+                self.engine,
+                self.preset,
+                recording,
+                self.out,
+                self.options.called(settings.names),
+                lights,
             )
         except DataError as e:
             if e.code in NOTHING_YET:
                 self.log(f"warning: not one epoch is complete: {e}")
                 return
             raise
-        fingerprint = [stat.st_size, stat.st_mtime_ns, *self.options.night_facts()]
         row = self._keep(replace(night, name=name), path, fingerprint)
         self.manifest.facts["recordings"] = {**done, name: row}
         _write(self.manifest, self.out)
         check_ignored(self.options.ignore_channels, ignored_channels(recording.facts))
+
+    def _fingerprint(self, path: Path) -> list[object]:
+        """List what the score of a file depends on: the file, the options, and its edf.toml."""
+        stat, settings = path.stat(), settings_of(path).path
+        called = [f"{settings.name} {store.sha256(settings)}"] if settings else []
+        return [stat.st_size, stat.st_mtime_ns, *self.options.night_facts(), *called]
 
     def _lights_so_far(self, recording: Recording, path: Path) -> Lights:
         """Find the lights' times; one that the recording has not reached is not known."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from sleeptools import formats
-from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
+from sleeptools.commands.score.folder import SCORES_VERSION, failed_nights, read_scores
 from sleeptools.formats import hypnodensity
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED
 from sleeptools.report import html, markup
@@ -46,8 +46,12 @@ def batch_html(folder: Path) -> str:
         Section("nights", "Nights", tuple(_table(rows))),
         Section("hypnograms", "Hypnograms", tuple(_figures(hypnograms))),
     ]
+    failed = failed_nights(facts)
     simulated = [name for name, row in rows.items() if row.get("simulated")]
     banners = []
+    if failed:
+        reasons = [f"{name}: {why.removeprefix(f'{name}: ')}" for name, why in failed.items()]
+        banners.append(banner(f"NOT SCORED: {len(failed)}", "; ".join(reasons)))
     if simulated:
         banners.append(banner("SIMULATED DATA", f"Generated signals: {', '.join(simulated)}."))
     for warning in dict.fromkeys(w for row in rows.values() for w in row["warnings"]):
@@ -56,14 +60,17 @@ def batch_html(folder: Path) -> str:
     title = f"Scored nights: {folder.name}"
     header = [
         markup.element("h1", markup.escape(title)),
-        markup.paragraph(
-            f"{count_text(len(rows), 'night')}, scored by {facts.get('model')}", class_="lead"
-        ),
+        markup.paragraph(f"{_count(rows, failed)}, scored by {facts.get('model')}", class_="lead"),
         *banners,
         markup.paragraph(PURPOSE, class_="purpose"),
     ]
     body = [html.section_html(section, 1, "h2") for section in sections]
     return html.page_html(title, markup.join(header), body, markup.paragraph(PURPOSE))
+
+
+def _count(rows: Mapping[str, Any], failed: Mapping[str, str]) -> str:
+    scored = count_text(len(rows), "night")
+    return f"{scored} of {len(rows) + len(failed)}" if failed else scored
 
 
 def _table(rows: Mapping[str, Any]) -> Iterator[Block]:

@@ -11,6 +11,7 @@ from sleeptools.commands.score import sleep_table
 from sleeptools.commands.score.scoring import Scoring
 from sleeptools.errors import UsageError
 from sleeptools.formats import bids, edf, hypnodensity
+from sleeptools.store import batch
 
 if TYPE_CHECKING:
     from sleeptools.commands.score.night_page import NightPage
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 BIDS_SUFFIX: Final = re.compile(r"_(?:eeg|ieeg|meg|nirs|psg)$", re.IGNORECASE)
 """Ending of a recording's name that its events do not share."""
 KINDS: Final = ("edf", "bids", "csv", "html")
-BATCH_FILES: Final = (sleep_table.SLEEP, sleep_table.SLEEP_BINS, "failures.csv")
+BATCH_FILES: Final = (sleep_table.SLEEP, sleep_table.SLEEP_BINS, batch.FAILURES)
 
 
 def file_names(name: str, kinds: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sleeptools import store
 from sleeptools.errors import DataError
+from sleeptools.store import batch
 
 SCORES_KIND: Final = "sleeptools-scores"
 SCORES_VERSION: Final = 2
@@ -63,6 +64,29 @@ def read_scores_manifest(folder: Path, *, oldest: int = 1) -> dict[str, Any]:
     return facts
 
 
+def failed_nights(facts: dict[str, Any]) -> dict[str, str]:
+    """Say of each recording that a folder of scores lacks why it could not be scored."""
+    failed = facts.get("failed") or {}
+    return {name: str(batch.listed_failure(entry)["message"]) for name, entry in failed.items()}
+
+
+def _none_scored(folder: Path, facts: dict[str, Any]) -> DataError:
+    failed = failed_nights(facts)
+    if not failed:
+        return DataError(
+            f"{folder}: no night is scored in it yet",
+            hint="score recordings into it",
+            code="SCORES-NONE",
+        )
+    name, message = next(iter(failed.items()))
+    count = f"{len(failed)} recordings failed, the first of them" if len(failed) > 1 else "failed:"
+    return DataError(
+        f"{folder}: no night is scored in it: {count} {name}: {message.removeprefix(f'{name}: ')}",
+        hint=f"{folder / batch.FAILURES} has the cures; then score them into it again",
+        code="SCORES-NONE",
+    )
+
+
 def read_scores(folder: Path, *, oldest: int = 1) -> tuple[dict[str, Any], dict[str, Path]]:
     """Read a folder of scores.
 
@@ -81,9 +105,12 @@ def read_scores(folder: Path, *, oldest: int = 1) -> tuple[dict[str, Any], dict[
     Raises
     ------
     DataError
-        If it is older or damaged, or a file is missing, changed or not of the folder.
+        If it is older or damaged, or a file is missing, changed or not of the folder; or if no
+        night is scored.
     """
     facts = read_scores_manifest(folder, oldest=oldest)
+    if not facts["recordings"]:
+        raise _none_scored(folder, facts)
     hypnograms: dict[str, Path] = {}
     for name, row in facts["recordings"].items():
         files = row.get("files", [f"{name}-hypnogram.edf"])  # which version 1 did not list

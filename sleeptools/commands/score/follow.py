@@ -19,6 +19,7 @@ import numpy as np
 from sleeptools import store
 from sleeptools.commands.score.montage import choose_montage
 from sleeptools.commands.score.options import ScoreOptions
+from sleeptools.datasets.shared.edf_settings import FileSettings, settings_of
 from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import (
@@ -115,11 +116,12 @@ def follow(
             hint="a model without context can follow: ulw-sleepnet, mmasleepnet",
         )
     done = 0
+    settings = settings_of(path)
     for header in _grown(path, idle, log):
         ready = math.floor(header.records * header.record_seconds / preset.epoch_seconds + SLACK)
         for number in range(done, ready):
             try:
-                epoch = _score_epoch(engine, preset, header, number, folder, options)
+                epoch = _score_epoch(engine, preset, header, number, folder, options, settings)
             except FileNotFoundError as e:
                 raise _changed(path, "was removed") from e
             on_epoch(epoch)
@@ -201,28 +203,40 @@ def _header(path: Path) -> Header | None:
 
 
 def _score_epoch(
-    engine: Engine, preset: Preset, header: Header, number: int, folder: Path, options: ScoreOptions
+    engine: Engine,
+    preset: Preset,
+    header: Header,
+    number: int,
+    folder: Path,
+    options: ScoreOptions,
+    settings: FileSettings,
 ) -> FollowedEpoch:
     """Score one epoch from the data records that hold it, and those that filters still remember."""
     onset, length = number * preset.epoch_seconds, header.record_seconds
     last = min(math.ceil((onset + preset.epoch_seconds) / length - SLACK), header.records)
     first = math.floor(onset / length + SLACK)
-    piece, preset = _piece(preset, header, slice(first, last), options)
+    piece, preset = _piece(preset, header, slice(first, last), options, settings)
     memory = math.ceil(_memory_seconds(preset, piece) / length)
     if memory and first:
         first = max(0, first - memory)
-        piece, preset = _piece(preset, header, slice(first, last), options)
+        piece, preset = _piece(preset, header, slice(first, last), options, settings)
     density, _ = hypnodensity(engine, preset, piece, folder, begin=onset - first * length)
     return FollowedEpoch(number, onset, density[0], engine.stages)
 
 
 def _piece(
-    preset: Preset, header: Header, records: slice, options: ScoreOptions
+    preset: Preset,
+    header: Header,
+    records: slice,
+    options: ScoreOptions,
+    settings: FileSettings,
 ) -> tuple[Recording, Preset]:
     """Read some records, and choose the model's channels among their signals."""
-    piece = edf.read_records(header, records).without(options.ignore_channels)
+    ignored = [*settings.ignore_channels, *options.ignore_channels]
+    piece = settings.named(edf.read_records(header, records).without(ignored))
+    channels = options.called(settings.names).channels
     chosen = choose_montage(
-        piece, preset.montage, options.channels, by_order=options.match_channels_by_order
+        piece, preset.montage, channels, by_order=options.match_channels_by_order
     )
     return piece, preset.model_copy(update={"montage": chosen.channels})
 

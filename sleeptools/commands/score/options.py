@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sleeptools.commands.score.lights import LightsTime
 from sleeptools.native import Precision
@@ -44,6 +44,11 @@ class ScoreOptions:
     threads: int | None = None
     calibrated: bool = True
     without: Sequence[str] = ()
+
+    def called(self, names: Mapping[str, str]) -> ScoreOptions:
+        """Return the options for signals that have new names, by their labels in the file."""
+        channels = {name: names.get(source, source) for name, source in self.channels.items()}
+        return replace(self, channels=channels)
 
     def night_facts(self) -> list[str]:
         """List what the score of a night depends on beside its file and the model."""

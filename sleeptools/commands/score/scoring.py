@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sleeptools import formats, store
+from sleeptools import store
 from sleeptools.commands.score import sleep_table
 from sleeptools.commands.score.expected_agreement import CARD
 from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import ChosenMontage, choose_montage
 from sleeptools.commands.score.options import ScoreOptions
+from sleeptools.datasets.shared.edf_settings import read_named, settings_of
 from sleeptools.inference import leads
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.missing import dispensable
@@ -138,7 +139,9 @@ def score_file(
         If the file is damaged, or lacks a channel of the montage.
     """
     store.check_listed(path)
-    recording = formats.read_any(path, ignore_channels=options.ignore_channels)
+    settings = settings_of(path)
+    recording = read_named(path, ignore_channels=options.ignore_channels)
+    options = options.called(settings.names)
     when = lights_of(recording, options.lights_off, options.lights_on, path)
     return replace(
         score_recording(engine, preset, recording, folder, options, when), name=path.stem

@@ -104,17 +104,22 @@ def assigned(root: Path, sources: list[RecordingFiles]) -> list[RecordingFiles]:
     if unknown := [name for name in rows if name not in found]:
         raise DataError(
             f"{path}: no recording is named {unknown[0]!r}",
-            hint=f"there are: {', '.join(s.files[0].name for s in sources[:6])}",
+            hint=f"there are: {store.listing(_named(s, root) for s in sources)}",
             code="SUBJECTS-FILE",
         )
-    missing = [s.files[0].name for s, name in zip(sources, found, strict=True) if name is None]
+    missing = [_named(s, root) for s, name in zip(sources, found, strict=True) if name is None]
     if missing:
         raise DataError(
-            f"{path}: does not say whose {len(missing)} recordings are: {', '.join(missing[:6])}",
+            f"{path}: does not say whose {len(missing)} recordings are: {store.listing(missing)}",
             code="SUBJECTS-MISSING",
         )
     pairs = [rows[name] for name in found if name is not None]
     return _with_nights(path, sources, pairs)
+
+
+def _named(source: RecordingFiles, root: Path) -> str:
+    """Name a recording as the table may: by the path of its signals."""
+    return source.files[0].relative_to(root).as_posix()
 
 
 def _row_of(source: RecordingFiles, root: Path, rows: dict[str, tuple[str, int]]) -> str | None:

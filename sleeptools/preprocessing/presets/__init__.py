@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from sleeptools import store
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import DataError, UsageError, did_you_mean
 from sleeptools.preprocessing.steps import (
     STEP_KINDS,
     ProcessingStep,
@@ -198,7 +198,7 @@ def load(name: str) -> Preset:
     elif not path.exists():
         raise UsageError(
             f"unknown preset {name!r}; there are: {', '.join(names())}",
-            hint="or give a TOML file of your own",
+            hint=did_you_mean(name, names()) or "or give a TOML file of your own",
             code="USE-NAME",
         )
     values = store.read_toml(path)

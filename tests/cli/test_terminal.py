@@ -1,0 +1,111 @@
+"""What a person sees in a terminal of 80 columns: nothing is glued together, cut or in pieces."""
+
+import io
+import re
+import sys
+
+import pytest
+from sleeptools.cli import _console as terminal
+
+from sleeptools.store.batch import FinishedItem
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+ERASED = re.compile(r"\x1b\[2K|\n|\r")
+COLUMNS = ["file", "signals", "scoring", "ch", "W", "N1", "N2", "N3", "REM", "?", "quality", "!"]
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def screen_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Show what the test prints from here on as in a terminal."""
+    shared = Terminal()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, shared)
+    for name, value in {"COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    return shared
+
+
+def row(name: str) -> list:
+    return [name, "22:51-01:51", "22:51-02:38", 7, 157, 17, 105, 117, 62, 230, "3 clipped", 0]
+
+
+def test_a_message_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(monkeypatch)
+    with terminal.batch_progress("scoring") as on_progress:
+        terminal.talk("a first message, [bold]which[/bold] is plain text")
+        on_progress(FinishedItem("n1", 1, 2, "done"))
+        terminal.talk("a second message")
+    terminal.talk("a last one")
+    assert not terminal.BARS
+    for text in ("a first message, [bold]which[/bold] is", "[1/2] n1: done", "a second message"):
+        before = screen.getvalue().partition(text)[0]
+        assert before != screen.getvalue()
+        line = CONTROL.sub("", ERASED.split(before)[-1])
+        assert line == "", f"{text!r} is glued to {line!r}"
+    assert CONTROL.sub("", screen.getvalue()).endswith("a last one\n")
+
+
+def test_messages_end_no_bar_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen_of(monkeypatch)
+    with pytest.raises(KeyError), terminal.batch_progress("scoring"):
+        raise KeyError
+    assert not terminal.BARS
+
+
+@pytest.mark.parametrize(
+    "name", ["edfio__SC4001EC-Hypnogram.bdf", "Schläfer 1/night1.edf", "n" * 70]
+)
+def test_long_names_are_in_one_piece(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    screen = screen_of(monkeypatch)
+    terminal.emit_rows(COLUMNS, [row(name), row("short")], folding=("file", "quality"))
+    lines = screen.getvalue().splitlines()
+    assert name in lines
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[:2] == ["file", *[line for line in lines if "signals" in line]]
+    assert lines[1].split() == COLUMNS[1:]
+    values = " ".join(lines[lines.index(name) + 1].split())
+    assert values == "22:51-01:51 22:51-02:38 7 157 17 105 117 62 230 3 clipped 0"
+
+
+def test_short_names_stay_in_their_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(monkeypatch)
+    terminal.emit_rows(COLUMNS, [row("SC4001")], folding=("file", "quality"))
+    lines = [line for line in screen.getvalue().splitlines() if "SC4001" in line]
+    assert len(lines) == 1
+    assert "22:51-01:51" in lines[0]
+
+
+def test_a_list_whose_first_column_is_whole_is_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(monkeypatch)
+    rows = [["s0-table-3", "a text of many words " * 4]]
+    terminal.emit_rows(["item", "shows"], rows, folding=["shows"])
+    assert any(re.search(r"s0-table-3 +a text of", line) for line in screen.getvalue().splitlines())
+
+
+def test_a_table_is_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ["result", "data", "divided", "chosen on", "accuracy", "macro f1", "kappa"]
+    rows = [
+        ["ours, ulw-sleepnet", "sleep-edf, SIMULATED, n = 4", "subjects", "validation subjects"],
+        ["SalientSleepNet", "Sleep-EDF-20, n = 20", "subjects", "the test fold (optimistic)"],
+    ]
+    screen = screen_of(monkeypatch)
+    terminal.emit_table("Beside", columns, [[*row, 0.568, 0.35, 0.321] for row in rows])
+    printed = CONTROL.sub("", screen.getvalue())
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    shown = re.split(r"\s+", printed)
+    for word in " ".join([*columns, *(text for row in rows for text in row)]).split():
+        assert word in shown
+    assert "0.568" in shown
+
+
+def test_a_table_that_fits_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(monkeypatch)
+    terminal.emit_table("Two", ["a name", "some value"], [["x y", 1.0], ["z", 2.0]])
+    printed = CONTROL.sub("", screen.getvalue())
+    assert re.search(r"^ *a name +some value *$", printed, re.MULTILINE)
