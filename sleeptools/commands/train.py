@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -220,13 +221,11 @@ def _work(
     batch = plan.recipe.batch
     if device.type == "cuda":
         runs_kernels(torch.cuda.current_device())  # a line where not, before those of progress
-    trial = None if ranks.shared else lambda: fitting_batch(pending[0], source, stop)
-    with (
-        catch_signals() as stop,
-        device_memory(batch, device),
-        contextlib.nullcontext(EpochSource(plan.data, device)) as source,
-        device_memory(batch, device, trial),
-    ):
+    with catch_signals() as stop, contextlib.ExitStack() as contexts:
+        with device_memory(batch, device):
+            source = EpochSource(plan.data, device)
+        trial = None if ranks.shared else partial(fitting_batch, pending[0], source, stop)
+        contexts.enter_context(device_memory(batch, device, trial))
         if estimate and (pace := measure_pace(pending, source, stop)):
             log(estimate_text(pace, pending, plan.data, smaller_choices(plan)))
         _log_parent(plan, log)
@@ -312,4 +311,3 @@ class _Clock:
 
 def _described(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-

@@ -135,7 +135,9 @@ class Engine:
         if precision not in PRECISIONS:
             raise UsageError(
                 f"precision {precision!r}; there are: fp32, bf16",
-                hint="models score on the CPU, which has no TF32" if precision == "tf32" else "",
+                hint="models score on the CPU, which has no TF32"
+                if str(precision) == "tf32"
+                else "",
                 code="USE-NAME",
             )
         folder = Path(folder)

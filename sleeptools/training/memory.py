@@ -107,5 +107,5 @@ def _hint(batch: int, fitting: Callable[[], int] | None) -> str:
         return f"`recipe.batch={max(1, batch // 2)}` (it changes the results), or `device=cpu`"
     fits = fitting()
     if fits:
-        return f"`recipe.batch={fits}` fits, which was tried; it changes the results. Or `device=cpu`"
+        return f"`recipe.batch={fits}` fits (tried; it changes the results), or `device=cpu`"
     return f"no batch of {SMALLEST} or more fits, which was tried: `device=cpu`"

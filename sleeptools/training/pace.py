@@ -122,10 +122,12 @@ class TrialTraining(Training):
     """A training that repeats its first step and writes nothing."""
 
     def step(self) -> int:
+        """Make the first step once more; return the number of epochs in it."""
         self.state.step = 0  # the last one of a pass may be short
         return super().step()
 
     def refuse(self, numbers: Numbers, value: float) -> None:
+        """Raise ArithmeticError; the training itself says more."""
         raise ArithmeticError(f"loss is {value}")
 
 

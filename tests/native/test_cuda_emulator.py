@@ -344,16 +344,26 @@ def test_every_op_on_the_emulated_device() -> None:
 
 
 ON_A_CARD = """
+from unittest import mock
 import torch
 from torch.testing import assert_close
 from cuda_emulator.building import Build
 from cuda_emulator.cases import DRAWN, Case, examples
 from cuda_emulator.core import load_core
-from cuda_emulator.device import CUDA, EmulatedDevice
+from cuda_emulator.device import CUDA, DeviceTensor, EmulatedDevice
 from sleeptools import native
 from sleeptools.errors import UnavailableError
 library = load_core(Build().core())
 device = EmulatedDevice(library)
+
+def on_host(reference):  # the emulated device does not index tensors
+    def run(*arguments):
+        run.calls += 1
+        arguments = [a.host if isinstance(a, DeviceTensor) else a for a in arguments]
+        return DeviceTensor(reference(*arguments))
+
+    run.calls = 0
+    return run
 
 def call(case):
     with device.running():
@@ -380,7 +390,10 @@ def test_every_op_runs_its_reference_on_a_card_without_kernels(place: str, error
 library.{place}({error})
 for op in DRAWN:
     case = next(examples(op))
-    assert_close(call(case), case.module.reference(*case.arguments), rtol=0, atol=0)
+    expected = case.module.reference(*case.arguments)
+    with mock.patch.object(case.module, "reference", on_host(case.module.reference)) as reference:
+        assert_close(call(case), expected, rtol=0, atol=0)
+        assert reference.calls == 1
     print(op, len(device.launches()))
 print(native.describe())
 """

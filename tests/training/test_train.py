@@ -661,7 +661,7 @@ def test_the_batch_that_fits_is_found(tiny, tmp_path, monkeypatch, kind):
         train(tiny, tmp_path / "run", options())
     assert tried == [16, 8, 4]
     assert e.value.hint == (
-        "`recipe.batch=4` fits, which was tried; it changes the results. Or `device=cpu`"
+        "`recipe.batch=4` fits (tried; it changes the results), or `device=cpu`"
     )
     assert not (tmp_path / "run/leak-free/seed-0/fold-00/copy").exists()
     four = {**SMALL, "recipe": {**SMALL["recipe"], "batch": 4}}
@@ -673,7 +673,11 @@ def test_the_batch_that_fits_is_found(tiny, tmp_path, monkeypatch, kind):
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "cuda", True),
         (RuntimeError("CUDA error: out of memory"), "cuda", True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublas`"), "cuda", True),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublas`"),
+            "cuda",
+            True,
+        ),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "cuda", False),
         (RuntimeError("out of memory"), "cpu", False),  # of the machine: another hint
         (ValueError("out of memory"), "cuda", False),
@@ -711,7 +715,7 @@ def test_both_libraries_multiply_as_the_precision_says(ampere, precision, tf32, 
     as_found = products()
     try:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-        with pytest.raises(KeyError), float32_products(precision, ampere):
+        with pytest.raises(KeyError), float32_products(precision, ampere):  # noqa: PT012
             assert products() == (tf32, tf32)
             flags = numeric_flags()
             raise KeyError
