@@ -153,8 +153,9 @@ def train(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32, or bf16: products of bfloat16 and sums of float32; faster where the CPU "
-            "or the GPU has them. Part of the recipe.  [default: fp32]"
+            help="fp32; bf16: products of bfloat16 and sums of float32, faster where the CPU or "
+            "the GPU has them; or tf32: products of float32 rounded to TF32, on a GPU. Part of the "
+            "recipe.  [default: fp32]"
         ),
     ] = None,
     modality_dropout: Annotated[

@@ -336,6 +336,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("set_threads_here", cpu::set_threads_here);
   m.def("cuda_architectures", cuda::architectures);
   m.def("cuda_devices", cuda::devices);
+  m.def("cuda_obstacle", cuda::obstacle);
   bind_workspaces(m);
   bind_ops(m);
   bind_prepared(m);

@@ -5,6 +5,7 @@ namespace sleeptools::cuda {
 
 std::vector<std::string> architectures() { return {}; }
 std::vector<std::string> devices() { return {}; }
+std::string obstacle(int) { return "the native core was compiled without CUDA"; }
 
 #define SLEEPTOOLS_ABSENT(name, Op)                                         \
   void name(const Op&, int, void*) {                                        \

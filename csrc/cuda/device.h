@@ -21,6 +21,10 @@ std::vector<std::string> architectures();
 // Names of the devices of this machine; empty where there is none.
 std::vector<std::string> devices();
 
+// Why the kernels cannot run on device number `device`, empty if they can; an error that says
+// nothing about the device is thrown. It launches nothing.
+std::string obstacle(int device);
+
 // Each op enqueues itself on `stream` (a cudaStream_t) of device number `device` and returns.
 #define SLEEPTOOLS_DECLARE_CUDA(name, Op) void name(const Op&, int device, void* stream);
 SLEEPTOOLS_OPS(SLEEPTOOLS_DECLARE_CUDA)

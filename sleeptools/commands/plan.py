@@ -137,7 +137,8 @@ def _task_seconds(planned: Plan, slurm: SlurmSettings) -> float | None:
         return max(logs.training_seconds(t.folder / LOG_FILE) for t in finished)
     threads = planned.options.threads or slurm.cpus_per_task
     device = choose_device(planned.options.device)
-    if device.type != "cpu" or "gpu" in slurm.gres:
+    on_gpu = device.type != "cpu" or planned.recipe.precision == "tf32" or "gpu" in slurm.gres
+    if on_gpu:
         return None
     return longest_duration(tasks, EpochSource(planned.data, device), threads)
 

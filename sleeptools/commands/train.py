@@ -12,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from sleeptools import native, store
-from sleeptools.errors import UnavailableError
+from sleeptools.native.devices import runs_kernels
 from sleeptools.preprocessing.epochs import check_epochs
 from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import LEAK_FREE
@@ -28,8 +29,14 @@ from sleeptools.runs.run import FINAL, RUN_KIND
 from sleeptools.runs.temperature import ModelCalibration
 from sleeptools.training.ablation import variants
 from sleeptools.training.batches import EpochSource
-from sleeptools.training.device import choose_device, set_cpu_threads
+from sleeptools.training.device import (
+    choose_device,
+    float32_products,
+    numeric_flags,
+    set_cpu_threads,
+)
 from sleeptools.training.loop import Training
+from sleeptools.training.memory import device_memory, fitting_batch
 from sleeptools.training.options import BY_SEED, TrainOptions
 from sleeptools.training.pace import estimate_text, measure_pace
 from sleeptools.training.plan import Plan, make_plan
@@ -134,7 +141,8 @@ def train(
     plan, ranks = make_plan(epochs, run, options), ranks_of_environment()
     device = choose_device(options.device)
     threads = set_cpu_threads(options.threads)
-    with ranks.joined(device):
+    with float32_products(plan.recipe.precision, device), ranks.joined(device):
+        flags = numeric_flags()
         if ranks.shared:
             trainer = SharedTraining
         if not ranks.writes:
@@ -158,7 +166,7 @@ def train(
             _work(plan, pending, trainer, device, on_progress, log, ranks, estimate=estimate)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
-        manifest.facts |= {"native": native.describe(), "torch": _flags(), **ranks.facts()}
+        manifest.facts |= {"native": native.describe(), "torch": flags, **ranks.facts()}
         writing.write_manifest(run, manifest)
 
 
@@ -210,8 +218,14 @@ def _work(
 ) -> None:
     """Train one task after the other."""
     threads = torch.get_num_threads()
-    with catch_signals() as stop, _device_memory(plan.recipe.batch):
-        source = EpochSource(plan.data, device)
+    batch = plan.recipe.batch
+    if device.type == "cuda":
+        runs_kernels(torch.cuda.current_device())  # a line where not, before those of progress
+    with catch_signals() as stop, contextlib.ExitStack() as contexts:
+        with device_memory(batch, device):
+            source = EpochSource(plan.data, device)
+        trial = None if ranks.shared else partial(fitting_batch, pending[0], source, stop)
+        contexts.enter_context(device_memory(batch, device, trial))
         if estimate and (pace := measure_pace(pending, source, stop)):
             log(estimate_text(pace, pending, plan.data, smaller_choices(plan)))
         _log_parent(plan, log)
@@ -248,19 +262,6 @@ def _keep_threads(training: Training, threads: int | None, log: Log) -> None:
         )
     if before[-1:] != [count]:
         before.append(count)
-
-
-@contextlib.contextmanager
-def _device_memory(batch: int) -> Iterator[None]:
-    """Turn a lack of device memory into a message that says what would fit."""
-    try:
-        yield
-    except torch.OutOfMemoryError as e:
-        raise UnavailableError(
-            f"the device's memory is too small for a batch of {batch} epochs",
-            hint=f"`recipe.batch={max(1, batch // 2)}` (it changes the results), or `device=cpu`",
-            code="MEM-DEVICE",
-        ) from e
 
 
 class _Clock:
@@ -310,12 +311,3 @@ class _Clock:
 
 def _described(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _flags() -> dict[str, object]:
-    """List the settings of torch that change a result in its last bits."""
-    return {
-        "cudnn_deterministic": torch.backends.cudnn.deterministic,
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "matmul_precision": torch.get_float32_matmul_precision(),
-    }

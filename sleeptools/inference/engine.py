@@ -133,7 +133,13 @@ class Engine:
             For another precision, fewer than one thread, or a modality that the model has not.
         """
         if precision not in PRECISIONS:
-            raise UsageError(f"precision {precision!r}; there are: fp32, bf16", code="USE-NAME")
+            raise UsageError(
+                f"precision {precision!r}; there are: fp32, bf16",
+                hint="models score on the CPU, which has no TF32"
+                if str(precision) == "tf32"
+                else "",
+                code="USE-NAME",
+            )
         folder = Path(folder)
         count = requested_threads(threads) or usable_cpus()
         loaded = load_network(folder, precision, count)

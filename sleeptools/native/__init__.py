@@ -43,6 +43,7 @@ class _Core:
         self.variant = "reference"
         self.why = ""
         self.threads = 0
+        self.obstacles: dict[int, str] = {}  # of the CUDA devices that were asked; "" for none
         if os.environ.get("SLEEPTOOLS_NATIVE") == "0":
             self.why = "SLEEPTOOLS_NATIVE=0"
         else:
@@ -90,7 +91,10 @@ def available() -> bool:
 
 
 def has_cuda() -> bool:
-    """Whether the native core is in use and holds CUDA kernels; a device may still be missing."""
+    """Whether the native core is in use and holds CUDA kernels.
+
+    A device may still be missing, or not fit: see `devices.runs_kernels`.
+    """
     return available() and bool(loaded_core().module.cuda_architectures())
 
 
@@ -143,15 +147,16 @@ def describe() -> str:
         return f"native: off ({core.why})"
     if not available():
         return "native: off (variant reference was asked for)"
-    return f"native: {core.variant}, {_describe_cuda(core.module)}"
+    return f"native: {core.variant}, {_describe_cuda(core)}"
 
 
-def _describe_cuda(module: Any) -> str:
-    architectures, devices = module.cuda_architectures(), module.cuda_devices()
+def _describe_cuda(core: _Core) -> str:
+    architectures, devices = core.module.cuda_architectures(), core.module.cuda_devices()
     if not architectures:
         return "cuda off"
     device_text = ", ".join(devices) if devices else "compiled; no device"
-    return f"cuda {' '.join(architectures)} ({device_text})"
+    unused = "".join(f"; not on cuda:{i}: {why}" for i, why in core.obstacles.items() if why)
+    return f"cuda {' '.join(architectures)} ({device_text}{unused})"
 
 
 def launch(op: str, fields: Fields) -> None:

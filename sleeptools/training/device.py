@@ -1,10 +1,15 @@
-"""The device that a training runs on, and its CPU threads."""
+"""The device that a training runs on, how it multiplies float32, and its CPU threads."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
 
 import torch
 
 from sleeptools.errors import UnavailableError, UsageError
+from sleeptools.models.recipe.recipe import StepPrecision
 from sleeptools.native import threads
 
 
@@ -32,6 +37,58 @@ def choose_device(name: str) -> torch.device:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda")
+
+
+TF32_SINCE: Final = (8, 0)
+"""Compute capability of the first GPUs with TF32 (Ampere)."""
+
+
+@contextlib.contextmanager
+def float32_products(precision: StepPrecision, device: torch.device) -> Iterator[None]:
+    """Have a GPU multiply float32 in TF32 for the precision "tf32", and else in full.
+
+    PyTorch's own defaults are TF32 in cuDNN's convolutions and not in matrix products. Both are as
+    before at the end.
+
+    Raises
+    ------
+    UsageError
+        If TF32 is asked for and the device does not have it.
+    """
+    tf32 = precision == "tf32"
+    if tf32 and (why := _lacks_tf32(device)):
+        raise UsageError(
+            f"`precision=tf32`: {why}",
+            hint="`precision=fp32` computes everywhere, `precision=bf16` faster on many CPUs",
+            code="USE-TOGETHER",
+        )
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def _lacks_tf32(device: torch.device) -> str:
+    """Say why a device has no TF32; empty if it has."""
+    if device.type != "cuda":
+        return "TF32 is arithmetic of NVIDIA GPUs, and this training runs on the CPU"
+    if torch.cuda.get_device_capability(device) < TF32_SINCE:
+        return f"{torch.cuda.get_device_name(device)} has no TF32, which came with Ampere"
+    return ""
+
+
+def numeric_flags() -> dict[str, object]:
+    """List the settings of torch that change a result in its last bits, for a manifest."""
+    return {
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+    }
 
 
 def set_cpu_threads(count: int | None) -> int:

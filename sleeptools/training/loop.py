@@ -49,6 +49,8 @@ from sleeptools.training.task import FINAL, STATE, Task
 SCORES = {"accuracy": metrics.accuracy, "kappa": metrics.kappa, "macro_f1": metrics.macro_f1}
 SHOWN = 4  # epochs named in a message
 RETRAIN = "take the file from where it was written, or train all passes anew"
+SAVE_INTERVALS = {"cpu": 0.0, "cuda": 60.0}
+"""Seconds between checkpoints, by device: on a GPU one takes as long as a pass or more."""
 OnStep = Callable[[int, float | None], None]
 """Called with the epochs just trained on, and the kappa of a pass just finished."""
 Scored = tuple[Numbers, npt.NDArray[np.float32], str]
@@ -79,6 +81,7 @@ class Training:
         self.windows = self.choose_windows()
         self.smallest_step = 2  # windows: BatchNorm needs two
         self.steps = self.count_steps()
+        self.saved_at = time.monotonic()
 
     def _start(self) -> State:
         # without the protocol, so that both protocols start from the same weights
@@ -165,7 +168,8 @@ class Training:
                     on_step(self.step(), None)
                 else:
                     kappa = self.finish_pass(since)
-                    self.save()
+                    if self.save_is_due():
+                        self.save()
                     on_step(0, kappa)
                 self.stop.check()
         except Stopped:
@@ -174,9 +178,16 @@ class Training:
             raise
         self.finish()
 
+    def save_is_due(self) -> bool:
+        """Whether a checkpoint is written after a pass: after the last, and by time on a GPU."""
+        last = self.pass_number > self.recipe.passes
+        interval = SAVE_INTERVALS[self.source.device.type]
+        return last or time.monotonic() - self.saved_at >= interval
+
     def save(self) -> None:
         """Write the checkpoint."""
         checkpoint.save(self.saved, self.state)
+        self.saved_at = time.monotonic()
 
     def order(self, number: int) -> Numbers:
         """Give the order of the training epochs, or of their windows, in a pass."""

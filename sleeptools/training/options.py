@@ -148,7 +148,7 @@ def merge_options(
     recipe
         Name of a recipe of the model; it replaces the recipe of a run's config.toml.
     precision
-        "fp32" or "bf16", part of the recipe.
+        "fp32", "tf32" or "bf16", part of the recipe.
     modality_dropout
         The setting of this name of the recipe's augmentation.
     gain_augmentation

@@ -118,24 +118,26 @@ def longest_duration(
     return None if pace is None else max(pace.duration(task, source.epochs) for task in tasks)
 
 
-class _Copy(Training):
+class TrialTraining(Training):
     """A training that repeats its first step and writes nothing."""
 
     def step(self) -> int:
+        """Make the first step once more; return the number of epochs in it."""
         self.state.step = 0  # the last one of a pass may be short
         return super().step()
 
     def refuse(self, numbers: Numbers, value: float) -> None:
+        """Raise ArithmeticError; the training itself says more."""
         raise ArithmeticError(f"loss is {value}")
 
 
 def _measure(task: Task, source: EpochSource, stop: Stop, epochs: int) -> Pace:
     """Measure with steps of about so many epochs, but of no more than the recipe's."""
-    copy = _Copy(task, source, stop)
+    copy = TrialTraining(task, source, stop)
     length = copy.windows.inputs.size // len(copy.windows)  # epochs of a window
     batch = min(task.recipe.batch, max(2, math.ceil(epochs / length)))  # BatchNorm needs two
     fewer = task.recipe.model_copy(update={"batch": batch})
-    copy = _Copy(replace(task, recipe=fewer), source, stop)
+    copy = TrialTraining(replace(task, recipe=fewer), source, stop)
     numbers = copy.train[: 2 * epochs]
 
     def score() -> int:

@@ -21,7 +21,17 @@ from sleeptools import registry
 
 ROOT = Path(__file__).parents[2]
 TRIALS = building.HERE / "trials.cu"
-INVALID_VALUE, INVALID_CONFIGURATION, INSUFFICIENT_DRIVER, NO_KERNEL_IMAGE = 1, 9, 35, 209
+INVALID_VALUE, INVALID_CONFIGURATION = 1, 9
+INSUFFICIENT_DRIVER, INVALID_FUNCTION, NO_KERNEL_IMAGE, UNSUPPORTED_PTX = 35, 98, 209, 222
+ILLEGAL_ADDRESS = 700
+TEXTS = {
+    INVALID_VALUE: "invalid argument",
+    INSUFFICIENT_DRIVER: "CUDA driver version is insufficient for CUDA runtime version",
+    INVALID_FUNCTION: "invalid device function",
+    NO_KERNEL_IMAGE: "no kernel image is available for execution on the device",
+    UNSUPPORTED_PTX: "the provided PTX was compiled with an unsupported toolchain.",
+    ILLEGAL_ADDRESS: "an illegal memory access was encountered",
+}
 KIB = 1024
 
 
@@ -394,27 +404,108 @@ def test_every_op_on_the_emulated_device() -> None:
     assert "\n0 failed" in done.stdout
 
 
-@pytest.mark.usefixtures("emulator")
-@pytest.mark.parametrize("error", [INSUFFICIENT_DRIVER, NO_KERNEL_IMAGE])
-def test_a_card_that_cannot_run_the_kernels_is_told_from_a_bug(error: int) -> None:
-    program = f"""
+ON_A_CARD = """
+from unittest import mock
 import torch
+from torch.testing import assert_close
 from cuda_emulator.building import Build
+from cuda_emulator.cases import DRAWN, Case, examples
 from cuda_emulator.core import load_core
-from cuda_emulator.device import CUDA, EmulatedDevice
+from cuda_emulator.device import CUDA, DeviceTensor, EmulatedDevice
+from sleeptools import native
 from sleeptools.errors import UnavailableError
-from sleeptools.models.ops.dropout import dropout
 library = load_core(Build().core())
-library.emulator_fail({error})
-with EmulatedDevice(library).running():
-    try:
-        dropout(torch.ones(1, 2, 3).to(CUDA), 0.5, 1)
-    except UnavailableError as error:
-        print(error.code, error)
+device = EmulatedDevice(library)
+
+def on_host(reference):  # the emulated device does not index tensors
+    def run(*arguments):
+        run.calls += 1
+        arguments = [a.host if isinstance(a, DeviceTensor) else a for a in arguments]
+        return DeviceTensor(reference(*arguments))
+
+    run.calls = 0
+    return run
+
+def call(case):
+    with device.running():
+        moved = [a.to(CUDA) if isinstance(a, torch.Tensor) else a for a in case.arguments]
+        result = getattr(case.module, case.name)(*moved)
+        assert result.device == CUDA
+        return result.cpu()
+"""
+
+
+@pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("emulator_fail", INSUFFICIENT_DRIVER),
+        ("emulator_fail", NO_KERNEL_IMAGE),
+        ("emulator_fail_images", NO_KERNEL_IMAGE),
+        ("emulator_fail_images", INVALID_FUNCTION),
+        ("emulator_fail_images", UNSUPPORTED_PTX),
+    ],
+)
+def test_every_op_runs_its_reference_on_a_card_without_kernels(place: str, error: int) -> None:
+    program = f"""{ON_A_CARD}
+library.{place}({error})
+for op in DRAWN:
+    case = next(examples(op))
+    expected = case.module.reference(*case.arguments)
+    with mock.patch.object(case.module, "reference", on_host(case.module.reference)) as reference:
+        assert_close(call(case), expected, rtol=0, atol=0)
+        assert reference.calls == 1
+    print(op, len(device.launches()))
+print(native.describe())
 """
     done = run_python("-c", program)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("DEVICE-NONE dropout: "), done.stdout
+    *launches, described = done.stdout.splitlines()
+    assert launches == [f"{op} 0" for op in DRAWN]
+    assert f"; not on cuda:0: {TEXTS[error]})" in described
+    warned = f"warning: cuda:0: {TEXTS[error]}; the native kernels are compiled for sm_80 sm_90, "
+    assert done.stderr == warned + "so PyTorch computes in their place\n"
+
+
+@pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize("place", ["emulator_fail", "emulator_fail_images"])
+@pytest.mark.parametrize("error", [INVALID_VALUE, ILLEGAL_ADDRESS])
+def test_another_error_of_the_card_stays_an_error(place: str, error: int) -> None:
+    program = f"""{ON_A_CARD}
+library.{place}({error})
+for op in (*DRAWN, *DRAWN):
+    try:
+        call(next(examples(op)))
+    except UnavailableError:
+        raise
+    except RuntimeError as problem:
+        print(problem)
+"""
+    done = run_python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"CUDA device: {TEXTS[error]}"] * 2 * len(DRAWN)
+    assert done.stderr == ""
+
+
+@pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize(
+    ("error", "kind"), [(NO_KERNEL_IMAGE, "UnavailableError"), (ILLEGAL_ADDRESS, "RuntimeError")]
+)
+def test_a_launch_that_fails_after_all_is_told_from_a_bug(error: int, kind: str) -> None:
+    program = f"""{ON_A_CARD}
+case = next(examples("dropout"))
+assert_close(call(case), case.module.reference(*case.arguments))
+library.emulator_fail_images({error})
+try:
+    call(case)
+except RuntimeError as problem:
+    print(type(problem).__name__, problem)
+except UnavailableError as problem:
+    print(type(problem).__name__, problem)
+"""
+    done = run_python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{kind} dropout: {TEXTS[error]}"]
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ from sleeptools.preprocessing.epochs import read_epoch_file, write_epoch_file
 from sleeptools.recording.stages import HUMAN_STAGES
 from sleeptools.runs import model_folder, predictions
 from sleeptools.runs.run import LAST_STATE, open_run
-from sleeptools.training import loop, run_config
+from sleeptools.training import device, loop, memory, run_config
+from sleeptools.training.device import float32_products, numeric_flags
 from sleeptools.training.options import options_from_settings
 from sleeptools.training.plan import make_plan
 from synthetic_epochs import write_epochs
@@ -639,7 +640,171 @@ def test_too_little_memory(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "backward", full)
     with pytest.raises(UnavailableError, match="batch of 16") as e:
         train(tiny, tmp_path / "run", options())
-    assert "recipe.batch=8" in e.value.hint
+    assert e.value.exit_code == 69
+    assert e.value.hint == "no batch of 2 or more fits, which was tried: `device=cpu`"
+
+
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError])
+def test_the_batch_that_fits_is_found(tiny, tmp_path, monkeypatch, kind):
+    """The device has memory for five epochs; cuDNN's and CUDA's own errors have no class."""
+    tried, run_step = [], loop.Training.step
+
+    def step(training):
+        tried.append(training.recipe.batch)
+        if training.recipe.batch > 5:
+            raise kind("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return run_step(training)
+
+    monkeypatch.setattr(loop.Training, "step", step)
+    monkeypatch.setattr(memory, "lacks_memory", lambda e, _: "ALLOC_FAILED" in str(e))
+    with pytest.raises(UnavailableError, match="batch of 16") as e:
+        train(tiny, tmp_path / "run", options())
+    assert tried == [16, 8, 4]
+    assert e.value.hint == (
+        "`recipe.batch=4` fits (tried; it changes the results), or `device=cpu`"
+    )
+    assert not (tmp_path / "run/leak-free/seed-0/fold-00/copy").exists()
+    four = {**SMALL, "recipe": {**SMALL["recipe"], "batch": 4}}
+    train(tiny, tmp_path / "run", options(settings=four, passes=1))
+
+
+@pytest.mark.parametrize(
+    ("error", "device", "lacking"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "cuda", True),
+        (RuntimeError("CUDA error: out of memory"), "cuda", True),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublas`"),
+            "cuda",
+            True,
+        ),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "cuda", False),
+        (RuntimeError("out of memory"), "cpu", False),  # of the machine: another hint
+        (ValueError("out of memory"), "cuda", False),
+    ],
+)
+def test_what_a_lack_of_device_memory_is(error, device, lacking):
+    assert memory.lacks_memory(error, torch.device(device)) == lacking
+
+
+def test_another_error_of_the_device_stays_one(tiny, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.Tensor, "backward", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
+        train(tiny, tmp_path / "run", options())
+
+
+# --- products of a GPU ----------------------------------------------------------------------------
+
+
+def products():
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def ampere(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    return torch.device("cuda")
+
+
+@pytest.mark.parametrize("before", [(False, True), (True, False)])
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_both_libraries_multiply_as_the_precision_says(ampere, precision, tf32, before):
+    as_found = products()
+    try:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        with pytest.raises(KeyError), float32_products(precision, ampere):  # noqa: PT012
+            assert products() == (tf32, tf32)
+            flags = numeric_flags()
+            raise KeyError
+        assert products() == before
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = as_found
+    assert (flags["matmul_tf32"], flags["cudnn_tf32"]) == (tf32, tf32)
+
+
+def test_the_flags_hold_for_a_training_and_are_recorded(tiny, tmp_path, monkeypatch):
+    before, seen, run_step = products(), [], loop.Training.step
+
+    def step(training):
+        seen.append(products())
+        return run_step(training)
+
+    monkeypatch.setattr(loop.Training, "step", step)
+    monkeypatch.setattr(device, "_lacks_tf32", lambda _: "")
+    for name, tf32 in (("fp32", False), ("tf32", True)):
+        settings = {**SMALL, "recipe": {**SMALL["recipe"], "precision": name}}
+        train(tiny, tmp_path / name, options(settings=settings, passes=1))
+        assert set(seen) == {(tf32, tf32)}
+        seen.clear()
+        facts = json.loads((tmp_path / name / "manifest.json").read_text())
+        assert (facts["torch"]["matmul_tf32"], facts["torch"]["cudnn_tf32"]) == (tf32, tf32)
+        assert f'precision = "{name}"' in (tmp_path / name / "config.toml").read_text()
+    assert products() == before
+
+
+def test_tf32_needs_a_gpu_that_has_it(tiny, tmp_path, monkeypatch):
+    before = products()
+    settings = {**SMALL, "recipe": {**SMALL["recipe"], "precision": "tf32"}}
+    with pytest.raises(UsageError, match=r"TF32 is arithmetic of NVIDIA GPUs.* on the CPU") as e:
+        train(tiny, tmp_path / "run", options(settings=settings, device="cpu"))
+    assert e.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    with (
+        pytest.raises(UsageError, match="Tesla T4 has no TF32"),
+        float32_products("tf32", torch.device("cuda")),
+    ):
+        pass
+    assert products() == before
+
+
+# --- checkpoints by time --------------------------------------------------------------------------
+
+
+def test_checkpoints_by_time_continue_to_the_same_bits(whole, tiny, tmp_path, monkeypatch):
+    """Dies after passes that no checkpoint has; what they did is done again."""
+    run, saves, save = tmp_path / "run", [], loop.Training.save
+    wanted = options(protocols=("leak-free", "best-on-test"), final=True)
+    monkeypatch.setitem(loop.SAVE_INTERVALS, "cpu", 3600.0)
+
+    def noted(training):
+        saves.append((str(training.task), len(training.state.rows)))
+        save(training)
+
+    def die(progress):
+        if progress.pass_done and progress.pass_number == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Training, "save", noted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, run, wanted, on_progress=die)
+    assert saves == []
+    train(tiny, run, wanted)
+    assert {passes for _, passes in saves} == {2}
+    assert len(saves) == len({name for name, _ in saves}) == 5
+    same(whole[0], run)
+
+
+def test_a_checkpoint_is_due_when_the_time_has_passed(tiny, tmp_path, monkeypatch):
+    now, saves = [0.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setitem(loop.SAVE_INTERVALS, "cpu", 10.0)
+    save = loop.Training.save
+
+    def noted(training):
+        saves.append(len(training.state.rows))
+        save(training)
+
+    def wait(progress):
+        now[0] += 4.0 if progress.pass_done else 0.0
+
+    monkeypatch.setattr(loop.Training, "save", noted)
+    train(tiny, tmp_path / "run", options(fold=0, passes=8), on_progress=wait)
+    assert saves == [4, 7, 8]
 
 
 # --- on the command line --------------------------------------------------------------------------

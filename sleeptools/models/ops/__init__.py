@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools import native
+from sleeptools.native import devices
 from sleeptools.native.check import Shapes
 
 R = TypeVar("R")  # a Tensor or several
@@ -80,7 +81,10 @@ def runs_native(x: Tensor) -> bool:
     """Whether the core serves this tensor's device and type; otherwise the reference runs."""
     if x.dtype != torch.float32:
         return False
-    return native.has_cuda() if x.is_cuda else x.is_cpu and native.available()
+    if not x.is_cuda:
+        return x.is_cpu and native.available()
+    with torch.cuda.device(x.device):
+        return devices.runs_kernels(x.device.index)
 
 
 def launch(op: str, x: Tensor, tensors: dict[str, Tensor], **fields: native.Field) -> None:

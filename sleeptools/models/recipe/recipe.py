@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.schedule import Schedule
-from sleeptools.native import Precision
 from sleeptools.store import settings
 
 FINE_TUNING: Final = "fine-tuning"
@@ -28,6 +27,7 @@ Loss = Literal["weighted_ce", "weighted_ce_n", "softmax_ce"]
 BatchNorms = Literal["new", "all", "kept"]
 Selection = Literal["kappa", "accuracy", "macro_f1", "last"]
 SelectionOnTest = Literal["kappa", "accuracy", "macro_f1"]
+StepPrecision = Literal["fp32", "tf32", "bf16"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -68,8 +68,10 @@ class Recipe(BaseModel):
     selection_on_test
         Metric of the test epochs by which the protocol best-on-test keeps a pass, as the papers do.
     precision
-        `fp32`, or `bf16`: the products of a step take operands rounded to bfloat16 and add in
-        float32 (torch.autocast). Weights, optimiser and scoring are float32 with either.
+        `fp32`; `tf32`, on a GPU alone: products, also of the judging after a pass, take float32
+        operands rounded to TF32, of 10 bits behind the point, and add in float32; or `bf16`: the
+        products of a step take operands rounded to bfloat16 (torch.autocast). Weights and optimiser
+        are float32 with each, and a trained model is scored in float32.
     freeze
         Groups of the model's `GROUPS` that do not change in fine-tuning: no weight, and no
         statistic of BatchNorm; without dropout.
@@ -96,7 +98,7 @@ class Recipe(BaseModel):
     augmentation: Augmentation = Augmentation()
     selection: Selection = "kappa"
     selection_on_test: SelectionOnTest = "accuracy"
-    precision: Precision = "fp32"
+    precision: StepPrecision = "fp32"
     freeze: tuple[str, ...] = ()
     batch_norm: BatchNorms = "new"
 

@@ -79,7 +79,7 @@ void* dynamic_array = nullptr;
 
 Order order = kForwards;
 std::mt19937 random_numbers;
-cudaError_t last_error = cudaSuccess, every_error = cudaSuccess;
+cudaError_t last_error = cudaSuccess, every_error = cudaSuccess, image_error = cudaSuccess;
 std::string fault_text, launch_log;
 bool broken = false;  // the running launch
 
@@ -393,6 +393,8 @@ void enqueue(Launch launch) {
     last_error = cudaErrorInvalidConfiguration;
   } else if (launch.shared > most_shared(launch.function)) {
     last_error = cudaErrorInvalidValue;
+  } else if (image_error) {
+    last_error = image_error;
   } else {
     queue.push_back(std::move(launch));
   }
@@ -405,6 +407,7 @@ cudaError_t allow_dynamic_shared(const void* function, int bytes) {
 }
 
 cudaError_t injected_error() { return every_error; }
+cudaError_t injected_image_error() { return image_error; }
 
 cudaError_t take_error() { return std::exchange(last_error, cudaSuccess); }
 
@@ -418,8 +421,14 @@ const char* error_text(cudaError_t error) {
       return "invalid device ordinal";
     case cudaErrorInsufficientDriver:
       return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorInvalidDeviceFunction:
+      return "invalid device function";
     case cudaErrorNoKernelImageForDevice:
       return "no kernel image is available for execution on the device";
+    case cudaErrorUnsupportedPtxVersion:
+      return "the provided PTX was compiled with an unsupported toolchain.";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
     default:
       return "another error";
   }
@@ -451,3 +460,4 @@ const char* emulator_launches() {
 }
 
 void emulator_fail(int error) { every_error = static_cast<cudaError_t>(error); }
+void emulator_fail_images(int error) { image_error = static_cast<cudaError_t>(error); }

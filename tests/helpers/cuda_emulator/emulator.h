@@ -19,10 +19,15 @@ enum cudaError_t {
   cudaErrorInvalidValue = 1,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorCallRequiresNewerDriver = 36,
   cudaErrorDevicesUnavailable = 46,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorJitCompilerNotFound = 221,
+  cudaErrorUnsupportedPtxVersion = 222,
+  cudaErrorIllegalAddress = 700,
   cudaErrorSystemDriverMismatch = 803,
   cudaErrorCompatNotSupportedOnDevice = 804,
 };
@@ -117,7 +122,8 @@ struct Launch {
 
 void enqueue(Launch launch);
 cudaError_t allow_dynamic_shared(const void* function, int bytes);
-cudaError_t injected_error();
+cudaError_t injected_error();        // of the device
+cudaError_t injected_image_error();  // of the code for it
 cudaError_t take_error();
 const char* error_text(cudaError_t error);
 
@@ -182,8 +188,9 @@ void emulator_configure(int order, unsigned seed);  // 0 forwards, 1 backwards, 
 void emulator_allow(uintptr_t address,
                     size_t bytes);  // memory of the device, until it is forgotten
 void emulator_forget();
-const char* emulator_synchronize();  // runs all launches; null, or what is wrong
-const char* emulator_launches();     // since the last call: kernel, grid, block, stream, in lines
-void emulator_fail(int error);       // of every cudaSetDevice from now on; 0 of none
+const char* emulator_synchronize();    // runs all launches; null, or what is wrong
+const char* emulator_launches();       // since the last call: kernel, grid, block, stream, in lines
+void emulator_fail(int error);         // of every cudaSetDevice from now on; 0 of none
+void emulator_fail_images(int error);  // likewise, where the code of a kernel is looked for
 }
 #pragma GCC visibility pop

@@ -103,6 +103,7 @@ inline cudaError_t cudaSetDevice(int device) {
 }
 
 inline cudaError_t cudaGetDeviceCount(int* count) {
+  if (const cudaError_t error = emulator::injected_error()) return error;
   *count = 1;
   return cudaSuccess;
 }
@@ -115,6 +116,13 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 inline const char* cudaGetErrorString(cudaError_t error) { return emulator::error_text(error); }
 
 inline cudaError_t cudaGetLastError() { return emulator::take_error(); }
+
+struct cudaFuncAttributes {};
+
+template <class Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, Kernel*) {
+  return emulator::injected_image_error();
+}
 
 template <class Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute, int bytes) {
