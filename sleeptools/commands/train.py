@@ -29,6 +29,7 @@ from sleeptools.runs.temperature import ModelCalibration
 from sleeptools.training.ablation import variants
 from sleeptools.training.batches import EpochSource
 from sleeptools.training.device import choose_device, set_cpu_threads
+from sleeptools.training.group import Group
 from sleeptools.training.loop import Training
 from sleeptools.training.options import BY_SEED, TrainOptions
 from sleeptools.training.pace import estimate_text, measure_pace
@@ -154,7 +155,7 @@ def train(
             writing.unlist(run, folders)
         ranks.agreed([str(task) for task in pending])
         if pending:
-            estimate = estimate and not ranks.shared
+            estimate = estimate and not ranks.shared and options.stack_folds == 1
             _work(plan, pending, trainer, device, on_progress, log, ranks, estimate=estimate)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
@@ -208,7 +209,7 @@ def _work(
     *,
     estimate: bool = False,
 ) -> None:
-    """Train one task after the other."""
+    """Train the tasks, `stack_folds` at once, one group after the other."""
     threads = torch.get_num_threads()
     with catch_signals() as stop, _device_memory(plan.recipe.batch):
         source = EpochSource(plan.data, device)
@@ -217,37 +218,47 @@ def _work(
         _log_parent(plan, log)
         _log_unselected(pending, log)
         clock = _Clock(plan, pending, on_progress)
-        for task in pending:
-            with store.lock(task.folder) if ranks.writes else contextlib.nullcontext():
+        size = plan.options.stack_folds
+        for start in range(0, len(pending), size):
+            with contextlib.ExitStack() as locks:
+                tasks = pending[start : start + size]
                 if ranks.writes:
+                    for task in tasks:
+                        locks.enter_context(store.lock(task.folder))
                     plan.check()
-                if ranks.agreed(not task.done):  # another process may have been faster
-                    set_cpu_threads(threads)
-                    training = trainer(task, source, stop)
-                    _keep_threads(training, plan.options.threads, log)
+                # another process may have been faster
+                tasks = [task for task in tasks if ranks.agreed(not task.done)]
+                set_cpu_threads(threads)
+                trainings = [trainer(task, source, stop) for task in tasks]
+                _keep_threads(trainings, plan.options.threads, log)
+                for training in trainings:
                     clock.follow(training)
-                    training.run(clock.report)
+                Group(trainings, clock.report).run()
+                for task in tasks:
                     if task.protocol == FINAL and ranks.writes:
                         facts = model_folder.read_config(task.folder)
                         log(f"{task}: {ModelCalibration.of_model(facts, task.folder)}")
 
 
-def _keep_threads(training: Training, threads: int | None, log: Log) -> None:
+def _keep_threads(trainings: list[Training], threads: int | None, log: Log) -> None:
     """Continue with as many CPU threads as before, unless another number is asked for.
 
-    The state of the training keeps every number it was trained with.
+    Trainings at once have those of the first that was begun. The state of a training keeps every
+    number it was trained with.
     """
-    before = training.state.threads
-    if before and threads is None:
-        set_cpu_threads(before[-1])
+    begun = [t.state.threads[-1] for t in trainings if t.state.threads]
+    if begun and threads is None:
+        set_cpu_threads(begun[0])
     count = torch.get_num_threads()
-    if before and before[-1] != count:
-        log(
-            f"{training.task}: continued with {count} CPU threads, begun with {before[-1]}: the "
-            "last bits will differ from those of a training without a break"
-        )
-    if before[-1:] != [count]:
-        before.append(count)
+    for training in trainings:
+        before = training.state.threads
+        if before and before[-1] != count:
+            log(
+                f"{training.task}: continued with {count} CPU threads, begun with {before[-1]}: "
+                "the last bits will differ from those of a training without a break"
+            )
+        if before[-1:] != [count]:
+            before.append(count)
 
 
 @contextlib.contextmanager
@@ -270,24 +281,24 @@ class _Clock:
         self.plan, self.on_progress = plan, on_progress
         self.since = time.monotonic()
         self.trained = 0  # epochs
+        self.kappas: dict[str, float] = {}  # of the last judged pass of each task
         passes = plan.recipe.passes
         self.remaining = sum(
             passes * len(t.fold.numbers("train", plan.data.numbers_of)) for t in pending
         )
 
     def follow(self, training: Training) -> None:
-        """Report on this training from now on."""
-        self.training = training
-        self.kappa: float | None = None
+        """Count what is left of a training; some of it may have been done in an earlier sitting."""
         size, state = len(training.train), training.state
-        self.remaining -= len(state.rows) * size + state.seen  # done in an earlier sitting
+        self.remaining -= len(state.rows) * size + state.seen
 
-    def report(self, count: int, kappa: float | None) -> None:
+    def report(self, training: Training, count: int, kappa: float | None) -> None:
         """Take note of epochs trained on, or of a finished pass, and report the progress."""
         self.trained += count
         self.remaining -= count
-        self.kappa = self.kappa if kappa is None else kappa
-        task, state = self.training.task, self.training.state
+        task, state = training.task, training.state
+        if kappa is not None:
+            self.kappas[str(task)] = kappa
         speed = self.trained / max(time.monotonic() - self.since, 1e-9)
         self.on_progress(
             TrainingProgress(
@@ -299,9 +310,9 @@ class _Clock:
                 passes=task.recipe.passes,
                 pass_done=not count,
                 step=state.step,
-                steps=self.training.steps * task.recipe.passes,
+                steps=training.steps * task.recipe.passes,
                 loss=state.mean_loss,
-                val_kappa=self.kappa,
+                val_kappa=self.kappas.get(str(task)),
                 seconds_left=self.remaining / speed if speed else math.nan,
                 epochs_per_second=speed,
             )

@@ -88,6 +88,9 @@ class TrainOptions:
     continued
         Finished run to go on with: every training begins with the state that the run's ended with,
         so that it ends as one of `passes` passes without a break. All other settings are the run's.
+    stack_folds
+        Trainings at once, as one model with an axis of tasks; more than there are means all. For
+        a GPU; on a CPU nothing is gained. Results differ in their last bits.
     settings
         Tables "model" and "recipe": what differs from the defaults of the model and its recipe.
     """
@@ -110,6 +113,7 @@ class TrainOptions:
     parent: Path | None = None
     allow_shared_subject_ids: bool = False
     continued: Path | None = None
+    stack_folds: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
