@@ -12,14 +12,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from sleeptools import native, store
-from sleeptools.errors import UnavailableError
+from sleeptools.errors import SleeptoolsError, UnavailableError, UsageError
 from sleeptools.preprocessing.epochs import check_epochs
 from sleeptools.runs import model_folder, writing
 from sleeptools.runs.folds import LEAK_FREE
@@ -97,6 +97,7 @@ def train(
     log: Log = lambda _: None,
     trainer: type[Training] = Training,
     estimate: bool = False,
+    failures: MutableMapping[str, SleeptoolsError] | None = None,
 ) -> None:
     """Train what the options ask for and is not done yet.
 
@@ -116,6 +117,8 @@ def train(
         Class that does one training; a child of `Training` may choose other epochs for a pass.
     estimate
         Whether to measure beforehand, for about a second, how long it will take, and to log that.
+    failures
+        Gets the error of every training whose loss is no number, by name.
 
     Raises
     ------
@@ -132,16 +135,18 @@ def train(
         After a stop signal.
     """
     manifest = store.Manifest(RUN_KIND)
-    plan, ranks = make_plan(epochs, run, options), ranks_of_environment()
+    ranks = ranks_of_environment()
+    _check_stacking(options.stack_folds, ranks)
+    plan = make_plan(epochs, run, options)
     device = choose_device(options.device)
     threads = set_cpu_threads(options.threads)
     with ranks.joined(device):
         if ranks.shared:
             trainer = SharedTraining
         if not ranks.writes:
-            names = ranks.agreed(None)
-            pending = [task for task in plan.tasks() if str(task) in names]
-            _work(plan, pending, trainer, device, lambda _: None, lambda _: None, ranks)
+            agreed = ranks.agreed(None)
+            pending = [task for task in plan.tasks() if str(task) in agreed]
+            _work(plan, pending, trainer, device, lambda _: None, lambda _: None, {})
             return
         clear_stale_locks(run)
         pending = [task for task in plan.tasks() if not task.done]
@@ -156,11 +161,27 @@ def train(
         ranks.agreed([str(task) for task in pending])
         if pending:
             estimate = estimate and not ranks.shared and options.stack_folds == 1
-            _work(plan, pending, trainer, device, on_progress, log, ranks, estimate=estimate)
+            failed = {} if failures is None else failures
+            _work(plan, pending, trainer, device, on_progress, log, failed, estimate=estimate)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
         manifest.facts |= {"native": native.describe(), "torch": _flags(), **ranks.facts()}
+        if options.stack_folds > 1:
+            manifest.facts["stack_folds"] = options.stack_folds
         writing.write_manifest(run, manifest)
+
+
+def _check_stacking(count: int, ranks: Ranks) -> None:
+    """Refuse to train several tasks at once in several processes, and fewer than one."""
+    if count < 1:
+        raise UsageError(f"`stack_folds={count}`: expected at least 1", code="USE-VALUE")
+    if count > 1 and ranks.shared:
+        raise UsageError(
+            f"`stack_folds={count}` in {ranks.count} processes: either one device trains several "
+            "folds, or several train one",
+            hint="`stack_folds=1` trains one after the other",
+            code="USE-TOGETHER",
+        )
 
 
 def smaller_choices(plan: Plan) -> list[str]:
@@ -205,12 +226,12 @@ def _work(
     device: torch.device,
     on_progress: OnProgress,
     log: Log,
-    ranks: Ranks,
+    failures: MutableMapping[str, SleeptoolsError],
     *,
     estimate: bool = False,
 ) -> None:
     """Train the tasks, `stack_folds` at once, one group after the other."""
-    threads = torch.get_num_threads()
+    threads, ranks = torch.get_num_threads(), ranks_of_environment()
     with catch_signals() as stop, _device_memory(plan.recipe.batch):
         source = EpochSource(plan.data, device)
         if estimate and (pace := measure_pace(pending, source, stop)):
@@ -233,7 +254,7 @@ def _work(
                 _keep_threads(trainings, plan.options.threads, log)
                 for training in trainings:
                     clock.follow(training)
-                Group(trainings, clock.report).run()
+                Group(trainings, clock.report, failures).run()
                 for task in tasks:
                     if task.protocol == FINAL and ranks.writes:
                         facts = model_folder.read_config(task.folder)

@@ -160,7 +160,7 @@ class ExtractorBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, seeds: TaskSeeds, place: int) -> Tensor:
-        """(N, inputs, T) to (N, outputs, T / 4), both halves rounded up; `place` among the blocks."""
+        """(N, inputs, T) to (N, outputs, T / 4), both halves rounded up; `place` of its dropout."""
         x = self.unit2(self.unit1(x)) + self.shortcut2(self.shortcut1(x))
         return drop_maps(x, dropout_probability(self.dropout), seeds, place)
 

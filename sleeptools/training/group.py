@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sleeptools.errors import DataError, Stopped, UnavailableError
+from sleeptools.errors import DataError, SleeptoolsError, Stopped, UnavailableError
 from sleeptools.models.layers.stacking import stacked
 from sleeptools.training.loop import Batch, Training
 
@@ -35,12 +35,19 @@ class Group:
         Of one model and recipe.
     on_step
         Called after every step and every pass of each.
+    failures
+        Gets the error of each whose loss is no number, by the name of its task.
     """
 
-    def __init__(self, trainings: Sequence[Training], on_step: OnStep) -> None:
+    def __init__(
+        self,
+        trainings: Sequence[Training],
+        on_step: OnStep,
+        failures: MutableMapping[str, SleeptoolsError] | None = None,
+    ) -> None:
         self.members = list(trainings)
         self.on_step = on_step
-        self.failures: list[DataError] = []
+        self.failures = {} if failures is None else failures
         self.charged = time.monotonic()
 
     def run(self) -> None:
@@ -67,8 +74,8 @@ class Group:
             for training in self.members:
                 training.save()
             raise
-        if self.failures:
-            raise self.failures[0]
+        for error in self.failures.values():
+            raise error
 
     def charge(self) -> None:
         """Share out the time since the last call among the trainings at work."""
@@ -115,7 +122,7 @@ class Group:
             yield
         except DataError as e:
             self.leave(training)
-            self.failures.append(e)
+            self.failures[str(training.task)] = e
 
     def step_together(
         self, trainings: Sequence[Training]
@@ -163,7 +170,8 @@ def descend_together(trainings: Sequence[Training], batches: Sequence[Batch]) ->
             logits = functional_call(models[0], (parameters, buffers), (x,))
         return first.loss(logits, stages)
 
-    x, stages = (torch.stack(tensors) for tensors in zip(*((b.x, b.stages) for b in batches)))
+    x = torch.stack([batch.x for batch in batches])
+    stages = torch.stack([batch.stages for batch in batches])
     seeds = [training.step_seed for training in trainings]
     with stacked(seeds), sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for all others
         losses, hits = vmap(run)(parameters, buffers, x, stages)  # (K,) each

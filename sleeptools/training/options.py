@@ -6,7 +6,7 @@ wrong options are refused before it is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ class TrainOptions:
         Seed of the folds and of the choice of validation subjects, the same for every training.
     fold
         Train only this fold, from 0; None for all.
+    names
+        Train only these of what the other options ask for, as "leak-free/seed-0/fold-03" and
+        "final"; empty for all.
     protocols
         "leak-free", "best-on-test" or both, in the order to train.
     seeds
@@ -101,6 +104,7 @@ class TrainOptions:
     folds_from: str = BY_SEED
     folds_seed: int = 0
     fold: int | None = None
+    names: Collection[str] = ()
     protocols: Sequence[str] = (LEAK_FREE,)
     seeds: Sequence[int] = (0,)
     final: bool = False
