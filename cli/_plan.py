@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from sleeptools.runs.slurm_settings import SlurmSettings
     from sleeptools.training.options import TrainOptions
 
-BESIDE_TASK = frozenset({"epochs", "run", "task", "device", "threads", "devices"})
+BESIDE_TASK = frozenset({"epochs", "run", "task", "device", "threads", "devices", "stack_folds"})
 
 
 def check_options(
-    context: typer.Context, *, task: str | None, pack: int | None, planned: bool
+    context: typer.Context,
+    *,
+    task: str | None,
+    pack: int | None,
+    planned: bool,
+    stacked: int | None,
+    devices: int | None,
 ) -> None:
     """Refuse options that mean nothing together.
 
@@ -28,10 +34,25 @@ def check_options(
     ------
     UsageError
         For options of what is trained with a task, which has them from its plan; for a pack of
-        tasks without a plan.
+        tasks without a plan; for tasks at once where each has a job or several devices to itself.
     """
     from sleeptools.errors import UsageError
 
+    several = stacked is not None and stacked > 1
+    if several and devices is not None and devices > 1:
+        raise UsageError(
+            f"--stack-folds {stacked} with several devices: either one device trains several "
+            "folds, or several train one",
+            hint="leave --stack-folds or --devices out",
+            code="USE-TOGETHER",
+        )
+    if several and planned and (pack or 1) == 1:
+        raise UsageError(
+            f"--stack-folds {stacked} with --{'plan' if pack is None else 'pack 1'}: a job of one "
+            "task has nothing to stack",
+            hint=f"--pack {stacked} makes a job of so many tasks",
+            code="USE-TOGETHER",
+        )
     if pack is not None and not planned:
         raise UsageError("--pack goes with --plan or --submit", code="USE-TOGETHER")
     if task is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,14 @@ from sleeptools.training.plan import Plan, make_plan
 from sleeptools.training.run_config import LOCK_WAIT
 from sleeptools.training.shared import ranks_of_environment
 
-KEPT_OPTIONS = ("device", "threads", "explain", "watch_test", "allow_shared_subject_ids")
+KEPT_OPTIONS = (
+    "device",
+    "threads",
+    "explain",
+    "watch_test",
+    "allow_shared_subject_ids",
+    "stack_folds",
+)
 """Options of a training that no run's config.toml has."""
 KEPT_FOLDERS = ("parent", "continued")
 """Folders among them."""
@@ -160,9 +167,10 @@ def train_tasks(
     on_progress: OnProgress = lambda _: None,
     log: Log = lambda _: None,
 ) -> None:
-    """Train tasks of a plan, one after the other; what is done is skipped.
+    """Train tasks of a plan; what is done is skipped.
 
-    One that fails keeps its error in the plan (`failures/`), and stops no other.
+    They go one after the other, or where the plan or the changes have `stack_folds`, as many of a
+    run at once. One that fails keeps its error in the plan (`failures/`), and stops no other.
 
     Parameters
     ----------
@@ -173,7 +181,8 @@ def train_tasks(
     numbers
         Numbers of tasks in tasks.csv.
     changes
-        Options on which no result depends but in its last bits: `device`, `threads`.
+        Options on which no result depends but in its last bits: `device`, `threads`,
+        `stack_folds`.
     on_progress, log
         As `train` takes them.
 
@@ -185,48 +194,76 @@ def train_tasks(
         That of the first task that failed.
     """
     rows, values = read_tasks(folder), read_plan(folder)
+    kept = {**values["options"], **(changes or {})}
     first: SleeptoolsError | None = None
-    for number in numbers:
-        row = rows[number]
-        log(f"task {number}: {row.model} {'' if row.run == '.' else f'{row.run} '}{row.name}")
-        if row.done(folder):
-            failure_path(folder, number).unlink(missing_ok=True)
-            continue
-        options = task_options(folder, row, {**values["options"], **(changes or {})})
+    for group in _groups([rows[number] for number in numbers], folder, kept.get("stack_folds", 1)):
+        for row in group:
+            run = "" if row.run == "." else f"{row.run} "
+            log(f"task {row.task}: {row.model} {run}{row.name}")
         try:
-            _train_one(epochs, folder, row, options, on_progress, log)
+            _train_group(epochs, folder, group, kept, on_progress, log)
         except Stopped:
             raise
         except SleeptoolsError as e:
-            log(f"task {number}: {e} [{e.code}]")
+            log(f"task {', '.join(str(row.task) for row in group)}: {e} [{e.code}]")
             first = first or e
     if first is not None:
         raise first
 
 
-def _train_one(
+def _groups(rows: Iterable[TaskRow], folder: Path, size: int) -> Iterator[list[TaskRow]]:
+    """Give what is not done, up to so many tasks of one run at once."""
+    group: list[TaskRow] = []
+    for row in rows:
+        if group and (len(group) == size or row.run != group[0].run):
+            yield group
+            group = []
+        if row.done(folder):
+            failure_path(folder, row.task).unlink(missing_ok=True)
+        else:
+            group.append(row)
+    if group:
+        yield group
+
+
+def _train_group(
     epochs: Path,
     folder: Path,
-    row: TaskRow,
-    options: TrainOptions,
+    group: Sequence[TaskRow],
+    values: Mapping[str, Any],
     on_progress: OnProgress,
     log: Log,
 ) -> None:
-    """Train a task; with its error in `failures/` if it fails, and without one if it does not."""
-    path = failure_path(folder, row.task)
+    """Train tasks of a run; one that fails has its error in `failures/`, any other none."""
+    paths = {row.name: failure_path(folder, row.task) for row in group}
+    failures: dict[str, SleeptoolsError] = {}
     try:
-        train(epochs, folder / row.run, options, on_progress=on_progress, log=log)
+        train(
+            epochs,
+            folder / group[0].run,
+            task_options(folder, group, values),
+            on_progress=on_progress,
+            log=log,
+            failures=failures,
+        )
     except (Stopped, KeyboardInterrupt):
-        path.unlink(missing_ok=True)
+        for path in paths.values():
+            path.unlink(missing_ok=True)
         raise
     except SleeptoolsError as e:
-        if e.code != "OUT-LOCK":  # another process is at it
-            _keep_failure(path, e.facts())
+        for row in group:
+            error = failures.get(row.name, e)
+            if row.done(folder):
+                paths[row.name].unlink(missing_ok=True)
+            elif error.code != "OUT-LOCK":  # another process is at it
+                _keep_failure(paths[row.name], error.facts())
         raise
     except Exception as e:
-        _keep_failure(path, {"code": "", "message": f"{type(e).__name__}: {e}"})
+        for path in paths.values():
+            _keep_failure(path, {"code": "", "message": f"{type(e).__name__}: {e}"})
         raise
-    path.unlink(missing_ok=True)
+    for path in paths.values():
+        path.unlink(missing_ok=True)
 
 
 def _keep_failure(path: Path, facts: Mapping[str, Any]) -> None:
@@ -237,20 +274,23 @@ def _keep_failure(path: Path, facts: Mapping[str, Any]) -> None:
     store.write_json(path, {**facts, "when": time.strftime("%F %T"), "job": job})
 
 
-def task_options(folder: Path, row: TaskRow, values: Mapping[str, Any]) -> TrainOptions:
-    """Give the options with which `train` trains one task: those of its run, of one fold.
+def task_options(folder: Path, group: Sequence[TaskRow], values: Mapping[str, Any]) -> TrainOptions:
+    """Give the options with which `train` trains tasks of one run: of one, those of its fold alone.
 
     Parameters
     ----------
     folder
         The planned folder.
-    row
-        The task.
+    group
+        The tasks.
     values
         Options that the run's config.toml does not have.
     """
     folders = {name: Path(values[name]) for name in KEPT_FOLDERS if name in values}
+    row = group[0]
     options = merge_options(folder / row.run / CONFIG_FILE, **{**values, **folders})
+    if len(group) > 1:
+        return replace(options, names=[row.name for row in group])
     if row.protocol == FINAL:
         return replace(
             options, final=True, folds=None, folds_from=BY_SEED, fold=None, seeds=(row.seed,)

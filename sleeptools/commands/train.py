@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from sleeptools import native, store
+from sleeptools.errors import SleeptoolsError, UsageError
 from sleeptools.native.devices import runs_kernels
 from sleeptools.preprocessing.epochs import check_epochs
 from sleeptools.runs import model_folder, writing
@@ -35,6 +36,7 @@ from sleeptools.training.device import (
     numeric_flags,
     set_cpu_threads,
 )
+from sleeptools.training.group import Group
 from sleeptools.training.loop import Training
 from sleeptools.training.memory import device_memory, fitting_batch
 from sleeptools.training.options import BY_SEED, TrainOptions
@@ -103,6 +105,7 @@ def train(
     log: Log = lambda _: None,
     trainer: type[Training] = Training,
     estimate: bool = False,
+    failures: MutableMapping[str, SleeptoolsError] | None = None,
 ) -> None:
     """Train what the options ask for and is not done yet.
 
@@ -122,6 +125,8 @@ def train(
         Class that does one training; a child of `Training` may choose other epochs for a pass.
     estimate
         Whether to measure beforehand, for about a second, how long it will take, and to log that.
+    failures
+        Gets the error of every training whose loss is no number, by name.
 
     Raises
     ------
@@ -138,7 +143,9 @@ def train(
         After a stop signal.
     """
     manifest = store.Manifest(RUN_KIND)
-    plan, ranks = make_plan(epochs, run, options), ranks_of_environment()
+    ranks = ranks_of_environment()
+    _check_stacking(options.stack_folds, ranks)
+    plan = make_plan(epochs, run, options)
     device = choose_device(options.device)
     threads = set_cpu_threads(options.threads)
     with float32_products(plan.recipe.precision, device), ranks.joined(device):
@@ -146,9 +153,9 @@ def train(
         if ranks.shared:
             trainer = SharedTraining
         if not ranks.writes:
-            names = ranks.agreed(None)
-            pending = [task for task in plan.tasks() if str(task) in names]
-            _work(plan, pending, trainer, device, lambda _: None, lambda _: None, ranks)
+            agreed = ranks.agreed(None)
+            pending = [task for task in plan.tasks() if str(task) in agreed]
+            _work(plan, pending, trainer, device, lambda _: None, lambda _: None, {})
             return
         clear_stale_locks(run)
         pending = [task for task in plan.tasks() if not task.done]
@@ -162,12 +169,28 @@ def train(
             writing.unlist(run, folders)
         ranks.agreed([str(task) for task in pending])
         if pending:
-            estimate = estimate and not ranks.shared
-            _work(plan, pending, trainer, device, on_progress, log, ranks, estimate=estimate)
+            estimate = estimate and not ranks.shared and options.stack_folds == 1
+            failed = {} if failures is None else failures
+            _work(plan, pending, trainer, device, on_progress, log, failed, estimate=estimate)
     with plan.holding():  # another process may have added to the run meanwhile
         manifest.facts = plan.facts() | {"device": _described(device), "threads": threads}
         manifest.facts |= {"native": native.describe(), "torch": flags, **ranks.facts()}
+        if options.stack_folds > 1:
+            manifest.facts["stack_folds"] = options.stack_folds
         writing.write_manifest(run, manifest)
+
+
+def _check_stacking(count: int, ranks: Ranks) -> None:
+    """Refuse to train several tasks at once in several processes, and fewer than one."""
+    if count < 1:
+        raise UsageError(f"`stack_folds={count}`: expected at least 1", code="USE-VALUE")
+    if count > 1 and ranks.shared:
+        raise UsageError(
+            f"`stack_folds={count}` in {ranks.count} processes: either one device trains several "
+            "folds, or several train one",
+            hint="`stack_folds=1` trains one after the other",
+            code="USE-TOGETHER",
+        )
 
 
 def smaller_choices(plan: Plan) -> list[str]:
@@ -212,12 +235,12 @@ def _work(
     device: torch.device,
     on_progress: OnProgress,
     log: Log,
-    ranks: Ranks,
+    failures: MutableMapping[str, SleeptoolsError],
     *,
     estimate: bool = False,
 ) -> None:
-    """Train one task after the other."""
-    threads = torch.get_num_threads()
+    """Train the tasks, `stack_folds` at once, one group after the other."""
+    threads, ranks = torch.get_num_threads(), ranks_of_environment()
     batch = plan.recipe.batch
     if device.type == "cuda":
         runs_kernels(torch.cuda.current_device())  # a line where not, before those of progress
@@ -231,37 +254,47 @@ def _work(
         _log_parent(plan, log)
         _log_unselected(pending, log)
         clock = _Clock(plan, pending, on_progress)
-        for task in pending:
-            with store.lock(task.folder) if ranks.writes else contextlib.nullcontext():
+        size = plan.options.stack_folds
+        for start in range(0, len(pending), size):
+            with contextlib.ExitStack() as locks:
+                tasks = pending[start : start + size]
                 if ranks.writes:
+                    for task in tasks:
+                        locks.enter_context(store.lock(task.folder))
                     plan.check()
-                if ranks.agreed(not task.done):  # another process may have been faster
-                    set_cpu_threads(threads)
-                    training = trainer(task, source, stop)
-                    _keep_threads(training, plan.options.threads, log)
+                # another process may have been faster
+                tasks = [task for task in tasks if ranks.agreed(not task.done)]
+                set_cpu_threads(threads)
+                trainings = [trainer(task, source, stop) for task in tasks]
+                _keep_threads(trainings, plan.options.threads, log)
+                for training in trainings:
                     clock.follow(training)
-                    training.run(clock.report)
+                Group(trainings, clock.report, failures).run()
+                for task in tasks:
                     if task.protocol == FINAL and ranks.writes:
                         facts = model_folder.read_config(task.folder)
                         log(f"{task}: {ModelCalibration.of_model(facts, task.folder)}")
 
 
-def _keep_threads(training: Training, threads: int | None, log: Log) -> None:
+def _keep_threads(trainings: list[Training], threads: int | None, log: Log) -> None:
     """Continue with as many CPU threads as before, unless another number is asked for.
 
-    The state of the training keeps every number it was trained with.
+    Trainings at once have those of the first that was begun. The state of a training keeps every
+    number it was trained with.
     """
-    before = training.state.threads
-    if before and threads is None:
-        set_cpu_threads(before[-1])
+    begun = [t.state.threads[-1] for t in trainings if t.state.threads]
+    if begun and threads is None:
+        set_cpu_threads(begun[0])
     count = torch.get_num_threads()
-    if before and before[-1] != count:
-        log(
-            f"{training.task}: continued with {count} CPU threads, begun with {before[-1]}: the "
-            "last bits will differ from those of a training without a break"
-        )
-    if before[-1:] != [count]:
-        before.append(count)
+    for training in trainings:
+        before = training.state.threads
+        if before and before[-1] != count:
+            log(
+                f"{training.task}: continued with {count} CPU threads, begun with {before[-1]}: "
+                "the last bits will differ from those of a training without a break"
+            )
+        if before[-1:] != [count]:
+            before.append(count)
 
 
 class _Clock:
@@ -271,24 +304,24 @@ class _Clock:
         self.plan, self.on_progress = plan, on_progress
         self.since = time.monotonic()
         self.trained = 0  # epochs
+        self.kappas: dict[str, float] = {}  # of the last judged pass of each task
         passes = plan.recipe.passes
         self.remaining = sum(
             passes * len(t.fold.numbers("train", plan.data.numbers_of)) for t in pending
         )
 
     def follow(self, training: Training) -> None:
-        """Report on this training from now on."""
-        self.training = training
-        self.kappa: float | None = None
+        """Count what is left of a training; some of it may have been done in an earlier sitting."""
         size, state = len(training.train), training.state
-        self.remaining -= len(state.rows) * size + state.seen  # done in an earlier sitting
+        self.remaining -= len(state.rows) * size + state.seen
 
-    def report(self, count: int, kappa: float | None) -> None:
+    def report(self, training: Training, count: int, kappa: float | None) -> None:
         """Take note of epochs trained on, or of a finished pass, and report the progress."""
         self.trained += count
         self.remaining -= count
-        self.kappa = self.kappa if kappa is None else kappa
-        task, state = self.training.task, self.training.state
+        task, state = training.task, training.state
+        if kappa is not None:
+            self.kappas[str(task)] = kappa
         speed = self.trained / max(time.monotonic() - self.since, 1e-9)
         self.on_progress(
             TrainingProgress(
@@ -300,9 +333,9 @@ class _Clock:
                 passes=task.recipe.passes,
                 pass_done=not count,
                 step=state.step,
-                steps=self.training.steps * task.recipe.passes,
+                steps=training.steps * task.recipe.passes,
                 loss=state.mean_loss,
-                val_kappa=self.kappa,
+                val_kappa=self.kappas.get(str(task)),
                 seconds_left=self.remaining / speed if speed else math.nan,
                 epochs_per_second=speed,
             )

@@ -38,6 +38,7 @@ from torch.nn import functional
 
 from sleeptools.models.layers.config import ChannelIndex, HumanConfig
 from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, TwoStreams
+from sleeptools.models.layers.dropout import Dropout
 from sleeptools.models.layers.explain import Explained
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
@@ -192,9 +193,9 @@ class ContextEncoder(nn.Module):
         self.out = nn.Linear(STEPS, STEPS)
         self.norm = UnbiasedLayerNorm(STEPS)
         self.feed_forward = nn.Sequential(
-            nn.Linear(STEPS, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, STEPS)
+            nn.Linear(STEPS, HIDDEN), nn.ReLU(), Dropout(DROPOUT), nn.Linear(HIDDEN, STEPS)
         )
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = Dropout(DROPOUT)
         self.unused = nn.ModuleList([CausalConv(), UnbiasedLayerNorm(STEPS)]).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -204,8 +205,11 @@ class ContextEncoder(nn.Module):
             t.unflatten(2, (HEADS, -1)).transpose(1, 2)  # (B, 5, 30, 16)
             for t in (query, self.key(x), self.value(x))
         )
-        dropout = self.dropout.p if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        if self.training:  # as below, with a mask that the seed decides
+            weights = self.dropout((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1))  # (B, 5, 30, 30)
+            mixed = weights @ v
+        else:
+            mixed = functional.scaled_dot_product_attention(q, k, v)
         x = query + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))  # (B, 30, 80)
         out: Tensor = x + self.dropout(self.feed_forward(self.norm(x)))
         return out

@@ -30,7 +30,9 @@ from torch.nn import functional
 
 from sleeptools.models.layers.config import HumanConfig
 from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, Stream, TwoStreams
+from sleeptools.models.layers.dropout import Dropout
 from sleeptools.models.layers.explain import Explained
+from sleeptools.models.layers.stacking import run_recurrent
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.native.layer_tables import attnsleep
@@ -143,7 +145,7 @@ class ShortKernels(nn.Sequential):
 
     def __init__(self, inputs: int, activation: Nonlinearity, dropout: float) -> None:
         super().__init__(
-            Stream(inputs, attnsleep.STREAMS[0], activation, dropout), nn.Dropout(dropout)
+            Stream(inputs, attnsleep.STREAMS[0], activation, dropout), Dropout(dropout)
         )
 
 
@@ -163,10 +165,8 @@ def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
     is_half = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     if is_half and "AVX512" not in torch.backends.cpu.get_cpu_capability():
         with torch.autocast("cpu", enabled=False):
-            steps: Tensor = lstm(x.float())[0]
-    else:
-        steps = lstm(x)[0]
-    return steps
+            return run_recurrent(lstm, x.float())
+    return run_recurrent(lstm, x)
 
 
 class Model(nn.Module):
@@ -197,7 +197,7 @@ class Model(nn.Module):
         self.pool = AdditiveAttention(2 * HIDDEN)
         if config.sequence > 1:
             self.epochs = bidirectional_lstm(2 * HIDDEN, config.layers)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.linear = nn.Linear(2 * HIDDEN, config.stages)
         branches = zip((0, config.eeg, config.eeg + 1), self.streams, strict=False)
         pairs = [(c, s) for c, s in branches if isinstance(s, TwoStreams)]

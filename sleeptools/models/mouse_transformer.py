@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models.layers.config import MouseConfig
+from sleeptools.models.layers.dropout import Dropout
 from sleeptools.models.layers.encoder import encode
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
@@ -77,7 +78,7 @@ class SignalEncoder(nn.Module):
         self.embed = nn.Linear(PATCH, WIDTH)
         self.positions = nn.Parameter(torch.empty(config.samples // PATCH, WIDTH))
         nn.init.trunc_normal_(self.positions, std=0.02)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, config.dropout, batch_first=True)
             for _ in range(config.layers)

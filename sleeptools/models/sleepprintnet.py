@@ -45,6 +45,7 @@ from torch.nn import functional
 
 from sleeptools.models.layers.config import ModelConfig
 from sleeptools.models.layers.conv_streams import FoldedStreams, Nonlinearity, TwoStreams
+from sleeptools.models.layers.dropout import Dropout
 from sleeptools.models.layers.keras_defaults import ADAM_EPS
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.native import conv_streams
@@ -266,7 +267,7 @@ class MapNetwork(nn.Module):
         self.wide_norm = nn.BatchNorm2d(2 * width)
         self.skip = nn.Conv2d(width, 2 * width, 1, bias=original)
         self.skip_norm = nn.Identity() if original else nn.BatchNorm2d(2 * width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.features = 2 * width * POOLED**2
 
     def forward(self, x: Tensor) -> Tensor:

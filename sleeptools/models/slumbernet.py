@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models.layers.config import MouseConfig
+from sleeptools.models.layers.dropout import Dropout
 from sleeptools.models.layers.keras_defaults import ADAM_EPS, EPS, MOMENTUM, init_glorot
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.recipe import Recipe
@@ -184,7 +185,7 @@ class ResidualBlock(nn.Module):
             if table.shortcut
             else nn.BatchNorm2d(outputs, EPS, MOMENTUM)
         )
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, W, T) to (B, outputs, W, T)."""

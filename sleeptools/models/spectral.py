@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models.layers.config import HumanConfig
+from sleeptools.models.layers.dropout import Dropout
+from sleeptools.models.layers.stacking import run_recurrent
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.recording.signals.band_levels import BANDS, HANN, PIECE, RATE
@@ -109,12 +111,12 @@ class Member(nn.Module):
         self.enter = nn.Linear(len(BANDS), width)
         self.recur = nn.GRU(width, width, batch_first=True, bidirectional=True)
         self.leave = nn.Linear(3 * width, config.stages)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, levels: Tensor) -> Tensor:
         """Score the epochs of a night, or of a part of one."""
         entered = self.dropout(functional.relu(self.enter(levels)))
-        around, _ = self.recur(entered)
+        around = run_recurrent(self.recur, entered)
         logits: Tensor = self.leave(self.dropout(torch.cat([around, entered], -1)))
         return logits
 

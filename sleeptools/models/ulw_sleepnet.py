@@ -37,14 +37,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools.models.layers.config import HumanConfig
+from sleeptools.models.layers.dropout import (
+    Dropout,
+    draw_seed,
+    drop_maps,
+    dropout_probability,
+)
 from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.layers.keras_defaults import ADAM_EPS
-from sleeptools.models.layers.native_training import (
-    draw_seed,
-    dropout_probability,
-    to_float32,
-    trains_native,
-)
+from sleeptools.models.layers.native_training import to_float32, trains_native
+from sleeptools.models.layers.stacking import TaskSeeds
 from sleeptools.models.ops.conv_block import Running
 from sleeptools.models.ops.separable_blocks import separable_blocks
 from sleeptools.models.ops.separable_stream import separable_stream
@@ -157,11 +159,10 @@ class ExtractorBlock(nn.Module):
         self.shortcut2 = SeparableConv(block.shortcut2)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, T) to (N, outputs, T / 4), both halves rounded up."""
+    def forward(self, x: Tensor, seeds: TaskSeeds, place: int) -> Tensor:
+        """(N, inputs, T) to (N, outputs, T / 4), both halves rounded up; `place` of its dropout."""
         x = self.unit2(self.unit1(x)) + self.shortcut2(self.shortcut1(x))
-        out: Tensor = self.dropout(x)
-        return out
+        return drop_maps(x, dropout_probability(self.dropout), seeds, place)
 
 
 class FoldedExtractor(FoldedWeights):
@@ -241,7 +242,7 @@ class Model(nn.Module):
         self.config = config
         blocks = [ExtractorBlock(block, config.dropout) for block in ulw_sleepnet.blocks()]
         self.extractor = nn.Sequential(*blocks)
-        self.dropout = nn.Dropout(config.head_dropout)
+        self.dropout = Dropout(config.head_dropout)
         (_, features, hidden), (_, _, stages) = ulw_sleepnet.dense(config.channels, config.stages)
         self.linear1 = nn.Linear(features, hidden)
         self.linear2 = nn.Linear(hidden, stages)
@@ -274,7 +275,9 @@ class Model(nn.Module):
             return self.folded(x)
         if self.training and self.trained.serves(x):
             return self.trained(x)
-        maps: Tensor = self.extractor(x.flatten(0, 1).unsqueeze(1))  # (B C, 32, T / 64)
+        maps, seeds = x.flatten(0, 1).unsqueeze(1), TaskSeeds()
+        for place, block in enumerate(self.extractor):
+            maps = block(maps, seeds, place)  # at last (B C, 32, T / 64)
         return maps.mean(2).view(*x.shape[:2], ulw_sleepnet.WIDTHS[-1])
 
 

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sleeptools.errors import DataError, Stopped, quoted
+from sleeptools.errors import DataError, quoted
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model, save_model
 from sleeptools.models.recipe.schedule import Position
@@ -51,10 +51,29 @@ SHOWN = 4  # epochs named in a message
 RETRAIN = "take the file from where it was written, or train all passes anew"
 SAVE_INTERVALS = {"cpu": 0.0, "cuda": 60.0}
 """Seconds between checkpoints, by device: on a GPU one takes as long as a pass or more."""
-OnStep = Callable[[int, float | None], None]
-"""Called with the epochs just trained on, and the kappa of a pass just finished."""
 Scored = tuple[Numbers, npt.NDArray[np.float32], str]
 """Indices of epochs within the whole set, their hypnodensity, and their role."""
+
+
+class Batch(NamedTuple):
+    """What a step learns from.
+
+    Parameters
+    ----------
+    x
+        (B, C, T) float32, or of sequences (B, L, C, T), augmented.
+    stages
+        (B,) or (B L,) int64; -1 does not count.
+    inputs
+        (B,) or (B, L) index of each epoch within the set.
+    scored
+        Epochs that count.
+    """
+
+    x: Tensor
+    stages: Tensor
+    inputs: Numbers
+    scored: int
 
 
 class Training:
@@ -151,32 +170,20 @@ class Training:
         role = "test" if self.task.selects_on_test else "val"
         return role, self.numbers(role)
 
-    def run(self, on_step: OnStep) -> None:
-        """Train to the end and write the results.
+    @property
+    def learnt(self) -> bool:
+        """Whether all passes are done and judged."""
+        return self.pass_number > self.recipe.passes
 
-        Raises
-        ------
-        Stopped
-            After a stop signal, with a checkpoint written.
-        """
-        since = time.monotonic() - self.state.seconds
-        try:
-            if not self.state.step:
-                self.estimate_statistics()
-            while self.pass_number <= self.recipe.passes:
-                if self.state.step < self.pass_number * self.steps:
-                    on_step(self.step(), None)
-                else:
-                    kappa = self.finish_pass(since)
-                    if self.save_is_due():
-                        self.save()
-                    on_step(0, kappa)
-                self.stop.check()
-        except Stopped:
-            self.state.seconds = time.monotonic() - since
-            self.save()
-            raise
-        self.finish()
+    @property
+    def pass_over(self) -> bool:
+        """Whether all steps of the present pass are done: it is to be judged."""
+        return self.state.step >= self.pass_number * self.steps
+
+    def begin(self) -> None:
+        """Do what comes before the first step."""
+        if not self.state.step:
+            self.estimate_statistics()
 
     def save_is_due(self) -> bool:
         """Whether a checkpoint is written after a pass: after the last, and by time on a GPU."""
@@ -198,47 +205,79 @@ class Training:
 
     _ordered: tuple[int, Numbers] = (-1, np.empty(0, np.int64))
 
+    @property
+    def span(self) -> slice:
+        """Place of the next step's windows within the order of the pass."""
+        start = self.recipe.batch * (self.state.step - (self.pass_number - 1) * self.steps)
+        last = self.state.step + 1 == self.pass_number * self.steps
+        return slice(start, len(self.windows) if last else start + self.recipe.batch)
+
+    @property
+    def next_rows(self) -> int:
+        """Count the windows of the next step."""
+        return len(range(*self.span.indices(len(self.windows))))
+
     def step(self) -> int:
         """Make one update; return the number of epochs in it."""
-        state, size = self.state, self.recipe.batch
-        start = size * (state.step - (self.pass_number - 1) * self.steps)
-        last = state.step + 1 == self.pass_number * self.steps
-        stop = None if last else start + size
-        batch = self.windows.pick(self.share(self.order(self.pass_number)[start:stop]))
-        x, stages = self.source.take(batch)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
-        x = self.augmented(x, batch.inputs)
-        torch.manual_seed(_number(self.task.seeds(0, state.step, *self.salt)))
-        half = self.recipe.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            state.model.train() if self.tuned is None else self.tuned.train()
-            logits = self.network(x).flatten(0, -2).float()  # (B or B L, S)
-        stages = stages.flatten()
-        loss = stage_loss(logits, stages, self.weights, self.recipe.loss)
-        adjust_optimiser(state.optimiser, self.recipe, self.schedule_place)
-        state.optimiser.zero_grad(set_to_none=True)
-        hits = (logits.detach().argmax(1) == stages).sum()
-        scored = int((batch.targets != NONE).sum())
-        sums = torch.stack([loss.detach(), hits.to(loss.dtype), hits.new_tensor(scored).to(loss)])
-        sums = self.descend(loss, stages, sums)
-        state.optimiser.step()
-        value, correct, count = sums.tolist()  # the one wait for the device in a step
-        if not math.isfinite(value):
-            self.refuse(np.unique(batch.inputs), value)
-        state.step += 1
-        state.loss += value * count
-        state.correct += int(correct)
-        state.seen += int(count)
-        return int(count)
+        batch = self.take_batch()
+        sums = self.descend(batch)
+        self.update()
+        return self.note(batch, sums.tolist())  # the one wait for the device in a step
 
-    def descend(self, loss: Tensor, stages: Tensor, sums: Tensor) -> Tensor:
+    def take_batch(self) -> Batch:
+        """Take what the next step learns from."""
+        windows = self.windows.pick(self.share(self.order(self.pass_number)[self.span]))
+        x, stages = self.source.take(windows)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
+        scored = int((windows.targets != NONE).sum())
+        return Batch(self.augmented(x, windows.inputs), stages.flatten(), windows.inputs, scored)
+
+    @property
+    def step_seed(self) -> int:
+        """Seed of all random numbers of the next step but those of `augmented`."""
+        return _number(self.task.seeds(0, self.state.step, *self.salt))
+
+    def descend(self, batch: Batch) -> Tensor:
         """Compute the gradients of a step.
+
+        Returns
+        -------
+        sums
+            The loss, the number of epochs whose stage is right, and of all that count.
+        """
+        torch.manual_seed(self.step_seed)
+        self.state.optimiser.zero_grad(set_to_none=True)
+        self.set_training()
+        with self.autocast():
+            logits = self.network(batch.x)
+        loss, hits = self.loss(logits, batch.stages)
+        sums = torch.stack([loss.detach(), hits, hits.new_tensor(batch.scored)])
+        return self.descend_from(loss, batch.stages, sums)
+
+    def set_training(self) -> None:
+        """Set the model to training, in fine-tuning but for what is frozen."""
+        self.state.model.train() if self.tuned is None else self.tuned.train()
+
+    def autocast(self) -> torch.autocast:
+        """Give the context in which products are of the recipe's precision."""
+        half = self.recipe.precision == "bf16"
+        return torch.autocast(self.source.device.type, torch.bfloat16, enabled=half)
+
+    def loss(self, logits: Tensor, stages: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of a batch, and the number of epochs whose stage is right."""
+        logits = logits.flatten(0, -2)  # (B or B L, S)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = stage_loss(logits, stages, self.weights, self.recipe.loss)
+        return loss, (logits.detach().argmax(1) == stages).sum().to(loss.dtype)
+
+    def descend_from(self, loss: Tensor, stages: Tensor, sums: Tensor) -> Tensor:
+        """Compute the gradients of a loss.
 
         Parameters
         ----------
         loss, stages
             Loss of the batch, and the stages of its epochs, -1 for one that does not count.
         sums
-            The loss, the number of epochs whose stage is right, and of all.
+            As `descend` gives them, of this process.
 
         Returns
         -------
@@ -247,6 +286,28 @@ class Training:
         """
         loss.backward()  # type: ignore[no-untyped-call]
         return sums
+
+    def update(self) -> None:
+        """Change the weights by the gradients."""
+        adjust_optimiser(self.state.optimiser, self.recipe, self.schedule_place)
+        self.state.optimiser.step()
+
+    def note(self, batch: Batch, sums: Sequence[float]) -> int:
+        """Note a step that is done; return the number of epochs in it.
+
+        Raises
+        ------
+        DataError
+            If the loss is no number.
+        """
+        state, (value, correct, count) = self.state, sums
+        if not math.isfinite(value):
+            self.refuse(np.unique(batch.inputs), value)
+        state.step += 1
+        state.loss += value * count
+        state.correct += int(correct)
+        state.seen += int(count)
+        return int(count)
 
     def augmented(self, x: Tensor, numbers: Numbers) -> Tensor:
         """Augment a batch as the recipe says; a cached augmentation is that of the first pass."""
@@ -269,8 +330,14 @@ class Training:
             self.stop.check()
             yield self.source.take(self.windows.pick(np.arange(first, length, count)))[0]
 
-    def finish_pass(self, since: float) -> float | None:
-        """Judge a pass, keep it if it is the best, write the log; return the kappa."""
+    def finish_pass(self, charge: Callable[[], None]) -> float | None:
+        """Judge a pass, keep it if it is the best, write the log; return the kappa.
+
+        Parameters
+        ----------
+        charge
+            Called for the state's `seconds` to be brought up to date.
+        """
         state, selection = self.state, self.task.selection
         self.estimate_statistics()
         prefix, numbers = self.held_out
@@ -278,7 +345,7 @@ class Training:
         score = scores.get(selection, float("nan"))
         if selection != "last" and (score > state.best_score or state.best is None):
             state.keep(score if math.isfinite(score) else float("-inf"))
-        state.seconds = time.monotonic() - since
+        charge()
         row = {
             "pass": self.pass_number,
             "step": state.step,

@@ -6,7 +6,7 @@ wrong options are refused before it is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ class TrainOptions:
         Seed of the folds and of the choice of validation subjects, the same for every training.
     fold
         Train only this fold, from 0; None for all.
+    names
+        Train only these of what the other options ask for, as "leak-free/seed-0/fold-03" and
+        "final"; empty for all.
     protocols
         "leak-free", "best-on-test" or both, in the order to train.
     seeds
@@ -88,6 +91,9 @@ class TrainOptions:
     continued
         Finished run to go on with: every training begins with the state that the run's ended with,
         so that it ends as one of `passes` passes without a break. All other settings are the run's.
+    stack_folds
+        Trainings at once, as one model with an axis of tasks; more than there are means all. For
+        a GPU; on a CPU nothing is gained. Results differ in their last bits.
     settings
         Tables "model" and "recipe": what differs from the defaults of the model and its recipe.
     """
@@ -98,6 +104,7 @@ class TrainOptions:
     folds_from: str = BY_SEED
     folds_seed: int = 0
     fold: int | None = None
+    names: Collection[str] = ()
     protocols: Sequence[str] = (LEAK_FREE,)
     seeds: Sequence[int] = (0,)
     final: bool = False
@@ -110,6 +117,7 @@ class TrainOptions:
     parent: Path | None = None
     allow_shared_subject_ids: bool = False
     continued: Path | None = None
+    stack_folds: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property

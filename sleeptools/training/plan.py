@@ -86,6 +86,10 @@ class Plan:
 
     def tasks(self) -> Iterator[Task]:
         """Every training of this command, done or not."""
+        names = self.options.names
+        return (task for task in self._tasks() if not names or str(task) in names)
+
+    def _tasks(self) -> Iterator[Task]:
         for protocol in self.options.protocols if self.folds else ():
             folds = protocol_folds(protocol, self.folds, self.options.folds_seed)
             for seed in self.options.seeds:

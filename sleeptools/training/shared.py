@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -198,7 +198,7 @@ class SharedTraining(Training):
         """What sets the dropout of a process apart."""
         return [self.ranks.rank] if self.ranks.rank else []
 
-    def descend(self, loss: Tensor, stages: Tensor, sums: Tensor) -> Tensor:
+    def descend_from(self, loss: Tensor, stages: Tensor, sums: Tensor) -> Tensor:
         """Compute the gradients of the loss of all processes; give sums over all."""
         scored = stages[stages != UNSCORED]
         counts = self.weights is None or self.recipe.loss == "weighted_ce_n"
@@ -222,10 +222,10 @@ class SharedTraining(Training):
         if self.ranks.writes and not self.lost:
             super().save()
 
-    def finish_pass(self, since: float) -> float | None:
+    def finish_pass(self, charge: Callable[[], None]) -> float | None:
         """Judge a pass, or wait until that is done."""
         if self.ranks.writes:
-            return super().finish_pass(since)
+            return super().finish_pass(charge)
         self.end_pass({"loss": self.state.loss / self.state.seen})
         return None
 

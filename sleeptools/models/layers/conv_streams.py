@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleeptools import native
+from sleeptools.models.layers.dropout import MapDropout, draw_seed
 from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.layers.native_training import (
-    draw_seed,
     to_float32,
     training_precision,
     trains_native,
@@ -110,7 +110,7 @@ class Stream(nn.Module):
         widths = [inputs, *(layer.outputs for layer in layers)]
         for i, (width, layer) in enumerate(zip(widths, layers, strict=False), 1):
             self.add_module(f"conv{i}", ConvBlock(width, layer, activation))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = MapDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, steps)."""
@@ -162,7 +162,7 @@ class TwoStreams(nn.Module):
         super().__init__()
         self.inputs = inputs
         self.small, self.large = (Stream(inputs, s, activation, dropout) for s in layers)
-        self.dropout = nn.Dropout(dropout if joined is None else joined)
+        self.dropout = MapDropout(dropout if joined is None else joined)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, steps of both)."""
@@ -170,8 +170,8 @@ class TwoStreams(nn.Module):
         if trains_native(x) and all(module.training for module in self.modules()):
             x, p = to_float32(x).mT.contiguous(), self.dropout.p  # (B, T, inputs)
             return torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
-        joined: Tensor = self.dropout(torch.cat([self.small(x), self.large(x)], 2))
-        return joined
+        # dropout of each by itself, as the native op has it
+        return torch.cat([self.dropout(stream(x)) for stream in (self.small, self.large)], 2)
 
 
 class FoldedStreams(FoldedWeights):

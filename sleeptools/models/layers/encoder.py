@@ -5,10 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleeptools.models.layers.native_training import (
+from sleeptools.models.layers.dropout import (
+    Dropout,
     draw_seed,
+    drop,
+    drop_units,
     dropout_probability,
-    native_dropout,
+)
+from sleeptools.models.layers.native_training import (
     to_float32,
     training_precision,
     trains_native,
@@ -56,7 +60,7 @@ class PrintedEncoderLayer(nn.Module):
             nn.init.zeros_(self.out.bias)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, T, D) to the same."""
@@ -76,18 +80,18 @@ class PrintedEncoderLayer(nn.Module):
 
 def encode(layer: nn.TransformerEncoderLayer | PrintedEncoderLayer, z: Tensor) -> Tensor:
     """Run a layer (batch first, norm last, ReLU): (B, T, D) to the same."""
-    if isinstance(layer, PrintedEncoderLayer) or not trains_native(z):
+    is_native = trains_native(z)
+    if isinstance(layer, PrintedEncoderLayer) or not (is_native or layer.training):
         encoded: Tensor = layer(z)
         return encoded
-    z = _attend(layer, to_float32(z))
-    weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
-    p = dropout_probability(layer.dropout)
-    changed = feed_forward(
-        z.flatten(0, 1), *weights, training_precision(), dropout=p, seed=draw_seed(p)
-    )
-    out: Tensor = layer.norm2(
-        z + native_dropout(changed.view_as(z), dropout_probability(layer.dropout2))
-    )
+    z = _attend(layer, to_float32(z) if is_native else z)
+    rows, p = z.flatten(0, 1), dropout_probability(layer.dropout)
+    if is_native:
+        weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
+        changed = feed_forward(rows, *weights, training_precision(), dropout=p, seed=draw_seed(p))
+    else:
+        changed = layer.linear2(drop_units(functional.relu(layer.linear1(rows)), p))
+    out: Tensor = layer.norm2(z + drop(changed.view_as(z), dropout_probability(layer.dropout2)))
     return out
 
 
@@ -103,11 +107,7 @@ def _attend(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
     qkv = functional.linear(z, *project).view(batch, tokens, 3, inner.num_heads, -1)
     q, k, v = (t.flatten(0, 1) for t in qkv.permute(2, 0, 3, 1, 4))  # (B heads, T, D / heads)
     weights = ((width // inner.num_heads) ** -0.5 * q @ k.mT).softmax(2)  # (B heads, T, T)
-    mixed = (
-        native_dropout(weights, inner.dropout if inner.training else 0.0) @ v
-    )  # (B heads, T, D / heads)
+    mixed = drop(weights, inner.dropout if inner.training else 0.0) @ v  # (B heads, T, D / heads)
     mixed = mixed.view(batch, inner.num_heads, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
-    added: Tensor = norm(
-        z + native_dropout(inner.out_proj(mixed), dropout_probability(layer.dropout1))
-    )
+    added: Tensor = norm(z + drop(inner.out_proj(mixed), dropout_probability(layer.dropout1)))
     return added

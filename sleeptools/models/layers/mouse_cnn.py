@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sleeptools.models.layers.config import MouseConfig
+from sleeptools.models.layers.dropout import Dropout
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.native.layer_tables.mouse_cnn import (
@@ -103,14 +104,14 @@ class SignalBranch(nn.Sequential):
                 nn.Conv1d(inputs, width, KERNEL, STRIDE, KERNEL // 2),
                 nn.PReLU(width),
                 nn.BatchNorm1d(width),
-                nn.Dropout(config.dropout),
+                Dropout(config.dropout),
                 *([StepAttention(width, heads)] if heads else []),
             ]
         super().__init__(
             *layers,  # (B, 64, T / 16)
             nn.AdaptiveAvgPool1d(POOLED),
             nn.Flatten(),
-            nn.Dropout(config.dropout_flat),
+            Dropout(config.dropout_flat),
             nn.Linear(WIDTHS[-1] * POOLED, FEATURES),
             nn.PReLU(FEATURES),
             nn.BatchNorm1d(FEATURES),

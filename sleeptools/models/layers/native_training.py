@@ -1,4 +1,4 @@
-"""Training by the native ops on the CPU: whether they run, in which precision, and their dropout.
+"""Training by the native ops on the CPU: whether they run, and in which precision.
 
 Autocast to bfloat16 is followed where it is faster: the ops take and give float32 tensors, and
 round the operands of their products.
@@ -7,17 +7,17 @@ round the operands of their products.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sleeptools import native
 from sleeptools.models import ops
-from sleeptools.models.ops.dropout import dropout
+from sleeptools.models.layers.stacking import is_stacked
 from sleeptools.native import Precision
 
 
 def trains_native(x: Tensor) -> bool:
     """Whether training uses the native ops; on a GPU cuDNN uses the Tensor Cores."""
-    if torch.compiler.is_compiling() or x.is_cuda:
+    if torch.compiler.is_compiling() or x.is_cuda or is_stacked():
         return False
     if not torch.is_autocast_enabled("cpu"):
         return ops.runs_native(x)
@@ -34,18 +34,3 @@ def training_precision() -> Precision:
 def to_float32(x: Tensor) -> Tensor:
     """Convert a tensor that autocast made bfloat16: native ops take float32."""
     return x.float() if x.dtype == torch.bfloat16 else x
-
-
-def dropout_probability(layer: nn.Dropout) -> float:
-    """Give the probability of a dropout layer, 0 outside training."""
-    return layer.p if layer.training else 0.0
-
-
-def draw_seed(p: float) -> int:
-    """Draw the seed of a native dropout from PyTorch's generator, which checkpoints keep."""
-    return int(torch.randint(2**63 - 1, ())) if p > 0 else 0
-
-
-def native_dropout(x: Tensor, p: float) -> Tensor:
-    """Run the native dropout: (N, T, D) to the same."""
-    return dropout(to_float32(x), p, draw_seed(p)) if p > 0 else x
