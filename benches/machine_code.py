@@ -49,7 +49,9 @@ ENTRY = re.compile(
     r"(\d+) bytes spill loads.*?Used (\d+) registers(.*?)$",
     re.DOTALL | re.MULTILINE,
 )
-INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*?);")
+INSTRUCTION = re.compile(  # that is not left out for good, @!PT
+    r"^\s+/\*[0-9a-f]{4,}\*/\s+(?!@!PT)(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*?);"
+)
 LABEL = re.compile(r"^(\.L_x_\d+):")
 WIDE = re.compile(r"\.(64|128)\b")
 

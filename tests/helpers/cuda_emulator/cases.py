@@ -82,13 +82,16 @@ def examples(op: str, *, batch: int = 1) -> Iterator[Case]:
     """Give the op's own examples, one with a NaN, and one with other strides."""
     module = registry.load("ops", op)
     cases = [Case(op, e, module.TOLERANCE) for e in module.examples("cpu", batch=batch)]
-    cases += [case.in_bf16() for case in cases if op in PRECISION]
-    yield from cases
     small = [case for case in cases if 1 < case.arguments[0].numel() < 5000]
-    for case in [*small[:2], *small[-2:]]:
+    if op in PRECISION:
+        in_bf16 = [case.in_bf16() for case in (cases[0], *small)]
+        cases, small = cases + in_bf16, small + in_bf16[1:]
+    yield from cases
+    chosen = small[:2] + small[2:][-2:]
+    for case in chosen:
         x, *others = case.arguments
         yield replace(case, arguments=(with_nan(x), *others), label=" with a NaN")
-    for case in [*small[:2], *small[-2:]]:
+    for case in chosen:
         strided = tuple(
             a.mT.contiguous().mT if isinstance(a, Tensor) and a.dim() > 1 else a
             for a in case.arguments
