@@ -224,7 +224,7 @@ def _usage_error(error: Any, arguments: list[str]) -> UsageError:
     message, _, similar = error.format_message().partition(" Did you mean ")
     message = message.replace(" Value error, ", " ")
     hint = f"did you mean {similar}" if similar else None
-    if unknown := re.search(r"'(.*)' is not one of (.*)\.$", message):
+    if unknown := re.search(r"'([^']*)' is not one of (.*)", message):
         hint = did_you_mean(unknown[1], re.findall(r"'([^']*)'", unknown[2]))
     if hasattr(error, "possibilities"):  # an unknown option
         message = error.message

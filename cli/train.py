@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._console import console, talk
+from ._console import console, drawn, talk
 from ._times import hours_minutes_seconds
 
 if TYPE_CHECKING:
     from sleeptools.commands.train import TrainingProgress
 
 LINE_EVERY = 10.0  # s between plain lines within a pass
+WIDE = 130  # columns in which all that is known of a step has room beside a bar
 
 
 def register(app: typer.Typer) -> None:
@@ -411,14 +412,29 @@ def _progress() -> Iterator[Callable[[TrainingProgress], None]]:
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
-    with Bars(*columns, console=console(err=True)) as bar:
+    stderr = console(err=True)
+    narrow = stderr.width < WIDE
+    where, state = (_where_briefly, _state_briefly) if narrow else (_where, _state)
+    bar_column = BarColumn(bar_width=10 if narrow else 40)
+    columns = (TextColumn("{task.description}"), bar_column, TextColumn("{task.fields[text]}"))
+    with drawn(Bars(*columns, console=stderr)) as bar:
         task = bar.add_task("training", text="")
 
         def show(p: TrainingProgress) -> None:
-            bar.update(task, completed=p.step, total=p.steps, description=_where(p), text=_state(p))
+            bar.update(task, completed=p.step, total=p.steps, description=where(p), text=state(p))
 
         yield show
+
+
+def _where_briefly(p: TrainingProgress) -> str:
+    """Say in 44 letters which training and pass it is; the first seed goes without saying."""
+    seed = f" seed {p.seed}" if p.seed else ""
+    fold = "" if p.protocol == "final" else f" fold {p.fold + 1}/{p.folds}"
+    return f"{p.protocol}{seed}{fold} pass {p.pass_number}/{p.passes}"
+
+
+def _state_briefly(p: TrainingProgress) -> str:
+    return f"loss {p.loss:.3f} {hours_minutes_seconds(p.seconds_left)} left"
 
 
 class _Lines:

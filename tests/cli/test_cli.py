@@ -200,7 +200,7 @@ def test_settings_in_an_error_are_options_in_its_json_too(command, epochs: Path)
         (["trian"], "did you mean 'train'?"),
         (["nonsense"], "the commands are: simulate, fetch, inspect, convert"),
         (["train", "--fodls", "3"], "did you mean '--folds'?"),
-        (["train", "--model"], "recipe.learning_rate=0.001'; 'sleeptools train --help' lists"),
+        (["train", "--model"], "for example 'sleeptools train epochs runs/mmasleepnet --folds 20"),
         (["convert"], "for example 'sleeptools convert sleep-edf raw recordings'"),
         (["list", "modles"], "did you mean 'models'?"),
         (["list", "model"], "did you mean 'models'?"),
@@ -213,6 +213,11 @@ def test_a_hint_on_a_wrong_line_is_a_right_one(command, arguments: list[str], hi
     ran = command(*arguments)
     assert ran.code == 2
     assert ran.err.splitlines()[-1].startswith(f"hint: {hint}")
+
+
+def test_a_hint_has_one_example(command) -> None:
+    err = command("train", "--model").err
+    assert "recipe.learning_rate=0.001'; 'sleeptools train --help' lists all options" in err
 
 
 def test_more_folds_than_subjects(command, epochs: Path) -> None:

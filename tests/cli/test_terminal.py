@@ -6,7 +6,9 @@ import sys
 
 import pytest
 from sleeptools.cli import _console as terminal
+from sleeptools.cli import train
 
+from sleeptools.commands.train import TrainingProgress
 from sleeptools.store.batch import FinishedItem
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -109,3 +111,32 @@ def test_a_table_that_fits_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> Non
     terminal.emit_table("Two", ["a name", "some value"], [["x y", 1.0], ["z", 2.0]])
     printed = CONTROL.sub("", screen.getvalue())
     assert re.search(r"^ *a name +some value *$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("protocol", ["best-on-test", "final"])
+def test_the_bar_of_a_training_has_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    screen = screen_of(monkeypatch)
+    step = TrainingProgress(
+        protocol=protocol,
+        seed=12,
+        fold=9,
+        folds=20,
+        pass_number=100,
+        passes=150,
+        step=31_000,
+        steps=46_500,
+        loss=1.234,
+        val_kappa=0.5,
+        epochs_per_second=1234.0,
+        seconds_left=359_999.0,
+        pass_done=False,
+    )
+    with train._progress() as on_progress:
+        terminal.talk("a message")
+        on_progress(step)
+    bars = re.split(r"[\r\n]", CONTROL.sub("", screen.getvalue()))
+    assert any("pass 100/150" in bar and "99:59:59 left" in bar for bar in bars)
+    assert all(len(bar) <= 80 for bar in bars)
+    assert "a message" in bars

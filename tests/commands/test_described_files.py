@@ -262,6 +262,17 @@ def test_the_page_begins_with_what_is_missing(command: Callable, nights: Path, m
     assert "p02-night1: " in page[banner : banner + 200]
 
 
+def test_the_page_names_the_model_as_it_was_asked_for(command: Callable, tmp_path: Path) -> None:
+    raw = simulate("sleep-edf", tmp_path / "raw", subjects=1, hours=2.2)
+    for lights, told in (([], True), (["--lights-off", "22:55", "--lights-on", "00:50"], False)):
+        ran = command("score", "default", raw, "--out", "scores", *lights)
+        assert ran.code == 0, ran.err
+        assert command("report", "scores").code == 0
+        page = (tmp_path / "report.html").read_text()
+        assert "1 night, scored by default (spectral): learnt from simulated nights only" in page
+        assert ("times of lights off and on fills in TIB" in page) is told
+
+
 # --- files of equal names -------------------------------------------------------------------------
 
 

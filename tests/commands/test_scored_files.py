@@ -25,6 +25,7 @@ from sleeptools.formats import bids
 from sleeptools.preprocessing import presets
 from sleeptools.recording.montage import modality
 from sleeptools.recording.recording import Recording
+from sleeptools.report.html import ZOOM_HELP
 
 NIGHTS = ["SC4001E0-PSG", "SC4011E0-PSG"]
 
@@ -233,7 +234,10 @@ def test_the_folder_has_a_page(command: Callable, scores: Path, tmp_path: Path) 
     page = (tmp_path / "nights.html").read_text()
     assert page.count('class="night"') == 2
     assert "TST, min" in page
-    assert "2 nights, scored by" in page
+    assert "2 nights, scored by ulw-sleepnet<" in page
+    assert page.count(ZOOM_HELP) == 1
+    for name in NIGHTS:
+        assert (scores / f"{name}.html").read_text().count(ZOOM_HELP) == 1
     assert command("report", scores, "--format", "csv", "--out", "x").code == 2
 
 

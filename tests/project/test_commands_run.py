@@ -62,6 +62,7 @@ STANDS_FOR_IN = {
     "docs/agree.md": {"A": "A.edf", "B": "B.csv"},
     "docs/metrics.md": {"A": "runs/mmasleepnet", "B": "runs/attnsleep"},
     "docs/hypnogram-files.md": {"OUT": "scoring.annot"},
+    "docs/cluster.md": {"runs/try": "runs/x"},
     "docs/edf.md": {"RAW": "described"},
     "docs/fine-tuning.md": {"nights": "raw"},
     "docs/first-night.md": {"scored": "scores", "byhand/": "scorer1/"},

@@ -28,7 +28,7 @@ from sleeptools.report.blocks import (
     Text,
     Tiles,
 )
-from sleeptools.report.html import PURPOSE, ZOOM_HELP, Section, banner
+from sleeptools.report.html import PURPOSE, Section, banner
 from sleeptools.report.numbers import count_text, interval_number, interval_text
 from sleeptools.report.plots.agreement import plot_hours
 from sleeptools.report.scorings_svg import scorings_svg
@@ -267,7 +267,7 @@ def _nights(agreement: ScoringAgreement) -> Iterator[Block]:
     yield Table("nights", head, rows, caption, texts=2)
     for number, night in enumerate(agreement.nights[:MOST_NIGHTS]):
         drawing = scorings_svg(night.night, night.aligned)
-        caption = f"{night.night}. {ZOOM_HELP}" if number == 0 else ""
+        caption = f"{night.night}." if number == 0 else ""
         label = f"Scorings of {night.night}"
         figure = Figure(f"scorings-{night.night}", drawing, label, caption, zoom=True)
         yield Collapsible(night.night, figure) if number else figure

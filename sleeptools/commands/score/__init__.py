@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 from sleeptools import store
 from sleeptools.commands.score import files, sleep_table
 from sleeptools.commands.score.expected_agreement import CARD, expected_agreement
-from sleeptools.commands.score.folder import SCORES_KIND, SCORES_VERSION, read_scores_manifest
+from sleeptools.commands.score.folder import (
+    SCORES_KIND,
+    SCORES_VERSION,
+    SHIPS,
+    read_scores_manifest,
+)
 from sleeptools.commands.score.follow import OnEpoch, follow
 from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import check_names
@@ -281,7 +286,8 @@ def _open_scorer(
         log(f"warning: {warning}")
     log(f"probabilities are {engine.calibration}")
     page = cache(partial(_night_page, model, engine, preset))
-    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, _made_by(engine, preset))
+    facts = _made_by(engine, preset) | ({SHIPS: name} if ships else {})
+    manifest = store.Manifest(SCORES_KIND, SCORES_VERSION, facts)
     return _Scorer(engine, preset, page, kinds, out, options, manifest, log)
 
 

@@ -9,12 +9,13 @@ from typing import Any, Final
 import numpy as np
 
 from sleeptools import formats
-from sleeptools.commands.score.folder import SCORES_VERSION, failed_nights, read_scores
+from sleeptools.commands.score.expected_agreement import CARD
+from sleeptools.commands.score.folder import SCORES_VERSION, SHIPS, failed_nights, read_scores
 from sleeptools.formats import hypnodensity
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, UNSCORED
 from sleeptools.report import html, markup
 from sleeptools.report.blocks import Block, Collapsible, Figure, Table, Text
-from sleeptools.report.html import PURPOSE, ZOOM_HELP, Section, banner
+from sleeptools.report.html import PURPOSE, Section, banner
 from sleeptools.report.hypnogram_figure import plot
 from sleeptools.report.numbers import count_text
 
@@ -60,12 +61,21 @@ def batch_html(folder: Path) -> str:
     title = f"Scored nights: {folder.name}"
     header = [
         markup.element("h1", markup.escape(title)),
-        markup.paragraph(f"{_count(rows, failed)}, scored by {facts.get('model')}", class_="lead"),
+        markup.paragraph(f"{_count(rows, failed)}, scored by {_model(facts)}", class_="lead"),
         *banners,
         markup.paragraph(PURPOSE, class_="purpose"),
     ]
     body = [html.section_html(section, 1, "h2") for section in sections]
     return html.page_html(title, markup.join(header), body, markup.paragraph(PURPOSE))
+
+
+def _model(facts: Mapping[str, Any]) -> str:
+    """Name the model as the user did, and what kind of network it is."""
+    kind = str(facts.get("model"))
+    shipped = facts.get(SHIPS)
+    card = facts.get(CARD, {}).get("summary", "")
+    name = f"{shipped} ({kind})" if shipped and shipped != kind else kind
+    return f"{name}: {card}" if card else name
 
 
 def _count(rows: Mapping[str, Any], failed: Mapping[str, str]) -> str:
@@ -77,6 +87,8 @@ def _table(rows: Mapping[str, Any]) -> Iterator[Block]:
     columns = [c for c in COLUMNS if any(c in row["sleep"] for row in rows.values())]
     cells = [[name, *(_cell(row["sleep"].get(c)) for c in columns)] for name, row in rows.items()]
     caption = "Sleep statistics; sleep.csv has all, and why some are unknown"
+    if "tib_min" in columns and any(row["sleep"].get("tib_min") is None for row in rows.values()):
+        caption += ": scoring again with the times of lights off and on fills in TIB, SE and SOL"
     yield Table("sleep", ["recording", *(COLUMNS[c] for c in columns)], cells, caption)
 
 
@@ -95,6 +107,6 @@ def _figures(hypnograms: Mapping[str, Path]) -> Iterator[Block]:
             continue
         density = hypnodensity.read_density(path) if path.suffix == ".csv" else None
         night = plot(hypnogram, density, name).svg
-        caption = f"{name}. {ZOOM_HELP}" if number == 0 else ""
+        caption = f"{name}." if number == 0 else ""
         figure = Figure(f"hypnogram-{name}", night, f"Hypnogram {name}", caption, zoom=True)
         yield Collapsible(name, figure) if number else figure

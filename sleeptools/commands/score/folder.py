@@ -12,6 +12,8 @@ from sleeptools.store import batch
 SCORES_KIND: Final = "sleeptools-scores"
 SCORES_VERSION: Final = 2
 """Version 1 had a table of probabilities as .parquet, and neither page nor sleep.csv."""
+SHIPS: Final = "ships"
+"""Fact of the manifest: the name by which a model of the package scored."""
 HYPNOGRAM_ENDINGS: Final = (".csv", ".edf", ".tsv")
 """Endings of a night's files that hold its stages, the one that holds most first."""
 

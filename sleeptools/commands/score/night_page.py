@@ -22,7 +22,7 @@ from sleeptools.recording.signals.spectrogram import spectrogram
 from sleeptools.recording.stages import UNSCORED
 from sleeptools.report import html, markup, png
 from sleeptools.report.blocks import Block, BulletList, Figure, Table, Text, Tiles
-from sleeptools.report.html import PURPOSE, ZOOM_HELP, Section, banner
+from sleeptools.report.html import PURPOSE, Section, banner
 from sleeptools.report.hypnogram_figure import as_drawn
 from sleeptools.report.svg import HypnogramNight, SpectrogramPicture, hypnogram_svg
 from sleeptools.runs.parent import tuned_on_real
@@ -112,8 +112,7 @@ class NightPage:
         pictures = [_picture(signal, drawn) for signal in self._eeg(night)]
         caption = (
             "The likeliest stage of every epoch, over the probability of every stage, stacked, "
-            f"over the multitaper spectrogram of each EEG ({DECIBELS:g} dB from dark to light). "
-            f"{ZOOM_HELP}"
+            f"over the multitaper spectrogram of each EEG ({DECIBELS:g} dB from dark to light)."
         )
         drawing = hypnogram_svg(drawn, pictures)
         yield Figure(f"hypnogram-{night.name}", drawing, "Hypnogram", caption, zoom=True)
