@@ -117,7 +117,7 @@ def stacked_step(setup: Setup) -> Work:
 
     def run() -> None:
         # PyTorch cannot stack its fused attention
-        with native.using_variant("reference"), sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
+        with sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
             gradients, _ = step(parameters, buffers, x, stages)
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]
@@ -132,11 +132,14 @@ def stacked_step(setup: Setup) -> Work:
 
 
 def tasks(count: int) -> contextlib.AbstractContextManager[Any]:
-    """Tell the model's layers that they work for several trainings, where they have to know it."""
+    """Tell the model's layers that they work for several trainings, as the stacked trainer does.
+
+    Without that trainer the layers are PyTorch's alone, which need not know.
+    """
     try:
         from sleeptools.models.layers.stacking import stacked
     except ImportError:
-        return contextlib.nullcontext()
+        return native.using_variant("reference")
     return stacked(range(count))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,11 @@ import torch
 
 from instruments.device_steps import TRAINING, Setup
 from sleeptools import registry
-from sleeptools.commands.train import TrainOptions, train
+from sleeptools.commands.train import TrainingProgress, TrainOptions, train
 from sleeptools.errors import Stopped, UnavailableError
 from sleeptools.models.folder import build_model
 from sleeptools.native.devices import runs_kernels
 from sleeptools.runs import logs
-from sleeptools.training.loop import Training
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.gpu
@@ -39,16 +40,13 @@ def test_a_training_stops_continues_and_ends(
     gpu: torch.device, tmp_path: Path, precision: str
 ) -> None:
     epochs, run = write_epochs(tmp_path / "epochs"), tmp_path / "run"
-    step = Training.step
 
-    def stopping(training: Training) -> int:
-        training.stop.signal = "SIGTERM" if training.state.step == 4 else ""
-        return step(training)
+    def stop(progress: TrainingProgress) -> None:
+        if progress.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "step", stopping)
-        with pytest.raises(Stopped):
-            train(epochs, run, options(precision=precision))
+    with pytest.raises(Stopped):
+        train(epochs, run, options(precision=precision), on_progress=stop)
     train(epochs, run, options(precision=precision))
     log = logs.read_log(run / "leak-free/seed-0/fold-00/log.csv")
     assert len(log) == 3
