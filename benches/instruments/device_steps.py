@@ -117,7 +117,7 @@ def stacked_step(setup: Setup) -> Work:
 
     def run() -> None:
         # PyTorch cannot stack its fused attention
-        with sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
             gradients, _ = step(parameters, buffers, x, stages)
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]

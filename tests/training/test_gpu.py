@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -19,7 +20,6 @@ from sleeptools.commands.train import TrainingProgress, TrainOptions, train
 from sleeptools.errors import Stopped, UnavailableError
 from sleeptools.models.folder import build_model
 from sleeptools.native.devices import runs_kernels
-from sleeptools.runs import logs
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.gpu
@@ -48,7 +48,7 @@ def test_a_training_stops_continues_and_ends(
     with pytest.raises(Stopped):
         train(epochs, run, options(precision=precision), on_progress=stop)
     train(epochs, run, options(precision=precision))
-    log = logs.read_log(run / "leak-free/seed-0/fold-00/log.csv")
+    log = pl.read_csv(run / "leak-free/seed-0/fold-00/log.csv")
     assert len(log) == 3
     assert np.isfinite(log["loss"].to_numpy()).all()
     flags = json.loads((run / "manifest.json").read_text())["torch"]
