@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from instruments.timing import AbsentError
@@ -113,14 +113,13 @@ def stacked_step(setup: Setup) -> Work:
         logits = logits.flatten(0, -2).float()
         return stage_loss(logits, y, setup.weights, setup.recipe.loss)
 
-    step = vmap(grad_and_value(loss), randomness="different")
+    losses = vmap(loss, randomness="different")
 
     def run() -> None:
+        optimiser.zero_grad(set_to_none=True)
         # PyTorch cannot stack its fused attention
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
-            gradients, _ = step(parameters, buffers, x, stages)
-        for name, parameter in parameters.items():
-            parameter.grad = gradients[name]
+        with sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
+            losses(parameters, buffers, x, stages).sum().backward()
         optimiser.step()
 
     last = -1
