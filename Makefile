@@ -17,6 +17,9 @@
 # make emulate    every CUDA op without a GPU (docs/cuda.md)
 # make plant      one fault after the other in csrc/cuda, which that must notice
 # make sanitize   the native kernels, and the emulated ones, under ASan and UBSan
+# make gpu    the tests marked gpu and benches/gpu.py, in under 20 minutes; again, and it goes on. Needs
+#             an NVIDIA GPU, nvcc and no network: WHEELS=FOLDER has what the active python3 lacks
+# make gpu-wheels      fills that folder, where there is a network
 # make accessibility   report and review under axe-core, which npm brings, in headless Chromium
 #
 # Each target sets up what it needs in .venv. A torch that the active python3 has is used as it is;
@@ -36,6 +39,11 @@ CLANG_FILES = $(shell find csrc tests/helpers/cuda_emulator -name '*.cpp' -o -na
 YASA := $(VENV)-bench/bin/python
 ACCUSLEEPY := $(VENV)-accusleepy
 TOOLS := $(VENV)-tools
+GPU := $(VENV)-gpu
+GPU_SITE := build/gpu-site
+GPU_PYTHON ?= 3.12
+GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark.gpu' tests)
+WHEELS ?= build/gpu-wheels
 
 # Freed memory stays in the process, in huge pages: in a virtual machine whose host takes free pages
 # back, the tests that train take a third of the time.
@@ -46,7 +54,7 @@ PYTEST := GLIBC_TUNABLES=$(TUNABLES) $(BIN)/python -m pytest -q
 LISTED = import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']$(1), sep='\n')
 
 .PHONY: demo test test-all dist wheel docs lint format test-slurm bench judge fuzz emulate plant \
-  sanitize accessibility clean
+  sanitize gpu gpu-machine gpu-wheels accessibility clean
 
 demo: $(INSTALLED)
 	benches/demo.sh $(BIN)/sleeptools $(DEMO)
@@ -183,6 +191,38 @@ sanitize: $(READY)
 	  --ignore tests/native/test_cuda_emulator.py
 	PYTHONPATH=tests/helpers $(BIN)/python -m cuda_emulator.sweep --checked=sanitize
 
+# Both run, whatever the first one says.
+gpu: gpu-machine $(GPU)/.ready
+	export PYTHONPATH=$(GPU_SITE) SLEEPTOOLS_REQUIRE_GPU=1; \
+	$(GPU)/bin/python -P -m pytest -q -p no:cacheprovider -m gpu $(GPU_TESTS); tests=$$?; \
+	$(GPU)/bin/python benches/gpu.py; rows=$$?; \
+	test $$tests = 0 && exit $$rows; \
+	echo "error: make gpu: tests marked gpu failed, see above"; exit $$tests
+
+gpu-machine:
+	@$(PYTHON) benches/instruments/gpu_machine.py
+
+# Nothing is fetched: pip takes what the active python3 does not have from WHEELS.
+$(GPU)/.ready: packaging/requirements-gpu.txt pyproject.toml $(CORE) $(shell find sleeptools cli -name '*.py')
+	test -x $(GPU)/bin/python || $(PYTHON) -m venv $(GPU)
+	$(PYTHON) -c "import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])" \
+	  > $$($(GPU)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/torch-of-active-python.pth
+	mkdir -p $(WHEELS)
+	$(if $(shell command -v cmake),grep -v '^cmake',cat) packaging/requirements-gpu.txt >$(GPU)/requirements.txt
+	$(GPU)/bin/python -m pip install -q --no-index --find-links $(WHEELS) -r $(GPU)/requirements.txt || \
+	  { echo "error: make gpu: the active $(PYTHON) and WHEELS=$(WHEELS) lack a library; 'make gpu-wheels' fetches them all where there is a network"; exit 1; }
+	PATH=$(abspath $(GPU))/bin:$$PATH SLEEPTOOLS_CUDA=$(or $(SLEEPTOOLS_CUDA),ON) $(GPU)/bin/python -m pip install . -q --no-index \
+	  --no-build-isolation --no-deps -Cbuild-dir=build/gpu --upgrade --target $(GPU_SITE)
+	@touch $@
+
+# For Python GPU_PYTHON on x86-64; without numpy, which is torch's, and what GPU_HAS says is there.
+gpu-wheels:
+	mkdir -p $(WHEELS)
+	$(PYTHON) -m pip download -q --only-binary=:all: --python-version $(GPU_PYTHON) --implementation cp \
+	  $(foreach tag,manylinux_2_28 manylinux_2_27 manylinux_2_24 manylinux_2_17 manylinux2014,--platform $(tag)_x86_64) \
+	  -d $(WHEELS) -r packaging/requirements-gpu.txt
+	rm -f $(foreach name,numpy $(GPU_HAS),$(WHEELS)/$(name)-*.whl)
+
 accessibility: $(READY)
 	npm install --silent --no-save --no-fund --no-audit --prefix build/axe axe-core
 	SLEEPTOOLS_AXE=build/axe/node_modules/axe-core/axe.min.js SLEEPTOOLS_REQUIRE_BROWSER=1 \
@@ -190,4 +230,4 @@ accessibility: $(READY)
 	  tests/commands/test_review_page.py -k axe
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(ACCUSLEEPY) $(TOOLS) build dist demo
+	rm -rf $(VENV) $(VENV)-bench $(ACCUSLEEPY) $(TOOLS) $(GPU) build dist demo

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -94,6 +94,21 @@ def real_data(request: pytest.FixtureRequest) -> Path:
         SKIPPED_REAL.append(request.node.nodeid)
         pytest.skip(f"{VARIABLE} is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def gpu() -> Any:
+    """The CUDA device; without one, tests that ask for it are skipped, or fail where asked to."""
+    import torch
+
+    from sleeptools import native
+
+    if torch.cuda.is_available() and native.has_cuda():
+        return torch.device("cuda", 0)
+    here = f"torch {torch.__version__}, {native.describe()}"
+    if os.environ.get("SLEEPTOOLS_REQUIRE_GPU") == "1":
+        pytest.fail(f"SLEEPTOOLS_REQUIRE_GPU=1, {here}")
+    pytest.skip(f"no CUDA device: {here}")
 
 
 @pytest.fixture(scope="module")

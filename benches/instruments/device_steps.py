@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from instruments.timing import AbsentError
@@ -113,14 +113,13 @@ def stacked_step(setup: Setup) -> Work:
         logits = logits.flatten(0, -2).float()
         return stage_loss(logits, y, setup.weights, setup.recipe.loss)
 
-    step = vmap(grad_and_value(loss), randomness="different")
+    losses = vmap(loss, randomness="different")
 
     def run() -> None:
+        optimiser.zero_grad(set_to_none=True)
         # PyTorch cannot stack its fused attention
-        with native.using_variant("reference"), sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
-            gradients, _ = step(parameters, buffers, x, stages)
-        for name, parameter in parameters.items():
-            parameter.grad = gradients[name]
+        with sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
+            losses(parameters, buffers, x, stages).sum().backward()
         optimiser.step()
 
     last = -1
@@ -132,11 +131,14 @@ def stacked_step(setup: Setup) -> Work:
 
 
 def tasks(count: int) -> contextlib.AbstractContextManager[Any]:
-    """Tell the model's layers that they work for several trainings, where they have to know it."""
+    """Tell the model's layers that they work for several trainings, as the stacked trainer does.
+
+    Without that trainer the layers are PyTorch's alone, which need not know.
+    """
     try:
         from sleeptools.models.layers.stacking import stacked
     except ImportError:
-        return contextlib.nullcontext()
+        return native.using_variant("reference")
     return stacked(range(count))
 
 

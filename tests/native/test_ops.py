@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,15 +29,6 @@ def op(request: pytest.FixtureRequest) -> Any:
 def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     with native.using_variant(request.param):
         yield request.param
-
-
-@pytest.fixture
-def gpu() -> torch.device:
-    if torch.cuda.is_available() and native.has_cuda():
-        return torch.device("cuda")
-    if os.environ.get("SLEEPTOOLS_REQUIRE_GPU") == "1":
-        pytest.fail(f"SLEEPTOOLS_REQUIRE_GPU=1, torch {torch.__version__}, {native.describe()}")
-    pytest.skip(f"no CUDA device: torch {torch.__version__}, {native.describe()}")
 
 
 def short(module: Any) -> str:
