@@ -1,4 +1,4 @@
-"""Training by the native ops on the CPU: whether they run, in which precision, and their dropout.
+"""Training by the native ops on the CPU: whether they run, their precision, statistics and dropout.
 
 Autocast to bfloat16 is followed where it is faster: the ops take and give float32 tensors, and
 round the operands of their products.
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sleeptools import native
 from sleeptools.models import ops
+from sleeptools.models.ops.conv_block import Running
 from sleeptools.models.ops.dropout import dropout
 from sleeptools.native import Precision
 
@@ -44,6 +45,16 @@ def dropout_probability(layer: nn.Dropout) -> float:
 def draw_seed(p: float) -> int:
     """Draw the seed of a native dropout from PyTorch's generator, which checkpoints keep."""
     return int(torch.randint(2**63 - 1, ())) if p > 0 else 0
+
+
+def batch_counted(norm: nn.BatchNorm1d) -> Running:
+    """Count a batch for a BatchNorm, and give the statistics that an op is to update."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    norm.num_batches_tracked.add_(1)
+    return Running(norm.running_mean, norm.running_var, norm.momentum)
 
 
 def native_dropout(x: Tensor, p: float) -> Tensor:
