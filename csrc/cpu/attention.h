@@ -6,15 +6,34 @@
 // that a softmax runs down the lines and its result is the input of the product with the values.
 #pragma once
 
-#include "exponential.h"
+#include <type_traits>
+
 #include "rows.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 
 static_assert(kBlock <= Attention::kMaxBlock);
 
-// Scores that need no maximum taken off before their exponential: far from what a float32 holds.
-constexpr float kSmallScore = 20.0f;
+// Scores are in powers of two: the queries have the factor.
+constexpr float kLog2E = 1.44269504f, kLog2 = 0.693147181f;
+
+// Scores that need no maximum taken off before their power: far from what a float32 holds.
+constexpr float kSmallScore = 30.0f;
+
+// 2^x for -126 <= x < 127, relative error below 2e-7; a NaN stays one. Adding 1.5 * 2^23 leaves the
+// whole part in the lowest bits, of which an exponent is made; a minimax polynomial is for the
+// rest.
+SLEEPTOOLS_INLINE Vec power_of_two(Vec x) {
+  constexpr float kRound = 12582912.0f;
+  const Vec shifted = x + kRound, rest = x - (shifted - kRound);
+  Vec p = rest * 1.53458124e-4f + 1.33999309e-3f;
+  p = p * rest + 9.61848907e-3f;
+  p = p * rest + 5.55032864e-2f;
+  p = p * rest + 0.240226462f;
+  p = p * rest + 0.693147182f;
+  p = p * rest + 1.0f;
+  return p * (Vec)(((Bits)shifted + 127) << 23);
+}
 
 // An epoch's buffers; `line` is the length of a line of tokens.
 struct Projected {
@@ -24,7 +43,7 @@ struct Projected {
   int64_t line;
 };
 
-// A product that says what to do with its sums: kBlock lanes of M of the rows of w.
+// A product that says what to do with its sums, M of the rows of w by kBlock lanes.
 template <class Use>
 struct Sum {
   template <int M>
@@ -32,20 +51,32 @@ struct Sum {
                   int64_t first, const Use* use) {
     Sums<M> sums = {};
     multiply<Fp32, M>(w, stride, in, step, units, sums);
-#pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 2
-      for (int c = 0; c < kColumns; ++c) (*use)(first + m, c, sums[m][c]);
-    }
+    (*use)(first, sums);
   }
 };
 
+// Calls use(first row of w, sums) for a tile of sums after the other.
 template <class Use>
-SLEEPTOOLS_INLINE void for_sums(int64_t outputs, const float* w, int64_t stride, const float* in,
-                                int64_t step, int64_t units, const Use& use) {
+SLEEPTOOLS_INLINE void for_tiles(int64_t outputs, const float* w, int64_t stride, const float* in,
+                                 int64_t step, int64_t units, const Use& use) {
   for (int64_t o = 0; o < outputs; o += kTile) {
     tile<Sum<Use>>(outputs - o, w + o * stride, stride, in, step, units, o, &use);
   }
+}
+
+// Calls use(row of w, vector of lanes, sum) for each of them.
+template <class Use>
+SLEEPTOOLS_INLINE void for_sums(int64_t outputs, const float* w, int64_t stride, const float* in,
+                                int64_t step, int64_t units, const Use& use) {
+  for_tiles(outputs, w, stride, in, step, units,
+            [&use](int64_t first, auto& sums) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+              for (const auto& row : sums) {
+#pragma GCC unroll 2
+                for (int c = 0; c < kColumns; ++c) use(first, c, row[c]);
+                ++first;
+              }
+            });
 }
 
 // Lines of tokens to rows.
@@ -84,13 +115,13 @@ void project(const Attention& op, const float* x, const Projected& to) {
   }
 }
 
-// Queries of a head from token `first` on, over the root of a head's width, (size, kBlock), and
-// whether all their scores are small.
+// Queries of a head from token `first` on, times log2(e) and over the root of a head's width,
+// (size, kBlock), and whether all their scores are small.
 SLEEPTOOLS_INLINE bool scale_queries(const Attention& op, const Projected& of, int64_t head,
                                      int64_t first, float* queries) {
   const int64_t size = op.width / op.heads;
   const float* const q = of.qkv + head * size * of.line + first;
-  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(size));
+  const float scale = kLog2E / __builtin_sqrtf(static_cast<float>(size));
   bool small = true;
   for (int c = 0; c < kBlock; c += kLanes) {
     Vec square = {};
@@ -107,24 +138,45 @@ SLEEPTOOLS_INLINE bool scale_queries(const Attention& op, const Projected& of, i
   return small;
 }
 
-// The softmax of a head for the queries from token `first` on but for its division: (tokens,
+// The softmax of a head for the queries from token `first` on, but for its division: (tokens,
 // kBlock) to `weights`, and one over the sum of each lane to `shares`.
 SLEEPTOOLS_INLINE void weigh(const Attention& op, const Projected& of, int64_t head, int64_t first,
                              float* queries, float* weights, Vec (&shares)[kColumns]) {
   const int64_t size = op.width / op.heads;
   const float* const keys = of.keys + head * size;
   Vec largest[kColumns] = {}, total[kColumns] = {};
-  if (!scale_queries(op, of, head, first, queries)) {
+  const bool small = scale_queries(op, of, head, first, queries);
+  if (!small) {
     for (Vec& value : largest) value = Vec{} - __builtin_huge_valf();
     for_sums(op.tokens, keys, op.width, queries, kBlock, size, [&](int64_t, int c, Vec score) {
       largest[c] = score > largest[c] ? score : largest[c];
     });
   }
-  for_sums(op.tokens, keys, op.width, queries, kBlock, size, [&](int64_t j, int c, Vec score) {
-    const Vec e = exponential(score - largest[c]);
-    store(weights + j * kBlock + c * kLanes, e);
-    total[c] += e;
-  });
+  const auto powers = [&](auto taken_off) {
+    for_tiles(op.tokens, keys, op.width, queries, kBlock, size,
+              [&](int64_t j, auto& sums) __attribute__((always_inline)) {
+                float* at = weights + j * kBlock;
+#pragma GCC unroll 2
+                for (int c = 0; c < kColumns; ++c, at += kLanes) {
+                  Vec added = total[c];
+                  float* out = at;
+#pragma GCC unroll 16
+                  for (const auto& row : sums) {
+                    Vec score = row[c];
+                    if constexpr (taken_off()) {
+                      score -= largest[c];
+                      score = score < -126.0f ? Vec{} - 126.0f : score;
+                    }
+                    const Vec e = power_of_two(score);
+                    store(out, e);
+                    added += e;
+                    out += kBlock;
+                  }
+                  total[c] = added;
+                }
+              });
+  };
+  small ? powers(std::false_type()) : powers(std::true_type());
   for (int c = 0; c < kColumns; ++c) shares[c] = 1.0f / total[c];
 }
 

@@ -180,7 +180,7 @@ void head_backward(const Attention& op, const Slot& slot, int64_t head, int64_t 
     for_sums(size, d_mixed, kBlock, slot.turned, kBlock, rows,
              [&](int64_t i, int c, Vec sum) { add(d_v + i * line + j + c * kLanes, sum); });
     for_sums(size, queries, kBlock, slot.d_turned, kBlock, rows,
-             [&](int64_t i, int c, Vec sum) { add(d_k + i * line + j + c * kLanes, sum); });
+             [&](int64_t i, int c, Vec sum) { add(d_k + i * line + j + c * kLanes, sum * kLog2); });
   }
 }
 

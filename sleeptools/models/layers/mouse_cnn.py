@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -139,13 +139,14 @@ class SignalBranch(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, T) to (B, 64)."""
-        layers = list(self)
+        layers: list[Any] = list(self)
         blocks, head = layers[:-HEAD], layers[-HEAD:]
         modules = (module for layer in blocks for module in layer.modules())
         # with a module in evaluation mode, as a frozen BatchNorm, PyTorch computes
         if not trains_native(x) or not all(module.training for module in modules):
-            features: Tensor = super().forward(x)
-            return features
+            for layer in layers:
+                x = layer(x)
+            return x
         x, parts = to_float32(x).mT.contiguous(), len(blocks) // len(WIDTHS)  # (B, T, 1)
         for first in range(0, len(blocks), parts):
             x = self.block(x, *blocks[first : first + parts])  # (B, steps, width)

@@ -190,7 +190,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Recompute the block from its input, then apply the chain rule; only inputs are kept."""
     native = not grad.is_cuda and grad.numel() > 0 and ops.runs_native(grad)
     again = torch.is_grad_enabled()
-    gradients = _native_gradients if native and not again else _gradients
+    gradients: Any = _native_gradients if native and not again else _gradients
     return (*gradients(grad, *ctx.saved_tensors, ctx.heads, ctx.eps), None, None, None)
 
 
