@@ -107,14 +107,15 @@ def step(network: nn.Module, x: Values, *, kind: str, autocast: bool) -> Ready:
     recipe = registry.load("models", network.name).RECIPE
     optimiser = make_optimiser(list(trained.parameters()), recipe)
     weights = torch.tensor(recipe.class_weights) if recipe.class_weights else None
-    tensor, stages = torch.from_numpy(x), torch.arange(len(x)) % 5
+    tensor = torch.from_numpy(x)
     forward = torch.compile(trained) if kind == "compiled" else trained
 
     def run() -> nn.Module:
         optimiser.zero_grad(set_to_none=True)
         with native.using_variant(variant):
             with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                logits: Tensor = forward(tensor)
+                logits: Tensor = forward(tensor).flatten(0, -2)  # (epochs, stages)
+            stages = torch.arange(len(logits)) % logits.shape[1]
             stage_loss(logits.float(), stages, weights, recipe.loss).backward()
         optimiser.step()
         return trained

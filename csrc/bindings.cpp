@@ -38,6 +38,13 @@ Tasks tasks(const ModalSe& op) {
 
 Tasks tasks(const Attention& op) { return {op.batch, Attention::work(op.tokens, op.width)}; }
 
+Tasks tasks(const AttentionBackward& op) {
+  const Attention& forward = op.attention;
+  const int64_t groups = AttentionBackward::groups(forward.batch);
+  const int64_t work = 3 * Attention::work(forward.tokens, forward.width);
+  return {std::min(forward.slots, groups), (forward.batch + groups - 1) / groups * work};
+}
+
 // Part of an epoch is a task: one epoch takes as long to read the weights as several.
 Tasks tasks(const Classifier& op) {
   return {(op.batch + 3) / 4 * ((op.hidden + 3) / 4), 32 * op.inputs};
@@ -225,6 +232,9 @@ void bind_workspaces(py::module_& m) {
       rows("rows"), hidden("hidden"), tokens("tokens");
   m.def("attention_work", Attention::work, by_name, tokens, width);
   m.def("attention_workspace", Attention::workspace_floats, by_name, tokens, width);
+  m.def("attention_backward_groups", AttentionBackward::groups, by_name, batch);
+  m.def("attention_backward_workspace", AttentionBackward::workspace_floats, by_name, batch, tokens,
+        width, py::arg("heads"), slots);
   m.def("feed_forward_workspace", FeedForward::workspace_floats, by_name, width);
   m.def("feed_forward_backward_workspace", FeedForwardBackward::workspace_floats, by_name, rows,
         width, hidden, slots);

@@ -24,6 +24,13 @@ SLEEPTOOLS_FIELDS(ModalSe, x, w1, b1, w2, b2, squeeze, squeeze_bias, excite, exc
 SLEEPTOOLS_FIELDS(Attention, x, w_in, w_out, b_in, b_out, workspace, out, batch, tokens, width,
                   heads, slots, bf16, norm.gamma, norm.beta, norm.eps)
 
+// `attention.out` and `attention.bf16` are not used.
+SLEEPTOOLS_FIELDS(AttentionBackward, attention.x, attention.w_in, attention.w_out, attention.b_in,
+                  attention.b_out, attention.workspace, attention.batch, attention.tokens,
+                  attention.width, attention.heads, attention.slots, attention.norm.gamma,
+                  attention.norm.beta, attention.norm.eps, w_in_t, w_out_t, grad, d_x, d_w_in,
+                  d_w_out, d_b_in, d_b_out, d_gamma, d_beta)
+
 SLEEPTOOLS_FIELDS(Classifier, x, optional(gate), w1, b1, w2, b2, hidden_layer, out, batch, inputs,
                   hidden, stages, rectify)
 
@@ -39,16 +46,17 @@ SLEEPTOOLS_FIELDS(TwoStreamConv, x, packed, layers, streams, workspace, out, bat
                   samples, maps, steps, stream_count, input_size, rows_size, margin, activation,
                   slope, bf16, slots, work)
 
-SLEEPTOOLS_FIELDS(ConvBlock, x, weight, gamma, beta, layer, convolved, mean, variance, out,
-                  workspace, batch, samples, slots, activation, slope, eps, drop_below, seed, bf16,
-                  work)
+SLEEPTOOLS_FIELDS(ConvBlock, x, weight, optional(bias), optional(slopes), gamma, beta, layer,
+                  convolved, mean, variance, out, workspace, batch, samples, slots, activation,
+                  slope, eps, drop_below, seed, bf16, work)
 
 // `block.out` is not used.
-SLEEPTOOLS_FIELDS(ConvBlockBackward, block.x, block.weight, block.gamma, block.beta, block.layer,
-                  block.convolved, block.mean, block.variance, block.workspace, block.batch,
-                  block.samples, block.slots, block.activation, block.slope, block.eps,
-                  block.drop_below, block.seed, block.bf16, block.work, grad, optional(d_x),
-                  d_weight, d_gamma, d_beta)
+SLEEPTOOLS_FIELDS(ConvBlockBackward, block.x, block.weight, optional(block.bias),
+                  optional(block.slopes), block.gamma, block.beta, block.layer, block.convolved,
+                  block.mean, block.variance, block.workspace, block.batch, block.samples,
+                  block.slots, block.activation, block.slope, block.eps, block.drop_below,
+                  block.seed, block.bf16, block.work, grad, optional(d_x), d_weight, d_gamma,
+                  d_beta, optional(d_bias), optional(d_slopes))
 
 SLEEPTOOLS_FIELDS(Dropout, x, out, batch, steps, maps, drop_below, seed)
 

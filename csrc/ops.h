@@ -38,10 +38,10 @@ struct Attention {
   }
 
   // Floats of workspace for each thread on the CPU: queries, keys and values, the keys again by
-  // rows, and for one block its input, its scores and the heads' output.
+  // rows, and for one block its input, its scores and the heads' output; a number for each head.
   static constexpr int64_t workspace_floats(int64_t tokens, int64_t width) {
     constexpr int64_t kAlignment = 16;
-    return padded(tokens) * (4 * width + kMaxBlock) + 3 * width * kMaxBlock + kAlignment;
+    return padded(tokens) * (4 * width + kMaxBlock) + 5 * width * kMaxBlock + kAlignment;
   }
 
   // Float operations for an epoch.
@@ -58,6 +58,46 @@ struct Attention {
   int64_t batch, tokens, width, heads, slots;  // slots: threads that the workspace is enough for
   bool bf16;  // round the operands of both projections to bfloat16; sums are float32
   Norm norm;
+};
+
+// Gradients of Attention in float32, from its inputs and the gradient of its output; CPU only.
+struct AttentionBackward {
+  static constexpr int64_t kGroups = 16;  // of epochs, each with its own sums
+  static constexpr int64_t kMaxBlock = Attention::kMaxBlock;
+  static constexpr int64_t kMaxLanes = 16;  // of any variant
+  static constexpr int64_t kAlignment = 16;
+
+  static constexpr int64_t groups(int64_t batch) {
+    return batch < 1 ? 1 : batch < kGroups ? batch : kGroups;
+  }
+
+  // A group's gradients of both matrices, and a vector of lanes for each number of the others.
+  static constexpr int64_t group_floats(int64_t width) {
+    return width * (4 * Attention::padded(width) + 6 * kMaxLanes);
+  }
+
+  // Queries, keys and values by lines and their gradients, keys and values by rows; the input and
+  // the heads' output by rows, the latter by lines, and the gradient before the LayerNorm; for a
+  // block its queries, its two ends and what lies between, a head's gradients, the softmax of each
+  // head and its sums; two turned blocks.
+  static constexpr int64_t slot_floats(int64_t tokens, int64_t width, int64_t heads) {
+    const int64_t line = Attention::padded(tokens);
+    return line * (10 * width + 2 * Attention::padded(width) + (heads + 1) * kMaxBlock) +
+           kMaxBlock * (5 * width + heads + 2 * kMaxBlock) + heads + 2 * kAlignment;
+  }
+
+  static constexpr int64_t workspace_floats(int64_t batch, int64_t tokens, int64_t width,
+                                            int64_t heads, int64_t slots) {
+    return groups(batch) * group_floats(width) + slots * slot_floats(tokens, width, heads) +
+           kAlignment;
+  }
+
+  Attention attention;  // `out` and `bf16` are not used; the workspace is for these gradients
+  const float *w_in_t, *w_out_t;  // the matrices transposed, (width, 3 width) and (width, width)
+  const float* grad;              // as `out`
+  float* d_x;                     // as x
+  float *d_w_in, *d_w_out;        // as the matrices
+  float *d_b_in, *d_b_out, *d_gamma, *d_beta;  // (3 width), (width)
 };
 
 // Two dense layers over an epoch's features: out = w2 relu(w1 (x * gate) + b1) + b2. Without a gate
@@ -208,9 +248,10 @@ struct TwoStreamConv {
   int64_t slot_floats() const { return input_size + 2 * rows_size; }  // of an epoch on a CPU
 };
 
-// A layer of a stream in training: convolution without bias, BatchNorm with the statistics of the
-// batch, activation, max-pool, dropout. Signals are (batch, time, map). A map of a step is zero
-// where its random word (cpu/dropout.h) is below drop_below, which is the probability times 2^32.
+// A layer of a stream in training: convolution, PReLU where there are slopes, BatchNorm with the
+// statistics of the batch, activation, max-pool, dropout. Signals are (batch, time, map). A map of
+// a step is zero where its random word (cpu/dropout.h) is below drop_below, which is the
+// probability times 2^32.
 struct ConvBlock {
   static constexpr int64_t kPanel = TwoStreamConv::kPanel;
 
@@ -240,10 +281,11 @@ struct ConvBlock {
 
   const float* x;                 // (batch, samples, inputs)
   const float* weight;            // (outputs, inputs, kernel)
+  const float *bias, *slopes;     // (outputs), null for none
   const float *gamma, *beta;      // (outputs)
-  const ConvLayer* layer;         // bias and weight are not used
-  float* convolved;               // (batch, rows, outputs): what BatchNorm sees
-  float *mean, *variance;         // (outputs), of `convolved`; divided by the count
+  const ConvLayer* layer;         // its bias and weight are not used
+  float* convolved;               // (batch, rows, outputs): what comes before PReLU and BatchNorm
+  float *mean, *variance;         // (outputs), of what BatchNorm sees; divided by the count
   float* out;                     // (batch, steps, outputs)
   float* workspace;               // CPU only
   int64_t batch, samples, slots;  // slots: threads that the workspace is enough for
@@ -308,23 +350,25 @@ struct ConvBlockBackward {
            ConvBlock::kPanel;
   }
 
-  // Packed weights; sums of each epoch and of the batch and four numbers of BatchNorm for each map;
-  // the batch's inputs and gradients, time by time; a slot for each thread.
+  // Packed weights; sums of each epoch, before and behind BatchNorm, and of the batch and four
+  // numbers of BatchNorm for each map; the batch's inputs and gradients, time by time; a slot for
+  // each thread.
   static constexpr int64_t workspace_floats(const ConvLayer& layer, int64_t batch, int64_t samples,
                                             int64_t slots) {
     const int64_t maps = ConvBlock::whole_panels(layer.outputs);
     const int64_t inputs = layer.stride * layer.inputs;
     return ConvBlock::packed_floats(strides(layer) * layer.outputs, inputs) +
-           maps * (2 * batch + 6) + (inputs + kTile / 2) * line(layer, batch, samples) +
+           maps * (4 * batch + 6) + (inputs + kTile / 2) * line(layer, batch, samples) +
            ConvBlock::packed_floats(batch * steps(layer, samples), layer.outputs) +
            slots * slot_floats(layer, batch, samples) + 4 * ConvBlock::kPanel;
   }
 
-  ConvBlock block;          // `out` is not used; the workspace is for these gradients
-  const float* grad;        // (batch, steps, outputs)
-  float* d_x;               // as x; null if it is not wanted
-  float* d_weight;          // as the weight
-  float *d_gamma, *d_beta;  // (outputs)
+  ConvBlock block;           // `out` is not used; the workspace is for these gradients
+  const float* grad;         // (batch, steps, outputs)
+  float* d_x;                // as x; null if it is not wanted
+  float* d_weight;           // as the weight
+  float *d_gamma, *d_beta;   // (outputs)
+  float *d_bias, *d_slopes;  // (outputs); null where the block has none
 };
 
 // Dropout of maps: out is x / (1 - probability), or zero where the random word is below drop_below.
@@ -544,6 +588,7 @@ struct Polyphase {
 #define SLEEPTOOLS_OPS(OP)                               \
   OP(modal_se, ModalSe)                                  \
   OP(attention, Attention)                               \
+  OP(attention_backward, AttentionBackward)              \
   OP(feed_forward, FeedForward)                          \
   OP(feed_forward_backward, FeedForwardBackward)         \
   OP(two_stream_conv, TwoStreamConv)                     \

@@ -7,14 +7,19 @@
 namespace sleeptools::SLEEPTOOLS_VARIANT {
 namespace {
 
-// Sums of each map over the rows of an epoch, and of the squared distances from their mean.
-void sum_rows(const ConvLayer& layer, const float* rows, float* sums, float* squares) {
+// Sums over the rows of an epoch of each map that BatchNorm sees, and of the squared distances from
+// their mean.
+template <bool kPrelu>
+void sum_rows(const ConvBlock& op, const float* rows, float* sums, float* squares) {
+  const ConvLayer& layer = *op.layer;
   for_maps(layer.outputs, [&](int64_t o, auto lanes) {
+    const Before<kPrelu, decltype(lanes)> before(op, o, lanes);
+    const auto value = [&](int64_t t) { return before(lanes.read(rows + t * layer.outputs + o)); };
     Vec sum = {}, square = {};
-    for (int64_t t = 0; t < layer.rows; ++t) sum += lanes.read(rows + t * layer.outputs + o);
+    for (int64_t t = 0; t < layer.rows; ++t) sum += value(t);
     const Vec mean = sum / static_cast<float>(layer.rows);
     for (int64_t t = 0; t < layer.rows; ++t) {
-      const Vec distance = lanes.read(rows + t * layer.outputs + o) - mean;
+      const Vec distance = value(t) - mean;
       square += distance * distance;
     }
     store(sums + o, sum);
@@ -36,21 +41,27 @@ void join_sums(const ConvBlock& op, const float* sums, int64_t maps, int64_t o) 
   op.variance[o] = static_cast<float>(square / count);
 }
 
-// The pool of one window, normalised and activated.
-template <class Lanes>
-SLEEPTOOLS_INLINE Vec pooled(const ConvBlock& op, const BatchNorm& norm, const float* rows,
-                             Window seen, Lanes lanes) {
-  const bool first = never_falls(op.activation, op.slope);
+// The pool of window `t`, normalised and activated.
+template <bool kPrelu, bool kPool, class Lanes>
+SLEEPTOOLS_INLINE Vec pooled(const ConvBlock& op, const Before<kPrelu, Lanes>& before,
+                             const BatchNorm& norm, const float* rows, int64_t t, Lanes lanes) {
+  const auto value = [&](int64_t row) {
+    return norm(before(lanes.read(rows + row * op.layer->outputs)));
+  };
+  const auto activated = [&](Vec v) { return kPrelu ? v : activate(op.activation, op.slope, v); };
+  if constexpr (!kPool) return activated(value(t));
+  const bool first = kPrelu || never_falls(op.activation, op.slope);
+  const Window seen = window(*op.layer, t);
   Vec best = {};
-  for (int64_t t = seen.first; t < seen.last; ++t) {
-    Vec value = norm(lanes.read(rows + t * op.layer->outputs));
-    if (!first) value = activate(op.activation, op.slope, value);
-    best = t == seen.first ? value : maximum(best, value);
+  for (int64_t row = seen.first; row < seen.last; ++row) {
+    const Vec v = first ? value(row) : activated(value(row));
+    best = row == seen.first ? v : maximum(best, v);
   }
-  return first ? activate(op.activation, op.slope, best) : best;
+  return first ? activated(best) : best;
 }
 
 // From an epoch's convolution to its output.
+template <bool kPrelu, bool kPool>
 void finish(const ConvBlock& op, const float* norms, int64_t epoch) {
   const ConvLayer& layer = *op.layer;
   const int64_t maps = ConvBlock::whole_panels(layer.outputs);
@@ -58,11 +69,12 @@ void finish(const ConvBlock& op, const float* norms, int64_t epoch) {
   float* out = op.out + epoch * layer.steps * layer.outputs;
   for (int64_t first = 0; first < layer.steps; first += kDrawn) {
     for_maps(layer.outputs, [&](int64_t o, auto lanes) {
+      const Before<kPrelu, decltype(lanes)> before(op, o, lanes);
       const BatchNorm norm(norms, maps, o);
       Bits words[kDrawn];
       if (op.drop_below > 0) draw(words, epoch, first, o, op.seed);
       for (int64_t t = first; t < smaller(layer.steps, first + kDrawn); ++t) {
-        Vec value = pooled(op, norm, rows + o, window(layer, t), lanes);
+        Vec value = pooled<kPrelu, kPool>(op, before, norm, rows + o, t, lanes);
         if (op.drop_below > 0) value = dropped(value, words[t - first], op.drop_below);
         lanes.write(out + t * layer.outputs + o, value);
       }
@@ -99,9 +111,12 @@ void run(const ConvBlock& op, int threads) {
       pad_epoch<P>(op, b, in);
       multiply_rows<P>(in, step, depth, packed, layer.rows, layer.outputs,
                        [&](int64_t t, int64_t o, Vec sum) {
+                         if (op.bias) sum += load_some(op.bias + o, layer.outputs - o);
                          write_some<Float32>(rows + t * layer.outputs + o, sum, layer.outputs - o);
                        });
-      sum_rows(layer, rows, sums + 2 * b * maps, sums + (2 * b + 1) * maps);
+      for_kind(op, [&](auto prelu, auto) {
+        sum_rows<prelu()>(op, rows, sums + 2 * b * maps, sums + (2 * b + 1) * maps);
+      });
     }
 #pragma omp for schedule(static)
     for (int64_t o = 0; o < layer.outputs; ++o) {
@@ -109,7 +124,9 @@ void run(const ConvBlock& op, int threads) {
       write_norm(op, norms, maps, o);
     }
 #pragma omp for schedule(dynamic)
-    for (int64_t b = 0; b < op.batch; ++b) finish(op, norms, b);
+    for (int64_t b = 0; b < op.batch; ++b) {
+      for_kind(op, [&](auto prelu, auto pool) { finish<prelu(), pool()>(op, norms, b); });
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 // What a convolution block and its gradients share: padded epochs, packed weights, the product of
-// some rows with all panels, and BatchNorm of kLanes neighbouring maps.
+// some rows with all panels, and what follows the convolution of kLanes neighbouring maps.
 #pragma once
+
+#include <type_traits>
 
 #include "activations.h"
 #include "dropout.h"
@@ -8,6 +10,33 @@
 #include "strided_rows.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
+
+// What stands before BatchNorm, for kLanes maps: nothing, or a PReLU.
+template <bool kPrelu, class Lanes>
+struct Before {
+  Vec slopes = {};
+
+  Before(const ConvBlock& op, int64_t map, Lanes lanes) {
+    if constexpr (kPrelu) slopes = lanes.read(op.slopes + map);
+  }
+
+  Vec operator()(Vec y) const {
+    if constexpr (kPrelu) return y > 0.0f ? y : y * slopes;
+    return y;
+  }
+};
+
+// Calls work(PReLU before BatchNorm?, pool?) with types that say so. Behind a PReLU there is no
+// other activation.
+template <class Work>
+SLEEPTOOLS_INLINE void for_kind(const ConvBlock& op, const Work& work) {
+  const ConvLayer& layer = *op.layer;
+  const bool pool = layer.pool_kernel > 1 || layer.pool_stride > 1 || layer.pool_pad > 0;
+  const std::true_type yes;
+  const std::false_type no;
+  if (op.slopes) return pool ? work(yes, yes) : work(yes, no);
+  pool ? work(no, yes) : work(no, no);
+}
 
 // What BatchNorm does to kLanes maps: y becomes (y - mean) * scale + beta.
 struct BatchNorm {

@@ -1,5 +1,5 @@
 // Gradients of a convolution block, from its input and its convolution; what lies between them and
-// the output is made again. In a first pass a task is an epoch: the gradient before BatchNorm, only
+// the output is made again. In a first pass a task is an epoch: the gradient behind BatchNorm, only
 // for its sums. With the sums of the batch, a task of the second is a few epochs, whose gradients
 // before the convolution are made.
 //
@@ -23,7 +23,8 @@ struct Buffers {
   float* packed;     // weights in panels of (place in the stride, channel)
   float* x;          // (inputs, line)
   float* gradients;  // (batch steps) packed as weights in panels of outputs
-  float* sums;       // (batch, 2, maps): of the gradient before BatchNorm, and times y - mean
+  float* sums;       // (batch, 2, maps): of the gradient behind BatchNorm, and times y - mean
+  float* later;      // (batch, 2, maps): of the gradient before PReLU, and of what its slopes get
   float* totals;     // (2, maps): of the batch, what moves all rows, and by y - mean
   float* norms;      // (4, maps); see BatchNorm
   float* slots;
@@ -41,7 +42,8 @@ struct Buffers {
     x = aligned(packed + ConvBlock::packed_floats(strides * layer.outputs, inputs));
     gradients = aligned(x + (inputs + All::kTile / 2) * line);
     sums = gradients + ConvBlock::packed_floats(op.batch * steps, layer.outputs);
-    totals = sums + 2 * op.batch * maps;
+    later = sums + 2 * op.batch * maps;
+    totals = later + 2 * op.batch * maps;
     norms = totals + 2 * maps;
     slots = norms + BatchNorm::kNumbers * maps;
   }
@@ -67,14 +69,14 @@ struct Best {
   Vec y;
 };
 
-template <class Lanes>
-SLEEPTOOLS_INLINE Best best_of(const ConvBlock& op, const BatchNorm& norm, const float* rows,
-                               Window seen, Lanes lanes) {
-  const bool first = never_falls(op.activation, op.slope);
+template <bool kPrelu, class Lanes>
+SLEEPTOOLS_INLINE Best best_of(const ConvBlock& op, const Before<kPrelu, Lanes>& before,
+                               const BatchNorm& norm, const float* rows, Window seen, Lanes lanes) {
+  const bool first = kPrelu || never_falls(op.activation, op.slope);
   Best best = {Int{} + static_cast<int32_t>(seen.first), Vec{}};
   Vec most = {};
   for (int64_t t = seen.first; t < seen.last; ++t) {
-    const Vec y = lanes.read(rows + t * op.layer->outputs);
+    const Vec y = before(lanes.read(rows + t * op.layer->outputs));
     const Vec value = first ? norm(y) : activate(op.activation, op.slope, norm(y));
     const Int better = t == seen.first ? Int{} - 1 : (value > most) | (value != value);
     most = better ? value : most;
@@ -95,33 +97,38 @@ SLEEPTOOLS_INLINE void add_to_window(const ConvLayer& layer, Window seen, Int st
   }
 }
 
-// Back through dropout, pool and activation: one epoch's gradient before BatchNorm, (rows,
+// Back through dropout, pool and activation: one epoch's gradient behind BatchNorm, (rows,
 // outputs), or only its sums, (2, maps): of the gradient, and of that times y - mean.
-template <bool kSums>
+template <bool kSums, bool kPrelu, bool kPool>
 void unpool(const ConvBlockBackward& all, const Buffers& buffers, int64_t epoch, float* out) {
   const ConvBlock& op = all.block;
   const ConvLayer& layer = *op.layer;
   const float* rows = op.convolved + epoch * layer.rows * layer.outputs;
   const float* grad = all.grad + epoch * layer.steps * layer.outputs;
   const int64_t size = kSums ? 2 * buffers.maps : layer.rows * layer.outputs;
-  __builtin_memset(out, 0, size * sizeof(float));
+  if (kSums || kPool) __builtin_memset(out, 0, size * sizeof(float));
   for (int64_t first = 0; first < layer.steps; first += kDrawn) {
     for_maps(layer.outputs, [&](int64_t o, auto lanes) {
+      const Before<kPrelu, decltype(lanes)> before(op, o, lanes);
       const BatchNorm norm(buffers.norms, buffers.maps, o);
       Vec sum = {}, product = {};
       Bits words[kDrawn];
       if (op.drop_below > 0) draw(words, epoch, first, o, op.seed);
       for (int64_t t = first; t < smaller(layer.steps, first + kDrawn); ++t) {
-        const Window seen = window(layer, t);
-        const Best best = best_of(op, norm, rows + o, seen, lanes);
+        const Window seen = kPool ? window(layer, t) : Window{t, t + 1};
+        Best best;
+        if constexpr (kPool) best = best_of<kPrelu>(op, before, norm, rows + o, seen, lanes);
+        if constexpr (!kPool) best.y = before(lanes.read(rows + t * layer.outputs + o));
         Vec g = lanes.read(grad + t * layer.outputs + o);
         if (op.drop_below > 0) g = dropped(g, words[t - first], op.drop_below);
-        g *= slope_at(op.activation, op.slope, norm(best.y));
+        if constexpr (!kPrelu) g *= slope_at(op.activation, op.slope, norm(best.y));
         if constexpr (kSums) {
           sum += g;
           product += g * (best.y - norm.mean);
-        } else {
+        } else if constexpr (kPool) {
           add_to_window(layer, seen, best.step, g, out + o, lanes);
+        } else {
+          lanes.write(out + t * layer.outputs + o, g);
         }
       }
       if constexpr (kSums) {
@@ -132,14 +139,19 @@ void unpool(const ConvBlockBackward& all, const Buffers& buffers, int64_t epoch,
   }
 }
 
+// The sum over the batch of the epochs' sums of map `o`, the first or the second of them.
+double sum_epochs(const ConvBlock& op, const Buffers& buffers, const float* sums, int64_t which,
+                  int64_t o) {
+  double total = 0.0;
+  for (int64_t b = 0; b < op.batch; ++b) total += sums[(2 * b + which) * buffers.maps + o];
+  return total;
+}
+
 // Sums of a map over the batch, and with them the gradients of gamma and beta.
 void join_sums(const ConvBlockBackward& all, const Buffers& buffers, int64_t o) {
   const ConvBlock& op = all.block;
-  double sum = 0.0, product = 0.0;
-  for (int64_t b = 0; b < op.batch; ++b) {
-    sum += buffers.sums[2 * b * buffers.maps + o];
-    product += buffers.sums[(2 * b + 1) * buffers.maps + o];
-  }
+  const double sum = sum_epochs(op, buffers, buffers.sums, 0, o);
+  const double product = sum_epochs(op, buffers, buffers.sums, 1, o);
   const double rows = static_cast<double>(op.batch * op.layer->rows);
   const double inverse = buffers.norms[buffers.maps + o];
   buffers.totals[o] = static_cast<float>(sum / rows);
@@ -148,19 +160,32 @@ void join_sums(const ConvBlockBackward& all, const Buffers& buffers, int64_t o) 
   all.d_gamma[o] = static_cast<float>(product * inverse);
 }
 
-// Back through BatchNorm, in place: what would move mean and variance is taken out of the rows.
+// Back through BatchNorm and PReLU, in place: what would move mean and variance is taken out of the
+// rows. The sums are of the gradient before PReLU, and of what its slopes get.
+template <bool kPrelu>
 void center(const ConvBlock& op, const Buffers& buffers, int64_t epoch, float* gradient) {
   const int64_t maps = buffers.maps, outputs = op.layer->outputs;
-  const float* rows = op.convolved + epoch * op.layer->rows * outputs;
-  for (int64_t t = 0; t < op.layer->rows; ++t, rows += outputs, gradient += outputs) {
-    for_maps(outputs, [&](int64_t o, auto lanes) {
-      const BatchNorm norm(buffers.norms, maps, o);
-      const Vec mean = load<Vec>(buffers.totals + o),
-                product = load<Vec>(buffers.totals + maps + o);
-      const Vec moved = mean + (lanes.read(rows + o) - norm.mean) * product;
-      lanes.write(gradient + o, norm.scale * (lanes.read(gradient + o) - moved));
-    });
-  }
+  const float* const rows = op.convolved + epoch * op.layer->rows * outputs;
+  float* const sums = buffers.later + 2 * epoch * maps;
+  for_maps(outputs, [&](int64_t o, auto lanes) {
+    const Before<kPrelu, decltype(lanes)> before(op, o, lanes);
+    const BatchNorm norm(buffers.norms, maps, o);
+    const Vec mean = load<Vec>(buffers.totals + o), product = load<Vec>(buffers.totals + maps + o);
+    Vec sum = {}, slopes = {};
+    for (int64_t t = o; t < op.layer->rows * outputs + o; t += outputs) {
+      const Vec y = lanes.read(rows + t);
+      const Vec moved = mean + (before(y) - norm.mean) * product;
+      Vec g = norm.scale * (lanes.read(gradient + t) - moved);
+      if constexpr (kPrelu) {
+        slopes += y > 0.0f ? Vec{} : g * y;
+        g = y > 0.0f ? g : g * before.slopes;
+        sum += g;
+      }
+      lanes.write(gradient + t, g);
+    }
+    store(sums + o, sum);
+    store(sums + maps + o, slopes);
+  });
 }
 
 // An epoch's input to the time axis, channels turned to lines. Behind the epoch, and so behind the
@@ -211,8 +236,10 @@ void run_epochs(const ConvBlockBackward& all, const Buffers& buffers, const Slot
   const int64_t before = (buffers.strides - 1) * layer.outputs;
   for (int64_t b = first; b < last; ++b) {
     turn_input<P>(op, buffers, b, slot.padded);
-    unpool<false>(all, buffers, b, slot.gradient);
-    center(op, buffers, b, slot.gradient);
+    for_kind(op, [&](auto prelu, auto pool) {
+      unpool<false, prelu(), pool()>(all, buffers, b, slot.gradient);
+      center<prelu()>(op, buffers, b, slot.gradient);
+    });
     auto* const rows = start + before + (b - first) * buffers.steps * layer.outputs;
     spread<P>(op, buffers, b, slot.gradient, all.d_x ? rows : nullptr);
   }
@@ -232,6 +259,17 @@ void run_epochs(const ConvBlockBackward& all, const Buffers& buffers, const Slot
         if (place >= 0) return write_some<Float32>(d_x, sum, count < 0 ? 0 : count);
         for (int64_t lane = -place; lane < count; ++lane) d_x[lane] = sum[lane];
       });
+}
+
+// Gradients of the bias and the slope of a map. A bias right before BatchNorm changes nothing.
+void join_later(const ConvBlockBackward& all, const Buffers& buffers, int64_t o) {
+  const ConvBlock& op = all.block;
+  if (all.d_bias) {
+    all.d_bias[o] = static_cast<float>(sum_epochs(op, buffers, buffers.later, 0, o));
+  }
+  if (all.d_slopes) {
+    all.d_slopes[o] = static_cast<float>(sum_epochs(op, buffers, buffers.later, 1, o));
+  }
 }
 
 // Zeros behind the last epoch: a product reads whole tiles.
@@ -320,7 +358,9 @@ void run(const ConvBlockBackward& all, int threads) {
     for (int64_t o = 0; o < layer.outputs; ++o) write_norm(op, buffers.norms, buffers.maps, o);
 #pragma omp for schedule(dynamic)
     for (int64_t b = 0; b < op.batch; ++b) {
-      unpool<true>(all, buffers, b, buffers.sums + 2 * b * buffers.maps);
+      for_kind(op, [&](auto prelu, auto pool) {
+        unpool<true, prelu(), pool()>(all, buffers, b, buffers.sums + 2 * b * buffers.maps);
+      });
     }
 #pragma omp for schedule(static)
     for (int64_t o = 0; o < layer.outputs; ++o) join_sums(all, buffers, o);
@@ -328,6 +368,8 @@ void run(const ConvBlockBackward& all, int threads) {
     for (int64_t b = 0; b < op.batch; b += together) {
       run_epochs<P>(all, buffers, slot, b, smaller(op.batch, b + together));
     }
+#pragma omp for schedule(static)
+    for (int64_t o = 0; o < layer.outputs; ++o) join_later(all, buffers, o);
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < buffers.inputs; ++i) clear_rest<P>(op, buffers, i);
 #pragma omp for schedule(dynamic)

@@ -162,4 +162,9 @@ void attention(const Attention& op, int device, void* stream) {
   check("attention", cudaGetLastError());
 }
 
+// On a GPU PyTorch computes the gradients.
+void attention_backward(const AttentionBackward&, int, void*) {
+  throw Unavailable("attention_backward: not written for CUDA");
+}
+
 }  // namespace sleeptools::cuda

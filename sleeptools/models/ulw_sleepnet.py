@@ -45,7 +45,7 @@ from sleeptools.models.layers.dropout import (
 )
 from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.layers.keras_defaults import ADAM_EPS
-from sleeptools.models.layers.native_training import to_float32, trains_native
+from sleeptools.models.layers.native_training import batch_counted, to_float32, trains_native
 from sleeptools.models.layers.stacking import TaskSeeds
 from sleeptools.models.ops.conv_block import Running
 from sleeptools.models.ops.separable_blocks import separable_blocks
@@ -220,12 +220,7 @@ class TrainedExtractor:
     def _running(self) -> Iterator[Running]:
         for norm in self.extractor.modules():
             if isinstance(norm, nn.BatchNorm1d):
-                assert norm.running_mean is not None
-                assert norm.running_var is not None
-                assert norm.num_batches_tracked is not None
-                assert norm.momentum is not None
-                norm.num_batches_tracked.add_(1)
-                yield Running(norm.running_mean, norm.running_var, norm.momentum)
+                yield batch_counted(norm)
 
 
 class Model(nn.Module):

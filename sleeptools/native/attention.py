@@ -43,6 +43,17 @@ def attention_slots(batch: int, tokens: int, width: int) -> tuple[int, int]:
     return threads_for(batch, work), floats
 
 
+def attention_backward_slots(batch: int, tokens: int, width: int, heads: int) -> tuple[int, int]:
+    """Threads that the gradients will use on the CPU, and the floats of workspace for all."""
+    core, (work, _) = module("attention"), _costs(tokens, width)
+    groups = int(core.attention_backward_groups(batch=batch))
+    slots = threads_for(groups, 3 * work * -(-batch // groups))
+    floats = core.attention_backward_workspace(
+        batch=batch, tokens=tokens, width=width, heads=heads, slots=slots
+    )
+    return slots, int(floats)
+
+
 @functools.lru_cache(maxsize=64)
 def _costs(tokens: int, width: int) -> tuple[int, int]:
     """Float operations of an epoch, and floats of workspace for each thread."""

@@ -11,6 +11,8 @@ SHAPES = Shapes(
     weight="outputs inputs kernel",
     gamma="outputs",
     beta="outputs",
+    bias="outputs or None",
+    slopes="outputs or None",
 )
 
 

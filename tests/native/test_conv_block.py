@@ -41,9 +41,10 @@ def arguments(
 
 
 def gradients(run: Any, tensors: list[torch.Tensor], *settings: Any) -> list[torch.Tensor]:
-    """Output, and gradients of a weighted sum of it."""
+    """Output, and gradients of a weighted sum of it; more than four tensors are bias and slopes."""
     tensors = [t.detach().requires_grad_() for t in tensors]
-    out = run(*tensors, *settings)
+    vectors = dict(zip(("bias", "slopes"), tensors[4:], strict=False))
+    out = run(*tensors[:4], *settings, **vectors)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out.dtype)
     return [out.detach(), *torch.autograd.grad((out * weight).sum(), tensors)]
 
@@ -73,14 +74,14 @@ def compare(tensors: list[torch.Tensor], *settings: Any) -> None:
     "example", conv_block.examples("cpu"), ids=lambda e: f"{tuple(e[0].shape)} {e[5]}"
 )
 def test_gradients_of_every_variant(example: Any, variant: str) -> None:
-    compare(list(example[:4]), *example[4:])
+    compare([*example[:4], *example[11:]], *example[4:11])
 
 
 @pytest.mark.parametrize(
     "example", conv_block.examples("cpu"), ids=lambda e: f"{tuple(e[0].shape)} {e[5]}"
 )
 def test_bf16_gradients_of_every_variant(example: Any, variant: str) -> None:
-    compare_bf16(list(example[:4]), *example[4:10])
+    compare_bf16([*example[:4], *example[11:]], *example[4:10])
 
 
 @needs_core
@@ -120,6 +121,48 @@ def test_kernel_stride_and_padding(variant: str, kernel: int, stride: int, pad: 
     settings = ([stride, pad, 1, 1, 0], "leaky_relu", 0.5, 1e-5, 0.0, 0)
     compare(arguments(3, 41, 2, 5, kernel), *settings)
     compare_bf16(arguments(3, 41, 2, 5, kernel), *settings)
+
+
+def vectors(outputs: int, count: int = 2) -> list[torch.Tensor]:
+    """Bias, and slopes of a PReLU of both signs."""
+    generator = torch.Generator().manual_seed(outputs)
+    return [torch.randn(outputs, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("outputs", [1, 7, 16, 17, 33, 64])
+@pytest.mark.parametrize("pool", [(1, 1, 0), (3, 2, 1), (4, 4, 0)])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_prelu_before_the_norm(
+    variant: str, outputs: int, pool: tuple[int, int, int], dropout: float
+) -> None:
+    tensors = [*arguments(5, 53, 3, outputs, 7), *vectors(outputs)]
+    settings = ([2, 3, *pool], "gelu", 0.0, 1e-5, dropout, 9)  # gelu is not used
+    compare(tensors, *settings)
+    compare_bf16(tensors, *settings)
+
+
+def test_relu_before_the_norm_drops_what_is_not_above_zero(variant: str) -> None:
+    x, weight, gamma, beta = arguments(3, 20, 2, 5, 3)
+    sizes, slopes = [1, 1, 1, 1, 0], torch.zeros(5)
+    out = conv_block.conv_block(x, weight, gamma, beta, sizes, slopes=slopes)
+    y = functional.relu(functional.conv1d(x.mT, weight, padding=1))
+    expected = functional.batch_norm(y, None, None, gamma, beta, training=True)
+    assert_close(out, expected.mT, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_alone_moves_nothing_but_the_running_mean(variant: str) -> None:
+    tensors, (bias,) = arguments(3, 20, 2, 5, 3), vectors(5, 1)
+    settings = ([1, 1, 1, 1, 0], "gelu", 0.0, 1e-5, 0.0, 0)
+    plain = gradients(conv_block.conv_block, tensors, *settings)
+    *same, d_bias = gradients(conv_block.conv_block, [*tensors, bias], *settings)
+    for ours, theirs in zip(same, plain, strict=True):
+        assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert not d_bias.any()
+    means = [torch.zeros(5), torch.zeros(5)]
+    for mean, given in zip(means, (None, bias), strict=True):
+        running = conv_block.Running(mean, torch.ones(5), 1.0)
+        conv_block.conv_block(*tensors, *settings, bias=given, running=running)
+    assert_close(means[1] - means[0], bias)
 
 
 def test_more_epochs_than_groups(variant: str) -> None:

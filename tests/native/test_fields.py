@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(not native.available(), reason=native.describe()
 SOURCE = Path(__file__).parents[2] / "csrc" / "ops.h"
 LAUNCH = {"device", "stream"}
 UNUSED = {"conv_block_backward": {"out"}, "separable_blocks_backward": {"out"}}  # of the op inside
+UNUSED |= {"attention_backward": {"out", "bf16"}}
 VALUES = {"address": 0, "address or None": None, "bool": True, "number": 0.5}
 WRONG = {"address": ("x", 1.5, None, True), "address or None": ("x", 1.5), "bool": (1, None, 0.0)}
 WRONG |= {"number": ("x", None, True)}
@@ -39,7 +40,7 @@ def members(struct: str, text: str) -> set[str]:
     for line in re.findall(r"^  (?!static|struct|enum|//)([\w: ]+[ *].*?);", code(body[1]), re.M):
         kind, declared = re.fullmatch(r"((?:const )?\w+)(.*)", line).groups()  # type: ignore[union-attr]
         for name in declared.split(","):
-            inside = kind in ("Norm", "ConvBlock", "SeparableBlocks")
+            inside = kind in ("Norm", "Attention", "ConvBlock", "SeparableBlocks")
             names |= members(kind, text) if inside else {name.strip(" *")}
     return names
 

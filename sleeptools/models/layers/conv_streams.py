@@ -19,11 +19,12 @@ from sleeptools import native
 from sleeptools.models.layers.dropout import MapDropout, draw_seed
 from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.layers.native_training import (
+    batch_counted,
     to_float32,
     training_precision,
     trains_native,
 )
-from sleeptools.models.ops.conv_block import Running, conv_block
+from sleeptools.models.ops.conv_block import conv_block
 from sleeptools.models.ops.two_stream_conv import join, pack, two_stream_conv
 from sleeptools.native import conv_streams
 from sleeptools.native.batch_norm import fold_batch_norm
@@ -64,11 +65,6 @@ class ConvBlock(nn.Module):
     def block(self, x: Tensor, dropout: float) -> Tensor:
         """Train on (B, T, inputs) by one native op, with dropout at the end."""
         norm, conv = self.norm, self.conv
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        assert norm.momentum is not None
-        norm.num_batches_tracked.add_(1)
         sizes = [conv.stride[0], int(conv.padding[0]), *self.pool]
         return conv_block(
             x,
@@ -81,7 +77,7 @@ class ConvBlock(nn.Module):
             dropout,
             draw_seed(dropout),
             training_precision(),
-            running=Running(norm.running_mean, norm.running_var, norm.momentum),
+            running=batch_counted(norm),
         )  # (B, T', outputs)
 
     def folded(self) -> tuple[Tensor, Tensor]:

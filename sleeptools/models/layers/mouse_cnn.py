@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from sleeptools.models.layers.config import MouseConfig
-from sleeptools.models.layers.dropout import Dropout
+from sleeptools.models.layers.dropout import Dropout, MapDropout, draw_seed
+from sleeptools.models.layers.native_training import (
+    batch_counted,
+    to_float32,
+    training_precision,
+    trains_native,
+)
+from sleeptools.models.ops.attention import attention
+from sleeptools.models.ops.conv_block import conv_block
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.native.layer_tables.mouse_cnn import (
@@ -37,6 +45,9 @@ RECIPES = {
 }
 MODEL_SETTINGS = {"paper": {"classifier": "two-blocks"}}
 """Settings of the model that a recipe brings along."""
+
+HEAD = 6
+"""Layers behind the blocks of a branch."""
 
 GROUPS = {"encoder": ("spectrum", "branches"), "classifier": ("classifier",)}
 """Parts that fine-tuning may freeze, by the names of their modules."""
@@ -93,6 +104,15 @@ class StepAttention(nn.Module):
         out: Tensor = self.norm(z + attended)
         return out.transpose(1, 2)
 
+    def block(self, z: Tensor) -> Tensor:
+        """Train by one native op: (B, steps, width) to the same."""
+        inner, norm = self.attention, self.norm
+        assert inner.in_proj_weight is not None
+        project = inner.in_proj_weight, inner.in_proj_bias
+        out = inner.out_proj.weight, inner.out_proj.bias
+        weights = (*project, *out, norm.weight, norm.bias)
+        return attention(z, *weights, inner.num_heads, norm.eps, training_precision())
+
 
 class SignalBranch(nn.Sequential):
     """One signal or spectrum, (B, 1, T) to (B, 64); `heads` of attention after each block."""
@@ -104,7 +124,7 @@ class SignalBranch(nn.Sequential):
                 nn.Conv1d(inputs, width, KERNEL, STRIDE, KERNEL // 2),
                 nn.PReLU(width),
                 nn.BatchNorm1d(width),
-                Dropout(config.dropout),
+                MapDropout(config.dropout),
                 *([StepAttention(width, heads)] if heads else []),
             ]
         super().__init__(
@@ -116,6 +136,50 @@ class SignalBranch(nn.Sequential):
             nn.PReLU(FEATURES),
             nn.BatchNorm1d(FEATURES),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, T) to (B, 64)."""
+        layers: list[Any] = list(self)
+        blocks, head = layers[:-HEAD], layers[-HEAD:]
+        modules = (module for layer in blocks for module in layer.modules())
+        # with a module in evaluation mode, as a frozen BatchNorm, PyTorch computes
+        if not trains_native(x) or not all(module.training for module in modules):
+            for layer in layers:
+                x = layer(x)
+            return x
+        x, parts = to_float32(x).mT.contiguous(), len(blocks) // len(WIDTHS)  # (B, T, 1)
+        for first in range(0, len(blocks), parts):
+            x = self.block(x, *blocks[first : first + parts])  # (B, steps, width)
+        x = x.mT
+        for layer in head:
+            x = layer(x)
+        return x
+
+    @staticmethod
+    def block(
+        x: Tensor,
+        conv: nn.Conv1d,
+        prelu: nn.PReLU,
+        norm: nn.BatchNorm1d,
+        dropout: nn.Dropout,
+        attention: StepAttention | None = None,
+    ) -> Tensor:
+        """Train a block by the native ops: (B, T, inputs) to (B, T', outputs)."""
+        x = conv_block(
+            x,
+            conv.weight,
+            norm.weight,
+            norm.bias,
+            [conv.stride[0], int(conv.padding[0]), 1, 1, 0],
+            eps=norm.eps,
+            dropout=dropout.p,
+            seed=draw_seed(dropout.p),
+            precision=training_precision(),
+            bias=conv.bias,
+            slopes=prelu.weight,
+            running=batch_counted(norm),
+        )
+        return attention.block(x) if attention else x
 
 
 class MouseCNN(nn.Module):

@@ -1,4 +1,4 @@
-"""Training by the native ops on the CPU: whether they run, and in which precision.
+"""Training by the native ops on the CPU: whether they run, their precision and their statistics.
 
 Autocast to bfloat16 is followed where it is faster: the ops take and give float32 tensors, and
 round the operands of their products.
@@ -7,11 +7,12 @@ round the operands of their products.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sleeptools import native
 from sleeptools.models import ops
 from sleeptools.models.layers.stacking import is_stacked
+from sleeptools.models.ops.conv_block import Running
 from sleeptools.native import Precision
 
 
@@ -34,3 +35,13 @@ def training_precision() -> Precision:
 def to_float32(x: Tensor) -> Tensor:
     """Convert a tensor that autocast made bfloat16: native ops take float32."""
     return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def batch_counted(norm: nn.BatchNorm1d) -> Running:
+    """Count a batch for a BatchNorm, and give the statistics that an op is to update."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    norm.num_batches_tracked.add_(1)
+    return Running(norm.running_mean, norm.running_var, norm.momentum)

@@ -1,7 +1,8 @@
 """Attention block of a Transformer layer that normalises last: LayerNorm(x + self-attention(x)).
 
 `torch.nn.TransformerEncoderLayer` without dropout, up to its first norm (Vaswani et al. 2017). The
-kernel keeps the queries, keys, values and scores of an epoch in cache.
+kernel keeps the queries, keys, values and scores of an epoch in cache; that of the gradients makes
+them again, so that training keeps nothing but the input.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.native.attention import SHAPES, attention_slots, check_settings
+from sleeptools.native.attention import (
+    SHAPES,
+    attention_backward_slots,
+    attention_slots,
+    check_settings,
+)
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 LONGEST = 2048  # tokens that the CUDA kernel keeps the scores of
 
 Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int, float, str]
+Gradients = tuple[Tensor, ...]  # of the seven tensors
 
 
 def attention(  # noqa: PLR0913, PLR0917 - the block has six weights
@@ -181,24 +188,87 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Recompute the block from its input, then apply the chain rule; only inputs are kept."""
-    x, w_in, b_in, w_out, b_out, gamma, _ = ctx.saved_tensors
+    native = not grad.is_cuda and grad.numel() > 0 and ops.runs_native(grad)
+    again = torch.is_grad_enabled()
+    gradients: Any = _native_gradients if native and not again else _gradients
+    return (*gradients(grad, *ctx.saved_tensors, ctx.heads, ctx.eps), None, None, None)
+
+
+def _on_cpu(grad: Tensor, *arguments: Any) -> Gradients:
+    *tensors, heads, eps = arguments
+    x, w_in, b_in, w_out, b_out, gamma, beta = (t.contiguous() for t in tensors)
+    gradients = d_x, d_w_in, d_b_in, d_w_out, d_b_out, d_gamma, d_beta = _fake_gradients(
+        grad, x, w_in, b_in, w_out, b_out, gamma, beta
+    )
     batch, tokens, width = x.shape
-    size = width // ctx.heads
+    slots, floats = attention_backward_slots(batch, tokens, width, heads)
+    ops.launch(
+        "attention_backward",
+        x,
+        {
+            "x": x,
+            "w_in": w_in,
+            "b_in": b_in,
+            "w_out": w_out,
+            "b_out": b_out,
+            "gamma": gamma,
+            "beta": beta,
+            "w_in_t": w_in.T.contiguous(),
+            "w_out_t": w_out.T.contiguous(),
+            "grad": grad.contiguous(),
+            "workspace": x.new_empty(floats),
+            "d_x": d_x,
+            "d_w_in": d_w_in,
+            "d_b_in": d_b_in,
+            "d_w_out": d_w_out,
+            "d_b_out": d_b_out,
+            "d_gamma": d_gamma,
+            "d_beta": d_beta,
+        },
+        batch=batch,
+        tokens=tokens,
+        width=width,
+        heads=heads,
+        slots=slots,
+        eps=eps,
+    )
+    return gradients
+
+
+def _fake_gradients(grad: Tensor, *arguments: Any) -> Gradients:
+    return tuple(t.new_empty(t.shape) for t in arguments[:7])
+
+
+def _gradients(  # noqa: PLR0913, PLR0917
+    grad: Tensor,
+    x: Tensor,
+    w_in: Tensor,
+    b_in: Tensor,
+    w_out: Tensor,
+    b_out: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    heads: int,
+    eps: float,
+) -> Gradients:
+    """Compute them in PyTorch, to be traced and differentiated again."""
+    batch, tokens, width = x.shape
+    size = width // heads
 
     projected = functional.linear(x, w_in, b_in)  # (B, T, 3 D)
-    heads_first = projected.view(batch, tokens, 3, ctx.heads, size).permute(2, 0, 3, 1, 4)
+    heads_first = projected.view(batch, tokens, 3, heads, size).permute(2, 0, 3, 1, 4)
     q, k, v = heads_first.unbind(0)  # (B, heads, T, size)
     p = (q @ k.mT / size**0.5).softmax(-1)  # (B, heads, T, T)
     attended = (p @ v).transpose(1, 2).reshape(x.shape)  # (B, T, D)
     total = x + functional.linear(attended, w_out, b_out)
     away = total - total.mean(-1, keepdim=True)
-    scale = torch.rsqrt(away.square().mean(-1, keepdim=True) + ctx.eps)
+    scale = torch.rsqrt(away.square().mean(-1, keepdim=True) + eps)
     normal = away * scale
 
     d_normal = grad * gamma
     means = d_normal.mean(-1, keepdim=True), (d_normal * normal).mean(-1, keepdim=True)
     d_total = scale * (d_normal - means[0] - normal * means[1])  # (B, T, D)
-    d_attended = (d_total @ w_out).view(batch, tokens, ctx.heads, size).transpose(1, 2)
+    d_attended = (d_total @ w_out).view(batch, tokens, heads, size).transpose(1, 2)
     d_v = p.mT @ d_attended
     d_p = d_attended @ v.mT
     d_scores = p * (d_p - (d_p * p).sum(-1, keepdim=True)) / size**0.5
@@ -212,9 +282,6 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_total.sum((0, 1)),
         (grad * normal).sum((0, 1)),
         grad.sum((0, 1)),
-        None,
-        None,
-        None,
     )
 
 
@@ -226,4 +293,12 @@ _operator = ops.define(
     fake=_fake,
     backward=_backward,
     setup_context=_setup_context,
+)
+_native_gradients = ops.define_gradients(
+    "attention_backward",
+    "(Tensor grad, Tensor x, Tensor w_in, Tensor b_in, Tensor w_out, Tensor b_out, Tensor gamma, "
+    "Tensor beta, int heads, float eps) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    forward=_on_cpu,
+    fake=_fake_gradients,
 )

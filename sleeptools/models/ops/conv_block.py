@@ -4,8 +4,8 @@ A layer of a convolution stream in training. Signals are channels-last, (batch, 
 output step then reads one piece of memory, and the layers of a stream hand them on as they are. The
 kernel keeps the convolution's output for the backward pass, which makes everything behind it again;
 dropout is a function of the seed (`layers.philox`). On a GPU cuDNN has the Tensor Cores, so the
-reference runs there. A bias before BatchNorm would change nothing but its running mean: there is
-none.
+reference runs there. In some networks a PReLU, or a ReLU, stands between convolution and BatchNorm
+instead of an activation behind it; only there a bias changes more than BatchNorm's running mean.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from sleeptools.native.dropout import check_dropout, drop_below
 OP = "conv_block"
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
-Example = tuple[Tensor, Tensor, Tensor, Tensor, list[int], str, float, float, float, int, str]
+Example = tuple[Any, ...]  # as the parameters of conv_block
 Forward = tuple[Tensor, Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor, ...]  # of the six tensors; an empty one for one that is not there
 
 
 class Running(NamedTuple):
@@ -47,7 +48,7 @@ class Running(NamedTuple):
         self.variance.lerp_(variance * (count / (count - 1)), self.momentum)
 
 
-def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five layers
+def conv_block(  # noqa: PLR0913, PLR0917 - six arrays and the settings of five layers
     x: Tensor,
     weight: Tensor,
     gamma: Tensor,
@@ -59,6 +60,8 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
     dropout: float = 0.0,
     seed: int = 0,
     precision: str = "fp32",
+    bias: Tensor | None = None,
+    slopes: Tensor | None = None,
     *,
     running: Running | None = None,
 ) -> Tensor:
@@ -80,7 +83,7 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
         Stride and padding of the convolution; kernel, stride and padding of the max-pool, 1, 1, 0
         for none.
     activation
-        After BatchNorm: "leaky_relu", "relu" or "gelu" (the exact one).
+        After BatchNorm: "leaky_relu", "relu" or "gelu" (the exact one). None with `slopes`.
     slope
         Slope of leaky_relu below zero.
     eps
@@ -94,6 +97,10 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
         "fp32", or "bf16": the convolution and its gradients take their operands rounded to bfloat16
         and add in float32. The kernels of a CPU that does not multiply bfloat16 do as for "fp32",
         which is more exact there.
+    bias
+        Bias of the convolution, (O,), or None.
+    slopes
+        Slopes of a PReLU between convolution and BatchNorm, (O,), or None; zeros are a ReLU.
     running
         Updated in place as by torch.nn.BatchNorm1d: the variance added is the unbiased one.
 
@@ -108,7 +115,8 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
         For wrong shapes, for weights of another type or device than `x`, for settings out of range,
         and for a batch with one value per map, as PyTorch does.
     """
-    _check_sizes(x, weight, gamma, beta, sizes)
+    ops.check(SHAPES, x, weight, gamma, beta, bias, slopes)
+    _check_sizes(x, weight, sizes)
     _check_settings(activation, dropout, seed, precision)
     layer = _layer(weight.shape[0], weight.shape[2], sizes)
     rows = _lengths(layer, x)[0]
@@ -117,7 +125,7 @@ def conv_block(  # noqa: PLR0913, PLR0917 - four arrays and the settings of five
             "Expected more than 1 value per channel when training, got input size "
             f"{torch.Size([1, len(weight), 1])}"
         )
-    settings = (sizes, activation, slope, eps, dropout, seed, precision)
+    settings = (sizes, activation, slope, eps, dropout, seed, precision, bias, slopes)
     out, _, mean, variance = _operator(x, weight, gamma, beta, *settings)
     if running is not None and len(x):
         running.update(mean, variance, len(x) * rows)
@@ -136,16 +144,32 @@ def reference(  # noqa: PLR0913, PLR0917 - as conv_block
     dropout: float = 0.0,
     seed: int = 0,
     precision: str = "fp32",
+    bias: Tensor | None = None,
+    slopes: Tensor | None = None,
 ) -> Tensor:
     """As `conv_block`, in plain PyTorch: the specification."""
     pool = sizes[2:]
-    y = _convolve(x, weight, sizes, precision)  # (B, O, rows)
+    y = _before_norm(x, weight, sizes, precision, bias, slopes)  # (B, O, rows)
     y = functional.batch_norm(y, None, None, gamma, beta, training=True, eps=eps)
-    y = functional.max_pool1d(ops.activate(y, activation, slope), pool[0], pool[1], pool[2])
-    y = y.mT  # (B, T', O)
+    if slopes is None:
+        y = ops.activate(y, activation, slope)
+    y = functional.max_pool1d(y, pool[0], pool[1], pool[2]).mT  # (B, T', O)
     if dropout > 0:
         y = y * philox.mask(y.shape, dropout, seed, y)
     return y.contiguous()
+
+
+def _before_norm(
+    x: Tensor,
+    weight: Tensor,
+    sizes: Sequence[int],
+    precision: str,
+    bias: Tensor | None,
+    slopes: Tensor | None,
+) -> Tensor:
+    y = _convolve(x, weight, sizes, precision)
+    y = y if bias is None else y + bias[:, None]
+    return y if slopes is None else functional.prelu(y, slopes)
 
 
 def _convolve(x: Tensor, weight: Tensor, sizes: Sequence[int], precision: str) -> Tensor:
@@ -170,7 +194,17 @@ def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Exam
         ((0, 50, 7, 33, 5), [1, 2, 4, 4, 2], "leaky_relu", 0.01, 0.5),
         ((9, 14, 33, 48, 6), [2, 7, 2, 3, 1], "relu", 0.0, 0.1),
     ]
-    return [_example(generator, torch.device(device), *case) for case in cases]
+    made = [_example(generator, torch.device(device), *case) for case in cases]
+    behind_prelu: list[tuple[tuple[int, ...], list[int], float]] = [
+        ((2, 7, 2, 3, 3), [2, 3, 1, 1, 0], 0.3),
+        ((3, 6, 3, 2, 2), [1, 1, 2, 2, 1], 0.0),
+        ((5, 61, 16, 33, 7), [2, 3, 1, 1, 0], 0.1),
+    ]
+    for size, sizes, dropout in behind_prelu:
+        example = _example(generator, torch.device(device), size, sizes, "relu", 0.0, dropout)
+        vectors = (torch.randn(size[3], generator=generator).to(device) for _ in range(2))
+        made.append((*example, *vectors))
+    return made
 
 
 def _example(
@@ -192,10 +226,7 @@ def _example(
     return *tensors, sizes, activation, slope, 1e-5, dropout, seed, "fp32"
 
 
-def _check_sizes(
-    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, sizes: Sequence[int]
-) -> None:
-    ops.check(SHAPES, x, weight, gamma, beta)
+def _check_sizes(x: Tensor, weight: Tensor, sizes: Sequence[int]) -> None:
     outputs, inputs, kernel = weight.shape
     if min(inputs, outputs) < 1:
         raise ValueError(
@@ -242,6 +273,8 @@ def _native(x: Tensor) -> bool:
 
 def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any) -> Forward:
     out, convolved, mean, variance = _fake(x, weight, gamma, beta, *settings)
+    bias, slopes = (*settings[7:], None, None)[:2]  # the dispatcher leaves defaults out
+    settings = settings[:7]
     if _native(x):
         tensors = {
             "x": x.contiguous(),
@@ -253,12 +286,22 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
             "variance": variance,
             "out": out,
         }
-        _launch(OP, tensors, settings)
+        _launch(OP, tensors | _optional(bias=bias, slopes=slopes), settings)
         return out, convolved, mean, variance
-    out = reference(x, weight, gamma, beta, *settings)
-    y = _convolve(x, weight, settings[0], settings[-1]).mT  # (B, rows, O)
+    out: Tensor = _run_reference(x, weight, gamma, beta, *settings, bias=bias, slopes=slopes)
+    sizes, precision = settings[0], settings[-1]
+    convolved = _before_norm(x, weight, sizes, precision, bias, None).mT  # (B, rows, O)
+    y = _before_norm(x, weight, sizes, precision, bias, slopes).mT
     mean = y.mean((0, 1))
-    return out, y.contiguous(), mean, (y - mean).square().mean((0, 1))
+    return out, convolved.contiguous(), mean, (y - mean).square().mean((0, 1))
+
+
+_run_reference: Any = reference  # settings by position, and what is optional by name
+
+
+def _optional(**tensors: Tensor | None) -> dict[str, Tensor]:
+    """Those that are there and hold something."""
+    return {n: t.contiguous() for n, t in tensors.items() if t is not None and t.numel() > 0}
 
 
 def _launch(op: str, tensors: dict[str, Tensor], settings: Sequence[Any]) -> None:
@@ -298,34 +341,42 @@ def _fake(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Forward) -> None:
-    x, weight, gamma, beta, *ctx.settings = inputs
+    x, weight, gamma, beta, *ctx.settings, bias, slopes = inputs
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # zeros of the size of the convolution
-    ctx.save_for_backward(x, weight, gamma, beta, *output[1:])
+    ctx.save_for_backward(x, weight, gamma, beta, bias, slopes, *output[1:])
 
 
 def _backward(ctx: Any, grad: Tensor | None, *unused: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * (4 + len(ctx.settings))
+        return (None,) * (6 + len(ctx.settings))
     *inputs, convolved, mean, variance = ctx.saved_tensors
     wants_x = ctx.needs_input_grad[0]
     if torch.is_grad_enabled() or not _native(grad):
         gradients = _gradients(grad, inputs, ctx.settings)
     else:
         results = (convolved, mean, variance)
-        gradients = _native_gradients(grad, *inputs, *results, *ctx.settings, wants_x)
-    return (gradients[0] if wants_x else None, *gradients[1:], *[None] * len(ctx.settings))
+        gradients = _native_gradients(
+            grad, *inputs[:4], *results, *ctx.settings, *inputs[4:], wants_x
+        )
+    d_x, *first = gradients[:4]
+    last = (None if t is None else d for t, d in zip(inputs[4:], gradients[4:], strict=True))
+    return (d_x if wants_x else None, *first, *[None] * len(ctx.settings), *last)
 
 
-def _gradients(grad: Tensor, inputs: Sequence[Tensor], settings: Sequence[Any]) -> Any:
+def _gradients(grad: Tensor, inputs: Sequence[Tensor | None], settings: Sequence[Any]) -> Any:
     """Run the reference again and differentiate it, to be traced and differentiated again."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        inputs = [t if again else t.detach().requires_grad_() for t in inputs]
-        inputs = [t if t.requires_grad else t.detach().requires_grad_() for t in inputs]
-        x, weight, gamma, beta = inputs
-        out = reference(x, weight, gamma, beta, *settings)
-    return torch.autograd.grad(out, inputs, grad, create_graph=again)
+        inputs = [t if again or t is None else t.detach().requires_grad_() for t in inputs]
+        inputs = [
+            t if t is None or t.requires_grad else t.detach().requires_grad_() for t in inputs
+        ]
+        *tensors, bias, slopes = inputs
+        out = _run_reference(*tensors, *settings, bias=bias, slopes=slopes)
+    wanted = [t for t in inputs if t is not None]
+    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
+    return [None if t is None else next(found) for t in inputs]
 
 
 def _on_cpu(
@@ -338,9 +389,10 @@ def _on_cpu(
     mean: Tensor,
     variance: Tensor,
     *settings: Any,
-) -> Forward:
-    *forward_settings, wants_x = settings
-    gradients = d_x, d_weight, d_gamma, d_beta = _fake_gradients(grad, x, weight, gamma, beta)
+) -> Gradients:
+    *forward_settings, bias, slopes, wants_x = settings
+    gradients = _fake_gradients(grad, x, weight, gamma, beta, *settings)
+    d_x, d_weight, d_gamma, d_beta, d_bias, d_slopes = gradients
     tensors = {
         "x": x.contiguous(),
         "weight": weight.contiguous(),
@@ -354,6 +406,7 @@ def _on_cpu(
         "d_gamma": d_gamma,
         "d_beta": d_beta,
     }
+    tensors |= _optional(bias=bias, slopes=slopes, d_bias=d_bias, d_slopes=d_slopes)
     if wants_x:
         tensors["d_x"] = d_x
     _launch("conv_block_backward", tensors, forward_settings)
@@ -362,9 +415,10 @@ def _on_cpu(
 
 def _fake_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any
-) -> Forward:
-    d_x, d_weight, d_gamma, d_beta = (t.new_empty(t.shape) for t in (x, weight, gamma, beta))
-    return d_x, d_weight, d_gamma, d_beta
+) -> Gradients:
+    *_, bias, slopes, _ = settings
+    optional = (x.new_empty(0 if t is None else t.shape) for t in (bias, slopes))
+    return *(t.new_empty(t.shape) for t in (x, weight, gamma, beta)), *optional
 
 
 _SETTINGS = (
@@ -372,8 +426,8 @@ _SETTINGS = (
 )
 _operator = ops.define(
     OP,
-    f"(Tensor x, Tensor weight, Tensor gamma, Tensor beta, {_SETTINGS}) -> "
-    "(Tensor, Tensor, Tensor, Tensor)",
+    f"(Tensor x, Tensor weight, Tensor gamma, Tensor beta, {_SETTINGS}, "
+    "Tensor? bias=None, Tensor? slopes=None) -> (Tensor, Tensor, Tensor, Tensor)",
     forward=_forward,
     fake=_fake,
     backward=_backward,
@@ -382,8 +436,8 @@ _operator = ops.define(
 _native_gradients = ops.define_gradients(
     "conv_block_backward",
     "(Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor convolved, "
-    f"Tensor mean, Tensor variance, {_SETTINGS}, bool wants_x) -> "
-    "(Tensor, Tensor, Tensor, Tensor)",
+    f"Tensor mean, Tensor variance, {_SETTINGS}, Tensor? bias, Tensor? slopes, bool wants_x) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     forward=_on_cpu,
     fake=_fake_gradients,
 )
