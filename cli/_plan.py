@@ -113,7 +113,8 @@ def plan(
         return
     from sleeptools.runs.task_table import ranges
 
-    line = without_slurm(epochs, folder, ranges(tasks), devices)
+    stacked = next(iter(runs.values())).stack_folds > 1
+    line = without_slurm(epochs, folder, ranges(tasks), devices, stacked=stacked)
     if submitted:
         submit(folder, elements, hint=f"without Slurm: '{line}'")
         report = f"; at the end: {_report(folder)}" if tested else ""
@@ -134,7 +135,8 @@ def submit_again(folder: Path, tasks: Iterable[int]) -> None:
         talk(f"{folder}: nothing to submit")
         return
     epochs, devices = Path(values.get("epochs", "epochs")), values.get("devices", 1)
-    line = without_slurm(epochs, folder, ranges(numbers), devices)
+    stacked = values["options"].get("stack_folds", 1) > 1
+    line = without_slurm(epochs, folder, ranges(numbers), devices, stacked=stacked)
     elements = sorted({task // values["pack"] for task in numbers})
     submit(folder, elements, hint=f"without Slurm: '{line}'")
 

@@ -21,11 +21,18 @@ MAX_ARRAY_SIZE: Final = 1001  # Slurm's own default
 PATIENCE: Final = 60  # s for a busy controller
 
 
-def without_slurm(epochs: Path, folder: Path, tasks: str, devices: int = 1) -> str:
-    """Give the line that does the same without Slurm: four at a time, or one on all devices."""
+def without_slurm(
+    epochs: Path, folder: Path, tasks: str, devices: int = 1, *, stacked: bool = False
+) -> str:
+    """Give the line that does the same without Slurm: four at a time, or one on all devices.
+
+    Of stacked tasks it is one command, which trains as many at once as the plan says.
+    """
     low, _, high = tasks.partition("-")
     numbers = f"seq {low} {high or low}" if "," not in tasks else f"echo {tasks} | tr , '\\n'"
     paths = shlex.join(["sleeptools", "train", str(epochs), str(folder), "--task"])
+    if stacked:
+        return f"{paths} {tasks}"
     if devices > 1:
         return f"{numbers} | xargs -P 1 -I{{}} {paths} {{}} --devices {devices}"
     return f"{numbers} | OMP_NUM_THREADS=1 xargs -P 4 -I{{}} {paths} {{}}"

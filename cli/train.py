@@ -233,7 +233,7 @@ def train(
         typer.Option(
             metavar="I",
             help="Train this task of RUN's plan, or several: 7 or 0-3,7; what is done "
-            "is skipped. All else comes from the plan, but --device and --threads.",
+            "is skipped. All else comes from the plan, but --device, --threads, --stack-folds.",
         ),
     ] = None,
     config: Annotated[
@@ -274,10 +274,10 @@ def train(
     if devices is not None and devices > 1 and not planned and not _devices.is_one():
         _devices.run_all(devices)
     if task is not None:
-        changes = {} if device == "auto" else {"device": device}
+        changes: dict[str, object] = {"threads": threads, "stack_folds": stack_folds}
+        changes |= {} if device == "auto" else {"device": device}
         with _progress() as on_progress:
             folder = run or Path("runs") / "mmasleepnet"
-            changes = {**changes, "threads": threads, "stack_folds": stack_folds}
             _plan.train_task(epochs, folder, task, changes, on_progress)
         return
     slurm = read_slurm_settings(config, settings or ())

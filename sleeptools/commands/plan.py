@@ -195,8 +195,9 @@ def train_tasks(
     """
     rows, values = read_tasks(folder), read_plan(folder)
     kept = {**values["options"], **(changes or {})}
+    wanted = [rows[number] for number in dict.fromkeys(numbers)]
     first: SleeptoolsError | None = None
-    for group in _groups([rows[number] for number in numbers], folder, kept.get("stack_folds", 1)):
+    for group in _groups(wanted, folder, kept.get("stack_folds", 1)):
         for row in group:
             run = "" if row.run == "." else f"{row.run} "
             log(f"task {row.task}: {row.model} {run}{row.name}")

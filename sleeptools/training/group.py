@@ -176,7 +176,7 @@ def descend_together(trainings: Sequence[Training], batches: Sequence[Batch]) ->
     seeds = [training.step_seed for training in trainings]
     with stacked(seeds), sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for all others
         losses, hits = vmap(run)(parameters, buffers, x, stages)  # (K,) each
-    losses.sum().backward()  # the gradient of each is that of its own loss
+    losses.sum().backward()  # type: ignore[no-untyped-call]  # the gradient of each is that of its own loss
     with torch.no_grad():
         for task, model in enumerate(models):
             for name, parameter in model.named_parameters():

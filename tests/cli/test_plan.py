@@ -140,6 +140,10 @@ def test_settings_of_slurm_stand_on_the_lines_of_the_script(
         (("--pack", 4), "--pack goes with --plan"),
         (("--pack", 0, "--plan"), "--pack"),
         (("--task", 1), "leave --folds and --model"),
+        (("--plan", "--stack-folds", 2), "--pack 2 makes a job of so many tasks"),
+        (("--plan", "--pack", 2, "--stack-folds", 2, "--devices", 2), "with several devices"),
+        (("--stack-folds", 2, "--devices", 2), "leave --stack-folds or --devices out"),
+        (("--stack-folds", 0), "--stack-folds"),
     ],
 )
 def test_what_makes_no_plan(command, few: Path, tmp_path: Path, words, message: str) -> None:
@@ -147,6 +151,19 @@ def test_what_makes_no_plan(command, few: Path, tmp_path: Path, words, message: 
     assert ran.code == 2, ran.err
     assert message in ran.err
     assert not (tmp_path / "run").exists()
+
+
+def test_stacked_tasks(command, few: Path, tmp_path: Path, no_slurm: None) -> None:
+    stacked = ("--pack", 2, "--stack-folds", 2)
+    planned = command("train", few, "run", *TWO_FOLDS, "--plan", *stacked)
+    assert planned.code == 0
+    assert store.read_toml(tmp_path / "run/plan/plan.toml")["options"]["stack_folds"] == 2
+    line = f"sleeptools train {few} run --task 0-1"
+    assert f"without Slurm: {line}\n" in planned.err
+    assert f"without Slurm: '{line}'" in command("status", "run", "--resubmit").err
+    assert command("train", few, "run", "--task", "0-1").code == 0
+    assert command("status", "run").out == "run: 2 done, 0 missing\n"
+    assert store.read_manifest(tmp_path / "run")["stack_folds"] == 2
 
 
 def test_tasks_of_several_devices(command, few: Path, tmp_path: Path, no_slurm: None) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,12 +93,13 @@ def test_a_folder_without_a_plan_has_no_tasks(command, few: Path) -> None:
     assert "was not planned" in ran.err
 
 
+@pytest.mark.parametrize("stacked", [(), ("--stack-folds", 9)])
 def test_a_failed_task_stops_no_other_and_is_told_until_it_is_mended(
-    command, few: Path, tmp_path: Path
+    command, few: Path, tmp_path: Path, stacked: tuple[object, ...]
 ) -> None:
     words = ("--folds", 2, *TINY, "--set", "recipe.learning_rate=1e30")
     assert command("train", few, "run", *words, "--plan").code == 0
-    ran = command("train", few, "run", "--task", "0-1")
+    ran = command("train", few, "run", "--task", "0-1", *stacked)
     assert (ran.code, "[LOSS-FINITE]" in ran.err) == (65, True), ran.err
     shown = command("status", "run").out.splitlines()
     assert shown[0] == "run: 0 done, 2 failed, 0 missing"
@@ -105,8 +107,9 @@ def test_a_failed_task_stops_no_other_and_is_told_until_it_is_mended(
     assert "loss is" in shown[1]
     assert shown[1].endswith("[LOSS-FINITE]")
     assert shown[-1].endswith(": 0-1")
-    facts = store.read_json(tmp_path / "run/plan/failures/1.json")
-    assert facts["code"] == "LOSS-FINITE"
+    failures = [store.read_json(tmp_path / f"run/plan/failures/{task}.json") for task in (0, 1)]
+    assert [facts["code"] for facts in failures] == ["LOSS-FINITE"] * 2
+    assert failures[0]["message"] != failures[1]["message"]  # each its own epochs
 
 
 def test_status_tells_pass_and_time_left_of_what_was_stopped(
@@ -117,8 +120,8 @@ def test_status_tells_pass_and_time_left_of_what_was_stopped(
     assert command("train", few, "run", *TWO_FOLDS, "--passes", 4, "--plan").code == 0
     saved = loop.Training.finish_pass
 
-    def stop(self, since: float) -> float | None:
-        kappa = saved(self, since)
+    def stop(self, charge: Callable[[], None]) -> float | None:
+        kappa = saved(self, charge)
         self.stop.signal = "SIGUSR1" if len(self.state.rows) == 3 else ""
         return kappa
 

@@ -123,10 +123,16 @@ def differences(left, right):
     }
 
 
+def each(quick):
+    """Every model, those that take long for the long tests alone."""
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=() if name in quick else slow) for name in SMALL]
+
+
 # --- steps ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", each(SMALL.keys() - {"salientsleepnet"}))
 def test_a_step_of_two_has_the_gradients_and_masks_of_each(name, tmp_path):
     epochs = epochs_of(name, tmp_path / "epochs")
     made = trainings(name, epochs, tmp_path / "run", double=True, recipe=RECIPE | {"batch": 2})[1:]
@@ -154,12 +160,6 @@ def gradients_of(training):
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
-def each(quick):
-    """Every model, those that take long for the long tests alone."""
-    slow = pytest.mark.slow
-    return [pytest.param(name, marks=() if name in quick else slow) for name in SMALL]
-
-
 @pytest.mark.parametrize("name", each({"slumbernet"}))
 def test_twenty_steps_are_those_of_separate_trainings(name, tmp_path):
     epochs = epochs_of(name, tmp_path / "epochs")
@@ -180,18 +180,19 @@ def test_twenty_steps_are_those_of_separate_trainings(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", each({"spectral"}))
-def test_in_single_precision_losses_stay_close_to_native_ones(name, tmp_path):
-    """Separate trainings on a CPU run the native ops, stacked ones their reference."""
+def test_in_single_precision_losses_are_those_of_native_trainings(name, tmp_path):
+    """Separate trainings on a CPU run the native ops, with the same masks.
+
+    At the models' own rates rounding grows: by 0.1 of a mouse CNN's loss in twenty steps.
+    """
     epochs = epochs_of(name, tmp_path / "epochs")
-    together = trainings(name, epochs, tmp_path / "a")
-    separate = trainings(name, epochs, tmp_path / "b")
+    recipe = RECIPE | {"eps": 1e-3, "learning_rate": 1e-4}
+    together = trainings(name, epochs, tmp_path / "a", recipe=recipe)
+    separate = trainings(name, epochs, tmp_path / "b", recipe=recipe)
     stacked = after(Group(together, None), STEPS)
     alone = [after(Group([training], None), STEPS)[0] for training in separate]
-    first = max(abs(a[0] - b[0]) for a, b in zip(stacked, alone, strict=True))
-    last = max(abs(a[-1] - b[-1]) for a, b in zip(stacked, alone, strict=True))
-    print(name, first, last)  # XXX
-    assert first < 1e-5  # the same masks: others change a loss by a tenth
-    assert last < 1e-3
+    np.testing.assert_allclose(stacked, alone, rtol=0, atol=1e-4)
+    assert np.ptp(alone, 0).min() > 1e-2  # other masks and epochs would show
 
 
 def test_rows_are_never_padded(tmp_path, monkeypatch):

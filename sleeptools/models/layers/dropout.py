@@ -68,7 +68,8 @@ def drop_units(x: Tensor, p: float) -> Tensor:
     seeds = TaskSeeds()
 
     def run(task: int, x: Tensor) -> Tensor:
-        keep = philox.keep(*x.shape, drop_below(p), seeds[task], x.device)
+        tokens, units = x.shape
+        keep = philox.keep(tokens, units, drop_below(p), seeds[task], x.device)
         return x * (keep.to(x.dtype) / (1 - p))
 
     return each_task(run, x)
