@@ -162,13 +162,13 @@ def _word_widths(lines: Sequence[Sequence[str]], room: int) -> list[int]:
     from rich.cells import cell_len
 
     columns = [*zip(*lines, strict=True)]
-    whole = [max(map(cell_len, texts)) for texts in columns]
-    words = [max(cell_len(w) for text in texts for w in text.split(" ")) for texts in columns]
-    spare = room - sum(words)
-    if sum(whole) <= room or spare < 0:
+    full_widths = [max(map(cell_len, texts)) for texts in columns]
+    word_widths = [max(cell_len(w) for text in texts for w in text.split(" ")) for texts in columns]
+    spare = room - sum(word_widths)
+    if sum(full_widths) <= room or spare < 0:
         return []
-    wanted = [w - s for w, s in zip(whole, words, strict=True)]
-    return [s + spare * w // sum(wanted) for s, w in zip(words, wanted, strict=True)]
+    wanted = [w - s for w, s in zip(full_widths, word_widths, strict=True)]
+    return [s + spare * w // sum(wanted) for s, w in zip(word_widths, wanted, strict=True)]
 
 
 def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str]) -> None:
@@ -188,8 +188,8 @@ def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str])
     widths = [max(cell_len(line[i]) for line in lines) for i in range(len(columns))]
     apart = False
     if sys.stdout.isatty():
-        whole = [w + 2 for n, w in zip(columns, widths, strict=True) if n not in folding[1:]]
-        apart = columns[0] == folding[0] and sum(whole) + WORD + 2 > console().width
+        full_widths = [w + 2 for n, w in zip(columns, widths, strict=True) if n not in folding[1:]]
+        apart = columns[0] == folding[0] and sum(full_widths) + WORD + 2 > console().width
     if sys.stdout.isatty() and not apart:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for name, right in zip(columns, numeric, strict=True):

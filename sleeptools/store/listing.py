@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-MOST: Final = 8  # texts in a message
+TEXT_LIMIT: Final = 8  # texts in a message
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -25,17 +25,17 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     while True:
         names = ["/".join(p.parts[-n:]) for p, n in zip(absolute, depths, strict=True)]
         counts = Counter(names)
-        longer = [
+        next_depths = [
             n + 1 if counts[name] > 1 and n < len(p.parts) else n
             for name, n, p in zip(names, depths, absolute, strict=True)
         ]
-        if longer == depths:
+        if next_depths == depths:
             return names
-        depths = longer
+        depths = next_depths
 
 
-def listing(texts: Iterable[str], most: int = MOST) -> str:
+def listing(texts: Iterable[str], limit: int = TEXT_LIMIT) -> str:
     """Join texts by commas: the first of them, and how many more there are."""
     listed = list(texts)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
+    rest_text = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + rest_text

@@ -3,13 +3,15 @@
 import io
 import re
 import sys
+from importlib import import_module
 
 import pytest
-from sleeptools.cli import _console as terminal
 from sleeptools.cli import train
 
 from sleeptools.commands.train import TrainingProgress
 from sleeptools.store.batch import FinishedItem
+
+terminal = import_module("sleeptools.cli._console")
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 ERASED = re.compile(r"\x1b\[2K|\n|\r")
