@@ -183,7 +183,7 @@ def _two_stream_conv(rng: random.Random, generator: torch.Generator) -> Iterator
 
     whole = rng.random() < 0.5  # so that bfloat16 is copied by eights
     channels = rng.randint(1, 4)
-    samples = 8 * rng.randint(3, 50) if whole else rng.randint(20, 400)
+    samples = 8 * rng.randint(3, 50) + rng.choice((0, 3)) if whole else rng.randint(20, 400)
     streams = [ConvStream(0, channels, _layers(rng, whole=whole))]
     while min(map(min, conv_streams.layer_sizes(streams[0], samples))) < 1:
         streams = [ConvStream(0, channels, _layers(rng, whole=whole))]
