@@ -93,7 +93,9 @@ class ScriptFacts:
     name: str
     settings: SlurmSettings
 
-    def head(self, log: str, options: Sequence[tuple[str, object]], more: Sequence[str]) -> str:
+    def head(
+        self, log: str, options: Sequence[tuple[str, object]], directives: Sequence[str]
+    ) -> str:
         """Write the #SBATCH lines; an option without a value is left out."""
         slurm = self.settings
         lines: list[tuple[str, object]] = [
@@ -105,7 +107,9 @@ class ScriptFacts:
             ("output", f"{pattern_text((self.plan / 'logs').absolute())}/{log}"),
         ]
         texts = [f"--{name}={header_value(str(value))}" for name, value in lines if value]
-        return "#!/usr/bin/env bash\n" + "".join(f"#SBATCH {line}\n" for line in [*texts, *more])
+        return "#!/usr/bin/env bash\n" + "".join(
+            f"#SBATCH {line}\n" for line in [*texts, *directives]
+        )
 
     @property
     def words(self) -> dict[str, str]:
@@ -160,11 +164,11 @@ def train_script(
         ("array", arrays[0][1]),
         ("signal", f"B:USR1@{slurm.signal_seconds}"),
     ]
-    more = ["--requeue", "--open-mode=append", *slurm.options]
+    directives = ["--requeue", "--open-mode=append", *slurm.options]
     script = quoted((facts.plan / SCRIPT).absolute())
     by_hand = [f"sbatch --array={array} {script} {offset or ''}" for offset, array in arrays]
     comment = "\n".join(f"#   {one_line(line.rstrip())}" for line in by_hand)
-    return facts.head("%A_%a.out", options, more) + TRAIN.format(
+    return facts.head("%A_%a.out", options, directives) + TRAIN.format(
         tasks=tasks,
         pack=pack,
         last=tasks - 1,
@@ -176,11 +180,11 @@ def train_script(
 
 def report_script(facts: ScriptFacts, runs: Sequence[Path], out: Path) -> str:
     """Write report.sh, for the runs that test anybody."""
-    more = ["--kill-on-invalid-dep=yes", *facts.settings.report_options]
+    directives = ["--kill-on-invalid-dep=yes", *facts.settings.report_options]
     words = {**facts.words, "runs": " ".join(map(quoted, runs)), "out": quoted(out)}
-    return facts.head("report-%j.out", [("mem", facts.settings.memory)], more) + REPORT.format(
-        **words
-    )
+    return facts.head(
+        "report-%j.out", [("mem", facts.settings.memory)], directives
+    ) + REPORT.format(**words)
 
 
 def own_command() -> list[str]:

@@ -374,14 +374,14 @@ def _check_written(
     try:
         header = read_header(draft)
         sampled = [s for s in header.signals if not s.is_annotations]
-        same = not header.notes and [s.label for s in sampled] == list(labels)
-        same = same and all(
+        unchanged = not header.notes and [s.label for s in sampled] == list(labels)
+        unchanged = unchanged and all(
             np.array_equal(_digital(header, s), block)
             for s, block in zip(sampled, blocks, strict=True)
         )
     except DataError:
-        same = False
-    if not same:
+        unchanged = False
+    if not unchanged:
         raise StorageError(
             f"{path}: what was written does not read back the same: the disk may be full",
             code="OUT-READBACK",

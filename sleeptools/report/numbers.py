@@ -76,11 +76,11 @@ def interval_number(
     return NumberText(f"{value:{form}} [{low:{form}}, {high:{form}}]", value, low, high)
 
 
-def decimals_of(low: float | None, high: float | None, most: int) -> int:
-    """Count the decimals that an interval allows: two digits of its half width, at most `most`."""
+def decimals_of(low: float | None, high: float | None, decimals: int) -> int:
+    """Count the decimals that an interval allows: two digits of its half width, or `decimals`."""
     if low is None or high is None or is_missing(low) or is_missing(high) or high <= low:
-        return most
-    return max(0, min(most, 1 - math.floor(math.log10((high - low) / 2))))
+        return decimals
+    return max(0, min(decimals, 1 - math.floor(math.log10((high - low) / 2))))
 
 
 def metric_text(
@@ -96,9 +96,9 @@ def metric_text(
     """
     if value is None or is_missing(value):
         return DASH
-    factor, most = _shown_as(name)
+    factor, decimals = _shown_as(name)
     low, high = (None if x is None else factor * x for x in within)
-    form = "+" * signed + f"z.{decimals_of(low, high, most)}f"
+    form = "+" * signed + f"z.{decimals_of(low, high, decimals)}f"
     return NumberText(format(factor * value, form), factor * value)
 
 
@@ -109,9 +109,9 @@ def interval_text(
 
     The interval decides how many decimals there are.
     """
-    factor, most = _shown_as(name)
+    factor, decimals = _shown_as(name)
     value, low, high = (None if x is None else factor * x for x in (value, low, high))
-    return rounded_interval(value, low, high, most=most, signed=signed)
+    return rounded_interval(value, low, high, decimals=decimals, signed=signed)
 
 
 def _shown_as(name: str) -> tuple[int, int]:
@@ -120,10 +120,15 @@ def _shown_as(name: str) -> tuple[int, int]:
 
 
 def rounded_interval(
-    value: float | None, low: float | None, high: float | None, *, most: int, signed: bool = False
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    *,
+    decimals: int,
+    signed: bool = False,
 ) -> str:
-    """Write a value and its interval with as many decimals as this allows, at most `most`."""
-    form = f"z.{decimals_of(low, high, most)}f"  # z: a rounded zero has no sign
+    """Write a value and its interval with as many decimals as this allows, at most `decimals`."""
+    form = f"z.{decimals_of(low, high, decimals)}f"  # z: a rounded zero has no sign
     return interval_number(value, low, high, "+" * signed + form)
 
 

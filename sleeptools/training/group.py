@@ -32,7 +32,7 @@ class Group:
     Parameters
     ----------
     trainings
-        Of one model and recipe.
+        Those of one model and recipe.
     on_step
         Called after every step and every pass of each.
     failures
@@ -150,7 +150,7 @@ def descend_together(trainings: Sequence[Training], batches: Sequence[Batch]) ->
     Parameters
     ----------
     trainings
-        Of one model and recipe.
+        Those of one model and recipe.
     batches
         What each learns from; all of the same shape.
 

@@ -38,7 +38,7 @@ def calibration_section(page: Page) -> Iterator[Block]:
     yield Figure("reliability", plot_reliability(bins), "Reliability diagram", caption)
     rows: list[tuple[object, ...]] = []
     for row in page.evaluation.table("calibration").to_dicts():
-        value = rounded_interval(row["value"], row["low"], row["high"], most=3)
+        value = rounded_interval(row["value"], row["low"], row["high"], decimals=3)
         name, variant = MEASURES.get(row["measure"], row["measure"]), VARIANTS[row["variant"]]
         rows.append((name, NAMED[row["protocol"]], variant, value))
     head = ("Measure", "Protocol", "Probabilities", "Value")

@@ -145,7 +145,7 @@ def _agreement(page: Page, agreement: pl.DataFrame) -> Table:
                 _unit(row["unit"]),
                 row["nights"],
                 row["undefined"],
-                *(rounded_interval(*numbers, most=1) for numbers in bounds),
+                *(rounded_interval(*numbers, decimals=1) for numbers in bounds),
                 ", ".join(changes) or "no",
             )
         )
