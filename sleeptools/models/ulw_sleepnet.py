@@ -159,10 +159,10 @@ class ExtractorBlock(nn.Module):
         self.shortcut2 = SeparableConv(block.shortcut2)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, seeds: TaskSeeds, place: int) -> Tensor:
-        """(N, inputs, T) to (N, outputs, T / 4), both halves rounded up; `place` of its dropout."""
+    def forward(self, x: Tensor, seeds: TaskSeeds, index: int) -> Tensor:
+        """(N, inputs, T) to (N, outputs, T / 4), both halves rounded up; `index` of its dropout."""
         x = self.unit2(self.unit1(x)) + self.shortcut2(self.shortcut1(x))
-        return drop_maps(x, dropout_probability(self.dropout), seeds, place)
+        return drop_maps(x, dropout_probability(self.dropout), seeds, index)
 
 
 class FoldedExtractor(FoldedWeights):
@@ -271,8 +271,8 @@ class Model(nn.Module):
         if self.training and self.trained.serves(x):
             return self.trained(x)
         maps, seeds = x.flatten(0, 1).unsqueeze(1), TaskSeeds()
-        for place, block in enumerate(self.extractor):
-            maps = block(maps, seeds, place)  # at last (B C, 32, T / 64)
+        for index, block in enumerate(self.extractor):
+            maps = block(maps, seeds, index)  # at last (B C, 32, T / 64)
         return maps.mean(2).view(*x.shape[:2], ulw_sleepnet.WIDTHS[-1])
 
 

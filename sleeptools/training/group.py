@@ -32,7 +32,7 @@ class Group:
     Parameters
     ----------
     trainings
-        Those of one model and recipe.
+        The trainings, of one model and recipe.
     on_step
         Called after every step and every pass of each.
     failures
@@ -150,7 +150,7 @@ def descend_together(trainings: Sequence[Training], batches: Sequence[Batch]) ->
     Parameters
     ----------
     trainings
-        Those of one model and recipe.
+        The trainings, of one model and recipe.
     batches
         What each learns from; all of the same shape.
 
@@ -182,10 +182,10 @@ def descend_together(trainings: Sequence[Training], batches: Sequence[Batch]) ->
             for name, parameter in model.named_parameters():
                 grads = parameters[name].grad
                 parameter.grad = None if grads is None else grads[task].contiguous()
-        own = [buffer for model in models for buffer in model.buffers()]
+        held = [buffer for model in models for buffer in model.buffers()]
         new = [buffers[name][task] for task in range(len(models)) for name in buffers]
-        if own:
-            torch._foreach_copy_(own, new)
+        if held:
+            torch._foreach_copy_(held, new)
     scored = torch.tensor([batch.scored for batch in batches])
     return torch.stack([losses.detach(), hits, scored.to(losses)], 1)
 

@@ -163,7 +163,7 @@ def test_stacked_tasks(command, few: Path, tmp_path: Path, no_slurm: None) -> No
     assert f"without Slurm: '{line}'" in command("status", "run", "--resubmit").err
     assert command("train", few, "run", "--task", "0-1").code == 0
     assert command("status", "run").out == "run: 2 done, 0 missing\n"
-    assert store.read_manifest(tmp_path / "run")["stack_folds"] == 2
+    assert store.read_manifest(tmp_path / "run", "sleeptools-run")["stack_folds"] == 2
 
 
 def test_tasks_of_several_devices(command, few: Path, tmp_path: Path, no_slurm: None) -> None:

@@ -14,6 +14,7 @@ from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.runs import model_folder
 from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import open_run
+from sleeptools.training.group import Group
 from sleeptools.training.loop import Training
 from sleeptools.training.options import merge_options
 from sleeptools.training.plan import make_plan
@@ -103,7 +104,7 @@ def test_what_is_given_prevails(people, tmp_path):
 
 
 def test_a_runs_settings_do_not_hide_the_network_asked_for(people, tmp_path, monkeypatch):
-    monkeypatch.setattr(Training, "run", lambda *_: None)
+    monkeypatch.setattr(Group, "run", lambda _: None)
     train(people, tmp_path / "run", merge_options(None, ["model.dropout=0.25"]))
     file = tmp_path / "run" / "config.toml"
     options = merge_options(file, ["model.se=authors"], recipe="printed")

@@ -30,7 +30,7 @@ def draw_seed(p: float) -> int:
     return TaskSeeds()[0] if p > 0 else 0
 
 
-def drop(x: Tensor, p: float, seeds: TaskSeeds | None = None, place: int = 0) -> Tensor:
+def drop(x: Tensor, p: float, seeds: TaskSeeds | None = None, index: int = 0) -> Tensor:
     """Set values to zero with a probability, and divide the others by 1 - p.
 
     Parameters
@@ -41,7 +41,7 @@ def drop(x: Tensor, p: float, seeds: TaskSeeds | None = None, place: int = 0) ->
         Probability of a zero; 0 leaves `x` as it is.
     seeds
         The seeds of several layers; None for some of its own.
-    place
+    index
         The layer among these: added to the seeds.
     """
     if p == 0:
@@ -49,14 +49,14 @@ def drop(x: Tensor, p: float, seeds: TaskSeeds | None = None, place: int = 0) ->
     drawn = TaskSeeds() if seeds is None else seeds
 
     def run(task: int, x: Tensor) -> Tensor:
-        return dropout(to_float32(x), p, drawn[task] + place).to(x.dtype)
+        return dropout(to_float32(x), p, drawn[task] + index).to(x.dtype)
 
     return each_task(run, x)
 
 
-def drop_maps(x: Tensor, p: float, seeds: TaskSeeds | None = None, place: int = 0) -> Tensor:
+def drop_maps(x: Tensor, p: float, seeds: TaskSeeds | None = None, index: int = 0) -> Tensor:
     """As `drop`, of maps in the order (N, D, T): as the native convolution blocks, on (N, T, D)."""
-    return drop(x.mT, p, seeds, place).mT if p > 0 else x
+    return drop(x.mT, p, seeds, index).mT if p > 0 else x
 
 
 def drop_units(x: Tensor, p: float) -> Tensor:
