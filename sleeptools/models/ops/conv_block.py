@@ -288,7 +288,7 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
         }
         _launch(OP, tensors | _optional(bias=bias, slopes=slopes), settings)
         return out, convolved, mean, variance
-    out: Tensor = _run_reference(x, weight, gamma, beta, *settings, bias=bias, slopes=slopes)
+    out = _run_reference(x, weight, gamma, beta, *settings, bias=bias, slopes=slopes)
     sizes, precision = settings[0], settings[-1]
     convolved = _before_norm(x, weight, sizes, precision, bias, None).mT  # (B, rows, O)
     y = _before_norm(x, weight, sizes, precision, bias, slopes).mT
