@@ -6,8 +6,6 @@
 // that a softmax runs down the lines and its result is the input of the product with the values.
 #pragma once
 
-#include <type_traits>
-
 #include "rows.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
@@ -138,36 +136,39 @@ SLEEPTOOLS_INLINE bool scale_queries(const Attention& op, const Projected& of, i
   return small;
 }
 
+// 2^(score - largest) in place, and the sum of each lane.
+SLEEPTOOLS_INLINE Vec powers_of_two(float* scores, int64_t keys) {
+  Vec largest = load<Vec>(scores), total = {};
+  for (int64_t j = 1; j < keys; ++j) {
+    const Vec score = load<Vec>(scores + j * kBlock);
+    largest = score > largest ? score : largest;
+  }
+  for (int64_t j = 0; j < keys; ++j) {
+    const Vec score = load<Vec>(scores + j * kBlock) - largest;
+    const Vec e = power_of_two(score < -126.0f ? Vec{} - 126.0f : score);
+    store(scores + j * kBlock, e);
+    total += e;
+  }
+  return total;
+}
+
 // The softmax of a head for the queries from token `first` on, but for its division: (tokens,
 // kBlock) to `weights`, and one over the sum of each lane to `shares`.
 SLEEPTOOLS_INLINE void weigh(const Attention& op, const Projected& of, int64_t head, int64_t first,
                              float* queries, float* weights, Vec (&shares)[kColumns]) {
   const int64_t size = op.width / op.heads;
   const float* const keys = of.keys + head * size;
-  Vec largest[kColumns] = {}, total[kColumns] = {};
-  const bool small = scale_queries(op, of, head, first, queries);
-  if (!small) {
-    for (Vec& value : largest) value = Vec{} - __builtin_huge_valf();
-    for_sums(op.tokens, keys, op.width, queries, kBlock, size, [&](int64_t, int c, Vec score) {
-      largest[c] = score > largest[c] ? score : largest[c];
-    });
-  }
-  const auto powers = [&](auto taken_off) {
+  Vec total[kColumns] = {};
+  if (scale_queries(op, of, head, first, queries)) {
     for_tiles(op.tokens, keys, op.width, queries, kBlock, size,
               [&](int64_t j, auto& sums) __attribute__((always_inline)) {
-                float* at = weights + j * kBlock;
 #pragma GCC unroll 2
-                for (int c = 0; c < kColumns; ++c, at += kLanes) {
+                for (int c = 0; c < kColumns; ++c) {
                   Vec added = total[c];
-                  float* out = at;
+                  float* out = weights + j * kBlock + c * kLanes;
 #pragma GCC unroll 16
                   for (const auto& row : sums) {
-                    Vec score = row[c];
-                    if constexpr (taken_off()) {
-                      score -= largest[c];
-                      score = score < -126.0f ? Vec{} - 126.0f : score;
-                    }
-                    const Vec e = power_of_two(score);
+                    const Vec e = power_of_two(row[c]);
                     store(out, e);
                     added += e;
                     out += kBlock;
@@ -175,8 +176,10 @@ SLEEPTOOLS_INLINE void weigh(const Attention& op, const Projected& of, int64_t h
                   total[c] = added;
                 }
               });
-  };
-  small ? powers(std::false_type()) : powers(std::true_type());
+  } else {
+    affine<Fp32>(op.tokens, keys, op.width, nullptr, queries, kBlock, size, weights, kBlock);
+    for (int c = 0; c < kColumns; ++c) total[c] = powers_of_two(weights + c * kLanes, op.tokens);
+  }
   for (int c = 0; c < kColumns; ++c) shares[c] = 1.0f / total[c];
 }
 
