@@ -46,7 +46,7 @@ class TaskSeeds(dict[int, int]):
 
     def __missing__(self, task: int) -> int:
         generator = _generators[task] if _generators else torch.default_generator
-        self[task] = int(torch.randint(2**63 - 1, (), generator=generator))
+        self[task] = int(torch.randint(2**63 - 1, (), generator=generator, device="cpu"))
         return self[task]
 
 
