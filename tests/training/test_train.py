@@ -835,7 +835,7 @@ TINY = (
         (("--seed", "0,,1"), "--seed is '0,,1'"),
         (("--recipe", "author"), "did you mean 'authors'?"),
         (("--set", "recipe.schedule.kind=ramp"), "schedule.kind"),
-        (("--precision", "fp16"), "should be 'fp32' or 'bf16'"),
+        (("--precision", "fp16"), "should be 'fp32', 'tf32' or 'bf16'"),
     ],
 )
 def test_wrong_options(command, tiny, tmp_path, arguments, words):
