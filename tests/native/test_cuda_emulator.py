@@ -475,6 +475,7 @@ for place, error in {OBSTACLES}:
         assert warning == f"warning: cuda:0: {TEXTS[error]}; {compiled}, {where}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("emulator")
 def test_another_error_of_the_card_stays_an_error() -> None:
     errors = [(place, e) for place in PLACES for e in (INVALID_VALUE, ILLEGAL_ADDRESS)]
@@ -497,6 +498,7 @@ for place, error in {errors}:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize(
     ("error", "kind"), [(NO_KERNEL_IMAGE, "UnavailableError"), (ILLEGAL_ADDRESS, "RuntimeError")]
