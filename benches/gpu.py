@@ -188,7 +188,7 @@ class Bench:
 
     def error(self, case: Case, make: Callable[[Setup], Any]) -> float:
         """Length of the difference from double precision on the CPU, relative to its length."""
-        network = without_dropout(self.network)
+        network = material.without_dropout(self.network)
         work = make(self.setup(network, CHECKED, case.precision, rate=0.0)._replace(folds=2))
         work.run()
         result = work.result().double().cpu()
@@ -199,7 +199,7 @@ class Bench:
         """Gradients or logits in double precision on the CPU."""
         if kind not in self._expected:
             device, self.device = self.device, torch.device("cpu")
-            setup = self.setup(without_dropout(self.network), CHECKED, "fp32", rate=0.0)
+            setup = self.setup(material.without_dropout(self.network), CHECKED, "fp32", rate=0.0)
             self.device = device
             weights = None if setup.weights is None else setup.weights.double()
             setup = setup._replace(
@@ -244,17 +244,6 @@ class TouchedBytes(TorchDispatchMode):
         if not is_view or function._schema.is_mutable:
             self.total += sum(t.numel() * t.element_size() for t in [*read, *written])
         return results
-
-
-def without_dropout(network: nn.Module) -> nn.Module:
-    """Copy the network so that its gradients do not depend on a generator."""
-    network = copy.deepcopy(network)
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, nn.MultiheadAttention):
-            module.dropout = 0.0
-    return network
 
 
 def limit(case: Case, device: torch.device) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Time a mouse's day from its file to a hypnogram, as whole processes, against AccuSleePy.
 
 A simulated recording of 24 h in the form of Kjaerby et al. (EEG and EMG of 512 Hz in MATLAB's
-format; AccuSleePy gets the same samples as Parquet, which it reads faster than CSV), models with
+format; AccuSleePy gets the same samples as Parquet, one of the two forms it reads), models with
 random weights (the time does not depend on them), and processes that start anew each time, in
 turn; the files are in the page cache. AccuSleePy has an environment of its own, because of its
 pins, which `make bench` makes: VENV-accusleepy. `python benches/mouse_night.py` writes

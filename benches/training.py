@@ -81,21 +81,12 @@ def race(
 
 def gradient_errors(network: nn.Module, batch: int) -> dict[int, float]:
     """Length of a gradient's difference from plain PyTorch's, relative to its length, by index."""
-    ready, _ = timing.prepare(RACE, without_dropout(network), material.epochs(batch, network))
+    ready, _ = timing.prepare(
+        RACE, material.without_dropout(network), material.epochs(batch, network)
+    )
     gradients = {index: case.logits(case.run()) for index, case in ready.items()}
     length = np.linalg.norm(gradients[0])
     return {p: float(np.linalg.norm(g - gradients[0]) / length) for p, g in gradients.items()}
-
-
-def without_dropout(network: nn.Module) -> nn.Module:
-    """Copy the network so that its gradients do not depend on a generator."""
-    network = copy.deepcopy(network)
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, nn.MultiheadAttention):
-            module.dropout = 0.0
-    return network
 
 
 def step(network: nn.Module, x: Values, *, kind: str, autocast: bool) -> Ready:

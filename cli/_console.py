@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sleeptools.errors import SleeptoolsError
     from sleeptools.store.batch import FinishedItem, OnProgress
 
+WORD: Final = 7  # letters of the longest word of a column that is folded: "clipped"
+BARS: list[Console] = []
+"""Consoles on which a progress bar is drawn, above which lines are to stand."""
 
 Jobs = Annotated[int, typer.Option(min=1, help="Recordings at a time, each in a process.")]
 
@@ -74,10 +77,6 @@ def talk(text: str) -> None:
             BARS[-1].print(line_text, markup=False)
         else:
             typer.echo(line_text, err=True)
-
-
-BARS: list[Console] = []
-"""Consoles on which a progress bar is drawn, above which lines are to stand."""
 
 
 @contextlib.contextmanager
@@ -218,9 +217,6 @@ def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str])
             )
         ]
         typer.echo("  ".join(cells).rstrip())
-
-
-WORD: Final = 7  # letters of the longest word of a column that is folded: "clipped"
 
 
 def cell(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -91,6 +92,17 @@ def model(name: str, **settings: object) -> nn.Module:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return network.eval()
+
+
+def without_dropout(network: nn.Module) -> nn.Module:
+    """Copy the network so that its gradients do not depend on a generator."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return network
 
 
 def facts(network: nn.Module) -> dict[str, object]:

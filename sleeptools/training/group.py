@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sleeptools.errors import DataError, SleeptoolsError, Stopped, UnavailableError
 from sleeptools.models.layers.stacking import stacked
 from sleeptools.training.loop import Batch, Training
+from sleeptools.training.memory import lacks_memory
 
 OnStep = Callable[[Training, int, float | None], None]
 """Called with the epochs a training has just learnt from, and the kappa of a pass just finished."""
@@ -194,7 +195,9 @@ def fits(trainings: Sequence[Training], batches: Sequence[Batch]) -> Tensor | No
     """`descend_together`, or None if the device's memory is too small."""
     try:
         return descend_together(trainings, batches)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not lacks_memory(error, trainings[0].source.device):
+            raise
         return None  # and the tensors of this attempt are let go
 
 

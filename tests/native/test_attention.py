@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,15 +14,6 @@ from sleeptools.models.ops import attention
 from sleeptools.native import threads
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
-CPU_VARIANTS = native.variants()[1:] or [
-    pytest.param("none", marks=pytest.mark.skip(reason=native.describe()))
-]
-
-
-@pytest.fixture(params=CPU_VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    with native.using_variant(request.param):
-        yield request.param
 
 
 def example(batch: int, tokens: int, width: int, heads: int, *, spread: float = 1.0) -> list[Any]:

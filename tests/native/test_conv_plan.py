@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,15 +24,6 @@ from sleeptools.native.conv_plan import arrange_signals
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # the shapes are too small for more
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
-CPU_VARIANTS = native.variants()[1:] or [
-    pytest.param("none", marks=pytest.mark.skip(reason=native.describe()))
-]
-
-
-@pytest.fixture(params=CPU_VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    with native.using_variant(request.param):
-        yield request.param
 
 
 def arguments(builder: GraphBuilder, batch: int = 2) -> conv_plan.Example:

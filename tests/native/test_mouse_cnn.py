@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.testing import assert_close
 
-from comparing import make, without_dropout
+from comparing import losses_of, make, without_dropout
 from sleeptools import native
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
-CPU_VARIANTS = native.variants()[1:] or [
-    pytest.param("none", marks=pytest.mark.skip(reason=native.describe()))
-]
 NAMES = ("mouse-cnn", "mouse-cnn-attention")
 EPOCHS = 6
-
-
-@pytest.fixture(params=CPU_VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    with native.using_variant(request.param):
-        yield request.param
 
 
 @pytest.fixture(params=NAMES)
@@ -40,18 +29,7 @@ def signals() -> Tensor:
 def losses(model: nn.Module, steps: int, *, half: bool = False) -> list[float]:
     """Train on the same epochs, under autocast if `half`; the losses."""
     x, stages = signals(), torch.arange(EPOCHS) % 3
-    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
-    found = []
-    torch.manual_seed(4)
-    for _ in range(steps):
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            logits = model(x).float()
-        loss = functional.cross_entropy(logits, stages)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        found.append(float(loss.detach()))
-    return found
+    return losses_of(model, x, stages, 1e-3, steps, half=half)
 
 
 def backward_of(model: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 
-from comparing import without_dropout
+from comparing import losses_of, without_dropout
 from sleeptools import native
 from sleeptools.models.layers import philox
 from sleeptools.models.ops import separable_blocks
@@ -23,16 +22,7 @@ from sleeptools.native import threads
 from sleeptools.native.separable_blocks import blocks_weight_count
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
-CPU_VARIANTS = native.variants()[1:] or [
-    pytest.param("none", marks=pytest.mark.skip(reason=native.describe()))
-]
 WIDTHS = [8, 16, 32]
-
-
-@pytest.fixture(params=CPU_VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    with native.using_variant(request.param):
-        yield request.param
 
 
 def example(
@@ -233,18 +223,7 @@ def losses(model: Model, steps: int, *, half: bool = False) -> list[float]:
     """Train on the same five epochs, under autocast if `half`; the losses."""
     generator = torch.Generator().manual_seed(3)
     x, stages = 20 * torch.randn(5, 4, 3000, generator=generator), torch.arange(5)
-    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
-    found = []
-    torch.manual_seed(4)
-    for _ in range(steps):
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            logits = model(x).float()
-        loss = functional.cross_entropy(logits, stages)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        found.append(float(loss.detach()))
-    return found
+    return losses_of(model, x, stages, 1e-3, steps, half=half)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,16 +16,7 @@ from sleeptools.native import threads
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # the shapes are too small for more
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
-CPU_VARIANTS = native.variants()[1:] or [
-    pytest.param("none", marks=pytest.mark.skip(reason=native.describe()))
-]
 WIDTHS = [8, 16, 32]
-
-
-@pytest.fixture(params=CPU_VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    with native.using_variant(request.param):
-        yield request.param
 
 
 def example(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,6 @@ from sleeptools.native.batch_norm import fold_batch_norm
 from sleeptools.native.conv_streams import ConvLayer, ConvStream, describe_streams
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
-CPU_VARIANTS = native.variants()[1:] or [
-    pytest.param("none", marks=pytest.mark.skip(reason=native.describe()))
-]
-
-
-@pytest.fixture(params=CPU_VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    with native.using_variant(request.param):
-        yield request.param
 
 
 def error(result: torch.Tensor, expected: torch.Tensor) -> float:
