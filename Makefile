@@ -45,6 +45,10 @@ GPU_PYTHON ?= 3.12
 GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark.gpu' tests)
 WHEELS ?= build/gpu-wheels
 
+# Python keeps what it has compiled, also where it was told not to, as in many containers: pip leaves
+# that to the first import (`--no-compile` below), and torch without costs every command 4 s.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Freed memory stays in the process, in huge pages: in a virtual machine whose host takes free pages
 # back, the tests that train take a third of the time.
 TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
