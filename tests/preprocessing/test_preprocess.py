@@ -251,7 +251,7 @@ def test_nothing_is_done_twice_and_changed_input_is_seen(raw: Path, tmp_path: Pa
 def test_a_copy_of_the_raw_files_gives_the_same_bytes(
     raw: Path, tmp_path: Path, through_recordings: bool
 ) -> None:
-    """Files that were copied or fetched anew have other times: runs must still know their epochs."""
+    """Files copied or fetched anew have other times; runs must know their epochs all the same."""
     import os
     import shutil
 
