@@ -22,14 +22,14 @@ SLEEPTOOLS_FIELDS(ModalSe, x, w1, b1, w2, b2, squeeze, squeeze_bias, excite, exc
                   batch, modalities, samples, authors)
 
 SLEEPTOOLS_FIELDS(Attention, x, w_in, w_out, b_in, b_out, workspace, out, batch, tokens, width,
-                  heads, slots, bf16, norm.gamma, norm.beta, norm.eps)
+                  heads, slots, bf16, drop_below, seed, norm.gamma, norm.beta, norm.eps)
 
 // `attention.out` and `attention.bf16` are not used.
 SLEEPTOOLS_FIELDS(AttentionBackward, attention.x, attention.w_in, attention.w_out, attention.b_in,
                   attention.b_out, attention.workspace, attention.batch, attention.tokens,
-                  attention.width, attention.heads, attention.slots, attention.norm.gamma,
-                  attention.norm.beta, attention.norm.eps, w_in_t, w_out_t, grad, d_x, d_w_in,
-                  d_w_out, d_b_in, d_b_out, d_gamma, d_beta)
+                  attention.width, attention.heads, attention.slots, attention.drop_below,
+                  attention.seed, attention.norm.gamma, attention.norm.beta, attention.norm.eps,
+                  w_in_t, w_out_t, grad, d_x, d_w_in, d_w_out, d_b_in, d_b_out, d_gamma, d_beta)
 
 SLEEPTOOLS_FIELDS(Classifier, x, optional(gate), w1, b1, w2, b2, hidden_layer, out, batch, inputs,
                   hidden, stages, rectify)

@@ -57,6 +57,10 @@ struct Attention {
   float* out;                                  // as x; must not overlap it
   int64_t batch, tokens, width, heads, slots;  // slots: threads that the workspace is enough for
   bool bf16;  // round the operands of both projections to bfloat16; sums are float32
+  // Dropout's probability times 2^32, and its seed: the weights of (batch * heads, query, key) are
+  // dropped as Dropout's x, and with the next seed what is added to x.
+  uint32_t drop_below;
+  uint64_t seed;
   Norm norm;
 };
 
@@ -77,12 +81,12 @@ struct AttentionBackward {
   }
 
   // Queries, keys and values by lines and their gradients, keys and values by rows; the input and
-  // the heads' output by rows, the latter by lines, and the gradient before the LayerNorm; for a
-  // block its queries, its two ends and what lies between, a head's gradients, the softmax of each
-  // head and its sums; two turned blocks.
+  // the heads' output by rows, the latter by lines, and the gradient before the LayerNorm, also
+  // behind the dropout; for a block its queries, its two ends and what lies between, a head's
+  // gradients, the softmax of each head with dropout and without, and its sums; two turned blocks.
   static constexpr int64_t slot_floats(int64_t tokens, int64_t width, int64_t heads) {
     const int64_t line = Attention::padded(tokens);
-    return line * (10 * width + 2 * Attention::padded(width) + (heads + 1) * kMaxBlock) +
+    return line * (11 * width + 2 * Attention::padded(width) + (2 * heads + 1) * kMaxBlock) +
            kMaxBlock * (5 * width + heads + 2 * kMaxBlock) + heads + 2 * kAlignment;
   }
 

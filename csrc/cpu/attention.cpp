@@ -28,16 +28,18 @@ void epoch(const Attention& op, int64_t index, float* workspace) {
   const int64_t start = index * op.tokens * op.width, units = units_of<P>(op.width);
   project<P>(op, op.x + start, b);
   for (int64_t first = 0; first < op.tokens; first += kBlock) {
+    const int64_t rows = smaller(op.tokens - first, kBlock);
     for (int64_t head = 0; head < op.heads; ++head) {
       Vec shares[kColumns];
       weigh(op, b, head, first, b.queries, b.scores, shares);
+      if (op.drop_below > 0) drop_weights(op, index, head, first, rows, b.scores);
       mix(op, b, head, b.scores, shares, b.result + head * (op.width / op.heads) * kBlock);
     }
     if constexpr (P::kValues > 1) pack_lines<P>(b.result, op.width, b.result);
     affine<P>(op.width, op.w_out, units, op.b_out, b.result, kBlock, units, b.scratch, kBlock);
+    if (op.drop_below > 0) drop_added(op, index, first, rows, b.scratch);
     const int64_t at = start + first * op.width;
-    add_normalise_write(op.norm, op.x + at, smaller(op.tokens - first, kBlock), op.width, b.scratch,
-                        op.out + at);
+    add_normalise_write(op.norm, op.x + at, rows, op.width, b.scratch, op.out + at);
   }
 }
 

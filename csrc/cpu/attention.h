@@ -6,6 +6,7 @@
 // that a softmax runs down the lines and its result is the input of the product with the values.
 #pragma once
 
+#include "dropout.h"
 #include "rows.h"
 
 namespace sleeptools::SLEEPTOOLS_VARIANT {
@@ -191,6 +192,18 @@ SLEEPTOOLS_INLINE void mix(const Attention& op, const Projected& of, int64_t hea
   for_sums(size, values, of.line, weights, kBlock, op.tokens, [&](int64_t i, int c, Vec sum) {
     store(mixed + i * kBlock + c * kLanes, sum * shares[c]);
   });
+}
+
+// Dropout of a head's weights, (tokens, kBlock), for `rows` queries from token `first` on.
+SLEEPTOOLS_INLINE void drop_weights(const Attention& op, int64_t epoch, int64_t head, int64_t first,
+                                    int64_t rows, float* weights) {
+  drop_lines(weights, op.tokens, epoch * op.heads + head, first, rows, op.drop_below, op.seed);
+}
+
+// Dropout of what the block adds to its input, (width, kBlock).
+SLEEPTOOLS_INLINE void drop_added(const Attention& op, int64_t epoch, int64_t first, int64_t rows,
+                                  float* added) {
+  drop_lines(added, op.width, epoch, first, rows, op.drop_below, op.seed + 1);
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

@@ -7,6 +7,8 @@
 //
 //   d_V = e s g     d_scores = e (V^T s g - s g o)     d_K = d_scores q     d_q = K d_scores
 //
+// and with dropout, k what it makes of e, d_V = k s g and d_scores = k V^T s g - e s g o.
+//
 // Where the queries are what is summed over, the lines of e and d_scores are turned first.
 #include "attention.h"
 #include "lanes.h"
@@ -22,9 +24,10 @@ struct Slot : Projected {
   float* d_qkv;                // as qkv
   float* values;               // as keys
   float *x_rows, *mixed_rows;  // (line, padded): the input, and the heads' output
-  float *mixed, *d_total;      // (width, line): that by lines; the gradient before the LayerNorm
+  float *mixed, *d_total;      // (width, line): that by lines; the gradient before the LayerNorm,
+  float* d_added;              // and behind the dropout
   float *queries, *total, *d_mixed;  // of a block: (width, kBlock)
-  float *weights, *shares;           // of a block: (heads, line, kBlock), (heads, kBlock)
+  float *weights, *kept, *shares;    // of a block: (heads, line, kBlock) twice, (heads, kBlock)
   float* d_scores;                   // of a head: (line, kBlock)
   float *turned, *d_turned;  // (kBlock, kBlock): some keys' weights and gradients, by queries
 
@@ -50,12 +53,14 @@ struct Slot : Projected {
     mixed_rows = next(padded * line);
     mixed = next(width * line);
     d_total = next(width * line);
+    d_added = op.drop_below > 0 ? next(width * line) : d_total;
     in = next(width * kBlock);
     scratch = next(width * kBlock);
     queries = next(width * kBlock);
     total = next(width * kBlock);
     d_mixed = next(width * kBlock);
     weights = next(op.heads * line * kBlock);
+    kept = op.drop_below > 0 ? next(op.heads * line * kBlock) : weights;
     d_scores = next(line * kBlock);
     shares = next(op.heads * kBlock);
     turned = next(kBlock * kBlock);
@@ -127,7 +132,6 @@ void norm_backward(const Attention& op, const float* x, const float* grad, int64
       const Vec g = load<Vec>(grad + j * kBlock + c) * op.norm.gamma[j];
       const Vec d = (Vec)((Bits)(scale * (g - sum - load<Vec>(at) * product)) & there);
       store(at, d);
-      add(sums.d_b_out + j * kLanes, d);
     }
   }
 }
@@ -151,6 +155,8 @@ void head_backward(const Attention& op, const Slot& slot, int64_t head, int64_t 
                    int64_t rows) {
   const int64_t size = op.width / op.heads, start = head * size, line = slot.line;
   const float* const weights = slot.weights + head * line * kBlock;
+  const float* const kept = slot.kept + head * line * kBlock;
+  const bool drops = op.drop_below > 0;
   float* const d_mixed = slot.d_mixed + start * kBlock;
   float* const queries = slot.queries + start * kBlock;
   float* const d_q = slot.d_qkv + start * line + first;
@@ -169,13 +175,15 @@ void head_backward(const Attention& op, const Slot& slot, int64_t head, int64_t 
   for_sums(op.tokens, slot.values + start, op.width, d_mixed, kBlock, size,
            [&](int64_t j, int c, Vec sum) {
              const int64_t at = j * kBlock + c * kLanes;
-             store(slot.d_scores + at, load<Vec>(weights + at) * (sum - product[c]));
+             const Vec e = load<Vec>(weights + at);
+             store(slot.d_scores + at,
+                   drops ? load<Vec>(kept + at) * sum - e * product[c] : e * (sum - product[c]));
            });
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(size));
   for_sums(size, slot.qkv + (op.width + start) * line, line, slot.d_scores, kBlock, op.tokens,
            [&](int64_t i, int c, Vec sum) { store(d_q + i * line + c * kLanes, sum * scale); });
   for (int64_t j = 0; j < op.tokens; j += kBlock) {
-    turn_block(weights + j * kBlock, slot.turned);
+    turn_block(kept + j * kBlock, slot.turned);
     turn_block(slot.d_scores + j * kBlock, slot.d_turned);
     for_sums(size, d_mixed, kBlock, slot.turned, kBlock, rows,
              [&](int64_t i, int c, Vec sum) { add(d_v + i * line + j + c * kLanes, sum); });
@@ -184,37 +192,50 @@ void head_backward(const Attention& op, const Slot& slot, int64_t head, int64_t 
   }
 }
 
+// Copies lines of a block to where they are in those of all tokens.
+void keep_lines(const Slot& slot, int64_t count, const float* lines, float* out) {
+  for (int64_t j = 0; j < count; ++j) {
+    for (int c = 0; c < kBlock; c += kLanes) {
+      store(out + j * slot.line + c, load<Vec>(lines + j * kBlock + c));
+    }
+  }
+}
+
 // From token `first` on: gradients before the LayerNorm and of the queries, and what its queries
 // are to the gradients of all keys and values.
 void block_backward(const AttentionBackward& all, const Slot& slot, const GroupSums& sums,
-                    int64_t start, int64_t first) {
+                    int64_t epoch, int64_t first) {
   const Attention& op = all.attention;
   const int64_t width = op.width, size = width / op.heads, line = slot.line;
-  const int64_t rows = smaller(op.tokens - first, kBlock), at = start + first * width;
+  const int64_t rows = smaller(op.tokens - first, kBlock);
+  const int64_t at = (epoch * op.tokens + first) * width;
+  const bool drops = op.drop_below > 0;
   for (int64_t head = 0; head < op.heads; ++head) {
     Vec shares[kColumns];
     float* const weights = slot.weights + head * line * kBlock;
+    float* const kept = slot.kept + head * line * kBlock;
     weigh(op, slot, head, first, slot.queries + head * size * kBlock, weights, shares);
-    mix(op, slot, head, weights, shares, slot.scratch + head * size * kBlock);
+    if (drops) {
+      __builtin_memcpy(kept, weights, op.tokens * kBlock * sizeof(float));
+      drop_weights(op, epoch, head, first, rows, kept);
+    }
+    mix(op, slot, head, kept, shares, slot.scratch + head * size * kBlock);
     for (int c = 0; c < kColumns; ++c) {
       store(slot.shares + head * kBlock + c * kLanes, shares[c]);
     }
   }
   affine<Fp32>(width, op.w_out, width, op.b_out, slot.scratch, kBlock, width, slot.total, kBlock);
-  for (int64_t j = 0; j < width; ++j) {
-    for (int c = 0; c < kBlock; c += kLanes) {
-      store(slot.mixed + j * line + first + c, load<Vec>(slot.scratch + j * kBlock + c));
-    }
-  }
+  if (drops) drop_added(op, epoch, first, rows, slot.total);
+  keep_lines(slot, width, slot.scratch, slot.mixed + first);
   read_rows<Fp32>(op.x + at, width, rows, width, nullptr, slot.in);
   read_rows<Fp32>(all.grad + at, width, rows, width, nullptr, slot.scratch);
   norm_backward(op, slot.in, slot.scratch, rows, slot.total, sums);
-  affine<Fp32>(width, all.w_out_t, width, nullptr, slot.total, kBlock, width, slot.d_mixed, kBlock);
-  for (int64_t j = 0; j < width; ++j) {
-    for (int c = 0; c < kBlock; c += kLanes) {
-      store(slot.d_total + j * line + first + c, load<Vec>(slot.total + j * kBlock + c));
-    }
+  keep_lines(slot, width, slot.total, slot.d_total + first);
+  if (drops) {
+    drop_added(op, epoch, first, rows, slot.total);
+    keep_lines(slot, width, slot.total, slot.d_added + first);
   }
+  affine<Fp32>(width, all.w_out_t, width, nullptr, slot.total, kBlock, width, slot.d_mixed, kBlock);
   for (int64_t head = 0; head < op.heads; ++head) head_backward(op, slot, head, first, rows);
 }
 
@@ -224,6 +245,15 @@ void add_products(const Slot& slot, int64_t tokens, int64_t outputs, const float
   for (int64_t j = 0; j < slot.padded; j += kBlock) {
     for_sums(outputs, lines, slot.line, rows + j, slot.padded, tokens,
              [&](int64_t o, int c, Vec sum) { add(out + o * slot.padded + j + c * kLanes, sum); });
+  }
+}
+
+// out += the sums of lines of tokens, a vector of lanes each.
+void add_lines(const Slot& slot, int64_t tokens, int64_t count, const float* lines, float* out) {
+  for (int64_t j = 0; j < count; ++j) {
+    for (int64_t t = 0; t < tokens; t += kLanes) {
+      add(out + j * kLanes, load<Vec>(lines + j * slot.line + t));
+    }
   }
 }
 
@@ -237,11 +267,11 @@ void epoch_backward(const AttentionBackward& all, int64_t index, const Slot& slo
   __builtin_memset(slot.d_qkv, 0, 3 * width * line * sizeof(float));
   const int64_t behind = (line - tokens) * kBlock * sizeof(float);  // of lines without a key
   for (int64_t head = 0; head < op.heads; ++head) {
-    __builtin_memset(slot.weights + (head * line + tokens) * kBlock, 0, behind);
+    __builtin_memset(slot.kept + (head * line + tokens) * kBlock, 0, behind);
   }
   __builtin_memset(slot.d_scores + tokens * kBlock, 0, behind);
   for (int64_t first = 0; first < tokens; first += kBlock) {
-    block_backward(all, slot, sums, start, first);
+    block_backward(all, slot, sums, index, first);
   }
 
   __builtin_memset(slot.x_rows, 0, tokens * padded * sizeof(float));
@@ -251,12 +281,9 @@ void epoch_backward(const AttentionBackward& all, int64_t index, const Slot& slo
   }
   turn_lines(slot.mixed, line, tokens, width, slot.mixed_rows, padded);
   add_products(slot, tokens, 3 * width, slot.d_qkv, slot.x_rows, sums.d_w_in);
-  add_products(slot, tokens, width, slot.d_total, slot.mixed_rows, sums.d_w_out);
-  for (int64_t o = 0; o < 3 * width; ++o) {
-    for (int64_t t = 0; t < tokens; t += kLanes) {
-      add(sums.d_b_in + o * kLanes, load<Vec>(slot.d_qkv + o * line + t));
-    }
-  }
+  add_products(slot, tokens, width, slot.d_added, slot.mixed_rows, sums.d_w_out);
+  add_lines(slot, tokens, 3 * width, slot.d_qkv, sums.d_b_in);
+  add_lines(slot, tokens, width, slot.d_added, sums.d_b_out);
   for (int64_t first = 0; first < tokens; first += kBlock) {
     affine<Fp32>(width, all.w_in_t, 3 * width, nullptr, slot.d_qkv + first, line, 3 * width,
                  slot.scratch, kBlock);

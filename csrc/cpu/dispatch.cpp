@@ -25,7 +25,17 @@ SLEEPTOOLS_DECLARE_VARIANT(avx2)
 SLEEPTOOLS_DECLARE_VARIANT(avx512_bf16)
 #endif
 #ifdef SLEEPTOOLS_HAS_amx_bf16
-SLEEPTOOLS_DECLARE_VARIANT(amx_bf16)
+// The ops with products in bfloat16; CMakeLists.txt names their files.
+#define SLEEPTOOLS_TILE_OPS(OP)                  \
+  OP(attention, Attention)                       \
+  OP(feed_forward, FeedForward)                  \
+  OP(feed_forward_backward, FeedForwardBackward) \
+  OP(two_stream_conv, TwoStreamConv)             \
+  OP(conv_block, ConvBlock)                      \
+  OP(conv_block_backward, ConvBlockBackward)
+namespace sleeptools::amx_bf16 {
+SLEEPTOOLS_TILE_OPS(SLEEPTOOLS_DECLARE)
+}
 #endif
 
 namespace sleeptools::cpu {
@@ -51,7 +61,7 @@ std::vector<Kernels> supported() {
 #define SLEEPTOOLS_BASELINE(name, Op) sleeptools::baseline::name,
 #define SLEEPTOOLS_AVX2(name, Op) sleeptools::avx2::name,
 #define SLEEPTOOLS_AVX512(name, Op) sleeptools::avx512_bf16::name,
-#define SLEEPTOOLS_AMX(name, Op) sleeptools::amx_bf16::name,
+#define SLEEPTOOLS_AMX(name, Op) with_tiles.name = sleeptools::amx_bf16::name;
   std::vector<Kernels> supported_kernels = {{"baseline", SLEEPTOOLS_OPS(SLEEPTOOLS_BASELINE)}};
 #ifdef SLEEPTOOLS_HAS_avx2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
@@ -65,7 +75,12 @@ std::vector<Kernels> supported() {
       __builtin_cpu_supports("avx512bf16")) {
     supported_kernels.push_back({"avx512-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AVX512)});
 #ifdef SLEEPTOOLS_HAS_amx_bf16
-    if (may_use_tiles()) supported_kernels.push_back({"amx-bf16", SLEEPTOOLS_OPS(SLEEPTOOLS_AMX)});
+    if (may_use_tiles()) {
+      Kernels with_tiles = supported_kernels.back();
+      with_tiles.name = "amx-bf16";
+      SLEEPTOOLS_TILE_OPS(SLEEPTOOLS_AMX)
+      supported_kernels.push_back(with_tiles);
+    }
 #endif
   }
 #endif

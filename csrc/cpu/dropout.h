@@ -1,7 +1,7 @@
 // Dropout: a unit is dropped where its random word is below a threshold. There are two layouts. In
 // one, units are rows of a buffer and tokens are the lanes; word u % 4 of the counter
 // (u / 4, token, 0, 0) decides about unit u. In the other, maps are the lanes; word t % 4 of the
-// counter (map, t / 4, epoch, 0) decides about step t.
+// counter (map, t / 4, epoch, 0) decides about step t; `drop_lines` is for where steps are.
 #pragma once
 
 #include "philox.h"
@@ -66,6 +66,27 @@ constexpr float scale_of(uint32_t drop_below) {
 SLEEPTOOLS_INLINE Vec dropped(Vec v, Bits word, uint32_t drop_below) {
   const Vec scale = Vec{} + scale_of(drop_below);
   return v * (Vec)((Bits)scale & kept(word, drop_below));
+}
+
+// The second layout where the steps are the lanes: `count` lines, a map each, of the kBlock steps
+// from `first` on, of which the first `steps` are there.
+SLEEPTOOLS_INLINE void drop_lines(float* lines, int64_t count, int64_t epoch, int64_t first,
+                                  int64_t steps, uint32_t drop_below, uint64_t seed) {
+  for (int64_t map = 0; map < count; map += kLanes) {
+    for (int64_t c = 0; c < smaller(steps, kBlock); c += kLanes) {
+      Vec words[kLanes];  // of a step each, then of a map
+      for (int t = 0; t < kLanes; t += kDrawn) {
+        Bits some[kDrawn];
+        draw(some, epoch, first + c + t, map, seed);
+        for (int i = 0; i < kDrawn; ++i) words[t + i] = (Vec)some[i];
+      }
+      transpose(words);
+      for (int i = 0; i < smaller(count - map, kLanes); ++i) {
+        float* const at = lines + (map + i) * kBlock + c;
+        store(at, dropped(load<Vec>(at), (Bits)words[i], drop_below));
+      }
+    }
+  }
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT

@@ -1,6 +1,7 @@
 // Attention block of a Transformer layer in four launches: queries, keys and values; a warp per
 // query and head, its scores in shared memory; the projection of the heads; residual and norm with
 // a warp per token.
+#include "philox.cuh"
 #include "product.cuh"
 #include "tensor_product.cuh"
 
@@ -94,6 +95,12 @@ __global__ void __launch_bounds__(32 * kWarps)
     total += scores[j];
   }
   total = warp_all_sum(total);
+  if (op.drop_below > 0) {
+    const int64_t query = row % op.tokens, place = row / op.tokens * op.heads + head;
+    for (int64_t j = lane; j < op.tokens; j += 32) {
+      scores[j] *= dropout_factor(j, query, place, op.drop_below, op.seed);
+    }
+  }
   __syncwarp();
   for (int64_t d = lane; d < size; d += 32) {
     float sum = 0.0f;
@@ -104,23 +111,31 @@ __global__ void __launch_bounds__(32 * kWarps)
   }
 }
 
-// out = norm(x + out), a warp per row.
+// out = norm(x + drop(out)), a warp per row.
 __global__ void __launch_bounds__(32 * kWarps) add_normalise(const Attention op) {
   const int lane = threadIdx.x % 32;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= op.batch * op.tokens) return;
   const float* x = op.x + row * op.width;
   float* out = op.out + row * op.width;
+  const int64_t token = row % op.tokens, epoch = row / op.tokens;
   float mean = 0.0f, variance = 0.0f;
-  for (int64_t j = lane; j < op.width; j += 32) mean += x[j] + out[j];
+  for (int64_t j = lane; j < op.width; j += 32) {
+    float added = out[j];
+    if (op.drop_below > 0) {
+      added *= dropout_factor(j, token, epoch, op.drop_below, op.seed + 1);
+    }
+    out[j] = x[j] + added;
+    mean += out[j];
+  }
   mean = warp_all_sum(mean) / op.width;
   for (int64_t j = lane; j < op.width; j += 32) {
-    const float away = x[j] + out[j] - mean;
+    const float away = out[j] - mean;
     variance = fmaf(away, away, variance);
   }
   const float scale = rsqrtf(warp_all_sum(variance) / op.width + op.norm.eps);
   for (int64_t j = lane; j < op.width; j += 32) {
-    out[j] = (x[j] + out[j] - mean) * scale * op.norm.gamma[j] + op.norm.beta[j];
+    out[j] = (out[j] - mean) * scale * op.norm.gamma[j] + op.norm.beta[j];
   }
 }
 

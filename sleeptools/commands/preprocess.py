@@ -190,8 +190,7 @@ def _preprocess_one(
     ignore_channels: Sequence[str],
 ) -> tuple[dict[str, Any], str]:
     files, read = reader
-    stats = {name: file.stat() for name, file in files.items()}
-    inputs = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
+    inputs = {name: store.fingerprint(file) for name, file in files.items()}
     made_by: dict[str, Any] = {"inputs": inputs, "preset": preset.model_dump(mode="json")}
     if ignore_channels:
         made_by["ignore_channels"] = [*ignore_channels]

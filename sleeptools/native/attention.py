@@ -131,4 +131,6 @@ def attention(  # noqa: PLR0913, PLR0917
         slots=slots,
         eps=eps,
         bf16=precision == "bf16",
+        drop_below=0,  # of training alone
+        seed=0,
     )

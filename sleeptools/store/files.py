@@ -478,15 +478,12 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(path: Path) -> dict[str, object]:
-    """Take size, modification time and SHA-256 of an input, so that a change can be noticed."""
-    stat = path.stat()
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(path)}
+    """Take size and SHA-256 of an input, so that a change can be noticed; a copy has the same."""
+    return {"size": path.stat().st_size, "sha256": sha256(path)}
 
 
 def unchanged(path: Path, recorded: Mapping[str, Any] | None) -> bool:
-    """Tell whether a file equals its recorded `fingerprint`, by size and time or else by hash."""
+    """Tell whether a file equals its recorded `fingerprint`."""
     if not recorded or not path.exists() or path.stat().st_size != recorded.get("size"):
         return False
-    if path.stat().st_mtime_ns == recorded.get("mtime_ns"):
-        return True
     return sha256(path) == recorded.get("sha256")

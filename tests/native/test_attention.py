@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from sleeptools import native
 from sleeptools.models.ops import attention
+from sleeptools.models.ops import dropout as ops_dropout
 from sleeptools.native import threads
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
@@ -51,6 +52,39 @@ def test_sizes_of_the_models(variant: str, tokens: int, width: int, heads: int) 
     compare(example(3, tokens, width, heads))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "width", "heads"), [(64, 96, 4), (32, 128, 8), (33, 10, 5), (7, 21, 3), (1, 6, 2)]
+)
+@pytest.mark.parametrize("dropout", [0.1, 0.7])
+def test_dropout(variant: str, tokens: int, width: int, heads: int, dropout: float) -> None:
+    compare([*example(3, tokens, width, heads), 1e-5, "fp32", dropout, 2**63 - 2], bound=3e-5)
+
+
+def test_dropout_drops_weights_and_what_is_added(variant: str) -> None:
+    """By masks of two seeds that follow each other."""
+    *tensors, heads = example(2, 40, 12, 3)
+    x, dropout, seed = tensors[0], 0.3, 17
+    out = attention.attention(*tensors, heads, 1e-5, "fp32", dropout, seed)
+    assert_close(out, attention.attention(*tensors, heads, 1e-5, "fp32", dropout, seed))
+    others = [attention.attention(*tensors, heads, 1e-5, "fp32", dropout, n) for n in (16, 18)]
+    assert not any(torch.allclose(out, other) for other in others)
+    still = [x, *tensors[1:3], torch.zeros(12, 12), torch.ones(12), torch.ones(12), torch.zeros(12)]
+    added = ops_dropout.dropout(torch.ones_like(x), dropout, seed + 1)
+    expected = torch.nn.functional.layer_norm(x + added, (12,))
+    result = attention.attention(*still, heads, 1e-5, "fp32", dropout, seed)
+    assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_dropped_nan_stays_one(variant: str) -> None:
+    *tensors, heads = example(1, 9, 8, 2)
+    tensors[0][0, 3, 5] = torch.nan
+    result = gradients(attention.attention, tensors, heads, 1e-5, "fp32", 0.9, 1)
+    assert bool(result[0].isnan().all())  # every token looks at that one
+    expected = gradients(attention.reference, tensors, heads, 1e-5, "fp32", 0.9, 1)
+    for ours, theirs in zip(result, expected, strict=True):
+        assert torch.equal(ours.isnan(), theirs.isnan())
+
+
 @pytest.mark.parametrize("tokens", [2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 34, 63, 64])
 def test_every_remainder_of_tokens(variant: str, tokens: int) -> None:
     compare(example(2, tokens, 12, 3), bound=3e-5)
@@ -86,7 +120,8 @@ def test_threads_do_not_change_a_bit(variant: str) -> None:
     results = []
     for count in (1, 2, 3, 0):
         threads.set_threads(count)
-        results.append(gradients(attention.attention, tensors, heads))
+        plain = gradients(attention.attention, tensors, heads)
+        results.append(plain + gradients(attention.attention, tensors, heads, 1e-5, "fp32", 0.2, 5))
     for result in results[1:]:
         assert all(map(torch.equal, result, results[0]))
 
@@ -105,12 +140,14 @@ def test_nothing_depends_on_what_the_workspace_held(
         launch(op, x, {**tensors, "workspace": space[:size]}, **fields)
 
     for *tensors, heads in (example(2, 33, 10, 5), example(17, 5, 7, 1), example(1, 70, 36, 2)):
-        expected = gradients(attention.attention, tensors, heads)
-        with monkeypatch.context() as patch:
-            patch.setattr(attention.ops, "launch", poisoned)
-            result = gradients(attention.attention, tensors, heads)
-        assert all(map(torch.equal, result, expected))
-    assert len(spaces) == 6
+        for dropout in (0.0, 0.2):
+            settings = heads, 1e-5, "fp32", dropout, 3
+            expected = gradients(attention.attention, tensors, *settings)
+            with monkeypatch.context() as patch:
+                patch.setattr(attention.ops, "launch", poisoned)
+                result = gradients(attention.attention, tensors, *settings)
+            assert all(map(torch.equal, result, expected))
+    assert len(spaces) == 12
     assert all(bool(space.isnan().all()) for space in spaces)
 
 
@@ -129,12 +166,13 @@ def test_no_epochs_have_gradients_of_zero() -> None:
     assert not any(g.any() for g in gradients(attention.attention, tensors, heads))
 
 
-def test_second_derivatives_are_those_of_the_reference() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_second_derivatives_are_those_of_the_reference(dropout: float) -> None:
     *tensors, heads = example(2, 5, 4, 2)
 
     def penalty(run: Any) -> Tensor:
         w_in = tensors[1].detach().requires_grad_()
-        out = run(tensors[0], w_in, *tensors[2:], heads)
+        out = run(tensors[0], w_in, *tensors[2:], heads, 1e-5, "fp32", dropout, 4)
         (first,) = torch.autograd.grad(out.pow(3).sum(), w_in, create_graph=True)
         return torch.autograd.grad(first.square().sum(), w_in)[0]
 

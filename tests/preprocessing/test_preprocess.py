@@ -27,6 +27,7 @@ from sleeptools.preprocessing.recording_epochs import write_recording_epochs
 from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Signal, read_recording
+from sleeptools.runs import writing
 
 LETTERS = {letter: label_schemes.EDF_TEXTS[f"Sleep stage {letter}"] for letter in "W1234R?"}
 PUBLISHED = {"W": 8285, "N1": 2804, "N2": 17799, "N3": 5703, "REM": 7717}  # Sleep-EDF-20
@@ -244,6 +245,29 @@ def test_nothing_is_done_twice_and_changed_input_is_seen(raw: Path, tmp_path: Pa
     said.clear()
     convert.convert("sleep-edf", tmp_path / "raw", out, lambda s: said.append(s.text))
     assert ["as before" in text for text in said] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("through_recordings", [True, False])
+def test_a_copy_of_the_raw_files_gives_the_same_bytes(
+    raw: Path, tmp_path: Path, through_recordings: bool
+) -> None:
+    """Files copied or fetched anew have other times; runs must know their epochs all the same."""
+    import os
+    import shutil
+
+    shutil.copytree(raw, tmp_path / "raw")
+    preset, sums, said = presets.load("sleep-edf"), [], list[str]()
+    for n in range(2):
+        for file in (tmp_path / "raw").iterdir():
+            os.utime(file, (n, n))
+        source = tmp_path / "raw"
+        if through_recordings:
+            source = convert.convert("sleep-edf", source, tmp_path / f"recordings-{n}")
+        epochs = preprocess.preprocess(preset, source, tmp_path / f"epochs-{n}")
+        sums.append(writing.epochs_fingerprint(open_epochs(epochs)))
+        preprocess.preprocess(preset, source, tmp_path / "epochs-0", lambda s: said.append(s.text))
+    assert sums[0] == sums[1]
+    assert all("as before" in text for text in said)
 
 
 def test_one_bad_recording_stops_no_other(raw: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sleeptools.models.layers.native_training import (
     training_precision,
     trains_native,
 )
+from sleeptools.models.layers.stacking import TaskSeeds
 from sleeptools.models.ops.attention import attention
 from sleeptools.models.ops.feed_forward import feed_forward
 
@@ -84,7 +85,7 @@ def encode(layer: nn.TransformerEncoderLayer | PrintedEncoderLayer, z: Tensor) -
     if isinstance(layer, PrintedEncoderLayer) or not (is_native or layer.training):
         encoded: Tensor = layer(z)
         return encoded
-    z = _attend(layer, to_float32(z) if is_native else z)
+    z = _attend(layer, to_float32(z)) if is_native else _attend_in_torch(layer, z)
     rows, p = z.flatten(0, 1), dropout_probability(layer.dropout)
     if is_native:
         weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
@@ -97,17 +98,24 @@ def encode(layer: nn.TransformerEncoderLayer | PrintedEncoderLayer, z: Tensor) -
 
 def _attend(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
     """Self-attention, the residual and its LayerNorm: (B, T, D) to the same."""
-    inner, norm = layer.self_attn, layer.norm1
+    inner, norm, p = layer.self_attn, layer.norm1, dropout_probability(layer.dropout1)
     assert inner.in_proj_weight is not None
-    project = inner.in_proj_weight, inner.in_proj_bias
-    if not layer.training:
-        out = inner.out_proj.weight, inner.out_proj.bias
-        return attention(z, *project, *out, norm.weight, norm.bias, inner.num_heads, norm.eps)
+    project, out = (inner.in_proj_weight, inner.in_proj_bias), inner.out_proj
+    weights = *project, out.weight, out.bias, norm.weight, norm.bias
+    precision = training_precision()
+    return attention(z, *weights, inner.num_heads, norm.eps, precision, p, draw_seed(p))
+
+
+def _attend_in_torch(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
+    """As `_attend` in training, in plain PyTorch."""
+    inner, norm, p = layer.self_attn, layer.norm1, dropout_probability(layer.dropout1)
+    seeds = TaskSeeds() if p > 0 else None
     batch, tokens, width = z.shape
-    qkv = functional.linear(z, *project).view(batch, tokens, 3, inner.num_heads, -1)
+    qkv = functional.linear(z, inner.in_proj_weight, inner.in_proj_bias)
+    qkv = qkv.view(batch, tokens, 3, inner.num_heads, -1)
     q, k, v = (t.flatten(0, 1) for t in qkv.permute(2, 0, 3, 1, 4))  # (B heads, T, D / heads)
     weights = ((width // inner.num_heads) ** -0.5 * q @ k.mT).softmax(2)  # (B heads, T, T)
-    mixed = drop(weights, inner.dropout if inner.training else 0.0) @ v  # (B heads, T, D / heads)
+    mixed = drop(weights, p, seeds) @ v  # (B heads, T, D / heads)
     mixed = mixed.view(batch, inner.num_heads, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
-    added: Tensor = norm(z + drop(inner.out_proj(mixed), dropout_probability(layer.dropout1)))
+    added: Tensor = norm(z + drop(inner.out_proj(mixed), p, seeds, 1))
     return added
