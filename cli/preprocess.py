@@ -20,6 +20,8 @@ from ._console import (
 if TYPE_CHECKING:
     from sleeptools.preprocessing.epochs import EpochSet
 
+SLUMBERNET = {"stages": 3, "channels": 2, "sample_rate": 64.0, "epoch_seconds": 4.0}
+"""The epochs that SlumberNet takes as it was published."""
 FOLDS: Final = 20  # at most, as the papers on Sleep-EDF-20 have
 
 
@@ -138,9 +140,27 @@ def _show(folder: Path) -> None:
 def _next(folder: Path, epochs: EpochSet) -> str:
     """Write the line that trains a model of this kind of animal, each subject tested once."""
     from sleeptools.errors import quoted
-    from sleeptools.recording.stages import HUMAN_STAGES
 
-    model = "" if tuple(epochs.names) == HUMAN_STAGES else " --model mouse-cnn"
     folds = min(FOLDS, len(epochs.subjects))
     how = f"--folds {folds}" if folds > 1 else "--final --passes 10"
-    return f"sleeptools train {quoted(folder)}{model} {how}"
+    return " ".join(["sleeptools train", quoted(folder), *_model_words(epochs), how])
+
+
+def _model_words(epochs: EpochSet) -> list[str]:
+    """Write which model is for the epochs, where it is not the one for people at 100 Hz."""
+    from sleeptools.models.layers.config import MouseConfig
+    from sleeptools.recording.stages import HUMAN_STAGES
+
+    if tuple(epochs.names) == HUMAN_STAGES:
+        return []
+    shape = {
+        "stages": len(epochs.names),
+        "channels": len(epochs.montage),
+        "sample_rate": epochs.sample_rate,
+        "epoch_seconds": epochs.epoch_seconds,
+    }
+    if shape == SLUMBERNET:
+        return ["--model slumbernet"]
+    usual = MouseConfig().model_dump()
+    others = [f"--set model.{k}={v:g}" for k, v in shape.items() if v != usual[k]]
+    return ["--model mouse-cnn", *others]

@@ -97,7 +97,7 @@ def read(path: Path) -> Recording:
         )
         for label, name in SIGNALS.items()
     }
-    facts: dict[str, str | int | float | bool] = {}
+    facts: dict[str, str | int | float | bool] = {stages.SPECIES: stages.MOUSE}
     if SIMULATED in variables:
         facts |= simulators.made_by(_simulator(path, variables), randomised=RANDOMISED in variables)
     if note := _unequal_note(signals.values()):

@@ -112,7 +112,7 @@ def _check_night(engine: Engine, recording: Recording, seconds: float) -> None:
     least = engine.facts.get(LEAST_SECONDS, 0.0)
     if seconds < least:
         raise DataError(
-            f"{recording.id}: lasts {seconds / 60:.3g} min; the model compares every "
+            f"{recording.id}: lasts {seconds // 6 / 10:g} min; the model compares every "
             f"epoch with the night around it, and takes {least / 3600:g} h at least",
             hint="give the whole night",
             code="REC-NIGHT",

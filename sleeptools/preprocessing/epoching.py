@@ -24,6 +24,7 @@ from sleeptools.recording.signals import quality
 from sleeptools.recording.timeline import Onsets
 
 MOST_SAMPLES = 20_000  # of a channel, to judge its amplitude by
+LEAST_RATE = 0.9  # of the epochs' rate, that an EEG is to be recorded at
 LEAST_SCALED = 7200.0  # s of a recording, from which a scale is that of a night
 IN_GAP = -1
 """Instead of the number of a stretch, of epochs that touch an interruption."""
@@ -160,7 +161,7 @@ def cut_epochs(
             raise DataError(
                 f"{recording.id}: signal {signal.label!r} is not finite", code="SIG-FINITE"
             )
-        doubts = filter(None, [doubt, _scale_doubt(preset, signal)])
+        doubts = filter(None, [doubt, _rate_doubt(preset, signal), _scale_doubt(preset, signal)])
         warnings += [f"{signal.label}: {text}" for text in doubts]
         epochs = _channel_epochs(preset, recording.id, signal, onsets, stretch)
         values.put(i, epochs)
@@ -172,6 +173,20 @@ def cut_epochs(
     counts = {label: kinds for label, kinds in counts.items() if kinds}
     values.keep(kept[recorded])
     return CutEpochs(values, reasons.tolist(), kept, counts, warnings)
+
+
+def _rate_doubt(preset: Preset, signal: Signal) -> str:
+    """Describe an EEG that was recorded at a much lower rate than that of the epochs; "" if not.
+
+    Half of the band that a network has learnt from is then empty, which it takes for a stage.
+    """
+    if signal.modality != "eeg" or signal.sample_rate >= LEAST_RATE * preset.sample_rate:
+        return ""
+    return (
+        f"recorded at {signal.sample_rate:g} Hz, resampled to {preset.sample_rate:g} Hz: nothing "
+        f"above {signal.sample_rate / 2:g} Hz is in it, and a model that learnt from faster "
+        "recordings may stage it wrongly throughout"
+    )
 
 
 def _scale_doubt(preset: Preset, signal: Signal) -> str:

@@ -13,11 +13,19 @@ HUMAN_STAGES: Final = ("W", "N1", "N2", "N3", "REM")
 MOUSE_STAGES: Final = ("Wake", "NREM", "REM")
 WAKE: Final = ("W", "Wake")
 UNSCORED: Final = -1
+SPECIES: Final = "species"
+"""Fact of a recording whose format is for one species."""
+MOUSE: Final = "mouse"
 
 REASONS: Final = ("scored", "unknown", "movement", "unannotated")
 """Reasons for an unscored epoch: scored as unknown ("?"), as movement, or not annotated; the first
 entry stands for an epoch with a stage."""
 SCORED, UNKNOWN, MOVEMENT, UNANNOTATED = range(len(REASONS))
+
+
+def is_of_mice(names: Sequence[str]) -> bool:
+    """Tell a stage list of mice from one of people: it has NREM as one stage."""
+    return "NREM" in names
 
 
 def stage_number(name: str, names: Sequence[str]) -> tuple[int, int]:

@@ -12,9 +12,11 @@ import torch
 
 from sleeptools.errors import DataError, SleeptoolsError
 from sleeptools.models.folder import build_model, weights_mismatch
+from sleeptools.models.layers.config import HumanEpochs
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.preprocessing.epochs import EpochSet
 from sleeptools.recording.montage import modality
+from sleeptools.recording.stages import is_of_mice
 from sleeptools.runs import model_folder
 from sleeptools.runs.parent import Parent
 
@@ -46,6 +48,12 @@ def check_fit(data: EpochSet, model: Any, recipe: Recipe) -> None:
     """
     values = _values(data)
     wrong = [key for key, value in values.items() if getattr(model, key) != value]
+    if wrong and is_of_mice(data.names) and isinstance(model, HumanEpochs):
+        raise DataError(
+            f"{data.folder}: epochs of mice ({', '.join(data.names)}), and the model is for people",
+            hint="`model=mouse-cnn` is for mice; 'sleeptools list models' has the others",
+            code="MODEL-FIT",
+        )
     if wrong:
         quantity, value = QUANTITIES[wrong[0]], values[wrong[0]]
         fields = type(model).model_fields

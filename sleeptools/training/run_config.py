@@ -8,6 +8,7 @@ written by one of them at a time.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,19 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
     """
     merged, lines = compare_config(run, request)
     if lines:
+        hint = (
+            f"give another run folder; 'sleeptools train EPOCHS {quoted(run)} "
+            f"`config={run / CONFIG_FILE}`' goes on as this one began"
+        )
+        passes = re.fullmatch(r"recipe.passes: (\d+) there, (\d+) now", lines[0])
+        if len(lines) == 1 and passes and int(passes[1]) < int(passes[2]):
+            hint = (
+                f"'sleeptools train EPOCHS NEW_RUN `continue={quoted(run)}` "
+                f"`passes={passes[2]}`' goes on with it to more passes, in a folder of its own"
+            )
         raise OutputError(
             f"{run}: this run exists with other settings: {'; '.join(lines)}",
-            hint=f"give another run folder; 'sleeptools train EPOCHS {quoted(run)} "
-            f"`config={run / CONFIG_FILE}`' goes on as this one began",
+            hint=hint,
             code="OUT-SETTINGS",
         )
     return merged

@@ -181,7 +181,7 @@ preprocess isruc.toml raw isruc/epochs
 preprocess lab.toml raw lab/epochs
 """
 OF_PAGES = """
-simulate slumbernet docs/models.md/raw --subjects 3 --hours 0.2
+simulate slumbernet docs/models.md/raw --subjects 3 --hours 0.5
 convert slumbernet docs/models.md/raw docs/models.md/recordings
 preprocess slumbernet docs/models.md/recordings docs/cluster.md/mouse-epochs
 hypnogram SC4001EC-Hypnogram.edf docs/edf.md/raw/S01_N1_events.tsv

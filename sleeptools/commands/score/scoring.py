@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.montage import ChosenMontage, choose_montage
 from sleeptools.commands.score.options import ScoreOptions
 from sleeptools.datasets.shared.edf_settings import read_named, settings_of
+from sleeptools.errors import DataError
 from sleeptools.inference import leads
 from sleeptools.inference.engine import Engine
 from sleeptools.inference.missing import dispensable
@@ -26,11 +27,13 @@ from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import IGNORED, Recording, ignored_channels
 from sleeptools.recording.signals import quality
-from sleeptools.recording.stages import UNSCORED
+from sleeptools.recording.stages import MOUSE, MOUSE_STAGES, SPECIES, UNSCORED, is_of_mice
 from sleeptools.runs.parent import tuned_on_real
 
 OPTIONAL = "optional"
 """Fact of a model: channels that it can do without."""
+LEAST_VARIED = 1800.0
+"""Seconds of sleep in which there are stages."""
 SIMULATED_TRAINING = (
     "the model has learnt from simulated nights only and was never tested on a real one: its "
     "stages of this real recording may be wrong throughout"
@@ -141,6 +144,7 @@ def score_file(
     store.check_listed(path)
     settings = settings_of(path)
     recording = read_named(path, ignore_channels=options.ignore_channels)
+    check_species(engine, recording, settings.stage_names)
     options = options.called(settings.names)
     when = lights_of(recording, options.lights_off, options.lights_on, path)
     return replace(
@@ -163,6 +167,7 @@ def score_recording(
     lights
         When the lights went off and on.
     """
+    check_species(engine, recording)
     if not options.channels:
         by_order = options.match_channels_by_order
         preset = leads.choose(engine.facts, preset, recording, by_order=by_order)
@@ -177,6 +182,7 @@ def score_recording(
     lacking = [c.name for c in preset.montage if c.name not in chosen.made_of]
     preset = preset.model_copy(update={"montage": chosen.channels})
     density, cut = hypnodensity(engine, preset, recording, folder)
+    hypnogram = hypnogram_from(engine, preset, recording, density)
     notes = [str(recording.facts["notes"])] if recording.facts.get("notes") else []
     for name, how in chosen.substitutes.items():
         notes.insert(0, f"{chosen.made_of[name]} serves as {name} ({how}): the model never saw it")
@@ -190,15 +196,51 @@ def score_recording(
     return Scoring(
         recording.id,
         recording,
-        hypnogram_from(engine, preset, recording, density),
+        hypnogram,
         density,
         ["" if kept else why for why, kept in zip(cut.reasons, cut.kept.tolist(), strict=True)],
         cut.counts,
         lights,
         chosen,
-        (*notes, *cut.warnings),
+        (*notes, *monotony(hypnogram), *cut.warnings),
         leads=tuple(chosen.made_of) if leads.LEADS in engine.facts else (),
     )
+
+
+def check_species(engine: Engine, recording: Recording, scored_as: Sequence[str] = ()) -> None:
+    """Refuse a recording of a mouse where the model is for people, or the reverse.
+
+    Parameters
+    ----------
+    scored_as
+        Stage names that a description of the file gives, if there is one.
+
+    Raises
+    ------
+    DataError
+        If the scoring in the recording, its format or its description is of the other species.
+    """
+    scorings = [h.names for h in recording.scorings]
+    names = [*scorings, scored_as, MOUSE_STAGES if recording.facts.get(SPECIES) == MOUSE else ()]
+    for said in filter(None, names):
+        if is_of_mice(said) != is_of_mice(engine.stages):
+            whose, for_whom = ("a mouse", "people") if is_of_mice(said) else ("a person", "mice")
+            raise DataError(
+                f"{recording.id}: is of {whose} ({', '.join(said)}), and the model for {for_whom} "
+                f"({', '.join(engine.stages)})",
+                hint="score it by a model that was trained on recordings of the same kind",
+                code="MODEL-FIT",
+            )
+
+
+def monotony(hypnogram: Hypnogram) -> list[str]:
+    """Warn of half an hour or more that is one stage of sleep throughout."""
+    scored = hypnogram.stages[hypnogram.stages >= 0]
+    seconds = len(scored) * hypnogram.epoch_seconds
+    if seconds < LEAST_VARIED or (scored != scored[0]).any() or scored[0] == 0:
+        return []
+    stage = hypnogram.names[scored[0]]
+    return [f"all {len(scored)} epochs are {stage}: see whether channels and rates are the model's"]
 
 
 def summary(row: dict[str, Any], said: str = "") -> str:

@@ -279,6 +279,12 @@ class FileSettings:
         return self.settings.ignore_channels if self.settings else ()
 
     @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Stage names of the scoring, if anything says which."""
+        said = self.settings is not None and bool(self.settings.stages or self.settings.scheme)
+        return self.settings.names if self.settings is not None and said else ()
+
+    @property
     def text(self) -> str:
         """Say how channels are called, for people; "" where nothing is said of them."""
         names = [f"{name} = {label}" for label, name in self.names.items()]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sleeptools.errors import UsageError, did_you_mean
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.schedule import Schedule
 from sleeptools.store import settings
@@ -152,7 +153,12 @@ def resolve_recipe(module: ModuleType, values: Mapping[str, Any]) -> Recipe:
     recipes: dict[str, Recipe] = {**getattr(module, "RECIPES", {"default": module.RECIPE})}
     recipes[FINE_TUNING] = fine_tuning_recipe(module)
     variant = str(values.get("variant", "default"))
-    settings.check_keys([variant], recipes, section="recipe.variant")
+    if variant not in recipes:
+        raise UsageError(
+            f"recipe: this model has none called {variant!r}; there are: {', '.join(recipes)}",
+            hint=did_you_mean(variant, [*recipes]) or "`recipe=NAME` takes one of them",
+            code="USE-NAME",
+        )
     base = recipes[variant].model_dump() if variant != "default" else module.RECIPE.model_dump()
     settings.check_keys(values, base, section="recipe")
     nested = {k: v for k, v in base.items() if isinstance(v, dict)}
