@@ -10,8 +10,10 @@ constexpr int kThreads = 256;
 __global__ void kernel(const Dropout op) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= op.batch * op.steps * op.maps) return;
-  const int64_t step = i / op.maps % op.steps, epoch = i / op.maps / op.steps;
-  const uint32_t word = random_word(i % op.maps, step / 4, epoch, step % 4, op.seed);
+  const int64_t step = i / op.maps % op.steps, row = i / op.maps / op.steps;
+  const int64_t rows = op.batch / op.tasks, epoch = row % rows;
+  const uint64_t seed = drawn_seed(op.seed, op.seeds, row / rows);
+  const uint32_t word = random_word(i % op.maps, step / 4, epoch, step % 4, seed);
   const float scale = static_cast<float>(4294967296.0 / (4294967296.0 - op.drop_below));
   op.out[i] = op.x[i] * (word < op.drop_below ? 0.0f : scale);
 }
