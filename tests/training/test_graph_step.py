@@ -1,12 +1,15 @@
 """What a CUDA graph could not hold in a step of any model: reads by the host, and host memory.
 
 There is no GPU here: the step runs on the device "meta", which has shapes and no numbers, so that
-nothing can be read, and every operation that touches the host's memory is noted.
+nothing can be read, and every operation that touches the host's memory is noted. The last tests
+run on the CPU what a GPU runs: tables of a pass on the device, and losses read at its end.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +20,16 @@ from torch.utils._pytree import tree_leaves
 
 from sleeptools import registry
 from sleeptools.models.folder import build_model
+from sleeptools.models.layers.stacking import step_seeds
+from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.recipe import Recipe
+from sleeptools.preprocessing.epochs import EpochSet
+from sleeptools.training.batches import EpochSource
+from sleeptools.training.lockstep import Lockstep
+from sleeptools.training.loop import Training
 from sleeptools.training.loss import stage_loss
 from sleeptools.training.optimisation import make_optimiser
+from stacked_trainings import SMALL, epochs_of, trainings
 
 MODELS = [name for name in registry.names("models") if name != "spectral"]
 READS = {
@@ -33,10 +43,6 @@ READS = {
     "repeat_interleave",
     "bincount",
 }
-
-
-SEEDS = {"randint", "_local_scalar_dense"}
-"""On the host alone: seeds of dropout. A graph can hold them, but would repeat them."""
 
 
 class HostContact(TorchDispatchMode):
@@ -84,11 +90,12 @@ def test_a_step_needs_no_numbers_and_nothing_of_the_host(name: str) -> None:
         network = build_model(name, {}).train()
         weights = torch.ones(len(recipe.class_weights)) if recipe.class_weights else None
     x, stages = inputs(network)
-    with HostContact("meta") as contact:
+    seeds = torch.zeros(1, dtype=torch.int64, device="meta")
+    with HostContact("meta") as contact, step_seeds(seeds):
         logits = network(x).flatten(0, -2).float()
         stage_loss(logits, stages, weights, recipe.loss).backward()
     assert contact.found == []
-    assert contact.host <= SEEDS
+    assert contact.host == set()
     assert any(p.grad is not None for p in network.parameters())
 
 
@@ -130,3 +137,95 @@ def test_every_loss_stays_on_the_device(kind: Any) -> None:
     with HostContact("meta") as contact:
         stage_loss(logits, stages, torch.ones(5, device="meta"), kind).backward()
     assert contact.found == []
+
+
+# --- the trainer's step ---------------------------------------------------------------------------
+
+LAID_OUT = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+"""Operations without a kernel, beside views: they lay out memory."""
+LAUNCHES = 900
+"""Operations of a stacked step of MMASleepNet, however many folds. It may only go down."""
+
+
+class Launches(TorchDispatchMode):
+    """Notes every operation that has a kernel, with the shapes that it takes and gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, list[tuple[int, ...]]]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        results = function(*args, **(kwargs or {}))
+        name = function.overloadpacket.__name__
+        alias = [r.alias_info for r in function._schema.returns]
+        is_view = any(a is not None and not a.is_write for a in alias)
+        if not is_view and name not in LAID_OUT:
+            leaves = tree_leaves((args, kwargs or {}, results))
+            self.calls.append((name, [(*t.shape,) for t in leaves if isinstance(t, Tensor)]))
+        return results
+
+
+class MetaSource(EpochSource):
+    """The set on the device "meta", as on a GPU where it fits."""
+
+    def __init__(self, epochs: EpochSet, device: torch.device) -> None:
+        super().__init__(epochs, device)
+        shape = (len(epochs), *epochs.files[0].epoch_shape)
+        self.resident = torch.empty(shape, device=device)
+
+
+@pytest.fixture
+def without_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On "meta" PyTorch has no autocast and no fused optimiser, which only holds moments here."""
+
+    def make(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+        kinds = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        return kinds[recipe.optimiser](parameters, lr=recipe.learning_rate)
+
+    monkeypatch.setattr("sleeptools.training.loop.make_optimiser", make)
+    monkeypatch.setattr(Training, "autocast", lambda _: contextlib.nullcontext())
+
+
+def on_meta(name: str, folder: Path, count: int, **settings: Any) -> Lockstep:
+    """Make so many trainings on "meta", their tables filled by a first step."""
+    epochs = epochs_of(name, folder / "epochs")
+    made = trainings(
+        name, epochs, folder / "run", source=MetaSource, device="meta", recipe={"batch": 2}
+    )
+    lockstep = Lockstep(made[1 : 1 + count])
+    lockstep.step()
+    return lockstep
+
+
+@pytest.mark.usefixtures("without_device")
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", SMALL)
+def test_the_trainers_step_stays_on_the_device(name: str, count: int, tmp_path: Path) -> None:
+    lockstep = on_meta(name, tmp_path, count)
+    if not lockstep.gathers:  # an augmentation of the recipe
+        assert registry.load("models", name).RECIPE.augmentation != Augmentation()
+    steps = []
+    for _ in range(2):
+        with HostContact("meta") as contact, Launches() as launches:
+            lockstep.compute()
+        assert contact.found == []
+        assert contact.host == set()
+        steps.append(launches.calls)
+    assert steps[0] == steps[1]
+    names = {call for call, _ in steps[0]}
+    assert "index_put_" in names  # the losses
+    assert "lerp_" in names or "addcmul_" in names  # the optimiser
+
+
+@pytest.mark.usefixtures("without_device")
+def test_folds_side_by_side_need_no_more_launches(tmp_path: Path) -> None:
+    counts = []
+    for count in (2, 1, 2):
+        lockstep = on_meta("mmasleepnet", tmp_path / str(len(counts)), count)
+        with Launches() as launches:
+            lockstep.compute()
+        counts.append(len(launches.calls))
+    assert counts[0] == counts[2] <= LAUNCHES
+    assert counts[1] < counts[0]

@@ -12,45 +12,22 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from sleeptools import registry, store
+from sleeptools import store
 from sleeptools.commands.train import train
 from sleeptools.errors import DataError, Stopped, UnavailableError, UsageError
 from sleeptools.models.layers.stacking import step_seeds
-from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
 from sleeptools.runs.run import is_done
 from sleeptools.training.batches import EpochSource
 from sleeptools.training.group import Group
 from sleeptools.training.lockstep import Lockstep
 from sleeptools.training.loop import Training
 from sleeptools.training.options import TrainOptions
-from sleeptools.training.plan import make_plan
-from sleeptools.training.stop import Stop
-from synthetic_epochs import write_epochs
+from stacked_trainings import RECIPE, SMALL, epochs_of
+from stacked_trainings import trainings as small_trainings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 20
 TOLERANCE = 1e-4
-SMALL = {
-    "mmasleepnet": {},
-    "masleepnet": {"sequence": 2},
-    "ulw-sleepnet": {"channels": 2},
-    "slumbernet": {"epoch_seconds": 0.5, "blocks": 5, "filters": 2, "dropout": 0.2},
-    "mouse-cnn": {"sample_rate": 64},
-    "mouse-cnn-attention": {"sample_rate": 64},
-    "mouse-transformer": {"sample_rate": 64, "layers": 2},
-    "attnsleep": {"channels": 2},
-    "sleepprintnet": {"variant": "mmasleepnet", "electrodes": ["F3", "C3"]},
-    "salientsleepnet": {"sequence": 11, "filters": 4},
-    "spectral": {"sequence": 3},
-}
-"""Settings of each model that make a step short, and have dropout."""
-RECIPE = {
-    "batch": 4,
-    "passes": 30,
-    "augmentation": {"gains": [0.3], "shift": 0.5, "noise": 0.05, "gain_factor": 2.0},
-}
-
-
 LEAVING_OUT = SMALL.keys() - {"spectral", "attnsleep", "salientsleepnet", "mouse-cnn"}
 LEAVING_OUT -= {"mouse-cnn-attention"}
 """Models of which a signal is left out by chance in these tests. Spectral has one; in the others a
@@ -65,27 +42,12 @@ class DoubleSource(EpochSource):
         return x.double(), stages
 
 
-def epochs_of(name, folder, **facts):
-    config = registry.load("models", name).Config(**SMALL[name])
-    size = {
-        "channels": config.channels,
-        "sample_rate": config.sample_rate,
-        "epoch_seconds": config.epoch_seconds,
-        "names": HUMAN_STAGES if config.stages == 5 else MOUSE_STAGES,
-        "montage": [f"E{'OGE'[i % 3]}G {i}" for i in range(config.channels)],
-    }
-    return write_epochs(folder, **size | {"subjects": 4, "count": 5} | facts)
-
-
 def trainings(name, epochs, run, *, double=False, recipe=RECIPE, **changes):
     """Three folds, the training epochs of one fewer than those of the others."""
     if name in LEAVING_OUT:
         recipe = recipe | {"augmentation": recipe["augmentation"] | {"modality_dropout": 0.3}}
-    settings = {"model": SMALL[name], "recipe": recipe}
-    fields = {"folds": 3, "protocols": ("best-on-test",), "threads": 1, "settings": settings}
-    plan = make_plan(epochs, run, TrainOptions(model=name, **fields | changes))
-    source = (DoubleSource if double else EpochSource)(plan.data, torch.device("cpu"))
-    made = [Training(task, source, Stop()) for task in plan.tasks()]
+    source = DoubleSource if double else EpochSource
+    made = small_trainings(name, epochs, run, source=source, recipe=recipe, **changes)
     for training in made if double else ():
         training.state.model.double()
         if training.weights is not None:

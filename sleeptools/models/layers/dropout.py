@@ -67,7 +67,7 @@ def drop_units(x: Tensor, p: float) -> Tensor:
     """As `drop`, of (N, units): the hidden layer of a feed-forward, as the native op draws it."""
     if p == 0:
         return x
-    if x.is_cuda:  # one kernel for the largest layer of a network; the op trains on a CPU alone
+    if not x.is_cpu:  # one kernel for the largest layer of a network; the op trains on a CPU alone
         return drop(x[None], p)[0]
     number, tasks = next_seed()
     seed: int | Tensor = number if tasks is None else (tasks + number).view(-1, 1, 1)
