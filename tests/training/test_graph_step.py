@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,16 +20,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sleeptools import registry
+from sleeptools.errors import DataError, Stopped
 from sleeptools.models.folder import build_model
 from sleeptools.models.layers.stacking import step_seeds
 from sleeptools.models.recipe.augmentation import Augmentation
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.preprocessing.epochs import EpochSet
+from sleeptools.runs import model_folder
 from sleeptools.training.batches import EpochSource
+from sleeptools.training.group import Group
 from sleeptools.training.lockstep import Lockstep
 from sleeptools.training.loop import Training
 from sleeptools.training.loss import stage_loss
 from sleeptools.training.optimisation import make_optimiser
+from sleeptools.training.stop import Stop
 from stacked_trainings import SMALL, epochs_of, trainings
 
 MODELS = [name for name in registry.names("models") if name != "spectral"]
@@ -142,9 +147,10 @@ def test_every_loss_stays_on_the_device(kind: Any) -> None:
 # --- the trainer's step ---------------------------------------------------------------------------
 
 LAID_OUT = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+LAID_OUT |= {"_unsafe_view"}
 """Operations without a kernel, beside views: they lay out memory."""
-LAUNCHES = 900
-"""Operations of a stacked step of MMASleepNet, however many folds. It may only go down."""
+LAUNCHES = {1: 357, 2: 799, 3: 799}
+"""Operations of a step of MMASleepNet, by the number of folds. They may only become fewer."""
 
 
 class Launches(TorchDispatchMode):
@@ -194,7 +200,7 @@ def on_meta(name: str, folder: Path, count: int, **settings: Any) -> Lockstep:
     made = trainings(
         name, epochs, folder / "run", source=MetaSource, device="meta", recipe={"batch": 2}
     )
-    lockstep = Lockstep(made[1 : 1 + count])
+    lockstep = Lockstep(made[:count])
     lockstep.step()
     return lockstep
 
@@ -221,11 +227,104 @@ def test_the_trainers_step_stays_on_the_device(name: str, count: int, tmp_path: 
 
 @pytest.mark.usefixtures("without_device")
 def test_folds_side_by_side_need_no_more_launches(tmp_path: Path) -> None:
-    counts = []
-    for count in (2, 1, 2):
-        lockstep = on_meta("mmasleepnet", tmp_path / str(len(counts)), count)
+    for count, most in LAUNCHES.items():
+        lockstep = on_meta("mmasleepnet", tmp_path / str(count), count)
         with Launches() as launches:
             lockstep.compute()
-        counts.append(len(launches.calls))
-    assert counts[0] == counts[2] <= LAUNCHES
-    assert counts[1] < counts[0]
+        assert len(launches.calls) <= most
+
+
+# --- a pass without a look at its losses ----------------------------------------------------------
+
+
+class ResidentSource(EpochSource):
+    """The set in one tensor, as on a GPU where it fits."""
+
+    def __init__(self, epochs: EpochSet, device: torch.device) -> None:
+        super().__init__(epochs, device)
+        self.resident = torch.from_numpy(epochs.gather(np.arange(len(epochs))))
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have trainings made from then on go the way of a GPU, on the CPU."""
+
+    def change() -> None:
+        monkeypatch.setattr(Training, "on_gpu", True)
+        monkeypatch.setattr(Lockstep, "read_is_due", False)
+
+    return change
+
+
+def one_training(folder: Path, **recipe: Any) -> Training:
+    name = "ulw-sleepnet"
+    epochs = epochs_of(name, folder / "epochs")
+    recipe = {"batch": 4, "passes": 2, "eps": 1e-3} | recipe
+    return trainings(name, epochs, folder / "run", source=ResidentSource, recipe=recipe)[1]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_a_pass_from_tables_is_that_of_single_steps(
+    optimiser: str, schedule: str, tmp_path: Path, as_on_gpu: Callable[[], None]
+) -> None:
+    rows, weights = [], []
+    for folder in ("steps", "tables"):
+        training = one_training(
+            tmp_path / folder,
+            optimiser=optimiser,
+            schedule={"kind": schedule},
+            weight_decay=1e-2,
+            amsgrad=optimiser == "adam",
+        )
+        Group([training], lambda *_: None).run()
+        rows.append([row | {"seconds": 0} for row in training.state.rows])
+        saved = model_folder.read_weights(training.task.folder)
+        weights.append(torch.cat([torch.tensor(array).flatten() for array in saved.values()]))
+        as_on_gpu()
+    for left, right in zip(*rows, strict=True):
+        assert left == pytest.approx(right, rel=1e-4)
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-3, atol=1e-5)
+    assert training.state.step == 2 * training.steps
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_loss_that_is_no_number_is_told_at_the_end_of_its_pass(
+    tmp_path: Path, as_on_gpu: Callable[[], None]
+) -> None:
+    texts, steps = [], []
+    for folder in ("steps", "tables"):
+        training = one_training(tmp_path / folder, learning_rate=1e30)
+        with pytest.raises(DataError, match="loss is ") as error:
+            Group([training], lambda *_: None).run()
+        texts.append(str(error.value))
+        steps.append(training.state.step)
+        assert not training.saved.exists()
+        as_on_gpu()
+    assert texts[0] == texts[1]
+    assert steps == [1, training.steps]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_stop_within_a_pass_reads_its_losses_first(
+    tmp_path: Path, as_on_gpu: Callable[[], None]
+) -> None:
+    """And the training goes on as one that was not stopped, to the bit."""
+    as_on_gpu()
+    whole = one_training(tmp_path / "whole")
+    Group([whole], lambda *_: None).run()
+    stopped = one_training(tmp_path / "stopped")
+
+    def stop(training: Training, epochs: int, kappa: float | None) -> None:
+        if training.state.step == 2:
+            training.stop.signal = "SIGTERM"
+
+    with pytest.raises(Stopped):
+        Group([stopped], stop).run()
+    assert stopped.state.seen == 8
+    again = Training(stopped.task, stopped.source, Stop())
+    assert again.state.step == 2
+    Group([again], lambda *_: None).run()
+    left, right = (model_folder.read_weights(t.task.folder) for t in (whole, again))
+    assert all(np.array_equal(left[name], right[name]) for name in left)
