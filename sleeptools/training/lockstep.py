@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
@@ -24,6 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sleeptools.models.layers.stacking import step_seeds
 from sleeptools.preprocessing.sequences import NONE
 from sleeptools.recording.stages import UNSCORED
+from sleeptools.training.batches import PinnedFeed
 from sleeptools.training.graph import CapturedWork
 from sleeptools.training.loop import Batch, Training
 from sleeptools.training.optimisation import FACTORS, step_factors
@@ -65,14 +67,19 @@ class Lockstep:
         self.noted = [training.state.step for training in trainings]
         self.read_at = time.monotonic()
         self.x: Tensor | None = None  # of the next step, where it is not gathered on the device
+        self.feed: PinnedFeed | None = None
         self.launch = CapturedWork(self.compute) if device.type == "cuda" else self.compute
+
+    @property
+    def augments(self) -> bool:
+        """Whether signals are changed at random, by numbers that the host draws."""
+        augmentation = self.recipe.augmentation
+        return not augmentation.nothing or bool(augmentation.montage)
 
     @property
     def gathers(self) -> bool:
         """Whether a step takes its signals from those of the whole set on the device."""
-        augmentation = self.recipe.augmentation
-        changed = not augmentation.nothing or bool(augmentation.montage)
-        return self.source.resident is not None and not changed
+        return self.source.resident is not None and not self.augments
 
     @property
     def read_is_due(self) -> bool:
@@ -94,7 +101,7 @@ class Lockstep:
             self._step_alone(row)
         if not odd:
             if not self.gathers:
-                self._feed()
+                self._bring_signals()
             self.launch()
         for training, _ in counts:
             training.state.step += 1
@@ -124,13 +131,25 @@ class Lockstep:
             table[row, :steps] = torch.from_numpy(values.reshape(steps, *table.shape[2:]))
         self.place[row] = training.state.step - start
 
-    def _feed(self) -> None:
+    def _bring_signals(self) -> None:
         """Bring the signals of the next step to where it takes them from."""
+        if self.source.device.type == "cuda" and not self.augments:
+            if self.x is None or self.feed is None:
+                shape = (*self.inputs[:, 0].shape, *self.source.epochs.files[0].epoch_shape)
+                self.x = torch.empty(shape, device=self.source.device)
+                self.feed = PinnedFeed(shape, self.source.device)
+            self.feed.send(self._gather, self.x)
+            return
         batches = [training.take_batch().x for training in self.trainings]
         if self.x is None:
             self.x = torch.stack(batches)  # (K, B, ...)
         else:
             torch.stack(batches, out=self.x)
+
+    def _gather(self, out: npt.NDArray[np.float32]) -> None:
+        """Copy the signals of the next step, (K, B, ...), out of the files."""
+        for row, training in zip(out, self.trainings, strict=True):
+            self.source.epochs.gather(training.step_windows(training.state.step).inputs, row)
 
     def compute(self) -> None:
         """Make a step of all, from what is on the device and with nothing else."""

@@ -1,12 +1,11 @@
 """One training: passes through the epochs of the training subjects, a pass kept, the test scored.
 
 A step depends on the state before it and on seed, protocol, fold and its own number, nothing else:
-the order of the epochs and the dropout masks come from generators seeded with these. (The number
-of CPU threads decides the order of sums, and so the last bits.) Under
-`leak-free` the validation subjects choose the pass and the test fold is read once, at the end;
-under `best-on-test` the test fold itself chooses the pass, as the papers' programs do (by the
-recipe's `selection_on_test`), which makes the result optimistic. Every reading of the test fold
-goes into audit.csv.
+the order of the epochs and the dropout masks come from seeds made of these. (The number of CPU
+threads decides the order of sums, and so the last bits.) Under `leak-free` the validation subjects
+choose the pass and the test fold is read once, at the end; under `best-on-test` the test fold
+itself chooses the pass, as the papers' programs do (by the recipe's `selection_on_test`), which
+makes the result optimistic. Every reading of the test fold goes into audit.csv.
 """
 
 from __future__ import annotations
