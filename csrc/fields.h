@@ -58,7 +58,7 @@ SLEEPTOOLS_FIELDS(ConvBlockBackward, block.x, block.weight, optional(block.bias)
                   block.seed, block.bf16, block.work, grad, optional(d_x), d_weight, d_gamma,
                   d_beta, optional(d_bias), optional(d_slopes))
 
-SLEEPTOOLS_FIELDS(Dropout, x, out, batch, steps, maps, drop_below, seed)
+SLEEPTOOLS_FIELDS(Dropout, x, out, optional(seeds), batch, steps, maps, tasks, drop_below, seed)
 
 SLEEPTOOLS_FIELDS(SeparableStream, x, weights, widths, space, out, batch, signals, samples, blocks,
                   kernel, slots, work)

@@ -379,7 +379,9 @@ struct ConvBlockBackward {
 struct Dropout {
   const float* x;  // (batch, steps, maps)
   float* out;
-  int64_t batch, steps, maps;
+  const int64_t* seeds;  // CUDA only: (tasks), where they are on the device: the batch is that of
+                         // several tasks, one after the other, with seeds[task] + seed each
+  int64_t batch, steps, maps, tasks;
   uint32_t drop_below;
   uint64_t seed;
 };

@@ -1,18 +1,16 @@
 """The contenders of benches/gpu.py: training steps and scoring on a device, ready to be timed.
 
 Data lies on the device, as in a training whose set fits there. A contender with a CUDA graph holds
-the whole step, optimiser included; stacked trainings are `torch.func` over the unchanged model. A
-graph repeats the dropout masks that were drawn on the host while it was made, if any were: its time
-is right, its training would not be.
+the whole step, optimiser included, in the trainer's way (`training.graph`); stacked trainings are
+`torch.func` over the unchanged model. Seeds of dropout are on the device, and others in every step.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +19,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from instruments.timing import AbsentError
 from sleeptools import native
+from sleeptools.models.layers.stacking import step_seeds
 from sleeptools.models.recipe.recipe import Recipe
 from sleeptools.native.devices import runs_kernels
+from sleeptools.training.graph import CapturedWork
 from sleeptools.training.loss import stage_loss
 from sleeptools.training.optimisation import make_optimiser
 
-WARM_UP = 3  # calls before a graph is made
+LAYERS = 1000  # more than a network has, whose seeds follow each other
 
 
 class Setup(NamedTuple):
@@ -86,10 +86,12 @@ def training_step(setup: Setup, *, variant: str = "reference") -> Work:
     network = copy.deepcopy(setup.network).train()
     parameters = list(network.parameters())
     optimiser = optimiser_of(parameters, setup)
+    seeds = torch.zeros(1, dtype=torch.int64, device=setup.x.device)
 
     def run() -> None:
         optimiser.zero_grad(set_to_none=True)
-        with native.using_variant(variant):
+        seeds.add_(LAYERS)
+        with native.using_variant(variant), step_seeds(seeds):
             with setup.autocast:
                 logits = network(setup.x)
             logits = logits.flatten(0, -2).float()
@@ -113,12 +115,14 @@ def stacked_step(setup: Setup) -> Work:
         logits = logits.flatten(0, -2).float()
         return stage_loss(logits, y, setup.weights, setup.recipe.loss)
 
-    losses = vmap(loss, randomness="different")
+    losses = vmap(loss)
+    seeds = torch.arange(setup.folds, device=setup.x.device) * LAYERS**2
 
     def run() -> None:
         optimiser.zero_grad(set_to_none=True)
+        seeds.add_(LAYERS)
         # PyTorch cannot stack its fused attention
-        with sdpa_kernel(SDPBackend.MATH), tasks(setup.folds):
+        with sdpa_kernel(SDPBackend.MATH), step_seeds(seeds, stacked=True):
             losses(parameters, buffers, x, stages).sum().backward()
         optimiser.step()
 
@@ -128,18 +132,6 @@ def stacked_step(setup: Setup) -> Work:
         setup.folds * len(setup.x),
         lambda: joined([None if p.grad is None else p.grad[last] for p in parameters.values()]),
     )
-
-
-def tasks(count: int) -> contextlib.AbstractContextManager[Any]:
-    """Tell the model's layers that they work for several trainings, as the stacked trainer does.
-
-    Without that trainer the layers are PyTorch's alone, which need not know.
-    """
-    try:
-        from sleeptools.models.layers.stacking import stacked
-    except ImportError:
-        return native.using_variant("reference")
-    return stacked(range(count))
 
 
 def scoring(setup: Setup, *, variant: str = "reference") -> Work:
@@ -162,16 +154,7 @@ def graphed(make: Callable[[Setup], Work], setup: Setup) -> Work:
     if not setup.x.is_cuda:
         raise AbsentError("a CUDA graph needs a GPU")
     work = make(setup)
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            work.run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work.run()
-    return work._replace(run=graph.replay)
+    return work._replace(run=CapturedWork(work.run))
 
 
 def by_kernels(make: Callable[..., Work], setup: Setup) -> Work:

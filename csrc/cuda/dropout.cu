@@ -10,8 +10,10 @@ constexpr int kThreads = 256;
 __global__ void kernel(const Dropout op) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= op.batch * op.steps * op.maps) return;
-  const int64_t step = i / op.maps % op.steps, epoch = i / op.maps / op.steps;
-  op.out[i] = op.x[i] * dropout_factor(i % op.maps, step, epoch, op.drop_below, op.seed);
+  const int64_t step = i / op.maps % op.steps, row = i / op.maps / op.steps;
+  const int64_t rows = op.batch / op.tasks, epoch = row % rows;
+  const uint64_t seed = drawn_seed(op.seed, op.seeds, row / rows);
+  op.out[i] = op.x[i] * dropout_factor(i % op.maps, step, epoch, op.drop_below, seed);
 }
 
 }  // namespace

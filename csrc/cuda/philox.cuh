@@ -26,6 +26,11 @@ __device__ inline void random_words(int64_t c0, int64_t c1, int64_t c2, uint64_t
   }
 }
 
+// A layer's seed for one of the tasks whose seeds are on the device; its own where none are.
+__device__ inline uint64_t drawn_seed(uint64_t seed, const int64_t* seeds, int64_t task) {
+  return seeds ? static_cast<uint64_t>(seeds[task]) + seed : seed;
+}
+
 // One of them.
 __device__ inline uint32_t random_word(int64_t c0, int64_t c1, int64_t c2, int64_t word,
                                        uint64_t seed) {

@@ -46,7 +46,7 @@ from sleeptools.models.layers.dropout import (
 from sleeptools.models.layers.folded_weights import FoldedWeights
 from sleeptools.models.layers.keras_defaults import ADAM_EPS
 from sleeptools.models.layers.native_training import batch_counted, to_float32, trains_native
-from sleeptools.models.layers.stacking import TaskSeeds
+from sleeptools.models.layers.stacking import LayerSeed, next_seed
 from sleeptools.models.ops.conv_block import Running
 from sleeptools.models.ops.separable_blocks import separable_blocks
 from sleeptools.models.ops.separable_stream import separable_stream
@@ -159,10 +159,10 @@ class ExtractorBlock(nn.Module):
         self.shortcut2 = SeparableConv(block.shortcut2)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, seeds: TaskSeeds, index: int) -> Tensor:
-        """(N, inputs, T) to (N, outputs, T / 4), both halves rounded up; `index` of its dropout."""
+    def forward(self, x: Tensor, seed: LayerSeed | None) -> Tensor:
+        """(N, inputs, T) to (N, outputs, T / 4), both halves rounded up; `seed` of its dropout."""
         x = self.unit2(self.unit1(x)) + self.shortcut2(self.shortcut1(x))
-        return drop_maps(x, dropout_probability(self.dropout), seeds, index)
+        return drop_maps(x, dropout_probability(self.dropout), seed)
 
 
 class FoldedExtractor(FoldedWeights):
@@ -213,7 +213,7 @@ class TrainedExtractor:
                 ulw_sleepnet.KERNEL,
                 ulw_sleepnet.NORM_EPS,
                 p,
-                draw_seed(p),
+                draw_seed(p, len(self.names)),
                 running=[*self._running()],
             )
 
@@ -270,9 +270,11 @@ class Model(nn.Module):
             return self.folded(x)
         if self.training and self.trained.serves(x):
             return self.trained(x)
-        maps, seeds = x.flatten(0, 1).unsqueeze(1), TaskSeeds()
+        maps, seed = x.flatten(0, 1).unsqueeze(1), None
+        if any(self.trained.dropouts()):  # those of all blocks follow each other, as in the op
+            seed = next_seed(len(self.extractor))
         for index, block in enumerate(self.extractor):
-            maps = block(maps, seeds, index)  # at last (B C, 32, T / 64)
+            maps = block(maps, seed and seed.following(index))  # at last (B C, 32, T / 64)
         return maps.mean(2).view(*x.shape[:2], ulw_sleepnet.WIDTHS[-1])
 
 

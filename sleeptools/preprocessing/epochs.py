@@ -161,8 +161,17 @@ class EpochSet:
         ]
         return np.concatenate(numbers) if numbers else np.empty(0, np.int64)
 
-    def gather(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def gather(
+        self, numbers: npt.NDArray[np.int64], out: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
         """Copy epochs out of the mapped files, in the order of `numbers`.
+
+        Parameters
+        ----------
+        numbers
+            Numbers of the epochs, of any shape.
+        out
+            Where to; None for a new array.
 
         Returns
         -------
@@ -170,7 +179,7 @@ class EpochSet:
             (*numbers.shape, channels, samples) float32.
         """
         shape = (*numbers.shape, *self.files[0].epoch_shape)
-        out = np.empty(shape, np.float32)
+        out = np.empty(shape, np.float32) if out is None else out
         owner = self._owner(numbers)
         for i in np.unique(owner):
             in_file = owner == i

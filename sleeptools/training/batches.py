@@ -1,12 +1,13 @@
 """Batches of epochs on the training device, and the scoring of epochs with a model.
 
 On a CPU a batch is copied out of the memory-mapped files; on CUDA the whole set lies on the device
-where it fits, and is copied batch by batch through pinned memory where not.
+in float32 where it fits into `SHARE` of the free memory, and is copied batch by batch through
+pinned memory where not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,54 @@ class EpochSource:
         if self.device.type == "cuda":
             x = x.pin_memory().to(self.device, non_blocking=True)
         return x, stages
+
+
+class PinnedFeed:
+    """Batches on their way to a GPU: two buffers in pinned memory, and two on the device.
+
+    While the device computes with one batch, the host gathers the next one and a stream of its own
+    copies it; the host waits only for the copy before the last.
+
+    Parameters
+    ----------
+    shape
+        Shape of a batch, float32.
+    device
+        The GPU.
+    """
+
+    def __init__(self, shape: Sequence[int], device: torch.device) -> None:
+        self.pinned = [torch.empty(*shape, pin_memory=True) for _ in range(2)]
+        self.staged = [torch.empty(*shape, device=device) for _ in range(2)]
+        self.copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.copied, self.taken = (
+            [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
+            for _ in range(2)
+        )
+        self.count = 0
+
+    def send(self, gather: Callable[[npt.NDArray[np.float32]], object], x: Tensor) -> None:
+        """Bring a batch to the device.
+
+        Parameters
+        ----------
+        gather
+            Fills an array of the host with the batch.
+        x
+            Takes the batch on the device, when all that was launched before is done with it.
+        """
+        place, self.count = self.count % 2, self.count + 1
+        pinned, staged = self.pinned[place], self.staged[place]
+        self.copied[place].synchronize()
+        gather(pinned.numpy())
+        with torch.cuda.stream(self.copying):
+            self.copying.wait_event(self.taken[place])
+            staged.copy_(pinned, non_blocking=True)
+            self.copied[place].record(self.copying)
+        current = torch.cuda.current_stream(x.device)
+        current.wait_event(self.copied[place])
+        x.copy_(staged)
+        self.taken[place].record(current)
 
 
 def _resident(epochs: EpochSet, device: torch.device) -> Tensor | None:

@@ -1,12 +1,11 @@
 """One training: passes through the epochs of the training subjects, a pass kept, the test scored.
 
 A step depends on the state before it and on seed, protocol, fold and its own number, nothing else:
-the order of the epochs and the dropout masks come from generators seeded with these. (The number
-of CPU threads decides the order of sums, and so the last bits.) Under
-`leak-free` the validation subjects choose the pass and the test fold is read once, at the end;
-under `best-on-test` the test fold itself chooses the pass, as the papers' programs do (by the
-recipe's `selection_on_test`), which makes the result optimistic. Every reading of the test fold
-goes into audit.csv.
+the order of the epochs and the dropout masks come from seeds made of these. (The number of CPU
+threads decides the order of sums, and so the last bits.) Under `leak-free` the validation subjects
+choose the pass and the test fold is read once, at the end; under `best-on-test` the test fold
+itself chooses the pass, as the papers' programs do (by the recipe's `selection_on_test`), which
+makes the result optimistic. Every reading of the test fold goes into audit.csv.
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ from torch import Tensor
 from sleeptools.errors import DataError, quoted
 from sleeptools.evaluation import metrics
 from sleeptools.models.folder import build_model, save_model
+from sleeptools.models.layers.stacking import LARGEST_SEED, step_seeds
 from sleeptools.models.recipe.schedule import Position
-from sleeptools.preprocessing.sequences import NONE, Windows
+from sleeptools.preprocessing.sequences import Windows
+from sleeptools.recording.stages import UNSCORED
 from sleeptools.runs import writing
 from sleeptools.runs.folds import HELD_OUT
 from sleeptools.runs.leakage import night_marks
@@ -64,16 +65,10 @@ class Batch(NamedTuple):
         (B, C, T) float32, or of sequences (B, L, C, T), augmented.
     stages
         (B,) or (B L,) int64; -1 does not count.
-    inputs
-        (B,) or (B, L) index of each epoch within the set.
-    scored
-        Epochs that count.
     """
 
     x: Tensor
     stages: Tensor
-    inputs: Numbers
-    scored: int
 
 
 class Training:
@@ -140,6 +135,11 @@ class Training:
         return rows
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether its steps are made on a GPU by `Lockstep`, which waits for none of them."""
+        return self.source.device.type == "cuda"
+
+    @property
     def salt(self) -> list[int]:
         """Further numbers of the seed of a step's dropout; none."""
         return []
@@ -158,11 +158,10 @@ class Training:
         """The pass at work, from 1."""
         return len(self.state.rows) + 1
 
-    @property
-    def schedule_place(self) -> Position:
-        """State of the training that the learning rate's schedule depends on."""
+    def schedule_place(self, step: int) -> Position:
+        """State of the training, at a step of the present pass, that its learning rate needs."""
         losses = [row["loss"] for row in self.state.rows]
-        return Position(self.state.step, self.steps * self.recipe.passes, losses)
+        return Position(step, self.steps * self.recipe.passes, losses)
 
     @cached_property
     def held_out(self) -> tuple[str, Numbers]:
@@ -206,35 +205,49 @@ class Training:
     _ordered: tuple[int, Numbers] = (-1, np.empty(0, np.int64))
 
     @property
-    def span(self) -> slice:
-        """Place of the next step's windows within the order of the pass."""
-        start = self.recipe.batch * (self.state.step - (self.pass_number - 1) * self.steps)
-        last = self.state.step + 1 == self.pass_number * self.steps
+    def pass_start(self) -> int:
+        """Updates before the present pass."""
+        return (self.pass_number - 1) * self.steps
+
+    @property
+    def rows(self) -> int:
+        """Count the windows of a step, but for the last one of a pass, which may have others."""
+        return self.recipe.batch if self.steps > 1 else len(self.windows)
+
+    def span(self, step: int) -> slice:
+        """Place of a step's windows within the order of the present pass."""
+        start = self.recipe.batch * (step - self.pass_start)
+        last = step + 1 == self.pass_start + self.steps
         return slice(start, len(self.windows) if last else start + self.recipe.batch)
 
     @property
     def next_rows(self) -> int:
         """Count the windows of the next step."""
-        return len(range(*self.span.indices(len(self.windows))))
+        return len(range(*self.span(self.state.step).indices(len(self.windows))))
 
     def step(self) -> int:
         """Make one update; return the number of epochs in it."""
         batch = self.take_batch()
-        sums = self.descend(batch)
+        with step_seeds(self.step_seed(self.state.step)):
+            sums = self.descend(batch)
         self.update()
-        return self.note(batch, sums.tolist())  # the one wait for the device in a step
+        count = self.note(self.state.step, sums.tolist())  # the one wait for the device in a step
+        self.state.step += 1
+        return count
+
+    def step_windows(self, step: int) -> Windows:
+        """Give what a step of the present pass takes, of this process."""
+        return self.windows.pick(self.share(self.order(self.pass_number)[self.span(step)]))
 
     def take_batch(self) -> Batch:
         """Take what the next step learns from."""
-        windows = self.windows.pick(self.share(self.order(self.pass_number)[self.span]))
+        windows = self.step_windows(self.state.step)
         x, stages = self.source.take(windows)  # (B, C, T), (B,); of sequences (B, L, C, T), (B, L)
-        scored = int((windows.targets != NONE).sum())
-        return Batch(self.augmented(x, windows.inputs), stages.flatten(), windows.inputs, scored)
+        return Batch(self.augmented(x, windows.inputs), stages.flatten())
 
-    @property
-    def step_seed(self) -> int:
-        """Seed of all random numbers of the next step but those of `augmented`."""
-        return _number(self.task.seeds(0, self.state.step, *self.salt))
+    def step_seed(self, step: int) -> int:
+        """Seed of all random numbers of a step but those of `augmented`."""
+        return _number(self.task.seeds(0, step, *self.salt)) & LARGEST_SEED
 
     def descend(self, batch: Batch) -> Tensor:
         """Compute the gradients of a step.
@@ -242,15 +255,13 @@ class Training:
         Returns
         -------
         sums
-            The loss, the number of epochs whose stage is right, and of all that count.
+            (3,): the loss, the number of epochs whose stage is right, and of all that count.
         """
-        torch.manual_seed(self.step_seed)
         self.state.optimiser.zero_grad(set_to_none=True)
         self.set_training()
         with self.autocast():
             logits = self.network(batch.x)
-        loss, hits = self.loss(logits, batch.stages)
-        sums = torch.stack([loss.detach(), hits, hits.new_tensor(batch.scored)])
+        loss, sums = self.loss(logits, batch.stages)
         return self.descend_from(loss, batch.stages, sums)
 
     def set_training(self) -> None:
@@ -263,11 +274,13 @@ class Training:
         return torch.autocast(self.source.device.type, torch.bfloat16, enabled=half)
 
     def loss(self, logits: Tensor, stages: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of a batch, and the number of epochs whose stage is right."""
+        """Give the loss of a batch, and the sums of `descend`."""
         logits = logits.flatten(0, -2)  # (B or B L, S)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = stage_loss(logits, stages, self.weights, self.recipe.loss)
-        return loss, (logits.detach().argmax(1) == stages).sum().to(loss.dtype)
+        hits = logits.detach().argmax(1) == stages
+        counts = torch.stack([hits, stages != UNSCORED]).sum(1)  # (2,)
+        return loss, torch.cat([loss.detach()[None], counts.to(loss.dtype)])
 
     def descend_from(self, loss: Tensor, stages: Tensor, sums: Tensor) -> Tensor:
         """Compute the gradients of a loss.
@@ -289,11 +302,12 @@ class Training:
 
     def update(self) -> None:
         """Change the weights by the gradients."""
-        adjust_optimiser(self.state.optimiser, self.recipe, self.schedule_place)
+        place = self.schedule_place(self.state.step)
+        adjust_optimiser(self.state.optimiser, self.recipe, place)
         self.state.optimiser.step()
 
-    def note(self, batch: Batch, sums: Sequence[float]) -> int:
-        """Note a step that is done; return the number of epochs in it.
+    def note(self, step: int, sums: Sequence[float]) -> int:
+        """Note a step of the present pass by its sums; return the number of epochs in it.
 
         Raises
         ------
@@ -302,8 +316,7 @@ class Training:
         """
         state, (value, correct, count) = self.state, sums
         if not math.isfinite(value):
-            self.refuse(np.unique(batch.inputs), value)
-        state.step += 1
+            self.refuse(step, value)
         state.loss += value * count
         state.correct += int(correct)
         state.seen += int(count)
@@ -434,7 +447,7 @@ class Training:
         )
         writing.write_explanations(folder, arrays, facts)
 
-    def refuse(self, numbers: Numbers, value: float) -> None:
+    def refuse(self, step: int, value: float) -> None:
         """Stop at a loss that is no number, and name the epochs of its batch.
 
         Raises
@@ -442,6 +455,7 @@ class Training:
         DataError
             Always.
         """
+        numbers = np.unique(self.step_windows(step).inputs)
         finite = np.isfinite(self.source.epochs.gather(numbers)).all((1, 2))
         data = self.source.epochs
         located = [data.find_epoch(int(n)) for n in [*numbers[~finite], *numbers[finite]]]
@@ -453,7 +467,7 @@ class Training:
         if finite.all():
             mend = "a lower `recipe.learning_rate` may keep it finite"
         raise DataError(
-            f"loss is {value} at step {self.state.step} of pass {self.pass_number}; epochs of the "
+            f"loss is {value} at step {step} of pass {self.pass_number}; epochs of the "
             f"batch: {listing}, ... ({why})",
             hint=f"{path} lists them all; {mend}",
             code="LOSS-FINITE",

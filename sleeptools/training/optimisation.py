@@ -1,11 +1,17 @@
-"""The optimiser of a recipe, and its learning rate and momentum at every step."""
+"""The optimiser of a recipe, and its learning rate and momentum at every step.
+
+`update_stacked` is the same optimiser for several trainings, with a rate, a momentum and a number
+of steps for each, all on the device: PyTorch's own take these from the host.
+"""
 
 from __future__ import annotations
 
 import inspect
-from typing import TypeVar
+import math
+from typing import Final, TypeVar
 
 import torch
+from torch import Tensor
 
 from sleeptools.models.recipe import schedule
 from sleeptools.models.recipe.recipe import Recipe
@@ -62,3 +68,73 @@ def adjust_optimiser(
             group["betas"] = (momentum, recipe.betas[1])
         elif momentum is not None:
             group["momentum"] = momentum
+
+
+FACTORS: Final = 3
+"""Numbers of a step that change from one to the next."""
+
+
+def step_factors(recipe: Recipe, position: schedule.Position) -> list[float]:
+    """Compute the numbers of an update that depend on its step.
+
+    Returns
+    -------
+    factors
+        Of Adam: 1 - beta 1, the learning rate over 1 - beta 1 ** steps, and 1 over the root of 1 -
+        beta 2 ** steps. Of SGD: momentum, learning rate, 0.
+    """
+    factor, momentum = schedule.rate_at(recipe.schedule, position)
+    rate = factor * recipe.learning_rate
+    if recipe.optimiser == "sgd":
+        return [recipe.momentum if momentum is None else momentum, rate, 0.0]
+    beta1, beta2 = recipe.betas
+    beta1 = beta1 if momentum is None else momentum
+    steps = position.step + 1
+    return [1 - beta1, rate / (1 - beta1**steps), 1 / math.sqrt(1 - beta2**steps)]
+
+
+def moment_names(recipe: Recipe) -> list[str]:
+    """List what the optimiser keeps of each weight, by PyTorch's names."""
+    if recipe.optimiser == "sgd":
+        return ["momentum_buffer"]
+    return ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if recipe.amsgrad else [])]
+
+
+@torch.no_grad()
+def update_stacked(
+    recipe: Recipe,
+    weights: Tensor,
+    moments: list[Tensor],
+    gradient: Tensor,
+    decay: Tensor | None,
+    factors: Tensor,
+) -> None:
+    """Change the weights of some trainings by their gradients.
+
+    Parameters
+    ----------
+    recipe
+        Recipe of all.
+    weights, moments, gradient
+        (K, weights) each; moments in the order of `moment_names`.
+    decay
+        (weights,) weight decay; None for none.
+    factors
+        (K, 3), of each as `step_factors` gives them.
+    """
+    first, rate, third = factors.T[..., None]  # (K, 1) each
+    if decay is not None:
+        gradient = torch.addcmul(gradient, weights, decay)
+    if recipe.optimiser == "sgd":
+        (buffer,) = moments
+        buffer.mul_(first).add_(gradient)
+        weights.addcmul_(buffer, rate, value=-1)
+        return
+    mean, square, *largest = moments
+    beta2 = recipe.betas[1]
+    mean.lerp_(gradient, first)
+    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    for kept in largest:  # of amsgrad
+        square = torch.maximum(kept, square, out=kept)
+    size = square.sqrt().mul_(third).add_(recipe.eps)
+    weights.addcdiv_(mean * rate, size, value=-1)

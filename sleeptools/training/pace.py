@@ -18,7 +18,7 @@ import torch
 from sleeptools import store
 from sleeptools.errors import DataError, MissingInputError
 from sleeptools.preprocessing.epochs import EpochSet
-from sleeptools.training.batches import EpochSource, Numbers, probabilities
+from sleeptools.training.batches import EpochSource, probabilities
 from sleeptools.training.device import set_cpu_threads
 from sleeptools.training.fine_tuning import ESTIMATED
 from sleeptools.training.loop import Training
@@ -126,7 +126,7 @@ class TrialTraining(Training):
         self.state.step = 0  # the last one of a pass may be short
         return super().step()
 
-    def refuse(self, numbers: Numbers, value: float) -> None:
+    def refuse(self, step: int, value: float) -> None:
         """Raise ArithmeticError; the training itself says more."""
         raise ArithmeticError(f"loss is {value}")
 

@@ -194,6 +194,11 @@ class SharedTraining(Training):
         return rows[self.ranks.rank :: self.ranks.count]
 
     @property
+    def on_gpu(self) -> bool:
+        """Never: its processes wait for each other in every step."""
+        return False
+
+    @property
     def salt(self) -> list[int]:
         """What sets the dropout of a process apart."""
         return [self.ranks.rank] if self.ranks.rank else []

@@ -114,7 +114,7 @@ def test_no_positional_arguments(op: str) -> None:
 
 def test_arrays_in_place_of_addresses() -> None:
     x, out = np.arange(6, dtype=np.float32).reshape(1, 2, 3), np.zeros((1, 2, 3), np.float32)
-    fields = {"batch": 1, "steps": 2, "maps": 3, "drop_below": 0, "seed": 0}
+    fields = {"batch": 1, "steps": 2, "maps": 3, "tasks": 1, "drop_below": 0, "seed": 0}
     native.launch_on_cpu("dropout", x=x, out=out, **fields)
     np.testing.assert_array_equal(out, x)
     with pytest.raises(TypeError, match="dropout: x has items of 8 bytes; expected 4"):
@@ -128,6 +128,7 @@ def test_arrays_in_place_of_addresses() -> None:
 
 def test_names_that_are_not_interned() -> None:
     x, out = np.ones((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32)
-    fields = {"x": x, "out": out, "batch": 1, "steps": 1, "maps": 1, "drop_below": 0, "seed": 0}
+    fields = {"x": x, "out": out, "batch": 1, "steps": 1, "maps": 1, "tasks": 1, "drop_below": 0}
+    fields |= {"seed": 0}
     native.launch_on_cpu("dropout", **{"".join(list(name)): a for name, a in fields.items()})
     assert out.item() == 1

@@ -20,6 +20,9 @@ from sleeptools.commands.train import TrainingProgress, TrainOptions, train
 from sleeptools.errors import Stopped, UnavailableError
 from sleeptools.models.folder import build_model
 from sleeptools.native.devices import runs_kernels
+from sleeptools.training.device import float32_products
+from sleeptools.training.group import Group
+from stacked_trainings import epochs_of, trainings
 from synthetic_epochs import write_epochs
 
 pytestmark = pytest.mark.gpu
@@ -53,6 +56,25 @@ def test_a_training_stops_continues_and_ends(
     assert np.isfinite(log["loss"].to_numpy()).all()
     flags = json.loads((run / "manifest.json").read_text())["torch"]
     assert (flags["matmul_tf32"], flags["cudnn_tf32"]) == (precision == "tf32",) * 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_steps_in_a_graph_are_those_of_the_cpu(
+    gpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """With the set on the device and streamed to it, the same bits; on the CPU nearly the same."""
+    epochs = epochs_of("ulw-sleepnet", tmp_path / "epochs", count=20)
+    losses = {}
+    for where, share in {"device": 0.6, "streamed": 0.0, "cpu": 0.6}.items():
+        monkeypatch.setattr("sleeptools.training.batches.SHARE", share)
+        recipe = {"batch": 4, "passes": 2, "eps": 1e-3}
+        device = "cpu" if where == "cpu" else "cuda"
+        made = trainings("ulw-sleepnet", epochs, tmp_path / where, recipe=recipe, device=device)
+        with float32_products("fp32", torch.device(device)):
+            Group(made[1 : 1 + count], lambda *_: None).run()
+        losses[where] = [row["loss"] for t in made[1 : 1 + count] for row in t.state.rows]
+    assert losses["device"] == losses["streamed"]
+    assert losses["device"] == pytest.approx(losses["cpu"], rel=1e-3)
 
 
 def test_a_batch_that_is_too_large_is_told(gpu: torch.device, tmp_path: Path) -> None:

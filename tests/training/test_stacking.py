@@ -12,43 +12,22 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from sleeptools import registry, store
+from sleeptools import store
 from sleeptools.commands.train import train
 from sleeptools.errors import DataError, Stopped, UnavailableError, UsageError
-from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
+from sleeptools.models.layers.stacking import step_seeds
 from sleeptools.runs.run import is_done
 from sleeptools.training.batches import EpochSource
-from sleeptools.training.group import Group, descend_together
+from sleeptools.training.group import Group
+from sleeptools.training.lockstep import Lockstep
 from sleeptools.training.loop import Training
 from sleeptools.training.options import TrainOptions
-from sleeptools.training.plan import make_plan
-from sleeptools.training.stop import Stop
-from synthetic_epochs import write_epochs
+from stacked_trainings import RECIPE, SMALL, epochs_of
+from stacked_trainings import trainings as small_trainings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 20
 TOLERANCE = 1e-4
-SMALL = {
-    "mmasleepnet": {},
-    "masleepnet": {"sequence": 2},
-    "ulw-sleepnet": {"channels": 2},
-    "slumbernet": {"epoch_seconds": 0.5, "blocks": 5, "filters": 2, "dropout": 0.2},
-    "mouse-cnn": {"sample_rate": 64},
-    "mouse-cnn-attention": {"sample_rate": 64},
-    "mouse-transformer": {"sample_rate": 64, "layers": 2},
-    "attnsleep": {"channels": 2},
-    "sleepprintnet": {"variant": "mmasleepnet", "electrodes": ["F3", "C3"]},
-    "salientsleepnet": {"sequence": 11, "filters": 4},
-    "spectral": {"sequence": 3},
-}
-"""Settings of each model that make a step short, and have dropout."""
-RECIPE = {
-    "batch": 4,
-    "passes": 30,
-    "augmentation": {"gains": [0.3], "shift": 0.5, "noise": 0.05, "gain_factor": 2.0},
-}
-
-
 LEAVING_OUT = SMALL.keys() - {"spectral", "attnsleep", "salientsleepnet", "mouse-cnn"}
 LEAVING_OUT -= {"mouse-cnn-attention"}
 """Models of which a signal is left out by chance in these tests. Spectral has one; in the others a
@@ -63,27 +42,12 @@ class DoubleSource(EpochSource):
         return x.double(), stages
 
 
-def epochs_of(name, folder, **facts):
-    config = registry.load("models", name).Config(**SMALL[name])
-    size = {
-        "channels": config.channels,
-        "sample_rate": config.sample_rate,
-        "epoch_seconds": config.epoch_seconds,
-        "names": HUMAN_STAGES if config.stages == 5 else MOUSE_STAGES,
-        "montage": [f"E{'OGE'[i % 3]}G {i}" for i in range(config.channels)],
-    }
-    return write_epochs(folder, **size | {"subjects": 4, "count": 5} | facts)
-
-
 def trainings(name, epochs, run, *, double=False, recipe=RECIPE, **changes):
     """Three folds, the training epochs of one fewer than those of the others."""
     if name in LEAVING_OUT:
         recipe = recipe | {"augmentation": recipe["augmentation"] | {"modality_dropout": 0.3}}
-    settings = {"model": SMALL[name], "recipe": recipe}
-    fields = {"folds": 3, "protocols": ("best-on-test",), "threads": 1, "settings": settings}
-    plan = make_plan(epochs, run, TrainOptions(model=name, **fields | changes))
-    source = (DoubleSource if double else EpochSource)(plan.data, torch.device("cpu"))
-    made = [Training(task, source, Stop()) for task in plan.tasks()]
+    source = DoubleSource if double else EpochSource
+    made = small_trainings(name, epochs, run, source=source, recipe=recipe, **changes)
     for training in made if double else ():
         training.state.model.double()
         if training.weights is not None:
@@ -92,12 +56,12 @@ def trainings(name, epochs, run, *, double=False, recipe=RECIPE, **changes):
 
 
 def after(group, count):
-    """Make so many steps; give the losses of every training, step by step."""
+    """Make steps until every training has made so many; give the losses of each, step by step."""
     losses = {training: [] for training in group.members}
     group.on_step = lambda training, epochs, _: (
         epochs and losses[training].append(training.state.mean_loss)
     )
-    for _ in range(count):
+    while min(map(len, losses.values())) < count:
         for training in group.members:
             group.end_pass(training)
         group.step()
@@ -145,12 +109,17 @@ def test_a_step_of_two_has_the_gradients_and_masks_of_each(name, tmp_path):
     made = trainings(name, epochs, tmp_path / "run", double=True, recipe=RECIPE | {"batch": 2})[1:]
     batches = [training.take_batch() for training in made]
     before = [copy.deepcopy(training.state.model.state_dict()) for training in made]
-    together = descend_together(made, batches)
-    gradients = [gradients_of(training) for training in made]
+    lockstep = Lockstep(made)
+    x, stages = (torch.stack(tensors) for tensors in zip(*batches, strict=True))
+    seeds = [training.step_seed(0) for training in made]
+    together = lockstep._descend(x, stages, torch.tensor(seeds))
+    leaves = [(name, p.grad) for name, p in lockstep.state.parameters.items()]
+    gradients = [{n: g[task].clone() for n, g in leaves if g is not None} for task in range(2)]
     after_both = [copy.deepcopy(training.state.model.state_dict()) for training in made]
     for task, training in enumerate(made):
         training.state.model.load_state_dict(before[task])
-        alone = training.descend(batches[task])
+        with step_seeds(seeds[task]):
+            alone = training.descend(batches[task])
         torch.testing.assert_close(together[task], alone, rtol=1e-12, atol=1e-12)
         expected = gradients_of(training)
         assert gradients[task].keys() == expected.keys()
@@ -180,9 +149,9 @@ def test_twenty_steps_are_those_of_separate_trainings(name, tmp_path):
     separate = trainings(name, epochs, tmp_path / "b", double=True, recipe=recipe)
     assert len({len(training.windows) for training in together}) > 1
     stacked = after(Group(together, None), STEPS)
-    alone = [after(Group([training], None), STEPS)[0] for training in separate]
+    counts = [len(losses) for losses in stacked]  # those wait that have more steps in a pass
+    alone = [after(Group([t], None), n)[0] for t, n in zip(separate, counts, strict=True)]
     for task, losses in enumerate(stacked):
-        assert len(losses) == STEPS
         assert losses == pytest.approx(alone[task], rel=1e-9, abs=0)
         found = differences(state_of(together[task]), state_of(separate[task]))
         worst = max(found, key=found.get)
@@ -201,7 +170,7 @@ def test_in_single_precision_losses_are_those_of_native_trainings(name, tmp_path
     recipe = RECIPE | {"eps": 1e-3, "learning_rate": 1e-4}
     together = trainings(name, epochs, tmp_path / "a", recipe=recipe)
     separate = trainings(name, epochs, tmp_path / "b", recipe=recipe)
-    stacked = after(Group(together, None), STEPS)
+    stacked = [losses[:STEPS] for losses in after(Group(together, None), STEPS)]
     alone = [after(Group([training], None), STEPS)[0] for training in separate]
     # AttnSleep's norms divide by small deviations, which makes rounding larger
     bound = 5e-3 if name == "attnsleep" else 1e-4
@@ -210,23 +179,28 @@ def test_in_single_precision_losses_are_those_of_native_trainings(name, tmp_path
 
 
 def test_rows_are_never_padded(tmp_path, monkeypatch):
-    """A step of tasks with several numbers of rows is one step for each number."""
+    """The last step of a pass, which has other rows, each makes alone; the others wait for it."""
     epochs = epochs_of("slumbernet", tmp_path / "epochs")
     group = Group(trainings("slumbernet", epochs, tmp_path / "run"), None)
-    sizes = []
+    group.on_step = lambda *_: None
+    rows, sizes = [], []
+    descend, all_of = Training.descend, Lockstep._descend
     monkeypatch.setattr(
-        "sleeptools.training.group.descend_together",
-        lambda made, batches: (
-            sizes.append([len(b.x) for b in batches]) or descend_together(made, batches)
-        ),
+        Training, "descend", lambda self, batch: sizes.append(len(batch.x)) or descend(self, batch)
     )
-    rows = [[training.next_rows for training in group.members]]
-    for _ in range(3):
-        after(group, 1)
+    monkeypatch.setattr(
+        Lockstep,
+        "_descend",
+        lambda self, x, *_: sizes.append([*x.shape[:2]]) or all_of(self, x, *_),
+    )
+    for _ in range(5):
+        for training in group.members:
+            group.end_pass(training)
         rows.append([training.next_rows for training in group.members])
+        group.step()
     assert [len(training.windows) for training in group.members] == [10, 15, 15]
-    assert rows == [[4, 4, 4], [4, 4, 4], [2, 4, 4], [0, 3, 3]]
-    assert sizes == [[4, 4, 4], [4, 4, 4], [4, 4]]
+    assert rows == [[4, 4, 4], [4, 4, 4], [2, 4, 4], [4, 4, 4], [4, 3, 3]]
+    assert sizes == [[3, 4], [3, 4], 2, [3, 4], 3, 3]
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -354,9 +328,9 @@ def test_a_loss_that_is_no_number_takes_one_training_out(mice, tmp_path, monkeyp
     run = tmp_path / "run"
     note = Training.note
 
-    def noted(self, batch, sums):
-        bad = str(self.task) == "leak-free/seed-0/fold-01" and self.state.step == 2
-        return note(self, batch, [math.nan, *sums[1:]] if bad else sums)
+    def noted(self, step, sums):
+        bad = str(self.task) == "leak-free/seed-0/fold-01" and step == 2
+        return note(self, step, [math.nan, *sums[1:]] if bad else sums)
 
     monkeypatch.setattr(Training, "note", noted)
     failures = {}
@@ -373,12 +347,14 @@ def test_a_loss_that_is_no_number_takes_one_training_out(mice, tmp_path, monkeyp
 
 
 def test_a_lack_of_memory_says_how_many_fit(mice, tmp_path, monkeypatch):
-    def full(made, batches):
-        if len(made) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return descend_together(made, batches)
+    step = Lockstep.step
 
-    monkeypatch.setattr("sleeptools.training.group.descend_together", full)
+    def full(self):
+        if len(self.trainings) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self)
+
+    monkeypatch.setattr(Lockstep, "step", full)
     with pytest.raises(UnavailableError, match="small for 4 trainings at once, of 4") as failure:
         train(mice, tmp_path / "run", options(stack_folds=5))
     assert failure.value.exit_code == 69

@@ -17,7 +17,7 @@ from sleeptools.models.layers.native_training import (
     training_precision,
     trains_native,
 )
-from sleeptools.models.layers.stacking import TaskSeeds
+from sleeptools.models.layers.stacking import next_seed
 from sleeptools.models.ops.attention import attention
 from sleeptools.models.ops.feed_forward import feed_forward
 
@@ -103,19 +103,20 @@ def _attend(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
     project, out = (inner.in_proj_weight, inner.in_proj_bias), inner.out_proj
     weights = *project, out.weight, out.bias, norm.weight, norm.bias
     precision = training_precision()
-    return attention(z, *weights, inner.num_heads, norm.eps, precision, p, draw_seed(p))
+    seed = draw_seed(p, 2)  # of the weights, and of what is added
+    return attention(z, *weights, inner.num_heads, norm.eps, precision, p, seed)
 
 
 def _attend_in_torch(layer: nn.TransformerEncoderLayer, z: Tensor) -> Tensor:
     """As `_attend` in training, in plain PyTorch."""
     inner, norm, p = layer.self_attn, layer.norm1, dropout_probability(layer.dropout1)
-    seeds = TaskSeeds() if p > 0 else None
+    seed = next_seed(2) if p > 0 else None
     batch, tokens, width = z.shape
     qkv = functional.linear(z, inner.in_proj_weight, inner.in_proj_bias)
     qkv = qkv.view(batch, tokens, 3, inner.num_heads, -1)
     q, k, v = (t.flatten(0, 1) for t in qkv.permute(2, 0, 3, 1, 4))  # (B heads, T, D / heads)
     weights = ((width // inner.num_heads) ** -0.5 * q @ k.mT).softmax(2)  # (B heads, T, T)
-    mixed = drop(weights, p, seeds) @ v  # (B heads, T, D / heads)
+    mixed = drop(weights, p, seed) @ v  # (B heads, T, D / heads)
     mixed = mixed.view(batch, inner.num_heads, tokens, -1).transpose(1, 2).flatten(2)  # (B, T, D)
-    added: Tensor = norm(z + drop(inner.out_proj(mixed), p, seeds, 1))
+    added: Tensor = norm(z + drop(inner.out_proj(mixed), p, seed and seed.following(1)))
     return added

@@ -19,7 +19,9 @@ _KEY_STEPS = 0x9E3779B9, 0xBB67AE85
 _ROUNDS = 10
 
 
-def keep(tokens: int, units: int, drop_below: int, seed: int, device: torch.device) -> Tensor:
+def keep(
+    tokens: int, units: int, drop_below: int, seed: int | Tensor, device: torch.device
+) -> Tensor:
     """Which units of which tokens dropout keeps.
 
     Parameters
@@ -29,22 +31,23 @@ def keep(tokens: int, units: int, drop_below: int, seed: int, device: torch.devi
     drop_below
         Units whose random word is below it are dropped; the probability times 2^32.
     seed
-        0 to 2^63 - 1.
+        0 to 2^63 - 1, or (K, 1, 1) int64 of several.
     device
         Device of the result.
 
     Returns
     -------
     Tensor
-        (tokens, units), bool. Word u % 4 of the counter (u / 4, token, 0, 0) decides about unit u.
+        (tokens, units), or (K, tokens, units), bool. Word u % 4 of the counter (u / 4, token, 0,
+        0) decides about unit u.
     """
     group = torch.arange((units + 3) // 4, device=device).expand(tokens, -1)  # (tokens, groups)
     token = torch.arange(tokens, device=device)[:, None].expand_as(group)
     words = philox((group, token, torch.zeros_like(group), torch.zeros_like(group)), seed)
-    return torch.stack(words, 2).flatten(1)[:, :units] >= drop_below
+    return torch.stack(words, -1).flatten(-2)[..., :units] >= drop_below
 
 
-def mask(size: Sequence[int], dropout: float, seed: int, like: Tensor) -> Tensor:
+def mask(size: Sequence[int], dropout: float, seed: int | Tensor, like: Tensor) -> Tensor:
     """Draw the factors by which dropout multiplies maps: 0 or 1 / (1 - dropout).
 
     Parameters
@@ -54,14 +57,15 @@ def mask(size: Sequence[int], dropout: float, seed: int, like: Tensor) -> Tensor
     dropout
         Probability of a zero.
     seed
-        0 to 2^63 - 1.
+        0 to 2^63 - 1, or (K, 1, 1, 1) int64 of several.
     like
         Tells type and device of the result.
 
     Returns
     -------
     Tensor
-        The factors: word t % 4 of the counter (map, t / 4, epoch, 0) decides about step t.
+        The factors, of each seed: word t % 4 of the counter (map, t / 4, epoch, 0) decides about
+        step t.
     """
     batch, steps, maps = size
     epoch, group, map_ = torch.meshgrid(
@@ -69,12 +73,12 @@ def mask(size: Sequence[int], dropout: float, seed: int, like: Tensor) -> Tensor
         indexing="ij",
     )
     words = philox((map_, group, epoch, torch.zeros_like(map_)), seed)  # (batch, groups, maps)
-    keep = torch.stack(words, 2).flatten(1, 2)[:, :steps] >= drop_below(dropout)
+    keep = torch.stack(words, -2).flatten(-3, -2)[..., :steps, :] >= drop_below(dropout)
     return keep.to(like.dtype) / (1 - dropout)
 
 
 def philox(
-    counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int | Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four random words for each counter; 32-bit numbers held in int64."""
     c0, c1, c2, c3 = counter

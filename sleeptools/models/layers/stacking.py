@@ -1,53 +1,96 @@
 """The networks of several tasks as one: `torch.func.vmap` over their weights and their inputs.
 
-A model needs no change for it. What a layer does for each task apart, because the task has random
-numbers of its own or PyTorch has no rule for several, goes through `each_task`.
+A model needs no change for it. What a layer does for each task apart, because PyTorch has no rule
+for several, goes through `each_task`; what knows an axis of tasks itself through `all_tasks`.
+
+Here are the seeds of dropout, too. Of a training's step there is one seed for each task, and the
+layers count: the first that drops adds 0 to it, the next one 1, and so on, so that masks are the
+same alone and stacked. The seeds of a step may be on the device, where a CUDA graph can hold them.
+Philox has other numbers for neighbouring seeds as it has for any others (`layers.philox`).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-_generators: list[torch.Generator] = []  # one for each stacked task; none where one trains alone
+LARGEST_SEED: Final = 2**62 - 1
+"""Of a step: what the layers add stays below 2^63."""
+
+
+class LayerSeed(NamedTuple):
+    """Seed of a layer's dropout, as `ops.dropout` takes it.
+
+    Parameters
+    ----------
+    seed
+        0 to 2^63 - 1.
+    tasks
+        (K,) int64 on the device, each to be added to `seed`; None where that is all.
+    """
+
+    seed: int
+    tasks: Tensor | None = None
+
+    def following(self, count: int) -> LayerSeed:
+        """Give the seed so many layers later."""
+        return self._replace(seed=self.seed + count)
+
+
+@dataclass
+class _Step:
+    """A training's step: its seed or seeds, and how many layers have drawn."""
+
+    seeds: int | Tensor
+    stacked: bool
+    drawn: int = 0
+
+
+_steps: list[_Step] = []  # the present one, if any
 
 
 @contextlib.contextmanager
-def stacked(seeds: Sequence[int]) -> Iterator[None]:
-    """Let layers work for as many tasks as there are seeds, within a `vmap` over these.
+def step_seeds(seeds: int | Tensor, *, stacked: bool = False) -> Iterator[None]:
+    """Draw the dropout of a training's step from its seed.
 
     Parameters
     ----------
     seeds
-        What each task alone would give `torch.manual_seed` before the same step.
+        0 to `LARGEST_SEED`; one number, or (K,) int64 on the device, of one task or of each stacked
+        one.
+    stacked
+        Whether layers work for as many tasks as there are seeds, within a `vmap` over these.
     """
-    _generators[:] = [torch.Generator().manual_seed(seed) for seed in seeds]
+    _steps.append(_Step(seeds, stacked))
     try:
         yield
     finally:
-        _generators.clear()
+        _steps.pop()
 
 
 def is_stacked() -> bool:
     """Whether layers work for several tasks; native ops train one at a time."""
-    return bool(_generators)
+    return bool(_steps) and _steps[-1].stacked
 
 
-class TaskSeeds(dict[int, int]):
-    """A seed, 0 to 2^63 - 1, by the number of the task; 0 is the one that trains alone.
+def next_seed(layers: int = 1) -> LayerSeed:
+    """Give the seed of the next layer that drops, and pass over those of some after it.
 
-    Each is drawn when it is first needed, in what `each_task` calls: within `vmap` nothing can be.
+    Outside of a training's step it is drawn by PyTorch's generator on the CPU.
     """
-
-    def __missing__(self, task: int) -> int:
-        generator = _generators[task] if _generators else torch.default_generator
-        self[task] = int(torch.randint(2**63 - 1, (), generator=generator, device="cpu"))
-        return self[task]
+    if not _steps:
+        return LayerSeed(int(torch.randint(LARGEST_SEED, (), device="cpu")))
+    step = _steps[-1]
+    place, step.drawn = step.drawn, step.drawn + layers
+    if isinstance(step.seeds, Tensor):
+        return LayerSeed(place, step.seeds)
+    return LayerSeed(step.seeds + place)
 
 
 def each_task(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
@@ -56,18 +99,36 @@ def each_task(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     Parameters
     ----------
     function
-        Takes the number of the task and its tensors, and gives one tensor.
+        Takes the tensors of one task, and gives one tensor.
     tensors
         As a layer sees them: without an axis of tasks.
     """
-    if not _generators:
-        return function(0, *tensors)
-    out: Tensor = _EachTask.apply(function, *tensors)  # type: ignore[no-untyped-call]
+    if not is_stacked():
+        return function(*tensors)
+
+    def run(*stacks: Tensor) -> Tensor:
+        rows = zip(*[stack.unbind(0) for stack in stacks], strict=True)
+        return torch.stack([function(*row) for row in rows])
+
+    return all_tasks(run, *tensors)
+
+
+def all_tasks(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Call a function with what all stacked tasks have of some tensors.
+
+    Parameters
+    ----------
+    function
+        Takes tensors with a leading axis of tasks, and gives one.
+    tensors
+        As a layer sees them: without that axis.
+    """
+    out: Tensor = _AllTasks.apply(function, *tensors)  # type: ignore[no-untyped-call]
     return out
 
 
-class _EachTask(torch.autograd.Function):
-    """Has no gradient of its own: below `vmap`, that of each task's call is PyTorch's."""
+class _AllTasks(torch.autograd.Function):
+    """Has no gradient of its own: below `vmap`, that of the call is PyTorch's."""
 
     generate_vmap_rule = False
 
@@ -83,19 +144,20 @@ class _EachTask(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: Sequence[int | None], function: Callable[..., Tensor], *tensors: Tensor
     ) -> tuple[Tensor, int]:
-        rows = [
-            [tensor] * info.batch_size if axis is None else tensor.unbind(axis)
+        stacks = [
+            tensor.expand(info.batch_size, *tensor.shape)
+            if axis is None
+            else tensor.movedim(axis, 0)
             for tensor, axis in zip(tensors, in_dims[1:], strict=True)
         ]
-        outs = [function(task, *row) for task, row in enumerate(zip(*rows, strict=True))]
-        return torch.stack(outs), 0
+        return function(*stacks), 0
 
 
 def run_recurrent(layer: nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
     """Run a recurrent layer, (B, steps, inputs) to (B, steps, outputs)."""
     names = [name for name, _ in layer.named_parameters()]
 
-    def run(_: int, x: Tensor, *weights: Tensor) -> Tensor:
+    def run(x: Tensor, *weights: Tensor) -> Tensor:
         out: Tensor = functional_call(layer, dict(zip(names, weights, strict=True)), (x,))[0]
         return out
 

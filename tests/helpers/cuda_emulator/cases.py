@@ -148,7 +148,10 @@ def _classifier(rng: random.Random, generator: torch.Generator) -> Iterator[Case
 def _dropout(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
     x = torch.randn(rng.randint(1, 5), _size(rng, 40), _size(rng, 70), generator=generator)
     probability = rng.choice((0.0, 0.1, 0.5, 0.999999))
-    yield Case("dropout", (x, probability, rng.getrandbits(63)), _tolerance("dropout"))
+    yield Case("dropout", (x, probability, rng.getrandbits(63), None), _tolerance("dropout"))
+    seeds = torch.tensor([rng.getrandbits(62) for _ in range(rng.randint(1, 4))])
+    x = x.repeat(len(seeds), 1, 1)
+    yield Case("dropout", (x, probability, rng.getrandbits(9), seeds), _tolerance("dropout"))
 
 
 def _feed_forward(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
