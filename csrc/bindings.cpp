@@ -238,6 +238,8 @@ void bind_workspaces(py::module_& m) {
   m.def("feed_forward_workspace", FeedForward::workspace_floats, by_name, width);
   m.def("feed_forward_backward_workspace", FeedForwardBackward::workspace_floats, by_name, rows,
         width, hidden, slots);
+  m.def("feed_forward_backward_cuda_workspace", FeedForwardBackward::cuda_workspace_floats, by_name,
+        rows, width, hidden);
   m.def("conv_block_workspace", conv_block_workspace<ConvBlock>, by_name, layer, batch, samples,
         slots);
   m.def("conv_block_backward_workspace", conv_block_workspace<ConvBlockBackward>, by_name, layer,

@@ -149,8 +149,11 @@ struct FeedForward {
   Norm norm;  // CPU only; where it is set, out = norm(x + the above)
 };
 
-// Gradients of FeedForward from its inputs and the gradient of its output; CPU only.
+// Gradients of FeedForward from its inputs and the gradient of its output. On CUDA in bf16 only: x
+// and grad are then bfloat16, too, with rows as the weights'.
 struct FeedForwardBackward {
+  static constexpr int64_t kWidest = 128;  // CUDA: columns that fit into a block
+  static constexpr int64_t kMarked = 64;   // CUDA: units whose dropout is four words of 16 bits
   static constexpr int64_t kHiddenAtOnce = 96;  // hidden units in memory
   static constexpr int64_t kRowsAtOnce = 512;   // of which they are
   static constexpr int64_t kMaxBlock = FeedForward::kMaxBlock;
@@ -184,11 +187,17 @@ struct FeedForwardBackward {
     return groups(rows) * group_floats(width, hidden) + slots * slot_floats(width);
   }
 
+  // CUDA: the groups' sums, and which hidden units dropout keeps.
+  static constexpr int64_t cuda_workspace_floats(int64_t rows, int64_t width, int64_t hidden) {
+    return groups(rows) * hidden * (2 * width + 1) + rows * ((hidden + kMarked - 1) / kMarked) * 2;
+  }
+
   const float *x, *grad;               // (rows, width)
   const void *w1, *w1t, *w2t;          // (hidden, width), (width, hidden), (hidden, width): as
                                        // FeedForward's weights, two of them transposed
   const float* b1;                     // (hidden)
-  float* workspace;                    // workspace_floats(rows, width, hidden, slots)
+  float* workspace;                    // workspace_floats(rows, width, hidden, slots), CUDA:
+                                       // cuda_workspace_floats(rows, width, hidden)
   float* d_x;                          // (rows, width)
   float *d_w1, *d_b1, *d_w2;           // (hidden, width), (hidden), (width, hidden)
   int64_t rows, width, hidden, slots;  // slots: threads that the workspace is enough for
