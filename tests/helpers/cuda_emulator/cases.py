@@ -21,7 +21,7 @@ from sleeptools.native.conv_streams import ConvLayer, ConvStream
 
 EDGES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 BF16 = {"rtol": 2e-3, "atol": 2e-3}  # half a step of bfloat16, where sums round differently
-PRECISION = {"attention": 9, "feed-forward": 5, "two-stream-conv": 5}
+PRECISION = {"attention": 9, "conv-block": 10, "feed-forward": 5, "two-stream-conv": 5}
 """The ops that multiply in bfloat16, with the place of the precision among their arguments."""
 SEPARABLE = {"rtol": 2e-5, "atol": 2e-5}  # sums of up to 33 x 31 products one after the other
 HOST = torch.device("cpu")
@@ -85,6 +85,8 @@ def examples(op: str, *, batch: int = 1) -> Iterator[Case]:
     """Give the op's own examples, one with a NaN, and one with other strides."""
     module = registry.load("ops", op)
     cases = [Case(op, e, module.TOLERANCE) for e in module.examples("cpu", batch=batch)]
+    if op == "conv-block":  # which has no statistics of an empty batch and leaves that to PyTorch
+        cases = [case for case in cases if len(case.arguments[0])]
     small = [case for case in cases if 1 < case.arguments[0].numel() < 5000]
     if op in PRECISION:
         in_bf16 = [case.in_bf16() for case in (cases[0], *small)]
@@ -151,6 +153,33 @@ def _classifier(rng: random.Random, generator: torch.Generator) -> Iterator[Case
     switches = rng.random() < 0.5, rng.random() < 0.5
     example = classifier._example(generator, HOST, *sizes, *switches)
     yield Case("classifier", example, _tolerance("classifier"))
+
+
+def drawn_conv_block(rng: random.Random, generator: torch.Generator) -> tuple[Any, ...]:
+    """Draw the arguments of a convolution block; half of them are copied by eights."""
+    from sleeptools.models.ops import conv_block
+
+    whole = rng.random() < 0.5
+    batch, kernel = rng.randint(2, 4), rng.randint(1, 12)
+    stride, pad, pool = rng.randint(1, 4), rng.randint(0, 6), rng.choice((1, 1, 2, 3, 5))
+    inputs, outputs = (
+        (8 * rng.randint(1, 3), rng.choice((8, 136)))
+        if whole
+        else (rng.randint(1, 9), rng.randint(1, 140))
+    )
+    samples = rng.randint(pool * stride + kernel, 70)
+    sizes = [stride, pad, pool, rng.randint(1, pool + 1), rng.randint(0, pool // 2)]
+    activation, slope = rng.choice((("leaky_relu", 0.01), ("leaky_relu", -0.5), ("gelu", 0.0)))
+    shape, dropout = (batch, samples, inputs, outputs, kernel), rng.choice((0.0, 0.5))
+    example = conv_block._example(generator, HOST, shape, sizes, activation, slope, dropout)
+    if rng.random() < 0.7:
+        return example
+    return *example, *(torch.randn(outputs, generator=generator) for _ in range(2))
+
+
+def _conv_block(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
+    case = Case("conv-block", drawn_conv_block(rng, generator), _tolerance("conv-block"))
+    yield from (case, case.in_bf16())
 
 
 def _dropout(rng: random.Random, generator: torch.Generator) -> Iterator[Case]:
@@ -221,6 +250,7 @@ def _layers(rng: random.Random, *, whole: bool) -> tuple[ConvLayer, ...]:
 DRAWN: dict[str, Callable[[random.Random, torch.Generator], Iterator[Case]]] = {
     "attention": _attention,
     "classifier": _classifier,
+    "conv-block": _conv_block,
     "dropout": _dropout,
     "feed-forward": _feed_forward,
     "modal-se": _modal_se,

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cuda_emulator.cases import HOST, Case, edge_size, with_nan
+from cuda_emulator.cases import HOST, Case, drawn_conv_block, edge_size, with_nan
+from sleeptools import registry
 
+CANCELLED = 0.1  # no gradient is asked for more exactly than one whose largest number is this
 BF16_GRADIENT = 4e-3  # of the largest number of a gradient: a step of bfloat16
 
 
@@ -51,6 +53,11 @@ class GradientCase(Case):
             gradients = self.module._backward(context, grad)
         return tuple(g for g in gradients if g is not None)
 
+    def bounds(self, expected: Tensor) -> dict[str, float]:
+        """Allow rounding where the terms of a sum cancel each other."""
+        bounds = super().bounds(expected)
+        return bounds | {"atol": max(bounds["atol"], self.of_largest * CANCELLED)}
+
     def output(self, inputs: Sequence[Any]) -> Any:
         """Run the op, if its backward pass keeps results; here it does not."""
 
@@ -74,13 +81,21 @@ class FeedForwardGradients(GradientCase):
         return _floats((*self.module._gradients(*tensors, *settings), grad.sum(0)))
 
 
+class ConvBlockGradients(GradientCase):
+    """Keeps the convolution and the statistics of the batch."""
+
+    def output(self, inputs: Sequence[Any]) -> Any:
+        """Run the op."""
+        return self.module._operator(*inputs)
+
+
 def _floats(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(t.float() for t in tensors)
 
 
 def feed_forward_gradients(
     rng: random.Random, generator: torch.Generator, sizes: tuple[int, int, int, float] | None = None
-) -> FeedForwardGradients:
+) -> Iterator[FeedForwardGradients]:
     """Draw a case, or one of the sizes given: rows, width, hidden and dropout."""
     from sleeptools.models.ops import feed_forward
 
@@ -91,22 +106,43 @@ def feed_forward_gradients(
     others[4] = "bf16"
     grad = torch.randn(x.shape, generator=generator)
     arguments = (x, *others, grad)
-    return FeedForwardGradients(
-        "feed-forward", arguments, {}, " gradients", of_largest=BF16_GRADIENT
-    )
+    yield FeedForwardGradients("feed-forward", arguments, {}, " gradients", BF16_GRADIENT)
+
+
+CONV_BLOCK_GRADIENT = 1e-5  # of the largest number of a gradient in float32
+
+
+def conv_block_gradients(
+    rng: random.Random, generator: torch.Generator, example: Sequence[Any] | None = None
+) -> Iterator[ConvBlockGradients]:
+    """Draw a case in both precisions, or those of an example."""
+    from sleeptools.models.ops import conv_block
+
+    arguments = list(example or drawn_conv_block(rng, generator))
+    out = conv_block.reference(*arguments)
+    arguments += [None] * (13 - len(arguments))
+    grad = torch.randn(out.shape, generator=generator)
+    for precision, bound in (("fp32", CONV_BLOCK_GRADIENT), ("bf16", BF16_GRADIENT)):
+        arguments[10] = precision
+        yield ConvBlockGradients("conv-block", (*arguments, grad), {}, " gradients", bound)
 
 
 def gradient_examples(op: str) -> Iterator[GradientCase]:
     """Give the gradients of an op at sizes that reach every part of its kernels."""
     rng, generator = random.Random(op), torch.Generator().manual_seed(2)
+    cases: list[GradientCase] = []
     if op == "feed-forward":
-        widest = [(70, 96, 130, 0.1), (33, 128, 65, 0.5), (0, 8, 8, 0.1), (530, 8, 9, 0.3)]
-        cases = [feed_forward_gradients(rng, generator, s) for s in [*widest, (17, 16, 24, 0.0)]]
-        yield from cases
-        x, *others = cases[-1].arguments
-        yield FeedForwardGradients(
-            op, (with_nan(x), *others), {}, " gradients with a NaN", of_largest=BF16_GRADIENT
-        )
+        sizes = [(70, 96, 130, 0.1), (33, 128, 65, 0.5), (0, 8, 8, 0.1), (530, 8, 9, 0.3)]
+        for size in [*sizes, (17, 16, 24, 0.0)]:
+            cases += feed_forward_gradients(rng, generator, size)
+    if op == "conv-block":
+        for example in registry.load("ops", op).examples("cpu", batch=1):
+            if len(example[0]):
+                cases += conv_block_gradients(rng, generator, example)
+    yield from cases
+    for case in cases[-1:]:
+        x, *others = case.arguments
+        yield replace(case, arguments=(with_nan(x), *others), label=" gradients with a NaN")
 
 
 def random_gradients(op: str, seed: object, count: int) -> Iterator[GradientCase]:
@@ -114,10 +150,11 @@ def random_gradients(op: str, seed: object, count: int) -> Iterator[GradientCase
     rng = random.Random(f"{op} {seed} gradients")
     for _ in range(count if op in DRAWN_GRADIENTS else 0):
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
-        yield DRAWN_GRADIENTS[op](rng, generator)
+        yield from DRAWN_GRADIENTS[op](rng, generator)
 
 
-DRAWN_GRADIENTS: dict[str, Callable[[random.Random, torch.Generator], GradientCase]] = {
+DRAWN_GRADIENTS: dict[str, Callable[[random.Random, torch.Generator], Iterator[GradientCase]]] = {
+    "conv-block": conv_block_gradients,
     "feed-forward": feed_forward_gradients,
 }
 """The ops whose gradients have a CUDA kernel."""
