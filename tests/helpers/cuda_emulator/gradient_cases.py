@@ -133,7 +133,7 @@ def gradient_examples(op: str) -> Iterator[GradientCase]:
     cases: list[GradientCase] = []
     if op == "feed-forward":
         sizes = [(70, 96, 130, 0.1), (33, 128, 65, 0.5), (0, 8, 8, 0.1), (530, 8, 9, 0.3)]
-        for size in [*sizes, (17, 16, 24, 0.0)]:
+        for size in [*sizes, (3, 8, 0, 0.1), (17, 16, 24, 0.0)]:
             cases += feed_forward_gradients(rng, generator, size)
     if op == "conv-block":
         for example in registry.load("ops", op).examples("cpu", batch=1):
