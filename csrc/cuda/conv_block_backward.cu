@@ -197,13 +197,21 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t columns = layer.stride * layer.inputs, size = samples * layer.inputs;
   Sums<kColumns> sums = {};
   convolve<true, kColumns>(windows, w, first, column, columns, sums);
-  for_each<kColumns>(sums, [&](int row, int own, float sum) {
-    const int64_t r = first + row, c = column + own;
-    if (r >= windows.batch * windows.rows || c >= columns) return;
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {  // as for_each, with a division for each row
+    const int64_t r = first + threadIdx.x / 32 * kWarpRows + lane / 4 + 8 * i;
+    if (r >= windows.batch * windows.rows) break;
     const int64_t epoch = r / windows.rows, step = r % windows.rows + first_step;
-    const int64_t place = (step * layer.stride - layer.pad) * layer.inputs + c;
-    if (place >= 0 && place < size) d_x[epoch * size + place] = sum;
-  });
+    const int64_t start = (step * layer.stride - layer.pad) * layer.inputs;
+#pragma unroll
+    for (int j = 0; j < kColumns / 4; ++j) {
+      const int64_t c = column + j / 2 * 8 + lane % 4 * 2 + j % 2, place = start + c;
+      if (c < columns && place >= 0 && place < size) {
+        d_x[epoch * size + place] = sums[j / 2][2 * i + j % 2];
+      }
+    }
+  }
 }
 
 // The gradients of the weights of kRows outputs and kColumns of the `depth` (tap, input), from a
@@ -220,7 +228,9 @@ __global__ void __launch_bounds__(kThreads)
   const int own = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
   static_assert(kThreads / kChunks == kDepth);
 
-  int64_t epoch = (group.first + own) / windows.rows, row = (group.first + own) % windows.rows;
+  const uint32_t rows = static_cast<uint32_t>(windows.rows);  // divided by in every step
+  int64_t epoch = (group.first + own) / windows.rows;
+  uint32_t row = static_cast<uint32_t>((group.first + own) % windows.rows);
   const auto begin = [&](int64_t first, int place) {
     const bool there = first + own < group.last;
     const Number* const from = gradient + (first + own) * line;
@@ -238,7 +248,8 @@ __global__ void __launch_bounds__(kThreads)
                     column + slice * kDepth + chunk * kChunk, windows);
     }
     cp_async_commit();
-    for (row += kDepth; row >= windows.rows; row -= windows.rows) ++epoch;
+    epoch += (row + kDepth) / rows;
+    row = (row + kDepth) % rows;
   };
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
