@@ -66,7 +66,6 @@ __global__ void __launch_bounds__(kThreads) finish(const ConvBlock op, const Con
   const int index = blockIdx.y * kThreads + threadIdx.x, maps = static_cast<int>(layer.outputs);
   const int64_t first = static_cast<int64_t>(index / maps) * kDrawn;
   const int map = index % maps;
-  if (first >= layer.steps) return;
   const int64_t epoch = blockIdx.x;
   const MapValues values(op, map);
   const float* const rows = op.convolved + epoch * layer.rows * maps + map;
