@@ -176,6 +176,11 @@ int64_t conv_block_workspace(Address layer, int64_t batch, int64_t samples, int6
   return Op::workspace_floats(*reinterpret_cast<const ConvLayer*>(layer), batch, samples, slots);
 }
 
+template <class Op>
+int64_t conv_block_cuda_workspace(Address layer, int64_t batch, bool bf16) {
+  return Op::cuda_workspace_floats(*reinterpret_cast<const ConvLayer*>(layer), batch, bf16);
+}
+
 // Floats of workspace for each thread on the CPU, or for each (epoch, signal) on a GPU.
 int64_t separable_stream_workspace(Address widths, int64_t samples, int64_t blocks, int64_t kernel,
                                    int device) {
@@ -229,7 +234,7 @@ std::vector<std::string> variant_names() {
 void bind_workspaces(py::module_& m) {
   const py::kw_only by_name;
   const py::arg batch("batch"), samples("samples"), slots("slots"), width("width"), layer("layer"),
-      rows("rows"), hidden("hidden"), tokens("tokens");
+      rows("rows"), hidden("hidden"), tokens("tokens"), bf16("bf16");
   m.def("attention_work", Attention::work, by_name, tokens, width);
   m.def("attention_workspace", Attention::workspace_floats, by_name, tokens, width);
   m.def("attention_backward_groups", AttentionBackward::groups, by_name, batch);
@@ -238,10 +243,16 @@ void bind_workspaces(py::module_& m) {
   m.def("feed_forward_workspace", FeedForward::workspace_floats, by_name, width);
   m.def("feed_forward_backward_workspace", FeedForwardBackward::workspace_floats, by_name, rows,
         width, hidden, slots);
+  m.def("feed_forward_backward_cuda_workspace", FeedForwardBackward::cuda_workspace_floats, by_name,
+        rows, width, hidden);
   m.def("conv_block_workspace", conv_block_workspace<ConvBlock>, by_name, layer, batch, samples,
         slots);
   m.def("conv_block_backward_workspace", conv_block_workspace<ConvBlockBackward>, by_name, layer,
         batch, samples, slots);
+  m.def("conv_block_cuda_workspace", conv_block_cuda_workspace<ConvBlock>, by_name, layer, batch,
+        bf16);
+  m.def("conv_block_backward_cuda_workspace", conv_block_cuda_workspace<ConvBlockBackward>, by_name,
+        layer, batch, bf16);
   m.def("separable_stream_workspace", separable_stream_workspace, by_name, py::arg("widths"),
         samples, py::arg("blocks"), py::arg("kernel"), py::arg("device"));
   m.def("separable_blocks_workspace", separable_blocks_workspace, by_name, py::arg("widths"),

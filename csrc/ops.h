@@ -153,8 +153,11 @@ struct FeedForward {
   Norm norm;  // CPU only; where it is set, out = norm(x + the above)
 };
 
-// Gradients of FeedForward from its inputs and the gradient of its output; CPU only.
+// Gradients of FeedForward from its inputs and the gradient of its output. On CUDA in bf16 only: x
+// and grad are then bfloat16, too, with rows as the weights'.
 struct FeedForwardBackward {
+  static constexpr int64_t kWidest = 128;  // CUDA: columns that fit into a block
+  static constexpr int64_t kMarked = 64;   // CUDA: units whose dropout is four words of 16 bits
   static constexpr int64_t kHiddenAtOnce = 96;  // hidden units in memory
   static constexpr int64_t kRowsAtOnce = 512;   // of which they are
   static constexpr int64_t kMaxBlock = FeedForward::kMaxBlock;
@@ -188,11 +191,17 @@ struct FeedForwardBackward {
     return groups(rows) * group_floats(width, hidden) + slots * slot_floats(width);
   }
 
+  // CUDA: the groups' sums, and which hidden units dropout keeps.
+  static constexpr int64_t cuda_workspace_floats(int64_t rows, int64_t width, int64_t hidden) {
+    return groups(rows) * hidden * (2 * width + 1) + rows * ((hidden + kMarked - 1) / kMarked) * 2;
+  }
+
   const float *x, *grad;               // (rows, width)
   const void *w1, *w1t, *w2t;          // (hidden, width), (width, hidden), (hidden, width): as
                                        // FeedForward's weights, two of them transposed
   const float* b1;                     // (hidden)
-  float* workspace;                    // workspace_floats(rows, width, hidden, slots)
+  float* workspace;                    // workspace_floats(rows, width, hidden, slots), CUDA:
+                                       // cuda_workspace_floats(rows, width, hidden)
   float* d_x;                          // (rows, width)
   float *d_w1, *d_b1, *d_w2;           // (hidden, width), (hidden), (width, hidden)
   int64_t rows, width, hidden, slots;  // slots: threads that the workspace is enough for
@@ -283,6 +292,21 @@ struct ConvBlock {
            kPanel;
   }
 
+  // CUDA: groups of rows, each with its own sums.
+  static constexpr int64_t kCudaGroups = 128, kCudaRows = 64;
+
+  static constexpr int64_t cuda_groups(const ConvLayer& layer, int64_t batch) {
+    const int64_t full = (batch * layer.rows + kCudaRows - 1) / kCudaRows;
+    return full < 1 ? 1 : full < kCudaGroups ? full : kCudaGroups;
+  }
+
+  static constexpr int64_t cuda_workspace_floats(const ConvLayer& layer, int64_t batch, bool) {
+    return 2 * cuda_groups(layer, batch) * layer.outputs;
+  }
+
+  // On CUDA with bf16, x is bfloat16, and the weights are a row of bfloat16 for each output, tap by
+  // tap, filled up with zeros to a multiple of 8. On CUDA in float32 the convolution is made
+  // already: `convolved` is what is read, and neither x nor the weights are.
   const float* x;                 // (batch, samples, inputs)
   const float* weight;            // (outputs, inputs, kernel)
   const float *bias, *slopes;     // (outputs), null for none
@@ -291,7 +315,7 @@ struct ConvBlock {
   float* convolved;               // (batch, rows, outputs): what comes before PReLU and BatchNorm
   float *mean, *variance;         // (outputs), of what BatchNorm sees; divided by the count
   float* out;                     // (batch, steps, outputs)
-  float* workspace;               // CPU only
+  float* workspace;               // workspace_floats, CUDA: cuda_workspace_floats
   int64_t batch, samples, slots;  // slots: threads that the workspace is enough for
   int64_t activation;             // a TwoStreamConv::Activation
   float slope, eps;               // of kLeakyRelu and of BatchNorm
@@ -301,8 +325,7 @@ struct ConvBlock {
   int64_t work;  // CPU: float operations of an epoch
 };
 
-// Gradients of ConvBlock from its inputs, its results but `out`, and the gradient of `out`; CPU
-// only.
+// Gradients of ConvBlock from its inputs, its results but `out`, and the gradient of `out`.
 struct ConvBlockBackward {
   static constexpr int64_t kSteps = 512;  // that a thread takes through a product together
   static constexpr int64_t kTasks = 16;   // of epochs, at least
@@ -367,6 +390,31 @@ struct ConvBlockBackward {
            slots * slot_floats(layer, batch, samples) + 4 * ConvBlock::kPanel;
   }
 
+  // CUDA: groups of rows with sums of their own of the weights' gradients.
+  static constexpr int64_t kCudaGroups = 32, kCudaRows = 256;
+
+  static constexpr int64_t cuda_groups(const ConvLayer& layer, int64_t batch) {
+    const int64_t full = (batch * layer.rows + kCudaRows - 1) / kCudaRows;
+    return full < 1 ? 1 : full < kCudaGroups ? full : kCudaGroups;
+  }
+
+  // From row to row of the gradients in bfloat16.
+  static constexpr int64_t cuda_line(const ConvLayer& layer) { return (layer.outputs + 7) / 8 * 8; }
+
+  // Sums of each group, before and behind BatchNorm, and of the batch; with bf16 also the gradient
+  // of `convolved` in bfloat16, the gradient behind BatchNorm, and groups of the weights'.
+  static constexpr int64_t cuda_workspace_floats(const ConvLayer& layer, int64_t batch, bool bf16) {
+    const int64_t rows = batch * layer.rows;
+    const int64_t products =
+        rows * cuda_line(layer) / 2 + rows * layer.outputs +
+        cuda_groups(layer, batch) * layer.outputs * layer.kernel * layer.inputs;
+    return (4 * ConvBlock::cuda_groups(layer, batch) + 2) * layer.outputs + (bf16 ? products : 0);
+  }
+
+  // On CUDA with bf16 the weights are those of the gradient of x: a row of bfloat16 for each (place
+  // in a stride, input), in it, from the last stride to the first, those of all outputs, the latter
+  // filled up with zeros to a multiple of 8. On CUDA in float32, d_x is the gradient of `convolved`
+  // instead, (batch, rows, outputs), and d_weight is not written.
   ConvBlock block;           // `out` is not used; the workspace is for these gradients
   const float* grad;         // (batch, steps, outputs)
   float* d_x;                // as x; null if it is not wanted

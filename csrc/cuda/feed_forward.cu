@@ -1,16 +1,9 @@
 // Feed-forward block of a Transformer layer: a block of threads takes its rows through both layers,
 // a part of the hidden layer after the other.
-#include "philox.cuh"
-#include "product.cuh"
-#include "tensor_product.cuh"
+#include "feed_forward.cuh"
 
 namespace sleeptools::cuda {
 namespace {
-
-// What dropout leaves of a sum must grow by.
-__device__ float dropout_scale(const FeedForward& op) {
-  return static_cast<float>(4294967296.0 / (4294967296.0 - op.drop_below));
-}
 
 // A unit of the hidden layer from its sum without the bias and its random word; zero for a unit
 // that there is not.
@@ -26,7 +19,7 @@ __global__ void __launch_bounds__(kThreads) kernel(const FeedForward op) {
   const float* w1 = static_cast<const float*>(op.w1);
   const float* w2 = static_cast<const float*>(op.w2);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows;
-  const float scale = dropout_scale(op);
+  const float scale = dropout_scale(op.drop_below);
   const int across = threadIdx.x % kAcross, down = threadIdx.x / kAcross;
 
   for (int64_t h = 0; h < op.hidden || h == 0; h += kColumns) {
@@ -78,14 +71,12 @@ __device__ void activate(const FeedForward& op, int64_t first, int64_t unit,
   unit += lane % 4 * 2;
 #pragma unroll
   for (int j = 0; j < kUnits / 8; ++j, unit += 8) {
+    uint32_t words[2][2] = {};
+    if (op.drop_below > 0) draw_pairs(unit, first, op.seed, words);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      uint32_t words[4] = {};
-      if (op.drop_below > 0) random_words(unit / 4, first + 8 * i, 0, op.seed, words);
-      const bool late = unit % 4 != 0;
-      hidden[j][i] =
-          rounded_pair(hidden_unit(op, sums[j][2 * i], unit, late ? words[2] : words[0]),
-                       hidden_unit(op, sums[j][2 * i + 1], unit + 1, late ? words[3] : words[1]));
+      hidden[j][i] = rounded_pair(hidden_unit(op, sums[j][2 * i], unit, words[i][0]),
+                                  hidden_unit(op, sums[j][2 * i + 1], unit + 1, words[i][1]));
     }
   }
 }
@@ -145,7 +136,7 @@ __global__ void __launch_bounds__(kThreads) tensor_kernel(const FeedForward op) 
     }
   }
 
-  const float scale = dropout_scale(op);
+  const float scale = dropout_scale(op.drop_below);
   for_each<kColumns>(outs, [&](int row, int own, float sum) {
     const int64_t r = first + row, c = column + own;
     if (r < op.rows && c < op.width) op.out[r * op.width + c] = sum * scale + op.b2[c];
@@ -170,11 +161,6 @@ void feed_forward(const FeedForward& op, int device, void* stream) {
     kernel<<<blocks(op.rows, kRows), kThreads, 0, queue>>>(op);
   }
   check("feed_forward", cudaGetLastError());
-}
-
-// sleeptools.models.ops.feed_forward takes PyTorch's matrix products for the gradients on a GPU.
-void feed_forward_backward(const FeedForwardBackward&, int, void*) {
-  throw Unavailable("feed_forward_backward: not written for CUDA");
 }
 
 }  // namespace sleeptools::cuda

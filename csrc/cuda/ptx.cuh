@@ -32,6 +32,14 @@ __device__ inline void ldmatrix_x4(uint32_t (&d)[4], const void* row) {
                : "memory");
 }
 
+// The same, each matrix turned: lane 4 g + t gets its numbers 2 t and 2 t + 1 of column g.
+__device__ inline void ldmatrix_x4_trans(uint32_t (&d)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
 // 16 bytes to shared memory, the first `bytes` of them from global memory and the rest zeros; both
 // addresses are multiples of 16. They are there when the thread has waited for them, and for others
 // after a barrier.

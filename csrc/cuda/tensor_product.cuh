@@ -79,6 +79,24 @@ __device__ void multiply(Tile<kRows>& left, Tile<kTileRows>& right, Sums<kColumn
   }
 }
 
+// sums += left (kWarpRows, kStep) times the rows of a matrix from `row` on, kStep of them: what is
+// summed over lies down its columns, of which each of `right` has kDepth.
+template <int kColumns, int kTileRows>
+__device__ void multiply_turned(const uint32_t (&left)[4],
+                                Tile<kTileRows> (&right)[kColumns / kDepth], int row,
+                                Sums<kColumns>& sums) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int j = 0; j < kColumns / 16; ++j) {
+    uint32_t both[4];  // eight columns, then the next eight
+    const int chunk = 16 * j % kDepth / kChunk;
+    ldmatrix_x4_trans(both, &right[16 * j / kDepth].at(row + lane % 16, chunk + lane / 16));
+    const uint32_t first[] = {both[0], both[1]}, second[] = {both[2], both[3]};
+    mma_m16n8k16(sums[2 * j], left, first);
+    mma_m16n8k16(sums[2 * j + 1], left, second);
+  }
+}
+
 // Begins to copy rows of w from (row, column) on, zeros outside; `stride` is a multiple of kChunk.
 template <int kCopied, int kTileRows>
 __device__ void copy(Tile<kTileRows>& tile, const __nv_bfloat16* w, int64_t stride, int64_t row,

@@ -2,7 +2,8 @@
 // activation, and one for the pool. Signals between layers are channels-last, (batch, time, map),
 // so that neighbouring threads, which compute neighbouring maps, read and write side by side. In
 // bfloat16 they are so between layers, and the convolutions are matrix products on Tensor Cores.
-#include "tensor_product.cuh"
+#include "activations.cuh"
+#include "convolution.cuh"
 
 namespace sleeptools::cuda {
 namespace {
@@ -24,17 +25,6 @@ struct Signal {
   Strides strides;
   int64_t steps;
 };
-
-__device__ float activate(int64_t activation, float slope, float v) {
-  switch (activation) {
-    case TwoStreamConv::kRelu:
-      return 0.0f > v ? 0.0f : v;  // keeps NaN
-    case TwoStreamConv::kGelu:
-      return 0.5f * v * (1.0f + erff(v * 0.70710678f));
-    default:
-      return v > 0.0f ? v : v * slope;
-  }
-}
 
 // A thread computes one map at kEach steps; threadIdx.x is the map within its panel.
 __global__ void __launch_bounds__(kPanel* kRows)
@@ -128,8 +118,6 @@ void run_stream(const TwoStreamConv& op, const ConvStream& stream, cudaStream_t 
 namespace tensor {
 namespace {
 
-using Number = __nv_bfloat16;
-
 constexpr int kColumns = 64;  // maps of a block
 constexpr int kInputThreads = 256;
 
@@ -143,69 +131,17 @@ __global__ void __launch_bounds__(kInputThreads)
   for (int64_t c = 0; c < channels; ++c) out[c] = Number(x[c * samples]);
 }
 
-// A row of the product on the left: a step's window, which lies in one piece in its epoch.
-struct Window {
-  const Number* epoch;
-  int64_t start;  // in the epoch, and before it where padding is
-};
-
-// Brings kChunk numbers of a window from its number k on, zeros outside of the window, which has
-// `depth`, and of the epoch, which has `line`. Where windows begin at whole chunks they are copied
-// as such, but for what lies behind the end.
-template <bool kWhole>
-__device__ void bring(Chunk& chunk, const Window& window, int64_t k, int64_t depth, int64_t line) {
-  const int64_t start = window.start + k, rest = min(depth - k, line - start);
-  if (kWhole) {
-    const int64_t count = start >= 0 && rest > 0 ? min(rest, int64_t{kChunk}) : 0;
-    cp_async(&chunk, window.epoch + start, static_cast<unsigned>(count * sizeof(Number)));
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < kChunk / 2; ++i) {
-    float pair[2];
-    for (int j = 0; j < 2; ++j) {
-      const int place = 2 * i + j;
-      const bool there = start + place >= 0 && place < rest;
-      pair[j] = there ? static_cast<float>(window.epoch[start + place]) : 0.0f;
-    }
-    chunk.words[i] = rounded_pair(pair[0], pair[1]);
-  }
-}
-
-// The convolution of all epochs, (batch * rows, kernel * inputs) times the weights, with bias and
-// activation: signals are (batch, time, map).
+// The convolution of all epochs with bias and activation: signals are (batch, time, map).
 template <bool kWhole, class Out>
 __global__ void __launch_bounds__(kThreads)
-    convolve(const Number* in, int64_t steps, ConvLayer layer, const float* packed, int64_t batch,
-             int64_t activation, float slope, Out* out) {
-  __shared__ Tile<kRows> left[2];
-  __shared__ Tile<kColumns> right[2];
+    convolve_layer(const Windows windows, ConvLayer layer, const float* packed, int64_t activation,
+                   float slope, Out* out) {
   const Number* w = reinterpret_cast<const Number*>(packed + layer.weight);
-  const int64_t depth = layer.kernel * layer.inputs, line = steps * layer.inputs;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows, rows = batch * layer.rows;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kRows;
   const int64_t column = static_cast<int64_t>(blockIdx.y) * kColumns;
-
-  constexpr int kApart = kThreads / kChunks, kMine = kRows / kApart;
-  const int own = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
-  Window windows[kMine];
-#pragma unroll
-  for (int i = 0; i < kMine; ++i) {
-    const int64_t row = first + own + i * kApart;
-    const int64_t epoch = row / layer.rows, step = row % layer.rows;
-    const int64_t start = (step * layer.stride - layer.pad) * layer.inputs;
-    windows[i] = row < rows ? Window{in + epoch * line, start} : Window{in, line};
-  }
-  const auto begin = [&](int64_t k, int place) {
-#pragma unroll
-    for (int i = 0; i < kMine; ++i) {
-      bring<kWhole>(left[place].at(own + i * kApart, chunk), windows[i], k + chunk * kChunk, depth,
-                    line);
-    }
-    copy<kColumns>(right[place], w, stride(depth), column, k, layer.outputs);
-    cp_async_commit();
-  };
+  const int64_t rows = windows.batch * windows.rows;
   Sums<kColumns> sums = {};
-  product<kColumns>(depth, begin, [](int) {}, left, right, sums);
+  convolve<kWhole, kColumns>(windows, w, first, column, layer.outputs, sums);
   for_each<kColumns>(sums, [&](int row, int map, float sum) {
     const int64_t r = first + row, c = column + map;
     if (r >= rows || c >= layer.outputs) return;
@@ -218,11 +154,15 @@ template <class Out>
 void run_layer(const TwoStreamConv& op, const Number* in, int64_t steps, const ConvLayer& layer,
                Out* out, cudaStream_t queue) {
   const dim3 grid(blocks(op.batch * layer.rows, kRows), blocks(layer.outputs, kColumns));
-  const bool whole = layer.stride * layer.inputs % kChunk == 0 &&
-                     layer.pad * layer.inputs % kChunk == 0 && steps * layer.inputs % kChunk == 0;
-  const auto kernel = whole ? convolve<true, Out> : convolve<false, Out>;
-  kernel<<<grid, kThreads, 0, queue>>>(in, steps, layer, op.packed, op.batch, op.activation,
-                                       op.slope, out);
+  const Windows windows = {in,
+                           op.batch,
+                           steps * layer.inputs,
+                           layer.rows,
+                           layer.stride * layer.inputs,
+                           layer.pad * layer.inputs,
+                           layer.kernel * layer.inputs};
+  const auto kernel = windows.whole() ? convolve_layer<true, Out> : convolve_layer<false, Out>;
+  kernel<<<grid, kThreads, 0, queue>>>(windows, layer, op.packed, op.activation, op.slope, out);
   check("two_stream_conv", cudaGetLastError());
 }
 

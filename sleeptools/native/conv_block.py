@@ -20,3 +20,9 @@ def conv_block_workspace(op: str, layer: int, batch: int, samples: int, slots: i
     """Floats of workspace that one of the two ops needs; `layer` is an address."""
     floats = getattr(module(op), f"{op}_workspace")
     return int(floats(layer=layer, batch=batch, samples=samples, slots=slots))
+
+
+def conv_block_cuda_workspace(op: str, layer: int, batch: int, *, bf16: bool) -> int:
+    """As `conv_block_workspace`, on CUDA."""
+    floats = getattr(module(op), f"{op}_cuda_workspace")
+    return int(floats(layer=layer, batch=batch, bf16=bf16))

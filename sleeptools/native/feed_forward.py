@@ -36,6 +36,12 @@ def feed_forward_backward_workspace(rows: int, width: int, hidden: int, slots: i
     return int(floats(rows=rows, width=width, hidden=hidden, slots=slots))
 
 
+def feed_forward_backward_cuda_workspace(rows: int, width: int, hidden: int) -> int:
+    """Floats of workspace that `feed_forward_backward` needs on CUDA."""
+    floats = module("feed_forward").feed_forward_backward_cuda_workspace
+    return int(floats(rows=rows, width=width, hidden=hidden))
+
+
 @Op
 def feed_forward(
     x: Floats,

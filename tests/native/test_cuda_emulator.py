@@ -198,10 +198,12 @@ def test_a_matrix_product_by_its_definition(trials: Trials) -> None:
     torch.testing.assert_close(torch.from_numpy(data[384:]).view(16, 8), expected)
 
 
-def test_matrices_from_shared_memory_by_their_definition(trials: Trials) -> None:
+@pytest.mark.parametrize("name", ["matrices", "turned matrices"])
+def test_matrices_from_shared_memory_by_their_definition(trials: Trials, name: str) -> None:
     data = np.random.default_rng(5).standard_normal(128, np.float32)
     numbers = data.view(np.uint16).reshape(4, 8, 8).copy()  # matrix, row, column
-    assert trials.run("matrices", data, block=(32, 1, 1)) == ""
+    assert trials.run(name, data, block=(32, 1, 1)) == ""
+    numbers = numbers.transpose(0, 2, 1) if "turned" in name else numbers
     got = data.view(np.uint16).reshape(4, 32, 2)
     for matrix in range(4):
         for lane in range(32):

@@ -23,6 +23,7 @@ from sleeptools.models.layers.native_training import (
     to_float32,
     training_precision,
     trains_native,
+    trains_on_tensor_cores,
 )
 from sleeptools.models.ops.conv_block import conv_block
 from sleeptools.models.ops.two_stream_conv import join, pack, two_stream_conv
@@ -163,7 +164,8 @@ class TwoStreams(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, T) to (B, outputs, steps of both)."""
         # with a module in evaluation mode, as a frozen BatchNorm, PyTorch computes
-        if trains_native(x) and all(module.training for module in self.modules()):
+        is_native = trains_native(x) or trains_on_tensor_cores(x)
+        if is_native and all(module.training for module in self.modules()):
             x, p = to_float32(x).mT.contiguous(), self.dropout.p  # (B, T, inputs)
             return torch.cat([self.small.blocks(x, p), self.large.blocks(x, p)], 1).mT
         # dropout of each by itself, as the native op has it

@@ -1,4 +1,4 @@
-"""PyTorch's Transformer encoder layer, computed by the native ops on the CPU; and as printed."""
+"""PyTorch's Transformer encoder layer, computed by the native ops; and as printed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sleeptools.models.layers.native_training import (
     to_float32,
     training_precision,
     trains_native,
+    trains_on_tensor_cores,
 )
 from sleeptools.models.layers.stacking import next_seed
 from sleeptools.models.ops.attention import attention
@@ -87,8 +88,9 @@ def encode(layer: nn.TransformerEncoderLayer | PrintedEncoderLayer, z: Tensor) -
         return encoded
     z = _attend(layer, to_float32(z)) if is_native else _attend_in_torch(layer, z)
     rows, p = z.flatten(0, 1), dropout_probability(layer.dropout)
-    if is_native:
+    if is_native or trains_on_tensor_cores(rows):
         weights = layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias
+        rows = to_float32(rows)
         changed = feed_forward(rows, *weights, training_precision(), dropout=p, seed=draw_seed(p))
     else:
         changed = layer.linear2(drop_units(functional.relu(layer.linear1(rows)), p))

@@ -1,4 +1,4 @@
-"""Training by the native ops on the CPU: whether they run, their precision and their statistics.
+"""Training by the native ops: whether they run, their precision and their statistics.
 
 Autocast to bfloat16 is followed where it is faster: the ops take and give float32 tensors, and
 round the operands of their products.
@@ -14,10 +14,11 @@ from sleeptools.models import ops
 from sleeptools.models.layers.stacking import is_stacked
 from sleeptools.models.ops.conv_block import Running
 from sleeptools.native import Precision
+from sleeptools.native.devices import runs_kernels
 
 
 def trains_native(x: Tensor) -> bool:
-    """Whether training uses the native ops; on a GPU cuDNN uses the Tensor Cores."""
+    """Whether training uses the native ops of the CPU."""
     if torch.compiler.is_compiling() or x.is_cuda or is_stacked():
         return False
     if not torch.is_autocast_enabled("cpu"):
@@ -27,8 +28,25 @@ def trains_native(x: Tensor) -> bool:
     return x.is_cpu and x.dtype in {torch.float32, torch.bfloat16} and native.available()
 
 
+def trains_on_tensor_cores(x: Tensor) -> bool:
+    """Whether training uses the CUDA kernels of `conv_block` and `feed_forward`: in bfloat16.
+
+    Not in a CUDA graph, which would repeat the seeds of the dropout with every step.
+    """
+    if torch.compiler.is_compiling() or not x.is_cuda or is_stacked():
+        return False
+    half = torch.get_autocast_dtype("cuda") == torch.bfloat16
+    if not (half and torch.is_autocast_enabled("cuda")):
+        return False
+    if torch.cuda.is_current_stream_capturing():
+        return False
+    return x.dtype in {torch.float32, torch.bfloat16} and runs_kernels(x.device.index)
+
+
 def training_precision() -> Precision:
-    """Give the precision of products in training: autocast's, if the CPU has it."""
+    """Give the precision of products in training: autocast's, if the device has it."""
+    if torch.is_autocast_enabled("cuda"):
+        return "bf16"
     return "bf16" if torch.is_autocast_enabled("cpu") and native.has_bf16() else "fp32"
 
 

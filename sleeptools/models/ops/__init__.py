@@ -66,12 +66,13 @@ def define(
 def define_gradients(
     name: str, schema: str, *, forward: Callable[..., R], fake: Callable[..., Any]
 ) -> Callable[..., R]:
-    """Register the operator `sleeptools::NAME` for the CPU, as a backward pass calls it.
+    """Register the operator `sleeptools::NAME`, as a backward pass calls it.
 
     It has no gradient itself. Parameters as for `define`; the outputs may be several.
     """
     LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
-    LIBRARY.impl(name, forward, "CPU")  # type: ignore[no-untyped-call]
+    for device in ("CPU", "CUDA"):
+        LIBRARY.impl(name, forward, device)  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"sleeptools::{name}", fake, lib=LIBRARY)
     operator: Callable[..., R] = getattr(torch.ops.sleeptools, name).default
     return operator

@@ -3,9 +3,10 @@
 A layer of a convolution stream in training. Signals are channels-last, (batch, time, map): an
 output step then reads one piece of memory, and the layers of a stream hand them on as they are. The
 kernel keeps the convolution's output for the backward pass, which makes everything behind it again;
-dropout is a function of the seed (`layers.philox`). On a GPU cuDNN has the Tensor Cores, so the
-reference runs there. In some networks a PReLU, or a ReLU, stands between convolution and BatchNorm
-instead of an activation behind it; only there a bias changes more than BatchNorm's running mean.
+dropout is a function of the seed (`layers.philox`). On a GPU the products are our own in bfloat16
+and cuDNN's, by PyTorch, in float32; all between them is ours. In some networks a PReLU, or a ReLU,
+stands between convolution and BatchNorm instead of an activation behind it; only there a bias
+changes more than BatchNorm's running mean.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from sleeptools.models import ops
 from sleeptools.models.layers import philox
 from sleeptools.native import PRECISIONS, conv_streams, threads, two_stream_conv
 from sleeptools.native.check import check_choice
-from sleeptools.native.conv_block import SHAPES, conv_block_workspace
+from sleeptools.native.conv_block import (
+    SHAPES,
+    conv_block_cuda_workspace,
+    conv_block_workspace,
+)
 from sleeptools.native.dropout import check_dropout, drop_below
 
 OP = "conv_block"
@@ -67,9 +72,9 @@ def conv_block(  # noqa: PLR0913, PLR0917 - six arrays and the settings of five 
 ) -> Tensor:
     """Run a layer of a stream as in training.
 
-    Float32 on the CPU runs natively where the core is built; everything else runs `reference`. Any
-    strides are taken; the output is contiguous. The result does not depend on the number of
-    threads.
+    Float32 on the CPU and on CUDA runs natively where the core is built; everything else runs
+    `reference`. Any strides are taken; the output is contiguous. The result does not depend on the
+    number of threads.
 
     Parameters
     ----------
@@ -268,7 +273,7 @@ def _table(
 
 
 def _native(x: Tensor) -> bool:
-    return len(x) > 0 and not x.is_cuda and ops.runs_native(x)
+    return len(x) > 0 and ops.runs_native(x)
 
 
 def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: Any) -> Forward:
@@ -276,9 +281,15 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
     bias, slopes = (*settings[7:], None, None)[:2]  # the dispatcher leaves defaults out
     settings = settings[:7]
     if _native(x):
+        operand, columns = x, weight
+        if x.is_cuda and settings[-1] == "bf16":
+            operand = x.bfloat16()
+            columns = ops.paired(weight.permute(0, 2, 1).flatten(1))  # tap by tap
+        elif x.is_cuda:
+            convolved = functional.conv1d(x.mT, weight, bias, *settings[0][:2]).mT.contiguous()
         tensors = {
-            "x": x.contiguous(),
-            "weight": weight.contiguous(),
+            "x": operand.contiguous(),
+            "weight": columns.contiguous(),
             "gamma": gamma.contiguous(),
             "beta": beta.contiguous(),
             "convolved": convolved,
@@ -286,9 +297,9 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
             "variance": variance,
             "out": out,
         }
-        _launch(OP, tensors | _optional(bias=bias, slopes=slopes), settings)
+        _launch(OP, weight.shape, tensors | _optional(bias=bias, slopes=slopes), settings)
         return out, convolved, mean, variance
-    out = _run_reference(x, weight, gamma, beta, *settings, bias=bias, slopes=slopes)
+    out = _run_reference(x, weight, gamma, beta, *settings, bias, slopes)
     sizes, precision = settings[0], settings[-1]
     convolved = _before_norm(x, weight, sizes, precision, bias, None).mT  # (B, rows, O)
     y = _before_norm(x, weight, sizes, precision, bias, slopes).mT
@@ -296,7 +307,8 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
     return out, convolved.contiguous(), mean, (y - mean).square().mean((0, 1))
 
 
-_run_reference: Any = reference  # settings by position, and what is optional by name
+def _run_reference(*arguments: Any) -> Tensor:
+    return reference(*arguments)
 
 
 def _optional(**tensors: Tensor | None) -> dict[str, Tensor]:
@@ -304,17 +316,24 @@ def _optional(**tensors: Tensor | None) -> dict[str, Tensor]:
     return {n: t.contiguous() for n, t in tensors.items() if t is not None and t.numel() > 0}
 
 
-def _launch(op: str, tensors: dict[str, Tensor], settings: Sequence[Any]) -> None:
+def _launch(
+    op: str, weight_shape: torch.Size, tensors: dict[str, Tensor], settings: Sequence[Any]
+) -> None:
     """Run one of the two ops of the core on tensors under the names of csrc/fields.h."""
-    x, weight = tensors["x"], tensors["weight"]
+    x = tensors["x"]
     sizes, activation, slope, eps, dropout, seed, precision = settings
     batch, samples, inputs = x.shape
-    layer = _layer(weight.shape[0], weight.shape[2], sizes)
+    layer = _layer(weight_shape[0], weight_shape[2], sizes)
     lengths = _lengths(layer, x)
     table, address = _table(inputs, layer, lengths)
-    work = 2 * lengths.rows * weight.numel()
-    slots = threads.threads_for(batch, work)
-    workspace = x.new_empty(conv_block_workspace(op, address, batch, samples, slots))
+    work = 2 * lengths.rows * weight_shape.numel()
+    if x.is_cuda:
+        slots = 0
+        size = conv_block_cuda_workspace(op, address, batch, bf16=precision == "bf16")
+    else:
+        slots = threads.threads_for(batch, work)
+        size = conv_block_workspace(op, address, batch, samples, slots)
+    workspace = x.new_empty(size, dtype=torch.float32)
     ops.launch(
         op,
         x,
@@ -373,13 +392,13 @@ def _gradients(grad: Tensor, inputs: Sequence[Tensor | None], settings: Sequence
             t if t is None or t.requires_grad else t.detach().requires_grad_() for t in inputs
         ]
         *tensors, bias, slopes = inputs
-        out = _run_reference(*tensors, *settings, bias=bias, slopes=slopes)
+        out = _run_reference(*tensors, *settings, bias, slopes)
     wanted = [t for t in inputs if t is not None]
     found = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
     return [None if t is None else next(found) for t in inputs]
 
 
-def _on_cpu(
+def _launch_gradients(
     grad: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -393,9 +412,13 @@ def _on_cpu(
     *forward_settings, bias, slopes, wants_x = settings
     gradients = _fake_gradients(grad, x, weight, gamma, beta, *settings)
     d_x, d_weight, d_gamma, d_beta, d_bias, d_slopes = gradients
+    own_products = not x.is_cuda or forward_settings[-1] == "bf16"
+    operand, columns = x, weight
+    if x.is_cuda and own_products:
+        operand, columns = x.bfloat16(), _turned(weight, forward_settings[0][0])
     tensors = {
-        "x": x.contiguous(),
-        "weight": weight.contiguous(),
+        "x": operand.contiguous(),
+        "weight": columns.contiguous(),
         "gamma": gamma.contiguous(),
         "beta": beta.contiguous(),
         "convolved": convolved.contiguous(),
@@ -407,10 +430,35 @@ def _on_cpu(
         "d_beta": d_beta,
     }
     tensors |= _optional(bias=bias, slopes=slopes, d_bias=d_bias, d_slopes=d_slopes)
-    if wants_x:
-        tensors["d_x"] = d_x
-    _launch("conv_block_backward", tensors, forward_settings)
-    return gradients
+    if wants_x or not own_products:
+        tensors["d_x"] = d_x if own_products else torch.empty_like(tensors["convolved"])
+    _launch("conv_block_backward", weight.shape, tensors, forward_settings)
+    if own_products:
+        return gradients
+    d_x, d_weight = _convolution_gradients(tensors["d_x"], x, weight, forward_settings[0], wants_x)
+    return d_x, d_weight, *gradients[2:]
+
+
+def _turned(weight: Tensor, stride: int) -> Tensor:
+    """Lay weights out for the gradient of x: a row for each (place in a stride, input)."""
+    outputs, inputs, kernel = weight.shape
+    strides = -(-kernel // stride)
+    filled = functional.pad(weight, (0, strides * stride - kernel))
+    by_stride = filled.view(outputs, inputs, strides, stride).flip(2)
+    rows = ops.paired(by_stride.permute(3, 1, 2, 0).reshape(-1, outputs))
+    return rows.reshape(stride * inputs, -1)  # (stride inputs, strides outputs)
+
+
+def _convolution_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, sizes: Sequence[int], wants_x: bool
+) -> tuple[Tensor, Tensor]:
+    """Differentiate the convolution by PyTorch: (batch, rows, outputs) to those of x and weight."""
+    stride, pad = sizes[:2]
+    wanted = [wants_x, True, False]
+    d_x, d_weight, _ = torch.ops.aten.convolution_backward(
+        grad.mT, x.mT, weight, None, [stride], [pad], [1], False, [0], 1, wanted
+    )
+    return d_x.mT.contiguous() if wants_x else x.new_empty(x.shape), d_weight.contiguous()
 
 
 def _fake_gradients(
@@ -438,6 +486,6 @@ _native_gradients = ops.define_gradients(
     "(Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, Tensor convolved, "
     f"Tensor mean, Tensor variance, {_SETTINGS}, Tensor? bias, Tensor? slopes, bool wants_x) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    forward=_on_cpu,
+    forward=_launch_gradients,
     fake=_fake_gradients,
 )

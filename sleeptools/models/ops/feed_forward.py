@@ -20,11 +20,13 @@ from sleeptools.native.check import check_choice
 from sleeptools.native.dropout import check_dropout, drop_below
 from sleeptools.native.feed_forward import (
     SHAPES,
+    feed_forward_backward_cuda_workspace,
     feed_forward_backward_workspace,
     feed_forward_workspace,
 )
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+WIDEST = 128  # columns that the CUDA kernels of the gradients take
 
 Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, str, float, int]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -183,9 +185,16 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     inputs = (grad, *ctx.saved_tensors, *ctx.settings)
-    fast = not grad.is_cuda and not torch.is_grad_enabled() and ops.runs_native(grad)
+    fast = not torch.is_grad_enabled() and _has_kernel(grad, ctx.settings[0])
     d_x, d_w1, d_b1, d_w2 = _native_gradients(*inputs) if fast else _gradients(*inputs)
     return d_x, d_w1, d_b1, d_w2, grad.sum(0), None, None, None
+
+
+def _has_kernel(grad: Tensor, precision: str) -> bool:
+    """Whether the core has the gradients; those in float32 on CUDA are products of cuBLAS."""
+    if grad.is_cuda and (precision != "bf16" or not 0 < grad.shape[1] <= WIDEST):
+        return False
+    return ops.runs_native(grad)
 
 
 def _gradients(
@@ -216,7 +225,7 @@ def _gradients(
     )
 
 
-def _on_cpu(
+def _launch_gradients(
     grad: Tensor,
     x: Tensor,
     w1: Tensor,
@@ -229,12 +238,17 @@ def _on_cpu(
     rows, width, hidden = len(x), x.shape[1], len(w1)
     bf16 = precision == "bf16"
     matrices = {"w1": w1, "w1t": w1.T, "w2t": w2.T}
-    slots = threads.threads_for(rows, 10 * width * hidden)
-    size = feed_forward_backward_workspace(rows, width, hidden, slots)
+    slots = 0 if x.is_cuda else threads.threads_for(rows, 10 * width * hidden)
+    if x.is_cuda:
+        size = feed_forward_backward_cuda_workspace(rows, width, hidden)
+        rounded = ops.paired(x), ops.paired(grad)
+    else:
+        size = feed_forward_backward_workspace(rows, width, hidden, slots)
+        rounded = x, grad
     gradients = d_x, d_w1, d_b1, d_w2 = _fake_gradients(grad, x, w1, b1, w2)
     tensors = {
-        "x": x.contiguous(),
-        "grad": grad.contiguous(),
+        "x": rounded[0].contiguous(),
+        "grad": rounded[1].contiguous(),
         **{name: (ops.paired(w) if bf16 else w).contiguous() for name, w in matrices.items()},
         "b1": b1.contiguous(),
         "workspace": x.new_empty(size),
@@ -277,6 +291,6 @@ _native_gradients = ops.define_gradients(
     "(Tensor grad, Tensor x, Tensor w1, Tensor b1, Tensor w2, str precision, float dropout, "
     "int seed) -> "
     "(Tensor, Tensor, Tensor, Tensor)",
-    forward=_on_cpu,
+    forward=_launch_gradients,
     fake=_fake_gradients,
 )

@@ -183,9 +183,11 @@ class EmulatedDevice(TorchDispatchMode):
 
 
 def _implementation(function: Any) -> Callable[..., Any]:
-    name = function.overloadpacket.__name__.replace("_", "-")
-    forward: Callable[..., Any] = registry.load("ops", name)._forward
-    return forward
+    name = function.overloadpacket.__name__
+    op = name.removesuffix("_backward")
+    module = registry.load("ops", op.replace("_", "-"))
+    run: Callable[..., Any] = module._forward if op == name else module._launch_gradients
+    return run
 
 
 def _on_host(value: Any) -> Any:

@@ -84,7 +84,7 @@ const Given& gather(const uint32_t* words, int count, const char* instruction, i
 
 // The instructions of ptx.cuh.
 void multiply_m16n8k16(float* d, const uint32_t* a, const uint32_t* b, int line);
-void load_matrices(uint32_t* out, int count, const void* row, int line);
+void load_matrices(uint32_t* out, int count, const void* row, bool turned, int line);
 void copy_async(void* shared, const void* global, unsigned bytes);
 void commit_copies();
 void wait_for_copies(unsigned pending);

@@ -304,7 +304,8 @@ def users(file: str) -> list[str]:
     """List the ops whose kernels are in a file, or include it."""
     ops = []
     for op in DRAWN:
-        waiting, known = [f"{op.replace('-', '_')}.cu"], set()
+        name = op.replace("-", "_")
+        waiting, known = [f"{name}.cu", f"{name}_backward.cu"], set()
         while waiting:
             name = waiting.pop()
             known.add(name)
@@ -333,10 +334,12 @@ def plant(
             yield outcome
 
 
-_TASKS: dict[str, list[tuple[Case, Tensor]]] = {}  # of each op, in this process and its children
+_TASKS: dict[
+    str, list[tuple[Case, tuple[Tensor, ...]]]
+] = {}  # of each op, in this process and its children
 
 
-def _with_results(op: str) -> list[tuple[Case, Tensor]]:
+def _with_results(op: str) -> list[tuple[Case, tuple[Tensor, ...]]]:
     cases = sorted(op_cases(op, rotation.SEED, RANDOM), key=_size)
     return [(case, case.expected()) for case in cases]
 

@@ -47,18 +47,23 @@ void multiply_m16n8k16(float* d, const uint32_t* a, const uint32_t* b, int line)
 }
 
 // Row r of matrix i is where lane 8 i + r says; the lane that gets two numbers is who reads them.
-void load_matrices(uint32_t* out, int count, const void* row, int line) {
+void load_matrices(uint32_t* out, int count, const void* row, bool turned, int line) {
   const void* const code = __builtin_return_address(0);
   if (lane() < 8 * count) check_shared(row, "ldmatrix");
   const auto address = reinterpret_cast<uintptr_t>(row);
   const uint32_t words[] = {static_cast<uint32_t>(address), static_cast<uint32_t>(address >> 32)};
   const Given& given = gather(words, 2, "ldmatrix", line);
+  const int group = lane() / 4, two = lane() % 4 * 2;
   for (int i = 0; i < count; ++i) {
-    const uint32_t* const from = given[8 * i + lane() / 4];
-    const uintptr_t start = from[0] | static_cast<uintptr_t>(from[1]) << 32;
-    const uintptr_t mine = start + lane() % 4 * sizeof *out;
-    access_from(mine, sizeof *out, kRead, code);
-    std::memcpy(out + i, reinterpret_cast<const void*>(mine), sizeof *out);
+    for (int j = 0; j < 2; ++j) {
+      const int from = turned ? two + j : group, column = turned ? group : two + j;
+      const uint32_t* const said = given[8 * i + from];
+      const uintptr_t start = said[0] | static_cast<uintptr_t>(said[1]) << 32;
+      const uintptr_t mine = start + column * sizeof(uint16_t);
+      access_from(mine, sizeof(uint16_t), kRead, code);
+      std::memcpy(reinterpret_cast<uint16_t*>(out + i) + j, reinterpret_cast<const void*>(mine),
+                  sizeof(uint16_t));
+    }
   }
 }
 

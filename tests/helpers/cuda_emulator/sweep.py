@@ -28,6 +28,7 @@ from cuda_emulator.building import CHECKED, Build, sanitizer_environment
 from cuda_emulator.cases import DRAWN, Case, examples, random_cases
 from cuda_emulator.core import load_core
 from cuda_emulator.device import CUDA, STREAM, EmulatedDevice, FaultError
+from cuda_emulator.gradient_cases import gradient_examples, random_gradients
 
 ORDERS = ("forwards", "backwards", "random")
 LARGE = 50_000  # numbers in the tensors of a case that runs in one order only
@@ -82,8 +83,9 @@ def preload_sanitizers() -> None:
 
 
 def op_cases(op: str, seed: object, count: int) -> Iterator[Case]:
-    """Give the examples of an op, then random sizes."""
-    return chain(examples(op), random_cases(op, seed, count))
+    """Give the examples of an op and of its gradients, then random sizes."""
+    drawn = random_cases(op, seed, count), random_gradients(op, seed, count // 3)
+    return chain(examples(op), gradient_examples(op), *drawn)
 
 
 def run_cases(
@@ -116,21 +118,23 @@ def hash_of(seed: object, number: int) -> int:
     return zlib.crc32(f"{seed} {number}".encode())
 
 
-def problem(device: EmulatedDevice, case: Case, expected: Tensor) -> str:
+def problem(device: EmulatedDevice, case: Case, expected: Sequence[Tensor]) -> str:
     """Say what is wrong with a case on the device; empty if nothing."""
     try:
         with device.running():
             moved = [a.to(CUDA) if isinstance(a, Tensor) else a for a in case.arguments]
-            result = getattr(case.module, case.name)(*moved)
-            if result.device != CUDA:
-                return f"the result is on {result.device}"
-            result = result.cpu()
+            results = case.run(moved)
+            elsewhere = [result.device for result in results if result.device != CUDA]
+            if elsewhere:
+                return f"the result is on {elsewhere[0]}"
+            results = tuple(result.cpu() for result in results)
         launches = device.launches()
         if case.arguments[0].numel() and not launches:
             return "no kernel was launched"
         if any(launch.stream != STREAM for launch in launches):
             return f"launched on another stream: {launches}"
-        assert_close(result, expected, equal_nan=True, **case.bounds(expected))
+        for result, wanted in zip(results, expected, strict=True):
+            assert_close(result, wanted, equal_nan=True, **case.bounds(wanted))
     except (FaultError, RuntimeError, AssertionError) as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -219,7 +219,7 @@ __global__ void product(float* data, int) {
 }
 
 // The four matrices follow each other in `data`; lane l brings row 5 l % 32 and names row l.
-template <bool kBarrier, int kLanes = 32, int kBytes = 0>
+template <bool kBarrier, int kLanes = 32, int kBytes = 0, bool kTurned = false>
 __global__ void matrices(float* data, int) {
   __shared__ float rows[128];
   const int lane = threadIdx.x, row = 5 * lane % 32;
@@ -227,7 +227,8 @@ __global__ void matrices(float* data, int) {
   if (kBarrier) __syncwarp();
   uint32_t words[4] = {};
   if (lane < kLanes) {
-    ldmatrix_x4(words, reinterpret_cast<const char*>(rows + 4 * lane) + kBytes);
+    const auto* const named = reinterpret_cast<const char*>(rows + 4 * lane) + kBytes;
+    kTurned ? ldmatrix_x4_trans(words, named) : ldmatrix_x4(words, named);
   }
   for (int i = 0; i < 4; ++i) std::memcpy(data + 32 * i + lane, words + i, sizeof *words);
 }
@@ -338,6 +339,7 @@ const std::map<std::string, Kernel> kKernels = {
     {"product", product<32>},
     {"product of some lanes", product<31>},
     {"matrices", matrices<true>},
+    {"turned matrices", matrices<true, 32, 0, true>},
     {"matrices without a barrier", matrices<false>},
     {"matrices of some lanes", matrices<true, 16>},
     {"matrices between rows", matrices<true, 32, 2>},

@@ -11,7 +11,11 @@ inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (
 }
 
 inline void ldmatrix_x4(uint32_t (&d)[4], const void* row, int line = __builtin_LINE()) {
-  emulator::load_matrices(d, 4, row, line);
+  emulator::load_matrices(d, 4, row, false, line);
+}
+
+inline void ldmatrix_x4_trans(uint32_t (&d)[4], const void* row, int line = __builtin_LINE()) {
+  emulator::load_matrices(d, 4, row, true, line);
 }
 
 inline void cp_async(void* shared, const void* global, unsigned bytes) {
