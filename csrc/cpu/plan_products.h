@@ -61,14 +61,18 @@ static void convolve(const Rows& rows) {
 // --- in bfloat16
 // ---------------------------------------------------------------------------------------
 
-// Rows of a signal in precision P, `width` values each, without a gap, and zeros behind them.
+// Rows of a signal in precision P, `width` values each, without a gap, and zeros behind them. What
+// lies `ahead` of them is fetched to L2, for it will be rounded next.
 template <class P>
 SLEEPTOOLS_INLINE void round_rows(const float* in, int64_t row, int64_t rows, int64_t width,
-                                  typename P::T* out) {
+                                  int64_t ahead, typename P::T* out) {
   if (row == width) width *= rows, rows = 1;
   for (int64_t r = 0; r < rows; ++r, in += row, out += width) {
-    // what a last vector has too many, the next row replaces
-    for_maps(width, [&](int64_t o, auto lanes) { P::write(out + o, lanes.read(in + o)); });
+    for_maps(width, [&](int64_t o, auto lanes) {
+      __builtin_prefetch(in + ahead + o, 0, 2);
+      // what a last vector has too many, the next row replaces
+      P::write(out + o, lanes.read(in + o));
+    });
   }
   __builtin_memset(out, 0, kTileDepth * sizeof(typename P::T));
 }
@@ -83,25 +87,20 @@ void convolve_rounded(const Rows& rows) {
   const Step& step = rows.step;
   const int64_t apart = step.dilation, depth = step.kernel * step.inputs;
   const int64_t panel = panel_size<P>(depth), next = step.stride * step.inputs;
+  const int64_t block = kManyRows<P> * apart, ahead = block * step.stride * step.source_row;
   T* const in = reinterpret_cast<T*>(rows.scratch);
-  for (int64_t start = rows.first; start < smaller(rows.first + apart, rows.last); ++start) {
-    const int64_t count = (rows.last - start + apart - 1) / apart;
-    for (int64_t first = 0, last = 0; first < count; first = last) {
-      last = next_rows<P>(first, count);
-      const int64_t t = start + first * apart;
+  for (int64_t first = rows.first; first < rows.last; first += block) {
+    const int64_t last = smaller(first + block, rows.last);
+    for (int64_t t = first; t < smaller(first + apart, last); ++t) {
+      const int64_t count = (last - t + apart - 1) / apart;
       round_rows<P>(rows.source(t * step.stride - step.pad), apart * step.source_row,
-                    (last - first - 1) * step.stride + step.kernel, step.inputs, in);
+                    (count - 1) * step.stride + step.kernel, step.inputs, ahead, in);
       for (int64_t o = 0; o < step.outputs; o += kWidest * kPanel) {
-        const int panels = step.outputs - o > kPanel ? kWidest : 1;
+        const int64_t panels = step.outputs - o > kPanel ? kWidest : 1;
         const float* const w = rows.vector(step.weight) + o / kPanel * panel;
-        multiply<P>({in, next, depth, w, panel, tile}, last - first, panels);
-        const int64_t width = smaller(step.outputs - o, panels * kPanel);
-        for (int64_t r = 0; r < last - first; ++r) {
-          const float* const sums = tile + r * panels * kPanel;
-          for_maps(width, [&](int64_t v, auto lanes) {
-            finish(rows, t + r * apart, o + v, load<Vec>(sums + v), lanes);
-          });
-        }
+        multiply<P>({in, next, depth, w, panel, tile}, count, static_cast<int>(panels));
+        finish_tile(rows, t, apart, count, o, smaller(step.outputs - o, panels * kPanel),
+                    static_cast<const float*>(tile), panels * kPanel);
       }
     }
   }
@@ -188,7 +187,7 @@ struct RoundedStates {
     alignas(64) float tile[kTileRows * kWidest * kPanel];
     const int64_t panel = panel_size<P>(maps), outputs = ConvBlock::whole_panels(4 * maps);
     for (int64_t e = 0; e < epochs; ++e) {
-      round_rows<P>(state + e * kStates, maps, 1, maps, in + e * kRow);
+      round_rows<P>(state + e * kStates, maps, 1, maps, 0, in + e * kRow);
     }
     for (int64_t o = 0; o < outputs; o += kWidest * kPanel) {
       const int panels = outputs - o > kPanel ? kWidest : 1;

@@ -25,18 +25,36 @@ struct Rows {
   }
 };
 
-SLEEPTOOLS_INLINE Vec activated(const Rows& rows, int64_t o, Vec v) {
-  switch (rows.step.activation) {
+template <int64_t kActivation>
+SLEEPTOOLS_INLINE Vec activated(Vec v, Vec slopes) {
+  switch (kActivation) {
     case ConvPlan::kRelu:
       return relu(v);
     case ConvPlan::kGelu:
       return activate(TwoStreamConv::kGelu, 0.0f, v);
     case ConvPlan::kPrelu:
-      return v > 0.0f ? v : v * load<Vec>(rows.vector(rows.step.slopes) + o);
+      return v > 0.0f ? v : v * slopes;
     case ConvPlan::kTanh:
       return hyperbolic_tangent(v);
     case ConvPlan::kSigmoid:
       return sigmoid(v);
+    default:
+      return v;
+  }
+}
+
+SLEEPTOOLS_INLINE Vec activated(const Rows& rows, int64_t o, Vec v) {
+  switch (rows.step.activation) {
+    case ConvPlan::kRelu:
+      return activated<ConvPlan::kRelu>(v, v);
+    case ConvPlan::kGelu:
+      return activated<ConvPlan::kGelu>(v, v);
+    case ConvPlan::kPrelu:
+      return activated<ConvPlan::kPrelu>(v, load<Vec>(rows.vector(rows.step.slopes) + o));
+    case ConvPlan::kTanh:
+      return activated<ConvPlan::kTanh>(v, v);
+    case ConvPlan::kSigmoid:
+      return activated<ConvPlan::kSigmoid>(v, v);
     default:
       return v;
   }
@@ -55,6 +73,58 @@ SLEEPTOOLS_INLINE void finish(const Rows& rows, int64_t t, int64_t o, Vec v, Lan
     v = v * load<Vec>(rows.vector(step.scale) + o) + load<Vec>(rows.vector(step.shift) + o);
   }
   lanes.write(rows.target(t) + o, v);
+}
+
+// `finish` for a column of sums, `width` floats from one to the next: of `count` rows from t on,
+// `apart` from each other. What does not change from row to row is read once.
+template <int64_t kActivation, class Lanes>
+SLEEPTOOLS_INLINE void finish_column(const Rows& rows, int64_t t, int64_t apart, int64_t count,
+                                     int64_t o, const float* sums, int64_t width, Lanes lanes) {
+  const Step& step = rows.step;
+  const auto vector = [&](int64_t place, float otherwise) {
+    return place < 0 ? Vec{} + otherwise : load<Vec>(rows.vector(place) + o);
+  };
+  const Vec bias = vector(step.bias, 0.0f), slopes = vector(step.slopes, 1.0f);
+  const Vec scale = vector(step.scale, 1.0f), shift = vector(step.shift, 0.0f);
+  const float* added[2];
+  int64_t added_row[2], number = 0;
+  for (; number < 2 && step.added[number] >= 0; ++number) {
+    added_row[number] = apart * step.added_row[number];
+    added[number] = rows.arena + step.added[number] + t * step.added_row[number] + o;
+  }
+  float* out = rows.target(t) + o;
+  for (int64_t r = 0; r < count; ++r, sums += width, out += apart * step.target_row) {
+    Vec v = load<Vec>(sums) + bias;
+    for (int64_t i = 0; i < number; ++i) v += lanes.read(added[i] + r * added_row[i]);
+    lanes.write(out, activated<kActivation>(v, slopes) * scale + shift);
+  }
+}
+
+// For all columns of a tile of sums, `outputs` of them from map `o` on.
+template <int64_t kActivation>
+SLEEPTOOLS_INLINE void finish_tile(const Rows& rows, int64_t t, int64_t apart, int64_t count,
+                                   int64_t o, int64_t outputs, const float* sums, int64_t width) {
+  for_maps(outputs, [&](int64_t v, auto lanes) {
+    finish_column<kActivation>(rows, t, apart, count, o + v, sums + v, width, lanes);
+  });
+}
+
+template <class... Arguments>
+SLEEPTOOLS_INLINE void finish_tile(const Rows& rows, Arguments... arguments) {
+  switch (rows.step.activation) {
+    case ConvPlan::kRelu:
+      return finish_tile<ConvPlan::kRelu>(rows, arguments...);
+    case ConvPlan::kGelu:
+      return finish_tile<ConvPlan::kGelu>(rows, arguments...);
+    case ConvPlan::kPrelu:
+      return finish_tile<ConvPlan::kPrelu>(rows, arguments...);
+    case ConvPlan::kTanh:
+      return finish_tile<ConvPlan::kTanh>(rows, arguments...);
+    case ConvPlan::kSigmoid:
+      return finish_tile<ConvPlan::kSigmoid>(rows, arguments...);
+    default:
+      return finish_tile<ConvPlan::kNone>(rows, arguments...);
+  }
 }
 
 }  // namespace sleeptools::SLEEPTOOLS_VARIANT
