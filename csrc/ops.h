@@ -498,8 +498,8 @@ struct SeparableBlocksBackward {
 // them where a later step reads such. `sleeptools.native.conv_plan` makes the tables.
 struct ConvPlan {
   static constexpr int64_t kPanel = TwoStreamConv::kPanel;
-  static constexpr int64_t kParts = 8;       // that an epoch is divided into, where it is alone
-  static constexpr int64_t kMostMaps = 256;  // of a head, or of an LSTM
+  static constexpr int64_t kParts = 8;         // that an epoch is divided into, where it is alone
+  static constexpr int64_t kMostMaps = 256;    // of a head, or of an LSTM
   static constexpr int64_t kMostTogether = 8;  // epochs that a thread takes through a step
   enum Kind {
     kConvolve,
@@ -530,6 +530,9 @@ struct ConvPlan {
   struct Step {
     int64_t kind, activation;
     int64_t bf16;  // 1: the operands of its products are rounded to bfloat16, sums are float32
+    // 1: the signal is kept in bfloat16, and its places count these. Only between convolutions in
+    // bfloat16.
+    int64_t source_bf16, target_bf16;
     int64_t source, source_row, source_steps, inputs;
     int64_t target, target_row, steps, outputs;
     int64_t before, after;  // rows of zeros to be written around the target
@@ -541,9 +544,9 @@ struct ConvPlan {
     // kConvolve: for each panel of outputs a row of kPanel weights for each (tap, input), tap by
     // tap. kDepthwise: a row of weights for each tap. kPositions: one for each step. kLstm: one for
     // each map of the state, from it to the gates (input, forget, cell, output), which the source
-    // has already; with bf16, panels as those of kConvolve. With bf16 weights are joined in pairs as
-    // TwoStreamConv's. The other vectors have a number for each output. All are filled up with zeros
-    // to whole panels.
+    // has already; with bf16, panels as those of kConvolve. With bf16 weights are joined in pairs
+    // as TwoStreamConv's. The other vectors have a number for each output. All are filled up with
+    // zeros to whole panels.
     int64_t weight, bias, slopes, scale, shift;
   };
 

@@ -166,6 +166,16 @@ void read_input(const ConvPlan::Input& input, const float* x, float* arena) {
   clear_rows(target + input.steps * input.row, input.after, input.row, 1);
 }
 
+void clear_target(const Rows& rows, int64_t first, int64_t count) {
+  const Step& step = rows.step;
+  if (!step.target_bf16) {
+    return clear_rows(rows.target(first), count, step.target_row, step.outputs);
+  }
+  for (int64_t t = first; t < first + count; ++t) {
+    __builtin_memset(rows.half_target(t), 0, step.outputs * sizeof(uint16_t));
+  }
+}
+
 bool is_lstm(const Step& step) {
   return step.kind == ConvPlan::kLstm || step.kind == ConvPlan::kLstmReversed;
 }
@@ -177,9 +187,9 @@ void run_step(const ConvPlan& op, const Step& step, float* arenas, int64_t epoch
   for (int64_t e = 0; e < epochs; ++e) {
     const Rows rows = {op, step, arenas + e * op.arena, scratch, first, last};
     const bool begins = part == 0, ends = part + 1 == parts;
-    if (begins) clear_rows(rows.target(-step.before), step.before, step.target_row, step.outputs);
+    if (begins) clear_target(rows, -step.before, step.before);
     if (!is_lstm(step)) run_rows(rows);
-    if (ends) clear_rows(rows.target(step.steps), step.after, step.target_row, step.outputs);
+    if (ends) clear_target(rows, step.steps, step.after);
   }
   // the thread of the last rows does all
   if (is_lstm(step) && part + 1 == parts) recur_epochs(op, step, arenas, epochs);

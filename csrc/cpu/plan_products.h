@@ -77,9 +77,20 @@ SLEEPTOOLS_INLINE void round_rows(const float* in, int64_t row, int64_t rows, in
   __builtin_memset(out, 0, kTileDepth * sizeof(typename P::T));
 }
 
+// The same of rows that are rounded already.
+SLEEPTOOLS_INLINE void copy_rows(const uint16_t* in, int64_t row, int64_t rows, int64_t width,
+                                 uint16_t* out) {
+  if (row == width) width *= rows, rows = 1;
+  for (int64_t r = 0; r < rows; ++r, in += row, out += width) {
+    __builtin_memcpy(out, in, width * sizeof(uint16_t));
+  }
+  __builtin_memset(out, 0, kTileDepth * sizeof(uint16_t));
+}
+
 // The rows that a block of the target sees are rounded to the scratch first; there the taps lie
 // side by side in any case, for of rows of the target that are `dilation` apart, each sees every
-// dilation-th row of the source.
+// dilation-th row of the source. Rows that are rounded and side by side stay where they are, if no
+// zeros are needed behind a window.
 template <class P>
 void convolve_rounded(const Rows& rows) {
   using T = typename P::T;
@@ -88,19 +99,32 @@ void convolve_rounded(const Rows& rows) {
   const int64_t apart = step.dilation, depth = step.kernel * step.inputs;
   const int64_t panel = panel_size<P>(depth), next = step.stride * step.inputs;
   const int64_t block = kManyRows<P> * apart, ahead = block * step.stride * step.source_row;
-  T* const in = reinterpret_cast<T*>(rows.scratch);
+  const bool stays =
+      step.source_bf16 && apart == 1 && step.source_row == step.inputs && depth % P::kDepth == 0;
+  T* const scratch = reinterpret_cast<T*>(rows.scratch);
   for (int64_t first = rows.first; first < rows.last; first += block) {
     const int64_t last = smaller(first + block, rows.last);
     for (int64_t t = first; t < smaller(first + apart, last); ++t) {
       const int64_t count = (last - t + apart - 1) / apart;
-      round_rows<P>(rows.source(t * step.stride - step.pad), apart * step.source_row,
-                    (count - 1) * step.stride + step.kernel, step.inputs, ahead, in);
+      const int64_t top = t * step.stride - step.pad, row = apart * step.source_row;
+      const int64_t sources = (count - 1) * step.stride + step.kernel;
+      const T* const in = stays ? rows.half_source(top) : scratch;
+      if (step.source_bf16) {
+        if (!stays) copy_rows(rows.half_source(top), row, sources, step.inputs, scratch);
+      } else {
+        round_rows<P>(rows.source(top), row, sources, step.inputs, ahead, scratch);
+      }
       for (int64_t o = 0; o < step.outputs; o += kWidest * kPanel) {
         const int64_t panels = step.outputs - o > kPanel ? kWidest : 1;
         const float* const w = rows.vector(step.weight) + o / kPanel * panel;
         multiply<P>({in, next, depth, w, panel, tile}, count, static_cast<int>(panels));
-        finish_tile(rows, t, apart, count, o, smaller(step.outputs - o, panels * kPanel),
-                    static_cast<const float*>(tile), panels * kPanel);
+        const int64_t outputs = smaller(step.outputs - o, panels * kPanel), width = panels * kPanel;
+        const float* const sums = tile;
+        if (step.target_bf16) {
+          finish_tile(rows, t, apart, count, o, outputs, sums, width, rows.half_target(t));
+        } else {
+          finish_tile(rows, t, apart, count, o, outputs, sums, width, rows.target(t));
+        }
       }
     }
   }

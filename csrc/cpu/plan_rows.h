@@ -20,6 +20,13 @@ struct Rows {
   const float* vector(int64_t place) const { return op.packed + place; }
   const float* source(int64_t row) const { return arena + step.source + row * step.source_row; }
   float* target(int64_t row) const { return arena + step.target + row * step.target_row; }
+  // Of signals in bfloat16.
+  const uint16_t* half_source(int64_t row) const {
+    return reinterpret_cast<const uint16_t*>(arena) + step.source + row * step.source_row;
+  }
+  uint16_t* half_target(int64_t row) const {
+    return reinterpret_cast<uint16_t*>(arena) + step.target + row * step.target_row;
+  }
   const float* other(int which, int64_t row) const {
     return arena + step.other[which] + row * step.other_row[which];
   }
@@ -75,11 +82,24 @@ SLEEPTOOLS_INLINE void finish(const Rows& rows, int64_t t, int64_t o, Vec v, Lan
   lanes.write(rows.target(t) + o, v);
 }
 
+template <class Lanes>
+SLEEPTOOLS_INLINE void put(float* p, Vec v, Lanes lanes) {
+  lanes.write(p, v);
+}
+
+#if defined(__AVX512BF16__)
+template <class Lanes>
+SLEEPTOOLS_INLINE void put(uint16_t* p, Vec v, Lanes lanes) {
+  _mm256_mask_storeu_epi16(p, first_lanes(lanes.count), (__m256i)_mm512_cvtneps_pbh(v));
+}
+#endif
+
 // `finish` for a column of sums, `width` floats from one to the next: of `count` rows from t on,
-// `apart` from each other. What does not change from row to row is read once.
-template <int64_t kActivation, class Lanes>
+// `apart` from each other, to `out`. What does not change from row to row is read once.
+template <int64_t kActivation, class T, class Lanes>
 SLEEPTOOLS_INLINE void finish_column(const Rows& rows, int64_t t, int64_t apart, int64_t count,
-                                     int64_t o, const float* sums, int64_t width, Lanes lanes) {
+                                     int64_t o, const float* sums, int64_t width, T* out,
+                                     Lanes lanes) {
   const Step& step = rows.step;
   const auto vector = [&](int64_t place, float otherwise) {
     return place < 0 ? Vec{} + otherwise : load<Vec>(rows.vector(place) + o);
@@ -92,20 +112,21 @@ SLEEPTOOLS_INLINE void finish_column(const Rows& rows, int64_t t, int64_t apart,
     added_row[number] = apart * step.added_row[number];
     added[number] = rows.arena + step.added[number] + t * step.added_row[number] + o;
   }
-  float* out = rows.target(t) + o;
   for (int64_t r = 0; r < count; ++r, sums += width, out += apart * step.target_row) {
     Vec v = load<Vec>(sums) + bias;
     for (int64_t i = 0; i < number; ++i) v += lanes.read(added[i] + r * added_row[i]);
-    lanes.write(out, activated<kActivation>(v, slopes) * scale + shift);
+    put(out, activated<kActivation>(v, slopes) * scale + shift, lanes);
   }
 }
 
 // For all columns of a tile of sums, `outputs` of them from map `o` on.
-template <int64_t kActivation>
+template <int64_t kActivation, class T>
 SLEEPTOOLS_INLINE void finish_tile(const Rows& rows, int64_t t, int64_t apart, int64_t count,
-                                   int64_t o, int64_t outputs, const float* sums, int64_t width) {
+                                   int64_t o, int64_t outputs, const float* sums, int64_t width,
+                                   T* target) {
   for_maps(outputs, [&](int64_t v, auto lanes) {
-    finish_column<kActivation>(rows, t, apart, count, o + v, sums + v, width, lanes);
+    T* const out = target + o + v;
+    finish_column<kActivation>(rows, t, apart, count, o + v, sums + v, width, out, lanes);
   });
 }
 

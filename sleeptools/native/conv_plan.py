@@ -9,7 +9,7 @@ most networks stays in a core's own caches.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ from sleeptools.native.conv_graph import (
 )
 from sleeptools.native.plan_products import (
     array_unit,
+    bf16_signals,
     pack_graph,
     packed_size,
     scratch_floats,
@@ -241,18 +242,24 @@ def _lifetimes(graph: Graph) -> list[tuple[int, int]]:
     return lives
 
 
-def arrange_signals(graph: Graph) -> tuple[list[ArenaRows], int]:
+def arrange_signals(graph: Graph, halved: Collection[int] = ()) -> tuple[list[ArenaRows], int]:
     """Place the signals in the arena, the largest first, each where no other one lives meanwhile.
+
+    Parameters
+    ----------
+    halved
+        Signals that are kept in bfloat16; their places count these.
 
     Returns
     -------
     positions, floats
         The place of each signal, and the arena's size.
     """
+    shares = [2 if index in halved else 1 for index in range(len(graph.signals))]
     lives, margins = _lifetimes(graph), _margins(graph)
     sizes = [
-        _round_up((signal.steps + sum(margin)) * signal.maps, ALIGN)
-        for signal, margin in zip(graph.signals, margins, strict=True)
+        _round_up((signal.steps + sum(margin)) * signal.maps, share * ALIGN) // share
+        for signal, margin, share in zip(graph.signals, margins, shares, strict=True)
     ]
     starts: dict[int, int] = {}
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
@@ -268,7 +275,7 @@ def arrange_signals(graph: Graph) -> tuple[list[ArenaRows], int]:
             start = max(start, last)
         starts[index] = start
     positions = [
-        ArenaRows(starts[i] + margins[i][0] * signal.maps, signal.maps, *margins[i])
+        ArenaRows(shares[i] * starts[i] + margins[i][0] * signal.maps, signal.maps, *margins[i])
         for i, signal in enumerate(graph.signals)
     ]
     return positions, max(starts[i] + sizes[i] for i in starts)
@@ -287,7 +294,8 @@ def plan_layout(numbers: tuple[int, ...], unit: int = 1) -> PlanLayout:
         `two_stream_conv.depth_unit`.
     """
     graph = parse_graph(numbers)
-    positions, arena = arrange_signals(graph)
+    halved = bf16_signals(graph) if unit > 1 else frozenset()
+    positions, arena = arrange_signals(graph, halved)
     packed, steps, work, scratch = 0, [], 0, [0]
     for layer in graph.layers:
         vectors = dict.fromkeys(VECTORS, NOTHING)
@@ -296,7 +304,8 @@ def plan_layout(numbers: tuple[int, ...], unit: int = 1) -> PlanLayout:
             packed += packed_size(shape, array_unit(graph, layer, name, unit))
         bf16 = unit > 1 and takes_bf16(graph, layer)
         scratch += [scratch_floats(graph, layer)] if bf16 else []
-        steps.append([*_step(graph, layer, positions, bf16=bf16), *vectors.values()])
+        kinds = int(bf16), *(int(m.signal in halved) for m in (layer.source, layer.target))
+        steps.append([*_step(graph, layer, positions, kinds), *vectors.values()])
         work += layer_work(graph, layer)
     inputs = [
         [signal.start + m * signal.steps, rows.start + m, rows.row, signal.steps, *rows[2:]]
@@ -310,8 +319,13 @@ def plan_layout(numbers: tuple[int, ...], unit: int = 1) -> PlanLayout:
     return PlanLayout(*tables, *sizes, work)
 
 
-def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows], *, bf16: bool) -> list[int]:
-    """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights."""
+def _step(
+    graph: Graph, layer: GraphLayer, positions: list[ArenaRows], kinds: tuple[int, ...]
+) -> list[int]:
+    """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights.
+
+    `kinds` tells whether its products, its source and its target are bfloat16.
+    """
     source, target = positions[layer.source.signal], positions[layer.target.signal]
     added, operands = (
         [(positions[m.signal].start + m.first, positions[m.signal].row) for m in maps]
@@ -322,7 +336,7 @@ def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows], *, bf16: 
     return [
         KINDS.index(layer.kind),
         PLAN_ACTIVATIONS.index(layer.activation),
-        int(bf16),
+        *kinds,
         source.start + layer.source.first,
         source.row,
         graph.signals[layer.source.signal].steps,

@@ -1,4 +1,4 @@
-"""Products of compiled graphs: which of them take bfloat16, their packed weights, their scratch.
+"""Products of compiled graphs: which take bfloat16, what is kept in it, packed weights, scratch.
 
 With precision "bf16" the operands of a step's products are rounded to bfloat16 and their sums are
 float32; everything else stays float32. A step with too few products for a tile register of a CPU
@@ -16,7 +16,7 @@ import numpy as np
 
 from sleeptools import native
 from sleeptools.native import Floats
-from sleeptools.native.conv_graph import Graph, GraphLayer, split_weights
+from sleeptools.native.conv_graph import INNER, Graph, GraphLayer, split_weights
 from sleeptools.native.two_stream_conv import PANEL, TILE_DEPTH, pack_panels
 
 TILE_ROWS = 16  # csrc/cpu/tiles.h
@@ -39,6 +39,21 @@ def takes_bf16(graph: Graph, layer: GraphLayer) -> bool:
             return layer.target.width >= TILE_DEPTH
         case _:
             return False
+
+
+def bf16_signals(graph: Graph) -> frozenset[int]:
+    """Choose the signals that are kept in bfloat16: those between such convolutions alone.
+
+    To round them when they are written or when they are read is the same.
+    """
+    kept = {index for index, signal in enumerate(graph.signals) if signal.start == INNER}
+    kept -= {graph.layers[-1].target.signal}
+    for layer in graph.layers:
+        used = {layer.source.signal, layer.target.signal}
+        if layer.kind != "convolve" or not takes_bf16(graph, layer):
+            kept -= used
+        kept -= {*layer.added[::2], *layer.operands[::2]}
+    return frozenset(kept)
 
 
 def scratch_floats(graph: Graph, layer: GraphLayer) -> int:
