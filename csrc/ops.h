@@ -552,8 +552,9 @@ struct SeparableBlocksBackward {
 // them where a later step reads such. `sleeptools.native.conv_plan` makes the tables.
 struct ConvPlan {
   static constexpr int64_t kPanel = TwoStreamConv::kPanel;
-  static constexpr int64_t kParts = 8;       // that an epoch is divided into, where it is alone
-  static constexpr int64_t kMostMaps = 256;  // of a head, or of an LSTM
+  static constexpr int64_t kParts = 8;         // that an epoch is divided into, where it is alone
+  static constexpr int64_t kMostMaps = 256;    // of a head, or of an LSTM
+  static constexpr int64_t kMostTogether = 8;  // epochs that a thread takes through a step
   enum Kind {
     kConvolve,
     kDepthwise,
@@ -582,6 +583,10 @@ struct ConvPlan {
   // Places are in floats from the start of the arena, or of `packed`; -1 where there is nothing.
   struct Step {
     int64_t kind, activation;
+    int64_t bf16;  // 1: the operands of its products are rounded to bfloat16, sums are float32
+    // 1: the signal is kept in bfloat16, and its places count these. Only between convolutions in
+    // bfloat16.
+    int64_t source_bf16, target_bf16;
     int64_t source, source_row, source_steps, inputs;
     int64_t target, target_row, steps, outputs;
     int64_t before, after;  // rows of zeros to be written around the target
@@ -593,8 +598,9 @@ struct ConvPlan {
     // kConvolve: for each panel of outputs a row of kPanel weights for each (tap, input), tap by
     // tap. kDepthwise: a row of weights for each tap. kPositions: one for each step. kLstm: one for
     // each map of the state, from it to the gates (input, forget, cell, output), which the source
-    // has already. The other vectors have a number for each output. All are filled up with zeros to
-    // whole panels.
+    // has already; with bf16, panels as those of kConvolve. With bf16 weights are joined in pairs
+    // as TwoStreamConv's. The other vectors have a number for each output. All are filled up with
+    // zeros to whole panels.
     int64_t weight, bias, slopes, scale, shift;
   };
 
@@ -602,7 +608,8 @@ struct ConvPlan {
   const float* packed;  // all weights
   const Input* inputs;
   const Step* steps;
-  float* workspace;  // an arena for each epoch at work; one, if fewer epochs than threads
+  float* workspace;  // an arena for each epoch at work; one, if fewer epochs than threads; then
+                     // for each thread what a step in bfloat16 rounds
   float* out;        // (batch, maps, length)
   int64_t batch, values, input_count, step_count;
   int64_t arena;               // floats
@@ -610,6 +617,8 @@ struct ConvPlan {
   int64_t maps, length;        // of the output
   int64_t team;                // threads that the workspace is enough for
   int64_t together;            // epochs that a thread takes through a step, for its weights' sake
+  int64_t scratch;             // floats, of a thread
+  bool bf16;                   // any step is in bfloat16
   int64_t work;                // float operations of an epoch
 };
 

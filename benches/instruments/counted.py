@@ -18,6 +18,7 @@ from sleeptools.native import (
     conv_graph,
     conv_plan,
     conv_streams,
+    plan_products,
     separable_stream,
     two_stream_conv,
 )
@@ -101,8 +102,8 @@ def conv_plan_calls() -> Calls:
     blocks = [slumbernet.BlockWeights(convs, shortcut)]
     builder = slumbernet.slumbernet_graph(blocks, (normal(3, 32), normal(3)), 2, 256)
     graph, weights = builder.graph, builder.weights
-    packed, numbers = conv_plan.pack_graph(weights, graph), conv_graph.describe_graph(graph)
-    run = partial(conv_plan.conv_plan, normal(1, builder.values), weights, numbers, packed)
+    packed, numbers = plan_products.pack_graph(weights, graph), conv_graph.describe_graph(graph)
+    run = partial(conv_plan.conv_plan, normal(1, builder.values), weights, numbers, packed=packed)
     return {"conv_plan fp32": run}
 
 

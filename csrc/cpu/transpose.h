@@ -35,8 +35,17 @@ SLEEPTOOLS_INLINE void transpose(Vec (&rows)[kLanes]) {
   }
 }
 
+#if defined(__AVX512F__)
+SLEEPTOOLS_INLINE __mmask16 first_lanes(int64_t count) {
+  return static_cast<__mmask16>(count >= kLanes ? 0xffff : (1 << count) - 1);
+}
+#endif
+
 // The first `count` of kLanes numbers, then zeros.
 SLEEPTOOLS_INLINE Vec load_some(const float* p, int64_t count) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(first_lanes(count), p);
+#endif
   if (count >= kLanes) return load<Vec>(p);
   float column[kLanes] = {};
   for (int64_t i = 0; i < count; ++i) column[i] = p[i];
@@ -44,6 +53,9 @@ SLEEPTOOLS_INLINE Vec load_some(const float* p, int64_t count) {
 }
 
 SLEEPTOOLS_INLINE void store_some(float* p, Vec v, int64_t count) {
+#if defined(__AVX512F__)
+  return _mm512_mask_storeu_ps(p, first_lanes(count), v);
+#endif
   if (count >= kLanes) return store(p, v);
   for (int64_t i = 0; i < count; ++i) p[i] = v[i];
 }

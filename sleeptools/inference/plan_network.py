@@ -12,6 +12,7 @@ from sleeptools.native import (
     Precision,
     conv_plan,
     conv_streams,
+    plan_products,
     prepared,
     two_stream_conv,
 )
@@ -28,18 +29,22 @@ class PackedPlan:
     ----------
     builder
         The graph with its weights.
+    precision
+        Precision of the products.
     """
 
-    def __init__(self, builder: GraphBuilder) -> None:
+    def __init__(self, builder: GraphBuilder, precision: Precision) -> None:
         self.weights = builder.weights
         self.graph = describe_graph(builder.graph)
         self.values = builder.values
-        self.packed = conv_plan.pack_graph(self.weights, builder.graph)
+        self.precision = precision
+        unit = two_stream_conv.depth_unit(precision)
+        self.packed = plan_products.pack_graph(self.weights, builder.graph, unit)
 
     def prepare(self, x: Floats) -> PreparedOp:
         """Prepare the op for `x`, which is divided into rows of the values that the graph reads."""
         x = x.reshape(-1, self.values)
-        return conv_plan.conv_plan.prepare(x, self.weights, self.graph, self.packed)
+        return conv_plan.conv_plan.prepare(x, self.weights, self.graph, self.precision, self.packed)
 
 
 class PackedStreams:

@@ -9,16 +9,14 @@ most networks stays in a core's own caches.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleeptools import native
-from sleeptools.native import Floats, as_floats, threads
-from sleeptools.native.check import Shapes, check_shape
+from sleeptools.native import PRECISIONS, Floats, Precision, as_floats, threads
+from sleeptools.native.check import Shapes, check_choice, check_shape
 from sleeptools.native.conv_graph import (
     BARE,
     GATES,
@@ -30,17 +28,24 @@ from sleeptools.native.conv_graph import (
     Maps,
     graph_weight_count,
     parse_graph,
-    split_weights,
+)
+from sleeptools.native.plan_products import (
+    array_unit,
+    bf16_signals,
+    pack_graph,
+    packed_size,
+    scratch_floats,
+    takes_bf16,
 )
 from sleeptools.native.prepared import Op, PreparedOp, on_cpu
+from sleeptools.native.two_stream_conv import depth_unit
 
 OP = "conv_plan"
 SHAPES = Shapes(OP, x="batch values", weights="count")
-PANEL = 16  # outputs of a panel; csrc/ops.h
 ALIGN = 16  # floats; a cache line
 PARTS = 8  # that an epoch is divided into, where it is alone; csrc/ops.h
 TOGETHER = 1 << 19  # floats of the arenas that a thread goes from one to the other of
-MOST_TOGETHER = 8  # epochs
+MOST_TOGETHER = 8  # epochs; csrc/ops.h
 MOST_MAPS = 256  # of a head, or of an LSTM; csrc/ops.h
 NOTHING = -1
 SOFTMAX = 10  # products that take as long as an exponential
@@ -58,6 +63,8 @@ class PlanLayout(NamedTuple):
     packed: int
     result: int
     result_row: int
+    scratch: int
+    bf16: bool
     work: int
 
 
@@ -70,8 +77,10 @@ class ArenaRows(NamedTuple):
     after: int
 
 
-def check_graph(size: tuple[int, ...], weights: tuple[int, ...], numbers: Sequence[int]) -> Graph:
-    """Check the arguments of `conv_plan`: the shapes of x and weights, and the graph.
+def check_graph(
+    size: tuple[int, ...], weights: tuple[int, ...], numbers: Sequence[int], precision: str = "fp32"
+) -> Graph:
+    """Check the arguments of `conv_plan`: the shapes of x and weights, the graph, the precision.
 
     Returns
     -------
@@ -84,6 +93,7 @@ def check_graph(size: tuple[int, ...], weights: tuple[int, ...], numbers: Sequen
         Naming the argument or the layer, what it must be and what it is.
     """
     SHAPES.check_shapes(size, weights)
+    check_choice(OP, "precision", precision, PRECISIONS)
     graph = parse_graph(numbers)
     for index, (maps, steps, _) in enumerate(graph.signals):
         if min(maps, steps) < 1:
@@ -232,18 +242,24 @@ def _lifetimes(graph: Graph) -> list[tuple[int, int]]:
     return lives
 
 
-def arrange_signals(graph: Graph) -> tuple[list[ArenaRows], int]:
+def arrange_signals(graph: Graph, halved: Collection[int] = ()) -> tuple[list[ArenaRows], int]:
     """Place the signals in the arena, the largest first, each where no other one lives meanwhile.
+
+    Parameters
+    ----------
+    halved
+        Signals that are kept in bfloat16; their places count these.
 
     Returns
     -------
     positions, floats
         The place of each signal, and the arena's size.
     """
+    shares = [2 if index in halved else 1 for index in range(len(graph.signals))]
     lives, margins = _lifetimes(graph), _margins(graph)
     sizes = [
-        _round_up((signal.steps + sum(margin)) * signal.maps, ALIGN)
-        for signal, margin in zip(graph.signals, margins, strict=True)
+        _round_up((signal.steps + sum(margin)) * signal.maps, share * ALIGN) // share
+        for signal, margin, share in zip(graph.signals, margins, shares, strict=True)
     ]
     starts: dict[int, int] = {}
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
@@ -259,30 +275,37 @@ def arrange_signals(graph: Graph) -> tuple[list[ArenaRows], int]:
             start = max(start, last)
         starts[index] = start
     positions = [
-        ArenaRows(starts[i] + margins[i][0] * signal.maps, signal.maps, *margins[i])
+        ArenaRows(shares[i] * starts[i] + margins[i][0] * signal.maps, signal.maps, *margins[i])
         for i, signal in enumerate(graph.signals)
     ]
     return positions, max(starts[i] + sizes[i] for i in starts)
 
 
 @functools.lru_cache(maxsize=64)
-def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
+def plan_layout(numbers: tuple[int, ...], unit: int = 1) -> PlanLayout:
     """Compile a graph that was checked before.
 
     Parameters
     ----------
     numbers
         As `describe_graph` writes it.
+    unit
+        Products of bfloat16 that the core adds at a time; 1: all products are float32. See
+        `two_stream_conv.depth_unit`.
     """
     graph = parse_graph(numbers)
-    positions, arena = arrange_signals(graph)
-    packed, steps, work = 0, [], 0
+    halved = bf16_signals(graph) if unit > 1 else frozenset()
+    positions, arena = arrange_signals(graph, halved)
+    packed, steps, work, scratch = 0, [], 0, [0]
     for layer in graph.layers:
         vectors = dict.fromkeys(VECTORS, NOTHING)
         for name, shape in layer.arrays.items():
             vectors[name] = packed
-            packed += packed_size(shape)
-        steps.append([*_step(graph, layer, positions), *vectors.values()])
+            packed += packed_size(shape, array_unit(graph, layer, name, unit))
+        bf16 = unit > 1 and takes_bf16(graph, layer)
+        scratch += [scratch_floats(graph, layer)] if bf16 else []
+        kinds = int(bf16), *(int(m.signal in halved) for m in (layer.source, layer.target))
+        steps.append([*_step(graph, layer, positions, kinds), *vectors.values()])
         work += layer_work(graph, layer)
     inputs = [
         [signal.start + m * signal.steps, rows.start + m, rows.row, signal.steps, *rows[2:]]
@@ -292,11 +315,17 @@ def plan_layout(numbers: tuple[int, ...]) -> PlanLayout:
     ]
     result = positions[graph.layers[-1].target.signal]
     tables = np.array(inputs, np.int64), np.array(steps, np.int64)
-    return PlanLayout(*tables, arena, packed, result.start, result.row, work)
+    sizes = arena, packed, result.start, result.row, max(scratch), any(step[2] for step in steps)
+    return PlanLayout(*tables, *sizes, work)
 
 
-def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows]) -> list[int]:
-    """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights."""
+def _step(
+    graph: Graph, layer: GraphLayer, positions: list[ArenaRows], kinds: tuple[int, ...]
+) -> list[int]:
+    """Lay out a layer as ConvPlan::Step of csrc/ops.h, without its weights.
+
+    `kinds` tells whether its products, its source and its target are bfloat16.
+    """
     source, target = positions[layer.source.signal], positions[layer.target.signal]
     added, operands = (
         [(positions[m.signal].start + m.first, positions[m.signal].row) for m in maps]
@@ -307,6 +336,7 @@ def _step(graph: Graph, layer: GraphLayer, positions: list[ArenaRows]) -> list[i
     return [
         KINDS.index(layer.kind),
         PLAN_ACTIVATIONS.index(layer.activation),
+        *kinds,
         source.start + layer.source.first,
         source.row,
         graph.signals[layer.source.signal].steps,
@@ -348,42 +378,6 @@ def layer_work(graph: Graph, layer: GraphLayer) -> int:
             return 2 * values * layer.kernel
 
 
-def packed_size(shape: tuple[int, ...]) -> int:
-    """Floats of an array in the core's form: its outputs filled up to whole panels."""
-    return _round_up(shape[0], PANEL) * math.prod(shape[1:])
-
-
-def pack_array(array: Floats) -> Floats:
-    """Turn an array of a layer to panels, row after row: (outputs, ...) to one vector."""
-    if array.ndim == 3:  # noqa: PLR2004 - (outputs, inputs, kernel)
-        outputs, inputs, kernel = array.shape
-        rows = array.transpose(2, 1, 0).reshape(kernel * inputs, outputs)
-        rows = np.pad(rows, ((0, 0), (0, -outputs % PANEL)))
-        return rows.reshape(len(rows), -1, PANEL).transpose(1, 0, 2).reshape(-1)
-    rows = np.pad(array, [(0, -len(array) % PANEL), *[(0, 0)] * (array.ndim - 1)])
-    return rows.T.reshape(-1)
-
-
-def pack_graph(weights: Floats, graph: Graph) -> Floats:
-    """Pack all weights for the core.
-
-    Parameters
-    ----------
-    weights
-        In the order of the graph's layers, in one vector.
-
-    Returns
-    -------
-    ndarray
-        One vector, from a cache line on.
-    """
-    packed, start = [np.empty(0, np.float32)], 0
-    for layer in graph.layers:
-        arrays, start = split_weights(layer, weights, start)
-        packed += [pack_array(array) for array in arrays.values()]
-    return native.aligned(np.concatenate(packed))
-
-
 def plan_fields(layout: PlanLayout, graph: Graph, batch: int) -> dict[str, Any]:
     """Give the numbers among the fields of the op."""
     team = threads.threads_for(batch * PARTS, layout.work // PARTS)
@@ -399,20 +393,26 @@ def plan_fields(layout: PlanLayout, graph: Graph, batch: int) -> dict[str, Any]:
         "length": graph.output.steps,
         "team": team,
         "together": max(1, min(TOGETHER // layout.arena, MOST_TOGETHER, -(-batch // team))),
+        "scratch": layout.scratch,
+        "bf16": layout.bf16,
         "work": layout.work,
     }
 
 
 def workspace_floats(layout: PlanLayout, fields: dict[str, Any]) -> int:
-    """Floats of workspace: arenas for each thread, or one for all where epochs are fewer."""
+    """Floats of workspace: arenas and scratch of each thread; one arena where epochs are fewer."""
     several = fields["batch"] >= fields["team"]
     arenas = fields["team"] * fields["together"] if several else 1
-    return ALIGN + arenas * layout.arena
+    return ALIGN + arenas * layout.arena + fields["team"] * layout.scratch
 
 
 @Op
 def conv_plan(
-    x: Floats, weights: Floats, numbers: Sequence[int], packed: Floats | None = None
+    x: Floats,
+    weights: Floats,
+    numbers: Sequence[int],
+    precision: Precision = "fp32",
+    packed: Floats | None = None,
 ) -> PreparedOp:
     """Run a graph on NumPy arrays; see `sleeptools.models.ops.conv_plan`.
 
@@ -424,8 +424,10 @@ def conv_plan(
         All weights in one vector.
     numbers
         As `describe_graph` writes the graph.
+    precision
+        Precision of the products; sums are float32.
     packed
-        `pack_graph(weights, graph)`, if it is at hand.
+        `pack_graph(weights, graph, depth_unit(precision))`, if it is at hand.
 
     Returns
     -------
@@ -439,10 +441,11 @@ def conv_plan(
     UnavailableError
         If the native core is off.
     """
-    graph = check_graph_once(x.shape, weights.shape, tuple(numbers))
-    layout = plan_layout(tuple(numbers))
+    graph = check_graph_once(x.shape, weights.shape, tuple(numbers), precision)
+    unit = depth_unit(precision)
+    layout = plan_layout(tuple(numbers), unit)
     if packed is None:
-        packed = pack_graph(as_floats(weights), graph)
+        packed = pack_graph(as_floats(weights), graph, unit)
     check_shape(OP, "packed", packed.shape, (layout.packed,))
     fields = plan_fields(layout, graph, len(x))
     return on_cpu(

@@ -200,13 +200,14 @@ def pack_weights(
             outputs, count = layer.outputs, layer.outputs * inputs * layer.kernel
             weight = weights[index : index + count].reshape(outputs, inputs, layer.kernel)
             bias = weights[index + count : index + count + outputs]
-            packed += [np.pad(bias, (0, -outputs % PANEL)), _pack_layer(weight, unit)]
+            packed += [np.pad(bias, (0, -outputs % PANEL)), pack_panels(weight, unit)]
             index += count + outputs
             inputs = outputs
     return native.aligned(np.concatenate(packed))
 
 
-def _pack_layer(weight: Floats, unit: int) -> Floats:
+def pack_panels(weight: Floats, unit: int) -> Floats:
+    """Turn a convolution's weight (outputs, inputs, kernel) to panels; `unit`: see `depth_unit`."""
     outputs, inputs, kernel = weight.shape
     rows = weight.transpose(2, 1, 0).reshape(kernel * inputs, outputs)
     rows = np.pad(rows, ((0, -len(rows) % unit), (0, -outputs % PANEL)))

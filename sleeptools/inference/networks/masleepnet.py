@@ -13,7 +13,7 @@ from sleeptools.native.conv_streams import ConvStream, stream_starts
 from sleeptools.native.layer_tables import attnsleep, masleepnet
 from sleeptools.preprocessing.sequences import InputSpan
 
-HALF = True  # the streams multiply in bfloat16 where asked to
+HALF = True  # multiplies in bfloat16 where asked to
 SAMPLES = 3000
 
 
@@ -27,7 +27,7 @@ class Network(PlanNetwork):
     weights
         Arrays of model.safetensors.
     precision
-        Precision of the streams.
+        Precision of the products.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
@@ -54,7 +54,7 @@ class Network(PlanNetwork):
         ]
         if not alone:
             graphs.append(masleepnet.sequence_graph(weights, epochs, layers, stages))
-        super().__init__([streams, *map(PackedPlan, graphs)], stages)
+        super().__init__([streams, *(PackedPlan(graph, precision) for graph in graphs)], stages)
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, channels, 3000), uV: the probability of each stage, (B, stages).

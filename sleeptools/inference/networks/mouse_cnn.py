@@ -14,7 +14,7 @@ from sleeptools.native.check import check_shape
 from sleeptools.native.layer_tables import mouse_cnn
 from sleeptools.native.layer_tables.mouse_cnn import AddAttention, PreluLayer
 
-HALF = False  # the core's plans are float32
+HALF = True  # multiplies in bfloat16 where asked to
 LAST = 3  # modules between the blocks and the linear layer: pool, flatten, dropout
 
 
@@ -28,7 +28,7 @@ class Network(PlanNetwork):
     weights
         Arrays of model.safetensors.
     precision
-        "fp32".
+        Precision of the products.
     """
 
     NAME = "mouse-cnn"
@@ -53,7 +53,7 @@ class Network(PlanNetwork):
         ]
         attention = self.attention(config, weights)
         graph = mouse_cnn.mouse_cnn_graph(branches, classifier, self.samples, attention)
-        super().__init__([PackedPlan(graph)], stages)
+        super().__init__([PackedPlan(graph, precision)], stages)
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, channels, samples), standardised: probabilities (B, stages)."""

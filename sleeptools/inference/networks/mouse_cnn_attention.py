@@ -11,7 +11,7 @@ from sleeptools.native.conv_graph import GraphBuilder, Maps
 from sleeptools.native.layer_tables import encoder
 from sleeptools.native.layer_tables.mouse_cnn import AddAttention
 
-HALF = False  # the core's plans are float32
+HALF = True  # multiplies in bfloat16 where asked to
 
 
 class Network(mouse_cnn.Network):

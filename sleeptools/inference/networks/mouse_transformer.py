@@ -11,7 +11,7 @@ from sleeptools.native import Floats, Precision
 from sleeptools.native.check import check_shape
 from sleeptools.native.layer_tables.mouse_transformer import mouse_transformer_graph
 
-HALF = False  # the core's plans are float32
+HALF = True  # multiplies in bfloat16 where asked to
 
 
 class Network(PlanNetwork):
@@ -24,7 +24,7 @@ class Network(PlanNetwork):
     weights
         Arrays of model.safetensors.
     precision
-        "fp32".
+        Precision of the products.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
@@ -32,7 +32,7 @@ class Network(PlanNetwork):
         self.size = int(config["channels"]), samples
         stages = config["stages"]
         graph = mouse_transformer_graph(weights, *self.size, config["layers"], stages)
-        super().__init__([PackedPlan(graph)], stages)
+        super().__init__([PackedPlan(graph, precision)], stages)
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, channels, samples), standardised: probabilities (B, stages)."""

@@ -14,7 +14,7 @@ from sleeptools.native.check import check_shape
 from sleeptools.native.layer_tables import salientsleepnet
 from sleeptools.preprocessing.sequences import InputSpan
 
-HALF = False  # the core's plans are float32
+HALF = True  # multiplies in bfloat16 where asked to
 SAMPLES = 3000
 
 
@@ -28,7 +28,7 @@ class Network(PlanNetwork):
     weights
         Arrays of model.safetensors.
     precision
-        "fp32".
+        Precision of the products.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
@@ -40,7 +40,9 @@ class Network(PlanNetwork):
         for name, shape in salientsleepnet.unused_arrays(*settings, ("eeg", "eog")).items():
             weights.take(name, *shape)
         graph = salientsleepnet.SalientGraph(weights, *settings, config["stages"])
-        super().__init__([PackedPlan(graph.write(self.epochs, SAMPLES))], config["stages"])
+        super().__init__(
+            [PackedPlan(graph.write(self.epochs, SAMPLES), precision)], config["stages"]
+        )
         self.span = InputSpan(self.epochs)
 
     def __call__(self, x: Floats) -> Floats:

@@ -13,7 +13,7 @@ from sleeptools.native import Floats, Precision
 from sleeptools.native.check import check_shape
 from sleeptools.native.layer_tables import slumbernet
 
-HALF = False  # the core's plans are float32
+HALF = True  # multiplies in bfloat16 where asked to
 
 
 class Network(PlanNetwork):
@@ -26,25 +26,26 @@ class Network(PlanNetwork):
     weights
         Arrays of model.safetensors.
     precision
-        "fp32".
+        Precision of the products.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
+        self.precision = precision
         self.layout = config["layout"]
         self.signals = int(config["channels"])
         self.samples = round(config["sample_rate"] * config["epoch_seconds"])
         tables = slumbernet.block_tables(config["blocks"], config["filters"], config["network"])
         blocks = [take_block(weights, f"blocks.{i}", table) for i, table in enumerate(tables)]
         head = weights.linear("linear", config["stages"], tables[-1].outputs)
-        graph = slumbernet.slumbernet_graph(blocks, head, self.signals, self.samples)
-        super().__init__([PackedPlan(graph)], config["stages"])
+        graph = slumbernet.slumbernet_graph(blocks, head, self.signals, self.samples, precision)
+        super().__init__([PackedPlan(graph, precision)], config["stages"])
 
     def __call__(self, x: Floats) -> Floats:
         """Score epochs (B, signals, samples), uV: the probability of each stage, (B, stages)."""
         check_shape("slumbernet", "x", x.shape, (len(x), self.signals, self.samples))
         if self.layout == "authors":
             x = x.reshape(len(x), self.samples, self.signals).transpose(0, 2, 1)
-        return self.pool(slumbernet.arrange_epochs(x))
+        return self.pool(slumbernet.arrange_epochs(x, self.precision))
 
 
 def take_block(

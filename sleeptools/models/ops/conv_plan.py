@@ -2,8 +2,9 @@
 
 `sleeptools.native.conv_graph` says what a graph is and writes it down, and
 `sleeptools.native.conv_plan` compiles it for the core. BatchNorm is folded, or is a scale and shift
-behind the activation, so this is for scoring; models train layer by layer. Arithmetic is float32.
-On a GPU cuDNN has the Tensor Cores, so the reference runs there.
+behind the activation, so this is for scoring; models train layer by layer. Arithmetic is float32,
+or products of operands rounded to bfloat16 (`sleeptools.native.plan_products` says which). On a GPU
+cuDNN has the Tensor Cores, so the reference runs there.
 """
 
 from __future__ import annotations
@@ -35,18 +36,20 @@ from sleeptools.native.conv_plan import (
     check_graph,
     check_graph_once,
     operand_maps,
-    pack_graph,
     plan_fields,
     plan_layout,
     workspace_floats,
 )
+from sleeptools.native.plan_products import pack_graph, takes_bf16
+from sleeptools.native.two_stream_conv import depth_unit
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+TOLERANCE_BF16 = 5e-3  # of the norm of the output, with precision "bf16"
 
 Example = tuple[Tensor, Tensor, list[int]]
 
 
-def conv_plan(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
+def conv_plan(x: Tensor, weights: Tensor, graph: Sequence[int], precision: str = "fp32") -> Tensor:
     """Run a graph of convolutions.
 
     Float32 on the CPU runs natively where the core is built; everything else runs `reference`. Any
@@ -61,6 +64,9 @@ def conv_plan(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
         All weights in one vector, layer by layer.
     graph
         As `sleeptools.native.conv_graph.describe_graph` writes it.
+    precision
+        "bf16" rounds the operands of products to bfloat16 and adds in float32; a CPU that does not
+        multiply bfloat16 computes in float32. The gradient is that of "fp32".
 
     Returns
     -------
@@ -74,12 +80,12 @@ def conv_plan(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
         than `x`.
     """
     check = check_graph if torch.compiler.is_compiling() else check_graph_once
-    check(tuple(x.shape), tuple(weights.shape), tuple(graph))
+    check(tuple(x.shape), tuple(weights.shape), tuple(graph), precision)
     ops.check_alike(OP, x, (weights,))
-    return _operator(x, weights, graph)
+    return _operator(x, weights, graph, precision)
 
 
-def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
+def reference(x: Tensor, weights: Tensor, graph: Sequence[int], precision: str = "fp32") -> Tensor:
     """As `conv_plan`, in plain PyTorch: the specification."""
     described, start = parse_graph(graph), 0
     written: list[dict[int, Tensor]] = []  # of each signal: what was written, by its first map
@@ -96,7 +102,8 @@ def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
     for layer in described.layers:
         arrays, start = split_weights(layer, weights, start)
         inputs = [read(maps) for maps in (layer.source, *operand_maps(layer))]
-        y = _value(inputs, layer, arrays, described.signals[layer.target.signal])
+        rounds = ops.rounding(precision if takes_bf16(described, layer) else "fp32")
+        y = _value(inputs, layer, arrays, described.signals[layer.target.signal], rounds)
         if "bias" in arrays:
             y = y + arrays["bias"][:, None]
         for maps in added_maps(layer):
@@ -110,9 +117,16 @@ def reference(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
 
 
 def _value(
-    inputs: list[Tensor], layer: GraphLayer, arrays: dict[str, Tensor], target: GraphSignal
+    inputs: list[Tensor],
+    layer: GraphLayer,
+    arrays: dict[str, Tensor],
+    target: GraphSignal,
+    rounds: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Compute the sums or the pool of a layer: (B, inputs, steps) to (B, outputs, steps)."""
+    """Compute the sums or the pool of a layer: (B, inputs, steps) to (B, outputs, steps).
+
+    `rounds` is what its precision does to the operands of products.
+    """
     x, *operands = inputs
     if layer.kind in _SIMPLE:
         operands += [arrays["weight"]] if layer.kind == "positions" else []
@@ -120,9 +134,12 @@ def _value(
     if layer.kind in _RESAMPLING:
         return _RESAMPLING[layer.kind](x, target.steps)
     if layer.kind == "attend":
-        return _mix(x, *operands, heads=layer.kernel)
+        return _mix(*map(rounds, (x, *operands)), rounds, heads=layer.kernel)
     if layer.kind in {"lstm", "lstm_reversed"}:
-        return _recur(x, arrays["weight"], is_reversed=layer.kind == "lstm_reversed")
+        is_reversed = layer.kind == "lstm_reversed"
+        return _recur(x, rounds(arrays["weight"]), rounds, is_reversed=is_reversed)
+    if layer.kind == "convolve":
+        x, arrays = rounds(x), arrays | {"weight": rounds(arrays["weight"])}
     return _windowed(x, layer, arrays, target)
 
 
@@ -155,19 +172,34 @@ _RESAMPLING: dict[LayerKind, Callable[[Tensor, int], Tensor]] = {
 }
 
 
-def _mix(queries: Tensor, keys: Tensor, values: Tensor, *, heads: int) -> Tensor:
-    """Mix values (B, maps, S) for queries (B, inputs, T): (B, maps, T)."""
+def _mix(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rounds: Callable[[Tensor], Tensor],
+    *,
+    heads: int,
+) -> Tensor:
+    """Mix values (B, maps, S) for queries (B, inputs, T): (B, maps, T).
+
+    The shares are rounded before the softmax's division.
+    """
     q, k, v = (t.reshape(len(t), heads, -1, t.shape[2]) for t in (queries, keys, values))
-    return (v @ (k.mT @ q).softmax(2)).flatten(1, 2)  # (B, heads, maps / heads, T) before
+    scores = k.mT @ q  # (B, heads, S, T)
+    shares = (scores - scores.amax(2, keepdim=True)).exp()
+    mixed = v @ rounds(shares) / shares.sum(2, keepdim=True)
+    return mixed.flatten(1, 2)  # (B, heads, maps / heads, T) before
 
 
-def _recur(gates: Tensor, weight: Tensor, *, is_reversed: bool) -> Tensor:
+def _recur(
+    gates: Tensor, weight: Tensor, rounds: Callable[[Tensor], Tensor], *, is_reversed: bool
+) -> Tensor:
     """Run an LSTM over its gates (B, 4 H, T): its states, (B, H, T)."""
     state = cell = gates.new_zeros(len(gates), weight.shape[1])
     steps = gates.unbind(2)
     states = []
     for gates_now in steps[::-1] if is_reversed else steps:
-        i, f, g, o = (gates_now + state @ weight.mT).chunk(GATES, 1)
+        i, f, g, o = (gates_now + rounds(state) @ weight.mT).chunk(GATES, 1)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
         state = o.sigmoid() * cell.tanh()
         states.append(state)
@@ -316,12 +348,13 @@ def _recurrent(random: np.random.Generator, samples: int, inputs: int, width: in
     return builder
 
 
-def _forward(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
+def _forward(x: Tensor, weights: Tensor, graph: Sequence[int], precision: str = "fp32") -> Tensor:
     if x.is_cuda or not ops.runs_native(x):
-        return reference(x, weights, graph)
-    described, layout = parse_graph(graph), plan_layout(tuple(graph))
+        return reference(x, weights, graph, precision)
+    unit = depth_unit(precision)
+    described, layout = parse_graph(graph), plan_layout(tuple(graph), unit)
     fields = plan_fields(layout, described, len(x))
-    packed = torch.from_numpy(pack_graph(weights.detach().contiguous().numpy(), described))
+    packed = torch.from_numpy(pack_graph(weights.detach().contiguous().numpy(), described, unit))
     out = _fake(x, weights, graph)
     workspace = x.new_empty(workspace_floats(layout, fields))
     tensors = {"x": x.contiguous(), "packed": packed, "workspace": workspace, "out": out}
@@ -329,13 +362,13 @@ def _forward(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
     return out
 
 
-def _fake(x: Tensor, weights: Tensor, graph: Sequence[int]) -> Tensor:
+def _fake(x: Tensor, weights: Tensor, graph: Sequence[int], precision: str = "fp32") -> Tensor:
     output = parse_graph(graph).output
     return x.new_empty(len(x), output.maps, output.steps)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weights, ctx.graph = inputs
+    x, weights, ctx.graph, _ = inputs
     ctx.save_for_backward(x, weights)
 
 
@@ -349,12 +382,12 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         out = reference(x, weights, ctx.graph)
     inputs = [t for t, needs in zip((x, weights), needed, strict=True) if needs]
     gradients = iter(torch.autograd.grad(out, inputs, grad, create_graph=again))
-    return (*(next(gradients) if needs else None for needs in needed), None)
+    return (*(next(gradients) if needs else None for needs in needed), None, None)
 
 
 _operator = ops.define(
     OP,
-    "(Tensor x, Tensor weights, int[] graph) -> Tensor",
+    "(Tensor x, Tensor weights, int[] graph, str precision='fp32') -> Tensor",
     forward=_forward,
     fake=_fake,
     backward=_backward,

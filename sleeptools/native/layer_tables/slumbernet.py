@@ -5,7 +5,9 @@ matrix [[A, B], [C, A]] of the signals for each of both samples: the next signal
 same weights as the one before, and so is the next sample. Such a matrix times (a, b) is A (a + b) +
 (B - A) b above and A (a + b) + (C - A) a below: three products instead of four, on sums that cost
 little. Over the samples of each pair in time the same is done once more, so that nine products do
-the work of sixteen. (Over time: Winograd, "Arithmetic Complexity of Computations", 1980.)
+the work of sixteen. (Over time: Winograd, "Arithmetic Complexity of Computations", 1980.) In
+bfloat16 products cost less than sums do, and differences would be rounded: there the whole matrix
+is one convolution.
 
 Jha, Valekunja, Reddy 2024; the model is `sleeptools.models.slumbernet`.
 """
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sleeptools.native import Floats
+from sleeptools.native import Floats, Precision
 from sleeptools.native.conv_graph import GraphBuilder, Maps
 
 TIME = 2  # samples of every kernel, but for the shortcut of the paper's text
@@ -99,7 +101,11 @@ class Lowering(Protocol):
 
 
 def slumbernet_graph(
-    blocks: Sequence[BlockWeights], head: tuple[Weights, Weights], signals: int, samples: int
+    blocks: Sequence[BlockWeights],
+    head: tuple[Weights, Weights],
+    signals: int,
+    samples: int,
+    precision: Precision = "fp32",
 ) -> GraphBuilder:
     """Write the network down.
 
@@ -111,9 +117,11 @@ def slumbernet_graph(
         Weight (stages, maps) and bias (stages,) of the last layer.
     signals, samples
         Size of an epoch, which `arrange_epochs` turns to the values that the graph reads.
+    precision
+        Precision of the products that it is written for.
     """
     builder = GraphBuilder()
-    copies = signals * PAIR if shares_products(signals, samples) else signals
+    copies = signals * PAIR if shares_products(signals, samples, precision) else signals
     x = builder.input(copies, samples * signals // copies)
     lowering = PairedPlane(builder) if copies > signals else PlainPlane(builder, signals)
     for weights in blocks:
@@ -123,15 +131,15 @@ def slumbernet_graph(
     return builder
 
 
-def shares_products(signals: int, samples: int) -> bool:
-    """Whether signals and samples come in pairs."""
-    return signals == PAIR and samples % PAIR == 0
+def shares_products(signals: int, samples: int, precision: Precision) -> bool:
+    """Whether signals and samples come in pairs whose products are taken together."""
+    return signals == PAIR and samples % PAIR == 0 and precision == "fp32"
 
 
-def arrange_epochs(x: Floats) -> Floats:
+def arrange_epochs(x: Floats, precision: Precision = "fp32") -> Floats:
     """Arrange epochs (B, signals, samples) as the graph reads them: (B, values)."""
     batch, signals, samples = x.shape
-    if shares_products(signals, samples):
+    if shares_products(signals, samples, precision):
         x = x.reshape(batch, signals, samples // PAIR, PAIR).transpose(0, 3, 1, 2)
     return np.ascontiguousarray(x, np.float32).reshape(batch, -1)
 
@@ -161,16 +169,19 @@ class PlainPlane:
     ) -> Maps:
         outputs, inputs, width, _ = conv.weight.shape
         target = self.builder.signal(outputs * self.signals, self.builder.steps(x))
-        for signal in range(self.signals):
-            reach = range(self.signals) if width > 1 else [signal]
-            weight = np.concatenate([conv.tap(other - signal) for other in reach], 1)
-            output = target.pick(signal * outputs, outputs)
+        together = self.signals if width > 1 else 1  # signals that see each other
+        rows = [
+            np.concatenate([conv.tap(other - signal) for other in range(together)], 1)
+            for signal in range(together)
+        ]
+        for signal in range(0, self.signals, together):
+            output = target.pick(signal * outputs, together * outputs)
             self.builder.convolve(
-                x.pick(reach[0] * inputs, len(reach) * inputs),
-                weight,
+                x.pick(signal * inputs, together * inputs),
+                np.concatenate(rows),
                 output,
-                bias=conv.bias,
-                added=[added.pick(output.first, outputs)] if added else [],
+                bias=np.tile(conv.bias, together),
+                added=[added.pick(output.first, output.width)] if added else [],
                 activation="relu" if rectified else "none",
             )
         return target
