@@ -32,7 +32,8 @@ SLEEPTOOLS_DECLARE_VARIANT(avx512_bf16)
   OP(feed_forward_backward, FeedForwardBackward) \
   OP(two_stream_conv, TwoStreamConv)             \
   OP(conv_block, ConvBlock)                      \
-  OP(conv_block_backward, ConvBlockBackward)
+  OP(conv_block_backward, ConvBlockBackward)     \
+  OP(conv_plan, ConvPlan)
 namespace sleeptools::amx_bf16 {
 SLEEPTOOLS_TILE_OPS(SLEEPTOOLS_DECLARE)
 }
