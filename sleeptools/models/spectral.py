@@ -16,6 +16,8 @@ Input is microvolts as recorded.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -85,10 +87,17 @@ class Config(HumanConfig):
         return 1
 
 
+@functools.cache
+def _hann(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Bring the window to a device once: in every step it would be a copy from the host."""
+    with torch.inference_mode(False):  # or no gradient could go through it later
+        return torch.as_tensor(HANN, device=device, dtype=dtype)
+
+
 def describe(x: Tensor) -> Tensor:
     """(..., T) uV to (..., bands) dB, as `band_levels` does."""
     pieces = x.unfold(-1, PIECE, PIECE // 2)  # (..., pieces, PIECE)
-    hann = torch.as_tensor(HANN, device=x.device, dtype=x.dtype)
+    hann = _hann(x.device, x.dtype)
     spectra = torch.fft.rfft((pieces - pieces.mean(-1, keepdim=True)) * hann)
     density = 2 * spectra.abs().square().mean(-2) / (RATE * hann.square().sum())
     hertz = np.fft.rfftfreq(PIECE, 1 / RATE)
