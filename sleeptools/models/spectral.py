@@ -16,6 +16,8 @@ Input is microvolts as recorded.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -85,10 +87,23 @@ class Config(HumanConfig):
         return 1
 
 
+def _hann(x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # what is traced must not be kept
+        return torch.as_tensor(HANN, device=x.device, dtype=x.dtype)
+    return _hann_on(x.device, x.dtype)
+
+
+@functools.cache
+def _hann_on(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Bring the window to a device once: in every step it would be a copy from the host."""
+    with torch.inference_mode(False):  # or no gradient could go through it later
+        return torch.as_tensor(HANN, device=device, dtype=dtype)
+
+
 def describe(x: Tensor) -> Tensor:
     """(..., T) uV to (..., bands) dB, as `band_levels` does."""
     pieces = x.unfold(-1, PIECE, PIECE // 2)  # (..., pieces, PIECE)
-    hann = torch.as_tensor(HANN, device=x.device, dtype=x.dtype)
+    hann = _hann(x)
     spectra = torch.fft.rfft((pieces - pieces.mean(-1, keepdim=True)) * hann)
     density = 2 * spectra.abs().square().mean(-2) / (RATE * hann.square().sum())
     hertz = np.fft.rfftfreq(PIECE, 1 / RATE)

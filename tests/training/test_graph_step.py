@@ -200,7 +200,7 @@ def on_meta(name: str, folder: Path, count: int, **settings: Any) -> Lockstep:
     made = trainings(
         name, epochs, folder / "run", source=MetaSource, device="meta", recipe={"batch": 2}
     )
-    lockstep = Lockstep(made[:count])
+    lockstep = Lockstep([t for t in made if t.rows == made[-1].rows][:count])
     lockstep.step()
     return lockstep
 

@@ -309,7 +309,7 @@ def test_a_stopped_group_continues_stacked_or_not(again, mice, tmp_path, stacked
         train(mice, run, options(stack_folds=5), on_progress=Stopping(5 + 5 + 3))
     assert len([*run.rglob("predictions.parquet")]) == 1  # of the fold with one step in a pass
     steps = [store.read_tensors(p).facts["step"] for p in run.rglob("state.safetensors")]
-    assert steps == [3] * 4
+    assert sorted(steps) == [3, 3, 4, 4]  # some wait for the last step of others' passes
     train(mice, run, options(stack_folds=again))
     close(run, stacked[0], TOLERANCE if again == 1 else 0.0)
 
