@@ -73,7 +73,8 @@ SLEEPTOOLS_FIELDS(SeparableBlocksBackward, blocks.x, blocks.weights, blocks.widt
                   blocks.eps, blocks.drop_below, blocks.seed, blocks.work, grad, d_weights)
 
 SLEEPTOOLS_FIELDS(ConvPlan, x, packed, inputs, steps, workspace, out, batch, values, input_count,
-                  step_count, arena, result, result_row, maps, length, team, together, scratch, bf16, work)
+                  step_count, arena, result, result_row, maps, length, team, together, scratch,
+                  bf16, work)
 
 SLEEPTOOLS_FIELDS(SectionFilter, x, sections, steady, rows, samples, count, memory, backwards,
                   from_rest)

@@ -303,6 +303,16 @@ def test_nights_of_one_name_are_named_by_their_folders(
     assert ran.code == 0, ran.err
 
 
+def test_it_says_where_a_precision_is_not_used(command, raw: Path, tmp_path: Path) -> None:
+    """ULW-SleepNet is faster in float32 on every CPU."""
+    lean, night = make(tmp_path / "lean", "ulw-sleepnet"), raw / f"{NIGHT}.edf"
+    ran = command("score", lean, night, "--out", tmp_path / "a", "--precision", "bf16")
+    assert ran.code == 0
+    assert "computed in fp32: bf16 is not faster here" in ran.err
+    ran = command("score", lean, night, "--out", tmp_path / "b")
+    assert "computed in" not in ran.err
+
+
 def test_wrong_use(command, raw: Path, model: Path, tmp_path: Path) -> None:
     night = raw / f"{NIGHT}.edf"
     twin = tmp_path / f"{NIGHT}.bdf"

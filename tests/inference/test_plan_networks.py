@@ -140,6 +140,22 @@ def test_equals_the_model(trained: tuple[Any, Path], variant: str) -> None:
     assert np.ptp(expected.reshape(-1, expected.shape[-1]), 0).max() > 0.05
 
 
+def test_bf16(trained: tuple[Any, Path], variant: str) -> None:
+    """The stages that are clear; float32 where the CPU does not have the arithmetic."""
+    model, folder = trained
+    x = signals(24 if model.config.input_span.sequence == 1 else 2, model.config).numpy()
+    exact, rounded = (Engine.load(folder, precision=p) for p in native.PRECISIONS)
+    assert rounded.precision == ("bf16" if native.has_bf16() else "fp32")
+    expected, result = exact.network(x), rounded.network(x)
+    if rounded.precision == "fp32":
+        assert np.array_equal(result, expected)
+    largest = 0.15
+    assert np.abs(result - expected).max() < largest
+    ascending = np.sort(expected, -1)
+    clear = ascending[..., -1] - ascending[..., -2] > 2 * largest
+    assert (result.argmax(-1) == expected.argmax(-1))[clear].all()
+
+
 @needs_core
 def test_the_same_stages(trained: tuple[Any, Path]) -> None:
     model, folder = trained
@@ -152,10 +168,11 @@ def test_the_same_stages(trained: tuple[Any, Path]) -> None:
 
 
 @needs_core
-def test_threads_change_nothing(trained: tuple[Any, Path]) -> None:
+@pytest.mark.parametrize("precision", native.PRECISIONS)
+def test_threads_change_nothing(trained: tuple[Any, Path], precision: native.Precision) -> None:
     model, folder = trained
     x = signals(5, model.config).numpy()
-    engine = Engine.load(folder)
+    engine = Engine.load(folder, precision=precision)
     results = []
     for count in (1, 2, 3):
         before = threads.set_threads_here(count)
