@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from cuda_emulator import building
+from cuda_emulator.cases import PRECISION
+from sleeptools import registry
 from sleeptools.models.layers import native_training
 from sleeptools.models.layers.native_training import trains_on_tensor_cores
 
@@ -127,3 +129,23 @@ def test_only_bfloat16_on_a_card_that_runs_them(card: dict[str, object]) -> None
 def test_what_keeps_them_from_training(card: dict[str, object], what: str, value: object) -> None:
     card[what] = value
     assert not trains_on_tensor_cores(on_cuda())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["conv-block", "feed-forward"])
+def test_gradients_in_bfloat16_on_a_card(name: str, gpu: torch.device) -> None:
+    module = registry.load("ops", name)
+    example = list(module.examples(gpu)[0])
+    example[PRECISION[name]] = "bf16"
+
+    def gradients(run: Callable[..., torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        moved = [a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for a in example]
+        tensors = [a for a in moved if isinstance(a, torch.Tensor)]
+        out = run(*moved)
+        weight = torch.linspace(-1, 1, out.numel(), device=gpu).view(out.shape)
+        return torch.autograd.grad((out * weight).sum(), tensors)
+
+    ours, again = (gradients(getattr(module, name.replace("-", "_"))) for _ in range(2))
+    for own, second, theirs in zip(ours, again, gradients(module.reference), strict=True):
+        torch.testing.assert_close(own, second, rtol=0, atol=0)
+        assert float((own - theirs).abs().max()) < 2e-2 * float(theirs.abs().max())

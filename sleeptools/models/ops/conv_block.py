@@ -286,7 +286,8 @@ def _forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, *settings: 
             operand = x.bfloat16()
             columns = ops.paired(weight.permute(0, 2, 1).flatten(1))  # tap by tap
         elif x.is_cuda:
-            convolved = functional.conv1d(x.mT, weight, bias, *settings[0][:2]).mT.contiguous()
+            with torch.autocast("cuda", enabled=False):
+                convolved = functional.conv1d(x.mT, weight, bias, *settings[0][:2]).mT.contiguous()
         tensors = {
             "x": operand.contiguous(),
             "weight": columns.contiguous(),
