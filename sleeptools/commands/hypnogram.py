@@ -74,7 +74,8 @@ def convert_hypnogram(
     UsageError
         For a format that cannot be written, or a clock time if the recording's start is unknown.
     """
-    module = formats.writer(target, to)
+    stages = () if to else _read(source, settings).names
+    module = formats.writer(target, to, stages)
     written = [target, *([module.sidecar(target)] if hasattr(module, "sidecar") else [])]
     if target.exists() and target.samefile(store.need(source)):
         raise OutputError(

@@ -26,10 +26,10 @@ from sleeptools.datasets.shared.edf_settings import (
     renamed,
 )
 from sleeptools.datasets.shared.subjects import TABLE
-from sleeptools.errors import DataError, MissingInputError, quoted
+from sleeptools.errors import DataError, MissingInputError, UndecidedError, quoted
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import placing, simulators
+from sleeptools.recording import placing, simulators, stages
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.recording import Recording
 
@@ -203,19 +203,46 @@ def _scoring(
         )
         placed = placing.place(recording, hypnogram, way=way, source=path.name)
     except DataError as e:
-        raise type(e)(str(e), hint=e.hint and _as_setting(e.hint), code=e.code) from e
+        hint = e.hint and _as_setting(e.hint)
+        if isinstance(e, UndecidedError) and e.code == "HYP-TEXT":
+            hint = _label_lines(e.texts, settings)
+        elif isinstance(e, UndecidedError) and e.code == "HYP-SCHEME" and settings.labels:
+            hint = f"{hint}; or {_label_lines(e.texts, settings)}"
+        raise type(e)(str(e), hint=hint, code=e.code) from e
     inside = placed.clipped(recording.seconds)
     first, last = inside.annotated_span()
     covered = (last - first) / recording.seconds
     if covered < settings.least_overlap or last <= first:
+        fitting = placing.fitting_lengths(recording, placed) if placed.timing != "times" else []
         raise DataError(
             f"{path.name}: covers {covered:.0%} of the signals, from {placed.onset:g} s on: "
-            f"{placing.span_text(recording, placed)}",
-            hint='align = "start" in edf.toml passes over the times of day; least_overlap is '
-            f"{settings.least_overlap:g}",
+            f"{placing.span_text(recording, placed)}"
+            + (f"; {fitting[0]:g} s an epoch would fit" if fitting else ""),
+            hint=_covering(placed, settings, fitting, covered),
             code="HYP-SPAN",
         )
     return replace(placed, scorer=placed.scorer or f"scorer {number}")
+
+
+def _covering(
+    hypnogram: Hypnogram, settings: EdfSettings, fitting: Sequence[float], covered: float
+) -> str:
+    """Write the line of edf.toml that lets a scoring cover enough of its signals."""
+    if fitting:
+        return f"epoch_seconds = {fitting[0]:g} in {SETTINGS}"
+    enough = int(100 * covered) / 100
+    part = f"least_overlap = {enough:g} in {SETTINGS}, instead of {settings.least_overlap:g}, "
+    part += "if only a part is scored"
+    if hypnogram.begin is None or settings.align == "start":
+        return part
+    return f'align = "start" in {SETTINGS} passes over the times of day; {part}'
+
+
+def _label_lines(texts: Sequence[str], settings: EdfSettings) -> str:
+    """Write the lines of edf.toml that give texts a meaning, which only a person can fill in."""
+    lines = ", ".join(f'"{text}" = "..."' for text in dict.fromkeys(texts))
+    meanings = ", ".join([*settings.names, *stages.REASONS[1:]])
+    return f"below [labels] in {SETTINGS}: {lines}; for each ... one of {meanings}"
 
 
 def _as_setting(hint: str) -> str:

@@ -141,7 +141,7 @@ def _common_stages(
         raise DataError(
             f"{names[people.index(True)]} is of a person, {names[mice.index(True)]} of a mouse "
             f"({scorings[mice.index(True)].epoch_seconds:g}-s epochs of {', '.join(MOUSE_STAGES)})",
-            hint="compare scorings of one night",
+            hint=_of_one_species(scorings, names, people.index(True), mice.index(True)),
             code="HYP-STAGES",
         )
     if groups:
@@ -160,6 +160,19 @@ def _common_stages(
                 code="HYP-STAGES",
             )
     return scorings[0].names, [h.stages for h in scorings]
+
+
+def _of_one_species(
+    scorings: Sequence[Hypnogram], names: Sequence[str], person: int, mouse: int
+) -> str:
+    """Hint for scorings of people and mice: one of wake and REM alone may be of either."""
+    for number, scheme in ((person, "mouse"), (mouse, "human")):
+        if scorings[number].is_of_either:
+            return (
+                f"all that {names[number]} has is wake and REM: `scheme={names[number]}={scheme}` "
+                f"if it is of a {scheme}"
+            )
+    return "compare scorings of one night"
 
 
 def _merging(lists: Sequence[tuple[str, ...]]) -> str:

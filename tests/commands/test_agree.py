@@ -21,6 +21,7 @@ from sleeptools.commands.agree.nights import night_key
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import spreadsheets
 from sleeptools.errors import DataError, UsageError
+from sleeptools.formats import edf
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal, write_recording
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
@@ -663,3 +664,15 @@ def test_a_failed_night_raises_in_python(tmp_path: Path) -> None:
     store.write_text(tmp_path / "b/P2.annot", "W\t.\t.\t0\t30\t.\nN2\t.\t.\t30\t60\t.\n")
     with pytest.raises(DataError, match="nothing says when"):
         sleeptools.agree(tmp_path / "a", tmp_path / "b")
+
+
+def test_wake_and_rem_alone_may_be_of_either(command: Callable, tmp_path: Path) -> None:
+    events = [(4.0 * k, 4.0, "Sleep stage W" if k % 3 else "Sleep stage R") for k in range(90)]
+    edf.write_annotations(tmp_path / "a.edf", events, START)
+    mice = Hypnogram(np.tile(np.int8([2, 0, 0]), 30), MOUSE_STAGES, 4.0, begin=START)
+    write(mice, tmp_path / "b_events.tsv")
+    ran = command("agree", tmp_path / "a.edf", tmp_path / "b_events.tsv", "--same-start")
+    assert ran.code == 65
+    assert "--scheme a=mouse if it is of a mouse" in ran.err
+    words = (tmp_path / "a.edf", tmp_path / "b_events.tsv", "--same-start", "--scheme", "a=mouse")
+    assert result(command, *words)["pairs"]

@@ -162,9 +162,12 @@ def _read_with(path: Path, settings: dict[str, Any]) -> Hypnogram:
                 raise
             used |= {name: settings[name] for name in lacking}
             continue
-        if hypnogram.timing != "none" or "epoch_seconds" not in {*settings} - {*used}:
+        lacking = ["epoch_seconds"] * (hypnogram.timing == "none")
+        lacking += ["scheme"] * hypnogram.is_of_either  # of people or of mice
+        lacking = [name for name in lacking if name in settings and name not in used]
+        if not lacking:
             return hypnogram
-        used["epoch_seconds"] = settings["epoch_seconds"]
+        used |= {name: settings[name] for name in lacking}
 
 
 def _light_and_deep(error: DataError) -> dict[str, str]:
