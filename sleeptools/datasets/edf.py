@@ -187,41 +187,64 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
 def _scoring(
     path: Path, recording: Recording, settings: EdfSettings, number: int, *, is_own: bool
 ) -> Hypnogram:
-    """Read one scorer's hypnogram and place it in the recording by the clock, or at its start.
+    """Read one scorer's hypnogram and place it in the recording."""
+    try:
+        hypnogram = formats.read_hypnogram(path, **settings.reading(path))
+    except DataError as e:
+        raise _with_lines(e, settings) from e
+    placed = place_scoring(hypnogram, recording, settings, path.name, is_own=is_own)
+    return replace(placed, scorer=placed.scorer or f"scorer {number}")
 
-    Stages in the file of the signals lie where it says.
+
+def place_scoring(
+    hypnogram: Hypnogram, recording: Recording, settings: EdfSettings, source: str, *, is_own: bool
+) -> Hypnogram:
+    """Place a scoring in its recording by the clock, or at its start, as the settings say.
+
+    Parameters
+    ----------
+    hypnogram
+        The scoring as its file has it.
+    recording
+        The signals.
+    source
+        Name of the scoring's file, for messages.
+    is_own
+        Whether it stands in the file of the signals: then it lies where that says.
+
+    Raises
+    ------
+    DataError
+        As `placing.place`, and if it covers less of the signals than the settings require.
     """
     way = "start" if is_own else settings.align  # one file has one clock
     try:
-        hypnogram = formats.read_hypnogram(
-            path,
-            scheme=settings.meaning(),
-            epoch_seconds=settings.epoch_seconds,
-            epoch_from_onsets=settings.epoch_from_onsets,
-            scorer=settings.scorer or None,
-            ignore_bad_annotations=settings.ignore_bad_annotations and formats.find(path) is edf,
-        )
-        placed = placing.place(recording, hypnogram, way=way, source=path.name)
+        placed = placing.place(recording, hypnogram, way=way, source=source)
     except DataError as e:
-        hint = e.hint and _as_setting(e.hint)
-        if isinstance(e, UndecidedError) and e.code == "HYP-TEXT":
-            hint = _label_lines(e.texts, settings)
-        elif isinstance(e, UndecidedError) and e.code == "HYP-SCHEME" and settings.labels:
-            hint = f"{hint}; or {_label_lines(e.texts, settings)}"
-        raise type(e)(str(e), hint=hint, code=e.code) from e
+        raise _with_lines(e, settings) from e
     inside = placed.clipped(recording.seconds)
     first, last = inside.annotated_span()
     covered = (last - first) / recording.seconds
     if covered < settings.least_overlap or last <= first:
         fitting = placing.fitting_lengths(recording, placed) if placed.timing != "times" else []
         raise DataError(
-            f"{path.name}: covers {covered:.0%} of the signals, from {placed.onset:g} s on: "
+            f"{source}: covers {covered:.0%} of the signals, from {placed.onset:g} s on: "
             f"{placing.span_text(recording, placed)}"
             + (f"; {fitting[0]:g} s an epoch would fit" if fitting else ""),
             hint=_covering(placed, settings, fitting, covered),
             code="HYP-SPAN",
         )
-    return replace(placed, scorer=placed.scorer or f"scorer {number}")
+    return placed
+
+
+def _with_lines(error: DataError, settings: EdfSettings) -> DataError:
+    """Write what an error's hint names as lines of edf.toml."""
+    hint = error.hint and _as_setting(error.hint)
+    if isinstance(error, UndecidedError) and error.code == "HYP-TEXT":
+        hint = _label_lines(error.texts, settings)
+    elif isinstance(error, UndecidedError) and error.code == "HYP-SCHEME" and settings.labels:
+        hint = f"{hint}; or {_label_lines(error.texts, settings)}"
+    return type(error)(str(error), hint=hint, code=error.code)
 
 
 def _covering(

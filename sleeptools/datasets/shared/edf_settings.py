@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sleeptools import formats, store
 from sleeptools.errors import DataError, did_you_mean
+from sleeptools.formats import edf
 from sleeptools.formats.parsing import text_files
 from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.montage import MICROVOLTS, in_microvolts, modality
@@ -129,6 +130,17 @@ class EdfSettings(BaseModel):
         stage_names = {name: name for name in self.names}
         labels = {**scheme_labels, **stage_names, **self.labels}
         return label_schemes.Scheme(self.names, labels, completes=not self.scheme)
+
+    def reading(self, path: Path) -> formats.ReadSettings:
+        """Return how the scoring in a file is read."""
+        is_edf = self.ignore_bad_annotations and formats.find(path) is edf
+        return {
+            "scheme": self.meaning(),
+            "epoch_seconds": self.epoch_seconds,
+            "epoch_from_onsets": self.epoch_from_onsets,
+            "scorer": self.scorer or None,
+            "ignore_bad_annotations": is_edf,
+        }
 
 
 def load_settings(path: Path) -> EdfSettings:
