@@ -40,6 +40,8 @@ These are your own files: EDF, EDF+ or BDF, a hypnogram beside each.
 2. 'sleeptools simulate edf raw' writes a folder with one to look at."""
 PATTERN: Final = f"the files that {SETTINGS} names"
 TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
+SIGNAL_ENDINGS: Final = (".edf", ".bdf", ".rec")
+SCORING_ENDINGS: Final = (".csv", ".tsv", ".txt", ".xml", ".annot", ".eannot", ".hyp", ".ids")
 LONGEST_ID: Final = 64  # letters: it becomes a file name
 FREE_NAMES: Final = True
 # --- finding --------------------------------------------------------------------------------------
@@ -66,8 +68,9 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
     if not path.is_file():
         raise MissingInputError(
             f"{path}: no such file; it says what the files of {root} are called",
-            hint=f"begin with: printf '{TEMPLATE}' > {quoted(path)}; or see what 'sleeptools "
-            f"inspect {quoted(root)} `draft`' drafts from its files; all settings: docs/edf.md",
+            hint=f"begin with: printf '{_template(root)}' > {quoted(path)}; or see what "
+            f"'sleeptools inspect {quoted(root)} `draft`' drafts from its files; all settings: "
+            "docs/edf.md",
             code="SET-CONFIG",
         )
     patterns = load_settings(path)
@@ -93,6 +96,21 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
         _source(root, key, signals[key], hypnograms, path, nights[key[0]])
         for key in sorted(signals)
     ]
+
+
+def _template(root: Path) -> str:
+    """Write the shortest settings that name the files of a folder; `TEMPLATE` if it has none."""
+    files = sorted(p for p in root.rglob("*") if p.is_file() and p.name != TABLE)
+    scorings = [p for p in files if p.suffix.lower() in SCORING_ENDINGS]
+    signals = [p for p in files if p.suffix.lower() in SIGNAL_ENDINGS]
+    if not signals:
+        return TEMPLATE
+    has_nights = all(re.fullmatch(r".+_\d{1,6}", path.stem) for path in signals)
+    stem = "{subject}_{night}" if has_nights else "{subject}"
+    folder = "" if all(path.parent == root for path in signals) else "**/"
+    template = rf'signals = "{folder}{stem}{signals[0].suffix}"\n'
+    pair = next((p for p in scorings if p.stem == signals[0].stem), None)
+    return template + (rf'hypnograms = "{folder}{stem}{pair.suffix}"\n' if pair else "")
 
 
 def endings(root: Path, settings: Path | None = None) -> set[str]:

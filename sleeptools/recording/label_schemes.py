@@ -314,12 +314,12 @@ def _unknown(
         )
     long = unknown[0].lower().startswith("sleep stage")
     alike = list(EDF_TEXTS) if long else ["wake", *dict.fromkeys(_BASES.values())]
-    known = ", ".join(dict.fromkeys([*meanings, *alike]))
+    texts = ", ".join(dict.fromkeys([*meanings, *alike]))
     fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
     return UndecidedError(
         f"{location}: unknown stage text {examples}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
-        hint=f"known texts: {known}, and other spellings of them"
+        hint=f"known texts: {texts}, and other spellings of them"
         + (f"; `scheme` can be: {', '.join(fitting)}" if fitting else ""),
         code="HYP-TEXT",
         texts=unknown,

@@ -1,6 +1,8 @@
 """`sleeptools hypnogram`: formats by name and ending, clock times placed in their recording."""
 
 import os
+import re
+import shlex
 from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
@@ -296,3 +298,14 @@ def test_wake_and_rem_alone_name_the_scheme(command, tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text().split() == ["brain_state", "2", "1", "2"]
     (tmp_path / "m.txt").write_text("W\nN2\nW\n")
     assert "--scheme" not in command(*words[:2], "o.csv", *words[3:]).err
+
+
+def test_a_folder_that_holds_no_scores_names_one_of_its_files(command, tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/m 1.txt").write_text("W\nN2\nREM\n")
+    ran = command("hypnogram", "lab", "out", "--to", "yasa")
+    assert (ran.code, "lab: is not a folder that 'sleeptools score' wrote" in ran.err) == (65, True)
+    line = re.search(r"one at a time: 'sleeptools ([^']+)'", ran.err)
+    assert line is not None
+    assert command(*shlex.split(line[1])).code == 0
+    assert (tmp_path / "out/m 1.csv").is_file()

@@ -247,7 +247,7 @@ def test_without_settings_some_to_begin_with_are_shown(command, tmp_path: Path) 
     subprocess.run(["sh", "-c", template], cwd=tmp_path, check=True)
     ran = command("convert", "edf", "raw")
     assert ran.code == 0, ran.err
-    assert "PRESET.toml" in ran.err
+    assert "next: a preset, which says what the epochs are: docs/edf.md" in ran.err
     night = read_recording(tmp_path / "recordings/p1-1.safetensors")
     assert night.hypnogram is not None
     assert night.hypnogram.stages.tolist() == [0, 2]
@@ -549,3 +549,44 @@ def test_settings_that_cannot_be_are_told_plainly(
     with pytest.raises(DataError, match=message) as caught:
         find(mouse(tmp_path, ACCUSLEEPY, **values))
     assert str(caught.value.hint or "") == hint
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["M1.edf", "M2.edf"],
+        ["M1.edf", "M1.csv"],
+        ["a/M1.edf", "a/M1.txt", "b/M2.edf", "b/M2.txt"],
+        ["p1_1.BDF", "p1_2.BDF"],
+    ],
+)
+def test_the_settings_to_begin_with_name_the_files(
+    names: list[str], command, tmp_path: Path
+) -> None:
+    for name in names:
+        path = tmp_path / "raw" / name
+        psg(path, 60) if path.suffix in (".edf", ".BDF") else path.write_text("W\nN2\n")
+    line = command("convert", "edf", "raw").err.split("begin with: ")[1].split(";")[0]
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    sources = find(tmp_path / "raw")
+    assert sorted(n for s in sources for n in s.inputs if n != "edf.toml") == sorted(
+        Path(n).name for n in names
+    )
+
+
+def test_what_comes_after_convert_runs(command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    values = np.random.default_rng(1).normal(0, 20, 60 * 512).astype(np.float32)
+    signals = {n: Signal(n, 512, "uV", "other", len(values), lambda: values) for n in MICE}
+    heads = [SignalHeader(n, "", "uV", -200, 200, -32768, 32767, "", 512, 0) for n in MICE]
+    edf.write(raw / "m.edf", Recording("x", "x", 1, signals), heads, record_seconds=1.0)
+    (raw / "m.csv").write_text("brain_state\n" + "2\n3\n1\n" * 20)
+    settings(raw, **MOUSE | {"epoch_seconds": 1.0})
+    ran = command("convert", "edf", "raw", "rec")
+    assert ran.code == 0, ran.err
+    line = ran.err.split("next: sleeptools ")[1].splitlines()[0]
+    assert command(*line.split(" (or ")[0].split()).code == 0
+
+
+MICE = ("EEG", "EMG")
