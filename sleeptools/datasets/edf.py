@@ -209,7 +209,10 @@ def _scoring(
     try:
         hypnogram = formats.read_hypnogram(path, **settings.reading(path))
     except DataError as e:
-        raise _with_lines(e, settings) from e
+        error = _with_lines(e, settings)
+        if e.code == "HYP-EPOCH" and (length := _fitting_length(path, recording, settings)):
+            error.hint = f"epoch_seconds = {length:g} in {SETTINGS}, which fits the signals"
+        raise error from e
     placed = place_scoring(hypnogram, recording, settings, path.name, is_own=is_own)
     return replace(placed, scorer=placed.scorer or f"scorer {number}")
 
@@ -253,6 +256,15 @@ def place_scoring(
             code="HYP-SPAN",
         )
     return placed
+
+
+def _fitting_length(path: Path, recording: Recording, settings: EdfSettings) -> float | None:
+    """Find the length of an epoch, s, with which a scoring ends as the signals do."""
+    try:
+        counted = formats.read_hypnogram(path, **{**settings.reading(path), "epoch_seconds": 1.0})
+    except DataError:
+        return None
+    return next(iter(placing.fitting_lengths(recording, counted)), None)
 
 
 def _with_lines(error: DataError, settings: EdfSettings) -> DataError:

@@ -510,6 +510,14 @@ def test_a_wrong_length_of_an_epoch_names_the_right_one(length: float, tmp_path:
     assert caught.value.hint == "epoch_seconds = 4 in edf.toml"
 
 
+def test_a_missing_length_of_an_epoch_names_the_one_that_fits(tmp_path: Path) -> None:
+    root = mouse(tmp_path, ACCUSLEEPY)
+    settings(root, signals="{subject}.edf", hypnograms="{subject}.csv")
+    with pytest.raises(DataError, match="does not tell how long an epoch is") as caught:
+        read(find(root)[0])
+    assert caught.value.hint == "epoch_seconds = 4 in edf.toml, which fits the signals"
+
+
 def test_a_part_that_is_scored_names_the_share(tmp_path: Path) -> None:
     root = mouse(tmp_path, "brain_state\n" + "2\n" * 43)
     with pytest.raises(DataError, match="covers 29%") as caught:
