@@ -73,8 +73,9 @@ def command(
         )
     fitting = [dataset] if dataset in presets.names() else fitting_presets(recordings)
     if fitting:
-        others = f" (or {', '.join(fitting[1:])})" if fitting[1:] else ""
-        line = f"sleeptools preprocess {fitting[0]} {quoted(recordings)}{others}"
+        preset, *others = fitting
+        line = f"sleeptools preprocess {preset} {quoted(recordings)}"
+        line += f" (or {', '.join(others)})" if others else ""
     else:
         line = "a preset, which says what the epochs are: docs/edf.md has one to copy, and "
         line += "'sleeptools list presets' lists those of the package, none of which fits"

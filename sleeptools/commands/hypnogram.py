@@ -141,8 +141,9 @@ def _no_scores(folder: Path, target: Path, to: str, ending: str) -> DataError:
             pass
         except SleeptoolsError:
             continue
-        one = f"{quoted(path)} {quoted(target / f'{path.stem}{ending}')}"
-        hint = f"one at a time: 'sleeptools hypnogram {one} `to={to}`'"
+        file = target / f"{path.stem}{ending}"
+        command = f"sleeptools hypnogram {quoted(path)} {quoted(file)} `to={to}`"
+        hint = f"one at a time: '{command}'"
         break
     return DataError(
         f"{folder}: is not a folder that 'sleeptools score' wrote", hint=hint, code="FACT-FORMAT"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sleeptools.datasets import edf as edf_folder
+from sleeptools.datasets.edf import find, place_scoring
 from sleeptools.datasets.shared.edf_settings import SETTINGS, EdfSettings, load_settings
 from sleeptools.formats import edf
 from sleeptools.recording import placing
@@ -46,7 +46,7 @@ class RecordingBeside:
         """
         ignored = [*edf.present_channels(self.signals, self.settings.ignore_channels)]
         recording = edf.read(self.signals, ignore_channels=ignored)
-        placed = edf_folder.place_scoring(
+        placed = place_scoring(
             hypnogram,
             recording,
             self.settings,
@@ -69,7 +69,7 @@ def recording_beside(scoring: Path) -> RecordingBeside | None:
         if not (folder / SETTINGS).is_file():
             continue
         settings = load_settings(folder / SETTINGS)
-        for source in edf_folder.find(folder):
+        for source in find(folder):
             signals, *scored, _ = source.files
             if file in scored and not source.problem:
                 return RecordingBeside(signals, file, settings)

@@ -154,20 +154,21 @@ def load_settings(path: Path) -> EdfSettings:
     try:
         return EdfSettings(**store.read_toml(path))
     except ValidationError as e:
-        unknown = [p for p in e.errors() if p["type"] == "extra_forbidden"]
-        similar = [did_you_mean(str(p["loc"][0]), [*EdfSettings.model_fields]) for p in unknown]
-        hint = next((text for p, text in zip(unknown, similar, strict=True) if text), None)
-        if unknown and not hint:
-            hint = f"there are: {', '.join(EdfSettings.model_fields)}"
         problems = "; ".join(map(_problem, e.errors()))
-        raise DataError(f"{path}: {problems}", hint=hint, code="SET-VALUE") from e
+        is_unknown = any(p["type"] in ("extra_forbidden", "missing") for p in e.errors())
+        raise DataError(
+            f"{path}: {problems}",
+            hint=f"there are: {', '.join(EdfSettings.model_fields)}" if is_unknown else None,
+            code="SET-VALUE",
+        ) from e
 
 
 def _problem(error: ErrorDetails) -> str:
     """Say what is wrong with a setting, in our own words where pydantic's are not plain."""
     name = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        return f"unknown setting {name!r}"
+        similar = did_you_mean(name, [*EdfSettings.model_fields])
+        return f"unknown setting {name!r}" + (f"; {similar}" if similar else "")
     text = error["msg"].removeprefix("Value error, ")
     return f"{name}: {text}" if name else text
 
