@@ -46,7 +46,7 @@ def command(
     signals.
     """
     from sleeptools import store
-    from sleeptools.commands.convert import convert
+    from sleeptools.commands.convert import convert, fitting_presets
     from sleeptools.errors import quoted
     from sleeptools.preprocessing import presets
     from sleeptools.recording.recording import RECORDINGS_KIND
@@ -71,5 +71,12 @@ def command(
             f"not in {raw}, though the data set lists them: {plural(len(missing), 'recording')}, "
             f"such as {missing[0]}"
         )
-    preset = dataset if dataset in presets.names() else "PRESET.toml"
-    talk(f"{recordings}: done; next: sleeptools preprocess {preset} {quoted(recordings)}")
+    fitting = [dataset] if dataset in presets.names() else fitting_presets(recordings)
+    if fitting:
+        preset, *others = fitting
+        line = f"sleeptools preprocess {preset} {quoted(recordings)}"
+        line += f" (or {', '.join(others)})" if others else ""
+    else:
+        line = "a preset, which says what the epochs are: docs/edf.md has one to copy, and "
+        line += "'sleeptools list presets' lists those of the package, none of which fits"
+    talk(f"{recordings}: done; next: {line}")

@@ -14,7 +14,9 @@ from sleeptools import datasets, registry, store
 from sleeptools.datasets import RecordingFiles
 from sleeptools.datasets.shared.subjects import TABLE, look_alike
 from sleeptools.datasets.simulation import true_stages
-from sleeptools.recording import placing, simulators
+from sleeptools.errors import DataError
+from sleeptools.preprocessing import presets
+from sleeptools.recording import montage, placing, simulators
 from sleeptools.recording.recording import (
     IGNORED,
     RECORDING_KIND,
@@ -271,3 +273,25 @@ def _write_index(
     }
     names = ("index.parquet", "index.csv", *(r["file"] for r in rows))
     manifest.write(folder, [folder / name for name in names])
+
+
+def fitting_presets(recordings: Path) -> list[str]:
+    """List the presets that suit a folder's first recording: channels, rate, epochs and stages."""
+    path = next(iter(sorted(recordings.glob("*.safetensors"))), None)
+    if path is None:
+        return []
+    recording = read_recording(path)
+    return [name for name in presets.names() if _suits(presets.load(name), recording)]
+
+
+def _suits(preset: presets.Preset, recording: Recording) -> bool:
+    scoring = recording.hypnogram
+    if scoring is None or scoring.names != preset.stages:
+        return False
+    if scoring.epoch_seconds != preset.epoch_seconds:
+        return False
+    try:
+        signals = montage.pick(recording, preset.montage, preset.assume_unit)
+    except DataError:
+        return False
+    return all(preset.rate_of(s.sample_rate) <= s.sample_rate for s in signals)

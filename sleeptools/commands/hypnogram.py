@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Unpack
 
 from sleeptools import formats, store
-from sleeptools.commands.score.folder import read_scores
+from sleeptools.commands.score.folder import is_scores_folder, read_scores
 from sleeptools.errors import (
     AnnotationsOnlyError,
     DataError,
     OutputError,
     SleeptoolsError,
+    UndecidedError,
     UsageError,
+    quoted,
 )
 from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import DAY_SECONDS, Hypnogram, add_seconds
@@ -74,7 +76,8 @@ def convert_hypnogram(
     UsageError
         For a format that cannot be written, or a clock time if the recording's start is unknown.
     """
-    module = formats.writer(target, to)
+    stages = () if to else _read(source, settings).names
+    module = formats.writer(target, to, stages)
     written = [target, *([module.sidecar(target)] if hasattr(module, "sidecar") else [])]
     if target.exists() and target.samefile(store.need(source)):
         raise OutputError(
@@ -118,12 +121,33 @@ def convert_scores(
         File, hypnogram and notes of every night, as of `convert_hypnogram`.
     """
     ending = ENDINGS_OF_FORMATS.get(to) or str(formats.writer(target, to).SUFFIXES[0])
+    if not is_scores_folder(folder):
+        raise _no_scores(folder, target, to, ending)
     _, hypnograms = read_scores(folder)
     written = []
     for name, path in hypnograms.items():
         file = target / f"{name}{ending}"
         written.append((file, *convert_hypnogram(path, file, to=to, force=force)))
     return written
+
+
+def _no_scores(folder: Path, target: Path, to: str, ending: str) -> DataError:
+    """Make the error of a folder that `score` has not written; a hint takes one file of it."""
+    hint = "give a single file, or a folder of scores"
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        try:
+            formats.read_hypnogram(path)
+        except UndecidedError:
+            pass
+        except SleeptoolsError:
+            continue
+        file = target / f"{path.stem}{ending}"
+        command = f"sleeptools hypnogram {quoted(path)} {quoted(file)} `to={to}`"
+        hint = f"one at a time: '{command}'"
+        break
+    return DataError(
+        f"{folder}: is not a folder that 'sleeptools score' wrote", hint=hint, code="FACT-FORMAT"
+    )
 
 
 def _different(

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from sleeptools import store
+from sleeptools import registry, store
 from sleeptools.datasets.shared.subjects import assigned
 from sleeptools.datasets.shared.unmatched import unmatched
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import DataError, NoRecordingsError, SleeptoolsError, UsageError
 
 SUMS = "SHA256SUMS.txt"
 NAMED = 20  # files in a message
@@ -167,7 +167,10 @@ def find_recordings(
             f"`config` is for the data set edf; the file names of {name} are fixed",
             code="USE-TOGETHER",
         )
-    sources: list[RecordingFiles] = module.find(root, settings) if settings else module.find(root)
+    try:
+        sources: list[RecordingFiles] = module.find(root, *([settings] if settings else []))
+    except NoRecordingsError as e:
+        raise _of_another_set(e, root) or e from None
     count = Counter(s.id for s in sources)
     if duplicate := next((s for s in sources if count[s.id] > 1), None):
         paths = ", ".join(str(s.files[0]) for s in sources if s.id == duplicate.id)
@@ -187,6 +190,18 @@ def find_recordings(
             f"{root}: holds no recordings of the subset {subset!r} of {name}", code="SET-SUBSET"
         )
     return selected
+
+
+def _of_another_set(error: NoRecordingsError, root: Path) -> NoRecordingsError | None:
+    """Say which data set names its files as those of a folder are named; None if none does."""
+    for name in registry.names("datasets"):
+        try:
+            registry.load("datasets", name).find(root)
+        except SleeptoolsError:
+            continue
+        hint = f"its files are named as those of the data set {name} are"
+        return NoRecordingsError(str(error), hint=f"{hint}; {error.hint}")
+    return None
 
 
 def unmatched_files(

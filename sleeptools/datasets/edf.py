@@ -26,10 +26,10 @@ from sleeptools.datasets.shared.edf_settings import (
     renamed,
 )
 from sleeptools.datasets.shared.subjects import TABLE
-from sleeptools.errors import DataError, MissingInputError, quoted
+from sleeptools.errors import DataError, MissingInputError, UndecidedError, quoted
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
-from sleeptools.recording import placing, simulators
+from sleeptools.recording import placing, simulators, stages
 from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.recording import Recording
 
@@ -40,6 +40,8 @@ These are your own files: EDF, EDF+ or BDF, a hypnogram beside each.
 2. 'sleeptools simulate edf raw' writes a folder with one to look at."""
 PATTERN: Final = f"the files that {SETTINGS} names"
 TEMPLATE: Final = r'signals = "{subject}_{night}.edf"\nhypnograms = "{subject}_{night}.csv"\n'
+SIGNAL_ENDINGS: Final = (".edf", ".bdf", ".rec")
+SCORING_ENDINGS: Final = (".csv", ".tsv", ".txt", ".xml", ".annot", ".eannot", ".hyp", ".ids")
 LONGEST_ID: Final = 64  # letters: it becomes a file name
 FREE_NAMES: Final = True
 # --- finding --------------------------------------------------------------------------------------
@@ -66,8 +68,9 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
     if not path.is_file():
         raise MissingInputError(
             f"{path}: no such file; it says what the files of {root} are called",
-            hint=f"begin with: printf '{TEMPLATE}' > {quoted(path)}; or see what 'sleeptools "
-            f"inspect {quoted(root)} `draft`' drafts from its files; all settings: docs/edf.md",
+            hint=f"begin with: printf '{_template(root)}' > {quoted(path)}; or see what "
+            f"'sleeptools inspect {quoted(root)} `draft`' drafts from its files; all settings: "
+            "docs/edf.md",
             code="SET-CONFIG",
         )
     patterns = load_settings(path)
@@ -93,6 +96,21 @@ def find(root: Path, settings: Path | None = None) -> list[RecordingFiles]:
         _source(root, key, signals[key], hypnograms, path, nights[key[0]])
         for key in sorted(signals)
     ]
+
+
+def _template(root: Path) -> str:
+    """Write the shortest settings that name the files of a folder; `TEMPLATE` if it has none."""
+    files = sorted(p for p in root.rglob("*") if p.is_file() and p.name != TABLE)
+    scorings = [p for p in files if p.suffix.lower() in SCORING_ENDINGS]
+    signals = [p for p in files if p.suffix.lower() in SIGNAL_ENDINGS]
+    if not signals:
+        return TEMPLATE
+    has_nights = all(re.fullmatch(r".+_\d{1,6}", path.stem) for path in signals)
+    stem = "{subject}_{night}" if has_nights else "{subject}"
+    folder = "" if all(path.parent == root for path in signals) else "**/"
+    template = rf'signals = "{folder}{stem}{signals[0].suffix}"\n'
+    pair = next((p for p in scorings if p.stem == signals[0].stem), None)
+    return template + (rf'hypnograms = "{folder}{stem}{pair.suffix}"\n' if pair else "")
 
 
 def endings(root: Path, settings: Path | None = None) -> set[str]:
@@ -187,35 +205,97 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
 def _scoring(
     path: Path, recording: Recording, settings: EdfSettings, number: int, *, is_own: bool
 ) -> Hypnogram:
-    """Read one scorer's hypnogram and place it in the recording by the clock, or at its start.
+    """Read one scorer's hypnogram and place it in the recording."""
+    try:
+        hypnogram = formats.read_hypnogram(path, **settings.reading(path))
+    except DataError as e:
+        error = _with_lines(e, settings)
+        if e.code == "HYP-EPOCH" and (length := _fitting_length(path, recording, settings)):
+            error.hint = f"epoch_seconds = {length:g} in {SETTINGS}, which fits the signals"
+        raise error from e
+    placed = place_scoring(hypnogram, recording, settings, path.name, is_own=is_own)
+    return replace(placed, scorer=placed.scorer or f"scorer {number}")
 
-    Stages in the file of the signals lie where it says.
+
+def place_scoring(
+    hypnogram: Hypnogram, recording: Recording, settings: EdfSettings, source: str, *, is_own: bool
+) -> Hypnogram:
+    """Place a scoring in its recording by the clock, or at its start, as the settings say.
+
+    Parameters
+    ----------
+    hypnogram
+        The scoring as its file has it.
+    recording
+        The signals.
+    source
+        Name of the scoring's file, for messages.
+    is_own
+        Whether it stands in the file of the signals: then it lies where that says.
+
+    Raises
+    ------
+    DataError
+        As `placing.place`, and if it covers less of the signals than the settings require.
     """
     way = "start" if is_own else settings.align  # one file has one clock
     try:
-        hypnogram = formats.read_hypnogram(
-            path,
-            scheme=settings.meaning(),
-            epoch_seconds=settings.epoch_seconds,
-            epoch_from_onsets=settings.epoch_from_onsets,
-            scorer=settings.scorer or None,
-            ignore_bad_annotations=settings.ignore_bad_annotations and formats.find(path) is edf,
-        )
-        placed = placing.place(recording, hypnogram, way=way, source=path.name)
+        placed = placing.place(recording, hypnogram, way=way, source=source)
     except DataError as e:
-        raise type(e)(str(e), hint=e.hint and _as_setting(e.hint), code=e.code) from e
+        raise _with_lines(e, settings) from e
     inside = placed.clipped(recording.seconds)
     first, last = inside.annotated_span()
     covered = (last - first) / recording.seconds
     if covered < settings.least_overlap or last <= first:
+        fitting = placing.fitting_lengths(recording, placed) if placed.timing != "times" else []
         raise DataError(
-            f"{path.name}: covers {covered:.0%} of the signals, from {placed.onset:g} s on: "
-            f"{placing.span_text(recording, placed)}",
-            hint='align = "start" in edf.toml passes over the times of day; least_overlap is '
-            f"{settings.least_overlap:g}",
+            f"{source}: covers {covered:.0%} of the signals, from {placed.onset:g} s on: "
+            f"{placing.span_text(recording, placed)}"
+            + (f"; {fitting[0]:g} s an epoch would fit" if fitting else ""),
+            hint=_covering(placed, settings, fitting, covered),
             code="HYP-SPAN",
         )
-    return replace(placed, scorer=placed.scorer or f"scorer {number}")
+    return placed
+
+
+def _fitting_length(path: Path, recording: Recording, settings: EdfSettings) -> float | None:
+    """Find the length of an epoch, s, with which a scoring ends as the signals do."""
+    try:
+        counted = formats.read_hypnogram(path, **{**settings.reading(path), "epoch_seconds": 1.0})
+    except DataError:
+        return None
+    return next(iter(placing.fitting_lengths(recording, counted)), None)
+
+
+def _with_lines(error: DataError, settings: EdfSettings) -> DataError:
+    """Write what an error's hint names as lines of edf.toml."""
+    hint = error.hint and _as_setting(error.hint)
+    if isinstance(error, UndecidedError) and error.code == "HYP-TEXT":
+        hint = _label_lines(error.texts, settings)
+    elif isinstance(error, UndecidedError) and error.code == "HYP-SCHEME" and settings.labels:
+        hint = f"{hint}; or {_label_lines(error.texts, settings)}"
+    return type(error)(str(error), hint=hint, code=error.code)
+
+
+def _covering(
+    hypnogram: Hypnogram, settings: EdfSettings, fitting: Sequence[float], covered: float
+) -> str:
+    """Write the line of edf.toml that lets a scoring cover enough of its signals."""
+    if fitting:
+        return f"epoch_seconds = {fitting[0]:g} in {SETTINGS}"
+    enough = int(100 * covered) / 100
+    part = f"least_overlap = {enough:g} in {SETTINGS}, instead of {settings.least_overlap:g}, "
+    part += "if only a part is scored"
+    if hypnogram.begin is None or settings.align == "start":
+        return part
+    return f'align = "start" in {SETTINGS} passes over the times of day; {part}'
+
+
+def _label_lines(texts: Sequence[str], settings: EdfSettings) -> str:
+    """Write the lines of edf.toml that give texts a meaning, which only a person can fill in."""
+    lines = ", ".join(f'"{text}" = "..."' for text in dict.fromkeys(texts))
+    meanings = ", ".join([*settings.names, *stages.REASONS[1:]])
+    return f"below [labels] in {SETTINGS}: {lines}; for each ... one of {meanings}"
 
 
 def _as_setting(hint: str) -> str:

@@ -24,6 +24,7 @@ from sleeptools.errors import (
     MissingInputError,
     NoStagesError,
     UsageError,
+    did_you_mean,
 )
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.label_schemes import Scheme
@@ -146,19 +147,25 @@ def read_hypnogram(path: Path | str, **settings: Unpack[ReadSettings]) -> Hypnog
     return hypnogram
 
 
-def writers() -> list[str]:
-    """List the formats in which hypnograms can be written."""
+def writers(stages: Sequence[str] = ()) -> list[str]:
+    """List the formats in which hypnograms can be written, of those that have words for stages."""
     every = ((n, registry.load("formats", n)) for n in registry.names("formats"))
-    return [name for name, module in every if hasattr(module, "write_hypnogram")]
+    return [
+        name
+        for name, module in every
+        if hasattr(module, "write_hypnogram") and {*stages} <= {*getattr(module, "WORDS", stages)}
+    ]
 
 
-def writer(path: Path, to: str | None = None) -> ModuleType:
+def writer(path: Path, to: str | None = None, stages: Sequence[str] = ()) -> ModuleType:
     """Find the module of the format to write, by the format's name or by the path's ending.
 
     Parameters
     ----------
     to
         Name of the format; by the path's ending if left out.
+    stages
+        Stages of the hypnogram, for a hint that lists no format without words for them.
 
     Raises
     ------
@@ -169,9 +176,10 @@ def writer(path: Path, to: str | None = None) -> ModuleType:
         return registry.load("formats", to)  # and none of the others, which take a while
     names = writers()
     if to is not None:
+        similar, listed = did_you_mean(to, names), f"they are as: {', '.join(names)}"
         raise UsageError(
             f"hypnograms are not written as {to!r}",
-            hint=f"they are as: {', '.join(names)}",
+            hint=f"{similar} {listed}" if similar else listed,
             code="USE-NAME",
         )
     for name in names:
@@ -180,7 +188,7 @@ def writer(path: Path, to: str | None = None) -> ModuleType:
             return module
     raise UsageError(
         f"{path.name}: the ending does not tell the format",
-        hint=f"name it with `to`: {', '.join(names)}",
+        hint=f"name it with `to`: {', '.join(writers(stages))}",
     )
 
 

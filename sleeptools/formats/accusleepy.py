@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sleeptools import store
 from sleeptools.errors import DataError, NoStagesError
 from sleeptools.formats.parsing import stage_labels, stage_words, text_files
+from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Hypnogram
 
 COLUMNS: Final = (["brain_state"], ["brain_state", "confidence_score"])
@@ -56,9 +57,10 @@ def read_hypnogram(
     rows = text_files.read_table(path, ",")
     if not rows:
         raise NoStagesError(f"{path.name}: holds no labels")
+    labels = [r["brain_state"] for r in rows]
     return stage_labels.from_labels(
-        [r["brain_state"] for r in rows],
-        scheme=scheme or "accusleepy",
+        labels,
+        scheme=label_schemes.of_form("accusleepy", scheme, labels, path.name),
         epoch_seconds=epoch_seconds,
         source=path.name,
     )

@@ -157,8 +157,9 @@ def read_hypnogram(
         )
     scores = np.nan_to_num(_vector(path, SCORES, variables).astype(np.float64), nan=-1.0)
     values, index = np.unique(scores, return_inverse=True)
+    labels = [f"{v:g}" for v in values]
     meaning, names = label_schemes.translate_labels(
-        (f"{v:g}" for v in values), by=scheme or "kjaerby", source=path.name
+        labels, by=label_schemes.of_form("kjaerby", scheme, labels, path.name), source=path.name
     )
     resolved = np.array([stages.stage_number(meaning[f"{v:g}"], names) for v in values], np.int8)
     return Hypnogram(

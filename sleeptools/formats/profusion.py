@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sleeptools.errors import NoStagesError
 from sleeptools.formats.parsing import stage_labels, xml
+from sleeptools.recording import label_schemes
 from sleeptools.recording.hypnogram import Hypnogram
 
 
@@ -45,5 +46,8 @@ def read_hypnogram(
     if epoch_seconds is None:
         epoch_seconds = xml.epoch_length(root, path.name)
     return stage_labels.from_labels(
-        labels, scheme=scheme or "nsrr", epoch_seconds=epoch_seconds, source=path.name
+        labels,
+        scheme=label_schemes.of_form("nsrr", scheme, labels, path.name),
+        epoch_seconds=epoch_seconds,
+        source=path.name,
     )

@@ -72,8 +72,11 @@ def read_hypnogram(
     length = epoch_seconds or _epoch_seconds(times, numbers, path.name)
     stage_labels.check_epoch(length, path.name)
     events = _events(times, numbers, [s.strip() for _, _, s in cells], length, path.name)
+    labels = [text for _, _, text in events]
     meaning, names = label_schemes.translate_labels(
-        (t for _, _, t in events), by=scheme or "sleepsign", source=path.name
+        labels,
+        by=label_schemes.of_form("sleepsign", scheme, labels, path.name),
+        source=path.name,
     )
     scored = hypnogram.from_events(
         events, meaning, names=names, epoch_seconds=length, source=path.name

@@ -117,9 +117,21 @@ def _scorings(preset: presets.Preset, recording: Recording) -> dict[int, Hypnogr
                 f"{recording.id}: scored in {', '.join(scoring.names)} per "
                 f"{scoring.epoch_seconds:g} s; the preset wants {', '.join(preset.stages)} per "
                 f"{preset.epoch_seconds:g} s",
+                hint=_other_species(scoring, preset),
                 code="PRE-STAGES",
             )
     return scorings
+
+
+def _other_species(scoring: Hypnogram, preset: presets.Preset) -> str | None:
+    """Hint for a scoring of wake and REM alone, which tells neither people nor mice."""
+    if scoring.epoch_seconds != preset.epoch_seconds or not scoring.is_of_either:
+        return None
+    listed = ", ".join(f'"{name}"' for name in preset.stages)
+    return (
+        f"all that is scored is wake and REM: stages = [{listed}] in the edf.toml of the raw "
+        "files, and convert them again"
+    )
 
 
 def read_made_by(path: Path) -> dict[str, Any]:

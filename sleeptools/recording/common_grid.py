@@ -81,6 +81,7 @@ def align(
     *,
     recording: Recording | None = None,
     same_start: bool = False,
+    from_start: bool = False,
     groups: Sequence[StageGroup] = (),
 ) -> AlignedScorings:
     """Lay scorings of one night on one grid.
@@ -95,6 +96,8 @@ def align(
         The recording of that night, on which all are placed.
     same_start
         Let scorings without a clock begin with the recording that the others are of.
+    from_start
+        Whether the onsets of all are known to count from the recording's start.
     groups
         Groups of stages that count as one; without any, all must have the same stages.
 
@@ -104,7 +107,9 @@ def align(
         If they are of people and mice, have different stages, no common time, or no clock.
     """
     stages = _common_stages(scorings, names, groups)
-    onsets, start, notes = _onsets(scorings, names, recording, same_start=same_start)
+    onsets, start, notes = _onsets(
+        scorings, names, recording, same_start=same_start, from_start=from_start
+    )
     _check_overlap(scorings, onsets, start, names)
     step, grid_notes = _step(scorings, onsets, names)
     first = math.ceil((min(onsets) - onsets[0]) / step - 0.5 - SLACK)
@@ -141,7 +146,7 @@ def _common_stages(
         raise DataError(
             f"{names[people.index(True)]} is of a person, {names[mice.index(True)]} of a mouse "
             f"({scorings[mice.index(True)].epoch_seconds:g}-s epochs of {', '.join(MOUSE_STAGES)})",
-            hint="compare scorings of one night",
+            hint=_of_one_species(scorings, names, people.index(True), mice.index(True)),
             code="HYP-STAGES",
         )
     if groups:
@@ -162,6 +167,19 @@ def _common_stages(
     return scorings[0].names, [h.stages for h in scorings]
 
 
+def _of_one_species(
+    scorings: Sequence[Hypnogram], names: Sequence[str], person: int, mouse: int
+) -> str:
+    """Hint for scorings of people and mice: one of wake and REM alone may be of either."""
+    for number, scheme in ((person, "mouse"), (mouse, "human")):
+        if scorings[number].is_of_either:
+            return (
+                f"all that {names[number]} has is wake and REM: `scheme={names[number]}={scheme}` "
+                f"if it is of a {scheme}"
+            )
+    return "compare scorings of one night"
+
+
 def _merging(lists: Sequence[tuple[str, ...]]) -> str:
     """Hint for lists of stages that differ: the most stages into which all can be merged."""
     if any("NREM" in listed for listed in lists):
@@ -178,6 +196,7 @@ def _onsets(
     recording: Recording | None,
     *,
     same_start: bool,
+    from_start: bool,
 ) -> tuple[list[float], datetime | time | None, list[str]]:
     """Onset of each scoring, s from the start of the recording; that start; and notes."""
     if recording is not None:
@@ -188,11 +207,11 @@ def _onsets(
         return [h.onset for h in placed], placing.start_of(recording), []
     clocked = [number for number, h in enumerate(scorings) if h.begin is not None]
     timeless = [name for h, name in zip(scorings, names, strict=True) if h.begin is None]
-    if timeless and not same_start:
+    if timeless and not (same_start or from_start):
         raise DataError(_no_clock(scorings, names), hint=_cure(timeless), code="HYP-START")
     if not clocked:
         note = f"no clock: {', '.join(timeless)} are taken to count from one start, as asked"
-        return [h.onset for h in scorings], None, [note]
+        return [h.onset for h in scorings], None, [note] * (not from_start)
     first = scorings[clocked[0]]
     dated = next((h for h in scorings if isinstance(h.begin, datetime)), first)
     start = add_seconds(dated.begin, -dated.onset)
@@ -200,7 +219,8 @@ def _onsets(
     notes = []
     if timeless:
         began = f"{start:%H:%M:%S}" if start else "the same time"
-        notes = [f"no clock: {', '.join(timeless)} taken to count from {began} on, as asked"]
+        asked = "as their files say" if from_start else "as asked"
+        notes = [f"no clock: {', '.join(timeless)} taken to count from {began} on, {asked}"]
     return onsets, start, notes
 
 

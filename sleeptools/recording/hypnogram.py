@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sleeptools.errors import DataError, NoStagesError, UndecidedError
 from sleeptools.recording.stages import (
+    EITHER,
     HUMAN_STAGES,
     REASONS,
     SCORED,
@@ -98,6 +99,12 @@ class Hypnogram:
     def end(self) -> float:
         """End of the last epoch, s from the start of the recording."""
         return self.onset + len(self) * self.epoch_seconds
+
+    @property
+    def is_of_either(self) -> bool:
+        """Whether all that is scored is wake or REM, which tells neither people nor mice."""
+        present = {self.names[number] for number in np.unique(self.stages) if number >= 0}
+        return bool(present) and present <= EITHER
 
     def annotated_span(self) -> tuple[float, float]:
         """Start of the first and end of the last annotated epoch, s; both the onset if none is."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from sleeptools.errors import DataError, UndecidedError, UsageError
+from sleeptools.errors import DataError, UndecidedError, UsageError, did_you_mean
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS
 
 SEPARATORS: Final = re.compile(r"[\s_-]+")
@@ -94,11 +94,14 @@ class Scheme:
     default
         Meaning of every label not in `labels`, those of `STAGE_WORDS` included; if empty, an
         unknown label is an error.
+    completes
+        Whether labels that are not in `labels` mean what the file's own form says; see `of_form`.
     """
 
     names: tuple[str, ...]
     labels: Mapping[str, str]
     default: str = ""
+    completes: bool = False
 
 
 _RK: Final = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "REM", "6": "movement"}
@@ -164,10 +167,56 @@ def label_scheme(name: str | Scheme) -> Scheme:
     if isinstance(name, Scheme):
         return name
     if name not in SCHEMES:
+        similar = did_you_mean(name, [*SCHEMES])
+        listed = f"there are: {', '.join(SCHEMES)}"
         raise UsageError(
-            f"unknown scheme {name!r}", hint=f"there are: {', '.join(SCHEMES)}", code="USE-NAME"
+            f"unknown scheme {name!r}",
+            hint=f"{similar} {listed}" if similar else listed,
+            code="USE-NAME",
         )
     return SCHEMES[name]
+
+
+def of_form(form: str, by: str | Scheme | None, labels: Iterable[str], source: str) -> str | Scheme:
+    """Find the scheme of a file whose form, such as its header, tells that of its labels.
+
+    A scheme that `completes` is that of the form with its own labels in place of the form's. If it
+    gives a number another stage than the form does, it stands alone: then the form's other numbers
+    mean nothing either.
+
+    Parameters
+    ----------
+    form
+        Name of the form's scheme, which counts if none is given.
+    by
+        The scheme that is given.
+    labels
+        The labels as the file writes them.
+    source
+        File name for messages.
+
+    Raises
+    ------
+    DataError
+        If a scheme that `completes` does not know a label and has other stages than the form.
+    """
+    if by is None:
+        return form
+    if not isinstance(by, Scheme) or not by.completes or all(_meanings(labels, by).values()):
+        return by
+    own = SCHEMES[form]
+    if not {*own.names} <= {*by.names}:
+        listed = ", ".join(f'"{name}"' for name in own.names)
+        raise DataError(
+            f"{source}: has the form of {form}, whose stages are {', '.join(own.names)}, and not "
+            f"{', '.join(by.names)}",
+            hint=f"`stages=[{listed}]`",
+            code="HYP-SCHEME",
+        )
+    pairs = [{name, own.labels.get(t, name)} for t, name in by.labels.items() if is_number(t)]
+    if any(len(pair) > 1 and not pair <= {*REASONS} for pair in pairs):
+        return by
+    return Scheme(by.names, {**own.labels, **by.labels}, by.default or own.default)
 
 
 def translate_labels(
@@ -206,7 +255,7 @@ def translate_labels(
         raise _unknown(unknown, meanings, by, f"{source}: label {labels.index(unknown[0]) + 1}")
     present = {m for m in meaning.values() if m} - set(REASONS)
     names = label_scheme(by).names if by else MOUSE_STAGES if "NREM" in present else HUMAN_STAGES
-    wake_names = {"W": "Wake"} if names == MOUSE_STAGES else {"Wake": "W"}
+    wake_names = {"W": "Wake"} if "Wake" in names else {"Wake": "W"}
     stages = {t: wake_names.get(m, m) for t, m in meaning.items() if m}
     strange = {m for m in stages.values() if m not in (*names, *REASONS)}
     if strange:
@@ -252,8 +301,10 @@ def _unknown(
     unknown: Sequence[str], meanings: Mapping[str, str], by: str | Scheme | None, location: str
 ) -> UndecidedError:
     examples = ", ".join(repr(t[:40]) for t in unknown[:5])
-    if by is None and all(is_number(t) for t in unknown):
-        fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
+    if not isinstance(by, str) and all(map(is_number, unknown)):
+        names = label_scheme(by).names if by else ()
+        known = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
+        fitting = [n for n in known if not names or SCHEMES[n].names == names] or known
         return UndecidedError(
             f"{location}: stages are numbers ({examples}), which mean different stages in "
             "different programs",
@@ -262,11 +313,14 @@ def _unknown(
             texts=unknown,
         )
     long = unknown[0].lower().startswith("sleep stage")
-    alike = list(EDF_TEXTS) if long else [*_BASES, "n/a"]
+    alike = list(EDF_TEXTS) if long else ["wake", *dict.fromkeys(_BASES.values())]
+    texts = ", ".join(dict.fromkeys([*meanings, *alike]))
+    fitting = [n for n, s in SCHEMES.items() if set(unknown) <= set(s.labels)]
     return UndecidedError(
         f"{location}: unknown stage text {examples}"
         + (f" in scheme {by}" if isinstance(by, str) else ""),
-        hint=f"known texts: {', '.join([*meanings, *alike])}; `scheme`: {', '.join(SCHEMES)}",
+        hint=f"known texts: {texts}, and other spellings of them"
+        + (f"; `scheme` can be: {', '.join(fitting)}" if fitting else ""),
         code="HYP-TEXT",
         texts=unknown,
     )

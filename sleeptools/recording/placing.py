@@ -200,10 +200,7 @@ def _check_length(recording: Recording, hypnogram: Hypnogram, source: str) -> No
             hint="export the scoring with the time of each epoch",
             code="HYP-LENGTH",
         )
-    lead = hypnogram.onset / length
-    fitting = [
-        e for e in EPOCHS_OF_THE_FIELD if abs((lead + len(hypnogram)) * e - seconds) <= 2 * e
-    ]
+    fitting = fitting_lengths(recording, hypnogram)
     hints = [f"`epoch_seconds={e:g}`" for e in fitting if e != length]
     if too_short:
         hints.append(f"`epoch_seconds={length:g}` if only a part is scored")
@@ -216,6 +213,12 @@ def _check_length(recording: Recording, hypnogram: Hypnogram, source: str) -> No
         hint=f"give {' or '.join(hints)}" if hints else "is it the scoring of that night?",
         code="HYP-LENGTH",
     )
+
+
+def fitting_lengths(recording: Recording, hypnogram: Hypnogram) -> list[float]:
+    """List the lengths of an epoch, s, with which labels without times end as the signals do."""
+    count = hypnogram.onset / hypnogram.epoch_seconds + len(hypnogram)
+    return [e for e in EPOCHS_OF_THE_FIELD if abs(count * e - recording.seconds) <= 2 * e]
 
 
 def _check_unit(recording: Recording, hypnogram: Hypnogram, source: str) -> None:

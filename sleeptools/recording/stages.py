@@ -12,6 +12,8 @@ from typing import Final
 HUMAN_STAGES: Final = ("W", "N1", "N2", "N3", "REM")
 MOUSE_STAGES: Final = ("Wake", "NREM", "REM")
 WAKE: Final = ("W", "Wake")
+EITHER: Final = frozenset({*WAKE, "REM"})
+"""Stages that people and mice have alike: a scoring of no others tells neither from the other."""
 UNSCORED: Final = -1
 SPECIES: Final = "species"
 """Fact of a recording whose format is for one species."""

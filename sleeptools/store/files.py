@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import difflib
 import errno
 import fcntl
 import glob
@@ -49,6 +50,7 @@ _hashes: dict[tuple[int, ...], str] = {}
 LARGEST_JSON, LARGEST_TOML = 64 << 20, 1 << 20  # bytes
 CELL_BYTES = 8  # of a table in memory, at least
 _STDERR = threading.Lock()  # held while stderr is turned aside
+SHOWN: Final = 8  # names of a folder in a hint
 HARMFUL = re.compile("[\x7f-\x9f\ud800-\udfff]")  # what json.dumps leaves as it is
 
 
@@ -294,11 +296,15 @@ def need(path: Path, noun: str = "file") -> Path:
     if path.exists():
         return path
     parent = next(p for p in path.absolute().parents if p.is_dir())
-    near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))[:8]
+    near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))
+    held = ", ".join([*near[:SHOWN], *(["..."] if len(near) > SHOWN else [])]) or "nothing"
+    lacking = path.absolute().relative_to(parent).parts
+    kept = path.parts[: len(path.parts) - len(lacking)]
+    similar = difflib.get_close_matches(lacking[0], near, 1)
+    meant = Path(*kept, *similar, *lacking[1:])
+    likely = f"did you mean {str(meant)!r}? " if similar and meant.exists() else ""
     raise MissingInputError(
-        f"{path}: no such {noun}",
-        hint=f"{parent} holds: {', '.join(near) or 'nothing'}",
-        code="FILE-MISSING",
+        f"{path}: no such {noun}", hint=f"{likely}{parent} holds: {held}", code="FILE-MISSING"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,10 +18,12 @@ import pytest
 import sleeptools
 from sleeptools import formats, store
 from sleeptools.commands.agree import AgreeOptions, agree, output
-from sleeptools.commands.agree.nights import night_key
+from sleeptools.commands.agree.nights import find_scorings, night_key
 from sleeptools.commands.simulate import simulate
 from sleeptools.datasets import spreadsheets
 from sleeptools.errors import DataError, UsageError
+from sleeptools.formats import edf, hypnodensity
+from sleeptools.formats.parsing.edf_header import SignalHeader
 from sleeptools.recording.hypnogram import Hypnogram
 from sleeptools.recording.recording import Recording, Signal, write_recording
 from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
@@ -663,3 +666,95 @@ def test_a_failed_night_raises_in_python(tmp_path: Path) -> None:
     store.write_text(tmp_path / "b/P2.annot", "W\t.\t.\t0\t30\t.\nN2\t.\t.\t30\t60\t.\n")
     with pytest.raises(DataError, match="nothing says when"):
         sleeptools.agree(tmp_path / "a", tmp_path / "b")
+
+
+def test_wake_and_rem_alone_may_be_of_either(command: Callable, tmp_path: Path) -> None:
+    events = [(4.0 * k, 4.0, "Sleep stage W" if k % 3 else "Sleep stage R") for k in range(90)]
+    edf.write_annotations(tmp_path / "a.edf", events, START)
+    mice = Hypnogram(np.tile(np.int8([2, 0, 0]), 30), MOUSE_STAGES, 4.0, begin=START)
+    write(mice, tmp_path / "b_events.tsv")
+    ran = command("agree", tmp_path / "a.edf", tmp_path / "b_events.tsv", "--same-start")
+    assert ran.code == 65
+    assert "--scheme a=mouse if it is of a mouse" in ran.err
+    words = (tmp_path / "a.edf", tmp_path / "b_events.tsv", "--same-start", "--scheme", "a=mouse")
+    assert result(command, *words)["pairs"]
+
+
+# --- scorings of mice, beside their signals or in one file with them ------------------------------
+
+
+@pytest.fixture(scope="module")
+def mice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short recordings of kjaerby: signals and scores in one file."""
+    raw = tmp_path_factory.mktemp("mice")
+    return simulate("kjaerby", raw / "raw", subjects=2, nights=1, hours=0.5, seed=3)
+
+
+def test_a_folder_is_read_as_its_files_are(command: Callable, mice: Path, tmp_path: Path) -> None:
+    names = [path.stem for path in sorted(mice.glob("*.mat"))]
+    for name in names:
+        read = formats.read_hypnogram(mice / f"{name}.mat")
+        density = np.full((len(read), 3), 1 / 3, np.float32)
+        hypnodensity.write_table(tmp_path / f"scores/{name}.csv", read, density)
+    both = result(command, mice, tmp_path / "scores")
+    assert [night["night"] for night in both["nights"]] == names
+    one = result(command, mice / f"{names[0]}.mat", tmp_path / f"scores/{names[0]}.csv")
+    assert one["nights"][0]["consensus"] == both["nights"][0]["consensus"]
+    assert any("simulated" in note for note in one["nights"][0]["notes"])
+
+
+def test_a_scoring_beside_signals_counts_before_their_own(mice: Path, tmp_path: Path) -> None:
+    file = next(mice.glob("*.mat"))
+    shutil.copy(file, tmp_path / "m.mat")
+    write(Hypnogram(np.int8([0, 1, 2]), MOUSE_STAGES, 4.0), tmp_path / "m_events.tsv")
+    (found,) = find_scorings([tmp_path], AgreeOptions())
+    assert [f.path.name for f in found.nights.values()] == ["m_events.tsv"]
+
+
+def test_a_folder_without_scorings_says_what_it_holds(command: Callable, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/notes.txt").write_text("a b c\n")
+    ran = command("agree", tmp_path / "a", tmp_path / "a")
+    assert (ran.code, "1 files that are no scorings (notes.txt)" in ran.err) == (65, True)
+
+
+def lab(root: Path, **values: object) -> Path:
+    """Make a folder of one recording, with a scoring without times and an edf.toml."""
+    samples = np.zeros(64 * 600, np.float32)
+    signal = Signal("EEG1", 64.0, "uV", "eeg", len(samples), lambda: samples)
+    head = SignalHeader("EEG1", "", "uV", -200, 200, -32768, 32767, "", 64, 0)
+    root.mkdir()
+    edf.write(
+        root / "m1.edf",
+        Recording("m1", "m1", 1, {"EEG1": signal}, start=START),
+        [head],
+        record_seconds=1.0,
+    )
+    rows = "".join(f"{k % 3 + 1}\n" for k in range(150))
+    (root / "m1.csv").write_text(f"brain_state\n{rows}")
+    settings = {"signals": "{subject}.edf", "hypnograms": "{subject}.csv", "epoch_seconds": 4.0}
+    store.write_toml(root / "edf.toml", settings | values)
+    return root
+
+
+@pytest.mark.parametrize("values", [{}, {"stages": ["Wake", "NREM", "REM"]}])
+def test_edf_toml_says_how_a_scoring_is_read_and_where(
+    values: dict, command: Callable, tmp_path: Path
+) -> None:
+    root = lab(tmp_path / "lab", **values)
+    stages = np.tile(np.int8([2, 0, 1]), 50)
+    clocked = Hypnogram(stages[10:], MOUSE_STAGES, 4.0, begin=START + timedelta(seconds=40))
+    write(clocked, tmp_path / "scored/m1_events.tsv")
+    hypnodensity.write_table(tmp_path / "s/m1.csv", clocked, np.zeros((140, 3), np.float32))
+    for words in ((root, tmp_path / "s"), (tmp_path / "s/m1.csv", root / "m1.csv")):
+        (confusion,) = result(command, *words)["confusions"].values()
+        assert np.diag(confusion).tolist() == [47, 47, 46]
+        assert np.sum(confusion) == 140
+
+
+def test_options_count_before_edf_toml(command: Callable, tmp_path: Path) -> None:
+    root = lab(tmp_path / "lab", epoch_seconds=1.0)
+    ran = command("agree", root / "m1.csv", root / "m1.csv")
+    assert (ran.code, "4 s an epoch would fit" in ran.err) == (65, True)
+    ran = command("agree", root / "m1.csv", root / "m1.csv", "--epoch-seconds", "4")
+    assert ran.code == 0, ran.err

@@ -20,6 +20,7 @@ from sleeptools.errors import DataError, MissingInputError
 from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
 from sleeptools.recording.recording import Recording, Signal, read_recording
+from sleeptools.recording.stages import MOUSE_STAGES
 
 BEGAN = datetime(2024, 5, 6, 22, 30)
 WORDS = ("W", "N1", "N2", "N3", "REM")
@@ -440,3 +441,67 @@ def test_a_draft_does_not_look_into_hidden_folders(command, tmp_path: Path) -> N
     ran = command("inspect", "raw", "--draft")
     assert "notes.txt" in ran.out
     assert ".cache" not in ran.out
+
+
+# --- mice -----------------------------------------------------------------------------------------
+
+FORMS = {
+    "accusleepy": ("brain_state\n", "2", "3", "1"),
+    "accusleepy, sure": ("brain_state,confidence_score\n", "2,0.9", "3,0.8", "1,0.7"),
+    "words": ("", "Wake", "NREM", "REM"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_draft_for_mice_works_as_it_stands(form: str, tmp_path: Path) -> None:
+    head, *labels = FORMS[form]
+    psg(tmp_path / "raw/M1.edf", ("EEG1", "EMG1"))
+    (tmp_path / "raw/M1.csv").write_text(head + "\n".join(labels * 50) + "\n")
+    made = drafted(tmp_path / "raw", tmp_path)
+    assert (made.stages, made.epoch_seconds) == (MOUSE_STAGES, 4.0)
+    convert("edf", tmp_path / "raw", tmp_path / "rec", settings=tmp_path / "draft.toml")
+    hypnogram = read_recording(tmp_path / "rec/M1.safetensors").hypnogram
+    assert hypnogram is not None
+    assert (hypnogram.names, hypnogram.stages[:4].tolist()) == (MOUSE_STAGES, [0, 1, 2, 0])
+
+
+def test_an_unknown_number_of_a_form_leaves_the_others_known(tmp_path: Path) -> None:
+    psg(tmp_path / "raw/M1.edf", ("EEG1", "EMG1"))
+    rows = "\n".join([*["2", "3", "1"] * 49, "2", "7", "7"])
+    (tmp_path / "raw/M1.csv").write_text(f"brain_state\n{rows}\n")
+    text = draft_settings(tmp_path / "raw")
+    assert '# "7" = "?"  # 2 epochs' in text
+    assert '# "1" =' not in text
+    assert "Wake 50, NREM 49, REM 49" in text
+
+
+@pytest.mark.parametrize("answer", ["scheme", "stages", "labels"])
+def test_bare_numbers_of_mice_have_answers_that_work(answer: str, tmp_path: Path) -> None:
+    psg(tmp_path / "raw/M1.edf", ("EEG1", "EMG1"))
+    scoring(tmp_path / "raw/M1.csv", ("2", "3", "1"), 150)
+    text = draft_settings(tmp_path / "raw")
+    assert "one of W, N1, N2, N3, REM, or of mice Wake, NREM, REM; or unknown" in text
+    assert '\n# stages = ["Wake", "NREM", "REM"]  # ?\n' in text
+    if answer == "scheme":
+        text = text.replace('# scheme = "?"', 'scheme = "accusleepy"')
+    else:
+        for number, name in zip("231", MOUSE_STAGES, strict=True):
+            text = text.replace(f'# "{number}" = "?"', f'"{number}" = "{name}"')
+    if answer == "stages":
+        text = text.replace("# stages = ", "stages = ")
+    store.write_text(tmp_path / "draft.toml", text)
+    convert("edf", tmp_path / "raw", tmp_path / "rec", settings=tmp_path / "draft.toml")
+    hypnogram = read_recording(tmp_path / "rec/M1.safetensors").hypnogram
+    assert hypnogram is not None
+    assert (hypnogram.names, hypnogram.stages[:4].tolist()) == (MOUSE_STAGES, [0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("words", "is_marked"), [(("W", "REM"), True), (("W", "N2"), False), (("Wake", "NREM"), False)]
+)
+def test_wake_and_rem_alone_are_marked(
+    words: tuple[str, ...], is_marked: bool, tmp_path: Path
+) -> None:
+    psg(tmp_path / "raw/M1.edf", ("EEG1", "EMG1"))
+    scoring(tmp_path / "raw/M1.csv", words, 150 if "NREM" in words else 20)
+    assert ('# stages = ["Wake", "NREM", "REM"]' in draft_settings(tmp_path / "raw")) == is_marked

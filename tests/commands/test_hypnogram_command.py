@@ -1,6 +1,8 @@
 """`sleeptools hypnogram`: formats by name and ending, clock times placed in their recording."""
 
 import os
+import re
+import shlex
 from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
@@ -184,9 +186,11 @@ def test_command(command, nox: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message", "hint"),
     [
-        (["nox.csv", "out.csv"], 2, "ending does not tell", "accusleepy, bids, edf, luna"),
+        (["nox.csv", "out.csv"], 2, "ending does not tell", ": bids, edf, luna"),
         (["nox.csv", "out.csv", "--to", "nsrr"], 2, "not written as 'nsrr'", "usleep, yasa"),
         (["nox.csv", "out.ids", "--scheme", "x"], 2, "unknown scheme 'x'", "human, mouse, aasm"),
+        (["nox.csv", "out.csv", "--to", "yaas"], 2, "written as 'yaas'", "did you mean 'yasa'?"),
+        (["nox.csv", "out.ids", "--scheme", "acusleepy"], 2, "'acusleepy'", "mean 'accusleepy'?"),
         (["nox.csv", "out.ids", "--at", "noon"], 2, "--at 'noon' is no time", "seconds"),
         (["nox.csv", "out.ids", "--at", "nan"], 2, "--at 'nan' is no time", "seconds"),
         (["nox.csv", "out.ids", "--epoch-seconds", "0"], 2, "an epoch of 0 s", ""),
@@ -275,3 +279,33 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
             read(tmp_path / "pipe.edf")
     with pytest.raises(OutputError, match="exists"):
         convert_hypnogram(tmp_path / "a.txt", tmp_path / "pipe.edf")
+
+
+def test_formats_of_mice_alone_are_offered_for_mice(command, tmp_path: Path) -> None:
+    (tmp_path / "m.txt").write_text("Wake\nNREM\nREM\n")
+    ran = command("hypnogram", "m.txt", "out.csv", "--epoch-seconds", "4")
+    assert (ran.code, "name it with --to: accusleepy, bids, edf, luna" in ran.err) == (2, True)
+    assert " usleep" not in ran.err
+
+
+def test_wake_and_rem_alone_name_the_scheme(command, tmp_path: Path) -> None:
+    words = ("hypnogram", "m.txt", "out.csv", "--to", "accusleepy", "--epoch-seconds", "4")
+    (tmp_path / "m.txt").write_text("W\nREM\nW\n")
+    ran = command(*words)
+    assert (ran.code, "accusleepy has no stage W" in ran.err) == (65, True)
+    assert "--scheme mouse if it is of a mouse" in ran.err
+    assert command(*words, "--scheme", "mouse").code == 0
+    assert (tmp_path / "out.csv").read_text().split() == ["brain_state", "2", "1", "2"]
+    (tmp_path / "m.txt").write_text("W\nN2\nW\n")
+    assert "--scheme" not in command(*words[:2], "o.csv", *words[3:]).err
+
+
+def test_a_folder_that_holds_no_scores_names_one_of_its_files(command, tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/m 1.txt").write_text("W\nN2\nREM\n")
+    ran = command("hypnogram", "lab", "out", "--to", "yasa")
+    assert (ran.code, "lab: is not a folder that 'sleeptools score' wrote" in ran.err) == (65, True)
+    line = re.search(r"one at a time: 'sleeptools ([^']+)'", ran.err)
+    assert line is not None
+    assert command(*shlex.split(line[1])).code == 0
+    assert (tmp_path / "out/m 1.csv").is_file()

@@ -22,6 +22,7 @@ from sleeptools.formats import edf
 from sleeptools.formats.parsing.edf_header import SignalHeader
 from sleeptools.preprocessing import presets
 from sleeptools.preprocessing.epochs import open_epochs
+from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.recording import Recording, Signal, read_recording
 
 BEGAN = datetime(2024, 5, 6, 22, 30)
@@ -246,7 +247,7 @@ def test_without_settings_some_to_begin_with_are_shown(command, tmp_path: Path) 
     subprocess.run(["sh", "-c", template], cwd=tmp_path, check=True)
     ran = command("convert", "edf", "raw")
     assert ran.code == 0, ran.err
-    assert "PRESET.toml" in ran.err
+    assert "next: a preset, which says what the epochs are: docs/edf.md" in ran.err
     night = read_recording(tmp_path / "recordings/p1-1.safetensors")
     assert night.hypnogram is not None
     assert night.hypnogram.stages.tolist() == [0, 2]
@@ -420,3 +421,183 @@ def test_names_of_files_are_utf8_in_every_locale(tmp_path: Path) -> None:
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run(command, cwd=tmp_path, env={**os.environ, **plain}, check=True)
     assert read_recording(tmp_path / "recordings" / "Ju_2.safetensors").subject == "Jü 2"
+
+
+# --- mice, and settings that do not fit -----------------------------------------------------------
+
+MOUSE = {"signals": "{subject}.edf", "hypnograms": "{subject}.csv", "epoch_seconds": 4.0}
+STAGES = {"stages": ["Wake", "NREM", "REM"]}
+
+
+def mouse(root: Path, lines: str, **values: object) -> Path:
+    psg(root / "m.edf")
+    (root / "m.csv").write_text(lines)
+    return settings(root, **MOUSE | values)
+
+
+def stages_read(root: Path) -> tuple[tuple[str, ...], list[int]]:
+    hypnogram = read(find(root)[0]).hypnogram
+    assert hypnogram is not None
+    return hypnogram.names, hypnogram.stages[:5].tolist()
+
+
+ACCUSLEEPY = "brain_state\n" + "2\n3\n1\n-1\n2\n" * 30
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        STAGES,
+        {"labels": {"7": "NREM"}},
+        STAGES | {"labels": {"-1": "movement"}},
+        {"scheme": "accusleepy"},
+    ],
+)
+def test_the_form_of_a_file_tells_what_its_numbers_mean(values: dict, tmp_path: Path) -> None:
+    root = mouse(tmp_path, ACCUSLEEPY, **values)
+    assert stages_read(root) == (("Wake", "NREM", "REM"), [0, 1, 2, -1, 0])
+
+
+def test_a_number_of_other_meaning_leaves_the_form_aside(tmp_path: Path) -> None:
+    root = mouse(tmp_path, ACCUSLEEPY, **STAGES, labels={"1": "Wake"})
+    with pytest.raises(DataError, match=r"stages are numbers \('2', '3', '-1'\)") as caught:
+        read(find(root)[0])
+    assert 'scheme = "NAME" in edf.toml; it could be: accusleepy; or' in str(caught.value.hint)
+    assert '"2" = "...", "3" = "...", "-1" = "..."' in str(caught.value.hint)
+
+
+def test_a_form_of_another_species_is_named(tmp_path: Path) -> None:
+    root = mouse(tmp_path, ACCUSLEEPY, labels={"-1": "movement"})
+    with pytest.raises(DataError, match=r"has the form of accusleepy, whose stages are Wake") as e:
+        read(find(root)[0])
+    assert e.value.hint == 'stages = ["Wake", "NREM", "REM"] in edf.toml'
+
+
+def test_every_form_of_numbers_or_letters_is_completed(tmp_path: Path) -> None:
+    own = Scheme(("W", "N1", "N2", "N3", "REM"), {"11": "movement"}, completes=True)
+    (tmp_path / "n.xml").write_text(
+        "<CMPStudyConfig><EpochLength>30</EpochLength><SleepStages>"
+        + "".join(f"<SleepStage>{n}</SleepStage>" for n in (0, 2, 5, 11))
+        + "</SleepStages></CMPStudyConfig>"
+    )
+    assert formats.read_hypnogram(tmp_path / "n.xml", scheme=own).stages.tolist() == [0, 2, 4, -1]
+
+
+def test_letters_of_ones_own_stand_in_for_those_of_a_form(tmp_path: Path) -> None:
+    rows = "".join(
+        f"2024/05/06 22:30:{4 * k:02d}, {k + 1}, {t}\n" for k, t in enumerate(("W", "N", "W*", "R"))
+    )
+    (tmp_path / "m_sco.txt").write_text(rows)
+    own = EdfSettings(signals="{subject}.edf", **STAGES, labels={"W*": "Wake"})
+    found = formats.read_hypnogram(tmp_path / "m_sco.txt", scheme=own.meaning())
+    assert found.stages.tolist() == [0, 1, 0, 2]
+
+
+def test_wake_has_its_name_in_a_list_of_ones_own(tmp_path: Path) -> None:
+    lines = "W\nNREM\nREM\ncataplexy\nWake\n" * 30
+    names = ["Wake", "NREM", "REM", "Cataplexy"]
+    root = mouse(tmp_path, lines, stages=names, labels={"cataplexy": "Cataplexy"})
+    assert stages_read(root) == (tuple(names), [0, 1, 2, 3, 0])
+
+
+@pytest.mark.parametrize("length", [1.0, 2.0])
+def test_a_wrong_length_of_an_epoch_names_the_right_one(length: float, tmp_path: Path) -> None:
+    root = mouse(tmp_path, ACCUSLEEPY, epoch_seconds=length)
+    settings(root, **MOUSE | {"epoch_seconds": length, "least_overlap": 0.6})
+    with pytest.raises(DataError, match="4 s an epoch would fit") as caught:
+        read(find(root)[0])
+    assert caught.value.hint == "epoch_seconds = 4 in edf.toml"
+
+
+def test_a_missing_length_of_an_epoch_names_the_one_that_fits(tmp_path: Path) -> None:
+    root = mouse(tmp_path, ACCUSLEEPY)
+    settings(root, signals="{subject}.edf", hypnograms="{subject}.csv")
+    with pytest.raises(DataError, match="does not tell how long an epoch is") as caught:
+        read(find(root)[0])
+    assert caught.value.hint == "epoch_seconds = 4 in edf.toml, which fits the signals"
+
+
+def test_a_part_that_is_scored_names_the_share(tmp_path: Path) -> None:
+    root = mouse(tmp_path, "brain_state\n" + "2\n" * 43)
+    with pytest.raises(DataError, match="covers 29%") as caught:
+        read(find(root)[0])
+    assert "align" not in str(caught.value.hint)
+    assert str(caught.value.hint).startswith("least_overlap = 0.28 in edf.toml")
+    settings(root, **MOUSE | {"least_overlap": 0.28})
+    assert read(find(root)[0]).hypnogram is not None
+
+
+def test_a_word_of_ones_own_has_its_line(tmp_path: Path) -> None:
+    root = mouse(tmp_path, "Wake\nNREM\nsnooze\n" * 50)
+    with pytest.raises(DataError, match="unknown stage text 'snooze'") as caught:
+        read(find(root)[0])
+    assert str(caught.value.hint).startswith('below [labels] in edf.toml: "snooze" = "..."; for')
+    settings(root, **MOUSE | {"labels": {"snooze": "NREM"}})
+    assert stages_read(root) == (("Wake", "NREM", "REM"), [0, 1, 1, 0, 1])
+
+
+FIELDS = f"there are: {', '.join(EdfSettings.model_fields)}"
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "hint"),
+    [
+        (
+            {"stages": ["REM", "NREM", "Wake"]},
+            r'stages: .* wake first: \["Wake", "NREM", "REM"\]',
+            "",
+        ),
+        ({"stages": ["NREM", "Wake"]}, r'wake first: \["Wake", "NREM"\]', ""),
+        ({"stage": ["Wake"]}, r"toml: unknown setting 'stage'; did you mean 'stages'\?$", FIELDS),
+        ({"scheme": "acusleepy"}, "'acusleepy'; did you mean 'accusleepy'", ""),
+        ({"labels": {"3": "Doze"}}, "toml: labels: '3' is 'Doze', which is none of W", ""),
+    ],
+)
+def test_settings_that_cannot_be_are_told_plainly(
+    values: dict, message: str, hint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        find(mouse(tmp_path, ACCUSLEEPY, **values))
+    assert str(caught.value.hint or "") == hint
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["M1.edf", "M2.edf"],
+        ["M1.edf", "M1.csv"],
+        ["a/M1.edf", "a/M1.txt", "b/M2.edf", "b/M2.txt"],
+        ["p1_1.BDF", "p1_2.BDF"],
+    ],
+)
+def test_the_settings_to_begin_with_name_the_files(
+    names: list[str], command, tmp_path: Path
+) -> None:
+    for name in names:
+        path = tmp_path / "raw" / name
+        psg(path, 60) if path.suffix in (".edf", ".BDF") else path.write_text("W\nN2\n")
+    line = command("convert", "edf", "raw").err.split("begin with: ")[1].split(";")[0]
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    sources = find(tmp_path / "raw")
+    assert sorted(n for s in sources for n in s.inputs if n != "edf.toml") == sorted(
+        Path(n).name for n in names
+    )
+
+
+def test_what_comes_after_convert_runs(command, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    values = np.random.default_rng(1).normal(0, 20, 60 * 512).astype(np.float32)
+    signals = {n: Signal(n, 512, "uV", "other", len(values), lambda: values) for n in MICE}
+    heads = [SignalHeader(n, "", "uV", -200, 200, -32768, 32767, "", 512, 0) for n in MICE]
+    edf.write(raw / "m.edf", Recording("x", "x", 1, signals), heads, record_seconds=1.0)
+    (raw / "m.csv").write_text("brain_state\n" + "2\n3\n1\n" * 20)
+    settings(raw, **MOUSE | {"epoch_seconds": 1.0})
+    ran = command("convert", "edf", "raw", "rec")
+    assert ran.code == 0, ran.err
+    line = ran.err.split("next: sleeptools ")[1].splitlines()[0]
+    assert command(*line.split(" (or ")[0].split()).code == 0
+
+
+MICE = ("EEG", "EMG")

@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from scipy import signal as dsp
 from scipy.io import loadmat, savemat
 
-from sleeptools import formats, store
+from sleeptools import datasets, formats, registry, store
 from sleeptools.commands import convert, preprocess
 from sleeptools.datasets import kjaerby, slumbernet
 from sleeptools.datasets.shared.mice import subject_of
@@ -648,3 +648,14 @@ def test_a_scoring_lies_at_the_numbers_of_its_epochs(first: int, tmp_path: Path)
     assert night.hypnogram is not None
     assert night.hypnogram.onset == 4 * (first - 1)
     assert len(night.hypnogram) == 31 - first
+
+
+def test_the_files_of_another_data_set_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / "m1.mat").write_bytes(b"x")
+    with pytest.raises(DataError, match="holds no SlumberNet recordings") as caught:
+        datasets.find_recordings(registry.load("datasets", "slumbernet"), tmp_path)
+    assert "named as those of the data set kjaerby are" in str(caught.value.hint)
+    (tmp_path / "m1.mat").unlink()
+    with pytest.raises(DataError, match="holds no SlumberNet recordings") as caught:
+        datasets.find_recordings(registry.load("datasets", "slumbernet"), tmp_path)
+    assert str(caught.value.hint).startswith("expected files named")

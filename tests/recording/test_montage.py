@@ -261,6 +261,16 @@ def test_what_is_missing_lists_what_is_near() -> None:
     assert caught.value.hint == "near: C4-M2; there are: C4-M2, SpO2"
 
 
+def test_a_signal_of_another_kind_is_not_near() -> None:
+    with pytest.raises(DataError, match=r"no signal 'EMG1', nor any other EMG$") as caught:
+        montage.match(named("EEG1"), MontageChannel("EMG1"))
+    assert caught.value.hint == "there are: EEG1"
+    with pytest.raises(DataError, match=r"no signal 'EMG1'$") as caught:
+        montage.match(named("EEG1", "EMG2", "emg-1x"), MontageChannel("EMG1"))
+    assert str(caught.value.hint).startswith("near: ")
+    assert "EEG1" not in str(caught.value.hint).split(";")[0]
+
+
 def test_rates_are_never_mixed() -> None:
     signals = {"C4": signal("C4", [1, 2]), "M1": signal("M1", [1, 2], rate=2.0)}
     with pytest.raises(DataError, match="C4 1 Hz, M1 2 Hz"):

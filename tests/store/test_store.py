@@ -178,3 +178,18 @@ def test_missing_input_says_what_is_near(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError) as caught:
         store.need(tmp_path / "far" / "off")
     assert "near" in str(caught.value.hint)
+
+
+def test_a_mistyped_path_names_the_like_one(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(12):
+        (tmp_path / f"a{number:02d}").mkdir()
+    (tmp_path / "recordings/in").mkdir(parents=True)
+    with pytest.raises(MissingInputError) as caught:
+        store.need(Path("recordngs/in"))
+    hint = str(caught.value.hint)
+    assert hint.startswith(f"did you mean 'recordings/in'? {tmp_path} holds: a00, ")
+    assert hint.endswith("a07, ...")
+    with pytest.raises(MissingInputError) as caught:
+        store.need(tmp_path / "recordngs/out")
+    assert str(caught.value.hint).startswith(f"{tmp_path} holds: ")

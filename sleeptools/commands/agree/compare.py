@@ -97,7 +97,7 @@ def compare_nights(
 
 def _is_simulated(scorings: Sequence[ReadScoring], recording: Recording | None) -> bool:
     """Tell whether a scoring or the recording says that the night was simulated."""
-    by_scorer = any(SIMULATED in scoring.hypnogram.scorer for scoring in scorings)
+    by_scorer = any(SIMULATED in s.hypnogram.scorer or s.is_simulated for s in scorings)
     return by_scorer or (recording is not None and bool(recording.facts.get(SIMULATED)))
 
 
@@ -171,7 +171,12 @@ def compare_scorings(
     """
     hypnograms = [scoring.hypnogram for scoring in scorings]
     aligned = align(
-        hypnograms, names, recording=recording, same_start=options.same_start, groups=groups
+        hypnograms,
+        names,
+        recording=recording,
+        same_start=options.same_start,
+        from_start=all(scoring.is_from_start for scoring in scorings),
+        groups=groups,
     )
     laid = [
         None if scoring.probabilities is None else _laid(scoring, aligned, number, groups)

@@ -15,12 +15,19 @@ from typing import Final
 
 from sleeptools import store
 from sleeptools.commands.agree.options import AgreeOptions
-from sleeptools.commands.agree.reading import RECORDING, WORKBOOK, ScoringFile, scorers_in
+from sleeptools.commands.agree.reading import (
+    RECORDING,
+    WORKBOOK,
+    ScoringFile,
+    has_own_stages,
+    scorers_in,
+)
 from sleeptools.commands.score.folder import is_scores_folder, read_scores
 from sleeptools.commands.score.paths import file_kind
 from sleeptools.datasets import isruc
 from sleeptools.errors import DataError, SleeptoolsError, UsageError
 from sleeptools.formats.parsing.text_files import composed
+from sleeptools.store.listing import listing
 
 CONTENT: Final = re.compile(
     r"[-_. ]+(?:hypnograms?|hypno|hyp|psg|events?|scor(?:e|es|ed|ing)|staging|stages?|sleep|"
@@ -169,12 +176,20 @@ def _of_folder(folder: Path, name: str, options: AgreeOptions) -> list[ScoringSe
             for night, path in hypnograms.items()
         ]
     else:
-        found = list(_files(folder))
-        others = {folded(_title(path)[0]): path for path, is_scoring in found if not is_scoring}
-        paths = [path for path, is_scoring in found if is_scoring]
-        files = list(_scorings_among(paths, name, options))
-    if not files:
-        raise DataError(f"{folder}: holds no scoring", code="HYP-NONE")
+        kinds = dict(_files(folder))
+        paths = [path for path, kind in kinds.items() if kind == "scoring"]
+        scored = {folded(_title(path)[0]) for path in paths}
+        paths += [
+            path
+            for path, kind in kinds.items()
+            if kind == "recording"
+            and folded(_title(path)[0]) not in scored
+            and has_own_stages(path, name, options)
+        ]
+        others = {folded(_title(path)[0]): path for path in kinds if path not in paths}
+        files = list(_scorings_among(sorted(paths), name, options))
+        if not files:
+            raise _no_scoring(folder, kinds)
     labels = list(dict.fromkeys(label for _, label, _ in files))
     return [
         _gathered(
@@ -185,6 +200,20 @@ def _of_folder(folder: Path, name: str, options: AgreeOptions) -> list[ScoringSe
         )
         for label in labels
     ]
+
+
+def _no_scoring(folder: Path, kinds: Mapping[Path, str]) -> DataError:
+    """Make the error of a folder without a scoring: what it holds instead."""
+    signals = [path.name for path, kind in kinds.items() if kind == "recording"]
+    others = [path.name for path, kind in kinds.items() if kind == "other"]
+    held = [f"{len(signals)} recordings without stages ({listing(signals)})"] * bool(signals)
+    held += [f"{len(others)} files that are no scorings ({listing(others)})"] * bool(others)
+    return DataError(
+        f"{folder}: holds no scoring",
+        hint=f"it holds {' and '.join(held) or 'no file of a known format'}; "
+        "docs/hypnogram-files.md lists the formats that are read",
+        code="HYP-NONE",
+    )
 
 
 def _scorings_among(
@@ -212,8 +241,11 @@ def _text_beside(path: Path) -> bool:
     return path.with_suffix(".txt").exists() or path.with_suffix(".TXT").exists()
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Give the files of a folder, and whether they are scorings: by content, ISRUC's by name."""
+def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Give the files of a folder and their kinds, as of `file_kind`: ISRUC's by name.
+
+    Our recordings count as scorings, which they may hold.
+    """
     for directory, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         for name in sorted(names):
@@ -222,10 +254,11 @@ def _files(folder: Path) -> Iterator[tuple[Path, bool]]:
             if skipped or name.lower().endswith(SKIPPED_ENDINGS):
                 continue
             if path.suffix.lower() == WORKBOOK:
-                yield path, isruc.scorer_of(path) is not None
+                yield path, "scoring" if isruc.scorer_of(path) else "other"
+            elif path.suffix.lower() == RECORDING:
+                yield path, "scoring"
             else:
-                is_ours = path.suffix.lower() == RECORDING
-                yield path, is_ours or file_kind(path, is_named=False) == "scoring"
+                yield path, file_kind(path, is_named=False)
 
 
 Titled = Sequence[tuple[str, ScoringFile]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,14 +11,16 @@ import numpy as np
 
 from sleeptools import formats
 from sleeptools.commands.agree.options import AgreeOptions
+from sleeptools.commands.agree.recording_beside import recording_beside
 from sleeptools.datasets import isruc
-from sleeptools.errors import DataError, UndecidedError
+from sleeptools.errors import DataError, SleeptoolsError, UndecidedError
 from sleeptools.evaluation.consensus import Values
-from sleeptools.formats import ReadSettings
+from sleeptools.formats import ReadSettings, hypnodensity
 from sleeptools.recording import stage_groups
 from sleeptools.recording.hypnogram import Hypnogram, add_seconds
 from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.recording import read_recording
+from sleeptools.recording.simulators import SIMULATED
 from sleeptools.recording.stages import UNSCORED
 
 LIGHT_AND_DEEP: Final = {
@@ -66,10 +69,16 @@ class ReadScoring:
         Stages.
     probabilities
         (epochs, stages), NaN where not known; None if the file has none.
+    is_from_start
+        Whether its onset is known to count from the start of the recording.
+    is_simulated
+        Whether the file says of its signals that they are simulated.
     """
 
     hypnogram: Hypnogram
     probabilities: Values | None = None
+    is_from_start: bool = False
+    is_simulated: bool = False
 
 
 def scorers_in(path: Path, scoring: str, options: AgreeOptions) -> list[str]:
@@ -115,14 +124,48 @@ def read_scoring(source: ScoringFile, scoring: str, options: AgreeOptions) -> Re
     """
     path = source.path
     if path.suffix.lower() == RECORDING:
-        return ReadScoring(_of_recording(source))
+        return ReadScoring(_of_recording(source), is_from_start=True)
     if path.suffix.lower() == WORKBOOK:
         return ReadScoring(isruc.read_workbook(path))
     if isruc.scorer_of(path):
         settings: ReadSettings = {"scheme": isruc.SCHEME, "epoch_seconds": isruc.EPOCH_SECONDS}
         return ReadScoring(formats.read_hypnogram(path, **settings))
-    hypnogram = _read_with(path, _given(source, scoring, options))
-    return ReadScoring(hypnogram, _probabilities(path, hypnogram))
+    given, beside = _given(source, scoring, options), recording_beside(path)
+    used = {} if beside is None else {k: v for k, v in beside.reading().items() if k not in given}
+    hypnogram = _read_with(path, given, used)
+    if beside is not None:
+        hypnogram = beside.placed(hypnogram)
+    facts = _facts_of_signals(path)
+    is_from_start = facts is not None or beside is not None or formats.find(path) is hypnodensity
+    return ReadScoring(
+        hypnogram,
+        _probabilities(path, hypnogram),
+        is_from_start,
+        bool(facts and facts.get(SIMULATED)),
+    )
+
+
+def _facts_of_signals(path: Path) -> Mapping[str, object] | None:
+    """Facts of the recording in the file of a scoring; None if it has no signals."""
+    module = formats.find(path)
+    if not hasattr(module, "read"):
+        return None
+    try:
+        facts: Mapping[str, object] = module.read(path).facts
+    except SleeptoolsError:
+        return None  # annotations alone, or signals that nobody needs here
+    return facts
+
+
+def has_own_stages(path: Path, scoring: str, options: AgreeOptions) -> bool:
+    """Tell whether a file of signals has stages, too."""
+    try:
+        read_scoring(ScoringFile(path), scoring, options)
+    except UndecidedError:
+        return True
+    except SleeptoolsError:
+        return False
+    return True
 
 
 def _of_recording(source: ScoringFile) -> Hypnogram:
@@ -147,9 +190,8 @@ def _given(source: ScoringFile, scoring: str, options: AgreeOptions) -> dict[str
     return {name: value for name, value in settings.items() if value}
 
 
-def _read_with(path: Path, settings: dict[str, Any]) -> Hypnogram:
-    """Read a file, adding the settings that it turns out to need."""
-    used: dict[str, Any] = {}
+def _read_with(path: Path, settings: dict[str, Any], used: dict[str, Any]) -> Hypnogram:
+    """Read a file with some settings, adding those that it turns out to need."""
     while True:
         try:
             hypnogram = formats.read_hypnogram(path, **used)
@@ -162,9 +204,12 @@ def _read_with(path: Path, settings: dict[str, Any]) -> Hypnogram:
                 raise
             used |= {name: settings[name] for name in lacking}
             continue
-        if hypnogram.timing != "none" or "epoch_seconds" not in {*settings} - {*used}:
+        lacking = ["epoch_seconds"] * (hypnogram.timing == "none")
+        lacking += ["scheme"] * hypnogram.is_of_either  # of people or of mice
+        lacking = [name for name in lacking if name in settings and name not in used]
+        if not lacking:
             return hypnogram
-        used["epoch_seconds"] = settings["epoch_seconds"]
+        used |= {name: settings[name] for name in lacking}
 
 
 def _light_and_deep(error: DataError) -> dict[str, str]:

@@ -31,7 +31,7 @@ from sleeptools.formats import edf
 from sleeptools.preprocessing import presets
 from sleeptools.recording import montage
 from sleeptools.recording.recording import Recording, check_ignored, ignored_channels
-from sleeptools.recording.stages import HUMAN_STAGES, REASONS
+from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES, REASONS
 
 SHOWN: Final = 3  # files in a comment
 SETTING: Final = re.compile(r"`(\w+)=([^`]*)`")
@@ -257,7 +257,10 @@ def _label_lines(survey: Survey) -> Iterator[str]:
     known = ", ".join(f"{s} {n}" for s, n in survey.stages.items() if n)
     yield f"# epochs whose labels are known: {known or 'none'}"
     if survey.names != HUMAN_STAGES:
-        yield f"stages = [{', '.join(map(_quoted, survey.names))}]"
+        yield f"stages = {_list(survey.names)}"
+    elif survey.is_of_either:
+        yield f"# Nothing tells people ({', '.join(HUMAN_STAGES)}) from mice; for mice:"
+        yield f"# stages = {_list(MOUSE_STAGES)}  # ?"
     if not survey.words:
         return
     fitting = survey.schemes
@@ -267,11 +270,14 @@ def _label_lines(survey: Survey) -> Iterator[str]:
     elif fitting:
         yield f"# numbers mean different stages in different programs: {', '.join(fitting)}"
         yield '# scheme = "?"  # or say below what each means'
-    meanings = ", ".join([*survey.names, *REASONS[1:]])
+    meanings = ", ".join(survey.names)
+    if survey.is_of_either:
+        meanings += f", or of mice {', '.join(MOUSE_STAGES)}"
     if len(fitting) != 1:
         yield ""
         yield "[labels]"
-        yield f"# for each ? one of {meanings}; then take away the # before it"
+        yield f"# for each ? one of {meanings}; or {', '.join(REASONS[1:])};"
+        yield "# then take away the # before it"
         for word, count in sorted(survey.words.items(), key=lambda item: (-item[1], item[0])):
             yield f'# {_quoted(word)} = "?"  # {_count(count, "epoch")}'
 
@@ -305,6 +311,10 @@ def _channel_lines(recordings: Sequence[Recording]) -> Iterator[str]:
                 else f" {_quoted(label)}"
             )
             yield f'# "{guess}" ={unit_text}  # {facts}'
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"[{', '.join(map(_quoted, names))}]"
 
 
 def _montage_names() -> set[str]:

@@ -20,7 +20,7 @@ from sleeptools.recording.hypnogram import Event, Hypnogram
 from sleeptools.recording.label_schemes import Scheme
 from sleeptools.recording.placing import EPOCHS_OF_THE_FIELD
 from sleeptools.recording.recording import Recording
-from sleeptools.recording.stages import HUMAN_STAGES, MOUSE_STAGES
+from sleeptools.recording.stages import EITHER, HUMAN_STAGES, MOUSE_STAGES
 
 MOST_TRIES: Final = 60  # an unknown word may come to light each time that a scoring is read
 
@@ -99,6 +99,12 @@ class Survey:
             self.misplaced[name] = reading.misplaced
 
     @property
+    def is_of_either(self) -> bool:
+        """Whether no stage that is known tells people from mice: the epochs are wake and REM."""
+        known = {*HUMAN_STAGES} & {name for name, count in self.stages.items() if count}
+        return self.names == HUMAN_STAGES and known <= EITHER
+
+    @property
     def schemes(self) -> list[str]:
         """Schemes that know all the unknown labels, if these are numbers."""
         if not self.words or not all(label_schemes.is_number(w) for w in self.words):
@@ -138,14 +144,15 @@ class _Reading:
         """Count the epochs of each stage, reason and unknown word of what has been read."""
         if not self.words:
             return hypnogram.counts()
-        scheme = Scheme((*self.names, *self.words), {word: word for word in self.words})
+        words = {word: word for word in self.words}
+        scheme = Scheme((*self.names, *self.words), words, completes=True)
         return self._read(hypnogram.epoch_seconds, scheme).counts()
 
     def _read(self, epoch_seconds: float | None, scheme: Scheme | None = None) -> Hypnogram:
         unknown = dict.fromkeys(self.words, "unknown")
         return formats.read_hypnogram(
             self.path,
-            scheme=scheme or (Scheme(self.names, unknown) if unknown else None),
+            scheme=scheme or (Scheme(self.names, unknown, completes=True) if unknown else None),
             epoch_seconds=epoch_seconds,
             epoch_from_onsets=self.from_onsets,
             scorer=self.scorers[0] if self.scorers else None,

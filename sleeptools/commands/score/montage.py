@@ -126,4 +126,7 @@ def _cure(recording: Recording, name: str, error: DataError) -> str:
     """Say how another signal can serve as a channel."""
     label = _next_of_modality(recording, name, set())
     example = f"; `channels={name}={label}` takes it, and says so" if label else ""
+    kind = montage.modality(name)
+    if kind != "other" and kind not in {s.modality for s in recording.signals.values()}:
+        example = f"; the model needs an {kind.upper()}"
     return f"{error.hint or ''}{example}"

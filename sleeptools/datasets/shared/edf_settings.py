@@ -11,18 +11,23 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sleeptools import formats, store
-from sleeptools.errors import DataError
+from sleeptools.errors import DataError, did_you_mean
+from sleeptools.formats import edf
 from sleeptools.formats.parsing import text_files
 from sleeptools.recording import label_schemes, stages
 from sleeptools.recording.montage import MICROVOLTS, in_microvolts, modality
 from sleeptools.recording.recording import Recording, Signal
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 SETTINGS: Final = "edf.toml"
+SPECIES: Final = (stages.HUMAN_STAGES, stages.MOUSE_STAGES)
 TOKEN: Final = re.compile(r"\{(\w+)\}|(\*\*|\*)|([^{*]+|\{)")
 PLACEHOLDERS: Final = {"subject": r"[^\W_](?:[\w. -]*?[\w.-])??", "night": r"[0-9]{1,6}"}
 Modality = Literal["eeg", "eog", "emg", "ecg", "resp", "temp", "oximetry", "event", "other"]
@@ -67,8 +72,21 @@ class EdfSettings(BaseModel):
     @classmethod
     def _is_scheme(cls, scheme: str) -> str:
         if scheme and scheme not in label_schemes.SCHEMES:
-            raise ValueError(f"unknown scheme; there are: {', '.join(label_schemes.SCHEMES)}")
+            similar = did_you_mean(scheme, [*label_schemes.SCHEMES])
+            listed = f"there are: {', '.join(label_schemes.SCHEMES)}"
+            raise ValueError(f"unknown scheme {scheme!r}; {similar or listed}")
         return scheme
+
+    @field_validator("stages")
+    @classmethod
+    def _begins_with_wake(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = next((k for k in SPECIES if {*k} == {*names}), None)
+        first = next((name for name in names if name in stages.WAKE), None)
+        expected = known or (first, *(n for n in names if n != first)) if first else names
+        if names != expected:
+            listed = ", ".join(f'"{name}"' for name in expected)
+            raise ValueError(f"the order is that of a model's numbers, wake first: [{listed}]")
+        return names
 
     @field_validator("hypnograms", mode="before")
     @classmethod
@@ -97,10 +115,12 @@ class EdfSettings(BaseModel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Stage names: those given, or else the scheme's, or else the human ones."""
-        return self.stages or (
-            label_schemes.label_scheme(self.scheme).names if self.scheme else stages.HUMAN_STAGES
-        )
+        """Stage names: those given, or else the scheme's, or else those that `labels` are of."""
+        if self.stages or self.scheme:
+            return self.stages or label_schemes.label_scheme(self.scheme).names
+        of_mice = {*stages.MOUSE_STAGES} - {*stages.HUMAN_STAGES}
+        is_mouse = of_mice & {*self.labels.values()}
+        return stages.MOUSE_STAGES if is_mouse else stages.HUMAN_STAGES
 
     def meaning(self) -> label_schemes.Scheme | str | None:
         """Return what labels mean: the scheme, completed by the settings' own labels and stages."""
@@ -108,7 +128,19 @@ class EdfSettings(BaseModel):
             return self.scheme or None
         scheme_labels = label_schemes.label_scheme(self.scheme).labels if self.scheme else {}
         stage_names = {name: name for name in self.names}
-        return label_schemes.Scheme(self.names, {**scheme_labels, **stage_names, **self.labels})
+        labels = {**scheme_labels, **stage_names, **self.labels}
+        return label_schemes.Scheme(self.names, labels, completes=not self.scheme)
+
+    def reading(self, path: Path) -> formats.ReadSettings:
+        """Return how the scoring in a file is read."""
+        is_edf = self.ignore_bad_annotations and formats.find(path) is edf
+        return {
+            "scheme": self.meaning(),
+            "epoch_seconds": self.epoch_seconds,
+            "epoch_from_onsets": self.epoch_from_onsets,
+            "scorer": self.scorer or None,
+            "ignore_bad_annotations": is_edf,
+        }
 
 
 def load_settings(path: Path) -> EdfSettings:
@@ -122,12 +154,23 @@ def load_settings(path: Path) -> EdfSettings:
     try:
         return EdfSettings(**store.read_toml(path))
     except ValidationError as e:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())
+        problems = "; ".join(map(_problem, e.errors()))
+        is_unknown = any(p["type"] in ("extra_forbidden", "missing") for p in e.errors())
         raise DataError(
             f"{path}: {problems}",
-            hint=f"there are: {', '.join(EdfSettings.model_fields)}",
+            hint=f"there are: {', '.join(EdfSettings.model_fields)}" if is_unknown else None,
             code="SET-VALUE",
         ) from e
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Say what is wrong with a setting, in our own words where pydantic's are not plain."""
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        similar = did_you_mean(name, [*EdfSettings.model_fields])
+        return f"unknown setting {name!r}" + (f"; {similar}" if similar else "")
+    text = error["msg"].removeprefix("Value error, ")
+    return f"{name}: {text}" if name else text
 
 
 Key = tuple[str, str]

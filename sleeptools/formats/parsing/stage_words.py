@@ -121,12 +121,13 @@ def _from_start(hypnogram: Hypnogram, to: str) -> tuple[list[str], list[str]]:
 
 def _check_names(hypnogram: Hypnogram, words: Mapping[str, str], to: str) -> None:
     lacking = [name for name in hypnogram.names if name not in words]
-    if lacking:
-        raise DataError(
-            f"{to} has no stage {', '.join(lacking)}",
-            hint=f"its stages: {', '.join(n for n in words if n not in stages.REASONS)}",
-            code="OUT-WORDS",
-        )
+    if not lacking:
+        return
+    hint = f"its stages: {', '.join(n for n in words if n not in stages.REASONS)}"
+    if hypnogram.is_of_either:
+        other = "mouse" if hypnogram.names == stages.HUMAN_STAGES else "human"
+        hint += f"; all that is scored is wake and REM: `scheme={other}` if it is of a {other}"
+    raise DataError(f"{to} has no stage {', '.join(lacking)}", hint=hint, code="OUT-WORDS")
 
 
 def _merged(names: Sequence[str], words: Mapping[str, str], to: str) -> list[str]:

@@ -91,9 +91,13 @@ def match(recording: Recording, channel: MontageChannel) -> Match:
     except DataError as e:
         raise DataError(f"{recording.id}: {channel.name!r} {e}", hint=e.hint, code=e.code) from e
     tried = [w for w in channel.candidates if w != channel.name]
+    kind = names.modality(channel.name)
+    kinds = {signal.modality for signal in recording.signals.values()}
+    kinds |= {names.modality(name) for name in canonical.values()}
     raise DataError(
         f"{recording.id}: no signal {channel.name!r}"
-        + (f" (nor {', '.join(tried)})" if tried else ""),
+        + (f" (nor {', '.join(tried)})" if tried else "")
+        + (f", nor any other {kind.upper()}" if not kinds & {kind, "other"} else ""),
         hint=_close_names_hint(canonical, channel) + f"there are: {', '.join(canonical)}",
         code="SIG-MISSING",
     )
@@ -141,7 +145,12 @@ def _difference(canonical: Mapping[str, str], candidate: str) -> Terms:
 
 
 def _close_names_hint(canonical: Mapping[str, str], channel: MontageChannel) -> str:
-    by_key = {names.key(name): label for label, name in canonical.items()}
+    kinds = {names.modality(channel.name), "other"}  # an EEG is not near an EMG
+    by_key = {
+        names.key(name): label
+        for label, name in canonical.items()
+        if "other" in kinds & {names.modality(channel.name)} or names.modality(name) in kinds
+    }
     target = names.key(names.canonical(channel.name))
     close = difflib.get_close_matches(target, by_key, 3, 0.7)
     return f"near: {', '.join(by_key[c] for c in close)}; " if close else ""
