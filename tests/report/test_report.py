@@ -21,7 +21,7 @@ import synthetic_epochs
 import synthetic_run
 from sleeptools import store
 from sleeptools.commands.report import SECTIONS, ReportOptions, write_report
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.evaluation.evaluation import compute_evaluation
 from sleeptools.evaluation.subject_metrics import find_interval
 from sleeptools.evaluation.uncertain_epochs import share_of_errors
@@ -71,6 +71,21 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(run):
     return report([run], run.parent / "report.html")
+
+
+@pytest.mark.parametrize("kind", ["html", "md", "csv"])
+def test_a_report_of_another_run_is_kept(run, tmp_path, kind):
+    other = shutil.copytree(run, tmp_path / run.name)  # of the same name, elsewhere
+    out = tmp_path / f"report.{kind}"
+    write_report([run], out, ReportOptions(kind=kind))
+    write_report([run], out, ReportOptions(kind=kind))  # its own is replaced
+    for folders in ([other], [run, other]):
+        with pytest.raises(OutputError, match="shows run mmasleepnet; this would be") as caught:
+            write_report(folders, out, ReportOptions(kind=kind))
+        assert "own" in caught.value.hint if kind == "csv" else "`out`" in caught.value.hint
+    if kind != "csv":
+        write_report([other], out, ReportOptions(kind=kind, force=True))
+        write_report([other], out, ReportOptions(kind=kind))
 
 
 class Reader(HTMLParser):
