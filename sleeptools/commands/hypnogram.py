@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from sleeptools import formats, store
-from sleeptools.commands.score.folder import read_scores
+from sleeptools.commands.score.folder import is_scores_folder, read_scores
 from sleeptools.errors import (
     AnnotationsOnlyError,
     DataError,
@@ -116,8 +116,20 @@ def convert_scores(
     -------
     written
         File, hypnogram and notes of every night, as of `convert_hypnogram`.
+
+    Raises
+    ------
+    DataError
+        If it is no folder of scores, or as `convert_hypnogram`.
     """
     ending = ENDINGS_OF_FORMATS.get(to) or str(formats.writer(target, to).SUFFIXES[0])
+    store.refuse_own(folder, ("scores",), "scores")
+    if not is_scores_folder(folder):
+        raise DataError(
+            f"{folder}: no folder of scores; of a folder, hypnogram takes what score wrote",
+            hint="give the files with a scoring one by one",
+            code="FACT-FORMAT",
+        )
     _, hypnograms = read_scores(folder)
     written = []
     for name, path in hypnograms.items():
