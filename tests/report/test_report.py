@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 
 import synthetic_epochs
 import synthetic_run
@@ -29,8 +30,10 @@ from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Signal, w
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.report import markup
 from sleeptools.report.numbers import interval_text
-from sleeptools.report.plots.canvas import Plot
-from sleeptools.report.sections import methods, signals
+from sleeptools.report.plots.canvas import PAPER, Plot
+from sleeptools.report.plots.training import plot_training
+from sleeptools.report.sections import methods, provenance, signals
+from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import open_run
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -86,6 +89,16 @@ def test_a_report_of_another_run_is_kept(run, tmp_path, kind):
     if kind != "csv":
         write_report([other], out, ReportOptions(kind=kind, force=True))
         write_report([other], out, ReportOptions(kind=kind))
+
+
+def test_one_pass_is_seen_in_the_curves(tmp_path):
+    run = open_run(synthetic_run.write(tmp_path / "run", passes=1, protocols=("leak-free",)))
+    figure = Figure()
+    plot_training(training_logs(run)).draw(figure, PAPER)
+    loss = figure.axes[0]
+    assert [line.get_marker() for line in loss.lines] == ["."]
+    assert loss.get_xlim() == (0, 2)
+    assert provenance.recipe_text({"passes": 1, "batch": 64}).startswith("Training: 1 pass, batch")
 
 
 class Reader(HTMLParser):

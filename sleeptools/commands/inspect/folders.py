@@ -212,6 +212,7 @@ def _run(
     names = [*tasks]
     facts: dict[str, Facts] = {}
     errors: dict[str, SleeptoolsError] = {}
+    batch.announce(on_progress, len(names))
     for count, (number, result) in enumerate(workers.run([*tasks.values()], jobs), start=1):
         name = names[number]
         if isinstance(result, Exception):
