@@ -207,7 +207,7 @@ def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str])
     if apart:
         widths[0] = 0
     for line in lines:
-        if apart:
+        if apart and line[0] != "-":  # else it goes on with the one above
             typer.echo(line[0])
         cells = [
             " " * (width - cell_len(text)) + text
@@ -269,7 +269,7 @@ class _Bar:
     task: TaskID
 
     def begin(self, total: int) -> None:
-        self.bar.update(self.task, completed=0, total=total)
+        self.bar.update(self.task, completed=0, total=total, refresh=True)
 
     def __call__(self, finished: FinishedItem) -> None:
         with contextlib.suppress(OSError, ValueError):
