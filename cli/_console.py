@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -14,7 +15,7 @@ from ._options import as_options
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from sleeptools.errors import SleeptoolsError
     from sleeptools.store.batch import FinishedItem, OnProgress
@@ -206,7 +207,7 @@ def emit_rows(columns: list[str], rows: list[list[Any]], folding: Sequence[str])
     if apart:
         widths[0] = 0
     for line in lines:
-        if apart:
+        if apart and line[0] != "-":  # else it goes on with the one above
             typer.echo(line[0])
         cells = [
             " " * (width - cell_len(text)) + text
@@ -257,14 +258,23 @@ def batch_progress(title: str) -> Iterator[OnProgress]:
     hour = 3600.0  # s over which the speed is taken: a night may take minutes
     stderr = console(err=True)
     with drawn(progress.Progress(*columns, console=stderr, speed_estimate_period=hour)) as bar:
-        task = bar.add_task(title, total=None)
+        yield _Bar(bar, bar.add_task(title, total=None))
 
-        def show(finished: FinishedItem) -> None:
-            with contextlib.suppress(OSError, ValueError):
-                bar.console.print(line(finished), markup=False)
-            bar.update(task, completed=finished.number, total=finished.total)
 
-        yield show
+@dataclass(frozen=True)
+class _Bar:
+    """A callback of a batch that moves a bar, whose end it is told before the first item."""
+
+    bar: Progress
+    task: TaskID
+
+    def begin(self, total: int) -> None:
+        self.bar.update(self.task, completed=0, total=total, refresh=True)
+
+    def __call__(self, finished: FinishedItem) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.bar.console.print(line(finished), markup=False)
+        self.bar.update(self.task, completed=finished.number, total=finished.total)
 
 
 def line(finished: FinishedItem) -> str:

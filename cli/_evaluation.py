@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Protocols = dict[str, str]
 """Protocol to the name under which people see it."""
 SLEEP_STATISTICS = (
+    "minutes",
     "tst",
     "se",
     "sme",
@@ -167,8 +168,8 @@ def _stages(evaluation: Evaluation, protocols: Protocols) -> None:
             ]
             for i, stage in enumerate(evaluation.run.stages)
         ]
-        head = ["stage", "F1", "kappa against the rest", "minutes too many a night", "epochs"]
-        emit_table(f"Per stage, {name}", head, rows)
+        head = ["stage", "F1", "kappa", "min too many", "epochs"]
+        emit_table(f"Per stage, {name} (kappa against the rest; minutes a night)", head, rows)
 
 
 def _minutes(row: dict[str, Any]) -> str:
@@ -189,31 +190,32 @@ def _sleep(evaluation: Evaluation) -> None:
     rows = []
     for r in evaluation.table("agreement").filter(protocol=evaluation.headline).to_dicts():
         if r["statistic"] in SLEEP_STATISTICS:
-            marks = [w for w in ("proportional", "heteroscedastic") if r[w]]
+            form = ".3f" if r["unit"] == "fraction" else ".1f"
+            grows = {"bias": r["proportional"], "spread": r["heteroscedastic"]}
             rows.append(
                 [
-                    r["statistic"].replace("_", " "),
-                    r["unit"],
-                    _span(r["bias"], r["bias_low"], r["bias_high"], "+.2f"),
-                    _span(r["lower"], r["lower_low"], r["lower_high"], ".2f"),
-                    _span(r["upper"], r["upper_low"], r["upper_high"], ".2f"),
+                    _statistic(r),
+                    _span(r["bias"], r["bias_low"], r["bias_high"], f"+{form}"),
+                    *(_span(r[limit], None, None, form) for limit in ("lower", "upper")),
                     r["nights"],
                     r["undefined"],
-                    ", ".join(marks),
+                    ", ".join(name for name, does in grows.items() if does),
                 ]
             )
     if rows:
-        head = [
-            "statistic",
-            "unit",
-            "bias",
-            "lower limit",
-            "upper limit",
-            "nights",
-            "undefined",
-            "bias or spread grows",
-        ]
-        emit_table("Sleep statistics, predicted less scored (Bland-Altman)", head, rows)
+        head = ["statistic", "bias", "lower", "upper", "nights", "undef.", "grows"]
+        shown = [i for i in range(len(head)) if head[i] != "grows" or any(r[i] for r in rows)]
+        emit_table(
+            "Sleep statistics, predicted less scored (Bland-Altman: bias, limits; grows with size)",
+            [head[i] for i in shown],
+            [[row[i] for i in shown] for row in rows],
+        )
+
+
+def _statistic(row: dict[str, Any]) -> str:
+    """Name a statistic with its unit: "tst, min", "REM, min", "transitions"."""
+    unit = {"count": "", "fraction": ""}.get(row["unit"], f", {row['unit']}")
+    return f"{row['stage'] or row['statistic'].replace('_', ' ')}{unit}"
 
 
 def _scorers(evaluation: Evaluation) -> None:
@@ -252,14 +254,14 @@ def _subjects(evaluation: Evaluation, protocols: Protocols) -> None:
     columns += ["macro_f1", "stages"]
     stages = len(evaluation.run.stages)
     rows = [
-        [
-            protocols[p],
-            seed,
-            "all" if fold is None else fold,
-            *numbers,
-            f"{n} of {stages}",
-        ]
-        for p, seed, fold, *numbers, n in evaluation.table("subjects").select(columns).iter_rows()
+        [protocols[p], seed, "all" if fold is None else fold, *numbers]
+        for p, seed, fold, *numbers in evaluation.table("subjects").select(columns).iter_rows()
     ]
-    columns = [c.replace("_", " ") for c in columns]
-    emit_table("Subjects (macro f1: mean over so many stages)", columns, rows)
+    common = [i for i in (0, 1) if len({row[i] for row in rows}) == 1]  # the title says these
+    told = [str(rows[0][i]) if columns[i] == "protocol" else f"seed {rows[0][i]}" for i in common]
+    shown = [i for i in range(len(columns)) if i not in common]
+    emit_table(
+        f"{', '.join(['Subjects', *told])} (macro f1: mean over so many of {stages} stages)",
+        [columns[i].replace("_", " ") for i in shown],
+        [[row[i] for i in shown] for row in rows],
+    )

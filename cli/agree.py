@@ -145,12 +145,13 @@ def _show(comparison: Comparison) -> None:
             chosen = [r for r in table.filter(pair=pair).to_dicts() if r["stage"] == stage]
             values = {row["metric"]: row for row in chosen}
             f1 = values.get("f1") or values["macro_f1"]
-            numbers = [_interval(row) for row in (values["kappa"], f1, values["pabak"])]
-            rows.append([pair if stage is None else "", stage or "all", *numbers])
+            numbers = [_interval(row) for row in (values["kappa"], f1)]
+            pabak = cell(values["pabak"]["value"])
+            rows.append([pair if stage is None else "", stage or "all", *numbers, pabak])
     emit_rows(["pair", "stage", "kappa", "F1", "PABAK"], rows, folding=("pair", "stage"))
 
 
 def _interval(row: dict[str, float | None]) -> str:
     low, high = row["low"], row["high"]
     value = cell(row["value"])
-    return value if low is None or high is None else f"{value} ({low:.3f} to {high:.3f})"
+    return value if low is None or high is None else f"{value} [{low:.3f}, {high:.3f}]"

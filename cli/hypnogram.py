@@ -62,6 +62,9 @@ def command(
     from sleeptools.errors import UsageError
 
     if source.is_dir():
+        from sleeptools.store import refuse_own
+
+        refuse_own(source, ("scores",), "scores or a file with a scoring")
         if to is None or scheme or epoch_seconds or start or recording or scorer:
             raise UsageError(
                 f"{source}: a folder of scores takes --to and --force, and no other option",

@@ -11,8 +11,9 @@ import typer
 
 from ._console import emit_json, emit_rows, emit_table, talk
 
-MODEL = ["name", "paper", "parameters", "MACs an epoch", "input", "stages", "scores with"]
-RECIPES = ["name", "recipes, with the parameters of the network that each trains"]
+MODEL = ["name", "parameters", "MACs (M)", "input", "stages", "engine"]
+PRESET = ["name", "species", "stages", "epoch (s)", "rate (Hz)", "channels"]
+RECIPES = ["name", "paper", "recipes, with the parameters of each"]
 
 
 class Drawer(StrEnum):
@@ -56,8 +57,14 @@ def command(
     if as_json:
         emit_json(entries)
     elif drawer is Drawer.MODELS and of is None:
-        emit_table("models", MODEL, [_model(f) for f in entries])
+        emit_table(
+            "models (multiply-accumulates an epoch; what scores)",
+            MODEL,
+            [_model(f) for f in entries],
+        )
         emit_table("train --recipe", RECIPES, [_recipes(f) for f in entries])
+    elif drawer is Drawer.PRESETS:
+        emit_table("presets", PRESET, [_preset(f) for f in entries])
     else:
         emit_table(drawer.value, ["name", "about"], [[f["name"], f["about"]] for f in entries])
 
@@ -94,16 +101,31 @@ def _recipes(facts: dict[str, Any]) -> list[str]:
     for name, parameters in recipes.items():
         together.setdefault(parameters, []).append(name)
     listed = (f"{', '.join(names)}: {parameters:,}" for parameters, names in together.items())
-    return [facts["name"], "; ".join(listed)]
+    return [facts["name"], _paper(facts), "; ".join(listed)]
+
+
+def _paper(facts: dict[str, Any]) -> str:
+    return re.split(", |; ", facts["paper"])[0]
+
+
+def _preset(facts: dict[str, Any]) -> list[str]:
+    """Give a preset's row of the table."""
+    return [
+        facts["name"],
+        facts["species"],
+        " ".join(facts["stages"]),
+        f"{facts['epoch_seconds']:g}",
+        f"{facts['sample_rate']:g}",
+        facts["about"],
+    ]
 
 
 def _model(facts: dict[str, Any]) -> list[str]:
     """Give a model's row of the table; all of it, and more, is in the JSON."""
     return [
         facts["name"],
-        re.split(", |; ", facts["paper"])[0],
         f"{facts['parameters']:,}",
-        f"{facts['macs'] / 1e6:,.1f} M",
+        f"{facts['macs'] / 1e6:,.1f}",
         f"{facts['montage']}; {facts['epoch_seconds']:g} s at {facts['sample_rate']:g} Hz",
         str(facts["stages"]),
         facts.get("engine", "native" if facts["native"] else "torch"),

@@ -68,7 +68,8 @@ def report(
         bool, typer.Option("--partial", help="Take a run that lacks folds, and say so.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a page that this command did not write.")
+        bool,
+        typer.Option("--force", help="Replace a page that is of something else."),
     ] = False,
 ) -> None:
     """Write a report, one HTML file; or a table or figure of the papers.

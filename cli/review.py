@@ -24,8 +24,8 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Folder that `score` wrote, or a scoring of any known format; left out, the "
-            "recording's own, or none.",
+            help="Folder that `score` wrote, or a scoring of any known format; left out, the one "
+            "that edf.toml names, the recording's own, or none.",
         ),
     ] = None,
     edits: Annotated[
@@ -50,8 +50,12 @@ def command(
     ] = None,
     scorer: Annotated[str, typer.Option(help="Who corrects; the page asks if left out.")] = "",
     species: Annotated[
-        str, typer.Option(help="human or mouse: whose stages, where no scoring says it.")
-    ] = "human",
+        str | None,
+        typer.Option(
+            help="human or mouse: whose stages, where no scoring says it; left out, as edf.toml "
+            "has it, or human."
+        ),
+    ] = None,
     epoch_seconds: Annotated[
         float | None,
         typer.Option(min=1, max=60, help="Length of an epoch where no scoring says it, s."),
@@ -63,7 +67,8 @@ def command(
         str | None, typer.Option(help="Unit of voltages whose file names none, for example uV.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a page that this command did not write.")
+        bool,
+        typer.Option("--force", help="Replace a page that is of something else."),
     ] = False,
 ) -> None:
     """Look at a night and correct it, on one offline page.

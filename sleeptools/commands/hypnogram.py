@@ -119,8 +119,14 @@ def convert_scores(
     -------
     written
         File, hypnogram and notes of every night, as of `convert_hypnogram`.
+
+    Raises
+    ------
+    DataError
+        If it is no folder of scores, or as `convert_hypnogram`.
     """
     ending = ENDINGS_OF_FORMATS.get(to) or str(formats.writer(target, to).SUFFIXES[0])
+    store.refuse_own(folder, ("scores",), "scores")
     if not is_scores_folder(folder):
         raise _no_scores(folder, target, to, ending)
     _, hypnograms = read_scores(folder)

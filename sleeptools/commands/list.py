@@ -31,7 +31,8 @@ def list_drawer(drawer: str, folder: Path | None = None) -> list[dict[str, Any]]
     -------
     entries
         Dicts with the keys `name` and `about`; models have further facts, among them `recipes`: by
-        which names they can be trained, and the parameters of the network that each trains.
+        which names they can be trained, and the parameters of the network that each trains; presets
+        have species, stages, epoch_seconds (s) and sample_rate (Hz).
 
     Raises
     ------
@@ -134,7 +135,18 @@ def _trained_models(folder: Path) -> list[dict[str, Any]]:
 def _presets() -> list[dict[str, Any]]:
     from sleeptools.preprocessing import presets
 
-    return [{"name": n, "about": ", ".join(presets.load(n).labels)} for n in presets.names()]
+    loaded = {name: presets.load(name) for name in presets.names()}
+    return [
+        {
+            "name": name,
+            "about": ", ".join(preset.labels),
+            "species": "mouse" if "NREM" in preset.stages else "human",
+            "stages": [*preset.stages],
+            "epoch_seconds": preset.epoch_seconds,
+            "sample_rate": preset.sample_rate,
+        }
+        for name, preset in loaded.items()
+    ]
 
 
 def _module_facts(drawer: str, name: str) -> dict[str, Any]:

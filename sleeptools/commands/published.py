@@ -27,6 +27,7 @@ from sleeptools.report.items.matching import SIZES
 from sleeptools.report.items.phases import read_phases
 from sleeptools.report.items.printed_numbers import results_of
 from sleeptools.report.items.run_source import RunSource, choose_protocol
+from sleeptools.report.page_source import PageSource, page_source
 from sleeptools.report.plots.canvas import Plot
 from sleeptools.runs.folds import BEST_ON_TEST, NAMED
 from sleeptools.runs.run import open_run
@@ -100,11 +101,12 @@ def write_item(
     arrangement.check(request)
     content = arrangement.build(request)
     banners = list(_banners(request))
-    with outputs.holding(out, kind, None, force=options.force):
+    source = page_source("item", [name], name)
+    with outputs.holding(out, kind, None, source, force=options.force):
         if kind == "csv":  # a folder
-            return _write_folder(out, request, content, banners)
+            return _write_folder(out, request, content, banners, source)
         writers = {"html": item_html, "md": _markdown_alone, "tex": _latex_alone}
-        store.write_text(out, writers[kind](request.item, content, banners))
+        outputs.write_page(out, kind, writers[kind](request.item, content, banners), source)
     return [out]
 
 
@@ -255,6 +257,7 @@ def _write_folder(
     request: ItemRequest,
     content: ItemContent,
     banners: Sequence[tuple[str, str]],
+    source: PageSource,
 ) -> list[Path]:
     """Write everything of an item into a folder."""
     name, written = request.name, []
@@ -272,11 +275,11 @@ def _write_folder(
         texts[f"{file}.csv"] = store.csv_text(csv_rows(table))
     for file, text in texts.items():
         written.append(out / file)
-        store.write_text(written[-1], text)
+        outputs.write_page(written[-1], Path(file).suffix[1:], text, source)
     for figure in content.figures:
         assert isinstance(figure.drawing, Plot)
         written += _write_figure(figure.drawing, out / figure.name)
-    outputs.write_manifests(written)
+    outputs.write_manifests(written, source)
     return written
 
 

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sleeptools import store
 from sleeptools.commands.score.batch_page import batch_html
 from sleeptools.commands.score.folder import is_scores_folder
 from sleeptools.errors import UsageError
@@ -24,6 +23,7 @@ from sleeptools.report.blocks import Block
 from sleeptools.report.html import PURPOSE, Section, banner
 from sleeptools.report.markup import Markup
 from sleeptools.report.page import Page, gather_page
+from sleeptools.report.page_source import PageSource, folder_source
 from sleeptools.report.sections.calibration import calibration_section
 from sleeptools.report.sections.explanations import explanations_section
 from sleeptools.report.sections.held_out import held_out_section
@@ -65,7 +65,8 @@ class ReportOptions:
     partial
         Take incomplete runs; the report says so.
     force
-        Replace a page, a text or tables that this command did not write.
+        Replace a page, a text or tables that this command did not write, or wrote of something
+        else.
     """
 
     kind: str = "html"
@@ -105,13 +106,15 @@ def write_report(
     UsageError
         For an unknown format, or recordings without epochs.
     OutputError
-        If a file cannot be written.
+        If a file cannot be written, or what is there is a report of something else.
     """
     options = options or ReportOptions()
     _check(run_folders, options)
     if len(run_folders) == 1 and is_scores_folder(run_folders[0]):
         return _write_scores(run_folders[0], out, options)
-    with outputs.holding(out, options.kind, options.figures, force=options.force):
+    kind = "run" if len(run_folders) == 1 else "runs"
+    source = folder_source(kind, run_folders, out)
+    with outputs.holding(out, options.kind, options.figures, source, force=options.force):
         pages = [
             gather_page(
                 folder,
@@ -122,7 +125,7 @@ def write_report(
             )
             for number, folder in enumerate(run_folders, 1)
         ]
-        return _write(pages, out, options)
+        return _write(pages, out, options, source)
 
 
 def _write_scores(folder: Path, out: Path, options: ReportOptions) -> list[Path]:
@@ -133,12 +136,15 @@ def _write_scores(folder: Path, out: Path, options: ReportOptions) -> list[Path]
             hint="sleep.csv in it has the numbers",
             code="USE-TOGETHER",
         )
-    with outputs.holding(out, "html", None, force=options.force):
-        store.write_text(out, batch_html(folder))
+    source = folder_source("scores", [folder], out)
+    with outputs.holding(out, "html", None, source, force=options.force):
+        outputs.write_page(out, "html", batch_html(folder), source)
     return [out]
 
 
-def _write(pages: Sequence[Page], out: Path, options: ReportOptions) -> list[Path]:
+def _write(
+    pages: Sequence[Page], out: Path, options: ReportOptions, source: PageSource
+) -> list[Path]:
     """Write what is asked for, and return the paths."""
     sections = [_sections(page) for page in pages]
     common = [Section("runs", "All runs", tuple(overview_section(pages)))] * (len(pages) > 1)
@@ -148,16 +154,16 @@ def _write(pages: Sequence[Page], out: Path, options: ReportOptions) -> list[Pat
     tables: list[Path] = []
     figures: list[Path] = []
     if options.kind == "html":
-        store.write_text(out, _html(pages, sections, common))
+        outputs.write_page(out, "html", _html(pages, sections, common), source)
     elif options.kind == "md":
-        store.write_text(out, _markdown(pages, groups, options))
+        outputs.write_page(out, "md", _markdown(pages, groups, options), source)
     else:
         for group, prefix in groups:
             tables += plain.write_tables(group, prefix, out)
     if options.figures is not None:
         for group, prefix in groups:
             figures += plain.write_figures(group, prefix, options.figures)
-    outputs.write_manifests(tables + figures)
+    outputs.write_manifests(tables + figures, source)
     return tables + figures if options.kind == "csv" else [out, *figures]
 
 

@@ -24,6 +24,7 @@ from sleeptools.datasets.shared.edf_settings import (
     load_settings,
     match_names,
     renamed,
+    settings_of,
 )
 from sleeptools.datasets.shared.subjects import TABLE
 from sleeptools.errors import DataError, MissingInputError, UndecidedError, quoted
@@ -180,17 +181,14 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
     """
     if source.problem:
         raise DataError(source.problem, code="SET-PAIR")
-    path, *scored, settings_path = source.files
+    path, settings_path = source.files[0], source.files[-1]
     settings = load_settings(settings_path)
     ignored = dict.fromkeys(
         (*settings.ignore_channels, *edf.present_channels(path, source.ignore_channels))
     )
     stored = edf.read(path, allow_truncated=allow_truncated, ignore_channels=[*ignored])
     signals = renamed(stored, settings, path.name)
-    scorings = [
-        _scoring(file, stored, settings, number, is_own=file == path)
-        for number, file in enumerate(scored, start=1)
-    ]
+    scorings = [*read_scorings(source, stored).values()]
     recording = replace(
         stored,
         id=source.id,
@@ -200,6 +198,41 @@ def read(source: RecordingFiles, *, allow_truncated: bool = False) -> Recording:
         facts={**stored.facts, "data_set": "edf"},
     )
     return recording.scored(scorings)
+
+
+def files_of(path: Path) -> RecordingFiles | None:
+    """Find the files of the recording whose signals are in a file; None if no edf.toml names it.
+
+    Raises
+    ------
+    DataError
+        If the settings are invalid, or leave open which scoring is the recording's; one without
+        a scoring has its signals alone.
+    """
+    settings = settings_of(path).path
+    if settings is None:
+        return None
+    same = (s for s in find(settings.parent) if s.files[0].resolve() == path.resolve())
+    source = next(same, None)
+    if source and source.problem and len(source.files) > 2:  # noqa: PLR2004 - signals, settings
+        raise DataError(source.problem, code="SET-PAIR")
+    return source
+
+
+def read_scorings(source: RecordingFiles, recording: Recording) -> dict[Path, Hypnogram]:
+    """Read the scorings of a recording that is read already, by their files.
+
+    Raises
+    ------
+    DataError
+        As `read`, of the scorings.
+    """
+    path, *scored, settings_path = source.files
+    settings = load_settings(settings_path)
+    return {
+        file: _scoring(file, recording, settings, number, is_own=file == path)
+        for number, file in enumerate(scored, start=1)
+    }
 
 
 def _scoring(

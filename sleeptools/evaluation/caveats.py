@@ -99,6 +99,7 @@ def all_notes(
         yield ceiling
     yield from few_subjects_note(confusions["subject"], run.subject_noun)
     yield from absent_stage_notes(confusions["pooled"], run.stages)
+    yield from unpredicted_stage_notes(confusions["pooled"], run.stages)
     if not run.overlapping:  # where epochs that no split drew for its test were trained on
         yield from unpredicted_sleep_note(run, tested)
 
@@ -189,6 +190,21 @@ def absent_stage_notes(pooled: LevelConfusions, stages: Sequence[str]) -> Iterat
                 f"{protocol}: pooled means over stages are over "
                 f"{metrics.count_true_stages(matrix)} of {len(stages)} stages, nothing is scored "
                 f"{' or '.join(absent)}."
+            )
+    yield from lines.values()
+
+
+def unpredicted_stage_notes(pooled: LevelConfusions, stages: Sequence[str]) -> Iterator[str]:
+    """Say under which protocols a stage that was scored was never predicted."""
+    lines = {}
+    for (protocol, _), matrix in zip(pooled.keys, pooled.matrices, strict=True):
+        columns = zip(stages, matrix.sum(1), matrix.sum(0), strict=True)
+        missed = [name for name, scored, predicted in columns if scored and not predicted]
+        if missed:
+            lines[protocol, *missed] = (
+                f"{protocol}: {' and '.join(missed)} {'was' if len(missed) == 1 else 'were'} never "
+                "predicted: F1 is 0, and precision, which is then undefined, is left out of the "
+                "macro precision."
             )
     yield from lines.values()
 

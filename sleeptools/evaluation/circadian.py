@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BIN_HOURS: Final = 2.0
 """Width of a bin of a mouse's day, h, as in Figure 5 of 10.1038/s41598-024-54727-0."""
+FEWEST_BINS: Final = 3
+"""Number of bins below which there is no course over the day to correlate."""
 
 
 def minutes_by_bin(
@@ -69,7 +71,7 @@ def bin_correlations(bins: pl.DataFrame) -> pl.DataFrame:
     -------
     table
         protocol, stage (null: bins of all stages together, as the SlumberNet paper does),
-        recordings, r, r_sd (over recordings and seeds). A recording of fewer than three bins, or
+        recordings, r, r_sd (over recordings and seeds). A recording of fewer than `FEWEST_BINS`, or
         with the same minutes in all of them, has no correlation.
     """
     import polars as pl
@@ -84,7 +86,8 @@ def bin_correlations(bins: pl.DataFrame) -> pl.DataFrame:
         }
         return pl.DataFrame(schema=kinds)
     keys = ["protocol", "seed", "recording"]
-    r = pl.when(pl.len() > 2).then(pl.corr("truth", "predicted")).fill_nan(None).alias("r")  # noqa: PLR2004
+    enough = pl.col("hour").n_unique() >= FEWEST_BINS
+    r = pl.when(enough).then(pl.corr("truth", "predicted")).fill_nan(None).alias("r")
     by_stage = bins.group_by(*keys, "stage", maintain_order=True).agg(r)
     overall = bins.group_by(keys, maintain_order=True).agg(r)
     overall = overall.with_columns(pl.lit(None, pl.String).alias("stage"))

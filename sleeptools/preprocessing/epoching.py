@@ -153,7 +153,7 @@ def cut_epochs(
     onsets, stretch = onsets[recorded], stretch[recorded]
     values = store.Scratch(folder, (len(onsets), len(signals), preset.samples))
     excludes = preset.quality == "exclude"
-    warnings = []
+    doubtful: dict[str, list[str]] = {}  # what is wrong, and with which channels
     masks = []
     for i, signal in enumerate(signals):
         judged, doubt = _judge_channel(signal, onsets, preset.epoch_seconds)
@@ -161,8 +161,9 @@ def cut_epochs(
             raise DataError(
                 f"{recording.id}: signal {signal.label!r} is not finite", code="SIG-FINITE"
             )
-        doubts = filter(None, [doubt, _rate_doubt(preset, signal), _scale_doubt(preset, signal)])
-        warnings += [f"{signal.label}: {text}" for text in doubts]
+        doubts = [doubt, _rate_doubt(preset, signal), _scale_doubt(preset, signal)]
+        for text in filter(None, doubts):
+            doubtful.setdefault(text, []).append(signal.label)
         epochs = _channel_epochs(preset, recording.id, signal, onsets, stretch)
         values.put(i, epochs)
         masks.append(judged | {quality.MAINS: quality.mains(epochs, preset.sample_rate)})
@@ -172,6 +173,7 @@ def cut_epochs(
     counts = {s.label: quality.counts(m) for s, m in zip(signals, masks, strict=True)}
     counts = {label: kinds for label, kinds in counts.items() if kinds}
     values.keep(kept[recorded])
+    warnings = [f"{', '.join(labels)}: {text}" for text, labels in doubtful.items()]
     return CutEpochs(values, reasons.tolist(), kept, counts, warnings)
 
 

@@ -46,6 +46,7 @@ from sleeptools.store.folders import (
 )
 from sleeptools.store.listing import listing, short_names
 from sleeptools.store.locks import clear_stale_lock, is_locked, lock, lock_file
+from sleeptools.store.own_folders import refuse_own
 from sleeptools.store.partial_file import PartialFile
 from sleeptools.store.scratch import Scratch
 from sleeptools.store.tensors import (
@@ -96,6 +97,7 @@ __all__ = [
     "read_text",
     "read_toml",
     "refuse_foreign",
+    "refuse_own",
     "safe_cell",
     "sha256",
     "short_names",

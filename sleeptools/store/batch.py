@@ -209,7 +209,7 @@ def run(
     folder
         Output folder.
     on_progress
-        Called after every recording.
+        Called after every recording; see `announce`.
     jobs
         Number of processes; it does not change the result.
 
@@ -222,6 +222,7 @@ def run(
     names, tasks = [name for name, _ in work], [task for _, task in work]
     results: dict[str, tuple[dict[str, Any], str]] = {}
     problems: dict[str, SleeptoolsError] = {}
+    announce(on_progress, len(names))
     with stoppable():
         for count, (number, result) in enumerate(workers.run(tasks, jobs), start=1):
             name = names[number]
@@ -238,6 +239,12 @@ def run(
     )
     outcome.write_failures(folder)
     return outcome
+
+
+def announce(on_progress: OnProgress, total: int) -> None:
+    """Tell a callback that has a method `begin` how many items there will be."""
+    if begin := getattr(on_progress, "begin", None):
+        begin(total)
 
 
 def failure_of(error: Exception, name: str) -> SleeptoolsError:

@@ -4,14 +4,24 @@ import io
 import re
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from sleeptools.cli import train
+from sleeptools.cli._evaluation import show_evaluation
+from sleeptools.cli.list import Drawer
+from sleeptools.cli.list import command as list_command
 
+import synthetic_run
 from sleeptools.commands.train import TrainingProgress
+from sleeptools.evaluation.evaluation import compute_evaluation
+from sleeptools.recording.stages import MOUSE_STAGES
+from sleeptools.runs.run import open_run
+from sleeptools.store import batch
 from sleeptools.store.batch import FinishedItem
 
 terminal = import_module("sleeptools.cli._console")
+agree_terminal = import_module("sleeptools.cli.agree")
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 ERASED = re.compile(r"\x1b\[2K|\n|\r")
@@ -53,6 +63,58 @@ def test_a_message_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None
         line = CONTROL.sub("", ERASED.split(before)[-1])
         assert line == "", f"{text!r} is glued to {line!r}"
     assert CONTROL.sub("", screen.getvalue()).endswith("a last one\n")
+
+
+def test_a_bar_has_its_total_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    screen, seen = screen_of(monkeypatch), []
+
+    def work() -> tuple[dict, str]:
+        terminal.BARS[-1].print("at work")
+        seen.append(CONTROL.sub("", screen.getvalue()))
+        return {}, ""
+
+    with terminal.batch_progress("scoring") as on_progress:
+        batch.run([("a", work), ("b", work)], tmp_path, on_progress)
+    assert "0/2" in seen[0]
+
+
+def test_every_table_of_an_evaluation_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mice = {"names": MOUSE_STAGES, "epoch_seconds": 4.0, "prefix": "mouse-", "epochs": 400}
+    run = synthetic_run.write(tmp_path / "run", protocols=("leak-free",), model="mouse-cnn", **mice)
+    evaluation = compute_evaluation(open_run(run))
+    screen = screen_of(monkeypatch)
+    show_evaluation(evaluation)
+    printed = CONTROL.sub("", screen.getvalue())
+    for stage in MOUSE_STAGES:  # on one line, and minutes of each stage with their limits
+        assert re.search(rf"^ {stage}(?: +\S+ \[\S+, \S+\]){{3}} +\d+ *$", printed, re.MULTILINE)
+        assert re.search(rf"^ {stage}, min +\S+ \[", printed, re.MULTILINE)
+    assert re.search(r"^ *fold +subject +nights .* stages *$", printed, re.MULTILINE)
+    assert re.search(r"^ *0 +mouse-00 +1 .* 3 *$", printed, re.MULTILINE)
+
+
+def test_presets_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(monkeypatch)
+    list_command(Drawer.PRESETS, None, as_json=False)
+    printed = CONTROL.sub("", screen.getvalue())
+    assert re.search(r"^ kjaerby +mouse +Wake +1 +512 +EEG, EMG *$", printed, re.MULTILINE)
+    assert re.search(r"^ sleep-edf +human +W N1 N2 +30 +100 ", printed, re.MULTILINE)
+
+
+def test_a_comparison_of_nights_is_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of kappa and F1 side by side; below a long name no lone dash."""
+    number = agree_terminal._interval({"value": 0.954, "low": 0.9, "high": 0.99})
+    columns = ["pair", "stage", "kappa", "F1", "PABAK"]
+    for pair, whole in (("scores - mice", True), ("n" * 60, False)):
+        screen = screen_of(monkeypatch)
+        rows = [[pair, "all", number, number, "0.954"], ["", "NREM", number, number, "0.954"]]
+        terminal.emit_rows(columns, rows, folding=("pair", "stage"))
+        lines = [line.strip() for line in CONTROL.sub("", screen.getvalue()).splitlines()]
+        assert any(line.startswith(pair) and "PABAK" not in line for line in lines)
+        assert sum(line.count(number) == 2 for line in lines) == 2
+        assert any(line.startswith(f"{pair} ") for line in lines) == whole
+        assert "-" not in lines
 
 
 def test_messages_end_no_bar_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,6 +213,40 @@ def test_a_page_that_is_not_ours_is_kept(nights: list[Path], tmp_path: Path) -> 
     assert facts_of(out)["count"] == 252
 
 
+def test_the_page_of_another_night_is_kept(nights: list[Path], tmp_path: Path) -> None:
+    out = review(nights[0], tmp_path / "review.html")
+    renamed = tmp_path / f"same{nights[0].suffix}"
+    shutil.copy(nights[0], renamed)
+    review(renamed, out)  # the content decides, not the name
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match=f"shows recording same; .* {nights[1].stem}") as caught:
+        review(nights[1], out)
+    assert "`out`" in (caught.value.hint or "")
+    assert out.read_bytes() == before
+    review(nights[1], out, ReviewOptions(force=True))
+    assert facts_of(out)["id"] == nights[1].stem
+
+
+def test_edf_toml_says_whose_stages_and_which_scoring(nights: list[Path], tmp_path: Path) -> None:
+    shutil.copy(nights[0], tmp_path / "M1.edf")
+    shutil.copy(nights[0], tmp_path / "M2.edf")
+    labels = np.random.default_rng(1).integers(1, 4, 7560 // 4)
+    rows = "\n".join(map(str, labels))
+    (tmp_path / "M1.csv").write_text(f"brain_state\n{rows}\n")
+    settings = 'signals = "{subject}.edf"\nhypnograms = "{subject}.csv"\nepoch_seconds = 4\n'
+    (tmp_path / "edf.toml").write_text(f'{settings}scheme = "accusleepy"\n')
+    scored = facts_of(review(tmp_path / "M1.edf", tmp_path / "1.html"))
+    assert (scored["names"], scored["epochSeconds"]) == (["Wake", "NREM", "REM"], 4)
+    assert scored["stages"] == np.array([None, 2, 0, 1])[labels].tolist()
+    named = ReviewOptions(scores=tmp_path / "M1.csv")
+    assert facts_of(review(tmp_path / "M1.edf", tmp_path / "1.html", named)) == scored
+    bare = facts_of(review(tmp_path / "M2.edf", tmp_path / "2.html"))
+    assert (bare["names"], bare["epochSeconds"]) == (["Wake", "NREM", "REM"], 4)
+    assert set(bare["stages"]) == {-3}
+    person = ReviewOptions(species="human", epoch_seconds=30.0)
+    assert facts_of(review(tmp_path / "M2.edf", tmp_path / "2.html", person))["count"] == 252
+
+
 def test_from_scratch_nothing_is_proposed(nights: list[Path], tmp_path: Path) -> None:
     facts = facts_of(review(nights[0], tmp_path / "a.html", ReviewOptions(epoch_seconds=20)))
     assert set(facts["stages"]) == {-3}

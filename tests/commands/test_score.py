@@ -18,6 +18,8 @@ from preset_model import model_facts
 from sleeptools import formats, native, store
 from sleeptools.commands import convert, preprocess, score
 from sleeptools.commands.score import ScoreOptions
+from sleeptools.commands.score.batch_page import batch_html
+from sleeptools.commands.score.expected_agreement import expected_agreement
 from sleeptools.commands.simulate import simulate
 from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.evaluation.calibration import scale_by_temperature
@@ -264,7 +266,7 @@ def test_a_recording_shorter_than_an_epoch(model: Path, raw: Path, tmp_path: Pat
 def test_a_mouse_is_scored_in_its_own_stages_and_length(tmp_path: Path) -> None:
     raw = simulate("kjaerby", tmp_path / "raw", subjects=1, hours=0.5)
     (path,) = raw.glob("*.mat")
-    made = make(tmp_path / "model", "mouse-cnn", "kjaerby")
+    made = make(tmp_path / "model", "mouse-cnn", "kjaerby", fold=None)
     out = score.score(made, [path], tmp_path / "out")
     hypnogram = formats.read_hypnogram(out / f"{path.stem}-hypnogram.edf")
     assert hypnogram.names == ("Wake", "NREM", "REM")
@@ -276,6 +278,34 @@ def test_a_mouse_is_scored_in_its_own_stages_and_length(tmp_path: Path) -> None:
     bins = pl.read_csv(out / "sleep_bins.csv")
     minutes = bins.select("Wake_min", "NREM_min", "REM_min").to_numpy().sum()
     assert minutes == pytest.approx((hypnogram.stages >= 0).sum() / 60)
+    page = (out / f"{path.stem}.html").read_text()
+    assert page.count("EEG, EMG: scaled over 30 min") == 1  # not once for each channel
+    assert "0 to 2 (0.5 h of it)" in page  # a bin that the recording does not fill
+    assert "EMG, Hz" in page  # it tells REM from waking
+    assert ">0</td>" in page.split("epochs with a fault")[1].split("</table>")[0]
+    assert "None" not in page.split("Who scored")[-1].split("<script")[0]
+    assert "from_h" not in page
+    batch = batch_html(out)
+    assert -1 < batch.index("Wake, min") < batch.index("NREM, min") < batch.index("REM, min</")
+
+
+@pytest.mark.parametrize(
+    ("facts", "who"),
+    [
+        ({"simulated": True}, "with the simulated scorer in"),
+        ({"simulated": False}, "with the human scorer in"),
+        (
+            {"simulated": True, "parent": {}, "trained_on": {"simulated": False}},
+            "with the human scorer in",
+        ),
+        ({}, "0.700 in"),
+    ],
+)
+def test_the_expected_agreement_says_with_whom(tmp_path: Path, facts: dict[str, Any], who: str):
+    (tmp_path / "metrics.csv").write_text(
+        "protocol,metric,level,seed,value,low\nleak-free,kappa,pooled,,0.7,\n"
+    )
+    assert who in expected_agreement(tmp_path / "final", facts)
 
 
 def test_nights_of_one_name_are_named_by_their_folders(

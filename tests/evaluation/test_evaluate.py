@@ -12,7 +12,8 @@ import synthetic_run
 from sleeptools import store
 from sleeptools.commands.evaluate import evaluate
 from sleeptools.errors import DataError, MissingInputError, UsageError
-from sleeptools.evaluation import output, sleep_agreement
+from sleeptools.evaluation import caveats, circadian, output, sleep_agreement
+from sleeptools.evaluation.confusion import LevelConfusions
 from sleeptools.evaluation.output import evaluation_json
 from sleeptools.evaluation.selection import protocol_difference
 from sleeptools.evaluation.subject_metrics import find_interval
@@ -467,6 +468,32 @@ def test_a_night_tested_in_parts_is_measured_whole(run):
 def test_one_scorer_makes_no_such_table(run):
     assert len(evaluate(run).table("scorers")) == 0
     assert not (run / "evaluation/scorers.parquet").exists()
+
+
+def test_a_stage_that_was_never_predicted_is_said():
+    matrix = np.array([[5, 1, 0], [1, 5, 0], [2, 2, 0]])
+    names = ("Wake", "NREM", "REM")
+    unscored = matrix * [[1], [1], [0]]  # nor did the scorer find any
+    for rows, said in ((matrix, True), (matrix + 1, False), (unscored, False)):
+        keys = [("leak-free", 0), ("leak-free", 1)]
+        pooled = LevelConfusions("pooled", keys, np.stack([rows, rows]))
+        notes = [*caveats.unpredicted_stage_notes(pooled, names)]
+        assert len(notes) == int(said)
+        assert all(note.startswith("leak-free: REM was never predicted") for note in notes)
+
+
+def test_a_few_bins_have_no_correlation():
+    def day(count):
+        rows = [
+            ("leak-free", 0, "M", 2.0 * n, s, 10.0 * n, 9.0 * n + k)
+            for n in range(count)
+            for k, s in enumerate(MOUSE_STAGES)
+        ]
+        columns = ["protocol", "seed", "recording", "hour", "stage", "truth", "predicted"]
+        return circadian.bin_correlations(pl.DataFrame(rows, columns, orient="row"))
+
+    assert len(day(2)) == 0  # six numbers, but no course over the day
+    assert day(3).filter(pl.col("stage").is_null())["r"][0] > 0.9
 
 
 def test_a_mouse_s_day_in_bins(tmp_path):

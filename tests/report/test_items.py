@@ -771,6 +771,8 @@ def test_a_single_file_is_written_and_known_again(tmp_path, suffix):
     assert write_item("s4-table-2", [], out) == [out]
     assert "Random Forest" in out.read_text()
     write_item("s4-table-2", [], out)
+    with pytest.raises(OutputError, match=r"shows item s4-table-2; this would be item s4-table-1"):
+        write_item("s4-table-1", [], out)
     out.write_text("mine")
     with pytest.raises(OutputError):
         write_item("s4-table-2", [], out)

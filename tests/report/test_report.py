@@ -16,12 +16,13 @@ from xml.etree import ElementTree
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 
 import synthetic_epochs
 import synthetic_run
 from sleeptools import store
 from sleeptools.commands.report import SECTIONS, ReportOptions, write_report
-from sleeptools.errors import DataError, UsageError
+from sleeptools.errors import DataError, OutputError, UsageError
 from sleeptools.evaluation.evaluation import compute_evaluation
 from sleeptools.evaluation.subject_metrics import find_interval
 from sleeptools.evaluation.uncertain_epochs import share_of_errors
@@ -29,8 +30,10 @@ from sleeptools.recording.recording import RECORDINGS_KIND, Recording, Signal, w
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.report import markup
 from sleeptools.report.numbers import interval_text
-from sleeptools.report.plots.canvas import Plot
-from sleeptools.report.sections import methods, signals
+from sleeptools.report.plots.canvas import PAPER, Plot
+from sleeptools.report.plots.training import plot_training
+from sleeptools.report.sections import methods, provenance, signals
+from sleeptools.runs.logs import training_logs
 from sleeptools.runs.run import open_run
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -71,6 +74,31 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(run):
     return report([run], run.parent / "report.html")
+
+
+@pytest.mark.parametrize("kind", ["html", "md", "csv"])
+def test_a_report_of_another_run_is_kept(run, tmp_path, kind):
+    other = shutil.copytree(run, tmp_path / run.name)  # of the same name, elsewhere
+    out = tmp_path / f"report.{kind}"
+    write_report([run], out, ReportOptions(kind=kind))
+    write_report([run], out, ReportOptions(kind=kind))  # its own is replaced
+    for folders in ([other], [run, other]):
+        with pytest.raises(OutputError, match="shows run mmasleepnet; this would be") as caught:
+            write_report(folders, out, ReportOptions(kind=kind))
+        assert "own" in caught.value.hint if kind == "csv" else "`out`" in caught.value.hint
+    if kind != "csv":
+        write_report([other], out, ReportOptions(kind=kind, force=True))
+        write_report([other], out, ReportOptions(kind=kind))
+
+
+def test_one_pass_is_seen_in_the_curves(tmp_path):
+    run = open_run(synthetic_run.write(tmp_path / "run", passes=1, protocols=("leak-free",)))
+    figure = Figure()
+    plot_training(training_logs(run)).draw(figure, PAPER)
+    loss = figure.axes[0]
+    assert [line.get_marker() for line in loss.lines] == ["."]
+    assert loss.get_xlim() == (0, 2)
+    assert provenance.recipe_text({"passes": 1, "batch": 64}).startswith("Training: 1 pass, batch")
 
 
 class Reader(HTMLParser):

@@ -66,6 +66,7 @@ def compare_nights(
     failures: dict[str, SleeptoolsError] = dict(matched.problems)
     nights: list[NightAgreement] = []
     names: tuple[str, ...] = ()
+    batch.announce(on_progress, len(matched.nights))
     for number, (title, files) in enumerate(matched.nights.items(), 1):
         try:
             scorings = [

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sleeptools import datasets, formats, registry
+from sleeptools import datasets, formats, registry, store
 from sleeptools.commands.inspect.nights import (
     Described,
     Facts,
@@ -37,6 +37,8 @@ from sleeptools.store import batch, workers
 
 OTHER_ENDINGS: Final = (".safetensors", ".mat", "hz.txt", "sco.txt")
 """Endings of files to inspect, beside those that mean signals or a scoring in every folder."""
+INSPECTED: Final = ("recordings", "scores", "simulated")
+"""Folders of ours that hold nights."""
 Tasks = Mapping[str, Callable[[], Described]]
 
 
@@ -53,6 +55,7 @@ def files_to_inspect(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
+        store.refuse_own(path, INSPECTED, "recordings, scores or raw files")
         inside = unmatched(path, (), OTHER_ENDINGS)
         if not inside:
             raise MissingInputError(
@@ -112,10 +115,12 @@ def inspect_folder(
     MissingInputError
         If the folder holds no file to inspect.
     DataError
-        If it has settings, edf.toml, that cannot be used.
+        If it has settings, edf.toml, that cannot be used, or is a folder of ours without nights:
+        epochs, a run, a model.
     UsageError
         For `settings` where a data set reads the scorings.
     """
+    store.refuse_own(folder, INSPECTED, "recordings, scores or raw files")
     if (folder / "index.parquet").exists():
         files = sorted(folder.glob("*.safetensors"))
         tasks = {p.stem: partial(describe_recording, p, preset, ignore_channels) for p in files}
@@ -207,6 +212,7 @@ def _run(
     names = [*tasks]
     facts: dict[str, Facts] = {}
     errors: dict[str, SleeptoolsError] = {}
+    batch.announce(on_progress, len(names))
     for count, (number, result) in enumerate(workers.run([*tasks.values()], jobs), start=1):
         name = names[number]
         if isinstance(result, Exception):

@@ -18,6 +18,8 @@ from sleeptools.formats.review import Review, plain_name, read_review
 from sleeptools.recording.recording import Recording
 from sleeptools.recording.stages import MOUSE_STAGES
 from sleeptools.report import review_page
+from sleeptools.report.outputs import OTHER_HINT
+from sleeptools.report.page_source import PageSource, find_source, page_source, refuse_other
 
 __all__ = ["ReviewOptions", "review"]
 
@@ -36,7 +38,7 @@ def review(
     path
         The recording, of any known format.
     out
-        The page to write; one that this command wrote is replaced.
+        The page to write; one of the same recording is replaced.
     log
         Called with what is not signals_shown, and why.
 
@@ -50,22 +52,27 @@ def review(
     DataError
         If the recording is damaged, or scores or edits are of another night.
     OutputError
-        If `out` is there and no page of ours.
+        If `out` is there and no page of this recording.
     """
     options = options or ReviewOptions()
     store.check_id(store.need(path, "recording").stem, path)
     with store.lock_file(out):
-        _check_out(out, force=options.force)
         store.check_listed(path)
         recording = replace(read_named(path), id=path.stem)
-        page = _page(recording, path, options, log)
+        source = page_source("recording", [path.stem], store.sha256(path))
+        _check_out(out, source, force=options.force)
+        page = _page(recording, path, source, options, log)
         with store.atomic_write(out) as file:
             file.write(page)
     return out
 
 
 def _page(
-    recording: Recording, path: Path, options: ReviewOptions, log: Callable[[str], None]
+    recording: Recording,
+    path: Path,
+    source: PageSource,
+    options: ReviewOptions,
+    log: Callable[[str], None],
 ) -> bytes:
     sha256 = store.sha256(path)
     names = settings_of(path).names
@@ -82,10 +89,11 @@ def _page(
     for note in notes:
         log(note)
     banners = _banners(recording, proposal, notes)
-    return review_page.page_bytes(page_facts(night, drawn), [s.packed.text for s in drawn], banners)
+    packed = [s.packed.text for s in drawn]
+    return review_page.page_bytes(page_facts(night, drawn), packed, banners, source)
 
 
-def _check_out(out: Path, *, force: bool) -> None:
+def _check_out(out: Path, source: PageSource, *, force: bool) -> None:
     if not out.exists():
         return
     head = b""
@@ -93,6 +101,9 @@ def _check_out(out: Path, *, force: bool) -> None:
         with out.open("rb") as file:
             head = file.read(review_page.HEAD_BYTES)
     if review_page.MARK in head:
+        if not force:
+            text = head.decode("utf-16", errors="replace")
+            refuse_other(out, find_source(text), source, hint=OTHER_HINT)
         return
     is_page = head.lstrip(b"\xff\xfe\xef\xbb\xbf \n").lower().startswith((b"<!doctype", b"<html"))
     if not (force and is_page):

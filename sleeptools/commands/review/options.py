@@ -14,8 +14,8 @@ class ReviewOptions:
     Parameters
     ----------
     scores
-        Folder that `score` wrote, or a scoring of any known format; the recording's own scoring, or
-        none, if left out.
+        Folder that `score` wrote, or a scoring of any known format; if left out, the scoring that
+        edf.toml names, the recording's own, or none.
     edits
         Exported review to go on with.
     channels
@@ -26,15 +26,18 @@ class ReviewOptions:
     scorer
         Name of who will correct.
     species
-        "human" or "mouse": the stage list where no scoring has one.
+        "human" or "mouse": the stage list where no scoring has one; that of edf.toml, or the human
+        one, if left out.
     epoch_seconds
-        Length of an epoch where no scoring says it, s.
+        Length of an epoch where no scoring says it, s; that of edf.toml, 30 s of people or 4 s of
+        mice if left out.
     scheme
-        What the labels of a scoring mean, as in `formats.read_hypnogram`.
+        What the labels of a scoring mean, as in `formats.read_hypnogram`; as edf.toml says of a
+        scoring that it names if left out.
     assume_unit
         Unit of voltages for which the file gives none.
     force
-        Replace a page that this command did not write.
+        Replace a page that this command did not write, or wrote of another recording.
     """
 
     scores: Path | None = None
@@ -42,7 +45,7 @@ class ReviewOptions:
     channels: Sequence[str] = ()
     gains: Mapping[str, float] = field(default_factory=dict)
     scorer: str = ""
-    species: str = "human"
+    species: str | None = None
     epoch_seconds: float | None = None
     scheme: str | None = None
     assume_unit: str | None = None

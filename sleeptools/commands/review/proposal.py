@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,8 @@ from sleeptools.commands.review.options import ReviewOptions
 from sleeptools.commands.score.folder import SCORES_VERSION, read_scores
 from sleeptools.commands.score.lights import Lights, lights_of
 from sleeptools.commands.score.paths import possible_names
+from sleeptools.datasets.edf import files_of, read_scorings
+from sleeptools.datasets.shared.edf_settings import EdfSettings, settings_of
 from sleeptools.errors import DataError, UsageError
 from sleeptools.formats import hypnodensity, review
 from sleeptools.formats.parsing.review_times import GRID_SLACK, is_same_time
@@ -24,7 +26,7 @@ from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import Hypnogram, add_seconds
 from sleeptools.recording.label_schemes import label_scheme
 from sleeptools.recording.recording import Recording
-from sleeptools.recording.stages import UNANNOTATED, UNSCORED
+from sleeptools.recording.stages import MOUSE_STAGES, UNANNOTATED, UNSCORED
 
 HUMAN_EPOCH, MOUSE_EPOCH = 30.0, 4.0  # s
 SPECIES: Final = ("human", "mouse")
@@ -96,7 +98,7 @@ def propose(recording: Recording, path: Path, sha256: str, options: ReviewOption
     UsageError
         For an unknown species.
     """
-    if options.species not in SPECIES:
+    if options.species not in (None, *SPECIES):
         raise UsageError(
             f"no species {options.species!r}",
             hint=f"there are: {', '.join(SPECIES)}",
@@ -104,19 +106,47 @@ def propose(recording: Recording, path: Path, sha256: str, options: ReviewOption
         )
     lights = lights_of(recording, path=path)
     if options.scores is None:
-        stored = recording.hypnogram
+        stored = _own(recording, path)
         if stored is None:
-            return Proposal(*_on_recording(_empty(options), None, recording), lights=lights)
-        return Proposal(*_on_recording(stored, None, recording), stored.scorer, lights=lights)
+            empty = _empty(options, settings_of(path).settings)
+            return Proposal(*_on_recording(empty, None, recording), lights=lights)
+        return _as_proposed(stored, "", recording, lights)
     if options.scores.is_dir():
         return _of_folder(recording, path, sha256, options.scores, lights)
+    source = files_of(path)
+    if source and options.scheme is None and _is_among(options.scores, source.files[1:-1]):
+        scorings = read_scorings(source, recording)
+        own = next(h for file, h in scorings.items() if _is_among(options.scores, [file]))
+        return _as_proposed(own, options.scores.name, recording, lights)
     return _of_file(recording, store.need(options.scores, "scoring"), sha256, options, lights)
 
 
-def _empty(options: ReviewOptions) -> Hypnogram:
-    names = label_scheme(options.species).names
-    usual = HUMAN_EPOCH if options.species == "human" else MOUSE_EPOCH
-    return Hypnogram(np.empty(0, np.int8), names, options.epoch_seconds or usual)
+def _own(recording: Recording, path: Path) -> Hypnogram | None:
+    """Return the scoring that edf.toml names, the first of several, or that of the file itself."""
+    source = files_of(path)
+    named = [*read_scorings(source, recording).values()] if source else []
+    return named[0] if named else recording.hypnogram
+
+
+def _is_among(path: Path, files: Sequence[Path]) -> bool:
+    return path.resolve() in [file.resolve() for file in files]
+
+
+def _as_proposed(scoring: Hypnogram, name: str, recording: Recording, lights: Lights) -> Proposal:
+    return Proposal(
+        *_on_recording(scoring, None, recording),
+        model=scoring.scorer or name,
+        warnings=scoring.notes,
+        lights=lights,
+    )
+
+
+def _empty(options: ReviewOptions, settings: EdfSettings | None) -> Hypnogram:
+    settings = settings or EdfSettings(signals="")
+    names = label_scheme(options.species).names if options.species else settings.names
+    usual = MOUSE_EPOCH if names == MOUSE_STAGES else HUMAN_EPOCH
+    seconds = options.epoch_seconds or settings.epoch_seconds or usual
+    return Hypnogram(np.empty(0, np.int8), names, seconds)
 
 
 def _of_folder(

@@ -28,7 +28,7 @@ COLUMNS: Final = {
     "sol_min": "SOL, min",
     "rem_latency_from_sleep_onset_min": "REM latency, min",
     "waso_min": "WASO, min",
-    **{f"{name}_min": f"{name}, min" for name in (*HUMAN_STAGES, *MOUSE_STAGES)},
+    **{f"{name}_min": f"{name}, min" for name in (*MOUSE_STAGES[:-1], *HUMAN_STAGES)},
 }
 """Columns of sleep.csv that the page has room for, and their headings."""
 

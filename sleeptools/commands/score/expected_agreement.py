@@ -1,4 +1,4 @@
-"""What agreement with a human scorer may be expected of a model: as its run was tested, or nothing.
+"""What agreement with a scorer may be expected of a model: as its run was tested, or nothing.
 
 A fold's model and `final` lie in the run whose cross-validation tells how such models do on people
 that they have not seen. A model whose folder has a `card` says it itself.
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sleeptools import store
 from sleeptools.errors import SleeptoolsError
+from sleeptools.runs.parent import tuned_on_real
 
 METRICS: Final = "metrics.csv"
 ROW: Final = {"protocol": "leak-free", "metric": "kappa", "level": "pooled", "seed": ""}
@@ -23,7 +24,7 @@ CARD: Final = "card"
 
 
 def expected_agreement(model: Path, facts: Mapping[str, Any]) -> str:
-    """Say in a sentence what is known of a model's agreement with human scorers.
+    """Say in a sentence what is known of a model's agreement with scorers, and with which.
 
     Parameters
     ----------
@@ -37,11 +38,21 @@ def expected_agreement(model: Path, facts: Mapping[str, Any]) -> str:
         return str(card["expected_agreement"])
     for folder in list(model.resolve().parents)[:LEVELS]:
         if (folder / METRICS).is_file():
-            return _tested(folder) or "not known: its run has no leak-free evaluation"
+            return (
+                _tested(folder, _scorers(facts)) or "not known: its run has no leak-free evaluation"
+            )
     return "not known: its run was not evaluated (`sleeptools evaluate RUN`)"
 
 
-def _tested(run: Path) -> str:
+def _scorers(facts: Mapping[str, Any]) -> str:
+    """Say with whom the run of a model was compared, as far as is known."""
+    simulated = facts.get("simulated")
+    if simulated and not tuned_on_real(facts):
+        return "with the simulated scorer "
+    return "with the human scorer " if simulated is not None else ""
+
+
+def _tested(run: Path, scorers: str) -> str:
     """Say the pooled kappa of a run's leak-free test folds."""
     try:
         rows = list(csv.DictReader(io.StringIO(store.read_text(run / METRICS))))
@@ -52,4 +63,4 @@ def _tested(run: Path) -> str:
         return ""
     row = pooled[0]
     interval = f" [{float(row['low']):.3f}, {float(row['high']):.3f}]" if row.get("low") else ""
-    return f"kappa {float(row['value']):.3f}{interval} in its run's leak-free test folds"
+    return f"kappa {float(row['value']):.3f}{interval} {scorers}in its run's leak-free test folds"

@@ -16,10 +16,10 @@ from sleeptools.commands.score.sleep_table import BIN_HOURS, sleep_column
 from sleeptools.evaluation.sleep_statistics import DEFINITIONS
 from sleeptools.preprocessing.presets import Preset
 from sleeptools.recording import montage
-from sleeptools.recording.hypnogram import add_seconds
+from sleeptools.recording.hypnogram import Hypnogram, add_seconds
 from sleeptools.recording.recording import Samples, Signal
 from sleeptools.recording.signals.spectrogram import spectrogram
-from sleeptools.recording.stages import UNSCORED
+from sleeptools.recording.stages import MOUSE_STAGES, UNSCORED
 from sleeptools.report import html, markup, png
 from sleeptools.report.blocks import Block, BulletList, Figure, Table, Text, Tiles
 from sleeptools.report.html import PURPOSE, Section, banner
@@ -65,7 +65,7 @@ class NightPage:
     preset
         How its signals are preprocessed.
     expected
-        What agreement with a human scorer can be expected.
+        What agreement with which scorer can be expected.
     calibration
         What was done to the probabilities.
     """
@@ -109,25 +109,30 @@ class NightPage:
             yield Text("No epoch has a signal.")
             return
         drawn = as_drawn(night.name, night.hypnogram, night.hypnodensity)
-        pictures = [_picture(signal, drawn) for signal in self._eeg(night)]
+        pictures = [_picture(signal, drawn) for signal in self._drawn_signals(night)]
+        kinds = " and EMG" if _is_mouse(night) else ""
         caption = (
             "The likeliest stage of every epoch, over the probability of every stage, stacked, "
-            f"over the multitaper spectrogram of each EEG ({DECIBELS:g} dB from dark to light)."
+            f"over the multitaper spectrogram of each EEG{kinds} ({DECIBELS:g} dB from dark to "
+            "light)."
         )
         drawing = hypnogram_svg(drawn, pictures)
         yield Figure(f"hypnogram-{night.name}", drawing, "Hypnogram", caption, zoom=True)
 
-    def _eeg(self, night: Scoring) -> list[Signal]:
+    def _drawn_signals(self, night: Scoring) -> list[Signal]:
+        """Pick the EEG and, of mice, the EMG, which tells REM from waking."""
         signals = montage.pick(night.recording, night.montage.channels, self.preset.assume_unit)
-        return [signal for signal in signals if signal.modality == "eeg"]
+        kinds = ("eeg", "emg") if _is_mouse(night) else ("eeg",)
+        return [signal for signal in signals if signal.modality in kinds]
 
     def _model(self) -> Iterator[Block]:
         settings = self.preset
-        rows = [[name, self.facts[key]] for key, name in MODEL_FACTS.items() if key in self.facts]
+        known = {name: self.facts.get(key) for key, name in MODEL_FACTS.items()}
+        rows = [[name, value] for name, value in known.items() if value is not None]
         rows += [
             ["folder", self.model],
             ["learnt from", self._origin()],
-            ["expected agreement with a human scorer", self.expected],
+            ["expected agreement", self.expected],
             ["probabilities", self.calibration],
             ["preset", f"{settings.name}, {settings.sample_rate:g} Hz"],
         ]
@@ -141,6 +146,10 @@ class NightPage:
         if tuned_on_real(self.facts):
             return f"{data}, SIMULATED nights, then fine-tuned on real recordings"
         return f"{data}, {'SIMULATED nights only' if simulated else 'real recordings'}"
+
+
+def _is_mouse(night: Scoring) -> bool:
+    return night.hypnogram.names == MOUSE_STAGES
 
 
 def _lead(night: Scoring) -> str:
@@ -234,10 +243,22 @@ def _statistics(night: Scoring) -> Iterator[Block]:
         if "lights" in sleep["undefined"]:
             yield Text("They can be given when the night is scored, as times of day.")
     if row["bins"]:
-        head = [*row["bins"][0]]
-        cells = [[f"{value:g}" for value in values.values()] for values in row["bins"]]
-        caption = f"Minutes of each stage in bins of {BIN_HOURS:g} h"
+        head = ["hours", *(f"{name}, min" for name in night.hypnogram.names)]
+        cells = [_bin_cells(values, night.hypnogram) for values in row["bins"]]
+        caption = f"Minutes of each stage in bins of {BIN_HOURS:g} h from the recording's start"
         yield Table("bins", head, cells, caption)
+
+
+def _bin_cells(values: Mapping[str, float], hypnogram: Hypnogram) -> list[str]:
+    """Write a row of the bins; one that the scoring does not fill says how much it covers."""
+    begin, end = values["from_h"], values["to_h"]
+    first = hypnogram.onset / 3600
+    last = first + len(hypnogram) * hypnogram.epoch_seconds / 3600
+    covered = min(end, last) - max(begin, first)
+    hours = f"{begin:g} to {end:g}"
+    if covered < end - begin - hypnogram.epoch_seconds / 3600:
+        hours += f" ({covered:.2g} h of it)"
+    return [hours, *(f"{values[f'{name}_min']:.1f}" for name in hypnogram.names)]
 
 
 def _title(column: str) -> str:
@@ -290,9 +311,13 @@ def _doubtful(night: Scoring) -> Iterator[Block]:
     yield Table("doubtful", head, rows, "Epochs most worth a second look", texts=4, narrow=True)
 
 
+def _faults(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) or "0"
+
+
 def _signals(night: Scoring) -> Iterator[Block]:
     rows = [
-        [name, source, ", ".join(f"{n} {kind}" for kind, n in night.quality.get(name, {}).items())]
+        [name, source, _faults(night.quality.get(name, {}))]
         for name, source in night.montage.made_of.items()
     ]
     head = ["channel of the model", "made of", "epochs with a fault"]

@@ -37,6 +37,8 @@ def model_at(model: Path | str) -> Path:
     ------
     MissingInputError
         If there is none.
+    DataError
+        If it is a folder of ours of another kind.
     UsageError
         If it is a file of another kind, such as a recording.
     """
@@ -48,6 +50,7 @@ def model_at(model: Path | str) -> Path:
         shipped = f"{e.hint}; models that need no folder: {', '.join(SHIPPED)}"
         hint = did_you_mean(str(model), [*SHIPPED]) or shipped
         raise MissingInputError(str(e), hint=hint, code=e.code) from None
+    store.refuse_own(path, ("model", "run"), "a trained model")
     if path.is_file() and path.suffix != ".onnx":
         raise UsageError(f"{path}: is no model; the model comes before the recordings")
     return path
@@ -75,9 +78,12 @@ def recordings_among(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     ------
     MissingInputError
         If a path does not exist, or a folder or pattern holds no recording.
+    DataError
+        If it is a folder of ours that holds no recordings.
     """
     files: dict[Path, bool] = {}
     for path in paths:
+        store.refuse_own(path, ("recordings", "simulated"), "recordings")
         for file, is_named in _files(path):
             files[file] = files.get(file, False) or is_named
     kinds = {file: file_kind(file, is_named=is_named) for file, is_named in files.items()}

@@ -34,6 +34,8 @@ def plot_training(logs: pl.DataFrame) -> Plot:
         kappa.set(title="Kappa after each pass (dots: the pass kept)", xlabel="pass")
         for axes in (loss, kappa):
             axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half a pass
+            if len({*logs["pass"]}) == 1:  # else its axis is a few hundredths of a pass
+                axes.set_xlim(logs["pass"][0] - 1, logs["pass"][0] + 1)
         loss.legend()
 
     description = f"Training loss and kappa over the passes, {' and '.join(protocols)}"
@@ -56,7 +58,14 @@ def _curve(axes: Any, palette: Palette, logs: pl.DataFrame, protocol: str, value
         by_pass["pass"], by_pass["low"], by_pass["high"], color=line, alpha=0.16, linewidth=0
     )
     label = f"{protocol} (optimistic)" if protocol == "best-on-test" else protocol
-    axes.plot(by_pass["pass"], by_pass["middle"], dashes, color=line, linewidth=1.8, label=label)
+    marker = "." if len(by_pass) == 1 else None  # a line of one point is not seen
+    axes.plot(
+        *(by_pass["pass"], by_pass["middle"], dashes),
+        color=line,
+        linewidth=1.8,
+        marker=marker,
+        label=label,
+    )
     selected = trainings.filter("selected")
     if value != "loss":
         axes.plot(selected["pass"], selected[value], "o", color=line, markersize=4, alpha=0.8)

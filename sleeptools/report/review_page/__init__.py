@@ -22,6 +22,7 @@ from sleeptools.recording.stages import REASONS, SCORED, UNKNOWN
 from sleeptools.report import markup
 from sleeptools.report.html import PURPOSE
 from sleeptools.report.markup import Markup
+from sleeptools.report.page_source import PageSource
 
 SCRIPTS: Final = (
     *("signals.js", "filters.js", "review.js", "files.js"),
@@ -39,7 +40,10 @@ def stage_codes(stages: Stages, reasons: Stages) -> list[int]:
 
 
 def page_bytes(
-    facts: Mapping[str, Any], signals: Sequence[str], banners: Sequence[tuple[str, str]]
+    facts: Mapping[str, Any],
+    signals: Sequence[str],
+    banners: Sequence[tuple[str, str]],
+    source: PageSource,
 ) -> bytes:
     """Assemble the page.
 
@@ -51,6 +55,8 @@ def page_bytes(
         Text of each packed signal.
     banners
         Head and text of what must be seen; those without a head are listed for who asks.
+    source
+        What the page is of.
 
     Returns
     -------
@@ -61,6 +67,7 @@ def page_bytes(
     script = "\n" + "\n".join(folder.joinpath(name).read_text("utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = Template(folder.joinpath("page.html").read_text("utf-8")).substitute(
+        source=source.in_markup(),
         title=markup.escape(f"Review: {facts['id']}"),
         heading=markup.escape(f"Review of {facts['id']}"),
         notes=_notes(banners),

@@ -159,7 +159,7 @@ def recipe_text(recipe: Mapping[str, Any]) -> str:
     """Write the main settings of a training as a sentence."""
     optimiser = OPTIMISERS.get(str(recipe.get("optimiser")), str(recipe.get("optimiser", "")))
     clauses = [
-        f"{recipe['passes']} passes" if "passes" in recipe else "",
+        f"{n} pass{'' if n == 1 else 'es'}" if (n := recipe.get("passes")) is not None else "",
         f"batches of {recipe['batch']}" if "batch" in recipe else "",
         f"{optimiser} at a learning rate of {recipe['learning_rate']:g}"
         if "learning_rate" in recipe

@@ -251,5 +251,6 @@ def day_section(page: Page) -> Iterator[Block]:
         )
         for row in correlations.to_dicts()
     ]
-    head = ("Stage", "Recordings", "Mean r", "SD over recordings")
-    yield Table("day", head, rows, "Pearson's r of scored and predicted minutes", narrow=True)
+    if rows:
+        head = ("Stage", "Recordings", "Mean r", "SD over recordings")
+        yield Table("day", head, rows, "Pearson's r of scored and predicted minutes", narrow=True)
