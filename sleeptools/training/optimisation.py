@@ -80,8 +80,8 @@ def step_factors(recipe: Recipe, position: schedule.Position) -> list[float]:
     Returns
     -------
     factors
-        With Adam: 1 - beta 1, the learning rate over 1 - beta 1 ** steps, and 1 over the root of 1 -
-        beta 2 ** steps. With SGD: momentum, learning rate, 0.
+        With Adam: 1 - beta 1, the learning rate over 1 - beta 1 ** steps, and 1 over the root of
+        1 - beta 2 ** steps. With SGD: momentum, learning rate, 0.
     """
     factor, momentum = schedule.rate_at(recipe.schedule, position)
     rate = factor * recipe.learning_rate
