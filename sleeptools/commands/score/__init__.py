@@ -285,7 +285,7 @@ def _open_scorer(
     if not ships and (warning := unverified(model, engine.facts)):
         log(f"warning: {warning}")
     if engine.precision != options.precision:
-        log(f"computed in {engine.precision}: {options.precision} is not faster here, or not there")
+        log(f"computed in {engine.precision}: no {options.precision} for this model on this CPU")
     log(f"probabilities are {engine.calibration}")
     page = cache(partial(_night_page, model, engine, preset))
     facts = _made_by(engine, preset) | ({SHIPS: name} if ships else {})

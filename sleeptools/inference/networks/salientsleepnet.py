@@ -14,7 +14,9 @@ from sleeptools.native.check import check_shape
 from sleeptools.native.layer_tables import salientsleepnet
 from sleeptools.preprocessing.sequences import InputSpan
 
-HALF = True  # multiplies in bfloat16 where asked to
+# Rounding grows over its layers: with random weights, in bfloat16 3 of 20 epochs have another stage
+# than in float32, and sums in another order change a probability by 0.04.
+HALF = False
 SAMPLES = 3000
 
 

@@ -18,7 +18,7 @@ from sleeptools.native.layer_tables.sleepprintnet import PIXELS, POOLED
 from sleeptools.native.prepared import NetworkPool
 from sleeptools.preprocessing.sequences import InputSpan
 
-HALF = True  # multiplies in bfloat16 where asked to
+HALF = True  # the streams multiply in bfloat16 where asked to
 MODALITIES = ("eeg", "eog", "emg")
 
 
@@ -32,7 +32,7 @@ class Network:
     weights
         Arrays of model.safetensors.
     precision
-        Precision of the products.
+        Precision of the streams.
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, precision: Precision) -> None:
@@ -51,7 +51,7 @@ class Network:
         slope = sleepprintnet.leak(variant)
         self.streams = PackedStreams(weights, chains, "leaky_relu", slope, precision)
         self.map = BandPower(config, self.samples)
-        self.spatial = PackedPlan(sleepprintnet.MapGraph(weights, variant).write(), precision)
+        self.spatial = PackedPlan(sleepprintnet.MapGraph(weights, variant).write(), "fp32")
         _, maps, steps = stream_starts(
             [*chains.values()], self.samples * (1 + 2 * self.span.context)
         )
