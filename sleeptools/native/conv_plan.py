@@ -315,8 +315,8 @@ def plan_layout(numbers: tuple[int, ...], unit: int = 1) -> PlanLayout:
     ]
     result = positions[graph.layers[-1].target.signal]
     tables = np.array(inputs, np.int64), np.array(steps, np.int64)
-    sizes = arena, packed, result.start, result.row, max(scratch), any(step[2] for step in steps)
-    return PlanLayout(*tables, *sizes, work)
+    sizes = arena, packed, result.start, result.row, max(scratch)
+    return PlanLayout(*tables, *sizes, bf16=any(step[2] for step in steps), work=work)
 
 
 def _step(
@@ -403,7 +403,7 @@ def workspace_floats(layout: PlanLayout, fields: dict[str, Any]) -> int:
     """Floats of workspace: arenas and scratch of each thread; one arena where epochs are fewer."""
     several = fields["batch"] >= fields["team"]
     arenas = fields["team"] * fields["together"] if several else 1
-    return ALIGN + arenas * layout.arena + fields["team"] * layout.scratch
+    return int(ALIGN + arenas * layout.arena + fields["team"] * layout.scratch)
 
 
 @Op

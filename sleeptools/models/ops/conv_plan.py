@@ -134,7 +134,8 @@ def _value(
     if layer.kind in _RESAMPLING:
         return _RESAMPLING[layer.kind](x, target.steps)
     if layer.kind == "attend":
-        return _mix(*map(rounds, (x, *operands)), rounds, heads=layer.kernel)
+        queries, keys, values = map(rounds, (x, *operands))
+        return _mix(queries, keys, values, rounds, heads=layer.kernel)
     if layer.kind in {"lstm", "lstm_reversed"}:
         is_reversed = layer.kind == "lstm_reversed"
         return _recur(x, rounds(arrays["weight"]), rounds, is_reversed=is_reversed)
