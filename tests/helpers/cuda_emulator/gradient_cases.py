@@ -138,8 +138,9 @@ def gradient_examples(op: str) -> Iterator[GradientCase]:
     if op == "conv-block":
         module = registry.load("ops", op)
         whole_and_one = (3, 11, 2, 3, 1), [1, 0, 1, 1, 0], "relu", 0.0, 0.0  # 33 rows
-        odd = module._example(generator, HOST, *whole_and_one)
-        for example in [odd, *module.examples("cpu", batch=1)]:
+        wide = (2, 9, 33, 8, 2), [4, 0, 1, 1, 0], "relu", 0.0, 0.0  # 132 inputs of a stride
+        odd = [module._example(generator, HOST, *size) for size in (whole_and_one, wide)]
+        for example in [*odd, *module.examples("cpu", batch=1)]:
             if len(example[0]):
                 cases += conv_block_gradients(rng, generator, example)
     yield from cases
