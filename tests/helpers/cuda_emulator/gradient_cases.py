@@ -136,7 +136,11 @@ def gradient_examples(op: str) -> Iterator[GradientCase]:
         for size in [*sizes, (3, 8, 0, 0.1), (17, 16, 24, 0.0)]:
             cases += feed_forward_gradients(rng, generator, size)
     if op == "conv-block":
-        for example in registry.load("ops", op).examples("cpu", batch=1):
+        module = registry.load("ops", op)
+        whole_and_one = (3, 11, 2, 3, 1), [1, 0, 1, 1, 0], "relu", 0.0, 0.0  # 33 rows
+        wide = (2, 9, 33, 8, 2), [4, 0, 1, 1, 0], "relu", 0.0, 0.0  # 132 inputs of a stride
+        odd = [module._example(generator, HOST, *size) for size in (whole_and_one, wide)]
+        for example in [*odd, *module.examples("cpu", batch=1)]:
             if len(example[0]):
                 cases += conv_block_gradients(rng, generator, example)
     yield from cases
