@@ -294,7 +294,8 @@ def place_scoring(
 def _fitting_length(path: Path, recording: Recording, settings: EdfSettings) -> float | None:
     """Find the length of an epoch, s, with which a scoring ends as the signals do."""
     try:
-        counted = formats.read_hypnogram(path, **{**settings.reading(path), "epoch_seconds": 1.0})
+        seconds = settings.model_copy(update={"epoch_seconds": 1.0})
+        counted = formats.read_hypnogram(path, **seconds.reading(path))
     except DataError:
         return None
     return next(iter(placing.fitting_lengths(recording, counted)), None)

@@ -758,3 +758,13 @@ def test_options_count_before_edf_toml(command: Callable, tmp_path: Path) -> Non
     assert (ran.code, "4 s an epoch would fit" in ran.err) == (65, True)
     ran = command("agree", root / "m1.csv", root / "m1.csv", "--epoch-seconds", "4")
     assert ran.code == 0, ran.err
+
+
+def test_an_edf_toml_of_other_files_is_passed_over(command: Callable, tmp_path: Path) -> None:
+    root = lab(tmp_path / "lab")
+    (root / "m1.edf").unlink()
+    words = (root / "m1.csv", root / "m1.csv", "--same-start")
+    assert command("agree", *words).code == 0  # the length of an epoch is known even so
+    shutil.copy(root / "m1.csv", root / "other.txt")
+    ran = command("agree", root / "other.txt", root / "other.txt", "--same-start")
+    assert (ran.code, "does not tell how long an epoch is" in ran.err) == (65, True)

@@ -392,7 +392,8 @@ def test_hints_name_lines_of_the_settings(tmp_path: Path) -> None:
     for labels, hint in (
         ("W\n" * 30, "epoch_seconds = 20 in edf.toml"),
         ("0\n" * 20, 'scheme = "NAME" in edf.toml'),
-        ("W\nNREM\n" * 10, "such as epoch_seconds = 4 in edf.toml"),
+        ("W\nNREM\n" * 10, "epoch_seconds = 30 in edf.toml, which fits the signals"),
+        ("W\nNREM\n" * 7, "such as epoch_seconds = 4 in edf.toml"),
     ):
         (tmp_path / "a.txt").write_text(labels)
         with pytest.raises(DataError) as caught:

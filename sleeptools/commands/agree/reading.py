@@ -136,7 +136,8 @@ def read_scoring(source: ScoringFile, scoring: str, options: AgreeOptions) -> Re
     if beside is not None:
         hypnogram = beside.placed(hypnogram)
     facts = _facts_of_signals(path)
-    is_from_start = facts is not None or beside is not None or formats.find(path) is hypnodensity
+    is_placed = beside is not None and beside.signals is not None
+    is_from_start = facts is not None or is_placed or formats.find(path) is hypnodensity
     return ReadScoring(
         hypnogram,
         _probabilities(path, hypnogram),

@@ -1,4 +1,4 @@
-"""The recording that a scoring is of, where an edf.toml says so, and how it is read then."""
+"""What an edf.toml says of a scoring: how it is read, and which recording it is of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sleeptools.datasets.edf import find, place_scoring
-from sleeptools.datasets.shared.edf_settings import SETTINGS, EdfSettings, load_settings
+from sleeptools.datasets.shared.edf_settings import (
+    SETTINGS,
+    EdfSettings,
+    load_settings,
+    match_names,
+)
+from sleeptools.errors import DataError
 from sleeptools.formats import edf
 from sleeptools.recording import placing
 from sleeptools.recording.hypnogram import Hypnogram, add_seconds
@@ -16,19 +22,19 @@ from sleeptools.recording.hypnogram import Hypnogram, add_seconds
 
 @dataclass(frozen=True)
 class RecordingBeside:
-    """A recording whose scoring an edf.toml names.
+    """A scoring that an edf.toml names, and its recording.
 
     Parameters
     ----------
     signals
-        The file of the signals.
+        The file of the signals; None if it is not there, or several are.
     scoring
         The file of the scoring; the same one if it holds both.
     settings
         What stands in the edf.toml.
     """
 
-    signals: Path
+    signals: Path | None
     scoring: Path
     settings: EdfSettings
 
@@ -37,13 +43,15 @@ class RecordingBeside:
         return {k: v for k, v in self.settings.reading(self.scoring).items() if v}
 
     def placed(self, hypnogram: Hypnogram) -> Hypnogram:
-        """Place the scoring on the recording, as `convert` does, with its clock time.
+        """Place the scoring on the recording that there is, as `convert` does, by the clock.
 
         Raises
         ------
         DataError
             As `datasets.edf.place_scoring`, and if the signals' file is damaged.
         """
+        if self.signals is None:
+            return hypnogram
         ignored = [*edf.present_channels(self.signals, self.settings.ignore_channels)]
         recording = edf.read(self.signals, ignore_channels=ignored)
         placed = place_scoring(
@@ -57,7 +65,7 @@ class RecordingBeside:
 
 
 def recording_beside(scoring: Path) -> RecordingBeside | None:
-    """Find the recording of a scoring by the nearest edf.toml that names it; None if none does.
+    """Find a scoring in the nearest edf.toml that names it; None if none does.
 
     Raises
     ------
@@ -66,11 +74,24 @@ def recording_beside(scoring: Path) -> RecordingBeside | None:
     """
     file = scoring.absolute()
     for folder in file.parents:
-        if not (folder / SETTINGS).is_file():
+        place = folder / SETTINGS
+        if not place.is_file():
             continue
-        settings = load_settings(folder / SETTINGS)
-        for source in find(folder):
-            signals, *scored, _ = source.files
-            if file in scored and not source.problem:
-                return RecordingBeside(signals, file, settings)
+        settings = load_settings(place)
+        name = file.relative_to(folder).as_posix()
+        if any(match_names(pattern, [name], place) for pattern in settings.hypnograms):
+            return RecordingBeside(_signals(folder, file), file, settings)
+    return None
+
+
+def _signals(folder: Path, scoring: Path) -> Path | None:
+    """Find the one file of signals that a scoring is of."""
+    try:
+        sources = find(folder)
+    except DataError:
+        return None  # no file is named as the signals are
+    for source in sources:
+        signals, *scored, _ = source.files
+        if scoring in scored and not source.problem:
+            return signals
     return None
