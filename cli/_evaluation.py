@@ -204,11 +204,11 @@ def _sleep(evaluation: Evaluation) -> None:
             )
     if rows:
         head = ["statistic", "bias", "lower", "upper", "nights", "undef.", "grows"]
-        shown = [i for i in range(len(head)) if head[i] != "grows" or any(r[i] for r in rows)]
+        columns = [i for i in range(len(head)) if head[i] != "grows" or any(r[i] for r in rows)]
         emit_table(
             "Sleep statistics, predicted less scored (Bland-Altman: bias, limits; grows with size)",
-            [head[i] for i in shown],
-            [[row[i] for i in shown] for row in rows],
+            [head[i] for i in columns],
+            [[row[i] for i in columns] for row in rows],
         )
 
 
@@ -257,11 +257,13 @@ def _subjects(evaluation: Evaluation, protocols: Protocols) -> None:
         [protocols[p], seed, "all" if fold is None else fold, *numbers]
         for p, seed, fold, *numbers in evaluation.table("subjects").select(columns).iter_rows()
     ]
-    common = [i for i in (0, 1) if len({row[i] for row in rows}) == 1]  # the title says these
-    told = [str(rows[0][i]) if columns[i] == "protocol" else f"seed {rows[0][i]}" for i in common]
-    shown = [i for i in range(len(columns)) if i not in common]
+    constant = [i for i in (0, 1) if len({row[i] for row in rows}) == 1]  # the title says these
+    title = [
+        str(rows[0][i]) if columns[i] == "protocol" else f"seed {rows[0][i]}" for i in constant
+    ]
+    numbers = [i for i in range(len(columns)) if i not in constant]
     emit_table(
-        f"{', '.join(['Subjects', *told])} (macro f1: mean over so many of {stages} stages)",
-        [columns[i].replace("_", " ") for i in shown],
-        [[row[i] for i in shown] for row in rows],
+        f"{', '.join(['Subjects', *title])} (macro f1: mean over so many of {stages} stages)",
+        [columns[i].replace("_", " ") for i in numbers],
+        [[row[i] for i in numbers] for row in rows],
     )

@@ -67,7 +67,7 @@ REPORT: Final = """\
 set -euo pipefail
 cd {work}
 {setup}{command} evaluate {runs}
-{command} report {runs} --out {out}
+{command} report {runs} --out {out} --force  # an earlier one may be of fewer runs
 """
 
 

@@ -172,7 +172,7 @@ narrow() {
 report() {
   if on PREPARE || on TRAIN; then return 0; fi
   step evaluate "${RUNS[@]}"
-  step report "${RUNS[@]}" --out report.html
+  step report "${RUNS[@]}" --out report.html --force # an earlier one may be of fewer runs
   echo "report: $FOLDER/report.html${WAITING:+, once job $WAITING is done; logs in $FOLDER/logs}"
 }
 

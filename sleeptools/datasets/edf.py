@@ -212,8 +212,8 @@ def files_of(path: Path) -> RecordingFiles | None:
     settings = settings_of(path).path
     if settings is None:
         return None
-    same = (s for s in find(settings.parent) if s.files[0].resolve() == path.resolve())
-    source = next(same, None)
+    sources = (s for s in find(settings.parent) if s.files[0].resolve() == path.resolve())
+    source = next(sources, None)
     if source and source.problem and len(source.files) > 2:  # noqa: PLR2004 - signals, settings
         raise DataError(source.problem, code="SET-PAIR")
     return source

@@ -199,12 +199,12 @@ def unpredicted_stage_notes(pooled: LevelConfusions, stages: Sequence[str]) -> I
     lines = {}
     for (protocol, _), matrix in zip(pooled.keys, pooled.matrices, strict=True):
         columns = zip(stages, matrix.sum(1), matrix.sum(0), strict=True)
-        missed = [name for name, scored, predicted in columns if scored and not predicted]
-        if missed:
-            lines[protocol, *missed] = (
-                f"{protocol}: {' and '.join(missed)} {'was' if len(missed) == 1 else 'were'} never "
-                "predicted: F1 is 0, and precision, which is then undefined, is left out of the "
-                "macro precision."
+        unpredicted = [name for name, scored, predicted in columns if scored and not predicted]
+        if unpredicted:
+            verb = "was" if len(unpredicted) == 1 else "were"
+            lines[protocol, *unpredicted] = (
+                f"{protocol}: {' and '.join(unpredicted)} {verb} never predicted: F1 is 0, and "
+                "precision, which is then undefined, is left out of the macro precision."
             )
     yield from lines.values()
 

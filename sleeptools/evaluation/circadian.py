@@ -86,8 +86,8 @@ def bin_correlations(bins: pl.DataFrame) -> pl.DataFrame:
         }
         return pl.DataFrame(schema=kinds)
     keys = ["protocol", "seed", "recording"]
-    enough = pl.col("hour").n_unique() >= FEWEST_BINS
-    r = pl.when(enough).then(pl.corr("truth", "predicted")).fill_nan(None).alias("r")
+    has_course = pl.col("hour").n_unique() >= FEWEST_BINS
+    r = pl.when(has_course).then(pl.corr("truth", "predicted")).fill_nan(None).alias("r")
     by_stage = bins.group_by(*keys, "stage", maintain_order=True).agg(r)
     overall = bins.group_by(keys, maintain_order=True).agg(r)
     overall = overall.with_columns(pl.lit(None, pl.String).alias("stage"))

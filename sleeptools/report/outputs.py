@@ -100,8 +100,8 @@ def _check_file(path: Path, kind: str, source: PageSource, *, force: bool) -> No
             head = file.read(HEAD_BYTES)
     if OURS[kind] in head:
         if not force:
-            made = find_source(head.decode(errors="replace"))
-            refuse_other(path, made, source, hint=OTHER_HINT)
+            present = find_source(head.decode(errors="replace"))
+            refuse_other(path, present, source, hint=OTHER_HINT)
         return
     alike = _is_alike(path, kind, head)
     if not (force and alike):
@@ -130,5 +130,5 @@ def _check_folder(folder: Path, source: PageSource, *, force: bool) -> None:
     store.refuse_foreign(folder, REPORT_KIND)
     manifest = folder / store.MANIFEST
     if manifest.exists():
-        made = parse_source(store.read_json(manifest).get(OF))
-        refuse_other(folder, made, source, hint="give a folder of its own")
+        present = parse_source(store.read_json(manifest).get(OF))
+        refuse_other(folder, present, source, hint="give a folder of its own")

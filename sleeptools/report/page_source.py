@@ -16,7 +16,7 @@ from typing import Final
 
 from sleeptools.errors import OutputError
 
-MARK: Final = "sleeptools-of"
+MARK: Final = "sleeptools_source"
 IN_TEXT: Final = re.compile(rf'{MARK}(?:" content="|: )(\w+) ([^"\n]*) ([0-9a-f]{{12}})\b')
 IN_MANIFEST: Final = re.compile(r"(\w+) (.*) ([0-9a-f]{12})")
 LONGEST: Final = 80  # letters of a name in the mark
@@ -78,27 +78,29 @@ def folder_source(kind: str, folders: Sequence[Path], out: Path) -> PageSource:
 
 def find_source(text: str) -> PageSource | None:
     """Find the mark at the beginning of a page or text; None where there is none."""
-    found = IN_TEXT.search(text)
-    return PageSource(found[1], found[2], found[3]) if found else None
+    match = IN_TEXT.search(text)
+    return PageSource(match[1], match[2], match[3]) if match else None
 
 
 def parse_source(mark: object) -> PageSource | None:
     """Read the mark of a manifest; None where there is none."""
-    found = IN_MANIFEST.fullmatch(mark) if isinstance(mark, str) else None
-    return PageSource(found[1], found[2], found[3]) if found else None
+    match = IN_MANIFEST.fullmatch(mark) if isinstance(mark, str) else None
+    return PageSource(match[1], match[2], match[3]) if match else None
 
 
-def refuse_other(path: Path, made: PageSource | None, source: PageSource, *, hint: str) -> None:
+def refuse_other(path: Path, present: PageSource | None, source: PageSource, *, hint: str) -> None:
     """Refuse to replace what is of something else, or does not say what it is of.
 
     Raises
     ------
     OutputError
-        If `made`, of what is there, is another than `source`.
+        If `present`, of what is there, is another than `source`.
     """
-    if made is None or not made.is_same(source):
-        what = f"shows {made}" if made else "does not say what it shows (an earlier version's)"
-        there = "another " if made and str(made) == str(source) else ""
+    if present is None or not present.is_same(source):
+        what = (
+            f"shows {present}" if present else "does not say what it shows (an earlier version's)"
+        )
+        there = "another " if present and str(present) == str(source) else ""
         raise OutputError(
             f"{path}: {what}; this would be {there}{source}", hint=hint, code="OUT-OURS"
         )

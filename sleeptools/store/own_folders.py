@@ -33,21 +33,21 @@ def own_kind(folder: Path) -> str:
                 facts = read_toml(path) if path.suffix == ".toml" else read_json(path)
             except SleeptoolsError:
                 continue
-            made = str(facts.get("format")) if isinstance(facts, dict) else ""
-            kind = made.removeprefix("sleeptools-")
-            if kind != made and kind in OWN_FOLDERS:
+            format_name = str(facts.get("format")) if isinstance(facts, dict) else ""
+            kind = format_name.removeprefix("sleeptools-")
+            if kind != format_name and kind in OWN_FOLDERS:
                 return kind
     return ""
 
 
-def refuse_own(folder: Path, taken: tuple[str, ...], wanted: str) -> None:
+def refuse_own(folder: Path, kinds: tuple[str, ...], wanted: str) -> None:
     """Refuse a folder of ours that is of another kind than a command takes.
 
     Parameters
     ----------
     folder
         Any folder; those that are not ours pass.
-    taken
+    kinds
         Kinds that the command takes.
     wanted
         What it takes, for the message: "recordings".
@@ -58,7 +58,7 @@ def refuse_own(folder: Path, taken: tuple[str, ...], wanted: str) -> None:
         That says what the folder holds, and which command takes it.
     """
     kind = own_kind(folder)
-    if kind and kind not in taken:
+    if kind and kind not in kinds:
         words, hint = OWN_FOLDERS[kind]
         raise DataError(
             f"{folder}: holds {words}; expected {wanted}",

@@ -45,7 +45,7 @@ def test_models_and_ablations_are_runs_of_one_plan(command, few: Path, tmp_path:
     ]
     report = (tmp_path / "ablated/plan/report.sh").read_text()
     assert "evaluate ablated/mbfe ablated/eeg\n" in report
-    assert "report ablated/mbfe ablated/eeg --out ablated-report.html\n" in report
+    assert "report ablated/mbfe ablated/eeg --out ablated-report.html --force " in report
     shown = json.loads(command("status", "ablated", "--json").out)
     assert (len(shown["missing"]), shown["resubmit"]) == (6, "0-5")
     assert command("status", "ablated").out.startswith("ablated: 0 done, 6 missing\n")

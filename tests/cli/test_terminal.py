@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 from sleeptools.cli import train
-from sleeptools.cli._evaluation import show_evaluation
-from sleeptools.cli.list import Drawer
-from sleeptools.cli.list import command as list_command
 
 import synthetic_run
 from sleeptools.commands.train import TrainingProgress
@@ -22,6 +19,8 @@ from sleeptools.store.batch import FinishedItem
 
 terminal = import_module("sleeptools.cli._console")
 agree_terminal = import_module("sleeptools.cli.agree")
+evaluation_terminal = import_module("sleeptools.cli._evaluation")
+list_terminal = import_module("sleeptools.cli.list")
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 ERASED = re.compile(r"\x1b\[2K|\n|\r")
@@ -85,7 +84,7 @@ def test_every_table_of_an_evaluation_fits(monkeypatch: pytest.MonkeyPatch, tmp_
     run = synthetic_run.write(tmp_path / "run", protocols=("leak-free",), model="mouse-cnn", **mice)
     evaluation = compute_evaluation(open_run(run))
     screen = screen_of(monkeypatch)
-    show_evaluation(evaluation)
+    evaluation_terminal.show_evaluation(evaluation)
     printed = CONTROL.sub("", screen.getvalue())
     for stage in MOUSE_STAGES:  # on one line, and minutes of each stage with their limits
         assert re.search(rf"^ {stage}(?: +\S+ \[\S+, \S+\]){{3}} +\d+ *$", printed, re.MULTILINE)
@@ -96,7 +95,7 @@ def test_every_table_of_an_evaluation_fits(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_presets_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = screen_of(monkeypatch)
-    list_command(Drawer.PRESETS, None, as_json=False)
+    list_terminal.command(list_terminal.Drawer.PRESETS, None, as_json=False)
     printed = CONTROL.sub("", screen.getvalue())
     assert re.search(r"^ kjaerby +mouse +Wake +1 +512 +EEG, EMG *$", printed, re.MULTILINE)
     assert re.search(r"^ sleep-edf +human +W N1 N2 +30 +100 ", printed, re.MULTILINE)

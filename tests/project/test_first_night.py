@@ -15,7 +15,8 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 MAKES = {
-    "first-night": "scored review.html recordings epochs runs scores report.html night_events.tsv",
+    "first-night": "scored review.html recordings epochs runs scores report.html first.html "
+    "night_events.tsv",
     "first-mice": "mice epochs runs mice.html scores labels.csv",
     "first-cluster": "raw epochs runs report.html",
 }

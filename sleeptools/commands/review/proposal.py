@@ -116,16 +116,16 @@ def propose(recording: Recording, path: Path, sha256: str, options: ReviewOption
     source = files_of(path)
     if source and options.scheme is None and _is_among(options.scores, source.files[1:-1]):
         scorings = read_scorings(source, recording)
-        own = next(h for file, h in scorings.items() if _is_among(options.scores, [file]))
-        return _as_proposed(own, options.scores.name, recording, lights)
+        scoring = next(h for file, h in scorings.items() if _is_among(options.scores, [file]))
+        return _as_proposed(scoring, options.scores.name, recording, lights)
     return _of_file(recording, store.need(options.scores, "scoring"), sha256, options, lights)
 
 
 def _own(recording: Recording, path: Path) -> Hypnogram | None:
     """Return the scoring that edf.toml names, the first of several, or that of the file itself."""
     source = files_of(path)
-    named = [*read_scorings(source, recording).values()] if source else []
-    return named[0] if named else recording.hypnogram
+    scorings = [*read_scorings(source, recording).values()] if source else []
+    return scorings[0] if scorings else recording.hypnogram
 
 
 def _is_among(path: Path, files: Sequence[Path]) -> bool:

@@ -127,8 +127,8 @@ class NightPage:
 
     def _model(self) -> Iterator[Block]:
         settings = self.preset
-        known = {name: self.facts.get(key) for key, name in MODEL_FACTS.items()}
-        rows = [[name, value] for name, value in known.items() if value is not None]
+        facts = {name: self.facts.get(key) for key, name in MODEL_FACTS.items()}
+        rows = [[name, value] for name, value in facts.items() if value is not None]
         rows += [
             ["folder", self.model],
             ["learnt from", self._origin()],
