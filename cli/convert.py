@@ -73,9 +73,9 @@ def command(
         )
     fitting = [dataset] if dataset in presets.names() else fitting_presets(recordings)
     if fitting:
-        preset, *others = fitting
+        preset, *further = fitting
         line = f"sleeptools preprocess {preset} {quoted(recordings)}"
-        line += f" (or {', '.join(others)})" if others else ""
+        line += f" (or {', '.join(further)})" if further else ""
     else:
         line = "a preset, which says what the epochs are: docs/edf.md has one to copy, and "
         line += "'sleeptools list presets' lists those of the package, none of which fits"

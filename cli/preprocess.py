@@ -162,5 +162,5 @@ def _model_words(epochs: EpochSet) -> list[str]:
     if shape == SLUMBERNET:
         return ["--model slumbernet"]
     usual = MouseConfig().model_dump()
-    others = [f"--set model.{k}={v:g}" for k, v in shape.items() if v != usual[k]]
-    return ["--model mouse-cnn", *others]
+    settings = [f"--set model.{k}={v:g}" for k, v in shape.items() if v != usual[k]]
+    return ["--model mouse-cnn", *settings]

@@ -318,11 +318,11 @@ def _covering(
     if fitting:
         return f"epoch_seconds = {fitting[0]:g} in {SETTINGS}"
     enough = int(100 * covered) / 100
-    part = f"least_overlap = {enough:g} in {SETTINGS}, instead of {settings.least_overlap:g}, "
-    part += "if only a part is scored"
+    cure = f"least_overlap = {enough:g} in {SETTINGS}, instead of {settings.least_overlap:g}, "
+    cure += "if only a part is scored"
     if hypnogram.begin is None or settings.align == "start":
-        return part
-    return f'align = "start" in {SETTINGS} passes over the times of day; {part}'
+        return cure
+    return f'align = "start" in {SETTINGS} passes over the times of day; {cure}'
 
 
 def _label_lines(texts: Sequence[str], settings: EdfSettings) -> str:

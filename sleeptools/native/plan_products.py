@@ -46,14 +46,14 @@ def bf16_signals(graph: Graph) -> frozenset[int]:
 
     To round them when they are written or when they are read is the same.
     """
-    kept = {index for index, signal in enumerate(graph.signals) if signal.start == INNER}
-    kept -= {graph.layers[-1].target.signal}
+    inner = {index for index, signal in enumerate(graph.signals) if signal.start == INNER}
+    inner -= {graph.layers[-1].target.signal}
     for layer in graph.layers:
         used = {layer.source.signal, layer.target.signal}
         if layer.kind != "convolve" or not takes_bf16(graph, layer):
-            kept -= used
-        kept -= {*layer.added[::2], *layer.operands[::2]}
-    return frozenset(kept)
+            inner -= used
+        inner -= {*layer.added[::2], *layer.operands[::2]}
+    return frozenset(inner)
 
 
 def scratch_floats(graph: Graph, layer: GraphLayer) -> int:

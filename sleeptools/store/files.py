@@ -299,9 +299,9 @@ def need(path: Path, noun: str = "file") -> Path:
     near = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))
     held = ", ".join([*near[:SHOWN], *(["..."] if len(near) > SHOWN else [])]) or "nothing"
     lacking = path.absolute().relative_to(parent).parts
-    kept = path.parts[: len(path.parts) - len(lacking)]
+    existing = path.parts[: len(path.parts) - len(lacking)]
     similar = difflib.get_close_matches(lacking[0], near, 1)
-    meant = Path(*kept, *similar, *lacking[1:])
+    meant = Path(*existing, *similar, *lacking[1:])
     likely = f"did you mean {str(meant)!r}? " if similar and meant.exists() else ""
     raise MissingInputError(
         f"{path}: no such {noun}", hint=f"{likely}{parent} holds: {held}", code="FILE-MISSING"

@@ -92,18 +92,18 @@ class PinnedFeed:
         x
             Takes the batch on the device, when all that was launched before is done with it.
         """
-        place, self.count = self.count % 2, self.count + 1
-        pinned, staged = self.pinned[place], self.staged[place]
-        self.copied[place].synchronize()
+        buffer, self.count = self.count % 2, self.count + 1
+        pinned, staged = self.pinned[buffer], self.staged[buffer]
+        self.copied[buffer].synchronize()
         gather(pinned.numpy())
         with torch.cuda.stream(self.copying):
-            self.copying.wait_event(self.taken[place])
+            self.copying.wait_event(self.taken[buffer])
             staged.copy_(pinned, non_blocking=True)
-            self.copied[place].record(self.copying)
+            self.copied[buffer].record(self.copying)
         current = torch.cuda.current_stream(x.device)
-        current.wait_event(self.copied[place])
+        current.wait_event(self.copied[buffer])
         x.copy_(staged)
-        self.taken[place].record(current)
+        self.taken[buffer].record(current)
 
 
 def _resident(epochs: EpochSet, device: torch.device) -> Tensor | None:

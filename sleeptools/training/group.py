@@ -104,9 +104,9 @@ class Group:
         """Take a training out of the group; the others are put together anew."""
         self.charge()
         self.members.remove(training)
-        for other in [*self.members]:
-            with self.attempt(other):
-                self.read(other)
+        for member in [*self.members]:
+            with self.attempt(member):
+                self.read(member)
         self.together.clear()
 
     def read(self, training: Training) -> None:

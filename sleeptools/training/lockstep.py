@@ -153,13 +153,13 @@ class Lockstep:
 
     def compute(self) -> None:
         """Make a step of all, from what is on the device and with nothing else."""
-        at = (self.tasks, self.place)
+        step = (self.tasks, self.place)
         x = self.x
         if self.gathers:
             assert self.source.resident is not None
-            x = self.source.resident[self.inputs[at]]  # (K, B, ...)
+            x = self.source.resident[self.inputs[step]]  # (K, B, ...)
         assert x is not None
-        stages, seeds, factors = self.stages[at], self.seeds[at], self.factors[at]
+        stages, seeds, factors = self.stages[step], self.seeds[step], self.factors[step]
         if len(self.trainings) == 1:
             with step_seeds(seeds):
                 sums = self.trainings[0].descend(Batch(x[0], stages[0]))[None]
@@ -167,7 +167,7 @@ class Lockstep:
         else:
             sums = self._descend(x, stages, seeds)
             self.state.learn(factors)
-        self.sums[at] = sums
+        self.sums[step] = sums
         self.place += 1
 
     def _descend(self, x: Tensor, stages: Tensor, seeds: Tensor) -> Tensor:

@@ -302,8 +302,8 @@ class Training:
 
     def update(self) -> None:
         """Change the weights by the gradients."""
-        place = self.schedule_place(self.state.step)
-        adjust_optimiser(self.state.optimiser, self.recipe, place)
+        position = self.schedule_place(self.state.step)
+        adjust_optimiser(self.state.optimiser, self.recipe, position)
         self.state.optimiser.step()
 
     def note(self, step: int, sums: Sequence[float]) -> int:

@@ -134,7 +134,7 @@ def update_stacked(
     beta2 = recipe.betas[1]
     mean.lerp_(gradient, first)
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    for kept in largest:  # of amsgrad
-        square = torch.maximum(kept, square, out=kept)
+    for maximum in largest:  # of amsgrad
+        square = torch.maximum(maximum, square, out=maximum)
     size = square.sqrt().mul_(third).add_(recipe.eps)
     weights.addcdiv_(mean * rate, size, value=-1)

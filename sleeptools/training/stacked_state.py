@@ -57,13 +57,13 @@ class StackedState:
 
     def _take_over(self, row: int, state: State) -> None:
         """Move the trained weights of a training here, and the moments of its optimiser."""
-        for index, (weight, place) in enumerate(zip(self.trained[row], self.places, strict=True)):
+        for index, (weight, span) in enumerate(zip(self.trained[row], self.places, strict=True)):
             held = state.optimiser.state[weight]
             for name, moment in self.moments.items():
-                held[name] = moved(held.get(name), moment[row, place].view_as(weight))
+                held[name] = moved(held.get(name), moment[row, span].view_as(weight))
             if self.recipe.optimiser == "adam":
                 held["step"] = moved(held.get("step"), self.counts[row, index])
-            weight.data = moved(weight.detach(), self.weights[row, place].view_as(weight))
+            weight.data = moved(weight.detach(), self.weights[row, span].view_as(weight))
             weight.grad = None
 
     def _leaves(self) -> dict[str, Tensor]:
@@ -75,8 +75,8 @@ class StackedState:
         names = [name for name, p in named[0].items() if p.requires_grad]
         count = len(self.models)
         leaves = {
-            name: self.weights[:, place].view(count, *named[0][name].shape).detach()
-            for name, place in zip(names, self.places, strict=True)
+            name: self.weights[:, span].view(count, *named[0][name].shape).detach()
+            for name, span in zip(names, self.places, strict=True)
         }
         return {name: leaf.requires_grad_() for name, leaf in leaves.items()} | frozen
 
@@ -117,12 +117,12 @@ class StackedState:
     def _gradient(self, rows: slice, leaves: Sequence[Tensor]) -> Tensor:
         """Join gradients, of one training or more, in the order of the weights: (K, weights)."""
         zeros, pieces = self.zeros[rows], []
-        for leaf, place, padding in zip(leaves, self.places, self.paddings, strict=True):
+        for leaf, span, padding in zip(leaves, self.places, self.paddings, strict=True):
             grad, leaf.grad = leaf.grad, None
             if grad is None:  # PyTorch's optimisers leave such a weight alone
-                grad = zeros.new_zeros(len(zeros), place.stop - place.start)
+                grad = zeros.new_zeros(len(zeros), span.stop - span.start)
                 if self.decay is not None:
-                    self.decay[place] = 0.0
+                    self.decay[span] = 0.0
             pieces += [grad.reshape(len(zeros), -1), zeros[:, :padding]]
         return torch.cat([piece for piece in pieces if piece.numel()], 1)
 
@@ -137,6 +137,6 @@ class StackedState:
 
 
 @torch.no_grad()
-def moved(tensor: Tensor | None, place: Tensor) -> Tensor:
+def moved(tensor: Tensor | None, storage: Tensor) -> Tensor:
     """Copy a tensor, if there is one, to its new place; give that."""
-    return place if tensor is None else place.copy_(tensor)
+    return storage if tensor is None else storage.copy_(tensor)

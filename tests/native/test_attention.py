@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from sleeptools import native
+from sleeptools.models.layers import philox
 from sleeptools.models.ops import attention
-from sleeptools.models.ops import dropout as ops_dropout
 from sleeptools.native import threads
 
 needs_core = pytest.mark.skipif(not native.available(), reason=native.describe())
@@ -69,7 +69,7 @@ def test_dropout_drops_weights_and_what_is_added(variant: str) -> None:
     others = [attention.attention(*tensors, heads, 1e-5, "fp32", dropout, n) for n in (16, 18)]
     assert not any(torch.allclose(out, other) for other in others)
     still = [x, *tensors[1:3], torch.zeros(12, 12), torch.ones(12), torch.ones(12), torch.zeros(12)]
-    added = ops_dropout.dropout(torch.ones_like(x), dropout, seed + 1)
+    added = philox.mask(x.shape, dropout, seed + 1, x)
     expected = torch.nn.functional.layer_norm(x + added, (12,))
     result = attention.attention(*still, heads, 1e-5, "fp32", dropout, seed)
     assert_close(result, expected, rtol=1e-4, atol=1e-5)

@@ -74,12 +74,12 @@ def recording_beside(scoring: Path) -> RecordingBeside | None:
     """
     file = scoring.absolute()
     for folder in file.parents:
-        place = folder / SETTINGS
-        if not place.is_file():
+        settings_file = folder / SETTINGS
+        if not settings_file.is_file():
             continue
-        settings = load_settings(place)
+        settings = load_settings(settings_file)
         name = file.relative_to(folder).as_posix()
-        if any(match_names(pattern, [name], place) for pattern in settings.hypnograms):
+        if any(match_names(pattern, [name], settings_file) for pattern in settings.hypnograms):
             return RecordingBeside(_signals(folder, file), file, settings)
     return None
 

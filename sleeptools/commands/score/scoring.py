@@ -222,12 +222,12 @@ def check_species(engine: Engine, recording: Recording, scored_as: Sequence[str]
     """
     scorings = [h.names for h in recording.scorings]
     names = [*scorings, scored_as, MOUSE_STAGES if recording.facts.get(SPECIES) == MOUSE else ()]
-    for said in filter(None, names):
-        if is_of_mice(said) != is_of_mice(engine.stages):
-            whose, for_whom = ("a mouse", "people") if is_of_mice(said) else ("a person", "mice")
+    for listed in filter(None, names):
+        if is_of_mice(listed) != is_of_mice(engine.stages):
+            whose, for_whom = ("a mouse", "people") if is_of_mice(listed) else ("a person", "mice")
             raise DataError(
-                f"{recording.id}: is of {whose} ({', '.join(said)}), and the model for {for_whom} "
-                f"({', '.join(engine.stages)})",
+                f"{recording.id}: is of {whose} ({', '.join(listed)}), and the model for "
+                f"{for_whom} ({', '.join(engine.stages)})",
                 hint="score it by a model that was trained on recordings of the same kind",
                 code="MODEL-FIT",
             )

@@ -324,8 +324,9 @@ class FileSettings:
     @property
     def stage_names(self) -> tuple[str, ...]:
         """Stage names of the scoring, if anything says which."""
-        said = self.settings is not None and bool(self.settings.stages or self.settings.scheme)
-        return self.settings.names if self.settings is not None and said else ()
+        if self.settings is None or not (self.settings.stages or self.settings.scheme):
+            return ()
+        return self.settings.names
 
     @property
     def text(self) -> str:

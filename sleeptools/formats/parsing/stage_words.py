@@ -125,8 +125,8 @@ def _check_names(hypnogram: Hypnogram, words: Mapping[str, str], to: str) -> Non
         return
     hint = f"its stages: {', '.join(n for n in words if n not in stages.REASONS)}"
     if hypnogram.is_of_either:
-        other = "mouse" if hypnogram.names == stages.HUMAN_STAGES else "human"
-        hint += f"; all that is scored is wake and REM: `scheme={other}` if it is of a {other}"
+        species = "mouse" if hypnogram.names == stages.HUMAN_STAGES else "human"
+        hint += f"; all that is scored is wake and REM: `scheme={species}` if it is of a {species}"
     raise DataError(f"{to} has no stage {', '.join(lacking)}", hint=hint, code="OUT-WORDS")
 
 

@@ -87,10 +87,10 @@ def next_seed(layers: int = 1) -> LayerSeed:
     if not _steps:
         return LayerSeed(int(torch.randint(LARGEST_SEED, (), device="cpu")))
     step = _steps[-1]
-    place, step.drawn = step.drawn, step.drawn + layers
+    index, step.drawn = step.drawn, step.drawn + layers
     if isinstance(step.seeds, Tensor):
-        return LayerSeed(place, step.seeds)
-    return LayerSeed(step.seeds + place)
+        return LayerSeed(index, step.seeds)
+    return LayerSeed(step.seeds + index)
 
 
 def each_task(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:

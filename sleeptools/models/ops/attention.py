@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleeptools.models import ops
-from sleeptools.models.ops import dropout as dropout_op
+from sleeptools.models.layers import philox
 from sleeptools.native.attention import (
     SHAPES,
     attention_backward_slots,
@@ -70,7 +70,7 @@ def attention(  # noqa: PLR0913, PLR0917 - the block has six weights
         and for each number that is added to `x`; the others are divided by 1 - dropout. Both are
         as `ops.dropout` has them.
     seed
-        Of the dropout of the weights, 0 to 2^63 - 2; the other has the next one.
+        Seed of the weights' dropout, 0 to 2^63 - 2; the other has the next one.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def reference(  # noqa: PLR0913, PLR0917
 
 
 def _dropped(x: Tensor, dropout: float, seed: int) -> Tensor:
-    return dropout_op.reference(x, dropout, seed) if dropout > 0 else x
+    return x * philox.mask(x.shape, dropout, seed, x) if dropout > 0 else x
 
 
 def examples(device: torch.device | str = "cpu", *, batch: int = 2) -> list[Example]:

@@ -394,8 +394,8 @@ def _gradients(grad: Tensor, inputs: Sequence[Tensor | None], settings: Sequence
         ]
         *tensors, bias, slopes = inputs
         out = _run_reference(*tensors, *settings, bias, slopes)
-    wanted = [t for t in inputs if t is not None]
-    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
+    leaves = [t for t in inputs if t is not None]
+    found = iter(torch.autograd.grad(out, leaves, grad, create_graph=again))
     return [None if t is None else next(found) for t in inputs]
 
 
@@ -455,9 +455,9 @@ def _convolution_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Differentiate the convolution by PyTorch: (batch, rows, outputs) to those of x and weight."""
     stride, pad = sizes[:2]
-    wanted = [wants_x, True, False]
+    mask = [wants_x, True, False]
     d_x, d_weight, _ = torch.ops.aten.convolution_backward(
-        grad.mT, x.mT, weight, None, [stride], [pad], [1], False, [0], 1, wanted
+        grad.mT, x.mT, weight, None, [stride], [pad], [1], False, [0], 1, mask
     )
     return d_x.mT.contiguous() if wants_x else x.new_empty(x.shape), d_weight.contiguous()
 
