@@ -275,7 +275,10 @@ def _write_folder(
         texts[f"{file}.csv"] = store.csv_text(csv_rows(table))
     for file, text in texts.items():
         written.append(out / file)
-        outputs.write_page(written[-1], Path(file).suffix[1:], text, source)
+        if file.endswith(".csv"):
+            store.write_text(written[-1], text)
+        else:
+            outputs.write_page(written[-1], Path(file).suffix[1:], text, source)
     for figure in content.figures:
         assert isinstance(figure.drawing, Plot)
         written += _write_figure(figure.drawing, out / figure.name)

@@ -321,7 +321,7 @@ def test_tables_as_printed(command, tmp_path):
     assert lines[1].strip() == "Pooled over folds, mean of 2 seeds; 95 % intervals over subjects"
     assert "difference" in ran.out
     assert "summed over 2 seeds" in ran.out
-    assert "5 of 5" in ran.out
+    assert "mean over so many of 5 stages" in ran.out
     assert "best-on-test" not in ran.out.replace("best-on-test (optimistic)", "")
 
 
