@@ -27,7 +27,7 @@ struct Operands {
         tall(tensor::stride(op.hidden)) {}
 };
 
-// Which units of a row dropout keeps, before all else in the workspace: 16 of each kUnits units are
+// Which units of a row are dropped, before all else in the workspace: 16 of each kUnits units are
 // a lane's of a row, and a word.
 struct Marks {
   uint16_t* words;
@@ -58,7 +58,7 @@ struct GroupSums {
 };
 
 // The gradients of a warp's rows at kUnits units from `unit` on, in pairs: `d` where the unit is
-// there, above zero and not dropped. Marks what is kept.
+// there, above zero and not dropped. Marks what is.
 __device__ void gate(const FeedForwardBackward& op, int64_t row, int64_t unit,
                      const Sums<kUnits>& sums, const Sums<kUnits>& d,
                      uint32_t (&d_hidden)[kUnits / 8][2]) {
@@ -74,10 +74,10 @@ __device__ void gate(const FeedForwardBackward& op, int64_t row, int64_t unit,
       float gradient[2];
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
-        const bool kept = words[i][k] >= op.drop_below;
-        marked[i] |= static_cast<uint32_t>(kept) << (2 * j + k);
+        const bool dropped = words[i][k] < op.drop_below;
+        marked[i] |= static_cast<uint32_t>(dropped) << (2 * j + k);
         const float bias = first + k < op.hidden ? op.b1[first + k] : 0.0f;
-        gradient[k] = kept && sums[j][2 * i + k] + bias > 0.0f ? d[j][2 * i + k] : 0.0f;
+        gradient[k] = !dropped && sums[j][2 * i + k] + bias > 0.0f ? d[j][2 * i + k] : 0.0f;
       }
       d_hidden[j][i] = rounded_pair(gradient[0], gradient[1]);
     }
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(kThreads) weights_kernel(const FeedForwardBack
       uint32_t marked[2];
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
-        marked[k] = own + k < op.rows ? 0xffff : 0;
+        marked[k] = own + k < op.rows ? 0 : 0xffff;
         if (op.drop_below > 0 && own + k < op.rows) {
           marked[k] = marks.at(own + k, first)[lane / 4 / 2];
         }
@@ -231,8 +231,8 @@ __global__ void __launch_bounds__(kThreads) weights_kernel(const FeedForwardBack
         float unit[2], gradient[2];
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
-          const bool kept = (marked[k] >> place_of_unit & 1) != 0;
-          unit[k] = kept ? relu(sums[j][2 * i + k] + bias[i]) : 0.0f;
+          const bool dropped = (marked[k] >> place_of_unit & 1) != 0;
+          unit[k] = dropped ? 0.0f : relu(sums[j][2 * i + k] + bias[i]);
           gradient[k] = unit[k] > 0.0f ? d[j][2 * i + k] : 0.0f;
           d_bias[i] += gradient[k];
         }
