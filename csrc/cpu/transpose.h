@@ -37,11 +37,11 @@ SLEEPTOOLS_INLINE void transpose(Vec (&rows)[kLanes]) {
 
 #if defined(__AVX512F__)
 SLEEPTOOLS_INLINE __mmask16 first_lanes(int64_t count) {
-  return static_cast<__mmask16>(count >= kLanes ? 0xffff : (1 << count) - 1);
+  return static_cast<__mmask16>(count >= kLanes ? 0xffff : count > 0 ? (1 << count) - 1 : 0);
 }
 #endif
 
-// The first `count` of kLanes numbers, then zeros.
+// The first `count` of kLanes numbers, then zeros; none where it is negative.
 SLEEPTOOLS_INLINE Vec load_some(const float* p, int64_t count) {
 #if defined(__AVX512F__)
   return _mm512_maskz_loadu_ps(first_lanes(count), p);

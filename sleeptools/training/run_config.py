@@ -127,8 +127,8 @@ def extend_config(run: Path, request: dict[str, Any]) -> dict[str, Any]:
         )
         passes = re.fullmatch(r"recipe.passes: (\d+) there, (\d+) now", lines[0])
         if len(lines) == 1 and passes and int(passes[1]) < int(passes[2]):
-            hint = (
-                f"'sleeptools train EPOCHS NEW_RUN `continue={quoted(run)}` "
+            hint += (
+                f"; 'sleeptools train EPOCHS NEW_RUN `continue={quoted(run)}` "
                 f"`passes={passes[2]}`' goes on with it to more passes, in a folder of its own"
             )
         raise OutputError(

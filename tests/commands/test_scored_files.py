@@ -178,7 +178,7 @@ def test_the_page_shows_the_night_and_who_scored_it(scores: Path) -> None:
         "SIMULATED DATA",
         "not for diagnosis",
         "Doubtful epochs",
-        "expected agreement with a human scorer",
+        "expected agreement",
         "ulw-sleepnet",
         "lights off and on not known",
     ):
