@@ -62,7 +62,7 @@ STANDS_FOR_IN = {
     "docs/agree.md": {"A": "A.edf", "B": "B.csv"},
     "docs/metrics.md": {"A": "runs/mmasleepnet", "B": "runs/attnsleep"},
     "docs/hypnogram-files.md": {"OUT": "scoring.annot"},
-    "docs/cluster.md": {"runs/try": "runs/x"},
+    "docs/cluster.md": {"runs/try": "runs/x", "RUN": "runs/planned"},
     "docs/edf.md": {"RAW": "described"},
     "docs/fine-tuning.md": {"nights": "raw"},
     "docs/first-night.md": {"scored": "scores", "byhand/": "scorer1/"},
@@ -138,7 +138,7 @@ def reads(words: list[str]) -> Iterator[str]:
         elif not word.startswith("-"):
             arguments.append(word)
         before = word
-    written = OUTPUT.get(words[0])
+    written = None if "--task" in words else OUTPUT.get(words[0])  # of a plan that is there
     for number, argument in enumerate(arguments):
         if number != written:
             yield argument.partition("=")[2] or argument
@@ -184,6 +184,7 @@ OF_PAGES = """
 simulate slumbernet docs/models.md/raw --subjects 3 --hours 0.5
 convert slumbernet docs/models.md/raw docs/models.md/recordings
 preprocess slumbernet docs/models.md/recordings docs/cluster.md/mouse-epochs
+train epochs docs/cluster.md/runs/planned --model ulw-sleepnet --folds 2 --seed 0,1,2,3 --plan
 hypnogram SC4001EC-Hypnogram.edf docs/edf.md/raw/S01_N1_events.tsv
 simulate edf docs/edf.md/described --subjects 2 --hours 0.6
 """
