@@ -83,6 +83,7 @@ DEFAULTS = {
 NOT_RUN = {
     r"^fetch ": "downloads; tests/datasets/test_fetch.py runs it against a server of its own",
     r"^score yasa ": "YASA is an extra; tests/inference/test_yasa.py",
+    r"^train .*--continue runs/x": "wants a finished run; tests/training/test_continuation.py",
     r"^train .*--submit": "needs a Slurm; tests/cli/test_slurm.py starts one",
     r"^status \S+ --resubmit": "needs a Slurm; tests/cli/test_slurm.py",
     r"slurm.gres=gpu": "asks for GPUs; tests/cli/test_slurm_plan.py reads such a plan",
