@@ -47,6 +47,7 @@ def test_gradients_are_those_of_the_layers(variant: str, model: nn.Module) -> No
         assert_close(grad, expected[name].float(), rtol=1e-3, atol=1e-5 * scale, msg=name)
 
 
+@pytest.mark.slow
 def test_native_training_follows_pytorch(variant: str, model: nn.Module) -> None:
     """Without dropout: the losses of ten steps, and the running statistics that they leave."""
     ours, theirs = (without_dropout(copy.deepcopy(model)) for _ in range(2))
