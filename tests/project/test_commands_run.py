@@ -64,6 +64,7 @@ STANDS_FOR_IN = {
     "docs/hypnogram-files.md": {"OUT": "scoring.annot"},
     "docs/cluster.md": {"runs/try": "runs/x", "RUN": "runs/planned"},
     "docs/edf.md": {"RAW": "described"},
+    "docs/models.md": {"NAME": "ulw-sleepnet", "RECIPE": "authors", "RUN": "runs/x"},
     "docs/fine-tuning.md": {"nights": "raw"},
     "docs/first-night.md": {"scored": "scores", "byhand/": "scorer1/"},
     "docs/first-mice.md": {"mice": "raw"},
