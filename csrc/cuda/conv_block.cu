@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) finish(const ConvBlock op, const Con
   for (int i = 0; i < kDrawn; ++i) {
     if (first + i >= layer.steps) break;
     const Best best(op, layer, values, rows, PoolWindow(layer, first + i));
-    out[i * maps] = best.value * dropout_factor(op, words[i]);
+    out[i * maps] = best.value * dropout_factor(words[i], op.drop_below);
   }
 }
 

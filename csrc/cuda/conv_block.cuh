@@ -57,12 +57,6 @@ struct Best {
   }
 };
 
-// By what dropout multiplies.
-__device__ inline float dropout_factor(const ConvBlock& op, uint32_t word) {
-  const float scale = static_cast<float>(4294967296.0 / (4294967296.0 - op.drop_below));
-  return word < op.drop_below ? 0.0f : scale;
-}
-
 // The sum over the kDown threads of a map, in their order; all threads of the block call it.
 __device__ inline float sum_down(float value) {
   __shared__ float parts[kDown][kAcross];

@@ -44,6 +44,16 @@ struct Parts {
   }
 };
 
+// Sums two numbers over the threads of a map, and keeps both for the block's group of rows.
+__device__ void write_sums(int64_t map, int64_t maps, float first, float second, float* groups) {
+  first = sum_down(first);
+  second = sum_down(second);
+  if (map >= maps || threadIdx.y > 0) return;
+  float* const own = group_sums(groups, blockIdx.y, maps) + map;
+  own[0] = first;
+  own[maps] = second;
+}
+
 // What a row gets from the windows that have their maximum there.
 __device__ float unpooled(const ConvBlock& op, const ConvLayer& layer, const float* grad,
                           const MapValues& values, const float* rows, int64_t epoch, int64_t row,
@@ -57,7 +67,8 @@ __device__ float unpooled(const ConvBlock& op, const ConvLayer& layer, const flo
     if (best.row != row) continue;
     uint32_t word = 0;
     if (op.drop_below > 0) word = random_word(map, step / 4, epoch, step % 4, op.seed);
-    sum += grad[(epoch * layer.steps + step) * layer.outputs + map] * dropout_factor(op, word);
+    sum += grad[(epoch * layer.steps + step) * layer.outputs + map] *
+           dropout_factor(word, op.drop_below);
   }
   return sum;
 }
@@ -85,12 +96,7 @@ __global__ void __launch_bounds__(kAcross* kDown)
       for (row += kDown; row >= layer.rows; row -= layer.rows) ++epoch;
     }
   }
-  sum = sum_down(sum);
-  product = sum_down(product);
-  if (map >= maps || threadIdx.y > 0) return;
-  float* const out = group_sums(sums, blockIdx.y, maps) + map;
-  out[0] = sum;
-  out[maps] = product;
+  write_sums(map, maps, sum, product, sums);
 }
 
 // The groups' two sums of a map, in their order.
@@ -155,12 +161,7 @@ __global__ void __launch_bounds__(kAcross* kDown)
     }
   }
   if (!op.slopes) return;
-  sum = sum_down(sum);
-  slopes = sum_down(slopes);
-  if (map >= maps || threadIdx.y > 0) return;
-  float* const own = group_sums(later, blockIdx.y, maps) + map;
-  own[0] = sum;
-  own[maps] = slopes;
+  write_sums(map, maps, sum, slopes, later);
 }
 
 // Gradients of the bias and of the slopes. A bias right before BatchNorm changes nothing.

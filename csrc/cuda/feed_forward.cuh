@@ -8,11 +8,6 @@
 
 namespace sleeptools::cuda {
 
-// What dropout leaves of a sum must grow by.
-__device__ inline float dropout_scale(uint32_t drop_below) {
-  return static_cast<float>(4294967296.0 / (4294967296.0 - drop_below));
-}
-
 namespace tensor {
 
 // The random words of units `unit` and the next one, for rows `row` and `row` + 8, as a lane has

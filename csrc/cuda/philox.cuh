@@ -40,11 +40,21 @@ __device__ inline uint32_t random_word(int64_t c0, int64_t c1, int64_t c2, int64
   return word < 2 ? low : high;  // an index known late would cost memory
 }
 
-// By what dropout multiplies a map at a step: zero, or what those that are kept grow by.
+// What is kept grows by this.
+__device__ inline float dropout_scale(uint32_t drop_below) {
+  return static_cast<float>(4294967296.0 / (4294967296.0 - drop_below));
+}
+
+// By what dropout multiplies.
+__device__ inline float dropout_factor(uint32_t word, uint32_t drop_below) {
+  const float scale = dropout_scale(drop_below);
+  return word < drop_below ? 0.0f : scale;
+}
+
+// By what it multiplies a map at a step.
 __device__ inline float dropout_factor(int64_t map, int64_t step, int64_t epoch,
                                        uint32_t drop_below, uint64_t seed) {
-  const float scale = static_cast<float>(4294967296.0 / (4294967296.0 - drop_below));
-  return random_word(map, step / 4, epoch, step % 4, seed) < drop_below ? 0.0f : scale;
+  return dropout_factor(random_word(map, step / 4, epoch, step % 4, seed), drop_below);
 }
 
 }  // namespace sleeptools::cuda

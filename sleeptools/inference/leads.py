@@ -15,7 +15,6 @@ from sleeptools.preprocessing.presets import Preset
 from sleeptools.recording import montage
 from sleeptools.recording.montage import MontageChannel
 from sleeptools.recording.recording import Recording
-from sleeptools.recording.stages import HUMAN_STAGES
 
 LEADS = "leads"
 """Fact of a model that takes any lead: `wanted`, names of leads, and `most`, how many it takes."""
@@ -41,13 +40,6 @@ def choose(
     """
     if LEADS not in facts:
         return preset
-    if recording.hypnogram is not None and recording.hypnogram.names != HUMAN_STAGES:
-        raise DataError(
-            f"{recording.id}: is scored as {', '.join(recording.hypnogram.names)}, which are no "
-            "stages of people's sleep",
-            hint="train a model on recordings of the same kind",
-            code="MODEL-FIT",
-        )
     leads = _there(recording, facts[LEADS]["wanted"]) or _there(recording, _others(recording))
     if not leads:
         eeg = [s.label for s in recording.signals.values() if s.modality == "eeg"]

@@ -284,9 +284,8 @@ def test_mice_are_refused() -> None:
     recording = night().recording
     assert recording.hypnogram is not None
     scored = replace(recording.hypnogram, names=MOUSE_STAGES, stages=np.zeros(960, np.int8))
-    preset = presets.resolve(engine().facts["preprocessing"]["preset"], source="")
-    with pytest.raises(DataError, match="no stages of people") as e:
-        leads.choose(engine().facts, preset, replace(recording, hypnogram=scored))
+    with pytest.raises(DataError, match="is of a mouse") as e:
+        sleeptools.score(replace(recording, hypnogram=scored), "default")
     assert e.value.code == "MODEL-FIT"
 
 

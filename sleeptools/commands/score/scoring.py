@@ -144,7 +144,7 @@ def score_file(
     store.check_listed(path)
     settings = settings_of(path)
     recording = read_named(path, ignore_channels=options.ignore_channels)
-    check_species(engine, recording, settings.stage_names)
+    check_species(engine, recording.id, [settings.stage_names])
     options = options.called(settings.names)
     when = lights_of(recording, options.lights_off, options.lights_on, path)
     return replace(
@@ -167,7 +167,10 @@ def score_recording(
     lights
         When the lights went off and on.
     """
-    check_species(engine, recording)
+    names = [scoring.names for scoring in recording.scorings]
+    if recording.facts.get(SPECIES) == MOUSE:
+        names.append(MOUSE_STAGES)
+    check_species(engine, recording.id, names)
     if not options.channels:
         by_order = options.match_channels_by_order
         preset = leads.choose(engine.facts, preset, recording, by_order=by_order)
@@ -207,26 +210,26 @@ def score_recording(
     )
 
 
-def check_species(engine: Engine, recording: Recording, scored_as: Sequence[str] = ()) -> None:
+def check_species(engine: Engine, name: str, stage_lists: Sequence[Sequence[str]]) -> None:
     """Refuse a recording of a mouse where the model is for people, or the reverse.
 
     Parameters
     ----------
-    scored_as
-        Stage names that a description of the file gives, if there is one.
+    name
+        Name of the recording, for messages.
+    stage_lists
+        Stages of its scorings, by what it holds or what describes it; an empty one tells nothing.
 
     Raises
     ------
     DataError
-        If the scoring in the recording, its format or its description is of the other species.
+        If one of them is of the other species.
     """
-    scorings = [h.names for h in recording.scorings]
-    names = [*scorings, scored_as, MOUSE_STAGES if recording.facts.get(SPECIES) == MOUSE else ()]
-    for listed in filter(None, names):
+    for listed in filter(None, stage_lists):
         if is_of_mice(listed) != is_of_mice(engine.stages):
             whose, for_whom = ("a mouse", "people") if is_of_mice(listed) else ("a person", "mice")
             raise DataError(
-                f"{recording.id}: is of {whose} ({', '.join(listed)}), and the model for "
+                f"{name}: is of {whose} ({', '.join(listed)}), and the model for "
                 f"{for_whom} ({', '.join(engine.stages)})",
                 hint="score it by a model that was trained on recordings of the same kind",
                 code="MODEL-FIT",
